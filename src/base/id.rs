@@ -1,0 +1,144 @@
+//! Every identifier of the format, each a type of its own so that mixing two does not compile.
+//!
+//! All print and parse as lower-case hex (`docs/format.md` section 1).
+
+use std::fmt;
+
+use data_encoding::HEXLOWER;
+use thiserror::Error;
+
+/// A string that is not the hex form of the id that was expected.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{text:?} is not {what}: expected {hex_digits} lower-case hex digits")]
+pub struct ParseIdError {
+    what: &'static str,
+    text: String,
+    hex_digits: usize,
+}
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name([u8; $bytes]);
+
+        impl $name {
+            /// Length in bytes.
+            pub const LEN: usize = $bytes;
+
+            /// The id with exactly these bytes.
+            #[must_use]
+            pub const fn new(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+
+            /// The id in the first bytes of `bytes`; `None` if there are too few or too many.
+            #[must_use]
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+
+            /// The bytes of the id.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&HEXLOWER.encode(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                HEXLOWER
+                    .decode(text.as_bytes())
+                    .ok()
+                    .and_then(|bytes| Self::from_slice(&bytes))
+                    .ok_or_else(|| ParseIdError { what: $what, text: text.to_owned(), hex_digits: $bytes * 2 })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id_type!(
+    /// A repository: 16 random bytes, drawn by `init`.
+    RepositoryId, 16, "a repository id"
+);
+id_type!(
+    /// A source (one database, one bucket): 16 random bytes; also the deduplication domain.
+    SourceId, 16, "a source id"
+);
+id_type!(
+    /// One writing run: 16 random bytes, public.
+    SessionId, 16, "a session id"
+);
+id_type!(
+    /// An enrolled key: 16 bytes of SHA-256 over its public halves.
+    KeyId, 16, "a key id"
+);
+id_type!(
+    /// A unit of deduplication: 20 bytes of keyed BLAKE3 over type and content.
+    ChunkId, 20, "a chunk id"
+);
+id_type!(
+    /// SHA-256 of the stored bytes of an object.
+    Digest, 32, "a SHA-256 digest"
+);
+
+impl Digest {
+    /// SHA-256 (FIPS 180-4) of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+
+/// Number of a restore key pair, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u32);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ChunkId, Digest, SourceId};
+
+    #[test]
+    fn hex_round_trips_and_refuses_other_forms() {
+        let id = SourceId::new([0xab; 16]);
+        assert_eq!(id.to_string().parse::<SourceId>(), Ok(id));
+        assert!(id.to_string().to_uppercase().parse::<SourceId>().is_err());
+        assert!(id.to_string().parse::<ChunkId>().is_err());
+        assert_eq!(Digest::of(b"").to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}

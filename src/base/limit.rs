@@ -1,0 +1,62 @@
+//! Every maximum of the format and the program, in one place (`docs/format.md` section 15), with
+//! the relations between them asserted at compile time.
+
+/// A value of at least this many bytes becomes a stream.
+pub const STREAM_BYTES_MIN: usize = 32 << 10;
+/// The same in a row whose other cells still exceed [`ROW_INLINE_BYTES_MAX`].
+pub const STREAM_BYTES_MIN_IN_WIDE_ROW: usize = 512;
+/// Bytes of cells that a row may hold itself before more of them become streams.
+pub const ROW_INLINE_BYTES_MAX: usize = 1 << 20;
+/// Content of a leaf of more than one row.
+pub const LEAF_BYTES_MAX: usize = 256 << 10;
+/// Rows per leaf until a table has [`PIN_ROWS_MIN`] rows.
+pub const ROWS_PER_LEAF_DEFAULT: u32 = 64;
+/// Most rows per leaf that is ever pinned.
+pub const ROWS_PER_LEAF_MAX: u32 = 1024;
+/// Row bytes that a pinned leaf aims at.
+pub const LEAF_BYTES_TARGET: u64 = 8 << 10;
+/// Rows that a table needs before its rows per leaf are pinned.
+pub const PIN_ROWS_MIN: u64 = 1000;
+/// Fewest children of a node that is not the last of its level.
+pub const FAN_OUT_MIN: usize = 256;
+/// Children at which a node's cuts become likely.
+pub const FAN_OUT_TARGET: usize = 512;
+/// Most children of a node.
+pub const FAN_OUT_MAX: usize = 1024;
+/// Longest key or owner that enters a tree as it is.
+pub const KEY_BYTES_MAX: usize = 256;
+/// Bytes of a longer key that are kept before its hash.
+pub const KEY_PREFIX_BYTES: usize = 200;
+/// Smallest piece of a stream, except its last.
+pub const PIECE_BYTES_MIN: usize = 16 << 10;
+/// Size around which pieces are cut.
+pub const PIECE_BYTES_TARGET: usize = 64 << 10;
+/// Largest piece of a stream.
+pub const PIECE_BYTES_MAX: usize = 256 << 10;
+/// A pack is closed once it holds this many bytes of frames.
+pub const PACK_BYTES_TARGET: usize = 16 << 20;
+/// Most frames of a pack.
+pub const PACK_FRAMES_MAX: usize = 65_535;
+/// Most session wraps in the header of a pack.
+pub const PACK_WRAPS_MAX: usize = 15;
+/// Largest stored frame.
+pub const FRAME_STORED_BYTES_MAX: usize = (16 << 20) - 1;
+/// Largest content of a frame.
+pub const FRAME_CONTENT_BYTES_MAX: usize = 64 << 20;
+/// Largest pack that a reader accepts.
+pub const PACK_BYTES_MAX: usize = 64 << 20;
+/// Largest manifest.
+pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
+/// Largest index fragment.
+pub const INDEX_BYTES_MAX: usize = 256 << 20;
+/// Largest signed statement (ledger or roster entry, session announcement).
+pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
+/// Session wraps of a full page.
+pub const WRAPS_PER_PAGE: usize = 64;
+
+const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
+const _: () =
+    assert!(ROW_INLINE_BYTES_MAX > LEAF_BYTES_MAX && 65_535 * STREAM_BYTES_MIN_IN_WIDE_ROW < FRAME_CONTENT_BYTES_MAX);
+const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYTES_MAX);
+const _: () = assert!(FAN_OUT_MIN < FAN_OUT_TARGET && FAN_OUT_TARGET < FAN_OUT_MAX);
+const _: () = assert!(KEY_PREFIX_BYTES + 32 <= KEY_BYTES_MAX);

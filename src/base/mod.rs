@@ -1,0 +1,7 @@
+//! Ground floor: ids, limits, clock and entropy, progress. Knows nothing of what is above.
+
+pub mod env;
+pub mod id;
+pub mod limit;
+pub mod progress;
+pub mod time;

@@ -1,0 +1,40 @@
+//! What a long operation tells whoever watches: phases and counters. The library counts and names;
+//! the command line draws; tests collect.
+
+use std::sync::Arc;
+
+/// What a count is a count of; the unit is in the name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Count {
+    /// Rows read from or written to a database.
+    Rows,
+    /// Bytes of rows before compression.
+    ContentBytes,
+    /// Bytes stored in, or fetched from, the store.
+    StoredBytes,
+    /// Objects or chunks checked.
+    Objects,
+}
+
+/// A watcher of one operation. All methods may be called from any thread.
+pub trait Progress: Send + Sync {
+    /// A phase begins ("reading contacts"); `total` counts of `unit` are expected when known.
+    fn phase(&self, name: &str, unit: Count, total: Option<u64>);
+    /// `by` more.
+    fn add(&self, count: Count, by: u64);
+    /// Something worth a line to a person, now.
+    fn note(&self, text: &str);
+}
+
+/// Shared by the threads of one operation.
+pub type SharedProgress = Arc<dyn Progress>;
+
+/// Watches nothing.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn phase(&self, _name: &str, _unit: Count, _total: Option<u64>) {}
+    fn add(&self, _count: Count, _by: u64) {}
+    fn note(&self, _text: &str) {}
+}

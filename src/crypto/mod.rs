@@ -1,0 +1,1 @@
+//! Keys, sealing, ids and signatures. Pure: no I/O.

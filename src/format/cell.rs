@@ -1,0 +1,413 @@
+//! Cells and rows (`docs/format.md` section 4): one value by kind, not by the database's type, so
+//! that adding, renaming or widening a column changes no stored byte.
+//!
+//! Writing is canonical: equal values have equal bytes. Reading accepts nothing else.
+
+use crate::base::id::ChunkId;
+use crate::format::wire::{Put, Take, WireError};
+
+/// Encoding of a text that is not valid UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Encoding {
+    /// Meant as UTF-8, with invalid sequences.
+    Utf8Invalid = 1,
+    /// UTF-16, little-endian, with lone surrogates or an odd length.
+    Utf16Le = 2,
+    /// UTF-16, big-endian, with lone surrogates or an odd length.
+    Utf16Be = 3,
+    /// ISO 8859-1.
+    Latin1 = 4,
+    /// Bytes of unknown encoding (PostgreSQL's `SQL_ASCII`).
+    SqlAscii = 5,
+}
+
+impl Encoding {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        Ok(match byte {
+            1 => Self::Utf8Invalid,
+            2 => Self::Utf16Le,
+            3 => Self::Utf16Be,
+            4 => Self::Latin1,
+            5 => Self::SqlAscii,
+            other => return Err(WireError::Unsupported { what: "text encoding", value: u64::from(other) }),
+        })
+    }
+}
+
+/// What the bytes of a stream are a value of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamKind {
+    /// Text, valid UTF-8.
+    Text,
+    /// Bytes.
+    Bytes,
+    /// Text in another encoding.
+    Encoded(Encoding),
+    /// Text of an output function.
+    Output,
+}
+
+/// Names the content of a stream: one piece, or a list of pieces.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StreamRef {
+    /// What `id` names.
+    pub form: StreamForm,
+    /// The piece, or the list.
+    pub id: ChunkId,
+    /// Length of the whole stream in bytes.
+    pub len: u64,
+}
+
+/// What the id of a [`StreamRef`] names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum StreamForm {
+    /// The only piece.
+    Piece = 0,
+    /// A list of pieces.
+    List = 1,
+}
+
+impl StreamForm {
+    /// The form with this byte.
+    pub fn from_byte(byte: u8) -> Result<Self, WireError> {
+        match byte {
+            0 => Ok(Self::Piece),
+            1 => Ok(Self::List),
+            other => Err(WireError::Unsupported { what: "stream form", value: u64::from(other) }),
+        }
+    }
+}
+
+/// One value. Borrowed, so that a scan allocates nothing per cell.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell<'a> {
+    Null,
+    Absent,
+    Bool(bool),
+    Integer(i64),
+    Real(f64),
+    Real32(f32),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Encoded(Encoding, &'a [u8]),
+    Numeric(Numeric<'a>),
+    /// Microseconds since 2000-01-01; the ends of the range are the infinities.
+    Timestamp(i64),
+    /// Days since 2000-01-01; the ends of the range of an i32 are the infinities.
+    Date(i32),
+    /// Microseconds since midnight.
+    Time(i64),
+    /// Microseconds since midnight and seconds west of UTC.
+    TimeZoned(i64, i32),
+    Interval {
+        months: i32,
+        days: i32,
+        microseconds: i64,
+    },
+    Uuid([u8; 16]),
+    Output(&'a [u8]),
+    Stream(StreamKind, StreamRef),
+}
+
+/// A decimal number as PostgreSQL keeps it: digits times ten to `exponent`, shown with `scale` decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numeric<'a> {
+    Finite { negative: bool, scale: u16, exponent: i32, digits: &'a [u8] },
+    NaN,
+    Infinity,
+    NegativeInfinity,
+}
+
+/// Equality of stored bytes: reals by bits, so NaN equals the same NaN and 0.0 differs from -0.0.
+impl PartialEq for Cell<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        self.write(&mut a);
+        other.write(&mut b);
+        a == b
+    }
+}
+
+impl Eq for Cell<'_> {}
+
+const NULL: u8 = 0;
+const ABSENT: u8 = 1;
+const FALSE: u8 = 2;
+const TRUE: u8 = 3;
+const INTEGER: u8 = 4;
+const REAL: u8 = 5;
+const REAL32: u8 = 6;
+const TEXT: u8 = 7;
+const BYTES: u8 = 8;
+const ENCODED: u8 = 9;
+const NUMERIC: u8 = 10;
+const TIMESTAMP: u8 = 11;
+const DATE: u8 = 12;
+const TIME: u8 = 13;
+const TIME_ZONED: u8 = 14;
+const INTERVAL: u8 = 15;
+const UUID: u8 = 16;
+const OUTPUT: u8 = 17;
+const STREAM: u8 = 32;
+
+impl<'a> Cell<'a> {
+    /// Appends the canonical bytes.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match *self {
+            Self::Null => out.push(NULL),
+            Self::Absent => out.push(ABSENT),
+            Self::Bool(value) => out.push(if value { TRUE } else { FALSE }),
+            Self::Integer(value) => tagged_sv(out, INTEGER, value),
+            Self::Real(value) => {
+                out.push(REAL);
+                out.extend_from_slice(&value.to_bits().to_le_bytes());
+            }
+            Self::Real32(value) => {
+                out.push(REAL32);
+                out.extend_from_slice(&value.to_bits().to_le_bytes());
+            }
+            Self::Text(text) => tagged_bytes(out, TEXT, text.as_bytes()),
+            Self::Bytes(bytes) => tagged_bytes(out, BYTES, bytes),
+            Self::Encoded(encoding, bytes) => {
+                out.push(ENCODED);
+                out.push(encoding as u8);
+                out.put_bytes(bytes);
+            }
+            Self::Numeric(numeric) => numeric.write(out),
+            Self::Timestamp(value) => tagged_sv(out, TIMESTAMP, value),
+            Self::Date(value) => tagged_sv(out, DATE, i64::from(value)),
+            Self::Time(value) => tagged_sv(out, TIME, value),
+            Self::TimeZoned(value, west) => {
+                tagged_sv(out, TIME_ZONED, value);
+                out.put_sv(i64::from(west));
+            }
+            Self::Interval { months, days, microseconds } => {
+                tagged_sv(out, INTERVAL, i64::from(months));
+                out.put_sv(i64::from(days));
+                out.put_sv(microseconds);
+            }
+            Self::Uuid(bytes) => {
+                out.push(UUID);
+                out.extend_from_slice(&bytes);
+            }
+            Self::Output(bytes) => tagged_bytes(out, OUTPUT, bytes),
+            Self::Stream(kind, stream) => write_stream(out, kind, &stream),
+        }
+    }
+
+    /// Reads one cell.
+    pub fn read(take: &mut Take<'a>) -> Result<Self, WireError> {
+        Ok(match take.u8("cell kind")? {
+            NULL => Self::Null,
+            ABSENT => Self::Absent,
+            FALSE => Self::Bool(false),
+            TRUE => Self::Bool(true),
+            INTEGER => Self::Integer(take.sv("integer")?),
+            REAL => Self::Real(f64::from_bits(take.u64("real")?)),
+            REAL32 => Self::Real32(f32::from_bits(take.u32("real32")?)),
+            TEXT => {
+                let bytes = take.bytes("text")?;
+                Self::Text(std::str::from_utf8(bytes).map_err(|_| WireError::Invalid { what: "text" })?)
+            }
+            BYTES => Self::Bytes(take.bytes("bytes")?),
+            ENCODED => Self::Encoded(Encoding::from_byte(take.u8("encoding")?)?, take.bytes("encoded text")?),
+            NUMERIC => Self::Numeric(Numeric::read(take)?),
+            TIMESTAMP => Self::Timestamp(take.sv("timestamp")?),
+            DATE => Self::Date(read_i32(take, "date")?),
+            TIME => Self::Time(take.sv("time")?),
+            TIME_ZONED => Self::TimeZoned(take.sv("time with zone")?, read_i32(take, "time with zone")?),
+            INTERVAL => Self::Interval {
+                months: read_i32(take, "interval")?,
+                days: read_i32(take, "interval")?,
+                microseconds: take.sv("interval")?,
+            },
+            UUID => Self::Uuid(take.array("uuid")?),
+            OUTPUT => Self::Output(take.bytes("output")?),
+            STREAM => {
+                let (kind, stream) = read_stream(take)?;
+                Self::Stream(kind, stream)
+            }
+            other => return Err(WireError::Unsupported { what: "cell kind", value: u64::from(other) }),
+        })
+    }
+
+    /// Length of the value's bytes if it is of a kind that may become a stream.
+    #[must_use]
+    pub fn stream_candidate(&self) -> Option<(StreamKind, &'a [u8])> {
+        match *self {
+            Self::Text(text) => Some((StreamKind::Text, text.as_bytes())),
+            Self::Bytes(bytes) => Some((StreamKind::Bytes, bytes)),
+            Self::Encoded(encoding, bytes) => Some((StreamKind::Encoded(encoding), bytes)),
+            Self::Output(bytes) => Some((StreamKind::Output, bytes)),
+            _ => None,
+        }
+    }
+
+    /// The cell whose bytes a stream of this kind holds.
+    pub fn from_stream(kind: StreamKind, bytes: &'a [u8]) -> Result<Self, WireError> {
+        Ok(match kind {
+            StreamKind::Text => {
+                Self::Text(std::str::from_utf8(bytes).map_err(|_| WireError::Invalid { what: "text of a stream" })?)
+            }
+            StreamKind::Bytes => Self::Bytes(bytes),
+            StreamKind::Encoded(encoding) => Self::Encoded(encoding, bytes),
+            StreamKind::Output => Self::Output(bytes),
+        })
+    }
+}
+
+fn tagged_sv(out: &mut Vec<u8>, kind: u8, value: i64) {
+    out.push(kind);
+    out.put_sv(value);
+}
+
+fn tagged_bytes(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
+    out.push(kind);
+    out.put_bytes(bytes);
+}
+
+fn read_i32(take: &mut Take<'_>, what: &'static str) -> Result<i32, WireError> {
+    i32::try_from(take.sv(what)?).map_err(|_| WireError::Invalid { what })
+}
+
+fn write_stream(out: &mut Vec<u8>, kind: StreamKind, stream: &StreamRef) {
+    out.push(STREAM);
+    match kind {
+        StreamKind::Text => out.push(TEXT),
+        StreamKind::Bytes => out.push(BYTES),
+        StreamKind::Encoded(encoding) => out.extend_from_slice(&[ENCODED, encoding as u8]),
+        StreamKind::Output => out.push(OUTPUT),
+    }
+    out.push(stream.form as u8);
+    out.put_uv(stream.len);
+    out.extend_from_slice(stream.id.as_bytes());
+}
+
+fn read_stream(take: &mut Take<'_>) -> Result<(StreamKind, StreamRef), WireError> {
+    let kind = match take.u8("stream kind")? {
+        TEXT => StreamKind::Text,
+        BYTES => StreamKind::Bytes,
+        ENCODED => StreamKind::Encoded(Encoding::from_byte(take.u8("encoding")?)?),
+        OUTPUT => StreamKind::Output,
+        other => return Err(WireError::Unsupported { what: "stream kind", value: u64::from(other) }),
+    };
+    let form = StreamForm::from_byte(take.u8("stream form")?)?;
+    let len = take.uv("stream length")?;
+    Ok((kind, StreamRef { form, id: ChunkId::new(take.array("stream id")?), len }))
+}
+
+impl<'a> Numeric<'a> {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(NUMERIC);
+        match *self {
+            Self::Finite { negative, scale, exponent, digits } => {
+                out.push(u8::from(negative));
+                out.put_uv(u64::from(scale));
+                out.put_sv(i64::from(exponent));
+                out.put_bytes(digits);
+            }
+            Self::NaN => out.push(2),
+            Self::Infinity => out.push(3),
+            Self::NegativeInfinity => out.push(4),
+        }
+    }
+
+    fn read(take: &mut Take<'a>) -> Result<Self, WireError> {
+        Ok(match take.u8("numeric")? {
+            sign @ 0..=1 => {
+                let scale = take.uv_as("scale of a numeric")?;
+                let exponent = read_i32(take, "exponent of a numeric")?;
+                let digits = take.bytes("digits of a numeric")?;
+                if !digits.iter().all(u8::is_ascii_digit) || digits.first() == Some(&b'0') {
+                    return Err(WireError::Invalid { what: "digits of a numeric" });
+                }
+                Self::Finite { negative: sign == 1, scale, exponent, digits }
+            }
+            2 => Self::NaN,
+            3 => Self::Infinity,
+            4 => Self::NegativeInfinity,
+            other => return Err(WireError::Unsupported { what: "numeric form", value: u64::from(other) }),
+        })
+    }
+}
+
+/// A value that owns its bytes: column defaults in the catalog, reference rows in tests.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct OwnedCell(Vec<u8>);
+
+impl OwnedCell {
+    /// Copies `cell`.
+    #[must_use]
+    pub fn new(cell: &Cell<'_>) -> Self {
+        let mut bytes = Vec::new();
+        cell.write(&mut bytes);
+        Self(bytes)
+    }
+
+    /// From canonical bytes; fails if they are anything but one cell.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(bytes);
+        Cell::read(&mut take)?;
+        take.finish()?;
+        Ok(Self(bytes.to_vec()))
+    }
+
+    /// Canonical bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The cell.
+    #[must_use]
+    pub fn get(&self) -> Cell<'_> {
+        Cell::read(&mut Take::new(&self.0)).expect("an OwnedCell holds one valid cell")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
+    use crate::base::id::ChunkId;
+    use crate::format::wire::Take;
+
+    #[test]
+    fn every_kind_round_trips() {
+        let stream = StreamRef { form: StreamForm::List, id: ChunkId::new([9; 20]), len: 1 << 40 };
+        let cells = [
+            Cell::Null,
+            Cell::Absent,
+            Cell::Bool(true),
+            Cell::Integer(i64::MIN),
+            Cell::Integer(i64::MAX),
+            Cell::Real(-0.0),
+            Cell::Real(f64::from_bits(0x7ff8_0000_0000_0001)),
+            Cell::Real32(f32::NEG_INFINITY),
+            Cell::Text("a\0b\u{1F600}"),
+            Cell::Bytes(&[0, 255]),
+            Cell::Encoded(Encoding::Utf16Le, &[0x00, 0xd8]),
+            Cell::Numeric(Numeric::Finite { negative: true, scale: 2, exponent: -2, digits: b"1050" }),
+            Cell::Numeric(Numeric::NaN),
+            Cell::Timestamp(i64::MAX),
+            Cell::Date(i32::MIN),
+            Cell::Time(86_400_000_000),
+            Cell::TimeZoned(1, -3600),
+            Cell::Interval { months: -1, days: 2, microseconds: -3 },
+            Cell::Uuid([7; 16]),
+            Cell::Output(b"{1,2}"),
+            Cell::Stream(StreamKind::Encoded(Encoding::SqlAscii), stream),
+        ];
+        for cell in cells {
+            let mut bytes = Vec::new();
+            cell.write(&mut bytes);
+            let mut take = Take::new(&bytes);
+            assert_eq!(Cell::read(&mut take), Ok(cell));
+            assert_eq!(take.finish(), Ok(()));
+            for cut in 0..bytes.len() {
+                assert!(Cell::read(&mut Take::new(&bytes[..cut])).is_err(), "{cell:?} cut at {cut}");
+            }
+        }
+    }
+}

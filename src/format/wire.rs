@@ -1,0 +1,196 @@
+//! The primitives of `docs/format.md` section 1: fixed-width little-endian integers, shortest-form
+//! LEB128 and length-prefixed bytes. Readers never panic and never allocate more than they were given.
+
+use thiserror::Error;
+
+/// Bytes that are not what the format says; `what` names the field that was being read.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum WireError {
+    /// The input ends inside `what`.
+    #[error("ends inside {what}")]
+    Truncated { what: &'static str },
+    /// `what` has a value that the format does not allow.
+    #[error("{what} is not valid")]
+    Invalid { what: &'static str },
+    /// Bytes follow where the object should have ended.
+    #[error("{bytes} bytes too many")]
+    Trailing { bytes: usize },
+    /// Not an object of this program at all.
+    #[error("is not a Sidekeep object")]
+    Foreign,
+    /// A version, kind or type that this program does not know.
+    #[error("has {what} {value}, which this version does not support")]
+    Unsupported { what: &'static str, value: u64 },
+}
+
+/// Appends primitives to a buffer.
+pub trait Put {
+    /// Unsigned LEB128, shortest form.
+    fn put_uv(&mut self, value: u64);
+    /// Zig-zag, then LEB128.
+    fn put_sv(&mut self, value: i64);
+    /// Length, then bytes.
+    fn put_bytes(&mut self, bytes: &[u8]);
+}
+
+impl Put for Vec<u8> {
+    fn put_uv(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.push(value as u8);
+    }
+
+    fn put_sv(&mut self, value: i64) {
+        self.put_uv(((value << 1) ^ (value >> 63)) as u64);
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.put_uv(bytes.len() as u64);
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Bytes that [`Put::put_uv`] takes for `value`.
+#[must_use]
+pub fn uv_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Reads primitives from the front of a slice.
+#[derive(Debug, Clone)]
+pub struct Take<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Take<'a> {
+    /// Reads from the first byte of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Bytes not read yet.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Exactly `len` bytes.
+    pub fn raw(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], WireError> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated { what })?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    /// Exactly `N` bytes.
+    pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], WireError> {
+        let bytes = self.raw(N, what)?;
+        bytes.try_into().map_err(|_| WireError::Truncated { what })
+    }
+
+    /// One byte.
+    pub fn u8(&mut self, what: &'static str) -> Result<u8, WireError> {
+        Ok(self.array::<1>(what)?[0])
+    }
+
+    /// Little-endian u32.
+    pub fn u32(&mut self, what: &'static str) -> Result<u32, WireError> {
+        Ok(u32::from_le_bytes(self.array(what)?))
+    }
+
+    /// Little-endian u64.
+    pub fn u64(&mut self, what: &'static str) -> Result<u64, WireError> {
+        Ok(u64::from_le_bytes(self.array(what)?))
+    }
+
+    /// Unsigned LEB128; a form longer than needed is invalid.
+    pub fn uv(&mut self, what: &'static str) -> Result<u64, WireError> {
+        let mut value = 0u64;
+        for shift in (0..70).step_by(7) {
+            let byte = self.u8(what)?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(WireError::Invalid { what });
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return if byte == 0 && shift > 0 { Err(WireError::Invalid { what }) } else { Ok(value) };
+            }
+        }
+        Err(WireError::Invalid { what })
+    }
+
+    /// Zig-zag LEB128.
+    pub fn sv(&mut self, what: &'static str) -> Result<i64, WireError> {
+        let raw = self.uv(what)?;
+        Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    /// A `uv` that counts things of at least `unit_bytes` bytes each, all of which must follow: so
+    /// a hostile count never makes a reader allocate more than the input could hold.
+    pub fn count(&mut self, unit_bytes: usize, what: &'static str) -> Result<usize, WireError> {
+        let count = self.uv(what)?;
+        let most = self.rest.len() / unit_bytes.max(1);
+        usize::try_from(count).ok().filter(|&n| n <= most).ok_or(WireError::Truncated { what })
+    }
+
+    /// A `uv` that fits `T`.
+    pub fn uv_as<T: TryFrom<u64>>(&mut self, what: &'static str) -> Result<T, WireError> {
+        T::try_from(self.uv(what)?).map_err(|_| WireError::Invalid { what })
+    }
+
+    /// Length, then bytes.
+    pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], WireError> {
+        let len = self.uv(what)?;
+        let len = usize::try_from(len).map_err(|_| WireError::Truncated { what })?;
+        self.raw(len, what)
+    }
+
+    /// Everything that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// Fails unless everything was read.
+    pub fn finish(self) -> Result<(), WireError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(WireError::Trailing { bytes: self.rest.len() }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Put, Take, WireError, uv_len};
+
+    proptest! {
+        #[test]
+        fn integers_round_trip(value: u64, signed: i64) {
+            let mut bytes = Vec::new();
+            bytes.put_uv(value);
+            prop_assert_eq!(bytes.len(), uv_len(value));
+            bytes.put_sv(signed);
+            let mut take = Take::new(&bytes);
+            prop_assert_eq!(take.uv("n"), Ok(value));
+            prop_assert_eq!(take.sv("n"), Ok(signed));
+            prop_assert_eq!(take.finish(), Ok(()));
+        }
+
+        #[test]
+        fn no_input_panics(bytes: Vec<u8>) {
+            let mut take = Take::new(&bytes);
+            while take.uv("n").is_ok() {}
+            let _ = Take::new(&bytes).bytes("b");
+        }
+    }
+
+    #[test]
+    fn longer_forms_are_refused() {
+        let invalid = Err(WireError::Invalid { what: "n" });
+        assert_eq!(Take::new(&[0x80, 0x00]).uv("n"), invalid);
+        assert_eq!(Take::new(&[0xff; 10]).uv("n"), invalid);
+        assert_eq!(Take::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]).uv("n"), Ok(u64::MAX));
+    }
+}

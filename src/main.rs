@@ -1,0 +1,3 @@
+//! The `sidekeep` program: everything is in the library.
+
+fn main() {}

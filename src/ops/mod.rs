@@ -1,0 +1,1 @@
+//! One verb per file: options in, report out. Never prints.

@@ -1,0 +1,1 @@
+//! A repository: what its objects mean together.

@@ -1,0 +1,1 @@
+//! Spill, external sort and owner join in bounded memory.

@@ -1,0 +1,166 @@
+//! What a live database must offer to be backed up, and what a restore needs of the place that it
+//! writes to. Rows go by as borrowed cells; nothing here knows a repository.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::base::time::Moment;
+use crate::format::cell::{Cell, OwnedCell};
+
+/// A failure of a source or target.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The database cannot be opened or does not answer (exit 7).
+    #[error("cannot open {what}: {reason}")]
+    Unreachable { what: String, reason: String },
+    /// The database answered with an error while `doing` something.
+    #[error("{doing}: {reason}")]
+    Failed { doing: String, reason: String },
+    /// The target is not empty, or exists (exit 7).
+    #[error("{what} is not empty")]
+    NotEmpty { what: String },
+    /// Whoever receives the rows failed.
+    #[error("rows could not be passed on")]
+    Sink(#[source] SinkError),
+}
+
+/// A failure on the receiving side of a scan, of any type.
+pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Which kind of system a source is; decides how its schema document is understood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Something that cannot be captured, or not exactly.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Gap {
+    /// The object, by its name in the source.
+    pub object: String,
+    /// Why, and what is missing in the snapshot.
+    pub reason: String,
+}
+
+/// What a source is, as of one consistent image.
+#[derive(Clone, Debug)]
+pub struct Description {
+    pub engine: Engine,
+    /// Facts that tell this source from another behind the same name (never secrets).
+    pub identity: BTreeMap<String, String>,
+    /// The moment of the image by the source's own clock.
+    pub source_clock: Moment,
+    /// Everything but the rows, in the engine's own document (JSON); read back by the engine's target.
+    pub schema: Vec<u8>,
+    pub tables: Vec<Table>,
+    pub gaps: Vec<Gap>,
+}
+
+/// A table as its source shows it.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Name, qualified where the engine has schemas.
+    pub name: String,
+    /// Stays when the table is renamed, if the engine has such a thing.
+    pub oid: Option<u64>,
+    /// In the order in which [`Source::read`] delivers cells.
+    pub columns: Vec<Column>,
+    /// Columns of the key, as positions in `columns`; empty: none.
+    pub key: Vec<usize>,
+    pub foreign_keys: Vec<ForeignKey>,
+    /// Rows, as far as can be told without a scan.
+    pub rows_estimate: Option<u64>,
+    /// Why this looks like a feed (append and expire), if it does.
+    pub feed_hint: Option<String>,
+}
+
+/// A column as its source shows it.
+#[derive(Clone, Debug)]
+pub struct Column {
+    pub name: String,
+    /// Position among all columns that the table ever had (PostgreSQL's attnum), or in its definition.
+    pub position: u32,
+    /// What rows written before this column existed hold in it.
+    pub missing: OwnedCell,
+    /// Not part of the table's definition (SQLite's rowid).
+    pub hidden: bool,
+    /// How the database compares values of this column with those that refer to it.
+    pub fold: Fold,
+}
+
+/// Equality of a text column that is coarser than its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fold {
+    /// Bytes.
+    Exact,
+    /// ASCII letters regardless of case (SQLite NOCASE).
+    AsciiCase,
+    /// Trailing spaces ignored (SQLite RTRIM).
+    TrailingSpace,
+}
+
+/// Columns of a table that hold the key of a row of `parent`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForeignKey {
+    /// Positions in the child's columns.
+    pub columns: Vec<usize>,
+    /// Name of the parent table.
+    pub parent: String,
+    /// Names of the parent's columns.
+    pub parent_columns: Vec<String>,
+}
+
+/// Receives the rows of one table.
+pub trait RowSink {
+    /// One row; cells in the order of [`Table::columns`].
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError>;
+}
+
+/// A live system, opened for one snapshot. [`Source::describe`] fixes the image; everything read later is of that image.
+pub trait Source: Send {
+    /// Opens the consistent image and says what is in it.
+    fn describe(&mut self) -> Result<Description, SourceError>;
+    /// Reads every row of the table with this position in [`Description::tables`], in any order. Gaps found on the way are returned.
+    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError>;
+    /// Lets the image go.
+    fn release(&mut self) -> Result<(), SourceError>;
+}
+
+/// A table as a target needs to know it.
+#[derive(Clone, Debug)]
+pub struct TargetTable {
+    pub name: String,
+    /// In the order in which [`Target::row`] receives cells: as the source had them.
+    pub columns: Vec<TargetColumn>,
+}
+
+/// A column as a target needs to know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetColumn {
+    pub name: String,
+    pub hidden: bool,
+}
+
+/// A row or statement that the target refused; the restore went on.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Refused {
+    /// The table, index, trigger, … concerned.
+    pub object: String,
+    pub reason: String,
+}
+
+/// A place that rows are restored to. Call order: `begin`, then per table `table`, `row`…, then `finish`.
+pub trait Target: Send {
+    /// Makes the target from the engine's schema document. Refuses one that is not empty.
+    fn begin(&mut self, engine: Engine, schema: &[u8], tables: &[TargetTable]) -> Result<(), SourceError>;
+    /// Rows of the table with this position in `tables` follow, in ascending order of hidden rowid or key.
+    fn table(&mut self, table: usize) -> Result<(), SourceError>;
+    /// One row, cells in the order of the table's columns. Streams have been put back.
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError>;
+    /// Builds what comes after the rows, makes everything durable and publishes it.
+    fn finish(&mut self) -> Result<Vec<Refused>, SourceError>;
+}

@@ -1,0 +1,4 @@
+//! Live systems. They know rows, not repositories.
+
+pub mod contract;
+pub mod sqlite;

@@ -1,0 +1,1 @@
+//! SQLite files: read, and written anew.

@@ -1,0 +1,1 @@
+//! Opaque objects over an object store.

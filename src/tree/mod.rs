@@ -1,0 +1,1 @@
+//! Trees of rows: chunker, builder, cursor, merge. Pure: no I/O.
