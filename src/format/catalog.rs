@@ -1,0 +1,122 @@
+//! The catalog section of a manifest (`docs/format.md` section 9): what the operator must know the
+//! next night so that the same rows become the same bytes. Numbers are assigned once and never reused.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::format::cell::OwnedCell;
+use crate::format::manifest::Layout;
+
+/// What is pinned of a source.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Catalog {
+    /// `sqlite` or `postgres`.
+    pub engine: String,
+    /// Facts that tell this source from another behind the same name.
+    pub identity: BTreeMap<String, String>,
+    /// Keyed hash of the schema document, hex.
+    pub schema_digest: String,
+    /// Number of the table that owners are rows of.
+    pub owner_table: Option<u32>,
+    pub next_table: u32,
+    pub tables: Vec<TableEntry>,
+}
+
+/// A table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TableEntry {
+    pub number: u32,
+    pub name: String,
+    pub oid: Option<u64>,
+    /// Live columns, ascending by number.
+    pub columns: Vec<ColumnEntry>,
+    pub next_column: u32,
+    /// Column numbers of the key.
+    pub key: Vec<u32>,
+    pub layout: Layout,
+    /// Ways to the owner; the first without a null places a row. Empty: rows have no owner.
+    pub paths: Vec<OwnerPath>,
+    /// Pinned once the table had enough rows.
+    pub rows_per_leaf: Option<u32>,
+}
+
+/// A column.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ColumnEntry {
+    pub number: u32,
+    pub name: String,
+    /// Place in the source's order of columns.
+    pub position: u32,
+    #[serde(default, skip_serializing_if = "Visibility::is_declared")]
+    pub visibility: Visibility,
+    /// What rows hold that were written before the column existed; trailing cells equal to it are left out.
+    #[serde(with = "cell_as_base64")]
+    pub missing: OwnedCell,
+}
+
+/// Whether a column stands in the table's definition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    #[default]
+    Declared,
+    /// `SQLite`'s rowid.
+    Hidden,
+}
+
+impl Visibility {
+    fn is_declared(&self) -> bool {
+        *self == Self::Declared
+    }
+}
+
+/// A foreign key whose parent row has the owner.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OwnerPath {
+    /// Column numbers here.
+    pub columns: Vec<u32>,
+    /// Table number of the parent.
+    pub parent: u32,
+    /// Column numbers there.
+    pub parent_columns: Vec<u32>,
+}
+
+impl Catalog {
+    /// The table with this number.
+    #[must_use]
+    pub fn table(&self, number: u32) -> Option<&TableEntry> {
+        self.tables.iter().find(|table| table.number == number)
+    }
+
+    /// The table with this name.
+    #[must_use]
+    pub fn table_named(&self, name: &str) -> Option<&TableEntry> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+}
+
+impl TableEntry {
+    /// The live column with this number.
+    #[must_use]
+    pub fn column(&self, number: u32) -> Option<&ColumnEntry> {
+        self.columns.iter().find(|column| column.number == number)
+    }
+}
+
+mod cell_as_base64 {
+    use data_encoding::BASE64;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::format::cell::OwnedCell;
+
+    pub fn serialize<S: Serializer>(cell: &OwnedCell, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(cell.as_bytes()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnedCell, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64.decode(text.as_bytes()).map_err(Error::custom)?;
+        OwnedCell::from_bytes(&bytes).map_err(Error::custom)
+    }
+}

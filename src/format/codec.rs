@@ -1,0 +1,210 @@
+//! How the content of a frame becomes its payload (`docs/format.md` section 5): as it is, zstd, or
+//! split into a zstd part and raw spans for cells that do not compress. Ids never depend on it.
+
+use thiserror::Error;
+
+use crate::base::limit::FRAME_CONTENT_BYTES_MAX;
+use crate::format::wire::{Put, Take, WireError};
+
+/// Codec byte of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Codec {
+    Stored = 0,
+    Zstd = 1,
+    Split = 2,
+}
+
+impl Codec {
+    /// The codec with this byte.
+    pub fn from_byte(byte: u8) -> Result<Self, WireError> {
+        Ok(match byte {
+            0 => Self::Stored,
+            1 => Self::Zstd,
+            2 => Self::Split,
+            other => return Err(WireError::Unsupported { what: "codec", value: u64::from(other) }),
+        })
+    }
+}
+
+/// A payload that cannot be turned into content.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CodecError {
+    /// The frame of a split payload is damaged.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// zstd refuses the bytes.
+    #[error("does not decompress")]
+    Zstd,
+    /// zstd could not compress; only lack of memory does that.
+    #[error("cannot compress")]
+    Compress,
+}
+
+/// Compression level of everything; `docs/decisions` has the measurements.
+pub const LEVEL: i32 = 3;
+/// Cells shorter than this stay in the compressed part.
+pub const SPAN_BYTES_MIN: usize = 512;
+
+/// Reuses zstd's working memory between frames.
+pub struct Encoder {
+    zstd: zstd::bulk::Compressor<'static>,
+    rest: Vec<u8>,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl Encoder {
+    /// Fails only without memory.
+    pub fn new() -> Result<Self, CodecError> {
+        let zstd = zstd::bulk::Compressor::new(LEVEL).map_err(|_| CodecError::Compress)?;
+        Ok(Self { zstd, rest: Vec::new() })
+    }
+
+    /// The payload of `content`, with `spans` (offset, length; ascending, apart) kept out of zstd.
+    pub fn encode(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<(Codec, Vec<u8>), CodecError> {
+        if spans.is_empty() {
+            let packed = self.zstd.compress(content).map_err(|_| CodecError::Compress)?;
+            return Ok(if packed.len() < content.len() {
+                (Codec::Zstd, packed)
+            } else {
+                (Codec::Stored, content.to_vec())
+            });
+        }
+        self.rest.clear();
+        self.rest.put_uv(spans.len() as u64);
+        let mut end = 0;
+        for &(offset, len) in spans {
+            self.rest.put_uv((offset - end) as u64);
+            self.rest.put_uv(len as u64);
+            end = offset + len;
+        }
+        end = 0;
+        for &(offset, len) in spans {
+            self.rest.extend_from_slice(&content[end..offset]);
+            end = offset + len;
+        }
+        self.rest.extend_from_slice(&content[end..]);
+        let packed = self.zstd.compress(&self.rest).map_err(|_| CodecError::Compress)?;
+        let raw: usize = spans.iter().map(|span| span.1).sum();
+        let mut payload = Vec::with_capacity(packed.len() + raw + 5 + 16);
+        payload.put_bytes(&packed);
+        for &(offset, len) in spans {
+            payload.extend_from_slice(&content[offset..offset + len]);
+        }
+        Ok((Codec::Split, payload))
+    }
+}
+
+/// The content of a payload.
+pub fn decode(codec: Codec, payload: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+    match codec {
+        Codec::Stored => Ok(payload),
+        Codec::Zstd => decompress(&payload),
+        Codec::Split => {
+            let mut take = Take::new(&payload);
+            let rest = decompress(take.bytes("compressed part")?)?;
+            join(&rest, take.rest())
+        }
+    }
+}
+
+/// Decompresses a zstd frame that states its content size, within [`FRAME_CONTENT_BYTES_MAX`].
+pub fn decompress(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten().ok_or(CodecError::Zstd)?;
+    let size = usize::try_from(size).ok().filter(|&n| n <= FRAME_CONTENT_BYTES_MAX).ok_or(CodecError::Zstd)?;
+    let content = zstd::bulk::decompress(packed, size).map_err(|_| CodecError::Zstd)?;
+    if content.len() == size { Ok(content) } else { Err(CodecError::Zstd) }
+}
+
+/// One zstd frame of `content`.
+pub fn compress(content: &[u8]) -> Result<Vec<u8>, CodecError> {
+    zstd::bulk::compress(content, LEVEL).map_err(|_| CodecError::Compress)
+}
+
+fn join(rest: &[u8], raw: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut table = Take::new(rest);
+    let count = table.count(2, "spans")?;
+    let mut spans = Vec::with_capacity(count);
+    for _ in 0..count {
+        spans.push((table.uv_as::<usize>("gap")?, table.uv_as::<usize>("span")?));
+    }
+    let mut content = Vec::with_capacity(rest.len() + raw.len());
+    let mut raw = Take::new(raw);
+    for (gap, len) in spans {
+        content.extend_from_slice(table.raw(gap, "gap")?);
+        content.extend_from_slice(raw.raw(len, "span")?);
+    }
+    content.extend_from_slice(table.rest());
+    raw.finish()?;
+    Ok(content)
+}
+
+/// Whether bytes are likely not to shrink: judged by how even their byte counts are, over a sample.
+/// Cheap, and wrong only at the cost of some bytes.
+#[must_use]
+pub fn looks_incompressible(bytes: &[u8]) -> bool {
+    const SAMPLE: usize = 512;
+    if bytes.len() < SPAN_BYTES_MIN {
+        return false;
+    }
+    let mut counts = [0u16; 256];
+    let step = bytes.len() / SAMPLE;
+    for byte in bytes.iter().step_by(step.max(1)).take(SAMPLE) {
+        counts[usize::from(*byte)] += 1;
+    }
+    // The sum of squares of 512 evenly drawn bytes is about 512 + 512 * 511 / 256 = 1534, with a
+    // deviation of about 45; text has ten times that, and base64 four times.
+    let squares: u32 = counts.iter().map(|&n| u32::from(n) * u32::from(n)).sum();
+    squares < 2000
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Codec, Encoder, decode, looks_incompressible};
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn noise_is_told_from_text() {
+        assert!(looks_incompressible(&noise(4000)));
+        assert!(!looks_incompressible(&"the same words again and again ".repeat(100).into_bytes()));
+        assert!(!looks_incompressible(data_encoding::BASE64.encode(&noise(4000)).as_bytes()));
+        assert!(!looks_incompressible(&noise(100)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_codec_round_trips(content: Vec<u8>, cuts in proptest::collection::vec((0usize..40, 1usize..40), 0..4)) {
+            let mut spans = Vec::new();
+            let mut at = 0;
+            for (gap, len) in cuts {
+                if at + gap + len <= content.len() {
+                    spans.push((at + gap, len));
+                    at += gap + len;
+                }
+            }
+            let mut encoder = Encoder::new().expect("memory");
+            let (codec, payload) = encoder.encode(&content, &spans).expect("memory");
+            prop_assert_eq!(codec == Codec::Split, !spans.is_empty());
+            prop_assert_eq!(decode(codec, payload), Ok(content));
+        }
+
+        #[test]
+        fn no_payload_panics(payload: Vec<u8>) {
+            for codec in [Codec::Stored, Codec::Zstd, Codec::Split] {
+                let _ = decode(codec, payload.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The twelve bytes at the front of every binary object (`docs/format.md` section 1).
+
+use crate::format::wire::{Take, WireError};
+
+/// Kind of a binary object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ObjectKind {
+    Pack = b'P',
+    Manifest = b'M',
+    Index = b'I',
+    Wraps = b'W',
+    Grant = b'K',
+}
+
+/// Length of the header in bytes.
+pub const HEADER_LEN: usize = 12;
+const MAGIC: &[u8; 8] = b"SIDEKEEP";
+const VERSION: u8 = 1;
+
+/// Appends the header of an object of this kind.
+pub fn write(out: &mut Vec<u8>, kind: ObjectKind) {
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&[kind as u8, VERSION, 0, 0]);
+}
+
+/// Reads a header and demands this kind.
+pub fn read(take: &mut Take<'_>, kind: ObjectKind) -> Result<(), WireError> {
+    if take.raw(MAGIC.len(), "magic").map_err(|_| WireError::Foreign)? != MAGIC {
+        return Err(WireError::Foreign);
+    }
+    let [found, version, reserved @ ..] = take.array::<4>("header")?;
+    if version != VERSION || reserved != [0, 0] {
+        return Err(WireError::Unsupported { what: "object version", value: u64::from(version) });
+    }
+    if found != kind as u8 {
+        return Err(WireError::Invalid { what: "object kind" });
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Leaves: a run of consecutive rows of one table (`docs/format.md` section 6).
+//!
+//! Content is a pure function of the rows: no table, column or schema name, no count of columns.
+
+use crate::format::cell::Cell;
+use crate::format::wire::{Put, Take, WireError};
+
+const VERSION: u8 = 1;
+
+/// Rows of one class and owner that follow each other in a leaf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Group<'a> {
+    /// Class byte of the placement (`format::key`).
+    pub class: u8,
+    /// Owner, as it stands in placement keys.
+    pub owner: &'a [u8],
+    /// Distinct rows.
+    pub rows: u64,
+}
+
+/// Gathers the rows of one leaf.
+#[derive(Debug, Default)]
+pub struct LeafBuilder {
+    groups: Vec<u8>,
+    group_count: u64,
+    group_rows: u64,
+    group_class: u8,
+    group_owner: Vec<u8>,
+    rows: Vec<u8>,
+    row_count: u64,
+}
+
+impl LeafBuilder {
+    /// Distinct rows so far.
+    #[must_use]
+    pub fn row_count(&self) -> u64 {
+        self.row_count
+    }
+
+    /// Bytes of rows so far; the content is a little longer.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Appends a row, already encoded by [`write_row`]. Returns whether it begins a new group.
+    pub fn push(&mut self, class: u8, owner: &[u8], row: &[u8]) -> GroupStart {
+        let same = self.group_rows > 0 && self.group_class == class && self.group_owner == owner;
+        if !same {
+            self.close_group();
+            self.group_class = class;
+            self.group_owner.clear();
+            self.group_owner.extend_from_slice(owner);
+        }
+        self.group_rows += 1;
+        self.row_count += 1;
+        self.rows.extend_from_slice(row);
+        if same { GroupStart::Same } else { GroupStart::New }
+    }
+
+    fn close_group(&mut self) {
+        if self.group_rows > 0 {
+            self.groups.push(self.group_class);
+            self.groups.put_bytes(&self.group_owner);
+            self.groups.put_uv(self.group_rows);
+            self.group_count += 1;
+            self.group_rows = 0;
+        }
+    }
+
+    /// The content, and a builder that is empty again.
+    pub fn finish(&mut self) -> Vec<u8> {
+        self.close_group();
+        let mut content = Vec::with_capacity(self.groups.len() + self.rows.len() + 8);
+        content.push(VERSION);
+        content.put_uv(self.group_count);
+        content.extend_from_slice(&self.groups);
+        content.extend_from_slice(&self.rows);
+        self.groups.clear();
+        self.rows.clear();
+        self.group_count = 0;
+        self.row_count = 0;
+        content
+    }
+}
+
+/// Whether a row continues its predecessor's group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GroupStart {
+    New,
+    Same,
+}
+
+/// Encodes a row: header, then its cells. `cells` are the canonical bytes of `cell_count` cells,
+/// trailing defaults already left out.
+pub fn write_row(out: &mut Vec<u8>, cell_count: usize, multiplicity: u64, cells: &[u8]) {
+    let more = u64::from(multiplicity > 1);
+    out.put_uv((cell_count as u64) << 1 | more);
+    if multiplicity > 1 {
+        out.put_uv(multiplicity);
+    }
+    out.extend_from_slice(cells);
+}
+
+/// A row of a leaf.
+#[derive(Clone, Debug)]
+pub struct Row<'a> {
+    pub class: u8,
+    pub owner: &'a [u8],
+    /// How often the row is in the table.
+    pub multiplicity: u64,
+    /// Canonical bytes of the stored cells; those of higher column numbers have their column's default.
+    pub bytes: &'a [u8],
+}
+
+/// Reads a leaf row by row, checking everything that the content alone can show.
+#[derive(Debug)]
+pub struct LeafRows<'a> {
+    groups: Take<'a>,
+    groups_left: u64,
+    current: Option<Group<'a>>,
+    rows: Take<'a>,
+}
+
+impl<'a> LeafRows<'a> {
+    /// Opens the content of a leaf.
+    pub fn new(content: &'a [u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(content);
+        let version = take.u8("leaf version")?;
+        if version != VERSION {
+            return Err(WireError::Unsupported { what: "leaf version", value: u64::from(version) });
+        }
+        let group_count = take.count(3, "groups of a leaf")? as u64;
+        let groups = take.clone();
+        for _ in 0..group_count {
+            read_group(&mut take)?;
+        }
+        Ok(Self { groups, groups_left: group_count, current: None, rows: take })
+    }
+
+    /// The next row, or `None` at the end. `cells` is cleared and filled with the stored cells.
+    pub fn next_row(&mut self, cells: &mut Vec<Cell<'a>>) -> Result<Option<Row<'a>>, WireError> {
+        cells.clear();
+        while self.current.is_none_or(|group| group.rows == 0) {
+            if self.groups_left == 0 {
+                let trailing = self.rows.remaining();
+                return if trailing == 0 { Ok(None) } else { Err(WireError::Trailing { bytes: trailing }) };
+            }
+            self.groups_left -= 1;
+            self.current = Some(read_group(&mut self.groups)?);
+        }
+        let Some(group) = self.current.as_mut() else { return Ok(None) };
+        group.rows -= 1;
+        let (class, owner) = (group.class, group.owner);
+        let head = self.rows.uv("row")?;
+        let multiplicity = if head & 1 == 1 { self.rows.uv("multiplicity")? } else { 1 };
+        if head & 1 == 1 && multiplicity < 2 {
+            return Err(WireError::Invalid { what: "multiplicity" });
+        }
+        let cell_count = usize::try_from(head >> 1).map_err(|_| WireError::Invalid { what: "row" })?;
+        if cell_count > self.rows.remaining() {
+            return Err(WireError::Truncated { what: "row" });
+        }
+        let before = self.rows.clone();
+        for _ in 0..cell_count {
+            cells.push(Cell::read(&mut self.rows)?);
+        }
+        let len = before.remaining() - self.rows.remaining();
+        let bytes = before.clone().raw(len, "row")?;
+        Ok(Some(Row { class, owner, multiplicity, bytes }))
+    }
+}
+
+fn read_group<'a>(take: &mut Take<'a>) -> Result<Group<'a>, WireError> {
+    let class = take.u8("class of a group")?;
+    let owner = take.bytes("owner of a group")?;
+    let rows = take.uv("rows of a group")?;
+    if rows == 0 {
+        return Err(WireError::Invalid { what: "rows of a group" });
+    }
+    Ok(Group { class, owner, rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{GroupStart, LeafBuilder, LeafRows, write_row};
+    use crate::format::cell::Cell;
+
+    #[test]
+    fn rows_and_groups_round_trip() {
+        let mut builder = LeafBuilder::default();
+        let mut cells = Vec::new();
+        Cell::Integer(7).write(&mut cells);
+        Cell::Text("x").write(&mut cells);
+        let (mut one, mut three, mut none) = (Vec::new(), Vec::new(), Vec::new());
+        write_row(&mut one, 2, 1, &cells);
+        write_row(&mut three, 2, 3, &cells);
+        write_row(&mut none, 0, 1, &[]);
+        assert_eq!(builder.push(0x10, b"a", &one), GroupStart::New);
+        assert_eq!(builder.push(0x10, b"a", &three), GroupStart::Same);
+        assert_eq!(builder.push(0x20, b"", &none), GroupStart::New);
+        let content = builder.finish();
+        assert_eq!(builder.row_count(), 0);
+        let mut rows = LeafRows::new(&content).expect("a leaf");
+        let mut seen = Vec::new();
+        let mut out = Vec::new();
+        while let Some(row) = rows.next_row(&mut out).expect("rows") {
+            seen.push((row.class, row.owner.to_vec(), row.multiplicity, out.len()));
+        }
+        assert_eq!(seen, [(0x10, b"a".to_vec(), 1, 2), (0x10, b"a".to_vec(), 3, 2), (0x20, vec![], 1, 0)]);
+        for cut in 0..content.len() {
+            let all = LeafRows::new(&content[..cut]).and_then(|mut rows| {
+                while rows.next_row(&mut Vec::new())?.is_some() {}
+                Ok(())
+            });
+            assert!(all.is_err(), "cut at {cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_panics(content: Vec<u8>) {
+            if let Ok(mut rows) = LeafRows::new(&content) {
+                while let Ok(Some(_)) = rows.next_row(&mut Vec::new()) {}
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Manifests: what a snapshot consists of (`docs/format.md` section 9), and pages of session wraps.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::frame::FrameType;
+use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
+use crate::base::limit::WRAPS_PER_PAGE;
+use crate::base::time::Moment;
+use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::codec::Codec;
+use crate::format::header::{self, ObjectKind};
+use crate::format::pack::{SessionWrap, ordinal_id};
+use crate::format::wire::{Put, Take, WireError};
+
+/// A manifest as stored: clear header, wraps, sealed sections.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SealedManifest {
+    pub repository: RepositoryId,
+    pub source: SourceId,
+    pub epoch: Epoch,
+    pub session: SessionId,
+    /// Number of the manifest within its session: 0 unless a race was lost.
+    pub ordinal: u32,
+    /// Full pages of wraps.
+    pub pages: Vec<Digest>,
+    /// Wraps that fill no page yet.
+    pub wraps: Vec<SessionWrap>,
+    pub sections: Vec<Section>,
+}
+
+/// One sealed section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Section {
+    pub kind: FrameType,
+    pub codec: Codec,
+    pub thread: u32,
+    pub counter: u64,
+    /// Length of the content in bytes.
+    pub content_len: u64,
+    pub sealed: Vec<u8>,
+}
+
+impl SealedManifest {
+    /// What stands for a chunk id in the AAD of the sections.
+    #[must_use]
+    pub fn section_id(&self) -> ChunkId {
+        ordinal_id(self.session, self.ordinal)
+    }
+
+    /// The stored bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        header::write(&mut out, ObjectKind::Manifest);
+        out.extend_from_slice(self.repository.as_bytes());
+        out.extend_from_slice(self.source.as_bytes());
+        out.extend_from_slice(&self.epoch.0.to_le_bytes());
+        out.extend_from_slice(self.session.as_bytes());
+        out.extend_from_slice(&self.ordinal.to_le_bytes());
+        out.put_uv(self.pages.len() as u64);
+        self.pages.iter().for_each(|page| out.extend_from_slice(page.as_bytes()));
+        out.put_uv(self.wraps.len() as u64);
+        self.wraps.iter().for_each(|wrap| out.extend_from_slice(wrap.as_bytes()));
+        out.put_uv(self.sections.len() as u64);
+        for section in &self.sections {
+            out.extend_from_slice(&[section.kind as u8, section.codec as u8]);
+            out.put_uv(u64::from(section.thread));
+            out.put_uv(section.counter);
+            out.put_uv(section.content_len);
+            out.put_bytes(&section.sealed);
+        }
+        out
+    }
+
+    /// Reads stored bytes.
+    pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(bytes);
+        header::read(&mut take, ObjectKind::Manifest)?;
+        let repository = RepositoryId::new(take.array("repository id")?);
+        let source = SourceId::new(take.array("source id")?);
+        let epoch = Epoch(take.u32("epoch")?);
+        let session = SessionId::new(take.array("session id")?);
+        let ordinal = take.u32("manifest ordinal")?;
+        let pages = take.count(32, "pages of wraps")?;
+        let pages = (0..pages).map(|_| Ok(Digest::new(take.array("page digest")?))).collect::<Result<_, WireError>>()?;
+        let wraps = take.count(1, "wraps")?;
+        if wraps >= WRAPS_PER_PAGE {
+            return Err(WireError::Invalid { what: "wraps" });
+        }
+        let wraps = SessionWrap::read_many(&mut take, wraps)?;
+        let count = take.count(5, "sections")?;
+        let sections = (0..count).map(|_| read_section(&mut take)).collect::<Result<_, _>>()?;
+        take.finish()?;
+        Ok(Self { repository, source, epoch, session, ordinal, pages, wraps, sections })
+    }
+}
+
+fn read_section(take: &mut Take<'_>) -> Result<Section, WireError> {
+    let kind = take.u8("section type")?;
+    Ok(Section {
+        kind: FrameType::from_byte(kind)
+            .ok_or(WireError::Unsupported { what: "section type", value: u64::from(kind) })?,
+        codec: Codec::from_byte(take.u8("codec")?)?,
+        thread: take.uv_as("section thread")?,
+        counter: take.uv("section counter")?,
+        content_len: take.uv("section length")?,
+        sealed: take.bytes("section")?.to_vec(),
+    })
+}
+
+/// An immutable page of [`WRAPS_PER_PAGE`] session wraps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WrapPage {
+    pub repository: RepositoryId,
+    pub source: SourceId,
+    pub wraps: Vec<SessionWrap>,
+}
+
+impl WrapPage {
+    /// The stored bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        header::write(&mut out, ObjectKind::Wraps);
+        out.extend_from_slice(self.repository.as_bytes());
+        out.extend_from_slice(self.source.as_bytes());
+        self.wraps.iter().for_each(|wrap| out.extend_from_slice(wrap.as_bytes()));
+        out
+    }
+
+    /// Reads stored bytes.
+    pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(bytes);
+        header::read(&mut take, ObjectKind::Wraps)?;
+        let repository = RepositoryId::new(take.array("repository id")?);
+        let source = SourceId::new(take.array("source id")?);
+        let wraps = SessionWrap::read_many(&mut take, WRAPS_PER_PAGE)?;
+        take.finish()?;
+        Ok(Self { repository, source, wraps })
+    }
+}
+
+/// What a tree of the roots section holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum TreeKind {
+    /// The rows of a table.
+    Rows = 0,
+    /// Other owners of rows whose paths disagree.
+    References = 1,
+}
+
+/// A root of the roots section: table, kind and skeleton content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Root {
+    pub table: u32,
+    pub kind: TreeKind,
+    pub skeleton: Vec<u8>,
+    pub ranges: Vec<u8>,
+}
+
+/// Content of the roots section.
+#[must_use]
+pub fn write_roots(roots: &[Root]) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_uv(roots.len() as u64);
+    for root in roots {
+        out.extend_from_slice(&root.table.to_le_bytes());
+        out.push(root.kind as u8);
+        out.put_bytes(&root.skeleton);
+    }
+    out
+}
+
+/// Content of the root ranges section.
+#[must_use]
+pub fn write_root_ranges(roots: &[Root]) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_uv(roots.len() as u64);
+    roots.iter().for_each(|root| out.put_bytes(&root.ranges));
+    out
+}
+
+/// Reads the roots section; ranges stay empty.
+pub fn read_roots(content: &[u8]) -> Result<Vec<Root>, WireError> {
+    let mut take = Take::new(content);
+    let count = take.count(6, "roots")?;
+    let mut roots = Vec::with_capacity(count);
+    for _ in 0..count {
+        let table = take.u32("table of a root")?;
+        let kind = match take.u8("kind of a root")? {
+            0 => TreeKind::Rows,
+            1 => TreeKind::References,
+            other => return Err(WireError::Unsupported { what: "kind of a root", value: u64::from(other) }),
+        };
+        roots.push(Root { table, kind, skeleton: take.bytes("root")?.to_vec(), ranges: Vec::new() });
+    }
+    take.finish()?;
+    Ok(roots)
+}
+
+/// Reads the root ranges section, in the order of the roots.
+pub fn read_root_ranges(content: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
+    let mut take = Take::new(content);
+    let count = take.count(1, "root ranges")?;
+    let ranges = (0..count).map(|_| Ok(take.bytes("root ranges")?.to_vec())).collect::<Result<_, WireError>>()?;
+    take.finish()?;
+    Ok(ranges)
+}
+
+/// How the rows of a table are laid out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// By owner, then key.
+    Owner,
+    /// By key alone (feeds).
+    Key,
+}
+
+/// The summary section: what every role may know.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// `sqlite` or `postgres`.
+    pub engine: String,
+    /// The moment of the image.
+    pub source_clock: Moment,
+    /// When the backup began, by its host's clock.
+    pub started: Moment,
+    pub tables: Vec<TableSummary>,
+    pub gaps: Vec<GapSummary>,
+    /// Streams that rows refer to, and their bytes.
+    pub streams: u64,
+    pub stream_bytes: u64,
+    /// Reserved: head of the journal.
+    pub journal: Option<serde_json::Value>,
+    /// Reserved: per-user proofs.
+    pub proofs: Option<serde_json::Value>,
+}
+
+/// Counts of one table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TableSummary {
+    pub number: u32,
+    pub name: String,
+    pub layout: Layout,
+    /// Rows, identical ones counted each.
+    pub rows: u64,
+    /// Rows placed under an owner, without one, under one that does not exist.
+    pub owned: u64,
+    pub none: u64,
+    pub orphan: u64,
+    /// Rows that share their key with another.
+    pub duplicates: u64,
+    /// Bytes of leaf content.
+    pub bytes: u64,
+    /// Distinct owners.
+    pub owners: u64,
+    pub leaves: u64,
+    /// Leaves that were not in the store before.
+    pub leaves_new: u64,
+}
+
+/// Something that was not captured, or not exactly.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GapSummary {
+    pub object: String,
+    pub reason: String,
+}
+
+/// The secrets section: what the admin alone may know.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Secrets {
+    /// The engine's schema document.
+    pub schema: StoredStream,
+}
+
+/// A stream reference in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StoredStream {
+    pub form: u8,
+    pub id: ChunkId,
+    pub len: u64,
+}
+
+impl From<StreamRef> for StoredStream {
+    fn from(stream: StreamRef) -> Self {
+        Self { form: stream.form as u8, id: stream.id, len: stream.len }
+    }
+}
+
+impl TryFrom<StoredStream> for StreamRef {
+    type Error = WireError;
+
+    fn try_from(stored: StoredStream) -> Result<Self, WireError> {
+        Ok(Self { form: StreamForm::from_byte(stored.form)?, id: stored.id, len: stored.len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        Root, SealedManifest, Section, TreeKind, WrapPage, read_root_ranges, read_roots, write_root_ranges, write_roots,
+    };
+    use crate::base::frame::FrameType;
+    use crate::base::id::{Digest, Epoch, RepositoryId, SessionId, SourceId};
+    use crate::format::codec::Codec;
+    use crate::format::pack::{SessionWrap, WRAP_LEN};
+
+    #[test]
+    fn manifests_and_pages_round_trip() {
+        let wrap = SessionWrap::from_slice(&[9; WRAP_LEN]).expect("right length");
+        let manifest = SealedManifest {
+            repository: RepositoryId::new([1; 16]),
+            source: SourceId::new([2; 16]),
+            epoch: Epoch(1),
+            session: SessionId::new([3; 16]),
+            ordinal: 0,
+            pages: vec![Digest::new([4; 32])],
+            wraps: vec![wrap.clone(), wrap.clone()],
+            sections: vec![Section {
+                kind: FrameType::Summary,
+                codec: Codec::Zstd,
+                thread: 1,
+                counter: 2,
+                content_len: 3,
+                sealed: vec![5; 40],
+            }],
+        };
+        let bytes = manifest.to_bytes();
+        assert_eq!(SealedManifest::read(&bytes).as_ref(), Ok(&manifest));
+        for cut in 0..bytes.len() {
+            assert!(SealedManifest::read(&bytes[..cut]).is_err());
+        }
+        let page = WrapPage { repository: manifest.repository, source: manifest.source, wraps: vec![wrap; 64] };
+        assert_eq!(WrapPage::read(&page.to_bytes()), Ok(page));
+        let root = Root { table: 7, kind: TreeKind::References, skeleton: vec![1, 2], ranges: vec![3] };
+        let roots = vec![root.clone(), Root { kind: TreeKind::Rows, ..root }];
+        let mut read = read_roots(&write_roots(&roots)).expect("roots");
+        let ranges = read_root_ranges(&write_root_ranges(&roots)).expect("ranges");
+        read.iter_mut().zip(ranges).for_each(|(root, ranges)| root.ranges = ranges);
+        assert_eq!(read, roots);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = SealedManifest::read(&bytes);
+            let _ = WrapPage::read(&bytes);
+            let _ = read_roots(&bytes);
+            let _ = read_root_ranges(&bytes);
+        }
+    }
+}

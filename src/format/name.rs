@@ -1,0 +1,104 @@
+//! Names of objects in the store, formatted and parsed as one pair (`docs/format.md` section 2).
+
+use std::fmt;
+
+use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
+
+/// An object of a repository, by its place in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Name {
+    Descriptor,
+    Roster(u64),
+    Grant(Epoch, KeyId),
+    Ledger(SourceId, u64),
+    Pack(SourceId, Digest),
+    Wraps(SourceId, Digest),
+    Manifest(SourceId, Digest),
+    Index(SourceId, Digest),
+    Session(SourceId, SessionId, u64),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Descriptor => f.write_str("sidekeep.json"),
+            Self::Roster(number) => write!(f, "roster/{number:010}"),
+            Self::Grant(epoch, key) => write!(f, "keys/{:06}/{key}", epoch.0),
+            Self::Ledger(source, number) => write!(f, "{source}/ledger/{number:010}"),
+            Self::Pack(source, digest) => {
+                write!(f, "{source}/packs/{:02x}/{digest}", digest.as_bytes()[0])
+            }
+            Self::Wraps(source, digest) => write!(f, "{source}/wraps/{digest}"),
+            Self::Manifest(source, digest) => write!(f, "{source}/manifests/{digest}"),
+            Self::Index(source, digest) => write!(f, "{source}/index/{digest}"),
+            Self::Session(source, session, number) => write!(f, "{source}/sessions/{session}/{number:010}"),
+        }
+    }
+}
+
+impl Name {
+    /// The object with this name; `None` for a name that fits no line of the format.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let name = match parts.as_slice() {
+            ["sidekeep.json"] => Self::Descriptor,
+            ["roster", n] => Self::Roster(number(n, 10)?),
+            ["keys", epoch, key] => Self::Grant(Epoch(u32::try_from(number(epoch, 6)?).ok()?), key.parse().ok()?),
+            [source, "ledger", n] => Self::Ledger(source.parse().ok()?, number(n, 10)?),
+            [source, "packs", _, digest] => Self::Pack(source.parse().ok()?, digest.parse().ok()?),
+            [source, "wraps", digest] => Self::Wraps(source.parse().ok()?, digest.parse().ok()?),
+            [source, "manifests", digest] => Self::Manifest(source.parse().ok()?, digest.parse().ok()?),
+            [source, "index", digest] => Self::Index(source.parse().ok()?, digest.parse().ok()?),
+            [source, "sessions", session, n] => {
+                Self::Session(source.parse().ok()?, session.parse().ok()?, number(n, 10)?)
+            }
+            _ => return None,
+        };
+        (name.to_string() == text).then_some(name)
+    }
+
+    /// The digest that the stored bytes must have, if the name says so.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Pack(_, digest) | Self::Wraps(_, digest) | Self::Manifest(_, digest) | Self::Index(_, digest) => {
+                Some(*digest)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn number(text: &str, digits: usize) -> Option<u64> {
+    (text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Name;
+    use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
+
+    #[test]
+    fn names_round_trip_and_others_are_foreign() {
+        let (source, digest) = (SourceId::new([1; 16]), Digest::new([0xab; 32]));
+        let names = [
+            Name::Descriptor,
+            Name::Roster(1),
+            Name::Grant(Epoch(3), KeyId::new([2; 16])),
+            Name::Ledger(source, 12_345_678_901),
+            Name::Pack(source, digest),
+            Name::Wraps(source, digest),
+            Name::Manifest(source, digest),
+            Name::Index(source, digest),
+            Name::Session(source, SessionId::new([5; 16]), 2),
+        ];
+        for name in names {
+            assert_eq!(Name::parse(&name.to_string()), Some(name));
+        }
+        let pack = Name::Pack(source, digest).to_string();
+        for foreign in ["", "sidekeep.json.bak", "roster/1", "roster/00000000001", &pack.replace("/ab/", "/ac/"), "a/b/c/d"] {
+            assert_eq!(Name::parse(foreign), None, "{foreign}");
+        }
+    }
+}

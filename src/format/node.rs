@@ -1,0 +1,438 @@
+//! Inner nodes of a table tree: skeleton and ranges (`docs/format.md` section 7).
+//!
+//! The id of a skeleton covers `hashed` alone; locations are hints that may go stale.
+
+use crate::base::id::{ChunkId, Digest, SessionId};
+use crate::base::limit::FAN_OUT_MAX;
+use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::codec::Codec;
+use crate::format::wire::{Put, Take, WireError};
+
+const VERSION: u8 = 1;
+
+/// A pack that hints point into, and the sessions whose frames it holds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PackRef {
+    pub digest: Digest,
+    pub sessions: Vec<SessionId>,
+}
+
+/// Where a frame lies in a pack and how it is sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spot {
+    /// Index into the pack table that stands beside the spot.
+    pub pack: u32,
+    /// From the first byte of the pack.
+    pub offset: u32,
+    /// Stored length in bytes.
+    pub stored: u32,
+    pub codec: Codec,
+    /// Index into the pack's sessions.
+    pub session: u8,
+    pub thread: u8,
+    pub counter: u32,
+}
+
+/// A stream that some row below a child refers to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamHint {
+    pub stream: StreamRef,
+    pub spot: Option<Spot>,
+}
+
+/// A child as its parent describes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Child {
+    pub id: ChunkId,
+    /// Rows below, with multiplicity.
+    pub rows: u64,
+    /// Bytes of leaf content below.
+    pub bytes: u64,
+    /// Owners whose first row lies below.
+    pub owners: u64,
+    /// Leaves below (1 for a leaf).
+    pub leaves: u64,
+    /// Streams of the rows of a leaf; empty above level 1.
+    pub streams: Vec<StreamHint>,
+    /// The leaf's frame, or the skeleton's.
+    pub spot: Option<Spot>,
+    /// The ranges' frame, for a node.
+    pub ranges_spot: Option<Spot>,
+}
+
+/// The structure-tier half of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Skeleton {
+    /// 1 over leaves.
+    pub level: u8,
+    /// Id of the ranges.
+    pub ranges: ChunkId,
+    pub children: Vec<Child>,
+    /// What the spots' `pack` counts in.
+    pub packs: Vec<PackRef>,
+}
+
+impl Skeleton {
+    /// The part that the id covers.
+    #[must_use]
+    pub fn hashed(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32 + self.children.len() * 30);
+        out.extend_from_slice(&[VERSION, self.level]);
+        out.put_uv(self.children.len() as u64);
+        out.extend_from_slice(self.ranges.as_bytes());
+        for child in &self.children {
+            out.extend_from_slice(child.id.as_bytes());
+        }
+        for count in [|c: &Child| c.rows, |c: &Child| c.bytes, |c: &Child| c.owners, |c: &Child| c.leaves] {
+            self.children.iter().for_each(|child| out.put_uv(count(child)));
+        }
+        if self.level == 1 {
+            self.children.iter().for_each(|child| out.put_uv(child.streams.len() as u64));
+            for hint in self.children.iter().flat_map(|child| &child.streams) {
+                out.push(hint.stream.form as u8);
+                out.extend_from_slice(hint.stream.id.as_bytes());
+                out.put_uv(hint.stream.len);
+            }
+        }
+        out
+    }
+
+    /// The content of the skeleton's frame.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.children.len() * 48);
+        out.put_bytes(&self.hashed());
+        write_packs(&mut out, &self.packs);
+        let packs = self.packs.len();
+        for child in &self.children {
+            write_spot(&mut out, child.spot.as_ref(), packs);
+            if self.level > 1 {
+                write_spot(&mut out, child.ranges_spot.as_ref(), packs);
+            }
+        }
+        for hint in self.children.iter().flat_map(|child| &child.streams) {
+            write_spot(&mut out, hint.spot.as_ref(), packs);
+        }
+        out
+    }
+
+    /// The part of `content` that the id covers.
+    pub fn hashed_of(content: &[u8]) -> Result<&[u8], WireError> {
+        Take::new(content).bytes("hashed part of a node")
+    }
+
+    /// Reads the content of a skeleton's frame.
+    pub fn read(content: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(content);
+        let mut node = Self::read_hashed(take.bytes("hashed part of a node")?)?;
+        node.packs = read_packs(&mut take)?;
+        let packs = node.packs.len();
+        let inner = node.level > 1;
+        for child in &mut node.children {
+            child.spot = read_spot(&mut take, packs)?;
+            if inner {
+                child.ranges_spot = read_spot(&mut take, packs)?;
+            }
+        }
+        for hint in node.children.iter_mut().flat_map(|child| &mut child.streams) {
+            hint.spot = read_spot(&mut take, packs)?;
+        }
+        take.finish()?;
+        Ok(node)
+    }
+
+    fn read_hashed(hashed: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(hashed);
+        let version = take.u8("node version")?;
+        if version != VERSION {
+            return Err(WireError::Unsupported { what: "node version", value: u64::from(version) });
+        }
+        let level = take.u8("node level")?;
+        let count = take.count(0, "children of a node")?;
+        if level == 0 || count > FAN_OUT_MAX {
+            return Err(WireError::Invalid { what: "node level or children" });
+        }
+        let ranges = ChunkId::new(take.array("ranges id")?);
+        let mut children = Vec::with_capacity(count);
+        for _ in 0..count {
+            let id = ChunkId::new(take.array("child id")?);
+            let (rows, bytes, owners, leaves) = (0, 0, 0, 0);
+            children.push(Child { id, rows, bytes, owners, leaves, streams: Vec::new(), spot: None, ranges_spot: None });
+        }
+        let counts: [fn(&mut Child) -> &mut u64; 4] =
+            [|c| &mut c.rows, |c| &mut c.bytes, |c| &mut c.owners, |c| &mut c.leaves];
+        for count in counts {
+            for child in &mut children {
+                *count(child) = take.uv("count of a child")?;
+            }
+        }
+        if level == 1 {
+            let mut lens = Vec::with_capacity(count);
+            for _ in 0..count {
+                lens.push(take.uv("stream references")?);
+            }
+            for (child, len) in children.iter_mut().zip(lens) {
+                for _ in 0..len {
+                    let form = StreamForm::from_byte(take.u8("stream form")?)?;
+                    let id = ChunkId::new(take.array("stream id")?);
+                    let stream = StreamRef { form, id, len: take.uv("stream length")? };
+                    child.streams.push(StreamHint { stream, spot: None });
+                }
+            }
+        }
+        take.finish()?;
+        Ok(Self { level, ranges, children, packs: Vec::new() })
+    }
+}
+
+/// The pieces of a stream of more than one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PieceList {
+    pub pieces: Vec<Piece>,
+    pub packs: Vec<PackRef>,
+}
+
+/// One piece of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    pub id: ChunkId,
+    /// Length of the piece in bytes.
+    pub len: u64,
+    pub spot: Option<Spot>,
+}
+
+impl PieceList {
+    /// The part that the id covers.
+    #[must_use]
+    pub fn hashed(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.put_uv(self.pieces.len() as u64);
+        for piece in &self.pieces {
+            out.extend_from_slice(piece.id.as_bytes());
+            out.put_uv(piece.len);
+        }
+        out
+    }
+
+    /// The content of the list's frame.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_bytes(&self.hashed());
+        write_packs(&mut out, &self.packs);
+        for piece in &self.pieces {
+            write_spot(&mut out, piece.spot.as_ref(), self.packs.len());
+        }
+        out
+    }
+
+    /// Reads the content of a list's frame.
+    pub fn read(content: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(content);
+        let mut hashed = Take::new(take.bytes("hashed part of a list")?);
+        let version = hashed.u8("list version")?;
+        if version != VERSION {
+            return Err(WireError::Unsupported { what: "list version", value: u64::from(version) });
+        }
+        let count = hashed.count(21, "pieces of a list")?;
+        let mut pieces = Vec::with_capacity(count);
+        for _ in 0..count {
+            let id = ChunkId::new(hashed.array("piece id")?);
+            pieces.push(Piece { id, len: hashed.uv("piece length")?, spot: None });
+        }
+        hashed.finish()?;
+        let packs = read_packs(&mut take)?;
+        for piece in &mut pieces {
+            piece.spot = read_spot(&mut take, packs.len())?;
+        }
+        take.finish()?;
+        Ok(Self { pieces, packs })
+    }
+}
+
+fn write_packs(out: &mut Vec<u8>, packs: &[PackRef]) {
+    out.put_uv(packs.len() as u64);
+    for pack in packs {
+        out.extend_from_slice(pack.digest.as_bytes());
+        out.put_uv(pack.sessions.len() as u64);
+        for session in &pack.sessions {
+            out.extend_from_slice(session.as_bytes());
+        }
+    }
+}
+
+fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
+    let count = take.count(33, "packs of a node")?;
+    let mut packs = Vec::with_capacity(count);
+    for _ in 0..count {
+        let digest = Digest::new(take.array("pack digest")?);
+        let sessions = take.count(SessionId::LEN, "sessions of a pack")?;
+        let sessions =
+            (0..sessions).map(|_| Ok(SessionId::new(take.array("session id")?))).collect::<Result<_, WireError>>()?;
+        packs.push(PackRef { digest, sessions });
+    }
+    Ok(packs)
+}
+
+fn write_spot(out: &mut Vec<u8>, spot: Option<&Spot>, packs: usize) {
+    let Some(spot) = spot else { return out.put_uv(packs as u64) };
+    out.put_uv(u64::from(spot.pack));
+    out.put_uv(u64::from(spot.offset));
+    out.put_uv(u64::from(spot.stored));
+    out.extend_from_slice(&[spot.codec as u8, spot.session, spot.thread]);
+    out.put_uv(u64::from(spot.counter));
+}
+
+fn read_spot(take: &mut Take<'_>, packs: usize) -> Result<Option<Spot>, WireError> {
+    let pack: u32 = take.uv_as("pack of a spot")?;
+    if pack as usize >= packs {
+        return if pack as usize == packs { Ok(None) } else { Err(WireError::Invalid { what: "pack of a spot" }) };
+    }
+    Ok(Some(Spot {
+        pack,
+        offset: take.uv_as("offset of a spot")?,
+        stored: take.uv_as("length of a spot")?,
+        codec: Codec::from_byte(take.u8("codec of a spot")?)?,
+        session: take.u8("session of a spot")?,
+        thread: take.u8("thread of a spot")?,
+        counter: take.uv_as("counter of a spot")?,
+    }))
+}
+
+/// Separators between the children of a node, each the least upper bound of what lies left of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ranges {
+    /// One fewer than children.
+    pub separators: Vec<Vec<u8>>,
+}
+
+impl Ranges {
+    /// The content of the ranges' frame.
+    #[must_use]
+    pub fn content(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        out.put_uv(self.separators.len() as u64);
+        let mut before: &[u8] = &[];
+        for separator in &self.separators {
+            let shared = before.iter().zip(separator).take_while(|(a, b)| a == b).count();
+            out.put_uv(shared as u64);
+            out.put_bytes(&separator[shared..]);
+            before = separator;
+        }
+        out
+    }
+
+    /// Reads the content of a ranges' frame.
+    pub fn read(content: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(content);
+        let version = take.u8("ranges version")?;
+        if version != VERSION {
+            return Err(WireError::Unsupported { what: "ranges version", value: u64::from(version) });
+        }
+        let count = take.count(2, "separators")?;
+        let mut separators: Vec<Vec<u8>> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let shared: usize = take.uv_as("shared bytes of a separator")?;
+            let before = separators.last().map_or(&[][..], Vec::as_slice);
+            let mut separator = before.get(..shared).ok_or(WireError::Invalid { what: "separator" })?.to_vec();
+            separator.extend_from_slice(take.bytes("separator")?);
+            separators.push(separator);
+        }
+        take.finish()?;
+        Ok(Self { separators })
+    }
+}
+
+/// The separator between two children: the shortest prefix of `first` that is greater than `last`,
+/// or all of `first` when they are equal.
+#[must_use]
+pub fn separator(last: &[u8], first: &[u8]) -> Vec<u8> {
+    let shared = last.iter().zip(first).take_while(|(a, b)| a == b).count();
+    first[..first.len().min(shared + 1)].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Child, PackRef, Piece, PieceList, Ranges, Skeleton, Spot, StreamHint, separator};
+    use crate::base::id::{ChunkId, Digest, SessionId};
+    use crate::format::cell::{StreamForm, StreamRef};
+    use crate::format::codec::Codec;
+
+    fn spot(pack: u32) -> Spot {
+        Spot { pack, offset: 70_000, stored: 3000, codec: Codec::Split, session: 0, thread: 2, counter: 900 }
+    }
+
+    fn sample(level: u8) -> Skeleton {
+        let packs = vec![PackRef { digest: Digest::new([3; 32]), sessions: vec![SessionId::new([4; 16])] }];
+        let stream = StreamRef { form: StreamForm::Piece, id: ChunkId::new([8; 20]), len: 40_000 };
+        let children = (0..5)
+            .map(|n| Child {
+                id: ChunkId::new([n; 20]),
+                rows: 60 + u64::from(n),
+                bytes: 8000,
+                owners: 2,
+                leaves: 1,
+                streams: if level == 1 && n == 2 { vec![StreamHint { stream, spot: Some(spot(0)) }] } else { vec![] },
+                spot: (n != 3).then(|| spot(0)),
+                ranges_spot: (level > 1).then(|| spot(0)),
+            })
+            .collect();
+        Skeleton { level, ranges: ChunkId::new([7; 20]), children, packs }
+    }
+
+    #[test]
+    fn nodes_round_trip_and_their_hash_ignores_locations() {
+        for level in [1, 2] {
+            let node = sample(level);
+            let content = node.content();
+            assert_eq!(Skeleton::read(&content).as_ref(), Ok(&node));
+            assert_eq!(Skeleton::hashed_of(&content), Ok(node.hashed().as_slice()));
+            let mut moved = node.clone();
+            moved.packs.clear();
+            moved.children.iter_mut().for_each(|child| {
+                (child.spot, child.ranges_spot) = (None, None);
+                child.streams.iter_mut().for_each(|hint| hint.spot = None);
+            });
+            assert_eq!(moved.hashed(), node.hashed());
+            for cut in 0..content.len() {
+                assert!(Skeleton::read(&content[..cut]).is_err(), "cut at {cut}");
+            }
+        }
+        let list = PieceList {
+            pieces: vec![Piece { id: ChunkId::new([1; 20]), len: 65_536, spot: Some(spot(0)) }; 3],
+            packs: sample(1).packs,
+        };
+        assert_eq!(PieceList::read(&list.content()), Ok(list));
+    }
+
+    #[test]
+    fn a_full_node_takes_at_most_48_bytes_a_child() {
+        let mut node = sample(1);
+        let mut child = node.children[0].clone();
+        child.spot = Some(Spot { pack: 0, offset: 33_000_000, stored: 9000, counter: 100_000, ..spot(0) });
+        node.children = vec![child; 1024];
+        assert!(node.content().len() / 1024 <= 48, "{}", node.content().len() / 1024);
+    }
+
+    proptest! {
+        #[test]
+        fn separators_separate(mut keys in proptest::collection::vec(proptest::collection::vec(0u8..3, 0..6), 2..12)) {
+            keys.sort();
+            let separators: Vec<_> = keys.windows(2).map(|pair| separator(&pair[0], &pair[1])).collect();
+            for (pair, between) in keys.windows(2).zip(&separators) {
+                prop_assert!(&pair[0] <= between && between <= &pair[1]);
+            }
+            let ranges = Ranges { separators };
+            prop_assert_eq!(Ranges::read(&ranges.content()), Ok(ranges));
+        }
+
+        #[test]
+        fn no_content_panics(content: Vec<u8>) {
+            let _ = Skeleton::read(&content);
+            let _ = Ranges::read(&content);
+            let _ = PieceList::read(&content);
+        }
+    }
+}
