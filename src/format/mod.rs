@@ -5,6 +5,7 @@ pub mod cell;
 pub mod codec;
 pub mod header;
 pub mod index;
+pub mod key;
 pub mod leaf;
 pub mod manifest;
 pub mod name;
