@@ -1,1 +1,4 @@
 //! Trees of rows: chunker, builder, cursor, merge. Pure: no I/O.
+
+pub mod builder;
+pub mod chunker;
