@@ -1,66 +1,178 @@
-//! Types of sealed frames and sections, and the tier whose key seals each (`docs/format.md` section 3).
+//! What sealed bytes are called on every floor: the types of frames and sections with their tiers,
+//! the seat of a frame in its session's key schedule, and the wrap of a session's data key
+//! (`docs/format.md` section 3). Names only: sealing is `crypto`, layout is `format`.
 
-/// Which key seals a frame, and so who can open it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+use std::fmt;
+
+use crate::base::id::{Epoch, RepositoryId, SessionId, SourceId};
+
+/// Which session key opens a frame, hence who can.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Tier {
-    /// Every role: what lies where, counts, table names.
+    /// The structure key: every role.
     Structure,
-    /// Operator and admin: what the next night's backup must know.
+    /// The source's id key: operators and admins.
     Catalog,
-    /// Admin alone: rows, key ranges, streams.
+    /// The restore key: admins.
     Data,
 }
 
-/// What a sealed frame or section holds.
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Structure => "structure",
+            Self::Catalog => "catalog",
+            Self::Data => "data",
+        })
+    }
+}
+
+/// The type byte of a frame or section. It is authenticated, so one never passes for another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum FrameType {
+    /// Rows of a table.
     Leaf = 1,
+    /// Skeleton of an inner node.
     Node = 2,
+    /// Key ranges of an inner node.
     Ranges = 3,
+    /// A piece of a stream.
     Piece = 4,
+    /// The pieces of a stream.
     List = 5,
-    PackFront = 16,
-    PackRear = 17,
+    /// The table at the front of a pack.
+    FrontTable = 16,
+    /// The same table at its rear.
+    RearTable = 17,
+    /// Section of a manifest: what a snapshot holds, without names.
     Summary = 32,
+    /// Section of a manifest: identity, columns, pinned parameters.
     Catalog = 33,
+    /// Section of a manifest: root skeletons.
     Roots = 34,
+    /// Section of a manifest: key ranges of the roots.
     RootRanges = 35,
+    /// Section of a manifest: what only a restore needs.
     Secrets = 36,
+    /// Body of an index fragment.
     Index = 48,
 }
 
 impl FrameType {
-    /// The type with this byte, if this version knows it.
+    /// Every type of this version.
+    pub const ALL: [Self; 13] = [
+        Self::Leaf,
+        Self::Node,
+        Self::Ranges,
+        Self::Piece,
+        Self::List,
+        Self::FrontTable,
+        Self::RearTable,
+        Self::Summary,
+        Self::Catalog,
+        Self::Roots,
+        Self::RootRanges,
+        Self::Secrets,
+        Self::Index,
+    ];
+
+    /// The type with this byte; `None` is a type that this version does not support.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
-        Some(match byte {
-            1 => Self::Leaf,
-            2 => Self::Node,
-            3 => Self::Ranges,
-            4 => Self::Piece,
-            5 => Self::List,
-            16 => Self::PackFront,
-            17 => Self::PackRear,
-            32 => Self::Summary,
-            33 => Self::Catalog,
-            34 => Self::Roots,
-            35 => Self::RootRanges,
-            36 => Self::Secrets,
-            48 => Self::Index,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|frame| frame.byte() == byte)
     }
 
-    /// The tier whose key seals this type.
+    /// The byte that is stored and authenticated.
     #[must_use]
-    pub fn tier(self) -> Tier {
+    pub const fn byte(self) -> u8 {
+        self as u8
+    }
+
+    /// Whose key seals it.
+    #[must_use]
+    pub const fn tier(self) -> Tier {
         match self {
             Self::Leaf | Self::Ranges | Self::Piece | Self::RootRanges | Self::Secrets => Tier::Data,
             Self::Catalog => Tier::Catalog,
-            Self::Node | Self::List | Self::PackFront | Self::PackRear | Self::Summary | Self::Roots | Self::Index => {
-                Tier::Structure
-            }
+            Self::Node
+            | Self::List
+            | Self::FrontTable
+            | Self::RearTable
+            | Self::Summary
+            | Self::Roots
+            | Self::Index => Tier::Structure,
         }
+    }
+}
+
+/// Where sealed frames belong; every byte of it is authenticated.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Context {
+    /// The repository.
+    pub repository: RepositoryId,
+    /// The source, which is also the deduplication domain.
+    pub source: SourceId,
+    /// The epoch.
+    pub epoch: Epoch,
+}
+
+/// Thread and counter under which a frame was sealed: with the session and the tier they fix key and nonce.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Seat {
+    /// Number of the packer thread within its session.
+    pub thread: u8,
+    /// Frames that this thread had sealed in this tier before.
+    pub counter: u32,
+}
+
+/// The data key of a session, sealed to the epoch. Public: it travels in pack headers, manifests and announcements.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionWrap(Box<[u8; Self::LEN]>);
+
+impl SessionWrap {
+    /// Session id (16), encapsulated key (1120), sealed key (48).
+    pub const LEN: usize = 1184;
+
+    /// The wrap with exactly these bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; Self::LEN]) -> Self {
+        Self(Box::new(bytes))
+    }
+
+    /// The wrap in `bytes`; `None` if there are too few or too many.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self::new)
+    }
+
+    /// The bytes as stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
+    /// Whose key it is.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        let head = self.0.first_chunk::<{ SessionId::LEN }>().expect("a wrap is longer than a session id");
+        SessionId::new(*head)
+    }
+}
+
+impl fmt::Debug for SessionWrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionWrap({})", self.session())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FrameType;
+
+    #[test]
+    fn bytes_name_types_one_to_one() {
+        let known = (0..=255).filter_map(FrameType::from_byte).collect::<Vec<_>>();
+        assert_eq!(known, FrameType::ALL);
     }
 }

@@ -5,4 +5,5 @@ pub mod frame;
 pub mod id;
 pub mod limit;
 pub mod progress;
+pub mod role;
 pub mod time;

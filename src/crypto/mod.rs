@@ -1,1 +1,10 @@
 //! Keys, sealing, ids and signatures. Pure: no I/O.
+
+mod aead;
+mod grant;
+pub mod hpke;
+pub mod ids;
+pub mod role;
+pub mod seal;
+pub mod secret;
+pub mod sign;

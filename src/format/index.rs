@@ -1,5 +1,6 @@
 //! Index fragments: which chunk lies where, a cache of pack tables (`docs/format.md` section 8).
 
+use crate::base::frame::Seat;
 use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
@@ -16,8 +17,7 @@ pub struct SealedFragment {
     pub session: SessionId,
     /// Number of the fragment within that session.
     pub sequence: u32,
-    pub thread: u32,
-    pub counter: u64,
+    pub seat: Seat,
     pub sealed: Vec<u8>,
 }
 
@@ -32,8 +32,8 @@ impl SealedFragment {
         out.extend_from_slice(&self.epoch.0.to_le_bytes());
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
-        out.extend_from_slice(&self.thread.to_le_bytes());
-        out.extend_from_slice(&self.counter.to_le_bytes());
+        out.push(self.seat.thread);
+        out.extend_from_slice(&self.seat.counter.to_le_bytes());
         out.extend_from_slice(&self.sealed);
         out
     }
@@ -48,8 +48,7 @@ impl SealedFragment {
             epoch: Epoch(take.u32("epoch")?),
             session: SessionId::new(take.array("session id")?),
             sequence: take.u32("fragment sequence")?,
-            thread: take.u32("fragment thread")?,
-            counter: take.u64("fragment counter")?,
+            seat: Seat { thread: take.u8("fragment thread")?, counter: take.u32("fragment counter")? },
             sealed: take.rest().to_vec(),
         })
     }
@@ -90,10 +89,10 @@ impl Fragment {
         for word in [|s: Spot| s.pack, |s: Spot| s.offset, |s: Spot| s.stored] {
             spots().for_each(|spot| out.extend_from_slice(&word(spot).to_le_bytes()));
         }
-        for byte in [|s: Spot| s.codec as u8, |s: Spot| s.session, |s: Spot| s.thread] {
+        for byte in [|s: Spot| s.codec as u8, |s: Spot| s.session, |s: Spot| s.seat.thread] {
             out.extend(spots().map(byte));
         }
-        spots().for_each(|spot| out.extend_from_slice(&spot.counter.to_le_bytes()));
+        spots().for_each(|spot| out.extend_from_slice(&spot.seat.counter.to_le_bytes()));
         out
     }
 
@@ -124,8 +123,7 @@ impl Fragment {
                 stored: stored.u32("stored length")?,
                 codec: Codec::from_byte(codecs[i])?,
                 session: sessions[i],
-                thread: threads[i],
-                counter: counters.u32("counter")?,
+                seat: Seat { thread: threads[i], counter: counters.u32("counter")? },
             };
             if spot.pack as usize >= packs.len() || entries.last().is_some_and(|last| last.0 > id) {
                 return Err(WireError::Invalid { what: "entry of a fragment" });
@@ -150,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Fragment, FragmentPack, SealedFragment};
+    use crate::base::frame::Seat;
     use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
     use crate::format::node::{PackRef, Spot};
@@ -161,7 +160,7 @@ mod tests {
         let entries = (0..9u8)
             .map(|n| {
                 let (pack, offset, stored) = (0, 100 * u32::from(n), 90);
-                let spot = Spot { pack, offset, stored, codec: Codec::Zstd, session: 0, thread: 3, counter: 5 };
+                let spot = Spot { pack, offset, stored, codec: Codec::Zstd, session: 0, seat: Seat { thread: 3, counter: 5 } };
                 (ChunkId::new([n; 20]), spot)
             })
             .collect();
@@ -178,8 +177,7 @@ mod tests {
             epoch: Epoch(1),
             session: SessionId::new([3; 16]),
             sequence: 0,
-            thread: 1,
-            counter: 2,
+            seat: Seat { thread: 1, counter: 2 },
             sealed: content,
         };
         assert_eq!(SealedFragment::read(&sealed.to_bytes()), Ok(sealed));

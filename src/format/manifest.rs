@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::frame::FrameType;
+use crate::base::frame::{FrameType, Seat, SessionWrap};
 use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
 use crate::base::time::Moment;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
-use crate::format::pack::{SessionWrap, ordinal_id};
+use crate::format::pack::{ordinal_id, read_wraps};
 use crate::format::wire::{Put, Take, WireError};
 
 /// A manifest as stored: clear header, wraps, sealed sections.
@@ -33,8 +33,7 @@ pub struct SealedManifest {
 pub struct Section {
     pub kind: FrameType,
     pub codec: Codec,
-    pub thread: u32,
-    pub counter: u64,
+    pub seat: Seat,
     /// Length of the content in bytes.
     pub content_len: u64,
     pub sealed: Vec<u8>,
@@ -63,9 +62,8 @@ impl SealedManifest {
         self.wraps.iter().for_each(|wrap| out.extend_from_slice(wrap.as_bytes()));
         out.put_uv(self.sections.len() as u64);
         for section in &self.sections {
-            out.extend_from_slice(&[section.kind as u8, section.codec as u8]);
-            out.put_uv(u64::from(section.thread));
-            out.put_uv(section.counter);
+            out.extend_from_slice(&[section.kind as u8, section.codec as u8, section.seat.thread]);
+            out.put_uv(u64::from(section.seat.counter));
             out.put_uv(section.content_len);
             out.put_bytes(&section.sealed);
         }
@@ -87,7 +85,7 @@ impl SealedManifest {
         if wraps >= WRAPS_PER_PAGE {
             return Err(WireError::Invalid { what: "wraps" });
         }
-        let wraps = SessionWrap::read_many(&mut take, wraps)?;
+        let wraps = read_wraps(&mut take, wraps)?;
         let count = take.count(5, "sections")?;
         let sections = (0..count).map(|_| read_section(&mut take)).collect::<Result<_, _>>()?;
         take.finish()?;
@@ -101,8 +99,7 @@ fn read_section(take: &mut Take<'_>) -> Result<Section, WireError> {
         kind: FrameType::from_byte(kind)
             .ok_or(WireError::Unsupported { what: "section type", value: u64::from(kind) })?,
         codec: Codec::from_byte(take.u8("codec")?)?,
-        thread: take.uv_as("section thread")?,
-        counter: take.uv("section counter")?,
+        seat: Seat { thread: take.u8("section thread")?, counter: take.uv_as("section counter")? },
         content_len: take.uv("section length")?,
         sealed: take.bytes("section")?.to_vec(),
     })
@@ -134,7 +131,7 @@ impl WrapPage {
         header::read(&mut take, ObjectKind::Wraps)?;
         let repository = RepositoryId::new(take.array("repository id")?);
         let source = SourceId::new(take.array("source id")?);
-        let wraps = SessionWrap::read_many(&mut take, WRAPS_PER_PAGE)?;
+        let wraps = read_wraps(&mut take, WRAPS_PER_PAGE)?;
         take.finish()?;
         Ok(Self { repository, source, wraps })
     }
@@ -304,14 +301,13 @@ mod tests {
     use super::{
         Root, SealedManifest, Section, TreeKind, WrapPage, read_root_ranges, read_roots, write_root_ranges, write_roots,
     };
-    use crate::base::frame::FrameType;
+    use crate::base::frame::{FrameType, Seat, SessionWrap};
     use crate::base::id::{Digest, Epoch, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
-    use crate::format::pack::{SessionWrap, WRAP_LEN};
 
     #[test]
     fn manifests_and_pages_round_trip() {
-        let wrap = SessionWrap::from_slice(&[9; WRAP_LEN]).expect("right length");
+        let wrap = SessionWrap::new([9; SessionWrap::LEN]);
         let manifest = SealedManifest {
             repository: RepositoryId::new([1; 16]),
             source: SourceId::new([2; 16]),
@@ -323,8 +319,7 @@ mod tests {
             sections: vec![Section {
                 kind: FrameType::Summary,
                 codec: Codec::Zstd,
-                thread: 1,
-                counter: 2,
+                seat: Seat { thread: 1, counter: 2 },
                 content_len: 3,
                 sealed: vec![5; 40],
             }],

@@ -2,6 +2,7 @@
 //!
 //! The id of a skeleton covers `hashed` alone; locations are hints that may go stale.
 
+use crate::base::frame::Seat;
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::FAN_OUT_MAX;
 use crate::format::cell::{StreamForm, StreamRef};
@@ -29,8 +30,7 @@ pub struct Spot {
     pub codec: Codec,
     /// Index into the pack's sessions.
     pub session: u8,
-    pub thread: u8,
-    pub counter: u32,
+    pub seat: Seat,
 }
 
 /// A stream that some row below a child refers to.
@@ -279,8 +279,8 @@ fn write_spot(out: &mut Vec<u8>, spot: Option<&Spot>, packs: usize) {
     out.put_uv(u64::from(spot.pack));
     out.put_uv(u64::from(spot.offset));
     out.put_uv(u64::from(spot.stored));
-    out.extend_from_slice(&[spot.codec as u8, spot.session, spot.thread]);
-    out.put_uv(u64::from(spot.counter));
+    out.extend_from_slice(&[spot.codec as u8, spot.session, spot.seat.thread]);
+    out.put_uv(u64::from(spot.seat.counter));
 }
 
 fn read_spot(take: &mut Take<'_>, packs: usize) -> Result<Option<Spot>, WireError> {
@@ -294,8 +294,7 @@ fn read_spot(take: &mut Take<'_>, packs: usize) -> Result<Option<Spot>, WireErro
         stored: take.uv_as("length of a spot")?,
         codec: Codec::from_byte(take.u8("codec of a spot")?)?,
         session: take.u8("session of a spot")?,
-        thread: take.u8("thread of a spot")?,
-        counter: take.uv_as("counter of a spot")?,
+        seat: Seat { thread: take.u8("thread of a spot")?, counter: take.uv_as("counter of a spot")? },
     }))
 }
 
@@ -356,12 +355,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Child, PackRef, Piece, PieceList, Ranges, Skeleton, Spot, StreamHint, separator};
+    use crate::base::frame::Seat;
     use crate::base::id::{ChunkId, Digest, SessionId};
     use crate::format::cell::{StreamForm, StreamRef};
     use crate::format::codec::Codec;
 
     fn spot(pack: u32) -> Spot {
-        Spot { pack, offset: 70_000, stored: 3000, codec: Codec::Split, session: 0, thread: 2, counter: 900 }
+        Spot { pack, offset: 70_000, stored: 3000, codec: Codec::Split, session: 0, seat: Seat { thread: 2, counter: 900 } }
     }
 
     fn sample(level: u8) -> Skeleton {
@@ -411,7 +411,7 @@ mod tests {
     fn a_full_node_takes_at_most_48_bytes_a_child() {
         let mut node = sample(1);
         let mut child = node.children[0].clone();
-        child.spot = Some(Spot { pack: 0, offset: 33_000_000, stored: 9000, counter: 100_000, ..spot(0) });
+        child.spot = Some(Spot { pack: 0, offset: 33_000_000, stored: 9000, seat: Seat { thread: 2, counter: 100_000 }, ..spot(0) });
         node.children = vec![child; 1024];
         assert!(node.content().len() / 1024 <= 48, "{}", node.content().len() / 1024);
     }

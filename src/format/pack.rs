@@ -1,53 +1,14 @@
 //! Packs: one object of many frames, with its table of contents at both ends (`docs/format.md` section 5).
 
-use std::fmt;
-
-use crate::base::frame::FrameType;
+use crate::base::frame::{FrameType, Seat, SessionWrap};
 use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
 use crate::base::limit::{PACK_FRAMES_MAX, PACK_WRAPS_MAX};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::wire::{Take, WireError};
 
-/// Length of a session wrap in bytes: session id, HPKE encapsulation, sealed key.
-pub const WRAP_LEN: usize = 16 + 1120 + 48;
-/// Length of a table's `u32 length, u32 thread, u64 counter`.
-pub const TABLE_HEAD_LEN: usize = 16;
-
-/// A session's data key, sealed to an epoch: opaque here.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SessionWrap(Box<[u8; WRAP_LEN]>);
-
-impl SessionWrap {
-    /// From exactly [`WRAP_LEN`] bytes.
-    #[must_use]
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        Some(Self(Box::new(bytes.try_into().ok()?)))
-    }
-
-    /// The session whose key this is.
-    #[must_use]
-    pub fn session(&self) -> SessionId {
-        SessionId::from_slice(&self.0[..SessionId::LEN]).expect("a wrap begins with a session id")
-    }
-
-    /// All bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; WRAP_LEN] {
-        &self.0
-    }
-
-    /// Reads `count` wraps.
-    pub fn read_many(take: &mut Take<'_>, count: usize) -> Result<Vec<Self>, WireError> {
-        (0..count).map(|_| Ok(Self(Box::new(take.array("session wrap")?)))).collect()
-    }
-}
-
-impl fmt::Debug for SessionWrap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionWrap({})", self.session())
-    }
-}
+/// Length of a table's `u32 length, u8 thread, u32 counter`.
+pub const TABLE_HEAD_LEN: usize = 9;
 
 /// What a pack holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -116,7 +77,7 @@ impl PackHeader {
         if !(1..=PACK_WRAPS_MAX).contains(&wraps) {
             return Err(WireError::Invalid { what: "wraps" });
         }
-        let wraps = SessionWrap::read_many(take, wraps)?;
+        let wraps = read_wraps(take, wraps)?;
         Ok(Self { repository, source, epoch, session, sequence, content, wraps })
     }
 
@@ -131,6 +92,11 @@ impl PackHeader {
     pub fn table_id(&self) -> ChunkId {
         ordinal_id(self.session, self.sequence)
     }
+}
+
+/// Reads `count` session wraps.
+pub fn read_wraps(take: &mut Take<'_>, count: usize) -> Result<Vec<SessionWrap>, WireError> {
+    (0..count).map(|_| Ok(SessionWrap::new(take.array("session wrap")?))).collect()
 }
 
 /// `session id || ordinal`, which stands for a chunk id where a section has none.
@@ -149,8 +115,7 @@ pub struct FrameEntry {
     pub codec: Codec,
     /// Index into the pack's wraps.
     pub session: u8,
-    pub thread: u8,
-    pub counter: u32,
+    pub seat: Seat,
     pub id: ChunkId,
     /// From the start of the first frame.
     pub offset: u32,
@@ -165,10 +130,10 @@ pub struct FrameEntry {
 pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.len() * 40);
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-    for byte in [|e: &FrameEntry| e.kind as u8, |e: &FrameEntry| e.codec as u8, |e: &FrameEntry| e.session, |e: &FrameEntry| e.thread] {
+    for byte in [|e: &FrameEntry| e.kind as u8, |e: &FrameEntry| e.codec as u8, |e: &FrameEntry| e.session, |e: &FrameEntry| e.seat.thread] {
         out.extend(entries.iter().map(byte));
     }
-    entries.iter().for_each(|e| out.extend_from_slice(&e.counter.to_le_bytes()));
+    entries.iter().for_each(|e| out.extend_from_slice(&e.seat.counter.to_le_bytes()));
     entries.iter().for_each(|e| out.extend_from_slice(e.id.as_bytes()));
     for word in [|e: &FrameEntry| e.offset, |e: &FrameEntry| e.stored, |e: &FrameEntry| e.content] {
         entries.iter().for_each(|e| out.extend_from_slice(&word(e).to_le_bytes()));
@@ -200,8 +165,7 @@ pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
                     .ok_or(WireError::Unsupported { what: "frame type", value: u64::from(kinds[i]) })?,
                 codec: Codec::from_byte(codecs[i])?,
                 session: sessions[i],
-                thread: threads[i],
-                counter: counters.u32("counter")?,
+                seat: Seat { thread: threads[i], counter: counters.u32("counter")? },
                 id: ChunkId::new(ids.array("chunk id")?),
                 offset: offsets.u32("offset")?,
                 stored: stored.u32("stored length")?,
@@ -214,8 +178,7 @@ pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
 /// A sealed table as it lies in a pack.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedTable {
-    pub thread: u32,
-    pub counter: u64,
+    pub seat: Seat,
     pub sealed: Vec<u8>,
 }
 
@@ -223,8 +186,8 @@ impl SealedTable {
     fn head(&self) -> [u8; TABLE_HEAD_LEN] {
         let mut head = [0; TABLE_HEAD_LEN];
         head[..4].copy_from_slice(&(self.sealed.len() as u32).to_le_bytes());
-        head[4..8].copy_from_slice(&self.thread.to_le_bytes());
-        head[8..].copy_from_slice(&self.counter.to_le_bytes());
+        head[4] = self.seat.thread;
+        head[5..].copy_from_slice(&self.seat.counter.to_le_bytes());
         head
     }
 
@@ -243,8 +206,8 @@ impl SealedTable {
     /// Reads the table that follows a pack's header.
     pub fn read_front(take: &mut Take<'_>) -> Result<Self, WireError> {
         let len = take.u32("table length")? as usize;
-        let (thread, counter) = (take.u32("table thread")?, take.u64("table counter")?);
-        Ok(Self { thread, counter, sealed: take.raw(len, "front table")?.to_vec() })
+        let seat = Seat { thread: take.u8("table thread")?, counter: take.u32("table counter")? };
+        Ok(Self { seat, sealed: take.raw(len, "front table")?.to_vec() })
     }
 
     /// Reads the table that ends `tail`, the last bytes of a pack.
@@ -253,9 +216,9 @@ impl SealedTable {
         let at = tail.len().checked_sub(TABLE_HEAD_LEN).ok_or(WireError::Truncated { what })?;
         let mut head = Take::new(&tail[at..]);
         let len = head.u32(what)? as usize;
-        let (thread, counter) = (head.u32(what)?, head.u64(what)?);
+        let seat = Seat { thread: head.u8(what)?, counter: head.u32(what)? };
         let start = at.checked_sub(len).ok_or(WireError::Truncated { what })?;
-        Ok(Self { thread, counter, sealed: tail[start..at].to_vec() })
+        Ok(Self { seat, sealed: tail[start..at].to_vec() })
     }
 }
 
@@ -278,9 +241,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        FrameEntry, PackContent, PackHeader, SealedTable, SessionWrap, WRAP_LEN, padme, read_table, write_table,
+        FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table,
     };
-    use crate::base::frame::FrameType;
+    use crate::base::frame::{FrameType, Seat, SessionWrap};
     use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
     use crate::format::wire::Take;
@@ -294,22 +257,21 @@ mod tests {
             session: SessionId::new([3; 16]),
             sequence: 7,
             content: PackContent::Leaves,
-            wraps: vec![SessionWrap::from_slice(&[3; WRAP_LEN]).expect("right length")],
+            wraps: vec![SessionWrap::new([3; SessionWrap::LEN])],
         };
         let entries: Vec<FrameEntry> = (0..3)
             .map(|n| FrameEntry {
                 kind: FrameType::Leaf,
                 codec: Codec::Zstd,
                 session: 0,
-                thread: 1,
-                counter: n,
+                seat: Seat { thread: 1, counter: n },
                 id: ChunkId::new([n as u8; 20]),
                 offset: n * 100,
                 stored: 100,
                 content: 300,
             })
             .collect();
-        let table = SealedTable { thread: 1, counter: 9, sealed: write_table(&entries) };
+        let table = SealedTable { seat: Seat { thread: 1, counter: 9 }, sealed: write_table(&entries) };
         let mut bytes = Vec::new();
         header.write(&mut bytes);
         table.write_front(&mut bytes);

@@ -1,0 +1,227 @@
+//! Keyed ids and boundaries (`docs/format.md` sections 3 and 4), all BLAKE3 keyed.
+//!
+//! [`StructureKeys`] is what every role has of a source; [`SourceIdKeys`] is what those have who may
+//! compare rows without reading them (operators, admins). Neither opens a row.
+
+use crate::base::env::{Env, random};
+use crate::base::frame::{Context, FrameType, Tier};
+use crate::base::id::{ChunkId, SessionId, SourceId};
+use crate::crypto::aead::{Cipher, NONCE_BYTES};
+use crate::crypto::seal::{Opener, SealError};
+use crate::crypto::secret::Secret;
+
+/// Keys of one source in one epoch that every role has.
+pub struct StructureKeys {
+    context: Context,
+    root: Secret,
+    chunk_id: Secret,
+    label: Secret,
+}
+
+impl StructureKeys {
+    /// From the structure key of the epoch.
+    pub(super) fn derive(root: &Secret, context: Context) -> Self {
+        let derived = |info: &str| root.derive(context.source.as_bytes(), &[info.as_bytes()]);
+        Self {
+            context,
+            root: root.duplicate(),
+            chunk_id: derived("sidekeep/1 structure id"),
+            label: derived("sidekeep/1 label"),
+        }
+    }
+
+    /// Where these keys hold.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        self.context
+    }
+
+    /// The id of a chunk of the structure tier; `None` for every other tier.
+    #[must_use]
+    pub fn chunk_id(&self, frame: FrameType, content: &[u8]) -> Option<ChunkId> {
+        (frame.tier() == Tier::Structure).then(|| chunk_id(&self.chunk_id, frame, content))
+    }
+
+    /// Opens frames of the structure tier of a session.
+    #[must_use]
+    pub fn opener(&self, session: SessionId) -> Opener {
+        Opener::new(self.context, Tier::Structure, self.session(session))
+    }
+
+    pub(super) fn session(&self, session: SessionId) -> Secret {
+        self.root.derive(session.as_bytes(), &[b"sidekeep/1 structure session"])
+    }
+
+    /// Seals the name of the source, for the roster.
+    #[must_use]
+    pub fn seal_label(&self, env: &dyn Env, name: &str) -> Vec<u8> {
+        let nonce: [u8; NONCE_BYTES] = random(env);
+        let mut sealed = name.as_bytes().to_vec();
+        Cipher::new(&self.label).seal(&nonce, &self.label_aad(), &mut sealed);
+        [nonce.as_slice(), &sealed].concat()
+    }
+
+    /// The name of the source.
+    pub fn open_label(&self, sealed: &[u8]) -> Result<String, SealError> {
+        let unauthentic = SealError::Label { source_id: self.context.source };
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(unauthentic)?;
+        let mut name = sealed.to_vec();
+        Cipher::new(&self.label).open(nonce, &self.label_aad(), &mut name).map_err(|_| unauthentic)?;
+        String::from_utf8(name).map_err(|_| unauthentic)
+    }
+
+    fn label_aad(&self) -> Vec<u8> {
+        [self.context.repository.as_bytes().as_slice(), self.context.source.as_bytes()].concat()
+    }
+}
+
+/// Keys of one source in one epoch that turn content into ids and boundaries.
+pub struct SourceIdKeys {
+    context: Context,
+    structure_chunk_id: Secret,
+    chunk_id: Secret,
+    boundary: Secret,
+    stream_boundary: Secret,
+    row_hash: Secret,
+    catalog: Secret,
+}
+
+impl SourceIdKeys {
+    /// From the source id key.
+    pub(super) fn derive(key: &Secret, structure: &StructureKeys) -> Self {
+        let derived = |info: &str| key.derive(b"", &[info.as_bytes()]);
+        Self {
+            context: structure.context,
+            structure_chunk_id: structure.chunk_id.duplicate(),
+            chunk_id: derived("sidekeep/1 chunk id"),
+            boundary: derived("sidekeep/1 boundary"),
+            stream_boundary: derived("sidekeep/1 stream boundary"),
+            row_hash: derived("sidekeep/1 row hash"),
+            catalog: derived("sidekeep/1 catalog"),
+        }
+    }
+
+    /// Where these keys hold.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        self.context
+    }
+
+    /// The id of a chunk, whatever its tier.
+    #[must_use]
+    pub fn chunk_id(&self, frame: FrameType, content: &[u8]) -> ChunkId {
+        let key = if frame.tier() == Tier::Structure { &self.structure_chunk_id } else { &self.chunk_id };
+        chunk_id(key, frame, content)
+    }
+
+    /// What decides whether a leaf (level 0) or a node ends after this placement key.
+    #[must_use]
+    pub fn boundary_hash(&self, level: u8, placement_key: &[u8]) -> u64 {
+        first_u64(&keyed(&self.boundary, &[level], placement_key))
+    }
+
+    /// What decides whether a piece of a stream ends after this window.
+    #[must_use]
+    pub fn stream_boundary_hash(&self, window: &[u8]) -> u64 {
+        first_u64(&keyed(&self.stream_boundary, &[], window))
+    }
+
+    /// Hash of the cells of a row, or of a key that is too long.
+    #[must_use]
+    pub fn row_hash(&self, bytes: &[u8]) -> [u8; 32] {
+        keyed(&self.row_hash, &[], bytes)
+    }
+
+    /// Opens frames of the catalog tier of a session.
+    #[must_use]
+    pub fn opener(&self, session: SessionId) -> Opener {
+        Opener::new(self.context, Tier::Catalog, self.session(session))
+    }
+
+    pub(super) fn session(&self, session: SessionId) -> Secret {
+        self.catalog.derive(session.as_bytes(), &[b"sidekeep/1 catalog session"])
+    }
+}
+
+/// `I` of a source, from the id root of the epoch.
+pub(super) fn source_id_key(id_root: &Secret, source: SourceId) -> Secret {
+    id_root.derive(source.as_bytes(), &[b"sidekeep/1 source ids"])
+}
+
+fn chunk_id(key: &Secret, frame: FrameType, content: &[u8]) -> ChunkId {
+    let hash = keyed(key, &[frame.byte()], content);
+    ChunkId::new(*hash.first_chunk().expect("32 bytes hold 20"))
+}
+
+fn first_u64(hash: &[u8; 32]) -> u64 {
+    u64::from_le_bytes(*hash.first_chunk().expect("32 bytes hold 8"))
+}
+
+/// Longest input that is put together on the stack: one chunk of BLAKE3, hashed in one call.
+const SHORT_BYTES: usize = 1024;
+
+fn keyed(key: &Secret, prefix: &[u8], content: &[u8]) -> [u8; 32] {
+    let len = prefix.len() + content.len();
+    if prefix.is_empty() {
+        return blake3::keyed_hash(key.expose(), content).into();
+    }
+    if len <= SHORT_BYTES {
+        let mut input = [0; SHORT_BYTES];
+        input[..prefix.len()].copy_from_slice(prefix);
+        input[prefix.len()..len].copy_from_slice(content);
+        return blake3::keyed_hash(key.expose(), &input[..len]).into();
+    }
+    blake3::Hasher::new_keyed(key.expose()).update(prefix).update(content).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{SourceIdKeys, StructureKeys, keyed, source_id_key};
+    use crate::base::env::Seeded;
+    use crate::base::frame::{Context, FrameType};
+    use crate::base::id::{Epoch, RepositoryId, SourceId};
+    use crate::crypto::secret::Secret;
+
+    fn keys(source: u8) -> (StructureKeys, SourceIdKeys) {
+        let context =
+            Context { repository: RepositoryId::new([1; 16]), source: SourceId::new([source; 16]), epoch: Epoch(1) };
+        let structure = StructureKeys::derive(&Secret::from_slice(&[3; 32]).expect("32 bytes"), context);
+        let root = Secret::from_slice(&[4; 32]).expect("32 bytes");
+        let ids = SourceIdKeys::derive(&source_id_key(&root, context.source), &structure);
+        (structure, ids)
+    }
+
+    #[test]
+    fn ids_differ_by_type_source_and_purpose() {
+        let (structure, ids) = keys(1);
+        let (_, others) = keys(2);
+        assert_ne!(ids.chunk_id(FrameType::Leaf, b"x"), ids.chunk_id(FrameType::Piece, b"x"));
+        assert_ne!(ids.chunk_id(FrameType::Leaf, b"x"), others.chunk_id(FrameType::Leaf, b"x"));
+        assert_ne!(ids.chunk_id(FrameType::Node, b"x"), others.chunk_id(FrameType::Node, b"x"));
+        assert_eq!(structure.chunk_id(FrameType::Node, b"x"), Some(ids.chunk_id(FrameType::Node, b"x")));
+        assert_eq!(structure.chunk_id(FrameType::Leaf, b"x"), None);
+        assert_ne!(ids.boundary_hash(0, b"x"), ids.boundary_hash(1, b"x"));
+        assert_ne!(ids.boundary_hash(0, b""), ids.stream_boundary_hash(&[0]));
+    }
+
+    #[test]
+    fn labels_open_in_their_source_alone() {
+        let (structure, _) = keys(1);
+        let (other, _) = keys(2);
+        let sealed = structure.seal_label(&Seeded::new(1), "contacts");
+        assert_eq!(structure.open_label(&sealed).expect("opens"), "contacts");
+        assert!(other.open_label(&sealed).is_err());
+        assert!(structure.open_label(&sealed[..11]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn long_and_short_inputs_hash_alike(content in proptest::collection::vec(any::<u8>(), 0..3000)) {
+            let key = Secret::from_slice(&[5; 32]).expect("32 bytes");
+            let whole = [&[7], content.as_slice()].concat();
+            prop_assert_eq!(keyed(&key, &[7], &content), keyed(&key, &[], &whole));
+        }
+    }
+}

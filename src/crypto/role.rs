@@ -1,0 +1,417 @@
+//! Roles are types. An [`Identity`] is a key file's secret halves; opening its grant of an epoch
+//! gives the keys of its role, and what a type here has no method for, its holder cannot do:
+//! only [`AdminKeys`] opens rows.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::base::env::Env;
+use crate::base::frame::{Context, SessionWrap, Tier};
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+pub use crate::base::role::{Role, SourceScope};
+use crate::crypto::grant::{Base64Secret, GrantBody};
+use crate::crypto::hpke::{GrantPlace, HpkeError, OpeningKey, SealingKey, open_grant, seal_grant, unwrap_session};
+use crate::crypto::ids::{SourceIdKeys, StructureKeys, source_id_key};
+use crate::crypto::seal::Opener;
+use crate::crypto::secret::Secret;
+use crate::crypto::sign::{SigningKey, VerifyingKey};
+
+/// A grant or a role that does not give what was asked of it.
+#[derive(Debug, Error)]
+pub enum RoleError {
+    /// The grant is not this key's, or was altered.
+    #[error("cannot open the grant of epoch {epoch} with key {key}")]
+    Grant { epoch: Epoch, key: KeyId, source: HpkeError },
+    /// What was sealed is not a grant.
+    #[error("the grant of epoch {epoch} for key {key} cannot be read")]
+    Body { epoch: Epoch, key: KeyId },
+    /// The grant holds less than the role needs, or more than it may have.
+    #[error("the grant of epoch {epoch} for key {key} does not fit the role {role}")]
+    Mismatch { epoch: Epoch, key: KeyId, role: Role },
+    /// The operator is enrolled for other sources.
+    #[error("this key is not enrolled for source {source_id}")]
+    NotEnrolled { source_id: SourceId },
+    /// A session wrap that the restore key does not open.
+    #[error("cannot open the data key of session {session} in epoch {epoch}")]
+    Session { session: SessionId, epoch: Epoch, source: HpkeError },
+}
+
+/// The public halves of a key, as the roster enrols them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKeys {
+    /// Verifies its signatures.
+    pub signing: VerifyingKey,
+    /// Grants are sealed to it.
+    pub sealing: SealingKey,
+}
+
+impl PublicKeys {
+    /// The id that follows from both.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        let sealing = self.sealing.to_bytes();
+        let digest = Digest::of(&[b"sidekeep/1 key id".as_slice(), self.signing.as_bytes(), &sealing].concat());
+        KeyId::new(*digest.as_bytes().first_chunk().expect("32 bytes hold 16"))
+    }
+}
+
+/// The secret halves of one key file.
+pub struct Identity {
+    role: Role,
+    repository: RepositoryId,
+    key: KeyId,
+    signing: SigningKey,
+    opening: OpeningKey,
+}
+
+impl Identity {
+    /// Draws a new key.
+    #[must_use]
+    pub fn generate(env: &dyn Env, role: Role, repository: RepositoryId) -> Self {
+        Self::from_seeds(role, repository, &Secret::random(env), &Secret::random(env))
+    }
+
+    pub(super) fn from_seeds(role: Role, repository: RepositoryId, signing: &Secret, sealing: &Secret) -> Self {
+        let (signing, opening) = (SigningKey::from_seed(signing), OpeningKey::from_seed(sealing));
+        let key = PublicKeys { signing: signing.verifying(), sealing: opening.sealing() }.id();
+        Self { role, repository, key, signing, opening }
+    }
+
+    pub(super) fn seeds(&self) -> (&[u8; 32], Secret) {
+        (self.signing.seed(), self.opening.seed())
+    }
+
+    /// What the key file says that it is for; the roster decides.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The repository that it was made for.
+    #[must_use]
+    pub fn repository(&self) -> RepositoryId {
+        self.repository
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.key
+    }
+
+    /// The halves to enrol.
+    #[must_use]
+    pub fn public(&self) -> PublicKeys {
+        PublicKeys { signing: self.signing.verifying(), sealing: self.opening.sealing() }
+    }
+
+    /// Signs `message`.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.signing.sign(message)
+    }
+
+    /// Opens this key's grant of `epoch`. A grant that holds less than the role needs or more than it
+    /// may have is refused, so that blindness does not rest on whoever wrote the grant.
+    pub fn open_grant(&self, epoch: Epoch, sealed: &[u8]) -> Result<RoleKeys, RoleError> {
+        let (repository, key, role) = (self.repository, self.key, self.role);
+        let place = GrantPlace { repository, epoch, key };
+        let body =
+            open_grant(&self.opening, &place, sealed).map_err(|source| RoleError::Grant { epoch, key, source })?;
+        let body = GrantBody::decode(&body).ok_or(RoleError::Body { epoch, key })?;
+        let structure = StructureAccess { repository, epoch, key: body.structure_key.0 };
+        Ok(match (role, body.restore_secret, body.id_root, body.source_keys) {
+            (Role::Admin | Role::Recovery, Some(restore), Some(root), None) => RoleKeys::Admin(AdminKeys {
+                structure,
+                ids: IdAccess(IdKeys::Root(root.0.duplicate())),
+                id_root: root.0,
+                restore_secret: restore.0,
+            }),
+            (Role::Operator, None, Some(root), None) => {
+                RoleKeys::Operator(OperatorKeys { structure, ids: IdAccess(IdKeys::Root(root.0)) })
+            }
+            (Role::Operator, None, None, Some(keys)) => {
+                let keys = keys.into_iter().map(|(source, key)| (source, key.0)).collect();
+                RoleKeys::Operator(OperatorKeys { structure, ids: IdAccess(IdKeys::Named(keys)) })
+            }
+            (Role::Maintainer, None, None, None) => RoleKeys::Maintainer(MaintainerKeys { structure }),
+            (Role::Auditor, None, None, None) => RoleKeys::Auditor(AuditorKeys { structure }),
+            _ => return Err(RoleError::Mismatch { epoch, key, role }),
+        })
+    }
+}
+
+/// The structure tier of one epoch, all sources: what every role has.
+pub struct StructureAccess {
+    repository: RepositoryId,
+    epoch: Epoch,
+    key: Secret,
+}
+
+impl StructureAccess {
+    /// The epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The keys of one source.
+    #[must_use]
+    pub fn source(&self, source: SourceId) -> StructureKeys {
+        StructureKeys::derive(&self.key, Context { repository: self.repository, source, epoch: self.epoch })
+    }
+}
+
+/// The id keys of one epoch, for the sources that the key is enrolled for.
+pub struct IdAccess(IdKeys);
+
+enum IdKeys {
+    Root(Secret),
+    Named(BTreeMap<SourceId, Secret>),
+}
+
+impl IdAccess {
+    /// The keys of the source that `structure` is of.
+    pub fn source(&self, structure: &StructureKeys) -> Result<SourceIdKeys, RoleError> {
+        let source_id = structure.context().source;
+        match &self.0 {
+            IdKeys::Root(root) => Ok(SourceIdKeys::derive(&source_id_key(root, source_id), structure)),
+            IdKeys::Named(keys) => {
+                let key = keys.get(&source_id).ok_or(RoleError::NotEnrolled { source_id })?;
+                Ok(SourceIdKeys::derive(key, structure))
+            }
+        }
+    }
+
+    /// The sources for which there is a key.
+    #[must_use]
+    pub fn scope(&self) -> SourceScope {
+        match &self.0 {
+            IdKeys::Root(_) => SourceScope::All,
+            IdKeys::Named(keys) => SourceScope::Named(keys.keys().copied().collect()),
+        }
+    }
+}
+
+/// Adds snapshots: computes ids, seals, reads the catalog; opens no row, not even its own of yesterday.
+pub struct OperatorKeys {
+    structure: StructureAccess,
+    ids: IdAccess,
+}
+
+/// Forgets, prunes, repacks.
+pub struct MaintainerKeys {
+    structure: StructureAccess,
+}
+
+/// Checks.
+pub struct AuditorKeys {
+    structure: StructureAccess,
+}
+
+/// Opens rows and enrols keys; the recovery key has the same powers.
+pub struct AdminKeys {
+    structure: StructureAccess,
+    ids: IdAccess,
+    id_root: Secret,
+    restore_secret: Secret,
+}
+
+/// Keys of whatever role a grant was for.
+pub enum RoleKeys {
+    Operator(OperatorKeys),
+    Maintainer(MaintainerKeys),
+    Admin(AdminKeys),
+    Auditor(AuditorKeys),
+}
+
+impl OperatorKeys {
+    /// The structure tier.
+    #[must_use]
+    pub fn structure(&self) -> &StructureAccess {
+        &self.structure
+    }
+
+    /// Ids and the catalog tier.
+    #[must_use]
+    pub fn ids(&self) -> &IdAccess {
+        &self.ids
+    }
+}
+
+impl MaintainerKeys {
+    /// The structure tier.
+    #[must_use]
+    pub fn structure(&self) -> &StructureAccess {
+        &self.structure
+    }
+}
+
+impl AuditorKeys {
+    /// The structure tier.
+    #[must_use]
+    pub fn structure(&self) -> &StructureAccess {
+        &self.structure
+    }
+}
+
+impl RoleKeys {
+    /// The structure tier.
+    #[must_use]
+    pub fn structure(&self) -> &StructureAccess {
+        match self {
+            Self::Operator(keys) => &keys.structure,
+            Self::Maintainer(keys) => &keys.structure,
+            Self::Admin(keys) => &keys.structure,
+            Self::Auditor(keys) => &keys.structure,
+        }
+    }
+
+    /// Ids and the catalog tier, where the role has them.
+    #[must_use]
+    pub fn ids(&self) -> Option<&IdAccess> {
+        match self {
+            Self::Operator(keys) => Some(&keys.ids),
+            Self::Admin(keys) => Some(&keys.ids),
+            Self::Maintainer(_) | Self::Auditor(_) => None,
+        }
+    }
+
+    /// The keys that open rows, where the role has them.
+    #[must_use]
+    pub fn admin(&self) -> Option<&AdminKeys> {
+        match self {
+            Self::Admin(keys) => Some(keys),
+            Self::Operator(_) | Self::Maintainer(_) | Self::Auditor(_) => None,
+        }
+    }
+}
+
+impl AdminKeys {
+    /// Draws the keys of a new epoch.
+    #[must_use]
+    pub fn create_epoch(env: &dyn Env, repository: RepositoryId, epoch: Epoch) -> Self {
+        let id_root = Secret::random(env);
+        Self {
+            structure: StructureAccess { repository, epoch, key: Secret::random(env) },
+            ids: IdAccess(IdKeys::Root(id_root.duplicate())),
+            id_root,
+            restore_secret: Secret::random(env),
+        }
+    }
+
+    /// The structure tier.
+    #[must_use]
+    pub fn structure(&self) -> &StructureAccess {
+        &self.structure
+    }
+
+    /// Ids and the catalog tier.
+    #[must_use]
+    pub fn ids(&self) -> &IdAccess {
+        &self.ids
+    }
+
+    /// The public restore key, which the roster names and writers seal to.
+    #[must_use]
+    pub fn restore_public(&self) -> SealingKey {
+        OpeningKey::from_seed(&self.restore_secret).sealing()
+    }
+
+    /// Opens rows of one session.
+    pub fn opener(&self, source: SourceId, wrap: &SessionWrap) -> Result<Opener, RoleError> {
+        let (repository, epoch) = (self.structure.repository, self.structure.epoch);
+        let context = Context { repository, source, epoch };
+        let key = unwrap_session(&OpeningKey::from_seed(&self.restore_secret), &context, wrap)
+            .map_err(|source| RoleError::Session { session: wrap.session(), epoch, source })?;
+        Ok(Opener::new(context, Tier::Data, key))
+    }
+
+    /// Seals to `to` what `role` may hold of this epoch; `scope` counts for operators alone.
+    pub fn grant(&self, env: &dyn Env, to: &PublicKeys, role: Role, scope: &SourceScope) -> Result<Vec<u8>, RoleError> {
+        let wire = |secret: &Secret| Base64Secret(secret.duplicate());
+        let mut body = GrantBody {
+            structure_key: wire(&self.structure.key),
+            restore_secret: None,
+            id_root: None,
+            source_keys: None,
+        };
+        match (role, scope) {
+            (Role::Admin | Role::Recovery, _) => {
+                body.restore_secret = Some(wire(&self.restore_secret));
+                body.id_root = Some(wire(&self.id_root));
+            }
+            (Role::Operator, SourceScope::All) => body.id_root = Some(wire(&self.id_root)),
+            (Role::Operator, SourceScope::Named(sources)) => {
+                let keys = sources.iter().map(|source| (*source, Base64Secret(source_id_key(&self.id_root, *source))));
+                body.source_keys = Some(keys.collect());
+            }
+            (Role::Maintainer | Role::Auditor, _) => {}
+        }
+        let (epoch, key) = (self.structure.epoch, to.id());
+        let place = GrantPlace { repository: self.structure.repository, epoch, key };
+        seal_grant(env, &to.sealing, &place, &body.encode()).map_err(|source| RoleError::Grant { epoch, key, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AdminKeys, Identity, Role, RoleError, RoleKeys, SourceScope};
+    use crate::base::env::Seeded;
+    use crate::base::frame::FrameType;
+    use crate::base::id::{Epoch, RepositoryId, SourceId};
+
+    const REPOSITORY: RepositoryId = RepositoryId::new([1; 16]);
+    const OURS: SourceId = SourceId::new([2; 16]);
+    const OTHERS: SourceId = SourceId::new([3; 16]);
+
+    fn granted(admin: &AdminKeys, role: Role, scope: &SourceScope) -> RoleKeys {
+        let env = Seeded::new(7);
+        let identity = Identity::generate(&env, role, REPOSITORY);
+        let sealed = admin.grant(&env, &identity.public(), role, scope).expect("grants");
+        identity.open_grant(Epoch(1), &sealed).expect("opens")
+    }
+
+    #[test]
+    fn each_role_gets_what_it_may_hold() {
+        let admin = AdminKeys::create_epoch(&Seeded::new(1), REPOSITORY, Epoch(1));
+        let structure = admin.structure().source(OURS);
+        let node = structure.chunk_id(FrameType::Node, b"x");
+        let leaf = admin.ids().source(&structure).expect("an id key").chunk_id(FrameType::Leaf, b"x");
+        let scopes = [SourceScope::All, SourceScope::Named(vec![OURS])];
+        for (role, scope) in Role::ALL.into_iter().flat_map(|role| scopes.iter().map(move |scope| (role, scope))) {
+            let keys = granted(&admin, role, scope);
+            let structure = keys.structure().source(OURS);
+            assert_eq!(structure.chunk_id(FrameType::Node, b"x"), node);
+            assert_eq!(keys.ids().is_some(), role.is_admin() || role == Role::Operator, "{role}");
+            if let Some(ids) = keys.ids() {
+                assert_eq!(ids.source(&structure).expect("an id key").chunk_id(FrameType::Leaf, b"x"), leaf);
+                let foreign = ids.source(&keys.structure().source(OTHERS));
+                assert_eq!(foreign.is_ok(), role.is_admin() || *scope == SourceScope::All, "{role} {scope:?}");
+            }
+            assert_eq!(keys.admin().is_some(), role.is_admin());
+            assert!(keys.admin().is_none_or(|again| again.restore_public() == admin.restore_public()));
+        }
+    }
+
+    #[test]
+    fn a_grant_fits_one_key_role_and_epoch() {
+        let env = Seeded::new(1);
+        let admin = AdminKeys::create_epoch(&env, REPOSITORY, Epoch(1));
+        let auditor = Identity::generate(&env, Role::Auditor, REPOSITORY);
+        let public = auditor.public();
+        for role in Role::ALL {
+            let sealed = admin.grant(&env, &public, role, &SourceScope::All).expect("grants");
+            let opened = auditor.open_grant(Epoch(1), &sealed);
+            match role {
+                Role::Auditor | Role::Maintainer => assert!(opened.is_ok()),
+                _ => assert!(matches!(opened, Err(RoleError::Mismatch { .. })), "{role}"),
+            }
+        }
+        let sealed = admin.grant(&env, &public, Role::Auditor, &SourceScope::All).expect("grants");
+        assert!(matches!(auditor.open_grant(Epoch(2), &sealed), Err(RoleError::Grant { .. })));
+        let stranger = Identity::generate(&env, Role::Auditor, REPOSITORY);
+        assert!(matches!(stranger.open_grant(Epoch(1), &sealed), Err(RoleError::Grant { .. })));
+    }
+}
