@@ -65,7 +65,7 @@ pub struct Child {
 pub struct Skeleton {
     /// 1 over leaves.
     pub level: u8,
-    /// Id of the ranges.
+    /// Chunk id of the ranges' content.
     pub ranges: ChunkId,
     pub children: Vec<Child>,
     /// What the spots' `pack` counts in.
@@ -152,7 +152,7 @@ impl Skeleton {
         if level == 0 || count > FAN_OUT_MAX {
             return Err(WireError::Invalid { what: "node level or children" });
         }
-        let ranges = ChunkId::new(take.array("ranges id")?);
+        let ranges = ChunkId::new(take.array("ranges digest")?);
         let mut children = Vec::with_capacity(count);
         for _ in 0..count {
             let id = ChunkId::new(take.array("child id")?);
@@ -340,6 +340,13 @@ impl Ranges {
         take.finish()?;
         Ok(Self { separators })
     }
+}
+
+/// The id under which the ranges of a node are sealed and found: the complement of the node's, so
+/// that every role can tell it and every node has ranges of its own beside it.
+#[must_use]
+pub fn ranges_id(node: &ChunkId) -> ChunkId {
+    ChunkId::new(node.as_bytes().map(|byte| !byte))
 }
 
 /// The separator between two children: the shortest prefix of `first` that is greater than `last`,
