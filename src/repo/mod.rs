@@ -3,3 +3,4 @@
 pub mod index;
 pub mod io;
 pub mod packer;
+pub mod write;
