@@ -4,6 +4,7 @@ mod aead;
 mod grant;
 pub mod hpke;
 pub mod ids;
+pub mod keyfile;
 pub mod role;
 pub mod seal;
 pub mod secret;

@@ -157,7 +157,16 @@ impl Skeleton {
         for _ in 0..count {
             let id = ChunkId::new(take.array("child id")?);
             let (rows, bytes, owners, leaves) = (0, 0, 0, 0);
-            children.push(Child { id, rows, bytes, owners, leaves, streams: Vec::new(), spot: None, ranges_spot: None });
+            children.push(Child {
+                id,
+                rows,
+                bytes,
+                owners,
+                leaves,
+                streams: Vec::new(),
+                spot: None,
+                ranges_spot: None,
+            });
         }
         let counts: [fn(&mut Child) -> &mut u64; 4] =
             [|c| &mut c.rows, |c| &mut c.bytes, |c| &mut c.owners, |c| &mut c.leaves];
@@ -368,7 +377,14 @@ mod tests {
     use crate::format::codec::Codec;
 
     fn spot(pack: u32) -> Spot {
-        Spot { pack, offset: 70_000, stored: 3000, codec: Codec::Split, session: 0, seat: Seat { thread: 2, counter: 900 } }
+        Spot {
+            pack,
+            offset: 70_000,
+            stored: 3000,
+            codec: Codec::Split,
+            session: 0,
+            seat: Seat { thread: 2, counter: 900 },
+        }
     }
 
     fn sample(level: u8) -> Skeleton {
@@ -418,7 +434,13 @@ mod tests {
     fn a_full_node_takes_at_most_48_bytes_a_child() {
         let mut node = sample(1);
         let mut child = node.children[0].clone();
-        child.spot = Some(Spot { pack: 0, offset: 33_000_000, stored: 9000, seat: Seat { thread: 2, counter: 100_000 }, ..spot(0) });
+        child.spot = Some(Spot {
+            pack: 0,
+            offset: 33_000_000,
+            stored: 9000,
+            seat: Seat { thread: 2, counter: 100_000 },
+            ..spot(0)
+        });
         node.children = vec![child; 1024];
         assert!(node.content().len() / 1024 <= 48, "{}", node.content().len() / 1024);
     }

@@ -1,0 +1,459 @@
+//! Key files (`docs/format.md` section 3): text that a person can read, copy and print, holding the
+//! two seeds of an [`Identity`], plain or sealed under a passphrase.
+//!
+//! Nothing of a file is believed before it is checked: the cost of the passphrase is bounded before
+//! it is paid, the header is authenticated by the seal, and the key id must follow from the seeds.
+//! Where files lie and where passphrases come from is the business of the command line.
+
+use std::fmt::Write as _;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use data_encoding::BASE64;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::base::env::{Env, random};
+use crate::base::id::{Digest, KeyId, RepositoryId};
+use crate::base::role::Role;
+use crate::crypto::aead::{Cipher, NONCE_BYTES};
+use crate::crypto::role::Identity;
+use crate::crypto::secret::{Secret, SecretBytes};
+
+const MAGIC: &str = "sidekeep key ";
+const VERSION: &str = "1";
+/// Longest key file that is looked at.
+const FILE_BYTES_MAX: usize = 16 << 10;
+/// Longest label.
+pub const LABEL_BYTES_MAX: usize = 256;
+const SALT_BYTES: usize = 16;
+const SEEDS_BYTES: usize = 2 * Secret::LEN;
+
+/// A key file that cannot be written, read or opened.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum KeyFileError {
+    /// The first line is another.
+    #[error("is not a Sidekeep key file")]
+    Foreign,
+    /// Written by a later version.
+    #[error("has key file version {version}, which this version does not support")]
+    Unsupported { version: String },
+    /// A line that is missing, repeated, out of order or not what it should be.
+    #[error("is damaged: {what}")]
+    Damaged { what: &'static str },
+    /// Whoever wrote the file asks for more work than any honest file does, or for less than protects.
+    #[error("asks for a key derivation out of bounds: {cost}")]
+    Cost { cost: KdfCost },
+    /// This machine has not the memory that the file asks for.
+    #[error("not enough memory for the key derivation: {cost}")]
+    Memory { cost: KdfCost },
+    /// Protected, and no passphrase was given.
+    #[error("is protected by a passphrase, and none was given")]
+    NeedsPassphrase,
+    /// The two cannot be told apart.
+    #[error("wrong passphrase, or the file was altered")]
+    Passphrase,
+    /// The seeds are another key's.
+    #[error("does not hold the key that it names")]
+    Mismatch,
+    /// A label that does not fit one line of the file.
+    #[error("a label is one line of at most 256 bytes without control characters")]
+    Label,
+    /// An empty passphrase protects nothing.
+    #[error("a passphrase must not be empty")]
+    EmptyPassphrase,
+}
+
+/// What a key file says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyFileHeader {
+    /// What the key is for; the roster decides.
+    pub role: Role,
+    /// The repository that it was made for.
+    pub repository: RepositoryId,
+    /// Its id.
+    pub key: KeyId,
+    /// For people.
+    pub label: String,
+    /// Digest of roster entry 1: what the holder of the key pins.
+    pub fingerprint: Digest,
+}
+
+/// Work that one guess at a passphrase takes (Argon2id, RFC 9106).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KdfCost {
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+impl std::fmt::Display for KdfCost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "m={} t={} p={}", self.memory_kib, self.passes, self.lanes)
+    }
+}
+
+impl KdfCost {
+    /// The least that is accepted; for tests.
+    pub const LEAST: Self = Self { memory_kib: 8 << 10, passes: 1, lanes: 1 };
+
+    /// Keys that open rows are guarded with 256 MiB, and are used by a person at a machine that has it. The others
+    /// live on small hosts and in containers, which 256 MiB would end; they take the 64 MiB of RFC 9106's second
+    /// recommendation. One lane, because nothing here computes lanes in parallel, and a guesser would.
+    #[must_use]
+    pub const fn for_role(role: Role) -> Self {
+        let memory_kib = if role.is_admin() { 256 << 10 } else { 64 << 10 };
+        Self { memory_kib, passes: 3, lanes: 1 }
+    }
+
+    fn checked(self) -> Result<Self, KeyFileError> {
+        let within = (8 << 10..=4 << 20).contains(&self.memory_kib)
+            && (1..=64).contains(&self.passes)
+            && (1..=64).contains(&self.lanes);
+        if within { Ok(self) } else { Err(KeyFileError::Cost { cost: self }) }
+    }
+
+    fn stretch(self, passphrase: &[u8], salt: &[u8; SALT_BYTES]) -> Result<Secret, KeyFileError> {
+        let failed = |_| KeyFileError::Memory { cost: self };
+        let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(Secret::LEN)).map_err(failed)?;
+        let mut key = Zeroizing::new([0; Secret::LEN]);
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(passphrase, salt, key.as_mut_slice())
+            .map_err(failed)?;
+        Ok(Secret::from_slice(key.as_slice()).expect("32 bytes are a secret"))
+    }
+}
+
+/// How a new key file is protected.
+#[derive(Clone, Copy)]
+pub enum Protection<'a> {
+    /// By the permissions of the file alone.
+    None,
+    /// By a passphrase.
+    Passphrase { passphrase: &'a [u8], cost: KdfCost },
+}
+
+enum Body {
+    Plain { seeds: SecretBytes },
+    Sealed { cost: KdfCost, salt: [u8; SALT_BYTES], sealed: Vec<u8>, aad: String },
+}
+
+/// A key file that was read but not yet opened.
+pub struct KeyFile {
+    header: KeyFileHeader,
+    body: Body,
+}
+
+impl KeyFile {
+    /// Writes `identity` as the text of a key file.
+    pub fn write(
+        env: &dyn Env,
+        identity: &Identity,
+        label: &str,
+        fingerprint: Digest,
+        protection: Protection<'_>,
+    ) -> Result<Zeroizing<String>, KeyFileError> {
+        let label = check_label(label)?;
+        // No line ends in a blank, or it would not be the line that is authenticated.
+        let space = if label.is_empty() { "" } else { " " };
+        // Room for all of it at once: a buffer that grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(1024));
+        write!(
+            text,
+            "{MAGIC}{VERSION}\nrole: {}\nrepository: {}\nkey: {}\nlabel:{space}{label}\nfingerprint: {fingerprint}\n",
+            identity.role(),
+            identity.repository(),
+            identity.key_id(),
+        )
+        .expect("a string takes what is written");
+        let mut seeds: SecretBytes = Zeroizing::new(Vec::with_capacity(SEEDS_BYTES));
+        let (signing, sealing) = identity.seeds();
+        seeds.extend_from_slice(signing);
+        seeds.extend_from_slice(sealing.expose());
+        match protection {
+            Protection::None => append_base64(&mut text, "secret: ", &seeds),
+            Protection::Passphrase { passphrase: [], .. } => return Err(KeyFileError::EmptyPassphrase),
+            Protection::Passphrase { passphrase, cost } => {
+                let salt: [u8; SALT_BYTES] = random(env);
+                let key = cost.checked()?.stretch(passphrase, &salt)?;
+                append_base64(&mut text, &format!("kdf: argon2id {cost} salt="), &salt);
+                let nonce: [u8; NONCE_BYTES] = random(env);
+                let mut sealed = seeds.to_vec();
+                Cipher::new(&key).seal(&nonce, text.as_bytes(), &mut sealed);
+                append_base64(&mut text, "sealed: ", &[nonce.as_slice(), &sealed].concat());
+            }
+        }
+        Ok(text)
+    }
+
+    /// Reads the text of a key file; opens nothing yet.
+    pub fn parse(text: &str) -> Result<Self, KeyFileError> {
+        if text.len() > FILE_BYTES_MAX {
+            return Err(KeyFileError::Foreign);
+        }
+        let mut lines = Lines { rest: text.lines(), read: String::new() };
+        let version = lines.next("first line").ok().and_then(|line| line.strip_prefix(MAGIC));
+        match version.ok_or(KeyFileError::Foreign)? {
+            VERSION => {}
+            version => return Err(KeyFileError::Unsupported { version: version.chars().take(20).collect() }),
+        }
+        let header = KeyFileHeader {
+            role: lines.parsed("role")?,
+            repository: lines.parsed("repository")?,
+            key: lines.parsed("key")?,
+            label: check_label(lines.value("label")?)?.to_owned(),
+            fingerprint: lines.parsed("fingerprint")?,
+        };
+        let last = lines.next("secret")?;
+        let body = if let Some(seeds) = last.strip_prefix("secret: ") {
+            Body::Plain { seeds: Zeroizing::new(base64(seeds, "secret")?) }
+        } else if let Some(kdf) = last.strip_prefix("kdf: ") {
+            let (cost, salt) = parse_kdf(kdf)?;
+            let aad = lines.read.clone();
+            Body::Sealed { cost: cost.checked()?, salt, sealed: base64(lines.value("sealed")?, "sealed")?, aad }
+        } else {
+            return Err(KeyFileError::Damaged { what: "secret" });
+        };
+        if lines.rest.any(|line| !line.trim().is_empty()) {
+            return Err(KeyFileError::Damaged { what: "lines follow its end" });
+        }
+        Ok(Self { header, body })
+    }
+
+    /// What the file says of itself. Believed only once it is open.
+    #[must_use]
+    pub fn header(&self) -> &KeyFileHeader {
+        &self.header
+    }
+
+    /// What has to be asked for before it can be opened.
+    #[must_use]
+    pub fn protection(&self) -> KeyFileProtection {
+        match self.body {
+            Body::Plain { .. } => KeyFileProtection::None,
+            Body::Sealed { .. } => KeyFileProtection::Passphrase,
+        }
+    }
+
+    /// The identity inside. A passphrase that is not needed is not looked at.
+    pub fn open(&self, passphrase: Option<&[u8]>) -> Result<Identity, KeyFileError> {
+        let identity = match &self.body {
+            Body::Plain { seeds } => self.identity(seeds)?,
+            Body::Sealed { cost, salt, sealed, aad } => {
+                let passphrase = passphrase.ok_or(KeyFileError::NeedsPassphrase)?;
+                let (nonce, sealed) = sealed.split_first_chunk().ok_or(KeyFileError::Damaged { what: "sealed" })?;
+                let mut seeds = Zeroizing::new(sealed.to_vec());
+                let key = cost.stretch(passphrase, salt)?;
+                Cipher::new(&key).open(nonce, aad.as_bytes(), &mut seeds).map_err(|_| KeyFileError::Passphrase)?;
+                self.identity(&seeds)?
+            }
+        };
+        if identity.key_id() == self.header.key { Ok(identity) } else { Err(KeyFileError::Mismatch) }
+    }
+
+    fn identity(&self, seeds: &[u8]) -> Result<Identity, KeyFileError> {
+        let (signing, sealing) = seeds.split_at_checked(Secret::LEN).ok_or(KeyFileError::Damaged { what: "secret" })?;
+        let seed = |bytes| Secret::from_slice(bytes).ok_or(KeyFileError::Damaged { what: "secret" });
+        Ok(Identity::from_seeds(self.header.role, self.header.repository, &seed(signing)?, &seed(sealing)?))
+    }
+}
+
+/// What opening a key file takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyFileProtection {
+    None,
+    Passphrase,
+}
+
+/// The lines of a file, and those read so far as they are authenticated: each without blanks at its
+/// end, ended by one line feed, so that a file survives a mail program.
+struct Lines<'a> {
+    rest: std::str::Lines<'a>,
+    read: String,
+}
+
+impl<'a> Lines<'a> {
+    fn next(&mut self, what: &'static str) -> Result<&'a str, KeyFileError> {
+        let line = self.rest.next().ok_or(KeyFileError::Damaged { what })?.trim_end();
+        // Only the seal looks at what was read, and a plain file's secret is not for a second buffer.
+        if !line.starts_with("secret: ") {
+            self.read.push_str(line);
+            self.read.push('\n');
+        }
+        Ok(line)
+    }
+
+    fn value(&mut self, name: &'static str) -> Result<&'a str, KeyFileError> {
+        let line = self.next(name)?;
+        let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(':'));
+        value.map(str::trim_start).ok_or(KeyFileError::Damaged { what: name })
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self, name: &'static str) -> Result<T, KeyFileError> {
+        self.value(name)?.parse().map_err(|_| KeyFileError::Damaged { what: name })
+    }
+}
+
+fn check_label(label: &str) -> Result<&str, KeyFileError> {
+    let fits = label.len() <= LABEL_BYTES_MAX && label.trim() == label && !label.chars().any(char::is_control);
+    if fits { Ok(label) } else { Err(KeyFileError::Label) }
+}
+
+fn append_base64(text: &mut String, name: &str, bytes: &[u8]) {
+    text.push_str(name);
+    BASE64.encode_append(bytes, text);
+    text.push('\n');
+}
+
+fn base64(text: &str, what: &'static str) -> Result<Vec<u8>, KeyFileError> {
+    BASE64.decode(text.as_bytes()).map_err(|_| KeyFileError::Damaged { what })
+}
+
+fn parse_kdf(text: &str) -> Result<(KdfCost, [u8; SALT_BYTES]), KeyFileError> {
+    const DAMAGED: KeyFileError = KeyFileError::Damaged { what: "kdf" };
+    let mut words = text.split(' ');
+    if words.next() != Some("argon2id") {
+        return Err(DAMAGED);
+    }
+    let mut value = |name: &str| words.next().and_then(|word| word.strip_prefix(name)).ok_or(DAMAGED);
+    let number = |text: &str| text.parse().map_err(|_| DAMAGED);
+    let cost =
+        KdfCost { memory_kib: number(value("m=")?)?, passes: number(value("t=")?)?, lanes: number(value("p=")?)? };
+    let salt = base64(value("salt=")?, "kdf")?.try_into().map_err(|_| DAMAGED)?;
+    if words.next().is_some() { Err(DAMAGED) } else { Ok((cost, salt)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{KdfCost, KeyFile, KeyFileError, KeyFileProtection, Protection};
+    use crate::base::env::Seeded;
+    use crate::base::id::{Digest, RepositoryId};
+    use crate::base::role::Role;
+    use crate::crypto::role::Identity;
+
+    fn identity() -> Identity {
+        Identity::generate(&Seeded::new(1), Role::Admin, RepositoryId::new([1; 16]))
+    }
+
+    fn written(protection: Protection<'_>) -> String {
+        let text = KeyFile::write(&Seeded::new(2), &identity(), "Ana, safe", Digest::of(b"roster"), protection);
+        text.expect("writes").to_string()
+    }
+
+    fn sealed() -> String {
+        written(Protection::Passphrase { passphrase: b"correct horse", cost: KdfCost::LEAST })
+    }
+
+    fn open(text: &str, passphrase: Option<&[u8]>) -> Result<Identity, KeyFileError> {
+        KeyFile::parse(text)?.open(passphrase)
+    }
+
+    #[test]
+    fn both_forms_round_trip() {
+        for (text, protection) in
+            [(written(Protection::None), KeyFileProtection::None), (sealed(), KeyFileProtection::Passphrase)]
+        {
+            let file = KeyFile::parse(&text).expect("parses");
+            assert_eq!(file.protection(), protection);
+            assert_eq!(file.header().label, "Ana, safe");
+            assert_eq!(file.header().fingerprint, Digest::of(b"roster"));
+            let opened = file.open(Some(b"correct horse")).expect("opens");
+            assert!(opened.public() == identity().public() && opened.role() == Role::Admin);
+            let mailed = text.replace('\n', " \r\n") + "\r\n";
+            assert!(open(&mailed, Some(b"correct horse")).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_sealed_file_may_have_no_label() {
+        let protection = Protection::Passphrase { passphrase: b"correct horse", cost: KdfCost::LEAST };
+        let text = KeyFile::write(&Seeded::new(2), &identity(), "", Digest::of(b"roster"), protection).expect("writes");
+        assert!(open(&text, Some(b"correct horse")).is_ok());
+    }
+
+    #[test]
+    fn passphrases_are_asked_for_and_checked() {
+        assert_eq!(open(&sealed(), None).err(), Some(KeyFileError::NeedsPassphrase));
+        assert_eq!(open(&sealed(), Some(b"correct horses")).err(), Some(KeyFileError::Passphrase));
+        let empty = Protection::Passphrase { passphrase: b"", cost: KdfCost::LEAST };
+        let refused = KeyFile::write(&Seeded::new(2), &identity(), "", Digest::of(b""), empty);
+        assert_eq!(refused.err(), Some(KeyFileError::EmptyPassphrase));
+    }
+
+    #[test]
+    fn every_line_of_a_sealed_file_is_authenticated() {
+        let text = sealed();
+        let other = Identity::generate(&Seeded::new(9), Role::Admin, RepositoryId::new([1; 16]));
+        let swaps = [
+            ("role: admin", "role: operator".to_owned()),
+            ("repository: 01", "repository: 02".to_owned()),
+            (&format!("key: {}", identity().key_id()), format!("key: {}", other.key_id())),
+            ("label: Ana", "label: Bob".to_owned()),
+            (&format!("{}", Digest::of(b"roster")), Digest::of(b"rooster").to_string()),
+            ("t=1", "t=2".to_owned()),
+        ];
+        for (old, new) in swaps {
+            let altered = text.replacen(old, &new, 1);
+            assert_ne!(altered, text);
+            assert_eq!(open(&altered, Some(b"correct horse")).err(), Some(KeyFileError::Passphrase), "{new}");
+        }
+    }
+
+    #[test]
+    fn a_plain_file_names_the_key_that_it_holds() {
+        let text = written(Protection::None);
+        let other = Identity::generate(&Seeded::new(9), Role::Admin, RepositoryId::new([1; 16])).key_id();
+        let altered = text.replace(&identity().key_id().to_string(), &other.to_string());
+        assert_eq!(open(&altered, None).err(), Some(KeyFileError::Mismatch));
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        let parse = |text: &str| KeyFile::parse(text).err();
+        assert_eq!(parse(""), Some(KeyFileError::Foreign));
+        assert_eq!(parse("-----BEGIN"), Some(KeyFileError::Foreign));
+        assert_eq!(parse("sidekeep key 2\n"), Some(KeyFileError::Unsupported { version: "2".to_owned() }));
+        let text = written(Protection::None);
+        for (at, what) in ["role", "repository", "key", "label", "fingerprint", "secret"].into_iter().enumerate() {
+            let mut lines: Vec<_> = text.lines().collect();
+            lines.remove(at + 1);
+            assert!(matches!(parse(&lines.join("\n")), Some(KeyFileError::Damaged { .. })), "{what}");
+        }
+        assert!(matches!(parse(&(text.clone() + "more")), Some(KeyFileError::Damaged { .. })));
+        assert_eq!(parse(&text.replace("Ana", "A\u{7}na")), Some(KeyFileError::Label));
+    }
+
+    #[test]
+    fn absurd_costs_are_refused_before_they_are_paid() {
+        let text = sealed();
+        for absurd in ["m=4194305 t=1 p=1", "m=8191 t=1 p=1", "m=8192 t=65 p=1", "m=8192 t=1 p=0", "m=8192 t=1 p=65"] {
+            let asked = text.replace("m=8192 t=1 p=1", absurd);
+            assert!(matches!(KeyFile::parse(&asked).err(), Some(KeyFileError::Cost { .. })), "{absurd}");
+        }
+        for garbled in ["m=99999999999 t=1 p=1", "m=-1 t=1 p=1", "t=1 m=8192 p=1"] {
+            let asked = text.replace("m=8192 t=1 p=1", garbled);
+            assert_eq!(KeyFile::parse(&asked).err(), Some(KeyFileError::Damaged { what: "kdf" }));
+        }
+        for role in Role::ALL {
+            assert!(KdfCost::for_role(role).checked().is_ok());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "sidekeep key 1\nrole: admin\n(.|\n){0,200}") {
+            let _ = KeyFile::parse(&text);
+        }
+
+        #[test]
+        fn no_altered_secret_opens(at in 0usize..88, by in 1u8..64) {
+            let text = written(Protection::None);
+            let start = text.find("secret: ").expect("a plain file") + 8;
+            let mut bytes = text.into_bytes();
+            bytes[start + at] = bytes[start + at].wrapping_add(by) & 0x7f;
+            let altered = String::from_utf8(bytes).expect("ASCII");
+            prop_assert!(open(&altered, None).is_err());
+        }
+    }
+}
