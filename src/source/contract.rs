@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::base::time::Moment;
 use crate::format::cell::{Cell, OwnedCell};
+pub use crate::format::key::Fold;
 
 /// A failure of a source or target.
 #[derive(Debug, Error)]
@@ -89,18 +90,6 @@ pub struct Column {
     pub hidden: bool,
     /// How the database compares values of this column with those that refer to it.
     pub fold: Fold,
-}
-
-/// Equality of a text column that is coarser than its bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fold {
-    /// Bytes.
-    Exact,
-    /// ASCII letters regardless of case (SQLite NOCASE).
-    AsciiCase,
-    /// Trailing spaces ignored (SQLite RTRIM).
-    TrailingSpace,
 }
 
 /// Columns of a table that hold the key of a row of `parent`.
