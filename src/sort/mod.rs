@@ -1,1 +1,8 @@
-//! Spill, external sort and owner join in bounded memory.
+mod buffer;
+mod merge;
+mod sorter;
+mod spill;
+
+pub use merge::Merge;
+pub use sorter::Sorter;
+pub use spill::{Record, SpillError, SpillOptions, check_space};
