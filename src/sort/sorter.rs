@@ -9,9 +9,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::sort::buffer::{Buffer, Room, SharedPrefix};
 use crate::sort::merge::Merge;
-use crate::sort::spill::{
-    BLOCK_OVERHEAD_BYTES, Extent, ExtentWriter, RECORD_HEADER_BYTES, SpillError, SpillFile, SpillOptions, block_bytes,
-};
+use crate::sort::spill::{Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, reader_bytes};
 
 /// Takes records in any order; [`Sorter::finish`] gives them back in order.
 pub struct Sorter {
@@ -93,8 +91,7 @@ impl Sorter {
 
     /// Merges runs until the rest can be merged in half the budget. Oldest first, so that all grow alike.
     fn reduce_runs(&mut self) -> Result<(), SpillError> {
-        let run_bytes =
-            block_bytes(self.options.memory_bytes) + BLOCK_OVERHEAD_BYTES + RECORD_HEADER_BYTES + self.record_bytes_max;
+        let run_bytes = reader_bytes(block_bytes(self.options.memory_bytes), self.record_bytes_max);
         let runs_max = (self.options.memory_bytes / 2 / run_bytes).max(2);
         while self.runs.len() > runs_max {
             let surplus = self.runs.len() - runs_max + 1;

@@ -85,7 +85,7 @@ const BLOCK_BYTES_MIN: usize = 1 << 10;
 const LINK_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 /// What a block takes beyond its records.
-pub(super) const BLOCK_OVERHEAD_BYTES: usize = LINK_BYTES + TAG_BYTES;
+const BLOCK_OVERHEAD_BYTES: usize = LINK_BYTES + TAG_BYTES;
 /// Two lengths.
 pub(super) const RECORD_HEADER_BYTES: usize = 8;
 
@@ -178,6 +178,12 @@ pub(super) struct Extent {
     bytes: u64,
 }
 
+impl Extent {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+}
+
 /// Writes one extent.
 pub(super) struct ExtentWriter {
     file: Arc<SpillFile>,
@@ -251,6 +257,11 @@ pub(super) fn record_lengths(header: [u8; RECORD_HEADER_BYTES]) -> (usize, usize
     ((both & u64::from(u32::MAX)) as usize, (both >> 32) as usize)
 }
 
+/// Most bytes that an [`ExtentReader`] of such blocks and records takes.
+pub(super) fn reader_bytes(block_bytes: usize, record_bytes_max: usize) -> usize {
+    block_bytes + BLOCK_OVERHEAD_BYTES + RECORD_HEADER_BYTES + record_bytes_max
+}
+
 /// Reads an extent record by record, holding one block and the record that it ends in.
 pub(super) struct ExtentReader {
     extent: Extent,
@@ -317,7 +328,7 @@ pub(super) mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt};
     use std::sync::Arc;
 
-    use super::{Extent, ExtentReader, ExtentWriter, SpillError, SpillFile, SpillOptions, check_space};
+    use super::{Extent, ExtentReader, ExtentWriter, SpillError, SpillFile, SpillOptions, check_space, reader_bytes};
     use crate::base::env::Seeded;
 
     /// A budget in the system's directory for temporary files.
@@ -330,8 +341,11 @@ pub(super) mod tests {
     fn read_all(extent: Extent) -> Result<Vec<Owned>, SpillError> {
         let mut reader = ExtentReader::new(extent);
         let mut records = Vec::new();
+        let mut record_bytes_max = 0;
         while reader.advance()? {
             let (key, payload) = reader.record();
+            record_bytes_max = record_bytes_max.max(key.len() + payload.len());
+            assert!(reader.buffer.capacity() <= reader_bytes(reader.extent.file.block_bytes, record_bytes_max));
             records.push((key.to_vec(), payload.to_vec()));
         }
         Ok(records)
