@@ -118,6 +118,15 @@ impl Digest {
     }
 }
 
+impl KeyId {
+    /// The id that follows from the public halves of a key: signing (32 bytes) and sealing (1216).
+    #[must_use]
+    pub fn of(signing: &[u8; 32], sealing: &[u8; 1216]) -> Self {
+        let digest = Digest::of(&[b"sidekeep/1 key id".as_slice(), signing, sealing].concat());
+        Self(*digest.0.first_chunk().expect("32 bytes hold 16"))
+    }
+}
+
 /// Number of a restore key pair, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::base::env::Env;
 use crate::base::frame::{Context, SessionWrap, Tier};
-use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId, SourceId};
 pub use crate::base::role::{Role, SourceScope};
 use crate::crypto::grant::{Base64Secret, GrantBody};
 use crate::crypto::hpke::{GrantPlace, HpkeError, OpeningKey, SealingKey, open_grant, seal_grant, unwrap_session};
@@ -50,9 +50,7 @@ impl PublicKeys {
     /// The id that follows from both.
     #[must_use]
     pub fn id(&self) -> KeyId {
-        let sealing = self.sealing.to_bytes();
-        let digest = Digest::of(&[b"sidekeep/1 key id".as_slice(), self.signing.as_bytes(), &sealing].concat());
-        KeyId::new(*digest.as_bytes().first_chunk().expect("32 bytes hold 16"))
+        KeyId::of(self.signing.as_bytes(), &self.sealing.to_bytes())
     }
 }
 

@@ -1,8 +1,13 @@
 //! Stored objects, one per file, bytes <-> structs (`docs/format.md`). Pure: no I/O, no keys.
 
+mod base64;
 pub mod catalog;
 pub mod cell;
 pub mod codec;
+pub mod descriptor;
+pub mod dsse;
+pub mod entry;
+pub mod grant;
 pub mod header;
 pub mod index;
 pub mod key;
@@ -11,4 +16,6 @@ pub mod manifest;
 pub mod name;
 pub mod node;
 pub mod pack;
+pub mod roster;
+pub mod session;
 pub mod wire;

@@ -1,0 +1,16 @@
+//! Bytes as base64 text in JSON (`docs/format.md` section 1): for `#[serde(with)]`.
+
+use data_encoding::BASE64;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serializer};
+
+pub(super) fn serialize<S: Serializer>(bytes: &impl AsRef<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&BASE64.encode(bytes.as_ref()))
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<Vec<u8>>>(deserializer: D) -> Result<T, D::Error> {
+    let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+    let bytes = BASE64.decode(text.as_bytes()).map_err(D::Error::custom)?;
+    let len = bytes.len();
+    T::try_from(bytes).map_err(|_| D::Error::custom(format!("{len} bytes are too few or too many")))
+}

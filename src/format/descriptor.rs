@@ -1,0 +1,89 @@
+//! `sidekeep.json` (`docs/format.md` section 11): what tells a repository from any other directory.
+//! Immutable, unsigned; roster entry 1 names its digest.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::base::id::RepositoryId;
+use crate::base::time::Moment;
+use crate::format::dsse::FORMAT;
+
+/// A descriptor that is none, or a later version's.
+#[derive(Debug, Error)]
+pub enum DescriptorError {
+    /// Some other JSON or no JSON at all.
+    #[error("sidekeep.json does not describe a Sidekeep repository")]
+    Foreign,
+    /// Written by a later version.
+    #[error("sidekeep.json has format {format}, which this version does not support")]
+    Unsupported { format: u64 },
+    /// Members are missing or not what they should be.
+    #[error("sidekeep.json cannot be read")]
+    Damaged { source: serde_json::Error },
+}
+
+/// What `sidekeep.json` says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Descriptor {
+    pub repository: RepositoryId,
+    /// The clock of whoever ran `init`.
+    pub created: Moment,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    sidekeep: String,
+    format: u32,
+    repository: RepositoryId,
+    created: Moment,
+}
+
+const WORD: &str = "repository";
+
+impl Descriptor {
+    /// The bytes to store.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let Self { repository, created } = *self;
+        let stored = Stored { sidekeep: WORD.to_owned(), format: FORMAT, repository, created };
+        serde_json::to_vec(&stored).expect("a descriptor is plain JSON")
+    }
+
+    /// Reads stored bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DescriptorError> {
+        #[derive(Deserialize)]
+        struct Head {
+            sidekeep: String,
+            format: u64,
+        }
+        let head: Head = serde_json::from_slice(bytes).map_err(|_| DescriptorError::Foreign)?;
+        if head.sidekeep != WORD {
+            return Err(DescriptorError::Foreign);
+        }
+        if head.format != u64::from(FORMAT) {
+            return Err(DescriptorError::Unsupported { format: head.format });
+        }
+        let stored: Stored = serde_json::from_slice(bytes).map_err(|source| DescriptorError::Damaged { source })?;
+        Ok(Self { repository: stored.repository, created: stored.created })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Descriptor, DescriptorError};
+    use crate::base::id::RepositoryId;
+    use crate::base::time::Moment;
+
+    #[test]
+    fn others_and_later_ones_are_told_apart() {
+        let ours = Descriptor { repository: RepositoryId::new([1; 16]), created: Moment(0) };
+        let text = String::from_utf8(ours.encode()).expect("JSON is UTF-8");
+        assert_eq!(Descriptor::decode(text.as_bytes()).expect("decodes"), ours);
+        let decode = |text: String| Descriptor::decode(text.as_bytes());
+        assert!(matches!(decode("{}".to_owned()), Err(DescriptorError::Foreign)));
+        assert!(matches!(decode(text.replace("\"repository\",", "\"x\",")), Err(DescriptorError::Foreign)));
+        let later = text.replace("\"format\":1", "\"format\":2").replace("created", "made");
+        assert!(matches!(decode(later), Err(DescriptorError::Unsupported { format: 2 })));
+        assert!(matches!(decode(text.replace("created", "made")), Err(DescriptorError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,269 @@
+//! Signed statements: a DSSE envelope around an in-toto statement v1, so that other people's tools
+//! can check them (`docs/format.md` section 10).
+//!
+//! This file packs and unpacks; who may sign what, and whether a signature holds, is decided above,
+//! over [`Envelope::pae`]. What is decoded here is not yet believed.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::base::id::{Digest, KeyId};
+use crate::base::limit::STATEMENT_BYTES_MAX;
+
+const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+
+/// Bytes that are no statement, or one that this version cannot judge.
+#[derive(Debug, Error)]
+pub enum StatementError {
+    /// Longer than any statement may be.
+    #[error("is a statement of {bytes} bytes, more than the {STATEMENT_BYTES_MAX} allowed")]
+    TooLarge { bytes: usize },
+    /// Not the JSON that it should be.
+    #[error("{what} cannot be read")]
+    Json { what: &'static str, source: serde_json::Error },
+    /// A value that the format does not allow.
+    #[error("{what} is not valid")]
+    Invalid { what: &'static str },
+    /// Written by a later version.
+    #[error("has {what}, which this version does not support")]
+    Unsupported { what: String },
+}
+
+/// An object that a statement is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subject {
+    /// Its name in the store.
+    pub name: String,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+}
+
+/// What a statement says. Three kinds of objects are statements: ledger entries, roster entries and
+/// session announcements.
+pub trait Predicate: Serialize + Sized {
+    /// Its in-toto type without the version.
+    const FAMILY: &'static str;
+    /// What is being read, for messages.
+    const WHAT: &'static str;
+
+    /// The objects that it adds or, if it adds none, what it follows: tools refuse an empty list.
+    /// They are told to other people's tools; the predicate alone counts.
+    fn subjects(&self) -> Vec<Subject>;
+
+    /// From a payload whose types have been checked.
+    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError>;
+}
+
+/// The version of every predicate type, and the `format` in every predicate.
+pub(super) const FORMAT: u32 = 1;
+
+/// The signed bytes of a statement while they are being decoded.
+#[derive(Debug)]
+pub struct Payload<'a> {
+    bytes: &'a [u8],
+    what: &'static str,
+    later_type: Option<String>,
+}
+
+impl Payload<'_> {
+    /// Reads the predicate, or as much of it as `T` has members.
+    pub(super) fn predicate<T: DeserializeOwned>(&self) -> Result<T, StatementError> {
+        #[derive(Deserialize)]
+        struct Statement<T> {
+            predicate: T,
+        }
+        let statement: Statement<T> = from_json(self.bytes, self.what)?;
+        Ok(statement.predicate)
+    }
+
+    /// Why this version cannot judge a predicate of this `format`, if it cannot.
+    pub(super) fn later_than_ours(&self, format: u32) -> Option<String> {
+        self.later_type.clone().or_else(|| (format != FORMAT).then(|| format!("format {format}")))
+    }
+}
+
+/// A statement with its one signature, not yet verified.
+#[derive(Debug)]
+pub struct Envelope {
+    payload: Vec<u8>,
+    key: KeyId,
+    signature: [u8; 64],
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredEnvelope {
+    #[serde(with = "super::base64")]
+    payload: Vec<u8>,
+    payload_type: String,
+    signatures: Vec<StoredSignature>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSignature {
+    keyid: KeyId,
+    #[serde(with = "super::base64")]
+    sig: [u8; 64],
+}
+
+impl Envelope {
+    /// Reads stored bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
+        check_len(bytes.len())?;
+        let stored: StoredEnvelope = from_json(bytes, "envelope")?;
+        if stored.payload_type != PAYLOAD_TYPE {
+            return Err(StatementError::Invalid { what: "payload type" });
+        }
+        let [signature]: [StoredSignature; 1] =
+            stored.signatures.try_into().map_err(|_| StatementError::Invalid { what: "number of signatures" })?;
+        Ok(Self { payload: stored.payload, key: signature.keyid, signature: signature.sig })
+    }
+
+    /// The key that says it signed. A hint: the signature decides.
+    #[must_use]
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// The signature over [`Envelope::pae`].
+    #[must_use]
+    pub fn signature(&self) -> &[u8; 64] {
+        &self.signature
+    }
+
+    /// The bytes that are signed.
+    #[must_use]
+    pub fn pae(&self) -> Vec<u8> {
+        pae(PAYLOAD_TYPE, &self.payload)
+    }
+
+    /// What is stated.
+    pub fn predicate<P: Predicate>(&self) -> Result<P, StatementError> {
+        #[derive(Deserialize)]
+        struct Types {
+            _type: String,
+            #[serde(rename = "predicateType")]
+            predicate: String,
+        }
+        let types: Types = from_json(&self.payload, P::WHAT)?;
+        if types._type != STATEMENT_TYPE {
+            return Err(StatementError::Invalid { what: "statement type" });
+        }
+        let version = types.predicate.strip_prefix(P::FAMILY).and_then(|rest| rest.strip_prefix(':'));
+        let version: u32 =
+            version.and_then(|v| v.parse().ok()).ok_or(StatementError::Invalid { what: "predicate type" })?;
+        let later_type = (version != FORMAT).then(|| format!("predicate type {}", types.predicate));
+        P::decode(&Payload { bytes: &self.payload, what: P::WHAT, later_type })
+    }
+}
+
+/// States `predicate` as the bytes to store; `sign` is given the bytes to sign with `key`.
+pub fn encode<P: Predicate>(
+    predicate: &P,
+    key: KeyId,
+    sign: impl FnOnce(&[u8]) -> [u8; 64],
+) -> Result<Vec<u8>, StatementError> {
+    let payload = payload(predicate)?;
+    let sig = sign(&pae(PAYLOAD_TYPE, &payload));
+    let signatures = vec![StoredSignature { keyid: key, sig }];
+    let stored = StoredEnvelope { payload, payload_type: PAYLOAD_TYPE.to_owned(), signatures };
+    let bytes = to_json(&stored, "envelope")?;
+    check_len(bytes.len())?;
+    Ok(bytes)
+}
+
+fn payload<P: Predicate>(predicate: &P) -> Result<Vec<u8>, StatementError> {
+    #[derive(Serialize)]
+    struct Sha256 {
+        sha256: Digest,
+    }
+    #[derive(Serialize)]
+    struct Resource {
+        name: String,
+        digest: Sha256,
+    }
+    #[derive(Serialize)]
+    struct Statement<'a, P> {
+        _type: &'static str,
+        subject: Vec<Resource>,
+        #[serde(rename = "predicateType")]
+        predicate_type: String,
+        predicate: &'a P,
+    }
+    let resource = |subject: Subject| Resource { name: subject.name, digest: Sha256 { sha256: subject.sha256 } };
+    let subject: Vec<_> = predicate.subjects().into_iter().map(resource).collect();
+    if subject.is_empty() {
+        return Err(StatementError::Invalid { what: "empty list of subjects" });
+    }
+    let predicate_type = format!("{}:{FORMAT}", P::FAMILY);
+    to_json(&Statement { _type: STATEMENT_TYPE, subject, predicate_type, predicate }, P::WHAT)
+}
+
+/// Pre-authentication encoding of the DSSE protocol, version 1.
+fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
+    [head.as_bytes(), payload].concat()
+}
+
+fn check_len(bytes: usize) -> Result<(), StatementError> {
+    if bytes > STATEMENT_BYTES_MAX { Err(StatementError::TooLarge { bytes }) } else { Ok(()) }
+}
+
+fn from_json<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, StatementError> {
+    serde_json::from_slice(bytes).map_err(|source| StatementError::Json { what, source })
+}
+
+fn to_json<T: Serialize>(value: &T, what: &'static str) -> Result<Vec<u8>, StatementError> {
+    serde_json::to_vec(value).map_err(|source| StatementError::Json { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64;
+
+    use super::{Envelope, StatementError, check_len, pae};
+    use crate::base::limit::STATEMENT_BYTES_MAX;
+    use crate::format::entry::Entry;
+
+    /// The example of the DSSE protocol, version 1.0.
+    #[test]
+    fn published_vector() {
+        let expected = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world";
+        assert_eq!(pae("http://example.com/HelloWorld", b"hello world"), expected);
+    }
+
+    fn envelope(payload: &str, payload_type: &str, signatures: usize) -> String {
+        let signature = format!(r#"{{"keyid":"{}","sig":"{}"}}"#, "0".repeat(32), BASE64.encode(&[0; 64]));
+        let signatures = vec![signature; signatures].join(",");
+        let payload = BASE64.encode(payload.as_bytes());
+        format!(r#"{{"payload":"{payload}","payloadType":"{payload_type}","signatures":[{signatures}]}}"#)
+    }
+
+    #[test]
+    fn one_signature_and_one_payload_type() {
+        let ours = super::PAYLOAD_TYPE;
+        assert!(Envelope::decode(envelope("{}", ours, 1).as_bytes()).is_ok());
+        for (payload_type, signatures) in [(ours, 0), (ours, 2), ("application/json", 1)] {
+            let refused = Envelope::decode(envelope("{}", payload_type, signatures).as_bytes());
+            assert!(matches!(refused, Err(StatementError::Invalid { .. })), "{payload_type} {signatures}");
+        }
+        assert!(check_len(STATEMENT_BYTES_MAX).is_ok() && check_len(STATEMENT_BYTES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn other_statements_are_not_ours() {
+        for payload in [
+            "",
+            "{}",
+            r#"{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"urn:sidekeep:ledger:1"}"#,
+            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:roster:1"}"#,
+            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:ledger:x"}"#,
+            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:ledger:2"}"#,
+        ] {
+            let envelope = Envelope::decode(envelope(payload, super::PAYLOAD_TYPE, 1).as_bytes()).expect("decodes");
+            assert!(envelope.predicate::<Entry>().is_err(), "{payload}");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Ledger entries (`docs/format.md` section 10): what is signed about a source, one kind per struct.
+//!
+//! The members of [`Place`] keep name and meaning in every format, so that an entry which stands in
+//! a wrong place is void even for a reader that does not understand the rest of it.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use crate::base::role::Role;
+use crate::base::time::Moment;
+use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, Subject};
+use crate::format::name::Name;
+
+/// One entry of the ledger of a source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub place: Place,
+    /// Void entries passed over since the last valid one.
+    pub voids: Vec<Numbered>,
+    /// The signer's clock, for people.
+    pub written: Moment,
+    /// What it says.
+    pub body: Body,
+}
+
+/// Where an entry stands, and what its signer had seen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Place {
+    pub repository: RepositoryId,
+    pub source: SourceId,
+    /// From 1, without gaps.
+    pub number: u64,
+    /// Digest of the stored bytes of the entry before; of the source's roster entry in entry 1.
+    pub previous: Digest,
+    /// The newest roster entry that the signer had seen.
+    pub roster: Numbered,
+}
+
+/// An entry of a chain, by number and digest of its stored bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Numbered {
+    pub number: u64,
+    pub sha256: Digest,
+}
+
+/// An object that was added.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct ObjectRef {
+    pub sha256: Digest,
+    pub size: u64,
+}
+
+/// What an entry says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Body {
+    Snapshot(Snapshot),
+    Forget(Forget),
+    Prune(Prune),
+    Repack(Repack),
+    Accept(Accept),
+    Hold(Hold),
+    Tag(Tag),
+    Erase(Erase),
+    Revoke(Revoke),
+    Checkpoint(Checkpoint),
+    /// Of a later version. If an entitled key signed it in its place, nobody of this version can judge the source.
+    #[serde(skip)]
+    Unsupported(String),
+}
+
+const KINDS: [&str; 10] =
+    ["snapshot", "forget", "prune", "repack", "accept", "hold", "tag", "erase", "revoke", "checkpoint"];
+
+/// A snapshot exists; this is its commit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The moment of the image by the source's clock.
+    pub source_clock: Moment,
+    pub manifest: ObjectRef,
+    pub session: SessionId,
+    pub epoch: Epoch,
+    /// Added by this session.
+    pub packs: Vec<ObjectRef>,
+    /// Added by interrupted sessions of the same key.
+    pub adopted: Vec<ObjectRef>,
+    pub tags: Vec<String>,
+    #[serde(rename = "suspect")]
+    pub verdict: Verdict,
+    #[serde(default)]
+    journal: Reserved,
+}
+
+impl Snapshot {
+    /// A clean snapshot without tags.
+    #[must_use]
+    pub fn new(source_clock: Moment, manifest: ObjectRef, session: SessionId, epoch: Epoch) -> Self {
+        Self {
+            source_clock,
+            manifest,
+            session,
+            epoch,
+            packs: Vec::new(),
+            adopted: Vec::new(),
+            tags: Vec::new(),
+            verdict: Verdict::Clean,
+            journal: Reserved,
+        }
+    }
+}
+
+/// Whether the image looked like what it should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Clean,
+    /// It looks gutted: freezes retention until somebody decides.
+    Suspect,
+}
+
+/// Snapshots are dropped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Forget {
+    pub snapshots: Vec<Digest>,
+    pub reason: String,
+}
+
+/// What is named is absent from here on, whether it was in the inventory or not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Prune {
+    pub packs: Vec<Digest>,
+    pub manifests: Vec<Digest>,
+    pub wraps: Vec<Digest>,
+}
+
+/// Frames moved from packs into others.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Repack {
+    /// Removed.
+    pub packs: Vec<Digest>,
+    pub added: Vec<RepackedPack>,
+}
+
+/// A pack of moved frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RepackedPack {
+    pub sha256: Digest,
+    pub size: u64,
+    /// Who added the frames first: deduplication trusts that key, not the one that moved them.
+    pub signer: KeyId,
+}
+
+/// A suspect snapshot is taken for clean.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Accept {
+    pub snapshot: Digest,
+    pub reason: String,
+}
+
+/// A snapshot is not to be forgotten.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    pub snapshot: Digest,
+    /// For ever, if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+    pub reason: String,
+}
+
+/// A word for a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tag {
+    pub snapshot: Digest,
+    pub tag: String,
+}
+
+/// Something was removed from snapshots.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Erase {
+    pub manifests: Vec<ReplacedManifest>,
+    /// Added.
+    pub packs: Vec<ObjectRef>,
+    pub reason: String,
+}
+
+/// A manifest takes another's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReplacedManifest {
+    pub old: Digest,
+    pub new: ObjectRef,
+}
+
+/// From here on entries of this key are void and its packs are not deduplicated against.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Revoke {
+    pub key: KeyId,
+}
+
+/// The fold up to here is in an object.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    pub fold: Digest,
+}
+
+impl Body {
+    /// The stored word.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Snapshot(_) => "snapshot",
+            Self::Forget(_) => "forget",
+            Self::Prune(_) => "prune",
+            Self::Repack(_) => "repack",
+            Self::Accept(_) => "accept",
+            Self::Hold(_) => "hold",
+            Self::Tag(_) => "tag",
+            Self::Erase(_) => "erase",
+            Self::Revoke(_) => "revoke",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Unsupported(_) => "unsupported",
+        }
+    }
+
+    /// Whether a key of this role is entitled to sign it.
+    #[must_use]
+    pub fn may_be_signed_by(&self, role: Role) -> bool {
+        match self {
+            Self::Snapshot(_) => role == Role::Operator,
+            Self::Forget(_) | Self::Prune(_) | Self::Repack(_) | Self::Hold(_) | Self::Tag(_) => {
+                role == Role::Maintainer
+            }
+            Self::Accept(_) | Self::Erase(_) | Self::Revoke(_) => role.is_admin(),
+            Self::Checkpoint(_) => matches!(role, Role::Operator | Role::Maintainer),
+            Self::Unsupported(_) => role != Role::Auditor,
+        }
+    }
+}
+
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Stored<'a> {
+            format: u32,
+            #[serde(flatten)]
+            place: &'a Place,
+            #[serde(skip_serializing_if = "<[Numbered]>::is_empty")]
+            voids: &'a [Numbered],
+            written: Moment,
+            #[serde(flatten)]
+            body: &'a Body,
+        }
+        let Self { place, voids, written, body } = self;
+        Stored { format: FORMAT, place, voids, written: *written, body }.serialize(serializer)
+    }
+}
+
+/// What is read of every entry, also of a later version's.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    repository: RepositoryId,
+    source: SourceId,
+    number: u64,
+    previous: Digest,
+    roster: Numbered,
+    #[serde(default)]
+    voids: Vec<Numbered>,
+    written: Moment,
+    kind: String,
+}
+
+impl Predicate for Entry {
+    const FAMILY: &'static str = "urn:sidekeep:ledger";
+    const WHAT: &'static str = "ledger entry";
+
+    fn subjects(&self) -> Vec<Subject> {
+        let source = self.place.source;
+        let pack = |sha256| Subject { name: Name::Pack(source, sha256).to_string(), sha256 };
+        let manifest = |sha256| Subject { name: Name::Manifest(source, sha256).to_string(), sha256 };
+        let mut subjects: Vec<_> = match &self.body {
+            Body::Snapshot(Snapshot { manifest: added, packs, adopted, .. }) => {
+                let packs = packs.iter().chain(adopted).map(|object| pack(object.sha256));
+                std::iter::once(manifest(added.sha256)).chain(packs).collect()
+            }
+            Body::Repack(Repack { added, .. }) => added.iter().map(|object| pack(object.sha256)).collect(),
+            Body::Erase(Erase { manifests, packs, .. }) => {
+                let manifests = manifests.iter().map(|replaced| manifest(replaced.new.sha256));
+                manifests.chain(packs.iter().map(|object| pack(object.sha256))).collect()
+            }
+            Body::Checkpoint(Checkpoint { fold }) => vec![Subject { name: "fold".to_owned(), sha256: *fold }],
+            _ => Vec::new(),
+        };
+        if subjects.is_empty() {
+            let name = match self.place.number {
+                0 | 1 => "roster".to_owned(),
+                number => Name::Ledger(source, number - 1).to_string(),
+            };
+            subjects.push(Subject { name, sha256: self.place.previous });
+        }
+        subjects
+    }
+
+    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
+        #[derive(Deserialize)]
+        struct Stored {
+            #[serde(flatten)]
+            body: Body,
+        }
+        let head: Head = payload.predicate()?;
+        if head.number == 0 {
+            return Err(StatementError::Invalid { what: "number of a ledger entry" });
+        }
+        let unknown = || (!KINDS.contains(&head.kind.as_str())).then(|| format!("entry kind {:?}", head.kind));
+        let body = match payload.later_than_ours(head.format).or_else(unknown) {
+            Some(what) => Body::Unsupported(what),
+            None => payload.predicate::<Stored>()?.body,
+        };
+        let Head { repository, source, number, previous, roster, voids, written, .. } = head;
+        Ok(Self { place: Place { repository, source, number, previous, roster }, voids, written, body })
+    }
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(*self == Self::Suspect)
+    }
+}
+
+impl<'de> Deserialize<'de> for Verdict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(if bool::deserialize(deserializer)? { Self::Suspect } else { Self::Clean })
+    }
+}
+
+/// A member that is written as null and whose value is not looked at: a later version that gives it
+/// one a reader may not ignore announces that by a feature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Reserved;
+
+impl Serialize for Reserved {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Reserved {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}

@@ -1,0 +1,43 @@
+//! Key grants (`docs/format.md` section 3): the part of an epoch's keys that a role may hold, sealed
+//! to one key. This is the envelope; what is inside is the business of `crypto`.
+
+use crate::base::id::{Epoch, KeyId, RepositoryId};
+use crate::format::header::{self, ObjectKind};
+use crate::format::wire::{Take, WireError};
+
+/// One object `keys/<epoch>/<key id>`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    pub repository: RepositoryId,
+    pub epoch: Epoch,
+    /// Whose it is.
+    pub key: KeyId,
+    /// Encapsulated key and sealed body.
+    pub sealed: Vec<u8>,
+}
+
+impl Grant {
+    /// The bytes to store.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        header::write(&mut out, ObjectKind::Grant);
+        out.extend_from_slice(self.repository.as_bytes());
+        out.extend_from_slice(&self.epoch.0.to_le_bytes());
+        out.extend_from_slice(self.key.as_bytes());
+        out.extend_from_slice(&self.sealed);
+        out
+    }
+
+    /// Reads stored bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(bytes);
+        header::read(&mut take, ObjectKind::Grant)?;
+        Ok(Self {
+            repository: RepositoryId::new(take.array("repository id")?),
+            epoch: Epoch(take.u32("epoch")?),
+            key: KeyId::new(take.array("key id")?),
+            sealed: take.rest().to_vec(),
+        })
+    }
+}

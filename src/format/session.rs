@@ -1,0 +1,103 @@
+//! Session announcements (`docs/format.md` section 12): the packs that a run has written so far, so
+//! that the next run of the same key can adopt them. Economy only: nothing is safe because of them.
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::base::frame::SessionWrap;
+use crate::base::id::{Epoch, RepositoryId, SessionId, SourceId};
+use crate::base::time::Moment;
+use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, Subject};
+use crate::format::entry::ObjectRef;
+use crate::format::name::Name;
+
+/// What a session has written since its announcement before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Announcement {
+    pub repository: RepositoryId,
+    pub source: SourceId,
+    pub session: SessionId,
+    /// From 1.
+    pub number: u64,
+    pub epoch: Epoch,
+    /// The signer's clock.
+    pub written: Moment,
+    /// The data key of the session, sealed; in number 1 alone.
+    pub wrap: Option<SessionWrap>,
+    /// At least one.
+    pub packs: Vec<ObjectRef>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    repository: RepositoryId,
+    source: SourceId,
+    session: SessionId,
+    number: u64,
+    epoch: Epoch,
+    written: Moment,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wrap: Option<StoredWrap>,
+    packs: Vec<ObjectRef>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct StoredWrap(#[serde(with = "super::base64")] [u8; SessionWrap::LEN]);
+
+impl Serialize for Announcement {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Stored {
+            format: FORMAT,
+            repository: self.repository,
+            source: self.source,
+            session: self.session,
+            number: self.number,
+            epoch: self.epoch,
+            written: self.written,
+            wrap: self.wrap.as_ref().map(|wrap| StoredWrap(*wrap.as_bytes())),
+            packs: self.packs.clone(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl Predicate for Announcement {
+    const FAMILY: &'static str = "urn:sidekeep:session";
+    const WHAT: &'static str = "session announcement";
+
+    fn subjects(&self) -> Vec<Subject> {
+        let name = |pack: &ObjectRef| Name::Pack(self.source, pack.sha256).to_string();
+        self.packs.iter().map(|pack| Subject { name: name(pack), sha256: pack.sha256 }).collect()
+    }
+
+    fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let head: Head = payload.predicate()?;
+        if let Some(what) = payload.later_than_ours(head.format) {
+            return Err(StatementError::Unsupported { what });
+        }
+        let stored: Stored = payload.predicate()?;
+        let wrap = stored.wrap.map(|wrap| SessionWrap::new(wrap.0));
+        let wrap_fits = match &wrap {
+            Some(wrap) => stored.number == 1 && wrap.session() == stored.session,
+            None => stored.number > 1,
+        };
+        if !wrap_fits {
+            return Err(StatementError::Invalid { what: "wrap of a session announcement" });
+        }
+        Ok(Self {
+            repository: stored.repository,
+            source: stored.source,
+            session: stored.session,
+            number: stored.number,
+            epoch: stored.epoch,
+            written: stored.written,
+            wrap,
+            packs: stored.packs,
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! Signed statements and the descriptor (`docs/format.md` sections 10 to 12).
+
+use data_encoding::BASE64;
+use proptest::prelude::*;
+use sidekeep::base::env::Seeded;
+use sidekeep::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::base::time::Moment;
+use sidekeep::crypto::role::{AdminKeys, Identity};
+use sidekeep::crypto::seal::SessionKeys;
+use sidekeep::format::descriptor::Descriptor;
+use sidekeep::format::dsse::{self, Envelope, Predicate, StatementError};
+use sidekeep::format::entry::{
+    Accept, Body, Checkpoint, Entry, Erase, Forget, Hold, Numbered, ObjectRef, Place, Prune, Repack, RepackedPack,
+    ReplacedManifest, Revoke, Snapshot, Tag, Verdict,
+};
+use sidekeep::format::roster::{
+    AddGrant, AddSource, CloseEpoch, Enrol, Feature, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
+};
+use sidekeep::format::session::Announcement;
+
+use crate::golden::golden;
+
+const REPOSITORY: RepositoryId = RepositoryId::new([0x11; 16]);
+const SOURCE: SourceId = SourceId::new([0x22; 16]);
+const NOW: Moment = Moment(1_795_316_400_000_000);
+
+fn signer() -> Identity {
+    Identity::generate(&Seeded::new(10), Role::Admin, REPOSITORY)
+}
+
+fn digest(n: u8) -> Digest {
+    Digest::new([n; 32])
+}
+
+fn object(n: u8) -> ObjectRef {
+    ObjectRef { sha256: digest(n), size: 1 << 24 }
+}
+
+/// Signs, stores, reads, verifies.
+fn round_trip<P: Predicate + PartialEq + std::fmt::Debug>(name: &str, predicate: &P) -> Vec<u8> {
+    let signer = signer();
+    let written = dsse::encode(predicate, signer.key_id(), |pae| signer.sign(pae)).expect("encodes");
+    let committed = golden(name, &written);
+    let envelope = Envelope::decode(&committed).expect("decodes");
+    assert_eq!(envelope.key(), signer.key_id());
+    signer.public().signing.verify(&envelope.pae(), envelope.signature()).expect("verifies");
+    assert_eq!(envelope.predicate::<P>().expect("reads"), *predicate);
+    committed
+}
+
+fn entry(body: Body) -> Entry {
+    let place = Place {
+        repository: REPOSITORY,
+        source: SOURCE,
+        number: 2,
+        previous: digest(1),
+        roster: Numbered { number: 3, sha256: digest(2) },
+    };
+    Entry { place, voids: vec![], written: NOW, body }
+}
+
+fn snapshot() -> Body {
+    let mut snapshot = Snapshot::new(NOW, object(3), SessionId::new([4; 16]), Epoch(1));
+    snapshot.packs = vec![object(5), object(6)];
+    snapshot.adopted = vec![object(7)];
+    snapshot.tags = vec!["before upgrade".to_owned()];
+    snapshot.verdict = Verdict::Suspect;
+    Body::Snapshot(snapshot)
+}
+
+fn bodies() -> Vec<Body> {
+    let reason = || "asked for".to_owned();
+    let repacked = RepackedPack { sha256: digest(9), size: 17, signer: KeyId::new([1; 16]) };
+    vec![
+        snapshot(),
+        Body::Forget(Forget { snapshots: vec![digest(1), digest(2)], reason: reason() }),
+        Body::Prune(Prune { packs: vec![digest(5)], manifests: vec![digest(3)], wraps: vec![] }),
+        Body::Repack(Repack { packs: vec![digest(5)], added: vec![repacked] }),
+        Body::Accept(Accept { snapshot: digest(1), reason: reason() }),
+        Body::Hold(Hold { snapshot: digest(1), until: Some(NOW), reason: reason() }),
+        Body::Hold(Hold { snapshot: digest(1), until: None, reason: reason() }),
+        Body::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned() }),
+        Body::Erase(Erase {
+            manifests: vec![ReplacedManifest { old: digest(3), new: object(8) }],
+            packs: vec![object(9)],
+            reason: reason(),
+        }),
+        Body::Revoke(Revoke { key: KeyId::new([1; 16]) }),
+        Body::Checkpoint(Checkpoint { fold: digest(9) }),
+    ]
+}
+
+#[test]
+fn ledger_entries() {
+    for (at, body) in bodies().into_iter().enumerate() {
+        let mut entry = entry(body);
+        if at == 1 {
+            entry.voids = vec![Numbered { number: 1, sha256: digest(1) }];
+        }
+        round_trip(&format!("ledger-{at:02}-{}.json", entry.body.kind()), &entry);
+    }
+}
+
+#[test]
+fn roster_entries() {
+    let public = signer().public();
+    let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
+    let key = public.id();
+    let enrol =
+        |role, sources| RosterStatement::Enrol(Enrol { key, role, signing, sealing, label: "Ana".to_owned(), sources });
+    let first = RosterEntry {
+        repository: REPOSITORY,
+        number: 1,
+        previous: digest(1),
+        written: NOW,
+        statements: vec![
+            enrol(Role::Admin, None),
+            RosterStatement::Epoch(OpenEpoch { epoch: Epoch(1), sealing, grants: [(key, digest(2))].into() }),
+        ],
+    };
+    round_trip("roster-1.json", &first);
+    let second = RosterEntry {
+        number: 2,
+        statements: vec![
+            enrol(Role::Operator, Some(SourceScope::Named(vec![SOURCE]))),
+            RosterStatement::Grant(AddGrant { epoch: Epoch(1), key, sha256: digest(3) }),
+            RosterStatement::Source(AddSource { source: SOURCE, epoch: Epoch(1), label: vec![1, 2, 3] }),
+            RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "lost".to_owned() }),
+            RosterStatement::Revoke(RevokeKey { key }),
+            RosterStatement::Feature(Feature { name: "journal".to_owned() }),
+        ],
+        ..first.clone()
+    };
+    round_trip("roster-2.json", &second);
+
+    let forged = RosterEntry {
+        statements: vec![RosterStatement::Enrol(Enrol {
+            key: KeyId::new([0; 16]),
+            role: Role::Admin,
+            signing,
+            sealing,
+            label: String::new(),
+            sources: None,
+        })],
+        ..first
+    };
+    assert!(matches!(read_back(&forged), Err(StatementError::Invalid { .. })));
+}
+
+fn read_back<P: Predicate>(predicate: &P) -> Result<P, StatementError> {
+    let bytes = dsse::encode(predicate, KeyId::new([0; 16]), |_| [0; 64]).expect("encodes");
+    Envelope::decode(&bytes).expect("decodes").predicate()
+}
+
+#[test]
+fn session_announcements() {
+    let admin = AdminKeys::create_epoch(&Seeded::new(1), REPOSITORY, Epoch(1));
+    let structure = admin.structure().source(SOURCE);
+    let ids = admin.ids().source(&structure).expect("an id key");
+    let (keys, wrap) =
+        SessionKeys::create(&Seeded::new(2), &admin.restore_public(), &structure, &ids).expect("creates");
+    let first = Announcement {
+        repository: REPOSITORY,
+        source: SOURCE,
+        session: keys.session(),
+        number: 1,
+        epoch: Epoch(1),
+        written: NOW,
+        wrap: Some(wrap),
+        packs: vec![object(1)],
+    };
+    round_trip("session-1.json", &first);
+    round_trip("session-2.json", &Announcement { number: 2, wrap: None, ..first.clone() });
+    for wrong in [
+        Announcement { number: 2, ..first.clone() },
+        Announcement { wrap: None, ..first.clone() },
+        Announcement { session: SessionId::new([9; 16]), ..first.clone() },
+    ] {
+        assert!(read_back(&wrong).is_err());
+    }
+    let empty = Announcement { packs: vec![], ..first };
+    assert!(dsse::encode(&empty, KeyId::new([0; 16]), |_| [0; 64]).is_err());
+}
+
+#[test]
+fn the_descriptor() {
+    let descriptor = Descriptor { repository: REPOSITORY, created: NOW };
+    let committed = golden("sidekeep.json", &descriptor.encode());
+    assert_eq!(Descriptor::decode(&committed).expect("decodes"), descriptor);
+}
+
+/// The payload of a stored statement, changed, in an envelope again.
+fn edited(stored: &[u8], old: &str, new: &str) -> Vec<u8> {
+    let mut envelope: serde_json::Value = serde_json::from_slice(stored).expect("JSON");
+    let payload = BASE64.decode(envelope["payload"].as_str().expect("text").as_bytes()).expect("base64");
+    let payload = String::from_utf8(payload).expect("UTF-8");
+    let changed = payload.replacen(old, new, 1);
+    assert_ne!(payload, changed, "{old}");
+    envelope["payload"] = BASE64.encode(changed.as_bytes()).into();
+    serde_json::to_vec(&envelope).expect("JSON")
+}
+
+fn stored(body: Body) -> Vec<u8> {
+    dsse::encode(&entry(body), KeyId::new([0; 16]), |_| [0; 64]).expect("encodes")
+}
+
+fn edited_entry(body: Body, old: &str, new: &str) -> Result<Entry, StatementError> {
+    Envelope::decode(&edited(&stored(body), old, new)).expect("decodes").predicate()
+}
+
+#[test]
+fn later_entries_are_unsupported_in_their_place_and_void_elsewhere() {
+    let forget = || bodies().swap_remove(1);
+    for (old, new, what) in [
+        ("\"kind\":\"forget\",\"snapshots\"", "\"kind\":\"dream\",\"nights\"", "entry kind \"dream\""),
+        ("\"format\":1", "\"format\":2", "format 2"),
+        ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2", "predicate type urn:sidekeep:ledger:2"),
+    ] {
+        let read = edited_entry(forget(), old, new).expect("its place can be read");
+        assert_eq!(read.place, entry(forget()).place);
+        assert_eq!(read.body, Body::Unsupported(what.to_owned()));
+        assert!(dsse::encode(&read, KeyId::new([0; 16]), |_| [0; 64]).is_err());
+    }
+    let roster = RosterEntry {
+        repository: REPOSITORY,
+        number: 2,
+        previous: digest(1),
+        written: NOW,
+        statements: vec![RosterStatement::Feature(Feature { name: "x".to_owned() })],
+    };
+    let bytes = dsse::encode(&roster, KeyId::new([0; 16]), |_| [0; 64]).expect("encodes");
+    let bytes = edited(&bytes, "\"statement\":\"feature\"", "\"statement\":\"wish\"");
+    let read: RosterEntry = Envelope::decode(&bytes).expect("decodes").predicate().expect("its place can be read");
+    assert_eq!(read.statements, [RosterStatement::Unsupported("roster statement \"wish\"".to_owned())]);
+}
+
+#[test]
+fn members_may_be_added_but_neither_missing_nor_twice() {
+    let added = edited_entry(snapshot(), "\"suspect\":true", "\"suspect\":true,\"mood\":{\"a\":[1]}");
+    assert_eq!(added.expect("reads"), entry(snapshot()));
+    let journal = edited_entry(snapshot(), "\"journal\":null", "\"journal\":{\"head\":1}");
+    assert_eq!(journal.expect("reads"), entry(snapshot()));
+    for (old, new) in [
+        ("\"number\":2", "\"number\":2,\"number\":2"),
+        ("\"number\":2", "\"number\":0"),
+        ("\"number\":2", "\"number\":2.5"),
+        ("\"kind\":\"snapshot\"", "\"kind\":\"snapshot\",\"kind\":\"snapshot\""),
+        ("\"suspect\":true", "\"suspect\":true,\"suspect\":false"),
+        ("\"suspect\":true,", ""),
+        ("\"adopted\"", "\"adapted\""),
+        ("\"epoch\":1", "\"epoch\":-1"),
+    ] {
+        assert!(edited_entry(snapshot(), old, new).is_err(), "{new}");
+    }
+}
+
+#[test]
+fn who_may_sign_what() {
+    let all = SourceScope::All;
+    for body in bodies() {
+        let entitled: Vec<Role> = Role::ALL.into_iter().filter(|role| body.may_be_signed_by(*role)).collect();
+        let expected: &[Role] = match body.kind() {
+            "snapshot" => &[Role::Operator],
+            "checkpoint" => &[Role::Operator, Role::Maintainer],
+            "accept" | "erase" | "revoke" => &[Role::Admin, Role::Recovery],
+            _ => &[Role::Maintainer],
+        };
+        assert_eq!(entitled, expected, "{}", body.kind());
+    }
+    let source = RosterStatement::Source(AddSource { source: SOURCE, epoch: Epoch(1), label: vec![] });
+    assert!(source.may_be_signed_by(Role::Operator, Some(&all)));
+    assert!(!source.may_be_signed_by(Role::Operator, Some(&SourceScope::Named(vec![SOURCE]))));
+    let feature = RosterStatement::Feature(Feature { name: "x".to_owned() });
+    assert!(!feature.may_be_signed_by(Role::Operator, Some(&all)) && feature.may_be_signed_by(Role::Recovery, None));
+}
+
+proptest! {
+    #[test]
+    fn nothing_altered_verifies(at: prop::sample::Index, by in 1u8..=255) {
+        let signer = signer();
+        let mut bytes = dsse::encode(&entry(snapshot()), signer.key_id(), |pae| signer.sign(pae)).expect("encodes");
+        let at = at.index(bytes.len());
+        bytes[at] ^= by;
+        if let Ok(envelope) = Envelope::decode(&bytes) {
+            let _ = envelope.predicate::<Entry>();
+            let verified = signer.public().signing.verify(&envelope.pae(), envelope.signature());
+            prop_assert!(envelope.key() != signer.key_id() || verified.is_err());
+        }
+    }
+
+    #[test]
+    fn nothing_random_panics(bytes: Vec<u8>, text in "\\PC{0,80}", at: prop::sample::Index, body in 0usize..11) {
+        let _ = Envelope::decode(&bytes).map(|_| ());
+        let _ = Descriptor::decode(&bytes);
+        let payload = stored(bodies().swap_remove(body));
+        let mut envelope: serde_json::Value = serde_json::from_slice(&payload).expect("JSON");
+        let mut payload = BASE64.decode(envelope["payload"].as_str().expect("text").as_bytes()).expect("base64");
+        let at = at.index(payload.len());
+        payload.splice(at..at, text.bytes());
+        envelope["payload"] = BASE64.encode(&payload).into();
+        let envelope = Envelope::decode(&serde_json::to_vec(&envelope).expect("JSON")).expect("decodes");
+        let _ = envelope.predicate::<Entry>();
+        let _ = envelope.predicate::<RosterEntry>();
+        let _ = envelope.predicate::<Announcement>();
+    }
+}
