@@ -1,5 +1,6 @@
 //! Ground floor: ids, limits, clock and entropy, progress. Knows nothing of what is above.
 
+pub mod cancel;
 pub mod env;
 pub mod frame;
 pub mod id;

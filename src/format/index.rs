@@ -139,7 +139,8 @@ fn read_pack(take: &mut Take<'_>) -> Result<FragmentPack, WireError> {
     let size = take.u64("pack size")?;
     let content = PackContent::from_byte(take.u8("pack content")?)?;
     let count = take.u8("sessions of a pack")?;
-    let sessions = (0..count).map(|_| Ok(SessionId::new(take.array("session id")?))).collect::<Result<_, WireError>>()?;
+    let sessions =
+        (0..count).map(|_| Ok(SessionId::new(take.array("session id")?))).collect::<Result<_, WireError>>()?;
     Ok(FragmentPack { pack: PackRef { digest, sessions }, size, content })
 }
 
@@ -160,7 +161,8 @@ mod tests {
         let entries = (0..9u8)
             .map(|n| {
                 let (pack, offset, stored) = (0, 100 * u32::from(n), 90);
-                let spot = Spot { pack, offset, stored, codec: Codec::Zstd, session: 0, seat: Seat { thread: 3, counter: 5 } };
+                let spot =
+                    Spot { pack, offset, stored, codec: Codec::Zstd, session: 0, seat: Seat { thread: 3, counter: 5 } };
                 (ChunkId::new([n; 20]), spot)
             })
             .collect();

@@ -80,7 +80,8 @@ impl SealedManifest {
         let session = SessionId::new(take.array("session id")?);
         let ordinal = take.u32("manifest ordinal")?;
         let pages = take.count(32, "pages of wraps")?;
-        let pages = (0..pages).map(|_| Ok(Digest::new(take.array("page digest")?))).collect::<Result<_, WireError>>()?;
+        let pages =
+            (0..pages).map(|_| Ok(Digest::new(take.array("page digest")?))).collect::<Result<_, WireError>>()?;
         let wraps = take.count(1, "wraps")?;
         if wraps >= WRAPS_PER_PAGE {
             return Err(WireError::Invalid { what: "wraps" });

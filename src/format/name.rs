@@ -97,7 +97,9 @@ mod tests {
             assert_eq!(Name::parse(&name.to_string()), Some(name));
         }
         let pack = Name::Pack(source, digest).to_string();
-        for foreign in ["", "sidekeep.json.bak", "roster/1", "roster/00000000001", &pack.replace("/ab/", "/ac/"), "a/b/c/d"] {
+        for foreign in
+            ["", "sidekeep.json.bak", "roster/1", "roster/00000000001", &pack.replace("/ab/", "/ac/"), "a/b/c/d"]
+        {
             assert_eq!(Name::parse(foreign), None, "{foreign}");
         }
     }

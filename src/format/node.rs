@@ -65,7 +65,7 @@ pub struct Child {
 pub struct Skeleton {
     /// 1 over leaves.
     pub level: u8,
-    /// Id of the ranges.
+    /// Chunk id of the ranges' content.
     pub ranges: ChunkId,
     pub children: Vec<Child>,
     /// What the spots' `pack` counts in.
@@ -152,12 +152,21 @@ impl Skeleton {
         if level == 0 || count > FAN_OUT_MAX {
             return Err(WireError::Invalid { what: "node level or children" });
         }
-        let ranges = ChunkId::new(take.array("ranges id")?);
+        let ranges = ChunkId::new(take.array("ranges digest")?);
         let mut children = Vec::with_capacity(count);
         for _ in 0..count {
             let id = ChunkId::new(take.array("child id")?);
             let (rows, bytes, owners, leaves) = (0, 0, 0, 0);
-            children.push(Child { id, rows, bytes, owners, leaves, streams: Vec::new(), spot: None, ranges_spot: None });
+            children.push(Child {
+                id,
+                rows,
+                bytes,
+                owners,
+                leaves,
+                streams: Vec::new(),
+                spot: None,
+                ranges_spot: None,
+            });
         }
         let counts: [fn(&mut Child) -> &mut u64; 4] =
             [|c| &mut c.rows, |c| &mut c.bytes, |c| &mut c.owners, |c| &mut c.leaves];
@@ -342,6 +351,13 @@ impl Ranges {
     }
 }
 
+/// The id under which the ranges of a node are sealed and found: the complement of the node's, so
+/// that every role can tell it and every node has ranges of its own beside it.
+#[must_use]
+pub fn ranges_id(node: &ChunkId) -> ChunkId {
+    ChunkId::new(node.as_bytes().map(|byte| !byte))
+}
+
 /// The separator between two children: the shortest prefix of `first` that is greater than `last`,
 /// or all of `first` when they are equal.
 #[must_use]
@@ -361,7 +377,14 @@ mod tests {
     use crate::format::codec::Codec;
 
     fn spot(pack: u32) -> Spot {
-        Spot { pack, offset: 70_000, stored: 3000, codec: Codec::Split, session: 0, seat: Seat { thread: 2, counter: 900 } }
+        Spot {
+            pack,
+            offset: 70_000,
+            stored: 3000,
+            codec: Codec::Split,
+            session: 0,
+            seat: Seat { thread: 2, counter: 900 },
+        }
     }
 
     fn sample(level: u8) -> Skeleton {
@@ -411,7 +434,13 @@ mod tests {
     fn a_full_node_takes_at_most_48_bytes_a_child() {
         let mut node = sample(1);
         let mut child = node.children[0].clone();
-        child.spot = Some(Spot { pack: 0, offset: 33_000_000, stored: 9000, seat: Seat { thread: 2, counter: 100_000 }, ..spot(0) });
+        child.spot = Some(Spot {
+            pack: 0,
+            offset: 33_000_000,
+            stored: 9000,
+            seat: Seat { thread: 2, counter: 100_000 },
+            ..spot(0)
+        });
         node.children = vec![child; 1024];
         assert!(node.content().len() / 1024 <= 48, "{}", node.content().len() / 1024);
     }

@@ -130,7 +130,12 @@ pub struct FrameEntry {
 pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.len() * 40);
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-    for byte in [|e: &FrameEntry| e.kind as u8, |e: &FrameEntry| e.codec as u8, |e: &FrameEntry| e.session, |e: &FrameEntry| e.seat.thread] {
+    for byte in [
+        |e: &FrameEntry| e.kind as u8,
+        |e: &FrameEntry| e.codec as u8,
+        |e: &FrameEntry| e.session,
+        |e: &FrameEntry| e.seat.thread,
+    ] {
         out.extend(entries.iter().map(byte));
     }
     entries.iter().for_each(|e| out.extend_from_slice(&e.seat.counter.to_le_bytes()));
@@ -240,9 +245,7 @@ pub fn padme(len: usize) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{
-        FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table,
-    };
+    use super::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
     use crate::base::frame::{FrameType, Seat, SessionWrap};
     use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;

@@ -1,1 +1,12 @@
-//! Spill, external sort and owner join in bounded memory.
+mod buffer;
+mod merge;
+mod owner_join;
+mod owner_map;
+mod sorter;
+mod spill;
+
+pub use merge::Merge;
+pub use owner_join::OwnerJoin;
+pub use owner_map::{OwnerMap, OwnerMapBuilder, Placement};
+pub use sorter::Sorter;
+pub use spill::{Record, SpillError, SpillOptions, check_space};

@@ -101,6 +101,16 @@ pub struct ForeignKey {
     pub parent: String,
     /// Names of the parent's columns.
     pub parent_columns: Vec<String>,
+    pub strength: Strength,
+}
+
+/// What becomes of a row when its parent goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Strength {
+    /// It goes too, or keeps the parent from going: it belongs to the parent.
+    Owning,
+    /// It stays and forgets the parent (`ON DELETE SET NULL` or `SET DEFAULT`).
+    Weak,
 }
 
 /// Receives the rows of one table.

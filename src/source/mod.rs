@@ -1,4 +1,6 @@
 //! Live systems. They know rows, not repositories.
 
+pub mod catalog;
 pub mod contract;
+pub mod mapping;
 pub mod sqlite;

@@ -1,1 +1,13 @@
 //! SQLite files: read, and written anew.
+
+mod build;
+mod image;
+mod scan;
+mod schema;
+mod source;
+mod sql;
+mod tables;
+mod target;
+
+pub use source::SqliteSource;
+pub use target::SqliteTarget;

@@ -1,0 +1,222 @@
+//! The index in memory: chunk id -> place, 32 bytes an entry (`docs/format.md` section 8).
+//!
+//! Sorted runs, merged geometrically as a session adds to them, and a small map in front. Ids are
+//! kept to 128 bits: they are keyed, so nobody without the key can make two that agree.
+
+use std::collections::HashMap;
+
+use crate::base::frame::Seat;
+use crate::base::id::{ChunkId, Epoch};
+use crate::format::codec::Codec;
+use crate::format::index::{Fragment, FragmentPack};
+use crate::format::node::{PackRef, Spot};
+use crate::format::pack::PackContent;
+
+const RECENT_MAX: usize = 16 << 10;
+
+/// A pack that chunks lie in.
+#[derive(Clone, Debug)]
+pub struct IndexedPack {
+    pub pack: PackRef,
+    /// Size of the object in bytes.
+    pub size: u64,
+    pub content: PackContent,
+    pub epoch: Epoch,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    id: [u8; 16],
+    /// Pack ordinal << 8 | codec << 4 | session.
+    pack: u32,
+    offset: u32,
+    /// Stored length << 8 | thread.
+    stored: u32,
+    counter: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 32);
+
+impl Entry {
+    fn new(id: &ChunkId, spot: &Spot) -> Self {
+        Self {
+            id: short(id),
+            pack: spot.pack << 8 | (spot.codec as u32) << 4 | u32::from(spot.session & 0xf),
+            offset: spot.offset,
+            stored: spot.stored << 8 | u32::from(spot.seat.thread),
+            counter: spot.seat.counter,
+        }
+    }
+
+    fn spot(&self) -> Spot {
+        let codec = Codec::from_byte((self.pack >> 4 & 0xf) as u8).expect("an entry was made from a codec");
+        Spot {
+            pack: self.pack >> 8,
+            offset: self.offset,
+            stored: self.stored >> 8,
+            codec,
+            session: (self.pack & 0xf) as u8,
+            seat: Seat { thread: self.stored as u8, counter: self.counter },
+        }
+    }
+}
+
+fn short(id: &ChunkId) -> [u8; 16] {
+    *id.as_bytes().first_chunk().expect("20 bytes hold 16")
+}
+
+/// Where chunks lie; spots count in [`Index::packs`].
+#[derive(Default)]
+pub struct Index {
+    packs: Vec<IndexedPack>,
+    runs: Vec<Vec<Entry>>,
+    recent: HashMap<[u8; 16], Entry>,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Index({} packs, {} chunks)", self.packs.len(), self.len())
+    }
+}
+
+impl Index {
+    /// Adds a pack and returns its ordinal. At most 2^24 packs (256 TiB of full ones).
+    pub fn add_pack(&mut self, pack: IndexedPack) -> u32 {
+        assert!(self.packs.len() < 1 << 24, "an index counts packs in 24 bits");
+        self.packs.push(pack);
+        (self.packs.len() - 1) as u32
+    }
+
+    /// The packs, by ordinal.
+    #[must_use]
+    pub fn packs(&self) -> &[IndexedPack] {
+        &self.packs
+    }
+
+    /// Adds many entries at once; of equal ids the one in the pack of lowest ordinal wins.
+    pub fn load(&mut self, entries: impl Iterator<Item = (ChunkId, Spot)>) {
+        let mut run: Vec<Entry> = entries.map(|(id, spot)| Entry::new(&id, &spot)).collect();
+        run.sort_unstable_by_key(|entry| (entry.id, entry.pack));
+        run.dedup_by_key(|entry| entry.id);
+        run.shrink_to_fit();
+        self.push_run(run);
+    }
+
+    /// Adds an entry, replacing none.
+    pub fn insert(&mut self, id: &ChunkId, spot: &Spot) {
+        self.recent.entry(short(id)).or_insert_with(|| Entry::new(id, spot));
+        if self.recent.len() >= RECENT_MAX {
+            let mut run: Vec<Entry> = self.recent.drain().map(|entry| entry.1).collect();
+            run.sort_unstable_by_key(|entry| entry.id);
+            self.push_run(run);
+        }
+    }
+
+    fn push_run(&mut self, run: Vec<Entry>) {
+        self.runs.push(run);
+        while let [.., older, newer] = self.runs.as_slice()
+            && newer.len() * 2 > older.len()
+        {
+            let newer = self.runs.pop().expect("there are two");
+            let older = self.runs.pop().expect("there are two");
+            self.runs.push(merge(&older, &newer));
+        }
+    }
+
+    /// Where a chunk lies.
+    #[must_use]
+    pub fn get(&self, id: &ChunkId) -> Option<Spot> {
+        let id = short(id);
+        if let Some(entry) = self.recent.get(&id) {
+            return Some(entry.spot());
+        }
+        let found = self.runs.iter().find_map(|run| {
+            let at = run.binary_search_by_key(&id, |entry| entry.id).ok()?;
+            Some(run[at])
+        });
+        found.map(|entry| entry.spot())
+    }
+
+    /// Chunks known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.recent.len() + self.runs.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that the entries take.
+    #[must_use]
+    pub fn entry_bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.capacity() * size_of::<Entry>()).sum()
+    }
+}
+
+fn merge(older: &[Entry], newer: &[Entry]) -> Vec<Entry> {
+    let mut merged = Vec::with_capacity(older.len() + newer.len());
+    let (mut a, mut b) = (older.iter().peekable(), newer.iter().peekable());
+    while let (Some(left), Some(right)) = (a.peek(), b.peek()) {
+        if left.id <= right.id {
+            if left.id == right.id {
+                b.next();
+            }
+            merged.extend(a.next());
+        } else {
+            merged.extend(b.next());
+        }
+    }
+    merged.extend(a.chain(b));
+    merged
+}
+
+/// The fragment that tells others of packs that a session wrote.
+#[must_use]
+pub fn fragment(packs: &[IndexedPack], mut entries: Vec<(ChunkId, Spot)>) -> Fragment {
+    entries.sort_unstable_by_key(|entry| entry.0);
+    let packs = packs
+        .iter()
+        .map(|pack| FragmentPack { pack: pack.pack.clone(), size: pack.size, content: pack.content })
+        .collect();
+    Fragment { packs, entries }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::Index;
+    use crate::base::frame::Seat;
+    use crate::base::id::ChunkId;
+    use crate::format::codec::Codec;
+    use crate::format::node::Spot;
+
+    fn id(n: u32) -> ChunkId {
+        ChunkId::new(blake3::hash(&n.to_le_bytes()).as_bytes()[..20].try_into().expect("20 bytes"))
+    }
+
+    fn spot(n: u32) -> Spot {
+        let seat = Seat { thread: (n % 256) as u8, counter: n };
+        Spot { pack: n % 1000, offset: n, stored: n % (1 << 24), codec: Codec::Split, session: (n % 16) as u8, seat }
+    }
+
+    #[test]
+    fn entries_come_back_exactly_and_the_first_stays() {
+        let mut index = Index::default();
+        index.load((0..50_000).map(|n| (id(n), spot(n))));
+        (50_000..120_000).for_each(|n| index.insert(&id(n), &spot(n)));
+        let expected: HashMap<u32, Spot> = (0..120_000).map(|n| (n, spot(n))).collect();
+        for (n, spot) in expected {
+            assert_eq!(index.get(&id(n)), Some(spot));
+        }
+        assert_eq!(index.get(&id(120_001)), None);
+        assert_eq!(index.len(), 120_000);
+        assert!(index.entry_bytes() <= 120_000 * 32);
+        index.insert(&id(60_000), &spot(1));
+        index.load([(id(1), spot(9))].into_iter());
+        assert_eq!(index.get(&id(1)), Some(spot(1)));
+    }
+}

@@ -1,0 +1,121 @@
+//! The bridge from plain threads to the asynchronous store: everything above is plain code.
+//!
+//! Each call blocks its thread until the store has answered. Never call from an async task.
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::runtime::Handle;
+
+use crate::format::name::Name;
+use crate::store::{Created, Listed, Store, StoreError};
+
+/// Requests under way at once when many objects are read.
+const READS_AT_ONCE: usize = 8;
+
+/// A store and the runtime that its requests run on.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    store: Store,
+    runtime: Handle,
+}
+
+/// A range of an object, to be read with others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Read {
+    pub name: Name,
+    /// First byte and length; `None` reads all of it.
+    pub range: Option<(u64, u64)>,
+    /// Most bytes that are accepted of a whole object.
+    pub bytes_max: u64,
+}
+
+impl Objects {
+    /// Objects of `store`, requested on `runtime`.
+    #[must_use]
+    pub fn new(store: Store, runtime: Handle) -> Self {
+        Self { store, runtime }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The runtime.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// A whole object of at most `bytes_max`.
+    pub fn get(&self, name: &Name, bytes_max: usize) -> Result<Bytes, StoreError> {
+        self.runtime.block_on(self.store.get(&name.to_string(), bytes_max as u64))
+    }
+
+    /// Bytes of an object.
+    pub fn get_range(&self, name: &Name, offset: u64, len: u64) -> Result<Bytes, StoreError> {
+        self.runtime.block_on(self.store.get_range(&name.to_string(), offset..offset + len))
+    }
+
+    /// Many reads, several at once; `each` gets them in order.
+    pub fn get_many<E: From<StoreError>>(
+        &self,
+        reads: &[Read],
+        mut each: impl FnMut(usize, Result<Bytes, StoreError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let store = &self.store;
+        let requests = reads.iter().map(|read| async move {
+            let name = read.name.to_string();
+            match read.range {
+                Some((offset, len)) => store.get_range(&name, offset..offset + len).await,
+                None => store.get(&name, read.bytes_max).await,
+            }
+        });
+        let mut answers = futures_util::stream::iter(requests).buffered(READS_AT_ONCE);
+        let mut at = 0;
+        while let Some(answer) = self.runtime.block_on(answers.next()) {
+            each(at, answer)?;
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// Creates an object.
+    pub fn create(&self, name: &Name, bytes: Bytes) -> Result<Created, StoreError> {
+        self.runtime.block_on(self.store.create(&name.to_string(), bytes))
+    }
+
+    /// Creates an object and makes it and everything before it durable.
+    pub fn create_durable(&self, name: &Name, bytes: Bytes) -> Result<Created, StoreError> {
+        self.runtime.block_on(self.store.create_durable(&name.to_string(), bytes))
+    }
+
+    /// Makes everything written so far durable.
+    pub fn barrier(&self) -> Result<(), StoreError> {
+        self.runtime.block_on(self.store.barrier())
+    }
+
+    /// Size of an object in bytes.
+    pub fn size(&self, name: &Name) -> Result<u64, StoreError> {
+        self.runtime.block_on(self.store.size(&name.to_string()))
+    }
+
+    /// All objects below a prefix, sorted by name.
+    pub fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.runtime.block_on(self.store.list_sorted(prefix))
+    }
+
+    /// All objects below a prefix, one page in memory at a time.
+    pub fn list_each<E: From<StoreError>>(
+        &self,
+        prefix: &str,
+        mut each: impl FnMut(Listed) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut listing = self.store.list(prefix);
+        while let Some(listed) = self.runtime.block_on(listing.try_next())? {
+            each(listed)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Where content enters: leaves in tree order from one thread, streams from any.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use crate::base::frame::FrameType;
+use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::node::{Piece, PieceList};
+use crate::repo::write::worker::{Done, Job};
+use crate::repo::write::{Setup, UsedPacks, WriteError};
+use crate::tree::chunker::LeafCut;
+use crate::tree::stream::StreamChunker;
+
+/// Takes content and passes it on.
+pub struct Feeder<'a> {
+    setup: &'a Setup<'a>,
+    used: &'a UsedPacks,
+    jobs: SyncSender<Job>,
+    done: SyncSender<Done>,
+    next_seq: AtomicU64,
+}
+
+impl<'a> Feeder<'a> {
+    pub(super) fn new(
+        setup: &'a Setup<'a>,
+        used: &'a UsedPacks,
+        jobs: SyncSender<Job>,
+        done: SyncSender<Done>,
+    ) -> Self {
+        Self { setup, used, jobs, done, next_seq: AtomicU64::new(0) }
+    }
+
+    /// The next leaf of a tree. Trees come one after the other, from one thread.
+    pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
+        let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
+        self.jobs.send(Job::Leaf { seq, tree, cut: Box::new(cut) }).map_err(|_| WriteError::Stopped)
+    }
+
+    /// The tree has no more leaves. A tree without any is an empty one.
+    pub fn end_tree(&self, tree: u32) -> Result<(), WriteError> {
+        let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
+        self.done.send(Done::TreeEnd { seq, tree }).map_err(|_| WriteError::Stopped)
+    }
+
+    /// A stream, cut into pieces that are stored if they are new.
+    pub fn stream(&self, bytes: &[u8]) -> Result<StreamRef, WriteError> {
+        let ids = self.setup.ids;
+        let mut pieces = Vec::new();
+        for piece in StreamChunker::new(bytes, |window: &[u8]| ids.stream_boundary_hash(window)) {
+            let id = ids.chunk_id(FrameType::Piece, piece);
+            pieces.push(Piece { id, len: piece.len() as u64, spot: None });
+            match self.setup.base.get(&id) {
+                Some(spot) => self.used.mark(spot.pack),
+                None => self.jobs.send(Job::Piece { id, bytes: piece.to_vec() }).map_err(|_| WriteError::Stopped)?,
+            }
+        }
+        let len = bytes.len() as u64;
+        if let [only] = pieces.as_slice() {
+            return Ok(StreamRef { form: StreamForm::Piece, id: only.id, len });
+        }
+        let list = PieceList { pieces, packs: Vec::new() };
+        let id = ids.chunk_id(FrameType::List, &list.hashed());
+        match self.setup.base.get(&id) {
+            Some(spot) => self.used.mark(spot.pack),
+            None => self.done.send(Done::List { id, list }).map_err(|_| WriteError::Stopped)?,
+        }
+        Ok(StreamRef { form: StreamForm::List, id, len })
+    }
+}

@@ -1,0 +1,223 @@
+//! Finds the owners of a child table's rows: at once while the parents' map is in memory, else by a
+//! Grace join, in which rows wait on disk in the partitions of the map and are answered partition by
+//! partition. A partition whose parents exceed the budget is split again; children are streamed, so
+//! one parent with most of the children costs nothing. Rows with a NULL in the join key are not asked about.
+
+use crate::sort::owner_map::{Digest, Entries, Fit, OwnerMap, Placement, Table, finish_all};
+use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillError};
+
+/// One child table against one map. The budget is the map's: it is used by the map or by the join, never by both.
+pub struct OwnerJoin<'m> {
+    map: &'m OwnerMap,
+    /// One per partition; none while the map is in memory.
+    waiting: Vec<ExtentWriter>,
+}
+
+impl<'m> OwnerJoin<'m> {
+    /// Makes a spill file if the map is not in memory.
+    pub fn new(map: &'m OwnerMap) -> Result<Self, SpillError> {
+        let waiting = match map.entries {
+            Entries::Memory(_) => Vec::new(),
+            Entries::Partitions(_) => map.shares.writers(&map.options)?,
+        };
+        Ok(Self { map, waiting })
+    }
+
+    /// Gives `payload` and the placement of the row that `join_key` refers to, or `None` without such
+    /// a row, to `emit`: now or in [`OwnerJoin::finish`], in no particular order.
+    pub fn push<E, F>(&mut self, join_key: &[u8], payload: &[u8], emit: &mut F) -> Result<(), E>
+    where
+        E: From<SpillError>,
+        F: FnMut(Option<Placement<'_>>, &[u8]) -> Result<(), E>,
+    {
+        let digest = self.map.digester.digest(join_key);
+        match &self.map.entries {
+            Entries::Memory(table) => emit(table.get(digest), payload),
+            Entries::Partitions(_) => {
+                let partition = self.map.shares.partition(digest, 0);
+                Ok(self.waiting[partition].write(digest.as_bytes(), payload)?)
+            }
+        }
+    }
+
+    /// Emits what waited.
+    pub fn finish<E, F>(self, emit: &mut F) -> Result<(), E>
+    where
+        E: From<SpillError>,
+        F: FnMut(Option<Placement<'_>>, &[u8]) -> Result<(), E>,
+    {
+        let Entries::Partitions(parents) = &self.map.entries else { return Ok(()) };
+        let children = finish_all(self.waiting)?;
+        for (parents, children) in parents.iter().zip(children) {
+            join(self.map, Pair { parents: parents.clone(), children, level: 0 }, emit)?;
+        }
+        Ok(())
+    }
+}
+
+/// A partition of both sides, split `level` times after the first.
+struct Pair {
+    parents: Extent,
+    children: Extent,
+    level: u32,
+}
+
+fn join<E, F>(map: &OwnerMap, pair: Pair, emit: &mut F) -> Result<(), E>
+where
+    E: From<SpillError>,
+    F: FnMut(Option<Placement<'_>>, &[u8]) -> Result<(), E>,
+{
+    if pair.children.is_empty() {
+        return Ok(());
+    }
+    if let Some(table) = load(map, &pair)? {
+        let mut children = ExtentReader::new(pair.children);
+        while children.advance()? {
+            let (digest, payload) = children.record();
+            emit(table.get(as_digest(digest)), payload)?;
+        }
+        return Ok(());
+    }
+    let level = pair.level + 1;
+    let parents = split(map, pair.parents, level)?;
+    let children = split(map, pair.children, level)?;
+    for (parents, children) in parents.into_iter().zip(children) {
+        join(map, Pair { parents, children, level }, emit)?;
+    }
+    Ok(())
+}
+
+/// The parents of a partition; `None` if they do not fit.
+fn load(map: &OwnerMap, pair: &Pair) -> Result<Option<Table>, SpillError> {
+    let limit_bytes = if map.shares.splits(pair.level + 1) { map.shares.table_bytes } else { usize::MAX };
+    let mut table = Table::new(limit_bytes);
+    let mut parents = ExtentReader::new(pair.parents.clone());
+    while parents.advance()? {
+        let (digest, place) = parents.record();
+        if table.insert(&map.digester, as_digest(digest), place) == Fit::Full {
+            return Ok(None);
+        }
+    }
+    Ok(Some(table))
+}
+
+fn split(map: &OwnerMap, extent: Extent, level: u32) -> Result<Vec<Extent>, SpillError> {
+    let mut writers = map.shares.writers(&map.options)?;
+    let mut records = ExtentReader::new(extent);
+    while records.advance()? {
+        let (digest, payload) = records.record();
+        writers[map.shares.partition(as_digest(digest), level)].write(digest, payload)?;
+    }
+    finish_all(writers)
+}
+
+fn as_digest(bytes: &[u8]) -> Digest {
+    Digest::from_slice(bytes).expect("spilled records begin with a digest")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::OwnerJoin;
+    use crate::format::key::Class;
+    use crate::sort::owner_map::{Entries, OwnerMap, OwnerMapBuilder, Placement};
+    use crate::sort::spill::SpillError;
+    use crate::sort::spill::tests::options;
+
+    type Parent = (Vec<u8>, Class, Vec<u8>);
+    type Answer = (Option<(Class, Vec<u8>)>, Vec<u8>);
+
+    fn map(parents: &[Parent], memory_bytes: usize) -> OwnerMap {
+        let mut builder = OwnerMapBuilder::new(options(memory_bytes));
+        for (join_key, class, owner) in parents {
+            builder.push(join_key, Placement { class: *class, owner }).expect("pushed");
+        }
+        builder.finish().expect("finished")
+    }
+
+    fn join(map: &OwnerMap, children: &[Vec<u8>]) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        let mut emit = |placement: Option<Placement<'_>>, payload: &[u8]| -> Result<(), SpillError> {
+            answers.push((placement.map(|place| (place.class, place.owner.to_vec())), payload.to_vec()));
+            Ok(())
+        };
+        let mut join = OwnerJoin::new(map).expect("made");
+        for (number, join_key) in children.iter().enumerate() {
+            join.push(join_key, &number.to_be_bytes(), &mut emit).expect("pushed");
+        }
+        join.finish(&mut emit).expect("finished");
+        answers.sort_by(|a, b| a.1.cmp(&b.1));
+        answers
+    }
+
+    fn expected(parents: &[Parent], children: &[Vec<u8>]) -> Vec<Answer> {
+        let mut map = HashMap::new();
+        for (join_key, class, owner) in parents {
+            map.entry(join_key).or_insert((*class, owner.clone()));
+        }
+        let answer = |(number, key): (usize, &Vec<u8>)| (map.get(key).cloned(), number.to_be_bytes().to_vec());
+        children.iter().enumerate().map(answer).collect()
+    }
+
+    fn number(n: u32) -> Vec<u8> {
+        n.to_string().into_bytes()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn equals_a_hash_map(
+            parents in prop::collection::vec((0u32..400, 0u8..3, 0u32..30), 0..600),
+            children in prop::collection::vec(0u32..500, 0..600),
+            memory_bytes in prop_oneof![0usize..40_000, Just(1 << 22)],
+        ) {
+            let class = |n: u8| [Class::Owned, Class::None, Class::Orphan][usize::from(n)];
+            let parents: Vec<Parent> = parents.into_iter().map(|(key, n, owner)| (number(key), class(n), number(owner))).collect();
+            let children: Vec<_> = children.into_iter().map(number).collect();
+            let map = map(&parents, memory_bytes);
+            prop_assert!(join(&map, &children) == expected(&parents, &children));
+            prop_assert!(join(&map, &children) == expected(&parents, &children), "a map serves more than one child table");
+        }
+    }
+
+    #[test]
+    fn partitions_that_are_too_large_are_split_again() {
+        let parents: Vec<Parent> = (0..20_000).map(|n| (number(n), Class::Owned, number(n / 3))).collect();
+        let children: Vec<_> = (0..30_000).map(|n| number(n * 7 % 25_000)).collect();
+        let map = map(&parents, 8 << 10);
+        assert!(matches!(map.entries, Entries::Partitions(_)));
+        assert!(join(&map, &children) == expected(&parents, &children));
+    }
+
+    #[test]
+    fn one_parent_with_most_children_and_many_twins() {
+        let parents: Vec<Parent> = (0..5000).map(|n| (number(n % 1000 / 999 * n), Class::Owned, number(n))).collect();
+        let children: Vec<_> = (0..20_000u32).map(|n| number(if n % 10 == 0 { n } else { 0 })).collect();
+        let map = map(&parents, 4 << 10);
+        assert!(join(&map, &children) == expected(&parents, &children));
+    }
+
+    #[test]
+    fn a_map_that_fits_answers_at_once() {
+        let map = map(&[(vec![1], Class::Owned, vec![9]), (vec![1], Class::None, vec![])], 1 << 20);
+        let mut join = OwnerJoin::new(&map).expect("made");
+        let mut seen = 0;
+        let mut emit = |placement: Option<Placement<'_>>, _: &[u8]| -> Result<(), SpillError> {
+            assert_eq!(placement, Some(Placement { class: Class::Owned, owner: &[9] }));
+            seen += 1;
+            Ok(())
+        };
+        join.push(&[1], b"row", &mut emit).expect("pushed");
+        join.finish(&mut emit).expect("finished");
+        assert_eq!(seen, 1);
+    }
+
+    #[test]
+    fn nothing_in_nothing_out() {
+        assert!(join(&map(&[], 0), &[]).is_empty());
+        assert_eq!(join(&map(&[], 1 << 20), &[vec![1]]), [(None, 0usize.to_be_bytes().to_vec())]);
+    }
+}

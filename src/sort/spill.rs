@@ -1,0 +1,416 @@
+//! Spill files: records laid aside on disk while there is no room for them in memory. A file has no
+//! name and mode 0600, is sealed under a random key that exists in this process only, and is gone
+//! when the last reader lets go. Its blocks are AES-256-GCM with the block's number as nonce, each
+//! written once. This is no stored format: only the process that wrote a spill file reads it.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use thiserror::Error;
+use zeroize::Zeroize;
+
+use crate::base::env::{SharedEnv, random};
+
+/// Where to lay records aside, and how much memory may be used before.
+#[derive(Clone)]
+pub struct SpillOptions {
+    /// A directory on a disk; files in it have no name and vanish with the process.
+    pub dir: PathBuf,
+    /// Bytes of memory that one sorter, map or join may take.
+    pub memory_bytes: usize,
+    /// Source of the throw-away keys.
+    pub env: SharedEnv,
+}
+
+/// A failure to lay records aside or to get them back.
+#[derive(Debug, Error)]
+pub enum SpillError {
+    #[error("cannot create a temporary file in {}", dir.display())]
+    Create {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The disk is full or the quota used up: another directory helps.
+    #[error("no space is left for temporary files in {}", dir.display())]
+    Full { dir: PathBuf },
+    /// Found before anything was written: another directory helps.
+    #[error("temporary files need about {needed_bytes} bytes, but {} has {free_bytes} bytes free", dir.display())]
+    TooSmall { dir: PathBuf, needed_bytes: u64, free_bytes: u64 },
+    #[error("cannot write to a temporary file in {}", dir.display())]
+    Write {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot read back a temporary file in {}", dir.display())]
+    Read {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes are not those that were written.
+    #[error("a temporary file in {} has changed on the disk", dir.display())]
+    Damaged { dir: PathBuf },
+    #[error("cannot start a thread that writes temporary files")]
+    Thread {
+        #[source]
+        source: io::Error,
+    },
+    #[error("a record of {bytes} bytes is too long to be sorted")]
+    TooLong { bytes: usize },
+}
+
+/// Fails if `dir` has fewer than `needed_bytes` free, as far as that can be told.
+pub fn check_space(dir: &Path, needed_bytes: u64) -> Result<(), SpillError> {
+    let space =
+        rustix::fs::statvfs(dir).map_err(|error| SpillError::Create { dir: dir.to_owned(), source: error.into() })?;
+    let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+    if free_bytes < needed_bytes {
+        return Err(SpillError::TooSmall { dir: dir.to_owned(), needed_bytes, free_bytes });
+    }
+    Ok(())
+}
+
+/// Bytes of records in a full block, at most.
+const BLOCK_BYTES_MAX: usize = 128 << 10;
+/// The same, at least, however small the budget.
+const BLOCK_BYTES_MIN: usize = 1 << 10;
+/// The number of the next block of the same extent, behind the records.
+const LINK_BYTES: usize = 8;
+const TAG_BYTES: usize = 16;
+/// What a block takes beyond its records.
+const BLOCK_OVERHEAD_BYTES: usize = LINK_BYTES + TAG_BYTES;
+/// Two lengths.
+pub(super) const RECORD_HEADER_BYTES: usize = 8;
+
+/// Bytes of a block that fits a memory budget many times.
+pub(super) fn block_bytes(memory_bytes: usize) -> usize {
+    (memory_bytes / 64).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX)
+}
+
+/// One unlinked file of sealed blocks, written by any number of [`ExtentWriter`]s.
+pub(super) struct SpillFile {
+    file: File,
+    dir: PathBuf,
+    key: LessSafeKey,
+    block_bytes: usize,
+    blocks_reserved: AtomicU64,
+}
+
+impl SpillFile {
+    pub(super) fn create(options: &SpillOptions) -> Result<Arc<Self>, SpillError> {
+        let dir = options.dir.clone();
+        let file = create_unnamed(&dir).map_err(|source| SpillError::Create { dir: dir.clone(), source })?;
+        let mut secret: [u8; 32] = random(&*options.env);
+        let key = UnboundKey::new(&AES_256_GCM, &secret).expect("32 bytes are an AES-256 key");
+        secret.zeroize();
+        Ok(Arc::new(Self {
+            file,
+            dir,
+            key: LessSafeKey::new(key),
+            block_bytes: block_bytes(options.memory_bytes),
+            blocks_reserved: AtomicU64::new(0),
+        }))
+    }
+
+    /// A block number that nobody else has: position and nonce.
+    fn reserve(&self) -> u64 {
+        self.blocks_reserved.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn position(&self, block: u64) -> u64 {
+        block * (self.block_bytes + BLOCK_OVERHEAD_BYTES) as u64
+    }
+
+    /// Seals `bytes` in place and writes them as `block`.
+    fn write(&self, block: u64, bytes: &mut Vec<u8>) -> Result<(), SpillError> {
+        self.key
+            .seal_in_place_append_tag(nonce(block), Aad::empty(), bytes)
+            .expect("a block is far below the limits of AES-GCM");
+        self.file.write_all_at(bytes, self.position(block)).map_err(|source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SpillError::Full { dir: self.dir.clone() },
+            _ => SpillError::Write { dir: self.dir.clone(), source },
+        })
+    }
+
+    /// Appends the `len` bytes of `block` to `bytes`; returns the number of the next block.
+    fn read(&self, block: u64, bytes: &mut Vec<u8>, len: usize) -> Result<u64, SpillError> {
+        let start = bytes.len();
+        bytes.resize(start + len + BLOCK_OVERHEAD_BYTES, 0);
+        self.file
+            .read_exact_at(&mut bytes[start..], self.position(block))
+            .map_err(|source| SpillError::Read { dir: self.dir.clone(), source })?;
+        self.key.open_in_place(nonce(block), Aad::empty(), &mut bytes[start..]).map_err(|_| self.damaged())?;
+        let link = bytes[start + len..].first_chunk().map(|link| u64::from_le_bytes(*link));
+        bytes.truncate(start + len);
+        link.ok_or_else(|| self.damaged())
+    }
+
+    fn damaged(&self) -> SpillError {
+        SpillError::Damaged { dir: self.dir.clone() }
+    }
+}
+
+/// `tempfile` leaves the mode to the umask.
+fn create_unnamed(dir: &Path) -> io::Result<File> {
+    let file = tempfile::tempfile_in(dir)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+fn nonce(block: u64) -> Nonce {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&block.to_be_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}
+
+/// Records laid aside, to be read in the order in which they were written.
+#[derive(Clone)]
+pub(super) struct Extent {
+    file: Arc<SpillFile>,
+    first_block: u64,
+    bytes: u64,
+}
+
+impl Extent {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+}
+
+/// Writes one extent.
+pub(super) struct ExtentWriter {
+    file: Arc<SpillFile>,
+    first_block: u64,
+    block: u64,
+    bytes: u64,
+    buffer: Vec<u8>,
+}
+
+impl ExtentWriter {
+    pub(super) fn new(file: Arc<SpillFile>) -> Self {
+        let block = file.reserve();
+        Self { file, first_block: block, block, bytes: 0, buffer: Vec::new() }
+    }
+
+    pub(super) fn write(&mut self, key: &[u8], payload: &[u8]) -> Result<(), SpillError> {
+        self.append(&record_header(key, payload)?)?;
+        self.append(key)?;
+        self.append(payload)
+    }
+
+    pub(super) fn finish(mut self) -> Result<Extent, SpillError> {
+        if !self.buffer.is_empty() {
+            self.flush()?;
+        }
+        Ok(Extent { file: self.file, first_block: self.first_block, bytes: self.bytes })
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), SpillError> {
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve_exact(self.file.block_bytes + BLOCK_OVERHEAD_BYTES);
+        }
+        while !bytes.is_empty() {
+            let room = self.file.block_bytes - self.buffer.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == self.file.block_bytes {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SpillError> {
+        let next = self.file.reserve();
+        self.bytes += self.buffer.len() as u64;
+        self.buffer.extend_from_slice(&next.to_le_bytes());
+        self.file.write(self.block, &mut self.buffer)?;
+        self.block = next;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Key and payload.
+pub type Record<'a> = (&'a [u8], &'a [u8]);
+
+/// Lengths of key and payload, as they stand before a record.
+pub(super) fn record_header(key: &[u8], payload: &[u8]) -> Result<[u8; RECORD_HEADER_BYTES], SpillError> {
+    let too_long = |_| SpillError::TooLong { bytes: key.len().saturating_add(payload.len()) };
+    let mut header = [0; RECORD_HEADER_BYTES];
+    header[..4].copy_from_slice(&u32::try_from(key.len()).map_err(too_long)?.to_le_bytes());
+    header[4..].copy_from_slice(&u32::try_from(payload.len()).map_err(too_long)?.to_le_bytes());
+    Ok(header)
+}
+
+/// The lengths in a header.
+pub(super) fn record_lengths(header: [u8; RECORD_HEADER_BYTES]) -> (usize, usize) {
+    let both = u64::from_le_bytes(header);
+    ((both & u64::from(u32::MAX)) as usize, (both >> 32) as usize)
+}
+
+/// Most bytes that an [`ExtentReader`] of such blocks and records takes.
+pub(super) fn reader_bytes(block_bytes: usize, record_bytes_max: usize) -> usize {
+    block_bytes + BLOCK_OVERHEAD_BYTES + RECORD_HEADER_BYTES + record_bytes_max
+}
+
+/// Reads an extent record by record, holding one block and the record that it ends in.
+pub(super) struct ExtentReader {
+    extent: Extent,
+    block: u64,
+    buffer: Vec<u8>,
+    /// Where the current record begins, and where the next one does.
+    start: usize,
+    end: usize,
+    key_bytes: usize,
+}
+
+impl ExtentReader {
+    pub(super) fn new(extent: Extent) -> Self {
+        let block = extent.first_block;
+        Self { extent, block, buffer: Vec::new(), start: 0, end: 0, key_bytes: 0 }
+    }
+
+    /// Goes to the next record, at first to the first; false at the end.
+    pub(super) fn advance(&mut self) -> Result<bool, SpillError> {
+        self.start = self.end;
+        self.fill(RECORD_HEADER_BYTES)?;
+        if self.start == self.buffer.len() {
+            return Ok(false);
+        }
+        let header = self.buffer[self.start..].first_chunk().ok_or_else(|| self.extent.file.damaged())?;
+        let (key_bytes, payload_bytes) = record_lengths(*header);
+        let record_bytes = RECORD_HEADER_BYTES + key_bytes + payload_bytes;
+        self.fill(record_bytes)?;
+        self.end = self.start + record_bytes;
+        if self.end > self.buffer.len() {
+            return Err(self.extent.file.damaged());
+        }
+        self.key_bytes = key_bytes;
+        Ok(true)
+    }
+
+    /// Key and payload of the current record.
+    pub(super) fn record(&self) -> Record<'_> {
+        self.buffer[self.start + RECORD_HEADER_BYTES..self.end].split_at(self.key_bytes)
+    }
+
+    /// Reads on until `want` bytes from `start` are there, or the extent has no more.
+    fn fill(&mut self, want: usize) -> Result<(), SpillError> {
+        if self.buffer.len() - self.start >= want || self.extent.bytes == 0 {
+            return Ok(());
+        }
+        self.buffer.copy_within(self.start.., 0);
+        self.buffer.truncate(self.buffer.len() - self.start);
+        self.start = 0;
+        let blocks = (want - self.buffer.len()).div_ceil(self.extent.file.block_bytes);
+        let room = blocks.saturating_mul(self.extent.file.block_bytes).min(self.extent.bytes as usize);
+        self.buffer.reserve_exact(room + BLOCK_OVERHEAD_BYTES);
+        while self.buffer.len() < want && self.extent.bytes > 0 {
+            let len = self.extent.bytes.min(self.extent.file.block_bytes as u64);
+            self.block = self.extent.file.read(self.block, &mut self.buffer, len as usize)?;
+            self.extent.bytes -= len;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::sync::Arc;
+
+    use super::{Extent, ExtentReader, ExtentWriter, SpillError, SpillFile, SpillOptions, check_space, reader_bytes};
+    use crate::base::env::Seeded;
+
+    /// A budget in the system's directory for temporary files.
+    pub(in crate::sort) fn options(memory_bytes: usize) -> SpillOptions {
+        SpillOptions { dir: std::env::temp_dir(), memory_bytes, env: Arc::new(Seeded::new(1)) }
+    }
+
+    type Owned = (Vec<u8>, Vec<u8>);
+
+    fn read_all(extent: Extent) -> Result<Vec<Owned>, SpillError> {
+        let mut reader = ExtentReader::new(extent);
+        let mut records = Vec::new();
+        let mut record_bytes_max = 0;
+        while reader.advance()? {
+            let (key, payload) = reader.record();
+            record_bytes_max = record_bytes_max.max(key.len() + payload.len());
+            assert!(reader.buffer.capacity() <= reader_bytes(reader.extent.file.block_bytes, record_bytes_max));
+            records.push((key.to_vec(), payload.to_vec()));
+        }
+        Ok(records)
+    }
+
+    #[test]
+    fn interleaved_extents_come_back_in_order() {
+        let file = SpillFile::create(&options(0)).expect("a file");
+        let mut writers = [ExtentWriter::new(file.clone()), ExtentWriter::new(file.clone()), ExtentWriter::new(file)];
+        let mut expected = [Vec::new(), Vec::new(), Vec::new()];
+        for n in 0..3000usize {
+            let record = (n.to_le_bytes().to_vec(), vec![n as u8; n * n % 5000]);
+            writers[n % 7 % 2].write(&record.0, &record.1).expect("written");
+            expected[n % 7 % 2].push(record);
+        }
+        for (writer, expected) in writers.into_iter().zip(expected) {
+            assert!(read_all(writer.finish().expect("finished")).expect("read") == expected);
+        }
+    }
+
+    #[test]
+    fn nothing_readable_reaches_the_disk_and_nobody_else_may_read_it() {
+        let file = SpillFile::create(&options(0)).expect("a file");
+        let mut writer = ExtentWriter::new(file.clone());
+        for _ in 0..1000 {
+            writer.write(b"a secret key", b"a secret row").expect("written");
+        }
+        let extent = writer.finish().expect("finished");
+        let metadata = file.file.metadata().expect("metadata");
+        assert_eq!((metadata.mode() & 0o777, metadata.nlink()), (0o600, 0));
+        let mut bytes = vec![0; metadata.len() as usize];
+        file.file.read_exact_at(&mut bytes, 0).expect("read");
+        assert!(!bytes.windows(6).any(|window| window == b"secret"));
+
+        let position = bytes.len() as u64 / 2;
+        file.file.write_all_at(&[!bytes[bytes.len() / 2]], position).expect("damaged");
+        assert!(matches!(read_all(extent), Err(SpillError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_disk_too_small_is_named_before_it_is_full() {
+        let dir = std::env::temp_dir();
+        assert!(check_space(&dir, 1).is_ok());
+        let error = check_space(&dir, u64::MAX).expect_err("no disk is that large");
+        assert!(error.to_string().contains(&*dir.to_string_lossy()), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        if !std::path::Path::new("/dev/full").exists() {
+            return;
+        }
+        let file = std::fs::File::options().write(true).open("/dev/full").expect("open");
+        let mut full = SpillFile::create(&options(0)).expect("a file");
+        Arc::get_mut(&mut full).expect("one owner").file = file;
+        let mut writer = ExtentWriter::new(full);
+        writer.write(b"key", b"row").expect("buffered");
+        assert!(matches!(writer.finish(), Err(SpillError::Full { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named() {
+        let mut options = options(0);
+        options.dir = "/does/not/exist".into();
+        let error = SpillFile::create(&options).err().expect("refused");
+        assert_eq!(error.to_string(), "cannot create a temporary file in /does/not/exist");
+    }
+}

@@ -1,0 +1,212 @@
+//! One consistent image of a database file that others may be writing to.
+//!
+//! The file is never written, not even to roll back a transaction that a crash left behind.
+//! - WAL mode: a read transaction; its first read fixes the image and no writer waits. The log cannot
+//!   be reset past the reader, so it grows while the image is held.
+//! - Any other mode: a read transaction would keep writers out until it ends, so the pages are copied in
+//!   one step (writers wait for that long) into a file that has no name any more, and read from there.
+//! - A hot journal to be rolled back, or a log that cannot be opened because the directory is read-only:
+//!   file, journal and log are copied, and the copy is recovered. The copy counts only if none of them
+//!   changed meanwhile by identity, size or time.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use crate::base::env::Env;
+use crate::base::time::Moment;
+use crate::source::contract::{Gap, SourceError};
+use crate::source::sqlite::sql::{code, failed, primary_code, reason};
+
+/// How long somebody else's lock is waited for.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// Copies of a file that others keep writing to, before giving up.
+const COPY_ATTEMPTS_MAX: u32 = 5;
+
+/// An open read transaction on one image.
+pub(super) struct Image {
+    pub(super) conn: Connection,
+    /// Nothing committed before this moment is missing.
+    pub(super) as_of: Moment,
+    /// What is wrong with the file as a whole.
+    pub(super) gaps: Vec<Gap>,
+}
+
+/// Why an image could not be opened in place.
+enum InPlaceError {
+    /// It takes a write: recovery, or files in a directory that is read-only.
+    NeedsCopy(String),
+    Other(SourceError),
+}
+
+impl Image {
+    /// Opens an image of the database at `path`; what must be copied goes to `spill`.
+    pub(super) fn open(path: &Path, spill: &Path, env: &dyn Env) -> Result<Self, SourceError> {
+        let mut why = String::new();
+        for _ in 0..COPY_ATTEMPTS_MAX {
+            let as_of = env.now();
+            match open_in_place(path, spill) {
+                Ok((conn, gaps)) => return Ok(Self { conn, as_of, gaps }),
+                Err(InPlaceError::Other(error)) => return Err(error),
+                Err(InPlaceError::NeedsCopy(reason)) => why = reason,
+            }
+            let as_of = env.now();
+            if let Some((conn, gaps)) = open_recovered_copy(path, spill)? {
+                return Ok(Self { conn, as_of, gaps });
+            }
+        }
+        Err(unreachable(path, format!("it must be copied to be read ({why}), but it changed during each copy")))
+    }
+}
+
+pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> SourceError {
+    SourceError::Unreachable { what: path.display().to_string(), reason: reason.into() }
+}
+
+fn open_in_place(path: &Path, spill: &Path) -> Result<(Connection, Vec<Gap>), InPlaceError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|conn| {
+        let gaps = begin(&conn)?;
+        let wal = conn.query_row("PRAGMA main.journal_mode", [], |row| row.get::<_, String>(0))? == "wal";
+        Ok((conn, gaps, wal))
+    });
+    match opened {
+        Ok((conn, gaps, true)) => Ok((conn, gaps)),
+        Ok((conn, _, false)) => copy_pages(path, &conn, spill).map_err(InPlaceError::Other),
+        Err(error) if takes_a_write(&error) => Err(InPlaceError::NeedsCopy(reason(&error))),
+        Err(error) => Err(InPlaceError::Other(open_error(path, &error))),
+    }
+}
+
+/// Fixes the image. A schema that SQLite finds malformed in places is read as far as it goes.
+fn begin(conn: &Connection) -> rusqlite::Result<Vec<Gap>> {
+    conn.busy_timeout(BUSY_WAIT)?;
+    conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF; BEGIN")?;
+    let touch = || conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
+    match touch() {
+        Ok(_) => Ok(Vec::new()),
+        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => {
+            conn.execute_batch("PRAGMA writable_schema=ON")?;
+            touch()?;
+            Ok(vec![Gap { object: "sqlite_schema".to_owned(), reason: reason(&error) }])
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a read-only open failed only because something would have to be written first.
+fn takes_a_write(error: &rusqlite::Error) -> bool {
+    matches!(primary_code(error), ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN)
+}
+
+fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
+    match primary_code(error) {
+        ffi::SQLITE_NOTADB => unreachable(path, "it is not an SQLite database, or it is encrypted"),
+        ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => unreachable(path, "another process keeps it locked"),
+        ffi::SQLITE_CORRUPT => unreachable(path, format!("it is damaged: {}", reason(error))),
+        ffi::SQLITE_PERM | ffi::SQLITE_AUTH => unreachable(path, "permission denied"),
+        _ => unreachable(path, format!("{} (SQLite code {})", reason(error), code(error))),
+    }
+}
+
+/// Copies all pages in one step, under one read lock, into a file without a name.
+fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<(Connection, Vec<Gap>), SourceError> {
+    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| spill_error(spill, &error))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let copy = || -> rusqlite::Result<(Connection, Vec<Gap>)> {
+        let mut to = Connection::open_with_flags(file.path(), flags)?;
+        to.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")?;
+        // From here on a crash leaves nothing behind: the connection alone holds the file.
+        file.close().map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        match Backup::new(from, &mut to)?.step(-1)? {
+            StepResult::Done => {}
+            _ => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+        }
+        let gaps = begin(&to)?;
+        Ok((to, gaps))
+    };
+    copy().map_err(|error| match primary_code(&error) {
+        ffi::SQLITE_FULL => failed(format!("copy {} to {}", path.display(), spill.display()), "no space is left"),
+        _ => open_error(path, &error),
+    })
+}
+
+fn spill_error(spill: &Path, error: &io::Error) -> SourceError {
+    failed(format!("make a private copy in {}", spill.display()), error.to_string())
+}
+
+/// Copies file, log and journal and lets SQLite recover the copy. None if one of them changed meanwhile.
+fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, Vec<Gap>)>, SourceError> {
+    let dir = tempfile::TempDir::new_in(spill).map_err(|error| spill_error(spill, &error))?;
+    let copy = dir.path().join("copy");
+    let before = stat_all(path).map_err(|error| unreachable(path, error.to_string()))?;
+    for (suffix, stat) in SUFFIXES.iter().zip(&before) {
+        if stat.is_some() {
+            copy_file(&beside(path, suffix), &beside(&copy, suffix))
+                .map_err(|error| failed(format!("copy {}{suffix}", path.display()), error.to_string()))?;
+        }
+    }
+    if stat_all(path).map_err(|error| unreachable(path, error.to_string()))? != before {
+        return Ok(None);
+    }
+    let open = || -> rusqlite::Result<(Connection, Vec<Gap>)> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&copy, flags)?;
+        conn.execute_batch("PRAGMA locking_mode=EXCLUSIVE")?;
+        let gaps = begin(&conn)?;
+        Ok((conn, gaps))
+    };
+    // The directory goes now; the connection keeps what it has open.
+    open().map(Some).map_err(|error| open_error(path, &error))
+}
+
+const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
+
+/// The name of a file that SQLite keeps beside the database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let mut reader = File::open(from)?;
+    let mut writer = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut reader, &mut writer)?;
+    Ok(())
+}
+
+/// What changes when a file is written or replaced.
+#[derive(PartialEq, Eq)]
+struct Stat {
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stat {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+fn stat_all(path: &Path) -> io::Result<[Option<Stat>; 3]> {
+    let stat = |suffix| match std::fs::metadata(beside(path, suffix)) {
+        Ok(metadata) => Ok(Some(Stat::of(&metadata))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    Ok([stat(SUFFIXES[0])?, stat(SUFFIXES[1])?, stat(SUFFIXES[2])?])
+}

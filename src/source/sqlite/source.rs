@@ -1,0 +1,127 @@
+//! An SQLite file as a source: one image, its tables, its schema document, and what is missing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::base::env::SharedEnv;
+use crate::source::contract::{Description, Engine, Gap, RowSink, Source, SourceError};
+use crate::source::sqlite::build::Builder;
+use crate::source::sqlite::image::{Image, beside, unreachable};
+use crate::source::sqlite::scan::Scan;
+use crate::source::sqlite::schema::Document;
+use crate::source::sqlite::sql::{failed, failed_sql};
+use crate::source::sqlite::tables::Tables;
+
+/// What every database file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// A database file, opened to be read and never written.
+pub struct SqliteSource {
+    path: PathBuf,
+    spill: PathBuf,
+    env: SharedEnv,
+    image: Option<OpenImage>,
+}
+
+struct OpenImage {
+    conn: Connection,
+    scans: Vec<Scan>,
+}
+
+impl SqliteSource {
+    /// Finds the file at `path`; it must exist and look like a database.
+    pub fn open(path: &Path, env: SharedEnv) -> Result<Self, SourceError> {
+        // The absolute path also keeps SQLite from taking a name for a URI.
+        let path = path.canonicalize().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => unreachable(path, "there is no such file"),
+            _ => unreachable(path, error.to_string()),
+        })?;
+        check_file(&path)?;
+        Ok(Self { path, spill: std::env::temp_dir(), env, image: None })
+    }
+
+    /// Copies that have to be made go to this directory instead of the system's for temporary files.
+    #[must_use]
+    pub fn spill_in(mut self, dir: PathBuf) -> Self {
+        self.spill = dir;
+        self
+    }
+
+    fn identity(&self, document: &Document) -> BTreeMap<String, String> {
+        let mut identity = BTreeMap::from([
+            ("path".to_owned(), self.path.to_string_lossy().into_owned()),
+            ("application id".to_owned(), document.application_id.to_string()),
+        ]);
+        if let Ok(metadata) = self.path.metadata() {
+            identity.insert("inode".to_owned(), metadata.ino().to_string());
+        }
+        identity
+    }
+}
+
+fn check_file(path: &Path) -> Result<(), SourceError> {
+    let io = |error: std::io::Error| unreachable(path, error.to_string());
+    let metadata = path.metadata().map_err(io)?;
+    if metadata.is_dir() {
+        return Err(unreachable(path, "it is a directory"));
+    }
+    if !metadata.is_file() {
+        return Err(unreachable(path, "it is not a file"));
+    }
+    let mut start = Vec::new();
+    File::open(path).map_err(io)?.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(io)?;
+    // A file without bytes is an empty database. After a crash the first page may be in the journal.
+    let recoverable = beside(path, "-journal").exists() || beside(path, "-wal").exists();
+    if start.is_empty() || start == MAGIC || recoverable {
+        return Ok(());
+    }
+    Err(unreachable(path, "it is not an SQLite database, or it is encrypted"))
+}
+
+/// What a target could not make of this schema, found by building it without rows.
+fn rehearse(document: &Document) -> Result<Vec<Gap>, SourceError> {
+    let conn = Connection::open_in_memory().map_err(|error| failed_sql("open a scratch database", &error))?;
+    let mut builder = Builder::new(conn, document.clone())?;
+    builder.create_tables()?;
+    builder.create_indexes()?;
+    builder.finish_schema()?;
+    let refused = builder.into_refused();
+    Ok(refused.into_iter().map(|refused| Gap { object: refused.object, reason: refused.reason }).collect())
+}
+
+impl Source for SqliteSource {
+    fn describe(&mut self) -> Result<Description, SourceError> {
+        self.release()?;
+        let Image { conn, as_of, mut gaps } = Image::open(&self.path, &self.spill, self.env.as_ref())?;
+        let document = Document::read(&conn)?;
+        let found = Tables::read(&conn, &document)?;
+        gaps.extend(found.gaps);
+        gaps.extend(rehearse(&document)?);
+        self.image = Some(OpenImage { conn, scans: found.scans });
+        Ok(Description {
+            engine: Engine::Sqlite,
+            identity: self.identity(&document),
+            source_clock: as_of,
+            schema: document.to_bytes(),
+            tables: found.tables,
+            gaps,
+        })
+    }
+
+    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        let doing = || format!("read table {table} of {}", self.path.display());
+        let image = self.image.as_ref().ok_or_else(|| failed(doing(), "no image is open"))?;
+        let scan = image.scans.get(table).ok_or_else(|| failed(doing(), "there is no such table"))?;
+        scan.run(&image.conn, sink)
+    }
+
+    fn release(&mut self) -> Result<(), SourceError> {
+        let Some(image) = self.image.take() else { return Ok(()) };
+        image.conn.close().map_err(|(_, error)| failed_sql(format!("close {}", self.path.display()), &error))
+    }
+}

@@ -1,0 +1,95 @@
+//! What a store was asked to do, in numbers, so that a test can assert the cost of a verb and a
+//! report can state it. Counting never fails and never waits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Requests and bytes since the store was opened. Every try counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Objects offered to the store.
+    pub creates: u64,
+    /// Objects and ranges of objects read.
+    pub gets: u64,
+    /// Objects whose size was asked for.
+    pub heads: u64,
+    /// Listings begun (a listing of many pages is one).
+    pub lists: u64,
+    /// Objects deleted.
+    pub deletes: u64,
+    /// HTTP requests that all of these took, with retries, pages and requests for credentials.
+    pub http_requests: u64,
+    /// Files of a directory that were made durable.
+    pub files_synced: u64,
+    /// Bytes of objects offered to the store.
+    pub bytes_sent: u64,
+    /// Bytes of objects read.
+    pub bytes_received: u64,
+}
+
+impl Counters {
+    /// What was added after `earlier` was taken.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            creates: self.creates - earlier.creates,
+            gets: self.gets - earlier.gets,
+            heads: self.heads - earlier.heads,
+            lists: self.lists - earlier.lists,
+            deletes: self.deletes - earlier.deletes,
+            http_requests: self.http_requests - earlier.http_requests,
+            files_synced: self.files_synced - earlier.files_synced,
+            bytes_sent: self.bytes_sent - earlier.bytes_sent,
+            bytes_received: self.bytes_received - earlier.bytes_received,
+        }
+    }
+
+    /// All requests to the store.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.creates + self.gets + self.heads + self.lists + self.deletes
+    }
+}
+
+/// One running count.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The running counts behind [`Counters`].
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) creates: Count,
+    pub(crate) gets: Count,
+    pub(crate) heads: Count,
+    pub(crate) lists: Count,
+    pub(crate) deletes: Count,
+    pub(crate) http_requests: Count,
+    pub(crate) files_synced: Count,
+    pub(crate) bytes_sent: Count,
+    pub(crate) bytes_received: Count,
+}
+
+impl Tally {
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            creates: self.creates.get(),
+            gets: self.gets.get(),
+            heads: self.heads.get(),
+            lists: self.lists.get(),
+            deletes: self.deletes.get(),
+            http_requests: self.http_requests.get(),
+            files_synced: self.files_synced.get(),
+            bytes_sent: self.bytes_sent.get(),
+            bytes_received: self.bytes_received.get(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Durability on a file system. Objects are written without waiting for the disk; one barrier
+//! before a commit forces all of them, and every directory entry that leads to them, down.
+//!
+//! Invariant: after `sync` returned success, everything noted before it began is durable. Once a
+//! sync has failed, none succeeds: the kernel reports a lost write once, so trying again would lie.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+
+/// Objects that may wait for a barrier; more than these are forced down at once, so that neither
+/// memory nor the barrier's time grows without bound.
+pub(crate) const PENDING_MAX: usize = 1024;
+/// Files that are forced down at the same time.
+const SYNCS_AT_ONCE: usize = 8;
+
+/// The directory under a store.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    root: PathBuf,
+    pending: Mutex<Pending>,
+    /// Held while syncing: a barrier must also wait for what another one has taken up.
+    syncing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    /// Names of objects, in the order of writing.
+    names: Vec<Box<str>>,
+    /// The failure of an earlier sync.
+    failed: Option<String>,
+}
+
+impl Directory {
+    /// The existing directory `root`, and a client of it.
+    pub(crate) fn open(root: &Path) -> io::Result<(Self, LocalFileSystem)> {
+        let root = root.canonicalize()?;
+        if !root.is_dir() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        if root.to_str().is_none() {
+            return Err(io::Error::new(ErrorKind::InvalidFilename, "the path is not UTF-8"));
+        }
+        let files = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
+        Ok((Self { root, pending: Mutex::default(), syncing: tokio::sync::Mutex::default() }, files))
+    }
+
+    /// Makes `root` and the directories above it, durably.
+    pub(crate) fn create(root: &Path) -> io::Result<()> {
+        let root = std::path::absolute(root)?;
+        std::fs::create_dir_all(&root)?;
+        for directory in root.ancestors() {
+            match sync_directory(directory) {
+                // A directory that we may not read was not made by us.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the object `name` was written. Returns how many objects wait for a sync.
+    pub(crate) fn wrote(&self, name: &str) -> usize {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.names.push(name.into());
+        pending.names.len()
+    }
+
+    /// Forces everything noted so far to the disk. Returns the number of files.
+    pub(crate) async fn sync(&self) -> io::Result<u64> {
+        let _alone = self.syncing.lock().await;
+        let names = {
+            let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(reason) = &pending.failed {
+                return Err(io::Error::other(format!("an earlier attempt failed: {reason}")));
+            }
+            // Copied, not taken: this future may be dropped half way.
+            pending.names.clone()
+        };
+        let done = self.sync_names(&names).await;
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        match &done {
+            Ok(()) => drop(pending.names.drain(..names.len())),
+            Err(error) => pending.failed = Some(error.to_string()),
+        }
+        done.map(|()| names.len() as u64)
+    }
+
+    async fn sync_names(&self, names: &[Box<str>]) -> io::Result<()> {
+        let mut directories = BTreeSet::new();
+        for name in names {
+            let parents = Path::new(&**name).ancestors().skip(1);
+            directories.extend(parents.map(|parent| self.root.join(parent)));
+        }
+        let files = names.iter().map(|name| self.root.join(&**name));
+        each(files.collect(), sync_file).await?;
+        each(directories.into_iter().collect(), sync_directory).await
+    }
+}
+
+async fn each(paths: Vec<PathBuf>, sync: fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let syncs = paths.into_iter().map(|path| async move {
+        let named =
+            move || sync(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+        tokio::task::spawn_blocking(named).await.map_err(io::Error::other)?
+    });
+    futures_util::stream::iter(syncs).buffer_unordered(SYNCS_AT_ONCE).try_collect().await
+}
+
+fn sync_file(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => file.sync_all(),
+        // Deleted since.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match File::open(path).and_then(|directory| directory.sync_all()) {
+        // Some network file systems have no such call for directories, and need none.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Directory;
+
+    #[tokio::test]
+    async fn a_sync_takes_what_was_noted_and_a_failed_one_is_never_forgotten() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (directory, _) = Directory::open(root.path()).expect("opens");
+        std::fs::create_dir_all(root.path().join("a/b")).expect("makes");
+        std::fs::write(root.path().join("a/b/c"), b"c").expect("writes");
+        directory.wrote("a/b/c");
+        directory.wrote("a/b/deleted-since");
+        assert_eq!(directory.sync().await.expect("syncs"), 2);
+        assert_eq!(directory.sync().await.expect("nothing left"), 0);
+
+        directory.wrote("a/b/c/not-below-a-file");
+        assert!(directory.sync().await.is_err());
+        assert!(directory.sync().await.expect_err("for ever").to_string().contains("earlier"));
+    }
+}

@@ -1,0 +1,380 @@
+//! What can go wrong with a store, sorted by what a person does next, and the sorting of the
+//! libraries' errors into it. An error here holds texts only, never a library's error: those may
+//! print signed addresses or an error page that echoes a session token.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::ErrorKind;
+
+use object_store::client::HttpError;
+use thiserror::Error;
+
+use super::http::Rejected;
+
+/// What was being done to an object when it failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Doing {
+    /// Storing a new object.
+    Creating,
+    /// Reading an object or a part of it.
+    Reading,
+    /// Asking for an object's size.
+    Sizing,
+    /// Listing the objects below a prefix.
+    Listing,
+    /// Deleting an object.
+    Deleting,
+    /// Forcing what was written to the disk.
+    Syncing,
+    /// Opening the store.
+    Opening,
+}
+
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Reading => "reading",
+            Self::Sizing => "asking for the size of",
+            Self::Listing => "listing",
+            Self::Deleting => "deleting",
+            Self::Syncing => "making durable",
+            Self::Opening => "opening",
+        })
+    }
+}
+
+/// A failure of the store; `name` is the object, relative to the repository.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// There is no such object.
+    #[error("{name} does not exist")]
+    NotFound {
+        /// The object.
+        name: String,
+    },
+    /// An object of that name exists and its content is another.
+    #[error("creating {name}: it exists with other content")]
+    Exists {
+        /// The object.
+        name: String,
+    },
+    /// The bucket, container or directory is not there.
+    #[error("no repository at {place}: {reason}")]
+    NoPlace {
+        /// The location.
+        place: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The credentials or the file's permissions do not allow it.
+    #[error("{doing} {name} was refused: {reason}")]
+    Refused {
+        /// What was attempted.
+        doing: Doing,
+        /// The object.
+        name: String,
+        /// The store's words.
+        reason: String,
+    },
+    /// The store could not be reached or did not answer.
+    #[error("{doing} {name}: the store does not answer: {reason}")]
+    Unreachable {
+        /// What was attempted.
+        doing: Doing,
+        /// The object.
+        name: String,
+        /// The last failure.
+        reason: String,
+    },
+    /// The store asks for fewer requests.
+    #[error("{doing} {name}: the store asks for fewer requests: {reason}")]
+    Throttled {
+        /// What was attempted.
+        doing: Doing,
+        /// The object.
+        name: String,
+        /// The store's words.
+        reason: String,
+    },
+    /// Every try to create the object ended without a clear answer, and it is not there yet.
+    #[error("creating {name}: no clear answer in {attempts} attempts, it may still appear: {reason}")]
+    Uncertain {
+        /// The object.
+        name: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// The last failure.
+        reason: String,
+    },
+    /// The store has no room.
+    #[error("{doing} {name}: the store is full: {reason}")]
+    Full {
+        /// What was attempted.
+        doing: Doing,
+        /// The object.
+        name: String,
+        /// The store's words.
+        reason: String,
+    },
+    /// The file system is mounted read-only.
+    #[error("{doing} {name}: the store is read-only: {reason}")]
+    ReadOnly {
+        /// What was attempted.
+        doing: Doing,
+        /// The object.
+        name: String,
+        /// The store's words.
+        reason: String,
+    },
+    /// The answer has another length than it must have.
+    #[error("reading {name}: {got_bytes} bytes came where {wanted_bytes} were asked for")]
+    Short {
+        /// The object.
+        name: String,
+        /// Bytes asked for or announced.
+        wanted_bytes: u64,
+        /// Bytes that came.
+        got_bytes: u64,
+    },
+    /// The object is larger than what is read at once.
+    #[error("reading {name}: its {size_bytes} bytes are more than the {limit_bytes} that such an object may have")]
+    TooLarge {
+        /// The object.
+        name: String,
+        /// Its size.
+        size_bytes: u64,
+        /// What was allowed.
+        limit_bytes: u64,
+    },
+    /// The store cannot do this at all.
+    #[error("{doing} {name}: the store cannot do this: {reason}")]
+    Unsupported {
+        /// What was attempted.
+        doing: Doing,
+        /// The object.
+        name: String,
+        /// The library's words.
+        reason: String,
+    },
+    /// A name that no object of a repository can have.
+    #[error("{name:?} is not a name that an object can have")]
+    Name {
+        /// The name, escaped.
+        name: String,
+    },
+    /// A setting of the store that does not exist or does not fit.
+    #[error("setting {key:?} of the store: {reason}")]
+    Setting {
+        /// The setting's name; its value may be a secret.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("{doing} {name}: {reason}")]
+    Other {
+        /// What was attempted.
+        doing: Doing,
+        /// The object.
+        name: String,
+        /// The library's words.
+        reason: String,
+    },
+}
+
+/// The kinds of failure that callers on this floor tell apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Missing,
+    NoPlace,
+    /// A precondition failed or writers collided: for a create, look at what is there.
+    Exists,
+    Refused,
+    /// No answer, or one that does not say whether the request was carried out.
+    Unclear,
+    Throttled,
+    Full,
+    ReadOnly,
+    OutOfRange,
+    Unsupported,
+    Other,
+}
+
+/// A library's error, sorted and put into words that are safe to print.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) reason: String,
+}
+
+impl Failure {
+    /// Sorts an error of `object_store`.
+    pub(crate) fn of(error: &object_store::Error) -> Self {
+        use object_store::Error as E;
+        let kind = match error {
+            E::NotFound { .. } => Kind::Missing,
+            E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Kind::Exists,
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Kind::Refused,
+            E::NotImplemented { .. } | E::NotSupported { .. } => Kind::Unsupported,
+            _ => chain(error).find_map(kind_of_cause).unwrap_or(Kind::Other),
+        };
+        let reason = describe(error);
+        let no_place = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
+        let kind = match kind {
+            Kind::Missing if no_place.iter().any(|code| reason.contains(code)) => Kind::NoPlace,
+            // S3 answers a bulk deletion with 200 and one code per object.
+            Kind::Other if reason.contains("(code: AccessDenied)") => Kind::Refused,
+            kind => kind,
+        };
+        Self { kind, reason }
+    }
+
+    /// Sorts an error of the file system.
+    pub(crate) fn of_io(error: &std::io::Error) -> Self {
+        Self { kind: kind_of_io(error).unwrap_or(Kind::Other), reason: error.to_string() }
+    }
+
+    /// The error for a person; `place` is the location of the repository.
+    pub(crate) fn into_error(self, doing: Doing, name: &str, place: &str) -> StoreError {
+        let (name, reason) = (name.to_owned(), self.reason);
+        match self.kind {
+            Kind::Missing if matches!(doing, Doing::Creating | Doing::Listing) => {
+                StoreError::NoPlace { place: place.to_owned(), reason }
+            }
+            Kind::Missing => StoreError::NotFound { name },
+            Kind::NoPlace => StoreError::NoPlace { place: place.to_owned(), reason },
+            Kind::Refused => StoreError::Refused { doing, name, reason },
+            Kind::Unclear => StoreError::Unreachable { doing, name, reason },
+            Kind::Throttled => StoreError::Throttled { doing, name, reason },
+            Kind::Full => StoreError::Full { doing, name, reason },
+            Kind::ReadOnly => StoreError::ReadOnly { doing, name, reason },
+            Kind::Unsupported => StoreError::Unsupported { doing, name, reason },
+            Kind::Exists | Kind::OutOfRange | Kind::Other => StoreError::Other { doing, name, reason },
+        }
+    }
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
+
+fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<Kind> {
+    if let Some(error) = cause.downcast_ref::<HttpError>() {
+        let rejected = chain(error).find_map(|cause| cause.downcast_ref::<Rejected>());
+        return Some(rejected.map_or(Kind::Unclear, kind_of_status));
+    }
+    cause.downcast_ref::<std::io::Error>().and_then(kind_of_io)
+}
+
+fn kind_of_status(rejected: &Rejected) -> Kind {
+    match rejected.status {
+        429 => Kind::Throttled,
+        503 if rejected.text.contains("SlowDown") => Kind::Throttled,
+        507 => Kind::Full,
+        416 => Kind::OutOfRange,
+        408 | 500..=599 => Kind::Unclear,
+        _ if rejected.is_passing() => Kind::Unclear,
+        _ => Kind::Other,
+    }
+}
+
+fn kind_of_io(error: &std::io::Error) -> Option<Kind> {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Some(Kind::Full),
+        ErrorKind::ReadOnlyFilesystem => Some(Kind::ReadOnly),
+        ErrorKind::PermissionDenied => Some(Kind::Refused),
+        ErrorKind::TimedOut
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => Some(Kind::Unclear),
+        _ => None,
+    }
+}
+
+/// The words of an error and its causes, each once, without the parts of addresses that may sign.
+fn describe(error: &object_store::Error) -> String {
+    use object_store::Error as E;
+    let causes: Vec<_> = chain(error).collect();
+    let start = match error {
+        // The innermost cause is the status and what the store said to it.
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotFound { .. } => causes.len() - 1,
+        _ => causes.iter().position(|cause| cause.is::<HttpError>()).unwrap_or(usize::from(causes.len() > 1)),
+    };
+    let mut words = String::new();
+    for cause in &causes[start..] {
+        let text = without_queries(&cause.to_string());
+        if !words.contains(&text) {
+            if !words.is_empty() {
+                words.push_str(": ");
+            }
+            words.push_str(&text);
+        }
+    }
+    words
+}
+
+/// Cuts the query off every address in `text`.
+fn without_queries(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.split_once('?') {
+        Some((address, _)) if address.contains("://") => address,
+        _ => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::client::{HttpError, HttpErrorKind};
+
+    use super::{Doing, Failure, Kind, StoreError, without_queries};
+    use crate::store::http::Rejected;
+
+    fn generic(source: impl std::error::Error + Send + Sync + 'static) -> object_store::Error {
+        object_store::Error::Generic { store: "test", source: Box::new(source) }
+    }
+
+    fn status(status: u16, text: &str) -> Kind {
+        let rejected = Rejected { status, text: text.to_owned() };
+        Failure::of(&generic(HttpError::new(HttpErrorKind::Request, rejected))).kind
+    }
+
+    #[test]
+    fn statuses_are_sorted_by_what_to_do_next() {
+        assert_eq!(status(429, ""), Kind::Throttled);
+        assert_eq!(status(503, "SlowDown: reduce your request rate"), Kind::Throttled);
+        assert_eq!(status(503, ""), Kind::Unclear);
+        assert_eq!(status(500, ""), Kind::Unclear);
+        assert_eq!(status(400, "RequestTimeout: idle"), Kind::Unclear);
+        assert_eq!(status(400, "InvalidArgument"), Kind::Other);
+        assert_eq!(status(416, ""), Kind::OutOfRange);
+        assert_eq!(status(507, ""), Kind::Full);
+    }
+
+    #[test]
+    fn files_are_sorted_by_what_to_do_next() {
+        for (raw, kind) in
+            [(28, Kind::Full), (122, Kind::Full), (30, Kind::ReadOnly), (13, Kind::Refused), (5, Kind::Other)]
+        {
+            let failure = Failure::of(&generic(std::io::Error::from_raw_os_error(raw)));
+            assert_eq!(failure.kind, kind, "{}", failure.reason);
+        }
+    }
+
+    #[test]
+    fn addresses_lose_their_queries() {
+        assert_eq!(
+            without_queries("PUT https://x.blob.example/c/o?sv=1&sig=hunter2 failed - why?"),
+            "PUT https://x.blob.example/c/o failed - why?"
+        );
+    }
+
+    #[test]
+    fn messages_name_the_object_and_the_attempt() {
+        let failure = Failure::of(&generic(std::io::Error::from_raw_os_error(28)));
+        let error = failure.into_error(Doing::Creating, "a/b", "here");
+        assert_eq!(error.to_string(), "creating a/b: the store is full: No space left on device (os error 28)");
+        assert!(matches!(error, StoreError::Full { .. }));
+    }
+}

@@ -1,0 +1,174 @@
+//! The HTTP client below the cloud stores. `object_store` limits a request and its body together to
+//! 30 seconds, which a pack on a slow link exceeds; here an upload has a deadline that grows with
+//! its body, and everything else may take as long as bytes keep coming.
+//!
+//! Error pages are cut down to their code and message, because some echo tokens or strings to sign;
+//! a status that `object_store` gives no type is handed on as [`Rejected`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    ReqwestConnector,
+};
+use thiserror::Error;
+
+use super::connect::Patience;
+use super::counters::Tally;
+
+/// Most of an error page that is read.
+const ERROR_PAGE_BYTES_MAX: usize = 64 << 10;
+/// Most of its message that is kept.
+const MESSAGE_CHARS_MAX: usize = 300;
+
+/// The store answered with a status that means failure.
+#[derive(Debug, Error)]
+#[error("status {status}{}{text}", if text.is_empty() { "" } else { ": " })]
+pub(crate) struct Rejected {
+    pub(crate) status: u16,
+    /// Code and message of the error page.
+    pub(crate) text: String,
+}
+
+impl Rejected {
+    /// Whether the same request may well succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500..=599) || self.text.starts_with("RequestTimeout")
+    }
+}
+
+/// No answer in the time that a request of this size is given.
+#[derive(Debug, Error)]
+#[error("no answer within {} seconds", limit.as_secs())]
+struct Stalled {
+    limit: Duration,
+}
+
+/// Makes clients with our time limits out of whatever options the environment set.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    pub(crate) patience: Patience,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let unlimited = options.clone().with_timeout_disabled();
+        let connector = ReqwestConnector::default();
+        Ok(HttpClient::new(Client {
+            // Such a limit counts from the first byte of the request on, so it cannot serve uploads.
+            reads: connector.connect(&unlimited.clone().with_read_timeout(self.patience.idle))?,
+            uploads: connector.connect(&unlimited)?,
+            patience: self.patience,
+            tally: Arc::clone(&self.tally),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Client {
+    reads: HttpClient,
+    uploads: HttpClient,
+    patience: Patience,
+    tally: Arc<Tally>,
+}
+
+#[async_trait]
+impl HttpService for Client {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.tally.http_requests.add(1);
+        let body_bytes = request.body().content_length() as u64;
+        let response = if body_bytes == 0 {
+            self.reads.execute(request).await?
+        } else {
+            within(self.patience.transfer(body_bytes), async {
+                let (parts, body) = self.uploads.execute(request).await?.into_parts();
+                if parts.status.as_u16() >= 400 {
+                    return Ok(HttpResponse::from_parts(parts, body));
+                }
+                Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body.bytes().await?)))
+            })
+            .await?
+        };
+        self.sort(response).await
+    }
+}
+
+impl Client {
+    /// Lets success and the statuses that `object_store` sorts itself pass; types all others.
+    async fn sort(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
+        let status = response.status().as_u16();
+        if status < 400 {
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        // A page that cannot be read tells nothing; the status does.
+        let page = within(self.patience.idle, error_page(body)).await.unwrap_or_default();
+        let text = code_and_message(&String::from_utf8_lossy(&page));
+        if matches!(status, 401 | 403 | 404 | 409 | 412) {
+            return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(text)));
+        }
+        let rejected = Rejected { status, text };
+        let kind = if rejected.is_passing() { HttpErrorKind::Request } else { HttpErrorKind::Unknown };
+        Err(HttpError::new(kind, rejected))
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, HttpError>>) -> Result<T, HttpError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => Err(HttpError::new(HttpErrorKind::Timeout, Stalled { limit })),
+    }
+}
+
+async fn error_page(body: HttpResponseBody) -> Result<Vec<u8>, HttpError> {
+    let mut pieces = body.bytes_stream();
+    let mut page = Vec::new();
+    while let Some(piece) = pieces.try_next().await? {
+        let room = ERROR_PAGE_BYTES_MAX - page.len();
+        page.extend_from_slice(&piece[..piece.len().min(room)]);
+        if page.len() == ERROR_PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// `Code: Message` of an error page in the XML of the stores or the JSON of the token services.
+fn code_and_message(page: &str) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_str(page).ok();
+    let from_json = |names: [&str; 2]| {
+        let json = json.as_ref()?;
+        names.iter().find_map(|name| json.get(name)?.as_str().map(str::to_owned))
+    };
+    let code = element(page, "Code").map(str::to_owned).or_else(|| from_json(["error", "code"]));
+    let message = element(page, "Message").map(str::to_owned).or_else(|| from_json(["error_description", "message"]));
+    let words: Vec<String> = code.into_iter().chain(message).collect();
+    let text = words.join(": ");
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS_MAX).collect()
+}
+
+fn element<'a>(page: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = page.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::code_and_message;
+
+    #[test]
+    fn only_code_and_message_of_an_error_page_are_kept() {
+        let page = "<?xml version=\"1.0\"?><Error><Code>ExpiredToken</Code><Message>The provided token\nhas expired.</Message>\
+                    <Token-0>hunter2</Token-0></Error>";
+        assert_eq!(code_and_message(page), "ExpiredToken: The provided token has expired.");
+        let page = r#"{"error": "invalid_grant", "error_description": "Bad Request", "assertion": "hunter2"}"#;
+        assert_eq!(code_and_message(page), "invalid_grant: Bad Request");
+        assert_eq!(code_and_message("<html>hunter2</html>"), "");
+        assert_eq!(code_and_message(""), "");
+    }
+}

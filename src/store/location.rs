@@ -1,0 +1,188 @@
+//! Where a repository lies, as people write it: `s3://bucket/prefix`, `gs://bucket/prefix`,
+//! `az://container/prefix`, `file:///directory` or a plain path. A location holds no secret, so it
+//! may be printed anywhere; text that could carry one (user info, a query) is refused unseen.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A kind of cloud store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cloud {
+    /// Amazon S3 and what speaks its protocol.
+    S3,
+    /// Google Cloud Storage.
+    Gcs,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Directory(PathBuf),
+    Bucket { cloud: Cloud, bucket: String, prefix: String },
+}
+
+/// Where a repository lies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Location(pub(crate) Place);
+
+/// A text that is no location. It does not repeat the text, which may hold a secret.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum LocationError {
+    /// Nothing was given.
+    #[error("the location of the repository is empty")]
+    Empty,
+    /// A scheme that no store here speaks.
+    #[error("{scheme:?} is not a kind of store: expected s3://, gs://, az://, file:// or a path")]
+    Scheme {
+        /// The part before `://`.
+        scheme: String,
+    },
+    /// The bucket or container cannot be one.
+    #[error("the bucket in a {scheme}:// location must be of letters, digits, '.', '-' and '_' only")]
+    Bucket {
+        /// The location's scheme.
+        scheme: &'static str,
+    },
+    /// The part after the bucket cannot begin the names of objects.
+    #[error(
+        "the prefix in a {scheme}:// location must be parts of letters, digits, '.', '-' and '_' between single '/'"
+    )]
+    Prefix {
+        /// The location's scheme.
+        scheme: &'static str,
+    },
+    /// A `file:` URL that names no absolute path of this machine.
+    #[error("a file:// location must be an absolute path of this machine, as in file:///srv/backup")]
+    File,
+}
+
+impl Location {
+    /// Reads what a person wrote.
+    pub fn parse(text: &str) -> Result<Self, LocationError> {
+        if text.is_empty() {
+            return Err(LocationError::Empty);
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Self(Place::Directory(PathBuf::from(text))));
+        };
+        match scheme {
+            "s3" => bucket(Cloud::S3, rest),
+            "gs" => bucket(Cloud::Gcs, rest),
+            "az" => bucket(Cloud::Azure, rest),
+            "file" => directory(text),
+            _ if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) => {
+                Err(LocationError::Scheme { scheme: scheme.to_owned() })
+            }
+            _ => Ok(Self(Place::Directory(PathBuf::from(text)))),
+        }
+    }
+
+    /// The directory, if it is one.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Directory(path) => Some(path),
+            Place::Bucket { .. } => None,
+        }
+    }
+}
+
+fn directory(text: &str) -> Result<Location, LocationError> {
+    let url = url::Url::parse(text).map_err(|_| LocationError::File)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(LocationError::File);
+    }
+    let path = url.to_file_path().map_err(|()| LocationError::File)?;
+    Ok(Location(Place::Directory(path)))
+}
+
+fn bucket(cloud: Cloud, rest: &str) -> Result<Location, LocationError> {
+    let scheme = cloud.scheme();
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if !is_part(bucket) {
+        return Err(LocationError::Bucket { scheme });
+    }
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    if !prefix.is_empty() && !prefix.split('/').all(is_part) {
+        return Err(LocationError::Prefix { scheme });
+    }
+    Ok(Location(Place::Bucket { cloud, bucket: bucket.to_owned(), prefix: prefix.to_owned() }))
+}
+
+/// Whether every store takes `part` between two slashes and gives it back unchanged.
+pub(crate) fn is_part(part: &str) -> bool {
+    !matches!(part, "" | "." | "..") && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
+
+impl Cloud {
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gcs => "gs",
+            Self::Azure => "az",
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::Directory(path) => path.display().fmt(f),
+            Place::Bucket { cloud, bucket, prefix } if prefix.is_empty() => write!(f, "{}://{bucket}", cloud.scheme()),
+            Place::Bucket { cloud, bucket, prefix } => write!(f, "{}://{bucket}/{prefix}", cloud.scheme()),
+        }
+    }
+}
+
+impl FromStr for Location {
+    type Err = LocationError;
+
+    fn from_str(text: &str) -> Result<Self, LocationError> {
+        Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Location, LocationError};
+
+    #[test]
+    fn what_people_write_is_printed_back() {
+        for (written, printed) in [
+            ("s3://bucket", "s3://bucket"),
+            ("s3://bucket/", "s3://bucket"),
+            ("gs://my_bucket/a/b/", "gs://my_bucket/a/b"),
+            ("az://container/prefix", "az://container/prefix"),
+            ("file:///srv/back%20up", "/srv/back up"),
+            ("file://localhost/srv", "/srv"),
+            ("backup/here", "backup/here"),
+            ("/srv/a:b", "/srv/a:b"),
+        ] {
+            let location = Location::parse(written).expect(written);
+            assert_eq!(location.to_string(), printed);
+            assert_eq!(Location::parse(printed), Ok(location));
+        }
+    }
+
+    #[test]
+    fn what_may_hold_a_secret_is_refused_and_not_repeated() {
+        for written in [
+            "s3://key:hunter2@bucket/prefix",
+            "az://container/prefix?sig=hunter2",
+            "s3://bucket/a//hunter2",
+            "s3://bucket/../hunter2",
+            "gs://bucket/hunter2#x",
+            "file:///srv?hunter2",
+            "file://host/hunter2",
+        ] {
+            let error = Location::parse(written).expect_err(written);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        assert_eq!(Location::parse(""), Err(LocationError::Empty));
+        assert_eq!(Location::parse("ftp://x/y"), Err(LocationError::Scheme { scheme: "ftp".to_owned() }));
+    }
+}

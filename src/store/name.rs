@@ -1,0 +1,41 @@
+//! Names of objects, relative to the repository: parts of ASCII letters, digits, `.`, `-` and `_`
+//! between single slashes. Every store and file system takes these and gives them back unchanged.
+//! What the names mean is not known here.
+
+use object_store::path::Path;
+
+use super::error::StoreError;
+use super::location::is_part;
+
+/// Longest name; with a prefix it must fit the 1,024 bytes that stores allow.
+const NAME_BYTES_MAX: usize = 512;
+
+/// The path of the object `name`.
+pub(crate) fn object_path(name: &str) -> Result<Path, StoreError> {
+    let valid = name.len() <= NAME_BYTES_MAX && name.split('/').all(is_part);
+    let path = valid.then(|| Path::parse(name).ok()).flatten();
+    path.ok_or_else(|| StoreError::Name { name: name.escape_default().take(NAME_BYTES_MAX).collect() })
+}
+
+/// The path of what lies below `prefix`; the empty prefix is the whole repository.
+pub(crate) fn prefix_path(prefix: &str) -> Result<Path, StoreError> {
+    if prefix.is_empty() { Ok(Path::ROOT) } else { object_path(prefix) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{object_path, prefix_path};
+
+    #[test]
+    fn names_are_plain() {
+        for name in ["sidekeep.json", "roster/0000000001", "a/b/c_d-e.f"] {
+            assert_eq!(object_path(name).expect(name).as_ref(), name);
+        }
+        let long = "x".repeat(513);
+        for name in ["", "/", "/a", "a/", "a//b", ".", "a/../b", "a#1", "a b", "a%2f", "ä", "a\0", &long] {
+            assert!(object_path(name).is_err(), "{name:?}");
+        }
+        assert!(prefix_path("").expect("the root").is_root());
+        assert!(prefix_path("a/").is_err());
+    }
+}

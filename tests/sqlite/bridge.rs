@@ -1,0 +1,118 @@
+//! Carries a database from a source to a target without a repository, as backup and restore would:
+//! rows are copied, and arrive sorted by rowid or key.
+
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sidekeep::base::env::{Seeded, SharedEnv, System};
+use sidekeep::format::cell::{Cell, OwnedCell};
+use sidekeep::source::contract::{
+    Description, Gap, Refused, RowSink, SinkError, Source, Target, TargetColumn, TargetTable,
+};
+use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
+
+pub fn env() -> SharedEnv {
+    Arc::new(Seeded::new(1))
+}
+
+/// Names of temporary files have to differ between tests.
+pub fn real_env() -> SharedEnv {
+    Arc::new(System)
+}
+
+/// Rows of a table, copied.
+#[derive(Default)]
+pub struct Rows(pub Vec<Vec<OwnedCell>>);
+
+impl RowSink for Rows {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError> {
+        self.0.push(cells.iter().map(OwnedCell::new).collect());
+        Ok(())
+    }
+}
+
+/// A whole source in memory.
+pub struct Snapshot {
+    pub description: Description,
+    pub rows: Vec<Rows>,
+    pub gaps: Vec<Gap>,
+}
+
+impl Snapshot {
+    pub fn table(&self, name: &str) -> &Rows {
+        let at = self.description.tables.iter().position(|table| table.name == name).expect("the table");
+        &self.rows[at]
+    }
+}
+
+pub fn snapshot(path: &Path) -> Snapshot {
+    let mut source = SqliteSource::open(path, env()).expect("open the source");
+    let snapshot = snapshot_of(&mut source);
+    source.release().expect("release the image");
+    snapshot
+}
+
+pub fn snapshot_of(source: &mut SqliteSource) -> Snapshot {
+    let description = source.describe().expect("describe the source");
+    let mut gaps = description.gaps.clone();
+    let mut all = Vec::new();
+    for (at, table) in description.tables.iter().enumerate() {
+        let mut rows = Rows::default();
+        gaps.extend(source.read(at, &mut rows).expect("read a table"));
+        let order = match table.columns.iter().position(|column| column.hidden) {
+            Some(rowid) => vec![rowid],
+            None => table.key.clone(),
+        };
+        rows.0.sort_by(|a, b| compare(&order, a, b));
+        all.push(rows);
+    }
+    Snapshot { description, rows: all, gaps }
+}
+
+fn compare(order: &[usize], a: &[OwnedCell], b: &[OwnedCell]) -> Ordering {
+    for column in order {
+        let ordering = match (a[*column].get(), b[*column].get()) {
+            (Cell::Integer(x), Cell::Integer(y)) => x.cmp(&y),
+            _ => a[*column].as_bytes().cmp(b[*column].as_bytes()),
+        };
+        if ordering != Ordering::Equal {
+            return ordering;
+        }
+    }
+    Ordering::Equal
+}
+
+/// What came of a restore.
+pub struct Restored {
+    pub path: PathBuf,
+    pub refused: Vec<Refused>,
+    pub notes: Vec<String>,
+}
+
+pub fn restore(snapshot: &Snapshot, path: &Path) -> Restored {
+    let tables: Vec<TargetTable> = snapshot
+        .description
+        .tables
+        .iter()
+        .map(|table| TargetTable {
+            name: table.name.clone(),
+            columns: table
+                .columns
+                .iter()
+                .map(|column| TargetColumn { name: column.name.clone(), hidden: column.hidden })
+                .collect(),
+        })
+        .collect();
+    let mut target = SqliteTarget::create(path, &real_env()).expect("create the target");
+    target.begin(snapshot.description.engine, &snapshot.description.schema, &tables).expect("begin");
+    for (at, rows) in snapshot.rows.iter().enumerate() {
+        target.table(at).expect("begin a table");
+        for row in &rows.0 {
+            let cells: Vec<Cell<'_>> = row.iter().map(OwnedCell::get).collect();
+            target.row(&cells).expect("restore a row");
+        }
+    }
+    let refused = target.finish().expect("finish");
+    Restored { path: path.to_owned(), refused, notes: target.notes().to_vec() }
+}
