@@ -222,7 +222,7 @@ impl Failure {
         let reason = describe(error);
         let no_place = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
         let kind = match kind {
-            Kind::Missing if no_place.iter().any(|code| reason.contains(code)) => Kind::NoPlace,
+            Kind::Missing | Kind::Other if no_place.iter().any(|code| reason.contains(code)) => Kind::NoPlace,
             // S3 answers a bulk deletion with 200 and one code per object.
             Kind::Other if reason.contains("(code: AccessDenied)") => Kind::Refused,
             kind => kind,
@@ -269,6 +269,7 @@ fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<Kind> {
 
 fn kind_of_status(rejected: &Rejected) -> Kind {
     match rejected.status {
+        401 | 403 => Kind::Refused,
         429 => Kind::Throttled,
         503 if rejected.text.contains("SlowDown") => Kind::Throttled,
         507 => Kind::Full,
@@ -300,7 +301,12 @@ fn describe(error: &object_store::Error) -> String {
     let start = match error {
         // The innermost cause is the status and what the store said to it.
         E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotFound { .. } => causes.len() - 1,
-        _ => causes.iter().position(|cause| cause.is::<HttpError>()).unwrap_or(usize::from(causes.len() > 1)),
+        _ => {
+            let first = |is: fn(&&&(dyn StdError + 'static)) -> bool| causes.iter().position(|cause| is(&cause));
+            first(|cause| cause.is::<Rejected>())
+                .or_else(|| first(|cause| cause.is::<HttpError>()))
+                .unwrap_or(usize::from(causes.len() > 1))
+        }
     };
     let mut words = String::new();
     for cause in &causes[start..] {
@@ -350,6 +356,7 @@ mod tests {
         assert_eq!(status(400, "InvalidArgument"), Kind::Other);
         assert_eq!(status(416, ""), Kind::OutOfRange);
         assert_eq!(status(507, ""), Kind::Full);
+        assert_eq!(status(403, "AccessDenied"), Kind::Refused);
     }
 
     #[test]

@@ -25,6 +25,9 @@ const ERROR_PAGE_BYTES_MAX: usize = 64 << 10;
 /// Most of its message that is kept.
 const MESSAGE_CHARS_MAX: usize = 300;
 
+/// Where clouds give a machine its credentials.
+const METADATA_HOST: &str = "169.254.169.254";
+
 /// The store answered with a status that means failure.
 #[derive(Debug, Error)]
 #[error("status {status}{}{text}", if text.is_empty() { "" } else { ": " })]
@@ -81,6 +84,7 @@ struct Client {
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.tally.http_requests.add(1);
+        let of_metadata = request.uri().host() == Some(METADATA_HOST);
         let body_bytes = request.body().content_length() as u64;
         let response = if body_bytes == 0 {
             self.reads.execute(request).await?
@@ -94,7 +98,8 @@ impl HttpService for Client {
             })
             .await?
         };
-        self.sort(response).await
+        // What a refusal means there, `object_store` knows.
+        if of_metadata { Ok(response) } else { self.sort(response).await }
     }
 }
 
@@ -109,7 +114,7 @@ impl Client {
         // A page that cannot be read tells nothing; the status does.
         let page = within(self.patience.idle, error_page(body)).await.unwrap_or_default();
         let text = code_and_message(&String::from_utf8_lossy(&page));
-        if matches!(status, 401 | 403 | 404 | 409 | 412) {
+        if matches!(status, 404 | 409 | 412) {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(text)));
         }
         let rejected = Rejected { status, text };

@@ -138,6 +138,9 @@ impl Store {
                 Found::Equal => return self.created(name, Created::Same).await,
                 Found::Other => return Err(StoreError::Exists { name: name.to_owned() }),
                 Found::Nothing if attempt < self.0.patience.create_attempts_max => {}
+                Found::Nothing if failure.kind == Kind::Throttled => {
+                    return Err(failure.into_error(Doing::Creating, name, &self.0.place));
+                }
                 Found::Nothing => {
                     let reason = failure.reason;
                     return Err(StoreError::Uncertain { name: name.to_owned(), attempts: attempt, reason });
