@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use object_store::client::HttpError;
 use thiserror::Error;
 
-use super::http::Rejected;
+use super::http::{NoCredentials, Rejected};
 
 /// What was being done to an object when it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -261,6 +261,9 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
 
 fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<Kind> {
     if let Some(error) = cause.downcast_ref::<HttpError>() {
+        if chain(error).any(|cause| cause.is::<NoCredentials>()) {
+            return Some(Kind::Refused);
+        }
         let rejected = chain(error).find_map(|cause| cause.downcast_ref::<Rejected>());
         return Some(rejected.map_or(Kind::Unclear, kind_of_status));
     }
@@ -302,10 +305,9 @@ fn describe(error: &object_store::Error) -> String {
         // The innermost cause is the status and what the store said to it.
         E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotFound { .. } => causes.len() - 1,
         _ => {
-            let first = |is: fn(&&&(dyn StdError + 'static)) -> bool| causes.iter().position(|cause| is(&cause));
-            first(|cause| cause.is::<Rejected>())
-                .or_else(|| first(|cause| cause.is::<HttpError>()))
-                .unwrap_or(usize::from(causes.len() > 1))
+            let ours = causes.iter().position(|cause| cause.is::<Rejected>() || cause.is::<NoCredentials>());
+            let http = || causes.iter().position(|cause| cause.is::<HttpError>());
+            ours.or_else(http).unwrap_or(usize::from(causes.len() > 1))
         }
     };
     let mut words = String::new();
@@ -367,6 +369,13 @@ mod tests {
             let failure = Failure::of(&generic(std::io::Error::from_raw_os_error(raw)));
             assert_eq!(failure.kind, kind, "{}", failure.reason);
         }
+    }
+
+    #[test]
+    fn a_locked_object_in_a_bulk_deletion_is_a_refusal() {
+        let denied =
+            std::io::Error::other("DeleteObjects request failed for key a: Access Denied (code: AccessDenied)");
+        assert_eq!(Failure::of(&generic(denied)).kind, Kind::Refused);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `SIDEKEEP_TEST_ALL=1` makes that a failure.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Running {
     /// The settings with which a store is opened that reaches the server directly.
     pub settings: Vec<(String, String)>,
     child: Child,
+    /// Files outside its directory that the server makes wherever it is told to run.
+    litter: Vec<PathBuf>,
     _data: TempDir,
 }
 
@@ -28,6 +31,9 @@ impl Drop for Running {
         // Both fail only if the process has ended by itself.
         self.child.kill().ok();
         self.child.wait().ok();
+        for path in &self.litter {
+            std::fs::remove_file(path).ok();
+        }
     }
 }
 
@@ -73,14 +79,19 @@ fn strings(settings: &[(&str, &str)]) -> Vec<(String, String)> {
 pub async fn seaweedfs() -> Option<Running> {
     let weed = program("SIDEKEEP_TEST_WEED")?;
     let data = TempDir::new().expect("a directory");
-    let s3 = port();
+    let roles = ["s3", "master", "volume", "filer", "admin"].map(|role| (role, port()));
+    let flags = roles.map(|(role, port)| format!("-{role}.port={port}"));
+    let litter = roles.iter().flat_map(|(role, port)| {
+        let names = [format!("{role}-{port}"), format!("{role}-grpc-{}", port + 10_000)];
+        names.map(|name| PathBuf::from(format!("/tmp/seaweedfs-{name}.sock")))
+    });
+    let litter = litter.collect();
     let child = Command::new(weed)
         .arg("mini")
         .arg(format!("-dir={}", data.path().display()))
         .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=bucket", "-webdav=false", "-admin.ui=false"])
         .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
-        .arg(format!("-s3.port={s3}"))
-        .args(["-master.port", "-volume.port", "-filer.port", "-admin.port"].map(|flag| format!("{flag}={}", port())))
+        .args(flags)
         .env("AWS_ACCESS_KEY_ID", "test-key")
         .env("AWS_SECRET_ACCESS_KEY", "test-secret")
         .current_dir(data.path())
@@ -89,7 +100,7 @@ pub async fn seaweedfs() -> Option<Running> {
         .stderr(Stdio::null())
         .spawn()
         .expect("SeaweedFS starts");
-    let address = SocketAddr::from(([127, 0, 0, 1], s3));
+    let address = SocketAddr::from(([127, 0, 0, 1], roles[0].1));
     let settings = strings(&[
         ("aws_endpoint", &format!("http://{address}")),
         ("aws_region", "us-east-1"),
@@ -97,7 +108,7 @@ pub async fn seaweedfs() -> Option<Running> {
         ("aws_secret_access_key", "test-secret"),
         ("allow_http", "true"),
     ]);
-    Some(Running { address, settings, child, _data: data })
+    Some(Running { address, settings, child, litter, _data: data })
 }
 
 const AZURE_ACCOUNT: &str = "devstoreaccount1";
@@ -125,7 +136,7 @@ pub async fn azurite() -> Option<Running> {
         ("azure_storage_account_key", AZURE_KEY),
         ("allow_http", "true"),
     ]);
-    let running = Running { address, settings, child, _data: data };
+    let running = Running { address, settings, child, litter: Vec::new(), _data: data };
     make_container(address).await;
     Some(running)
 }
