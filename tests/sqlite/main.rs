@@ -5,3 +5,4 @@ mod common_sqlite;
 
 mod bridge;
 mod exact;
+mod images;

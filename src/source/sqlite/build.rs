@@ -80,6 +80,12 @@ impl Builder {
     /// Makes every table that has pages, empty, with the indexes that its definition implies.
     pub(super) fn create_tables(&mut self) -> Result<(), SourceError> {
         let mut objects = self.objects(Object::is_stored_table);
+        if objects.is_empty() {
+            // Only a first table makes the file remember its encoding.
+            self.conn
+                .execute_batch("CREATE TABLE first(a); DROP TABLE first")
+                .map_err(|error| failed_sql("begin a database", &error))?;
+        }
         // Otherwise the first AUTOINCREMENT table would make it.
         objects.sort_by_key(|object| object.name.text() != Some("sqlite_sequence"));
         for object in objects {
