@@ -5,4 +5,6 @@ mod common_sqlite;
 
 mod bridge;
 mod exact;
+mod gaps;
 mod images;
+mod random;

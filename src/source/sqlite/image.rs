@@ -26,7 +26,7 @@ use crate::source::contract::{Gap, SourceError};
 use crate::source::sqlite::sql::{code, failed, primary_code, reason};
 
 /// Looks at somebody else's lock before giving up.
-const BUSY_LOOKS_MAX: i32 = 5000;
+const BUSY_LOOKS_MAX: i32 = 2500;
 /// Between two looks. A writer that never rests leaves only short gaps; SQLite's own waiting misses them.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// Copies of a file that others keep writing to, before giving up.
@@ -104,6 +104,8 @@ fn open_in_place(path: &Path, spill: &Path) -> Result<(Connection, Vec<Gap>), In
 /// Fixes the image. A schema that SQLite finds malformed in places is read as far as it goes.
 fn begin(conn: &mut Connection) -> rusqlite::Result<Vec<Gap>> {
     conn.busy_handler(Some(wait_for_lock))?;
+    // Some scans ask for a collation of the application; none compares anything with it.
+    conn.collation_needed(|conn, name| conn.create_collation(name, |a, b| a.cmp(b)))?;
     conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF; BEGIN")?;
     let touch =
         |conn: &Connection| conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));

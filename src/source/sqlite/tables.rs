@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use crate::format::cell::{Cell, OwnedCell};
 use crate::source::contract::{Column, Fold, ForeignKey, Gap, SourceError, Table};
@@ -144,13 +145,21 @@ fn infos(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Info>> {
         Ok(Info {
             position: row.get(0)?,
             name: row.get(1)?,
-            declared: row.get(2)?,
-            default: row.get(3)?,
+            declared: lossy(row.get_ref(2)?).unwrap_or_default(),
+            default: lossy(row.get_ref(3)?),
             key_place: row.get(4)?,
             generated: row.get::<_, i64>(5)? != 0,
         })
     })?;
     rows.collect()
+}
+
+/// Words of a definition that nothing depends on.
+fn lossy(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    }
 }
 
 fn read_table(
