@@ -1,4 +1,5 @@
 //! Live systems. They know rows, not repositories.
 
 pub mod contract;
+pub mod files;
 pub mod sqlite;

@@ -386,6 +386,8 @@ impl Drop for SqliteTarget {
         if let Some(builder) = self.builder.take() {
             drop(builder);
         }
-        let _ = std::fs::remove_file(&self.partial);
+        for suffix in ["", "-wal"] {
+            let _ = std::fs::remove_file(beside(&self.partial, suffix));
+        }
     }
 }
