@@ -288,3 +288,16 @@ fn a_target_overwrites_nothing_and_appears_at_the_end() {
     assert!(target.finish().is_err());
     assert_eq!(std::fs::read(&taken).expect("the file"), b"somebody else's");
 }
+
+#[test]
+fn values_that_the_declared_type_would_change_are_named() {
+    let made = make(
+        "CREATE TABLE t(a, b); INSERT INTO t VALUES('5', 'five'), (5, 'x'), (1.5, NULL), (2.0, NULL);
+         PRAGMA writable_schema=ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t(a INTEGER, b)' WHERE name = 't'",
+    );
+    let (_dir, snapshot, restored, _path) = made.there_and_back();
+    assert_eq!(names(&snapshot), [""; 0]);
+    let rows: Vec<&str> =
+        restored.refused.iter().map(|refused| refused.reason.split(" is in").next().unwrap()).collect();
+    assert_eq!(rows, ["the row with rowid 1", "the row with rowid 4"], "{:?}", restored.refused);
+}

@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use rusqlite::Connection;
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{Source, SourceError};
-use sidekeep::source::sqlite::SqliteSource;
+use sidekeep::source::contract::{Engine, Source, SourceError, Target};
+use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
 use tempfile::TempDir;
 
-use crate::bridge::{Snapshot, env, restore, snapshot, snapshot_of};
+use crate::bridge::{Snapshot, env, real_env, restore, snapshot, snapshot_of};
 use crate::common_sqlite::assert_same_database;
 
 fn reason_of(result: Result<SqliteSource, SourceError>) -> String {
@@ -141,6 +141,22 @@ fn a_read_only_directory_is_no_obstacle() {
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).expect("unseal");
 }
 
+#[test]
+fn a_restore_that_is_killed_leaves_only_its_partial_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new().expect("a directory");
+    let path = dir.path().join("x.db");
+    let conn = Connection::open(&path).expect("a database");
+    conn.execute_batch("CREATE TABLE t(a)").expect("statements");
+    conn.close().expect("close");
+    drop(Holder::start(&path, "restore"));
+    let made: Vec<PathBuf> = content(dir.path()).into_keys().collect();
+    let partial = made.iter().find(|path| path.to_string_lossy().contains("copy.db.partial-")).expect("a partial file");
+    assert_eq!(partial.metadata().expect("the file").permissions().mode() & 0o777, 0o600);
+    assert_eq!(made.len(), 3, "{made:?}");
+    assert!(!dir.path().join("copy.db").exists());
+}
+
 /// Another process that does something to a database until it is told to stop.
 struct Holder(Child);
 
@@ -182,6 +198,15 @@ fn another_process() {
         return;
     };
     let ready = std::env::var_os("SIDEKEEP_TEST_READY").expect("a file to make");
+    if task == "restore" {
+        let schema = snapshot(Path::new(&path)).description.schema;
+        let copy = Path::new(&path).with_file_name("copy.db");
+        let mut target = SqliteTarget::create(&copy, &real_env()).expect("create");
+        target.begin(Engine::Sqlite, &schema, &[]).expect("begin");
+        std::fs::write(ready, "").expect("ready");
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        return;
+    }
     let conn = Connection::open(path).expect("the database");
     conn.busy_timeout(std::time::Duration::from_secs(30)).expect("a setting");
     let (tell_end, end) = std::sync::mpsc::channel();

@@ -29,6 +29,8 @@ use crate::source::sqlite::sql::{code, failed, primary_code, reason};
 const BUSY_LOOKS_MAX: i32 = 2500;
 /// Between two looks. A writer that never rests leaves only short gaps; SQLite's own waiting misses them.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
+/// More than the resolution of the times that a file system keeps.
+const FILE_CLOCK_TICK: Duration = Duration::from_millis(20);
 /// Copies of a file that others keep writing to, before giving up.
 const COPY_ATTEMPTS_MAX: u32 = 5;
 
@@ -172,10 +174,14 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, 
     let dir = tempfile::TempDir::new_in(spill).map_err(|error| spill_error(spill, &error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path).map_err(|error| unreachable(path, error.to_string()))?;
-    for (suffix, stat) in SUFFIXES.iter().zip(&before) {
-        if stat.is_some() {
-            copy_file(&beside(path, suffix), &beside(&copy, suffix))
-                .map_err(|error| failed(format!("copy {}{suffix}", path.display()), error.to_string()))?;
+    // Whatever is written from here on is written in a later tick of the clock of files.
+    std::thread::sleep(FILE_CLOCK_TICK);
+    for (suffix, _) in SUFFIXES.iter().zip(&before).filter(|(_, stat)| stat.is_some()) {
+        let from = beside(path, suffix);
+        match copy_file(&from, &beside(&copy, suffix)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreachable(&from, format!("it must be copied to be read: {error}"))),
         }
     }
     if stat_all(path).map_err(|error| unreachable(path, error.to_string()))? != before {

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, ToSql};
 use crate::base::env::{SharedEnv, random};
 use crate::format::cell::Cell;
 use crate::source::contract::{Engine, Refused, SourceError, Target, TargetTable};
+use crate::source::sqlite::affinity::{self, Affinity, Alters};
 use crate::source::sqlite::build::{Builder, lost, stops_everything};
 use crate::source::sqlite::image::beside;
 use crate::source::sqlite::schema::{Document, JournalMode};
@@ -44,6 +45,7 @@ struct Loading {
     rows_refused: u64,
     /// Inserts with every value as it is; none if the table does not exist.
     plain: Option<String>,
+    affinities: Vec<Affinity>,
 }
 
 impl SqliteTarget {
@@ -93,13 +95,17 @@ impl SqliteTarget {
         if loading.rows_refused > ROWS_NAMED_MAX {
             let name = self.tables[loading.table].name.clone();
             let more = loading.rows_refused - ROWS_NAMED_MAX;
-            self.builder()?.refuse(&name, format!("{more} more rows were refused"));
+            self.builder()?.refuse(&name, format!("{more} more rows were refused or altered"));
         }
         Ok(())
     }
 
     fn refuse_row(&mut self, cells: &[Cell<'_>], why: &str) -> Result<(), SourceError> {
-        let loading = self.current.as_mut().expect("a row is refused only while a table is loading");
+        self.name_row(cells, &format!("was refused: {why}"))
+    }
+
+    fn name_row(&mut self, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
+        let loading = self.current.as_mut().expect("a row arrives only while a table is loading");
         loading.rows_refused += 1;
         if loading.rows_refused > ROWS_NAMED_MAX {
             return Ok(());
@@ -111,7 +117,7 @@ impl SqliteTarget {
             _ => "a row".to_owned(),
         };
         let name = table.name.clone();
-        self.builder()?.refuse(&name, format!("{row} was refused: {why}"));
+        self.builder()?.refuse(&name, format!("{row} {what}"));
         Ok(())
     }
 
@@ -315,9 +321,12 @@ impl Target for SqliteTarget {
             return Err(failed("restore a table", format!("there is no table {table}")));
         }
         let wanted = self.tables[table].clone();
-        let exists = self.builder()?.has_table(&wanted.name);
-        let plain = exists.then(|| insert_sql(&wanted, &[]));
-        self.current = Some(Loading { table, rows_refused: 0, plain });
+        let builder = self.builder()?;
+        let plain = builder.has_table(&wanted.name).then(|| insert_sql(&wanted, &[]));
+        let names: Vec<&str> = wanted.columns.iter().map(|column| column.name.as_str()).collect();
+        let affinities = affinity::of_columns(&builder.conn, &wanted.name, &names)
+            .map_err(|error| failed_sql(format!("look at table {}", wanted.name), &error))?;
+        self.current = Some(Loading { table, rows_refused: 0, plain, affinities });
         Ok(())
     }
 
@@ -333,7 +342,13 @@ impl Target for SqliteTarget {
             return self.refuse_row(cells, "its table does not exist");
         };
         match insert_row(builder, plain, table, cells) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let alters = |(affinity, cell): (&Affinity, &Cell<'_>)| affinity.alters(cell) == Alters::Yes;
+                match loading.affinities.iter().zip(cells).any(alters) {
+                    true => self.name_row(cells, "is in, but a value took on the declared type of its column"),
+                    false => Ok(()),
+                }
+            }
             Err(InsertError::Sql(error)) if stops_everything(&error) => {
                 Err(failed_sql(format!("write a row of {}", table.name), &error))
             }
