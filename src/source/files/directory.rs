@@ -30,6 +30,15 @@ pub(super) struct Directory {
     tables: Vec<Listed>,
     current: Option<Open>,
     refused: Vec<Refused>,
+    state: State,
+}
+
+/// What the partial directory is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unfinished,
+    /// Everything is in it, whether or not it got its name.
+    Complete,
 }
 
 /// A line of the list.
@@ -88,6 +97,7 @@ impl Directory {
             tables: Vec::new(),
             current: None,
             refused: Vec::new(),
+            state: State::Unfinished,
         })
     }
 
@@ -195,7 +205,11 @@ impl Directory {
             let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
             File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
         };
-        publish().map_err(|error| failed("publish", &self.path, &error))?;
+        self.state = State::Complete;
+        publish().map_err(|error| {
+            let reason = format!("{error}; the complete directory is {}", self.partial.display());
+            SourceError::Failed { doing: format!("publish {}", self.path.display()), reason }
+        })?;
         Ok(std::mem::take(&mut self.refused))
     }
 }
@@ -203,7 +217,9 @@ impl Directory {
 impl Drop for Directory {
     /// An unfinished directory is of no use to anybody; one that cannot be removed has a telling name.
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.partial);
+        if self.state == State::Unfinished {
+            let _ = std::fs::remove_dir_all(&self.partial);
+        }
     }
 }
 

@@ -37,6 +37,15 @@ pub struct SqliteTarget {
     tables: Vec<TargetTable>,
     current: Option<Loading>,
     notes: Vec<String>,
+    state: State,
+}
+
+/// What the partial file is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unfinished,
+    /// Everything is in it, whether or not it got its name.
+    Complete,
 }
 
 /// The table whose rows are arriving.
@@ -69,6 +78,7 @@ impl SqliteTarget {
             tables: Vec::new(),
             current: None,
             notes: Vec::new(),
+            state: State::Unfinished,
         })
     }
 
@@ -122,7 +132,7 @@ impl SqliteTarget {
     }
 
     fn finish_sequence(&mut self) -> Result<(), SourceError> {
-        if !self.tables.iter().any(is_sequence) {
+        if !self.tables.iter().any(is_sequence) || !self.builder()?.has_table("sqlite_sequence") {
             return Ok(());
         }
         let sql = format!(
@@ -372,7 +382,11 @@ impl Target for SqliteTarget {
                 .map_err(|error| failed_sql("set the journal mode", &error))?;
         }
         conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))?;
-        self.publish().map_err(|error| failed(format!("publish {}", self.path.display()), error.to_string()))?;
+        self.state = State::Complete;
+        self.publish().map_err(|error| {
+            let reason = format!("{error}; the complete database is {}", self.partial.display());
+            failed(format!("publish {}", self.path.display()), reason)
+        })?;
         Ok(refused)
     }
 }
@@ -400,6 +414,9 @@ impl Drop for SqliteTarget {
     fn drop(&mut self) {
         if let Some(builder) = self.builder.take() {
             drop(builder);
+        }
+        if self.state == State::Complete {
+            return;
         }
         for suffix in ["", "-wal"] {
             let _ = std::fs::remove_file(beside(&self.partial, suffix));
