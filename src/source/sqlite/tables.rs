@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use crate::format::cell::{Cell, OwnedCell};
-use crate::source::contract::{Column, Fold, ForeignKey, Strength, Gap, SourceError, Table};
+use crate::source::contract::{Column, Fold, ForeignKey, Gap, SourceError, Strength, Table};
+use crate::source::sqlite::affinity::Affinity;
 use crate::source::sqlite::scan::{Scan, cell_of};
 use crate::source::sqlite::schema::{Document, virtual_module};
 use crate::source::sqlite::sql::{TextEncoding, failed_sql, quoted, reason};
@@ -144,13 +146,21 @@ fn infos(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Info>> {
         Ok(Info {
             position: row.get(0)?,
             name: row.get(1)?,
-            declared: row.get(2)?,
-            default: row.get(3)?,
+            declared: lossy(row.get_ref(2)?).unwrap_or_default(),
+            default: lossy(row.get_ref(3)?),
             key_place: row.get(4)?,
             generated: row.get::<_, i64>(5)? != 0,
         })
     })?;
     rows.collect()
+}
+
+/// Words of a definition that nothing depends on.
+fn lossy(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    }
 }
 
 fn read_table(
@@ -244,7 +254,7 @@ impl Defaults {
     fn value(&self, info: &Info) -> OwnedCell {
         let null = OwnedCell::new(&Cell::Null);
         let Some(default) = &info.default else { return null };
-        let affinity = affinity(&info.declared);
+        let affinity = Affinity::of_declared(&info.declared).name();
         [format!("DEFAULT {default}"), format!("DEFAULT ({default})")]
             .iter()
             .find_map(|clause| self.evaluate(affinity, clause).ok())
@@ -256,19 +266,6 @@ impl Defaults {
         // Not as a batch: whatever the clause says, it stays one statement.
         self.0.execute(&format!("ALTER TABLE t ADD COLUMN c {affinity} {clause}"), [])?;
         self.0.query_row("SELECT c FROM t", [], |row| row.get_ref(0).map(|value| OwnedCell::new(&cell_of(value))))
-    }
-}
-
-/// The rules of SQLite's documentation, "Determination Of Column Affinity".
-fn affinity(declared: &str) -> &'static str {
-    let upper = declared.to_ascii_uppercase();
-    let has = |parts: &[&str]| parts.iter().any(|part| upper.contains(part));
-    match () {
-        () if has(&["INT"]) => "INTEGER",
-        () if has(&["CHAR", "CLOB", "TEXT"]) => "TEXT",
-        () if upper.is_empty() || has(&["BLOB"]) => "BLOB",
-        () if has(&["REAL", "FLOA", "DOUB"]) => "REAL",
-        () => "NUMERIC",
     }
 }
 
