@@ -69,6 +69,12 @@ impl SealingKey {
     }
 }
 
+impl std::fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealingKey").finish_non_exhaustive()
+    }
+}
+
 /// The secret half, a 32-byte seed.
 pub struct OpeningKey(Box<<XWing as Kem>::PrivateKey>);
 

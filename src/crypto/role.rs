@@ -38,7 +38,7 @@ pub enum RoleError {
 }
 
 /// The public halves of a key, as the roster enrols them.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublicKeys {
     /// Verifies its signatures.
     pub signing: VerifyingKey,

@@ -1,6 +1,13 @@
 //! A repository: what its objects mean together.
 
+pub mod base;
+pub mod error;
 pub mod index;
 pub mod io;
+pub mod ledger;
+pub mod manifest;
+pub mod open;
+pub mod pack_table;
 pub mod packer;
+pub mod roster;
 pub mod write;

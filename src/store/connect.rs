@@ -40,7 +40,7 @@ pub struct Patience {
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 impl Default for Patience {
-    /// 32 KiB/s lets four packs of 32 MiB share a link of 1 Mbit/s; a link that is dead ends sooner,
+    /// 32 KiB/s lets three packs of 32 MiB share a link of 1 Mbit/s; a link that is dead ends sooner,
     /// when the kernel has waited 30 seconds for an acknowledgement.
     fn default() -> Self {
         Self {

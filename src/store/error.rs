@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use object_store::client::HttpError;
 use thiserror::Error;
 
-use super::http::Rejected;
+use super::http::{NoCredentials, Rejected};
 
 /// What was being done to an object when it failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -222,7 +222,7 @@ impl Failure {
         let reason = describe(error);
         let no_place = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
         let kind = match kind {
-            Kind::Missing if no_place.iter().any(|code| reason.contains(code)) => Kind::NoPlace,
+            Kind::Missing | Kind::Other if no_place.iter().any(|code| reason.contains(code)) => Kind::NoPlace,
             // S3 answers a bulk deletion with 200 and one code per object.
             Kind::Other if reason.contains("(code: AccessDenied)") => Kind::Refused,
             kind => kind,
@@ -261,6 +261,9 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
 
 fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<Kind> {
     if let Some(error) = cause.downcast_ref::<HttpError>() {
+        if chain(error).any(|cause| cause.is::<NoCredentials>()) {
+            return Some(Kind::Refused);
+        }
         let rejected = chain(error).find_map(|cause| cause.downcast_ref::<Rejected>());
         return Some(rejected.map_or(Kind::Unclear, kind_of_status));
     }
@@ -269,6 +272,7 @@ fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<Kind> {
 
 fn kind_of_status(rejected: &Rejected) -> Kind {
     match rejected.status {
+        401 | 403 => Kind::Refused,
         429 => Kind::Throttled,
         503 if rejected.text.contains("SlowDown") => Kind::Throttled,
         507 => Kind::Full,
@@ -300,7 +304,11 @@ fn describe(error: &object_store::Error) -> String {
     let start = match error {
         // The innermost cause is the status and what the store said to it.
         E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotFound { .. } => causes.len() - 1,
-        _ => causes.iter().position(|cause| cause.is::<HttpError>()).unwrap_or(usize::from(causes.len() > 1)),
+        _ => {
+            let ours = causes.iter().position(|cause| cause.is::<Rejected>() || cause.is::<NoCredentials>());
+            let http = || causes.iter().position(|cause| cause.is::<HttpError>());
+            ours.or_else(http).unwrap_or(usize::from(causes.len() > 1))
+        }
     };
     let mut words = String::new();
     for cause in &causes[start..] {
@@ -350,6 +358,7 @@ mod tests {
         assert_eq!(status(400, "InvalidArgument"), Kind::Other);
         assert_eq!(status(416, ""), Kind::OutOfRange);
         assert_eq!(status(507, ""), Kind::Full);
+        assert_eq!(status(403, "AccessDenied"), Kind::Refused);
     }
 
     #[test]
@@ -360,6 +369,13 @@ mod tests {
             let failure = Failure::of(&generic(std::io::Error::from_raw_os_error(raw)));
             assert_eq!(failure.kind, kind, "{}", failure.reason);
         }
+    }
+
+    #[test]
+    fn a_locked_object_in_a_bulk_deletion_is_a_refusal() {
+        let denied =
+            std::io::Error::other("DeleteObjects request failed for key a: Access Denied (code: AccessDenied)");
+        assert_eq!(Failure::of(&generic(denied)).kind, Kind::Refused);
     }
 
     #[test]

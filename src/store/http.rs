@@ -25,6 +25,9 @@ const ERROR_PAGE_BYTES_MAX: usize = 64 << 10;
 /// Most of its message that is kept.
 const MESSAGE_CHARS_MAX: usize = 300;
 
+/// Where clouds give a machine its credentials, if nobody else does.
+const METADATA_HOSTS: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
+
 /// The store answered with a status that means failure.
 #[derive(Debug, Error)]
 #[error("status {status}{}{text}", if text.is_empty() { "" } else { ": " })]
@@ -39,6 +42,14 @@ impl Rejected {
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self.status, 408 | 429 | 500..=599) || self.text.starts_with("RequestTimeout")
     }
+}
+
+/// Neither the environment nor the machine has credentials. Without a type of its own this would
+/// look like a store that does not answer, and be tried for minutes.
+#[derive(Debug, Error)]
+#[error("no credentials are set, and this machine has none of a cloud's: {reason}")]
+pub(crate) struct NoCredentials {
+    reason: String,
 }
 
 /// No answer in the time that a request of this size is given.
@@ -81,6 +92,10 @@ struct Client {
 impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.tally.http_requests.add(1);
+        if request.uri().host().is_some_and(|host| METADATA_HOSTS.contains(&host)) {
+            // What a refusal means there, `object_store` knows.
+            return self.reads.execute(request).await.map_err(without_machine);
+        }
         let body_bytes = request.body().content_length() as u64;
         let response = if body_bytes == 0 {
             self.reads.execute(request).await?
@@ -109,12 +124,21 @@ impl Client {
         // A page that cannot be read tells nothing; the status does.
         let page = within(self.patience.idle, error_page(body)).await.unwrap_or_default();
         let text = code_and_message(&String::from_utf8_lossy(&page));
-        if matches!(status, 401 | 403 | 404 | 409 | 412) {
+        if matches!(status, 404 | 409 | 412) {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(text)));
         }
         let rejected = Rejected { status, text };
         let kind = if rejected.is_passing() { HttpErrorKind::Request } else { HttpErrorKind::Unknown };
         Err(HttpError::new(kind, rejected))
+    }
+}
+
+fn without_machine(error: HttpError) -> HttpError {
+    match error.kind() {
+        HttpErrorKind::Connect | HttpErrorKind::Timeout => {
+            HttpError::new(HttpErrorKind::Unknown, NoCredentials { reason: error.to_string() })
+        }
+        _ => error,
     }
 }
 
@@ -159,7 +183,20 @@ fn element<'a>(page: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::code_and_message;
+    use object_store::client::{HttpError, HttpErrorKind};
+
+    use super::{code_and_message, without_machine};
+    use crate::store::error::{Failure, Kind};
+
+    #[test]
+    fn a_machine_without_credentials_is_refused_at_once() {
+        let timeout = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let error = without_machine(HttpError::new(HttpErrorKind::Timeout, timeout));
+        assert_eq!(error.kind(), HttpErrorKind::Unknown);
+        let failure = Failure::of(&object_store::Error::Generic { store: "test", source: Box::new(error) });
+        assert_eq!(failure.kind, Kind::Refused);
+        assert!(failure.reason.starts_with("no credentials are set"), "{}", failure.reason);
+    }
 
     #[test]
     fn only_code_and_message_of_an_error_page_are_kept() {

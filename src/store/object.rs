@@ -5,6 +5,7 @@
 //! reading back: equal bytes are success, since who wrote them does not matter. An answer that is
 //! shorter than what was asked for is an error. What objects mean is not known here.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,10 +28,9 @@ use crate::base::time::Moment;
 const RANGES_AT_ONCE: usize = 8;
 
 /// A store, shared by clones.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     objects: Arc<dyn ObjectStore>,
     place: String,
@@ -138,6 +138,9 @@ impl Store {
                 Found::Equal => return self.created(name, Created::Same).await,
                 Found::Other => return Err(StoreError::Exists { name: name.to_owned() }),
                 Found::Nothing if attempt < self.0.patience.create_attempts_max => {}
+                Found::Nothing if failure.kind == Kind::Throttled => {
+                    return Err(failure.into_error(Doing::Creating, name, &self.0.place));
+                }
                 Found::Nothing => {
                     let reason = failure.reason;
                     return Err(StoreError::Uncertain { name: name.to_owned(), attempts: attempt, reason });
@@ -321,6 +324,13 @@ impl Store {
             return Err(StoreError::Short { name: name.to_owned(), wanted_bytes, got_bytes });
         }
         Ok(bytes)
+    }
+}
+
+impl fmt::Debug for Store {
+    /// Where it lies; the client below holds credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.0.place).finish()
     }
 }
 

@@ -45,7 +45,11 @@ pub async fn probe(store: &Store, env: &dyn Env) -> Result<Probe, StoreError> {
     let name = format!("probe/{}", HEXLOWER.encode(&random::<16>(env)));
     let bodies: Vec<Bytes> = (0..WRITERS).map(|_| Bytes::from(random::<BODY_BYTES>(env).to_vec())).collect();
     let conditional = race(store, &name, &bodies).await?;
-    Ok(Probe { conditional, left: store.delete(&name).await.err() })
+    let left = match conditional {
+        Conditional::Unsupported { .. } => None,
+        Conditional::Works | Conditional::Ignored { .. } => store.delete(&name).await.err(),
+    };
+    Ok(Probe { conditional, left })
 }
 
 async fn race(store: &Store, name: &str, bodies: &[Bytes]) -> Result<Conditional, StoreError> {

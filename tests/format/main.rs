@@ -1,5 +1,5 @@
 //! Golden vectors of the stored format: bytes that every later version must go on reading, and
-//! that this one still writes. `SIDEKEEP_BLESS=1 cargo test --test format` writes missing ones anew.
+//! that this one still writes. `SIDEKEEP_BLESS=1 cargo test --test format` writes all of them anew.
 
 mod golden;
 mod keys;

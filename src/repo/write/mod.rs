@@ -24,6 +24,7 @@ use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::seal::{SealError, SessionKeys};
 use crate::format::codec::CodecError;
+use crate::format::dsse::StatementError;
 use crate::format::manifest::Root;
 use crate::format::name::Name;
 use crate::repo::index::Index;
@@ -50,6 +51,9 @@ pub enum WriteError {
     /// zstd has no memory.
     #[error("cannot compress a snapshot's data")]
     Codec(#[from] CodecError),
+    /// An announcement could not be stated.
+    #[error("cannot announce the session")]
+    Statement { source: StatementError },
     /// Somebody asked to stop.
     #[error("interrupted")]
     Cancelled,

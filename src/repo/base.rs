@@ -1,0 +1,185 @@
+//! What a writer may deduplicate against (invariant I5): packs of the inventory, of the open epoch,
+//! of keys that are still trusted; and packs of its own interrupted sessions, which it adopts.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::base::frame::{FrameType, SessionWrap};
+use crate::base::id::{Digest, Epoch, SessionId};
+use crate::base::limit::{INDEX_BYTES_MAX, STATEMENT_BYTES_MAX};
+use crate::crypto::ids::StructureKeys;
+use crate::format::codec;
+use crate::format::dsse::Envelope;
+use crate::format::entry::ObjectRef;
+use crate::format::index::{Fragment, SealedFragment};
+use crate::format::name::Name;
+use crate::format::node::Spot;
+use crate::format::pack::ordinal_id;
+use crate::format::session::Announcement;
+use crate::repo::error::RepoError;
+use crate::repo::index::{Index, IndexedPack};
+use crate::repo::io::Read;
+use crate::repo::ledger::Ledger;
+use crate::repo::open::{Repository, Unlocked};
+use crate::repo::pack_table::PackTable;
+use crate::store::StoreError;
+
+/// Packs whose tables are read because no index fragment tells of them are read one by one; a
+/// fragment found damaged costs this much and nothing else.
+#[derive(Debug, Default)]
+pub struct Base {
+    pub index: Index,
+    /// Packs of the index that the inventory does not have, by digest.
+    pub adopted: HashMap<Digest, ObjectRef>,
+    /// Data keys of the sessions that were adopted.
+    pub wraps: BTreeMap<SessionId, SessionWrap>,
+    /// Things worth telling: damaged fragments.
+    pub notes: Vec<String>,
+}
+
+/// Loads what may be deduplicated against in `epoch`.
+pub fn load(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, epoch: Epoch) -> Result<Base, RepoError> {
+    let repository = unlocked.repository();
+    let wanted: Vec<(Digest, u64)> = ledger
+        .inventory()
+        .filter(|pack| pack.epoch == epoch && ledger.trusts(repository.roster(), &pack.signer))
+        .map(|pack| (pack.digest, pack.size))
+        .collect();
+    let mut base = index_of(repository, keys, &wanted)?;
+    adopt(unlocked, ledger, keys, &mut base)?;
+    Ok(base)
+}
+
+/// An index of exactly these packs, from fragments and, where those do not suffice, from the packs' own tables.
+pub fn index_of(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest, u64)]) -> Result<Base, RepoError> {
+    let mut base = Base::default();
+    let rank: HashMap<Digest, usize> = wanted.iter().enumerate().map(|(rank, pack)| (pack.0, rank)).collect();
+    let mut packs: Vec<Option<IndexedPack>> = vec![None; wanted.len()];
+    let mut entries = Vec::new();
+    for fragment in fragments(repository, keys, &mut base.notes)? {
+        let ranks: Vec<Option<usize>> =
+            fragment.packs.iter().map(|pack| rank.get(&pack.pack.digest).copied()).collect();
+        for (pack, rank) in fragment.packs.into_iter().zip(&ranks) {
+            if let Some(rank) = *rank {
+                let epoch = keys.context().epoch;
+                packs[rank] = Some(IndexedPack { pack: pack.pack, size: wanted[rank].1, content: pack.content, epoch });
+            }
+        }
+        entries.extend(fragment.entries.into_iter().filter_map(|(id, spot)| {
+            ranks[spot.pack as usize].map(|rank| (id, Spot { pack: rank as u32, ..spot }))
+        }));
+    }
+    for (rank, (digest, size)) in wanted.iter().enumerate() {
+        if packs[rank].is_none() {
+            let table = PackTable::read(repository.objects(), keys, *digest, *size)?;
+            entries.extend(table.spots().map(|(id, spot)| (id, Spot { pack: rank as u32, ..spot })));
+            packs[rank] = Some(table.indexed());
+        }
+    }
+    for pack in packs.into_iter().flatten() {
+        base.index.add_pack(pack);
+    }
+    base.index.load(entries.into_iter());
+    Ok(base)
+}
+
+/// All index fragments that open. One that is gone or damaged is no loss: it is a cache.
+fn fragments(
+    repository: &Repository,
+    keys: &StructureKeys,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Fragment>, RepoError> {
+    let source = keys.context().source;
+    let listed = repository.objects().list(&format!("{source}/index"))?;
+    let names: Vec<Name> = listed.iter().filter_map(|listed| Name::parse(&listed.name)).collect();
+    let reads: Vec<Read> =
+        names.iter().map(|&name| Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }).collect();
+    let mut fragments = Vec::new();
+    repository.objects().get_many(&reads, |at, bytes| {
+        let name = names[at];
+        match bytes.map_err(RepoError::from).and_then(|bytes| open_fragment(name, &bytes, keys)) {
+            Ok(Some(fragment)) => fragments.push(fragment),
+            Ok(None) => {}
+            Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
+            Err(error) => notes.push(format!("index fragment left out: {error}")),
+        }
+        Ok::<(), RepoError>(())
+    })?;
+    Ok(fragments)
+}
+
+/// The fragment, or `None` if it is of another epoch.
+pub fn open_fragment(name: Name, bytes: &[u8], keys: &StructureKeys) -> Result<Option<Fragment>, RepoError> {
+    let context = keys.context();
+    let sealed = SealedFragment::read(bytes).map_err(|error| RepoError::wire(name, &error))?;
+    if sealed.epoch != context.epoch {
+        return Ok(None);
+    }
+    if name.digest() != Some(Digest::of(bytes)) {
+        let reason = "its content is not what its name says".to_owned();
+        return Err(RepoError::Damaged { object: name.to_string(), reason });
+    }
+    let mut content = sealed.sealed;
+    keys.opener(sealed.session)
+        .open(FrameType::Index, &ordinal_id(sealed.session, sealed.sequence), sealed.seat, &mut content)
+        .map_err(|error| RepoError::sealed(name, &error))?;
+    let content = codec::decompress(&content).map_err(|error| RepoError::codec(name, &error))?;
+    Fragment::read(&content).map(Some).map_err(|error| RepoError::wire(name, &error))
+}
+
+/// Adds the packs of this key's sessions that never committed (rule L6).
+fn adopt(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, base: &mut Base) -> Result<(), RepoError> {
+    let context = keys.context();
+    let repository = unlocked.repository();
+    let listed = repository.objects().list(&format!("{}/sessions", context.source))?;
+    let names: Vec<Name> = listed
+        .iter()
+        .filter_map(|listed| Name::parse(&listed.name))
+        .filter(|name| matches!(name, Name::Session(_, session, _) if !ledger.has_session(session)))
+        .collect();
+    let reads: Vec<Read> =
+        names.iter().map(|&name| Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }).collect();
+    let mut seen = HashSet::new();
+    repository.objects().get_many(&reads, |at, bytes| {
+        let Ok(bytes) = bytes else { return Ok(()) };
+        let Some(announcement) = own_announcement(unlocked, names[at], &bytes) else { return Ok(()) };
+        if announcement.epoch != context.epoch || announcement.repository != context.repository {
+            return Ok(());
+        }
+        for pack in &announcement.packs {
+            let fresh = !ledger.has_pack(&pack.sha256) && !ledger.was_removed(&pack.sha256);
+            if fresh && seen.insert(pack.sha256) {
+                adopt_pack(repository, keys, *pack, base);
+            }
+        }
+        if let Some(wrap) = announcement.wrap {
+            base.wraps.insert(wrap.session(), wrap);
+        }
+        Ok::<(), RepoError>(())
+    })
+}
+
+/// A pack that cannot be read is simply not adopted.
+fn adopt_pack(repository: &Repository, keys: &StructureKeys, pack: ObjectRef, base: &mut Base) {
+    match PackTable::read(repository.objects(), keys, pack.sha256, pack.size) {
+        Ok(table) => {
+            let ordinal = base.index.add_pack(table.indexed());
+            base.index.load(table.spots().map(|(id, spot)| (id, Spot { pack: ordinal, ..spot })));
+            base.adopted.insert(pack.sha256, pack);
+            for wrap in table.header.wraps {
+                base.wraps.insert(wrap.session(), wrap);
+            }
+        }
+        Err(error) => base.notes.push(format!("pack of an interrupted run left out: {error}")),
+    }
+}
+
+/// The announcement, if this very key signed it in this place.
+fn own_announcement(unlocked: &Unlocked, name: Name, bytes: &[u8]) -> Option<Announcement> {
+    let envelope = Envelope::decode(bytes).ok()?;
+    let announcement: Announcement = envelope.predicate().ok()?;
+    let Name::Session(source, session, number) = name else { return None };
+    let placed = (announcement.source, announcement.session, announcement.number) == (source, session, number);
+    let own = envelope.key() == unlocked.key();
+    let signed = unlocked.identity().public().signing.verify(&envelope.pae(), envelope.signature()).is_ok();
+    (placed && own && signed).then_some(announcement)
+}

@@ -1,0 +1,352 @@
+//! The fold of a source's ledger (`docs/format.md` section 10): its snapshots and its inventory.
+//!
+//! An entry either counts whole or is void; which of the two follows from the bytes of the chain and
+//! the roster alone, so every reader folds alike. `repo::protocol` enumerates why committing by
+//! number is safe.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
+use crate::base::role::Role;
+use crate::base::time::Moment;
+use crate::format::dsse::{Envelope, StatementError, encode};
+use crate::format::entry::{Body, Entry, Numbered, ObjectRef, Place, Snapshot, Verdict};
+use crate::format::name::Name;
+use crate::repo::error::RepoError;
+use crate::repo::open::Repository;
+use crate::repo::roster::{Roster, chain_numbers, statement_reads};
+use crate::store::{Created, StoreError};
+
+/// A pack of the inventory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InventoryPack {
+    pub digest: Digest,
+    /// Size of the object in bytes.
+    pub size: u64,
+    pub epoch: Epoch,
+    /// Who sealed its frames.
+    pub signer: KeyId,
+    /// The entry that added it.
+    pub entry: u64,
+}
+
+/// A snapshot as the ledger tells it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotRecord {
+    /// SHA-256 of the entry: the snapshot's id.
+    pub id: Digest,
+    pub number: u64,
+    pub signer: KeyId,
+    /// The signer's clock.
+    pub written: Moment,
+    pub snapshot: Snapshot,
+    pub tags: Vec<String>,
+    pub accepted: bool,
+    pub forgotten: bool,
+}
+
+impl SnapshotRecord {
+    /// Whether it may stand for the latest state of its source.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.snapshot.verdict == Verdict::Clean || self.accepted
+    }
+
+    /// Bytes of packs that this snapshot's session added.
+    #[must_use]
+    pub fn new_bytes(&self) -> u64 {
+        self.snapshot.packs.iter().chain(&self.snapshot.adopted).map(|pack| pack.size).sum()
+    }
+}
+
+/// The ledger of one source, folded.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub source: SourceId,
+    /// Digests of all entries, void ones too, from number 1.
+    pub digests: Vec<Digest>,
+    /// In chain order.
+    pub snapshots: Vec<SnapshotRecord>,
+    inventory: BTreeMap<u64, InventoryPack>,
+    places: BTreeMap<Digest, u64>,
+    next_place: u64,
+    manifests: BTreeMap<Digest, u64>,
+    removed: HashSet<Digest>,
+    sessions: HashSet<SessionId>,
+    revoked: HashSet<KeyId>,
+    roster_seen: u64,
+    /// Void entries with the reason.
+    pub voids: Vec<(Numbered, String)>,
+    /// Numbers beyond a gap.
+    pub ignored: Vec<u64>,
+}
+
+impl Ledger {
+    /// Reads and folds the chain of `source`.
+    pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
+        let (numbers, ignored) = chain_numbers(repository.objects(), &format!("{source}/ledger"))?;
+        let mut ledger = Self::empty(source);
+        ledger.ignored = ignored;
+        let reads = statement_reads(numbers.iter().map(|&number| Name::Ledger(source, number)));
+        repository.objects().get_many(&reads, |_, bytes| {
+            let bytes = bytes.map_err(RepoError::referenced)?;
+            ledger.apply(repository.roster(), &bytes)
+        })?;
+        Ok(ledger)
+    }
+
+    /// A chain without entries.
+    #[must_use]
+    pub fn empty(source: SourceId) -> Self {
+        Self {
+            source,
+            digests: Vec::new(),
+            snapshots: Vec::new(),
+            inventory: BTreeMap::new(),
+            places: BTreeMap::new(),
+            next_place: 0,
+            manifests: BTreeMap::new(),
+            removed: HashSet::new(),
+            sessions: HashSet::new(),
+            revoked: HashSet::new(),
+            roster_seen: 0,
+            voids: Vec::new(),
+            ignored: Vec::new(),
+        }
+    }
+
+    /// Snapshots that exist, in chain order.
+    pub fn live(&self) -> impl DoubleEndedIterator<Item = &SnapshotRecord> {
+        self.snapshots.iter().filter(|snapshot| !snapshot.forgotten)
+    }
+
+    /// The newest snapshot, clean or not.
+    #[must_use]
+    pub fn newest(&self) -> Option<&SnapshotRecord> {
+        self.live().next_back()
+    }
+
+    /// Packs of the inventory, oldest first.
+    pub fn inventory(&self) -> impl Iterator<Item = &InventoryPack> {
+        self.inventory.values()
+    }
+
+    /// Manifests that exist: digest and size in bytes.
+    pub fn manifests(&self) -> impl Iterator<Item = (Digest, u64)> {
+        self.manifests.iter().map(|(digest, size)| (*digest, *size))
+    }
+
+    /// Whether the inventory has this pack.
+    #[must_use]
+    pub fn has_pack(&self, digest: &Digest) -> bool {
+        self.places.contains_key(digest)
+    }
+
+    /// Whether a prune or repack ever named this object.
+    #[must_use]
+    pub fn was_removed(&self, digest: &Digest) -> bool {
+        self.removed.contains(digest)
+    }
+
+    /// Whether this session committed.
+    #[must_use]
+    pub fn has_session(&self, session: &SessionId) -> bool {
+        self.sessions.contains(session)
+    }
+
+    /// Whether packs of this key may be deduplicated against.
+    #[must_use]
+    pub fn trusts(&self, roster: &Roster, key: &KeyId) -> bool {
+        !self.revoked.contains(key) && roster.keys.get(key).is_some_and(|state| state.revoked.is_none())
+    }
+
+    /// Where the next entry stands.
+    pub fn next_place(&self, roster: &Roster) -> Result<Place, RepoError> {
+        let previous = match self.digests.last() {
+            Some(last) => *last,
+            None => {
+                let object = format!("source {} in the roster", self.source);
+                roster.sources.get(&self.source).ok_or(RepoError::Missing { object })?.added.sha256
+            }
+        };
+        let number = self.digests.len() as u64 + 1;
+        Ok(Place { repository: roster.repository, source: self.source, number, previous, roster: roster.head() })
+    }
+
+    /// Folds the stored bytes of the next entry.
+    pub fn apply(&mut self, roster: &Roster, bytes: &[u8]) -> Result<(), RepoError> {
+        let at = Numbered { number: self.digests.len() as u64 + 1, sha256: Digest::of(bytes) };
+        match self.judge(roster, at.number, bytes)? {
+            Judged::Valid { entry, signer } => self.count(at, signer, entry),
+            Judged::Void(reason) => self.voids.push((at, reason)),
+        }
+        self.digests.push(at.sha256);
+        Ok(())
+    }
+
+    /// Decides whether an entry counts (rules L2 and L3).
+    fn judge(&self, roster: &Roster, number: u64, bytes: &[u8]) -> Result<Judged, RepoError> {
+        let name = Name::Ledger(self.source, number);
+        let void = |reason: &str| Ok(Judged::Void(reason.to_owned()));
+        let decoded = Envelope::decode(bytes).and_then(|envelope| Ok((envelope.predicate::<Entry>()?, envelope)));
+        let (entry, envelope) = match decoded {
+            Ok(decoded) => decoded,
+            Err(StatementError::Unsupported { what }) => {
+                return Err(RepoError::LaterLedger { source_id: self.source, what });
+            }
+            Err(error) => return Ok(Judged::Void(format!("it {error}"))),
+        };
+        let expected = self.next_place(roster)?;
+        let place = &entry.place;
+        let here = (place.repository, place.source, place.number, place.previous);
+        if here != (expected.repository, expected.source, expected.number, expected.previous) {
+            return void("it names another place or predecessor");
+        }
+        let signer = envelope.key();
+        let Some(state) = roster.keys.get(&signer) else { return void("its signer was never enrolled") };
+        if state.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
+            return void("its signature does not hold");
+        }
+        let seen = place.roster;
+        if seen.number < self.roster_seen {
+            return void("its signer had seen an older roster than the entry before");
+        }
+        let known = usize::try_from(seen.number).ok().and_then(|n| roster.digests.get(n.wrapping_sub(1)));
+        if known != Some(&seen.sha256) {
+            let reason = format!("it saw roster entry {} with another content than the store has", seen.number);
+            return Err(RepoError::RolledBack { object: name.to_string(), reason });
+        }
+        let entitled = roster.key_at(signer, seen.number).is_some() && !self.revoked.contains(&signer);
+        let in_scope = state.scope.as_ref().is_none_or(|scope| scope.contains(self.source));
+        if !entitled || !in_scope || !entry.body.may_be_signed_by(state.role) {
+            return void("its signer was not entitled to it at this position");
+        }
+        if let Body::Unsupported(what) = entry.body {
+            return Err(RepoError::LaterLedger { source_id: self.source, what });
+        }
+        Ok(Judged::Valid { entry: Box::new(entry), signer })
+    }
+
+    fn count(&mut self, at: Numbered, signer: KeyId, entry: Box<Entry>) {
+        self.roster_seen = entry.place.roster.number;
+        let written = entry.written;
+        match entry.body {
+            Body::Snapshot(snapshot) => self.count_snapshot(at, signer, written, snapshot),
+            Body::Forget(forget) => {
+                for record in self.snapshots.iter_mut().filter(|record| forget.snapshots.contains(&record.id)) {
+                    record.forgotten = true;
+                    self.manifests.remove(&record.snapshot.manifest.sha256);
+                }
+            }
+            Body::Prune(prune) => {
+                for digest in prune.packs.iter().chain(&prune.manifests).chain(&prune.wraps) {
+                    self.remove(digest);
+                }
+            }
+            Body::Repack(repack) => {
+                let epoch = self.snapshots.last().map_or(Epoch(1), |record| record.snapshot.epoch);
+                for pack in &repack.added {
+                    let object = ObjectRef { sha256: pack.sha256, size: pack.size };
+                    self.add(at.number, pack.signer, epoch, object);
+                }
+                repack.packs.iter().for_each(|digest| self.remove(digest));
+            }
+            Body::Accept(accept) => self.on(&accept.snapshot, |record| record.accepted = true),
+            Body::Tag(tag) => self.on(&tag.snapshot.clone(), |record| record.tags.push(tag.tag)),
+            Body::Erase(erase) => {
+                for replaced in erase.manifests {
+                    self.manifests.remove(&replaced.old);
+                    self.manifests.insert(replaced.new.sha256, replaced.new.size);
+                    for record in &mut self.snapshots {
+                        if record.snapshot.manifest.sha256 == replaced.old {
+                            record.snapshot.manifest = replaced.new;
+                        }
+                    }
+                }
+                let epoch = self.snapshots.last().map_or(Epoch(1), |record| record.snapshot.epoch);
+                erase.packs.iter().for_each(|pack| self.add(at.number, signer, epoch, *pack));
+            }
+            Body::Revoke(revoke) => {
+                self.revoked.insert(revoke.key);
+            }
+            Body::Hold(_) | Body::Checkpoint(_) | Body::Unsupported(_) => {}
+        }
+    }
+
+    fn count_snapshot(&mut self, at: Numbered, signer: KeyId, written: Moment, snapshot: Snapshot) {
+        for pack in snapshot.packs.iter().chain(&snapshot.adopted) {
+            self.add(at.number, signer, snapshot.epoch, *pack);
+        }
+        self.sessions.insert(snapshot.session);
+        self.manifests.insert(snapshot.manifest.sha256, snapshot.manifest.size);
+        let tags = snapshot.tags.clone();
+        let (id, number) = (at.sha256, at.number);
+        let (accepted, forgotten) = (false, false);
+        self.snapshots.push(SnapshotRecord { id, number, signer, written, snapshot, tags, accepted, forgotten });
+    }
+
+    fn add(&mut self, entry: u64, signer: KeyId, epoch: Epoch, object: ObjectRef) {
+        if self.places.contains_key(&object.sha256) {
+            return;
+        }
+        let pack = InventoryPack { digest: object.sha256, size: object.size, epoch, signer, entry };
+        self.places.insert(object.sha256, self.next_place);
+        self.inventory.insert(self.next_place, pack);
+        self.next_place += 1;
+    }
+
+    fn remove(&mut self, digest: &Digest) {
+        if let Some(place) = self.places.remove(digest) {
+            self.inventory.remove(&place);
+        }
+        self.manifests.remove(digest);
+        self.removed.insert(*digest);
+    }
+
+    fn on(&mut self, id: &Digest, change: impl FnOnce(&mut SnapshotRecord)) {
+        if let Some(record) = self.snapshots.iter_mut().find(|record| record.id == *id) {
+            change(record);
+        }
+    }
+}
+
+enum Judged {
+    Valid { entry: Box<Entry>, signer: KeyId },
+    Void(String),
+}
+
+/// What became of an attempt to append.
+#[derive(Debug)]
+pub enum Appended {
+    /// The entry stands at this number; its digest is the snapshot's id, if it is one.
+    Done(Numbered),
+    /// Somebody else's entry stands there: fold again and validate everything anew.
+    Lost,
+}
+
+/// Signs `body` at the place after `ledger`'s head and tries to create it there, durably.
+pub fn append(repository: &Repository, signer: &Signer<'_>, ledger: &Ledger, body: Body) -> Result<Appended, RepoError> {
+    if !body.may_be_signed_by(signer.role) {
+        let needed = "the role that signs it";
+        return Err(RepoError::WrongRole { doing: "this entry", needed, key: signer.key, role: signer.role });
+    }
+    let place = ledger.next_place(repository.roster())?;
+    let name = Name::Ledger(ledger.source, place.number);
+    let number = place.number;
+    let entry = Entry { place, voids: Vec::new(), written: repository.env().now(), body };
+    let bytes = encode(&entry, signer.key, signer.sign)
+        .map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
+    let sha256 = Digest::of(&bytes);
+    match repository.objects().create_durable(&name, bytes.into()) {
+        Ok(Created::New | Created::Same) => Ok(Appended::Done(Numbered { number, sha256 })),
+        Err(StoreError::Exists { .. }) => Ok(Appended::Lost),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Who signs an entry.
+pub struct Signer<'a> {
+    pub key: KeyId,
+    pub role: Role,
+    pub sign: &'a dyn Fn(&[u8]) -> [u8; 64],
+}

@@ -1,0 +1,236 @@
+//! A repository, opened: descriptor and roster read and checked; with an identity also its keys.
+
+use std::collections::BTreeMap;
+
+use crate::base::env::{Env, SharedEnv};
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::role::Role;
+use crate::crypto::ids::{SourceIdKeys, StructureKeys};
+use crate::crypto::role::{AdminKeys, Identity, RoleKeys};
+use crate::format::descriptor::{Descriptor, DescriptorError};
+use crate::format::grant::Grant;
+use crate::format::name::Name;
+use crate::repo::error::RepoError;
+use crate::repo::io::Objects;
+use crate::repo::roster::Roster;
+use crate::store::StoreError;
+
+const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
+const GRANT_BYTES_MAX: usize = 1 << 20;
+
+/// A repository that can be looked at with public keys alone.
+#[derive(Clone)]
+pub struct Repository {
+    objects: Objects,
+    env: SharedEnv,
+    descriptor: Descriptor,
+    descriptor_digest: Digest,
+    roster: Roster,
+}
+
+impl Repository {
+    /// Reads descriptor and roster.
+    pub fn open(objects: Objects, env: SharedEnv) -> Result<Self, RepoError> {
+        let bytes = objects.get(&Name::Descriptor, DESCRIPTOR_BYTES_MAX).map_err(|error| match error {
+            StoreError::NotFound { .. } | StoreError::NoPlace { .. } => {
+                RepoError::NoRepository { place: objects.store().place().to_owned() }
+            }
+            other => RepoError::referenced(other),
+        })?;
+        let descriptor = Descriptor::decode(&bytes).map_err(|error| {
+            let object = Name::Descriptor.to_string();
+            match error {
+                DescriptorError::Foreign => RepoError::Foreign { object },
+                DescriptorError::Unsupported { format } => {
+                    RepoError::Unsupported { object, what: format!("has format {format}") }
+                }
+                DescriptorError::Damaged { source } => RepoError::Damaged { object, reason: source.to_string() },
+            }
+        })?;
+        let descriptor_digest = Digest::of(&bytes);
+        let roster = Roster::load(&objects, descriptor.repository, descriptor_digest)?;
+        Ok(Self { objects, env, descriptor, descriptor_digest, roster })
+    }
+
+    /// The same with the roster read again.
+    pub fn reload(&mut self) -> Result<(), RepoError> {
+        self.roster = Roster::load(&self.objects, self.descriptor.repository, self.descriptor_digest)?;
+        Ok(())
+    }
+
+    /// Fails unless the fingerprint is this one.
+    pub fn check_fingerprint(&self, wanted: &Digest) -> Result<(), RepoError> {
+        let found = self.roster.fingerprint();
+        if found == *wanted { Ok(()) } else { Err(RepoError::Fingerprint { wanted: *wanted, found }) }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> RepositoryId {
+        self.descriptor.repository
+    }
+
+    /// What `sidekeep.json` says.
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Clock and entropy.
+    #[must_use]
+    pub fn env(&self) -> &dyn Env {
+        &*self.env
+    }
+
+    /// The same, to share.
+    #[must_use]
+    pub fn shared_env(&self) -> SharedEnv {
+        SharedEnv::clone(&self.env)
+    }
+
+    /// The roster.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Opens every grant that `identity` has.
+    pub fn unlock(self, identity: Identity) -> Result<Unlocked, RepoError> {
+        let key = identity.key_id();
+        if identity.repository() != self.id() {
+            return Err(RepoError::OtherRepository { key });
+        }
+        let enrolled =
+            self.roster.keys.get(&key).ok_or(RepoError::NotEnrolled { key, state: "not enrolled" })?;
+        if enrolled.revoked.is_some() {
+            return Err(RepoError::NotEnrolled { key, state: "revoked" });
+        }
+        if enrolled.role != identity.role() {
+            return Err(RepoError::NotEnrolled { key, state: "enrolled for another role" });
+        }
+        let mut epochs = BTreeMap::new();
+        for (epoch, state) in &self.roster.epochs {
+            if let Some(digest) = state.grants.get(&key) {
+                epochs.insert(*epoch, self.open_grant(&identity, *epoch, digest)?);
+            }
+        }
+        Ok(Unlocked { repository: self, identity, epochs })
+    }
+
+    fn open_grant(&self, identity: &Identity, epoch: Epoch, digest: &Digest) -> Result<RoleKeys, RepoError> {
+        let key = identity.key_id();
+        let name = Name::Grant(epoch, key);
+        let bytes = self.objects.get(&name, GRANT_BYTES_MAX).map_err(RepoError::referenced)?;
+        if Digest::of(&bytes) != *digest {
+            let reason = "it is not the grant that the roster names".to_owned();
+            return Err(RepoError::Damaged { object: name.to_string(), reason });
+        }
+        let grant = Grant::decode(&bytes).map_err(|error| RepoError::wire(name, &error))?;
+        if (grant.repository, grant.epoch, grant.key) != (self.id(), epoch, key) {
+            let reason = "it belongs elsewhere".to_owned();
+            return Err(RepoError::Damaged { object: name.to_string(), reason });
+        }
+        identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })
+    }
+}
+
+/// A repository with the keys of one identity.
+pub struct Unlocked {
+    repository: Repository,
+    identity: Identity,
+    epochs: BTreeMap<Epoch, RoleKeys>,
+}
+
+/// The keys of one source in one epoch that a role with id keys has.
+pub struct SourceKeys {
+    pub structure: StructureKeys,
+    pub ids: SourceIdKeys,
+}
+
+impl Unlocked {
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The same, to reload.
+    pub fn repository_mut(&mut self) -> &mut Repository {
+        &mut self.repository
+    }
+
+    /// Whose keys these are.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its key id.
+    #[must_use]
+    pub fn key(&self) -> KeyId {
+        self.identity.key_id()
+    }
+
+    /// Its role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.identity.role()
+    }
+
+    /// The error for a verb that this role has no key for.
+    #[must_use]
+    pub fn wrong_role(&self, doing: &'static str, needed: &'static str) -> RepoError {
+        RepoError::WrongRole { doing, needed, key: self.key(), role: self.role() }
+    }
+
+    /// The keys of an epoch.
+    pub fn epoch(&self, epoch: Epoch) -> Result<&RoleKeys, RepoError> {
+        self.epochs.get(&epoch).ok_or(RepoError::NotEnrolled { key: self.key(), state: "not granted this epoch" })
+    }
+
+    /// Structure keys of a source in an epoch.
+    pub fn structure(&self, source: SourceId, epoch: Epoch) -> Result<StructureKeys, RepoError> {
+        Ok(self.epoch(epoch)?.structure().source(source))
+    }
+
+    /// Id keys of a source in an epoch.
+    pub fn source_keys(&self, source: SourceId, epoch: Epoch, doing: &'static str) -> Result<SourceKeys, RepoError> {
+        let keys = self.epoch(epoch)?;
+        let structure = keys.structure().source(source);
+        let ids = keys.ids().ok_or_else(|| self.wrong_role(doing, "an operator or admin"))?;
+        let ids = ids.source(&structure).map_err(|source| RepoError::Grant { key: self.key(), source })?;
+        Ok(SourceKeys { structure, ids })
+    }
+
+    /// The keys that open rows.
+    pub fn admin(&self, epoch: Epoch, doing: &'static str) -> Result<&AdminKeys, RepoError> {
+        self.epoch(epoch)?.admin().ok_or_else(|| self.wrong_role(doing, "an admin"))
+    }
+
+    /// The name of a source, as far as this key can read it.
+    #[must_use]
+    pub fn source_name(&self, source: SourceId) -> Option<String> {
+        let state = self.repository.roster.sources.get(&source)?;
+        self.structure(source, state.epoch).ok()?.open_label(&state.label).ok()
+    }
+
+    /// The source of this name; without a name the only one.
+    pub fn find_source(&self, name: Option<&str>) -> Result<SourceId, RepoError> {
+        let sources = &self.repository.roster.sources;
+        match name {
+            Some(name) => sources
+                .keys()
+                .find(|source| self.source_name(**source).as_deref() == Some(name) || source.to_string() == name)
+                .copied()
+                .ok_or_else(|| RepoError::NoSource { name: name.to_owned() }),
+            None if sources.len() == 1 => Ok(*sources.keys().next().expect("there is one")),
+            None => Err(RepoError::WhichSource { count: sources.len() }),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Reading a pack's table of contents from the store: from its front or, if that is damaged, its rear.
+
+use crate::base::frame::FrameType;
+use crate::base::id::{ChunkId, Digest, Epoch, SourceId};
+use crate::base::limit::PACK_WRAPS_MAX;
+use crate::crypto::ids::StructureKeys;
+use crate::format::codec;
+use crate::format::name::Name;
+use crate::format::node::{PackRef, Spot};
+use crate::format::pack::{FrameEntry, PackHeader, SealedTable, TABLE_HEAD_LEN, read_table};
+use crate::format::wire::{Take, WireError};
+use crate::repo::error::RepoError;
+use crate::repo::index::IndexedPack;
+use crate::repo::io::Objects;
+use crate::repo::packer::spot;
+
+/// Read first of a pack: header, a wrap and the table of a pack of ordinary size.
+const FRONT_BYTES: u64 = 96 << 10;
+
+/// A pack and what lies in it.
+#[derive(Debug)]
+pub struct PackTable {
+    pub header: PackHeader,
+    pub entries: Vec<FrameEntry>,
+    /// Where the first frame begins.
+    pub base: u32,
+    pub size: u64,
+    pub digest: Digest,
+}
+
+impl PackTable {
+    /// Reads the table of the pack with this digest and size. Range reads; frames are not looked at.
+    pub fn read(objects: &Objects, keys: &StructureKeys, digest: Digest, size: u64) -> Result<Self, RepoError> {
+        let name = Name::Pack(keys.context().source, digest);
+        let mut len = size.min(FRONT_BYTES);
+        loop {
+            let front = objects.get_range(&name, 0, len).map_err(RepoError::referenced)?;
+            match Self::from_front(&front, keys, digest, size) {
+                Err(TableError::Wire(WireError::Truncated { .. })) if len < size => len = size.min(len * 4),
+                Err(TableError::Header(error)) => return Err(error),
+                Err(_) => return Self::from_rear(objects, &front, keys, digest, size),
+                Ok(table) => return Ok(table),
+            }
+        }
+    }
+
+    /// The table at the front of a pack whose first bytes these are.
+    pub fn from_bytes(bytes: &[u8], keys: &StructureKeys, digest: Digest) -> Result<Self, RepoError> {
+        let name = Name::Pack(keys.context().source, digest);
+        Self::from_front(bytes, keys, digest, bytes.len() as u64).map_err(|error| match error {
+            TableError::Header(error) => error,
+            TableError::Wire(error) => RepoError::wire(name, &error),
+            TableError::Damaged(reason) => RepoError::Damaged { object: name.to_string(), reason },
+        })
+    }
+
+    fn from_front(front: &[u8], keys: &StructureKeys, digest: Digest, size: u64) -> Result<Self, TableError> {
+        let mut take = Take::new(front);
+        let header = header(&mut take, keys, digest)?;
+        let table = SealedTable::read_front(&mut take).map_err(TableError::Wire)?;
+        let base = (front.len() - take.remaining()) as u32;
+        let entries = open(&table, FrameType::FrontTable, &header, keys)?;
+        Ok(Self { header, entries, base, size, digest })
+    }
+
+    fn from_rear(
+        objects: &Objects,
+        front: &[u8],
+        keys: &StructureKeys,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Self, RepoError> {
+        let name = Name::Pack(keys.context().source, digest);
+        let damaged = |reason: String| RepoError::Damaged { object: name.to_string(), reason };
+        let tail_at = size.saturating_sub(FRONT_BYTES.max(size / 4));
+        let tail = objects.get_range(&name, tail_at, size - tail_at).map_err(RepoError::referenced)?;
+        let mut take = Take::new(front);
+        let header = header(&mut take, keys, digest)
+            .map_err(|_| damaged("neither its header nor its front table can be read".to_owned()))?;
+        let front_len = take.remaining();
+        let table = SealedTable::read_rear(&tail).map_err(|error| RepoError::wire(name, &error))?;
+        let entries = open(&table, FrameType::RearTable, &header, keys)
+            .map_err(|_| damaged("neither of its tables opens".to_owned()))?;
+        // Both tables have the same length, so the rear one tells where frames begin.
+        let base = (front.len() - front_len + TABLE_HEAD_LEN + table.sealed.len()) as u32;
+        Ok(Self { header, entries, base, size, digest })
+    }
+
+    /// The pack for an index.
+    #[must_use]
+    pub fn indexed(&self) -> IndexedPack {
+        IndexedPack {
+            pack: PackRef { digest: self.digest, sessions: self.header.sessions() },
+            size: self.size,
+            content: self.header.content,
+            epoch: self.header.epoch,
+        }
+    }
+
+    /// Where each frame lies; `pack` is 0.
+    pub fn spots(&self) -> impl Iterator<Item = (ChunkId, Spot)> + '_ {
+        self.entries.iter().map(|entry| (entry.id, spot(entry, self.base)))
+    }
+}
+
+enum TableError {
+    Header(RepoError),
+    Wire(WireError),
+    Damaged(String),
+}
+
+fn header(take: &mut Take<'_>, keys: &StructureKeys, digest: Digest) -> Result<PackHeader, TableError> {
+    let context = keys.context();
+    let name = Name::Pack(context.source, digest);
+    let header = PackHeader::read(take).map_err(|error| match error {
+        WireError::Foreign | WireError::Unsupported { .. } => TableError::Header(RepoError::wire(name, &error)),
+        other => TableError::Wire(other),
+    })?;
+    debug_assert!(header.wraps.len() <= PACK_WRAPS_MAX);
+    let found: (_, SourceId, Epoch) = (header.repository, header.source, header.epoch);
+    if found != (context.repository, context.source, context.epoch) {
+        let reason = "it belongs to another repository, source or epoch".to_owned();
+        return Err(TableError::Header(RepoError::Damaged { object: name.to_string(), reason }));
+    }
+    Ok(header)
+}
+
+fn open(
+    table: &SealedTable,
+    kind: FrameType,
+    header: &PackHeader,
+    keys: &StructureKeys,
+) -> Result<Vec<FrameEntry>, TableError> {
+    let damaged = |error: &dyn std::fmt::Display| TableError::Damaged(error.to_string());
+    let mut content = table.sealed.clone();
+    let opener = keys.opener(header.session);
+    opener.open(kind, &header.table_id(), table.seat, &mut content).map_err(|error| damaged(&error))?;
+    let content = codec::decompress(&content).map_err(|error| damaged(&error))?;
+    read_table(&content).map_err(TableError::Wire)
+}

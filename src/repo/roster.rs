@@ -1,0 +1,236 @@
+//! The fold of the roster (`docs/format.md` section 11): which keys, epochs and sources there are,
+//! and as of which entry. Everything is checked against the signatures; nothing is written.
+
+use std::collections::BTreeMap;
+
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::limit::STATEMENT_BYTES_MAX;
+use crate::base::role::{Role, SourceScope};
+use crate::crypto::hpke::SealingKey;
+use crate::crypto::sign::VerifyingKey;
+use crate::format::dsse::Envelope;
+use crate::format::entry::Numbered;
+use crate::format::name::Name;
+use crate::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RosterEntry, RosterStatement};
+use crate::repo::error::RepoError;
+use crate::repo::io::{Objects, Read};
+
+/// An enrolled key.
+#[derive(Clone, Debug)]
+pub struct EnrolledKey {
+    pub role: Role,
+    pub label: String,
+    pub signing: VerifyingKey,
+    pub sealing: [u8; 1216],
+    /// What an operator may write to.
+    pub scope: Option<SourceScope>,
+    /// Entry that enrolled it.
+    pub enrolled: u64,
+    /// Entry that revoked it.
+    pub revoked: Option<u64>,
+}
+
+/// An epoch.
+#[derive(Clone, Debug)]
+pub struct EpochState {
+    pub sealing: [u8; 1216],
+    pub grants: BTreeMap<KeyId, Digest>,
+    pub closed: bool,
+}
+
+/// A source.
+#[derive(Clone, Debug)]
+pub struct SourceState {
+    /// The epoch under whose structure key the label is sealed.
+    pub epoch: Epoch,
+    pub label: Vec<u8>,
+    /// The entry that added it.
+    pub added: Numbered,
+}
+
+/// The roster, folded.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    pub repository: RepositoryId,
+    /// Digests of all entries, void ones too, from number 1.
+    pub digests: Vec<Digest>,
+    pub keys: BTreeMap<KeyId, EnrolledKey>,
+    pub epochs: BTreeMap<Epoch, EpochState>,
+    pub sources: BTreeMap<SourceId, SourceState>,
+    /// Void entries with the reason.
+    pub voids: Vec<(u64, String)>,
+    /// Numbers beyond a gap.
+    pub ignored: Vec<u64>,
+}
+
+impl Roster {
+    /// Reads and folds the roster of the repository whose descriptor has this digest.
+    pub fn load(objects: &Objects, repository: RepositoryId, descriptor: Digest) -> Result<Self, RepoError> {
+        let (numbers, ignored) = chain_numbers(objects, "roster")?;
+        let mut roster = Self {
+            repository,
+            digests: Vec::new(),
+            keys: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            voids: Vec::new(),
+            ignored,
+        };
+        let reads = statement_reads(numbers.iter().map(|&number| Name::Roster(number)));
+        let mut previous = descriptor;
+        objects.get_many(&reads, |at, bytes| {
+            let bytes = bytes.map_err(RepoError::referenced)?;
+            let number = at as u64 + 1;
+            let digest = Digest::of(&bytes);
+            roster.digests.push(digest);
+            match roster.apply(number, previous, digest, &bytes) {
+                Ok(()) => {}
+                Err(error @ RepoError::Unsupported { .. }) => return Err(error),
+                Err(error) if number == 1 => return Err(error),
+                Err(error) => roster.voids.push((number, error.to_string())),
+            }
+            previous = digest;
+            Ok::<(), RepoError>(())
+        })?;
+        if roster.digests.is_empty() {
+            return Err(RepoError::Missing { object: Name::Roster(1).to_string() });
+        }
+        Ok(roster)
+    }
+
+    /// SHA-256 of entry 1: what auditors pin.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        self.digests[0]
+    }
+
+    /// The newest entry.
+    #[must_use]
+    pub fn head(&self) -> Numbered {
+        let number = self.digests.len();
+        Numbered { number: number as u64, sha256: self.digests[number - 1] }
+    }
+
+    /// The key as of roster entry `position`, if it was enrolled and not revoked there.
+    #[must_use]
+    pub fn key_at(&self, key: KeyId, position: u64) -> Option<&EnrolledKey> {
+        self.keys
+            .get(&key)
+            .filter(|state| state.enrolled <= position && state.revoked.is_none_or(|revoked| revoked > position))
+    }
+
+    /// The newest epoch that is open for writing.
+    #[must_use]
+    pub fn open_epoch(&self) -> Option<(Epoch, &EpochState)> {
+        self.epochs.iter().rev().find(|(_, state)| !state.closed).map(|(epoch, state)| (*epoch, state))
+    }
+
+    /// The public restore key of an epoch.
+    pub fn restore_key(&self, epoch: Epoch) -> Result<SealingKey, RepoError> {
+        let object = format!("epoch {epoch} in the roster");
+        let state = self.epochs.get(&epoch).ok_or(RepoError::Missing { object: object.clone() })?;
+        SealingKey::from_bytes(&state.sealing)
+            .map_err(|error| RepoError::Damaged { object, reason: error.to_string() })
+    }
+
+    fn apply(&mut self, number: u64, previous: Digest, digest: Digest, bytes: &[u8]) -> Result<(), RepoError> {
+        let name = Name::Roster(number);
+        let damaged = |reason: &str| RepoError::Damaged { object: name.to_string(), reason: reason.to_owned() };
+        let envelope = Envelope::decode(bytes).map_err(|error| RepoError::statement(&name, &error))?;
+        let entry: RosterEntry = envelope.predicate().map_err(|error| RepoError::statement(&name, &error))?;
+        if entry.repository != self.repository || entry.number != number {
+            return Err(damaged("it belongs elsewhere"));
+        }
+        if entry.previous != previous {
+            return Err(damaged("it names another predecessor"));
+        }
+        let signer = envelope.key();
+        let genesis = (number == 1).then(|| genesis_key(&entry, signer)).flatten();
+        let (signing, role, scope) = match (genesis, self.key_at(signer, number - 1)) {
+            (Some(key), _) => (key, Role::Admin, None),
+            (None, Some(state)) => (state.signing, state.role, state.scope.clone()),
+            (None, None) => return Err(damaged("its signer is not enrolled")),
+        };
+        signing.verify(&envelope.pae(), envelope.signature()).map_err(|_| damaged("its signature does not hold"))?;
+        for statement in &entry.statements {
+            if let RosterStatement::Unsupported(what) = statement {
+                let what = format!("has {what}");
+                return Err(RepoError::Unsupported { object: name.to_string(), what });
+            }
+            if let RosterStatement::Feature(feature) = statement {
+                let what = format!("needs the feature {:?}", feature.name);
+                return Err(RepoError::Unsupported { object: name.to_string(), what });
+            }
+            if !statement.may_be_signed_by(role, scope.as_ref()) {
+                return Err(damaged("its signer may not say this"));
+            }
+        }
+        for statement in entry.statements {
+            self.state(Numbered { number, sha256: digest }, statement);
+        }
+        Ok(())
+    }
+
+    /// Applies one statement. The first of two that contradict each other stands.
+    fn state(&mut self, at: Numbered, statement: RosterStatement) {
+        match statement {
+            RosterStatement::Enrol(Enrol { key, role, signing, sealing, label, sources }) => {
+                let Ok(signing) = VerifyingKey::from_bytes(&signing) else { return };
+                let (enrolled, revoked) = (at.number, None);
+                let state = EnrolledKey { role, label, signing, sealing, scope: sources, enrolled, revoked };
+                self.keys.entry(key).or_insert(state);
+            }
+            RosterStatement::Revoke(revoke) => {
+                if let Some(state) = self.keys.get_mut(&revoke.key) {
+                    state.revoked.get_or_insert(at.number);
+                }
+            }
+            RosterStatement::Epoch(OpenEpoch { epoch, sealing, grants }) => {
+                self.epochs.entry(epoch).or_insert(EpochState { sealing, grants, closed: false });
+            }
+            RosterStatement::Grant(AddGrant { epoch, key, sha256 }) => {
+                if let Some(state) = self.epochs.get_mut(&epoch) {
+                    state.grants.insert(key, sha256);
+                }
+            }
+            RosterStatement::Close(CloseEpoch { epoch, .. }) => {
+                if let Some(state) = self.epochs.get_mut(&epoch) {
+                    state.closed = true;
+                }
+            }
+            RosterStatement::Source(AddSource { source, epoch, label }) => {
+                self.sources.entry(source).or_insert(SourceState { epoch, label, added: at });
+            }
+            RosterStatement::Feature(_) | RosterStatement::Unsupported(_) => {}
+        }
+    }
+}
+
+/// The key that signs the first entry: an admin that the entry itself enrols.
+fn genesis_key(entry: &RosterEntry, signer: KeyId) -> Option<VerifyingKey> {
+    entry.statements.iter().find_map(|statement| match statement {
+        RosterStatement::Enrol(enrol) if enrol.key == signer && enrol.role.is_admin() => {
+            VerifyingKey::from_bytes(&enrol.signing).ok()
+        }
+        _ => None,
+    })
+}
+
+/// The numbers of a chain from 1 without a gap, and those beyond one.
+pub(super) fn chain_numbers(objects: &Objects, prefix: &str) -> Result<(Vec<u64>, Vec<u64>), RepoError> {
+    let mut numbers = Vec::new();
+    objects.list_each(prefix, |listed| {
+        if let Some(Name::Roster(number) | Name::Ledger(_, number)) = Name::parse(&listed.name) {
+            numbers.push(number);
+        }
+        Ok::<(), RepoError>(())
+    })?;
+    numbers.sort_unstable();
+    let chained = numbers.iter().zip(1u64..).take_while(|(found, wanted)| **found == *wanted).count();
+    let beyond = numbers.split_off(chained);
+    Ok((numbers, beyond))
+}
+
+pub(super) fn statement_reads(names: impl Iterator<Item = Name>) -> Vec<Read> {
+    names.map(|name| Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }).collect()
+}
