@@ -88,7 +88,9 @@ impl Default for StatusConfig {
 
 fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let wrong = || serde::de::Error::custom(format!("{text:?} is no length of time: write it as in \"26 hours\" or \"7 days\""));
+    let wrong = || {
+        serde::de::Error::custom(format!("{text:?} is no length of time: write it as in \"26 hours\" or \"7 days\""))
+    };
     let span: Span = text.parse().map_err(|_| wrong())?;
     let length: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     Duration::try_from(length).map_err(|_| wrong())
@@ -119,8 +121,7 @@ pub(crate) fn find(places: &Places<'_>) -> Result<(Config, Option<PathBuf>), Con
 }
 
 fn read(path: &Path) -> Result<Config, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     parse(&text, path)
 }
 
@@ -254,7 +255,10 @@ mod tests {
     #[test]
     fn errors_name_file_line_and_alternatives_but_no_password() {
         let error = parsed("\nrepoo = 'x'").err().expect("an unknown key");
-        assert!(error.starts_with("/etc/sidekeep.toml, line 2: unknown field `repoo`, expected one of `repo`"), "{error}");
+        assert!(
+            error.starts_with("/etc/sidekeep.toml, line 2: unknown field `repoo`, expected one of `repo`"),
+            "{error}"
+        );
         let error = parsed("[status]\nmax_age = 'soon'").err().expect("no length of time");
         assert!(error.contains("line 2") && error.contains("26 hours"), "{error}");
         for text in [

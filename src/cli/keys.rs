@@ -129,9 +129,8 @@ fn read_file(path: &Path, key: &KeySource) -> Result<(Zeroizing<String>, Option<
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.permissions().mode() & 0o777;
     // A pipe handed over as /dev/fd/N has no permissions worth a word.
-    let warning = (metadata.is_file() && mode & 0o077 != 0).then(|| {
-        format!("the key file {} can be read by others (mode {mode:03o}): chmod 600 it", path.display())
-    });
+    let warning = (metadata.is_file() && mode & 0o077 != 0)
+        .then(|| format!("the key file {} can be read by others (mode {mode:03o}): chmod 600 it", path.display()));
     let text = read_text(file).map_err(failed)?;
     Ok((text.ok_or_else(|| KeyError::NoText { key: key.clone() })?, warning))
 }
@@ -257,7 +256,10 @@ mod tests {
     #[test]
     fn what_commands_print_is_never_repeated() {
         for (command, is_expected) in [
-            ("echo hunter2; exit 3", (|e| matches!(e, KeyError::CommandFailed { asked: Asked::Key, .. })) as fn(&_) -> _),
+            (
+                "echo hunter2; exit 3",
+                (|e| matches!(e, KeyError::CommandFailed { asked: Asked::Key, .. })) as fn(&_) -> _,
+            ),
             ("echo hunter2", |e| matches!(e, KeyError::Unusable { .. })),
             ("yes hunter2 | head -c 20000", |e| matches!(e, KeyError::CommandOutput { .. })),
             ("printf 'hunter2\\377'", |e| matches!(e, KeyError::CommandOutput { .. })),

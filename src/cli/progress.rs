@@ -197,7 +197,9 @@ fn describe(phase: &Phase, counts: [u64; COUNTS.len()], elapsed: Duration) -> St
     let mut parts = vec![phase.name.clone()];
     match phase.total {
         // Totals may be estimates.
-        Some(total) if total >= now => parts.push(format!("{} of {}{noun}", amount(phase.unit, now), amount(phase.unit, total))),
+        Some(total) if total >= now => {
+            parts.push(format!("{} of {}{noun}", amount(phase.unit, now), amount(phase.unit, total)))
+        }
         _ if now > 0 => parts.push(format!("{}{noun}", amount(phase.unit, now))),
         _ => {}
     }
@@ -235,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_line_says_how_far_how_fast_and_how_long() {
-        let line = |phase: &Phase, seconds| describe(phase, [501_000, 40_000_000, 3_100_000, 0], Duration::from_secs(seconds));
+        let line =
+            |phase: &Phase, seconds| describe(phase, [501_000, 40_000_000, 3_100_000, 0], Duration::from_secs(seconds));
         assert_eq!(
             line(&phase(Count::Rows, Some(2_000_000)), 10),
             "reading contacts  500 k of 2.0 M rows  50 k rows/s  4.0 MB/s  3.1 MB stored  30 s left"

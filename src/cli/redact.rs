@@ -65,7 +65,10 @@ mod tests {
     #[test]
     fn messages_lose_what_stands_before_hosts() {
         for (text, shown) in [
-            (r#"invalid type: string "postgres://a:hunter2@db/x", expected a map"#, r#"invalid type: string "postgres://***@db/x", expected a map"#),
+            (
+                r#"invalid type: string "postgres://a:hunter2@db/x", expected a map"#,
+                r#"invalid type: string "postgres://***@db/x", expected a map"#,
+            ),
             ("at postgres://a:hunt/er2@db and s3://bucket/p", "at postgres://***@db and s3://bucket/p"),
             ("postgres://db/x?password=hunter2", "postgres://db/x?***"),
             ("nothing here", "nothing here"),

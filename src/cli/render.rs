@@ -68,7 +68,9 @@ pub(crate) fn duration(duration: Duration) -> String {
 /// `text` with control characters escaped, so that a name in a database cannot steer the terminal.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     // Besides the control characters: marks that reorder what is shown around them.
-    let steers = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
@@ -143,9 +145,10 @@ mod tests {
     #[test]
     fn numbers_are_grouped_and_scaled() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0, 999, 1000, 9_949, 9_950, 999_499, 999_500].map(bytes), [
-            "0 B", "999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB"
-        ]);
+        assert_eq!(
+            [0, 999, 1000, 9_949, 9_950, 999_499, 999_500].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB"]
+        );
         assert_eq!(bytes(u64::MAX), "18 EB");
         assert_eq!([7, 52_300].map(magnitude), ["7", "52 k"]);
         assert_eq!([plural(1, "row"), plural(0, "row")], ["1 row", "0 rows"]);

@@ -72,7 +72,8 @@ pub(crate) fn choose<'a>(config: &'a Config, text: Option<&'a str>) -> Result<So
             None if text.contains(':') => {
                 let address = Address::parse(text)?;
                 let same = |source: &&SourceConfig| Address::parse(&source.url).is_ok_and(|other| other == address);
-                return Ok(Source { name: None, address, config: config.source.values().find(same) });
+                let configured = config.source.values().find(same);
+                return Ok(Source { name: None, address, config: configured });
             }
             None => return Err(AddressError::UnknownName(text.to_owned(), names(config))),
         },

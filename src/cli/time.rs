@@ -56,7 +56,9 @@ pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
 fn written(text: &str, zone: &TimeZone) -> Option<Result<Moment, TimeError>> {
     // Times are printed with a blank before the offset, and what is printed can be given back.
     let joined = match text.rsplit_once(' ') {
-        Some((time, offset)) if offset.starts_with(['+', '-']) || offset.eq_ignore_ascii_case("z") => time.to_owned() + offset,
+        Some((time, offset)) if offset.starts_with(['+', '-']) || offset.eq_ignore_ascii_case("z") => {
+            time.to_owned() + offset
+        }
         _ => text.to_owned(),
     };
     if let Ok(time) = joined.parse::<Zoned>() {

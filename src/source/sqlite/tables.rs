@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 
 use crate::format::cell::{Cell, OwnedCell};
-use crate::source::contract::{Column, Fold, ForeignKey, Strength, Gap, SourceError, Table};
+use crate::source::contract::{Column, Fold, ForeignKey, Gap, SourceError, Strength, Table};
 use crate::source::sqlite::scan::{Scan, cell_of};
 use crate::source::sqlite::schema::{Document, virtual_module};
 use crate::source::sqlite::sql::{TextEncoding, failed_sql, quoted, reason};
@@ -276,13 +276,7 @@ fn foreign_keys(conn: &Connection, tables: &[Table], table: &Table) -> rusqlite:
     let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1, 'main') ORDER BY id DESC, seq";
     let mut statement = conn.prepare(sql)?;
     let lines = statement.query_map([&table.name], |row| {
-        Ok(KeyLine {
-            id: row.get(0)?,
-            parent: row.get(1)?,
-            from: row.get(2)?,
-            to: row.get(3)?,
-            on_delete: row.get(4)?,
-        })
+        Ok(KeyLine { id: row.get(0)?, parent: row.get(1)?, from: row.get(2)?, to: row.get(3)?, on_delete: row.get(4)? })
     })?;
     let lines = lines.collect::<rusqlite::Result<Vec<_>>>()?;
     let mut found = Vec::new();

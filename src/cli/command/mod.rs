@@ -1,0 +1,4 @@
+//! One command per file: its arguments, whose doc comments are its help, and `run`.
+
+pub(crate) mod completions;
+pub(crate) mod man;
