@@ -10,7 +10,7 @@ use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
 use crate::format::session::Announcement;
 use crate::repo::open::Unlocked;
-use crate::repo::write::{StoredPack, WriteError};
+use crate::repo::write::run::{StoredPack, WriteError};
 
 /// Packs between announcements: what a killed run may have to upload again.
 const PACKS_PER_ANNOUNCEMENT: usize = 8;
@@ -69,6 +69,8 @@ impl<'a> Announcer<'a> {
         let identity = self.unlocked.identity();
         let bytes = encode(&announcement, identity.key_id(), |message| identity.sign(message))
             .map_err(|source| WriteError::Statement { source })?;
+        // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
+        repository.objects().barrier()?;
         repository.objects().create(&Name::Session(self.context.source, self.session, number), bytes.into())?;
         state.number = number;
         state.waiting.clear();

@@ -7,7 +7,7 @@ use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::node::{Piece, PieceList};
 use crate::repo::write::worker::{Done, Job};
-use crate::repo::write::{Setup, UsedPacks, WriteError};
+use crate::repo::write::run::{Setup, UsedPacks, WriteError};
 use crate::tree::chunker::LeafCut;
 use crate::tree::stream::StreamChunker;
 
