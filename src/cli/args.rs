@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{completions, man};
+use super::command::{completions, init, man};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -34,6 +34,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Init(init::InitArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -106,6 +106,7 @@ failures!(
     AddressError,
     ConfigError,
     KeyError,
+    KeyFileError,
     LocationError,
     RepoError,
     SourceError,
@@ -271,7 +272,9 @@ fn spill(error: &SpillError) -> Verdict {
 fn key(error: &KeyError) -> Verdict {
     let hint = match error {
         KeyError::Missing => "name one with --key-file, --key-command, SIDEKEEP_KEY_FILE or key_file in sidekeep.toml",
-        KeyError::NobodyToAsk { .. } => "give it with --passphrase-command or SIDEKEEP_PASSPHRASE",
+        KeyError::NobodyToAsk { .. } | KeyError::NoTerminal => {
+            "give it with --passphrase-command or SIDEKEEP_PASSPHRASE"
+        }
         KeyError::Unusable { source: KeyFileError::Unsupported { .. }, .. } => NEWER,
         _ => "",
     };

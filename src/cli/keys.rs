@@ -84,6 +84,10 @@ pub(crate) enum KeyError {
     CommandFailed { asked: Asked, status: ExitStatus },
     #[error("the {asked} command printed no text of at most 16 KiB")]
     CommandOutput { asked: Asked },
+    #[error("there is no terminal to ask for a passphrase")]
+    NoTerminal,
+    #[error("the two passphrases differ")]
+    Differ,
     #[error("cannot ask for the passphrase")]
     Prompt {
         #[source]
@@ -192,6 +196,17 @@ impl PassphraseSource {
             Self::Terminal => Ok(None),
         }
     }
+}
+
+/// Asks for a passphrase for new keys, twice.
+pub(crate) fn ask_new_passphrase() -> Result<Zeroizing<String>, KeyError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(KeyError::NoTerminal);
+    }
+    let ask = |prompt| rpassword::prompt_password(prompt).map(Zeroizing::new);
+    let first = ask("Passphrase for admin.key and recovery.key: ").map_err(|source| KeyError::Prompt { source })?;
+    let second = ask("The same again: ").map_err(|source| KeyError::Prompt { source })?;
+    if first == second { Ok(first) } else { Err(KeyError::Differ) }
 }
 
 fn passphrase_from(command: &OsString) -> Result<Zeroizing<String>, KeyError> {

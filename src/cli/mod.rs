@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod exit;
 mod keys;
+mod new_keys;
 mod progress;
 mod redact;
 mod render;

@@ -28,13 +28,23 @@ pub(crate) enum Address {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-        }
+        f.write_str(&self.url())
     }
 }
 
 impl Address {
+    /// The same from whatever directory it is looked at.
+    pub(crate) fn absolute(self) -> Self {
+        let Self::Sqlite(path) = self;
+        Self::Sqlite(std::path::absolute(&path).unwrap_or(path))
+    }
+
+    /// Written so that [`Address::parse`] reads it.
+    pub(crate) fn url(&self) -> String {
+        let Self::Sqlite(path) = self;
+        format!("sqlite:{}", path.display())
+    }
+
     /// Reads `sqlite:///path` and `sqlite:path`.
     pub(crate) fn parse(text: &str) -> Result<Self, AddressError> {
         let file = text.strip_prefix("sqlite:").ok_or_else(|| AddressError::Unsupported(redact::address(text)))?;

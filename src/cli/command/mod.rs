@@ -1,4 +1,5 @@
 //! One command per file: its arguments, whose doc comments are its help, and `run`.
 
 pub(crate) mod completions;
+pub(crate) mod init;
 pub(crate) mod man;
