@@ -1,1 +1,4 @@
 //! One verb per file: options in, report out. Never prints.
+
+pub mod backup;
+pub mod error;
