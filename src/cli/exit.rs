@@ -12,6 +12,7 @@ use super::render::printable;
 use super::source::AddressError;
 use super::time::TimeError;
 use crate::crypto::keyfile::KeyFileError;
+use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
 use crate::repo::write::WriteError;
 use crate::sort::SpillError;
@@ -108,6 +109,7 @@ failures!(
     KeyError,
     KeyFileError,
     LocationError,
+    OpError,
     RepoError,
     SourceError,
     SpillError,
@@ -164,6 +166,9 @@ impl CliError {
 }
 
 fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
+    if let Some(error) = error.downcast_ref::<OpError>() {
+        return op(error);
+    }
     if let Some(error) = error.downcast_ref::<RepoError>() {
         return repo(error);
     }
@@ -193,6 +198,20 @@ fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
 const NEWER: &str = "use a newer version of sidekeep";
 
+const REUSED: &str = "what was uploaded is reused by the next run";
+
+/// A transparent error is not in the chain itself, only its causes are.
+fn op(error: &OpError) -> Option<Verdict> {
+    match error {
+        OpError::Repo(error) => repo(error),
+        OpError::Source(error) => source(error),
+        OpError::Spill(error) => Some(spill(error)),
+        OpError::NotFound(_) => Some((Exit::Usage, "`sidekeep snapshots` lists what is there")),
+        OpError::Damaged { .. } => Some((Exit::Failed, VERIFY)),
+        OpError::Cancelled => Some((Exit::Interrupted, REUSED)),
+    }
+}
+
 fn repo(error: &RepoError) -> Option<Verdict> {
     Some(match error {
         RepoError::NoRepository { .. } => {
@@ -220,7 +239,7 @@ fn repo(error: &RepoError) -> Option<Verdict> {
 
 fn write(error: &WriteError) -> Option<Verdict> {
     match error {
-        WriteError::Cancelled => Some((Exit::Interrupted, "what was uploaded is reused by the next run")),
+        WriteError::Cancelled => Some((Exit::Interrupted, REUSED)),
         _ => None,
     }
 }

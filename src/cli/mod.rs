@@ -13,6 +13,7 @@ mod redact;
 mod render;
 mod signal;
 mod source;
+mod tag;
 mod time;
 mod ui;
 

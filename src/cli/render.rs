@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::base::id::Digest;
+
 /// `1,234,567`.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -22,6 +24,11 @@ pub(crate) fn count(n: u64) -> String {
 pub(crate) fn plural(n: u64, noun: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", count(n))
+}
+
+/// As much of a snapshot's id as tells it from others.
+pub(crate) fn short(id: &Digest) -> String {
+    id.to_string().chars().take(12).collect()
 }
 
 /// Bytes in decimal units: `512 B`, `8.2 kB`, `1.4 GB`.

@@ -1,11 +1,16 @@
 //! What a person may name as the database to back up or to restore to: an address, or a name of the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::config::{Config, SourceConfig};
+use super::config::{Config, LayoutConfig, SourceConfig};
 use super::redact;
+use crate::base::env::SharedEnv;
+use crate::format::manifest::Layout;
+use crate::source::catalog::PlacementConfig;
+use crate::source::contract::{Source as LiveSource, SourceError};
+use crate::source::sqlite::SqliteSource;
 
 /// A text that names no database.
 #[derive(Debug, Error)]
@@ -24,6 +29,14 @@ pub(crate) enum AddressError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Address {
     Sqlite(PathBuf),
+}
+
+impl Address {
+    /// Opens the database to be read. Copies that have to be made of it go to `spill_dir`.
+    pub(crate) fn open(&self, spill_dir: &Path, env: &SharedEnv) -> Result<Box<dyn LiveSource>, SourceError> {
+        let Self::Sqlite(path) = self;
+        Ok(Box::new(SqliteSource::open(path, SharedEnv::clone(env))?.spill_in(spill_dir.to_owned())))
+    }
 }
 
 impl std::fmt::Display for Address {
@@ -72,6 +85,26 @@ pub(crate) struct Source<'a> {
     pub(crate) address: Address,
     /// What the configuration says of it.
     pub(crate) config: Option<&'a SourceConfig>,
+}
+
+impl Source<'_> {
+    /// What the repository calls it.
+    pub(crate) fn label(&self) -> String {
+        self.name.map_or_else(|| self.address.clone().absolute().to_string(), str::to_owned)
+    }
+
+    /// How its rows are to be placed.
+    pub(crate) fn placement(&self) -> PlacementConfig {
+        let Some(config) = self.config else { return PlacementConfig::default() };
+        let layout = |layout: &LayoutConfig| match layout {
+            LayoutConfig::Owner => Layout::Owner,
+            LayoutConfig::Key => Layout::Key,
+        };
+        PlacementConfig {
+            owner_table: config.owner_table.clone(),
+            layouts: config.layout.iter().map(|(table, own)| (table.clone(), layout(own))).collect(),
+        }
+    }
 }
 
 /// The source that `text` names: a name of the configuration or an address; without a text the only one configured.
