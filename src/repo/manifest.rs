@@ -215,3 +215,4 @@ pub fn carry_wraps(
     wraps.push(own.clone());
     wraps
 }
+

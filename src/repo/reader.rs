@@ -130,18 +130,12 @@ impl<'a> SnapshotReader<'a> {
 
     /// The root of a table's tree.
     pub fn root(&self, table: u32, kind: TreeKind) -> Result<Option<Skeleton>, RepoError> {
-        self.manifest
-            .roots
-            .iter()
-            .find(|root| root.table == table && root.kind == kind)
-            .map(|r| self.open_root(r))
-            .transpose()
+        self.manifest.roots.iter().find(|root| root.table == table && root.kind == kind).map(|r| self.open_root(r)).transpose()
     }
 
     /// A root of the manifest with its spots counted in the reader's packs.
     pub fn open_root(&self, root: &Root) -> Result<Skeleton, RepoError> {
-        let skeleton =
-            Skeleton::read(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
+        let skeleton = Skeleton::read(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
         Ok(self.intern(skeleton))
     }
 
@@ -211,8 +205,7 @@ impl<'a> SnapshotReader<'a> {
                 Err(error) => {
                     let mut error = Some(error);
                     for &want in &run.wants {
-                        let error =
-                            error.take().unwrap_or_else(|| StoreError::NotFound { name: run.read.name.to_string() });
+                        let error = error.take().unwrap_or_else(|| StoreError::NotFound { name: run.read.name.to_string() });
                         each(want, Err(RepoError::Store(error)))?;
                     }
                 }
@@ -313,8 +306,7 @@ impl<'a> SnapshotReader<'a> {
             Tier::Structure => self.structure.opener(session),
             Tier::Catalog => {
                 let ids = self.ids.as_ref();
-                ids.ok_or_else(|| self.unlocked.wrong_role("reading a catalog", "an operator or admin"))?
-                    .opener(session)
+                ids.ok_or_else(|| self.unlocked.wrong_role("reading a catalog", "an operator or admin"))?.opener(session)
             }
             Tier::Data => {
                 let admin = self.unlocked.admin(self.context.epoch, "opening rows")?;
@@ -361,8 +353,9 @@ impl<'a> SnapshotReader<'a> {
         let pack = &index.packs()[spot.pack as usize].pack;
         let name = Name::Pack(self.context.source, pack.digest);
         let objects = self.unlocked.repository().objects();
-        let sealed =
-            objects.get_range(&name, u64::from(spot.offset), u64::from(spot.stored)).map_err(RepoError::referenced)?;
+        let sealed = objects
+            .get_range(&name, u64::from(spot.offset), u64::from(spot.stored))
+            .map_err(RepoError::referenced)?;
         let content = self.open_frame(want, pack, &spot, sealed.to_vec())?;
         self.stale_hints.fetch_add(1, Ordering::Relaxed);
         Ok(content)

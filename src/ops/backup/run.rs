@@ -96,11 +96,9 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         return Err(unlocked.wrong_role("a backup", "an operator").into());
     }
     let started = unlocked.repository().env().now();
-    let (epoch, _) = unlocked
-        .repository()
-        .roster()
-        .open_epoch()
-        .ok_or_else(|| RepoError::Missing { object: "an epoch that is open for writing".to_owned() })?;
+    let (epoch, _) = unlocked.repository().roster().open_epoch().ok_or_else(|| RepoError::Missing {
+        object: "an epoch that is open for writing".to_owned(),
+    })?;
     let keys = unlocked.source_keys(options.source, epoch, "a backup")?;
     options.progress.phase("looking at the store", Count::Objects, None);
     let mut ledger = Ledger::load(unlocked.repository(), options.source)?;
@@ -139,8 +137,11 @@ fn last_manifest(
     notes: &mut Vec<String>,
 ) -> Result<Option<OpenManifest>, OpError> {
     for record in ledger.live().rev() {
-        let context =
-            Context { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
+        let context = Context {
+            repository: unlocked.repository().id(),
+            source: ledger.source,
+            epoch: record.snapshot.epoch,
+        };
         match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
             Ok(manifest) => return Ok(Some(manifest)),
             Err(RepoError::Store(error)) => return Err(RepoError::Store(error).into()),
@@ -211,7 +212,8 @@ impl Night<'_> {
         let repository = unlocked.repository();
         let plans = plan(update, &self.description.tables);
         let used = UsedPacks::new(self.base.index.packs().len());
-        let spill = SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env: repository.shared_env() };
+        let spill =
+            SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env: repository.shared_env() };
         let tables = Tables {
             ids: &self.keys.ids,
             progress: self.options.progress.clone(),
@@ -295,8 +297,7 @@ impl Night<'_> {
     fn roots(&self, catalog: &Catalog, stored: &Stored) -> Vec<Root> {
         let mut roots = Vec::new();
         for table in &catalog.tables {
-            let kinds =
-                [(rows_tree(table.number), TreeKind::Rows), (references_tree(table.number), TreeKind::References)];
+            let kinds = [(rows_tree(table.number), TreeKind::Rows), (references_tree(table.number), TreeKind::References)];
             for (tree, kind) in kinds {
                 if let Some(built) = stored.tree(tree) {
                     roots.push(Root { table: table.number, kind, ..built.root.clone() });
