@@ -1,13 +1,26 @@
 //! The program as its users meet it: the built binary in a directory of its own, with an environment that holds
 //! nothing of the machine's, and with no terminal. What an operation does is tested below; here is its wiring.
 
+mod backup;
 mod completions;
+mod config;
 mod help;
 mod init;
+mod keys;
 mod man;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+/// Two users with contacts, one of which is nobody's.
+const SERVICE: &str = "
+    CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+    CREATE TABLE contacts (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id) ON DELETE CASCADE, name TEXT);
+    CREATE TABLE settings (name TEXT PRIMARY KEY, value);
+    INSERT INTO users VALUES (1, 'Ana'), (2, 'Bo');
+    INSERT INTO contacts VALUES (1, 1, 'Ada'), (2, 1, 'Alan'), (3, 2, 'Grace'), (4, NULL, 'Nobody''s');
+    INSERT INTO settings VALUES ('theme', 'dark'), ('blob', x'00ff');
+";
 
 /// A directory to run in, removed afterwards.
 struct Sandbox {
@@ -32,6 +45,20 @@ impl Sandbox {
         let sandbox = Self::new();
         sandbox.ok(&["init", "repo"]);
         sandbox
+    }
+
+    /// The same for the small service in `sync.db`.
+    fn with_service() -> Self {
+        let sandbox = Self::new();
+        sandbox.sql("sync.db", SERVICE);
+        sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db"]);
+        sandbox
+    }
+
+    /// Runs statements in a database.
+    fn sql(&self, name: &str, statements: &str) {
+        let database = rusqlite::Connection::open(self.path(name)).expect("opens");
+        database.execute_batch(statements).expect("runs");
     }
 
     fn path(&self, name: &str) -> PathBuf {
