@@ -5,3 +5,4 @@ pub mod error;
 pub mod init;
 pub mod restore;
 pub mod select;
+pub mod verify;
