@@ -88,11 +88,36 @@ impl Ledger {
         let mut ledger = Self::empty(source);
         ledger.ignored = ignored;
         let reads = statement_reads(numbers.iter().map(|&number| Name::Ledger(source, number)));
-        repository.objects().get_many(&reads, |_, bytes| {
-            let bytes = bytes.map_err(RepoError::referenced)?;
-            ledger.apply(repository.roster(), &bytes)
+        repository.objects().get_many(&reads, |at, bytes| match bytes {
+            Ok(bytes) => ledger.apply(repository.roster(), &bytes),
+            Err(StoreError::TooLarge { size_bytes, .. }) => {
+                let sha256 = repository.objects().digest(&reads[at].name, size_bytes)?;
+                ledger.pass_over(sha256, format!("it has {size_bytes} bytes, more than any entry may have"));
+                Ok(())
+            }
+            Err(error) => Err(RepoError::referenced(error)),
         })?;
         Ok(ledger)
+    }
+
+    /// What does not count since the last entry that does, so that newer snapshots may be missing.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let void = |(at, reason): &(Numbered, String)| {
+            format!("{} does not count: {reason}", Name::Ledger(self.source, at.number))
+        };
+        let mut end = self.digests.len() as u64;
+        let newest = self.voids.iter().rev().take_while(|(at, _)| {
+            end -= 1;
+            at.number == end + 1
+        });
+        let mut doubts: Vec<String> = newest.map(void).collect();
+        if let Some(first) = self.ignored.first() {
+            let missing = Name::Ledger(self.source, self.digests.len() as u64 + 1);
+            let count = self.ignored.len();
+            doubts.push(format!("{missing} is missing, so {count} entries from number {first} on do not count"));
+        }
+        doubts
     }
 
     /// A chain without entries.
@@ -124,6 +149,12 @@ impl Ledger {
     #[must_use]
     pub fn newest(&self) -> Option<&SnapshotRecord> {
         self.live().next_back()
+    }
+
+    /// The newest moment that any snapshot is of, forgotten ones too: they rise along the chain.
+    #[must_use]
+    pub fn newest_image(&self) -> Option<Moment> {
+        self.snapshots.last().map(|record| record.snapshot.source_clock)
     }
 
     /// Packs of the inventory, oldest first.
@@ -184,7 +215,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Decides whether an entry counts (rules L2 and L3).
+    /// The next entry is void without a look at what it says.
+    fn pass_over(&mut self, sha256: Digest, reason: String) {
+        let number = self.digests.len() as u64 + 1;
+        self.voids.push((Numbered { number, sha256 }, reason));
+        self.digests.push(sha256);
+    }
+
+    /// Decides whether an entry counts (rules L2 to L4).
     fn judge(&self, roster: &Roster, number: u64, bytes: &[u8]) -> Result<Judged, RepoError> {
         let name = Name::Ledger(self.source, number);
         let void = |reason: &str| Ok(Judged::Void(reason.to_owned()));
@@ -223,6 +261,12 @@ impl Ledger {
         }
         if let Body::Unsupported(what) = entry.body {
             return Err(RepoError::LaterLedger { source_id: self.source, what });
+        }
+        if let Body::Snapshot(snapshot) = &entry.body
+            && self.newest_image().is_some_and(|newest| newest >= snapshot.source_clock)
+        {
+            // Written before entries that were lost and whose numbers others took.
+            return void("its image is not newer than that of the snapshot before");
         }
         Ok(Judged::Valid { entry: Box::new(entry), signer })
     }

@@ -14,7 +14,7 @@ use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec;
 use crate::format::manifest::{Root, TreeKind};
 use crate::format::name::Name;
-use crate::format::node::{PackRef, PieceList, Skeleton, Spot};
+use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot};
 use crate::format::wire::WireError;
 use crate::repo::base;
 use crate::repo::error::RepoError;
@@ -210,6 +210,7 @@ impl<'a> SnapshotReader<'a> {
     ) -> Result<(), E> {
         let runs = self.runs(wants);
         let reads: Vec<Read> = runs.iter().map(|run| run.read.clone()).collect();
+        let mut alone = Vec::new();
         let mut placeless: Vec<usize> = (0..wants.len()).filter(|at| wants[*at].spot.is_none()).collect();
         self.unlocked.repository().objects().get_many::<E>(&reads, |at, bytes| {
             let run = &runs[at];
@@ -222,7 +223,9 @@ impl<'a> SnapshotReader<'a> {
                         }
                     }
                 }
-                Err(StoreError::NotFound { .. } | StoreError::Short { .. }) => placeless.extend(&run.wants),
+                Err(StoreError::NotFound { .. }) => placeless.extend(&run.wants),
+                // The pack is cut off somewhere; what lies before that can be read by itself.
+                Err(StoreError::Short { .. }) => alone.extend(&run.wants),
                 Err(error) => {
                     let mut error = Some(error);
                     for &want in &run.wants {
@@ -234,6 +237,12 @@ impl<'a> SnapshotReader<'a> {
             }
             Ok(())
         })?;
+        for want in alone {
+            match self.fetch_by_hint(&wants[want]) {
+                Ok(content) => each(want, Ok(content))?,
+                Err(_) => placeless.push(want),
+            }
+        }
         for want in placeless {
             each(want, self.fetch_by_index(&wants[want]))?;
         }
@@ -364,6 +373,15 @@ impl<'a> SnapshotReader<'a> {
         wraps.get(&session).cloned().ok_or_else(|| RepoError::Missing { object: object() })
     }
 
+    fn fetch_by_hint(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
+        let spot = want.spot.ok_or_else(|| RepoError::Missing { object: describe(want) })?;
+        let name = Name::Pack(self.context.source, self.pack(spot.pack).digest);
+        let objects = self.unlocked.repository().objects();
+        let (offset, len) = (u64::from(spot.offset), u64::from(spot.stored));
+        let sealed = objects.get_range(&name, offset, len).map_err(RepoError::referenced)?;
+        self.open_in_run(want, offset, &sealed)
+    }
+
     /// The way without a hint.
     fn fetch_by_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
         let index = self.index()?;
@@ -392,27 +410,30 @@ impl<'a> SnapshotReader<'a> {
         Ok(self.index.get().expect("just set"))
     }
 
-    /// The leaves of a tree, in order.
-    pub fn leaves(&self, root: Skeleton) -> Result<Vec<LeafRef>, RepoError> {
+    /// The leaves of a tree, in order. A node that cannot be read is handed to `lost` with the number of
+    /// rows below it, and left out.
+    pub fn leaves(&self, root: Skeleton, mut lost: impl FnMut(u64, RepoError)) -> Result<Vec<LeafRef>, RepoError> {
         let mut nodes = vec![root];
         while nodes.first().is_some_and(|node| node.level > 1) {
-            nodes = self.expand(&nodes)?;
+            nodes = self.expand(&nodes, &mut lost)?;
         }
         Ok(nodes.into_iter().flat_map(leaf_refs).collect())
     }
 
     /// The nodes one level below, in order.
-    pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
-        let wants: Vec<Want> = nodes
-            .iter()
-            .flat_map(|node| &node.children)
-            .map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot })
-            .collect();
+    fn expand(&self, nodes: &[Skeleton], lost: &mut dyn FnMut(u64, RepoError)) -> Result<Vec<Skeleton>, RepoError> {
+        let below: Vec<&Child> = nodes.iter().flat_map(|node| &node.children).collect();
+        let want = |child: &&Child| Want { kind: FrameType::Node, id: child.id, spot: child.spot };
+        let wants: Vec<Want> = below.iter().map(want).collect();
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
         let mut children: Vec<Option<Skeleton>> = vec![None; wants.len()];
         self.fetch(&wants, |at, content| {
-            children[at] = Some(self.open_node(&wants[at], &content?, level)?);
-            Ok::<(), RepoError>(())
+            match content.and_then(|content| self.open_node(&wants[at], &content, level)) {
+                Ok(child) => children[at] = Some(child),
+                Err(RepoError::Store(error)) => return Err(RepoError::Store(error)),
+                Err(error) => lost(below[at].rows, error),
+            }
+            Ok(())
         })?;
         Ok(children.into_iter().flatten().collect())
     }

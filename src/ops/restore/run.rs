@@ -26,7 +26,8 @@ use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
 use crate::repo::reader::{LeafRef, SnapshotReader, Want};
 use crate::sort::{Merge, Sorter, SpillOptions};
-use crate::source::contract::{Engine, Refused, Target};
+use crate::source::contract::{Engine, Refused, Target, TargetTable};
+use crate::source::sqlite;
 
 /// Memory of the sorter that brings rows into the target's order.
 const SORTER_BYTES: usize = 64 << 20;
@@ -58,6 +59,8 @@ pub struct RestoreReport {
     pub damaged: Vec<String>,
     /// What the snapshot never had.
     pub gaps: Vec<GapSummary>,
+    /// Entries of the ledger that do not count, so that newer snapshots may be missing.
+    pub doubts: Vec<String>,
     /// Hints that led nowhere; the index helped.
     pub stale_hints: u64,
 }
@@ -82,11 +85,10 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     let damaged = |reason: &str| RepoError::Damaged { object: "the manifest".to_owned(), reason: reason.to_owned() };
     let catalog = reader.manifest().catalog.as_ref().ok_or_else(|| damaged("it has no catalog"))?;
     let engine = engine(catalog)?;
-    let schema = reader.schema()?;
     let entries = chosen(catalog, &options.tables)?;
     let shapes: Vec<RowShape> = entries.iter().map(|entry| RowShape::new(entry)).collect();
     let restore = Restore { env: unlocked.repository().shared_env(), reader: &reader, options, entries, shapes };
-    let mut leaves = restore.leaves()?;
+    let (mut leaves, mut damage) = restore.leaves()?;
     let mut streams = HashMap::new();
     for (_, leaf) in &mut leaves {
         for place in std::mem::take(&mut leaf.streams) {
@@ -95,8 +97,10 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     }
     let tables: Vec<_> =
         restore.entries.iter().zip(&restore.shapes).map(|(entry, shape)| shape.target(entry)).collect();
+    let schema = schema(&reader, engine, &tables, &mut damage)?;
     target.begin(engine, &schema, &tables)?;
-    let (merge, mut damage) = restore.sort(&leaves)?;
+    let (merge, unreadable) = restore.sort(&leaves)?;
+    damage.extend(unreadable);
     drop(leaves);
     let restored = restore.write(merge, &streams, target, &mut damage)?;
     options.progress.phase("building indexes", Count::Objects, None);
@@ -120,6 +124,7 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
         refused,
         damaged: damage,
         gaps: summary.gaps.clone(),
+        doubts: ledger.doubts(),
         stale_hints: reader.stale_hints(),
     })
 }
@@ -131,6 +136,25 @@ fn engine(catalog: &Catalog) -> Result<Engine, OpError> {
         other => {
             let what = format!("is of a source of engine {other:?}");
             Err(RepoError::Unsupported { object: "the snapshot".to_owned(), what }.into())
+        }
+    }
+}
+
+/// The engine's schema document, or one that the catalog suffices for: rows are worth more than types.
+fn schema(
+    reader: &SnapshotReader<'_>,
+    engine: Engine,
+    tables: &[TargetTable],
+    damage: &mut Vec<String>,
+) -> Result<Vec<u8>, OpError> {
+    match (reader.schema(), engine) {
+        (Ok(schema), _) => Ok(schema),
+        (Err(error @ RepoError::Store(_)), _) | (Err(error), Engine::Postgres) => Err(error.into()),
+        (Err(error), Engine::Sqlite) => {
+            damage.push(format!(
+                "the schema: {error}; tables have their columns alone, without types, keys, indexes, views and triggers"
+            ));
+            Ok(sqlite::stand_in_schema(tables))
         }
     }
 }
@@ -152,18 +176,19 @@ struct Restore<'a> {
 }
 
 impl Restore<'_> {
-    /// All leaves of the chosen tables, with the table's position.
-    fn leaves(&self) -> Result<Vec<(u32, LeafRef)>, OpError> {
-        let mut leaves = Vec::new();
+    /// All leaves of the chosen tables, with the table's position, and what cannot be reached.
+    fn leaves(&self) -> Result<(Vec<(u32, LeafRef)>, Vec<String>), OpError> {
+        let (mut leaves, mut damage) = (Vec::new(), Vec::new());
         for (at, entry) in (0u32..).zip(&self.entries) {
             let missing = || RepoError::Damaged {
                 object: "the manifest".to_owned(),
                 reason: format!("it has no tree of table {}", entry.name),
             };
             let root = self.reader.root(entry.number, TreeKind::Rows)?.ok_or_else(missing)?;
-            leaves.extend(self.reader.leaves(root)?.into_iter().map(|leaf| (at, leaf)));
+            let lost = |rows, error| damage.push(format!("{rows} rows of {}: {error}", entry.name));
+            leaves.extend(self.reader.leaves(root, lost)?.into_iter().map(|leaf| (at, leaf)));
         }
-        Ok(leaves)
+        Ok((leaves, damage))
     }
 
     /// Reads all leaves and sorts their rows. A leaf that cannot be read is named and left out.

@@ -47,13 +47,22 @@ pub struct LeafFacts {
     pub streams: Vec<StreamRef>,
 }
 
-/// A leaf that is not what the format makes of its rows.
+/// Why there are no facts of a leaf.
 #[derive(Debug, PartialEq, Eq)]
-pub struct LeafFault(pub String);
+pub enum LeafFault {
+    /// It is not what the format makes of its rows.
+    Wrong(String),
+    /// A row's key is a stream that cannot be read, so nothing can be said of it.
+    KeyLost,
+}
+
+fn wrong(what: &str) -> LeafFault {
+    LeafFault::Wrong(what.to_owned())
+}
 
 impl From<WireError> for LeafFault {
     fn from(error: WireError) -> Self {
-        Self(format!("it {error}"))
+        Self::Wrong(format!("it {error}"))
     }
 }
 
@@ -81,7 +90,7 @@ impl TreeRules<'_> {
         let mut encoded = Vec::new();
         while let Some(row) = rows.next_row(&mut cells)? {
             if row.multiplicity > MULTIPLICITY_MAX {
-                return Err(LeafFault("it has a row that is there too often to be counted".to_owned()));
+                return Err(wrong("it has a row that is there too often to be counted"));
             }
             let class = Class::from_byte(row.class)?;
             let own = self.key(&cells, row.bytes, read)?;
@@ -95,10 +104,10 @@ impl TreeRules<'_> {
             if let Some((key_before, payload_before)) = &before
                 && (&key, &payload).cmp(&(key_before, payload_before)) != Ordering::Greater
             {
-                return Err(LeafFault("its rows are not in order".to_owned()));
+                return Err(wrong("its rows are not in order"));
             }
             if cutter.push_times(&key, &payload, row.multiplicity)?.is_some() {
-                return Err(LeafFault("its rows belong into more than one leaf".to_owned()));
+                return Err(wrong("its rows belong into more than one leaf"));
             }
             encoded.clear();
             write_row(&mut encoded, cells.len(), row.multiplicity, row.bytes);
@@ -111,10 +120,10 @@ impl TreeRules<'_> {
             before = Some((key.clone(), payload.clone()));
         }
         let (cuts, counts) = cutter.finish()?;
-        let [cut] =
-            <[_; 1]>::try_from(cuts).map_err(|cuts| LeafFault(format!("its rows make {} leaves", cuts.len())))?;
+        let [cut] = <[_; 1]>::try_from(cuts)
+            .map_err(|cuts| LeafFault::Wrong(format!("its rows make {} leaves", cuts.len())))?;
         if cut.content != content {
-            return Err(LeafFault("its rows are written in another way than the format's".to_owned()));
+            return Err(wrong("its rows are written in another way than the format's"));
         }
         Ok(LeafFacts {
             first_key: cut.first_key,
@@ -137,7 +146,7 @@ impl TreeRules<'_> {
         match self.kind {
             TreeKind::References => {
                 let [Cell::Integer(_), Cell::Bytes(of_row)] = cells else {
-                    return Err(LeafFault("it has a row that is no reference".to_owned()));
+                    return Err(wrong("it has a row that is no reference"));
                 };
                 push_component(&mut key, &cells[0]);
                 key.extend_from_slice(of_row);
@@ -164,12 +173,11 @@ impl TreeRules<'_> {
         read: ReadStream<'_>,
     ) -> Result<(), LeafFault> {
         let column = self.entry.column(number);
-        let column = column.ok_or_else(|| LeafFault("its table's key has a column that is not there".to_owned()))?;
+        let column = column.ok_or_else(|| wrong("its table's key has a column that is not there"))?;
         match cells.get(number as usize) {
             None => push_component(key, &column.missing.get()),
             Some(Cell::Stream(kind, stream)) => {
-                let bytes =
-                    read(stream).ok_or_else(|| LeafFault("a key that is a stream cannot be read".to_owned()))?;
+                let bytes = read(stream).ok_or(LeafFault::KeyLost)?;
                 push_component(key, &Cell::from_stream(*kind, &bytes)?);
             }
             Some(cell) => push_component(key, cell),
@@ -183,16 +191,16 @@ impl TreeRules<'_> {
         for (number, cell) in (0u32..).zip(cells) {
             let column = self.entry.column(number);
             if column.is_none() != matches!(cell, Cell::Absent) {
-                return Err(LeafFault("it has a row whose cells are not those of the table's columns".to_owned()));
+                return Err(wrong("it has a row whose cells are not those of the table's columns"));
             }
             let large = cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() >= STREAM_BYTES_MIN);
             if large {
-                return Err(LeafFault("it has a large value that is no stream".to_owned()));
+                return Err(wrong("it has a large value that is no stream"));
             }
             if number as usize + 1 == cells.len() {
                 cell.write(&mut bytes);
                 if column.is_none_or(|column| column.missing.as_bytes() == bytes) {
-                    return Err(LeafFault("it has a row that ends with a default".to_owned()));
+                    return Err(wrong("it has a row that ends with a default"));
                 }
             }
         }
@@ -208,7 +216,7 @@ impl TreeRules<'_> {
             Class::None => !self.is_owner && owner.is_empty(),
             Class::Orphan => !self.is_owner,
         };
-        if fits { Ok(()) } else { Err(LeafFault("it has a row placed under another owner than its own".to_owned())) }
+        if fits { Ok(()) } else { Err(wrong("it has a row placed under another owner than its own")) }
     }
 }
 

@@ -10,5 +10,6 @@ mod sql;
 mod tables;
 mod target;
 
+pub use schema::stand_in_schema;
 pub use source::SqliteSource;
 pub use target::SqliteTarget;
