@@ -732,7 +732,7 @@ fn a_bit_anywhere_is_found_and_never_restored() {
     let image = nights.image.clone();
     let (mut flips, mut harmless) = (0, 0);
     for (name, bytes) in &image {
-        let step = (bytes.len() / 12).max(1);
+        let step = (bytes.len() / 5).max(1);
         for at in (flips % 7..bytes.len()).step_by(step) {
             flips += 1;
             let mut flipped = bytes.to_vec();
@@ -745,7 +745,8 @@ fn a_bit_anywhere_is_found_and_never_restored() {
                 Err(_) => true,
             };
             assert!(found, "{name} at {at} is not found");
-            for night in [0, NIGHTS - 1] {
+            let nights_hit = if name.contains("/packs/") { vec![0, NIGHTS - 1] } else { vec![NIGHTS - 1] };
+            for night in nights_hit {
                 let by_id = Selector::Name(nights.snapshots[night].to_string());
                 // Panics if what comes back is another database and nothing is listed.
                 harmless += usize::from(restore(&nights, Role::Admin, by_id, &nights.databases[night]).is_ok());
