@@ -2,3 +2,6 @@
 
 pub mod backup;
 pub mod error;
+pub mod init;
+pub mod restore;
+pub mod select;

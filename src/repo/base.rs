@@ -115,9 +115,11 @@ fn index(
                 packs[rank] = Some(IndexedPack { pack: pack.pack, size: wanted[rank].1, content: pack.content, epoch });
             }
         }
-        entries.extend(fragment.entries.into_iter().filter_map(|(id, spot)| {
-            ranks[spot.pack as usize].map(|rank| (id, Spot { pack: rank as u32, ..spot }))
-        }));
+        entries.extend(
+            fragment.entries.into_iter().filter_map(|(id, spot)| {
+                ranks[spot.pack as usize].map(|rank| (id, Spot { pack: rank as u32, ..spot }))
+            }),
+        );
     }
     for (rank, (digest, size)) in wanted.iter().enumerate() {
         if packs[rank].is_none() {

@@ -130,12 +130,18 @@ impl<'a> SnapshotReader<'a> {
 
     /// The root of a table's tree.
     pub fn root(&self, table: u32, kind: TreeKind) -> Result<Option<Skeleton>, RepoError> {
-        self.manifest.roots.iter().find(|root| root.table == table && root.kind == kind).map(|r| self.open_root(r)).transpose()
+        self.manifest
+            .roots
+            .iter()
+            .find(|root| root.table == table && root.kind == kind)
+            .map(|r| self.open_root(r))
+            .transpose()
     }
 
     /// A root of the manifest with its spots counted in the reader's packs.
     pub fn open_root(&self, root: &Root) -> Result<Skeleton, RepoError> {
-        let skeleton = Skeleton::read(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
+        let skeleton =
+            Skeleton::read(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
         Ok(self.intern(skeleton))
     }
 
@@ -205,7 +211,8 @@ impl<'a> SnapshotReader<'a> {
                 Err(error) => {
                     let mut error = Some(error);
                     for &want in &run.wants {
-                        let error = error.take().unwrap_or_else(|| StoreError::NotFound { name: run.read.name.to_string() });
+                        let error =
+                            error.take().unwrap_or_else(|| StoreError::NotFound { name: run.read.name.to_string() });
                         each(want, Err(RepoError::Store(error)))?;
                     }
                 }
@@ -306,7 +313,8 @@ impl<'a> SnapshotReader<'a> {
             Tier::Structure => self.structure.opener(session),
             Tier::Catalog => {
                 let ids = self.ids.as_ref();
-                ids.ok_or_else(|| self.unlocked.wrong_role("reading a catalog", "an operator or admin"))?.opener(session)
+                ids.ok_or_else(|| self.unlocked.wrong_role("reading a catalog", "an operator or admin"))?
+                    .opener(session)
             }
             Tier::Data => {
                 let admin = self.unlocked.admin(self.context.epoch, "opening rows")?;
@@ -353,11 +361,10 @@ impl<'a> SnapshotReader<'a> {
         let pack = &index.packs()[spot.pack as usize].pack;
         let name = Name::Pack(self.context.source, pack.digest);
         let objects = self.unlocked.repository().objects();
-        let sealed = objects
-            .get_range(&name, u64::from(spot.offset), u64::from(spot.stored))
-            .map_err(RepoError::referenced)?;
+        let sealed =
+            objects.get_range(&name, u64::from(spot.offset), u64::from(spot.stored)).map_err(RepoError::referenced)?;
         let content = self.open_frame(want, pack, &spot, sealed.to_vec())?;
-        self.stale_hints.fetch_add(1, Ordering::Relaxed);
+        self.stale_hints.fetch_add(u64::from(want.spot.is_some()), Ordering::Relaxed);
         Ok(content)
     }
 
@@ -425,6 +432,22 @@ impl<'a> SnapshotReader<'a> {
             return Err(RepoError::Damaged { object: format!("stream {}", stream.id), reason });
         }
         Ok(bytes)
+    }
+
+    /// The engine's schema document.
+    pub fn schema(&self) -> Result<Vec<u8>, RepoError> {
+        let object = || "the secrets of the manifest".to_owned();
+        let secrets = self.manifest.secrets.as_ref();
+        let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
+        let stream = StreamRef::try_from(secrets.schema).map_err(|error| RepoError::wire(object(), &error))?;
+        let spot = match &secrets.schema_at {
+            Some(hint) => {
+                let (pack, spot) = hint.place().map_err(|error| RepoError::wire(object(), &error))?;
+                Some(Spot { pack: self.intern_packs(&[pack])[0], ..spot })
+            }
+            None => None,
+        };
+        self.stream(&StreamPlace { stream, spot })
     }
 
     /// The pieces of a stream that is a list.

@@ -2,6 +2,6 @@
 
 pub mod catalog;
 pub mod contract;
-pub mod mapping;
 pub mod files;
+pub mod mapping;
 pub mod sqlite;

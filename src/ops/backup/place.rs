@@ -222,7 +222,8 @@ fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], out: &mut Placed<'_>) -> 
     let join_key = take.bytes("record").map_err(|error| broken(&error))?;
     // Joins not yet passed stand last in the slice that is left.
     let at = joins.len() - paths;
-    let (current, rest) = joins[at..].split_first_mut().ok_or_else(|| broken(&WireError::Invalid { what: "record" }))?;
+    let (current, rest) =
+        joins[at..].split_first_mut().ok_or_else(|| broken(&WireError::Invalid { what: "record" }))?;
     if join_key.is_empty() {
         let next = with_result(record, NOWHERE, Class::None, &[]).map_err(|error| broken(&error))?;
         return advance(rest, &next, out);

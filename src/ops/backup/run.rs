@@ -13,7 +13,7 @@ use crate::base::time::Moment;
 use crate::crypto::seal::SessionKeys;
 use crate::format::catalog::Catalog;
 use crate::format::entry::ObjectRef;
-use crate::format::manifest::{GapSummary, Root, Secrets, Summary, TableSummary, TreeKind, WrapPage};
+use crate::format::manifest::{GapSummary, Root, Secrets, StoredSpot, Summary, TableSummary, TreeKind, WrapPage};
 use crate::format::name::Name;
 use crate::ops::backup::plan::plan;
 use crate::ops::backup::tables::{Found, Tables, references_tree, rows_tree};
@@ -21,6 +21,7 @@ use crate::ops::error::OpError;
 use crate::repo::base::{self, Base};
 use crate::repo::commit::{Candidate, Counted, check_clock, commit, draft_entry};
 use crate::repo::error::RepoError;
+use crate::repo::index::Index;
 use crate::repo::ledger::Ledger;
 use crate::repo::manifest::{self, Depth, Draft, OpenManifest, carry_wraps};
 use crate::repo::open::{SourceKeys, Unlocked};
@@ -96,9 +97,11 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         return Err(unlocked.wrong_role("a backup", "an operator").into());
     }
     let started = unlocked.repository().env().now();
-    let (epoch, _) = unlocked.repository().roster().open_epoch().ok_or_else(|| RepoError::Missing {
-        object: "an epoch that is open for writing".to_owned(),
-    })?;
+    let (epoch, _) = unlocked
+        .repository()
+        .roster()
+        .open_epoch()
+        .ok_or_else(|| RepoError::Missing { object: "an epoch that is open for writing".to_owned() })?;
     let keys = unlocked.source_keys(options.source, epoch, "a backup")?;
     options.progress.phase("looking at the store", Count::Objects, None);
     let mut ledger = Ledger::load(unlocked.repository(), options.source)?;
@@ -137,11 +140,8 @@ fn last_manifest(
     notes: &mut Vec<String>,
 ) -> Result<Option<OpenManifest>, OpError> {
     for record in ledger.live().rev() {
-        let context = Context {
-            repository: unlocked.repository().id(),
-            source: ledger.source,
-            epoch: record.snapshot.epoch,
-        };
+        let context =
+            Context { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
         match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
             Ok(manifest) => return Ok(Some(manifest)),
             Err(RepoError::Store(error)) => return Err(RepoError::Store(error).into()),
@@ -212,8 +212,7 @@ impl Night<'_> {
         let repository = unlocked.repository();
         let plans = plan(update, &self.description.tables);
         let used = UsedPacks::new(self.base.index.packs().len());
-        let spill =
-            SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env: repository.shared_env() };
+        let spill = SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env: repository.shared_env() };
         let tables = Tables {
             ids: &self.keys.ids,
             progress: self.options.progress.clone(),
@@ -279,7 +278,12 @@ impl Night<'_> {
             pages.push(self.store_page(unlocked, full)?);
         }
         let roots = self.roots(&catalog, stored);
-        let secrets = Secrets { schema: stored.schema.into() };
+        let hint = |index: &Index| {
+            let spot = index.get(&stored.schema.id)?;
+            StoredSpot::new(&index.packs()[spot.pack as usize].pack, &spot)
+        };
+        let schema_at = hint(&self.base.index).or_else(|| hint(&stored.written.index));
+        let secrets = Secrets { schema: stored.schema.into(), schema_at };
         Ok(Draft { summary: self.summary(&catalog, stored), catalog, roots, secrets, pages, wraps })
     }
 
@@ -297,7 +301,8 @@ impl Night<'_> {
     fn roots(&self, catalog: &Catalog, stored: &Stored) -> Vec<Root> {
         let mut roots = Vec::new();
         for table in &catalog.tables {
-            let kinds = [(rows_tree(table.number), TreeKind::Rows), (references_tree(table.number), TreeKind::References)];
+            let kinds =
+                [(rows_tree(table.number), TreeKind::Rows), (references_tree(table.number), TreeKind::References)];
             for (tree, kind) in kinds {
                 if let Some(built) = stored.tree(tree) {
                     roots.push(Root { table: table.number, kind, ..built.root.clone() });

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::base::cancel::Cancel;
-use crate::base::progress::{Count, SharedProgress};
 use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
+use crate::base::progress::{Count, SharedProgress};
 use crate::crypto::ids::SourceIdKeys;
 use crate::ops::backup::place::{Placed, Placer};
 use crate::ops::backup::plan::{MapKey, TablePlan};
@@ -113,7 +113,8 @@ impl Tables<'_> {
             for (key, builder) in placed.maps {
                 maps.insert(key, builder.finish()?);
             }
-            let needed = |key: &MapKey| self.plans[at + 1..].iter().any(|later| later.paths.iter().any(|p| p.1 == *key));
+            let needed =
+                |key: &MapKey| self.plans[at + 1..].iter().any(|later| later.paths.iter().any(|p| p.1 == *key));
             maps.retain(|key, _| needed(key));
             let rows_per_leaf = pinned.unwrap_or(ROWS_PER_LEAF_DEFAULT);
             self.pass_on(jobs, rows_tree(plan.number), placed.rows, rows_per_leaf)?;
@@ -141,11 +142,8 @@ impl Tables<'_> {
         let table = &self.description.tables[plan.table];
         self.progress.phase(&format!("reading {}", table.name), Count::Rows, table.rows_estimate);
         let spill = |memory_bytes| SpillOptions { memory_bytes, ..self.spill.clone() };
-        let builders = plan
-            .provides
-            .iter()
-            .map(|provided| (provided.1.clone(), OwnerMapBuilder::new(spill(MAP_BYTES))))
-            .collect();
+        let builders =
+            plan.provides.iter().map(|provided| (provided.1.clone(), OwnerMapBuilder::new(spill(MAP_BYTES)))).collect();
         let sorters = (Sorter::new(spill(SORTER_BYTES)), Sorter::new(spill(REFERENCES_BYTES)));
         let placed = Placed::new(plan, self.ids, sorters, builders);
         let mut joins = Vec::with_capacity(plan.paths.len());

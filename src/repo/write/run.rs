@@ -111,6 +111,8 @@ pub struct Written {
     pub packs: Vec<StoredPack>,
     /// Bytes of frames that were new.
     pub frame_bytes: u64,
+    /// Where everything lies that this run wrote.
+    pub index: Index,
 }
 
 /// Which packs of the base index a snapshot needs.

@@ -273,13 +273,7 @@ fn foreign_keys(conn: &Connection, tables: &[Table], table: &Table) -> rusqlite:
     let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1, 'main') ORDER BY id DESC, seq";
     let mut statement = conn.prepare(sql)?;
     let lines = statement.query_map([&table.name], |row| {
-        Ok(KeyLine {
-            id: row.get(0)?,
-            parent: row.get(1)?,
-            from: row.get(2)?,
-            to: row.get(3)?,
-            on_delete: row.get(4)?,
-        })
+        Ok(KeyLine { id: row.get(0)?, parent: row.get(1)?, from: row.get(2)?, to: row.get(3)?, on_delete: row.get(4)? })
     })?;
     let lines = lines.collect::<rusqlite::Result<Vec<_>>>()?;
     let mut found = Vec::new();
