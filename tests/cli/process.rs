@@ -9,7 +9,7 @@ use crate::Sandbox;
 const MANY: &str = "
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
     INSERT INTO users SELECT value, hex(randomblob(40)) FROM (
-        WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 300000) SELECT value FROM n);
+        WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 100000) SELECT value FROM n);
 ";
 
 /// Waits until the process handles SIGINT itself.
@@ -60,8 +60,8 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn a_result_that_cannot_be_written_is_an_error() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("opens");
-    let mut command = Sandbox::new().command(&["man"]);
-    let output = command.stdout(full).output().expect("runs");
+    let sandbox = Sandbox::new();
+    let output = sandbox.command(&["man"]).stdout(full).output().expect("runs");
     let err = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(output.status.code() == Some(1) && err.contains("cannot write the result"), "{err}");
 }
