@@ -59,7 +59,7 @@ impl Place {
     /// Makes the target; there must be nothing yet.
     pub(crate) fn create(&self, env: &SharedEnv) -> Result<NewTarget, SourceError> {
         Ok(match self {
-            Self::Sqlite(path) => NewTarget::Sqlite(SqliteTarget::create(path, env)?),
+            Self::Sqlite(path) => NewTarget::Sqlite(Box::new(SqliteTarget::create(path, env)?)),
             Self::Files(path, FileFormat::Csv) => NewTarget::Csv(CsvTarget::create(path, env)?),
             Self::Files(path, FileFormat::Jsonl) => NewTarget::Jsonl(JsonLinesTarget::create(path, env)?),
         })
@@ -76,7 +76,7 @@ impl std::fmt::Display for Place {
 
 /// A target that is being made.
 pub(crate) enum NewTarget {
-    Sqlite(SqliteTarget),
+    Sqlite(Box<SqliteTarget>),
     Csv(CsvTarget),
     Jsonl(JsonLinesTarget),
 }
@@ -84,7 +84,7 @@ pub(crate) enum NewTarget {
 impl NewTarget {
     pub(crate) fn as_target(&mut self) -> &mut dyn Target {
         match self {
-            Self::Sqlite(target) => target,
+            Self::Sqlite(target) => &mut **target,
             Self::Csv(target) => target,
             Self::Jsonl(target) => target,
         }

@@ -103,11 +103,11 @@ fn human(report: &BackupReport) -> String {
         report.tables.iter().fold((0, 0), |(new, all), table| (new + table.leaves_new, all + table.leaves));
     let stored = if report.snapshot.is_some() { "stored" } else { "to store" };
     text += &format!(
-        "{} {stored} in {}; {} of {} new\n",
+        "{} {stored} in {}; {} of {} leaves new\n",
         bytes(report.new_bytes),
         plural(report.packs as u64, "pack"),
         count(new),
-        plural(all, "leaf").replace("leafs", "leaves"),
+        count(all),
     );
     for table in report.tables.iter().filter(|table| table.orphans + table.duplicates > 0) {
         let mut odd = Vec::new();
