@@ -11,5 +11,7 @@ pub mod manifest;
 pub mod open;
 pub mod pack_table;
 pub mod packer;
+#[cfg(test)]
+mod protocol;
 pub mod roster;
 pub mod write;
