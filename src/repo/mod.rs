@@ -1,6 +1,7 @@
 //! A repository: what its objects mean together.
 
 pub mod base;
+mod chain;
 pub mod commit;
 pub mod create;
 pub mod error;
