@@ -14,5 +14,6 @@ pub mod pack_table;
 pub mod packer;
 #[cfg(test)]
 mod protocol;
+pub mod reader;
 pub mod roster;
 pub mod write;
