@@ -10,7 +10,7 @@ use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
 use crate::format::session::Announcement;
 use crate::repo::open::Unlocked;
-use crate::repo::write::{StoredPack, WriteError};
+use crate::repo::write::run::{StoredPack, WriteError};
 
 /// Packs between announcements: what a killed run may have to upload again.
 const PACKS_PER_ANNOUNCEMENT: usize = 8;

@@ -11,7 +11,7 @@ use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
 use crate::format::leaf::LeafRows;
 use crate::format::node::PieceList;
 use crate::repo::packer::SealedFrame;
-use crate::repo::write::{Setup, UsedPacks, WriteError, next};
+use crate::repo::write::run::{Setup, UsedPacks, WriteError, next};
 use crate::tree::chunker::LeafCut;
 
 /// Work for a worker.
