@@ -1,6 +1,8 @@
 //! A repository: what its objects mean together.
 
 pub mod base;
+pub mod commit;
+pub mod create;
 pub mod error;
 pub mod index;
 pub mod io;

@@ -69,6 +69,8 @@ impl<'a> Announcer<'a> {
         let identity = self.unlocked.identity();
         let bytes = encode(&announcement, identity.key_id(), |message| identity.sign(message))
             .map_err(|source| WriteError::Statement { source })?;
+        // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
+        repository.objects().barrier()?;
         repository.objects().create(&Name::Session(self.context.source, self.session, number), bytes.into())?;
         state.number = number;
         state.waiting.clear();

@@ -18,8 +18,8 @@ use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot, StreamHint,
 use crate::format::pack::{PackContent, ordinal_id};
 use crate::repo::index::{Index, IndexedPack, fragment};
 use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
-use crate::repo::write::run::{BuiltTree, Setup, StoredPack, Upload, UsedPacks, WriteError, Written};
 use crate::repo::write::worker::{Done, seal};
+use crate::repo::write::run::{BuiltTree, Setup, StoredPack, Upload, UsedPacks, WriteError, Written};
 use crate::tree::builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Entries after which an index fragment is written, so that memory does not grow with the session.

@@ -1,8 +1,4 @@
 //! Writing chunks: plain content in, packs in the store and tree roots out.
-//!
-//! The caller feeds leaves in tree order and streams in any order; workers compute ids, skip what the
-//! store has, compress and seal; one assembler fills packs and builds nodes; uploaders store packs.
-//! Nothing here commits: until a ledger entry names them, packs are orphans.
 
 mod announce;
 mod assembler;

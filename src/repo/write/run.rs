@@ -1,7 +1,8 @@
-//! One writing run: its stages, the queues between them, and what it leaves behind.
+//! Writing chunks: plain content in, packs in the store and tree roots out.
 //!
-//! Every stage owns its ends of the queues, so the end of one, good or bad, is seen by its neighbours;
-//! of several failures the first cause is the one reported.
+//! The caller feeds leaves in tree order and streams in any order; workers compute ids, skip what the
+//! store has, compress and seal; one assembler fills packs and builds nodes; uploaders store packs.
+//! Nothing here commits: until a ledger entry names them, packs are orphans.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};

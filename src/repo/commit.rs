@@ -1,0 +1,128 @@
+//! The commit of a snapshot (`docs/format.md` sections 2 and 10): manifest, barrier, ledger entry.
+//!
+//! Losing the race for a number means that something happened since everything was looked at, so
+//! everything that the snapshot counts on is looked at again (I6), never just renumbered.
+
+use std::collections::HashSet;
+
+use crate::base::id::{Digest, Epoch};
+use crate::base::time::Moment;
+use crate::format::entry::{Body, Numbered, ObjectRef, Snapshot, Verdict};
+use crate::format::name::Name;
+use crate::repo::error::RepoError;
+use crate::repo::ledger::{Appended, Ledger, Signer, append};
+use crate::repo::open::Unlocked;
+
+/// Attempts to get a number before giving way; each lost one saw somebody else succeed.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What a snapshot needs to find unchanged when it commits.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// Packs of the inventory.
+    pub packs: HashSet<Digest>,
+    /// Packs of interrupted sessions.
+    pub adopted: Vec<ObjectRef>,
+    /// Packs of this session.
+    pub added: Vec<ObjectRef>,
+}
+
+/// A snapshot, written but for its commit.
+#[derive(Debug)]
+pub struct Candidate {
+    pub snapshot: Snapshot,
+    pub manifest: Vec<u8>,
+    pub counted: Counted,
+}
+
+/// A committed snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// Number and digest of the ledger entry; the digest is the snapshot's id.
+    pub entry: Numbered,
+    /// How often another writer came first.
+    pub races_lost: usize,
+}
+
+/// Stores the manifest and commits.
+pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate) -> Result<Committed, RepoError> {
+    let Candidate { mut snapshot, manifest, counted } = candidate;
+    let source = ledger.source;
+    let size = manifest.len() as u64;
+    let sha256 = Digest::of(&manifest);
+    unlocked.repository().objects().create(&Name::Manifest(source, sha256), manifest.into())?;
+    snapshot.manifest = ObjectRef { sha256, size };
+    snapshot.packs.clone_from(&counted.added);
+    snapshot.adopted.clone_from(&counted.adopted);
+    for races_lost in 0..ATTEMPTS_MAX {
+        validate(unlocked, ledger, &snapshot, &counted)?;
+        unlocked.repository().objects().barrier()?;
+        let identity = unlocked.identity();
+        let sign = |message: &[u8]| identity.sign(message);
+        let signer = Signer { key: identity.key_id(), role: identity.role(), sign: &sign };
+        match append(unlocked.repository(), &signer, ledger, Body::Snapshot(snapshot.clone()))? {
+            Appended::Done(entry) => return Ok(Committed { entry, races_lost }),
+            Appended::Lost => {
+                unlocked.repository_mut().reload()?;
+                *ledger = Ledger::load(unlocked.repository(), source)?;
+            }
+        }
+    }
+    Err(RepoError::Overtaken { reason: "too many others write to this source at the same time".to_owned() })
+}
+
+/// Fails if anything that the snapshot counts on no longer stands.
+fn validate(
+    unlocked: &Unlocked,
+    ledger: &Ledger,
+    snapshot: &Snapshot,
+    counted: &Counted,
+) -> Result<(), RepoError> {
+    let roster = unlocked.repository().roster();
+    let overtaken = |reason: &str| Err(RepoError::Overtaken { reason: reason.to_owned() });
+    if !ledger.trusts(roster, &unlocked.key()) {
+        return Err(RepoError::NotEnrolled { key: unlocked.key(), state: "revoked" });
+    }
+    check_clock(ledger, snapshot.source_clock)?;
+    if roster.epochs.get(&snapshot.epoch).is_none_or(|epoch| epoch.closed) {
+        return overtaken("the keys were rotated while this snapshot was written");
+    }
+    let lost = |digest: &Digest| !ledger.has_pack(digest);
+    if counted.packs.iter().any(lost) {
+        return overtaken("data that this snapshot shares with earlier ones was pruned meanwhile");
+    }
+    let trusted: HashSet<Digest> = ledger
+        .inventory()
+        .filter(|pack| ledger.trusts(roster, &pack.signer))
+        .map(|pack| pack.digest)
+        .collect();
+    if counted.packs.iter().any(|digest| !trusted.contains(digest)) {
+        return overtaken("a key whose data this snapshot shares was revoked meanwhile");
+    }
+    let own = counted.adopted.iter().chain(&counted.added);
+    if own.into_iter().any(|pack| ledger.was_removed(&pack.sha256)) {
+        return overtaken("data that this snapshot wrote was pruned before it could commit");
+    }
+    Ok(())
+}
+
+/// Fails unless an image of this moment would be newer than the newest snapshot (rule L4).
+pub fn check_clock(ledger: &Ledger, clock: Moment) -> Result<(), RepoError> {
+    let newest = ledger.snapshots.iter().map(|record| record.snapshot.source_clock).max();
+    match newest {
+        Some(newest) if newest >= clock => Err(RepoError::Overtaken {
+            reason: format!("the ledger has a snapshot as of {newest}, and this image is as of {clock}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A snapshot entry whose objects are filled in by [`commit`].
+#[must_use]
+pub fn draft_entry(clock: Moment, session: crate::base::id::SessionId, epoch: Epoch, tags: Vec<String>) -> Snapshot {
+    let nothing = ObjectRef { sha256: Digest::new([0; 32]), size: 0 };
+    let mut snapshot = Snapshot::new(clock, nothing, session, epoch);
+    snapshot.tags = tags;
+    snapshot.verdict = Verdict::Clean;
+    snapshot
+}
