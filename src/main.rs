@@ -1,3 +1,5 @@
 //! The `sidekeep` program: everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sidekeep::cli::main()
+}

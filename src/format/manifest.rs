@@ -9,6 +9,7 @@ use crate::base::time::Moment;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
+use crate::format::node::{PackRef, Spot};
 use crate::format::pack::{ordinal_id, read_wraps};
 use crate::format::wire::{Put, Take, WireError};
 
@@ -271,6 +272,39 @@ pub struct GapSummary {
 pub struct Secrets {
     /// The engine's schema document.
     pub schema: StoredStream,
+    /// Where its piece or list lies: a hint.
+    pub schema_at: Option<StoredSpot>,
+}
+
+/// A location hint in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StoredSpot {
+    pub pack: Digest,
+    pub session: SessionId,
+    pub offset: u32,
+    pub stored: u32,
+    pub codec: u8,
+    pub thread: u8,
+    pub counter: u32,
+}
+
+impl StoredSpot {
+    /// The hint to a frame of the session that wrote the pack.
+    #[must_use]
+    pub fn new(pack: &PackRef, spot: &Spot) -> Option<Self> {
+        let session = *pack.sessions.get(usize::from(spot.session))?;
+        let Seat { thread, counter } = spot.seat;
+        let (offset, stored, codec) = (spot.offset, spot.stored, spot.codec as u8);
+        Some(Self { pack: pack.digest, session, offset, stored, codec, thread, counter })
+    }
+
+    /// The pack and the place in it.
+    pub fn place(&self) -> Result<(PackRef, Spot), WireError> {
+        let pack = PackRef { digest: self.pack, sessions: vec![self.session] };
+        let seat = Seat { thread: self.thread, counter: self.counter };
+        let codec = Codec::from_byte(self.codec)?;
+        Ok((pack, Spot { pack: 0, offset: self.offset, stored: self.stored, codec, session: 0, seat }))
+    }
 }
 
 /// A stream reference in JSON.

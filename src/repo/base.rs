@@ -12,8 +12,8 @@ use crate::format::dsse::Envelope;
 use crate::format::entry::ObjectRef;
 use crate::format::index::{Fragment, SealedFragment};
 use crate::format::name::Name;
-use crate::format::node::Spot;
-use crate::format::pack::ordinal_id;
+use crate::format::node::{PackRef, Spot};
+use crate::format::pack::{PackContent, ordinal_id};
 use crate::format::session::Announcement;
 use crate::repo::error::RepoError;
 use crate::repo::index::{Index, IndexedPack};
@@ -39,18 +39,69 @@ pub struct Base {
 /// Loads what may be deduplicated against in `epoch`.
 pub fn load(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, epoch: Epoch) -> Result<Base, RepoError> {
     let repository = unlocked.repository();
-    let wanted: Vec<(Digest, u64)> = ledger
+    let trusted: Vec<(Digest, u64)> = ledger
         .inventory()
         .filter(|pack| pack.epoch == epoch && ledger.trusts(repository.roster(), &pack.signer))
         .map(|pack| (pack.digest, pack.size))
         .collect();
+    let wanted = existing(repository, keys, &trusted)?;
+    let missing = trusted.len() - wanted.len();
     let mut base = index_of(repository, keys, &wanted)?;
+    if missing > 0 {
+        base.notes.push(format!("{missing} packs are missing or have another size; what they held is stored again"));
+    }
     adopt(unlocked, ledger, keys, &mut base)?;
     Ok(base)
 }
 
+/// Those packs that the store still has in their full size: a request per thousand packs, so that a
+/// backup never shares data with a pack that is gone, but stores it again.
+fn existing(
+    repository: &Repository,
+    keys: &StructureKeys,
+    packs: &[(Digest, u64)],
+) -> Result<Vec<(Digest, u64)>, RepoError> {
+    if packs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sizes = HashMap::new();
+    repository.objects().list_each(&format!("{}/packs", keys.context().source), |listed| {
+        if let Some(Name::Pack(_, digest)) = Name::parse(&listed.name) {
+            sizes.insert(digest, listed.size_bytes);
+        }
+        Ok::<(), RepoError>(())
+    })?;
+    Ok(packs.iter().filter(|(digest, size)| sizes.get(digest) == Some(size)).copied().collect())
+}
+
 /// An index of exactly these packs, from fragments and, where those do not suffice, from the packs' own tables.
-pub fn index_of(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest, u64)]) -> Result<Base, RepoError> {
+fn index_of(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest, u64)]) -> Result<Base, RepoError> {
+    index(repository, keys, wanted, Unreadable::Fails)
+}
+
+/// The same of those packs that can be read, for a reader that works around damage.
+pub fn index_of_readable(
+    repository: &Repository,
+    keys: &StructureKeys,
+    wanted: &[(Digest, u64)],
+) -> Result<Base, RepoError> {
+    let wanted = existing(repository, keys, wanted)?;
+    index(repository, keys, &wanted, Unreadable::LeftOut)
+}
+
+/// What a pack whose table cannot be read means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unreadable {
+    Fails,
+    LeftOut,
+}
+
+fn index(
+    repository: &Repository,
+    keys: &StructureKeys,
+    wanted: &[(Digest, u64)],
+    unreadable: Unreadable,
+) -> Result<Base, RepoError> {
     let mut base = Base::default();
     let rank: HashMap<Digest, usize> = wanted.iter().enumerate().map(|(rank, pack)| (pack.0, rank)).collect();
     let mut packs: Vec<Option<IndexedPack>> = vec![None; wanted.len()];
@@ -64,13 +115,24 @@ pub fn index_of(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest
                 packs[rank] = Some(IndexedPack { pack: pack.pack, size: wanted[rank].1, content: pack.content, epoch });
             }
         }
-        entries.extend(fragment.entries.into_iter().filter_map(|(id, spot)| {
-            ranks[spot.pack as usize].map(|rank| (id, Spot { pack: rank as u32, ..spot }))
-        }));
+        entries.extend(
+            fragment.entries.into_iter().filter_map(|(id, spot)| {
+                ranks[spot.pack as usize].map(|rank| (id, Spot { pack: rank as u32, ..spot }))
+            }),
+        );
     }
     for (rank, (digest, size)) in wanted.iter().enumerate() {
         if packs[rank].is_none() {
-            let table = PackTable::read(repository.objects(), keys, *digest, *size)?;
+            let table = match PackTable::read(repository.objects(), keys, *digest, *size) {
+                Ok(table) => table,
+                Err(error) if unreadable == Unreadable::LeftOut && !matches!(error, RepoError::Store(_)) => {
+                    base.notes.push(format!("left out: {error}"));
+                    // Keeps the ordinals of the others; nothing points at it.
+                    packs[rank] = Some(placeholder(*digest, keys));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             entries.extend(table.spots().map(|(id, spot)| (id, Spot { pack: rank as u32, ..spot })));
             packs[rank] = Some(table.indexed());
         }
@@ -80,6 +142,11 @@ pub fn index_of(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest
     }
     base.index.load(entries.into_iter());
     Ok(base)
+}
+
+fn placeholder(digest: Digest, keys: &StructureKeys) -> IndexedPack {
+    let pack = PackRef { digest, sessions: Vec::new() };
+    IndexedPack { pack, size: 0, content: PackContent::Leaves, epoch: keys.context().epoch }
 }
 
 /// All index fragments that open. One that is gone or damaged is no loss: it is a cache.

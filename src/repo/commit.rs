@@ -72,12 +72,7 @@ pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate
 }
 
 /// Fails if anything that the snapshot counts on no longer stands.
-fn validate(
-    unlocked: &Unlocked,
-    ledger: &Ledger,
-    snapshot: &Snapshot,
-    counted: &Counted,
-) -> Result<(), RepoError> {
+fn validate(unlocked: &Unlocked, ledger: &Ledger, snapshot: &Snapshot, counted: &Counted) -> Result<(), RepoError> {
     let roster = unlocked.repository().roster();
     let overtaken = |reason: &str| Err(RepoError::Overtaken { reason: reason.to_owned() });
     if !ledger.trusts(roster, &unlocked.key()) {
@@ -91,11 +86,8 @@ fn validate(
     if counted.packs.iter().any(lost) {
         return overtaken("data that this snapshot shares with earlier ones was pruned meanwhile");
     }
-    let trusted: HashSet<Digest> = ledger
-        .inventory()
-        .filter(|pack| ledger.trusts(roster, &pack.signer))
-        .map(|pack| pack.digest)
-        .collect();
+    let trusted: HashSet<Digest> =
+        ledger.inventory().filter(|pack| ledger.trusts(roster, &pack.signer)).map(|pack| pack.digest).collect();
     if counted.packs.iter().any(|digest| !trusted.contains(digest)) {
         return overtaken("a key whose data this snapshot shares was revoked meanwhile");
     }

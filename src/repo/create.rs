@@ -19,8 +19,7 @@ use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Conditional, StoreError, probe};
 
 /// Roles that a new repository has a key for, in the order in which they are made.
-pub const FIRST_ROLES: [Role; 5] =
-    [Role::Operator, Role::Maintainer, Role::Admin, Role::Auditor, Role::Recovery];
+pub const FIRST_ROLES: [Role; 5] = [Role::Operator, Role::Maintainer, Role::Admin, Role::Auditor, Role::Recovery];
 
 /// A new repository.
 pub struct Made {
@@ -104,9 +103,10 @@ pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoE
         }
         let repository = unlocked.repository();
         let source = SourceId::new(random(repository.env()));
-        let (epoch, _) = repository.roster().open_epoch().ok_or_else(|| RepoError::Missing {
-            object: "an epoch that is open for writing".to_owned(),
-        })?;
+        let (epoch, _) = repository
+            .roster()
+            .open_epoch()
+            .ok_or_else(|| RepoError::Missing { object: "an epoch that is open for writing".to_owned() })?;
         let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
         let head = repository.roster().head();
         let entry = RosterEntry {

@@ -88,9 +88,7 @@ impl RepoError {
         let object = object.to_string();
         match error {
             WireError::Foreign => Self::Foreign { object },
-            WireError::Unsupported { what, value } => {
-                Self::Unsupported { object, what: format!("has {what} {value}") }
-            }
+            WireError::Unsupported { what, value } => Self::Unsupported { object, what: format!("has {what} {value}") },
             other => Self::Damaged { object, reason: format!("it {other}") },
         }
     }

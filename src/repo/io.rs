@@ -59,7 +59,7 @@ impl Objects {
     }
 
     /// Many reads, several at once; `each` gets them in order.
-    pub fn get_many<E: From<StoreError>>(
+    pub fn get_many<E>(
         &self,
         reads: &[Read],
         mut each: impl FnMut(usize, Result<Bytes, StoreError>) -> Result<(), E>,

@@ -325,7 +325,12 @@ pub enum Appended {
 }
 
 /// Signs `body` at the place after `ledger`'s head and tries to create it there, durably.
-pub fn append(repository: &Repository, signer: &Signer<'_>, ledger: &Ledger, body: Body) -> Result<Appended, RepoError> {
+pub fn append(
+    repository: &Repository,
+    signer: &Signer<'_>,
+    ledger: &Ledger,
+    body: Body,
+) -> Result<Appended, RepoError> {
     if !body.may_be_signed_by(signer.role) {
         let needed = "the role that signs it";
         return Err(RepoError::WrongRole { doing: "this entry", needed, key: signer.key, role: signer.role });

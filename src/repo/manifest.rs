@@ -215,4 +215,3 @@ pub fn carry_wraps(
     wraps.push(own.clone());
     wraps
 }
-

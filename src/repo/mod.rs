@@ -11,5 +11,6 @@ pub mod manifest;
 pub mod open;
 pub mod pack_table;
 pub mod packer;
+pub mod reader;
 pub mod roster;
 pub mod write;

@@ -106,8 +106,7 @@ impl Repository {
         if identity.repository() != self.id() {
             return Err(RepoError::OtherRepository { key });
         }
-        let enrolled =
-            self.roster.keys.get(&key).ok_or(RepoError::NotEnrolled { key, state: "not enrolled" })?;
+        let enrolled = self.roster.keys.get(&key).ok_or(RepoError::NotEnrolled { key, state: "not enrolled" })?;
         if enrolled.revoked.is_some() {
             return Err(RepoError::NotEnrolled { key, state: "revoked" });
         }

@@ -129,8 +129,7 @@ impl Roster {
     pub fn restore_key(&self, epoch: Epoch) -> Result<SealingKey, RepoError> {
         let object = format!("epoch {epoch} in the roster");
         let state = self.epochs.get(&epoch).ok_or(RepoError::Missing { object: object.clone() })?;
-        SealingKey::from_bytes(&state.sealing)
-            .map_err(|error| RepoError::Damaged { object, reason: error.to_string() })
+        SealingKey::from_bytes(&state.sealing).map_err(|error| RepoError::Damaged { object, reason: error.to_string() })
     }
 
     fn apply(&mut self, number: u64, previous: Digest, digest: Digest, bytes: &[u8]) -> Result<(), RepoError> {

@@ -134,7 +134,11 @@ fn paths(tables: &[Table], entries: &[TableEntry], mapping: &Mapping, at: usize)
             Some(OwnerPath {
                 columns: foreign.columns.iter().map(name).collect::<Option<_>>()?,
                 parent: parent.number,
-                parent_columns: foreign.parent_columns.iter().map(|name| number(parent, name)).collect::<Option<_>>()?,
+                parent_columns: foreign
+                    .parent_columns
+                    .iter()
+                    .map(|name| number(parent, name))
+                    .collect::<Option<_>>()?,
             })
         })
         .collect()
@@ -163,8 +167,10 @@ fn match_tables<'a>(prior: Option<&'a Catalog>, tables: &[Table]) -> Vec<Option<
 }
 
 fn create(number: u32, table: &Table) -> TableEntry {
-    let columns: Vec<ColumnEntry> =
-        (0u32..).zip(&table.columns).map(|(number, column)| entry(number, column, OwnedCell::new(&Cell::Null))).collect();
+    let columns: Vec<ColumnEntry> = (0u32..)
+        .zip(&table.columns)
+        .map(|(number, column)| entry(number, column, OwnedCell::new(&Cell::Null)))
+        .collect();
     let key = table.key.iter().map(|&at| at as u32).collect();
     TableEntry {
         number,
@@ -205,8 +211,12 @@ fn carry(old: &TableEntry, table: &Table) -> TableEntry {
             }
         })
         .collect();
-    let mut columns: Vec<ColumnEntry> =
-        table.columns.iter().zip(&numbers).map(|(column, (number, missing))| entry(*number, column, missing.clone())).collect();
+    let mut columns: Vec<ColumnEntry> = table
+        .columns
+        .iter()
+        .zip(&numbers)
+        .map(|(column, (number, missing))| entry(*number, column, missing.clone()))
+        .collect();
     columns.sort_by_key(|column| column.number);
     TableEntry {
         number: old.number,

@@ -8,8 +8,18 @@ use crate::source::contract::{Strength, Table};
 
 /// Names that tables of owners usually have.
 const OWNER_NAMES: [&str; 12] = [
-    "users", "user", "accounts", "account", "customers", "customer", "members", "member", "principals", "principal",
-    "tenants", "tenant",
+    "users",
+    "user",
+    "accounts",
+    "account",
+    "customers",
+    "customer",
+    "members",
+    "member",
+    "principals",
+    "principal",
+    "tenants",
+    "tenant",
 ];
 
 /// How the rows of all tables are placed; indexes count in the tables given.

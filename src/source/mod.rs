@@ -2,5 +2,6 @@
 
 pub mod catalog;
 pub mod contract;
+pub mod files;
 pub mod mapping;
 pub mod sqlite;

@@ -86,9 +86,9 @@ fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
             match (of_a.next().expect("read the first"), of_b.next().expect("read the second")) {
                 (None, None) => break,
                 (Some(row_a), Some(row_b)) => {
-                    for item in 0..items.len() {
+                    for (item, what) in items.iter().enumerate() {
                         let (x, y) = (bits(row_a.get(item).expect("a value")), bits(row_b.get(item).expect("a value")));
-                        assert!(x == y, "table {table}, row {rows}, {}: {} / {}", items[item], shown(&x), shown(&y));
+                        assert!(x == y, "table {table}, row {rows}, {}: {} / {}", what, shown(&x), shown(&y));
                     }
                 }
                 (one, _) => panic!("table {table}: {} has more rows", if one.is_some() { "first" } else { "second" }),

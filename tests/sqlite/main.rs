@@ -5,3 +5,8 @@ mod common_sqlite;
 
 mod bridge;
 mod exact;
+mod files;
+mod gaps;
+mod images;
+mod random;
+mod tables;

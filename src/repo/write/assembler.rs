@@ -18,8 +18,8 @@ use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot, StreamHint,
 use crate::format::pack::{PackContent, ordinal_id};
 use crate::repo::index::{Index, IndexedPack, fragment};
 use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
-use crate::repo::write::worker::{Done, seal};
 use crate::repo::write::run::{BuiltTree, Setup, StoredPack, Upload, UsedPacks, WriteError, Written};
+use crate::repo::write::worker::{Done, seal};
 use crate::tree::builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Entries after which an index fragment is written, so that memory does not grow with the session.
@@ -357,7 +357,7 @@ impl<'a> Assembler<'a> {
             tree.root.skeleton = root.skeleton.content();
             trees.push(tree);
         }
-        Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes })
+        Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes, index: self.closed })
     }
 
     fn locate_node(&self, skeleton: &mut Skeleton) -> Located {

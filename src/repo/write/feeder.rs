@@ -6,8 +6,8 @@ use std::sync::mpsc::SyncSender;
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::node::{Piece, PieceList};
-use crate::repo::write::worker::{Done, Job};
 use crate::repo::write::run::{Setup, UsedPacks, WriteError};
+use crate::repo::write::worker::{Done, Job};
 use crate::tree::chunker::LeafCut;
 use crate::tree::stream::StreamChunker;
 

@@ -8,4 +8,4 @@ mod worker;
 
 pub use announce::Announcer;
 pub use feeder::Feeder;
-pub use run::{BuiltTree, Setup, StoredPack, UsedPacks, WriteError, Written, write};
+pub use run::{BuiltTree, Setup, StoredPack, UsedPacks, WriteError, WriteMode, Written, write};

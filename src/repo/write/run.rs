@@ -16,7 +16,6 @@ use crate::base::frame::SessionWrap;
 use crate::base::id::Digest;
 use crate::base::progress::{Count, SharedProgress};
 use crate::crypto::ids::SourceIdKeys;
-use crate::crypto::role::Identity;
 use crate::crypto::seal::{SealError, SessionKeys};
 use crate::format::codec::CodecError;
 use crate::format::dsse::StatementError;
@@ -63,7 +62,6 @@ pub struct Setup<'a> {
     pub env: SharedEnv,
     pub progress: SharedProgress,
     pub cancel: Cancel,
-    pub identity: &'a Identity,
     pub ids: &'a SourceIdKeys,
     pub session: &'a SessionKeys,
     pub wrap: &'a SessionWrap,
@@ -71,6 +69,15 @@ pub struct Setup<'a> {
     pub base: &'a Index,
     /// Threads that compress and seal.
     pub workers: usize,
+    pub mode: WriteMode,
+}
+
+/// Whether anything reaches the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteMode {
+    Store,
+    /// Everything is done but the storing: for dry runs.
+    Count,
 }
 
 /// A stored pack.
@@ -104,6 +111,8 @@ pub struct Written {
     pub packs: Vec<StoredPack>,
     /// Bytes of frames that were new.
     pub frame_bytes: u64,
+    /// Where everything lies that this run wrote.
+    pub index: Index,
 }
 
 /// Which packs of the base index a snapshot needs.
@@ -195,6 +204,9 @@ fn upload(setup: &Setup<'_>, announcer: &Announcer<'_>, queue: &Mutex<Receiver<U
             Upload::Index(digest, bytes) => (Name::Index(source, digest), bytes, None),
         };
         let size = bytes.len() as u64;
+        if setup.mode == WriteMode::Count {
+            continue;
+        }
         setup.objects.create(&name, bytes.into())?;
         setup.progress.add(Count::StoredBytes, size);
         if let Some(digest) = pack {

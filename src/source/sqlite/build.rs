@@ -25,6 +25,7 @@ pub(super) struct Builder {
     refused: Vec<Refused>,
     /// Tables that exist, in lower case.
     tables: HashSet<String>,
+    /// Functions that tables need and only the application has.
     functions: BTreeSet<String>,
     /// In lower case.
     collations: BTreeSet<String>,
@@ -80,6 +81,12 @@ impl Builder {
     /// Makes every table that has pages, empty, with the indexes that its definition implies.
     pub(super) fn create_tables(&mut self) -> Result<(), SourceError> {
         let mut objects = self.objects(Object::is_stored_table);
+        if objects.is_empty() {
+            // Only a first table makes the file remember its encoding.
+            self.conn
+                .execute_batch("CREATE TABLE first(a); DROP TABLE first")
+                .map_err(|error| failed_sql("begin a database", &error))?;
+        }
         // Otherwise the first AUTOINCREMENT table would make it.
         objects.sort_by_key(|object| object.name.text() != Some("sqlite_sequence"));
         for object in objects {
@@ -92,18 +99,27 @@ impl Builder {
                 Err(error) => self.refuse(&name, format!("the table cannot be created: {}", reason(&error))),
             }
         }
-        Ok(())
+        // Rows that are inserted compute stored columns.
+        self.functions.iter().try_for_each(|name| self.provide_function(name)).map_err(|e| failed_sql("begin", &e))
     }
 
     fn create_table(&mut self, object: &Object) -> rusqlite::Result<()> {
-        let functions_before = self.functions.len();
+        let mut functions = BTreeSet::new();
+        let mut outcome = self.execute_create(object);
         for _ in 0..UNKNOWN_NAMES_MAX {
-            let Err(error) = self.execute_create(object) else { break };
-            if !self.provide(&reason(&error))? {
-                return Err(error);
+            let Err(error) = outcome else { break };
+            if !self.provide(&reason(&error), &mut functions)? {
+                outcome = Err(error);
+                break;
             }
+            outcome = self.execute_create(object);
         }
-        self.report_unknown(&object.name.lossy(), self.functions.len() > functions_before)
+        // The next table is to complain of its own.
+        functions.iter().try_for_each(|name| self.conn.remove_function(name.as_str(), -1))?;
+        outcome?;
+        self.report_unknown(&object.name.lossy(), &functions)?;
+        self.functions.append(&mut functions);
+        Ok(())
     }
 
     fn execute_create(&self, object: &Object) -> rusqlite::Result<()> {
@@ -121,25 +137,30 @@ impl Builder {
 
     /// Puts something in the place of a function or collation that only the application has; false if
     /// `complaint` is about something else.
-    fn provide(&mut self, complaint: &str) -> rusqlite::Result<bool> {
+    fn provide(&mut self, complaint: &str, functions: &mut BTreeSet<String>) -> rusqlite::Result<bool> {
         if let Some(name) = complaint.strip_prefix("no such collation sequence: ") {
             self.conn.create_collation(name, |a, b| a.cmp(b))?;
             return Ok(self.collations.insert(name.to_lowercase()));
         }
         let Some(name) = complaint.strip_prefix("no such function: ") else { return Ok(false) };
+        self.provide_function(name)?;
+        Ok(functions.insert(name.to_owned()))
+    }
+
+    fn provide_function(&self, name: &str) -> rusqlite::Result<()> {
         let flags = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-        self.conn.create_scalar_function(name, -1, flags, |_| Ok(Value::Null))?;
-        Ok(self.functions.insert(name.to_owned()))
+        self.conn.create_scalar_function(name, -1, flags, |_| Ok(Value::Null))
     }
 
     /// Says what unknown functions and collations do to a new table.
-    fn report_unknown(&mut self, table: &str, functions: bool) -> rusqlite::Result<()> {
-        if functions {
-            let sql = "SELECT count(*) FROM pragma_table_xinfo(?1, 'main') WHERE hidden IN (2, 3)";
-            if self.conn.query_row(sql, [table], |row| row.get::<_, i64>(0))? > 0 {
-                let names = self.functions.iter().cloned().collect::<Vec<_>>().join(", ");
+    fn report_unknown(&mut self, table: &str, functions: &BTreeSet<String>) -> rusqlite::Result<()> {
+        if !functions.is_empty() {
+            let stored = "SELECT count(*) FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 3 \
+                          OR hidden = 2 AND EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main'))";
+            if self.conn.query_row(stored, [table], |row| row.get::<_, i64>(0))? > 0 {
+                let names = functions.iter().cloned().collect::<Vec<_>>().join(", ");
                 let reason = format!(
-                    "generated columns may need functions that are unknown here ({names}): stored ones are NULL until their rows are updated by the application"
+                    "generated columns that are stored or indexed may need functions that are unknown here ({names}): they are NULL until the application updates their rows"
                 );
                 self.refuse(table, reason);
             }

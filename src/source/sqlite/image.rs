@@ -1,17 +1,18 @@
 //! One consistent image of a database file that others may be writing to.
 //!
-//! The file is never written, not even to roll back a transaction that a crash left behind.
-//! - WAL mode: a read transaction; its first read fixes the image and no writer waits. The log cannot
-//!   be reset past the reader, so it grows while the image is held.
+//! Nothing beside or in the file is ever written, not even to roll back a transaction that a crash left
+//! behind: a log or index of the log that we made would be ours, and might keep the application out.
+//! - WAL mode, in use: a read transaction; its first read fixes the image and no writer waits. The log
+//!   cannot be reset past the reader, so it grows while the image is held.
 //! - Any other mode: a read transaction would keep writers out until it ends, so the pages are copied in
 //!   one step (writers wait for that long) into a file that has no name any more, and read from there.
-//! - A hot journal to be rolled back, or a log that cannot be opened because the directory is read-only:
-//!   file, journal and log are copied, and the copy is recovered. The copy counts only if none of them
-//!   changed meanwhile by identity, size or time.
+//! - WAL mode that nobody uses now, a hot journal to be rolled back, or a directory that is read-only: file,
+//!   log and journal are copied, and the copy is recovered. It counts only if none of them changed
+//!   meanwhile by identity, size or time.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,8 +25,12 @@ use crate::base::time::Moment;
 use crate::source::contract::{Gap, SourceError};
 use crate::source::sqlite::sql::{code, failed, primary_code, reason};
 
-/// How long somebody else's lock is waited for.
-const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// Looks at somebody else's lock before giving up.
+const BUSY_LOOKS_MAX: i32 = 2500;
+/// Between two looks. A writer that never rests leaves only short gaps; SQLite's own waiting misses them.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+/// More than the resolution of the times that a file system keeps.
+const FILE_CLOCK_TICK: Duration = Duration::from_millis(20);
 /// Copies of a file that others keep writing to, before giving up.
 const COPY_ATTEMPTS_MAX: u32 = 5;
 
@@ -51,7 +56,11 @@ impl Image {
         let mut why = String::new();
         for _ in 0..COPY_ATTEMPTS_MAX {
             let as_of = env.now();
-            match open_in_place(path, spill) {
+            let in_place = match is_unused_wal(path) {
+                true => Err(InPlaceError::NeedsCopy("no process has its log open".to_owned())),
+                false => open_in_place(path, spill),
+            };
+            match in_place {
                 Ok((conn, gaps)) => return Ok(Self { conn, as_of, gaps }),
                 Err(InPlaceError::Other(error)) => return Err(error),
                 Err(InPlaceError::NeedsCopy(reason)) => why = reason,
@@ -69,10 +78,20 @@ pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> SourceError
     SourceError::Unreachable { what: path.display().to_string(), reason: reason.into() }
 }
 
+/// Whether a database in WAL mode lacks the files that whoever uses it keeps beside it. Where that cannot be
+/// told, opening says more.
+fn is_unused_wal(path: &Path) -> bool {
+    let mut header = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    let version_wal = 2;
+    let is_wal = read.is_ok() && header[18..20].contains(&version_wal);
+    is_wal && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
+}
+
 fn open_in_place(path: &Path, spill: &Path) -> Result<(Connection, Vec<Gap>), InPlaceError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(path, flags).and_then(|conn| {
-        let gaps = begin(&conn)?;
+    let opened = Connection::open_with_flags(path, flags).and_then(|mut conn| {
+        let gaps = begin(&mut conn)?;
         let wal = conn.query_row("PRAGMA main.journal_mode", [], |row| row.get::<_, String>(0))? == "wal";
         Ok((conn, gaps, wal))
     });
@@ -85,19 +104,28 @@ fn open_in_place(path: &Path, spill: &Path) -> Result<(Connection, Vec<Gap>), In
 }
 
 /// Fixes the image. A schema that SQLite finds malformed in places is read as far as it goes.
-fn begin(conn: &Connection) -> rusqlite::Result<Vec<Gap>> {
-    conn.busy_timeout(BUSY_WAIT)?;
+fn begin(conn: &mut Connection) -> rusqlite::Result<Vec<Gap>> {
+    conn.busy_handler(Some(wait_for_lock))?;
+    // Some scans ask for a collation of the application; none compares anything with it.
+    conn.collation_needed(|conn, name| conn.create_collation(name, |a, b| a.cmp(b)))?;
     conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF; BEGIN")?;
-    let touch = || conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
-    match touch() {
+    let touch =
+        |conn: &Connection| conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
+    match touch(conn) {
         Ok(_) => Ok(Vec::new()),
         Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => {
             conn.execute_batch("PRAGMA writable_schema=ON")?;
-            touch()?;
+            touch(conn)?;
             Ok(vec![Gap { object: "sqlite_schema".to_owned(), reason: reason(&error) }])
         }
         Err(error) => Err(error),
     }
+}
+
+/// Waits for a lock; false to wait no longer.
+fn wait_for_lock(looks: i32) -> bool {
+    std::thread::sleep(BUSY_PAUSE);
+    looks < BUSY_LOOKS_MAX
 }
 
 /// Whether a read-only open failed only because something would have to be written first.
@@ -128,7 +156,7 @@ fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<(Connectio
             StepResult::Done => {}
             _ => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
         }
-        let gaps = begin(&to)?;
+        let gaps = begin(&mut to)?;
         Ok((to, gaps))
     };
     copy().map_err(|error| match primary_code(&error) {
@@ -146,10 +174,14 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, 
     let dir = tempfile::TempDir::new_in(spill).map_err(|error| spill_error(spill, &error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path).map_err(|error| unreachable(path, error.to_string()))?;
-    for (suffix, stat) in SUFFIXES.iter().zip(&before) {
-        if stat.is_some() {
-            copy_file(&beside(path, suffix), &beside(&copy, suffix))
-                .map_err(|error| failed(format!("copy {}{suffix}", path.display()), error.to_string()))?;
+    // Whatever is written from here on is written in a later tick of the clock of files.
+    std::thread::sleep(FILE_CLOCK_TICK);
+    for (suffix, _) in SUFFIXES.iter().zip(&before).filter(|(_, stat)| stat.is_some()) {
+        let from = beside(path, suffix);
+        match copy_file(&from, &beside(&copy, suffix)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreachable(&from, format!("it must be copied to be read: {error}"))),
         }
     }
     if stat_all(path).map_err(|error| unreachable(path, error.to_string()))? != before {
@@ -157,9 +189,9 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, 
     }
     let open = || -> rusqlite::Result<(Connection, Vec<Gap>)> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(&copy, flags)?;
+        let mut conn = Connection::open_with_flags(&copy, flags)?;
         conn.execute_batch("PRAGMA locking_mode=EXCLUSIVE")?;
-        let gaps = begin(&conn)?;
+        let gaps = begin(&mut conn)?;
         Ok((conn, gaps))
     };
     // The directory goes now; the connection keeps what it has open.

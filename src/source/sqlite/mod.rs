@@ -1,5 +1,6 @@
 //! SQLite files: read, and written anew.
 
+mod affinity;
 mod build;
 mod image;
 mod scan;

@@ -52,7 +52,7 @@ impl TextEncoding {
         }
     }
 
-    /// Appends the text that `bytes` are; leaves `out` as it was and says false if they are none.
+    /// Appends the text that `bytes` are; leaves `out` as it was if they are none.
     pub(super) fn decode(self, bytes: &[u8], out: &mut String) -> Decoded {
         let before = out.len();
         let complete = match self {

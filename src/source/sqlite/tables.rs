@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use crate::format::cell::{Cell, OwnedCell};
-use crate::source::contract::{Column, Fold, ForeignKey, Strength, Gap, SourceError, Table};
+use crate::source::contract::{Column, Fold, ForeignKey, Gap, SourceError, Strength, Table};
+use crate::source::sqlite::affinity::Affinity;
 use crate::source::sqlite::scan::{Scan, cell_of};
 use crate::source::sqlite::schema::{Document, virtual_module};
 use crate::source::sqlite::sql::{TextEncoding, failed_sql, quoted, reason};
@@ -144,13 +146,21 @@ fn infos(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Info>> {
         Ok(Info {
             position: row.get(0)?,
             name: row.get(1)?,
-            declared: row.get(2)?,
-            default: row.get(3)?,
+            declared: lossy(row.get_ref(2)?).unwrap_or_default(),
+            default: lossy(row.get_ref(3)?),
             key_place: row.get(4)?,
             generated: row.get::<_, i64>(5)? != 0,
         })
     })?;
     rows.collect()
+}
+
+/// Words of a definition that nothing depends on.
+fn lossy(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    }
 }
 
 fn read_table(
@@ -244,7 +254,7 @@ impl Defaults {
     fn value(&self, info: &Info) -> OwnedCell {
         let null = OwnedCell::new(&Cell::Null);
         let Some(default) = &info.default else { return null };
-        let affinity = affinity(&info.declared);
+        let affinity = Affinity::of_declared(&info.declared).name();
         [format!("DEFAULT {default}"), format!("DEFAULT ({default})")]
             .iter()
             .find_map(|clause| self.evaluate(affinity, clause).ok())
@@ -259,30 +269,11 @@ impl Defaults {
     }
 }
 
-/// The rules of SQLite's documentation, "Determination Of Column Affinity".
-fn affinity(declared: &str) -> &'static str {
-    let upper = declared.to_ascii_uppercase();
-    let has = |parts: &[&str]| parts.iter().any(|part| upper.contains(part));
-    match () {
-        () if has(&["INT"]) => "INTEGER",
-        () if has(&["CHAR", "CLOB", "TEXT"]) => "TEXT",
-        () if upper.is_empty() || has(&["BLOB"]) => "BLOB",
-        () if has(&["REAL", "FLOA", "DOUB"]) => "REAL",
-        () => "NUMERIC",
-    }
-}
-
 fn foreign_keys(conn: &Connection, tables: &[Table], table: &Table) -> rusqlite::Result<Vec<ForeignKey>> {
     let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1, 'main') ORDER BY id DESC, seq";
     let mut statement = conn.prepare(sql)?;
     let lines = statement.query_map([&table.name], |row| {
-        Ok(KeyLine {
-            id: row.get(0)?,
-            parent: row.get(1)?,
-            from: row.get(2)?,
-            to: row.get(3)?,
-            on_delete: row.get(4)?,
-        })
+        Ok(KeyLine { id: row.get(0)?, parent: row.get(1)?, from: row.get(2)?, to: row.get(3)?, on_delete: row.get(4)? })
     })?;
     let lines = lines.collect::<rusqlite::Result<Vec<_>>>()?;
     let mut found = Vec::new();

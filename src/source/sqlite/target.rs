@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, ToSql};
 use crate::base::env::{SharedEnv, random};
 use crate::format::cell::Cell;
 use crate::source::contract::{Engine, Refused, SourceError, Target, TargetTable};
+use crate::source::sqlite::affinity::{self, Affinity, Alters};
 use crate::source::sqlite::build::{Builder, lost, stops_everything};
 use crate::source::sqlite::image::beside;
 use crate::source::sqlite::schema::{Document, JournalMode};
@@ -36,6 +37,15 @@ pub struct SqliteTarget {
     tables: Vec<TargetTable>,
     current: Option<Loading>,
     notes: Vec<String>,
+    state: State,
+}
+
+/// What the partial file is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unfinished,
+    /// Everything is in it, whether or not it got its name.
+    Complete,
 }
 
 /// The table whose rows are arriving.
@@ -44,6 +54,7 @@ struct Loading {
     rows_refused: u64,
     /// Inserts with every value as it is; none if the table does not exist.
     plain: Option<String>,
+    affinities: Vec<Affinity>,
 }
 
 impl SqliteTarget {
@@ -67,6 +78,7 @@ impl SqliteTarget {
             tables: Vec::new(),
             current: None,
             notes: Vec::new(),
+            state: State::Unfinished,
         })
     }
 
@@ -93,13 +105,17 @@ impl SqliteTarget {
         if loading.rows_refused > ROWS_NAMED_MAX {
             let name = self.tables[loading.table].name.clone();
             let more = loading.rows_refused - ROWS_NAMED_MAX;
-            self.builder()?.refuse(&name, format!("{more} more rows were refused"));
+            self.builder()?.refuse(&name, format!("{more} more rows were refused or altered"));
         }
         Ok(())
     }
 
     fn refuse_row(&mut self, cells: &[Cell<'_>], why: &str) -> Result<(), SourceError> {
-        let loading = self.current.as_mut().expect("a row is refused only while a table is loading");
+        self.name_row(cells, &format!("was refused: {why}"))
+    }
+
+    fn name_row(&mut self, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
+        let loading = self.current.as_mut().expect("a row arrives only while a table is loading");
         loading.rows_refused += 1;
         if loading.rows_refused > ROWS_NAMED_MAX {
             return Ok(());
@@ -111,12 +127,12 @@ impl SqliteTarget {
             _ => "a row".to_owned(),
         };
         let name = table.name.clone();
-        self.builder()?.refuse(&name, format!("{row} was refused: {why}"));
+        self.builder()?.refuse(&name, format!("{row} {what}"));
         Ok(())
     }
 
     fn finish_sequence(&mut self) -> Result<(), SourceError> {
-        if !self.tables.iter().any(is_sequence) {
+        if !self.tables.iter().any(is_sequence) || !self.builder()?.has_table("sqlite_sequence") {
             return Ok(());
         }
         let sql = format!(
@@ -315,9 +331,12 @@ impl Target for SqliteTarget {
             return Err(failed("restore a table", format!("there is no table {table}")));
         }
         let wanted = self.tables[table].clone();
-        let exists = self.builder()?.has_table(&wanted.name);
-        let plain = exists.then(|| insert_sql(&wanted, &[]));
-        self.current = Some(Loading { table, rows_refused: 0, plain });
+        let builder = self.builder()?;
+        let plain = builder.has_table(&wanted.name).then(|| insert_sql(&wanted, &[]));
+        let names: Vec<&str> = wanted.columns.iter().map(|column| column.name.as_str()).collect();
+        let affinities = affinity::of_columns(&builder.conn, &wanted.name, &names)
+            .map_err(|error| failed_sql(format!("look at table {}", wanted.name), &error))?;
+        self.current = Some(Loading { table, rows_refused: 0, plain, affinities });
         Ok(())
     }
 
@@ -333,7 +352,13 @@ impl Target for SqliteTarget {
             return self.refuse_row(cells, "its table does not exist");
         };
         match insert_row(builder, plain, table, cells) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                let alters = |(affinity, cell): (&Affinity, &Cell<'_>)| affinity.alters(cell) == Alters::Yes;
+                match loading.affinities.iter().zip(cells).any(alters) {
+                    true => self.name_row(cells, "is in, but a value took on the declared type of its column"),
+                    false => Ok(()),
+                }
+            }
             Err(InsertError::Sql(error)) if stops_everything(&error) => {
                 Err(failed_sql(format!("write a row of {}", table.name), &error))
             }
@@ -357,7 +382,11 @@ impl Target for SqliteTarget {
                 .map_err(|error| failed_sql("set the journal mode", &error))?;
         }
         conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))?;
-        self.publish().map_err(|error| failed(format!("publish {}", self.path.display()), error.to_string()))?;
+        self.state = State::Complete;
+        self.publish().map_err(|error| {
+            let reason = format!("{error}; the complete database is {}", self.partial.display());
+            failed(format!("publish {}", self.path.display()), reason)
+        })?;
         Ok(refused)
     }
 }
@@ -386,6 +415,11 @@ impl Drop for SqliteTarget {
         if let Some(builder) = self.builder.take() {
             drop(builder);
         }
-        let _ = std::fs::remove_file(&self.partial);
+        if self.state == State::Complete {
+            return;
+        }
+        for suffix in ["", "-wal"] {
+            let _ = std::fs::remove_file(beside(&self.partial, suffix));
+        }
     }
 }

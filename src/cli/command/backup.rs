@@ -1,0 +1,129 @@
+//! `sidekeep backup`
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PathBufValueParser, RangedU64ValueParser};
+
+use crate::base::env::random;
+use crate::base::id::SourceId;
+use crate::cli::context::Context;
+use crate::cli::exit::{CliError, Outcome};
+use crate::cli::render::{bytes, count, plural, printable, short};
+use crate::cli::source::{Source, choose};
+use crate::cli::{tag, time};
+use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
+use crate::repo::create::add_source;
+use crate::repo::error::RepoError;
+use crate::repo::open::Unlocked;
+
+/// Take a snapshot of a database
+///
+/// Reads one consistent image, uploads what the store does not have, and commits. A run that is interrupted leaves
+/// no snapshot, and the next one reuses what it uploaded.
+///
+/// Ends with 3 if the snapshot was taken but something could not be captured or rows would be placed differently
+/// today. Needs the operator's key, which opens no row.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    sidekeep backup
+    sidekeep backup main --tag before-migration
+    sidekeep backup sqlite:///srv/sync/sync.db --repo s3://sync-backups/main --key-file operator.key")]
+pub(crate) struct BackupArgs {
+    /// The database: sqlite:///path, or a name from the configuration; default: the only one there
+    source: Option<String>,
+    /// A word to find the snapshot by; may be given several times
+    #[arg(long = "tag", value_name = "TAG", value_parser = tag::parse)]
+    tags: Vec<String>,
+    /// Read everything and say what would be stored, but store nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Threads that compress and encrypt; default: one per processor
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=64))]
+    workers: Option<u64>,
+    /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
+    #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
+    spill_dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &BackupArgs, context: &Context) -> Result<Outcome, CliError> {
+    let config = context.config()?;
+    let source = choose(config, args.source.as_deref())?;
+    let mode = if args.dry_run { BackupMode::DryRun } else { BackupMode::Commit };
+    let spill_dir = args.spill_dir.clone().or_else(|| config.spill_dir.clone()).unwrap_or_else(std::env::temp_dir);
+    let mut unlocked = context.unlocked()?;
+    let mut live = source.address.open(&spill_dir, &context.env)?;
+    let id = source_id(&mut unlocked, &source, mode)?;
+    let report = context.watch(|watch| {
+        let options = BackupOptions {
+            source: id,
+            tags: args.tags.clone(),
+            workers: workers(args.workers),
+            spill_dir,
+            placement: source.placement(),
+            mode,
+            progress: watch.progress,
+            cancel: watch.cancel,
+        };
+        backup::run(&mut unlocked, live.as_mut(), &options)
+    })?;
+    context.ui.result("backup", &report, human)?;
+    let is_found = !report.gaps.is_empty() || !report.drift.is_empty();
+    Ok(if is_found { Outcome::Findings } else { Outcome::Done })
+}
+
+fn workers(wanted: Option<u64>) -> usize {
+    let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    wanted.and_then(|wanted| usize::try_from(wanted).ok()).unwrap_or_else(available)
+}
+
+/// The source in the repository; a new one is added, but not by a dry run.
+fn source_id(unlocked: &mut Unlocked, source: &Source<'_>, mode: BackupMode) -> Result<SourceId, CliError> {
+    let name = source.label();
+    match (unlocked.find_source(Some(&name)), mode) {
+        (Ok(id), _) => Ok(id),
+        (Err(RepoError::NoSource { .. }), BackupMode::Commit) => Ok(add_source(unlocked, &name)?),
+        // Nothing of such a source is in the store, whatever its id.
+        (Err(RepoError::NoSource { .. }), BackupMode::DryRun) => Ok(SourceId::new(random(unlocked.repository().env()))),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+fn human(report: &BackupReport) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let clock = time::display(report.source_clock, &zone);
+    let mut text = match &report.snapshot {
+        Some(id) => format!("snapshot {}  as of {clock}\n", short(id)),
+        None => format!("dry run, nothing was stored  as of {clock}\n"),
+    };
+    let tables = plural(report.tables.len() as u64, "table");
+    text += &format!("{} in {tables}, {}\n", plural(report.rows, "row"), bytes(report.content_bytes));
+    let (new, all) =
+        report.tables.iter().fold((0, 0), |(new, all), table| (new + table.leaves_new, all + table.leaves));
+    let stored = if report.snapshot.is_some() { "stored" } else { "to store" };
+    text += &format!(
+        "{} {stored} in {}; {} of {} new\n",
+        bytes(report.new_bytes),
+        plural(report.packs as u64, "pack"),
+        count(new),
+        plural(all, "leaf").replace("leafs", "leaves"),
+    );
+    for table in report.tables.iter().filter(|table| table.orphans + table.duplicates > 0) {
+        let mut odd = Vec::new();
+        if table.orphans > 0 {
+            odd.push(format!("{} with an owner that does not exist", plural(table.orphans, "row")));
+        }
+        if table.duplicates > 0 {
+            odd.push(format!("{} that share their key with another", plural(table.duplicates, "row")));
+        }
+        text += &format!("note: {}: {}\n", printable(&table.name), odd.join(", "));
+    }
+    report.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
+    report.drift.iter().for_each(|drift| text += &format!("drift: {}\n", printable(drift)));
+    for gap in &report.gaps {
+        text += &format!("not captured: {}: {}\n", printable(&gap.object), printable(&gap.reason));
+    }
+    text
+}

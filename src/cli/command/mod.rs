@@ -1,0 +1,6 @@
+//! One command per file: its arguments, whose doc comments are its help, and `run`.
+
+pub(crate) mod backup;
+pub(crate) mod completions;
+pub(crate) mod init;
+pub(crate) mod man;

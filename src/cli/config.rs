@@ -1,0 +1,275 @@
+//! `sidekeep.toml`: what a command line need not repeat. Holds no key and runs no command, because a file found in
+//! the current directory must not; relative paths count from the file. Values may hold a database's password and
+//! are never printed whole.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+use super::redact;
+
+/// Name of the file, in the current directory and in the user's configuration directory.
+pub(crate) const FILE_NAME: &str = "sidekeep.toml";
+
+/// A configuration that cannot be read or does not fit.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{}, line {line}: {reason}", path.display())]
+    Content { path: PathBuf, line: usize, reason: String },
+    #[error("{}: the source name {name:?} must be of letters, digits, '-' and '_' only", path.display())]
+    SourceName { path: PathBuf, name: String },
+}
+
+/// What the file says.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where the repository lies.
+    pub(crate) repo: Option<String>,
+    /// The key that commands use unless told otherwise.
+    pub(crate) key_file: Option<PathBuf>,
+    /// Where a backup lays rows aside.
+    pub(crate) spill_dir: Option<PathBuf>,
+    /// Databases by name.
+    #[serde(default)]
+    pub(crate) source: BTreeMap<String, SourceConfig>,
+    #[serde(default)]
+    pub(crate) status: StatusConfig,
+}
+
+/// One database.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceConfig {
+    pub(crate) url: String,
+    /// The table whose rows own the others.
+    pub(crate) owner_table: Option<String>,
+    /// How the rows of a table are ordered, where it is not by their owner.
+    #[serde(default)]
+    pub(crate) layout: BTreeMap<String, LayoutConfig>,
+}
+
+/// How the rows of a table are ordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LayoutConfig {
+    Owner,
+    Key,
+}
+
+/// How old things may be before `status` finds them stale.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StatusConfig {
+    /// The newest clean snapshot of each source.
+    #[serde(deserialize_with = "age")]
+    pub(crate) max_age: Duration,
+    /// The last time that somebody opened what was sealed.
+    #[serde(deserialize_with = "age")]
+    pub(crate) max_age_opened: Duration,
+}
+
+impl Default for StatusConfig {
+    fn default() -> Self {
+        Self { max_age: Duration::from_hours(26), max_age_opened: Duration::from_hours(90 * 24) }
+    }
+}
+
+fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = || {
+        serde::de::Error::custom(format!("{text:?} is no length of time: write it as in \"26 hours\" or \"7 days\""))
+    };
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    let length: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(length).map_err(|_| wrong())
+}
+
+/// Where a configuration is looked for.
+pub(crate) struct Places<'a> {
+    /// Named by the user: must be there.
+    pub(crate) named: Option<&'a Path>,
+    pub(crate) current_dir: &'a Path,
+    /// The user's configuration directory, if there is one.
+    pub(crate) user_dir: Option<PathBuf>,
+}
+
+/// The configuration and the file that it stands in, if there is one.
+pub(crate) fn find(places: &Places<'_>) -> Result<(Config, Option<PathBuf>), ConfigError> {
+    if let Some(path) = places.named {
+        return read(path).map(|config| (config, Some(path.to_owned())));
+    }
+    let user = places.user_dir.as_ref().map(|dir| dir.join("sidekeep").join(FILE_NAME));
+    for path in std::iter::once(places.current_dir.join(FILE_NAME)).chain(user) {
+        match read(&path) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            other => return other.map(|config| (config, Some(path))),
+        }
+    }
+    Ok((Config::default(), None))
+}
+
+fn read(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text, path)
+}
+
+/// What `text`, the content of `path`, says.
+pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let mut config: Config = toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        // Without the line itself, which may hold a password.
+        let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
+        ConfigError::Content { path: path.to_owned(), line, reason: redact::message(error.message()) }
+    })?;
+    for name in config.source.keys() {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+            return Err(ConfigError::SourceName { path: path.to_owned(), name: name.clone() });
+        }
+    }
+    let dir = path.parent().unwrap_or(Path::new(""));
+    for local in [&mut config.key_file, &mut config.spill_dir].into_iter().flatten() {
+        *local = dir.join(&*local);
+    }
+    if let Some(repo) = &mut config.repo
+        && !repo.contains("://")
+    {
+        *repo = dir.join(&*repo).to_string_lossy().into_owned();
+    }
+    for source in config.source.values_mut() {
+        if let Some(file) = source.url.strip_prefix("sqlite:").filter(|file| !file.starts_with('/')) {
+            source.url = format!("sqlite:{}", dir.join(file).display());
+        }
+    }
+    Ok(config)
+}
+
+/// What a new configuration is made of.
+pub(crate) struct Template<'a> {
+    pub(crate) repo: &'a str,
+    pub(crate) key_file: &'a Path,
+    pub(crate) source: Option<&'a str>,
+}
+
+impl Template<'_> {
+    /// A commented file.
+    pub(crate) fn render(&self) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let source = match self.source {
+            Some(url) => format!("[source.main]\nurl = {}", quoted(url)),
+            None => "# [source.main]\n# url = \"sqlite:///srv/sync/sync.db\"".to_owned(),
+        };
+        TEMPLATE
+            .replace("{repo}", &quoted(self.repo))
+            .replace("{key_file}", &quoted(&self.key_file.to_string_lossy()))
+            .replace("{source}", &source)
+    }
+}
+
+/// What `init` writes. No password belongs here; databases' passwords have files of their own.
+const TEMPLATE: &str = r#"# Configuration of sidekeep. Options and environment variables go before what stands here.
+# Relative paths count from the directory of this file.
+
+# Where the repository lies: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or a directory.
+repo = {repo}
+
+# The key that commands use unless --key-file or --key-command says otherwise.
+# A host that makes backups needs the operator's key, and should hold no other.
+key_file = {key_file}
+
+# Where a backup lays rows aside, encrypted; default: the system's directory for temporary files.
+# spill_dir = "/var/tmp"
+
+# The databases to keep, by name: `sidekeep backup main`.
+{source}
+# The table whose rows are the users; found by its name and the foreign keys that lead to it if left out.
+# owner_table = "users"
+# Tables whose rows come and go in the order of their key, such as a log, and are not kept together by user.
+# [source.main.layout]
+# sync_log = "key"
+
+# What `sidekeep status` calls stale.
+[status]
+# The newest clean snapshot of each source.
+max_age = "26 hours"
+# The last time that an admin's or the recovery key opened what was sealed.
+max_age_opened = "90 days"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::{Config, LayoutConfig, Template, parse};
+
+    fn parsed(text: &str) -> Result<Config, String> {
+        parse(text, Path::new("/etc/sidekeep.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_template_parses_with_and_without_a_source() {
+        for source in [None, Some("sqlite:///srv/a \"b\".db")] {
+            let text = Template { repo: "s3://bucket/p", key_file: Path::new("keys/operator.key"), source }.render();
+            let config = parsed(&text).expect(&text);
+            assert_eq!(config.repo.as_deref(), Some("s3://bucket/p"));
+            assert_eq!(config.key_file.as_deref(), Some(Path::new("/etc/keys/operator.key")));
+            assert_eq!(config.source.get("main").map(|main| main.url.as_str()), source);
+            assert_eq!(config.status.max_age, Duration::from_hours(26));
+        }
+    }
+
+    #[test]
+    fn the_examples_in_the_template_are_valid() {
+        let text = Template { repo: "r", key_file: Path::new("k"), source: None }.render();
+        let is_setting = |line: &str| line.contains(" = ") || line.starts_with("# [");
+        let uncomment = |line: &str| match line.strip_prefix("# ") {
+            Some(setting) if is_setting(line) => setting.to_owned(),
+            _ => line.to_owned(),
+        };
+        let config = parsed(&text.lines().map(uncomment).collect::<Vec<_>>().join("\n")).expect("parses");
+        let main = config.source.get("main").expect("a source");
+        assert_eq!(main.owner_table.as_deref(), Some("users"));
+        assert_eq!(main.layout.get("sync_log"), Some(&LayoutConfig::Key));
+    }
+
+    #[test]
+    fn paths_count_from_the_file_and_addresses_stay() {
+        let config = parsed("repo = 'copies'\nspill_dir = '/tmp'\n[source.a]\nurl = 'sqlite:a.db'").expect("parses");
+        assert_eq!(config.repo.as_deref(), Some("/etc/copies"));
+        assert_eq!(config.spill_dir.as_deref(), Some(Path::new("/tmp")));
+        assert_eq!(config.source["a"].url, "sqlite:/etc/a.db");
+    }
+
+    #[test]
+    fn errors_name_file_line_and_alternatives_but_no_password() {
+        let error = parsed("\nrepoo = 'x'").err().expect("an unknown key");
+        assert!(
+            error.starts_with("/etc/sidekeep.toml, line 2: unknown field `repoo`, expected one of `repo`"),
+            "{error}"
+        );
+        let error = parsed("[status]\nmax_age = 'soon'").err().expect("no length of time");
+        assert!(error.contains("line 2") && error.contains("26 hours"), "{error}");
+        for text in [
+            "source = 'postgres://a:hunter2@db/x'",
+            "[source.a]\nurl = ['postgres://a:hunter2@db/x']",
+            "[source.a]\nurll = 'postgres://a:hunter2@db/x'",
+            "[source.a]\nurl = 'postgres://a:hunter2@db/x",
+        ] {
+            let error = parsed(text).err().expect("wrong");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert!(parsed("[source.'a b']\nurl = 'x'").is_err_and(|error| error.contains("a b")));
+    }
+}

@@ -1,0 +1,182 @@
+//! What a command works with: the settings that follow from options, environment and configuration (in this order),
+//! and what is opened with them when it is first needed.
+
+use std::cell::OnceCell;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Zoned;
+use tokio::runtime::Handle;
+use zeroize::Zeroizing;
+
+use super::args::{Global, ProgressArg};
+use super::config::{self, Config, Places};
+use super::exit::CliError;
+use super::keys::{self, KeyError, KeySource, Opened, PASSPHRASE_VARIABLE, PassphraseSource};
+use super::progress::{Shown, Style};
+use super::ui::{Format, Talk, Ui};
+use super::{signal, time};
+use crate::base::cancel::Cancel;
+use crate::base::env::{SharedEnv, System};
+use crate::base::progress::SharedProgress;
+use crate::repo::io::Objects;
+use crate::repo::open::{Repository, Unlocked};
+use crate::store::{Location, Store};
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) ui: Ui,
+    pub(crate) env: SharedEnv,
+    global: Global,
+    runtime: Handle,
+    config: OnceCell<(Config, Option<PathBuf>)>,
+}
+
+/// What a long operation is given by its command.
+pub(crate) struct Watch {
+    pub(crate) progress: SharedProgress,
+    pub(crate) cancel: Cancel,
+}
+
+impl Global {
+    /// How results, warnings and progress are written.
+    pub(crate) fn ui(&self) -> Ui {
+        let format = if self.json { Format::Json } else { Format::Human };
+        let talk = if self.quiet { Talk::Quiet } else { Talk::Normal };
+        let progress = match (self.json || self.quiet, self.progress) {
+            (true, _) => Style::None,
+            (false, ProgressArg::Auto) if std::io::stderr().is_terminal() => Style::Redrawn,
+            (false, ProgressArg::Lines) => Style::Lines,
+            (false, ProgressArg::Auto | ProgressArg::None) => Style::Notes,
+        };
+        Ui { format, talk, progress }
+    }
+}
+
+/// The value of an environment variable that is set and not empty.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+impl Context {
+    pub(crate) fn new(global: Global, runtime: Handle) -> Self {
+        Self { ui: global.ui(), env: Arc::new(System), global, runtime, config: OnceCell::new() }
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> Result<&Config, CliError> {
+        if let Some((config, _)) = self.config.get() {
+            return Ok(config);
+        }
+        let current_dir = std::env::current_dir()
+            .map_err(|source| CliError::Io { doing: "find the current directory".to_owned(), source })?;
+        let home = || variable("HOME").map(|home| PathBuf::from(home).join(".config"));
+        let user_dir = variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute()).or_else(home);
+        let places = Places { named: self.global.config.as_deref(), current_dir: &current_dir, user_dir };
+        let found = config::find(&places)?;
+        Ok(&self.config.get_or_init(|| found).0)
+    }
+
+    /// The configuration file that the user names, if one is named.
+    pub(crate) fn named_config(&self) -> Option<&PathBuf> {
+        self.global.config.as_ref()
+    }
+
+    /// Where the repository lies.
+    pub(crate) fn location(&self) -> Result<Location, CliError> {
+        let text = match &self.global.repo {
+            Some(text) => text,
+            None => self.config()?.repo.as_ref().ok_or_else(|| CliError::Usage {
+                message: "no repository is named".to_owned(),
+                hint: "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml",
+            })?,
+        };
+        Ok(Location::parse(text)?)
+    }
+
+    /// The store at `location`.
+    pub(crate) fn objects(&self, store: Store) -> Objects {
+        Objects::new(store, self.runtime.clone())
+    }
+
+    /// The repository, without a key.
+    pub(crate) fn repository(&self) -> Result<Repository, CliError> {
+        let store = Store::open(&self.location()?)?;
+        Ok(Repository::open(self.objects(store), SharedEnv::clone(&self.env))?)
+    }
+
+    /// The repository with the keys that the user's key opens.
+    pub(crate) fn unlocked(&self) -> Result<Unlocked, CliError> {
+        // A location or a key that is not there should not cost the other's passphrase or time.
+        self.location()?;
+        let Opened { identity, file, warning } = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
+        warning.iter().for_each(|warning| self.ui.warn(warning));
+        let repository = self.repository()?;
+        repository.check_fingerprint(&file.header().fingerprint)?;
+        Ok(repository.unlock(identity)?)
+    }
+
+    /// Whether a key is named anywhere.
+    pub(crate) fn has_key(&self) -> Result<bool, CliError> {
+        match self.key_source() {
+            Ok(_) => Ok(true),
+            Err(CliError::Failed(error)) if matches!(error.downcast_ref(), Some(KeyError::Missing)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn key_source(&self) -> Result<KeySource, CliError> {
+        if let Some(path) = &self.global.key_file {
+            return Ok(KeySource::File(path.clone()));
+        }
+        if let Some(command) = &self.global.key_command {
+            return Ok(KeySource::Command(command.clone()));
+        }
+        match (variable("SIDEKEEP_KEY_FILE"), variable("SIDEKEEP_KEY_COMMAND")) {
+            (Some(_), Some(_)) => Err(CliError::Usage {
+                message: "both SIDEKEEP_KEY_FILE and SIDEKEEP_KEY_COMMAND are set".to_owned(),
+                hint: "unset one of them",
+            }),
+            (Some(path), None) => Ok(KeySource::File(path.into())),
+            (None, Some(command)) => Ok(KeySource::Command(command)),
+            (None, None) => match &self.config()?.key_file {
+                Some(path) => Ok(KeySource::File(path.clone())),
+                None => Err(KeyError::Missing.into()),
+            },
+        }
+    }
+
+    /// Where passphrases come from.
+    pub(crate) fn passphrase_source(&self) -> Result<PassphraseSource, CliError> {
+        if let Some(command) = &self.global.passphrase_command {
+            return Ok(PassphraseSource::Command(command.clone()));
+        }
+        match variable(PASSPHRASE_VARIABLE).map(OsString::into_string) {
+            Some(Ok(text)) => Ok(PassphraseSource::Given(Zeroizing::new(text))),
+            Some(Err(_)) => Err(CliError::Usage {
+                message: format!("{PASSPHRASE_VARIABLE} is not UTF-8"),
+                hint: "give the passphrase with --passphrase-command",
+            }),
+            None => Ok(PassphraseSource::Terminal),
+        }
+    }
+
+    /// The present, in the machine's zone.
+    pub(crate) fn now(&self) -> Zoned {
+        time::here(self.env.now())
+    }
+
+    /// Runs `operation` with its progress shown and signals heeded.
+    pub(crate) fn watch<T, E: Into<CliError>>(
+        &self,
+        operation: impl FnOnce(Watch) -> Result<T, E>,
+    ) -> Result<T, CliError> {
+        let shown = Shown::start(self.ui.progress);
+        let watch = Watch { progress: shown.progress(), cancel: Cancel::default() };
+        signal::listen(&self.runtime, watch.cancel.clone(), shown.progress())
+            .map_err(|source| CliError::Io { doing: "listen to signals".to_owned(), source })?;
+        operation(watch).map_err(Into::into)
+    }
+}

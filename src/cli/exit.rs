@@ -1,0 +1,348 @@
+//! The only place with exit codes. Whatever fails arrives here as an error with its chain of causes; here it gets a
+//! code, and where something can be done a hint of one sentence. Causes are looked at from the outermost inwards and
+//! the first that is known decides, so an operation may wrap what it likes.
+
+use std::error::Error;
+
+use thiserror::Error;
+
+use super::config::ConfigError;
+use super::keys::KeyError;
+use super::render::printable;
+use super::source::AddressError;
+use super::time::TimeError;
+use crate::crypto::keyfile::KeyFileError;
+use crate::ops::error::OpError;
+use crate::repo::error::RepoError;
+use crate::repo::write::WriteError;
+use crate::sort::SpillError;
+use crate::source::contract::SourceError;
+use crate::store::{LocationError, StoreError};
+
+/// How a command ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    Done,
+    Failed,
+    Usage,
+    /// Done, and something was found.
+    Findings,
+    NoRepository,
+    Key,
+    /// Somebody else's work stands in the way.
+    InTheWay,
+    /// Store, source or target are unreachable or refuse.
+    Unreachable,
+    Interrupted,
+}
+
+impl Exit {
+    /// The number for the shell.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Findings => 3,
+            Self::NoRepository => 4,
+            Self::Key => 5,
+            Self::InTheWay => 6,
+            Self::Unreachable => 7,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// How a command that did its work ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Done,
+    Findings,
+}
+
+impl From<Outcome> for Exit {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::Findings => Self::Findings,
+        }
+    }
+}
+
+/// Why a command ends without having done its work.
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+    /// What was asked for makes no sense.
+    #[error("{message}")]
+    Usage { message: String, hint: &'static str },
+    #[error("cannot write the result")]
+    Output {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot {doing}")]
+    Io {
+        doing: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("this is a bug in sidekeep; nothing was committed by the part that failed")]
+    Bug,
+    /// An error of a floor below, or of a part of this one.
+    #[error(transparent)]
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+macro_rules! failures {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                Self::Failed(Box::new(error))
+            }
+        })+
+    };
+}
+
+failures!(
+    AddressError,
+    ConfigError,
+    KeyError,
+    KeyFileError,
+    LocationError,
+    OpError,
+    RepoError,
+    SourceError,
+    SpillError,
+    StoreError,
+    TimeError,
+);
+
+/// A code and a hint; no hint is empty.
+type Verdict = (Exit, &'static str);
+
+impl CliError {
+    /// The code of this error.
+    pub(crate) fn exit(&self) -> Exit {
+        self.verdict().0
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let hint = self.verdict().1;
+        (!hint.is_empty()).then(|| hint.to_owned())
+    }
+
+    /// The error and its causes, each once.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let message = error.to_string();
+            // A library's error may repeat its own cause.
+            if !text.ends_with(&message) {
+                text = format!("{text}: {message}");
+            }
+            cause = error.source();
+        }
+        printable(&text).into_owned()
+    }
+
+    fn verdict(&self) -> Verdict {
+        let error: &(dyn Error + 'static) = match self {
+            Self::Usage { hint, .. } => return (Exit::Usage, hint),
+            Self::Bug => return (Exit::Failed, "please report it, with the line above"),
+            Self::Output { .. } | Self::Io { .. } => return (Exit::Failed, ""),
+            Self::Failed(error) => &**error,
+        };
+        let mut error = Some(error);
+        while let Some(this) = error {
+            if let Some(verdict) = known(this) {
+                return verdict;
+            }
+            error = this.source();
+        }
+        (Exit::Failed, "")
+    }
+}
+
+fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
+    if let Some(error) = error.downcast_ref::<OpError>() {
+        return op(error);
+    }
+    if let Some(error) = error.downcast_ref::<RepoError>() {
+        return repo(error);
+    }
+    if let Some(error) = error.downcast_ref::<WriteError>() {
+        return write(error);
+    }
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return Some(store(error));
+    }
+    if let Some(error) = error.downcast_ref::<SourceError>() {
+        return source(error);
+    }
+    if let Some(error) = error.downcast_ref::<SpillError>() {
+        return Some(spill(error));
+    }
+    if let Some(error) = error.downcast_ref::<KeyError>() {
+        return Some(key(error));
+    }
+    if error.is::<ConfigError>() || error.is::<TimeError>() || error.is::<LocationError>() {
+        return Some((Exit::Usage, ""));
+    }
+    error
+        .is::<AddressError>()
+        .then_some((Exit::Usage, "give an address such as sqlite:///srv/sync.db, or a name from sidekeep.toml"))
+}
+
+const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
+const NEWER: &str = "use a newer version of sidekeep";
+
+const REUSED: &str = "what was uploaded is reused by the next run";
+
+/// A transparent error is not in the chain itself, only its causes are.
+fn op(error: &OpError) -> Option<Verdict> {
+    match error {
+        OpError::Repo(error) => repo(error),
+        OpError::Source(error) => source(error),
+        OpError::Spill(error) => Some(spill(error)),
+        OpError::NotFound(_) => Some((Exit::Usage, "`sidekeep snapshots` lists what is there")),
+        OpError::Damaged { .. } => Some((Exit::Failed, VERIFY)),
+        OpError::Cancelled => Some((Exit::Interrupted, REUSED)),
+    }
+}
+
+fn repo(error: &RepoError) -> Option<Verdict> {
+    Some(match error {
+        RepoError::NoRepository { .. } => {
+            (Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
+        }
+        RepoError::Exists { .. } => (Exit::InTheWay, "choose another place; nothing was changed"),
+        RepoError::Unconditional { .. } => (Exit::Unreachable, "choose a store that supports conditional writes"),
+        RepoError::Missing { .. } | RepoError::Damaged { .. } => (Exit::Failed, VERIFY),
+        RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => (Exit::Failed, NEWER),
+        RepoError::Fingerprint { .. } => (Exit::Key, "check the location: this is not the repository that was meant"),
+        RepoError::OtherRepository { .. } => (Exit::Key, "give this repository's key with --key-file"),
+        RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => (Exit::Key, "an admin can enrol keys"),
+        RepoError::WrongRole { .. } => (Exit::Key, "give a key of that role with --key-file or --key-command"),
+        RepoError::NoSource { .. } => (Exit::Usage, "`sidekeep snapshots` lists the sources"),
+        RepoError::WhichSource { .. } => (Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources"),
+        RepoError::Overtaken { .. } => (Exit::InTheWay, "run the command again"),
+        RepoError::Write(error) => return write(error),
+        RepoError::Foreign { .. }
+        | RepoError::RolledBack { .. }
+        | RepoError::Statement { .. }
+        | RepoError::Seal { .. } => (Exit::Failed, ""),
+        RepoError::Store(_) => return None,
+    })
+}
+
+fn write(error: &WriteError) -> Option<Verdict> {
+    match error {
+        WriteError::Cancelled => Some((Exit::Interrupted, REUSED)),
+        _ => None,
+    }
+}
+
+fn store(error: &StoreError) -> Verdict {
+    match error {
+        StoreError::NoPlace { .. } => {
+            (Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
+        }
+        StoreError::Refused { .. } => {
+            (Exit::Unreachable, "check the credentials and permissions that the store's own tools would use here")
+        }
+        StoreError::Unreachable { .. } | StoreError::Throttled { .. } | StoreError::Uncertain { .. } => {
+            (Exit::Unreachable, "run the command again; what was uploaded is reused")
+        }
+        StoreError::Full { .. } => (Exit::Unreachable, "make room in the store; what was uploaded is reused"),
+        StoreError::ReadOnly { .. } => (Exit::Unreachable, "mount the store writable"),
+        StoreError::Unsupported { .. } => (Exit::Unreachable, ""),
+        StoreError::Setting { .. } => (Exit::Usage, ""),
+        StoreError::NotFound { .. } | StoreError::Short { .. } | StoreError::TooLarge { .. } => (Exit::Failed, VERIFY),
+        StoreError::Exists { .. } | StoreError::Name { .. } | StoreError::Other { .. } => (Exit::Failed, ""),
+    }
+}
+
+fn source(error: &SourceError) -> Option<Verdict> {
+    match error {
+        SourceError::Unreachable { .. } => Some((Exit::Unreachable, "")),
+        SourceError::NotEmpty { .. } => {
+            Some((Exit::Unreachable, "restore to a place where there is nothing yet; nothing is ever overwritten"))
+        }
+        SourceError::Failed { .. } => Some((Exit::Failed, "")),
+        SourceError::Sink(_) => None,
+    }
+}
+
+fn spill(error: &SpillError) -> Verdict {
+    match error {
+        SpillError::Create { .. } | SpillError::Full { .. } | SpillError::TooSmall { .. } => {
+            (Exit::Failed, "name a directory on a disk with more room with --spill-dir")
+        }
+        SpillError::Write { .. }
+        | SpillError::Read { .. }
+        | SpillError::Damaged { .. }
+        | SpillError::Thread { .. }
+        | SpillError::TooLong { .. } => (Exit::Failed, ""),
+    }
+}
+
+fn key(error: &KeyError) -> Verdict {
+    let hint = match error {
+        KeyError::Missing => "name one with --key-file, --key-command, SIDEKEEP_KEY_FILE or key_file in sidekeep.toml",
+        KeyError::NobodyToAsk { .. } | KeyError::NoTerminal => {
+            "give it with --passphrase-command or SIDEKEEP_PASSPHRASE"
+        }
+        KeyError::Unusable { source: KeyFileError::Unsupported { .. }, .. } => NEWER,
+        _ => "",
+    };
+    (Exit::Key, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CliError, Exit};
+    use crate::cli::keys::KeyError;
+    use crate::repo::error::RepoError;
+    use crate::repo::write::WriteError;
+    use crate::source::contract::SourceError;
+    use crate::store::{Doing, StoreError};
+
+    fn full() -> StoreError {
+        StoreError::Full { doing: Doing::Creating, name: "a/b".to_owned(), reason: "quota".to_owned() }
+    }
+
+    #[test]
+    fn the_cause_that_is_known_decides() {
+        let cases: Vec<(CliError, Exit)> = vec![
+            (full().into(), Exit::Unreachable),
+            (RepoError::Store(full()).into(), Exit::Unreachable),
+            (RepoError::Write(WriteError::Store(full())).into(), Exit::Unreachable),
+            (RepoError::Write(WriteError::Cancelled).into(), Exit::Interrupted),
+            (SourceError::Sink(Box::new(RepoError::Write(WriteError::Cancelled))).into(), Exit::Interrupted),
+            (SourceError::Sink("no idea".into()).into(), Exit::Failed),
+            (RepoError::NoRepository { place: "x".to_owned() }.into(), Exit::NoRepository),
+            (KeyError::Missing.into(), Exit::Key),
+            (RepoError::Overtaken { reason: "x".to_owned() }.into(), Exit::InTheWay),
+        ];
+        for (error, exit) in cases {
+            assert_eq!(error.exit(), exit, "{error}");
+        }
+    }
+
+    #[test]
+    fn every_cause_is_said_once_and_steers_no_terminal() {
+        let error: CliError = RepoError::Write(WriteError::Store(full())).into();
+        assert_eq!(error.chain(), "cannot store a snapshot's data: creating a/b: the store is full: quota");
+        let error: CliError = SourceError::Sink("\u{1b}[2J".into()).into();
+        assert_eq!(error.chain(), "rows could not be passed on: \\u{1b}[2J");
+    }
+
+    #[test]
+    fn codes_are_those_of_the_contract() {
+        use Exit::{Done, Failed, Findings, InTheWay, Interrupted, Key, NoRepository, Unreachable, Usage};
+        let all = [Done, Failed, Usage, Findings, NoRepository, Key, InTheWay, Unreachable, Interrupted];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 130]);
+    }
+}

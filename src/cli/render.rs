@@ -1,0 +1,183 @@
+//! Numbers, sizes, durations and tables as people read them. Pure: returns text, prints nothing.
+//! Texts of databases pass [`printable`] before they reach a terminal.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::base::id::Digest;
+
+/// `1,234,567`.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 row`, `2 rows`: `noun` is singular and takes an s.
+pub(crate) fn plural(n: u64, noun: &str) -> String {
+    let ending = if n == 1 { "" } else { "s" };
+    format!("{} {noun}{ending}", count(n))
+}
+
+/// As much of a snapshot's id as tells it from others.
+pub(crate) fn short(id: &Digest) -> String {
+    id.to_string().chars().take(12).collect()
+}
+
+/// Bytes in decimal units: `512 B`, `8.2 kB`, `1.4 GB`.
+pub(crate) fn bytes(n: u64) -> String {
+    scaled(n, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// A count that may be large: `512`, `8.2 k`, `1.4 M`.
+pub(crate) fn magnitude(n: u64) -> String {
+    scaled(n, &["", "k", "M", "G", "T", "P", "E"]).trim_end().to_owned()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn scaled(n: u64, units: &[&str]) -> String {
+    if n < 1000 {
+        return format!("{n} {}", units[0]);
+    }
+    let (mut value, mut unit) = (n as f64, 0);
+    // What would be shown as 1000 belongs to the next unit.
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 9.95);
+    format!("{value:.decimals$} {}", units[unit])
+}
+
+/// `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 days 3 h`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let (millis, seconds) = (duration.as_millis(), duration.as_secs());
+    let two = |large: u64, unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{large} {unit}"),
+        small => format!("{large} {unit} {small} {small_unit}"),
+    };
+    match seconds {
+        0..10 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        10..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => two(seconds / 86_400, if seconds < 2 * 86_400 { "day" } else { "days" }, seconds % 86_400 / 3600, "h"),
+    }
+}
+
+/// `text` with control characters escaped, so that a name in a database cannot steer the terminal.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    // Besides the control characters: marks that reorder what is shown around them.
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+/// On which side of its column a cell stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Align {
+    Left,
+    Right,
+}
+
+/// Rows under headings, columns as wide as their widest cell.
+pub(crate) struct Table {
+    heads: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(heads: &[(&'static str, Align)]) -> Self {
+        Self { heads: heads.to_vec(), rows: Vec::new() }
+    }
+
+    /// One more row; `cells` as many as there are headings.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        assert_eq!(N, self.heads.len(), "a row has a cell for every heading");
+        self.rows.push(cells.iter().map(|cell| printable(cell).into_owned()).collect());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The lines, each ended by a line feed; columns that are empty in every row are left out.
+    pub(crate) fn render(&self) -> String {
+        let used = |column: &usize| self.rows.iter().any(|row| !row[*column].is_empty());
+        let columns: Vec<usize> = (0..self.heads.len()).filter(used).collect();
+        let heads: Vec<String> = self.heads.iter().map(|(head, _)| (*head).to_owned()).collect();
+        let lines = || std::iter::once(&heads).chain(&self.rows);
+        let width = |column: usize| lines().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
+        let mut out = String::new();
+        for cells in lines() {
+            let mut line = String::new();
+            for &column in &columns {
+                let (cell, width) = (&cells[column], widths[column]);
+                let gap = if line.is_empty() { "" } else { "  " };
+                match self.heads[column].1 {
+                    Align::Left => write!(line, "{gap}{cell:<width$}"),
+                    Align::Right => write!(line, "{gap}{cell:>width$}"),
+                }
+                .expect("a string takes what is written");
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Align, Table, bytes, count, duration, magnitude, plural, printable};
+
+    #[test]
+    fn numbers_are_grouped_and_scaled() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 9_949, 9_950, 999_499, 999_500].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB"]
+        );
+        assert_eq!(bytes(u64::MAX), "18 EB");
+        assert_eq!([7, 52_300].map(magnitude), ["7", "52 k"]);
+        assert_eq!([plural(1, "row"), plural(0, "row")], ["1 row", "0 rows"]);
+    }
+
+    #[test]
+    fn durations_have_at_most_two_units() {
+        let shown = [0, 450, 12_000, 200_000, 7_500_000, 360_000_000].map(|ms| duration(Duration::from_millis(ms)));
+        assert_eq!(shown, ["0.0 s", "0.4 s", "12 s", "3 min 20 s", "2 h 5 min", "4 days 4 h"]);
+    }
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}"), "a\\u{1b}[2Jb\\n\\u{202e}");
+        assert_eq!(printable("Grüße"), "Grüße");
+    }
+
+    #[test]
+    fn tables_are_aligned_and_drop_empty_columns() {
+        let mut table = Table::new(&[("id", Align::Left), ("tags", Align::Left), ("rows", Align::Right)]);
+        table.row(["a1".into(), String::new(), "7".into()]);
+        table.row(["b".into(), String::new(), "12,345".into()]);
+        assert_eq!(table.render(), "id    rows\na1       7\nb   12,345\n");
+    }
+}

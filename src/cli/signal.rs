@@ -1,0 +1,32 @@
+//! The first Ctrl-C, SIGTERM or SIGHUP asks the running operation to stop where stopping is clean; the second ends
+//! the process at once. Before an operation begins signals do what they always do.
+
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Exit;
+use crate::base::cancel::Cancel;
+use crate::base::progress::SharedProgress;
+
+/// Listens from now on, until the process ends.
+pub(crate) fn listen(runtime: &Handle, cancel: Cancel, progress: SharedProgress) -> std::io::Result<()> {
+    let _inside = runtime.enter();
+    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+        .into_iter()
+        .map(signal)
+        .collect::<Result<Vec<Signal>, _>>()?;
+    runtime.spawn(async move {
+        any(&mut signals).await;
+        cancel.cancel();
+        progress.note("stopping; once more stops at once");
+        any(&mut signals).await;
+        // Nothing is lost: what is not committed is not visible, and what is uploaded is reused.
+        std::process::exit(Exit::Interrupted.code().into());
+    });
+    Ok(())
+}
+
+async fn any(signals: &mut [Signal]) {
+    let received = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+    futures_util::future::select_all(received).await;
+}

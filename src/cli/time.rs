@@ -1,0 +1,187 @@
+//! Moments as people write and read them. Written: RFC 3339, `2026-11-22 03:00`, a day, `yesterday 03:00`,
+//! `3 days ago`, in local time unless a zone is given. A local time that the clocks skipped or showed twice is
+//! refused, because a restore must not guess. Pure: the present and the zone are given.
+
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use jiff::{Span, Timestamp, Zoned};
+use thiserror::Error;
+
+use crate::base::time::Moment;
+
+/// A text that is no moment, or not exactly one.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub(crate) enum TimeError {
+    #[error("{text:?} is not a time")]
+    Unknown { text: String },
+    #[error("{text:?} is out of the range of times")]
+    OutOfRange { text: String },
+    /// The clocks were put forward over it.
+    #[error("{local} did not exist: the clocks were put forward, from offset {before} to {after}")]
+    Skipped { local: DateTime, before: Offset, after: Offset },
+    /// The clocks were put back over it.
+    #[error("{local} happened twice: write {local}{} or {local}{}", zone(*.before), zone(*.after))]
+    Twice { local: DateTime, before: Offset, after: Offset },
+}
+
+/// The moment that `text` means, seen from `now`.
+pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
+    let unknown = || TimeError::Unknown { text: text.to_owned() };
+    let words = text.trim().to_ascii_lowercase();
+    if words == "now" {
+        return Ok(moment(now.timestamp()));
+    }
+    if let Some(span) = words.strip_suffix(" ago") {
+        let span: Span = span.parse().map_err(|_| unknown())?;
+        if span.is_negative() {
+            return Err(unknown());
+        }
+        let then = now.checked_sub(span).map_err(|_| TimeError::OutOfRange { text: text.to_owned() })?;
+        return Ok(moment(then.timestamp()));
+    }
+    let (day, time) = words.split_once(' ').unwrap_or((&words, ""));
+    let named = match day {
+        "today" => Some(now.date()),
+        "yesterday" => Some(now.date().yesterday().map_err(|_| unknown())?),
+        _ => None,
+    };
+    match named {
+        Some(day) if time.is_empty() => start_of(day, now.time_zone()).ok_or_else(unknown),
+        Some(day) => local(day.to_datetime(clock(time.trim()).ok_or_else(unknown)?), now.time_zone()),
+        None => written(text.trim(), now.time_zone()).ok_or_else(unknown)?,
+    }
+}
+
+/// A time with its date, with or without a zone.
+fn written(text: &str, zone: &TimeZone) -> Option<Result<Moment, TimeError>> {
+    // Times are printed with a blank before the offset, and what is printed can be given back.
+    let joined = match text.rsplit_once(' ') {
+        Some((time, offset)) if offset.starts_with(['+', '-']) || offset.eq_ignore_ascii_case("z") => {
+            time.to_owned() + offset
+        }
+        _ => text.to_owned(),
+    };
+    if let Ok(time) = joined.parse::<Zoned>() {
+        return Some(Ok(moment(time.timestamp())));
+    }
+    if let Ok(time) = joined.parse::<Timestamp>() {
+        return Some(Ok(moment(time)));
+    }
+    // A date alone parses as midnight, which a zone may skip.
+    if joined.len() == "2026-11-22".len() {
+        return start_of(joined.parse().ok()?, zone).map(Ok);
+    }
+    Some(local(joined.parse().ok()?, zone))
+}
+
+fn local(time: DateTime, zone: &TimeZone) -> Result<Moment, TimeError> {
+    match zone.to_ambiguous_timestamp(time).offset() {
+        AmbiguousOffset::Gap { before, after } => Err(TimeError::Skipped { local: time, before, after }),
+        AmbiguousOffset::Fold { before, after } => Err(TimeError::Twice { local: time, before, after }),
+        AmbiguousOffset::Unambiguous { offset } => match offset.to_timestamp(time) {
+            Ok(time) => Ok(moment(time)),
+            Err(_) => Err(TimeError::OutOfRange { text: time.to_string() }),
+        },
+    }
+}
+
+fn start_of(day: Date, zone: &TimeZone) -> Option<Moment> {
+    day.to_zoned(zone.clone()).ok().map(|time| moment(time.timestamp()))
+}
+
+fn clock(text: &str) -> Option<Time> {
+    text.parse().ok()
+}
+
+fn moment(time: Timestamp) -> Moment {
+    Moment(time.as_microsecond())
+}
+
+fn zone(offset: Offset) -> String {
+    let seconds = offset.seconds();
+    let minutes = seconds.unsigned_abs() / 60;
+    format!("{}{:02}:{:02}", if seconds < 0 { '-' } else { '+' }, minutes / 60, minutes % 60)
+}
+
+/// The machine's present in its own zone.
+pub(crate) fn here(now: Moment) -> Zoned {
+    at(now, &TimeZone::system())
+}
+
+/// `moment` in `zone`, or at the end of time.
+pub(crate) fn at(moment: Moment, zone: &TimeZone) -> Zoned {
+    let time = Timestamp::from_microsecond(moment.0).unwrap_or(Timestamp::MAX);
+    time.to_zoned(zone.clone())
+}
+
+/// A moment for a person: local, to the second, with its offset.
+pub(crate) fn display(moment: Moment, zone: &TimeZone) -> String {
+    at(moment, zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::{TimeError, at, display, parse};
+    use crate::base::time::Moment;
+
+    fn berlin() -> TimeZone {
+        TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a rule")
+    }
+
+    fn parsed(text: &str) -> Result<String, TimeError> {
+        let now: Moment = "2026-11-23T12:30:15.5Z".parse().expect("a time");
+        parse(text, &at(now, &berlin())).map(|moment| moment.to_string())
+    }
+
+    #[test]
+    fn every_form_of_the_contract_is_read() {
+        for (text, expected) in [
+            ("2026-11-22T03:00:00Z", "2026-11-22T03:00:00.000000Z"),
+            ("2026-11-22T03:00:00.123456-05:00", "2026-11-22T08:00:00.123456Z"),
+            ("2026-11-22 03:00", "2026-11-22T02:00:00.000000Z"),
+            ("2026-07-22 03:00:01", "2026-07-22T01:00:01.000000Z"),
+            ("2026-11-22 03:00Z", "2026-11-22T03:00:00.000000Z"),
+            ("2026-11-22 03:00 +02:00", "2026-11-22T01:00:00.000000Z"),
+            ("2026-11-22", "2026-11-21T23:00:00.000000Z"),
+            ("yesterday 03:00", "2026-11-22T02:00:00.000000Z"),
+            ("Yesterday", "2026-11-21T23:00:00.000000Z"),
+            ("today 03:00", "2026-11-23T02:00:00.000000Z"),
+            (" now ", "2026-11-23T12:30:15.500000Z"),
+            ("3 days ago", "2026-11-20T12:30:15.500000Z"),
+            ("90 minutes ago", "2026-11-23T11:00:15.500000Z"),
+            // Over the end of summer time: the same time of day.
+            ("1 month ago", "2026-10-23T11:30:15.500000Z"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn local_times_that_the_clocks_skip_or_repeat_are_refused() {
+        assert!(matches!(parsed("2026-03-29 02:30"), Err(TimeError::Skipped { .. })));
+        let twice = parsed("2026-10-25 02:30").expect_err("a time that happened twice").to_string();
+        assert!(twice.contains("2026-10-25T02:30:00+02:00 or 2026-10-25T02:30:00+01:00"), "{twice}");
+        assert_eq!(parsed("2026-10-25T02:30:00+01:00").as_deref(), Ok("2026-10-25T01:30:00.000000Z"));
+        assert!(parsed("2026-03-29 03:00").is_ok() && parsed("2026-10-25 03:00").is_ok());
+    }
+
+    #[test]
+    fn other_texts_are_no_times() {
+        for text in
+            ["", "03:00", "tomorrow", "in 3 days", "-3 days ago", "ago", "22.11.2026", "2026-11-22 25:00", "2026-13-01"]
+        {
+            assert!(matches!(parsed(text), Err(TimeError::Unknown { .. })), "{text}");
+        }
+        assert!(matches!(parsed("30000 years ago"), Err(TimeError::Unknown { .. } | TimeError::OutOfRange { .. })));
+    }
+
+    #[test]
+    fn what_is_shown_can_be_given_back() {
+        let moment: Moment = "2026-10-25T01:30:00Z".parse().expect("a time");
+        let shown = display(moment, &berlin());
+        assert_eq!(shown, "2026-10-25 02:30:00 +01:00");
+        assert_eq!(parsed(&shown), Ok(moment.to_string()));
+    }
+}

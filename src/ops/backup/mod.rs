@@ -1,0 +1,8 @@
+//! One snapshot of a live database.
+
+mod place;
+mod plan;
+mod run;
+mod tables;
+
+pub use run::{BackupMode, BackupOptions, BackupReport, TableReport, run};

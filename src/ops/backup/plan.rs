@@ -1,0 +1,161 @@
+//! How the rows of each table become stored rows: which source column has which number, which make
+//! the key, by which columns the owner is found, and what other tables need to know of a row.
+
+use std::collections::HashMap;
+
+use crate::format::catalog::{Catalog, OwnerPath, TableEntry};
+use crate::format::cell::OwnedCell;
+use crate::format::key::Fold;
+use crate::format::manifest::Layout;
+use crate::source::catalog::Update;
+use crate::source::contract::Table;
+
+/// A set of columns of the source, in the order of delivery, with the equality of their values.
+pub type JoinColumns = Vec<(usize, Fold)>;
+
+/// Names a map from parent keys to owners: parent's table number and columns.
+pub type MapKey = (u32, Vec<u32>);
+
+/// One stored column number of a table.
+#[derive(Clone, Debug)]
+pub enum Slot {
+    /// A column of the source and what is left out at the end of a row.
+    Column { at: usize, missing: OwnedCell },
+    /// A number whose column is gone.
+    Dropped,
+}
+
+/// How to store the rows of one table.
+#[derive(Clone, Debug)]
+pub struct TablePlan {
+    /// Position in the description.
+    pub table: usize,
+    pub number: u32,
+    pub layout: Layout,
+    /// Per column number.
+    pub slots: Vec<Slot>,
+    /// Positions of the key's columns.
+    pub key: Vec<usize>,
+    /// Whether its rows are the owners.
+    pub is_owner: bool,
+    /// Columns by which the owner is found, and the map to look into; best first.
+    pub paths: Vec<(JoinColumns, MapKey)>,
+    /// Maps that other tables need of this one.
+    pub provides: Vec<(JoinColumns, MapKey)>,
+    pub rows_per_leaf: Option<u32>,
+}
+
+/// The plans of all tables, in reading order, and how many tables still need each map.
+#[must_use]
+pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
+    let catalog = &update.catalog;
+    let mut provided: HashMap<u32, Vec<MapKey>> = HashMap::new();
+    for entry in catalog.tables.iter().filter(|entry| entry.layout == Layout::Owner) {
+        for path in &entry.paths {
+            let wanted = provided.entry(path.parent).or_default();
+            let key = map_key(path);
+            if !wanted.contains(&key) {
+                wanted.push(key);
+            }
+        }
+    }
+    reading_order(update)
+        .into_iter()
+        .map(|table| {
+            let entry = &catalog.tables[update.tables[table]];
+            let position = positions(entry, &tables[table]);
+            let columns = |numbers: &[u32], folds: &dyn Fn(usize) -> Fold| -> JoinColumns {
+                numbers.iter().enumerate().map(|(n, number)| (position[number], folds(n))).collect()
+            };
+            let paths = if entry.layout == Layout::Owner { entry.paths.as_slice() } else { &[] };
+            let paths = paths
+                .iter()
+                .map(|path| {
+                    let folds = parent_folds(path, catalog, update, tables);
+                    (columns(&path.columns, &|n| folds.get(n).copied().unwrap_or(Fold::Exact)), map_key(path))
+                })
+                .collect();
+            let own = &tables[table].columns;
+            let provides = provided.remove(&entry.number).unwrap_or_default();
+            let provides = provides
+                .into_iter()
+                .map(|key| (columns(&key.1, &|n| own[position[&key.1[n]]].fold), key.clone()))
+                .collect();
+            TablePlan {
+                table,
+                number: entry.number,
+                layout: entry.layout,
+                slots: slots(entry, &position),
+                key: entry.key.iter().map(|number| position[number]).collect(),
+                is_owner: catalog.owner_table == Some(entry.number),
+                paths,
+                provides,
+                rows_per_leaf: entry.rows_per_leaf,
+            }
+        })
+        .collect()
+}
+
+/// Parents before children by the pinned paths, which may differ from those of today.
+fn reading_order(update: &Update) -> Vec<usize> {
+    let entries = &update.catalog.tables;
+    let at = |number: u32| entries.iter().position(|entry| entry.number == number);
+    let mut order = Vec::new();
+    let mut begun = vec![false; entries.len()];
+    for &table in &update.mapping.order {
+        visit(update.tables[table], entries, &at, &mut begun, &mut order);
+    }
+    let back: HashMap<usize, usize> = update.tables.iter().enumerate().map(|(table, &entry)| (entry, table)).collect();
+    order.into_iter().map(|entry| back[&entry]).collect()
+}
+
+fn visit(
+    entry: usize,
+    entries: &[TableEntry],
+    at: &dyn Fn(u32) -> Option<usize>,
+    begun: &mut [bool],
+    order: &mut Vec<usize>,
+) {
+    if std::mem::replace(&mut begun[entry], true) {
+        return;
+    }
+    for parent in entries[entry].paths.iter().filter_map(|path| at(path.parent)) {
+        visit(parent, entries, at, begun, order);
+    }
+    order.push(entry);
+}
+
+fn map_key(path: &OwnerPath) -> MapKey {
+    (path.parent, path.parent_columns.clone())
+}
+
+/// How the parent compares the values that its children refer to.
+fn parent_folds(path: &OwnerPath, catalog: &Catalog, update: &Update, tables: &[Table]) -> Vec<Fold> {
+    let Some(entry) = catalog.tables.iter().position(|entry| entry.number == path.parent) else { return Vec::new() };
+    let Some(table) = update.tables.iter().position(|&at| at == entry) else { return Vec::new() };
+    let position = positions(&catalog.tables[entry], &tables[table]);
+    path.parent_columns.iter().map(|number| tables[table].columns[position[number]].fold).collect()
+}
+
+/// Column number -> position in the order of delivery.
+fn positions(entry: &TableEntry, table: &Table) -> HashMap<u32, usize> {
+    entry
+        .columns
+        .iter()
+        .filter_map(|column| {
+            let hidden = column.visibility == crate::format::catalog::Visibility::Hidden;
+            let at = table.columns.iter().position(|own| own.name == column.name && own.hidden == hidden)?;
+            Some((column.number, at))
+        })
+        .collect()
+}
+
+fn slots(entry: &TableEntry, position: &HashMap<u32, usize>) -> Vec<Slot> {
+    let end = entry.columns.iter().map(|column| column.number + 1).max().unwrap_or(0);
+    (0..end)
+        .map(|number| match entry.column(number) {
+            Some(column) => Slot::Column { at: position[&number], missing: column.missing.clone() },
+            None => Slot::Dropped,
+        })
+        .collect()
+}

@@ -1,0 +1,54 @@
+//! Why an operation failed: one of the floors below did.
+
+use thiserror::Error;
+
+use crate::repo::error::RepoError;
+use crate::repo::write::WriteError;
+use crate::sort::SpillError;
+use crate::source::contract::SourceError;
+
+/// A failure of an operation.
+#[derive(Debug, Error)]
+pub enum OpError {
+    /// The repository.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The database that is read or written.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Temporary files.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
+    /// A snapshot or table that was named and is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Damage or an internal contradiction that makes going on pointless.
+    #[error("{what}: {reason}")]
+    Damaged { what: String, reason: String },
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl From<WriteError> for OpError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Cancelled => Self::Cancelled,
+            other => Self::Repo(RepoError::Write(other)),
+        }
+    }
+}
+
+impl OpError {
+    /// The error of a source; what its sink failed of is the cause that counts.
+    #[must_use]
+    pub fn from_source(error: SourceError) -> Self {
+        match error {
+            SourceError::Sink(cause) => match cause.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(other) => Self::Source(SourceError::Sink(other)),
+            },
+            other => Self::Source(other),
+        }
+    }
+}

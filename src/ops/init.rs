@@ -1,0 +1,81 @@
+//! A new repository: made, its keys written by the caller's hands, and proof that they open what is sealed.
+
+use crate::base::env::SharedEnv;
+use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
+use crate::base::role::Role;
+use crate::crypto::role::Identity;
+use crate::ops::error::OpError;
+use crate::repo::create::{add_source, create, prove_openable};
+use crate::repo::error::RepoError;
+use crate::repo::io::Objects;
+use crate::repo::open::Repository;
+
+/// What `init` made.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct InitReport {
+    pub repository: RepositoryId,
+    /// SHA-256 of roster entry 1: what auditors pin.
+    pub fingerprint: Digest,
+    pub keys: Vec<KeyReport>,
+    /// The first source, if one was named.
+    pub source: Option<SourceId>,
+}
+
+/// A key that `init` made.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct KeyReport {
+    pub role: Role,
+    pub key: KeyId,
+}
+
+/// A repository with its new keys, before anything depends on them.
+pub struct Init {
+    repository: Repository,
+    identities: Vec<Identity>,
+}
+
+impl Init {
+    /// Makes the repository. `label` names whoever keeps it.
+    pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Self, OpError> {
+        let made = create(objects, env, label)?;
+        Ok(Self { repository: made.repository, identities: made.identities })
+    }
+
+    /// The keys to keep; without them nothing is ever opened again.
+    #[must_use]
+    pub fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// SHA-256 of roster entry 1.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        self.repository.roster().fingerprint()
+    }
+
+    /// Seals as the operator and opens as admin and as recovery, from the keys as they were read back
+    /// from where the caller keeps them; then adds the first source.
+    pub fn prove(self, kept: Vec<Identity>, source: Option<&str>) -> Result<InitReport, OpError> {
+        let mut operator = None;
+        let mut openers = Vec::new();
+        let keys: Vec<KeyReport> =
+            kept.iter().map(|identity| KeyReport { role: identity.role(), key: identity.key_id() }).collect();
+        for identity in kept {
+            let role = identity.role();
+            let unlocked = self.repository.clone().unlock(identity)?;
+            match role {
+                Role::Operator => operator = Some(unlocked),
+                Role::Admin | Role::Recovery => openers.push(unlocked),
+                Role::Maintainer | Role::Auditor => {}
+            }
+        }
+        let missing = || RepoError::Missing { object: "the operator key that was just made".to_owned() };
+        let mut operator = operator.ok_or_else(missing)?;
+        for opener in &openers {
+            prove_openable(&operator, opener, Epoch(1))?;
+        }
+        let source = source.map(|name| add_source(&mut operator, name)).transpose()?;
+        let fingerprint = operator.repository().roster().fingerprint();
+        Ok(InitReport { repository: self.repository.id(), fingerprint, keys, source })
+    }
+}

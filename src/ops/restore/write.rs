@@ -1,0 +1,155 @@
+//! The last step of a row: its streams put back, given to the target. Rows with streams wait in a
+//! batch, so that their streams are fetched together.
+
+use std::collections::HashMap;
+
+use crate::base::frame::FrameType;
+use crate::base::id::ChunkId;
+use crate::format::cell::{Cell, StreamForm, StreamRef};
+use crate::format::node::Spot;
+use crate::format::wire::{Take, WireError};
+use crate::ops::error::OpError;
+use crate::ops::restore::rows::RowShape;
+use crate::repo::error::RepoError;
+use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
+use crate::source::contract::Target;
+
+/// Rows that wait at most, and bytes of their streams.
+const BATCH_ROWS: usize = 256;
+const BATCH_STREAM_BYTES: u64 = 8 << 20;
+
+/// Writes sorted rows.
+pub struct RowWriter<'a> {
+    reader: &'a SnapshotReader<'a>,
+    streams: &'a HashMap<ChunkId, Option<Spot>>,
+    target: &'a mut dyn Target,
+    damage: &'a mut Vec<String>,
+    waiting: Vec<(RowShape, Vec<u8>)>,
+    wanted: Vec<StreamRef>,
+    wanted_bytes: u64,
+}
+
+impl<'a> RowWriter<'a> {
+    /// A writer to `target`; `damage` gets what cannot be read.
+    pub fn new(
+        reader: &'a SnapshotReader<'a>,
+        streams: &'a HashMap<ChunkId, Option<Spot>>,
+        target: &'a mut dyn Target,
+        damage: &'a mut Vec<String>,
+    ) -> Self {
+        let (waiting, wanted, wanted_bytes) = (Vec::new(), Vec::new(), 0);
+        Self { reader, streams, target, damage, waiting, wanted, wanted_bytes }
+    }
+
+    /// Rows of the table with this position follow.
+    pub fn begin_table(&mut self, table: usize) -> Result<(), OpError> {
+        self.flush()?;
+        Ok(self.target.table(table)?)
+    }
+
+    /// Takes a row: multiplicity, number of cells, cells. Returns how often it occurs.
+    pub fn push(&mut self, shape: &RowShape, payload: &[u8]) -> Result<u64, OpError> {
+        let row = SortedRow::read(payload).map_err(|error| broken(&error))?;
+        let wanted = self.wanted.len();
+        self.wanted.extend(row.cells.iter().filter_map(|cell| match cell {
+            Cell::Stream(_, stream) => Some(*stream),
+            _ => None,
+        }));
+        if self.wanted.len() == wanted && self.waiting.is_empty() {
+            self.deliver(shape, &row, &HashMap::new())?;
+        } else {
+            self.wanted_bytes += self.wanted[wanted..].iter().map(|stream| stream.len).sum::<u64>();
+            self.waiting.push((shape.clone(), payload.to_vec()));
+            if self.waiting.len() >= BATCH_ROWS || self.wanted_bytes >= BATCH_STREAM_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(row.multiplicity)
+    }
+
+    /// Writes the rows that wait.
+    pub fn flush(&mut self) -> Result<(), OpError> {
+        let contents = self.fetch()?;
+        for (shape, payload) in std::mem::take(&mut self.waiting) {
+            let row = SortedRow::read(&payload).map_err(|error| broken(&error))?;
+            self.deliver(&shape, &row, &contents)?;
+        }
+        Ok(())
+    }
+
+    fn deliver(
+        &mut self,
+        shape: &RowShape,
+        row: &SortedRow<'_>,
+        contents: &HashMap<ChunkId, Vec<u8>>,
+    ) -> Result<(), OpError> {
+        let (mut filled, mut cells) = (Vec::new(), Vec::new());
+        shape.fill(&row.cells, &mut filled);
+        for cell in &mut filled {
+            if let Cell::Stream(kind, stream) = *cell {
+                // A stream that could not be read has been named; the row comes back without it.
+                *cell = match contents.get(&stream.id) {
+                    Some(bytes) => Cell::from_stream(kind, bytes).map_err(|error| broken(&error))?,
+                    None => Cell::Null,
+                };
+            }
+        }
+        shape.deliver(&filled, &mut cells);
+        for _ in 0..row.multiplicity {
+            self.target.row(&cells)?;
+        }
+        Ok(())
+    }
+
+    /// The content of all wanted streams: single pieces in one go, lists one by one.
+    fn fetch(&mut self) -> Result<HashMap<ChunkId, Vec<u8>>, OpError> {
+        let mut contents = HashMap::new();
+        let mut wanted = std::mem::take(&mut self.wanted);
+        self.wanted_bytes = 0;
+        wanted.sort_by_key(|stream| stream.id);
+        wanted.dedup_by_key(|stream| stream.id);
+        let spot = |stream: &StreamRef| self.streams.get(&stream.id).copied().flatten();
+        let (pieces, lists): (Vec<&StreamRef>, Vec<&StreamRef>) =
+            wanted.iter().partition(|stream| stream.form == StreamForm::Piece);
+        let wants: Vec<Want> =
+            pieces.iter().map(|stream| Want { kind: FrameType::Piece, id: stream.id, spot: spot(stream) }).collect();
+        let damage = &mut *self.damage;
+        let mut keep = |stream: &StreamRef, content: Result<Vec<u8>, RepoError>| match content {
+            Ok(content) => {
+                contents.insert(stream.id, content);
+                Ok(())
+            }
+            Err(error @ RepoError::Store(_)) => Err(OpError::from(error)),
+            Err(error) => {
+                damage.push(format!("a value of {} bytes is left out: {error}", stream.len));
+                Ok(())
+            }
+        };
+        self.reader.fetch(&wants, |at, content| keep(pieces[at], content))?;
+        for stream in lists {
+            keep(stream, self.reader.stream(&StreamPlace { stream: *stream, spot: spot(stream) }))?;
+        }
+        Ok(contents)
+    }
+}
+
+/// A row on its way from the sorter.
+struct SortedRow<'p> {
+    multiplicity: u64,
+    cells: Vec<Cell<'p>>,
+}
+
+impl<'p> SortedRow<'p> {
+    fn read(payload: &'p [u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(payload);
+        let multiplicity = take.uv("sorted row")?;
+        let count = take.count(1, "sorted row")?;
+        let cells = (0..count).map(|_| Cell::read(&mut take)).collect::<Result<_, _>>()?;
+        take.finish()?;
+        Ok(Self { multiplicity, cells })
+    }
+}
+
+fn broken(error: &WireError) -> OpError {
+    OpError::Damaged { what: "a restored row".to_owned(), reason: error.to_string() }
+}

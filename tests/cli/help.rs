@@ -1,0 +1,53 @@
+//! Help, versions, and command lines that make no sense.
+
+use crate::Sandbox;
+
+/// Every command, as `sidekeep --help` lists them.
+pub fn commands() -> Vec<String> {
+    let help = Sandbox::new().ok(&["--help"]);
+    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
+    let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    let sandbox = Sandbox::new();
+    let commands = commands();
+    assert!(commands.iter().any(|command| command == "init"), "{commands:?}");
+    for command in &commands {
+        let help = sandbox.ok(&[command, "--help"]);
+        assert!(help.contains(&format!("    sidekeep {command}")), "no example in:\n{help}");
+        assert!(help.contains("--json") && help.contains("SIDEKEEP_REPO"), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+    assert!(sandbox.ok(&["--version"]).starts_with("sidekeep 0."));
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
+    let sandbox = Sandbox::new();
+    for (args, expected) in [
+        (&["--no-such-option"][..], "--no-such-option"),
+        (&["resotre"], "resotre"),
+        (&["init"], "<REPO>"),
+        (&["init", ""], "REPO"),
+        (&["init", "ftp://x/y"], "ftp"),
+        (&["init", "s3://key:hunter2@bucket"], "bucket"),
+        (&["init", "repo", "--source", "postgres://ana:hunter2@db/x"], "postgres://ana:***@db/x"),
+        (&["--key-file", "a", "--key-command", "b", "man"], "--key-command"),
+        (&[], "Usage"),
+    ] {
+        let message = sandbox.fails(2, args);
+        assert!(message.contains(expected) && !message.contains("hunter2"), "{args:?}: {message}");
+    }
+}
+
+#[test]
+fn no_secret_of_the_environment_is_shown_in_help() {
+    let mut sandbox = Sandbox::new();
+    for name in ["SIDEKEEP_REPO", "SIDEKEEP_CONFIG", "SIDEKEEP_KEY_FILE", "SIDEKEEP_KEY_COMMAND"] {
+        sandbox.set(name, "hunter2");
+    }
+    assert!(!sandbox.ok(&["--help"]).contains("hunter2"));
+}

@@ -1,0 +1,80 @@
+//! `sidekeep init`
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::Sandbox;
+
+const ROLES: [&str; 5] = ["operator", "maintainer", "admin", "auditor", "recovery"];
+
+#[test]
+fn a_repository_its_keys_and_a_configuration_are_made() {
+    let sandbox = Sandbox::new();
+    let document = sandbox.json(&["init", "repo", "--source", "sqlite:sync.db"]);
+    assert!(sandbox.path("repo/sidekeep.json").exists());
+    let fingerprint = document["fingerprint"].as_str().expect("a fingerprint");
+    assert_eq!(fingerprint.len(), 64);
+    for role in ROLES {
+        let path = sandbox.path(&format!("keys/{role}.key"));
+        assert_eq!(path.metadata().expect("is there").permissions().mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(path).expect("reads");
+        assert!(text.contains(&format!("role: {role}\n")) && text.contains(fingerprint));
+    }
+    let config = std::fs::read_to_string(sandbox.path("sidekeep.toml")).expect("reads");
+    for expected in ["operator.key", "sync.db", sandbox.path("repo").to_str().expect("UTF-8")] {
+        assert!(config.contains(expected), "{expected} in {config}");
+    }
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let sandbox = Sandbox::new();
+    let out = sandbox.ok(&["init", "repo"]);
+    for role in ROLES {
+        let text = std::fs::read_to_string(sandbox.path(&format!("keys/{role}.key"))).expect("reads");
+        let secret = text.lines().find_map(|line| line.strip_prefix("secret: ")).expect("a plain key");
+        assert!(!out.contains(secret));
+    }
+    assert!(out.contains("recovery.key") && out.contains("fingerprint"));
+}
+
+#[test]
+fn nothing_is_ever_overwritten() {
+    let sandbox = Sandbox::with_repository();
+    let before = std::fs::read(sandbox.path("keys/admin.key")).expect("reads");
+    assert!(sandbox.fails(2, &["init", "other"]).contains("operator.key"));
+    assert!(!sandbox.path("other").exists());
+    assert!(sandbox.fails(6, &["init", "repo", "--keys-dir", "more"]).contains("already"));
+    assert_eq!(sandbox.path("more").read_dir().expect("reads").count(), 0);
+    let config = std::fs::read(sandbox.path("sidekeep.toml")).expect("reads");
+    let document = sandbox.json(&["init", "other", "--keys-dir", "more"]);
+    assert_eq!(document["config"]["state"], "kept");
+    assert_eq!(std::fs::read(sandbox.path("sidekeep.toml")).expect("reads"), config);
+    assert_eq!(std::fs::read(sandbox.path("keys/admin.key")).expect("reads"), before);
+}
+
+#[test]
+fn a_passphrase_seals_the_keys_that_open_rows() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&["init", "repo", "--passphrase-command", "echo open sesame"]);
+    for role in ROLES {
+        let text = std::fs::read_to_string(sandbox.path(&format!("keys/{role}.key"))).expect("reads");
+        assert_eq!(text.contains("sealed: "), ["admin", "recovery"].contains(&role), "{role}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_without_a_terminal() {
+    let sandbox = Sandbox::new();
+    let message = sandbox.fails(5, &["init", "repo", "--ask-passphrase"]);
+    assert!(message.contains("terminal") && message.contains("--passphrase-command"), "{message}");
+    assert!(!sandbox.path("keys").exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_said_and_no_key_is_left() {
+    let sandbox = Sandbox::new();
+    sandbox.write("file", "");
+    let ran = sandbox.run(&["init", "file/repo"]);
+    assert!([4, 7].contains(&ran.code), "{} {}", ran.code, ran.err);
+    assert_eq!(sandbox.path("keys").read_dir().expect("reads").count(), 0);
+}
