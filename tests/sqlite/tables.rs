@@ -14,7 +14,7 @@ fn tables(sql: &str) -> Vec<Table> {
     let conn = Connection::open(&path).expect("a database");
     conn.execute_batch(sql).expect("the test's own statements");
     conn.close().expect("close");
-    let mut source = SqliteSource::open(&path, env()).expect("open");
+    let mut source = SqliteSource::open(&path, std::env::temp_dir(), env()).expect("open");
     let first = source.describe().expect("describe");
     let second = source.describe().expect("describe again");
     assert_eq!(first.schema, second.schema, "an unchanged schema is the same bytes");
