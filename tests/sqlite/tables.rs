@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{Fold, ForeignKey, Source, Table};
+use sidekeep::source::contract::{Fold, ForeignKey, Source, Strength, Table};
 use sidekeep::source::sqlite::SqliteSource;
 use tempfile::TempDir;
 
@@ -63,6 +63,7 @@ fn foreign_keys_lead_to_what_is_in_the_snapshot() {
         columns: columns.to_vec(),
         parent: parent.to_owned(),
         parent_columns: parent_columns.iter().map(|name| (*name).to_owned()).collect(),
+        strength: Strength::Owning,
     };
     assert_eq!(
         found[2].foreign_keys,
