@@ -33,7 +33,7 @@ use crate::store::{Location, OpenOptions as StoreOptions, Store};
 #[command(after_help = "\
 Examples:
     sidekeep init s3://sync-backups/main --source sqlite:///srv/sync/sync.db
-    sidekeep init /mnt/backup --keys-dir /root/keys --ask-passphrase
+    sidekeep init /mnt/backup --keys-dir /mnt/usb/keys --ask-passphrase
 
 Whoever holds admin.key or recovery.key can read everything; without one of them nothing can be
 restored. Move both off this machine. A host that makes backups needs operator.key and no other.")]
