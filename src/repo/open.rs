@@ -147,7 +147,16 @@ impl Repository {
             let reason = "it belongs elsewhere".to_owned();
             return Err(RepoError::Damaged { object: name.to_string(), reason });
         }
-        identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })
+        let keys = identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })?;
+        let sealed_to = self.roster.epochs.get(&epoch).map(|state| state.sealing);
+        if let Some(admin) = keys.admin()
+            && Some(admin.restore_public().to_bytes()) != sealed_to
+        {
+            // Backups would be sealed to a key that nobody has.
+            let reason = "its restore key is not the one that the roster names".to_owned();
+            return Err(RepoError::Damaged { object: name.to_string(), reason });
+        }
+        Ok(keys)
     }
 }
 
