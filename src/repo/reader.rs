@@ -421,10 +421,8 @@ impl<'a> SnapshotReader<'a> {
         children: impl IntoIterator<Item = &'c Child>,
         level: u8,
     ) -> Result<Vec<Skeleton>, RepoError> {
-        let wants: Vec<Want> = children
-            .into_iter()
-            .map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot })
-            .collect();
+        let wants: Vec<Want> =
+            children.into_iter().map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot }).collect();
         let mut children: Vec<Option<Skeleton>> = vec![None; wants.len()];
         self.fetch(&wants, |at, content| {
             children[at] = Some(self.open_node(&wants[at], &content?, level)?);
