@@ -35,7 +35,7 @@ impl Address {
     /// Opens the database to be read. Copies that have to be made of it go to `spill_dir`.
     pub(crate) fn open(&self, spill_dir: &Path, env: &SharedEnv) -> Result<Box<dyn LiveSource>, SourceError> {
         let Self::Sqlite(path) = self;
-        Ok(Box::new(SqliteSource::open(path, SharedEnv::clone(env))?.spill_in(spill_dir.to_owned())))
+        Ok(Box::new(SqliteSource::open(path, spill_dir.to_owned(), SharedEnv::clone(env))?))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::store::StoreError;
 /// Frames that are at most this far apart are read in one go.
 const GAP_BYTES_MAX: u64 = 64 << 10;
 /// Longest range that is read in one go.
-const RUN_BYTES_MAX: u64 = 4 << 20;
+const RUN_BYTES_MAX: u64 = 2 << 20;
 
 /// A chunk to be read.
 #[derive(Clone, Copy, Debug)]

@@ -110,7 +110,7 @@ impl World {
         let repository = Repository::open(self.objects(), self.env.clone())?;
         let mut unlocked = repository.unlock(self.key(Role::Operator))?;
         let options = self.backup_options(&unlocked);
-        let mut source = SqliteSource::open(database, self.env.clone())?;
+        let mut source = SqliteSource::open(database, std::env::temp_dir(), self.env.clone())?;
         backup::run(&mut unlocked, &mut source, &options)
     }
 
