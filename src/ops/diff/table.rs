@@ -158,6 +158,10 @@ impl Counter<'_> {
         times: u64,
     ) -> Result<(), OpError> {
         let (old_user, new_user) = (old.and_then(user_of), new.and_then(user_of));
+        if change == RowChange::Moved && old_user == new_user {
+            // From one missing owner to another: nobody's.
+            return Ok(());
+        }
         let is_wanted = |user: Option<&[u8]>| user.is_some_and(|user| Some(key_text(user).as_str()) == self.user);
         if self.user.is_some() && !is_wanted(old_user) && !is_wanted(new_user) {
             return Ok(());
