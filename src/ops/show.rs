@@ -105,7 +105,7 @@ fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) ->
     let before = usize::try_from(record.number).unwrap_or(usize::MAX).checked_sub(2);
     let previous = match before.and_then(|at| ledger.digests.get(at)) {
         Some(digest) => *digest,
-        None => Ledger::empty(ledger.source).next_place(roster)?.previous,
+        None => Ledger::empty(unlocked.repository().shared_roster(), ledger.source).next_place()?.previous,
     };
     let signer = roster.keys.get(&record.signer);
     Ok(EntryFacts {
