@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{backup, completions, init, man, restore};
+use super::command::{backup, completions, diff, doctor, init, man, restore, show, snapshots, status};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -36,7 +36,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Show(show::ShowArgs),
+    Diff(diff::DiffArgs),
     Restore(restore::RestoreArgs),
+    Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -1,7 +1,11 @@
 //! One verb per file: options in, report out. Never prints.
 
 pub mod backup;
+pub mod diff;
 pub mod error;
 pub mod init;
+pub mod readable;
 pub mod restore;
 pub mod select;
+pub mod show;
+pub mod snapshots;

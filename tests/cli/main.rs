@@ -4,12 +4,17 @@
 mod backup;
 mod completions;
 mod config;
+mod diff;
+mod doctor;
 mod help;
 mod init;
 mod keys;
 mod man;
 mod process;
 mod restore;
+mod show;
+mod snapshots;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
