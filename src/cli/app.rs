@@ -60,6 +60,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Outcome, CliError> {
     match command {
         Command::Init(args) => command::init::run(&args, context),
         Command::Backup(args) => command::backup::run(&args, context),
+        Command::Restore(args) => command::restore::run(&args, context),
         Command::Completions(args) => command::completions::run(&args, context),
         Command::Man(args) => command::man::run(&args, context),
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{backup, completions, init, man};
+use super::command::{backup, completions, init, man, restore};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -36,6 +36,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -16,6 +16,9 @@ use super::redact;
 /// Name of the file, in the current directory and in the user's configuration directory.
 pub(crate) const FILE_NAME: &str = "sidekeep.toml";
 
+/// What the source that `init` is told of is called.
+pub(crate) const SOURCE_NAME: &str = "main";
+
 /// A configuration that cannot be read or does not fit.
 #[derive(Debug, Error)]
 pub(crate) enum ConfigError {
@@ -167,7 +170,7 @@ impl Template<'_> {
     pub(crate) fn render(&self) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let source = match self.source {
-            Some(url) => format!("[source.main]\nurl = {}", quoted(url)),
+            Some(url) => format!("[source.{SOURCE_NAME}]\nurl = {}", quoted(url)),
             None => "# [source.main]\n# url = \"sqlite:///srv/sync/sync.db\"".to_owned(),
         };
         TEMPLATE

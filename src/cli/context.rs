@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Zoned;
@@ -161,6 +161,12 @@ impl Context {
             }),
             None => Ok(PassphraseSource::Terminal),
         }
+    }
+
+    /// Where rows are laid aside.
+    pub(crate) fn spill_dir(&self, named: Option<&Path>) -> Result<PathBuf, CliError> {
+        let config = self.config()?;
+        Ok(named.or(config.spill_dir.as_deref()).map_or_else(std::env::temp_dir, Path::to_owned))
     }
 
     /// The present, in the machine's zone.

@@ -206,7 +206,7 @@ fn op(error: &OpError) -> Option<Verdict> {
         OpError::Repo(error) => repo(error),
         OpError::Source(error) => source(error),
         OpError::Spill(error) => Some(spill(error)),
-        OpError::NotFound(_) => Some((Exit::Usage, "`sidekeep snapshots` lists what is there")),
+        OpError::NotFound(_) => Some((Exit::Failed, "`sidekeep snapshots` lists what is there")),
         OpError::Damaged { .. } => Some((Exit::Failed, VERIFY)),
         OpError::Cancelled => Some((Exit::Interrupted, REUSED)),
     }

@@ -254,7 +254,7 @@ mod tests {
         let (_dir, key) = written(&text(Protection::None), 0o600);
         assert!(open(&key, &PassphraseSource::Terminal).is_ok_and(|opened| opened.warning.is_none()));
         let (_dir, key) = written(&text(Protection::None), 0o640);
-        let opened = open(&key, &PassphraseSource::Terminal).ok().expect("opens");
+        let opened = open(&key, &PassphraseSource::Terminal).unwrap_or_else(|error| panic!("{error}"));
         assert!(opened.warning.is_some_and(|warning| warning.contains("640")));
     }
 

@@ -12,8 +12,10 @@ mod progress;
 mod redact;
 mod render;
 mod signal;
+mod snapshot;
 mod source;
 mod tag;
+mod target;
 mod time;
 mod ui;
 

@@ -16,6 +16,8 @@ pub(crate) enum TimeError {
     Unknown { text: String },
     #[error("{text:?} is out of the range of times")]
     OutOfRange { text: String },
+    #[error("{text:?} is still to come")]
+    Future { text: String },
     /// The clocks were put forward over it.
     #[error("{local} did not exist: the clocks were put forward, from offset {before} to {after}")]
     Skipped { local: DateTime, before: Offset, after: Offset },
@@ -50,6 +52,12 @@ pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
         Some(day) => local(day.to_datetime(clock(time.trim()).ok_or_else(unknown)?), now.time_zone()),
         None => written(text.trim(), now.time_zone()).ok_or_else(unknown)?,
     }
+}
+
+/// The same, but no moment that is still to come.
+pub(crate) fn parse_past(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
+    let then = parse(text, now)?;
+    if then <= moment(now.timestamp()) { Ok(then) } else { Err(TimeError::Future { text: text.to_owned() }) }
 }
 
 /// A time with its date, with or without a zone.
@@ -123,7 +131,7 @@ pub(crate) fn display(moment: Moment, zone: &TimeZone) -> String {
 mod tests {
     use jiff::tz::TimeZone;
 
-    use super::{TimeError, at, display, parse};
+    use super::{TimeError, at, display, parse, parse_past};
     use crate::base::time::Moment;
 
     fn berlin() -> TimeZone {
@@ -165,6 +173,13 @@ mod tests {
         assert!(twice.contains("2026-10-25T02:30:00+02:00 or 2026-10-25T02:30:00+01:00"), "{twice}");
         assert_eq!(parsed("2026-10-25T02:30:00+01:00").as_deref(), Ok("2026-10-25T01:30:00.000000Z"));
         assert!(parsed("2026-03-29 03:00").is_ok() && parsed("2026-10-25 03:00").is_ok());
+    }
+
+    #[test]
+    fn a_moment_to_come_is_no_past_one() {
+        let now = at("2026-11-23T12:30:15Z".parse().expect("a time"), &berlin());
+        assert!(parse_past("now", &now).is_ok() && parse_past("today 13:30", &now).is_ok());
+        assert!(matches!(parse_past("today 13:31", &now), Err(TimeError::Future { .. })));
     }
 
     #[test]

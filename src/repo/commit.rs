@@ -73,13 +73,12 @@ pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate
 
 /// Fails if anything that the snapshot counts on no longer stands.
 fn validate(unlocked: &Unlocked, ledger: &Ledger, snapshot: &Snapshot, counted: &Counted) -> Result<(), RepoError> {
-    let roster = unlocked.repository().roster();
     let overtaken = |reason: &str| Err(RepoError::Overtaken { reason: reason.to_owned() });
-    if !ledger.trusts(roster, &unlocked.key()) {
+    if !ledger.trusts(&unlocked.key()) {
         return Err(RepoError::NotEnrolled { key: unlocked.key(), state: "revoked" });
     }
     check_clock(ledger, snapshot.source_clock)?;
-    if roster.epochs.get(&snapshot.epoch).is_none_or(|epoch| epoch.closed) {
+    if ledger.roster().epochs.get(&snapshot.epoch).is_none_or(|epoch| epoch.closed) {
         return overtaken("the keys were rotated while this snapshot was written");
     }
     let lost = |digest: &Digest| !ledger.has_pack(digest);
@@ -87,12 +86,12 @@ fn validate(unlocked: &Unlocked, ledger: &Ledger, snapshot: &Snapshot, counted: 
         return overtaken("data that this snapshot shares with earlier ones was pruned meanwhile");
     }
     let trusted: HashSet<Digest> =
-        ledger.inventory().filter(|pack| ledger.trusts(roster, &pack.signer)).map(|pack| pack.digest).collect();
+        ledger.inventory().filter(|pack| ledger.trusts(&pack.signer)).map(|pack| pack.digest).collect();
     if counted.packs.iter().any(|digest| !trusted.contains(digest)) {
         return overtaken("a key whose data this snapshot shares was revoked meanwhile");
     }
-    let own = counted.adopted.iter().chain(&counted.added);
-    if own.into_iter().any(|pack| ledger.was_removed(&pack.sha256)) {
+    let own = counted.adopted.iter().chain(&counted.added).chain([&snapshot.manifest]);
+    if own.into_iter().any(|object| ledger.was_removed(&object.sha256)) {
         return overtaken("data that this snapshot wrote was pruned before it could commit");
     }
     Ok(())
@@ -100,7 +99,8 @@ fn validate(unlocked: &Unlocked, ledger: &Ledger, snapshot: &Snapshot, counted: 
 
 /// Fails unless an image of this moment would be newer than the newest snapshot (rule L4).
 pub fn check_clock(ledger: &Ledger, clock: Moment) -> Result<(), RepoError> {
-    let newest = ledger.snapshots.iter().map(|record| record.snapshot.source_clock).max();
+    // One that was forgotten does not count: it may have been a thief's, of a moment far ahead.
+    let newest = ledger.live().map(|record| record.snapshot.source_clock).max();
     match newest {
         Some(newest) if newest >= clock => Err(RepoError::Overtaken {
             reason: format!("the ledger has a snapshot as of {newest}, and this image is as of {clock}"),

@@ -8,6 +8,8 @@ mod help;
 mod init;
 mod keys;
 mod man;
+mod process;
+mod restore;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -76,12 +78,16 @@ impl Sandbox {
         self.variables.push((name.to_owned(), value));
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidekeep"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_clear();
         command.env("PATH", "/usr/bin:/bin").env("HOME", self.dir.path()).env("TZ", "UTC");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        let Output { status, stdout, stderr } = command.output().expect("the program runs");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        let Output { status, stdout, stderr } = self.command(args).output().expect("the program runs");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         let ran = Ran { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) };
         assert!(!ran.err.contains("bug in sidekeep"), "{}", ran.err);

@@ -10,9 +10,9 @@ use crate::base::env::random;
 use crate::base::id::SourceId;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{bytes, count, plural, printable, short};
+use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::source::{Source, choose};
-use crate::cli::{tag, time};
+use crate::cli::tag;
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
 use crate::repo::create::add_source;
 use crate::repo::error::RepoError;
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &BackupArgs, context: &Context) -> Result<Outcome, CliEr
     let config = context.config()?;
     let source = choose(config, args.source.as_deref())?;
     let mode = if args.dry_run { BackupMode::DryRun } else { BackupMode::Commit };
-    let spill_dir = args.spill_dir.clone().or_else(|| config.spill_dir.clone()).unwrap_or_else(std::env::temp_dir);
+    let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let mut unlocked = context.unlocked()?;
     let mut live = source.address.open(&spill_dir, &context.env)?;
     let id = source_id(&mut unlocked, &source, mode)?;
@@ -92,8 +92,7 @@ fn source_id(unlocked: &mut Unlocked, source: &Source<'_>, mode: BackupMode) -> 
 }
 
 fn human(report: &BackupReport) -> String {
-    let zone = jiff::tz::TimeZone::system();
-    let clock = time::display(report.source_clock, &zone);
+    let clock = moment(report.source_clock);
     let mut text = match &report.snapshot {
         Some(id) => format!("snapshot {}  as of {clock}\n", short(id)),
         None => format!("dry run, nothing was stored  as of {clock}\n"),
@@ -104,11 +103,11 @@ fn human(report: &BackupReport) -> String {
         report.tables.iter().fold((0, 0), |(new, all), table| (new + table.leaves_new, all + table.leaves));
     let stored = if report.snapshot.is_some() { "stored" } else { "to store" };
     text += &format!(
-        "{} {stored} in {}; {} of {} new\n",
+        "{} {stored} in {}; {} of {} leaves new\n",
         bytes(report.new_bytes),
         plural(report.packs as u64, "pack"),
         count(new),
-        plural(all, "leaf").replace("leafs", "leaves"),
+        count(all),
     );
     for table in report.tables.iter().filter(|table| table.orphans + table.duplicates > 0) {
         let mut odd = Vec::new();

@@ -4,3 +4,4 @@ pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod init;
 pub(crate) mod man;
+pub(crate) mod restore;

@@ -1,0 +1,67 @@
+//! The program as a process: signals, pipes that close.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Sandbox;
+
+/// Enough rows that a backup takes a while.
+const MANY: &str = "
+    CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
+    INSERT INTO users SELECT value, hex(randomblob(40)) FROM (
+        WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 100000) SELECT value FROM n);
+";
+
+/// Waits until the process handles SIGINT itself.
+fn wait_until_listening(child: &Child) {
+    let started = Instant::now();
+    let status = format!("/proc/{}/status", child.id());
+    while started.elapsed() < Duration::from_secs(30) {
+        let text = std::fs::read_to_string(&status).expect("the process runs");
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask").trim();
+        if u64::from_str_radix(mask, 16).expect("hex") & 0b10 != 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    panic!("the process does not listen to signals");
+}
+
+fn interrupt(child: &Child) {
+    let sent = std::process::Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+#[test]
+fn an_interrupted_backup_ends_with_130_and_leaves_no_snapshot() {
+    let sandbox = Sandbox::new();
+    sandbox.sql("sync.db", MANY);
+    sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db"]);
+    let child = sandbox.command(&["backup"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    wait_until_listening(&child);
+    interrupt(&child);
+    let output = child.wait_with_output().expect("ends");
+    let err = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(130), 0), "{err}");
+    assert!(err.contains("interrupted") && err.contains("reused"), "{err}");
+    assert_eq!(sandbox.json(&["backup"])["number"], 1);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(&["completions", "zsh"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &[][..]));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("opens");
+    let sandbox = Sandbox::new();
+    let output = sandbox.command(&["man"]).stdout(full).output().expect("runs");
+    let err = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(output.status.code() == Some(1) && err.contains("cannot write the result"), "{err}");
+}
