@@ -9,3 +9,4 @@ pub mod restore;
 pub mod select;
 pub mod show;
 pub mod snapshots;
+pub mod verify;
