@@ -4,6 +4,7 @@ pub mod backup;
 pub mod diff;
 pub mod error;
 pub mod init;
+pub mod owners;
 pub mod readable;
 pub mod restore;
 pub mod select;
