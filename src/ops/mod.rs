@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod diff;
+pub mod doctor;
 pub mod error;
 pub mod init;
 pub mod owners;
@@ -10,3 +11,4 @@ pub mod restore;
 pub mod select;
 pub mod show;
 pub mod snapshots;
+pub mod status;
