@@ -61,6 +61,12 @@ impl Service {
         size.map(|size| u64::try_from(size).unwrap_or(0)).map_err(|error| failed("measure the database", &error))
     }
 
+    /// Users that it has.
+    pub fn users(&self) -> Result<u64, SourceError> {
+        let count = self.conn.query_row("SELECT count(*) FROM users", [], |row| row.get::<_, i64>(0));
+        count.map(|count| u64::try_from(count).unwrap_or(0)).map_err(|error| failed("count the users", &error))
+    }
+
     /// A copy of the database as it is now, page by page.
     pub fn copy_to(&self, path: &Path) -> Result<(), SourceError> {
         let copied = self.conn.backup(rusqlite::MAIN_DB, path, None::<fn(rusqlite::backup::Progress)>);
