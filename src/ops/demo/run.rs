@@ -125,7 +125,11 @@ fn judge(report: &mut DemoReport) {
         Some(damage) => format!("{}: {}", damage.object, damage.reason),
     };
     say(intact, text);
-    let text = format!("{} objects in the store show an address of the database in clear", verified.readable);
+    let text = match verified.readable {
+        0 => "no address of the database can be read anywhere in the store, and the key that writes it opens nothing"
+            .to_owned(),
+        some => format!("{some} objects in the store show an address of the database in clear"),
+    };
     say(verified.readable == 0, text);
     if !later.is_empty() {
         say(true, format!("a night added {mean:.1} % of the database's size in the mean"));

@@ -37,7 +37,7 @@ impl Random {
 
     /// Below `end`, which is not 0.
     pub(super) fn below(&mut self, end: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(end) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
     /// From `start` to `end`, both included.
