@@ -23,7 +23,7 @@ use crate::base::env::{SharedEnv, System};
 use crate::base::progress::SharedProgress;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
-use crate::store::{Location, Store};
+use crate::store::{Location, OpenOptions, Patience, Store};
 
 /// What a command works with.
 pub(crate) struct Context {
@@ -79,6 +79,12 @@ impl Context {
         Ok(&self.config.get_or_init(|| found).0)
     }
 
+    /// The file that the configuration stands in, if there is one.
+    pub(crate) fn config_path(&self) -> Result<Option<&Path>, CliError> {
+        self.config()?;
+        Ok(self.config.get().and_then(|(_, path)| path.as_deref()))
+    }
+
     /// The configuration file that the user names, if one is named.
     pub(crate) fn named_config(&self) -> Option<&PathBuf> {
         self.global.config.as_ref()
@@ -96,6 +102,12 @@ impl Context {
         Ok(Location::parse(text)?)
     }
 
+    /// How stores are opened.
+    pub(crate) fn store_options(&self) -> OpenOptions {
+        let patience = self.global.retry_time.map_or_else(Patience::default, Patience::for_time);
+        OpenOptions { patience, ..OpenOptions::default() }
+    }
+
     /// The store at `location`.
     pub(crate) fn objects(&self, store: Store) -> Objects {
         Objects::new(store, self.runtime.clone())
@@ -103,7 +115,7 @@ impl Context {
 
     /// The repository, without a key.
     pub(crate) fn repository(&self) -> Result<Repository, CliError> {
-        let store = Store::open(&self.location()?)?;
+        let store = Store::open_with(&self.location()?, &self.store_options())?;
         Ok(Repository::open(self.objects(store), SharedEnv::clone(&self.env))?)
     }
 
@@ -111,11 +123,21 @@ impl Context {
     pub(crate) fn unlocked(&self) -> Result<Unlocked, CliError> {
         // A location or a key that is not there should not cost the other's passphrase or time.
         self.location()?;
-        let Opened { identity, file, warning } = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
-        warning.iter().for_each(|warning| self.ui.warn(warning));
+        self.unlock(self.key()?)
+    }
+
+    /// The user's key.
+    pub(crate) fn key(&self) -> Result<Opened, CliError> {
+        let opened = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
+        opened.warning.iter().for_each(|warning| self.ui.warn(warning));
+        Ok(opened)
+    }
+
+    /// The repository with what `key` opens; it must be the one that the key was made for.
+    pub(crate) fn unlock(&self, key: Opened) -> Result<Unlocked, CliError> {
         let repository = self.repository()?;
-        repository.check_fingerprint(&file.header().fingerprint)?;
-        Ok(repository.unlock(identity)?)
+        repository.check_fingerprint(&key.file.header().fingerprint)?;
+        Ok(repository.unlock(key.identity)?)
     }
 
     /// Whether a key is named anywhere.

@@ -13,3 +13,4 @@ pub mod select;
 pub mod show;
 pub mod snapshots;
 pub mod status;
+pub mod verify;

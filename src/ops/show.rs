@@ -10,7 +10,6 @@ use crate::format::manifest::{GapSummary, TableSummary};
 use crate::ops::error::OpError;
 use crate::ops::select::Selector;
 use crate::ops::snapshots::SnapshotState;
-use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
@@ -106,10 +105,7 @@ fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) ->
     let before = usize::try_from(record.number).unwrap_or(usize::MAX).checked_sub(2);
     let previous = match before.and_then(|at| ledger.digests.get(at)) {
         Some(digest) => *digest,
-        None => {
-            let object = format!("source {} in the roster", ledger.source);
-            roster.sources.get(&ledger.source).ok_or(RepoError::Missing { object })?.added.sha256
-        }
+        None => Ledger::empty(unlocked.repository().shared_roster(), ledger.source).next_place()?.previous,
     };
     let signer = roster.keys.get(&record.signer);
     Ok(EntryFacts {
