@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{backup, completions, diff, doctor, init, man, restore, show, snapshots, status};
+use super::command::{backup, completions, demo, diff, doctor, init, man, restore, show, snapshots, status};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
