@@ -218,6 +218,9 @@ fn repo(error: &RepoError) -> Option<Verdict> {
             (Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
         }
         RepoError::Exists { .. } => (Exit::InTheWay, "choose another place; nothing was changed"),
+        RepoError::Unfinished { .. } => {
+            (Exit::InTheWay, "nothing can use them: delete them, or choose another place; no data is lost")
+        }
         RepoError::Unconditional { .. } => (Exit::Unreachable, "choose a store that supports conditional writes"),
         RepoError::Missing { .. } | RepoError::Damaged { .. } => (Exit::Failed, VERIFY),
         RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => (Exit::Failed, NEWER),

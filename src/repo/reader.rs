@@ -14,7 +14,7 @@ use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec;
 use crate::format::manifest::{Root, TreeKind};
 use crate::format::name::Name;
-use crate::format::node::{PackRef, PieceList, Skeleton, Spot};
+use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot};
 use crate::format::wire::WireError;
 use crate::repo::base;
 use crate::repo::error::RepoError;
@@ -30,6 +30,9 @@ use crate::store::StoreError;
 const GAP_BYTES_MAX: u64 = 64 << 10;
 /// Longest range that is read in one go.
 const RUN_BYTES_MAX: u64 = 2 << 20;
+
+/// Nodes that are open at the same time when a tree is walked.
+const NODES_PER_BATCH: usize = 24;
 
 /// A chunk to be read.
 #[derive(Clone, Copy, Debug)]
@@ -386,14 +389,40 @@ impl<'a> SnapshotReader<'a> {
         Ok(nodes.into_iter().flat_map(leaf_refs).collect())
     }
 
+    /// The leaves of a tree, in order, some thousands at a time: what is in memory does not grow with
+    /// the table.
+    pub fn leaf_batches<E: From<RepoError>>(
+        &self,
+        root: &Skeleton,
+        each: &mut dyn FnMut(Vec<LeafRef>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if root.level == 1 {
+            return each(leaf_refs(root.clone()).collect());
+        }
+        for children in root.children.chunks(NODES_PER_BATCH) {
+            let nodes = self.expand_children(children, root.level - 1)?;
+            if root.level == 2 {
+                each(nodes.into_iter().flat_map(leaf_refs).collect())?;
+            } else {
+                nodes.iter().try_for_each(|node| self.leaf_batches(node, each))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The nodes one level below, in order.
     pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
-        let wants: Vec<Want> = nodes
-            .iter()
-            .flat_map(|node| &node.children)
-            .map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot })
-            .collect();
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
+        self.expand_children(nodes.iter().flat_map(|node| &node.children), level)
+    }
+
+    fn expand_children<'c>(
+        &self,
+        children: impl IntoIterator<Item = &'c Child>,
+        level: u8,
+    ) -> Result<Vec<Skeleton>, RepoError> {
+        let wants: Vec<Want> =
+            children.into_iter().map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot }).collect();
         let mut children: Vec<Option<Skeleton>> = vec![None; wants.len()];
         self.fetch(&wants, |at, content| {
             children[at] = Some(self.open_node(&wants[at], &content?, level)?);

@@ -58,7 +58,9 @@ fn leaf() -> Vec<u8> {
     let mut builder = LeafBuilder::default();
     let mut encoded = Vec::new();
     cells().iter().for_each(|cell| cell.write(&mut encoded));
-    for (class, owner, multiplicity) in [(Class::Owned, &b"owner"[..], 1), (Class::Owned, b"owner", 2), (Class::None, b"", 1)] {
+    for (class, owner, multiplicity) in
+        [(Class::Owned, &b"owner"[..], 1), (Class::Owned, b"owner", 2), (Class::None, b"", 1)]
+    {
         let mut row = Vec::new();
         write_row(&mut row, cells().len(), multiplicity, &encoded);
         builder.push(class as u8, owner, &row);
