@@ -227,7 +227,9 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         RepoError::Fingerprint { .. } => (Exit::Key, "check the location: this is not the repository that was meant"),
         RepoError::OtherRepository { .. } => (Exit::Key, "give this repository's key with --key-file"),
         RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => (Exit::Key, "an admin can enrol keys"),
-        RepoError::WrongRole { .. } => (Exit::Key, "give a key of that role with --key-file or --key-command"),
+        RepoError::WrongRole { .. } | RepoError::NoKey { .. } => {
+            (Exit::Key, "give a key of that role with --key-file or --key-command")
+        }
         RepoError::NoSource { .. } => (Exit::Usage, "`sidekeep snapshots` lists the sources"),
         RepoError::WhichSource { .. } => (Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources"),
         RepoError::Overtaken { .. } => (Exit::InTheWay, "run the command again"),

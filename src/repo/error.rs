@@ -58,6 +58,9 @@ pub enum RepoError {
     /// The key may not do this (exit 5).
     #[error("{doing} needs the key of {needed}; {key} is an {role} key", doing = .doing)]
     WrongRole { doing: &'static str, needed: &'static str, key: KeyId, role: Role },
+    /// No key was given for something that needs one (exit 5).
+    #[error("{doing} needs the key of {needed}; none was given")]
+    NoKey { doing: &'static str, needed: &'static str },
     /// The grant does not open or fit (exit 5).
     #[error("key {key} does not open its grant")]
     Grant { key: KeyId, source: RoleError },

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::frame::{Context, FrameType, SessionWrap, Tier};
-use crate::base::id::{ChunkId, Digest, SessionId};
+use crate::base::id::{ChunkId, Digest, SessionId, SourceId};
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::cell::{StreamForm, StreamRef};
@@ -148,6 +148,19 @@ impl<'a> SnapshotReader<'a> {
         Ok(self.intern(skeleton))
     }
 
+    /// The id that a root would have if it were stored like other nodes.
+    pub fn root_id(&self, root: &Root) -> Result<ChunkId, RepoError> {
+        let hashed =
+            Skeleton::hashed_of(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
+        Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))
+    }
+
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> SourceId {
+        self.context.source
+    }
+
     /// Counts a skeleton's spots in the reader's packs instead of its own.
     fn intern(&self, mut skeleton: Skeleton) -> Skeleton {
         let ordinals = self.intern_packs(&std::mem::take(&mut skeleton.packs));
@@ -180,7 +193,9 @@ impl<'a> SnapshotReader<'a> {
             .collect()
     }
 
-    fn pack(&self, ordinal: u32) -> Arc<PackRef> {
+    /// The pack with this ordinal.
+    #[must_use]
+    pub fn pack(&self, ordinal: u32) -> Arc<PackRef> {
         Arc::clone(&self.packs.lock().unwrap_or_else(PoisonError::into_inner).list[ordinal as usize])
     }
 
@@ -481,13 +496,18 @@ impl<'a> SnapshotReader<'a> {
 
     /// The pieces of a stream that is a list.
     pub fn pieces(&self, place: &StreamPlace) -> Result<Vec<Want>, RepoError> {
+        Ok(self.pieces_and_lengths(place)?.into_iter().map(|(want, _)| want).collect())
+    }
+
+    /// The same with the length of each in bytes.
+    pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
         let want = Want { kind: FrameType::List, id: place.stream.id, spot: place.spot };
         let content = self.fetch_one(want)?;
         let list = PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))?;
         let ordinals = self.intern_packs(&list.packs);
         let wants = list.pieces.iter().map(|piece| {
             let spot = piece.spot.map(|spot| Spot { pack: ordinals[spot.pack as usize], ..spot });
-            Want { kind: FrameType::Piece, id: piece.id, spot }
+            (Want { kind: FrameType::Piece, id: piece.id, spot }, piece.len)
         });
         Ok(wants.collect())
     }
