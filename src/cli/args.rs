@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::command::{backup, completions, diff, doctor, init, man, restore, show, snapshots, status};
+use super::time;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -73,6 +75,12 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "SIDEKEEP_CONFIG", hide_env_values = true)]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) config: Option<PathBuf>,
+
+    /// How long requests that the store does not answer are tried again, as in "30 seconds" or "1 hour"; default:
+    /// up to three minutes
+    #[arg(long, global = true, value_name = "TIME", env = "SIDEKEEP_RETRY_TIME", hide_env_values = true)]
+    #[arg(value_parser = time::length)]
+    pub(crate) retry_time: Option<Duration>,
 
     /// Print the result as one JSON document
     #[arg(long, global = true)]

@@ -7,11 +7,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use super::redact;
+use super::{redact, time};
 
 /// Name of the file, in the current directory and in the user's configuration directory.
 pub(crate) const FILE_NAME: &str = "sidekeep.toml";
@@ -88,12 +87,7 @@ impl Default for StatusConfig {
 
 fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let wrong = || {
-        serde::de::Error::custom(format!("{text:?} is no length of time: write it as in \"26 hours\" or \"7 days\""))
-    };
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    let length: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    Duration::try_from(length).map_err(|_| wrong())
+    time::length(&text).map_err(serde::de::Error::custom)
 }
 
 /// Where a configuration is looked for.

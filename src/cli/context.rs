@@ -23,7 +23,7 @@ use crate::base::env::{SharedEnv, System};
 use crate::base::progress::SharedProgress;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
-use crate::store::{Location, Store};
+use crate::store::{Location, OpenOptions, Patience, Store};
 
 /// What a command works with.
 pub(crate) struct Context {
@@ -102,6 +102,12 @@ impl Context {
         Ok(Location::parse(text)?)
     }
 
+    /// How stores are opened.
+    pub(crate) fn store_options(&self) -> OpenOptions {
+        let patience = self.global.retry_time.map_or_else(Patience::default, Patience::for_time);
+        OpenOptions { patience, ..OpenOptions::default() }
+    }
+
     /// The store at `location`.
     pub(crate) fn objects(&self, store: Store) -> Objects {
         Objects::new(store, self.runtime.clone())
@@ -109,7 +115,7 @@ impl Context {
 
     /// The repository, without a key.
     pub(crate) fn repository(&self) -> Result<Repository, CliError> {
-        let store = Store::open(&self.location()?)?;
+        let store = Store::open_with(&self.location()?, &self.store_options())?;
         Ok(Repository::open(self.objects(store), SharedEnv::clone(&self.env))?)
     }
 

@@ -2,9 +2,11 @@
 //! `3 days ago`, in local time unless a zone is given. A local time that the clocks skipped or showed twice is
 //! refused, because a restore must not guess. Pure: the present and the zone are given.
 
+use std::time::Duration;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
-use jiff::{Span, Timestamp, Zoned};
+use jiff::{Span, SpanRelativeTo, Timestamp, Zoned};
 use thiserror::Error;
 
 use crate::base::time::Moment;
@@ -18,6 +20,8 @@ pub(crate) enum TimeError {
     OutOfRange { text: String },
     #[error("{text:?} is still to come")]
     Future { text: String },
+    #[error("{text:?} is no length of time: write it as in \"90 seconds\", \"26 hours\" or \"7 days\"")]
+    NoLength { text: String },
     /// The clocks were put forward over it.
     #[error("{local} did not exist: the clocks were put forward, from offset {before} to {after}")]
     Skipped { local: DateTime, before: Offset, after: Offset },
@@ -52,6 +56,14 @@ pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
         Some(day) => local(day.to_datetime(clock(time.trim()).ok_or_else(unknown)?), now.time_zone()),
         None => written(text.trim(), now.time_zone()).ok_or_else(unknown)?,
     }
+}
+
+/// The length of time that `text` means, as in `26 hours`; a day has 24.
+pub(crate) fn length(text: &str) -> Result<Duration, TimeError> {
+    let wrong = || TimeError::NoLength { text: text.to_owned() };
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(length).map_err(|_| wrong())
 }
 
 /// The same, but no moment that is still to come.

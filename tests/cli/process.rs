@@ -1,9 +1,9 @@
 //! The program as a process: signals, pipes that close.
 
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use crate::Sandbox;
+use crate::sandbox::{interrupt, wait_until_listening};
 
 /// Enough rows that a backup takes a while.
 const MANY: &str = "
@@ -11,26 +11,6 @@ const MANY: &str = "
     INSERT INTO users SELECT value, hex(randomblob(40)) FROM (
         WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 100000) SELECT value FROM n);
 ";
-
-/// Waits until the process handles SIGINT itself.
-fn wait_until_listening(child: &Child) {
-    let started = Instant::now();
-    let status = format!("/proc/{}/status", child.id());
-    while started.elapsed() < Duration::from_secs(30) {
-        let text = std::fs::read_to_string(&status).expect("the process runs");
-        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask").trim();
-        if u64::from_str_radix(mask, 16).expect("hex") & 0b10 != 0 {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    panic!("the process does not listen to signals");
-}
-
-fn interrupt(child: &Child) {
-    let sent = std::process::Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status();
-    assert!(sent.expect("kill runs").success());
-}
 
 #[test]
 fn an_interrupted_backup_ends_with_130_and_leaves_no_snapshot() {

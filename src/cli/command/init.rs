@@ -22,7 +22,7 @@ use crate::crypto::keyfile::{KdfCost, KeyFile, Protection};
 use crate::crypto::role::Identity;
 use crate::ops::init::{Init, InitReport};
 use crate::repo::create::FIRST_ROLES;
-use crate::store::{Location, OpenOptions as StoreOptions, Store};
+use crate::store::{Location, Store};
 
 /// Make a repository, its keys and a configuration
 ///
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &InitArgs, context: &Context) -> Result<Outcome, CliErro
     let source = args.source.as_deref().map(Address::parse).transpose()?.map(Address::absolute);
     let passphrase = passphrase(args, context)?;
     let mut new_keys = NewKeys::reserve(&args.keys_dir, &FIRST_ROLES)?;
-    let objects = context.objects(Store::create_at(&location, &StoreOptions::default())?);
+    let objects = context.objects(Store::create_at(&location, &context.store_options())?);
     let host = host();
     let init = Init::create(objects, SharedEnv::clone(&context.env), &host)?;
     let mut files = Vec::new();
