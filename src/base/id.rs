@@ -118,6 +118,25 @@ impl Digest {
     }
 }
 
+/// SHA-256 of bytes that come in parts.
+#[derive(Clone, Debug, Default)]
+pub struct Hashing(sha2::Sha256);
+
+impl Hashing {
+    /// Takes the next part.
+    pub fn update(&mut self, part: &[u8]) {
+        use sha2::Digest as _;
+        self.0.update(part);
+    }
+
+    /// The digest of all parts.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        use sha2::Digest as _;
+        Digest(self.0.finalize().into())
+    }
+}
+
 impl KeyId {
     /// The id that follows from the public halves of a key: signing (32 bytes) and sealing (1216).
     #[must_use]

@@ -60,7 +60,12 @@ fn dispatch(command: Command, context: &Context) -> Result<Outcome, CliError> {
     match command {
         Command::Init(args) => command::init::run(&args, context),
         Command::Backup(args) => command::backup::run(&args, context),
+        Command::Snapshots(args) => command::snapshots::run(&args, context),
+        Command::Show(args) => command::show::run(&args, context),
+        Command::Diff(args) => command::diff::run(&args, context),
         Command::Restore(args) => command::restore::run(&args, context),
+        Command::Status(args) => command::status::run(&args, context),
+        Command::Doctor(args) => command::doctor::run(&args, context),
         Command::Completions(args) => command::completions::run(&args, context),
         Command::Man(args) => command::man::run(&args, context),
     }

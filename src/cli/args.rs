@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{backup, completions, init, man, restore};
+use super::command::{backup, completions, diff, doctor, init, man, restore, show, snapshots, status};
 use super::time;
 
 const EXIT_CODES: &str = "\
@@ -38,7 +38,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Show(show::ShowArgs),
+    Diff(diff::DiffArgs),
     Restore(restore::RestoreArgs),
+    Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -77,14 +77,11 @@ pub(crate) struct StatusConfig {
     /// The newest clean snapshot of each source.
     #[serde(deserialize_with = "age")]
     pub(crate) max_age: Duration,
-    /// The last time that somebody opened what was sealed.
-    #[serde(deserialize_with = "age")]
-    pub(crate) max_age_opened: Duration,
 }
 
 impl Default for StatusConfig {
     fn default() -> Self {
-        Self { max_age: Duration::from_hours(26), max_age_opened: Duration::from_hours(90 * 24) }
+        Self { max_age: Duration::from_hours(26) }
     }
 }
 
@@ -200,8 +197,6 @@ key_file = {key_file}
 [status]
 # The newest clean snapshot of each source.
 max_age = "26 hours"
-# The last time that an admin's or the recovery key opened what was sealed.
-max_age_opened = "90 days"
 "#;
 
 #[cfg(test)]

@@ -79,6 +79,12 @@ impl Context {
         Ok(&self.config.get_or_init(|| found).0)
     }
 
+    /// The file that the configuration stands in, if there is one.
+    pub(crate) fn config_path(&self) -> Result<Option<&Path>, CliError> {
+        self.config()?;
+        Ok(self.config.get().and_then(|(_, path)| path.as_deref()))
+    }
+
     /// The configuration file that the user names, if one is named.
     pub(crate) fn named_config(&self) -> Option<&PathBuf> {
         self.global.config.as_ref()
@@ -117,11 +123,21 @@ impl Context {
     pub(crate) fn unlocked(&self) -> Result<Unlocked, CliError> {
         // A location or a key that is not there should not cost the other's passphrase or time.
         self.location()?;
-        let Opened { identity, file, warning } = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
-        warning.iter().for_each(|warning| self.ui.warn(warning));
+        self.unlock(self.key()?)
+    }
+
+    /// The user's key.
+    pub(crate) fn key(&self) -> Result<Opened, CliError> {
+        let opened = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
+        opened.warning.iter().for_each(|warning| self.ui.warn(warning));
+        Ok(opened)
+    }
+
+    /// The repository with what `key` opens; it must be the one that the key was made for.
+    pub(crate) fn unlock(&self, key: Opened) -> Result<Unlocked, CliError> {
         let repository = self.repository()?;
-        repository.check_fingerprint(&file.header().fingerprint)?;
-        Ok(repository.unlock(identity)?)
+        repository.check_fingerprint(&key.file.header().fingerprint)?;
+        Ok(repository.unlock(key.identity)?)
     }
 
     /// Whether a key is named anywhere.

@@ -218,13 +218,18 @@ fn repo(error: &RepoError) -> Option<Verdict> {
             (Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
         }
         RepoError::Exists { .. } => (Exit::InTheWay, "choose another place; nothing was changed"),
+        RepoError::Unfinished { .. } => {
+            (Exit::InTheWay, "nothing can use them: delete them, or choose another place; no data is lost")
+        }
         RepoError::Unconditional { .. } => (Exit::Unreachable, "choose a store that supports conditional writes"),
         RepoError::Missing { .. } | RepoError::Damaged { .. } => (Exit::Failed, VERIFY),
         RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => (Exit::Failed, NEWER),
         RepoError::Fingerprint { .. } => (Exit::Key, "check the location: this is not the repository that was meant"),
         RepoError::OtherRepository { .. } => (Exit::Key, "give this repository's key with --key-file"),
         RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => (Exit::Key, "an admin can enrol keys"),
-        RepoError::WrongRole { .. } => (Exit::Key, "give a key of that role with --key-file or --key-command"),
+        RepoError::WrongRole { .. } | RepoError::NoKey { .. } => {
+            (Exit::Key, "give a key of that role with --key-file or --key-command")
+        }
         RepoError::NoSource { .. } => (Exit::Usage, "`sidekeep snapshots` lists the sources"),
         RepoError::WhichSource { .. } => (Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources"),
         RepoError::Overtaken { .. } => (Exit::InTheWay, "run the command again"),

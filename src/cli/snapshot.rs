@@ -9,7 +9,8 @@ use super::source::Address;
 use super::time;
 use crate::base::id::SourceId;
 use crate::ops::select::Selector;
-use crate::repo::open::Unlocked;
+use crate::repo::error::RepoError;
+use crate::repo::open::{Repository, Unlocked};
 
 /// Which snapshot.
 #[derive(Args)]
@@ -51,6 +52,20 @@ impl SourceArgs {
         let text = self.source.as_deref()?;
         // Sources without a name of their own are known by their address.
         Some(Address::parse(text).map_or_else(|_| text.to_owned(), |address| address.absolute().to_string()))
+    }
+
+    /// Whether one is named.
+    pub(crate) fn is_named(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The source in a repository whose names cannot be read for want of a key.
+    pub(crate) fn find_public(&self, repository: &Repository) -> Result<Option<SourceId>, CliError> {
+        let Some(name) = &self.source else { return Ok(None) };
+        match name.parse() {
+            Ok(id) if repository.roster().sources.contains_key(&id) => Ok(Some(id)),
+            _ => Err(RepoError::NoSource { name: name.clone() }.into()),
+        }
     }
 
     /// The source in the repository.

@@ -162,7 +162,7 @@ mod tests {
         let config = |text: &str| parse(text, Path::new("/etc/sidekeep.toml")).expect("parses");
         let one = config("[source.main]\nurl = 'sqlite:/a.db'\nowner_table = 'people'");
         for text in [None, Some("main"), Some("sqlite:///a.db")] {
-            let source = choose(&one, text).ok().expect("found");
+            let source = choose(&one, text).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(source.address, Address::Sqlite("/a.db".into()));
             assert_eq!(source.config.and_then(|config| config.owner_table.as_deref()), Some("people"));
         }

@@ -6,6 +6,7 @@ use crate::repo::error::RepoError;
 use crate::repo::write::WriteError;
 use crate::sort::SpillError;
 use crate::source::contract::SourceError;
+use crate::store::StoreError;
 
 /// A failure of an operation.
 #[derive(Debug, Error)]
@@ -36,6 +37,12 @@ impl From<WriteError> for OpError {
             WriteError::Cancelled => Self::Cancelled,
             other => Self::Repo(RepoError::Write(other)),
         }
+    }
+}
+
+impl From<StoreError> for OpError {
+    fn from(error: StoreError) -> Self {
+        Self::Repo(RepoError::Store(error))
     }
 }
 

@@ -54,6 +54,11 @@ pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate
     snapshot.manifest = ObjectRef { sha256, size };
     snapshot.packs.clone_from(&counted.added);
     snapshot.adopted.clone_from(&counted.adopted);
+    // Uploading may have taken hours, and keys are rotated and revoked in the roster alone.
+    unlocked.repository_mut().reload()?;
+    if unlocked.repository().roster().head() != ledger.roster().head() {
+        *ledger = Ledger::load(unlocked.repository(), source)?;
+    }
     for races_lost in 0..ATTEMPTS_MAX {
         validate(unlocked, ledger, &snapshot, &counted)?;
         unlocked.repository().objects().barrier()?;

@@ -25,6 +25,9 @@ pub enum RepoError {
     /// There is one already.
     #[error("there is a repository at {place} already")]
     Exists { place: String },
+    /// An `init` died before the last object; nothing can use what it left.
+    #[error("an init that did not finish left objects at {place}")]
+    Unfinished { place: String },
     /// The store cannot be trusted with a commit.
     #[error("the store at {place} does not keep its promise to create an object only once: {reason}")]
     Unconditional { place: String, reason: String },
@@ -55,6 +58,9 @@ pub enum RepoError {
     /// The key may not do this (exit 5).
     #[error("{doing} needs the key of {needed}; {key} is an {role} key", doing = .doing)]
     WrongRole { doing: &'static str, needed: &'static str, key: KeyId, role: Role },
+    /// No key was given for something that needs one (exit 5).
+    #[error("{doing} needs the key of {needed}; none was given")]
+    NoKey { doing: &'static str, needed: &'static str },
     /// The grant does not open or fit (exit 5).
     #[error("key {key} does not open its grant")]
     Grant { key: KeyId, source: RoleError },

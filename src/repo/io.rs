@@ -6,11 +6,15 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
 
+use crate::base::id::{Digest, Hashing};
 use crate::format::name::Name;
 use crate::store::{Created, Listed, Store, StoreError};
 
 /// Requests under way at once when many objects are read.
 const READS_AT_ONCE: usize = 8;
+
+/// Parts in which an object of any size is read.
+const PART_BYTES: usize = 16 << 20;
 
 /// A store and the runtime that its requests run on.
 #[derive(Clone, Debug)]
@@ -56,6 +60,15 @@ impl Objects {
     /// Bytes of an object.
     pub fn get_range(&self, name: &Name, offset: u64, len: u64) -> Result<Bytes, StoreError> {
         self.runtime.block_on(self.store.get_range(&name.to_string(), offset..offset + len))
+    }
+
+    /// The digest of an object of any size, read in parts.
+    pub fn digest(&self, name: &Name, size: u64) -> Result<Digest, StoreError> {
+        let mut hashing = Hashing::default();
+        for offset in (0..size).step_by(PART_BYTES) {
+            hashing.update(&self.get_range(name, offset, (size - offset).min(PART_BYTES as u64))?);
+        }
+        Ok(hashing.finish())
     }
 
     /// Many reads, several at once; `each` gets them in order.

@@ -2,6 +2,7 @@
 
 pub mod base;
 mod chain;
+pub mod check;
 pub mod commit;
 pub mod create;
 pub mod error;

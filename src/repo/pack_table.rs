@@ -15,7 +15,7 @@ use crate::repo::io::Objects;
 use crate::repo::packer::spot;
 
 /// Read first of a pack: header, a wrap and the table of a pack of ordinary size.
-const FRONT_BYTES: u64 = 96 << 10;
+pub const FRONT_BYTES: u64 = 96 << 10;
 
 /// A pack and what lies in it.
 #[derive(Debug)]
@@ -46,12 +46,30 @@ impl PackTable {
 
     /// The table at the front of a pack whose first bytes these are.
     pub fn from_bytes(bytes: &[u8], keys: &StructureKeys, digest: Digest) -> Result<Self, RepoError> {
+        Self::open_front(bytes, keys, digest, bytes.len() as u64)
+    }
+
+    /// Length of a pack's front (header and table), if `start` tells it.
+    pub fn front_len(start: &[u8], keys: &StructureKeys, digest: Digest) -> Result<u64, RepoError> {
+        let mut take = Take::new(start);
         let name = Name::Pack(keys.context().source, digest);
-        Self::from_front(bytes, keys, digest, bytes.len() as u64).map_err(|error| match error {
-            TableError::Header(error) => error,
-            TableError::Wire(error) => RepoError::wire(name, &error),
-            TableError::Damaged(reason) => RepoError::Damaged { object: name.to_string(), reason },
-        })
+        let header = header(&mut take, keys, digest).map_err(|error| error.into_repo(name))?;
+        drop(header);
+        let sealed = take.u32("table length").map_err(|error| RepoError::wire(name, &error))?;
+        Ok((start.len() - take.remaining() - 4 + TABLE_HEAD_LEN) as u64 + u64::from(sealed))
+    }
+
+    /// The table of a pack of `size` bytes from its front.
+    pub fn open_front(front: &[u8], keys: &StructureKeys, digest: Digest, size: u64) -> Result<Self, RepoError> {
+        let name = Name::Pack(keys.context().source, digest);
+        Self::from_front(front, keys, digest, size).map_err(|error| error.into_repo(name))
+    }
+
+    /// The frames that the rear table tells of; `tail` is the end of the pack.
+    pub fn open_rear(&self, tail: &[u8], keys: &StructureKeys) -> Result<Vec<FrameEntry>, RepoError> {
+        let name = Name::Pack(keys.context().source, self.digest);
+        let table = SealedTable::read_rear(tail).map_err(|error| RepoError::wire(name, &error))?;
+        open(&table, FrameType::RearTable, &self.header, keys).map_err(|error| error.into_repo(name))
     }
 
     fn from_front(front: &[u8], keys: &StructureKeys, digest: Digest, size: u64) -> Result<Self, TableError> {
@@ -86,6 +104,14 @@ impl PackTable {
         Ok(Self { header, entries, base, size, digest })
     }
 
+    /// Length of the rear table with its head, which is that of the front one.
+    #[must_use]
+    pub fn rear_len(&self) -> u64 {
+        let mut header = Vec::new();
+        self.header.write(&mut header);
+        u64::from(self.base).saturating_sub(header.len() as u64)
+    }
+
     /// The pack for an index.
     #[must_use]
     pub fn indexed(&self) -> IndexedPack {
@@ -107,6 +133,16 @@ enum TableError {
     Header(RepoError),
     Wire(WireError),
     Damaged(String),
+}
+
+impl TableError {
+    fn into_repo(self, name: Name) -> RepoError {
+        match self {
+            Self::Header(error) => error,
+            Self::Wire(error) => RepoError::wire(name, &error),
+            Self::Damaged(reason) => RepoError::Damaged { object: name.to_string(), reason },
+        }
+    }
 }
 
 fn header(take: &mut Take<'_>, keys: &StructureKeys, digest: Digest) -> Result<PackHeader, TableError> {

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::frame::{Context, FrameType, SessionWrap, Tier};
-use crate::base::id::{ChunkId, Digest, SessionId};
+use crate::base::id::{ChunkId, Digest, SessionId, SourceId};
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec;
 use crate::format::manifest::{Root, TreeKind};
 use crate::format::name::Name;
-use crate::format::node::{PackRef, PieceList, Skeleton, Spot};
+use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot};
 use crate::format::wire::WireError;
 use crate::repo::base;
 use crate::repo::error::RepoError;
@@ -30,6 +30,9 @@ use crate::store::StoreError;
 const GAP_BYTES_MAX: u64 = 64 << 10;
 /// Longest range that is read in one go.
 const RUN_BYTES_MAX: u64 = 2 << 20;
+
+/// Nodes that are open at the same time when a tree is walked.
+const NODES_PER_BATCH: usize = 24;
 
 /// A chunk to be read.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +148,19 @@ impl<'a> SnapshotReader<'a> {
         Ok(self.intern(skeleton))
     }
 
+    /// The id that a root would have if it were stored like other nodes.
+    pub fn root_id(&self, root: &Root) -> Result<ChunkId, RepoError> {
+        let hashed =
+            Skeleton::hashed_of(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
+        Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))
+    }
+
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> SourceId {
+        self.context.source
+    }
+
     /// Counts a skeleton's spots in the reader's packs instead of its own.
     fn intern(&self, mut skeleton: Skeleton) -> Skeleton {
         let ordinals = self.intern_packs(&std::mem::take(&mut skeleton.packs));
@@ -177,7 +193,9 @@ impl<'a> SnapshotReader<'a> {
             .collect()
     }
 
-    fn pack(&self, ordinal: u32) -> Arc<PackRef> {
+    /// The pack with this ordinal.
+    #[must_use]
+    pub fn pack(&self, ordinal: u32) -> Arc<PackRef> {
         Arc::clone(&self.packs.lock().unwrap_or_else(PoisonError::into_inner).list[ordinal as usize])
     }
 
@@ -386,14 +404,40 @@ impl<'a> SnapshotReader<'a> {
         Ok(nodes.into_iter().flat_map(leaf_refs).collect())
     }
 
+    /// The leaves of a tree, in order, some thousands at a time: what is in memory does not grow with
+    /// the table.
+    pub fn leaf_batches<E: From<RepoError>>(
+        &self,
+        root: &Skeleton,
+        each: &mut dyn FnMut(Vec<LeafRef>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if root.level == 1 {
+            return each(leaf_refs(root.clone()).collect());
+        }
+        for children in root.children.chunks(NODES_PER_BATCH) {
+            let nodes = self.expand_children(children, root.level - 1)?;
+            if root.level == 2 {
+                each(nodes.into_iter().flat_map(leaf_refs).collect())?;
+            } else {
+                nodes.iter().try_for_each(|node| self.leaf_batches(node, each))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The nodes one level below, in order.
     pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
-        let wants: Vec<Want> = nodes
-            .iter()
-            .flat_map(|node| &node.children)
-            .map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot })
-            .collect();
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
+        self.expand_children(nodes.iter().flat_map(|node| &node.children), level)
+    }
+
+    fn expand_children<'c>(
+        &self,
+        children: impl IntoIterator<Item = &'c Child>,
+        level: u8,
+    ) -> Result<Vec<Skeleton>, RepoError> {
+        let wants: Vec<Want> =
+            children.into_iter().map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot }).collect();
         let mut children: Vec<Option<Skeleton>> = vec![None; wants.len()];
         self.fetch(&wants, |at, content| {
             children[at] = Some(self.open_node(&wants[at], &content?, level)?);
@@ -452,13 +496,18 @@ impl<'a> SnapshotReader<'a> {
 
     /// The pieces of a stream that is a list.
     pub fn pieces(&self, place: &StreamPlace) -> Result<Vec<Want>, RepoError> {
+        Ok(self.pieces_and_lengths(place)?.into_iter().map(|(want, _)| want).collect())
+    }
+
+    /// The same with the length of each in bytes.
+    pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
         let want = Want { kind: FrameType::List, id: place.stream.id, spot: place.spot };
         let content = self.fetch_one(want)?;
         let list = PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))?;
         let ordinals = self.intern_packs(&list.packs);
         let wants = list.pieces.iter().map(|piece| {
             let spot = piece.spot.map(|spot| Spot { pack: ordinals[spot.pack as usize], ..spot });
-            Want { kind: FrameType::Piece, id: piece.id, spot }
+            (Want { kind: FrameType::Piece, id: piece.id, spot }, piece.len)
         });
         Ok(wants.collect())
     }

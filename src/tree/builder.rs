@@ -88,14 +88,8 @@ impl<K: TreeKeys> TreeBuilder<K> {
     }
 
     fn boundary(&self, at: usize) -> bool {
-        let n = self.levels[at].children.len();
-        if n < FAN_OUT_MIN {
-            return false;
-        }
-        let all = 1u128 << 64;
-        let target = FAN_OUT_TARGET as u128;
-        let threshold = if n < FAN_OUT_TARGET { all / (4 * target) } else { all * 4 / target };
-        n == FAN_OUT_MAX || u128::from(self.keys.boundary(at as u8 + 1, &self.levels[at].last_key)) < threshold
+        let level = &self.levels[at];
+        is_node_boundary(level.children.len(), || self.keys.boundary(at as u8 + 1, &level.last_key))
     }
 
     fn cut(&mut self, at: usize) {
@@ -122,4 +116,16 @@ impl<K: TreeKeys> TreeBuilder<K> {
         let skeleton = Skeleton { level: at as u8 + 1, ranges: ranges_id, children, packs: Vec::new() };
         BuiltNode { id: self.keys.chunk_id(FrameType::Node, &skeleton.hashed()), skeleton, ranges }
     }
+}
+
+/// Whether a node ends after its n-th child, `hash` being that of the child's last key on the node's level.
+#[must_use]
+pub fn is_node_boundary(children: usize, hash: impl FnOnce() -> u64) -> bool {
+    if children < FAN_OUT_MIN {
+        return false;
+    }
+    let all = 1u128 << 64;
+    let target = FAN_OUT_TARGET as u128;
+    let threshold = if children < FAN_OUT_TARGET { all / (4 * target) } else { all * 4 / target };
+    children >= FAN_OUT_MAX || u128::from(hash()) < threshold
 }

@@ -113,8 +113,13 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
 
     /// The next row in ascending order of (key, payload). Returns a leaf when one is full.
     pub fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<Option<LeafCut>, WireError> {
+        self.push_times(key, payload, 1)
+    }
+
+    /// The same for a row that is known to come so many times.
+    pub fn push_times(&mut self, key: &[u8], payload: &[u8], times: u64) -> Result<Option<LeafCut>, WireError> {
         if self.pending.multiplicity > 0 && self.pending.key == key && self.pending.payload == payload {
-            self.pending.multiplicity += 1;
+            self.pending.multiplicity = self.pending.multiplicity.saturating_add(times);
             return Ok(None);
         }
         let cut = self.place_pending()?;
@@ -122,7 +127,7 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
         self.pending.key.extend_from_slice(key);
         self.pending.payload.clear();
         self.pending.payload.extend_from_slice(payload);
-        self.pending.multiplicity = 1;
+        self.pending.multiplicity = times;
         Ok(cut)
     }
 
@@ -199,18 +204,7 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
     }
 
     fn boundary(&self) -> bool {
-        let (n, target) = (self.leaf.row_count(), self.rows_per_leaf);
-        if n == 0 || n < target / 4 {
-            return false;
-        }
-        if target == 1 {
-            return true;
-        }
-        // From the target on a cut is likely but never certain: else leaves of few rows would be cut
-        // by counting, and one inserted row would move the cuts of many.
-        let all = 1u128 << 64;
-        let threshold = if n < target { all / u128::from(4 * target) } else { all / u128::from((target / 4).max(2)) };
-        u128::from((self.hash)(0, &self.last_key)) < threshold
+        is_leaf_boundary(self.leaf.row_count(), self.rows_per_leaf, || (self.hash)(0, &self.last_key))
     }
 
     fn cut(&mut self) -> LeafCut {
@@ -224,6 +218,23 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
             streams: std::mem::take(&mut self.streams),
         }
     }
+}
+
+/// Whether a leaf of `rows` distinct rows ends before a row with another key, `hash` being that of the last key.
+#[must_use]
+pub fn is_leaf_boundary(rows: u64, rows_per_leaf: u64, hash: impl FnOnce() -> u64) -> bool {
+    let (n, target) = (rows, rows_per_leaf.max(1));
+    if n == 0 || n < target / 4 {
+        return false;
+    }
+    if target == 1 {
+        return true;
+    }
+    // From the target on a cut is likely but never certain: else leaves of few rows would be cut by
+    // counting, and one inserted row would move the cuts of many.
+    let all = 1u128 << 64;
+    let threshold = if n < target { all / u128::from(4 * target) } else { all / u128::from((target / 4).max(2)) };
+    u128::from(hash()) < threshold
 }
 
 fn collect_streams(cells: &[u8], count: usize, streams: &mut Vec<StreamRef>) -> Result<(), WireError> {

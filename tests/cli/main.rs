@@ -3,6 +3,8 @@
 mod backup;
 mod completions;
 mod config;
+mod diff;
+mod doctor;
 mod help;
 mod init;
 mod keys;
@@ -11,5 +13,8 @@ mod process;
 mod restore;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
+mod show;
+mod snapshots;
+mod status;
 
 use sandbox::Sandbox;

@@ -17,7 +17,7 @@ use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
 use sidekeep::repo::io::Objects;
 use sidekeep::repo::open::{Repository, Unlocked};
-use sidekeep::source::catalog::PlacementConfig;
+use sidekeep::source::catalog::{Pinned, PlacementConfig};
 use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::store::{Location, OpenOptions, Store};
 
@@ -96,6 +96,7 @@ impl World {
             workers: 2,
             spill_dir: self.dir.path().to_owned(),
             placement: PlacementConfig::default(),
+            pinned: Pinned::Keep,
             mode: BackupMode::Commit,
             progress: Arc::new(Silent),
             cancel: Cancel::default(),

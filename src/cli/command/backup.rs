@@ -17,6 +17,7 @@ use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
 use crate::repo::create::add_source;
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
+use crate::source::catalog::Pinned;
 
 /// Take a snapshot of a database
 ///
@@ -63,6 +64,7 @@ pub(crate) fn run(args: &BackupArgs, context: &Context) -> Result<Outcome, CliEr
             workers: workers(args.workers),
             spill_dir,
             placement: source.placement(),
+            pinned: Pinned::Keep,
             mode,
             progress: watch.progress,
             cancel: watch.cancel,

@@ -1,0 +1,185 @@
+//! What a check is asked for and what it answers. All of the answer can be printed as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::cancel::Cancel;
+use crate::base::id::{Digest, RepositoryId, SourceId};
+use crate::base::progress::SharedProgress;
+use crate::base::time::Moment;
+use crate::format::entry::Numbered;
+use crate::ops::select::Selector;
+use crate::repo::check::{Finding, Severity};
+use crate::repo::open::{Repository, Unlocked};
+
+/// How thoroughly to check.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Chains, names, sizes. No secret key.
+    Quick,
+    /// Quick, and every stored byte. No secret key.
+    Read,
+    /// Quick, and everything reachable from manifests is where it must be. Any key.
+    Structure,
+    /// Structure, and every row and stream decoded and computed again. An admin's key.
+    Deep,
+}
+
+/// Who checks.
+#[derive(Clone, Copy)]
+pub enum Access<'a> {
+    /// Anybody who can read the store.
+    Public(&'a Repository),
+    /// Somebody with a key.
+    Key(&'a Unlocked),
+}
+
+impl Access<'_> {
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        match self {
+            Self::Public(repository) => repository,
+            Self::Key(unlocked) => unlocked.repository(),
+        }
+    }
+}
+
+/// What to check.
+#[derive(Clone)]
+pub struct VerifyOptions {
+    pub level: Level,
+    /// Only this source; `None`: all.
+    pub source: Option<SourceId>,
+    /// Structure and deep look at these snapshots; empty: all that are not forgotten.
+    pub snapshots: Vec<Selector>,
+    /// What an earlier check of this repository saw: nothing of it may be gone or changed.
+    pub visit: Visit,
+    pub progress: SharedProgress,
+    pub cancel: Cancel,
+}
+
+/// Whether the repository was looked at before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Visit {
+    First,
+    Again(Heads),
+}
+
+/// The newest entry of every chain: what a later check must find again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heads {
+    pub fingerprint: Digest,
+    pub roster: Numbered,
+    pub ledgers: BTreeMap<SourceId, Numbered>,
+}
+
+/// What was checked and found.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyReport {
+    pub level: Level,
+    /// `None` if not even that could be read.
+    pub repository: Option<RepositoryId>,
+    /// Of the repository, and the newest entries.
+    pub heads: Option<Heads>,
+    pub started: Option<Moment>,
+    pub sources: Vec<SourceChecked>,
+    /// The worst first.
+    pub findings: Vec<Finding>,
+    /// Objects in the store.
+    pub objects: u64,
+    /// Their bytes.
+    pub object_bytes: u64,
+    /// Objects whose every byte was compared with a digest, and their bytes.
+    pub objects_read: u64,
+    pub bytes_read: u64,
+    /// What the store was asked for.
+    pub requests: u64,
+    pub bytes_received: u64,
+}
+
+impl VerifyReport {
+    /// Nothing is checked yet.
+    #[must_use]
+    pub fn empty(level: Level) -> Self {
+        Self {
+            level,
+            repository: None,
+            heads: None,
+            started: None,
+            sources: Vec::new(),
+            findings: Vec::new(),
+            objects: 0,
+            object_bytes: 0,
+            objects_read: 0,
+            bytes_read: 0,
+            requests: 0,
+            bytes_received: 0,
+        }
+    }
+
+    /// Whether something stored is gone or altered.
+    #[must_use]
+    pub fn has_damage(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Damage)
+    }
+}
+
+/// What was checked of a source.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceChecked {
+    pub source: SourceId,
+    /// As far as the key reads it.
+    pub name: Option<String>,
+    /// Ledger entries folded.
+    pub entries: u64,
+    /// Packs of the inventory and their bytes, as the ledger has them.
+    pub packs: u64,
+    pub pack_bytes: u64,
+    pub manifests: u64,
+    /// Frames that the tables of the packs tell of.
+    pub frames: u64,
+    pub fragments: u64,
+    /// Snapshots looked into.
+    pub snapshots: Vec<SnapshotChecked>,
+}
+
+impl SourceChecked {
+    /// Nothing is checked yet.
+    #[must_use]
+    pub fn new(source: SourceId, name: Option<String>) -> Self {
+        let (entries, packs, pack_bytes, manifests, frames, fragments) = (0, 0, 0, 0, 0, 0);
+        Self { source, name, entries, packs, pack_bytes, manifests, frames, fragments, snapshots: Vec::new() }
+    }
+}
+
+/// What was checked of a snapshot. What it shares with one checked before is not counted again.
+#[derive(Clone, Debug, Serialize)]
+pub struct SnapshotChecked {
+    pub snapshot: Digest,
+    pub number: u64,
+    pub source_clock: Moment,
+    /// Whether everything that was looked at can be restored.
+    pub intact: bool,
+    pub tables: Vec<TableChecked>,
+    /// Nodes and lists opened.
+    pub nodes: u64,
+    /// Leaves whose place was checked.
+    pub leaves: u64,
+    /// Streams whose places were checked.
+    pub streams: u64,
+    /// Leaves and pieces opened and decoded, and their content.
+    pub opened: u64,
+    pub opened_bytes: u64,
+}
+
+/// A table of a checked snapshot, all of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TableChecked {
+    pub name: String,
+    pub rows: u64,
+    pub leaves: u64,
+    pub bytes: u64,
+}
