@@ -10,7 +10,6 @@ use crate::format::manifest::{GapSummary, TableSummary};
 use crate::ops::error::OpError;
 use crate::ops::select::Selector;
 use crate::ops::snapshots::SnapshotState;
-use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
