@@ -70,6 +70,9 @@ pub enum RepoError {
     /// Several sources, and none was named.
     #[error("the repository has {count} sources; name one")]
     WhichSource { count: usize },
+    /// The answer to the commit was lost, and asking did not help.
+    #[error("it is not known whether this was committed")]
+    Unclear { source: StoreError },
     /// The number was taken and what was counted on has changed (exit 6).
     #[error("another writer came first: {reason}")]
     Overtaken { reason: String },
