@@ -117,7 +117,7 @@ fn key(context: &Context) -> Result<(Opened, String), CliError> {
 }
 
 fn store(context: &Context) -> Result<((), String), CliError> {
-    let objects = context.objects(Store::open(&context.location()?)?);
+    let objects = context.objects(Store::open_with(&context.location()?, &context.store_options())?);
     let left = check_store(&objects, &context.env)?;
     let detail = "of many writers of one object exactly one wins".to_owned();
     Ok(((), left.map_or(detail.clone(), |left| format!("{detail}; {left}"))))
