@@ -75,7 +75,7 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
     clock.sleep();
     let disaster = demo.disaster(&database, &last, tell)?;
     let operator_refused = demo.operator_restores(&last)?;
-    tell(Chapter::Restore, &format!("the operator's key opens nothing: {operator_refused}"));
+    tell(Chapter::Restore, &format!("the operator's key opens no row: {operator_refused}"));
     let restored = demo.restore(&last, &copy, tell)?;
     let verified = prove(&demo.unlock(Role::Admin)?, demo.source, options)?;
     let mut report = DemoReport {
@@ -127,7 +127,7 @@ fn judge(report: &mut DemoReport) {
     };
     say(intact, text);
     let text = match verified.readable {
-        0 => "no address of the database can be read anywhere in the store, and the key that writes it opens nothing"
+        0 => "no address of the database can be read anywhere in the store, and the key that writes it opens no row"
             .to_owned(),
         some => format!("{some} objects in the store show an address of the database in clear"),
     };
