@@ -10,7 +10,8 @@ use crate::base::time::Moment;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{Align, Table, duration, moment, plural, printable, short};
-use crate::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SourceSnapshots, Viewer};
+use crate::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SourceSnapshots};
+use crate::ops::verify::Access;
 
 /// Say whether every source has a clean snapshot that is young enough
 ///
@@ -57,9 +58,9 @@ pub(crate) fn run(_args: &StatusArgs, context: &Context) -> Result<Outcome, CliE
     let max_age = context.config()?.status.max_age;
     let options = SnapshotsOptions { sources: Vec::new(), counts: Counts::Skip };
     let report = if context.has_key()? {
-        snapshots::run(Viewer::Key(&context.unlocked()?), &options)?
+        snapshots::run(Access::Key(&context.unlocked()?), &options)?
     } else {
-        snapshots::run(Viewer::Public(&context.repository()?), &options)?
+        snapshots::run(Access::Public(&context.repository()?), &options)?
     };
     let now = context.env.now();
     let sources: Vec<SourceStatus> = report.sources.iter().map(|source| judge(source, now, max_age)).collect();
