@@ -10,12 +10,14 @@ mod help;
 mod init;
 mod keys;
 mod man;
+mod owners;
 mod process;
 mod restore;
+#[path = "../sandbox/mod.rs"]
+mod sandbox;
 mod show;
 mod snapshots;
 mod status;
-#[path = "../sandbox/mod.rs"]
-mod sandbox;
+mod verify;
 
 use sandbox::Sandbox;
