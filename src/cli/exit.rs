@@ -17,7 +17,7 @@ use crate::repo::error::RepoError;
 use crate::repo::write::WriteError;
 use crate::sort::SpillError;
 use crate::source::contract::SourceError;
-use crate::store::{LocationError, StoreError};
+use crate::store::{Doing, LocationError, StoreError};
 
 /// How a command ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -219,7 +219,7 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         }
         RepoError::Exists { .. } => (Exit::InTheWay, "choose another place; nothing was changed"),
         RepoError::Unfinished { .. } => {
-            (Exit::InTheWay, "nothing can use them: delete them, or choose another place; no data is lost")
+            (Exit::InTheWay, "if no other init runs, nothing can use them: delete them, or choose another place")
         }
         RepoError::Unconditional { .. } => (Exit::Unreachable, "choose a store that supports conditional writes"),
         RepoError::Missing { .. } | RepoError::Damaged { .. } => (Exit::Failed, VERIFY),
@@ -232,6 +232,9 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         }
         RepoError::NoSource { .. } => (Exit::Usage, "`sidekeep snapshots` lists the sources"),
         RepoError::WhichSource { .. } => (Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources"),
+        RepoError::Unclear { .. } => {
+            (Exit::Unreachable, "see if it is there with `sidekeep snapshots`, else run it again")
+        }
         RepoError::Overtaken { .. } => (Exit::InTheWay, "run the command again"),
         RepoError::Write(error) => return write(error),
         RepoError::Foreign { .. }
@@ -251,11 +254,15 @@ fn write(error: &WriteError) -> Option<Verdict> {
 
 fn store(error: &StoreError) -> Verdict {
     match error {
-        StoreError::NoPlace { .. } => {
-            (Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
-        }
+        StoreError::NoPlace { .. } => (
+            Exit::NoRepository,
+            "check the location; `sidekeep init` makes a repository, but a bucket or container must be there already",
+        ),
         StoreError::Refused { .. } => {
             (Exit::Unreachable, "check the credentials and permissions that the store's own tools would use here")
+        }
+        StoreError::Unreachable { doing, .. } | StoreError::Throttled { doing, .. } if *doing != Doing::Creating => {
+            (Exit::Unreachable, "run the command again; --retry-time has it wait longer for the store")
         }
         StoreError::Unreachable { .. } | StoreError::Throttled { .. } | StoreError::Uncertain { .. } => {
             (Exit::Unreachable, "run the command again; what was uploaded is reused")
@@ -265,7 +272,8 @@ fn store(error: &StoreError) -> Verdict {
         StoreError::Unsupported { .. } => (Exit::Unreachable, ""),
         StoreError::Setting { .. } => (Exit::Usage, ""),
         StoreError::NotFound { .. } | StoreError::Short { .. } | StoreError::TooLarge { .. } => (Exit::Failed, VERIFY),
-        StoreError::Exists { .. } | StoreError::Name { .. } | StoreError::Other { .. } => (Exit::Failed, ""),
+        StoreError::Other { .. } => (Exit::Unreachable, "see whether the store's own tools can do this"),
+        StoreError::Exists { .. } | StoreError::Name { .. } => (Exit::Failed, ""),
     }
 }
 

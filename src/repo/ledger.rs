@@ -390,6 +390,7 @@ pub fn append(
     match repository.objects().create_durable(&name, bytes.into()) {
         Ok(Created::New | Created::Same) => Ok(Appended::Done(Numbered { number, sha256 })),
         Err(StoreError::Exists { .. }) => Ok(Appended::Lost),
+        Err(source @ StoreError::Uncertain { .. }) => Err(RepoError::Unclear { source }),
         Err(error) => Err(error.into()),
     }
 }

@@ -33,9 +33,7 @@ impl Repository {
     /// Reads descriptor and roster.
     pub fn open(objects: Objects, env: SharedEnv) -> Result<Self, RepoError> {
         let bytes = objects.get(&Name::Descriptor, DESCRIPTOR_BYTES_MAX).map_err(|error| match error {
-            StoreError::NotFound { .. } | StoreError::NoPlace { .. } => {
-                RepoError::NoRepository { place: objects.store().place().to_owned() }
-            }
+            StoreError::NotFound { .. } => RepoError::NoRepository { place: objects.store().place().to_owned() },
             other => RepoError::referenced(other),
         })?;
         let descriptor = Descriptor::decode(&bytes).map_err(|error| {
