@@ -10,16 +10,10 @@ use crate::base::id::SourceId;
 use crate::cli::config::Config;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
-<<<<<<< HEAD
-use crate::cli::render::{Align, Table, duration, moment, plural, printable, short};
-use crate::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SourceSnapshots};
-use crate::ops::verify::Access;
-=======
 use crate::cli::render::{Align, Table, duration, moment, printable, short};
 use crate::cli::source::choose;
 use crate::ops::status::{self, Freshness, Opening, SourceStatus, StatusOptions, StatusReport};
 use crate::repo::open::Unlocked;
->>>>>>> cli
 
 /// Say whether every source has a clean snapshot that is young enough
 ///
@@ -42,21 +36,6 @@ struct Document {
 }
 
 pub(crate) fn run(_args: &StatusArgs, context: &Context) -> Result<Outcome, CliError> {
-<<<<<<< HEAD
-    let max_age = context.config()?.status.max_age;
-    let options = SnapshotsOptions { sources: Vec::new(), counts: Counts::Skip };
-    let report = if context.has_key()? {
-        snapshots::run(Access::Key(&context.unlocked()?), &options)?
-    } else {
-        snapshots::run(Access::Public(&context.repository()?), &options)?
-    };
-    let now = context.env.now();
-    let sources: Vec<SourceStatus> = report.sources.iter().map(|source| judge(source, now, max_age)).collect();
-    let is_well = |source: &SourceStatus| source.state == Freshness::Fresh && source.suspect == 0 && source.void == 0;
-    let outcome = if !sources.is_empty() && sources.iter().all(is_well) { Outcome::Done } else { Outcome::Findings };
-    context.ui.result("status", &Status { max_age_seconds: max_age.as_secs(), sources }, human)?;
-    Ok(outcome)
-=======
     let config = context.config()?;
     let unlocked = context.unlocked()?;
     let (max_age_of, never_backed_up) = configured(config, &unlocked)?;
@@ -67,7 +46,6 @@ pub(crate) fn run(_args: &StatusArgs, context: &Context) -> Result<Outcome, CliE
         && document.never_backed_up.is_empty()
         && !document.report.sources.is_empty();
     Ok(if is_well { Outcome::Done } else { Outcome::Findings })
->>>>>>> cli
 }
 
 /// The limits of the sources of the configuration, and those that the repository does not know.
