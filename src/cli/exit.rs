@@ -198,7 +198,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
 const NEWER: &str = "use a newer version of sidekeep";
 
-const REUSED: &str = "what was uploaded is reused by the next run";
+const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself, only its causes are.
 fn op(error: &OpError) -> Option<Verdict> {
