@@ -2,105 +2,10 @@
 
 #[path = "common_sqlite/mod.rs"]
 mod common_sqlite;
-
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod world;
 
 use rusqlite::Connection;
-use sidekeep::base::cancel::Cancel;
-use sidekeep::base::env::{Seeded, SharedEnv};
-use sidekeep::base::progress::Silent;
-use sidekeep::base::role::Role;
-use sidekeep::crypto::keyfile::{KeyFile, Protection};
-use sidekeep::crypto::role::Identity;
-use sidekeep::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
-use sidekeep::ops::init::Init;
-use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
-use sidekeep::ops::select::Selector;
-use sidekeep::repo::io::Objects;
-use sidekeep::repo::open::{Repository, Unlocked};
-use sidekeep::source::catalog::PlacementConfig;
-use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
-use sidekeep::store::{Location, OpenOptions, Store};
-
-struct World {
-    dir: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
-    env: SharedEnv,
-    keys: Vec<(Role, String)>,
-}
-
-impl World {
-    fn new() -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let dir = tempfile::tempdir().expect("a directory");
-        let env: SharedEnv = Arc::new(Seeded::new(7));
-        let mut world = Self { dir, runtime, env, keys: Vec::new() };
-        let location: Location = world.path("store").to_str().expect("utf-8").parse().expect("a location");
-        let store = Store::create_at(&location, &OpenOptions::default()).expect("a store");
-        let objects = Objects::new(store, world.runtime.handle().clone());
-        let init = Init::create(objects, world.env.clone(), "test").expect("a repository");
-        let fingerprint = init.fingerprint();
-        let write = |identity: &Identity| {
-            KeyFile::write(&*world.env, identity, "test", fingerprint, Protection::None)
-                .expect("a key file")
-                .to_string()
-        };
-        let texts: Vec<(Role, String)> =
-            init.identities().iter().map(|identity| (identity.role(), write(identity))).collect();
-        let kept = texts.iter().map(|(_, text)| open_key(text)).collect();
-        init.prove(kept, Some("sync")).expect("a proof");
-        world.keys = texts;
-        world
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn unlock(&self, role: Role) -> Unlocked {
-        let location: Location = self.path("store").to_str().expect("utf-8").parse().expect("a location");
-        let store = Store::open(&location).expect("a store");
-        let objects = Objects::new(store, self.runtime.handle().clone());
-        let text = &self.keys.iter().find(|(found, _)| *found == role).expect("a key").1;
-        Repository::open(objects, self.env.clone()).expect("opens").unlock(open_key(text)).expect("unlocks")
-    }
-
-    fn backup(&self, database: &Path) -> BackupReport {
-        let mut unlocked = self.unlock(Role::Operator);
-        let options = BackupOptions {
-            source: unlocked.find_source(None).expect("a source"),
-            tags: Vec::new(),
-            workers: 2,
-            spill_dir: self.dir.path().to_owned(),
-            placement: PlacementConfig::default(),
-            mode: BackupMode::Commit,
-            progress: Arc::new(Silent),
-            cancel: Cancel::default(),
-        };
-        let mut source = SqliteSource::open(database, self.env.clone()).expect("a source");
-        backup::run(&mut unlocked, &mut source, &options).expect("a snapshot")
-    }
-
-    fn restore(&self, to: &Path) -> RestoreReport {
-        let unlocked = self.unlock(Role::Admin);
-        let options = RestoreOptions {
-            source: unlocked.find_source(None).expect("a source"),
-            snapshot: Selector::Latest(0),
-            tables: Vec::new(),
-            spill_dir: self.dir.path().to_owned(),
-            progress: Arc::new(Silent),
-            cancel: Cancel::default(),
-        };
-        let mut target = SqliteTarget::create(to, &self.env).expect("a target");
-        restore::run(&unlocked, &mut target, &options).expect("a restore")
-    }
-}
-
-fn open_key(text: &str) -> Identity {
-    KeyFile::parse(text).expect("a key file").open(None).expect("no passphrase")
-}
+use world::World;
 
 const SCHEMA: &str = "
 PRAGMA journal_mode = WAL;

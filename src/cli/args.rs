@@ -2,11 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{backup, completions, init, man};
+use super::command::{
+    backup, completions, demo, diff, doctor, init, man, owners, restore, show, snapshots, status, verify,
+};
+use super::time;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -35,7 +39,16 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Init(init::InitArgs),
+    Owners(owners::OwnersArgs),
     Backup(backup::BackupArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Show(show::ShowArgs),
+    Diff(diff::DiffArgs),
+    Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
+    Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -67,6 +80,12 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "SIDEKEEP_CONFIG", hide_env_values = true)]
     #[arg(value_parser = PathBufValueParser::new())]
     pub(crate) config: Option<PathBuf>,
+
+    /// How long requests that the store does not answer are tried again, as in "30 seconds" or "1 hour"; default:
+    /// up to three minutes
+    #[arg(long, global = true, value_name = "TIME", env = "SIDEKEEP_RETRY_TIME", hide_env_values = true)]
+    #[arg(value_parser = time::length)]
+    pub(crate) retry_time: Option<Duration>,
 
     /// Print the result as one JSON document
     #[arg(long, global = true)]

@@ -7,14 +7,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use super::redact;
+use super::{redact, time};
 
 /// Name of the file, in the current directory and in the user's configuration directory.
 pub(crate) const FILE_NAME: &str = "sidekeep.toml";
+
+/// What the source that `init` is told of is called.
+pub(crate) const SOURCE_NAME: &str = "main";
 
 /// A configuration that cannot be read or does not fit.
 #[derive(Debug, Error)]
@@ -55,6 +57,9 @@ pub(crate) struct SourceConfig {
     pub(crate) url: String,
     /// The table whose rows own the others.
     pub(crate) owner_table: Option<String>,
+    /// How old its newest clean snapshot may be, if another age than that of `status`.
+    #[serde(default, deserialize_with = "some_age")]
+    pub(crate) max_age: Option<Duration>,
     /// How the rows of a table are ordered, where it is not by their owner.
     #[serde(default)]
     pub(crate) layout: BTreeMap<String, LayoutConfig>,
@@ -75,25 +80,21 @@ pub(crate) struct StatusConfig {
     /// The newest clean snapshot of each source.
     #[serde(deserialize_with = "age")]
     pub(crate) max_age: Duration,
-    /// The last time that somebody opened what was sealed.
-    #[serde(deserialize_with = "age")]
-    pub(crate) max_age_opened: Duration,
 }
 
 impl Default for StatusConfig {
     fn default() -> Self {
-        Self { max_age: Duration::from_hours(26), max_age_opened: Duration::from_hours(90 * 24) }
+        Self { max_age: Duration::from_hours(26) }
     }
 }
 
 fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let wrong = || {
-        serde::de::Error::custom(format!("{text:?} is no length of time: write it as in \"26 hours\" or \"7 days\""))
-    };
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    let length: SignedDuration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    Duration::try_from(length).map_err(|_| wrong())
+    time::length(&text).map_err(serde::de::Error::custom)
+}
+
+fn some_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    age(deserializer).map(Some)
 }
 
 /// Where a configuration is looked for.
@@ -167,7 +168,7 @@ impl Template<'_> {
     pub(crate) fn render(&self) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let source = match self.source {
-            Some(url) => format!("[source.main]\nurl = {}", quoted(url)),
+            Some(url) => format!("[source.{SOURCE_NAME}]\nurl = {}", quoted(url)),
             None => "# [source.main]\n# url = \"sqlite:///srv/sync/sync.db\"".to_owned(),
         };
         TEMPLATE
@@ -195,6 +196,8 @@ key_file = {key_file}
 {source}
 # The table whose rows are the users; found by its name and the foreign keys that lead to it if left out.
 # owner_table = "users"
+# How old the newest snapshot of this source may be, if another age than that of the section status.
+# max_age = "7 days"
 # Tables whose rows come and go in the order of their key, such as a log, and are not kept together by user.
 # [source.main.layout]
 # sync_log = "key"
@@ -203,8 +206,6 @@ key_file = {key_file}
 [status]
 # The newest clean snapshot of each source.
 max_age = "26 hours"
-# The last time that an admin's or the recovery key opened what was sealed.
-max_age_opened = "90 days"
 "#;
 
 #[cfg(test)]

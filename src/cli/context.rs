@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Zoned;
@@ -20,10 +20,11 @@ use super::ui::{Format, Talk, Ui};
 use super::{signal, time};
 use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
-use crate::base::progress::SharedProgress;
+use crate::base::progress::{SharedProgress, Silent};
+use crate::crypto::keyfile::KeyFileHeader;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
-use crate::store::{Location, Store};
+use crate::store::{Location, OpenOptions, Patience, Store};
 
 /// What a command works with.
 pub(crate) struct Context {
@@ -79,6 +80,12 @@ impl Context {
         Ok(&self.config.get_or_init(|| found).0)
     }
 
+    /// The file that the configuration stands in, if there is one.
+    pub(crate) fn config_path(&self) -> Result<Option<&Path>, CliError> {
+        self.config()?;
+        Ok(self.config.get().and_then(|(_, path)| path.as_deref()))
+    }
+
     /// The configuration file that the user names, if one is named.
     pub(crate) fn named_config(&self) -> Option<&PathBuf> {
         self.global.config.as_ref()
@@ -96,26 +103,52 @@ impl Context {
         Ok(Location::parse(text)?)
     }
 
+    /// How stores are opened.
+    pub(crate) fn store_options(&self) -> OpenOptions {
+        let patience = self.global.retry_time.map_or_else(Patience::default, Patience::for_time);
+        OpenOptions { patience, ..OpenOptions::default() }
+    }
+
     /// The store at `location`.
     pub(crate) fn objects(&self, store: Store) -> Objects {
         Objects::new(store, self.runtime.clone())
     }
 
+    /// The store that the repository lies in.
+    pub(crate) fn store(&self) -> Result<Objects, CliError> {
+        let store = Store::open_with(&self.location()?, &self.store_options())?;
+        Ok(Objects::new(store, self.runtime.clone()))
+    }
+
     /// The repository, without a key.
     pub(crate) fn repository(&self) -> Result<Repository, CliError> {
-        let store = Store::open(&self.location()?)?;
-        Ok(Repository::open(self.objects(store), SharedEnv::clone(&self.env))?)
+        Ok(Repository::open(self.store()?, SharedEnv::clone(&self.env))?)
     }
 
     /// The repository with the keys that the user's key opens.
     pub(crate) fn unlocked(&self) -> Result<Unlocked, CliError> {
         // A location or a key that is not there should not cost the other's passphrase or time.
         self.location()?;
-        let Opened { identity, file, warning } = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
-        warning.iter().for_each(|warning| self.ui.warn(warning));
+        self.unlock(self.key()?)
+    }
+
+    /// The user's key.
+    pub(crate) fn key(&self) -> Result<Opened, CliError> {
+        let opened = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
+        opened.warning.iter().for_each(|warning| self.ui.warn(warning));
+        Ok(opened)
+    }
+
+    /// What the user's key says of itself; it is not opened.
+    pub(crate) fn key_header(&self) -> Result<KeyFileHeader, CliError> {
+        Ok(keys::header(&self.key_source()?)?)
+    }
+
+    /// The repository with what `key` opens; it must be the one that the key was made for.
+    pub(crate) fn unlock(&self, key: Opened) -> Result<Unlocked, CliError> {
         let repository = self.repository()?;
-        repository.check_fingerprint(&file.header().fingerprint)?;
-        Ok(repository.unlock(identity)?)
+        repository.check_fingerprint(&key.file.header().fingerprint)?;
+        Ok(repository.unlock(key.identity)?)
     }
 
     /// Whether a key is named anywhere.
@@ -163,9 +196,20 @@ impl Context {
         }
     }
 
+    /// Where rows are laid aside.
+    pub(crate) fn spill_dir(&self, named: Option<&Path>) -> Result<PathBuf, CliError> {
+        let config = self.config()?;
+        Ok(named.or(config.spill_dir.as_deref()).map_or_else(std::env::temp_dir, Path::to_owned))
+    }
+
     /// The present, in the machine's zone.
     pub(crate) fn now(&self) -> Zoned {
         time::here(self.env.now())
+    }
+
+    /// For operations that are over soon.
+    pub(crate) fn silent(&self) -> SharedProgress {
+        Arc::new(Silent)
     }
 
     /// Runs `operation` with its progress shown and signals heeded.

@@ -17,7 +17,7 @@ use crate::repo::error::RepoError;
 use crate::repo::write::WriteError;
 use crate::sort::SpillError;
 use crate::source::contract::SourceError;
-use crate::store::{LocationError, StoreError};
+use crate::store::{Doing, LocationError, StoreError};
 
 /// How a command ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -198,7 +198,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
 const NEWER: &str = "use a newer version of sidekeep";
 
-const REUSED: &str = "what was uploaded is reused by the next run";
+const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself, only its causes are.
 fn op(error: &OpError) -> Option<Verdict> {
@@ -206,7 +206,7 @@ fn op(error: &OpError) -> Option<Verdict> {
         OpError::Repo(error) => repo(error),
         OpError::Source(error) => source(error),
         OpError::Spill(error) => Some(spill(error)),
-        OpError::NotFound(_) => Some((Exit::Usage, "`sidekeep snapshots` lists what is there")),
+        OpError::NotFound(_) => Some((Exit::Failed, "`sidekeep snapshots` lists what is there")),
         OpError::Damaged { .. } => Some((Exit::Failed, VERIFY)),
         OpError::Cancelled => Some((Exit::Interrupted, REUSED)),
     }
@@ -218,6 +218,9 @@ fn repo(error: &RepoError) -> Option<Verdict> {
             (Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
         }
         RepoError::Exists { .. } => (Exit::InTheWay, "choose another place; nothing was changed"),
+        RepoError::Unfinished { .. } => {
+            (Exit::InTheWay, "if no other init runs, nothing can use them: delete them, or choose another place")
+        }
         RepoError::Unconditional { .. } => (Exit::Unreachable, "choose a store that supports conditional writes"),
         RepoError::Missing { .. } | RepoError::Damaged { .. } => (Exit::Failed, VERIFY),
         RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => (Exit::Failed, NEWER),
@@ -229,6 +232,9 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         }
         RepoError::NoSource { .. } => (Exit::Usage, "`sidekeep snapshots` lists the sources"),
         RepoError::WhichSource { .. } => (Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources"),
+        RepoError::Unclear { .. } => {
+            (Exit::Unreachable, "see if it is there with `sidekeep snapshots`, else run it again")
+        }
         RepoError::Overtaken { .. } => (Exit::InTheWay, "run the command again"),
         RepoError::Write(error) => return write(error),
         RepoError::Foreign { .. }
@@ -248,11 +254,15 @@ fn write(error: &WriteError) -> Option<Verdict> {
 
 fn store(error: &StoreError) -> Verdict {
     match error {
-        StoreError::NoPlace { .. } => {
-            (Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
-        }
+        StoreError::NoPlace { .. } => (
+            Exit::NoRepository,
+            "check the location; `sidekeep init` makes a repository, but a bucket or container must be there already",
+        ),
         StoreError::Refused { .. } => {
             (Exit::Unreachable, "check the credentials and permissions that the store's own tools would use here")
+        }
+        StoreError::Unreachable { doing, .. } | StoreError::Throttled { doing, .. } if *doing != Doing::Creating => {
+            (Exit::Unreachable, "run the command again; --retry-time has it wait longer for the store")
         }
         StoreError::Unreachable { .. } | StoreError::Throttled { .. } | StoreError::Uncertain { .. } => {
             (Exit::Unreachable, "run the command again; what was uploaded is reused")
@@ -262,7 +272,8 @@ fn store(error: &StoreError) -> Verdict {
         StoreError::Unsupported { .. } => (Exit::Unreachable, ""),
         StoreError::Setting { .. } => (Exit::Usage, ""),
         StoreError::NotFound { .. } | StoreError::Short { .. } | StoreError::TooLarge { .. } => (Exit::Failed, VERIFY),
-        StoreError::Exists { .. } | StoreError::Name { .. } | StoreError::Other { .. } => (Exit::Failed, ""),
+        StoreError::Other { .. } => (Exit::Unreachable, "see whether the store's own tools can do this"),
+        StoreError::Exists { .. } | StoreError::Name { .. } => (Exit::Failed, ""),
     }
 }
 

@@ -5,6 +5,7 @@ mod args;
 mod command;
 mod config;
 mod context;
+mod demo_service;
 mod exit;
 mod keys;
 mod new_keys;
@@ -12,8 +13,10 @@ mod progress;
 mod redact;
 mod render;
 mod signal;
+mod snapshot;
 mod source;
 mod tag;
+mod target;
 mod time;
 mod ui;
 

@@ -203,7 +203,8 @@ fn describe(phase: &Phase, counts: [u64; COUNTS.len()], elapsed: Duration) -> St
         _ if now > 0 => parts.push(format!("{}{noun}", amount(phase.unit, now))),
         _ => {}
     }
-    if now > 0 && millis >= 1000 {
+    // Once all is read, what goes on is something else, and its pace is not known.
+    if now > 0 && millis >= 1000 && phase.total != Some(now) {
         parts.push(format!("{}{noun}/s", amount(phase.unit, rate(now))));
     }
     if phase.unit != Count::ContentBytes && done(Count::ContentBytes) > 0 && millis >= 1000 {
@@ -218,8 +219,11 @@ fn describe(phase: &Phase, counts: [u64; COUNTS.len()], elapsed: Duration) -> St
         && millis >= 2000
     {
         let left_ms = u128::from(left) * u128::from(millis) / u128::from(now);
-        let left = Duration::from_secs(u64::try_from(left_ms / 1000).unwrap_or(u64::MAX));
-        parts.push(format!("{} left", duration(left.max(Duration::from_secs(1)))));
+        let seconds = u64::try_from(left_ms / 1000).unwrap_or(u64::MAX).max(1);
+        parts.push(match seconds {
+            0..60 => format!("{seconds} s left"),
+            _ => format!("{} left", duration(Duration::from_secs(seconds))),
+        });
     }
     parts.join("  ")
 }

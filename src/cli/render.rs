@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
+use super::time;
 use crate::base::id::Digest;
+use crate::base::time::Moment;
 
 /// `1,234,567`.
 pub(crate) fn count(n: u64) -> String {
@@ -24,6 +28,11 @@ pub(crate) fn count(n: u64) -> String {
 pub(crate) fn plural(n: u64, noun: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", count(n))
+}
+
+/// A moment in the machine's zone.
+pub(crate) fn moment(moment: Moment) -> String {
+    time::display(moment, &TimeZone::system())
 }
 
 /// As much of a snapshot's id as tells it from others.

@@ -35,7 +35,15 @@ impl Address {
     /// Opens the database to be read. Copies that have to be made of it go to `spill_dir`.
     pub(crate) fn open(&self, spill_dir: &Path, env: &SharedEnv) -> Result<Box<dyn LiveSource>, SourceError> {
         let Self::Sqlite(path) = self;
-        Ok(Box::new(SqliteSource::open(path, SharedEnv::clone(env))?.spill_in(spill_dir.to_owned())))
+        Ok(Box::new(SqliteSource::open(path, spill_dir.to_owned(), SharedEnv::clone(env))?))
+    }
+}
+
+impl Address {
+    /// Bytes of the database, as far as that can be told without opening it.
+    pub(crate) fn size(&self) -> Option<u64> {
+        let Self::Sqlite(path) = self;
+        path.metadata().ok().map(|metadata| metadata.len())
     }
 }
 
@@ -162,7 +170,7 @@ mod tests {
         let config = |text: &str| parse(text, Path::new("/etc/sidekeep.toml")).expect("parses");
         let one = config("[source.main]\nurl = 'sqlite:/a.db'\nowner_table = 'people'");
         for text in [None, Some("main"), Some("sqlite:///a.db")] {
-            let source = choose(&one, text).ok().expect("found");
+            let source = choose(&one, text).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(source.address, Address::Sqlite("/a.db".into()));
             assert_eq!(source.config.and_then(|config| config.owner_table.as_deref()), Some("people"));
         }

@@ -2,9 +2,11 @@
 //! `3 days ago`, in local time unless a zone is given. A local time that the clocks skipped or showed twice is
 //! refused, because a restore must not guess. Pure: the present and the zone are given.
 
+use std::time::Duration;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
-use jiff::{Span, Timestamp, Zoned};
+use jiff::{Span, SpanRelativeTo, Timestamp, Zoned};
 use thiserror::Error;
 
 use crate::base::time::Moment;
@@ -16,6 +18,10 @@ pub(crate) enum TimeError {
     Unknown { text: String },
     #[error("{text:?} is out of the range of times")]
     OutOfRange { text: String },
+    #[error("{text:?} is still to come")]
+    Future { text: String },
+    #[error("{text:?} is no length of time: write it as in \"90 seconds\", \"26 hours\" or \"7 days\"")]
+    NoLength { text: String },
     /// The clocks were put forward over it.
     #[error("{local} did not exist: the clocks were put forward, from offset {before} to {after}")]
     Skipped { local: DateTime, before: Offset, after: Offset },
@@ -50,6 +56,20 @@ pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
         Some(day) => local(day.to_datetime(clock(time.trim()).ok_or_else(unknown)?), now.time_zone()),
         None => written(text.trim(), now.time_zone()).ok_or_else(unknown)?,
     }
+}
+
+/// The length of time that `text` means, as in `26 hours`; a day has 24.
+pub(crate) fn length(text: &str) -> Result<Duration, TimeError> {
+    let wrong = || TimeError::NoLength { text: text.to_owned() };
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(length).map_err(|_| wrong())
+}
+
+/// The same, but no moment that is still to come.
+pub(crate) fn parse_past(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
+    let then = parse(text, now)?;
+    if then <= moment(now.timestamp()) { Ok(then) } else { Err(TimeError::Future { text: text.to_owned() }) }
 }
 
 /// A time with its date, with or without a zone.
@@ -123,7 +143,7 @@ pub(crate) fn display(moment: Moment, zone: &TimeZone) -> String {
 mod tests {
     use jiff::tz::TimeZone;
 
-    use super::{TimeError, at, display, parse};
+    use super::{TimeError, at, display, parse, parse_past};
     use crate::base::time::Moment;
 
     fn berlin() -> TimeZone {
@@ -165,6 +185,13 @@ mod tests {
         assert!(twice.contains("2026-10-25T02:30:00+02:00 or 2026-10-25T02:30:00+01:00"), "{twice}");
         assert_eq!(parsed("2026-10-25T02:30:00+01:00").as_deref(), Ok("2026-10-25T01:30:00.000000Z"));
         assert!(parsed("2026-03-29 03:00").is_ok() && parsed("2026-10-25 03:00").is_ok());
+    }
+
+    #[test]
+    fn a_moment_to_come_is_no_past_one() {
+        let now = at("2026-11-23T12:30:15Z".parse().expect("a time"), &berlin());
+        assert!(parse_past("now", &now).is_ok() && parse_past("today 13:30", &now).is_ok());
+        assert!(matches!(parse_past("today 13:31", &now), Err(TimeError::Future { .. })));
     }
 
     #[test]

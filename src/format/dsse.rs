@@ -21,10 +21,10 @@ pub enum StatementError {
     #[error("is a statement of {bytes} bytes, more than the {STATEMENT_BYTES_MAX} allowed")]
     TooLarge { bytes: usize },
     /// Not the JSON that it should be.
-    #[error("has no readable {what}")]
+    #[error("has an unreadable {what}")]
     Json { what: &'static str, source: serde_json::Error },
     /// A value that the format does not allow.
-    #[error("has no valid {what}")]
+    #[error("has an invalid {what}")]
     Invalid { what: &'static str },
     /// Written by a later version.
     #[error("has {what}, which this version does not support")]

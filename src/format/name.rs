@@ -70,8 +70,10 @@ impl Name {
     }
 }
 
+/// Everything is counted from 1: a planted number 0 must not pass for the start of a chain.
 fn number(text: &str, digits: usize) -> Option<u64> {
-    (text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+    let is_decimal = text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|number| is_decimal && *number > 0)
 }
 
 #[cfg(test)]
@@ -97,9 +99,9 @@ mod tests {
             assert_eq!(Name::parse(&name.to_string()), Some(name));
         }
         let pack = Name::Pack(source, digest).to_string();
-        for foreign in
-            ["", "sidekeep.json.bak", "roster/1", "roster/00000000001", &pack.replace("/ab/", "/ac/"), "a/b/c/d"]
-        {
+        let zero = Name::Ledger(source, 0).to_string();
+        let others = ["", "sidekeep.json.bak", "roster/1", "roster/00000000001", "roster/0000000000", "a/b/c/d", &zero];
+        for foreign in others.into_iter().chain([pack.replace("/ab/", "/ac/").as_str()]) {
             assert_eq!(Name::parse(foreign), None, "{foreign}");
         }
     }

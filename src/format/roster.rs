@@ -110,8 +110,11 @@ impl RosterStatement {
     /// Whether a key of this role, enrolled for these sources, is entitled to it.
     #[must_use]
     pub fn may_be_signed_by(&self, role: Role, scope: Option<&SourceScope>) -> bool {
-        let adds_source = matches!(self, Self::Source(_));
-        role.is_admin() || (adds_source && role == Role::Operator && scope == Some(&SourceScope::All))
+        match self {
+            Self::Source(_) => role.is_admin() || (role == Role::Operator && scope == Some(&SourceScope::All)),
+            Self::Unsupported(_) => role != Role::Auditor,
+            _ => role.is_admin(),
+        }
     }
 
     fn grants(&self) -> Vec<Subject> {

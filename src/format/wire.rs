@@ -10,10 +10,10 @@ pub enum WireError {
     #[error("ends inside {what}")]
     Truncated { what: &'static str },
     /// `what` has a value that the format does not allow.
-    #[error("{what} is not valid")]
+    #[error("has an invalid {what}")]
     Invalid { what: &'static str },
     /// Bytes follow where the object should have ended.
-    #[error("{bytes} bytes too many")]
+    #[error("has {bytes} bytes too many")]
     Trailing { bytes: usize },
     /// Not an object of this program at all.
     #[error("is not a Sidekeep object")]

@@ -1,8 +1,16 @@
 //! One verb per file: options in, report out. Never prints.
 
 pub mod backup;
+pub mod demo;
+pub mod diff;
+pub mod doctor;
 pub mod error;
 pub mod init;
+pub mod owners;
+pub mod readable;
 pub mod restore;
 pub mod select;
+pub mod show;
+pub mod snapshots;
+pub mod status;
 pub mod verify;

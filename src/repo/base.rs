@@ -41,7 +41,7 @@ pub fn load(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, epoch: E
     let repository = unlocked.repository();
     let trusted: Vec<(Digest, u64)> = ledger
         .inventory()
-        .filter(|pack| pack.epoch == epoch && ledger.trusts(repository.roster(), &pack.signer))
+        .filter(|pack| pack.epoch == epoch && ledger.trusts(&pack.signer))
         .map(|pack| (pack.digest, pack.size))
         .collect();
     let wanted = existing(repository, keys, &trusted)?;

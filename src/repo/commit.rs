@@ -54,6 +54,11 @@ pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate
     snapshot.manifest = ObjectRef { sha256, size };
     snapshot.packs.clone_from(&counted.added);
     snapshot.adopted.clone_from(&counted.adopted);
+    // Uploading may have taken hours, and keys are rotated and revoked in the roster alone.
+    unlocked.repository_mut().reload()?;
+    if unlocked.repository().roster().head() != ledger.roster().head() {
+        *ledger = Ledger::load(unlocked.repository(), source)?;
+    }
     for races_lost in 0..ATTEMPTS_MAX {
         validate(unlocked, ledger, &snapshot, &counted)?;
         unlocked.repository().objects().barrier()?;
@@ -73,13 +78,12 @@ pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate
 
 /// Fails if anything that the snapshot counts on no longer stands.
 fn validate(unlocked: &Unlocked, ledger: &Ledger, snapshot: &Snapshot, counted: &Counted) -> Result<(), RepoError> {
-    let roster = unlocked.repository().roster();
     let overtaken = |reason: &str| Err(RepoError::Overtaken { reason: reason.to_owned() });
-    if !ledger.trusts(roster, &unlocked.key()) {
+    if !ledger.trusts(&unlocked.key()) {
         return Err(RepoError::NotEnrolled { key: unlocked.key(), state: "revoked" });
     }
     check_clock(ledger, snapshot.source_clock)?;
-    if roster.epochs.get(&snapshot.epoch).is_none_or(|epoch| epoch.closed) {
+    if ledger.roster().epochs.get(&snapshot.epoch).is_none_or(|epoch| epoch.closed) {
         return overtaken("the keys were rotated while this snapshot was written");
     }
     let lost = |digest: &Digest| !ledger.has_pack(digest);
@@ -87,12 +91,12 @@ fn validate(unlocked: &Unlocked, ledger: &Ledger, snapshot: &Snapshot, counted: 
         return overtaken("data that this snapshot shares with earlier ones was pruned meanwhile");
     }
     let trusted: HashSet<Digest> =
-        ledger.inventory().filter(|pack| ledger.trusts(roster, &pack.signer)).map(|pack| pack.digest).collect();
+        ledger.inventory().filter(|pack| ledger.trusts(&pack.signer)).map(|pack| pack.digest).collect();
     if counted.packs.iter().any(|digest| !trusted.contains(digest)) {
         return overtaken("a key whose data this snapshot shares was revoked meanwhile");
     }
-    let own = counted.adopted.iter().chain(&counted.added);
-    if own.into_iter().any(|pack| ledger.was_removed(&pack.sha256)) {
+    let own = counted.adopted.iter().chain(&counted.added).chain([&snapshot.manifest]);
+    if own.into_iter().any(|object| ledger.was_removed(&object.sha256)) {
         return overtaken("data that this snapshot wrote was pruned before it could commit");
     }
     Ok(())

@@ -47,6 +47,12 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, Rep
         Err(StoreError::NotFound { .. } | StoreError::NoPlace { .. }) => {}
         Err(error) => return Err(error.into()),
     }
+    // Looked at before keys are drawn, so that trying again and again leaves no heap of grants.
+    match objects.size(&Name::Roster(1)) {
+        Ok(_) => return Err(RepoError::Unfinished { place }),
+        Err(StoreError::NotFound { .. } | StoreError::NoPlace { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     check_store(&objects, &env)?;
     let repository = RepositoryId::new(random(&*env));
     let identities: Vec<Identity> =
@@ -72,7 +78,10 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, Rep
     let admin = identities.iter().find(|identity| identity.role() == Role::Admin).expect("an admin is a first role");
     let bytes = encode(&entry, admin.key_id(), |message| admin.sign(message))
         .map_err(|source| RepoError::Statement { what: "the first roster entry", source })?;
-    objects.create(&Name::Roster(1), bytes.into())?;
+    objects.create(&Name::Roster(1), bytes.into()).map_err(|error| match error {
+        StoreError::Exists { .. } => RepoError::Unfinished { place: place.clone() },
+        other => RepoError::Store(other),
+    })?;
     objects.barrier()?;
     // Last, so that a repository exists only whole.
     objects.create_durable(&Name::Descriptor, descriptor.into()).map_err(|error| match error {

@@ -25,6 +25,9 @@ pub enum RepoError {
     /// There is one already.
     #[error("there is a repository at {place} already")]
     Exists { place: String },
+    /// An `init` died before the last object, and nothing can use what it left; or it is about to write it.
+    #[error("an init that is running or did not finish left objects at {place}")]
+    Unfinished { place: String },
     /// The store cannot be trusted with a commit.
     #[error("the store at {place} does not keep its promise to create an object only once: {reason}")]
     Unconditional { place: String, reason: String },
@@ -67,6 +70,9 @@ pub enum RepoError {
     /// Several sources, and none was named.
     #[error("the repository has {count} sources; name one")]
     WhichSource { count: usize },
+    /// The answer to the commit was lost, and asking did not help.
+    #[error("it is not known whether this was committed")]
+    Unclear { source: StoreError },
     /// The number was taken and what was counted on has changed (exit 6).
     #[error("another writer came first: {reason}")]
     Overtaken { reason: String },

@@ -1,20 +1,22 @@
 //! The fold of a source's ledger (`docs/format.md` section 10): its snapshots and its inventory.
 //!
 //! An entry either counts whole or is void; which of the two follows from the bytes of the chain and
-//! the roster alone, so every reader folds alike. `repo::protocol` enumerates why committing by
-//! number is safe.
+//! the roster alone, so every reader folds alike, provided that its roster is no older than what the
+//! entries saw: else it is read again. `repo::protocol` enumerates why committing by number is safe.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::format::dsse::{Envelope, StatementError, encode};
+use crate::format::dsse::{Envelope, encode};
 use crate::format::entry::{Body, Entry, Numbered, ObjectRef, Place, Snapshot, Verdict};
 use crate::format::name::Name;
+use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::open::Repository;
-use crate::repo::roster::{Roster, chain_numbers, statement_reads};
+use crate::repo::roster::Roster;
 use crate::store::{Created, StoreError};
 
 /// A pack of the inventory.
@@ -63,6 +65,7 @@ impl SnapshotRecord {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub source: SourceId,
+    roster: Arc<Roster>,
     /// Digests of all entries, void ones too, from number 1.
     pub digests: Vec<Digest>,
     /// In chain order.
@@ -84,19 +87,22 @@ pub struct Ledger {
 impl Ledger {
     /// Reads and folds the chain of `source`.
     pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
-        let (numbers, ignored) = chain_numbers(repository.objects(), &format!("{source}/ledger"))?;
-        let mut ledger = Self::empty(source);
-        ledger.ignored = ignored;
-        let reads = statement_reads(numbers.iter().map(|&number| Name::Ledger(source, number)));
-        repository.objects().get_many(&reads, |at, bytes| match bytes {
-            Ok(bytes) => ledger.apply(repository.roster(), &bytes),
-            Err(StoreError::TooLarge { size_bytes, .. }) => {
-                let sha256 = repository.objects().digest(&reads[at].name, size_bytes)?;
-                ledger.pass_over(sha256, format!("it has {size_bytes} bytes, more than any entry may have"));
-                Ok(())
+        let mut ledger = Self::empty(repository.shared_roster(), source);
+        if !ledger.roster.sources.contains_key(&source) {
+            ledger.roster = repository.newest_roster()?;
+        }
+        let name = |number| Name::Ledger(source, number);
+        let ignored = chain::read(repository.objects(), &format!("{source}/ledger"), name, |_, link| {
+            let candidate = ledger.read(&link)?;
+            if let Ok(candidate) = &candidate
+                && candidate.entry.place.roster.number > ledger.roster.head().number
+            {
+                // Read after the entry, it has all that an honest signer had seen.
+                ledger.roster = repository.newest_roster()?;
             }
-            Err(error) => Err(RepoError::referenced(error)),
+            ledger.apply(link.digest(), candidate)
         })?;
+        ledger.ignored = ignored;
         Ok(ledger)
     }
 
@@ -122,9 +128,10 @@ impl Ledger {
 
     /// A chain without entries.
     #[must_use]
-    pub fn empty(source: SourceId) -> Self {
+    pub fn empty(roster: Arc<Roster>, source: SourceId) -> Self {
         Self {
             source,
+            roster,
             digests: Vec::new(),
             snapshots: Vec::new(),
             inventory: BTreeMap::new(),
@@ -140,6 +147,12 @@ impl Ledger {
         }
     }
 
+    /// The roster that it was folded with: no older than what any entry saw.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
     /// Snapshots that exist, in chain order.
     pub fn live(&self) -> impl DoubleEndedIterator<Item = &SnapshotRecord> {
         self.snapshots.iter().filter(|snapshot| !snapshot.forgotten)
@@ -151,10 +164,11 @@ impl Ledger {
         self.live().next_back()
     }
 
-    /// The newest moment that any snapshot is of, forgotten ones too: they rise along the chain.
+    /// The newest moment that a snapshot is of. One that was forgotten does not count: it may have been a
+    /// thief's, of a moment far ahead.
     #[must_use]
     pub fn newest_image(&self) -> Option<Moment> {
-        self.snapshots.last().map(|record| record.snapshot.source_clock)
+        self.live().map(|record| record.snapshot.source_clock).max()
     }
 
     /// Packs of the inventory, oldest first.
@@ -187,12 +201,13 @@ impl Ledger {
 
     /// Whether packs of this key may be deduplicated against.
     #[must_use]
-    pub fn trusts(&self, roster: &Roster, key: &KeyId) -> bool {
-        !self.revoked.contains(key) && roster.keys.get(key).is_some_and(|state| state.revoked.is_none())
+    pub fn trusts(&self, key: &KeyId) -> bool {
+        !self.revoked.contains(key) && self.roster.keys.get(key).is_some_and(|state| state.revoked.is_none())
     }
 
     /// Where the next entry stands.
-    pub fn next_place(&self, roster: &Roster) -> Result<Place, RepoError> {
+    pub fn next_place(&self) -> Result<Place, RepoError> {
+        let roster = &self.roster;
         let previous = match self.digests.last() {
             Some(last) => *last,
             None => {
@@ -204,74 +219,76 @@ impl Ledger {
         Ok(Place { repository: roster.repository, source: self.source, number, previous, roster: roster.head() })
     }
 
-    /// Folds the stored bytes of the next entry.
-    pub fn apply(&mut self, roster: &Roster, bytes: &[u8]) -> Result<(), RepoError> {
-        let at = Numbered { number: self.digests.len() as u64 + 1, sha256: Digest::of(bytes) };
-        match self.judge(roster, at.number, bytes)? {
-            Judged::Valid { entry, signer } => self.count(at, signer, entry),
-            Judged::Void(reason) => self.voids.push((at, reason)),
-        }
-        self.digests.push(at.sha256);
-        Ok(())
-    }
-
-    /// The next entry is void without a look at what it says.
-    fn pass_over(&mut self, sha256: Digest, reason: String) {
-        let number = self.digests.len() as u64 + 1;
-        self.voids.push((Numbered { number, sha256 }, reason));
-        self.digests.push(sha256);
-    }
-
-    /// Decides whether an entry counts (rules L2 to L4).
-    fn judge(&self, roster: &Roster, number: u64, bytes: &[u8]) -> Result<Judged, RepoError> {
-        let name = Name::Ledger(self.source, number);
-        let void = |reason: &str| Ok(Judged::Void(reason.to_owned()));
+    /// Reads what stands at the next number; an `Err` inside says why it is void.
+    fn read(&self, link: &Link) -> Result<Result<Candidate, String>, RepoError> {
+        let Link::Whole(bytes) = link else { return Ok(Err("it is too long".to_owned())) };
         let decoded = Envelope::decode(bytes).and_then(|envelope| Ok((envelope.predicate::<Entry>()?, envelope)));
         let (entry, envelope) = match decoded {
             Ok(decoded) => decoded,
-            Err(StatementError::Unsupported { what }) => {
-                return Err(RepoError::LaterLedger { source_id: self.source, what });
-            }
-            Err(error) => return Ok(Judged::Void(format!("it {error}"))),
+            Err(error) => return Ok(Err(format!("it {error}"))),
         };
-        let expected = self.next_place(roster)?;
-        let place = &entry.place;
+        let (place, expected) = (&entry.place, self.next_place()?);
         let here = (place.repository, place.source, place.number, place.previous);
         if here != (expected.repository, expected.source, expected.number, expected.previous) {
-            return void("it names another place or predecessor");
+            return Ok(Err("it names another place or predecessor".to_owned()));
         }
-        let signer = envelope.key();
-        let Some(state) = roster.keys.get(&signer) else { return void("its signer was never enrolled") };
-        if state.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
-            return void("its signature does not hold");
-        }
-        let seen = place.roster;
-        if seen.number < self.roster_seen {
-            return void("its signer had seen an older roster than the entry before");
-        }
-        let known = usize::try_from(seen.number).ok().and_then(|n| roster.digests.get(n.wrapping_sub(1)));
-        if known != Some(&seen.sha256) {
-            let reason = format!("it saw roster entry {} with another content than the store has", seen.number);
-            return Err(RepoError::RolledBack { object: name.to_string(), reason });
-        }
-        let entitled = roster.key_at(signer, seen.number).is_some() && !self.revoked.contains(&signer);
-        let in_scope = state.scope.as_ref().is_none_or(|scope| scope.contains(self.source));
-        if !entitled || !in_scope || !entry.body.may_be_signed_by(state.role) {
-            return void("its signer was not entitled to it at this position");
-        }
-        if let Body::Unsupported(what) = entry.body {
-            return Err(RepoError::LaterLedger { source_id: self.source, what });
-        }
-        if let Body::Snapshot(snapshot) = &entry.body
-            && self.newest_image().is_some_and(|newest| newest >= snapshot.source_clock)
-        {
-            // Written before entries that were lost and whose numbers others took.
-            return void("its image is not newer than that of the snapshot before");
-        }
-        Ok(Judged::Valid { entry: Box::new(entry), signer })
+        Ok(Ok(Candidate { entry: Box::new(entry), envelope }))
     }
 
-    fn count(&mut self, at: Numbered, signer: KeyId, entry: Box<Entry>) {
+    /// Folds what stands at the next number.
+    fn apply(&mut self, sha256: Digest, candidate: Result<Candidate, String>) -> Result<(), RepoError> {
+        let at = Numbered { number: self.digests.len() as u64 + 1, sha256 };
+        let judged = match candidate {
+            Ok(candidate) => self.judge(&candidate)?.map(|()| candidate).map_err(str::to_owned),
+            Err(reason) => Err(reason),
+        };
+        match judged {
+            Ok(Candidate { entry, envelope }) => self.count(at, envelope.key(), *entry),
+            Err(reason) => self.voids.push((at, reason)),
+        }
+        self.digests.push(sha256);
+        Ok(())
+    }
+
+    /// Decides whether an entry in its place counts (rules L2 to L4). Who is not entitled must not be
+    /// able to do more than leave a void entry: errors, which stop everybody, come last.
+    fn judge(&self, candidate: &Candidate) -> Result<Result<(), &'static str>, RepoError> {
+        let Candidate { entry, envelope } = candidate;
+        let (signer, seen) = (envelope.key(), entry.place.roster);
+        let Some(state) = self.roster.keys.get(&signer) else { return Ok(Err("its signer was never enrolled")) };
+        if state.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
+            return Ok(Err("its signature does not hold"));
+        }
+        let enrolled = self.roster.key_at(signer, seen.number).is_some() && !self.revoked.contains(&signer);
+        let in_scope = state.scope.as_ref().is_none_or(|scope| scope.contains(self.source));
+        if !enrolled || !in_scope || !entry.body.may_be_signed_by(state.role) {
+            return Ok(Err("its signer was not entitled to it at this position"));
+        }
+        if seen.number < self.roster_seen {
+            return Ok(Err("its signer had seen an older roster than the entry before"));
+        }
+        let known = usize::try_from(seen.number).ok().and_then(|n| self.roster.digests.get(n.wrapping_sub(1)));
+        if known != Some(&seen.sha256) {
+            // A thief may name what never was; whoever revokes the key must be rid of it.
+            if state.revoked.is_some() {
+                return Ok(Err("it names a roster that never was, and its signer was revoked"));
+            }
+            let object = Name::Ledger(self.source, entry.place.number).to_string();
+            let reason = format!("it saw roster entry {} with another content than the store has", seen.number);
+            return Err(RepoError::RolledBack { object, reason });
+        }
+        match &entry.body {
+            Body::Unsupported(what) => Err(RepoError::LaterLedger { source_id: self.source, what: what.clone() }),
+            // Written before entries that were lost and whose numbers others took since: no writer
+            // commits such an image.
+            Body::Snapshot(snapshot) if self.newest_image().is_some_and(|newest| newest >= snapshot.source_clock) => {
+                Ok(Err("its image is not newer than that of a snapshot before it"))
+            }
+            _ => Ok(Ok(())),
+        }
+    }
+
+    fn count(&mut self, at: Numbered, signer: KeyId, entry: Entry) {
         self.roster_seen = entry.place.roster.number;
         let written = entry.written;
         match entry.body {
@@ -288,7 +305,8 @@ impl Ledger {
                 }
             }
             Body::Repack(repack) => {
-                let epoch = self.snapshots.last().map_or(Epoch(1), |record| record.snapshot.epoch);
+                let moved = repack.packs.iter().find_map(|digest| self.inventory.get(self.places.get(digest)?));
+                let epoch = moved.map_or_else(|| self.latest_epoch(), |pack| pack.epoch);
                 for pack in &repack.added {
                     let object = ObjectRef { sha256: pack.sha256, size: pack.size };
                     self.add(at.number, pack.signer, epoch, object);
@@ -298,6 +316,11 @@ impl Ledger {
             Body::Accept(accept) => self.on(&accept.snapshot, |record| record.accepted = true),
             Body::Tag(tag) => self.on(&tag.snapshot.clone(), |record| record.tags.push(tag.tag)),
             Body::Erase(erase) => {
+                let replaces = |record: &&SnapshotRecord| {
+                    erase.manifests.iter().any(|replaced| replaced.old == record.snapshot.manifest.sha256)
+                };
+                let epoch = self.snapshots.iter().find(replaces).map(|record| record.snapshot.epoch);
+                let epoch = epoch.unwrap_or_else(|| self.latest_epoch());
                 for replaced in erase.manifests {
                     self.manifests.remove(&replaced.old);
                     self.manifests.insert(replaced.new.sha256, replaced.new.size);
@@ -307,7 +330,6 @@ impl Ledger {
                         }
                     }
                 }
-                let epoch = self.snapshots.last().map_or(Epoch(1), |record| record.snapshot.epoch);
                 erase.packs.iter().for_each(|pack| self.add(at.number, signer, epoch, *pack));
             }
             Body::Revoke(revoke) => {
@@ -327,6 +349,10 @@ impl Ledger {
         let (id, number) = (at.sha256, at.number);
         let (accepted, forgotten) = (false, false);
         self.snapshots.push(SnapshotRecord { id, number, signer, written, snapshot, tags, accepted, forgotten });
+    }
+
+    fn latest_epoch(&self) -> Epoch {
+        self.snapshots.last().map_or(Epoch(1), |record| record.snapshot.epoch)
     }
 
     fn add(&mut self, entry: u64, signer: KeyId, epoch: Epoch, object: ObjectRef) {
@@ -354,9 +380,10 @@ impl Ledger {
     }
 }
 
-enum Judged {
-    Valid { entry: Box<Entry>, signer: KeyId },
-    Void(String),
+/// An entry that stands in its place, not yet judged.
+struct Candidate {
+    entry: Box<Entry>,
+    envelope: Envelope,
 }
 
 /// What became of an attempt to append.
@@ -379,16 +406,23 @@ pub fn append(
         let needed = "the role that signs it";
         return Err(RepoError::WrongRole { doing: "this entry", needed, key: signer.key, role: signer.role });
     }
-    let place = ledger.next_place(repository.roster())?;
+    let place = ledger.next_place()?;
     let name = Name::Ledger(ledger.source, place.number);
     let number = place.number;
     let entry = Entry { place, voids: Vec::new(), written: repository.env().now(), body };
     let bytes = encode(&entry, signer.key, signer.sign)
         .map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
-    let sha256 = Digest::of(&bytes);
+    let link = Link::Whole(bytes.clone().into());
+    let counts = ledger.read(&link)?.is_ok_and(|candidate| matches!(ledger.judge(&candidate), Ok(Ok(()))));
+    if !counts {
+        // It would be void, and its signer believe that it had committed.
+        return Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" });
+    }
+    let sha256 = link.digest();
     match repository.objects().create_durable(&name, bytes.into()) {
         Ok(Created::New | Created::Same) => Ok(Appended::Done(Numbered { number, sha256 })),
         Err(StoreError::Exists { .. }) => Ok(Appended::Lost),
+        Err(source @ StoreError::Uncertain { .. }) => Err(RepoError::Unclear { source }),
         Err(error) => Err(error.into()),
     }
 }

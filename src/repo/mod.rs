@@ -1,6 +1,7 @@
 //! A repository: what its objects mean together.
 
 pub mod base;
+mod chain;
 pub mod check;
 pub mod commit;
 pub mod create;
@@ -12,6 +13,8 @@ pub mod manifest;
 pub mod open;
 pub mod pack_table;
 pub mod packer;
+#[cfg(test)]
+mod protocol;
 pub mod reader;
 pub mod roster;
 pub mod write;

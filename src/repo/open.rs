@@ -1,6 +1,7 @@
 //! A repository, opened: descriptor and roster read and checked; with an identity also its keys.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::env::{Env, SharedEnv};
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
@@ -25,19 +26,18 @@ pub struct Repository {
     env: SharedEnv,
     descriptor: Descriptor,
     descriptor_digest: Digest,
-    roster: Roster,
+    roster: Arc<Roster>,
 }
 
 impl Repository {
     /// Reads descriptor and roster.
     pub fn open(objects: Objects, env: SharedEnv) -> Result<Self, RepoError> {
         let bytes = objects.get(&Name::Descriptor, DESCRIPTOR_BYTES_MAX).map_err(|error| match error {
-            StoreError::NotFound { name } if objects.size(&Name::Roster(1)).is_ok() => {
+            // A second entry was written once the repository was whole.
+            StoreError::NotFound { name } if objects.size(&Name::Roster(2)).is_ok() => {
                 RepoError::Missing { object: name }
             }
-            StoreError::NotFound { .. } | StoreError::NoPlace { .. } => {
-                RepoError::NoRepository { place: objects.store().place().to_owned() }
-            }
+            StoreError::NotFound { .. } => RepoError::NoRepository { place: objects.store().place().to_owned() },
             other => RepoError::referenced(other),
         })?;
         let descriptor = Descriptor::decode(&bytes).map_err(|error| {
@@ -51,14 +51,19 @@ impl Repository {
             }
         })?;
         let descriptor_digest = Digest::of(&bytes);
-        let roster = Roster::load(&objects, descriptor.repository, descriptor_digest)?;
+        let roster = Arc::new(Roster::load(&objects, descriptor.repository, descriptor_digest)?);
         Ok(Self { objects, env, descriptor, descriptor_digest, roster })
     }
 
     /// The same with the roster read again.
     pub fn reload(&mut self) -> Result<(), RepoError> {
-        self.roster = Roster::load(&self.objects, self.descriptor.repository, self.descriptor_digest)?;
+        self.roster = self.newest_roster()?;
         Ok(())
+    }
+
+    /// The roster as it is now.
+    pub(super) fn newest_roster(&self) -> Result<Arc<Roster>, RepoError> {
+        Roster::load(&self.objects, self.descriptor.repository, self.descriptor_digest).map(Arc::new)
     }
 
     /// Fails unless the fingerprint is this one.
@@ -103,6 +108,12 @@ impl Repository {
         &self.roster
     }
 
+    /// The same, to share.
+    #[must_use]
+    pub fn shared_roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
+    }
+
     /// Opens every grant that `identity` has.
     pub fn unlock(self, identity: Identity) -> Result<Unlocked, RepoError> {
         let key = identity.key_id();
@@ -138,7 +149,16 @@ impl Repository {
             let reason = "it belongs elsewhere".to_owned();
             return Err(RepoError::Damaged { object: name.to_string(), reason });
         }
-        identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })
+        let keys = identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })?;
+        let sealed_to = self.roster.epochs.get(&epoch).map(|state| state.sealing);
+        if let Some(admin) = keys.admin()
+            && Some(admin.restore_public().to_bytes()) != sealed_to
+        {
+            // Backups would be sealed to a key that nobody has.
+            let reason = "its restore key is not the one that the roster names".to_owned();
+            return Err(RepoError::Damaged { object: name.to_string(), reason });
+        }
+        Ok(keys)
     }
 }
 

@@ -72,7 +72,8 @@ impl OpenPack {
     /// Appends a frame.
     pub fn push(&mut self, frame: &SealedFrame) {
         if self.frames.is_empty() {
-            self.frames.reserve(64 << 10);
+            // Grown by doubling, a full pack would take twice its size. Pages not touched take nothing.
+            self.frames.reserve_exact(PACK_BYTES_TARGET + (1 << 20));
         }
         self.entries.push(FrameEntry {
             kind: frame.kind,

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
-use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::hpke::SealingKey;
 use crate::crypto::sign::VerifyingKey;
@@ -12,8 +11,9 @@ use crate::format::dsse::Envelope;
 use crate::format::entry::Numbered;
 use crate::format::name::Name;
 use crate::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RosterEntry, RosterStatement};
+use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
-use crate::repo::io::{Objects, Read};
+use crate::repo::io::Objects;
 
 /// An enrolled key.
 #[derive(Clone, Debug)]
@@ -66,7 +66,6 @@ pub struct Roster {
 impl Roster {
     /// Reads and folds the roster of the repository whose descriptor has this digest.
     pub fn load(objects: &Objects, repository: RepositoryId, descriptor: Digest) -> Result<Self, RepoError> {
-        let (numbers, ignored) = chain_numbers(objects, "roster")?;
         let mut roster = Self {
             repository,
             digests: Vec::new(),
@@ -74,16 +73,17 @@ impl Roster {
             epochs: BTreeMap::new(),
             sources: BTreeMap::new(),
             voids: Vec::new(),
-            ignored,
+            ignored: Vec::new(),
         };
-        let reads = statement_reads(numbers.iter().map(|&number| Name::Roster(number)));
         let mut previous = descriptor;
-        objects.get_many(&reads, |at, bytes| {
-            let bytes = bytes.map_err(RepoError::referenced)?;
-            let number = at as u64 + 1;
-            let digest = Digest::of(&bytes);
+        roster.ignored = chain::read(objects, "roster", Name::Roster, |number, link| {
+            let digest = link.digest();
             roster.digests.push(digest);
-            match roster.apply(number, previous, digest, &bytes) {
+            let applied = match &link {
+                Link::Whole(bytes) => roster.apply(number, previous, digest, bytes),
+                Link::TooLong(_) => Err(damaged(number, "it is too long")),
+            };
+            match applied {
                 Ok(()) => {}
                 Err(error @ RepoError::Unsupported { .. }) => return Err(error),
                 Err(error) if number == 1 => return Err(error),
@@ -91,7 +91,7 @@ impl Roster {
                 Err(error) => roster.voids.push((number, error.to_string())),
             }
             previous = digest;
-            Ok::<(), RepoError>(())
+            Ok(())
         })?;
         if roster.digests.is_empty() {
             return Err(RepoError::Missing { object: Name::Roster(1).to_string() });
@@ -134,10 +134,9 @@ impl Roster {
     }
 
     fn apply(&mut self, number: u64, previous: Digest, digest: Digest, bytes: &[u8]) -> Result<(), RepoError> {
-        let name = Name::Roster(number);
-        let damaged = |reason: &str| RepoError::Damaged { object: name.to_string(), reason: reason.to_owned() };
-        let envelope = Envelope::decode(bytes).map_err(|error| RepoError::statement(&name, &error))?;
-        let entry: RosterEntry = envelope.predicate().map_err(|error| RepoError::statement(&name, &error))?;
+        let damaged = |reason: &str| damaged(number, reason);
+        let envelope = Envelope::decode(bytes).map_err(|error| damaged(&format!("it {error}")))?;
+        let entry: RosterEntry = envelope.predicate().map_err(|error| damaged(&format!("it {error}")))?;
         let signer = envelope.key();
         let genesis = (number == 1).then(|| genesis_key(&entry, signer)).flatten();
         let (signing, role, scope) = match (genesis, self.key_at(signer, number - 1)) {
@@ -147,8 +146,8 @@ impl Roster {
         };
         signing.verify(&envelope.pae(), envelope.signature()).map_err(|_| damaged("its signature does not hold"))?;
         if number == 1 && (entry.repository, entry.previous) != (self.repository, previous) {
-            // The first entry is whole, so it is the other one that was altered.
-            let reason = format!("it is not the one that {name} names");
+            // The first entry is whole, so it is the descriptor that was altered.
+            let reason = format!("it is not the one that {} names", Name::Roster(1));
             return Err(RepoError::Damaged { object: Name::Descriptor.to_string(), reason });
         }
         if entry.repository != self.repository || entry.number != number {
@@ -157,18 +156,17 @@ impl Roster {
         if entry.previous != previous {
             return Err(damaged("it names another predecessor"));
         }
+        if !entry.statements.iter().all(|statement| statement.may_be_signed_by(role, scope.as_ref())) {
+            return Err(damaged("its signer may not say this"));
+        }
+        // Only now: nobody but who is entitled may stop readers of this version.
         for statement in &entry.statements {
-            if let RosterStatement::Unsupported(what) = statement {
-                let what = format!("has {what}");
-                return Err(RepoError::Unsupported { object: name.to_string(), what });
-            }
-            if let RosterStatement::Feature(feature) = statement {
-                let what = format!("needs the feature {:?}", feature.name);
-                return Err(RepoError::Unsupported { object: name.to_string(), what });
-            }
-            if !statement.may_be_signed_by(role, scope.as_ref()) {
-                return Err(damaged("its signer may not say this"));
-            }
+            let what = match statement {
+                RosterStatement::Unsupported(what) => format!("has {what}"),
+                RosterStatement::Feature(feature) => format!("needs the feature {:?}", feature.name),
+                _ => continue,
+            };
+            return Err(RepoError::Unsupported { object: Name::Roster(number).to_string(), what });
         }
         for statement in entry.statements {
             self.state(Numbered { number, sha256: digest }, statement);
@@ -195,7 +193,7 @@ impl Roster {
             }
             RosterStatement::Grant(AddGrant { epoch, key, sha256 }) => {
                 if let Some(state) = self.epochs.get_mut(&epoch) {
-                    state.grants.insert(key, sha256);
+                    state.grants.entry(key).or_insert(sha256);
                 }
             }
             RosterStatement::Close(CloseEpoch { epoch, .. }) => {
@@ -221,21 +219,6 @@ fn genesis_key(entry: &RosterEntry, signer: KeyId) -> Option<VerifyingKey> {
     })
 }
 
-/// The numbers of a chain from 1 without a gap, and those beyond one.
-pub(super) fn chain_numbers(objects: &Objects, prefix: &str) -> Result<(Vec<u64>, Vec<u64>), RepoError> {
-    let mut numbers = Vec::new();
-    objects.list_each(prefix, |listed| {
-        if let Some(Name::Roster(number) | Name::Ledger(_, number)) = Name::parse(&listed.name) {
-            numbers.push(number);
-        }
-        Ok::<(), RepoError>(())
-    })?;
-    numbers.sort_unstable();
-    let chained = numbers.iter().zip(1u64..).take_while(|(found, wanted)| **found == *wanted).count();
-    let beyond = numbers.split_off(chained);
-    Ok((numbers, beyond))
-}
-
-pub(super) fn statement_reads(names: impl Iterator<Item = Name>) -> Vec<Read> {
-    names.map(|name| Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }).collect()
+fn damaged(number: u64, reason: &str) -> RepoError {
+    RepoError::Damaged { object: Name::Roster(number).to_string(), reason: reason.to_owned() }
 }

@@ -1,3 +1,6 @@
+//! More rows than fit in memory: sorted and joined with their owners in bounded memory and sealed spill
+//! files. Knows records of bytes, not what they mean.
+
 mod buffer;
 mod merge;
 mod owner_join;

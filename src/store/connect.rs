@@ -38,6 +38,10 @@ pub struct Patience {
 
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// Most retries, however long somebody wants to wait: about two days.
+const RETRIES_MAX: u32 = 10_000;
+/// Shortest silence that counts as one: a store that is well may think for a while.
+const IDLE_MIN: Duration = Duration::from_secs(1);
 
 impl Default for Patience {
     /// 32 KiB/s lets three packs of 32 MiB share a link of 1 Mbit/s; a link that is dead ends sooner,
@@ -63,6 +67,28 @@ impl Patience {
     /// The pause before attempt `attempt` (from 1, the first retry).
     pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
         self.pause.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(PAUSE_MAX)
+    }
+
+    /// Gives up after about `time` what keeps failing or stays silent, sooner or later than by default.
+    #[must_use]
+    pub fn for_time(time: Duration) -> Self {
+        let default = Self::default();
+        let mut retries_max = 0;
+        let mut waited = Duration::ZERO;
+        while retries_max < RETRIES_MAX {
+            waited += default.pause_before(retries_max + 1);
+            if waited > time {
+                break;
+            }
+            retries_max += 1;
+        }
+        Self {
+            idle: time.clamp(IDLE_MIN, default.idle),
+            retries_max,
+            retry_time_max: time,
+            create_attempts_max: default.create_attempts_max.min(retries_max + 1),
+            ..default
+        }
     }
 
     fn retry_config(&self) -> RetryConfig {
@@ -144,6 +170,7 @@ fn refused_setting(error: &object_store::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::{OpenOptions, Patience, bucket};
     use crate::store::error::StoreError;
@@ -158,6 +185,17 @@ mod tests {
         assert_eq!(patience.pause_before(1), patience.pause);
         assert_eq!(patience.pause_before(2), 2 * patience.pause);
         assert_eq!(patience.pause_before(90), super::PAUSE_MAX);
+    }
+
+    #[test]
+    fn a_time_to_wait_becomes_tries_that_fit_it() {
+        let at_once = Patience::for_time(Duration::ZERO);
+        assert_eq!((at_once.retries_max, at_once.create_attempts_max), (0, 1));
+        let second = Patience::for_time(Duration::from_secs(1));
+        assert_eq!((second.retries_max, second.create_attempts_max, second.idle), (2, 3, Duration::from_secs(1)));
+        let hour = Patience::for_time(Duration::from_secs(3600));
+        assert!((240..260).contains(&hour.retries_max) && hour.idle == Patience::default().idle);
+        assert!(Patience::for_time(Duration::MAX).retries_max < 20_000);
     }
 
     #[test]

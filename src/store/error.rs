@@ -98,7 +98,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Every try to create the object ended without a clear answer, and it is not there yet.
-    #[error("creating {name}: no clear answer in {attempts} attempts, it may still appear: {reason}")]
+    #[error("creating {name}: no clear answer (tries: {attempts}), so it may be there or still appear: {reason}")]
     Uncertain {
         /// The object.
         name: String,
@@ -304,10 +304,13 @@ fn describe(error: &object_store::Error) -> String {
     let start = match error {
         // The innermost cause is the status and what the store said to it.
         E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotFound { .. } => causes.len() - 1,
+        E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => causes.len() - 1,
         _ => {
             let ours = causes.iter().position(|cause| cause.is::<Rejected>() || cause.is::<NoCredentials>());
             let http = || causes.iter().position(|cause| cause.is::<HttpError>());
-            ours.or_else(http).unwrap_or(usize::from(causes.len() > 1))
+            // A status that it gives no kind of error.
+            let status = || causes.iter().position(|cause| cause.to_string().starts_with("Server returned"));
+            ours.or_else(http).or_else(status).unwrap_or(usize::from(causes.len() > 1))
         }
     };
     let mut words = String::new();

@@ -138,17 +138,26 @@ impl Store {
                 Ok(_) => return self.created(name, Created::New).await,
                 Err(error) => Failure::of(&error),
             };
-            if !matches!(failure.kind, Kind::Exists | Kind::Unclear | Kind::Throttled) {
+            if !matches!(failure.kind, Kind::Exists | Kind::Unclear | Kind::Throttled | Kind::Other) {
                 return Err(failure.into_error(Doing::Creating, name, &self.0.place));
             }
-            match self.read_back(name, &bytes).await? {
-                Found::Equal => return self.created(name, Created::Same).await,
-                Found::Other => return Err(StoreError::Exists { name: name.to_owned() }),
-                Found::Nothing if attempt < self.0.patience.create_attempts_max => {}
-                Found::Nothing if failure.kind == Kind::Throttled => {
+            match self.read_back(name, &bytes).await {
+                Ok(Found::Equal) => return self.created(name, Created::Same).await,
+                Ok(Found::Other) => return Err(StoreError::Exists { name: name.to_owned() }),
+                Err(error) if failure.kind != Kind::Unclear => return Err(error),
+                Err(error) => {
+                    let reason = format!("{}; {error}", failure.reason);
+                    return Err(StoreError::Uncertain { name: name.to_owned(), attempts: attempt, reason });
+                }
+                // An answer that makes no sense, as of a store that has done nothing.
+                Ok(Found::Nothing) if failure.kind == Kind::Other => {
                     return Err(failure.into_error(Doing::Creating, name, &self.0.place));
                 }
-                Found::Nothing => {
+                Ok(Found::Nothing) if attempt < self.0.patience.create_attempts_max => {}
+                Ok(Found::Nothing) if failure.kind == Kind::Throttled => {
+                    return Err(failure.into_error(Doing::Creating, name, &self.0.place));
+                }
+                Ok(Found::Nothing) => {
                     let reason = failure.reason;
                     return Err(StoreError::Uncertain { name: name.to_owned(), attempts: attempt, reason });
                 }

@@ -227,11 +227,13 @@ pub fn is_leaf_boundary(rows: u64, rows_per_leaf: u64, hash: impl FnOnce() -> u6
     if n == 0 || n < target / 4 {
         return false;
     }
-    if n >= target && target <= 4 {
+    if target == 1 {
         return true;
     }
+    // From the target on a cut is likely but never certain: else leaves of few rows would be cut by
+    // counting, and one inserted row would move the cuts of many.
     let all = 1u128 << 64;
-    let threshold = if n < target { all / u128::from(4 * target) } else { all * 4 / u128::from(target) };
+    let threshold = if n < target { all / u128::from(4 * target) } else { all / u128::from((target / 4).max(2)) };
     u128::from(hash()) < threshold
 }
 

@@ -2,4 +2,5 @@
 
 pub mod builder;
 pub mod chunker;
+pub mod merge;
 pub mod stream;

@@ -27,10 +27,11 @@ pub enum Trouble {
     Stall,
 }
 
-/// A trouble and the method (`PUT`, `GET`, ...) of the requests that it hits.
+/// A trouble and the requests that it hits: by method (`PUT`, `GET`, ...) and a part of path or query.
 #[derive(Clone, Debug)]
 struct Step {
     method: &'static str,
+    part: &'static str,
     left: u64,
     trouble: Trouble,
 }
@@ -49,7 +50,7 @@ impl Proxy {
         let (steps, seen) = (Arc::clone(&script), Arc::clone(&requests));
         let server = Server::start(move |request| {
             seen.lock().expect("unpoisoned").push(format!("{} {}", request.method, request.target));
-            let trouble = next(&mut steps.lock().expect("unpoisoned"), &request.method);
+            let trouble = next(&mut steps.lock().expect("unpoisoned"), &request);
             Box::pin(answer(upstream, request, trouble))
         });
         Self { server: server.await, script, requests }
@@ -61,7 +62,12 @@ impl Proxy {
 
     /// The next `times` requests of `method` meet `trouble`.
     pub fn trouble(&self, method: &'static str, times: u64, trouble: Trouble) {
-        self.script.lock().expect("unpoisoned").push_back(Step { method, left: times, trouble });
+        self.trouble_at(method, "", times, trouble);
+    }
+
+    /// The same for requests with `part` in their path or query.
+    pub fn trouble_at(&self, method: &'static str, part: &'static str, times: u64, trouble: Trouble) {
+        self.script.lock().expect("unpoisoned").push_back(Step { method, part, left: times, trouble });
     }
 
     /// Ends all trouble, and forgets the requests seen.
@@ -76,8 +82,9 @@ impl Proxy {
     }
 }
 
-fn next(steps: &mut VecDeque<Step>, method: &str) -> Option<Trouble> {
-    let at = steps.iter().position(|step| step.method == method)?;
+fn next(steps: &mut VecDeque<Step>, request: &Request) -> Option<Trouble> {
+    let hits = |step: &Step| step.method == request.method && request.target.contains(step.part);
+    let at = steps.iter().position(hits)?;
     let step = &mut steps[at];
     step.left -= 1;
     let trouble = step.trouble.clone();

@@ -93,10 +93,11 @@ impl World {
             spill_dir: self.dir.path().to_owned(),
             placement: PlacementConfig::default(),
             mode: BackupMode::Commit,
+            pinned: sidekeep::source::catalog::Pinned::Keep,
             progress: Arc::new(Silent),
             cancel: Cancel::default(),
         };
-        let mut source = SqliteSource::open(database, self.env.clone()).expect("a source");
+        let mut source = SqliteSource::open(database, self.dir.path().to_owned(), self.env.clone()).expect("a source");
         backup::run(&mut unlocked, &mut source, &options)
     }
 

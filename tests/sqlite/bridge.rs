@@ -47,7 +47,7 @@ impl Snapshot {
 }
 
 pub fn snapshot(path: &Path) -> Snapshot {
-    let mut source = SqliteSource::open(path, env()).expect("open the source");
+    let mut source = SqliteSource::open(path, std::env::temp_dir(), env()).expect("open the source");
     let snapshot = snapshot_of(&mut source);
     source.release().expect("release the image");
     snapshot

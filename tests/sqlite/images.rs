@@ -32,15 +32,21 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn what_is_no_database_is_said() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("x.db");
-    assert!(reason_of(SqliteSource::open(&path, env())).contains("there is no such file"));
+    assert!(reason_of(SqliteSource::open(&path, std::env::temp_dir(), env())).contains("there is no such file"));
     assert!(!path.exists(), "opening never creates");
-    assert!(reason_of(SqliteSource::open(dir.path(), env())).contains("it is a directory"));
+    assert!(reason_of(SqliteSource::open(dir.path(), std::env::temp_dir(), env())).contains("it is a directory"));
     std::fs::write(&path, vec![0xa5; 8192]).expect("write");
-    assert!(reason_of(SqliteSource::open(&path, env())).contains("not an SQLite database, or it is encrypted"));
+    assert!(
+        reason_of(SqliteSource::open(&path, std::env::temp_dir(), env()))
+            .contains("not an SQLite database, or it is encrypted")
+    );
     std::fs::write(&path, "SQLite format 3\0 and then nothing that fits it").expect("write");
-    assert!(reason_of(SqliteSource::open(&path, env())).contains("not an SQLite database, or it is encrypted"));
+    assert!(
+        reason_of(SqliteSource::open(&path, std::env::temp_dir(), env()))
+            .contains("not an SQLite database, or it is encrypted")
+    );
     std::fs::write(&path, "").expect("write");
-    let mut empty = SqliteSource::open(&path, env()).expect("an empty database");
+    let mut empty = SqliteSource::open(&path, std::env::temp_dir(), env()).expect("an empty database");
     assert_eq!(empty.describe().expect("an empty database").tables.len(), 0);
 }
 
@@ -49,7 +55,9 @@ fn a_locked_file_is_said_to_be_locked() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("x.db");
     let mut holder = Holder::start(&path, "lock");
-    assert!(reason_of(SqliteSource::open(&path, env())).contains("another process keeps it locked"));
+    assert!(
+        reason_of(SqliteSource::open(&path, std::env::temp_dir(), env())).contains("another process keeps it locked")
+    );
     holder.stop();
 }
 
@@ -259,7 +267,7 @@ fn money_in_motion_is_never_lost_or_made() {
         let mut writer = Holder::start(&path, "transfer");
         let mut entries = Vec::new();
         for _ in 0..10 {
-            let mut source = SqliteSource::open(&path, env()).expect("open");
+            let mut source = SqliteSource::open(&path, std::env::temp_dir(), env()).expect("open");
             let found = snapshot_of(&mut source);
             assert_eq!(sum(&found), 1_000_000, "{mode}");
             entries.push(found.table("entry").0.len());
@@ -276,7 +284,7 @@ fn an_image_does_not_move() {
     let path = dir.path().join("x.db");
     let conn = Connection::open(&path).expect("a database");
     conn.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(a); INSERT INTO t VALUES(1)").expect("statements");
-    let mut source = SqliteSource::open(&path, env()).expect("open");
+    let mut source = SqliteSource::open(&path, std::env::temp_dir(), env()).expect("open");
     source.describe().expect("describe");
     conn.execute_batch("INSERT INTO t VALUES(2); DROP TABLE t; CREATE TABLE t(b, c)").expect("writers go on");
     let mut rows = crate::bridge::Rows::default();

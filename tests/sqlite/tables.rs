@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{Fold, ForeignKey, Source, Table};
+use sidekeep::source::contract::{Fold, ForeignKey, Source, Strength, Table};
 use sidekeep::source::sqlite::SqliteSource;
 use tempfile::TempDir;
 
@@ -14,7 +14,7 @@ fn tables(sql: &str) -> Vec<Table> {
     let conn = Connection::open(&path).expect("a database");
     conn.execute_batch(sql).expect("the test's own statements");
     conn.close().expect("close");
-    let mut source = SqliteSource::open(&path, env()).expect("open");
+    let mut source = SqliteSource::open(&path, std::env::temp_dir(), env()).expect("open");
     let first = source.describe().expect("describe");
     let second = source.describe().expect("describe again");
     assert_eq!(first.schema, second.schema, "an unchanged schema is the same bytes");
@@ -63,6 +63,7 @@ fn foreign_keys_lead_to_what_is_in_the_snapshot() {
         columns: columns.to_vec(),
         parent: parent.to_owned(),
         parent_columns: parent_columns.iter().map(|name| (*name).to_owned()).collect(),
+        strength: Strength::Owning,
     };
     assert_eq!(
         found[2].foreign_keys,

@@ -1,7 +1,7 @@
 //! `sidekeep backup`
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser};
@@ -10,13 +10,14 @@ use crate::base::env::random;
 use crate::base::id::SourceId;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{bytes, count, plural, printable, short};
+use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::source::{Source, choose};
-use crate::cli::{tag, time};
+use crate::cli::tag;
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
 use crate::repo::create::add_source;
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
+use crate::source::catalog::Pinned;
 
 /// Take a snapshot of a database
 ///
@@ -48,22 +49,41 @@ pub(crate) struct BackupArgs {
     spill_dir: Option<PathBuf>,
 }
 
+/// How a snapshot is taken.
+pub(super) struct Plan {
+    pub(super) mode: BackupMode,
+    pub(super) pinned: Pinned,
+    pub(super) tags: Vec<String>,
+    pub(super) workers: Option<u64>,
+}
+
 pub(crate) fn run(args: &BackupArgs, context: &Context) -> Result<Outcome, CliError> {
-    let config = context.config()?;
-    let source = choose(config, args.source.as_deref())?;
     let mode = if args.dry_run { BackupMode::DryRun } else { BackupMode::Commit };
-    let spill_dir = args.spill_dir.clone().or_else(|| config.spill_dir.clone()).unwrap_or_else(std::env::temp_dir);
+    let plan = Plan { mode, pinned: Pinned::Keep, tags: args.tags.clone(), workers: args.workers };
+    take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context)
+}
+
+/// Takes a snapshot of the source that is named, and says so.
+pub(super) fn take(
+    source: Option<&str>,
+    spill_dir: Option<&Path>,
+    plan: Plan,
+    context: &Context,
+) -> Result<Outcome, CliError> {
+    let source = choose(context.config()?, source)?;
+    let spill_dir = context.spill_dir(spill_dir)?;
     let mut unlocked = context.unlocked()?;
     let mut live = source.address.open(&spill_dir, &context.env)?;
-    let id = source_id(&mut unlocked, &source, mode)?;
+    let id = source_id(&mut unlocked, &source, plan.mode)?;
     let report = context.watch(|watch| {
         let options = BackupOptions {
             source: id,
-            tags: args.tags.clone(),
-            workers: workers(args.workers),
+            tags: plan.tags,
+            workers: workers(plan.workers),
             spill_dir,
             placement: source.placement(),
-            mode,
+            pinned: plan.pinned,
+            mode: plan.mode,
             progress: watch.progress,
             cancel: watch.cancel,
         };
@@ -80,7 +100,7 @@ fn workers(wanted: Option<u64>) -> usize {
 }
 
 /// The source in the repository; a new one is added, but not by a dry run.
-fn source_id(unlocked: &mut Unlocked, source: &Source<'_>, mode: BackupMode) -> Result<SourceId, CliError> {
+pub(super) fn source_id(unlocked: &mut Unlocked, source: &Source<'_>, mode: BackupMode) -> Result<SourceId, CliError> {
     let name = source.label();
     match (unlocked.find_source(Some(&name)), mode) {
         (Ok(id), _) => Ok(id),
@@ -92,8 +112,7 @@ fn source_id(unlocked: &mut Unlocked, source: &Source<'_>, mode: BackupMode) -> 
 }
 
 fn human(report: &BackupReport) -> String {
-    let zone = jiff::tz::TimeZone::system();
-    let clock = time::display(report.source_clock, &zone);
+    let clock = moment(report.source_clock);
     let mut text = match &report.snapshot {
         Some(id) => format!("snapshot {}  as of {clock}\n", short(id)),
         None => format!("dry run, nothing was stored  as of {clock}\n"),
@@ -104,11 +123,11 @@ fn human(report: &BackupReport) -> String {
         report.tables.iter().fold((0, 0), |(new, all), table| (new + table.leaves_new, all + table.leaves));
     let stored = if report.snapshot.is_some() { "stored" } else { "to store" };
     text += &format!(
-        "{} {stored} in {}; {} of {} new\n",
+        "{} {stored} in {}; {} of {} leaves new\n",
         bytes(report.new_bytes),
         plural(report.packs as u64, "pack"),
         count(new),
-        plural(all, "leaf").replace("leafs", "leaves"),
+        count(all),
     );
     for table in report.tables.iter().filter(|table| table.orphans + table.duplicates > 0) {
         let mut odd = Vec::new();

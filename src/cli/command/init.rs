@@ -10,9 +10,9 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::base::env::SharedEnv;
-use crate::base::id::{Digest, KeyId, RepositoryId};
+use crate::base::id::Digest;
 use crate::base::role::Role;
-use crate::cli::config::{FILE_NAME, Template};
+use crate::cli::config::{FILE_NAME, SOURCE_NAME, Template};
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::keys::{self, KeySource, PassphraseSource};
@@ -20,10 +20,9 @@ use crate::cli::new_keys::NewKeys;
 use crate::cli::source::Address;
 use crate::crypto::keyfile::{KdfCost, KeyFile, Protection};
 use crate::crypto::role::Identity;
-use crate::repo::create::{FIRST_ROLES, create, prove_openable};
-use crate::repo::error::RepoError;
-use crate::repo::open::Repository;
-use crate::store::{Location, OpenOptions as StoreOptions, Store};
+use crate::ops::init::{Init, InitReport};
+use crate::repo::create::FIRST_ROLES;
+use crate::store::{Location, Store};
 
 /// Make a repository, its keys and a configuration
 ///
@@ -34,7 +33,7 @@ use crate::store::{Location, OpenOptions as StoreOptions, Store};
 #[command(after_help = "\
 Examples:
     sidekeep init s3://sync-backups/main --source sqlite:///srv/sync/sync.db
-    sidekeep init /mnt/backup --keys-dir /root/keys --ask-passphrase
+    sidekeep init /mnt/backup --keys-dir /mnt/usb/keys --ask-passphrase
 
 Whoever holds admin.key or recovery.key can read everything; without one of them nothing can be
 restored. Move both off this machine. A host that makes backups needs operator.key and no other.")]
@@ -55,19 +54,12 @@ pub(crate) struct InitArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
-    repository: RepositoryId,
+struct Document {
     location: String,
-    fingerprint: Digest,
-    keys: Vec<NewKey>,
+    #[serde(flatten)]
+    report: InitReport,
+    files: Vec<PathBuf>,
     config: NewConfig,
-}
-
-#[derive(Serialize)]
-struct NewKey {
-    role: Role,
-    key: KeyId,
-    file: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -86,25 +78,25 @@ enum ConfigState {
 
 pub(crate) fn run(args: &InitArgs, context: &Context) -> Result<Outcome, CliError> {
     let location = Location::parse(&args.location)?;
-    let source = args.source.as_deref().map(Address::parse).transpose()?.map(|address| address.absolute());
+    let source = args.source.as_deref().map(Address::parse).transpose()?.map(Address::absolute);
     let passphrase = passphrase(args, context)?;
-    let mut files = NewKeys::reserve(&args.keys_dir, &FIRST_ROLES)?;
-    let objects = context.objects(Store::create_at(&location, &StoreOptions::default())?);
-    let made = create(objects, SharedEnv::clone(&context.env), &host())?;
-    let fingerprint = made.repository.roster().fingerprint();
-    let mut new = Vec::new();
-    for identity in &made.identities {
-        let text = key_text(context, identity, fingerprint, passphrase.as_ref())?;
-        let file = files.fill(identity.role(), &text)?.to_owned();
-        new.push(NewKey { role: identity.role(), key: identity.key_id(), file });
+    let mut new_keys = NewKeys::reserve(&args.keys_dir, &FIRST_ROLES)?;
+    let objects = context.objects(Store::create_at(&location, &context.store_options())?);
+    let host = host();
+    let init = Init::create(objects, SharedEnv::clone(&context.env), &host)?;
+    let mut files = Vec::new();
+    for identity in init.identities() {
+        let text = key_text(context, identity, &host, init.fingerprint(), passphrase.as_ref())?;
+        files.push(new_keys.fill(identity.role(), &text)?.to_owned());
     }
-    files.finish()?;
-    prove(&made.repository, &new, passphrase)?;
-    let operator = new.iter().find(|key| key.role == Role::Operator).expect("an operator is a first role");
-    let config = write_config(context, &location, &operator.file, source.as_ref())?;
-    let place = absolute(&location);
-    let report = Report { repository: made.repository.id(), location: place, fingerprint, keys: new, config };
-    context.ui.result("init", &report, human)?;
+    new_keys.finish()?;
+    let kept = read_back(&files, passphrase)?;
+    let operator = kept.iter().position(|identity| identity.role() == Role::Operator);
+    let key_file = &files[operator.expect("an operator is a first role")];
+    let report = init.prove(kept, source.as_ref().map(|_| SOURCE_NAME))?;
+    let config = write_config(context, &location, key_file, source.as_ref())?;
+    let document = Document { location: absolute(&location), report, files, config };
+    context.ui.result("init", &document, human)?;
     Ok(Outcome::Done)
 }
 
@@ -120,6 +112,7 @@ fn passphrase(args: &InitArgs, context: &Context) -> Result<Option<Zeroizing<Str
 fn key_text(
     context: &Context,
     identity: &Identity,
+    host: &str,
     fingerprint: Digest,
     passphrase: Option<&Zeroizing<String>>,
 ) -> Result<Zeroizing<String>, CliError> {
@@ -130,25 +123,14 @@ fn key_text(
         }
         _ => Protection::None,
     };
-    let label = format!("{} {role}", host());
+    let label = format!("{host} {role}");
     Ok(KeyFile::write(&*context.env, identity, &label, fingerprint, protection)?)
 }
 
-/// Reads the files back, seals as the operator and opens as those who must be able to.
-fn prove(repository: &Repository, new: &[NewKey], passphrase: Option<Zeroizing<String>>) -> Result<(), CliError> {
+/// The keys as they will be found when they are needed.
+fn read_back(files: &[PathBuf], passphrase: Option<Zeroizing<String>>) -> Result<Vec<Identity>, CliError> {
     let passphrase = passphrase.map_or(PassphraseSource::Terminal, PassphraseSource::Given);
-    let unlocked = |role: Role| {
-        let key = new.iter().find(|key| key.role == role).expect("a key was made for every first role");
-        let opened = keys::open(&KeySource::File(key.file.clone()), &passphrase)?;
-        Ok::<_, CliError>(repository.clone().unlock(opened.identity)?)
-    };
-    let operator = unlocked(Role::Operator)?;
-    let (epoch, _) =
-        repository.roster().open_epoch().ok_or_else(|| RepoError::Missing { object: "epoch 1".to_owned() })?;
-    for role in [Role::Admin, Role::Recovery] {
-        prove_openable(&operator, &unlocked(role)?, epoch)?;
-    }
-    Ok(())
+    files.iter().map(|file| Ok(keys::open(&KeySource::File(file.clone()), &passphrase)?.identity)).collect()
 }
 
 fn write_config(
@@ -181,14 +163,15 @@ fn host() -> String {
     if name.is_empty() { "sidekeep".to_owned() } else { name }
 }
 
-fn human(report: &Report) -> String {
-    let mut text = format!("repository   {}\n             at {}\n", report.repository, report.location);
+fn human(document: &Document) -> String {
+    let report = &document.report;
+    let mut text = format!("repository   {}\n             at {}\n", report.repository, document.location);
     text += &format!("fingerprint  {}\n", report.fingerprint);
-    for (at, key) in report.keys.iter().enumerate() {
-        text += &format!("{:<11}  {}\n", if at == 0 { "keys" } else { "" }, key.file.display());
+    for (at, file) in document.files.iter().enumerate() {
+        text += &format!("{:<11}  {}\n", if at == 0 { "keys" } else { "" }, file.display());
     }
-    let kept = if report.config.state == ConfigState::Kept { "  (was there already and is unchanged)" } else { "" };
-    text += &format!("config       {}{kept}\n", report.config.file.display());
+    let kept = if document.config.state == ConfigState::Kept { "  (was there already and is unchanged)" } else { "" };
+    text += &format!("config       {}{kept}\n", document.config.file.display());
     text + "
 What was sealed with these keys could be opened again with admin.key and with recovery.key.
 Now move recovery.key and admin.key off this machine: each can read everything, and without one of them

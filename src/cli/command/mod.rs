@@ -2,5 +2,14 @@
 
 pub(crate) mod backup;
 pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod man;
+pub(crate) mod owners;
+pub(crate) mod restore;
+pub(crate) mod show;
+pub(crate) mod snapshots;
+pub(crate) mod status;
+pub(crate) mod verify;

@@ -5,4 +5,4 @@ mod plan;
 mod run;
 mod tables;
 
-pub use run::{BackupMode, BackupOptions, BackupReport, TableReport, run};
+pub use run::{BackupMode, BackupOptions, BackupReport, TableReport, last_manifest, run};

@@ -40,6 +40,8 @@ pub struct BackupOptions {
     /// Where sorted rows are laid aside.
     pub spill_dir: PathBuf,
     pub placement: PlacementConfig,
+    /// `Renew` makes the placement of rows anew, at the price of storing moved rows again.
+    pub pinned: Pinned,
     pub mode: BackupMode,
     pub progress: SharedProgress,
     pub cancel: Cancel,
@@ -113,7 +115,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     check_clock(&ledger, description.source_clock)?;
     let prior_catalog = prior.as_ref().and_then(|manifest| manifest.catalog.as_ref());
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
-    let update = update(prior_catalog, &description, &options.placement, schema_digest, Pinned::Keep);
+    let update = update(prior_catalog, &description, &options.placement, schema_digest, options.pinned);
     let night = Night { options, epoch, keys: &keys, base: &base, description: &description, started };
     let (session, wrap) = night.session(unlocked)?;
     let stored = night.store(unlocked, source, &update, (&session, &wrap))?;
@@ -135,7 +137,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
 
 /// The newest manifest that can be read. One that cannot is a note: the backup goes on without, and
 /// stores more than it would have to.
-fn last_manifest(
+pub fn last_manifest(
     unlocked: &Unlocked,
     ledger: &Ledger,
     notes: &mut Vec<String>,

@@ -24,13 +24,13 @@ use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
-use crate::repo::reader::{LeafRef, SnapshotReader, Want};
+use crate::repo::reader::{LeafBatch, LeafRef, SnapshotReader, Want};
 use crate::sort::{Merge, Sorter, SpillOptions};
 use crate::source::contract::{Engine, Refused, Target, TargetTable};
 use crate::source::sqlite;
 
 /// Memory of the sorter that brings rows into the target's order.
-const SORTER_BYTES: usize = 64 << 20;
+const SORTER_BYTES: usize = 32 << 20;
 /// Leaves that are decoded and not sorted yet.
 const QUEUE: usize = 64;
 
@@ -88,20 +88,13 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     let entries = chosen(catalog, &options.tables)?;
     let shapes: Vec<RowShape> = entries.iter().map(|entry| RowShape::new(entry)).collect();
     let restore = Restore { env: unlocked.repository().shared_env(), reader: &reader, options, entries, shapes };
-    let (mut leaves, mut damage) = restore.leaves()?;
-    let mut streams = HashMap::new();
-    for (_, leaf) in &mut leaves {
-        for place in std::mem::take(&mut leaf.streams) {
-            streams.insert(place.stream.id, place.spot);
-        }
-    }
     let tables: Vec<_> =
         restore.entries.iter().zip(&restore.shapes).map(|(entry, shape)| shape.target(entry)).collect();
+    let mut damage = Vec::new();
     let schema = schema(&reader, engine, &tables, &mut damage)?;
     target.begin(engine, &schema, &tables)?;
-    let (merge, unreadable) = restore.sort(&leaves)?;
-    damage.extend(unreadable);
-    drop(leaves);
+    let Sorted { merge, streams, damage: unread } = restore.sort()?;
+    damage.extend(unread);
     let restored = restore.write(merge, &streams, target, &mut damage)?;
     options.progress.phase("building indexes", Count::Objects, None);
     let refused = target.finish()?;
@@ -167,6 +160,16 @@ fn chosen<'c>(catalog: &'c Catalog, names: &[String]) -> Result<Vec<&'c TableEnt
     Ok(catalog.tables.iter().filter(|entry| names.is_empty() || names.contains(&entry.name)).collect())
 }
 
+/// Where each stream should be.
+type StreamSpots = HashMap<ChunkId, Option<Spot>>;
+
+/// All rows in the target's order.
+struct Sorted {
+    merge: Merge,
+    streams: StreamSpots,
+    damage: Vec<String>,
+}
+
 struct Restore<'a> {
     env: SharedEnv,
     reader: &'a SnapshotReader<'a>,
@@ -176,60 +179,71 @@ struct Restore<'a> {
 }
 
 impl Restore<'_> {
-    /// All leaves of the chosen tables, with the table's position, and what cannot be reached.
-    fn leaves(&self) -> Result<(Vec<(u32, LeafRef)>, Vec<String>), OpError> {
-        let (mut leaves, mut damage) = (Vec::new(), Vec::new());
-        for (at, entry) in (0u32..).zip(&self.entries) {
+    /// Reads all leaves of the chosen tables and sorts their rows. A leaf that cannot be read is
+    /// named and left out.
+    fn sort(&self) -> Result<Sorted, OpError> {
+        let chosen = |number: u32| self.entries.iter().any(|entry| entry.number == number);
+        let summary = &self.reader.manifest().summary;
+        let rows = summary.tables.iter().filter(|table| chosen(table.number)).map(|table| table.rows).sum();
+        self.options.progress.phase("reading", Count::Rows, Some(rows));
+        std::thread::scope(|scope| {
+            let (contents, queue) = sync_channel(QUEUE);
+            let sorter = scope.spawn(move || self.sort_rows(&queue));
+            let fetched = self.fetch_all(&contents);
+            drop(contents);
+            let sorted = sorter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let (merge, mut damage) = sorted?;
+            let (streams, unread) = fetched?;
+            damage.extend(unread);
+            Ok(Sorted { merge, streams, damage })
+        })
+    }
+
+    fn fetch_all(&self, contents: &SyncSender<(u32, Vec<u8>)>) -> Result<(StreamSpots, Vec<String>), OpError> {
+        let (mut streams, mut damage) = (HashMap::new(), Vec::new());
+        for (table, entry) in (0u32..).zip(&self.entries) {
             let missing = || RepoError::Damaged {
                 object: "the manifest".to_owned(),
                 reason: format!("it has no tree of table {}", entry.name),
             };
             let root = self.reader.root(entry.number, TreeKind::Rows)?.ok_or_else(missing)?;
-            let lost = |rows, error| damage.push(format!("{rows} rows of {}: {error}", entry.name));
-            leaves.extend(self.reader.leaves(root, lost)?.into_iter().map(|leaf| (at, leaf)));
+            self.reader.leaf_batches(&root, &mut |LeafBatch { leaves, lost }| {
+                damage.extend(lost.iter().map(|lost| format!("{} rows of {}: {}", lost.rows, entry.name, lost.error)));
+                for place in leaves.iter().flat_map(|leaf| &leaf.streams) {
+                    streams.insert(place.stream.id, place.spot);
+                }
+                self.fetch(table, &leaves, contents, &mut damage)
+            })?;
         }
-        Ok((leaves, damage))
+        Ok((streams, damage))
     }
 
-    /// Reads all leaves and sorts their rows. A leaf that cannot be read is named and left out.
-    fn sort(&self, leaves: &[(u32, LeafRef)]) -> Result<(Merge, Vec<String>), OpError> {
-        let rows = leaves.iter().map(|(_, leaf)| leaf.rows).sum();
-        self.options.progress.phase("reading", Count::Rows, Some(rows));
-        std::thread::scope(|scope| {
-            let (contents, queue) = sync_channel(QUEUE);
-            let sorter = scope.spawn(move || self.sort_rows(&queue));
-            let fetched = self.fetch(leaves, &contents);
-            drop(contents);
-            let sorted = sorter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let (merge, mut damage) = sorted?;
-            damage.extend(fetched?);
-            Ok((merge, damage))
-        })
-    }
-
-    fn fetch(&self, leaves: &[(u32, LeafRef)], contents: &SyncSender<(u32, Vec<u8>)>) -> Result<Vec<String>, OpError> {
+    fn fetch(
+        &self,
+        table: u32,
+        leaves: &[LeafRef],
+        contents: &SyncSender<(u32, Vec<u8>)>,
+        damage: &mut Vec<String>,
+    ) -> Result<(), OpError> {
         let wants: Vec<Want> =
-            leaves.iter().map(|(_, leaf)| Want { kind: FrameType::Leaf, id: leaf.id, spot: leaf.spot }).collect();
-        let mut damage = Vec::new();
+            leaves.iter().map(|leaf| Want { kind: FrameType::Leaf, id: leaf.id, spot: leaf.spot }).collect();
         self.reader.fetch(&wants, |at, content| {
             if self.options.cancel.is_cancelled() {
                 return Err(OpError::Cancelled);
             }
-            let (table, leaf) = &leaves[at];
             match content {
                 Ok(content) => {
-                    self.options.progress.add(Count::Rows, leaf.rows);
-                    contents.send((*table, content)).map_err(|_| OpError::Cancelled)
+                    self.options.progress.add(Count::Rows, leaves[at].rows);
+                    contents.send((table, content)).map_err(|_| OpError::Cancelled)
                 }
                 Err(error @ RepoError::Store(_)) => Err(error.into()),
                 Err(error) => {
-                    let name = &self.entries[*table as usize].name;
-                    damage.push(format!("{} rows of {name}: {error}", leaf.rows));
+                    let name = &self.entries[table as usize].name;
+                    damage.push(format!("{} rows of {name}: {error}", leaves[at].rows));
                     Ok(())
                 }
             }
-        })?;
-        Ok(damage)
+        })
     }
 
     /// Decodes leaves and brings their rows into the target's order.
@@ -269,7 +283,7 @@ impl Restore<'_> {
     fn write(
         &self,
         mut merge: Merge,
-        streams: &HashMap<ChunkId, Option<Spot>>,
+        streams: &StreamSpots,
         target: &mut dyn Target,
         damage: &mut Vec<String>,
     ) -> Result<Vec<u64>, OpError> {

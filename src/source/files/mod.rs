@@ -7,3 +7,4 @@ mod words;
 
 pub use csv::CsvTarget;
 pub use json::JsonLinesTarget;
+pub use words::plain;

@@ -68,6 +68,19 @@ pub(super) fn words<'a>(cell: &Cell<'a>) -> Result<Words<'a>, &'static str> {
     })
 }
 
+/// The words of a cell without what tells its kind, for a person; none for null, and for what stands for
+/// bytes that are elsewhere.
+#[must_use]
+pub fn plain(cell: &Cell<'_>) -> Option<String> {
+    match words(cell).ok()? {
+        Words::Null | Words::Absent => None,
+        Words::Bool(value) => Some(value.to_string()),
+        Words::Number(number) => Some(number),
+        Words::Text(text) => Some(text.to_owned()),
+        Words::Marked { words, .. } => Some(words),
+    }
+}
+
 fn marked<'a>(kind: &'static str, words: String) -> Words<'a> {
     Words::Marked { kind, words, detail: None }
 }

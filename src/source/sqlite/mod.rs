@@ -2,6 +2,7 @@
 
 mod affinity;
 mod build;
+mod feed;
 mod image;
 mod scan;
 mod schema;

@@ -34,22 +34,16 @@ struct OpenImage {
 }
 
 impl SqliteSource {
-    /// Finds the file at `path`; it must exist and look like a database.
-    pub fn open(path: &Path, env: SharedEnv) -> Result<Self, SourceError> {
+    /// Finds the file at `path`; it must exist and look like a database. Copies that have to be made
+    /// go to `spill`.
+    pub fn open(path: &Path, spill: PathBuf, env: SharedEnv) -> Result<Self, SourceError> {
         // The absolute path also keeps SQLite from taking a name for a URI.
         let path = path.canonicalize().map_err(|error| match error.kind() {
             ErrorKind::NotFound => unreachable(path, "there is no such file"),
             _ => unreachable(path, error.to_string()),
         })?;
         check_file(&path)?;
-        Ok(Self { path, spill: std::env::temp_dir(), env, image: None })
-    }
-
-    /// Copies that have to be made go to this directory instead of the system's for temporary files.
-    #[must_use]
-    pub fn spill_in(mut self, dir: PathBuf) -> Self {
-        self.spill = dir;
-        self
+        Ok(Self { path, spill, env, image: None })
     }
 
     fn identity(&self, document: &Document) -> BTreeMap<String, String> {

@@ -4,7 +4,7 @@
 //! Generated columns are not delivered: they are computed again. The rowid of a table that has no name
 //! of its own for it is a hidden column, delivered last, because other tables and applications refer to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -12,6 +12,7 @@ use rusqlite::types::ValueRef;
 use crate::format::cell::{Cell, OwnedCell};
 use crate::source::contract::{Column, Fold, ForeignKey, Gap, SourceError, Strength, Table};
 use crate::source::sqlite::affinity::Affinity;
+use crate::source::sqlite::feed;
 use crate::source::sqlite::scan::{Scan, cell_of};
 use crate::source::sqlite::schema::{Document, virtual_module};
 use crate::source::sqlite::sql::{TextEncoding, failed_sql, quoted, reason};
@@ -54,6 +55,7 @@ impl Tables {
             }
         }
         found.read_foreign_keys(conn)?;
+        found.mark_feeds(conn, document)?;
         found.check_modules(conn, document)?;
         Ok(found)
     }
@@ -84,6 +86,23 @@ impl Tables {
         }
         for (table, keys) in self.tables.iter_mut().zip(all) {
             table.foreign_keys = keys;
+        }
+        Ok(())
+    }
+
+    /// Tables that grow at their end and that nothing refers to.
+    fn mark_feeds(&mut self, conn: &Connection, document: &Document) -> Result<(), SourceError> {
+        let referred: HashSet<String> =
+            self.tables.iter().flat_map(|table| &table.foreign_keys).map(|key| key.parent.clone()).collect();
+        for table in self.tables.iter_mut().filter(|table| !referred.contains(&table.name)) {
+            let infos = infos(conn, &table.name);
+            let ids = infos.and_then(|infos| is_rowid_named(conn, &table.name, &infos));
+            let ids = ids.map_err(|error| failed_sql(format!("read the key of {}", table.name), &error))?;
+            let definition = document.objects.iter().find(|object| object.name.text() == Some(&table.name));
+            let sql = definition.and_then(|object| object.sql.as_ref()).map(|sql| sql.lossy());
+            if let (true, Some(sql)) = (ids, sql) {
+                table.feed_hint = feed::hint(&table.name, &table.columns, feed::Ids::of_definition(&sql));
+            }
         }
         Ok(())
     }

@@ -1,0 +1,112 @@
+//! `sidekeep doctor`
+
+use clap::Args;
+
+use crate::base::env::SharedEnv;
+use crate::base::role::Role;
+use crate::cli::config::Config;
+use crate::cli::context::Context;
+use crate::cli::exit::{CliError, Outcome};
+use crate::cli::keys::Opened;
+use crate::cli::render::printable;
+use crate::cli::source::choose;
+use crate::ops::doctor::{self, Check, CheckState, ConfigFact, DoctorOptions, DoctorReport, Opener};
+use crate::repo::io::Objects;
+use crate::source::contract::Source;
+
+/// Free bytes that a backup should find besides room for the sources.
+const SPILL_BYTES_MIN: u64 = 64 << 20;
+
+/// Try the configuration, the key, the store, the sources and the disk, and say what is wrong and what to do
+///
+/// Acts for real: opens the key, lets several writers race for an object in the store, opens the newest snapshots,
+/// reads the schema of every source. Leaves nothing behind. Ends with 3 if anything is wrong.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+    sidekeep doctor --config /etc/sidekeep.toml")]
+pub(crate) struct DoctorArgs {}
+
+pub(crate) fn run(_args: &DoctorArgs, context: &Context) -> Result<Outcome, CliError> {
+    let mut report = match context.config() {
+        Ok(config) => examine(config, context)?,
+        Err(error) => doctor_of_config(&error),
+    };
+    // A key that does not fit at all is reported already.
+    if report.checks.iter().all(|check| check.name != "key" || check.state == CheckState::Ok) {
+        report.checks.extend(pinned(context));
+    }
+    report.state = report.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok);
+    context.ui.result("doctor", &report, human)?;
+    Ok(if report.state >= CheckState::Warning { Outcome::Findings } else { Outcome::Done })
+}
+
+/// Without a configuration nothing else is known.
+fn doctor_of_config(error: &CliError) -> DoctorReport {
+    let remedy = error.hint().or_else(|| Some("correct the configuration".to_owned()));
+    let (name, state, detail) = ("configuration".to_owned(), CheckState::Failed, error.chain());
+    DoctorReport { checks: vec![Check { name, state, detail, remedy }], state }
+}
+
+fn examine(config: &Config, context: &Context) -> Result<DoctorReport, CliError> {
+    let key = context.has_key()?.then(|| context.key());
+    let role = key.as_ref().and_then(|key| key.as_ref().ok()).map(|key| key.file.header().role);
+    // Whoever holds another key has no business with the live database.
+    let sources = if matches!(role, None | Some(Role::Operator)) { sources(config, context) } else { Vec::new() };
+    let spill_dir = context.spill_dir(None)?;
+    let options = DoctorOptions {
+        config: vec![ConfigFact { name: "configuration".to_owned(), detail: Ok(described(context)?) }],
+        store: Some(Box::new(|| Ok(context.store()?)) as Opener<'_, Objects>),
+        key: key.map(|key| Box::new(move || Ok(key.map(|Opened { identity, .. }| identity)?)) as Opener<'_, _>),
+        sources,
+        spill_dir,
+        spill_bytes_min: SPILL_BYTES_MIN + source_bytes(config),
+        env: SharedEnv::clone(&context.env),
+        progress: context.silent(),
+    };
+    Ok(doctor::run(options))
+}
+
+fn described(context: &Context) -> Result<String, CliError> {
+    Ok(match context.config_path()? {
+        Some(path) => path.display().to_string(),
+        None => "there is none; options and environment variables are used alone".to_owned(),
+    })
+}
+
+fn sources<'a>(config: &'a Config, context: &'a Context) -> Vec<(String, Opener<'a, Box<dyn Source>>)> {
+    let open = |name: &'a String| {
+        let open = move || Ok(choose(config, Some(name))?.address.open(&context.spill_dir(None)?, &context.env)?);
+        (name.clone(), Box::new(open) as Opener<'a, Box<dyn Source>>)
+    };
+    config.source.keys().map(open).collect()
+}
+
+fn source_bytes(config: &Config) -> u64 {
+    let size = |name: &String| choose(config, Some(name)).ok()?.address.size();
+    config.source.keys().filter_map(size).sum()
+}
+
+/// The repository that is there must be the one that the key was made for.
+fn pinned(context: &Context) -> Option<Check> {
+    context.config().ok()?;
+    let key = context.has_key().ok()?.then(|| context.key_header().ok()).flatten()?;
+    let error = context.repository().ok()?.check_fingerprint(&key.fingerprint).err()?;
+    let remedy = Some("check the location: this is not the repository that the key was made for".to_owned());
+    Some(Check { name: "fingerprint".to_owned(), state: CheckState::Failed, detail: error.to_string(), remedy })
+}
+
+fn human(report: &DoctorReport) -> String {
+    let mut text = String::new();
+    for check in &report.checks {
+        let state = match check.state {
+            CheckState::Ok => "ok     ",
+            CheckState::Skipped => "skipped",
+            CheckState::Warning => "WARNING",
+            CheckState::Failed => "FAILED ",
+        };
+        text += &format!("{state}  {}: {}\n", printable(&check.name), printable(&check.detail));
+        check.remedy.iter().for_each(|remedy| text += &format!("         {}\n", printable(remedy)));
+    }
+    text
+}

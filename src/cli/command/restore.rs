@@ -1,0 +1,88 @@
+//! `sidekeep restore`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{NonEmptyStringValueParser, PathBufValueParser};
+use serde::Serialize;
+
+use crate::cli::context::Context;
+use crate::cli::exit::{CliError, Outcome};
+use crate::cli::render::{moment, plural, printable, short};
+use crate::cli::snapshot::SnapshotArgs;
+use crate::cli::target::{FileFormat, Place};
+use crate::ops::restore::{self, RestoreOptions, RestoreReport};
+
+/// Restore everything of a snapshot to a new place
+///
+/// Needs the store, the admin's or the recovery key, and nothing of the live service. Whatever is there already is
+/// never touched. A row that the new database refuses or data that is damaged is named and left out, and the restore
+/// goes on and ends with 3.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    sidekeep restore latest --to restored.sqlite --key-file admin.key
+    sidekeep restore --at \"yesterday 03:00\" --to rows --format csv --tables contacts,calendars")]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    snapshot: SnapshotArgs,
+    /// Where to: a new SQLite file (name.sqlite or sqlite:PATH), or with --format a new directory
+    #[arg(long, value_name = "TARGET", value_parser = NonEmptyStringValueParser::new())]
+    to: String,
+    /// Write one file per table into a directory
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Option<FileFormat>,
+    /// Only these tables
+    #[arg(long, value_name = "TABLE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    tables: Vec<String>,
+    /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
+    #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
+    spill_dir: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    target: String,
+    #[serde(flatten)]
+    report: RestoreReport,
+    notes: Vec<String>,
+}
+
+pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliError> {
+    let snapshot = args.snapshot.selector(context)?;
+    let place = Place::parse(&args.to, args.format)?;
+    let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
+    let unlocked = context.unlocked()?;
+    let source = args.snapshot.source.find(&unlocked)?;
+    let mut target = place.create(&context.env)?;
+    let report = context.watch(|watch| {
+        let (tables, progress, cancel) = (args.tables.clone(), watch.progress, watch.cancel);
+        let options = RestoreOptions { source, snapshot, tables, spill_dir, progress, cancel };
+        restore::run(&unlocked, target.as_target(), &options)
+    })?;
+    let document = Document { target: place.to_string(), report, notes: target.notes().to_vec() };
+    context.ui.result("restore", &document, human)?;
+    let report = &document.report;
+    let is_whole = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();
+    Ok(if is_whole { Outcome::Done } else { Outcome::Findings })
+}
+
+fn human(document: &Document) -> String {
+    let report = &document.report;
+    let mut text = format!("restored {}  as of {}\n", short(&report.snapshot), moment(report.source_clock));
+    let tables = plural(report.tables.len() as u64, "table");
+    text += &format!("{} in {tables} to {}\n", plural(report.rows, "row"), printable(&document.target));
+    for table in report.tables.iter().filter(|table| table.restored < table.rows) {
+        let missing = plural(table.rows - table.restored, "row");
+        text += &format!("missing: {missing} of {}\n", printable(&table.name));
+    }
+    report.damaged.iter().for_each(|damage| text += &format!("damaged: {}\n", printable(damage)));
+    for refused in &report.refused {
+        text += &format!("refused: {}: {}\n", printable(&refused.object), printable(&refused.reason));
+    }
+    for gap in &report.gaps {
+        text += &format!("not in the snapshot: {}: {}\n", printable(&gap.object), printable(&gap.reason));
+    }
+    document.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
+    text
+}

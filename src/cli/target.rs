@@ -1,0 +1,122 @@
+//! What a person may name as the place to restore to: an SQLite file that is not there yet, or a directory for one
+//! file per table.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::exit::CliError;
+use super::source::Address;
+use crate::base::env::SharedEnv;
+use crate::source::contract::{SourceError, Target};
+use crate::source::files::{CsvTarget, JsonLinesTarget};
+use crate::source::sqlite::SqliteTarget;
+
+/// File names that are taken for a database.
+const DATABASE_ENDINGS: [&str; 4] = ["sqlite", "sqlite3", "db", "db3"];
+
+/// How files of rows are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum FileFormat {
+    /// Comma-separated values
+    Csv,
+    /// A JSON object per line
+    Jsonl,
+}
+
+/// Where to restore to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Sqlite(PathBuf),
+    Files(PathBuf, FileFormat),
+}
+
+impl Place {
+    /// The place that `text` means; files of rows need a format.
+    pub(crate) fn parse(text: &str, format: Option<FileFormat>) -> Result<Self, CliError> {
+        let usage = |message: String, hint| Err(CliError::Usage { message, hint });
+        let is_address = text.starts_with("sqlite:") || text.contains("://");
+        let ends_as_database = Path::new(text)
+            .extension()
+            .is_some_and(|ending| DATABASE_ENDINGS.iter().any(|own| ending.eq_ignore_ascii_case(own)));
+        match format {
+            Some(_) if is_address => {
+                usage("--format is for a directory of files".to_owned(), "name a directory, or leave --format out")
+            }
+            Some(format) => Ok(Self::Files(text.into(), format)),
+            None if is_address => {
+                let Address::Sqlite(path) = Address::parse(text)?;
+                Ok(Self::Sqlite(path))
+            }
+            None if ends_as_database => Ok(Self::Sqlite(text.into())),
+            None => usage(
+                format!("it is not said what {text:?} is to become"),
+                "end its name in .sqlite, write sqlite:PATH, or say --format csv or --format jsonl for a directory",
+            ),
+        }
+    }
+
+    /// Makes the target; there must be nothing yet.
+    pub(crate) fn create(&self, env: &SharedEnv) -> Result<NewTarget, SourceError> {
+        Ok(match self {
+            Self::Sqlite(path) => NewTarget::Sqlite(Box::new(SqliteTarget::create(path, env)?)),
+            Self::Files(path, FileFormat::Csv) => NewTarget::Csv(CsvTarget::create(path, env)?),
+            Self::Files(path, FileFormat::Jsonl) => NewTarget::Jsonl(JsonLinesTarget::create(path, env)?),
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) | Self::Files(path, _) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A target that is being made.
+pub(crate) enum NewTarget {
+    Sqlite(Box<SqliteTarget>),
+    Csv(CsvTarget),
+    Jsonl(JsonLinesTarget),
+}
+
+impl NewTarget {
+    pub(crate) fn as_target(&mut self) -> &mut dyn Target {
+        match self {
+            Self::Sqlite(target) => &mut **target,
+            Self::Csv(target) => target,
+            Self::Jsonl(target) => target,
+        }
+    }
+
+    /// What is worth saying of the finished target and is no failure.
+    pub(crate) fn notes(&self) -> &[String] {
+        match self {
+            Self::Sqlite(target) => target.notes(),
+            Self::Csv(_) | Self::Jsonl(_) => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileFormat, Place};
+
+    #[test]
+    fn places_are_told_apart_by_name_and_format() {
+        for (text, format, expected) in [
+            ("out.sqlite", None, Some(Place::Sqlite("out.sqlite".into()))),
+            ("a/OUT.DB", None, Some(Place::Sqlite("a/OUT.DB".into()))),
+            ("sqlite:out", None, Some(Place::Sqlite("out".into()))),
+            ("sqlite:///srv/out", None, Some(Place::Sqlite("/srv/out".into()))),
+            ("out", Some(FileFormat::Csv), Some(Place::Files("out".into(), FileFormat::Csv))),
+            ("out.db", Some(FileFormat::Jsonl), Some(Place::Files("out.db".into(), FileFormat::Jsonl))),
+            ("out", None, None),
+            ("sqlite:out", Some(FileFormat::Csv), None),
+            ("postgres://db/x", None, None),
+        ] {
+            assert_eq!(Place::parse(text, format).ok(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The rows of one side of a table that may differ, leaf by leaf in tree order, a batch of leaves at a time.
+
+use std::collections::VecDeque;
+
+use crate::base::frame::FrameType;
+use crate::format::node::Skeleton;
+use crate::ops::diff::rows::Shape;
+use crate::ops::error::OpError;
+use crate::repo::error::RepoError;
+use crate::repo::reader::{SnapshotReader, Want};
+use crate::tree::merge::TreeRow;
+
+/// Bytes of leaf content that are fetched at a time.
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// One side of a comparison.
+pub struct Side<'a> {
+    reader: &'a SnapshotReader<'a>,
+    shape: Shape<'a>,
+    /// Leaves to come, with their bytes.
+    leaves: VecDeque<(Want, u64)>,
+    contents: VecDeque<Vec<u8>>,
+    rows: VecDeque<TreeRow>,
+    last_place: Vec<u8>,
+    /// Leaves fetched.
+    pub leaves_read: u64,
+}
+
+/// A row, and whether it comes where its key says that it must.
+pub enum Next {
+    InOrder(TreeRow),
+    /// Its key is made of what the leaf does not hold (a key that is stored as a stream).
+    Stray(TreeRow),
+}
+
+impl<'a> Side<'a> {
+    /// The rows below nodes of level 1.
+    #[must_use]
+    pub fn new(reader: &'a SnapshotReader<'a>, shape: Shape<'a>, nodes: Vec<Skeleton>) -> Self {
+        let leaves = nodes
+            .into_iter()
+            .flat_map(|node| node.children)
+            .map(|child| (Want { kind: FrameType::Leaf, id: child.id, spot: child.spot }, child.bytes));
+        Self {
+            reader,
+            shape,
+            leaves: leaves.collect(),
+            contents: VecDeque::new(),
+            rows: VecDeque::new(),
+            last_place: Vec::new(),
+            leaves_read: 0,
+        }
+    }
+
+    /// The next row.
+    pub fn next(&mut self) -> Result<Option<Next>, OpError> {
+        while self.rows.is_empty() {
+            if self.contents.is_empty() && !self.fetch()? {
+                return Ok(None);
+            }
+            let Some(content) = self.contents.pop_front() else { continue };
+            self.shape.read(&content, &mut self.rows).map_err(|error| RepoError::wire("a leaf", &error))?;
+        }
+        let Some(row) = self.rows.pop_front() else { return Ok(None) };
+        if row.place < self.last_place {
+            return Ok(Some(Next::Stray(row)));
+        }
+        self.last_place.clone_from(&row.place);
+        Ok(Some(Next::InOrder(row)))
+    }
+
+    fn fetch(&mut self) -> Result<bool, OpError> {
+        let mut wants = Vec::new();
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES
+            && let Some((want, len)) = self.leaves.pop_front()
+        {
+            wants.push(want);
+            bytes += len;
+        }
+        let mut contents = vec![Vec::new(); wants.len()];
+        self.reader.fetch(&wants, |at, content| {
+            contents[at] = content?;
+            Ok::<(), RepoError>(())
+        })?;
+        self.leaves_read += wants.len() as u64;
+        self.contents.extend(contents);
+        Ok(!wants.is_empty())
+    }
+}

@@ -1,0 +1,10 @@
+//! Does for real what a backup and a restore will need, and says what is wrong and what to do.
+
+mod check;
+mod host;
+mod repository;
+mod run;
+mod store;
+
+pub use check::{Check, CheckState, Checks};
+pub use run::{ConfigFact, DoctorOptions, DoctorReport, Opener, run};

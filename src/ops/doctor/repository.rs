@@ -1,0 +1,83 @@
+//! The repository: its roster, the grants of the key, the ledgers, and the newest manifest of each source.
+
+use crate::base::env::SharedEnv;
+use crate::base::frame::Context;
+use crate::base::id::SourceId;
+use crate::crypto::role::Identity;
+use crate::ops::doctor::check::Checks;
+use crate::repo::error::RepoError;
+use crate::repo::io::Objects;
+use crate::repo::ledger::Ledger;
+use crate::repo::manifest::{self, Depth};
+use crate::repo::open::{Repository, Unlocked};
+
+/// Checks what lies in the store, as far as the key goes.
+pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
+    let repository = match Repository::open(objects, SharedEnv::clone(env)) {
+        Ok(repository) => repository,
+        Err(error @ RepoError::NoRepository { .. }) => {
+            return checks.fail("repository", &error, "make one with sidekeep init, or correct the address");
+        }
+        Err(error) => {
+            return checks.fail("repository", &error, "restore the damaged object from a mirror of the store");
+        }
+    };
+    checks.ok("repository", format!("{}, fingerprint {}", repository.id(), repository.roster().fingerprint()));
+    if !repository.roster().voids.is_empty() {
+        let detail = format!("{} entries count for nothing", repository.roster().voids.len());
+        checks.warn("roster", detail, "find out who wrote them");
+    }
+    let Some(identity) = identity else { return checks.skip("key", "no key was named, or it does not open") };
+    let unlocked = match repository.unlock(identity) {
+        Ok(unlocked) => unlocked,
+        Err(error) => {
+            return checks.fail("key", &error, "use a key of this repository that was not revoked");
+        }
+    };
+    check_key(&unlocked, checks);
+    let sources: Vec<SourceId> = unlocked.repository().roster().sources.keys().copied().collect();
+    if sources.is_empty() {
+        checks.warn("sources", "the repository has none", "take a first backup");
+    }
+    for source in sources {
+        check_source(&unlocked, source, checks);
+    }
+}
+
+fn check_key(unlocked: &Unlocked, checks: &mut Checks) {
+    match unlocked.repository().roster().open_epoch() {
+        Some((epoch, _)) => match unlocked.epoch(epoch) {
+            Ok(_) => checks.ok("key", format!("its grant of epoch {epoch} opens; it is an {} key", unlocked.role())),
+            Err(error) => checks.fail("key", &error, "ask an admin to grant it the newest epoch"),
+        },
+        None => checks.fail_with("key", "no epoch is open for writing", "ask an admin to rotate the keys"),
+    }
+}
+
+fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
+    let name = format!("source {}", unlocked.source_name(source).unwrap_or_else(|| source.to_string()));
+    let ledger = match Ledger::load(unlocked.repository(), source) {
+        Ok(ledger) => ledger,
+        Err(error) => return checks.fail(&name, &error, "restore the damaged ledger entry from a mirror of the store"),
+    };
+    if ledger.voids.len() + ledger.ignored.len() > 0 {
+        let detail = format!(
+            "{} ledger entries count for nothing, {} lie beyond a gap",
+            ledger.voids.len(),
+            ledger.ignored.len()
+        );
+        checks.warn(&name, detail, "find out who wrote or removed them");
+    }
+    let Some(newest) = ledger.newest() else {
+        return checks.warn(&name, "it has no snapshot", "take a first backup");
+    };
+    let context = Context { repository: unlocked.repository().id(), source, epoch: newest.snapshot.epoch };
+    match manifest::open(unlocked, context, newest.snapshot.manifest, Depth::Role) {
+        Ok(manifest) => {
+            let rows: u64 = manifest.summary.tables.iter().map(|table| table.rows).sum();
+            let as_of = newest.snapshot.source_clock;
+            checks.ok(&name, format!("the newest snapshot opens: as of {as_of}, {rows} rows"));
+        }
+        Err(error) => checks.fail(&name, &error, "take a backup now, then verify the store"),
+    }
+}

@@ -1,0 +1,153 @@
+//! What one snapshot holds, as every role may know it: counts by table, gaps, and its ledger entry.
+//! Opens no row and names no column.
+
+use crate::base::frame::Context;
+use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
+use crate::base::role::Role;
+use crate::base::time::Moment;
+use crate::format::entry::ObjectRef;
+use crate::format::manifest::{GapSummary, TableSummary};
+use crate::ops::error::OpError;
+use crate::ops::select::Selector;
+use crate::ops::snapshots::SnapshotState;
+use crate::repo::ledger::{Ledger, SnapshotRecord};
+use crate::repo::manifest::{self, Depth, OpenManifest};
+use crate::repo::open::Unlocked;
+
+/// Which snapshot to show.
+#[derive(Clone, Debug)]
+pub struct ShowOptions {
+    pub source: SourceId,
+    pub snapshot: Selector,
+}
+
+/// A snapshot, described.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ShowReport {
+    pub snapshot: Digest,
+    pub source: SourceId,
+    pub source_name: Option<String>,
+    pub engine: String,
+    pub source_clock: Moment,
+    /// When the backup began, by its host's clock.
+    pub started: Moment,
+    pub state: SnapshotState,
+    pub tags: Vec<String>,
+    pub rows: u64,
+    /// Bytes of rows and streams before compression.
+    pub bytes: u64,
+    pub streams: u64,
+    pub stream_bytes: u64,
+    pub tables: Vec<TableSummary>,
+    /// Rows under owners that do not exist.
+    pub orphans: u64,
+    /// Rows that share their key with another.
+    pub duplicates: u64,
+    pub gaps: Vec<GapSummary>,
+    pub entry: EntryFacts,
+    pub manifest: ManifestFacts,
+}
+
+/// The ledger entry that is the snapshot's commit.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct EntryFacts {
+    pub number: u64,
+    /// The entry before, or the roster entry that added the source.
+    pub previous: Digest,
+    pub written: Moment,
+    pub signer: KeyId,
+    pub signer_role: Option<Role>,
+    pub signer_label: Option<String>,
+    pub epoch: Epoch,
+    pub session: SessionId,
+    /// Packs that the session wrote.
+    pub packs: PackCount,
+    /// Packs of interrupted sessions that it put to use.
+    pub adopted: PackCount,
+}
+
+/// How many packs, and their bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct PackCount {
+    pub count: usize,
+    pub bytes: u64,
+}
+
+impl PackCount {
+    fn of(packs: &[ObjectRef]) -> Self {
+        Self { count: packs.len(), bytes: packs.iter().map(|pack| pack.size).sum() }
+    }
+}
+
+/// The manifest as an object.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct ManifestFacts {
+    pub sha256: Digest,
+    pub bytes: u64,
+    /// Pages of 64 session wraps that it refers to, and wraps inside it.
+    pub wrap_pages: usize,
+    pub wraps: usize,
+}
+
+/// Describes a snapshot.
+pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpError> {
+    let ledger = Ledger::load(unlocked.repository(), options.source)?;
+    let record = options.snapshot.find(&ledger)?;
+    let context =
+        Context { repository: unlocked.repository().id(), source: options.source, epoch: record.snapshot.epoch };
+    let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?;
+    let entry = entry_facts(unlocked, &ledger, record)?;
+    Ok(report(unlocked, record, manifest, entry))
+}
+
+fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<EntryFacts, OpError> {
+    let roster = unlocked.repository().roster();
+    let before = usize::try_from(record.number).unwrap_or(usize::MAX).checked_sub(2);
+    let previous = match before.and_then(|at| ledger.digests.get(at)) {
+        Some(digest) => *digest,
+        None => Ledger::empty(unlocked.repository().shared_roster(), ledger.source).next_place()?.previous,
+    };
+    let signer = roster.keys.get(&record.signer);
+    Ok(EntryFacts {
+        number: record.number,
+        previous,
+        written: record.written,
+        signer: record.signer,
+        signer_role: signer.map(|key| key.role),
+        signer_label: signer.map(|key| key.label.clone()),
+        epoch: record.snapshot.epoch,
+        session: record.snapshot.session,
+        packs: PackCount::of(&record.snapshot.packs),
+        adopted: PackCount::of(&record.snapshot.adopted),
+    })
+}
+
+fn report(unlocked: &Unlocked, record: &SnapshotRecord, manifest: OpenManifest, entry: EntryFacts) -> ShowReport {
+    let summary = manifest.summary;
+    let sum = |count: fn(&TableSummary) -> u64| summary.tables.iter().map(count).sum::<u64>();
+    ShowReport {
+        snapshot: record.id,
+        source: manifest.context.source,
+        source_name: unlocked.source_name(manifest.context.source),
+        engine: summary.engine.clone(),
+        source_clock: record.snapshot.source_clock,
+        started: summary.started,
+        state: SnapshotState::of(record),
+        tags: record.tags.clone(),
+        rows: sum(|table| table.rows),
+        bytes: sum(|table| table.bytes) + summary.stream_bytes,
+        streams: summary.streams,
+        stream_bytes: summary.stream_bytes,
+        orphans: sum(|table| table.orphan),
+        duplicates: sum(|table| table.duplicates),
+        tables: summary.tables,
+        gaps: summary.gaps,
+        entry,
+        manifest: ManifestFacts {
+            sha256: record.snapshot.manifest.sha256,
+            bytes: manifest.size,
+            wrap_pages: manifest.pages.len(),
+            wraps: manifest.wraps.len(),
+        },
+    }
+}

@@ -1,0 +1,82 @@
+//! Reading a numbered chain, the roster or a ledger, from its first object to its head.
+//!
+//! A listing may be behind, and anybody may put an object at the next number: neither may hide what
+//! stands in the chain. What the objects say is judged by whoever folds them.
+
+use bytes::Bytes;
+
+use crate::base::id::Digest;
+use crate::base::limit::STATEMENT_BYTES_MAX;
+use crate::format::name::Name;
+use crate::repo::error::RepoError;
+use crate::repo::io::{Objects, Read};
+use crate::store::StoreError;
+
+/// The bytes that stand at a number.
+pub(super) enum Link {
+    Whole(Bytes),
+    /// Longer than any statement may be.
+    TooLong(Digest),
+}
+
+impl Link {
+    /// The digest that the successor names. An object that is too long is not read beyond that, so that
+    /// one of terabytes stops nobody.
+    pub(super) fn digest(&self) -> Digest {
+        match self {
+            Self::Whole(bytes) => Digest::of(bytes),
+            Self::TooLong(digest) => *digest,
+        }
+    }
+}
+
+/// Gives every object of the chain, in order, and returns the numbers beyond the first gap.
+pub(super) fn read(
+    objects: &Objects,
+    prefix: &str,
+    name: impl Fn(u64) -> Name,
+    mut each: impl FnMut(u64, Link) -> Result<(), RepoError>,
+) -> Result<Vec<u64>, RepoError> {
+    let listed = list(objects, prefix)?;
+    let chained = (1u64..).zip(&listed).take_while(|(wanted, found)| *wanted == **found).count() as u64;
+    let reads: Vec<Read> = (1..=chained)
+        .map(|number| Read { name: name(number), range: None, bytes_max: STATEMENT_BYTES_MAX as u64 })
+        .collect();
+    objects.get_many(&reads, |at, answer| {
+        let number = at as u64 + 1;
+        each(number, link(objects, &name(number), answer)?)
+    })?;
+    let mut head = chained;
+    loop {
+        let next = name(head + 1);
+        match objects.get(&next, STATEMENT_BYTES_MAX) {
+            Err(StoreError::NotFound { .. }) => break,
+            answer => each(head + 1, link(objects, &next, answer)?)?,
+        }
+        head += 1;
+    }
+    Ok(listed.into_iter().filter(|number| *number > head).collect())
+}
+
+fn link(objects: &Objects, name: &Name, answer: Result<Bytes, StoreError>) -> Result<Link, RepoError> {
+    match answer {
+        Ok(bytes) => Ok(Link::Whole(bytes)),
+        Err(StoreError::TooLarge { .. }) => {
+            let start = objects.get_range(name, 0, STATEMENT_BYTES_MAX as u64 + 1).map_err(RepoError::referenced)?;
+            Ok(Link::TooLong(Digest::of(&start)))
+        }
+        Err(error) => Err(RepoError::referenced(error)),
+    }
+}
+
+fn list(objects: &Objects, prefix: &str) -> Result<Vec<u64>, RepoError> {
+    let mut numbers = Vec::new();
+    objects.list_each(prefix, |listed| {
+        if let Some(Name::Roster(number) | Name::Ledger(_, number)) = Name::parse(&listed.name) {
+            numbers.push(number);
+        }
+        Ok::<(), RepoError>(())
+    })?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}

@@ -1,0 +1,8 @@
+//! Reading a snapshot: manifest, nodes, leaves, streams.
+
+mod fetch;
+mod snapshot;
+mod walk;
+
+pub use snapshot::{LeafRef, SnapshotReader, StreamPlace, Want};
+pub use walk::{LeafBatch, LostNode};

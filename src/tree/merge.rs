@@ -1,0 +1,356 @@
+//! Two trees of one table in step: what is equal on both sides is dropped, first whole subtrees by
+//! their ids, then rows. An equal id means equal rows, wherever it stands, and a tree is a multiset of
+//! rows, so a subtree may be dropped from both sides whatever its alignment. Pure: who reads the nodes
+//! and leaves that are left is not known here.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use crate::base::id::ChunkId;
+use crate::format::node::Skeleton;
+
+/// Drops children that both sides have, and nodes that have no child left. Returns how many leaves
+/// were dropped on either side.
+pub fn cancel_common(old: &mut Vec<Skeleton>, new: &mut Vec<Skeleton>) -> u64 {
+    let mut there: HashMap<ChunkId, u32> = HashMap::new();
+    for child in new.iter().flat_map(|node| &node.children) {
+        *there.entry(child.id).or_default() += 1;
+    }
+    let mut shared: HashMap<ChunkId, u32> = HashMap::new();
+    let mut leaves = 0;
+    for node in old.iter_mut() {
+        node.children.retain(|child| {
+            let Some(left) = there.get_mut(&child.id).filter(|left| **left > 0) else { return true };
+            *left -= 1;
+            *shared.entry(child.id).or_default() += 1;
+            leaves += child.leaves;
+            false
+        });
+    }
+    for node in new.iter_mut() {
+        node.children.retain(|child| match shared.get_mut(&child.id) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        });
+    }
+    old.retain(|node| !node.children.is_empty());
+    new.retain(|node| !node.children.is_empty());
+    leaves
+}
+
+/// A row out of a tree, in a form in which rows of both sides can be compared.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TreeRow {
+    /// Placement key: class, owner, key.
+    pub place: Vec<u8>,
+    /// Bytes of the owner within it.
+    pub owner_len: usize,
+    /// Canonical bytes of the cells.
+    pub cells: Vec<u8>,
+    /// How often the row is there.
+    pub multiplicity: u64,
+}
+
+impl TreeRow {
+    /// The class byte of its placement.
+    #[must_use]
+    pub fn class(&self) -> u8 {
+        self.place[0]
+    }
+
+    /// Its owner.
+    #[must_use]
+    pub fn owner(&self) -> &[u8] {
+        &self.place[1..=self.owner_len]
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.place[1 + self.owner_len..]
+    }
+}
+
+/// Rows with one key that are not the same on both sides.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Difference {
+    pub old: Vec<TreeRow>,
+    pub new: Vec<TreeRow>,
+}
+
+impl Difference {
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.old.is_empty() && self.new.is_empty()
+    }
+
+    /// Takes out what is equal on both sides by `same`, as often as it is there on both, and gives it to
+    /// `each` with how often. Both sides must be sorted by `same`.
+    pub fn cancel(
+        &mut self,
+        same: impl Fn(&TreeRow, &TreeRow) -> Ordering,
+        mut each: impl FnMut(&TreeRow, &TreeRow, u64),
+    ) {
+        let (mut a, mut b) = (0, 0);
+        while let (Some(old), Some(new)) = (self.old.get_mut(a), self.new.get_mut(b)) {
+            match same(old, new) {
+                Ordering::Less => a += 1,
+                Ordering::Greater => b += 1,
+                Ordering::Equal => {
+                    let times = old.multiplicity.min(new.multiplicity);
+                    each(old, new, times);
+                    old.multiplicity -= times;
+                    new.multiplicity -= times;
+                    a += usize::from(old.multiplicity == 0);
+                    b += usize::from(new.multiplicity == 0);
+                }
+            }
+        }
+        self.old.retain(|row| row.multiplicity > 0);
+        self.new.retain(|row| row.multiplicity > 0);
+    }
+
+    /// Takes out rows that are the same on both sides.
+    pub fn cancel_equal(&mut self) {
+        if self.old.is_empty() || self.new.is_empty() {
+            return;
+        }
+        let order = |a: &TreeRow, b: &TreeRow| (&a.cells, &a.place).cmp(&(&b.cells, &b.place));
+        self.old.sort_by(order);
+        self.new.sort_by(order);
+        self.cancel(order, |_, _, _| {});
+    }
+}
+
+/// Merges two sequences of rows in ascending order of their placement keys; `each` gets every key whose
+/// rows differ.
+pub fn merge_rows<E>(
+    mut old: impl FnMut() -> Result<Option<TreeRow>, E>,
+    mut new: impl FnMut() -> Result<Option<TreeRow>, E>,
+    mut each: impl FnMut(Difference) -> Result<(), E>,
+) -> Result<(), E> {
+    let (mut from_old, mut from_new) = (old()?, new()?);
+    loop {
+        let order = match (&from_old, &from_new) {
+            (None, None) => return Ok(()),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => a.place.cmp(&b.place),
+        };
+        let mut difference = Difference::default();
+        if order != Ordering::Greater {
+            difference.old = same_key(&mut from_old, &mut old)?;
+        }
+        if order != Ordering::Less {
+            difference.new = same_key(&mut from_new, &mut new)?;
+        }
+        difference.cancel_equal();
+        if !difference.is_empty() {
+            each(difference)?;
+        }
+    }
+}
+
+/// The row at hand and all that follow with its key.
+fn same_key<E>(
+    at_hand: &mut Option<TreeRow>,
+    next: &mut impl FnMut() -> Result<Option<TreeRow>, E>,
+) -> Result<Vec<TreeRow>, E> {
+    let mut rows: Vec<TreeRow> = Vec::with_capacity(1);
+    while let Some(row) = at_hand.take() {
+        if rows.first().is_some_and(|first| first.place != row.place) {
+            *at_hand = Some(row);
+            break;
+        }
+        rows.push(row);
+        *at_hand = next()?;
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::{Difference, TreeRow, cancel_common, merge_rows};
+    use crate::base::frame::FrameType;
+    use crate::base::id::ChunkId;
+    use crate::format::leaf::LeafRows;
+    use crate::format::node::{Child, Skeleton};
+    use crate::tree::builder::{TreeBuilder, TreeKeys};
+    use crate::tree::chunker::{LeafCutter, RowPayload, Streams};
+
+    /// (owner, key) -> value -> how often.
+    type Rows = BTreeMap<((u8, u8), u8), u64>;
+
+    #[derive(Clone, Copy)]
+    struct Plain;
+
+    fn hash(level: u8, bytes: &[u8]) -> [u8; 32] {
+        *blake3::Hasher::new().update(&[level]).update(bytes).finalize().as_bytes()
+    }
+
+    impl TreeKeys for Plain {
+        fn boundary(&self, level: u8, key: &[u8]) -> u64 {
+            u64::from_le_bytes(*hash(level, key).first_chunk().expect("8 bytes"))
+        }
+
+        fn chunk_id(&self, kind: FrameType, content: &[u8]) -> ChunkId {
+            ChunkId::new(*hash(kind.byte(), content).first_chunk().expect("20 bytes"))
+        }
+    }
+
+    fn place(owner: u8, key: u8) -> Vec<u8> {
+        vec![0x10, owner, key]
+    }
+
+    fn cells(value: u8) -> Vec<u8> {
+        vec![4, value & 0x7f]
+    }
+
+    /// A tree of one node over its leaves, and the contents of the leaves.
+    fn tree(rows: &Rows) -> (Skeleton, BTreeMap<ChunkId, Vec<u8>>) {
+        let mut cutter = LeafCutter::new(|level, key: &[u8]| Plain.boundary(level, key), 4);
+        let mut cuts = Vec::new();
+        for (((owner, key), value), times) in rows {
+            let mut payload = Vec::new();
+            RowPayload::write(&mut payload, 1, &cells(*value), 1, Streams::None);
+            for _ in 0..*times {
+                cuts.extend(cutter.push(&place(*owner, *key), &payload).expect("a row"));
+            }
+        }
+        cuts.extend(cutter.finish().expect("leaves").0);
+        let mut builder = TreeBuilder::new(Plain);
+        let mut contents = BTreeMap::new();
+        for cut in cuts {
+            let id = Plain.chunk_id(FrameType::Leaf, &cut.content);
+            let (bytes, spot) = (cut.content.len() as u64, None);
+            let child = Child {
+                id,
+                rows: cut.rows,
+                bytes,
+                owners: cut.owners,
+                leaves: 1,
+                streams: vec![],
+                spot,
+                ranges_spot: spot,
+            };
+            builder.push(child, &cut.first_key, &cut.last_key);
+            contents.insert(id, cut.content);
+        }
+        (builder.finish().1.skeleton, contents)
+    }
+
+    fn rows_of<'a>(
+        nodes: &'a [Skeleton],
+        contents: &'a BTreeMap<ChunkId, Vec<u8>>,
+    ) -> impl FnMut() -> Result<Option<TreeRow>, Infallible> + 'a {
+        let mut rows = Vec::new();
+        for child in nodes.iter().flat_map(|node| &node.children) {
+            let mut leaf = LeafRows::new(&contents[&child.id]).expect("a leaf");
+            let mut stored = Vec::new();
+            while let Some(row) = leaf.next_row(&mut stored).expect("a row") {
+                // The fixture's keys are one byte; which one is told by position only, so look it up.
+                rows.push((row.owner[0], row.bytes.to_vec(), row.multiplicity));
+            }
+        }
+        let mut rows = rows.into_iter();
+        move || {
+            Ok(rows.next().map(|(owner, bytes, multiplicity)| TreeRow {
+                place: vec![0x10, owner, bytes[1] / 16],
+                owner_len: 1,
+                cells: bytes,
+                multiplicity,
+            }))
+        }
+    }
+
+    /// Rows whose key is the upper half of their value, so that it can be found again in the cells.
+    fn arbitrary_rows() -> impl Strategy<Value = Rows> {
+        prop::collection::btree_map(
+            (0u8..6, 0u8..128).prop_map(|(owner, value)| ((owner, value / 16), value)),
+            1u64..4,
+            0..60,
+        )
+    }
+
+    fn edited() -> impl Strategy<Value = (Rows, Rows)> {
+        (arbitrary_rows(), arbitrary_rows(), prop::collection::vec(any::<prop::sample::Index>(), 0..8), any::<bool>())
+            .prop_map(|(old, other, drops, unrelated)| {
+                if unrelated {
+                    return (old, other);
+                }
+                let mut new = old.clone();
+                for drop in drops {
+                    if let Some(key) = (!new.is_empty()).then(|| *new.keys().nth(drop.index(new.len())).expect("one")) {
+                        new.remove(&key);
+                    }
+                }
+                new.extend(other.into_iter().take(4));
+                (old, new)
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn the_difference_of_trees_is_that_of_their_rows((old, new) in edited()) {
+            let ((old_root, old_leaves), (new_root, new_leaves)) = (tree(&old), tree(&new));
+            let (mut a, mut b) = (vec![old_root], vec![new_root]);
+            cancel_common(&mut a, &mut b);
+            let mut found: BTreeMap<(Vec<u8>, Vec<u8>), i64> = BTreeMap::new();
+            merge_rows(rows_of(&a, &old_leaves), rows_of(&b, &new_leaves), |difference: Difference| {
+                let places = || difference.old.iter().chain(&difference.new).map(|row| &row.place);
+                assert!(!difference.is_empty() && places().all(|place| Some(place) == places().next()));
+                for row in &difference.old {
+                    *found.entry((row.place.clone(), row.cells.clone())).or_default() -= row.multiplicity as i64;
+                }
+                for row in &difference.new {
+                    *found.entry((row.place.clone(), row.cells.clone())).or_default() += row.multiplicity as i64;
+                }
+                Ok::<(), Infallible>(())
+            }).expect("no errors");
+            let mut expected: BTreeMap<(Vec<u8>, Vec<u8>), i64> = BTreeMap::new();
+            for (side, rows) in [(-1, &old), (1, &new)] {
+                for (((owner, key), value), times) in rows {
+                    *expected.entry((place(*owner, *key), cells(*value))).or_default() += side * *times as i64;
+                }
+            }
+            expected.retain(|_, times| *times != 0);
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn equal_subtrees_go_whatever_their_alignment() {
+        let child = |n: u8, leaves| Child {
+            id: ChunkId::new([n; 20]),
+            rows: 1,
+            bytes: 1,
+            owners: 1,
+            leaves,
+            streams: vec![],
+            spot: None,
+            ranges_spot: None,
+        };
+        let node = |ids: &[u8]| Skeleton {
+            level: 2,
+            ranges: ChunkId::new([0; 20]),
+            children: ids.iter().map(|n| child(*n, 10)).collect(),
+            packs: vec![],
+        };
+        let ids = |nodes: &[Skeleton]| -> Vec<u8> {
+            nodes.iter().flat_map(|node| &node.children).map(|child| child.id.as_bytes()[0]).collect()
+        };
+        let (mut old, mut new) = (vec![node(&[1, 2]), node(&[3, 4, 4])], vec![node(&[4, 1, 5]), node(&[3, 2])]);
+        assert_eq!(cancel_common(&mut old, &mut new), 40);
+        assert_eq!((ids(&old), ids(&new)), (vec![4], vec![5]));
+        assert_eq!((old.len(), new.len()), (1, 1));
+    }
+}

@@ -1,0 +1,203 @@
+//! Leaves, nodes, lists, packs, fragments, manifests and pages of wraps (`docs/format.md` sections 4 to 9).
+
+use std::fmt::Write as _;
+
+use data_encoding::HEXLOWER;
+use sidekeep::base::frame::{FrameType, Seat, SessionWrap};
+use sidekeep::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
+use sidekeep::format::cell::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
+use sidekeep::format::codec::Codec;
+use sidekeep::format::index::{Fragment, FragmentPack, SealedFragment};
+use sidekeep::format::key::{Class, push_component};
+use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
+use sidekeep::format::manifest::{
+    Root, SealedManifest, Section, TreeKind, WrapPage, read_roots, write_root_ranges, write_roots,
+};
+use sidekeep::format::node::{Child, PackRef, Piece, PieceList, Ranges, Skeleton, Spot, StreamHint, ranges_id};
+use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
+use sidekeep::format::wire::Take;
+
+use crate::golden::golden;
+
+const STREAM: StreamRef = StreamRef { form: StreamForm::List, id: ChunkId::new([0x33; 20]), len: 70_000 };
+const SPOT: Spot = Spot {
+    pack: 0,
+    offset: 1_300,
+    stored: 8_200,
+    codec: Codec::Split,
+    session: 0,
+    seat: Seat { thread: 2, counter: 300 },
+};
+
+fn cells() -> Vec<Cell<'static>> {
+    vec![
+        Cell::Null,
+        Cell::Absent,
+        Cell::Bool(false),
+        Cell::Bool(true),
+        Cell::Integer(-300),
+        Cell::Real(-0.0),
+        Cell::Real32(1.5),
+        Cell::Text("na\u{ef}ve\0"),
+        Cell::Bytes(&[0, 255]),
+        Cell::Encoded(Encoding::Utf16Be, &[0xd8, 0x00]),
+        Cell::Numeric(Numeric::Finite { negative: true, scale: 2, exponent: -2, digits: b"1050" }),
+        Cell::Numeric(Numeric::NaN),
+        Cell::Timestamp(i64::MAX),
+        Cell::Date(-1),
+        Cell::Time(1),
+        Cell::TimeZoned(1, -3600),
+        Cell::Interval { months: 1, days: -2, microseconds: 3 },
+        Cell::Uuid([0x44; 16]),
+        Cell::Output(b"{1,2}"),
+        Cell::Stream(StreamKind::Encoded(Encoding::Utf8Invalid), STREAM),
+    ]
+}
+
+fn leaf() -> Vec<u8> {
+    let mut builder = LeafBuilder::default();
+    let mut encoded = Vec::new();
+    cells().iter().for_each(|cell| cell.write(&mut encoded));
+    for (class, owner, multiplicity) in
+        [(Class::Owned, &b"owner"[..], 1), (Class::Owned, b"owner", 2), (Class::None, b"", 1)]
+    {
+        let mut row = Vec::new();
+        write_row(&mut row, cells().len(), multiplicity, &encoded);
+        builder.push(class as u8, owner, &row);
+    }
+    builder.finish()
+}
+
+fn packs() -> Vec<PackRef> {
+    vec![PackRef { digest: Digest::new([0x55; 32]), sessions: vec![SessionId::new([0x66; 16])] }]
+}
+
+fn skeleton(level: u8) -> Skeleton {
+    let child = |n: u8| Child {
+        id: ChunkId::new([n; 20]),
+        rows: 200,
+        bytes: 9_000,
+        owners: 3,
+        leaves: 1,
+        streams: if level == 1 { vec![StreamHint { stream: STREAM, spot: Some(SPOT) }] } else { Vec::new() },
+        spot: (n == 1).then_some(SPOT),
+        ranges_spot: (level > 1).then_some(SPOT),
+    };
+    Skeleton { level, ranges: ChunkId::new([0x77; 20]), children: vec![child(1), child(2)], packs: packs() }
+}
+
+fn manifest() -> SealedManifest {
+    SealedManifest {
+        repository: RepositoryId::new([0x11; 16]),
+        source: SourceId::new([0x22; 16]),
+        epoch: Epoch(1),
+        session: SessionId::new([0x66; 16]),
+        ordinal: 0,
+        pages: vec![Digest::new([0x88; 32])],
+        wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN])],
+        sections: vec![Section {
+            kind: FrameType::Summary,
+            codec: Codec::Zstd,
+            seat: Seat { thread: 1, counter: 2 },
+            content_len: 300,
+            sealed: vec![0x99; 20],
+        }],
+    }
+}
+
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        writeln!(self.0, "{name}: {}", HEXLOWER.encode(bytes)).expect("a string takes what is written");
+    }
+}
+
+#[test]
+fn objects_are_the_bytes_that_they_always_were() {
+    let mut lines = Lines(String::new());
+    for (n, cell) in cells().iter().enumerate() {
+        let (mut bytes, mut key) = (Vec::new(), Vec::new());
+        cell.write(&mut bytes);
+        push_component(&mut key, cell);
+        lines.add(&format!("cell {n}"), &bytes);
+        lines.add(&format!("key {n}"), &key);
+    }
+    lines.add("leaf", &leaf());
+    for level in [1, 2] {
+        lines.add(&format!("skeleton hashed {level}"), &skeleton(level).hashed());
+        lines.add(&format!("skeleton {level}"), &skeleton(level).content());
+    }
+    lines.add("ranges id of a node of 01", ranges_id(&ChunkId::new([1; 20])).as_bytes());
+    lines.add("ranges", &Ranges { separators: vec![b"abc".to_vec(), b"abd".to_vec()] }.content());
+    let pieces = vec![Piece { id: ChunkId::new([9; 20]), len: 65_536, spot: Some(SPOT) }; 2];
+    lines.add("list", &PieceList { pieces, packs: packs() }.content());
+    let entry = FrameEntry {
+        kind: FrameType::Leaf,
+        codec: Codec::Zstd,
+        session: 0,
+        seat: Seat { thread: 1, counter: 7 },
+        id: ChunkId::new([1; 20]),
+        offset: 10,
+        stored: 20,
+        content: 30,
+    };
+    lines.add("pack table", &write_table(&[entry, entry]));
+    let spot = SPOT;
+    let pack = FragmentPack { pack: packs().remove(0), size: 1 << 24, content: PackContent::Leaves };
+    let fragment = Fragment { packs: vec![pack], entries: vec![(ChunkId::new([1; 20]), spot)] };
+    lines.add("fragment", &fragment.content());
+    let roots = [Root { table: 1, kind: TreeKind::References, skeleton: vec![1, 2, 3], ranges: vec![4] }];
+    lines.add("roots", &write_roots(&roots));
+    lines.add("root ranges", &write_root_ranges(&roots));
+    golden("objects.txt", lines.0.as_bytes());
+    assert_eq!(Fragment::read(&fragment.content()), Ok(fragment));
+    assert_eq!(read_roots(&write_roots(&roots)).map(|roots| roots.len()), Ok(1));
+    assert_eq!(read_table(&write_table(&[entry])), Ok(vec![entry]));
+    let content = leaf();
+    let (mut rows, mut read) = (LeafRows::new(&content).expect("a leaf"), Vec::new());
+    while rows.next_row(&mut read).expect("rows").is_some() {
+        assert_eq!(read, cells());
+    }
+}
+
+#[test]
+fn stored_objects_read_as_they_were_written() {
+    let bytes = golden("manifest.bin", &manifest().to_bytes());
+    assert_eq!(SealedManifest::read(&bytes), Ok(manifest()));
+    let (repository, source) = (manifest().repository, manifest().source);
+    let page = WrapPage { repository, source, wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN]); 64] };
+    assert_eq!(WrapPage::read(&page.to_bytes()), Ok(page));
+    let fragment = SealedFragment {
+        repository,
+        source,
+        epoch: Epoch(1),
+        session: SessionId::new([0x66; 16]),
+        sequence: 3,
+        seat: Seat { thread: 1, counter: 2 },
+        sealed: vec![0x99; 40],
+    };
+    let bytes = golden("fragment.bin", &fragment.to_bytes());
+    assert_eq!(SealedFragment::read(&bytes), Ok(fragment));
+    let header = PackHeader {
+        repository,
+        source,
+        epoch: Epoch(1),
+        session: SessionId::new([0x66; 16]),
+        sequence: 4,
+        content: PackContent::Streams,
+        wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN])],
+    };
+    let table = SealedTable { seat: Seat { thread: 0, counter: 5 }, sealed: vec![0x99; 33] };
+    let mut pack = Vec::new();
+    header.write(&mut pack);
+    table.write_front(&mut pack);
+    pack.extend_from_slice(&[0xaa; 100]);
+    pack.resize(padme(pack.len() + 42) - 42, 0);
+    table.write_rear(&mut pack);
+    let bytes = golden("pack.bin", &pack);
+    let mut take = Take::new(&bytes);
+    assert_eq!(PackHeader::read(&mut take), Ok(header));
+    assert_eq!(SealedTable::read_front(&mut take).as_ref(), Ok(&table));
+    assert_eq!(SealedTable::read_rear(&bytes).as_ref(), Ok(&table));
+}
