@@ -7,7 +7,7 @@ mod common;
 mod common_sqlite;
 mod common_world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use common_world::{World, day, fill, noise};
@@ -229,7 +229,7 @@ impl Cell {
     }
 }
 
-fn restore(nights: &Nights, role: Role, snapshot: Selector, expected: &PathBuf) -> Result<Back, OpError> {
+fn restore(nights: &Nights, role: Role, snapshot: Selector, expected: &Path) -> Result<Back, OpError> {
     let to = nights.world.path("back.sqlite");
     let _ = std::fs::remove_file(&to);
     let report = nights.world.restore_as(role, snapshot, &to)?;
@@ -267,7 +267,7 @@ fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
         world.verify(Some(Role::Auditor), Level::Structure),
         world.verify(Some(Role::Admin), Level::Deep),
     ];
-    let back = |role, selector, expected: &PathBuf| match restore(nights, role, selector, expected) {
+    let back = |role, selector, expected: &Path| match restore(nights, role, selector, expected) {
         Ok(back) => back,
         Err(OpError::NotFound(_)) => Back::Absent,
         Err(error) => {

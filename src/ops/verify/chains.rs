@@ -29,17 +29,11 @@ pub fn check_roster(repository: &Repository, findings: &mut Findings) -> Result<
 
 /// Folds the ledger of a source and reports what is wrong with it; `None` if it cannot be folded.
 pub fn check_ledger(
-    repository: &mut Repository,
+    repository: &Repository,
     source: SourceId,
     findings: &mut Findings,
 ) -> Result<Option<Ledger>, OpError> {
-    let mut loaded = Ledger::load(repository, source);
-    if matches!(loaded, Err(RepoError::RolledBack { .. })) {
-        // Its signer may have seen a roster entry that came after we read the roster.
-        repository.reload()?;
-        loaded = Ledger::load(repository, source);
-    }
-    let ledger = match loaded {
+    let ledger = match Ledger::load(repository, source) {
         Ok(ledger) => ledger,
         Err(error) => {
             findings.add_error(Some(source), error)?;

@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 use crate::base::cancel::Cancel;
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
-use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
 use crate::base::progress::{Count, SharedProgress};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::Catalog;
@@ -16,9 +15,10 @@ use crate::format::manifest::{Root, TableSummary, TreeKind};
 use crate::format::name::Name;
 use crate::format::node::{Child, Ranges, Skeleton, Spot, ranges_id};
 use crate::ops::error::OpError;
-use crate::ops::verify::leaf::{Junction, LeafFacts, LeafFault, TreeRules};
+use crate::ops::verify::leaf::{LeafFault, TreeRules};
 use crate::ops::verify::places::Places;
 use crate::ops::verify::report::SnapshotChecked;
+use crate::ops::verify::sequence::{Item, Step, Tree};
 use crate::repo::check::{Fault, Findings, Victim};
 use crate::repo::error::RepoError;
 use crate::repo::ledger::SnapshotRecord;
@@ -48,45 +48,6 @@ pub struct Deep<'a> {
     faults: HashMap<ChunkId, Vec<usize>>,
     /// Whether equal keys were ever found on both sides of a cut.
     keys_split: bool,
-}
-
-/// What is known while one tree is looked at.
-struct Tree<'r> {
-    reader: &'r SnapshotReader<'r>,
-    record: &'r SnapshotRecord,
-    table: &'r str,
-    rules: TreeRules<'r>,
-    /// Tells trees apart whose rows are placed by other rules.
-    rules_hash: [u8; 32],
-    /// From level 1 to the root: the nodes above the current leaf.
-    path: Vec<Step>,
-    /// Counts of the path when the last leaf was reached; empty at the beginning and after something left out.
-    children_before: Vec<usize>,
-    batch: Vec<Item>,
-    before: Option<Item>,
-    /// Whether nothing was left out since `before`, or the tree's beginning.
-    unbroken: bool,
-    totals: RowCounts,
-    streams: Vec<StreamPlace>,
-    is_sound: bool,
-    opened: u64,
-    opened_bytes: u64,
-}
-
-#[derive(Default)]
-struct Step {
-    separators: Vec<Vec<u8>>,
-    /// Children up to the current one.
-    children: usize,
-}
-
-/// A leaf in its place.
-struct Item {
-    leaf: Child,
-    /// What lies between the leaf before and this; `None` at the beginning and after something left out.
-    junction: Option<Junction>,
-    is_first: bool,
-    facts: Option<LeafFacts>,
 }
 
 impl<'a> Deep<'a> {
@@ -230,7 +191,7 @@ impl<'a> Deep<'a> {
         tree: &mut Tree<'_>,
         level: u8,
         children: &[Child],
-    ) -> Result<Vec<Option<(Skeleton, Vec<Vec<u8>>)>>, OpError> {
+    ) -> Result<Vec<Option<OpenNode>>, OpError> {
         let wants: Vec<Want> = children
             .iter()
             .flat_map(|child| {
@@ -493,6 +454,9 @@ impl<'a> Deep<'a> {
     }
 }
 
+/// A node with its separators.
+type OpenNode = (Skeleton, Vec<Vec<u8>>);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Sound,
@@ -511,98 +475,4 @@ fn separators(ids: &SourceIdKeys, node: &Skeleton, ranges: &[u8]) -> Option<Vec<
 fn counts_bytes(summary: &TableSummary) -> Vec<u8> {
     let counts = [summary.owned, summary.none, summary.orphan, summary.duplicates];
     counts.iter().flat_map(|count| count.to_le_bytes()).collect()
-}
-
-impl<'r> Tree<'r> {
-    fn new(reader: &'r SnapshotReader<'r>, record: &'r SnapshotRecord, table: &'r str, rules: TreeRules<'r>) -> Self {
-        let entry = serde_json::to_vec(rules.entry).expect("a catalog entry is plain JSON");
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&entry).update(&[rules.kind as u8, u8::from(rules.is_owner)]);
-        let rules_hash = *hasher.finalize().as_bytes();
-        Self {
-            reader,
-            record,
-            table,
-            rules,
-            rules_hash,
-            path: Vec::new(),
-            children_before: Vec::new(),
-            batch: Vec::new(),
-            before: None,
-            unbroken: true,
-            totals: RowCounts::default(),
-            streams: Vec::new(),
-            is_sound: true,
-            opened: 0,
-            opened_bytes: 0,
-        }
-    }
-
-    fn victim(&self) -> Victim<'r> {
-        Victim { snapshot: Some(self.record.id), table: Some(self.table) }
-    }
-
-    /// The next leaf of the level-1 node at the end of the path.
-    fn push(&mut self, leaf: &Child) {
-        self.path[0].children += 1;
-        let now: Vec<usize> = self.path.iter().map(|step| step.children).collect();
-        let is_first = self.unbroken && self.children_before.is_empty();
-        let before = std::mem::replace(&mut self.children_before, now);
-        let junction = (!before.is_empty()).then(|| self.junction(before));
-        self.batch.push(Item { leaf: leaf.clone(), junction, is_first, facts: None });
-    }
-
-    /// What lies between the leaf that was reached by `before` and the one reached now. The lowest
-    /// node above both is on the highest level whose count has moved.
-    fn junction(&self, mut before: Vec<usize>) -> Junction {
-        let now = &self.children_before;
-        let moved = (0..now.len()).rev().find(|&at| now[at] != before[at]).unwrap_or(0);
-        let separator = now[moved].checked_sub(2).and_then(|at| self.path[moved].separators.get(at));
-        before.truncate(moved + 1);
-        Junction { separator: separator.cloned().unwrap_or_default(), children: before }
-    }
-
-    /// Something is left out here.
-    fn breaks(&mut self) {
-        self.before = None;
-        self.children_before.clear();
-        self.unbroken = false;
-    }
-
-    fn hash(&self, parts: &[&[u8]]) -> u64 {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.rules_hash);
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-        }
-        u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("32 bytes hold 8"))
-    }
-
-    /// Names the neighbours `at - 1` and `at`, all that their node says of the second, and what lies between.
-    fn pair_hash(&self, items: &[Item], at: usize) -> u64 {
-        let item = &items[at];
-        let before = at.checked_sub(1).filter(|_| item.junction.is_some()).map(|before| items[before].leaf.id);
-        let leaf = &item.leaf;
-        let counts: Vec<u8> = [leaf.rows, leaf.bytes, leaf.owners].iter().flat_map(|n| n.to_le_bytes()).collect();
-        let mut streams = Vec::new();
-        for hint in &leaf.streams {
-            streams.push(hint.stream.form as u8);
-            streams.extend_from_slice(hint.stream.id.as_bytes());
-            streams.extend_from_slice(&hint.stream.len.to_le_bytes());
-        }
-        let junction = item.junction.as_ref();
-        // Only the range in which a count lies decides where a node ends.
-        let ranges =
-            |count: &usize| [FAN_OUT_MIN, FAN_OUT_TARGET, FAN_OUT_MAX].iter().filter(|&at| count >= at).count() as u8;
-        let children: Vec<u8> = junction.map(|j| j.children.iter().map(ranges).collect()).unwrap_or_default();
-        self.hash(&[
-            before.as_ref().map_or(&[][..], |id| id.as_bytes()),
-            leaf.id.as_bytes(),
-            &[u8::from(item.is_first)],
-            &counts,
-            &streams,
-            junction.map_or(&[][..], |j| &j.separator),
-            &children,
-        ])
-    }
 }

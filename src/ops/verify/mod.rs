@@ -8,6 +8,7 @@ mod places;
 mod read;
 mod report;
 mod run;
+mod sequence;
 mod tables;
 mod walk;
 

@@ -21,38 +21,38 @@ use crate::repo::reader::SnapshotReader;
 /// Checks a repository.
 pub fn run(access: Access<'_>, options: &VerifyOptions) -> Result<VerifyReport, OpError> {
     let unlocked = entitled(access, options.level)?;
-    let mut repository = access.repository().clone();
+    let repository = access.repository();
     let before = repository.objects().store().counters();
     let mut findings = Findings::default();
     let mut report = VerifyReport::empty(options.level);
     report.repository = Some(repository.id());
     report.started = Some(repository.env().now());
     options.progress.phase("looking at the chains", Count::Objects, None);
-    check_roster(&repository, &mut findings)?;
-    let sources = chosen(&repository, options.source)?;
+    check_roster(repository, &mut findings)?;
+    let sources = chosen(repository, options.source)?;
     let mut ledgers = Vec::new();
     for source in sources {
         let name = unlocked.and_then(|unlocked| unlocked.source_name(source));
         let mut checked = SourceChecked::new(source, name);
-        if let Some(ledger) = check_ledger(&mut repository, source, &mut findings)? {
+        if let Some(ledger) = check_ledger(repository, source, &mut findings)? {
             checked.entries = ledger.digests.len() as u64;
             ledgers.push(ledger);
         }
         report.sources.push(checked);
     }
-    check_visit(&repository, &ledgers, &options.visit, &mut findings);
-    report.heads = Some(heads(&repository, &ledgers));
+    check_visit(repository, &ledgers, &options.visit, &mut findings);
+    report.heads = Some(heads(repository, &ledgers));
     options.progress.phase("listing", Count::Objects, None);
     let listing = Listing::load(repository.objects(), &mut findings, &options.cancel)?;
     (report.objects, report.object_bytes) = (listing.objects, listing.bytes);
     if options.source.is_none() {
-        listing.unknown_sources(&repository, &mut findings);
+        listing.unknown_sources(repository, &mut findings);
     }
-    check_grants(&repository, &listing, &mut findings)?;
+    check_grants(repository, &listing, &mut findings)?;
     let none = SourceObjects::default();
     for ledger in &ledgers {
         let listed = listing.sources.get(&ledger.source).unwrap_or(&none);
-        check_inventory(&repository, ledger, listed, &mut findings)?;
+        check_inventory(repository, ledger, listed, &mut findings)?;
         let checked = report.sources.iter_mut().find(|checked| checked.source == ledger.source);
         let checked = checked.expect("every ledger is of a source of the report");
         checked.packs = ledger.inventory().count() as u64;
@@ -64,7 +64,7 @@ pub fn run(access: Access<'_>, options: &VerifyOptions) -> Result<VerifyReport, 
         }
     }
     if options.level == Level::Read {
-        check_bytes(&repository, &listing, &ledgers, options, (&mut report, &mut findings))?;
+        check_bytes(repository, &listing, &ledgers, options, (&mut report, &mut findings))?;
     }
     report.findings = findings.finish();
     let counters = repository.objects().store().counters().since(&before);

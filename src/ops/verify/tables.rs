@@ -71,6 +71,9 @@ pub fn load(
     Ok(places)
 }
 
+/// The first bytes of a pack, up to the end of its table; `None` if it is gone meanwhile.
+type Front = Option<Result<Vec<u8>, RepoError>>;
+
 struct Batch<'a> {
     objects: &'a Objects,
     source: SourceId,
@@ -107,10 +110,10 @@ impl Batch<'_> {
     }
 
     /// The front of each pack, all of it; `None` for one that is gone meanwhile.
-    fn fronts(&self, findings: &mut Findings) -> Result<Vec<Option<Result<Vec<u8>, RepoError>>>, OpError> {
+    fn fronts(&self, findings: &mut Findings) -> Result<Vec<Front>, OpError> {
         let firsts: Vec<(usize, u64, u64)> =
             self.packs.iter().enumerate().map(|(at, (pack, _))| (at, 0, pack.size.min(FRONT_BYTES))).collect();
-        let mut fronts: Vec<Option<Result<Vec<u8>, RepoError>>> = self.packs.iter().map(|_| None).collect();
+        let mut fronts: Vec<Front> = self.packs.iter().map(|_| None).collect();
         self.ranges(&firsts, findings, |at, bytes| fronts[at] = Some(Ok(bytes)))?;
         let mut rests = Vec::new();
         for (at, front) in fronts.iter_mut().enumerate() {
