@@ -20,7 +20,7 @@ use crate::repo::base;
 use crate::repo::error::RepoError;
 use crate::repo::index::Index;
 use crate::repo::io::Read;
-use crate::repo::ledger::{Ledger, SnapshotRecord};
+use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest, read_page};
 use crate::repo::open::Unlocked;
 use crate::repo::pack_table::PackTable;
@@ -95,8 +95,10 @@ impl<'a> SnapshotReader<'a> {
             }
             None => None,
         };
-        let inventory =
-            ledger.inventory().filter(|pack| pack.epoch == epoch).map(|pack| (pack.digest, pack.size)).collect();
+        // What a key sealed that was revoked since comes last: of two chunks of one id, its own may be garbage.
+        let (trusted, doubtful): (Vec<&InventoryPack>, Vec<_>) =
+            ledger.inventory().filter(|pack| pack.epoch == epoch).partition(|pack| ledger.trusts(&pack.signer));
+        let inventory = trusted.iter().chain(&doubtful).map(|pack| (pack.digest, pack.size)).collect();
         let wraps = manifest.wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect();
         Ok(Self {
             unlocked,
