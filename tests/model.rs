@@ -165,7 +165,7 @@ impl Life {
             0 | 1 => self.run(&format!("ALTER TABLE {table} RENAME COLUMN {column} TO {name}")),
             2 => self.run(&format!("ALTER TABLE {table} DROP COLUMN {column}")),
             3 => self.run(&format!("ALTER TABLE {table} RENAME TO {name}")),
-            _ if table != "users" => self.run(&format!("DROP TABLE {table}")),
+            _ if self.tables().len() > 1 => self.run(&format!("DROP TABLE {table}")),
             _ => self.run("VACUUM"),
         }
     }
