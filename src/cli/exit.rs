@@ -237,10 +237,8 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         }
         RepoError::Overtaken { .. } => (Exit::InTheWay, "run the command again"),
         RepoError::Write(error) => return write(error),
-        RepoError::Foreign { .. }
-        | RepoError::RolledBack { .. }
-        | RepoError::Statement { .. }
-        | RepoError::Seal { .. } => (Exit::Failed, ""),
+        RepoError::Foreign { .. } => (Exit::Failed, "check the location"),
+        RepoError::RolledBack { .. } | RepoError::Statement { .. } | RepoError::Seal { .. } => (Exit::Failed, ""),
         RepoError::Store(_) => return None,
     })
 }

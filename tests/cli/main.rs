@@ -11,10 +11,10 @@ mod keys;
 mod man;
 mod process;
 mod restore;
+#[path = "../sandbox/mod.rs"]
+mod sandbox;
 mod show;
 mod snapshots;
 mod status;
-#[path = "../sandbox/mod.rs"]
-mod sandbox;
 
 use sandbox::Sandbox;
