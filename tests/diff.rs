@@ -15,6 +15,7 @@ use sidekeep::base::role::Role;
 use sidekeep::ops::diff::{self, Changes, DiffOptions, DiffReport, RowChange, TablePresence};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
+use sidekeep::store::Counters;
 use world::World;
 
 fn options(world: &World) -> DiffOptions {
@@ -248,13 +249,13 @@ fn many(db: &Connection, users: i64) {
     db.execute_batch("COMMIT").expect("commits");
 }
 
-fn second_night(world: &World, database: &Path, db: &Connection, sql: &str) -> (DiffReport, u64) {
+fn second_night(world: &World, database: &Path, db: &Connection, sql: &str) -> (DiffReport, Counters) {
     db.execute_batch(sql).expect("edits");
     world.backup(database);
     let options = options(world);
     let before = world.store().counters();
     let report = diff(world, &options);
-    (report, world.store().counters().since(&before).bytes_received)
+    (report, world.store().counters().since(&before))
 }
 
 #[test]
@@ -266,18 +267,20 @@ fn a_diff_costs_what_differs() {
     let first = world.backup(&database);
     let leaves: u64 = first.tables.iter().map(|table| table.leaves).sum();
     assert!(leaves > 100, "{leaves}");
-    let (none, bytes_none) = second_night(&world, &database, &db, "");
+    let (none, cost_none) = second_night(&world, &database, &db, "");
     assert!(none.is_empty() && none.leaves_read == 0, "{none:?}");
-    let (one, bytes_one) = second_night(&world, &database, &db, "UPDATE contacts SET name = 'x' WHERE id = 'c7-3'");
+    let (one, cost_one) = second_night(&world, &database, &db, "UPDATE contacts SET name = 'x' WHERE id = 'c7-3'");
     assert_eq!(one.rows, Changes { changed: 1, ..Changes::default() });
     assert_eq!(one.leaves_read, 2, "{one:?}");
     let sql =
         "UPDATE contacts SET name = 'y' WHERE user_id % 100 = 5; DELETE FROM fields WHERE contact_id LIKE 'c12__-%'";
-    let (many, bytes_many) = second_night(&world, &database, &db, sql);
+    let (many, cost_many) = second_night(&world, &database, &db, sql);
     assert_eq!((rows_of(&many, "contacts").changed, rows_of(&many, "fields").removed), (300, 1000));
     assert!(many.leaves_read < leaves, "{} of {leaves}", many.leaves_read);
-    println!("bytes read: {bytes_none}, {bytes_one}, {bytes_many}; first night {}", first.new_bytes);
-    assert!(bytes_one < bytes_none + 40_000 && bytes_many > bytes_one, "{bytes_none} {bytes_one} {bytes_many}");
+    let bytes = [cost_none, cost_one, cost_many].map(|counters| counters.bytes_received);
+    let gets = [cost_none, cost_one, cost_many].map(|counters| counters.gets);
+    assert!(bytes[1] < bytes[0] + 40_000 && bytes[2] > bytes[1], "{bytes:?}");
+    assert!(gets[1] <= gets[0] + 8 && gets[2] > gets[1] && gets[2] < gets[1] + 2 * many.leaves_read, "{gets:?}");
 }
 
 #[test]
@@ -312,4 +315,30 @@ fn renames_new_columns_and_moves_are_told_from_changes() {
         diff::run(&world.unlock(Role::Admin), &DiffOptions { table: Some("x".to_owned()), ..options(&world) });
     assert!(matches!(unknown, Err(OpError::NotFound(_))));
     assert!(diff::run(&world.unlock(Role::Auditor), &options(&world)).is_err());
+}
+
+#[test]
+fn long_keys_and_other_keys_are_compared_too() {
+    let world = World::new();
+    let database = world.path("live.sqlite");
+    let db = Connection::open(&database).expect("a database");
+    // Keys that are stored as streams, so that a leaf does not tell where its rows stand.
+    db.execute_batch("CREATE TABLE long (name TEXT PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE rekeyed (a INTEGER PRIMARY KEY, b INTEGER, v)")
+        .expect("a schema");
+    for n in 0..20u32 {
+        let name = format!("{}{n}", char::from(b'z' - n as u8).to_string().repeat(40_000 + n as usize));
+        db.execute("INSERT INTO long VALUES (?1, ?2)", (name, n)).expect("a row");
+        db.execute("INSERT INTO rekeyed VALUES (?1, 1000 - ?1, ?1)", [n]).expect("a row");
+    }
+    world.backup(&database);
+    let sql = "UPDATE long SET v = 'x' WHERE v IN (3, 17); DELETE FROM long WHERE v = 9; INSERT INTO long VALUES ('short', 1);
+        CREATE TABLE other (a INTEGER, b INTEGER PRIMARY KEY, v); INSERT INTO other SELECT * FROM rekeyed; DROP TABLE rekeyed;
+        ALTER TABLE other RENAME TO rekeyed; UPDATE rekeyed SET v = 'y' WHERE a = 5; DELETE FROM rekeyed WHERE a = 6";
+    db.execute_batch(sql).expect("edits");
+    world.backup(&database);
+    let report = diff(&world, &DiffOptions { samples_max: 10, ..options(&world) });
+    assert_eq!(rows_of(&report, "long"), Changes { added: 1, changed: 2, removed: 1, moved: 0 });
+    assert_eq!(rows_of(&report, "rekeyed"), Changes { changed: 1, removed: 1, ..Changes::default() });
+    let rekeyed = report.tables.iter().find(|table| table.name == "rekeyed").expect("a table");
+    assert_eq!(rekeyed.samples.iter().map(|sample| sample.key.as_str()).collect::<Vec<_>>(), ["994", "995"]);
 }

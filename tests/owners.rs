@@ -74,7 +74,7 @@ fn placement_is_told_in_words_and_pinned_until_accepted() {
     assert_eq!(of(&owners(&world, placement.clone()), "devices").0, PlacementKind::Global);
 
     let mut unlocked = world.unlock(Role::Operator);
-    let options = world.backup_options(&unlocked);
+    let options = world.backup_options(unlocked.find_source(None).expect("a source"));
     let options = sidekeep::ops::backup::BackupOptions { placement: placement.clone(), ..options };
     let mut live = SqliteSource::open(&database, world.dir.path().to_owned(), world.env.clone()).expect("a database");
     let accepted = owners::accept(&mut unlocked, &mut live, &options).expect("a snapshot");

@@ -5,7 +5,7 @@ mod common;
 mod common_sqlite;
 mod common_world;
 
-use common_world::{World, day, fill};
+use common_world::{World, day, fill, noise};
 use rusqlite::Connection;
 use sidekeep::base::role::Role;
 use sidekeep::ops::error::OpError;
@@ -27,11 +27,10 @@ fn what_is_whole_passes_every_level() {
     world.backup(&database).expect("a snapshot");
     for n in 1..=3 {
         day(&db, n);
-        if n == 2 {
-            db.execute_batch(
-                "ALTER TABLE contacts ADD COLUMN born TEXT DEFAULT 'unknown'; ALTER TABLE log RENAME TO feed;",
-            )
-            .expect("alters");
+        match n {
+            2 => db.execute_batch("ALTER TABLE contacts ADD COLUMN born TEXT DEFAULT 'unknown'").expect("alters"),
+            3 => db.execute_batch("ALTER TABLE log RENAME TO feed").expect("alters"),
+            _ => {}
         }
         world.backup(&database).expect("a snapshot");
     }
@@ -48,7 +47,7 @@ fn what_is_whole_passes_every_level() {
         assert_clean(&report);
         let snapshots = &report.sources[0].snapshots;
         assert_eq!(snapshots.len(), 4);
-        assert!(snapshots.iter().all(|snapshot| snapshot.intact && snapshot.tables.len() == 9), "{snapshots:?}");
+        assert!(snapshots.iter().all(|snapshot| snapshot.intact && snapshot.tables.len() == 10), "{snapshots:?}");
         assert_eq!(report.sources[0].name.as_deref(), Some("sync"));
     }
     for role in [Role::Admin, Role::Recovery] {
@@ -77,4 +76,28 @@ fn a_level_needs_its_key() {
         assert!(matches!(error, OpError::Repo(RepoError::WrongRole { .. })), "{error}");
         assert!(error.to_string().contains("an admin"), "{error}");
     }
+}
+
+#[test]
+fn trees_of_several_levels_pass() {
+    let world = World::new();
+    let database = world.path("live.sqlite");
+    let db = Connection::open(&database).expect("a database");
+    db.execute_batch("CREATE TABLE wide (id INTEGER PRIMARY KEY, bytes BLOB); BEGIN").expect("a table");
+    for n in 0..3000i64 {
+        db.execute("INSERT INTO wide VALUES (?1, ?2)", (n * 2, noise(n as u64, 4100))).expect("a row");
+    }
+    db.execute_batch("COMMIT").expect("commits");
+    world.backup(&database).expect("a snapshot");
+    for n in [10i64, 700, 1501, 2970] {
+        db.execute("INSERT INTO wide VALUES (?1, ?2)", (n * 2 + 1, noise(n as u64 + 9000, 4100))).expect("a row");
+        db.execute("DELETE FROM wide WHERE id = ?1", [n * 2 + 40]).expect("deletes");
+    }
+    world.backup(&database).expect("a snapshot");
+    let report = world.verify(Some(Role::Admin), Level::Deep).expect("deep");
+    assert_clean(&report);
+    let snapshots = &report.sources[0].snapshots;
+    assert!(snapshots.iter().all(|snapshot| snapshot.nodes > 1), "{snapshots:#?}");
+    assert_eq!(snapshots[0].tables[0].rows, 3000);
+    assert!(snapshots[1].opened < 200, "{snapshots:#?}");
 }

@@ -66,6 +66,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Outcome, CliError> {
         Command::Restore(args) => command::restore::run(&args, context),
         Command::Status(args) => command::status::run(&args, context),
         Command::Doctor(args) => command::doctor::run(&args, context),
+        Command::Demo(args) => command::demo::run(&args, context),
         Command::Completions(args) => command::completions::run(&args, context),
         Command::Man(args) => command::man::run(&args, context),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{backup, completions, diff, doctor, init, man, restore, show, snapshots, status};
+use super::command::{backup, completions, demo, diff, doctor, init, man, restore, show, snapshots, status};
 use super::time;
 
 const EXIT_CODES: &str = "\
@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -219,7 +219,7 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         }
         RepoError::Exists { .. } => (Exit::InTheWay, "choose another place; nothing was changed"),
         RepoError::Unfinished { .. } => {
-            (Exit::InTheWay, "nothing can use them: delete them, or choose another place; no data is lost")
+            (Exit::InTheWay, "if no other init runs, nothing can use them: delete them, or choose another place")
         }
         RepoError::Unconditional { .. } => (Exit::Unreachable, "choose a store that supports conditional writes"),
         RepoError::Missing { .. } | RepoError::Damaged { .. } => (Exit::Failed, VERIFY),

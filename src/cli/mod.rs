@@ -5,6 +5,7 @@ mod args;
 mod command;
 mod config;
 mod context;
+mod demo_service;
 mod exit;
 mod keys;
 mod new_keys;

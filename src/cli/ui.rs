@@ -68,6 +68,14 @@ impl Ui {
         }
     }
 
+    /// A part of what a person is told while it happens; in JSON it stands in the result.
+    pub(crate) fn say(&self, text: &str) -> Result<(), CliError> {
+        match self.format {
+            Format::Human => out(text.as_bytes()),
+            Format::Json => Ok(()),
+        }
+    }
+
     /// Something that went well but should be seen to.
     pub(crate) fn warn(&self, text: &str) {
         if self.format == Format::Human && self.talk == Talk::Normal {

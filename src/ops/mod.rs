@@ -1,6 +1,7 @@
 //! One verb per file: options in, report out. Never prints.
 
 pub mod backup;
+pub mod demo;
 pub mod diff;
 pub mod doctor;
 pub mod error;

@@ -4,7 +4,7 @@
 use data_encoding::HEXLOWER;
 use serde_json::Value;
 
-use crate::format::cell::Cell;
+use crate::format::cell::{Cell, Numeric};
 use crate::format::key::component_len;
 use crate::format::wire::Take;
 use crate::source::files::plain;
@@ -62,6 +62,11 @@ fn component_text(component: &[u8]) -> String {
         _ => {
             let canonical = unescaped(payload);
             match Cell::read(&mut Take::new(&canonical)) {
+                // A key has lost the scale; enough of one shows all digits.
+                Ok(Cell::Numeric(Numeric::Finite { negative, exponent, digits, .. })) => {
+                    let scale = u16::try_from(-exponent.min(0)).unwrap_or(0);
+                    words(&Cell::Numeric(Numeric::Finite { negative, scale, exponent, digits }))
+                }
                 Ok(cell) => words(&cell),
                 Err(_) => format!("x'{}'", HEXLOWER.encode(&canonical)),
             }

@@ -47,6 +47,12 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, Rep
         Err(StoreError::NotFound { .. } | StoreError::NoPlace { .. }) => {}
         Err(error) => return Err(error.into()),
     }
+    // Looked at before keys are drawn, so that trying again and again leaves no heap of grants.
+    match objects.size(&Name::Roster(1)) {
+        Ok(_) => return Err(RepoError::Unfinished { place }),
+        Err(StoreError::NotFound { .. } | StoreError::NoPlace { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     check_store(&objects, &env)?;
     let repository = RepositoryId::new(random(&*env));
     let identities: Vec<Identity> =

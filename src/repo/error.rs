@@ -25,8 +25,8 @@ pub enum RepoError {
     /// There is one already.
     #[error("there is a repository at {place} already")]
     Exists { place: String },
-    /// An `init` died before the last object; nothing can use what it left.
-    #[error("an init that did not finish left objects at {place}")]
+    /// An `init` died before the last object, and nothing can use what it left; or it is about to write it.
+    #[error("an init that is running or did not finish left objects at {place}")]
     Unfinished { place: String },
     /// The store cannot be trusted with a commit.
     #[error("the store at {place} does not keep its promise to create an object only once: {reason}")]

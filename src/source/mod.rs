@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod contract;
+pub mod fake;
 pub mod files;
 pub mod mapping;
 pub mod sqlite;

@@ -68,7 +68,7 @@ fn no_answer_at_all_is_neither_done_nor_lost() {
     let both: &[Verb] = &[Verb::Put, Verb::Get];
     for (effect, expected) in [(Effect::Applied, 1), (Effect::NotApplied, 0)] {
         let (answer, live) = append_losing(1, u64::MAX, both, effect);
-        assert!(matches!(answer, Err(RepoError::Store(StoreError::Uncertain { .. }))), "{effect:?} {answer:?}");
+        assert!(matches!(answer, Err(RepoError::Unclear { .. })), "{effect:?} {answer:?}");
         assert_eq!(live, expected);
     }
 }

@@ -1,21 +1,36 @@
-//! A repository in a temporary directory with all its keys, driven through the library.
+//! A repository with all its keys, driven through the library: in a directory, in memory, or over any store.
 #![allow(dead_code, reason = "every test program uses a part of it")]
+
+#[path = "../common_sqlite/mod.rs"]
+pub mod common_sqlite;
+pub mod data;
+pub mod look;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use sidekeep::base::cancel::Cancel;
 use sidekeep::base::env::{Seeded, SharedEnv};
+use sidekeep::base::id::{Digest, Epoch, SourceId};
 use sidekeep::base::progress::Silent;
-use sidekeep::base::role::Role;
+use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::keyfile::{KeyFile, Protection};
 use sidekeep::crypto::role::Identity;
+use sidekeep::format::dsse::encode;
+use sidekeep::format::entry::{Body, Numbered};
+use sidekeep::format::grant::Grant;
+use sidekeep::format::name::Name;
+use sidekeep::format::roster::{AddGrant, Enrol, RosterEntry, RosterStatement};
 use sidekeep::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::init::Init;
 use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
+use sidekeep::repo::create::add_source;
 use sidekeep::repo::io::Objects;
+use sidekeep::repo::ledger::{Appended, Ledger, Signer, append};
 use sidekeep::repo::open::{Repository, Unlocked};
 use sidekeep::source::catalog::{Pinned, PlacementConfig};
 use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
@@ -23,8 +38,8 @@ use sidekeep::store::{Location, OpenOptions, Store};
 
 /// A repository, its keys and a place for files.
 pub struct World {
-    pub dir: tempfile::TempDir,
-    pub runtime: tokio::runtime::Runtime,
+    pub dir: Arc<tempfile::TempDir>,
+    pub runtime: Arc<tokio::runtime::Runtime>,
     pub env: SharedEnv,
     pub keys: Vec<(Role, String)>,
     store: Store,
@@ -44,6 +59,7 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let env: SharedEnv = Arc::new(Seeded::new(7));
+        let (dir, runtime) = (Arc::new(dir), Arc::new(runtime));
         let mut world = Self { dir, runtime, env, keys: Vec::new(), store };
         let init = Init::create(world.objects(), world.env.clone(), "test").expect("a repository");
         let fingerprint = init.fingerprint();
@@ -55,9 +71,34 @@ impl World {
         let texts: Vec<(Role, String)> =
             init.identities().iter().map(|identity| (identity.role(), write(identity))).collect();
         let kept = texts.iter().map(|(_, text)| open_key(text)).collect();
-        init.prove(kept, Some("sync")).expect("a proof");
+        init.prove(kept, Some(SOURCE)).expect("a proof");
         world.keys = texts;
         world
+    }
+
+    /// A repository in memory, and that memory.
+    pub fn in_memory() -> (Self, Arc<InMemory>) {
+        let memory = Arc::new(InMemory::new());
+        let store = Store::from_object_store(Arc::<InMemory>::clone(&memory));
+        (Self::over(tempfile::tempdir().expect("a directory"), store), memory)
+    }
+
+    /// The same keys, clock and files over another store: a copy of the repository, or the same one through a store
+    /// that fails or records.
+    pub fn beside(&self, objects: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            dir: Arc::clone(&self.dir),
+            runtime: Arc::clone(&self.runtime),
+            env: self.env.clone(),
+            keys: self.keys.clone(),
+            store: Store::from_object_store(objects),
+        }
+    }
+
+    /// The same repository with another clock and other entropy.
+    pub fn with_env(&self, env: SharedEnv) -> Self {
+        let (dir, runtime) = (Arc::clone(&self.dir), Arc::clone(&self.runtime));
+        Self { dir, runtime, env, keys: self.keys.clone(), store: self.store.clone() }
     }
 
     /// The same repository through another store, one that fails or records.
@@ -89,9 +130,9 @@ impl World {
         self.repository().unlock(self.key(role)).expect("unlocks")
     }
 
-    pub fn backup_options(&self, unlocked: &Unlocked) -> BackupOptions {
+    pub fn backup_options(&self, source: SourceId) -> BackupOptions {
         BackupOptions {
-            source: unlocked.find_source(None).expect("a source"),
+            source,
             tags: Vec::new(),
             workers: 2,
             spill_dir: self.dir.path().to_owned(),
@@ -108,10 +149,15 @@ impl World {
     }
 
     pub fn try_backup(&self, database: &Path) -> Result<BackupReport, OpError> {
+        self.try_backup_as(self.key(Role::Operator), SOURCE, database)
+    }
+
+    /// A snapshot by a certain operator of a certain source.
+    pub fn try_backup_as(&self, key: Identity, source: &str, database: &Path) -> Result<BackupReport, OpError> {
         let repository = Repository::open(self.objects(), self.env.clone())?;
-        let mut unlocked = repository.unlock(self.key(Role::Operator))?;
-        let options = self.backup_options(&unlocked);
-        let mut source = SqliteSource::open(database, std::env::temp_dir(), self.env.clone())?;
+        let mut unlocked = repository.unlock(key)?;
+        let options = self.backup_options(unlocked.find_source(Some(source))?);
+        let mut source = SqliteSource::open(database, self.dir.path().to_owned(), self.env.clone())?;
         backup::run(&mut unlocked, &mut source, &options)
     }
 
@@ -120,10 +166,21 @@ impl World {
     }
 
     pub fn try_restore(&self, snapshot: Selector, to: &Path) -> Result<RestoreReport, OpError> {
+        self.try_restore_as(self.key(Role::Admin), SOURCE, snapshot, to)
+    }
+
+    /// A restore with a certain key from a certain source.
+    pub fn try_restore_as(
+        &self,
+        key: Identity,
+        source: &str,
+        snapshot: Selector,
+        to: &Path,
+    ) -> Result<RestoreReport, OpError> {
         let repository = Repository::open(self.objects(), self.env.clone())?;
-        let unlocked = repository.unlock(self.key(Role::Admin))?;
+        let unlocked = repository.unlock(key)?;
         let options = RestoreOptions {
-            source: unlocked.find_source(None)?,
+            source: unlocked.find_source(Some(source))?,
             snapshot,
             tables: Vec::new(),
             spill_dir: self.dir.path().to_owned(),
@@ -133,6 +190,85 @@ impl World {
         let mut target = SqliteTarget::create(to, &self.env)?;
         restore::run(&unlocked, &mut target, &options)
     }
+
+    /// Restores a snapshot without a fault and fails unless it is the database at `original`.
+    pub fn assert_restores(&self, source: &str, snapshot: Digest, original: &Path) {
+        let to = self.path(&format!("restored-{snapshot}"));
+        let selector = Selector::Name(snapshot.to_string());
+        let report = self.try_restore_as(self.key(Role::Admin), source, selector, &to).expect("a restore");
+        assert!(report.refused.is_empty() && report.damaged.is_empty(), "{report:?}");
+        common_sqlite::assert_same_database(original, &to);
+        std::fs::remove_file(to).expect("was restored");
+    }
+
+    /// The source of this name.
+    pub fn source(&self, name: &str) -> SourceId {
+        self.unlock(Role::Auditor).find_source(Some(name)).expect("a source")
+    }
+
+    /// The ledger of the source of this name.
+    pub fn ledger(&self, name: &str) -> Ledger {
+        Ledger::load(&self.repository(), self.source(name)).expect("folds")
+    }
+
+    pub fn add_source(&self, name: &str) -> SourceId {
+        add_source(&mut self.unlock(Role::Operator), name).expect("a source")
+    }
+
+    /// Signs and appends an entry to the ledger of `source`.
+    pub fn append(&self, role: Role, source: &str, body: Body) -> Numbered {
+        let unlocked = self.unlock(role);
+        let sign = |message: &[u8]| unlocked.identity().sign(message);
+        let signer = Signer { key: unlocked.key(), role, sign: &sign };
+        match append(unlocked.repository(), &signer, &self.ledger(source), body).expect("appends") {
+            Appended::Done(numbered) => numbered,
+            Appended::Lost => panic!("nobody else writes"),
+        }
+    }
+
+    /// Appends to the roster as `role`, whatever the roster will think of it.
+    pub fn state(&self, role: Role, statements: Vec<RosterStatement>) {
+        let repository = self.repository();
+        let head = repository.roster().head();
+        let entry = RosterEntry {
+            repository: repository.id(),
+            number: head.number + 1,
+            previous: head.sha256,
+            written: self.env.now(),
+            statements,
+        };
+        let key = self.key(role);
+        let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
+        self.objects().create(&Name::Roster(entry.number), bytes.into()).expect("a roster entry");
+    }
+
+    /// Enrols one more key; the text of its file.
+    pub fn enrol(&self, role: Role, sources: Option<SourceScope>) -> String {
+        let admin = self.unlock(Role::Admin);
+        let repository = admin.repository();
+        let identity = Identity::generate(&*self.env, role, repository.id());
+        let (key, public, epoch) = (identity.key_id(), identity.public(), Epoch(1));
+        let scope = sources.clone().unwrap_or(SourceScope::All);
+        let keys = admin.admin(epoch, "a grant").expect("an admin");
+        let sealed = keys.grant(&*self.env, &public, role, &scope).expect("a grant");
+        let grant = Grant { repository: repository.id(), epoch, key, sealed }.encode();
+        let sha256 = Digest::of(&grant);
+        self.objects().create(&Name::Grant(epoch, key), grant.into()).expect("a grant");
+        let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
+        let enrol = Enrol { key, role, signing, sealing, label: "one more".to_owned(), sources };
+        let grant = AddGrant { epoch, key, sha256 };
+        self.state(Role::Admin, vec![RosterStatement::Enrol(enrol), RosterStatement::Grant(grant)]);
+        let fingerprint = repository.roster().fingerprint();
+        KeyFile::write(&*self.env, &identity, "one more", fingerprint, Protection::None).expect("writes").to_string()
+    }
+}
+
+/// The source that every world begins with.
+pub const SOURCE: &str = "sync";
+
+/// `short`, or many times as much if somebody has the time.
+pub fn times(short: u64) -> u64 {
+    if std::env::var_os("SIDEKEEP_TEST_LONG").is_some() { short * 10 } else { short }
 }
 
 /// The key in a key file without a passphrase.

@@ -62,7 +62,7 @@ impl UserCounts {
         let mut merge = self.sorter.finish()?;
         let mut top = Top { users: Vec::new(), max: users_max };
         let mut count = 0;
-        let mut current: Option<(Vec<u8>, Vec<(u32, Changes)>)> = None;
+        let mut current: Option<(Vec<u8>, ByTable)> = None;
         let broken = |error: WireError| OpError::Damaged { what: "a count".to_owned(), reason: error.to_string() };
         while let Some((user, payload)) = merge.next()? {
             let (table, changes) = read(payload).map_err(broken)?;
@@ -86,6 +86,9 @@ impl UserCounts {
     }
 }
 
+/// Changes of one user by table number.
+type ByTable = Vec<(u32, Changes)>;
+
 fn read(payload: &[u8]) -> Result<(u32, Changes), WireError> {
     let mut take = Take::new(payload);
     let table = take.uv_as("table")?;
@@ -100,7 +103,7 @@ struct Top {
 }
 
 impl Top {
-    fn push(&mut self, user: &[u8], tables: Vec<(u32, Changes)>, table_name: &dyn Fn(u32) -> String) {
+    fn push(&mut self, user: &[u8], tables: ByTable, table_name: &dyn Fn(u32) -> String) {
         let mut rows = Changes::default();
         tables.iter().for_each(|(_, changes)| rows.add(changes));
         let tables = tables.into_iter().map(|(table, rows)| UserTable { table: table_name(table), rows }).collect();

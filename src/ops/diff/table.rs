@@ -2,7 +2,8 @@
 //! one side alone are sorted by their key, because a row that went to another owner stands elsewhere.
 //!
 //! Several rows with one key (duplicates, keys with nulls) are paired as they come: as many are called
-//! changed as both sides have, the rest added or removed.
+//! changed as both sides have, the rest added or removed. Memory grows with the leaves that differ, by
+//! about 200 bytes each, and not with their rows.
 
 use std::cell::RefCell;
 use std::cmp::Ordering;

@@ -28,10 +28,11 @@ pub(super) fn check(objects: &Objects, env: &SharedEnv, checks: &mut Checks) {
                 "use a store with conditional writes: without them two backups overwrite each other",
             );
         }
-        Err(error) => {
-            checks.fail(race, &error, "allow this host to create objects, unless it is only meant to read");
-            return;
+        Err(RepoError::Store(error @ (StoreError::Refused { .. } | StoreError::ReadOnly { .. }))) => {
+            let remedy = "nothing, if this host is only meant to read; else allow it to create objects";
+            return checks.warn(race, error.to_string(), remedy);
         }
+        Err(error) => return checks.fail(race, &error, "check the network and the store's health"),
     }
     probe(objects, env, checks);
 }

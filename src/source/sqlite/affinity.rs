@@ -5,6 +5,7 @@
 use rusqlite::Connection;
 
 use crate::format::cell::{Cell, Encoding};
+use crate::source::sqlite::sql::TextEncoding;
 
 /// SQLite's documentation, "Type Affinity".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,14 +42,18 @@ impl Affinity {
         }
     }
 
-    /// Whether a value becomes one of another type, or another value, when it is stored.
-    pub(super) fn alters(self, cell: &Cell<'_>) -> Alters {
+    /// Whether a value becomes one of another type, or another value, when it is stored in a database of this encoding.
+    pub(super) fn alters(self, cell: &Cell<'_>, encoding: TextEncoding) -> Alters {
         let alters = match (self, cell) {
             (Self::Text, Cell::Integer(_) | Cell::Real(_)) | (Self::Real, Cell::Integer(_)) => true,
             (Self::Integer | Self::Numeric, Cell::Real(value)) => is_integer(*value),
-            (Self::Integer | Self::Numeric | Self::Real, Cell::Text(text)) => looks_numeric(text),
-            (Self::Integer | Self::Numeric | Self::Real, Cell::Encoded(encoding, bytes)) => {
-                looks_numeric(&lossy(*encoding, bytes))
+            (Self::Integer | Self::Numeric | Self::Real, Cell::Text(text)) => {
+                // UTF-16 with such a letter anywhere, even behind a NUL, is no number to SQLite.
+                looks_numeric(text) && (encoding == TextEncoding::Utf8 || text.chars().all(|c| u32::from(c) < 0x100))
+            }
+            // Invalid UTF-16 has a surrogate somewhere.
+            (Self::Integer | Self::Numeric | Self::Real, Cell::Encoded(Encoding::Utf8Invalid, bytes)) => {
+                looks_numeric(&String::from_utf8_lossy(bytes))
             }
             _ => false,
         };
@@ -85,18 +90,6 @@ fn is_integer(value: f64) -> bool {
     value.trunc() == value && -bound < value && value < bound
 }
 
-fn lossy(encoding: Encoding, bytes: &[u8]) -> String {
-    let units = |unit: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-        String::from_utf16_lossy(&units)
-    };
-    match encoding {
-        Encoding::Utf16Le => units(u16::from_le_bytes),
-        Encoding::Utf16Be => units(u16::from_be_bytes),
-        _ => String::from_utf8_lossy(bytes).into_owned(),
-    }
-}
-
 /// Whether a text is a decimal number, but for blanks around it. SQLite looks no further than the first NUL;
 /// its older versions did, so that such text is found in columns of numbers.
 fn looks_numeric(text: &str) -> bool {
@@ -125,6 +118,7 @@ mod tests {
     use super::{Affinity, Alters};
     use crate::format::cell::{Cell, Encoding, OwnedCell};
     use crate::source::sqlite::scan::cell_of;
+    use crate::source::sqlite::sql::TextEncoding;
 
     /// What SQLite makes of a value in a column.
     fn stored(conn: &Connection, affinity: Affinity, cell: &Cell<'_>) -> OwnedCell {
@@ -144,9 +138,10 @@ mod tests {
     }
 
     fn agrees(conn: &Connection, cell: &Cell<'_>) {
+        let encoding = TextEncoding::of(conn).expect("an encoding");
         for affinity in [Affinity::Blob, Affinity::Text, Affinity::Numeric, Affinity::Integer, Affinity::Real] {
             let changed = stored(conn, affinity, cell) != OwnedCell::new(cell);
-            assert_eq!(affinity.alters(cell) == Alters::Yes, changed, "{affinity:?} {cell:?}");
+            assert_eq!(affinity.alters(cell, encoding) == Alters::Yes, changed, "{affinity:?} {cell:?}");
         }
     }
 
@@ -179,6 +174,9 @@ mod tests {
             "5a",
             "5\0",
             "5\0a",
+            "5\0\u{100}",
+            "5\0\u{ff}",
+            "5\0\u{1f600}",
             "\x005",
             "5 \0 ",
             "\0",

@@ -353,7 +353,8 @@ impl Target for SqliteTarget {
         };
         match insert_row(builder, plain, table, cells) {
             Ok(()) => {
-                let alters = |(affinity, cell): (&Affinity, &Cell<'_>)| affinity.alters(cell) == Alters::Yes;
+                let encoding = builder.document().encoding;
+                let alters = |(affinity, cell): (&Affinity, &Cell<'_>)| affinity.alters(cell, encoding) == Alters::Yes;
                 match loading.affinities.iter().zip(cells).any(alters) {
                     true => self.name_row(cells, "is in, but a value took on the declared type of its column"),
                     false => Ok(()),

@@ -1,0 +1,110 @@
+//! What a demo did, in figures.
+
+use std::path::PathBuf;
+
+use crate::base::id::Digest;
+use crate::base::time::Moment;
+use crate::source::fake::Comparison;
+
+/// A part of the story.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Chapter {
+    Service,
+    Repository,
+    Nights,
+    Disaster,
+    Restore,
+    Proof,
+}
+
+/// The whole story.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct DemoReport {
+    /// Everything that was made is here.
+    pub dir: PathBuf,
+    pub keys_dir: PathBuf,
+    pub database: PathBuf,
+    pub repository: PathBuf,
+    pub fingerprint: Digest,
+    pub users: u64,
+    /// Rows and bytes of the database on the last good night.
+    pub rows: u64,
+    pub database_bytes: u64,
+    pub nights: Vec<Night>,
+    pub disaster: Disaster,
+    pub restored: Restored,
+    pub verified: Verified,
+    /// How the operator's key was refused when it was used to restore.
+    pub operator_refused: String,
+    /// What was shown, one sentence each.
+    pub proven: Vec<String>,
+    /// What went wrong; then the demo has failed.
+    pub failures: Vec<String>,
+    pub elapsed_ms: u64,
+}
+
+/// One night.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Night {
+    pub snapshot: Digest,
+    pub number: u64,
+    pub source_clock: Moment,
+    /// Rows changed since the night before; none before the first.
+    pub rows_changed: Option<u64>,
+    pub users_active: Option<u64>,
+    pub rows: u64,
+    pub database_bytes: u64,
+    /// Bytes that the night added to the store: packs, manifest.
+    pub added_bytes: u64,
+    /// The same as a share of the database's bytes.
+    pub added_share: f64,
+    pub leaves: u64,
+    pub leaves_new: u64,
+    pub elapsed_ms: u64,
+}
+
+/// The night after.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Disaster {
+    /// The backup of the emptied database.
+    pub snapshot: Digest,
+    pub number: u64,
+    pub rows: u64,
+    /// Against the last good night.
+    pub rows_lost: u64,
+    pub users_affected: u64,
+}
+
+/// The restore.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Restored {
+    pub to: PathBuf,
+    pub snapshot: Digest,
+    pub number: u64,
+    pub rows: u64,
+    pub elapsed_ms: u64,
+    /// Against the copy that was kept aside.
+    pub comparison: Comparison,
+}
+
+/// Every byte of the store, read.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Verified {
+    pub objects: u64,
+    pub bytes: u64,
+    /// Objects whose name is the hash of their content.
+    pub hashed: u64,
+    /// Entries of the ledger whose signatures and links hold.
+    pub entries: u64,
+    pub damage: Vec<Damage>,
+    /// Objects in which something of the database can be read.
+    pub readable: u64,
+}
+
+/// An object that is not what it must be.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Damage {
+    pub object: String,
+    pub reason: String,
+}

@@ -1,0 +1,7 @@
+//! Reading a snapshot: manifest, nodes, leaves, streams.
+
+mod fetch;
+mod snapshot;
+mod walk;
+
+pub use snapshot::{LeafRef, SnapshotReader, StreamPlace, Want};

@@ -1,0 +1,141 @@
+//! Walking what a snapshot refers to: nodes down to leaves, streams to their pieces.
+
+use crate::base::frame::FrameType;
+use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::node::{Child, PieceList, Skeleton, Spot};
+use crate::repo::error::RepoError;
+use crate::repo::reader::fetch::describe;
+use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, StreamPlace, Want};
+
+/// Nodes that are open at the same time when a tree is walked.
+const NODES_PER_BATCH: usize = 24;
+
+impl SnapshotReader<'_> {
+    /// The leaves of a tree, in order.
+    pub fn leaves(&self, root: Skeleton) -> Result<Vec<LeafRef>, RepoError> {
+        let mut nodes = vec![root];
+        while nodes.first().is_some_and(|node| node.level > 1) {
+            nodes = self.expand(&nodes)?;
+        }
+        Ok(nodes.into_iter().flat_map(leaf_refs).collect())
+    }
+
+    /// The leaves of a tree, in order, some thousands at a time: what is in memory does not grow with
+    /// the table.
+    pub fn leaf_batches<E: From<RepoError>>(
+        &self,
+        root: &Skeleton,
+        each: &mut dyn FnMut(Vec<LeafRef>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if root.level == 1 {
+            return each(leaf_refs(root.clone()).collect());
+        }
+        for children in root.children.chunks(NODES_PER_BATCH) {
+            let nodes = self.expand_children(children, root.level - 1)?;
+            if root.level == 2 {
+                each(nodes.into_iter().flat_map(leaf_refs).collect())?;
+            } else {
+                nodes.iter().try_for_each(|node| self.leaf_batches(node, each))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes one level below, in order.
+    pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
+        let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
+        self.expand_children(nodes.iter().flat_map(|node| &node.children), level)
+    }
+
+    fn expand_children<'c>(
+        &self,
+        children: impl IntoIterator<Item = &'c Child>,
+        level: u8,
+    ) -> Result<Vec<Skeleton>, RepoError> {
+        let wants: Vec<Want> =
+            children.into_iter().map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot }).collect();
+        let mut children: Vec<Option<Skeleton>> = vec![None; wants.len()];
+        self.fetch(&wants, |at, content| {
+            children[at] = Some(self.open_node(&wants[at], &content?, level)?);
+            Ok::<(), RepoError>(())
+        })?;
+        Ok(children.into_iter().flatten().collect())
+    }
+
+    /// Reads the content of a node that must be of this level.
+    pub fn open_node(&self, want: &Want, content: &[u8], level: u8) -> Result<Skeleton, RepoError> {
+        let skeleton = Skeleton::read(content).map_err(|error| RepoError::wire(describe(want), &error))?;
+        if skeleton.level != level {
+            let reason = format!("it is of level {}, not {level}", skeleton.level);
+            return Err(RepoError::Damaged { object: describe(want), reason });
+        }
+        Ok(self.intern(skeleton))
+    }
+
+    /// The bytes of a stream.
+    pub fn stream(&self, place: &StreamPlace) -> Result<Vec<u8>, RepoError> {
+        let StreamPlace { stream, spot } = *place;
+        let bytes = match stream.form {
+            StreamForm::Piece => self.fetch_one(Want { kind: FrameType::Piece, id: stream.id, spot })?,
+            StreamForm::List => {
+                let wants = self.pieces(place)?;
+                let mut pieces = vec![Vec::new(); wants.len()];
+                self.fetch(&wants, |at, content| {
+                    pieces[at] = content?;
+                    Ok::<(), RepoError>(())
+                })?;
+                pieces.concat()
+            }
+        };
+        if bytes.len() as u64 != stream.len {
+            let reason = format!("it has {} bytes, not {}", bytes.len(), stream.len);
+            return Err(RepoError::Damaged { object: format!("stream {}", stream.id), reason });
+        }
+        Ok(bytes)
+    }
+
+    /// The engine's schema document.
+    pub fn schema(&self) -> Result<Vec<u8>, RepoError> {
+        let object = || "the secrets of the manifest".to_owned();
+        let secrets = self.manifest.secrets.as_ref();
+        let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
+        let stream = StreamRef::try_from(secrets.schema).map_err(|error| RepoError::wire(object(), &error))?;
+        let spot = match &secrets.schema_at {
+            Some(hint) => {
+                let (pack, spot) = hint.place().map_err(|error| RepoError::wire(object(), &error))?;
+                Some(Spot { pack: self.intern_packs(&[pack])[0], ..spot })
+            }
+            None => None,
+        };
+        self.stream(&StreamPlace { stream, spot })
+    }
+
+    /// The pieces of a stream that is a list.
+    pub fn pieces(&self, place: &StreamPlace) -> Result<Vec<Want>, RepoError> {
+        Ok(self.pieces_and_lengths(place)?.into_iter().map(|(want, _)| want).collect())
+    }
+
+    /// The same with the length of each in bytes.
+    pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
+        let want = Want { kind: FrameType::List, id: place.stream.id, spot: place.spot };
+        let content = self.fetch_one(want)?;
+        let list = PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))?;
+        let ordinals = self.intern_packs(&list.packs);
+        let wants = list.pieces.iter().map(|piece| {
+            let spot = piece.spot.map(|spot| Spot { pack: ordinals[spot.pack as usize], ..spot });
+            (Want { kind: FrameType::Piece, id: piece.id, spot }, piece.len)
+        });
+        Ok(wants.collect())
+    }
+}
+
+fn leaf_refs(node: Skeleton) -> impl Iterator<Item = LeafRef> {
+    node.children.into_iter().map(|child| LeafRef {
+        id: child.id,
+        spot: child.spot,
+        rows: child.rows,
+        bytes: child.bytes,
+        owners: child.owners,
+        streams: child.streams.iter().map(|hint| StreamPlace { stream: hint.stream, spot: hint.spot }).collect(),
+    })
+}

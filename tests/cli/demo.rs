@@ -1,0 +1,26 @@
+//! `sidekeep demo`
+
+use crate::Sandbox;
+
+#[test]
+fn the_week_ends_well_and_leaves_what_was_asked_for() {
+    let mut sandbox = Sandbox::new();
+    // Settings for real repositories are not for the demo.
+    sandbox.set("SIDEKEEP_REPO", "nowhere");
+    let text = sandbox.ok(&["demo", "--dir", "play"]);
+    assert!(text.contains("$ sidekeep restore latest~1") && text.ends_with("play.\n"), "{text}");
+    assert!(text.contains("Everything is back."), "{text}");
+    assert!(sandbox.path("play/restored.sqlite").exists());
+    assert!(sandbox.fails(1, &["demo", "--dir", "play"]).contains("exists"));
+}
+
+#[test]
+fn the_temporary_directory_goes() {
+    let mut sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.path("tmp")).expect("makes");
+    sandbox.set("TMPDIR", sandbox.path("tmp"));
+    let document = sandbox.json(&["demo"]);
+    assert_eq!(document["before"], document["restored"]);
+    assert_ne!(document["before"], document["broken"]);
+    assert_eq!(sandbox.path("tmp").read_dir().expect("reads").count(), 0);
+}

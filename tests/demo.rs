@@ -1,0 +1,43 @@
+//! The demo's story holds, also told small.
+
+use std::sync::Arc;
+
+use sidekeep::base::cancel::Cancel;
+use sidekeep::base::env::System;
+use sidekeep::base::progress::Silent;
+use sidekeep::ops::demo::{self, Chapter, DemoOptions};
+use sidekeep::ops::error::OpError;
+
+#[test]
+fn a_week_passes_and_everything_comes_back() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = DemoOptions {
+        dir: dir.path().join("demo"),
+        users: 25,
+        nights: 3,
+        workers: 2,
+        runtime: runtime.handle().clone(),
+        env: Arc::new(System),
+        progress: Arc::new(Silent),
+        cancel: Cancel::default(),
+    };
+    let mut told = Vec::new();
+    let report = demo::run(&options, &mut |chapter, line| {
+        println!("{line}");
+        told.push(chapter);
+    })
+    .expect("a demo");
+    assert!(report.failures.is_empty() && report.proven.len() == 4, "{report:?}");
+    assert!(told.is_sorted_by_key(|chapter| *chapter as u8) && told.contains(&Chapter::Proof));
+    assert_eq!((report.nights.len(), report.users), (3, 27));
+    assert!(report.nights.windows(2).all(|pair| pair[1].source_clock.0 - pair[0].source_clock.0 > 86_000_000_000));
+    assert!(report.nights[1..].iter().all(|night| night.added_share < 0.3), "{:?}", report.nights);
+    assert_eq!((report.disaster.rows, report.disaster.rows_lost), (0, report.rows));
+    assert_eq!(report.disaster.users_affected, report.users);
+    assert!(report.restored.comparison.rows >= report.rows && report.verified.hashed > 3);
+    assert!(!dir.path().join("demo/never.sqlite").exists());
+    serde_json::to_string(&report).expect("JSON");
+    assert!(matches!(demo::run(&options, &mut |_, _| {}), Err(OpError::Source(_))));
+}

@@ -1,0 +1,74 @@
+//! Databases for tests: a small service with users, what they own, and photos.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+/// Three levels of ownership, a table without rowids, one without owners, one with large values.
+pub const SERVICE: &str = "
+    CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, note TEXT);
+    CREATE TABLE contacts (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id) ON DELETE CASCADE, name VARCHAR(10), born INT);
+    CREATE TABLE fields (contact_id INTEGER NOT NULL REFERENCES contacts (id) ON DELETE CASCADE, kind TEXT NOT NULL, value, PRIMARY KEY (contact_id, kind)) WITHOUT ROWID;
+    CREATE TABLE photos (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users (id), thumb BLOB, full BLOB);
+    CREATE TABLE settings (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE INDEX contacts_user ON contacts (user_id);
+";
+
+/// A database whose writes need not survive the machine.
+pub fn open(path: &Path) -> Connection {
+    let db = Connection::open(path).expect("a database");
+    db.execute_batch("PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF").expect("settings");
+    db
+}
+
+/// Bytes that follow from `seed` and do not compress.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// A number that follows from `seed`, below `limit`.
+pub fn draw(seed: i64, limit: i64) -> i64 {
+    i64::from_le_bytes(*noise(seed as u64, 8).first_chunk().expect("8 bytes")).rem_euclid(limit)
+}
+
+/// A database of the service with `users`, about four contacts and twelve fields each, and a photo for every tenth.
+pub fn create_service(path: &Path, users: i64) -> Connection {
+    let db = open(path);
+    db.execute_batch(SERVICE).expect("a schema");
+    db.execute_batch("BEGIN").expect("begins");
+    for user in 1..=users {
+        let note = (user % 5 == 0).then(|| format!("note of {user}"));
+        db.execute("INSERT INTO users VALUES (?1, ?2, ?3)", (user, format!("u{user}@example.org"), note))
+            .expect("a user");
+        for n in 0..draw(user, 9) {
+            let contact = user * 100 + n;
+            db.execute(
+                "INSERT INTO contacts VALUES (?1, ?2, ?3, ?4)",
+                (contact, user, format!("name {n} of {user}"), 1900 + draw(contact, 100)),
+            )
+            .expect("a contact");
+            for kind in ["mail", "phone", "street"] {
+                let value = draw(contact + kind.len() as i64, 1 << 40);
+                db.execute("INSERT INTO fields VALUES (?1, ?2, ?3)", (contact, kind, value)).expect("a field");
+            }
+        }
+        if user % 10 == 0 {
+            add_photo(&db, user, 33_000 + 200 * user as usize);
+        }
+    }
+    db.execute_batch("INSERT INTO settings VALUES ('theme', 'dark'), ('limit', 7); COMMIT").expect("commits");
+    db
+}
+
+/// A photo of `user` with `bytes` and a small one.
+pub fn add_photo(db: &Connection, user: i64, bytes: usize) {
+    let (thumb, full) = (noise(user as u64, 900), noise(user as u64 + (1 << 32), bytes));
+    db.execute("INSERT INTO photos (user_id, thumb, full) VALUES (?1, ?2, ?3)", (user, thumb, full)).expect("a photo");
+}
+
+/// The database at `from`, as it is now, in another file.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::copy(from, to).expect("a copy");
+}
