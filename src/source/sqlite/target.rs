@@ -184,7 +184,7 @@ impl SqliteTarget {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> SourceError {
-    failed(format!("create {}", path.display()), error.to_string())
+    SourceError::Unreachable { what: path.display().to_string(), reason: error.to_string() }
 }
 
 fn refuse_occupied(path: &Path) -> Result<(), SourceError> {
