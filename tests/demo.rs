@@ -36,7 +36,11 @@ fn a_week_passes_and_everything_comes_back() {
     assert!(report.nights[1..].iter().all(|night| night.added_share < 0.3), "{:?}", report.nights);
     assert_eq!((report.disaster.rows, report.disaster.rows_lost), (0, report.rows));
     assert_eq!(report.disaster.users_affected, report.users);
-    assert!(report.restored.comparison.rows >= report.rows && report.verified.hashed > 3);
+    assert!(
+        report.restored.comparison.rows >= report.rows
+            && report.verified.objects_read > 3
+            && report.verified.snapshots == 4
+    );
     assert!(!dir.path().join("demo/never.sqlite").exists());
     serde_json::to_string(&report).expect("JSON");
     assert!(matches!(demo::run(&options, &mut |_, _| {}), Err(OpError::Source(_))));

@@ -13,8 +13,9 @@ use sidekeep::base::role::Role;
 use sidekeep::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorReport};
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::show::{self, ShowOptions};
-use sidekeep::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SourceSnapshots, Viewer};
+use sidekeep::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SourceSnapshots};
 use sidekeep::ops::status::{self, FindingKind, Freshness, Opening, StatusOptions, StatusReport};
+use sidekeep::ops::verify::Access;
 use sidekeep::repo::open::Repository;
 use sidekeep::source::sqlite::SqliteSource;
 use sidekeep::store::Store;
@@ -38,21 +39,21 @@ fn two_nights() -> World {
     world
 }
 
-fn list(viewer: Viewer<'_>) -> SourceSnapshots {
+fn list(access: Access<'_>) -> SourceSnapshots {
     let options = SnapshotsOptions { sources: Vec::new(), counts: Counts::Read };
-    snapshots::run(viewer, &options).expect("a list").sources.remove(0)
+    snapshots::run(access, &options).expect("a list").sources.remove(0)
 }
 
 #[test]
 fn everybody_sees_the_list_and_those_with_a_key_what_it_holds() {
     let world = two_nights();
     let repository = world.repository();
-    let public = list(Viewer::Public(&repository));
+    let public = list(Access::Public(&repository));
     assert_eq!((public.name.as_deref(), public.snapshots.len()), (None, 2));
     assert!(public.snapshots.iter().all(|line| line.rows.is_none() && line.unreadable.is_none()));
     for role in Role::ALL {
         let unlocked = world.unlock(role);
-        let listed = list(Viewer::Key(&unlocked));
+        let listed = list(Access::Key(&unlocked));
         assert_eq!(listed.name.as_deref(), Some("sync"));
         let rows: Vec<_> = listed.snapshots.iter().map(|line| (line.number, line.rows, line.state)).collect();
         assert_eq!(rows, [(1, Some(5), SnapshotState::Clean), (2, Some(6), SnapshotState::Clean)]);
@@ -73,12 +74,12 @@ fn everybody_sees_the_list_and_those_with_a_key_what_it_holds() {
 fn a_manifest_that_is_gone_hides_no_other_snapshot() {
     let world = two_nights();
     let unlocked = world.unlock(Role::Auditor);
-    let newest = list(Viewer::Key(&unlocked)).snapshots.remove(1);
+    let newest = list(Access::Key(&unlocked)).snapshots.remove(1);
     let source = unlocked.find_source(None).expect("a source");
     let shown = show::run(&unlocked, &ShowOptions { source, snapshot: Selector::Latest(0) }).expect("a snapshot");
     let name = format!("{source}/manifests/{}", shown.manifest.sha256);
     world.runtime.block_on(world.store().delete(&name)).expect("deletes");
-    let listed = list(Viewer::Key(&unlocked));
+    let listed = list(Access::Key(&unlocked));
     assert_eq!((listed.snapshots[0].rows, listed.snapshots[1].rows), (Some(5), None));
     assert!(listed.snapshots[1].unreadable.is_some() && listed.snapshots[1].id == newest.id);
     let report = status_at(&world, Role::Auditor, 0);

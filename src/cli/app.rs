@@ -59,11 +59,13 @@ fn run(cli: Cli) -> Result<Outcome, CliError> {
 fn dispatch(command: Command, context: &Context) -> Result<Outcome, CliError> {
     match command {
         Command::Init(args) => command::init::run(&args, context),
+        Command::Owners(args) => command::owners::run(&args, context),
         Command::Backup(args) => command::backup::run(&args, context),
         Command::Snapshots(args) => command::snapshots::run(&args, context),
         Command::Show(args) => command::show::run(&args, context),
         Command::Diff(args) => command::diff::run(&args, context),
         Command::Restore(args) => command::restore::run(&args, context),
+        Command::Verify(args) => command::verify::run(&args, context),
         Command::Status(args) => command::status::run(&args, context),
         Command::Doctor(args) => command::doctor::run(&args, context),
         Command::Demo(args) => command::demo::run(&args, context),

@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::command::{backup, completions, demo, diff, doctor, init, man, restore, show, snapshots, status};
+use super::command::{
+    backup, completions, demo, diff, doctor, init, man, owners, restore, show, snapshots, status, verify,
+};
 use super::time;
 
 const EXIT_CODES: &str = "\
@@ -37,11 +39,13 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Init(init::InitArgs),
+    Owners(owners::OwnersArgs),
     Backup(backup::BackupArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
     Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),

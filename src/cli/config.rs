@@ -57,6 +57,9 @@ pub(crate) struct SourceConfig {
     pub(crate) url: String,
     /// The table whose rows own the others.
     pub(crate) owner_table: Option<String>,
+    /// How old its newest clean snapshot may be, if another age than that of `status`.
+    #[serde(default, deserialize_with = "some_age")]
+    pub(crate) max_age: Option<Duration>,
     /// How the rows of a table are ordered, where it is not by their owner.
     #[serde(default)]
     pub(crate) layout: BTreeMap<String, LayoutConfig>,
@@ -88,6 +91,10 @@ impl Default for StatusConfig {
 fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     time::length(&text).map_err(serde::de::Error::custom)
+}
+
+fn some_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    age(deserializer).map(Some)
 }
 
 /// Where a configuration is looked for.
@@ -189,6 +196,8 @@ key_file = {key_file}
 {source}
 # The table whose rows are the users; found by its name and the foreign keys that lead to it if left out.
 # owner_table = "users"
+# How old the newest snapshot of this source may be, if another age than that of the section status.
+# max_age = "7 days"
 # Tables whose rows come and go in the order of their key, such as a log, and are not kept together by user.
 # [source.main.layout]
 # sync_log = "key"

@@ -20,7 +20,8 @@ use super::ui::{Format, Talk, Ui};
 use super::{signal, time};
 use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
-use crate::base::progress::SharedProgress;
+use crate::base::progress::{SharedProgress, Silent};
+use crate::crypto::keyfile::KeyFileHeader;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Location, OpenOptions, Patience, Store};
@@ -113,10 +114,15 @@ impl Context {
         Objects::new(store, self.runtime.clone())
     }
 
+    /// The store that the repository lies in.
+    pub(crate) fn store(&self) -> Result<Objects, CliError> {
+        let store = Store::open_with(&self.location()?, &self.store_options())?;
+        Ok(Objects::new(store, self.runtime.clone()))
+    }
+
     /// The repository, without a key.
     pub(crate) fn repository(&self) -> Result<Repository, CliError> {
-        let store = Store::open_with(&self.location()?, &self.store_options())?;
-        Ok(Repository::open(self.objects(store), SharedEnv::clone(&self.env))?)
+        Ok(Repository::open(self.store()?, SharedEnv::clone(&self.env))?)
     }
 
     /// The repository with the keys that the user's key opens.
@@ -131,6 +137,11 @@ impl Context {
         let opened = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
         opened.warning.iter().for_each(|warning| self.ui.warn(warning));
         Ok(opened)
+    }
+
+    /// What the user's key says of itself; it is not opened.
+    pub(crate) fn key_header(&self) -> Result<KeyFileHeader, CliError> {
+        Ok(keys::header(&self.key_source()?)?)
     }
 
     /// The repository with what `key` opens; it must be the one that the key was made for.
@@ -194,6 +205,11 @@ impl Context {
     /// The present, in the machine's zone.
     pub(crate) fn now(&self) -> Zoned {
         time::here(self.env.now())
+    }
+
+    /// For operations that are over soon.
+    pub(crate) fn silent(&self) -> SharedProgress {
+        Arc::new(Silent)
     }
 
     /// Runs `operation` with its progress shown and signals heeded.

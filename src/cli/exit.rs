@@ -199,7 +199,7 @@ const VERIFY: &str = "run `sidekeep verify --level read` to see what else is dam
 const NEWER: &str = "use a newer version of sidekeep";
 
 const ROOM: &str = "name a directory on a disk with more room with --spill-dir";
-const REUSED: &str = "what was uploaded is reused by the next run";
+const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself, only its causes are.
 fn op(error: &OpError) -> Option<Verdict> {

@@ -11,7 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::crypto::keyfile::{KeyFile, KeyFileError, KeyFileProtection};
+use crate::crypto::keyfile::{KeyFile, KeyFileError, KeyFileHeader, KeyFileProtection};
 use crate::crypto::role::Identity;
 
 /// Holds a passphrase.
@@ -111,20 +111,31 @@ pub(crate) struct Opened {
     pub(crate) warning: Option<String>,
 }
 
+/// What the key says of itself; believed only once it is open.
+pub(crate) fn header(key: &KeySource) -> Result<KeyFileHeader, KeyError> {
+    let (file, _) = read(key)?;
+    Ok(file.header().clone())
+}
+
 /// Reads and opens the key.
 pub(crate) fn open(key: &KeySource, passphrase: &PassphraseSource) -> Result<Opened, KeyError> {
-    let (text, warning) = match key {
-        KeySource::File(path) => read_file(path, key)?,
-        KeySource::Command(command) => (output(command, Asked::Key)?, None),
-    };
+    let (file, warning) = read(key)?;
     let unusable = |source| KeyError::Unusable { key: key.clone(), source };
-    let file = KeyFile::parse(&text).map_err(unusable)?;
     let given = match file.protection() {
         KeyFileProtection::None => None,
         KeyFileProtection::Passphrase => Some(passphrase.get(key)?),
     };
     let identity = file.open(given.as_ref().map(|text| text.as_bytes())).map_err(unusable)?;
     Ok(Opened { identity, file, warning })
+}
+
+fn read(key: &KeySource) -> Result<(KeyFile, Option<String>), KeyError> {
+    let (text, warning) = match key {
+        KeySource::File(path) => read_file(path, key)?,
+        KeySource::Command(command) => (output(command, Asked::Key)?, None),
+    };
+    let file = KeyFile::parse(&text).map_err(|source| KeyError::Unusable { key: key.clone(), source })?;
+    Ok((file, warning))
 }
 
 fn read_file(path: &Path, key: &KeySource) -> Result<(Zeroizing<String>, Option<String>), KeyError> {

@@ -39,6 +39,14 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Bytes of the database, as far as that can be told without opening it.
+    pub(crate) fn size(&self) -> Option<u64> {
+        let Self::Sqlite(path) = self;
+        path.metadata().ok().map(|metadata| metadata.len())
+    }
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.url())

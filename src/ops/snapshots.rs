@@ -6,45 +6,10 @@ use crate::base::id::{Digest, KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::Verdict;
 use crate::ops::error::OpError;
+use crate::ops::verify::Access;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth};
-use crate::repo::open::{Repository, Unlocked};
-
-/// Who looks at a repository.
-#[derive(Clone, Copy)]
-pub enum Viewer<'a> {
-    /// Somebody without a key.
-    Public(&'a Repository),
-    /// Somebody with one.
-    Key(&'a Unlocked),
-}
-
-impl<'a> Viewer<'a> {
-    /// What is looked at.
-    #[must_use]
-    pub fn repository(self) -> &'a Repository {
-        match self {
-            Self::Public(repository) => repository,
-            Self::Key(unlocked) => unlocked.repository(),
-        }
-    }
-
-    /// The key, if there is one.
-    #[must_use]
-    pub fn unlocked(self) -> Option<&'a Unlocked> {
-        match self {
-            Self::Public(_) => None,
-            Self::Key(unlocked) => Some(unlocked),
-        }
-    }
-
-    /// The name of a source, as far as it can be read.
-    #[must_use]
-    pub fn source_name(self, source: SourceId) -> Option<String> {
-        self.unlocked()?.source_name(source)
-    }
-}
 
 /// What to list.
 #[derive(Clone, Debug)]
@@ -137,19 +102,26 @@ pub struct VoidEntry {
 }
 
 /// Lists snapshots.
-pub fn run(viewer: Viewer<'_>, options: &SnapshotsOptions) -> Result<SnapshotsReport, OpError> {
-    let roster = viewer.repository().roster();
+pub fn run(access: Access<'_>, options: &SnapshotsOptions) -> Result<SnapshotsReport, OpError> {
+    let roster = access.repository().roster();
     let mut sources: Vec<SourceId> =
         if options.sources.is_empty() { roster.sources.keys().copied().collect() } else { options.sources.clone() };
-    sources.sort_by_cached_key(|source| (viewer.source_name(*source), *source));
+    sources.sort_by_cached_key(|source| (source_name(access, *source), *source));
     let sources =
-        sources.into_iter().map(|source| of_source(viewer, source, options.counts)).collect::<Result<_, _>>()?;
+        sources.into_iter().map(|source| of_source(access, source, options.counts)).collect::<Result<_, _>>()?;
     Ok(SnapshotsReport { sources })
 }
 
-fn of_source(viewer: Viewer<'_>, source: SourceId, counts: Counts) -> Result<SourceSnapshots, OpError> {
-    let ledger = Ledger::load(viewer.repository(), source)?;
-    let snapshots = ledger.live().map(|record| line(viewer, source, record, counts)).collect::<Result<_, _>>()?;
+fn source_name(access: Access<'_>, source: SourceId) -> Option<String> {
+    match access {
+        Access::Public(_) => None,
+        Access::Key(unlocked) => unlocked.source_name(source),
+    }
+}
+
+fn of_source(access: Access<'_>, source: SourceId, counts: Counts) -> Result<SourceSnapshots, OpError> {
+    let ledger = Ledger::load(access.repository(), source)?;
+    let snapshots = ledger.live().map(|record| line(access, source, record, counts)).collect::<Result<_, _>>()?;
     let voids = ledger.voids.iter().map(|(entry, reason)| VoidEntry {
         number: entry.number,
         sha256: entry.sha256,
@@ -157,7 +129,7 @@ fn of_source(viewer: Viewer<'_>, source: SourceId, counts: Counts) -> Result<Sou
     });
     Ok(SourceSnapshots {
         source,
-        name: viewer.source_name(source),
+        name: source_name(access, source),
         snapshots,
         forgotten: ledger.snapshots.iter().filter(|record| record.forgotten).count(),
         voids: voids.collect(),
@@ -166,12 +138,12 @@ fn of_source(viewer: Viewer<'_>, source: SourceId, counts: Counts) -> Result<Sou
 }
 
 fn line(
-    viewer: Viewer<'_>,
+    access: Access<'_>,
     source: SourceId,
     record: &SnapshotRecord,
     counts: Counts,
 ) -> Result<SnapshotLine, OpError> {
-    let repository = viewer.repository();
+    let repository = access.repository();
     let mut line = SnapshotLine {
         id: record.id,
         number: record.number,
@@ -188,7 +160,7 @@ fn line(
         state: SnapshotState::of(record),
         unreadable: None,
     };
-    if let (Viewer::Key(unlocked), Counts::Read) = (viewer, counts) {
+    if let (Access::Key(unlocked), Counts::Read) = (access, counts) {
         let context = Context { repository: repository.id(), source, epoch: record.snapshot.epoch };
         match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
             Ok(manifest) => {

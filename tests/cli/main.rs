@@ -10,6 +10,7 @@ mod help;
 mod init;
 mod keys;
 mod man;
+mod owners;
 mod process;
 mod restore;
 #[path = "../sandbox/mod.rs"]
@@ -17,5 +18,6 @@ mod sandbox;
 mod show;
 mod snapshots;
 mod status;
+mod verify;
 
 use sandbox::Sandbox;

@@ -11,11 +11,13 @@ fn with_max_age(sandbox: &Sandbox, age: &str) {
 fn a_source_is_missing_then_fresh_then_stale() {
     let sandbox = Sandbox::with_service();
     let ran = sandbox.run(&["status"]);
-    assert!(ran.code == 3 && ran.out.contains("MISSING"), "{}", ran.out);
+    assert!(ran.code == 3 && ran.out.contains("EMPTY"), "{}", ran.out);
     sandbox.ok(&["backup"]);
     let text = sandbox.ok(&["status", "--key-file", "keys/auditor.key"]);
     assert!(text.contains("main") && text.contains("fresh"), "{text}");
-    assert_eq!(sandbox.json(&["status"])["sources"][0]["state"], "fresh");
+    assert_eq!(sandbox.json(&["status"])["sources"][0]["freshness"], "fresh");
+    // Ages are whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
     with_max_age(&sandbox, "1 ms");
     let ran = sandbox.run(&["status"]);
     assert!(ran.code == 3 && ran.out.contains("STALE"), "{}", ran.out);
@@ -32,4 +34,33 @@ fn a_length_of_time_that_is_none_is_refused() {
     let sandbox = Sandbox::with_service();
     with_max_age(&sandbox, "soon");
     assert!(sandbox.fails(2, &["status"]).contains("26 hours"));
+}
+
+#[test]
+fn a_source_may_have_a_limit_of_its_own_and_none_is_forgotten() {
+    let sandbox = Sandbox::with_service();
+    sandbox.ok(&["backup"]);
+    let config = std::fs::read_to_string(sandbox.path("sidekeep.toml")).expect("reads");
+    let config = config.replace("[status]", "max_age = \"7 days\"\n[status]");
+    let config = config.replace("# [source.main.layout]", "").replace("# sync_log = \"key\"", "");
+    sandbox.write("sidekeep.toml", &config);
+    assert_eq!(sandbox.json(&["status"])["sources"][0]["max_age_s"], 7 * 86_400);
+    sandbox.write("sidekeep.toml", &(config + "[source.other]\nurl = 'sqlite:other.db'\n"));
+    let ran = sandbox.run(&["status"]);
+    assert!(
+        ran.code == 3 && ran.out.contains("other: it is in the configuration and was never backed up"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn an_admin_proves_that_the_newest_snapshot_opens() {
+    let sandbox = Sandbox::with_service();
+    sandbox.ok(&["backup"]);
+    let opening = |role: &str| {
+        let key = format!("keys/{role}.key");
+        sandbox.json(&["status", "--key-file", &key])["sources"][0]["opening"]["state"].clone()
+    };
+    assert_eq!((opening("admin"), opening("auditor")), ("proven".into(), "unproven".into()));
 }

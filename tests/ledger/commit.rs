@@ -12,7 +12,6 @@ use sidekeep::format::roster::{CloseEpoch, RosterStatement};
 use sidekeep::repo::commit::{Candidate, Committed, Counted, commit};
 use sidekeep::repo::error::RepoError;
 use sidekeep::repo::ledger::{Appended, Ledger};
-use sidekeep::store::StoreError;
 
 use crate::common::faulty::{Effect, Fault, Faulty, Plan, Verb};
 use crate::fixture::{Fixture, append_to, digest, object, prune, snapshot};

@@ -1,7 +1,7 @@
 //! `sidekeep backup`
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser};
@@ -49,23 +49,41 @@ pub(crate) struct BackupArgs {
     spill_dir: Option<PathBuf>,
 }
 
+/// How a snapshot is taken.
+pub(super) struct Plan {
+    pub(super) mode: BackupMode,
+    pub(super) pinned: Pinned,
+    pub(super) tags: Vec<String>,
+    pub(super) workers: Option<u64>,
+}
+
 pub(crate) fn run(args: &BackupArgs, context: &Context) -> Result<Outcome, CliError> {
-    let config = context.config()?;
-    let source = choose(config, args.source.as_deref())?;
     let mode = if args.dry_run { BackupMode::DryRun } else { BackupMode::Commit };
-    let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
+    let plan = Plan { mode, pinned: Pinned::Keep, tags: args.tags.clone(), workers: args.workers };
+    take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context)
+}
+
+/// Takes a snapshot of the source that is named, and says so.
+pub(super) fn take(
+    source: Option<&str>,
+    spill_dir: Option<&Path>,
+    plan: Plan,
+    context: &Context,
+) -> Result<Outcome, CliError> {
+    let source = choose(context.config()?, source)?;
+    let spill_dir = context.spill_dir(spill_dir)?;
     let mut unlocked = context.unlocked()?;
     let mut live = source.address.open(&spill_dir, &context.env)?;
-    let id = source_id(&mut unlocked, &source, mode)?;
+    let id = source_id(&mut unlocked, &source, plan.mode)?;
     let report = context.watch(|watch| {
         let options = BackupOptions {
             source: id,
-            tags: args.tags.clone(),
-            workers: workers(args.workers),
+            tags: plan.tags,
+            workers: workers(plan.workers),
             spill_dir,
             placement: source.placement(),
-            pinned: Pinned::Keep,
-            mode,
+            pinned: plan.pinned,
+            mode: plan.mode,
             progress: watch.progress,
             cancel: watch.cancel,
         };
@@ -82,7 +100,7 @@ fn workers(wanted: Option<u64>) -> usize {
 }
 
 /// The source in the repository; a new one is added, but not by a dry run.
-fn source_id(unlocked: &mut Unlocked, source: &Source<'_>, mode: BackupMode) -> Result<SourceId, CliError> {
+pub(super) fn source_id(unlocked: &mut Unlocked, source: &Source<'_>, mode: BackupMode) -> Result<SourceId, CliError> {
     let name = source.label();
     match (unlocked.find_source(Some(&name)), mode) {
         (Ok(id), _) => Ok(id),

@@ -131,6 +131,8 @@ impl Stage {
         self.play(5, &["restore", "latest~1", "--to", RESTORED])?;
         self.say("\nThe admin's key does, with nothing but the repository at hand:\n")?;
         self.play(0, &["restore", "latest~1", "--to", RESTORED, "--key-file", "keys/admin.key"])?;
+        self.say("\nAnd whoever audits the repository checks every byte of it without any key:\n")?;
+        self.play(0, &["verify", "--level", "read"])?;
         holdings(&self.dir.join(RESTORED)).map_err(|error| broken(&error))
     }
 

@@ -1,11 +1,6 @@
 //! `sidekeep doctor`
-//!
-//! Each check does what a real command would do, and reports the error that it would have ended with. A check that
-//! needs what an earlier one could not get is left out.
 
 use clap::Args;
-use rustix::fs::statvfs;
-use serde::Serialize;
 
 use crate::base::env::SharedEnv;
 use crate::base::role::Role;
@@ -13,147 +8,105 @@ use crate::cli::config::Config;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::keys::Opened;
-use crate::cli::render::{bytes, plural, printable};
+use crate::cli::render::printable;
 use crate::cli::source::choose;
-use crate::repo::create::check_store;
-use crate::source::contract::Gap;
-use crate::store::Store;
+use crate::ops::doctor::{self, Check, CheckState, ConfigFact, DoctorOptions, DoctorReport, Opener};
+use crate::repo::io::Objects;
+use crate::source::contract::Source;
+
+/// Free bytes that a backup should find besides room for the sources.
+const SPILL_BYTES_MIN: u64 = 64 << 20;
 
 /// Try the configuration, the key, the store, the sources and the disk, and say what is wrong and what to do
 ///
-/// Acts for real: opens the key, lets several writers race for an object in the store, reads the schema of every
-/// source. Changes nothing that lasts. Ends with 3 if anything is wrong.
+/// Acts for real: opens the key, lets several writers race for an object in the store, opens the newest snapshots,
+/// reads the schema of every source. Leaves nothing behind. Ends with 3 if anything is wrong.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
     sidekeep doctor --config /etc/sidekeep.toml")]
 pub(crate) struct DoctorArgs {}
 
-#[derive(Serialize)]
-struct Report {
-    checks: Vec<Check>,
-}
-
-#[derive(Serialize)]
-struct Check {
-    what: String,
-    state: State,
-    detail: String,
-    hint: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Well,
-    Wrong,
-}
-
-/// The checks so far.
-#[derive(Default)]
-struct Checks(Vec<Check>);
-
-impl Checks {
-    /// Notes what a check found; gives back what later checks work with.
-    fn note<T>(&mut self, what: &str, found: Result<(T, String), CliError>) -> Option<T> {
-        let (value, state, detail, hint) = match found {
-            Ok((value, detail)) => (Some(value), State::Well, detail, None),
-            Err(error) => (None, State::Wrong, error.chain(), error.hint()),
-        };
-        self.0.push(Check { what: what.to_owned(), state, detail, hint });
-        value
-    }
-}
-
 pub(crate) fn run(_args: &DoctorArgs, context: &Context) -> Result<Outcome, CliError> {
-    let mut checks = Checks::default();
-    if let Some(config) = checks.note("configuration", configuration(context)) {
-        examine(config, context, &mut checks);
+    let mut report = match context.config() {
+        Ok(config) => examine(config, context)?,
+        Err(error) => doctor_of_config(&error),
+    };
+    // A key that does not fit at all is reported already.
+    if report.checks.iter().all(|check| check.name != "key" || check.state == CheckState::Ok) {
+        report.checks.extend(pinned(context));
     }
-    let report = Report { checks: checks.0 };
-    let is_well = report.checks.iter().all(|check| check.state == State::Well);
+    report.state = report.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok);
     context.ui.result("doctor", &report, human)?;
-    Ok(if is_well { Outcome::Done } else { Outcome::Findings })
+    Ok(if report.state >= CheckState::Warning { Outcome::Findings } else { Outcome::Done })
 }
 
-fn examine(config: &Config, context: &Context, checks: &mut Checks) {
-    let location = checks.note("location", context.location().map(|location| ((), location.to_string())));
-    let key = checks.note("key", key(context));
-    let role = key.as_ref().map(|key| key.file.header().role);
-    // An auditor need not be able to write to the store.
-    if location.is_some() && role != Some(Role::Auditor) {
-        checks.note("store", store(context));
-    }
-    if let (Some(()), Some(key)) = (location, key) {
-        checks.note("repository", repository(context, key));
-    }
+/// Without a configuration nothing else is known.
+fn doctor_of_config(error: &CliError) -> DoctorReport {
+    let remedy = error.hint().or_else(|| Some("correct the configuration".to_owned()));
+    let (name, state, detail) = ("configuration".to_owned(), CheckState::Failed, error.chain());
+    DoctorReport { checks: vec![Check { name, state, detail, remedy }], state }
+}
+
+fn examine(config: &Config, context: &Context) -> Result<DoctorReport, CliError> {
+    let key = context.has_key()?.then(|| context.key());
+    let role = key.as_ref().and_then(|key| key.as_ref().ok()).map(|key| key.file.header().role);
     // Whoever holds another key has no business with the live database.
-    if matches!(role, None | Some(Role::Operator)) {
-        for name in config.source.keys() {
-            let what = format!("source {name}");
-            for gap in checks.note(&what, live_source(context, config, name)).into_iter().flatten() {
-                let detail = format!("cannot capture {}: {}", gap.object, gap.reason);
-                checks.0.push(Check { what: what.clone(), state: State::Wrong, detail, hint: None });
-            }
-        }
-        checks.note("disk", disk(context));
-    }
+    let sources = if matches!(role, None | Some(Role::Operator)) { sources(config, context) } else { Vec::new() };
+    let spill_dir = context.spill_dir(None)?;
+    let options = DoctorOptions {
+        config: vec![ConfigFact { name: "configuration".to_owned(), detail: Ok(described(context)?) }],
+        store: Some(Box::new(|| Ok(context.store()?)) as Opener<'_, Objects>),
+        key: key.map(|key| Box::new(move || Ok(key.map(|Opened { identity, .. }| identity)?)) as Opener<'_, _>),
+        sources,
+        spill_dir,
+        spill_bytes_min: SPILL_BYTES_MIN + source_bytes(config),
+        env: SharedEnv::clone(&context.env),
+        progress: context.silent(),
+    };
+    Ok(doctor::run(options))
 }
 
-fn configuration(context: &Context) -> Result<(&Config, String), CliError> {
-    let config = context.config()?;
-    let detail = match context.config_path()? {
+fn described(context: &Context) -> Result<String, CliError> {
+    Ok(match context.config_path()? {
         Some(path) => path.display().to_string(),
         None => "there is none; options and environment variables are used alone".to_owned(),
+    })
+}
+
+fn sources<'a>(config: &'a Config, context: &'a Context) -> Vec<(String, Opener<'a, Box<dyn Source>>)> {
+    let open = |name: &'a String| {
+        let open = move || Ok(choose(config, Some(name))?.address.open(&context.spill_dir(None)?, &context.env)?);
+        (name.clone(), Box::new(open) as Opener<'a, Box<dyn Source>>)
     };
-    Ok((config, detail))
+    config.source.keys().map(open).collect()
 }
 
-fn key(context: &Context) -> Result<(Opened, String), CliError> {
-    let key = context.key()?;
-    let header = key.file.header();
-    let detail = format!("{} key {} ({})", header.role, header.key, header.label);
-    Ok((key, detail))
+fn source_bytes(config: &Config) -> u64 {
+    let size = |name: &String| choose(config, Some(name)).ok()?.address.size();
+    config.source.keys().filter_map(size).sum()
 }
 
-fn store(context: &Context) -> Result<((), String), CliError> {
-    let objects = context.objects(Store::open_with(&context.location()?, &context.store_options())?);
-    let left = check_store(&objects, &context.env)?;
-    let detail = "of many writers of one object exactly one wins".to_owned();
-    Ok(((), left.map_or(detail.clone(), |left| format!("{detail}; {left}"))))
+/// The repository that is there must be the one that the key was made for.
+fn pinned(context: &Context) -> Option<Check> {
+    context.config().ok()?;
+    let key = context.has_key().ok()?.then(|| context.key_header().ok()).flatten()?;
+    let error = context.repository().ok()?.check_fingerprint(&key.fingerprint).err()?;
+    let remedy = Some("check the location: this is not the repository that the key was made for".to_owned());
+    Some(Check { name: "fingerprint".to_owned(), state: CheckState::Failed, detail: error.to_string(), remedy })
 }
 
-fn repository(context: &Context, key: Opened) -> Result<((), String), CliError> {
-    let unlocked = context.unlock(key)?;
-    let repository = unlocked.repository();
-    let sources = plural(repository.roster().sources.len() as u64, "source");
-    Ok(((), format!("{} with {sources}; the key opens what it may", repository.id())))
-}
-
-fn live_source(context: &Context, config: &Config, name: &str) -> Result<(Vec<Gap>, String), CliError> {
-    let address = choose(config, Some(name))?.address;
-    let mut live = address.open(&context.spill_dir(None)?, &SharedEnv::clone(&context.env))?;
-    let description = live.describe()?;
-    live.release()?;
-    let tables = plural(description.tables.len() as u64, "table");
-    Ok((description.gaps, format!("{address} with {tables}")))
-}
-
-fn disk(context: &Context) -> Result<((), String), CliError> {
-    let dir = context.spill_dir(None)?;
-    let failed = |source| CliError::Io { doing: format!("lay rows aside in {}", dir.display()), source };
-    tempfile::tempfile_in(&dir).map_err(failed)?;
-    let space = statvfs(&dir).map_err(|error| failed(error.into()))?;
-    let free = space.f_bavail.saturating_mul(space.f_frsize);
-    Ok(((), format!("{} with {} free", dir.display(), bytes(free))))
-}
-
-fn human(report: &Report) -> String {
+fn human(report: &DoctorReport) -> String {
     let mut text = String::new();
     for check in &report.checks {
-        let state = if check.state == State::Well { "ok   " } else { "WRONG" };
-        text += &format!("{state}  {}: {}\n", printable(&check.what), printable(&check.detail));
-        check.hint.iter().for_each(|hint| text += &format!("       {hint}\n"));
+        let state = match check.state {
+            CheckState::Ok => "ok     ",
+            CheckState::Skipped => "skipped",
+            CheckState::Warning => "WARNING",
+            CheckState::Failed => "FAILED ",
+        };
+        text += &format!("{state}  {}: {}\n", printable(&check.name), printable(&check.detail));
+        check.remedy.iter().for_each(|remedy| text += &format!("         {}\n", printable(remedy)));
     }
     text
 }

@@ -7,7 +7,8 @@ use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{Align, Table, bytes, count, moment, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::snapshots::SourceSnapshots;
-use crate::ops::snapshots::{self, Counts, SnapshotLine, SnapshotState, SnapshotsOptions, SnapshotsReport, Viewer};
+use crate::ops::snapshots::{self, Counts, SnapshotLine, SnapshotState, SnapshotsOptions, SnapshotsReport};
+use crate::ops::verify::Access;
 
 /// List the snapshots, oldest first
 ///
@@ -32,11 +33,11 @@ pub(crate) fn run(args: &SnapshotsArgs, context: &Context) -> Result<Outcome, Cl
         let unlocked = context.unlocked()?;
         let sources = args.source.is_named().then(|| args.source.find(&unlocked)).transpose()?;
         let options = SnapshotsOptions { sources: sources.into_iter().collect(), counts };
-        snapshots::run(Viewer::Key(&unlocked), &options)?
+        snapshots::run(Access::Key(&unlocked), &options)?
     } else {
         let repository = context.repository()?;
         let sources = args.source.find_public(&repository)?.into_iter().collect();
-        snapshots::run(Viewer::Public(&repository), &SnapshotsOptions { sources, counts })?
+        snapshots::run(Access::Public(&repository), &SnapshotsOptions { sources, counts })?
     };
     context.ui.result("snapshots", &report, human)?;
     let is_found = |source: &SourceSnapshots| {

@@ -1,182 +1,116 @@
 //! `sidekeep status`
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
-use crate::base::id::{Digest, SourceId};
-use crate::base::time::Moment;
+use crate::base::id::SourceId;
+use crate::cli::config::Config;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, Table, duration, moment, plural, printable, short};
-use crate::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SourceSnapshots, Viewer};
+use crate::cli::render::{Align, Table, duration, moment, printable, short};
+use crate::cli::source::choose;
+use crate::ops::status::{self, Freshness, Opening, SourceStatus, StatusOptions, StatusReport};
+use crate::repo::open::Unlocked;
 
 /// Say whether every source has a clean snapshot that is young enough
 ///
-/// Ends with 3 if one has not. How old a snapshot may be is max_age of the section [status] in sidekeep.toml, 26 hours
-/// by default.
+/// Ends with 3 if one has not, or if anything else should be looked at. How old a snapshot may be is max_age of the
+/// section [status] in sidekeep.toml, 26 hours by default, or max_age of a source. With the admin's or the recovery key
+/// it also proves that the newest snapshots can be opened.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
     sidekeep status
-    sidekeep status --quiet --key-file auditor.key || mail -s \"no backup\" ops@example.org")]
+    sidekeep status --key-file auditor.key > status.txt || mail -s \"no backup\" ops@example.org < status.txt")]
 pub(crate) struct StatusArgs {}
 
 #[derive(Serialize)]
-struct Status {
-    max_age_seconds: u64,
-    sources: Vec<SourceStatus>,
-}
-
-#[derive(Serialize)]
-struct SourceStatus {
-    source: SourceId,
-    name: Option<String>,
-    state: Freshness,
-    /// The newest clean snapshot.
-    snapshot: Option<Digest>,
-    source_clock: Option<Moment>,
-    age_seconds: Option<u64>,
-    /// Snapshots that nobody has decided about.
-    suspect: usize,
-    /// Ledger entries that count for nothing.
-    void: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Freshness {
-    Fresh,
-    Stale,
-    /// There is no clean snapshot at all.
-    Missing,
+struct Document {
+    #[serde(flatten)]
+    report: StatusReport,
+    /// Sources of the configuration that the repository does not know.
+    never_backed_up: Vec<String>,
 }
 
 pub(crate) fn run(_args: &StatusArgs, context: &Context) -> Result<Outcome, CliError> {
-    let max_age = context.config()?.status.max_age;
-    let options = SnapshotsOptions { sources: Vec::new(), counts: Counts::Skip };
-    let report = if context.has_key()? {
-        snapshots::run(Viewer::Key(&context.unlocked()?), &options)?
-    } else {
-        snapshots::run(Viewer::Public(&context.repository()?), &options)?
-    };
-    let now = context.env.now();
-    let sources: Vec<SourceStatus> = report.sources.iter().map(|source| judge(source, now, max_age)).collect();
-    let is_well = |source: &SourceStatus| source.state == Freshness::Fresh && source.suspect == 0 && source.void == 0;
-    let outcome = if !sources.is_empty() && sources.iter().all(is_well) { Outcome::Done } else { Outcome::Findings };
-    context.ui.result("status", &Status { max_age_seconds: max_age.as_secs(), sources }, human)?;
-    Ok(outcome)
+    let config = context.config()?;
+    let unlocked = context.unlocked()?;
+    let (max_age_of, never_backed_up) = configured(config, &unlocked)?;
+    let options = StatusOptions { sources: Vec::new(), max_age: config.status.max_age, max_age_of };
+    let document = Document { report: status::run(&unlocked, &options)?, never_backed_up };
+    context.ui.result("status", &document, human)?;
+    let is_well = document.report.findings.is_empty()
+        && document.never_backed_up.is_empty()
+        && !document.report.sources.is_empty();
+    Ok(if is_well { Outcome::Done } else { Outcome::Findings })
 }
 
-fn judge(source: &SourceSnapshots, now: Moment, max_age: Duration) -> SourceStatus {
-    let newest = source.snapshots.iter().rfind(|line| line.state != SnapshotState::Suspect);
-    // A source whose clock is ahead has an age of nothing.
-    let age = newest.map(|line| Duration::from_micros(u64::try_from(now.0 - line.source_clock.0).unwrap_or(0)));
-    SourceStatus {
-        source: source.source,
-        name: source.name.clone(),
-        state: match age {
-            None => Freshness::Missing,
-            Some(age) if age > max_age => Freshness::Stale,
-            Some(_) => Freshness::Fresh,
-        },
-        snapshot: newest.map(|line| line.id),
-        source_clock: newest.map(|line| line.source_clock),
-        age_seconds: age.map(|age| age.as_secs()),
-        suspect: source.snapshots.iter().filter(|line| line.state == SnapshotState::Suspect).count(),
-        void: source.voids.len(),
+/// The limits of the sources of the configuration, and those that the repository does not know.
+fn configured(config: &Config, unlocked: &Unlocked) -> Result<(BTreeMap<SourceId, Duration>, Vec<String>), CliError> {
+    let (mut max_age_of, mut unknown) = (BTreeMap::new(), Vec::new());
+    for (name, source) in &config.source {
+        let label = choose(config, Some(name))?.label();
+        match (unlocked.find_source(Some(&label)), source.max_age) {
+            (Ok(id), Some(max_age)) => drop(max_age_of.insert(id, max_age)),
+            (Ok(_), None) => {}
+            (Err(_), _) => unknown.push(name.clone()),
+        }
     }
+    Ok((max_age_of, unknown))
 }
 
-fn human(status: &Status) -> String {
-    let limit = duration(Duration::from_secs(status.max_age_seconds));
-    if status.sources.is_empty() {
-        return "STALE: no source has been backed up yet\n".to_owned();
-    }
+fn human(document: &Document) -> String {
+    let report = &document.report;
     let mut table = Table::new(&[
         ("source", Align::Left),
         ("state", Align::Left),
         ("age", Align::Right),
+        ("limit", Align::Right),
         ("snapshot", Align::Left),
         ("as of", Align::Left),
-        ("remarks", Align::Left),
+        ("opened", Align::Left),
     ]);
-    for source in &status.sources {
-        let id = source.source.to_string();
-        let mut remarks = Vec::new();
-        if source.suspect > 0 {
-            remarks.push(format!("{} to decide about", plural(source.suspect as u64, "suspect snapshot")));
-        }
-        if source.void > 0 {
-            remarks.push(format!("void entries in the ledger: {}", source.void));
-        }
-        let state = match source.state {
-            Freshness::Fresh => "fresh".to_owned(),
-            Freshness::Stale => format!("STALE (over {limit})"),
-            Freshness::Missing => "MISSING".to_owned(),
-        };
+    for source in &report.sources {
+        let newest = source.newest.as_ref();
         table.row([
-            printable(source.name.as_deref().unwrap_or(&id)).into_owned(),
-            state,
-            source.age_seconds.map(|age| duration(Duration::from_secs(age))).unwrap_or_default(),
-            source.snapshot.as_ref().map(short).unwrap_or_default(),
-            source.source_clock.map(moment).unwrap_or_default(),
-            remarks.join(", "),
+            name(source),
+            state(source.freshness).to_owned(),
+            newest.map(|newest| duration(Duration::from_secs(newest.age_s))).unwrap_or_default(),
+            duration(Duration::from_secs(source.max_age_s)),
+            newest.map(|newest| short(&newest.id)).unwrap_or_default(),
+            newest.map(|newest| moment(newest.source_clock)).unwrap_or_default(),
+            opening(&source.opening).to_owned(),
         ]);
     }
-    table.render()
+    let mut text = if table.is_empty() { "no source has been backed up yet\n".to_owned() } else { table.render() };
+    for finding in &report.findings {
+        text += &format!("{}: {}\n", printable(&finding.source), printable(&finding.text));
+    }
+    for name in &document.never_backed_up {
+        text += &format!("{name}: it is in the configuration and was never backed up\n");
+    }
+    text
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
+fn name(source: &SourceStatus) -> String {
+    source.name.clone().unwrap_or_else(|| source.source.to_string())
+}
 
-    use super::{Freshness, judge};
-    use crate::base::id::{Digest, KeyId, SourceId};
-    use crate::base::time::Moment;
-    use crate::ops::snapshots::{SnapshotLine, SnapshotState, SourceSnapshots};
-
-    fn source(snapshots: &[(&str, SnapshotState)]) -> SourceSnapshots {
-        let line = |(at, state): &(&str, SnapshotState)| SnapshotLine {
-            id: Digest::of(at.as_bytes()),
-            number: 1,
-            source_clock: at.parse().expect("a time"),
-            written: at.parse().expect("a time"),
-            signer: KeyId::new([0; 16]),
-            signer_label: None,
-            rows: None,
-            bytes: None,
-            gaps: None,
-            new_bytes: 0,
-            manifest_bytes: 0,
-            tags: Vec::new(),
-            state: *state,
-            unreadable: None,
-        };
-        SourceSnapshots {
-            source: SourceId::new([1; 16]),
-            name: None,
-            snapshots: snapshots.iter().map(line).collect(),
-            forgotten: 0,
-            voids: Vec::new(),
-            ignored: Vec::new(),
-        }
+fn state(freshness: Freshness) -> &'static str {
+    match freshness {
+        Freshness::Fresh => "fresh",
+        Freshness::Stale => "STALE",
+        Freshness::Empty => "EMPTY",
     }
+}
 
-    #[test]
-    fn only_clean_snapshots_keep_a_source_fresh() {
-        let now: Moment = "2026-11-23T03:00:00Z".parse().expect("a time");
-        let state = |snapshots: &[(&str, SnapshotState)], hours| {
-            judge(&source(snapshots), now, Duration::from_hours(hours)).state
-        };
-        let night = ("2026-11-22T03:00:00Z", SnapshotState::Clean);
-        assert!(state(&[night], 26) == Freshness::Fresh && state(&[night], 23) == Freshness::Stale);
-        let later = |state| ("2026-11-23T02:00:00Z", state);
-        assert!(state(&[night, later(SnapshotState::Suspect)], 23) == Freshness::Stale);
-        assert!(state(&[night, later(SnapshotState::Accepted)], 23) == Freshness::Fresh);
-        assert!(state(&[later(SnapshotState::Suspect)], 26) == Freshness::Missing);
-        // A source whose clock is ahead.
-        assert!(state(&[("2026-11-23T04:00:00Z", SnapshotState::Clean)], 1) == Freshness::Fresh);
+fn opening(opening: &Opening) -> &'static str {
+    match opening {
+        Opening::Proven => "yes",
+        Opening::Unproven => "",
+        Opening::Failed { .. } => "FAILED",
     }
 }

@@ -3,9 +3,9 @@
 
 mod clock;
 mod keys;
+mod prove;
 mod report;
 mod run;
-mod verify;
 
-pub use report::{Chapter, Damage, DemoReport, Disaster, Night, Restored, Verified};
+pub use report::{Chapter, DemoReport, Disaster, Night, Restored, Verified};
 pub use run::{DemoOptions, run};

@@ -88,23 +88,21 @@ pub struct Restored {
     pub comparison: Comparison,
 }
 
-/// Every byte of the store, read.
+/// The store, read and opened.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Verified {
     pub objects: u64,
-    pub bytes: u64,
-    /// Objects whose name is the hash of their content.
-    pub hashed: u64,
+    /// Objects whose every byte was compared with a digest, with public keys alone, and their bytes.
+    pub objects_read: u64,
+    pub bytes_read: u64,
     /// Entries of the ledger whose signatures and links hold.
     pub entries: u64,
-    pub damage: Vec<Damage>,
+    /// Snapshots whose every row and stream was decoded and computed again, with the admin's key.
+    pub snapshots: u64,
+    /// Chunks that were opened for that.
+    pub chunks_opened: u64,
+    /// What is not as it must be.
+    pub damage: Vec<String>,
     /// Objects in which something of the database can be read.
     pub readable: u64,
-}
-
-/// An object that is not what it must be.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Damage {
-    pub object: String,
-    pub reason: String,
 }

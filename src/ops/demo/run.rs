@@ -13,8 +13,8 @@ use crate::base::role::Role;
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
 use crate::ops::demo::clock::Clock;
 use crate::ops::demo::keys::Keys;
+use crate::ops::demo::prove::prove;
 use crate::ops::demo::report::{Chapter, DemoReport, Disaster, Night, Restored};
-use crate::ops::demo::verify::verify;
 use crate::ops::diff::{self, DiffOptions};
 use crate::ops::error::OpError;
 use crate::ops::init::Init;
@@ -75,9 +75,9 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
     clock.sleep();
     let disaster = demo.disaster(&database, &last, tell)?;
     let operator_refused = demo.operator_restores(&last)?;
-    tell(Chapter::Restore, &format!("the operator's key opens nothing: {operator_refused}"));
+    tell(Chapter::Restore, &format!("the operator's key opens no row: {operator_refused}"));
     let restored = demo.restore(&last, &copy, tell)?;
-    let verified = verify(&demo.open()?, demo.source)?;
+    let verified = prove(&demo.unlock(Role::Admin)?, demo.source, options)?;
     let mut report = DemoReport {
         keys_dir: demo.keys.dir().to_owned(),
         repository: demo.place.clone(),
@@ -114,19 +114,20 @@ fn judge(report: &mut DemoReport) {
         Some(first) => format!("the restored database differs: {first}"),
     };
     say(same, text);
-    let intact = verified.damage.is_empty();
+    let intact = verified.damage.is_empty() && verified.snapshots == report.nights.len() as u64 + 1;
     let text = match verified.damage.first() {
         None => format!(
-            "all {} of {} objects were read: names, hashes and {} signed entries hold",
-            mega(verified.bytes),
-            verified.objects,
-            verified.entries
+            "every byte of {} in {} objects is what its digest says, {} signed entries hold, and every row of {} snapshots was opened and computed again",
+            mega(verified.bytes_read),
+            verified.objects_read,
+            verified.entries,
+            verified.snapshots,
         ),
-        Some(damage) => format!("{}: {}", damage.object, damage.reason),
+        Some(damage) => damage.clone(),
     };
     say(intact, text);
     let text = match verified.readable {
-        0 => "no address of the database can be read anywhere in the store, and the key that writes it opens nothing"
+        0 => "no address of the database can be read anywhere in the store, and the key that writes it opens no row"
             .to_owned(),
         some => format!("{some} objects in the store show an address of the database in clear"),
     };

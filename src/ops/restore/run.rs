@@ -29,7 +29,7 @@ use crate::sort::{Merge, Sorter, SpillOptions};
 use crate::source::contract::{Engine, Refused, Target};
 
 /// Memory of the sorter that brings rows into the target's order.
-const SORTER_BYTES: usize = 40 << 20;
+const SORTER_BYTES: usize = 32 << 20;
 /// Leaves that are decoded and not sorted yet.
 const QUEUE: usize = 64;
 

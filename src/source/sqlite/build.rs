@@ -36,7 +36,7 @@ impl Builder {
     pub(super) fn new(conn: Connection, document: Document) -> Result<Self, SourceError> {
         let settings = format!(
             "PRAGMA page_size={}; PRAGMA encoding='{}'; PRAGMA auto_vacuum={}; \
-             PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536; \
+             PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-24576; \
              PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; PRAGMA writable_schema=ON; BEGIN",
             document.page_size,
             document.encoding.name(),

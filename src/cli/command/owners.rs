@@ -1,0 +1,110 @@
+//! `sidekeep owners`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::PathBufValueParser;
+
+use super::backup::{self, Plan};
+use crate::cli::context::Context;
+use crate::cli::exit::{CliError, Outcome};
+use crate::cli::render::{Align, Table, magnitude, printable, short};
+use crate::cli::source::choose;
+use crate::ops::backup::BackupMode;
+use crate::ops::owners::{self, OwnersOptions, OwnersReport, PlacementKind, PlacementState, TablePlacement};
+use crate::source::catalog::Pinned;
+
+/// Show how the rows of each table are placed under the users, and why
+///
+/// Placement decides what a night costs and how fast one user is found; it never decides what is restored. It is
+/// pinned by the first snapshot. If the schema has changed so that it would be another today, that is drift, and ends
+/// with 3 until it is accepted. Needs the operator's key.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    sidekeep owners
+    sidekeep owners main --accept")]
+pub(crate) struct OwnersArgs {
+    /// The database: sqlite:///path, or a name from the configuration; default: the only one there
+    source: Option<String>,
+    /// Take a snapshot now with everything placed as it would be today; stores again what moves
+    #[arg(long)]
+    accept: bool,
+    /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
+    #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
+    spill_dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &OwnersArgs, context: &Context) -> Result<Outcome, CliError> {
+    if args.accept {
+        let plan = Plan { mode: BackupMode::Commit, pinned: Pinned::Renew, tags: Vec::new(), workers: None };
+        return backup::take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context);
+    }
+    let source = choose(context.config()?, args.source.as_deref())?;
+    let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
+    let mut unlocked = context.unlocked()?;
+    let mut live = source.address.open(&spill_dir, &context.env)?;
+    let id = backup::source_id(&mut unlocked, &source, BackupMode::DryRun)?;
+    let options = OwnersOptions { source: id, placement: source.placement() };
+    let report = owners::run(&unlocked, live.as_mut(), &options)?;
+    context.ui.result("owners", &report, human)?;
+    let is_settled = report.drift.is_empty() && report.decisions.is_empty();
+    Ok(if is_settled { Outcome::Done } else { Outcome::Findings })
+}
+
+fn human(report: &OwnersReport) -> String {
+    let owners = report.owner_table.as_deref().unwrap_or("no table");
+    let mut text = format!("users are the rows of {}: {}\n", printable(owners), printable(&report.owner_reason));
+    text += &match &report.pinned_by {
+        Some(id) => format!("pinned; newest snapshot {}\n\n", short(id)),
+        None => "not pinned yet: the first backup will\n\n".to_owned(),
+    };
+    let mut table = Table::new(&[
+        ("table", Align::Left),
+        ("rows", Align::Right),
+        ("placed", Align::Left),
+        ("state", Align::Left),
+        ("by", Align::Left),
+    ]);
+    for line in &report.tables {
+        table.row([
+            line.table.clone(),
+            line.rows_estimate.map(magnitude).unwrap_or_default(),
+            kind(line.kind).to_owned(),
+            state(&line.state),
+            by(line),
+        ]);
+    }
+    text += &table.render();
+    report.drift.iter().for_each(|drift| text += &format!("drift: {}\n", printable(drift)));
+    if !report.drift.is_empty() {
+        text += "`sidekeep owners --accept` places everything as it would be today\n";
+    }
+    for decision in &report.decisions {
+        text += &format!("to decide: {}: {}\n", printable(&decision.object), printable(&decision.question));
+    }
+    report.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
+    text
+}
+
+fn by(line: &TablePlacement) -> String {
+    if line.paths.is_empty() { line.reason.clone() } else { line.paths.join("; ") }
+}
+
+fn kind(kind: PlacementKind) -> &'static str {
+    match kind {
+        PlacementKind::Owner => "user",
+        PlacementKind::Owned => "by user",
+        PlacementKind::Shared => "shared",
+        PlacementKind::Global => "global",
+        PlacementKind::Feed => "feed",
+    }
+}
+
+fn state(state: &PlacementState) -> String {
+    match state {
+        PlacementState::Pinned => "pinned".to_owned(),
+        PlacementState::New => "new".to_owned(),
+        PlacementState::Drifted { kind_today, .. } => format!("DRIFT ({} today)", kind(*kind_today)),
+    }
+}

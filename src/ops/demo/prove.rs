@@ -1,0 +1,58 @@
+//! The demo's proof: every byte of the store with public keys alone, every row and stream with the
+//! admin's key, and whether anything of the database can be read in the store.
+
+use crate::base::id::SourceId;
+use crate::ops::demo::report::Verified;
+use crate::ops::demo::run::DemoOptions;
+use crate::ops::error::OpError;
+use crate::ops::verify::{self, Access, Level, VerifyOptions, VerifyReport, Visit};
+use crate::repo::check::Severity;
+use crate::repo::error::RepoError;
+use crate::repo::open::{Repository, Unlocked};
+
+/// Part of every address in the database.
+const NEEDLE: &[u8] = b"@example.";
+
+/// Verifies the whole store.
+pub(super) fn prove(admin: &Unlocked, source: SourceId, options: &DemoOptions) -> Result<Verified, OpError> {
+    let check = |access: Access<'_>, level| {
+        let options = VerifyOptions {
+            level,
+            source: Some(source),
+            snapshots: Vec::new(),
+            visit: Visit::First,
+            progress: options.progress.clone(),
+            cancel: options.cancel.clone(),
+        };
+        verify::run(access, &options)
+    };
+    let read = check(Access::Public(admin.repository()), Level::Read)?;
+    let deep = check(Access::Key(admin), Level::Deep)?;
+    let snapshots = || deep.sources.iter().flat_map(|source| &source.snapshots);
+    let damage = |report: &VerifyReport| -> Vec<String> {
+        let damage = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
+        damage.map(|finding| format!("{}: {}", finding.object, finding.what)).collect()
+    };
+    Ok(Verified {
+        objects: read.objects,
+        objects_read: read.objects_read,
+        bytes_read: read.bytes_read,
+        entries: read.sources.iter().map(|source| source.entries).sum(),
+        snapshots: snapshots().filter(|snapshot| snapshot.intact).count() as u64,
+        chunks_opened: snapshots().map(|snapshot| snapshot.opened).sum(),
+        damage: [damage(&read), damage(&deep)].concat(),
+        readable: readable(admin.repository())?,
+    })
+}
+
+/// Objects in which something of the database can be read.
+fn readable(repository: &Repository) -> Result<u64, OpError> {
+    let objects = repository.objects();
+    let mut readable = 0;
+    for object in objects.list("").map_err(RepoError::from)? {
+        let get = objects.store().get(&object.name, object.size_bytes);
+        let bytes = objects.runtime().block_on(get).map_err(RepoError::from)?;
+        readable += u64::from(bytes.windows(NEEDLE.len()).any(|window| window == NEEDLE));
+    }
+    Ok(readable)
+}
