@@ -198,6 +198,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
 const NEWER: &str = "use a newer version of sidekeep";
 
+const ROOM: &str = "name a directory on a disk with more room with --spill-dir";
 const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself, only its causes are.
@@ -206,7 +207,7 @@ fn op(error: &OpError) -> Option<Verdict> {
         OpError::Repo(error) => repo(error),
         OpError::Source(error) => source(error),
         OpError::Spill(error) => Some(spill(error)),
-        OpError::NotFound(_) => Some((Exit::Failed, "`sidekeep snapshots` lists what is there")),
+        OpError::NotFound(_) => Some((Exit::Failed, "`sidekeep snapshots` and `sidekeep show` list what is there")),
         OpError::Damaged { .. } => Some((Exit::Failed, VERIFY)),
         OpError::Cancelled => Some((Exit::Interrupted, REUSED)),
     }
@@ -283,19 +284,20 @@ fn source(error: &SourceError) -> Option<Verdict> {
             Exit::Unreachable,
             "check the address and the permissions, and what the database's own tools say of it",
         )),
+        SourceError::Copy { .. } => Some((Exit::Failed, ROOM)),
         SourceError::NotEmpty { .. } => {
             Some((Exit::Unreachable, "restore to a place where there is nothing yet; nothing is ever overwritten"))
         }
-        SourceError::Failed { .. } => Some((Exit::Failed, "")),
+        SourceError::Failed { .. } => {
+            Some((Exit::Failed, "see whether a disk is full, and what the database's own tools say"))
+        }
         SourceError::Sink(_) => None,
     }
 }
 
 fn spill(error: &SpillError) -> Verdict {
     match error {
-        SpillError::Create { .. } | SpillError::Full { .. } | SpillError::TooSmall { .. } => {
-            (Exit::Failed, "name a directory on a disk with more room with --spill-dir")
-        }
+        SpillError::Create { .. } | SpillError::Full { .. } | SpillError::TooSmall { .. } => (Exit::Failed, ROOM),
         SpillError::Write { .. }
         | SpillError::Read { .. }
         | SpillError::Damaged { .. }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use crate::common_sqlite::assert_same_database;
 use crate::sandbox::Sandbox;
 use crate::{BACKUP, Case, RESTORE, all_fail, copied, fails, healthy};
 
@@ -71,16 +72,6 @@ fn sources_that_cannot_be_read_are_named() {
             words: &["sync.db: it is not an SQLite database, or it is encrypted", "check the address"],
         },
         Case {
-            name: "cut off",
-            arrange: |sandbox| {
-                let bytes = std::fs::read(sandbox.path("sync.db")).expect("reads");
-                overwrite(sandbox, &bytes[..bytes.len() - 4096 - 100]);
-            },
-            args: BACKUP,
-            code: 7,
-            words: &["sync.db: it is damaged", "own tools"],
-        },
-        Case {
             name: "no kind of database",
             arrange: none,
             args: &["backup", "mysql://ana:hunter2@db/sync"],
@@ -106,6 +97,20 @@ fn a_source_that_stays_locked_is_given_up() {
     fails(&sandbox, &locked, &mut sandbox.command(BACKUP));
     drop(holder);
     assert_eq!(sandbox.json(BACKUP)["number"], 3);
+}
+
+/// What can be read of a damaged database may be all that is left of it.
+#[test]
+fn a_damaged_source_is_read_as_far_as_it_goes_and_beside_what_was() {
+    let sandbox = healthy();
+    let whole = std::fs::read(sandbox.path("sync.db")).expect("reads");
+    std::fs::write(sandbox.path("whole.db"), &whole).expect("writes");
+    overwrite(&sandbox, &whole[..whole.len() - 4096 - 100]);
+    let ran = sandbox.run(BACKUP);
+    assert_eq!((ran.code, ran.err.as_str()), (3, ""));
+    assert!(ran.out.contains("not captured: "), "{}", ran.out);
+    sandbox.ok(&["restore", "latest~1", "--to", "out.sqlite", "--key-file", "keys/admin.key"]);
+    assert_same_database(&sandbox.path("out.sqlite"), &sandbox.path("whole.db"));
 }
 
 #[test]
@@ -194,10 +199,22 @@ fn what_permissions_forbid_is_named() {
     let read_only = 0o555;
     let case = |name, args, code, words| Case { name, arrange: none, args, code, words };
     for (path, kept, case) in [
-        ("repo", read_only, case("a store to be read only", BACKUP, 7, &["creating ", "refused", "permissions"][..])),
-        ("repo", 0, case("a store that is closed", BACKUP, 7, &["repo", "refused", "permissions"])),
-        ("repo/roster", 0, case("a directory of it that is closed", RESTORE, 7, &["roster", "refused", "permissions"])),
-        ("sync.db", 0, case("a database that is closed", BACKUP, 7, &["sync.db: Permission denied", "permissions"])),
+        (
+            "repo",
+            read_only,
+            case("a store to be read only", BACKUP, 7, &["creating ", "was refused", "permissions"][..]),
+        ),
+        ("repo", 0, case("a store that is closed", BACKUP, 7, &["reading sidekeep.json was refused", "permissions"])),
+        (
+            "repo/roster",
+            0,
+            case("a directory of it that is closed", RESTORE, 7, &["listing roster was refused", "permissions"]),
+        ),
+        (
+            "sync.db",
+            0,
+            case("a database that is closed", BACKUP, 7, &["sync.db: Permission denied", "check the address"]),
+        ),
         (
             "keys/admin.key",
             0,
@@ -213,9 +230,18 @@ fn what_permissions_forbid_is_named() {
         (
             "target",
             read_only,
-            case("a spill directory to be read only", SPILL_INTO, 1, &["target", "denied", "--spill-dir"]),
+            case(
+                "a spill directory to be read only",
+                SPILL_INTO,
+                1,
+                &["a private copy in target: Permission denied", "--spill-dir"],
+            ),
         ),
-        ("target", read_only, case("a place for a repository", INIT_IN, 7, &["target/repo", "refused", "permissions"])),
+        (
+            "target",
+            read_only,
+            case("a place for a repository", INIT_IN, 7, &["opening target/repo was refused", "permissions"]),
+        ),
     ] {
         let sandbox = copied(&healthy);
         std::fs::create_dir_all(sandbox.path("target/more")).expect("makes");

@@ -166,6 +166,16 @@ fn places_without_a_repository_are_told_apart() {
             words: &["keys/000001/", "is missing", "sidekeep verify"],
         },
         Case {
+            name: "an init that was killed",
+            arrange: |sandbox| {
+                remove(sandbox, "repo/sidekeep.json");
+                std::fs::create_dir(sandbox.path("more")).expect("makes");
+            },
+            args: &["init", "repo", "--keys-dir", "more"],
+            code: 6,
+            words: &["did not finish left objects at repo", "choose another place"],
+        },
+        Case {
             name: "a place that is taken",
             arrange: |sandbox| std::fs::create_dir(sandbox.path("more")).expect("makes"),
             args: &["init", "repo", "--keys-dir", "more"],
