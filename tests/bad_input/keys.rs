@@ -147,6 +147,12 @@ fn key_files_that_are_none_are_refused_by_name() {
             code: 5,
             words: &["keys/operator.key", "is damaged", "--key-file"],
         },
+    ]);
+}
+
+#[test]
+fn key_files_that_were_altered_are_found_out() {
+    all_fail(&[
         Case {
             name: "altered role",
             arrange: |sandbox| with_line(sandbox, "role", "admin"),
@@ -195,7 +201,7 @@ fn key_files_that_are_none_are_refused_by_name() {
 const RESTORE_WITH_OPERATOR: &[&str] = &["restore", "latest", "--to", "out.sqlite", "--key-file", "keys/operator.key"];
 
 #[test]
-fn passphrases_and_commands_that_fail_are_told_apart() {
+fn passphrases_that_fail_are_told_apart() {
     all_fail(&[
         Case {
             name: "no passphrase and no terminal",
@@ -233,6 +239,17 @@ fn passphrases_and_commands_that_fail_are_told_apart() {
             code: 5,
             words: &["the passphrase command failed", "exit status: 3", "--passphrase-command"],
         },
+    ]);
+    // With the right one it goes on.
+    let mut sandbox = healthy();
+    sealed(&mut sandbox);
+    sandbox.set("SIDEKEEP_PASSPHRASE", "open sesame");
+    sandbox.ok(SEALED);
+}
+
+#[test]
+fn commands_that_print_no_key_are_named() {
+    all_fail(&[
         Case {
             name: "a key command that fails",
             arrange: none,
@@ -262,9 +279,4 @@ fn passphrases_and_commands_that_fail_are_told_apart() {
             words: &["--key-command", "--key-file"],
         },
     ]);
-    // With the right one it goes on.
-    let mut sandbox = healthy();
-    sealed(&mut sandbox);
-    sandbox.set("SIDEKEEP_PASSPHRASE", "open sesame");
-    sandbox.ok(SEALED);
 }

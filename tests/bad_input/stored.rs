@@ -130,6 +130,12 @@ fn places_without_a_repository_are_told_apart() {
             code: 2,
             words: &["no repository is named", "--repo"],
         },
+    ]);
+}
+
+#[test]
+fn places_with_something_else_are_told_apart() {
+    all_fail(&[
         Case {
             name: "somebody else's sidekeep.json",
             arrange: |sandbox| drop(sandbox.write("repo/sidekeep.json", r#"{"sidekeep": "settings"}"#)),
