@@ -101,3 +101,59 @@ fn trees_of_several_levels_pass() {
     assert_eq!(snapshots[0].tables[0].rows, 3000);
     assert!(snapshots[1].opened < 200, "{snapshots:#?}");
 }
+
+/// Not a test: prints how fast every byte is read. `SIDEKEEP_BENCH_DIR` names a directory with room for 3 GB.
+#[test]
+#[ignore = "a measurement"]
+fn reading_keeps_pace_with_the_disk() {
+    use sidekeep::base::id::Digest;
+    use sidekeep::ops::verify::{Access, VerifyOptions, run};
+    use sidekeep::repo::io::Objects;
+    use sidekeep::store::{Location, OpenOptions, Store};
+    let dir = std::env::var("SIDEKEEP_BENCH_DIR").expect("a directory");
+    let mut world = World::new();
+    let database = world.path("live.sqlite");
+    let db = Connection::open(&database).expect("a database");
+    fill(&db, 20);
+    world.backup(&database).expect("a snapshot");
+    let source = world.names().into_iter().find(|name| name.contains("/ledger/")).expect("an entry");
+    let source = source.split('/').next().expect("a source");
+    let root = std::path::Path::new(&dir).join("store");
+    if !root.exists() {
+        for (name, bytes) in world.image() {
+            let path = root.join(&name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+            std::fs::write(path, bytes).expect("writes");
+        }
+        for n in 0..180 {
+            let bytes = noise(n, 16 << 20);
+            let digest = Digest::of(&bytes).to_string();
+            let path = root.join(format!("{source}/packs/{}/{digest}", &digest[..2]));
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+            std::fs::write(path, bytes).expect("writes");
+        }
+    }
+    world.reset(&[]);
+    let location: Location = root.to_str().expect("utf-8").parse().expect("a location");
+    let store = Store::open_with(&location, &OpenOptions::default()).expect("a store");
+    let objects = Objects::new(store, world.runtime.handle().clone());
+    let repository = sidekeep::repo::open::Repository::open(objects, world.env.clone()).expect("opens");
+    let options = VerifyOptions {
+        level: Level::Read,
+        source: None,
+        snapshots: Vec::new(),
+        visit: Visit::First,
+        progress: std::sync::Arc::new(sidekeep::base::progress::Silent),
+        cancel: sidekeep::base::cancel::Cancel::default(),
+    };
+    let start = std::time::Instant::now();
+    let report = run(Access::Public(&repository), &options).expect("reads");
+    let seconds = start.elapsed().as_secs_f64();
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).expect("a peak");
+    println!(
+        "{} bytes in {seconds:.2} s, {:.0} MB/s, {peak}",
+        report.bytes_read,
+        report.bytes_read as f64 / seconds / 1e6
+    );
+}

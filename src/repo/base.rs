@@ -46,7 +46,7 @@ pub fn load(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, epoch: E
         .collect();
     let wanted = existing(repository, keys, &trusted)?;
     let missing = trusted.len() - wanted.len();
-    let mut base = index_of(repository, keys, &wanted)?;
+    let mut base = index(repository, keys, &wanted)?;
     if missing > 0 {
         base.notes.push(format!("{missing} packs are missing or have another size; what they held is stored again"));
     }
@@ -74,34 +74,19 @@ fn existing(
     Ok(packs.iter().filter(|(digest, size)| sizes.get(digest) == Some(size)).copied().collect())
 }
 
-/// An index of exactly these packs, from fragments and, where those do not suffice, from the packs' own tables.
-fn index_of(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest, u64)]) -> Result<Base, RepoError> {
-    index(repository, keys, wanted, Unreadable::Fails)
-}
-
-/// The same of those packs that can be read, for a reader that works around damage.
+/// The index of those of `wanted` that can be read, for a reader that works around damage.
 pub fn index_of_readable(
     repository: &Repository,
     keys: &StructureKeys,
     wanted: &[(Digest, u64)],
 ) -> Result<Base, RepoError> {
     let wanted = existing(repository, keys, wanted)?;
-    index(repository, keys, &wanted, Unreadable::LeftOut)
+    index(repository, keys, &wanted)
 }
 
-/// What a pack whose table cannot be read means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unreadable {
-    Fails,
-    LeftOut,
-}
-
-fn index(
-    repository: &Repository,
-    keys: &StructureKeys,
-    wanted: &[(Digest, u64)],
-    unreadable: Unreadable,
-) -> Result<Base, RepoError> {
+/// An index of exactly these packs, from fragments and, where those do not suffice, from the packs'
+/// own tables. A pack that cannot be read is left out: a writer stores again what it held.
+fn index(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest, u64)]) -> Result<Base, RepoError> {
     let mut base = Base::default();
     let rank: HashMap<Digest, usize> = wanted.iter().enumerate().map(|(rank, pack)| (pack.0, rank)).collect();
     let mut packs: Vec<Option<IndexedPack>> = vec![None; wanted.len()];
@@ -125,7 +110,7 @@ fn index(
         if packs[rank].is_none() {
             let table = match PackTable::read(repository.objects(), keys, *digest, *size) {
                 Ok(table) => table,
-                Err(error) if unreadable == Unreadable::LeftOut && !matches!(error, RepoError::Store(_)) => {
+                Err(error) if !matches!(error, RepoError::Store(_)) => {
                     base.notes.push(format!("left out: {error}"));
                     // Keeps the ordinals of the others; nothing points at it.
                     packs[rank] = Some(placeholder(*digest, keys));

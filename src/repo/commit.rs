@@ -104,9 +104,7 @@ fn validate(unlocked: &Unlocked, ledger: &Ledger, snapshot: &Snapshot, counted: 
 
 /// Fails unless an image of this moment would be newer than the newest snapshot (rule L4).
 pub fn check_clock(ledger: &Ledger, clock: Moment) -> Result<(), RepoError> {
-    // One that was forgotten does not count: it may have been a thief's, of a moment far ahead.
-    let newest = ledger.live().map(|record| record.snapshot.source_clock).max();
-    match newest {
+    match ledger.newest_image() {
         Some(newest) if newest >= clock => Err(RepoError::Overtaken {
             reason: format!("the ledger has a snapshot as of {newest}, and this image is as of {clock}"),
         }),

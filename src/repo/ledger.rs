@@ -106,6 +106,26 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// What does not count since the last entry that does, so that newer snapshots may be missing.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let void = |(at, reason): &(Numbered, String)| {
+            format!("{} does not count: {reason}", Name::Ledger(self.source, at.number))
+        };
+        let mut end = self.digests.len() as u64;
+        let newest = self.voids.iter().rev().take_while(|(at, _)| {
+            end -= 1;
+            at.number == end + 1
+        });
+        let mut doubts: Vec<String> = newest.map(void).collect();
+        if let Some(first) = self.ignored.first() {
+            let missing = Name::Ledger(self.source, self.digests.len() as u64 + 1);
+            let count = self.ignored.len();
+            doubts.push(format!("{missing} is missing, so {count} entries from number {first} on do not count"));
+        }
+        doubts
+    }
+
     /// A chain without entries.
     #[must_use]
     pub fn empty(roster: Arc<Roster>, source: SourceId) -> Self {
@@ -142,6 +162,13 @@ impl Ledger {
     #[must_use]
     pub fn newest(&self) -> Option<&SnapshotRecord> {
         self.live().next_back()
+    }
+
+    /// The newest moment that a snapshot is of. One that was forgotten does not count: it may have been a
+    /// thief's, of a moment far ahead.
+    #[must_use]
+    pub fn newest_image(&self) -> Option<Moment> {
+        self.live().map(|record| record.snapshot.source_clock).max()
     }
 
     /// Packs of the inventory, oldest first.
@@ -223,7 +250,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Decides whether an entry in its place counts (rules L2 and L3). Who is not entitled must not be
+    /// Decides whether an entry in its place counts (rules L2 to L4). Who is not entitled must not be
     /// able to do more than leave a void entry: errors, which stop everybody, come last.
     fn judge(&self, candidate: &Candidate) -> Result<Result<(), &'static str>, RepoError> {
         let Candidate { entry, envelope } = candidate;
@@ -252,6 +279,11 @@ impl Ledger {
         }
         match &entry.body {
             Body::Unsupported(what) => Err(RepoError::LaterLedger { source_id: self.source, what: what.clone() }),
+            // Written before entries that were lost and whose numbers others took since: no writer
+            // commits such an image.
+            Body::Snapshot(snapshot) if self.newest_image().is_some_and(|newest| newest >= snapshot.source_clock) => {
+                Ok(Err("its image is not newer than that of a snapshot before it"))
+            }
             _ => Ok(Ok(())),
         }
     }

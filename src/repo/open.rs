@@ -33,6 +33,10 @@ impl Repository {
     /// Reads descriptor and roster.
     pub fn open(objects: Objects, env: SharedEnv) -> Result<Self, RepoError> {
         let bytes = objects.get(&Name::Descriptor, DESCRIPTOR_BYTES_MAX).map_err(|error| match error {
+            // A second entry was written once the repository was whole.
+            StoreError::NotFound { name } if objects.size(&Name::Roster(2)).is_ok() => {
+                RepoError::Missing { object: name }
+            }
             StoreError::NotFound { .. } => RepoError::NoRepository { place: objects.store().place().to_owned() },
             other => RepoError::referenced(other),
         })?;
@@ -240,8 +244,9 @@ impl Unlocked {
 
     /// The source of this name; without a name the only one.
     pub fn find_source(&self, name: Option<&str>) -> Result<SourceId, RepoError> {
-        let sources = &self.repository.roster.sources;
-        match name {
+        let roster = &self.repository.roster;
+        let sources = &roster.sources;
+        let found = match name {
             Some(name) => sources
                 .keys()
                 .find(|source| self.source_name(**source).as_deref() == Some(name) || source.to_string() == name)
@@ -249,6 +254,17 @@ impl Unlocked {
                 .ok_or_else(|| RepoError::NoSource { name: name.to_owned() }),
             None if sources.len() == 1 => Ok(*sources.keys().next().expect("there is one")),
             None => Err(RepoError::WhichSource { count: sources.len() }),
+        };
+        // What an entry said that is void or missing is lost, and it may have been this source.
+        let may_be_lost = found.is_err() && (name.is_some() || sources.is_empty());
+        match roster.voids.first() {
+            Some((number, reason)) if may_be_lost => {
+                Err(RepoError::Damaged { object: Name::Roster(*number).to_string(), reason: reason.clone() })
+            }
+            None if may_be_lost && !roster.ignored.is_empty() => {
+                Err(RepoError::Missing { object: Name::Roster(roster.head().number + 1).to_string() })
+            }
+            _ => found,
         }
     }
 }

@@ -87,6 +87,7 @@ impl Roster {
                 Ok(()) => {}
                 Err(error @ RepoError::Unsupported { .. }) => return Err(error),
                 Err(error) if number == 1 => return Err(error),
+                Err(RepoError::Damaged { reason, .. }) => roster.voids.push((number, reason)),
                 Err(error) => roster.voids.push((number, error.to_string())),
             }
             previous = digest;
@@ -136,12 +137,6 @@ impl Roster {
         let damaged = |reason: &str| damaged(number, reason);
         let envelope = Envelope::decode(bytes).map_err(|error| damaged(&format!("it {error}")))?;
         let entry: RosterEntry = envelope.predicate().map_err(|error| damaged(&format!("it {error}")))?;
-        if entry.repository != self.repository || entry.number != number {
-            return Err(damaged("it belongs elsewhere"));
-        }
-        if entry.previous != previous {
-            return Err(damaged("it names another predecessor"));
-        }
         let signer = envelope.key();
         let genesis = (number == 1).then(|| genesis_key(&entry, signer)).flatten();
         let (signing, role, scope) = match (genesis, self.key_at(signer, number - 1)) {
@@ -150,6 +145,17 @@ impl Roster {
             (None, None) => return Err(damaged("its signer is not enrolled")),
         };
         signing.verify(&envelope.pae(), envelope.signature()).map_err(|_| damaged("its signature does not hold"))?;
+        if number == 1 && (entry.repository, entry.previous) != (self.repository, previous) {
+            // The first entry is whole, so it is the descriptor that was altered.
+            let reason = format!("it is not the one that {} names", Name::Roster(1));
+            return Err(RepoError::Damaged { object: Name::Descriptor.to_string(), reason });
+        }
+        if entry.repository != self.repository || entry.number != number {
+            return Err(damaged("it belongs elsewhere"));
+        }
+        if entry.previous != previous {
+            return Err(damaged("it names another predecessor"));
+        }
         if !entry.statements.iter().all(|statement| statement.may_be_signed_by(role, scope.as_ref())) {
             return Err(damaged("its signer may not say this"));
         }

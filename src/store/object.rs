@@ -114,6 +114,13 @@ impl Store {
         &self.0.place
     }
 
+    /// Whether a request costs next to nothing, so that a large object is better read in parts than
+    /// held whole.
+    #[must_use]
+    pub fn has_free_requests(&self) -> bool {
+        self.0.directory.is_some()
+    }
+
     /// What all clones of this store have asked for so far.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -10,6 +10,7 @@ use object_store::memory::InMemory;
 use rusqlite::Connection;
 use sidekeep::base::cancel::Cancel;
 use sidekeep::base::env::{Seeded, SharedEnv};
+use sidekeep::base::id::KeyId;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
 use sidekeep::crypto::keyfile::{KeyFile, Protection};
@@ -78,6 +79,11 @@ impl World {
         self.open()?.unlock(open_key(text))
     }
 
+    pub fn key(&self, role: Role) -> KeyId {
+        let text = &self.keys.iter().find(|(found, _)| *found == role).expect("a key").1;
+        open_key(text).key_id()
+    }
+
     pub fn backup(&self, database: &Path) -> Result<BackupReport, OpError> {
         let mut unlocked = self.unlock(Role::Operator)?;
         let options = BackupOptions {
@@ -96,7 +102,11 @@ impl World {
     }
 
     pub fn restore(&self, snapshot: Selector, to: &Path) -> Result<RestoreReport, OpError> {
-        let unlocked = self.unlock(Role::Admin)?;
+        self.restore_as(Role::Admin, snapshot, to)
+    }
+
+    pub fn restore_as(&self, role: Role, snapshot: Selector, to: &Path) -> Result<RestoreReport, OpError> {
+        let unlocked = self.unlock(role)?;
         let options = RestoreOptions {
             source: unlocked.find_source(None)?,
             snapshot,

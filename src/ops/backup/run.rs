@@ -108,7 +108,8 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     options.progress.phase("looking at the store", Count::Objects, None);
     let mut ledger = Ledger::load(unlocked.repository(), options.source)?;
     let base = base::load(unlocked, &ledger, &keys.structure, epoch)?;
-    let mut notes = base.notes.clone();
+    let mut notes = ledger.doubts();
+    notes.extend(base.notes.iter().cloned());
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
     let description = source.describe().map_err(OpError::from_source)?;
     check_clock(&ledger, description.source_clock)?;

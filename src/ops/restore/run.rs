@@ -24,9 +24,10 @@ use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
-use crate::repo::reader::{LeafRef, SnapshotReader, Want};
+use crate::repo::reader::{LeafBatch, LeafRef, SnapshotReader, Want};
 use crate::sort::{Merge, Sorter, SpillOptions};
-use crate::source::contract::{Engine, Refused, Target};
+use crate::source::contract::{Engine, Refused, Target, TargetTable};
+use crate::source::sqlite;
 
 /// Memory of the sorter that brings rows into the target's order.
 const SORTER_BYTES: usize = 32 << 20;
@@ -58,6 +59,8 @@ pub struct RestoreReport {
     pub damaged: Vec<String>,
     /// What the snapshot never had.
     pub gaps: Vec<GapSummary>,
+    /// Entries of the ledger that do not count, so that newer snapshots may be missing.
+    pub doubts: Vec<String>,
     /// Hints that led nowhere; the index helped.
     pub stale_hints: u64,
 }
@@ -82,14 +85,16 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     let damaged = |reason: &str| RepoError::Damaged { object: "the manifest".to_owned(), reason: reason.to_owned() };
     let catalog = reader.manifest().catalog.as_ref().ok_or_else(|| damaged("it has no catalog"))?;
     let engine = engine(catalog)?;
-    let schema = reader.schema()?;
     let entries = chosen(catalog, &options.tables)?;
     let shapes: Vec<RowShape> = entries.iter().map(|entry| RowShape::new(entry)).collect();
     let restore = Restore { env: unlocked.repository().shared_env(), reader: &reader, options, entries, shapes };
     let tables: Vec<_> =
         restore.entries.iter().zip(&restore.shapes).map(|(entry, shape)| shape.target(entry)).collect();
+    let mut damage = Vec::new();
+    let schema = schema(&reader, engine, &tables, &mut damage)?;
     target.begin(engine, &schema, &tables)?;
-    let Sorted { merge, streams, mut damage } = restore.sort()?;
+    let Sorted { merge, streams, damage: unread } = restore.sort()?;
+    damage.extend(unread);
     let restored = restore.write(merge, &streams, target, &mut damage)?;
     options.progress.phase("building indexes", Count::Objects, None);
     let refused = target.finish()?;
@@ -112,6 +117,7 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
         refused,
         damaged: damage,
         gaps: summary.gaps.clone(),
+        doubts: ledger.doubts(),
         stale_hints: reader.stale_hints(),
     })
 }
@@ -123,6 +129,25 @@ fn engine(catalog: &Catalog) -> Result<Engine, OpError> {
         other => {
             let what = format!("is of a source of engine {other:?}");
             Err(RepoError::Unsupported { object: "the snapshot".to_owned(), what }.into())
+        }
+    }
+}
+
+/// The engine's schema document, or one that the catalog suffices for: rows are worth more than types.
+fn schema(
+    reader: &SnapshotReader<'_>,
+    engine: Engine,
+    tables: &[TargetTable],
+    damage: &mut Vec<String>,
+) -> Result<Vec<u8>, OpError> {
+    match (reader.schema(), engine) {
+        (Ok(schema), _) => Ok(schema),
+        (Err(error @ RepoError::Store(_)), _) | (Err(error), Engine::Postgres) => Err(error.into()),
+        (Err(error), Engine::Sqlite) => {
+            damage.push(format!(
+                "the schema: {error}; tables have their columns alone, without types, keys, indexes, views and triggers"
+            ));
+            Ok(sqlite::stand_in_schema(tables))
         }
     }
 }
@@ -182,7 +207,8 @@ impl Restore<'_> {
                 reason: format!("it has no tree of table {}", entry.name),
             };
             let root = self.reader.root(entry.number, TreeKind::Rows)?.ok_or_else(missing)?;
-            self.reader.leaf_batches(&root, &mut |leaves: Vec<LeafRef>| {
+            self.reader.leaf_batches(&root, &mut |LeafBatch { leaves, lost }| {
+                damage.extend(lost.iter().map(|lost| format!("{} rows of {}: {}", lost.rows, entry.name, lost.error)));
                 for place in leaves.iter().flat_map(|leaf| &leaf.streams) {
                     streams.insert(place.stream.id, place.spot);
                 }

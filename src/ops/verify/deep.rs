@@ -338,7 +338,9 @@ impl<'a> Deep<'a> {
                     }
                     item.facts = Some(facts);
                 }
-                Err(LeafFault(what)) => {
+                // The stream is opened with the others, and named then.
+                Err(LeafFault::KeyLost) => tree.is_sound = false,
+                Err(LeafFault::Wrong(what)) => {
                     let what = format!("leaf {}: {what}", leaf.id);
                     self.fault(tree, Fault::Contradiction, leaf.spot, what);
                 }

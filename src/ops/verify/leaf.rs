@@ -47,13 +47,22 @@ pub struct LeafFacts {
     pub streams: Vec<StreamRef>,
 }
 
-/// A leaf that is not what the format makes of its rows.
+/// Why there are no facts of a leaf.
 #[derive(Debug, PartialEq, Eq)]
-pub struct LeafFault(pub String);
+pub enum LeafFault {
+    /// It is not what the format makes of its rows.
+    Wrong(String),
+    /// A row's key is a stream that cannot be read, so nothing can be said of it.
+    KeyLost,
+}
+
+fn wrong(what: &str) -> LeafFault {
+    LeafFault::Wrong(what.to_owned())
+}
 
 impl From<WireError> for LeafFault {
     fn from(error: WireError) -> Self {
-        Self(format!("it {error}"))
+        Self::Wrong(format!("it {error}"))
     }
 }
 
@@ -81,7 +90,7 @@ impl TreeRules<'_> {
         let mut encoded = Vec::new();
         while let Some(row) = rows.next_row(&mut cells)? {
             if row.multiplicity > MULTIPLICITY_MAX {
-                return Err(LeafFault("it has a row that is there too often to be counted".to_owned()));
+                return Err(wrong("it has a row that is there too often to be counted"));
             }
             let class = Class::from_byte(row.class)?;
             let own = self.key(&cells, row.bytes, read)?;
@@ -95,10 +104,10 @@ impl TreeRules<'_> {
             if let Some((key_before, payload_before)) = &before
                 && (&key, &payload).cmp(&(key_before, payload_before)) != Ordering::Greater
             {
-                return Err(LeafFault("its rows are not in order".to_owned()));
+                return Err(wrong("its rows are not in order"));
             }
             if cutter.push_times(&key, &payload, row.multiplicity)?.is_some() {
-                return Err(LeafFault("its rows belong into more than one leaf".to_owned()));
+                return Err(wrong("its rows belong into more than one leaf"));
             }
             encoded.clear();
             write_row(&mut encoded, cells.len(), row.multiplicity, row.bytes);
@@ -111,10 +120,10 @@ impl TreeRules<'_> {
             before = Some((key.clone(), payload.clone()));
         }
         let (cuts, counts) = cutter.finish()?;
-        let [cut] =
-            <[_; 1]>::try_from(cuts).map_err(|cuts| LeafFault(format!("its rows make {} leaves", cuts.len())))?;
+        let [cut] = <[_; 1]>::try_from(cuts)
+            .map_err(|cuts| LeafFault::Wrong(format!("its rows make {} leaves", cuts.len())))?;
         if cut.content != content {
-            return Err(LeafFault("its rows are written in another way than the format's".to_owned()));
+            return Err(wrong("its rows are written in another way than the format's"));
         }
         Ok(LeafFacts {
             first_key: cut.first_key,
@@ -137,7 +146,7 @@ impl TreeRules<'_> {
         match self.kind {
             TreeKind::References => {
                 let [Cell::Integer(_), Cell::Bytes(of_row)] = cells else {
-                    return Err(LeafFault("it has a row that is no reference".to_owned()));
+                    return Err(wrong("it has a row that is no reference"));
                 };
                 push_component(&mut key, &cells[0]);
                 key.extend_from_slice(of_row);
@@ -164,12 +173,11 @@ impl TreeRules<'_> {
         read: ReadStream<'_>,
     ) -> Result<(), LeafFault> {
         let column = self.entry.column(number);
-        let column = column.ok_or_else(|| LeafFault("its table's key has a column that is not there".to_owned()))?;
+        let column = column.ok_or_else(|| wrong("its table's key has a column that is not there"))?;
         match cells.get(number as usize) {
             None => push_component(key, &column.missing.get()),
             Some(Cell::Stream(kind, stream)) => {
-                let bytes =
-                    read(stream).ok_or_else(|| LeafFault("a key that is a stream cannot be read".to_owned()))?;
+                let bytes = read(stream).ok_or(LeafFault::KeyLost)?;
                 push_component(key, &Cell::from_stream(*kind, &bytes)?);
             }
             Some(cell) => push_component(key, cell),
@@ -183,16 +191,16 @@ impl TreeRules<'_> {
         for (number, cell) in (0u32..).zip(cells) {
             let column = self.entry.column(number);
             if column.is_none() != matches!(cell, Cell::Absent) {
-                return Err(LeafFault("it has a row whose cells are not those of the table's columns".to_owned()));
+                return Err(wrong("it has a row whose cells are not those of the table's columns"));
             }
             let large = cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() >= STREAM_BYTES_MIN);
             if large {
-                return Err(LeafFault("it has a large value that is no stream".to_owned()));
+                return Err(wrong("it has a large value that is no stream"));
             }
             if number as usize + 1 == cells.len() {
                 cell.write(&mut bytes);
                 if column.is_none_or(|column| column.missing.as_bytes() == bytes) {
-                    return Err(LeafFault("it has a row that ends with a default".to_owned()));
+                    return Err(wrong("it has a row that ends with a default"));
                 }
             }
         }
@@ -208,7 +216,7 @@ impl TreeRules<'_> {
             Class::None => !self.is_owner && owner.is_empty(),
             Class::Orphan => !self.is_owner,
         };
-        if fits { Ok(()) } else { Err(LeafFault("it has a row placed under another owner than its own".to_owned())) }
+        if fits { Ok(()) } else { Err(wrong("it has a row placed under another owner than its own")) }
     }
 }
 
@@ -263,5 +271,229 @@ impl LeafFacts {
         let top = children.len();
         let alone = top > 1 && children[top - 1] == 1;
         (ends(top) || (alone && !ends(top - 1))).then_some("a tree of the wrong height")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Junction, LeafFacts, LeafFault, TreeRules};
+    use crate::base::env::Seeded;
+    use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
+    use crate::crypto::ids::SourceIdKeys;
+    use crate::crypto::role::AdminKeys;
+    use crate::format::catalog::{ColumnEntry, OwnerPath, TableEntry, Visibility};
+    use crate::format::cell::{Cell, OwnedCell};
+    use crate::format::key::{Class, PlacementKey, push_component};
+    use crate::format::leaf::{LeafBuilder, write_row};
+    use crate::format::manifest::{Layout, TreeKind};
+    use crate::format::node::{Child, Ranges};
+    use crate::tree::builder::{TreeBuilder, TreeKeys};
+    use crate::tree::chunker::{LeafCut, LeafCutter, RowPayload, Streams};
+
+    fn ids() -> SourceIdKeys {
+        let keys = AdminKeys::create_epoch(&Seeded::new(3), RepositoryId::new([1; 16]), Epoch(1));
+        let structure = keys.structure().source(SourceId::new([2; 16]));
+        keys.ids().source(&structure).expect("an admin has all")
+    }
+
+    fn entry(rows_per_leaf: u32) -> TableEntry {
+        let column = |number, name: &str| ColumnEntry {
+            number,
+            name: name.to_owned(),
+            position: number,
+            visibility: Visibility::Declared,
+            missing: OwnedCell::new(&Cell::Null),
+        };
+        TableEntry {
+            number: 1,
+            name: "t".to_owned(),
+            oid: None,
+            columns: vec![column(0, "id"), column(1, "owner"), column(2, "text")],
+            next_column: 3,
+            key: vec![0],
+            layout: Layout::Owner,
+            paths: vec![OwnerPath { columns: vec![1], parent: 2, parent_columns: vec![0] }],
+            rows_per_leaf: Some(rows_per_leaf),
+        }
+    }
+
+    /// A row by owner (0: none) and id.
+    fn row(owner: i64, id: i64) -> (Vec<u8>, Vec<u8>, usize) {
+        let mut cells = Vec::new();
+        Cell::Integer(id).write(&mut cells);
+        Cell::Integer(owner).write(&mut cells);
+        Cell::Text("x").write(&mut cells);
+        let (mut of, mut key, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        let class = if owner == 0 { Class::None } else { Class::Owned };
+        if owner != 0 {
+            push_component(&mut of, &Cell::Integer(owner));
+        }
+        push_component(&mut own, &Cell::Integer(id));
+        PlacementKey { class, owner: &of, key: &own }.write(&mut key);
+        (key, cells, of.len())
+    }
+
+    fn cut(ids: &SourceIdKeys, rows_per_leaf: u32, rows: &[(i64, i64)]) -> Vec<LeafCut> {
+        let mut cutter = LeafCutter::new(|level, key: &[u8]| ids.boundary_hash(level, key), rows_per_leaf);
+        let mut cuts = Vec::new();
+        for &(owner, id) in rows {
+            let (key, cells, owner_len) = row(owner, id);
+            let mut payload = Vec::new();
+            RowPayload::write(&mut payload, 3, &cells, owner_len as u16, Streams::None);
+            cuts.extend(cutter.push(&key, &payload).expect("a row"));
+        }
+        cuts.extend(cutter.finish().expect("rows").0);
+        cuts
+    }
+
+    fn facts(rules: &TreeRules<'_>, content: &[u8]) -> Result<LeafFacts, LeafFault> {
+        rules.facts(content, &mut |_| None)
+    }
+
+    fn many(count: i64) -> Vec<(i64, i64)> {
+        let mut rows: Vec<(i64, i64)> = (0..count).map(|id| (1 + id / 7, id)).collect();
+        rows.extend((count..count + 5).map(|id| (0, id)));
+        rows
+    }
+
+    #[test]
+    fn leaves_as_written_are_right_and_no_two_of_them_can_be_one() {
+        let (ids, entry) = (ids(), entry(10));
+        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
+        let cuts = cut(&ids, 10, &many(500));
+        let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
+        assert!(all.len() > 20);
+        for (pair, cuts) in all.windows(2).zip(cuts.windows(2)) {
+            assert_eq!(pair[1].owners_after(Some(&pair[0])), cuts[1].owners);
+            let separator = crate::format::node::separator(&pair[0].last_key, &pair[1].first_key);
+            let junction = Junction { separator, children: vec![1] };
+            assert_eq!(pair[0].fault_before(&pair[1], &junction, &rules), None);
+            assert!(pair[1].fault_before(&pair[0], &junction, &rules).is_some(), "leaves in the wrong order");
+            let wrong = Junction { separator: pair[1].last_key.clone(), ..junction };
+            assert!(pair[0].fault_before(&pair[1], &wrong, &rules).is_some(), "another separator");
+        }
+        // Two leaves in one, and one in two.
+        let rows = many(500);
+        let two = (cuts[0].rows + cuts[1].rows) as usize;
+        assert!(matches!(facts(&rules, &joined(&rows[..two])), Err(LeafFault::Wrong(_))));
+        let first = cuts.iter().position(|cut| cut.rows > 3).expect("a longer leaf");
+        let start: usize = cuts[..first].iter().map(|cut| cut.rows as usize).sum();
+        let left = facts(&rules, &joined(&rows[start..start + 1])).expect("a leaf by itself");
+        let right = facts(&rules, &joined(&rows[start + 1..start + 3])).expect("a leaf by itself");
+        let separator = crate::format::node::separator(&left.last_key, &right.first_key);
+        let fault = left.fault_before(&right, &Junction { separator, children: vec![1] }, &rules);
+        assert_eq!(fault, Some("a leaf that ends too early"));
+    }
+
+    /// A leaf of exactly these rows.
+    fn joined(rows: &[(i64, i64)]) -> Vec<u8> {
+        let mut builder = LeafBuilder::default();
+        for &(owner, id) in rows {
+            let (key, cells, owner_len) = row(owner, id);
+            let mut encoded = Vec::new();
+            write_row(&mut encoded, 3, 1, &cells);
+            builder.push(key[0], &key[1..=owner_len], &encoded);
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn rows_that_lie_are_found() {
+        let (ids, entry) = (ids(), entry(64));
+        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
+        assert!(facts(&rules, &joined(&[(1, 1), (1, 2), (2, 1)])).is_ok());
+        let wrong = |content: &[u8], what: &str| match facts(&rules, content) {
+            Err(LeafFault::Wrong(found)) => assert!(found.contains(what), "{found} {what}"),
+            other => panic!("{other:?}"),
+        };
+        wrong(&joined(&[(1, 2), (1, 1)]), "order");
+        wrong(&joined(&[(1, 1), (1, 1)]), "order");
+        wrong(&joined(&[(2, 1), (1, 2)]), "order");
+        let leaf = |class: u8, owner: &[u8], cells: &[Cell<'_>], times: u64| {
+            let (mut bytes, mut encoded, mut builder) = (Vec::new(), Vec::new(), LeafBuilder::default());
+            cells.iter().for_each(|cell| cell.write(&mut bytes));
+            write_row(&mut encoded, cells.len(), times, &bytes);
+            builder.push(class, owner, &encoded);
+            builder.finish()
+        };
+        let one = Cell::Integer(1);
+        assert!(facts(&rules, &leaf(0x20, b"", &[one, one], 3)).is_ok());
+        wrong(&leaf(0x20, b"o", &[one, one], 1), "another owner");
+        wrong(&leaf(0x77, b"", &[one, one], 1), "class");
+        wrong(&leaf(0x20, b"", &[one, one, Cell::Null], 1), "default");
+        wrong(&leaf(0x20, b"", &[one, one, one, one], 1), "columns");
+        wrong(&leaf(0x20, b"", &[one, Cell::Absent, one], 1), "columns");
+        wrong(&leaf(0x20, b"", &[one, Cell::Bytes(&[7; 40_000])], 1), "stream");
+        wrong(&leaf(0x20, b"", &[one], u64::MAX), "too often");
+        let owners = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: true };
+        assert!(facts(&owners, &leaf(0x20, b"", &[one, one], 1)).is_err());
+        let mut feed = entry.clone();
+        feed.layout = Layout::Key;
+        let feed = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &feed, is_owner: false };
+        assert!(facts(&feed, &joined(&[(1, 1)])).is_err() && facts(&feed, &joined(&[(0, 1)])).is_ok());
+        let references = TreeRules { ids: &ids, kind: TreeKind::References, entry: &entry, is_owner: false };
+        assert!(facts(&references, &joined(&[(1, 1)])).is_err());
+    }
+
+    struct Keys<'a>(&'a SourceIdKeys);
+
+    impl TreeKeys for Keys<'_> {
+        fn boundary(&self, level: u8, key: &[u8]) -> u64 {
+            self.0.boundary_hash(level, key)
+        }
+
+        fn chunk_id(&self, kind: crate::base::frame::FrameType, content: &[u8]) -> ChunkId {
+            self.0.chunk_id(kind, content)
+        }
+    }
+
+    /// Every junction of a tree of three levels is right, and none is on another level.
+    #[test]
+    fn nodes_as_built_are_right() {
+        let (ids, entry) = (ids(), entry(1));
+        let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
+        let cuts = cut(&ids, 1, &many(2500));
+        let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
+        let mut builder = TreeBuilder::new(Keys(&ids));
+        for cut in &cuts {
+            let child = Child {
+                id: ids.chunk_id(crate::base::frame::FrameType::Leaf, &cut.content),
+                rows: cut.rows,
+                bytes: cut.content.len() as u64,
+                owners: cut.owners,
+                leaves: 1,
+                streams: Vec::new(),
+                spot: None,
+                ranges_spot: None,
+            };
+            builder.push(child, &cut.first_key, &cut.last_key);
+        }
+        let (nodes, root) = builder.finish();
+        assert!(nodes.len() > 2 && root.skeleton.level == 2);
+        let separators = |ranges: &[u8]| Ranges::read(ranges).expect("ranges").separators;
+        let above = separators(&root.ranges);
+        let mut at = 0;
+        for (n, node) in nodes.iter().enumerate() {
+            let within = separators(&node.ranges);
+            for (child, separator) in (1..).zip(within) {
+                let junction = Junction { separator: separator.clone(), children: vec![child] };
+                assert_eq!(all[at].fault_before(&all[at + 1], &junction, &rules), None);
+                let higher = Junction { separator, children: vec![child, n + 1] };
+                assert!(all[at].fault_before(&all[at + 1], &higher, &rules).is_some());
+                at += 1;
+            }
+            if let Some(separator) = above.get(n) {
+                let count = node.skeleton.children.len();
+                let junction = Junction { separator: separator.clone(), children: vec![count, n + 1] };
+                assert_eq!(all[at].fault_before(&all[at + 1], &junction, &rules), None);
+                let lower = Junction { separator: separator.clone(), children: vec![count] };
+                assert!(all[at].fault_before(&all[at + 1], &lower, &rules).is_some());
+                at += 1;
+            }
+        }
+        let last = nodes.last().expect("nodes").skeleton.children.len();
+        assert_eq!(at, all.len() - 1);
+        assert_eq!(all[at].fault_at_end(&[last, nodes.len()], &rules), None);
+        assert!(all[at].fault_at_end(&[1024], &rules).is_some());
     }
 }

@@ -34,6 +34,7 @@ impl SnapshotReader<'_> {
     ) -> Result<(), E> {
         let runs = self.runs(wants);
         let reads: Vec<Read> = runs.iter().map(|run| run.read.clone()).collect();
+        let mut alone = Vec::new();
         let mut placeless: Vec<usize> = (0..wants.len()).filter(|at| wants[*at].spot.is_none()).collect();
         self.unlocked.repository().objects().get_many::<E>(&reads, |at, bytes| {
             let run = &runs[at];
@@ -46,7 +47,9 @@ impl SnapshotReader<'_> {
                         }
                     }
                 }
-                Err(StoreError::NotFound { .. } | StoreError::Short { .. }) => placeless.extend(&run.wants),
+                Err(StoreError::NotFound { .. }) => placeless.extend(&run.wants),
+                // The pack is cut off somewhere; what lies before that can be read by itself.
+                Err(StoreError::Short { .. }) => alone.extend(&run.wants),
                 Err(error) => {
                     let mut error = Some(error);
                     for &want in &run.wants {
@@ -58,6 +61,12 @@ impl SnapshotReader<'_> {
             }
             Ok(())
         })?;
+        for want in alone {
+            match self.fetch_by_hint(&wants[want]) {
+                Ok(content) => each(want, Ok(content))?,
+                Err(_) => placeless.push(want),
+            }
+        }
         for want in placeless {
             each(want, self.fetch_by_index(&wants[want]))?;
         }
@@ -186,6 +195,15 @@ impl SnapshotReader<'_> {
         }
         let object = || format!("the data key of session {session}");
         wraps.get(&session).cloned().ok_or_else(|| RepoError::Missing { object: object() })
+    }
+
+    fn fetch_by_hint(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
+        let spot = want.spot.ok_or_else(|| RepoError::Missing { object: describe(want) })?;
+        let name = Name::Pack(self.context.source, self.pack(spot.pack).digest);
+        let objects = self.unlocked.repository().objects();
+        let (offset, len) = (u64::from(spot.offset), u64::from(spot.stored));
+        let sealed = objects.get_range(&name, offset, len).map_err(RepoError::referenced)?;
+        self.open_in_run(want, offset, &sealed)
     }
 
     /// The way without a hint.

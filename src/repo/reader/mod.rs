@@ -5,3 +5,4 @@ mod snapshot;
 mod walk;
 
 pub use snapshot::{LeafRef, SnapshotReader, StreamPlace, Want};
+pub use walk::{LeafBatch, LostNode};

@@ -21,20 +21,21 @@ impl SnapshotReader<'_> {
     }
 
     /// The leaves of a tree, in order, some thousands at a time: what is in memory does not grow with
-    /// the table.
+    /// the table. Nodes that cannot be read are left out and named.
     pub fn leaf_batches<E: From<RepoError>>(
         &self,
         root: &Skeleton,
-        each: &mut dyn FnMut(Vec<LeafRef>) -> Result<(), E>,
+        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
     ) -> Result<(), E> {
         if root.level == 1 {
-            return each(leaf_refs(root.clone()).collect());
+            return each(LeafBatch { leaves: leaf_refs(root.clone()).collect(), lost: Vec::new() });
         }
         for children in root.children.chunks(NODES_PER_BATCH) {
-            let nodes = self.expand_children(children, root.level - 1)?;
+            let (nodes, lost) = self.expand_children(children, root.level - 1)?;
             if root.level == 2 {
-                each(nodes.into_iter().flat_map(leaf_refs).collect())?;
+                each(LeafBatch { leaves: nodes.into_iter().flat_map(leaf_refs).collect(), lost })?;
             } else {
+                each(LeafBatch { leaves: Vec::new(), lost })?;
                 nodes.iter().try_for_each(|node| self.leaf_batches(node, each))?;
             }
         }
@@ -44,22 +45,29 @@ impl SnapshotReader<'_> {
     /// The nodes one level below, in order.
     pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
-        self.expand_children(nodes.iter().flat_map(|node| &node.children), level)
+        let (children, lost) = self.expand_children(nodes.iter().flat_map(|node| &node.children), level)?;
+        lost.into_iter().next().map_or(Ok(children), |lost| Err(lost.error))
     }
 
     fn expand_children<'c>(
         &self,
         children: impl IntoIterator<Item = &'c Child>,
         level: u8,
-    ) -> Result<Vec<Skeleton>, RepoError> {
-        let wants: Vec<Want> =
-            children.into_iter().map(|child| Want { kind: FrameType::Node, id: child.id, spot: child.spot }).collect();
-        let mut children: Vec<Option<Skeleton>> = vec![None; wants.len()];
+    ) -> Result<(Vec<Skeleton>, Vec<LostNode>), RepoError> {
+        let children: Vec<&Child> = children.into_iter().collect();
+        let want = |child: &&Child| Want { kind: FrameType::Node, id: child.id, spot: child.spot };
+        let wants: Vec<Want> = children.iter().map(want).collect();
+        let mut nodes: Vec<Option<Skeleton>> = vec![None; wants.len()];
+        let mut lost = Vec::new();
         self.fetch(&wants, |at, content| {
-            children[at] = Some(self.open_node(&wants[at], &content?, level)?);
-            Ok::<(), RepoError>(())
+            match content.and_then(|content| self.open_node(&wants[at], &content, level)) {
+                Ok(node) => nodes[at] = Some(node),
+                Err(RepoError::Store(error)) => return Err(RepoError::Store(error)),
+                Err(error) => lost.push(LostNode { rows: children[at].rows, error }),
+            }
+            Ok(())
         })?;
-        Ok(children.into_iter().flatten().collect())
+        Ok((nodes.into_iter().flatten().collect(), lost))
     }
 
     /// Reads the content of a node that must be of this level.
@@ -127,6 +135,21 @@ impl SnapshotReader<'_> {
         });
         Ok(wants.collect())
     }
+}
+
+/// Leaves that follow each other, but for what lies below the nodes that are lost.
+#[derive(Debug)]
+pub struct LeafBatch {
+    pub leaves: Vec<LeafRef>,
+    pub lost: Vec<LostNode>,
+}
+
+/// A node that cannot be read.
+#[derive(Debug)]
+pub struct LostNode {
+    /// Rows below it.
+    pub rows: u64,
+    pub error: RepoError,
 }
 
 fn leaf_refs(node: Skeleton) -> impl Iterator<Item = LeafRef> {

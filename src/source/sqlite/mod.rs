@@ -11,5 +11,6 @@ mod sql;
 mod tables;
 mod target;
 
+pub use schema::stand_in_schema;
 pub use source::SqliteSource;
 pub use target::SqliteTarget;

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
-use crate::source::contract::SourceError;
-use crate::source::sqlite::sql::{Decoded, TextEncoding, failed, failed_sql, pragma};
+use crate::source::contract::{SourceError, TargetTable};
+use crate::source::sqlite::sql::{Decoded, TextEncoding, failed, failed_sql, pragma, quoted};
 
 /// Settings and objects of a database.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -94,6 +94,30 @@ impl Object {
     pub(super) fn is_virtual(&self) -> bool {
         self.is("table") && self.sql.as_ref().is_some_and(|sql| virtual_module(&sql.lossy()).is_some())
     }
+}
+
+/// A schema document for tables of which nothing but the names of their columns is known.
+#[must_use]
+pub fn stand_in_schema(tables: &[TargetTable]) -> Vec<u8> {
+    let object = |table: &TargetTable| {
+        let columns = table.columns.iter().filter(|column| !column.hidden).map(|column| quoted(&column.name));
+        let columns: Vec<String> = columns.collect();
+        let sql = format!("CREATE TABLE {} ({})", quoted(&table.name), columns.join(", "));
+        let words = |text: &str| Words::Text(text.to_owned());
+        Object { kind: words("table"), name: words(&table.name), table: words(&table.name), sql: Some(words(&sql)) }
+    };
+    // Tables of SQLite's own cannot be made by a statement.
+    let own = |table: &&TargetTable| !table.name.starts_with("sqlite_");
+    Document {
+        encoding: TextEncoding::Utf8,
+        page_size: 4096,
+        auto_vacuum: 0,
+        journal_mode: JournalMode::Rollback,
+        user_version: 0,
+        application_id: 0,
+        objects: tables.iter().filter(own).map(object).collect(),
+    }
+    .to_bytes()
 }
 
 impl Document {
