@@ -1,11 +1,9 @@
 //! A database into a repository and back, through the library: everything equal, nights cheap.
 
-#[path = "common_sqlite/mod.rs"]
-mod common_sqlite;
 mod world;
 
 use rusqlite::Connection;
-use world::World;
+use world::{World, common_sqlite};
 
 const SCHEMA: &str = "
 PRAGMA journal_mode = WAL;

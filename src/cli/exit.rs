@@ -198,6 +198,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
 const NEWER: &str = "use a newer version of sidekeep";
 
+const ROOM: &str = "name a directory on a disk with more room with --spill-dir";
 const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself, only its causes are.
@@ -206,7 +207,7 @@ fn op(error: &OpError) -> Option<Verdict> {
         OpError::Repo(error) => repo(error),
         OpError::Source(error) => source(error),
         OpError::Spill(error) => Some(spill(error)),
-        OpError::NotFound(_) => Some((Exit::Failed, "`sidekeep snapshots` lists what is there")),
+        OpError::NotFound(_) => Some((Exit::Failed, "`sidekeep snapshots` and `sidekeep show` list what is there")),
         OpError::Damaged { .. } => Some((Exit::Failed, VERIFY)),
         OpError::Cancelled => Some((Exit::Interrupted, REUSED)),
     }
@@ -224,7 +225,9 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         RepoError::Unconditional { .. } => (Exit::Unreachable, "choose a store that supports conditional writes"),
         RepoError::Missing { .. } | RepoError::Damaged { .. } => (Exit::Failed, VERIFY),
         RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => (Exit::Failed, NEWER),
-        RepoError::Fingerprint { .. } => (Exit::Key, "check the location: this is not the repository that was meant"),
+        RepoError::Fingerprint { .. } => {
+            (Exit::Key, "this is not the repository that was meant: check the location, and the key")
+        }
         RepoError::OtherRepository { .. } => (Exit::Key, "give this repository's key with --key-file"),
         RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => (Exit::Key, "an admin can enrol keys"),
         RepoError::WrongRole { .. } | RepoError::NoKey { .. } => {
@@ -237,10 +240,8 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         }
         RepoError::Overtaken { .. } => (Exit::InTheWay, "run the command again"),
         RepoError::Write(error) => return write(error),
-        RepoError::Foreign { .. }
-        | RepoError::RolledBack { .. }
-        | RepoError::Statement { .. }
-        | RepoError::Seal { .. } => (Exit::Failed, ""),
+        RepoError::Foreign { .. } => (Exit::Failed, "check the location"),
+        RepoError::RolledBack { .. } | RepoError::Statement { .. } | RepoError::Seal { .. } => (Exit::Failed, ""),
         RepoError::Store(_) => return None,
     })
 }
@@ -279,20 +280,24 @@ fn store(error: &StoreError) -> Verdict {
 
 fn source(error: &SourceError) -> Option<Verdict> {
     match error {
-        SourceError::Unreachable { .. } => Some((Exit::Unreachable, "")),
+        SourceError::Unreachable { .. } => Some((
+            Exit::Unreachable,
+            "check the address and the permissions, and what the database's own tools say of it",
+        )),
+        SourceError::Copy { .. } => Some((Exit::Failed, ROOM)),
         SourceError::NotEmpty { .. } => {
             Some((Exit::Unreachable, "restore to a place where there is nothing yet; nothing is ever overwritten"))
         }
-        SourceError::Failed { .. } => Some((Exit::Failed, "")),
+        SourceError::Failed { .. } => {
+            Some((Exit::Failed, "see whether a disk is full, and what the database's own tools say"))
+        }
         SourceError::Sink(_) => None,
     }
 }
 
 fn spill(error: &SpillError) -> Verdict {
     match error {
-        SpillError::Create { .. } | SpillError::Full { .. } | SpillError::TooSmall { .. } => {
-            (Exit::Failed, "name a directory on a disk with more room with --spill-dir")
-        }
+        SpillError::Create { .. } | SpillError::Full { .. } | SpillError::TooSmall { .. } => (Exit::Failed, ROOM),
         SpillError::Write { .. }
         | SpillError::Read { .. }
         | SpillError::Damaged { .. }
@@ -307,8 +312,18 @@ fn key(error: &KeyError) -> Verdict {
         KeyError::NobodyToAsk { .. } | KeyError::NoTerminal => {
             "give it with --passphrase-command or SIDEKEEP_PASSPHRASE"
         }
-        KeyError::Unusable { source: KeyFileError::Unsupported { .. }, .. } => NEWER,
-        _ => "",
+        KeyError::Unusable { source: KeyFileError::Unsupported { .. }, .. } => return (Exit::Failed, NEWER),
+        KeyError::Unusable { source: KeyFileError::Passphrase, .. } => {
+            "try again, or give it with --passphrase-command or SIDEKEEP_PASSPHRASE"
+        }
+        KeyError::Unusable { source: KeyFileError::Memory { .. }, .. } => "use the key on a machine with more memory",
+        KeyError::Run { .. } | KeyError::CommandFailed { .. } | KeyError::CommandOutput { .. } => {
+            "see what --key-command or --passphrase-command does when you run it yourself"
+        }
+        KeyError::Read { .. } | KeyError::NoText { .. } | KeyError::Unusable { .. } => {
+            "name another with --key-file or --key-command"
+        }
+        KeyError::Differ | KeyError::Prompt { .. } => "",
     };
     (Exit::Key, hint)
 }

@@ -32,28 +32,28 @@ const SEEDS_BYTES: usize = 2 * Secret::LEN;
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum KeyFileError {
     /// The first line is another.
-    #[error("is not a Sidekeep key file")]
+    #[error("it is not a Sidekeep key file")]
     Foreign,
     /// Written by a later version.
-    #[error("has key file version {version}, which this version does not support")]
+    #[error("it has key file version {version}, which this version does not support")]
     Unsupported { version: String },
     /// A line that is missing, repeated, out of order or not what it should be.
-    #[error("is damaged: {what}")]
+    #[error("it is damaged: {what}")]
     Damaged { what: &'static str },
     /// Whoever wrote the file asks for more work than any honest file does, or for less than protects.
-    #[error("asks for a key derivation out of bounds: {cost}")]
+    #[error("it asks for a key derivation out of bounds: {cost}")]
     Cost { cost: KdfCost },
     /// This machine has not the memory that the file asks for.
-    #[error("not enough memory for the key derivation: {cost}")]
+    #[error("it asks for a key derivation that this machine has not the memory for: {cost}")]
     Memory { cost: KdfCost },
     /// Protected, and no passphrase was given.
-    #[error("is protected by a passphrase, and none was given")]
+    #[error("it is protected by a passphrase, and none was given")]
     NeedsPassphrase,
     /// The two cannot be told apart.
     #[error("wrong passphrase, or the file was altered")]
     Passphrase,
     /// The seeds are another key's.
-    #[error("does not hold the key that it names")]
+    #[error("it does not hold the key that it names")]
     Mismatch,
     /// A label that does not fit one line of the file.
     #[error("a label is one line of at most 256 bytes without control characters")]

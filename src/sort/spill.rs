@@ -134,7 +134,9 @@ impl SpillFile {
             .seal_in_place_append_tag(nonce(block), Aad::empty(), bytes)
             .expect("a block is far below the limits of AES-GCM");
         self.file.write_all_at(bytes, self.position(block)).map_err(|source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SpillError::Full { dir: self.dir.clone() },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                SpillError::Full { dir: self.dir.clone() }
+            }
             _ => SpillError::Write { dir: self.dir.clone(), source },
         })
     }

@@ -18,6 +18,9 @@ pub enum SourceError {
     /// The database answered with an error while `doing` something.
     #[error("{doing}: {reason}")]
     Failed { doing: String, reason: String },
+    /// There is no room for a copy that must be made before anything can be read: another directory helps.
+    #[error("cannot make a private copy in {dir}: {reason}")]
+    Copy { dir: String, reason: String },
     /// The target is not empty, or exists (exit 7).
     #[error("{what} is not empty")]
     NotEmpty { what: String },

@@ -127,7 +127,7 @@ pub enum StoreError {
         /// The store's words.
         reason: String,
     },
-    /// The answer has another length than it must have.
+    /// The object ends before the range that was asked for.
     #[error("reading {name}: {got_bytes} bytes came where {wanted_bytes} were asked for")]
     Short {
         /// The object.

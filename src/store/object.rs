@@ -3,7 +3,8 @@
 //! Nothing is overwritten: there is no other way to write than create-if-absent. A create whose
 //! answer is unclear (time-out, lost connection, failing server, colliding writers) is resolved by
 //! reading back: equal bytes are success, since who wrote them does not matter. An answer that is
-//! shorter than what was asked for is an error. What objects mean is not known here.
+//! shorter than what was asked for is an error: of the object if that is shorter, else of the
+//! transfer. What objects mean is not known here.
 
 use std::fmt;
 use std::ops::Range;
@@ -337,7 +338,9 @@ impl Store {
         let got_bytes = bytes.len() as u64;
         self.0.tally.bytes_received.add(got_bytes);
         if got_bytes != wanted_bytes {
-            return Err(StoreError::Short { name: name.to_owned(), wanted_bytes, got_bytes });
+            // Not what the object is, but what came of it: its length was announced, so the transfer broke off.
+            let reason = format!("the answer ended after {got_bytes} of {wanted_bytes} bytes");
+            return Err(StoreError::Unreachable { doing: Doing::Reading, name: name.to_owned(), reason });
         }
         Ok(bytes)
     }

@@ -29,10 +29,11 @@ fn once_at_every_call_of_a_backup() {
             match result {
                 Ok(report) => {
                     survived += 1;
-                    assert!(committed, "call {call}, {fault:?}: {report:?}");
+                    assert!(committed && report.notes.is_empty(), "call {call}, {fault:?}: {report:?}");
                 }
                 Err(error) => {
                     let text = chain(&error);
+                    assert!(!text.contains("damaged") && !text.contains("missing"), "call {call}, {fault:?}: {text}");
                     assert!(
                         !text.contains("stopped") && !text.contains("interrupted"),
                         "call {call}, {fault:?}: {text}"

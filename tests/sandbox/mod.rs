@@ -72,7 +72,12 @@ impl Sandbox {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidekeep"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_sidekeep")), args)
+    }
+
+    /// The same with a copy of the program, or with one that runs it.
+    pub fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_clear();
         command.env("PATH", "/usr/bin:/bin").env("HOME", self.dir.path()).env("TZ", "UTC");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -80,7 +85,12 @@ impl Sandbox {
     }
 
     pub fn run(&self, args: &[&str]) -> Ran {
-        let Output { status, stdout, stderr } = self.command(args).output().expect("the program runs");
+        Self::ran(&mut self.command(args))
+    }
+
+    /// What `command` leaves.
+    pub fn ran(command: &mut Command) -> Ran {
+        let Output { status, stdout, stderr } = command.output().expect("the program runs");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         let ran = Ran { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) };
         assert!(!ran.err.contains("bug in sidekeep"), "{}", ran.err);

@@ -259,7 +259,7 @@ fn a_target_overwrites_nothing_and_appears_at_the_end() {
     let refusal = |path: &std::path::Path| SqliteTarget::create(path, &real_env()).err();
     assert!(matches!(refusal(&made.path), Some(SourceError::NotEmpty { .. })));
     assert!(matches!(refusal(made.dir.path()), Some(SourceError::NotEmpty { .. })));
-    assert!(matches!(refusal(&made.dir.path().join("no such/x.db")), Some(SourceError::Failed { .. })));
+    assert!(matches!(refusal(&made.dir.path().join("no such/x.db")), Some(SourceError::Unreachable { .. })));
 
     let empty = made.dir.path().join("empty.db");
     std::fs::write(&empty, "").expect("an empty file");

@@ -13,11 +13,11 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use sidekeep::base::cancel::Cancel;
 use sidekeep::base::env::{Seeded, SharedEnv};
-use sidekeep::base::id::{Digest, Epoch, SourceId};
+use sidekeep::base::id::{Digest, Epoch, KeyId, SourceId};
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::keyfile::{KeyFile, Protection};
-use sidekeep::crypto::role::Identity;
+use sidekeep::crypto::role::{AdminKeys, Identity, PublicKeys};
 use sidekeep::format::dsse::encode;
 use sidekeep::format::entry::{Body, Numbered};
 use sidekeep::format::grant::Grant;
@@ -56,9 +56,14 @@ impl World {
 
     /// A repository in `store`.
     pub fn over(dir: tempfile::TempDir, store: Store) -> Self {
+        Self::drawn(dir, store, 7)
+    }
+
+    /// A repository in `store` whose keys and ids follow from `seed`.
+    fn drawn(dir: tempfile::TempDir, store: Store, seed: u64) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let env: SharedEnv = Arc::new(Seeded::new(7));
+        let env: SharedEnv = Arc::new(Seeded::new(seed));
         let (dir, runtime) = (Arc::new(dir), Arc::new(runtime));
         let mut world = Self { dir, runtime, env, keys: Vec::new(), store };
         let init = Init::create(world.objects(), world.env.clone(), "test").expect("a repository");
@@ -78,9 +83,14 @@ impl World {
 
     /// A repository in memory, and that memory.
     pub fn in_memory() -> (Self, Arc<InMemory>) {
+        Self::in_memory_of(7)
+    }
+
+    /// The same with keys and ids that follow from `seed`.
+    pub fn in_memory_of(seed: u64) -> (Self, Arc<InMemory>) {
         let memory = Arc::new(InMemory::new());
         let store = Store::from_object_store(Arc::<InMemory>::clone(&memory));
-        (Self::over(tempfile::tempdir().expect("a directory"), store), memory)
+        (Self::drawn(tempfile::tempdir().expect("a directory"), store, seed), memory)
     }
 
     /// The same keys, clock and files over another store: a copy of the repository, or the same one through a store
@@ -203,7 +213,9 @@ impl World {
 
     /// The source of this name.
     pub fn source(&self, name: &str) -> SourceId {
-        self.unlock(Role::Auditor).find_source(Some(name)).expect("a source")
+        // Any key reads names; not every test leaves every key its rights.
+        let unlocked = Role::ALL.into_iter().find_map(|role| self.repository().unlock(self.key(role)).ok());
+        unlocked.expect("some key unlocks").find_source(Some(name)).expect("a source")
     }
 
     /// The ledger of the source of this name.
@@ -244,14 +256,24 @@ impl World {
 
     /// Enrols one more key; the text of its file.
     pub fn enrol(&self, role: Role, sources: Option<SourceScope>) -> String {
+        let scope = sources.clone().unwrap_or(SourceScope::All);
+        self.enrol_with(role, sources, |keys, public| {
+            keys.grant(&*self.env, public, role, &scope).map(|sealed| self.grant(public.id(), sealed)).expect("a grant")
+        })
+    }
+
+    /// Enrols one more key with whatever `grant` makes for it.
+    pub fn enrol_with(
+        &self,
+        role: Role,
+        sources: Option<SourceScope>,
+        grant: impl FnOnce(&AdminKeys, &PublicKeys) -> Vec<u8>,
+    ) -> String {
         let admin = self.unlock(Role::Admin);
         let repository = admin.repository();
         let identity = Identity::generate(&*self.env, role, repository.id());
         let (key, public, epoch) = (identity.key_id(), identity.public(), Epoch(1));
-        let scope = sources.clone().unwrap_or(SourceScope::All);
-        let keys = admin.admin(epoch, "a grant").expect("an admin");
-        let sealed = keys.grant(&*self.env, &public, role, &scope).expect("a grant");
-        let grant = Grant { repository: repository.id(), epoch, key, sealed }.encode();
+        let grant = grant(admin.admin(epoch, "a grant").expect("an admin"), &public);
         let sha256 = Digest::of(&grant);
         self.objects().create(&Name::Grant(epoch, key), grant.into()).expect("a grant");
         let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
@@ -260,6 +282,11 @@ impl World {
         self.state(Role::Admin, vec![RosterStatement::Enrol(enrol), RosterStatement::Grant(grant)]);
         let fingerprint = repository.roster().fingerprint();
         KeyFile::write(&*self.env, &identity, "one more", fingerprint, Protection::None).expect("writes").to_string()
+    }
+
+    /// The stored bytes of a grant of the first epoch.
+    pub fn grant(&self, key: KeyId, sealed: Vec<u8>) -> Vec<u8> {
+        Grant { repository: self.repository().id(), epoch: Epoch(1), key, sealed }.encode()
     }
 }
 

@@ -147,7 +147,8 @@ pub fn last_manifest(
             Context { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
         match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
             Ok(manifest) => return Ok(Some(manifest)),
-            Err(RepoError::Store(error)) => return Err(RepoError::Store(error).into()),
+            // What a later version wrote may need care that this one does not know of.
+            Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => return Err(error.into()),
             Err(error) => notes.push(format!("manifest of snapshot {} left out: {error}", record.number)),
         }
     }

@@ -13,7 +13,7 @@ use crate::format::manifest::{Root, TreeKind};
 use crate::format::node::{PackRef, Skeleton, Spot};
 use crate::repo::error::RepoError;
 use crate::repo::index::Index;
-use crate::repo::ledger::{Ledger, SnapshotRecord};
+use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
 
@@ -78,8 +78,10 @@ impl<'a> SnapshotReader<'a> {
             }
             None => None,
         };
-        let inventory =
-            ledger.inventory().filter(|pack| pack.epoch == epoch).map(|pack| (pack.digest, pack.size)).collect();
+        // What a key sealed that was revoked since comes last: of two chunks of one id, its own may be garbage.
+        let (trusted, doubtful): (Vec<&InventoryPack>, Vec<_>) =
+            ledger.inventory().filter(|pack| pack.epoch == epoch).partition(|pack| ledger.trusts(&pack.signer));
+        let inventory = trusted.iter().chain(&doubtful).map(|pack| (pack.digest, pack.size)).collect();
         let wraps = manifest.wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect();
         Ok(Self {
             unlocked,

@@ -82,7 +82,7 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 return Err(SourceError::NotEmpty { what: path.display().to_string() });
             }
-            Err(error) => return Err(failed("look at", path, &error)),
+            Err(error) => return Err(unreachable(path, &error)),
         }
         // Whoever names a directory with a slash at its end means the same one.
         let path: PathBuf = path.components().collect();
@@ -115,7 +115,7 @@ impl Directory {
             std::fs::set_permissions(&self.partial, Permissions::from_mode(0o700))?;
             Ok(mode)
         };
-        self.mode = make().map_err(|error| failed("create", &self.partial, &error))?;
+        self.mode = make().map_err(|error| unreachable(&self.path, &error))?;
         self.engine = Some(engine);
         self.write_whole("schema.json", schema)?;
         let mut taken = HashSet::new();
@@ -221,6 +221,10 @@ impl Drop for Directory {
             let _ = std::fs::remove_dir_all(&self.partial);
         }
     }
+}
+
+fn unreachable(path: &Path, error: &io::Error) -> SourceError {
+    SourceError::Unreachable { what: path.display().to_string(), reason: error.to_string() }
 }
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> SourceError {

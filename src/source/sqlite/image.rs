@@ -23,7 +23,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use crate::base::env::Env;
 use crate::base::time::Moment;
 use crate::source::contract::{Gap, SourceError};
-use crate::source::sqlite::sql::{code, failed, primary_code, reason};
+use crate::source::sqlite::sql::{code, primary_code, reason};
 
 /// Looks at somebody else's lock before giving up.
 const BUSY_LOOKS_MAX: i32 = 2500;
@@ -145,7 +145,7 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 
 /// Copies all pages in one step, under one read lock, into a file without a name.
 fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<(Connection, Vec<Gap>), SourceError> {
-    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| spill_error(spill, &error))?;
+    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| no_copy(spill, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copy = || -> rusqlite::Result<(Connection, Vec<Gap>)> {
         let mut to = Connection::open_with_flags(file.path(), flags)?;
@@ -160,18 +160,19 @@ fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<(Connectio
         Ok((to, gaps))
     };
     copy().map_err(|error| match primary_code(&error) {
-        ffi::SQLITE_FULL => failed(format!("copy {} to {}", path.display(), spill.display()), "no space is left"),
+        ffi::SQLITE_FULL => no_copy(spill, "no space is left"),
+        _ if code(&error) == ffi::SQLITE_IOERR_WRITE => no_copy(spill, "it cannot be written"),
         _ => open_error(path, &error),
     })
 }
 
-fn spill_error(spill: &Path, error: &io::Error) -> SourceError {
-    failed(format!("make a private copy in {}", spill.display()), error.to_string())
+fn no_copy(spill: &Path, reason: impl ToString) -> SourceError {
+    SourceError::Copy { dir: spill.display().to_string(), reason: reason.to_string() }
 }
 
 /// Copies file, log and journal and lets SQLite recover the copy. None if one of them changed meanwhile.
 fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, Vec<Gap>)>, SourceError> {
-    let dir = tempfile::TempDir::new_in(spill).map_err(|error| spill_error(spill, &error))?;
+    let dir = tempfile::TempDir::new_in(spill).map_err(|error| no_copy(spill, error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path).map_err(|error| unreachable(path, error.to_string()))?;
     // Whatever is written from here on is written in a later tick of the clock of files.
@@ -181,6 +182,7 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, 
         match copy_file(&from, &beside(&copy, suffix)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_full(&error) => return Err(no_copy(spill, error)),
             Err(error) => return Err(unreachable(&from, format!("it must be copied to be read: {error}"))),
         }
     }
@@ -196,6 +198,11 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, 
     };
     // The directory goes now; the connection keeps what it has open.
     open().map(Some).map_err(|error| open_error(path, &error))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];

@@ -184,7 +184,7 @@ impl SqliteTarget {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> SourceError {
-    failed(format!("create {}", path.display()), error.to_string())
+    SourceError::Unreachable { what: path.display().to_string(), reason: error.to_string() }
 }
 
 fn refuse_occupied(path: &Path) -> Result<(), SourceError> {
@@ -309,7 +309,7 @@ impl Target for SqliteTarget {
             ));
         }
         let document = Document::from_bytes(schema)?;
-        self.create_partial().map_err(|error| unwritable(&self.partial, &error))?;
+        self.create_partial().map_err(|error| unwritable(&self.path, &error))?;
         let conn = open_partial(&self.partial)?;
         conn.set_prepared_statement_cache_capacity(64);
         let mut builder = Builder::new(conn, document)?;

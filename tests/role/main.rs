@@ -1,0 +1,12 @@
+//! What each key can do, and that it can do no more (`docs/roles.md`, `docs/format.md` sections 3 and 10): every key is
+//! tried on every kind of stored thing, and made to sign every kind of statement.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod holdings;
+mod opens;
+mod poison;
+mod refused;
+mod signs;
+#[path = "../world/mod.rs"]
+mod world;
