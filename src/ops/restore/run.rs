@@ -96,6 +96,9 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     let Sorted { merge, streams, damage: unread } = restore.sort()?;
     damage.extend(unread);
     let restored = restore.write(merge, &streams, target, &mut damage)?;
+    if options.cancel.is_cancelled() {
+        return Err(OpError::Cancelled);
+    }
     options.progress.phase("building indexes", Count::Objects, None);
     let refused = target.finish()?;
     let summary = &reader.manifest().summary;
