@@ -46,7 +46,7 @@ pub fn load(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, epoch: E
         .collect();
     let wanted = existing(repository, keys, &trusted)?;
     let missing = trusted.len() - wanted.len();
-    let mut base = index(repository, keys, &wanted)?;
+    let mut base = index(repository, keys, &wanted, Later::Stops)?;
     if missing > 0 {
         base.notes.push(format!("{missing} packs are missing or have another size; what they held is stored again"));
     }
@@ -81,12 +81,25 @@ pub fn index_of_readable(
     wanted: &[(Digest, u64)],
 ) -> Result<Base, RepoError> {
     let wanted = existing(repository, keys, wanted)?;
-    index(repository, keys, &wanted)
+    index(repository, keys, &wanted, Later::LeftOut)
+}
+
+/// What a pack of a later version means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Later {
+    /// Nobody of this version may write beside it.
+    Stops,
+    LeftOut,
 }
 
 /// An index of exactly these packs, from fragments and, where those do not suffice, from the packs'
 /// own tables. A pack that cannot be read is left out: a writer stores again what it held.
-fn index(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest, u64)]) -> Result<Base, RepoError> {
+fn index(
+    repository: &Repository,
+    keys: &StructureKeys,
+    wanted: &[(Digest, u64)],
+    later: Later,
+) -> Result<Base, RepoError> {
     let mut base = Base::default();
     let rank: HashMap<Digest, usize> = wanted.iter().enumerate().map(|(rank, pack)| (pack.0, rank)).collect();
     let mut packs: Vec<Option<IndexedPack>> = vec![None; wanted.len()];
@@ -110,6 +123,7 @@ fn index(repository: &Repository, keys: &StructureKeys, wanted: &[(Digest, u64)]
         if packs[rank].is_none() {
             let table = match PackTable::read(repository.objects(), keys, *digest, *size) {
                 Ok(table) => table,
+                Err(error @ RepoError::Unsupported { .. }) if later == Later::Stops => return Err(error),
                 Err(error) if !matches!(error, RepoError::Store(_)) => {
                     base.notes.push(format!("left out: {error}"));
                     // Keeps the ordinals of the others; nothing points at it.
