@@ -208,9 +208,10 @@ async fn a_restore_that_fails_leaves_nothing_behind() {
             assert_eq!(troubled.files(), before, "{} at {point:?}", case.name);
         }
     }
-    for point in objects {
+    // A pack that is gone costs its rows alone: `tests/damage.rs` has that.
+    for point in &objects[..3] {
         let gone = Case { name: "gone", trouble: answer(404, "NoSuchKey"), code: 1, words: &["missing", "verify"] };
-        troubled.fails(point, &gone, &restore);
+        troubled.fails(*point, &gone, &restore);
         assert_eq!(troubled.files(), before);
     }
     assert_restores(&troubled.sandbox, "latest", &troubled.sandbox.path("sync.db"));
