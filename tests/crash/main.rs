@@ -8,6 +8,7 @@ mod failed;
 mod init;
 mod killed;
 mod night;
+mod torn;
 #[path = "../world/mod.rs"]
 mod world;
 mod writers;
