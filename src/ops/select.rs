@@ -31,6 +31,27 @@ impl Selector {
 
     /// The snapshot that is meant.
     pub fn find<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {
+        self.look(ledger).map_err(|error| match (error, ledger.uncounted().as_slice()) {
+            // It may be one of those that do not count.
+            (OpError::NotFound(what), [one]) => OpError::NotFound(format!("{what}; {one}")),
+            (OpError::NotFound(what), [one, more @ ..]) => {
+                OpError::NotFound(format!("{what}; {one}, and {} more do not", more.len()))
+            }
+            (error, _) => error,
+        })
+    }
+
+    /// Entries that do not count and may have been the snapshot that is meant rather than `found`. An id leaves no
+    /// doubt.
+    #[must_use]
+    pub fn doubts(&self, ledger: &Ledger, found: &SnapshotRecord) -> Vec<String> {
+        match self {
+            Self::Name(name) if found.id.to_string().starts_with(&name.to_ascii_lowercase()) => Vec::new(),
+            _ => ledger.doubts(),
+        }
+    }
+
+    fn look<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {
         match self {
             Self::Latest(back) => {
                 let clean: Vec<&SnapshotRecord> = ledger.live().filter(|record| record.is_clean()).collect();

@@ -44,6 +44,8 @@ pub struct ShowReport {
     /// Rows that share their key with another.
     pub duplicates: u64,
     pub gaps: Vec<GapSummary>,
+    /// Entries of the ledger that do not count and may have been a newer snapshot that was meant.
+    pub doubts: Vec<String>,
     pub entry: EntryFacts,
     pub manifest: ManifestFacts,
 }
@@ -97,7 +99,8 @@ pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpE
         Context { repository: unlocked.repository().id(), source: options.source, epoch: record.snapshot.epoch };
     let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?;
     let entry = entry_facts(unlocked, &ledger, record)?;
-    Ok(report(unlocked, record, manifest, entry))
+    let doubts = options.snapshot.doubts(&ledger, record);
+    Ok(ShowReport { doubts, ..report(unlocked, record, manifest, entry) })
 }
 
 fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<EntryFacts, OpError> {
@@ -143,6 +146,7 @@ fn report(unlocked: &Unlocked, record: &SnapshotRecord, manifest: OpenManifest, 
         tables: summary.tables,
         gaps: summary.gaps,
         entry,
+        doubts: Vec::new(),
         manifest: ManifestFacts {
             sha256: record.snapshot.manifest.sha256,
             bytes: manifest.size,

@@ -31,6 +31,8 @@ pub enum Counts {
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct SnapshotsReport {
     pub sources: Vec<SourceSnapshots>,
+    /// Entries of the roster that do not count, so that sources may be missing.
+    pub doubts: Vec<String>,
 }
 
 /// The snapshots of one source, oldest first.
@@ -109,7 +111,7 @@ pub fn run(access: Access<'_>, options: &SnapshotsOptions) -> Result<SnapshotsRe
     sources.sort_by_cached_key(|source| (source_name(access, *source), *source));
     let sources =
         sources.into_iter().map(|source| of_source(access, source, options.counts)).collect::<Result<_, _>>()?;
-    Ok(SnapshotsReport { sources })
+    Ok(SnapshotsReport { sources, doubts: roster.doubts() })
 }
 
 fn source_name(access: Access<'_>, source: SourceId) -> Option<String> {

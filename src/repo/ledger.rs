@@ -109,21 +109,28 @@ impl Ledger {
     /// What does not count since the last entry that does, so that newer snapshots may be missing.
     #[must_use]
     pub fn doubts(&self) -> Vec<String> {
-        let void = |(at, reason): &(Numbered, String)| {
-            format!("{} does not count: {reason}", Name::Ledger(self.source, at.number))
-        };
         let mut end = self.digests.len() as u64;
         let newest = self.voids.iter().rev().take_while(|(at, _)| {
             end -= 1;
             at.number == end + 1
         });
-        let mut doubts: Vec<String> = newest.map(void).collect();
-        if let Some(first) = self.ignored.first() {
-            let missing = Name::Ledger(self.source, self.digests.len() as u64 + 1);
-            let count = self.ignored.len();
-            doubts.push(format!("{missing} is missing, so {count} entries from number {first} on do not count"));
-        }
-        doubts
+        newest.map(|void| self.void(void)).chain(self.gap()).collect()
+    }
+
+    /// Everything that does not count, in chain order: what a snapshot that is not found may have been.
+    #[must_use]
+    pub fn uncounted(&self) -> Vec<String> {
+        self.voids.iter().map(|void| self.void(void)).chain(self.gap()).collect()
+    }
+
+    fn void(&self, (at, reason): &(Numbered, String)) -> String {
+        format!("{} does not count: {reason}", Name::Ledger(self.source, at.number))
+    }
+
+    fn gap(&self) -> Option<String> {
+        let (first, count) = (self.ignored.first()?, self.ignored.len());
+        let missing = Name::Ledger(self.source, self.digests.len() as u64 + 1);
+        Some(format!("{missing} is missing, so {count} entries from number {first} on do not count"))
     }
 
     /// A chain without entries.

@@ -99,6 +99,17 @@ impl Roster {
         Ok(roster)
     }
 
+    /// Entries that do not count: what they said of keys and sources is lost.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let void = |(number, reason): &(u64, String)| format!("{} does not count: {reason}", Name::Roster(*number));
+        let gap = self.ignored.first().map(|first| {
+            let missing = Name::Roster(self.digests.len() as u64 + 1);
+            format!("{missing} is missing, so entries from number {first} on do not count")
+        });
+        self.voids.iter().map(void).chain(gap).collect()
+    }
+
     /// SHA-256 of entry 1: what auditors pin.
     #[must_use]
     pub fn fingerprint(&self) -> Digest {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{moment, plural, printable, short};
+use crate::cli::render::{doubts, moment, plural, printable, short};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::cli::target::{FileFormat, Place};
 use crate::ops::restore::{self, RestoreOptions, RestoreReport};
@@ -64,6 +64,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliE
     context.ui.result("restore", &document, human)?;
     let report = &document.report;
     let is_whole = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();
+    let is_whole = is_whole && report.doubts.is_empty();
     Ok(if is_whole { Outcome::Done } else { Outcome::Findings })
 }
 
@@ -83,6 +84,7 @@ fn human(document: &Document) -> String {
     for gap in &report.gaps {
         text += &format!("not in the snapshot: {}: {}\n", printable(&gap.object), printable(&gap.reason));
     }
+    text += &doubts(&report.doubts);
     document.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
     text
 }

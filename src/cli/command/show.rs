@@ -5,7 +5,7 @@ use clap::Args;
 use super::snapshots::state;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, Table, bytes, count, moment, plural, printable};
+use crate::cli::render::{Align, Table, bytes, count, doubts, moment, plural, printable};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::ops::show::{self, ShowOptions, ShowReport};
 use crate::ops::snapshots::SnapshotState;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ShowArgs, context: &Context) -> Result<Outcome, CliErro
     let source = args.snapshot.source.find(&unlocked)?;
     let report = show::run(&unlocked, &ShowOptions { source, snapshot })?;
     context.ui.result("show", &report, human)?;
-    let is_found = report.state == SnapshotState::Suspect || !report.gaps.is_empty();
+    let is_found = report.state == SnapshotState::Suspect || !report.gaps.is_empty() || !report.doubts.is_empty();
     Ok(if is_found { Outcome::Findings } else { Outcome::Done })
 }
 
@@ -60,7 +60,7 @@ fn human(report: &ShowReport) -> String {
     for gap in &report.gaps {
         text += &format!("not captured: {}: {}\n", printable(&gap.object), printable(&gap.reason));
     }
-    text
+    text + &doubts(&report.doubts)
 }
 
 fn tables(report: &ShowReport) -> String {

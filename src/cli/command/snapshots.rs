@@ -44,15 +44,17 @@ pub(crate) fn run(args: &SnapshotsArgs, context: &Context) -> Result<Outcome, Cl
         let odd = |line: &SnapshotLine| line.state == SnapshotState::Suspect || line.unreadable.is_some();
         source.snapshots.iter().any(odd) || !source.voids.is_empty() || !source.ignored.is_empty()
     };
-    Ok(if report.sources.iter().any(is_found) { Outcome::Findings } else { Outcome::Done })
+    Ok(if report.sources.iter().any(is_found) || !report.doubts.is_empty() { Outcome::Findings } else { Outcome::Done })
 }
 
 fn human(report: &SnapshotsReport) -> String {
+    let doubts: String =
+        report.doubts.iter().map(|doubt| format!("a source may be missing: {}\n", printable(doubt))).collect();
     if report.sources.is_empty() {
-        return "no source has been backed up yet\n".to_owned();
+        return format!("no source has been backed up yet\n{doubts}");
     }
     let sources: Vec<String> = report.sources.iter().map(human_source).collect();
-    sources.join("\n")
+    sources.join("\n") + &doubts
 }
 
 fn human_source(source: &SourceSnapshots) -> String {

@@ -51,7 +51,7 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     let new = options.new.find(&ledger)?;
     let (old_reader, new_reader) = (open(unlocked, &ledger, old)?, open(unlocked, &ledger, new)?);
     let ids = if old.snapshot.epoch == new.snapshot.epoch { Ids::Comparable } else { Ids::Foreign };
-    let mut notes = Vec::new();
+    let mut notes = options.new.doubts(&ledger, new);
     if ids == Ids::Foreign {
         let note = "the keys were rotated between the snapshots: everything was read, and values of 32 KiB or more were compared by their length";
         notes.push(note.to_owned());

@@ -59,7 +59,7 @@ pub struct RestoreReport {
     pub damaged: Vec<String>,
     /// What the snapshot never had.
     pub gaps: Vec<GapSummary>,
-    /// Entries of the ledger that do not count, so that newer snapshots may be missing.
+    /// Entries of the ledger that do not count and may have been a newer snapshot that was meant.
     pub doubts: Vec<String>,
     /// Hints that led nowhere; the index helped.
     pub stale_hints: u64,
@@ -120,7 +120,7 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
         refused,
         damaged: damage,
         gaps: summary.gaps.clone(),
-        doubts: ledger.doubts(),
+        doubts: options.snapshot.doubts(&ledger, record),
         stale_hints: reader.stale_hints(),
     })
 }
