@@ -150,8 +150,9 @@ impl CliError {
     fn verdict(&self) -> Verdict {
         let error: &(dyn Error + 'static) = match self {
             Self::Usage { hint, .. } => return (Exit::Usage, hint),
-            Self::Bug => return (Exit::Failed, "please report it, with the line above"),
-            Self::Output { .. } | Self::Io { .. } => return (Exit::Failed, ""),
+            Self::Bug => return (Exit::Failed, BUG),
+            Self::Output { .. } => return (Exit::Failed, "see where the output goes, and whether there is room"),
+            Self::Io { .. } => return (Exit::Failed, "see whether this may be done there, and whether there is room"),
             Self::Failed(error) => &**error,
         };
         let mut error = Some(error);
@@ -196,6 +197,7 @@ fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
 }
 
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
+const BUG: &str = "please report it, with the line above";
 const NEWER: &str = "use a newer version of sidekeep";
 
 const ROOM: &str = "name a directory on a disk with more room with --spill-dir";
@@ -234,6 +236,9 @@ fn repo(error: &RepoError) -> Option<Verdict> {
             (Exit::Key, "give a key of that role with --key-file or --key-command")
         }
         RepoError::NoSource { .. } => (Exit::Usage, "`sidekeep snapshots` lists the sources"),
+        RepoError::NoSources => {
+            (Exit::Failed, "take a backup first; if there was one, `sidekeep verify` says what is missing")
+        }
         RepoError::WhichSource { .. } => (Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources"),
         RepoError::Unclear { .. } => {
             (Exit::Unreachable, "see if it is there with `sidekeep snapshots`, else run it again")
@@ -241,7 +246,10 @@ fn repo(error: &RepoError) -> Option<Verdict> {
         RepoError::Overtaken { .. } => (Exit::InTheWay, "run the command again"),
         RepoError::Write(error) => return write(error),
         RepoError::Foreign { .. } => (Exit::Failed, "check the location"),
-        RepoError::RolledBack { .. } | RepoError::Statement { .. } | RepoError::Seal { .. } => (Exit::Failed, ""),
+        RepoError::RolledBack { .. } => {
+            (Exit::Failed, "find out who put back an older copy of the store, or deleted from it, and undo that")
+        }
+        RepoError::Statement { .. } | RepoError::Seal { .. } => (Exit::Failed, BUG),
         RepoError::Store(_) => return None,
     })
 }
@@ -270,11 +278,12 @@ fn store(error: &StoreError) -> Verdict {
         }
         StoreError::Full { .. } => (Exit::Unreachable, "make room in the store; what was uploaded is reused"),
         StoreError::ReadOnly { .. } => (Exit::Unreachable, "mount the store writable"),
-        StoreError::Unsupported { .. } => (Exit::Unreachable, ""),
+        StoreError::Unsupported { .. } => (Exit::Unreachable, "choose another store, or another kind of access to it"),
         StoreError::Setting { .. } => (Exit::Usage, ""),
         StoreError::NotFound { .. } | StoreError::Short { .. } | StoreError::TooLarge { .. } => (Exit::Failed, VERIFY),
         StoreError::Other { .. } => (Exit::Unreachable, "see whether the store's own tools can do this"),
-        StoreError::Exists { .. } | StoreError::Name { .. } => (Exit::Failed, ""),
+        StoreError::Exists { .. } => (Exit::Failed, VERIFY),
+        StoreError::Name { .. } => (Exit::Failed, "choose a location without that part"),
     }
 }
 
@@ -298,11 +307,11 @@ fn source(error: &SourceError) -> Option<Verdict> {
 fn spill(error: &SpillError) -> Verdict {
     match error {
         SpillError::Create { .. } | SpillError::Full { .. } | SpillError::TooSmall { .. } => (Exit::Failed, ROOM),
-        SpillError::Write { .. }
-        | SpillError::Read { .. }
-        | SpillError::Damaged { .. }
-        | SpillError::Thread { .. }
-        | SpillError::TooLong { .. } => (Exit::Failed, ""),
+        SpillError::Write { .. } | SpillError::Read { .. } | SpillError::Damaged { .. } => {
+            (Exit::Failed, "see whether that disk is well, or name a directory on another with --spill-dir")
+        }
+        SpillError::Thread { .. } => (Exit::Failed, "let this process have more threads and memory"),
+        SpillError::TooLong { .. } => (Exit::Failed, BUG),
     }
 }
 

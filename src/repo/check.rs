@@ -85,8 +85,8 @@ impl Fault {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Missing | Self::WrongSize | Self::WrongContent | Self::Unreadable | Self::LostChunk => {
-                "fetch the object of this name from a second copy (`sidekeep verify --repair-from`); without one, the \
-                 next backup stores again what is still in the source and missing here"
+                "fetch the object of this name from a second copy of the repository; without one, the next backup \
+                 stores again what is still in the source and missing here"
             }
             Self::Altered => "fetch the entry of this name from a second copy and find out who can write to the store",
             Self::Void => "nothing is lost; find out who wrote it",
@@ -100,10 +100,8 @@ impl Fault {
                 "whoever wrote it had a faulty program or a stolen key: restore from another \
                  snapshot, and take a new backup"
             }
-            Self::StaleHint | Self::StaleIndex => {
-                "nothing is lost, reading takes longer; `sidekeep repair` rebuilds the index"
-            }
-            Self::Orphan => "nothing to do: the next backup adopts it or a prune removes it",
+            Self::StaleHint | Self::StaleIndex => "nothing is lost; reading takes longer",
+            Self::Orphan => "nothing to do: the next backup puts it to use if it can",
             Self::Foreign => "it is never touched; remove it by hand if it is not yours",
             Self::Unsupported => "use a newer version of sidekeep",
             Self::NotChecked => "check it with a key that may",

@@ -70,6 +70,9 @@ pub enum RepoError {
     /// Several sources, and none was named.
     #[error("the repository has {count} sources; name one")]
     WhichSource { count: usize },
+    /// There is none: nothing was ever backed up, or what the roster said of it is gone.
+    #[error("the repository has no sources")]
+    NoSources,
     /// The answer to the commit was lost, and asking did not help.
     #[error("it is not known whether this was committed")]
     Unclear { source: StoreError },

@@ -253,6 +253,7 @@ impl Unlocked {
                 .copied()
                 .ok_or_else(|| RepoError::NoSource { name: name.to_owned() }),
             None if sources.len() == 1 => Ok(*sources.keys().next().expect("there is one")),
+            None if sources.is_empty() => Err(RepoError::NoSources),
             None => Err(RepoError::WhichSource { count: sources.len() }),
         };
         // What an entry said that is void or missing is lost, and it may have been this source.
