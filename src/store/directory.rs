@@ -144,6 +144,11 @@ mod tests {
         assert_eq!(directory.sync().await.expect("syncs"), 2);
         assert_eq!(directory.sync().await.expect("nothing left"), 0);
 
+        // A directory that cannot be forced down may lose the names in it.
+        let (other, _) = Directory::open(root.path()).expect("opens");
+        other.wrote("gone/since");
+        assert!(other.sync().await.expect_err("no directory").to_string().contains("gone"));
+
         directory.wrote("a/b/c/not-below-a-file");
         assert!(directory.sync().await.is_err());
         assert!(directory.sync().await.expect_err("for ever").to_string().contains("earlier"));

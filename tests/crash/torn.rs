@@ -23,7 +23,7 @@ use sidekeep::ops::init::Init;
 use sidekeep::repo::error::RepoError;
 use sidekeep::repo::io::Objects;
 use sidekeep::repo::open::Repository;
-use sidekeep::store::Store;
+use sidekeep::store::{Location, OpenOptions, Store};
 
 use crate::night::Night;
 use crate::world::data::{create_service, noise, open};
@@ -263,6 +263,22 @@ fn what_an_entry_counts_on_is_on_the_disk_before_the_entry_and_the_entry_before_
     let written = objects_of(&world).difference(&there).count() as u64;
     assert_eq!(world.store().counters().since(&before).files_synced, written);
     assert_eq!(world.ledger(SOURCE).snapshots.len(), 2);
+}
+
+#[test]
+fn the_roster_is_on_the_disk_before_the_descriptor() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let dir = tempfile::tempdir().expect("a directory");
+    let location: Location = dir.path().to_str().expect("UTF-8").parse().expect("a location");
+    let store = Store::create_at(&location, &OpenOptions::default()).expect("a store");
+    // No file can take the name of the descriptor.
+    std::fs::create_dir(dir.path().join("sidekeep.json")).expect("makes");
+    let objects = Objects::new(store.clone(), runtime.handle().clone());
+    let made = Init::create(objects, Arc::new(Seeded::new(3)), "test").map(drop);
+    made.expect_err("it cannot be finished");
+    let written = runtime.block_on(store.list_sorted("")).expect("lists").len() as u64;
+    assert_eq!(written, 6, "five grants and the roster");
+    assert!(store.counters().files_synced >= written, "{:?}", store.counters());
 }
 
 #[test]
