@@ -8,6 +8,7 @@ mod sandbox;
 
 mod damaged;
 mod keys;
+mod later;
 mod places;
 mod room;
 mod stopped;
