@@ -8,7 +8,7 @@ use sidekeep::base::role::Role;
 use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{Body, Forget, ObjectRef, Prune, Revoke};
 use sidekeep::format::name::Name;
-use sidekeep::format::roster::{CloseEpoch, RosterStatement};
+use sidekeep::format::roster::{CloseEpoch, RevokeKey, RosterStatement};
 use sidekeep::repo::commit::{Candidate, Committed, Counted, commit};
 use sidekeep::repo::error::RepoError;
 use sidekeep::repo::ledger::{Appended, Ledger};
@@ -172,6 +172,22 @@ fn what_a_revoked_key_wrote_is_not_shared_and_it_commits_nothing() {
         fixture.appended(Body::Snapshot(snapshot(2)), &fixture.key(Role::Operator));
     };
     assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));
+}
+
+/// An upload takes hours, and the roster tells nobody; without a race for the number it must be asked.
+#[test]
+fn what_the_roster_said_meanwhile_is_heard() {
+    let closed = |fixture: &Fixture| {
+        let reason = "stolen".to_owned();
+        fixture
+            .state(&[RosterStatement::Close(CloseEpoch { epoch: sidekeep::base::id::Epoch(1), reason })], Role::Admin);
+    };
+    assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));
+    let revoked = |fixture: &Fixture| {
+        let key = fixture.key(Role::Operator).key_id();
+        fixture.state(&[RosterStatement::Revoke(RevokeKey { key })], Role::Admin);
+    };
+    assert!(matches!(overtaken_by(revoked), Err(RepoError::NotEnrolled { .. })));
 }
 
 #[test]
