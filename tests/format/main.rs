@@ -5,4 +5,5 @@ mod cuts;
 mod golden;
 mod keys;
 mod objects;
+mod pages;
 mod statements;
