@@ -343,6 +343,7 @@ mod tests {
     use crate::cli::keys::KeyError;
     use crate::repo::error::RepoError;
     use crate::repo::write::WriteError;
+    use crate::sort::SpillError;
     use crate::source::contract::SourceError;
     use crate::store::{Doing, StoreError};
 
@@ -365,6 +366,30 @@ mod tests {
         ];
         for (error, exit) in cases {
             assert_eq!(error.exit(), exit, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_to_do_is_said_of_every_trouble_of_store_disk_and_repository() {
+        let (name, reason) = ("a/b".to_owned(), "x".to_owned());
+        let dir = std::path::PathBuf::from("/spill");
+        let broken = || std::io::Error::other("x");
+        let errors: Vec<CliError> = vec![
+            RepoError::RolledBack { object: name.clone(), reason: reason.clone() }.into(),
+            RepoError::NoSources.into(),
+            RepoError::Store(StoreError::Exists { name: name.clone() }).into(),
+            StoreError::Name { name: name.clone() }.into(),
+            SpillError::Damaged { dir: dir.clone() }.into(),
+            SpillError::Write { dir: dir.clone(), source: broken() }.into(),
+            SpillError::Read { dir, source: broken() }.into(),
+            SpillError::Thread { source: broken() }.into(),
+            SpillError::TooLong { bytes: 7 }.into(),
+            CliError::Output { source: broken() },
+            CliError::Io { doing: reason, source: broken() },
+        ];
+        for error in errors {
+            assert!(error.hint().is_some_and(|hint| !hint.ends_with('.')), "{error}");
+            assert_eq!(error.exit(), Exit::Failed, "{error}");
         }
     }
 
