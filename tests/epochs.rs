@@ -113,6 +113,7 @@ fn a_new_epoch_shares_nothing_with_the_old_one_and_both_come_back() {
 
         let second = world.backup(&live);
         assert!(second.new_bytes * 10 > old * 9, "{} of {old} bytes: a full upload", second.new_bytes);
+        assert!(second.notes.is_empty(), "packs of the old epoch are not even looked at: {:?}", second.notes);
         assert_eq!(world.backup(&live).new_bytes, 0, "within the epoch everything is shared");
         let kept = world.path("kept");
         copy(&live, &kept);
