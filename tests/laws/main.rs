@@ -3,6 +3,7 @@
 
 mod costs;
 mod domains;
+mod hides;
 mod history;
 mod leaves;
 mod restores;

@@ -10,6 +10,7 @@ mod sandbox;
 
 mod faults;
 mod lost;
+mod unconditional;
 mod week;
 
 use std::path::Path;

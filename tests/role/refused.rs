@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sidekeep::base::id::Epoch;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, KeyFileError, Protection};
-use sidekeep::crypto::role::RoleError;
+use sidekeep::crypto::role::{AdminKeys, RoleError};
 use sidekeep::format::grant::Grant;
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
@@ -154,6 +154,42 @@ fn a_grant_of_another_key_or_of_more_than_the_role_needs_is_refused() {
             let mismatch = matches!(&refused, Err(RepoError::Grant { source: RoleError::Mismatch { .. }, .. }));
             assert!(mismatch, "{role} with the grant of {other}: {refused:?}");
         }
+    }
+}
+
+/// Whoever can write to the store can seal a grant to a public key, with keys of his own choice in it.
+#[test]
+fn a_grant_that_the_roster_does_not_name_is_refused_however_well_it_is_made() {
+    let (world, _) = begun();
+    let foreign = AdminKeys::create_epoch(&*world.env, world.repository().id(), Epoch(1));
+    for (role, file) in &world.keys {
+        let public = open_key(file).public();
+        let sealed = foreign.grant(&*world.env, &public, *role, &SourceScope::All).expect("seals");
+        let planted = world.grant(public.id(), sealed);
+        let name = Name::Grant(Epoch(1), public.id());
+        world.runtime.block_on(world.store().delete(&name.to_string())).expect("deletes");
+        world.objects().create(&name, planted.into()).expect("a grant");
+        let refused = unlocked(&world, file);
+        let is_named =
+            matches!(&refused, Err(RepoError::Damaged { reason, .. }) if reason.contains("the roster names"));
+        assert!(is_named, "{role}: {refused:?}");
+    }
+}
+
+/// What is backed up is sealed to the restore key that the roster names: an admin who is granted another would find out
+/// on the day of the restore.
+#[test]
+fn a_grant_of_another_restore_key_is_refused() {
+    let (world, _) = begun();
+    let other = AdminKeys::create_epoch(&*world.env, world.repository().id(), Epoch(1));
+    for role in [Role::Admin, Role::Recovery] {
+        let file = world.enrol_with(role, None, |_, public| {
+            let sealed = other.grant(&*world.env, public, role, &SourceScope::All).expect("seals");
+            world.grant(public.id(), sealed)
+        });
+        let refused = unlocked(&world, &file);
+        let is_named = matches!(&refused, Err(RepoError::Damaged { reason, .. }) if reason.contains("restore key"));
+        assert!(is_named, "{role}: {refused:?}");
     }
 }
 
