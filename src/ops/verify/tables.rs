@@ -13,7 +13,7 @@ use crate::ops::error::OpError;
 use crate::ops::verify::listing::SourceObjects;
 use crate::ops::verify::places::Places;
 use crate::ops::verify::report::{SourceChecked, VerifyOptions};
-use crate::repo::base::open_fragment;
+use crate::repo::fragment::{self, Signers};
 use crate::repo::check::{Fault, Findings, Severity};
 use crate::repo::error::RepoError;
 use crate::repo::io::{Objects, Read};
@@ -213,6 +213,7 @@ pub fn check_fragments(
     findings: &mut Findings,
 ) -> Result<(), OpError> {
     let source = ledger.source;
+    let signers = Signers::of(ledger);
     let read = |digest: &Digest| {
         let name = Name::Index(source, *digest);
         Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }
@@ -221,7 +222,7 @@ pub fn check_fragments(
     unlocked.repository().objects().get_many(&reads, |at, bytes| {
         let name = reads[at].name;
         let fault = match bytes {
-            Ok(bytes) => fragment_fault(name, &bytes, ledger, (keys, places)),
+            Ok(bytes) => fragment_fault(name, &bytes, (ledger, &signers), (keys, places)),
             Err(StoreError::NotFound { .. }) => None,
             Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => Some("it is too long".to_owned()),
             Err(error) => return Err(OpError::from(RepoError::Store(error))),
@@ -237,12 +238,17 @@ pub fn check_fragments(
     })
 }
 
-fn fragment_fault(name: Name, bytes: &[u8], ledger: &Ledger, (keys, places): (&EpochKeys, &Places)) -> Option<String> {
+fn fragment_fault(
+    name: Name,
+    bytes: &[u8],
+    (ledger, signers): (&Ledger, &Signers),
+    (keys, places): (&EpochKeys, &Places),
+) -> Option<String> {
     let epoch = match SealedFragment::read(bytes) {
-        Ok(sealed) => sealed.epoch,
+        Ok((fragment, _)) => fragment.epoch,
         Err(error) => return Some(format!("it {error}")),
     };
-    let fragment = match open_fragment(name, bytes, keys.get(&epoch)?) {
+    let fragment = match fragment::open(name, bytes, keys.get(&epoch)?, signers) {
         Ok(fragment) => fragment?,
         Err(error) => return Some(error.to_string()),
     };
