@@ -120,12 +120,7 @@ pub fn read_all(
 }
 
 /// The fragment, or `None` if it is of another epoch.
-pub fn open(
-    name: Name,
-    bytes: &[u8],
-    keys: &StructureKeys,
-    signers: &Signers,
-) -> Result<Option<Fragment>, RepoError> {
+pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -> Result<Option<Fragment>, RepoError> {
     let (fragment, signed) = SealedFragment::read(bytes).map_err(|error| RepoError::wire(name, &error))?;
     if fragment.epoch != keys.context().epoch {
         return Ok(None);
