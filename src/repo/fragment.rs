@@ -59,7 +59,7 @@ impl Draft {
 
     /// Entries so far.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.entries.len()
     }
 

@@ -247,7 +247,7 @@ impl<'a> Assembler<'a> {
         self.fragment.add(indexed, spots.into_iter());
         self.packs.push(StoredPack { digest, size });
         self.upload(Upload::Pack(digest, bytes))?;
-        if self.fragment.len() >= FRAGMENT_ENTRIES {
+        if self.fragment.entries() >= FRAGMENT_ENTRIES {
             self.write_fragment()?;
         }
         Ok(())
