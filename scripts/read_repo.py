@@ -21,7 +21,6 @@ import argparse
 import base64
 import collections
 import contextlib
-import csv
 import functools
 import hashlib
 import json
@@ -29,9 +28,7 @@ import math
 import re
 import struct
 import sys
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
 
 import zstandard
@@ -48,17 +45,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class Failure(Exception):
-    """What ends the run, with its exit code."""
+    """What ends the run; `code` is the exit code."""
 
     code = 1
 
 
 class Damage(Failure):
-    """Something stored is not what the document demands."""
+    """Something stored is not as the document demands."""
 
 
 class Unsupported(Failure):
-    """Something stored is of a later format: it may be whole, but not for this reader."""
+    """Something stored is of a later format, or of a kind that this reader does not know."""
 
 
 class NoRepository(Failure):
@@ -73,12 +70,19 @@ class Void(Exception):
     """Why an entry of a chain does not count."""
 
 
-# ---- 1. Primitives
+UNDECODABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 
 def need(condition, message, error=Damage):
     if not condition:
         raise error(message)
+
+
+def say(text):
+    print(text, file=sys.stderr)
+
+
+# ---- 1. Primitives
 
 
 class Cursor:
@@ -144,7 +148,10 @@ def unhex(text, length=32):
 
 
 def unbase64(text):
-    return base64.b64decode(text, validate=True)
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("base64 with stray bits")
+    return data
 
 
 def parse_json(data):
@@ -157,12 +164,6 @@ def parse_json(data):
 
 
 # ---- 2. Objects and their names
-
-NAMES = re.compile(
-    r"sidekeep\.json|roster/\d{10}|keys/\d{6}/[0-9a-f]{32}|reports/[0-9a-f]{32}/\d{10}|probe/.+"
-    r"|[0-9a-f]{32}/(ledger/\d{10}|packs/([0-9a-f]{2})/\2[0-9a-f]{62}|(wraps|manifests|index)/[0-9a-f]{64}"
-    r"|sessions/[0-9a-f]{32}/\d{10}|plans/[^/]+|journal/.+)"
-)
 
 
 class Store:
@@ -206,15 +207,6 @@ class Store:
             yield
         except Damage as damage:
             self.found(str(damage))
-
-    def report_foreign(self):
-        for path in self.root.rglob("*"):
-            if path.is_file() and not NAMES.fullmatch(path.relative_to(self.root).as_posix()):
-                say(f"note: {path.relative_to(self.root)} is foreign")
-
-
-def say(text):
-    print(text, file=sys.stderr)
 
 
 # ---- 3. Keys
@@ -346,11 +338,10 @@ def open_sealed(key, thread, counter, place, kind, ident, sealed, what):
 NULL, ABSENT, FALSE, TRUE, INTEGER, REAL, REAL32, TEXT, BYTES, ENCODED, NUMERIC = range(11)
 TIMESTAMP, DATE, TIME, TIMETZ, INTERVAL, UUID, OUTPUT, STREAM = 11, 12, 13, 14, 15, 16, 17, 32
 Reference = collections.namedtuple("Reference", "form id length")
-Cell = collections.namedtuple("Cell", "kind value raw")  # raw: the payload as it is stored
+Cell = collections.namedtuple("Cell", "kind value")
 
 
 def read_cell(c):
-    start = c.at + 1
     kind = c.u8()
     if kind in (NULL, ABSENT, FALSE, TRUE):
         value = None
@@ -373,7 +364,7 @@ def read_cell(c):
         value = (inner, encoding, Reference(form, ident, length))
     else:
         raise Unsupported(f"{c.what} has a cell of unknown kind {kind}")
-    return Cell(kind, value, c.data[start : c.at])
+    return Cell(kind, value)
 
 
 def escaped(data):
@@ -391,47 +382,18 @@ def key_real(value):
     return b"\x14" + struct.pack(">Q", bits ^ ((1 << 64) - 1 if bits >> 63 else 1 << 63))
 
 
-def key_numeric(cell):
-    sign, _, exponent, digits = cell.value
-    if sign < 2:
-        value = Fraction(int(digits or b"0")) * Fraction(10) ** exponent * (-1) ** sign
-        if value.denominator == 1 and -(1 << 63) <= value < 1 << 63:
-            return b"\x10" + key_integer(int(value))
-        kept = digits.rstrip(b"0")
-        exponent += len(digits) - len(kept)
-        zigzag = exponent << 1 ^ exponent >> 63
-        return b"\x40" + escaped(bytes([NUMERIC, sign, 0]) + write_uv(zigzag) + write_uv(len(kept)) + kept)
-    return b"\x40" + escaped(bytes([NUMERIC, sign]))
-
-
-def write_uv(value):
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes(out) + bytes([value])
-
-
 def key_component(cell):
-    """One cell of a key; a stream was read before."""
-    kind, value = cell.kind, cell.value
-    if kind in (NULL, FALSE, TRUE):
-        return {NULL: b"\x02", FALSE: b"\x08", TRUE: b"\x09"}[kind]
-    if kind == INTEGER:
-        return b"\x10" + key_integer(value)
-    if kind == REAL:
-        return key_real(struct.unpack("<d", value)[0])
-    if kind == NUMERIC:
-        return key_numeric(cell)
-    if kind in (TIMESTAMP, DATE, TIME):
-        return bytes([0x18, kind]) + key_integer(value)
-    if kind == UUID:
-        return b"\x20" + value
-    if kind in (TEXT, ENCODED):
-        return b"\x28" + escaped(value if kind == TEXT else value[1])
-    if kind == BYTES:
-        return b"\x30" + escaped(value)
-    return b"\x40" + escaped(bytes([kind]) + cell.raw)
+    """One cell of a key, of the kinds that SQLite has; a stream was read before."""
+    if cell.kind == NULL:
+        return b"\x02"
+    if cell.kind == INTEGER:
+        return b"\x10" + key_integer(cell.value)
+    if cell.kind == REAL:
+        return key_real(struct.unpack("<d", cell.value)[0])
+    if cell.kind in (TEXT, ENCODED):
+        return b"\x28" + escaped(cell.value if cell.kind == TEXT else cell.value[1])
+    need(cell.kind == BYTES, f"a key has a cell of kind {cell.kind}", Unsupported)
+    return b"\x30" + escaped(cell.value)
 
 
 class SourceKeys:
@@ -546,15 +508,13 @@ class Chunks:
     """All frames of a source's inventory by chunk id, and what opens them."""
 
     def __init__(self, keys):
-        self.keys, self.frames, self.spots, self.packs, self.wraps, self.opened = keys, {}, {}, set(), {}, {}
+        self.keys, self.frames, self.wraps, self.opened = keys, {}, {}, {}
 
     def add(self, pack, data):
         self.add_wraps(pack.place, pack.wraps)
         if pack.place.epoch in self.keys:
-            self.packs.add(pack.digest)
             for frame in pack.frames(data, self.keys[pack.place.epoch].epoch.structure):
                 self.frames.setdefault(frame.id, frame)
-                self.spots[pack.digest, frame.offset] = frame
 
     def add_wraps(self, place, wraps):
         for wrap in wraps:
@@ -676,26 +636,6 @@ class Leaves:
 
 # ---- 7. Nodes
 
-Spot = collections.namedtuple("Spot", "pack session offset stored codec thread counter")
-
-
-def read_location(c, count):
-    """Hints: where the chunks lay when this was written, or None."""
-    packs = c.list(lambda: (c.take(32).hex(), c.list(lambda: c.take(16))))
-
-    def spot():
-        number = c.uv()
-        if number == len(packs):
-            return None
-        need(number < len(packs), f"{c.what}: a hint to no pack")
-        offset, stored, codec, session, thread, counter = c.uv(), c.uv(), c.u8(), c.u8(), c.u8(), c.uv()
-        need(session < len(packs[number][1]), f"{c.what}: a hint to no session")
-        return Spot(packs[number][0], packs[number][1][session], offset, stored, codec, thread, counter)
-
-    spots = c.list(spot, count)
-    c.end()
-    return spots
-
 
 class Node:
     """A skeleton: children, counts, and where they lie."""
@@ -714,20 +654,10 @@ class Node:
         if self.level == 1:
             numbers = c.list(c.uv, count)
             self.references = [c.list(lambda: Reference(c.u8(), c.take(20), c.uv()), number) for number in numbers]
-        c.end()
-        self.references_all = [reference for references in self.references for reference in references]
-        self.per_child = 1 if self.level == 1 else 2
-        self.spots = read_location(outer, count * self.per_child + len(self.references_all))
+        c.end()  # The rest of `outer` is hints. The tables of all packs are read, so nobody needs them here.
 
     def totals(self):
         return tuple(map(sum, zip(*self.counts))) or (0, 0, 0, 0)
-
-    def pointed_at(self):
-        """Type and id of each chunk for which there is a spot."""
-        kinds = [(LEAF, child) for child in self.children]
-        if self.level > 1:
-            kinds = [pair for child in self.children for pair in ((NODE, child), (RANGES, complement(child)))]
-        return kinds + [(LIST if reference.form else PIECE, reference.id) for reference in self.references_all]
 
 
 def complement(ident):
@@ -770,14 +700,6 @@ class Trees:
         self.chunks.find(RANGES, complement(ident))
         return node
 
-    def check_hints(self, what, spots, pointed_at):
-        """A hint may be old, since packs are removed; one to a pack that is there must be right."""
-        for spot, (kind, ident) in zip(spots, pointed_at):
-            if spot and spot.pack in self.chunks.packs:
-                frame = self.chunks.spots.get((spot.pack, spot.offset))
-                if not frame or (frame.type, frame.id) != (kind, ident) or spot[1:] != frame_spot(frame)[1:]:
-                    self.store.found(f"{what}: the hint to chunk {ident.hex()} is wrong")
-
     def check_node(self, node):
         """The structure below a node: all is there, levels fall and counts add up."""
         if node.id in self.checked:
@@ -793,7 +715,6 @@ class Trees:
             need(counts == below, f"{node.what}: the counts of child {ident.hex()} are wrong")
             for reference in references:
                 self.pieces(reference)
-        self.check_hints(node.what, node.spots, node.pointed_at())
         self.checked.add(node.id)
 
     def rows(self, node, ranges, leaves, rightmost=True):
@@ -833,7 +754,6 @@ class Trees:
             need(c.u8() == 1, f"{what} is of an unknown version", Unsupported)
             pieces = c.list(lambda: (c.take(20), c.uv()))
             c.end()
-            self.check_hints(what, read_location(outer, len(pieces)), [(PIECE, ident) for ident, _ in pieces])
         for ident, length in pieces:
             need(self.chunks.find(PIECE, ident).content == length, f"piece {ident.hex()} has another length")
         total = sum(length for _, length in pieces)
@@ -849,11 +769,7 @@ class Trees:
             return cell
         kind, encoding, reference = cell.value
         content = self.stream(reference)
-        return Cell(kind, (encoding, content) if kind == ENCODED else content, None)
-
-
-def frame_spot(frame):
-    return Spot(None, frame.session, frame.offset, frame.stored, frame.codec, frame.thread, frame.counter)
+        return Cell(kind, (encoding, content) if kind == ENCODED else content)
 
 
 # ---- 9. Manifests
@@ -939,8 +855,8 @@ class Statement:
             need(self.type.startswith(f"urn:sidekeep:{chain}:"), "is of another predicate type", Void)
             self.number, self.previous = self.predicate["number"], self.predicate["previous"]
             self.place = self.predicate["repository"], self.predicate.get("source")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Void(f"cannot be decoded: {error!r}") from error
+        except UNDECODABLE as error:
+            raise Void("cannot be decoded") from error
         self.signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
         self.known = self.type == f"urn:sidekeep:{chain}:1" and self.predicate.get("format") == 1
 
@@ -981,7 +897,7 @@ class Ledger:
             digest = sha256(raw[: (16 << 20) + 1])
             try:
                 self.fold(digest, self.judge(raw, previous))
-            except (Void, KeyError, TypeError, ValueError, AttributeError) as reason:
+            except (Void, *UNDECODABLE) as reason:
                 store.found(f"entry {self.entries} of source {self.name} is void: {reason}")
             previous = digest
 
@@ -1073,17 +989,8 @@ class EnrolledKey:
         return self.role != "operator" or self.sources == "all" or source.hex() in self.sources
 
 
-@dataclass
-class Epoch:
-    sealing: bytes
-    grants: dict = field(default_factory=dict)
-
-
-@dataclass
-class EnrolledSource:
-    epoch: int
-    sealed_label: bytes
-    entry: str  # the digest of the roster entry that added it
+Epoch = collections.namedtuple("Epoch", "sealing grants")
+EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label entry")  # entry: digest of the one that added it
 
 
 class Roster:
@@ -1097,7 +1004,7 @@ class Roster:
             need(described["sidekeep"] == "repository", "sidekeep.json describes no repository")
             need(described["format"] == 1, f"format {described['format']} is unsupported", Unsupported)
             self.repository = unhex(described["repository"], 16)
-        except (ValueError, KeyError, TypeError, Void) as error:
+        except (Void, *UNDECODABLE) as error:
             raise Damage(f"sidekeep.json cannot be decoded: {error!r}") from error
         self.keys, self.epochs, self.sources, self.digests = {}, {}, {}, {}
         previous = sha256(descriptor)
@@ -1105,7 +1012,7 @@ class Roster:
             digest = sha256(raw[: (16 << 20) + 1])
             try:
                 self.add(number, digest, raw, previous)
-            except Void as reason:
+            except (Void, *UNDECODABLE) as reason:
                 need(number > 1, f"roster entry 1 is void: {reason}")
                 store.found(f"roster entry {number} is void: {reason}")
             previous = self.digests[number] = digest
@@ -1176,7 +1083,7 @@ class Source:
     def open_label(self, enrolled):
         if enrolled.epoch not in self.keys:
             return self.name
-        nonce, sealed = enrolled.sealed_label[:12], enrolled.sealed_label[12:]
+        nonce, sealed = enrolled.label[:12], enrolled.label[12:]
         try:
             opened = AESGCM(self.keys[enrolled.epoch].label).decrypt(nonce, sealed, self.repository + self.id)
             return opened.decode("utf-8")
@@ -1218,7 +1125,6 @@ class Source:
 
 ENCODINGS = {1: "utf-8", 2: "utf-16le", 3: "utf-16be", 4: "latin1", 5: "sql_ascii"}
 JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-EARLIEST, LATEST = datetime(1, 1, 1), datetime(9999, 12, 31)
 
 
 def based(data):
@@ -1237,68 +1143,14 @@ def real_field(value):
     return re.sub(r"e\+?(-?)0*", r"e\1", repr(number)) if math.isfinite(number) else f"\\real:{value[::-1].hex()}"
 
 
-def real32_field(value):
-    number = struct.unpack("<f", value)[0]
-    digits = (f"{number:.{precision}g}" for precision in range(1, 10))
-    short = next((text for text in digits if math.isfinite(number) and struct.pack("<f", float(text)) == value), None)
-    return "\\real32:" + (short or value[::-1].hex())
-
-
-def numeric_field(value):
-    sign, scale, exponent, digits = value
-    if sign >= 2:
-        return "\\numeric:" + ("NaN", "Infinity", "-Infinity")[sign - 2]
-    minus = "-" if sign else ""
-    if not -scale <= exponent <= 1 << 17:
-        return f"\\numeric:{minus}{digits.decode()}e{exponent} {scale}"
-    shown = (digits.decode() + "0" * (exponent + scale)).rjust(scale + 1, "0")
-    return "\\numeric:" + minus + (f"{shown[:-scale]}.{shown[-scale:]}" if scale else shown)
-
-
-def moment_field(kind, value):
-    mark, unit, least = {TIMESTAMP: ("timestamp", "us", -1 << 63), DATE: ("date", "days", -1 << 31)}[kind]
-    if value in (least, -least - 1):
-        return f"\\{mark}:{'-' if value < 0 else ''}infinity"
-    try:
-        moment = datetime(2000, 1, 1) + timedelta(**{"microseconds" if kind == TIMESTAMP else "days": value})
-    except OverflowError:
-        return f"\\{mark}:{value} {unit}"
-    return f"\\{mark}:{moment.isoformat(timespec='microseconds') if kind == TIMESTAMP else moment.date().isoformat()}"
-
-
-def clock(us):
-    if not 0 <= us <= 86_400_000_000:
-        return f"{us} us"
-    seconds = us // 1_000_000
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{us % 1_000_000:06}"
-
-
-def output_field(value):
-    try:
-        return "\\output:" + value.decode("utf-8")
-    except UnicodeDecodeError:
-        return "\\output64:" + based(value)
-
-
 FIELDS = {
     NULL: lambda value: "\\N",
     ABSENT: lambda value: "\\A",
-    FALSE: lambda value: "\\false",
-    TRUE: lambda value: "\\true",
     INTEGER: str,
     REAL: real_field,
-    REAL32: real32_field,
     TEXT: text_field,
     BYTES: lambda value: "\\bytes:" + based(value),
     ENCODED: lambda value: f"\\encoded:{ENCODINGS[value[0]]}:{based(value[1])}",
-    NUMERIC: numeric_field,
-    TIMESTAMP: lambda value: moment_field(TIMESTAMP, value),
-    DATE: lambda value: moment_field(DATE, value),
-    TIME: lambda value: "\\time:" + clock(value),
-    TIMETZ: lambda value: f"\\timetz:{value[1]}:{clock(value[0])}",
-    INTERVAL: lambda value: "\\interval:%d %d %d" % value,
-    UUID: lambda value: "\\uuid:%s-%s-%s-%s-%s" % re.fullmatch("(.{8})(.{4})(.{4})(.{4})(.{12})", value.hex()).groups(),
-    OUTPUT: output_field,
 }
 
 
@@ -1315,6 +1167,7 @@ def print_table(source, snapshot, name, out):
     out.write(",".join(quoted(column["name"]) for column in table.columns) + "\n")
     for row in snapshot.rows(trees, table.number):
         cells = [trees.whole(row.cells[column["number"]]) for column in table.columns]
+        need(all(cell.kind in FIELDS for cell in cells), "a cell is of a kind that is not SQLite's", Unsupported)
         line = ",".join(quoted(FIELDS[cell.kind](cell.value)) for cell in cells) + "\n"
         out.write(line * row.count)
 
@@ -1357,7 +1210,9 @@ def run(options, store):
     say(f"repository {roster.repository.hex()}, fingerprint {roster.fingerprint}")
     if not options.fingerprint and not options.key_file:
         say("note: nothing says that this is the repository that was meant: --fingerprint")
-    store.report_foreign()
+    for folder in store.root.glob("[0-9a-f]" * 32):
+        if bytes.fromhex(folder.name) not in roster.sources:
+            store.found(f"the roster names no source {folder.name}: it is rolled back, or the folder is foreign")
     sources = [Source(store, roster, ident, epochs) for ident in roster.sources]
     sources = [source for source in sources if options.source in (None, source.name, source.label)]
     for source in sources:
