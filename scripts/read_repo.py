@@ -154,6 +154,16 @@ def unbase64(text):
     return data
 
 
+def integer(value):
+    need(type(value) is int and 0 <= value < 1 << 64, "not a whole number", Void)
+    return value
+
+
+def moment(text):
+    need(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text), "not a moment", Void)
+    return text
+
+
 def parse_json(data):
     def once(pairs):
         if len(dict(pairs)) != len(pairs):
@@ -164,6 +174,8 @@ def parse_json(data):
 
 
 # ---- 2. Objects and their names
+
+STATEMENT_MAX = 16 << 20
 
 
 class Store:
@@ -186,14 +198,16 @@ class Store:
         return data
 
     def chain(self, folder):
-        """The entries of a chain, up to the first number that is not there."""
-        number = 0
-        while (data := self.get(f"{folder}/{number + 1:010}")) is not None:
+        """The entries of a chain up to the first number that is not there: number, bytes, digest."""
+        number = 1
+        while (path := self.root / folder / f"{number:010}").exists():
+            with open(path, "rb") as file:
+                raw = file.read(STATEMENT_MAX + 1)
+            yield number, raw, sha256(raw)
             number += 1
-            yield number, data
-        beyond = sum(name.name.isdigit() and int(name.name) > number for name in (self.root / folder).glob("*"))
+        beyond = sum(path.name.isdigit() and int(path.name) > number for path in path.parent.glob("*"))
         if beyond:
-            self.found(f"{folder}: {beyond} entries beyond a gap after number {number} are ignored")
+            self.found(f"{folder}: number {number} is missing, so {beyond} entries after it do not count")
 
     def found(self, message):
         if message not in self.findings:
@@ -365,6 +379,11 @@ def read_cell(c):
     else:
         raise Unsupported(f"{c.what} has a cell of unknown kind {kind}")
     return Cell(kind, value)
+
+
+def write_uv(value):
+    low = bytes([value & 0x7F | (0x80 if value > 0x7F else 0)])
+    return low + write_uv(value >> 7) if value > 0x7F else low
 
 
 def escaped(data):
@@ -571,7 +590,7 @@ class Table:
         self.rows_per_leaf = described["rows_per_leaf"] or 64
         defaults = {column["number"]: unbase64(column["missing"]) for column in described["columns"]}
         numbers = range(described["next_column"])
-        self.defaults = [read_cell(Cursor(defaults.get(number, b"\0"), "a default")) for number in numbers]
+        self.defaults = [read_cell(Cursor(defaults.get(number, b"\1"), "a default")) for number in numbers]
 
     def cuts(self, rows, hashed):
         """Whether a leaf of so many rows may end before another key."""
@@ -621,7 +640,7 @@ class Leaves:
         cells += defaults
         components = b"".join(key_component(self.stream(cells[number])) for number in self.table.key)
         key = self.keys.bounded(components) if self.table.key else blake3(data, key=self.keys.row_hash).digest()
-        return Row(cells, count, prefix + key, data, c.at - start)
+        return Row(cells, count, prefix + key, write_uv(head & ~1) + data, c.at - start)
 
     def follow(self, row, begins, what):
         """Order, and whether the leaf is cut where it must be and nowhere else."""
@@ -842,7 +861,7 @@ class Statement:
     """A statement in its envelope: decoded, and only then, by `verify`, believed."""
 
     def __init__(self, raw, chain):
-        need(len(raw) <= 16 << 20, "is over 16 MiB", Void)
+        need(len(raw) <= STATEMENT_MAX, "is over 16 MiB", Void)
         try:
             envelope = parse_json(raw)
             (signature,) = envelope["signatures"]
@@ -851,14 +870,15 @@ class Statement:
             need(kind == b"application/vnd.in-toto+json", "is of another payload type", Void)
             statement = parse_json(body)
             need(statement["_type"] == "https://in-toto.io/Statement/v1", "is no in-toto statement", Void)
-            self.predicate, self.type = statement["predicate"], statement["predicateType"]
-            need(self.type.startswith(f"urn:sidekeep:{chain}:"), "is of another predicate type", Void)
-            self.number, self.previous = self.predicate["number"], self.predicate["previous"]
-            self.place = self.predicate["repository"], self.predicate.get("source")
+            version = re.fullmatch(rf"urn:sidekeep:{chain}:([0-9]+)", statement["predicateType"])
+            self.predicate = predicate = statement["predicate"]
+            self.number, self.previous = integer(predicate["number"]), unhex(predicate["previous"]).hex()
+            self.place = predicate["repository"], predicate.get("source")
+            self.known = integer(predicate["format"]) == int(version[1]) == 1
+            moment(predicate["written"])
         except UNDECODABLE as error:
             raise Void("cannot be decoded") from error
         self.signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
-        self.known = self.type == f"urn:sidekeep:{chain}:1" and self.predicate.get("format") == 1
 
     def stands(self, place, number, previous):
         need((self.place, self.number) == (place, number), "is of another place", Void)
@@ -893,8 +913,7 @@ class Ledger:
         self.snapshots, self.packs, self.manifests, self.revoked = {}, {}, {}, set()
         self.seen, self.entries = 0, 0
         previous = roster.sources[source].entry
-        for self.entries, raw in store.chain(f"{self.name}/ledger"):
-            digest = sha256(raw[: (16 << 20) + 1])
+        for self.entries, raw, digest in store.chain(f"{self.name}/ledger"):
             try:
                 self.fold(digest, self.judge(raw, previous))
             except (Void, *UNDECODABLE) as reason:
@@ -907,23 +926,23 @@ class Ledger:
         signer = self.roster.keys.get(statement.signer)
         need(signer, "is signed by a key that is not enrolled", Void)
         statement.verify(signer.signing)
-        entry = statement.predicate
-        kind = entry.get("kind")
-        if (not statement.known or kind not in MEMBERS) and signer.role != "auditor":
-            raise Unsupported(f"entry {self.entries} of source {self.name} is of an unsupported kind or format")
-        roles, members = MEMBERS[kind]
-        need(all(name in entry for name in members.split() + ["written"]), "lacks a member", Void)
-        seen = entry["roster"]["number"]
-        if self.roster.digests.get(seen) != entry["roster"]["sha256"]:
+        entry, kind, seen = statement.predicate, statement.predicate["kind"], statement.predicate["roster"]
+        known = statement.known and kind in MEMBERS
+        roles, members = MEMBERS[kind] if known else ("operator maintainer admin recovery", "")
+        need(all(name in entry for name in members.split()), "lacks a member", Void)
+        entitled = signer.stands_at(integer(seen["number"])) and statement.signer not in self.revoked
+        entitled = entitled and signer.role in roles.split() and signer.serves(self.source)
+        need(entitled, "is signed by a key that is not entitled to it there", Void)
+        need(seen["number"] >= self.seen, "saw an older roster than an entry before it", Void)
+        name = f"entry {self.entries} of source {self.name}"
+        if self.roster.digests.get(seen["number"]) != unhex(seen["sha256"]).hex():
             need(not signer.revoked, "is signed by a revoked key, which saw another roster", Void)
-            raise Damage(f"entry {self.entries} of source {self.name} saw roster entry {seen}: the roster is rolled back")
-        need(seen >= self.seen, "saw an older roster than an entry before it", Void)
-        entitled = signer.role in roles.split() and signer.stands_at(seen) and statement.signer not in self.revoked
-        need(entitled and signer.serves(self.source), "is signed by a key that is not entitled to it", Void)
+            raise Damage(f"{name} saw another roster entry {seen['number']}: the roster was rolled back")
+        need(known, f"{name} is of an unsupported kind or format", Unsupported)
         if kind == "snapshot":
-            newer = all(entry["source_clock"] > other.entry["source_clock"] for other in self.kept())
+            newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
             need(newer, "is not newer than the snapshots before it", Void)
-        self.seen = seen
+        self.seen = seen["number"]
         return entry
 
     def kept(self):
@@ -932,7 +951,7 @@ class Ledger:
     def fold(self, digest, entry):
         """Decodes first and changes afterwards: a void entry changes nothing."""
         kind, snapshot = entry["kind"], self.snapshots.get(entry.get("snapshot"))
-        added, removed, manifests, renamed = {}, [], {}, {}
+        added, removed, manifests, renamed, forgotten = {}, [], {}, {}, []
         if kind == "snapshot":
             added = sized(entry["packs"]) | sized(entry["adopted"])
             manifests = sized([entry["manifest"]])
@@ -945,19 +964,21 @@ class Ledger:
             renamed = {change["old"]: change["new"]["sha256"] for change in entry["manifests"]}
             removed, added = list(renamed), sized(entry["packs"])
             manifests = sized([change["new"] for change in entry["manifests"]])
-        forgotten = [self.snapshots[ident] for ident in entry.get("snapshots", []) if ident in self.snapshots]
+        elif kind == "forget":
+            forgotten = [self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots]
         revoked = unhex(entry["key"], 16) if kind == "revoke" else None
         # All is decoded.
-        for ident in removed:
+        for ident, size in added.items():
+            self.packs.setdefault(ident, size)
+        for ident in removed + [other.manifest for other in forgotten]:
             self.packs.pop(ident, None)
             self.manifests.pop(ident, None)
-        self.packs.update(added)
         self.manifests.update(manifests)
         if kind == "snapshot":
             self.snapshots[digest] = new
         for other in self.snapshots.values():
             other.manifest = renamed.get(other.manifest, other.manifest)
-            other.forgotten |= kind == "forget" and other in forgotten
+            other.forgotten |= other in forgotten
         if kind == "tag" and snapshot:
             snapshot.tags.append(entry["tag"])
         if kind == "accept" and snapshot:
@@ -967,7 +988,7 @@ class Ledger:
 
 
 def sized(items):
-    return {unhex(item["sha256"]).hex(): int(item["size"]) for item in items}
+    return {unhex(item["sha256"]).hex(): integer(item["size"]) for item in items}
 
 
 # ---- 11. Descriptor and roster
@@ -1008,8 +1029,7 @@ class Roster:
             raise Damage(f"sidekeep.json cannot be decoded: {error!r}") from error
         self.keys, self.epochs, self.sources, self.digests = {}, {}, {}, {}
         previous = sha256(descriptor)
-        for number, raw in store.chain("roster"):
-            digest = sha256(raw[: (16 << 20) + 1])
+        for number, raw, digest in store.chain("roster"):
             try:
                 self.add(number, digest, raw, previous)
             except (Void, *UNDECODABLE) as reason:
@@ -1022,19 +1042,22 @@ class Roster:
     def add(self, number, digest, raw, previous):
         statement = Statement(raw, "roster")
         statement.stands((self.repository.hex(), None), number, previous)
-        said = statement.predicate["statements"]
+        said = statement.predicate["statements"] if statement.known else []
         signer = self.keys.get(statement.signer)
         if number == 1:
             own = [one for one in said if one["statement"] == "enrol" and unhex(one["key"], 16) == statement.signer]
             signer = own and self.enrolled(own[0], 1)
         need(signer and signer.stands_at(number), "is signed by a key that is not enrolled", Void)
         statement.verify(signer.signing)
-        kinds = {one["statement"] for one in said}
-        unknown = kinds - {"enrol", "revoke", "epoch", "grant", "close", "source"}
-        if (unknown or not statement.known) and signer.role != "auditor":
-            raise Unsupported(f"roster entry {number} is of a format, or needs a feature, that is unsupported")
+        known = {"enrol", "revoke", "epoch", "grant", "close", "source", "feature"}
+        kinds = {one["statement"] for one in said} if statement.known else {"another format"}
+        kinds = kinds if kinds <= known else {"unknown"}
         adds_sources = kinds <= {"source"} and signer.role == "operator" and signer.sources == "all"
-        need(signer.role in ("admin", "recovery") or adds_sources, "is signed by a key that is not entitled to it", Void)
+        entitled = signer.role in ("admin", "recovery") or adds_sources
+        entitled = entitled or kinds == {"unknown"} and signer.role != "auditor"
+        need(entitled, "is signed by a key that is not entitled to it", Void)
+        what = f"roster entry {number} is of a format, or needs a feature, that is unsupported"
+        need(not kinds & {"unknown", "feature"}, what, Unsupported)
         for change in [self.change(one, number, digest) for one in said]:  # decodes all before it changes anything
             change()
 
@@ -1042,8 +1065,10 @@ class Roster:
     def enrolled(said, number):
         signing, sealing = unbase64(said["signing"]), unbase64(said["sealing"])
         need(key_id(signing, sealing).hex() == said["key"], "enrols a key whose id is not that of the key", Void)
-        need(said["role"] in ("operator", "maintainer", "admin", "auditor", "recovery"), "unknown role", Void)
-        return EnrolledKey(said["role"], signing, said["sources"] if said["role"] == "operator" else None, number)
+        role, sources = said["role"], said.get("sources")
+        need(role in ("operator", "maintainer", "admin", "auditor", "recovery"), "enrols an unknown role", Void)
+        need((role == "operator") == (sources is not None), "gives sources to another than an operator", Void)
+        return EnrolledKey(role, signing, sources, number)
 
     def change(self, said, number, digest):
         """What a statement does, once all of its entry are decoded."""
@@ -1060,7 +1085,7 @@ class Roster:
             return lambda: self.epochs.setdefault(said["epoch"], epoch)
         if kind == "grant":
             ident, granted = unhex(said["key"], 16), unhex(said["sha256"]).hex()
-            return lambda: self.epochs[said["epoch"]].grants.setdefault(ident, granted)
+            return lambda: said["epoch"] in self.epochs and self.epochs[said["epoch"]].grants.setdefault(ident, granted)
         if kind == "source":
             source = EnrolledSource(said["epoch"], unbase64(said["label"]), digest)
             return lambda: self.sources.setdefault(unhex(said["source"], 16), source)
