@@ -892,7 +892,7 @@ class Statement:
 
 
 MEMBERS = {
-    "snapshot": ("operator", "source_clock manifest session epoch packs adopted tags suspect journal"),
+    "snapshot": ("operator", "source_clock manifest session epoch packs adopted tags suspect"),
     "forget": ("maintainer", "snapshots reason"),
     "prune": ("maintainer", "packs manifests wraps"),
     "repack": ("maintainer", "packs added"),
@@ -942,7 +942,6 @@ class Ledger:
         if kind == "snapshot":
             newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
             need(newer, "is not newer than the snapshots before it", Void)
-        self.seen = seen["number"]
         return entry
 
     def kept(self):
@@ -968,6 +967,7 @@ class Ledger:
             forgotten = [self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots]
         revoked = unhex(entry["key"], 16) if kind == "revoke" else None
         # All is decoded.
+        self.seen = entry["roster"]["number"]
         for ident, size in added.items():
             self.packs.setdefault(ident, size)
         for ident in removed + [other.manifest for other in forgotten]:
@@ -1278,6 +1278,9 @@ def main():
     except (Failure, OSError) as failure:
         say(f"error: {failure}")
         return failure.code if isinstance(failure, Failure) else 1
+    except (Void, *UNDECODABLE) as error:
+        say(f"error: something that only the repository's keys can write cannot be decoded: {error!r}")
+        return 1
     return 3 if store.findings else 0
 
 

@@ -6,6 +6,7 @@
 
 mod common;
 mod sandbox;
+mod world;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,18 @@ use data_encoding::BASE64;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use sandbox::{Ran, Sandbox};
+use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::base::time::Moment;
+use sidekeep::crypto::keyfile::KeyFile;
+use sidekeep::crypto::role::Identity;
+use sidekeep::format::dsse::encode;
+use sidekeep::format::entry::{
+    Accept, Body, Entry, Erase, Forget, Hold, ObjectRef, Prune, Repack, RepackedPack, Revoke, Snapshot, Tag, Verdict,
+};
+use sidekeep::format::name::Name;
+use sidekeep::format::roster::{RevokeKey, RosterStatement};
+use world::{SOURCE, World};
 
 const ADMIN: &[&str] = &["--key-file", "keys/admin.key"];
 
@@ -400,4 +413,102 @@ fn what_is_missing_is_found() {
         assert_eq!(reader.run(ADMIN).code, code, "{part}");
         fs::rename(&aside, &object).expect("renames");
     }
+}
+
+/// Puts an entry into the chain without asking whether it may stand there.
+fn force(world: &World, key: &Identity, body: Body) {
+    let ledger = world.ledger(SOURCE);
+    let place = ledger.next_place().expect("a place");
+    let name = Name::Ledger(ledger.source, place.number);
+    let entry = Entry { place, voids: Vec::new(), written: world.env.now(), body };
+    let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
+    world.objects().create(&name, bytes.into()).expect("an entry");
+}
+
+/// Entries that would change something, some of which name what is not there.
+fn entries(world: &World) -> Vec<Body> {
+    let ledger = world.ledger(SOURCE);
+    let records: Vec<_> = ledger.live().collect();
+    let (first, last) = (records[0], records[records.len() - 1]);
+    let reason = || "a test".to_owned();
+    let object = |byte| ObjectRef { sha256: Digest::new([byte; 32]), size: 1 };
+    let image = |shift: i64| {
+        let clock = Moment(last.snapshot.source_clock.0 + shift);
+        let mut snapshot = Snapshot::new(clock, last.snapshot.manifest, SessionId::new([9; 16]), Epoch(1));
+        snapshot.packs = vec![object(1), last.snapshot.packs[0]];
+        snapshot.tags = vec!["forced".to_owned()];
+        snapshot.verdict = Verdict::Suspect;
+        Body::Snapshot(snapshot)
+    };
+    let added = |byte| RepackedPack { sha256: object(byte).sha256, size: 1, signer: last.signer };
+    let pack = first.snapshot.packs[0].sha256;
+    vec![
+        image(1),
+        image(-1),
+        Body::Tag(Tag { snapshot: first.id, tag: "kept".to_owned() }),
+        Body::Hold(Hold { snapshot: last.id, until: None, reason: reason() }),
+        Body::Accept(Accept { snapshot: last.id, reason: reason() }),
+        Body::Repack(Repack { packs: vec![pack, object(2).sha256], added: vec![added(2), added(3)] }),
+        Body::Prune(Prune { packs: vec![object(1).sha256, object(8).sha256], manifests: vec![], wraps: vec![] }),
+        Body::Erase(Erase { manifests: vec![], packs: vec![object(4)], reason: reason() }),
+        Body::Forget(Forget { snapshots: vec![first.id, object(9).sha256], reason: reason() }),
+    ]
+}
+
+#[test]
+fn the_chains_fold_as_the_program_folds_them() {
+    let Some(reader) = Reader::new() else { return };
+    let world = World::new();
+    let live = world.path("live");
+    let database = world::data::create_service(&live, 10);
+    for night in 0..3 {
+        database.execute("UPDATE settings SET value = ?1", [night]).expect("updates");
+        world.backup(&live);
+    }
+    std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
+    let elsewhere = SourceScope::Named(vec![SourceId::new([1; 16])]);
+    let elsewhere = world.enrol(Role::Operator, Some(elsewhere));
+    let second = world.enrol(Role::Operator, Some(SourceScope::All));
+    let key = |text: &str| KeyFile::parse(text).expect("a key file").open(None).expect("no passphrase");
+    for text in [&elsewhere, &second] {
+        entries(&world).into_iter().take(1).for_each(|body| force(&world, &key(text), body));
+    }
+    for role in Role::ALL {
+        entries(&world).into_iter().for_each(|body| force(&world, &world.key(role), body));
+        let ledger = world.ledger(SOURCE);
+        let number = ledger.next_place().expect("a place").number;
+        world.objects().create(&Name::Ledger(ledger.source, number), b"litter".as_slice().into()).expect("creates");
+        assert_folds_alike(&reader, &world);
+    }
+    // One key is revoked in this chain, another by the roster.
+    let operator = world.key(Role::Operator);
+    force(&world, &world.key(Role::Admin), Body::Revoke(Revoke { key: operator.key_id() }));
+    world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id() })]);
+    for key in [&operator, &key(&second)] {
+        entries(&world).into_iter().for_each(|body| force(&world, key, body));
+    }
+    assert_folds_alike(&reader, &world);
+}
+
+fn assert_folds_alike(reader: &Reader, world: &World) {
+    let (ledger, ran) = (world.ledger(SOURCE), reader.run(&[]));
+    let mut expected = Vec::new();
+    for record in ledger.live() {
+        let state = if record.is_clean() { "clean" } else { "suspect" };
+        expected.push([&[record.id.to_string(), state.to_owned()][..], &record.tags].concat().join(" "));
+    }
+    let line = |line: &str| {
+        line.split('\t')
+            .enumerate()
+            .filter(|(at, _)| ![1, 2, 3].contains(at))
+            .map(|(_, word)| word.to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    assert_eq!(ran.out.lines().map(line).collect::<Vec<_>>(), expected, "{}", ran.err);
+    let head = format!(": {} entries, {} packs\n", ledger.digests.len(), ledger.inventory().count());
+    assert!(ran.err.contains(&head), "{head}{}", ran.err);
+    let voids = ledger.voids.len() + ledger.roster().voids.len();
+    assert_eq!(ran.err.matches(" is void: ").count(), voids, "{}", ran.err);
 }
