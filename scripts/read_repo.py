@@ -129,7 +129,7 @@ class Cursor:
         need(self.at == len(self.data), f"{self.what} has bytes left over")
 
     def header(self, kind):
-        need(self.take(8) == b"SIDEKEEP" and self.u8() == ord(kind), f"{self.what} is foreign: no object of kind {kind}")
+        need(self.take(8) == b"SIDEKEEP" and self.u8() == ord(kind), f"{self.what} is foreign: not of kind {kind}")
         need(self.take(3) == b"\1\0\0", f"{self.what} is of an unsupported version", Unsupported)
         return self
 
@@ -266,11 +266,10 @@ class KeyFile:
         text = path.read_bytes()
         lines = [line.rstrip() for line in text[: 16 << 10].decode("utf-8").rstrip().split("\n")]
         need(len(text) <= 16 << 10 and lines[:1] == ["sidekeep key 1"], f"{path} is no key file", WrongKey)
-        words = [tuple(line.split(": ", 1)) for line in lines[1:]]
-        names = [word[0] for word in words]
-        need(all(len(word) == 2 for word in words), f"{path} is no key file", WrongKey)
+        words = [line.partition(":") for line in lines[1:]]
+        names = [name for name, _, _ in words]
         need(names in (self.FIELDS + ["secret"], self.FIELDS + ["kdf", "sealed"]), f"{path} is no key file", WrongKey)
-        self.words = dict(words)
+        self.words = {name: value.lstrip() for name, _, value in words}
         self.role, self.fingerprint = self.words["role"], self.words["fingerprint"]
         seeds = unbase64(self.words["secret"]) if "secret" in names else self.unseal(lines, path, passphrase)
         need(len(seeds) == 64, f"{path} holds no two seeds", WrongKey)
@@ -1006,6 +1005,9 @@ class EnrolledKey:
         """Whether its signature counted once the roster had so many entries."""
         return self.enrolled <= number and (self.revoked is None or number < self.revoked)
 
+    def revoke(self, number):
+        self.revoked = self.revoked or number
+
     def serves(self, source):
         return self.role != "operator" or self.sources == "all" or source.hex() in self.sources
 
@@ -1078,7 +1080,7 @@ class Roster:
             return lambda: self.keys.setdefault(unhex(said["key"], 16), key)
         if kind == "revoke":
             ident = unhex(said["key"], 16)
-            return lambda: ident in self.keys and setattr(self.keys[ident], "revoked", self.keys[ident].revoked or number)
+            return lambda: ident in self.keys and self.keys[ident].revoke(number)
         if kind == "epoch":
             grants = {unhex(ident, 16): unhex(granted).hex() for ident, granted in said["grants"].items()}
             epoch = Epoch(unbase64(said["sealing"]), grants)
@@ -1204,7 +1206,7 @@ def open_repository(options, store):
     """The roster, checked against the pin and the key, and the epochs that the key opens."""
     roster, epochs, key = Roster(store), {}, None
     if options.key_file:
-        passphrase = options.passphrase_file and options.passphrase_file.read_bytes().rstrip(b"\r\n")
+        passphrase = options.passphrase_file and options.passphrase_file.read_bytes().removesuffix(b"\n")
         key = KeyFile(options.key_file, passphrase)
         need(key.words["repository"] == roster.repository.hex(), "the key is of another repository", WrongKey)
     for pin in filter(None, [options.fingerprint, key and key.fingerprint]):
@@ -1240,12 +1242,13 @@ def run(options, store):
             store.found(f"the roster names no source {folder.name}: it is rolled back, or the folder is foreign")
     sources = [Source(store, roster, ident, epochs) for ident in roster.sources]
     sources = [source for source in sources if options.source in (None, source.name, source.label)]
+    need(sources or not options.source, f"there is no source {options.source}", Failure)
     for source in sources:
         source.check()
         ledger = source.ledger
         say(f"source {source.label}: {ledger.entries} entries, {len(ledger.packs)} packs")
     snapshots = [(source, snapshot) for source in sources for snapshot in source.ledger.kept()]
-    if options.table or options.snapshot:
+    if options.table is not None or options.snapshot:
         need(len(sources) == 1 or options.snapshot not in (None, "latest"), "which source? --source", Failure)
         source, snapshot = choose(snapshots, options.snapshot or "latest")
         if options.table is not None:
