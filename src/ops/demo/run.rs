@@ -25,7 +25,7 @@ use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::source::catalog::{Pinned, PlacementConfig};
 use crate::source::contract::SourceError;
-use crate::source::fake::{Day, Service, compare};
+use crate::source::fake::{Day, Service, compare, holdings};
 use crate::source::sqlite::{SqliteSource, SqliteTarget};
 use crate::store::{Location, OpenOptions, Store};
 
@@ -43,6 +43,9 @@ pub struct DemoOptions {
     pub progress: SharedProgress,
     pub cancel: Cancel,
 }
+
+/// What the repository calls the service's database: as a configuration does that names one database.
+const SOURCE_NAME: &str = "main";
 
 impl DemoOptions {
     /// A week of a few hundred users.
@@ -70,7 +73,7 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
     let last = nights.last().ok_or_else(|| OpError::NotFound("a demo needs one night at least".to_owned()))?.clone();
     let copy = dir.join("kept-aside.sqlite");
     service.copy_to(&copy)?;
-    let users = service.users()?;
+    let (users, before) = (service.users()?, holdings(&copy)?);
     service.lose_everything()?;
     clock.sleep();
     let disaster = demo.disaster(&database, &last, tell)?;
@@ -85,6 +88,9 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
         users,
         rows: last.rows,
         database_bytes: last.database_bytes,
+        before,
+        after_disaster: holdings(&database)?,
+        after_restore: holdings(&restored.to)?,
         operator_refused,
         disaster,
         restored,
@@ -160,7 +166,7 @@ impl<'a> Demo<'a> {
         let keys = Keys::write(dir.join("keys"), &init, &*env)?;
         let kept: Vec<_> =
             init.identities().iter().map(|identity| keys.read(identity.role())).collect::<Result<_, _>>()?;
-        let made = init.prove(kept, Some("service"))?;
+        let made = init.prove(kept, Some(SOURCE_NAME))?;
         let object = "the source that was just added".to_owned();
         let source = made.source.ok_or(RepoError::Missing { object })?;
         Ok(Self { options, dir: dir.to_owned(), env, place, store, keys, source, fingerprint: made.fingerprint })
