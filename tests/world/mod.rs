@@ -266,6 +266,13 @@ impl World {
 
     /// Appends to the roster as `role`, whatever the roster will think of it.
     pub fn state(&self, role: Role, statements: Vec<RosterStatement>) {
+        let number = self.repository().roster().head().number + 1;
+        let bytes = self.roster_entry(&self.key(role), statements);
+        self.objects().create(&Name::Roster(number), bytes.into()).expect("a roster entry");
+    }
+
+    /// The bytes of a roster entry after the head.
+    pub fn roster_entry(&self, by: &Identity, statements: Vec<RosterStatement>) -> Vec<u8> {
         let repository = self.repository();
         let head = repository.roster().head();
         let entry = RosterEntry {
@@ -275,9 +282,7 @@ impl World {
             written: self.env.now(),
             statements,
         };
-        let key = self.key(role);
-        let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
-        self.objects().create(&Name::Roster(entry.number), bytes.into()).expect("a roster entry");
+        encode(&entry, by.key_id(), |message| by.sign(message)).expect("encodes")
     }
 
     /// Enrols one more key; the text of its file.
