@@ -6,6 +6,7 @@ pub mod check;
 pub mod commit;
 pub mod create;
 pub mod error;
+pub mod fragment;
 pub mod index;
 pub mod io;
 pub mod ledger;

@@ -1,18 +1,26 @@
 //! What a stolen operator key can do to others' snapshots, and that revoking it ends that: it seals garbage under the
 //! ids of true chunks, and honest backups refer to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use sidekeep::base::cancel::Cancel;
 use sidekeep::base::frame::FrameType;
-use sidekeep::base::id::{ChunkId, Epoch};
+use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId};
+use sidekeep::base::progress::Silent;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
+use sidekeep::crypto::role::Identity;
 use sidekeep::crypto::seal::SessionKeys;
 use sidekeep::format::codec::Codec;
 use sidekeep::format::entry::{Body, ObjectRef, Revoke, Snapshot};
 use sidekeep::format::name::Name;
 use sidekeep::format::pack::PackContent;
+use sidekeep::format::roster::{RevokeKey, RosterStatement};
 use sidekeep::ops::select::Selector;
+use sidekeep::ops::verify::{self, Access, Level, VerifyOptions, Visit};
+use sidekeep::repo::check::{Fault, Finding};
+use sidekeep::repo::fragment::Draft;
 use sidekeep::repo::pack_table::PackTable;
 use sidekeep::repo::packer::{OpenPack, PackSeal, SealedFrame};
 
@@ -77,7 +85,7 @@ fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_rev
         // Tomorrow's chunks, as whoever has the database and an operator's key computes them.
         add_photo(&db, 9, 700_000);
         db.execute_batch("UPDATE contacts SET name = 'tomorrow'").expect("a day");
-        let tomorrow = world.beside(std::sync::Arc::new(memory.fork()));
+        let tomorrow = world.beside(Arc::new(memory.fork()));
         backup(&tomorrow, &path);
         let new: Vec<ChunkId> = ids(&tomorrow, &[kind]).into_iter().filter(|id| !old.contains(id)).collect();
         assert!(!new.is_empty());
@@ -98,4 +106,95 @@ fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_rev
         let later = backup(&world, &path);
         world.assert_restores(SOURCE, later, &path);
     }
+}
+
+/// Plants a fragment which tells that these ids lie in the newest pack, signed by `identity`.
+fn plant(world: &World, identity: &Identity, as_if: Option<KeyId>, ids: &[ChunkId]) {
+    let source = world.source(SOURCE);
+    let keys = world.unlock(Role::Operator).source_keys(source, Epoch(1), "a crime").expect("an operator");
+    let restore = world.repository().roster().restore_key(Epoch(1)).expect("a key");
+    let (session, _) = SessionKeys::create(&*world.env, &restore, &keys.structure, &keys.ids).expect("a session");
+    let (digest, size) = packs(world, SOURCE).pop_last().expect("a pack");
+    let table = PackTable::read(&world.objects(), &keys.structure, digest, size).expect("a table");
+    let (_, spot) = table.spots().next().expect("a frame");
+    let mut draft = Draft::default();
+    draft.add(table.indexed(), ids.iter().map(|id| (*id, spot)));
+    let sealed = draft.take(&session, &mut session.sealer().expect("a sealer"), identity).expect("seals");
+    let mut bytes = sealed.expect("a fragment");
+    if let Some(key) = as_if {
+        let own = identity.key_id();
+        let at = bytes.windows(16).position(|window| window == own.as_bytes()).expect("the signer");
+        bytes[at..at + 16].copy_from_slice(key.as_bytes());
+    }
+    world.objects().create(&Name::Index(source, Digest::of(&bytes)), bytes.into()).expect("a fragment");
+}
+
+/// What an auditor finds.
+fn audit(world: &World) -> Vec<Finding> {
+    let options = VerifyOptions {
+        level: Level::Structure,
+        source: None,
+        snapshots: Vec::new(),
+        visit: Visit::First,
+        progress: Arc::new(Silent),
+        cancel: Cancel::default(),
+    };
+    let auditor = world.unlock(Role::Auditor);
+    verify::run(Access::Key(&auditor), &options).expect("verifies").findings
+}
+
+/// A night, the chunks that the next will store, and the database as it is then.
+fn before_tomorrow() -> (World, PathBuf, Vec<ChunkId>) {
+    let (world, memory) = World::in_memory();
+    let path = world.path("live");
+    let db = create_service(&path, 20);
+    world.backup(&path);
+    let old = ids(&world, &[FrameType::Leaf]);
+    db.execute_batch("UPDATE contacts SET name = 'tomorrow'").expect("a day");
+    let tomorrow = world.beside(Arc::new(memory.fork()));
+    tomorrow.backup(&path);
+    let new: Vec<ChunkId> = ids(&tomorrow, &[FrameType::Leaf]).into_iter().filter(|id| !old.contains(id)).collect();
+    assert!(!new.is_empty());
+    (world, path, new)
+}
+
+#[test]
+fn index_fragments_are_believed_of_trusted_operators_alone() {
+    let (world, path, new) = before_tomorrow();
+    let other = world.add_source("other");
+    let elsewhere = open_key(&world.enrol(Role::Operator, Some(SourceScope::Named(vec![other]))));
+    let gone = open_key(&world.enrol(Role::Operator, Some(SourceScope::All)));
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id() })]);
+    let operator = world.key(Role::Operator).key_id();
+    let stranger = Identity::generate(&*world.env, Role::Operator, world.repository().id());
+    for role in [Role::Auditor, Role::Maintainer, Role::Admin, Role::Recovery] {
+        plant(&world, &world.key(role), None, &new);
+    }
+    plant(&world, &world.key(Role::Auditor), Some(operator), &new);
+    for identity in [elsewhere, gone, stranger] {
+        plant(&world, &identity, None, &new);
+    }
+    let report = world.backup(&path);
+    let left_out = |note: &&String| note.starts_with("index fragment left out");
+    assert_eq!(report.notes.iter().filter(left_out).count(), 8, "{:#?}", report.notes);
+    world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
+
+    let found = audit(&world);
+    assert_eq!(found.iter().filter(|found| found.fault == Fault::StaleIndex).count(), 8, "{found:#?}");
+}
+
+#[test]
+fn an_operators_lie_in_an_index_fragment_ends_with_its_key() {
+    let (world, path, new) = before_tomorrow();
+    let honest = world.enrol(Role::Operator, Some(SourceScope::All));
+    let backup = || world.try_backup_as(open_key(&honest), SOURCE, &path).expect("a snapshot").snapshot.expect("one");
+    plant(&world, &world.key(Role::Operator), None, &new);
+    let tainted = backup();
+    let found = audit(&world);
+    assert!(found.iter().any(|found| found.fault == Fault::LostChunk), "{found:#?}");
+    let thief = world.key(Role::Operator).key_id();
+    world.append(Role::Admin, SOURCE, Body::Revoke(Revoke { key: thief }));
+    let clean = backup();
+    world.assert_restores(SOURCE, clean, &path);
+    world.assert_restores(SOURCE, tainted, &path);
 }

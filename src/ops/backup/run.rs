@@ -230,6 +230,7 @@ impl Night<'_> {
             env: repository.shared_env(),
             progress: self.options.progress.clone(),
             cancel: self.options.cancel.clone(),
+            identity: self.unlocked.identity(),
             ids: &self.keys.ids,
             session,
             wrap,

@@ -14,6 +14,7 @@ use crate::ops::verify::tables::{self, KeyedSource, check_fragments, epoch_keys}
 use crate::ops::verify::walk::{Walker, empty};
 use crate::repo::check::{Findings, Victim};
 use crate::repo::error::RepoError;
+use crate::repo::fragment::Signers;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::open::{Repository, Unlocked};
 use crate::repo::reader::SnapshotReader;
@@ -125,7 +126,8 @@ struct Inside<'a> {
 impl Inside<'_> {
     fn check(&self, checked: &mut SourceChecked, findings: &mut Findings) -> Result<(), OpError> {
         let keys = epoch_keys(self.unlocked, self.ledger.source);
-        let of = KeyedSource { unlocked: self.unlocked, ledger: self.ledger, listed: self.listed, keys };
+        let signers = Signers::of(self.ledger);
+        let of = KeyedSource { unlocked: self.unlocked, ledger: self.ledger, listed: self.listed, keys, signers };
         let places = tables::load(&of, self.options, findings)?;
         checked.frames = places.len() as u64;
         check_fragments(&of, &places, checked, findings)?;

@@ -13,9 +13,9 @@ use crate::ops::error::OpError;
 use crate::ops::verify::listing::SourceObjects;
 use crate::ops::verify::places::Places;
 use crate::ops::verify::report::{SourceChecked, VerifyOptions};
-use crate::repo::base::open_fragment;
 use crate::repo::check::{Fault, Findings, Severity};
 use crate::repo::error::RepoError;
+use crate::repo::fragment::{self, Signers};
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::{InventoryPack, Ledger};
 use crate::repo::open::Unlocked;
@@ -41,11 +41,12 @@ pub struct KeyedSource<'a> {
     pub ledger: &'a Ledger,
     pub listed: &'a SourceObjects,
     pub keys: EpochKeys,
+    pub signers: Signers,
 }
 
 /// Reads the tables of every pack of the inventory that is there in its size.
 pub fn load(of: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<Places, OpError> {
-    let KeyedSource { unlocked, ledger, listed, keys } = of;
+    let KeyedSource { unlocked, ledger, listed, keys, .. } = of;
     let source = ledger.source;
     let mut places = Places::default();
     let mut packs: Vec<(&InventoryPack, &StructureKeys)> = Vec::new();
@@ -241,10 +242,10 @@ pub fn check_fragments(
 
 fn fragment_fault(name: Name, bytes: &[u8], of: &KeyedSource<'_>, places: &Places) -> Option<String> {
     let epoch = match SealedFragment::read(bytes) {
-        Ok(sealed) => sealed.epoch,
+        Ok((fragment, _)) => fragment.epoch,
         Err(error) => return Some(format!("it {error}")),
     };
-    let fragment = match open_fragment(name, bytes, of.keys.get(&epoch)?) {
+    let fragment = match fragment::open(name, bytes, of.keys.get(&epoch)?, &of.signers) {
         Ok(fragment) => fragment?,
         Err(error) => return Some(error.to_string()),
     };
