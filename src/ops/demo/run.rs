@@ -3,16 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
-use crate::base::cancel::Cancel;
 use crate::base::env::{Env, SharedEnv};
 use crate::base::id::{Digest, SourceId};
-use crate::base::progress::SharedProgress;
 use crate::base::role::Role;
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
 use crate::ops::demo::clock::Clock;
 use crate::ops::demo::keys::Keys;
+use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::prove::prove;
 use crate::ops::demo::report::{Chapter, DemoReport, Disaster, Night, Restored};
 use crate::ops::diff::{self, DiffOptions};
@@ -29,29 +26,8 @@ use crate::source::fake::{Day, Service, compare, holdings};
 use crate::source::sqlite::{SqliteSource, SqliteTarget};
 use crate::store::{Location, OpenOptions, Store};
 
-/// What to make, and where.
-#[derive(Clone)]
-pub struct DemoOptions {
-    /// A directory that is empty or not there.
-    pub dir: PathBuf,
-    pub users: u32,
-    pub nights: u32,
-    /// Threads that compress and seal.
-    pub workers: usize,
-    pub runtime: Handle,
-    pub env: SharedEnv,
-    pub progress: SharedProgress,
-    pub cancel: Cancel,
-}
-
 /// What the repository calls the service's database: as a configuration does that names one database.
 const SOURCE_NAME: &str = "main";
-
-impl DemoOptions {
-    /// A week of a few hundred users.
-    pub const USERS: u32 = 300;
-    pub const NIGHTS: u32 = 7;
-}
 
 /// Tells the story to `tell`, a sentence at a time.
 pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result<DemoReport, OpError> {
