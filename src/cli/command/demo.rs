@@ -19,7 +19,7 @@ use crate::source::fake::Holdings;
 
 /// Play a week of a small sync service, with a disaster and a restore; needs no server and touches nothing of yours
 ///
-/// Makes a database of 300 users, backs it up for a week, loses it, brings it back, compares every row, and checks
+/// Makes a database of 100 users, backs it up for a week, loses it, brings it back, compares every row, and checks
 /// every byte of the store. The commands that do the same are printed as you would type them.
 #[derive(Args)]
 #[command(after_help = "\

@@ -24,7 +24,7 @@ pub struct DemoOptions {
 }
 
 impl DemoOptions {
-    /// A week of a few hundred users.
-    pub const USERS: u32 = 300;
+    /// A week of a hundred users.
+    pub const USERS: u32 = 100;
     pub const NIGHTS: u32 = 7;
 }
