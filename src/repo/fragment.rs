@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest, KeyId};
 use crate::base::limit::INDEX_BYTES_MAX;
@@ -103,11 +105,8 @@ pub fn read_all(
 ) -> Result<Vec<Fragment>, RepoError> {
     let listed = objects.list(&format!("{}/index", keys.context().source))?;
     let names: Vec<Name> = listed.iter().filter_map(|listed| Name::parse(&listed.name)).collect();
-    let reads: Vec<Read> =
-        names.iter().map(|&name| Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }).collect();
     let mut fragments = Vec::new();
-    objects.get_many(&reads, |at, bytes| {
-        let name = names[at];
+    let mut take = |name: Name, bytes: Result<Bytes, StoreError>| {
         match bytes.map_err(RepoError::from).and_then(|bytes| open(name, &bytes, keys, signers)) {
             Ok(Some(fragment)) => fragments.push(fragment),
             Ok(None) => {}
@@ -115,7 +114,23 @@ pub fn read_all(
             Err(error) => notes.push(format!("index fragment left out: {error}")),
         }
         Ok::<(), RepoError>(())
+    };
+    let mut reads = Vec::new();
+    for &name in &names {
+        match objects.cache().and_then(|cache| cache.get(&name)) {
+            Some(bytes) => take(name, Ok(bytes))?,
+            None => reads.push(Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }),
+        }
+    }
+    objects.get_many(&reads, |at, bytes| {
+        if let (Some(cache), Ok(bytes)) = (objects.cache(), &bytes) {
+            cache.keep(&reads[at].name, bytes);
+        }
+        take(reads[at].name, bytes)
     })?;
+    if let Some(cache) = objects.cache() {
+        cache.retain(keys.context().source, &names);
+    }
     Ok(fragments)
 }
 

@@ -1,6 +1,7 @@
 //! A repository: what its objects mean together.
 
 pub mod base;
+pub mod cache;
 mod chain;
 pub mod check;
 pub mod commit;
