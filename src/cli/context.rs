@@ -115,6 +115,11 @@ impl Context {
         OpenOptions { patience, ..OpenOptions::default() }
     }
 
+    /// The runtime that requests run in.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.runtime.clone()
+    }
+
     /// The store at `location`.
     pub(crate) fn objects(&self, store: Store) -> Objects {
         Objects::new(store, self.runtime.clone())
@@ -230,7 +235,16 @@ impl Context {
         &self,
         operation: impl FnOnce(Watch) -> Result<T, E>,
     ) -> Result<T, CliError> {
-        let shown = Shown::start(self.ui.progress);
+        self.watch_as(self.ui.progress, operation)
+    }
+
+    /// The same with progress shown in another style.
+    pub(crate) fn watch_as<T, E: Into<CliError>>(
+        &self,
+        style: Style,
+        operation: impl FnOnce(Watch) -> Result<T, E>,
+    ) -> Result<T, CliError> {
+        let shown = Shown::start(style);
         let watch = Watch { progress: shown.progress(), cancel: Cancel::default() };
         signal::listen(&self.runtime, watch.cancel.clone(), shown.progress())
             .map_err(|source| CliError::Io { doing: "listen to signals".to_owned(), source })?;

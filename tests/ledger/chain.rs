@@ -168,7 +168,7 @@ fn a_key_revoked_in_the_roster_is_void_from_the_position_that_saw_it() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let before = fixture.repository().roster().head();
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: thief.key_id() })], Role::Admin);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     let entry = |n, seen: Option<Numbered>| {
         fixture.entry(night(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
     };
@@ -284,7 +284,7 @@ fn a_roster_rolled_back_under_the_ledger_is_noticed() {
     let operator = fixture.key(Role::Operator);
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let head = fixture.repository().roster().head().number;
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: thief.key_id() })], Role::Admin);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     let revoking = fixture.get(&Name::Roster(head + 1));
     fixture.appended(night(1), &operator);
     let delete = || {
@@ -294,7 +294,8 @@ fn a_roster_rolled_back_under_the_ledger_is_noticed() {
     delete();
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
     // Another admin's entry in its place does not help.
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })], Role::Recovery);
+    fixture
+        .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
     fixture.put(&Name::Roster(head + 1), revoking);
     assert_eq!(fixture.ledger().live().count(), 1);
@@ -318,7 +319,7 @@ fn an_entry_that_saw_what_never_was_stops_readers_no_longer_than_its_key() {
     let number = fixture.ledger().digests.len() as u64 + 1;
     fixture.put_entry(number, fixture.entry(night(1), &thief, |place| place.roster = never(head)));
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: thief.key_id() })], Role::Admin);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     assert!(fixture.ledger().voids.iter().any(|(at, _)| at.number == number));
     fixture.appended(night(1), &fixture.key(Role::Operator));
 }
@@ -330,7 +331,7 @@ fn what_takes_the_place_of_packs_is_of_their_epoch() {
     fixture.appended(night(1), &operator);
     let sealing = fixture.repository().roster().epochs[&Epoch(1)].sealing;
     let opened = OpenEpoch { epoch: Epoch(2), sealing, grants: [].into() };
-    fixture.state(&[RosterStatement::Epoch(opened)], Role::Admin);
+    fixture.state(Role::Admin, vec![RosterStatement::Epoch(opened)]);
     let mut second = snapshot(2);
     second.epoch = Epoch(2);
     fixture.appended(Body::Snapshot(second), &operator);

@@ -168,8 +168,10 @@ fn what_a_revoked_key_wrote_is_not_shared_and_it_commits_nothing() {
     assert!(matches!(overtaken_by(own), Err(RepoError::NotEnrolled { .. })));
     let closed = |fixture: &Fixture| {
         let reason = "stolen".to_owned();
-        fixture
-            .state(&[RosterStatement::Close(CloseEpoch { epoch: sidekeep::base::id::Epoch(1), reason })], Role::Admin);
+        fixture.state(
+            Role::Admin,
+            vec![RosterStatement::Close(CloseEpoch { epoch: sidekeep::base::id::Epoch(1), reason })],
+        );
         fixture.appended(Body::Snapshot(snapshot(2)), &fixture.key(Role::Operator));
     };
     assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));

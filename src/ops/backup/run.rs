@@ -116,12 +116,12 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let prior_catalog = prior.as_ref().and_then(|manifest| manifest.catalog.as_ref());
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
     let update = update(prior_catalog, &description, &options.placement, schema_digest, options.pinned);
-    let night = Night { options, epoch, keys: &keys, base: &base, description: &description, started };
-    let (session, wrap) = night.session(unlocked)?;
-    let stored = night.store(unlocked, source, &update, (&session, &wrap))?;
-    let draft = night.draft(unlocked, &update, &stored, prior.as_ref(), &wrap)?;
+    let night = Night { unlocked, options, epoch, keys: &keys, base: &base, description: &description, started };
+    let (session, wrap) = night.session()?;
+    let stored = night.store(source, &update, (&session, &wrap))?;
+    let draft = night.draft(&update, &stored, prior.as_ref(), &wrap)?;
     let manifest = manifest::seal(&draft, &session, 0)?;
-    let mut report = night.report(&update, &stored, &draft, manifest.len() as u64, notes);
+    let mut report = BackupReport { notes, ..night.report(&update, &stored, &draft, manifest.len() as u64) };
     if options.mode == BackupMode::Commit {
         options.progress.phase("committing", Count::Objects, None);
         let clock = description.source_clock;
@@ -157,6 +157,7 @@ pub fn last_manifest(
 
 /// What stays the same for the whole of one run.
 struct Night<'a> {
+    unlocked: &'a Unlocked,
     options: &'a BackupOptions,
     epoch: Epoch,
     keys: &'a SourceKeys,
@@ -196,8 +197,8 @@ impl Stored {
 }
 
 impl Night<'_> {
-    fn session(&self, unlocked: &Unlocked) -> Result<(SessionKeys, SessionWrap), OpError> {
-        let repository = unlocked.repository();
+    fn session(&self) -> Result<(SessionKeys, SessionWrap), OpError> {
+        let repository = self.unlocked.repository();
         let restore = repository.roster().restore_key(self.epoch)?;
         let made = SessionKeys::create(repository.env(), &restore, &self.keys.structure, &self.keys.ids);
         made.map_err(|error| {
@@ -208,12 +209,11 @@ impl Night<'_> {
 
     fn store(
         &self,
-        unlocked: &Unlocked,
         source: &mut dyn Source,
         update: &Update,
         (session, wrap): (&SessionKeys, &SessionWrap),
     ) -> Result<Stored, OpError> {
-        let repository = unlocked.repository();
+        let repository = self.unlocked.repository();
         let plans = plan(update, &self.description.tables);
         let used = UsedPacks::new(self.base.index.packs().len());
         let spill = SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env: repository.shared_env() };
@@ -230,7 +230,7 @@ impl Night<'_> {
             env: repository.shared_env(),
             progress: self.options.progress.clone(),
             cancel: self.options.cancel.clone(),
-            identity: unlocked.identity(),
+            identity: self.unlocked.identity(),
             ids: &self.keys.ids,
             session,
             wrap,
@@ -241,7 +241,7 @@ impl Night<'_> {
                 BackupMode::DryRun => WriteMode::Count,
             },
         };
-        let announcer = Announcer::new(unlocked, session.context(), session.session(), wrap);
+        let announcer = Announcer::new(self.unlocked, session.context(), session.session(), wrap);
         let result = write(&setup, &announcer, &used, |feeder| {
             let schema = feeder.stream(&self.description.schema)?;
             let mut release = |source: &mut dyn Source| source.release().map_err(OpError::from_source);
@@ -261,7 +261,6 @@ impl Night<'_> {
 
     fn draft(
         &self,
-        unlocked: &Unlocked,
         update: &Update,
         stored: &Stored,
         prior: Option<&OpenManifest>,
@@ -280,7 +279,7 @@ impl Night<'_> {
             let own = wraps.split_off(WRAPS_PER_PAGE - 1);
             let mut full = std::mem::replace(&mut wraps, own.clone());
             full.push(own[0].clone());
-            pages.push(self.store_page(unlocked, full)?);
+            pages.push(self.store_page(full)?);
         }
         let roots = self.roots(&catalog, stored);
         let hint = |index: &Index| {
@@ -292,8 +291,8 @@ impl Night<'_> {
         Ok(Draft { summary: self.summary(&catalog, stored), catalog, roots, secrets, pages, wraps })
     }
 
-    fn store_page(&self, unlocked: &Unlocked, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
-        let repository = unlocked.repository();
+    fn store_page(&self, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
+        let repository = self.unlocked.repository();
         let page = WrapPage { repository: repository.id(), source: self.options.source, wraps }.to_bytes();
         let digest = Digest::of(&page);
         if self.options.mode == BackupMode::Commit {
@@ -354,14 +353,7 @@ impl Night<'_> {
         }
     }
 
-    fn report(
-        &self,
-        update: &Update,
-        stored: &Stored,
-        draft: &Draft,
-        manifest_bytes: u64,
-        notes: Vec<String>,
-    ) -> BackupReport {
+    fn report(&self, update: &Update, stored: &Stored, draft: &Draft, manifest_bytes: u64) -> BackupReport {
         let summary = &draft.summary;
         let table = |table: &TableSummary| TableReport {
             name: table.name.clone(),
@@ -384,7 +376,7 @@ impl Night<'_> {
             tables: summary.tables.iter().map(table).collect(),
             gaps: summary.gaps.clone(),
             drift: update.drift.clone(),
-            notes,
+            notes: Vec::new(),
             adopted: stored.counted(self.base).adopted.len(),
             races_lost: 0,
         }
