@@ -344,13 +344,14 @@ fn sqlite_hides_how_long_texts_of_utf16_begin() {
 
 #[test]
 fn hidden_beginnings_of_long_texts_are_put_back() {
-    for encoding in ["UTF-16le", "UTF-16be"] {
+    let affinities = ["", "TEXT", "INTEGER", "NUMERIC", "BLOB"];
+    for (encoding, affinity) in ["UTF-16le", "UTF-16be"].into_iter().flat_map(|e| affinities.map(|a| (e, a))) {
         let text = |id: i64, begins: &str, rest: &str| {
             format!("INSERT INTO t(id, v) VALUES({id}, CAST(CAST({begins} AS BLOB) || CAST({rest} AS BLOB) AS TEXT));")
         };
         let long = "replace(hex(zeroblob(2500)), '0', 'ä')";
         let mut sql = format!(
-            "PRAGMA encoding='{encoding}'; CREATE TABLE t(id INTEGER PRIMARY KEY, a DEFAULT 'beside', v, g AS (id + 1), s AS (length(v)) STORED);"
+            "PRAGMA encoding='{encoding}'; CREATE TABLE t(id INTEGER PRIMARY KEY, a DEFAULT 'beside', v {affinity}, g AS (id + 1), s AS (length(v)) STORED);"
         );
         let begins = [
             "char(0xfeff)",
@@ -385,12 +386,12 @@ fn hidden_beginnings_of_long_texts_are_put_back() {
             ids.into_iter().map(|id| (id, raw_text(&conn, "t", id))).collect::<Vec<_>>()
         };
         let (_dir, snapshot, restored, path) = made.there_and_back();
-        assert_eq!((names(&snapshot), refused(&restored)), (vec![], vec![]), "{encoding}");
+        assert_eq!((names(&snapshot), refused(&restored)), (vec![], vec![]), "{encoding} {affinity}");
         assert_same_database(&path, &restored.path);
         let (before, after) = (plain(&path), plain(&restored.path));
         assert_eq!(before.len(), 8 * begins.len());
         for (a, b) in before.iter().zip(&after) {
-            assert!(a == b, "{encoding} {}: {:?} / {:?}", a.0, &a.1[..6], &b.1[..6]);
+            assert!(a == b, "{encoding} {affinity} {}: {:?} / {:?}", a.0, &a.1[..6], &b.1[..6]);
         }
     }
 }
@@ -406,13 +407,33 @@ fn a_beginning_that_nothing_tells_is_a_gap_of_its_table() {
     ));
     let (_dir, snapshot, restored, _path) = made.there_and_back();
     assert_eq!(names(&snapshot), ["t"], "{:?}", snapshot.gaps);
-    assert!(snapshot.gaps[0].reason.starts_with("2 long texts begin with U+FEFF or U+FFFE"), "{:?}", snapshot.gaps);
+    assert!(snapshot.gaps[0].reason.starts_with("of 2 long texts SQLite does not tell"), "{:?}", snapshot.gaps);
     assert_eq!(refused(&restored), [""; 0]);
     let begins: Vec<char> = snapshot.table("t").0.iter().map(|row| first(&row[0].get())).collect();
     assert_eq!(begins, ['\u{feff}', '\u{101}', '\u{feff}', 'x']);
     let begins: Vec<char> = snapshot.table("fine").0.iter().map(|row| first(&row[0].get())).collect();
     assert_eq!(begins, ['\u{101}', '\u{feff}', '\u{fffe}', '\u{feff}']);
     assert_eq!(first(&snapshot.table("keyed").0[0][0].get()), '\u{fffe}');
+}
+
+/// For columns of reals the length of a text is read with the text.
+#[test]
+fn long_texts_in_columns_of_reals_are_a_gap_of_their_table() {
+    let text = |len: usize| format!("substr(replace(hex(zeroblob(2500)), '0', 'x'), 1, {len})");
+    let (short, edge, long) = (text(1999), text(2000), text(5000));
+    for (encoding, gaps) in [("UTF-16be", &["t", "edge"][..]), ("UTF-8", &[])] {
+        let made = make(&format!(
+            "PRAGMA encoding='{encoding}'; CREATE TABLE t(v DOUBLE, w FLOAT); INSERT INTO t VALUES('x', {long}), (5.5, {long}), ({short}, 'x');
+             CREATE TABLE edge(v REAL, w REAL); INSERT INTO edge VALUES({short}, {edge}), (1, NULL);
+             CREATE TABLE fine(v REAL, w, x ANY); INSERT INTO fine VALUES({short}, {long}, {long});
+             CREATE TABLE keyed(v REAL PRIMARY KEY, w REAL) WITHOUT ROWID; INSERT INTO keyed VALUES(char(0xfeff) || {long}, char(0xfffe) || {long})"
+        ));
+        let (_dir, snapshot, restored, _path) = made.there_and_back();
+        assert_eq!((&names(&snapshot)[..], refused(&restored)), (gaps, vec![]), "{:?}", snapshot.gaps);
+        assert!(gaps.is_empty() || snapshot.gaps[0].reason.starts_with("of 2 long texts"), "{:?}", snapshot.gaps);
+        let keyed = &snapshot.table("keyed").0[0];
+        assert_eq!((first(&keyed[0].get()), first(&keyed[1].get())), ('\u{feff}', '\u{fffe}'));
+    }
 }
 
 fn first(cell: &Cell<'_>) -> char {

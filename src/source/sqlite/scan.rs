@@ -7,7 +7,8 @@
 //! leading U+FEFF, or U+FFFE, for a byte order mark: every statement and function that reads the column of a
 //! table with rowids gets the text without it. The file still has it, which shows in two things: `octet_length`
 //! tells the length from the head of the row, and after U+FFFE the rest counts as text of the other byte
-//! order, which a cast puts right. So what was taken away is put back here.
+//! order, which a cast puts right. So what was taken away is put back here. It cannot be where both fail: in
+//! columns of reals, whose texts are read even for their length, and in a text that is the same in both orders.
 
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
@@ -15,6 +16,7 @@ use rusqlite::{Connection, Row, Rows};
 
 use crate::format::cell::{Cell, Encoding};
 use crate::source::contract::{Gap, RowSink, SourceError};
+use crate::source::sqlite::affinity::{self, Affinity};
 use crate::source::sqlite::sql::{Decoded, TextEncoding, failed_sql, is_damage, quoted, reason};
 
 /// How to read one table.
@@ -28,22 +30,33 @@ pub(super) struct Scan {
 
 impl Scan {
     /// A scan of `columns` of `table`.
-    pub(super) fn new(conn: &Connection, encoding: TextEncoding, table: &str, columns: &[&str]) -> Self {
+    pub(super) fn new(
+        conn: &Connection,
+        encoding: TextEncoding,
+        table: &str,
+        columns: &[&str],
+    ) -> rusqlite::Result<Self> {
         // Of UTF-16 each column makes two items, and its name stands in a statement nine times.
         let width = if encoding == TextEncoding::Utf8 { 1 } else { 8 };
         let limit = conn.limit(Limit::SQLITE_LIMIT_COLUMN).ok().and_then(|limit| usize::try_from(limit).ok());
         let run = (limit.unwrap_or(2000) / width).max(1);
-        let select = |names: &[&str]| {
-            let items: Vec<String> = names.iter().map(|name| item(encoding, name)).collect();
+        let beginnings = match encoding {
+            TextEncoding::Utf8 => vec![Beginnings::Shown; columns.len()],
+            _ => beginnings(conn, table, columns)?,
+        };
+        let columns_read: Vec<(&str, Beginnings)> = columns.iter().copied().zip(beginnings).collect();
+        let select = |columns: &[(&str, Beginnings)]| {
+            let items: Vec<String> =
+                columns.iter().map(|(name, beginnings)| item(encoding, name, *beginnings)).collect();
             // An index that covers the columns would be read instead of the table.
             format!("SELECT {} FROM main.{} NOT INDEXED", items.join(", "), quoted(table))
         };
-        Self {
+        Ok(Self {
             table: table.to_owned(),
             encoding,
             columns: columns.len(),
-            selects: columns.chunks(run).map(select).collect(),
-        }
+            selects: columns_read.chunks(run).map(select).collect(),
+        })
     }
 
     /// Fails if SQLite does not understand the statements.
@@ -90,7 +103,7 @@ impl Scan {
     /// Texts of which SQLite cannot be made to say how they begin.
     fn doubts(&self, texts: &Texts) -> Option<Gap> {
         let reason = format!(
-            "{} long texts begin with U+FEFF or U+FFFE, which SQLite hides, and do not show which: U+FEFF is in the snapshot",
+            "of {} long texts SQLite does not tell whether they begin with U+FEFF, U+FFFE or neither: all else of them is in the snapshot",
             texts.doubts
         );
         (texts.doubts > 0).then(|| Gap { object: self.table.clone(), reason })
@@ -102,27 +115,56 @@ impl Scan {
     }
 }
 
-/// What selects a column: itself; in a UTF-16 database its text as bytes, and what became of its beginning.
-fn item(encoding: TextEncoding, name: &str) -> String {
-    let name = quoted(name);
-    match encoding {
-        TextEncoding::Utf8 => name,
-        _ => format!(
-            "CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END, \
-             CASE WHEN typeof({name}) <> 'text' THEN NULL \
-             WHEN octet_length({name}) - 2 <> octet_length(CAST({name} AS BLOB)) THEN {BEGINNING_KEPT} \
-             WHEN CAST({name} AS BLOB) = CAST(CAST({name} AS TEXT) AS BLOB) THEN {MARK_TAKEN} \
-             ELSE {SWAPPED_MARK_TAKEN} END"
-        ),
-    }
+/// Whether the length of a column's texts can be asked for without reading them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beginnings {
+    Shown,
+    Hidden,
 }
 
+fn beginnings(conn: &Connection, table: &str, columns: &[&str]) -> rusqlite::Result<Vec<Beginnings>> {
+    let keyed = "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND name = ?1 AND wr";
+    let keyed: i64 = conn.query_row(keyed, [table], |row| row.get(0))?;
+    let affinities = affinity::of_columns(conn, table, columns)?;
+    let of = |affinity: Affinity| {
+        if affinity == Affinity::Real && keyed == 0 { Beginnings::Hidden } else { Beginnings::Shown }
+    };
+    Ok(affinities.into_iter().map(of).collect())
+}
+
+/// What selects a column: itself; in a UTF-16 database its text as bytes, and what became of its beginning.
+fn item(encoding: TextEncoding, name: &str, beginnings: Beginnings) -> String {
+    let name = quoted(name);
+    let length = format!("octet_length(CAST({name} AS BLOB))");
+    let beginning = match (encoding, beginnings) {
+        (TextEncoding::Utf8, _) => return name,
+        (_, Beginnings::Shown) => format!(
+            "WHEN octet_length({name}) - {MARK_BYTES} <> {length} THEN {KEPT} \
+             WHEN CAST({name} AS BLOB) = CAST(CAST({name} AS TEXT) AS BLOB) THEN {MARK_TAKEN} \
+             ELSE {SWAPPED_MARK_TAKEN}"
+        ),
+        (_, Beginnings::Hidden) => {
+            format!("WHEN {length} + {MARK_BYTES} <= {TEXT_BYTES_KEPT} THEN {KEPT} ELSE {UNTOLD}")
+        }
+    };
+    format!(
+        "CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END, \
+         CASE WHEN typeof({name}) <> 'text' THEN NULL {beginning} END"
+    )
+}
+
+/// Texts up to this size stay as they are.
+const TEXT_BYTES_KEPT: usize = 4000;
+const MARK_BYTES: usize = 2;
+
 /// The text is whole.
-const BEGINNING_KEPT: i64 = 0;
+const KEPT: i64 = 0;
 /// It began with U+FEFF, or with U+FFFE and is the same in both byte orders.
 const MARK_TAKEN: i64 = 1;
 /// It began with U+FFFE.
 const SWAPPED_MARK_TAKEN: i64 = 2;
+/// It may have begun with either.
+const UNTOLD: i64 = 3;
 
 /// The same allocation for cells that borrow from something else.
 fn emptied<'b>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'b>> {
@@ -221,7 +263,8 @@ impl Texts {
             SWAPPED_MARK_TAKEN => "\u{fffe}",
             _ => "",
         };
-        if beginning == MARK_TAKEN && bytes.chunks_exact(2).all(|unit| unit[0] == unit[1]) {
+        let is_symmetric = || bytes.chunks_exact(2).all(|unit| unit[0] == unit[1]);
+        if beginning == UNTOLD || beginning == MARK_TAKEN && is_symmetric() {
             self.doubts += 1;
         }
         let start = self.decoded.len();

@@ -67,8 +67,8 @@ impl Tables {
     fn add(&mut self, conn: &Connection, encoding: TextEncoding, table: Table) {
         let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let scan = Scan::new(conn, encoding, &table.name, &columns);
-        match scan.check(conn) {
-            Ok(()) => {
+        match scan.and_then(|scan| scan.check(conn).map(|()| scan)) {
+            Ok(scan) => {
                 self.scans.push(scan);
                 self.tables.push(table);
             }
