@@ -344,7 +344,7 @@ fn sqlite_hides_how_long_texts_of_utf16_begin() {
 
 #[test]
 fn hidden_beginnings_of_long_texts_are_put_back() {
-    let affinities = ["", "TEXT", "INTEGER", "NUMERIC", "BLOB"];
+    let affinities = ["", "TEXT", "NUMERIC"];
     for (encoding, affinity) in ["UTF-16le", "UTF-16be"].into_iter().flat_map(|e| affinities.map(|a| (e, a))) {
         let text = |id: i64, begins: &str, rest: &str| {
             format!("INSERT INTO t(id, v) VALUES({id}, CAST(CAST({begins} AS BLOB) || CAST({rest} AS BLOB) AS TEXT));")
