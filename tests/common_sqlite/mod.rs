@@ -59,7 +59,8 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
+/// Panics with the first difference between the rows of one table.
+pub fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
     let columns: Vec<String> = {
         let mut statement = a.prepare("SELECT name FROM pragma_table_xinfo(?1)").expect("columns");
         let names = statement.query_map([table], |row| row.get(0)).expect("columns");

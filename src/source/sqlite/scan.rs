@@ -19,6 +19,9 @@ use crate::source::contract::{Gap, RowSink, SourceError};
 use crate::source::sqlite::affinity::{self, Affinity};
 use crate::source::sqlite::sql::{Decoded, TextEncoding, failed_sql, is_damage, quoted, reason};
 
+/// How the reason of a gap begins if rows could not be read.
+const DAMAGED: &str = "the file is damaged";
+
 /// How to read one table.
 pub(super) struct Scan {
     table: String,
@@ -110,8 +113,13 @@ impl Scan {
     }
 
     fn damage(&self, rows_read: u64, error: &rusqlite::Error) -> Gap {
-        let reason = format!("the file is damaged: {} rows were read, then: {}", rows_read, reason(error));
+        let reason = format!("{DAMAGED}: {} rows were read, then: {}", rows_read, reason(error));
         Gap { object: self.table.clone(), reason }
+    }
+
+    /// Whether a gap is of a file that could not be read to the end of the table.
+    pub(super) fn is_damage(gap: &Gap) -> bool {
+        gap.reason.starts_with(DAMAGED)
     }
 }
 
