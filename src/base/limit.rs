@@ -56,6 +56,12 @@ pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 pub const ENTRY_PACKS_MAX: usize = 32_000;
 /// Session wraps of a full page.
 pub const WRAPS_PER_PAGE: usize = 64;
+/// Numbers that columns of a table can have, from 0.
+pub const COLUMN_NUMBERS_MAX: u32 = 65_536;
+/// Numbers that tables of a source can have, from 1.
+pub const TABLE_NUMBERS_MAX: u32 = 1 << 31;
+/// Tables that one snapshot may number anew.
+pub const TABLES_PER_SNAPSHOT_MAX: u32 = 1 << 20;
 
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
 const _: () =

@@ -6,6 +6,7 @@ mod common_sqlite;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 
+mod damaged;
 mod keys;
 mod places;
 mod room;

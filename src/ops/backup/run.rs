@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
-use crate::base::frame::{Context, SessionWrap};
+use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
 use crate::base::progress::{Count, SharedProgress};
@@ -16,6 +16,7 @@ use crate::format::entry::ObjectRef;
 use crate::format::manifest::{GapSummary, Root, Secrets, StoredSpot, Summary, TableSummary, TreeKind, WrapPage};
 use crate::format::name::Name;
 use crate::ops::backup::plan::plan;
+use crate::ops::backup::prior::last_manifest;
 use crate::ops::backup::tables::{Found, Tables, references_tree, rows_tree};
 use crate::ops::error::OpError;
 use crate::repo::base::{self, Base};
@@ -23,7 +24,7 @@ use crate::repo::commit::{Candidate, Counted, check_clock, commit, draft_entry};
 use crate::repo::error::RepoError;
 use crate::repo::index::Index;
 use crate::repo::ledger::Ledger;
-use crate::repo::manifest::{self, Depth, Draft, OpenManifest, carry_wraps};
+use crate::repo::manifest::{self, Draft, OpenManifest, carry_wraps};
 use crate::repo::open::{SourceKeys, Unlocked};
 use crate::repo::write::{Announcer, BuiltTree, Setup, UsedPacks, WriteMode, Written, write};
 use crate::sort::SpillOptions;
@@ -113,13 +114,12 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
     let description = source.describe().map_err(OpError::from_source)?;
     check_clock(&ledger, description.source_clock)?;
-    let prior_catalog = prior.as_ref().and_then(|manifest| manifest.catalog.as_ref());
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
-    let update = update(prior_catalog, &description, &options.placement, schema_digest, options.pinned);
+    let update = update(prior.catalog.as_ref(), &description, &options.placement, schema_digest, options.pinned);
     let night = Night { unlocked, options, epoch, keys: &keys, base: &base, description: &description, started };
     let (session, wrap) = night.session()?;
     let stored = night.store(source, &update, (&session, &wrap))?;
-    let draft = night.draft(&update, &stored, prior.as_ref(), &wrap)?;
+    let draft = night.draft(&update, &stored, prior.manifest.as_ref(), &wrap)?;
     let manifest = manifest::seal(&draft, &session, 0)?;
     let mut report = BackupReport { notes, ..night.report(&update, &stored, &draft, manifest.len() as u64) };
     if options.mode == BackupMode::Commit {
@@ -133,26 +133,6 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         report.races_lost = committed.races_lost;
     }
     Ok(report)
-}
-
-/// The newest manifest that can be read. One that cannot is a note: the backup goes on without, and
-/// stores more than it would have to.
-pub fn last_manifest(
-    unlocked: &Unlocked,
-    ledger: &Ledger,
-    notes: &mut Vec<String>,
-) -> Result<Option<OpenManifest>, OpError> {
-    for record in ledger.live().rev() {
-        let context =
-            Context { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
-        match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
-            Ok(manifest) => return Ok(Some(manifest)),
-            // What a later version wrote may need care that this one does not know of.
-            Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => return Err(error.into()),
-            Err(error) => notes.push(format!("manifest of snapshot {} left out: {error}", record.number)),
-        }
-    }
-    Ok(None)
 }
 
 /// What stays the same for the whole of one run.

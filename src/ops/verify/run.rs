@@ -138,7 +138,8 @@ impl Inside<'_> {
             let snapshot = match self.open(record, walker.findings)? {
                 Some(reader) => {
                     self.pages(&reader, record, walker.findings);
-                    walker.snapshot(&reader, record)?
+                    let gaps = reader.manifest().summary.gaps.clone();
+                    SnapshotChecked { gaps, ..walker.snapshot(&reader, record)? }
                 }
                 None => empty(record),
             };
