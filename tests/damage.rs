@@ -3,14 +3,12 @@
 //! comes back equal, what does comes back but for what is listed; a new backup heals what it can.
 
 mod common;
-#[path = "common_sqlite/mod.rs"]
-mod common_sqlite;
-mod common_world;
+mod stored_world;
+mod world;
 
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use common_world::{World, day, fill, noise};
 use rusqlite::Connection;
 use sidekeep::base::id::Digest;
 use sidekeep::base::role::Role;
@@ -21,12 +19,17 @@ use sidekeep::ops::select::Selector;
 use sidekeep::ops::verify::{self, Level, VerifyReport, Visit};
 use sidekeep::repo::check::{Fault, Severity};
 use sidekeep::repo::ledger::Ledger;
+use stored_world::StoredWorld;
+use world::SOURCE;
+use world::awkward::{day, fill};
+use world::common_sqlite;
+use world::data::noise;
 
 const NIGHTS: usize = 3;
 
 /// Nights of one source, the database of each, and what each added to the store.
 struct Nights {
-    world: World,
+    world: StoredWorld,
     image: Vec<(String, Bytes)>,
     databases: Vec<PathBuf>,
     snapshots: Vec<Digest>,
@@ -37,7 +40,7 @@ struct Nights {
 
 impl Nights {
     fn new() -> Self {
-        let world = World::new();
+        let world = StoredWorld::new();
         let live = world.path("live.sqlite");
         let db = Connection::open(&live).expect("a database");
         fill(&db, 60);
@@ -51,7 +54,7 @@ impl Nights {
         for n in 0..NIGHTS {
             day(&db, n as i64);
             let before = world.names();
-            snapshots.push(world.backup(&live).expect("a snapshot").snapshot.expect("committed"));
+            snapshots.push(world.try_backup(&live).expect("a snapshot").snapshot.expect("committed"));
             databases.push(copy(&format!("night{n}.sqlite")));
             added.push(world.names().into_iter().filter(|name| !before.contains(name)).collect());
         }
@@ -74,7 +77,7 @@ impl Nights {
         match *kind {
             Kind::Descriptor => "sidekeep.json".to_owned(),
             Kind::Roster(n) => format!("roster/{n:010}"),
-            Kind::Grant(role) => format!("keys/000001/{}", self.world.key(role)),
+            Kind::Grant(role) => format!("keys/000001/{}", self.world.key(role).key_id()),
             Kind::Ledger(night) => added(night, "/ledger/", None),
             Kind::Manifest(night) => added(night, "/manifests/", None),
             Kind::Leaves(night) => added(night, "/packs/", Some(1)),
@@ -232,7 +235,7 @@ impl Cell {
 fn restore(nights: &Nights, role: Role, snapshot: Selector, expected: &Path) -> Result<Back, OpError> {
     let to = nights.world.path("back.sqlite");
     let _ = std::fs::remove_file(&to);
-    let report = nights.world.restore_as(role, snapshot, &to)?;
+    let report = nights.world.try_restore_as(nights.world.key(role), SOURCE, snapshot, &to)?;
     if report.damaged.is_empty() {
         assert!(report.refused.is_empty(), "{:?}", report.refused);
         common_sqlite::assert_same_database(expected, &to);
@@ -283,12 +286,12 @@ fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
     };
     let by_id = |night: usize| Selector::Name(nights.snapshots[night].to_string());
     let backs = (0..NIGHTS).map(|night| back(Role::Admin, by_id(night), &nights.databases[night])).collect();
-    let listed = world.open().and_then(|repository| {
+    let listed = world.try_repository().and_then(|repository| {
         let source = repository.roster().sources.keys().next().copied();
         source.map(|source| Ledger::load(&repository, source).map(|ledger| ledger.live().count())).transpose()
     });
     assert!(listed.is_ok() || matches!(kind, Kind::Descriptor | Kind::Roster(_)), "{kind:?} {how:?}: {listed:?}");
-    let backup = world.backup(&nights.tomorrow).map(|report| assert!(report.snapshot.is_some()));
+    let backup = world.try_backup(&nights.tomorrow).map(|report| assert!(report.snapshot.is_some()));
     let after = match &backup {
         Ok(()) => back(Role::Admin, Selector::Latest(0), &nights.tomorrow),
         Err(_) => Back::Absent,
@@ -335,7 +338,7 @@ fn descriptor_and_first_roster_entry() {
             assert_eq!(cell.seen(Severity::Damage, &cell.name), "QRSD", "{kind:?} {how:?}");
             assert_eq!(cell.backs, [Back::Error; NIGHTS], "{kind:?} {how:?}");
             assert!(cell.backup.expect_err("fails").to_string().contains(&cell.name));
-            let error = nights.world.open().err().expect("does not open");
+            let error = nights.world.try_repository().err().expect("does not open");
             let report = verify::unopened(error, Level::Quick).expect("it is damage");
             assert!(report.has_damage() && report.findings[0].object == cell.name, "{report:?}");
         }
@@ -551,7 +554,7 @@ fn who_was_here_before_sees_what_is_gone() {
     }
     let image = nights.image.clone();
     nights.world.reset(&image);
-    nights.world.backup(&nights.tomorrow).expect("one more");
+    nights.world.try_backup(&nights.tomorrow).expect("one more");
     let report = nights.world.verify_again(None, Level::Quick, visit).expect("quick");
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let mut other = heads;
@@ -561,7 +564,7 @@ fn who_was_here_before_sees_what_is_gone() {
 }
 
 /// A database whose one large table makes a tree of two levels of nodes.
-fn tall(world: &World, name: &str) -> PathBuf {
+fn tall(world: &StoredWorld, name: &str) -> PathBuf {
     let path = world.path(name);
     let db = Connection::open(&path).expect("a database");
     db.execute_batch("CREATE TABLE wide (id INTEGER PRIMARY KEY, bytes BLOB); CREATE TABLE other (id INTEGER PRIMARY KEY); INSERT INTO other VALUES (1); BEGIN")
@@ -575,9 +578,9 @@ fn tall(world: &World, name: &str) -> PathBuf {
 
 #[test]
 fn a_lost_node_costs_its_rows_alone() {
-    let world = World::new();
+    let world = StoredWorld::new();
     let live = tall(&world, "live.sqlite");
-    world.backup(&live).expect("a snapshot");
+    world.try_backup(&live).expect("a snapshot");
     let nodes: Vec<String> =
         world.names().into_iter().filter(|name| name.contains("/packs/") && world.read(name)[68] == 2).collect();
     let [nodes] = nodes.as_slice() else { panic!("{nodes:?}") };
@@ -590,7 +593,7 @@ fn a_lost_node_costs_its_rows_alone() {
     let deep = world.verify(Some(Role::Admin), Level::Deep).expect("deep");
     assert!(deep.findings.iter().all(|found| found.object == *nodes), "{:?}", deep.findings);
     let back = world.path("back.sqlite");
-    let restored = world.restore(Selector::Latest(0), &back).expect("restores");
+    let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
     assert_eq!(restored.damaged.len(), 1, "{:?}", restored.damaged);
     assert!(restored.damaged[0].contains(" rows of wide: ") && restored.damaged[0].contains(nodes.as_str()));
     assert_accounted(&restored);
@@ -599,22 +602,22 @@ fn a_lost_node_costs_its_rows_alone() {
 
 #[test]
 fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
-    let world = World::new();
+    let world = StoredWorld::new();
     let live = tall(&world, "live.sqlite");
-    world.backup(&live).expect("a snapshot");
+    world.try_backup(&live).expect("a snapshot");
     let largest = world.names().into_iter().max_by_key(|name| world.read(name).len()).expect("objects");
     let bytes = world.read(&largest);
     world.overwrite(&largest, bytes.slice(..bytes.len() / 2));
     let back = world.path("back.sqlite");
-    let restored = world.restore(Selector::Latest(0), &back).expect("restores");
+    let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
     assert_accounted(&restored);
     assert!((1200..1300).contains(&restored.rows), "{} {:?}", restored.rows, restored.damaged.first());
-    let again = world.backup(&live).expect("a snapshot");
+    let again = world.try_backup(&live).expect("a snapshot");
     assert!(again.new_bytes > 10_000_000 && again.notes.iter().any(|note| note.contains("stored again")), "{again:?}");
     std::fs::remove_file(&back).expect("removes");
     // Both snapshots are whole again: the older one finds its chunks in the new pack.
     for at in 0..2 {
-        let restored = world.restore(Selector::Latest(at), &back).expect("restores");
+        let restored = world.try_restore(Selector::Latest(at), &back).expect("restores");
         assert!(restored.damaged.is_empty(), "{:?}", restored.damaged);
         common_sqlite::assert_same_database(&live, &back);
         std::fs::remove_file(&back).expect("removes");
@@ -622,12 +625,12 @@ fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
 }
 
 /// A small database after another night; its rows tell which.
-fn small_night(world: &World, db: &Connection, n: usize) {
+fn small_night(world: &StoredWorld, db: &Connection, n: usize) {
     db.execute("INSERT INTO t VALUES (?1, ?2)", (n as i64, noise(n as u64, 50))).expect("a row");
-    world.backup(&world.path("live.sqlite")).expect("a snapshot");
+    world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
 }
 
-fn small(world: &World) -> Connection {
+fn small(world: &StoredWorld) -> Connection {
     let db = Connection::open(world.path("live.sqlite")).expect("a database");
     db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, bytes BLOB)").expect("a table");
     db
@@ -635,7 +638,7 @@ fn small(world: &World) -> Connection {
 
 #[test]
 fn a_gap_that_is_filled_brings_nothing_old_back() {
-    let world = World::new();
+    let world = StoredWorld::new();
     let db = small(&world);
     (0..6).for_each(|n| small_night(&world, &db, n));
     let ledger: Vec<String> = world.names().into_iter().filter(|name| name.contains("/ledger/")).collect();
@@ -644,23 +647,23 @@ fn a_gap_that_is_filled_brings_nothing_old_back() {
     let gap = report.findings.iter().find(|found| found.fault == Fault::Gap).expect("a gap");
     assert_eq!(gap.object, ledger[2]);
     db.execute("INSERT INTO t VALUES (100, NULL)", []).expect("a row");
-    let night = world.backup(&world.path("live.sqlite")).expect("a snapshot");
+    let night = world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
     assert!(night.notes.iter().any(|note| note.contains(&ledger[2]) && note.contains("missing")), "{:?}", night.notes);
     assert_eq!(night.number, Some(3));
     for n in [101, 102] {
         let back = world.path("back.sqlite");
-        let restored = world.restore(Selector::Latest(0), &back).expect("restores");
+        let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
         common_sqlite::assert_same_database(&world.path("live.sqlite"), &back);
         assert!(restored.damaged.is_empty());
         std::fs::remove_file(&back).expect("removes");
         db.execute("INSERT INTO t VALUES (?1, NULL)", [n]).expect("a row");
-        assert_eq!(world.backup(&world.path("live.sqlite")).expect("a snapshot").number, Some(n as u64 - 94));
+        assert_eq!(world.try_backup(&world.path("live.sqlite")).expect("a snapshot").number, Some(n as u64 - 94));
     }
 }
 
 #[test]
 fn garbage_at_the_next_number_stops_nobody() {
-    let world = World::new();
+    let world = StoredWorld::new();
     let db = small(&world);
     small_night(&world, &db, 0);
     let first = world.names().into_iter().find(|name| name.contains("/ledger/")).expect("an entry");
@@ -682,7 +685,7 @@ fn garbage_at_the_next_number_stops_nobody() {
 
 #[test]
 fn a_page_of_wraps_is_no_loss() {
-    let mut world = World::new();
+    let mut world = StoredWorld::new();
     let db = small(&world);
     (0..66).for_each(|n| small_night(&world, &db, n));
     let pages: Vec<String> = world.names().into_iter().filter(|name| name.contains("/wraps/")).collect();
@@ -720,7 +723,7 @@ fn a_page_of_wraps_is_no_loss() {
         assert_eq!(missing, how.removes(), "{how:?} {:?}", structure.findings);
         let back = world.path("back.sqlite");
         let _ = std::fs::remove_file(&back);
-        let restored = world.restore(Selector::Latest(0), &back).expect("restores");
+        let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
         assert!(restored.damaged.is_empty(), "{how:?} {:?}", restored.damaged);
         common_sqlite::assert_same_database(&world.path("live.sqlite"), &back);
     }

@@ -2,58 +2,16 @@
 
 mod world;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use rusqlite::Connection;
-use world::{World, common_sqlite};
-
-const SCHEMA: &str = "
-PRAGMA journal_mode = WAL;
-CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, avatar TEXT REFERENCES photos (id) ON DELETE SET NULL);
-CREATE TABLE photos (id TEXT PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users (id), thumb BLOB, full BLOB);
-CREATE TABLE contacts (id TEXT PRIMARY KEY, user_id INTEGER REFERENCES users (id), name TEXT, note TEXT);
-CREATE TABLE fields (id INTEGER PRIMARY KEY, contact_id TEXT REFERENCES contacts (id), value);
-CREATE TABLE shares (contact_id TEXT REFERENCES contacts (id), user_id INTEGER REFERENCES users (id), PRIMARY KEY (contact_id, user_id)) WITHOUT ROWID;
-CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, user_id INTEGER REFERENCES users (id), what TEXT);
-CREATE TABLE settings (name TEXT, value);
-CREATE INDEX contacts_user ON contacts (user_id);
-";
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
-fn fill(db: &Connection, users: i64) {
-    db.execute_batch(SCHEMA).expect("a schema");
-    db.execute_batch("PRAGMA foreign_keys = OFF; BEGIN").expect("begins");
-    for user in 1..=users {
-        db.execute("INSERT INTO users VALUES (?1, ?2, NULL)", (user, format!("u{user}@example.org"))).expect("a user");
-        for n in 0..(user % 7) {
-            let contact = format!("{user}-{n}-{}", noise((user * 100 + n) as u64, 1)[0]);
-            db.execute("INSERT INTO contacts VALUES (?1, ?2, ?3, NULL)", (&contact, user, format!("name {n}")))
-                .expect("a contact");
-            for f in 0..3 {
-                db.execute("INSERT INTO fields (contact_id, value) VALUES (?1, ?2)", (&contact, f * n))
-                    .expect("a field");
-            }
-            db.execute("INSERT OR IGNORE INTO shares VALUES (?1, ?2)", (&contact, (user * 31 + n) % users + 1))
-                .expect("a share");
-        }
-        if user % 3 == 0 {
-            let (thumb, full) =
-                (noise(user as u64, 3000), noise(user as u64 + 1_000_000, 40_000 + user as usize * 500));
-            db.execute("INSERT INTO photos VALUES (?1, ?2, ?3, ?4)", (format!("p{user}"), user, thumb, full))
-                .expect("a photo");
-        }
-        db.execute("INSERT INTO log (user_id, what) VALUES (?1, 'joined')", [user]).expect("a line");
-    }
-    db.execute_batch(
-        "INSERT INTO contacts VALUES ('orphan', 999999, 'nobody', NULL), ('none', NULL, 'nobody', NULL);
-        INSERT INTO settings VALUES ('a', 1), ('a', 1), ('b', x'00ff'), (NULL, 1.5);
-        COMMIT",
-    )
-    .expect("commits");
-}
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::format::entry::{Body, Revoke};
+use sidekeep::format::name::Name;
+use world::awkward::fill;
+use world::look::snapshot;
+use world::{SOURCE, World, common_sqlite, open_key};
 
 #[test]
 fn a_database_comes_back_and_the_next_night_is_cheap() {
@@ -83,4 +41,127 @@ fn a_database_comes_back_and_the_next_night_is_cheap() {
     let again = world.path("again.sqlite");
     world.restore(&again);
     common_sqlite::assert_same_database(&database, &again);
+}
+
+/// Numbers of tables by name in the newest snapshot, with the names of their columns by number.
+fn numbers(world: &World) -> BTreeMap<String, (u32, BTreeMap<u32, String>)> {
+    let tables = snapshot(world, SOURCE, None).catalog.tables.into_iter();
+    let columns = |table: &sidekeep::format::catalog::TableEntry| {
+        table.columns.iter().map(|column| (column.number, column.name.clone())).collect()
+    };
+    tables.map(|table| (table.name.clone(), (table.number, columns(&table)))).collect()
+}
+
+/// Overwrites the manifest of the newest snapshot.
+fn lose_manifest(world: &World) {
+    lose_manifest_of(world, world.ledger(SOURCE).snapshots.len() - 1);
+}
+
+fn lose_manifest_of(world: &World, at: usize) {
+    let manifest = world.ledger(SOURCE).snapshots[at].snapshot.manifest.sha256;
+    let path = world.path("store").join(Name::Manifest(world.source(SOURCE), manifest).to_string());
+    std::fs::write(path, b"lost").expect("damage");
+}
+
+fn small(database: &Path) -> Connection {
+    let db = Connection::open(database).expect("a database");
+    db.execute_batch(
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE notes (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id), body TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) INSERT INTO users SELECT i, 'user ' || i FROM n;
+         INSERT INTO notes SELECT id * 3, id, 'note ' || id FROM users",
+    )
+    .expect("a service");
+    db
+}
+
+#[test]
+fn numbers_that_a_lost_manifest_gave_are_never_given_again() {
+    let world = World::new();
+    let database = world.path("live.sqlite");
+    let db = small(&database);
+    world.backup(&database);
+    let mut given = vec![numbers(&world)];
+    // Names that come back for other things, which only the manifests to be lost know.
+    db.execute_batch("ALTER TABLE notes RENAME TO old_notes; ALTER TABLE users RENAME COLUMN name TO full_name")
+        .expect("a day");
+    world.backup(&database);
+    given.push(numbers(&world));
+    assert_eq!(given[1]["old_notes"].0, given[0]["notes"].0, "a rename");
+    db.execute_batch(
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, user_id INTEGER, body TEXT); ALTER TABLE users ADD COLUMN name TEXT; CREATE TABLE gone (a)",
+    )
+    .expect("a day");
+    world.backup(&database);
+    given.push(numbers(&world));
+    lose_manifest(&world);
+    lose_manifest_of(&world, 1);
+    db.execute_batch("DROP TABLE gone; ALTER TABLE users ADD COLUMN nick").expect("a day");
+    for night in 3..6 {
+        let report = world.backup(&database);
+        assert_eq!(report.notes.len(), night - 1, "{:?}", report.notes);
+        let now = numbers(&world);
+        let highest = given.iter().flat_map(BTreeMap::values).map(|table| table.0).max().expect("tables");
+        assert!(now.values().all(|table| table.0 > highest), "{now:?} {given:?}");
+        world.assert_restores(SOURCE, report.snapshot.expect("committed"), &database);
+        if night > 3 {
+            assert!(report.new_bytes < 1 << 10, "no row is stored again: {report:?}");
+        }
+        given.push(now);
+        lose_manifest(&world);
+    }
+    // Nothing is left to build upon but the first.
+    db.execute_batch("CREATE TABLE later (a)").expect("a day");
+    world.backup(&database);
+    let last = numbers(&world);
+    let report = world.backup(&database);
+    assert_eq!((numbers(&world), report.notes), (last, vec![]), "and the night after all is as ever");
+}
+
+#[test]
+fn nothing_is_left_to_build_upon() {
+    let world = World::new();
+    let database = world.path("live.sqlite");
+    drop(small(&database));
+    world.backup(&database);
+    let given = numbers(&world);
+    lose_manifest(&world);
+    let report = world.backup(&database);
+    let highest = given.values().map(|table| table.0).max().expect("tables");
+    assert!(numbers(&world).values().all(|table| table.0 > highest));
+    assert!(report.new_bytes < 1 << 10, "no row is stored again: {report:?}");
+    world.assert_restores(SOURCE, report.snapshot.expect("committed"), &database);
+}
+
+#[test]
+fn nothing_is_built_upon_the_catalog_of_a_key_that_was_revoked() {
+    let world = World::new();
+    let database = world.path("live.sqlite");
+    let db = small(&database);
+    world.backup(&database);
+    let honest = numbers(&world);
+    let thief = world.enrol(Role::Operator, Some(SourceScope::All));
+    // A table under the name of another, so that the catalog says of columns what is not so.
+    let false_one = world.path("false.sqlite");
+    let other = Connection::open(&false_one).expect("a database");
+    other
+        .execute_batch("CREATE TABLE users (name TEXT, id INTEGER PRIMARY KEY); CREATE TABLE notes (a, b, c, d)")
+        .expect("a lie");
+    for _ in 0..2 {
+        world.try_backup_as(open_key(&thief), SOURCE, &false_one).expect("a snapshot");
+    }
+    let lie = numbers(&world);
+    assert_ne!(lie["notes"].1, honest["notes"].1);
+    world.append(Role::Admin, SOURCE, Body::Revoke(Revoke { key: open_key(&thief).key_id() }));
+    let report = world.backup(&database);
+    assert!(report.notes.iter().any(|note| note.contains("the newest 2 snapshots")), "{:?}", report.notes);
+    let now = numbers(&world);
+    for (name, (number, columns)) in &now {
+        assert!(*number > lie.values().map(|table| table.0).max().expect("tables"));
+        assert_eq!(*columns, honest[name].1, "{name}");
+    }
+    assert!(report.drift.is_empty() && report.new_bytes < 1 << 10, "{report:?}");
+    world.assert_restores(SOURCE, report.snapshot.expect("committed"), &database);
+    db.execute_batch("UPDATE notes SET body = 'x' WHERE id = 3").expect("a day");
+    let report = world.backup(&database);
+    assert_eq!((numbers(&world), report.notes), (now, vec![]));
 }

@@ -1,16 +1,17 @@
 //! What is whole passes every level for everybody who may run it, and costs what it must.
 
 mod common;
-#[path = "common_sqlite/mod.rs"]
-mod common_sqlite;
-mod common_world;
+mod stored_world;
+mod world;
 
-use common_world::{World, day, fill, noise};
 use rusqlite::Connection;
 use sidekeep::base::role::Role;
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::verify::{Level, VerifyReport, Visit};
 use sidekeep::repo::error::RepoError;
+use stored_world::StoredWorld;
+use world::awkward::{day, fill};
+use world::data::noise;
 
 fn assert_clean(report: &VerifyReport) {
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
@@ -19,12 +20,12 @@ fn assert_clean(report: &VerifyReport) {
 
 #[test]
 fn what_is_whole_passes_every_level() {
-    let world = World::new();
+    let world = StoredWorld::new();
     assert_clean(&world.verify(None, Level::Read).expect("an empty repository"));
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
     fill(&db, 400);
-    world.backup(&database).expect("a snapshot");
+    world.try_backup(&database).expect("a snapshot");
     for n in 1..=3 {
         day(&db, n);
         match n {
@@ -32,7 +33,7 @@ fn what_is_whole_passes_every_level() {
             3 => db.execute_batch("ALTER TABLE log RENAME TO feed").expect("alters"),
             _ => {}
         }
-        world.backup(&database).expect("a snapshot");
+        world.try_backup(&database).expect("a snapshot");
     }
     let quick = world.verify(None, Level::Quick).expect("quick");
     assert_clean(&quick);
@@ -66,7 +67,7 @@ fn what_is_whole_passes_every_level() {
 
 #[test]
 fn a_level_needs_its_key() {
-    let world = World::new();
+    let world = StoredWorld::new();
     for level in [Level::Structure, Level::Deep] {
         let error = world.verify(None, level).expect_err("needs a key");
         assert!(matches!(error, OpError::Repo(RepoError::NoKey { .. })), "{error}");
@@ -80,7 +81,7 @@ fn a_level_needs_its_key() {
 
 #[test]
 fn trees_of_several_levels_pass() {
-    let world = World::new();
+    let world = StoredWorld::new();
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
     db.execute_batch("CREATE TABLE wide (id INTEGER PRIMARY KEY, bytes BLOB); BEGIN").expect("a table");
@@ -88,12 +89,12 @@ fn trees_of_several_levels_pass() {
         db.execute("INSERT INTO wide VALUES (?1, ?2)", (n * 2, noise(n as u64, 4100))).expect("a row");
     }
     db.execute_batch("COMMIT").expect("commits");
-    world.backup(&database).expect("a snapshot");
+    world.try_backup(&database).expect("a snapshot");
     for n in [10i64, 700, 1501, 2970] {
         db.execute("INSERT INTO wide VALUES (?1, ?2)", (n * 2 + 1, noise(n as u64 + 9000, 4100))).expect("a row");
         db.execute("DELETE FROM wide WHERE id = ?1", [n * 2 + 40]).expect("deletes");
     }
-    world.backup(&database).expect("a snapshot");
+    world.try_backup(&database).expect("a snapshot");
     let report = world.verify(Some(Role::Admin), Level::Deep).expect("deep");
     assert_clean(&report);
     let snapshots = &report.sources[0].snapshots;
@@ -111,11 +112,11 @@ fn reading_keeps_pace_with_the_disk() {
     use sidekeep::repo::io::Objects;
     use sidekeep::store::{Location, OpenOptions, Store};
     let dir = std::env::var("SIDEKEEP_BENCH_DIR").expect("a directory");
-    let mut world = World::new();
+    let mut world = StoredWorld::new();
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
     fill(&db, 20);
-    world.backup(&database).expect("a snapshot");
+    world.try_backup(&database).expect("a snapshot");
     let source = world.names().into_iter().find(|name| name.contains("/ledger/")).expect("an entry");
     let source = source.split('/').next().expect("a source");
     let root = std::path::Path::new(&dir).join("store");

@@ -51,12 +51,22 @@ pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
 /// Largest signed statement (ledger or roster entry, session announcement).
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
+/// Most packs that one ledger entry adds: named twice, in its predicate and as subjects, they take some
+/// 420 bytes each.
+pub const ENTRY_PACKS_MAX: usize = 32_000;
 /// Session wraps of a full page.
 pub const WRAPS_PER_PAGE: usize = 64;
+/// Numbers that columns of a table can have, from 0.
+pub const COLUMN_NUMBERS_MAX: u32 = 65_536;
+/// Numbers that tables of a source can have, from 1.
+pub const TABLE_NUMBERS_MAX: u32 = 1 << 31;
+/// Tables that one snapshot may number anew.
+pub const TABLES_PER_SNAPSHOT_MAX: u32 = 1 << 20;
 
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);
 const _: () =
     assert!(ROW_INLINE_BYTES_MAX > LEAF_BYTES_MAX && 65_535 * STREAM_BYTES_MIN_IN_WIDE_ROW < FRAME_CONTENT_BYTES_MAX);
+const _: () = assert!(ENTRY_PACKS_MAX * 500 < STATEMENT_BYTES_MAX);
 const _: () = assert!(PACK_BYTES_TARGET * 2 + FRAME_STORED_BYTES_MAX <= PACK_BYTES_MAX);
 const _: () = assert!(FAN_OUT_MIN < FAN_OUT_TARGET && FAN_OUT_TARGET < FAN_OUT_MAX);
 const _: () = assert!(KEY_PREFIX_BYTES + 32 <= KEY_BYTES_MAX);

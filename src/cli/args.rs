@@ -87,6 +87,12 @@ pub(crate) struct Global {
     #[arg(value_parser = time::length)]
     pub(crate) retry_time: Option<Duration>,
 
+    /// Where copies of what every backup reads of a remote store are kept, to read it once; default: sidekeep in your
+    /// cache directory
+    #[arg(long, global = true, value_name = "DIR", env = "SIDEKEEP_CACHE_DIR", hide_env_values = true)]
+    #[arg(value_parser = PathBufValueParser::new())]
+    pub(crate) cache_dir: Option<PathBuf>,
+
     /// Print the result as one JSON document
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -22,6 +22,7 @@ use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
 use crate::base::progress::{SharedProgress, Silent};
 use crate::crypto::keyfile::KeyFileHeader;
+use crate::repo::cache::Cache;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Location, OpenOptions, Patience, Store};
@@ -61,6 +62,12 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// A directory of the user, by the XDG base directory specification.
+fn user_dir(name: &str, below_home: &str) -> Option<PathBuf> {
+    let named = variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    named.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(below_home)))
+}
+
 impl Context {
     pub(crate) fn new(global: Global, runtime: Handle) -> Self {
         Self { ui: global.ui(), env: Arc::new(System), global, runtime, config: OnceCell::new() }
@@ -73,8 +80,7 @@ impl Context {
         }
         let current_dir = std::env::current_dir()
             .map_err(|source| CliError::Io { doing: "find the current directory".to_owned(), source })?;
-        let home = || variable("HOME").map(|home| PathBuf::from(home).join(".config"));
-        let user_dir = variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute()).or_else(home);
+        let user_dir = user_dir("XDG_CONFIG_HOME", ".config");
         let places = Places { named: self.global.config.as_deref(), current_dir: &current_dir, user_dir };
         let found = config::find(&places)?;
         Ok(&self.config.get_or_init(|| found).0)
@@ -109,6 +115,11 @@ impl Context {
         OpenOptions { patience, ..OpenOptions::default() }
     }
 
+    /// The runtime that requests run in.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.runtime.clone()
+    }
+
     /// The store at `location`.
     pub(crate) fn objects(&self, store: Store) -> Objects {
         Objects::new(store, self.runtime.clone())
@@ -122,7 +133,14 @@ impl Context {
 
     /// The repository, without a key.
     pub(crate) fn repository(&self) -> Result<Repository, CliError> {
-        Ok(Repository::open(self.store()?, SharedEnv::clone(&self.env))?)
+        let objects = self.store()?;
+        let own = || user_dir("XDG_CACHE_HOME", ".cache").map(|dir| dir.join("sidekeep"));
+        let dir = self.global.cache_dir.clone().or_else(own);
+        let objects = match dir.filter(|_| !objects.store().has_free_requests()) {
+            Some(dir) => objects.with_cache(Cache::at(dir)),
+            None => objects,
+        };
+        Ok(Repository::open(objects, SharedEnv::clone(&self.env))?)
     }
 
     /// The repository with the keys that the user's key opens.
@@ -217,7 +235,16 @@ impl Context {
         &self,
         operation: impl FnOnce(Watch) -> Result<T, E>,
     ) -> Result<T, CliError> {
-        let shown = Shown::start(self.ui.progress);
+        self.watch_as(self.ui.progress, operation)
+    }
+
+    /// The same with progress shown in another style.
+    pub(crate) fn watch_as<T, E: Into<CliError>>(
+        &self,
+        style: Style,
+        operation: impl FnOnce(Watch) -> Result<T, E>,
+    ) -> Result<T, CliError> {
+        let shown = Shown::start(style);
         let watch = Watch { progress: shown.progress(), cancel: Cancel::default() };
         signal::listen(&self.runtime, watch.cancel.clone(), shown.progress())
             .map_err(|source| CliError::Io { doing: "listen to signals".to_owned(), source })?;

@@ -200,7 +200,7 @@ const VERIFY: &str = "run `sidekeep verify --level read` to see what else is dam
 const BUG: &str = "please report it, with the line above";
 const NEWER: &str = "use a newer version of sidekeep";
 
-const ROOM: &str = "name a directory on a disk with more room with --spill-dir";
+const ROOM: &str = "name a directory on a disk with more room with --spill-dir, or spill_dir in sidekeep.toml";
 const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself, only its causes are.
@@ -231,7 +231,9 @@ fn repo(error: &RepoError) -> Option<Verdict> {
             (Exit::Key, "this is not the repository that was meant: check the location, and the key")
         }
         RepoError::OtherRepository { .. } => (Exit::Key, "give this repository's key with --key-file"),
-        RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => (Exit::Key, "an admin can enrol keys"),
+        RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => {
+            (Exit::Key, "give another key of this repository with --key-file or --key-command")
+        }
         RepoError::WrongRole { .. } | RepoError::NoKey { .. } => {
             (Exit::Key, "give a key of that role with --key-file or --key-command")
         }

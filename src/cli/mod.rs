@@ -5,7 +5,6 @@ mod args;
 mod command;
 mod config;
 mod context;
-mod demo_service;
 mod exit;
 mod keys;
 mod new_keys;

@@ -43,16 +43,6 @@ pub enum SealError {
     Label { source_id: SourceId },
 }
 
-/// The id under which a section without a chunk id is sealed: session, then the number of its pack,
-/// manifest or index fragment.
-#[must_use]
-pub fn section_id(session: SessionId, ordinal: u32) -> ChunkId {
-    let mut bytes = [0; ChunkId::LEN];
-    bytes[..SessionId::LEN].copy_from_slice(session.as_bytes());
-    bytes[SessionId::LEN..].copy_from_slice(&ordinal.to_le_bytes());
-    ChunkId::new(bytes)
-}
-
 /// What a session seals: fixed when it begins.
 enum Powers {
     /// Everything: a backup, an erase.
@@ -221,13 +211,14 @@ fn aad(context: &Context, frame: FrameType, id: &ChunkId) -> [u8; AAD_BYTES] {
 
 #[cfg(test)]
 mod tests {
-    use super::{SealError, SessionKeys, section_id};
+    use super::{SealError, SessionKeys};
     use crate::base::env::Seeded;
     use crate::base::frame::{FrameType, Seat, Tier};
-    use crate::base::id::{Epoch, RepositoryId, SourceId};
+    use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
     use crate::crypto::role::AdminKeys;
 
     const SOURCE: SourceId = SourceId::new([2; 16]);
+    const ID: ChunkId = ChunkId::new([7; ChunkId::LEN]);
 
     fn admin() -> AdminKeys {
         AdminKeys::create_epoch(&Seeded::new(1), RepositoryId::new([1; 16]), Epoch(1))
@@ -252,28 +243,27 @@ mod tests {
         ];
         let mut sealer = keys.sealer().expect("a thread");
         for frame in FrameType::ALL {
-            let id = section_id(keys.session(), 7);
             let mut sealed = b"content".to_vec();
-            let seat = sealer.seal(frame, &id, &mut sealed).expect("seals");
+            let seat = sealer.seal(frame, &ID, &mut sealed).expect("seals");
             for opener in &openers {
                 let mut opened = sealed.clone();
-                match opener.open(frame, &id, seat, &mut opened) {
+                match opener.open(frame, &ID, seat, &mut opened) {
                     Ok(()) => assert!(opened == b"content" && opener.tier == frame.tier()),
                     Err(error) => assert_eq!(error, SealError::WrongTier { frame, tier: opener.tier }),
                 }
             }
             let opener = openers.iter().find(|opener| opener.tier == frame.tier()).expect("one per tier");
             let places = [
-                (section_id(keys.session(), 8), seat),
-                (id, Seat { thread: 1, ..seat }),
-                (id, Seat { counter: seat.counter + 1, ..seat }),
+                (ChunkId::new([8; ChunkId::LEN]), seat),
+                (ID, Seat { thread: 1, ..seat }),
+                (ID, Seat { counter: seat.counter + 1, ..seat }),
             ];
             for (id, seat) in places {
                 let refused = Err(SealError::Unauthentic { frame, id });
                 assert_eq!(opener.open(frame, &id, seat, &mut sealed.clone()), refused);
             }
             for other in FrameType::ALL.into_iter().filter(|other| *other != frame && other.tier() == frame.tier()) {
-                assert!(opener.open(other, &id, seat, &mut sealed.clone()).is_err(), "{frame:?} passed for {other:?}");
+                assert!(opener.open(other, &ID, seat, &mut sealed.clone()).is_err(), "{frame:?} passed for {other:?}");
             }
         }
     }
@@ -282,14 +272,13 @@ mod tests {
     fn other_sources_epochs_and_sessions_do_not_open() {
         let admin = admin();
         let (keys, wrap) = session(&admin, 2);
-        let id = section_id(keys.session(), 0);
         let mut sealed = vec![1, 2, 3];
-        let seat = keys.sealer().expect("a thread").seal(FrameType::Index, &id, &mut sealed).expect("seals");
+        let seat = keys.sealer().expect("a thread").seal(FrameType::Index, &ID, &mut sealed).expect("seals");
         let elsewhere = admin.structure().source(SourceId::new([3; 16]));
-        assert!(elsewhere.opener(keys.session()).open(FrameType::Index, &id, seat, &mut sealed.clone()).is_err());
+        assert!(elsewhere.opener(keys.session()).open(FrameType::Index, &ID, seat, &mut sealed.clone()).is_err());
         let (other, _) = session(&admin, 3);
         let structure = admin.structure().source(SOURCE);
-        assert!(structure.opener(other.session()).open(FrameType::Index, &id, seat, &mut sealed.clone()).is_err());
+        assert!(structure.opener(other.session()).open(FrameType::Index, &ID, seat, &mut sealed.clone()).is_err());
         assert!(admin.opener(SourceId::new([3; 16]), &wrap).is_err());
     }
 
@@ -298,11 +287,10 @@ mod tests {
         let (keys, _) = session(&admin(), 2);
         let mut sealer = keys.sealer().expect("a thread");
         sealer.structure.next = u64::from(u32::MAX);
-        let id = section_id(keys.session(), 0);
-        assert!(sealer.seal(FrameType::Node, &id, &mut vec![]).is_ok());
+        assert!(sealer.seal(FrameType::Node, &ID, &mut vec![]).is_ok());
         let exhausted = SealError::Exhausted { thread: 0, tier: Tier::Structure };
-        assert_eq!(sealer.seal(FrameType::Node, &id, &mut vec![]), Err(exhausted));
-        assert!(sealer.seal(FrameType::Leaf, &id, &mut vec![]).is_ok());
+        assert_eq!(sealer.seal(FrameType::Node, &ID, &mut vec![]), Err(exhausted));
+        assert!(sealer.seal(FrameType::Leaf, &ID, &mut vec![]).is_ok());
         for _ in 1..256 {
             keys.sealer().expect("a thread");
         }
@@ -315,9 +303,8 @@ mod tests {
         let admin = admin();
         let keys = SessionKeys::create_structure_only(&Seeded::new(9), &admin.structure().source(SOURCE));
         let mut sealer = keys.sealer().expect("a thread");
-        let id = section_id(keys.session(), 0);
-        assert!(sealer.seal(FrameType::FrontTable, &id, &mut vec![]).is_ok());
+        assert!(sealer.seal(FrameType::FrontTable, &ID, &mut vec![]).is_ok());
         let refused = SealError::NoKey { session: keys.session(), tier: Tier::Data };
-        assert_eq!(sealer.seal(FrameType::Leaf, &id, &mut vec![]), Err(refused));
+        assert_eq!(sealer.seal(FrameType::Leaf, &ID, &mut vec![]), Err(refused));
     }
 }

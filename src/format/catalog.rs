@@ -9,7 +9,7 @@ use crate::format::cell::OwnedCell;
 use crate::format::manifest::Layout;
 
 /// What is pinned of a source.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Catalog {
     /// `sqlite` or `postgres`.
     pub engine: String,
@@ -93,6 +93,21 @@ impl Catalog {
     #[must_use]
     pub fn table_named(&self, name: &str) -> Option<&TableEntry> {
         self.tables.iter().find(|table| table.name == name)
+    }
+
+    /// The same with tables numbered from `first` on; columns keep their numbers.
+    #[must_use]
+    pub fn renumbered(mut self, first: u32) -> Self {
+        let numbers: BTreeMap<u32, u32> = self.tables.iter().map(|table| table.number).zip(first..).collect();
+        self.owner_table = self.owner_table.and_then(|number| numbers.get(&number).copied());
+        self.next_table = first.saturating_add(self.tables.len() as u32);
+        for table in &mut self.tables {
+            table.number = numbers[&table.number];
+            // What leads to no table leads nowhere.
+            table.paths.retain(|path| numbers.contains_key(&path.parent));
+            table.paths.iter_mut().for_each(|path| path.parent = numbers[&path.parent]);
+        }
+        self
     }
 }
 

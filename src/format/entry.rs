@@ -65,13 +65,14 @@ pub enum Body {
     Erase(Erase),
     Revoke(Revoke),
     Checkpoint(Checkpoint),
+    Add(Add),
     /// Of a later version. If an entitled key signed it in its place, nobody of this version can judge the source.
     #[serde(skip)]
     Unsupported(String),
 }
 
-const KINDS: [&str; 10] =
-    ["snapshot", "forget", "prune", "repack", "accept", "hold", "tag", "erase", "revoke", "checkpoint"];
+const KINDS: [&str; 11] =
+    ["snapshot", "forget", "prune", "repack", "accept", "hold", "tag", "erase", "revoke", "checkpoint", "add"];
 
 /// A snapshot exists; this is its commit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -136,6 +137,8 @@ pub struct Prune {
 /// Frames moved from packs into others.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Repack {
+    /// Of all these packs.
+    pub epoch: Epoch,
     /// Removed.
     pub packs: Vec<Digest>,
     pub added: Vec<RepackedPack>,
@@ -157,26 +160,44 @@ pub struct Accept {
     pub reason: String,
 }
 
-/// A snapshot is not to be forgotten.
+/// A snapshot is not to be forgotten. The last hold of a snapshot counts.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hold {
     pub snapshot: Digest,
-    /// For ever, if missing.
+    /// For ever, if missing; a moment that has passed releases it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Moment>,
     pub reason: String,
 }
 
-/// A word for a snapshot.
+/// A word for a snapshot, or no longer one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Tag {
     pub snapshot: Digest,
     pub tag: String,
+    #[serde(rename = "remove", default, skip_serializing_if = "TagChange::is_put")]
+    pub change: TagChange,
+}
+
+/// What happens to a tag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TagChange {
+    #[default]
+    Put,
+    Remove,
+}
+
+impl TagChange {
+    fn is_put(&self) -> bool {
+        *self == Self::Put
+    }
 }
 
 /// Something was removed from snapshots.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Erase {
+    /// Of all these manifests and packs.
+    pub epoch: Epoch,
     pub manifests: Vec<ReplacedManifest>,
     /// Added.
     pub packs: Vec<ObjectRef>,
@@ -194,6 +215,17 @@ pub struct ReplacedManifest {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Revoke {
     pub key: KeyId,
+}
+
+/// Packs of a snapshot to come, of which there are too many for one entry.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Add {
+    pub session: SessionId,
+    pub epoch: Epoch,
+    /// Added by this session.
+    pub packs: Vec<ObjectRef>,
+    /// Added by interrupted sessions of the same key.
+    pub adopted: Vec<ObjectRef>,
 }
 
 /// The fold up to here is in an object.
@@ -217,6 +249,7 @@ impl Body {
             Self::Erase(_) => "erase",
             Self::Revoke(_) => "revoke",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Add(_) => "add",
             Self::Unsupported(_) => "unsupported",
         }
     }
@@ -225,7 +258,7 @@ impl Body {
     #[must_use]
     pub fn may_be_signed_by(&self, role: Role) -> bool {
         match self {
-            Self::Snapshot(_) => role == Role::Operator,
+            Self::Snapshot(_) | Self::Add(_) => role == Role::Operator,
             Self::Forget(_) | Self::Prune(_) | Self::Repack(_) | Self::Hold(_) | Self::Tag(_) => {
                 role == Role::Maintainer
             }
@@ -287,7 +320,12 @@ impl Predicate for Entry {
                 let manifests = manifests.iter().map(|replaced| manifest(replaced.new.sha256));
                 manifests.chain(packs.iter().map(|object| pack(object.sha256))).collect()
             }
-            Body::Checkpoint(Checkpoint { fold }) => vec![Subject { name: "fold".to_owned(), sha256: *fold }],
+            Body::Add(Add { packs, adopted, .. }) => {
+                packs.iter().chain(adopted).map(|object| pack(object.sha256)).collect()
+            }
+            Body::Checkpoint(Checkpoint { fold }) => {
+                vec![Subject { name: format!("{source}/folds/{fold}"), sha256: *fold }]
+            }
             _ => Vec::new(),
         };
         if subjects.is_empty() {
@@ -329,6 +367,18 @@ impl Serialize for Verdict {
 impl<'de> Deserialize<'de> for Verdict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(if bool::deserialize(deserializer)? { Self::Suspect } else { Self::Clean })
+    }
+}
+
+impl Serialize for TagChange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(*self == Self::Remove)
+    }
+}
+
+impl<'de> Deserialize<'de> for TagChange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(if bool::deserialize(deserializer)? { Self::Remove } else { Self::Put })
     }
 }
 

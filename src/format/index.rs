@@ -1,14 +1,18 @@
 //! Index fragments: which chunk lies where, a cache of pack tables (`docs/format.md` section 8).
+//! Whether a signature is that of somebody who may be believed is not decided here.
 
 use crate::base::frame::Seat;
-use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
+use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{PackRef, Spot};
 use crate::format::pack::PackContent;
 use crate::format::wire::{Take, WireError};
 
-/// The object: clear header and sealed body.
+/// Bytes of the signature at the end.
+const SIGNATURE_LEN: usize = 64;
+
+/// The object without its signature: clear header and sealed body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedFragment {
     pub repository: RepositoryId,
@@ -17,41 +21,59 @@ pub struct SealedFragment {
     pub session: SessionId,
     /// Number of the fragment within that session.
     pub sequence: u32,
+    /// Whose signature stands at the end.
+    pub signer: KeyId,
     pub seat: Seat,
     pub sealed: Vec<u8>,
 }
 
 impl SealedFragment {
-    /// The stored bytes.
+    /// The stored bytes; `sign` makes the Ed25519 signature (RFC 8032) over all that stands before it.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(96 + self.sealed.len());
+    pub fn to_bytes(&self, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_LEN]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(176 + self.sealed.len());
         header::write(&mut out, ObjectKind::Index);
         out.extend_from_slice(self.repository.as_bytes());
         out.extend_from_slice(self.source.as_bytes());
         out.extend_from_slice(&self.epoch.0.to_le_bytes());
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(self.signer.as_bytes());
         out.push(self.seat.thread);
         out.extend_from_slice(&self.seat.counter.to_le_bytes());
         out.extend_from_slice(&self.sealed);
+        let signature = sign(&out);
+        out.extend_from_slice(&signature);
         out
     }
 
-    /// Reads stored bytes.
-    pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
+    /// Reads stored bytes, and what is to be verified against the signer's public key.
+    pub fn read(bytes: &[u8]) -> Result<(Self, Signed<'_>), WireError> {
         let mut take = Take::new(bytes);
         header::read(&mut take, ObjectKind::Index)?;
-        Ok(Self {
+        let (body, signature) =
+            take.rest().split_last_chunk().ok_or(WireError::Truncated { what: "fragment signature" })?;
+        let message = &bytes[..bytes.len() - SIGNATURE_LEN];
+        let mut take = Take::new(body);
+        let fragment = Self {
             repository: RepositoryId::new(take.array("repository id")?),
             source: SourceId::new(take.array("source id")?),
             epoch: Epoch(take.u32("epoch")?),
             session: SessionId::new(take.array("session id")?),
             sequence: take.u32("fragment sequence")?,
+            signer: KeyId::new(take.array("fragment signer")?),
             seat: Seat { thread: take.u8("fragment thread")?, counter: take.u32("fragment counter")? },
             sealed: take.rest().to_vec(),
-        })
+        };
+        Ok((fragment, Signed { message, signature }))
     }
+}
+
+/// The signature at the end of an object, and the bytes before it that it is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Signed<'a> {
+    pub message: &'a [u8],
+    pub signature: &'a [u8; SIGNATURE_LEN],
 }
 
 /// A pack that a fragment's entries lie in.
@@ -148,9 +170,9 @@ fn read_pack(take: &mut Take<'_>) -> Result<FragmentPack, WireError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Fragment, FragmentPack, SealedFragment};
+    use super::{Fragment, FragmentPack, SealedFragment, Signed};
     use crate::base::frame::Seat;
-    use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
+    use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
     use crate::format::node::{PackRef, Spot};
     use crate::format::pack::PackContent;
@@ -179,10 +201,13 @@ mod tests {
             epoch: Epoch(1),
             session: SessionId::new([3; 16]),
             sequence: 0,
+            signer: KeyId::new([4; 16]),
             seat: Seat { thread: 1, counter: 2 },
             sealed: content,
         };
-        assert_eq!(SealedFragment::read(&sealed.to_bytes()), Ok(sealed));
+        let bytes = sealed.to_bytes(|message| [message[0]; 64]);
+        let (message, signature) = (&bytes[..bytes.len() - 64], &[b'S'; 64]);
+        assert_eq!(SealedFragment::read(&bytes), Ok((sealed, Signed { message, signature })));
     }
 
     proptest! {

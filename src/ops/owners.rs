@@ -98,13 +98,13 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
     }
     let mut notes = Vec::new();
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
-    let prior_catalog = prior.as_ref().and_then(|manifest| manifest.catalog.as_ref());
+    let prior_catalog = prior.catalog.as_ref();
     let description = source.describe().map_err(OpError::from_source)?;
     source.release().map_err(OpError::from_source)?;
     let updated = |pinned| update(prior_catalog, &description, &options.placement, String::new(), pinned);
     let view = View { prior: prior_catalog, description: &description, options, now: updated(Pinned::Keep) };
     let today = updated(Pinned::Renew);
-    let session = prior.as_ref().map(|manifest| manifest.session);
+    let session = prior.manifest.as_ref().map(|manifest| manifest.session);
     let pinned_by = ledger.live().find(|record| Some(record.snapshot.session) == session).map(|record| record.id);
     Ok(OwnersReport {
         source: options.source,

@@ -66,6 +66,8 @@ pub struct EntryFacts {
     pub packs: PackCount,
     /// Packs of interrupted sessions that it put to use.
     pub adopted: PackCount,
+    /// Packs that entries before it added for it, because one entry could not name them all.
+    pub ahead: PackCount,
 }
 
 /// How many packs, and their bytes.
@@ -122,6 +124,7 @@ fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) ->
         session: record.snapshot.session,
         packs: PackCount::of(&record.snapshot.packs),
         adopted: PackCount::of(&record.snapshot.adopted),
+        ahead: PackCount { count: record.ahead.packs, bytes: record.ahead.bytes },
     })
 }
 

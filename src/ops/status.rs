@@ -217,7 +217,7 @@ fn suspects(ledger: &Ledger, found: &mut Found<'_>) -> Vec<SuspectSnapshot> {
         .collect();
     if let Some(newest) = suspect.last() {
         let text = match suspect.len() {
-            1 => format!("snapshot {} is suspect: an admin must accept it, or find out what happened", newest.number),
+            1 => format!("snapshot {} is suspect: find out what happened to the source", newest.number),
             many => format!("{many} snapshots are suspect, the newest has number {}", newest.number),
         };
         found.add(FindingKind::Suspect, text);

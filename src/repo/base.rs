@@ -3,25 +3,23 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::base::frame::{FrameType, SessionWrap};
+use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, SessionId};
-use crate::base::limit::{INDEX_BYTES_MAX, STATEMENT_BYTES_MAX};
+use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::crypto::ids::StructureKeys;
-use crate::format::codec;
 use crate::format::dsse::Envelope;
 use crate::format::entry::ObjectRef;
-use crate::format::index::{Fragment, SealedFragment};
 use crate::format::name::Name;
 use crate::format::node::{PackRef, Spot};
-use crate::format::pack::{PackContent, ordinal_id};
+use crate::format::pack::PackContent;
 use crate::format::session::Announcement;
 use crate::repo::error::RepoError;
+use crate::repo::fragment::{self, Signers};
 use crate::repo::index::{Index, IndexedPack};
 use crate::repo::io::Read;
 use crate::repo::ledger::Ledger;
 use crate::repo::open::{Repository, Unlocked};
 use crate::repo::pack_table::PackTable;
-use crate::store::StoreError;
 
 /// Packs whose tables are read because no index fragment tells of them are read one by one; a
 /// fragment found damaged costs this much and nothing else.
@@ -46,7 +44,7 @@ pub fn load(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, epoch: E
         .collect();
     let wanted = existing(repository, keys, &trusted)?;
     let missing = trusted.len() - wanted.len();
-    let mut base = index(repository, keys, &wanted, Later::Stops)?;
+    let mut base = index(repository, keys, &Signers::of(ledger), &wanted, Later::Stops)?;
     if missing > 0 {
         base.notes.push(format!("{missing} packs are missing or have another size; what they held is stored again"));
     }
@@ -78,10 +76,11 @@ fn existing(
 pub fn index_of_readable(
     repository: &Repository,
     keys: &StructureKeys,
+    signers: &Signers,
     wanted: &[(Digest, u64)],
 ) -> Result<Base, RepoError> {
     let wanted = existing(repository, keys, wanted)?;
-    index(repository, keys, &wanted, Later::LeftOut)
+    index(repository, keys, signers, &wanted, Later::LeftOut)
 }
 
 /// What a pack of a later version means.
@@ -98,6 +97,7 @@ enum Later {
 fn index(
     repository: &Repository,
     keys: &StructureKeys,
+    signers: &Signers,
     wanted: &[(Digest, u64)],
     later: Later,
 ) -> Result<Base, RepoError> {
@@ -105,7 +105,7 @@ fn index(
     let rank: HashMap<Digest, usize> = wanted.iter().enumerate().map(|(rank, pack)| (pack.0, rank)).collect();
     let mut packs: Vec<Option<IndexedPack>> = vec![None; wanted.len()];
     let mut entries = Vec::new();
-    for fragment in fragments(repository, keys, &mut base.notes)? {
+    for fragment in fragment::read_all(repository.objects(), keys, signers, &mut base.notes)? {
         let ranks: Vec<Option<usize>> =
             fragment.packs.iter().map(|pack| rank.get(&pack.pack.digest).copied()).collect();
         for (pack, rank) in fragment.packs.into_iter().zip(&ranks) {
@@ -147,50 +147,6 @@ fn index(
 fn placeholder(digest: Digest, keys: &StructureKeys) -> IndexedPack {
     let pack = PackRef { digest, sessions: Vec::new() };
     IndexedPack { pack, size: 0, content: PackContent::Leaves, epoch: keys.context().epoch }
-}
-
-/// All index fragments that open. One that is gone or damaged is no loss: it is a cache.
-fn fragments(
-    repository: &Repository,
-    keys: &StructureKeys,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Fragment>, RepoError> {
-    let source = keys.context().source;
-    let listed = repository.objects().list(&format!("{source}/index"))?;
-    let names: Vec<Name> = listed.iter().filter_map(|listed| Name::parse(&listed.name)).collect();
-    let reads: Vec<Read> =
-        names.iter().map(|&name| Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }).collect();
-    let mut fragments = Vec::new();
-    repository.objects().get_many(&reads, |at, bytes| {
-        let name = names[at];
-        match bytes.map_err(RepoError::from).and_then(|bytes| open_fragment(name, &bytes, keys)) {
-            Ok(Some(fragment)) => fragments.push(fragment),
-            Ok(None) => {}
-            Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
-            Err(error) => notes.push(format!("index fragment left out: {error}")),
-        }
-        Ok::<(), RepoError>(())
-    })?;
-    Ok(fragments)
-}
-
-/// The fragment, or `None` if it is of another epoch.
-pub fn open_fragment(name: Name, bytes: &[u8], keys: &StructureKeys) -> Result<Option<Fragment>, RepoError> {
-    let context = keys.context();
-    let sealed = SealedFragment::read(bytes).map_err(|error| RepoError::wire(name, &error))?;
-    if sealed.epoch != context.epoch {
-        return Ok(None);
-    }
-    if name.digest() != Some(Digest::of(bytes)) {
-        let reason = "its content is not what its name says".to_owned();
-        return Err(RepoError::Damaged { object: name.to_string(), reason });
-    }
-    let mut content = sealed.sealed;
-    keys.opener(sealed.session)
-        .open(FrameType::Index, &ordinal_id(sealed.session, sealed.sequence), sealed.seat, &mut content)
-        .map_err(|error| RepoError::sealed(name, &error))?;
-    let content = codec::decompress(&content).map_err(|error| RepoError::codec(name, &error))?;
-    Fragment::read(&content).map(Some).map_err(|error| RepoError::wire(name, &error))
 }
 
 /// Adds the packs of this key's sessions that never committed (rule L6).

@@ -30,6 +30,10 @@ impl Link {
     }
 }
 
+/// Objects that may stand in a chain beyond those that a listing tells of: more, and the store answers
+/// for numbers that it does not have.
+const UNLISTED_MAX: u64 = 1000;
+
 /// Gives every object of the chain, in order, and returns the numbers beyond the first gap.
 pub(super) fn read(
     objects: &Objects,
@@ -51,6 +55,11 @@ pub(super) fn read(
         let next = name(head + 1);
         match objects.get(&next, STATEMENT_BYTES_MAX) {
             Err(StoreError::NotFound { .. }) => break,
+            _ if head - chained >= UNLISTED_MAX => {
+                let reason =
+                    format!("the store answers for it and for {UNLISTED_MAX} before it, and lists none of them");
+                return Err(RepoError::Damaged { object: next.to_string(), reason });
+            }
             answer => each(head + 1, link(objects, &next, answer)?)?,
         }
         head += 1;

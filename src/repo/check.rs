@@ -85,23 +85,27 @@ impl Fault {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Missing | Self::WrongSize | Self::WrongContent | Self::Unreadable | Self::LostChunk => {
-                "fetch the object of this name from a second copy of the repository; without one, the next backup \
-                 stores again what is still in the source and missing here"
+                "put the object of this name back from a second copy of the store; without one, the next backup stores \
+                 again what is still in the source and missing here"
             }
-            Self::Altered => "fetch the entry of this name from a second copy and find out who can write to the store",
+            Self::Altered => {
+                "put the entry of this name back from a second copy of the store, and find out who can write to it"
+            }
             Self::Void => "nothing is lost; find out who wrote it",
-            Self::Gap => "fetch the missing entry from a second copy before the next backup takes its number",
-            Self::RolledBack => {
-                "an older copy of the store was put back or entries were deleted: find out which, and \
-                 fetch the newer ones from a second copy"
+            Self::Gap => {
+                "put the missing entry back from a second copy of the store before the next backup takes its number"
             }
-            Self::UnknownSource => "fetch the roster entry that added the source from a second copy",
+            Self::RolledBack => {
+                "an older copy of the store was put back or entries were deleted: find out which, and put the newer ones \
+                 back from a second copy"
+            }
+            Self::UnknownSource => "put the roster entry that added the source back from a second copy of the store",
             Self::Contradiction => {
                 "whoever wrote it had a faulty program or a stolen key: restore from another \
                  snapshot, and take a new backup"
             }
-            Self::StaleHint | Self::StaleIndex => "nothing is lost; reading takes longer",
-            Self::Orphan => "nothing to do: the next backup puts it to use if it can",
+            Self::StaleHint | Self::StaleIndex => "nothing to do: nothing is lost, but reading takes longer",
+            Self::Orphan => "nothing to do: nobody needs it, and the next backup adopts what it can",
             Self::Foreign => "it is never touched; remove it by hand if it is not yours",
             Self::Unsupported => "use a newer version of sidekeep",
             Self::NotChecked => "check it with a key that may",

@@ -1,4 +1,5 @@
-//! The commit of a snapshot (`docs/format.md` sections 2 and 10): manifest, barrier, ledger entry.
+//! The commit of a snapshot (`docs/format.md` sections 2 and 10): manifest, barrier, ledger entry; before
+//! that one entries that add packs, if the snapshot has more of them than an entry can name.
 //!
 //! Losing the race for a number means that something happened since everything was looked at, so
 //! everything that the snapshot counts on is looked at again (I6), never just renumbered.
@@ -6,8 +7,9 @@
 use std::collections::HashSet;
 
 use crate::base::id::{Digest, Epoch};
+use crate::base::limit::ENTRY_PACKS_MAX;
 use crate::base::time::Moment;
-use crate::format::entry::{Body, Numbered, ObjectRef, Snapshot, Verdict};
+use crate::format::entry::{Add, Body, Numbered, ObjectRef, Snapshot, Verdict};
 use crate::format::name::Name;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::{Appended, Ledger, Signer, append};
@@ -46,30 +48,62 @@ pub struct Committed {
 
 /// Stores the manifest and commits.
 pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate) -> Result<Committed, RepoError> {
-    let Candidate { mut snapshot, manifest, counted } = candidate;
+    let Candidate { mut snapshot, manifest, mut counted } = candidate;
     let source = ledger.source;
     let size = manifest.len() as u64;
     let sha256 = Digest::of(&manifest);
     unlocked.repository().objects().create(&Name::Manifest(source, sha256), manifest.into())?;
     snapshot.manifest = ObjectRef { sha256, size };
-    snapshot.packs.clone_from(&counted.added);
-    snapshot.adopted.clone_from(&counted.adopted);
     // Uploading may have taken hours, and keys are rotated and revoked in the roster alone.
     unlocked.repository_mut().reload()?;
     if unlocked.repository().roster().head() != ledger.roster().head() {
         *ledger = Ledger::load(unlocked.repository(), source)?;
     }
+    let mut races_lost = 0;
+    while counted.added.len() + counted.adopted.len() > ENTRY_PACKS_MAX {
+        let (packs, adopted) = counted.surplus();
+        let (added_left, adopted_left) = (counted.added.len() - packs.len(), counted.adopted.len() - adopted.len());
+        let digests: Vec<Digest> = packs.iter().chain(&adopted).map(|pack| pack.sha256).collect();
+        let add = Add { session: snapshot.session, epoch: snapshot.epoch, packs, adopted };
+        races_lost += win(unlocked, ledger, (&snapshot, &counted), &Body::Add(add))?.races_lost;
+        *ledger = Ledger::load(unlocked.repository(), source)?;
+        counted.added.truncate(added_left);
+        counted.adopted.truncate(adopted_left);
+        counted.packs.extend(digests);
+    }
+    snapshot.packs.clone_from(&counted.added);
+    snapshot.adopted.clone_from(&counted.adopted);
+    let won = win(unlocked, ledger, (&snapshot, &counted), &Body::Snapshot(snapshot.clone()))?;
+    Ok(Committed { races_lost: races_lost + won.races_lost, ..won })
+}
+
+impl Counted {
+    /// The last packs of this session and of adopted ones, as many as one entry names.
+    fn surplus(&self) -> (Vec<ObjectRef>, Vec<ObjectRef>) {
+        let adopted = self.adopted.len().min(ENTRY_PACKS_MAX);
+        let added = self.added.len().min(ENTRY_PACKS_MAX - adopted);
+        (self.added[self.added.len() - added..].to_vec(), self.adopted[self.adopted.len() - adopted..].to_vec())
+    }
+}
+
+/// Creates an entry for the snapshot at the chain's next number, if all it counts on stands there.
+fn win(
+    unlocked: &mut Unlocked,
+    ledger: &mut Ledger,
+    (snapshot, counted): (&Snapshot, &Counted),
+    body: &Body,
+) -> Result<Committed, RepoError> {
     for races_lost in 0..ATTEMPTS_MAX {
-        validate(unlocked, ledger, &snapshot, &counted)?;
+        validate(unlocked, ledger, snapshot, counted)?;
         unlocked.repository().objects().barrier()?;
         let identity = unlocked.identity();
         let sign = |message: &[u8]| identity.sign(message);
         let signer = Signer { key: identity.key_id(), role: identity.role(), sign: &sign };
-        match append(unlocked.repository(), &signer, ledger, Body::Snapshot(snapshot.clone()))? {
+        match append(unlocked.repository(), &signer, ledger, body.clone())? {
             Appended::Done(entry) => return Ok(Committed { entry, races_lost }),
             Appended::Lost => {
                 unlocked.repository_mut().reload()?;
-                *ledger = Ledger::load(unlocked.repository(), source)?;
+                *ledger = Ledger::load(unlocked.repository(), ledger.source)?;
             }
         }
     }

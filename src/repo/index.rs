@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use crate::base::frame::Seat;
 use crate::base::id::{ChunkId, Epoch};
 use crate::format::codec::Codec;
-use crate::format::index::{Fragment, FragmentPack};
 use crate::format::node::{PackRef, Spot};
 use crate::format::pack::PackContent;
 
@@ -171,17 +170,6 @@ fn merge(older: &[Entry], newer: &[Entry]) -> Vec<Entry> {
     }
     merged.extend(a.chain(b));
     merged
-}
-
-/// The fragment that tells others of packs that a session wrote.
-#[must_use]
-pub fn fragment(packs: &[IndexedPack], mut entries: Vec<(ChunkId, Spot)>) -> Fragment {
-    entries.sort_unstable_by_key(|entry| entry.0);
-    let packs = packs
-        .iter()
-        .map(|pack| FragmentPack { pack: pack.pack.clone(), size: pack.size, content: pack.content })
-        .collect();
-    Fragment { packs, entries }
 }
 
 #[cfg(test)]

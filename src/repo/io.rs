@@ -2,12 +2,15 @@
 //!
 //! Each call blocks its thread until the store has answered. Never call from an async task.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::runtime::Handle;
 
 use crate::base::id::{Digest, Hashing};
 use crate::format::name::Name;
+use crate::repo::cache::Cache;
 use crate::store::{Created, Listed, Store, StoreError};
 
 /// Requests under way at once when many objects are read.
@@ -22,6 +25,7 @@ const PART_BYTES_FREE: usize = 1 << 20;
 pub struct Objects {
     store: Store,
     runtime: Handle,
+    cache: Option<Arc<Cache>>,
 }
 
 /// A range of an object, to be read with others.
@@ -38,7 +42,19 @@ impl Objects {
     /// Objects of `store`, requested on `runtime`.
     #[must_use]
     pub fn new(store: Store, runtime: Handle) -> Self {
-        Self { store, runtime }
+        Self { store, runtime, cache: None }
+    }
+
+    /// The same with copies of index fragments kept in `cache`.
+    #[must_use]
+    pub fn with_cache(self, cache: Cache) -> Self {
+        Self { cache: Some(Arc::new(cache)), ..self }
+    }
+
+    /// Where copies of index fragments are kept.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref()
     }
 
     /// The store.

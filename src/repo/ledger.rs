@@ -4,14 +4,14 @@
 //! the roster alone, so every reader folds alike, provided that its roster is no older than what the
 //! entries saw: else it is read again. `repo::protocol` enumerates why committing by number is safe.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, encode};
-use crate::format::entry::{Body, Entry, Numbered, ObjectRef, Place, Snapshot, Verdict};
+use crate::format::entry::{Body, Entry, Numbered, ObjectRef, Place, Snapshot, TagChange, Verdict};
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
@@ -42,9 +42,18 @@ pub struct SnapshotRecord {
     /// The signer's clock.
     pub written: Moment,
     pub snapshot: Snapshot,
+    /// What the same session added in entries before this one.
+    pub ahead: Ahead,
     pub tags: Vec<String>,
     pub accepted: bool,
     pub forgotten: bool,
+}
+
+/// How many packs, and their bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Ahead {
+    pub packs: usize,
+    pub bytes: u64,
 }
 
 impl SnapshotRecord {
@@ -57,7 +66,7 @@ impl SnapshotRecord {
     /// Bytes of packs that this snapshot's session added.
     #[must_use]
     pub fn new_bytes(&self) -> u64 {
-        self.snapshot.packs.iter().chain(&self.snapshot.adopted).map(|pack| pack.size).sum()
+        self.ahead.bytes + self.snapshot.packs.iter().chain(&self.snapshot.adopted).map(|pack| pack.size).sum::<u64>()
     }
 }
 
@@ -76,6 +85,8 @@ pub struct Ledger {
     manifests: BTreeMap<Digest, u64>,
     removed: HashSet<Digest>,
     sessions: HashSet<SessionId>,
+    /// Of sessions without a snapshot so far.
+    ahead: HashMap<(KeyId, SessionId), Ahead>,
     revoked: HashSet<KeyId>,
     roster_seen: u64,
     /// Void entries with the reason.
@@ -147,6 +158,7 @@ impl Ledger {
             manifests: BTreeMap::new(),
             removed: HashSet::new(),
             sessions: HashSet::new(),
+            ahead: HashMap::new(),
             revoked: HashSet::new(),
             roster_seen: 0,
             voids: Vec::new(),
@@ -311,23 +323,27 @@ impl Ledger {
                     self.remove(digest);
                 }
             }
+            Body::Add(add) => {
+                add.packs.iter().chain(&add.adopted).for_each(|pack| self.add(at.number, signer, add.epoch, *pack));
+                let ahead = self.ahead.entry((signer, add.session)).or_default();
+                ahead.packs += add.packs.len() + add.adopted.len();
+                ahead.bytes += add.packs.iter().chain(&add.adopted).map(|pack| pack.size).sum::<u64>();
+            }
             Body::Repack(repack) => {
-                let moved = repack.packs.iter().find_map(|digest| self.inventory.get(self.places.get(digest)?));
-                let epoch = moved.map_or_else(|| self.latest_epoch(), |pack| pack.epoch);
                 for pack in &repack.added {
                     let object = ObjectRef { sha256: pack.sha256, size: pack.size };
-                    self.add(at.number, pack.signer, epoch, object);
+                    self.add(at.number, pack.signer, repack.epoch, object);
                 }
                 repack.packs.iter().for_each(|digest| self.remove(digest));
             }
             Body::Accept(accept) => self.on(&accept.snapshot, |record| record.accepted = true),
-            Body::Tag(tag) => self.on(&tag.snapshot.clone(), |record| record.tags.push(tag.tag)),
+            Body::Tag(tag) => self.on(&tag.snapshot.clone(), |record| {
+                record.tags.retain(|known| *known != tag.tag);
+                if tag.change == TagChange::Put {
+                    record.tags.push(tag.tag);
+                }
+            }),
             Body::Erase(erase) => {
-                let replaces = |record: &&SnapshotRecord| {
-                    erase.manifests.iter().any(|replaced| replaced.old == record.snapshot.manifest.sha256)
-                };
-                let epoch = self.snapshots.iter().find(replaces).map(|record| record.snapshot.epoch);
-                let epoch = epoch.unwrap_or_else(|| self.latest_epoch());
                 for replaced in erase.manifests {
                     self.manifests.remove(&replaced.old);
                     self.manifests.insert(replaced.new.sha256, replaced.new.size);
@@ -337,7 +353,7 @@ impl Ledger {
                         }
                     }
                 }
-                erase.packs.iter().for_each(|pack| self.add(at.number, signer, epoch, *pack));
+                erase.packs.iter().for_each(|pack| self.add(at.number, signer, erase.epoch, *pack));
             }
             Body::Revoke(revoke) => {
                 self.revoked.insert(revoke.key);
@@ -355,11 +371,8 @@ impl Ledger {
         let tags = snapshot.tags.clone();
         let (id, number) = (at.sha256, at.number);
         let (accepted, forgotten) = (false, false);
-        self.snapshots.push(SnapshotRecord { id, number, signer, written, snapshot, tags, accepted, forgotten });
-    }
-
-    fn latest_epoch(&self) -> Epoch {
-        self.snapshots.last().map_or(Epoch(1), |record| record.snapshot.epoch)
+        let ahead = self.ahead.remove(&(signer, snapshot.session)).unwrap_or_default();
+        self.snapshots.push(SnapshotRecord { id, number, signer, written, snapshot, ahead, tags, accepted, forgotten });
     }
 
     fn add(&mut self, entry: u64, signer: KeyId, epoch: Epoch, object: ObjectRef) {

@@ -1,11 +1,13 @@
 //! A repository: what its objects mean together.
 
 pub mod base;
+pub mod cache;
 mod chain;
 pub mod check;
 pub mod commit;
 pub mod create;
 pub mod error;
+pub mod fragment;
 pub mod index;
 pub mod io;
 pub mod ledger;
@@ -17,4 +19,5 @@ pub mod packer;
 mod protocol;
 pub mod reader;
 pub mod roster;
+#[expect(clippy::too_many_arguments, reason = "of `write::worker::seal`: one more than `clippy.toml` allows")]
 pub mod write;

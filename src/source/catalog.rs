@@ -8,6 +8,7 @@ use crate::format::cell::{Cell, OwnedCell};
 use crate::format::manifest::Layout;
 use crate::source::contract::{Column, Description, Engine, Table};
 use crate::source::mapping::{self, Mapping};
+use crate::source::matching::match_tables;
 
 /// What the configuration says about the placement of rows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -46,7 +47,7 @@ pub fn update(
     pinned: Pinned,
 ) -> Update {
     let mapping = mapping::infer(&description.tables, config.owner_table.as_deref());
-    let matched = match_tables(prior, &description.tables);
+    let matched = match_tables(prior, description);
     let mut next_table = prior.map_or(1, |catalog| catalog.next_table);
     let mut entries: Vec<TableEntry> = description
         .tables
@@ -142,28 +143,6 @@ fn paths(tables: &[Table], entries: &[TableEntry], mapping: &Mapping, at: usize)
             })
         })
         .collect()
-}
-
-/// Last night's entry of each table: by name, then by oid, then by equal columns.
-fn match_tables<'a>(prior: Option<&'a Catalog>, tables: &[Table]) -> Vec<Option<&'a TableEntry>> {
-    let Some(prior) = prior else { return vec![None; tables.len()] };
-    let mut matched: Vec<Option<&TableEntry>> = tables.iter().map(|table| prior.table_named(&table.name)).collect();
-    let mut left: Vec<&TableEntry> =
-        prior.tables.iter().filter(|old| !tables.iter().any(|table| table.name == old.name)).collect();
-    let same_names = |old: &TableEntry, table: &Table| {
-        old.columns.len() == table.columns.len()
-            && table.columns.iter().all(|column| old.columns.iter().any(|entry| entry.name == column.name))
-    };
-    for (table, slot) in tables.iter().zip(&mut matched) {
-        if slot.is_none() {
-            let found = left.iter().position(|old| match (old.oid, table.oid) {
-                (Some(old), Some(new)) => old == new,
-                _ => same_names(old, table),
-            });
-            *slot = found.map(|at| left.swap_remove(at));
-        }
-    }
-    matched
 }
 
 fn create(number: u32, table: &Table) -> TableEntry {

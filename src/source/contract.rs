@@ -68,7 +68,7 @@ pub struct Description {
 pub struct Table {
     /// Name, qualified where the engine has schemas.
     pub name: String,
-    /// Stays when the table is renamed, if the engine has such a thing.
+    /// Stays when the table is renamed, if the engine has such a thing. In SQLite another table may come to have it.
     pub oid: Option<u64>,
     /// In the order in which [`Source::read`] delivers cells.
     pub columns: Vec<Column>,

@@ -127,37 +127,35 @@ fn depths(tables: &[Table], owner: Option<usize>) -> Vec<Option<usize>> {
 fn order(tables: &[Table], depth: &[Option<usize>]) -> Vec<usize> {
     let mut by_name: Vec<usize> = (0..tables.len()).collect();
     by_name.sort_by_key(|&table| (depth[table].unwrap_or(usize::MAX), &tables[table].name));
-    let mut order = Vec::with_capacity(tables.len());
-    let mut state = vec![Visit::Not; tables.len()];
+    let begun = vec![false; tables.len()];
+    let mut walk = ParentsFirst { tables, depth, begun, order: Vec::with_capacity(tables.len()) };
     for &table in &by_name {
-        visit(tables, depth, table, &mut state, &mut order);
+        walk.visit(table);
     }
-    order
+    walk.order
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Visit {
-    Not,
-    Begun,
-    Done,
+/// A walk up the owning keys between tables of equal depth.
+struct ParentsFirst<'a> {
+    tables: &'a [Table],
+    depth: &'a [Option<usize>],
+    begun: Vec<bool>,
+    order: Vec<usize>,
 }
 
-fn visit(tables: &[Table], depth: &[Option<usize>], table: usize, state: &mut [Visit], order: &mut Vec<usize>) {
-    if state[table] != Visit::Not {
-        return;
+impl ParentsFirst<'_> {
+    fn visit(&mut self, table: usize) {
+        if std::mem::replace(&mut self.begun[table], true) {
+            return;
+        }
+        let (tables, depth) = (self.tables, self.depth);
+        for (key, parent) in keys(tables, table) {
+            if tables[table].foreign_keys[key].strength == Strength::Owning && depth[parent] == depth[table] {
+                self.visit(parent);
+            }
+        }
+        self.order.push(table);
     }
-    state[table] = Visit::Begun;
-    let parents: Vec<usize> = keys(tables, table)
-        .filter(|&(key, parent)| {
-            tables[table].foreign_keys[key].strength == Strength::Owning && depth[parent] == depth[table]
-        })
-        .map(|(_, parent)| parent)
-        .collect();
-    for parent in parents {
-        visit(tables, depth, parent, state, order);
-    }
-    state[table] = Visit::Done;
-    order.push(table);
 }
 
 #[cfg(test)]

@@ -5,4 +5,5 @@ pub mod contract;
 pub mod fake;
 pub mod files;
 pub mod mapping;
+mod matching;
 pub mod sqlite;

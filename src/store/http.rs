@@ -17,8 +17,8 @@ use object_store::client::{
 };
 use thiserror::Error;
 
-use super::connect::Patience;
 use super::counters::Tally;
+use super::patience::Patience;
 
 /// Most of an error page that is read.
 const ERROR_PAGE_BYTES_MAX: usize = 64 << 10;

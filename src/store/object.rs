@@ -16,12 +16,13 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use super::connect::{self, OpenOptions, Patience};
+use super::connect::{self, OpenOptions};
 use super::counters::{Counters, Tally};
 use super::directory::{Directory, PENDING_MAX};
 use super::error::{Doing, Failure, Kind, StoreError};
 use super::location::{Location, Place};
 use super::name::{object_path, prefix_path};
+use super::patience::Patience;
 use super::ranges;
 use crate::base::time::Moment;
 

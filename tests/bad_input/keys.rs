@@ -72,7 +72,7 @@ fn keys_that_do_not_fit_are_refused_by_name() {
             },
             args: BACKUP,
             code: 5,
-            words: &["is revoked in this repository", "an admin can enrol keys"],
+            words: &["is revoked in this repository", "give another key of this repository with --key-file"],
         },
         Case {
             name: "none",
@@ -158,7 +158,7 @@ fn key_files_that_were_altered_are_found_out() {
             arrange: |sandbox| with_line(sandbox, "role", "admin"),
             args: RESTORE_WITH_OPERATOR,
             code: 5,
-            words: &["is enrolled for another role", "an admin can enrol keys"],
+            words: &["is enrolled for another role", "give another key of this repository with --key-file"],
         },
         Case {
             name: "altered repository",

@@ -9,6 +9,7 @@ mod sandbox;
 mod damaged;
 mod keys;
 mod later;
+mod objects;
 mod places;
 mod room;
 mod stopped;

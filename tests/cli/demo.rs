@@ -10,8 +10,16 @@ fn the_week_ends_well_and_leaves_what_was_asked_for() {
     let text = sandbox.ok(&["demo", "--dir", "play"]);
     assert!(text.contains("$ sidekeep restore latest~1") && text.ends_with("play.\n"), "{text}");
     assert!(text.contains("Everything is back."), "{text}");
+    assert!(text.contains("rows in 11 tables came back, every value as it was"), "{text}");
     assert!(sandbox.path("play/restored.sqlite").exists());
     assert!(sandbox.fails(1, &["demo", "--dir", "play"]).contains("exists"));
+    // The commands that it names can be typed there, the next night's among them.
+    let mut backup = sandbox.command(&["backup"]);
+    let ran = Sandbox::ran(backup.env_remove("SIDEKEEP_REPO").current_dir(sandbox.path("play")));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let mut snapshots = sandbox.command(&["snapshots"]);
+    let ran = Sandbox::ran(snapshots.env_remove("SIDEKEEP_REPO").current_dir(sandbox.path("play")));
+    assert_eq!((ran.out.lines().count(), ran.out.matches("source ").count()), (11, 1), "{}", ran.out);
 }
 
 #[test]
@@ -22,5 +30,6 @@ fn the_temporary_directory_goes() {
     let document = sandbox.json(&["demo"]);
     assert_eq!(document["before"], document["restored"]);
     assert_ne!(document["before"], document["broken"]);
+    assert_eq!(document["story"]["failures"], serde_json::json!([]));
     assert_eq!(sandbox.path("tmp").read_dir().expect("reads").count(), 0);
 }

@@ -10,6 +10,7 @@ mod help;
 mod init;
 mod keys;
 mod man;
+mod names;
 mod owners;
 mod process;
 mod restore;

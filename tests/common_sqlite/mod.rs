@@ -59,7 +59,8 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
+/// Panics with the first difference between the rows of one table.
+pub fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
     let columns: Vec<String> = {
         let mut statement = a.prepare("SELECT name FROM pragma_table_xinfo(?1)").expect("columns");
         let names = statement.query_map([table], |row| row.get(0)).expect("columns");
@@ -74,7 +75,8 @@ fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
         let mut items = vec![rowid.to_owned()];
         for column in run {
             let column = quoted(column);
-            items.push(format!("typeof({column})"));
+            // SQLite hides the beginning of some texts of UTF-16, but not their length.
+            items.push(format!("typeof({column}) || octet_length({column})"));
             items.push(format!("CASE typeof({column}) WHEN 'text' THEN CAST({column} AS BLOB) ELSE {column} END"));
         }
         let sql = format!("SELECT {} FROM main.{} NOT INDEXED", items.join(", "), quoted(table));

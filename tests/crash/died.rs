@@ -1,5 +1,10 @@
 //! The process dies at the k-th call that changes the store, for every k.
 
+use std::sync::Arc;
+
+use sidekeep::base::env::{Env, Seeded};
+use sidekeep::base::time::Moment;
+
 use crate::common::faulty::{Effect, Faulty, Plan};
 use crate::night::{Night, announced};
 use crate::world::SOURCE;
@@ -86,4 +91,43 @@ fn a_stop_in_the_middle_of_many_packs_uploads_none_twice() {
     assert!(there > 0 && next.adopted > 0, "{next:?}");
     // Packs of streams are padded, by less than a sixteenth.
     assert!(next.new_bytes < needed + needed / 16 + (64 << 10), "{} bytes, {there} were there", next.new_bytes);
+}
+
+/// A clock of a run over a slow line: seconds pass between looks.
+struct Slow(Seeded);
+
+impl Env for Slow {
+    fn now(&self) -> Moment {
+        self.0.advance_us(4_000_000);
+        self.0.now()
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+    }
+}
+
+#[test]
+fn over_a_slow_line_a_kill_costs_the_packs_that_are_on_their_way() {
+    let night = Night::new(5, "UPDATE users SET note = 'x'");
+    let db = open(&night.after);
+    for photo in 0..18 {
+        db.execute("INSERT INTO photos VALUES (?1, 1, NULL, ?2)", (2000 + photo, noise(photo as u64, 5 << 20)))
+            .expect("a photo");
+    }
+    let slow = Seeded::new(78);
+    slow.advance_us(86_400_000_000);
+    let memory = night.fork();
+    let before = (packs(&night.world, SOURCE).len(), announced(&night.world).len());
+    // Packs and announcements in turns; the last of all calls before the index fragment.
+    let faulty = Faulty::new(memory.clone(), Plan::crash(11, Effect::NotApplied));
+    let world = night.world.beside(faulty).with_env(Arc::new(Slow(slow)));
+    world.try_backup(&night.after).expect_err("dies");
+    let left = night.world.beside(memory);
+    let (stored, known) = (packs(&left, SOURCE).len() - before.0, announced(&left).len() - before.1);
+    assert!(stored >= 4 && stored - known <= 2, "{stored} packs, {known} announced");
+    let late = Seeded::new(79);
+    late.advance_us(2 * 86_400_000_000);
+    let report = left.with_env(Arc::new(late)).backup(&night.after);
+    assert_eq!(report.adopted, known);
 }

@@ -9,8 +9,9 @@ use sidekeep::base::frame::{FrameType, Seat, SessionWrap, Tier};
 use sidekeep::base::id::{Digest, Epoch, RepositoryId, SourceId};
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, KeyFileError, Protection};
 use sidekeep::crypto::role::{AdminKeys, Identity, Role, RoleKeys, SourceScope};
-use sidekeep::crypto::seal::{Opener, SessionKeys, section_id};
+use sidekeep::crypto::seal::{Opener, SessionKeys};
 use sidekeep::format::grant::Grant;
+use sidekeep::format::pack::ordinal_id;
 use sidekeep::format::wire::WireError;
 
 use crate::golden::golden;
@@ -90,7 +91,7 @@ fn frames_and_wraps() {
     let mut sealer = keys.sealer().expect("thread 1");
     for frame in FrameType::ALL {
         let mut sealed = b"content".to_vec();
-        let seat = sealer.seal(frame, &section_id(keys.session(), 7), &mut sealed).expect("seals");
+        let seat = sealer.seal(frame, &ordinal_id(keys.session(), 7), &mut sealed).expect("seals");
         lines.add(&format!("{frame:?} on thread {} with counter {}", seat.thread, seat.counter), &sealed);
     }
     let committed = String::from_utf8(golden("frames.txt", lines.0.as_bytes())).expect("text");
@@ -102,7 +103,7 @@ fn frames_and_wraps() {
         let mut opened = line(&committed, &format!("{frame:?} on thread 1 with counter {counter}"));
         let seat = Seat { thread: 1, counter: *counter };
         let opener = opener(&admin, frame.tier(), &wrap);
-        opener.open(frame, &section_id(wrap.session(), 7), seat, &mut opened).expect("opens");
+        opener.open(frame, &ordinal_id(wrap.session(), 7), seat, &mut opened).expect("opens");
         assert_eq!(opened, b"content");
         *counter += 1;
     }
@@ -177,7 +178,7 @@ proptest! {
         prop_assert!(admin.opener(SOURCE, &altered).is_err());
 
         let mut sealed = b"content".to_vec();
-        let id = section_id(keys.session(), 0);
+        let id = ordinal_id(keys.session(), 0);
         let seat = keys.sealer().and_then(|mut sealer| sealer.seal(FrameType::Leaf, &id, &mut sealed)).expect("seals");
         let opener = opener(&admin, Tier::Data, &wrap);
         prop_assert!(opener.open(FrameType::Leaf, &id, seat, &mut alter(&sealed)).is_err());
@@ -202,7 +203,7 @@ proptest! {
         prop_assert!(admin().opener(SOURCE, &wrap).is_err());
         let opener = admin().structure().source(SOURCE).opener(wrap.session());
         let seat = Seat { thread: 0, counter: 0 };
-        let id = section_id(wrap.session(), 0);
+        let id = ordinal_id(wrap.session(), 0);
         prop_assert!(opener.open(FrameType::Node, &id, seat, &mut bytes.clone()).is_err());
         let text = String::from_utf8_lossy(&bytes);
         prop_assert!(matches!(KeyFile::parse(&text).err(), Some(KeyFileError::Foreign)));

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use data_encoding::HEXLOWER;
 use sidekeep::base::frame::{FrameType, Seat, SessionWrap};
-use sidekeep::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
+use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use sidekeep::format::cell::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
 use sidekeep::format::codec::Codec;
-use sidekeep::format::index::{Fragment, FragmentPack, SealedFragment};
+use sidekeep::format::index::{Fragment, FragmentPack, SealedFragment, Signed};
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
 use sidekeep::format::manifest::{
@@ -174,11 +174,13 @@ fn stored_objects_read_as_they_were_written() {
         epoch: Epoch(1),
         session: SessionId::new([0x66; 16]),
         sequence: 3,
+        signer: KeyId::new([0x77; 16]),
         seat: Seat { thread: 1, counter: 2 },
         sealed: vec![0x99; 40],
     };
-    let bytes = golden("fragment.bin", &fragment.to_bytes());
-    assert_eq!(SealedFragment::read(&bytes), Ok(fragment));
+    let bytes = golden("fragment.bin", &fragment.to_bytes(|_| [0x88; 64]));
+    let signed = Signed { message: &bytes[..bytes.len() - 64], signature: &[0x88; 64] };
+    assert_eq!(SealedFragment::read(&bytes), Ok((fragment, signed)));
     let header = PackHeader {
         repository,
         source,

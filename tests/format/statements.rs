@@ -11,8 +11,8 @@ use sidekeep::crypto::seal::SessionKeys;
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{self, Envelope, Predicate, StatementError};
 use sidekeep::format::entry::{
-    Accept, Body, Checkpoint, Entry, Erase, Forget, Hold, Numbered, ObjectRef, Place, Prune, Repack, RepackedPack,
-    ReplacedManifest, Revoke, Snapshot, Tag, Verdict,
+    Accept, Add, Body, Checkpoint, Entry, Erase, Forget, Hold, Numbered, ObjectRef, Place, Prune, Repack, RepackedPack,
+    ReplacedManifest, Revoke, Snapshot, Tag, TagChange, Verdict,
 };
 use sidekeep::format::roster::{
     AddGrant, AddSource, CloseEpoch, Enrol, Feature, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
@@ -76,18 +76,26 @@ fn bodies() -> Vec<Body> {
         snapshot(),
         Body::Forget(Forget { snapshots: vec![digest(1), digest(2)], reason: reason() }),
         Body::Prune(Prune { packs: vec![digest(5)], manifests: vec![digest(3)], wraps: vec![] }),
-        Body::Repack(Repack { packs: vec![digest(5)], added: vec![repacked] }),
+        Body::Repack(Repack { epoch: Epoch(1), packs: vec![digest(5)], added: vec![repacked] }),
         Body::Accept(Accept { snapshot: digest(1), reason: reason() }),
         Body::Hold(Hold { snapshot: digest(1), until: Some(NOW), reason: reason() }),
         Body::Hold(Hold { snapshot: digest(1), until: None, reason: reason() }),
-        Body::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned() }),
+        Body::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Put }),
         Body::Erase(Erase {
+            epoch: Epoch(1),
             manifests: vec![ReplacedManifest { old: digest(3), new: object(8) }],
             packs: vec![object(9)],
             reason: reason(),
         }),
         Body::Revoke(Revoke { key: KeyId::new([1; 16]) }),
         Body::Checkpoint(Checkpoint { fold: digest(9) }),
+        Body::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Remove }),
+        Body::Add(Add {
+            session: SessionId::new([4; 16]),
+            epoch: Epoch(1),
+            packs: vec![object(5)],
+            adopted: vec![object(7)],
+        }),
     ]
 }
 
@@ -261,7 +269,7 @@ fn who_may_sign_what() {
     for body in bodies() {
         let entitled: Vec<Role> = Role::ALL.into_iter().filter(|role| body.may_be_signed_by(*role)).collect();
         let expected: &[Role] = match body.kind() {
-            "snapshot" => &[Role::Operator],
+            "snapshot" | "add" => &[Role::Operator],
             "checkpoint" => &[Role::Operator, Role::Maintainer],
             "accept" | "erase" | "revoke" => &[Role::Admin, Role::Recovery],
             _ => &[Role::Maintainer],

@@ -94,6 +94,17 @@ fn changes_of_the_schema_alone_upload_no_rows() {
         ("rename a key", "ALTER TABLE contacts RENAME COLUMN id TO contact_id".to_owned()),
         ("rename a table", "ALTER TABLE contacts RENAME TO people".to_owned()),
         ("rename the owners", "ALTER TABLE users RENAME TO accounts".to_owned()),
+        (
+            "rename a table and a column",
+            "ALTER TABLE contacts RENAME TO people; ALTER TABLE people RENAME COLUMN name TO full_name".to_owned(),
+        ),
+        (
+            "rename all tables and a column of each, and add one",
+            "ALTER TABLE users RENAME TO accounts; ALTER TABLE accounts RENAME COLUMN email TO handle;
+             ALTER TABLE contacts RENAME TO people; ALTER TABLE people RENAME COLUMN born TO birthday; ALTER TABLE people ADD COLUMN nick;
+             ALTER TABLE fields RENAME TO properties; ALTER TABLE properties RENAME COLUMN value TO content"
+                .to_owned(),
+        ),
         ("reorder columns", rebuilt("contacts", contacts, "id, user_id, name, born")),
         ("reorder key columns", rebuilt("fields", fields, "contact_id, kind, value")),
         ("widen types", rebuilt("contacts", wide, "id, user_id, name, born")),

@@ -3,7 +3,9 @@
 use sidekeep::base::id::{Epoch, RepositoryId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
 use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::format::entry::{Body, Entry, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke};
+use sidekeep::format::entry::{
+    Body, Entry, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag, TagChange,
+};
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{OpenEpoch, RevokeKey, RosterStatement};
 use sidekeep::repo::error::RepoError;
@@ -166,7 +168,7 @@ fn a_key_revoked_in_the_roster_is_void_from_the_position_that_saw_it() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let before = fixture.repository().roster().head();
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: thief.key_id() })], Role::Admin);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     let entry = |n, seen: Option<Numbered>| {
         fixture.entry(night(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
     };
@@ -215,6 +217,34 @@ fn a_listing_that_is_behind_hides_no_entry() {
 }
 
 #[test]
+fn a_store_that_answers_for_every_number_is_not_read_for_ever() {
+    let fixture = Fixture::new();
+    fixture.appended(night(1), &fixture.key(Role::Operator));
+    let numbers = 2..=1002;
+    let names: Vec<Name> = numbers.clone().map(|n| Name::Ledger(fixture.source, n)).collect();
+    numbers.for_each(|n| fixture.put_entry(n, b"no entry".to_vec()));
+    assert_eq!(fixture.ledger().voids.len(), 1001);
+    let endless = fixture.over(Behind::hiding(fixture.memory.clone(), &names)).expect("opens");
+    let error = Ledger::load(&endless, fixture.source).expect_err("it would not end");
+    assert!(error.to_string().contains("ledger/0000001002") && error.to_string().contains("lists none"), "{error}");
+}
+
+#[test]
+fn a_tag_is_put_once_and_removed() {
+    let fixture = Fixture::new();
+    let maintainer = fixture.key(Role::Maintainer);
+    let snapshot = fixture.appended(night(1), &fixture.key(Role::Operator)).sha256;
+    let tag = |tag: &str, change| Body::Tag(Tag { snapshot, tag: tag.to_owned(), change });
+    for body in [tag("a", TagChange::Put), tag("b", TagChange::Put), tag("a", TagChange::Put)] {
+        fixture.appended(body, &maintainer);
+    }
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["b", "a"]);
+    fixture.appended(tag("b", TagChange::Remove), &maintainer);
+    fixture.appended(tag("unknown", TagChange::Remove), &maintainer);
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["a"]);
+}
+
+#[test]
 fn later_versions_stop_a_reader_only_if_an_entitled_key_signed_them_in_their_place() {
     for (old, new) in LATER {
         let fixture = Fixture::new();
@@ -254,7 +284,7 @@ fn a_roster_rolled_back_under_the_ledger_is_noticed() {
     let operator = fixture.key(Role::Operator);
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let head = fixture.repository().roster().head().number;
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: thief.key_id() })], Role::Admin);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     let revoking = fixture.get(&Name::Roster(head + 1));
     fixture.appended(night(1), &operator);
     let delete = || {
@@ -264,7 +294,8 @@ fn a_roster_rolled_back_under_the_ledger_is_noticed() {
     delete();
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
     // Another admin's entry in its place does not help.
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })], Role::Recovery);
+    fixture
+        .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
     fixture.put(&Name::Roster(head + 1), revoking);
     assert_eq!(fixture.ledger().live().count(), 1);
@@ -288,7 +319,7 @@ fn an_entry_that_saw_what_never_was_stops_readers_no_longer_than_its_key() {
     let number = fixture.ledger().digests.len() as u64 + 1;
     fixture.put_entry(number, fixture.entry(night(1), &thief, |place| place.roster = never(head)));
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: thief.key_id() })], Role::Admin);
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     assert!(fixture.ledger().voids.iter().any(|(at, _)| at.number == number));
     fixture.appended(night(1), &fixture.key(Role::Operator));
 }
@@ -300,14 +331,14 @@ fn what_takes_the_place_of_packs_is_of_their_epoch() {
     fixture.appended(night(1), &operator);
     let sealing = fixture.repository().roster().epochs[&Epoch(1)].sealing;
     let opened = OpenEpoch { epoch: Epoch(2), sealing, grants: [].into() };
-    fixture.state(&[RosterStatement::Epoch(opened)], Role::Admin);
+    fixture.state(Role::Admin, vec![RosterStatement::Epoch(opened)]);
     let mut second = snapshot(2);
     second.epoch = Epoch(2);
     fixture.appended(Body::Snapshot(second), &operator);
     let added = vec![RepackedPack { sha256: digest(70), size: 1, signer: operator.key_id() }];
-    fixture.appended(Body::Repack(Repack { packs: vec![digest(101)], added }), &maintainer);
+    fixture.appended(Body::Repack(Repack { epoch: Epoch(1), packs: vec![digest(101)], added }), &maintainer);
     let manifests = vec![ReplacedManifest { old: digest(1), new: object(71) }];
-    let erase = Erase { manifests, packs: vec![object(72)], reason: "asked for".to_owned() };
+    let erase = Erase { epoch: Epoch(1), manifests, packs: vec![object(72)], reason: "asked for".to_owned() };
     fixture.appended(Body::Erase(erase), &fixture.key(Role::Admin));
     let ledger = fixture.ledger();
     let epochs: Vec<_> = ledger.inventory().map(|pack| (pack.digest, pack.epoch, pack.signer)).collect();

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use sidekeep::base::id::Digest;
+use sidekeep::base::limit::{ENTRY_PACKS_MAX, STATEMENT_BYTES_MAX};
 use sidekeep::base::role::Role;
 use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{Body, Forget, ObjectRef, Prune, Revoke};
@@ -167,8 +168,10 @@ fn what_a_revoked_key_wrote_is_not_shared_and_it_commits_nothing() {
     assert!(matches!(overtaken_by(own), Err(RepoError::NotEnrolled { .. })));
     let closed = |fixture: &Fixture| {
         let reason = "stolen".to_owned();
-        fixture
-            .state(&[RosterStatement::Close(CloseEpoch { epoch: sidekeep::base::id::Epoch(1), reason })], Role::Admin);
+        fixture.state(
+            Role::Admin,
+            vec![RosterStatement::Close(CloseEpoch { epoch: sidekeep::base::id::Epoch(1), reason })],
+        );
         fixture.appended(Body::Snapshot(snapshot(2)), &fixture.key(Role::Operator));
     };
     assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));
@@ -179,15 +182,54 @@ fn what_a_revoked_key_wrote_is_not_shared_and_it_commits_nothing() {
 fn what_the_roster_said_meanwhile_is_heard() {
     let closed = |fixture: &Fixture| {
         let reason = "stolen".to_owned();
-        fixture
-            .state(&[RosterStatement::Close(CloseEpoch { epoch: sidekeep::base::id::Epoch(1), reason })], Role::Admin);
+        fixture.state(
+            Role::Admin,
+            vec![RosterStatement::Close(CloseEpoch { epoch: sidekeep::base::id::Epoch(1), reason })],
+        );
     };
     assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));
     let revoked = |fixture: &Fixture| {
         let key = fixture.key(Role::Operator).key_id();
-        fixture.state(&[RosterStatement::Revoke(RevokeKey { key })], Role::Admin);
+        fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key })]);
     };
     assert!(matches!(overtaken_by(revoked), Err(RepoError::NotEnrolled { .. })));
+}
+
+/// A snapshot with more packs than one entry names.
+fn large() -> Candidate {
+    let pack = |n: usize| ObjectRef { sha256: Digest::of(&n.to_be_bytes()), size: 1 };
+    let (adopted, added) = ((0..100).map(pack).collect(), (100..2 * ENTRY_PACKS_MAX + 200).map(pack).collect());
+    let counted = Counted { packs: HashSet::from([digest(101)]), adopted, added };
+    Candidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), counted }
+}
+
+#[test]
+fn packs_that_one_entry_cannot_name_are_added_before_the_snapshot() {
+    let fixture = Fixture::new();
+    fixture.appended(Body::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
+    let (mut ledger, mut unlocked) = (fixture.ledger(), fixture.unlock(Role::Operator));
+    let committed = commit(&mut unlocked, &mut ledger, large()).expect("commits");
+    let ledger = fixture.ledger();
+    let record = ledger.newest().expect("a snapshot");
+    assert_eq!((committed.entry.number, record.id), (4, committed.entry.sha256));
+    assert_eq!((record.snapshot.packs.len(), record.ahead.packs), (200, 2 * ENTRY_PACKS_MAX));
+    assert_eq!(record.new_bytes(), large().counted.added.len() as u64 + 100);
+    assert_eq!(ledger.inventory().count(), 1 + 2 * ENTRY_PACKS_MAX + 200);
+    for number in 2..=4 {
+        assert!(fixture.get(&Name::Ledger(fixture.source, number)).len() <= STATEMENT_BYTES_MAX);
+    }
+}
+
+#[test]
+fn what_was_added_ahead_and_pruned_meanwhile_is_not_committed() {
+    let fixture = Arc::new(Fixture::new());
+    fixture.appended(Body::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
+    let (mut ledger, mut unlocked) = (fixture.ledger(), fixture.unlock(Role::Operator));
+    let named = large().counted.added.last().expect("a pack").sha256;
+    let pruned = Body::Prune(Prune { packs: vec![named], manifests: vec![], wraps: vec![] });
+    fixture.appended(pruned, &fixture.key(Role::Maintainer));
+    assert!(matches!(commit(&mut unlocked, &mut ledger, large()), Err(RepoError::Overtaken { .. })));
+    assert_eq!((fixture.ledger().live().count(), fixture.ledger().digests.len()), (1, 2));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A repository in memory, its keys, and a hand that writes any statement with any of them.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,54 +14,41 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result as StoreResult,
 };
-use sidekeep::base::env::{Seeded, SharedEnv};
 use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
-use sidekeep::crypto::keyfile::{KeyFile, Protection};
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse;
 use sidekeep::format::entry::{Body, Entry, Numbered, ObjectRef, Place, Prune, Snapshot};
 use sidekeep::format::name::Name;
-use sidekeep::format::roster::{Enrol, RosterEntry, RosterStatement};
-use sidekeep::repo::create::{add_source, create};
+use sidekeep::format::roster::{Enrol, RosterStatement};
 use sidekeep::repo::error::RepoError;
-use sidekeep::repo::io::Objects;
 use sidekeep::repo::ledger::{Appended, Ledger, Signer, append};
-use sidekeep::repo::open::{Repository, Unlocked};
-use sidekeep::store::Store;
+use sidekeep::repo::open::Repository;
 
 use crate::common::damage;
+use crate::world::{SOURCE, World};
 
 /// A repository with one source and nothing in its ledger.
 pub struct Fixture {
-    pub runtime: tokio::runtime::Runtime,
+    world: World,
     pub memory: Arc<InMemory>,
-    pub env: SharedEnv,
-    keys: Vec<(Role, String)>,
     pub source: SourceId,
+}
+
+impl Deref for Fixture {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
 }
 
 impl Fixture {
     pub fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("a runtime");
-        let memory = Arc::new(InMemory::new());
-        let env: SharedEnv = Arc::new(Seeded::new(11));
-        let store = Store::from_object_store(memory.clone());
-        let objects = Objects::new(store, runtime.handle().clone());
-        let made = create(objects, env.clone(), "test").expect("a repository");
-        let fingerprint = made.repository.roster().fingerprint();
-        let write = |identity: &Identity| KeyFile::write(&*env, identity, "test", fingerprint, Protection::None);
-        let keys = made.identities.iter();
-        let keys = keys.map(|key| (key.role(), write(key).expect("a key file").to_string())).collect();
-        let mut fixture = Self { runtime, memory, env, keys, source: SourceId::new([0; 16]) };
-        fixture.source = fixture.add_source("sync");
-        fixture
-    }
-
-    pub fn add_source(&self, name: &str) -> SourceId {
-        add_source(&mut self.unlock(Role::Operator), name).expect("a source")
+        let (world, memory) = World::in_memory_of(11);
+        let source = world.source(SOURCE);
+        Self { world, memory, source }
     }
 
     /// A new key, enrolled by the admin.
@@ -69,7 +57,7 @@ impl Fixture {
         let (public, key) = (identity.public(), identity.key_id());
         let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
         let label = format!("another {role}");
-        self.state(&[RosterStatement::Enrol(Enrol { key, role, signing, sealing, label, sources })], Role::Admin);
+        self.state(Role::Admin, vec![RosterStatement::Enrol(Enrol { key, role, signing, sealing, label, sources })]);
         identity
     }
 
@@ -78,18 +66,9 @@ impl Fixture {
         Identity::generate(&*self.env, role, self.repository().id())
     }
 
-    pub fn key(&self, role: Role) -> Identity {
-        let (_, text) = self.keys.iter().find(|(found, _)| *found == role).expect("a key of each role");
-        KeyFile::parse(text).expect("a key file").open(None).expect("no passphrase")
-    }
-
+    /// The repository as it is seen through another store.
     pub fn over(&self, store: Arc<dyn ObjectStore>) -> Result<Repository, RepoError> {
-        let objects = Objects::new(Store::from_object_store(store), self.runtime.handle().clone());
-        Repository::open(objects, self.env.clone())
-    }
-
-    pub fn repository(&self) -> Repository {
-        self.over(self.memory.clone()).expect("opens")
+        self.beside(store).try_repository()
     }
 
     pub fn ledger(&self) -> Ledger {
@@ -98,31 +77,6 @@ impl Fixture {
 
     pub fn try_ledger(&self) -> Result<Ledger, RepoError> {
         Ledger::load(&self.repository(), self.source)
-    }
-
-    pub fn unlock(&self, role: Role) -> Unlocked {
-        self.repository().unlock(self.key(role)).expect("unlocks")
-    }
-
-    /// Adds a roster entry.
-    pub fn state(&self, statements: &[RosterStatement], by: Role) {
-        let bytes = self.roster_entry(statements, &self.key(by));
-        let number = self.repository().roster().head().number + 1;
-        self.put(&Name::Roster(number), bytes);
-    }
-
-    /// The bytes of a roster entry after the head.
-    pub fn roster_entry(&self, statements: &[RosterStatement], by: &Identity) -> Vec<u8> {
-        let repository = self.repository();
-        let head = repository.roster().head();
-        let entry = RosterEntry {
-            repository: repository.id(),
-            number: head.number + 1,
-            previous: head.sha256,
-            written: self.env.now(),
-            statements: statements.to_vec(),
-        };
-        dsse::encode(&entry, by.key_id(), |message| by.sign(message)).expect("encodes")
     }
 
     /// Puts whatever it is there, as somebody with the store's credentials would.

@@ -7,3 +7,5 @@ mod commit;
 mod common;
 mod fixture;
 mod roster;
+#[path = "../world/mod.rs"]
+mod world;

@@ -27,21 +27,21 @@ fn what_does_not_count_blocks_nobody() {
     expect_void(b"garbage".to_vec());
     expect_void(vec![b' '; STATEMENT_BYTES_MAX + 1]);
     for role in [Role::Operator, Role::Maintainer, Role::Auditor] {
-        expect_void(fixture.roster_entry(&[revoke()], &fixture.key(role)));
-        expect_void(fixture.roster_entry(&[feature()], &fixture.key(role)));
+        expect_void(fixture.roster_entry(&fixture.key(role), vec![revoke()]));
+        expect_void(fixture.roster_entry(&fixture.key(role), vec![feature()]));
     }
-    expect_void(fixture.roster_entry(&[revoke()], &fixture.stranger(Role::Admin)));
+    expect_void(fixture.roster_entry(&fixture.stranger(Role::Admin), vec![revoke()]));
     expect_void(fixture.get(&Name::Roster(1)).to_vec());
     let epoch = sidekeep::base::id::Epoch(1);
     let source = || RosterStatement::Source(AddSource { source: fixture.source, epoch, label: vec![] });
     let named = fixture.enrol(Role::Operator, Some(SourceScope::Named(vec![fixture.source])));
-    expect_void(fixture.roster_entry(&[source()], &named));
-    expect_void(fixture.roster_entry(&[source(), revoke()], &fixture.key(Role::Operator)));
+    expect_void(fixture.roster_entry(&named, vec![source()]));
+    expect_void(fixture.roster_entry(&fixture.key(Role::Operator), vec![source(), revoke()]));
     assert!(fixture.repository().roster().keys.values().all(|key| key.revoked.is_none()));
     fixture.add_source("photos");
     assert_eq!(fixture.repository().roster().sources.len(), 2);
 
-    fixture.state(&[feature()], Role::Admin);
+    fixture.state(Role::Admin, vec![feature()]);
     assert!(matches!(fixture.over(fixture.memory.clone()).map(|_| ()), Err(RepoError::Unsupported { .. })));
 }
 
@@ -49,9 +49,9 @@ fn what_does_not_count_blocks_nobody() {
 fn a_revoked_admin_states_nothing_more() {
     let fixture = Fixture::new();
     let admin = fixture.key(Role::Admin);
-    fixture.state(&[RosterStatement::Revoke(RevokeKey { key: admin.key_id() })], Role::Recovery);
+    fixture.state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: admin.key_id() })]);
     let back = RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Recovery).key_id() });
-    put_next(&fixture, fixture.roster_entry(&[back], &admin));
+    put_next(&fixture, fixture.roster_entry(&admin, vec![back]));
     let repository = fixture.repository();
     assert_eq!(repository.roster().voids.len(), 1);
     assert!(repository.roster().keys[&fixture.key(Role::Recovery).key_id()].revoked.is_none());

@@ -143,3 +143,49 @@ async fn what_an_interrupted_backup_uploaded_is_reused() {
     assert!((80_000_000..84_000_000).contains(&stored), "nothing is stored twice: {uploaded:?} {report}");
     assert_restores(&sandbox, "latest", &sandbox.path("sync.db"));
 }
+
+/// Index fragments are read once by each machine, and what a night costs is what the night did, whatever lies there of
+/// the nights before. Copies that were altered or lost do no harm.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_reads_an_index_fragment_once() {
+    let server = gcs::start().await;
+    let proxy = Proxy::start(server.address).await;
+    let bucket = Bucket { url: "gs://bucket", settings: gcs::settings(&proxy.url()), family: "google" };
+    let mut sandbox = Sandbox::new();
+    bucket.configure(&mut sandbox);
+    sandbox.sql("sync.db", SERVICE);
+    sandbox.ok(&["init", "gs://bucket/cached", "--source", "sqlite:sync.db"]);
+    let mut seen = 0;
+    let mut read = || {
+        let requests = proxy.requests();
+        let new = requests[seen..].iter().filter(|line| line.starts_with("GET") && line.contains("%2Findex%2F"));
+        let count = new.filter(|line| !line.contains("prefix=")).count();
+        seen = requests.len();
+        count
+    };
+    for night in 1..=6 {
+        sandbox.sql("sync.db", &format!("INSERT INTO users VALUES (100 + {night}, 'one more')"));
+        assert_eq!(sandbox.json(&["backup"])["number"], night);
+        assert_eq!(read(), usize::from(night > 1), "night {night}");
+    }
+    let copies: Vec<_> = files(&sandbox.path(".cache/sidekeep"));
+    assert_eq!(copies.len(), 5, "{copies:?}");
+    std::fs::write(&copies[0], "altered").expect("writes");
+    std::fs::remove_file(&copies[1]).expect("removes");
+    sandbox.ok(&["backup"]);
+    assert_eq!(read(), 3);
+    sandbox.ok(&["backup", "--cache-dir", "elsewhere"]);
+    assert_eq!(read(), 6);
+    assert_restores(&sandbox, "latest", &sandbox.path("sync.db"));
+}
+
+/// All files below a directory, sorted.
+fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("reads") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod holdings;
+mod lies;
 mod opens;
 mod poison;
 mod refused;

@@ -113,7 +113,8 @@ fn everything(world: &World, source: &str) -> (Vec<Sealed>, Vec<SessionWrap>) {
     }
     for listed in world.objects().list(&format!("{id}/index")).expect("lists") {
         let bytes = world.objects().get(&Name::parse(&listed.name).expect("a fragment"), 1 << 24).expect("a fragment");
-        let SealedFragment { session, sequence, seat, sealed, .. } = SealedFragment::read(&bytes).expect("a fragment");
+        let (fragment, _) = SealedFragment::read(&bytes).expect("a fragment");
+        let SealedFragment { session, sequence, seat, sealed, .. } = fragment;
         found.push(Sealed { kind: FrameType::Index, id: ordinal_id(session, sequence), session, seat, bytes: sealed });
     }
     (found, wraps)

@@ -1,33 +1,35 @@
 //! What a stolen operator key can do to others' snapshots, and that revoking it ends that: it seals garbage under the
 //! ids of true chunks, and honest backups refer to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sidekeep::base::cancel::Cancel;
 use sidekeep::base::frame::FrameType;
-use sidekeep::base::id::{ChunkId, Epoch};
+use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId};
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
+use sidekeep::crypto::role::Identity;
 use sidekeep::crypto::seal::SessionKeys;
 use sidekeep::format::codec::Codec;
 use sidekeep::format::entry::{Body, ObjectRef, Revoke, Snapshot};
-use sidekeep::format::leaf::LeafBuilder;
 use sidekeep::format::name::Name;
-use sidekeep::format::node::{PieceList, Ranges, Skeleton};
 use sidekeep::format::pack::PackContent;
+use sidekeep::format::roster::{RevokeKey, RosterStatement};
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::verify::{self, Access, Level, VerifyOptions, Visit};
+use sidekeep::repo::check::{Fault, Finding};
+use sidekeep::repo::fragment::Draft;
 use sidekeep::repo::pack_table::PackTable;
 use sidekeep::repo::packer::{OpenPack, PackSeal, SealedFrame};
-use sidekeep::repo::reader::Want;
 
-use crate::world::data::{add_photo, create_service, noise, open};
-use crate::world::look::{packs, with_reader};
+use crate::world::data::{add_photo, create_service, open};
+use crate::world::look::packs;
 use crate::world::{SOURCE, World, open_key};
 
 /// The ids of all chunks of some types in the packs that a source has.
-fn ids(world: &World, kinds: &[FrameType]) -> Vec<ChunkId> {
+pub fn ids(world: &World, kinds: &[FrameType]) -> Vec<ChunkId> {
     let auditor = world.unlock(Role::Auditor);
     let keys = auditor.structure(world.source(SOURCE), Epoch(1)).expect("a structure key");
     let read = |(pack, size)| PackTable::read(&world.objects(), &keys, pack, size).expect("a table").entries;
@@ -36,7 +38,7 @@ fn ids(world: &World, kinds: &[FrameType]) -> Vec<ChunkId> {
 }
 
 /// Stores other contents under these ids and commits them as the operator, on the back of the newest snapshot's manifest.
-fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
+pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
     let thief = world.unlock(Role::Operator);
     let source = world.source(SOURCE);
     let keys = thief.source_keys(source, Epoch(1), "a crime").expect("an operator");
@@ -62,7 +64,7 @@ fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
     world.append(Role::Operator, SOURCE, Body::Snapshot(snapshot));
 }
 
-fn restored_whole(world: &World, to: &Path) -> bool {
+pub fn restored_whole(world: &World, to: &Path) -> bool {
     let report = world.try_restore(Selector::Latest(0), to).expect("a restore");
     std::fs::remove_file(to).expect("was restored");
     report.damaged.is_empty() && report.refused.is_empty()
@@ -83,12 +85,12 @@ fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_rev
         // Tomorrow's chunks, as whoever has the database and an operator's key computes them.
         add_photo(&db, 9, 700_000);
         db.execute_batch("UPDATE contacts SET name = 'tomorrow'").expect("a day");
-        let tomorrow = world.beside(std::sync::Arc::new(memory.fork()));
+        let tomorrow = world.beside(Arc::new(memory.fork()));
         backup(&tomorrow, &path);
         let new: Vec<ChunkId> = ids(&tomorrow, &[kind]).into_iter().filter(|id| !old.contains(id)).collect();
         assert!(!new.is_empty());
 
-        let garbage: Vec<_> = new.into_iter().map(|id| (id, b"garbage".to_vec())).collect();
+        let garbage: Vec<_> = new.iter().map(|id| (*id, b"garbage".to_vec())).collect();
         poison(&world, kind, &garbage);
         let tainted = backup(&world, &path);
         let to = world.path("restored");
@@ -107,77 +109,93 @@ fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_rev
     }
 }
 
-/// The content of a chunk of the newest snapshot, as an admin reads it.
-fn content(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
-    with_reader(world, SOURCE, None, |reader| reader.fetch_one(Want { kind, id, spot: None }).expect("a chunk"))
+/// Plants a fragment which tells that these ids lie in the newest pack, signed by `identity`.
+fn plant(world: &World, identity: &Identity, as_if: Option<KeyId>, ids: &[ChunkId]) {
+    let source = world.source(SOURCE);
+    let keys = world.unlock(Role::Operator).source_keys(source, Epoch(1), "a crime").expect("an operator");
+    let restore = world.repository().roster().restore_key(Epoch(1)).expect("a key");
+    let (session, _) = SessionKeys::create(&*world.env, &restore, &keys.structure, &keys.ids).expect("a session");
+    let (digest, size) = packs(world, SOURCE).pop_last().expect("a pack");
+    let table = PackTable::read(&world.objects(), &keys.structure, digest, size).expect("a table");
+    let (_, spot) = table.spots().next().expect("a frame");
+    let mut draft = Draft::default();
+    draft.add(table.indexed(), ids.iter().map(|id| (*id, spot)));
+    let sealed = draft.take(&session, &mut session.sealer().expect("a sealer"), identity).expect("seals");
+    let mut bytes = sealed.expect("a fragment");
+    if let Some(key) = as_if {
+        let own = identity.key_id();
+        let at = bytes.windows(16).position(|window| window == own.as_bytes()).expect("the signer");
+        bytes[at..at + 16].copy_from_slice(key.as_bytes());
+    }
+    world.objects().create(&Name::Index(source, Digest::of(&bytes)), bytes.into()).expect("a fragment");
 }
 
-/// What could be said in the place of a true chunk and would be believed, but for its id: rows of others, a value with
-/// its pieces in another order, a subtree with nothing in it.
-fn lie(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
-    let truth = content(world, kind, id);
-    match kind {
-        FrameType::Leaf => LeafBuilder::default().finish(),
-        FrameType::Piece => vec![b'x'; truth.len()],
-        FrameType::List => {
-            let mut list = PieceList::read(&truth).expect("a list");
-            list.pieces.reverse();
-            list.content()
-        }
-        FrameType::Node => {
-            let node = Skeleton::read(&truth).expect("a node");
-            Skeleton { children: Vec::new(), ..node }.content()
-        }
-        _ => {
-            let mut ranges = Ranges::read(&truth).expect("separators");
-            ranges.separators.iter_mut().for_each(|separator| separator.push(0));
-            ranges.content()
-        }
-    }
+/// What an auditor finds.
+fn audit(world: &World) -> Vec<Finding> {
+    let options = VerifyOptions {
+        level: Level::Structure,
+        source: None,
+        snapshots: Vec::new(),
+        visit: Visit::First,
+        progress: Arc::new(Silent),
+        cancel: Cancel::default(),
+    };
+    let auditor = world.unlock(Role::Auditor);
+    verify::run(Access::Key(&auditor), &options).expect("verifies").findings
 }
 
-/// A well-formed lie under a true id is found like garbage, whatever kind of frame it is: by the restore that opens it,
-/// and by a deep verification, which names the pack.
-#[test]
-fn a_lie_of_any_kind_is_found_by_its_id() {
-    let (base, memory) = World::in_memory();
-    let path = base.path("live");
-    let db = create_service(&path, 5);
-    base.backup(&path);
-    // More leaves than a node holds, and a value of many pieces.
-    db.execute_batch("CREATE TABLE tall (id INTEGER PRIMARY KEY, body BLOB); BEGIN").expect("a table");
-    for id in 0..1100_i64 {
-        db.execute("INSERT INTO tall VALUES (?1, ?2)", (id, noise(id as u64, 6000))).expect("a row");
-    }
-    db.execute_batch("COMMIT").expect("commits");
-    add_photo(&db, 3, 700_000);
-    let fork = || base.beside(std::sync::Arc::new(memory.fork()));
-    let tomorrow = fork();
+/// A night, the chunks that the next will store, and the database as it is then.
+fn before_tomorrow() -> (World, PathBuf, Vec<ChunkId>) {
+    let (world, memory) = World::in_memory();
+    let path = world.path("live");
+    let db = create_service(&path, 20);
+    world.backup(&path);
+    let old = ids(&world, &[FrameType::Leaf]);
+    db.execute_batch("UPDATE contacts SET name = 'tomorrow'").expect("a day");
+    let tomorrow = world.beside(Arc::new(memory.fork()));
     tomorrow.backup(&path);
-    for kind in [FrameType::Leaf, FrameType::Piece, FrameType::List, FrameType::Node, FrameType::Ranges] {
-        let world = fork();
-        let old = ids(&world, &[kind]);
-        let new = ids(&tomorrow, &[kind]).into_iter().filter(|id| !old.contains(id));
-        let lies: Vec<_> = new.map(|id| (id, lie(&tomorrow, kind, id))).take(3).collect();
-        assert!(!lies.is_empty(), "{kind:?}");
-        poison(&world, kind, &lies);
-        let thief = world.ledger(SOURCE).newest().expect("the thief's").snapshot.packs[0].sha256;
-        world.backup(&path);
-        if kind != FrameType::Ranges {
-            // Whoever restores everything opens no ranges.
-            assert!(!restored_whole(&world, &world.path("restored")), "{kind:?}");
-        }
-        let options = VerifyOptions {
-            level: Level::Deep,
-            source: None,
-            snapshots: vec![Selector::Latest(0)],
-            visit: Visit::First,
-            progress: std::sync::Arc::new(Silent),
-            cancel: Cancel::default(),
-        };
-        let report = verify::run(Access::Key(&world.unlock(Role::Admin)), &options).expect("verifies");
-        let named = report.findings.iter().any(|found| found.object.contains(&thief.to_string()));
-        // Ranges are missed beside their node, whose pack is then named.
-        assert!(report.has_damage() && (named || kind == FrameType::Ranges), "{kind:?}: {:?}", report.findings);
+    let new: Vec<ChunkId> = ids(&tomorrow, &[FrameType::Leaf]).into_iter().filter(|id| !old.contains(id)).collect();
+    assert!(!new.is_empty());
+    (world, path, new)
+}
+
+#[test]
+fn index_fragments_are_believed_of_trusted_operators_alone() {
+    let (world, path, new) = before_tomorrow();
+    let other = world.add_source("other");
+    let elsewhere = open_key(&world.enrol(Role::Operator, Some(SourceScope::Named(vec![other]))));
+    let gone = open_key(&world.enrol(Role::Operator, Some(SourceScope::All)));
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id() })]);
+    let operator = world.key(Role::Operator).key_id();
+    let stranger = Identity::generate(&*world.env, Role::Operator, world.repository().id());
+    for role in [Role::Auditor, Role::Maintainer, Role::Admin, Role::Recovery] {
+        plant(&world, &world.key(role), None, &new);
     }
+    plant(&world, &world.key(Role::Auditor), Some(operator), &new);
+    for identity in [elsewhere, gone, stranger] {
+        plant(&world, &identity, None, &new);
+    }
+    let report = world.backup(&path);
+    let left_out = |note: &&String| note.starts_with("index fragment left out");
+    assert_eq!(report.notes.iter().filter(left_out).count(), 8, "{:#?}", report.notes);
+    world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
+
+    let found = audit(&world);
+    assert_eq!(found.iter().filter(|found| found.fault == Fault::StaleIndex).count(), 8, "{found:#?}");
+}
+
+#[test]
+fn an_operators_lie_in_an_index_fragment_ends_with_its_key() {
+    let (world, path, new) = before_tomorrow();
+    let honest = world.enrol(Role::Operator, Some(SourceScope::All));
+    let backup = || world.try_backup_as(open_key(&honest), SOURCE, &path).expect("a snapshot").snapshot.expect("one");
+    plant(&world, &world.key(Role::Operator), None, &new);
+    let tainted = backup();
+    let found = audit(&world);
+    assert!(found.iter().any(|found| found.fault == Fault::LostChunk), "{found:#?}");
+    let thief = world.key(Role::Operator).key_id();
+    world.append(Role::Admin, SOURCE, Body::Revoke(Revoke { key: thief }));
+    let clean = backup();
+    world.assert_restores(SOURCE, clean, &path);
+    world.assert_restores(SOURCE, tainted, &path);
 }

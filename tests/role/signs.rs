@@ -10,7 +10,8 @@ use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse::encode;
 use sidekeep::format::entry::{
-    Accept, Body, Checkpoint, Entry, Erase, Forget, Hold, ObjectRef, Prune, Repack, Revoke, Snapshot, Tag,
+    Accept, Add, Body, Checkpoint, Entry, Erase, Forget, Hold, ObjectRef, Prune, Repack, Revoke, Snapshot, Tag,
+    TagChange,
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RevokeKey, RosterStatement};
@@ -45,12 +46,21 @@ fn entries(world: &World) -> Vec<(Body, &'static [Role])> {
         (Body::Snapshot(Snapshot::new(later, manifest, SessionId::new([9; 16]), Epoch(1))), OPERATOR),
         (Body::Forget(Forget { snapshots: vec![snapshot], reason: reason() }), MAINTAINER),
         (Body::Prune(Prune { packs: vec![object.sha256], manifests: vec![], wraps: vec![] }), MAINTAINER),
-        (Body::Repack(Repack { packs: vec![object.sha256], added: vec![] }), MAINTAINER),
+        (Body::Repack(Repack { epoch: Epoch(1), packs: vec![object.sha256], added: vec![] }), MAINTAINER),
         (Body::Hold(Hold { snapshot, until: None, reason: reason() }), MAINTAINER),
-        (Body::Tag(Tag { snapshot, tag: "kept".to_owned() }), MAINTAINER),
+        (Body::Tag(Tag { snapshot, tag: "kept".to_owned(), change: TagChange::Put }), MAINTAINER),
         (Body::Accept(Accept { snapshot, reason: reason() }), ADMIN),
-        (Body::Erase(Erase { manifests: vec![], packs: vec![object], reason: reason() }), ADMIN),
+        (Body::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object], reason: reason() }), ADMIN),
         (Body::Revoke(Revoke { key: world.key(Role::Auditor).key_id() }), ADMIN),
+        (
+            Body::Add(Add {
+                session: SessionId::new([9; 16]),
+                epoch: Epoch(1),
+                packs: vec![object],
+                adopted: Vec::new(),
+            }),
+            OPERATOR,
+        ),
         (Body::Checkpoint(Checkpoint { fold: object.sha256 }), &[Role::Operator, Role::Maintainer]),
     ]
 }

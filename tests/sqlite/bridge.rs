@@ -83,15 +83,9 @@ fn compare(order: &[usize], a: &[OwnedCell], b: &[OwnedCell]) -> Ordering {
     Ordering::Equal
 }
 
-/// What came of a restore.
-pub struct Restored {
-    pub path: PathBuf,
-    pub refused: Vec<Refused>,
-    pub notes: Vec<String>,
-}
-
-pub fn restore(snapshot: &Snapshot, path: &Path) -> Restored {
-    let tables: Vec<TargetTable> = snapshot
+/// Its tables as a target is told of them.
+pub fn target_tables(snapshot: &Snapshot) -> Vec<TargetTable> {
+    snapshot
         .description
         .tables
         .iter()
@@ -103,9 +97,19 @@ pub fn restore(snapshot: &Snapshot, path: &Path) -> Restored {
                 .map(|column| TargetColumn { name: column.name.clone(), hidden: column.hidden })
                 .collect(),
         })
-        .collect();
+        .collect()
+}
+
+/// What came of a restore.
+pub struct Restored {
+    pub path: PathBuf,
+    pub refused: Vec<Refused>,
+    pub notes: Vec<String>,
+}
+
+pub fn restore(snapshot: &Snapshot, path: &Path) -> Restored {
     let mut target = SqliteTarget::create(path, &real_env()).expect("create the target");
-    target.begin(snapshot.description.engine, &snapshot.description.schema, &tables).expect("begin");
+    target.begin(snapshot.description.engine, &snapshot.description.schema, &target_tables(snapshot)).expect("begin");
     for (at, rows) in snapshot.rows.iter().enumerate() {
         target.table(at).expect("begin a table");
         for row in &rows.0 {

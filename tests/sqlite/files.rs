@@ -9,7 +9,7 @@ use sidekeep::source::contract::{Engine, SourceError, Target, TargetColumn, Targ
 use sidekeep::source::files::{CsvTarget, JsonLinesTarget};
 use tempfile::TempDir;
 
-use crate::bridge::{Rows, Snapshot, real_env, snapshot};
+use crate::bridge::{Rows, Snapshot, real_env, snapshot, target_tables};
 
 /// A member of a list, as `tables.json` has it.
 #[derive(serde::Deserialize)]
@@ -175,20 +175,7 @@ fn read_back(dir: &Path) -> Vec<(String, Vec<Vec<OwnedCell>>)> {
 }
 
 fn export(snapshot: &Snapshot, target: &mut dyn Target) {
-    let tables: Vec<TargetTable> = snapshot
-        .description
-        .tables
-        .iter()
-        .map(|table| TargetTable {
-            name: table.name.clone(),
-            columns: table
-                .columns
-                .iter()
-                .map(|column| TargetColumn { name: column.name.clone(), hidden: column.hidden })
-                .collect(),
-        })
-        .collect();
-    target.begin(Engine::Sqlite, &snapshot.description.schema, &tables).expect("begin");
+    target.begin(Engine::Sqlite, &snapshot.description.schema, &target_tables(snapshot)).expect("begin");
     for (at, Rows(rows)) in snapshot.rows.iter().enumerate() {
         target.table(at).expect("a table");
         for row in rows {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use sidekeep::source::contract::Gap;
 use tempfile::TempDir;
 
 use crate::bridge::{restore, snapshot};
@@ -45,6 +46,12 @@ fn datum() -> impl Strategy<Value = Datum> {
         "[ 0-9.eE+-]{0,8}".prop_map(|text| Datum::Plain(text.into())),
         prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Datum::Plain(bytes.into())),
         prop::collection::vec(any::<u8>(), 0..12).prop_map(Datum::Text),
+        // So long that SQLite hides how it begins, in UTF-16.
+        (any::<u16>(), any::<u16>(), 1990_u16..2100).prop_map(|(begin, seed, len)| {
+            let begin = [[0xfe, 0xff], [0xff, 0xfe], begin.to_le_bytes()][usize::from(begin % 3)];
+            let rest = (1..len).flat_map(|n| n.wrapping_mul(seed).to_be_bytes());
+            Datum::Text(begin.into_iter().chain(rest).collect())
+        }),
     ]
 }
 
@@ -168,7 +175,9 @@ proptest! {
         }
         conn.close().expect("close");
         let found = snapshot(&path);
-        prop_assert_eq!(&found.gaps, &[]);
+        let is_named = |gap: &Gap| gap.reason.contains("long texts") && encoding != "UTF-8";
+        let gaps: Vec<&Gap> = found.gaps.iter().filter(|gap| !is_named(gap)).collect();
+        prop_assert_eq!(&gaps, &Vec::<&Gap>::new());
         let restored = restore(&found, &dir.path().join("copy.db"));
         prop_assert_eq!(&restored.refused, &[]);
         prop_assert_eq!(&restored.notes, &Vec::<String>::new());

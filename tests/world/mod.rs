@@ -1,6 +1,7 @@
 //! A repository with all its keys, driven through the library: in a directory, in memory, or over any store.
 #![allow(dead_code, reason = "every test program uses a part of it")]
 
+pub mod awkward;
 #[path = "../common_sqlite/mod.rs"]
 pub mod common_sqlite;
 pub mod data;
@@ -28,7 +29,9 @@ use sidekeep::ops::error::OpError;
 use sidekeep::ops::init::Init;
 use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
+use sidekeep::ops::verify::{self, Access, Level, VerifyOptions, VerifyReport, Visit};
 use sidekeep::repo::create::add_source;
+use sidekeep::repo::error::RepoError;
 use sidekeep::repo::io::Objects;
 use sidekeep::repo::ledger::{Appended, Ledger, Signer, append};
 use sidekeep::repo::open::{Repository, Unlocked};
@@ -129,7 +132,11 @@ impl World {
     }
 
     pub fn repository(&self) -> Repository {
-        Repository::open(self.objects(), self.env.clone()).expect("opens")
+        self.try_repository().expect("opens")
+    }
+
+    pub fn try_repository(&self) -> Result<Repository, RepoError> {
+        Repository::open(self.objects(), self.env.clone())
     }
 
     pub fn key(&self, role: Role) -> Identity {
@@ -164,8 +171,7 @@ impl World {
 
     /// A snapshot by a certain operator of a certain source.
     pub fn try_backup_as(&self, key: Identity, source: &str, database: &Path) -> Result<BackupReport, OpError> {
-        let repository = Repository::open(self.objects(), self.env.clone())?;
-        let mut unlocked = repository.unlock(key)?;
+        let mut unlocked = self.try_repository()?.unlock(key)?;
         let options = self.backup_options(unlocked.find_source(Some(source))?);
         let mut source = SqliteSource::open(database, self.dir.path().to_owned(), self.env.clone())?;
         backup::run(&mut unlocked, &mut source, &options)
@@ -187,8 +193,7 @@ impl World {
         snapshot: Selector,
         to: &Path,
     ) -> Result<RestoreReport, OpError> {
-        let repository = Repository::open(self.objects(), self.env.clone())?;
-        let unlocked = repository.unlock(key)?;
+        let unlocked = self.try_repository()?.unlock(key)?;
         let options = RestoreOptions {
             source: unlocked.find_source(Some(source))?,
             snapshot,
@@ -199,6 +204,27 @@ impl World {
         };
         let mut target = SqliteTarget::create(to, &self.env)?;
         restore::run(&unlocked, &mut target, &options)
+    }
+
+    /// Verifies with the key of `role`; without one for the levels that need none.
+    pub fn verify(&self, role: Option<Role>, level: Level) -> Result<VerifyReport, OpError> {
+        self.verify_again(role, level, Visit::First)
+    }
+
+    pub fn verify_again(&self, role: Option<Role>, level: Level, visit: Visit) -> Result<VerifyReport, OpError> {
+        let options = VerifyOptions {
+            level,
+            source: None,
+            snapshots: Vec::new(),
+            visit,
+            progress: Arc::new(Silent),
+            cancel: Cancel::default(),
+        };
+        let repository = self.try_repository()?;
+        match role {
+            Some(role) => verify::run(Access::Key(&repository.unlock(self.key(role))?), &options),
+            None => verify::run(Access::Public(&repository), &options),
+        }
     }
 
     /// Restores a snapshot without a fault and fails unless it is the database at `original`.
@@ -240,6 +266,13 @@ impl World {
 
     /// Appends to the roster as `role`, whatever the roster will think of it.
     pub fn state(&self, role: Role, statements: Vec<RosterStatement>) {
+        let number = self.repository().roster().head().number + 1;
+        let bytes = self.roster_entry(&self.key(role), statements);
+        self.objects().create(&Name::Roster(number), bytes.into()).expect("a roster entry");
+    }
+
+    /// The bytes of a roster entry after the head.
+    pub fn roster_entry(&self, by: &Identity, statements: Vec<RosterStatement>) -> Vec<u8> {
         let repository = self.repository();
         let head = repository.roster().head();
         let entry = RosterEntry {
@@ -249,9 +282,7 @@ impl World {
             written: self.env.now(),
             statements,
         };
-        let key = self.key(role);
-        let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
-        self.objects().create(&Name::Roster(entry.number), bytes.into()).expect("a roster entry");
+        encode(&entry, by.key_id(), |message| by.sign(message)).expect("encodes")
     }
 
     /// Enrols one more key; the text of its file.

@@ -1,28 +1,26 @@
 //! `sidekeep demo`
 //!
-//! Every step is this very program, run as a user would run it.
+//! The story itself is told by `ops::demo`; here it is printed, each part with the commands that do the same.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use clap::Args;
 use clap::builder::PathBufValueParser;
 use serde::Serialize;
 
+use crate::base::env::SharedEnv;
+use crate::cli::config::{FILE_NAME, Template};
 use crate::cli::context::Context;
-use crate::cli::demo_service::{Holdings, Service, holdings};
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::plural;
-use crate::cli::ui::Ui;
-
-const DAYS: [&str; 6] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-const DATABASE: &str = "service.db";
-const RESTORED: &str = "restored.sqlite";
+use crate::cli::progress::Style;
+use crate::cli::render::{Align, Table, count, printable};
+use crate::ops::demo::{self, Chapter, DemoOptions, DemoReport};
+use crate::source::fake::Holdings;
 
 /// Play a week of a small sync service, with a disaster and a restore; needs no server and touches nothing of yours
 ///
-/// Makes a database of 250 users, backs it up for a week, breaks it, looks at what is lost, and brings it back. Every
-/// command is printed as you would type it.
+/// Makes a database of 100 users, backs it up for a week, loses it, brings it back, compares every row, and checks
+/// every byte of the store. The commands that do the same are printed as you would type them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -35,142 +33,120 @@ pub(crate) struct DemoArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
-    steps: Vec<Step>,
-    before: Holdings,
-    broken: Holdings,
-    restored: Holdings,
-}
-
-#[derive(Serialize)]
-struct Step {
-    command: String,
-    exit_code: i32,
-    output: String,
-}
-
-/// Where the demo plays.
-struct Stage {
-    ui: Ui,
-    dir: PathBuf,
-    program: PathBuf,
-    steps: Vec<Step>,
+struct Document<'a> {
+    before: &'a Holdings,
+    broken: &'a Holdings,
+    restored: &'a Holdings,
+    story: &'a DemoReport,
 }
 
 pub(crate) fn run(args: &DemoArgs, context: &Context) -> Result<Outcome, CliError> {
     let failed = |source| CliError::Io { doing: "make a directory for the demo".to_owned(), source };
     let temporary = tempfile::Builder::new().prefix("sidekeep-demo-").tempdir().map_err(failed)?;
-    let dir = match &args.dir {
-        Some(dir) => {
-            std::fs::create_dir(dir).map_err(failed)?;
-            dir.clone()
-        }
-        None => temporary.path().to_owned(),
-    };
-    let program =
-        std::env::current_exe().map_err(|source| CliError::Io { doing: "find this program".to_owned(), source })?;
-    let mut stage = Stage { ui: context.ui, dir, program, steps: Vec::new() };
-    let (before, broken) = stage.week()?;
-    let restored = stage.morning_after()?;
-    stage.say(&format!(
-        "\nbefore:    {}\nbroken:    {}\nrestored:  {}\n",
-        line(&before),
-        line(&broken),
-        line(&restored)
-    ))?;
-    let is_whole = before == restored;
-    stage.say(if is_whole { "\nEverything is back.\n" } else { "\nNot everything came back: that is a bug.\n" })?;
     if let Some(dir) = &args.dir {
-        stage.say(&format!("The repository, its keys and both databases are in {}.\n", dir.display()))?;
+        std::fs::create_dir(dir).map_err(failed)?;
     }
-    context.ui.result("demo", &Report { steps: stage.steps, before, broken, restored }, |_| String::new())?;
-    Ok(if is_whole { Outcome::Done } else { Outcome::Findings })
+    let report = play(args.dir.as_deref().unwrap_or(temporary.path()), context)?;
+    write_config(&report)?;
+    context.ui.say(&end(&report, args.dir.as_deref()))?;
+    let (before, broken, restored) = (&report.before, &report.after_disaster, &report.after_restore);
+    context.ui.result("demo", &Document { before, broken, restored, story: &report }, |_| String::new())?;
+    Ok(if is_whole(&report) { Outcome::Done } else { Outcome::Findings })
 }
 
-fn line(holdings: &Holdings) -> String {
-    let mut text = format!(
-        "{}, {}, {}, {}",
-        plural(holdings.users, "user"),
-        plural(holdings.contacts, "contact"),
-        plural(holdings.events, "event"),
-        plural(holdings.photos, "photo"),
-    );
-    if holdings.contacts_without_phone > 0 {
-        text += &format!("; {} without phone number", plural(holdings.contacts_without_phone, "contact"));
+/// Tells the story while it happens; a line that is redrawn would stand in its way.
+fn play(dir: &Path, context: &Context) -> Result<DemoReport, CliError> {
+    let (mut chapter, mut said) = (None, Ok(()));
+    let mut tell = |this: Chapter, sentence: &str| {
+        let heading = if chapter.replace(this) == Some(this) { "" } else { heading(this) };
+        if said.is_ok() {
+            said = context.ui.say(&format!("{heading}  {}\n", printable(sentence)));
+        }
+    };
+    let report = context.watch_as(Style::Notes, |watch| {
+        let options = DemoOptions {
+            dir: dir.to_owned(),
+            users: DemoOptions::USERS,
+            nights: DemoOptions::NIGHTS,
+            workers: std::thread::available_parallelism().map_or(2, usize::from),
+            runtime: context.runtime(),
+            env: SharedEnv::clone(&context.env),
+            progress: watch.progress,
+            cancel: watch.cancel,
+        };
+        demo::run(&options, &mut tell)
+    })?;
+    said.map(|()| report)
+}
+
+/// What a part of the story begins with.
+fn heading(chapter: Chapter) -> &'static str {
+    match chapter {
+        Chapter::Service => "A service opens:\n",
+        Chapter::Repository => {
+            "
+It gets a repository beside it, and five keys:
+$ sidekeep init store --source sqlite:service.sqlite
+"
+        }
+        Chapter::Nights => {
+            "
+People add, change and remove things every day. A night costs what changed:
+$ sidekeep backup
+"
+        }
+        Chapter::Disaster => {
+            "
+The disaster. The nightly backup runs as ever:
+$ sidekeep backup
+$ sidekeep diff latest~1 latest --key-file keys/admin.key
+"
+        }
+        Chapter::Restore => {
+            "
+The host that makes the backups cannot read them. Whoever holds the admin's key can, with nothing but the store:
+$ sidekeep restore latest~1 --to restored.sqlite
+$ sidekeep restore latest~1 --to restored.sqlite --key-file keys/admin.key
+"
+        }
+        Chapter::Proof => {
+            "
+What was shown, by comparing the restored file with a copy kept aside, and by checking the store:
+$ sidekeep verify --level read
+$ sidekeep verify --level deep --key-file keys/admin.key
+"
+        }
+    }
+}
+
+fn is_whole(report: &DemoReport) -> bool {
+    report.failures.is_empty() && report.before == report.after_restore
+}
+
+/// So that the commands that were printed can be typed in the directory.
+fn write_config(report: &DemoReport) -> Result<(), CliError> {
+    let key_file = Path::new("keys/operator.key");
+    let text = Template { repo: "store", key_file, source: Some("sqlite:service.sqlite") }.render();
+    let path = report.dir.join(FILE_NAME);
+    std::fs::write(&path, text).map_err(|source| CliError::Io { doing: format!("write {}", path.display()), source })
+}
+
+fn end(report: &DemoReport, dir: Option<&Path>) -> String {
+    let mut table = Table::new(&[
+        ("rows of", Align::Left),
+        ("before", Align::Right),
+        ("after the disaster", Align::Right),
+        ("restored", Align::Right),
+    ]);
+    for (name, rows) in &report.before {
+        let of = |holdings: &Holdings| count(holdings.get(name).copied().unwrap_or(0));
+        table.row([name.clone(), count(*rows), of(&report.after_disaster), of(&report.after_restore)]);
+    }
+    let end = if is_whole(report) { "Everything is back." } else { "Not everything came back: that is a bug." };
+    let mut text = format!("\n{}\n{end}\n", table.render());
+    if let Some(dir) = dir {
+        let dir = printable(&dir.to_string_lossy()).into_owned();
+        text += &format!("The commands above can be typed in the new directory, where all of it is: cd {dir}.\n");
     }
     text
-}
-
-impl Stage {
-    /// Six good days and a bad one. Returns what the service held before and after it broke.
-    fn week(&mut self) -> Result<(Holdings, Holdings), CliError> {
-        let path = self.dir.join(DATABASE);
-        let mut service = Service::create(&path).map_err(|error| broken(&error))?;
-        self.say("Sunday: a small sync service opens, and gets a repository beside it.\n")?;
-        self.play(0, &["init", "repo", "--source", &format!("sqlite:{DATABASE}"), "--keys-dir", "keys"])?;
-        self.play(0, &["backup", "--tag", "opening"])?;
-        for (day, name) in (1..).zip(DAYS) {
-            service.live_a_day(day).map_err(|error| broken(&error))?;
-            self.say(&format!("\n{name}: people add contacts, events and photos. A night is cheap:\n"))?;
-            self.play(0, &["backup"])?;
-        }
-        let before = holdings(&path).map_err(|error| broken(&error))?;
-        service.break_down().map_err(|error| broken(&error))?;
-        let after = holdings(&path).map_err(|error| broken(&error))?;
-        self.say("\nSunday: an upgrade drops the contacts of every third user. The nightly backup runs as ever:\n")?;
-        self.play(0, &["backup"])?;
-        Ok((before, after))
-    }
-
-    /// Looks at the damage and restores. Returns what the restored database holds.
-    fn morning_after(&mut self) -> Result<Holdings, CliError> {
-        self.say("\nMonday morning: what is there, and who lost what?\n")?;
-        self.play(0, &["snapshots"])?;
-        self.play(0, &["diff", "latest~1", "latest", "--users", "3", "--key-file", "keys/admin.key"])?;
-        self.say("\nThe key of the host that makes the backups opens nothing:\n")?;
-        self.play(5, &["restore", "latest~1", "--to", RESTORED])?;
-        self.say("\nThe admin's key does, with nothing but the repository at hand:\n")?;
-        self.play(0, &["restore", "latest~1", "--to", RESTORED, "--key-file", "keys/admin.key"])?;
-        self.say("\nAnd whoever audits the repository checks every byte of it without any key:\n")?;
-        self.play(0, &["verify", "--level", "read"])?;
-        holdings(&self.dir.join(RESTORED)).map_err(|error| broken(&error))
-    }
-
-    /// Runs this program with `args`, shows what it says, and expects it to end with `code`.
-    fn play(&mut self, code: i32, args: &[&str]) -> Result<(), CliError> {
-        let command = format!("sidekeep {}", args.join(" "));
-        self.say(&format!("$ {command}\n"))?;
-        let failed = |source| CliError::Io { doing: format!("run {command}"), source };
-        let ran = plain(&self.program, &self.dir).args(args).output().map_err(failed)?;
-        let output = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
-        let indented: String = output.lines().map(|line| format!("  {line}").trim_end().to_owned() + "\n").collect();
-        self.say(&indented)?;
-        let exit_code = ran.status.code().unwrap_or(-1);
-        if exit_code != code {
-            let source = std::io::Error::other(format!("it ended with {exit_code}: {}", output.trim()));
-            return Err(CliError::Io { doing: format!("go on: {command}"), source });
-        }
-        self.steps.push(Step { command, exit_code, output });
-        Ok(())
-    }
-
-    fn say(&self, text: &str) -> Result<(), CliError> {
-        self.ui.say(text)
-    }
-}
-
-/// This program in `dir`, without settings that are meant for real repositories.
-fn plain(program: &Path, dir: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.current_dir(dir).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("SIDEKEEP_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-fn broken(error: &rusqlite::Error) -> CliError {
-    CliError::Io { doing: "run the service of the demo".to_owned(), source: std::io::Error::other(error.to_string()) }
 }

@@ -53,8 +53,8 @@ fn human(report: &ShowReport) -> String {
     text += &format!("\nentry     {}, signed by {signer}, {}\n", entry.number, moment(entry.written));
     text += &format!(
         "added     {} in {}\n\n",
-        bytes(entry.packs.bytes + entry.adopted.bytes),
-        plural((entry.packs.count + entry.adopted.count) as u64, "pack")
+        bytes(entry.packs.bytes + entry.adopted.bytes + entry.ahead.bytes),
+        plural((entry.packs.count + entry.adopted.count + entry.ahead.count) as u64, "pack")
     );
     text += &tables(report);
     for gap in &report.gaps {

@@ -1,5 +1,6 @@
 //! `sidekeep verify`
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -202,6 +203,11 @@ fn human_source(source: &SourceChecked) -> String {
             text += &format!(", {} opened", bytes(snapshot.opened_bytes));
         }
         text.push('\n');
+        let gaps: BTreeSet<&str> = snapshot.gaps.iter().map(|gap| gap.object.as_str()).collect();
+        if !gaps.is_empty() {
+            let gaps: Vec<&str> = gaps.into_iter().collect();
+            text += &format!("           not captured, or not whole: {}\n", printable(&gaps.join(", ")));
+        }
     }
     text
 }

@@ -2,7 +2,9 @@
 
 mod place;
 mod plan;
+mod prior;
 mod run;
 mod tables;
 
-pub use run::{BackupMode, BackupOptions, BackupReport, TableReport, last_manifest, run};
+pub use prior::{Prior, last_manifest};
+pub use run::{BackupMode, BackupOptions, BackupReport, TableReport, run};

@@ -99,30 +99,34 @@ pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
 /// Parents before children by the pinned paths, which may differ from those of today.
 fn reading_order(update: &Update) -> Vec<usize> {
     let entries = &update.catalog.tables;
-    let at = |number: u32| entries.iter().position(|entry| entry.number == number);
-    let mut order = Vec::new();
-    let mut begun = vec![false; entries.len()];
+    let mut walk = ParentsFirst { entries, begun: vec![false; entries.len()], order: Vec::new() };
     for &table in &update.mapping.order {
-        visit(update.tables[table], entries, &at, &mut begun, &mut order);
+        walk.visit(update.tables[table]);
     }
     let back: HashMap<usize, usize> = update.tables.iter().enumerate().map(|(table, &entry)| (entry, table)).collect();
-    order.into_iter().map(|entry| back[&entry]).collect()
+    walk.order.into_iter().map(|entry| back[&entry]).collect()
 }
 
-fn visit(
-    entry: usize,
-    entries: &[TableEntry],
-    at: &dyn Fn(u32) -> Option<usize>,
-    begun: &mut [bool],
-    order: &mut Vec<usize>,
-) {
-    if std::mem::replace(&mut begun[entry], true) {
-        return;
+/// A walk up the owner paths of entries.
+struct ParentsFirst<'a> {
+    entries: &'a [TableEntry],
+    begun: Vec<bool>,
+    order: Vec<usize>,
+}
+
+impl ParentsFirst<'_> {
+    fn visit(&mut self, entry: usize) {
+        if std::mem::replace(&mut self.begun[entry], true) {
+            return;
+        }
+        let entries = self.entries;
+        for path in &entries[entry].paths {
+            if let Some(parent) = entries.iter().position(|entry| entry.number == path.parent) {
+                self.visit(parent);
+            }
+        }
+        self.order.push(entry);
     }
-    for parent in entries[entry].paths.iter().filter_map(|path| at(path.parent)) {
-        visit(parent, entries, at, begun, order);
-    }
-    order.push(entry);
 }
 
 fn map_key(path: &OwnerPath) -> MapKey {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
-use crate::base::frame::{Context, SessionWrap};
+use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
 use crate::base::progress::{Count, SharedProgress};
@@ -16,6 +16,7 @@ use crate::format::entry::ObjectRef;
 use crate::format::manifest::{GapSummary, Root, Secrets, StoredSpot, Summary, TableSummary, TreeKind, WrapPage};
 use crate::format::name::Name;
 use crate::ops::backup::plan::plan;
+use crate::ops::backup::prior::last_manifest;
 use crate::ops::backup::tables::{Found, Tables, references_tree, rows_tree};
 use crate::ops::error::OpError;
 use crate::repo::base::{self, Base};
@@ -23,7 +24,7 @@ use crate::repo::commit::{Candidate, Counted, check_clock, commit, draft_entry};
 use crate::repo::error::RepoError;
 use crate::repo::index::Index;
 use crate::repo::ledger::Ledger;
-use crate::repo::manifest::{self, Depth, Draft, OpenManifest, carry_wraps};
+use crate::repo::manifest::{self, Draft, OpenManifest, carry_wraps};
 use crate::repo::open::{SourceKeys, Unlocked};
 use crate::repo::write::{Announcer, BuiltTree, Setup, UsedPacks, WriteMode, Written, write};
 use crate::sort::SpillOptions;
@@ -113,15 +114,14 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
     let description = source.describe().map_err(OpError::from_source)?;
     check_clock(&ledger, description.source_clock)?;
-    let prior_catalog = prior.as_ref().and_then(|manifest| manifest.catalog.as_ref());
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
-    let update = update(prior_catalog, &description, &options.placement, schema_digest, options.pinned);
-    let night = Night { options, epoch, keys: &keys, base: &base, description: &description, started };
-    let (session, wrap) = night.session(unlocked)?;
-    let stored = night.store(unlocked, source, &update, (&session, &wrap))?;
-    let draft = night.draft(unlocked, &update, &stored, prior.as_ref(), &wrap)?;
+    let update = update(prior.catalog.as_ref(), &description, &options.placement, schema_digest, options.pinned);
+    let night = Night { unlocked, options, epoch, keys: &keys, base: &base, description: &description, started };
+    let (session, wrap) = night.session()?;
+    let stored = night.store(source, &update, (&session, &wrap))?;
+    let draft = night.draft(&update, &stored, prior.manifest.as_ref(), &wrap)?;
     let manifest = manifest::seal(&draft, &session, 0)?;
-    let mut report = night.report(&update, &stored, &draft, manifest.len() as u64, notes);
+    let mut report = BackupReport { notes, ..night.report(&update, &stored, &draft, manifest.len() as u64) };
     if options.mode == BackupMode::Commit {
         options.progress.phase("committing", Count::Objects, None);
         let clock = description.source_clock;
@@ -135,28 +135,9 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     Ok(report)
 }
 
-/// The newest manifest that can be read. One that cannot is a note: the backup goes on without, and
-/// stores more than it would have to.
-pub fn last_manifest(
-    unlocked: &Unlocked,
-    ledger: &Ledger,
-    notes: &mut Vec<String>,
-) -> Result<Option<OpenManifest>, OpError> {
-    for record in ledger.live().rev() {
-        let context =
-            Context { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
-        match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
-            Ok(manifest) => return Ok(Some(manifest)),
-            // What a later version wrote may need care that this one does not know of.
-            Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => return Err(error.into()),
-            Err(error) => notes.push(format!("manifest of snapshot {} left out: {error}", record.number)),
-        }
-    }
-    Ok(None)
-}
-
 /// What stays the same for the whole of one run.
 struct Night<'a> {
+    unlocked: &'a Unlocked,
     options: &'a BackupOptions,
     epoch: Epoch,
     keys: &'a SourceKeys,
@@ -196,8 +177,8 @@ impl Stored {
 }
 
 impl Night<'_> {
-    fn session(&self, unlocked: &Unlocked) -> Result<(SessionKeys, SessionWrap), OpError> {
-        let repository = unlocked.repository();
+    fn session(&self) -> Result<(SessionKeys, SessionWrap), OpError> {
+        let repository = self.unlocked.repository();
         let restore = repository.roster().restore_key(self.epoch)?;
         let made = SessionKeys::create(repository.env(), &restore, &self.keys.structure, &self.keys.ids);
         made.map_err(|error| {
@@ -208,12 +189,11 @@ impl Night<'_> {
 
     fn store(
         &self,
-        unlocked: &Unlocked,
         source: &mut dyn Source,
         update: &Update,
         (session, wrap): (&SessionKeys, &SessionWrap),
     ) -> Result<Stored, OpError> {
-        let repository = unlocked.repository();
+        let repository = self.unlocked.repository();
         let plans = plan(update, &self.description.tables);
         let used = UsedPacks::new(self.base.index.packs().len());
         let spill = SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env: repository.shared_env() };
@@ -230,6 +210,7 @@ impl Night<'_> {
             env: repository.shared_env(),
             progress: self.options.progress.clone(),
             cancel: self.options.cancel.clone(),
+            identity: self.unlocked.identity(),
             ids: &self.keys.ids,
             session,
             wrap,
@@ -240,7 +221,7 @@ impl Night<'_> {
                 BackupMode::DryRun => WriteMode::Count,
             },
         };
-        let announcer = Announcer::new(unlocked, session.context(), session.session(), wrap);
+        let announcer = Announcer::new(self.unlocked, session.context(), session.session(), wrap);
         let result = write(&setup, &announcer, &used, |feeder| {
             let schema = feeder.stream(&self.description.schema)?;
             let mut release = |source: &mut dyn Source| source.release().map_err(OpError::from_source);
@@ -260,7 +241,6 @@ impl Night<'_> {
 
     fn draft(
         &self,
-        unlocked: &Unlocked,
         update: &Update,
         stored: &Stored,
         prior: Option<&OpenManifest>,
@@ -279,7 +259,7 @@ impl Night<'_> {
             let own = wraps.split_off(WRAPS_PER_PAGE - 1);
             let mut full = std::mem::replace(&mut wraps, own.clone());
             full.push(own[0].clone());
-            pages.push(self.store_page(unlocked, full)?);
+            pages.push(self.store_page(full)?);
         }
         let roots = self.roots(&catalog, stored);
         let hint = |index: &Index| {
@@ -291,8 +271,8 @@ impl Night<'_> {
         Ok(Draft { summary: self.summary(&catalog, stored), catalog, roots, secrets, pages, wraps })
     }
 
-    fn store_page(&self, unlocked: &Unlocked, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
-        let repository = unlocked.repository();
+    fn store_page(&self, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
+        let repository = self.unlocked.repository();
         let page = WrapPage { repository: repository.id(), source: self.options.source, wraps }.to_bytes();
         let digest = Digest::of(&page);
         if self.options.mode == BackupMode::Commit {
@@ -353,14 +333,7 @@ impl Night<'_> {
         }
     }
 
-    fn report(
-        &self,
-        update: &Update,
-        stored: &Stored,
-        draft: &Draft,
-        manifest_bytes: u64,
-        notes: Vec<String>,
-    ) -> BackupReport {
+    fn report(&self, update: &Update, stored: &Stored, draft: &Draft, manifest_bytes: u64) -> BackupReport {
         let summary = &draft.summary;
         let table = |table: &TableSummary| TableReport {
             name: table.name.clone(),
@@ -383,7 +356,7 @@ impl Night<'_> {
             tables: summary.tables.iter().map(table).collect(),
             gaps: summary.gaps.clone(),
             drift: update.drift.clone(),
-            notes,
+            notes: Vec::new(),
             adopted: stored.counted(self.base).adopted.len(),
             races_lost: 0,
         }

@@ -102,7 +102,8 @@ impl Tables<'_> {
         let mut found = Found::default();
         let mut maps: HashMap<MapKey, OwnerMap> = HashMap::new();
         for (at, plan) in self.plans.iter().enumerate() {
-            let placed = self.read_table(source, feeder, plan, &maps, &mut found.gaps)?;
+            let (placed, gaps) = self.read_table(source, feeder, plan, &maps)?;
+            found.gaps.extend(gaps);
             found.rows += placed.row_count;
             found.streams += placed.streams;
             found.stream_bytes += placed.stream_bytes;
@@ -137,8 +138,7 @@ impl Tables<'_> {
         feeder: &'s Feeder<'_>,
         plan: &'s TablePlan,
         maps: &HashMap<MapKey, OwnerMap>,
-        gaps: &mut Vec<Gap>,
-    ) -> Result<Placed<'s>, OpError> {
+    ) -> Result<(Placed<'s>, Vec<Gap>), OpError> {
         let table = &self.description.tables[plan.table];
         self.progress.phase(&format!("reading {}", table.name), Count::Rows, table.rows_estimate);
         let spill = |memory_bytes| SpillOptions { memory_bytes, ..self.spill.clone() };
@@ -157,8 +157,8 @@ impl Tables<'_> {
             if self.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
         };
         let mut placer = Placer::new(plan, feeder, joins, placed, &mut tick);
-        gaps.extend(source.read(plan.table, &mut placer).map_err(OpError::from_source)?);
-        placer.finish()
+        let gaps = source.read(plan.table, &mut placer).map_err(OpError::from_source)?;
+        Ok((placer.finish()?, gaps))
     }
 }
 

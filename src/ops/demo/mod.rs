@@ -3,9 +3,11 @@
 
 mod clock;
 mod keys;
+mod options;
 mod prove;
 mod report;
 mod run;
 
+pub use options::DemoOptions;
 pub use report::{Chapter, DemoReport, Disaster, Night, Restored, Verified};
-pub use run::{DemoOptions, run};
+pub use run::run;

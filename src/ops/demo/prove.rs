@@ -2,8 +2,8 @@
 //! admin's key, and whether anything of the database can be read in the store.
 
 use crate::base::id::SourceId;
+use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::report::Verified;
-use crate::ops::demo::run::DemoOptions;
 use crate::ops::error::OpError;
 use crate::ops::verify::{self, Access, Level, VerifyOptions, VerifyReport, Visit};
 use crate::repo::check::Severity;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::id::Digest;
 use crate::base::time::Moment;
-use crate::source::fake::Comparison;
+use crate::source::fake::{Comparison, Holdings};
 
 /// A part of the story.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
@@ -31,6 +31,10 @@ pub struct DemoReport {
     /// Rows and bytes of the database on the last good night.
     pub rows: u64,
     pub database_bytes: u64,
+    /// Rows in each table on the last good night, after the disaster, and after the restore.
+    pub before: Holdings,
+    pub after_disaster: Holdings,
+    pub after_restore: Holdings,
     pub nights: Vec<Night>,
     pub disaster: Disaster,
     pub restored: Restored,

@@ -3,16 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
-use crate::base::cancel::Cancel;
 use crate::base::env::{Env, SharedEnv};
 use crate::base::id::{Digest, SourceId};
-use crate::base::progress::SharedProgress;
 use crate::base::role::Role;
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
 use crate::ops::demo::clock::Clock;
 use crate::ops::demo::keys::Keys;
+use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::prove::prove;
 use crate::ops::demo::report::{Chapter, DemoReport, Disaster, Night, Restored};
 use crate::ops::diff::{self, DiffOptions};
@@ -25,30 +22,12 @@ use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::source::catalog::{Pinned, PlacementConfig};
 use crate::source::contract::SourceError;
-use crate::source::fake::{Day, Service, compare};
+use crate::source::fake::{Day, Service, compare, holdings};
 use crate::source::sqlite::{SqliteSource, SqliteTarget};
 use crate::store::{Location, OpenOptions, Store};
 
-/// What to make, and where.
-#[derive(Clone)]
-pub struct DemoOptions {
-    /// A directory that is empty or not there.
-    pub dir: PathBuf,
-    pub users: u32,
-    pub nights: u32,
-    /// Threads that compress and seal.
-    pub workers: usize,
-    pub runtime: Handle,
-    pub env: SharedEnv,
-    pub progress: SharedProgress,
-    pub cancel: Cancel,
-}
-
-impl DemoOptions {
-    /// A week of a few hundred users.
-    pub const USERS: u32 = 300;
-    pub const NIGHTS: u32 = 7;
-}
+/// What the repository calls the service's database: as a configuration does that names one database.
+const SOURCE_NAME: &str = "main";
 
 /// Tells the story to `tell`, a sentence at a time.
 pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result<DemoReport, OpError> {
@@ -70,7 +49,7 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
     let last = nights.last().ok_or_else(|| OpError::NotFound("a demo needs one night at least".to_owned()))?.clone();
     let copy = dir.join("kept-aside.sqlite");
     service.copy_to(&copy)?;
-    let users = service.users()?;
+    let (users, before) = (service.users()?, holdings(&copy)?);
     service.lose_everything()?;
     clock.sleep();
     let disaster = demo.disaster(&database, &last, tell)?;
@@ -85,6 +64,9 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
         users,
         rows: last.rows,
         database_bytes: last.database_bytes,
+        before,
+        after_disaster: holdings(&database)?,
+        after_restore: holdings(&restored.to)?,
         operator_refused,
         disaster,
         restored,
@@ -160,7 +142,7 @@ impl<'a> Demo<'a> {
         let keys = Keys::write(dir.join("keys"), &init, &*env)?;
         let kept: Vec<_> =
             init.identities().iter().map(|identity| keys.read(identity.role())).collect::<Result<_, _>>()?;
-        let made = init.prove(kept, Some("service"))?;
+        let made = init.prove(kept, Some(SOURCE_NAME))?;
         let object = "the source that was just added".to_owned();
         let source = made.source.ok_or(RepoError::Missing { object })?;
         Ok(Self { options, dir: dir.to_owned(), env, place, store, keys, source, fingerprint: made.fingerprint })

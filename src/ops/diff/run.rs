@@ -1,5 +1,6 @@
 //! The verb: both snapshots opened, their tables paired by number, each pair compared.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
@@ -122,12 +123,14 @@ impl<'c> Pair<'c> {
 }
 
 fn pairs<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result<Vec<Pair<'c>>, OpError> {
-    let kept = new.tables.iter().map(|entry| match old.table(entry.number) {
+    let before = |entry: &TableEntry| old.table(entry.number).or_else(|| same_definition(old, new, entry));
+    let kept = new.tables.iter().map(|entry| match before(entry) {
         Some(before) => Pair::Both(before, entry),
         None => Pair::Added(entry),
     });
-    let gone = old.tables.iter().filter(|entry| new.table(entry.number).is_none()).map(Pair::Removed);
-    let mut pairs: Vec<Pair<'_>> = kept.chain(gone).collect();
+    let mut pairs: Vec<Pair<'_>> = kept.collect();
+    let kept: HashSet<u32> = new.tables.iter().filter_map(before).map(|entry| entry.number).collect();
+    pairs.extend(old.tables.iter().filter(|entry| !kept.contains(&entry.number)).map(Pair::Removed));
     if let Some(name) = wanted {
         pairs.retain(|pair| {
             let (old, new) = pair.entries();
@@ -138,6 +141,13 @@ fn pairs<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result
         }
     }
     Ok(pairs)
+}
+
+/// The table that `entry` was before it got another number, as all tables do after a manifest was lost.
+fn same_definition<'c>(old: &'c Catalog, new: &Catalog, entry: &TableEntry) -> Option<&'c TableEntry> {
+    let columns = |entry: &TableEntry| entry.columns.iter().map(|c| (c.number, c.name.clone())).collect::<Vec<_>>();
+    let before = old.table_named(&entry.name).filter(|before| columns(before) == columns(entry))?;
+    new.table(before.number).is_none().then_some(before)
 }
 
 struct Readers<'a> {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::ops::doctor::check::Checks;
-use crate::ops::doctor::run::Opener;
+use crate::ops::doctor::options::Opener;
 use crate::sort::{SpillError, check_space};
 use crate::source::contract::Source;
 

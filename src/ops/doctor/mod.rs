@@ -2,9 +2,11 @@
 
 mod check;
 mod host;
+mod options;
 mod repository;
 mod run;
 mod store;
 
 pub use check::{Check, CheckState, Checks};
-pub use run::{ConfigFact, DoctorOptions, DoctorReport, Opener, run};
+pub use options::{ConfigFact, DoctorOptions, Opener};
+pub use run::{DoctorReport, run};

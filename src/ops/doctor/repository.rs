@@ -16,10 +16,10 @@ pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity
     let repository = match Repository::open(objects, SharedEnv::clone(env)) {
         Ok(repository) => repository,
         Err(error @ RepoError::NoRepository { .. }) => {
-            return checks.fail("repository", &error, "make one with sidekeep init, or correct the address");
+            return checks.fail("repository", &error, "make one with `sidekeep init`, or correct the address");
         }
         Err(error) => {
-            return checks.fail("repository", &error, "restore the damaged object from a mirror of the store");
+            return checks.fail("repository", &error, "put the damaged object back from a second copy of the store");
         }
     };
     checks.ok("repository", format!("{}, fingerprint {}", repository.id(), repository.roster().fingerprint()));
@@ -48,9 +48,12 @@ fn check_key(unlocked: &Unlocked, checks: &mut Checks) {
     match unlocked.repository().roster().open_epoch() {
         Some((epoch, _)) => match unlocked.epoch(epoch) {
             Ok(_) => checks.ok("key", format!("its grant of epoch {epoch} opens; it is an {} key", unlocked.role())),
-            Err(error) => checks.fail("key", &error, "ask an admin to grant it the newest epoch"),
+            Err(error) => checks.fail("key", &error, "use another key of this repository"),
         },
-        None => checks.fail_with("key", "no epoch is open for writing", "ask an admin to rotate the keys"),
+        None => {
+            let remedy = "everything can still be restored; back up to a new repository made with `sidekeep init`";
+            checks.fail_with("key", "no epoch is open for writing", remedy);
+        }
     }
 }
 
@@ -58,7 +61,9 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
     let name = format!("source {}", unlocked.source_name(source).unwrap_or_else(|| source.to_string()));
     let ledger = match Ledger::load(unlocked.repository(), source) {
         Ok(ledger) => ledger,
-        Err(error) => return checks.fail(&name, &error, "restore the damaged ledger entry from a mirror of the store"),
+        Err(error) => {
+            return checks.fail(&name, &error, "put the damaged ledger entry back from a second copy of the store");
+        }
     };
     if ledger.voids.len() + ledger.ignored.len() > 0 {
         let detail = format!(

@@ -1,41 +1,12 @@
 //! The verb: configuration, store, repository, key, snapshots, live sources, disk, in this order. A check
 //! that fails never keeps those from running that do not need what it needs.
 
-use std::error::Error;
-use std::path::PathBuf;
-
-use crate::base::env::SharedEnv;
-use crate::base::progress::{Count, SharedProgress};
+use crate::base::progress::Count;
 use crate::crypto::role::Identity;
 use crate::ops::doctor::check::{Check, CheckState, Checks};
+use crate::ops::doctor::options::{DoctorOptions, Opener};
 use crate::ops::doctor::{host, repository, store};
 use crate::repo::io::Objects;
-use crate::source::contract::Source;
-
-/// Opens something that may not open.
-pub type Opener<'a, T> = Box<dyn FnOnce() -> Result<T, Box<dyn Error + Send + Sync>> + 'a>;
-
-/// What to look at; what is not named is not looked at.
-pub struct DoctorOptions<'a> {
-    pub config: Vec<ConfigFact>,
-    pub store: Option<Opener<'a, Objects>>,
-    pub key: Option<Opener<'a, Identity>>,
-    /// Live sources by name.
-    pub sources: Vec<(String, Opener<'a, Box<dyn Source>>)>,
-    pub spill_dir: PathBuf,
-    /// Free bytes that a backup should find there.
-    pub spill_bytes_min: u64,
-    pub env: SharedEnv,
-    pub progress: SharedProgress,
-}
-
-/// Something of the configuration, as whoever read it found it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigFact {
-    pub name: String,
-    /// What it says, or what is wrong with it.
-    pub detail: Result<String, String>,
-}
 
 /// What was found.
 #[derive(Clone, Debug, serde::Serialize)]

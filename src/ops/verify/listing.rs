@@ -110,7 +110,7 @@ fn reserved(text: &str) -> Reserved {
     match parts.as_slice() {
         ["probe", _] => Reserved::Probe,
         ["reports", key, _] if key.parse::<KeyId>().is_ok() => Reserved::Later,
-        [source, "plans", _] | [source, "journal", _, ..] if is_source(source) => Reserved::Later,
+        [source, "plans" | "folds", _] | [source, "journal", _, ..] if is_source(source) => Reserved::Later,
         _ => Reserved::No,
     }
 }

@@ -9,6 +9,7 @@ use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::progress::SharedProgress;
 use crate::base::time::Moment;
 use crate::format::entry::Numbered;
+use crate::format::manifest::GapSummary;
 use crate::ops::select::Selector;
 use crate::repo::check::{Finding, Severity};
 use crate::repo::open::{Repository, Unlocked};
@@ -163,6 +164,8 @@ pub struct SnapshotChecked {
     pub source_clock: Moment,
     /// Whether everything that was looked at can be restored.
     pub intact: bool,
+    /// What its backup could not capture: nothing is wrong with what is stored, but it is not all there was.
+    pub gaps: Vec<GapSummary>,
     pub tables: Vec<TableChecked>,
     /// Nodes and lists opened.
     pub nodes: u64,

@@ -10,10 +10,11 @@ use crate::ops::verify::deep::Deep;
 use crate::ops::verify::listing::{Listing, SourceObjects, check_grants, check_inventory};
 use crate::ops::verify::read::{check_bytes, missing_page};
 use crate::ops::verify::report::{Access, Level, SnapshotChecked, SourceChecked, VerifyOptions, VerifyReport};
-use crate::ops::verify::tables::{self, check_fragments, epoch_keys};
+use crate::ops::verify::tables::{self, KeyedSource, check_fragments, epoch_keys};
 use crate::ops::verify::walk::{Walker, empty};
 use crate::repo::check::{Findings, Victim};
 use crate::repo::error::RepoError;
+use crate::repo::fragment::Signers;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::open::{Repository, Unlocked};
 use crate::repo::reader::SnapshotReader;
@@ -125,10 +126,11 @@ struct Inside<'a> {
 impl Inside<'_> {
     fn check(&self, checked: &mut SourceChecked, findings: &mut Findings) -> Result<(), OpError> {
         let keys = epoch_keys(self.unlocked, self.ledger.source);
-        let both = (self.ledger, self.listed);
-        let places = tables::load(self.unlocked, both, &keys, self.options, findings)?;
+        let signers = Signers::of(self.ledger);
+        let of = KeyedSource { unlocked: self.unlocked, ledger: self.ledger, listed: self.listed, keys, signers };
+        let places = tables::load(&of, self.options, findings)?;
         checked.frames = places.len() as u64;
-        check_fragments(self.unlocked, both, (&keys, &places), checked, findings)?;
+        check_fragments(&of, &places, checked, findings)?;
         let records = self.records()?;
         self.options.progress.phase("checking structure", Count::Objects, None);
         let mut walker = Walker::new(&places, findings, self.options.progress.clone(), self.options.cancel.clone());
@@ -136,7 +138,8 @@ impl Inside<'_> {
             let snapshot = match self.open(record, walker.findings)? {
                 Some(reader) => {
                     self.pages(&reader, record, walker.findings);
-                    walker.snapshot(&reader, record)?
+                    let gaps = reader.manifest().summary.gaps.clone();
+                    SnapshotChecked { gaps, ..walker.snapshot(&reader, record)? }
                 }
                 None => empty(record),
             };

@@ -13,9 +13,9 @@ use crate::ops::error::OpError;
 use crate::ops::verify::listing::SourceObjects;
 use crate::ops::verify::places::Places;
 use crate::ops::verify::report::{SourceChecked, VerifyOptions};
-use crate::repo::base::open_fragment;
 use crate::repo::check::{Fault, Findings, Severity};
 use crate::repo::error::RepoError;
+use crate::repo::fragment::{self, Signers};
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::{InventoryPack, Ledger};
 use crate::repo::open::Unlocked;
@@ -35,14 +35,18 @@ pub fn epoch_keys(unlocked: &Unlocked, source: SourceId) -> EpochKeys {
     epochs.filter_map(|epoch| Some((*epoch, unlocked.structure(source, *epoch).ok()?))).collect()
 }
 
+/// The keys of a source, and what its ledger and the store say of it.
+pub struct KeyedSource<'a> {
+    pub unlocked: &'a Unlocked,
+    pub ledger: &'a Ledger,
+    pub listed: &'a SourceObjects,
+    pub keys: EpochKeys,
+    pub signers: Signers,
+}
+
 /// Reads the tables of every pack of the inventory that is there in its size.
-pub fn load(
-    unlocked: &Unlocked,
-    (ledger, listed): (&Ledger, &SourceObjects),
-    keys: &EpochKeys,
-    options: &VerifyOptions,
-    findings: &mut Findings,
-) -> Result<Places, OpError> {
+pub fn load(of: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<Places, OpError> {
+    let KeyedSource { unlocked, ledger, listed, keys, .. } = of;
     let source = ledger.source;
     let mut places = Places::default();
     let mut packs: Vec<(&InventoryPack, &StructureKeys)> = Vec::new();
@@ -206,22 +210,21 @@ fn table_fault(table: &PackTable, tail: &[u8], keys: &StructureKeys) -> Option<(
 
 /// Opens every index fragment and compares it with the packs' own tables.
 pub fn check_fragments(
-    unlocked: &Unlocked,
-    (ledger, listed): (&Ledger, &SourceObjects),
-    (keys, places): (&EpochKeys, &Places),
+    of: &KeyedSource<'_>,
+    places: &Places,
     checked: &mut SourceChecked,
     findings: &mut Findings,
 ) -> Result<(), OpError> {
-    let source = ledger.source;
+    let source = of.ledger.source;
     let read = |digest: &Digest| {
         let name = Name::Index(source, *digest);
         Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }
     };
-    let reads: Vec<Read> = listed.index.keys().map(read).collect();
-    unlocked.repository().objects().get_many(&reads, |at, bytes| {
+    let reads: Vec<Read> = of.listed.index.keys().map(read).collect();
+    of.unlocked.repository().objects().get_many(&reads, |at, bytes| {
         let name = reads[at].name;
         let fault = match bytes {
-            Ok(bytes) => fragment_fault(name, &bytes, ledger, (keys, places)),
+            Ok(bytes) => fragment_fault(name, &bytes, of, places),
             Err(StoreError::NotFound { .. }) => None,
             Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => Some("it is too long".to_owned()),
             Err(error) => return Err(OpError::from(RepoError::Store(error))),
@@ -237,19 +240,19 @@ pub fn check_fragments(
     })
 }
 
-fn fragment_fault(name: Name, bytes: &[u8], ledger: &Ledger, (keys, places): (&EpochKeys, &Places)) -> Option<String> {
+fn fragment_fault(name: Name, bytes: &[u8], of: &KeyedSource<'_>, places: &Places) -> Option<String> {
     let epoch = match SealedFragment::read(bytes) {
-        Ok(sealed) => sealed.epoch,
+        Ok((fragment, _)) => fragment.epoch,
         Err(error) => return Some(format!("it {error}")),
     };
-    let fragment = match open_fragment(name, bytes, keys.get(&epoch)?) {
+    let fragment = match fragment::open(name, bytes, of.keys.get(&epoch)?, &of.signers) {
         Ok(fragment) => fragment?,
         Err(error) => return Some(error.to_string()),
     };
     let known: Vec<bool> = fragment
         .packs
         .iter()
-        .map(|pack| ledger.has_pack(&pack.pack.digest) && places.has_pack(&pack.pack.digest))
+        .map(|pack| of.ledger.has_pack(&pack.pack.digest) && places.has_pack(&pack.pack.digest))
         .collect();
     let mut wrong = 0u64;
     for (id, spot) in fragment.entries.iter().filter(|(_, spot)| known[spot.pack as usize]) {

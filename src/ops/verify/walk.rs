@@ -410,6 +410,7 @@ pub fn empty(record: &SnapshotRecord) -> SnapshotChecked {
         number: record.number,
         source_clock: record.snapshot.source_clock,
         intact: true,
+        gaps: Vec::new(),
         tables: Vec::new(),
         nodes,
         leaves,

@@ -48,6 +48,11 @@ pub(super) enum Entry {
         /// Own and adopted ones.
         added: Objects,
     },
+    /// Own and adopted packs of a snapshot to come.
+    Add {
+        session: u8,
+        added: Objects,
+    },
     Forget {
         at: u8,
     },
@@ -102,6 +107,7 @@ impl Chain {
                     fold.committed |= 1 << session;
                     fold.live |= 1 << at;
                 }
+                Entry::Add { added, .. } => fold.inventory |= added,
                 Entry::Forget { at } => {
                     fold.live &= !(1 << at);
                     if let Entry::Snapshot { session, .. } = entries[at as usize] {

@@ -22,6 +22,7 @@ struct Found {
 struct Seen {
     commits: usize,
     commits_adopting: usize,
+    added_ahead: usize,
     commits_after_garbage: usize,
     /// Lost a number, and all counted on still stood.
     validated_again: usize,
@@ -42,6 +43,7 @@ impl Seen {
                 self.commits_adopting += usize::from(before.writers[run].adopted != 0);
                 self.commits_after_garbage += usize::from(before.chain.known().contains(&Entry::Void));
             }
+            Action::AddsAhead(_) => self.added_ahead += 1,
             Action::Revalidates(run) => {
                 let writer = &before.writers[run];
                 let overtaken = after.writers[run].phase == WriterPhase::Overtaken;
@@ -105,7 +107,7 @@ mod tests {
     use crate::repo::protocol::chain::PLANTED;
     use crate::repo::protocol::process::{Bug, Reader};
     use crate::repo::protocol::property::Violation;
-    use crate::repo::protocol::world::{First, World};
+    use crate::repo::protocol::world::{Ahead, First, World};
 
     const WORLD: World = World {
         keys: &[0, 0],
@@ -116,6 +118,7 @@ mod tests {
         garbage: 0,
         reappears: 0,
         planted: 0,
+        ahead: Ahead::Never,
         entries: 5,
         bug: Bug::None,
     };
@@ -167,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn packs_are_added_ahead() {
+        let ahead = World { ahead: Ahead::Sometimes, ..WORLD };
+        let one = sound("one run, two pruners", &World { keys: &[0], pruners: 2, ..ahead });
+        assert!(one.seen.added_ahead > 0);
+        let two = sound("two runs that add ahead", &ahead);
+        assert!(two.seen.commits_adopting > 0 && two.seen.validated_again > 0);
+    }
+
+    #[test]
     fn a_new_source() {
         let world = World { keys: &[0, 1], first: First::Nothing, forgets: 0, ..WORLD };
         sound("a new source", &world);
@@ -176,6 +188,9 @@ mod tests {
     #[ignore = "minutes; part of the long run"]
     fn larger_worlds() {
         sound("two pruners", &World { pruners: 2, ..WORLD });
+        let ahead = World { ahead: Ahead::Sometimes, entries: 6, ..WORLD };
+        sound("adding ahead, two pruners", &World { pruners: 2, ..ahead });
+        sound("adding ahead, two keys", &World { keys: &[0, 1], ..ahead });
         sound("two pruners, two keys", &World { pruners: 2, keys: &[0, 1], ..WORLD });
         sound("three runs", &World { keys: &[0, 0, 1], first: First::Nothing, forgets: 0, ..WORLD });
         let all = World { reader: Reader::Idle, garbage: 1, ..WORLD };
@@ -186,6 +201,7 @@ mod tests {
     fn planted_bugs_are_found() {
         use Violation::{Blocked, ClockFalls, InventoryGone, Poisoned, ReaderMisled, SnapshotLost};
         caught(&WORLD, Bug::WriterRenumbers, SnapshotLost);
+        caught(&World { ahead: Ahead::Sometimes, ..WORLD }, Bug::TrustsWhatItAdded, SnapshotLost);
         caught(&WORLD, Bug::PrunerRenumbers, SnapshotLost);
         caught(&WORLD, Bug::DeletesBeforeEntry, SnapshotLost);
         caught(&WORLD, Bug::DeletesBeforeEntry, InventoryGone);

@@ -3,7 +3,8 @@
 //!
 //! *The machine.* A writer takes an image, folds the ledger up to a head and decides per chunk: count on
 //! a pack of the inventory, adopt one that an announcement of its own key lists, or upload its own; then
-//! its manifest; then it tries to create the entry after that head. A pruner folds up to a head, lists
+//! its manifest; then it tries to create the entry after that head, and maybe one before that adds its
+//! packs ahead, after which it folds and validates again. A pruner folds up to a head, lists
 //! the store, plans all that no live snapshot needs, orphans too, tries to create a prune entry after
 //! that head, and only then deletes what it named. Whoever finds the number taken folds again: a writer
 //! validates all that it counted on, a pruner plans anew. Entries that do not count are passed over.

@@ -13,7 +13,10 @@ pub(super) enum WriterPhase {
     Imaged,
     Folded,
     Uploading,
-    /// Has asked the store to create the entry after `head`.
+    /// Has asked the store to create the entry after `head` that adds its packs ahead of its snapshot.
+    Adding,
+    LostAdding,
+    /// Has asked the store to create its snapshot after `head`.
     Committing,
     Lost,
     Done,
@@ -96,6 +99,7 @@ pub(super) enum Action {
     Decides(usize),
     Uploads(usize),
     Announces(usize),
+    AddsAhead(usize),
     Applies(usize),
     Answer(usize),
     Revalidates(usize),
@@ -119,6 +123,8 @@ pub(super) enum Bug {
     None,
     /// A writer that lost a number takes the next one without validating.
     WriterRenumbers,
+    /// A writer that added packs ahead takes the next number without validating that they still stand.
+    TrustsWhatItAdded,
     /// A pruner that lost a number takes the next one with the same plan.
     PrunerRenumbers,
     /// A pruner deletes before its entry stands.

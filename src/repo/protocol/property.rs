@@ -40,7 +40,7 @@ impl World {
         check(clocks.windows(2).any(|pair| pair[0] >= pair[1]), Violation::ClockFalls);
         let key = |session: usize| if session == 0 { 0 } else { self.keys[session - 1] };
         let poisoned = state.chain.known().iter().any(|entry| match *entry {
-            Entry::Snapshot { session, added, .. } => each(added).any(|pack| {
+            Entry::Snapshot { session, added, .. } | Entry::Add { session, added } => each(added).any(|pack| {
                 let writer = pack.trailing_zeros() as usize / 3;
                 writer >= SESSIONS || key(writer) != key(session as usize)
             }),
@@ -60,8 +60,8 @@ impl World {
         let idle = (0..self.keys.len()).find(|run| state.writers[*run].phase == WriterPhase::Idle);
         let Some(run) = idle.filter(|_| state.chain.len < self.entries) else { return true };
         let mut alone = *state;
-        // Image, fold, decide, three uploads, apply, answer, and twice that for what may go wrong.
-        for _ in 0..24 {
+        // Image, fold, decide, three uploads, twice apply, answer and validate, and more for what may go wrong.
+        for _ in 0..32 {
             let mut next = Vec::new();
             self.writer_steps(&alone, run, &mut next);
             match next.into_iter().next() {

@@ -16,6 +16,8 @@ pub(super) struct World {
     pub(super) reappears: u8,
     /// Whether somebody without a key put a pack there.
     pub(super) planted: Objects,
+    /// Whether runs may add packs ahead of their snapshots.
+    pub(super) ahead: Ahead,
     pub(super) entries: u8,
     pub(super) bug: Bug,
 }
@@ -25,6 +27,12 @@ pub(super) struct World {
 pub(super) enum First {
     Snapshot,
     Nothing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ahead {
+    Never,
+    Sometimes,
 }
 
 impl World {
@@ -128,16 +136,22 @@ impl World {
                 let waiting = writer.waiting & !object;
                 let phase = if waiting == 0 { WriterPhase::Committing } else { WriterPhase::Uploading };
                 step(Action::Uploads(run), Writer { phase, waiting, ..*writer }, &|after| after.stored |= object);
+                if waiting == 0 && self.ahead == Ahead::Sometimes && ahead(writer) != 0 {
+                    let writer = Writer { phase: WriterPhase::Adding, waiting, ..*writer };
+                    step(Action::Uploads(run), writer, &|after| after.stored |= object);
+                }
                 let listed = writer.own & !writer.waiting & !packs(Content::Manifest);
                 if listed & !state.announced != 0 {
                     step(Action::Announces(run), *writer, &|after| after.announced |= listed);
                 }
             }
-            WriterPhase::Committing => self.commit_steps(state, run, next),
-            WriterPhase::Lost => {
+            WriterPhase::Adding | WriterPhase::Committing => self.commit_steps(state, run, next),
+            WriterPhase::LostAdding | WriterPhase::Lost => {
                 let head = self.head(state);
                 let stands = self.bug == Bug::WriterRenumbers || self.validates(writer, &state.chain.fold(head));
-                let again = Writer { phase: WriterPhase::Committing, head, ..*writer };
+                let adding = writer.phase == WriterPhase::LostAdding;
+                let phase = if adding { WriterPhase::Adding } else { WriterPhase::Committing };
+                let again = Writer { phase, head, ..*writer };
                 let writer = if stands { again } else { writer.ended(WriterPhase::Overtaken) };
                 step(Action::Revalidates(run), writer, &unchanged);
             }
@@ -148,18 +162,35 @@ impl World {
     /// Steps of a writer that has asked the store to create the entry after its head.
     fn commit_steps(&self, state: &State, run: usize, next: &mut Vec<(Action, State)>) {
         let writer = &state.writers[run];
-        let mine = |entry: &Entry| matches!(entry, Entry::Snapshot { session, .. } if *session as usize == run + 1);
+        let (session, clock, shared) = (run as u8 + 1, writer.clock, writer.shared);
+        let (mine, action, won, lost) = if writer.phase == WriterPhase::Adding {
+            let added = ahead(writer);
+            let own = writer.own & !added;
+            // The ledger is folded again, and all that the snapshot counts on validated.
+            let phase = WriterPhase::Lost;
+            let won = Writer { phase, head: 0, shared: shared | added, adopted: 0, own, ..*writer };
+            (Entry::Add { session, added }, Action::AddsAhead(run), won, WriterPhase::LostAdding)
+        } else {
+            let entry = Entry::Snapshot { session, clock, shared, added: writer.own | writer.adopted };
+            (entry, Action::Applies(run), writer.ended(WriterPhase::Done), WriterPhase::Lost)
+        };
         let mut after = *state;
         match state.chain.known().get(writer.head as usize) {
             None if state.chain.len < self.entries => {
-                let (session, clock, shared) = (run as u8 + 1, writer.clock, writer.shared);
-                after.chain.push(Entry::Snapshot { session, clock, shared, added: writer.own | writer.adopted });
-                next.push((Action::Applies(run), after));
+                after.chain.push(mine);
+                next.push((action, after));
             }
             None => {}
-            Some(taken) => {
-                let lost = Writer { phase: WriterPhase::Lost, head: 0, ..*writer };
-                after.writers[run] = if mine(taken) { writer.ended(WriterPhase::Done) } else { lost };
+            Some(taken) if *taken == mine => {
+                after.writers[run] = won;
+                if self.bug == Bug::TrustsWhatItAdded && writer.phase == WriterPhase::Adding {
+                    let head = self.head(state);
+                    after.writers[run] = Writer { phase: WriterPhase::Committing, head, ..won };
+                }
+                next.push((Action::Answer(run), after));
+            }
+            Some(_) => {
+                after.writers[run] = Writer { phase: lost, head: 0, ..*writer };
                 next.push((Action::Answer(run), after));
             }
         }
@@ -307,4 +338,9 @@ impl World {
             Reader::Done | Reader::Misled => {}
         }
     }
+}
+
+/// The packs that `writer` may add ahead of its snapshot.
+fn ahead(writer: &Writer) -> Objects {
+    (writer.own | writer.adopted) & !packs(Content::Manifest)
 }

@@ -228,7 +228,7 @@ impl SnapshotReader<'_> {
     fn index(&self) -> Result<&Index, RepoError> {
         if self.index.get().is_none() {
             let repository = self.unlocked.repository();
-            let loaded = base::index_of_readable(repository, &self.structure, &self.inventory)?;
+            let loaded = base::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
             let _ = self.index.set(loaded.index);
         }
         Ok(self.index.get().expect("just set"))

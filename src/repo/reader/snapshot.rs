@@ -12,6 +12,7 @@ use crate::format::cell::StreamRef;
 use crate::format::manifest::{Root, TreeKind};
 use crate::format::node::{PackRef, Skeleton, Spot};
 use crate::repo::error::RepoError;
+use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
@@ -52,6 +53,7 @@ pub struct SnapshotReader<'a> {
     pub(super) structure: StructureKeys,
     pub(super) ids: Option<SourceIdKeys>,
     pub(super) inventory: Vec<(Digest, u64)>,
+    pub(super) signers: Signers,
     pub(super) packs: Mutex<Packs>,
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
     pub(super) wraps: Mutex<BTreeMap<SessionId, SessionWrap>>,
@@ -90,6 +92,7 @@ impl<'a> SnapshotReader<'a> {
             structure,
             ids,
             inventory,
+            signers: Signers::of(ledger),
             packs: Mutex::default(),
             openers: Mutex::default(),
             wraps: Mutex::new(wraps),

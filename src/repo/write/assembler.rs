@@ -11,12 +11,12 @@ use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::seal::Sealer;
-use crate::format::codec::{self, Encoder};
-use crate::format::index::SealedFragment;
+use crate::format::codec::Encoder;
 use crate::format::manifest::{Root, TreeKind};
 use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot, StreamHint, ranges_id};
-use crate::format::pack::{PackContent, ordinal_id};
-use crate::repo::index::{Index, IndexedPack, fragment};
+use crate::format::pack::PackContent;
+use crate::repo::fragment;
+use crate::repo::index::{Index, IndexedPack};
 use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::write::run::{BuiltTree, Setup, StoredPack, Upload, UsedPacks, WriteError, Written};
 use crate::repo::write::worker::{Done, seal};
@@ -96,9 +96,7 @@ struct Assembler<'a> {
     roots: Vec<(BuiltTree, BuiltNode)>,
     packs: Vec<StoredPack>,
     frame_bytes: u64,
-    fragment: Vec<(ChunkId, Spot)>,
-    fragment_packs: Vec<IndexedPack>,
-    fragments: u32,
+    fragment: fragment::Draft,
 }
 
 impl<'a> Assembler<'a> {
@@ -119,9 +117,7 @@ impl<'a> Assembler<'a> {
             roots: Vec::new(),
             packs: Vec::new(),
             frame_bytes: 0,
-            fragment: Vec::new(),
-            fragment_packs: Vec::new(),
-            fragments: 0,
+            fragment: fragment::Draft::default(),
         })
     }
 
@@ -244,16 +240,14 @@ impl<'a> Assembler<'a> {
         let pack = PackRef { digest, sessions: vec![session] };
         let indexed = IndexedPack { pack, size, content, epoch: context.epoch };
         let ordinal = self.closed.add_pack(indexed.clone());
-        let in_fragment = self.fragment_packs.len() as u32;
-        self.fragment_packs.push(indexed);
-        for (id, spot) in spots {
-            self.closed.insert(&id, &Spot { pack: ordinal, ..spot });
-            self.open.remove(&id);
-            self.fragment.push((id, Spot { pack: in_fragment, ..spot }));
+        for (id, spot) in &spots {
+            self.closed.insert(id, &Spot { pack: ordinal, ..*spot });
+            self.open.remove(id);
         }
+        self.fragment.add(indexed, spots.into_iter());
         self.packs.push(StoredPack { digest, size });
         self.upload(Upload::Pack(digest, bytes))?;
-        if self.fragment.len() >= FRAGMENT_ENTRIES {
+        if self.fragment.entries() >= FRAGMENT_ENTRIES {
             self.write_fragment()?;
         }
         Ok(())
@@ -264,19 +258,10 @@ impl<'a> Assembler<'a> {
     }
 
     fn write_fragment(&mut self) -> Result<(), WriteError> {
-        let packs = std::mem::take(&mut self.fragment_packs);
-        if packs.is_empty() {
-            return Ok(());
+        match self.fragment.take(self.setup.session, &mut self.sealer, self.setup.identity)? {
+            Some(bytes) => self.upload(Upload::Index(Digest::of(&bytes), bytes)),
+            None => Ok(()),
         }
-        let content = fragment(&packs, std::mem::take(&mut self.fragment)).content();
-        let mut sealed = codec::compress(&content)?;
-        let (context, session) = (self.setup.session.context(), self.setup.session.session());
-        let sequence = self.fragments;
-        self.fragments += 1;
-        let seat = self.sealer.seal(FrameType::Index, &ordinal_id(session, sequence), &mut sealed)?;
-        let (repository, source, epoch) = (context.repository, context.source, context.epoch);
-        let bytes = SealedFragment { repository, source, epoch, session, sequence, seat, sealed }.to_bytes();
-        self.upload(Upload::Index(Digest::of(&bytes), bytes))
     }
 
     /// Writes every pending chunk whose children all have a place. In the order of pending, so that

@@ -16,6 +16,7 @@ use crate::base::frame::SessionWrap;
 use crate::base::id::Digest;
 use crate::base::progress::{Count, SharedProgress};
 use crate::crypto::ids::SourceIdKeys;
+use crate::crypto::role::Identity;
 use crate::crypto::seal::{SealError, SessionKeys};
 use crate::format::codec::CodecError;
 use crate::format::dsse::StatementError;
@@ -62,6 +63,8 @@ pub struct Setup<'a> {
     pub env: SharedEnv,
     pub progress: SharedProgress,
     pub cancel: Cancel,
+    /// Who signs index fragments.
+    pub identity: &'a Identity,
     pub ids: &'a SourceIdKeys,
     pub session: &'a SessionKeys,
     pub wrap: &'a SessionWrap,

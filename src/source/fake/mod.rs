@@ -9,4 +9,4 @@ mod service;
 
 pub use compare::{Comparison, compare};
 pub use day::Day;
-pub use service::Service;
+pub use service::{Holdings, Service, holdings};

@@ -1,5 +1,6 @@
 //! The service: its database file, made, lived in, copied, and lost.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -9,6 +10,25 @@ use crate::source::contract::SourceError;
 use crate::source::fake::data::{Maker, SCHEMA};
 use crate::source::fake::day::{Day, live};
 use crate::source::fake::random::Random;
+
+/// How many rows each table has.
+pub type Holdings = BTreeMap<String, u64>;
+
+/// What is in the database at `path`.
+pub fn holdings(path: &Path) -> Result<Holdings, SourceError> {
+    let count = || -> rusqlite::Result<Holdings> {
+        let conn = Connection::open(path)?;
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
+        let mut statement = conn.prepare(sql)?;
+        let names = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+        let rows = |name: &String| {
+            let count: i64 = conn.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0))?;
+            Ok((name.clone(), count.cast_unsigned()))
+        };
+        names.iter().map(rows).collect()
+    };
+    count().map_err(|error| failed("count rows", &error))
+}
 
 /// A service and its open database.
 pub struct Service {

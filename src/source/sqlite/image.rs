@@ -10,6 +10,7 @@
 //!   log and journal are copied, and the copy is recovered. It counts only if none of them changed
 //!   meanwhile by identity, size or time.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -23,6 +24,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use crate::base::env::Env;
 use crate::base::time::Moment;
 use crate::source::contract::{Gap, SourceError};
+use crate::source::sqlite::cut::Cut;
 use crate::source::sqlite::sql::{code, primary_code, reason};
 
 /// Looks at somebody else's lock before giving up.
@@ -34,6 +36,9 @@ const FILE_CLOCK_TICK: Duration = Duration::from_millis(20);
 /// Copies of a file that others keep writing to, before giving up.
 const COPY_ATTEMPTS_MAX: u32 = 5;
 
+/// What SQLite says of a file as a whole.
+const MALFORMED_IMAGE: &str = "database disk image is malformed";
+
 /// An open read transaction on one image.
 pub(super) struct Image {
     pub(super) conn: Connection,
@@ -41,6 +46,15 @@ pub(super) struct Image {
     pub(super) as_of: Moment,
     /// What is wrong with the file as a whole.
     pub(super) gaps: Vec<Gap>,
+    /// Tables that have pages which are not in the file.
+    pub(super) cut: BTreeSet<String>,
+}
+
+/// An image, but for its moment.
+struct Opened {
+    conn: Connection,
+    gaps: Vec<Gap>,
+    cut: BTreeSet<String>,
 }
 
 /// Why an image could not be opened in place.
@@ -61,13 +75,13 @@ impl Image {
                 false => open_in_place(path, spill),
             };
             match in_place {
-                Ok((conn, gaps)) => return Ok(Self { conn, as_of, gaps }),
+                Ok(Opened { conn, gaps, cut }) => return Ok(Self { conn, as_of, gaps, cut }),
                 Err(InPlaceError::Other(error)) => return Err(error),
                 Err(InPlaceError::NeedsCopy(reason)) => why = reason,
             }
             let as_of = env.now();
-            if let Some((conn, gaps)) = open_recovered_copy(path, spill)? {
-                return Ok(Self { conn, as_of, gaps });
+            if let Some(Opened { conn, gaps, cut }) = open_recovered_copy(path, spill)? {
+                return Ok(Self { conn, as_of, gaps, cut });
             }
         }
         Err(unreachable(path, format!("it must be copied to be read ({why}), but it changed during each copy")))
@@ -88,7 +102,7 @@ fn is_unused_wal(path: &Path) -> bool {
     is_wal && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
 }
 
-fn open_in_place(path: &Path, spill: &Path) -> Result<(Connection, Vec<Gap>), InPlaceError> {
+fn open_in_place(path: &Path, spill: &Path) -> Result<Opened, InPlaceError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|mut conn| {
         let gaps = begin(&mut conn)?;
@@ -96,7 +110,7 @@ fn open_in_place(path: &Path, spill: &Path) -> Result<(Connection, Vec<Gap>), In
         Ok((conn, gaps, wal))
     });
     match opened {
-        Ok((conn, gaps, true)) => Ok((conn, gaps)),
+        Ok((conn, gaps, true)) => with_cut(path, path, conn, gaps).map_err(InPlaceError::Other),
         Ok((conn, _, false)) => copy_pages(path, &conn, spill).map_err(InPlaceError::Other),
         Err(error) if takes_a_write(&error) => Err(InPlaceError::NeedsCopy(reason(&error))),
         Err(error) => Err(InPlaceError::Other(open_error(path, &error))),
@@ -109,8 +123,9 @@ fn begin(conn: &mut Connection) -> rusqlite::Result<Vec<Gap>> {
     // Some scans ask for a collation of the application; none compares anything with it.
     conn.collation_needed(|conn, name| conn.create_collation(name, |a, b| a.cmp(b)))?;
     conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF; BEGIN")?;
-    let touch =
-        |conn: &Connection| conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0));
+    // All of it: what cannot be read of the schema, nobody would miss.
+    let all = "SELECT max(length(CAST(type || name || tbl_name || sql AS BLOB))) FROM main.sqlite_schema";
+    let touch = |conn: &Connection| conn.query_row(all, [], |row| row.get::<_, Option<i64>>(0));
     match touch(conn) {
         Ok(_) => Ok(Vec::new()),
         Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => {
@@ -133,6 +148,21 @@ fn takes_a_write(error: &rusqlite::Error) -> bool {
     matches!(primary_code(error), ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN)
 }
 
+/// Adds what is missing at the end of `file`, of which `conn` is an image; `path` is the database's own.
+fn with_cut(path: &Path, file: &Path, conn: Connection, mut gaps: Vec<Gap>) -> Result<Opened, SourceError> {
+    let Some(found) = Cut::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))? else {
+        return Ok(Opened { conn, gaps, cut: BTreeSet::new() });
+    };
+    let cut = found.tables(&conn).map_err(|error| open_error(path, &error))?;
+    if cut.contains("sqlite_schema") {
+        return Err(unreachable(path, format!("{found}, among them some that say what tables there are")));
+    }
+    // This says what SQLite only has a word for.
+    gaps.retain(|gap| !gap.reason.contains(MALFORMED_IMAGE));
+    gaps.push(Gap { object: "the file".to_owned(), reason: found.to_string() });
+    Ok(Opened { conn, gaps, cut })
+}
+
 fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
     match primary_code(error) {
         ffi::SQLITE_NOTADB => unreachable(path, "it is not an SQLite database, or it is encrypted"),
@@ -144,7 +174,7 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 }
 
 /// Copies all pages in one step, under one read lock, into a file without a name.
-fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<(Connection, Vec<Gap>), SourceError> {
+fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<Opened, SourceError> {
     let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| no_copy(spill, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copy = || -> rusqlite::Result<(Connection, Vec<Gap>)> {
@@ -159,11 +189,13 @@ fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<(Connectio
         let gaps = begin(&mut to)?;
         Ok((to, gaps))
     };
-    copy().map_err(|error| match primary_code(&error) {
+    let (copied, gaps) = copy().map_err(|error| match primary_code(&error) {
         ffi::SQLITE_FULL => no_copy(spill, "no space is left"),
         _ if code(&error) == ffi::SQLITE_IOERR_WRITE => no_copy(spill, "it cannot be written"),
         _ => open_error(path, &error),
-    })
+    })?;
+    // The file itself tells, while it is still locked: the copy is filled up.
+    with_cut(path, path, copied, gaps)
 }
 
 fn no_copy(spill: &Path, reason: impl ToString) -> SourceError {
@@ -171,7 +203,7 @@ fn no_copy(spill: &Path, reason: impl ToString) -> SourceError {
 }
 
 /// Copies file, log and journal and lets SQLite recover the copy. None if one of them changed meanwhile.
-fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, Vec<Gap>)>, SourceError> {
+fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<Opened>, SourceError> {
     let dir = tempfile::TempDir::new_in(spill).map_err(|error| no_copy(spill, error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path).map_err(|error| unreachable(path, error.to_string()))?;
@@ -196,8 +228,9 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<(Connection, 
         let gaps = begin(&mut conn)?;
         Ok((conn, gaps))
     };
-    // The directory goes now; the connection keeps what it has open.
-    open().map(Some).map_err(|error| open_error(path, &error))
+    // The directory goes at the end; the connection keeps what it has open.
+    let (conn, gaps) = open().map_err(|error| open_error(path, &error))?;
+    with_cut(path, &copy, conn, gaps).map(Some)
 }
 
 fn is_full(error: &io::Error) -> bool {

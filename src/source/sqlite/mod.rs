@@ -2,6 +2,7 @@
 
 mod affinity;
 mod build;
+mod cut;
 mod feed;
 mod image;
 mod scan;

@@ -1,6 +1,6 @@
 //! An SQLite file as a source: one image, its tables, its schema document, and what is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
@@ -30,6 +30,10 @@ pub struct SqliteSource {
 
 struct OpenImage {
     conn: Connection,
+    /// Names of the tables that `scans` are of.
+    names: Vec<String>,
+    /// Tables that have pages which are not in the file.
+    cut: BTreeSet<String>,
     scans: Vec<Scan>,
 }
 
@@ -91,12 +95,13 @@ fn rehearse(document: &Document) -> Result<Vec<Gap>, SourceError> {
 impl Source for SqliteSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
         self.release()?;
-        let Image { conn, as_of, mut gaps } = Image::open(&self.path, &self.spill, self.env.as_ref())?;
+        let Image { conn, as_of, mut gaps, cut } = Image::open(&self.path, &self.spill, self.env.as_ref())?;
         let document = Document::read(&conn)?;
         let found = Tables::read(&conn, &document)?;
         gaps.extend(found.gaps);
         gaps.extend(rehearse(&document)?);
-        self.image = Some(OpenImage { conn, scans: found.scans });
+        let names = found.tables.iter().map(|table| table.name.clone()).collect();
+        self.image = Some(OpenImage { conn, names, cut, scans: found.scans });
         Ok(Description {
             engine: Engine::Sqlite,
             identity: self.identity(&document),
@@ -111,7 +116,14 @@ impl Source for SqliteSource {
         let doing = || format!("read table {table} of {}", self.path.display());
         let image = self.image.as_ref().ok_or_else(|| failed(doing(), "no image is open"))?;
         let scan = image.scans.get(table).ok_or_else(|| failed(doing(), "there is no such table"))?;
-        scan.run(&image.conn, sink)
+        let mut gaps = scan.run(&image.conn, sink)?;
+        let name = &image.names[table];
+        // What SQLite took for zeros. Where it noticed, the gap says more.
+        if image.cut.contains(name) && !gaps.iter().any(Scan::is_damage) {
+            let reason = "pages of it are missing in the file: values may end in zeros, or be NULL".to_owned();
+            gaps.push(Gap { object: name.clone(), reason });
+        }
+        Ok(gaps)
     }
 
     fn release(&mut self) -> Result<(), SourceError> {

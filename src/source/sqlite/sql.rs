@@ -146,7 +146,9 @@ pub(super) fn primary_code(error: &rusqlite::Error) -> i32 {
 
 /// Whether the file itself is damaged, as opposed to the machine that it is on.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    // A short read is one behind the end of a file that was cut off.
     matches!(primary_code(error), ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB)
+        || code(error) == ffi::SQLITE_IOERR_SHORT_READ
 }
 
 #[cfg(test)]

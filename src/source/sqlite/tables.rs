@@ -36,6 +36,7 @@ impl Tables {
         let listed = listed(conn).map_err(|error| failed_sql("list the tables", &error))?;
         let defaults = Defaults::new().map_err(|error| failed_sql("open a scratch database", &error))?;
         let estimates = estimates(conn);
+        let places = places(conn).map_err(|error| failed_sql("read the schema", &error))?;
         for object in document.objects.iter().filter(|object| object.is_stored_table()) {
             let Some(name) = object.name.text() else {
                 found.gap(&object.name.lossy(), "its name is not valid text: its rows are not in the snapshot");
@@ -47,6 +48,7 @@ impl Tables {
             };
             match read_table(conn, name, *rowids, &defaults) {
                 Ok((mut table, gap)) => {
+                    table.oid = places.get(name).copied();
                     table.rows_estimate = estimates.get(name).copied().or_else(|| rows_at_most(conn, &table));
                     found.add(conn, document.encoding, table);
                     found.gaps.extend(gap);
@@ -67,8 +69,8 @@ impl Tables {
     fn add(&mut self, conn: &Connection, encoding: TextEncoding, table: Table) {
         let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let scan = Scan::new(conn, encoding, &table.name, &columns);
-        match scan.check(conn) {
-            Ok(()) => {
+        match scan.and_then(|scan| scan.check(conn).map(|()| scan)) {
+            Ok(scan) => {
                 self.scans.push(scan);
                 self.tables.push(table);
             }
@@ -141,6 +143,20 @@ fn listed(conn: &Connection) -> rusqlite::Result<HashMap<String, Rowids>> {
         Ok((row.get(0)?, rowids))
     })?;
     rows.collect()
+}
+
+/// Where the definition and the first page of each table are. A renamed table keeps both.
+fn places(conn: &Connection) -> rusqlite::Result<HashMap<String, u64>> {
+    let sql = "SELECT name, rowid, rootpage FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0";
+    let mut statement = conn.prepare(sql)?;
+    let mut places = HashMap::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, place, root) = (lossy(row.get_ref(0)?), row.get::<_, i64>(1)?, row.get::<_, u32>(2)?);
+        let place = u64::try_from(place).ok().filter(|place| *place < 1 << 32);
+        places.extend(name.zip(place).map(|(name, place)| (name, place << 32 | u64::from(root))));
+    }
+    Ok(places)
 }
 
 fn strings(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {

@@ -1,0 +1,1295 @@
+#!/usr/bin/env python3
+"""Reads a Sidekeep repository in a directory: a second reader, written from docs/format.md alone.
+
+It checks the roster, each source's ledger and inventory, and, as far as the key goes, the structure of every
+snapshot; it lists the snapshots; and it prints a table of one as CSV (docs/export.md), opening every node and leaf
+on the way and computing every chunk id, separator, cut and count again. What a key does not open, it leaves out:
+without one, chains and stored bytes are checked; with an auditor's, every tree; rows need an admin's or recovery key.
+
+    read_repo.py REPO                                             chains, inventory, snapshots
+    read_repo.py REPO --key-file admin.key                        and the structure of each snapshot
+    read_repo.py REPO --key-file admin.key --snapshot latest      and its tables
+    read_repo.py REPO --key-file admin.key --table contacts       the rows of one, of the newest snapshot
+
+It writes nothing, reads no index fragment, session, journal or live database, knows directories alone, and is not
+fast: it is meant to be read beside the document, in whose order it stands. The sections are named in the headings.
+
+Needs Python 3.9 and three packages: pip install "cryptography>=50" "zstandard>=0.23" "blake3>=1.0"
+Exit codes: 0 all is well, 1 failed or unsupported, 2 usage, 3 done with findings, 4 no repository, 5 wrong key.
+"""
+import argparse
+import base64
+import collections
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import re
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+from blake3 import blake3
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes, hpke
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+
+class Failure(Exception):
+    """What ends the run; `code` is the exit code."""
+
+    code = 1
+
+
+class Damage(Failure):
+    """Something stored is not as the document demands."""
+
+
+class Unsupported(Failure):
+    """Something stored is of a later format, or of a kind that this reader does not know."""
+
+
+class NoRepository(Failure):
+    code = 4
+
+
+class WrongKey(Failure):
+    code = 5
+
+
+class Void(Exception):
+    """Why an entry of a chain does not count."""
+
+
+UNDECODABLE = (KeyError, TypeError, ValueError, AttributeError)
+
+
+def need(condition, message, error=Damage):
+    if not condition:
+        raise error(message)
+
+
+def say(text):
+    print(text, file=sys.stderr)
+
+
+# ---- 1. Primitives
+
+
+class Cursor:
+    """Reads a binary object from its beginning to exactly its end."""
+
+    def __init__(self, data, what, at=0):
+        self.data, self.what, self.at = data, what, at
+
+    def take(self, length):
+        need(self.at + length <= len(self.data), f"{self.what} ends early")
+        self.at += length
+        return self.data[self.at - length : self.at]
+
+    def u8(self):
+        return self.take(1)[0]
+
+    def u32(self):
+        return int.from_bytes(self.take(4), "little")
+
+    def uv(self):
+        value = 0
+        for at in range(10):
+            byte = self.u8()
+            value |= (byte & 0x7F) << 7 * at
+            if byte < 0x80:
+                need((byte or at == 0) and value < 1 << 64, f"{self.what} has a number that is not in shortest form")
+                return value
+        raise Damage(f"{self.what} has a number of more than 10 bytes")
+
+    def sv(self):
+        value = self.uv()
+        return value >> 1 ^ -(value & 1)
+
+    def bytes(self):
+        return self.take(self.uv())
+
+    def list(self, item, count=None):
+        return [item() for _ in range(self.uv() if count is None else count)]
+
+    def rest(self):
+        return self.take(len(self.data) - self.at)
+
+    def end(self):
+        need(self.at == len(self.data), f"{self.what} has bytes left over")
+
+    def header(self, kind):
+        need(self.take(8) == b"SIDEKEEP" and self.u8() == ord(kind), f"{self.what} is foreign: not of kind {kind}")
+        need(self.take(3) == b"\1\0\0", f"{self.what} is of an unsupported version", Unsupported)
+        return self
+
+
+def u32(number):
+    return struct.pack("<I", number)
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def unhex(text, length=32):
+    need(isinstance(text, str) and re.fullmatch("[0-9a-f]{%d}" % (2 * length), text), "not a digest or id", Void)
+    return bytes.fromhex(text)
+
+
+def unbase64(text):
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("base64 with stray bits")
+    return data
+
+
+def integer(value):
+    need(type(value) is int and 0 <= value < 1 << 64, "not a whole number", Void)
+    return value
+
+
+def moment(text):
+    need(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text), "not a moment", Void)
+    return text
+
+
+def parse_json(data):
+    def once(pairs):
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a member stands twice")
+        return dict(pairs)
+
+    return json.loads(data.decode("utf-8"), object_pairs_hook=once)
+
+
+# ---- 2. Objects and their names
+
+STATEMENT_MAX = 16 << 20
+
+
+class Store:
+    """The objects of a directory, and what was found wrong with them."""
+
+    def __init__(self, root):
+        self.root, self.findings = root, []
+
+    def get(self, name):
+        """The object's bytes, or None if it is not there."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.root / name).read_bytes()
+        return None
+
+    def named(self, folder, digest, size=None):
+        """An object that is named by its digest."""
+        data = self.get(f"{folder}/{digest}")
+        need(data is not None, f"{folder}/{digest} is missing")
+        need(sha256(data) == digest and size in (None, len(data)), f"{folder}/{digest} is not what its name says")
+        return data
+
+    def chain(self, folder):
+        """The entries of a chain up to the first number that is not there: number, bytes, digest."""
+        number = 1
+        while (path := self.root / folder / f"{number:010}").exists():
+            with open(path, "rb") as file:
+                raw = file.read(STATEMENT_MAX + 1)
+            yield number, raw, sha256(raw)
+            number += 1
+        beyond = sum(path.name.isdigit() and int(path.name) > number for path in path.parent.glob("*"))
+        if beyond:
+            self.found(f"{folder}: number {number} is missing, so {beyond} entries after it do not count")
+
+    def found(self, message):
+        if message not in self.findings:
+            self.findings.append(message)
+            say(f"found: {message}")
+
+    @contextlib.contextmanager
+    def finding(self):
+        """Turns damage into a finding: what comes after it is checked all the same."""
+        try:
+            yield
+        except Damage as damage:
+            self.found(str(damage))
+
+
+# ---- 3. Keys
+
+SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+DATA, STRUCTURE, CATALOG = "data", "structure", "catalog"
+LEAF, NODE, RANGES, PIECE, LIST, FRONT, REAR = 1, 2, 3, 4, 5, 16, 17
+TIERS = {1: DATA, 2: STRUCTURE, 3: DATA, 4: DATA, 5: STRUCTURE, 16: STRUCTURE, 17: STRUCTURE}
+TIERS.update({32: STRUCTURE, 33: CATALOG, 34: STRUCTURE, 35: DATA, 36: DATA})
+
+
+@functools.lru_cache(maxsize=4096)
+def hkdf(key, info, salt=b""):
+    return HKDF(hashes.SHA256(), 32, salt, info).derive(key)
+
+
+class SealingKey:
+    """An X-Wing secret key (draft-connolly-cfrg-xwing-kem): SHAKE-256 makes both halves of its seed."""
+
+    def __init__(self, seed):
+        both = hashlib.shake_256(seed).digest(96)
+        halves = MLKEM768PrivateKey.from_seed_bytes(both[:64]), X25519PrivateKey.from_private_bytes(both[64:])
+        self.secret = hpke.MLKEM768X25519PrivateKey(*halves)
+        self.public = b"".join(half.public_key().public_bytes_raw() for half in halves)
+
+    def open(self, sealed, info, what):
+        try:
+            return SUITE.decrypt(sealed, self.secret, info)
+        except (InvalidTag, ValueError) as error:
+            raise Damage(f"{what} cannot be opened") from error
+
+
+def key_id(signing, sealing):
+    return hashlib.sha256(b"sidekeep/1 key id" + signing + sealing).digest()[:16]
+
+
+class KeyFile:
+    """A key file: its words and, opened, the key that opens grants."""
+
+    FIELDS = ["role", "repository", "key", "label", "fingerprint"]
+
+    def __init__(self, path, passphrase):
+        text = path.read_bytes()
+        lines = [line.rstrip() for line in text[: 16 << 10].decode("utf-8").rstrip().split("\n")]
+        need(len(text) <= 16 << 10 and lines[:1] == ["sidekeep key 1"], f"{path} is no key file", WrongKey)
+        words = [line.partition(":") for line in lines[1:]]
+        names = [name for name, _, _ in words]
+        need(names in (self.FIELDS + ["secret"], self.FIELDS + ["kdf", "sealed"]), f"{path} is no key file", WrongKey)
+        self.words = {name: value.lstrip() for name, _, value in words}
+        self.role, self.fingerprint = self.words["role"], self.words["fingerprint"]
+        seeds = unbase64(self.words["secret"]) if "secret" in names else self.unseal(lines, path, passphrase)
+        need(len(seeds) == 64, f"{path} holds no two seeds", WrongKey)
+        signing = Ed25519PrivateKey.from_private_bytes(seeds[:32]).public_key()
+        self.sealing = SealingKey(seeds[32:])
+        self.id = key_id(signing.public_bytes(Encoding.Raw, PublicFormat.Raw), self.sealing.public)
+        need(self.id.hex() == self.words["key"], f"{path}: the secret is not that of the key named", WrongKey)
+
+    def unseal(self, lines, path, passphrase):
+        need(passphrase is not None, f"{path} needs a passphrase: --passphrase-file", WrongKey)
+        kdf = re.fullmatch(r"argon2id m=(\d+) t=(\d+) p=(\d+) salt=(\S+)", self.words["kdf"])
+        need(kdf, f"{path}: unknown kdf", WrongKey)
+        m, t, p, salt = int(kdf[1]), int(kdf[2]), int(kdf[3]), unbase64(kdf[4])
+        bounded = 8 << 10 <= m <= 4 << 20 and 1 <= t <= 64 and 1 <= p <= 64 and len(salt) == 16
+        need(bounded, f"{path}: the kdf is out of bounds", WrongKey)
+        key = Argon2id(salt=salt, length=32, iterations=t, lanes=p, memory_cost=m).derive(passphrase)
+        sealed, above = unbase64(self.words["sealed"]), "".join(line + "\n" for line in lines[:-1])
+        try:
+            return AESGCM(key).decrypt(sealed[:12], sealed[12:], above.encode())
+        except InvalidTag:
+            raise WrongKey(f"{path}: wrong passphrase, or the file was changed") from None
+
+
+GRANTED = {"admin": {"restore_secret", "id_root"}, "maintainer": set(), "auditor": set()}
+GRANTED["recovery"] = GRANTED["admin"]
+
+
+class EpochKeys:
+    """What one key holds of one epoch: a grant, opened."""
+
+    def __init__(self, store, roster, number, key):
+        self.number, epoch, name = number, roster.epochs[number], f"keys/{number:06}/{key.id.hex()}"
+        data = store.get(name)
+        need(data is not None and sha256(data) == epoch.grants[key.id], f"{name} is not what the roster names")
+        grant, place = Cursor(data, name).header("K"), roster.repository + u32(number) + key.id
+        need(grant.take(36) == place, f"{name} is of another place")
+        opened = parse_json(key.sealing.open(grant.rest(), b"sidekeep/1 grant" + place, name))
+        enrolled = roster.keys[key.id]
+        operator = {"id_root"} if enrolled.sources == "all" else {"source_keys"}
+        wanted = {"structure_key"} | GRANTED.get(enrolled.role, operator)
+        need(set(opened) == wanted, f"{name} does not hold what its role needs")
+        self.structure = unbase64(opened["structure_key"])
+        self.id_root = unbase64(opened["id_root"]) if "id_root" in opened else None
+        self.source_keys = opened.get("source_keys", {})
+        self.restore = SealingKey(unbase64(opened["restore_secret"])) if "restore_secret" in opened else None
+        need(not self.restore or self.restore.public == epoch.sealing, f"{name} holds another restore key")
+
+    def source_key(self, source):
+        if self.id_root:
+            return hkdf(self.id_root, b"sidekeep/1 source ids", source)
+        held = self.source_keys.get(source.hex())
+        return unbase64(held) if held else None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sealed bytes belong: a part of what they are sealed with."""
+
+    repository: bytes
+    source: bytes
+    epoch: int
+
+    def bytes(self):
+        return self.repository + self.source + u32(self.epoch)
+
+
+def open_sealed(key, thread, counter, place, kind, ident, sealed, what):
+    """A frame, section or table, sealed under the `key` of its session and tier."""
+    aad = b"sidekeep/1 frame" + place.bytes() + bytes([kind]) + ident
+    try:
+        thread_key = hkdf(key, b"sidekeep/1 thread" + u32(thread))
+        return AESGCM(thread_key).decrypt(bytes(4) + struct.pack(">Q", counter), sealed, aad)
+    except InvalidTag:
+        raise Damage(f"{what} cannot be opened") from None
+
+
+# ---- 4. Cells, keys, ids
+
+NULL, ABSENT, FALSE, TRUE, INTEGER, REAL, REAL32, TEXT, BYTES, ENCODED, NUMERIC = range(11)
+TIMESTAMP, DATE, TIME, TIMETZ, INTERVAL, UUID, OUTPUT, STREAM = 11, 12, 13, 14, 15, 16, 17, 32
+Reference = collections.namedtuple("Reference", "form id length")
+Cell = collections.namedtuple("Cell", "kind value")
+
+
+def read_cell(c):
+    kind = c.u8()
+    if kind in (NULL, ABSENT, FALSE, TRUE):
+        value = None
+    elif kind in (INTEGER, TIMESTAMP, DATE, TIME):
+        value = c.sv()
+    elif kind in (REAL, REAL32, UUID):
+        value = c.take({REAL: 8, REAL32: 4, UUID: 16}[kind])
+    elif kind in (TEXT, BYTES, OUTPUT):
+        value = c.bytes()
+    elif kind == ENCODED:
+        value = (c.u8(), c.bytes())
+    elif kind == NUMERIC:
+        sign = c.u8()
+        value = (sign,) + ((c.uv(), c.sv(), c.bytes()) if sign < 2 else (0, 0, b""))
+    elif kind in (TIMETZ, INTERVAL):
+        value = tuple(c.list(c.sv, {TIMETZ: 2, INTERVAL: 3}[kind]))
+    elif kind == STREAM:
+        inner = c.u8()
+        encoding, form, length, ident = c.u8() if inner == ENCODED else None, c.u8(), c.uv(), c.take(20)
+        value = (inner, encoding, Reference(form, ident, length))
+    else:
+        raise Unsupported(f"{c.what} has a cell of unknown kind {kind}")
+    return Cell(kind, value)
+
+
+def write_uv(value):
+    low = bytes([value & 0x7F | (0x80 if value > 0x7F else 0)])
+    return low + write_uv(value >> 7) if value > 0x7F else low
+
+
+def escaped(data):
+    return data.replace(b"\0", b"\0\xff") + b"\0\1"
+
+
+def key_integer(value):
+    return struct.pack(">Q", value + (1 << 63))
+
+
+def key_real(value):
+    if math.isfinite(value) and value == int(value) and -(1 << 63) <= value < 1 << 63:
+        return b"\x10" + key_integer(int(value))
+    bits = struct.unpack(">Q", struct.pack(">d", value))[0] if value == value else 0x7FF8 << 48
+    return b"\x14" + struct.pack(">Q", bits ^ ((1 << 64) - 1 if bits >> 63 else 1 << 63))
+
+
+def key_component(cell):
+    """One cell of a key, of the kinds that SQLite has; a stream was read before."""
+    if cell.kind == NULL:
+        return b"\x02"
+    if cell.kind == INTEGER:
+        return b"\x10" + key_integer(cell.value)
+    if cell.kind == REAL:
+        return key_real(struct.unpack("<d", cell.value)[0])
+    if cell.kind in (TEXT, ENCODED):
+        return b"\x28" + escaped(cell.value if cell.kind == TEXT else cell.value[1])
+    need(cell.kind == BYTES, f"a key has a cell of kind {cell.kind}", Unsupported)
+    return b"\x30" + escaped(cell.value)
+
+
+class SourceKeys:
+    """What is derived, for one source, of the keys of an epoch."""
+
+    def __init__(self, epoch, source):
+        self.epoch, self.source_key = epoch, epoch.source_key(source)
+        self.label = hkdf(epoch.structure, b"sidekeep/1 label", source)
+        self.structure_id = hkdf(epoch.structure, b"sidekeep/1 structure id", source)
+        names = [b"chunk id", b"boundary", b"row hash", b"catalog"]
+        derived = [self.source_key and hkdf(self.source_key, b"sidekeep/1 " + name) for name in names]
+        self.chunk_id, self.boundary, self.row_hash, self.catalog = derived
+
+    def id(self, kind, content):
+        key = self.chunk_id if TIERS[kind] == DATA else self.structure_id
+        return blake3(bytes([kind]) + content, key=key).digest()[:20]
+
+    def bounded(self, key):
+        """A key as it stands in a tree."""
+        return key if len(key) <= 256 else key[:200] + blake3(key, key=self.row_hash).digest()
+
+    def boundary_hash(self, level, key):
+        return int.from_bytes(blake3(bytes([level]) + key, key=self.boundary).digest()[:8], "little")
+
+
+# ---- 5. Packs
+
+Frame = collections.namedtuple("Frame", "pack type codec session thread counter id offset stored content")
+CONTENT_MAX = 64 << 20
+
+
+def unzstd(data, what):
+    try:
+        need(zstandard.frame_content_size(data) <= CONTENT_MAX, f"{what} is too large")
+        return zstandard.ZstdDecompressor().decompress(data, max_output_size=CONTENT_MAX, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Damage(f"{what} cannot be decompressed: {error}") from error
+
+
+def decoded(codec, data, what):
+    if codec == 0:
+        return data
+    if codec == 1:
+        return unzstd(data, what)
+    need(codec == 2, f"{what} has the unknown codec {codec}", Unsupported)
+    raw = Cursor(data, what)
+    spans = Cursor(unzstd(raw.bytes(), what), what)
+    pieces = []
+    for gap, length in spans.list(lambda: (spans.uv(), spans.uv())):
+        pieces.append((gap, raw.take(length)))
+    raw.end()
+    return b"".join(spans.take(gap) + span for gap, span in pieces) + spans.rest()
+
+
+class Pack:
+    """A pack's header and, for who has the structure key, its tables."""
+
+    def __init__(self, store, name, data, repository, source):
+        self.path, self.name, self.digest = store.root / name, name, name.rsplit("/", 1)[-1]
+        c = Cursor(data, name).header("P")
+        need(c.take(32) == repository + source, f"{name} is of another place")
+        self.place = Place(repository, source, c.u32())
+        self.session, self.sequence, self.content = c.take(16), c.u32(), c.u8()
+        need(1 <= self.content <= 4, f"{name} has unknown content", Unsupported)
+        self.wraps = c.list(lambda: c.take(1184), c.u8())
+        self.tables_at = c.at
+        need(1 <= len(self.wraps) <= 15, f"{name} has {len(self.wraps)} wraps")
+        need(self.content == 4 or self.wraps[0][:16] == self.session, f"{name}: the first wrap is not the writer's")
+
+    def frames(self, data, structure_key):
+        """The frames of the pack, whose bytes are `data`."""
+        session_key = hkdf(structure_key, b"sidekeep/1 structure session", self.session)
+        ident = self.session + u32(self.sequence)
+
+        def table(kind, location, sealed):
+            what = f"{self.name}: {'front' if kind == FRONT else 'rear'} table"
+            opened = open_sealed(session_key, location[1], location[2], self.place, kind, ident, sealed, what)
+            return unzstd(opened, what)
+
+        c, last = Cursor(data, self.name, self.tables_at), len(data) - 9
+        location = c.u32(), c.u8(), c.u32()
+        front, start = table(FRONT, location, c.take(location[0])), c.at
+        location = struct.unpack("<IBI", data[last:])
+        end = last - location[0]
+        need(table(REAR, location, data[end:last]) == front, f"{self.name}: the tables differ")
+        entries, at = self.entries(Cursor(front, self.name + ": table")), start
+        for frame in sorted(entries, key=lambda frame: frame.offset):
+            need(frame.offset == at - start, f"{self.name}: frames are not back to back")
+            at += frame.stored
+        padding = data[at:end]
+        need(at <= end and not any(padding) and (self.content == 3 or not padding), f"{self.name}: bytes after frames")
+        return [frame._replace(offset=start + frame.offset) for frame in entries]
+
+    def read(self, frame):
+        with open(self.path, "rb") as file:
+            file.seek(frame.offset)
+            return file.read(frame.stored)
+
+    def entries(self, c):
+        n = c.u32()
+        types, codecs, sessions, threads = (c.list(c.u8, n) for _ in range(4))
+        counters, ids = c.list(c.u32, n), c.list(lambda: c.take(20), n)
+        offsets, stored, contents = (c.list(c.u32, n) for _ in range(3))
+        c.end()
+        need(all(session < len(self.wraps) for session in sessions), f"{self.name}: a frame of no session")
+        sessions = [self.wraps[session][:16] for session in sessions]
+        columns = (types, codecs, sessions, threads, counters, ids, offsets, stored, contents)
+        return [Frame(self, *entry) for entry in zip(*columns)]
+
+
+class Chunks:
+    """All frames of a source's inventory by chunk id, and what opens them."""
+
+    def __init__(self, keys):
+        self.keys, self.frames, self.wraps, self.opened = keys, {}, {}, {}
+
+    def add(self, pack, data):
+        self.add_wraps(pack.place, pack.wraps)
+        if pack.place.epoch in self.keys:
+            for frame in pack.frames(data, self.keys[pack.place.epoch].epoch.structure):
+                self.frames.setdefault(frame.id, frame)
+
+    def add_wraps(self, place, wraps):
+        for wrap in wraps:
+            self.wraps.setdefault((place, wrap[:16]), wrap)
+
+    def session_key(self, place, session, tier):
+        """The session's key of a tier, or None if that is not ours to open."""
+        keys = self.keys.get(place.epoch)
+        if tier == STRUCTURE:
+            return keys and hkdf(keys.epoch.structure, b"sidekeep/1 structure session", session)
+        if tier == CATALOG:
+            return keys and keys.catalog and hkdf(keys.catalog, b"sidekeep/1 catalog session", session)
+        if not keys or not keys.epoch.restore:
+            return None
+        if (place, session) not in self.opened:
+            wrap = self.wraps.get((place, session))
+            need(wrap, f"no wrap of session {session.hex()}")
+            info = b"sidekeep/1 session" + place.bytes() + session
+            self.opened[place, session] = keys.epoch.restore.open(wrap[16:], info, f"wrap of session {session.hex()}")
+        return self.opened[place, session]
+
+    def find(self, kind, ident):
+        frame = self.frames.get(ident)
+        need(frame and frame.type == kind, f"chunk {ident.hex()} of type {kind} is in no pack of the inventory")
+        return frame
+
+    def open(self, kind, ident):
+        """A chunk's content; its id is the caller's to check where it is not over the content."""
+        frame, what = self.find(kind, ident), f"chunk {ident.hex()} of type {kind}"
+        what += f" in {frame.pack.name}"
+        place, sealed = frame.pack.place, frame.pack.read(frame)
+        key = self.session_key(place, frame.session, TIERS[kind])
+        opened = open_sealed(key, frame.thread, frame.counter, place, kind, ident, sealed, what)
+        content = decoded(frame.codec, opened, what)
+        need(len(content) == frame.content, f"{what} is not as long as it should be")
+        if kind in (LEAF, PIECE):
+            need(self.keys[place.epoch].id(kind, content) == ident, f"{what} has another id")
+        return content
+
+
+# ---- 6. Leaves
+
+Row = collections.namedtuple("Row", "cells count key data size")
+Bounds = collections.namedtuple("Bounds", "first last rows bytes owners leaves")
+LEAF_BYTES_MAX = 256 << 10
+
+
+class Table:
+    """A table of a catalog: columns, the key, and how rows become leaves."""
+
+    def __init__(self, described):
+        self.number, self.name, self.key = described["number"], described["name"], described["key"]
+        self.columns = sorted(described["columns"], key=lambda column: column["position"])
+        self.rows_per_leaf = described["rows_per_leaf"] or 64
+        defaults = {column["number"]: unbase64(column["missing"]) for column in described["columns"]}
+        numbers = range(described["next_column"])
+        self.defaults = [read_cell(Cursor(defaults.get(number, b"\1"), "a default")) for number in numbers]
+
+    def cuts(self, rows, hashed):
+        """Whether a leaf of so many rows may end before another key."""
+        r, limit = self.rows_per_leaf, 0
+        if rows >= max(1, r // 4):
+            limit = (1 << 64) // (4 * r) if rows < r else (1 << 64) // max(2, r // 4)
+        return rows >= max(1, r // 4) and (r == 1 or hashed < limit)
+
+
+class Leaves:
+    """Opens the leaves of one table in order, and holds each against the one before."""
+
+    def __init__(self, table, keys, stream):
+        self.table, self.keys, self.stream = table, keys, stream
+        self.row, self.owner, self.rows, self.size = None, None, 0, 0  # the last row; its leaf so far
+
+    def open(self, content, what):
+        """The leaf's rows, which are yielded, its bounds and its stream references."""
+        c = Cursor(content, what)
+        need(c.u8() == 1, f"{what} is of an unknown version", Unsupported)
+        groups = c.list(lambda: (c.u8(), c.bytes(), c.uv()))
+        first, rows, owners, references = None, 0, 0, []
+        need(groups == sorted(groups) and len({group[:2] for group in groups}) == len(groups), f"{what}: group order")
+        for number, (group, owner, count) in enumerate(groups):
+            need(group in (0x10, 0x20, 0x30) and count, f"{what} has an impossible group")
+            if group == 0x10 and owner != self.owner:
+                self.owner, owners = owner, owners + 1
+            for _ in range(count):
+                row = self.read_row(c, bytes([group]) + owner)
+                self.follow(row, first is None, what)
+                first, rows = first or row, rows + row.count
+                references += [cell.value[2] for cell in row.cells if cell.kind == STREAM]
+                yield row
+        c.end()
+        need(first, f"{what} is empty")
+        return Bounds(first.key, self.row.key, rows, len(content), owners, 1), references
+
+    def read_row(self, c, prefix):
+        start, head = c.at, c.uv()
+        count = c.uv() if head & 1 else 1
+        need(not head & 1 or count >= 2, f"{c.what}: a multiplicity below 2")
+        at, cells = c.at, c.list(lambda: read_cell(c), head >> 1)
+        data, defaults = c.data[at : c.at], self.table.defaults[head >> 1 :]
+        need(len(cells) <= len(self.table.defaults), f"{c.what}: a row has more cells than its table columns")
+        shortest = not cells or cells[-1] != self.table.defaults[len(cells) - 1]
+        need(shortest, f"{c.what}: a row ends in a default")
+        cells += defaults
+        components = b"".join(key_component(self.stream(cells[number])) for number in self.table.key)
+        key = self.keys.bounded(components) if self.table.key else blake3(data, key=self.keys.row_hash).digest()
+        return Row(cells, count, prefix + key, write_uv(head & ~1) + data, c.at - start)
+
+    def follow(self, row, begins, what):
+        """Order, and whether the leaf is cut where it must be and nowhere else."""
+        last, self.row = self.row, row
+        if last:
+            need((last.key, last.data) < (row.key, row.data), f"{what}: rows are out of order")
+            full = self.size + row.size > LEAF_BYTES_MAX
+            due = row.key != last.key and self.table.cuts(self.rows, self.keys.boundary_hash(0, last.key))
+            need(begins == (full or due), f"{what}: the cut before one of its rows is wrong")
+        self.rows, self.size = (1, row.size) if begins else (self.rows + 1, self.size + row.size)
+
+
+# ---- 7. Nodes
+
+
+class Node:
+    """A skeleton: children, counts, and where they lie."""
+
+    def __init__(self, content, keys, what):
+        outer = Cursor(content, what)
+        hashed = outer.bytes()
+        self.what, self.id = what, keys.id(NODE, hashed)
+        c = Cursor(hashed, what)
+        need(c.u8() == 1, f"{what} is of an unknown version", Unsupported)
+        self.level, count = c.u8(), c.uv()
+        need(1 <= self.level and count <= 1024, f"{what} has an impossible level or number of children")
+        self.ranges_digest, self.children = c.take(20), c.list(lambda: c.take(20), count)
+        self.counts = list(zip(*(c.list(c.uv, count) for _ in range(4))))  # rows, bytes, owners, leaves
+        self.references = [[] for _ in self.children]
+        if self.level == 1:
+            numbers = c.list(c.uv, count)
+            self.references = [c.list(lambda: Reference(c.u8(), c.take(20), c.uv()), number) for number in numbers]
+        c.end()  # The rest of `outer` is hints. The tables of all packs are read, so nobody needs them here.
+
+    def totals(self):
+        return tuple(map(sum, zip(*self.counts))) or (0, 0, 0, 0)
+
+
+def complement(ident):
+    return bytes(byte ^ 0xFF for byte in ident)
+
+
+def read_separators(content, what):
+    c = Cursor(content, what)
+    need(c.u8() == 1, f"{what} are of an unknown version", Unsupported)
+    separators = []
+    for _ in range(c.uv()):
+        shared = c.uv()
+        need(shared <= len(separators[-1] if separators else b""), f"{what}: shares more than there is")
+        separators.append((separators[-1][:shared] if separators else b"") + c.bytes())
+    c.end()
+    return separators
+
+
+def separator(last, first):
+    """The shortest prefix of `first` that is greater than `last`, or all of it if they are equal."""
+    same = next((at for at, (a, b) in enumerate(zip(last, first)) if a != b), min(len(last), len(first)))
+    return first[: same + 1]
+
+
+def node_ends(children, hashed):
+    limit = (1 << 64) // 2048 if children < 512 else (1 << 64) // 128
+    return children >= 256 and (hashed < limit or children == 1024)
+
+
+class Trees:
+    """Walks trees and streams of one epoch: with the structure key their nodes, with the restore key their rows."""
+
+    def __init__(self, store, chunks, keys):
+        self.store, self.chunks, self.keys, self.checked = store, chunks, keys, set()
+
+    def node(self, ident):
+        what = f"node {ident.hex()}"
+        node = Node(self.chunks.open(NODE, ident), self.keys, what)
+        need(node.id == ident, f"{what} has another id")
+        self.chunks.find(RANGES, complement(ident))
+        return node
+
+    def check_node(self, node):
+        """The structure below a node: all is there, levels fall and counts add up."""
+        if node.id in self.checked:
+            return
+        for ident, counts, references in zip(node.children, node.counts, node.references):
+            if node.level == 1:
+                below = (counts[0], self.chunks.find(LEAF, ident).content, counts[2], 1)
+            else:
+                child = self.node(ident)
+                need(child.level == node.level - 1 and child.children, f"{child.what} is at a wrong level or empty")
+                self.check_node(child)
+                below = child.totals()
+            need(counts == below, f"{node.what}: the counts of child {ident.hex()} are wrong")
+            for reference in references:
+                self.pieces(reference)
+        self.checked.add(node.id)
+
+    def rows(self, node, ranges, leaves, rightmost=True):
+        """All rows below a node, everything computed again; returns the node's bounds."""
+        what = f"ranges of {node.what}"
+        need(self.keys.id(RANGES, ranges) == node.ranges_digest, f"{what} have another digest")
+        separators, bounds = read_separators(ranges, what), []
+        need(len(separators) == max(len(node.children) - 1, 0), f"{what} are of another number")
+        for number, ident in enumerate(node.children):
+            last = number == len(node.children) - 1
+            if node.level == 1:
+                below, references = yield from leaves.open(self.chunks.open(LEAF, ident), f"leaf {ident.hex()}")
+                need(references == node.references[number], f"{node.what}: stream references of {ident.hex()}")
+            else:
+                inner = self.chunks.open(RANGES, complement(ident))
+                below = yield from self.rows(self.node(ident), inner, leaves, rightmost and last)
+            need(below[2:] == node.counts[number], f"{node.what}: the counts of child {ident.hex()} are wrong")
+            if number:
+                right = separators[number - 1] == separator(bounds[-1].last, below.first)
+                need(right, f"{what}: separator {number} is wrong")
+            bounds.append(below)
+            ends = node_ends(number + 1, self.keys.boundary_hash(node.level, below.last))
+            need(ends == last or last and rightmost, f"{node.what}: the cut after child {number + 1} is wrong")
+        return bounds and Bounds(bounds[0].first, bounds[-1].last, *node.totals())
+
+    def pieces(self, reference):
+        """The pieces of a stream, by id and length."""
+        if reference.form == 0:
+            pieces = [(reference.id, reference.length)]
+        else:
+            need(reference.form == 1, "a stream has an unknown form", Unsupported)
+            what = f"list {reference.id.hex()}"
+            outer = Cursor(self.chunks.open(LIST, reference.id), what)
+            hashed = outer.bytes()
+            need(self.keys.id(LIST, hashed) == reference.id, f"{what} has another id")
+            c = Cursor(hashed, what)
+            need(c.u8() == 1, f"{what} is of an unknown version", Unsupported)
+            pieces = c.list(lambda: (c.take(20), c.uv()))
+            c.end()
+        for ident, length in pieces:
+            need(self.chunks.find(PIECE, ident).content == length, f"piece {ident.hex()} has another length")
+        total = sum(length for _, length in pieces)
+        need(total == reference.length, f"stream {reference.id.hex()} has another length")
+        return pieces
+
+    def stream(self, reference):
+        return b"".join(self.chunks.open(PIECE, ident) for ident, _ in self.pieces(reference))
+
+    def whole(self, cell):
+        """The cell itself, or the one that a stream stands for."""
+        if cell.kind != STREAM:
+            return cell
+        kind, encoding, reference = cell.value
+        content = self.stream(reference)
+        return Cell(kind, (encoding, content) if kind == ENCODED else content)
+
+
+# ---- 9. Manifests
+
+
+class Snapshot:
+    """A snapshot of the ledger and, opened as far as the key goes, its manifest."""
+
+    def __init__(self, entry_id, entry):
+        self.id, self.entry, self.manifest = entry_id, entry, entry["manifest"]["sha256"]
+        self.tags, self.suspect, self.forgotten = list(entry["tags"]), entry["suspect"], False
+        self.sections, self.summary, self.catalog, self.roots, self.ranges = {}, None, {}, {}, {}
+
+    def open(self, data, store, chunks, place):
+        name = f"manifest {self.manifest}"
+        c = Cursor(data, name).header("M")
+        need(c.take(36) == place.bytes(), f"{name} is of another place")
+        self.place, session = place, c.take(16)
+        need(session.hex() == self.entry["session"], f"{name} is of another session")
+        ident = session + c.take(4)
+        for digest in c.list(lambda: c.take(32).hex()):
+            page = Cursor(store.named(f"{place.source.hex()}/wraps", digest), f"page of wraps {digest}").header("W")
+            need(page.take(32) == place.repository + place.source, f"{page.what} is of another place")
+            chunks.add_wraps(place, page.list(lambda: page.take(1184), 64))
+            page.end()
+        chunks.add_wraps(place, c.list(lambda: c.take(1184)))
+        for _ in range(c.uv()):
+            kind, codec, thread, counter, length, sealed = c.u8(), c.u8(), c.u8(), c.uv(), c.uv(), c.bytes()
+            what = f"section {kind} of {name}"
+            need(kind in (32, 33, 34, 35, 36), f"{what} is unknown", Unsupported)
+            key = chunks.session_key(place, session, TIERS[kind])
+            if key:
+                opened = open_sealed(key, thread, counter, place, kind, ident, sealed, what)
+                self.sections[kind] = decoded(codec, opened, what)
+                need(len(self.sections[kind]) == length, f"{what} is not as long as it should be")
+        c.end()
+
+    def read(self, trees):
+        """What the opened sections say."""
+        self.summary = parse_json(self.sections[32])
+        c = Cursor(self.sections[34], "roots")
+        for table, kind, content in c.list(lambda: (c.u32(), c.u8(), c.bytes())):
+            self.roots[table, kind] = Node(content, trees.keys, f"root of table {table}, kind {kind}")
+        c.end()
+        if 35 in self.sections:
+            c = Cursor(self.sections[35], "root ranges")
+            self.ranges = dict(zip(self.roots, c.list(c.bytes)))
+            c.end()
+        if 33 in self.sections:
+            described = parse_json(self.sections[33])["tables"]
+            self.catalog = {table["number"]: Table(table) for table in described}
+        for table in self.summary["tables"]:
+            node = self.roots.get((table["number"], 0))
+            need(node, f"table {table['name']} has no root")
+            said = tuple(table[name] for name in ("rows", "bytes", "owners", "leaves"))
+            need(node.totals() == said, f"table {table['name']}: {node.totals()} is stored, the summary says {said}")
+
+    def rows(self, trees, number):
+        need(self.ranges and self.catalog, "rows need an admin's or the recovery key", WrongKey)
+        leaves = Leaves(self.catalog[number], trees.keys, trees.whole)
+        node = self.roots[number, 0]
+        need(node.level == 1 or len(node.children) > 1, f"{node.what} has one child")
+        return trees.rows(node, self.ranges[number, 0], leaves)
+
+
+# ---- 10. The ledger
+
+
+class Statement:
+    """A statement in its envelope: decoded, and only then, by `verify`, believed."""
+
+    def __init__(self, raw, chain):
+        need(len(raw) <= STATEMENT_MAX, "is over 16 MiB", Void)
+        try:
+            envelope = parse_json(raw)
+            (signature,) = envelope["signatures"]
+            self.signer, self.signature = unhex(signature["keyid"], 16), unbase64(signature["sig"])
+            kind, body = envelope["payloadType"].encode(), unbase64(envelope["payload"])
+            need(kind == b"application/vnd.in-toto+json", "is of another payload type", Void)
+            statement = parse_json(body)
+            need(statement["_type"] == "https://in-toto.io/Statement/v1", "is no in-toto statement", Void)
+            version = re.fullmatch(rf"urn:sidekeep:{chain}:([0-9]+)", statement["predicateType"])
+            self.predicate = predicate = statement["predicate"]
+            self.number, self.previous = integer(predicate["number"]), unhex(predicate["previous"]).hex()
+            self.place = predicate["repository"], predicate.get("source")
+            self.known = integer(predicate["format"]) == int(version[1]) == 1
+            moment(predicate["written"])
+        except UNDECODABLE as error:
+            raise Void("cannot be decoded") from error
+        self.signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
+
+    def stands(self, place, number, previous):
+        need((self.place, self.number) == (place, number), "is of another place", Void)
+        need(self.previous == previous, "does not follow its predecessor", Void)
+
+    def verify(self, signing):
+        try:
+            Ed25519PublicKey.from_public_bytes(signing).verify(self.signature, self.signed)
+        except InvalidSignature:
+            raise Void("has a bad signature") from None
+
+
+MEMBERS = {
+    "snapshot": ("operator", "source_clock manifest session epoch packs adopted tags suspect"),
+    "forget": ("maintainer", "snapshots reason"),
+    "prune": ("maintainer", "packs manifests wraps"),
+    "repack": ("maintainer", "epoch packs added"),
+    "hold": ("maintainer", "snapshot reason"),
+    "tag": ("maintainer", "snapshot tag"),
+    "accept": ("admin recovery", "snapshot reason"),
+    "erase": ("admin recovery", "epoch manifests packs reason"),
+    "revoke": ("admin recovery", "key"),
+    "checkpoint": ("operator maintainer", "fold"),
+    "add": ("operator", "session epoch packs adopted"),
+}
+
+
+class Ledger:
+    """The chain of a source, folded: snapshots and the inventory."""
+
+    def __init__(self, store, roster, source):
+        self.store, self.roster, self.source, self.name = store, roster, source, source.hex()
+        self.snapshots, self.packs, self.manifests, self.revoked = {}, {}, {}, set()
+        self.seen, self.entries = 0, 0
+        previous = roster.sources[source].entry
+        for self.entries, raw, digest in store.chain(f"{self.name}/ledger"):
+            try:
+                self.fold(digest, self.judge(raw, previous))
+            except (Void, *UNDECODABLE) as reason:
+                store.found(f"entry {self.entries} of source {self.name} is void: {reason}")
+            previous = digest
+
+    def judge(self, raw, previous):
+        statement = Statement(raw, "ledger")
+        statement.stands((self.roster.repository.hex(), self.name), self.entries, previous)
+        signer = self.roster.keys.get(statement.signer)
+        need(signer, "is signed by a key that is not enrolled", Void)
+        statement.verify(signer.signing)
+        entry, kind, seen = statement.predicate, statement.predicate["kind"], statement.predicate["roster"]
+        known = statement.known and kind in MEMBERS
+        roles, members = MEMBERS[kind] if known else ("operator maintainer admin recovery", "")
+        need(all(name in entry for name in members.split()), "lacks a member", Void)
+        entitled = signer.stands_at(integer(seen["number"])) and statement.signer not in self.revoked
+        entitled = entitled and signer.role in roles.split() and signer.serves(self.source)
+        need(entitled, "is signed by a key that is not entitled to it there", Void)
+        need(seen["number"] >= self.seen, "saw an older roster than an entry before it", Void)
+        name = f"entry {self.entries} of source {self.name}"
+        if self.roster.digests.get(seen["number"]) != unhex(seen["sha256"]).hex():
+            need(not signer.revoked, "is signed by a revoked key, which saw another roster", Void)
+            raise Damage(f"{name} saw another roster entry {seen['number']}: the roster was rolled back")
+        need(known, f"{name} is of an unsupported kind or format", Unsupported)
+        if kind == "snapshot":
+            newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
+            need(newer, "is not newer than the snapshots before it", Void)
+        return entry
+
+    def kept(self):
+        return [snapshot for snapshot in self.snapshots.values() if not snapshot.forgotten]
+
+    def fold(self, digest, entry):
+        """Decodes first and changes afterwards: a void entry changes nothing."""
+        kind, snapshot = entry["kind"], self.snapshots.get(entry.get("snapshot"))
+        added, removed, manifests, renamed, forgotten = {}, [], {}, {}, []
+        if kind == "snapshot":
+            added = sized(entry["packs"]) | sized(entry["adopted"])
+            manifests = sized([entry["manifest"]])
+            new = Snapshot(digest, entry)
+        elif kind == "add":
+            added = sized(entry["packs"]) | sized(entry["adopted"])
+        elif kind == "prune":
+            removed = entry["packs"] + entry["manifests"]
+        elif kind == "repack":
+            removed, added = entry["packs"], sized(entry["added"])
+        elif kind == "erase":
+            renamed = {change["old"]: change["new"]["sha256"] for change in entry["manifests"]}
+            removed, added = list(renamed), sized(entry["packs"])
+            manifests = sized([change["new"] for change in entry["manifests"]])
+        elif kind == "forget":
+            forgotten = [self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots]
+        revoked = unhex(entry["key"], 16) if kind == "revoke" else None
+        # All is decoded.
+        self.seen = entry["roster"]["number"]
+        for ident, size in added.items():
+            self.packs.setdefault(ident, size)
+        for ident in removed + [other.manifest for other in forgotten]:
+            self.packs.pop(ident, None)
+            self.manifests.pop(ident, None)
+        self.manifests.update(manifests)
+        if kind == "snapshot":
+            self.snapshots[digest] = new
+        for other in self.snapshots.values():
+            other.manifest = renamed.get(other.manifest, other.manifest)
+            other.forgotten |= other in forgotten
+        if kind == "tag" and snapshot:
+            snapshot.tags = [tag for tag in snapshot.tags if tag != entry["tag"]]
+            snapshot.tags += [] if entry.get("remove") else [entry["tag"]]
+        if kind == "accept" and snapshot:
+            snapshot.suspect = False
+        if revoked:
+            self.revoked.add(revoked)
+
+
+def sized(items):
+    return {unhex(item["sha256"]).hex(): integer(item["size"]) for item in items}
+
+
+# ---- 11. Descriptor and roster
+
+
+@dataclass
+class EnrolledKey:
+    role: str
+    signing: bytes
+    sources: object
+    enrolled: int
+    revoked: int = None
+
+    def stands_at(self, number):
+        """Whether its signature counted once the roster had so many entries."""
+        return self.enrolled <= number and (self.revoked is None or number < self.revoked)
+
+    def revoke(self, number):
+        self.revoked = self.revoked or number
+
+    def serves(self, source):
+        return self.role != "operator" or self.sources == "all" or source.hex() in self.sources
+
+
+Epoch = collections.namedtuple("Epoch", "sealing grants")
+EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label entry")  # entry: digest of the one that added it
+
+
+class Roster:
+    """The chain of keys, epochs and sources."""
+
+    def __init__(self, store):
+        descriptor = store.get("sidekeep.json")
+        need(descriptor is not None, f"there is no repository in {store.root}", NoRepository)
+        try:
+            described = parse_json(descriptor)
+            need(described["sidekeep"] == "repository", "sidekeep.json describes no repository")
+            need(described["format"] == 1, f"format {described['format']} is unsupported", Unsupported)
+            self.repository = unhex(described["repository"], 16)
+        except (Void, *UNDECODABLE) as error:
+            raise Damage(f"sidekeep.json cannot be decoded: {error!r}") from error
+        self.keys, self.epochs, self.sources, self.digests = {}, {}, {}, {}
+        previous = sha256(descriptor)
+        for number, raw, digest in store.chain("roster"):
+            try:
+                self.add(number, digest, raw, previous)
+            except (Void, *UNDECODABLE) as reason:
+                need(number > 1, f"roster entry 1 is void: {reason}")
+                store.found(f"roster entry {number} is void: {reason}")
+            previous = self.digests[number] = digest
+        need(self.digests, "roster entry 1 is missing")
+        self.fingerprint = self.digests[1]
+
+    def add(self, number, digest, raw, previous):
+        statement = Statement(raw, "roster")
+        statement.stands((self.repository.hex(), None), number, previous)
+        said = statement.predicate["statements"] if statement.known else []
+        signer = self.keys.get(statement.signer)
+        if number == 1:
+            own = [one for one in said if one["statement"] == "enrol" and unhex(one["key"], 16) == statement.signer]
+            signer = own and self.enrolled(own[0], 1)
+        need(signer and signer.stands_at(number), "is signed by a key that is not enrolled", Void)
+        statement.verify(signer.signing)
+        known = {"enrol", "revoke", "epoch", "grant", "close", "source", "feature"}
+        kinds = {one["statement"] for one in said} if statement.known else {"another format"}
+        kinds = kinds if kinds <= known else {"unknown"}
+        adds_sources = kinds <= {"source"} and signer.role == "operator" and signer.sources == "all"
+        entitled = signer.role in ("admin", "recovery") or adds_sources
+        entitled = entitled or kinds == {"unknown"} and signer.role != "auditor"
+        need(entitled, "is signed by a key that is not entitled to it", Void)
+        what = f"roster entry {number} is of a format, or needs a feature, that is unsupported"
+        need(not kinds & {"unknown", "feature"}, what, Unsupported)
+        for change in [self.change(one, number, digest) for one in said]:  # decodes all before it changes anything
+            change()
+
+    @staticmethod
+    def enrolled(said, number):
+        signing, sealing = unbase64(said["signing"]), unbase64(said["sealing"])
+        need(key_id(signing, sealing).hex() == said["key"], "enrols a key whose id is not that of the key", Void)
+        role, sources = said["role"], said.get("sources")
+        need(role in ("operator", "maintainer", "admin", "auditor", "recovery"), "enrols an unknown role", Void)
+        need((role == "operator") == (sources is not None), "gives sources to another than an operator", Void)
+        return EnrolledKey(role, signing, sources, number)
+
+    def change(self, said, number, digest):
+        """What a statement does, once all of its entry are decoded."""
+        kind = said["statement"]
+        if kind == "enrol":
+            key = self.enrolled(said, number)
+            return lambda: self.keys.setdefault(unhex(said["key"], 16), key)
+        if kind == "revoke":
+            ident = unhex(said["key"], 16)
+            return lambda: ident in self.keys and self.keys[ident].revoke(number)
+        if kind == "epoch":
+            grants = {unhex(ident, 16): unhex(granted).hex() for ident, granted in said["grants"].items()}
+            epoch = Epoch(unbase64(said["sealing"]), grants)
+            return lambda: self.epochs.setdefault(said["epoch"], epoch)
+        if kind == "grant":
+            ident, granted = unhex(said["key"], 16), unhex(said["sha256"]).hex()
+            return lambda: said["epoch"] in self.epochs and self.epochs[said["epoch"]].grants.setdefault(ident, granted)
+        if kind == "source":
+            source = EnrolledSource(said["epoch"], unbase64(said["label"]), digest)
+            return lambda: self.sources.setdefault(unhex(said["source"], 16), source)
+        return lambda: None  # close: matters to writers alone
+
+
+# ---- Checks, as far as the key goes
+
+
+class Source:
+    """A source with its ledger, its chunks and its snapshots."""
+
+    def __init__(self, store, roster, ident, epoch_keys):
+        self.store, self.repository, self.id, self.name = store, roster.repository, ident, ident.hex()
+        self.keys = {number: SourceKeys(keys, ident) for number, keys in epoch_keys.items()}
+        self.label = self.open_label(roster.sources[ident])
+        self.ledger = Ledger(store, roster, ident)
+        self.chunks, self.trees = Chunks(self.keys), {}
+
+    def open_label(self, enrolled):
+        if enrolled.epoch not in self.keys:
+            return self.name
+        nonce, sealed = enrolled.label[:12], enrolled.label[12:]
+        try:
+            opened = AESGCM(self.keys[enrolled.epoch].label).decrypt(nonce, sealed, self.repository + self.id)
+            return opened.decode("utf-8")
+        except (InvalidTag, ValueError):
+            self.store.found(f"the label of source {self.name} cannot be opened")
+            return self.name
+
+    def check_inventory(self):
+        for digest, size in self.ledger.packs.items():
+            with self.store.finding():
+                folder = f"{self.name}/packs/{digest[:2]}"
+                data = self.store.named(folder, digest, size)
+                self.chunks.add(Pack(self.store, f"{folder}/{digest}", data, self.repository, self.id), data)
+        for digest, size in self.ledger.manifests.items():
+            with self.store.finding():
+                self.store.named(f"{self.name}/manifests", digest, size)
+
+    def open(self, snapshot):
+        """Reads the manifest and, with a key, walks its trees."""
+        need(snapshot.manifest in self.ledger.manifests, f"snapshot {snapshot.id} has no manifest any more")
+        data = self.store.named(f"{self.name}/manifests", snapshot.manifest)
+        place = Place(self.repository, self.id, snapshot.entry["epoch"])
+        snapshot.open(data, self.store, self.chunks, place)
+        if place.epoch in self.keys:
+            trees = self.trees.setdefault(place.epoch, Trees(self.store, self.chunks, self.keys[place.epoch]))
+            snapshot.read(trees)
+            for node in snapshot.roots.values():
+                with self.store.finding():
+                    trees.check_node(node)
+
+    def check(self):
+        self.check_inventory()
+        for snapshot in self.ledger.kept():
+            with self.store.finding():
+                self.open(snapshot)
+
+
+# ---- Rows as CSV (docs/export.md)
+
+ENCODINGS = {1: "utf-8", 2: "utf-16le", 3: "utf-16be", 4: "latin1", 5: "sql_ascii"}
+JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+
+
+def based(data):
+    return base64.b64encode(data).decode()
+
+
+def text_field(value):
+    text = value.decode("utf-8")
+    if "\0" in text:
+        return "\\json:" + json.dumps(text, ensure_ascii=False)
+    return "\\text:" + text if text.startswith("\\") or JSON_NUMBER.fullmatch(text) else text
+
+
+def real_field(value):
+    number = struct.unpack("<d", value)[0]
+    return re.sub(r"e\+?(-?)0*", r"e\1", repr(number)) if math.isfinite(number) else f"\\real:{value[::-1].hex()}"
+
+
+FIELDS = {
+    NULL: lambda value: "\\N",
+    ABSENT: lambda value: "\\A",
+    INTEGER: str,
+    REAL: real_field,
+    TEXT: text_field,
+    BYTES: lambda value: "\\bytes:" + based(value),
+    ENCODED: lambda value: f"\\encoded:{ENCODINGS[value[0]]}:{based(value[1])}",
+}
+
+
+def quoted(text):
+    return '"' + text.replace('"', '""') + '"' if text == "" or re.search(r'[,"\r\n]|^\s|\s$', text) else text
+
+
+def print_table(source, snapshot, name, out):
+    """The rows of a table in the order of its tree."""
+    trees = source.trees.get(snapshot.entry["epoch"])
+    need(trees and snapshot.catalog, "rows need an admin's or the recovery key", WrongKey)
+    table = next((table for table in snapshot.catalog.values() if table.name == name), None)
+    need(table, f"snapshot {snapshot.id} has no table {name}", Failure)
+    out.write(",".join(quoted(column["name"]) for column in table.columns) + "\n")
+    for row in snapshot.rows(trees, table.number):
+        cells = [trees.whole(row.cells[column["number"]]) for column in table.columns]
+        need(all(cell.kind in FIELDS for cell in cells), "a cell is of a kind that is not SQLite's", Unsupported)
+        line = ",".join(quoted(FIELDS[cell.kind](cell.value)) for cell in cells) + "\n"
+        out.write(line * row.count)
+
+
+# ---- The command line
+
+
+def open_repository(options, store):
+    """The roster, checked against the pin and the key, and the epochs that the key opens."""
+    roster, epochs, key = Roster(store), {}, None
+    if options.key_file:
+        passphrase = options.passphrase_file and options.passphrase_file.read_bytes().removesuffix(b"\n")
+        key = KeyFile(options.key_file, passphrase)
+        need(key.words["repository"] == roster.repository.hex(), "the key is of another repository", WrongKey)
+    for pin in filter(None, [options.fingerprint, key and key.fingerprint]):
+        need(pin == roster.fingerprint, f"the fingerprint is {roster.fingerprint}, not {pin}", WrongKey)
+    need(not key or key.id in roster.keys, "the key is not enrolled", WrongKey)
+    need(not key or roster.keys[key.id].role == key.role, "the key file names another role than the roster", WrongKey)
+    for number, epoch in roster.epochs.items():
+        for ident, granted in epoch.grants.items():
+            with store.finding():
+                name = f"keys/{number:06}/{ident.hex()}"
+                need(sha256(store.get(name) or b"") == granted, f"{name} is missing or not what the roster names")
+        if key and key.id in epoch.grants:
+            epochs[number] = EpochKeys(store, roster, number, key)
+    return roster, epochs
+
+
+def choose(snapshots, wanted):
+    need(snapshots, "there is no snapshot", Failure)
+    if wanted == "latest":
+        return snapshots[-1]
+    fitting = [one for one in snapshots if wanted in one[1].tags or one[1].id.startswith(wanted)]
+    need(len(fitting) == 1, f"{len(fitting)} snapshots are named {wanted}", Failure)
+    return fitting[0]
+
+
+def run(options, store):
+    roster, epochs = open_repository(options, store)
+    say(f"repository {roster.repository.hex()}, fingerprint {roster.fingerprint}")
+    if not options.fingerprint and not options.key_file:
+        say("note: nothing says that this is the repository that was meant: --fingerprint")
+    for folder in store.root.glob("[0-9a-f]" * 32):
+        if bytes.fromhex(folder.name) not in roster.sources:
+            store.found(f"the roster names no source {folder.name}: it is rolled back, or the folder is foreign")
+    sources = [Source(store, roster, ident, epochs) for ident in roster.sources]
+    sources = [source for source in sources if options.source in (None, source.name, source.label)]
+    need(sources or not options.source, f"there is no source {options.source}", Failure)
+    for source in sources:
+        source.check()
+        ledger = source.ledger
+        say(f"source {source.label}: {ledger.entries} entries, {len(ledger.packs)} packs")
+    snapshots = [(source, snapshot) for source in sources for snapshot in source.ledger.kept()]
+    if options.table is not None or options.snapshot:
+        need(len(sources) == 1 or options.snapshot not in (None, "latest"), "which source? --source", Failure)
+        source, snapshot = choose(snapshots, options.snapshot or "latest")
+        if options.table is not None:
+            print_table(source, snapshot, options.table, sys.stdout)
+        else:
+            need(snapshot.summary, "tables need an auditor's or admin's key", WrongKey)
+            for table in snapshot.summary["tables"]:
+                print(f"{table['number']}\t{table['rows']}\t{table['name']}")
+        return
+    for source, snapshot in snapshots:
+        rows = sum(table["rows"] for table in snapshot.summary["tables"]) if snapshot.summary else "?"
+        words = [snapshot.id, source.label, snapshot.entry["source_clock"], f"{rows} rows"]
+        print(*words, "suspect" if snapshot.suspect else "clean", *snapshot.tags, sep="\t")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="checks and reads a Sidekeep repository in a directory")
+    parser.add_argument("repository", type=Path, help="its directory")
+    parser.add_argument("--key-file", type=Path, help="without one, chains and stored bytes alone are checked")
+    parser.add_argument("--passphrase-file", type=Path, help="what opens the key file")
+    parser.add_argument("--fingerprint", help="what the repository must have")
+    parser.add_argument("--source", help="one source alone: its id or label")
+    parser.add_argument("--snapshot", help="list its tables: a tag, (the beginning of) an id, or latest")
+    parser.add_argument("--table", help="print this table of the snapshot, or of the latest, as CSV")
+    options = parser.parse_args()
+    sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    store = Store(options.repository)
+    try:
+        run(options, store)
+    except (Failure, OSError) as failure:
+        say(f"error: {failure}")
+        return failure.code if isinstance(failure, Failure) else 1
+    except (Void, *UNDECODABLE) as error:
+        say(f"error: something that only the repository's keys can write cannot be decoded: {error!r}")
+        return 1
+    return 3 if store.findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

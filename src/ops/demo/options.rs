@@ -1,0 +1,30 @@
+//! What a demo is asked for.
+
+use std::path::PathBuf;
+
+use tokio::runtime::Handle;
+
+use crate::base::cancel::Cancel;
+use crate::base::env::SharedEnv;
+use crate::base::progress::SharedProgress;
+
+/// What to make, and where.
+#[derive(Clone)]
+pub struct DemoOptions {
+    /// A directory that is empty or not there.
+    pub dir: PathBuf,
+    pub users: u32,
+    pub nights: u32,
+    /// Threads that compress and seal.
+    pub workers: usize,
+    pub runtime: Handle,
+    pub env: SharedEnv,
+    pub progress: SharedProgress,
+    pub cancel: Cancel,
+}
+
+impl DemoOptions {
+    /// A week of a hundred users.
+    pub const USERS: u32 = 100;
+    pub const NIGHTS: u32 = 7;
+}

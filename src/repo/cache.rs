@@ -1,0 +1,92 @@
+//! Copies of index fragments on this machine, so that what a night reads does not grow with the nights before it.
+//!
+//! A copy counts if its digest is the one that its name says, so it may be lost, old or altered without harm: it is
+//! read from the store again. It is as sealed as the original. Chains are never taken from here: what stands in the
+//! ledger is asked of the store each time. Nothing that goes wrong with the cache is an error.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::base::id::{Digest, SourceId};
+use crate::format::name::Name;
+
+/// A directory of copies.
+#[derive(Debug)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+impl Cache {
+    /// Copies in `dir`, which need not exist.
+    #[must_use]
+    pub fn at(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The object, if there is a copy of it.
+    #[must_use]
+    pub fn get(&self, name: &Name) -> Option<Bytes> {
+        let bytes = fs::read(self.dir.join(name.to_string())).ok()?;
+        (name.digest() == Some(Digest::of(&bytes))).then(|| bytes.into())
+    }
+
+    /// Keeps a copy of what was read.
+    pub fn keep(&self, name: &Name, bytes: &[u8]) {
+        if name.digest() == Some(Digest::of(bytes)) {
+            let _ = write(&self.dir.join(name.to_string()), bytes);
+        }
+    }
+
+    /// Drops copies of fragments of `source` that the store no longer lists.
+    pub fn retain(&self, source: SourceId, listed: &[Name]) {
+        let listed: HashSet<String> = listed.iter().map(ToString::to_string).collect();
+        let folder = format!("{source}/index");
+        let Ok(found) = fs::read_dir(self.dir.join(&folder)) else { return };
+        for file in found.flatten() {
+            let name = format!("{folder}/{}", file.file_name().to_string_lossy());
+            if !listed.contains(&name) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+}
+
+/// Whole or not at all: another run may read at the same time.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cache;
+    use crate::base::id::{Digest, SourceId};
+    use crate::format::name::Name;
+
+    #[test]
+    fn only_what_its_name_says_comes_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cache = Cache::at(dir.path().join("not/there/yet"));
+        let source = SourceId::new([1; 16]);
+        let (one, two) = (Name::Index(source, Digest::of(b"one")), Name::Index(source, Digest::of(b"two")));
+        assert_eq!(cache.get(&one), None);
+        cache.keep(&one, b"one");
+        cache.keep(&two, b"something else");
+        assert_eq!(cache.get(&one).as_deref(), Some(&b"one"[..]));
+        assert_eq!(cache.get(&two), None);
+        std::fs::write(dir.path().join("not/there/yet").join(one.to_string()), b"altered").expect("writes");
+        assert_eq!(cache.get(&one), None);
+        cache.keep(&one, b"one");
+        cache.keep(&two, b"two");
+        cache.retain(source, &[two]);
+        assert_eq!((cache.get(&one), cache.get(&two).as_deref()), (None, Some(&b"two"[..])));
+    }
+}
