@@ -421,7 +421,7 @@ fn force(world: &World, key: &Identity, body: Body) {
     let ledger = world.ledger(SOURCE);
     let place = ledger.next_place().expect("a place");
     let name = Name::Ledger(ledger.source, place.number);
-    let entry = Entry { place, voids: Vec::new(), written: world.env.now(), body };
+    let entry = Entry { place, written: world.env.now(), body };
     let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
     world.objects().create(&name, bytes.into()).expect("an entry");
 }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::base::id::{Digest, KeyId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
+use crate::format::json;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -112,6 +113,7 @@ impl Envelope {
     /// Reads stored bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
         check_len(bytes.len())?;
+        check_members(bytes, "envelope")?;
         let stored: StoredEnvelope = from_json(bytes, "envelope")?;
         if stored.payload_type != PAYLOAD_TYPE {
             return Err(StatementError::Invalid { what: "payload type" });
@@ -147,13 +149,15 @@ impl Envelope {
             #[serde(rename = "predicateType")]
             predicate: String,
         }
+        check_members(&self.payload, P::WHAT)?;
         let types: Types = from_json(&self.payload, P::WHAT)?;
         if types._type != STATEMENT_TYPE {
             return Err(StatementError::Invalid { what: "statement type" });
         }
         let version = types.predicate.strip_prefix(P::FAMILY).and_then(|rest| rest.strip_prefix(':'));
-        let version: u32 =
-            version.and_then(|v| v.parse().ok()).ok_or(StatementError::Invalid { what: "predicate type" })?;
+        let version: u32 = version
+            .and_then(|text| text.parse().ok().filter(|version: &u32| version.to_string() == text))
+            .ok_or(StatementError::Invalid { what: "predicate type" })?;
         let later_type = (version != FORMAT).then(|| format!("predicate type {}", types.predicate));
         P::decode(&Payload { bytes: &self.payload, what: P::WHAT, later_type })
     }
@@ -209,6 +213,10 @@ fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 
 fn check_len(bytes: usize) -> Result<(), StatementError> {
     if bytes > STATEMENT_BYTES_MAX { Err(StatementError::TooLarge { bytes }) } else { Ok(()) }
+}
+
+fn check_members(bytes: &[u8], what: &'static str) -> Result<(), StatementError> {
+    json::check(bytes).map_err(|source| StatementError::Json { what, source })
 }
 
 fn from_json<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, StatementError> {

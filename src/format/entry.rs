@@ -16,8 +16,6 @@ use crate::format::name::Name;
 pub struct Entry {
     /// Where it stands.
     pub place: Place,
-    /// Void entries passed over since the last valid one.
-    pub voids: Vec<Numbered>,
     /// The signer's clock, for people.
     pub written: Moment,
     /// What it says.
@@ -276,14 +274,12 @@ impl Serialize for Entry {
             format: u32,
             #[serde(flatten)]
             place: &'a Place,
-            #[serde(skip_serializing_if = "<[Numbered]>::is_empty")]
-            voids: &'a [Numbered],
             written: Moment,
             #[serde(flatten)]
             body: &'a Body,
         }
-        let Self { place, voids, written, body } = self;
-        Stored { format: FORMAT, place, voids, written: *written, body }.serialize(serializer)
+        let Self { place, written, body } = self;
+        Stored { format: FORMAT, place, written: *written, body }.serialize(serializer)
     }
 }
 
@@ -296,8 +292,6 @@ struct Head {
     number: u64,
     previous: Digest,
     roster: Numbered,
-    #[serde(default)]
-    voids: Vec<Numbered>,
     written: Moment,
     kind: String,
 }
@@ -353,8 +347,8 @@ impl Predicate for Entry {
             Some(what) => Body::Unsupported(what),
             None => payload.predicate::<Stored>()?.body,
         };
-        let Head { repository, source, number, previous, roster, voids, written, .. } = head;
-        Ok(Self { place: Place { repository, source, number, previous, roster }, voids, written, body })
+        let Head { repository, source, number, previous, roster, written, .. } = head;
+        Ok(Self { place: Place { repository, source, number, previous, roster }, written, body })
     }
 }
 

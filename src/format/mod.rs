@@ -10,6 +10,7 @@ pub mod entry;
 pub mod grant;
 pub mod header;
 pub mod index;
+mod json;
 pub mod key;
 pub mod leaf;
 pub mod manifest;

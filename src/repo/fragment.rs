@@ -29,17 +29,16 @@ use crate::store::StoreError;
 /// Whose fragments are believed: those of operators of the source whom its ledger trusts. A lie in one is
 /// worth what a pack full of garbage is worth, and ends in the same way, with the key's revocation.
 #[derive(Clone, Debug)]
-pub struct Signers(BTreeMap<KeyId, VerifyingKey>);
+pub struct Signers(BTreeMap<KeyId, Option<VerifyingKey>>);
 
 impl Signers {
     /// As of the head of this ledger.
     #[must_use]
     pub fn of(ledger: &Ledger) -> Self {
-        let keys = ledger.roster().keys.iter().filter(|(id, key)| {
-            let here = key.scope.as_ref().is_some_and(|scope| scope.contains(ledger.source));
-            key.role == Role::Operator && here && ledger.trusts(id)
+        let here = ledger.roster().keys.iter().filter(|(_, key)| {
+            key.role == Role::Operator && key.scope.as_ref().is_some_and(|scope| scope.contains(ledger.source))
         });
-        Self(keys.map(|(id, key)| (*id, key.signing)).collect())
+        Self(here.map(|(id, key)| (*id, ledger.trusts(id).then_some(key.signing))).collect())
     }
 }
 
@@ -134,7 +133,7 @@ pub fn read_all(
     Ok(fragments)
 }
 
-/// The fragment, or `None` if it is of another epoch.
+/// The fragment, or `None` if it is of another epoch or of an operator who was revoked since.
 pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -> Result<Option<Fragment>, RepoError> {
     let (fragment, signed) = SealedFragment::read(bytes).map_err(|error| RepoError::wire(name, &error))?;
     if fragment.epoch != keys.context().epoch {
@@ -144,8 +143,10 @@ pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -
     if name.digest() != Some(Digest::of(bytes)) {
         return Err(damaged("its content is not what its name says".to_owned()));
     }
-    let Some(signer) = signers.0.get(&fragment.signer) else {
-        return Err(damaged(format!("key {} is no trusted operator of this source", fragment.signer)));
+    let signer = match signers.0.get(&fragment.signer) {
+        Some(Some(signer)) => signer,
+        Some(None) => return Ok(None),
+        None => return Err(damaged(format!("key {}, which it names, is no operator of this source", fragment.signer))),
     };
     if signer.verify(signed.message, signed.signature).is_err() {
         return Err(damaged(format!("it was not signed by key {}, which it names", fragment.signer)));

@@ -429,7 +429,7 @@ pub fn append(
     let place = ledger.next_place()?;
     let name = Name::Ledger(ledger.source, place.number);
     let number = place.number;
-    let entry = Entry { place, voids: Vec::new(), written: repository.env().now(), body };
+    let entry = Entry { place, written: repository.env().now(), body };
     let bytes = encode(&entry, signer.key, signer.sign)
         .map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
     let link = Link::Whole(bytes.clone().into());

@@ -87,7 +87,7 @@ fn an_entry_copied_from_another_source_or_repository_is_void() {
     let operator = fixture.key(Role::Operator);
     let second = fixture.add_source("photos");
     let place = Ledger::load(&fixture.repository(), second).expect("folds").next_place().expect("a place");
-    let entry = Entry { place, voids: vec![], written: sidekeep::base::time::Moment(0), body: night(1) };
+    let entry = Entry { place, written: sidekeep::base::time::Moment(0), body: night(1) };
     assert!(fixture.why_void(fixture.sign(&entry, &operator)).is_some());
     other.appended(night(1), &other.key(Role::Operator));
     assert!(fixture.why_void(other.get(&Name::Ledger(other.source, 1)).to_vec()).is_some());

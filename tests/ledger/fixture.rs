@@ -102,7 +102,7 @@ impl Fixture {
     pub fn entry(&self, body: Body, by: &Identity, change: impl FnOnce(&mut Place)) -> Vec<u8> {
         let mut place = self.place();
         change(&mut place);
-        self.sign(&Entry { place, voids: vec![], written: self.env.now(), body }, by)
+        self.sign(&Entry { place, written: self.env.now(), body }, by)
     }
 
     pub fn sign(&self, entry: &Entry, by: &Identity) -> Vec<u8> {

@@ -70,7 +70,7 @@ fn force(world: &World, source: &str, key: &Identity, body: Body) {
     let ledger = world.ledger(source);
     let place = ledger.next_place().expect("a place");
     let name = Name::Ledger(ledger.source, place.number);
-    let entry = Entry { place, voids: Vec::new(), written: world.env.now(), body };
+    let entry = Entry { place, written: world.env.now(), body };
     let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
     world.objects().create(&name, bytes.into()).expect("an entry");
 }
@@ -127,7 +127,7 @@ fn a_signature_is_the_keys_own_and_a_stranger_has_no_say() {
         let ledger = world.ledger(SOURCE);
         let place = ledger.next_place().expect("a place");
         let name = Name::Ledger(ledger.source, place.number);
-        let entry = Entry { place, voids: Vec::new(), written: world.env.now(), body: body.clone() };
+        let entry = Entry { place, written: world.env.now(), body: body.clone() };
         let bytes = encode(&entry, entitled.key_id(), |message| thief.sign(message)).expect("encodes");
         world.objects().create(&name, bytes.into()).expect("an entry");
         assert_eq!(world.ledger(SOURCE).voids.len(), 1, "{}", body.kind());

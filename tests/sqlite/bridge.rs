@@ -1,16 +1,20 @@
-//! Carries a database from a source to a target without a repository, as backup and restore would:
-//! rows are copied, and arrive sorted by rowid or key.
+//! Carries a database from a source to a target: without a repository, where rows are copied and arrive sorted by
+//! rowid or key, or through one.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sidekeep::base::env::{Seeded, SharedEnv, System};
 use sidekeep::format::cell::{Cell, OwnedCell};
+use sidekeep::ops::backup::BackupReport;
+use sidekeep::ops::restore::RestoreReport;
 use sidekeep::source::contract::{
     Description, Gap, Refused, RowSink, SinkError, Source, Target, TargetColumn, TargetTable,
 };
 use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
+
+use crate::world::World;
 
 pub fn env() -> SharedEnv {
     Arc::new(Seeded::new(1))
@@ -119,4 +123,13 @@ pub fn restore(snapshot: &Snapshot, path: &Path) -> Restored {
     }
     let refused = target.finish().expect("finish");
     Restored { path: path.to_owned(), refused, notes: target.notes().to_vec() }
+}
+
+/// One repository for all databases of a test: whatever was there before must not matter.
+static WORLD: LazyLock<World> = LazyLock::new(|| World::in_memory().0);
+
+/// Backs a database up and restores it to `copy`.
+pub fn through_a_repository(path: &Path, copy: &Path) -> (BackupReport, RestoreReport) {
+    let report = WORLD.backup(path);
+    (report, WORLD.restore(copy))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::bridge::{restore, snapshot};
+use crate::bridge::{restore, snapshot, through_a_repository};
 use crate::common_sqlite::assert_same_database;
 
 /// A database in a directory of its own.
@@ -39,6 +39,10 @@ impl Made {
         );
         let again = crate::bridge::snapshot(&copy);
         assert_eq!(again.description.schema, snapshot.description.schema);
+        let stored = self.dir.path().join("stored.db");
+        let (backup, restored) = through_a_repository(&self.path, &stored);
+        assert!(backup.gaps.is_empty() && restored.refused.is_empty() && restored.damaged.is_empty(), "{restored:?}");
+        assert_same_database(&self.path, &stored);
     }
 }
 
@@ -101,6 +105,8 @@ fn generated_columns_are_computed_again() {
     make("CREATE TABLE g(a INTEGER PRIMARY KEY, b, v AS (b * 2), s TEXT GENERATED ALWAYS AS (b || '!') STORED, c, u AS (c) UNIQUE);
           INSERT INTO g(b, c) VALUES(1, 2), ('x', NULL), (NULL, 1.5);
           CREATE TABLE h(x AS (y || 'z') STORED, y, PRIMARY KEY(y)) WITHOUT ROWID; INSERT INTO h(y) VALUES('a'), ('b');
+          CREATE TABLE chain(a, b AS (abs(a)), c AS (b + 1) STORED, d AS (b) UNIQUE, e AS (d || c), f AS (e), CHECK(b > 0)); INSERT INTO chain(a) VALUES(-3), (5);
+          CREATE TABLE strict(a INT, b INT AS (a + 1) NOT NULL, c TEXT AS (a) VIRTUAL) STRICT; INSERT INTO strict VALUES(1), (2);
           CREATE INDEX gi ON g(v, s); CREATE INDEX ge ON g(v + 1) WHERE s NOT NULL")
     .comes_back();
 }
@@ -122,6 +128,7 @@ fn full_text_of_every_kind() {
           CREATE TRIGGER doc_in AFTER INSERT ON doc BEGIN INSERT INTO outside(rowid, body) VALUES(new.id, new.body); END");
     let copy = made.dir.path().join("copy.db");
     let (dir, path) = (made.dir, made.path);
+    let stored = dir.path().join("stored.db");
     let answers = |conn: &Connection| -> Vec<(String, i64)> {
         let sql = "SELECT 'plain', rowid FROM plain('run') UNION ALL SELECT 'outside ' || body, rowid FROM outside('outside')
             UNION ALL SELECT body, rowid FROM by_rowid('number') UNION ALL SELECT 'contentless', rowid FROM contentless('stored')
@@ -147,7 +154,10 @@ fn full_text_of_every_kind() {
     }
     conn.execute_batch("INSERT INTO plain VALUES('written later', ''); INSERT INTO doc VALUES(30, 'outside again')")
         .expect("the copy can be written");
-    drop(dir);
+    let (backup, _) = through_a_repository(&path, &stored);
+    assert_eq!(backup.gaps, []);
+    assert_same_database(&path, &stored);
+    assert_eq!(answers(&Connection::open(&stored).expect("open")), before);
 }
 
 #[test]
@@ -224,6 +234,35 @@ fn odd_names() {
         }
         make(&sql).comes_back();
     }
+}
+
+#[test]
+fn names_that_mean_something_elsewhere() {
+    make("CREATE TABLE \"--to\"(\"--help\", \"-v\", \"--\" PRIMARY KEY) WITHOUT ROWID; INSERT INTO \"--to\" VALUES(1, 2, 3);
+          CREATE TABLE sqlitesequence(name, seq); INSERT INTO sqlitesequence VALUES('a', 1);
+          CREATE TABLE sidekeep_sequence(name INTEGER PRIMARY KEY AUTOINCREMENT, seq); INSERT INTO sidekeep_sequence VALUES(7, 1);
+          CREATE TABLE sqlit_e_schema(rootpage INTEGER PRIMARY KEY, \"sqlite_schema\"); INSERT INTO sqlit_e_schema VALUES(3, 'x');
+          CREATE TABLE first(a); CREATE TABLE \"temp.t\"(main, temp); INSERT INTO \"temp.t\" VALUES(1, NULL);
+          CREATE TABLE hides(rowid, _rowid_ INTEGER PRIMARY KEY, oid); INSERT INTO hides VALUES('a', 5, 'b');
+          CREATE TABLE \"CREATE TABLE\"(\"AUTOINCREMENT\" TEXT DEFAULT 'AUTOINCREMENT', \"COLLATE\" DEFAULT ')'); INSERT INTO \"CREATE TABLE\" DEFAULT VALUES")
+    .comes_back();
+}
+
+#[test]
+fn keys_that_go_down_and_any_kind_of_value_in_them() {
+    make("CREATE TABLE down(a ANY, b ANY, c ANY, PRIMARY KEY(b DESC, a DESC)) STRICT, WITHOUT ROWID;
+          INSERT INTO down VALUES(1, '5', x'35'), ('1', '5', 5), (x'31', 5, '5'), (1.5, x'35', 5.5), ('', x'', NULL);
+          CREATE TABLE folded(a TEXT COLLATE NOCASE, b TEXT COLLATE RTRIM, c, PRIMARY KEY(b DESC, a)) WITHOUT ROWID;
+          INSERT INTO folded VALUES('Ä', 'x ', 1), ('ä', 'x', 2), ('A', 'y', 3), ('b', 'y', 4);
+          CREATE TABLE nulls(a TEXT PRIMARY KEY, b INTEGER, UNIQUE(b)); INSERT INTO nulls VALUES(NULL, NULL), (NULL, NULL), (NULL, 1), ('', 2)")
+    .comes_back();
+}
+
+#[test]
+fn a_view_and_a_trigger_on_what_is_missing_come_back() {
+    make("CREATE TABLE t(a); INSERT INTO t VALUES(1); CREATE VIEW v AS SELECT * FROM nowhere; CREATE VIEW w AS SELECT * FROM v JOIN t;
+          CREATE TRIGGER x AFTER INSERT ON t BEGIN INSERT INTO nowhere SELECT * FROM w; END; CREATE VIEW u AS SELECT no_function(a) FROM t")
+    .comes_back();
 }
 
 #[test]

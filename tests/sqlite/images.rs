@@ -10,7 +10,7 @@ use sidekeep::source::contract::{Engine, Source, SourceError, Target};
 use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
 use tempfile::TempDir;
 
-use crate::bridge::{Snapshot, env, real_env, restore, snapshot, snapshot_of};
+use crate::bridge::{Snapshot, env, real_env, restore, snapshot, snapshot_of, through_a_repository};
 use crate::common_sqlite::assert_same_database;
 
 fn reason_of(result: Result<SqliteSource, SourceError>) -> String {
@@ -82,7 +82,10 @@ fn a_log_that_was_never_checkpointed_is_seen() {
     std::fs::copy(dir.path().join("live.db-wal"), crashed_dir.path().join("crashed.db-wal")).expect("copy");
     let before = content(crashed_dir.path());
     let found = snapshot(&crashed);
+    let stored = dir.path().join("stored.db");
+    through_a_repository(&crashed, &stored);
     assert_eq!(content(crashed_dir.path()), before, "reading leaves no trace");
+    assert_same_database(&crashed, &stored);
     assert_eq!(found.table("t").0, in_use.table("t").0);
     assert_eq!(found.description.schema, in_use.description.schema);
     let copy = dir.path().join("copy.db");
@@ -125,6 +128,11 @@ fn a_hot_journal_is_rolled_back_in_a_copy() {
     let found = snapshot(&crashed);
     assert_eq!(content(dir.path()), before, "reading leaves no trace");
     assert_eq!(found.table("t").0, committed.table("t").0);
+    let outside = TempDir::new().expect("a directory");
+    let stored = outside.path().join("stored.db");
+    through_a_repository(&crashed, &stored);
+    assert_eq!(content(dir.path()), before, "reading leaves no trace");
+    assert_same_database(&live, &stored);
 }
 
 #[test]
@@ -272,6 +280,16 @@ fn money_in_motion_is_never_lost_or_made() {
             assert_eq!(sum(&found), 1_000_000, "{mode}");
             entries.push(found.table("entry").0.len());
             source.release().expect("release");
+        }
+        for turn in 0..3 {
+            let stored = dir.path().join(format!("stored {turn}"));
+            through_a_repository(&path, &stored);
+            let sum = "SELECT sum(money), (SELECT count(*) FROM entry) FROM account";
+            let stored = Connection::open(&stored).expect("open");
+            let (sum, rows): (i64, i64) =
+                stored.query_row(sum, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+            assert_eq!(sum, 1_000_000, "{mode}");
+            entries.push(usize::try_from(rows).expect("a count"));
         }
         writer.stop();
         assert!(entries.is_sorted() && entries[0] < entries[9], "{mode}: the writer went on: {entries:?}");

@@ -1,7 +1,7 @@
 //! SQLite files come back exactly: every odd value, table and setting that SQLite allows.
 
-#[path = "../common_sqlite/mod.rs"]
-mod common_sqlite;
+#[path = "../world/mod.rs"]
+mod world;
 
 mod bridge;
 mod exact;
@@ -10,3 +10,6 @@ mod gaps;
 mod images;
 mod random;
 mod tables;
+mod texts;
+
+use world::common_sqlite;

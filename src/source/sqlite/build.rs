@@ -29,6 +29,8 @@ pub(super) struct Builder {
     functions: BTreeSet<String>,
     /// In lower case.
     collations: BTreeSet<String>,
+    /// Tables without columns that their definition has.
+    shortened: Vec<Object>,
 }
 
 impl Builder {
@@ -50,6 +52,7 @@ impl Builder {
             tables: HashSet::new(),
             functions: BTreeSet::new(),
             collations: BTreeSet::new(),
+            shortened: Vec::new(),
         })
     }
 
@@ -100,7 +103,44 @@ impl Builder {
             }
         }
         // Rows that are inserted compute stored columns.
-        self.functions.iter().try_for_each(|name| self.provide_function(name)).map_err(|e| failed_sql("begin", &e))
+        self.functions.iter().try_for_each(|name| self.provide_function(name)).map_err(|e| failed_sql("begin", &e))?;
+        self.shorten().map_err(|error| failed_sql("look at computed columns", &error))
+    }
+
+    /// Takes computed columns that are not stored out of the tables, where nothing depends on them: SQLite would
+    /// compute them for each row that is inserted, and refuse rows for which that fails. Rows from before such a
+    /// column was added never had to be computed.
+    fn shorten(&mut self) -> rusqlite::Result<()> {
+        // With a writable schema SQLite drops a column that others depend on, too.
+        self.conn.execute_batch("PRAGMA writable_schema=OFF")?;
+        for object in self.objects(|object| object.is_stored_table()) {
+            let name = object.name.lossy();
+            let sql = "SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 2 ORDER BY cid DESC";
+            let mut statement = self.conn.prepare(sql)?;
+            let columns: Vec<String> =
+                statement.query_map([&name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            drop(statement);
+            let is_dropped = |column: &&String| {
+                let sql = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(&name), quoted(column));
+                self.conn.execute_batch(&sql).is_ok()
+            };
+            // Backwards, because one may depend on those before it.
+            if columns.iter().filter(is_dropped).count() > 0 {
+                self.shortened.push(object);
+            }
+        }
+        self.conn.execute_batch("PRAGMA writable_schema=ON")
+    }
+
+    /// Gives the tables their definitions back.
+    fn lengthen(&mut self) -> rusqlite::Result<()> {
+        for object in std::mem::take(&mut self.shortened) {
+            let (sql, expression) = exact(object.sql.as_ref(), 1);
+            let update = format!("UPDATE main.sqlite_schema SET sql = {expression} WHERE type = 'table' AND name = ?2");
+            self.conn.execute(&update, rusqlite::params![sql, object.name.lossy()])?;
+        }
+        // Forgets what was read of the schema.
+        self.conn.execute_batch("PRAGMA writable_schema=RESET; PRAGMA writable_schema=ON")
     }
 
     fn create_table(&mut self, object: &Object) -> rusqlite::Result<()> {
@@ -192,6 +232,7 @@ impl Builder {
 
     /// Makes the indexes that have a definition of their own.
     pub(super) fn create_indexes(&mut self) -> Result<(), SourceError> {
+        self.lengthen().map_err(|error| failed_sql("complete the tables", &error))?;
         for name in std::mem::take(&mut self.functions) {
             self.conn
                 .remove_function(name.as_str(), -1)
@@ -298,6 +339,12 @@ impl Builder {
             );
             let values: [Value; 5] = [at.into(), name, table, sql, rowid.into()];
             self.conn.prepare_cached(&update)?.execute(rusqlite::params_from_iter(values))?;
+        }
+        // What definitions imply and a damaged schema did not list: an index must stand behind its table.
+        let mut implied: Vec<i64> = present.into_values().collect();
+        implied.sort_unstable_by_key(|rowid| rowid.unsigned_abs());
+        for (at, rowid) in (self.document.objects.len() as i64 + 1..).zip(implied) {
+            self.conn.execute("UPDATE main.sqlite_schema SET rowid = ?1 WHERE rowid = ?2", [at, rowid])?;
         }
         Ok(())
     }
