@@ -32,8 +32,8 @@ fn value() -> impl Strategy<Value = Value> {
     // Lengths around those at which values become streams and streams are cut.
     let lengths = prop::sample::select(&[0_usize, 1, 511, 512, 4000, 32_767, 32_768, 90_000, 300_000][..]);
     let blob = (any::<u64>(), lengths.clone()).prop_map(|(seed, len)| Value::Blob(noise(seed, len)));
-    // SQLite itself loses the first U+FEFF of a text of more than 4,000 bytes each time that it reads one as UTF-16.
-    let letter = any::<char>().prop_filter("no byte order mark", |c| *c != '\u{feff}');
+    // SQLite takes some letters for byte order marks.
+    let letter = prop_oneof![4 => any::<char>(), 1 => prop::sample::select(&['\u{feff}', '\u{fffe}'][..])];
     let text = (letter, lengths).prop_map(|(c, len)| Value::Text(c.to_string().repeat(len)));
     prop_oneof![
         8 => Just(Value::Null),
@@ -134,8 +134,12 @@ fn whatever_is_backed_up_comes_back() {
             }
             db.execute_batch("COMMIT").expect("commits");
             let report = world.backup(&path);
-            prop_assert!(report.gaps.is_empty(), "{:?}", report.gaps);
-            world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
+            // In columns of reals they stay hidden.
+            let is_named = |reason: &str| reason.contains("long texts") && encoding != "UTF-8";
+            prop_assert!(report.gaps.iter().all(|gap| is_named(&gap.reason)), "{:?}", report.gaps);
+            if report.gaps.is_empty() {
+                world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
+            }
             assert_sound(&world, SOURCE);
         }
         Ok(())
