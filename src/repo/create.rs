@@ -142,6 +142,14 @@ pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoE
     }
 }
 
+/// Sources that the store has objects of and no entry of the roster adds: an entry was lost, or somebody put
+/// them there.
+pub fn unknown_sources(repository: &Repository) -> Result<Vec<SourceId>, RepoError> {
+    let found = repository.objects().list_prefixes("")?;
+    let sources = found.iter().filter_map(|name| name.parse().ok());
+    Ok(sources.filter(|source| !repository.roster().sources.contains_key(source)).collect())
+}
+
 fn entitled_to_add(unlocked: &Unlocked) -> bool {
     let state = unlocked.repository().roster().keys.get(&unlocked.key());
     state.is_some_and(|state| state.role.is_admin() || state.scope == Some(SourceScope::All))

@@ -137,6 +137,11 @@ impl Objects {
         self.runtime.block_on(self.store.list_sorted(prefix))
     }
 
+    /// Names one part longer than `prefix` with objects below them, sorted.
+    pub fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.runtime.block_on(self.store.list_prefixes(prefix))
+    }
+
     /// All objects below a prefix, one page in memory at a time.
     pub fn list_each<E: From<StoreError>>(
         &self,

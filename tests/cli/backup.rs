@@ -113,3 +113,17 @@ fn an_error_is_one_json_object_too() {
     assert_eq!((&error["kind"], &error["exit_code"]), (&"error".into(), &4.into()));
     assert!(error["hint"].is_string());
 }
+
+/// A store that lost its newest roster entry looks like one that never had the source: whoever starts anew is told.
+#[test]
+fn a_source_that_the_roster_lost_is_not_begun_anew_in_silence() {
+    let sandbox = Sandbox::with_service();
+    let before = sandbox.json(&["backup"]);
+    std::fs::remove_file(sandbox.path("repo/roster/0000000002")).expect("removes");
+    let ran = sandbox.run(&["backup", "--json"]);
+    let source = before["source"].as_str().expect("an id");
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert!(ran.out.contains(&format!("a source {source} that no entry")), "{}", ran.out);
+    assert_eq!(sandbox.run(&["backup"]).code, 0, "it is said once, and then verify says it");
+    assert_eq!(sandbox.run(&["verify"]).code, 3);
+}

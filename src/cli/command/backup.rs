@@ -14,7 +14,7 @@ use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::source::{Source, choose};
 use crate::cli::tag;
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
-use crate::repo::create::add_source;
+use crate::repo::create::{add_source, unknown_sources};
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 use crate::source::catalog::Pinned;
@@ -74,8 +74,12 @@ pub(super) fn take(
     let spill_dir = context.spill_dir(spill_dir)?;
     let mut unlocked = context.unlocked()?;
     let mut live = source.address.open(&spill_dir, &context.env)?;
+    let known = unlocked.repository().roster().sources.len();
     let id = source_id(&mut unlocked, &source, plan.mode)?;
-    let report = context.watch(|watch| {
+    // Whoever starts anew where there was a source before must hear of it.
+    let is_new = unlocked.repository().roster().sources.len() > known;
+    let lost = if is_new { unknown_sources(unlocked.repository())? } else { Vec::new() };
+    let mut report = context.watch(|watch| {
         let options = BackupOptions {
             source: id,
             tags: plan.tags,
@@ -89,8 +93,14 @@ pub(super) fn take(
         };
         backup::run(&mut unlocked, live.as_mut(), &options)
     })?;
+    report.notes.extend(lost.iter().map(|lost| {
+        format!(
+            "this source is new here, and the store has objects of a source {lost} that no entry of the roster adds: \
+             if the roster lost one, put it back from a second copy of the store before the next backup"
+        )
+    }));
     context.ui.result("backup", &report, human)?;
-    let is_found = !report.gaps.is_empty() || !report.drift.is_empty();
+    let is_found = !report.gaps.is_empty() || !report.drift.is_empty() || !lost.is_empty();
     Ok(if is_found { Outcome::Findings } else { Outcome::Done })
 }
 

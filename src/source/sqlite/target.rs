@@ -397,7 +397,9 @@ fn notes(conn: &Connection) -> Vec<String> {
     let mut notes = Vec::new();
     match conn.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get::<_, i64>(0)) {
         Ok(0) => {}
-        Ok(count) => notes.push(format!("{count} rows refer to rows that do not exist, as they did in the source")),
+        Ok(count) => notes.push(format!(
+            "{count} rows refer to rows that do not exist, as in the source unless something was left out here"
+        )),
         Err(error) => notes.push(format!("foreign keys were not checked: {}", reason(&error))),
     }
     let check = || -> rusqlite::Result<Vec<String>> {
