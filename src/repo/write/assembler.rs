@@ -19,7 +19,7 @@ use crate::repo::fragment;
 use crate::repo::index::{Index, IndexedPack};
 use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::write::run::{BuiltTree, Setup, StoredPack, Upload, UsedPacks, WriteError, Written};
-use crate::repo::write::worker::{Done, seal};
+use crate::repo::write::worker::{Done, SealedLeaf, seal};
 use crate::tree::builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Entries after which an index fragment is written, so that memory does not grow with the session.
@@ -40,7 +40,7 @@ pub(super) fn run(
         match result {
             Done::Piece(frame) => assembler.append(PackContent::Streams, &frame)?,
             Done::List { id, list } => assembler.pend(Pending::List { id, list }),
-            Done::Leaf { seq, .. } | Done::TreeEnd { seq, .. } => {
+            Done::Leaves { seq, .. } | Done::TreeEnd { seq, .. } => {
                 waiting.insert(seq, result);
             }
         }
@@ -121,25 +121,30 @@ impl<'a> Assembler<'a> {
         })
     }
 
+    fn take_leaf(&mut self, tree: u32, leaf: SealedLeaf) -> Result<(), WriteError> {
+        let SealedLeaf { id, cut, bytes, frame } = leaf;
+        if let Some(frame) = &frame {
+            self.append(PackContent::Leaves, frame)?;
+        }
+        let open = self.tree(tree);
+        open.leaves += 1;
+        open.leaves_new += u64::from(frame.is_some());
+        open.bytes += bytes;
+        open.owners += cut.owners;
+        let streams = cut.streams.iter().map(|stream| StreamHint { stream: *stream, spot: None }).collect();
+        let (rows, owners) = (cut.rows, cut.owners);
+        let child = Child { id, rows, bytes, owners, leaves: 1, streams, spot: None, ranges_spot: None };
+        open.builder.push(child, &cut.first_key, &cut.last_key);
+        let built = open.builder.take_built();
+        self.pend_nodes(built);
+        if self.pending.len() > PENDING_MAX { self.settle() } else { Ok(()) }
+    }
+
     fn take(&mut self, result: Done) -> Result<(), WriteError> {
         match result {
-            Done::Leaf { tree, id, cut, bytes, frame, .. } => {
-                if let Some(frame) = &frame {
-                    self.append(PackContent::Leaves, frame)?;
-                }
-                let open = self.tree(tree);
-                open.leaves += 1;
-                open.leaves_new += u64::from(frame.is_some());
-                open.bytes += bytes;
-                open.owners += cut.owners;
-                let streams = cut.streams.iter().map(|stream| StreamHint { stream: *stream, spot: None }).collect();
-                let (rows, owners) = (cut.rows, cut.owners);
-                let child = Child { id, rows, bytes, owners, leaves: 1, streams, spot: None, ranges_spot: None };
-                open.builder.push(child, &cut.first_key, &cut.last_key);
-                let built = open.builder.take_built();
-                self.pend_nodes(built);
-                if self.pending.len() > PENDING_MAX {
-                    self.settle()?;
+            Done::Leaves { tree, leaves, .. } => {
+                for leaf in leaves {
+                    self.take_leaf(tree, leaf)?;
                 }
             }
             Done::TreeEnd { tree, .. } => {

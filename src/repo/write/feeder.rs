@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Mutex, PoisonError};
 
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
@@ -11,6 +12,9 @@ use crate::repo::write::worker::{Done, Job};
 use crate::tree::chunker::LeafCut;
 use crate::tree::stream::StreamChunker;
 
+/// Bytes of leaves that go to a worker together: handing over a leaf alone costs as much as sealing it.
+const RUN_BYTES: usize = 64 << 10;
+
 /// Takes content and passes it on.
 pub struct Feeder<'a> {
     setup: &'a Setup<'a>,
@@ -18,6 +22,8 @@ pub struct Feeder<'a> {
     jobs: SyncSender<Job>,
     done: SyncSender<Done>,
     next_seq: AtomicU64,
+    /// Leaves of the tree that is being fed.
+    waiting: Mutex<Vec<LeafCut>>,
 }
 
 impl<'a> Feeder<'a> {
@@ -27,17 +33,28 @@ impl<'a> Feeder<'a> {
         jobs: SyncSender<Job>,
         done: SyncSender<Done>,
     ) -> Self {
-        Self { setup, used, jobs, done, next_seq: AtomicU64::new(0) }
+        Self { setup, used, jobs, done, next_seq: AtomicU64::new(0), waiting: Mutex::default() }
     }
 
     /// The next leaf of a tree. Trees come one after the other, from one thread.
     pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(cut);
+        let bytes: usize = waiting.iter().map(|cut| cut.content.len()).sum();
+        if bytes >= RUN_BYTES { self.pass_on(tree, &mut waiting) } else { Ok(()) }
+    }
+
+    fn pass_on(&self, tree: u32, waiting: &mut Vec<LeafCut>) -> Result<(), WriteError> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
         let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
-        self.jobs.send(Job::Leaf { seq, tree, cut: Box::new(cut) }).map_err(|_| WriteError::Stopped)
+        self.jobs.send(Job::Leaves { seq, tree, cuts: std::mem::take(waiting) }).map_err(|_| WriteError::Stopped)
     }
 
     /// The tree has no more leaves. A tree without any is an empty one.
     pub fn end_tree(&self, tree: u32) -> Result<(), WriteError> {
+        self.pass_on(tree, &mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))?;
         let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
         self.done.send(Done::TreeEnd { seq, tree }).map_err(|_| WriteError::Stopped)
     }

@@ -30,7 +30,7 @@ use crate::repo::write::{assembler, worker};
 use crate::store::StoreError;
 
 /// Jobs and results that may wait between stages.
-const QUEUE: usize = 32;
+const QUEUE: usize = 16;
 /// Packs uploaded at once.
 const UPLOADS: usize = 2;
 

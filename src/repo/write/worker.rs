@@ -16,23 +16,18 @@ use crate::tree::chunker::LeafCut;
 
 /// Work for a worker.
 pub(super) enum Job {
-    /// Leaf number `seq` of all leaves and ends of trees.
-    Leaf { seq: u64, tree: u32, cut: Box<LeafCut> },
+    /// Consecutive leaves of a tree: run number `seq` of all runs and ends of trees.
+    Leaves { seq: u64, tree: u32, cuts: Vec<LeafCut> },
     /// A piece of a stream that the base index does not have.
     Piece { id: ChunkId, bytes: Vec<u8> },
 }
 
 /// A result for the assembler.
 pub(super) enum Done {
-    Leaf {
+    Leaves {
         seq: u64,
         tree: u32,
-        id: ChunkId,
-        /// Content is gone by now, unless it is needed again.
-        cut: Box<LeafCut>,
-        bytes: u64,
-        /// `None` if the store has it.
-        frame: Option<SealedFrame>,
+        leaves: Vec<SealedLeaf>,
     },
     Piece(SealedFrame),
     /// A list whose pieces are in the store or on their way.
@@ -45,6 +40,16 @@ pub(super) enum Done {
         seq: u64,
         tree: u32,
     },
+}
+
+/// A leaf with its id.
+pub(super) struct SealedLeaf {
+    pub(super) id: ChunkId,
+    /// Its content is gone by now.
+    pub(super) cut: LeafCut,
+    pub(super) bytes: u64,
+    /// `None` if the store has it.
+    pub(super) frame: Option<SealedFrame>,
 }
 
 pub(super) fn run(
@@ -60,21 +65,25 @@ pub(super) fn run(
             return Err(WriteError::Cancelled);
         }
         let result = match job {
-            Job::Leaf { seq, tree, mut cut } => {
-                let content = std::mem::take(&mut cut.content);
-                let id = setup.ids.chunk_id(FrameType::Leaf, &content);
-                let bytes = content.len() as u64;
-                let frame = match setup.base.get(&id) {
-                    Some(spot) => {
-                        used.mark(spot.pack);
-                        None
-                    }
-                    None => {
-                        let spans = spans(&content, cut.distinct_rows);
-                        Some(seal(&mut encoder, &mut sealer, FrameType::Leaf, id, &content, &spans)?)
-                    }
-                };
-                Done::Leaf { seq, tree, id, cut, bytes, frame }
+            Job::Leaves { seq, tree, cuts } => {
+                let mut leaves = Vec::with_capacity(cuts.len());
+                for mut cut in cuts {
+                    let content = std::mem::take(&mut cut.content);
+                    let id = setup.ids.chunk_id(FrameType::Leaf, &content);
+                    let bytes = content.len() as u64;
+                    let frame = match setup.base.get(&id) {
+                        Some(spot) => {
+                            used.mark(spot.pack);
+                            None
+                        }
+                        None => {
+                            let spans = spans(&content, cut.distinct_rows);
+                            Some(seal(&mut encoder, &mut sealer, FrameType::Leaf, id, &content, &spans)?)
+                        }
+                    };
+                    leaves.push(SealedLeaf { id, cut, bytes, frame });
+                }
+                Done::Leaves { seq, tree, leaves }
             }
             Job::Piece { id, bytes } => {
                 let whole = [(0, bytes.len())];
