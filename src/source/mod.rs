@@ -6,4 +6,5 @@ pub mod fake;
 pub mod files;
 pub mod mapping;
 mod matching;
+pub mod postgres;
 pub mod sqlite;

@@ -1,0 +1,62 @@
+//! A connection as plain threads use it: each call blocks until the server has answered.
+//!
+//! Never call from an async task.
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::runtime::Handle;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Config, CopyOutStream, NoTls, Row};
+
+use crate::source::postgres::error::PostgresError;
+
+/// A session of a server.
+pub struct Client {
+    inner: tokio_postgres::Client,
+    runtime: Handle,
+}
+
+impl Client {
+    /// Connects without TLS. `place` names the server in messages, without a password.
+    pub fn connect(config: &Config, place: &str, runtime: &Handle) -> Result<Self, PostgresError> {
+        let connected = runtime.block_on(config.connect(NoTls));
+        let (inner, connection) =
+            connected.map_err(|source| PostgresError::Connect { place: place.to_owned(), source })?;
+        // Its errors are those of the request under way.
+        runtime.spawn(connection);
+        Ok(Self { inner, runtime: runtime.clone() })
+    }
+
+    /// The rows that a statement gives; `doing` says in messages what it is for.
+    pub fn query(&self, doing: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
+        self.runtime.block_on(self.inner.query(sql, params)).map_err(|error| PostgresError::failed(doing, &error))
+    }
+
+    /// Runs statements that give nothing.
+    pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
+        self.runtime.block_on(self.inner.batch_execute(sql)).map_err(|error| PostgresError::failed(doing, &error))
+    }
+
+    /// The data of a COPY ... TO STDOUT, a message at a time.
+    pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
+        let stream = self.runtime.block_on(self.inner.copy_out(sql));
+        let stream = Box::pin(stream.map_err(|error| PostgresError::failed(doing, &error))?);
+        Ok(CopyOut { stream, runtime: &self.runtime, doing: doing.to_owned() })
+    }
+}
+
+/// Messages of a COPY.
+pub struct CopyOut<'a> {
+    stream: std::pin::Pin<Box<CopyOutStream>>,
+    runtime: &'a Handle,
+    doing: String,
+}
+
+impl Iterator for CopyOut<'_> {
+    type Item = Result<Bytes, PostgresError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let message = self.runtime.block_on(self.stream.next())?;
+        Some(message.map_err(|error| PostgresError::failed(self.doing.as_str(), &error)))
+    }
+}

@@ -1,0 +1,4 @@
+//! PostgreSQL: a live server into rows and a schema document.
+
+pub mod client;
+pub mod error;
