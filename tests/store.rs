@@ -213,6 +213,20 @@ async fn azurite_conforms() {
     conforms(&open("az://bucket", server.settings.clone())).await;
 }
 
+/// Any store that SIDEKEEP_TEST_STORE names, with its credentials from their usual places: before you trust your own
+/// with backups. It must be empty, and what the test made is deleted again.
+#[tokio::test]
+async fn a_store_of_your_own_conforms() {
+    let Ok(url) = std::env::var("SIDEKEEP_TEST_STORE") else { return };
+    let store = open(&url, Vec::new());
+    assert_eq!(store.list_sorted("").await.expect("lists"), [], "{url} is not empty");
+    conforms(&store).await;
+    lists_more_than_a_page(&store).await;
+    for listed in store.list_sorted("").await.expect("lists") {
+        store.delete(&listed.name).await.expect("deletes");
+    }
+}
+
 #[tokio::test]
 async fn a_store_prints_no_secret() {
     let settings = [("aws_access_key_id", "hunter1"), ("aws_secret_access_key", "hunter2")];
