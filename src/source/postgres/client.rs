@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, CopyOutStream, NoTls, Row, SimpleQueryMessage};
 
-use crate::source::postgres::error::PostgresError;
+use crate::source::postgres::error::{PostgresError, said};
 
 /// A session of a server.
 pub struct Client {
@@ -21,10 +21,15 @@ impl Client {
     pub fn connect(config: &Config, place: &str, runtime: &Handle) -> Result<Self, PostgresError> {
         let connected = runtime.block_on(config.connect(NoTls));
         let (inner, connection) =
-            connected.map_err(|source| PostgresError::Connect { place: place.to_owned(), source })?;
+            connected.map_err(|error| PostgresError::Connect { place: place.to_owned(), reason: said(&error) })?;
         // Its errors are those of the request under way.
         runtime.spawn(connection);
-        Ok(Self { inner, runtime: runtime.clone() })
+        Ok(Self::new(inner, runtime))
+    }
+
+    /// A session whose connection `runtime` drives already.
+    pub(super) fn new(inner: tokio_postgres::Client, runtime: &Handle) -> Self {
+        Self { inner, runtime: runtime.clone() }
     }
 
     /// The rows that a statement gives; `doing` says in messages what it is for.
@@ -46,6 +51,16 @@ impl Client {
             _ => None,
         });
         Ok(rows.collect())
+    }
+
+    /// The one value that a statement gives, as text.
+    pub fn value(&self, doing: &str, sql: &str) -> Result<String, PostgresError> {
+        let first = self.texts(doing, sql)?.into_iter().next().and_then(|row| row.into_iter().next());
+        first.flatten().ok_or_else(|| PostgresError::Failed {
+            doing: doing.to_owned(),
+            reason: "the server gave no value".to_owned(),
+            state: None,
+        })
     }
 
     /// The data of a COPY ... TO STDOUT, a message at a time.
