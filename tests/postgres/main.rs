@@ -4,3 +4,5 @@
 mod common_postgres;
 
 mod connect;
+mod image;
+mod watch;

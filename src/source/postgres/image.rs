@@ -134,8 +134,9 @@ impl Image {
     pub fn worker(&mut self) -> Result<Arc<Client>, PostgresError> {
         let worker = connect(&self.address, &self.runtime)?;
         prepare(&worker, &self.facts.client_encoding)?;
-        worker.execute("beginning a worker's transaction", BEGIN)?;
+        // Any query in the transaction would fix an image of its own.
         let own = pid(&worker)?;
+        worker.execute("beginning a worker's transaction", BEGIN)?;
         let import = format!("SET TRANSACTION SNAPSHOT '{}'", self.snapshot.replace('\'', "''"));
         worker.execute("joining the image", &import).map_err(|error| {
             let reason = format!(

@@ -47,6 +47,8 @@ impl Watch {
         runtime: &Handle,
     ) -> Result<Self, PostgresError> {
         let client = connect(address, runtime)?;
+        // So that messages name tables with their schemas.
+        client.execute("preparing the watch", "SET search_path = ''; SET statement_timeout = 0")?;
         let verdict = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel();
         let told = Arc::clone(&verdict);
