@@ -295,6 +295,9 @@ fn source(error: &SourceError) -> Option<Verdict> {
             Exit::Unreachable,
             "check the address and the permissions, and what the database's own tools say of it",
         )),
+        SourceError::GaveWay { .. } => {
+            Some((Exit::Unreachable, "take the backup when nobody alters the tables; what was uploaded is reused"))
+        }
         SourceError::Copy { .. } => Some((Exit::Failed, ROOM)),
         SourceError::NotEmpty { .. } => {
             Some((Exit::Unreachable, "restore to a place where there is nothing yet; nothing is ever overwritten"))

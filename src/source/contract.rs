@@ -18,6 +18,9 @@ pub enum SourceError {
     /// The database answered with an error while `doing` something.
     #[error("{doing}: {reason}")]
     Failed { doing: String, reason: String },
+    /// Reading kept others from their work, and was given up (exit 7).
+    #[error("left off reading {what}: {reason}")]
+    GaveWay { what: String, reason: String },
     /// There is no room for a copy that must be made before anything can be read: another directory helps.
     #[error("cannot make a private copy in {dir}: {reason}")]
     Copy { dir: String, reason: String },

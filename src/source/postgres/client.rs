@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, CopyOutStream, NoTls, Row};
+use tokio_postgres::{Config, CopyOutStream, NoTls, Row, SimpleQueryMessage};
 
-use crate::source::postgres::error::PostgresError;
+use crate::source::postgres::error::{PostgresError, said};
 
 /// A session of a server.
 pub struct Client {
@@ -21,10 +21,15 @@ impl Client {
     pub fn connect(config: &Config, place: &str, runtime: &Handle) -> Result<Self, PostgresError> {
         let connected = runtime.block_on(config.connect(NoTls));
         let (inner, connection) =
-            connected.map_err(|source| PostgresError::Connect { place: place.to_owned(), source })?;
+            connected.map_err(|error| PostgresError::Connect { place: place.to_owned(), reason: said(&error) })?;
         // Its errors are those of the request under way.
         runtime.spawn(connection);
-        Ok(Self { inner, runtime: runtime.clone() })
+        Ok(Self::new(inner, runtime))
+    }
+
+    /// A session whose connection `runtime` drives already.
+    pub(super) fn new(inner: tokio_postgres::Client, runtime: &Handle) -> Self {
+        Self { inner, runtime: runtime.clone() }
     }
 
     /// The rows that a statement gives; `doing` says in messages what it is for.
@@ -35,6 +40,27 @@ impl Client {
     /// Runs statements that give nothing.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
         self.runtime.block_on(self.inner.batch_execute(sql)).map_err(|error| PostgresError::failed(doing, &error))
+    }
+
+    /// The rows of all of `sql`'s statements, each value as the server writes it.
+    pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
+        let answers = self.runtime.block_on(self.inner.simple_query(sql));
+        let answers = answers.map_err(|error| PostgresError::failed(doing, &error))?;
+        let rows = answers.iter().filter_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(ToOwned::to_owned)).collect()),
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    /// The one value that a statement gives, as text.
+    pub fn value(&self, doing: &str, sql: &str) -> Result<String, PostgresError> {
+        let first = self.texts(doing, sql)?.into_iter().next().and_then(|row| row.into_iter().next());
+        first.flatten().ok_or_else(|| PostgresError::Failed {
+            doing: doing.to_owned(),
+            reason: "the server gave no value".to_owned(),
+            state: None,
+        })
     }
 
     /// The data of a COPY ... TO STDOUT, a message at a time.

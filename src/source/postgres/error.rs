@@ -2,12 +2,23 @@
 
 use thiserror::Error;
 
+use crate::source::contract::SourceError;
+
 /// A failure of a PostgreSQL server or of the way to it.
 #[derive(Debug, Error)]
 pub enum PostgresError {
+    /// What the user wrote, or a file that it leads to, names no server.
+    #[error("cannot use {what}: {reason}")]
+    Address { what: String, reason: String },
     /// The server cannot be reached or refuses us (exit 7).
-    #[error("cannot connect to {place}")]
-    Connect { place: String, source: tokio_postgres::Error },
+    #[error("cannot connect to {place}: {reason}")]
+    Connect { place: String, reason: String },
+    /// The server answers, but gives no image that could be trusted to the end (exit 7).
+    #[error("cannot read {place}: {reason}")]
+    Unsuitable { place: String, reason: String },
+    /// Somebody waited behind our locks for too long, and we let them go first (exit 7).
+    #[error("left off reading {place}: {reason}")]
+    GaveWay { place: String, reason: String },
     /// The server answered with an error while `doing` something.
     #[error("{doing}: {reason}")]
     Failed { doing: String, reason: String, state: Option<String> },
@@ -17,18 +28,40 @@ impl PostgresError {
     /// What the server said while `doing` something: its message, detail and hint, and the SQLSTATE.
     #[must_use]
     pub fn failed(doing: impl Into<String>, error: &tokio_postgres::Error) -> Self {
-        let doing = doing.into();
-        match error.as_db_error() {
-            Some(db) => {
-                let more = [("", Some(db.message())), ("; ", db.detail()), ("; ", db.hint())];
-                let reason = more.iter().filter_map(|(link, text)| text.map(|text| format!("{link}{text}"))).collect();
-                Self::Failed { doing, reason, state: Some(db.code().code().to_owned()) }
+        let state = error.code().map(|code| code.code().to_owned());
+        Self::Failed { doing: doing.into(), reason: said(error), state }
+    }
+
+    /// The SQLSTATE of what the server said.
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
+        match self {
+            Self::Failed { state, .. } => state.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// The server's own words, or those of whatever was on the way.
+pub(super) fn said(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => {
+            let more = [("", Some(db.message())), ("; ", db.detail()), ("; ", db.hint())];
+            more.iter().filter_map(|(link, text)| text.map(|text| format!("{link}{text}"))).collect()
+        }
+        None => std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+    }
+}
+
+impl From<PostgresError> for SourceError {
+    fn from(error: PostgresError) -> Self {
+        match error {
+            PostgresError::Address { what, reason } => Self::Unreachable { what, reason },
+            PostgresError::Connect { place, reason } | PostgresError::Unsuitable { place, reason } => {
+                Self::Unreachable { what: place, reason }
             }
-            None => {
-                let reason = std::error::Error::source(error)
-                    .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-                Self::Failed { doing, reason, state: None }
-            }
+            PostgresError::GaveWay { place, reason } => Self::GaveWay { what: place, reason },
+            PostgresError::Failed { doing, reason, .. } => Self::Failed { doing, reason },
         }
     }
 }

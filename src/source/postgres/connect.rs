@@ -1,0 +1,209 @@
+//! From an address to a session: each of its places in turn, until one lets us in.
+//!
+//! A server that refuses us ends the search, as in libpq: the next would refuse us too, and its message would hide
+//! the first. Errors name the server and what to do, and have no password in them.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use zeroize::Zeroizing;
+
+use crate::source::postgres::address::Address;
+use crate::source::postgres::client::Client;
+use crate::source::postgres::error::{PostgresError, said};
+use crate::source::postgres::passfile::{self, Wanted};
+use crate::source::postgres::place::{Host, Place};
+use crate::source::postgres::tls::{Mode, connector};
+
+/// A peer that is gone is noticed within two minutes, whatever firewalls there are.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 6;
+
+/// Opens a session. Never call from an async task.
+pub fn connect(address: &Address, runtime: &Handle) -> Result<Client, PostgresError> {
+    let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
+    let tls = connector(&address.tls).map_err(unusable)?;
+    let mut failure = unusable("it names no host".to_owned());
+    for place in &address.places {
+        match at_place(address, place, tls.as_ref(), runtime) {
+            Ok(client) => return Ok(client),
+            Err(Refused { reason, next }) => {
+                failure = PostgresError::Connect { place: address.at(place), reason };
+                if next == Next::End {
+                    break;
+                }
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// Why one place gave no session, and whether another may.
+struct Refused {
+    reason: String,
+    next: Next,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Place,
+    End,
+}
+
+fn at_place(
+    address: &Address,
+    place: &Place,
+    tls: Option<&MakeRustlsConnect>,
+    runtime: &Handle,
+) -> Result<Client, Refused> {
+    let (password, note) = password(address, place);
+    let mut config = config(address, place).map_err(|reason| Refused { reason, next: Next::End })?;
+    if let Some(password) = &password {
+        config.password(password.as_bytes());
+    }
+    let tls = tls.filter(|_| matches!(place.host, Host::Network { .. }));
+    config.ssl_mode(match address.tls.mode {
+        _ if tls.is_none() => SslMode::Disable,
+        Mode::Disable => SslMode::Disable,
+        Mode::Prefer => SslMode::Prefer,
+        Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
+    });
+    let attempt = |config: &Config| runtime.block_on(open(config, tls, address.connect_timeout, runtime));
+    let mut opened = attempt(&config);
+    // Neither of us insists on TLS: a server that cannot, or wants it not, is asked again without.
+    let may_go_without = matches!(&opened, Err(Failure::Driver(error)) if is_about_tls(error));
+    if config.get_ssl_mode() == SslMode::Prefer && may_go_without {
+        opened = attempt(config.ssl_mode(SslMode::Disable));
+    }
+    opened.map_err(|failure| refusal(&failure, address, note))
+}
+
+enum Failure {
+    Driver(tokio_postgres::Error),
+    Slow,
+}
+
+async fn open(
+    config: &Config,
+    tls: Option<&MakeRustlsConnect>,
+    patience: Duration,
+    runtime: &Handle,
+) -> Result<Client, Failure> {
+    let connecting = async {
+        let inner = match tls {
+            Some(tls) => {
+                let (inner, connection) = config.connect(tls.clone()).await?;
+                // Its errors are those of the request under way.
+                runtime.spawn(connection);
+                inner
+            }
+            None => {
+                let (inner, connection) = config.connect(NoTls).await?;
+                runtime.spawn(connection);
+                inner
+            }
+        };
+        Ok(Client::new(inner, runtime))
+    };
+    match tokio::time::timeout(patience, connecting).await {
+        Ok(opened) => opened.map_err(Failure::Driver),
+        Err(_) => Err(Failure::Slow),
+    }
+}
+
+/// A password for this place, and why the password file gave none if it should have.
+fn password(address: &Address, place: &Place) -> (Option<Zeroizing<String>>, Option<String>) {
+    if let Some(password) = &address.password {
+        return (Some(password.clone()), None);
+    }
+    let Some(path) = &address.passfile else { return (None, None) };
+    let host = place.passfile_host();
+    let wanted = Wanted { host: &host, port: place.port, database: &address.database, user: &address.user };
+    match passfile::look_up(path, &wanted) {
+        Ok(password) => (password, None),
+        Err(why) => (None, Some(why)),
+    }
+}
+
+/// Everything but password and TLS.
+fn config(address: &Address, place: &Place) -> Result<Config, String> {
+    let mut text = String::new();
+    for (key, value) in &address.passed_on {
+        let value = value.replace('\\', "\\\\").replace('\'', "\\'");
+        text.push_str(&format!("{key}='{value}' "));
+    }
+    let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| said(&error))?;
+    if config.get_application_name().is_none() {
+        config.application_name("sidekeep");
+    }
+    let given = |key: &str| address.passed_on.iter().any(|(name, _)| name == key);
+    if !given("keepalives_idle") {
+        config.keepalives_idle(KEEPALIVE_IDLE);
+    }
+    if !given("keepalives_interval") {
+        config.keepalives_interval(KEEPALIVE_INTERVAL);
+    }
+    if !given("keepalives_retries") {
+        config.keepalives_retries(KEEPALIVE_RETRIES);
+    }
+    config.user(&address.user).dbname(&address.database).port(place.port).connect_timeout(address.connect_timeout);
+    match &place.host {
+        Host::Socket(dir) => {
+            config.host_path(dir);
+        }
+        Host::Network { name, number } => {
+            config.host(name);
+            if let Some(number) = number {
+                config.hostaddr(*number);
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// Whether the server may have said no only to the way in which we came.
+fn is_about_tls(error: &tokio_postgres::Error) -> bool {
+    let no_entry = error.code().is_some_and(|code| code.code() == "28000");
+    no_entry || (error.as_db_error().is_none() && error.to_string().contains("TLS"))
+}
+
+fn refusal(failure: &Failure, address: &Address, note: Option<String>) -> Refused {
+    let Failure::Driver(error) = failure else {
+        let seconds = address.connect_timeout.as_secs();
+        return Refused {
+            reason: format!("no answer within {seconds} s; see whether a firewall is between, or set connect_timeout"),
+            next: Next::Place,
+        };
+    };
+    let (next, advice) = match error.code().map(tokio_postgres::error::SqlState::code) {
+        Some("28P01") => (Next::End, "give the role's password by PGPASSWORD, a password file or a service file"),
+        Some("28000") => (Next::End, "see whether the role exists, may log in, and pg_hba.conf lets it in from here"),
+        Some("3D000") => (Next::End, "name a database that exists; psql -l lists them"),
+        Some("42501") => (Next::End, "grant the role CONNECT on the database"),
+        Some("53300") => (Next::End, "raise max_connections or use fewer --workers"),
+        Some("57P03") => (Next::Place, "the server starts or stops; try again soon"),
+        Some(_) => (Next::End, "see the server's log"),
+        None => without_code(error),
+    };
+    let notes = note.map(|note| format!("; {note}")).unwrap_or_default();
+    Refused { reason: format!("{}{notes}; {advice}", said(error)), next }
+}
+
+/// Errors that are ours, the network's, or the driver's.
+fn without_code(error: &tokio_postgres::Error) -> (Next, &'static str) {
+    let cause = std::error::Error::source(error);
+    let said = said(error);
+    if said.contains("password missing") {
+        (Next::End, "give the role's password by PGPASSWORD, a password file or a service file")
+    } else if error.to_string().contains("TLS") {
+        (Next::End, "see sslmode and sslrootcert, and which names the server's certificate has")
+    } else if cause.is_some_and(|cause| cause.is::<std::io::Error>()) {
+        (Next::Place, "see whether the server runs and listens there")
+    } else {
+        (Next::End, "see the server's log")
+    }
+}

@@ -1,0 +1,240 @@
+//! The ways to a server, and what is said when there is none.
+
+use std::fs::{Permissions, set_permissions, write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sidekeep::source::postgres::address::{Address, Surroundings};
+use sidekeep::source::postgres::connect::connect;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::common_postgres::{Cluster, Network, Settings};
+
+const SECRET: &str = "s3cret:pass\\word";
+
+/// Signs in and asks who it is; an error is the whole message.
+fn sign_in(cluster: &Cluster, url: &str, variables: &[(&str, &str)]) -> Result<String, String> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let signed_in = Address::parse(url, &Surroundings::new(variables)).and_then(|address| {
+        let client = connect(&address, &cluster.runtime())?;
+        let row = &client.texts("asking", "SELECT current_user || '/' || current_database()")?[0];
+        Ok(row[0].clone().expect("a value"))
+    });
+    signed_in.map_err(|error| {
+        let message = error.to_string();
+        assert!(!message.contains(SECRET) && !format!("{error:?}").contains(SECRET), "{error:?}");
+        message
+    })
+}
+
+/// A server that asks over TCP for a SCRAM password, with a role `app` that has one.
+fn scram(conf: &[&str], hba: &str) -> Option<Cluster> {
+    let settings = Settings {
+        conf: conf.iter().map(|line| (*line).to_owned()).collect(),
+        hba: vec![hba.to_owned()],
+        network: Network::Loopback,
+        ..Settings::default()
+    };
+    let cluster = Cluster::start_with(&settings)?;
+    let password = SECRET.replace('\'', "''");
+    let role = format!("SET password_encryption = 'scram-sha-256'; CREATE ROLE app LOGIN PASSWORD '{password}'");
+    cluster.sql("postgres", &role);
+    Some(cluster)
+}
+
+fn says(result: Result<String, String>, parts: &[&str]) {
+    let message = result.expect_err("refused");
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+}
+
+#[test]
+fn a_server_starts_for_a_test() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.create_database("odd \"name\"", "ENCODING 'LATIN1' TEMPLATE template0");
+    let rows = cluster.sql("odd \"name\"", "SELECT current_setting('server_encoding'), NULL; SELECT 2");
+    assert_eq!(rows, [vec![Some("LATIN1".to_owned()), None], vec![Some("2".to_owned())]]);
+}
+
+#[test]
+fn a_socket_and_several_hosts() {
+    let Some(cluster) = Cluster::start() else { return };
+    assert_eq!(sign_in(&cluster, &cluster.dsn("template1"), &[]).as_deref(), Ok("postgres/template1"));
+    let dir = cluster.socket_dir().display();
+    let second = format!("postgres:///postgres?user=postgres&host=127.0.0.1,{dir}&port=1,5432");
+    assert_eq!(sign_in(&cluster, &second, &[]).as_deref(), Ok("postgres/postgres"));
+    let host = dir.to_string();
+    let around = [("PGHOST", host.as_str()), ("PGUSER", "postgres"), ("PGAPPNAME", "odd ' \\ name")];
+    assert_eq!(sign_in(&cluster, "postgres://", &around).as_deref(), Ok("postgres/postgres"));
+}
+
+#[test]
+fn scram_passwords_come_from_everywhere() {
+    let Some(cluster) = scram(&[], "host all all 127.0.0.1/32 scram-sha-256") else { return };
+    let dir = TempDir::new().expect("a directory");
+    let port = cluster.port();
+    let url = format!("postgres://app@127.0.0.1:{port}/postgres");
+    let in_url = format!("postgres://app:s3cret%3apass%5Cword@127.0.0.1:{port}/postgres");
+    assert_eq!(sign_in(&cluster, &in_url, &[]).as_deref(), Ok("app/postgres"));
+    assert_eq!(sign_in(&cluster, &url, &[("PGPASSWORD", SECRET)]).as_deref(), Ok("app/postgres"));
+
+    let passfile = private(&dir, "pgpass", &format!("127.0.0.1:{port}:*:app:s3cret\\:pass\\\\word\n"));
+    let by_file = [("PGPASSFILE", passfile.to_str().expect("a path"))];
+    assert_eq!(sign_in(&cluster, &url, &by_file).as_deref(), Ok("app/postgres"));
+    set_permissions(&passfile, Permissions::from_mode(0o644)).expect("a mode");
+    says(sign_in(&cluster, &url, &by_file), &["others may read it; chmod 600", "PGPASSWORD"]);
+
+    let service = format!("[night]\nhost=127.0.0.1\nport={port}\ndbname=template1\nuser=app\npassword={SECRET}\n");
+    let service = private(&dir, "services", &service);
+    let by_service = [("PGSERVICEFILE", service.to_str().expect("a path")), ("PGSERVICE", "night")];
+    assert_eq!(sign_in(&cluster, "postgresql://", &by_service).as_deref(), Ok("app/template1"));
+    let home = [("HOME", dir.path().to_str().expect("a path"))];
+    std::fs::rename(&service, dir.path().join(".pg_service.conf")).expect("renames");
+    assert_eq!(sign_in(&cluster, "postgres://?service=night", &home).as_deref(), Ok("app/template1"));
+
+    let place = format!("the database postgres on 127.0.0.1:{port} as app");
+    says(sign_in(&cluster, &url, &[("PGPASSWORD", "wrong")]), &[&place, "password authentication failed", "PGPASS"]);
+    says(sign_in(&cluster, &url, &[]), &[&place, "password missing", "PGPASSWORD"]);
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let Some(cluster) = Cluster::start() else { return };
+    let dir = cluster.socket_dir().display().to_string();
+    let nowhere = "postgres://app:s3cret%3apass%5Cword@127.0.0.1:1/db";
+    says(sign_in(&cluster, nowhere, &[]), &["db on 127.0.0.1:1 as app", "refused", "see whether the server runs"]);
+    let socket = format!("postgres:///db?user=app&host={dir}&port=5");
+    says(sign_in(&cluster, &socket, &[]), &[&dir, "see whether the server runs"]);
+    says(sign_in(&cluster, &cluster.dsn("missing"), &[]), &["\"missing\" does not exist", "psql -l"]);
+    let role = cluster.dsn("postgres").replace("postgres@", "nobody@");
+    says(sign_in(&cluster, &role, &[]), &["role \"nobody\" does not exist", "may log in"]);
+}
+
+#[test]
+fn a_silent_server_is_given_up() {
+    let Some(cluster) = Cluster::start() else { return };
+    let listener = cluster.runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let url = format!("postgres://app@127.0.0.1:{port}/db?connect_timeout=1");
+    says(sign_in(&cluster, &url, &[]), &["no answer within 1 s"]);
+}
+
+#[test]
+fn tls_holds_what_its_mode_promises() {
+    let Some(certificates) = Certificates::make() else { return };
+    let hba = "hostssl all all 127.0.0.1/32 scram-sha-256\nhostnossl all all 127.0.0.1/32 reject";
+    let Some(mut cluster) = scram(&[], hba) else { return };
+    let port = cluster.port();
+    let at = |host: &str, more: &str| format!("postgres://app@{host}:{port}/postgres?{more}");
+    let password = [("PGPASSWORD", SECRET)];
+    let home = [("PGPASSWORD", SECRET), ("HOME", certificates.dir.path().to_str().expect("a path"))];
+    says(sign_in(&cluster, &at("127.0.0.1", "sslmode=require"), &password), &["does not support TLS", "sslmode"]);
+
+    certificates.install(&mut cluster);
+    let root = format!("sslrootcert={}", certificates.path("ca.crt"));
+    let other = format!("sslrootcert={}", certificates.path("other.crt"));
+    let yes = Ok("app/postgres");
+    assert_eq!(sign_in(&cluster, &at("127.0.0.1", "sslmode=prefer"), &password).as_deref(), yes);
+    assert_eq!(sign_in(&cluster, &at("127.0.0.1", "sslmode=require"), &password).as_deref(), yes);
+    says(sign_in(&cluster, &at("127.0.0.1", "sslmode=disable"), &password), &["pg_hba.conf"]);
+    let full = |host: &str, root: &str| at(host, &format!("sslmode=verify-full&{root}"));
+    assert_eq!(sign_in(&cluster, &full("localhost", &root), &password).as_deref(), yes);
+    // The name is that of `host`; `hostaddr` only says where it is.
+    let named = full("db.example", &format!("{root}&hostaddr=127.0.0.1"));
+    says(sign_in(&cluster, &named, &password), &["db.example", "certificate", "which names"]);
+    says(sign_in(&cluster, &full("127.0.0.1", &root), &password), &["not valid for", "sslrootcert"]);
+    let chain = |root: &str| at("127.0.0.1", &format!("sslmode=verify-ca&{root}"));
+    assert_eq!(sign_in(&cluster, &chain(&root), &password).as_deref(), yes);
+    says(sign_in(&cluster, &chain(&other), &password), &["UnknownIssuer"]);
+    says(sign_in(&cluster, &at("127.0.0.1", &format!("sslmode=require&{other}")), &password), &["UnknownIssuer"]);
+    says(sign_in(&cluster, &full("localhost", "sslrootcert=system"), &password), &["UnknownIssuer"]);
+    says(sign_in(&cluster, &full("localhost", "sslrootcert=/no/file"), &password), &["/no/file"]);
+    says(sign_in(&cluster, &at("h", "sslmode=verify-full"), &password), &["name its authority with sslrootcert"]);
+
+    // The usual files below the home directory.
+    let files = certificates.dir.path().join(".postgresql");
+    std::fs::create_dir(&files).expect("a directory");
+    std::fs::copy(certificates.path("ca.crt"), files.join("root.crt")).expect("a copy");
+    assert_eq!(sign_in(&cluster, &at("localhost", "sslmode=verify-full"), &home).as_deref(), yes);
+}
+
+#[test]
+fn a_certificate_of_our_own_lets_us_in() {
+    let Some(certificates) = Certificates::make() else { return };
+    let Some(mut cluster) = scram(&[], "hostssl all app 127.0.0.1/32 cert") else { return };
+    certificates.install(&mut cluster);
+    let (certificate, key) = (certificates.path("app.crt"), certificates.path("app.key"));
+    let url = format!("postgres://app@localhost:{}/postgres?sslmode=require&sslcert={certificate}", cluster.port());
+    assert_eq!(sign_in(&cluster, &format!("{url}&sslkey={key}"), &[]).as_deref(), Ok("app/postgres"));
+    says(sign_in(&cluster, &url, &[]), &["sslcert needs sslkey"]);
+    set_permissions(&key, Permissions::from_mode(0o644)).expect("a mode");
+    says(sign_in(&cluster, &format!("{url}&sslkey={key}"), &[]), &["chmod 600"]);
+}
+
+fn private(dir: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = dir.path().join(name);
+    write(&path, text).expect("a file");
+    set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
+    path
+}
+
+/// An authority, a server of it named localhost, a client of it named app, and a stranger's authority.
+struct Certificates {
+    dir: TempDir,
+}
+
+impl Certificates {
+    /// `None` after saying that the test is skipped.
+    fn make() -> Option<Self> {
+        if Command::new("openssl").arg("version").output().is_err() {
+            eprintln!("skipped: there is no openssl to make certificates with");
+            return None;
+        }
+        let this = Self { dir: TempDir::new().expect("a directory") };
+        for name in ["ca", "other"] {
+            this.openssl(&format!("req -x509 -days 2 -subj /CN={name} -out {name}.crt"), name);
+        }
+        for (name, alternative) in [("localhost", "subjectAltName=DNS:localhost"), ("app", "subjectAltName=DNS:app")] {
+            let basic = "-addext basicConstraints=CA:FALSE -CA ca.crt -CAkey ca.key";
+            let request = format!("req -x509 -days 2 -subj /CN={name} -addext {alternative} {basic} -out {name}.crt");
+            this.openssl(&request, name);
+        }
+        Some(this)
+    }
+
+    fn openssl(&self, words: &str, name: &str) {
+        let key = ["-newkey", "rsa:2048", "-noenc", "-keyout"];
+        let key_file = format!("{name}.key");
+        let output = Command::new("openssl")
+            .args(words.split(' '))
+            .args(key)
+            .arg(&key_file)
+            .current_dir(self.dir.path())
+            .output()
+            .expect("openssl runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        set_permissions(self.dir.path().join(key_file), Permissions::from_mode(0o600)).expect("a mode");
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// Lets the server offer TLS.
+    fn install(&self, cluster: &mut Cluster) {
+        let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).expect("a file");
+        let file = |path: &Path| path.display().to_string();
+        let certificate = file(&cluster.write_private("server.crt", &read("localhost.crt")));
+        let key = file(&cluster.write_private("server.key", &read("localhost.key")));
+        let authority = file(&cluster.write_private("ca.crt", &read("ca.crt")));
+        for (name, value) in [("ssl_cert_file", certificate), ("ssl_key_file", key), ("ssl_ca_file", authority)] {
+            cluster.sql("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"));
+        }
+        cluster.sql("postgres", "ALTER SYSTEM SET ssl = on");
+        cluster.stop();
+        cluster.start_server();
+    }
+}

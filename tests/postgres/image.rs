@@ -1,0 +1,163 @@
+//! One image for several sessions: what it shows, whom it refuses, what it says of locks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sidekeep::source::postgres::address::{Address, Surroundings};
+use sidekeep::source::postgres::client::Client;
+use sidekeep::source::postgres::image::{Image, ServerRole};
+
+use crate::common_postgres::{Cluster, Settings};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) fn address(dsn: &str) -> Arc<Address> {
+    Arc::new(Address::parse(dsn, &Surroundings::new([])).expect("an address"))
+}
+
+pub(crate) fn open(cluster: &Cluster, database: &str) -> Result<Image, String> {
+    Image::open(address(&cluster.dsn(database)), &cluster.runtime()).map_err(|error| error.to_string())
+}
+
+fn value(client: &Client, sql: &str) -> String {
+    client.value("asking", sql).expect("a value")
+}
+
+fn tables(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn all_sessions_see_the_same_moment() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql("postgres", "CREATE TABLE t (n int); INSERT INTO t VALUES (1)");
+    let before = value(&cluster.client("postgres"), "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8");
+    let mut image = open(&cluster, "postgres").expect("an image");
+    cluster.sql("postgres", "INSERT INTO t VALUES (2)");
+    let worker = image.worker().expect("a worker");
+    cluster.sql("postgres", "INSERT INTO t VALUES (3)");
+    let late = image.worker().expect("a worker");
+    for session in [image.leader(), &worker, &late] {
+        assert_eq!(value(session, "SELECT count(*) FROM public.t"), "1");
+        assert!(session.execute("writing", "SAVEPOINT s; INSERT INTO public.t VALUES (4)").is_err());
+    }
+    assert_eq!(image.sessions().pids().len(), 3);
+
+    let facts = image.facts();
+    assert!(facts.clock.0 >= before.parse().expect("a number"), "{}", facts.clock);
+    assert_eq!((facts.server_encoding.as_str(), facts.client_encoding.as_str()), ("UTF8", "UTF8"));
+    assert_eq!(facts.role, ServerRole::Primary);
+    assert_eq!(facts.version / 10_000, cluster.version() as i32);
+    for name in ["system_identifier", "timeline", "database_oid", "database", "server_version"] {
+        assert!(facts.identity.contains_key(name), "{name} is not in {:?}", facts.identity);
+    }
+    assert!(facts.notes.is_empty(), "{:?}", facts.notes);
+
+    image.release().expect("released");
+    assert_eq!(value(&late, "SELECT count(*) FROM public.t"), "3");
+}
+
+#[test]
+fn sessions_are_set_whatever_the_role_is_set_to() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql(
+        "postgres",
+        "ALTER ROLE postgres SET TimeZone = 'Asia/Tokyo'; ALTER ROLE postgres SET DateStyle = 'German'; \
+         ALTER ROLE postgres SET bytea_output = 'escape'; ALTER ROLE postgres SET extra_float_digits = -5; \
+         ALTER ROLE postgres SET search_path = 'public'; ALTER ROLE postgres SET statement_timeout = 20000; \
+         ALTER ROLE postgres SET IntervalStyle = 'iso_8601'; ALTER ROLE postgres SET row_security = on",
+    );
+    let mut image = open(&cluster, "postgres").expect("an image");
+    let worker = image.worker().expect("a worker");
+    let shown = "SELECT concat_ws('|', '2026-01-02 03:04:05+00'::timestamptz, '\\x01'::bytea, 0.1::float8 + 0.2, \
+         '1 day 2 hours'::interval, current_setting('search_path'), current_setting('statement_timeout'), \
+         current_setting('row_security'), current_setting('client_encoding'))";
+    for session in [image.leader(), &worker] {
+        let wanted = "2026-01-02 03:04:05+00|\\x01|0.30000000000000004|1 day 02:00:00||0|off|UTF8";
+        assert_eq!(value(session, shown), wanted);
+    }
+}
+
+#[test]
+fn a_database_without_an_encoding_gives_bytes() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.create_database("ascii", "ENCODING 'SQL_ASCII' TEMPLATE template0");
+    cluster.create_database("latin", "ENCODING 'LATIN1' TEMPLATE template0");
+    let image = open(&cluster, "ascii").expect("an image");
+    assert_eq!(image.facts().client_encoding, "SQL_ASCII");
+    let image = open(&cluster, "latin").expect("an image");
+    assert_eq!(value(image.leader(), "SELECT chr(228)"), "\u{e4}");
+}
+
+#[test]
+fn a_plain_role_may_lack_the_identity() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql("postgres", "CREATE ROLE plain LOGIN; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC");
+    let dsn = cluster.dsn("postgres").replace("postgres@", "plain@");
+    let image = Image::open(address(&dsn), &cluster.runtime()).expect("an image");
+    assert!(!image.facts().identity.contains_key("system_identifier"));
+    assert!(image.facts().notes[0].contains("pg_control_system()"), "{:?}", image.facts().notes);
+    let denied = image.lock_tables(&tables(&["pg_catalog.pg_authid"]), PATIENCE).expect_err("denied").to_string();
+    assert!(denied.contains("permission denied for table pg_authid"), "{denied}");
+}
+
+#[test]
+fn locked_tables_stay_and_others_are_named() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql("postgres", "CREATE SCHEMA \"S s\"; CREATE TABLE \"S s\".\"T\" (); CREATE TABLE u ()");
+    let mut image = open(&cluster, "postgres").expect("an image");
+    image.lock_tables(&tables(&["\"S s\".\"T\"", "public.u"]), PATIENCE).expect("locked");
+    let worker = image.worker().expect("a worker");
+    image.claim(&worker, "\"S s\".\"T\"").expect("locked");
+    let other = cluster.client("postgres");
+    let nowait = "BEGIN; LOCK TABLE u IN ACCESS EXCLUSIVE MODE NOWAIT";
+    assert_eq!(other.execute("locking", nowait).expect_err("held").state(), Some("55P03"));
+    image.release().expect("released");
+    other.execute("locking", &format!("ROLLBACK; {nowait}")).expect("free");
+
+    let mut image = open(&cluster, "postgres").expect("an image");
+    let begun = Instant::now();
+    let held = image.lock_tables(&tables(&["\"S s\".\"T\"", "public.u"]), Duration::from_millis(200));
+    let held = held.expect_err("held").to_string();
+    assert!(begun.elapsed() < PATIENCE);
+    assert!(held.contains("public.u by process") && !held.contains("\"S s\""), "{held}");
+    let worker = image.worker().expect("a worker");
+    let claimed = image.claim(&worker, "public.u").expect_err("held").to_string();
+    assert!(claimed.contains("somebody waits to alter public.u"), "{claimed}");
+}
+
+#[test]
+fn too_few_locks_are_said_to_be_so() {
+    let conf = vec!["max_locks_per_transaction = 10".to_owned(), "max_connections = 5".to_owned()];
+    let Some(cluster) = Cluster::start_with(&Settings { conf, ..Settings::default() }) else { return };
+    for schema in 0..12 {
+        let make = format!(
+            "DO $$ BEGIN FOR n IN 1..100 LOOP EXECUTE format('CREATE TABLE t{schema}_%s ()', n); COMMIT; END LOOP; END $$"
+        );
+        cluster.sql("postgres", &make);
+    }
+    let image = open(&cluster, "postgres").expect("an image");
+    let all = image.leader().texts("asking", "SELECT oid::regclass::text FROM pg_class WHERE relname ~ '^t[0-9]+_'");
+    let all: Vec<String> = all.expect("names").into_iter().filter_map(|row| row[0].clone()).collect();
+    let error = image.lock_tables(&all, PATIENCE).expect_err("too many").to_string();
+    assert!(error.contains("the locks of 1200 tables") && error.contains("max_locks_per_transaction"), "{error}");
+}
+
+#[test]
+fn a_standby_must_let_us_finish() {
+    let Some(cluster) = Cluster::start() else { return };
+    let hasty = cluster.standby(&["max_standby_streaming_delay = 5s"]);
+    let refused = open(&hasty, "postgres").map(|_| ()).expect_err("refused");
+    assert!(
+        refused.contains("max_standby_streaming_delay = 5s") && refused.contains("hot_standby_feedback"),
+        "{refused}"
+    );
+    drop(hasty);
+    for conf in ["max_standby_streaming_delay = -1", "hot_standby_feedback = on"] {
+        let standby = cluster.standby(&[conf]);
+        let mut image = open(&standby, "postgres").expect("an image");
+        assert_eq!(image.facts().role, ServerRole::Standby);
+        assert_eq!(value(&image.worker().expect("a worker"), "SELECT 1"), "1");
+        image.lock_tables(&tables(&["pg_catalog.pg_class"]), PATIENCE).expect("locked");
+    }
+}

@@ -1,0 +1,67 @@
+//! Whoever waits behind a backup waits no longer than was said.
+
+use std::time::{Duration, Instant};
+
+use sidekeep::source::contract::SourceError;
+use sidekeep::source::postgres::watch::Watch;
+
+use crate::common_postgres::Cluster;
+use crate::image::{address, open};
+
+#[test]
+fn an_alter_behind_the_image_ends_it() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql("postgres", "CREATE TABLE contacts (n int); INSERT INTO contacts VALUES (1)");
+    let mut image = open(&cluster, "postgres").expect("an image");
+    image.lock_tables(&["public.contacts".to_owned()], Duration::from_secs(5)).expect("locked");
+    let patience = Duration::from_secs(2);
+    let dsn = address(&cluster.dsn("postgres"));
+    let watch = Watch::begin(&dsn, image.sessions(), patience, &cluster.runtime()).expect("a watch");
+    let worker = image.worker().expect("a worker");
+
+    let begun = Instant::now();
+    let waited = std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let client = cluster.client("postgres");
+            client.execute("altering", "ALTER TABLE contacts ADD COLUMN more int").expect("altered");
+            begun.elapsed()
+        });
+        // Works on until its session ends.
+        let error = worker.execute("reading", "SELECT pg_sleep(60) FROM public.contacts").expect_err("ended");
+        let error = watch.explain(error);
+        let message = error.to_string();
+        for part in ["the database postgres on", "\"ALTER TABLE contacts", "waited 2 s", "public.contacts", "begun 20"]
+        {
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
+        assert!(matches!(SourceError::from(error), SourceError::GaveWay { .. }));
+        other.join().expect("no panic")
+    });
+    assert!(waited >= patience && waited < Duration::from_secs(20), "{waited:?}");
+    assert!(image.release().is_err(), "its sessions are gone");
+}
+
+#[test]
+fn who_waits_behind_others_or_briefly_is_none_of_ours() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql("postgres", "CREATE TABLE a (); CREATE TABLE b ()");
+    let image = open(&cluster, "postgres").expect("an image");
+    image.lock_tables(&["public.a".to_owned()], Duration::from_secs(5)).expect("locked");
+    let dsn = address(&cluster.dsn("postgres"));
+    let patience = Duration::from_secs(2);
+    let watch = Watch::begin(&dsn, image.sessions(), patience, &cluster.runtime()).expect("a watch");
+    let holder = cluster.client("postgres");
+    holder.execute("locking", "BEGIN; LOCK TABLE b").expect("locked");
+    let wait = |table: &str, milliseconds: u32| {
+        let waiting = format!("SET lock_timeout = {milliseconds}; LOCK TABLE {table}");
+        cluster.client("postgres").execute("waiting", &format!("BEGIN; {waiting}")).expect_err("waited in vain");
+    };
+    wait("b", 4500);
+    wait("a", 1200);
+    wait("a", 1200);
+    assert!(watch.verdict().is_none(), "{:?}", watch.verdict());
+    let begun = Instant::now();
+    drop(watch);
+    assert!(begun.elapsed() < Duration::from_millis(500), "a watch ends at once");
+    image.release().expect("released");
+}
