@@ -2,3 +2,5 @@
 
 pub mod client;
 pub mod error;
+mod lex;
+mod split;
