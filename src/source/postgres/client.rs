@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, CopyOutStream, NoTls, Row};
+use tokio_postgres::{Config, CopyOutStream, NoTls, Row, SimpleQueryMessage};
 
 use crate::source::postgres::error::PostgresError;
 
@@ -35,6 +35,17 @@ impl Client {
     /// Runs statements that give nothing.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
         self.runtime.block_on(self.inner.batch_execute(sql)).map_err(|error| PostgresError::failed(doing, &error))
+    }
+
+    /// The rows of all of `sql`'s statements, each value as the server writes it.
+    pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
+        let answers = self.runtime.block_on(self.inner.simple_query(sql));
+        let answers = answers.map_err(|error| PostgresError::failed(doing, &error))?;
+        let rows = answers.iter().filter_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(ToOwned::to_owned)).collect()),
+            _ => None,
+        });
+        Ok(rows.collect())
     }
 
     /// The data of a COPY ... TO STDOUT, a message at a time.
