@@ -5,13 +5,13 @@
 use thiserror::Error;
 
 use crate::source::contract::Gap;
+use crate::source::postgres::answer::{AnswerError, rows};
 use crate::source::postgres::client::Client;
 use crate::source::postgres::document::{
     CollationVersion, Document, Extension, Grant, GrantOption, LargeObject, Position, Sequence, Server, Setting,
     Statement, quoted,
 };
 use crate::source::postgres::dump::{DumpError, Dumped, Passwords, Request, Section, Tools};
-use crate::source::postgres::error::PostgresError;
 use crate::source::postgres::split::{SplitError, split};
 
 /// How many sequences are read at once.
@@ -24,10 +24,8 @@ pub enum SchemaError {
     Dump(#[from] DumpError),
     #[error("the text of {tool} could not be split into statements")]
     Split { tool: &'static str, source: SplitError },
-    #[error("the catalog could not be read")]
-    Query(#[from] PostgresError),
-    #[error("the server answered {what} with what it is not: {found}")]
-    Answer { what: &'static str, found: String },
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
 }
 
 /// Reads everything but rows and where sequences stand ([`sequences`] reads that after the rows).
@@ -81,11 +79,9 @@ fn globals(
     request: &Request<'_>,
     gaps: &mut Vec<Gap>,
 ) -> Result<Vec<Statement>, SchemaError> {
-    let superuser = client.texts("asking for rights", "SELECT current_setting('is_superuser')")?;
-    let passwords = match superuser.first().and_then(|row| row.first()) {
-        Some(Some(on)) if on == "on" => Passwords::Included,
-        _ => Passwords::LeftOut,
-    };
+    let sql = "SELECT current_setting('is_superuser')";
+    let superuser = rows(client, "asking for rights", sql, |fields| Ok(fields.text()? == "on"))?;
+    let passwords = if superuser == [true] { Passwords::Included } else { Passwords::LeftOut };
     let mut gap = |object: &str, reason: String| gaps.push(Gap { object: object.to_owned(), reason });
     match tools.globals(request.place, passwords, request.cancelled) {
         Ok(dumped) => {
@@ -105,44 +101,7 @@ fn globals(
     }
 }
 
-/// The values of a row, by which columns of queries here become fields.
-struct Fields {
-    what: &'static str,
-    values: std::vec::IntoIter<Option<String>>,
-}
-
-impl Fields {
-    fn optional(&mut self) -> Result<Option<String>, SchemaError> {
-        self.values.next().ok_or(SchemaError::Answer { what: self.what, found: "a row that is too short".to_owned() })
-    }
-
-    fn text(&mut self) -> Result<String, SchemaError> {
-        let what = self.what;
-        self.optional()?.ok_or(SchemaError::Answer { what, found: "NULL".to_owned() })
-    }
-
-    fn parsed<T: std::str::FromStr>(&mut self) -> Result<T, SchemaError> {
-        let text = self.text()?;
-        text.parse().map_err(|_| SchemaError::Answer { what: self.what, found: text })
-    }
-
-    fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, SchemaError> {
-        let Some(text) = self.optional()? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|_| SchemaError::Answer { what: self.what, found: text })
-    }
-}
-
-fn rows<T>(
-    client: &Client,
-    what: &'static str,
-    sql: &str,
-    read: impl Fn(&mut Fields) -> Result<T, SchemaError>,
-) -> Result<Vec<T>, SchemaError> {
-    let rows = client.texts(what, sql)?.into_iter();
-    rows.map(|row| read(&mut Fields { what, values: row.into_iter() })).collect()
-}
-
-fn server(client: &Client) -> Result<Server, SchemaError> {
+fn server(client: &Client) -> Result<Server, AnswerError> {
     // Columns that some versions do not have are reached through JSON.
     let sql = "SELECT current_setting('server_version_num'), datname, pg_get_userbyid(datdba),
             pg_encoding_to_char(encoding), datcollate, datctype, to_jsonb(d)->>'datlocprovider',
@@ -162,10 +121,10 @@ fn server(client: &Client) -> Result<Server, SchemaError> {
             collation_version: fields.optional()?,
         })
     })?;
-    found.into_iter().next().ok_or(SchemaError::Answer { what, found: "no row".to_owned() })
+    found.into_iter().next().ok_or_else(|| AnswerError::Unexpected { doing: what, found: "no row".to_owned() })
 }
 
-fn settings(client: &Client) -> Result<Vec<Setting>, SchemaError> {
+fn settings(client: &Client) -> Result<Vec<Setting>, AnswerError> {
     let sql = "SELECT CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END AS role, array_to_json(setconfig)
         FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
         ORDER BY role COLLATE \"C\" NULLS FIRST";
@@ -174,7 +133,7 @@ fn settings(client: &Client) -> Result<Vec<Setting>, SchemaError> {
     })
 }
 
-fn extensions(client: &Client) -> Result<Vec<Extension>, SchemaError> {
+fn extensions(client: &Client) -> Result<Vec<Extension>, AnswerError> {
     let sql = "SELECT extname, nspname, extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
         ORDER BY extname COLLATE \"C\"";
     rows(client, "listing extensions", sql, |fields| {
@@ -182,7 +141,7 @@ fn extensions(client: &Client) -> Result<Vec<Extension>, SchemaError> {
     })
 }
 
-fn collations(client: &Client) -> Result<Vec<CollationVersion>, SchemaError> {
+fn collations(client: &Client) -> Result<Vec<CollationVersion>, AnswerError> {
     let sql = "SELECT nspname, collname, collprovider, collversion FROM pg_collation c JOIN pg_namespace n ON n.oid = collnamespace
         WHERE collversion IS NOT NULL AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_depend
             WHERE refclassid = 'pg_collation'::regclass AND refobjid = c.oid AND objid >= 16384))
@@ -193,7 +152,7 @@ fn collations(client: &Client) -> Result<Vec<CollationVersion>, SchemaError> {
     })
 }
 
-fn large_objects(client: &Client) -> Result<Vec<LargeObject>, SchemaError> {
+fn large_objects(client: &Client) -> Result<Vec<LargeObject>, AnswerError> {
     let sql = "SELECT oid, pg_get_userbyid(lomowner), CASE WHEN lomacl IS NOT NULL THEN coalesce(
             (SELECT json_agg(json_build_array(pg_get_userbyid(grantor), CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,
                 privilege_type, is_grantable) ORDER BY place)
@@ -215,7 +174,7 @@ fn grant((grantor, grantee, privilege, grantable): (String, Option<String>, Stri
 
 /// Where sequences stand. They move outside every transaction: read them after the rows, or rows may hold values
 /// that a restored sequence gives out again.
-pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), SchemaError> {
+pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), AnswerError> {
     let sql =
         "SELECT nspname, relname, has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'),
             relpersistence = 'u' AND pg_is_in_recovery()
@@ -225,7 +184,7 @@ pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), SchemaErr
             OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
         ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\"";
     let listed = rows(client, "listing sequences", sql, |fields| {
-        Ok((fields.text()?, fields.text()?, fields.text()? == "t", fields.text()? == "t"))
+        Ok((fields.text()?, fields.text()?, fields.holds()?, fields.holds()?))
     })?;
     let (mut readable, mut gaps) = (Vec::new(), Vec::new());
     for (schema, name, allowed, absent) in listed {
@@ -246,15 +205,15 @@ pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), SchemaErr
     Ok((sequences, gaps))
 }
 
-fn positions(client: &Client, names: &[(String, String)]) -> Result<Vec<Sequence>, SchemaError> {
+fn positions(client: &Client, names: &[(String, String)]) -> Result<Vec<Sequence>, AnswerError> {
     let one = |(at, (schema, name)): (usize, &(String, String))| {
         format!("SELECT {at} AS place, last_value, is_called FROM {}.{}", quoted(schema), quoted(name))
     };
     let all: Vec<String> = names.iter().enumerate().map(one).collect();
     let sql = format!("{} ORDER BY place", all.join(" UNION ALL "));
     let found = rows(client, "reading sequences", &sql, |fields| {
-        let (_place, value, called): (usize, i64, String) = (fields.parsed()?, fields.parsed()?, fields.text()?);
-        Ok(if called == "t" { Position::Last(value) } else { Position::Next(value) })
+        let (_place, value): (usize, i64) = (fields.parsed()?, fields.parsed()?);
+        Ok(if fields.holds()? { Position::Last(value) } else { Position::Next(value) })
     })?;
     let pairs = names.iter().zip(found);
     Ok(pairs
