@@ -70,6 +70,7 @@ CREATE TABLE contacts (id bigint GENERATED ALWAYS AS IDENTITY (START 5 INCREMENT
 ALTER TABLE contacts DROP COLUMN gone;
 INSERT INTO users (id, mail) VALUES ('00000000-0000-0000-0000-000000000001', 'a@b');
 INSERT INTO contacts (user_id, name) VALUES ('00000000-0000-0000-0000-000000000001', 'ann');
+COMMIT;
 ALTER TABLE contacts ADD COLUMN since_then text NOT NULL DEFAULT 'a "quoted", {thing}';
 ALTER TABLE contacts ADD COLUMN years int[] DEFAULT '{1,2}';
 CREATE TABLE composite (a int, b int, c int, PRIMARY KEY (b, a));
@@ -150,6 +151,9 @@ ALTER DEFAULT PRIVILEGES FOR ROLE ps_app REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC
 GRANT USAGE ON SCHEMA app TO ps_reader;
 REVOKE ALL ON FUNCTION plain_sql(int, text) FROM PUBLIC;
 GRANT USAGE ON TYPE mood TO ps_reader;
+SET SESSION AUTHORIZATION ps_reader;
+GRANT UPDATE (nick) ON users TO "ps ""odd"" role";
+RESET SESSION AUTHORIZATION;
 CREATE TRANSFORM FOR int LANGUAGE sql (FROM SQL WITH FUNCTION pg_catalog.prsd_lextype(internal), TO SQL WITH FUNCTION pg_catalog.int4recv(internal));
 SELECT lo_create(4711);
 SELECT lo_from_bytea(4712, 'x');

@@ -13,7 +13,7 @@ use crate::source::postgres::client::Client;
 use crate::source::postgres::document::quoted;
 use crate::source::postgres::relations::{
     Attribute, Hindrance, Membership, Nulls, Rank, Reference, Relation, RelationKind, Unique, Value, attributes, feeds,
-    hidden, references, relations, uniques,
+    hidden, references, relations, uniques, unreadable_sequences,
 };
 
 /// What can be read, and what cannot.
@@ -24,6 +24,8 @@ pub struct Catalog {
     pub gaps: Vec<Gap>,
     /// Tables that `pg_dump` must leave out because the role may not lock them, quoted for SQL.
     pub unreadable: Vec<String>,
+    /// Sequences that `pg_dump` must not look into, quoted for SQL. Reading them is what makes gaps of them.
+    pub unreadable_sequences: Vec<String>,
 }
 
 /// A table and how its rows are reached.
@@ -94,7 +96,10 @@ pub fn read(client: &Client) -> Result<Catalog, AnswerError> {
     let unreadable = facts.relations.iter().filter(|relation| relation.hindrance == Some(Hindrance::NoRight));
     let unreadable = unreadable.map(sql_name).collect();
     let tables = facts.relations.iter().filter_map(|relation| facts.table(relation)).collect();
-    Ok(Catalog { tables, gaps, unreadable })
+    let sequences = unreadable_sequences(client)?.into_iter();
+    let unreadable_sequences =
+        sequences.map(|(schema, name)| format!("{}.{}", quoted(&schema), quoted(&name))).collect();
+    Ok(Catalog { tables, gaps, unreadable, unreadable_sequences })
 }
 
 struct Facts {

@@ -112,6 +112,8 @@ pub struct Request<'a> {
     pub encoding: DumpEncoding,
     /// Tables to leave out, quoted for SQL: those that the role may not read would stop the tool.
     pub excluded: &'a [String],
+    /// Sequences not to look into, quoted for SQL: the tool reads where they stand though nobody asks.
+    pub closed: &'a [String],
     /// Set by whoever wants the tool stopped.
     pub cancelled: &'a AtomicBool,
 }
@@ -200,6 +202,7 @@ impl Tools {
         });
         command.args(request.snapshot.map(|snapshot| format!("--snapshot={snapshot}")));
         command.args(request.excluded.iter().map(|table| format!("--exclude-table={table}")));
+        command.args(request.closed.iter().map(|sequence| format!("--exclude-table-data={sequence}")));
         run(command, "pg_dump", request.place, request.cancelled)
     }
 
@@ -332,7 +335,7 @@ mod tests {
     }
 
     fn request<'a>(place: &'a Place, cancelled: &'a AtomicBool) -> Request<'a> {
-        Request { place, snapshot: Some("0-1"), encoding: DumpEncoding::Utf8, excluded: &[], cancelled }
+        Request { place, snapshot: Some("0-1"), encoding: DumpEncoding::Utf8, excluded: &[], closed: &[], cancelled }
     }
 
     #[test]

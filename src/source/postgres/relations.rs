@@ -212,9 +212,9 @@ pub(super) fn references(client: &Client) -> Result<Vec<Reference>, AnswerError>
 /// Tables that look as if rows were appended and the oldest deleted, with the name of their key: it is a bigint
 /// drawn from a sequence of its own, in physical order, begins well after the sequence did, and nothing refers to it.
 pub(super) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, AnswerError> {
-    let sql = "SELECT c.oid, attname FROM (
-            SELECT c.oid, s.attname, q.seqstart, (histogram_bounds::text::bigint[])[1] AS low,
-                (histogram_bounds::text::bigint[])[array_upper(histogram_bounds::text::bigint[], 1)] AS high
+    // Materialized: bounds of other columns than these are no numbers.
+    let sql = "WITH likely AS MATERIALIZED (
+            SELECT c.oid, s.attname, seqstart, histogram_bounds::text AS bounds
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_index ON indrelid = c.oid AND indisprimary
             JOIN pg_attribute a ON attrelid = c.oid AND attnum = indkey[0] AND atttypid = 'bigint'::regtype
             JOIN pg_depend d ON refclassid = 'pg_class'::regclass AND refobjid = c.oid AND refobjsubid = attnum
@@ -222,9 +222,11 @@ pub(super) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, AnswerError> 
             JOIN pg_sequence q ON seqrelid = objid AND seqincrement > 0
             JOIN pg_stats s ON schemaname = nspname AND tablename = relname AND s.attname = a.attname AND NOT inherited
             WHERE relkind = 'r' AND NOT relispartition AND indnkeyatts = 1 AND reltuples >= 1000 AND correlation >= 0.99
-                AND pg_stat_get_tuples_updated(c.oid) * 20 <= reltuples
-                AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = c.oid)) c
-        WHERE low - seqstart > (high - low) / 20";
+                AND pg_stat_get_tuples_updated(c.oid) * 20 <= reltuples AND histogram_bounds IS NOT NULL
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = c.oid)),
+        bounded AS (SELECT oid, attname, seqstart, bounds::bigint[] AS bounds FROM likely)
+        SELECT oid, attname FROM bounded
+        WHERE bounds[1] - seqstart > (bounds[array_upper(bounds, 1)] - bounds[1]) / 20";
     rows(client, "looking for feeds", sql, |fields| Ok((fields.parsed()?, fields.text()?)))
 }
 
@@ -246,4 +248,15 @@ pub(super) fn hidden(client: &Client) -> Result<Vec<(String, String)>, AnswerErr
                 AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
         ORDER BY 1, 2";
     rows(client, "looking for what is hidden", sql, |fields| Ok((fields.text()?, fields.text()?)))
+}
+
+/// Sequences that the role may not read, as schema and name.
+pub(super) fn unreadable_sequences(client: &Client) -> Result<Vec<(String, String)>, AnswerError> {
+    let sql = format!(
+        "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE relkind = 'S' AND {OF_USERS}
+            AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'))
+        ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
+    );
+    rows(client, "listing sequences", &sql, |fields| Ok((fields.text()?, fields.text()?)))
 }

@@ -125,9 +125,10 @@ fn server(client: &Client) -> Result<Server, AnswerError> {
 }
 
 fn settings(client: &Client) -> Result<Vec<Setting>, AnswerError> {
-    let sql = "SELECT CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END AS role, array_to_json(setconfig)
-        FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
-        ORDER BY role COLLATE \"C\" NULLS FIRST";
+    let sql = "SELECT role, entries FROM (
+            SELECT CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END AS role, array_to_json(setconfig) AS entries
+            FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ) s ORDER BY role COLLATE \"C\" NULLS FIRST";
     rows(client, "reading the settings of the database", sql, |fields| {
         Ok(Setting { role: fields.optional()?, entries: fields.json()?.unwrap_or_default() })
     })
