@@ -1,0 +1,262 @@
+//! What the system catalogs say of tables, a query per kind of fact, as they have it; `catalog.rs` makes sense of it.
+
+use crate::source::postgres::answer::{AnswerError, rows};
+use crate::source::postgres::client::Client;
+
+/// Tables that are somebody's own, or an extension's.
+const OF_USERS: &str = "nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_toast%'
+    AND nspname NOT LIKE 'pg\\_temp\\_%' AND relpersistence <> 't'";
+
+/// A row of `pg_class` with what decides whether it is read.
+#[derive(Debug)]
+pub(super) struct Relation {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) kind: RelationKind,
+    /// The uppermost table, if this is a partition.
+    pub(super) root: Option<u32>,
+    pub(super) rows_estimate: Option<u64>,
+    pub(super) pages: u64,
+    /// None for those without storage.
+    pub(super) access_method: Option<String>,
+    pub(super) hindrance: Option<Hindrance>,
+    pub(super) extension: Option<Membership>,
+}
+
+/// What may hold rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum RelationKind {
+    Ordinary,
+    Partitioned,
+    Foreign,
+}
+
+/// What keeps us from the rows of a table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Hindrance {
+    NoRight,
+    RowSecurity,
+    /// Unlogged, and this is a standby.
+    Unlogged,
+    /// They are elsewhere.
+    Foreign {
+        server: String,
+    },
+}
+
+/// How a table belongs to an extension.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Membership {
+    /// The extension makes it again, rows and all.
+    Member { extension: String },
+    /// Rows that meet the condition (empty: all) are the user's.
+    Configuration { condition: String },
+}
+
+/// Tables, partitions and foreign tables, ordered by name.
+pub(super) fn relations(client: &Client) -> Result<Vec<Relation>, AnswerError> {
+    let sql = format!(
+        "SELECT c.oid, nspname, relname, relkind, CASE WHEN relispartition THEN pg_partition_root(c.oid)::oid END,
+            CASE WHEN reltuples > 0 OR relpages > 0 AND reltuples = 0 THEN reltuples::numeric::bigint END,
+            greatest(relpages, 0), amname, s.srvname,
+            has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
+            row_security_active(c.oid), relpersistence = 'u' AND pg_is_in_recovery(), e.extname, e.condition
+        FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_am a ON a.oid = relam
+        LEFT JOIN pg_foreign_table f ON ftrelid = c.oid LEFT JOIN pg_foreign_server s ON s.oid = ftserver
+        LEFT JOIN LATERAL (SELECT extname, extcondition[array_position(extconfig, c.oid)] AS condition
+            FROM pg_depend JOIN pg_extension x ON x.oid = refobjid
+            WHERE classid = 'pg_class'::regclass AND objid = c.oid AND objsubid = 0
+                AND refclassid = 'pg_extension'::regclass AND deptype = 'e' LIMIT 1) e ON true
+        WHERE relkind IN ('r', 'p', 'f') AND {OF_USERS}
+        ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
+    );
+    rows(client, "listing tables", &sql, |fields| {
+        let (oid, schema, name) = (fields.parsed()?, fields.text()?, fields.text()?);
+        let kind = match fields.text()?.as_str() {
+            "p" => RelationKind::Partitioned,
+            "f" => RelationKind::Foreign,
+            _ => RelationKind::Ordinary,
+        };
+        let (root, rows_estimate, pages) = (fields.optional_parsed()?, fields.optional_parsed()?, fields.parsed()?);
+        let (access_method, server) = (fields.optional()?, fields.optional()?);
+        let (allowed, secured, unlogged) = (fields.holds()?, fields.holds()?, fields.holds()?);
+        let hindrance = match (kind, server) {
+            (RelationKind::Foreign, server) => Some(Hindrance::Foreign { server: server.unwrap_or_default() }),
+            _ if !allowed => Some(Hindrance::NoRight),
+            _ if secured => Some(Hindrance::RowSecurity),
+            _ if unlogged => Some(Hindrance::Unlogged),
+            _ => None,
+        };
+        let extension = match (fields.optional()?, fields.optional()?) {
+            (Some(_), Some(condition)) => Some(Membership::Configuration { condition }),
+            (Some(extension), None) => Some(Membership::Member { extension }),
+            (None, _) => None,
+        };
+        Ok(Relation { oid, schema, name, kind, root, rows_estimate, pages, access_method, hindrance, extension })
+    })
+}
+
+/// A row of `pg_attribute`.
+#[derive(Clone, Debug)]
+pub(super) struct Attribute {
+    pub(super) relation: u32,
+    pub(super) number: u32,
+    pub(super) name: String,
+    pub(super) type_oid: u32,
+    pub(super) type_name: String,
+    pub(super) modifier: i32,
+    pub(super) value: Value,
+    pub(super) nulls: Nulls,
+    /// What rows from before it have in it, as its type's output function writes it.
+    pub(super) missing: Option<String>,
+}
+
+/// Where the values of a column come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Value {
+    Stored,
+    /// Computed from the others, whether it is kept or not.
+    Generated,
+}
+
+/// Whether a column may be NULL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Nulls {
+    Allowed,
+    Forbidden,
+}
+
+/// Columns that still exist, in order.
+pub(super) fn attributes(client: &Client) -> Result<Vec<Attribute>, AnswerError> {
+    let sql = format!(
+        "SELECT attrelid, attnum, attname, atttypid, format_type(atttypid, atttypmod), atttypmod, attgenerated <> '',
+            attnotnull, CASE WHEN atthasmissing THEN array_to_string(attmissingval, '') END
+        FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p') AND {OF_USERS} ORDER BY attrelid, attnum"
+    );
+    rows(client, "listing columns", &sql, |fields| {
+        Ok(Attribute {
+            relation: fields.parsed()?,
+            number: fields.parsed()?,
+            name: fields.text()?,
+            type_oid: fields.parsed()?,
+            type_name: fields.text()?,
+            modifier: fields.parsed()?,
+            value: if fields.holds()? { Value::Generated } else { Value::Stored },
+            nulls: if fields.holds()? { Nulls::Forbidden } else { Nulls::Allowed },
+            missing: fields.optional()?,
+        })
+    })
+}
+
+/// A unique index that no expression and no condition narrows.
+#[derive(Debug)]
+pub(super) struct Unique {
+    pub(super) relation: u32,
+    pub(super) rank: Rank,
+    /// attnums, those that are merely included left out.
+    pub(super) columns: Vec<u32>,
+}
+
+/// How an index stands among those that could serve as key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rank {
+    Primary,
+    Unique,
+}
+
+/// Indexes that could serve as keys, by name.
+pub(super) fn uniques(client: &Client) -> Result<Vec<Unique>, AnswerError> {
+    let sql = "SELECT indrelid, indisprimary, (SELECT json_agg(attnum ORDER BY place)
+            FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, place) WHERE place <= indnkeyatts)
+        FROM pg_index i JOIN pg_class x ON x.oid = indexrelid
+        WHERE indisunique AND indislive AND (indisprimary OR indisvalid AND indimmediate)
+            AND indpred IS NULL AND indexprs IS NULL AND indrelid >= 16384
+        ORDER BY indrelid, relname COLLATE \"C\"";
+    rows(client, "listing keys", sql, |fields| {
+        let relation = fields.parsed()?;
+        let rank = if fields.holds()? { Rank::Primary } else { Rank::Unique };
+        Ok(Unique { relation, rank, columns: fields.json()?.unwrap_or_default() })
+    })
+}
+
+/// A foreign key, not those that a partition has of its root.
+#[derive(Debug)]
+pub(super) struct Reference {
+    pub(super) relation: u32,
+    pub(super) parent: u32,
+    pub(super) columns: Vec<u32>,
+    pub(super) parent_columns: Vec<u32>,
+    /// `confdeltype`
+    pub(super) on_delete: String,
+}
+
+/// Foreign keys by name, proved or not; not those over periods, which compare by overlap.
+pub(super) fn references(client: &Client) -> Result<Vec<Reference>, AnswerError> {
+    let sql =
+        "SELECT conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
+        WHERE contype = 'f' AND conparentid = 0 AND NOT coalesce((to_jsonb(c)->>'conperiod')::boolean, false)
+        ORDER BY conrelid, conname COLLATE \"C\"";
+    rows(client, "listing foreign keys", sql, |fields| {
+        Ok(Reference {
+            relation: fields.parsed()?,
+            parent: fields.parsed()?,
+            columns: fields.json()?.unwrap_or_default(),
+            parent_columns: fields.json()?.unwrap_or_default(),
+            on_delete: fields.text()?,
+        })
+    })
+}
+
+/// Tables that look as if rows were appended and the oldest deleted, with the name of their key: it is a bigint
+/// drawn from a sequence of its own, in physical order, begins well after the sequence did, and nothing refers to it.
+pub(super) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, AnswerError> {
+    // Materialized: bounds of other columns than these are no numbers.
+    let sql = "WITH likely AS MATERIALIZED (
+            SELECT c.oid, s.attname, seqstart, histogram_bounds::text AS bounds
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_index ON indrelid = c.oid AND indisprimary
+            JOIN pg_attribute a ON attrelid = c.oid AND attnum = indkey[0] AND atttypid = 'bigint'::regtype
+            JOIN pg_depend d ON refclassid = 'pg_class'::regclass AND refobjid = c.oid AND refobjsubid = attnum
+                AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+            JOIN pg_sequence q ON seqrelid = objid AND seqincrement > 0
+            JOIN pg_stats s ON schemaname = nspname AND tablename = relname AND s.attname = a.attname AND NOT inherited
+            WHERE relkind = 'r' AND NOT relispartition AND indnkeyatts = 1 AND reltuples >= 1000 AND correlation >= 0.99
+                AND pg_stat_get_tuples_updated(c.oid) * 20 <= reltuples AND histogram_bounds IS NOT NULL
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = c.oid)),
+        bounded AS (SELECT oid, attname, seqstart, bounds::bigint[] AS bounds FROM likely)
+        SELECT oid, attname FROM bounded
+        WHERE bounds[1] - seqstart > (bounds[array_upper(bounds, 1)] - bounds[1]) / 20";
+    rows(client, "looking for feeds", sql, |fields| Ok((fields.parsed()?, fields.text()?)))
+}
+
+/// What is hidden from a role that is no superuser: an object and why, in words.
+pub(super) fn hidden(client: &Client) -> Result<Vec<(String, String)>, AnswerError> {
+    let sql = "WITH me AS (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        SELECT 'subscription ' || quote_ident(subname), 'only a superuser can read it' FROM pg_subscription, me
+            WHERE NOT rolsuper AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL SELECT 'user mapping of ' || quote_ident(usename) || ' on ' || quote_ident(srvname),
+            'its options are hidden from the role' FROM pg_user_mappings, me WHERE NOT rolsuper AND umoptions IS NULL
+        UNION ALL SELECT 'large objects', 'the role may not read ' || count(*) || ' of them'
+            FROM pg_largeobject_metadata, me WHERE NOT rolsuper AND NOT pg_has_role(lomowner, 'USAGE')
+                AND current_setting('lo_compat_privileges') = 'off' AND NOT EXISTS (SELECT FROM aclexplode(lomacl) AS a
+                    WHERE privilege_type = 'SELECT' AND CASE grantee WHEN 0 THEN true ELSE pg_has_role(grantee, 'USAGE') END)
+            HAVING count(*) > 0
+        UNION ALL SELECT format('%I.%I', nspname, relname), 'a table in a schema of the system is in no dump'
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE relkind IN ('r', 'p') AND c.oid >= 16384 AND nspname IN ('pg_catalog', 'information_schema')
+                AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+        ORDER BY 1, 2";
+    rows(client, "looking for what is hidden", sql, |fields| Ok((fields.text()?, fields.text()?)))
+}
+
+/// Sequences that the role may not read, as schema and name.
+pub(super) fn unreadable_sequences(client: &Client) -> Result<Vec<(String, String)>, AnswerError> {
+    let sql = format!(
+        "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE relkind = 'S' AND {OF_USERS}
+            AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'))
+        ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
+    );
+    rows(client, "listing sequences", &sql, |fields| Ok((fields.text()?, fields.text()?)))
+}

@@ -1,0 +1,67 @@
+//! What a role may not see, and what a server cannot tell, is named.
+
+use sidekeep::source::postgres::catalog;
+use sidekeep::source::postgres::dump::DumpEncoding;
+use sidekeep::source::postgres::schema;
+
+use crate::stage::{DATABASE, full, reason_of, session, take_as};
+
+#[test]
+fn a_role_without_rights() {
+    let Some(cluster) = full() else { return };
+    let taken = take_as(&cluster, DATABASE, "ps_reader", DumpEncoding::Utf8);
+    let (all, gaps) = (&taken.catalog.gaps, &taken.gaps);
+    assert!(reason_of(all, "app.no_key").contains("may not read"));
+    assert!(reason_of(all, "app.events_old").contains("may not read"));
+    assert!(reason_of(all, "subscription idle").contains("superuser"));
+    assert!(reason_of(all, "user mapping of ps_app on remote").contains("options"));
+    assert!(reason_of(all, "large objects").contains("1 of them"), "one of two is granted");
+    assert!(reason_of(gaps, "role passwords").contains("superuser"));
+    assert!(taken.document.globals.iter().all(|statement| !statement.sql.lossy().contains("SCRAM")));
+    let names: Vec<&str> = taken.catalog.tables.iter().map(|table| table.table.name.as_str()).collect();
+    assert_eq!(names, ["app.users"]);
+    let tables = taken.document.pre_data.iter().filter(|s| s.sql.lossy().starts_with("CREATE TABLE"));
+    assert_eq!(tables.map(|s| s.name.lossy()).collect::<Vec<_>>(), ["users"]);
+    let (sequences, gaps) = schema::sequences(&session(&cluster, DATABASE, "ps_reader")).expect("sequences");
+    assert_eq!((sequences, gaps.len()), (vec![], 3));
+    assert!(reason_of(&gaps, "\"app\".\"counter\"").contains("may not read"));
+}
+
+#[test]
+fn row_security() {
+    let Some(cluster) = full() else { return };
+    cluster.sql(
+        DATABASE,
+        "GRANT USAGE ON SCHEMA \"Ünï; code -- Name: x\", \"sch;ema\" TO ps_reader; GRANT pg_read_all_data TO ps_reader",
+    );
+    let taken = take_as(&cluster, DATABASE, "ps_reader", DumpEncoding::Utf8);
+    for name in ["app.contacts", "app.composite"] {
+        assert!(reason_of(&taken.catalog.gaps, name).contains("row security"));
+        assert!(taken.catalog.tables.iter().all(|table| table.table.name != name));
+        let short = name.trim_start_matches("app.");
+        assert!(
+            taken.document.pre_data.iter().any(|statement| statement.name.lossy() == short),
+            "its definition is kept"
+        );
+    }
+    assert!(taken.catalog.unreadable.is_empty());
+    let everything = catalog::read(&cluster.client(DATABASE)).expect("a catalog");
+    assert_eq!(taken.catalog.tables.len() + 2, everything.tables.len());
+}
+
+#[test]
+fn tables_in_schemas_of_the_system() {
+    let Some(cluster) = full() else { return };
+    cluster.sql(DATABASE, "CREATE TABLE information_schema.mine (a int)");
+    let catalog = catalog::read(&cluster.client(DATABASE)).expect("a catalog");
+    assert!(reason_of(&catalog.gaps, "information_schema.mine").contains("in no dump"));
+}
+
+#[test]
+fn unlogged_tables_of_a_standby() {
+    let Some(cluster) = full() else { return };
+    let standby = cluster.standby(&[]);
+    let catalog = catalog::read(&standby.client(DATABASE)).expect("a catalog");
+    assert!(reason_of(&catalog.gaps, "app.scratch").contains("standby"));
+    assert!(catalog.tables.iter().all(|table| table.table.name != "app.scratch"));
+}
