@@ -1,0 +1,11 @@
+//! Values of every type through real PostgreSQL servers: both transports give the same canonical cells, and
+//! what is made from these cells is the same table. The servers are described in `common_postgres/mod.rs`.
+
+#[path = "../common_postgres/mod.rs"]
+mod common_postgres;
+
+mod encodings;
+mod pinned;
+mod random;
+mod session;
+mod tables;
