@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::source::postgres::address::Address;
 use crate::source::postgres::client::Client;
+use crate::source::postgres::dump;
 use crate::source::postgres::error::{PostgresError, said};
 use crate::source::postgres::passfile::{self, Wanted};
 use crate::source::postgres::place::{Host, Place};
@@ -127,6 +128,18 @@ fn password(address: &Address, place: &Place) -> (Option<Zeroizing<String>>, Opt
         Ok(password) => (password, None),
         Err(why) => (None, Some(why)),
     }
+}
+
+/// The way to the database as PostgreSQL's own tools take it: to the first of several places.
+pub fn place_for_tools(address: &Address) -> Result<dump::Place, PostgresError> {
+    let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
+    let place = address.places.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
+    let mut config = config(address, place).map_err(unusable)?;
+    if let (Some(password), _) = password(address, place) {
+        config.password(password.as_bytes());
+    }
+    let words = address.tls.keywords();
+    Ok(words.iter().fold(dump::Place::of(&config), |place, (keyword, value)| place.with(keyword, value)))
 }
 
 /// Everything but password and TLS.

@@ -23,6 +23,7 @@ pub mod rows;
 pub mod schema;
 mod service;
 mod session;
+pub mod source;
 mod split;
 mod tls;
 pub mod transport;

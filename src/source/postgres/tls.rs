@@ -85,6 +85,30 @@ pub(super) fn tls_options(
     Ok(TlsOptions { mode, root, own })
 }
 
+impl TlsOptions {
+    /// The same in libpq's words.
+    pub(super) fn keywords(&self) -> Vec<(&'static str, String)> {
+        let mode = match self.mode {
+            Mode::Disable => "disable",
+            Mode::Prefer => "prefer",
+            Mode::Require => "require",
+            Mode::VerifyCa => "verify-ca",
+            Mode::VerifyFull => "verify-full",
+        };
+        let mut words = vec![("sslmode", mode.to_owned())];
+        match &self.root {
+            Root::None => {}
+            Root::System => words.push(("sslrootcert", "system".to_owned())),
+            Root::File(path) => words.push(("sslrootcert", path.display().to_string())),
+        }
+        if let Some((certificate, key)) = &self.own {
+            words.push(("sslcert", certificate.display().to_string()));
+            words.push(("sslkey", key.display().to_string()));
+        }
+        words
+    }
+}
+
 /// Makes TLS sessions; `None` if there are to be none.
 pub(super) fn connector(options: &TlsOptions) -> Result<Option<MakeRustlsConnect>, String> {
     if options.mode == Mode::Disable {

@@ -1,0 +1,226 @@
+//! A PostgreSQL database as a source: one image, its catalog and schema, and the rows of its tables as canonical
+//! cells.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::format::cell::{Cell, OwnedCell};
+use crate::source::contract::{Description, Engine, Gap, RowSink, SinkError, Source, SourceError};
+use crate::source::postgres::address::Address;
+use crate::source::postgres::catalog::{self, PgColumn, PgTable};
+use crate::source::postgres::client::Client;
+use crate::source::postgres::connect::place_for_tools;
+use crate::source::postgres::dump::{DumpEncoding, Request, Search, Tools};
+use crate::source::postgres::image::Image;
+use crate::source::postgres::rows::{RowReader, RowsError};
+use crate::source::postgres::schema;
+use crate::source::postgres::transport::{Collation, ColumnType, Mode, SessionEncoding, Types};
+use crate::source::postgres::watch::Watch;
+
+/// How long somebody may hold a table that we want to lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// How long others may wait behind our locks.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A database, opened for one snapshot.
+pub struct PostgresSource {
+    address: Arc<Address>,
+    runtime: Handle,
+    /// Where `pg_dump` is, if it is not where it usually is.
+    pg_dump: Option<PathBuf>,
+    mode: Mode,
+    open: Option<Open>,
+}
+
+struct Open {
+    image: Image,
+    watch: Watch,
+    tables: Vec<PgTable>,
+    types: Types,
+    encoding: SessionEncoding,
+}
+
+impl PostgresSource {
+    /// Connects to nothing yet.
+    #[must_use]
+    pub fn new(address: Address, runtime: Handle, pg_dump: Option<PathBuf>) -> Self {
+        Self { address: Arc::new(address), runtime, pg_dump, mode: Mode::default(), open: None }
+    }
+
+    /// The same with another way for values to cross.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    fn opened(&self) -> Result<&Open, SourceError> {
+        self.open.as_ref().ok_or_else(|| failed("read a table", "the image is not open"))
+    }
+
+    /// Schema and gaps.
+    fn schema(&self, image: &Image, catalog: &catalog::Catalog) -> Result<(Vec<u8>, Vec<Gap>), SourceError> {
+        let facts = image.facts();
+        let doing = "read the schema";
+        let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
+        let search = Search::on_this_host(self.pg_dump.clone(), std::env::var_os("PATH").as_deref());
+        let tools = Tools::find(&search, major).map_err(|error| failed(doing, error))?;
+        let place = place_for_tools(&self.address)?;
+        let cancelled = AtomicBool::new(false);
+        let request = Request {
+            place: &place,
+            snapshot: Some(image.snapshot()),
+            encoding: match SessionEncoding::for_server(&facts.server_encoding) {
+                SessionEncoding::Utf8 => DumpEncoding::Utf8,
+                SessionEncoding::SqlAscii => DumpEncoding::SqlAscii,
+            },
+            excluded: &catalog.unreadable,
+            closed: &catalog.unreadable_sequences,
+            cancelled: &cancelled,
+        };
+        let leader = image.leader();
+        let (mut document, mut gaps) =
+            schema::read(leader, &tools, &request).map_err(|error| failed(doing, described(&error)))?;
+        let (sequences, unread) = schema::sequences(leader).map_err(|error| failed(doing, described(&error)))?;
+        document.sequences = sequences;
+        gaps.extend(unread);
+        if !document.large_objects.is_empty() {
+            let reason =
+                format!("the content of {} large objects is not in the snapshot", document.large_objects.len());
+            gaps.push(Gap { object: "large objects".to_owned(), reason });
+        }
+        Ok((document.to_bytes(), gaps))
+    }
+}
+
+impl Source for PostgresSource {
+    fn describe(&mut self) -> Result<Description, SourceError> {
+        let image = Image::open(Arc::clone(&self.address), &self.runtime)?;
+        let watch = Watch::begin(&self.address, image.sessions(), OTHERS_PATIENCE, &self.runtime)?;
+        let leader = Arc::clone(image.leader());
+        let mut found = catalog::read(&leader).map_err(|error| failed("read the catalog", described(&error)))?;
+        let parts = found.tables.iter().flat_map(|table| &table.parts);
+        let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
+        image.lock_tables(&names, LOCK_PATIENCE)?;
+        let types = Types::load(&leader)?;
+        let (schema, gaps) = self.schema(&image, &found)?;
+        let facts = image.facts().clone();
+        let encoding = SessionEncoding::for_server(&facts.server_encoding);
+        for table in &mut found.tables {
+            for (column, of) in table.table.columns.iter_mut().zip(&table.columns) {
+                let Some(kind) = types.get(of.type_oid) else { continue };
+                column.fold = kind.equality(Collation::Deterministic).fold();
+                if let Some(missing) = &of.missing {
+                    column.missing = default(&leader, (kind, of, missing), encoding, self.mode)?;
+                }
+            }
+        }
+        let tables = found.tables.iter().map(|table| table.table.clone()).collect();
+        let gaps = found.gaps.drain(..).chain(gaps).collect();
+        self.open = Some(Open { image, watch, tables: found.tables, types, encoding });
+        let (identity, source_clock) = (facts.identity, facts.clock);
+        Ok(Description { engine: Engine::Postgres, identity, source_clock, schema, tables, gaps })
+    }
+
+    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        let open = self.opened()?;
+        let of = open.tables.get(table).ok_or_else(|| failed("read a table", "there is no such table"))?;
+        let name = &of.table.name;
+        let mut columns = Vec::with_capacity(of.columns.len());
+        for (column, stored) in of.table.columns.iter().zip(&of.columns) {
+            let kind = open.types.get(stored.type_oid).ok_or_else(|| {
+                failed(format!("read {name}"), format!("the type of column {} is not known", column.name))
+            })?;
+            columns.push((column.name.clone(), kind.clone()));
+        }
+        let selected: Vec<String> = columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
+        let condition = of.condition.as_ref().map_or_else(String::new, |sql| format!(" {sql}"));
+        for part in &of.parts {
+            let select = format!("SELECT {} FROM ONLY {}{condition}", selected.join(", "), part.sql_name);
+            let mut reader = RowReader::new(name, &columns, self.mode, open.encoding);
+            copy(open.image.leader(), name, &select, &mut reader, sink).map_err(|error| {
+                match open.watch.verdict() {
+                    Some(verdict) => verdict.into(),
+                    None => error,
+                }
+            })?;
+            reader.finish().map_err(rows_error)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn release(&mut self) -> Result<(), SourceError> {
+        match self.open.take() {
+            Some(open) => {
+                drop(open.watch);
+                Ok(open.image.release()?)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn copy(
+    client: &Client,
+    table: &str,
+    select: &str,
+    reader: &mut RowReader,
+    sink: &mut dyn RowSink,
+) -> Result<(), SourceError> {
+    let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
+    for message in client.copy_out(&format!("reading {table}"), &sql)? {
+        reader.push(&message?, sink).map_err(rows_error)?;
+    }
+    Ok(())
+}
+
+/// What rows from before a column have in it, by the way that all its values take.
+fn default(
+    client: &Client,
+    (kind, column, text): (&ColumnType, &PgColumn, &str),
+    encoding: SessionEncoding,
+    mode: Mode,
+) -> Result<OwnedCell, SourceError> {
+    struct First(Option<OwnedCell>);
+    impl RowSink for First {
+        fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError> {
+            self.0 = cells.first().map(OwnedCell::new);
+            Ok(())
+        }
+    }
+    let literal = text.replace('\'', "''");
+    let select = format!(
+        "SELECT {} FROM (SELECT '{literal}'::{} AS value) AS one",
+        kind.select("value", mode),
+        column.type_name
+    );
+    let mut reader = RowReader::new("a default", &[("value".to_owned(), kind.clone())], mode, encoding);
+    let mut first = First(None);
+    copy(client, "a column's default", &select, &mut reader, &mut first)?;
+    first.0.ok_or_else(|| failed("read a column's default", "there is none"))
+}
+
+fn rows_error(error: RowsError) -> SourceError {
+    match error {
+        RowsError::Sink { source, .. } => SourceError::Sink(source),
+        other => failed("read the rows", described(&other)),
+    }
+}
+
+fn failed(doing: impl Into<String>, reason: impl ToString) -> SourceError {
+    SourceError::Failed { doing: doing.into(), reason: reason.to_string() }
+}
+
+/// An error with its causes.
+fn described(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}
