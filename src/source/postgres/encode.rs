@@ -288,3 +288,72 @@ impl ToSql for Parameter<'_> {
         self.to_sql(ty, out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{EncodeError, Parameter, Place, Way, push_line};
+    use crate::format::cell::{Cell, Encoding, Numeric};
+    use crate::source::postgres::transport::{Kind, SessionEncoding};
+
+    const OLD: Place = Place { version: 13, encoding: SessionEncoding::Utf8 };
+    const NEW: Place = Place { version: 18, encoding: SessionEncoding::Utf8 };
+
+    fn line(cells: &[Cell<'_>], kind: Kind, place: Place) -> Result<String, EncodeError> {
+        let mut out = Vec::new();
+        let way = push_line(&mut out, cells, &vec![kind; cells.len()], place)?;
+        assert_eq!(way == Way::Parameters, out.is_empty());
+        Ok(String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn lines_are_as_the_server_reads_them() {
+        let is = |cells: &[Cell<'_>], kind, expected: &str| assert_eq!(line(cells, kind, NEW).as_deref(), Ok(expected));
+        is(&[], Kind::Text, "\n");
+        is(&[Cell::Null, Cell::Text(""), Cell::Text("\\N")], Kind::Text, "\\N\t\t\\\\N\n");
+        is(&[Cell::Text("a\tb\r\n")], Kind::Text, "a\\tb\\r\\n\n");
+        is(&[Cell::Bytes(&[0, 0x5c])], Kind::Bytes, "\\\\x005c\n");
+        is(&[Cell::Encoded(Encoding::Latin1, b"\xe9")], Kind::Text, "é\n");
+        is(&[Cell::Integer(-5), Cell::Integer(i64::MIN)], Kind::Money, "-0.05\t-92233720368547758.08\n");
+        is(
+            &[Cell::Real(-0.0), Cell::Real(f64::NEG_INFINITY), Cell::Real(f64::NAN)],
+            Kind::Real,
+            "-0.0\t-Infinity\tNaN\n",
+        );
+        is(&[Cell::Timestamp(0)], Kind::TimestampZoned, "2000-01-01 00:00:00+00\n");
+        is(&[Cell::Timestamp(0)], Kind::Timestamp, "2000-01-01 00:00:00\n");
+    }
+
+    #[test]
+    fn what_a_version_cannot_read_from_text_goes_as_parameters() {
+        let long = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN };
+        let infinite = Cell::Interval { months: i32::MAX, days: i32::MAX, microseconds: i64::MAX };
+        for (cell, kind) in [(long, Kind::Interval), (infinite, Kind::Interval), (Cell::Text("\\376"), Kind::Char)] {
+            assert_eq!(line(&[Cell::Integer(1), cell], kind, OLD).as_deref(), Ok(""), "{cell:?}");
+            assert_ne!(line(&[cell], kind, NEW).as_deref(), Ok(""), "{cell:?}");
+        }
+        assert_eq!(line(&[infinite], Kind::Interval, NEW).as_deref(), Ok("infinity\n"));
+        assert_eq!(line(&[Cell::Real(f64::from_bits(0xfff8 << 48))], Kind::Real, NEW).as_deref(), Ok(""));
+        let mut out = BytesMut::new();
+        let high = Parameter { cell: Cell::Text("\\376"), kind: Kind::Char, place: OLD };
+        high.push(&mut out).expect("a byte");
+        assert_eq!(&out[..], [0xfe]);
+    }
+
+    #[test]
+    fn what_is_no_value_leaves_no_trace() {
+        let too_large = Numeric::Finite { negative: false, scale: 0, exponent: i32::MAX, digits: b"1" };
+        for (cell, error) in [
+            (Cell::Text("a\0"), EncodeError::ZeroByte),
+            (Cell::Absent, EncodeError::Absent),
+            (Cell::Encoded(Encoding::Utf16Be, b"\0a"), EncodeError::Encoding),
+            (Cell::Numeric(too_large), EncodeError::TooLarge),
+        ] {
+            let mut out = b"before\n".to_vec();
+            let pushed = push_line(&mut out, &[Cell::Text("x"), cell], &[Kind::Text; 2], NEW);
+            assert_eq!(pushed, Err(error));
+            assert_eq!(out, b"before\n");
+        }
+    }
+}
