@@ -2,7 +2,7 @@
 //!
 //! Rows go as COPY in text format, which every version reads alike. A few values cannot: bytes of which the
 //! hexadecimal text would be too long for a line, a "char" that is no text before version 16, a NaN with bits
-//! of its own. A row that holds one goes as the parameters of an INSERT, each as text or in its binary form.
+//! of its own, the longest intervals. A row that holds one goes as the parameters of an INSERT, each as text or in its binary form.
 //! The session has the settings of `transport`.
 
 use std::borrow::Cow;
@@ -206,6 +206,9 @@ fn is_binary_only(cell: &Cell<'_>, kind: Kind, place: Place) -> bool {
         Cell::Real(value) => value.is_nan() && value.to_bits() != NAN,
         Cell::Real32(value) => value.is_nan() && value.to_bits() != NAN32,
         Cell::Text(text) => kind == Kind::Char && place.version < CHAR_TEXT_SINCE && text.len() > 1,
+        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => !knows_infinity(place),
+        // The server reads the digits first and the sign afterwards.
+        Cell::Interval { microseconds: i64::MIN, .. } => true,
         Cell::Interval { microseconds, .. } => {
             place.version < LONG_INTERVAL_TEXT_SINCE && microseconds.unsigned_abs() >= SHORT_INTERVAL_US
         }
@@ -327,8 +330,10 @@ mod tests {
 
     #[test]
     fn what_a_version_cannot_read_from_text_goes_as_parameters() {
-        let long = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN };
+        let shortest = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN };
+        let long = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN + 1 };
         let infinite = Cell::Interval { months: i32::MAX, days: i32::MAX, microseconds: i64::MAX };
+        assert_eq!(line(&[shortest], Kind::Interval, NEW).as_deref(), Ok(""));
         for (cell, kind) in [(long, Kind::Interval), (infinite, Kind::Interval), (Cell::Text("\\376"), Kind::Char)] {
             assert_eq!(line(&[Cell::Integer(1), cell], kind, OLD).as_deref(), Ok(""), "{cell:?}");
             assert_ne!(line(&[cell], kind, NEW).as_deref(), Ok(""), "{cell:?}");
