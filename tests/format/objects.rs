@@ -41,7 +41,7 @@ fn cells() -> Vec<Cell<'static>> {
         Cell::Text("na\u{ef}ve\0"),
         Cell::Bytes(&[0, 255]),
         Cell::Encoded(Encoding::Utf16Be, &[0xd8, 0x00]),
-        Cell::Numeric(Numeric::Finite { negative: true, scale: 2, exponent: -1, digits: b"105" }),
+        Cell::Numeric(Numeric::Finite { negative: true, scale: 2, exponent: -2, digits: b"1050" }),
         Cell::Numeric(Numeric::NaN),
         Cell::Timestamp(i64::MAX),
         Cell::Date(-1),
