@@ -5,6 +5,7 @@
 mod common_postgres;
 
 mod encodings;
+mod large;
 mod pinned;
 mod random;
 mod session;

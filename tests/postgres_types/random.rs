@@ -87,3 +87,28 @@ fn random_values_come_back() {
         panic!("{error}");
     }
 }
+
+#[test]
+fn numbers_at_the_ends_come_back_from_every_version() {
+    let Some(cluster) = Cluster::start() else { return };
+    let session = Session::open(&cluster, "postgres");
+    session.sql("CREATE TABLE public.t (n int, a interval, b int8, c money)");
+    let ends = [
+        (i32::MAX, i32::MAX, i64::MAX),
+        (i32::MIN, i32::MIN, i64::MIN),
+        (i32::MIN, i32::MAX, i64::MIN),
+        (i32::MAX, i32::MIN, i64::MAX),
+        (0, 0, i64::MIN),
+    ];
+    let row = |(at, (months, days, microseconds)): (usize, (i32, i32, i64))| {
+        let interval = Cell::Interval { months, days, microseconds };
+        let at = Cell::Integer(i64::try_from(at).expect("few"));
+        [at, interval, Cell::Integer(microseconds), Cell::Integer(microseconds)]
+            .map(|cell| OwnedCell::new(&cell))
+            .to_vec()
+    };
+    let rows: Vec<Vec<OwnedCell>> = ends.into_iter().enumerate().map(row).collect();
+    session.write("public.t", &rows).expect("written");
+    assert_eq!(session.read("public.t", Mode::Binary).as_ref(), Ok(&rows));
+    assert_eq!(session.read("public.t", Mode::Text).as_ref(), Ok(&rows));
+}

@@ -104,7 +104,7 @@ pub(super) fn push_time(out: &mut Vec<u8>, value: i64) {
     let value = value.unsigned_abs();
     let [second, minute, hour] = [SECOND, MINUTE, HOUR].map(i64::unsigned_abs);
     put!(out, "{:02}:{:02}:{:02}", value / hour, value / minute % 60, value / second % 60);
-    if value % second != 0 {
+    if !value.is_multiple_of(second) {
         put!(out, ".{:06}", value % second);
     }
 }
@@ -217,7 +217,7 @@ pub(super) fn interval(text: &str) -> Option<(i32, i32, i64)> {
             microseconds = time(word)?;
             continue;
         }
-        let count: i64 = i32::from_str_radix(word, 10).ok()?.into();
+        let count: i64 = word.parse::<i32>().ok()?.into();
         match words.next()?.trim_end_matches('s') {
             "year" => months += 12 * count,
             "mon" => months += count,

@@ -2,7 +2,7 @@
 //!
 //! Rows go as COPY in text format, which every version reads alike. A few values cannot: bytes of which the
 //! hexadecimal text would be too long for a line, a "char" that is no text before version 16, a NaN with bits
-//! of its own. A row that holds one goes as the parameters of an INSERT, each as text or in its binary form.
+//! of its own, the longest intervals. A row that holds one goes as the parameters of an INSERT, each as text or in its binary form.
 //! The session has the settings of `transport`.
 
 use std::borrow::Cow;
@@ -206,6 +206,9 @@ fn is_binary_only(cell: &Cell<'_>, kind: Kind, place: Place) -> bool {
         Cell::Real(value) => value.is_nan() && value.to_bits() != NAN,
         Cell::Real32(value) => value.is_nan() && value.to_bits() != NAN32,
         Cell::Text(text) => kind == Kind::Char && place.version < CHAR_TEXT_SINCE && text.len() > 1,
+        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => !knows_infinity(place),
+        // The server reads the digits first and the sign afterwards.
+        Cell::Interval { microseconds: i64::MIN, .. } => true,
         Cell::Interval { microseconds, .. } => {
             place.version < LONG_INTERVAL_TEXT_SINCE && microseconds.unsigned_abs() >= SHORT_INTERVAL_US
         }
@@ -286,5 +289,76 @@ impl ToSql for Parameter<'_> {
         out: &mut BytesMut,
     ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send + 'static>> {
         self.to_sql(ty, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{EncodeError, Parameter, Place, Way, push_line};
+    use crate::format::cell::{Cell, Encoding, Numeric};
+    use crate::source::postgres::transport::{Kind, SessionEncoding};
+
+    const OLD: Place = Place { version: 13, encoding: SessionEncoding::Utf8 };
+    const NEW: Place = Place { version: 18, encoding: SessionEncoding::Utf8 };
+
+    fn line(cells: &[Cell<'_>], kind: Kind, place: Place) -> Result<String, EncodeError> {
+        let mut out = Vec::new();
+        let way = push_line(&mut out, cells, &vec![kind; cells.len()], place)?;
+        assert_eq!(way == Way::Parameters, out.is_empty());
+        Ok(String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn lines_are_as_the_server_reads_them() {
+        let is = |cells: &[Cell<'_>], kind, expected: &str| assert_eq!(line(cells, kind, NEW).as_deref(), Ok(expected));
+        is(&[], Kind::Text, "\n");
+        is(&[Cell::Null, Cell::Text(""), Cell::Text("\\N")], Kind::Text, "\\N\t\t\\\\N\n");
+        is(&[Cell::Text("a\tb\r\n")], Kind::Text, "a\\tb\\r\\n\n");
+        is(&[Cell::Bytes(&[0, 0x5c])], Kind::Bytes, "\\\\x005c\n");
+        is(&[Cell::Encoded(Encoding::Latin1, b"\xe9")], Kind::Text, "é\n");
+        is(&[Cell::Integer(-5), Cell::Integer(i64::MIN)], Kind::Money, "-0.05\t-92233720368547758.08\n");
+        is(
+            &[Cell::Real(-0.0), Cell::Real(f64::NEG_INFINITY), Cell::Real(f64::NAN)],
+            Kind::Real,
+            "-0.0\t-Infinity\tNaN\n",
+        );
+        is(&[Cell::Timestamp(0)], Kind::TimestampZoned, "2000-01-01 00:00:00+00\n");
+        is(&[Cell::Timestamp(0)], Kind::Timestamp, "2000-01-01 00:00:00\n");
+    }
+
+    #[test]
+    fn what_a_version_cannot_read_from_text_goes_as_parameters() {
+        let shortest = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN };
+        let long = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN + 1 };
+        let infinite = Cell::Interval { months: i32::MAX, days: i32::MAX, microseconds: i64::MAX };
+        assert_eq!(line(&[shortest], Kind::Interval, NEW).as_deref(), Ok(""));
+        for (cell, kind) in [(long, Kind::Interval), (infinite, Kind::Interval), (Cell::Text("\\376"), Kind::Char)] {
+            assert_eq!(line(&[Cell::Integer(1), cell], kind, OLD).as_deref(), Ok(""), "{cell:?}");
+            assert_ne!(line(&[cell], kind, NEW).as_deref(), Ok(""), "{cell:?}");
+        }
+        assert_eq!(line(&[infinite], Kind::Interval, NEW).as_deref(), Ok("infinity\n"));
+        assert_eq!(line(&[Cell::Real(f64::from_bits(0xfff8 << 48))], Kind::Real, NEW).as_deref(), Ok(""));
+        let mut out = BytesMut::new();
+        let high = Parameter { cell: Cell::Text("\\376"), kind: Kind::Char, place: OLD };
+        high.push(&mut out).expect("a byte");
+        assert_eq!(&out[..], [0xfe]);
+    }
+
+    #[test]
+    fn what_is_no_value_leaves_no_trace() {
+        let too_large = Numeric::Finite { negative: false, scale: 0, exponent: i32::MAX, digits: b"1" };
+        for (cell, error) in [
+            (Cell::Text("a\0"), EncodeError::ZeroByte),
+            (Cell::Absent, EncodeError::Absent),
+            (Cell::Encoded(Encoding::Utf16Be, b"\0a"), EncodeError::Encoding),
+            (Cell::Numeric(too_large), EncodeError::TooLarge),
+        ] {
+            let mut out = b"before\n".to_vec();
+            let pushed = push_line(&mut out, &[Cell::Text("x"), cell], &[Kind::Text; 2], NEW);
+            assert_eq!(pushed, Err(error));
+            assert_eq!(out, b"before\n");
+        }
     }
 }
