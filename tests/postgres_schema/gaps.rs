@@ -19,6 +19,8 @@ fn a_role_without_rights() {
     assert!(reason_of(all, "user mapping of ps_app on remote").contains("options"));
     assert!(reason_of(all, "large objects").contains("1 of them"), "one of two is granted");
     assert!(reason_of(gaps, "role passwords").contains("superuser"));
+    assert!(reason_of(gaps, DATABASE).contains("pg_dump warns: subscriptions not dumped"));
+    assert_eq!(gaps.len(), 2, "{gaps:?}");
     assert!(taken.document.globals.iter().all(|statement| !statement.sql.lossy().contains("SCRAM")));
     let names: Vec<&str> = taken.catalog.tables.iter().map(|table| table.table.name.as_str()).collect();
     assert_eq!(names, ["app.users"]);

@@ -33,7 +33,12 @@ pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(Do
     let server = server(client)?;
     let pre = tools.section(request, Section::PreData)?;
     let post = tools.section(request, Section::PostData)?;
-    gaps.extend([&pre, &post].into_iter().flat_map(|dumped| warning_gaps(&server.database, dumped)));
+    for gap in [&pre, &post].into_iter().flat_map(|dumped| warning_gaps(&server.database, dumped)) {
+        // Both sections warn of the same.
+        if !gaps.contains(&gap) {
+            gaps.push(gap);
+        }
+    }
     let (database, pre_data) = statements("pg_dump", &pre)?.into_iter().partition(Statement::is_about_database);
     let document = Document {
         version: Document::version(),
