@@ -9,6 +9,8 @@ use crate::stage::{DATABASE, full, reason_of, session, take_as};
 #[test]
 fn a_role_without_rights() {
     let Some(cluster) = full() else { return };
+    // The tool takes names for patterns; this one would match `users` as well.
+    cluster.sql(DATABASE, "CREATE TABLE app.\"*|od?d$ \"\"q\"\" .(\" (a int); CREATE SEQUENCE app.\"*.?\"");
     let taken = take_as(&cluster, DATABASE, "ps_reader", DumpEncoding::Utf8);
     let (all, gaps) = (&taken.catalog.gaps, &taken.gaps);
     assert!(reason_of(all, "app.no_key").contains("may not read"));
@@ -17,13 +19,15 @@ fn a_role_without_rights() {
     assert!(reason_of(all, "user mapping of ps_app on remote").contains("options"));
     assert!(reason_of(all, "large objects").contains("1 of them"), "one of two is granted");
     assert!(reason_of(gaps, "role passwords").contains("superuser"));
+    assert!(reason_of(gaps, DATABASE).contains("pg_dump warns: subscriptions not dumped"));
+    assert_eq!(gaps.len(), 2, "{gaps:?}");
     assert!(taken.document.globals.iter().all(|statement| !statement.sql.lossy().contains("SCRAM")));
     let names: Vec<&str> = taken.catalog.tables.iter().map(|table| table.table.name.as_str()).collect();
     assert_eq!(names, ["app.users"]);
     let tables = taken.document.pre_data.iter().filter(|s| s.sql.lossy().starts_with("CREATE TABLE"));
     assert_eq!(tables.map(|s| s.name.lossy()).collect::<Vec<_>>(), ["users"]);
     let (sequences, gaps) = schema::sequences(&session(&cluster, DATABASE, "ps_reader")).expect("sequences");
-    assert_eq!((sequences, gaps.len()), (vec![], 3));
+    assert_eq!((sequences, gaps.len()), (vec![], 4));
     assert!(reason_of(&gaps, "\"app\".\"counter\"").contains("may not read"));
 }
 
@@ -64,4 +68,25 @@ fn unlogged_tables_of_a_standby() {
     let catalog = catalog::read(&standby.client(DATABASE)).expect("a catalog");
     assert!(reason_of(&catalog.gaps, "app.scratch").contains("standby"));
     assert!(catalog.tables.iter().all(|table| table.table.name != "app.scratch"));
+}
+
+#[test]
+fn partitions_that_are_elsewhere_or_closed() {
+    let Some(cluster) = full() else { return };
+    cluster.sql(
+        DATABASE,
+        "SET search_path = app; CREATE FOREIGN TABLE nobody_far PARTITION OF nobody FOR VALUES IN (1) SERVER remote;
+        CREATE TABLE nobody_near PARTITION OF nobody FOR VALUES IN (2); GRANT SELECT ON nobody TO ps_reader",
+    );
+    let parts = |role: &str| {
+        let catalog = catalog::read(&session(&cluster, DATABASE, role)).expect("a catalog");
+        assert!(reason_of(&catalog.gaps, "app.nobody_far").contains("server remote"));
+        let table = catalog.tables.iter().find(|table| table.table.name == "app.nobody").expect("its root");
+        let names: Vec<String> = table.parts.iter().map(|part| part.name.clone()).collect();
+        (names, catalog.gaps)
+    };
+    assert_eq!(parts("postgres").0, ["app.nobody_near"]);
+    let (names, gaps) = parts("ps_reader");
+    assert_eq!(names, [""; 0]);
+    assert!(reason_of(&gaps, "app.nobody_near").contains("may not read"));
 }

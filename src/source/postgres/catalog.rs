@@ -141,7 +141,7 @@ fn gap_of(relation: &Relation) -> Option<Gap> {
 impl Facts {
     fn table(&self, relation: &Relation) -> Option<PgTable> {
         let is_member = matches!(relation.extension, Some(Membership::Member { .. }));
-        // A root that we may not read can have leaves that we may.
+        // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
         let is_read = match relation.kind {
             RelationKind::Ordinary => relation.hindrance.is_none(),
             RelationKind::Partitioned => relation.hindrance != Some(Hindrance::NoRight),
@@ -150,11 +150,10 @@ impl Facts {
         if is_member || relation.root.is_some() || !is_read {
             return None;
         }
-        let is_part = |other: &&Relation| {
-            let belongs = other.oid == relation.oid || other.root == Some(relation.oid);
-            belongs && other.kind == RelationKind::Ordinary && other.hindrance.is_none()
+        let parts: Vec<&Relation> = match relation.kind {
+            RelationKind::Partitioned => self.leaves(relation.oid).collect(),
+            _ => vec![relation],
         };
-        let parts: Vec<&Relation> = self.relations.iter().filter(is_part).collect();
         let attributes: Vec<&Attribute> = self.stored(relation.oid).collect();
         let columns = attributes.iter().map(|attribute| self.column(attribute, &parts)).collect();
         let condition = match &relation.extension {
@@ -177,6 +176,12 @@ impl Facts {
         };
         let parts = parts.into_iter().map(part).collect();
         Some(PgTable { table, columns, parts, condition, sql_name: sql_name(relation) })
+    }
+
+    /// Those that can be read.
+    fn leaves(&self, root: u32) -> impl Iterator<Item = &Relation> {
+        let leaves = self.relations.iter().filter(move |relation| relation.root == Some(root));
+        leaves.filter(|leaf| leaf.kind == RelationKind::Ordinary && leaf.hindrance.is_none())
     }
 
     fn stored(&self, relation: u32) -> impl Iterator<Item = &Attribute> {

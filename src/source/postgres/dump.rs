@@ -2,7 +2,6 @@
 //!
 //! A password never stands on a command line nor in a message, and no child outlives the call that began it.
 
-use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,11 +12,53 @@ use thiserror::Error;
 use tokio_postgres::config::{Config, Host};
 use zeroize::Zeroizing;
 
-/// How long the tools wait for a lock: behind an ALTER that waits for our own locks they would wait for ever.
+/// How long the tools wait for a lock: behind an ALTER that waits for our own locks they would wait for ever, and the
+/// server notices only then that a tool that waited was killed.
 const LOCK_WAIT_TIMEOUT: &str = "--lock-wait-timeout=20000";
 const POLL_PAUSE: Duration = Duration::from_millis(10);
 /// Lines of a tool's errors that go into a message.
 const ERROR_LINES_MAX: usize = 12;
+
+/// What our own environment says of another server, or of how sessions begin, must not reach this one.
+const LIBPQ_VARIABLES: &[&str] = &[
+    "HOST",
+    "HOSTADDR",
+    "PORT",
+    "DATABASE",
+    "USER",
+    "PASSWORD",
+    "SERVICE",
+    "SERVICEFILE",
+    "OPTIONS",
+    "APPNAME",
+    "REQUIREAUTH",
+    "CHANNELBINDING",
+    "REQUIREPEER",
+    "SSLMODE",
+    "REQUIRESSL",
+    "SSLNEGOTIATION",
+    "SSLCOMPRESSION",
+    "SSLCERT",
+    "SSLKEY",
+    "SSLCERTMODE",
+    "SSLROOTCERT",
+    "SSLCRL",
+    "SSLCRLDIR",
+    "SSLSNI",
+    "SSLMINPROTOCOLVERSION",
+    "SSLMAXPROTOCOLVERSION",
+    "GSSENCMODE",
+    "GSSDELEGATION",
+    "KRBSRVNAME",
+    "GSSLIB",
+    "CLIENTENCODING",
+    "DATESTYLE",
+    "TZ",
+    "GEQO",
+    "TARGETSESSIONATTRS",
+    "LOADBALANCEHOSTS",
+    "CONNECT_TIMEOUT",
+];
 
 /// Why the schema could not be dumped.
 #[derive(Debug, Error)]
@@ -46,10 +87,9 @@ pub struct Search {
 }
 
 impl Search {
-    /// The places where systems keep them; `path` is the search path for programs.
+    /// The places where systems keep them; `path` has the directories of the search path for programs.
     #[must_use]
-    pub fn on_this_host(configured: Option<PathBuf>, path: Option<&OsStr>) -> Self {
-        let path = path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
+    pub fn on_this_host(configured: Option<PathBuf>, path: Vec<PathBuf>) -> Self {
         Self { configured, installed: vec!["/usr/lib/postgresql".into(), "/usr/local/lib/postgresql".into()], path }
     }
 
@@ -231,9 +271,8 @@ fn parse_version(text: &str) -> Option<u32> {
 
 fn command(tool: &Path, place: &Place) -> Command {
     let mut command = Command::new(tool);
-    // What the caller's environment says of another server must not reach this one.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
-        command.env_remove(name);
+    for name in LIBPQ_VARIABLES {
+        command.env_remove(format!("PG{name}"));
     }
     command.env("LC_ALL", "C");
     if let Some(password) = &place.password {

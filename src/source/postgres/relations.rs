@@ -17,6 +17,7 @@ pub(super) struct Relation {
     /// The uppermost table, if this is a partition.
     pub(super) root: Option<u32>,
     pub(super) rows_estimate: Option<u64>,
+    /// As it is now; the catalog's own count may be old.
     pub(super) pages: u64,
     /// None for those without storage.
     pub(super) access_method: Option<String>,
@@ -59,7 +60,7 @@ pub(super) fn relations(client: &Client) -> Result<Vec<Relation>, AnswerError> {
     let sql = format!(
         "SELECT c.oid, nspname, relname, relkind, CASE WHEN relispartition THEN pg_partition_root(c.oid)::oid END,
             CASE WHEN reltuples > 0 OR relpages > 0 AND reltuples = 0 THEN reltuples::numeric::bigint END,
-            greatest(relpages, 0), amname, s.srvname,
+            CASE relkind WHEN 'r' THEN coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::integer ELSE 0 END, amname, s.srvname,
             has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
             row_security_active(c.oid), relpersistence = 'u' AND pg_is_in_recovery(), e.extname, e.condition
         FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_am a ON a.oid = relam

@@ -8,8 +8,7 @@ use crate::source::contract::Gap;
 use crate::source::postgres::answer::{AnswerError, rows};
 use crate::source::postgres::client::Client;
 use crate::source::postgres::document::{
-    CollationVersion, Document, Extension, Grant, GrantOption, LargeObject, Position, Sequence, Server, Setting,
-    Statement, quoted,
+    CollationVersion, Document, Extension, LargeObject, Position, Sequence, Server, Setting, Statement, quoted,
 };
 use crate::source::postgres::dump::{DumpError, Dumped, Passwords, Request, Section, Tools};
 use crate::source::postgres::split::{SplitError, split};
@@ -34,7 +33,12 @@ pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(Do
     let server = server(client)?;
     let pre = tools.section(request, Section::PreData)?;
     let post = tools.section(request, Section::PostData)?;
-    gaps.extend([&pre, &post].into_iter().flat_map(|dumped| warning_gaps(&server.database, dumped)));
+    for gap in [&pre, &post].into_iter().flat_map(|dumped| warning_gaps(&server.database, dumped)) {
+        // Both sections warn of the same.
+        if !gaps.contains(&gap) {
+            gaps.push(gap);
+        }
+    }
     let (database, pre_data) = statements("pg_dump", &pre)?.into_iter().partition(Statement::is_about_database);
     let document = Document {
         version: Document::version(),
@@ -155,22 +159,16 @@ fn collations(client: &Client) -> Result<Vec<CollationVersion>, AnswerError> {
 
 fn large_objects(client: &Client) -> Result<Vec<LargeObject>, AnswerError> {
     let sql = "SELECT oid, pg_get_userbyid(lomowner), CASE WHEN lomacl IS NOT NULL THEN coalesce(
-            (SELECT json_agg(json_build_array(pg_get_userbyid(grantor), CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,
-                privilege_type, is_grantable) ORDER BY place)
+            (SELECT json_agg(json_build_object('grantor', pg_get_userbyid(grantor),
+                'grantee', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, 'privilege', privilege_type,
+                'option', CASE WHEN is_grantable THEN 'with' ELSE 'without' END) ORDER BY place)
             FROM aclexplode(lomacl) WITH ORDINALITY AS a (grantor, grantee, privilege_type, is_grantable, place)), '[]') END,
             obj_description(oid, 'pg_largeobject')
         FROM pg_largeobject_metadata ORDER BY oid";
     rows(client, "listing large objects", sql, |fields| {
         let (oid, owner) = (fields.parsed()?, fields.text()?);
-        let grants: Option<Vec<(String, Option<String>, String, bool)>> = fields.json()?;
-        let grants = grants.map(|grants| grants.into_iter().map(grant).collect());
-        Ok(LargeObject { oid, owner, grants, comment: fields.optional()? })
+        Ok(LargeObject { oid, owner, grants: fields.json()?, comment: fields.optional()? })
     })
-}
-
-fn grant((grantor, grantee, privilege, grantable): (String, Option<String>, String, bool)) -> Grant {
-    let option = if grantable { GrantOption::With } else { GrantOption::Without };
-    Grant { grantor, grantee, privilege, option }
 }
 
 /// Where sequences stand. They move outside every transaction: read them after the rows, or rows may hold values

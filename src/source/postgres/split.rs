@@ -147,6 +147,8 @@ struct Body {
     seen: usize,
     /// The statement begins with CREATE.
     creates: bool,
+    /// OR REPLACE has been seen.
+    replaces: bool,
     /// It creates a function or procedure.
     routine: bool,
     /// The token before is BEGIN, outside parentheses and not a part of a name.
@@ -163,8 +165,10 @@ impl Body {
         let is = |word: &str| kind == Kind::Word && bytes.eq_ignore_ascii_case(word.as_bytes());
         self.seen += 1;
         self.creates |= self.seen == 1 && is("create");
-        // CREATE [OR REPLACE] FUNCTION
-        self.routine |= self.creates && self.seen <= 4 && (is("function") || is("procedure"));
+        self.replaces |= self.creates && self.seen == 3 && is("replace");
+        // CREATE [OR REPLACE] FUNCTION; elsewhere these words may be names.
+        let is_place = self.seen == 2 || self.seen == 4 && self.replaces;
+        self.routine |= self.creates && is_place && (is("function") || is("procedure"));
         let began = std::mem::take(&mut self.begins);
         let is_part = std::mem::replace(&mut self.after_dot, kind == Kind::Sign(b'.'));
         match kind {
@@ -292,6 +296,7 @@ mod tests {
         assert_eq!(statements(&format!("{body}\nSELECT 1;\n")), [body, "SELECT 1;"]);
         let procedure = "CREATE OR REPLACE PROCEDURE p(INOUT a integer)\n BEGIN ATOMIC\nEND;";
         assert_eq!(statements(&format!("{procedure}\nSELECT 1;")), [procedure, "SELECT 1;"]);
+        assert_eq!(statements("CREATE VIEW function.v AS SELECT a begin atomic; SELECT 1;").len(), 2);
         assert_eq!(statements("CREATE TABLE begin (atomic int); BEGIN; SELECT CASE WHEN a THEN b END; END;").len(), 4);
         assert_eq!(
             statements("CREATE RULE r AS ON INSERT TO t DO (INSERT INTO a VALUES (';'); NOTIFY b; );\nSELECT 1;").len(),
