@@ -112,7 +112,7 @@ impl Image {
         &self.facts
     }
 
-    /// The name under which others join, such as `pg_dump --snapshot`.
+    /// The name under which others join, such as pg_dump.
     #[must_use]
     pub fn snapshot(&self) -> &str {
         &self.snapshot
