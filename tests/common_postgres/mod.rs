@@ -150,8 +150,10 @@ impl Cluster {
     /// Stops the server at once, as an immediate shutdown does: no checkpoint, connections cut.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // A kill -9 would leave its shared memory. Both fail only if the process has ended by itself.
-            Command::new("sh").arg("-c").arg(format!("kill -QUIT {}", child.id())).status().ok();
+            // A kill -9 would leave its shared memory. A process that was waited for has no number any more.
+            if child.try_wait().is_ok_and(|ended| ended.is_none()) {
+                Command::new("sh").arg("-c").arg(format!("kill -QUIT {}", child.id())).status().ok();
+            }
             child.wait().ok();
         }
     }
@@ -259,6 +261,20 @@ pub fn programs() -> Option<PathBuf> {
         eprintln!("skipped: no PostgreSQL server (eval \"$(scripts/test-deps)\" installs one)");
     }
     found
+}
+
+/// Whether the server was built with TLS; says that the test is skipped if not.
+pub fn has_tls() -> bool {
+    let Some(bin) = programs() else { return false };
+    let built = Command::new(bin.join("pg_config")).arg("--configure").output();
+    // A server without pg_config is one of a distribution, which has TLS.
+    let built = built.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let has =
+        built.is_ok_and(|words| words.is_empty() || words.contains("--with-openssl") || words.contains("--with-ssl"));
+    if !has {
+        eprintln!("skipped: this server was built without TLS");
+    }
+    has
 }
 
 fn newest() -> Option<PathBuf> {

@@ -10,7 +10,7 @@ use sidekeep::source::postgres::connect::connect;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::common_postgres::{Cluster, Network, Settings};
+use crate::common_postgres::{Cluster, Network, Settings, has_tls};
 
 const SECRET: &str = "s3cret:pass\\word";
 
@@ -189,6 +189,9 @@ struct Certificates {
 impl Certificates {
     /// `None` after saying that the test is skipped.
     fn make() -> Option<Self> {
+        if !has_tls() {
+            return None;
+        }
         if Command::new("openssl").arg("version").output().is_err() {
             eprintln!("skipped: there is no openssl to make certificates with");
             return None;

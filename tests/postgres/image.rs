@@ -1,5 +1,6 @@
 //! One image for several sessions: what it shows, whom it refuses, what it says of locks.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,41 @@ fn too_few_locks_are_said_to_be_so() {
     let all: Vec<String> = all.expect("names").into_iter().filter_map(|row| row[0].clone()).collect();
     let error = image.lock_tables(&all, PATIENCE).expect_err("too many").to_string();
     assert!(error.contains("the locks of 1200 tables") && error.contains("max_locks_per_transaction"), "{error}");
+}
+
+/// Needs a program that servers come without, so that it is skipped, aloud, wherever that is missing.
+#[test]
+fn a_transaction_pooler_is_refused() {
+    let program = std::env::var("SIDEKEEP_TEST_PGBOUNCER").unwrap_or_else(|_| "/usr/sbin/pgbouncer".to_owned());
+    if Command::new(&program).arg("--version").output().is_err() {
+        eprintln!("skipped: there is no pgbouncer");
+        return;
+    }
+    let Some(cluster) = Cluster::start() else { return };
+    let dir = cluster.socket_dir().display();
+    let users = cluster.write_private("users", "\"postgres\" \"\"\n");
+    let settings = format!(
+        "[databases]\n* = host={dir} port={}\n[pgbouncer]\nlisten_port=6543\nunix_socket_dir={dir}\n\
+         auth_type=trust\nauth_file={}\npool_mode=transaction\n",
+        cluster.port(),
+        users.display(),
+    );
+    let settings = cluster.write_private("pgbouncer.ini", &settings);
+    let mut pooler = cluster.command(&program).arg("-q").arg(settings).spawn().expect("a pooler");
+    let dsn = cluster.dsn("postgres").replace(&format!(":{}/", cluster.port()), ":6543/");
+    let begun = Instant::now();
+    let refused = loop {
+        let refused = Image::open(address(&dsn), &cluster.runtime()).map(|_| ()).map_err(|error| error.to_string());
+        let not_yet = matches!(&refused, Err(message) if message.starts_with("cannot connect"));
+        if !not_yet || begun.elapsed() > PATIENCE {
+            break refused;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    pooler.kill().expect("stopped");
+    pooler.wait().expect("stopped");
+    let refused = refused.expect_err("refused");
+    assert!(refused.contains("is a pooler") && refused.contains("connect to the server itself"), "{refused}");
 }
 
 #[test]

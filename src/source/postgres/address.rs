@@ -164,8 +164,9 @@ fn url_parameters(text: &str) -> Result<Parameters, String> {
     let mut parameters = Parameters::new();
     let written = [("user", user), ("password", password), ("host", &host), ("port", &port), ("dbname", database)];
     for (key, value) in written {
-        // A list of nothing but commas says nothing either.
-        if !value.trim_matches(',').is_empty() {
+        // A list of nothing but commas says nothing either, such as that of the ports of two hosts.
+        let says_nothing = value.is_empty() || (matches!(key, "host" | "port") && value.trim_matches(',').is_empty());
+        if !says_nothing {
             parameters.insert(key.to_owned(), decoded(key, value)?);
         }
     }

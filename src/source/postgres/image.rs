@@ -15,7 +15,7 @@ use crate::source::postgres::address::Address;
 use crate::source::postgres::client::Client;
 use crate::source::postgres::connect::connect;
 use crate::source::postgres::error::PostgresError;
-use crate::source::postgres::session::{encoding, pid, pooled, prepare};
+use crate::source::postgres::session::{encoding, number, pid, pooled, prepare};
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 /// Tables in one LOCK statement.
@@ -94,7 +94,7 @@ impl Image {
             clock: clock(&leader)?,
             identity,
             notes,
-            version: number(&leader, "SELECT current_setting('server_version_num')")?,
+            version: number(&leader, "asking for the server's version", "SHOW server_version_num")?,
             server_encoding: leader
                 .value("asking for the server's encoding", "SELECT current_setting('server_encoding')")?,
             client_encoding,
@@ -112,7 +112,7 @@ impl Image {
         &self.facts
     }
 
-    /// The name under which others join, such as `pg_dump --snapshot`.
+    /// The name under which others join, such as pg_dump.
     #[must_use]
     pub fn snapshot(&self) -> &str {
         &self.snapshot
@@ -180,10 +180,13 @@ impl Image {
 
     /// Ends all of the image's transactions and sessions.
     pub fn release(self) -> Result<(), PostgresError> {
-        let ended =
-            self.workers.iter().chain([&self.leader]).map(|session| session.execute("ending the image", "ROLLBACK"));
-        // Each is tried; the first error is told.
-        ended.fold(Ok(()), |first, next| first.and(next))
+        let mut released = Ok(());
+        for session in self.workers.iter().chain([&self.leader]) {
+            // Each is tried; the first error is told.
+            let ended = session.execute("ending the image", "ROLLBACK");
+            released = released.and(ended);
+        }
+        released
     }
 
     fn not_locked(&self, error: PostgresError, batch: &[String], count: usize) -> PostgresError {
@@ -218,16 +221,6 @@ impl Image {
         let held = if held.is_empty() { "a table by somebody".to_owned() } else { held.join(", ") };
         format!("tables are locked: {held}; try again when that is done")
     }
-}
-
-fn number(client: &Client, sql: &str) -> Result<i32, PostgresError> {
-    let doing = "asking for the server's version";
-    let text = client.value(doing, sql)?;
-    text.parse().map_err(|_| PostgresError::Failed {
-        doing: doing.to_owned(),
-        reason: format!("{text:?} is no number"),
-        state: None,
-    })
 }
 
 /// When the leader's transaction began.

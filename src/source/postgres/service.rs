@@ -8,8 +8,11 @@ use zeroize::Zeroizing;
 
 use crate::source::postgres::error::PostgresError;
 
+/// Names and values; a value may be a password.
+pub(super) type Parameters = Vec<(String, Zeroizing<String>)>;
+
 /// The parameters of a service.
-pub(super) fn parameters(name: &str, files: &[PathBuf]) -> Result<Vec<(String, Zeroizing<String>)>, PostgresError> {
+pub(super) fn parameters(name: &str, files: &[PathBuf]) -> Result<Parameters, PostgresError> {
     for path in files {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => Zeroizing::new(text),
@@ -30,8 +33,8 @@ fn unusable(path: &Path, reason: String) -> PostgresError {
 }
 
 /// `None`: there is no such section. Values are never part of an error.
-fn section(text: &str, name: &str) -> Result<Option<Vec<(String, Zeroizing<String>)>>, String> {
-    let mut found: Option<Vec<_>> = None;
+fn section(text: &str, name: &str) -> Result<Option<Parameters>, String> {
+    let mut found: Option<Parameters> = None;
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {

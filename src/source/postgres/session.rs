@@ -51,8 +51,17 @@ pub(super) fn encoding(client: &Client) -> Result<String, PostgresError> {
 
 /// The process that serves this session.
 pub(super) fn pid(client: &Client) -> Result<i32, PostgresError> {
-    let rows = client.query("asking for the session's process", "SELECT pg_catalog.pg_backend_pid()", &[])?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
+    number(client, "asking for the session's process", "SELECT pg_catalog.pg_backend_pid()")
+}
+
+/// The one number that a statement gives; without a prepared statement, which a pooler may lose.
+pub(super) fn number(client: &Client, doing: &str, sql: &str) -> Result<i32, PostgresError> {
+    let text = client.value(doing, sql)?;
+    text.parse().map_err(|_| PostgresError::Failed {
+        doing: doing.to_owned(),
+        reason: format!("{text:?} is no number"),
+        state: None,
+    })
 }
 
 /// Why sessions whose processes were asked for in turn (the first's, the second's, the first's again) are not the
