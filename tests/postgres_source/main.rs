@@ -19,6 +19,7 @@ use sidekeep::ops::select::Selector;
 use sidekeep::source::contract::{Engine, Refused, RowSink, SinkError, Source, SourceError, Target, TargetTable};
 use sidekeep::source::postgres::address::{Address, Surroundings};
 use sidekeep::source::postgres::document::Document;
+use sidekeep::source::postgres::dump::Search;
 use sidekeep::source::postgres::source::PostgresSource;
 use sidekeep::source::postgres::transport::Mode;
 use world::{SOURCE, World};
@@ -67,7 +68,8 @@ impl Live {
     fn source(&self, mode: Mode) -> PostgresSource {
         let address = Address::parse(&self.cluster.dsn("sync"), &Surroundings::new([])).expect("an address");
         let runtime = self.world.runtime.handle().clone();
-        PostgresSource::new(address, runtime, Some(self.cluster.pg_bin().to_owned())).with_mode(mode)
+        let search = Search::on_this_host(Some(self.cluster.pg_bin().to_owned()), Vec::new());
+        PostgresSource::new(address, runtime, search).with_mode(mode)
     }
 
     fn backup(&self) -> BackupReport {

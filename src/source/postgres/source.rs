@@ -1,7 +1,6 @@
 //! A PostgreSQL database as a source: one image, its catalog and schema, and the rows of its tables as canonical
 //! cells.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -30,8 +29,8 @@ const OTHERS_PATIENCE: Duration = Duration::from_secs(30);
 pub struct PostgresSource {
     address: Arc<Address>,
     runtime: Handle,
-    /// Where `pg_dump` is, if it is not where it usually is.
-    pg_dump: Option<PathBuf>,
+    /// Where `pg_dump` may be.
+    search: Search,
     mode: Mode,
     open: Option<Open>,
 }
@@ -47,8 +46,8 @@ struct Open {
 impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
-    pub fn new(address: Address, runtime: Handle, pg_dump: Option<PathBuf>) -> Self {
-        Self { address: Arc::new(address), runtime, pg_dump, mode: Mode::default(), open: None }
+    pub fn new(address: Address, runtime: Handle, search: Search) -> Self {
+        Self { address: Arc::new(address), runtime, search, mode: Mode::default(), open: None }
     }
 
     /// The same with another way for values to cross.
@@ -66,8 +65,7 @@ impl PostgresSource {
         let facts = image.facts();
         let doing = "read the schema";
         let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
-        let search = Search::on_this_host(self.pg_dump.clone(), std::env::var_os("PATH").as_deref());
-        let tools = Tools::find(&search, major).map_err(|error| failed(doing, error))?;
+        let tools = Tools::find(&self.search, major).map_err(|error| failed(doing, error))?;
         let place = place_for_tools(&self.address)?;
         let cancelled = AtomicBool::new(false);
         let request = Request {
