@@ -92,11 +92,6 @@ impl Buffer {
         self.entries.len()
     }
 
-    /// Bytes of the records.
-    pub(super) fn bytes(&self) -> usize {
-        self.chunks[..self.chunks_used].iter().map(Vec::len).sum()
-    }
-
     /// Copies a record. A buffer that is empty takes any.
     pub(super) fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<Room, SpillError> {
         let header = record_header(key, payload)?;

@@ -11,5 +11,5 @@ mod spill;
 pub use merge::Merge;
 pub use owner_join::OwnerJoin;
 pub use owner_map::{OwnerMap, OwnerMapBuilder, Placement};
-pub use sorter::{Sorted, Sorter};
+pub use sorter::Sorter;
 pub use spill::{Record, SpillError, SpillOptions, check_space};

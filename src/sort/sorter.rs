@@ -11,24 +11,6 @@ use crate::sort::buffer::{Buffer, Room, SharedPrefix};
 use crate::sort::merge::Merge;
 use crate::sort::spill::{Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, reader_bytes};
 
-/// Bytes of records that stay in memory when everything else is laid aside.
-const KEPT_BYTES_MAX: usize = 64 << 10;
-
-/// Sorted records that wait to be merged.
-pub struct Sorted {
-    runs: Vec<Extent>,
-    buffer: Buffer,
-    /// Bytes at the front of all keys that are alike.
-    skip: usize,
-}
-
-impl Sorted {
-    /// Begins to read them, in ascending order of key, then payload.
-    pub fn merge(self) -> Result<Merge, SpillError> {
-        Merge::new(self.runs, Some(self.buffer), self.skip)
-    }
-}
-
 /// Takes records in any order; [`Sorter::finish`] gives them back in order.
 pub struct Sorter {
     options: SpillOptions,
@@ -68,25 +50,11 @@ impl Sorter {
     }
 
     /// All records, in ascending order of key, then payload.
-    pub fn finish(self) -> Result<Merge, SpillError> {
-        self.sorted()?.merge()
-    }
-
-    /// All records, to be merged soon: the last of them stay in memory.
-    pub fn sorted(mut self) -> Result<Sorted, SpillError> {
+    pub fn finish(mut self) -> Result<Merge, SpillError> {
         drop(self.await_spill()?);
         self.reduce_runs()?;
         self.buffer.sort(self.shared.len());
-        Ok(Sorted { runs: self.runs.into(), buffer: self.buffer, skip: self.shared.len() })
-    }
-
-    /// All records, to be merged some day: more than a few do not stay in memory.
-    pub fn lay_aside(mut self) -> Result<Sorted, SpillError> {
-        if self.buffer.bytes() > KEPT_BYTES_MAX {
-            self.spill()?;
-            drop(self.await_spill()?);
-        }
-        self.sorted()
+        Merge::new(self.runs.into(), Some(self.buffer), self.shared.len())
     }
 
     /// Hands the full buffer to a thread; the next one is that of the thread before.
@@ -179,23 +147,6 @@ mod tests {
             let mut expected = records.clone();
             expected.sort();
             prop_assert!(sort(&records, memory_bytes) == expected);
-        }
-    }
-
-    #[test]
-    fn what_is_laid_aside_comes_back_and_takes_no_memory() {
-        for count in [0u32, 3, 5000] {
-            let mut sorter = Sorter::new(options(1 << 24));
-            for n in (0..count).rev() {
-                sorter.push(&n.to_be_bytes(), &[7; 50]).expect("pushed");
-            }
-            let sorted = sorter.lay_aside().expect("laid aside");
-            assert!(sorted.buffer.bytes() <= super::KEPT_BYTES_MAX);
-            let mut merge = sorted.merge().expect("opens");
-            for n in 0..count {
-                assert_eq!(merge.next().expect("next").expect("a record").0, n.to_be_bytes());
-            }
-            assert!(merge.next().expect("next").is_none());
         }
     }
 

@@ -1,10 +1,8 @@
-//! Tables of a source, one after the other: read and placed on this thread, while tables before are
-//! sorted, cut into leaves and fed to the writer on another. Reading never waits for that: what is not
-//! wanted yet is laid aside, so that the source's image is let go as early as it can be read.
+//! Tables of a source, one after the other: read and placed on this thread, while the table before is
+//! sorted, cut into leaves and fed to the writer on another.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::base::cancel::Cancel;
 use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
@@ -14,7 +12,7 @@ use crate::ops::backup::place::{Placed, Placer};
 use crate::ops::backup::plan::{MapKey, TablePlan};
 use crate::ops::error::OpError;
 use crate::repo::write::{Feeder, WriteError};
-use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, Sorted, Sorter, SpillOptions};
+use crate::sort::{Merge, OwnerJoin, OwnerMap, OwnerMapBuilder, Sorter, SpillOptions};
 use crate::source::contract::{Description, Gap, Source};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 
@@ -65,23 +63,8 @@ pub fn references_tree(table: u32) -> u32 {
 /// A sorted tree, to be cut.
 struct BuildJob {
     tree: u32,
-    rows: Sorted,
+    merge: Merge,
     rows_per_leaf: u32,
-}
-
-/// Trees that were read and are not cut yet.
-struct Jobs<'a> {
-    queue: Sender<BuildJob>,
-    /// With the one that is being cut.
-    waiting: &'a AtomicUsize,
-}
-
-impl Jobs<'_> {
-    fn send(&self, tree: u32, rows: Sorter, rows_per_leaf: u32) -> Result<(), OpError> {
-        let wanted = self.waiting.fetch_add(1, Ordering::SeqCst) == 0;
-        let rows = if wanted { rows.sorted()? } else { rows.lay_aside()? };
-        self.queue.send(BuildJob { tree, rows, rows_per_leaf }).map_err(|_| OpError::from(WriteError::Stopped))
-    }
 }
 
 impl Tables<'_> {
@@ -92,12 +75,9 @@ impl Tables<'_> {
         feeder: &Feeder<'_>,
         released: &mut dyn FnMut(&mut dyn Source) -> Result<(), OpError>,
     ) -> Result<Found, OpError> {
-        let waiting = AtomicUsize::new(0);
         std::thread::scope(|scope| {
-            let (queue, jobs) = channel();
-            let waiting = &waiting;
-            let builder = scope.spawn(move || build(self.ids, feeder, &jobs, waiting));
-            let jobs = Jobs { queue, waiting };
+            let (jobs, queue) = sync_channel(0);
+            let builder = scope.spawn(move || build(self.ids, feeder, &queue));
             let read = self.read(source, feeder, &jobs).and_then(|found| released(source).map(|()| found));
             drop(jobs);
             let built = builder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -113,7 +93,12 @@ impl Tables<'_> {
         })
     }
 
-    fn read(&self, source: &mut dyn Source, feeder: &Feeder<'_>, jobs: &Jobs<'_>) -> Result<Found, OpError> {
+    fn read(
+        &self,
+        source: &mut dyn Source,
+        feeder: &Feeder<'_>,
+        jobs: &SyncSender<BuildJob>,
+    ) -> Result<Found, OpError> {
         let mut found = Found::default();
         let mut maps: HashMap<MapKey, OwnerMap> = HashMap::new();
         for (at, plan) in self.plans.iter().enumerate() {
@@ -133,13 +118,18 @@ impl Tables<'_> {
                 |key: &MapKey| self.plans[at + 1..].iter().any(|later| later.paths.iter().any(|p| p.1 == *key));
             maps.retain(|key, _| needed(key));
             let rows_per_leaf = pinned.unwrap_or(ROWS_PER_LEAF_DEFAULT);
-            jobs.send(rows_tree(plan.number), placed.rows, rows_per_leaf)?;
+            self.pass_on(jobs, rows_tree(plan.number), placed.rows, rows_per_leaf)?;
             if placed.reference_count > 0 {
                 found.references.push(plan.number);
-                jobs.send(references_tree(plan.number), placed.references, ROWS_PER_LEAF_DEFAULT)?;
+                self.pass_on(jobs, references_tree(plan.number), placed.references, ROWS_PER_LEAF_DEFAULT)?;
             }
         }
         Ok(found)
+    }
+
+    fn pass_on(&self, jobs: &SyncSender<BuildJob>, tree: u32, rows: Sorter, rows_per_leaf: u32) -> Result<(), OpError> {
+        let merge = rows.finish()?;
+        jobs.send(BuildJob { tree, merge, rows_per_leaf }).map_err(|_| OpError::from(WriteError::Stopped))
     }
 
     fn read_table<'s>(
@@ -176,11 +166,9 @@ fn build(
     ids: &SourceIdKeys,
     feeder: &Feeder<'_>,
     queue: &Receiver<BuildJob>,
-    waiting: &AtomicUsize,
 ) -> Result<HashMap<u32, RowCounts>, OpError> {
     let mut counts = HashMap::new();
-    while let Ok(BuildJob { tree, rows, rows_per_leaf }) = queue.recv() {
-        let mut merge = rows.merge()?;
+    while let Ok(BuildJob { tree, mut merge, rows_per_leaf }) = queue.recv() {
         let mut cutter = LeafCutter::new(|level, key: &[u8]| ids.boundary_hash(level, key), rows_per_leaf);
         let broken = |error: crate::format::wire::WireError| OpError::Damaged {
             what: "a sorted row".to_owned(),
@@ -197,7 +185,6 @@ fn build(
         }
         feeder.end_tree(tree)?;
         counts.insert(tree, found);
-        waiting.fetch_sub(1, Ordering::SeqCst);
     }
     Ok(counts)
 }
