@@ -46,11 +46,15 @@ impl Client {
     pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
         let answers = self.runtime.block_on(self.inner.simple_query(sql));
         let answers = answers.map_err(|error| PostgresError::failed(doing, &error))?;
-        let rows = answers.iter().filter_map(|answer| match answer {
-            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(ToOwned::to_owned)).collect()),
-            _ => None,
-        });
-        Ok(rows.collect())
+        let mut rows = Vec::new();
+        for answer in &answers {
+            let SimpleQueryMessage::Row(row) = answer else { continue };
+            // In a session of SQL_ASCII, what comes need not be UTF-8.
+            let texts = (0..row.len()).map(|at| Ok(row.try_get(at)?.map(ToOwned::to_owned)));
+            let texts: Result<_, tokio_postgres::Error> = texts.collect();
+            rows.push(texts.map_err(|error| PostgresError::failed(doing, &error))?);
+        }
+        Ok(rows)
     }
 
     /// The one value that a statement gives, as text.
