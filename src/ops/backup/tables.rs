@@ -17,7 +17,7 @@ use crate::source::contract::{Description, Gap, Source};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Two are filled or emptied at the same time.
-const SORTER_BYTES: usize = 16 << 20;
+const SORTER_BYTES: usize = 12 << 20;
 /// Memory of a sorter of references, of which there are few.
 const REFERENCES_BYTES: usize = 2 << 20;
 /// Memory of one map of owners.
