@@ -10,11 +10,11 @@ use crate::format::key::Fold;
 use crate::source::contract::{Column, ForeignKey, Gap, Strength, Table};
 use crate::source::postgres::answer::AnswerError;
 use crate::source::postgres::client::Client;
-use crate::source::postgres::document::quoted;
 use crate::source::postgres::relations::{
     Attribute, Hindrance, Membership, Nulls, Rank, Reference, Relation, RelationKind, Unique, Value, attributes, feeds,
     hidden, references, relations, uniques, unreadable_sequences,
 };
+use crate::source::postgres::transport::quoted;
 
 /// What can be read, and what cannot.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::source::postgres::lex::{Kind, Tokens};
 use crate::source::postgres::split::{Entry, Piece, PieceKind};
+use crate::source::postgres::transport::quoted;
 
 const VERSION: u32 = 1;
 
@@ -282,12 +283,6 @@ impl Statement {
         }
         sql
     }
-}
-
-/// An identifier for use in a statement.
-#[must_use]
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn words_of(sql: &[u8]) -> Vec<&[u8]> {

@@ -8,10 +8,11 @@ use crate::source::contract::Gap;
 use crate::source::postgres::answer::{AnswerError, rows};
 use crate::source::postgres::client::Client;
 use crate::source::postgres::document::{
-    CollationVersion, Document, Extension, LargeObject, Position, Sequence, Server, Setting, Statement, quoted,
+    CollationVersion, Document, Extension, LargeObject, Position, Sequence, Server, Setting, Statement,
 };
 use crate::source::postgres::dump::{DumpError, Dumped, Passwords, Request, Section, Tools};
 use crate::source::postgres::split::{SplitError, split};
+use crate::source::postgres::transport::quoted;
 
 /// How many sequences are read at once.
 const SEQUENCES_PER_QUERY: usize = 200;
