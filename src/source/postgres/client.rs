@@ -1,19 +1,32 @@
-//! A connection as plain threads use it: each call blocks until the server has answered.
+//! A connection as plain threads use it: each call blocks until the server has answered, or somebody wishes to stop;
+//! then the server is asked to stop too.
 //!
 //! Never call from an async task.
+
+use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, CopyOutStream, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{CancelToken, Config, CopyOutStream, Error, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::base::cancel::Cancel;
 use crate::source::postgres::error::{PostgresError, said};
+
+/// How often whoever waits looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long we try to tell a server that we stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A session of a server.
 pub struct Client {
     inner: tokio_postgres::Client,
     runtime: Handle,
+    cancel: Cancel,
+    tls: Option<MakeRustlsConnect>,
 }
 
 impl Client {
@@ -24,34 +37,55 @@ impl Client {
             connected.map_err(|error| PostgresError::Connect { place: place.to_owned(), reason: said(&error) })?;
         // Its errors are those of the request under way.
         runtime.spawn(connection);
-        Ok(Self::new(inner, runtime))
+        Ok(Self::new(inner, runtime, Cancel::default(), None))
     }
 
-    /// A session whose connection `runtime` drives already.
-    pub(super) fn new(inner: tokio_postgres::Client, runtime: &Handle) -> Self {
-        Self { inner, runtime: runtime.clone() }
+    /// A session whose connection `runtime` drives already, over `tls` if that is given.
+    pub(super) fn new(
+        inner: tokio_postgres::Client,
+        runtime: &Handle,
+        cancel: Cancel,
+        tls: Option<MakeRustlsConnect>,
+    ) -> Self {
+        Self { inner, runtime: runtime.clone(), cancel, tls }
+    }
+
+    fn wait<T>(&self, doing: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, PostgresError> {
+        match self.runtime.block_on(heeding(&self.cancel, work)) {
+            Ok(done) => done.map_err(|error| PostgresError::failed(doing, &error)),
+            Err(stopped) => Err(self.stop(doing, stopped)),
+        }
+    }
+
+    fn stop(&self, doing: &str, stopped: Stopped) -> PostgresError {
+        if stopped == Stopped::Within {
+            let token = self.inner.cancel_token();
+            // Whether it hears us or not, it notices that the session is gone.
+            let told = tokio::time::timeout(STOP_PATIENCE, tell(&token, self.tls.as_ref()));
+            self.runtime.block_on(async { told.await.ok() });
+        }
+        PostgresError::stopped(doing)
     }
 
     /// The rows that a statement gives; `doing` says in messages what it is for.
     pub fn query(&self, doing: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
-        self.runtime.block_on(self.inner.query(sql, params)).map_err(|error| PostgresError::failed(doing, &error))
+        self.wait(doing, self.inner.query(sql, params))
     }
 
     /// Runs statements that give nothing.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
-        self.runtime.block_on(self.inner.batch_execute(sql)).map_err(|error| PostgresError::failed(doing, &error))
+        self.wait(doing, self.inner.batch_execute(sql))
     }
 
     /// The rows of all of `sql`'s statements, each value as the server writes it.
     pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
-        let answers = self.runtime.block_on(self.inner.simple_query(sql));
-        let answers = answers.map_err(|error| PostgresError::failed(doing, &error))?;
+        let answers = self.wait(doing, self.inner.simple_query(sql))?;
         let mut rows = Vec::new();
         for answer in &answers {
             let SimpleQueryMessage::Row(row) = answer else { continue };
             // In a session of SQL_ASCII, what comes need not be UTF-8.
             let texts = (0..row.len()).map(|at| Ok(row.try_get(at)?.map(ToOwned::to_owned)));
-            let texts: Result<_, tokio_postgres::Error> = texts.collect();
+            let texts: Result<_, Error> = texts.collect();
             rows.push(texts.map_err(|error| PostgresError::failed(doing, &error))?);
         }
         Ok(rows)
@@ -69,16 +103,15 @@ impl Client {
 
     /// The data of a COPY ... TO STDOUT, a message at a time.
     pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
-        let stream = self.runtime.block_on(self.inner.copy_out(sql));
-        let stream = Box::pin(stream.map_err(|error| PostgresError::failed(doing, &error))?);
-        Ok(CopyOut { stream, runtime: &self.runtime, doing: doing.to_owned() })
+        let stream = Box::pin(self.wait(doing, self.inner.copy_out(sql))?);
+        Ok(CopyOut { stream, client: self, doing: doing.to_owned() })
     }
 }
 
 /// Messages of a COPY.
 pub struct CopyOut<'a> {
     stream: std::pin::Pin<Box<CopyOutStream>>,
-    runtime: &'a Handle,
+    client: &'a Client,
     doing: String,
 }
 
@@ -86,7 +119,38 @@ impl Iterator for CopyOut<'_> {
     type Item = Result<Bytes, PostgresError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let message = self.runtime.block_on(self.stream.next())?;
-        Some(message.map_err(|error| PostgresError::failed(self.doing.as_str(), &error)))
+        let next = heeding(&self.client.cancel, self.stream.next());
+        match self.client.runtime.block_on(next) {
+            Ok(message) => Some(message?.map_err(|error| PostgresError::failed(self.doing.as_str(), &error))),
+            Err(_) => Some(Err(self.client.stop(&self.doing, Stopped::Within))),
+        }
+    }
+}
+
+/// When somebody's wish to stop was noticed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stopped {
+    /// Nothing had been asked of the server.
+    Before,
+    Within,
+}
+
+/// What comes of `work`, unless somebody wishes to stop before it is done.
+pub(super) async fn heeding<T>(cancel: &Cancel, work: impl Future<Output = T>) -> Result<T, Stopped> {
+    let mut work = pin!(work);
+    let mut stopped = Stopped::Before;
+    while !cancel.is_cancelled() {
+        if let Ok(done) = tokio::time::timeout(LOOK, work.as_mut()).await {
+            return Ok(done);
+        }
+        stopped = Stopped::Within;
+    }
+    Err(stopped)
+}
+
+async fn tell(token: &CancelToken, tls: Option<&MakeRustlsConnect>) -> Result<(), Error> {
+    match tls {
+        Some(tls) => token.cancel_query(tls.clone()).await,
+        None => token.cancel_query(NoTls).await,
     }
 }

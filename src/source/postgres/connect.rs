@@ -12,7 +12,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
 use crate::source::postgres::address::Address;
-use crate::source::postgres::client::Client;
+use crate::source::postgres::client::{Client, heeding};
 use crate::source::postgres::dump;
 use crate::source::postgres::error::{PostgresError, said};
 use crate::source::postgres::passfile::{self, Wanted};
@@ -73,7 +73,10 @@ fn at_place(
         Mode::Prefer => SslMode::Prefer,
         Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
     });
-    let attempt = |config: &Config| runtime.block_on(open(config, tls, address.connect_timeout, runtime));
+    let attempt = |config: &Config| {
+        let opening = open(config, tls, address, runtime);
+        runtime.block_on(heeding(&address.cancel, opening)).unwrap_or(Err(Failure::Stopped))
+    };
     let mut opened = attempt(&config);
     // Neither of us insists on TLS: a server that cannot, or wants it not, is asked again without.
     let may_go_without = matches!(&opened, Err(Failure::Driver(error)) if is_about_tls(error));
@@ -86,12 +89,14 @@ fn at_place(
 enum Failure {
     Driver(tokio_postgres::Error),
     Slow,
+    /// Somebody wished to stop.
+    Stopped,
 }
 
 async fn open(
     config: &Config,
     tls: Option<&MakeRustlsConnect>,
-    patience: Duration,
+    address: &Address,
     runtime: &Handle,
 ) -> Result<Client, Failure> {
     let connecting = async {
@@ -108,9 +113,9 @@ async fn open(
                 inner
             }
         };
-        Ok(Client::new(inner, runtime))
+        Ok(Client::new(inner, runtime, address.cancel.clone(), tls.cloned()))
     };
-    match tokio::time::timeout(patience, connecting).await {
+    match tokio::time::timeout(address.connect_timeout, connecting).await {
         Ok(opened) => opened.map_err(Failure::Driver),
         Err(_) => Err(Failure::Slow),
     }
@@ -185,12 +190,14 @@ fn is_about_tls(error: &tokio_postgres::Error) -> bool {
 }
 
 fn refusal(failure: &Failure, address: &Address, note: Option<String>) -> Refused {
-    let Failure::Driver(error) = failure else {
-        let seconds = address.connect_timeout.as_secs();
-        return Refused {
-            reason: format!("no answer within {seconds} s; see whether a firewall is between, or set connect_timeout"),
-            next: Next::Place,
-        };
+    let error = match failure {
+        Failure::Driver(error) => error,
+        Failure::Slow => {
+            let seconds = address.connect_timeout.as_secs();
+            let advice = "see whether a firewall is between, or set connect_timeout";
+            return Refused { reason: format!("no answer within {seconds} s; {advice}"), next: Next::Place };
+        }
+        Failure::Stopped => return Refused { reason: "stopped".to_owned(), next: Next::End },
     };
     let (next, advice) = match error.code().map(tokio_postgres::error::SqlState::code) {
         Some("28P01") => (Next::End, "give the role's password by PGPASSWORD, a password file or a service file"),

@@ -18,6 +18,7 @@ mod numeric;
 mod output;
 mod passfile;
 mod place;
+pub mod read_options;
 mod relations;
 pub mod rows;
 pub mod schema;

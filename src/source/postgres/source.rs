@@ -2,7 +2,6 @@
 //! cells.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,6 +14,7 @@ use crate::source::postgres::client::Client;
 use crate::source::postgres::connect::place_for_tools;
 use crate::source::postgres::dump::{DumpEncoding, Request, Search, Tools};
 use crate::source::postgres::image::Image;
+use crate::source::postgres::read_options::ReadOptions;
 use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::schema;
 use crate::source::postgres::transport::{Collation, ColumnType, Mode, SessionEncoding, Types};
@@ -32,6 +32,7 @@ pub struct PostgresSource {
     /// Where `pg_dump` may be.
     search: Search,
     mode: Mode,
+    options: ReadOptions,
     open: Option<Open>,
 }
 
@@ -47,13 +48,26 @@ impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(address: Address, runtime: Handle, search: Search) -> Self {
-        Self { address: Arc::new(address), runtime, search, mode: Mode::default(), open: None }
+        let (mode, options) = (Mode::default(), ReadOptions::default());
+        Self { address: Arc::new(address), runtime, search, mode, options, open: None }
     }
 
     /// The same with another way for values to cross.
     #[must_use]
     pub fn with_mode(self, mode: Mode) -> Self {
         Self { mode, ..self }
+    }
+
+    /// The same, read as hard as this allows.
+    #[must_use]
+    pub fn with_options(self, options: ReadOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// How hard it may be read.
+    #[must_use]
+    pub fn options(&self) -> ReadOptions {
+        self.options
     }
 
     fn opened(&self) -> Result<&Open, SourceError> {
@@ -67,7 +81,6 @@ impl PostgresSource {
         let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
         let tools = Tools::find(&self.search, major).map_err(|error| failed(doing, error))?;
         let place = place_for_tools(&self.address)?;
-        let cancelled = AtomicBool::new(false);
         let request = Request {
             place: &place,
             snapshot: Some(image.snapshot()),
@@ -77,7 +90,7 @@ impl PostgresSource {
             },
             excluded: &catalog.unreadable,
             closed: &catalog.unreadable_sequences,
-            cancelled: &cancelled,
+            cancelled: self.address.cancel.flag(),
         };
         let leader = image.leader();
         let (mut document, mut gaps) =
