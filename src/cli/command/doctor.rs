@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::base::role::Role;
 use crate::cli::config::Config;
@@ -9,10 +10,11 @@ use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::keys::Opened;
 use crate::cli::render::printable;
-use crate::cli::source::choose;
+use crate::cli::source::{Opening, choose};
 use crate::ops::doctor::{self, Check, CheckState, ConfigFact, DoctorOptions, DoctorReport, Opener};
 use crate::repo::io::Objects;
 use crate::source::contract::Source;
+use crate::source::postgres::read_options::ReadOptions;
 
 /// Free bytes that a backup should find besides room for the sources.
 const SPILL_BYTES_MIN: u64 = 64 << 20;
@@ -60,7 +62,7 @@ fn examine(config: &Config, context: &Context) -> Result<DoctorReport, CliError>
         key: key.map(|key| Box::new(move || Ok(key.map(|Opened { identity, .. }| identity)?)) as Opener<'_, _>),
         sources,
         spill_dir,
-        spill_bytes_min: SPILL_BYTES_MIN + source_bytes(config),
+        spill_bytes_min: SPILL_BYTES_MIN + source_bytes(config, context),
         env: SharedEnv::clone(&context.env),
         progress: context.silent(),
     };
@@ -76,14 +78,18 @@ fn described(context: &Context) -> Result<String, CliError> {
 
 fn sources<'a>(config: &'a Config, context: &'a Context) -> Vec<(String, Opener<'a, Box<dyn Source>>)> {
     let open = |name: &'a String| {
-        let open = move || Ok(choose(config, Some(name))?.address.open(&context.spill_dir(None)?, &context.env)?);
+        let open = move || {
+            let spill_dir = context.spill_dir(None)?;
+            let opening = Opening { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: Cancel::default() };
+            Ok(choose(config, Some(name), context.surroundings())?.open(context, opening)?)
+        };
         (name.clone(), Box::new(open) as Opener<'a, Box<dyn Source>>)
     };
     config.source.keys().map(open).collect()
 }
 
-fn source_bytes(config: &Config) -> u64 {
-    let size = |name: &String| choose(config, Some(name)).ok()?.address.size();
+fn source_bytes(config: &Config, context: &Context) -> u64 {
+    let size = |name: &String| choose(config, Some(name), context.surroundings()).ok()?.address.size();
     config.source.keys().filter_map(size).sum()
 }
 

@@ -162,6 +162,24 @@ impl fmt::Debug for Address {
     }
 }
 
+/// An address as it was written, but for its passwords.
+#[must_use]
+pub fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (login, at, hosts) =
+        authority.rsplit_once('@').map_or(("", "", authority), |(login, hosts)| (login, "@", hosts));
+    let user = login.split_once(':').map_or(login, |(user, _)| user);
+    let is_password = |pair: &&str| {
+        let key = decoded("a parameter", pair.split('=').next().unwrap_or_default());
+        key.is_ok_and(|key| key.to_ascii_lowercase().contains("password"))
+    };
+    let kept: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !is_password(pair)).collect();
+    let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+    format!("{scheme}://{user}{at}{hosts}{database}{query}")
+}
+
 type Parameters = BTreeMap<String, Zeroizing<String>>;
 
 fn refused(reason: String) -> PostgresError {
@@ -280,12 +298,22 @@ fn complete(mut parameters: Parameters, around: &Surroundings) -> Result<Address
             return Err(format!("the parameter {key:?} is not known"));
         }
     }
-    Ok(Address { places, user, database, password, passfile, tls, connect_timeout, passed_on, cancel: Cancel::default() })
+    Ok(Address {
+        places,
+        user,
+        database,
+        password,
+        passfile,
+        tls,
+        connect_timeout,
+        passed_on,
+        cancel: Cancel::default(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Surroundings};
+    use super::{Address, Surroundings, without_password};
 
     fn around(variables: &[(&str, &str)]) -> Surroundings {
         Surroundings::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
@@ -343,6 +371,19 @@ mod tests {
             let address = parse(text, &[]).expect("an address");
             assert_eq!(address.url(), plain);
             assert_eq!(parse(plain, &[("PGUSER", "m")]).expect("an address").to_string(), address.to_string());
+        }
+    }
+
+    #[test]
+    fn passwords_are_left_out() {
+        for (text, left) in [
+            ("postgres://me:p@one:1,two:2/d?sslmode=require", "postgres://me@one:1,two:2/d?sslmode=require"),
+            ("postgresql://me:p:q@@h", "postgresql://me@h"),
+            ("postgres:///d?user=me&p%61ssword=p&host=h", "postgres:///d?user=me&host=h"),
+            ("postgres://h/d?password=p", "postgres://h/d"),
+            ("service=main", "service=main"),
+        ] {
+            assert_eq!(without_password(text), left);
         }
     }
 
