@@ -222,6 +222,12 @@ impl Tools {
         able.into_iter().next().ok_or(DumpError::NoTool { server_major, found: none })
     }
 
+    /// Where `pg_dump` is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.pg_dump
+    }
+
     /// The major version of the tools.
     #[must_use]
     pub fn major(&self) -> u32 {

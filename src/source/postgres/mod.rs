@@ -12,6 +12,7 @@ pub mod document;
 pub mod dump;
 pub mod encode;
 pub mod error;
+pub mod examine;
 pub mod image;
 mod lex;
 mod numeric;

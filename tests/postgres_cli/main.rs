@@ -1,0 +1,10 @@
+//! The program against real PostgreSQL servers, as its users meet it.
+
+#[path = "../common_postgres/mod.rs"]
+mod common_postgres;
+mod doctor;
+mod nights;
+#[path = "../sandbox/mod.rs"]
+mod sandbox;
+mod secrets;
+mod service;

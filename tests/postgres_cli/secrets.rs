@@ -1,0 +1,1 @@
+//! Passwords are in nothing that is printed or stored.
