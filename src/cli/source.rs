@@ -33,7 +33,7 @@ pub(crate) enum AddressError {
     Unsupported(String),
     #[error("the address {0} must be of a file on this machine, as in sqlite:///srv/sync.db")]
     NotAFile(String),
-    #[error("the address {address} leads to no PostgreSQL database")]
+    #[error("{address}")]
     Postgres { address: String, source: PostgresError },
     #[error("which source is not said; the configuration has {0}")]
     Unnamed(String),

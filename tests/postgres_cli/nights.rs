@@ -27,7 +27,7 @@ fn a_night_costs_what_changed() {
     assert_eq!(third["rows"], ROWS - gone + 1);
 
     let listed = sandbox.json(&["snapshots"]);
-    assert_eq!(listed["snapshots"].as_array().map(Vec::len), Some(3), "{listed}");
+    assert_eq!(listed["sources"][0]["snapshots"].as_array().map(Vec::len), Some(3), "{listed}");
     let shown = sandbox.json(&["show", "first"]);
     assert_eq!((&shown["engine"], &shown["rows"]), (&"postgres".into(), &ROWS.into()));
     let text = sandbox.ok(&["show", "latest"]);
