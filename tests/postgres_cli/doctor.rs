@@ -8,7 +8,8 @@ fn a_server_that_is_fit_is_described() {
     live.sandbox.ok(&["backup"]);
     let text = live.sandbox.ok(&["doctor"]);
     println!("{text}");
-    for expected in ["database main, server: PostgreSQL 1", "database main, pg_dump: ", "superuser", "primary", "locks"] {
+    for expected in ["database main, server: PostgreSQL 1", "database main, pg_dump: ", "superuser", "primary", "locks"]
+    {
         assert!(text.contains(expected), "{expected} in {text}");
     }
 }

@@ -3,7 +3,9 @@
 #[path = "../common_postgres/mod.rs"]
 mod common_postgres;
 mod doctor;
+mod large;
 mod nights;
+mod rights;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 mod secrets;

@@ -14,6 +14,7 @@ pub mod encode;
 pub mod error;
 pub mod examine;
 pub mod image;
+pub mod large;
 mod lex;
 mod numeric;
 mod output;
