@@ -26,6 +26,7 @@ use crate::repo::cache::Cache;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::source::postgres::address::Surroundings;
+use crate::source::postgres::dump::Search;
 use crate::store::{Location, OpenOptions, Patience, Store};
 
 /// What a command works with.
@@ -100,10 +101,11 @@ impl Context {
         self.surroundings.get_or_init(surroundings)
     }
 
-    /// Where programs are looked for.
-    pub(crate) fn program_dirs(&self) -> Vec<PathBuf> {
+    /// Where `pg_dump` is looked for.
+    pub(crate) fn search(&self, configured: Option<&Path>) -> Search {
         let path = variable("PATH").unwrap_or_default();
-        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()
+        let path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+        Search::on_this_host(configured.map(Path::to_owned), path)
     }
 
     /// The file that the configuration stands in, if there is one.

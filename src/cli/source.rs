@@ -19,7 +19,6 @@ use crate::source::catalog::PlacementConfig;
 use crate::source::contract::Source as LiveSource;
 use crate::source::postgres::address::{Address as ServerAddress, Surroundings, without_password};
 use crate::source::postgres::connect::connect;
-use crate::source::postgres::dump::Search;
 use crate::source::postgres::error::PostgresError;
 use crate::source::postgres::read_options::ReadOptions;
 use crate::source::postgres::source::PostgresSource;
@@ -34,7 +33,7 @@ pub(crate) enum AddressError {
     Unsupported(String),
     #[error("the address {0} must be of a file on this machine, as in sqlite:///srv/sync.db")]
     NotAFile(String),
-    #[error("the address {address} leads to no PostgreSQL database")]
+    #[error("{address}")]
     Postgres { address: String, source: PostgresError },
     #[error("which source is not said; the configuration has {0}")]
     Unnamed(String),
@@ -172,15 +171,10 @@ impl Source<'_> {
             Address::Postgres(server) => {
                 let address = server.address(context.surroundings())?.until(how.cancel);
                 drop(connect(&address, &context.runtime())?);
-                let source = PostgresSource::new(address, context.runtime(), self.search(context));
+                let source = PostgresSource::new(address, context.runtime(), context.search(self.pg_bin));
                 Ok(Box::new(source.with_options(how.read)))
             }
         }
-    }
-
-    /// Where `pg_dump` may be.
-    pub(crate) fn search(&self, context: &Context) -> Search {
-        Search::on_this_host(self.pg_bin.map(Path::to_owned), context.program_dirs())
     }
 
     /// How its rows are to be placed.

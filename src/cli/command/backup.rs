@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser};
@@ -10,7 +11,7 @@ use crate::base::env::random;
 use crate::base::id::SourceId;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{bytes, count, moment, plural, printable, short};
+use crate::cli::render::{bytes, count, duration, moment, plural, printable, short};
 use crate::cli::source::{Address, Opening, Source, choose};
 use crate::cli::{amount, tag};
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
@@ -19,6 +20,9 @@ use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 use crate::source::catalog::Pinned;
 use crate::source::postgres::read_options::{Gentle, ReadOptions, ReadRate};
+
+/// A snapshot of the live database that was held for less is nobody's trouble.
+const HELD_SAID_MS: u64 = 2000;
 
 /// Take a snapshot of a database
 ///
@@ -184,6 +188,10 @@ fn human(report: &BackupReport) -> String {
         count(new),
         count(all),
     );
+    if report.image_held_ms >= HELD_SAID_MS {
+        let held = Duration::from_millis(report.image_held_ms);
+        text += &format!("the database's snapshot was open for {}\n", duration(held));
+    }
     for table in report.tables.iter().filter(|table| table.orphans + table.duplicates > 0) {
         let mut odd = Vec::new();
         if table.orphans > 0 {

@@ -20,7 +20,7 @@ use crate::source::postgres::read_options::{Gentle, ReadOptions};
 use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::schema;
 use crate::source::postgres::slice::{Slice, slices};
-use crate::source::postgres::transport::{Collation, ColumnType, Mode, SessionEncoding, Types};
+use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
 use crate::source::postgres::watch::Watch;
 
 /// How long somebody may hold a table that we want to lock.
@@ -123,11 +123,6 @@ impl PostgresSource {
         let (sequences, unread) = schema::sequences(leader).map_err(|error| failed(doing, described(&error)))?;
         document.sequences = sequences;
         gaps.extend(unread);
-        if !document.large_objects.is_empty() {
-            let reason =
-                format!("the content of {} large objects is not in the snapshot", document.large_objects.len());
-            gaps.push(Gap { object: "large objects".to_owned(), reason });
-        }
         Ok((document.to_bytes(), gaps))
     }
 }
@@ -148,7 +143,7 @@ impl Source for PostgresSource {
         for table in &mut found.tables {
             for (column, of) in table.table.columns.iter_mut().zip(&table.columns) {
                 let Some(kind) = types.get(of.type_oid) else { continue };
-                column.fold = kind.equality(Collation::Deterministic).fold();
+                column.fold = kind.equality(of.collation).fold();
                 if let Some(missing) = &of.missing {
                     column.missing = default(&leader, (kind, of, missing), encoding, self.mode)?;
                 }
