@@ -1,6 +1,5 @@
 //! A server with a database full of objects, and its schema as the program reads it.
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use sidekeep::source::contract::Gap;
@@ -38,8 +37,8 @@ pub fn session(cluster: &Cluster, database: &str, role: &str) -> Client {
 }
 
 pub fn tools(cluster: &Cluster) -> Tools {
-    let configured = Some(Path::new(cluster.pg_bin()).to_owned());
-    Tools::find(&Search { configured, ..Search::default() }, cluster.version()).expect("pg_dump beside the server")
+    let configured = Some(cluster.client_bin());
+    Tools::find(&Search { configured, ..Search::default() }, cluster.version()).expect("a pg_dump that knows the server")
 }
 
 /// What one backup as `role` would keep.
