@@ -317,9 +317,9 @@ fn server_user() -> Option<User> {
     Some(User { uid, gid })
 }
 
-/// The directory of this program: the server's, or of those of version 18, which know all others.
+/// The directory of this program: the server's, or that of newer ones.
 fn beside(bin: &Path, program: &str) -> PathBuf {
-    match std::env::var_os("SIDEKEEP_TEST_PG_18_BIN") {
+    match std::env::var_os("SIDEKEEP_TEST_PG_CLIENT_BIN") {
         Some(newer) if !bin.join(program).exists() => newer.into(),
         _ => bin.to_owned(),
     }
