@@ -6,7 +6,7 @@ use sidekeep::source::contract::Gap;
 use sidekeep::source::postgres::catalog::{self, Catalog};
 use sidekeep::source::postgres::client::Client;
 use sidekeep::source::postgres::document::Document;
-use sidekeep::source::postgres::dump::{DumpEncoding, Place, Request, Search, Tools};
+use sidekeep::source::postgres::dump::{DumpEncoding, Request, Search, ToolPlace, Tools};
 use sidekeep::source::postgres::schema;
 
 use crate::common_postgres::Cluster;
@@ -74,7 +74,7 @@ pub fn take_as(cluster: &Cluster, database: &str, role: &str, encoding: DumpEnco
     client.execute("begin", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").expect("begin");
     let snapshot = client.texts("export", "SELECT pg_export_snapshot()").expect("a snapshot");
     let catalog = catalog::read(&client).expect("a catalog");
-    let (place, cancelled) = (Place::of(&config), AtomicBool::new(false));
+    let (place, cancelled) = (ToolPlace::of(&config), AtomicBool::new(false));
     let request = Request {
         place: &place,
         snapshot: snapshot[0][0].as_deref(),
@@ -95,7 +95,11 @@ pub fn take(cluster: &Cluster, database: &str) -> Taken {
 pub fn build(cluster: &Cluster, document: &Document, database: &str) {
     let client = cluster.client(database);
     let run = |sql: Vec<u8>| {
-        let sql = String::from_utf8(sql).expect("text");
+        let mut sql = String::from_utf8(sql).expect("text");
+        if cluster.version() < 16 {
+            // What a newer pg_dump says of a subscription an older server does not understand.
+            sql = sql.replace(", streaming = off, run_as_owner = true", "");
+        }
         if let Err(error) = client.execute("running a statement", &sql) {
             panic!("{error}: {sql}");
         }

@@ -71,13 +71,14 @@ impl Client {
     pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
         let stream = self.runtime.block_on(self.inner.copy_out(sql));
         let stream = Box::pin(stream.map_err(|error| PostgresError::failed(doing, &error))?);
-        Ok(CopyOut { stream, runtime: &self.runtime, doing: doing.to_owned() })
+        Ok(CopyOut { stream: Some(stream), runtime: &self.runtime, doing: doing.to_owned() })
     }
 }
 
 /// Messages of a COPY.
 pub struct CopyOut<'a> {
-    stream: std::pin::Pin<Box<CopyOutStream>>,
+    /// None after an error, which the stream would repeat for ever.
+    stream: Option<std::pin::Pin<Box<CopyOutStream>>>,
     runtime: &'a Handle,
     doing: String,
 }
@@ -86,7 +87,10 @@ impl Iterator for CopyOut<'_> {
     type Item = Result<Bytes, PostgresError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let message = self.runtime.block_on(self.stream.next())?;
+        let message = self.runtime.block_on(self.stream.as_mut()?.next())?;
+        if message.is_err() {
+            self.stream = None;
+        }
         Some(message.map_err(|error| PostgresError::failed(self.doing.as_str(), &error)))
     }
 }
