@@ -16,7 +16,7 @@ const ROWS: &str = "SELECT format('%I.%I', nspname, relname), CASE relkind WHEN 
     FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
     WHERE relkind IN ('r', 'p') AND NOT relispartition AND c.oid >= 16384 AND nspname <> 'information_schema'
         AND nspname NOT LIKE 'pg\\_%' AND NOT EXISTS (SELECT FROM pg_depend
-            WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e') ORDER BY 1 COLLATE \"C\"";
+            WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e') ORDER BY format('%I.%I', nspname, relname) COLLATE \"C\"";
 
 /// Takes nothing but the snapshot, and fails unless the new database is the old one.
 pub fn assert_comes_back(cluster: &Cluster, taken: &Taken, database: &str) {
