@@ -6,10 +6,11 @@ use sidekeep::base::cancel::Cancel;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
 use sidekeep::format::cell::{Cell, OwnedCell};
+use sidekeep::format::manifest::GapSummary;
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
-use sidekeep::source::contract::{Engine, Gap, Refused, SourceError, Target, TargetTable};
+use sidekeep::source::contract::{Engine, Refused, SourceError, Target, TargetTable};
 use sidekeep::source::postgres::address::{Address, Surroundings};
 use sidekeep::source::postgres::document::Document;
 use sidekeep::source::postgres::dump::Search;
@@ -123,7 +124,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The reason of the gap of this name.
-pub fn reason_of<'a>(gaps: &'a [Gap], object: &str) -> &'a str {
+pub fn reason_of<'a>(gaps: &'a [GapSummary], object: &str) -> &'a str {
     let found = gaps.iter().find(|gap| gap.object == object);
     found.map(|gap| gap.reason.as_str()).unwrap_or_else(|| panic!("no gap named {object}: {gaps:?}"))
 }

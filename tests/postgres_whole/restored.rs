@@ -41,21 +41,17 @@ pub fn assert_comes_back(cluster: &Cluster, taken: &Taken, database: &str) {
 /// What the server says of every table.
 fn contents(cluster: &Cluster, database: &str) -> Vec<(String, Vec<String>)> {
     let client = cluster.client(database);
-    let bytes = SessionEncoding::SqlAscii.name();
-    client
-        .execute(
-            "settings",
-            &format!("SET extra_float_digits = 3; SET TimeZone = 'UTC'; SET client_encoding = {bytes}"),
-        )
-        .expect("settings");
+    let encoding = client.value("comparing", "SHOW server_encoding").expect("a name");
+    let encoding = SessionEncoding::for_server(&encoding).name();
+    let settings = format!("SET extra_float_digits = 3; SET TimeZone = 'UTC'; SET client_encoding = {encoding}");
+    client.execute("comparing", &settings).expect("settings");
     let texts = |sql: &str| client.texts("comparing", sql).expect("rows");
     let table = |row: Vec<Option<String>>| {
         let (name, only) = (row[0].clone().expect("a name"), row[1].clone().expect("a word"));
         // The alias is no column of any table.
-        let rows = texts(&format!("SELECT textsend(\" row\"::text) FROM {only}{name} AS \" row\" ORDER BY 1"));
+        let rows = texts(&format!("SELECT textsend(\"the whole row\"::text) FROM {only}{name} AS \"the whole row\" ORDER BY 1"));
         (name, rows.into_iter().map(|mut row| row.remove(0).expect("bytes")).collect())
     };
-    // Names are written as bytes too, where they are no UTF-8.
     texts(ROWS).into_iter().map(table).collect()
 }
 

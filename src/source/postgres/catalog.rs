@@ -126,6 +126,9 @@ fn gap_of(relation: &Relation) -> Option<Gap> {
             format!("its rows are taken for a part of extension {extension}, which makes the table anew")
         }
         (Some(Membership::Member { .. }), _) | (_, None) => return None,
+        (_, Some(Hindrance::Unnamed)) => {
+            "its name, or that of a column or type in it, is not UTF-8: its rows are not captured".to_owned()
+        }
         (_, Some(Hindrance::NoRight)) => {
             "the role may not read it: neither rows nor definition are captured".to_owned()
         }
@@ -144,7 +147,7 @@ impl Facts {
         // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
         let is_read = match relation.kind {
             RelationKind::Ordinary => relation.hindrance.is_none(),
-            RelationKind::Partitioned => relation.hindrance != Some(Hindrance::NoRight),
+            RelationKind::Partitioned => !matches!(relation.hindrance, Some(Hindrance::NoRight | Hindrance::Unnamed)),
             RelationKind::Foreign => false,
         };
         if is_member || relation.root.is_some() || !is_read {

@@ -14,6 +14,7 @@ pub mod encode;
 pub mod error;
 pub mod image;
 mod lex;
+mod names;
 mod numeric;
 mod output;
 mod passfile;
