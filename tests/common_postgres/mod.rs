@@ -52,6 +52,8 @@ pub struct Settings {
     pub identity: Identity,
     /// The directory of the server's programs; `None`: the one that tests use anyway.
     pub bin: Option<PathBuf>,
+    /// Where its directory is made; `None`: where temporary files are.
+    pub place: Option<PathBuf>,
 }
 
 /// Whether a cluster listens on TCP.
@@ -100,7 +102,7 @@ impl Cluster {
     pub fn start_with(settings: &Settings) -> Option<Self> {
         let bin = settings.bin.clone().or_else(programs)?;
         let user = server_user();
-        let dir = directory(user);
+        let dir = directory(settings.place.clone(), user);
         let data = dir.path().join("data");
         match settings.identity {
             Identity::Shared => {
@@ -116,7 +118,7 @@ impl Cluster {
 
     /// A hot standby of this server with lines of postgresql.conf of its own.
     pub fn standby(&self, conf: &[&str]) -> Self {
-        let dir = directory(self.user);
+        let dir = directory(None, self.user);
         let data = dir.path().join("data");
         let mut backup = self.command("pg_basebackup");
         backup.arg("-h").arg(self.dir.path()).args(["-p", &self.port.to_string(), "-U", SUPERUSER]);
@@ -349,8 +351,9 @@ fn give(path: &Path, user: Option<User>) {
 }
 
 /// A directory of the server's user.
-fn directory(user: Option<User>) -> TempDir {
-    let dir = tempfile::Builder::new().prefix("sidekeep-pg-").tempdir().expect("a directory");
+fn directory(place: Option<PathBuf>, user: Option<User>) -> TempDir {
+    let place = place.unwrap_or_else(std::env::temp_dir);
+    let dir = tempfile::Builder::new().prefix("sidekeep-pg-").tempdir_in(place).expect("a directory");
     give(dir.path(), user);
     dir
 }

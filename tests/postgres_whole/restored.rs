@@ -11,8 +11,10 @@ use tokio_postgres::types::ToSql;
 use crate::common_postgres::{Cluster, SUPERUSER};
 use crate::live::{Taken, TakenTable};
 
-/// Every table with all its rows, as bytes of what the server writes of a row.
-const ROWS: &str = "SELECT format('%I.%I', nspname, relname), CASE relkind WHEN 'r' THEN 'ONLY ' ELSE '' END
+/// Every table, and its columns by name: an heir's are in another order when columns were added to its parent.
+const ROWS: &str = "SELECT format('%I.%I', nspname, relname), CASE relkind WHEN 'r' THEN 'ONLY ' ELSE '' END,
+        (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attname) FROM pg_attribute
+            WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
     FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
     WHERE relkind IN ('r', 'p') AND NOT relispartition AND c.oid >= 16384 AND nspname <> 'information_schema'
         AND nspname NOT LIKE 'pg\\_%' AND NOT EXISTS (SELECT FROM pg_depend
@@ -28,7 +30,7 @@ pub fn assert_comes_back(cluster: &Cluster, taken: &Taken, database: &str) {
     for ((name, after), (_, before)) in after.iter().zip(&before) {
         assert_eq!(after.len(), before.len(), "{name}");
         for (after, before) in after.iter().zip(before) {
-            assert!(after == before, "{name}: {before} became {after}");
+            assert!(after == before, "{name}: {} became {}", readable(before), readable(after));
         }
     }
     let (before, after) = (schema(cluster, database), schema(cluster, &copy));
@@ -36,6 +38,12 @@ pub fn assert_comes_back(cluster: &Cluster, taken: &Taken, database: &str) {
         assert_eq!(before, after);
     }
     assert_eq!(before.len(), after.len());
+}
+
+/// The beginning of a row, for a message.
+fn readable(hex: &str) -> String {
+    let bytes = data_encoding::HEXLOWER.decode(hex.trim_start_matches("\\x").as_bytes()).expect("hexadecimal");
+    String::from_utf8_lossy(&bytes[..bytes.len().min(1000)]).into_owned()
 }
 
 /// What the server says of every table.
@@ -47,10 +55,10 @@ fn contents(cluster: &Cluster, database: &str) -> Vec<(String, Vec<String>)> {
     client.execute("comparing", &settings).expect("settings");
     let texts = |sql: &str| client.texts("comparing", sql).expect("rows");
     let table = |row: Vec<Option<String>>| {
-        let (name, only) = (row[0].clone().expect("a name"), row[1].clone().expect("a word"));
-        // The alias is no column of any table.
-        let rows = texts(&format!("SELECT textsend(\"the whole row\"::text) FROM {only}{name} AS \"the whole row\" ORDER BY 1"));
-        (name, rows.into_iter().map(|mut row| row.remove(0).expect("bytes")).collect())
+        let [Some(name), Some(only), columns] = &row[..] else { panic!("{row:?}") };
+        let columns = columns.as_deref().unwrap_or_default();
+        let rows = texts(&format!("SELECT textsend(ROW({columns})::text) FROM {only}{name} ORDER BY 1"));
+        (name.clone(), rows.into_iter().map(|mut row| row.remove(0).expect("bytes")).collect())
     };
     texts(ROWS).into_iter().map(table).collect()
 }

@@ -16,6 +16,9 @@ use crate::source::postgres::relations::{
 };
 use crate::source::postgres::transport::quoted;
 
+/// How long somebody may keep us from looking at a table that he alters.
+const LOCK_PATIENCE: &str = "SET LOCAL lock_timeout = '30s'";
+
 /// What can be read, and what cannot.
 #[derive(Clone, Debug)]
 pub struct Catalog {
@@ -80,6 +83,8 @@ pub fn qualified(schema: &str, name: &str) -> String {
 
 /// Reads the catalogs as the session's snapshot has them.
 pub fn read(client: &Client) -> Result<Catalog, AnswerError> {
+    // Sizes are asked for under a lock; the setting ends with the transaction, or when tables are locked.
+    client.execute("setting how long to wait for locks", LOCK_PATIENCE)?;
     let mut facts = Facts {
         relations: relations(client)?,
         attributes: BTreeMap::new(),

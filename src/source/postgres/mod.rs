@@ -28,4 +28,5 @@ pub mod source;
 mod split;
 mod tls;
 pub mod transport;
+mod unchanged;
 pub mod watch;

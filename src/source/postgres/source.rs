@@ -18,6 +18,7 @@ use crate::source::postgres::image::Image;
 use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::schema;
 use crate::source::postgres::transport::{Collation, ColumnType, Mode, SessionEncoding, Types};
+use crate::source::postgres::unchanged::rewritten;
 use crate::source::postgres::watch::Watch;
 
 /// How long somebody may hold a table that we want to lock.
@@ -101,8 +102,13 @@ impl Source for PostgresSource {
         let leader = Arc::clone(image.leader());
         let mut found = catalog::read(&leader).map_err(|error| failed("read the catalog", described(&error)))?;
         let parts = found.tables.iter().flat_map(|table| &table.parts);
-        let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
+        let (oids, names): (Vec<u32>, Vec<String>) = parts.map(|part| (part.oid, part.sql_name.clone())).unzip();
         image.lock_tables(&names, LOCK_PATIENCE)?;
+        let rewritten = rewritten(&leader, &oids)?;
+        if !rewritten.is_empty() {
+            let reason = format!("{} was truncated or rewritten as we began; try again", rewritten.join(", "));
+            return Err(SourceError::GaveWay { what: self.address.to_string(), reason });
+        }
         let types = Types::load(&leader)?;
         let (schema, gaps) = self.schema(&image, &found)?;
         let facts = image.facts().clone();
@@ -135,7 +141,7 @@ impl Source for PostgresSource {
             columns.push((column.name.clone(), kind.clone()));
         }
         let selected: Vec<String> = columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
-        let condition = of.condition.as_ref().map_or_else(String::new, |sql| format!(" {sql}"));
+        let condition = of.condition.as_ref().map_or_else(String::new, |sql| format!(" WHERE {sql}"));
         for part in &of.parts {
             let select = format!("SELECT {} FROM ONLY {}{condition}", selected.join(", "), part.sql_name);
             let mut reader = RowReader::new(name, &columns, self.mode, open.encoding);
