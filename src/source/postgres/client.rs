@@ -124,7 +124,7 @@ impl Client {
     /// The data of a COPY ... TO STDOUT, a message at a time.
     pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
         let stream = Box::pin(self.wait(doing, self.inner().copy_out(sql))?);
-        Ok(CopyOut { stream, client: self, doing: doing.to_owned() })
+        Ok(CopyOut { stream: Some(stream), client: self, doing: doing.to_owned() })
     }
 }
 
@@ -155,7 +155,8 @@ impl Drop for Client {
 
 /// Messages of a COPY.
 pub struct CopyOut<'a> {
-    stream: std::pin::Pin<Box<CopyOutStream>>,
+    /// None after an error, which the stream would repeat for ever.
+    stream: Option<std::pin::Pin<Box<CopyOutStream>>>,
     client: &'a Client,
     doing: String,
 }
@@ -164,15 +165,20 @@ impl Iterator for CopyOut<'_> {
     type Item = Result<Bytes, PostgresError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let stream = self.stream.as_mut()?;
         // Many messages come at once.
-        if let Some(message) = self.stream.next().now_or_never() {
-            return Some(message?.map_err(|error| PostgresError::failed(self.doing.as_str(), &error)));
+        let next = match stream.next().now_or_never() {
+            Some(message) => Ok(message),
+            None => self.client.runtime.block_on(heeding(&self.client.cancel, stream.next())),
+        };
+        let message = match next {
+            Ok(message) => message?.map_err(|error| PostgresError::failed(self.doing.as_str(), &error)),
+            Err(_) => Err(self.client.stop(&self.doing, Stopped::Within)),
+        };
+        if message.is_err() {
+            self.stream = None;
         }
-        let next = heeding(&self.client.cancel, self.stream.next());
-        match self.client.runtime.block_on(next) {
-            Ok(message) => Some(message?.map_err(|error| PostgresError::failed(self.doing.as_str(), &error))),
-            Err(_) => Some(Err(self.client.stop(&self.doing, Stopped::Within))),
-        }
+        Some(message)
     }
 }
 

@@ -129,7 +129,7 @@ fn password(address: &Address, place: &Place) -> (Option<Zeroizing<String>>, Opt
 }
 
 /// The way to the database as PostgreSQL's own tools take it: to the first of several places.
-pub fn place_for_tools(address: &Address) -> Result<dump::Place, PostgresError> {
+pub fn place_for_tools(address: &Address) -> Result<dump::ToolPlace, PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let place = address.places.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
     let mut config = config(address, place).map_err(unusable)?;
@@ -137,7 +137,7 @@ pub fn place_for_tools(address: &Address) -> Result<dump::Place, PostgresError> 
         config.password(password.as_bytes());
     }
     let words = address.tls.keywords();
-    Ok(words.iter().fold(dump::Place::of(&config), |place, (keyword, value)| place.with(keyword, value)))
+    Ok(words.iter().fold(dump::ToolPlace::of(&config), |place, (keyword, value)| place.with(keyword, value)))
 }
 
 /// Everything but password and TLS.

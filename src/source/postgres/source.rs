@@ -21,6 +21,7 @@ use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::schema;
 use crate::source::postgres::slice::{Slice, slices};
 use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
+use crate::source::postgres::unchanged::rewritten;
 use crate::source::postgres::watch::Watch;
 
 /// How long somebody may hold a table that we want to lock.
@@ -134,8 +135,13 @@ impl Source for PostgresSource {
         let leader = Arc::clone(image.leader());
         let mut found = catalog::read(&leader).map_err(|error| failed("read the catalog", described(&error)))?;
         let parts = found.tables.iter().flat_map(|table| &table.parts);
-        let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
+        let (oids, names): (Vec<u32>, Vec<String>) = parts.map(|part| (part.oid, part.sql_name.clone())).unzip();
         image.lock_tables(&names, LOCK_PATIENCE)?;
+        let rewritten = rewritten(&leader, &oids)?;
+        if !rewritten.is_empty() {
+            let reason = format!("{} was truncated or rewritten as we began; try again", rewritten.join(", "));
+            return Err(SourceError::GaveWay { what: self.address.to_string(), reason });
+        }
         let types = Types::load(&leader)?;
         let (schema, gaps) = self.schema(&image, &found)?;
         let facts = image.facts().clone();
