@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use sidekeep::base::env::{Seeded, SharedEnv, System};
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
-use sidekeep::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorReport};
+use sidekeep::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource};
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::show::{self, ShowOptions};
 use sidekeep::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SourceSnapshots};
@@ -132,7 +132,7 @@ fn examine(world: &World, role: Role, database: &str, config: Vec<ConfigFact>) -
         config,
         store: Some(Box::new(|| Ok(world.objects()))),
         key: Some(Box::new(|| Ok(world.key(role)))),
-        sources: vec![("main".to_owned(), open_source)],
+        sources: vec![LiveSource { name: "main".to_owned(), examine: None, open: open_source }],
         spill_dir: world.dir.path().to_owned(),
         spill_bytes_min: 1,
         env,

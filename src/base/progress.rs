@@ -16,6 +16,14 @@ pub enum Count {
     Objects,
 }
 
+/// What becomes of the image of a live database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Image {
+    /// Held open from now on: the database can clean nothing up that it shows.
+    Held,
+    LetGo,
+}
+
 /// A watcher of one operation. All methods may be called from any thread.
 pub trait Progress: Send + Sync {
     /// A phase begins ("reading contacts"); `total` counts of `unit` are expected when known.
@@ -24,6 +32,8 @@ pub trait Progress: Send + Sync {
     fn add(&self, count: Count, by: u64);
     /// Something worth a line to a person, now.
     fn note(&self, text: &str);
+    /// An image is held open, or not any more.
+    fn image(&self, _image: Image) {}
 }
 
 /// Shared by the threads of one operation.

@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) key_file: Option<PathBuf>,
     /// Where a backup lays rows aside.
     pub(crate) spill_dir: Option<PathBuf>,
+    /// Where the programs of PostgreSQL are.
+    pub(crate) pg_bin: Option<PathBuf>,
     /// Databases by name.
     #[serde(default)]
     pub(crate) source: BTreeMap<String, SourceConfig>,
@@ -55,6 +57,8 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceConfig {
     pub(crate) url: String,
+    /// Where the programs of its version of PostgreSQL are.
+    pub(crate) pg_bin: Option<PathBuf>,
     /// The table whose rows own the others.
     pub(crate) owner_table: Option<String>,
     /// How old its newest clean snapshot may be, if another age than that of `status`.
@@ -140,7 +144,9 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         }
     }
     let dir = path.parent().unwrap_or(Path::new(""));
-    for local in [&mut config.key_file, &mut config.spill_dir].into_iter().flatten() {
+    let own = config.source.values_mut().map(|source| &mut source.pg_bin);
+    let all = [&mut config.key_file, &mut config.spill_dir, &mut config.pg_bin].into_iter().chain(own);
+    for local in all.flatten() {
         *local = dir.join(&*local);
     }
     if let Some(repo) = &mut config.repo
@@ -169,7 +175,7 @@ impl Template<'_> {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let source = match self.source {
             Some(url) => format!("[source.{SOURCE_NAME}]\nurl = {}", quoted(url)),
-            None => "# [source.main]\n# url = \"sqlite:///srv/sync/sync.db\"".to_owned(),
+            None => "# [source.main]\n# url = \"postgres://sidekeep@db.example.org/sync\"".to_owned(),
         };
         TEMPLATE
             .replace("{repo}", &quoted(self.repo))
@@ -192,7 +198,11 @@ key_file = {key_file}
 # Where a backup lays rows aside, encrypted; default: the system's directory for temporary files.
 # spill_dir = "/var/tmp"
 
-# The databases to keep, by name: `sidekeep backup main`.
+# Where pg_dump is, for PostgreSQL; default: where systems keep it, and PATH.
+# pg_bin = "/usr/lib/postgresql/16/bin"
+
+# The databases to keep, by name: `sidekeep backup main`. A password belongs into a password file, a service file or
+# PGPASSWORD, not here.
 {source}
 # The table whose rows are the users; found by its name and the foreign keys that lead to it if left out.
 # owner_table = "users"

@@ -25,6 +25,8 @@ use crate::crypto::keyfile::KeyFileHeader;
 use crate::repo::cache::Cache;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
+use crate::source::postgres::address::Surroundings;
+use crate::source::postgres::dump::Search;
 use crate::store::{Location, OpenOptions, Patience, Store};
 
 /// What a command works with.
@@ -34,6 +36,7 @@ pub(crate) struct Context {
     global: Global,
     runtime: Handle,
     config: OnceCell<(Config, Option<PathBuf>)>,
+    surroundings: OnceCell<Surroundings>,
 }
 
 /// What a long operation is given by its command.
@@ -62,6 +65,12 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// What lies around the program and concerns PostgreSQL. Variables that are no text concern nobody.
+pub(crate) fn surroundings() -> Surroundings {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    Surroundings::new(std::env::vars_os().filter_map(text))
+}
+
 /// A directory of the user, by the XDG base directory specification.
 fn user_dir(name: &str, below_home: &str) -> Option<PathBuf> {
     let named = variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
@@ -70,7 +79,8 @@ fn user_dir(name: &str, below_home: &str) -> Option<PathBuf> {
 
 impl Context {
     pub(crate) fn new(global: Global, runtime: Handle) -> Self {
-        Self { ui: global.ui(), env: Arc::new(System), global, runtime, config: OnceCell::new() }
+        let (config, surroundings) = (OnceCell::new(), OnceCell::new());
+        Self { ui: global.ui(), env: Arc::new(System), global, runtime, config, surroundings }
     }
 
     /// The configuration.
@@ -84,6 +94,18 @@ impl Context {
         let places = Places { named: self.global.config.as_deref(), current_dir: &current_dir, user_dir };
         let found = config::find(&places)?;
         Ok(&self.config.get_or_init(|| found).0)
+    }
+
+    /// What lies around the program and concerns PostgreSQL.
+    pub(crate) fn surroundings(&self) -> &Surroundings {
+        self.surroundings.get_or_init(surroundings)
+    }
+
+    /// Where `pg_dump` is looked for.
+    pub(crate) fn search(&self, configured: Option<&Path>) -> Search {
+        let path = variable("PATH").unwrap_or_default();
+        let path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+        Search::on_this_host(configured.map(Path::to_owned), path)
     }
 
     /// The file that the configuration stands in, if there is one.
@@ -248,6 +270,11 @@ impl Context {
         let watch = Watch { progress: shown.progress(), cancel: Cancel::default() };
         signal::listen(&self.runtime, watch.cancel.clone(), shown.progress())
             .map_err(|source| CliError::Io { doing: "listen to signals".to_owned(), source })?;
-        operation(watch).map_err(Into::into)
+        let cancel = watch.cancel.clone();
+        operation(watch).map_err(|error| {
+            let error: CliError = error.into();
+            // Whatever is given up on request fails in its own words.
+            if cancel.is_cancelled() { error.interrupted() } else { error }
+        })
     }
 }

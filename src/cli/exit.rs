@@ -17,6 +17,7 @@ use crate::repo::error::RepoError;
 use crate::repo::write::WriteError;
 use crate::sort::SpillError;
 use crate::source::contract::SourceError;
+use crate::source::postgres::error::PostgresError;
 use crate::store::{Doing, LocationError, StoreError};
 
 /// How a command ends.
@@ -88,6 +89,12 @@ pub(crate) enum CliError {
     },
     #[error("this is a bug in sidekeep; nothing was committed by the part that failed")]
     Bug,
+    /// Somebody asked to stop, and this is what came of it.
+    #[error("interrupted")]
+    Interrupted {
+        #[source]
+        source: Box<CliError>,
+    },
     /// An error of a floor below, or of a part of this one.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
@@ -110,6 +117,7 @@ failures!(
     KeyFileError,
     LocationError,
     OpError,
+    PostgresError,
     RepoError,
     SourceError,
     SpillError,
@@ -124,6 +132,11 @@ impl CliError {
     /// The code of this error.
     pub(crate) fn exit(&self) -> Exit {
         self.verdict().0
+    }
+
+    /// The same, of an operation that was asked to stop.
+    pub(crate) fn interrupted(self) -> Self {
+        if self.exit() == Exit::Interrupted { self } else { Self::Interrupted { source: Box::new(self) } }
     }
 
     /// What to do about it.
@@ -151,6 +164,7 @@ impl CliError {
         let error: &(dyn Error + 'static) = match self {
             Self::Usage { hint, .. } => return (Exit::Usage, hint),
             Self::Bug => return (Exit::Failed, BUG),
+            Self::Interrupted { .. } => return (Exit::Interrupted, REUSED),
             Self::Output { .. } => return (Exit::Failed, "see where the output goes, and whether there is room"),
             Self::Io { .. } => return (Exit::Failed, "see whether this may be done there, and whether there is room"),
             Self::Failed(error) => &**error,
@@ -182,6 +196,9 @@ fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
     if let Some(error) = error.downcast_ref::<SourceError>() {
         return source(error);
     }
+    if let Some(error) = error.downcast_ref::<PostgresError>() {
+        return Some(postgres(error));
+    }
     if let Some(error) = error.downcast_ref::<SpillError>() {
         return Some(spill(error));
     }
@@ -191,9 +208,10 @@ fn known(error: &(dyn Error + 'static)) -> Option<Verdict> {
     if error.is::<ConfigError>() || error.is::<TimeError>() || error.is::<LocationError>() {
         return Some((Exit::Usage, ""));
     }
-    error
-        .is::<AddressError>()
-        .then_some((Exit::Usage, "give an address such as sqlite:///srv/sync.db, or a name from sidekeep.toml"))
+    error.is::<AddressError>().then_some((
+        Exit::Usage,
+        "give an address such as postgres://role@host/database or sqlite:///srv/sync.db, or a name from sidekeep.toml",
+    ))
 }
 
 const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
@@ -306,6 +324,18 @@ fn source(error: &SourceError) -> Option<Verdict> {
             Some((Exit::Failed, "see whether a disk is full, and what the database's own tools say"))
         }
         SourceError::Sink(_) => None,
+    }
+}
+
+fn postgres(error: &PostgresError) -> Verdict {
+    match error {
+        PostgresError::Address { .. } => (Exit::Usage, "see docs/postgresql.md for what an address may say"),
+        PostgresError::Connect { .. } | PostgresError::Unsuitable { .. } | PostgresError::GaveWay { .. } => {
+            (Exit::Unreachable, "`sidekeep doctor` tries the server and says what is missing")
+        }
+        PostgresError::Failed { .. } => {
+            (Exit::Failed, "see whether a disk is full, and what the database's own tools say")
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that a person sees.
 
+mod amount;
 mod app;
 mod args;
 mod command;

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::render::{bytes, duration, magnitude, printable};
-use crate::base::progress::{Count, Progress, SharedProgress, Silent};
+use crate::base::progress::{Count, Image, Progress, SharedProgress, Silent};
 
 /// Nothing is shown of what is over sooner.
 const SILENCE: Duration = Duration::from_millis(250);
 const REDRAW: Duration = Duration::from_millis(100);
 /// Between two lines of a log.
 const LINE: Duration = Duration::from_secs(10);
+/// An image that is younger is nobody's trouble.
+const HELD_SHOWN: Duration = Duration::from_secs(2);
 const COUNTS: [Count; 4] = [Count::Rows, Count::ContentBytes, Count::StoredBytes, Count::Objects];
 
 /// How progress is shown.
@@ -73,6 +75,8 @@ impl Drop for Shown {
 struct Meter {
     counts: [AtomicU64; COUNTS.len()],
     phase: Mutex<Option<Phase>>,
+    /// Since when an image is held open.
+    held: Mutex<Option<Instant>>,
     done: AtomicBool,
     bar: Option<ProgressBar>,
     style: Style,
@@ -100,6 +104,7 @@ impl Meter {
         Self {
             counts: Default::default(),
             phase: Mutex::new(None),
+            held: Mutex::new(None),
             done: AtomicBool::new(false),
             bar,
             style,
@@ -117,7 +122,10 @@ impl Meter {
 
     fn line(&self) -> Option<String> {
         let phase = self.phase().clone()?;
-        Some(describe(&phase, self.counts(), phase.started.elapsed()))
+        let line = describe(&phase, self.counts(), phase.started.elapsed());
+        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.map(|since| since.elapsed()).filter(|age| *age >= HELD_SHOWN);
+        Some(held.map_or(line.clone(), |age| format!("{line}  snapshot open {}", duration(age))))
     }
 
     fn draw(&self) {
@@ -161,6 +169,11 @@ impl Progress for Meter {
             None if self.style == Style::None => {}
             None => write_line(&text),
         }
+    }
+
+    fn image(&self, image: Image) {
+        let since = (image == Image::Held).then(Instant::now);
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 }
 
@@ -233,7 +246,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{Meter, Phase, Shown, Style, describe};
-    use crate::base::progress::{Count, Progress};
+    use crate::base::progress::{Count, Image, Progress};
 
     fn phase(unit: Count, total: Option<u64>) -> Phase {
         Phase { name: "reading contacts".to_owned(), unit, total, started: Instant::now(), before: [1000, 0, 0, 0] }
@@ -263,6 +276,19 @@ mod tests {
         Progress::phase(&meter, "one\n", Count::Rows, None);
         meter.add(Count::Rows, 3);
         assert_eq!(meter.line().as_deref(), Some("one\\n  3 rows"));
+    }
+
+    #[test]
+    fn the_age_of_an_image_is_shown_while_it_is_held() {
+        let meter = Meter::new(Style::Notes);
+        Progress::phase(&meter, "one", Count::Rows, None);
+        meter.image(Image::Held);
+        assert_eq!(meter.line().as_deref(), Some("one"));
+        let since = Instant::now().checked_sub(Duration::from_secs(130));
+        *meter.held.lock().expect("not poisoned") = since;
+        assert_eq!(meter.line().as_deref(), since.map(|_| "one  snapshot open 2 min 10 s"));
+        meter.image(Image::LetGo);
+        assert_eq!(meter.line().as_deref(), Some("one"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::context::Context;
+use super::context::{Context, surroundings};
 use super::exit::CliError;
 use super::source::Address;
 use super::time;
@@ -51,7 +51,8 @@ impl SourceArgs {
     pub(crate) fn name(&self) -> Option<String> {
         let text = self.source.as_deref()?;
         // Sources without a name of their own are known by their address.
-        Some(Address::parse(text).map_or_else(|_| text.to_owned(), |address| address.absolute().to_string()))
+        let address = Address::parse(text, &surroundings());
+        Some(address.map_or_else(|_| text.to_owned(), |address| address.absolute().to_string()))
     }
 
     /// Whether one is named.

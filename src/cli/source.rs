@@ -1,15 +1,27 @@
 //! What a person may name as the database to back up or to restore to: an address, or a name of the configuration.
+//!
+//! Addresses may hold a password: nothing here shows one.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::config::{Config, LayoutConfig, SourceConfig};
+use super::context::Context;
+use super::exit::CliError;
 use super::redact;
+use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::format::manifest::Layout;
 use crate::source::catalog::PlacementConfig;
-use crate::source::contract::{Source as LiveSource, SourceError};
+use crate::source::contract::Source as LiveSource;
+use crate::source::postgres::address::{Address as ServerAddress, Surroundings, without_password};
+use crate::source::postgres::connect::connect;
+use crate::source::postgres::error::PostgresError;
+use crate::source::postgres::read_options::ReadOptions;
+use crate::source::postgres::source::PostgresSource;
 use crate::source::sqlite::SqliteSource;
 
 /// A text that names no database.
@@ -17,10 +29,12 @@ use crate::source::sqlite::SqliteSource;
 pub(crate) enum AddressError {
     #[error("{0:?} is neither an address nor a source of the configuration; it has {1}")]
     UnknownName(String, String),
-    #[error("the address {0} is none of sqlite:///path")]
+    #[error("the address {0} is none of postgres://role@host/database, service=name and sqlite:///path")]
     Unsupported(String),
     #[error("the address {0} must be of a file on this machine, as in sqlite:///srv/sync.db")]
     NotAFile(String),
+    #[error("{address}")]
+    Postgres { address: String, source: PostgresError },
     #[error("which source is not said; the configuration has {0}")]
     Unnamed(String),
 }
@@ -29,45 +43,81 @@ pub(crate) enum AddressError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Address {
     Sqlite(PathBuf),
+    Postgres(Server),
 }
 
-impl Address {
-    /// Opens the database to be read. Copies that have to be made of it go to `spill_dir`.
-    pub(crate) fn open(&self, spill_dir: &Path, env: &SharedEnv) -> Result<Box<dyn LiveSource>, SourceError> {
-        let Self::Sqlite(path) = self;
-        Ok(Box::new(SqliteSource::open(path, spill_dir.to_owned(), SharedEnv::clone(env))?))
+/// A database of a PostgreSQL server, as it was named.
+#[derive(Clone)]
+pub(crate) struct Server {
+    text: Zeroizing<String>,
+    /// What it comes to with everything that completes it, without role, password and parameters.
+    plain: String,
+}
+
+impl Server {
+    /// The way to it.
+    pub(crate) fn address(&self, around: &Surroundings) -> Result<ServerAddress, AddressError> {
+        ServerAddress::parse(&self.text, around)
+            .map_err(|source| AddressError::Postgres { address: redact::address(&self.text), source })
+    }
+}
+
+/// By whatever role and in whatever way it is reached, it is the same.
+impl PartialEq for Server {
+    fn eq(&self, other: &Self) -> bool {
+        self.plain == other.plain
+    }
+}
+
+impl Eq for Server {}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({})", self.plain)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(server) => f.write_str(&server.plain),
+        }
     }
 }
 
 impl Address {
     /// Bytes of the database, as far as that can be told without opening it.
     pub(crate) fn size(&self) -> Option<u64> {
-        let Self::Sqlite(path) = self;
-        path.metadata().ok().map(|metadata| metadata.len())
+        match self {
+            Self::Sqlite(path) => path.metadata().ok().map(|metadata| metadata.len()),
+            Self::Postgres(_) => None,
+        }
     }
-}
 
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.url())
-    }
-}
-
-impl Address {
     /// The same from whatever directory it is looked at.
     pub(crate) fn absolute(self) -> Self {
-        let Self::Sqlite(path) = self;
-        Self::Sqlite(std::path::absolute(&path).unwrap_or(path))
+        match self {
+            Self::Sqlite(path) => Self::Sqlite(std::path::absolute(&path).unwrap_or(path)),
+            server @ Self::Postgres(_) => server,
+        }
     }
 
-    /// Written so that [`Address::parse`] reads it.
+    /// Written so that [`Address::parse`] reads it, but without a password: that has no place in a configuration.
     pub(crate) fn url(&self) -> String {
-        let Self::Sqlite(path) = self;
-        format!("sqlite:{}", path.display())
+        match self {
+            Self::Sqlite(_) => self.to_string(),
+            Self::Postgres(server) => without_password(&server.text),
+        }
     }
 
-    /// Reads `sqlite:///path` and `sqlite:path`.
-    pub(crate) fn parse(text: &str) -> Result<Self, AddressError> {
+    /// Reads `postgres://…`, `postgresql://…`, `service=name`, `sqlite:///path` and `sqlite:path`.
+    pub(crate) fn parse(text: &str, around: &Surroundings) -> Result<Self, AddressError> {
+        if ["postgres://", "postgresql://", "service="].iter().any(|start| text.starts_with(start)) {
+            let server = Server { text: Zeroizing::new(text.to_owned()), plain: String::new() };
+            let plain = server.address(around)?.url();
+            return Ok(Self::Postgres(Server { plain, ..server }));
+        }
         let file = text.strip_prefix("sqlite:").ok_or_else(|| AddressError::Unsupported(redact::address(text)))?;
         let path = match file.strip_prefix("//") {
             // An address that is written as an URL has the host in front, and may have escapes.
@@ -86,6 +136,14 @@ impl Address {
     }
 }
 
+/// How a live database is opened.
+pub(crate) struct Opening<'a> {
+    /// Where copies that have to be made of it go.
+    pub(crate) spill_dir: &'a Path,
+    pub(crate) read: ReadOptions,
+    pub(crate) cancel: Cancel,
+}
+
 /// A source of a backup.
 pub(crate) struct Source<'a> {
     /// Its name in the configuration.
@@ -93,12 +151,30 @@ pub(crate) struct Source<'a> {
     pub(crate) address: Address,
     /// What the configuration says of it.
     pub(crate) config: Option<&'a SourceConfig>,
+    /// Where the programs of PostgreSQL are, if the configuration says that.
+    pub(crate) pg_bin: Option<&'a Path>,
 }
 
 impl Source<'_> {
     /// What the repository calls it.
     pub(crate) fn label(&self) -> String {
         self.name.map_or_else(|| self.address.clone().absolute().to_string(), str::to_owned)
+    }
+
+    /// Opens the database to be read; a server that does not let us in is found out at once.
+    pub(crate) fn open(&self, context: &Context, how: Opening<'_>) -> Result<Box<dyn LiveSource>, CliError> {
+        match &self.address {
+            Address::Sqlite(path) => {
+                let env = SharedEnv::clone(&context.env);
+                Ok(Box::new(SqliteSource::open(path, how.spill_dir.to_owned(), env)?))
+            }
+            Address::Postgres(server) => {
+                let address = server.address(context.surroundings())?.until(how.cancel);
+                drop(connect(&address, &context.runtime())?);
+                let source = PostgresSource::new(address, context.runtime(), context.search(self.pg_bin));
+                Ok(Box::new(source.with_options(how.read)))
+            }
+        }
     }
 
     /// How its rows are to be placed.
@@ -116,15 +192,23 @@ impl Source<'_> {
 }
 
 /// The source that `text` names: a name of the configuration or an address; without a text the only one configured.
-pub(crate) fn choose<'a>(config: &'a Config, text: Option<&'a str>) -> Result<Source<'a>, AddressError> {
+pub(crate) fn choose<'a>(
+    config: &'a Config,
+    text: Option<&'a str>,
+    around: &Surroundings,
+) -> Result<Source<'a>, AddressError> {
+    let made = |name, address, config: Option<&'a SourceConfig>, all: &'a Config| {
+        let own = config.and_then(|config| config.pg_bin.as_deref());
+        Source { name, address, config, pg_bin: own.or(all.pg_bin.as_deref()) }
+    };
     let (name, source) = match text {
         Some(text) => match config.source.get_key_value(text) {
             Some(found) => found,
-            None if text.contains(':') => {
-                let address = Address::parse(text)?;
-                let same = |source: &&SourceConfig| Address::parse(&source.url).is_ok_and(|other| other == address);
+            None if text.contains([':', '=']) => {
+                let address = Address::parse(text, around)?;
+                let same = |source: &&SourceConfig| Address::parse(&source.url, around).is_ok_and(|it| it == address);
                 let configured = config.source.values().find(same);
-                return Ok(Source { name: None, address, config: configured });
+                return Ok(made(None, address, configured, config));
             }
             None => return Err(AddressError::UnknownName(text.to_owned(), names(config))),
         },
@@ -133,7 +217,7 @@ pub(crate) fn choose<'a>(config: &'a Config, text: Option<&'a str>) -> Result<So
             _ => return Err(AddressError::Unnamed(names(config))),
         },
     };
-    Ok(Source { name: Some(name), address: Address::parse(&source.url)?, config: Some(source) })
+    Ok(made(Some(name), Address::parse(&source.url, around)?, Some(source), config))
 }
 
 fn names(config: &Config) -> String {
@@ -150,19 +234,37 @@ mod tests {
 
     use super::{Address, choose};
     use crate::cli::config::parse;
+    use crate::source::postgres::address::Surroundings;
+
+    fn nothing() -> Surroundings {
+        Surroundings::new([])
+    }
 
     #[test]
     fn addresses_of_files_are_read() {
         for (text, path) in
             [("sqlite:///srv/a%20b.db", "/srv/a b.db"), ("sqlite:a.db", "a.db"), ("sqlite:/srv/a.db", "/srv/a.db")]
         {
-            assert_eq!(Address::parse(text).ok(), Some(Address::Sqlite(PathBuf::from(path))), "{text}");
+            let address = Address::parse(text, &nothing()).ok();
+            assert_eq!(address, Some(Address::Sqlite(PathBuf::from(path))), "{text}");
         }
         for text in ["sqlite://srv/a.db", "sqlite:", "sqlite:///", "sqlite:///a?mode=rw", "srv/a.db"] {
-            assert!(Address::parse(text).is_err(), "{text}");
+            assert!(Address::parse(text, &nothing()).is_err(), "{text}");
         }
-        let error = Address::parse("postgres://ana:hunter2@db/x").expect_err("not a file");
-        assert!(!error.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn addresses_of_servers_are_read_and_keep_their_password_to_themselves() {
+        let around = Surroundings::new([("PGUSER".to_owned(), "bo".to_owned())]);
+        let address = Address::parse("postgres://ana:hunter2@db/x?sslmode=require", &around).expect("an address");
+        assert_eq!(address.to_string(), "postgres://db:5432/x");
+        assert_eq!(address.url(), "postgres://ana@db/x?sslmode=require");
+        assert!(!format!("{address:?}").contains("hunter2"));
+        assert_eq!(Address::parse("postgresql://db:5432/x", &around).ok(), Some(address));
+        for text in ["postgres://ana:hunter2@db:0/x", "mysql://ana:hunter2@db/x", "service=hunter3"] {
+            let error = crate::cli::exit::CliError::from(Address::parse(text, &around).expect_err(text)).chain();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]
@@ -170,14 +272,28 @@ mod tests {
         let config = |text: &str| parse(text, Path::new("/etc/sidekeep.toml")).expect("parses");
         let one = config("[source.main]\nurl = 'sqlite:/a.db'\nowner_table = 'people'");
         for text in [None, Some("main"), Some("sqlite:///a.db")] {
-            let source = choose(&one, text).unwrap_or_else(|error| panic!("{error}"));
+            let source = choose(&one, text, &nothing()).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(source.address, Address::Sqlite("/a.db".into()));
             assert_eq!(source.config.and_then(|config| config.owner_table.as_deref()), Some("people"));
         }
-        let error = choose(&one, Some("other")).err().expect("unknown").to_string();
+        let error = choose(&one, Some("other"), &nothing()).err().expect("unknown").to_string();
         assert!(error.contains("the source main"), "{error}");
         let two = config("[source.a]\nurl = 'sqlite:a'\n[source.b]\nurl = 'sqlite:b'");
-        assert!(choose(&two, None).err().is_some_and(|error| error.to_string().contains("a, b")));
-        assert!(choose(&config(""), None).err().is_some_and(|error| error.to_string().contains("no source")));
+        assert!(choose(&two, None, &nothing()).err().is_some_and(|error| error.to_string().contains("a, b")));
+        assert!(
+            choose(&config(""), None, &nothing()).err().is_some_and(|error| error.to_string().contains("no source"))
+        );
+    }
+    #[test]
+    fn sources_of_several_hosts_stand_in_one_file() {
+        let text = "pg_bin = 'bin'\n[source.a]\nurl = 'postgres://o@one/sync'\n\
+            [source.b]\nurl = 'postgres://o@two/sync'\npg_bin = '/opt/pg/bin'";
+        let config = parse(text, Path::new("/etc/sidekeep.toml")).expect("parses");
+        let bin = |text| choose(&config, Some(text), &nothing()).expect(text).pg_bin.map(Path::to_owned);
+        assert_eq!(bin("a"), Some(PathBuf::from("/etc/bin")));
+        assert_eq!(bin("b"), Some(PathBuf::from("/opt/pg/bin")));
+        assert_eq!(bin("postgres://somebody@two:5432/sync"), Some(PathBuf::from("/opt/pg/bin")));
+        let label = |text| choose(&config, Some(text), &nothing()).expect(text).label();
+        assert_eq!((label("b"), label("postgres://o@three/x")), ("b".to_owned(), "postgres://three:5432/x".to_owned()));
     }
 }

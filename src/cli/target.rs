@@ -10,6 +10,7 @@ use super::source::Address;
 use crate::base::env::SharedEnv;
 use crate::source::contract::{SourceError, Target};
 use crate::source::files::{CsvTarget, JsonLinesTarget};
+use crate::source::postgres::address::Surroundings;
 use crate::source::sqlite::SqliteTarget;
 
 /// File names that are taken for a database.
@@ -33,7 +34,7 @@ pub(crate) enum Place {
 
 impl Place {
     /// The place that `text` means; files of rows need a format.
-    pub(crate) fn parse(text: &str, format: Option<FileFormat>) -> Result<Self, CliError> {
+    pub(crate) fn parse(text: &str, format: Option<FileFormat>, around: &Surroundings) -> Result<Self, CliError> {
         let usage = |message: String, hint| Err(CliError::Usage { message, hint });
         let is_address = text.starts_with("sqlite:") || text.contains("://");
         let ends_as_database = Path::new(text)
@@ -44,10 +45,13 @@ impl Place {
                 usage("--format is for a directory of files".to_owned(), "name a directory, or leave --format out")
             }
             Some(format) => Ok(Self::Files(text.into(), format)),
-            None if is_address => {
-                let Address::Sqlite(path) = Address::parse(text)?;
-                Ok(Self::Sqlite(path))
-            }
+            None if is_address => match Address::parse(text, around)? {
+                Address::Sqlite(path) => Ok(Self::Sqlite(path)),
+                Address::Postgres(_) => usage(
+                    "restoring to PostgreSQL is not possible yet".to_owned(),
+                    "name an .sqlite file, or say --format csv or --format jsonl for a directory",
+                ),
+            },
             None if ends_as_database => Ok(Self::Sqlite(text.into())),
             None => usage(
                 format!("it is not said what {text:?} is to become"),
@@ -102,6 +106,7 @@ impl NewTarget {
 #[cfg(test)]
 mod tests {
     use super::{FileFormat, Place};
+    use crate::source::postgres::address::Surroundings;
 
     #[test]
     fn places_are_told_apart_by_name_and_format() {
@@ -116,7 +121,7 @@ mod tests {
             ("sqlite:out", Some(FileFormat::Csv), None),
             ("postgres://db/x", None, None),
         ] {
-            assert_eq!(Place::parse(text, format).ok(), expected, "{text}");
+            assert_eq!(Place::parse(text, format, &Surroundings::new([])).ok(), expected, "{text}");
         }
     }
 }

@@ -53,6 +53,7 @@ fn which_tables_there_are() {
         "app.scratch",
         "app.users",
         "\"Ünï; code -- Name: x\".\"123456789_123456789_123456789_123456789_123456789_123456789_123\"",
+        "pg_catalog.pg_largeobject",
     ];
     let mut found = names(&catalog);
     found.sort_unstable();
@@ -204,7 +205,7 @@ fn feeds_are_recognised_and_others_are_not() {
         .filter(|table| table.table.feed_hint.is_some())
         .map(|table| table.table.name.as_str())
         .collect();
-    assert_eq!(hinted, ["app.\"Mixed\"", "app.feed"]);
+    assert_eq!(hinted, ["app.\"Mixed\"", "app.feed", "pg_catalog.pg_largeobject"]);
     assert!(table(&catalog, "app.feed").table.feed_hint.as_ref().expect("a hint").contains("order of id"));
 }
 

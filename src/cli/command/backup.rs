@@ -1,7 +1,8 @@
 //! `sidekeep backup`
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser};
@@ -10,14 +11,18 @@ use crate::base::env::random;
 use crate::base::id::SourceId;
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{bytes, count, moment, plural, printable, short};
-use crate::cli::source::{Source, choose};
-use crate::cli::tag;
+use crate::cli::render::{bytes, count, duration, moment, plural, printable, short};
+use crate::cli::source::{Address, Opening, Source, choose};
+use crate::cli::{amount, tag};
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
 use crate::repo::create::{add_source, unknown_sources};
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 use crate::source::catalog::Pinned;
+use crate::source::postgres::read_options::{Gentle, ReadOptions, ReadRate};
+
+/// A snapshot of the live database that was held for less is nobody's trouble.
+const HELD_SAID_MS: u64 = 2000;
 
 /// Take a snapshot of a database
 ///
@@ -31,9 +36,11 @@ use crate::source::catalog::Pinned;
 Examples:
     sidekeep backup
     sidekeep backup main --tag before-migration
+    sidekeep backup postgres://sidekeep@db.example.org/sync --gentle --max-read-rate 50MB
     sidekeep backup sqlite:///srv/sync/sync.db --repo s3://sync-backups/main --key-file operator.key")]
 pub(crate) struct BackupArgs {
-    /// The database: sqlite:///path, or a name from the configuration; default: the only one there
+    /// The database: postgres://role@host/database, service=name, sqlite:///path, or a name from the configuration;
+    /// default: the only one there
     source: Option<String>,
     /// A word to find the snapshot by; may be given several times
     #[arg(long = "tag", value_name = "TAG", value_parser = tag::parse)]
@@ -41,9 +48,15 @@ pub(crate) struct BackupArgs {
     /// Read everything and say what would be stored, but store nothing
     #[arg(long)]
     dry_run: bool,
-    /// Threads that compress and encrypt; default: one per processor
+    /// Threads that compress and encrypt, and sessions that read a PostgreSQL server; default: one per processor
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=64))]
     workers: Option<u64>,
+    /// Read a PostgreSQL server in one session and every table in one go, so that its own work comes first
+    #[arg(long)]
+    gentle: bool,
+    /// Read at most this much of a PostgreSQL server in a second, as in 50MB
+    #[arg(long, value_name = "BYTES", value_parser = amount::bytes)]
+    max_read_rate: Option<NonZeroU64>,
     /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
     spill_dir: Option<PathBuf>,
@@ -55,11 +68,44 @@ pub(super) struct Plan {
     pub(super) pinned: Pinned,
     pub(super) tags: Vec<String>,
     pub(super) workers: Option<u64>,
+    pub(super) gentle: Gentle,
+    pub(super) max_rate: ReadRate,
+}
+
+impl Plan {
+    /// Nothing but a snapshot, read as fast as it goes.
+    pub(super) fn plain(mode: BackupMode, pinned: Pinned) -> Self {
+        let (gentle, max_rate) = (Gentle::No, ReadRate::Unlimited);
+        Self { mode, pinned, tags: Vec::new(), workers: None, gentle, max_rate }
+    }
+
+    fn read_options(&self) -> ReadOptions {
+        let sessions = NonZeroUsize::new(workers(self.workers)).unwrap_or(NonZeroUsize::MIN);
+        ReadOptions { sessions, gentle: self.gentle, max_rate: self.max_rate }
+    }
+
+    /// A file is read as fast as it goes.
+    fn check(&self, source: &Source<'_>) -> Result<(), CliError> {
+        let is_file = matches!(source.address, Address::Sqlite(_));
+        if is_file && (self.gentle == Gentle::Yes || self.max_rate != ReadRate::Unlimited) {
+            return Err(CliError::Usage {
+                message: format!("{} is no server that could be spared", source.address),
+                hint: "leave --gentle and --max-read-rate out",
+            });
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn run(args: &BackupArgs, context: &Context) -> Result<Outcome, CliError> {
     let mode = if args.dry_run { BackupMode::DryRun } else { BackupMode::Commit };
-    let plan = Plan { mode, pinned: Pinned::Keep, tags: args.tags.clone(), workers: args.workers };
+    let plan = Plan {
+        tags: args.tags.clone(),
+        workers: args.workers,
+        gentle: if args.gentle { Gentle::Yes } else { Gentle::No },
+        max_rate: args.max_read_rate.map_or(ReadRate::Unlimited, ReadRate::BytesPerSecond),
+        ..Plan::plain(mode, Pinned::Keep)
+    };
     take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context)
 }
 
@@ -70,28 +116,31 @@ pub(super) fn take(
     plan: Plan,
     context: &Context,
 ) -> Result<Outcome, CliError> {
-    let source = choose(context.config()?, source)?;
+    let source = choose(context.config()?, source, context.surroundings())?;
+    plan.check(&source)?;
     let spill_dir = context.spill_dir(spill_dir)?;
     let mut unlocked = context.unlocked()?;
-    let mut live = source.address.open(&spill_dir, &context.env)?;
-    let known = unlocked.repository().roster().sources.len();
-    let id = source_id(&mut unlocked, &source, plan.mode)?;
-    // Whoever starts anew where there was a source before must hear of it.
-    let is_new = unlocked.repository().roster().sources.len() > known;
-    let lost = if is_new { unknown_sources(unlocked.repository())? } else { Vec::new() };
-    let mut report = context.watch(|watch| {
+    let (mut report, lost) = context.watch(|watch| {
+        let opening = Opening { spill_dir: &spill_dir, read: plan.read_options(), cancel: watch.cancel.clone() };
+        let mut live = source.open(context, opening)?;
+        let known = unlocked.repository().roster().sources.len();
+        let id = source_id(&mut unlocked, &source, plan.mode)?;
+        // Whoever starts anew where there was a source before must hear of it.
+        let is_new = unlocked.repository().roster().sources.len() > known;
+        let lost = if is_new { unknown_sources(unlocked.repository())? } else { Vec::new() };
         let options = BackupOptions {
             source: id,
             tags: plan.tags,
             workers: workers(plan.workers),
-            spill_dir,
+            spill_dir: spill_dir.clone(),
             placement: source.placement(),
             pinned: plan.pinned,
             mode: plan.mode,
             progress: watch.progress,
             cancel: watch.cancel,
         };
-        backup::run(&mut unlocked, live.as_mut(), &options)
+        let report = backup::run(&mut unlocked, live.as_mut(), &options)?;
+        Ok::<_, CliError>((report, lost))
     })?;
     report.notes.extend(lost.iter().map(|lost| {
         format!(
@@ -139,6 +188,10 @@ fn human(report: &BackupReport) -> String {
         count(new),
         count(all),
     );
+    if report.image_held_ms >= HELD_SAID_MS {
+        let held = Duration::from_millis(report.image_held_ms);
+        text += &format!("the database's snapshot was open for {}\n", duration(held));
+    }
     for table in report.tables.iter().filter(|table| table.orphans + table.duplicates > 0) {
         let mut odd = Vec::new();
         if table.orphans > 0 {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::base::role::Role;
 use crate::cli::config::Config;
@@ -9,10 +10,11 @@ use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::keys::Opened;
 use crate::cli::render::printable;
-use crate::cli::source::choose;
-use crate::ops::doctor::{self, Check, CheckState, ConfigFact, DoctorOptions, DoctorReport, Opener};
+use crate::cli::source::{Address, Opening, choose};
+use crate::ops::doctor::{self, Check, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource, Opener};
 use crate::repo::io::Objects;
-use crate::source::contract::Source;
+use crate::source::postgres::examine::{self, Remark};
+use crate::source::postgres::read_options::ReadOptions;
 
 /// Free bytes that a backup should find besides room for the sources.
 const SPILL_BYTES_MIN: u64 = 64 << 20;
@@ -20,7 +22,8 @@ const SPILL_BYTES_MIN: u64 = 64 << 20;
 /// Try the configuration, the key, the store, the sources and the disk, and say what is wrong and what to do
 ///
 /// Acts for real: opens the key, lets several writers race for an object in the store, opens the newest snapshots,
-/// reads the schema of every source. Leaves nothing behind. Ends with 3 if anything is wrong.
+/// reads the schema of every source, and of a PostgreSQL server its
+/// version, rights, tools and settings. Leaves nothing behind. Ends with 3 if anything is wrong.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -60,7 +63,7 @@ fn examine(config: &Config, context: &Context) -> Result<DoctorReport, CliError>
         key: key.map(|key| Box::new(move || Ok(key.map(|Opened { identity, .. }| identity)?)) as Opener<'_, _>),
         sources,
         spill_dir,
-        spill_bytes_min: SPILL_BYTES_MIN + source_bytes(config),
+        spill_bytes_min: SPILL_BYTES_MIN + source_bytes(config, context),
         env: SharedEnv::clone(&context.env),
         progress: context.silent(),
     };
@@ -74,16 +77,37 @@ fn described(context: &Context) -> Result<String, CliError> {
     })
 }
 
-fn sources<'a>(config: &'a Config, context: &'a Context) -> Vec<(String, Opener<'a, Box<dyn Source>>)> {
-    let open = |name: &'a String| {
-        let open = move || Ok(choose(config, Some(name))?.address.open(&context.spill_dir(None)?, &context.env)?);
-        (name.clone(), Box::new(open) as Opener<'a, Box<dyn Source>>)
-    };
-    config.source.keys().map(open).collect()
+fn sources<'a>(config: &'a Config, context: &'a Context) -> Vec<LiveSource<'a>> {
+    config.source.keys().map(|name| live(name, config, context)).collect()
 }
 
-fn source_bytes(config: &Config) -> u64 {
-    let size = |name: &String| choose(config, Some(name)).ok()?.address.size();
+fn live<'a>(name: &'a str, config: &'a Config, context: &'a Context) -> LiveSource<'a> {
+    let chosen = move || choose(config, Some(name), context.surroundings());
+    let open = move || {
+        let spill_dir = context.spill_dir(None)?;
+        let opening = Opening { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: Cancel::default() };
+        Ok(chosen()?.open(context, opening)?)
+    };
+    let examine = match chosen() {
+        Ok(source) => match source.address {
+            Address::Postgres(server) => {
+                let search = context.search(source.pg_bin);
+                let look = move || {
+                    let address = server.address(context.surroundings())?;
+                    Ok(examine::examine(&address, &context.runtime(), &search)?)
+                };
+                Some(Box::new(look) as Opener<'a, Vec<Remark>>)
+            }
+            Address::Sqlite(_) => None,
+        },
+        // Opening it says why.
+        Err(_) => None,
+    };
+    LiveSource { name: name.to_owned(), examine, open: Box::new(open) }
+}
+
+fn source_bytes(config: &Config, context: &Context) -> u64 {
+    let size = |name: &String| choose(config, Some(name), context.surroundings()).ok()?.address.size();
     config.source.keys().filter_map(size).sum()
 }
 

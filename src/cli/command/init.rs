@@ -32,6 +32,7 @@ use crate::store::{Location, Store};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
+    sidekeep init s3://sync-backups/main --source postgres://sidekeep@db.example.org/sync
     sidekeep init s3://sync-backups/main --source sqlite:///srv/sync/sync.db
     sidekeep init /mnt/backup --keys-dir /mnt/usb/keys --ask-passphrase
 
@@ -41,7 +42,8 @@ pub(crate) struct InitArgs {
     /// Where: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory
     #[arg(value_name = "REPO", value_parser = NonEmptyStringValueParser::new())]
     location: String,
-    /// The database to keep, for the configuration: sqlite:///path
+    /// The database to keep, for the configuration: postgres://role@host/database, service=name or sqlite:///path. A
+    /// password in it is not written
     #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
     source: Option<String>,
     /// Where the key files are written
@@ -78,7 +80,7 @@ enum ConfigState {
 
 pub(crate) fn run(args: &InitArgs, context: &Context) -> Result<Outcome, CliError> {
     let location = Location::parse(&args.location)?;
-    let source = args.source.as_deref().map(Address::parse).transpose()?.map(Address::absolute);
+    let source = source(args, context)?;
     let passphrase = passphrase(args, context)?;
     let mut new_keys = NewKeys::reserve(&args.keys_dir, &FIRST_ROLES)?;
     let objects = context.objects(Store::create_at(&location, &context.store_options())?);
@@ -98,6 +100,11 @@ pub(crate) fn run(args: &InitArgs, context: &Context) -> Result<Outcome, CliErro
     let document = Document { location: absolute(&location), report, files, config };
     context.ui.result("init", &document, human)?;
     Ok(Outcome::Done)
+}
+
+fn source(args: &InitArgs, context: &Context) -> Result<Option<Address>, CliError> {
+    let address = args.source.as_deref().map(|text| Address::parse(text, context.surroundings()));
+    Ok(address.transpose()?.map(Address::absolute))
 }
 
 /// The passphrase for the keys that open rows, if there is to be one.

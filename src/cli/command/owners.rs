@@ -9,10 +9,11 @@ use super::backup::{self, Plan};
 use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{Align, Table, magnitude, printable, short};
-use crate::cli::source::choose;
+use crate::cli::source::{Opening, choose};
 use crate::ops::backup::BackupMode;
 use crate::ops::owners::{self, OwnersOptions, OwnersReport, PlacementKind, PlacementState, TablePlacement};
 use crate::source::catalog::Pinned;
+use crate::source::postgres::read_options::ReadOptions;
 
 /// Show how the rows of each table are placed under the users, and why
 ///
@@ -25,7 +26,8 @@ Examples:
     sidekeep owners
     sidekeep owners main --accept")]
 pub(crate) struct OwnersArgs {
-    /// The database: sqlite:///path, or a name from the configuration; default: the only one there
+    /// The database: postgres://role@host/database, service=name, sqlite:///path, or a name from the configuration;
+    /// default: the only one there
     source: Option<String>,
     /// Take a snapshot now with everything placed as it would be today; stores again what moves
     #[arg(long)]
@@ -37,16 +39,19 @@ pub(crate) struct OwnersArgs {
 
 pub(crate) fn run(args: &OwnersArgs, context: &Context) -> Result<Outcome, CliError> {
     if args.accept {
-        let plan = Plan { mode: BackupMode::Commit, pinned: Pinned::Renew, tags: Vec::new(), workers: None };
+        let plan = Plan::plain(BackupMode::Commit, Pinned::Renew);
         return backup::take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context);
     }
-    let source = choose(context.config()?, args.source.as_deref())?;
+    let source = choose(context.config()?, args.source.as_deref(), context.surroundings())?;
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let mut unlocked = context.unlocked()?;
-    let mut live = source.address.open(&spill_dir, &context.env)?;
     let id = backup::source_id(&mut unlocked, &source, BackupMode::DryRun)?;
     let options = OwnersOptions { source: id, placement: source.placement() };
-    let report = owners::run(&unlocked, live.as_mut(), &options)?;
+    let report = context.watch(|watch| {
+        let opening = Opening { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: watch.cancel };
+        let mut live = source.open(context, opening)?;
+        Ok::<_, CliError>(owners::run(&unlocked, live.as_mut(), &options)?)
+    })?;
     context.ui.result("owners", &report, human)?;
     let is_settled = report.drift.is_empty() && report.decisions.is_empty();
     Ok(if is_settled { Outcome::Done } else { Outcome::Findings })

@@ -50,7 +50,7 @@ struct Document {
 
 pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliError> {
     let snapshot = args.snapshot.selector(context)?;
-    let place = Place::parse(&args.to, args.format)?;
+    let place = Place::parse(&args.to, args.format, context.surroundings())?;
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
     let source = args.snapshot.source.find(&unlocked)?;

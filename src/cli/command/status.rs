@@ -38,7 +38,7 @@ struct Document {
 pub(crate) fn run(_args: &StatusArgs, context: &Context) -> Result<Outcome, CliError> {
     let config = context.config()?;
     let unlocked = context.unlocked()?;
-    let (max_age_of, never_backed_up) = configured(config, &unlocked)?;
+    let (max_age_of, never_backed_up) = configured(config, &unlocked, context)?;
     let options = StatusOptions { sources: Vec::new(), max_age: config.status.max_age, max_age_of };
     let document = Document { report: status::run(&unlocked, &options)?, never_backed_up };
     context.ui.result("status", &document, human)?;
@@ -49,10 +49,14 @@ pub(crate) fn run(_args: &StatusArgs, context: &Context) -> Result<Outcome, CliE
 }
 
 /// The limits of the sources of the configuration, and those that the repository does not know.
-fn configured(config: &Config, unlocked: &Unlocked) -> Result<(BTreeMap<SourceId, Duration>, Vec<String>), CliError> {
+fn configured(
+    config: &Config,
+    unlocked: &Unlocked,
+    context: &Context,
+) -> Result<(BTreeMap<SourceId, Duration>, Vec<String>), CliError> {
     let (mut max_age_of, mut unknown) = (BTreeMap::new(), Vec::new());
     for (name, source) in &config.source {
-        let label = choose(config, Some(name))?.label();
+        let label = choose(config, Some(name), context.surroundings())?.label();
         match (unlocked.find_source(Some(&label)), source.max_age) {
             (Ok(id), Some(max_age)) => drop(max_age_of.insert(id, max_age)),
             (Ok(_), None) => {}

@@ -7,7 +7,7 @@ use crate::base::cancel::Cancel;
 use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
-use crate::base::progress::{Count, SharedProgress};
+use crate::base::progress::{Count, Image, SharedProgress};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::crypto::seal::SessionKeys;
@@ -78,6 +78,8 @@ pub struct BackupReport {
     pub drift: Vec<String>,
     /// Things worth telling that change nothing.
     pub notes: Vec<String>,
+    /// How long the live database's image was held open, in milliseconds.
+    pub image_held_ms: u64,
     /// Packs of interrupted runs that were put to use.
     pub adopted: usize,
     pub races_lost: usize,
@@ -112,11 +114,15 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let mut notes = ledger.doubts();
     notes.extend(base.notes.iter().cloned());
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
+    options.progress.phase("reading the schema", Count::Objects, None);
+    options.progress.image(Image::Held);
+    let opened = unlocked.repository().env().now();
     let description = source.describe().map_err(OpError::from_source)?;
     check_clock(&ledger, description.source_clock)?;
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
     let update = update(prior.catalog.as_ref(), &description, &options.placement, schema_digest, options.pinned);
-    let night = Night { unlocked, options, epoch, keys: &keys, base: &base, description: &description, started };
+    let night =
+        Night { unlocked, options, epoch, keys: &keys, base: &base, description: &description, started, opened };
     let (session, wrap) = night.session()?;
     let stored = night.store(source, &update, (&session, &wrap))?;
     let draft = night.draft(&update, &stored, prior.manifest.as_ref(), &wrap)?;
@@ -144,6 +150,8 @@ struct Night<'a> {
     base: &'a Base,
     description: &'a Description,
     started: Moment,
+    /// When the image was.
+    opened: Moment,
 }
 
 /// What the rows became.
@@ -152,6 +160,7 @@ struct Stored {
     written: Written,
     used: UsedPacks,
     schema: crate::format::cell::StreamRef,
+    image_held_ms: u64,
 }
 
 impl Stored {
@@ -201,7 +210,7 @@ impl Night<'_> {
             ids: &self.keys.ids,
             progress: self.options.progress.clone(),
             cancel: self.options.cancel.clone(),
-            spill,
+            spill: spill.clone(),
             description: self.description,
             plans: &plans,
         };
@@ -216,6 +225,7 @@ impl Night<'_> {
             wrap,
             base: &self.base.index,
             workers: self.options.workers,
+            spill,
             mode: match self.options.mode {
                 BackupMode::Commit => WriteMode::Store,
                 BackupMode::DryRun => WriteMode::Count,
@@ -224,12 +234,18 @@ impl Night<'_> {
         let announcer = Announcer::new(self.unlocked, session.context(), session.session(), wrap);
         let result = write(&setup, &announcer, &used, |feeder| {
             let schema = feeder.stream(&self.description.schema)?;
-            let mut release = |source: &mut dyn Source| source.release().map_err(OpError::from_source);
+            let mut image_held_ms = 0;
+            let mut release = |source: &mut dyn Source| {
+                let released = source.release().map_err(OpError::from_source);
+                self.options.progress.image(Image::LetGo);
+                image_held_ms = self.since_opened_ms();
+                released
+            };
             let found = tables.feed(source, feeder, &mut release)?;
-            Ok::<_, OpError>((schema, found))
+            Ok::<_, OpError>((schema, found, image_held_ms))
         });
         match result {
-            Ok(((schema, found), written)) => Ok(Stored { found, written, used, schema }),
+            Ok(((schema, found, image_held_ms), written)) => Ok(Stored { found, written, used, schema, image_held_ms }),
             Err(error) => {
                 // What is in the store already is worth telling the next run, but no reason to hide
                 // why this one ended.
@@ -237,6 +253,11 @@ impl Night<'_> {
                 Err(error)
             }
         }
+    }
+
+    fn since_opened_ms(&self) -> u64 {
+        let now = self.unlocked.repository().env().now();
+        u64::try_from((now.0 - self.opened.0) / 1000).unwrap_or(0)
     }
 
     fn draft(
@@ -357,6 +378,7 @@ impl Night<'_> {
             gaps: summary.gaps.clone(),
             drift: update.drift.clone(),
             notes: Vec::new(),
+            image_held_ms: stored.image_held_ms,
             adopted: stored.counted(self.base).adopted.len(),
             races_lost: 0,
         }

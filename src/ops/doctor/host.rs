@@ -4,38 +4,66 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::ops::doctor::check::Checks;
-use crate::ops::doctor::options::Opener;
+use crate::ops::doctor::options::LiveSource;
 use crate::sort::{SpillError, check_space};
-use crate::source::contract::Source;
+use crate::source::contract::Gap;
+use crate::source::postgres::examine::{Remark, Standing};
 
-/// Opens a live source and looks at its schema, in the way a backup begins.
-pub(super) fn check_source(name: &str, open: Opener<'_, Box<dyn Source>>, checks: &mut Checks) {
-    let line = format!("database {name}");
-    let mut source = match open() {
+/// Gaps in one line.
+const GAPS_SHOWN: usize = 5;
+
+/// Looks at its server, opens a live source and looks at its schema, in the way a backup begins.
+pub(super) fn check_source(live: LiveSource<'_>, checks: &mut Checks) {
+    let line = format!("database {}", live.name);
+    let unopened = "check its address, and that this host may read it";
+    match live.examine.map(|examine| examine()) {
+        Some(Err(error)) => return checks.fail(&line, &*error, unopened),
+        Some(Ok(remarks)) => {
+            remarks.iter().for_each(|remark| remarked(&line, remark, checks));
+            if remarks.iter().any(|remark| remark.standing == Standing::Unfit) {
+                return checks.skip(&line, "no backup can be taken of it as it is");
+            }
+        }
+        None => {}
+    }
+    let mut source = match (live.open)() {
         Ok(source) => source,
-        Err(error) => return checks.fail(&line, &*error, "check its address, and that this host may read it"),
+        Err(error) => return checks.fail(&line, &*error, unopened),
     };
     let description = source.describe();
     let released = source.release();
     match (description, released) {
         (Ok(description), Ok(())) => {
             let detail = format!("{} tables, as of {}", description.tables.len(), description.source_clock);
-            match description.gaps.first() {
-                None => checks.ok(&line, detail),
-                Some(gap) => {
-                    let more = match description.gaps.len() {
-                        1 => String::new(),
-                        all => format!(" (and {} more)", all - 1),
-                    };
-                    let detail = format!("{detail}; {}: {}{more}", gap.object, gap.reason);
-                    checks.warn(&line, detail, "decide whether that may be missing in a restore");
-                }
+            if description.gaps.is_empty() {
+                return checks.ok(&line, detail);
             }
+            let detail = format!("{detail}; {}", listed(&description.gaps));
+            checks.warn(&line, detail, "decide whether that may be missing in a restore");
         }
         (Err(error), _) | (Ok(_), Err(error)) => {
             checks.fail(&line, &error, "make sure that this host may read all of it")
         }
     }
+}
+
+fn remarked(line: &str, remark: &Remark, checks: &mut Checks) {
+    let name = format!("{line}, {}", remark.about);
+    match remark.standing {
+        Standing::Well => checks.ok(&name, &remark.what),
+        Standing::Doubtful => checks.warn(&name, &remark.what, &remark.remedy),
+        Standing::Unfit => checks.fail_with(&name, &remark.what, &remark.remedy),
+    }
+}
+
+fn listed(gaps: &[Gap]) -> String {
+    let shown: Vec<String> =
+        gaps.iter().take(GAPS_SHOWN).map(|gap| format!("{}: {}", gap.object, gap.reason)).collect();
+    let more = match gaps.len().saturating_sub(GAPS_SHOWN) {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    format!("{}{more}", shown.join("; "))
 }
 
 /// Writes to the directory for temporary files and looks at the room in it.

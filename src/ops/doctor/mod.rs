@@ -8,5 +8,5 @@ mod run;
 mod store;
 
 pub use check::{Check, CheckState, Checks};
-pub use options::{ConfigFact, DoctorOptions, Opener};
+pub use options::{ConfigFact, DoctorOptions, LiveSource, Opener};
 pub use run::{DoctorReport, run};

@@ -8,6 +8,7 @@ use crate::base::progress::SharedProgress;
 use crate::crypto::role::Identity;
 use crate::repo::io::Objects;
 use crate::source::contract::Source;
+use crate::source::postgres::examine::Remark;
 
 /// Opens something that may not open.
 pub type Opener<'a, T> = Box<dyn FnOnce() -> Result<T, Box<dyn Error + Send + Sync>> + 'a>;
@@ -17,13 +18,20 @@ pub struct DoctorOptions<'a> {
     pub config: Vec<ConfigFact>,
     pub store: Option<Opener<'a, Objects>>,
     pub key: Option<Opener<'a, Identity>>,
-    /// Live sources by name.
-    pub sources: Vec<(String, Opener<'a, Box<dyn Source>>)>,
+    pub sources: Vec<LiveSource<'a>>,
     pub spill_dir: PathBuf,
     /// Free bytes that a backup should find there.
     pub spill_bytes_min: u64,
     pub env: SharedEnv,
     pub progress: SharedProgress,
+}
+
+/// A live source.
+pub struct LiveSource<'a> {
+    pub name: String,
+    /// Looks at its server, if it has one.
+    pub examine: Option<Opener<'a, Vec<Remark>>>,
+    pub open: Opener<'a, Box<dyn Source>>,
 }
 
 /// Something of the configuration, as whoever read it found it.

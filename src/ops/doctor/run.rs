@@ -37,9 +37,9 @@ pub fn run(options: DoctorOptions<'_>) -> DoctorReport {
         Some(objects) => repository::check(objects, &options.env, identity, &mut checks),
         None => checks.skip("repository", "the store is not open"),
     }
-    for (name, open) in options.sources {
-        phase(&format!("checking source {name}"));
-        host::check_source(&name, open, &mut checks);
+    for source in options.sources {
+        phase(&format!("checking source {}", source.name));
+        host::check_source(source, &mut checks);
     }
     host::check_spill(&options.spill_dir, options.spill_bytes_min, &mut checks);
     let checks = checks.finish();

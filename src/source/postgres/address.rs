@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::base::cancel::Cancel;
 use crate::source::postgres::error::PostgresError;
 use crate::source::postgres::place::{Place, places};
 use crate::source::postgres::service;
@@ -94,10 +95,12 @@ pub struct Address {
     pub(super) connect_timeout: Duration,
     /// Names and values that the driver understands.
     pub(super) passed_on: Vec<(String, String)>,
+    /// What sessions that are opened there heed.
+    pub(super) cancel: Cancel,
 }
 
 impl Address {
-    /// Reads `postgres://...` or `postgresql://...` and everything that completes it.
+    /// Reads `postgres://...`, `postgresql://...` or `service=name` and everything that completes it.
     pub fn parse(text: &str, around: &Surroundings) -> Result<Self, PostgresError> {
         let mut parameters = url_parameters(text).map_err(refused)?;
         let named = parameters.remove("service");
@@ -119,6 +122,19 @@ impl Address {
     pub fn with_database(mut self, name: &str) -> Self {
         name.clone_into(&mut self.database);
         self
+    }
+
+    /// The same; who waits for a session there stops waiting once somebody wishes to stop.
+    #[must_use]
+    pub fn until(self, cancel: Cancel) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// The database and its places without role, password and parameters: `postgres://host:5432/database`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let places: Vec<String> = self.places.iter().map(|place| encoded(&place.to_string(), ":,[]")).collect();
+        format!("postgres://{}/{}", places.join(","), encoded(&self.database, ""))
     }
 
     /// The name of the database.
@@ -146,6 +162,24 @@ impl fmt::Debug for Address {
     }
 }
 
+/// An address as it was written, but for its passwords.
+#[must_use]
+pub fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (login, at, hosts) =
+        authority.rsplit_once('@').map_or(("", "", authority), |(login, hosts)| (login, "@", hosts));
+    let user = login.split_once(':').map_or(login, |(user, _)| user);
+    let is_password = |pair: &&str| {
+        let key = decoded("a parameter", pair.split('=').next().unwrap_or_default());
+        key.is_ok_and(|key| key.to_ascii_lowercase().contains("password"))
+    };
+    let kept: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !is_password(pair)).collect();
+    let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+    format!("{scheme}://{user}{at}{hosts}{database}{query}")
+}
+
 type Parameters = BTreeMap<String, Zeroizing<String>>;
 
 fn refused(reason: String) -> PostgresError {
@@ -154,8 +188,11 @@ fn refused(reason: String) -> PostgresError {
 
 /// What a URL says, by libpq's names of it.
 fn url_parameters(text: &str) -> Result<Parameters, String> {
+    if let Some(name) = text.strip_prefix("service=") {
+        return Ok(Parameters::from([("service".to_owned(), Zeroizing::new(name.to_owned()))]));
+    }
     let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
-    let rest = rest.ok_or("it must begin with postgres:// or postgresql://")?;
+    let rest = rest.ok_or("it must begin with postgres://, postgresql:// or service=")?;
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -195,6 +232,20 @@ fn hosts_and_ports(list: &str) -> Result<(String, String), String> {
         ports.push(port.strip_prefix(':').unwrap_or(port));
     }
     Ok((hosts.join(","), ports.join(",")))
+}
+
+/// Writes what is neither plain nor one of `kept` as `%41`.
+fn encoded(text: &str, kept: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c) || kept.contains(c);
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) {
+            out.push(c);
+        } else {
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| out += &format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 /// Undoes `%41`; never repeats the text in an error, for it may be a password.
@@ -247,12 +298,22 @@ fn complete(mut parameters: Parameters, around: &Surroundings) -> Result<Address
             return Err(format!("the parameter {key:?} is not known"));
         }
     }
-    Ok(Address { places, user, database, password, passfile, tls, connect_timeout, passed_on })
+    Ok(Address {
+        places,
+        user,
+        database,
+        password,
+        passfile,
+        tls,
+        connect_timeout,
+        passed_on,
+        cancel: Cancel::default(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Surroundings};
+    use super::{Address, Surroundings, without_password};
 
     fn around(variables: &[(&str, &str)]) -> Surroundings {
         Surroundings::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
@@ -296,7 +357,34 @@ mod tests {
         assert_eq!(address.to_string(), "the database ed on sh:5432 as su");
         let named = [variables.as_slice(), &[("PGSERVICE", "mine")]].concat();
         assert_eq!(parse("postgres://me@", &named).expect("an address").user, "me");
+        let address = parse("service=mine", &variables).expect("an address");
+        assert_eq!(address.to_string(), "the database ed on sh:5432 as su");
         assert!(parse("postgres://?service=none", &variables).expect_err("refused").contains("the service none"));
+    }
+
+    #[test]
+    fn the_plain_url_leads_to_the_same_database() {
+        for (text, plain) in [
+            ("postgres://m:p@one:1,[::2]/d%2Fb?sslmode=require", "postgres://one:1,[::2]:5432/d%2Fb"),
+            ("postgresql://m@%2Frun%2Fp g:7/d", "postgres://%2Frun%2Fp%20g:7/d"),
+        ] {
+            let address = parse(text, &[]).expect("an address");
+            assert_eq!(address.url(), plain);
+            assert_eq!(parse(plain, &[("PGUSER", "m")]).expect("an address").to_string(), address.to_string());
+        }
+    }
+
+    #[test]
+    fn passwords_are_left_out() {
+        for (text, left) in [
+            ("postgres://me:p@one:1,two:2/d?sslmode=require", "postgres://me@one:1,two:2/d?sslmode=require"),
+            ("postgresql://me:p:q@@h", "postgresql://me@h"),
+            ("postgres:///d?user=me&p%61ssword=p&host=h", "postgres:///d?user=me&host=h"),
+            ("postgres://h/d?password=p", "postgres://h/d"),
+            ("service=main", "service=main"),
+        ] {
+            assert_eq!(without_password(text), left);
+        }
     }
 
     #[test]

@@ -10,11 +10,12 @@ use crate::format::key::Fold;
 use crate::source::contract::{Column, ForeignKey, Gap, Strength, Table};
 use crate::source::postgres::answer::AnswerError;
 use crate::source::postgres::client::Client;
+use crate::source::postgres::large;
 use crate::source::postgres::relations::{
     Attribute, Hindrance, Membership, Nulls, Rank, Reference, Relation, RelationKind, Unique, Value, attributes, feeds,
-    hidden, references, relations, uniques, unreadable_sequences,
+    hidden, large_objects, references, relations, uniques, unreadable_sequences,
 };
-use crate::source::postgres::transport::quoted;
+use crate::source::postgres::transport::{Collation, quoted};
 
 /// How long somebody may keep us from looking at a table that he alters.
 const LOCK_PATIENCE: &str = "SET LOCAL lock_timeout = '30s'";
@@ -22,7 +23,7 @@ const LOCK_PATIENCE: &str = "SET LOCAL lock_timeout = '30s'";
 /// What can be read, and what cannot.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    /// Ordered by schema and name.
+    /// Ordered by schema and name; last what large objects hold, if there are any.
     pub tables: Vec<PgTable>,
     pub gaps: Vec<Gap>,
     /// Tables that `pg_dump` must leave out because the role may not lock them, quoted for SQL.
@@ -68,6 +69,7 @@ pub struct PgColumn {
     pub modifier: i32,
     /// What rows from before the column have in it, as the type's output function writes it.
     pub missing: Option<String>,
+    pub collation: Collation,
 }
 
 /// Name of a table in a snapshot: `schema.table`, each part in quotes only if it could be mistaken otherwise.
@@ -100,7 +102,12 @@ pub fn read(client: &Client) -> Result<Catalog, AnswerError> {
     gaps.extend(hidden.map(|(object, reason)| Gap { object, reason }));
     let unreadable = facts.relations.iter().filter(|relation| relation.hindrance == Some(Hindrance::NoRight));
     let unreadable = unreadable.map(sql_name).collect();
-    let tables = facts.relations.iter().filter_map(|relation| facts.table(relation)).collect();
+    let mut tables: Vec<PgTable> = facts.relations.iter().filter_map(|relation| facts.table(relation)).collect();
+    match large_objects(client)?.as_ref().map(large::table) {
+        Some(Ok(pages)) => tables.push(pages),
+        Some(Err(gap)) => gaps.push(gap),
+        None => {}
+    }
     let sequences = unreadable_sequences(client)?.into_iter();
     let unreadable_sequences =
         sequences.map(|(schema, name)| format!("{}.{}", quoted(&schema), quoted(&name))).collect();
@@ -206,6 +213,7 @@ impl Facts {
             type_oid: attribute.type_oid,
             type_name: attribute.type_name.clone(),
             modifier: attribute.modifier,
+            collation: attribute.collation,
             missing: attribute.missing.clone().or_else(|| parts.iter().find_map(of_part)),
         }
     }

@@ -139,7 +139,7 @@ pub enum DumpEncoding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Passwords {
     Included,
-    /// Only superusers can read them.
+    /// The role may not read them.
     LeftOut,
 }
 
@@ -188,11 +188,21 @@ impl ToolPlace {
         self
     }
 
+    /// The database alone, in a form that cannot be mistaken whatever its name is.
+    fn database(&self) -> Option<String> {
+        let (_, name) = self.keywords.iter().find(|(key, _)| key == "dbname")?;
+        Some(format!("dbname={}", quoted(name)))
+    }
+
     fn conninfo(&self) -> String {
-        let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
         let pairs: Vec<String> = self.keywords.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
         pairs.join(" ")
     }
+}
+
+/// A value as connection strings have it.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 fn host_text(host: &Host) -> String {
@@ -220,6 +230,12 @@ impl Tools {
             (_, false) => all.join(", "),
         };
         able.into_iter().next().ok_or(DumpError::NoTool { server_major, found: none })
+    }
+
+    /// Where `pg_dump` is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.pg_dump
     }
 
     /// The major version of the tools.
@@ -255,6 +271,8 @@ impl Tools {
     ) -> Result<Dumped, DumpError> {
         let mut command = command(&self.pg_dump.with_file_name("pg_dumpall"), place);
         command.args(["--globals-only", "--encoding=UTF8", LOCK_WAIT_TIMEOUT]);
+        // Else it goes to another database, where the role may have other rights or none.
+        command.args(place.database().map(|database| format!("--database={database}")));
         if passwords == Passwords::LeftOut {
             command.arg("--no-role-passwords");
         }

@@ -32,6 +32,12 @@ impl PostgresError {
         Self::Failed { doing: doing.into(), reason: said(error), state }
     }
 
+    /// Somebody wished to stop while we were `doing` something.
+    #[must_use]
+    pub fn stopped(doing: impl Into<String>) -> Self {
+        Self::Failed { doing: doing.into(), reason: "stopped".to_owned(), state: None }
+    }
+
     /// The SQLSTATE of what the server said.
     #[must_use]
     pub fn state(&self) -> Option<&str> {

@@ -237,7 +237,7 @@ fn clock(leader: &Client) -> Result<Moment, PostgresError> {
 
 /// Primary, or a standby that lets us read to the end: one that never cancels, or keeps what we read from being cleaned
 /// up on its primary.
-fn role(leader: &Client, address: &Address) -> Result<ServerRole, PostgresError> {
+pub(super) fn role(leader: &Client, address: &Address) -> Result<ServerRole, PostgresError> {
     if leader.value("asking for the server's role", "SELECT pg_catalog.pg_is_in_recovery()::text")? == "false" {
         return Ok(ServerRole::Primary);
     }

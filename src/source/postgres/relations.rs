@@ -3,6 +3,7 @@
 use crate::source::postgres::answer::{AnswerError, rows};
 use crate::source::postgres::client::Client;
 use crate::source::postgres::names::{is_readable, shown};
+use crate::source::postgres::transport::Collation;
 
 /// Tables that are somebody's own, or an extension's.
 const OF_USERS: &str = "nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_toast%'
@@ -121,6 +122,7 @@ pub(super) struct Attribute {
     pub(super) nulls: Nulls,
     /// What rows from before it have in it, as its type's output function writes it.
     pub(super) missing: Option<String>,
+    pub(super) collation: Collation,
 }
 
 /// Where the values of a column come from.
@@ -145,7 +147,8 @@ pub(super) fn attributes(client: &Client) -> Result<Vec<Attribute>, AnswerError>
     let readable = is_readable("array_to_string(attmissingval, '')");
     let sql = format!(
         "SELECT attrelid, attnum, {name}, atttypid, {of}, atttypmod, attgenerated <> '',
-            attnotnull, CASE WHEN atthasmissing AND {readable} THEN array_to_string(attmissingval, '') END
+            attnotnull, CASE WHEN atthasmissing AND {readable} THEN array_to_string(attmissingval, '') END,
+            coalesce((SELECT collisdeterministic FROM pg_collation l WHERE l.oid = attcollation), true)
         FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
         WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p') AND {OF_USERS} ORDER BY attrelid, attnum"
     );
@@ -160,6 +163,7 @@ pub(super) fn attributes(client: &Client) -> Result<Vec<Attribute>, AnswerError>
             value: if fields.holds()? { Value::Generated } else { Value::Stored },
             nulls: if fields.holds()? { Nulls::Forbidden } else { Nulls::Allowed },
             missing: fields.optional()?,
+            collation: if fields.holds()? { Collation::Deterministic } else { Collation::Nondeterministic },
         })
     })
 }
@@ -251,17 +255,41 @@ pub(super) fn hidden(client: &Client) -> Result<Vec<(String, String)>, AnswerErr
             WHERE NOT rolsuper AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL SELECT 'user mapping of ' || quote_ident(usename) || ' on ' || quote_ident(srvname),
             'its options are hidden from the role' FROM pg_user_mappings, me WHERE NOT rolsuper AND umoptions IS NULL
-        UNION ALL SELECT 'large objects', 'the role may not read ' || count(*) || ' of them'
-            FROM pg_largeobject_metadata, me WHERE NOT rolsuper AND NOT pg_has_role(lomowner, 'USAGE')
-                AND current_setting('lo_compat_privileges') = 'off' AND NOT EXISTS (SELECT FROM aclexplode(lomacl) AS a
-                    WHERE privilege_type = 'SELECT' AND CASE grantee WHEN 0 THEN true ELSE pg_has_role(grantee, 'USAGE') END)
-            HAVING count(*) > 0
         UNION ALL SELECT format('%I.%I', nspname, relname), 'a table in a schema of the system is in no dump'
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
             WHERE relkind IN ('r', 'p') AND c.oid >= 16384 AND nspname IN ('pg_catalog', 'information_schema')
                 AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
         ORDER BY 1, 2";
     rows(client, "looking for what is hidden", sql, |fields| Ok((fields.text()?, fields.text()?)))
+}
+
+/// The pages of large objects.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pub(super) oid: u32,
+    /// Large objects.
+    pub(super) objects: u64,
+    pub(super) rows_estimate: Option<u64>,
+    /// Of the table that they are in.
+    pub(super) pages: u64,
+    pub(super) access_method: String,
+    /// `None`: none.
+    pub(super) hindrance: Option<Hindrance>,
+}
+
+/// Large objects, if there are any.
+pub(super) fn large_objects(client: &Client) -> Result<Option<Pages>, AnswerError> {
+    let sql = "SELECT c.oid, count, CASE WHEN reltuples > 0 THEN reltuples::numeric::bigint END,
+            pg_relation_size(c.oid) / current_setting('block_size')::integer, amname, has_table_privilege(c.oid, 'SELECT')
+        FROM pg_class c JOIN pg_am a ON a.oid = relam, (SELECT count(*) FROM pg_largeobject_metadata) m
+        WHERE c.oid = 'pg_catalog.pg_largeobject'::regclass AND count > 0";
+    let found = rows(client, "looking for large objects", sql, |fields| {
+        let (oid, objects, rows_estimate) = (fields.parsed()?, fields.parsed()?, fields.optional_parsed()?);
+        let (pages, access_method) = (fields.parsed()?, fields.text()?);
+        let hindrance = if fields.holds()? { None } else { Some(Hindrance::NoRight) };
+        Ok(Pages { oid, objects, rows_estimate, pages, access_method, hindrance })
+    })?;
+    Ok(found.into_iter().next())
 }
 
 /// Sequences that the role may not read, as schema and name.

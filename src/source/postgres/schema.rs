@@ -85,16 +85,17 @@ fn globals(
     request: &Request<'_>,
     gaps: &mut Vec<Gap>,
 ) -> Result<Vec<Statement>, SchemaError> {
-    let sql = "SELECT current_setting('is_superuser')";
-    let superuser = rows(client, "asking for rights", sql, |fields| Ok(fields.text()? == "on"))?;
-    let passwords = if superuser == [true] { Passwords::Included } else { Passwords::LeftOut };
+    let sql = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
+    let may_read = rows(client, "asking for rights", sql, |fields| fields.holds())?;
+    let passwords = if may_read == [true] { Passwords::Included } else { Passwords::LeftOut };
     let mut gap = |object: &str, reason: String| gaps.push(Gap { object: object.to_owned(), reason });
     match tools.globals(request.place, passwords, request.cancelled) {
         Ok(dumped) => {
             if passwords == Passwords::LeftOut {
                 gap(
                     "role passwords",
-                    "only a superuser can read them: they must be set anew after a restore".to_owned(),
+                    "only a superuser and who may read pg_authid can read them: they must be set anew after a restore"
+                        .to_owned(),
                 );
             }
             statements("pg_dumpall", &dumped)

@@ -1,23 +1,26 @@
 //! A PostgreSQL database as a source: one image, its catalog and schema, and the rows of its tables as canonical
 //! cells.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use crate::format::cell::{Cell, OwnedCell};
-use crate::source::contract::{Description, Engine, Gap, RowSink, SinkError, Source, SourceError};
+use crate::source::contract::{Column, Description, Engine, Gap, Reader, RowSink, SinkError, Source, SourceError};
 use crate::source::postgres::address::Address;
 use crate::source::postgres::catalog::{self, PgColumn, PgTable};
 use crate::source::postgres::client::Client;
 use crate::source::postgres::connect::place_for_tools;
 use crate::source::postgres::dump::{DumpEncoding, Request, Search, Tools};
 use crate::source::postgres::image::Image;
+use crate::source::postgres::pace::Pace;
+use crate::source::postgres::read_options::{Gentle, ReadOptions};
 use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::schema;
-use crate::source::postgres::transport::{Collation, ColumnType, Mode, SessionEncoding, Types};
+use crate::source::postgres::slice::{Slice, slices};
+use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
 use crate::source::postgres::unchanged::rewritten;
 use crate::source::postgres::watch::Watch;
 
@@ -33,22 +36,50 @@ pub struct PostgresSource {
     /// Where `pg_dump` may be.
     search: Search,
     mode: Mode,
+    options: ReadOptions,
     open: Option<Open>,
 }
 
 struct Open {
     image: Image,
     watch: Watch,
-    tables: Vec<PgTable>,
-    types: Types,
+    tables: Vec<Readable>,
     encoding: SessionEncoding,
+}
+
+/// A table, ready to be read.
+struct Readable {
+    name: String,
+    /// Names and types, in the order of delivery.
+    columns: Vec<(String, ColumnType)>,
+    /// A column whose type is not known: an error only if somebody wants the rows.
+    unknown: Option<String>,
+    condition: Option<String>,
+    slices: Vec<Slice>,
+}
+
+impl Readable {
+    fn of(table: &PgTable, types: &Types, slices: Vec<Slice>) -> Self {
+        let named = || table.table.columns.iter().zip(&table.columns);
+        let typed =
+            |(column, stored): (&Column, &PgColumn)| Some((column.name.clone(), types.get(stored.type_oid)?.clone()));
+        let unknown = named().find(|(_, stored)| types.get(stored.type_oid).is_none());
+        Self {
+            name: table.table.name.clone(),
+            columns: named().filter_map(typed).collect(),
+            unknown: unknown.map(|(column, _)| column.name.clone()),
+            condition: table.condition.as_ref().map(|sql| format!("({sql})")),
+            slices,
+        }
+    }
 }
 
 impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(address: Address, runtime: Handle, search: Search) -> Self {
-        Self { address: Arc::new(address), runtime, search, mode: Mode::default(), open: None }
+        let (mode, options) = (Mode::default(), ReadOptions::default());
+        Self { address: Arc::new(address), runtime, search, mode, options, open: None }
     }
 
     /// The same with another way for values to cross.
@@ -57,8 +88,16 @@ impl PostgresSource {
         Self { mode, ..self }
     }
 
-    fn opened(&self) -> Result<&Open, SourceError> {
-        self.open.as_ref().ok_or_else(|| failed("read a table", "the image is not open"))
+    /// The same, read as hard as this allows.
+    #[must_use]
+    pub fn with_options(self, options: ReadOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// How hard it may be read.
+    #[must_use]
+    pub fn options(&self) -> ReadOptions {
+        self.options
     }
 
     /// Schema and gaps.
@@ -68,7 +107,6 @@ impl PostgresSource {
         let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
         let tools = Tools::find(&self.search, major).map_err(|error| failed(doing, error))?;
         let place = place_for_tools(&self.address)?;
-        let cancelled = AtomicBool::new(false);
         let request = Request {
             place: &place,
             snapshot: Some(image.snapshot()),
@@ -78,7 +116,7 @@ impl PostgresSource {
             },
             excluded: &catalog.unreadable,
             closed: &catalog.unreadable_sequences,
-            cancelled: &cancelled,
+            cancelled: self.address.cancel.flag(),
         };
         let leader = image.leader();
         let (mut document, mut gaps) =
@@ -86,11 +124,6 @@ impl PostgresSource {
         let (sequences, unread) = schema::sequences(leader).map_err(|error| failed(doing, described(&error)))?;
         document.sequences = sequences;
         gaps.extend(unread);
-        if !document.large_objects.is_empty() {
-            let reason =
-                format!("the content of {} large objects is not in the snapshot", document.large_objects.len());
-            gaps.push(Gap { object: "large objects".to_owned(), reason });
-        }
         Ok((document.to_bytes(), gaps))
     }
 }
@@ -116,44 +149,42 @@ impl Source for PostgresSource {
         for table in &mut found.tables {
             for (column, of) in table.table.columns.iter_mut().zip(&table.columns) {
                 let Some(kind) = types.get(of.type_oid) else { continue };
-                column.fold = kind.equality(Collation::Deterministic).fold();
+                column.fold = kind.equality(of.collation).fold();
                 if let Some(missing) = &of.missing {
                     column.missing = default(&leader, (kind, of, missing), encoding, self.mode)?;
                 }
             }
         }
-        let tables = found.tables.iter().map(|table| table.table.clone()).collect();
+        let readable =
+            |table: &PgTable| Readable::of(table, &types, slices(&table.parts, facts.version, &self.options));
+        let readable = found.tables.iter().map(readable).collect();
+        let tables = found.tables.into_iter().map(|table| table.table).collect();
         let gaps = found.gaps.drain(..).chain(gaps).collect();
-        self.open = Some(Open { image, watch, tables: found.tables, types, encoding });
+        self.open = Some(Open { image, watch, tables: readable, encoding });
         let (identity, source_clock) = (facts.identity, facts.clock);
         Ok(Description { engine: Engine::Postgres, identity, source_clock, schema, tables, gaps })
     }
 
-    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
-        let open = self.opened()?;
-        let of = open.tables.get(table).ok_or_else(|| failed("read a table", "there is no such table"))?;
-        let name = &of.table.name;
-        let mut columns = Vec::with_capacity(of.columns.len());
-        for (column, stored) in of.table.columns.iter().zip(&of.columns) {
-            let kind = open.types.get(stored.type_oid).ok_or_else(|| {
-                failed(format!("read {name}"), format!("the type of column {} is not known", column.name))
-            })?;
-            columns.push((column.name.clone(), kind.clone()));
+    fn parts(&self, table: usize) -> usize {
+        self.open.as_ref().and_then(|open| open.tables.get(table)).map_or(1, |table| table.slices.len())
+    }
+
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+        let wanted = match self.options.gentle {
+            Gentle::Yes => 1,
+            Gentle::No => self.options.sessions.get(),
+        };
+        let (mode, pace) = (self.mode, Arc::new(Pace::new(self.options.max_rate)));
+        let open = self.open.as_mut().ok_or_else(|| failed("read the tables", "the image is not open"))?;
+        let mut sessions = vec![(Arc::clone(open.image.leader()), Claims::HeldByLeader)];
+        for _ in 1..wanted {
+            sessions.push((open.image.worker()?, Claims::Own(HashSet::new())));
         }
-        let selected: Vec<String> = columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
-        let condition = of.condition.as_ref().map_or_else(String::new, |sql| format!(" WHERE {sql}"));
-        for part in &of.parts {
-            let select = format!("SELECT {} FROM ONLY {}{condition}", selected.join(", "), part.sql_name);
-            let mut reader = RowReader::new(name, &columns, self.mode, open.encoding);
-            copy(open.image.leader(), name, &select, &mut reader, sink).map_err(|error| {
-                match open.watch.verdict() {
-                    Some(verdict) => verdict.into(),
-                    None => error,
-                }
-            })?;
-            reader.finish().map_err(rows_error)?;
-        }
-        Ok(Vec::new())
+        let open = &*open;
+        let reader = |(client, claims)| -> Box<dyn Reader + '_> {
+            Box::new(Session { open, client, claims, mode, pace: Arc::clone(&pace) })
+        };
+        Ok(sessions.into_iter().map(reader).collect())
     }
 
     fn release(&mut self) -> Result<(), SourceError> {
@@ -167,16 +198,73 @@ impl Source for PostgresSource {
     }
 }
 
+/// One session of the image at work.
+struct Session<'s> {
+    open: &'s Open,
+    client: Arc<Client>,
+    claims: Claims,
+    mode: Mode,
+    pace: Arc<Pace>,
+}
+
+/// Which tables a session holds locks of.
+enum Claims {
+    /// All of them.
+    HeldByLeader,
+    Own(HashSet<String>),
+}
+
+impl Session<'_> {
+    fn claim(&mut self, table: &str) -> Result<(), SourceError> {
+        if let Claims::Own(claimed) = &mut self.claims
+            && !claimed.contains(table)
+        {
+            self.open.image.claim(&self.client, table)?;
+            claimed.insert(table.to_owned());
+        }
+        Ok(())
+    }
+
+    fn read_slice(&mut self, table: &Readable, slice: &Slice, sink: &mut dyn RowSink) -> Result<(), SourceError> {
+        self.claim(&slice.sql_name)?;
+        let selected: Vec<String> = table.columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
+        let conditions: Vec<&str> = table.condition.as_deref().into_iter().chain(slice.range.as_deref()).collect();
+        let only_those = if conditions.is_empty() { "" } else { " WHERE " };
+        let (columns, those) = (selected.join(", "), conditions.join(" AND "));
+        let select = format!("SELECT {columns} FROM ONLY {}{only_those}{those}", slice.sql_name);
+        let mut reader = RowReader::new(&table.name, &table.columns, self.mode, self.open.encoding);
+        copy(&self.client, &table.name, &select, &mut |message| {
+            self.pace.spend(message.len());
+            reader.push(message, sink).map_err(rows_error)
+        })?;
+        reader.finish().map(|_| ()).map_err(rows_error)
+    }
+}
+
+impl Reader for Session<'_> {
+    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        let open = self.open;
+        let of = open.tables.get(table).ok_or_else(|| failed("read a table", "there is no such table"))?;
+        if let Some(column) = &of.unknown {
+            let reason = format!("the type of column {column} is not known");
+            return Err(failed(format!("read {}", of.name), reason));
+        }
+        let slice = of.slices.get(part).ok_or_else(|| failed("read a table", "there is no such part"))?;
+        // What the watch did to us shows as a lost connection.
+        self.read_slice(of, slice, sink).map_err(|error| open.watch.verdict().map_or(error, Into::into))?;
+        Ok(Vec::new())
+    }
+}
+
 fn copy(
     client: &Client,
     table: &str,
     select: &str,
-    reader: &mut RowReader,
-    sink: &mut dyn RowSink,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), SourceError>,
 ) -> Result<(), SourceError> {
     let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
     for message in client.copy_out(&format!("reading {table}"), &sql)? {
-        reader.push(&message?, sink).map_err(rows_error)?;
+        take(&message?)?;
     }
     Ok(())
 }
@@ -203,7 +291,7 @@ fn default(
     );
     let mut reader = RowReader::new("a default", &[("value".to_owned(), kind.clone())], mode, encoding);
     let mut first = First(None);
-    copy(client, "a column's default", &select, &mut reader, &mut first)?;
+    copy(client, "a column's default", &select, &mut |message| reader.push(message, &mut first).map_err(rows_error))?;
     first.0.ok_or_else(|| failed("read a column's default", "there is none"))
 }
 

@@ -1,0 +1,15 @@
+//! What `sidekeep doctor` says of a server.
+
+use crate::service::Live;
+
+#[test]
+fn a_server_that_is_fit_is_described() {
+    let Some(live) = Live::new() else { return };
+    live.sandbox.ok(&["backup"]);
+    let text = live.sandbox.ok(&["doctor"]);
+    println!("{text}");
+    for expected in ["database main, server: PostgreSQL 1", "database main, pg_dump: ", "superuser", "primary", "locks"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}

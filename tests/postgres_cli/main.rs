@@ -1,0 +1,12 @@
+//! The program against real PostgreSQL servers, as its users meet it.
+
+#[path = "../common_postgres/mod.rs"]
+mod common_postgres;
+mod doctor;
+mod large;
+mod nights;
+mod rights;
+#[path = "../sandbox/mod.rs"]
+mod sandbox;
+mod secrets;
+mod service;
