@@ -47,9 +47,9 @@ fn a_row_of_more_than_a_gigabyte() {
     live.cluster.sql(
         "large",
         "CREATE TABLE t (n int, a bytea, b bytea); ALTER TABLE t ALTER a SET STORAGE EXTERNAL;
-        INSERT INTO t VALUES (1), (2, decode(repeat('01', 530000000), 'hex'));
-        UPDATE t SET a = decode(repeat('01', 530000000), 'hex'), b = a || '\\x00ff' WHERE n = 2;
-        UPDATE t SET b = b || decode(repeat('02', 20000000), 'hex') WHERE n = 2",
+        INSERT INTO t (n) VALUES (1), (2);
+        UPDATE t SET a = decode(repeat('01', 500000000), 'hex') WHERE n = 2;
+        UPDATE t SET b = a, a = a || decode(repeat('02', 100000000), 'hex') WHERE n = 2",
     );
     let error = live.try_backup_as("large", SUPERUSER).expect_err("it cannot be sent");
     assert!(error.contains("public.t") && error.contains("longer than the gigabyte"), "{error}");
