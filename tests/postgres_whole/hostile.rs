@@ -11,35 +11,36 @@ use crate::common_postgres::{Cluster, SUPERUSER, Settings};
 use crate::live::{Live, chain, reason_of};
 use crate::restored::assert_comes_back;
 
-/// A database `app` with some tables.
-fn app(live: &Live) {
-    live.cluster.create_database("app", "TEMPLATE template0");
+/// A database with some tables.
+fn make(live: &Live, database: &str) {
+    live.cluster.create_database(database, "TEMPLATE template0");
     live.cluster.sql(
-        "app",
+        database,
         "CREATE TABLE users (id int PRIMARY KEY, name varchar(20), n int);
         INSERT INTO users SELECT n, 'user ' || n, n FROM generate_series(1, 50) AS n;
         CREATE TABLE other (id int); INSERT INTO other VALUES (1)",
     );
 }
 
-/// What becomes of a snapshot that begins, and then finds a table altered by this before it can lock it.
-fn altered(alter: &str) -> Option<(Live, Result<(), String>)> {
-    let live = Live::start()?;
-    app(&live);
-    let other = live.cluster.client("app");
+/// What becomes of a snapshot of a new database that begins, and then finds a table altered by this before it can lock it.
+fn altered(live: &mut Live, database: &str, alter: &str) -> Result<(), String> {
+    live.forget();
+    make(live, database);
+    let live = &*live;
+    let other = live.cluster.client(database);
     other.execute("locking", "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").expect("locked");
-    let result = std::thread::scope(|scope| {
-        let snapshot = scope.spawn(|| live.try_backup_as("app", SUPERUSER).map(|report| assert_eq!(report.gaps, [])));
+    std::thread::scope(|scope| {
+        let snapshot =
+            scope.spawn(|| live.try_backup_as(database, SUPERUSER).map(|report| assert_eq!(report.gaps, [])));
         let begun = Instant::now();
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-        while live.cluster.sql("app", waits)[0][0].as_deref() == Some("0") {
+        while live.cluster.sql(database, waits)[0][0].as_deref() == Some("0") {
             assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits");
             std::thread::sleep(Duration::from_millis(20));
         }
         other.execute("altering", &format!("{alter}; COMMIT")).expect("altered");
         snapshot.join().expect("no panic")
-    });
-    Some((live, result))
+    })
 }
 
 fn says<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
@@ -51,35 +52,40 @@ fn says<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
 
 #[test]
 fn tables_that_change_as_a_snapshot_begins() {
-    for (alter, words) in [
+    let Some(mut live) = Live::start() else { return };
+    for (at, (alter, words)) in [
         ("TRUNCATE users", &["users was truncated or rewritten", "try again"][..]),
         ("ALTER TABLE users ALTER n TYPE bigint", &["users was truncated or rewritten"]),
         ("DROP TABLE users", &["users", "does not exist"]),
         ("ALTER TABLE users RENAME TO people", &["users", "does not exist"]),
         ("ALTER TABLE users DROP COLUMN n", &["users", "\"n\" does not exist"]),
         ("ALTER TABLE users RENAME n TO m", &["users", "\"n\" does not exist"]),
-    ] {
-        let Some((live, result)) = altered(alter) else { return };
-        says(result, words);
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let database = format!("app {at}");
+        says(altered(&mut live, &database, alter), words);
         // The next one is as good as any.
-        let taken = live.taken("app");
-        assert_comes_back(&live.cluster, &taken, "app");
+        let taken = live.taken(&database);
+        assert_comes_back(&live.cluster, &taken, &database);
     }
 }
 
 #[test]
 fn what_is_added_as_a_snapshot_begins_is_not_in_it() {
-    for alter in [
+    let Some(mut live) = Live::start() else { return };
+    for (at, alter) in [
         "ALTER TABLE users ADD COLUMN late int DEFAULT 5",
         "INSERT INTO users VALUES (1000, 'late', 1)",
-        "DELETE FROM users; VACUUM other",
+        "DELETE FROM users",
         "CREATE TABLE late AS SELECT * FROM users",
         "ALTER TABLE users ALTER name TYPE text",
-    ] {
-        // VACUUM is not for transactions.
-        let alter = alter.split("; VACUUM").next().expect("a statement");
-        let Some((live, result)) = altered(alter) else { return };
-        result.unwrap_or_else(|error| panic!("{alter}: {error}"));
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        altered(&mut live, &format!("app {at}"), alter).unwrap_or_else(|error| panic!("{alter}: {error}"));
         let taken = live.restored();
         assert_eq!(taken.tables.len(), 2);
         assert_eq!(taken.table("public.users").columns, ["id", "name", "n"]);
@@ -132,7 +138,7 @@ fn a_session_that_is_ended_and_a_server_that_is_gone() {
 #[test]
 fn a_role_without_rights() {
     let Some(live) = Live::start() else { return };
-    app(&live);
+    make(&live, "app");
     live.cluster.sql(
         "app",
         "CREATE ROLE reader LOGIN; CREATE ROLE owner; GRANT SELECT ON users TO reader; CREATE SCHEMA hidden;
@@ -162,7 +168,7 @@ fn a_role_without_rights() {
 #[test]
 fn foreign_tables_and_tables_of_extensions() {
     let Some(live) = Live::start() else { return };
-    app(&live);
+    make(&live, "app");
     live.cluster.sql(
         "app",
         "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere');
@@ -198,7 +204,7 @@ fn an_extension_with_rows_of_the_user() {
         assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(20));
     }
-    app(&live);
+    make(&live, "app");
     live.cluster.sql(
         "app",
         "CREATE EXTENSION tiny; INSERT INTO settings VALUES ('mine', '2'); INSERT INTO lists VALUES (1), (1);
@@ -220,9 +226,9 @@ fn too_few_locks() {
     let Some(live) = Live::start_with(&["max_locks_per_transaction = 10", "max_connections = 8"]) else { return };
     live.cluster.create_database("app", "");
     for schema in 0..20 {
-        let make =
+        let tables =
             "DO $$ BEGIN FOR n IN 1..50 LOOP EXECUTE format('CREATE TABLE t@_%s (a int)', n); COMMIT; END LOOP; END $$";
-        live.cluster.sql("app", &make.replace('@', &schema.to_string()));
+        live.cluster.sql("app", &tables.replace('@', &schema.to_string()));
     }
     says(live.try_backup_as("app", SUPERUSER), &["max_locks_per_transaction"]);
 }
@@ -261,7 +267,7 @@ fn a_full_disk_on_the_server() {
     let settings = Settings { place: Some(disk.0.clone()), ..Settings::default() };
     let Some(cluster) = Cluster::start_with(&settings) else { return };
     let live = Live::of(cluster);
-    app(&live);
+    make(&live, "app");
     let mut source = live.source("app", SUPERUSER);
     let users = source.describe().expect("an image").tables.iter().position(|table| table.name == "public.users");
     disk.fill();
