@@ -7,6 +7,7 @@ A server ends with the block that began it.
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,12 @@ def programs():
     if not found:
         sys.exit("bench: PostgreSQL's initdb is neither below /usr/lib/postgresql nor in PATH")
     return pathlib.Path(found).resolve().parent
+
+
+def version(bin):
+    """The major version."""
+    said = subprocess.run([bin / "postgres", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return re.search(r"\) (\d+)", said)[1]
 
 
 def as_server():
@@ -109,9 +116,9 @@ class Cluster:
         return int(self.sql(database, "-c", f"SELECT pg_database_size('{database}')"))
 
     def content(self, database):
-        """The count and a checksum of the rows of each table."""
+        """A line for each table: its name, the count and a checksum of its rows."""
         same = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET bytea_output = 'hex';"
-        return self.sql(database, "-c", same + self.sql(database, "-c", TABLES))
+        return set(self.sql(database, "-c", same + self.sql(database, "-c", TABLES)).splitlines())
 
     def measure(self, *commands, env=None):
         """Figures of commands that use this server, its own CPU seconds among them, and their threads' by name."""
