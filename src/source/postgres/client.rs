@@ -61,8 +61,9 @@ impl Client {
         if stopped == Stopped::Within {
             let token = self.inner.cancel_token();
             // Whether it hears us or not, it notices that the session is gone.
-            let told = tokio::time::timeout(STOP_PATIENCE, tell(&token, self.tls.as_ref()));
-            self.runtime.block_on(async { told.await.ok() });
+            self.runtime.block_on(async {
+                tokio::time::timeout(STOP_PATIENCE, tell(&token, self.tls.as_ref())).await.ok();
+            });
         }
         PostgresError::stopped(doing)
     }
