@@ -13,6 +13,7 @@ pub mod dump;
 pub mod encode;
 pub mod error;
 pub mod examine;
+mod hold;
 pub mod image;
 pub mod large;
 mod lex;
