@@ -7,4 +7,5 @@ pub mod id;
 pub mod limit;
 pub mod progress;
 pub mod role;
+pub mod thread;
 pub mod time;

@@ -35,6 +35,7 @@ impl From<WriteError> for OpError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Cancelled => Self::Cancelled,
+            WriteError::Spill(error) => Self::Spill(error),
             other => Self::Repo(RepoError::Write(other)),
         }
     }

@@ -4,6 +4,7 @@
 //! kept to 128 bits: they are keyed, so nobody without the key can make two that agree.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::base::frame::Seat;
 use crate::base::id::{ChunkId, Epoch};
@@ -64,12 +65,31 @@ fn short(id: &ChunkId) -> [u8; 16] {
     *id.as_bytes().first_chunk().expect("20 bytes hold 16")
 }
 
+/// Ids are keyed hashes: their first bytes are as good as any hash of them.
+#[derive(Default)]
+pub(super) struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // A length comes along with an id; it says nothing.
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
+
 /// Where chunks lie; spots count in [`Index::packs`].
 #[derive(Default)]
 pub struct Index {
     packs: Vec<IndexedPack>,
     runs: Vec<Vec<Entry>>,
-    recent: HashMap<[u8; 16], Entry>,
+    recent: HashMap<[u8; 16], Entry, BuildHasherDefault<FirstBytes>>,
 }
 
 impl std::fmt::Debug for Index {

@@ -27,6 +27,13 @@ impl SharedPrefix {
         }
     }
 
+    /// All keys that another has seen.
+    pub(super) fn join(&mut self, other: &Self) {
+        if let Some(first) = &other.first {
+            self.see(first);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.first.as_ref().map_or(0, Vec::len)
     }
@@ -90,6 +97,11 @@ impl Buffer {
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Bytes of the records.
+    pub(super) fn bytes(&self) -> usize {
+        self.chunks[..self.chunks_used].iter().map(Vec::len).sum()
     }
 
     /// Copies a record. A buffer that is empty takes any.

@@ -53,10 +53,10 @@ enum State {
 }
 
 impl Merge {
-    /// `buffer`, if any, is sorted; `skip` bytes at the front of all keys are alike.
-    pub(super) fn new(extents: Vec<Extent>, buffer: Option<Buffer>, skip: usize) -> Result<Self, SpillError> {
+    /// Each of `buffers` is sorted; `skip` bytes at the front of all keys are alike.
+    pub(super) fn new(extents: Vec<Extent>, buffers: Vec<Buffer>, skip: usize) -> Result<Self, SpillError> {
         let spilled = extents.into_iter().map(|extent| Records::Spilled(ExtentReader::new(extent)));
-        let memory = buffer.map(|buffer| Records::Memory { buffer, next: 0 });
+        let memory = buffers.into_iter().map(|buffer| Records::Memory { buffer, next: 0 });
         let mut runs: Vec<Run> = spilled.chain(memory).map(|records| Run { records, head: None }).collect();
         for run in &mut runs {
             run.advance(skip)?;

@@ -1,6 +1,7 @@
 //! More rows than fit in memory: sorted and joined with their owners in bounded memory and sealed spill
 //! files. Knows records of bytes, not what they mean.
 
+mod backlog;
 mod buffer;
 mod merge;
 mod owner_join;
@@ -8,8 +9,9 @@ mod owner_map;
 mod sorter;
 mod spill;
 
+pub use backlog::{Accepted, Backlog, BacklogReader};
 pub use merge::Merge;
 pub use owner_join::OwnerJoin;
-pub use owner_map::{OwnerMap, OwnerMapBuilder, Placement};
-pub use sorter::Sorter;
+pub use owner_map::{OwnerMap, OwnerMapBuilder, OwnerMapFeed, Placement};
+pub use sorter::{Sorted, Sorter};
 pub use spill::{Record, SpillError, SpillOptions, check_space};

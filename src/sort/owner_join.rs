@@ -118,12 +118,13 @@ fn as_digest(bytes: &[u8]) -> Digest {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Mutex;
 
     use proptest::prelude::*;
 
     use super::OwnerJoin;
     use crate::format::key::Class;
-    use crate::sort::owner_map::{Entries, OwnerMap, OwnerMapBuilder, Placement};
+    use crate::sort::owner_map::{Entries, OwnerMap, OwnerMapBuilder, OwnerMapFeed, Placement};
     use crate::sort::spill::SpillError;
     use crate::sort::spill::tests::options;
 
@@ -131,11 +132,13 @@ mod tests {
     type Answer = (Option<(Class, Vec<u8>)>, Vec<u8>);
 
     fn map(parents: &[Parent], memory_bytes: usize) -> OwnerMap {
-        let mut builder = OwnerMapBuilder::new(options(memory_bytes));
-        for (join_key, class, owner) in parents {
-            builder.push(join_key, Placement { class: *class, owner }).expect("pushed");
+        let builder = Mutex::new(OwnerMapBuilder::new(options(memory_bytes)));
+        let mut feeds = [OwnerMapFeed::new(&builder), OwnerMapFeed::new(&builder)];
+        for (at, (join_key, class, owner)) in parents.iter().enumerate() {
+            feeds[at % 2].push(join_key, Placement { class: *class, owner }).expect("pushed");
         }
-        builder.finish().expect("finished")
+        feeds.iter_mut().for_each(|feed| feed.flush().expect("flushed"));
+        builder.into_inner().expect("nobody panicked").finish().expect("finished")
     }
 
     fn join(map: &OwnerMap, children: &[Vec<u8>]) -> Vec<Answer> {
@@ -156,9 +159,16 @@ mod tests {
     fn expected(parents: &[Parent], children: &[Vec<u8>]) -> Vec<Answer> {
         let mut map = HashMap::new();
         for (join_key, class, owner) in parents {
-            map.entry(join_key).or_insert((*class, owner.clone()));
+            let place = (*class as u8, owner.clone());
+            let least = map.entry(join_key).or_insert((place.clone(), *class));
+            if place < least.0 {
+                *least = (place, *class);
+            }
         }
-        let answer = |(number, key): (usize, &Vec<u8>)| (map.get(key).cloned(), number.to_be_bytes().to_vec());
+        let answer = |(number, key): (usize, &Vec<u8>)| {
+            let least = map.get(key).map(|((_, owner), class)| (*class, owner.clone()));
+            (least, number.to_be_bytes().to_vec())
+        };
         children.iter().enumerate().map(answer).collect()
     }
 

@@ -1,14 +1,18 @@
 //! Which parent row leads to which owner. Kept in memory while it fits the budget, as 128-bit keyed
 //! hashes of join keys and numbers of owners; beyond that it lies on disk, in partitions by hash.
-//! Of parents with the same join key the first counts. Looked up through [`crate::sort::OwnerJoin`].
+//! Of parents with the same join key the one with the least class and owner counts, so that a map does not depend on
+//! the order in which rows are read. Looked up through [`crate::sort::OwnerJoin`].
 
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
 
 use crate::base::env::{Env, random};
 use crate::format::key::Class;
-use crate::sort::spill::{Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes};
+use crate::sort::spill::{
+    Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, record_header, record_lengths,
+};
 
 /// Where a row belongs: the front of its placement key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -119,7 +123,7 @@ impl Table {
 
     /// `place` is class and owner.
     pub(super) fn insert(&mut self, digester: &Digester, join_key: Digest, place: &[u8]) -> Fit {
-        if self.places.contains_key(&join_key) {
+        if self.places.get(&join_key).is_some_and(|&known| self.place(known) <= place) {
             return Fit::Taken;
         }
         if self.places.len() >= ENTRIES_ALWAYS && self.bytes_after(place.len()) > self.limit_bytes {
@@ -265,21 +269,29 @@ impl OwnerMapBuilder {
         }
     }
 
-    /// Rows whose foreign key is `join_key` belong to `placement`, unless an earlier parent said otherwise.
+    /// Rows whose foreign key is `join_key` belong to `placement`, unless another parent says something less.
     pub fn push(&mut self, join_key: &[u8], placement: Placement<'_>) -> Result<(), SpillError> {
-        self.place.clear();
-        self.place.push(placement.class as u8);
-        self.place.extend_from_slice(placement.owner);
+        let mut place = std::mem::take(&mut self.place);
+        place.clear();
+        place.push(placement.class as u8);
+        place.extend_from_slice(placement.owner);
+        let pushed = self.push_place(join_key, &place);
+        self.place = place;
+        pushed
+    }
+
+    /// `place` is class and owner.
+    fn push_place(&mut self, join_key: &[u8], place: &[u8]) -> Result<(), SpillError> {
         let digest = self.digester.digest(join_key);
         if let Building::Memory(table) = &mut self.building {
-            if table.insert(&self.digester, digest, &self.place) == Fit::Taken {
+            if table.insert(&self.digester, digest, place) == Fit::Taken {
                 return Ok(());
             }
             let writers = self.spill_table()?;
             self.building = Building::Partitions(writers);
         }
         if let Building::Partitions(writers) = &mut self.building {
-            write_to(writers, &self.shares, digest, &self.place)?;
+            write_to(writers, &self.shares, digest, place)?;
         }
         Ok(())
     }
@@ -293,7 +305,6 @@ impl OwnerMapBuilder {
         Ok(OwnerMap { options: self.options, shares: self.shares, digester: self.digester, entries })
     }
 
-    /// What is in memory goes to the partitions first, so that the first of equal keys stays the first.
     fn spill_table(&self) -> Result<Vec<ExtentWriter>, SpillError> {
         let mut writers = self.shares.writers(&self.options)?;
         if let Building::Memory(table) = &self.building {
@@ -302,6 +313,49 @@ impl OwnerMapBuilder {
             }
         }
         Ok(writers)
+    }
+}
+
+/// Bytes of entries that wait before they go into a shared map.
+const FEED_BYTES: usize = 16 << 10;
+
+/// One thread's way into a map that several threads build: few of its entries need the lock.
+pub struct OwnerMapFeed<'b> {
+    builder: &'b Mutex<OwnerMapBuilder>,
+    /// Records of join key, class and owner, each of the two with its length.
+    waiting: Vec<u8>,
+}
+
+impl<'b> OwnerMapFeed<'b> {
+    /// Nothing waits yet.
+    #[must_use]
+    pub fn new(builder: &'b Mutex<OwnerMapBuilder>) -> Self {
+        Self { builder, waiting: Vec::new() }
+    }
+
+    /// As [`OwnerMapBuilder::push`].
+    pub fn push(&mut self, join_key: &[u8], placement: Placement<'_>) -> Result<(), SpillError> {
+        let header = record_header(join_key, placement.owner)?;
+        self.waiting.extend_from_slice(&header);
+        self.waiting.extend_from_slice(join_key);
+        self.waiting.push(placement.class as u8);
+        self.waiting.extend_from_slice(placement.owner);
+        if self.waiting.len() >= FEED_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Passes on what waits; must be called at the end.
+    pub fn flush(&mut self) -> Result<(), SpillError> {
+        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.waiting.as_slice();
+        while let Some((header, after)) = rest.split_first_chunk() {
+            let (key, owner) = record_lengths(*header);
+            let (join_key, after) = after.split_at(key);
+            let (place, after) = after.split_at(1 + owner);
+            builder.push_place(join_key, place)?;
+            rest = after;
+        }
+        self.waiting.clear();
+        Ok(())
     }
 }
 

@@ -11,6 +11,31 @@ use crate::sort::buffer::{Buffer, Room, SharedPrefix};
 use crate::sort::merge::Merge;
 use crate::sort::spill::{Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, reader_bytes};
 
+/// Bytes of records that stay in memory when everything else is laid aside.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// Sorted records that wait to be merged.
+#[derive(Default)]
+pub struct Sorted {
+    runs: Vec<Extent>,
+    buffers: Vec<Buffer>,
+    shared: SharedPrefix,
+}
+
+impl Sorted {
+    /// Adds what another sorter has.
+    pub fn join(&mut self, other: Self) {
+        self.runs.extend(other.runs);
+        self.buffers.extend(other.buffers);
+        self.shared.join(&other.shared);
+    }
+
+    /// Begins to read them, in ascending order of key, then payload.
+    pub fn merge(self) -> Result<Merge, SpillError> {
+        Merge::new(self.runs, self.buffers, self.shared.len())
+    }
+}
+
 /// Takes records in any order; [`Sorter::finish`] gives them back in order.
 pub struct Sorter {
     options: SpillOptions,
@@ -50,11 +75,26 @@ impl Sorter {
     }
 
     /// All records, in ascending order of key, then payload.
-    pub fn finish(mut self) -> Result<Merge, SpillError> {
+    pub fn finish(self) -> Result<Merge, SpillError> {
+        self.sorted()?.merge()
+    }
+
+    /// All records, to be merged soon: the last of them stay in memory.
+    pub fn sorted(mut self) -> Result<Sorted, SpillError> {
         drop(self.await_spill()?);
         self.reduce_runs()?;
         self.buffer.sort(self.shared.len());
-        Merge::new(self.runs.into(), Some(self.buffer), self.shared.len())
+        let buffers = if self.buffer.len() == 0 { Vec::new() } else { vec![self.buffer] };
+        Ok(Sorted { runs: self.runs.into(), buffers, shared: self.shared })
+    }
+
+    /// All records, to be merged some day: more than a few do not stay in memory.
+    pub fn lay_aside(mut self) -> Result<Sorted, SpillError> {
+        if self.buffer.bytes() > KEPT_BYTES_MAX {
+            self.spill()?;
+            drop(self.await_spill()?);
+        }
+        self.sorted()
     }
 
     /// Hands the full buffer to a thread; the next one is that of the thread before.
@@ -76,7 +116,7 @@ impl Sorter {
             full.clear();
             Ok((writer.finish()?, full))
         };
-        let thread = Builder::new().name("spill".to_owned()).spawn(write_run);
+        let thread = Builder::new().name("sort".to_owned()).spawn(write_run);
         self.spilling = Some(thread.map_err(|source| SpillError::Thread { source })?);
         Ok(())
     }
@@ -96,7 +136,7 @@ impl Sorter {
         while self.runs.len() > runs_max {
             let surplus = self.runs.len() - runs_max + 1;
             let group = self.runs.drain(..surplus.min(runs_max)).collect();
-            let mut merge = Merge::new(group, None, self.shared.len())?;
+            let mut merge = Merge::new(group, Vec::new(), self.shared.len())?;
             let mut writer = ExtentWriter::new(SpillFile::create(&self.options)?);
             while let Some((key, payload)) = merge.next()? {
                 writer.write(key, payload)?;
@@ -148,6 +188,45 @@ mod tests {
             expected.sort();
             prop_assert!(sort(&records, memory_bytes) == expected);
         }
+    }
+
+    #[test]
+    fn what_is_laid_aside_comes_back_and_takes_no_memory() {
+        for count in [0u32, 3, 5000] {
+            let mut sorter = Sorter::new(options(1 << 24));
+            for n in (0..count).rev() {
+                sorter.push(&n.to_be_bytes(), &[7; 50]).expect("pushed");
+            }
+            let sorted = sorter.lay_aside().expect("laid aside");
+            assert!(sorted.buffers.iter().map(|buffer| buffer.bytes()).sum::<usize>() <= super::KEPT_BYTES_MAX);
+            let mut merge = sorted.merge().expect("opens");
+            for n in 0..count {
+                assert_eq!(merge.next().expect("next").expect("a record").0, n.to_be_bytes());
+            }
+            assert!(merge.next().expect("next").is_none());
+        }
+    }
+
+    #[test]
+    fn what_several_sorters_have_comes_in_one_order() {
+        let mut all = super::Sorted::default();
+        let mut expected = Vec::new();
+        // Prefixes of their keys that agree within one sorter and not among them.
+        for (part, keys) in [("abc", 0..500u32), ("abd", 200..900), ("", 0..0), ("b", 5..6)] {
+            let mut sorter = Sorter::new(options(8000));
+            for n in keys {
+                let key = [part.as_bytes(), &n.wrapping_mul(0x9e37_79b1).to_be_bytes()].concat();
+                sorter.push(&key, &[9; 30]).expect("pushed");
+                expected.push(key);
+            }
+            all.join(if part == "abd" { sorter.lay_aside() } else { sorter.sorted() }.expect("sorted"));
+        }
+        expected.sort();
+        let mut merge = all.merge().expect("opens");
+        for key in expected {
+            assert_eq!(merge.next().expect("next").expect("a record").0, key);
+        }
+        assert!(merge.next().expect("next").is_none());
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub struct Table {
     pub name: String,
     /// Stays when the table is renamed, if the engine has such a thing. In SQLite another table may come to have it.
     pub oid: Option<u64>,
-    /// In the order in which [`Source::read`] delivers cells.
+    /// In the order in which [`Reader::read`] delivers cells.
     pub columns: Vec<Column>,
     /// Columns of the key, as positions in `columns`; empty: none.
     pub key: Vec<usize>,
@@ -126,13 +126,35 @@ pub trait RowSink {
 }
 
 /// A live system, opened for one snapshot. [`Source::describe`] fixes the image; everything read later is of that image.
+/// Tables are named by their position in [`Description::tables`].
 pub trait Source: Send {
     /// Opens the consistent image and says what is in it.
     fn describe(&mut self) -> Result<Description, SourceError>;
-    /// Reads every row of the table with this position in [`Description::tables`], in any order. Gaps found on the way are returned.
-    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError>;
+    /// Into how many parts a table's rows are divided, each of which may be read by another reader.
+    fn parts(&self, _table: usize) -> usize {
+        1
+    }
+    /// Those who read the image, each for a thread of its own; at least one.
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError>;
+    /// Reads every row of a table by one reader.
+    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        let parts = self.parts(table);
+        let mut gaps = Vec::new();
+        if let Some(reader) = self.readers()?.first_mut() {
+            for part in 0..parts {
+                gaps.extend(reader.read(table, part, sink)?);
+            }
+        }
+        Ok(gaps)
+    }
     /// Lets the image go.
     fn release(&mut self) -> Result<(), SourceError>;
+}
+
+/// Reads an image, maybe beside others.
+pub trait Reader: Send {
+    /// Reads every row of one part of a table, in any order. Gaps found on the way are returned.
+    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError>;
 }
 
 /// A table as a target needs to know it.

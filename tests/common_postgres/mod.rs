@@ -3,11 +3,16 @@
 //!
 //! The server does not run as root: a test run by root runs it as `postgres`. `initdb` runs once per machine, user and
 //! version; each cluster is a copy of that template, so that they all have the same system identifier unless asked.
-//! Nothing here may be called from an async task.
+//! A shell stands between: it ends the server, and removes its files, when the test's process dies without having done so.
+//!
+//! `SIDEKEEP_TEST_PG_BIN` says which server: `scripts/test` runs every test of a binary named postgres* once for each, so
+//! that no test names a version. Nothing here may be called from an async task.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -22,6 +27,19 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// The role that owns every cluster.
 pub const SUPERUSER: &str = "postgres";
 const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// Runs a server until it ends, or until a line or the end of its input comes, which is a pipe that the test alone holds.
+/// A line means that the test stops it; the end without one, that nobody is left to remove the files either.
+const SUPERVISOR: &str = r#"
+    exec 3<&0
+    "$0" -D "$1/data" </dev/null 3<&- &
+    server=$!
+    (read -r line <&3; ended=$?; kill -QUIT $server; exit $ended) &
+    watcher=$!
+    wait $server
+    kill $watcher 2>/dev/null
+    wait $watcher
+    if [ $? = 1 ]; then rm -rf "$1"; fi
+"#;
 
 /// How a cluster differs from the plainest one.
 #[derive(Clone, Default)]
@@ -34,6 +52,8 @@ pub struct Settings {
     pub identity: Identity,
     /// The directory of the server's programs; `None`: the one that tests use anyway.
     pub bin: Option<PathBuf>,
+    /// Where its directory is made; `None`: where temporary files are.
+    pub place: Option<PathBuf>,
 }
 
 /// Whether a cluster listens on TCP.
@@ -82,7 +102,7 @@ impl Cluster {
     pub fn start_with(settings: &Settings) -> Option<Self> {
         let bin = settings.bin.clone().or_else(programs)?;
         let user = server_user();
-        let dir = directory(user);
+        let dir = directory(settings.place.clone(), user);
         let data = dir.path().join("data");
         match settings.identity {
             Identity::Shared => {
@@ -98,7 +118,7 @@ impl Cluster {
 
     /// A hot standby of this server with lines of postgresql.conf of its own.
     pub fn standby(&self, conf: &[&str]) -> Self {
-        let dir = directory(self.user);
+        let dir = directory(None, self.user);
         let data = dir.path().join("data");
         let mut backup = self.command("pg_basebackup");
         backup.arg("-h").arg(self.dir.path()).args(["-p", &self.port.to_string(), "-U", SUPERUSER]);
@@ -128,13 +148,15 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the server (again, after [`Cluster::stop`] or [`Cluster::kill`]) and waits until it answers.
+    /// Starts the server (again, after [`Cluster::stop`]) and waits until it answers.
     pub fn start_server(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log");
-        let mut command = self.command("postgres");
-        command.arg("-D").arg(self.data()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.child = Some(command.spawn().expect("postgres starts"));
+        let mut command = prepared("/bin/sh", self.user);
+        command.args(["-c", SUPERVISOR]).arg(self.bin.join("postgres")).arg(self.dir.path());
+        // In a group of its own: what ends the test's group must leave the shell to its work.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().expect("a shell starts"));
         let begun = Instant::now();
         loop {
             let error = match Client::connect(&self.config(SUPERUSER), "the test's server", &self.runtime()) {
@@ -150,17 +172,15 @@ impl Cluster {
     /// Stops the server at once, as an immediate shutdown does: no checkpoint, connections cut.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // A kill -9 would leave its shared memory. A process that was waited for has no number any more.
-            if child.try_wait().is_ok_and(|ended| ended.is_none()) {
-                Command::new("sh").arg("-c").arg(format!("kill -QUIT {}", child.id())).status().ok();
-            }
+            // It may have ended of its own accord.
+            child.stdin.take().map(|mut shell| shell.write_all(b"stop\n"));
             child.wait().ok();
         }
     }
 
-    /// Where the programs of this server's version are.
-    pub fn pg_bin(&self) -> &Path {
-        &self.bin
+    /// Where the programs of a client are: beside the server, or where newer ones are that know it.
+    pub fn client_bin(&self) -> PathBuf {
+        beside(&self.bin, "pg_dump")
     }
 
     /// The major version.
@@ -299,8 +319,20 @@ fn server_user() -> Option<User> {
     Some(User { uid, gid })
 }
 
+/// The directory of this program: the server's, or that of newer ones.
+fn beside(bin: &Path, program: &str) -> PathBuf {
+    match std::env::var_os("SIDEKEEP_TEST_PG_CLIENT_BIN") {
+        Some(newer) if !bin.join(program).exists() => newer.into(),
+        _ => bin.to_owned(),
+    }
+}
+
 fn command(bin: &Path, user: Option<User>, program: &str) -> Command {
-    let mut command = Command::new(bin.join(program));
+    prepared(beside(bin, program).join(program), user)
+}
+
+fn prepared(program: impl AsRef<OsStr>, user: Option<User>) -> Command {
+    let mut command = Command::new(program);
     if let Some(User { uid, gid }) = user {
         command.uid(uid).gid(gid);
     }
@@ -319,8 +351,9 @@ fn give(path: &Path, user: Option<User>) {
 }
 
 /// A directory of the server's user.
-fn directory(user: Option<User>) -> TempDir {
-    let dir = tempfile::Builder::new().prefix("sidekeep-pg-").tempdir().expect("a directory");
+fn directory(place: Option<PathBuf>, user: Option<User>) -> TempDir {
+    let place = place.unwrap_or_else(std::env::temp_dir);
+    let dir = tempfile::Builder::new().prefix("sidekeep-pg-").tempdir_in(place).expect("a directory");
     give(dir.path(), user);
     dir
 }

@@ -1,16 +1,18 @@
 //! The ways to a server, and what is said when there is none.
 
 use std::fs::{Permissions, set_permissions, write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use sidekeep::source::postgres::address::{Address, Surroundings};
 use sidekeep::source::postgres::connect::connect;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::common_postgres::{Cluster, Network, Settings, has_tls};
+use crate::common_postgres::{Cluster, Network, Settings, has_tls, programs};
 
 const SECRET: &str = "s3cret:pass\\word";
 
@@ -57,6 +59,34 @@ fn a_server_starts_for_a_test() {
     cluster.create_database("odd \"name\"", "ENCODING 'LATIN1' TEMPLATE template0");
     let rows = cluster.sql("odd \"name\"", "SELECT current_setting('server_encoding'), NULL; SELECT 2");
     assert_eq!(rows, [vec![Some("LATIN1".to_owned()), None], vec![Some("2".to_owned())]]);
+}
+
+/// Run a second time by itself, it is the test that is killed.
+#[test]
+fn a_killed_test_leaves_no_server() {
+    const HOLD: &str = "SIDEKEEP_TEST_HOLD_A_SERVER";
+    if std::env::var_os(HOLD).is_some() {
+        let cluster = Cluster::start().expect("a server");
+        println!("\nheld {}", cluster.socket_dir().display());
+        std::thread::sleep(Duration::from_secs(600));
+    }
+    let Some(_) = programs() else { return };
+    let mut holder = Command::new(std::env::current_exe().expect("a path"));
+    holder.args(["--exact", "connect::a_killed_test_leaves_no_server", "--nocapture"]).env(HOLD, "1");
+    let mut holder = holder.stdout(Stdio::piped()).spawn().expect("it runs");
+    let lines = BufReader::new(holder.stdout.take().expect("a pipe")).lines();
+    let held = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("held ").map(PathBuf::from));
+    let held = held.expect("a server was started");
+    let process = std::fs::read_to_string(held.join("data/postmaster.pid")).expect("a server runs");
+    let process = Path::new("/proc").join(process.lines().next().expect("a number"));
+    assert!(process.exists());
+    holder.kill().expect("killed");
+    holder.wait().expect("killed");
+    let begun = Instant::now();
+    while process.exists() || held.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{} or {} stayed", process.display(), held.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -144,11 +144,11 @@ fn too_few_locks_are_said_to_be_so() {
     assert!(error.contains("the locks of 1200 tables") && error.contains("max_locks_per_transaction"), "{error}");
 }
 
-/// Needs a program that servers come without, so that it is skipped, aloud, wherever that is missing.
 #[test]
 fn a_transaction_pooler_is_refused() {
     let program = std::env::var("SIDEKEEP_TEST_PGBOUNCER").unwrap_or_else(|_| "/usr/sbin/pgbouncer".to_owned());
     if Command::new(&program).arg("--version").output().is_err() {
+        assert!(std::env::var_os("SIDEKEEP_TEST_ALL").is_none(), "no pgbouncer: eval \"$(scripts/test-deps)\"");
         eprintln!("skipped: there is no pgbouncer");
         return;
     }

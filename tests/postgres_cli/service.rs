@@ -61,7 +61,8 @@ impl Live {
 
     /// Lets `main` be this database; `more` are lines for the end of the configuration.
     pub fn configure(&self, url: &str, more: &str) {
-        let bin = self.cluster.pg_bin().display();
+        let bin = self.cluster.client_bin();
+        let bin = bin.display();
         let text = format!(
             "repo = 'repo'\nkey_file = 'keys/operator.key'\npg_bin = '{bin}'\n[source.main]\nurl = '{url}'\n{more}\n"
         );

@@ -126,7 +126,7 @@ fn the_schema_is_of_the_snapshot() {
     let before = take(&cluster, DATABASE).document;
     cluster.sql(DATABASE, "CREATE TABLE app.too_late (); COMMENT ON TABLE app.users IS 'later'");
     let (place, cancelled) =
-        (sidekeep::source::postgres::dump::Place::of(&cluster.config(DATABASE)), Default::default());
+        (sidekeep::source::postgres::dump::ToolPlace::of(&cluster.config(DATABASE)), Default::default());
     let request = sidekeep::source::postgres::dump::Request {
         place: &place,
         snapshot: snapshot[0][0].as_deref(),

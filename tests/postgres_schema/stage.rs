@@ -1,13 +1,12 @@
 //! A server with a database full of objects, and its schema as the program reads it.
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use sidekeep::source::contract::Gap;
 use sidekeep::source::postgres::catalog::{self, Catalog};
 use sidekeep::source::postgres::client::Client;
 use sidekeep::source::postgres::document::Document;
-use sidekeep::source::postgres::dump::{DumpEncoding, Place, Request, Search, Tools};
+use sidekeep::source::postgres::dump::{DumpEncoding, Request, Search, ToolPlace, Tools};
 use sidekeep::source::postgres::schema;
 
 use crate::common_postgres::Cluster;
@@ -17,16 +16,33 @@ const ROLES: &str =
     "CREATE ROLE ps_app LOGIN PASSWORD 'x'; CREATE ROLE ps_reader LOGIN; CREATE ROLE \"ps \"\"odd\"\" role\";
     CREATE ROLE ps_group; GRANT ps_group TO ps_app WITH ADMIN OPTION; ALTER ROLE ps_app SET lock_timeout = '3s'";
 
+/// What an older server does not know, since when others do, and what that server has instead.
+const NEWER: &[(u32, &str, &str)] = &[
+    (15, "UNIQUE NULLS NOT DISTINCT (z)", "UNIQUE (z)"),
+    (15, "ON DELETE SET NULL (x)", "ON DELETE SET NULL"),
+    (15, "TABLE users (id, mail) WHERE (id IS NOT NULL)", "TABLE users"),
+    (15, "FOR TABLES IN SCHEMA \"sch;ema\"", "FOR ALL TABLES"),
+    (
+        14,
+        "BEGIN ATOMIC SELECT 1; SELECT CASE WHEN n > 0 THEN 1 ELSE 2 END; SELECT CASE n WHEN 1 THEN CASE WHEN true THEN 5 END END AS \"end\"; END;",
+        "AS 'SELECT 1';",
+    ),
+    (14, "RETURN n + 1;", "AS 'SELECT n + 1';"),
+    (14, "BEGIN ATOMIC INSERT INTO app.log_lines VALUES (';'); SELECT 1; END;", "AS 'SELECT 1';"),
+];
+
 /// A server with every kind of object.
 pub fn full() -> Option<Cluster> {
     let cluster = Cluster::start()?;
-    if cluster.version() < 15 {
-        eprintln!("skipped: the objects need PostgreSQL 15");
-        return None;
-    }
     cluster.sql("postgres", ROLES);
     cluster.create_database(DATABASE, "TEMPLATE template0");
-    let objects = include_str!("objects.sql").replace("@database@", "\"nasty; db\"");
+    let mut objects = include_str!("objects.sql").replace("@database@", "\"nasty; db\"");
+    for (since, words, instead) in NEWER {
+        assert!(objects.contains(words), "{words}");
+        if cluster.version() < *since {
+            objects = objects.replace(words, instead);
+        }
+    }
     cluster.client(DATABASE).execute("making objects", &objects).expect("objects");
     Some(cluster)
 }
@@ -38,8 +54,9 @@ pub fn session(cluster: &Cluster, database: &str, role: &str) -> Client {
 }
 
 pub fn tools(cluster: &Cluster) -> Tools {
-    let configured = Some(Path::new(cluster.pg_bin()).to_owned());
-    Tools::find(&Search { configured, ..Search::default() }, cluster.version()).expect("pg_dump beside the server")
+    let configured = Some(cluster.client_bin());
+    Tools::find(&Search { configured, ..Search::default() }, cluster.version())
+        .expect("a pg_dump that knows the server")
 }
 
 /// What one backup as `role` would keep.
@@ -57,7 +74,7 @@ pub fn take_as(cluster: &Cluster, database: &str, role: &str, encoding: DumpEnco
     client.execute("begin", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").expect("begin");
     let snapshot = client.texts("export", "SELECT pg_export_snapshot()").expect("a snapshot");
     let catalog = catalog::read(&client).expect("a catalog");
-    let (place, cancelled) = (Place::of(&config), AtomicBool::new(false));
+    let (place, cancelled) = (ToolPlace::of(&config), AtomicBool::new(false));
     let request = Request {
         place: &place,
         snapshot: snapshot[0][0].as_deref(),
@@ -78,7 +95,11 @@ pub fn take(cluster: &Cluster, database: &str) -> Taken {
 pub fn build(cluster: &Cluster, document: &Document, database: &str) {
     let client = cluster.client(database);
     let run = |sql: Vec<u8>| {
-        let sql = String::from_utf8(sql).expect("text");
+        let mut sql = String::from_utf8(sql).expect("text");
+        if cluster.version() < 16 {
+            // What a newer pg_dump says of a subscription an older server does not understand.
+            sql = sql.replace(", streaming = off, run_as_owner = true", "");
+        }
         if let Err(error) = client.execute("running a statement", &sql) {
             panic!("{error}: {sql}");
         }

@@ -68,7 +68,7 @@ impl Live {
     fn source(&self, mode: Mode) -> PostgresSource {
         let address = Address::parse(&self.cluster.dsn("sync"), &Surroundings::new([])).expect("an address");
         let runtime = self.world.runtime.handle().clone();
-        let search = Search::on_this_host(Some(self.cluster.pg_bin().to_owned()), Vec::new());
+        let search = Search::on_this_host(Some(self.cluster.client_bin()), Vec::new());
         PostgresSource::new(address, runtime, search).with_mode(mode)
     }
 

@@ -110,5 +110,10 @@ fn numbers_at_the_ends_come_back_from_every_version() {
     let rows: Vec<Vec<OwnedCell>> = ends.into_iter().enumerate().map(row).collect();
     session.write("public.t", &rows).expect("written");
     assert_eq!(session.read("public.t", Mode::Binary).as_ref(), Ok(&rows));
-    assert_eq!(session.read("public.t", Mode::Text).as_ref(), Ok(&rows));
+    let by_text = session.read("public.t", Mode::Text);
+    // Before 15 a server can hold such intervals, and not write them.
+    match by_text {
+        Err(error) if session.version < 15 => assert!(error.contains("interval out of range"), "{error}"),
+        by_text => assert_eq!(by_text.as_ref(), Ok(&rows)),
+    }
 }

@@ -4,6 +4,7 @@ mod place;
 mod plan;
 mod prior;
 mod run;
+mod schedule;
 mod tables;
 
 pub use prior::{Prior, last_manifest};

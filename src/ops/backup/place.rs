@@ -1,18 +1,16 @@
 //! From a row of the source to a row in the sorter: cells by column number, large values as streams,
 //! the owner by joins that stay in memory while they can, and references to other owners.
 
-use std::collections::HashMap;
-
 use crate::base::limit::{ROW_INLINE_BYTES_MAX, STREAM_BYTES_MIN, STREAM_BYTES_MIN_IN_WIDE_ROW};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::cell::Cell;
 use crate::format::key::{Class, PlacementKey, limit_key, push_component, push_folded};
 use crate::format::manifest::Layout;
 use crate::format::wire::{Put, Take, WireError};
-use crate::ops::backup::plan::{JoinColumns, MapKey, Slot, TablePlan};
+use crate::ops::backup::plan::{JoinColumns, Slot, TablePlan};
 use crate::ops::error::OpError;
 use crate::repo::write::Feeder;
-use crate::sort::{OwnerJoin, OwnerMapBuilder, Placement, Sorter};
+use crate::sort::{OwnerJoin, OwnerMapFeed, Placement, Sorter};
 use crate::source::contract::{RowSink, SinkError};
 use crate::tree::chunker::{RowPayload, Streams, write_reference};
 
@@ -36,8 +34,8 @@ pub struct Placed<'a> {
     pub number: u32,
     pub rows: Sorter,
     pub references: Sorter,
-    pub maps: HashMap<MapKey, OwnerMapBuilder>,
-    pub map_keys: Vec<MapKey>,
+    /// In the order of what the plan provides.
+    maps: Vec<OwnerMapFeed<'a>>,
     pub row_count: u64,
     pub row_bytes: u64,
     pub reference_count: u64,
@@ -63,7 +61,7 @@ impl<'a> Placed<'a> {
         plan: &TablePlan,
         ids: &'a SourceIdKeys,
         (rows, references): (Sorter, Sorter),
-        maps: HashMap<MapKey, OwnerMapBuilder>,
+        maps: Vec<OwnerMapFeed<'a>>,
     ) -> Self {
         Self {
             ids,
@@ -71,7 +69,6 @@ impl<'a> Placed<'a> {
             rows,
             references,
             maps,
-            map_keys: plan.provides.iter().map(|provided| provided.1.clone()).collect(),
             row_count: 0,
             row_bytes: 0,
             reference_count: 0,
@@ -106,6 +103,9 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
                 let next = resolved(record, placement)?;
                 advance(&mut rest, &next, out)
             })?;
+        }
+        for map in &mut self.out.maps {
+            map.flush()?;
         }
         Ok(self.out)
     }
@@ -303,8 +303,8 @@ fn arrive(record: &[u8], out: &mut Placed<'_>) -> Result<(), OpError> {
             out.reference_count += 1;
         }
     }
-    for (key, join_key) in out.map_keys.iter().zip(&arrived.provides) {
-        if let (false, Some(map)) = (join_key.is_empty(), out.maps.get_mut(key)) {
+    for (map, join_key) in out.maps.iter_mut().zip(&arrived.provides) {
+        if !join_key.is_empty() {
             map.push(join_key, Placement { class, owner })?;
         }
     }

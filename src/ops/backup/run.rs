@@ -210,7 +210,7 @@ impl Night<'_> {
             ids: &self.keys.ids,
             progress: self.options.progress.clone(),
             cancel: self.options.cancel.clone(),
-            spill,
+            spill: spill.clone(),
             description: self.description,
             plans: &plans,
         };
@@ -225,6 +225,7 @@ impl Night<'_> {
             wrap,
             base: &self.base.index,
             workers: self.options.workers,
+            spill,
             mode: match self.options.mode {
                 BackupMode::Commit => WriteMode::Store,
                 BackupMode::DryRun => WriteMode::Count,

@@ -1,22 +1,28 @@
-//! Tables of a source, one after the other: read and placed on this thread, while the table before is
-//! sorted, cut into leaves and fed to the writer on another.
+//! Tables of a source: several readers read and place rows, while tables before are sorted, cut into leaves and fed
+//! to the writer on another thread. Reading never waits for that: what is not wanted yet is laid aside, so that the
+//! source's image is let go as early as it can be read.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 
 use crate::base::cancel::Cancel;
 use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
 use crate::base::progress::{Count, SharedProgress};
+use crate::base::thread::{join, spawn};
 use crate::crypto::ids::SourceIdKeys;
 use crate::ops::backup::place::{Placed, Placer};
-use crate::ops::backup::plan::{MapKey, TablePlan};
+use crate::ops::backup::plan::TablePlan;
+use crate::ops::backup::schedule::{Assignment, HandedIn, Next, Schedule};
 use crate::ops::error::OpError;
+use crate::repo::error::RepoError;
 use crate::repo::write::{Feeder, WriteError};
-use crate::sort::{Merge, OwnerJoin, OwnerMap, OwnerMapBuilder, Sorter, SpillOptions};
-use crate::source::contract::{Description, Gap, Source};
+use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapFeed, Sorted, Sorter, SpillOptions};
+use crate::source::contract::{Description, Gap, Reader, Source};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 
-/// Memory of one sorter. Two are filled or emptied at the same time.
+/// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
 const SORTER_BYTES: usize = 12 << 20;
 /// Memory of a sorter of references, of which there are few.
 const REFERENCES_BYTES: usize = 2 << 20;
@@ -63,8 +69,57 @@ pub fn references_tree(table: u32) -> u32 {
 /// A sorted tree, to be cut.
 struct BuildJob {
     tree: u32,
-    merge: Merge,
+    rows: Sorted,
     rows_per_leaf: u32,
+}
+
+/// Trees that were read and are not cut yet.
+struct Jobs<'a> {
+    queue: Sender<BuildJob>,
+    /// With the one that is being cut.
+    waiting: &'a AtomicUsize,
+}
+
+impl Jobs<'_> {
+    fn send(&self, job: BuildJob) -> Result<(), OpError> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.queue.send(job).map_err(|_| OpError::from(WriteError::Stopped))
+    }
+
+    /// The rows of a sorter for a job to come: in memory if that will be soon.
+    fn keep(&self, sorter: Sorter) -> Result<Sorted, OpError> {
+        let is_soon = self.waiting.load(Ordering::SeqCst) == 0;
+        Ok(if is_soon { sorter.sorted()? } else { sorter.lay_aside()? })
+    }
+}
+
+/// What all readers of a table have handed in.
+struct Collected {
+    maps: Vec<Mutex<OwnerMapBuilder>>,
+    shares: Mutex<Shares>,
+}
+
+#[derive(Default)]
+struct Shares {
+    rows: Sorted,
+    references: Sorted,
+    row_count: u64,
+    row_bytes: u64,
+    reference_count: u64,
+    streams: u64,
+    stream_bytes: u64,
+    gaps: Vec<Gap>,
+}
+
+/// What one run of reading and placing works with.
+struct Reading<'a> {
+    tables: &'a Tables<'a>,
+    feeder: &'a Feeder<'a>,
+    schedule: Schedule<'a>,
+    /// Per plan.
+    collected: Vec<Collected>,
+    jobs: Jobs<'a>,
+    found: Mutex<Found>,
 }
 
 impl Tables<'_> {
@@ -75,13 +130,17 @@ impl Tables<'_> {
         feeder: &Feeder<'_>,
         released: &mut dyn FnMut(&mut dyn Source) -> Result<(), OpError>,
     ) -> Result<Found, OpError> {
+        let waiting = AtomicUsize::new(0);
         std::thread::scope(|scope| {
-            let (jobs, queue) = sync_channel(0);
-            let builder = scope.spawn(move || build(self.ids, feeder, &queue));
-            let read = self.read(source, feeder, &jobs).and_then(|found| released(source).map(|()| found));
-            drop(jobs);
-            let built = builder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            match (read, built) {
+            let (queue, jobs) = channel();
+            let waiting = &waiting;
+            let builder = spawn(scope, "cut", move || build(self.ids, feeder, &jobs, waiting));
+            let read = self.read(source, feeder, Jobs { queue, waiting });
+            let read = read.and_then(|found| released(source).map(|()| found));
+            if read.is_ok() {
+                self.progress.phase("storing", Count::ContentBytes, None);
+            }
+            match (read, join(builder)) {
                 (Ok(mut found), Ok(counts)) => {
                     found.counts = counts;
                     Ok(found)
@@ -93,72 +152,144 @@ impl Tables<'_> {
         })
     }
 
-    fn read(
-        &self,
-        source: &mut dyn Source,
-        feeder: &Feeder<'_>,
-        jobs: &SyncSender<BuildJob>,
-    ) -> Result<Found, OpError> {
-        let mut found = Found::default();
-        let mut maps: HashMap<MapKey, OwnerMap> = HashMap::new();
-        for (at, plan) in self.plans.iter().enumerate() {
-            let (placed, gaps) = self.read_table(source, feeder, plan, &maps)?;
-            found.gaps.extend(gaps);
-            found.rows += placed.row_count;
-            found.streams += placed.streams;
-            found.stream_bytes += placed.stream_bytes;
-            let pinned = plan.rows_per_leaf.or_else(|| rows_per_leaf(placed.row_count, placed.row_bytes));
-            if let Some(rows) = pinned {
-                found.pinned.insert(plan.number, rows);
-            }
-            for (key, builder) in placed.maps {
-                maps.insert(key, builder.finish()?);
-            }
-            let needed =
-                |key: &MapKey| self.plans[at + 1..].iter().any(|later| later.paths.iter().any(|p| p.1 == *key));
-            maps.retain(|key, _| needed(key));
-            let rows_per_leaf = pinned.unwrap_or(ROWS_PER_LEAF_DEFAULT);
-            self.pass_on(jobs, rows_tree(plan.number), placed.rows, rows_per_leaf)?;
-            if placed.reference_count > 0 {
-                found.references.push(plan.number);
-                self.pass_on(jobs, references_tree(plan.number), placed.references, ROWS_PER_LEAF_DEFAULT)?;
-            }
+    fn read(&self, source: &mut dyn Source, feeder: &Feeder<'_>, jobs: Jobs<'_>) -> Result<Found, OpError> {
+        let rows: Option<u64> = self.description.tables.iter().map(|table| table.rows_estimate).sum();
+        self.progress.phase("reading", Count::Rows, rows);
+        let parts: Vec<usize> = self.plans.iter().map(|plan| source.parts(plan.table)).collect();
+        let spill = || SpillOptions { memory_bytes: MAP_BYTES, ..self.spill.clone() };
+        let collected = self.plans.iter().map(|plan| Collected {
+            maps: plan.provides.iter().map(|_| Mutex::new(OwnerMapBuilder::new(spill()))).collect(),
+            shares: Mutex::default(),
+        });
+        let reading = Reading {
+            tables: self,
+            feeder,
+            schedule: Schedule::new(self.plans, &parts),
+            collected: collected.collect(),
+            jobs,
+            found: Mutex::default(),
+        };
+        let readers = source.readers().map_err(OpError::from_source)?;
+        let read = std::thread::scope(|scope| {
+            let reading = &reading;
+            let threads: Vec<_> =
+                readers.into_iter().map(|reader| spawn(scope, "read", move || reading.work(reader))).collect();
+            threads.into_iter().map(join).fold(Ok(()), worse)
+        });
+        read?;
+        let mut found = reading.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for collected in reading.collected {
+            found.gaps.extend(collected.shares.into_inner().unwrap_or_else(PoisonError::into_inner).gaps);
         }
         Ok(found)
     }
 
-    fn pass_on(&self, jobs: &SyncSender<BuildJob>, tree: u32, rows: Sorter, rows_per_leaf: u32) -> Result<(), OpError> {
-        let merge = rows.finish()?;
-        jobs.send(BuildJob { tree, merge, rows_per_leaf }).map_err(|_| OpError::from(WriteError::Stopped))
+    fn spill(&self, memory_bytes: usize) -> SpillOptions {
+        SpillOptions { memory_bytes, ..self.spill.clone() }
+    }
+}
+
+/// The error that says most of what happened.
+fn worse(a: Result<(), OpError>, b: Result<(), OpError>) -> Result<(), OpError> {
+    let is_consequence =
+        |error: &OpError| matches!(error, OpError::Cancelled | OpError::Repo(RepoError::Write(WriteError::Stopped)));
+    match (a, b) {
+        (Err(a), Err(b)) => Err(if is_consequence(&a) { b } else { a }),
+        (a, b) => a.and(b),
+    }
+}
+
+impl Reading<'_> {
+    /// Reads until there is nothing left.
+    fn work(&self, mut reader: Box<dyn Reader + '_>) -> Result<(), OpError> {
+        let done = loop {
+            let assignment = match self.schedule.next() {
+                Next::Read(assignment) => assignment,
+                Next::Nothing => break Ok(()),
+                Next::Impossible => {
+                    let reason = "its table was not read before".to_owned();
+                    break Err(OpError::Damaged { what: "the owners of a table".to_owned(), reason });
+                }
+            };
+            if let Err(error) = self.read_share(&mut *reader, assignment) {
+                break Err(error);
+            }
+        };
+        if done.is_err() {
+            self.schedule.stop();
+        }
+        done
     }
 
-    fn read_table<'s>(
-        &'s self,
-        source: &mut dyn Source,
-        feeder: &'s Feeder<'_>,
-        plan: &'s TablePlan,
-        maps: &HashMap<MapKey, OwnerMap>,
-    ) -> Result<(Placed<'s>, Vec<Gap>), OpError> {
-        let table = &self.description.tables[plan.table];
-        self.progress.phase(&format!("reading {}", table.name), Count::Rows, table.rows_estimate);
-        let spill = |memory_bytes| SpillOptions { memory_bytes, ..self.spill.clone() };
-        let builders =
-            plan.provides.iter().map(|provided| (provided.1.clone(), OwnerMapBuilder::new(spill(MAP_BYTES)))).collect();
-        let sorters = (Sorter::new(spill(SORTER_BYTES)), Sorter::new(spill(REFERENCES_BYTES)));
-        let placed = Placed::new(plan, self.ids, sorters, builders);
-        let mut joins = Vec::with_capacity(plan.paths.len());
-        for (_, key) in &plan.paths {
-            let what = || format!("the owners of {}", table.name);
-            let missing = || OpError::Damaged { what: what(), reason: "their table was not read before".to_owned() };
-            joins.push(OwnerJoin::new(maps.get(key).ok_or_else(missing)?)?);
-        }
+    /// Reads parts of a table as long as there are any, and hands in what they came to.
+    fn read_share(&self, reader: &mut dyn Reader, assignment: Assignment) -> Result<(), OpError> {
+        let Assignment { plan: at, part, maps } = assignment;
+        let (tables, plan) = (self.tables, &self.tables.plans[at]);
+        let sorters = (Sorter::new(tables.spill(SORTER_BYTES)), Sorter::new(tables.spill(REFERENCES_BYTES)));
+        let feeds = self.collected[at].maps.iter().map(OwnerMapFeed::new).collect();
+        let placed = Placed::new(plan, tables.ids, sorters, feeds);
+        let joins = maps.iter().map(|map| OwnerJoin::new(map)).collect::<Result<_, _>>()?;
         let mut tick = |rows: u64| {
-            self.progress.add(Count::Rows, rows);
-            if self.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
+            tables.progress.add(Count::Rows, rows);
+            if tables.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
         };
-        let mut placer = Placer::new(plan, feeder, joins, placed, &mut tick);
-        let gaps = source.read(plan.table, &mut placer).map_err(OpError::from_source)?;
-        Ok((placer.finish()?, gaps))
+        let mut placer = Placer::new(plan, self.feeder, joins, placed, &mut tick);
+        let mut gaps = Vec::new();
+        let mut next = Some(part);
+        while let Some(part) = next {
+            gaps.extend(reader.read(plan.table, part, &mut placer).map_err(OpError::from_source)?);
+            next = self.schedule.more(at);
+        }
+        self.hand_in(at, placer.finish()?, gaps)
+    }
+
+    fn hand_in(&self, at: usize, placed: Placed<'_>, gaps: Vec<Gap>) -> Result<(), OpError> {
+        let (rows, references) = (self.jobs.keep(placed.rows)?, self.jobs.keep(placed.references)?);
+        let mut shares = self.collected[at].shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.rows.join(rows);
+        shares.references.join(references);
+        shares.row_count += placed.row_count;
+        shares.row_bytes += placed.row_bytes;
+        shares.reference_count += placed.reference_count;
+        shares.streams += placed.streams;
+        shares.stream_bytes += placed.stream_bytes;
+        shares.gaps.extend(gaps);
+        match self.schedule.hand_in(at) {
+            HandedIn::MoreComes => Ok(()),
+            HandedIn::Last => self.complete(at, &mut shares),
+        }
+    }
+
+    /// All of a table was read.
+    fn complete(&self, at: usize, shares: &mut Shares) -> Result<(), OpError> {
+        let plan = &self.tables.plans[at];
+        let mut maps = Vec::with_capacity(plan.provides.len());
+        for ((_, key), builder) in plan.provides.iter().zip(&self.collected[at].maps) {
+            let empty = OwnerMapBuilder::new(self.tables.spill(MAP_BYTES));
+            let builder = std::mem::replace(&mut *builder.lock().unwrap_or_else(PoisonError::into_inner), empty);
+            maps.push((key.clone(), builder.finish()?));
+        }
+        self.schedule.complete(at, maps);
+        let pinned = plan.rows_per_leaf.or_else(|| rows_per_leaf(shares.row_count, shares.row_bytes));
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.rows += shares.row_count;
+        found.streams += shares.streams;
+        found.stream_bytes += shares.stream_bytes;
+        if let Some(rows) = pinned {
+            found.pinned.insert(plan.number, rows);
+        }
+        if shares.reference_count > 0 {
+            found.references.push(plan.number);
+        }
+        drop(found);
+        let rows_per_leaf = pinned.unwrap_or(ROWS_PER_LEAF_DEFAULT);
+        let rows = std::mem::take(&mut shares.rows);
+        self.jobs.send(BuildJob { tree: rows_tree(plan.number), rows, rows_per_leaf })?;
+        if shares.reference_count > 0 {
+            let (tree, rows) = (references_tree(plan.number), std::mem::take(&mut shares.references));
+            self.jobs.send(BuildJob { tree, rows, rows_per_leaf: ROWS_PER_LEAF_DEFAULT })?;
+        }
+        Ok(())
     }
 }
 
@@ -166,9 +297,11 @@ fn build(
     ids: &SourceIdKeys,
     feeder: &Feeder<'_>,
     queue: &Receiver<BuildJob>,
+    waiting: &AtomicUsize,
 ) -> Result<HashMap<u32, RowCounts>, OpError> {
     let mut counts = HashMap::new();
-    while let Ok(BuildJob { tree, mut merge, rows_per_leaf }) = queue.recv() {
+    while let Ok(BuildJob { tree, rows, rows_per_leaf }) = queue.recv() {
+        let mut merge = rows.merge()?;
         let mut cutter = LeafCutter::new(|level, key: &[u8]| ids.boundary_hash(level, key), rows_per_leaf);
         let broken = |error: crate::format::wire::WireError| OpError::Damaged {
             what: "a sorted row".to_owned(),
@@ -185,6 +318,7 @@ fn build(
         }
         feeder.end_tree(tree)?;
         counts.insert(tree, found);
+        waiting.fetch_sub(1, Ordering::SeqCst);
     }
     Ok(counts)
 }

@@ -5,6 +5,7 @@
 //! which also keeps nodes together for whoever reads only them.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::base::frame::FrameType;
@@ -16,7 +17,7 @@ use crate::format::manifest::{Root, TreeKind};
 use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot, StreamHint, ranges_id};
 use crate::format::pack::PackContent;
 use crate::repo::fragment;
-use crate::repo::index::{Index, IndexedPack};
+use crate::repo::index::{FirstBytes, Index, IndexedPack};
 use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
 use crate::repo::write::run::{BuiltTree, Setup, StoredPack, Upload, UsedPacks, WriteError, Written};
 use crate::repo::write::worker::{Done, SealedLeaf, seal};
@@ -87,7 +88,7 @@ struct Assembler<'a> {
     /// What this session wrote and closed.
     closed: Index,
     /// Chunks in packs that are still open, and of pending nodes and lists.
-    open: HashSet<ChunkId>,
+    open: HashSet<ChunkId, BuildHasherDefault<FirstBytes>>,
     leaves: OpenPack,
     nodes: OpenPack,
     streams: OpenPack,
@@ -108,7 +109,7 @@ impl<'a> Assembler<'a> {
             sealer: setup.session.sealer()?,
             encoder: Encoder::new()?,
             closed: Index::default(),
-            open: HashSet::new(),
+            open: HashSet::default(),
             leaves: OpenPack::new(PackContent::Leaves),
             nodes: OpenPack::new(PackContent::Nodes),
             streams: OpenPack::new(PackContent::Streams),

@@ -7,8 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::node::{Piece, PieceList};
+use crate::repo::write::pieces::{push_list, push_piece};
 use crate::repo::write::run::{Setup, UsedPacks, WriteError};
 use crate::repo::write::worker::{Done, Job};
+use crate::sort::Backlog;
 use crate::tree::chunker::LeafCut;
 use crate::tree::stream::StreamChunker;
 
@@ -21,6 +23,7 @@ pub struct Feeder<'a> {
     used: &'a UsedPacks,
     jobs: SyncSender<Job>,
     done: SyncSender<Done>,
+    backlog: &'a Backlog,
     next_seq: AtomicU64,
     /// Leaves of the tree that is being fed.
     waiting: Mutex<Vec<LeafCut>>,
@@ -32,8 +35,9 @@ impl<'a> Feeder<'a> {
         used: &'a UsedPacks,
         jobs: SyncSender<Job>,
         done: SyncSender<Done>,
+        backlog: &'a Backlog,
     ) -> Self {
-        Self { setup, used, jobs, done, next_seq: AtomicU64::new(0), waiting: Mutex::default() }
+        Self { setup, used, jobs, done, backlog, next_seq: AtomicU64::new(0), waiting: Mutex::default() }
     }
 
     /// The next leaf of a tree. Trees come one after the other, from one thread.
@@ -59,7 +63,7 @@ impl<'a> Feeder<'a> {
         self.done.send(Done::TreeEnd { seq, tree }).map_err(|_| WriteError::Stopped)
     }
 
-    /// A stream, cut into pieces that are stored if they are new.
+    /// A stream, cut into pieces that are stored if they are new. Does not wait for that.
     pub fn stream(&self, bytes: &[u8]) -> Result<StreamRef, WriteError> {
         let ids = self.setup.ids;
         let mut pieces = Vec::new();
@@ -68,7 +72,7 @@ impl<'a> Feeder<'a> {
             pieces.push(Piece { id, len: piece.len() as u64, spot: None });
             match self.setup.base.get(&id) {
                 Some(spot) => self.used.mark(spot.pack),
-                None => self.jobs.send(Job::Piece { id, bytes: piece.to_vec() }).map_err(|_| WriteError::Stopped)?,
+                None => push_piece(self.backlog, &id, piece)?,
             }
         }
         let len = bytes.len() as u64;
@@ -79,7 +83,7 @@ impl<'a> Feeder<'a> {
         let id = ids.chunk_id(FrameType::List, &list.hashed());
         match self.setup.base.get(&id) {
             Some(spot) => self.used.mark(spot.pack),
-            None => self.done.send(Done::List { id, list }).map_err(|_| WriteError::Stopped)?,
+            None => push_list(self.backlog, &id, &list.pieces)?,
         }
         Ok(StreamRef { form: StreamForm::List, id, len })
     }

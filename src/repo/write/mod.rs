@@ -3,6 +3,7 @@
 mod announce;
 mod assembler;
 mod feeder;
+mod pieces;
 mod run;
 mod worker;
 

@@ -1,6 +1,6 @@
 //! Writing chunks: plain content in, packs in the store and tree roots out.
 //!
-//! The caller feeds leaves in tree order and streams in any order; workers compute ids, skip what the
+//! The caller feeds leaves in tree order and streams in any order (who feeds a stream never waits for the store); workers compute ids, skip what the
 //! store has, compress and seal; one assembler fills packs and builds nodes; uploaders store packs.
 //! Nothing here commits: until a ledger entry names them, packs are orphans.
 
@@ -15,6 +15,7 @@ use crate::base::env::SharedEnv;
 use crate::base::frame::SessionWrap;
 use crate::base::id::Digest;
 use crate::base::progress::{Count, SharedProgress};
+use crate::base::thread::{join, spawn};
 use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::seal::{SealError, SessionKeys};
@@ -26,11 +27,14 @@ use crate::repo::index::Index;
 use crate::repo::io::Objects;
 use crate::repo::write::announce::Announcer;
 use crate::repo::write::feeder::Feeder;
-use crate::repo::write::{assembler, worker};
+use crate::repo::write::{assembler, pieces, worker};
+use crate::sort::{Backlog, SpillError, SpillOptions};
 use crate::store::StoreError;
 
 /// Jobs and results that may wait between stages.
 const QUEUE: usize = 16;
+/// Bytes of streams that wait in memory before they go to the disk.
+const PIECES_BYTES: usize = 4 << 20;
 /// Packs uploaded at once.
 const UPLOADS: usize = 2;
 
@@ -49,6 +53,9 @@ pub enum WriteError {
     /// An announcement could not be stated.
     #[error("cannot announce the session")]
     Statement { source: StatementError },
+    /// Streams could not be laid aside.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
     /// Somebody asked to stop.
     #[error("interrupted")]
     Cancelled,
@@ -72,6 +79,8 @@ pub struct Setup<'a> {
     pub base: &'a Index,
     /// Threads that compress and seal.
     pub workers: usize,
+    /// Where streams wait for the workers.
+    pub spill: SpillOptions,
     pub mode: WriteMode,
 }
 
@@ -158,21 +167,26 @@ pub fn write<R: Send, E: Send + From<WriteError>>(
     let (uploads, upload_queue) = sync_channel(0);
     let job_queue = Arc::new(Mutex::new(job_queue));
     let upload_queue = Arc::new(Mutex::new(upload_queue));
+    let backlog = Backlog::new(SpillOptions { memory_bytes: PIECES_BYTES, ..setup.spill.clone() });
+    let backlog = &backlog;
     std::thread::scope(|scope| {
         let mut stages = Vec::new();
         for _ in 0..setup.workers.max(1) {
             let (queue, done) = (Arc::clone(&job_queue), done.clone());
-            stages.push(scope.spawn(move || worker::run(setup, used, &queue, &done)));
+            stages.push(spawn(scope, "seal", move || worker::run(setup, used, &queue, &done)));
         }
         for _ in 0..UPLOADS {
             let queue = Arc::clone(&upload_queue);
-            stages.push(scope.spawn(move || upload(setup, announcer, &queue)));
+            stages.push(spawn(scope, "store", move || upload(setup, announcer, &queue)));
         }
+        let (piece_jobs, lists) = (jobs.clone(), done.clone());
+        stages.push(spawn(scope, "pieces", move || pieces::run(backlog.reader(), &piece_jobs, &lists)));
         // The stages alone must own the queues, or the end of one would not be seen by the others.
         drop((job_queue, upload_queue));
-        let assembler = scope.spawn(move || assembler::run(setup, used, &results, uploads));
-        let feeder = Feeder::new(setup, used, jobs, done);
+        let assembler = spawn(scope, "assemble", move || assembler::run(setup, used, &results, uploads));
+        let feeder = Feeder::new(setup, used, jobs, done, backlog);
         let fed = feed(&feeder);
+        backlog.close();
         drop(feeder);
         let assembled = join(assembler);
         let failure = stages.into_iter().filter_map(|stage| join(stage).err()).reduce(first_cause);
@@ -188,10 +202,6 @@ pub fn write<R: Send, E: Send + From<WriteError>>(
 
 fn first_cause(a: WriteError, b: WriteError) -> WriteError {
     if matches!(a, WriteError::Stopped) { b } else { a }
-}
-
-fn join<T>(handle: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The next item of a queue that several threads take from.

@@ -17,6 +17,9 @@ use crate::source::postgres::relations::{
 };
 use crate::source::postgres::transport::{Collation, quoted};
 
+/// How long somebody may keep us from looking at a table that he alters.
+const LOCK_PATIENCE: &str = "SET LOCAL lock_timeout = '30s'";
+
 /// What can be read, and what cannot.
 #[derive(Clone, Debug)]
 pub struct Catalog {
@@ -82,6 +85,8 @@ pub fn qualified(schema: &str, name: &str) -> String {
 
 /// Reads the catalogs as the session's snapshot has them.
 pub fn read(client: &Client) -> Result<Catalog, AnswerError> {
+    // Sizes are asked for under a lock; the setting ends with the transaction, or when tables are locked.
+    client.execute("setting how long to wait for locks", LOCK_PATIENCE)?;
     let mut facts = Facts {
         relations: relations(client)?,
         attributes: BTreeMap::new(),
@@ -133,6 +138,9 @@ fn gap_of(relation: &Relation) -> Option<Gap> {
             format!("its rows are taken for a part of extension {extension}, which makes the table anew")
         }
         (Some(Membership::Member { .. }), _) | (_, None) => return None,
+        (_, Some(Hindrance::Unnamed)) => {
+            "its name, or that of a column or type in it, is not UTF-8: its rows are not captured".to_owned()
+        }
         (_, Some(Hindrance::NoRight)) => {
             "the role may not read it: neither rows nor definition are captured".to_owned()
         }
@@ -151,7 +159,7 @@ impl Facts {
         // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
         let is_read = match relation.kind {
             RelationKind::Ordinary => relation.hindrance.is_none(),
-            RelationKind::Partitioned => relation.hindrance != Some(Hindrance::NoRight),
+            RelationKind::Partitioned => !matches!(relation.hindrance, Some(Hindrance::NoRight | Hindrance::Unnamed)),
             RelationKind::Foreign => false,
         };
         if is_member || relation.root.is_some() || !is_read {

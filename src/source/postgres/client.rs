@@ -1,14 +1,16 @@
 //! A connection as plain threads use it: each call blocks until the server has answered, or somebody wishes to stop;
 //! then the server is asked to stop too.
 //!
-//! Never call from an async task.
+//! Each session drives its connection itself, in the thread that waits for it: a thread between would have to be woken
+//! for every few kilobytes, which costs more than decoding them. Never call from an async task.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use tokio::runtime::Handle;
+use futures_util::{FutureExt, StreamExt};
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{CancelToken, Config, CopyOutStream, Error, NoTls, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -21,33 +23,51 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long we try to tell a server that we stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a server may take to hear that a session ends.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// A session of a server.
 pub struct Client {
-    inner: tokio_postgres::Client,
-    runtime: Handle,
+    inner: Option<tokio_postgres::Client>,
+    /// Of this session alone.
+    runtime: Runtime,
+    connection: JoinHandle<()>,
     cancel: Cancel,
     tls: Option<MakeRustlsConnect>,
 }
 
 impl Client {
     /// Connects without TLS. `place` names the server in messages, without a password.
-    pub fn connect(config: &Config, place: &str, runtime: &Handle) -> Result<Self, PostgresError> {
-        let connected = runtime.block_on(config.connect(NoTls));
-        let (inner, connection) =
-            connected.map_err(|error| PostgresError::Connect { place: place.to_owned(), reason: said(&error) })?;
-        // Its errors are those of the request under way.
-        runtime.spawn(connection);
-        Ok(Self::new(inner, runtime, Cancel::default(), None))
+    pub fn connect(config: &Config, place: &str, _runtime: &Handle) -> Result<Self, PostgresError> {
+        let opening = async {
+            let (inner, connection) = config.connect(NoTls).await?;
+            Ok::<_, Error>(Opened { inner, connection: tokio::spawn(connection.map(|_| ())) })
+        };
+        Self::open(opening, Cancel::default(), None).map_err(|failure| {
+            let reason = match failure {
+                OpenFailure::Runtime(error) => error.to_string(),
+                OpenFailure::Stopped => "stopped".to_owned(),
+                OpenFailure::Opening(error) => said(&error),
+            };
+            PostgresError::Connect { place: place.to_owned(), reason }
+        })
     }
 
-    /// A session whose connection `runtime` drives already, over `tls` if that is given.
-    pub(super) fn new(
-        inner: tokio_postgres::Client,
-        runtime: &Handle,
+    /// A session, opened by `opening` in a runtime of its own.
+    pub(super) fn open<E>(
+        opening: impl Future<Output = Result<Opened, E>>,
         cancel: Cancel,
         tls: Option<MakeRustlsConnect>,
-    ) -> Self {
-        Self { inner, runtime: runtime.clone(), cancel, tls }
+    ) -> Result<Self, OpenFailure<E>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(OpenFailure::Runtime)?;
+        let opened = runtime.block_on(heeding(&cancel, opening)).map_err(|_| OpenFailure::Stopped)?;
+        let Opened { inner, connection } = opened.map_err(OpenFailure::Opening)?;
+        Ok(Self { inner: Some(inner), runtime, connection, cancel, tls })
+    }
+
+    fn inner(&self) -> &tokio_postgres::Client {
+        self.inner.as_ref().expect("only a client that is dropped has none")
     }
 
     fn wait<T>(&self, doing: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, PostgresError> {
@@ -59,7 +79,7 @@ impl Client {
 
     fn stop(&self, doing: &str, stopped: Stopped) -> PostgresError {
         if stopped == Stopped::Within {
-            let token = self.inner.cancel_token();
+            let token = self.inner().cancel_token();
             // Whether it hears us or not, it notices that the session is gone.
             self.runtime.block_on(async {
                 tokio::time::timeout(STOP_PATIENCE, tell(&token, self.tls.as_ref())).await.ok();
@@ -70,17 +90,17 @@ impl Client {
 
     /// The rows that a statement gives; `doing` says in messages what it is for.
     pub fn query(&self, doing: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
-        self.wait(doing, self.inner.query(sql, params))
+        self.wait(doing, self.inner().query(sql, params))
     }
 
     /// Runs statements that give nothing.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
-        self.wait(doing, self.inner.batch_execute(sql))
+        self.wait(doing, self.inner().batch_execute(sql))
     }
 
     /// The rows of all of `sql`'s statements, each value as the server writes it.
     pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
-        let answers = self.wait(doing, self.inner.simple_query(sql))?;
+        let answers = self.wait(doing, self.inner().simple_query(sql))?;
         let mut rows = Vec::new();
         for answer in &answers {
             let SimpleQueryMessage::Row(row) = answer else { continue };
@@ -104,14 +124,40 @@ impl Client {
 
     /// The data of a COPY ... TO STDOUT, a message at a time.
     pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
-        let stream = Box::pin(self.wait(doing, self.inner.copy_out(sql))?);
-        Ok(CopyOut { stream, client: self, doing: doing.to_owned() })
+        let stream = Box::pin(self.wait(doing, self.inner().copy_out(sql))?);
+        Ok(CopyOut { stream: Some(stream), client: self, doing: doing.to_owned() })
+    }
+}
+
+/// What opens a session.
+pub(super) struct Opened {
+    pub(super) inner: tokio_postgres::Client,
+    /// Drives it; its errors are those of the request under way.
+    pub(super) connection: JoinHandle<()>,
+}
+
+/// Why there is no session.
+pub(super) enum OpenFailure<E> {
+    /// The system refuses what a session needs here.
+    Runtime(std::io::Error),
+    /// Somebody wished to stop.
+    Stopped,
+    Opening(E),
+}
+
+impl Drop for Client {
+    /// Tells the server, which would complain of a lost connection else.
+    fn drop(&mut self) {
+        drop(self.inner.take());
+        let connection = &mut self.connection;
+        self.runtime.block_on(async { tokio::time::timeout(FAREWELL, connection).await.ok() });
     }
 }
 
 /// Messages of a COPY.
 pub struct CopyOut<'a> {
-    stream: std::pin::Pin<Box<CopyOutStream>>,
+    /// None after an error, which the stream would repeat for ever.
+    stream: Option<std::pin::Pin<Box<CopyOutStream>>>,
     client: &'a Client,
     doing: String,
 }
@@ -120,11 +166,20 @@ impl Iterator for CopyOut<'_> {
     type Item = Result<Bytes, PostgresError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = heeding(&self.client.cancel, self.stream.next());
-        match self.client.runtime.block_on(next) {
-            Ok(message) => Some(message?.map_err(|error| PostgresError::failed(self.doing.as_str(), &error))),
-            Err(_) => Some(Err(self.client.stop(&self.doing, Stopped::Within))),
+        let stream = self.stream.as_mut()?;
+        // Many messages come at once.
+        let next = match stream.next().now_or_never() {
+            Some(message) => Ok(message),
+            None => self.client.runtime.block_on(heeding(&self.client.cancel, stream.next())),
+        };
+        let message = match next {
+            Ok(message) => message?.map_err(|error| PostgresError::failed(self.doing.as_str(), &error)),
+            Err(_) => Err(self.client.stop(&self.doing, Stopped::Within)),
+        };
+        if message.is_err() {
+            self.stream = None;
         }
+        Some(message)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
@@ -12,7 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
 use crate::source::postgres::address::Address;
-use crate::source::postgres::client::{Client, heeding};
+use crate::source::postgres::client::{Client, OpenFailure, Opened};
 use crate::source::postgres::dump;
 use crate::source::postgres::error::{PostgresError, said};
 use crate::source::postgres::passfile::{self, Wanted};
@@ -25,12 +26,12 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
 
 /// Opens a session. Never call from an async task.
-pub fn connect(address: &Address, runtime: &Handle) -> Result<Client, PostgresError> {
+pub fn connect(address: &Address, _runtime: &Handle) -> Result<Client, PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let tls = connector(&address.tls).map_err(unusable)?;
     let mut failure = unusable("it names no host".to_owned());
     for place in &address.places {
-        match at_place(address, place, tls.as_ref(), runtime) {
+        match at_place(address, place, tls.as_ref()) {
             Ok(client) => return Ok(client),
             Err(Refused { reason, next }) => {
                 failure = PostgresError::Connect { place: address.at(place), reason };
@@ -55,12 +56,7 @@ enum Next {
     End,
 }
 
-fn at_place(
-    address: &Address,
-    place: &Place,
-    tls: Option<&MakeRustlsConnect>,
-    runtime: &Handle,
-) -> Result<Client, Refused> {
+fn at_place(address: &Address, place: &Place, tls: Option<&MakeRustlsConnect>) -> Result<Client, Refused> {
     let (password, note) = password(address, place);
     let mut config = config(address, place).map_err(|reason| Refused { reason, next: Next::End })?;
     if let Some(password) = &password {
@@ -74,8 +70,12 @@ fn at_place(
         Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
     });
     let attempt = |config: &Config| {
-        let opening = open(config, tls, address, runtime);
-        runtime.block_on(heeding(&address.cancel, opening)).unwrap_or(Err(Failure::Stopped))
+        let opening = open(config, tls, address.connect_timeout);
+        Client::open(opening, address.cancel.clone(), tls.cloned()).map_err(|failure| match failure {
+            OpenFailure::Runtime(error) => Failure::Here(error),
+            OpenFailure::Stopped => Failure::Stopped,
+            OpenFailure::Opening(failure) => failure,
+        })
     };
     let mut opened = attempt(&config);
     // Neither of us insists on TLS: a server that cannot, or wants it not, is asked again without.
@@ -91,31 +91,24 @@ enum Failure {
     Slow,
     /// Somebody wished to stop.
     Stopped,
+    /// This machine has no room for a session.
+    Here(std::io::Error),
 }
 
-async fn open(
-    config: &Config,
-    tls: Option<&MakeRustlsConnect>,
-    address: &Address,
-    runtime: &Handle,
-) -> Result<Client, Failure> {
+async fn open(config: &Config, tls: Option<&MakeRustlsConnect>, patience: Duration) -> Result<Opened, Failure> {
     let connecting = async {
-        let inner = match tls {
+        Ok(match tls {
             Some(tls) => {
                 let (inner, connection) = config.connect(tls.clone()).await?;
-                // Its errors are those of the request under way.
-                runtime.spawn(connection);
-                inner
+                Opened { inner, connection: tokio::spawn(connection.map(|_| ())) }
             }
             None => {
                 let (inner, connection) = config.connect(NoTls).await?;
-                runtime.spawn(connection);
-                inner
+                Opened { inner, connection: tokio::spawn(connection.map(|_| ())) }
             }
-        };
-        Ok(Client::new(inner, runtime, address.cancel.clone(), tls.cloned()))
+        })
     };
-    match tokio::time::timeout(address.connect_timeout, connecting).await {
+    match tokio::time::timeout(patience, connecting).await {
         Ok(opened) => opened.map_err(Failure::Driver),
         Err(_) => Err(Failure::Slow),
     }
@@ -136,7 +129,7 @@ fn password(address: &Address, place: &Place) -> (Option<Zeroizing<String>>, Opt
 }
 
 /// The way to the database as PostgreSQL's own tools take it: to the first of several places.
-pub fn place_for_tools(address: &Address) -> Result<dump::Place, PostgresError> {
+pub fn place_for_tools(address: &Address) -> Result<dump::ToolPlace, PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let place = address.places.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
     let mut config = config(address, place).map_err(unusable)?;
@@ -144,7 +137,7 @@ pub fn place_for_tools(address: &Address) -> Result<dump::Place, PostgresError> 
         config.password(password.as_bytes());
     }
     let words = address.tls.keywords();
-    Ok(words.iter().fold(dump::Place::of(&config), |place, (keyword, value)| place.with(keyword, value)))
+    Ok(words.iter().fold(dump::ToolPlace::of(&config), |place, (keyword, value)| place.with(keyword, value)))
 }
 
 /// Everything but password and TLS.
@@ -196,6 +189,10 @@ fn refusal(failure: &Failure, address: &Address, note: Option<String>) -> Refuse
             let seconds = address.connect_timeout.as_secs();
             let advice = "see whether a firewall is between, or set connect_timeout";
             return Refused { reason: format!("no answer within {seconds} s; {advice}"), next: Next::Place };
+        }
+        Failure::Here(error) => {
+            let reason = format!("this machine has no room for a session: {error}");
+            return Refused { reason, next: Next::End };
         }
         Failure::Stopped => return Refused { reason: "stopped".to_owned(), next: Next::End },
     };

@@ -232,7 +232,15 @@ impl Statement {
             PieceKind::Statement(entry) => Some(Self::of(entry.as_ref(), piece.text)),
             PieceKind::Between | PieceKind::Meta => None,
         });
-        statements.collect()
+        statements.filter(|statement| !statement.is_timeout()).collect()
+    }
+
+    /// It says how long the session that restores may take. That is its own affair; and a newer `pg_dump` sets what an
+    /// older server has never heard of.
+    fn is_timeout(&self) -> bool {
+        let sql = self.sql.bytes();
+        self.purpose == Purpose::Session
+            && matches!(words_of(&sql)[..], [b"SET", name, ..] if name.ends_with(b"_timeout"))
     }
 
     fn of(entry: Option<&Entry>, sql: &[u8]) -> Self {
@@ -332,6 +340,13 @@ mod tests {
         assert_eq!(purpose("TABLE", "SELECT pg_catalog.set_config('search_path', '', false);"), Purpose::Session);
         let role = &statements("CREATE ROLE \"o;k\";\nGRANT a TO b;")[..];
         assert_eq!((role[0].class.as_str(), role[0].name.lossy().as_str()), ("CREATE ROLE", "\"o;k\""));
+    }
+
+    #[test]
+    fn timeouts_are_those_of_whoever_restores() {
+        let text = "SET transaction_timeout = 0;\nSET row_security = off;\nCREATE TABLE set_timeout ();";
+        let kept: Vec<String> = statements(text).iter().map(|statement| statement.sql.lossy()).collect();
+        assert_eq!(kept, ["SET row_security = off;", "CREATE TABLE set_timeout ();"]);
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub struct Tools {
 }
 
 /// How the tools reach the server.
-pub struct Place {
+pub struct ToolPlace {
     /// libpq's keywords with their values; no secrets.
     keywords: Vec<(String, String)>,
     password: Option<Zeroizing<String>>,
@@ -146,7 +146,7 @@ pub enum Passwords {
 /// What is to be dumped.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    pub place: &'a Place,
+    pub place: &'a ToolPlace,
     /// An exported snapshot.
     pub snapshot: Option<&'a str>,
     pub encoding: DumpEncoding,
@@ -166,7 +166,7 @@ pub struct Dumped {
     pub warnings: Vec<String>,
 }
 
-impl Place {
+impl ToolPlace {
     /// The place that a configuration of our own client means.
     #[must_use]
     pub fn of(config: &Config) -> Self {
@@ -263,7 +263,12 @@ impl Tools {
     }
 
     /// Roles, memberships and tablespaces of the whole cluster, which no snapshot holds still.
-    pub fn globals(&self, place: &Place, passwords: Passwords, cancelled: &AtomicBool) -> Result<Dumped, DumpError> {
+    pub fn globals(
+        &self,
+        place: &ToolPlace,
+        passwords: Passwords,
+        cancelled: &AtomicBool,
+    ) -> Result<Dumped, DumpError> {
         let mut command = command(&self.pg_dump.with_file_name("pg_dumpall"), place);
         command.args(["--globals-only", "--encoding=UTF8", LOCK_WAIT_TIMEOUT]);
         // Else it goes to another database, where the role may have other rights or none.
@@ -287,7 +292,7 @@ fn parse_version(text: &str) -> Option<u32> {
     number[..digits].parse().ok()
 }
 
-fn command(tool: &Path, place: &Place) -> Command {
+fn command(tool: &Path, place: &ToolPlace) -> Command {
     let mut command = Command::new(tool);
     for name in LIBPQ_VARIABLES {
         command.env_remove(format!("PG{name}"));
@@ -300,7 +305,7 @@ fn command(tool: &Path, place: &Place) -> Command {
     command
 }
 
-fn run(mut command: Command, tool: &str, place: &Place, cancelled: &AtomicBool) -> Result<Dumped, DumpError> {
+fn run(mut command: Command, tool: &str, place: &ToolPlace, cancelled: &AtomicBool) -> Result<Dumped, DumpError> {
     let failed = |source| DumpError::Run { tool: tool.to_owned(), source };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Running(command.spawn().map_err(failed)?);
@@ -331,7 +336,7 @@ fn drain(pipe: &mut Option<impl Read>) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn said_lines(said: &[u8], place: &Place) -> Vec<String> {
+fn said_lines(said: &[u8], place: &ToolPlace) -> Vec<String> {
     let mut said = String::from_utf8_lossy(said).into_owned();
     if let Some(password) = place.password.as_ref().filter(|password| !password.is_empty()) {
         said = said.replace(password.as_str(), "***");
@@ -385,13 +390,13 @@ mod tests {
         path
     }
 
-    fn place() -> Place {
+    fn place() -> ToolPlace {
         let mut config = Config::new();
         config.host("h").port(5).user("o'b\\x").dbname("d b").password("geheim");
-        Place::of(&config).with("sslmode", "verify-full")
+        ToolPlace::of(&config).with("sslmode", "verify-full")
     }
 
-    fn request<'a>(place: &'a Place, cancelled: &'a AtomicBool) -> Request<'a> {
+    fn request<'a>(place: &'a ToolPlace, cancelled: &'a AtomicBool) -> Request<'a> {
         Request { place, snapshot: Some("0-1"), encoding: DumpEncoding::Utf8, excluded: &[], closed: &[], cancelled }
     }
 

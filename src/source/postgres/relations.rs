@@ -2,6 +2,7 @@
 
 use crate::source::postgres::answer::{AnswerError, rows};
 use crate::source::postgres::client::Client;
+use crate::source::postgres::names::{is_readable, shown};
 use crate::source::postgres::transport::Collation;
 
 /// Tables that are somebody's own, or an extension's.
@@ -41,6 +42,8 @@ pub(super) enum Hindrance {
     RowSecurity,
     /// Unlogged, and this is a standby.
     Unlogged,
+    /// Its name, or one in it, is no UTF-8.
+    Unnamed,
     /// They are elsewhere.
     Foreign {
         server: String,
@@ -58,12 +61,17 @@ pub(super) enum Membership {
 
 /// Tables, partitions and foreign tables, ordered by name.
 pub(super) fn relations(client: &Client) -> Result<Vec<Relation>, AnswerError> {
+    let (schema, name) = (shown("nspname"), shown("relname"));
+    let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
+    let readable_inside = [is_readable("attname"), is_readable("format_type(atttypid, NULL)")].join(" AND ");
     let sql = format!(
-        "SELECT c.oid, nspname, relname, relkind, CASE WHEN relispartition THEN pg_partition_root(c.oid)::oid END,
+        "SELECT c.oid, {schema}, {name}, relkind, CASE WHEN relispartition THEN pg_partition_root(c.oid)::oid END,
             CASE WHEN reltuples > 0 OR relpages > 0 AND reltuples = 0 THEN reltuples::numeric::bigint END,
             CASE relkind WHEN 'r' THEN coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::integer ELSE 0 END, amname, s.srvname,
             has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
-            row_security_active(c.oid), relpersistence = 'u' AND pg_is_in_recovery(), e.extname, e.condition
+            row_security_active(c.oid), relpersistence = 'u' AND pg_is_in_recovery(),
+            {readable} AND NOT EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND NOT ({readable_inside})), e.extname, e.condition
         FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_am a ON a.oid = relam
         LEFT JOIN pg_foreign_table f ON ftrelid = c.oid LEFT JOIN pg_foreign_server s ON s.oid = ftserver
         LEFT JOIN LATERAL (SELECT extname, extcondition[array_position(extconfig, c.oid)] AS condition
@@ -83,11 +91,13 @@ pub(super) fn relations(client: &Client) -> Result<Vec<Relation>, AnswerError> {
         let (root, rows_estimate, pages) = (fields.optional_parsed()?, fields.optional_parsed()?, fields.parsed()?);
         let (access_method, server) = (fields.optional()?, fields.optional()?);
         let (allowed, secured, unlogged) = (fields.holds()?, fields.holds()?, fields.holds()?);
+        let readable = fields.holds()?;
         let hindrance = match (kind, server) {
             (RelationKind::Foreign, server) => Some(Hindrance::Foreign { server: server.unwrap_or_default() }),
             _ if !allowed => Some(Hindrance::NoRight),
             _ if secured => Some(Hindrance::RowSecurity),
             _ if unlogged => Some(Hindrance::Unlogged),
+            _ if !readable => Some(Hindrance::Unnamed),
             _ => None,
         };
         let extension = match (fields.optional()?, fields.optional()?) {
@@ -132,9 +142,12 @@ pub(super) enum Nulls {
 
 /// Columns that still exist, in order.
 pub(super) fn attributes(client: &Client) -> Result<Vec<Attribute>, AnswerError> {
+    let (name, of) = (shown("attname"), shown("format_type(atttypid, atttypmod)"));
+    // Without it rows are as large as they look, no more.
+    let readable = is_readable("array_to_string(attmissingval, '')");
     let sql = format!(
-        "SELECT attrelid, attnum, attname, atttypid, format_type(atttypid, atttypmod), atttypmod, attgenerated <> '',
-            attnotnull, CASE WHEN atthasmissing THEN array_to_string(attmissingval, '') END,
+        "SELECT attrelid, attnum, {name}, atttypid, {of}, atttypmod, attgenerated <> '',
+            attnotnull, CASE WHEN atthasmissing AND {readable} THEN array_to_string(attmissingval, '') END,
             coalesce((SELECT collisdeterministic FROM pg_collation l WHERE l.oid = attcollation), true)
         FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
         WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p') AND {OF_USERS} ORDER BY attrelid, attnum"

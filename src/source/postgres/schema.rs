@@ -11,6 +11,7 @@ use crate::source::postgres::document::{
     CollationVersion, Document, Extension, LargeObject, Position, Sequence, Server, Setting, Statement,
 };
 use crate::source::postgres::dump::{DumpError, Dumped, Passwords, Request, Section, Tools};
+use crate::source::postgres::names::{is_readable, shown};
 use crate::source::postgres::split::{SplitError, split};
 use crate::source::postgres::transport::quoted;
 
@@ -190,20 +191,24 @@ fn large_objects(client: &Client) -> Result<Vec<LargeObject>, AnswerError> {
 /// Where sequences stand. They move outside every transaction: read them after the rows, or rows may hold values
 /// that a restored sequence gives out again.
 pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), AnswerError> {
-    let sql =
-        "SELECT nspname, relname, has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'),
-            relpersistence = 'u' AND pg_is_in_recovery()
+    let (schema, name) = (shown("nspname"), shown("relname"));
+    let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
+    let sql = format!(
+        "SELECT {schema}, {name}, has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'),
+            relpersistence = 'u' AND pg_is_in_recovery(), {readable}
         FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
         WHERE relkind = 'S' AND relpersistence <> 't' AND (NOT EXISTS (SELECT FROM pg_depend
                 WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
             OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
-        ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\"";
-    let listed = rows(client, "listing sequences", sql, |fields| {
-        Ok((fields.text()?, fields.text()?, fields.holds()?, fields.holds()?))
+        ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
+    );
+    let listed = rows(client, "listing sequences", &sql, |fields| {
+        Ok((fields.text()?, fields.text()?, (fields.holds()?, fields.holds()?, fields.holds()?)))
     })?;
     let (mut readable, mut gaps) = (Vec::new(), Vec::new());
-    for (schema, name, allowed, absent) in listed {
+    for (schema, name, (allowed, absent, named)) in listed {
         let reason = match (allowed, absent) {
+            (true, false) if !named => "its name is not UTF-8: where it stands is not captured",
             (true, false) => {
                 readable.push((schema, name));
                 continue;

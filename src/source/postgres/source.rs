@@ -1,12 +1,13 @@
 //! A PostgreSQL database as a source: one image, its catalog and schema, and the rows of its tables as canonical
 //! cells.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use crate::format::cell::{Cell, OwnedCell};
-use crate::source::contract::{Description, Engine, Gap, RowSink, SinkError, Source, SourceError};
+use crate::source::contract::{Column, Description, Engine, Gap, Reader, RowSink, SinkError, Source, SourceError};
 use crate::source::postgres::address::Address;
 use crate::source::postgres::catalog::{self, PgColumn, PgTable};
 use crate::source::postgres::client::Client;
@@ -14,9 +15,11 @@ use crate::source::postgres::connect::place_for_tools;
 use crate::source::postgres::dump::{DumpEncoding, Request, Search, Tools};
 use crate::source::postgres::hold::Held;
 use crate::source::postgres::image::Image;
-use crate::source::postgres::read_options::ReadOptions;
+use crate::source::postgres::pace::Pace;
+use crate::source::postgres::read_options::{Gentle, ReadOptions};
 use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::schema;
+use crate::source::postgres::slice::{Slice, slices};
 use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
 use crate::source::postgres::watch::Watch;
 
@@ -34,9 +37,35 @@ pub struct PostgresSource {
 struct Open {
     image: Image,
     watch: Watch,
-    tables: Vec<PgTable>,
-    types: Types,
+    tables: Vec<Readable>,
     encoding: SessionEncoding,
+}
+
+/// A table, ready to be read.
+struct Readable {
+    name: String,
+    /// Names and types, in the order of delivery.
+    columns: Vec<(String, ColumnType)>,
+    /// A column whose type is not known: an error only if somebody wants the rows.
+    unknown: Option<String>,
+    condition: Option<String>,
+    slices: Vec<Slice>,
+}
+
+impl Readable {
+    fn of(table: &PgTable, types: &Types, slices: Vec<Slice>) -> Self {
+        let named = || table.table.columns.iter().zip(&table.columns);
+        let typed =
+            |(column, stored): (&Column, &PgColumn)| Some((column.name.clone(), types.get(stored.type_oid)?.clone()));
+        let unknown = named().find(|(_, stored)| types.get(stored.type_oid).is_none());
+        Self {
+            name: table.table.name.clone(),
+            columns: named().filter_map(typed).collect(),
+            unknown: unknown.map(|(column, _)| column.name.clone()),
+            condition: table.condition.as_ref().map(|sql| format!("({sql})")),
+            slices,
+        }
+    }
 }
 
 impl PostgresSource {
@@ -63,10 +92,6 @@ impl PostgresSource {
     #[must_use]
     pub fn options(&self) -> ReadOptions {
         self.options
-    }
-
-    fn opened(&self) -> Result<&Open, SourceError> {
-        self.open.as_ref().ok_or_else(|| failed("read a table", "the image is not open"))
     }
 
     /// Schema and gaps.
@@ -118,38 +143,36 @@ impl Source for PostgresSource {
                 }
             }
         }
-        let tables = found.tables.iter().map(|table| table.table.clone()).collect();
+        let readable =
+            |table: &PgTable| Readable::of(table, &types, slices(&table.parts, facts.version, &self.options));
+        let readable = found.tables.iter().map(readable).collect();
+        let tables = found.tables.into_iter().map(|table| table.table).collect();
         let gaps = found.gaps.drain(..).chain(gaps).collect();
-        self.open = Some(Open { image, watch, tables: found.tables, types, encoding });
+        self.open = Some(Open { image, watch, tables: readable, encoding });
         let (identity, source_clock) = (facts.identity, facts.clock);
         Ok(Description { engine: Engine::Postgres, identity, source_clock, schema, tables, gaps })
     }
 
-    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
-        let open = self.opened()?;
-        let of = open.tables.get(table).ok_or_else(|| failed("read a table", "there is no such table"))?;
-        let name = &of.table.name;
-        let mut columns = Vec::with_capacity(of.columns.len());
-        for (column, stored) in of.table.columns.iter().zip(&of.columns) {
-            let kind = open.types.get(stored.type_oid).ok_or_else(|| {
-                failed(format!("read {name}"), format!("the type of column {} is not known", column.name))
-            })?;
-            columns.push((column.name.clone(), kind.clone()));
+    fn parts(&self, table: usize) -> usize {
+        self.open.as_ref().and_then(|open| open.tables.get(table)).map_or(1, |table| table.slices.len())
+    }
+
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+        let wanted = match self.options.gentle {
+            Gentle::Yes => 1,
+            Gentle::No => self.options.sessions.get(),
+        };
+        let (mode, pace) = (self.mode, Arc::new(Pace::new(self.options.max_rate)));
+        let open = self.open.as_mut().ok_or_else(|| failed("read the tables", "the image is not open"))?;
+        let mut sessions = vec![(Arc::clone(open.image.leader()), Claims::HeldByLeader)];
+        for _ in 1..wanted {
+            sessions.push((open.image.worker()?, Claims::Own(HashSet::new())));
         }
-        let selected: Vec<String> = columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
-        let condition = of.condition.as_ref().map_or_else(String::new, |sql| format!(" {sql}"));
-        for part in &of.parts {
-            let select = format!("SELECT {} FROM ONLY {}{condition}", selected.join(", "), part.sql_name);
-            let mut reader = RowReader::new(name, &columns, self.mode, open.encoding);
-            copy(open.image.leader(), name, &select, &mut reader, sink).map_err(|error| {
-                match open.watch.verdict() {
-                    Some(verdict) => verdict.into(),
-                    None => error,
-                }
-            })?;
-            reader.finish().map_err(rows_error)?;
-        }
-        Ok(Vec::new())
+        let open = &*open;
+        let reader = |(client, claims)| -> Box<dyn Reader + '_> {
+            Box::new(Session { open, client, claims, mode, pace: Arc::clone(&pace) })
+        };
+        Ok(sessions.into_iter().map(reader).collect())
     }
 
     fn release(&mut self) -> Result<(), SourceError> {
@@ -163,16 +186,73 @@ impl Source for PostgresSource {
     }
 }
 
+/// One session of the image at work.
+struct Session<'s> {
+    open: &'s Open,
+    client: Arc<Client>,
+    claims: Claims,
+    mode: Mode,
+    pace: Arc<Pace>,
+}
+
+/// Which tables a session holds locks of.
+enum Claims {
+    /// All of them.
+    HeldByLeader,
+    Own(HashSet<String>),
+}
+
+impl Session<'_> {
+    fn claim(&mut self, table: &str) -> Result<(), SourceError> {
+        if let Claims::Own(claimed) = &mut self.claims
+            && !claimed.contains(table)
+        {
+            self.open.image.claim(&self.client, table)?;
+            claimed.insert(table.to_owned());
+        }
+        Ok(())
+    }
+
+    fn read_slice(&mut self, table: &Readable, slice: &Slice, sink: &mut dyn RowSink) -> Result<(), SourceError> {
+        self.claim(&slice.sql_name)?;
+        let selected: Vec<String> = table.columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
+        let conditions: Vec<&str> = table.condition.as_deref().into_iter().chain(slice.range.as_deref()).collect();
+        let only_those = if conditions.is_empty() { "" } else { " WHERE " };
+        let (columns, those) = (selected.join(", "), conditions.join(" AND "));
+        let select = format!("SELECT {columns} FROM ONLY {}{only_those}{those}", slice.sql_name);
+        let mut reader = RowReader::new(&table.name, &table.columns, self.mode, self.open.encoding);
+        copy(&self.client, &table.name, &select, &mut |message| {
+            self.pace.spend(message.len());
+            reader.push(message, sink).map_err(rows_error)
+        })?;
+        reader.finish().map(|_| ()).map_err(rows_error)
+    }
+}
+
+impl Reader for Session<'_> {
+    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        let open = self.open;
+        let of = open.tables.get(table).ok_or_else(|| failed("read a table", "there is no such table"))?;
+        if let Some(column) = &of.unknown {
+            let reason = format!("the type of column {column} is not known");
+            return Err(failed(format!("read {}", of.name), reason));
+        }
+        let slice = of.slices.get(part).ok_or_else(|| failed("read a table", "there is no such part"))?;
+        // What the watch did to us shows as a lost connection.
+        self.read_slice(of, slice, sink).map_err(|error| open.watch.verdict().map_or(error, Into::into))?;
+        Ok(Vec::new())
+    }
+}
+
 fn copy(
     client: &Client,
     table: &str,
     select: &str,
-    reader: &mut RowReader,
-    sink: &mut dyn RowSink,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), SourceError>,
 ) -> Result<(), SourceError> {
     let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
     for message in client.copy_out(&format!("reading {table}"), &sql)? {
-        reader.push(&message?, sink).map_err(rows_error)?;
+        take(&message?)?;
     }
     Ok(())
 }
@@ -199,7 +279,7 @@ fn default(
     );
     let mut reader = RowReader::new("a default", &[("value".to_owned(), kind.clone())], mode, encoding);
     let mut first = First(None);
-    copy(client, "a column's default", &select, &mut reader, &mut first)?;
+    copy(client, "a column's default", &select, &mut |message| reader.push(message, &mut first).map_err(rows_error))?;
     first.0.ok_or_else(|| failed("read a column's default", "there is none"))
 }
 

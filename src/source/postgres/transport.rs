@@ -12,6 +12,7 @@ use tokio_postgres::Row;
 use crate::format::key::Fold;
 use crate::source::postgres::client::Client;
 use crate::source::postgres::error::PostgresError;
+use crate::source::postgres::names::is_readable;
 
 /// What must hold in a session that values are read or restored in, besides its encoding: their texts
 /// depend on it.
@@ -273,8 +274,8 @@ fn allowed(oid: u32) -> Option<Kind> {
     })
 }
 
-/// All types that columns of the database have, each behind its domains. `"char"` is cast because the
-/// client cannot read it as text; names are asked for in a session with client encoding UTF-8.
+/// All types that columns of the database have, each behind its domains; not those whose names cannot be read. `"char"`
+/// is cast because the client cannot read it as text.
 const TYPES_SQL: &str = "\
 WITH RECURSIVE behind(oid, base) AS (
     SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
@@ -296,9 +297,10 @@ WHERE b.oid IN (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attnum 
 pub struct Types(HashMap<u32, ColumnType>);
 
 impl Types {
-    /// Reads them; names of types must be valid UTF-8 in this session.
+    /// Reads them.
     pub fn load(client: &Client) -> Result<Self, PostgresError> {
-        let rows = client.query("read the types of the database", TYPES_SQL, &[])?;
+        let names = ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ");
+        let rows = client.query("read the types of the database", &format!("{TYPES_SQL} AND {names}"), &[])?;
         Ok(Self(rows.iter().map(ColumnType::from_row).collect()))
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::base::env::SharedEnv;
-use crate::source::contract::{Description, Engine, Gap, RowSink, Source, SourceError};
+use crate::source::contract::{Description, Engine, Gap, Reader, RowSink, Source, SourceError};
 use crate::source::sqlite::build::Builder;
 use crate::source::sqlite::image::{Image, beside, unreachable};
 use crate::source::sqlite::scan::Scan;
@@ -112,7 +112,27 @@ impl Source for SqliteSource {
         })
     }
 
-    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+        Ok(vec![Box::new(OneReader(self))])
+    }
+
+    fn release(&mut self) -> Result<(), SourceError> {
+        let Some(image) = self.image.take() else { return Ok(()) };
+        image.conn.close().map_err(|(_, error)| failed_sql(format!("close {}", self.path.display()), &error))
+    }
+}
+
+/// A connection is one thread's.
+struct OneReader<'s>(&'s mut SqliteSource);
+
+impl Reader for OneReader<'_> {
+    fn read(&mut self, table: usize, _part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        self.0.scan(table, sink)
+    }
+}
+
+impl SqliteSource {
+    fn scan(&self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
         let doing = || format!("read table {table} of {}", self.path.display());
         let image = self.image.as_ref().ok_or_else(|| failed(doing(), "no image is open"))?;
         let scan = image.scans.get(table).ok_or_else(|| failed(doing(), "there is no such table"))?;
@@ -124,10 +144,5 @@ impl Source for SqliteSource {
             gaps.push(Gap { object: name.clone(), reason });
         }
         Ok(gaps)
-    }
-
-    fn release(&mut self) -> Result<(), SourceError> {
-        let Some(image) = self.image.take() else { return Ok(()) };
-        image.conn.close().map_err(|(_, error)| failed_sql(format!("close {}", self.path.display()), &error))
     }
 }
