@@ -26,7 +26,7 @@ use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
 use crate::repo::reader::{LeafBatch, LeafRef, SnapshotReader, Want};
 use crate::sort::{Merge, Sorter, SpillOptions};
-use crate::source::contract::{Engine, Refused, Target, TargetTable};
+use crate::source::contract::{Content, Engine, Refused, Scope, Target, TargetTable};
 use crate::source::sqlite;
 
 /// Memory of the sorter that brings rows into the target's order.
@@ -92,7 +92,9 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
         restore.entries.iter().zip(&restore.shapes).map(|(entry, shape)| shape.target(entry)).collect();
     let mut damage = Vec::new();
     let schema = schema(&reader, engine, &tables, &mut damage)?;
-    target.begin(engine, &schema, &tables)?;
+    let scope = if options.tables.is_empty() { Scope::Everything } else { Scope::Chosen };
+    let snapshot = record.id.to_string();
+    target.begin(&Content { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope })?;
     let Sorted { merge, streams, damage: unread } = restore.sort()?;
     damage.extend(unread);
     let restored = restore.write(merge, &streams, target, &mut damage)?;

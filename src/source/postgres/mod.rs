@@ -1,4 +1,4 @@
-//! PostgreSQL: a live server into rows and a schema document.
+//! PostgreSQL: a live server into rows and a schema document, and both into an empty database.
 
 pub mod address;
 pub mod answer;
@@ -25,6 +25,7 @@ mod service;
 mod session;
 pub mod source;
 mod split;
+pub mod target;
 mod tls;
 pub mod transport;
 pub mod watch;

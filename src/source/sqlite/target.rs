@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, ToSql};
 
 use crate::base::env::{SharedEnv, random};
 use crate::format::cell::Cell;
-use crate::source::contract::{Engine, Refused, SourceError, Target, TargetTable};
+use crate::source::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
 use crate::source::sqlite::affinity::{self, Affinity, Alters};
 use crate::source::sqlite::build::{Builder, lost, stops_everything};
 use crate::source::sqlite::image::beside;
@@ -301,7 +301,8 @@ impl From<rusqlite::Error> for InsertError {
 }
 
 impl Target for SqliteTarget {
-    fn begin(&mut self, engine: Engine, schema: &[u8], tables: &[TargetTable]) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+        let Content { engine, schema, tables, .. } = *content;
         if engine != Engine::Sqlite {
             return Err(failed(
                 format!("restore to {}", self.path.display()),
