@@ -88,7 +88,7 @@ fn compare(order: &[usize], a: &[OwnedCell], b: &[OwnedCell]) -> Ordering {
 }
 
 /// All of a snapshot, for a target.
-pub fn content<'a>(schema: &'a [u8], tables: &'a [TargetTable]) -> Content<'a> {
+pub fn all_of<'a>(schema: &'a [u8], tables: &'a [TargetTable]) -> Content<'a> {
     Content { engine: Engine::Sqlite, snapshot: "a snapshot", schema, tables, scope: Scope::Everything }
 }
 
@@ -119,7 +119,7 @@ pub struct Restored {
 
 pub fn restore(snapshot: &Snapshot, path: &Path) -> Restored {
     let mut target = SqliteTarget::create(path, &real_env()).expect("create the target");
-    target.begin(&content(&snapshot.description.schema, &target_tables(snapshot))).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &target_tables(snapshot))).expect("begin");
     for (at, rows) in snapshot.rows.iter().enumerate() {
         target.table(at).expect("begin a table");
         for row in &rows.0 {

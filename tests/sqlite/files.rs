@@ -175,7 +175,7 @@ fn read_back(dir: &Path) -> Vec<(String, Vec<Vec<OwnedCell>>)> {
 }
 
 fn export(snapshot: &Snapshot, target: &mut dyn Target) {
-    target.begin(&content(&snapshot.description.schema, &target_tables(snapshot))).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &target_tables(snapshot))).expect("begin");
     for (at, Rows(rows)) in snapshot.rows.iter().enumerate() {
         target.table(at).expect("a table");
         for row in rows {
@@ -239,13 +239,13 @@ fn a_directory_with_something_in_it_is_refused_and_an_unfinished_one_removed() {
     std::fs::remove_file(&path).expect("remove");
     std::fs::create_dir(&path).expect("an empty directory");
     let mut target = JsonLinesTarget::create(&path, &env).expect("create");
-    target.begin(&content(b"{}", &[])).expect("begin");
+    target.begin(&all_of(b"{}", &[])).expect("begin");
     assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 2);
     drop(target);
     assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 1);
     let mut target = JsonLinesTarget::create(&path, &env).expect("create");
     let columns = vec![TargetColumn { name: "a".to_owned(), hidden: false }];
-    target.begin(&content(b"{}", &[TargetTable { name: "t".to_owned(), columns, key: Vec::new() }])).expect("begin");
+    target.begin(&all_of(b"{}", &[TargetTable { name: "t".to_owned(), columns, key: Vec::new() }])).expect("begin");
     target.table(0).expect("a table");
     for _ in 0..25 {
         target.row(&[]).expect("go on");

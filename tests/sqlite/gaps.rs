@@ -9,7 +9,7 @@ use sidekeep::source::contract::{SourceError, Target, TargetColumn, TargetTable}
 use sidekeep::source::sqlite::SqliteTarget;
 use tempfile::TempDir;
 
-use crate::bridge::{Restored, Snapshot, content, real_env, restore, snapshot, through_a_repository};
+use crate::bridge::{Restored, Snapshot, all_of, real_env, restore, snapshot, through_a_repository};
 use crate::common_sqlite::assert_same_database;
 
 pub struct Made {
@@ -211,7 +211,7 @@ fn rows_that_are_refused_are_named_and_the_rest_is_kept() {
         table("nowhere", &["a"]),
         table("t", &["a", "zz"]),
     ];
-    target.begin(&content(&schema, &tables)).expect("begin");
+    target.begin(&all_of(&schema, &tables)).expect("begin");
     target.table(0).expect("t");
     let one = Cell::Integer(1);
     for row in [
@@ -268,14 +268,14 @@ fn a_target_overwrites_nothing_and_appears_at_the_end() {
     std::fs::remove_file(made.dir.path().join("empty.db-journal")).expect("remove");
 
     let mut target = SqliteTarget::create(&empty, &real_env()).expect("create");
-    target.begin(&content(&snapshot.description.schema, &[])).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &[])).expect("begin");
     let entries = || std::fs::read_dir(made.dir.path()).expect("the directory").count();
     assert_eq!((entries(), empty.metadata().expect("the file").len()), (3, 0));
     drop(target);
     assert_eq!(entries(), 2, "an unfinished file is removed");
 
     let mut target = SqliteTarget::create(&empty, &real_env()).expect("create");
-    target.begin(&content(&snapshot.description.schema, &[])).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &[])).expect("begin");
     target.finish().expect("finish");
     drop(target);
     assert_eq!(entries(), 2);
@@ -283,7 +283,7 @@ fn a_target_overwrites_nothing_and_appears_at_the_end() {
 
     let taken = made.dir.path().join("taken.db");
     let mut target = SqliteTarget::create(&taken, &real_env()).expect("create");
-    target.begin(&content(&snapshot.description.schema, &[])).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &[])).expect("begin");
     std::fs::write(&taken, "somebody else's").expect("write");
     let lost_race = target.finish().expect_err("somebody was faster").to_string();
     drop(target);
