@@ -9,7 +9,7 @@ use sidekeep::source::contract::{SourceError, Target, TargetColumn, TargetTable}
 use sidekeep::source::files::{CsvTarget, JsonLinesTarget};
 use tempfile::TempDir;
 
-use crate::bridge::{Rows, Snapshot, content, real_env, snapshot, target_tables};
+use crate::bridge::{Rows, Snapshot, all_of, real_env, snapshot, target_tables};
 
 /// A member of a list, as `tables.json` has it.
 #[derive(serde::Deserialize)]

@@ -3,10 +3,10 @@
 //! Never call from an async task.
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, CopyOutStream, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{Config, CopyInSink, CopyOutStream, NoTls, Row, SimpleQueryMessage, Statement};
 
 use crate::source::postgres::error::{PostgresError, said};
 
@@ -72,6 +72,58 @@ impl Client {
         let stream = self.runtime.block_on(self.inner.copy_out(sql));
         let stream = Box::pin(stream.map_err(|error| PostgresError::failed(doing, &error))?);
         Ok(CopyOut { stream, runtime: &self.runtime, doing: doing.to_owned() })
+    }
+
+    /// [`Client::execute`] with the driver's own error, for those to whom it tells more than a message.
+    pub(super) fn attempt(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        self.runtime.block_on(self.inner.batch_execute(sql))
+    }
+
+    /// Runs a statement with parameters; gives the number of rows that it touched.
+    pub(super) fn attempt_with(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, tokio_postgres::Error> {
+        self.runtime.block_on(self.inner.execute(sql, params))
+    }
+
+    /// Runs a prepared statement; gives the number of rows that it touched.
+    pub(super) fn attempt_statement(
+        &self,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, tokio_postgres::Error> {
+        self.runtime.block_on(self.inner.execute(statement, params))
+    }
+
+    /// Lets the server read a statement once for many uses.
+    pub(super) fn prepare(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        self.runtime.block_on(self.inner.prepare(sql))
+    }
+
+    /// Begins a prepared COPY ... FROM STDIN; dropping it before its end undoes it.
+    pub(super) fn copy_in(&self, statement: &Statement) -> Result<CopyIn<'_>, tokio_postgres::Error> {
+        let sink = self.runtime.block_on(self.inner.copy_in(statement))?;
+        Ok(CopyIn { sink: Box::pin(sink), runtime: &self.runtime })
+    }
+}
+
+/// The sending side of a COPY.
+pub(super) struct CopyIn<'a> {
+    sink: std::pin::Pin<Box<CopyInSink<Bytes>>>,
+    runtime: &'a Handle,
+}
+
+impl CopyIn<'_> {
+    /// Sends data, cut anywhere. An error of the server shows at the end.
+    pub(super) fn send(&mut self, data: Bytes) -> Result<(), tokio_postgres::Error> {
+        self.runtime.block_on(self.sink.send(data))
+    }
+
+    /// Ends the data; gives the number of rows.
+    pub(super) fn finish(mut self) -> Result<u64, tokio_postgres::Error> {
+        self.runtime.block_on(self.sink.as_mut().finish())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod copy;
 pub mod document;
 pub mod dump;
 pub mod encode;
+mod encode_binary;
 pub mod error;
 pub mod image;
 mod lex;

@@ -1,7 +1,22 @@
 //! PostgreSQL as a place to restore to.
 
+mod empty;
+mod fault;
+mod finish;
+mod globals;
+mod large;
+mod ledger;
+mod loader;
 mod options;
 mod restore;
+mod run;
+mod schedule;
+mod scope;
+mod script;
+mod sequences;
+mod session;
+mod sql;
+mod tables;
 
 pub use options::{Globals, Owners, Resume, TargetOptions};
 pub use restore::PostgresTarget;

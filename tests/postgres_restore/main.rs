@@ -1,0 +1,9 @@
+//! A PostgreSQL database back from a repository: into an empty database, after a kill, in part, into SQLite.
+
+#[path = "../common_postgres/mod.rs"]
+mod common_postgres;
+mod compare;
+mod stage;
+mod whole;
+#[path = "../world/mod.rs"]
+mod world;
