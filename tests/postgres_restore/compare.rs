@@ -37,16 +37,14 @@ pub fn schema(cluster: &Cluster, database: &str) -> String {
     let output = dump.output().expect("pg_dump");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let wanted = |line: &&str| !line.contains("restrict ") && !line.starts_with("-- ");
-    // Longer names first, or a part of one would be taken for another.
-    let text: String = text.lines().filter(wanted).map(|line| format!("{line}\n")).collect();
+    let wanted = |line: &&str| !line.starts_with('\\') && !line.starts_with("-- ");
     let quoted = format!("\"{}\"", database.replace('"', "\"\""));
-    let text = text.replace(&quoted, "db");
-    let bare = |line: &str| {
-        let line = line.replace(&format!("DATABASE {database} "), "DATABASE db ");
-        line.replace(&format!("\\connect {database}"), "\\connect db")
-    };
-    text.lines().map(|line| format!("{}\n", bare(line))).collect::<String>().replace("\\connect -reuse-previous=on \"dbname='nasty; db'\"", "\\connect db")
+    let bare = |line: &str| line.replace(&quoted, "db").replace(&format!("DATABASE {database} "), "DATABASE db ");
+    let lines = text.lines().filter(wanted).map(bare);
+    // In the order of the roles' numbers.
+    let (mut settings, others): (Vec<String>, Vec<String>) = lines.partition(|line| line.starts_with("ALTER ROLE "));
+    settings.sort();
+    others.iter().chain(&settings).map(|line| format!("{line}\n")).collect()
 }
 
 fn facts(cluster: &Cluster, database: &str) -> BTreeMap<String, String> {
