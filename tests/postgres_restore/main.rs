@@ -3,6 +3,8 @@
 #[path = "../common_postgres/mod.rs"]
 mod common_postgres;
 mod compare;
+mod cut;
+mod resume;
 mod stage;
 mod whole;
 #[path = "../world/mod.rs"]

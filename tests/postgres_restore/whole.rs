@@ -28,7 +28,7 @@ fn roles_come_back_on_another_server() {
     let report = stage.restore(&mut stage.target(&other, DATABASE, TargetOptions::default()), &[]).expect("a restore");
     assert_eq!(refused(&report), [""; 0]);
     assert_same((&stage.cluster, DATABASE), (&other, DATABASE));
-    let roles = "SELECT rolname, rolcanlogin, rolpassword, rolconfig FROM pg_authid WHERE rolname LIKE 'ps%' ORDER BY 1";
+    let roles = "SELECT rolname, rolcanlogin, rolpassword, setconfig FROM pg_authid a LEFT JOIN pg_db_role_setting ON setrole = a.oid AND setdatabase = 0 WHERE rolname LIKE 'ps%' ORDER BY 1";
     assert_eq!(stage.cluster.sql("postgres", roles), other.sql("postgres", roles));
     let members = "SELECT roleid::regrole, member::regrole, admin_option FROM pg_auth_members WHERE roleid >= 16384 ORDER BY 1, 2";
     assert_eq!(stage.cluster.sql("postgres", members), other.sql("postgres", members));

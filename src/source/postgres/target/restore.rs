@@ -26,7 +26,7 @@ use crate::source::postgres::target::run::{Naming, run};
 use crate::source::postgres::target::scope::{choose, is_support, leave_out_owners};
 use crate::source::postgres::target::script::Script;
 use crate::source::postgres::target::sequences::Missing;
-use crate::source::postgres::target::session::{Server, open};
+use crate::source::postgres::target::session::{Rank, Server, open};
 use crate::source::postgres::target::tables::{LARGE_OBJECTS, Way, plan};
 use crate::source::postgres::target::{globals, large, sequences};
 
@@ -158,7 +158,7 @@ impl PostgresTarget {
 
     /// As many sessions as are wanted besides the first.
     fn sessions(&self, count: usize) -> Result<Vec<Client>, SourceError> {
-        (0..count).map(|_| Ok(open(&self.address, &self.runtime)?.0)).collect()
+        (0..count).map(|_| Ok(open(&self.address, &self.runtime, Rank::Worker)?.0)).collect()
     }
 
     fn build(&mut self, work: impl FnOnce(&mut Builder<'_>, &Open) -> Result<(), SourceError>) -> Result<(), SourceError> {
@@ -191,7 +191,7 @@ impl Target for PostgresTarget {
             return Err(failed(format!("no table {unknown} is restored that could come first")));
         }
         let document = Document::from_bytes(content.schema).map_err(|error| failed(error.to_string()))?;
-        let (client, server) = open(&self.address, &self.runtime)?;
+        let (client, server) = open(&self.address, &self.runtime, Rank::Leader)?;
         let head = self.head(&client, &server, content)?;
         let done = ledger::done(&client, &server.name)?;
         let mut script = Script::of(&document, &server.database);

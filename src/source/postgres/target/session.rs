@@ -38,6 +38,20 @@ const SETTINGS: &[(&str, &str)] = &[
 /// What building an index may take, in kB.
 const MAINTENANCE_KB: u32 = 256 << 10;
 
+/// Held by whoever leads a restore, and for as long by each of his sessions: the server may go on with what one was told
+/// for a while after its process is gone, and must have come to an end before somebody else goes on.
+const LEADER_LOCK: i64 = 0x7369_6465_6b65_6570;
+const WORKER_LOCK: i64 = LEADER_LOCK + 1;
+const PATIENCE: &str = "60s";
+
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rank {
+    /// There is one at a time.
+    Leader,
+    Worker,
+}
+
 /// What is known of the server that is restored to.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
@@ -48,7 +62,7 @@ pub(super) struct Server {
 }
 
 /// Opens a session.
-pub(super) fn open(address: &Address, runtime: &Handle) -> Result<(Client, Server), SourceError> {
+pub(super) fn open(address: &Address, runtime: &Handle, rank: Rank) -> Result<(Client, Server), SourceError> {
     let name = address.to_string();
     let client = connect(address, runtime)?;
     let failed = |error| broken(error, &name);
@@ -58,6 +72,22 @@ pub(super) fn open(address: &Address, runtime: &Handle) -> Result<(Client, Serve
     let database = client.value(doing, "SELECT pg_catalog.current_database()").map_err(failed)?;
     let encoding = SessionEncoding::for_server(&server_encoding);
     prepare(&client, encoding).map_err(failed)?;
+    let locks = match rank {
+        Rank::Leader => format!(
+            "SELECT pg_catalog.pg_advisory_lock({LEADER_LOCK}), pg_catalog.pg_advisory_lock({WORKER_LOCK}); \
+             SELECT pg_catalog.pg_advisory_unlock({WORKER_LOCK})"
+        ),
+        Rank::Worker => format!("SELECT pg_catalog.pg_advisory_lock_shared({WORKER_LOCK})"),
+    };
+    let locks = format!("SET lock_timeout = '{PATIENCE}'; {locks}; SET lock_timeout = 0");
+    client.execute("waiting for sessions of another restore", &locks).map_err(|error| match error.state() {
+        Some("55P03") => SourceError::Unreachable {
+            what: name.clone(),
+            reason: "another restore works in it, or what the server was told by one that was killed is not done yet"
+                .to_owned(),
+        },
+        _ => failed(error),
+    })?;
     let place = Place { version: u32::try_from(version / 10_000).unwrap_or(0), encoding };
     Ok((client, Server { name, place, database }))
 }
