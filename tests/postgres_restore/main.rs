@@ -4,6 +4,7 @@
 mod common_postgres;
 mod compare;
 mod cut;
+mod refused;
 mod resume;
 mod stage;
 mod whole;
