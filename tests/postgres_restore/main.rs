@@ -2,11 +2,13 @@
 
 #[path = "../common_postgres/mod.rs"]
 mod common_postgres;
+mod chosen;
 mod compare;
 mod cut;
 mod refused;
 mod resume;
 mod stage;
+mod values;
 mod whole;
 #[path = "../world/mod.rs"]
 mod world;
