@@ -106,10 +106,10 @@ fn tables_that_come_first_can_be_used_before_the_others_have_rows() {
     );
     assert_eq!(target.seen.len(), 3);
     let Err(error) = stage.restore(
-        &mut stage.target(&stage.cluster, "x", TargetOptions { first: vec!["app.nobody".to_owned()], ..TargetOptions::default() }),
+        &mut stage.target(&stage.cluster, "x", TargetOptions { first: vec!["app.none".to_owned()], ..TargetOptions::default() }),
         &[],
     ) else {
         panic!("no such table")
     };
-    assert!(error.to_string().contains("app.nobody"), "{error}");
+    assert!(error.to_string().contains("app.none"), "{error}");
 }

@@ -186,8 +186,8 @@ impl Target for PostgresTarget {
         if content.engine != Engine::Postgres {
             return Err(failed("the snapshot is not of a PostgreSQL database".to_owned()));
         }
-        let named = |name: &&String| !content.tables.iter().any(|table| table.name == **name);
-        if let Some(unknown) = self.options.first.iter().find(named) {
+        let is_there = |name: &String| content.tables.iter().any(|table| table.name == *name);
+        if let Some(unknown) = self.options.first.iter().find(|name| !is_there(name)) {
             return Err(failed(format!("no table {unknown} is restored that could come first")));
         }
         let document = Document::from_bytes(content.schema).map_err(|error| failed(error.to_string()))?;

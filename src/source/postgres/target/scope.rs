@@ -86,7 +86,7 @@ pub(super) fn choose(script: &mut Script, tables: &[String]) -> Vec<(String, Str
         Some(subject) => wanted.contains(&subject) || made.contains(&subject) || named.contains(&subject),
         None => SUPPORT.contains(&item.class.as_str()),
     };
-    let indexes: BTreeSet<String> = script.keys.iter().filter(|item| is_wanted(item)).map(index_of).collect();
+    let indexes: BTreeSet<String> = script.keys.iter().filter(|item| is_wanted(item)).filter_map(index_of).collect();
     script.pre_data.retain(|item| match item.class.as_str() {
         "VIEW" | "MATERIALIZED VIEW" | "FOREIGN TABLE" | "FOREIGN DATA WRAPPER" | "SERVER" | "USER MAPPING" => false,
         "TABLE ATTACH" => attached(item).is_some_and(|(_, partition)| wanted.contains(&partition)),
@@ -94,7 +94,7 @@ pub(super) fn choose(script: &mut Script, tables: &[String]) -> Vec<(String, Str
     });
     script.keys.retain(|item| is_wanted(item));
     // An index of a partition is attached if it was made.
-    script.attached.retain(|item| item.subject().is_none_or(|index| indexes.contains(&index) || indexes.is_empty()));
+    script.attached.retain(|item| item.subject().is_some_and(|index| indexes.contains(&index)));
     script.others.retain(|item| !item.class.starts_with("PUBLICATION") && is_wanted(item));
     let mut absent = Vec::new();
     script.references.retain(|item| {
@@ -112,8 +112,9 @@ pub(super) fn choose(script: &mut Script, tables: &[String]) -> Vec<(String, Str
     absent
 }
 
-fn index_of(item: &Item) -> String {
-    item.object.split_once(' ').map(|(_, name)| name.to_owned()).unwrap_or_default()
+/// The index that an item makes, by itself or for a constraint.
+fn index_of(item: &Item) -> Option<String> {
+    item.statements.first().and_then(|step| Words::of(&step.sql).index())
 }
 
 fn attached(item: &Item) -> Option<(String, String)> {

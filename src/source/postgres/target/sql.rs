@@ -112,6 +112,17 @@ impl<'a> Words<'a> {
         self.is(at - 1, "ADD").then(|| self.name(at + 1)).flatten()
     }
 
+    /// The index that CREATE INDEX makes, or ALTER TABLE ... ADD CONSTRAINT: it has its table's schema.
+    pub(super) fn index(&self) -> Option<String> {
+        let (table, name) = match self.constraint() {
+            Some(name) => (self.find(1, "TABLE")?, name),
+            None => (self.find(1, "ON")?, self.name(self.find(1, "INDEX")? + 1)?),
+        };
+        let at = table + 1;
+        let schema = self.name(if self.is(at, "ONLY") { at + 1 } else { at })?;
+        Some(qualified(&schema, &name))
+    }
+
     /// Whether a constraint is not to be proved.
     pub(super) fn is_not_valid(&self) -> bool {
         let end = self.0.len();
@@ -228,6 +239,8 @@ mod tests {
         let key = words("ALTER TABLE ONLY a.b ADD CONSTRAINT \"f k\" FOREIGN KEY (x) REFERENCES c.d(y) NOT VALID;");
         assert_eq!((key.referred().as_deref(), key.constraint().as_deref()), (Some("c.d"), Some("f k")));
         assert!(key.is_not_valid());
+        assert_eq!(key.index().as_deref(), Some("a.\"f k\""));
+        assert_eq!(words("CREATE UNIQUE INDEX i ON ONLY a.b USING btree (x);").index().as_deref(), Some("a.i"));
         let attach = words("ALTER TABLE ONLY a.b ATTACH PARTITION a.c FOR VALUES FROM (1) TO (2);");
         assert_eq!(attach.attached(), Some(("a.b".to_owned(), "a.c".to_owned())));
         assert_eq!(words("CREATE TABLE a.c (x int) INHERITS (a.b, a.\"q.\");").parents(), ["a.b", "a.\"q.\""]);
