@@ -13,7 +13,8 @@ fn chosen_tables_come_with_what_they_need() {
     let mut target = stage.target(&stage.cluster, "some", TargetOptions::default());
     let report = stage.restore(&mut target, &tables).expect("a restore");
     let lines = refused(&report);
-    let absent = |name: &str| format!("fk constraint app.contacts {name}: it refers to app.users, which is not restored");
+    let absent =
+        |name: &str| format!("fk constraint app.contacts {name}: it refers to app.users, which is not restored");
     assert_eq!(lines[..2], ["contacts_friend_fkey", "contacts_user_id_fkey"].map(absent));
     assert_eq!(lines[2..], ["rule app.no_key two: relation \"app.log_lines\" does not exist"]);
     let sql = |database: &str, sql: &str| stage.cluster.sql(database, sql);
@@ -28,7 +29,19 @@ fn chosen_tables_come_with_what_they_need() {
     let made: Vec<String> = sql("some", made).into_iter().flatten().flatten().collect();
     assert_eq!(
         made,
-        ["base", "contacts", "contacts_id_seq", "derived", "events", "events_new", "events_new_0", "events_new_1", "events_old", "no_key", "untouched"]
+        [
+            "base",
+            "contacts",
+            "contacts_id_seq",
+            "derived",
+            "events",
+            "events_new",
+            "events_new_0",
+            "events_new_1",
+            "events_old",
+            "no_key",
+            "untouched"
+        ]
     );
     let facts = "SELECT conname, contype FROM pg_constraint WHERE conrelid IN ('app.contacts'::regclass, 'app.events'::regclass) ORDER BY 1; \
                  SELECT polname FROM pg_policy; SELECT tgname FROM pg_trigger WHERE NOT tgisinternal; SELECT indisvalid FROM pg_index WHERE indrelid = 'app.events'::regclass";
@@ -93,8 +106,7 @@ fn tables_that_come_first_can_be_used_before_the_others_have_rows() {
         row.into_iter().map(|value| value.unwrap_or_default()).collect::<Vec<_>>().join(", ")
     };
     let options = TargetOptions { first, ..TargetOptions::default() };
-    let mut target =
-        Watching { inner: stage.target(&stage.cluster, "copy", options), seen: Vec::new(), look: &look };
+    let mut target = Watching { inner: stage.target(&stage.cluster, "copy", options), seen: Vec::new(), look: &look };
     let report = stage.restore(&mut target, &[]).expect("a restore");
     assert_eq!(refused(&report), [""; 0]);
     assert_eq!(
@@ -106,7 +118,11 @@ fn tables_that_come_first_can_be_used_before_the_others_have_rows() {
     );
     assert_eq!(target.seen.len(), 3);
     let Err(error) = stage.restore(
-        &mut stage.target(&stage.cluster, "x", TargetOptions { first: vec!["app.none".to_owned()], ..TargetOptions::default() }),
+        &mut stage.target(
+            &stage.cluster,
+            "x",
+            TargetOptions { first: vec!["app.none".to_owned()], ..TargetOptions::default() },
+        ),
         &[],
     ) else {
         panic!("no such table")

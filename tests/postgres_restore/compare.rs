@@ -67,9 +67,15 @@ fn facts(cluster: &Cluster, database: &str) -> BTreeMap<String, String> {
         facts.insert(format!("sequence {name}"), one(&format!("SELECT last_value, is_called FROM {name}")));
     }
     let plain = [
-        ("settings", "SELECT setrole::regrole::text, setconfig FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1"),
+        (
+            "settings",
+            "SELECT setrole::regrole::text, setconfig FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1",
+        ),
         ("statistics", "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace >= 16384 AND reltuples < 0"),
-        ("large objects", "SELECT oid, pg_get_userbyid(lomowner), lomacl, obj_description(oid, 'pg_largeobject') FROM pg_largeobject_metadata ORDER BY oid"),
+        (
+            "large objects",
+            "SELECT oid, pg_get_userbyid(lomowner), lomacl, obj_description(oid, 'pg_largeobject') FROM pg_largeobject_metadata ORDER BY oid",
+        ),
     ];
     for (what, sql) in plain {
         facts.insert(what.to_owned(), one(sql));

@@ -1,10 +1,11 @@
 //! A PostgreSQL database back from a repository: into an empty database, after a kill, in part, into SQLite.
 
+mod chosen;
 #[path = "../common_postgres/mod.rs"]
 mod common_postgres;
-mod chosen;
 mod compare;
 mod cut;
+mod elsewhere;
 mod refused;
 mod resume;
 mod stage;

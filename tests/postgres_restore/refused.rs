@@ -39,7 +39,8 @@ fn what_is_refused_is_named_and_the_rest_is_there() {
     let report = stage.restored("copy", TargetOptions::default());
     let lines = refused(&report);
     // 1000 rows and more: 20 by their keys, the others counted.
-    let rows: Vec<&String> = lines.iter().filter(|line| line.starts_with("public.numbers: the row with n = ")).collect();
+    let rows: Vec<&String> =
+        lines.iter().filter(|line| line.starts_with("public.numbers: the row with n = ")).collect();
     assert_eq!(rows.len(), 20, "{lines:#?}");
     assert!(rows.iter().all(|line| line.ends_with("violates check constraint \"numbers_n_check\"")), "{rows:?}");
     assert!(lines.contains(&"public.numbers: 980 more rows were refused".to_owned()), "{lines:#?}");
@@ -96,7 +97,8 @@ fn only_an_empty_database_is_restored_to() {
 
 #[test]
 fn a_half_done_restore_is_gone_on_with_by_the_same_snapshot_alone() {
-    let Some(stage) = Stage::of("CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)") else {
+    let Some(stage) = Stage::of("CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)")
+    else {
         return;
     };
     stage.cluster.create_database("copy", "TEMPLATE template0");
@@ -107,7 +109,8 @@ fn a_half_done_restore_is_gone_on_with_by_the_same_snapshot_alone() {
         sidekeep::source::postgres::target::PostgresTarget::new(way.address("copy"), runtime, with(Resume::Refuse));
     let first = stage.restore(&mut target, &[]);
     assert!(matches!(first, Err(OpError::Source(SourceError::Lost { .. }))), "{first:?}");
-    let restore = |resume, tables: &[&str]| stage.restore(&mut stage.target(&stage.cluster, "copy", with(resume)), tables);
+    let restore =
+        |resume, tables: &[&str]| stage.restore(&mut stage.target(&stage.cluster, "copy", with(resume)), tables);
     let again = restore(Resume::Refuse, &[]);
     assert!(matches!(again, Err(OpError::Source(SourceError::Unfinished { .. }))), "{again:?}");
     let fewer = restore(Resume::GoOn, &["public.t"]);

@@ -80,11 +80,7 @@ impl Client {
     }
 
     /// Runs a statement with parameters; gives the number of rows that it touched.
-    pub(super) fn attempt_with(
-        &self,
-        sql: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<u64, tokio_postgres::Error> {
+    pub(super) fn attempt_with(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, tokio_postgres::Error> {
         self.runtime.block_on(self.inner.execute(sql, params))
     }
 

@@ -30,9 +30,10 @@ pub(super) fn judge(error: &Error, server: &str, doing: &str) -> Fault {
         "08" => Fault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) }),
         "57" => Fault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) }),
         // No room or no memory, or the server's own trouble: it would meet everything that follows.
-        "53" | "58" => {
-            Fault::Stop(SourceError::Failed { doing: doing.to_owned(), reason: format!("{}{}", said(error), advice(state)) })
-        }
+        "53" | "58" => Fault::Stop(SourceError::Failed {
+            doing: doing.to_owned(),
+            reason: format!("{}{}", said(error), advice(state)),
+        }),
         _ if matches!(state, "40P01" | "40001" | "55P03") => Fault::Again,
         _ => Fault::Refused { state: state.to_owned(), reason: told(db) },
     }

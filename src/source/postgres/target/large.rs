@@ -23,7 +23,12 @@ const PAGES_MAX: usize = 1000;
 const PAGE_BYTES: i64 = 2048;
 
 /// Makes all objects, empty.
-pub(super) fn create(client: &Client, server: &Server, done: &Done, objects: &[LargeObject]) -> Result<(), SourceError> {
+pub(super) fn create(
+    client: &Client,
+    server: &Server,
+    done: &Done,
+    objects: &[LargeObject],
+) -> Result<(), SourceError> {
     items(client, server, done, (Part::LargeObjects, objects), &|object| {
         vec![format!("SELECT pg_catalog.lo_create({});", object.oid)]
     })
@@ -42,7 +47,10 @@ pub(super) fn give(
         let oid = object.oid;
         let mut sql = Vec::new();
         if let Some(comment) = &object.comment {
-            sql.push(format!("COMMENT ON LARGE OBJECT {oid} IS E'{}';", comment.replace('\\', "\\\\").replace('\'', "''")));
+            sql.push(format!(
+                "COMMENT ON LARGE OBJECT {oid} IS E'{}';",
+                comment.replace('\\', "\\\\").replace('\'', "''")
+            ));
         }
         if owners == Owners::Restore {
             sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quoted(&object.owner)));
@@ -52,7 +60,9 @@ pub(super) fn give(
             if owners == Owners::Restore && grants.iter().filter(owned).count() < 2 {
                 sql.push(format!("REVOKE ALL ON LARGE OBJECT {oid} FROM {};", quoted(&object.owner)));
             }
-            sql.extend(grants.iter().filter(|grant| grant.grantee.as_deref().is_none_or(is_there)).map(|g| grant(oid, g)));
+            sql.extend(
+                grants.iter().filter(|grant| grant.grantee.as_deref().is_none_or(is_there)).map(|g| grant(oid, g)),
+            );
         }
         sql
     })
@@ -78,7 +88,9 @@ fn items(
             continue;
         }
         let object = match (some.first(), some.last()) {
-            (Some(first), Some(last)) if first.oid != last.oid => format!("large objects {} to {}", first.oid, last.oid),
+            (Some(first), Some(last)) if first.oid != last.oid => {
+                format!("large objects {} to {}", first.oid, last.oid)
+            }
             _ => format!("large object {}", some[0].oid),
         };
         let item = Item { part, number, class: "BLOB".to_owned(), object, settings: Vec::new(), statements };

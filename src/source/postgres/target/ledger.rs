@@ -197,7 +197,11 @@ pub(super) fn unanswered(error: AnswerError, server: &str) -> SourceError {
     match error {
         AnswerError::Query(error) => broken(error, server),
         other => broken(
-            PostgresError::Failed { doing: "asking the server".to_owned(), reason: other.to_string(), state: Some(String::new()) },
+            PostgresError::Failed {
+                doing: "asking the server".to_owned(),
+                reason: other.to_string(),
+                state: Some(String::new()),
+            },
             server,
         ),
     }

@@ -122,7 +122,8 @@ impl PostgresLoader {
 
     /// Loads rows of which at least one is refused.
     fn halve(&mut self, batch: &dyn Batch, plan: &TablePlan, range: Range) -> Result<u64, SourceError> {
-        let point = |loader: &Self, sql: &str| loader.client.attempt(sql).map_err(|error| loader.stop(&error, &plan.name));
+        let point =
+            |loader: &Self, sql: &str| loader.client.attempt(sql).map_err(|error| loader.stop(&error, &plan.name));
         let mut rows = 0;
         let mut waiting = vec![range];
         while let Some(Range { start, end }) = waiting.pop() {
@@ -283,7 +284,9 @@ impl From<Failure> for SourceError {
         match failure {
             Failure::Batch(error) => error,
             Failure::Value(reason) => Self::Failed { doing: "name a refused row".to_owned(), reason },
-            Failure::Server(error) => Self::Failed { doing: "name a refused row".to_owned(), reason: error.to_string() },
+            Failure::Server(error) => {
+                Self::Failed { doing: "name a refused row".to_owned(), reason: error.to_string() }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! PostgreSQL as a place to restore to.
 
+mod declared;
 mod empty;
 mod fault;
 mod finish;
@@ -18,5 +19,6 @@ mod session;
 mod sql;
 mod tables;
 
+pub use declared::{Declared, declared_types};
 pub use options::{Globals, Owners, Resume, TargetOptions};
 pub use restore::PostgresTarget;

@@ -144,10 +144,13 @@ impl PostgresTarget {
         });
         let found = found.map_err(|error| unanswered(error, &server.name))?.into_iter().flatten();
         let was = &document.server;
-        let pairs = found.zip([(&was.encoding, "encoding"), (&was.collate, "collation"), (&was.ctype, "character type")]);
+        let pairs =
+            found.zip([(&was.encoding, "encoding"), (&was.collate, "collation"), (&was.ctype, "character type")]);
         let differ = pairs.filter(|(is, (was, _))| is != *was);
         let object = format!("database {}", server.database);
-        Ok(differ.map(|(is, (was, what))| (object.clone(), format!("its {what} is {is}, in the snapshot {was}"))).collect())
+        Ok(differ
+            .map(|(is, (was, what))| (object.clone(), format!("its {what} is {is}, in the snapshot {was}")))
+            .collect())
     }
 
     fn roles(client: &Client, server: &Server) -> Result<Vec<String>, SourceError> {
@@ -161,7 +164,10 @@ impl PostgresTarget {
         (0..count).map(|_| Ok(open(&self.address, &self.runtime, Rank::Worker)?.0)).collect()
     }
 
-    fn build(&mut self, work: impl FnOnce(&mut Builder<'_>, &Open) -> Result<(), SourceError>) -> Result<(), SourceError> {
+    fn build(
+        &mut self,
+        work: impl FnOnce(&mut Builder<'_>, &Open) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
         let others = self.sessions(self.options.workers.saturating_sub(1))?;
         let open = self.opened()?;
         let built = std::mem::take(&mut open.built);

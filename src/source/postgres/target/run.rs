@@ -106,12 +106,7 @@ fn one_by_one(client: &Client, server: &Server, item: &Item, naming: Naming) -> 
 }
 
 /// Runs a statement inside a transaction; gives why it was refused, if it was, and then it left no trace.
-pub(super) fn attempt(
-    client: &Client,
-    server: &Server,
-    doing: &str,
-    sql: &str,
-) -> Result<Option<String>, SourceError> {
+pub(super) fn attempt(client: &Client, server: &Server, doing: &str, sql: &str) -> Result<Option<String>, SourceError> {
     // By itself: a statement that cannot even be read would take the savepoint with it.
     client.attempt("SAVEPOINT sidekeep").map_err(|error| fatal(&error, &server.name, doing))?;
     let Err(error) = client.attempt(&format!("{sql} RELEASE SAVEPOINT sidekeep")) else { return Ok(None) };

@@ -23,15 +23,23 @@ pub(super) enum Missing {
 }
 
 /// Sets them, once: whoever uses a table that is in already may have drawn from its sequence.
-pub(super) fn set(client: &Client, server: &Server, done: &Done, all: &[Sequence], missing: Missing) -> Result<(), SourceError> {
+pub(super) fn set(
+    client: &Client,
+    server: &Server,
+    done: &Done,
+    all: &[Sequence],
+    missing: Missing,
+) -> Result<(), SourceError> {
     let doing = "setting sequences";
     if done.has(Part::Sequences, 0) {
         return Ok(());
     }
-    let sql = "SELECT nspname, relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    let sql =
+        "SELECT nspname, relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         WHERE relkind = 'S'";
     let there = rows(client, doing, sql, |fields| Ok((fields.text()?, fields.text()?)));
-    let there: BTreeSet<(String, String)> = there.map_err(|error| unanswered(error, &server.name))?.into_iter().collect();
+    let there: BTreeSet<(String, String)> =
+        there.map_err(|error| unanswered(error, &server.name))?.into_iter().collect();
     let is_there = |sequence: &&Sequence| there.contains(&(sequence.schema.clone(), sequence.name.clone()));
     let (present, absent): (Vec<&Sequence>, Vec<&Sequence>) = all.iter().partition(is_there);
     client.attempt("BEGIN").map_err(|error| fatal(&error, &server.name, doing))?;

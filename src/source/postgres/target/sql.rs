@@ -19,6 +19,14 @@ impl<'a> Words<'a> {
         self.0.get(at).is_some_and(|(kind, bytes)| *kind == Kind::Word && *bytes == word.as_bytes())
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn token(&self, at: usize) -> Option<Kind> {
+        self.0.get(at).map(|(kind, _)| *kind)
+    }
+
     fn is_sign(&self, at: usize, sign: u8) -> bool {
         self.0.get(at).is_some_and(|(kind, _)| *kind == Kind::Sign(sign))
     }
@@ -71,7 +79,11 @@ impl<'a> Words<'a> {
         }
         if self.is(0, "GRANT") || self.is(0, "REVOKE") {
             let on = self.find(1, "ON")?;
-            return self.qualified_after(if self.is(on + 1, "TABLE") || self.is(on + 1, "SEQUENCE") { on + 1 } else { on });
+            return self.qualified_after(if self.is(on + 1, "TABLE") || self.is(on + 1, "SEQUENCE") {
+                on + 1
+            } else {
+                on
+            });
         }
         let verb = self.is(0, "CREATE") || self.is(0, "ALTER") || self.is(0, "REFRESH");
         verb.then_some(())?;
@@ -98,7 +110,11 @@ impl<'a> Words<'a> {
         if ["CONSTRAINT", "TRIGGER", "RULE", "POLICY"].iter().any(|word| self.is(on + 1, word)) {
             return self.qualified_after(self.find(on + 2, "ON")?);
         }
-        self.qualified_after(if self.is(on + 1, "MATERIALIZED") || self.is(on + 1, "FOREIGN") { on + 2 } else { on + 1 })
+        self.qualified_after(if self.is(on + 1, "MATERIALIZED") || self.is(on + 1, "FOREIGN") {
+            on + 2
+        } else {
+            on + 1
+        })
     }
 
     /// The tables that a foreign key of this statement refers to.
@@ -214,7 +230,10 @@ mod tests {
             ("ALTER TABLE ONLY app.users\n    ADD CONSTRAINT users_pkey PRIMARY KEY (id);", "app.users"),
             ("CREATE UNIQUE INDEX \"TABLE\" ON ONLY app.users USING btree (lower(nick)) WHERE (a ON b);", "app.users"),
             ("CREATE CONSTRAINT TRIGGER t AFTER INSERT OR UPDATE OF a ON app.users FROM app.b;", "app.users"),
-            ("CREATE RULE two AS\n    ON INSERT TO app.no_key\n   WHERE (new.a > 5) DO (INSERT INTO x.y);", "app.no_key"),
+            (
+                "CREATE RULE two AS\n    ON INSERT TO app.no_key\n   WHERE (new.a > 5) DO (INSERT INTO x.y);",
+                "app.no_key",
+            ),
             ("CREATE POLICY \"own; rows\" ON app.contacts TO ps_app USING ((name <> ';'::text));", "app.contacts"),
             ("CREATE STATISTICS app.both (dependencies) ON a, b FROM app.composite;", "app.composite"),
             ("ALTER INDEX app.events_pkey ATTACH PARTITION app.events_old_pkey;", "app.events_pkey"),
