@@ -70,9 +70,9 @@ fn definition(table: &TargetTable, declared: &[Option<Declared>]) -> String {
         Some(Declared::Integer) => "INTEGER",
         Some(Declared::Real) => "REAL",
         Some(Declared::Bytes) => "BLOB",
-        Some(Declared::Other) => "TEXT",
-        // Such as one that the table inherits: values stay as they are.
-        None => "BLOB",
+        Some(Declared::Text) => "TEXT",
+        // Such as a column that the table inherits: values stay as they are.
+        Some(Declared::Other) | None => "BLOB",
     };
     let columns = table.columns.iter().zip(declared);
     let columns = columns.map(|(column, declared)| format!("{} {}", quoted(&column.name), affinity(declared)));

@@ -13,9 +13,15 @@ pub enum Declared {
     Integer,
     Real,
     Bytes,
-    /// Has a text.
+    /// A text, or a type whose values have one elsewhere.
+    Text,
+    /// Such as a domain: only its values tell.
     Other,
 }
+
+/// First words of types whose values have a text.
+const TEXTS: [&str; 11] =
+    ["text", "character", "json", "jsonb", "date", "time", "timestamp", "interval", "uuid", "numeric", "inet"];
 
 /// The types of all tables' columns, by the names that a snapshot has for tables.
 pub fn declared_types(schema: &[u8]) -> Result<HashMap<String, HashMap<String, Declared>>, DocumentError> {
@@ -68,6 +74,7 @@ fn declared(words: &Words<'_>, at: usize) -> Declared {
         () if is("real") => Declared::Real,
         () if is("double") && !matches!(words.token(at + 2), Some(Token::Sign(b'['))) => Declared::Real,
         () if is("bytea") => Declared::Bytes,
+        () if is_array || TEXTS.iter().any(|word| is(word)) => Declared::Text,
         () => Declared::Other,
     }
 }
@@ -85,9 +92,9 @@ mod tests {
         let of = |name: &str| columns.get(name).copied();
         assert_eq!(
             (of("id"), of("a,b"), of("d")),
-            (Some(Declared::Integer), Some(Declared::Other), Some(Declared::Real))
+            (Some(Declared::Integer), Some(Declared::Text), Some(Declared::Real))
         );
-        assert_eq!((of("n"), of("y"), of("t")), (Some(Declared::Other), Some(Declared::Bytes), Some(Declared::Other)));
+        assert_eq!((of("n"), of("y"), of("t")), (Some(Declared::Text), Some(Declared::Bytes), Some(Declared::Text)));
         assert_eq!(columns.len(), 6);
     }
 }
