@@ -320,6 +320,12 @@ fn source(error: &SourceError) -> Option<Verdict> {
         SourceError::NotEmpty { .. } => {
             Some((Exit::Unreachable, "restore to a place where there is nothing yet; nothing is ever overwritten"))
         }
+        SourceError::Unfinished { .. } => {
+            Some((Exit::Unreachable, "go on with it by --resume and the same snapshot, or restore to a new database"))
+        }
+        SourceError::Lost { .. } => {
+            Some((Exit::Unreachable, "see whether the server runs, then go on by --resume: what is in stays in"))
+        }
         SourceError::Failed { .. } => {
             Some((Exit::Failed, "see whether a disk is full, and what the database's own tools say"))
         }

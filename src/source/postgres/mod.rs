@@ -1,4 +1,4 @@
-//! PostgreSQL: a live server into rows and a schema document.
+//! PostgreSQL: a live server into rows and a schema document, and both into an empty database.
 
 pub mod address;
 pub mod answer;
@@ -11,6 +11,7 @@ pub mod copy;
 pub mod document;
 pub mod dump;
 pub mod encode;
+mod encode_binary;
 pub mod error;
 pub mod examine;
 mod hold;
@@ -32,6 +33,7 @@ mod session;
 mod slice;
 pub mod source;
 mod split;
+pub mod target;
 mod tls;
 pub mod transport;
 pub mod watch;
