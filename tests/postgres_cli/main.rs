@@ -6,6 +6,7 @@ mod doctor;
 mod large;
 mod middle;
 mod nights;
+mod restore;
 mod rights;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;

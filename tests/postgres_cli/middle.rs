@@ -13,7 +13,7 @@ const BEFORE_ROWS: u64 = 2_000_000;
 const MANY: &str = "CREATE TABLE blobs (id int PRIMARY KEY, data bytea);
     INSERT INTO blobs SELECT n, decode(repeat(md5(n::text), 1000), 'hex') FROM generate_series(1, 1000) AS n";
 
-fn live(conf: &[&str]) -> Option<Live> {
+pub fn live(conf: &[&str]) -> Option<Live> {
     let hba = vec!["host all all 127.0.0.1/32 trust".to_owned()];
     let conf = conf.iter().map(|line| (*line).to_owned()).collect();
     let live = Live::with(&Settings { network: Network::Loopback, hba, conf, ..Settings::default() })?;
@@ -35,7 +35,7 @@ fn begin(live: &Live, wire: &Wire) -> Child {
     child
 }
 
-fn end(child: Child) -> (i32, String, String) {
+pub fn end(child: Child) -> (i32, String, String) {
     let Output { status, stdout, stderr } = child.wait_with_output().expect("ends");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
@@ -46,7 +46,7 @@ fn sessions(cluster: &Cluster) -> Vec<Vec<Option<String>>> {
     cluster.sql("postgres", "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'sidekeep'")
 }
 
-fn gone_soon(cluster: &Cluster) {
+pub fn gone_soon(cluster: &Cluster) {
     let begun = Instant::now();
     while !sessions(cluster).is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", sessions(cluster));
@@ -113,7 +113,7 @@ fn an_interrupt_while_the_tools_work() {
     let Some(live) = live(&[]) else { return };
     use std::os::unix::fs::PermissionsExt;
     for (tool, script) in [("pg_dump", "case $* in *--version*) exec BIN/pg_dump --version;; esac; exec sleep 1000")] {
-        let script = script.replace("BIN", &live.cluster.pg_bin().display().to_string());
+        let script = script.replace("BIN", &live.cluster.client_bin().display().to_string());
         let path = live.sandbox.write(tool, &format!("#!/bin/sh\necho begun > begun\n{script}\n"));
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     }
@@ -170,7 +170,8 @@ fn who_alters_a_table_waits_no_longer_than_half_a_minute() {
 fn who_waits_to_alter_a_table_before_the_tools_have_it_is_let_in() {
     let Some(live) = live(&[]) else { return };
     use std::os::unix::fs::PermissionsExt;
-    let bin = live.cluster.pg_bin().display();
+    let bin = live.cluster.client_bin();
+    let bin = bin.display();
     let script = format!(
         "#!/bin/sh\ncase $* in *--version*) ;; *) touch begun; while [ ! -e on ]; do sleep 0.1; done;; esac\n\
         exec {bin}/pg_dump \"$@\"\n"

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+const FROM_SERVER: u8 = 0;
+const TO_SERVER: u8 = 1;
+
 const LIMITED: u8 = 0;
 const OPEN: u8 = 1;
 const CUT: u8 = 2;
@@ -20,8 +23,9 @@ pub struct Wire {
 #[derive(Default)]
 struct Shared {
     state: AtomicU8,
-    /// Bytes from the server that may pass in each connection.
+    /// Bytes that may pass in each connection, in the direction that is counted.
     limit: AtomicU64,
+    counted: AtomicU8,
     /// Connections that wait for more.
     starved: AtomicU64,
     streams: Mutex<Vec<TcpStream>>,
@@ -30,10 +34,20 @@ struct Shared {
 impl Wire {
     /// To a server on this port; `bytes` from it may pass in each connection.
     pub fn to(server: u16, bytes: u64) -> Self {
+        Self::limited(server, bytes, FROM_SERVER)
+    }
+
+    /// The same for `bytes` that go to it.
+    pub fn from(server: u16, bytes: u64) -> Self {
+        Self::limited(server, bytes, TO_SERVER)
+    }
+
+    fn limited(server: u16, bytes: u64, counted: u8) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let shared = Arc::new(Shared::default());
         shared.limit.store(bytes, Ordering::SeqCst);
+        shared.counted.store(counted, Ordering::SeqCst);
         let of_all = Arc::clone(&shared);
         std::thread::spawn(move || {
             for near in listener.incoming() {
@@ -75,23 +89,22 @@ impl Shared {
     fn add(self: &Arc<Self>, near: &TcpStream, far: &TcpStream) {
         let clone = |stream: &TcpStream| stream.try_clone().expect("a stream");
         self.streams.lock().expect("unpoisoned").extend([clone(near), clone(far)]);
-        let (mut from, mut to) = (clone(near), clone(far));
-        std::thread::spawn(move || {
-            std::io::copy(&mut from, &mut to).ok();
-            to.shutdown(Shutdown::Both).ok();
-        });
-        let (shared, mut from, mut to) = (Arc::clone(self), clone(far), clone(near));
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            let mut passed = 0;
-            while let Ok(read @ 1..) = from.read(&mut buffer) {
-                passed += read as u64;
-                if !shared.may_pass(passed) || to.write_all(&buffer[..read]).is_err() {
-                    break;
+        for (way, mut from, mut to) in [(TO_SERVER, clone(near), clone(far)), (FROM_SERVER, clone(far), clone(near))] {
+            let shared = Arc::clone(self);
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                let mut passed = 0;
+                while let Ok(read @ 1..) = from.read(&mut buffer) {
+                    if shared.counted.load(Ordering::SeqCst) == way {
+                        passed += read as u64;
+                    }
+                    if !shared.may_pass(passed) || to.write_all(&buffer[..read]).is_err() {
+                        break;
+                    }
                 }
-            }
-            to.shutdown(Shutdown::Both).ok();
-        });
+                to.shutdown(Shutdown::Both).ok();
+            });
+        }
     }
 
     fn may_pass(&self, bytes: u64) -> bool {

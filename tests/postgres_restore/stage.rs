@@ -64,7 +64,7 @@ impl Stage {
 
     pub fn backup(&self) -> BackupReport {
         let address = self.address(&self.cluster, &self.database);
-        let search = Search::on_this_host(Some(self.cluster.pg_bin().to_owned()), Vec::new());
+        let search = Search::on_this_host(Some(self.cluster.client_bin()), Vec::new());
         let mut source = PostgresSource::new(address, self.world.runtime.handle().clone(), search);
         let mut unlocked = self.world.unlock(Role::Operator);
         let options = self.world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));

@@ -91,7 +91,7 @@ impl Batch for Pages {
 #[test]
 fn large_objects_keep_their_holes() {
     let Some(stage) = Stage::of(LARGE) else { return };
-    let search = Search::on_this_host(Some(stage.cluster.pg_bin().to_owned()), Vec::new());
+    let search = Search::on_this_host(Some(stage.cluster.client_bin()), Vec::new());
     let runtime = stage.world.runtime.handle().clone();
     let mut source = PostgresSource::new(stage.address(&stage.cluster, "service"), runtime, search);
     let schema = source.describe().expect("a description").schema;
