@@ -94,6 +94,7 @@ pub(crate) enum CliError {
     Interrupted {
         #[source]
         source: Box<CliError>,
+        hint: &'static str,
     },
     /// An error of a floor below, or of a part of this one.
     #[error(transparent)]
@@ -136,7 +137,19 @@ impl CliError {
 
     /// The same, of an operation that was asked to stop.
     pub(crate) fn interrupted(self) -> Self {
-        if self.exit() == Exit::Interrupted { self } else { Self::Interrupted { source: Box::new(self) } }
+        let hint = REUSED;
+        if self.exit() == Exit::Interrupted { self } else { Self::Interrupted { source: Box::new(self), hint } }
+    }
+
+    /// The same with what to do about an interrupted restore that can go on.
+    pub(crate) fn resumable(self) -> Self {
+        match self {
+            Self::Interrupted { source, .. } => Self::Interrupted { source, hint: RESUMED },
+            Self::Failed(error) if matches!(error.downcast_ref(), Some(OpError::Cancelled)) => {
+                Self::Interrupted { source: Box::new(Self::Failed(error)), hint: RESUMED }
+            }
+            other => other,
+        }
     }
 
     /// What to do about it.
@@ -164,7 +177,7 @@ impl CliError {
         let error: &(dyn Error + 'static) = match self {
             Self::Usage { hint, .. } => return (Exit::Usage, hint),
             Self::Bug => return (Exit::Failed, BUG),
-            Self::Interrupted { .. } => return (Exit::Interrupted, REUSED),
+            Self::Interrupted { hint, .. } => return (Exit::Interrupted, hint),
             Self::Output { .. } => return (Exit::Failed, "see where the output goes, and whether there is room"),
             Self::Io { .. } => return (Exit::Failed, "see whether this may be done there, and whether there is room"),
             Self::Failed(error) => &**error,
@@ -219,6 +232,7 @@ const BUG: &str = "please report it, with the line above";
 const NEWER: &str = "use a newer version of sidekeep";
 
 const ROOM: &str = "name a directory on a disk with more room with --spill-dir, or spill_dir in sidekeep.toml";
+const RESUMED: &str = "what was restored stays: the same command with --resume goes on";
 const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself, only its causes are.
@@ -319,6 +333,12 @@ fn source(error: &SourceError) -> Option<Verdict> {
         SourceError::Copy { .. } => Some((Exit::Failed, ROOM)),
         SourceError::NotEmpty { .. } => {
             Some((Exit::Unreachable, "restore to a place where there is nothing yet; nothing is ever overwritten"))
+        }
+        SourceError::Unfinished { .. } => {
+            Some((Exit::Unreachable, "go on with it by --resume and the same snapshot, or restore to a new database"))
+        }
+        SourceError::Lost { .. } => {
+            Some((Exit::Unreachable, "see whether the server runs, then go on by --resume: what is in stays in"))
         }
         SourceError::Failed { .. } => {
             Some((Exit::Failed, "see whether a disk is full, and what the database's own tools say"))

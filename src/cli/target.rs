@@ -1,16 +1,18 @@
-//! What a person may name as the place to restore to: an SQLite file that is not there yet, or a directory for one
-//! file per table.
+//! What a person may name as the place to restore to: an empty PostgreSQL database, an SQLite file that is not there yet,
+//! or a directory for one file per table.
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::context::Context;
 use super::exit::CliError;
-use super::source::Address;
-use crate::base::env::SharedEnv;
-use crate::source::contract::{SourceError, Target};
+use super::source::{Address, Server};
+use crate::base::cancel::Cancel;
+use crate::source::contract::Target;
 use crate::source::files::{CsvTarget, JsonLinesTarget};
 use crate::source::postgres::address::Surroundings;
+use crate::source::postgres::target::{PostgresTarget, TargetOptions};
 use crate::source::sqlite::SqliteTarget;
 
 /// File names that are taken for a database.
@@ -30,6 +32,7 @@ pub(crate) enum FileFormat {
 pub(crate) enum Place {
     Sqlite(PathBuf),
     Files(PathBuf, FileFormat),
+    Postgres(Server),
 }
 
 impl Place {
@@ -47,25 +50,32 @@ impl Place {
             Some(format) => Ok(Self::Files(text.into(), format)),
             None if is_address => match Address::parse(text, around)? {
                 Address::Sqlite(path) => Ok(Self::Sqlite(path)),
-                Address::Postgres(_) => usage(
-                    "restoring to PostgreSQL is not possible yet".to_owned(),
-                    "name an .sqlite file, or say --format csv or --format jsonl for a directory",
-                ),
+                Address::Postgres(server) => Ok(Self::Postgres(server)),
             },
             None if ends_as_database => Ok(Self::Sqlite(text.into())),
             None => usage(
                 format!("it is not said what {text:?} is to become"),
-                "end its name in .sqlite, write sqlite:PATH, or say --format csv or --format jsonl for a directory",
+                "write postgres://role@host/database, end its name in .sqlite, or say --format csv or jsonl for a directory",
             ),
         }
     }
 
-    /// Makes the target; there must be nothing yet.
-    pub(crate) fn create(&self, env: &SharedEnv) -> Result<NewTarget, SourceError> {
+    /// Makes the target; there must be nothing yet. `options` are for PostgreSQL.
+    pub(crate) fn create(
+        &self,
+        context: &Context,
+        options: TargetOptions,
+        cancel: Cancel,
+    ) -> Result<NewTarget, CliError> {
+        let env = &context.env;
         Ok(match self {
             Self::Sqlite(path) => NewTarget::Sqlite(Box::new(SqliteTarget::create(path, env)?)),
             Self::Files(path, FileFormat::Csv) => NewTarget::Csv(CsvTarget::create(path, env)?),
             Self::Files(path, FileFormat::Jsonl) => NewTarget::Jsonl(JsonLinesTarget::create(path, env)?),
+            Self::Postgres(server) => {
+                let address = server.address(context.surroundings())?.until(cancel);
+                NewTarget::Postgres(Box::new(PostgresTarget::new(address, context.runtime(), options)))
+            }
         })
     }
 }
@@ -74,6 +84,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite(path) | Self::Files(path, _) => path.display().fmt(f),
+            Self::Postgres(server) => server.fmt(f),
         }
     }
 }
@@ -83,6 +94,7 @@ pub(crate) enum NewTarget {
     Sqlite(Box<SqliteTarget>),
     Csv(CsvTarget),
     Jsonl(JsonLinesTarget),
+    Postgres(Box<PostgresTarget>),
 }
 
 impl NewTarget {
@@ -91,6 +103,7 @@ impl NewTarget {
             Self::Sqlite(target) => &mut **target,
             Self::Csv(target) => target,
             Self::Jsonl(target) => target,
+            Self::Postgres(target) => &mut **target,
         }
     }
 
@@ -98,6 +111,7 @@ impl NewTarget {
     pub(crate) fn notes(&self) -> &[String] {
         match self {
             Self::Sqlite(target) => target.notes(),
+            Self::Postgres(target) => target.notes(),
             Self::Csv(_) | Self::Jsonl(_) => &[],
         }
     }
@@ -119,9 +133,16 @@ mod tests {
             ("out.db", Some(FileFormat::Jsonl), Some(Place::Files("out.db".into(), FileFormat::Jsonl))),
             ("out", None, None),
             ("sqlite:out", Some(FileFormat::Csv), None),
-            ("postgres://db/x", None, None),
+            ("postgres://me@db/x", Some(FileFormat::Csv), None),
+            ("mysql://me@db/x", None, None),
         ] {
             assert_eq!(Place::parse(text, format, &Surroundings::new([])).ok(), expected, "{text}");
         }
+    }
+    #[test]
+    fn databases_of_servers_are_places() {
+        let place = Place::parse("postgres://me:hunter2@db/x", None, &Surroundings::new([])).expect("a place");
+        assert!(matches!(place, Place::Postgres(_)));
+        assert_eq!(place.to_string(), "postgres://db:5432/x");
     }
 }

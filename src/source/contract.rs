@@ -27,6 +27,12 @@ pub enum SourceError {
     /// The target is not empty, or exists (exit 7).
     #[error("{what} is not empty")]
     NotEmpty { what: String },
+    /// The target has what an earlier restore that did not come to its end left there (exit 7).
+    #[error("{what} holds an unfinished restore of snapshot {snapshot}")]
+    Unfinished { what: String, snapshot: String },
+    /// The connection to the target is gone; what was restored stays, and the restore can go on (exit 7).
+    #[error("lost {what}: {reason}")]
+    Lost { what: String, reason: String },
     /// Whoever receives the rows failed.
     #[error("rows could not be passed on")]
     Sink(#[source] SinkError),
@@ -163,6 +169,8 @@ pub struct TargetTable {
     pub name: String,
     /// In the order in which [`Target::row`] receives cells: as the source had them.
     pub columns: Vec<TargetColumn>,
+    /// Columns of the key, as positions in `columns`; empty: none.
+    pub key: Vec<usize>,
 }
 
 /// A column as a target needs to know it.
@@ -180,14 +188,72 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// A place that rows are restored to. Call order: `begin`, then per table `table`, `row`…, then `finish`.
+/// What is to be restored.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    pub engine: Engine,
+    /// The snapshot's name: a target that is half done tells by it whether it may go on.
+    pub snapshot: &'a str,
+    /// The engine's schema document.
+    pub schema: &'a [u8],
+    pub tables: &'a [TargetTable],
+    pub scope: Scope,
+}
+
+/// How much of a snapshot is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    Everything,
+    /// Some tables, with what they need.
+    Chosen,
+}
+
+/// A place that rows are restored to. Call order: `begin`; then per table `table`, `row`…, or all rows through
+/// `batches` if the target has them; then `finish`.
 pub trait Target: Send {
     /// Makes the target from the engine's schema document. Refuses one that is not empty.
-    fn begin(&mut self, engine: Engine, schema: &[u8], tables: &[TargetTable]) -> Result<(), SourceError>;
+    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError>;
+    /// The other way for rows, if this target takes them in any order and several at once.
+    fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
+        None
+    }
     /// Rows of the table with this position in `tables` follow, in ascending order of hidden rowid or key.
     fn table(&mut self, table: usize) -> Result<(), SourceError>;
     /// One row, cells in the order of the table's columns. Streams have been put back.
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError>;
     /// Builds what comes after the rows, makes everything durable and publishes it.
     fn finish(&mut self) -> Result<Vec<Refused>, SourceError>;
+}
+
+/// Part of a batch as a target remembers it.
+pub type Mark = [u8; 16];
+
+/// A target whose rows come in batches, through several loaders at once. Call order: `stages`, `loaders`; then for each
+/// stage all batches of its tables and `loaded`.
+pub trait BatchTarget {
+    /// All tables, as positions in `tables`, by stages: rows of one are all in before those of the next come.
+    fn stages(&self) -> Vec<Vec<usize>>;
+    /// Whether an unfinished restore that this one goes on with brought this part of a batch in.
+    fn has(&self, table: usize, mark: &Mark) -> bool;
+    /// The loaders: each is used by a thread of its own.
+    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, SourceError>;
+    /// All rows of these tables are in, whatever loader took them.
+    fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError>;
+}
+
+/// Takes batches.
+pub trait Loader: Send {
+    /// Takes a batch, whole and with its marks or not at all, but for rows that are refused and named. Gives the number
+    /// of rows that are in.
+    fn load(&mut self, batch: &dyn Batch) -> Result<u64, SourceError>;
+}
+
+/// Rows of one table that belong together.
+pub trait Batch {
+    /// Position of the table.
+    fn table(&self) -> usize;
+    /// The parts that it is made of.
+    fn marks(&self) -> &[Mark];
+    /// Gives each row, in the same order each time: cells in the order of the table's columns.
+    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>) -> Result<(), SourceError>;
 }

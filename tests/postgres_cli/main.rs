@@ -4,9 +4,12 @@
 mod common_postgres;
 mod doctor;
 mod large;
+mod middle;
 mod nights;
+mod restore;
 mod rights;
 #[path = "../sandbox/mod.rs"]
 mod sandbox;
 mod secrets;
 mod service;
+mod wire;

@@ -62,7 +62,8 @@ fn no_password_is_printed_or_stored() {
         check(&sandbox.run(&["backup", &url, "--json"]), code);
         check(&sandbox.run(&["backup", "main", "--json"]), code);
         check(&sandbox.run(&["doctor"]), 3);
-        check(&sandbox.run(&["restore", "latest", "--to", &url, "--key-file", "keys/admin.key"]), 2);
+        let restore = ["restore", "latest", "--source", "main", "--to", &url, "--key-file", "keys/admin.key"];
+        check(&sandbox.run(&restore), code);
     }
     let objects = live.objects();
     assert!(objects.len() > 10);

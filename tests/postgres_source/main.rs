@@ -16,7 +16,7 @@ use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
-use sidekeep::source::contract::{Engine, Refused, RowSink, SinkError, Source, SourceError, Target, TargetTable};
+use sidekeep::source::contract::{Content, Engine, Refused, RowSink, SinkError, Source, SourceError, Target};
 use sidekeep::source::postgres::address::{Address, Surroundings};
 use sidekeep::source::postgres::document::Document;
 use sidekeep::source::postgres::dump::Search;
@@ -136,10 +136,10 @@ struct Collected {
 }
 
 impl Target for Collected {
-    fn begin(&mut self, engine: Engine, schema: &[u8], tables: &[TargetTable]) -> Result<(), SourceError> {
-        assert_eq!(engine, Engine::Postgres);
-        self.schema = schema.to_vec();
-        self.names = tables.iter().map(|table| table.name.clone()).collect();
+    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+        assert_eq!(content.engine, Engine::Postgres);
+        self.schema = content.schema.to_vec();
+        self.names = content.tables.iter().map(|table| table.name.clone()).collect();
         self.tables = self.names.iter().map(|name| (name.clone(), Rows::default())).collect();
         Ok(())
     }

@@ -51,23 +51,25 @@ fn says<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
 }
 
 #[test]
-fn tables_that_change_as_a_snapshot_begins() {
+fn tables_that_change_as_a_snapshot_begins_are_in_it_as_they_became() {
     let Some(mut live) = Live::start() else { return };
-    for (at, (alter, words)) in [
-        ("TRUNCATE users", &["users was truncated or rewritten", "try again"][..]),
-        ("ALTER TABLE users ALTER n TYPE bigint", &["users was truncated or rewritten"]),
-        ("DROP TABLE users", &["users", "does not exist"]),
-        ("ALTER TABLE users RENAME TO people", &["users", "does not exist"]),
-        ("ALTER TABLE users DROP COLUMN n", &["users", "\"n\" does not exist"]),
-        ("ALTER TABLE users RENAME n TO m", &["users", "\"n\" does not exist"]),
+    for (at, alter) in [
+        "TRUNCATE users",
+        "ALTER TABLE users ALTER n TYPE bigint",
+        "ALTER TABLE users ALTER name TYPE text",
+        "DROP TABLE users",
+        "ALTER TABLE users RENAME TO people",
+        "ALTER TABLE users ADD COLUMN late int DEFAULT 5",
+        "ALTER TABLE users DROP COLUMN n",
+        "ALTER TABLE users RENAME n TO m",
+        "CREATE TABLE new AS SELECT * FROM users; DROP TABLE users; ALTER TABLE new RENAME TO users",
     ]
     .into_iter()
     .enumerate()
     {
         let database = format!("app {at}");
-        says(altered(&mut live, &database, alter), words);
-        // The next one is as good as any.
-        let taken = live.taken(&database);
+        altered(&mut live, &database, alter).unwrap_or_else(|error| panic!("{alter}: {error}"));
+        let taken = live.restored();
         assert_comes_back(&live.cluster, &taken, &database);
     }
 }
@@ -75,15 +77,10 @@ fn tables_that_change_as_a_snapshot_begins() {
 #[test]
 fn what_is_added_as_a_snapshot_begins_is_not_in_it() {
     let Some(mut live) = Live::start() else { return };
-    for (at, alter) in [
-        "ALTER TABLE users ADD COLUMN late int DEFAULT 5",
-        "INSERT INTO users VALUES (1000, 'late', 1)",
-        "DELETE FROM users",
-        "CREATE TABLE late AS SELECT * FROM users",
-        "ALTER TABLE users ALTER name TYPE text",
-    ]
-    .into_iter()
-    .enumerate()
+    for (at, alter) in
+        ["INSERT INTO users VALUES (1000, 'late', 1)", "DELETE FROM users", "CREATE TABLE late AS SELECT * FROM users"]
+            .into_iter()
+            .enumerate()
     {
         altered(&mut live, &format!("app {at}"), alter).unwrap_or_else(|error| panic!("{alter}: {error}"));
         let taken = live.restored();

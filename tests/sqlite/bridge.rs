@@ -10,7 +10,7 @@ use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::ops::backup::BackupReport;
 use sidekeep::ops::restore::RestoreReport;
 use sidekeep::source::contract::{
-    Description, Gap, Refused, RowSink, SinkError, Source, Target, TargetColumn, TargetTable,
+    Content, Description, Engine, Gap, Refused, RowSink, Scope, SinkError, Source, Target, TargetColumn, TargetTable,
 };
 use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
 
@@ -87,6 +87,11 @@ fn compare(order: &[usize], a: &[OwnedCell], b: &[OwnedCell]) -> Ordering {
     Ordering::Equal
 }
 
+/// All of a snapshot, for a target.
+pub fn all_of<'a>(schema: &'a [u8], tables: &'a [TargetTable]) -> Content<'a> {
+    Content { engine: Engine::Sqlite, snapshot: "a snapshot", schema, tables, scope: Scope::Everything }
+}
+
 /// Its tables as a target is told of them.
 pub fn target_tables(snapshot: &Snapshot) -> Vec<TargetTable> {
     snapshot
@@ -100,6 +105,7 @@ pub fn target_tables(snapshot: &Snapshot) -> Vec<TargetTable> {
                 .iter()
                 .map(|column| TargetColumn { name: column.name.clone(), hidden: column.hidden })
                 .collect(),
+            key: table.key.clone(),
         })
         .collect()
 }
@@ -113,7 +119,7 @@ pub struct Restored {
 
 pub fn restore(snapshot: &Snapshot, path: &Path) -> Restored {
     let mut target = SqliteTarget::create(path, &real_env()).expect("create the target");
-    target.begin(snapshot.description.engine, &snapshot.description.schema, &target_tables(snapshot)).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &target_tables(snapshot))).expect("begin");
     for (at, rows) in snapshot.rows.iter().enumerate() {
         target.table(at).expect("begin a table");
         for row in &rows.0 {

@@ -5,11 +5,11 @@ use std::path::Path;
 use data_encoding::BASE64;
 use rusqlite::Connection;
 use sidekeep::format::cell::{Cell, Encoding, OwnedCell};
-use sidekeep::source::contract::{Engine, SourceError, Target, TargetColumn, TargetTable};
+use sidekeep::source::contract::{SourceError, Target, TargetColumn, TargetTable};
 use sidekeep::source::files::{CsvTarget, JsonLinesTarget};
 use tempfile::TempDir;
 
-use crate::bridge::{Rows, Snapshot, real_env, snapshot, target_tables};
+use crate::bridge::{Rows, Snapshot, all_of, real_env, snapshot, target_tables};
 
 /// A member of a list, as `tables.json` has it.
 #[derive(serde::Deserialize)]
@@ -175,7 +175,7 @@ fn read_back(dir: &Path) -> Vec<(String, Vec<Vec<OwnedCell>>)> {
 }
 
 fn export(snapshot: &Snapshot, target: &mut dyn Target) {
-    target.begin(Engine::Sqlite, &snapshot.description.schema, &target_tables(snapshot)).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &target_tables(snapshot))).expect("begin");
     for (at, Rows(rows)) in snapshot.rows.iter().enumerate() {
         target.table(at).expect("a table");
         for row in rows {
@@ -239,13 +239,13 @@ fn a_directory_with_something_in_it_is_refused_and_an_unfinished_one_removed() {
     std::fs::remove_file(&path).expect("remove");
     std::fs::create_dir(&path).expect("an empty directory");
     let mut target = JsonLinesTarget::create(&path, &env).expect("create");
-    target.begin(Engine::Sqlite, b"{}", &[]).expect("begin");
+    target.begin(&all_of(b"{}", &[])).expect("begin");
     assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 2);
     drop(target);
     assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 1);
     let mut target = JsonLinesTarget::create(&path, &env).expect("create");
     let columns = vec![TargetColumn { name: "a".to_owned(), hidden: false }];
-    target.begin(Engine::Sqlite, b"{}", &[TargetTable { name: "t".to_owned(), columns }]).expect("begin");
+    target.begin(&all_of(b"{}", &[TargetTable { name: "t".to_owned(), columns, key: Vec::new() }])).expect("begin");
     target.table(0).expect("a table");
     for _ in 0..25 {
         target.row(&[]).expect("go on");

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{Engine, SourceError, Target, TargetColumn, TargetTable};
+use sidekeep::source::contract::{SourceError, Target, TargetColumn, TargetTable};
 use sidekeep::source::sqlite::SqliteTarget;
 use tempfile::TempDir;
 
-use crate::bridge::{Restored, Snapshot, real_env, restore, snapshot, through_a_repository};
+use crate::bridge::{Restored, Snapshot, all_of, real_env, restore, snapshot, through_a_repository};
 use crate::common_sqlite::assert_same_database;
 
 pub struct Made {
@@ -192,7 +192,7 @@ fn statements_that_are_not_text() {
 
 fn table(name: &str, columns: &[&str]) -> TargetTable {
     let columns = columns.iter().map(|name| TargetColumn { name: (*name).to_owned(), hidden: *name == "rowid" });
-    TargetTable { name: name.to_owned(), columns: columns.collect() }
+    TargetTable { name: name.to_owned(), columns: columns.collect(), key: Vec::new() }
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn rows_that_are_refused_are_named_and_the_rest_is_kept() {
         table("nowhere", &["a"]),
         table("t", &["a", "zz"]),
     ];
-    target.begin(Engine::Sqlite, &schema, &tables).expect("begin");
+    target.begin(&all_of(&schema, &tables)).expect("begin");
     target.table(0).expect("t");
     let one = Cell::Integer(1);
     for row in [
@@ -268,14 +268,14 @@ fn a_target_overwrites_nothing_and_appears_at_the_end() {
     std::fs::remove_file(made.dir.path().join("empty.db-journal")).expect("remove");
 
     let mut target = SqliteTarget::create(&empty, &real_env()).expect("create");
-    target.begin(Engine::Sqlite, &snapshot.description.schema, &[]).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &[])).expect("begin");
     let entries = || std::fs::read_dir(made.dir.path()).expect("the directory").count();
     assert_eq!((entries(), empty.metadata().expect("the file").len()), (3, 0));
     drop(target);
     assert_eq!(entries(), 2, "an unfinished file is removed");
 
     let mut target = SqliteTarget::create(&empty, &real_env()).expect("create");
-    target.begin(Engine::Sqlite, &snapshot.description.schema, &[]).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &[])).expect("begin");
     target.finish().expect("finish");
     drop(target);
     assert_eq!(entries(), 2);
@@ -283,7 +283,7 @@ fn a_target_overwrites_nothing_and_appears_at_the_end() {
 
     let taken = made.dir.path().join("taken.db");
     let mut target = SqliteTarget::create(&taken, &real_env()).expect("create");
-    target.begin(Engine::Sqlite, &snapshot.description.schema, &[]).expect("begin");
+    target.begin(&all_of(&snapshot.description.schema, &[])).expect("begin");
     std::fs::write(&taken, "somebody else's").expect("write");
     let lost_race = target.finish().expect_err("somebody was faster").to_string();
     drop(target);

@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use rusqlite::Connection;
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{Engine, Source, SourceError, Target};
+use sidekeep::source::contract::{Source, SourceError, Target};
 use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
 use tempfile::TempDir;
 
-use crate::bridge::{Snapshot, env, real_env, restore, snapshot, snapshot_of, through_a_repository};
+use crate::bridge::{Snapshot, all_of, env, real_env, restore, snapshot, snapshot_of, through_a_repository};
 use crate::common_sqlite::assert_same_database;
 
 fn reason_of(result: Result<SqliteSource, SourceError>) -> String {
@@ -218,7 +218,7 @@ fn another_process() {
         let schema = snapshot(Path::new(&path)).description.schema;
         let copy = Path::new(&path).with_file_name("copy.db");
         let mut target = SqliteTarget::create(&copy, &real_env()).expect("create");
-        target.begin(Engine::Sqlite, &schema, &[]).expect("begin");
+        target.begin(&all_of(&schema, &[])).expect("begin");
         std::fs::write(ready, "").expect("ready");
         std::thread::sleep(std::time::Duration::from_secs(60));
         return;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{NonEmptyStringValueParser, PathBufValueParser};
+use clap::builder::{NonEmptyStringValueParser, PathBufValueParser, RangedU64ValueParser};
 use serde::Serialize;
 
 use crate::cli::context::Context;
@@ -12,21 +12,25 @@ use crate::cli::render::{doubts, moment, plural, printable, short};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::cli::target::{FileFormat, Place};
 use crate::ops::restore::{self, RestoreOptions, RestoreReport};
+use crate::source::postgres::target::{Globals, Owners, Resume, TargetOptions};
 
 /// Restore everything of a snapshot to a new place
 ///
 /// Needs the store, the admin's or the recovery key, and nothing of the live service. Whatever is there already is
 /// never touched. A row that the new database refuses or data that is damaged is named and left out, and the restore
-/// goes on and ends with 3.
+/// goes on and ends with 3. A restore to PostgreSQL that was cut off goes on with --resume.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
+    sidekeep restore latest --to postgres://postgres@db2.example.org/sync --key-file admin.key
+    sidekeep restore latest --to postgres:///sync --no-owner --no-globals --first users,contacts
     sidekeep restore latest --to restored.sqlite --key-file admin.key
     sidekeep restore --at \"yesterday 03:00\" --to rows --format csv --tables contacts,calendars")]
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
     snapshot: SnapshotArgs,
-    /// Where to: a new SQLite file (name.sqlite or sqlite:PATH), or with --format a new directory
+    /// Where to: an empty PostgreSQL database (postgres://role@host/database), a new SQLite file (name.sqlite or
+    /// sqlite:PATH), or with --format a new directory
     #[arg(long, value_name = "TARGET", value_parser = NonEmptyStringValueParser::new())]
     to: String,
     /// Write one file per table into a directory
@@ -35,9 +39,49 @@ pub(crate) struct RestoreArgs {
     /// Only these tables
     #[arg(long, value_name = "TABLE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     tables: Vec<String>,
+    /// PostgreSQL: go on with a restore of the same snapshot that did not come to its end
+    #[arg(long)]
+    resume: bool,
+    /// PostgreSQL: leave out who owns and may use what; all belongs to the role that restores
+    #[arg(long)]
+    no_owner: bool,
+    /// PostgreSQL: leave out roles, memberships and tablespaces, as managed services want it
+    #[arg(long)]
+    no_globals: bool,
+    /// PostgreSQL: these tables first, with their keys and indexes, to be used before the others are in
+    #[arg(long, value_name = "TABLE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    first: Vec<String>,
+    /// PostgreSQL: sessions that work at the same time; default: one per processor, at most 8
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=64))]
+    workers: Option<u64>,
     /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]
     spill_dir: Option<PathBuf>,
+}
+
+impl RestoreArgs {
+    fn target_options(&self) -> TargetOptions {
+        let usual = TargetOptions::default();
+        TargetOptions {
+            owners: if self.no_owner { Owners::LeaveOut } else { Owners::Restore },
+            globals: if self.no_globals { Globals::LeaveOut } else { Globals::Restore },
+            resume: if self.resume { Resume::GoOn } else { Resume::Refuse },
+            workers: self.workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(usual.workers),
+            first: self.first.clone(),
+        }
+    }
+
+    /// Files know no owners, and are made in one go.
+    fn check(&self, place: &Place) -> Result<(), CliError> {
+        let asked = self.resume || self.no_owner || self.no_globals || !self.first.is_empty() || self.workers.is_some();
+        if asked && !matches!(place, Place::Postgres(_)) {
+            return Err(CliError::Usage {
+                message: format!("{place} is no PostgreSQL database"),
+                hint: "leave out --resume, --no-owner, --no-globals, --first and --workers",
+            });
+        }
+        Ok(())
+    }
 }
 
 #[derive(Serialize)]
@@ -51,16 +95,20 @@ struct Document {
 pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliError> {
     let snapshot = args.snapshot.selector(context)?;
     let place = Place::parse(&args.to, args.format, context.surroundings())?;
+    args.check(&place)?;
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
     let source = args.snapshot.source.find(&unlocked)?;
-    let mut target = place.create(&context.env)?;
-    let report = context.watch(|watch| {
+    let restored = context.watch(|watch| {
+        let mut target = place.create(context, args.target_options(), watch.cancel.clone())?;
         let (tables, progress, cancel) = (args.tables.clone(), watch.progress, watch.cancel);
         let options = RestoreOptions { source, snapshot, tables, spill_dir, progress, cancel };
-        restore::run(&unlocked, target.as_target(), &options)
-    })?;
-    let document = Document { target: place.to_string(), report, notes: target.notes().to_vec() };
+        let report = restore::run(&unlocked, target.as_target(), &options)?;
+        Ok::<_, CliError>((report, target.notes().to_vec()))
+    });
+    let can_go_on = matches!(place, Place::Postgres(_));
+    let (report, notes) = restored.map_err(|error| if can_go_on { error.resumable() } else { error })?;
+    let document = Document { target: place.to_string(), report, notes };
     context.ui.result("restore", &document, human)?;
     let report = &document.report;
     let is_whole = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();

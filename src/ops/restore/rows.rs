@@ -50,6 +50,8 @@ impl RowShape {
             .iter()
             .map(|&at| &entry.columns[at])
             .map(|column| TargetColumn { name: column.name.clone(), hidden: column.visibility == Visibility::Hidden });
-        TargetTable { name: entry.name.clone(), columns: columns.collect() }
+        let place = |number: &u32| self.delivery.iter().position(|&at| entry.columns[at].number == *number);
+        let key = entry.key.iter().filter_map(place).collect();
+        TargetTable { name: entry.name.clone(), columns: columns.collect(), key }
     }
 }

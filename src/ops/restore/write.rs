@@ -3,15 +3,14 @@
 
 use std::collections::HashMap;
 
-use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
-use crate::format::cell::{Cell, StreamForm, StreamRef};
+use crate::format::cell::{Cell, StreamRef};
 use crate::format::node::Spot;
 use crate::format::wire::{Take, WireError};
 use crate::ops::error::OpError;
 use crate::ops::restore::rows::RowShape;
-use crate::repo::error::RepoError;
-use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
+use crate::ops::restore::streams::{self, Contents, Damage, put_back, referred};
+use crate::repo::reader::SnapshotReader;
 use crate::source::contract::Target;
 
 /// Rows that wait at most, and bytes of their streams.
@@ -23,7 +22,7 @@ pub struct RowWriter<'a> {
     reader: &'a SnapshotReader<'a>,
     streams: &'a HashMap<ChunkId, Option<Spot>>,
     target: &'a mut dyn Target,
-    damage: &'a mut Vec<String>,
+    damage: &'a Damage,
     waiting: Vec<(RowShape, Vec<u8>)>,
     wanted: Vec<StreamRef>,
     wanted_bytes: u64,
@@ -35,7 +34,7 @@ impl<'a> RowWriter<'a> {
         reader: &'a SnapshotReader<'a>,
         streams: &'a HashMap<ChunkId, Option<Spot>>,
         target: &'a mut dyn Target,
-        damage: &'a mut Vec<String>,
+        damage: &'a Damage,
     ) -> Self {
         let (waiting, wanted, wanted_bytes) = (Vec::new(), Vec::new(), 0);
         Self { reader, streams, target, damage, waiting, wanted, wanted_bytes }
@@ -51,12 +50,9 @@ impl<'a> RowWriter<'a> {
     pub fn push(&mut self, shape: &RowShape, payload: &[u8]) -> Result<u64, OpError> {
         let row = SortedRow::read(payload).map_err(|error| broken(&error))?;
         let wanted = self.wanted.len();
-        self.wanted.extend(row.cells.iter().filter_map(|cell| match cell {
-            Cell::Stream(_, stream) => Some(*stream),
-            _ => None,
-        }));
+        self.wanted.extend(referred(&row.cells));
         if self.wanted.len() == wanted && self.waiting.is_empty() {
-            self.deliver(shape, &row, &HashMap::new())?;
+            self.deliver(shape, &row, &Contents::new())?;
         } else {
             self.wanted_bytes += self.wanted[wanted..].iter().map(|stream| stream.len).sum::<u64>();
             self.waiting.push((shape.clone(), payload.to_vec()));
@@ -69,7 +65,10 @@ impl<'a> RowWriter<'a> {
 
     /// Writes the rows that wait.
     pub fn flush(&mut self) -> Result<(), OpError> {
-        let contents = self.fetch()?;
+        let wanted = std::mem::take(&mut self.wanted);
+        self.wanted_bytes = 0;
+        let spot = |stream: &StreamRef| self.streams.get(&stream.id).copied().flatten();
+        let contents = streams::fetch(self.reader, wanted, &spot, self.damage)?;
         for (shape, payload) in std::mem::take(&mut self.waiting) {
             let row = SortedRow::read(&payload).map_err(|error| broken(&error))?;
             self.deliver(&shape, &row, &contents)?;
@@ -77,59 +76,15 @@ impl<'a> RowWriter<'a> {
         Ok(())
     }
 
-    fn deliver(
-        &mut self,
-        shape: &RowShape,
-        row: &SortedRow<'_>,
-        contents: &HashMap<ChunkId, Vec<u8>>,
-    ) -> Result<(), OpError> {
+    fn deliver(&mut self, shape: &RowShape, row: &SortedRow<'_>, contents: &Contents) -> Result<(), OpError> {
         let (mut filled, mut cells) = (Vec::new(), Vec::new());
         shape.fill(&row.cells, &mut filled);
-        for cell in &mut filled {
-            if let Cell::Stream(kind, stream) = *cell {
-                // A stream that could not be read has been named; the row comes back without it.
-                *cell = match contents.get(&stream.id) {
-                    Some(bytes) => Cell::from_stream(kind, bytes).map_err(|error| broken(&error))?,
-                    None => Cell::Null,
-                };
-            }
-        }
+        put_back(&mut filled, contents).map_err(|error| broken(&error))?;
         shape.deliver(&filled, &mut cells);
         for _ in 0..row.multiplicity {
             self.target.row(&cells)?;
         }
         Ok(())
-    }
-
-    /// The content of all wanted streams: single pieces in one go, lists one by one.
-    fn fetch(&mut self) -> Result<HashMap<ChunkId, Vec<u8>>, OpError> {
-        let mut contents = HashMap::new();
-        let mut wanted = std::mem::take(&mut self.wanted);
-        self.wanted_bytes = 0;
-        wanted.sort_by_key(|stream| stream.id);
-        wanted.dedup_by_key(|stream| stream.id);
-        let spot = |stream: &StreamRef| self.streams.get(&stream.id).copied().flatten();
-        let (pieces, lists): (Vec<&StreamRef>, Vec<&StreamRef>) =
-            wanted.iter().partition(|stream| stream.form == StreamForm::Piece);
-        let wants: Vec<Want> =
-            pieces.iter().map(|stream| Want { kind: FrameType::Piece, id: stream.id, spot: spot(stream) }).collect();
-        let damage = &mut *self.damage;
-        let mut keep = |stream: &StreamRef, content: Result<Vec<u8>, RepoError>| match content {
-            Ok(content) => {
-                contents.insert(stream.id, content);
-                Ok(())
-            }
-            Err(error @ RepoError::Store(_)) => Err(OpError::from(error)),
-            Err(error) => {
-                damage.push(format!("a value of {} bytes is left out: {error}", stream.len));
-                Ok(())
-            }
-        };
-        self.reader.fetch(&wants, |at, content| keep(pieces[at], content))?;
-        for stream in lists {
-            keep(stream, self.reader.stream(&StreamPlace { stream: *stream, spot: spot(stream) }))?;
-        }
-        Ok(contents)
     }
 }
 
@@ -150,6 +105,6 @@ impl<'p> SortedRow<'p> {
     }
 }
 
-fn broken(error: &WireError) -> OpError {
+pub(super) fn broken(error: &WireError) -> OpError {
     OpError::Damaged { what: "a restored row".to_owned(), reason: error.to_string() }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::base::env::SharedEnv;
 use crate::format::cell::Cell;
-use crate::source::contract::{Engine, Refused, SourceError, Target, TargetTable};
+use crate::source::contract::{Content, Refused, SourceError, Target, TargetTable};
 use crate::source::files::directory::Directory;
 use crate::source::files::json::push_string;
 use crate::source::files::words::{Detail, Words, words};
@@ -129,8 +129,8 @@ impl CsvTarget {
 }
 
 impl Target for CsvTarget {
-    fn begin(&mut self, engine: Engine, schema: &[u8], tables: &[TargetTable]) -> Result<(), SourceError> {
-        self.directory.begin(engine, schema, tables, header)
+    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+        self.directory.begin(content, header)
     }
 
     fn table(&mut self, table: usize) -> Result<(), SourceError> {

@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 
 use crate::base::env::{SharedEnv, random};
-use crate::source::contract::{Engine, Refused, SourceError, TargetTable};
+use crate::source::contract::{Content, Engine, Refused, SourceError, TargetTable};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -104,9 +104,7 @@ impl Directory {
     /// Makes the directory and every file, each with what `header` says of its table.
     pub(super) fn begin(
         &mut self,
-        engine: Engine,
-        schema: &[u8],
-        tables: &[TargetTable],
+        content: &Content<'_>,
         header: fn(&TargetTable) -> Vec<u8>,
     ) -> Result<(), SourceError> {
         let make = || -> io::Result<u32> {
@@ -116,10 +114,10 @@ impl Directory {
             Ok(mode)
         };
         self.mode = make().map_err(|error| unreachable(&self.path, &error))?;
-        self.engine = Some(engine);
-        self.write_whole("schema.json", schema)?;
+        self.engine = Some(content.engine);
+        self.write_whole("schema.json", content.schema)?;
         let mut taken = HashSet::new();
-        for (at, table) in tables.iter().enumerate() {
+        for (at, table) in content.tables.iter().enumerate() {
             let file = file_name(&table.name, at, self.extension, &mut taken);
             self.write_whole(&file, &header(table))?;
             let columns = table.columns.iter();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::base::env::SharedEnv;
 use crate::format::cell::Cell;
-use crate::source::contract::{Engine, Refused, SourceError, Target, TargetTable};
+use crate::source::contract::{Content, Refused, SourceError, Target};
 use crate::source::files::directory::Directory;
 use crate::source::files::words::{Detail, Words, words};
 
@@ -76,8 +76,8 @@ fn write_line(line: &mut Vec<u8>, members: &[Vec<u8>], cells: &[Cell<'_>]) -> Re
 }
 
 impl Target for JsonLinesTarget {
-    fn begin(&mut self, engine: Engine, schema: &[u8], tables: &[TargetTable]) -> Result<(), SourceError> {
-        self.directory.begin(engine, schema, tables, |_| Vec::new())
+    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+        self.directory.begin(content, |_| Vec::new())
     }
 
     fn table(&mut self, table: usize) -> Result<(), SourceError> {

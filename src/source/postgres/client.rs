@@ -8,11 +8,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{CancelToken, Config, CopyOutStream, Error, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{
+    CancelToken, Config, CopyInSink, CopyOutStream, Error, NoTls, Row, SimpleQueryMessage, Statement,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::base::cancel::Cancel;
@@ -81,8 +83,9 @@ impl Client {
         if stopped == Stopped::Within {
             let token = self.inner().cancel_token();
             // Whether it hears us or not, it notices that the session is gone.
-            let told = tokio::time::timeout(STOP_PATIENCE, tell(&token, self.tls.as_ref()));
-            self.runtime.block_on(async { told.await.ok() });
+            self.runtime.block_on(async {
+                tokio::time::timeout(STOP_PATIENCE, tell(&token, self.tls.as_ref())).await.ok();
+            });
         }
         PostgresError::stopped(doing)
     }
@@ -126,6 +129,55 @@ impl Client {
         let stream = Box::pin(self.wait(doing, self.inner().copy_out(sql))?);
         Ok(CopyOut { stream: Some(stream), client: self, doing: doing.to_owned() })
     }
+
+    /// Waits to the end. When somebody wishes to stop, the server is asked to end what takes longer than a moment; its
+    /// error says so.
+    fn through<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.runtime.block_on(async {
+            let mut work = pin!(work);
+            loop {
+                if let Ok(done) = tokio::time::timeout(LOOK, work.as_mut()).await {
+                    return done;
+                }
+                if self.cancel.is_cancelled() {
+                    break;
+                }
+            }
+            let token = self.inner().cancel_token();
+            tokio::time::timeout(STOP_PATIENCE, tell(&token, self.tls.as_ref())).await.ok();
+            work.await
+        })
+    }
+
+    /// [`Client::execute`] with the driver's own error, for those to whom it tells more than a message.
+    pub(super) fn attempt(&self, sql: &str) -> Result<(), Error> {
+        self.through(self.inner().batch_execute(sql))
+    }
+
+    /// Runs a statement with parameters; gives the number of rows that it touched.
+    pub(super) fn attempt_with(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+        self.through(self.inner().execute(sql, params))
+    }
+
+    /// Runs a prepared statement; gives the number of rows that it touched.
+    pub(super) fn attempt_statement(
+        &self,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Error> {
+        self.through(self.inner().execute(statement, params))
+    }
+
+    /// Lets the server read a statement once for many uses.
+    pub(super) fn prepare(&self, sql: &str) -> Result<Statement, Error> {
+        self.through(self.inner().prepare(sql))
+    }
+
+    /// Begins a prepared COPY ... FROM STDIN; dropping it before its end undoes it.
+    pub(super) fn copy_in(&self, statement: &Statement) -> Result<CopyIn<'_>, Error> {
+        let sink = self.through(self.inner().copy_in(statement))?;
+        Ok(CopyIn { sink: Box::pin(sink), client: self })
+    }
 }
 
 /// What opens a session.
@@ -150,6 +202,24 @@ impl Drop for Client {
         drop(self.inner.take());
         let connection = &mut self.connection;
         self.runtime.block_on(async { tokio::time::timeout(FAREWELL, connection).await.ok() });
+    }
+}
+
+/// The sending side of a COPY.
+pub(super) struct CopyIn<'a> {
+    sink: std::pin::Pin<Box<CopyInSink<Bytes>>>,
+    client: &'a Client,
+}
+
+impl CopyIn<'_> {
+    /// Sends data, cut anywhere. An error of the server shows at the end.
+    pub(super) fn send(&mut self, data: Bytes) -> Result<(), Error> {
+        self.client.through(self.sink.send(data))
+    }
+
+    /// Ends the data; gives the number of rows.
+    pub(super) fn finish(mut self) -> Result<u64, Error> {
+        self.client.through(self.sink.as_mut().finish())
     }
 }
 

@@ -129,7 +129,7 @@ fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The text of a cell that is one, as the session takes it.
-fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<Option<Cow<'a, [u8]>>, EncodeError> {
+pub(super) fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<Option<Cow<'a, [u8]>>, EncodeError> {
     let text = match *cell {
         Cell::Text(text) => Cow::Borrowed(text.as_bytes()),
         Cell::Output(bytes) | Cell::Encoded(Encoding::SqlAscii | Encoding::Utf8Invalid, bytes) => Cow::Borrowed(bytes),

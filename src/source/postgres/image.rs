@@ -21,6 +21,14 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 /// Tables in one LOCK statement.
 const LOCK_BATCH: usize = 500;
 
+/// The file and the columns of each table: as the image has them, or as they are now if asked outside of it.
+const FORMS: &str = "SELECT name, c.relfilenode, \
+     (SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(\
+         pg_catalog.format('%s %s %s', attnum, atttypid, attname), ',' ORDER BY attnum), 0) \
+     FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) \
+     FROM unnest($1::text[]) WITH ORDINALITY AS t (name, place) \
+     LEFT JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(name)::oid ORDER BY place";
+
 /// What is known of the server as of the image.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -163,6 +171,16 @@ impl Image {
             locked.map_err(|error| self.not_locked(error, batch, tables.len()))?;
         }
         self.leader.execute("setting how long to wait for locks", "SET LOCAL lock_timeout = 0")
+    }
+
+    /// One of these tables, if any, that was altered after the image began: the image shows no rows of what was
+    /// truncated, rewritten or replaced since, and other columns than can be asked for. Ask once they are locked.
+    pub(super) fn altered(&self, tables: &[String]) -> Result<Option<String>, PostgresError> {
+        let ask = |client: &Client| client.query("asking whether tables were altered", FORMS, &[&tables]);
+        let (then, now) = (ask(&self.leader)?, ask(&connect(&self.address, &self.runtime)?)?);
+        let form = |row: &tokio_postgres::Row| (row.get::<_, Option<u32>>(1), row.get::<_, Option<i64>>(2));
+        let mut both = then.iter().zip(&now);
+        Ok(both.find(|(then, now)| form(then) != form(now)).map(|(then, _)| then.get(0)))
     }
 
     /// Locks a table in a worker, before it reads there. Does not wait: who queues up behind the leader's lock would

@@ -1,4 +1,4 @@
-//! PostgreSQL: a live server into rows and a schema document.
+//! PostgreSQL: a live server into rows and a schema document, and both into an empty database.
 
 pub mod address;
 pub mod answer;
@@ -11,8 +11,10 @@ pub mod copy;
 pub mod document;
 pub mod dump;
 pub mod encode;
+mod encode_binary;
 pub mod error;
 pub mod examine;
+mod hold;
 pub mod image;
 pub mod large;
 mod lex;
@@ -31,7 +33,7 @@ mod session;
 mod slice;
 pub mod source;
 mod split;
+pub mod target;
 mod tls;
 pub mod transport;
-mod unchanged;
 pub mod watch;

@@ -145,6 +145,14 @@ pub(super) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> Held {
     Held::Yes
 }
 
+/// Whether a server can hold this number, and show it with its decimals.
+pub(super) fn holds(numeric: &Numeric<'_>) -> Held {
+    let Numeric::Finite { scale, exponent, digits, .. } = *numeric else { return Held::Yes };
+    let whole = digits.len() as i64 + i64::from(exponent);
+    let is_held = scale <= SCALE_MAX && (digits.is_empty() || whole <= WHOLE_DIGITS_MAX);
+    if is_held { Held::Yes } else { Held::TooLarge }
+}
+
 /// Whether a server can hold a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Held {

@@ -30,6 +30,20 @@ pub enum SchemaError {
     Answer(#[from] AnswerError),
 }
 
+impl SchemaError {
+    /// What the tools say, if they could not lock a table as they do: behind somebody who waits for us they would wait
+    /// for ever.
+    pub(super) fn not_locked(&self) -> Option<String> {
+        match self {
+            // What the tool says itself is in English; what it repeats of the server may not be.
+            Self::Dump(DumpError::Failed { reason, .. }) if reason.contains("Query was: LOCK TABLE") => {
+                Some(reason.clone())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Reads everything but rows and where sequences stand ([`sequences`] reads that after the rows).
 pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(Document, Vec<Gap>), SchemaError> {
     let mut gaps = Vec::new();

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -14,6 +13,7 @@ use crate::source::postgres::catalog::{self, PgColumn, PgTable};
 use crate::source::postgres::client::Client;
 use crate::source::postgres::connect::place_for_tools;
 use crate::source::postgres::dump::{DumpEncoding, Request, Search, Tools};
+use crate::source::postgres::hold::Held;
 use crate::source::postgres::image::Image;
 use crate::source::postgres::pace::Pace;
 use crate::source::postgres::read_options::{Gentle, ReadOptions};
@@ -21,13 +21,7 @@ use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::schema;
 use crate::source::postgres::slice::{Slice, slices};
 use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
-use crate::source::postgres::unchanged::rewritten;
 use crate::source::postgres::watch::Watch;
-
-/// How long somebody may hold a table that we want to lock.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-/// How long others may wait behind our locks.
-const OTHERS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A database, opened for one snapshot.
 pub struct PostgresSource {
@@ -120,7 +114,10 @@ impl PostgresSource {
         };
         let leader = image.leader();
         let (mut document, mut gaps) =
-            schema::read(leader, &tools, &request).map_err(|error| failed(doing, described(&error)))?;
+            schema::read(leader, &tools, &request).map_err(|error| match error.not_locked() {
+                Some(reason) => SourceError::GaveWay { what: self.address.to_string(), reason },
+                None => failed(doing, described(&error)),
+            })?;
         let (sequences, unread) = schema::sequences(leader).map_err(|error| failed(doing, described(&error)))?;
         document.sequences = sequences;
         gaps.extend(unread);
@@ -130,20 +127,11 @@ impl PostgresSource {
 
 impl Source for PostgresSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
-        let image = Image::open(Arc::clone(&self.address), &self.runtime)?;
-        let watch = Watch::begin(&self.address, image.sessions(), OTHERS_PATIENCE, &self.runtime)?;
+        let Held { image, watch, catalog: mut found } = Held::begin(&self.address, &self.runtime)?;
         let leader = Arc::clone(image.leader());
-        let mut found = catalog::read(&leader).map_err(|error| failed("read the catalog", described(&error)))?;
-        let parts = found.tables.iter().flat_map(|table| &table.parts);
-        let (oids, names): (Vec<u32>, Vec<String>) = parts.map(|part| (part.oid, part.sql_name.clone())).unzip();
-        image.lock_tables(&names, LOCK_PATIENCE)?;
-        let rewritten = rewritten(&leader, &oids)?;
-        if !rewritten.is_empty() {
-            let reason = format!("{} was truncated or rewritten as we began; try again", rewritten.join(", "));
-            return Err(SourceError::GaveWay { what: self.address.to_string(), reason });
-        }
         let types = Types::load(&leader)?;
-        let (schema, gaps) = self.schema(&image, &found)?;
+        let schema = self.schema(&image, &found);
+        let (schema, gaps) = schema.map_err(|error| watch.verdict().map_or(error, Into::into))?;
         let facts = image.facts().clone();
         let encoding = SessionEncoding::for_server(&facts.server_encoding);
         for table in &mut found.tables {

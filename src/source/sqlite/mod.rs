@@ -4,6 +4,7 @@ mod affinity;
 mod build;
 mod cut;
 mod feed;
+mod foreign;
 mod image;
 mod scan;
 mod schema;

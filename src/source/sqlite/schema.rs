@@ -99,15 +99,22 @@ impl Object {
 /// A schema document for tables of which nothing but the names of their columns is known.
 #[must_use]
 pub fn stand_in_schema(tables: &[TargetTable]) -> Vec<u8> {
-    let object = |table: &TargetTable| {
+    let definition = |table: &TargetTable| {
         let columns = table.columns.iter().filter(|column| !column.hidden).map(|column| quoted(&column.name));
         let columns: Vec<String> = columns.collect();
-        let sql = format!("CREATE TABLE {} ({})", quoted(&table.name), columns.join(", "));
-        let words = |text: &str| Words::Text(text.to_owned());
-        Object { kind: words("table"), name: words(&table.name), table: words(&table.name), sql: Some(words(&sql)) }
+        (table.name.clone(), format!("CREATE TABLE {} ({})", quoted(&table.name), columns.join(", ")))
     };
     // Tables of SQLite's own cannot be made by a statement.
     let own = |table: &&TargetTable| !table.name.starts_with("sqlite_");
+    stand_in(tables.iter().filter(own).map(definition).collect())
+}
+
+/// A schema document of tables, each with its name and definition.
+pub(super) fn stand_in(tables: Vec<(String, String)>) -> Vec<u8> {
+    let object = |(name, sql): (String, String)| {
+        let words = |text: &str| Words::Text(text.to_owned());
+        Object { kind: words("table"), name: words(&name), table: words(&name), sql: Some(words(&sql)) }
+    };
     Document {
         encoding: TextEncoding::Utf8,
         page_size: 4096,
@@ -115,7 +122,7 @@ pub fn stand_in_schema(tables: &[TargetTable]) -> Vec<u8> {
         journal_mode: JournalMode::Rollback,
         user_version: 0,
         application_id: 0,
-        objects: tables.iter().filter(own).map(object).collect(),
+        objects: tables.into_iter().map(object).collect(),
     }
     .to_bytes()
 }

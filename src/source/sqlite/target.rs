@@ -15,9 +15,10 @@ use rusqlite::{Connection, OpenFlags, ToSql};
 
 use crate::base::env::{SharedEnv, random};
 use crate::format::cell::Cell;
-use crate::source::contract::{Engine, Refused, SourceError, Target, TargetTable};
+use crate::source::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
 use crate::source::sqlite::affinity::{self, Affinity, Alters};
 use crate::source::sqlite::build::{Builder, lost, stops_everything};
+use crate::source::sqlite::foreign;
 use crate::source::sqlite::image::beside;
 use crate::source::sqlite::schema::{Document, JournalMode};
 use crate::source::sqlite::sql::{TextEncoding, failed, failed_sql, quoted, reason};
@@ -37,6 +38,8 @@ pub struct SqliteTarget {
     tables: Vec<TargetTable>,
     current: Option<Loading>,
     notes: Vec<String>,
+    /// Whose values come.
+    engine: Engine,
     state: State,
 }
 
@@ -78,6 +81,7 @@ impl SqliteTarget {
             tables: Vec::new(),
             current: None,
             notes: Vec::new(),
+            engine: Engine::Sqlite,
             state: State::Unfinished,
         })
     }
@@ -129,6 +133,35 @@ impl SqliteTarget {
         let name = table.name.clone();
         self.builder()?.refuse(&name, format!("{row} {what}"));
         Ok(())
+    }
+
+    /// One row of values that SQLite has.
+    fn insert(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+        let (Some(loading), Some(builder)) = (&self.current, &self.builder) else {
+            return Err(lost("restore a row"));
+        };
+        let table = &self.tables[loading.table];
+        if cells.len() != table.columns.len() {
+            return self.refuse_row(cells, "it has another number of cells than its table has columns");
+        }
+        let Some(plain) = &loading.plain else {
+            return self.refuse_row(cells, "its table does not exist");
+        };
+        match insert_row(builder, plain, table, cells) {
+            Ok(()) => {
+                let encoding = builder.document().encoding;
+                let alters = |(affinity, cell): (&Affinity, &Cell<'_>)| affinity.alters(cell, encoding) == Alters::Yes;
+                match loading.affinities.iter().zip(cells).any(alters) {
+                    true => self.name_row(cells, "is in, but a value took on the declared type of its column"),
+                    false => Ok(()),
+                }
+            }
+            Err(InsertError::Sql(error)) if stops_everything(&error) => {
+                Err(failed_sql(format!("write a row of {}", table.name), &error))
+            }
+            Err(InsertError::Sql(error)) => self.refuse_row(cells, &reason(&error)),
+            Err(InsertError::Value(why)) => self.refuse_row(cells, why),
+        }
     }
 
     fn finish_sequence(&mut self) -> Result<(), SourceError> {
@@ -301,14 +334,15 @@ impl From<rusqlite::Error> for InsertError {
 }
 
 impl Target for SqliteTarget {
-    fn begin(&mut self, engine: Engine, schema: &[u8], tables: &[TargetTable]) -> Result<(), SourceError> {
-        if engine != Engine::Sqlite {
-            return Err(failed(
-                format!("restore to {}", self.path.display()),
-                "the snapshot is not of an SQLite database",
-            ));
-        }
-        let document = Document::from_bytes(schema)?;
+    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+        let (tables, document) = match content.engine {
+            Engine::Sqlite => (content.tables.to_vec(), Document::from_bytes(content.schema)?),
+            Engine::Postgres => {
+                let (tables, schema) = foreign::tables(content.schema, content.tables)?;
+                (tables, Document::from_bytes(&schema)?)
+            }
+        };
+        self.engine = content.engine;
         self.create_partial().map_err(|error| unwritable(&self.path, &error))?;
         let conn = open_partial(&self.partial)?;
         conn.set_prepared_statement_cache_capacity(64);
@@ -321,7 +355,7 @@ impl Target for SqliteTarget {
                 .map_err(|error| failed_sql("begin a database", &error))?;
         }
         self.builder = Some(builder);
-        self.tables = tables.to_vec();
+        self.tables = tables;
         Ok(())
     }
 
@@ -341,31 +375,14 @@ impl Target for SqliteTarget {
     }
 
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
-        let (Some(loading), Some(builder)) = (&self.current, &self.builder) else {
-            return Err(lost("restore a row"));
-        };
-        let table = &self.tables[loading.table];
-        if cells.len() != table.columns.len() {
-            return self.refuse_row(cells, "it has another number of cells than its table has columns");
+        if self.engine == Engine::Sqlite {
+            return self.insert(cells);
         }
-        let Some(plain) = &loading.plain else {
-            return self.refuse_row(cells, "its table does not exist");
-        };
-        match insert_row(builder, plain, table, cells) {
-            Ok(()) => {
-                let encoding = builder.document().encoding;
-                let alters = |(affinity, cell): (&Affinity, &Cell<'_>)| affinity.alters(cell, encoding) == Alters::Yes;
-                match loading.affinities.iter().zip(cells).any(alters) {
-                    true => self.name_row(cells, "is in, but a value took on the declared type of its column"),
-                    false => Ok(()),
-                }
-            }
-            Err(InsertError::Sql(error)) if stops_everything(&error) => {
-                Err(failed_sql(format!("write a row of {}", table.name), &error))
-            }
-            Err(InsertError::Sql(error)) => self.refuse_row(cells, &reason(&error)),
-            Err(InsertError::Value(why)) => self.refuse_row(cells, why),
-        }
+        let values: Vec<Option<foreign::Value>> = cells.iter().map(foreign::value).collect();
+        let pairs = values.iter().zip(cells);
+        let own: Vec<Cell<'_>> =
+            pairs.map(|(value, cell)| value.as_ref().map_or(*cell, foreign::Value::cell)).collect();
+        self.insert(&own)
     }
 
     fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
@@ -378,6 +395,11 @@ impl Target for SqliteTarget {
         conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))?;
         let conn = self.prove_readable(&document, &mut refused)?;
         self.notes = notes(&conn);
+        if self.engine == Engine::Postgres {
+            let note =
+                "rows and keys of PostgreSQL's tables; its views, indexes, other constraints and functions stay behind";
+            self.notes.insert(0, note.to_owned());
+        }
         if document.journal_mode == JournalMode::Wal {
             conn.execute_batch("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL")
                 .map_err(|error| failed_sql("set the journal mode", &error))?;

@@ -1,0 +1,78 @@
+//! An image with every table locked that will be read, and none of them altered since the image began.
+//!
+//! Locks come after the image. What is truncated, rewritten or replaced between the two looks empty in the image, though
+//! it was not: then image and locks are let go and taken anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use crate::source::contract::SourceError;
+use crate::source::postgres::address::Address;
+use crate::source::postgres::answer::AnswerError;
+use crate::source::postgres::catalog::{self, Catalog};
+use crate::source::postgres::error::PostgresError;
+use crate::source::postgres::image::Image;
+use crate::source::postgres::watch::Watch;
+
+/// How long somebody may hold a table that we want to lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// How long others may wait behind our locks.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(30);
+/// Images that are begun before a database counts as too restless.
+const ATTEMPTS_MAX: usize = 5;
+/// What a server says of a table that is not there.
+const UNDEFINED_TABLE: &str = "42P01";
+
+/// Why there is no image.
+#[derive(Debug, Error)]
+pub(super) enum HoldError {
+    #[error(transparent)]
+    Server(#[from] PostgresError),
+    #[error("read the catalog: {0}")]
+    Catalog(#[from] AnswerError),
+}
+
+impl From<HoldError> for SourceError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Server(error) | HoldError::Catalog(AnswerError::Query(error)) => error.into(),
+            HoldError::Catalog(error) => {
+                Self::Failed { doing: "read the catalog".to_owned(), reason: error.to_string() }
+            }
+        }
+    }
+}
+
+/// An image and its catalog, and who looks after those who wait behind it.
+pub(super) struct Held {
+    pub(super) image: Image,
+    pub(super) watch: Watch,
+    pub(super) catalog: Catalog,
+}
+
+impl Held {
+    /// Begins an image. Waits for who holds a table, but not for ever.
+    pub(super) fn begin(address: &Arc<Address>, runtime: &Handle) -> Result<Self, HoldError> {
+        let mut altered = String::new();
+        for _ in 0..ATTEMPTS_MAX {
+            let image = Image::open(Arc::clone(address), runtime)?;
+            let watch = Watch::begin(address, image.sessions(), OTHERS_PATIENCE, runtime)?;
+            let catalog = catalog::read(image.leader())?;
+            let parts = catalog.tables.iter().flat_map(|table| &table.parts);
+            let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
+            match image.lock_tables(&names, LOCK_PATIENCE) {
+                Ok(()) => match image.altered(&names).map_err(|error| watch.explain(error))? {
+                    None => return Ok(Self { image, watch, catalog }),
+                    Some(name) => altered = format!("{name} was altered"),
+                },
+                Err(error) if error.state() == Some(UNDEFINED_TABLE) => altered = error.to_string(),
+                Err(error) => return Err(watch.explain(error).into()),
+            }
+        }
+        let reason = format!("{altered} while the backup began, and so it was {ATTEMPTS_MAX} times; try again");
+        Err(PostgresError::Unsuitable { place: address.to_string(), reason }.into())
+    }
+}

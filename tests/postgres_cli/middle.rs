@@ -1,0 +1,242 @@
+//! What happens to a server, a connection, a table or the program in the middle of a backup.
+
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common_postgres::{Cluster, Network, Settings};
+use crate::sandbox::interrupt;
+use crate::service::Live;
+use crate::wire::Wire;
+
+/// More than comes in a session before the rows, and less than these.
+const BEFORE_ROWS: u64 = 2_000_000;
+const MANY: &str = "CREATE TABLE blobs (id int PRIMARY KEY, data bytea);
+    INSERT INTO blobs SELECT n, decode(repeat(md5(n::text), 1000), 'hex') FROM generate_series(1, 1000) AS n";
+
+pub fn live(conf: &[&str]) -> Option<Live> {
+    let hba = vec!["host all all 127.0.0.1/32 trust".to_owned()];
+    let conf = conf.iter().map(|line| (*line).to_owned()).collect();
+    let live = Live::with(&Settings { network: Network::Loopback, hba, conf, ..Settings::default() })?;
+    live.sql(MANY);
+    Some(live)
+}
+
+/// A wire on which the next backup comes to a stop among the rows.
+fn wire(live: &Live) -> Wire {
+    let wire = Wire::to(live.cluster.port(), BEFORE_ROWS);
+    live.configure(&format!("postgres://postgres@127.0.0.1:{}/sync", wire.port()), "");
+    wire
+}
+
+fn begin(live: &Live, wire: &Wire) -> Child {
+    let mut command = live.sandbox.command(&["backup"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    wire.wait();
+    child
+}
+
+pub fn end(child: Child) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
+
+/// Sessions of ours that are still there.
+fn sessions(cluster: &Cluster) -> Vec<Vec<Option<String>>> {
+    cluster.sql("postgres", "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'sidekeep'")
+}
+
+pub fn gone_soon(cluster: &Cluster) {
+    let begun = Instant::now();
+    while !sessions(cluster).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", sessions(cluster));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The snapshots of before are whole, and the next night is taken.
+fn all_is_well(live: &Live, snapshots: u64) {
+    live.configure(&live.cluster.dsn("sync"), "");
+    live.sandbox.ok(&["verify", "--level", "deep", "--key-file", "keys/admin.key"]);
+    assert_eq!(live.sandbox.json(&["backup"])["number"], snapshots + 1);
+}
+
+#[test]
+fn a_server_that_is_killed() {
+    let Some(mut live) = live(&[]) else { return };
+    live.sandbox.ok(&["backup"]);
+    let wire = wire(&live);
+    let child = begin(&live, &wire);
+    live.cluster.stop();
+    wire.go_on();
+    let (code, out, err) = end(child);
+    assert!((code == 7 || code == 1) && out.is_empty(), "{code} {err}");
+    assert!(err.starts_with("error: "), "{err}");
+    let error = live.sandbox.fails(7, &["backup"]);
+    assert!(error.contains("see whether the server runs"), "{error}");
+    live.cluster.start_server();
+    all_is_well(&live, 1);
+}
+
+#[test]
+fn a_connection_that_is_cut() {
+    let Some(live) = live(&[]) else { return };
+    live.sandbox.ok(&["backup"]);
+    let wire = wire(&live);
+    let child = begin(&live, &wire);
+    wire.cut();
+    let (code, out, err) = end(child);
+    assert!((code == 7 || code == 1) && out.is_empty(), "{code} {err}");
+    gone_soon(&live.cluster);
+    all_is_well(&live, 1);
+}
+
+#[test]
+fn an_interrupt_among_the_rows() {
+    let Some(live) = live(&[]) else { return };
+    live.sandbox.ok(&["backup"]);
+    let wire = wire(&live);
+    let child = begin(&live, &wire);
+    assert!(!sessions(&live.cluster).is_empty());
+    let begun = Instant::now();
+    interrupt(&child);
+    let (code, out, err) = end(child);
+    assert_eq!((code, out.as_str()), (130, ""), "{err}");
+    assert!(err.contains("interrupted") && begun.elapsed() < Duration::from_secs(5), "{err}");
+    wire.cut();
+    gone_soon(&live.cluster);
+    all_is_well(&live, 1);
+}
+
+#[test]
+fn an_interrupt_while_the_tools_work() {
+    let Some(live) = live(&[]) else { return };
+    use std::os::unix::fs::PermissionsExt;
+    for (tool, script) in [("pg_dump", "case $* in *--version*) exec BIN/pg_dump --version;; esac; exec sleep 1000")] {
+        let script = script.replace("BIN", &live.cluster.client_bin().display().to_string());
+        let path = live.sandbox.write(tool, &format!("#!/bin/sh\necho begun > begun\n{script}\n"));
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    live.configure(&live.cluster.dsn("sync"), "pg_bin = '.'");
+    let mut command = live.sandbox.command(&["backup"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    let begun = Instant::now();
+    while sessions(&live.cluster).len() < 2 || !live.sandbox.path("begun").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(&child);
+    let (code, _, err) = end(child);
+    assert_eq!(code, 130, "{err}");
+    gone_soon(&live.cluster);
+}
+
+#[test]
+fn who_alters_a_table_waits_and_a_short_while_is_no_harm() {
+    let Some(live) = live(&[]) else { return };
+    let wire = wire(&live);
+    let child = begin(&live, &wire);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| live.sql("ALTER TABLE settings ADD COLUMN more text; DROP TABLE labels"));
+        std::thread::sleep(Duration::from_secs(2));
+        wire.go_on();
+        let (code, out, err) = end(child);
+        assert_eq!(code, 0, "{out}{err}");
+        assert!(out.contains("the database's snapshot was open for"), "{out}");
+        other.join().expect("altered")
+    });
+    assert!(live.sandbox.ok(&["show", "latest"]).contains("public.labels"));
+    all_is_well(&live, 1);
+    assert!(!live.sandbox.ok(&["show", "latest"]).contains("public.labels"));
+}
+
+#[test]
+fn who_alters_a_table_waits_no_longer_than_half_a_minute() {
+    let Some(live) = live(&[]) else { return };
+    live.sandbox.ok(&["backup"]);
+    let wire = wire(&live);
+    let child = begin(&live, &wire);
+    live.sql("SET statement_timeout = '50s'; ALTER TABLE settings ADD COLUMN more text");
+    wire.go_on();
+    let (code, _, err) = end(child);
+    assert_eq!(code, 7, "{err}");
+    assert!(err.contains("ALTER TABLE settings") && err.contains("behind us"), "{err}");
+    all_is_well(&live, 1);
+}
+
+/// `pg_dump` locks the tables again, and would wait behind him for ever.
+#[test]
+fn who_waits_to_alter_a_table_before_the_tools_have_it_is_let_in() {
+    let Some(live) = live(&[]) else { return };
+    use std::os::unix::fs::PermissionsExt;
+    let bin = live.cluster.client_bin();
+    let bin = bin.display();
+    let script = format!(
+        "#!/bin/sh\ncase $* in *--version*) ;; *) touch begun; while [ ! -e on ]; do sleep 0.1; done;; esac\n\
+        exec {bin}/pg_dump \"$@\"\n"
+    );
+    let path = live.sandbox.write("pg_dump", &script);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    live.configure(&live.cluster.dsn("sync"), "pg_bin = '.'");
+    let child = live.sandbox.command(&["backup"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    let until = |what: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !what() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until(&|| live.sandbox.path("begun").exists());
+    std::thread::scope(|scope| {
+        let alter = "SET statement_timeout = '50s'; ALTER TABLE settings ADD COLUMN more text";
+        let other = scope.spawn(|| live.sql(alter));
+        until(&|| !live.sql("SELECT 1 FROM pg_locks WHERE NOT granted").is_empty());
+        live.sandbox.write("on", "");
+        let (code, _, err) = end(child);
+        assert_eq!(code, 7, "{err}");
+        assert!(err.contains("LOCK TABLE") && err.contains("nobody alters"), "{err}");
+        other.join().expect("altered")
+    });
+}
+
+/// What is rewritten between the image and its locks looks empty in the image.
+#[test]
+fn tables_that_are_altered_while_a_backup_begins() {
+    let Some(live) = live(&[]) else { return };
+    live.sql("CREATE TABLE swapped AS SELECT n FROM generate_series(1, 10) AS n");
+    for (change, rows) in [
+        ("ALTER TABLE blobs ALTER COLUMN id TYPE bigint", 1000),
+        ("DELETE FROM blobs WHERE id > 900; ALTER TABLE blobs RENAME COLUMN data TO bytes", 900),
+        ("DROP TABLE swapped", 900),
+        ("CREATE TABLE new AS SELECT * FROM blobs; DROP TABLE blobs; ALTER TABLE new RENAME TO blobs", 900),
+    ] {
+        let client = live.cluster.client("sync");
+        client.execute("altering", &format!("BEGIN; {change}")).expect("altered");
+        let mut command = live.sandbox.command(&["backup", "--json"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+        let begun = Instant::now();
+        while live.sql("SELECT 1 FROM pg_locks WHERE NOT granted").is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it waits for the table");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        client.execute("committing", "COMMIT").expect("committed");
+        let (code, out, err) = end(child);
+        assert_eq!(code, 0, "{change}: {out}{err}");
+        let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        let tables = report["tables"].as_array().expect("tables");
+        let blobs = tables.iter().find(|table| table["name"] == "public.blobs").expect("blobs");
+        assert_eq!(blobs["rows"], rows, "{change}");
+    }
+}
+
+#[test]
+fn too_few_locks() {
+    let Some(live) = live(&["max_locks_per_transaction = 10", "max_connections = 10"]) else { return };
+    let many: String = (0..40).map(|n| format!("CREATE TABLE many_{n} (a int);")).collect();
+    (0..25).for_each(|round| drop(live.sql(&many.replace("many_", &format!("many_{round}_")))));
+    let error = live.sandbox.fails(7, &["backup"]);
+    assert!(error.contains("max_locks_per_transaction"), "{error}");
+    let ran = live.sandbox.run(&["doctor"]);
+    assert!(ran.code == 3 && ran.out.contains("WARNING  database main, locks"), "{}", ran.out);
+}

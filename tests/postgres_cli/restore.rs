@@ -1,0 +1,80 @@
+//! Back into an empty database by the program: the options, an interrupt, and going on.
+
+use std::process::Stdio;
+
+use crate::middle::{end, gone_soon, live};
+use crate::sandbox::interrupt;
+use crate::service::{Live, ROWS};
+use crate::wire::Wire;
+
+/// Rows and their content, the same for the same rows in whatever order.
+const SUMS: &str = "SELECT count(*), sum(hashtextextended(t::text, 0)) FROM contacts t
+    UNION ALL SELECT count(*), sum(hashtextextended(t::text, 0)) FROM labels t
+    UNION ALL SELECT count(*), sum(hashtextextended(t::text, 0)) FROM events t
+    UNION ALL SELECT count(*), sum(hashtextextended(t::text, 0)) FROM sync_log t";
+
+fn admin<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [&["restore", "latest"], args, &["--key-file", "keys/admin.key"]].concat()
+}
+
+#[test]
+fn a_database_comes_back_into_an_empty_one() {
+    let Some(live) = Live::new() else { return };
+    live.sql("CREATE ROLE app; ALTER TABLE contacts OWNER TO app; GRANT SELECT ON events TO app");
+    live.sandbox.ok(&["backup"]);
+    live.cluster.create_database("back", "TEMPLATE template0");
+    let to = live.cluster.dsn("back");
+    let report = live.sandbox.json(&admin(&["--to", &to, "--first", "public.users,public.contacts", "--workers", "2"]));
+    assert_eq!((&report["rows"], &report["refused"]), (&ROWS.into(), &serde_json::json!([])), "{report}");
+    assert_eq!(live.cluster.sql("back", SUMS), live.sql(SUMS));
+    let owner = "SELECT relowner::regrole FROM pg_class WHERE relname = 'contacts'";
+    assert_eq!(live.cluster.sql("back", owner), live.sql(owner));
+
+    let error = live.sandbox.fails(7, &admin(&["--to", &to]));
+    assert!(error.contains("not empty") && error.contains("nothing is ever overwritten"), "{error}");
+
+    live.cluster.create_database("plain", "TEMPLATE template0");
+    live.sandbox.ok(&admin(&["--to", &live.cluster.dsn("plain"), "--no-owner", "--no-globals"]));
+    assert_eq!(live.cluster.sql("plain", owner)[0][0].as_deref(), Some("postgres"));
+    assert_eq!(live.cluster.sql("plain", SUMS), live.sql(SUMS));
+    let error = live.sandbox.fails(7, &admin(&["--to", &live.cluster.dsn("nowhere")]));
+    assert!(error.contains("name a database that exists"), "{error}");
+}
+
+#[test]
+fn options_of_servers_are_for_servers() {
+    let Some(live) = Live::new() else { return };
+    live.sandbox.ok(&["backup"]);
+    for option in [&["--resume"][..], &["--no-owner"], &["--no-globals"], &["--first", "a"], &["--workers", "2"]] {
+        let args = [&["--to", "out.sqlite"], option].concat();
+        assert!(live.sandbox.fails(2, &admin(&args)).contains("no PostgreSQL database"));
+    }
+}
+
+#[test]
+fn an_interrupted_restore_goes_on() {
+    let Some(live) = live(&[]) else { return };
+    live.sandbox.ok(&["backup"]);
+    live.cluster.create_database("back", "TEMPLATE template0");
+    // The server stops hearing of rows.
+    let wire = Wire::from(live.cluster.port(), 3_000_000);
+    let to = format!("postgres://postgres@127.0.0.1:{}/back", wire.port());
+    let mut command = live.sandbox.command(&admin(&["--to", &to]));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    wire.wait();
+    interrupt(&child);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    wire.cut();
+    let (code, out, err) = end(child);
+    assert_eq!((code, out.as_str()), (130, ""), "{err}");
+    assert!(err.contains("--resume"), "{err}");
+    gone_soon(&live.cluster);
+
+    let back = live.cluster.dsn("back");
+    let error = live.sandbox.fails(7, &admin(&["--to", &back]));
+    assert!(error.contains("unfinished restore") && error.contains("--resume"), "{error}");
+    live.sandbox.ok(&admin(&["--to", &back, "--resume"]));
+    assert_eq!(live.cluster.sql("back", SUMS), live.sql(SUMS));
+    let blobs = "SELECT count(*), sum(hashtextextended(data::text, 0)) FROM blobs";
+    assert_eq!(live.cluster.sql("back", blobs), live.sql(blobs));
+}

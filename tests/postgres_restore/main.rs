@@ -1,0 +1,15 @@
+//! A PostgreSQL database back from a repository: into an empty database, after a kill, in part, into SQLite.
+
+mod chosen;
+#[path = "../common_postgres/mod.rs"]
+mod common_postgres;
+mod compare;
+mod cut;
+mod elsewhere;
+mod refused;
+mod resume;
+mod stage;
+mod values;
+mod whole;
+#[path = "../world/mod.rs"]
+mod world;

@@ -1,0 +1,107 @@
+//! A server with a database, backed up, and targets on the same or another server.
+
+use std::sync::Arc;
+
+use sidekeep::base::cancel::Cancel;
+use sidekeep::base::progress::Silent;
+use sidekeep::base::role::Role;
+use sidekeep::ops::backup::{self, BackupReport};
+use sidekeep::ops::error::OpError;
+use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
+use sidekeep::ops::select::Selector;
+use sidekeep::source::contract::Target;
+use sidekeep::source::postgres::address::{Address, Surroundings};
+use sidekeep::source::postgres::dump::Search;
+use sidekeep::source::postgres::source::PostgresSource;
+use sidekeep::source::postgres::target::{PostgresTarget, TargetOptions};
+
+use crate::common_postgres::Cluster;
+use crate::world::{SOURCE, World};
+
+pub const DATABASE: &str = "nasty; db";
+const ROLES: &str =
+    "CREATE ROLE ps_app LOGIN PASSWORD 'x'; CREATE ROLE ps_reader LOGIN; CREATE ROLE \"ps \"\"odd\"\" role\";
+    CREATE ROLE ps_group; GRANT ps_group TO ps_app WITH ADMIN OPTION; ALTER ROLE ps_app SET lock_timeout = '3s'";
+
+/// A backed-up database and its repository.
+pub struct Stage {
+    pub cluster: Cluster,
+    pub world: World,
+    pub database: String,
+}
+
+impl Stage {
+    /// A database with every kind of object, with rows, and one snapshot of it.
+    pub fn nasty() -> Option<Self> {
+        let cluster = Cluster::start()?;
+        if cluster.version() < 15 {
+            eprintln!("skipped: the objects need PostgreSQL 15");
+            return None;
+        }
+        cluster.sql("postgres", ROLES);
+        cluster.create_database(DATABASE, "TEMPLATE template0");
+        let objects = include_str!("../postgres_schema/objects.sql").replace("@database@", "\"nasty; db\"");
+        let client = cluster.client(DATABASE);
+        client.execute("making objects", &objects).expect("objects");
+        client.execute("making rows", include_str!("rows.sql")).expect("rows");
+        drop(client);
+        Some(Self::over(cluster, DATABASE))
+    }
+
+    /// A database that `sql` makes, and one snapshot of it.
+    pub fn of(sql: &str) -> Option<Self> {
+        let cluster = Cluster::start()?;
+        cluster.create_database("service", "TEMPLATE template0");
+        cluster.sql("service", sql);
+        Some(Self::over(cluster, "service"))
+    }
+
+    fn over(cluster: Cluster, database: &str) -> Self {
+        let stage = Self { cluster, world: World::in_memory().0, database: database.to_owned() };
+        stage.backup();
+        stage
+    }
+
+    pub fn backup(&self) -> BackupReport {
+        let address = self.address(&self.cluster, &self.database);
+        let search = Search::on_this_host(Some(self.cluster.client_bin()), Vec::new());
+        let mut source = PostgresSource::new(address, self.world.runtime.handle().clone(), search);
+        let mut unlocked = self.world.unlock(Role::Operator);
+        let options = self.world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));
+        backup::run(&mut unlocked, &mut source, &options).expect("a snapshot")
+    }
+
+    pub fn address(&self, cluster: &Cluster, database: &str) -> Address {
+        let name = database.replace(' ', "%20").replace(';', "%3B");
+        Address::parse(&cluster.dsn(&name), &Surroundings::new([])).expect("an address")
+    }
+
+    pub fn target(&self, cluster: &Cluster, database: &str, options: TargetOptions) -> PostgresTarget {
+        PostgresTarget::new(self.address(cluster, database), self.world.runtime.handle().clone(), options)
+    }
+
+    /// Restores the newest snapshot.
+    pub fn restore(&self, target: &mut dyn Target, tables: &[&str]) -> Result<RestoreReport, OpError> {
+        let unlocked = self.world.unlock(Role::Admin);
+        let options = RestoreOptions {
+            source: unlocked.find_source(Some(SOURCE)).expect("a source"),
+            snapshot: Selector::Latest(0),
+            tables: tables.iter().map(|table| (*table).to_owned()).collect(),
+            spill_dir: self.world.dir.path().to_owned(),
+            progress: Arc::new(Silent),
+            cancel: Cancel::default(),
+        };
+        restore::run(&unlocked, target, &options)
+    }
+
+    /// A new database on the same server with the newest snapshot in it.
+    pub fn restored(&self, database: &str, options: TargetOptions) -> RestoreReport {
+        self.cluster.create_database(database, "TEMPLATE template0");
+        self.restore(&mut self.target(&self.cluster, database, options), &[]).expect("a restore")
+    }
+}
+
+/// What was refused, a line each.
+pub fn refused(report: &RestoreReport) -> Vec<String> {
+    report.refused.iter().map(|refused| format!("{}: {}", refused.object, refused.reason)).collect()
+}
