@@ -212,9 +212,10 @@ pub(crate) fn choose<'a>(
             Some(found) => found,
             None if text.contains([':', '=']) => {
                 let address = Address::parse(text, around)?;
-                let same = |source: &&SourceConfig| Address::parse(&source.url, around).is_ok_and(|it| it == address);
-                let configured = config.source.values().find(same);
-                return Ok(made(None, address, configured, config));
+                let same = |of: &(&String, &SourceConfig)| Address::parse(&of.1.url, around).is_ok_and(|it| it == address);
+                // By its name it is known to the repository.
+                let (name, configured) = config.source.iter().find(same).unzip();
+                return Ok(made(name.map(String::as_str), address, configured, config));
             }
             None => return Err(AddressError::UnknownName(text.to_owned(), names(config))),
         },
@@ -281,6 +282,7 @@ mod tests {
             let source = choose(&one, text, &nothing()).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(source.address, Address::Sqlite("/a.db".into()));
             assert_eq!(source.config.and_then(|config| config.owner_table.as_deref()), Some("people"));
+            assert_eq!(source.label(), "main");
         }
         let error = choose(&one, Some("other"), &nothing()).err().expect("unknown").to_string();
         assert!(error.contains("the source main"), "{error}");

@@ -78,7 +78,7 @@ pub fn check_space(dir: &Path, needed_bytes: u64) -> Result<(), SpillError> {
 }
 
 /// Bytes of records in a full block, at most.
-const BLOCK_BYTES_MAX: usize = 128 << 10;
+const BLOCK_BYTES_MAX: usize = 64 << 10;
 /// The same, at least, however small the budget.
 const BLOCK_BYTES_MIN: usize = 1 << 10;
 /// The number of the next block of the same extent, behind the records.
