@@ -10,7 +10,7 @@ use sidekeep::format::manifest::GapSummary;
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
-use sidekeep::source::contract::{Engine, Refused, SourceError, Target, TargetTable};
+use sidekeep::source::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
 use sidekeep::source::postgres::address::{Address, Surroundings};
 use sidekeep::source::postgres::document::Document;
 use sidekeep::source::postgres::dump::Search;
@@ -156,7 +156,8 @@ struct Collected {
 }
 
 impl Target for Collected {
-    fn begin(&mut self, engine: Engine, schema: &[u8], tables: &[TargetTable]) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+        let Content { engine, schema, tables, .. } = *content;
         assert_eq!(engine, Engine::Postgres);
         self.schema = schema.to_vec();
         let table = |table: &TargetTable| TakenTable {
