@@ -11,7 +11,7 @@ mod spill;
 
 pub use backlog::{Accepted, Backlog, BacklogReader};
 pub use merge::Merge;
-pub use owner_join::OwnerJoin;
+pub use owner_join::{LookUp, OwnerJoin};
 pub use owner_map::{OwnerMap, OwnerMapBuilder, OwnerMapFeed, Placement};
 pub use sorter::{Sorted, Sorter};
 pub use spill::{Record, SpillError, SpillOptions, check_space};

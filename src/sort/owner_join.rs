@@ -13,6 +13,14 @@ pub struct OwnerJoin<'m> {
     waiting: Vec<ExtentWriter>,
 }
 
+/// What a join knows at once.
+pub enum LookUp<'m> {
+    /// None without such a row.
+    Known(Option<Placement<'m>>),
+    /// The map is on disk.
+    Later,
+}
+
 impl<'m> OwnerJoin<'m> {
     /// Makes a spill file if the map is not in memory.
     pub fn new(map: &'m OwnerMap) -> Result<Self, SpillError> {
@@ -21,6 +29,15 @@ impl<'m> OwnerJoin<'m> {
             Entries::Partitions(_) => map.shares.writers(&map.options)?,
         };
         Ok(Self { map, waiting })
+    }
+
+    /// The placement of the row that `join_key` refers to, if that can be told at once: see [`OwnerJoin::push`].
+    #[must_use]
+    pub fn look_up(&self, join_key: &[u8]) -> LookUp<'m> {
+        match &self.map.entries {
+            Entries::Memory(table) => LookUp::Known(table.get(self.map.digester.digest(join_key))),
+            Entries::Partitions(_) => LookUp::Later,
+        }
     }
 
     /// Gives `payload` and the placement of the row that `join_key` refers to, or `None` without such

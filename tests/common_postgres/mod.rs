@@ -135,7 +135,7 @@ impl Cluster {
         let own = format!(
             "\nlisten_addresses = '{addresses}'\nport = {port}\nunix_socket_directories = '{}'\nfsync = off\n\
              full_page_writes = off\nshared_buffers = '32MB'\nmax_connections = 40\n\
-             autovacuum = off\nlog_min_messages = warning\ntimezone = 'UTC'\n{}\n",
+             autovacuum = off\npassword_encryption = 'scram-sha-256'\nlog_min_messages = warning\ntimezone = 'UTC'\n{}\n",
             dir.path().display(),
             settings.conf.join("\n"),
         );

@@ -36,7 +36,7 @@ fn row_security() {
     let Some(cluster) = full() else { return };
     let read_all = if cluster.version() < 14 {
         "GRANT SELECT ON ALL TABLES IN SCHEMA app, \"Ünï; code -- Name: x\" TO ps_reader; \
-         GRANT SELECT ON ALL SEQUENCES IN SCHEMA app TO ps_reader"
+         GRANT SELECT ON ALL SEQUENCES IN SCHEMA app TO ps_reader; GRANT SELECT ON pg_largeobject TO ps_reader"
     } else {
         "GRANT pg_read_all_data TO ps_reader"
     };

@@ -11,35 +11,36 @@ use crate::common_postgres::{Cluster, SUPERUSER, Settings};
 use crate::live::{Live, chain, reason_of};
 use crate::restored::assert_comes_back;
 
-/// A database `app` with some tables.
-fn app(live: &Live) {
-    live.cluster.create_database("app", "TEMPLATE template0");
+/// A database with some tables.
+fn make(live: &Live, database: &str) {
+    live.cluster.create_database(database, "TEMPLATE template0");
     live.cluster.sql(
-        "app",
+        database,
         "CREATE TABLE users (id int PRIMARY KEY, name varchar(20), n int);
         INSERT INTO users SELECT n, 'user ' || n, n FROM generate_series(1, 50) AS n;
         CREATE TABLE other (id int); INSERT INTO other VALUES (1)",
     );
 }
 
-/// What becomes of a snapshot that begins, and then finds a table altered by this before it can lock it.
-fn altered(alter: &str) -> Option<(Live, Result<(), String>)> {
-    let live = Live::start()?;
-    app(&live);
-    let other = live.cluster.client("app");
+/// What becomes of a snapshot of a new database that begins, and then finds a table altered by this before it can lock it.
+fn altered(live: &mut Live, database: &str, alter: &str) -> Result<(), String> {
+    live.forget();
+    make(live, database);
+    let live = &*live;
+    let other = live.cluster.client(database);
     other.execute("locking", "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").expect("locked");
-    let result = std::thread::scope(|scope| {
-        let snapshot = scope.spawn(|| live.try_backup_as("app", SUPERUSER).map(|report| assert_eq!(report.gaps, [])));
+    std::thread::scope(|scope| {
+        let snapshot =
+            scope.spawn(|| live.try_backup_as(database, SUPERUSER).map(|report| assert_eq!(report.gaps, [])));
         let begun = Instant::now();
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-        while live.cluster.sql("app", waits)[0][0].as_deref() == Some("0") {
+        while live.cluster.sql(database, waits)[0][0].as_deref() == Some("0") {
             assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits");
             std::thread::sleep(Duration::from_millis(20));
         }
         other.execute("altering", &format!("{alter}; COMMIT")).expect("altered");
         snapshot.join().expect("no panic")
-    });
-    Some((live, result))
+    })
 }
 
 fn says<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
@@ -51,7 +52,8 @@ fn says<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
 
 #[test]
 fn tables_that_change_as_a_snapshot_begins_are_in_it_as_they_became() {
-    for alter in [
+    let Some(mut live) = Live::start() else { return };
+    for (at, alter) in [
         "TRUNCATE users",
         "ALTER TABLE users ALTER n TYPE bigint",
         "ALTER TABLE users ALTER name TYPE text",
@@ -61,20 +63,23 @@ fn tables_that_change_as_a_snapshot_begins_are_in_it_as_they_became() {
         "ALTER TABLE users DROP COLUMN n",
         "ALTER TABLE users RENAME n TO m",
         "CREATE TABLE new AS SELECT * FROM users; DROP TABLE users; ALTER TABLE new RENAME TO users",
-    ] {
-        let Some((live, result)) = altered(alter) else { return };
-        result.unwrap_or_else(|error| panic!("{alter}: {error}"));
-        assert_comes_back(&live.cluster, &live.restored(), "app");
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let database = format!("app {at}");
+        altered(&mut live, &database, alter).unwrap_or_else(|error| panic!("{alter}: {error}"));
+        assert_comes_back(&live.cluster, &live.restored(), &database);
     }
 }
 
 #[test]
 fn what_is_added_as_a_snapshot_begins_is_not_in_it() {
-    for alter in
-        ["INSERT INTO users VALUES (1000, 'late', 1)", "DELETE FROM users", "CREATE TABLE late AS SELECT * FROM users"]
-    {
-        let Some((live, result)) = altered(alter) else { return };
-        result.unwrap_or_else(|error| panic!("{alter}: {error}"));
+    let Some(mut live) = Live::start() else { return };
+    let changes =
+        ["INSERT INTO users VALUES (1000, 'late', 1)", "DELETE FROM users", "CREATE TABLE late AS SELECT * FROM users"];
+    for (at, alter) in changes.into_iter().enumerate() {
+        altered(&mut live, &format!("app {at}"), alter).unwrap_or_else(|error| panic!("{alter}: {error}"));
         let taken = live.restored();
         assert_eq!(taken.tables.len(), 2);
         assert_eq!(taken.table("public.users").columns, ["id", "name", "n"]);
@@ -127,7 +132,7 @@ fn a_session_that_is_ended_and_a_server_that_is_gone() {
 #[test]
 fn a_role_without_rights() {
     let Some(live) = Live::start() else { return };
-    app(&live);
+    make(&live, "app");
     live.cluster.sql(
         "app",
         "CREATE ROLE reader LOGIN; CREATE ROLE owner; GRANT SELECT ON users TO reader; CREATE SCHEMA hidden;
@@ -157,7 +162,7 @@ fn a_role_without_rights() {
 #[test]
 fn foreign_tables_and_tables_of_extensions() {
     let Some(live) = Live::start() else { return };
-    app(&live);
+    make(&live, "app");
     live.cluster.sql(
         "app",
         "CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere');
@@ -193,7 +198,7 @@ fn an_extension_with_rows_of_the_user() {
         assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(20));
     }
-    app(&live);
+    make(&live, "app");
     live.cluster.sql(
         "app",
         "CREATE EXTENSION tiny; INSERT INTO settings VALUES ('mine', '2'); INSERT INTO lists VALUES (1), (1);
@@ -215,9 +220,9 @@ fn too_few_locks() {
     let Some(live) = Live::start_with(&["max_locks_per_transaction = 10", "max_connections = 8"]) else { return };
     live.cluster.create_database("app", "");
     for schema in 0..20 {
-        let make =
+        let tables =
             "DO $$ BEGIN FOR n IN 1..50 LOOP EXECUTE format('CREATE TABLE t@_%s (a int)', n); COMMIT; END LOOP; END $$";
-        live.cluster.sql("app", &make.replace('@', &schema.to_string()));
+        live.cluster.sql("app", &tables.replace('@', &schema.to_string()));
     }
     says(live.try_backup_as("app", SUPERUSER), &["max_locks_per_transaction"]);
 }
@@ -256,7 +261,7 @@ fn a_full_disk_on_the_server() {
     let settings = Settings { place: Some(disk.0.clone()), ..Settings::default() };
     let Some(cluster) = Cluster::start_with(&settings) else { return };
     let live = Live::of(cluster);
-    app(&live);
+    make(&live, "app");
     let mut source = live.source("app", SUPERUSER);
     let users = source.describe().expect("an image").tables.iter().position(|table| table.name == "public.users");
     disk.fill();

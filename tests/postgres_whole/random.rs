@@ -24,7 +24,7 @@ const TYPES: &[(&str, &[&str])] = &[
     ("text", &["''", "'NULL'", "E'\\\\N'", "E'a\\tb\\nc\\r'", "'ünï 🦀'", "repeat('lang ', 20000)"]),
     ("varchar(12)", &["'  spaces  '", "'x'"]),
     ("char(6)", &["'ab'", "''"]),
-    ("\"char\"", &["'x'", "''", "(-2)::\"char\""]),
+    ("\"char\"", &["'x'", "''", "127::\"char\""]),
     ("name", &["'a name'"]),
     ("bytea", &["''", "'\\x00ff5c'", "decode(repeat('0a5c', 30000), 'hex')"]),
     ("date", &["'-infinity'", "'4713-01-01 BC'", "'5874897-12-31'"]),
@@ -116,6 +116,13 @@ enum Shape {
     Nested,
     Parent,
     Dropped,
+}
+
+/// Rows from before and after the late columns.
+#[derive(Clone, Copy, PartialEq)]
+enum Half {
+    First,
+    Second,
 }
 
 #[derive(Clone, Debug)]
@@ -211,7 +218,7 @@ impl Table {
         if self.key == Key::UniqueIndex {
             writeln!(sql, "CREATE UNIQUE INDEX ON {name} (id);").expect("memory");
         }
-        self.fill(&name, 0..self.rows / 2, |column| !column.late, parent, &mut sql);
+        self.fill(&name, Half::First, parent, &mut sql);
         if self.shape == Shape::Dropped {
             writeln!(sql, "ALTER TABLE {name} DROP COLUMN dropped;").expect("memory");
         }
@@ -220,7 +227,7 @@ impl Table {
             let default = filled.value(self.seed.rotate_left(at as u32) | 1);
             writeln!(sql, "ALTER TABLE {name} ADD COLUMN c{at} {} DEFAULT {default};", column.ty()).expect("memory");
         }
-        self.fill(&name, self.rows / 2..self.rows, |_| true, parent, &mut sql);
+        self.fill(&name, Half::Second, parent, &mut sql);
         if self.twice && self.key == Key::None {
             let columns = columns().map(|(at, _)| format!(", c{at}")).collect::<String>();
             writeln!(sql, "INSERT INTO {name} (id, \"Second\"{columns}) SELECT id, \"Second\"{columns} FROM {name};")
@@ -263,17 +270,14 @@ impl Table {
         }
     }
 
-    fn fill(
-        &self,
-        name: &str,
-        ids: std::ops::Range<u16>,
-        has: impl Fn(&Column) -> bool,
-        parent: Option<&str>,
-        sql: &mut String,
-    ) {
-        let columns: Vec<(usize, &Column)> =
-            self.columns.iter().enumerate().filter(|(_, column)| has(column)).collect();
-        let up = (self.refers && parent.is_some()).then_some(", up").unwrap_or_default();
+    fn fill(&self, name: &str, half: Half, parent: Option<&str>, sql: &mut String) {
+        let ids = match half {
+            Half::First => 0..self.rows / 2,
+            Half::Second => self.rows / 2..self.rows,
+        };
+        let all = self.columns.iter().enumerate();
+        let columns: Vec<(usize, &Column)> = all.filter(|(_, column)| half == Half::Second || !column.late).collect();
+        let up = if self.refers && parent.is_some() { ", up" } else { "" };
         let list = columns.iter().map(|(at, _)| format!(", c{at}")).collect::<String>();
         for id in ids {
             let mut state = self.seed ^ u32::from(id).wrapping_mul(0x9e37_79b9);

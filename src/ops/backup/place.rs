@@ -10,7 +10,7 @@ use crate::format::wire::{Put, Take, WireError};
 use crate::ops::backup::plan::{JoinColumns, Slot, TablePlan};
 use crate::ops::error::OpError;
 use crate::repo::write::Feeder;
-use crate::sort::{OwnerJoin, OwnerMapFeed, Placement, Sorter};
+use crate::sort::{LookUp, OwnerJoin, OwnerMapFeed, Placement, Sorter};
 use crate::source::contract::{RowSink, SinkError};
 use crate::tree::chunker::{RowPayload, Streams, write_reference};
 
@@ -43,6 +43,7 @@ pub struct Placed<'a> {
     pub stream_bytes: u64,
     key: Vec<u8>,
     payload: Vec<u8>,
+    owner: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -51,7 +52,22 @@ struct Scratch {
     key: Vec<u8>,
     record: Vec<u8>,
     join_key: Vec<u8>,
+    results: Vec<u8>,
+    provides: Vec<u8>,
     rows: u64,
+}
+
+/// What is known of a row beside its bytes.
+struct Row {
+    cell_count: usize,
+    streams: Streams,
+}
+
+/// Whether all paths of a row could be resolved.
+enum Resolved {
+    /// So many.
+    Now(usize),
+    Later,
 }
 
 impl<'a> Placed<'a> {
@@ -76,6 +92,7 @@ impl<'a> Placed<'a> {
             stream_bytes: 0,
             key: Vec::new(),
             payload: Vec::new(),
+            owner: Vec::new(),
         }
     }
 }
@@ -123,24 +140,72 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
             key.extend_from_slice(&self.out.ids.row_hash(&self.scratch.cells));
         }
         limit_key(key, |bytes| self.out.ids.row_hash(bytes));
-        let record = &mut self.scratch.record;
+        self.scratch.provides.clear();
+        for (columns, _) in &self.plan.provides {
+            put_join_key(&mut self.scratch.provides, &mut self.scratch.join_key, columns, cells);
+        }
+        let row = Row { cell_count, streams };
+        match self.resolve(cells) {
+            Resolved::Now(results) => {
+                let scratch = &self.scratch;
+                let arrived = Arrived {
+                    results: Encoded { count: results, bytes: &scratch.results },
+                    provides: Encoded { count: self.plan.provides.len(), bytes: &scratch.provides },
+                    is_owner: self.is_owner(),
+                    key: &scratch.key,
+                    cell_count,
+                    has_streams: streams == Streams::Some,
+                    cells: &scratch.cells,
+                };
+                arrive(&arrived, &mut self.out)
+            }
+            Resolved::Later => self.send_on(cells, &row),
+        }
+    }
+
+    fn is_owner(&self) -> bool {
+        self.plan.is_owner && self.plan.layout == Layout::Owner
+    }
+
+    /// Where all paths of a row lead, into `scratch.results`, if all maps are in memory.
+    fn resolve(&mut self, cells: &[Cell<'_>]) -> Resolved {
+        let Scratch { results, join_key, .. } = &mut self.scratch;
+        results.clear();
+        // Without joins there is nothing to look into: a table that is laid out by its keys.
+        for (join, (columns, _)) in self.joins.iter().zip(&self.plan.paths) {
+            join_key.clear();
+            push_join_key(join_key, columns, cells);
+            if join_key.is_empty() {
+                put_result(results, NOWHERE, Class::None, &[]);
+                continue;
+            }
+            match join.look_up(join_key) {
+                LookUp::Known(Some(found)) => put_result(results, FOUND, found.class, found.owner),
+                LookUp::Known(None) => put_result(results, MISSING, Class::Orphan, join_key),
+                LookUp::Later => return Resolved::Later,
+            }
+        }
+        Resolved::Now(self.joins.len())
+    }
+
+    /// The row waits until its paths can be resolved.
+    fn send_on(&mut self, cells: &[Cell<'_>], row: &Row) -> Result<(), OpError> {
+        let is_owner = self.is_owner();
+        let Scratch { record, join_key, provides, key, cells: encoded, .. } = &mut self.scratch;
         record.clear();
         // Results so far, keys of the paths still to go, keys under which others find this row.
-        let paths = if self.plan.layout == Layout::Key { 0 } else { self.plan.paths.len() };
         record.put_uv(0);
-        record.put_uv(paths as u64);
-        for (columns, _) in self.plan.paths.iter().take(paths) {
-            put_join_key(record, &mut self.scratch.join_key, columns, cells);
+        record.put_uv(self.plan.paths.len() as u64);
+        for (columns, _) in &self.plan.paths {
+            put_join_key(record, join_key, columns, cells);
         }
         record.put_uv(self.plan.provides.len() as u64);
-        for (columns, _) in &self.plan.provides {
-            put_join_key(record, &mut self.scratch.join_key, columns, cells);
-        }
-        record.push(u8::from(self.plan.is_owner && self.plan.layout == Layout::Owner));
+        record.extend_from_slice(provides);
+        record.push(u8::from(is_owner));
         record.put_bytes(key);
-        record.put_uv(cell_count as u64);
-        record.push(u8::from(streams == Streams::Some));
-        record.extend_from_slice(&self.scratch.cells);
+        record.put_uv(row.cell_count as u64);
+        record.push(u8::from(row.streams == Streams::Some));
+        record.extend_from_slice(encoded);
         advance(&mut self.joins, &self.scratch.record, &mut self.out)
     }
 
@@ -190,16 +255,18 @@ impl RowSink for Placer<'_, '_, '_> {
     }
 }
 
-/// Appends the folded key of `columns`, or an empty one if any is null (then it leads nowhere).
+/// Appends the folded key of `columns`, or nothing if any is null (then it leads nowhere).
+fn push_join_key(key: &mut Vec<u8>, columns: &JoinColumns, cells: &[Cell<'_>]) {
+    if columns.iter().any(|&(at, _)| matches!(cells[at], Cell::Null | Cell::Absent)) {
+        return;
+    }
+    columns.iter().for_each(|&(at, fold)| push_folded(key, &cells[at], fold));
+}
+
+/// The same with its length.
 fn put_join_key(record: &mut Vec<u8>, scratch: &mut Vec<u8>, columns: &JoinColumns, cells: &[Cell<'_>]) {
     scratch.clear();
-    for &(at, fold) in columns {
-        if matches!(cells[at], Cell::Null | Cell::Absent) {
-            scratch.clear();
-            break;
-        }
-        push_folded(scratch, &cells[at], fold);
-    }
+    push_join_key(scratch, columns, cells);
     record.put_bytes(scratch);
 }
 
@@ -217,7 +284,7 @@ fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], out: &mut Placed<'_>) -> 
     }
     let paths = take.count(1, "record").map_err(|error| broken(&error))?;
     if paths == 0 {
-        return arrive(record, out);
+        return arrive(&Arrived::read(record).map_err(|error| broken(&error))?, out);
     }
     let join_key = take.bytes("record").map_err(|error| broken(&error))?;
     // Joins not yet passed stand last in the slice that is left.
@@ -250,16 +317,19 @@ fn with_result(record: &[u8], state: u8, class: Class, owner: &[u8]) -> Result<V
     out.put_uv(results + 1);
     for _ in 0..results {
         let (state, class, owner) = read_result(&mut take)?;
-        out.extend_from_slice(&[state, class as u8]);
-        out.put_bytes(owner);
+        put_result(&mut out, state, class, owner);
     }
     let paths = take.uv("record")?;
     let join_key = take.bytes("record")?;
-    out.extend_from_slice(&[state, class as u8]);
-    out.put_bytes(if state == MISSING { join_key } else { owner });
+    put_result(&mut out, state, class, if state == MISSING { join_key } else { owner });
     out.put_uv(paths - 1);
     out.extend_from_slice(take.rest());
     Ok(out)
+}
+
+fn put_result(out: &mut Vec<u8>, state: u8, class: Class, owner: &[u8]) {
+    out.extend_from_slice(&[state, class as u8]);
+    out.put_bytes(owner);
 }
 
 fn read_result<'r>(take: &mut Take<'r>) -> Result<(u8, Class, &'r [u8]), WireError> {
@@ -269,18 +339,32 @@ fn read_result<'r>(take: &mut Take<'r>) -> Result<(u8, Class, &'r [u8]), WireErr
 }
 
 /// All paths are resolved: the first that leads anywhere places the row, others become references.
-fn arrive(record: &[u8], out: &mut Placed<'_>) -> Result<(), OpError> {
-    let arrived = Arrived::read(record).map_err(|error| broken(&error))?;
-    let leads = |result: &&(u8, Class, &[u8])| result.0 != NOWHERE;
-    let (class, owner) = match arrived.results.iter().find(leads) {
+fn arrive(arrived: &Arrived<'_>, out: &mut Placed<'_>) -> Result<(), OpError> {
+    let mut first = None;
+    let mut take = Take::new(arrived.results.bytes);
+    for _ in 0..arrived.results.count {
+        let (state, class, owner) = read_result(&mut take).map_err(|error| broken(&error))?;
+        if state != NOWHERE && first.is_none() {
+            first = Some((class, owner));
+        }
+    }
+    let (class, owner) = match first {
         _ if arrived.is_owner => (Class::Owned, arrived.key),
-        Some((_, class, owner)) => (*class, *owner),
+        Some(found) => found,
         None => (Class::None, &[][..]),
     };
     let owner = if class == Class::None { &[][..] } else { owner };
-    let mut limited = owner.to_vec();
+    let mut limited = std::mem::take(&mut out.owner);
+    limited.clear();
+    limited.extend_from_slice(owner);
     limit_key(&mut limited, |bytes| out.ids.row_hash(bytes));
-    let owner = limited.as_slice();
+    let stored = store(arrived, (class, &limited), out);
+    out.owner = limited;
+    stored
+}
+
+/// Passes a row, its references and what others need of it on.
+fn store(arrived: &Arrived<'_>, (class, owner): (Class, &[u8]), out: &mut Placed<'_>) -> Result<(), OpError> {
     out.key.clear();
     PlacementKey { class, owner, key: arrived.key }.write(&mut out.key);
     out.payload.clear();
@@ -289,8 +373,10 @@ fn arrive(record: &[u8], out: &mut Placed<'_>) -> Result<(), OpError> {
     out.rows.push(&out.key, &out.payload)?;
     out.row_count += 1;
     out.row_bytes += out.payload.len() as u64;
-    for (_, other_class, other) in arrived.results.iter().filter(leads) {
-        if *other_class == Class::Owned && (class, owner) != (Class::Owned, *other) {
+    let mut take = Take::new(arrived.results.bytes);
+    for _ in 0..arrived.results.count {
+        let (state, other_class, other) = read_result(&mut take).map_err(|error| broken(&error))?;
+        if state != NOWHERE && other_class == Class::Owned && (class, owner) != (Class::Owned, other) {
             out.key.clear();
             let mut reference = Vec::with_capacity(arrived.key.len() + 9);
             push_component(&mut reference, &Cell::Integer(i64::from(out.number)));
@@ -303,7 +389,9 @@ fn arrive(record: &[u8], out: &mut Placed<'_>) -> Result<(), OpError> {
             out.reference_count += 1;
         }
     }
-    for (map, join_key) in out.maps.iter_mut().zip(&arrived.provides) {
+    let mut take = Take::new(arrived.provides.bytes);
+    for map in &mut out.maps {
+        let join_key = take.bytes("record").map_err(|error| broken(&error))?;
         if !join_key.is_empty() {
             map.push(join_key, Placement { class, owner })?;
         }
@@ -311,9 +399,12 @@ fn arrive(record: &[u8], out: &mut Placed<'_>) -> Result<(), OpError> {
     Ok(())
 }
 
+/// A row whose paths are resolved.
 struct Arrived<'r> {
-    results: Vec<(u8, Class, &'r [u8])>,
-    provides: Vec<&'r [u8]>,
+    /// State, class and owner of each path.
+    results: Encoded<'r>,
+    /// The keys under which others find this row.
+    provides: Encoded<'r>,
     is_owner: bool,
     key: &'r [u8],
     cell_count: usize,
@@ -321,14 +412,28 @@ struct Arrived<'r> {
     cells: &'r [u8],
 }
 
+/// Several things, back to back.
+struct Encoded<'r> {
+    count: usize,
+    bytes: &'r [u8],
+}
+
+impl<'r> Encoded<'r> {
+    fn read(take: &mut Take<'r>, one: impl Fn(&mut Take<'r>) -> Result<(), WireError>) -> Result<Self, WireError> {
+        let count = take.count(1, "record")?;
+        let mut ahead = take.clone();
+        (0..count).try_for_each(|_| one(&mut ahead))?;
+        let len = take.remaining() - ahead.remaining();
+        Ok(Self { count, bytes: take.raw(len, "record")? })
+    }
+}
+
 impl<'r> Arrived<'r> {
     fn read(record: &'r [u8]) -> Result<Self, WireError> {
         let mut take = Take::new(record);
-        let results = take.count(1, "record")?;
-        let results = (0..results).map(|_| read_result(&mut take)).collect::<Result<_, _>>()?;
+        let results = Encoded::read(&mut take, |take| read_result(take).map(|_| ()))?;
         let _paths = take.uv("record")?;
-        let provides = take.count(1, "record")?;
-        let provides = (0..provides).map(|_| take.bytes("record")).collect::<Result<_, _>>()?;
+        let provides = Encoded::read(&mut take, |take| take.bytes("record").map(|_| ()))?;
         let is_owner = take.u8("record")? == 1;
         let key = take.bytes("record")?;
         let cell_count = take.uv_as("record")?;

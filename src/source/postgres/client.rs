@@ -242,13 +242,24 @@ impl Iterator for CopyOut<'_> {
             None => self.client.runtime.block_on(heeding(&self.client.cancel, stream.next())),
         };
         let message = match next {
-            Ok(message) => message?.map_err(|error| PostgresError::failed(self.doing.as_str(), &error)),
+            Ok(message) => message?.map_err(|error| too_long(PostgresError::failed(self.doing.as_str(), &error))),
             Err(_) => Err(self.client.stop(&self.doing, Stopped::Within)),
         };
         if message.is_err() {
             self.stream = None;
         }
         Some(message)
+    }
+}
+
+/// Says what the server means when it has no room for a whole row in one message.
+fn too_long(error: PostgresError) -> PostgresError {
+    match error {
+        PostgresError::Failed { doing, reason, state } if state.as_deref() == Some("54000") => {
+            let reason = format!("a row is longer than the gigabyte that a server can send at once ({reason})");
+            PostgresError::Failed { doing, reason, state }
+        }
+        other => other,
     }
 }
 

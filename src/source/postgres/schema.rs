@@ -4,6 +4,7 @@
 
 use thiserror::Error;
 
+use crate::base::thread::{join, spawn};
 use crate::source::contract::Gap;
 use crate::source::postgres::answer::{AnswerError, rows};
 use crate::source::postgres::client::Client;
@@ -47,8 +48,12 @@ impl SchemaError {
 pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(Document, Vec<Gap>), SchemaError> {
     let mut gaps = Vec::new();
     let server = server(client)?;
-    let pre = tools.section(request, Section::PreData)?;
-    let post = tools.section(request, Section::PostData)?;
+    // The server's locks are held meanwhile: both at once.
+    let (pre, post) = std::thread::scope(|scope| {
+        let post = spawn(scope, "pg_dump", || tools.section(request, Section::PostData));
+        (tools.section(request, Section::PreData), join(post))
+    });
+    let (pre, post) = (pre?, post?);
     for gap in [&pre, &post].into_iter().flat_map(|dumped| warning_gaps(&server.database, dumped)) {
         // Both sections warn of the same.
         if !gaps.contains(&gap) {

@@ -1,0 +1,203 @@
+"""What the scripts here share: running a command and what it cost, what a repository holds, and the table.
+
+CPU seconds are those that the kernel counted for the commands and their children. Nothing here knows a database.
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MB = 1e6
+# How often a command is looked at while it runs. A thread's last CPU time is at most this old when it ends.
+PAUSE_SECONDS = 0.03
+TICKS = os.sysconf("SC_CLK_TCK")
+
+# `server`: CPU seconds of a database server, or None where there is none.
+Figures = collections.namedtuple("Figures", "wall cpu rss server", defaults=[None])
+
+
+def parser(doc, users):
+    """The options of every script here."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=users)
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "bench")
+    parser.add_argument("--binary", type=pathlib.Path, help="measure this one; default: a release build made first")
+    return parser
+
+
+def arguments(parser):
+    args = parser.parse_args()
+    args.work = args.work.resolve()
+    args.work.mkdir(parents=True, exist_ok=True)
+    if not args.binary:
+        subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
+        args.binary = ROOT / "target" / "release" / "sidekeep"
+    args.binary = args.binary.resolve()
+    return args
+
+
+def data_set(*names):
+    """The files that make the database and age it."""
+    folder = os.environ.get("SIDEKEEP_BENCH_DATA")
+    paths = [pathlib.Path(folder or "", name).resolve() for name in names]
+    if not folder or not all(path.exists() for path in paths):
+        sys.exit(f"bench: set SIDEKEEP_BENCH_DATA to a directory with {', '.join(names)}, which make the database")
+    return paths
+
+
+def header(server=False):
+    on_top = f" {'+pg s':>7}" if server else ""
+    print(f"{'tool':<12} {'what':<22} {'wall s':>8} {'CPU s':>8}{on_top} {'RSS MB':>8} {'stored MB':>10} {'objects':>8}")
+
+
+def row(tool, what, figures, stored=None, before=(0, 0)):
+    text = f"{tool:<12} {what:<22} {figures.wall:>8.2f} {figures.cpu:>8.2f}"
+    if figures.server is not None:
+        text += f" {figures.server:>7.2f}"
+    text += f" {figures.rss / MB:>8.0f}"
+    if stored:
+        text += f" {(stored[0] - before[0]) / MB:>+10.2f} {stored[1] - before[1]:>+8}"
+    print(text, flush=True)
+
+
+def run(command, env=None):
+    """Figures of a command; its memory is the largest resident set of it and its children."""
+    return pipeline([command], env)
+
+
+def pipeline(commands, env=None, watch=None):
+    """Figures of commands, each reading what the one before writes."""
+    with tempfile.TemporaryFile() as said:
+        began = time.monotonic()
+        processes = start(commands, said, {**os.environ, **(env or {})})
+        if watch:
+            watch.start([process.pid for process in processes])
+        used = [wait(process) for process in processes]
+        wall = time.monotonic() - began
+        if watch:
+            watch.stop()
+        for command, process in zip(commands, processes):
+            if process.returncode not in (0, 3):
+                said.seek(0)
+                words = " ".join(map(str, command))
+                sys.exit(f"bench: {words} ended with {process.returncode}:\n{said.read().decode(errors='replace')}")
+    rss = max(one.ru_maxrss * 1024 for one in used)
+    return Figures(wall, sum(one.ru_utime + one.ru_stime for one in used), max(rss, watch.rss if watch else 0))
+
+
+def start(commands, said, env):
+    processes, source = [], subprocess.DEVNULL
+    for command in commands:
+        sink = subprocess.PIPE if len(processes) + 1 < len(commands) else said
+        process = subprocess.Popen(command, stdin=source, stdout=sink, stderr=said, env=env)
+        if source != subprocess.DEVNULL:
+            source.close()
+        processes.append(process)
+        source = process.stdout
+    return processes
+
+
+def wait(process):
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return used
+
+
+def together(*runs):
+    """Figures of commands that ran one after the other."""
+    return Figures(sum(run.wall for run in runs), sum(run.cpu for run in runs), max(run.rss for run in runs))
+
+
+class Watch:
+    """Looks at running commands: the largest sum of their resident sets and their children's, and each thread's CPU."""
+
+    def __init__(self):
+        self.rss, self.threads = 0, {}
+        self.ended = threading.Event()
+
+    def start(self, roots):
+        self.thread = threading.Thread(target=self.work, args=[roots], daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        self.ended.set()
+        self.thread.join()
+
+    def work(self, roots):
+        while not self.ended.wait(PAUSE_SECONDS):
+            found = [process for root in roots for process in tree(root)]
+            self.rss = max(self.rss, sum(resident(process) for process in found))
+            for process in roots:
+                self.look(process)
+
+    def look(self, process):
+        for task in listed(f"/proc/{process}/task"):
+            name, fields = stat(f"/proc/{process}/task/{task}/stat")
+            if fields:
+                self.threads[task] = (name, (int(fields[11]) + int(fields[12])) / TICKS)
+
+    def by_name(self):
+        """CPU seconds by the threads' names."""
+        sums = collections.Counter()
+        for name, seconds in self.threads.values():
+            sums[name] += seconds
+        return sums
+
+
+def tree(process):
+    """A process and its descendants; none once it has ended."""
+    found = [process]
+    for task in listed(f"/proc/{process}/task"):
+        for child in content(f"/proc/{process}/task/{task}/children").split():
+            found += tree(int(child))
+    return found
+
+
+def resident(process):
+    pages = content(f"/proc/{process}/statm").split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
+def stat(path):
+    """The name in a stat file and the fields after it; none if the process has ended."""
+    text = content(path)
+    if not text:
+        return "", []
+    return text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
+
+
+def listed(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def content(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def usage(folder):
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return sum(sizes), len(sizes)
+
+
+def read_speed(folder):
+    began = time.monotonic()
+    total = 0
+    for path in folder.rglob("*"):
+        if path.is_file():
+            total += len(path.read_bytes())
+    return total / MB / (time.monotonic() - began)
