@@ -10,6 +10,7 @@ mod refused;
 mod resume;
 mod stage;
 mod values;
+mod versions;
 mod whole;
 #[path = "../world/mod.rs"]
 mod world;

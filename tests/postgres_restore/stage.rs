@@ -15,7 +15,7 @@ use sidekeep::source::postgres::dump::Search;
 use sidekeep::source::postgres::source::PostgresSource;
 use sidekeep::source::postgres::target::{PostgresTarget, TargetOptions};
 
-use crate::common_postgres::Cluster;
+use crate::common_postgres::{Cluster, Settings};
 use crate::world::{SOURCE, World};
 
 pub const DATABASE: &str = "nasty; db";
@@ -33,7 +33,12 @@ pub struct Stage {
 impl Stage {
     /// A database with every kind of object, with rows, and one snapshot of it.
     pub fn nasty() -> Option<Self> {
-        let cluster = Cluster::start()?;
+        Self::nasty_on(&Settings::default())
+    }
+
+    /// The same on a server of its own kind.
+    pub fn nasty_on(settings: &Settings) -> Option<Self> {
+        let cluster = Cluster::start_with(settings)?;
         if cluster.version() < 15 {
             eprintln!("skipped: the objects need PostgreSQL 15");
             return None;

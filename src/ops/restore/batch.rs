@@ -80,13 +80,20 @@ impl<'a> LeavesBatch<'a> {
 
     fn leaf_rows(&self, content: &[u8], each: Each<'_>) -> Result<(), RowError> {
         let mut leaf = LeafRows::new(content)?;
+        let shape = &self.reading.shapes[self.table];
         let (mut stored, mut waiting, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(contents) = &self.ahead {
+            let (mut filled, mut cells) = (Vec::new(), Vec::new());
+            while let Some(row) = leaf.next_row(&mut stored)? {
+                shape.fill(&stored, &mut filled);
+                put_back(&mut filled, contents)?;
+                shape.deliver(&filled, &mut cells);
+                (0..row.multiplicity).try_for_each(|_| each(&cells)).map_err(RowError::Stop)?;
+            }
+            return Ok(());
+        }
         let mut wanted_bytes = 0;
         while let Some(row) = leaf.next_row(&mut stored)? {
-            if let Some(contents) = &self.ahead {
-                self.give(&stored, row.multiplicity, contents, each)?;
-                continue;
-            }
             for stream in referred(&stored) {
                 wanted_bytes += stream.len;
                 wanted.push(stream);

@@ -8,6 +8,7 @@ mod globals;
 mod large;
 mod ledger;
 mod loader;
+mod older;
 mod options;
 mod restore;
 mod run;

@@ -200,7 +200,7 @@ impl Target for PostgresTarget {
         let (client, server) = open(&self.address, &self.runtime, Rank::Leader)?;
         let head = self.head(&client, &server, content)?;
         let done = ledger::done(&client, &server.name)?;
-        let mut script = Script::of(&document, &server.database);
+        let mut script = Script::of(&document, &server);
         let absent = match content.scope {
             Scope::Everything => Vec::new(),
             Scope::Chosen => {

@@ -7,6 +7,8 @@
 use crate::source::postgres::catalog::qualified;
 use crate::source::postgres::document::{Document, Purpose, Statement};
 use crate::source::postgres::target::ledger::Part;
+use crate::source::postgres::target::older::for_version;
+use crate::source::postgres::target::session::Server;
 use crate::source::postgres::target::sql::Words;
 
 /// Settings of a dump that its statements depend on; all others are the session's own.
@@ -66,12 +68,13 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// The statements of a document, those about the database itself for one with the name `database`.
-    pub(super) fn of(document: &Document, database: &str) -> Self {
-        let as_is = |statement: &Statement| statement.sql.bytes();
+    /// The statements of a document as this server takes them, those about the database itself with its name.
+    pub(super) fn of(document: &Document, server: &Server) -> Self {
+        let version = server.place.version;
+        let as_is = |statement: &Statement| for_version(&statement.class, statement.sql.bytes(), version);
         let mut script = Self {
             globals: items(Part::Globals, &document.globals, &as_is),
-            database: items(Part::Database, &document.database, &|statement| statement.in_database(database)),
+            database: items(Part::Database, &document.database, &|statement| statement.in_database(&server.database)),
             ..Self::default()
         };
         // The database is there.
