@@ -135,9 +135,5 @@ class Cluster:
 
     def cpu(self):
         """CPU seconds of the server since it began, those of sessions that ended among them."""
-        seconds = 0
-        for process in measure.tree(self.process.pid):
-            _, fields = measure.stat(f"/proc/{process}/stat")
-            own = fields[11:15] if process == self.process.pid else fields[11:13]
-            seconds += sum(map(int, own)) / measure.TICKS
-        return seconds
+        own = measure.cpu(self.process.pid, children=True)
+        return own + sum(map(measure.cpu, self.children()))

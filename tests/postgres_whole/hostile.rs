@@ -69,16 +69,19 @@ fn tables_that_change_as_a_snapshot_begins_are_in_it_as_they_became() {
     {
         let database = format!("app {at}");
         altered(&mut live, &database, alter).unwrap_or_else(|error| panic!("{alter}: {error}"));
-        assert_comes_back(&live.cluster, &live.restored(), &database);
+        let taken = live.restored();
+        assert_comes_back(&live.cluster, &taken, &database);
     }
 }
 
 #[test]
 fn what_is_added_as_a_snapshot_begins_is_not_in_it() {
     let Some(mut live) = Live::start() else { return };
-    let changes =
-        ["INSERT INTO users VALUES (1000, 'late', 1)", "DELETE FROM users", "CREATE TABLE late AS SELECT * FROM users"];
-    for (at, alter) in changes.into_iter().enumerate() {
+    for (at, alter) in
+        ["INSERT INTO users VALUES (1000, 'late', 1)", "DELETE FROM users", "CREATE TABLE late AS SELECT * FROM users"]
+            .into_iter()
+            .enumerate()
+    {
         altered(&mut live, &format!("app {at}"), alter).unwrap_or_else(|error| panic!("{alter}: {error}"));
         let taken = live.restored();
         assert_eq!(taken.tables.len(), 2);

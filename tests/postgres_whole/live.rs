@@ -157,15 +157,14 @@ struct Collected {
 
 impl Target for Collected {
     fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
-        let Content { engine, schema, tables, .. } = *content;
-        assert_eq!(engine, Engine::Postgres);
-        self.schema = schema.to_vec();
+        assert_eq!(content.engine, Engine::Postgres);
+        self.schema = content.schema.to_vec();
         let table = |table: &TargetTable| TakenTable {
             name: table.name.clone(),
             columns: table.columns.iter().map(|column| column.name.clone()).collect(),
             rows: Vec::new(),
         };
-        self.tables = tables.iter().map(table).collect();
+        self.tables = content.tables.iter().map(table).collect();
         Ok(())
     }
 
