@@ -34,7 +34,8 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["init", ""], "REPO"),
         (&["init", "ftp://x/y"], "ftp"),
         (&["init", "s3://key:hunter2@bucket"], "bucket"),
-        (&["init", "repo", "--source", "postgres://ana:hunter2@db/x"], "postgres://ana:***@db/x"),
+        (&["init", "repo", "--source", "mysql://ana:hunter2@db/x"], "mysql://ana:***@db/x"),
+        (&["init", "repo", "--source", "postgres://ana:hunter2@db/x?what=y"], "\"what\" is not known"),
         (&["--key-file", "a", "--key-command", "b", "man"], "--key-command"),
         (&[], "Usage"),
     ] {

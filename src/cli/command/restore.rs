@@ -42,7 +42,7 @@ pub(crate) struct RestoreArgs {
     /// PostgreSQL: go on with a restore of the same snapshot that did not come to its end
     #[arg(long)]
     resume: bool,
-    /// PostgreSQL: leave out who owns and may use what; all belongs to the role that restores
+    /// PostgreSQL: leave out who owns what, and grants to roles that are not there; all belongs to the role that restores
     #[arg(long)]
     no_owner: bool,
     /// PostgreSQL: leave out roles, memberships and tablespaces, as managed services want it

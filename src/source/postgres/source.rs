@@ -237,6 +237,10 @@ impl Reader for Session<'_> {
             let reason = format!("the type of column {column} is not known");
             return Err(failed(format!("read {}", of.name), reason));
         }
+        // A partitioned table without partitions is read all the same, and has no rows.
+        if of.slices.is_empty() {
+            return Ok(Vec::new());
+        }
         let slice = of.slices.get(part).ok_or_else(|| failed("read a table", "there is no such part"))?;
         // What the watch did to us shows as a lost connection.
         self.read_slice(of, slice, sink).map_err(|error| open.watch.verdict().map_or(error, Into::into))?;
