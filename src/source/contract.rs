@@ -228,7 +228,7 @@ pub trait Target: Send {
 /// Part of a batch as a target remembers it.
 pub type Mark = [u8; 16];
 
-/// A target whose rows come in batches, through several loaders at once. Call order: `stages`, `loaders`; then for each
+/// A target whose rows come in batches, through several loaders at once. Call order: `loaders`, `stages`; then for each
 /// stage all batches of its tables and `loaded`.
 pub trait BatchTarget {
     /// All tables, as positions in `tables`, by stages: rows of one are all in before those of the next come.

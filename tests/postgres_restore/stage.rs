@@ -55,8 +55,13 @@ impl Stage {
 
     /// A database that `sql` makes, and one snapshot of it.
     pub fn of(sql: &str) -> Option<Self> {
+        Self::encoded("UTF8", sql)
+    }
+
+    /// The same in a database of this encoding.
+    pub fn encoded(encoding: &str, sql: &str) -> Option<Self> {
         let cluster = Cluster::start()?;
-        cluster.create_database("service", "TEMPLATE template0");
+        cluster.create_database("service", &format!("TEMPLATE template0 ENCODING '{encoding}'"));
         cluster.sql("service", sql);
         Some(Self::over(cluster, "service"))
     }

@@ -41,6 +41,8 @@ const VALUES: &str = "
     CREATE TABLE parted_rest PARTITION OF parted DEFAULT PARTITION BY HASH (v);
     CREATE TABLE parted_rest_0 PARTITION OF parted_rest FOR VALUES WITH (MODULUS 1, REMAINDER 0);
     INSERT INTO parted SELECT chr(97 + n % 3), n::text, decode(repeat('0a', n * 100), 'hex') FROM generate_series(1, 900) AS n;
+    CREATE TABLE large_values (n int, b bytea);
+    INSERT INTO large_values SELECT n, decode(repeat(md5(n::text), 18750), 'hex') FROM generate_series(1, 62) AS n;
     CREATE TABLE many (n bigint PRIMARY KEY, t text);
     INSERT INTO many SELECT n, repeat(md5(n::text), 4) FROM generate_series(1, 30000) AS n;
 ";
@@ -99,7 +101,7 @@ fn large_objects_keep_their_holes() {
     let stored = "SELECT loid, pageno, data FROM pg_largeobject ORDER BY 1, 2";
     let number = |value: &Option<String>| value.as_ref().expect("a number").parse::<i64>().expect("a number");
     let bytes = |value: &Option<String>| {
-        data_encoding::HEXLOWER.decode(value.as_ref().expect("bytes")[2..].as_bytes()).expect("hex")
+        data_encoding::HEXLOWER.decode(&value.as_ref().expect("bytes").as_bytes()[2..]).expect("hex")
     };
     let rows = stage.cluster.sql("service", stored);
     let pages = Pages(rows.iter().map(|row| (number(&row[0]), number(&row[1]), bytes(&row[2]))).collect());
@@ -119,4 +121,25 @@ fn large_objects_keep_their_holes() {
     assert_eq!(stage.cluster.sql("copy", stored), rows);
     let facts = |database: &str| -> BTreeMap<String, String> { crate::compare::image(&stage.cluster, database).facts };
     assert_eq!(facts("copy"), facts("service"));
+}
+
+#[test]
+fn databases_of_other_encodings() {
+    let sql = "CREATE TABLE t (a text DEFAULT E'\\351', b \"char\"); COMMENT ON TABLE t IS E'caf\\351; x';
+        INSERT INTO t VALUES (E'caf\\351\\t', 'x'), (DEFAULT, NULL), (repeat(E'\\351', 40000), 'y')";
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let Some(stage) = Stage::encoded(encoding, sql) else { return };
+        stage.cluster.create_database("copy", &format!("TEMPLATE template0 ENCODING '{encoding}'"));
+        let report = stage.restore(&mut stage.target(&stage.cluster, "copy", TargetOptions::default()), &[]);
+        assert_eq!(refused(&report.expect("a restore")), [""; 0], "{encoding}");
+        assert_same((&stage.cluster, "service"), (&stage.cluster, "copy"));
+        if encoding == "LATIN1" {
+            stage.cluster.create_database("other", "TEMPLATE template0 ENCODING 'UTF8'");
+            let report = stage.restore(&mut stage.target(&stage.cluster, "other", TargetOptions::default()), &[]);
+            let lines = refused(&report.expect("a restore"));
+            assert_eq!(lines, ["database other: its encoding is UTF8, in the snapshot LATIN1"]);
+            let texts = "SELECT a, length(a) FROM t ORDER BY length(a)";
+            assert_eq!(stage.cluster.sql("other", texts), stage.cluster.sql("service", texts));
+        }
+    }
 }

@@ -16,8 +16,9 @@ fn a_nasty_database_comes_back_whole() {
     assert_same((&stage.cluster, DATABASE), (&stage.cluster, "copy"));
     let left = stage.cluster.sql("copy", "SELECT 1 FROM pg_namespace WHERE nspname = 'sidekeep_restore'");
     assert!(left.is_empty());
-    let unknown = "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'app' AND relkind IN ('r', 'm') AND reltuples < 0";
-    assert_eq!(stage.cluster.sql("copy", unknown), [vec![Some("empty".to_owned())]; 0], "statistics");
+    let unknown =
+        "SELECT relname FROM pg_class WHERE relnamespace = 'app'::regnamespace AND relkind = 'r' AND reltuples < 0";
+    assert!(stage.cluster.sql("copy", unknown).is_empty(), "statistics");
 }
 
 #[test]

@@ -135,7 +135,10 @@ impl Builder<'_> {
                 proofs.push(proof);
             }
         }
-        in_parallel(&self.sessions, proofs, &|client, item| run(client, self.server, item, Naming::Named).map(drop))
+        // One that could not be added is missing, and was named.
+        in_parallel(&self.sessions, proofs, &|client, item| {
+            run(client, self.server, item, Naming::UnlessMissing).map(drop)
+        })
     }
 
     /// Gathers statistics of these tables (None: of all that have rows of their own).

@@ -3,7 +3,7 @@
 //! Every step is marked in a ledger in the target, in the transaction that does it. So whatever happens to this process,
 //! to the connection or to the server, another run can go on; nothing is done twice and nothing is skipped.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -98,7 +98,7 @@ impl PostgresTarget {
         let Open { client, server, done, script, document, .. } = open;
         if self.options.globals == Globals::Restore {
             let known = globals::restore(client, server, done, &script.globals, &head.roles)?;
-            // That of the program itself is there on any server.
+            // Nearly every server has this one.
             let known: Vec<String> = known.into_iter().filter(|role| role != "postgres").collect();
             if !known.is_empty() {
                 self.notes.push(format!("roles that were there stay as they are: {}", known.join(", ")));
@@ -122,6 +122,7 @@ impl PostgresTarget {
             };
             run(client, server, item, naming)?;
         }
+        self.notes.extend(other_extensions(document, client, server)?);
         let missing = if open.scope == Scope::Chosen { Missing::Expected } else { Missing::Named };
         sequences::set(client, server, done, &document.sequences, missing)?;
         if open.has_large_objects() {
@@ -178,6 +179,18 @@ impl PostgresTarget {
         open.built = built;
         Ok(())
     }
+}
+
+/// Extensions that have another version here.
+fn other_extensions(document: &Document, client: &Client, server: &Server) -> Result<Vec<String>, SourceError> {
+    let sql = "SELECT extname, extversion FROM pg_catalog.pg_extension";
+    let found = rows(client, "listing extensions", sql, |fields| Ok((fields.text()?, fields.text()?)));
+    let found: BTreeMap<String, String> = found.map_err(|error| unanswered(error, &server.name))?.into_iter().collect();
+    let other = document.extensions.iter().filter_map(|was| {
+        let version = found.get(&was.name).filter(|version| **version != was.version)?;
+        Some(format!("extension {} has version {version} here, in the snapshot {}", was.name, was.version))
+    });
+    Ok(other.collect())
 }
 
 impl Open {

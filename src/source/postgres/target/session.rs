@@ -7,7 +7,7 @@ use crate::source::postgres::address::Address;
 use crate::source::postgres::client::Client;
 use crate::source::postgres::connect::connect;
 use crate::source::postgres::encode::Place;
-use crate::source::postgres::session::number;
+use crate::source::postgres::session::{number, pid, pooled};
 use crate::source::postgres::target::fault::broken;
 use crate::source::postgres::transport::{SessionEncoding, VALUE_SETTINGS};
 
@@ -61,6 +61,16 @@ pub(super) struct Server {
     pub(super) database: String,
 }
 
+/// Refuses a way on which sessions are not our own: their settings and locks would be somebody else's.
+fn refuse_pooler(leader: &Client, address: &Address, runtime: &Handle) -> Result<(), SourceError> {
+    let name = address.to_string();
+    let failed = |error| broken(error, &name);
+    let second = connect(address, runtime)?;
+    let first = pid(leader).map_err(failed)?;
+    let found = pooled(first, pid(&second).map_err(failed)?, pid(leader).map_err(failed)?);
+    found.map_or(Ok(()), |reason| Err(SourceError::Unreachable { what: address.to_string(), reason }))
+}
+
 /// Opens a session.
 pub(super) fn open(address: &Address, runtime: &Handle, rank: Rank) -> Result<(Client, Server), SourceError> {
     let name = address.to_string();
@@ -72,6 +82,9 @@ pub(super) fn open(address: &Address, runtime: &Handle, rank: Rank) -> Result<(C
     let database = client.value(doing, "SELECT pg_catalog.current_database()").map_err(failed)?;
     let encoding = SessionEncoding::for_server(&server_encoding);
     prepare(&client, encoding).map_err(failed)?;
+    if rank == Rank::Leader {
+        refuse_pooler(&client, address, runtime)?;
+    }
     let locks = match rank {
         Rank::Leader => format!(
             "SELECT pg_catalog.pg_advisory_lock({LEADER_LOCK}), pg_catalog.pg_advisory_lock({WORKER_LOCK}); \
