@@ -212,7 +212,8 @@ pub(crate) fn choose<'a>(
             Some(found) => found,
             None if text.contains([':', '=']) => {
                 let address = Address::parse(text, around)?;
-                let same = |of: &(&String, &SourceConfig)| Address::parse(&of.1.url, around).is_ok_and(|it| it == address);
+                let same =
+                    |of: &(&String, &SourceConfig)| Address::parse(&of.1.url, around).is_ok_and(|it| it == address);
                 // By its name it is known to the repository.
                 let (name, configured) = config.source.iter().find(same).unzip();
                 return Ok(made(name.map(String::as_str), address, configured, config));

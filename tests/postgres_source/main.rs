@@ -2,6 +2,7 @@
 
 #[path = "../common_postgres/mod.rs"]
 mod common_postgres;
+mod sessions;
 #[path = "../world/mod.rs"]
 mod world;
 
@@ -73,9 +74,13 @@ impl Live {
     }
 
     fn backup(&self) -> BackupReport {
+        self.backup_from(&mut self.source(Mode::default()))
+    }
+
+    fn backup_from(&self, source: &mut PostgresSource) -> BackupReport {
         let mut unlocked = self.world.unlock(Role::Operator);
         let options = self.world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));
-        backup::run(&mut unlocked, &mut self.source(Mode::default()), &options).expect("a snapshot")
+        backup::run(&mut unlocked, source, &options).expect("a snapshot")
     }
 
     fn restored(&self) -> Collected {

@@ -65,6 +65,14 @@ pub struct Image {
     runtime: Handle,
 }
 
+/// Whether a worker holds a table's lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    Held,
+    /// Somebody queues up behind the leader's lock: only the leader may read that table.
+    SomebodyWaits,
+}
+
 /// The server's processes of an image's sessions, for whoever watches over them.
 #[derive(Clone, Default)]
 pub struct Sessions(Arc<Mutex<Vec<i32>>>);
@@ -185,15 +193,17 @@ impl Image {
 
     /// Locks a table in a worker, before it reads there. Does not wait: who queues up behind the leader's lock would
     /// have the worker queue up behind him, for ever.
-    pub fn claim(&self, worker: &Client, table: &str) -> Result<(), PostgresError> {
-        let lock = format!("LOCK TABLE ONLY {table} IN ACCESS SHARE MODE NOWAIT");
-        worker.execute(&format!("locking {table}"), &lock).map_err(|error| match error.state() {
-            Some("55P03") => PostgresError::GaveWay {
-                place: self.address.to_string(),
-                reason: format!("somebody waits to alter {table}"),
-            },
-            _ => error,
-        })
+    pub fn claim(&self, worker: &Client, table: &str) -> Result<Claim, PostgresError> {
+        let lock =
+            format!("SAVEPOINT claim; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT claim");
+        match worker.execute(&format!("locking {table}"), &lock) {
+            Ok(()) => Ok(Claim::Held),
+            Err(error) if error.state() == Some("55P03") => {
+                worker.execute("going on without a lock", "ROLLBACK TO SAVEPOINT claim; RELEASE SAVEPOINT claim")?;
+                Ok(Claim::SomebodyWaits)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends all of the image's transactions and sessions.

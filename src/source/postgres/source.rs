@@ -14,7 +14,7 @@ use crate::source::postgres::client::Client;
 use crate::source::postgres::connect::place_for_tools;
 use crate::source::postgres::dump::{DumpEncoding, Request, Search, Tools};
 use crate::source::postgres::hold::Held;
-use crate::source::postgres::image::Image;
+use crate::source::postgres::image::{Claim, Image};
 use crate::source::postgres::pace::Pace;
 use crate::source::postgres::read_options::{Gentle, ReadOptions};
 use crate::source::postgres::rows::{RowReader, RowsError};
@@ -203,25 +203,29 @@ enum Claims {
 }
 
 impl Session<'_> {
-    fn claim(&mut self, table: &str) -> Result<(), SourceError> {
+    /// The session that reads a table: this one, unless somebody queues up for the table. Then it is the leader, who
+    /// holds its lock already and whom the watch looks after.
+    fn claim(&mut self, table: &str) -> Result<Arc<Client>, SourceError> {
         if let Claims::Own(claimed) = &mut self.claims
             && !claimed.contains(table)
         {
-            self.open.image.claim(&self.client, table)?;
-            claimed.insert(table.to_owned());
+            match self.open.image.claim(&self.client, table)? {
+                Claim::Held => claimed.insert(table.to_owned()),
+                Claim::SomebodyWaits => return Ok(Arc::clone(self.open.image.leader())),
+            };
         }
-        Ok(())
+        Ok(Arc::clone(&self.client))
     }
 
     fn read_slice(&mut self, table: &Readable, slice: &Slice, sink: &mut dyn RowSink) -> Result<(), SourceError> {
-        self.claim(&slice.sql_name)?;
+        let client = self.claim(&slice.sql_name)?;
         let selected: Vec<String> = table.columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
         let conditions: Vec<&str> = table.condition.as_deref().into_iter().chain(slice.range.as_deref()).collect();
         let only_those = if conditions.is_empty() { "" } else { " WHERE " };
         let (columns, those) = (selected.join(", "), conditions.join(" AND "));
         let select = format!("SELECT {columns} FROM ONLY {}{only_those}{those}", slice.sql_name);
         let mut reader = RowReader::new(&table.name, &table.columns, self.mode, self.open.encoding);
-        copy(&self.client, &table.name, &select, &mut |message| {
+        copy(&client, &table.name, &select, &mut |message| {
             self.pace.spend(message.len());
             reader.push(message, sink).map_err(rows_error)
         })?;
