@@ -2,7 +2,7 @@
 
 use sidekeep::ops::error::OpError;
 use sidekeep::source::contract::SourceError;
-use sidekeep::source::postgres::target::{Globals, Owners, Resume, TargetOptions};
+use sidekeep::source::postgres::target::{Globals, Owners, PostgresTarget, Resume, TargetOptions};
 
 use crate::common_postgres::Cluster;
 use crate::cut::Breaking;
@@ -103,12 +103,20 @@ fn a_half_done_restore_is_gone_on_with_by_the_same_snapshot_alone() {
     };
     stage.cluster.create_database("copy", "TEMPLATE template0");
     let with = |resume| TargetOptions { resume, ..TargetOptions::default() };
-    let way = Breaking::after(&stage.cluster, 40);
-    let runtime = stage.world.runtime.handle().clone();
-    let mut target =
-        sidekeep::source::postgres::target::PostgresTarget::new(way.address("copy"), runtime, with(Resume::Refuse));
-    let first = stage.restore(&mut target, &[]);
-    assert!(matches!(first, Err(OpError::Source(SourceError::Lost { .. }))), "{first:?}");
+    let through = |database: &str, messages| {
+        let way = Breaking::after(&stage.cluster, messages);
+        let runtime = stage.world.runtime.handle().clone();
+        let mut target = PostgresTarget::new(way.address(database), runtime, with(Resume::Refuse));
+        let result = stage.restore(&mut target, &[]);
+        (messages - way.left(), result)
+    };
+    stage.cluster.create_database("whole", "TEMPLATE template0");
+    let (all, whole) = through("whole", 1 << 40);
+    assert!(whole.is_ok(), "{whole:?}");
+    // In the middle of something, or while a session is opened.
+    let (_, first) = through("copy", all * 2 / 3);
+    let is_cut = matches!(first, Err(OpError::Source(SourceError::Lost { .. } | SourceError::Unreachable { .. })));
+    assert!(is_cut, "{first:?}");
     let restore =
         |resume, tables: &[&str]| stage.restore(&mut stage.target(&stage.cluster, "copy", with(resume)), tables);
     let again = restore(Resume::Refuse, &[]);
