@@ -3,6 +3,7 @@
 //! Sorted runs, merged geometrically as a session adds to them, and a small map in front. Ids are
 //! kept to 128 bits: they are keyed, so nobody without the key can make two that agree.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -13,6 +14,9 @@ use crate::format::node::{PackRef, Spot};
 use crate::format::pack::PackContent;
 
 const RECENT_MAX: usize = 16 << 10;
+/// Looks by interpolation at most, and entries among which it is not worth while.
+const INTERPOLATIONS: usize = 8;
+const NEAR: usize = 8;
 
 /// A pack that chunks lie in.
 #[derive(Clone, Debug)]
@@ -84,6 +88,27 @@ impl Hasher for FirstBytes {
     fn write_usize(&mut self, _length: usize) {}
 }
 
+/// The entry of an id in a sorted run, by interpolation: ids are as good as drawn at random, so that a few looks suffice
+/// where a binary search would take a dozen, each at another page of memory.
+fn find<'r>(run: &'r [Entry], id: &[u8; 16]) -> Option<&'r Entry> {
+    let head = |id: &[u8; 16]| u64::from_be_bytes(*id.first_chunk().expect("16 bytes hold 8"));
+    let (mut range, mut low, mut high) = (run, 0, u64::MAX);
+    // Ids that nobody drew must not make it slow.
+    for _ in 0..INTERPOLATIONS {
+        if range.len() <= NEAR {
+            break;
+        }
+        let share = u128::from(head(id).saturating_sub(low)) * range.len() as u128 / (u128::from(high - low) + 1);
+        let at = (share as usize).min(range.len() - 1);
+        match range[at].id.cmp(id) {
+            Ordering::Equal => return Some(&range[at]),
+            Ordering::Less => (range, low) = (&range[at + 1..], head(&range[at].id)),
+            Ordering::Greater => (range, high) = (&range[..at], head(&range[at].id)),
+        }
+    }
+    range.binary_search_by(|entry| entry.id.cmp(id)).ok().map(|at| &range[at])
+}
+
 /// Where chunks lie; spots count in [`Index::packs`].
 #[derive(Default)]
 pub struct Index {
@@ -149,11 +174,7 @@ impl Index {
         if let Some(entry) = self.recent.get(&id) {
             return Some(entry.spot());
         }
-        let found = self.runs.iter().find_map(|run| {
-            let at = run.binary_search_by_key(&id, |entry| entry.id).ok()?;
-            Some(run[at])
-        });
-        found.map(|entry| entry.spot())
+        self.runs.iter().find_map(|run| find(run, &id)).map(Entry::spot)
     }
 
     /// Chunks known.
@@ -209,6 +230,21 @@ mod tests {
     fn spot(n: u32) -> Spot {
         let seat = Seat { thread: (n % 256) as u8, counter: n };
         Spot { pack: n % 1000, offset: n, stored: n % (1 << 24), codec: Codec::Split, session: (n % 16) as u8, seat }
+    }
+
+    #[test]
+    fn ids_that_are_not_random_are_found_too() {
+        let mut index = Index::default();
+        let odd =
+            |n: u32| ChunkId::new(std::array::from_fn(|at| if at < 12 { 7 } else { (n >> (8 * (at % 4))) as u8 }));
+        index.load((0..5000).map(|n| (odd(n * 2), spot(n))));
+        for n in 0..5000 {
+            assert_eq!(index.get(&odd(n * 2)), Some(spot(n)));
+            assert_eq!(index.get(&odd(n * 2 + 1)), None);
+        }
+        for byte in [0, 255] {
+            assert_eq!(index.get(&ChunkId::new([byte; 20])), None);
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct OwnerJoin<'m> {
     map: &'m OwnerMap,
     /// One per partition; none while the map is in memory.
     waiting: Vec<ExtentWriter>,
+    /// The last join key that was looked up and what it led to: siblings mostly lie side by side.
+    last: Option<(Vec<u8>, Option<Placement<'m>>)>,
 }
 
 /// What a join knows at once.
@@ -28,16 +30,24 @@ impl<'m> OwnerJoin<'m> {
             Entries::Memory(_) => Vec::new(),
             Entries::Partitions(_) => map.shares.writers(&map.options)?,
         };
-        Ok(Self { map, waiting })
+        Ok(Self { map, waiting, last: None })
     }
 
     /// The placement of the row that `join_key` refers to, if that can be told at once: see [`OwnerJoin::push`].
-    #[must_use]
-    pub fn look_up(&self, join_key: &[u8]) -> LookUp<'m> {
-        match &self.map.entries {
-            Entries::Memory(table) => LookUp::Known(table.get(self.map.digester.digest(join_key))),
-            Entries::Partitions(_) => LookUp::Later,
+    pub fn look_up(&mut self, join_key: &[u8]) -> LookUp<'m> {
+        let map = self.map;
+        let Entries::Memory(table) = &map.entries else { return LookUp::Later };
+        if let Some((last, found)) = &self.last
+            && last == join_key
+        {
+            return LookUp::Known(*found);
         }
+        let found = table.get(map.digester.digest(join_key));
+        let (last, known) = self.last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(join_key);
+        *known = found;
+        LookUp::Known(found)
     }
 
     /// Gives `payload` and the placement of the row that `join_key` refers to, or `None` without such

@@ -172,7 +172,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         let Scratch { results, join_key, .. } = &mut self.scratch;
         results.clear();
         // Without joins there is nothing to look into: a table that is laid out by its keys.
-        for (join, (columns, _)) in self.joins.iter().zip(&self.plan.paths) {
+        for (join, (columns, _)) in self.joins.iter_mut().zip(&self.plan.paths) {
             join_key.clear();
             push_join_key(join_key, columns, cells);
             if join_key.is_empty() {

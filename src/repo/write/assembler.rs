@@ -352,6 +352,10 @@ impl<'a> Assembler<'a> {
     }
 
     fn locate_node(&self, skeleton: &mut Skeleton) -> Located {
+        // Children are stored in order: while the last has no place, it is of no use to look for all.
+        if skeleton.children.last().is_some_and(|last| !self.closed_or_base(&last.id)) {
+            return Located::NotYet;
+        }
         let mut places = Places::new(self);
         let inner = skeleton.level > 1;
         for child in &mut skeleton.children {
@@ -370,6 +374,9 @@ impl<'a> Assembler<'a> {
     }
 
     fn locate_list(&self, list: &mut PieceList) -> Located {
+        if list.pieces.last().is_some_and(|last| !self.closed_or_base(&last.id)) {
+            return Located::NotYet;
+        }
         let mut places = Places::new(self);
         for piece in &mut list.pieces {
             let Some(spot) = places.of(&piece.id) else { return Located::NotYet };
