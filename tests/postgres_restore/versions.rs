@@ -1,19 +1,24 @@
-//! From one major version to another, both ways: `SIDEKEEP_TEST_PG_OTHER_BIN` says where the other's programs are.
+//! From one major version to another, both ways: between the server of the other tests and each other one that
+//! `SIDEKEEP_TEST_PG_BINS` names.
 
 use std::path::PathBuf;
 
 use sidekeep::source::postgres::target::TargetOptions;
 
-use crate::common_postgres::{Cluster, Settings};
+use crate::common_postgres::{Cluster, Settings, programs};
 use crate::compare::image;
 use crate::stage::{DATABASE, Stage, refused};
 
-fn other() -> Option<PathBuf> {
-    let found = std::env::var_os("SIDEKEEP_TEST_PG_OTHER_BIN").map(PathBuf::from);
-    if found.is_none() {
-        eprintln!("skipped: no server of another version (SIDEKEEP_TEST_PG_OTHER_BIN)");
+/// Where the other servers' programs are.
+fn others() -> Vec<PathBuf> {
+    let Some(own) = programs() else { return Vec::new() };
+    let all = std::env::var_os("SIDEKEEP_TEST_PG_BINS").unwrap_or_default();
+    let others: Vec<PathBuf> = std::env::split_paths(&all).filter(|bin| *bin != own).collect();
+    if others.is_empty() {
+        assert!(std::env::var_os("SIDEKEEP_TEST_ALL").is_none(), "no server of another version: scripts/test-deps");
+        eprintln!("skipped: no server of another version (SIDEKEEP_TEST_PG_BINS)");
     }
-    found
+    others
 }
 
 fn moved(from: &Settings, to: &Settings) {
@@ -38,12 +43,14 @@ fn moved(from: &Settings, to: &Settings) {
 
 #[test]
 fn to_another_version() {
-    let Some(bin) = other() else { return };
-    moved(&Settings::default(), &Settings { bin: Some(bin), ..Settings::default() });
+    for bin in others() {
+        moved(&Settings::default(), &Settings { bin: Some(bin), ..Settings::default() });
+    }
 }
 
 #[test]
 fn from_another_version() {
-    let Some(bin) = other() else { return };
-    moved(&Settings { bin: Some(bin), ..Settings::default() }, &Settings::default());
+    for bin in others() {
+        moved(&Settings { bin: Some(bin), ..Settings::default() }, &Settings::default());
+    }
 }
