@@ -176,8 +176,8 @@ impl Source<'_> {
             }
             Address::Postgres(server) => {
                 let address = server.address(context.surroundings())?.until(how.cancel);
-                drop(connect(&address, &context.runtime())?);
-                let source = PostgresSource::new(address, context.runtime(), context.search(self.pg_bin));
+                drop(connect(&address)?);
+                let source = PostgresSource::new(address, context.search(self.pg_bin));
                 Ok(Box::new(source.with_options(how.read)))
             }
         }

@@ -74,7 +74,7 @@ impl Place {
             Self::Files(path, FileFormat::Jsonl) => NewTarget::Jsonl(JsonLinesTarget::create(path, env)?),
             Self::Postgres(server) => {
                 let address = server.address(context.surroundings())?.until(cancel);
-                NewTarget::Postgres(Box::new(PostgresTarget::new(address, context.runtime(), options)))
+                NewTarget::Postgres(Box::new(PostgresTarget::new(address, options)))
             }
         })
     }

@@ -159,7 +159,7 @@ impl Cluster {
         self.child = Some(command.spawn().expect("a shell starts"));
         let begun = Instant::now();
         loop {
-            let error = match Client::connect(&self.config(SUPERUSER), "the test's server", &self.runtime()) {
+            let error = match Client::connect(&self.config(SUPERUSER), "the test's server") {
                 Ok(_) => return,
                 Err(error) => error,
             };
@@ -239,7 +239,7 @@ impl Cluster {
 
     /// A session as the superuser.
     pub fn client(&self, database: &str) -> Client {
-        Client::connect(&self.config(database), "the test's server", &self.runtime()).expect("a session")
+        Client::connect(&self.config(database), "the test's server").expect("a session")
     }
 
     /// Runs statements in a session of their own; gives the rows of all of them, as text.

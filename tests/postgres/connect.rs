@@ -17,10 +17,10 @@ use crate::common_postgres::{Cluster, Network, Settings, has_tls, programs};
 const SECRET: &str = "s3cret:pass\\word";
 
 /// Signs in and asks who it is; an error is the whole message.
-fn sign_in(cluster: &Cluster, url: &str, variables: &[(&str, &str)]) -> Result<String, String> {
+fn sign_in(url: &str, variables: &[(&str, &str)]) -> Result<String, String> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let signed_in = Address::parse(url, &Surroundings::new(variables)).and_then(|address| {
-        let client = connect(&address, &cluster.runtime())?;
+        let client = connect(&address)?;
         let row = &client.texts("asking", "SELECT current_user || '/' || current_database()")?[0];
         Ok(row[0].clone().expect("a value"))
     });
@@ -92,13 +92,13 @@ fn a_killed_test_leaves_no_server() {
 #[test]
 fn a_socket_and_several_hosts() {
     let Some(cluster) = Cluster::start() else { return };
-    assert_eq!(sign_in(&cluster, &cluster.dsn("template1"), &[]).as_deref(), Ok("postgres/template1"));
+    assert_eq!(sign_in(&cluster.dsn("template1"), &[]).as_deref(), Ok("postgres/template1"));
     let dir = cluster.socket_dir().display();
     let second = format!("postgres:///postgres?user=postgres&host=127.0.0.1,{dir}&port=1,5432");
-    assert_eq!(sign_in(&cluster, &second, &[]).as_deref(), Ok("postgres/postgres"));
+    assert_eq!(sign_in(&second, &[]).as_deref(), Ok("postgres/postgres"));
     let host = dir.to_string();
     let around = [("PGHOST", host.as_str()), ("PGUSER", "postgres"), ("PGAPPNAME", "odd ' \\ name")];
-    assert_eq!(sign_in(&cluster, "postgres://", &around).as_deref(), Ok("postgres/postgres"));
+    assert_eq!(sign_in("postgres://", &around).as_deref(), Ok("postgres/postgres"));
 }
 
 #[test]
@@ -108,26 +108,26 @@ fn scram_passwords_come_from_everywhere() {
     let port = cluster.port();
     let url = format!("postgres://app@127.0.0.1:{port}/postgres");
     let in_url = format!("postgres://app:s3cret%3apass%5Cword@127.0.0.1:{port}/postgres");
-    assert_eq!(sign_in(&cluster, &in_url, &[]).as_deref(), Ok("app/postgres"));
-    assert_eq!(sign_in(&cluster, &url, &[("PGPASSWORD", SECRET)]).as_deref(), Ok("app/postgres"));
+    assert_eq!(sign_in(&in_url, &[]).as_deref(), Ok("app/postgres"));
+    assert_eq!(sign_in(&url, &[("PGPASSWORD", SECRET)]).as_deref(), Ok("app/postgres"));
 
     let passfile = private(&dir, "pgpass", &format!("127.0.0.1:{port}:*:app:s3cret\\:pass\\\\word\n"));
     let by_file = [("PGPASSFILE", passfile.to_str().expect("a path"))];
-    assert_eq!(sign_in(&cluster, &url, &by_file).as_deref(), Ok("app/postgres"));
+    assert_eq!(sign_in(&url, &by_file).as_deref(), Ok("app/postgres"));
     set_permissions(&passfile, Permissions::from_mode(0o644)).expect("a mode");
-    says(sign_in(&cluster, &url, &by_file), &["others may read it; chmod 600", "PGPASSWORD"]);
+    says(sign_in(&url, &by_file), &["others may read it; chmod 600", "PGPASSWORD"]);
 
     let service = format!("[night]\nhost=127.0.0.1\nport={port}\ndbname=template1\nuser=app\npassword={SECRET}\n");
     let service = private(&dir, "services", &service);
     let by_service = [("PGSERVICEFILE", service.to_str().expect("a path")), ("PGSERVICE", "night")];
-    assert_eq!(sign_in(&cluster, "postgresql://", &by_service).as_deref(), Ok("app/template1"));
+    assert_eq!(sign_in("postgresql://", &by_service).as_deref(), Ok("app/template1"));
     let home = [("HOME", dir.path().to_str().expect("a path"))];
     std::fs::rename(&service, dir.path().join(".pg_service.conf")).expect("renames");
-    assert_eq!(sign_in(&cluster, "postgres://?service=night", &home).as_deref(), Ok("app/template1"));
+    assert_eq!(sign_in("postgres://?service=night", &home).as_deref(), Ok("app/template1"));
 
     let place = format!("the database postgres on 127.0.0.1:{port} as app");
-    says(sign_in(&cluster, &url, &[("PGPASSWORD", "wrong")]), &[&place, "password authentication failed", "PGPASS"]);
-    says(sign_in(&cluster, &url, &[]), &[&place, "password missing", "PGPASSWORD"]);
+    says(sign_in(&url, &[("PGPASSWORD", "wrong")]), &[&place, "password authentication failed", "PGPASS"]);
+    says(sign_in(&url, &[]), &[&place, "password missing", "PGPASSWORD"]);
 }
 
 #[test]
@@ -135,12 +135,12 @@ fn what_is_not_there_is_named() {
     let Some(cluster) = Cluster::start() else { return };
     let dir = cluster.socket_dir().display().to_string();
     let nowhere = "postgres://app:s3cret%3apass%5Cword@127.0.0.1:1/db";
-    says(sign_in(&cluster, nowhere, &[]), &["db on 127.0.0.1:1 as app", "refused", "see whether the server runs"]);
+    says(sign_in(nowhere, &[]), &["db on 127.0.0.1:1 as app", "refused", "see whether the server runs"]);
     let socket = format!("postgres:///db?user=app&host={dir}&port=5");
-    says(sign_in(&cluster, &socket, &[]), &[&dir, "see whether the server runs"]);
-    says(sign_in(&cluster, &cluster.dsn("missing"), &[]), &["\"missing\" does not exist", "psql -l"]);
+    says(sign_in(&socket, &[]), &[&dir, "see whether the server runs"]);
+    says(sign_in(&cluster.dsn("missing"), &[]), &["\"missing\" does not exist", "psql -l"]);
     let role = cluster.dsn("postgres").replace("postgres@", "nobody@");
-    says(sign_in(&cluster, &role, &[]), &["role \"nobody\" does not exist", "may log in"]);
+    says(sign_in(&role, &[]), &["role \"nobody\" does not exist", "may log in"]);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_silent_server_is_given_up() {
     let listener = cluster.runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let url = format!("postgres://app@127.0.0.1:{port}/db?connect_timeout=1");
-    says(sign_in(&cluster, &url, &[]), &["no answer within 1 s"]);
+    says(sign_in(&url, &[]), &["no answer within 1 s"]);
 }
 
 #[test]
@@ -161,34 +161,34 @@ fn tls_holds_what_its_mode_promises() {
     let at = |host: &str, more: &str| format!("postgres://app@{host}:{port}/postgres?{more}");
     let password = [("PGPASSWORD", SECRET)];
     let home = [("PGPASSWORD", SECRET), ("HOME", certificates.dir.path().to_str().expect("a path"))];
-    says(sign_in(&cluster, &at("127.0.0.1", "sslmode=require"), &password), &["does not support TLS", "sslmode"]);
+    says(sign_in(&at("127.0.0.1", "sslmode=require"), &password), &["does not support TLS", "sslmode"]);
 
     certificates.install(&mut cluster);
     let root = format!("sslrootcert={}", certificates.path("ca.crt"));
     let other = format!("sslrootcert={}", certificates.path("other.crt"));
     let yes = Ok("app/postgres");
-    assert_eq!(sign_in(&cluster, &at("127.0.0.1", "sslmode=prefer"), &password).as_deref(), yes);
-    assert_eq!(sign_in(&cluster, &at("127.0.0.1", "sslmode=require"), &password).as_deref(), yes);
-    says(sign_in(&cluster, &at("127.0.0.1", "sslmode=disable"), &password), &["pg_hba.conf"]);
+    assert_eq!(sign_in(&at("127.0.0.1", "sslmode=prefer"), &password).as_deref(), yes);
+    assert_eq!(sign_in(&at("127.0.0.1", "sslmode=require"), &password).as_deref(), yes);
+    says(sign_in(&at("127.0.0.1", "sslmode=disable"), &password), &["pg_hba.conf"]);
     let full = |host: &str, root: &str| at(host, &format!("sslmode=verify-full&{root}"));
-    assert_eq!(sign_in(&cluster, &full("localhost", &root), &password).as_deref(), yes);
+    assert_eq!(sign_in(&full("localhost", &root), &password).as_deref(), yes);
     // The name is that of `host`; `hostaddr` only says where it is.
     let named = full("db.example", &format!("{root}&hostaddr=127.0.0.1"));
-    says(sign_in(&cluster, &named, &password), &["db.example", "certificate", "which names"]);
-    says(sign_in(&cluster, &full("127.0.0.1", &root), &password), &["not valid for", "sslrootcert"]);
+    says(sign_in(&named, &password), &["db.example", "certificate", "which names"]);
+    says(sign_in(&full("127.0.0.1", &root), &password), &["not valid for", "sslrootcert"]);
     let chain = |root: &str| at("127.0.0.1", &format!("sslmode=verify-ca&{root}"));
-    assert_eq!(sign_in(&cluster, &chain(&root), &password).as_deref(), yes);
-    says(sign_in(&cluster, &chain(&other), &password), &["UnknownIssuer"]);
-    says(sign_in(&cluster, &at("127.0.0.1", &format!("sslmode=require&{other}")), &password), &["UnknownIssuer"]);
-    says(sign_in(&cluster, &full("localhost", "sslrootcert=system"), &password), &["UnknownIssuer"]);
-    says(sign_in(&cluster, &full("localhost", "sslrootcert=/no/file"), &password), &["/no/file"]);
-    says(sign_in(&cluster, &at("h", "sslmode=verify-full"), &password), &["name its authority with sslrootcert"]);
+    assert_eq!(sign_in(&chain(&root), &password).as_deref(), yes);
+    says(sign_in(&chain(&other), &password), &["UnknownIssuer"]);
+    says(sign_in(&at("127.0.0.1", &format!("sslmode=require&{other}")), &password), &["UnknownIssuer"]);
+    says(sign_in(&full("localhost", "sslrootcert=system"), &password), &["UnknownIssuer"]);
+    says(sign_in(&full("localhost", "sslrootcert=/no/file"), &password), &["/no/file"]);
+    says(sign_in(&at("h", "sslmode=verify-full"), &password), &["name its authority with sslrootcert"]);
 
     // The usual files below the home directory.
     let files = certificates.dir.path().join(".postgresql");
     std::fs::create_dir(&files).expect("a directory");
     std::fs::copy(certificates.path("ca.crt"), files.join("root.crt")).expect("a copy");
-    assert_eq!(sign_in(&cluster, &at("localhost", "sslmode=verify-full"), &home).as_deref(), yes);
+    assert_eq!(sign_in(&at("localhost", "sslmode=verify-full"), &home).as_deref(), yes);
 }
 
 #[test]
@@ -198,10 +198,10 @@ fn a_certificate_of_our_own_lets_us_in() {
     certificates.install(&mut cluster);
     let (certificate, key) = (certificates.path("app.crt"), certificates.path("app.key"));
     let url = format!("postgres://app@localhost:{}/postgres?sslmode=require&sslcert={certificate}", cluster.port());
-    assert_eq!(sign_in(&cluster, &format!("{url}&sslkey={key}"), &[]).as_deref(), Ok("app/postgres"));
-    says(sign_in(&cluster, &url, &[]), &["sslcert needs sslkey"]);
+    assert_eq!(sign_in(&format!("{url}&sslkey={key}"), &[]).as_deref(), Ok("app/postgres"));
+    says(sign_in(&url, &[]), &["sslcert needs sslkey"]);
     set_permissions(&key, Permissions::from_mode(0o644)).expect("a mode");
-    says(sign_in(&cluster, &format!("{url}&sslkey={key}"), &[]), &["chmod 600"]);
+    says(sign_in(&format!("{url}&sslkey={key}"), &[]), &["chmod 600"]);
 }
 
 fn private(dir: &TempDir, name: &str, text: &str) -> PathBuf {

@@ -17,7 +17,7 @@ pub(crate) fn address(dsn: &str) -> Arc<Address> {
 }
 
 pub(crate) fn open(cluster: &Cluster, database: &str) -> Result<Image, String> {
-    Image::open(address(&cluster.dsn(database)), &cluster.runtime()).map_err(|error| error.to_string())
+    Image::open(address(&cluster.dsn(database))).map_err(|error| error.to_string())
 }
 
 fn value(client: &Client, sql: &str) -> String {
@@ -95,7 +95,7 @@ fn a_plain_role_may_lack_the_identity() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql("postgres", "CREATE ROLE plain LOGIN; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC");
     let dsn = cluster.dsn("postgres").replace("postgres@", "plain@");
-    let image = Image::open(address(&dsn), &cluster.runtime()).expect("an image");
+    let image = Image::open(address(&dsn)).expect("an image");
     assert!(!image.facts().identity.contains_key("system_identifier"));
     assert!(image.facts().notes[0].contains("pg_control_system()"), "{:?}", image.facts().notes);
     let denied = image.lock_tables(&tables(&["pg_catalog.pg_authid"]), PATIENCE).expect_err("denied").to_string();
@@ -166,7 +166,7 @@ fn a_transaction_pooler_is_refused() {
     let dsn = cluster.dsn("postgres").replace(&format!(":{}/", cluster.port()), ":6543/");
     let begun = Instant::now();
     let refused = loop {
-        let refused = Image::open(address(&dsn), &cluster.runtime()).map(|_| ()).map_err(|error| error.to_string());
+        let refused = Image::open(address(&dsn)).map(|_| ()).map_err(|error| error.to_string());
         let not_yet = matches!(&refused, Err(message) if message.starts_with("cannot connect"));
         if !not_yet || begun.elapsed() > PATIENCE {
             break refused;

@@ -16,7 +16,7 @@ fn an_alter_behind_the_image_ends_it() {
     image.lock_tables(&["public.contacts".to_owned()], Duration::from_secs(5)).expect("locked");
     let patience = Duration::from_secs(2);
     let dsn = address(&cluster.dsn("postgres"));
-    let watch = Watch::begin(&dsn, image.sessions(), patience, &cluster.runtime()).expect("a watch");
+    let watch = Watch::begin(&dsn, image.sessions(), patience).expect("a watch");
     let worker = image.worker().expect("a worker");
 
     let begun = Instant::now();
@@ -49,7 +49,7 @@ fn who_waits_behind_others_or_briefly_is_none_of_ours() {
     image.lock_tables(&["public.a".to_owned()], Duration::from_secs(5)).expect("locked");
     let dsn = address(&cluster.dsn("postgres"));
     let patience = Duration::from_secs(2);
-    let watch = Watch::begin(&dsn, image.sessions(), patience, &cluster.runtime()).expect("a watch");
+    let watch = Watch::begin(&dsn, image.sessions(), patience).expect("a watch");
     let holder = cluster.client("postgres");
     holder.execute("locking", "BEGIN; LOCK TABLE b").expect("locked");
     let wait = |table: &str, milliseconds: u32| {

@@ -105,8 +105,7 @@ fn a_half_done_restore_is_gone_on_with_by_the_same_snapshot_alone() {
     let with = |resume| TargetOptions { resume, ..TargetOptions::default() };
     let through = |database: &str, messages| {
         let way = Breaking::after(&stage.cluster, messages);
-        let runtime = stage.world.runtime.handle().clone();
-        let mut target = PostgresTarget::new(way.address(database), runtime, with(Resume::Refuse));
+        let mut target = PostgresTarget::new(way.address(database), with(Resume::Refuse));
         let result = stage.restore(&mut target, &[]);
         (messages - way.left(), result)
     };

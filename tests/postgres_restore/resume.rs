@@ -17,8 +17,7 @@ fn options(resume: Resume) -> TargetOptions {
 /// Restores over a way that breaks; gives the messages that were left, and whether it came to its end.
 fn attempt(stage: &Stage, database: &str, resume: Resume, messages: i64) -> (i64, Result<Vec<String>, OpError>) {
     let way = Breaking::after(&stage.cluster, messages);
-    let runtime = stage.world.runtime.handle().clone();
-    let mut target = PostgresTarget::new(way.address(database), runtime, options(resume));
+    let mut target = PostgresTarget::new(way.address(database), options(resume));
     let result = stage.restore(&mut target, &[]).map(|report| refused(&report));
     (way.left(), result)
 }

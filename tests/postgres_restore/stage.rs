@@ -75,7 +75,7 @@ impl Stage {
     pub fn backup(&self) -> BackupReport {
         let address = self.address(&self.cluster, &self.database);
         let search = Search::on_this_host(Some(self.cluster.client_bin()), Vec::new());
-        let mut source = PostgresSource::new(address, self.world.runtime.handle().clone(), search);
+        let mut source = PostgresSource::new(address, search);
         let mut unlocked = self.world.unlock(Role::Operator);
         let options = self.world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));
         backup::run(&mut unlocked, &mut source, &options).expect("a snapshot")
@@ -87,7 +87,7 @@ impl Stage {
     }
 
     pub fn target(&self, cluster: &Cluster, database: &str, options: TargetOptions) -> PostgresTarget {
-        PostgresTarget::new(self.address(cluster, database), self.world.runtime.handle().clone(), options)
+        PostgresTarget::new(self.address(cluster, database), options)
     }
 
     /// Restores the newest snapshot.

@@ -94,8 +94,7 @@ impl Batch for Pages {
 fn large_objects_keep_their_holes() {
     let Some(stage) = Stage::of(LARGE) else { return };
     let search = Search::on_this_host(Some(stage.cluster.client_bin()), Vec::new());
-    let runtime = stage.world.runtime.handle().clone();
-    let mut source = PostgresSource::new(stage.address(&stage.cluster, "service"), runtime, search);
+    let mut source = PostgresSource::new(stage.address(&stage.cluster, "service"), search);
     let schema = source.describe().expect("a description").schema;
     source.release().expect("lets go");
     let stored = "SELECT loid, pageno, data FROM pg_largeobject ORDER BY 1, 2";

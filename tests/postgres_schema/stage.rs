@@ -50,7 +50,7 @@ pub fn full() -> Option<Cluster> {
 pub fn session(cluster: &Cluster, database: &str, role: &str) -> Client {
     let mut config = cluster.config(database);
     config.user(role);
-    Client::connect(&config, "the test's server", &cluster.runtime()).expect("a session")
+    Client::connect(&config, "the test's server").expect("a session")
 }
 
 pub fn tools(cluster: &Cluster) -> Tools {

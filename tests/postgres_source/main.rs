@@ -68,9 +68,8 @@ impl Live {
 
     fn source(&self, mode: Mode) -> PostgresSource {
         let address = Address::parse(&self.cluster.dsn("sync"), &Surroundings::new([])).expect("an address");
-        let runtime = self.world.runtime.handle().clone();
         let search = Search::on_this_host(Some(self.cluster.client_bin()), Vec::new());
-        PostgresSource::new(address, runtime, search).with_mode(mode)
+        PostgresSource::new(address, search).with_mode(mode)
     }
 
     fn backup(&self) -> BackupReport {

@@ -58,7 +58,7 @@ impl Live {
     }
 
     pub fn source(&self, database: &str, role: &str) -> PostgresSource {
-        source_of(&self.cluster, &self.world, database, role)
+        source_of(&self.cluster, database, role)
     }
 
     pub fn try_backup_as(&self, database: &str, role: &str) -> Result<BackupReport, String> {
@@ -97,12 +97,12 @@ impl Live {
     }
 }
 
-pub fn source_of(cluster: &Cluster, world: &World, database: &str, role: &str) -> PostgresSource {
+pub fn source_of(cluster: &Cluster, database: &str, role: &str) -> PostgresSource {
     let host = cluster.socket_dir().display().to_string().replace('/', "%2F");
     let url = format!("postgres://{}@{host}:{}/{}", escaped(role), cluster.port(), escaped(database));
     let address = Address::parse(&url, &Surroundings::new([])).expect("an address");
     let search = Search::on_this_host(Some(cluster.client_bin()), Vec::new());
-    PostgresSource::new(address, world.runtime.handle().clone(), search)
+    PostgresSource::new(address, search)
 }
 
 /// As a part of a URL.

@@ -94,7 +94,7 @@ fn live<'a>(name: &'a str, config: &'a Config, context: &'a Context) -> LiveSour
                 let search = context.search(source.pg_bin);
                 let look = move || {
                     let address = server.address(context.surroundings())?;
-                    Ok(examine::examine(&address, &context.runtime(), &search)?)
+                    Ok(examine::examine(&address, &search)?)
                 };
                 Some(Box::new(look) as Opener<'a, Vec<Remark>>)
             }

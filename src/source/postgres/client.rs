@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{
@@ -40,7 +40,7 @@ pub struct Client {
 
 impl Client {
     /// Connects without TLS. `place` names the server in messages, without a password.
-    pub fn connect(config: &Config, place: &str, _runtime: &Handle) -> Result<Self, PostgresError> {
+    pub fn connect(config: &Config, place: &str) -> Result<Self, PostgresError> {
         let opening = async {
             let (inner, connection) = config.connect(NoTls).await?;
             Ok::<_, Error>(Opened { inner, connection: tokio::spawn(connection.map(|_| ())) })

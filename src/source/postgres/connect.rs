@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::runtime::Handle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -26,7 +25,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
 
 /// Opens a session. Never call from an async task.
-pub fn connect(address: &Address, _runtime: &Handle) -> Result<Client, PostgresError> {
+pub fn connect(address: &Address) -> Result<Client, PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let tls = connector(&address.tls).map_err(unusable)?;
     let mut failure = unusable("it names no host".to_owned());

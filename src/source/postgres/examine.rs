@@ -1,8 +1,6 @@
 //! Tries a server before a backup does, and says of each thing that a backup needs how it stands. It takes no image
 //! and no locks.
 
-use tokio::runtime::Handle;
-
 use crate::source::postgres::address::Address;
 use crate::source::postgres::answer::{AnswerError, Fields, rows};
 use crate::source::postgres::catalog::{self, Catalog};
@@ -55,9 +53,9 @@ impl Remark {
 }
 
 /// Looks at everything; fails only if nothing can be learned at all.
-pub fn examine(address: &Address, runtime: &Handle, search: &Search) -> Result<Vec<Remark>, AnswerError> {
-    let client = connect(address, runtime)?;
-    let second = connect(address, runtime)?;
+pub fn examine(address: &Address, search: &Search) -> Result<Vec<Remark>, AnswerError> {
+    let client = connect(address)?;
+    let second = connect(address)?;
     let own = pid(&client)?;
     if let Some(reason) = pooled(own, pid(&second)?, pid(&client)?) {
         return Ok(vec![Remark::unfit("connection", reason, "name the server itself in the source's url")]);

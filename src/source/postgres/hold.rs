@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::runtime::Handle;
 
 use crate::source::contract::SourceError;
 use crate::source::postgres::address::Address;
@@ -55,11 +54,11 @@ pub(super) struct Held {
 
 impl Held {
     /// Begins an image. Waits for who holds a table, but not for ever.
-    pub(super) fn begin(address: &Arc<Address>, runtime: &Handle) -> Result<Self, HoldError> {
+    pub(super) fn begin(address: &Arc<Address>) -> Result<Self, HoldError> {
         let mut altered = String::new();
         for _ in 0..ATTEMPTS_MAX {
-            let image = Image::open(Arc::clone(address), runtime)?;
-            let watch = Watch::begin(address, image.sessions(), OTHERS_PATIENCE, runtime)?;
+            let image = Image::open(Arc::clone(address))?;
+            let watch = Watch::begin(address, image.sessions(), OTHERS_PATIENCE)?;
             let catalog = catalog::read(image.leader())?;
             let parts = catalog.tables.iter().flat_map(|table| &table.parts);
             let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();

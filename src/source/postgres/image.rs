@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-
 use crate::base::time::Moment;
 use crate::source::postgres::address::Address;
 use crate::source::postgres::client::Client;
@@ -62,7 +60,6 @@ pub struct Image {
     snapshot: String,
     facts: Facts,
     address: Arc<Address>,
-    runtime: Handle,
 }
 
 /// Whether a worker holds a table's lock.
@@ -91,11 +88,11 @@ impl Sessions {
 
 impl Image {
     /// Connects and fixes the image. Refuses poolers, and standbys that would cancel the reading.
-    pub fn open(address: Arc<Address>, runtime: &Handle) -> Result<Self, PostgresError> {
+    pub fn open(address: Arc<Address>) -> Result<Self, PostgresError> {
         let unsuitable = |reason| PostgresError::Unsuitable { place: address.to_string(), reason };
-        let leader = connect(&address, runtime)?;
+        let leader = connect(&address)?;
         let own = pid(&leader)?;
-        let second = connect(&address, runtime)?;
+        let second = connect(&address)?;
         if let Some(reason) = pooled(own, pid(&second)?, pid(&leader)?) {
             return Err(unsuitable(reason));
         }
@@ -118,8 +115,8 @@ impl Image {
         };
         let sessions = Sessions::default();
         sessions.add(own);
-        let (leader, runtime) = (Arc::new(leader), runtime.clone());
-        Ok(Self { leader, workers: Vec::new(), sessions, snapshot, facts, address, runtime })
+        let leader = Arc::new(leader);
+        Ok(Self { leader, workers: Vec::new(), sessions, snapshot, facts, address })
     }
 
     /// What is known of the server.
@@ -148,7 +145,7 @@ impl Image {
 
     /// One more session that sees the image.
     pub fn worker(&mut self) -> Result<Arc<Client>, PostgresError> {
-        let worker = connect(&self.address, &self.runtime)?;
+        let worker = connect(&self.address)?;
         prepare(&worker, &self.facts.client_encoding)?;
         // Any query in the transaction would fix an image of its own.
         let own = pid(&worker)?;
@@ -185,7 +182,7 @@ impl Image {
     /// truncated, rewritten or replaced since, and other columns than can be asked for. Ask once they are locked.
     pub(super) fn altered(&self, tables: &[String]) -> Result<Option<String>, PostgresError> {
         let ask = |client: &Client| client.query("asking whether tables were altered", FORMS, &[&tables]);
-        let (then, now) = (ask(&self.leader)?, ask(&connect(&self.address, &self.runtime)?)?);
+        let (then, now) = (ask(&self.leader)?, ask(&connect(&self.address)?)?);
         let form = |row: &tokio_postgres::Row| (row.get::<_, Option<u32>>(1), row.get::<_, Option<i64>>(2));
         let mut both = then.iter().zip(&now);
         Ok(both.find(|(then, now)| form(then) != form(now)).map(|(then, _)| then.get(0)))

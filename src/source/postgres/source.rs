@@ -4,8 +4,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use crate::format::cell::{Cell, OwnedCell};
 use crate::source::contract::{Column, Description, Engine, Gap, Reader, RowSink, SinkError, Source, SourceError};
 use crate::source::postgres::address::Address;
@@ -26,7 +24,6 @@ use crate::source::postgres::watch::Watch;
 /// A database, opened for one snapshot.
 pub struct PostgresSource {
     address: Arc<Address>,
-    runtime: Handle,
     /// Where `pg_dump` may be.
     search: Search,
     mode: Mode,
@@ -71,9 +68,9 @@ impl Readable {
 impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
-    pub fn new(address: Address, runtime: Handle, search: Search) -> Self {
+    pub fn new(address: Address, search: Search) -> Self {
         let (mode, options) = (Mode::default(), ReadOptions::default());
-        Self { address: Arc::new(address), runtime, search, mode, options, open: None }
+        Self { address: Arc::new(address), search, mode, options, open: None }
     }
 
     /// The same with another way for values to cross.
@@ -127,7 +124,7 @@ impl PostgresSource {
 
 impl Source for PostgresSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
-        let Held { image, watch, catalog: mut found } = Held::begin(&self.address, &self.runtime)?;
+        let Held { image, watch, catalog: mut found } = Held::begin(&self.address)?;
         let leader = Arc::clone(image.leader());
         let types = Types::load(&leader)?;
         let schema = self.schema(&image, &found);

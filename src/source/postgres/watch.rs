@@ -9,8 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-
 use crate::source::postgres::address::Address;
 use crate::source::postgres::client::Client;
 use crate::source::postgres::connect::connect;
@@ -40,13 +38,8 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to watch over `sessions`, those that join later too.
-    pub fn begin(
-        address: &Address,
-        sessions: Sessions,
-        patience: Duration,
-        runtime: &Handle,
-    ) -> Result<Self, PostgresError> {
-        let client = connect(address, runtime)?;
+    pub fn begin(address: &Address, sessions: Sessions, patience: Duration) -> Result<Self, PostgresError> {
+        let client = connect(address)?;
         // So that messages name tables with their schemas.
         client.execute("preparing the watch", "SET search_path = ''; SET statement_timeout = 0")?;
         let verdict = Arc::new(Mutex::new(None));

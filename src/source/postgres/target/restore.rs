@@ -6,8 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
 use crate::format::cell::Cell;
 use crate::source::contract::{
     BatchTarget, Content, Engine, Loader, Mark, Refused, Scope, SourceError, Target, TargetTable,
@@ -33,7 +31,6 @@ use crate::source::postgres::target::{globals, large, sequences};
 /// A database in the making.
 pub struct PostgresTarget {
     address: Address,
-    runtime: Handle,
     options: TargetOptions,
     notes: Vec<String>,
     open: Option<Open>,
@@ -54,8 +51,8 @@ struct Open {
 impl PostgresTarget {
     /// Connects to nothing yet.
     #[must_use]
-    pub fn new(address: Address, runtime: Handle, options: TargetOptions) -> Self {
-        Self { address, runtime, options, notes: Vec::new(), open: None }
+    pub fn new(address: Address, options: TargetOptions) -> Self {
+        Self { address, options, notes: Vec::new(), open: None }
     }
 
     /// What is worth saying of the finished database and is no failure, such as roles that were there already.
@@ -162,7 +159,7 @@ impl PostgresTarget {
 
     /// As many sessions as are wanted besides the first.
     fn sessions(&self, count: usize) -> Result<Vec<Client>, SourceError> {
-        (0..count).map(|_| Ok(open(&self.address, &self.runtime, Rank::Worker)?.0)).collect()
+        (0..count).map(|_| Ok(open(&self.address, Rank::Worker)?.0)).collect()
     }
 
     fn build(
@@ -210,7 +207,7 @@ impl Target for PostgresTarget {
             return Err(failed(format!("no table {unknown} is restored that could come first")));
         }
         let document = Document::from_bytes(content.schema).map_err(|error| failed(error.to_string()))?;
-        let (client, server) = open(&self.address, &self.runtime, Rank::Leader)?;
+        let (client, server) = open(&self.address, Rank::Leader)?;
         let head = self.head(&client, &server, content)?;
         let done = ledger::done(&client, &server.name)?;
         let mut script = Script::of(&document, &server);

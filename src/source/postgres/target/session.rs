@@ -1,7 +1,5 @@
 //! Sessions of a restore: set up as `pg_restore` sets up its own, whatever the database and the role have as defaults.
 
-use tokio::runtime::Handle;
-
 use crate::source::contract::SourceError;
 use crate::source::postgres::address::Address;
 use crate::source::postgres::client::Client;
@@ -62,19 +60,19 @@ pub(super) struct Server {
 }
 
 /// Refuses a way on which sessions are not our own: their settings and locks would be somebody else's.
-fn refuse_pooler(leader: &Client, address: &Address, runtime: &Handle) -> Result<(), SourceError> {
+fn refuse_pooler(leader: &Client, address: &Address) -> Result<(), SourceError> {
     let name = address.to_string();
     let failed = |error| broken(error, &name);
-    let second = connect(address, runtime)?;
+    let second = connect(address)?;
     let first = pid(leader).map_err(failed)?;
     let found = pooled(first, pid(&second).map_err(failed)?, pid(leader).map_err(failed)?);
     found.map_or(Ok(()), |reason| Err(SourceError::Unreachable { what: address.to_string(), reason }))
 }
 
 /// Opens a session.
-pub(super) fn open(address: &Address, runtime: &Handle, rank: Rank) -> Result<(Client, Server), SourceError> {
+pub(super) fn open(address: &Address, rank: Rank) -> Result<(Client, Server), SourceError> {
     let name = address.to_string();
-    let client = connect(address, runtime)?;
+    let client = connect(address)?;
     let failed = |error| broken(error, &name);
     let doing = "asking what the server is";
     let version = number(&client, doing, "SHOW server_version_num").map_err(failed)?;
@@ -83,7 +81,7 @@ pub(super) fn open(address: &Address, runtime: &Handle, rank: Rank) -> Result<(C
     let encoding = SessionEncoding::for_server(&server_encoding);
     prepare(&client, encoding).map_err(failed)?;
     if rank == Rank::Leader {
-        refuse_pooler(&client, address, runtime)?;
+        refuse_pooler(&client, address)?;
     }
     let locks = match rank {
         Rank::Leader => format!(
