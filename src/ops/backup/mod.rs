@@ -1,6 +1,7 @@
 //! One snapshot of a live database.
 
 mod place;
+mod placed;
 mod plan;
 mod prior;
 mod run;

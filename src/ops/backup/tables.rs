@@ -12,7 +12,8 @@ use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
 use crate::base::progress::{Count, SharedProgress};
 use crate::base::thread::{join, spawn};
 use crate::crypto::ids::SourceIdKeys;
-use crate::ops::backup::place::{Placed, Placer};
+use crate::ops::backup::place::Placer;
+use crate::ops::backup::placed::Placed;
 use crate::ops::backup::plan::TablePlan;
 use crate::ops::backup::schedule::{Assignment, HandedIn, Next, Schedule};
 use crate::ops::error::OpError;
@@ -199,9 +200,20 @@ fn worse(a: Result<(), OpError>, b: Result<(), OpError>) -> Result<(), OpError> 
     }
 }
 
+/// Stops all readers when it is dropped.
+struct Alarm<'s, 'p>(&'s Schedule<'p>);
+
+impl Drop for Alarm<'_, '_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 impl Reading<'_> {
     /// Reads until there is nothing left.
     fn work(&self, mut reader: Box<dyn Reader + '_>) -> Result<(), OpError> {
+        // Nobody may wait for a table whose reader panicked.
+        let alarm = Alarm(&self.schedule);
         let done = loop {
             let assignment = match self.schedule.next() {
                 Next::Read(assignment) => assignment,
@@ -215,8 +227,8 @@ impl Reading<'_> {
                 break Err(error);
             }
         };
-        if done.is_err() {
-            self.schedule.stop();
+        if done.is_ok() {
+            std::mem::forget(alarm);
         }
         done
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::frame::FrameType;
 use crate::base::progress::Count;
+use crate::base::thread::spawn;
 use crate::ops::error::OpError;
 use crate::ops::restore::batch::{LeavesBatch, mark_of};
 use crate::ops::restore::plan::{Plan, Skip, bytes_of};
@@ -61,12 +62,12 @@ impl<'a> Stage<'a> {
         std::thread::scope(|scope| {
             let loading: Vec<_> = loaders
                 .iter_mut()
-                .map(|loader| scope.spawn(|| self.watched(|| self.load(&mut **loader, &queue))))
+                .map(|loader| spawn(scope, "load", || self.watched(|| self.load(&mut **loader, &queue))))
                 .collect();
             let reading: Vec<_> = (0..READERS)
                 .map(|_| {
                     let batches = batches.clone();
-                    scope.spawn(move || self.watched(|| self.read(&batches)))
+                    spawn(scope, "fetch", move || self.watched(|| self.read(&batches)))
                 })
                 .collect();
             drop(batches);

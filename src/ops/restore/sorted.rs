@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::progress::Count;
+use crate::base::thread::{join, spawn};
 use crate::format::leaf::LeafRows;
 use crate::format::manifest::TreeKind;
 use crate::format::node::Spot;
@@ -53,10 +54,10 @@ impl Restore<'_> {
         self.reading.options.progress.phase("reading", Count::Rows, Some(rows));
         std::thread::scope(|scope| {
             let (contents, queue) = sync_channel(QUEUE);
-            let sorter = scope.spawn(move || self.sort_rows(&queue));
+            let sorter = spawn(scope, "sort", move || self.sort_rows(&queue));
             let fetched = self.fetch_all(&contents);
             drop(contents);
-            let sorted = sorter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let sorted = join(sorter);
             Ok(Sorted { merge: sorted?, streams: fetched? })
         })
     }

@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::base::id::{Digest, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::base::progress::Count;
+use crate::base::thread::spawn;
 use crate::format::dsse::Envelope;
 use crate::format::manifest::SealedManifest;
 use crate::format::name::Name;
@@ -245,7 +246,7 @@ fn read_all(
         let (seen, results) = sync_channel(READERS);
         for _ in 0..READERS {
             let (seen, next, budget) = (seen.clone(), &next, &budget);
-            scope.spawn(move || {
+            spawn(scope, "verify", move || {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(job) = jobs.get(at).filter(|_| !options.cancel.is_cancelled()) else { return };

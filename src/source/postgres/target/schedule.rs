@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::base::thread::spawn;
 use crate::source::contract::SourceError;
 use crate::source::postgres::client::Client;
 
@@ -69,7 +70,7 @@ pub(super) fn in_parallel<T: Sync>(
     let changed = Condvar::new();
     std::thread::scope(|scope| {
         for session in sessions {
-            scope.spawn(|| {
+            spawn(scope, "build", || {
                 let mut guard = lock(&state);
                 while guard.failed.is_none() && !guard.waiting.is_empty() {
                     let Some(task) = guard.take() else {
