@@ -35,7 +35,7 @@ fn wrong_usage_is_said_with_what_would_be_right() {
         usage(&["restore", "latest", "--to", "out"], &["what \"out\" is to become", "--format"]),
         usage(&["restore", "latest", "--at", "now", "--to", "out.sqlite"], &["--at", "cannot be used with"]),
         usage(&["restore", "--at", "tomorow", "--to", "out.sqlite"], &["\"tomorow\" is not a time"]),
-        usage(&["restore", "latest", "--to", "postgres://a:hunter2@db/x"], &["postgres://a:***@db/x"]),
+        usage(&["restore", "latest", "--to", "mysql://a:hunter2@db/x"], &["mysql://a:***@db/x"]),
         usage(&["init"], &["<REPO>"]),
         usage(&["init", "other", "--keys-dir", "keys"], &["keys/operator.key is there already", "--keys-dir"]),
         usage(&["init", "other", "--keys-dir", "more", "--source", "sync.db"], &["the address", "sqlite:///"]),

@@ -112,11 +112,13 @@ fn passwords_come_from_the_environment_and_from_files() {
     );
     live.sandbox.set("PGPASSFILE", "/nowhere");
     live.sandbox.set("PGSERVICEFILE", services);
+    assert_eq!(live.sandbox.json(&["backup", "service=night"])["number"], 3, "the configured source, named otherwise");
+    live.configure("postgres://keeper@db.example/other", "");
     assert_eq!(live.sandbox.json(&["backup", "service=night"])["number"], 1, "a source of its own");
     let url = format!("postgres://postgres@127.0.0.1:{port}/sync");
     assert_eq!(live.sandbox.json(&["snapshots", "--source", &url])["sources"].as_array().map(Vec::len), Some(1));
     live.configure("service=night", "");
-    assert_eq!(live.sandbox.json(&["backup"])["number"], 3);
+    assert_eq!(live.sandbox.json(&["backup"])["number"], 4);
 
     live.configure(&format!("postgres://keeper@127.0.0.1:{port}/sync"), "");
     live.sandbox.set("PGPASSWORD", PASSWORD);
