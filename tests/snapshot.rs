@@ -4,11 +4,16 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
+use sidekeep::base::progress::{Count, Progress};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{Body, Revoke};
 use sidekeep::format::name::Name;
+use sidekeep::ops::backup;
+use sidekeep::source::contract::{Description, Reader, Source, SourceError};
+use sidekeep::source::sqlite::SqliteSource;
 use world::awkward::fill;
 use world::look::snapshot;
 use world::{SOURCE, World, common_sqlite, open_key};
@@ -41,6 +46,53 @@ fn a_database_comes_back_and_the_next_night_is_cheap() {
     let again = world.path("again.sqlite");
     world.restore(&again);
     common_sqlite::assert_same_database(&database, &again);
+}
+
+/// A source that says of itself that no disk holds it.
+struct Vast(SqliteSource);
+
+impl Source for Vast {
+    fn describe(&mut self) -> Result<Description, SourceError> {
+        Ok(Description { bytes_estimate: Some(u64::MAX), ..self.0.describe()? })
+    }
+
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+        self.0.readers()
+    }
+
+    fn release(&mut self) -> Result<(), SourceError> {
+        self.0.release()
+    }
+}
+
+/// Notes to a person.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn phase(&self, _name: &str, _unit: Count, _total: Option<u64>) {}
+    fn add(&self, _count: Count, _by: u64) {}
+    fn note(&self, text: &str) {
+        self.0.lock().expect("nobody panicked").push(text.to_owned());
+    }
+}
+
+#[test]
+fn too_little_room_for_temporary_files_is_said_before_they_are_written() {
+    let world = World::new();
+    let database = world.path("live.sqlite");
+    fill(&Connection::open(&database).expect("a database"), 10);
+    let mut unlocked = world.unlock(Role::Operator);
+    let notes = Arc::new(Notes::default());
+    let options = world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));
+    let options = backup::BackupOptions { progress: notes.clone(), ..options };
+    let source = SqliteSource::open(&database, world.dir.path().to_owned(), world.env.clone()).expect("opened");
+    backup::run(&mut unlocked, &mut Vast(source), &options).expect("it may do all the same");
+    let notes = notes.0.lock().expect("nobody panicked");
+    assert!(
+        matches!(notes.as_slice(), [one] if one.contains("bytes free") && one.contains("--spill-dir")),
+        "{notes:?}"
+    );
 }
 
 /// Numbers of tables by name in the newest snapshot, with the names of their columns by number.

@@ -69,6 +69,8 @@ pub struct Description {
     /// Everything but the rows, in the engine's own document (JSON); read back by the engine's target.
     pub schema: Vec<u8>,
     pub tables: Vec<Table>,
+    /// Bytes that the tables take in the source, as far as that can be told without a scan.
+    pub bytes_estimate: Option<u64>,
     pub gaps: Vec<Gap>,
 }
 

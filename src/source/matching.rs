@@ -90,6 +90,7 @@ mod tests {
             identity: BTreeMap::new(),
             source_clock: Moment(0),
             schema: Vec::new(),
+            bytes_estimate: None,
             tables: tables.iter().map(table).collect(),
             gaps: Vec::new(),
         }

@@ -31,8 +31,14 @@ fn sessions_and_slices_are_not_to_be_seen_in_the_store() {
     assert!(first.new_bytes > 0);
     for (sessions, gentle) in [(2, Gentle::No), (5, Gentle::No), (5, Gentle::Yes)] {
         let mut source = live.read_by(sessions, gentle);
-        let large = source.describe().expect("an image").tables.iter().position(|table| table.name == "public.large");
-        let parts = source.parts(large.expect("the table"));
+        let description = source.describe().expect("an image");
+        assert!(
+            description.bytes_estimate.is_some_and(|bytes| bytes > 6500 * 8192),
+            "{:?}",
+            description.bytes_estimate
+        );
+        let large = description.tables.iter().position(|table| table.name == "public.large").expect("the table");
+        let parts = source.parts(large);
         assert_eq!(parts > 1, gentle == Gentle::No && live.cluster.version() >= 14, "{parts} parts");
         let again = live.backup_from(&mut source);
         assert_eq!((again.new_bytes, again.rows), (0, first.rows), "{sessions} sessions");

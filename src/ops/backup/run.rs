@@ -27,7 +27,7 @@ use crate::repo::ledger::Ledger;
 use crate::repo::manifest::{self, Draft, OpenManifest, carry_wraps};
 use crate::repo::open::{SourceKeys, Unlocked};
 use crate::repo::write::{Announcer, BuiltTree, Setup, UsedPacks, WriteMode, Written, write};
-use crate::sort::SpillOptions;
+use crate::sort::{SpillOptions, check_space};
 use crate::source::catalog::{Pinned, PlacementConfig, Update, update};
 use crate::source::contract::{Description, Source};
 
@@ -119,6 +119,12 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let opened = unlocked.repository().env().now();
     let description = source.describe().map_err(OpError::from_source)?;
     check_clock(&ledger, description.source_clock)?;
+    if let Some(bytes) = description.bytes_estimate
+        && let Err(error) = check_space(&options.spill_dir, bytes)
+    {
+        // A bloated table has fewer rows than pages, so this is no reason not to try.
+        options.progress.note(&format!("{error}; if they fill it, the backup ends: --spill-dir names another place"));
+    }
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
     let update = update(prior.catalog.as_ref(), &description, &options.placement, schema_digest, options.pinned);
     let night =

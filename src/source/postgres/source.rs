@@ -142,12 +142,14 @@ impl Source for PostgresSource {
         }
         let readable =
             |table: &PgTable| Readable::of(table, &types, slices(&table.parts, facts.version, &self.options));
+        let bytes_estimate = bytes_of(&leader, &found.tables)?;
         let readable = found.tables.iter().map(readable).collect();
         let tables = found.tables.into_iter().map(|table| table.table).collect();
         let gaps = found.gaps.drain(..).chain(gaps).collect();
         self.open = Some(Open { image, watch, tables: readable, encoding });
         let (identity, source_clock) = (facts.identity, facts.clock);
-        Ok(Description { engine: Engine::Postgres, identity, source_clock, schema, tables, gaps })
+        let engine = Engine::Postgres;
+        Ok(Description { engine, identity, source_clock, schema, tables, bytes_estimate, gaps })
     }
 
     fn parts(&self, table: usize) -> usize {
@@ -260,6 +262,16 @@ fn copy(
         take(&message?)?;
     }
     Ok(())
+}
+
+/// Bytes of these tables with the values that lie outside of their rows; none if the server does not say.
+fn bytes_of(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, SourceError> {
+    let oids: Vec<String> = tables.iter().flat_map(|table| &table.parts).map(|part| part.oid.to_string()).collect();
+    let sql = format!(
+        "SELECT coalesce(sum(pg_catalog.pg_table_size(t)), 0) FROM unnest('{{{}}}'::regclass[]) AS t",
+        oids.join(",")
+    );
+    Ok(client.value("asking how large the tables are", &sql)?.parse().ok())
 }
 
 /// What rows from before a column have in it, by the way that all its values take.

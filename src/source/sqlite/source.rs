@@ -108,6 +108,7 @@ impl Source for SqliteSource {
             source_clock: as_of,
             schema: document.to_bytes(),
             tables: found.tables,
+            bytes_estimate: self.path.metadata().ok().map(|metadata| metadata.len()),
             gaps,
         })
     }
