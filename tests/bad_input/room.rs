@@ -10,13 +10,16 @@ use crate::common_sqlite::assert_same_database;
 use crate::sandbox::Sandbox;
 use crate::{BACKUP, CONFIG, Case, RESTORE, fails, files};
 
-/// Two MiB that nothing compresses, and little else.
+/// Two MB that nothing compresses, and little else. A table alone has less than a MiB, so that none lies in a temporary
+/// file of more.
 const LARGE: &str = "
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);
     CREATE TABLE photos (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id), photo BLOB);
+    CREATE TABLE thumbs (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id), photo BLOB);
     INSERT INTO users VALUES (1, 'Ana');
-    WITH RECURSIVE n (at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n LIMIT 100)
+    WITH RECURSIVE n (at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n LIMIT 50)
         INSERT INTO photos SELECT at, 1, randomblob(20000) FROM n;
+    INSERT INTO thumbs SELECT id, user_id, randomblob(20000) FROM photos;
 ";
 
 /// A repository with one small snapshot, and then a large database.
