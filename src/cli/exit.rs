@@ -338,11 +338,13 @@ fn source(error: &SourceError) -> Option<Verdict> {
             Some((Exit::Unreachable, "go on with it by --resume and the same snapshot, or restore to a new database"))
         }
         SourceError::Lost { .. } => {
-            Some((Exit::Unreachable, "see whether the server runs, then go on by --resume: what is in stays in"))
+            let hint = "see whether the server runs; then a restore goes on by --resume, and a backup is run again";
+            Some((Exit::Unreachable, hint))
         }
-        SourceError::Failed { .. } => {
-            Some((Exit::Failed, "see whether a disk is full, and what the database's own tools say"))
-        }
+        SourceError::Failed { .. } => Some((
+            Exit::Failed,
+            "the line above says what the database refused; its log and its own tools may say more",
+        )),
         SourceError::Sink(_) => None,
     }
 }
@@ -354,7 +356,7 @@ fn postgres(error: &PostgresError) -> Verdict {
             (Exit::Unreachable, "`sidekeep doctor` tries the server and says what is missing")
         }
         PostgresError::Failed { .. } => {
-            (Exit::Failed, "see whether a disk is full, and what the database's own tools say")
+            (Exit::Failed, "the line above says what the server refused; its log may say more")
         }
     }
 }

@@ -82,6 +82,17 @@ pub struct OwnerPath {
     pub parent_columns: Vec<u32>,
 }
 
+/// Which of these names of tables a person means: that one, or the only one that ends so behind a dot.
+pub fn position_meant<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: &str) -> Option<usize> {
+    if let Some(at) = names.clone().position(|name| name == wanted) {
+        return Some(at);
+    }
+    let ends_so = |name: &str| name.strip_suffix(wanted).is_some_and(|schema| schema.ends_with('.'));
+    let mut ending = names.enumerate().filter(|(_, name)| ends_so(name)).map(|(at, _)| at);
+    let only = ending.next()?;
+    ending.next().is_none().then_some(only)
+}
+
 impl Catalog {
     /// The table with this number.
     #[must_use]
@@ -93,6 +104,12 @@ impl Catalog {
     #[must_use]
     pub fn table_named(&self, name: &str) -> Option<&TableEntry> {
         self.tables.iter().find(|table| table.name == name)
+    }
+
+    /// The table that a person means by this: its name, or the end of the name of one table alone, without the schema.
+    #[must_use]
+    pub fn table_meant(&self, name: &str) -> Option<&TableEntry> {
+        position_meant(self.tables.iter().map(|table| table.name.as_str()), name).map(|at| &self.tables[at])
     }
 
     /// The same with tables numbered from `first` on; columns keep their numbers.
@@ -133,5 +150,18 @@ mod cell_as_base64 {
         let text = String::deserialize(deserializer)?;
         let bytes = BASE64.decode(text.as_bytes()).map_err(Error::custom)?;
         OwnedCell::from_bytes(&bytes).map_err(Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::position_meant;
+
+    #[test]
+    fn names_are_understood_without_their_schema_where_one_table_has_them() {
+        let names = ["public.users", "app.photos", "old.photos", "users.log", "\"App Data\".\"Mixed\""];
+        let meant = |wanted| position_meant(names.into_iter(), wanted);
+        assert_eq!((meant("users"), meant("public.users"), meant("old.photos")), (Some(0), Some(0), Some(2)));
+        assert_eq!((meant("photos"), meant("sers"), meant("\"Mixed\"")), (None, None, Some(4)));
     }
 }

@@ -87,6 +87,9 @@ pub fn update(
         }
     }
     drop_broken_paths(&mut entries, &mut drift);
+    if let (Some(name), None) = (&config.owner_table, mapping.owner_table) {
+        drift.push(format!("the configuration names {name} as the table of owners, which is not there"));
+    }
     let tables = (0..entries.len()).collect();
     let engine = match description.engine {
         Engine::Sqlite => "sqlite",
@@ -119,7 +122,8 @@ fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<String>) {
 
 fn layout(table: &Table, config: &PlacementConfig) -> Layout {
     let default = if table.feed_hint.is_some() { Layout::Key } else { Layout::Owner };
-    config.layouts.get(&table.name).copied().unwrap_or(default)
+    let bare = table.name.rsplit('.').next().unwrap_or_default();
+    config.layouts.get(&table.name).or_else(|| config.layouts.get(bare)).copied().unwrap_or(default)
 }
 
 fn paths(tables: &[Table], entries: &[TableEntry], mapping: &Mapping, at: usize) -> Vec<OwnerPath> {

@@ -30,7 +30,7 @@ pub enum SourceError {
     /// The target has what an earlier restore that did not come to its end left there (exit 7).
     #[error("{what} holds an unfinished restore of snapshot {snapshot}")]
     Unfinished { what: String, snapshot: String },
-    /// The connection to the target is gone; what was restored stays, and the restore can go on (exit 7).
+    /// The connection to a source or target is gone (exit 7). What was restored stays, and the restore can go on.
     #[error("lost {what}: {reason}")]
     Lost { what: String, reason: String },
     /// Whoever receives the rows failed.

@@ -4,6 +4,7 @@
 //! A path is one foreign key: the row takes the placement of its parent row. Foreign keys of the
 //! owner table, self-references and, where there is anything better, weak ones are no paths.
 
+use crate::format::catalog::position_meant;
 use crate::source::contract::{Strength, Table};
 
 /// Names that tables of owners usually have.
@@ -67,7 +68,7 @@ pub fn infer(tables: &[Table], owner_table: Option<&str>) -> Mapping {
 
 fn owner(tables: &[Table], configured: Option<&str>) -> (Option<usize>, String) {
     if let Some(name) = configured {
-        let found = tables.iter().position(|table| table.name == name);
+        let found = position_meant(tables.iter().map(|table| table.name.as_str()), name);
         let reason = match found {
             Some(_) => "named in the configuration".to_owned(),
             None => format!("the configuration names {name}, which is not there"),

@@ -13,7 +13,8 @@ use crate::stage::{DATABASE, Stage, refused};
 fn others() -> Vec<PathBuf> {
     let Some(own) = programs() else { return Vec::new() };
     let all = std::env::var_os("SIDEKEEP_TEST_PG_BINS").unwrap_or_default();
-    let others: Vec<PathBuf> = std::env::split_paths(&all).filter(|bin| *bin != own).collect();
+    let others: Vec<PathBuf> =
+        std::env::split_paths(&all).filter(|bin| !bin.as_os_str().is_empty() && *bin != own).collect();
     if others.is_empty() {
         assert!(std::env::var_os("SIDEKEEP_TEST_ALL").is_none(), "no server of another version: scripts/test-deps");
         eprintln!("skipped: no server of another version (SIDEKEEP_TEST_PG_BINS)");

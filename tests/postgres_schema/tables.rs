@@ -6,7 +6,7 @@ use sidekeep::source::contract::{ForeignKey, Strength};
 use sidekeep::source::postgres::catalog::{self, Catalog, PgTable};
 
 use crate::common_postgres::Cluster;
-use crate::stage::{DATABASE, full};
+use crate::stage::{DATABASE, full, reason_of, session};
 
 fn read(cluster: &Cluster) -> Catalog {
     catalog::read(&cluster.client(DATABASE)).expect("a catalog")
@@ -171,6 +171,32 @@ fn parts_of_tables() {
     let catalog = read(&cluster);
     let estimate = |name: &str| table(&catalog, name).table.rows_estimate;
     assert_eq!((estimate("app.events"), estimate("app.base"), estimate("app.derived")), (Some(9), Some(1), Some(1)));
+}
+
+#[test]
+fn leaves_of_a_root_that_is_not_captured_are_tables_of_their_own() {
+    let Some(cluster) = full() else { return };
+    cluster.sql(
+        DATABASE,
+        "SET search_path = app;
+        CREATE TABLE extroot (a int) PARTITION BY RANGE (a); ALTER EXTENSION plpgsql ADD TABLE extroot;
+        CREATE TABLE extleaf PARTITION OF extroot FOR VALUES FROM (0) TO (10);
+        CREATE TABLE extsub PARTITION OF extroot FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (a);
+        CREATE TABLE extdeep PARTITION OF extsub FOR VALUES FROM (10) TO (15);
+        CREATE TABLE root (a int) PARTITION BY RANGE (a);
+        CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10); GRANT SELECT ON leaf TO ps_reader",
+    );
+    let catalog = read(&cluster);
+    let names: Vec<&str> = catalog.tables.iter().map(|table| table.table.name.as_str()).collect();
+    for (name, is_table) in
+        [("extleaf", true), ("extdeep", true), ("extsub", false), ("extroot", false), ("root", true), ("leaf", false)]
+    {
+        assert_eq!(names.contains(&format!("app.{name}").as_str()), is_table, "{name}");
+    }
+    assert_eq!(parts(table(&catalog, "app.extleaf")), ["app.extleaf"]);
+    let limited = catalog::read(&session(&cluster, DATABASE, "ps_reader")).expect("a catalog");
+    assert_eq!(parts(table(&limited, "app.leaf")), ["app.leaf"]);
+    assert!(reason_of(&limited.gaps, "app.root").contains("may not read"));
 }
 
 #[test]

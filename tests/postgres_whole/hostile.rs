@@ -126,7 +126,7 @@ fn a_session_that_is_ended_and_a_server_that_is_gone() {
     source.describe().expect("an image");
     live.cluster.stop();
     let error = source.read(0, &mut Midway(None, 0)).expect_err("the server is gone");
-    assert!(matches!(&error, SourceError::Failed { .. } | SourceError::Unreachable { .. }), "{error:?}");
+    assert!(matches!(&error, SourceError::Lost { .. }), "{error:?}");
     drop(source);
     live.cluster.start_server();
     assert_eq!(live.taken("app").tables[0].rows.len(), 30000);

@@ -113,6 +113,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliE
     let report = &document.report;
     let is_whole = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();
     let is_whole = is_whole && report.doubts.is_empty();
+    let is_whole = is_whole && report.tables.iter().all(|table| table.restored == table.rows);
     Ok(if is_whole { Outcome::Done } else { Outcome::Findings })
 }
 
@@ -121,9 +122,10 @@ fn human(document: &Document) -> String {
     let mut text = format!("restored {}  as of {}\n", short(&report.snapshot), moment(report.source_clock));
     let tables = plural(report.tables.len() as u64, "table");
     text += &format!("{} in {tables} to {}\n", plural(report.rows, "row"), printable(&document.target));
-    for table in report.tables.iter().filter(|table| table.restored < table.rows) {
-        let missing = plural(table.rows - table.restored, "row");
-        text += &format!("missing: {missing} of {}\n", printable(&table.name));
+    for table in report.tables.iter().filter(|table| table.restored != table.rows) {
+        let rows = plural(table.rows.abs_diff(table.restored), "row");
+        let what = if table.restored < table.rows { "missing" } else { "too many" };
+        text += &format!("{what}: {rows} of {}\n", printable(&table.name));
     }
     report.damaged.iter().for_each(|damage| text += &format!("damaged: {}\n", printable(damage)));
     for refused in &report.refused {

@@ -132,9 +132,11 @@ fn pairs<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result
     let kept: HashSet<u32> = new.tables.iter().filter_map(before).map(|entry| entry.number).collect();
     pairs.extend(old.tables.iter().filter(|entry| !kept.contains(&entry.number)).map(Pair::Removed));
     if let Some(name) = wanted {
+        let meant = [old, new].map(|catalog| catalog.table_meant(name).map(|entry| entry.name.clone()));
+        let is_meant = |entry: &TableEntry| meant.iter().flatten().any(|name| *name == entry.name);
         pairs.retain(|pair| {
             let (old, new) = pair.entries();
-            old.name == name || new.name == name
+            is_meant(old) || is_meant(new)
         });
         if pairs.is_empty() {
             return Err(OpError::NotFound(format!("neither snapshot has a table {name:?}")));

@@ -149,8 +149,10 @@ fn schema(
 
 /// The tables to restore, in the order of the catalog.
 fn chosen<'c>(catalog: &'c Catalog, names: &[String]) -> Result<Vec<&'c TableEntry>, OpError> {
-    if let Some(unknown) = names.iter().find(|name| catalog.table_named(name).is_none()) {
-        return Err(OpError::NotFound(format!("the snapshot has no table {unknown:?}")));
-    }
-    Ok(catalog.tables.iter().filter(|entry| names.is_empty() || names.contains(&entry.name)).collect())
+    let meant = names.iter().map(|name| {
+        let unknown = || OpError::NotFound(format!("the snapshot has no table {name:?}, or several that end so"));
+        catalog.table_meant(name).map(|entry| entry.number).ok_or_else(unknown)
+    });
+    let meant: Vec<u32> = meant.collect::<Result<_, _>>()?;
+    Ok(catalog.tables.iter().filter(|entry| names.is_empty() || meant.contains(&entry.number)).collect())
 }

@@ -142,11 +142,14 @@ fn gap_of(relation: &Relation) -> Option<Gap> {
             "its name, or that of a column or type in it, is not UTF-8: its rows are not captured".to_owned()
         }
         (_, Some(Hindrance::NoRight)) => {
-            "the role may not read it: neither rows nor definition are captured".to_owned()
+            let name = sql_name(relation);
+            format!("the role may not read it: neither rows nor definition are captured; GRANT SELECT ON {name} helps")
         }
         // It has no rows of its own.
         (_, Some(_)) if relation.kind == RelationKind::Partitioned => return None,
-        (_, Some(Hindrance::RowSecurity)) => "row security would hide rows from the role: none are captured".to_owned(),
+        (_, Some(Hindrance::RowSecurity)) => {
+            "row security would hide rows from the role: none are captured; ALTER ROLE ... BYPASSRLS helps".to_owned()
+        }
         (_, Some(Hindrance::Unlogged)) => "an unlogged table has no rows on a standby".to_owned(),
         (_, Some(Hindrance::Foreign { server })) => format!("its rows are on server {server}"),
     };
@@ -154,15 +157,26 @@ fn gap_of(relation: &Relation) -> Option<Gap> {
 }
 
 impl Facts {
-    fn table(&self, relation: &Relation) -> Option<PgTable> {
+    /// Whether its rows are captured, those of a partitioned table through its leaves.
+    fn is_read(&self, relation: &Relation) -> bool {
         let is_member = matches!(relation.extension, Some(Membership::Member { .. }));
         // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
-        let is_read = match relation.kind {
+        let may_be = match relation.kind {
             RelationKind::Ordinary => relation.hindrance.is_none(),
             RelationKind::Partitioned => !matches!(relation.hindrance, Some(Hindrance::NoRight | Hindrance::Unnamed)),
             RelationKind::Foreign => false,
         };
-        if is_member || relation.root.is_some() || !is_read {
+        !is_member && may_be
+    }
+
+    /// Whether its rows are those of a partitioned table that is captured. Leaves of others are tables of their own.
+    fn is_of_root(&self, relation: &Relation) -> bool {
+        let root = relation.root.and_then(|root| self.relations.iter().find(|other| other.oid == root));
+        root.is_some_and(|root| relation.kind == RelationKind::Partitioned || self.is_read(root))
+    }
+
+    fn table(&self, relation: &Relation) -> Option<PgTable> {
+        if !self.is_read(relation) || self.is_of_root(relation) {
             return None;
         }
         let parts: Vec<&Relation> = match relation.kind {

@@ -28,7 +28,10 @@ impl PostgresError {
     /// What the server said while `doing` something: its message, detail and hint, and the SQLSTATE.
     #[must_use]
     pub fn failed(doing: impl Into<String>, error: &tokio_postgres::Error) -> Self {
+        let is_cut =
+            error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
         let state = error.code().map(|code| code.code().to_owned());
+        let state = state.or_else(|| is_cut.then(|| CONNECTION_FAILURE.to_owned()));
         Self::Failed { doing: doing.into(), reason: said(error), state }
     }
 
@@ -46,6 +49,14 @@ impl PostgresError {
             _ => None,
         }
     }
+}
+
+/// SQLSTATE of a connection that is gone.
+const CONNECTION_FAILURE: &str = "08006";
+
+/// Whether a SQLSTATE says that the session is over: a connection's end, or a server that stops.
+fn is_loss(state: &str) -> bool {
+    state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03")
 }
 
 /// The server's own words, or those of whatever was on the way.
@@ -67,6 +78,9 @@ impl From<PostgresError> for SourceError {
                 Self::Unreachable { what: place, reason }
             }
             PostgresError::GaveWay { place, reason } => Self::GaveWay { what: place, reason },
+            PostgresError::Failed { doing, reason, state } if state.as_deref().is_some_and(is_loss) => {
+                Self::Lost { what: format!("the server while {doing}"), reason }
+            }
             PostgresError::Failed { doing, reason, .. } => Self::Failed { doing, reason },
         }
     }

@@ -25,6 +25,9 @@ const ATTEMPTS_MAX: usize = 5;
 /// What a server says of a table that is not there.
 const UNDEFINED_TABLE: &str = "42P01";
 
+/// What a server says when a lock is not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 /// Why there is no image.
 #[derive(Debug, Error)]
 pub(super) enum HoldError {
@@ -45,6 +48,17 @@ impl From<HoldError> for SourceError {
     }
 }
 
+/// A table that somebody keeps locked shows already when the catalog is read: its size is asked for under a lock.
+fn not_read(address: &Address, error: AnswerError) -> HoldError {
+    match &error {
+        AnswerError::Query(query) if query.state() == Some(LOCK_NOT_AVAILABLE) => {
+            let reason = "somebody keeps a table locked (pg_locks shows who and which); try again when that is done";
+            PostgresError::Unsuitable { place: address.to_string(), reason: reason.to_owned() }.into()
+        }
+        _ => error.into(),
+    }
+}
+
 /// An image and its catalog, and who looks after those who wait behind it.
 pub(super) struct Held {
     pub(super) image: Image,
@@ -59,7 +73,7 @@ impl Held {
         for _ in 0..ATTEMPTS_MAX {
             let image = Image::open(Arc::clone(address))?;
             let watch = Watch::begin(address, image.sessions(), OTHERS_PATIENCE)?;
-            let catalog = catalog::read(image.leader())?;
+            let catalog = catalog::read(image.leader()).map_err(|error| not_read(address, error))?;
             let parts = catalog.tables.iter().flat_map(|table| &table.parts);
             let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
             match image.lock_tables(&names, LOCK_PATIENCE) {

@@ -125,7 +125,9 @@ fn waiters(client: &Client, pids: &[i32]) -> Result<Vec<Waiter>, PostgresError> 
 
 fn reason(waiter: &Waiter, patience: Duration) -> String {
     let table = waiter.table.as_deref().unwrap_or("a lock");
-    let query = waiter.query.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    // Whose queries we may not see.
+    let shown = waiter.query.as_deref().filter(|query| *query != "<insufficient privilege>");
+    let query = shown.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     let query = if query.is_empty() { String::new() } else { format!(" with {query:?}") };
     let since = waiter.since.as_deref().map(|since| format!(" begun {since}")).unwrap_or_default();
     format!("process {}{query}{since} waited {} s for {table} behind us", waiter.pid, patience.as_secs())

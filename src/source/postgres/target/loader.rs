@@ -129,15 +129,16 @@ impl PostgresLoader {
         while let Some(Range { start, end }) = waiting.pop() {
             point(self, "SAVEPOINT sidekeep")?;
             let loaded = self.attempt(batch, plan, Range { start, end })?;
-            let Loaded::Refused { reason } = loaded else {
+            if let Loaded::Rows(loaded) = loaded {
                 point(self, "RELEASE SAVEPOINT sidekeep")?;
-                match loaded {
-                    Loaded::Rows(loaded) => rows += loaded,
-                    _ => waiting.push(Range { start, end }),
-                }
+                rows += loaded;
+                continue;
+            }
+            point(self, "ROLLBACK TO SAVEPOINT sidekeep; RELEASE SAVEPOINT sidekeep")?;
+            let Loaded::Refused { reason } = loaded else {
+                waiting.push(Range { start, end });
                 continue;
             };
-            point(self, "ROLLBACK TO SAVEPOINT sidekeep; RELEASE SAVEPOINT sidekeep")?;
             if end - start > 1 {
                 let middle = start + (end - start) / 2;
                 waiting.push(Range { start: middle, end });

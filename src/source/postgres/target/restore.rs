@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use crate::format::catalog::position_meant;
 use crate::format::cell::Cell;
 use crate::source::contract::{
     BatchTarget, Content, Engine, Loader, Mark, Refused, Scope, SourceError, Target, TargetTable,
@@ -202,9 +203,12 @@ impl Target for PostgresTarget {
         if content.engine != Engine::Postgres {
             return Err(failed("the snapshot is not of a PostgreSQL database".to_owned()));
         }
-        let is_there = |name: &String| content.tables.iter().any(|table| table.name == *name);
-        if let Some(unknown) = self.options.first.iter().find(|name| !is_there(name)) {
-            return Err(failed(format!("no table {unknown} is restored that could come first")));
+        for name in &mut self.options.first {
+            let names = content.tables.iter().map(|table| table.name.as_str());
+            let Some(at) = position_meant(names, name) else {
+                return Err(failed(format!("no table {name} is restored that could come first, or several end so")));
+            };
+            name.clone_from(&content.tables[at].name);
         }
         let document = Document::from_bytes(content.schema).map_err(|error| failed(error.to_string()))?;
         let (client, server) = open(&self.address, Rank::Leader)?;
