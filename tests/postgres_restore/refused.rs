@@ -28,8 +28,9 @@ const TROUBLE: &str = "
     CREATE UNIQUE INDEX by_fold ON parents (public.folded(id));
     INSERT INTO parents VALUES (2);
     CREATE OR REPLACE FUNCTION public.folded(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 5; END';
-    CREATE FUNCTION public.looks(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT count(*) + n FROM parents); END';
+    CREATE FUNCTION public.looks(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN n; END';
     CREATE INDEX by_look ON children (public.looks(id));
+    CREATE OR REPLACE FUNCTION public.looks(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT count(*) + n FROM parents); END';
     CREATE VIEW both_of_them AS SELECT c.id FROM children c JOIN parents p ON p.id = c.parent;
 ";
 
