@@ -343,7 +343,7 @@ fn source(error: &SourceError) -> Option<Verdict> {
         }
         SourceError::Failed { .. } => Some((
             Exit::Failed,
-            "the line above says what the database refused; its log and its own tools may say more",
+            "the line above says what was refused: see whether a disk is full; the database's log may say more",
         )),
         SourceError::Sink(_) => None,
     }
