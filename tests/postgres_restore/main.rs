@@ -4,6 +4,7 @@ mod chosen;
 #[path = "../common_postgres/mod.rs"]
 mod common_postgres;
 mod compare;
+mod counted;
 mod cut;
 mod elsewhere;
 mod refused;

@@ -52,8 +52,11 @@ fn cut_anywhere_and_gone_on_with_it_is_the_same() {
         let (_, cut) = attempt(&stage, &copy, Resume::Refuse, messages);
         assert!(is_cut(&cut), "{messages} of {all}");
         let mut result = attempt(&stage, &copy, Resume::GoOn, if at % 3 == 0 { all / 4 } else { GO_ON }).1;
+        // Ever more: one batch may take half of them.
+        let mut messages_more = all / 4;
         while is_cut(&result) {
-            result = attempt(&stage, &copy, Resume::GoOn, all / 2).1;
+            messages_more += all / 4;
+            result = attempt(&stage, &copy, Resume::GoOn, messages_more).1;
         }
         assert_eq!(result.expect("a restore"), [""; 0], "{messages} of {all}");
         let found = image(&stage.cluster, &copy);

@@ -1,5 +1,5 @@
 //! Loads batches: a transaction for each, with a COPY of its rows and the mark that they are in. If the server refuses
-//! it, the rows that are to blame are found by halving, named, and left out.
+//! it, `pick` finds the rows that are to blame.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +10,12 @@ use tokio_postgres::types::ToSql;
 use crate::format::cell::Cell;
 use crate::source::contract::{Batch, Loader, SourceError};
 use crate::source::postgres::client::Client;
-use crate::source::postgres::encode::{Parameter, Way as LineWay, push_line};
-use crate::source::postgres::encode_binary::{self, Fit, push_tuple};
+use crate::source::postgres::encode::{Parameter, Place, Way as LineWay, push_line};
+use crate::source::postgres::encode_binary::{Fit, push_tuple};
 use crate::source::postgres::target::fault::{Fault, fatal, judge};
-use crate::source::postgres::target::large;
+use crate::source::postgres::target::large::Pages;
 use crate::source::postgres::target::ledger;
+use crate::source::postgres::target::pick::pick;
 use crate::source::postgres::target::run::rollback;
 use crate::source::postgres::target::session::Server;
 use crate::source::postgres::target::tables::{Copy, Form, Prepared, TablePlan, Way};
@@ -48,8 +49,9 @@ impl Loading {
     }
 }
 
+/// Whether a refused row is named.
 #[derive(PartialEq, Eq)]
-enum Naming {
+pub(super) enum Naming {
     Named,
     Counted,
 }
@@ -61,20 +63,34 @@ pub(super) struct PostgresLoader {
     prepared: Prepared,
 }
 
-/// Rows from the first to before the last, as a batch counts them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Range {
-    start: u64,
-    end: u64,
-}
-
-const ALL: Range = Range { start: 0, end: u64::MAX };
-
 /// What came of an attempt to load some rows.
-enum Loaded {
+pub(super) enum Loaded {
     Rows(u64),
     Refused { reason: String },
     Again,
+}
+
+/// Why rows did not go in.
+pub(super) enum Failure {
+    Server(tokio_postgres::Error),
+    /// A value that no server takes.
+    Value(String),
+    /// Others hold locks: the whole transaction is to be tried again.
+    Again,
+    /// Nothing goes on.
+    Stop(SourceError),
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Stop(error)
+    }
 }
 
 impl PostgresLoader {
@@ -82,32 +98,44 @@ impl PostgresLoader {
         Self { client, loading, prepared: Prepared::default() }
     }
 
+    pub(super) fn place(&self) -> Place {
+        self.loading.server.place
+    }
+
+    pub(super) fn naming(&self, table: usize) -> Naming {
+        self.loading.refuse(table)
+    }
+
     fn stop(&self, error: &tokio_postgres::Error, table: &str) -> SourceError {
         fatal(error, &self.loading.server.name, &format!("loading {table}"))
     }
 
-    /// The transaction around a batch.
+    /// Runs SQL around the rows, which no server refuses.
+    pub(super) fn run(&self, sql: &str, plan: &TablePlan) -> Result<(), SourceError> {
+        self.client.attempt(sql).map_err(|error| self.stop(&error, &plan.name))
+    }
+
+    /// The transaction around a batch. None: others hold locks.
     fn transaction(&mut self, batch: &dyn Batch, plan: &TablePlan) -> Result<Option<u64>, SourceError> {
-        self.client.attempt("BEGIN").map_err(|error| self.stop(&error, &plan.name))?;
-        let rows = match self.attempt(batch, plan, ALL)? {
-            Loaded::Rows(rows) => rows,
-            Loaded::Again => {
-                rollback(&self.client, &self.loading.server)?;
-                return Ok(None);
-            }
-            Loaded::Refused { .. } => {
-                rollback(&self.client, &self.loading.server)?;
-                self.client.attempt("BEGIN").map_err(|error| self.stop(&error, &plan.name))?;
-                let mut count = 0;
-                batch.rows(&mut |_| {
-                    count += 1;
-                    Ok(())
-                })?;
-                self.halve(batch, plan, Range { start: 0, end: count })?
-            }
+        self.run("BEGIN", plan)?;
+        let whole = match &plan.way {
+            Way::Copy(copy) => self.copy(batch, copy),
+            Way::LargeObjects => put_pages(&self.client, batch),
+            Way::Refused(_) => Ok(0),
         };
-        self.commit(batch, plan)?;
-        Ok(Some(rows))
+        let mut loaded = self.judged(whole, plan)?;
+        if let Loaded::Refused { .. } = loaded {
+            rollback(&self.client, &self.loading.server)?;
+            self.run("BEGIN", plan)?;
+            let picked = pick(self, batch, plan);
+            loaded = self.judged(picked, plan)?;
+        }
+        if let Loaded::Rows(rows) = loaded {
+            self.commit(batch, plan)?;
+            return Ok(Some(rows));
+        }
+        rollback(&self.client, &self.loading.server)?;
+        Ok(None)
     }
 
     fn commit(&mut self, batch: &dyn Batch, plan: &TablePlan) -> Result<(), SourceError> {
@@ -120,55 +148,12 @@ impl PostgresLoader {
         commit(self).map_err(|error| self.stop(&error, &plan.name))
     }
 
-    /// Loads rows of which at least one is refused.
-    fn halve(&mut self, batch: &dyn Batch, plan: &TablePlan, range: Range) -> Result<u64, SourceError> {
-        let point =
-            |loader: &Self, sql: &str| loader.client.attempt(sql).map_err(|error| loader.stop(&error, &plan.name));
-        let mut rows = 0;
-        let mut waiting = vec![range];
-        while let Some(Range { start, end }) = waiting.pop() {
-            point(self, "SAVEPOINT sidekeep")?;
-            let loaded = self.attempt(batch, plan, Range { start, end })?;
-            if let Loaded::Rows(loaded) = loaded {
-                point(self, "RELEASE SAVEPOINT sidekeep")?;
-                rows += loaded;
-                continue;
-            }
-            point(self, "ROLLBACK TO SAVEPOINT sidekeep; RELEASE SAVEPOINT sidekeep")?;
-            let Loaded::Refused { reason } = loaded else {
-                waiting.push(Range { start, end });
-                continue;
-            };
-            if end - start > 1 {
-                let middle = start + (end - start) / 2;
-                waiting.push(Range { start: middle, end });
-                waiting.push(Range { start, end: middle });
-                continue;
-            }
-            let mut key = String::new();
-            each_of(batch, Range { start, end }, &mut |cells| {
-                key = plan.key_of(cells);
-                Ok(())
-            })?;
-            let note = match self.loading.refuse(batch.table()) {
-                Naming::Named => ledger::refused(&plan.name, Some(&format!("{key} was refused: {reason}")), 1),
-                Naming::Counted => ledger::refused(&plan.name, None, 1),
-            };
-            point(self, &note)?;
-        }
-        Ok(rows)
-    }
-
-    fn attempt(&mut self, batch: &dyn Batch, plan: &TablePlan, range: Range) -> Result<Loaded, SourceError> {
-        let result = match &plan.way {
-            Way::Copy(copy) => self.copy(batch, copy, range),
-            Way::LargeObjects => each_page(&self.client, batch, range),
-            Way::Refused(_) => Ok(0),
-        };
+    pub(super) fn judged(&self, result: Result<u64, Failure>, plan: &TablePlan) -> Result<Loaded, SourceError> {
         let error = match result {
             Ok(rows) => return Ok(Loaded::Rows(rows)),
             Err(Failure::Value(reason)) => return Ok(Loaded::Refused { reason }),
-            Err(Failure::Batch(error)) => return Err(error),
+            Err(Failure::Again) => return Ok(Loaded::Again),
+            Err(Failure::Stop(error)) => return Err(error),
             Err(Failure::Server(error)) => error,
         };
         match judge(&error, &self.loading.server.name, &format!("loading {}", plan.name)) {
@@ -178,24 +163,16 @@ impl PostgresLoader {
         }
     }
 
-    fn copy(&mut self, batch: &dyn Batch, copy: &Copy, range: Range) -> Result<u64, Failure> {
-        let statement = self.prepared.get(&self.client, &copy.copy_sql)?;
-        let place = self.loading.server.place;
+    /// Copies all rows; those that no COPY carries follow by themselves.
+    fn copy(&mut self, batch: &dyn Batch, copy: &Copy) -> Result<u64, Failure> {
+        let (statement, place) = (self.prepared.get(&self.client, &copy.copy_sql)?, self.place());
         let mut sink = self.client.copy_in(&statement)?;
         let mut chunk = Vec::with_capacity(CHUNK_BYTES * 2);
-        if copy.form == Form::Binary {
-            chunk.extend_from_slice(encode_binary::HEADER);
-        }
-        // Rows that go another way, as they are counted.
-        let (mut odd, mut at) = (Vec::new(), range.start);
-        each_of(batch, range, &mut |cells| {
-            let fits = match copy.form {
-                Form::Binary => push_tuple(&mut chunk, cells, &copy.kinds, place).map_err(|error| error.to_string()),
-                Form::Text => push_line(&mut chunk, cells, &copy.kinds, place)
-                    .map(|way| if way == LineWay::Copy { Fit::Fits } else { Fit::Odd })
-                    .map_err(|error| error.to_string()),
-            };
-            if fits.map_err(Failure::Value)? == Fit::Odd {
+        chunk.extend_from_slice(copy.form.header());
+        // Rows that follow, as they are counted.
+        let (mut odd, mut at) = (Vec::new(), 0_u64);
+        each_of(batch, &mut |cells| {
+            if push(&mut chunk, cells, copy, place)? == Fit::Odd {
                 odd.push(at);
             }
             at += 1;
@@ -205,74 +182,76 @@ impl PostgresLoader {
             }
             Ok(())
         })?;
-        if copy.form == Form::Binary {
-            chunk.extend_from_slice(encode_binary::TRAILER);
-        }
+        chunk.extend_from_slice(copy.form.trailer());
         sink.send(Bytes::from(chunk))?;
         let mut rows = sink.finish()?;
-        for at in odd {
-            each_of(batch, Range { start: at, end: at + 1 }, &mut |cells| {
-                let values: Vec<Parameter<'_>> = cells
-                    .iter()
-                    .zip(&copy.kinds)
-                    .map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, place })
-                    .collect();
-                let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-                rows += self.client.attempt_with(&copy.insert_sql, &values)?;
+        let (mut odd, mut at) = (odd.into_iter().peekable(), 0);
+        if odd.peek().is_some() {
+            each_of(batch, &mut |cells| {
+                if odd.next_if_eq(&at).is_some() {
+                    rows += self.insert(cells, copy)?;
+                }
+                at += 1;
                 Ok(())
             })?;
         }
         Ok(rows)
     }
-}
 
-/// Why rows did not go in.
-enum Failure {
-    Server(tokio_postgres::Error),
-    /// A value that no server takes.
-    Value(String),
-    /// The batch gives no rows.
-    Batch(SourceError),
-}
+    /// Copies rows that are encoded.
+    pub(super) fn copy_rows(&mut self, rows: Bytes, copy: &Copy) -> Result<u64, Failure> {
+        let statement = self.prepared.get(&self.client, &copy.copy_sql)?;
+        let mut sink = self.client.copy_in(&statement)?;
+        for part in [Bytes::from_static(copy.form.header()), rows, Bytes::from_static(copy.form.trailer())] {
+            if !part.is_empty() {
+                sink.send(part)?;
+            }
+        }
+        Ok(sink.finish()?)
+    }
 
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Server(error)
+    /// Inserts a row as parameters.
+    pub(super) fn insert(&mut self, cells: &[Cell<'_>], copy: &Copy) -> Result<u64, Failure> {
+        let (statement, place) = (self.prepared.get(&self.client, &copy.insert_sql)?, self.place());
+        let values: Vec<Parameter<'_>> =
+            cells.iter().zip(&copy.kinds).map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, place }).collect();
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+        Ok(self.client.attempt_statement(&statement, &values)?)
     }
 }
 
-/// Rows of a batch, as far as `each` wants them.
-fn each_of(
+/// Appends a row as a COPY takes it.
+pub(super) fn push(out: &mut Vec<u8>, cells: &[Cell<'_>], copy: &Copy, place: Place) -> Result<Fit, Failure> {
+    let fit = match copy.form {
+        Form::Binary => push_tuple(out, cells, &copy.kinds, place),
+        Form::Text => {
+            push_line(out, cells, &copy.kinds, place).map(|way| if way == LineWay::Copy { Fit::Fits } else { Fit::Odd })
+        }
+    };
+    fit.map_err(|error| Failure::Value(error.to_string()))
+}
+
+/// Rows of a batch, until one fails.
+pub(super) fn each_of(
     batch: &dyn Batch,
-    range: Range,
     each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (mut at, mut failed) = (0, None);
-    let enough = || SourceError::Sink("enough".into());
+    let mut failed = None;
     let given = batch.rows(&mut |cells| {
-        let wanted = at >= range.start;
-        if at >= range.end {
-            return Err(enough());
-        }
-        at += 1;
-        if wanted && let Err(failure) = each(cells) {
+        each(cells).map_err(|failure| {
             failed = Some(failure);
-            return Err(enough());
-        }
-        Ok(())
+            SourceError::Sink("a row failed".into())
+        })
     });
-    match (failed, given) {
-        (Some(failure), _) => Err(failure),
-        // The rest is not wanted.
-        (None, Err(_)) if at >= range.end => Ok(()),
-        (None, Err(error)) => Err(Failure::Batch(error)),
-        (None, Ok(())) => Ok(()),
+    match failed {
+        Some(failure) => Err(failure),
+        None => Ok(given?),
     }
 }
 
-fn each_page(client: &Client, batch: &dyn Batch, range: Range) -> Result<u64, Failure> {
-    let mut pages = large::Pages::default();
-    each_of(batch, range, &mut |cells| {
+fn put_pages(client: &Client, batch: &dyn Batch) -> Result<u64, Failure> {
+    let mut pages = Pages::default();
+    each_of(batch, &mut |cells| {
         pages.add(cells).map_err(Failure::Value)?;
         if pages.is_full() { Ok(pages.put(client)?) } else { Ok(()) }
     })?;
@@ -280,16 +259,12 @@ fn each_page(client: &Client, batch: &dyn Batch, range: Range) -> Result<u64, Fa
     Ok(pages.count())
 }
 
-impl From<Failure> for SourceError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Batch(error) => error,
-            Failure::Value(reason) => Self::Failed { doing: "name a refused row".to_owned(), reason },
-            Failure::Server(error) => {
-                Self::Failed { doing: "name a refused row".to_owned(), reason: error.to_string() }
-            }
-        }
-    }
+/// A page of a large object by itself.
+pub(super) fn put_page(loader: &PostgresLoader, cells: &[Cell<'_>]) -> Result<u64, Failure> {
+    let mut page = Pages::default();
+    page.add(cells).map_err(Failure::Value)?;
+    page.put(&loader.client)?;
+    Ok(page.count())
 }
 
 impl Loader for PostgresLoader {

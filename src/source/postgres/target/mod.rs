@@ -10,6 +10,7 @@ mod ledger;
 mod loader;
 mod older;
 mod options;
+mod pick;
 mod restore;
 mod run;
 mod schedule;

@@ -9,6 +9,7 @@ use crate::source::contract::{SourceError, TargetTable};
 use crate::source::postgres::answer::rows;
 use crate::source::postgres::catalog::qualified;
 use crate::source::postgres::client::Client;
+use crate::source::postgres::encode_binary;
 use crate::source::postgres::target::fault::broken;
 use crate::source::postgres::target::ledger::unanswered;
 use crate::source::postgres::target::session::Server;
@@ -54,6 +55,24 @@ pub(super) enum Form {
     /// Bytes as they are: every column has a type whose binary form is known.
     Binary,
     Text,
+}
+
+impl Form {
+    /// Before the first row.
+    pub(super) const fn header(self) -> &'static [u8] {
+        match self {
+            Self::Binary => encode_binary::HEADER,
+            Self::Text => &[],
+        }
+    }
+
+    /// After the last row.
+    pub(super) const fn trailer(self) -> &'static [u8] {
+        match self {
+            Self::Binary => encode_binary::TRAILER,
+            Self::Text => &[],
+        }
+    }
 }
 
 impl TablePlan {
