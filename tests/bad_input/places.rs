@@ -72,6 +72,13 @@ fn sources_that_cannot_be_read_are_named() {
             words: &["sync.db: it is not an SQLite database, or it is encrypted", "check the address"],
         },
         Case {
+            name: "a server that is not there; and the roster gets no source",
+            arrange: none,
+            args: &["backup", "postgres://ana:hunter2@127.0.0.1:1/sync"],
+            code: 7,
+            words: &["127.0.0.1:1", "sidekeep doctor"],
+        },
+        Case {
             name: "no kind of database",
             arrange: none,
             args: &["backup", "mysql://ana:hunter2@db/sync"],

@@ -24,7 +24,7 @@ use sidekeep::format::entry::{Body, Numbered};
 use sidekeep::format::grant::Grant;
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{AddGrant, Enrol, RosterEntry, RosterStatement};
-use sidekeep::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
+use sidekeep::ops::backup::{self, BackupMode, BackupOptions, BackupReport, Subject};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::init::Init;
 use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
@@ -149,7 +149,7 @@ impl World {
 
     pub fn backup_options(&self, source: SourceId) -> BackupOptions {
         BackupOptions {
-            source,
+            source: Subject::Known(source),
             tags: Vec::new(),
             workers: 2,
             spill_dir: self.dir.path().to_owned(),

@@ -14,8 +14,8 @@ use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{bytes, count, duration, moment, plural, printable, short};
 use crate::cli::source::{Address, Opening, Source, choose};
 use crate::cli::{amount, tag};
-use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
-use crate::repo::create::{add_source, unknown_sources};
+use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, Subject};
+use crate::repo::create::unknown_sources;
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 use crate::source::catalog::Pinned;
@@ -123,13 +123,15 @@ pub(super) fn take(
     let (mut report, lost) = context.watch(|watch| {
         let opening = Opening { spill_dir: &spill_dir, read: plan.read_options(), cancel: watch.cancel.clone() };
         let mut live = source.open(context, opening)?;
-        let known = unlocked.repository().roster().sources.len();
-        let id = source_id(&mut unlocked, &source, plan.mode)?;
+        let subject = match (known(&unlocked, &source)?, plan.mode) {
+            (None, BackupMode::Commit) => Subject::New(source.label()),
+            _ => Subject::Known(known_or_none(&unlocked, &source)?),
+        };
         // Whoever starts anew where there was a source before must hear of it.
-        let is_new = unlocked.repository().roster().sources.len() > known;
+        let is_new = matches!(subject, Subject::New(_));
         let lost = if is_new { unknown_sources(unlocked.repository())? } else { Vec::new() };
         let options = BackupOptions {
-            source: id,
+            source: subject,
             tags: plan.tags,
             workers: workers(plan.workers),
             spill_dir: spill_dir.clone(),
@@ -158,16 +160,18 @@ fn workers(wanted: Option<u64>) -> usize {
     wanted.and_then(|wanted| usize::try_from(wanted).ok()).unwrap_or_else(available)
 }
 
-/// The source in the repository; a new one is added, but not by a dry run.
-pub(super) fn source_id(unlocked: &mut Unlocked, source: &Source<'_>, mode: BackupMode) -> Result<SourceId, CliError> {
-    let name = source.label();
-    match (unlocked.find_source(Some(&name)), mode) {
-        (Ok(id), _) => Ok(id),
-        (Err(RepoError::NoSource { .. }), BackupMode::Commit) => Ok(add_source(unlocked, &name)?),
-        // Nothing of such a source is in the store, whatever its id.
-        (Err(RepoError::NoSource { .. }), BackupMode::DryRun) => Ok(SourceId::new(random(unlocked.repository().env()))),
-        (Err(error), _) => Err(error.into()),
+/// The source in the repository, if it has it.
+fn known(unlocked: &Unlocked, source: &Source<'_>) -> Result<Option<SourceId>, CliError> {
+    match unlocked.find_source(Some(&source.label())) {
+        Ok(id) => Ok(Some(id)),
+        Err(RepoError::NoSource { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// The source in the repository, or an id of which it has nothing.
+pub(super) fn known_or_none(unlocked: &Unlocked, source: &Source<'_>) -> Result<SourceId, CliError> {
+    Ok(known(unlocked, source)?.unwrap_or_else(|| SourceId::new(random(unlocked.repository().env()))))
 }
 
 fn human(report: &BackupReport) -> String {

@@ -44,9 +44,8 @@ pub(crate) fn run(args: &OwnersArgs, context: &Context) -> Result<Outcome, CliEr
     }
     let source = choose(context.config()?, args.source.as_deref(), context.surroundings())?;
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
-    let mut unlocked = context.unlocked()?;
-    let id = backup::source_id(&mut unlocked, &source, BackupMode::DryRun)?;
-    let options = OwnersOptions { source: id, placement: source.placement() };
+    let unlocked = context.unlocked()?;
+    let options = OwnersOptions { source: backup::known_or_none(&unlocked, &source)?, placement: source.placement() };
     let report = context.watch(|watch| {
         let opening = Opening { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: watch.cancel };
         let mut live = source.open(context, opening)?;

@@ -9,4 +9,4 @@ mod schedule;
 mod tables;
 
 pub use prior::{Prior, last_manifest};
-pub use run::{BackupMode, BackupOptions, BackupReport, TableReport, run};
+pub use run::{BackupMode, BackupOptions, BackupReport, Subject, TableReport, run};

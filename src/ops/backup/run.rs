@@ -21,6 +21,7 @@ use crate::ops::backup::tables::{Found, Tables, references_tree, rows_tree};
 use crate::ops::error::OpError;
 use crate::repo::base::{self, Base};
 use crate::repo::commit::{Candidate, Counted, check_clock, commit, draft_entry};
+use crate::repo::create::add_source;
 use crate::repo::error::RepoError;
 use crate::repo::index::Index;
 use crate::repo::ledger::Ledger;
@@ -34,7 +35,7 @@ use crate::source::contract::{Description, Source};
 /// What to back up and how.
 #[derive(Clone)]
 pub struct BackupOptions {
-    pub source: SourceId,
+    pub source: Subject,
     pub tags: Vec<String>,
     /// Threads that compress and seal.
     pub workers: usize,
@@ -46,6 +47,14 @@ pub struct BackupOptions {
     pub mode: BackupMode,
     pub progress: SharedProgress,
     pub cancel: Cancel,
+}
+
+/// The source that is backed up, as the repository knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Subject {
+    Known(SourceId),
+    /// It is added under this name once the database has answered, so that one that cannot be read leaves none behind.
+    New(String),
 }
 
 /// Whether anything is stored.
@@ -107,17 +116,21 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         .roster()
         .open_epoch()
         .ok_or_else(|| RepoError::Missing { object: "an epoch that is open for writing".to_owned() })?;
-    let keys = unlocked.source_keys(options.source, epoch, "a backup")?;
+    let (source_id, early) = match &options.source {
+        Subject::Known(id) => (*id, None),
+        Subject::New(name) => {
+            let described = describe(unlocked, source, options)?;
+            (add_source(unlocked, name)?, Some(described))
+        }
+    };
+    let keys = unlocked.source_keys(source_id, epoch, "a backup")?;
     options.progress.phase("looking at the store", Count::Objects, None);
-    let mut ledger = Ledger::load(unlocked.repository(), options.source)?;
+    let mut ledger = Ledger::load(unlocked.repository(), source_id)?;
     let base = base::load(unlocked, &ledger, &keys.structure, epoch)?;
     let mut notes = ledger.doubts();
     notes.extend(base.notes.iter().cloned());
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
-    options.progress.phase("reading the schema", Count::Objects, None);
-    options.progress.image(Image::Held);
-    let opened = unlocked.repository().env().now();
-    let description = source.describe().map_err(OpError::from_source)?;
+    let (description, opened) = early.map_or_else(|| describe(unlocked, source, options), Ok)?;
     check_clock(&ledger, description.source_clock)?;
     if let Some(bytes) = description.bytes_estimate
         && let Err(error) = check_space(&options.spill_dir, bytes)
@@ -127,8 +140,8 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     }
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
     let update = update(prior.catalog.as_ref(), &description, &options.placement, schema_digest, options.pinned);
-    let night =
-        Night { unlocked, options, epoch, keys: &keys, base: &base, description: &description, started, opened };
+    let (keys, base, description) = (&keys, &base, &description);
+    let night = Night { unlocked, options, source: source_id, epoch, keys, base, description, started, opened };
     let (session, wrap) = night.session()?;
     let stored = night.store(source, &update, (&session, &wrap))?;
     let draft = night.draft(&update, &stored, prior.manifest.as_ref(), &wrap)?;
@@ -138,7 +151,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         options.progress.phase("committing", Count::Objects, None);
         let clock = description.source_clock;
         let snapshot = draft_entry(clock, session.session(), epoch, options.tags.clone());
-        let counted = stored.counted(&base);
+        let counted = stored.counted(base);
         let committed = commit(unlocked, &mut ledger, Candidate { snapshot, manifest, counted })?;
         report.snapshot = Some(committed.entry.sha256);
         report.number = Some(committed.entry.number);
@@ -147,10 +160,23 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     Ok(report)
 }
 
+/// Opens the database's image; gives when that was.
+fn describe(
+    unlocked: &Unlocked,
+    source: &mut dyn Source,
+    options: &BackupOptions,
+) -> Result<(Description, Moment), OpError> {
+    options.progress.phase("reading the schema", Count::Objects, None);
+    options.progress.image(Image::Held);
+    let opened = unlocked.repository().env().now();
+    Ok((source.describe().map_err(OpError::from_source)?, opened))
+}
+
 /// What stays the same for the whole of one run.
 struct Night<'a> {
     unlocked: &'a Unlocked,
     options: &'a BackupOptions,
+    source: SourceId,
     epoch: Epoch,
     keys: &'a SourceKeys,
     base: &'a Base,
@@ -300,10 +326,10 @@ impl Night<'_> {
 
     fn store_page(&self, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
         let repository = self.unlocked.repository();
-        let page = WrapPage { repository: repository.id(), source: self.options.source, wraps }.to_bytes();
+        let page = WrapPage { repository: repository.id(), source: self.source, wraps }.to_bytes();
         let digest = Digest::of(&page);
         if self.options.mode == BackupMode::Commit {
-            let name = Name::Wraps(self.options.source, digest);
+            let name = Name::Wraps(self.source, digest);
             repository.objects().create(&name, page.into()).map_err(RepoError::Store)?;
         }
         Ok(digest)
@@ -373,7 +399,7 @@ impl Night<'_> {
         BackupReport {
             snapshot: None,
             number: None,
-            source: self.options.source,
+            source: self.source,
             source_clock: summary.source_clock,
             rows: stored.found.rows,
             content_bytes: summary.tables.iter().map(|table| table.bytes).sum::<u64>() + summary.stream_bytes,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::env::{Env, SharedEnv};
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
-use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport};
+use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, Subject};
 use crate::ops::demo::clock::Clock;
 use crate::ops::demo::keys::Keys;
 use crate::ops::demo::options::DemoOptions;
@@ -199,7 +199,7 @@ impl<'a> Demo<'a> {
     fn backup(&self, database: &Path) -> Result<BackupReport, OpError> {
         let mut unlocked = self.unlock(Role::Operator)?;
         let options = BackupOptions {
-            source: self.source,
+            source: Subject::Known(self.source),
             tags: Vec::new(),
             workers: self.options.workers,
             spill_dir: self.dir.clone(),
