@@ -124,12 +124,12 @@ struct Reading<'a> {
 }
 
 impl Tables<'_> {
-    /// Reads, places, sorts and feeds all tables. `released` is called once everything has been read.
+    /// Reads, places, sorts and feeds all tables. `release` is called once everything has been read, and may find gaps.
     pub fn feed(
         &self,
         source: &mut dyn Source,
         feeder: &Feeder<'_>,
-        released: &mut dyn FnMut(&mut dyn Source) -> Result<(), OpError>,
+        release: &mut dyn FnMut(&mut dyn Source) -> Result<Vec<Gap>, OpError>,
     ) -> Result<Found, OpError> {
         let waiting = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -137,7 +137,10 @@ impl Tables<'_> {
             let waiting = &waiting;
             let builder = spawn(scope, "cut", move || build(self.ids, feeder, &jobs, waiting));
             let read = self.read(source, feeder, Jobs { queue, waiting });
-            let read = read.and_then(|found| released(source).map(|()| found));
+            let read = read.and_then(|mut found| {
+                found.gaps.extend(release(source)?);
+                Ok(found)
+            });
             if read.is_ok() {
                 self.progress.phase("storing", Count::ContentBytes, None);
             }

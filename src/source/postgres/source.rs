@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::format::cell::{Cell, OwnedCell};
 use crate::source::contract::{Column, Description, Engine, Gap, Reader, RowSink, SinkError, Source, SourceError};
 use crate::source::postgres::address::Address;
-use crate::source::postgres::catalog::{self, PgColumn, PgTable};
+use crate::source::postgres::catalog::{PgColumn, PgTable};
 use crate::source::postgres::client::Client;
 use crate::source::postgres::connect::place_for_tools;
 use crate::source::postgres::dump::{DumpEncoding, Request, Search, Tools};
-use crate::source::postgres::hold::Held;
+use crate::source::postgres::hold::{Attempt, Held, hold};
 use crate::source::postgres::image::{Claim, Image};
 use crate::source::postgres::pace::Pace;
 use crate::source::postgres::read_options::{Gentle, ReadOptions};
@@ -19,6 +19,7 @@ use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::schema;
 use crate::source::postgres::slice::{Slice, slices};
 use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
+use crate::source::postgres::user_types::{Aspect, UserTypes};
 use crate::source::postgres::watch::Watch;
 
 /// A database, opened for one snapshot.
@@ -34,6 +35,7 @@ pub struct PostgresSource {
 struct Open {
     image: Image,
     watch: Watch,
+    types: UserTypes,
     tables: Vec<Readable>,
     encoding: SessionEncoding,
 }
@@ -92,12 +94,13 @@ impl PostgresSource {
     }
 
     /// Schema and gaps.
-    fn schema(&self, image: &Image, catalog: &catalog::Catalog) -> Result<(Vec<u8>, Vec<Gap>), SourceError> {
+    fn schema(&self, held: &Held) -> Result<Attempt<(Vec<u8>, Vec<Gap>)>, SourceError> {
+        let Held { image, watch, catalog, types } = held;
         let facts = image.facts();
         let doing = "read the schema";
         let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
         let tools = Tools::find(&self.search, major).map_err(|error| failed(doing, error))?;
-        let place = place_for_tools(&self.address)?;
+        let place = place_for_tools(image.address())?;
         let request = Request {
             place: &place,
             snapshot: Some(image.snapshot()),
@@ -110,25 +113,33 @@ impl PostgresSource {
             cancelled: self.address.cancel.flag(),
         };
         let leader = image.leader();
-        let (mut document, mut gaps) =
-            schema::read(leader, &tools, &request).map_err(|error| match error.not_locked() {
-                Some(reason) => SourceError::GaveWay { what: self.address.to_string(), reason },
-                None => failed(doing, described(&error)),
-            })?;
+        let (mut document, mut gaps) = match schema::read(leader, &tools, &request) {
+            Ok(read) => read,
+            Err(error) => match error.not_locked() {
+                Some(how) if watch.verdict().is_none() => {
+                    return Ok(Attempt::Disturbed(format!("somebody wanted to alter a table ({how})")));
+                }
+                _ => return Err(failed(doing, described(&error))),
+            },
+        };
+        // The tools ask for some names as they are now.
+        if let Some(name) = types.altered(image, watch, Aspect::Definition)?.first() {
+            return Ok(Attempt::Disturbed(format!("type {name} was altered")));
+        }
         let (sequences, unread) = schema::sequences(leader).map_err(|error| failed(doing, described(&error)))?;
         document.sequences = sequences;
         gaps.extend(unread);
-        Ok((document.to_bytes(), gaps))
+        Ok(Attempt::Done((document.to_bytes(), gaps)))
     }
 }
 
 impl Source for PostgresSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
-        let Held { image, watch, catalog: mut found } = Held::begin(&self.address)?;
+        let mut look = |held: &Held| self.schema(held).map_err(|error| held.watch.verdict().map_or(error, Into::into));
+        let (held, (schema, gaps)) = hold(&self.address, &mut look)?;
+        let Held { image, watch, catalog: mut found, types: user_types } = held;
         let leader = Arc::clone(image.leader());
         let types = Types::load(&leader)?;
-        let schema = self.schema(&image, &found);
-        let (schema, gaps) = schema.map_err(|error| watch.verdict().map_or(error, Into::into))?;
         let facts = image.facts().clone();
         let encoding = SessionEncoding::for_server(&facts.server_encoding);
         for table in &mut found.tables {
@@ -146,7 +157,7 @@ impl Source for PostgresSource {
         let readable = found.tables.iter().map(readable).collect();
         let tables = found.tables.into_iter().map(|table| table.table).collect();
         let gaps = found.gaps.drain(..).chain(gaps).collect();
-        self.open = Some(Open { image, watch, tables: readable, encoding });
+        self.open = Some(Open { image, watch, types: user_types, tables: readable, encoding });
         let (identity, source_clock) = (facts.identity, facts.clock);
         let engine = Engine::Postgres;
         Ok(Description { engine, identity, source_clock, schema, tables, bytes_estimate, gaps })
@@ -174,14 +185,13 @@ impl Source for PostgresSource {
         Ok(sessions.into_iter().map(reader).collect())
     }
 
-    fn release(&mut self) -> Result<(), SourceError> {
-        match self.open.take() {
-            Some(open) => {
-                drop(open.watch);
-                Ok(open.image.release()?)
-            }
-            None => Ok(()),
-        }
+    fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
+        let Some(Open { image, watch, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
+        // Before others are let in, who may alter types next.
+        let gaps = types.gaps(&image, &watch);
+        drop(watch);
+        image.release()?;
+        Ok(gaps?)
     }
 }
 
