@@ -221,10 +221,23 @@ fn without_code(error: &tokio_postgres::Error) -> (Next, &'static str) {
     if said.contains("password missing") {
         (Next::End, "give the role's password by PGPASSWORD, a password file or a service file")
     } else if error.to_string().contains("TLS") {
-        (Next::End, "see sslmode and sslrootcert, and which names the server's certificate has")
+        (Next::End, about_certificate(&said))
     } else if cause.is_some_and(|cause| cause.is::<std::io::Error>()) {
         (Next::Endpoint, "see whether the server runs and listens there")
     } else {
         (Next::End, "see the server's log")
+    }
+}
+
+/// What helps against what TLS says of a certificate.
+fn about_certificate(said: &str) -> &'static str {
+    if said.contains("CaUsedAsEndEntity") {
+        "the server's certificate is an authority's, which signed itself: give the server one that is none \
+         (docs/postgresql.md says how), or take sslmode=require without sslrootcert, which trusts anybody"
+    } else if said.contains("UnknownIssuer") {
+        "let sslrootcert name a file with the authority that signed the server's certificate, or with that certificate \
+         itself if it signed itself"
+    } else {
+        "see sslmode and sslrootcert, and which names the server's certificate has"
     }
 }
