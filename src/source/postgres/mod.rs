@@ -25,6 +25,7 @@ mod output;
 mod pace;
 mod passfile;
 pub mod read_options;
+mod reader;
 mod relations;
 pub mod rows;
 pub mod schema;
