@@ -229,8 +229,29 @@ fn who_waits_to_alter_a_table_before_the_tools_have_it_is_let_in() {
     assert!(settings.contains("\"more\":null"), "{settings}");
 }
 
+#[test]
+fn tools_that_never_get_a_lock_are_given_up() {
+    let Some(live) = live(&[]) else { return };
+    use std::os::unix::fs::PermissionsExt;
+    let script = format!(
+        "#!/bin/sh\ncase $* in *--version*) exec {}/pg_dump --version;; *pre-data*) echo >> tries;; esac\n\
+        echo 'pg_dump: error: query failed: ERROR:  canceling statement due to lock timeout' >&2\n\
+        echo 'pg_dump: error: query was: LOCK TABLE public.settings IN ACCESS SHARE MODE' >&2; exit 1\n",
+        live.cluster.client_bin().display()
+    );
+    let path = live.sandbox.write("pg_dump", &script);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    live.configure(&live.cluster.dsn("sync"), "pg_bin = '.'");
+    let error = live.sandbox.fails(7, &["backup"]);
+    assert!(error.contains("public.settings") && error.contains("5 times"), "{error}");
+    assert!(error.contains("when nobody alters the tables"), "{error}");
+    assert_eq!(std::fs::read(live.sandbox.path("tries")).expect("a file").len(), 5);
+}
+
 const MOODS: &str = "CREATE TYPE mood AS ENUM ('sad', 'fine'); CREATE TYPE pair AS (a int, b mood);
-    CREATE TYPE other AS ENUM ('x'); CREATE TABLE people (id int PRIMARY KEY, moods mood[]);
+    CREATE TYPE other AS ENUM ('x'); CREATE TYPE span AS RANGE (subtype = mood); CREATE DOMAIN moods AS mood[];
+    CREATE TABLE spans (s span[]); INSERT INTO spans VALUES (ARRAY[span 'empty', span '[sad,fine]']);
+    CREATE TABLE domains (d moods); INSERT INTO domains VALUES ('{sad}'); CREATE TABLE people (id int PRIMARY KEY, moods mood[]);
     CREATE TABLE pairs (at timestamp, p pair); INSERT INTO people VALUES (1, '{sad,fine}'); INSERT INTO pairs VALUES
     (now(), '(1,sad)')";
 
@@ -248,7 +269,7 @@ fn a_type_that_is_altered_while_rows_are_read() {
         ),
         // These change no value from before.
         ("ALTER TYPE mood ADD VALUE 'better'", vec![]),
-        ("ALTER TYPE mood RENAME TO feeling; ALTER TYPE other RENAME VALUE 'x' TO 'y'", vec![]),
+        ("ALTER TYPE pair RENAME TO two; ALTER TYPE other RENAME VALUE 'x' TO 'y'", vec![]),
     ] {
         let wire = wire(&live);
         let child = begin_with(&live, &wire, &["backup", "--json"]);
@@ -261,11 +282,23 @@ fn a_type_that_is_altered_while_rows_are_read() {
         assert_eq!(found.iter().map(|gap| gap["object"].as_str().expect("a name")).collect::<Vec<_>>(), gaps);
         if let [gap] = &found[..] {
             let reason = gap["reason"].as_str().expect("a reason");
-            assert!(reason.contains("public.pairs") && reason.contains("while rows were read"), "{reason}");
+            let tables = match gaps[0] {
+                "type public.pair" => "those of public.pairs may",
+                _ => "those of public.domains, public.pairs, public.people, public.spans may",
+            };
+            assert!(reason.contains(tables) && reason.contains("while rows were read"), "{reason}");
             let shown = live.sandbox.run(&["show", "latest"]);
             assert!(shown.out.contains(gaps[0]), "{}", shown.out);
         }
     }
+    // Values of a domain over it are asked for by its name.
+    let wire = wire(&live);
+    let child = begin(&live, &wire);
+    live.sql("ALTER TYPE mood RENAME TO feeling");
+    wire.go_on();
+    let (code, _, err) = end(child);
+    assert_eq!(code, 7, "{err}");
+    assert!(err.contains("type public.mood was altered") && err.contains("when nobody alters"), "{err}");
     all_is_well(&live, 5);
 }
 

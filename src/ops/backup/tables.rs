@@ -40,6 +40,9 @@ pub struct Tables<'a> {
     pub plans: &'a [TablePlan],
 }
 
+/// Lets a source's image go; gives what was found to be missing only then.
+pub type Release<'a> = dyn FnMut(&mut dyn Source) -> Result<Vec<Gap>, OpError> + 'a;
+
 /// What was found in the rows of all tables.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -129,7 +132,7 @@ impl Tables<'_> {
         &self,
         source: &mut dyn Source,
         feeder: &Feeder<'_>,
-        release: &mut dyn FnMut(&mut dyn Source) -> Result<Vec<Gap>, OpError>,
+        release: &mut Release<'_>,
     ) -> Result<Found, OpError> {
         let waiting = AtomicUsize::new(0);
         std::thread::scope(|scope| {

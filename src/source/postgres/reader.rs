@@ -16,7 +16,7 @@ use crate::source::postgres::pace::Pace;
 use crate::source::postgres::rows::{RowReader, RowsError};
 use crate::source::postgres::slice::{RowOrder, Slice};
 use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
-use crate::source::postgres::user_types::UserTypes;
+use crate::source::postgres::user_types::{Aspect, UserTypes};
 use crate::source::postgres::watch::Watch;
 
 /// What a server says of a row, or of a value, that is too long to be sent.
@@ -32,6 +32,27 @@ pub(super) struct Open {
     pub(super) encoding: SessionEncoding,
     /// Whose turn it is in the leader's session, which other readers use at times.
     pub(super) leader_turn: Mutex<()>,
+}
+
+impl Open {
+    /// What an error in reading comes from.
+    fn explain(&self, error: SourceError) -> SourceError {
+        // What the watch did to us shows as a lost connection.
+        if let Some(verdict) = self.watch.verdict() {
+            return verdict.into();
+        }
+        if !matches!(error, SourceError::Failed { .. }) {
+            return error;
+        }
+        // Some types are asked for by the names that they had.
+        match self.types.altered(&self.image, &self.watch, Aspect::Definition).ok().and_then(|mut names| names.pop()) {
+            Some(name) => {
+                let reason = format!("type {name} was altered meanwhile ({error})");
+                SourceError::GaveWay { what: self.image.address().to_string(), reason }
+            }
+            None => error,
+        }
+    }
 }
 
 /// A table, ready to be read.
@@ -205,8 +226,7 @@ impl Reader for Session<'_> {
             return Ok(Vec::new());
         }
         let slice = of.slices.get(part).ok_or_else(|| failed("read a table", "there is no such part"))?;
-        // What the watch did to us shows as a lost connection.
-        self.read_slice(of, slice, sink).map_err(|error| open.watch.verdict().map_or(error, Into::into))
+        self.read_slice(of, slice, sink).map_err(|error| open.explain(error))
     }
 }
 

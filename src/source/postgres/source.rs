@@ -29,6 +29,12 @@ pub struct PostgresSource {
     open: Option<Open>,
 }
 
+/// A schema as it was written down, and what is missing in it.
+struct Schema {
+    document: Vec<u8>,
+    gaps: Vec<Gap>,
+}
+
 impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
@@ -55,8 +61,8 @@ impl PostgresSource {
         self.options
     }
 
-    /// Schema and gaps.
-    fn schema(&self, held: &Held) -> Result<Attempt<(Vec<u8>, Vec<Gap>)>, SourceError> {
+    /// Everything but rows.
+    fn schema(&self, held: &Held) -> Result<Attempt<Schema>, SourceError> {
         let Held { image, watch, catalog, types } = held;
         let facts = image.facts();
         let doing = "read the schema";
@@ -91,14 +97,14 @@ impl PostgresSource {
         let (sequences, unread) = schema::sequences(leader).map_err(|error| failed(doing, described(&error)))?;
         document.sequences = sequences;
         gaps.extend(unread);
-        Ok(Attempt::Done((document.to_bytes(), gaps)))
+        Ok(Attempt::Done(Schema { document: document.to_bytes(), gaps }))
     }
 }
 
 impl Source for PostgresSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
         let mut look = |held: &Held| self.schema(held).map_err(|error| held.watch.verdict().map_or(error, Into::into));
-        let (held, (schema, gaps)) = hold(&self.address, &mut look)?;
+        let (held, Schema { document: schema, gaps }) = hold(&self.address, &mut look)?;
         let Held { image, watch, catalog: mut found, types: user_types } = held;
         let leader = Arc::clone(image.leader());
         let types = Types::load(&leader)?;
