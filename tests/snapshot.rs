@@ -12,7 +12,7 @@ use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{Body, Revoke};
 use sidekeep::format::name::Name;
 use sidekeep::ops::backup;
-use sidekeep::source::contract::{Description, Reader, Source, SourceError};
+use sidekeep::source::contract::{Description, Gap, Reader, Source, SourceError};
 use sidekeep::source::sqlite::SqliteSource;
 use world::awkward::fill;
 use world::look::snapshot;
@@ -60,7 +60,7 @@ impl Source for Vast {
         self.0.readers()
     }
 
-    fn release(&mut self) -> Result<(), SourceError> {
+    fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
         self.0.release()
     }
 }

@@ -155,8 +155,8 @@ pub trait Source: Send {
         }
         Ok(gaps)
     }
-    /// Lets the image go.
-    fn release(&mut self) -> Result<(), SourceError>;
+    /// Lets the image go. Gives what only now can be told of everything that was read: where it is not all of the image.
+    fn release(&mut self) -> Result<Vec<Gap>, SourceError>;
 }
 
 /// Reads an image, maybe beside others.

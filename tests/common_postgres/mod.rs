@@ -20,7 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sidekeep::source::postgres::address::{Address, Surroundings};
 use sidekeep::source::postgres::client::Client;
+use sidekeep::source::postgres::dump::Search;
+use sidekeep::source::postgres::source::PostgresSource;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -231,6 +234,14 @@ impl Cluster {
         format!("postgres://{SUPERUSER}@{host}:{}/{database}", self.port)
     }
 
+    /// This database as a source, read as this role.
+    pub fn source(&self, database: &str, role: &str) -> PostgresSource {
+        let host = escaped(&self.dir.path().display().to_string());
+        let url = format!("postgres://{}@{host}:{}/{}", escaped(role), self.port, escaped(database));
+        let address = Address::parse(&url, &Surroundings::new([])).expect("an address");
+        PostgresSource::new(address, Search::on_this_host(Some(self.client_bin()), Vec::new()))
+    }
+
     pub fn config(&self, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config.host_path(self.dir.path()).port(self.port).user(SUPERUSER).dbname(database);
@@ -270,6 +281,13 @@ impl Drop for Cluster {
             runtime.shutdown_background();
         }
     }
+}
+
+/// As a part of a URL.
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// The directory of the server's programs, or `None` after saying that the test is skipped.

@@ -211,6 +211,25 @@ fn private(dir: &TempDir, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// As who has no authority makes them: the first as the page says, the second as recipes have it.
+#[test]
+fn a_certificate_that_signed_itself() {
+    let Some(certificates) = Certificates::make() else { return };
+    let hba = "hostssl all all 127.0.0.1/32 scram-sha-256";
+    let Some(mut cluster) = scram(&[], hba) else { return };
+    let url = |root: &str| {
+        let root = certificates.path(root);
+        format!("postgres://app@localhost:{}/postgres?sslmode=verify-full&sslrootcert={root}", cluster.port())
+    };
+    let (own, other, bare) = (url("alone.crt"), url("other.crt"), url("recipe.crt"));
+    let password = [("PGPASSWORD", SECRET)];
+    certificates.install_as(&mut cluster, "alone");
+    assert_eq!(sign_in(&own, &password).as_deref(), Ok("app/postgres"));
+    says(sign_in(&other, &password), &["UnknownIssuer", "that certificate itself if it signed itself"]);
+    certificates.install_as(&mut cluster, "recipe");
+    says(sign_in(&bare, &password), &["CaUsedAsEndEntity", "docs/postgresql.md", "sslmode=require"]);
+}
+
 /// An authority, a server of it named localhost, a client of it named app, and a stranger's authority.
 struct Certificates {
     dir: TempDir,
@@ -235,6 +254,9 @@ impl Certificates {
             let request = format!("req -x509 -days 2 -subj /CN={name} -addext {alternative} {basic} -out {name}.crt");
             this.openssl(&request, name);
         }
+        let alone = "req -x509 -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost";
+        this.openssl(&format!("{alone} -addext basicConstraints=CA:FALSE -out alone.crt"), "alone");
+        this.openssl(&format!("{alone} -out recipe.crt"), "recipe");
         Some(this)
     }
 
@@ -258,10 +280,15 @@ impl Certificates {
 
     /// Lets the server offer TLS.
     fn install(&self, cluster: &mut Cluster) {
+        self.install_as(cluster, "localhost");
+    }
+
+    /// The same with the certificate of this name.
+    fn install_as(&self, cluster: &mut Cluster, name: &str) {
         let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).expect("a file");
         let file = |path: &Path| path.display().to_string();
-        let certificate = file(&cluster.write_private("server.crt", &read("localhost.crt")));
-        let key = file(&cluster.write_private("server.key", &read("localhost.key")));
+        let certificate = file(&cluster.write_private("server.crt", &read(&format!("{name}.crt"))));
+        let key = file(&cluster.write_private("server.key", &read(&format!("{name}.key"))));
         let authority = file(&cluster.write_private("ca.crt", &read("ca.crt")));
         for (name, value) in [("ssl_cert_file", certificate), ("ssl_key_file", key), ("ssl_ca_file", authority)] {
             cluster.sql("postgres", &format!("ALTER SYSTEM SET {name} = '{value}'"));

@@ -65,6 +65,15 @@ fn all_is_well(live: &Live, snapshots: u64) {
     assert_eq!(live.sandbox.json(&["backup"])["number"], snapshots + 1);
 }
 
+/// Of several servers the tools go to the one that the sessions went to.
+#[test]
+fn a_server_that_is_down_before_one_that_is_up() {
+    let Some(live) = live(&[]) else { return };
+    live.configure(&format!("postgres://postgres@127.0.0.1:1,127.0.0.1:{}/sync", live.cluster.port()), "");
+    let report = live.sandbox.json(&["backup", "--workers", "2"]);
+    assert_eq!(report["gaps"], serde_json::json!([]));
+}
+
 #[test]
 fn a_server_that_is_killed() {
     let Some(mut live) = live(&[]) else { return };
@@ -163,18 +172,17 @@ fn who_alters_a_table_waits_no_longer_than_half_a_minute() {
     live.sandbox.ok(&["backup"]);
     let wire = wire(&live);
     let child = begin(&live, &wire);
-    live.sql("SET statement_timeout = '50s'; ALTER TABLE settings ADD COLUMN more text");
+    live.sql("SET statement_timeout = '50s'; ALTER TABLE settings ADD COLUMN more text DEFAULT 'their data'");
     wire.go_on();
     let (code, _, err) = end(child);
     assert_eq!(code, 7, "{err}");
-    assert!(err.contains("ALTER TABLE settings") && err.contains("behind us"), "{err}");
+    assert!(err.contains("with ALTER TABLE") && err.contains("for public.settings behind us"), "{err}");
+    assert!(!err.contains("ADD COLUMN") && !err.contains("their data"), "{err}");
     all_is_well(&live, 1);
 }
 
-/// `pg_dump` locks the tables again, and would wait behind him for ever.
-#[test]
-fn who_waits_to_alter_a_table_before_the_tools_have_it_is_let_in() {
-    let Some(live) = live(&[]) else { return };
+/// A backup whose `pg_dump` waits until there is a file `on`.
+fn begin_before_the_tools(live: &Live) -> Child {
     use std::os::unix::fs::PermissionsExt;
     let bin = live.cluster.client_bin();
     let bin = bin.display();
@@ -184,26 +192,130 @@ fn who_waits_to_alter_a_table_before_the_tools_have_it_is_let_in() {
     );
     let path = live.sandbox.write("pg_dump", &script);
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    std::os::unix::fs::symlink(live.cluster.client_bin().join("pg_dumpall"), live.sandbox.path("pg_dumpall")).ok();
     live.configure(&live.cluster.dsn("sync"), "pg_bin = '.'");
-    let child = live.sandbox.command(&["backup"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
-    let until = |what: &dyn Fn() -> bool| {
-        let begun = Instant::now();
-        while !what() {
-            assert!(begun.elapsed() < Duration::from_secs(20));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
+    let mut command = live.sandbox.command(&["backup", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     until(&|| live.sandbox.path("begun").exists());
+    child
+}
+
+fn until(what: &dyn Fn() -> bool) {
+    let begun = Instant::now();
+    while !what() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// `pg_dump` locks the tables again, and would wait behind him for ever.
+#[test]
+fn who_waits_to_alter_a_table_before_the_tools_have_it_is_let_in() {
+    let Some(live) = live(&[]) else { return };
+    let child = begin_before_the_tools(&live);
     std::thread::scope(|scope| {
-        let alter = "SET statement_timeout = '50s'; ALTER TABLE settings ADD COLUMN more text";
+        let begun = Instant::now();
+        let alter = "SET statement_timeout = '15s'; ALTER TABLE settings ADD COLUMN more text";
         let other = scope.spawn(|| live.sql(alter));
         until(&|| !live.sql("SELECT 1 FROM pg_locks WHERE NOT granted").is_empty());
         live.sandbox.write("on", "");
-        let (code, _, err) = end(child);
-        assert_eq!(code, 7, "{err}");
-        assert!(err.contains("LOCK TABLE") && err.contains("nobody alters"), "{err}");
-        other.join().expect("altered")
+        other.join().expect("altered");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        let (code, out, err) = end(child);
+        assert_eq!(code, 0, "{out}{err}");
     });
+    live.sandbox.ok(&["restore", "latest", "--to", "rows", "--format", "jsonl", "--key-file", "keys/admin.key"]);
+    let settings = std::fs::read_to_string(live.sandbox.path("rows/public.settings.jsonl")).expect("a table");
+    assert!(settings.contains("\"more\":null"), "{settings}");
+}
+
+#[test]
+fn tools_that_never_get_a_lock_are_given_up() {
+    let Some(live) = live(&[]) else { return };
+    use std::os::unix::fs::PermissionsExt;
+    let script = format!(
+        "#!/bin/sh\ncase $* in *--version*) exec {}/pg_dump --version;; *pre-data*) echo >> tries;; esac\n\
+        echo 'pg_dump: error: query failed: ERROR:  canceling statement due to lock timeout' >&2\n\
+        echo 'pg_dump: error: query was: LOCK TABLE public.settings IN ACCESS SHARE MODE' >&2; exit 1\n",
+        live.cluster.client_bin().display()
+    );
+    let path = live.sandbox.write("pg_dump", &script);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    live.configure(&live.cluster.dsn("sync"), "pg_bin = '.'");
+    let error = live.sandbox.fails(7, &["backup"]);
+    assert!(error.contains("public.settings") && error.contains("5 times"), "{error}");
+    assert!(error.contains("when nobody alters the tables"), "{error}");
+    assert_eq!(std::fs::read(live.sandbox.path("tries")).expect("a file").len(), 5);
+}
+
+const MOODS: &str = "CREATE TYPE mood AS ENUM ('sad', 'fine'); CREATE TYPE pair AS (a int, b mood);
+    CREATE TYPE other AS ENUM ('x'); CREATE TYPE span AS RANGE (subtype = mood); CREATE DOMAIN moods AS mood[];
+    CREATE TABLE spans (s span[]); INSERT INTO spans VALUES (ARRAY[span 'empty', span '[sad,fine]']);
+    CREATE TABLE domains (d moods); INSERT INTO domains VALUES ('{sad}'); CREATE TABLE people (id int PRIMARY KEY, moods mood[]);
+    CREATE TABLE pairs (at timestamp, p pair); INSERT INTO people VALUES (1, '{sad,fine}'); INSERT INTO pairs VALUES
+    (now(), '(1,sad)')";
+
+/// No lock keeps a type: rows have the new label, the schema the old one.
+#[test]
+fn a_type_that_is_altered_while_rows_are_read() {
+    let Some(live) = live(&[]) else { return };
+    live.sql(MOODS);
+    for (change, gaps) in [
+        ("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", vec!["type public.mood"]),
+        ("ALTER TYPE pair ADD ATTRIBUTE c int", vec!["type public.pair"]),
+        (
+            "ALTER TYPE mood RENAME VALUE 'blue' TO 'x'; ALTER TYPE mood RENAME VALUE 'x' TO 'blue'",
+            vec!["type public.mood"],
+        ),
+        // These change no value from before.
+        ("ALTER TYPE mood ADD VALUE 'better'", vec![]),
+        ("ALTER TYPE pair RENAME TO two; ALTER TYPE other RENAME VALUE 'x' TO 'y'", vec![]),
+    ] {
+        let wire = wire(&live);
+        let child = begin_with(&live, &wire, &["backup", "--json"]);
+        live.sql(change);
+        wire.go_on();
+        let (code, out, err) = end(child);
+        assert_eq!(code, if gaps.is_empty() { 0 } else { 3 }, "{change}: {out}{err}");
+        let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        let found = report["gaps"].as_array().expect("gaps");
+        assert_eq!(found.iter().map(|gap| gap["object"].as_str().expect("a name")).collect::<Vec<_>>(), gaps);
+        if let [gap] = &found[..] {
+            let reason = gap["reason"].as_str().expect("a reason");
+            let tables = match gaps[0] {
+                "type public.pair" => "those of public.pairs may",
+                _ => "those of public.domains, public.pairs, public.people, public.spans may",
+            };
+            assert!(reason.contains(tables) && reason.contains("while rows were read"), "{reason}");
+            let shown = live.sandbox.run(&["show", "latest"]);
+            assert!(shown.out.contains(gaps[0]), "{}", shown.out);
+        }
+    }
+    // Values of a domain over it are asked for by its name.
+    let wire = wire(&live);
+    let child = begin(&live, &wire);
+    live.sql("ALTER TYPE mood RENAME TO feeling");
+    wire.go_on();
+    let (code, _, err) = end(child);
+    assert_eq!(code, 7, "{err}");
+    assert!(err.contains("type public.mood was altered") && err.contains("when nobody alters"), "{err}");
+    all_is_well(&live, 5);
+}
+
+#[test]
+fn a_type_that_is_altered_before_the_tools_see_it() {
+    let Some(live) = live(&[]) else { return };
+    live.sql(MOODS);
+    let child = begin_before_the_tools(&live);
+    live.sql("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; ALTER TYPE pair RENAME ATTRIBUTE a TO n");
+    live.sandbox.write("on", "");
+    let (code, out, err) = end(child);
+    assert_eq!(code, 0, "{out}{err}");
+    live.cluster.create_database("back", "TEMPLATE template0");
+    let to = live.cluster.dsn("back");
+    live.sandbox.ok(&["restore", "latest", "--to", &to, "--key-file", "keys/admin.key"]);
+    let rows = live.cluster.sql("back", "SELECT moods::text FROM people UNION ALL SELECT (p).n::text FROM pairs");
+    assert_eq!(rows, [[Some("{blue,fine}".to_owned())], [Some("1".to_owned())]]);
 }
 
 /// What is rewritten between the image and its locks looks empty in the image.

@@ -9,7 +9,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common_postgres::Cluster;
+use common_postgres::{Cluster, SUPERUSER};
 use sidekeep::base::cancel::Cancel;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
@@ -18,9 +18,7 @@ use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
 use sidekeep::source::contract::{Content, Engine, Refused, RowSink, SinkError, Source, SourceError, Target};
-use sidekeep::source::postgres::address::{Address, Surroundings};
 use sidekeep::source::postgres::document::Document;
-use sidekeep::source::postgres::dump::Search;
 use sidekeep::source::postgres::source::PostgresSource;
 use sidekeep::source::postgres::transport::Mode;
 use world::{SOURCE, World};
@@ -67,9 +65,7 @@ impl Live {
     }
 
     fn source(&self, mode: Mode) -> PostgresSource {
-        let address = Address::parse(&self.cluster.dsn("sync"), &Surroundings::new([])).expect("an address");
-        let search = Search::on_this_host(Some(self.cluster.client_bin()), Vec::new());
-        PostgresSource::new(address, search).with_mode(mode)
+        self.cluster.source("sync", SUPERUSER).with_mode(mode)
     }
 
     fn backup(&self) -> BackupReport {

@@ -111,7 +111,7 @@ fn a_session_that_is_ended_and_a_server_that_is_gone() {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE pid <> pg_backend_pid() AND datname = current_database() AND query ~ '^COPY'";
     {
-        let mut source = live.source("app", SUPERUSER);
+        let mut source = live.cluster.source("app", SUPERUSER);
         source.describe().expect("an image");
         let act: Box<dyn FnOnce()> = Box::new(|| drop(live.cluster.sql("app", end)));
         let mut midway = Midway(Some(act), 0);
@@ -122,7 +122,7 @@ fn a_session_that_is_ended_and_a_server_that_is_gone() {
         assert!(midway.1 < 30000);
         assert!(source.read(0, &mut Midway(None, 0)).is_err(), "the image is gone");
     }
-    let mut source = live.source("app", SUPERUSER);
+    let mut source = live.cluster.source("app", SUPERUSER);
     source.describe().expect("an image");
     live.cluster.stop();
     let error = source.read(0, &mut Midway(None, 0)).expect_err("the server is gone");
@@ -265,7 +265,7 @@ fn a_full_disk_on_the_server() {
     let Some(cluster) = Cluster::start_with(&settings) else { return };
     let live = Live::of(cluster);
     make(&live, "app");
-    let mut source = live.source("app", SUPERUSER);
+    let mut source = live.cluster.source("app", SUPERUSER);
     let users = source.describe().expect("an image").tables.iter().position(|table| table.name == "public.users");
     disk.fill();
     // Reading takes no room.

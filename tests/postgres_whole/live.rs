@@ -11,10 +11,7 @@ use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
 use sidekeep::source::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
-use sidekeep::source::postgres::address::{Address, Surroundings};
 use sidekeep::source::postgres::document::Document;
-use sidekeep::source::postgres::dump::Search;
-use sidekeep::source::postgres::source::PostgresSource;
 
 use crate::common_postgres::{Cluster, SUPERUSER, Settings};
 use crate::world::{SOURCE, World};
@@ -57,14 +54,10 @@ impl Live {
         self.world = World::in_memory().0;
     }
 
-    pub fn source(&self, database: &str, role: &str) -> PostgresSource {
-        source_of(&self.cluster, database, role)
-    }
-
     pub fn try_backup_as(&self, database: &str, role: &str) -> Result<BackupReport, String> {
         let mut unlocked = self.world.unlock(Role::Operator);
         let options = self.world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));
-        let report = backup::run(&mut unlocked, &mut self.source(database, role), &options);
+        let report = backup::run(&mut unlocked, &mut self.cluster.source(database, role), &options);
         report.map_err(|error| chain(&error))
     }
 
@@ -95,21 +88,6 @@ impl Live {
         assert!(report.refused.is_empty() && report.damaged.is_empty(), "{report:?}");
         Taken { document: Document::from_bytes(&collected.schema).expect("a document"), tables: collected.tables }
     }
-}
-
-pub fn source_of(cluster: &Cluster, database: &str, role: &str) -> PostgresSource {
-    let host = cluster.socket_dir().display().to_string().replace('/', "%2F");
-    let url = format!("postgres://{}@{host}:{}/{}", escaped(role), cluster.port(), escaped(database));
-    let address = Address::parse(&url, &Surroundings::new([])).expect("an address");
-    let search = Search::on_this_host(Some(cluster.client_bin()), Vec::new());
-    PostgresSource::new(address, search)
-}
-
-/// As a part of a URL.
-fn escaped(text: &str) -> String {
-    text.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 /// An error with its causes.

@@ -40,6 +40,9 @@ pub struct Tables<'a> {
     pub plans: &'a [TablePlan],
 }
 
+/// Lets a source's image go; gives what was found to be missing only then.
+pub type Release<'a> = dyn FnMut(&mut dyn Source) -> Result<Vec<Gap>, OpError> + 'a;
+
 /// What was found in the rows of all tables.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -124,12 +127,12 @@ struct Reading<'a> {
 }
 
 impl Tables<'_> {
-    /// Reads, places, sorts and feeds all tables. `released` is called once everything has been read.
+    /// Reads, places, sorts and feeds all tables. `release` is called once everything has been read, and may find gaps.
     pub fn feed(
         &self,
         source: &mut dyn Source,
         feeder: &Feeder<'_>,
-        released: &mut dyn FnMut(&mut dyn Source) -> Result<(), OpError>,
+        release: &mut Release<'_>,
     ) -> Result<Found, OpError> {
         let waiting = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -137,7 +140,10 @@ impl Tables<'_> {
             let waiting = &waiting;
             let builder = spawn(scope, "cut", move || build(self.ids, feeder, &jobs, waiting));
             let read = self.read(source, feeder, Jobs { queue, waiting });
-            let read = read.and_then(|found| released(source).map(|()| found));
+            let read = read.and_then(|mut found| {
+                found.gaps.extend(release(source)?);
+                Ok(found)
+            });
             if read.is_ok() {
                 self.progress.phase("storing", Count::ContentBytes, None);
             }

@@ -33,7 +33,7 @@ pub(super) fn check_source(live: LiveSource<'_>, checks: &mut Checks) {
     let description = source.describe();
     let released = source.release();
     match (description, released) {
-        (Ok(description), Ok(())) => {
+        (Ok(description), Ok(_)) => {
             let detail = format!("{} tables, as of {}", description.tables.len(), description.source_clock);
             if description.gaps.is_empty() {
                 return checks.ok(&line, detail);

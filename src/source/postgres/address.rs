@@ -11,8 +11,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::base::cancel::Cancel;
+use crate::source::postgres::endpoint::{Endpoint, endpoints};
 use crate::source::postgres::error::PostgresError;
-use crate::source::postgres::place::{Place, places};
 use crate::source::postgres::service;
 use crate::source::postgres::tls::{TlsOptions, tls_options};
 
@@ -86,7 +86,7 @@ impl Surroundings {
 
 /// A database and the way to it.
 pub struct Address {
-    pub(super) places: Vec<Place>,
+    pub(super) endpoints: Vec<Endpoint>,
     pub(super) user: String,
     pub(super) database: String,
     pub(super) password: Option<Zeroizing<String>>,
@@ -130,11 +130,12 @@ impl Address {
         Self { cancel, ..self }
     }
 
-    /// The database and its places without role, password and parameters: `postgres://host:5432/database`.
+    /// The database and its endpoints without role, password and parameters: `postgres://host:5432/database`.
     #[must_use]
     pub fn url(&self) -> String {
-        let places: Vec<String> = self.places.iter().map(|place| encoded(&place.to_string(), ":,[]")).collect();
-        format!("postgres://{}/{}", places.join(","), encoded(&self.database, ""))
+        let endpoints = self.endpoints.iter().map(|endpoint| encoded(&endpoint.to_string(), ":,[]"));
+        let endpoints: Vec<String> = endpoints.collect();
+        format!("postgres://{}/{}", endpoints.join(","), encoded(&self.database, ""))
     }
 
     /// The name of the database.
@@ -143,16 +144,32 @@ impl Address {
         &self.database
     }
 
-    /// How messages name the database at one of the address's places.
-    pub(super) fn at(&self, place: &Place) -> String {
-        format!("the database {} on {place} as {}", self.database, self.user)
+    /// The same by one endpoint alone: where a session is, whatever else has to reach that server goes.
+    #[must_use]
+    pub(super) fn by(&self, endpoint: &Endpoint) -> Self {
+        Self {
+            endpoints: vec![endpoint.clone()],
+            user: self.user.clone(),
+            database: self.database.clone(),
+            password: self.password.clone(),
+            passfile: self.passfile.clone(),
+            tls: self.tls.clone(),
+            connect_timeout: self.connect_timeout,
+            passed_on: self.passed_on.clone(),
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    /// How messages name the database at one of the address's endpoints.
+    pub(super) fn at(&self, endpoint: &Endpoint) -> String {
+        format!("the database {} on {endpoint} as {}", self.database, self.user)
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let places: Vec<String> = self.places.iter().map(ToString::to_string).collect();
-        write!(f, "the database {} on {} as {}", self.database, places.join(","), self.user)
+        let endpoints: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
+        write!(f, "the database {} on {} as {}", self.database, endpoints.join(","), self.user)
     }
 }
 
@@ -276,7 +293,7 @@ fn complete(mut parameters: Parameters, around: &Surroundings) -> Result<Address
     let text = |value: Option<Zeroizing<String>>| value.map(|value| value.to_string());
     let (host, hostaddr, port) = (take("host"), take("hostaddr"), take("port"));
     let as_str = |value: &Option<Zeroizing<String>>| value.as_ref().map(|value| value.to_string());
-    let places = places(as_str(&host).as_deref(), as_str(&hostaddr).as_deref(), as_str(&port).as_deref())?;
+    let endpoints = endpoints(as_str(&host).as_deref(), as_str(&hostaddr).as_deref(), as_str(&port).as_deref())?;
     let user = text(take("user")).or_else(|| around.get("USER").or(around.get("LOGNAME")).map(ToOwned::to_owned));
     let user = user.ok_or("it names no role; write postgres://role@host/database or set PGUSER")?;
     let database = text(take("dbname")).unwrap_or_else(|| user.clone());
@@ -299,7 +316,7 @@ fn complete(mut parameters: Parameters, around: &Surroundings) -> Result<Address
         }
     }
     Ok(Address {
-        places,
+        endpoints,
         user,
         database,
         password,

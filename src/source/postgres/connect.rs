@@ -1,4 +1,4 @@
-//! From an address to a session: each of its places in turn, until one lets us in.
+//! From an address to a session: each of its endpoints in turn, until one lets us in.
 //!
 //! A server that refuses us ends the search, as in libpq: the next would refuse us too, and its message would hide
 //! the first. Errors name the server and what to do, and have no password in them.
@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 use crate::source::postgres::address::Address;
 use crate::source::postgres::client::{Client, OpenFailure, Opened};
 use crate::source::postgres::dump;
+use crate::source::postgres::endpoint::{Endpoint, Host};
 use crate::source::postgres::error::{PostgresError, said};
 use crate::source::postgres::passfile::{self, Wanted};
-use crate::source::postgres::place::{Host, Place};
 use crate::source::postgres::tls::{Mode, connector};
 
 /// A peer that is gone is noticed within two minutes, whatever firewalls there are.
@@ -26,14 +26,19 @@ const KEEPALIVE_RETRIES: u32 = 6;
 
 /// Opens a session. Never call from an async task.
 pub fn connect(address: &Address) -> Result<Client, PostgresError> {
+    connect_somewhere(address).map(|(client, _)| client)
+}
+
+/// Opens a session, and says which of the address's endpoints it is at.
+pub(super) fn connect_somewhere(address: &Address) -> Result<(Client, &Endpoint), PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let tls = connector(&address.tls).map_err(unusable)?;
     let mut failure = unusable("it names no host".to_owned());
-    for place in &address.places {
-        match at_place(address, place, tls.as_ref()) {
-            Ok(client) => return Ok(client),
+    for endpoint in &address.endpoints {
+        match at_endpoint(address, endpoint, tls.as_ref()) {
+            Ok(client) => return Ok((client, endpoint)),
             Err(Refused { reason, next }) => {
-                failure = PostgresError::Connect { place: address.at(place), reason };
+                failure = PostgresError::Connect { place: address.at(endpoint), reason };
                 if next == Next::End {
                     break;
                 }
@@ -43,7 +48,7 @@ pub fn connect(address: &Address) -> Result<Client, PostgresError> {
     Err(failure)
 }
 
-/// Why one place gave no session, and whether another may.
+/// Why one endpoint gave no session, and whether another may.
 struct Refused {
     reason: String,
     next: Next,
@@ -51,17 +56,17 @@ struct Refused {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
-    Place,
+    Endpoint,
     End,
 }
 
-fn at_place(address: &Address, place: &Place, tls: Option<&MakeRustlsConnect>) -> Result<Client, Refused> {
-    let (password, note) = password(address, place);
-    let mut config = config(address, place).map_err(|reason| Refused { reason, next: Next::End })?;
+fn at_endpoint(address: &Address, endpoint: &Endpoint, tls: Option<&MakeRustlsConnect>) -> Result<Client, Refused> {
+    let (password, note) = password(address, endpoint);
+    let mut config = config(address, endpoint).map_err(|reason| Refused { reason, next: Next::End })?;
     if let Some(password) = &password {
         config.password(password.as_bytes());
     }
-    let tls = tls.filter(|_| matches!(place.host, Host::Network { .. }));
+    let tls = tls.filter(|_| matches!(endpoint.host, Host::Network { .. }));
     config.ssl_mode(match address.tls.mode {
         _ if tls.is_none() => SslMode::Disable,
         Mode::Disable => SslMode::Disable,
@@ -113,26 +118,26 @@ async fn open(config: &Config, tls: Option<&MakeRustlsConnect>, patience: Durati
     }
 }
 
-/// A password for this place, and why the password file gave none if it should have.
-fn password(address: &Address, place: &Place) -> (Option<Zeroizing<String>>, Option<String>) {
+/// A password for this endpoint, and why the password file gave none if it should have.
+fn password(address: &Address, endpoint: &Endpoint) -> (Option<Zeroizing<String>>, Option<String>) {
     if let Some(password) = &address.password {
         return (Some(password.clone()), None);
     }
     let Some(path) = &address.passfile else { return (None, None) };
-    let host = place.passfile_host();
-    let wanted = Wanted { host: &host, port: place.port, database: &address.database, user: &address.user };
+    let host = endpoint.passfile_host();
+    let wanted = Wanted { host: &host, port: endpoint.port, database: &address.database, user: &address.user };
     match passfile::look_up(path, &wanted) {
         Ok(password) => (password, None),
         Err(why) => (None, Some(why)),
     }
 }
 
-/// The way to the database as PostgreSQL's own tools take it: to the first of several places.
+/// The way to the database as PostgreSQL's own tools take it; `address` has the one endpoint that our session is at.
 pub fn place_for_tools(address: &Address) -> Result<dump::ToolPlace, PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
-    let place = address.places.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
-    let mut config = config(address, place).map_err(unusable)?;
-    if let (Some(password), _) = password(address, place) {
+    let endpoint = address.endpoints.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
+    let mut config = config(address, endpoint).map_err(unusable)?;
+    if let (Some(password), _) = password(address, endpoint) {
         config.password(password.as_bytes());
     }
     let words = address.tls.keywords();
@@ -140,7 +145,7 @@ pub fn place_for_tools(address: &Address) -> Result<dump::ToolPlace, PostgresErr
 }
 
 /// Everything but password and TLS.
-fn config(address: &Address, place: &Place) -> Result<Config, String> {
+fn config(address: &Address, endpoint: &Endpoint) -> Result<Config, String> {
     let mut text = String::new();
     for (key, value) in &address.passed_on {
         let value = value.replace('\\', "\\\\").replace('\'', "\\'");
@@ -160,8 +165,8 @@ fn config(address: &Address, place: &Place) -> Result<Config, String> {
     if !given("keepalives_retries") {
         config.keepalives_retries(KEEPALIVE_RETRIES);
     }
-    config.user(&address.user).dbname(&address.database).port(place.port).connect_timeout(address.connect_timeout);
-    match &place.host {
+    config.user(&address.user).dbname(&address.database).port(endpoint.port).connect_timeout(address.connect_timeout);
+    match &endpoint.host {
         Host::Socket(dir) => {
             config.host_path(dir);
         }
@@ -187,7 +192,7 @@ fn refusal(failure: &Failure, address: &Address, note: Option<String>) -> Refuse
         Failure::Slow => {
             let seconds = address.connect_timeout.as_secs();
             let advice = "see whether a firewall is between, or set connect_timeout";
-            return Refused { reason: format!("no answer within {seconds} s; {advice}"), next: Next::Place };
+            return Refused { reason: format!("no answer within {seconds} s; {advice}"), next: Next::Endpoint };
         }
         Failure::Here(error) => {
             let reason = format!("this machine has no room for a session: {error}");
@@ -201,7 +206,7 @@ fn refusal(failure: &Failure, address: &Address, note: Option<String>) -> Refuse
         Some("3D000") => (Next::End, "name a database that exists; psql -l lists them"),
         Some("42501") => (Next::End, "grant the role CONNECT on the database"),
         Some("53300") => (Next::End, "raise max_connections or use fewer --workers"),
-        Some("57P03") => (Next::Place, "the server starts or stops; try again soon"),
+        Some("57P03") => (Next::Endpoint, "the server starts or stops; try again soon"),
         Some(_) => (Next::End, "see the server's log"),
         None => without_code(error),
     };
@@ -216,10 +221,23 @@ fn without_code(error: &tokio_postgres::Error) -> (Next, &'static str) {
     if said.contains("password missing") {
         (Next::End, "give the role's password by PGPASSWORD, a password file or a service file")
     } else if error.to_string().contains("TLS") {
-        (Next::End, "see sslmode and sslrootcert, and which names the server's certificate has")
+        (Next::End, about_certificate(&said))
     } else if cause.is_some_and(|cause| cause.is::<std::io::Error>()) {
-        (Next::Place, "see whether the server runs and listens there")
+        (Next::Endpoint, "see whether the server runs and listens there")
     } else {
         (Next::End, "see the server's log")
+    }
+}
+
+/// What helps against what TLS says of a certificate.
+fn about_certificate(said: &str) -> &'static str {
+    if said.contains("CaUsedAsEndEntity") {
+        "the server's certificate is an authority's, which signed itself: give the server one that is none \
+         (docs/postgresql.md says how), or take sslmode=require without sslrootcert, which trusts anybody"
+    } else if said.contains("UnknownIssuer") {
+        "let sslrootcert name a file with the authority that signed the server's certificate, or with that certificate \
+         itself if it signed itself"
+    } else {
+        "see sslmode and sslrootcert, and which names the server's certificate has"
     }
 }

@@ -12,9 +12,9 @@ use thiserror::Error;
 use tokio_postgres::config::{Config, Host};
 use zeroize::Zeroizing;
 
-/// How long the tools wait for a lock: behind an ALTER that waits for our own locks they would wait for ever, and the
-/// server notices only then that a tool that waited was killed.
-const LOCK_WAIT_TIMEOUT: &str = "--lock-wait-timeout=20000";
+/// How long the tools wait for a lock: behind an ALTER that waits for our own locks they would wait for ever, and
+/// everybody else behind him. The server notices only then that a tool that waited was killed.
+const LOCK_WAIT_TIMEOUT: &str = "--lock-wait-timeout=3000";
 const POLL_PAUSE: Duration = Duration::from_millis(10);
 /// Lines of a tool's errors that go into a message.
 const ERROR_LINES_MAX: usize = 12;

@@ -29,6 +29,8 @@ pub enum EncodeError {
     Absent,
     #[error("a value that was not put back into its row")]
     Stream,
+    #[error("a row of more than the gigabyte that a server takes at once")]
+    RowTooLong,
 }
 
 /// Where rows are restored to.
@@ -52,6 +54,10 @@ pub enum Way {
 
 /// The longest line that goes to a COPY: a server fails at 2^30 bytes, conversion may double them.
 const LINE_BYTES_MAX: usize = 1 << 28;
+/// The longest message that a server takes, and what it has in it beside the values of a row.
+const MESSAGE_BYTES_MAX: usize = (1 << 30) - 2;
+const MESSAGE_BYTES_OF_ROW: usize = 32;
+const MESSAGE_BYTES_OF_VALUE: usize = 6;
 const NULL: &[u8] = b"\\N";
 /// The only NaN that a text stands for.
 const NAN: u64 = 0x7ff8_0000_0000_0000;
@@ -67,6 +73,7 @@ const SHORT_INTERVAL_US: u64 = (1 << 31) * 3_600_000_000;
 /// Appends a row as a line of COPY in text format, unless it must go another way. Cells stand beside the
 /// kinds of their columns.
 pub fn push_line(out: &mut Vec<u8>, cells: &[Cell<'_>], kinds: &[Kind], place: Place) -> Result<Way, EncodeError> {
+    fits_message(cells)?;
     let start = out.len();
     for (at, (cell, kind)) in cells.iter().zip(kinds).enumerate() {
         if at > 0 {
@@ -86,6 +93,13 @@ pub fn push_line(out: &mut Vec<u8>, cells: &[Cell<'_>], kinds: &[Kind], place: P
     }
     out.push(b'\n');
     Ok(Way::Copy)
+}
+
+/// Whether the row could go as parameters at worst; a server ends the session over one that is too long.
+pub(super) fn fits_message(cells: &[Cell<'_>]) -> Result<(), EncodeError> {
+    let values = cells.iter().filter_map(Cell::stream_candidate).map(|(_, bytes)| bytes.len());
+    let bytes = values.sum::<usize>() + MESSAGE_BYTES_OF_ROW + MESSAGE_BYTES_OF_VALUE * cells.len();
+    if bytes > MESSAGE_BYTES_MAX { Err(EncodeError::RowTooLong) } else { Ok(()) }
 }
 
 fn push_field(out: &mut Vec<u8>, cell: &Cell<'_>, kind: Kind, place: Place) -> Result<(), EncodeError> {
@@ -344,6 +358,13 @@ mod tests {
         let high = Parameter { cell: Cell::Text("\\376"), kind: Kind::Char, place: OLD };
         high.push(&mut out).expect("a byte");
         assert_eq!(&out[..], [0xfe]);
+    }
+
+    #[test]
+    fn a_row_longer_than_a_message_is_refused() {
+        let half = vec![0; 1 << 29];
+        let row = |rest: usize| line(&[Cell::Bytes(&half), Cell::Bytes(&half[rest..])], Kind::Bytes, NEW);
+        assert_eq!((row(100).as_deref(), row(40).as_deref()), (Ok(""), Err(&EncodeError::RowTooLong)));
     }
 
     #[test]

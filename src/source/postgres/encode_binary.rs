@@ -4,7 +4,7 @@
 //! makes its row odd: then nothing is written, and the row goes as text.
 
 use crate::format::cell::{Cell, Numeric};
-use crate::source::postgres::encode::{EncodeError, Place, text_of};
+use crate::source::postgres::encode::{EncodeError, Place, fits_message, text_of};
 use crate::source::postgres::numeric;
 use crate::source::postgres::transport::Kind;
 
@@ -32,6 +32,7 @@ pub(super) fn push_tuple(
     kinds: &[Kind],
     place: Place,
 ) -> Result<Fit, EncodeError> {
+    fits_message(cells)?;
     let start = out.len();
     out.extend_from_slice(&(cells.len() as i16).to_be_bytes());
     for (cell, kind) in cells.iter().zip(kinds) {

@@ -1,7 +1,8 @@
 //! An image with every table locked that will be read, and none of them altered since the image began.
 //!
 //! Locks come after the image. What is truncated, rewritten or replaced between the two looks empty in the image, though
-//! it was not: then image and locks are let go and taken anew.
+//! it was not: then image and locks are let go and taken anew. So they are when somebody who wants to alter a table stands
+//! between our locks and those of the tools that read the schema.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::source::postgres::answer::AnswerError;
 use crate::source::postgres::catalog::{self, Catalog};
 use crate::source::postgres::error::PostgresError;
 use crate::source::postgres::image::Image;
+use crate::source::postgres::user_types::UserTypes;
 use crate::source::postgres::watch::Watch;
 
 /// How long somebody may hold a table that we want to lock.
@@ -64,28 +66,53 @@ pub(super) struct Held {
     pub(super) image: Image,
     pub(super) watch: Watch,
     pub(super) catalog: Catalog,
+    pub(super) types: UserTypes,
+}
+
+/// What one attempt came to.
+pub(super) enum Attempt<T> {
+    Done(T),
+    /// Somebody altered something meanwhile, or wants to: what, as the beginning of a sentence.
+    Disturbed(String),
+}
+
+/// Begins an image and reads by `look` what must be of it before its rows are; anew if it was disturbed. Waits for who
+/// holds a table, but not for ever.
+pub(super) fn hold<T>(
+    address: &Arc<Address>,
+    look: &mut dyn FnMut(&Held) -> Result<Attempt<T>, SourceError>,
+) -> Result<(Held, T), SourceError> {
+    let mut disturbance = String::new();
+    for _ in 0..ATTEMPTS_MAX {
+        // Whatever was held of the attempt before is let go by now: who waited for it comes first.
+        disturbance = match Held::begin(address)? {
+            Attempt::Done(held) => match look(&held)? {
+                Attempt::Done(found) => return Ok((held, found)),
+                Attempt::Disturbed(how) => how,
+            },
+            Attempt::Disturbed(how) => how,
+        };
+    }
+    let reason = format!("{disturbance} while the backup began, and so it was {ATTEMPTS_MAX} times");
+    Err(SourceError::GaveWay { what: address.to_string(), reason })
 }
 
 impl Held {
-    /// Begins an image. Waits for who holds a table, but not for ever.
-    pub(super) fn begin(address: &Arc<Address>) -> Result<Self, HoldError> {
-        let mut altered = String::new();
-        for _ in 0..ATTEMPTS_MAX {
-            let image = Image::open(Arc::clone(address))?;
-            let watch = Watch::begin(address, image.sessions(), OTHERS_PATIENCE)?;
-            let catalog = catalog::read(image.leader()).map_err(|error| not_read(address, error))?;
-            let parts = catalog.tables.iter().flat_map(|table| &table.parts);
-            let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
-            match image.lock_tables(&names, LOCK_PATIENCE) {
-                Ok(()) => match image.altered(&names).map_err(|error| watch.explain(error))? {
-                    None => return Ok(Self { image, watch, catalog }),
-                    Some(name) => altered = format!("{name} was altered"),
-                },
-                Err(error) if error.state() == Some(UNDEFINED_TABLE) => altered = error.to_string(),
-                Err(error) => return Err(watch.explain(error).into()),
-            }
+    fn begin(address: &Arc<Address>) -> Result<Attempt<Self>, HoldError> {
+        let image = Image::open(Arc::clone(address))?;
+        let watch = Watch::begin(image.address(), image.sessions(), OTHERS_PATIENCE)?;
+        let catalog = catalog::read(image.leader()).map_err(|error| not_read(address, error))?;
+        let parts = catalog.tables.iter().flat_map(|table| &table.parts);
+        let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
+        match image.lock_tables(&names, LOCK_PATIENCE) {
+            Ok(()) => {}
+            Err(error) if error.state() == Some(UNDEFINED_TABLE) => return Ok(Attempt::Disturbed(error.to_string())),
+            Err(error) => return Err(watch.explain(error).into()),
         }
-        let reason = format!("{altered} while the backup began, and so it was {ATTEMPTS_MAX} times; try again");
-        Err(PostgresError::Unsuitable { place: address.to_string(), reason }.into())
+        if let Some(name) = image.altered(&names).map_err(|error| watch.explain(error))? {
+            return Ok(Attempt::Disturbed(format!("{name} was altered")));
+        }
+        let types = UserTypes::of(image.leader(), &catalog.tables).map_err(|error| watch.explain(error))?;
+        Ok(Attempt::Done(Self { image, watch, catalog, types }))
     }
 }

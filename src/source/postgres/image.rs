@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::base::time::Moment;
 use crate::source::postgres::address::Address;
 use crate::source::postgres::client::Client;
-use crate::source::postgres::connect::connect;
+use crate::source::postgres::connect::{connect, connect_somewhere};
 use crate::source::postgres::error::PostgresError;
 use crate::source::postgres::session::{encoding, number, pid, pooled, prepare};
 
@@ -59,6 +59,7 @@ pub struct Image {
     sessions: Sessions,
     snapshot: String,
     facts: Facts,
+    /// With the endpoint of the leader alone.
     address: Arc<Address>,
 }
 
@@ -89,12 +90,13 @@ impl Sessions {
 impl Image {
     /// Connects and fixes the image. Refuses poolers, and standbys that would cancel the reading.
     pub fn open(address: Arc<Address>) -> Result<Self, PostgresError> {
-        let unsuitable = |reason| PostgresError::Unsuitable { place: address.to_string(), reason };
-        let leader = connect(&address)?;
+        let (leader, endpoint) = connect_somewhere(&address)?;
+        // Who else has to see this image, or to look after it, goes where it is.
+        let address = Arc::new(address.by(endpoint));
         let own = pid(&leader)?;
         let second = connect(&address)?;
         if let Some(reason) = pooled(own, pid(&second)?, pid(&leader)?) {
-            return Err(unsuitable(reason));
+            return Err(PostgresError::Unsuitable { place: address.to_string(), reason });
         }
         drop(second);
         let client_encoding = encoding(&leader)?;
@@ -135,6 +137,12 @@ impl Image {
     #[must_use]
     pub fn leader(&self) -> &Arc<Client> {
         &self.leader
+    }
+
+    /// Where its sessions are.
+    #[must_use]
+    pub fn address(&self) -> &Arc<Address> {
+        &self.address
     }
 
     /// The sessions' processes; more of them come with each worker.

@@ -72,6 +72,12 @@ impl RowReader {
         pushed.map_err(|failure| self.failed(failure))
     }
 
+    /// Rows that were passed on so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.copy.rows()
+    }
+
     /// Ends the copy: the number of rows.
     pub fn finish(self) -> Result<u64, RowsError> {
         self.copy.finish().map_err(|error| self.failed(RowFailure::Copy(error)))

@@ -31,12 +31,12 @@ pub enum SchemaError {
 }
 
 impl SchemaError {
-    /// What the tools say, if they could not lock a table as they do: behind somebody who waits for us they would wait
-    /// for ever.
+    /// What the tools say, if they could not lock a table as they do: behind somebody who waits for us.
     pub(super) fn not_locked(&self) -> Option<String> {
         match self {
-            // What the tool says itself is in English; what it repeats of the server may not be.
-            Self::Dump(DumpError::Failed { reason, .. }) if reason.contains("Query was: LOCK TABLE") => {
+            // What the tool says itself is in English; what it repeats of the server may not be. Until 14 its own words
+            // began in lower case.
+            Self::Dump(DumpError::Failed { reason, .. }) if reason.contains("uery was: LOCK TABLE") => {
                 Some(reason.clone())
             }
             _ => None,
@@ -212,16 +212,19 @@ pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), AnswerErr
     })?;
     let (mut readable, mut gaps) = (Vec::new(), Vec::new());
     for (schema, name, (allowed, absent, named)) in listed {
+        let object = format!("{}.{}", quoted(&schema), quoted(&name));
         let reason = match (allowed, absent) {
-            (true, false) if !named => "its name is not UTF-8: where it stands is not captured",
+            (true, false) if !named => "its name is not UTF-8: where it stands is not captured".to_owned(),
             (true, false) => {
                 readable.push((schema, name));
                 continue;
             }
-            (false, _) => "the role may not read where this sequence stands",
-            (true, true) => "a standby does not know where an unlogged sequence stands",
+            (false, _) => {
+                format!("the role may not read where this sequence stands; GRANT SELECT ON SEQUENCE {object} helps")
+            }
+            (true, true) => "a standby does not know where an unlogged sequence stands".to_owned(),
         };
-        gaps.push(Gap { object: format!("{}.{}", quoted(&schema), quoted(&name)), reason: reason.to_owned() });
+        gaps.push(Gap { object, reason });
     }
     let mut sequences = Vec::new();
     for some in readable.chunks(SEQUENCES_PER_QUERY) {

@@ -5,7 +5,7 @@ use crate::source::postgres::client::Client;
 use crate::source::postgres::error::PostgresError;
 
 /// pg_dump's settings, and those that pg_dump does not need but equal bytes do. A server sets those that it knows.
-/// `row_security = off` makes a row that we may not see an error instead of a row that is missing.
+/// Without workers and without joining others' scans, rows of a table come as they lie. `row_security = off` makes a row that we may not see an error instead of a row that is missing.
 const SETTINGS: &[(&str, &str)] = &[
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
@@ -20,6 +20,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("lc_numeric", "C"),
     ("lc_time", "C"),
     ("lock_timeout", "0"),
+    ("max_parallel_workers_per_gather", "0"),
     ("quote_all_identifiers", "off"),
     ("row_security", "off"),
     ("search_path", ""),

@@ -19,14 +19,24 @@ pub(super) struct Slice {
     pub(super) sql_name: String,
     /// As SQL after WHERE.
     pub(super) range: Option<String>,
+    pub(super) order: RowOrder,
+}
+
+/// In which order a server gives rows that it is to give in none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum RowOrder {
+    /// As they lie: nobody else's scan is joined, and none works beside.
+    ByCtid,
+    Unknown,
 }
 
 /// The slices of a table with these parts on a server of this version. Together they are every row once.
 pub(super) fn slices(parts: &[Part], version: i32, options: &ReadOptions) -> Vec<Slice> {
     let divides = options.gentle == Gentle::No && options.sessions.get() > 1 && version >= RANGES_SINCE;
     let of_part = |part: &Part| {
-        let slice = |range| Slice { sql_name: part.sql_name.clone(), range };
-        if !divides || part.access_method != "heap" || part.pages < 2 * SLICE_PAGES {
+        let order = if part.access_method == "heap" { RowOrder::ByCtid } else { RowOrder::Unknown };
+        let slice = |range| Slice { sql_name: part.sql_name.clone(), range, order };
+        if !divides || order == RowOrder::Unknown || part.pages < 2 * SLICE_PAGES {
             return vec![slice(None)];
         }
         let count = part.pages / SLICE_PAGES;

@@ -23,13 +23,48 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// somebody waits: it costs the server's lock table a moment's standstill.
 const WAITING: &str = "WITH waiting AS MATERIALIZED (SELECT DISTINCT pid, relation FROM pg_catalog.pg_locks \
      WHERE NOT granted AND pid <> ALL ($1)) \
-     SELECT w.pid, w.relation::pg_catalog.regclass::text, pg_catalog.left(a.query, 100), \
+     SELECT w.pid, w.relation::pg_catalog.regclass::text, pg_catalog.left(a.query, 1000), \
      pg_catalog.to_char(a.query_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
      FROM waiting AS w LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid) \
      WHERE pg_catalog.pg_blocking_pids(w.pid) && $1";
 
+/// Commands that need a lock which ours keeps from them, then those that queue up behind these. Nothing else of what others ask is told: it may hold data.
+const COMMANDS: &[&str] = &[
+    "ALTER TABLE",
+    "ALTER INDEX",
+    "ALTER VIEW",
+    "ALTER SEQUENCE",
+    "ALTER MATERIALIZED VIEW",
+    "CREATE TRIGGER",
+    "CREATE OR REPLACE TRIGGER",
+    "CREATE RULE",
+    "CREATE OR REPLACE RULE",
+    "CREATE OR REPLACE VIEW",
+    "CREATE POLICY",
+    "ALTER POLICY",
+    "DROP TABLE",
+    "DROP INDEX",
+    "DROP VIEW",
+    "DROP SCHEMA",
+    "DROP SEQUENCE",
+    "DROP TRIGGER",
+    "DROP POLICY",
+    "DROP",
+    "TRUNCATE",
+    "CLUSTER",
+    "VACUUM",
+    "REINDEX",
+    "REFRESH MATERIALIZED VIEW",
+    "LOCK",
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+];
+
 /// A session of its own that looks every second; ends when dropped.
 pub struct Watch {
+    client: Arc<Client>,
     verdict: Arc<Mutex<Option<String>>>,
     place: String,
     stop: Option<Sender<()>>,
@@ -39,13 +74,14 @@ pub struct Watch {
 impl Watch {
     /// Begins to watch over `sessions`, those that join later too.
     pub fn begin(address: &Address, sessions: Sessions, patience: Duration) -> Result<Self, PostgresError> {
-        let client = connect(address)?;
+        let client = Arc::new(connect(address)?);
         // So that messages name tables with their schemas.
         client.execute("preparing the watch", "SET search_path = ''; SET statement_timeout = 0")?;
         let verdict = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel();
         let told = Arc::clone(&verdict);
-        let run = move || look_on(&client, &sessions, patience, (&told, &stopped));
+        let of_thread = Arc::clone(&client);
+        let run = move || look_on(&of_thread, &sessions, patience, (&told, &stopped));
         let thread = std::thread::Builder::new().name("lock-watch".to_owned()).spawn(run);
         let place = address.to_string();
         let thread = thread.map_err(|error| PostgresError::Failed {
@@ -53,7 +89,12 @@ impl Watch {
             reason: error.to_string(),
             state: None,
         })?;
-        Ok(Self { verdict, place, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { client, verdict, place, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Its session, which sees what is now, not the image.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Why the sessions were ended, if they were. A watch that lost its own session has ended nothing.
@@ -125,10 +166,40 @@ fn waiters(client: &Client, pids: &[i32]) -> Result<Vec<Waiter>, PostgresError> 
 
 fn reason(waiter: &Waiter, patience: Duration) -> String {
     let table = waiter.table.as_deref().unwrap_or("a lock");
-    // Whose queries we may not see.
-    let shown = waiter.query.as_deref().filter(|query| *query != "<insufficient privilege>");
-    let query = shown.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-    let query = if query.is_empty() { String::new() } else { format!(" with {query:?}") };
+    let command = waiter.query.as_deref().and_then(command).map(|command| format!(" with {command}"));
+    let command = command.unwrap_or_default();
     let since = waiter.since.as_deref().map(|since| format!(" begun {since}")).unwrap_or_default();
-    format!("process {}{query}{since} waited {} s for {table} behind us", waiter.pid, patience.as_secs())
+    format!("process {}{command}{since} waited {} s for {table} behind us", waiter.pid, patience.as_secs())
+}
+
+/// The likeliest to wait of these statements, in our own words. A semicolon in a literal cuts a statement too early, at
+/// the worst into another command of the list.
+fn command(query: &str) -> Option<&'static str> {
+    let is_it = |statement: &str, command: &str| {
+        let mut words =
+            statement.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+        command.split(' ').all(|word| words.next().is_some_and(|other| other.eq_ignore_ascii_case(word)))
+    };
+    COMMANDS.iter().find(|command| query.split(';').any(|statement| is_it(statement, command))).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn commands_are_told_and_nothing_that_is_in_them() {
+        for (query, told) in [
+            ("ALTER TABLE users ADD COLUMN a text DEFAULT 'secret'", Some("ALTER TABLE")),
+            ("SET statement_timeout = '5s'; alter\n  table users ADD COLUMN a int", Some("ALTER TABLE")),
+            ("SELECT 1; DROP FUNCTION f", Some("DROP")),
+            ("TRUNCATE users", Some("TRUNCATE")),
+            ("DROPS users", None),
+            ("", None),
+            ("<insufficient privilege>", None),
+            ("/* secret */", None),
+        ] {
+            assert_eq!(command(query), told, "{query}");
+        }
+    }
 }

@@ -117,9 +117,11 @@ impl Source for SqliteSource {
         Ok(vec![Box::new(OneReader(self))])
     }
 
-    fn release(&mut self) -> Result<(), SourceError> {
-        let Some(image) = self.image.take() else { return Ok(()) };
-        image.conn.close().map_err(|(_, error)| failed_sql(format!("close {}", self.path.display()), &error))
+    fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
+        let Some(image) = self.image.take() else { return Ok(Vec::new()) };
+        let closed = image.conn.close();
+        closed.map_err(|(_, error)| failed_sql(format!("close {}", self.path.display()), &error))?;
+        Ok(Vec::new())
     }
 }
 

@@ -10,7 +10,7 @@ const PORT: u16 = 5432;
 
 /// One server to try.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Place {
+pub(super) struct Endpoint {
     pub(super) host: Host,
     pub(super) port: u16,
 }
@@ -24,7 +24,7 @@ pub(super) enum Host {
     Network { name: String, number: Option<IpAddr> },
 }
 
-impl Place {
+impl Endpoint {
     /// The name that a password file has for it.
     pub(super) fn passfile_host(&self) -> String {
         match &self.host {
@@ -35,7 +35,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Socket(dir) => write!(f, "{}:{}", dir.display(), self.port),
@@ -45,8 +45,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// The places that libpq's `host`, `hostaddr` and `port` name, each a list with commas.
-pub(super) fn places(host: Option<&str>, hostaddr: Option<&str>, port: Option<&str>) -> Result<Vec<Place>, String> {
+/// The endpoints that libpq's `host`, `hostaddr` and `port` name, each a list with commas.
+pub(super) fn endpoints(
+    host: Option<&str>,
+    hostaddr: Option<&str>,
+    port: Option<&str>,
+) -> Result<Vec<Endpoint>, String> {
     let names: Vec<&str> = host.map(|list| list.split(',').collect()).unwrap_or_default();
     let numbers: Vec<&str> = hostaddr.map(|list| list.split(',').collect()).unwrap_or_default();
     if !names.is_empty() && !numbers.is_empty() && names.len() != numbers.len() {
@@ -54,12 +58,12 @@ pub(super) fn places(host: Option<&str>, hostaddr: Option<&str>, port: Option<&s
     }
     let count = names.len().max(numbers.len()).max(1);
     let ports = ports(port.unwrap_or_default(), count)?;
-    let places = ports.into_iter().enumerate().map(|(at, port)| {
+    let endpoints = ports.into_iter().enumerate().map(|(at, port)| {
         let name = names.get(at).copied().filter(|name| !name.is_empty());
         let number = numbers.get(at).copied().filter(|number| !number.is_empty());
-        Ok(Place { host: one(name, number, port)?, port })
+        Ok(Endpoint { host: one(name, number, port)?, port })
     });
-    places.collect()
+    endpoints.collect()
 }
 
 fn one(name: Option<&str>, number: Option<&str>, port: u16) -> Result<Host, String> {

@@ -1,0 +1,313 @@
+//! Reads the tables of an open image, each session its slices, as canonical cells.
+//!
+//! A server sends a row in one message of at most a gigabyte. A row that is longer is read column by column; it is found
+//! by how many came before it, where rows come as they lie.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::format::cell::{Cell, OwnedCell};
+use crate::source::contract::{Column, Gap, Reader, RowSink, SinkError, SourceError};
+use crate::source::postgres::catalog::{PgColumn, PgTable};
+use crate::source::postgres::client::Client;
+use crate::source::postgres::error::PostgresError;
+use crate::source::postgres::image::{Claim, Image};
+use crate::source::postgres::pace::Pace;
+use crate::source::postgres::rows::{RowReader, RowsError};
+use crate::source::postgres::slice::{RowOrder, Slice};
+use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
+use crate::source::postgres::user_types::{Aspect, UserTypes};
+use crate::source::postgres::watch::Watch;
+
+/// What a server says of a row, or of a value, that is too long to be sent.
+const TOO_LONG: &str = "54000";
+const UNDO: &str = "ROLLBACK TO SAVEPOINT reading; RELEASE SAVEPOINT reading";
+
+/// An image that is open, with all of its tables.
+pub(super) struct Open {
+    pub(super) image: Image,
+    pub(super) watch: Watch,
+    pub(super) types: UserTypes,
+    pub(super) tables: Vec<Readable>,
+    pub(super) encoding: SessionEncoding,
+    /// Whose turn it is in the leader's session, which other readers use at times.
+    pub(super) leader_turn: Mutex<()>,
+}
+
+impl Open {
+    /// What an error in reading comes from.
+    fn explain(&self, error: SourceError) -> SourceError {
+        // What the watch did to us shows as a lost connection.
+        if let Some(verdict) = self.watch.verdict() {
+            return verdict.into();
+        }
+        if !matches!(error, SourceError::Failed { .. }) {
+            return error;
+        }
+        // Some types are asked for by the names that they had.
+        match self.types.altered(&self.image, &self.watch, Aspect::Definition).ok().and_then(|mut names| names.pop()) {
+            Some(name) => {
+                let reason = format!("type {name} was altered meanwhile ({error})");
+                SourceError::GaveWay { what: self.image.address().to_string(), reason }
+            }
+            None => error,
+        }
+    }
+}
+
+/// A table, ready to be read.
+pub(super) struct Readable {
+    name: String,
+    /// Names and types, in the order of delivery.
+    columns: Vec<(String, ColumnType)>,
+    /// A column whose type is not known: an error only if somebody wants the rows.
+    unknown: Option<String>,
+    condition: Option<String>,
+    pub(super) slices: Vec<Slice>,
+}
+
+impl Readable {
+    pub(super) fn of(table: &PgTable, types: &Types, slices: Vec<Slice>) -> Self {
+        let named = || table.table.columns.iter().zip(&table.columns);
+        let typed =
+            |(column, stored): (&Column, &PgColumn)| Some((column.name.clone(), types.get(stored.type_oid)?.clone()));
+        let unknown = named().find(|(_, stored)| types.get(stored.type_oid).is_none());
+        Self {
+            name: table.table.name.clone(),
+            columns: named().filter_map(typed).collect(),
+            unknown: unknown.map(|(column, _)| column.name.clone()),
+            condition: table.condition.as_ref().map(|sql| format!("({sql})")),
+            slices,
+        }
+    }
+
+    /// What to select of rows that meet all of these conditions, and those of table and slice.
+    fn select(&self, slice: &Slice, what: &str, more: Option<&str>) -> String {
+        let conditions: Vec<&str> =
+            [self.condition.as_deref(), slice.range.as_deref(), more].into_iter().flatten().collect();
+        let only_those = if conditions.is_empty() { "" } else { " WHERE " };
+        format!("SELECT {what} FROM ONLY {}{only_those}{}", slice.sql_name, conditions.join(" AND "))
+    }
+}
+
+/// One session of the image at work.
+pub(super) struct Session<'s> {
+    pub(super) open: &'s Open,
+    pub(super) client: Arc<Client>,
+    pub(super) claims: Claims,
+    pub(super) mode: Mode,
+    pub(super) pace: Arc<Pace>,
+}
+
+/// Which tables a session holds locks of.
+pub(super) enum Claims {
+    /// All of them.
+    HeldByLeader,
+    Own(HashSet<String>),
+}
+
+/// Why rows do not go on.
+enum Halt {
+    /// After so many rows comes one that the server cannot send.
+    TooLong {
+        rows: u64,
+        error: PostgresError,
+    },
+    Other(SourceError),
+}
+
+impl From<Halt> for SourceError {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::TooLong { error, .. } => error.into(),
+            Halt::Other(error) => error,
+        }
+    }
+}
+
+impl Session<'_> {
+    /// The session that reads a table: this one, unless somebody queues up for the table. Then it is the leader, who
+    /// holds its lock already and whom the watch looks after.
+    fn claim(&mut self, table: &str) -> Result<Arc<Client>, SourceError> {
+        if let Claims::Own(claimed) = &mut self.claims
+            && !claimed.contains(table)
+        {
+            match self.open.image.claim(&self.client, table)? {
+                Claim::Held => claimed.insert(table.to_owned()),
+                Claim::SomebodyWaits => return Ok(Arc::clone(self.open.image.leader())),
+            };
+        }
+        Ok(Arc::clone(&self.client))
+    }
+
+    /// Savepoints of two readers in one session would end each other.
+    fn turn(&self, client: &Arc<Client>) -> Option<MutexGuard<'_, ()>> {
+        let turn = &self.open.leader_turn;
+        Arc::ptr_eq(client, self.open.image.leader()).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn read_slice(&mut self, table: &Readable, slice: &Slice, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        let client = self.claim(&slice.sql_name)?;
+        let _turn = self.turn(&client);
+        let (mut gaps, mut rest) = (Vec::new(), None);
+        loop {
+            client.execute("beginning to read", "SAVEPOINT reading")?;
+            let rows = match self.read_rows(&client, table, slice, (rest.as_deref(), &mut *sink)) {
+                Ok(()) => {
+                    client.execute("ending to read", "RELEASE SAVEPOINT reading")?;
+                    return Ok(gaps);
+                }
+                Err(Halt::TooLong { rows, .. }) if slice.order == RowOrder::ByCtid && table.condition.is_none() => rows,
+                Err(halt) => return Err(halt.into()),
+            };
+            client.execute("going back", UNDO)?;
+            let sql = table.select(slice, "ctid", rest.as_deref());
+            let ctid = client.value("looking for a row", &format!("{sql} ORDER BY ctid OFFSET {rows} LIMIT 1"))?;
+            let this = format!("ctid = '{ctid}'::pg_catalog.tid");
+            gaps.extend(self.read_long_row(&client, table, (slice, &this), sink)?);
+            rest = Some(format!("ctid > '{ctid}'::pg_catalog.tid"));
+        }
+    }
+
+    /// Reads the rows of a slice that meet this condition.
+    fn read_rows(
+        &self,
+        client: &Client,
+        table: &Readable,
+        slice: &Slice,
+        (those, sink): (Option<&str>, &mut dyn RowSink),
+    ) -> Result<(), Halt> {
+        let selected: Vec<String> = table.columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
+        let select = table.select(slice, &selected.join(", "), those);
+        let reader = RowReader::new(&table.name, &table.columns, self.mode, self.open.encoding);
+        copy(client, (&table.name, &select), reader, &mut |bytes| self.pace.spend(bytes), sink)
+    }
+
+    /// Reads the one row of a slice that meets this condition, a column at a time.
+    fn read_long_row(
+        &self,
+        client: &Client,
+        table: &Readable,
+        (slice, this): (&Slice, &str),
+        sink: &mut dyn RowSink,
+    ) -> Result<Option<Gap>, SourceError> {
+        client.execute("beginning to read a row", "SAVEPOINT reading")?;
+        let mut cells = Vec::with_capacity(table.columns.len());
+        for column in &table.columns {
+            let select = table.select(slice, &column.1.select(&column.0, self.mode), Some(this));
+            let mut spend = |bytes| self.pace.spend(bytes);
+            match one_cell(client, (&table.name, &select), column, (self.mode, self.open.encoding), &mut spend) {
+                Ok(cell) => cells.push(cell),
+                Err(Halt::TooLong { error, .. }) => {
+                    client.execute("going back", UNDO)?;
+                    let reason = format!("one row is not captured: column {} of it, {error}", column.0);
+                    return Ok(Some(Gap { object: table.name.clone(), reason }));
+                }
+                Err(halt) => return Err(halt.into()),
+            }
+        }
+        client.execute("ending to read a row", "RELEASE SAVEPOINT reading")?;
+        let cells: Vec<Cell<'_>> = cells.iter().map(OwnedCell::get).collect();
+        sink.row(&cells).map_err(SourceError::Sink)?;
+        Ok(None)
+    }
+}
+
+impl Reader for Session<'_> {
+    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        let open = self.open;
+        let of = open.tables.get(table).ok_or_else(|| failed("read a table", "there is no such table"))?;
+        if let Some(column) = &of.unknown {
+            let reason = format!("the type of column {column} is not known");
+            return Err(failed(format!("read {}", of.name), reason));
+        }
+        // A partitioned table without partitions is read all the same, and has no rows.
+        if of.slices.is_empty() {
+            return Ok(Vec::new());
+        }
+        let slice = of.slices.get(part).ok_or_else(|| failed("read a table", "there is no such part"))?;
+        self.read_slice(of, slice, sink).map_err(|error| open.explain(error))
+    }
+}
+
+/// Passes on the rows of a copy; `spend` hears of its bytes.
+fn copy(
+    client: &Client,
+    (table, select): (&str, &str),
+    mut reader: RowReader,
+    spend: &mut dyn FnMut(usize),
+    sink: &mut dyn RowSink,
+) -> Result<(), Halt> {
+    let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
+    let messages = client.copy_out(&format!("reading {table}"), &sql).map_err(|error| Halt::Other(error.into()))?;
+    for message in messages {
+        let message = message.map_err(|error| match error.state() {
+            Some(TOO_LONG) => Halt::TooLong { rows: reader.rows(), error },
+            _ => Halt::Other(error.into()),
+        })?;
+        spend(message.len());
+        reader.push(&message, sink).map_err(|error| Halt::Other(rows_error(error)))?;
+    }
+    reader.finish().map(|_| ()).map_err(|error| Halt::Other(rows_error(error)))
+}
+
+/// The cell of a copy of one row with one column.
+fn one_cell(
+    client: &Client,
+    (table, select): (&str, &str),
+    column: &(String, ColumnType),
+    (mode, encoding): (Mode, SessionEncoding),
+    spend: &mut dyn FnMut(usize),
+) -> Result<OwnedCell, Halt> {
+    struct First(Option<OwnedCell>);
+    impl RowSink for First {
+        fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError> {
+            self.0 = cells.first().map(OwnedCell::new);
+            Ok(())
+        }
+    }
+    let reader = RowReader::new(table, std::slice::from_ref(column), mode, encoding);
+    let mut first = First(None);
+    copy(client, (table, select), reader, spend, &mut first)?;
+    let missing = || Halt::Other(failed(format!("read {table}"), format!("column {} is not there", column.0)));
+    first.0.ok_or_else(missing)
+}
+
+/// What rows from before a column have in it, by the way that all its values take.
+pub(super) fn default(
+    client: &Client,
+    (kind, column, text): (&ColumnType, &PgColumn, &str),
+    encoding: SessionEncoding,
+    mode: Mode,
+) -> Result<OwnedCell, SourceError> {
+    let literal = text.replace('\'', "''");
+    let select = format!(
+        "SELECT {} FROM (SELECT '{literal}'::{} AS value) AS one",
+        kind.select("value", mode),
+        column.type_name
+    );
+    let named = ("value".to_owned(), kind.clone());
+    Ok(one_cell(client, ("a column's default", &select), &named, (mode, encoding), &mut |_| ())?)
+}
+
+fn rows_error(error: RowsError) -> SourceError {
+    match error {
+        RowsError::Sink { source, .. } => SourceError::Sink(source),
+        other => failed("read the rows", described(&other)),
+    }
+}
+
+pub(super) fn failed(doing: impl Into<String>, reason: impl ToString) -> SourceError {
+    SourceError::Failed { doing: doing.into(), reason: reason.to_string() }
+}
+
+/// An error with its causes.
+pub(super) fn described(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}
