@@ -94,7 +94,7 @@ impl Builder<'_> {
         let tasks = wanted.iter().map(|item| key_task(item, &relations)).collect();
         let missing = std::sync::Mutex::new(Vec::new());
         in_parallel(&self.sessions, tasks, &|client, item: &&'i Item| {
-            if run(client, self.server, item, Naming::UnlessMissing)? == Outcome::Refused {
+            if run(client, self.server, item, Naming::UnlessMissing)? == Outcome::Undone {
                 missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(item.number);
             }
             Ok(())
