@@ -32,7 +32,10 @@ pub(super) struct Builder<'a> {
 pub(super) enum End {
     Done(Vec<Refused>),
     /// The session was lost before the server said whether it was committed.
-    Unanswered { refused: Vec<Refused>, error: SourceError },
+    Unanswered {
+        refused: Vec<Refused>,
+        error: SourceError,
+    },
 }
 
 /// A table of the target.

@@ -85,11 +85,7 @@ pub(super) fn in_parallel<S: Sync, T: Sync>(
 }
 
 /// Does tasks until there are none left.
-fn work_off<T>(
-    state: &Mutex<State<'_, T>>,
-    changed: &Condvar,
-    work: &dyn Fn(&T) -> Result<(), SourceError>,
-) {
+fn work_off<T>(state: &Mutex<State<'_, T>>, changed: &Condvar, work: &dyn Fn(&T) -> Result<(), SourceError>) {
     let _alarm = Alarm { state, changed };
     let mut guard = lock(state);
     while guard.failed.is_none() && !guard.is_broken && !guard.waiting.is_empty() {
@@ -145,7 +141,8 @@ mod tests {
             task(3, 3, &[("b", Claim::Shared)]),
         ];
         tasks.sort_by_key(|task| task.weight);
-        let mut state = State { waiting: tasks.iter().collect(), busy: Default::default(), failed: None, is_broken: false };
+        let mut state =
+            State { waiting: tasks.iter().collect(), busy: Default::default(), failed: None, is_broken: false };
         let first = state.take().expect("the largest");
         let second = state.take().expect("another table's");
         assert_eq!((first.work, second.work), (1, 3));
