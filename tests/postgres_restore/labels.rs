@@ -56,7 +56,11 @@ fn labels_come_back_unless_owners_are_left_out() {
         cluster.sql(database, sql)
     };
     assert_eq!(labels(&stage.cluster, "service").len(), 6);
+    let of_ann = |label: &str| format!("SECURITY LABEL FOR dummy ON ROLE ann IS '{label}'");
+    stage.cluster.sql("postgres", &of_ann("changed"));
     assert_eq!(refused(&stage.restored("copy", TargetOptions::default())), [""; 0]);
+    let role = "SELECT label FROM pg_seclabels WHERE objtype = 'role'";
+    assert_eq!(stage.cluster.sql("copy", role), [[Some("changed".to_owned())]], "a role that is there stays as it is");
     assert_eq!(labels(&stage.cluster, "copy"), labels(&stage.cluster, "service"));
     assert_same((&stage.cluster, "service"), (&stage.cluster, "copy"));
 
@@ -67,6 +71,13 @@ fn labels_come_back_unless_owners_are_left_out() {
     };
     // A server without the provider names each.
     let lines = restored("without", Owners::Restore);
-    assert!(lines.len() == 6 && lines.iter().all(|line| line.contains("\"dummy\" is not loaded")), "{lines:#?}");
+    let objects = ["SECURITY LABEL ROLE ann", "TABLE t", "FUNCTION f()", "EVENT TRIGGER e", "DATABASE service"];
+    for object in objects {
+        assert!(lines.iter().any(|line| line.contains(&format!("{object}: "))), "{object} in {lines:#?}");
+    }
+    assert!(
+        lines.len() == objects.len() && lines.iter().all(|line| line.contains("\"dummy\" is not loaded")),
+        "{lines:#?}"
+    );
     assert_eq!(restored("nobody", Owners::LeaveOut), [""; 0]);
 }

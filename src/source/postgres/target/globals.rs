@@ -59,7 +59,8 @@ fn changed(words: &Words<'_>) -> Option<String> {
         // GRANT parameters on anything else are not about a membership.
         return words.roles().into_iter().next();
     }
-    let at = (1..5).find(|&at| words.is(at, "ROLE"))?;
+    // SECURITY LABEL FOR provider ON ROLE name
+    let at = (1..6).find(|&at| words.is(at, "ROLE"))?;
     verb.then(|| words.name(at + 1)).flatten()
 }
 
