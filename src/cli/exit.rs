@@ -143,10 +143,19 @@ impl CliError {
 
     /// The same with what to do about an interrupted restore that can go on.
     pub(crate) fn resumable(self) -> Self {
+        self.if_interrupted(RESUMED)
+    }
+
+    /// The same with what became of the files of an interrupted restore.
+    pub(crate) fn removed(self) -> Self {
+        self.if_interrupted(REMOVED)
+    }
+
+    fn if_interrupted(self, hint: &'static str) -> Self {
         match self {
-            Self::Interrupted { source, .. } => Self::Interrupted { source, hint: RESUMED },
+            Self::Interrupted { source, .. } => Self::Interrupted { source, hint },
             Self::Failed(error) if matches!(error.downcast_ref(), Some(OpError::Cancelled)) => {
-                Self::Interrupted { source: Box::new(Self::Failed(error)), hint: RESUMED }
+                Self::Interrupted { source: Box::new(Self::Failed(error)), hint }
             }
             other => other,
         }
@@ -233,6 +242,7 @@ const NEWER: &str = "use a newer version of sidekeep";
 
 const ROOM: &str = "name a directory on a disk with more room with --spill-dir, or spill_dir in sidekeep.toml";
 const RESUMED: &str = "what was restored stays: the same command with --resume goes on";
+const REMOVED: &str = "what was half restored is removed, and nothing else was touched; the same command begins anew";
 const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
 
 /// A transparent error is not in the chain itself, only its causes are.
@@ -337,6 +347,11 @@ fn source(error: &SourceError) -> Option<Verdict> {
         SourceError::Unfinished { .. } => {
             Some((Exit::Unreachable, "go on with it by --resume and the same snapshot, or restore to a new database"))
         }
+        SourceError::NothingBegun { .. } => Some((
+            Exit::Unreachable,
+            "if a restore lost its connection there in its last step, that was done and it is whole; else restore to a \
+             database where there is nothing yet",
+        )),
         SourceError::Lost { .. } => {
             let hint = "see whether the server runs; then a restore goes on by --resume, and a backup is run again";
             Some((Exit::Unreachable, hint))

@@ -45,10 +45,13 @@ impl Selector {
     /// doubt.
     #[must_use]
     pub fn doubts(&self, ledger: &Ledger, found: &SnapshotRecord) -> Vec<String> {
-        match self {
-            Self::Name(name) if found.id.to_string().starts_with(&name.to_ascii_lowercase()) => Vec::new(),
-            _ => ledger.doubts(),
-        }
+        if self.is_id_of(found) { Vec::new() } else { ledger.doubts() }
+    }
+
+    /// Whether this names that very snapshot, whatever others there are and will be.
+    #[must_use]
+    pub fn is_id_of(&self, found: &SnapshotRecord) -> bool {
+        matches!(self, Self::Name(name) if found.id.to_string().starts_with(&name.to_ascii_lowercase()))
     }
 
     fn look<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {

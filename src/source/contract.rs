@@ -30,6 +30,9 @@ pub enum SourceError {
     /// The target has what an earlier restore that did not come to its end left there (exit 7).
     #[error("{what} holds an unfinished restore of snapshot {snapshot}")]
     Unfinished { what: String, snapshot: String },
+    /// The target was to be gone on with, has no ledger of a restore and is not empty (exit 7).
+    #[error("{what} holds no unfinished restore, and has {has}")]
+    NothingBegun { what: String, has: String },
     /// The connection to a source or target is gone (exit 7). What was restored stays, and the restore can go on.
     #[error("lost {what}: {reason}")]
     Lost { what: String, reason: String },
@@ -202,6 +205,15 @@ pub struct Content<'a> {
     pub scope: Scope,
 }
 
+/// A restore that did not come to its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Begun {
+    /// The target that it is in, for a person.
+    pub what: String,
+    /// The name of its snapshot.
+    pub snapshot: String,
+}
+
 /// How much of a snapshot is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
@@ -213,6 +225,10 @@ pub enum Scope {
 /// A place that rows are restored to. Call order: `begin`; then per table `table`, `row`…, or all rows through
 /// `batches` if the target has them; then `finish`.
 pub trait Target: Send {
+    /// The restore that this target was told to go on with, if there is one.
+    fn begun(&mut self) -> Result<Option<Begun>, SourceError> {
+        Ok(None)
+    }
     /// Makes the target from the engine's schema document. Refuses one that is not empty.
     fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError>;
     /// The other way for rows, if this target takes them in any order and several at once.

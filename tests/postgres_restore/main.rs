@@ -1,12 +1,16 @@
 //! A PostgreSQL database back from a repository: into an empty database, after a kill, in part, into SQLite.
 
 mod chosen;
+mod cluster;
 #[path = "../common_postgres/mod.rs"]
 mod common_postgres;
 mod compare;
 mod counted;
 mod cut;
 mod elsewhere;
+mod extensions;
+mod labels;
+mod last;
 mod refused;
 mod resume;
 mod stage;

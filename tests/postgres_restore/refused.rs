@@ -1,6 +1,7 @@
 //! What a server refuses is named and left out, and the rest is restored; what must not be touched is refused.
 
 use sidekeep::ops::error::OpError;
+use sidekeep::ops::select::Selector;
 use sidekeep::source::contract::SourceError;
 use sidekeep::source::postgres::target::{Globals, Owners, PostgresTarget, Resume, TargetOptions};
 
@@ -84,9 +85,13 @@ fn only_an_empty_database_is_restored_to() {
         stage.cluster.sql(&name, sql);
         for resume in [Resume::Refuse, Resume::GoOn] {
             let options = TargetOptions { resume, ..TargetOptions::default() };
-            match stage.restore(&mut stage.target(&stage.cluster, &name, options), &[]) {
-                Err(OpError::Source(SourceError::NotEmpty { what })) => assert!(what.contains(&name), "{what}"),
-                other => panic!("{sql}: {other:?}"),
+            let result = stage.restore(&mut stage.target(&stage.cluster, &name, options), &[]);
+            match (result, resume) {
+                (Err(OpError::Source(SourceError::NotEmpty { what })), Resume::Refuse)
+                | (Err(OpError::Source(SourceError::NothingBegun { what, .. })), Resume::GoOn) => {
+                    assert!(what.contains(&name), "{what}");
+                }
+                (other, _) => panic!("{sql}: {other:?}"),
             }
         }
     }
@@ -97,7 +102,7 @@ fn only_an_empty_database_is_restored_to() {
 }
 
 #[test]
-fn a_half_done_restore_is_gone_on_with_by_the_same_snapshot_alone() {
+fn a_half_done_restore_is_gone_on_with_by_its_own_snapshot_alone() {
     let Some(stage) = Stage::of("CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)")
     else {
         return;
@@ -124,9 +129,32 @@ fn a_half_done_restore_is_gone_on_with_by_the_same_snapshot_alone() {
     let fewer = restore(Resume::GoOn, &["public.t"]);
     assert!(matches!(fewer, Err(OpError::Source(SourceError::Failed { .. }))), "{fewer:?}");
     stage.cluster.sql("service", "INSERT INTO t VALUES (10)");
-    stage.backup();
-    let later = restore(Resume::GoOn, &[]);
-    assert!(matches!(later, Err(OpError::Source(SourceError::Unfinished { .. }))), "{later:?}");
+    let later = stage.backup().snapshot.expect("a snapshot");
+    let named = |name: &str| {
+        let mut target = stage.target(&stage.cluster, "copy", with(Resume::GoOn));
+        stage.restore_of(Selector::parse(name), &mut target, &[])
+    };
+    // An id means what it says.
+    let other = named(&later.to_string());
+    assert!(matches!(other, Err(OpError::Source(SourceError::Unfinished { .. }))), "{other:?}");
+    let id = stage.cluster.sql("copy", "SELECT content::json->>'snapshot' FROM sidekeep_restore.head");
+    let id = id[0][0].clone().expect("an id");
+    let rename = |from: &str, to: &str| {
+        let sql = format!("UPDATE sidekeep_restore.head SET content = replace(content, '{from}', '{to}')");
+        stage.cluster.sql("copy", &sql);
+    };
+    let strange = "ab".repeat(32);
+    rename(&id, &strange);
+    match named("latest") {
+        Err(OpError::Source(SourceError::Unfinished { snapshot, .. })) => {
+            assert!(snapshot.starts_with(&strange) && snapshot.contains("none of this source's"), "{snapshot}");
+        }
+        other => panic!("{other:?}"),
+    }
+    rename(&strange, &id);
+    let report = named("latest").expect("a restore");
+    assert_eq!((report.snapshot.to_string(), report.named_now.map(|named| named.snapshot)), (id, Some(later)));
+    assert_eq!(stage.cluster.sql("copy", "SELECT max(a) FROM t"), [[Some("9".to_owned())]]);
 }
 
 #[test]

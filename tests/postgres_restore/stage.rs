@@ -66,7 +66,8 @@ impl Stage {
         Some(Self::over(cluster, "service"))
     }
 
-    fn over(cluster: Cluster, database: &str) -> Self {
+    /// A database of a cluster, and one snapshot of it.
+    pub fn over(cluster: Cluster, database: &str) -> Self {
         let stage = Self { cluster, world: World::in_memory().0, database: database.to_owned() };
         stage.backup();
         stage
@@ -92,10 +93,19 @@ impl Stage {
 
     /// Restores the newest snapshot.
     pub fn restore(&self, target: &mut dyn Target, tables: &[&str]) -> Result<RestoreReport, OpError> {
+        self.restore_of(Selector::Latest(0), target, tables)
+    }
+
+    pub fn restore_of(
+        &self,
+        snapshot: Selector,
+        target: &mut dyn Target,
+        tables: &[&str],
+    ) -> Result<RestoreReport, OpError> {
         let unlocked = self.world.unlock(Role::Admin);
         let options = RestoreOptions {
             source: unlocked.find_source(Some(SOURCE)).expect("a source"),
-            snapshot: Selector::Latest(0),
+            snapshot,
             tables: tables.iter().map(|table| (*table).to_owned()).collect(),
             spill_dir: self.world.dir.path().to_owned(),
             progress: Arc::new(Silent),

@@ -39,7 +39,7 @@ pub(crate) struct RestoreArgs {
     /// Only these tables
     #[arg(long, value_name = "TABLE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     tables: Vec<String>,
-    /// PostgreSQL: go on with a restore of the same snapshot that did not come to its end
+    /// PostgreSQL: go on with a restore that did not come to its end, of the snapshot that it began with
     #[arg(long)]
     resume: bool,
     /// PostgreSQL: leave out who owns what, and grants to roles that are not there; all belongs to the role that restores
@@ -107,7 +107,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliE
         Ok::<_, CliError>((report, target.notes().to_vec()))
     });
     let can_go_on = matches!(place, Place::Postgres(_));
-    let (report, notes) = restored.map_err(|error| if can_go_on { error.resumable() } else { error })?;
+    let (report, notes) = restored.map_err(|error| if can_go_on { error.resumable() } else { error.removed() })?;
     let document = Document { target: place.to_string(), report, notes };
     context.ui.result("restore", &document, human)?;
     let report = &document.report;
@@ -120,6 +120,10 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliE
 fn human(document: &Document) -> String {
     let report = &document.report;
     let mut text = format!("restored {}  as of {}\n", short(&report.snapshot), moment(report.source_clock));
+    if let Some(named) = report.named_now {
+        let (named, clock) = (short(&named.snapshot), moment(named.source_clock));
+        text += &format!("note: it went on with what was begun; a new restore would be of {named}  as of {clock}\n");
+    }
     let tables = plural(report.tables.len() as u64, "table");
     text += &format!("{} in {tables} to {}\n", plural(report.rows, "row"), printable(&document.target));
     for table in report.tables.iter().filter(|table| table.restored != table.rows) {

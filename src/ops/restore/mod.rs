@@ -11,4 +11,4 @@ mod sorted;
 mod streams;
 mod write;
 
-pub use run::{RestoreOptions, RestoreReport, RestoredTable, run};
+pub use run::{Named, RestoreOptions, RestoreReport, RestoredTable, run};

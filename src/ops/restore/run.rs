@@ -16,10 +16,10 @@ use crate::ops::restore::streams::Damage;
 use crate::ops::restore::{parallel, sorted};
 use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
-use crate::repo::ledger::Ledger;
+use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::open::Unlocked;
 use crate::repo::reader::SnapshotReader;
-use crate::source::contract::{Content, Engine, Refused, Scope, Target, TargetTable};
+use crate::source::contract::{Begun, Content, Engine, Refused, Scope, SourceError, Target, TargetTable};
 use crate::source::sqlite;
 
 /// What to restore and how.
@@ -39,6 +39,8 @@ pub struct RestoreOptions {
 pub struct RestoreReport {
     pub snapshot: Digest,
     pub source_clock: Moment,
+    /// What was asked for names this one by now; what had been begun went on with its own.
+    pub named_now: Option<Named>,
     pub rows: u64,
     pub tables: Vec<RestoredTable>,
     /// Rows and statements that the target refused.
@@ -51,6 +53,13 @@ pub struct RestoreReport {
     pub doubts: Vec<String>,
     /// Hints that led nowhere; the index helped.
     pub stale_hints: u64,
+}
+
+/// A snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Named {
+    pub snapshot: Digest,
+    pub source_clock: Moment,
 }
 
 /// A restored table.
@@ -67,7 +76,7 @@ pub struct RestoredTable {
 pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOptions) -> Result<RestoreReport, OpError> {
     options.progress.phase("looking at the store", Count::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
-    let record = options.snapshot.find(&ledger)?;
+    let (record, named_now) = find(&ledger, target, options)?;
     unlocked.admin(record.snapshot.epoch, "a restore")?;
     let reader = SnapshotReader::open(unlocked, &ledger, record)?;
     let damaged = |reason: &str| RepoError::Damaged { object: "the manifest".to_owned(), reason: reason.to_owned() };
@@ -101,6 +110,7 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     Ok(RestoreReport {
         snapshot: record.id,
         source_clock: record.snapshot.source_clock,
+        named_now,
         rows: restored.iter().sum(),
         tables: tables
             .map(|(entry, restored)| RestoredTable {
@@ -115,6 +125,30 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
         doubts: options.snapshot.doubts(&ledger, record),
         stale_hints: reader.stale_hints(),
     })
+}
+
+/// The snapshot to restore, and the one that the words of whoever asks name instead by now. What was begun goes on with
+/// its own, though `latest`, a time or a tag has come to mean another; an id means what it says.
+fn find<'l>(
+    ledger: &'l Ledger,
+    target: &mut dyn Target,
+    options: &RestoreOptions,
+) -> Result<(&'l SnapshotRecord, Option<Named>), OpError> {
+    let named = options.snapshot.find(ledger)?;
+    let Some(Begun { what, snapshot }) = target.begun()? else { return Ok((named, None)) };
+    if snapshot == named.id.to_string() {
+        return Ok((named, None));
+    }
+    let Some(begun) = ledger.live().find(|record| record.id.to_string() == snapshot) else {
+        let snapshot = format!("{snapshot}, which is none of this source's");
+        return Err(SourceError::Unfinished { what, snapshot }.into());
+    };
+    if options.snapshot.is_id_of(named) {
+        return Err(SourceError::Unfinished { what, snapshot }.into());
+    }
+    let clock = begun.snapshot.source_clock;
+    options.progress.note(&format!("going on with snapshot {snapshot}, as of {clock}, which was begun"));
+    Ok((begun, Some(Named { snapshot: named.id, source_clock: named.snapshot.source_clock })))
 }
 
 fn engine(catalog: &Catalog) -> Result<Engine, OpError> {

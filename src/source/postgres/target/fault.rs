@@ -13,7 +13,8 @@ use crate::source::postgres::error::{PostgresError, said};
 pub(super) enum Fault {
     /// This one thing is refused.
     Refused { state: String, reason: String },
-    /// The server's deadlock or a lock that was not free: the same again may succeed.
+    /// The server's deadlock, a lock that was not free, or somebody who did the same in the cluster at the same time: the
+    /// same again may succeed.
     Again,
     /// Nothing goes on.
     Stop(SourceError),
@@ -34,8 +35,18 @@ pub(super) fn judge(error: &Error, server: &str, doing: &str) -> Fault {
             doing: doing.to_owned(),
             reason: format!("{}{}", said(error), advice(state)),
         }),
-        _ if matches!(state, "40P01" | "40001" | "55P03") => Fault::Again,
+        _ if matches!(state, "40P01" | "40001" | "55P03") || is_race(db) => Fault::Again,
         _ => Fault::Refused { state: state.to_owned(), reason: told(db) },
+    }
+}
+
+/// Whether somebody else changed the same thing in a catalog, such as a role, before we were done. Of internal
+/// errors there are no translations.
+fn is_race(db: &DbError) -> bool {
+    match db.code().code() {
+        "23505" => db.schema() == Some("pg_catalog"),
+        "XX000" => db.message().starts_with("tuple concurrently "),
+        _ => false,
     }
 }
 

@@ -28,6 +28,16 @@ pub(super) struct Builder<'a> {
     pub(super) built: HashSet<(Part, u32)>,
 }
 
+/// How the last transaction went, and all that was refused.
+pub(super) enum End {
+    Done(Vec<Refused>),
+    /// The session was lost before the server said whether it was committed.
+    Unanswered {
+        refused: Vec<Refused>,
+        error: SourceError,
+    },
+}
+
 /// A table of the target.
 pub(super) struct Relation {
     is_partitioned: bool,
@@ -94,7 +104,7 @@ impl Builder<'_> {
         let tasks = wanted.iter().map(|item| key_task(item, &relations)).collect();
         let missing = std::sync::Mutex::new(Vec::new());
         in_parallel(&self.sessions, tasks, &|client, item: &&'i Item| {
-            if run(client, self.server, item, Naming::UnlessMissing)? == Outcome::Refused {
+            if run(client, self.server, item, Naming::UnlessMissing)? == Outcome::Undone {
                 missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(item.number);
             }
             Ok(())
@@ -164,9 +174,8 @@ impl Builder<'_> {
         })
     }
 
-    /// Event triggers and the end of the ledger, in one transaction: event triggers would see it go. Gives all that was
-    /// refused.
-    pub(super) fn end(&self, event_triggers: &[Item]) -> Result<Vec<Refused>, SourceError> {
+    /// Event triggers and the end of the ledger, in one transaction: event triggers would see it go.
+    pub(super) fn end(&self, event_triggers: &[Item]) -> Result<End, SourceError> {
         let (client, doing) = (self.leader(), "ending the restore");
         let stop = |error: tokio_postgres::Error| fatal(&error, &self.server.name, doing);
         let mut refused = ledger::all_refused(client, &self.server.name)?;
@@ -178,8 +187,11 @@ impl Builder<'_> {
                 }
             }
         }
-        client.attempt("COMMIT").map_err(stop)?;
-        Ok(refused)
+        match client.attempt("COMMIT").map_err(stop) {
+            Ok(()) => Ok(End::Done(refused)),
+            Err(error @ SourceError::Lost { .. }) => Ok(End::Unanswered { refused, error }),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::source::contract::SourceError;
 use crate::source::postgres::client::Client;
 use crate::source::postgres::target::fault::{Fault, fatal, judge};
 use crate::source::postgres::target::ledger::{self, Done};
-use crate::source::postgres::target::run::{Naming, Outcome, run, text};
+use crate::source::postgres::target::run::{Naming, Outcome, THERE, TRIES, run, text};
 use crate::source::postgres::target::script::Item;
 use crate::source::postgres::target::session::Server;
 use crate::source::postgres::target::sql::Words;
@@ -15,7 +15,8 @@ use crate::source::postgres::target::sql::Words;
 /// The first version whose memberships say whether rights are inherited.
 const MEMBERSHIP_OPTIONS_SINCE: u32 = 16;
 
-/// Restores globals; gives the roles of the snapshot that were there before.
+/// Restores globals; gives the roles of the snapshot that were there before, or that somebody else made meanwhile: another
+/// restore, which sees to the rest of them.
 pub(super) fn restore(
     client: &Client,
     server: &Server,
@@ -27,8 +28,9 @@ pub(super) fn restore(
     for item in items {
         let [step] = &item.statements[..] else { continue };
         let words = Words::of(&step.sql);
-        if let Some(role) = changed(&words).filter(|role| before.contains(role)) {
-            known.insert(role);
+        let role = changed(&words);
+        if let Some(role) = role.as_ref().filter(|role| before.contains(role) || known.contains(*role)) {
+            known.insert(role.clone());
             continue;
         }
         if done.has(item.part, item.number) {
@@ -38,6 +40,11 @@ pub(super) fn restore(
             alone(client, server, item)?;
         } else if words.is(0, "GRANT") {
             grant(client, server, item, &words)?;
+        } else if words.starts_with(&["CREATE", "ROLE"]) {
+            // Left unmarked, it is found to be there by a run that goes on as well.
+            if run(client, server, item, Naming::UnlessThere)? == Outcome::Undone {
+                known.extend(role);
+            }
         } else {
             run(client, server, item, Naming::Named)?;
         }
@@ -52,7 +59,8 @@ fn changed(words: &Words<'_>) -> Option<String> {
         // GRANT parameters on anything else are not about a membership.
         return words.roles().into_iter().next();
     }
-    let at = (1..5).find(|&at| words.is(at, "ROLE"))?;
+    // SECURITY LABEL FOR provider ON ROLE name
+    let at = (1..6).find(|&at| words.is(at, "ROLE"))?;
     verb.then(|| words.name(at + 1)).flatten()
 }
 
@@ -90,11 +98,12 @@ fn with(item: &Item, sql: &str) -> Item {
 fn alone(client: &Client, server: &Server, item: &Item) -> Result<(), SourceError> {
     let doing = format!("making {}", item.object);
     let mut end = String::new();
-    if let Err(error) = client.attempt(&text(&item.statements[0].sql)) {
+    for tried in 0.. {
+        let Err(error) = client.attempt(&text(&item.statements[0].sql)) else { break };
         match judge(&error, &server.name, &doing) {
             Fault::Stop(error @ SourceError::Lost { .. }) => return Err(error),
-            // 42710: it is there already.
-            Fault::Refused { state, .. } if state == "42710" => {}
+            Fault::Again if tried < TRIES => continue,
+            Fault::Refused { state, .. } if state == THERE => {}
             Fault::Refused { reason, .. } => end = ledger::refused(&item.object, Some(&reason), 0),
             // Such as a directory that is not there.
             Fault::Stop(_) | Fault::Again => {
@@ -102,6 +111,7 @@ fn alone(client: &Client, server: &Server, item: &Item) -> Result<(), SourceErro
                 end = ledger::refused(&item.object, Some(reason), 0);
             }
         }
+        break;
     }
     let end = format!("BEGIN; {end} {} COMMIT", ledger::mark(item.part, item.number));
     client.attempt(&end).map_err(|error| fatal(&error, &server.name, &doing))

@@ -1,6 +1,7 @@
 //! PostgreSQL as a place to restore to.
 
 mod declared;
+mod differences;
 mod empty;
 mod fault;
 mod finish;
@@ -20,6 +21,7 @@ mod sequences;
 mod session;
 mod sql;
 mod tables;
+mod tablespaces;
 
 pub use declared::{Declared, declared_types};
 pub use options::{Globals, Owners, Resume, TargetOptions};

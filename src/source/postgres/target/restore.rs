@@ -3,21 +3,23 @@
 //! Every step is marked in a ledger in the target, in the transaction that does it. So whatever happens to this process,
 //! to the connection or to the server, another run can go on; nothing is done twice and nothing is skipped.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::format::catalog::position_meant;
 use crate::format::cell::Cell;
 use crate::source::contract::{
-    BatchTarget, Content, Engine, Loader, Mark, Refused, Scope, SourceError, Target, TargetTable,
+    BatchTarget, Begun, Content, Engine, Loader, Mark, Refused, Scope, SourceError, Target, TargetTable,
 };
 use crate::source::postgres::address::Address;
 use crate::source::postgres::answer::rows;
 use crate::source::postgres::client::Client;
+use crate::source::postgres::connect::connect;
 use crate::source::postgres::document::Document;
 use crate::source::postgres::target::empty::occupants;
 use crate::source::postgres::target::fault::fatal;
-use crate::source::postgres::target::finish::Builder;
+use crate::source::postgres::target::finish::{Builder, End};
 use crate::source::postgres::target::ledger::{self, Done, Head, unanswered};
 use crate::source::postgres::target::loader::{Loading, PostgresLoader};
 use crate::source::postgres::target::options::{Globals, Owners, Resume, TargetOptions};
@@ -27,7 +29,11 @@ use crate::source::postgres::target::script::Script;
 use crate::source::postgres::target::sequences::Missing;
 use crate::source::postgres::target::session::{Rank, Server, open};
 use crate::source::postgres::target::tables::{LARGE_OBJECTS, Way, plan};
-use crate::source::postgres::target::{globals, large, sequences};
+use crate::source::postgres::target::{differences, globals, large, sequences, tablespaces};
+
+/// How often a server that went away at the very end is asked what became of it.
+const END_ASKED_MAX: u32 = 5;
+const END_PAUSE: Duration = Duration::from_secs(1);
 
 /// A database in the making.
 pub struct PostgresTarget {
@@ -84,16 +90,21 @@ impl PostgresTarget {
                 Err(SourceError::Failed { doing: format!("go on with the restore in {}", what()), reason })
             }
             Some(head) => Ok(head),
-            None => match &occupants(client, server)?[..] {
-                [] => ledger::create(client, &server.name, content.snapshot, tables),
-                some => Err(SourceError::NotEmpty { what: format!("{} has {}; it", what(), some.join(", ")) }),
+            None => match (&occupants(client, server)?[..], self.options.resume) {
+                ([], _) => ledger::create(client, &server.name, content.snapshot, tables),
+                (some, Resume::Refuse) => {
+                    Err(SourceError::NotEmpty { what: format!("{} has {}; it", what(), some.join(", ")) })
+                }
+                (some, Resume::GoOn) => Err(SourceError::NothingBegun { what: what(), has: some.join(", ") }),
             },
         }
     }
 
     /// What must be there before the rows.
-    fn before_rows(&mut self, open: &Open, head: &Head, absent: &[(String, String)]) -> Result<(), SourceError> {
-        let Open { client, server, done, script, document, .. } = open;
+    fn before_rows(&mut self, open: &mut Open, head: &Head, absent: &[(String, String)]) -> Result<(), SourceError> {
+        let has_large_objects = open.has_large_objects();
+        let Open { client, server, done, script, document, scope, .. } = open;
+        let (client, server, scope) = (&*client, &*server, *scope);
         if self.options.globals == Globals::Restore {
             let known = globals::restore(client, server, done, &script.globals, &head.roles)?;
             // Nearly every server has this one.
@@ -107,49 +118,53 @@ impl PostgresTarget {
                 .attempt(&ledger::refused(object, Some(reason), 0))
                 .map_err(|error| fatal(&error, &server.name, "keeping what was refused"))
         };
-        for (object, reason) in self.differences(document, client, server)? {
+        let differences = differences::of_database(document, client, server)?;
+        for reason in differences.findings {
+            refuse(&format!("database {}", server.database), &reason)?;
+        }
+        for (object, reason) in tablespaces::settle(client, server, script, self.options.globals)? {
             refuse(&object, &reason)?;
+        }
+        if self.options.globals == Globals::Restore {
+            self.notes.extend(differences.notes);
+        }
+        if self.options.owners == Owners::Restore {
+            self.notes.extend(differences::of_roles(script, &Self::roles(client, server)?));
         }
         for (object, table) in absent {
             refuse(object, &format!("it refers to {table}, which is not restored"))?;
         }
         for item in script.pre_data.iter().filter(|item| !done.has(item.part, item.number)) {
-            let naming = match open.scope {
+            let naming = match scope {
                 Scope::Chosen if is_support(item) => Naming::Unnamed,
                 _ => Naming::Named,
             };
             run(client, server, item, naming)?;
         }
-        self.notes.extend(other_extensions(document, client, server)?);
-        let missing = if open.scope == Scope::Chosen { Missing::Expected } else { Missing::Named };
+        self.notes.extend(differences::of_extensions(document, client, server)?);
+        let missing = if scope == Scope::Chosen { Missing::Expected } else { Missing::Named };
         sequences::set(client, server, done, &document.sequences, missing)?;
-        if open.has_large_objects() {
+        if has_large_objects {
             large::create(client, server, done, &document.large_objects)?;
         }
         Ok(())
     }
 
-    /// How the database differs from the one that the snapshot is of, in what no statement of ours changes.
-    fn differences(
-        &self,
-        document: &Document,
-        client: &Client,
-        server: &Server,
-    ) -> Result<Vec<(String, String)>, SourceError> {
-        let sql = "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype FROM pg_catalog.pg_database
-            WHERE datname = pg_catalog.current_database()";
-        let found = rows(client, "asking what the database is", sql, |fields| {
-            Ok([fields.text()?, fields.text()?, fields.text()?])
-        });
-        let found = found.map_err(|error| unanswered(error, &server.name))?.into_iter().flatten();
-        let was = &document.server;
-        let pairs =
-            found.zip([(&was.encoding, "encoding"), (&was.collate, "collation"), (&was.ctype, "character type")]);
-        let differ = pairs.filter(|(is, (was, _))| is != *was);
-        let object = format!("database {}", server.database);
-        Ok(differ
-            .map(|(is, (was, what))| (object.clone(), format!("its {what} is {is}, in the snapshot {was}")))
-            .collect())
+    /// Finds out whether the last transaction was committed, of which no answer came because of `lost`.
+    fn ask_for_end(&self, lost: SourceError) -> Result<(), SourceError> {
+        let ask = || {
+            let (client, server) = open(&self.address, Rank::Leader)?;
+            ledger::find(&client, &server.name)
+        };
+        for asked in 1.. {
+            match ask() {
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) => break,
+                Err(_) if asked < END_ASKED_MAX && !self.address.cancel.is_cancelled() => std::thread::sleep(END_PAUSE),
+                Err(_) => return Err(unclear(lost)),
+            }
+        }
+        Err(lost)
     }
 
     fn roles(client: &Client, server: &Server) -> Result<Vec<String>, SourceError> {
@@ -179,16 +194,15 @@ impl PostgresTarget {
     }
 }
 
-/// Extensions that have another version here.
-fn other_extensions(document: &Document, client: &Client, server: &Server) -> Result<Vec<String>, SourceError> {
-    let sql = "SELECT extname, extversion FROM pg_catalog.pg_extension";
-    let found = rows(client, "listing extensions", sql, |fields| Ok((fields.text()?, fields.text()?)));
-    let found: BTreeMap<String, String> = found.map_err(|error| unanswered(error, &server.name))?.into_iter().collect();
-    let other = document.extensions.iter().filter_map(|was| {
-        let version = found.get(&was.name).filter(|version| **version != was.version)?;
-        Some(format!("extension {} has version {version} here, in the snapshot {}", was.name, was.version))
-    });
-    Ok(other.collect())
+/// Nobody knows whether the last step was done.
+fn unclear(lost: SourceError) -> SourceError {
+    match lost {
+        SourceError::Lost { what, reason } => {
+            let reason = format!("{reason}; this was the last step, and --resume says whether it was done");
+            SourceError::Lost { what, reason }
+        }
+        other => other,
+    }
 }
 
 impl Open {
@@ -226,10 +240,20 @@ impl Target for PostgresTarget {
             leave_out_owners(&mut script, &Self::roles(&client, &server)?);
         }
         let (tables, scope, built) = (content.tables.to_vec(), content.scope, HashSet::new());
-        let open = Open { client, server, document, script, done, tables, scope, built };
-        self.before_rows(&open, &head, &absent)?;
+        let mut open = Open { client, server, document, script, done, tables, scope, built };
+        self.before_rows(&mut open, &head, &absent)?;
         self.open = Some(open);
         Ok(())
+    }
+
+    fn begun(&mut self) -> Result<Option<Begun>, SourceError> {
+        if self.options.resume == Resume::Refuse {
+            return Ok(None);
+        }
+        // Only to look: what is done is read once the leader's session holds its lock.
+        let what = self.address.to_string();
+        let head = ledger::find(&connect(&self.address)?, &what)?;
+        Ok(head.map(|Head { snapshot, .. }| Begun { what, snapshot }))
     }
 
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
@@ -247,7 +271,7 @@ impl Target for PostgresTarget {
 
     fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
         let owners = self.options.owners;
-        let mut refused = Vec::new();
+        let mut end = End::Done(Vec::new());
         self.build(|builder, open| {
             let script = &open.script;
             let missing = builder.keys(&script.keys, None)?;
@@ -264,11 +288,14 @@ impl Target for PostgresTarget {
             }
             builder.in_order(&script.refreshed)?;
             builder.in_order(&script.database)?;
-            refused = builder.end(&script.event_triggers)?;
+            end = builder.end(&script.event_triggers)?;
             Ok(())
         })?;
         self.open = None;
-        Ok(refused)
+        match end {
+            End::Done(refused) => Ok(refused),
+            End::Unanswered { refused, error } => self.ask_for_end(error).map(|()| refused),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::source::postgres::target::session::Server;
 use crate::source::postgres::target::sql::Words;
 
 /// How often something is tried again that met a deadlock.
-const TRIES: u32 = 10;
+pub(super) const TRIES: u32 = 10;
 
 /// How an item went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +18,8 @@ pub(super) enum Outcome {
     Done,
     /// At least one statement was refused, and named.
     Refused,
+    /// It left no trace and no mark, for the reason that the caller said he would see to.
+    Undone,
 }
 
 /// Whether what is refused is named.
@@ -28,7 +30,23 @@ pub(super) enum Naming {
     Unnamed,
     /// Not if something is missing that may come later: then the item is left undone.
     UnlessMissing,
+    /// Not if what it makes is there: then the item is left undone.
+    UnlessThere,
 }
+
+impl Naming {
+    /// Whether an item that is refused with this state is left undone.
+    fn leaves(self, state: &str) -> bool {
+        match self {
+            Self::Named | Self::Unnamed => false,
+            Self::UnlessMissing => is_missing(state),
+            Self::UnlessThere => state == THERE,
+        }
+    }
+}
+
+/// SQLSTATE of what is to be made and is there.
+pub(super) const THERE: &str = "42710";
 
 /// Runs an item.
 pub(super) fn run(client: &Client, server: &Server, item: &Item, naming: Naming) -> Result<Outcome, SourceError> {
@@ -42,9 +60,9 @@ pub(super) fn run(client: &Client, server: &Server, item: &Item, naming: Naming)
             Fault::Stop(error) => return Err(error),
             Fault::Again if tried < TRIES => rollback(client, server)?,
             Fault::Again => break,
-            Fault::Refused { state, .. } if naming == Naming::UnlessMissing && is_missing(&state) => {
+            Fault::Refused { state, .. } if naming.leaves(&state) => {
                 rollback(client, server)?;
-                return Ok(Outcome::Refused);
+                return Ok(Outcome::Undone);
             }
             Fault::Refused { .. } => break,
         }

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::base::thread::spawn;
+use crate::base::thread::{join, spawn};
 use crate::source::contract::SourceError;
-use crate::source::postgres::client::Client;
 
 /// Something to be done.
 #[derive(Debug)]
@@ -30,6 +29,8 @@ struct State<'t, T> {
     /// How many work on what; `usize::MAX`: one alone.
     busy: HashMap<&'t str, usize>,
     failed: Option<SourceError>,
+    /// Somebody panicked and will give nothing back.
+    is_broken: bool,
 }
 
 impl<'t, T> State<'t, T> {
@@ -59,39 +60,63 @@ impl<'t, T> State<'t, T> {
     }
 }
 
-/// Does everything; the first error ends it, once what is under way is done.
-pub(super) fn in_parallel<T: Sync>(
-    sessions: &[&Client],
+/// Does everything, with a thread for each session; the first error or panic ends it, once what is under way is done.
+pub(super) fn in_parallel<S: Sync, T: Sync>(
+    sessions: &[S],
     mut tasks: Vec<Task<T>>,
-    work: &(dyn Fn(&Client, &T) -> Result<(), SourceError> + Sync),
+    work: &(dyn Fn(&S, &T) -> Result<(), SourceError> + Sync),
 ) -> Result<(), SourceError> {
     tasks.sort_by_key(|task| task.weight);
-    let state = Mutex::new(State { waiting: tasks.iter().collect(), busy: HashMap::new(), failed: None });
+    let waiting = tasks.iter().collect();
+    let state = Mutex::new(State { waiting, busy: HashMap::new(), failed: None, is_broken: false });
     let changed = Condvar::new();
     std::thread::scope(|scope| {
-        for session in sessions {
-            spawn(scope, "build", || {
-                let mut guard = lock(&state);
-                while guard.failed.is_none() && !guard.waiting.is_empty() {
-                    let Some(task) = guard.take() else {
-                        guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-                        continue;
-                    };
-                    drop(guard);
-                    let result = work(session, &task.work);
-                    guard = lock(&state);
-                    guard.give_back(task);
-                    if let Err(error) = result {
-                        guard.failed.get_or_insert(error);
-                    }
-                    changed.notify_all();
-                }
-                changed.notify_all();
-            });
-        }
+        let workers: Vec<_> = sessions
+            .iter()
+            .map(|session| {
+                let (state, changed) = (&state, &changed);
+                spawn(scope, "build", move || work_off(state, changed, &|task| work(session, task)))
+            })
+            .collect();
+        workers.into_iter().for_each(join);
     });
     let failed = state.into_inner().unwrap_or_else(PoisonError::into_inner).failed;
     failed.map_or(Ok(()), Err)
+}
+
+/// Does tasks until there are none left.
+fn work_off<T>(state: &Mutex<State<'_, T>>, changed: &Condvar, work: &dyn Fn(&T) -> Result<(), SourceError>) {
+    let _alarm = Alarm { state, changed };
+    let mut guard = lock(state);
+    while guard.failed.is_none() && !guard.is_broken && !guard.waiting.is_empty() {
+        let Some(task) = guard.take() else {
+            guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        drop(guard);
+        let result = work(&task.work);
+        guard = lock(state);
+        guard.give_back(task);
+        if let Err(error) = result {
+            guard.failed.get_or_insert(error);
+        }
+        changed.notify_all();
+    }
+}
+
+/// Whoever ends tells those who wait, and whoever panics that he gives nothing back.
+struct Alarm<'s, 't, T> {
+    state: &'s Mutex<State<'t, T>>,
+    changed: &'s Condvar,
+}
+
+impl<T> Drop for Alarm<'_, '_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(self.state).is_broken = true;
+        }
+        self.changed.notify_all();
+    }
 }
 
 fn lock<'g, 't, T>(state: &'g Mutex<State<'t, T>>) -> MutexGuard<'g, State<'t, T>> {
@@ -100,7 +125,7 @@ fn lock<'g, 't, T>(state: &'g Mutex<State<'t, T>>) -> MutexGuard<'g, State<'t, T
 
 #[cfg(test)]
 mod tests {
-    use super::{Claim, State, Task};
+    use super::{Claim, State, Task, in_parallel};
 
     #[test]
     fn what_one_must_have_alone_is_nobody_elses() {
@@ -116,7 +141,8 @@ mod tests {
             task(3, 3, &[("b", Claim::Shared)]),
         ];
         tasks.sort_by_key(|task| task.weight);
-        let mut state = State { waiting: tasks.iter().collect(), busy: Default::default(), failed: None };
+        let mut state =
+            State { waiting: tasks.iter().collect(), busy: Default::default(), failed: None, is_broken: false };
         let first = state.take().expect("the largest");
         let second = state.take().expect("another table's");
         assert_eq!((first.work, second.work), (1, 3));
@@ -126,5 +152,16 @@ mod tests {
         assert!(state.take().is_none(), "b is in use");
         state.give_back(second);
         assert_eq!(state.take().map(|task| task.work), Some(2), "both share a");
+    }
+
+    #[test]
+    fn a_panic_ends_the_others_and_goes_on_in_who_waits_for_them() {
+        let task = |work: u32| Task { work, weight: u64::from(work), claims: vec![("a".to_owned(), Claim::Alone)] };
+        let tasks = (0..8).map(task).collect();
+        let done = std::panic::catch_unwind(|| {
+            in_parallel(&[(), (), ()], tasks, &|(), work: &u32| if *work == 6 { panic!("no more") } else { Ok(()) })
+        });
+        let panic = done.expect_err("it panics");
+        assert_eq!(panic.downcast_ref(), Some(&"no more"));
     }
 }

@@ -64,7 +64,8 @@ pub(super) fn leave_out_owners(script: &mut Script, roles: &[String]) {
     }
 }
 
-fn lists(script: &mut Script) -> [&mut Vec<Item>; 9] {
+/// All that is about this database.
+pub(super) fn lists(script: &mut Script) -> [&mut Vec<Item>; 9] {
     [
         &mut script.pre_data,
         &mut script.keys,

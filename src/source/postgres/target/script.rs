@@ -144,10 +144,23 @@ fn object(statement: &Statement, part: Part) -> String {
     let name = statement.name.lossy();
     let class = statement.class.to_lowercase();
     match &statement.schema {
-        _ if part == Part::Globals => format!("{} {name}", statement.class),
+        _ if part == Part::Globals => remark(statement).unwrap_or_else(|| format!("{} {name}", statement.class)),
         // A name that has more than a name in it, such as `TABLE users` or `users users_pkey`.
         Some(schema) if name.contains(' ') || name.contains('(') => format!("{class} {}.{name}", schema.lossy()),
         Some(schema) => format!("{class} {}", qualified(&schema.lossy(), &name)),
         None => format!("{class} {name}"),
     }
+}
+
+/// A comment or a label, with what it is about further on than the third word.
+fn remark(statement: &Statement) -> Option<String> {
+    let class = Some(statement.class.as_str())
+        .filter(|class| ["COMMENT ON", "SECURITY LABEL"].contains(class))?
+        .trim_end_matches(" ON");
+    let sql = statement.sql.bytes();
+    let words = Words::of(&sql);
+    // SECURITY LABEL FOR provider ON ROLE name
+    let kinds = ["ROLE", "TABLESPACE"].into_iter();
+    let (kind, at) = kinds.flat_map(|kind| (1..6).map(move |at| (kind, at))).find(|(kind, at)| words.is(*at, kind))?;
+    Some(format!("{class} {kind} {}", words.name(at + 1)?))
 }

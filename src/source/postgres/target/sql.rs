@@ -185,7 +185,13 @@ impl<'a> Words<'a> {
         Some(format!("GRANT {} TO {}{option};", text(1)?, text(to + 1)?))
     }
 
-    /// Roles that a GRANT, a REVOKE, a change of default privileges or of a role in the database names.
+    /// The name that an option such as `TABLESPACE = name` says.
+    pub(super) fn value(&self, option: &str) -> Option<String> {
+        let at = self.find(1, option)?;
+        self.is_sign(at + 1, b'=').then(|| self.name(at + 2)).flatten()
+    }
+
+    /// Roles that a GRANT, a REVOKE, a change of owners, of default privileges or of a role in the database names.
     pub(super) fn roles(&self) -> Vec<String> {
         let after = |at: usize| {
             let mut found = Vec::new();
@@ -266,6 +272,9 @@ mod tests {
         assert_eq!(words("ALTER SEQUENCE a.s OWNED BY a.t.c;").owned_by().as_deref(), Some("a.t"));
         assert_eq!(words("GRANT SELECT ON TABLE a.b TO x,\"y z\" WITH GRANT OPTION;").roles(), ["x", "y z"]);
         assert_eq!(words("REVOKE ALL ON TABLE a.b FROM PUBLIC;").roles(), [""; 0]);
+        assert_eq!(words("ALTER FUNCTION a.f(x integer) OWNER TO \"o p\";").roles(), ["o p"]);
+        let database = words("CREATE DATABASE a WITH ENCODING = 'UTF8' TABLESPACE = \"Fast\";");
+        assert_eq!((database.value("TABLESPACE").as_deref(), database.value("ENCODING")), (Some("Fast"), None));
         assert_eq!(
             words("ALTER DEFAULT PRIVILEGES FOR ROLE x IN SCHEMA a GRANT SELECT ON TABLES TO y;").roles(),
             ["x", "y"]

@@ -1,0 +1,117 @@
+//! The program is killed in the middle of a restore, at once and without a word, and another run goes on.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common_postgres::{Network, Settings};
+use crate::compare::assert_same;
+use crate::service::Live;
+use crate::wire::Wire;
+
+/// Many statements before the rows, rows, and an index that takes its time.
+const MORE: &str = "
+    DO $$ BEGIN FOR n IN 1..60 LOOP
+        EXECUTE format('CREATE TABLE wide_%s (a int PRIMARY KEY); COMMENT ON TABLE wide_%s IS %L', n, n, repeat('word ', 200));
+    END LOOP; END $$;
+    CREATE FUNCTION slowly(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(0.002); RETURN n; END';
+    CREATE TABLE blobs (id int PRIMARY KEY, data bytea);
+    INSERT INTO blobs SELECT n, decode(repeat(md5(n::text), 1000), 'hex') FROM generate_series(1, 1000) AS n;
+    CREATE INDEX slow ON blobs (slowly(id)); CREATE ROLE app; ALTER TABLE contacts OWNER TO app; GRANT SELECT ON blobs TO app;
+    CREATE MATERIALIZED VIEW newest AS SELECT max(id) FROM blobs;
+    CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+    CREATE EVENT TRIGGER noted ON ddl_command_end EXECUTE FUNCTION noted()";
+/// Bytes of a session that end among the statements before the rows, and among the rows.
+const STATEMENTS: u64 = 40_000;
+const ROWS: u64 = 12_000_000;
+
+fn live() -> Option<Live> {
+    let hba = vec!["host all all 127.0.0.1/32 trust".to_owned()];
+    let live = Live::with(&Settings { network: Network::Loopback, hba, ..Settings::default() })?;
+    live.sql(MORE);
+    live.sandbox.ok(&["backup"]);
+    Some(live)
+}
+
+fn restore<'a>(to: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["restore", "latest", "--key-file", "keys/admin.key", "--to", to], more].concat()
+}
+
+fn begin(live: &Live, args: &[&str]) -> Child {
+    live.sandbox.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs")
+}
+
+fn kill(mut child: Child) {
+    assert!(child.try_wait().expect("a status").is_none(), "it came to its end");
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+}
+
+fn until(what: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !what() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// How many steps of this part, and batches, are marked.
+fn marked(live: &Live, database: &str, part: &str) -> (u64, u64) {
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM sidekeep_restore.done WHERE part = '{part}'), count(*) FROM sidekeep_restore.batches"
+    );
+    let row = live.cluster.sql(database, &sql).remove(0);
+    let number = |at: usize| row[at].as_ref().expect("a count").parse().expect("a number");
+    (number(0), number(1))
+}
+
+fn goes_on(live: &Live, database: &str) {
+    live.sandbox.ok(&restore(&live.cluster.dsn(database), &["--resume"]));
+    assert_same((&live.cluster, "sync"), (&live.cluster, database));
+}
+
+#[test]
+fn before_and_among_the_rows() {
+    let Some(live) = live() else { return };
+    for (database, bytes) in [("early", STATEMENTS), ("late", ROWS)] {
+        live.cluster.create_database(database, "TEMPLATE template0");
+        let wire = Wire::from(live.cluster.port(), bytes);
+        let to = format!("postgres://postgres@127.0.0.1:{}/{database}", wire.port());
+        let child = begin(&live, &restore(&to, &["--workers", "1"]));
+        wire.wait();
+        kill(child);
+        wire.cut();
+        match (database, marked(&live, database, "pre-data"), marked(&live, database, "post-data").0) {
+            ("early", (1.., 0), 0) | ("late", (1.., 1..), 0) => {}
+            other => panic!("another moment: {other:?}"),
+        }
+        goes_on(&live, database);
+    }
+}
+
+/// The server is in the middle of an index when nobody waits for it any more; and those who go on are killed as well.
+#[test]
+fn among_the_indexes_and_again() {
+    let Some(live) = live() else { return };
+    live.cluster.create_database("back", "TEMPLATE template0");
+    let to = live.cluster.dsn("back");
+    let is_at = |words: &str| {
+        let sql = format!(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = 'back' AND state = 'active' AND query LIKE '%{words}%'
+                AND pid <> pg_backend_pid()"
+        );
+        move |live: &Live| !live.cluster.sql("postgres", &sql).is_empty()
+    };
+    let builds = is_at("CREATE INDEX slow ON");
+    let child = begin(&live, &restore(&to, &["--workers", "1"]));
+    until(|| builds(&live));
+    kill(child);
+    let (_, batches) = marked(&live, "back", "post-data");
+    assert!(batches > 0);
+    // Who goes on waits for the index that the server goes on with, and is killed waiting.
+    let waits = is_at("pg_advisory_lock");
+    let child = begin(&live, &restore(&to, &["--resume"]));
+    until(|| waits(&live));
+    kill(child);
+    goes_on(&live, "back");
+    assert!(live.sandbox.fails(7, &restore(&to, &["--resume"])).contains("it is whole"));
+}

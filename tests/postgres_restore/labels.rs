@@ -1,0 +1,83 @@
+//! Security labels, of a provider that takes whatever it is told.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use sidekeep::source::postgres::target::{Owners, TargetOptions};
+
+use crate::common_postgres::{Cluster, Settings};
+use crate::compare::assert_same;
+use crate::stage::{Stage, refused};
+
+/// The version whose modules begin as this one does.
+const VERSION: u32 = 15;
+const PROVIDER: &str = r#"
+    struct magic { int len, version, args, keys, name, by_value; char abi[32]; };
+    const struct magic *Pg_magic_func(void) {
+        static const struct magic magic = { sizeof(struct magic), 1500, 100, 32, 64, 1, "PostgreSQL" };
+        return &magic;
+    }
+    extern void register_label_provider(const char *, void (*)(const void *, const char *));
+    static void take(const void *object, const char *label) {}
+    void _PG_init(void) { register_label_provider("dummy", take); }
+"#;
+
+#[test]
+fn labels_come_back_unless_owners_are_left_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let (source, module) = (dir.path().join("label.c"), dir.path().join("label.so"));
+    std::fs::write(&source, PROVIDER).expect("a file");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).arg(&module).arg(&source).status();
+    if !built.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no C compiler");
+        return;
+    }
+    let conf = vec![format!("session_preload_libraries = '{}'", module.display())];
+    let Some(plain) = Cluster::start() else { return };
+    if plain.version() != VERSION {
+        eprintln!("skipped: the provider is for PostgreSQL {VERSION}");
+        return;
+    }
+    let Some(cluster) = Cluster::start_with(&Settings { conf, ..Settings::default() }) else { return };
+    cluster.create_database("service", "TEMPLATE template0");
+    cluster.sql(
+        "service",
+        "CREATE ROLE ann; CREATE TABLE t (a int); CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS
+            'BEGIN END'; CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f();
+         SECURITY LABEL FOR dummy ON TABLE t IS 'it''s'; SECURITY LABEL FOR dummy ON COLUMN t.a IS 'a';
+         SECURITY LABEL FOR dummy ON FUNCTION f() IS 'f'; SECURITY LABEL FOR dummy ON ROLE ann IS 'ann';
+         SECURITY LABEL FOR dummy ON EVENT TRIGGER e IS 'e'; SECURITY LABEL FOR dummy ON DATABASE service IS 'd'",
+    );
+    let stage = Stage::over(cluster, "service");
+    let labels = |cluster: &Cluster, database: &str| {
+        let sql = "SELECT objtype, replace(objname, current_database(), 'd'), label FROM pg_seclabels
+            WHERE objtype <> 'database' OR objname = current_database() ORDER BY 1, 2";
+        cluster.sql(database, sql)
+    };
+    assert_eq!(labels(&stage.cluster, "service").len(), 6);
+    let of_ann = |label: &str| format!("SECURITY LABEL FOR dummy ON ROLE ann IS '{label}'");
+    stage.cluster.sql("postgres", &of_ann("changed"));
+    assert_eq!(refused(&stage.restored("copy", TargetOptions::default())), [""; 0]);
+    let role = "SELECT label FROM pg_seclabels WHERE objtype = 'role'";
+    assert_eq!(stage.cluster.sql("copy", role), [[Some("changed".to_owned())]], "a role that is there stays as it is");
+    assert_eq!(labels(&stage.cluster, "copy"), labels(&stage.cluster, "service"));
+    assert_same((&stage.cluster, "service"), (&stage.cluster, "copy"));
+
+    let restored = |name: &str, owners| {
+        plain.create_database(name, "TEMPLATE template0");
+        let options = TargetOptions { owners, ..TargetOptions::default() };
+        refused(&stage.restore(&mut stage.target(&plain, name, options), &[]).expect("a restore"))
+    };
+    // A server without the provider names each.
+    let lines = restored("without", Owners::Restore);
+    let objects = ["SECURITY LABEL ROLE ann", "TABLE t", "FUNCTION f()", "EVENT TRIGGER e", "DATABASE service"];
+    for object in objects {
+        assert!(lines.iter().any(|line| line.contains(&format!("{object}: "))), "{object} in {lines:#?}");
+    }
+    assert!(
+        lines.len() == objects.len() && lines.iter().all(|line| line.contains("\"dummy\" is not loaded")),
+        "{lines:#?}"
+    );
+    assert_eq!(restored("nobody", Owners::LeaveOut), [""; 0]);
+}
