@@ -413,6 +413,7 @@ fn key(error: &KeyError) -> Verdict {
 mod tests {
     use super::{CliError, Exit};
     use crate::cli::keys::KeyError;
+    use crate::ops::error::OpError;
     use crate::repo::error::RepoError;
     use crate::repo::write::WriteError;
     use crate::sort::SpillError;
@@ -463,6 +464,18 @@ mod tests {
             assert!(error.hint().is_some_and(|hint| !hint.ends_with('.')), "{error}");
             assert_eq!(error.exit(), Exit::Failed, "{error}");
         }
+    }
+
+    #[test]
+    fn what_became_of_an_interrupted_restore_is_said() {
+        let cancelled = || CliError::from(OpError::Cancelled);
+        let hint = |error: CliError| (error.exit(), error.hint().expect("a hint"));
+        for error in [cancelled(), full().into(), cancelled().interrupted()] {
+            let (exit, hint) = hint(error.interrupted().removed());
+            assert!(exit == Exit::Interrupted && hint.contains("begins anew") && !hint.contains("backup"), "{hint}");
+        }
+        assert!(hint(cancelled().resumable()).1.contains("--resume"));
+        assert!(hint(CliError::from(full()).removed()).1.contains("make room"), "nobody interrupted it");
     }
 
     #[test]
