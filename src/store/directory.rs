@@ -1,5 +1,6 @@
-//! Durability on a file system. Objects are written without waiting for the disk; one barrier
-//! before a commit forces all of them, and every directory entry that leads to them, down.
+//! Durability on a file system. Objects are written without waiting for the disk, which begins with
+//! large ones at once; one barrier before a commit forces all of them, and every directory entry
+//! that leads to them, down.
 //!
 //! Invariant: after `sync` returned success, everything noted before it began is durable. Once a
 //! sync has failed, none succeeds: the kernel reports a lost write once, so trying again would lie.
@@ -8,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -18,14 +19,17 @@ use object_store::local::LocalFileSystem;
 pub(crate) const PENDING_MAX: usize = 1024;
 /// Files that are forced down at the same time.
 const SYNCS_AT_ONCE: usize = 8;
+/// Objects of so many bytes are forced down as soon as they are written: a disk that begins only at
+/// the barrier keeps everybody waiting there.
+const EARLY_BYTES: usize = 1 << 20;
 
 /// The directory under a store.
 #[derive(Debug)]
 pub(crate) struct Directory {
     root: PathBuf,
-    pending: Mutex<Pending>,
-    /// Held while syncing: a barrier must also wait for what another one has taken up.
-    syncing: tokio::sync::Mutex<()>,
+    pending: Arc<Mutex<Pending>>,
+    /// Written by a barrier, which must wait for what others have taken up, and read by each early sync.
+    syncing: Arc<tokio::sync::RwLock<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +51,7 @@ impl Directory {
             return Err(io::Error::new(ErrorKind::InvalidFilename, "the path is not UTF-8"));
         }
         let files = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
-        Ok((Self { root, pending: Mutex::default(), syncing: tokio::sync::Mutex::default() }, files))
+        Ok((Self { root, pending: Arc::default(), syncing: Arc::default() }, files))
     }
 
     /// Makes `root` and the directories above it, durably.
@@ -64,16 +68,33 @@ impl Directory {
         Ok(())
     }
 
-    /// Notes that the object `name` was written. Returns how many objects wait for a sync.
-    pub(crate) fn wrote(&self, name: &str) -> usize {
+    /// Notes that the object `name` of so many bytes was written. Returns how many objects wait for a sync.
+    pub(crate) fn wrote(&self, name: &str, bytes: usize) -> usize {
+        if bytes >= EARLY_BYTES {
+            self.sync_early(name);
+        }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.names.push(name.into());
         pending.names.len()
     }
 
+    /// Begins to force a file down, unless a barrier does so now.
+    fn sync_early(&self, name: &str) {
+        let Ok(reading) = Arc::clone(&self.syncing).try_read_owned() else { return };
+        let (path, pending) = (self.root.join(name), Arc::clone(&self.pending));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = sync_file(&path) {
+                // The barrier would not hear of it again.
+                pending.lock().unwrap_or_else(PoisonError::into_inner).failed =
+                    Some(format!("{}: {error}", path.display()));
+            }
+            drop(reading);
+        });
+    }
+
     /// Forces everything noted so far to the disk. Returns the number of files.
     pub(crate) async fn sync(&self) -> io::Result<u64> {
-        let _alone = self.syncing.lock().await;
+        let _alone = self.syncing.write().await;
         let names = {
             let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(reason) = &pending.failed {
@@ -131,7 +152,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::Directory;
+    use super::{Directory, EARLY_BYTES};
 
     #[tokio::test]
     async fn a_sync_takes_what_was_noted_and_a_failed_one_is_never_forgotten() {
@@ -139,18 +160,30 @@ mod tests {
         let (directory, _) = Directory::open(root.path()).expect("opens");
         std::fs::create_dir_all(root.path().join("a/b")).expect("makes");
         std::fs::write(root.path().join("a/b/c"), b"c").expect("writes");
-        directory.wrote("a/b/c");
-        directory.wrote("a/b/deleted-since");
+        directory.wrote("a/b/c", EARLY_BYTES);
+        directory.wrote("a/b/deleted-since", EARLY_BYTES);
         assert_eq!(directory.sync().await.expect("syncs"), 2);
         assert_eq!(directory.sync().await.expect("nothing left"), 0);
 
         // A directory that cannot be forced down may lose the names in it.
         let (other, _) = Directory::open(root.path()).expect("opens");
-        other.wrote("gone/since");
+        other.wrote("gone/since", 1);
         assert!(other.sync().await.expect_err("no directory").to_string().contains("gone"));
 
-        directory.wrote("a/b/c/not-below-a-file");
-        assert!(directory.sync().await.is_err());
-        assert!(directory.sync().await.expect_err("for ever").to_string().contains("earlier"));
+        for bytes in [1, EARLY_BYTES] {
+            let (directory, _) = Directory::open(root.path()).expect("opens");
+            directory.wrote("a/b/c/not-below-a-file", bytes);
+            assert!(directory.sync().await.is_err());
+            assert!(directory.sync().await.expect_err("for ever").to_string().contains("earlier"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_early_sync_that_fails_fails_the_barrier() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (directory, _) = Directory::open(root.path()).expect("opens");
+        std::fs::write(root.path().join("file"), b"c").expect("writes");
+        directory.sync_early("file/below");
+        assert!(directory.sync().await.expect_err("heard of").to_string().contains("earlier"));
     }
 }

@@ -137,14 +137,14 @@ impl Store {
             self.0.tally.bytes_sent.add(bytes.len() as u64);
             let payload = PutPayload::from(bytes.clone());
             let failure = match self.0.objects.put_opts(&path, payload, PutMode::Create.into()).await {
-                Ok(_) => return self.created(name, Created::New).await,
+                Ok(_) => return self.created(name, bytes.len(), Created::New).await,
                 Err(error) => Failure::of(&error),
             };
             if !matches!(failure.kind, Kind::Exists | Kind::Unclear | Kind::Throttled | Kind::Other) {
                 return Err(failure.into_error(Doing::Creating, name, &self.0.place));
             }
             match self.read_back(name, &bytes).await {
-                Ok(Found::Equal) => return self.created(name, Created::Same).await,
+                Ok(Found::Equal) => return self.created(name, bytes.len(), Created::Same).await,
                 Ok(Found::Other) => return Err(StoreError::Exists { name: name.to_owned() }),
                 Err(error) if failure.kind != Kind::Unclear => return Err(error),
                 Err(error) => {
@@ -297,9 +297,9 @@ impl Store {
         }
     }
 
-    async fn created(&self, name: &str, how: Created) -> Result<Created, StoreError> {
+    async fn created(&self, name: &str, bytes: usize, how: Created) -> Result<Created, StoreError> {
         if let Some(directory) = &self.0.directory
-            && directory.wrote(name) >= PENDING_MAX
+            && directory.wrote(name, bytes) >= PENDING_MAX
         {
             self.barrier().await?;
         }
