@@ -55,6 +55,9 @@ fn placement_is_told_in_words_and_pinned_until_accepted() {
     assert_eq!(of(&report, "settings"), (PlacementKind::Global, vec![], new));
     let asked: Vec<&str> = report.decisions.iter().map(|decision| decision.object.as_str()).collect();
     assert_eq!(asked, ["drafts", "devices"], "{:?}", report.decisions);
+    let layouts = ["drafts", "devices"].map(|table| (table.to_owned(), Layout::Owner)).into();
+    let report = owners(&world, PlacementConfig { layouts, ..PlacementConfig::default() });
+    assert!(report.decisions.is_empty(), "{:?}", report.decisions);
 
     world.backup(&database);
     let report = owners(&world, PlacementConfig::default());

@@ -208,7 +208,8 @@ key_file = {key_file}
 # owner_table = "users"
 # How old the newest snapshot of this source may be, if another age than that of the section status.
 # max_age = "7 days"
-# Tables whose rows come and go in the order of their key, such as a log, and are not kept together by user.
+# Tables whose rows come and go in the order of their key, such as a log, and are not kept together by user ("key"), and
+# such as only look so ("owner"). `sidekeep owners` asks nothing about a table that stands here.
 # [source.main.layout]
 # sync_log = "key"
 

@@ -222,7 +222,10 @@ impl View<'_> {
             ask(name, "the configuration gives it a layout, and it is not there".to_owned());
         }
         let Some(owner) = self.owner() else { return decisions };
-        for (table, &at) in self.description.tables.iter().zip(&self.now.tables) {
+        // Whoever gave a table a layout has decided.
+        let is_open = |table: &Table| self.options.placement.layout_of(&table.name).is_none();
+        let tables = self.description.tables.iter().zip(&self.now.tables);
+        for (table, &at) in tables.filter(|(table, _)| is_open(table)) {
             let entry = &self.now.catalog.tables[at];
             match kind(&self.now.catalog, entry) {
                 PlacementKind::Global => {
@@ -230,7 +233,8 @@ impl View<'_> {
                         ask(
                             &table.name,
                             format!(
-                                "{column} looks like a user, but is no foreign key: its rows are placed under nobody"
+                                "{column} looks like a user, but is no foreign key: its rows are placed under nobody; a layout \
+                                 in the configuration says that this is right"
                             ),
                         );
                     }

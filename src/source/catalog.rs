@@ -19,6 +19,15 @@ pub struct PlacementConfig {
     pub layouts: BTreeMap<String, Layout>,
 }
 
+impl PlacementConfig {
+    /// What is said about a table, by its whole name or without its schema.
+    #[must_use]
+    pub fn layout_of(&self, table: &str) -> Option<Layout> {
+        let bare = table.rsplit('.').next().unwrap_or_default();
+        self.layouts.get(table).or_else(|| self.layouts.get(bare)).copied()
+    }
+}
+
 /// Tonight's catalog.
 #[derive(Clone, Debug)]
 pub struct Update {
@@ -122,8 +131,7 @@ fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<String>) {
 
 fn layout(table: &Table, config: &PlacementConfig) -> Layout {
     let default = if table.feed_hint.is_some() { Layout::Key } else { Layout::Owner };
-    let bare = table.name.rsplit('.').next().unwrap_or_default();
-    config.layouts.get(&table.name).or_else(|| config.layouts.get(bare)).copied().unwrap_or(default)
+    config.layout_of(&table.name).unwrap_or(default)
 }
 
 fn paths(tables: &[Table], entries: &[TableEntry], mapping: &Mapping, at: usize) -> Vec<OwnerPath> {
