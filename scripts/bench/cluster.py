@@ -83,12 +83,16 @@ class Cluster:
 
     def wait_until_ready(self):
         ready = [self.bin / "pg_isready", "-q", *self.address()]
-        began = time.monotonic()
-        while subprocess.run(ready).returncode:
-            if self.process.poll() is not None or time.monotonic() - began > START_SECONDS_MAX:
-                self.log.seek(0)
-                sys.exit(f"bench: no server of {self.data}:\n{self.log.read().decode(errors='replace')}")
-            time.sleep(0.05)
+
+        def problem():
+            code = subprocess.run(ready).returncode
+            return f"pg_isready gives {code} for {self.data}" if code else None
+
+        def log():
+            self.log.seek(0)
+            return self.log.read().decode(errors="replace")
+
+        measure.until_ready(self.process, START_SECONDS_MAX, problem, log)
 
     def __exit__(self, *_):
         """Ends the server: sessions are cut, what was committed is on disk."""

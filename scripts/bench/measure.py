@@ -75,6 +75,8 @@ def run(command, env=None):
 
 def pipeline(commands, env=None, watch=None):
     """Figures of commands, each reading what the one before writes."""
+    # What the one before has not written out yet is not this one's burden.
+    os.sync()
     with tempfile.TemporaryFile() as said:
         began = time.monotonic()
         processes = start(commands, said, {**os.environ, **(env or {})})
@@ -109,6 +111,15 @@ def wait(process):
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return used
+
+
+def until_ready(server, seconds_max, problem, log):
+    """Waits until `problem()` is None; a server that has ended by then, or takes too long, ends the benchmark."""
+    began = time.monotonic()
+    while (found := problem()) is not None:
+        if server.poll() is not None or time.monotonic() - began > seconds_max:
+            sys.exit(f"bench: no server ({found}):\n{log()[-2000:]}")
+        time.sleep(0.05)
 
 
 def together(*runs):

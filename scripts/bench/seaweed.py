@@ -7,12 +7,11 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 import xml.etree.ElementTree
 
-from measure import ROOT
+import measure
 
 BUCKET = "bench"
 START_SECONDS_MAX = 60
@@ -22,7 +21,7 @@ NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 class Seaweed:
     def __init__(self, folder):
         self.folder = folder
-        installed = ROOT / "target" / "test-deps" / "seaweedfs" / "bin" / "weed"
+        installed = measure.ROOT / "target" / "test-deps" / "seaweedfs" / "bin" / "weed"
         self.program = os.environ.get("SIDEKEEP_TEST_WEED") or installed
         if not pathlib.Path(self.program).exists():
             sys.exit('bench: --s3 needs SeaweedFS: eval "$(scripts/test-deps)"')
@@ -63,16 +62,16 @@ class Seaweed:
         ]
 
     def wait_until_ready(self):
-        began = time.monotonic()
-        while True:
+        bucket = urllib.request.Request(f"{self.url}/{BUCKET}", method="PUT")
+
+        def problem():
             try:
-                urllib.request.urlopen(urllib.request.Request(f"{self.url}/{BUCKET}", method="PUT"), timeout=5).close()
+                urllib.request.urlopen(bucket, timeout=5).close()
                 self.usage("")
-                return
             except OSError as error:
-                if self.process.poll() is not None or time.monotonic() - began > START_SECONDS_MAX:
-                    sys.exit(f"bench: no SeaweedFS ({error}):\n{(self.folder / 'log').read_text(errors='replace')[-2000:]}")
-                time.sleep(0.3)
+                return error
+
+        measure.until_ready(self.process, START_SECONDS_MAX, problem, lambda: (self.folder / "log").read_text(errors="replace"))
 
     def __exit__(self, *_):
         self.process.terminate()

@@ -1,6 +1,7 @@
 //! Ground floor: ids, limits, clock and entropy, progress. Knows nothing of what is above.
 
 pub mod cancel;
+pub mod chain;
 pub mod env;
 pub mod frame;
 pub mod id;

@@ -15,6 +15,17 @@ const UNITS: [(&str, u64); 9] = [
     ("tb", 1_000_000_000_000),
 ];
 
+/// Less in a second is a unit that was forgotten: nothing would ever be read to its end.
+const RATE_MIN: u64 = 1 << 10;
+
+/// The bytes in a second that `text` says.
+pub(crate) fn rate(text: &str) -> Result<NonZeroU64, String> {
+    match bytes(text)? {
+        rate if rate.get() < RATE_MIN => Err("it is less than 1 KiB; write the unit too, as in 50MB".to_owned()),
+        rate => Ok(rate),
+    }
+}
+
 /// The bytes that `text` says.
 pub(crate) fn bytes(text: &str) -> Result<NonZeroU64, String> {
     let text = text.trim();
@@ -28,7 +39,7 @@ pub(crate) fn bytes(text: &str) -> Result<NonZeroU64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bytes, rate};
 
     #[test]
     fn amounts_have_units() {
@@ -38,5 +49,6 @@ mod tests {
         for text in ["", "0", "MB", "-1", "1.5MB", "7 parsecs", "99999999999999TB"] {
             assert!(bytes(text).is_err(), "{text}");
         }
+        assert!(rate("50").is_err_and(|why| why.contains("50MB")) && rate("1KiB").is_ok());
     }
 }

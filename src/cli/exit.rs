@@ -11,6 +11,7 @@ use super::keys::KeyError;
 use super::render::printable;
 use super::source::AddressError;
 use super::time::TimeError;
+use crate::base::chain::{causes, chain};
 use crate::crypto::keyfile::KeyFileError;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
@@ -169,17 +170,7 @@ impl CliError {
 
     /// The error and its causes, each once.
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let message = error.to_string();
-            // A library's error may repeat its own cause.
-            if !text.ends_with(&message) {
-                text = format!("{text}: {message}");
-            }
-            cause = error.source();
-        }
-        printable(&text).into_owned()
+        printable(&chain(self)).into_owned()
     }
 
     fn verdict(&self) -> Verdict {
@@ -191,14 +182,7 @@ impl CliError {
             Self::Io { .. } => return (Exit::Failed, "see whether this may be done there, and whether there is room"),
             Self::Failed(error) => &**error,
         };
-        let mut error = Some(error);
-        while let Some(this) = error {
-            if let Some(verdict) = known(this) {
-                return verdict;
-            }
-            error = this.source();
-        }
-        (Exit::Failed, "")
+        causes(error).find_map(known).unwrap_or((Exit::Failed, ""))
     }
 }
 
@@ -353,7 +337,8 @@ fn source(error: &SourceError) -> Option<Verdict> {
              database where there is nothing yet",
         )),
         SourceError::Lost { .. } => {
-            let hint = "see whether the server runs; then a restore goes on by --resume, and a backup is run again";
+            let hint = "see whether the server runs, and in its log who ended the session or the statement; then a \
+                        restore goes on by --resume, and a backup is run again";
             Some((Exit::Unreachable, hint))
         }
         SourceError::Failed { .. } => Some((

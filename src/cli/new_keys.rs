@@ -12,6 +12,8 @@ use crate::base::role::Role;
 /// Places for the keys of some roles, taken but still empty; given back when dropped before they are filled.
 pub(crate) struct NewKeys {
     dir: PathBuf,
+    /// The same if it was not there before.
+    made: Option<PathBuf>,
     places: Vec<Place>,
 }
 
@@ -27,8 +29,9 @@ impl NewKeys {
     pub(crate) fn reserve(dir: &Path, roles: &[Role]) -> Result<Self, CliError> {
         let failed = |source| CliError::Io { doing: format!("make the directory {}", dir.display()), source };
         let dir = std::path::absolute(dir).map_err(failed)?;
+        let made = (!dir.exists()).then(|| dir.clone());
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
-        let mut keys = Self { dir, places: Vec::new() };
+        let mut keys = Self { dir, made, places: Vec::new() };
         for &role in roles {
             let path = keys.dir.join(format!("{role}.key"));
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|source| {
@@ -67,6 +70,10 @@ impl Drop for NewKeys {
             // An empty file that stays behind is in nobody's way but the next try's, which names it.
             let _ = std::fs::remove_file(&place.path);
         }
+        if let Some(dir) = &self.made {
+            // With keys in it, it stays.
+            let _ = std::fs::remove_dir(dir);
+        }
     }
 }
 
@@ -89,6 +96,9 @@ mod tests {
         assert!(!keys_dir.join("operator.key").exists());
         assert!(NewKeys::reserve(&keys_dir, &[Role::Operator, Role::Admin]).is_err());
         assert!(!keys_dir.join("operator.key").exists());
+        let unused = dir.path().join("unused");
+        drop(NewKeys::reserve(&unused, &[Role::Admin]).expect("room"));
+        assert!(!unused.exists() && keys_dir.exists());
         assert_eq!(std::fs::read_to_string(keys_dir.join("admin.key")).expect("reads"), "secret");
     }
 }

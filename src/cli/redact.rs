@@ -15,7 +15,9 @@ pub(crate) fn address(text: &str) -> String {
     if url.query().is_some_and(|query| query.to_ascii_lowercase().contains("pass")) {
         url.set_query(Some(HIDDEN));
     }
-    url.to_string()
+    // Only a scheme in small letters is one that we know: which it was must show.
+    let shown = url.to_string();
+    shown.split_once(':').map_or(shown.clone(), |(_, rest)| format!("{scheme}:{rest}"))
 }
 
 /// A text of any kind, in which what stands before the host of each address is hidden.
@@ -57,6 +59,7 @@ mod tests {
             ("postgres://ana:hunter2/x@db/sync", "postgres:***"),
             ("host=db password=hunter2", "***"),
             ("sqlite:///srv/sync.db", "sqlite:///srv/sync.db"),
+            ("POSTGRES://a:hunter2@db/x", "POSTGRES://a:***@db/x"),
         ] {
             assert_eq!(address(text), shown);
         }

@@ -14,7 +14,7 @@ use crate::base::time::Moment;
 /// A text that is no moment, or not exactly one.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub(crate) enum TimeError {
-    #[error("{text:?} is not a time")]
+    #[error("{text:?} is not a time: write it as in \"2026-11-22 03:00\", \"yesterday 03:00\" or \"3 days ago\"")]
     Unknown { text: String },
     #[error("{text:?} is out of the range of times")]
     OutOfRange { text: String },

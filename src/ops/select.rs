@@ -59,13 +59,20 @@ impl Selector {
             Self::Latest(back) => {
                 let clean: Vec<&SnapshotRecord> = ledger.live().filter(|record| record.is_clean()).collect();
                 let wanted = clean.len().checked_sub(back + 1);
-                wanted.map(|at| clean[at]).ok_or_else(|| {
-                    OpError::NotFound(format!("there are {} clean snapshots, so latest~{back} names none", clean.len()))
-                })
+                wanted
+                    .map(|at| clean[at])
+                    .ok_or_else(|| OpError::NotFound(format!("{}, so latest~{back} names none", counted(clean.len()))))
             }
             Self::At(moment) => at(ledger, *moment),
             Self::Name(name) => named(ledger, name),
         }
+    }
+}
+
+fn counted(clean: usize) -> String {
+    match clean {
+        1 => "there is 1 clean snapshot".to_owned(),
+        _ => format!("there are {clean} clean snapshots"),
     }
 }
 

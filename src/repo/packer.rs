@@ -1,6 +1,8 @@
 //! One open pack: sealed frames are appended, then it is closed into the bytes of an object
 //! (`docs/format.md` section 5). Places are known when it is closed, not before.
 
+use bytes::Bytes;
+
 use crate::base::env::Env;
 use crate::base::frame::{Context, FrameType, Seat, SessionWrap};
 use crate::base::id::{ChunkId, Digest, SessionId};
@@ -22,11 +24,16 @@ pub struct SealedFrame {
     pub sealed: Vec<u8>,
 }
 
+/// Room kept before the first frame for the header and the front table, so that a pack is closed without a copy of
+/// its frames. A table that needs more, one of a thousand small frames, costs that copy.
+const HEAD_ROOM: usize = 64 << 10;
+
 /// Frames that will be one object.
 #[derive(Debug)]
 pub struct OpenPack {
     content: PackContent,
-    frames: Vec<u8>,
+    /// [`HEAD_ROOM`] bytes, then the frames; nothing while there are none.
+    bytes: Vec<u8>,
     entries: Vec<FrameEntry>,
 }
 
@@ -34,7 +41,7 @@ pub struct OpenPack {
 #[derive(Debug)]
 pub struct ClosedPack {
     pub digest: Digest,
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     pub content: PackContent,
     /// Where each frame lies; `pack` is 0.
     pub spots: Vec<(ChunkId, Spot)>,
@@ -54,7 +61,7 @@ impl OpenPack {
     /// An empty pack.
     #[must_use]
     pub fn new(content: PackContent) -> Self {
-        Self { content, frames: Vec::new(), entries: Vec::new() }
+        Self { content, bytes: Vec::new(), entries: Vec::new() }
     }
 
     /// Whether there are no frames.
@@ -66,26 +73,31 @@ impl OpenPack {
     /// Whether it should be closed before more is appended.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.frames.len() >= PACK_BYTES_TARGET || self.entries.len() + 2 > PACK_FRAMES_MAX
+        self.bytes.len() >= HEAD_ROOM + PACK_BYTES_TARGET || self.entries.len() + 2 > PACK_FRAMES_MAX
     }
 
     /// Appends a frame.
     pub fn push(&mut self, frame: &SealedFrame) {
-        if self.frames.is_empty() {
-            // Grown by doubling, a full pack would take twice its size. Pages not touched take nothing.
-            self.frames.reserve_exact(PACK_BYTES_TARGET + (1 << 20));
-        }
+        self.make_room();
         self.entries.push(FrameEntry {
             kind: frame.kind,
             codec: frame.codec,
             session: 0,
             seat: frame.seat,
             id: frame.id,
-            offset: self.frames.len() as u32,
+            offset: (self.bytes.len() - HEAD_ROOM) as u32,
             stored: frame.sealed.len() as u32,
             content: frame.content_len,
         });
-        self.frames.extend_from_slice(&frame.sealed);
+        self.bytes.extend_from_slice(&frame.sealed);
+    }
+
+    fn make_room(&mut self) {
+        if self.bytes.is_empty() {
+            // Grown by doubling, a full pack would take twice its size. Pages not touched take nothing.
+            self.bytes.reserve_exact(HEAD_ROOM + PACK_BYTES_TARGET + (1 << 20));
+            self.bytes.resize(HEAD_ROOM, 0);
+        }
     }
 
     /// The object. Packs of streams are shuffled and padded first.
@@ -110,18 +122,35 @@ impl OpenPack {
             Ok(SealedTable { seat, sealed })
         };
         let (front, rear) = (sealed_table(FrameType::FrontTable)?, sealed_table(FrameType::RearTable)?);
-        let mut bytes = Vec::with_capacity(self.frames.len() + 2 * table.len() + 2048);
-        header.write(&mut bytes);
-        front.write_front(&mut bytes);
-        let base = bytes.len() as u32;
-        bytes.append(&mut self.frames);
+        let mut head = Vec::new();
+        header.write(&mut head);
+        front.write_front(&mut head);
+        let base = head.len() as u32;
+        let start = self.put_head(&head);
+        let mut bytes = self.bytes;
         if self.content == PackContent::Streams {
             let rear_len = rear.sealed.len() + crate::format::pack::TABLE_HEAD_LEN;
-            bytes.resize(padme(bytes.len() + rear_len) - rear_len, 0);
+            bytes.resize(start + padme(bytes.len() - start + rear_len) - rear_len, 0);
         }
         rear.write_rear(&mut bytes);
+        let bytes = Bytes::from(bytes).slice(start..);
         let spots = self.entries.iter().map(|entry| (entry.id, spot(entry, base))).collect();
         Ok(ClosedPack { digest: Digest::of(&bytes), bytes, content: self.content, spots })
+    }
+
+    /// Writes what precedes the frames; returns where the pack begins.
+    fn put_head(&mut self, head: &[u8]) -> usize {
+        self.make_room();
+        match HEAD_ROOM.checked_sub(head.len()) {
+            Some(start) => {
+                self.bytes[start..HEAD_ROOM].copy_from_slice(head);
+                start
+            }
+            None => {
+                self.bytes.splice(..HEAD_ROOM, head.iter().copied());
+                0
+            }
+        }
     }
 
     /// Puts the frames in random order (Fisher and Yates), so that the lengths of neighbours do not
@@ -134,12 +163,13 @@ impl OpenPack {
             order.swap(at, (u64::from_le_bytes(*word) % (at as u64 + 1)) as usize);
         }
         let mut shuffled = Self::new(self.content);
+        shuffled.make_room();
         for at in order {
             let mut entry = self.entries[at];
-            let start = entry.offset as usize;
-            let frame = &self.frames[start..start + entry.stored as usize];
-            entry.offset = shuffled.frames.len() as u32;
-            shuffled.frames.extend_from_slice(frame);
+            let start = HEAD_ROOM + entry.offset as usize;
+            let frame = &self.bytes[start..start + entry.stored as usize];
+            entry.offset = (shuffled.bytes.len() - HEAD_ROOM) as u32;
+            shuffled.bytes.extend_from_slice(frame);
             shuffled.entries.push(entry);
         }
         *self = shuffled;

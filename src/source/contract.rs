@@ -119,6 +119,8 @@ pub struct ForeignKey {
     /// Names of the parent's columns.
     pub parent_columns: Vec<String>,
     pub strength: Strength,
+    /// Places in `columns` of values that the engine alone can compare with the parent's ([`Source::follow`]).
+    pub by_server: Vec<usize>,
 }
 
 /// What becomes of a row when its parent goes.
@@ -132,7 +134,7 @@ pub enum Strength {
 
 /// Receives the rows of one table.
 pub trait RowSink {
-    /// One row; cells in the order of [`Table::columns`].
+    /// One row; cells in the order of [`Table::columns`], then those that [`Source::follow`] asked for.
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError>;
 }
 
@@ -145,6 +147,9 @@ pub trait Source: Send {
     fn parts(&self, _table: usize) -> usize {
         1
     }
+    /// From now on rows of `table` come with more cells after those of its columns, in the order of these calls: how the
+    /// parent by this foreign key writes each value of [`ForeignKey::by_server`]. A row without parent has its own there.
+    fn follow(&mut self, _table: usize, _foreign_key: usize) {}
     /// Those who read the image, each for a thread of its own; at least one.
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError>;
     /// Reads every row of a table by one reader.

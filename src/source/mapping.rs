@@ -183,6 +183,7 @@ mod tests {
                 parent: (*parent).to_owned(),
                 parent_columns: vec!["id".to_owned()],
                 strength: *strength,
+                by_server: Vec::new(),
             });
         }
         let (name, oid, key) = (name.to_owned(), None, vec![0]);

@@ -7,4 +7,5 @@ pub mod files;
 pub mod mapping;
 mod matching;
 pub mod postgres;
+mod row_name;
 pub mod sqlite;

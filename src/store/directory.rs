@@ -1,6 +1,7 @@
 //! Durability on a file system. Objects are written without waiting for the disk, which begins with
 //! large ones at once; one barrier before a commit forces all of them, and every directory entry
-//! that leads to them, down.
+//! that leads to them, down. Of what is on the disk the operating system need keep nothing in memory:
+//! nobody reads it soon, and the database beside us needs the room.
 //!
 //! Invariant: after `sync` returned success, everything noted before it began is durable. Once a
 //! sync has failed, none succeeds: the kernel reports a lost write once, so trying again would lie.
@@ -135,7 +136,12 @@ async fn each(paths: Vec<PathBuf>, sync: fn(&Path) -> io::Result<()>) -> io::Res
 
 fn sync_file(path: &Path) -> io::Result<()> {
     match File::open(path) {
-        Ok(file) => file.sync_all(),
+        Ok(file) => {
+            file.sync_all()?;
+            // Advice: not every file system takes it.
+            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+            Ok(())
+        }
         // Deleted since.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

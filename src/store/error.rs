@@ -9,6 +9,8 @@ use std::io::ErrorKind;
 use object_store::client::HttpError;
 use thiserror::Error;
 
+use crate::base::chain::causes;
+
 use super::http::{NoCredentials, Rejected};
 
 /// What was being done to an object when it failed.
@@ -217,7 +219,7 @@ impl Failure {
             E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Kind::Exists,
             E::PermissionDenied { .. } | E::Unauthenticated { .. } => Kind::Refused,
             E::NotImplemented { .. } | E::NotSupported { .. } => Kind::Unsupported,
-            _ => chain(error).find_map(kind_of_cause).unwrap_or(Kind::Other),
+            _ => causes(error).find_map(kind_of_cause).unwrap_or(Kind::Other),
         };
         let reason = describe(error);
         let no_place = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
@@ -255,16 +257,12 @@ impl Failure {
     }
 }
 
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
-}
-
 fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<Kind> {
     if let Some(error) = cause.downcast_ref::<HttpError>() {
-        if chain(error).any(|cause| cause.is::<NoCredentials>()) {
+        if causes(error).any(|cause| cause.is::<NoCredentials>()) {
             return Some(Kind::Refused);
         }
-        let rejected = chain(error).find_map(|cause| cause.downcast_ref::<Rejected>());
+        let rejected = causes(error).find_map(|cause| cause.downcast_ref::<Rejected>());
         return Some(rejected.map_or(Kind::Unclear, kind_of_status));
     }
     cause.downcast_ref::<std::io::Error>().and_then(kind_of_io)
@@ -300,7 +298,7 @@ fn kind_of_io(error: &std::io::Error) -> Option<Kind> {
 /// The words of an error and its causes, each once, without the parts of addresses that may sign.
 fn describe(error: &object_store::Error) -> String {
     use object_store::Error as E;
-    let causes: Vec<_> = chain(error).collect();
+    let causes: Vec<_> = causes(error).collect();
     let start = match error {
         // The innermost cause is the status and what the store said to it.
         E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotFound { .. } => causes.len() - 1,

@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use crate::Sandbox;
 
 #[test]
-fn all_is_well_for_every_role_once_there_is_a_snapshot() {
+fn all_is_well_before_the_first_snapshot_and_for_every_role_with_one() {
     let sandbox = Sandbox::with_service();
-    let ran = sandbox.run(&["doctor"]);
-    assert!(ran.code == 3 && ran.out.contains("take a first backup"), "{}", ran.out);
+    let text = sandbox.ok(&["doctor"]);
+    assert!(text.contains("take the first backup: `sidekeep backup`"), "{text}");
+    assert!(text.lines().all(|line| line.starts_with("ok ") || line.starts_with("    ")), "{text}");
     sandbox.ok(&["backup"]);
     let text = sandbox.ok(&["doctor"]);
     for expected in

@@ -44,7 +44,7 @@ fn nothing_is_ever_overwritten() {
     assert!(sandbox.fails(2, &["init", "other"]).contains("operator.key"));
     assert!(!sandbox.path("other").exists());
     assert!(sandbox.fails(6, &["init", "repo", "--keys-dir", "more"]).contains("already"));
-    assert_eq!(sandbox.path("more").read_dir().expect("reads").count(), 0);
+    assert!(!sandbox.path("more").exists());
     let config = std::fs::read(sandbox.path("sidekeep.toml")).expect("reads");
     let document = sandbox.json(&["init", "other", "--keys-dir", "more"]);
     assert_eq!(document["config"]["state"], "kept");
@@ -76,5 +76,5 @@ fn a_place_that_cannot_be_written_is_said_and_no_key_is_left() {
     sandbox.write("file", "");
     let ran = sandbox.run(&["init", "file/repo"]);
     assert!([4, 7].contains(&ran.code), "{} {}", ran.code, ran.err);
-    assert_eq!(sandbox.path("keys").read_dir().expect("reads").count(), 0);
+    assert!(!sandbox.path("keys").exists());
 }

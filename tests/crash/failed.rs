@@ -1,7 +1,7 @@
 //! The store fails once, at every call, in every way: the run goes on or ends with an error that says why, and never
 //! commits what does not come back.
 
-use std::error::Error;
+use sidekeep::base::chain::chain;
 
 use crate::common::faulty::{ALL, Effect, Fault, Faulty, Plan};
 use crate::night::Night;
@@ -83,14 +83,4 @@ fn a_restore_through_a_failing_store_is_whole_or_says_what_is_not() {
             }
         }
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,5 +1,6 @@
 //! Whoever waits behind a backup waits no longer than was said.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sidekeep::source::contract::SourceError;
@@ -15,7 +16,7 @@ fn an_alter_behind_the_image_ends_it() {
     let mut image = open(&cluster, "postgres").expect("an image");
     image.lock_tables(&["public.contacts".to_owned()], Duration::from_secs(5)).expect("locked");
     let patience = Duration::from_secs(2);
-    let dsn = address(&cluster.dsn("postgres"));
+    let dsn = Arc::new(address(&cluster.dsn("postgres")));
     let watch = Watch::begin(&dsn, image.sessions(), patience).expect("a watch");
     let worker = image.worker().expect("a worker");
 
@@ -46,7 +47,7 @@ fn who_waits_behind_others_or_briefly_is_none_of_ours() {
     cluster.sql("postgres", "CREATE TABLE a (); CREATE TABLE b ()");
     let image = open(&cluster, "postgres").expect("an image");
     image.lock_tables(&["public.a".to_owned()], Duration::from_secs(5)).expect("locked");
-    let dsn = address(&cluster.dsn("postgres"));
+    let dsn = Arc::new(address(&cluster.dsn("postgres")));
     let patience = Duration::from_secs(2);
     let watch = Watch::begin(&dsn, image.sessions(), patience).expect("a watch");
     let holder = cluster.client("postgres");
@@ -63,4 +64,23 @@ fn who_waits_behind_others_or_briefly_is_none_of_ours() {
     drop(watch);
     assert!(begun.elapsed() < Duration::from_millis(500), "a watch ends at once");
     image.release().expect("released");
+}
+
+#[test]
+fn a_watch_that_lost_its_session_takes_another() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.sql("postgres", "CREATE TABLE contacts (n int)");
+    let image = open(&cluster, "postgres").expect("an image");
+    image.lock_tables(&["public.contacts".to_owned()], Duration::from_secs(5)).expect("locked");
+    let dsn = Arc::new(address(&cluster.dsn("postgres")));
+    let watch = Watch::begin(&dsn, image.sessions(), Duration::from_secs(2)).expect("a watch");
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'WITH waiting%'";
+    let begun = Instant::now();
+    while cluster.sql("postgres", end).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it looks on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let alter = "SET statement_timeout = '15s'; ALTER TABLE contacts ADD COLUMN more int";
+    cluster.client("postgres").execute("altering", alter).expect("altered");
+    assert!(watch.verdict().is_some());
 }

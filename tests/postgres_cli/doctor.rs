@@ -5,6 +5,8 @@ use crate::service::Live;
 #[test]
 fn a_server_that_is_fit_is_described() {
     let Some(live) = Live::new() else { return };
+    let new = live.sandbox.ok(&["doctor"]);
+    assert!(new.contains("it has no snapshot yet\n") && new.contains("first backup"), "{new}");
     live.sandbox.ok(&["backup"]);
     let text = live.sandbox.ok(&["doctor"]);
     println!("{text}");

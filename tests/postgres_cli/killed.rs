@@ -22,9 +22,9 @@ const MORE: &str = "
     CREATE EVENT TRIGGER noted ON ddl_command_end EXECUTE FUNCTION noted()";
 /// Bytes of a session that end among the statements before the rows, and among the rows.
 const STATEMENTS: u64 = 40_000;
-const ROWS: u64 = 12_000_000;
+pub const ROWS: u64 = 12_000_000;
 
-fn live() -> Option<Live> {
+pub fn live() -> Option<Live> {
     let hba = vec!["host all all 127.0.0.1/32 trust".to_owned()];
     let live = Live::with(&Settings { network: Network::Loopback, hba, ..Settings::default() })?;
     live.sql(MORE);
@@ -32,7 +32,7 @@ fn live() -> Option<Live> {
     Some(live)
 }
 
-fn restore<'a>(to: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub fn restore<'a>(to: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["restore", "latest", "--key-file", "keys/admin.key", "--to", to], more].concat()
 }
 
@@ -46,12 +46,21 @@ fn kill(mut child: Child) {
     child.wait().expect("dead");
 }
 
-fn until(what: impl Fn() -> bool) {
+pub fn until(what: impl Fn() -> bool) {
     let begun = Instant::now();
     while !what() {
         assert!(begun.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Whether a session of this database is at a statement with these words.
+pub fn is_at(database: &str, words: &str) -> impl Fn(&Live) -> bool + use<> {
+    let sql = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND state = 'active' AND query LIKE '%{words}%'
+            AND pid <> pg_backend_pid()"
+    );
+    move |live: &Live| !live.cluster.sql("postgres", &sql).is_empty()
 }
 
 /// How many steps of this part, and batches, are marked.
@@ -64,7 +73,7 @@ fn marked(live: &Live, database: &str, part: &str) -> (u64, u64) {
     (number(0), number(1))
 }
 
-fn goes_on(live: &Live, database: &str) {
+pub fn goes_on(live: &Live, database: &str) {
     live.sandbox.ok(&restore(&live.cluster.dsn(database), &["--resume"]));
     assert_same((&live.cluster, "sync"), (&live.cluster, database));
 }
@@ -94,21 +103,14 @@ fn among_the_indexes_and_again() {
     let Some(live) = live() else { return };
     live.cluster.create_database("back", "TEMPLATE template0");
     let to = live.cluster.dsn("back");
-    let is_at = |words: &str| {
-        let sql = format!(
-            "SELECT 1 FROM pg_stat_activity WHERE datname = 'back' AND state = 'active' AND query LIKE '%{words}%'
-                AND pid <> pg_backend_pid()"
-        );
-        move |live: &Live| !live.cluster.sql("postgres", &sql).is_empty()
-    };
-    let builds = is_at("CREATE INDEX slow ON");
+    let builds = is_at("back", "CREATE INDEX slow ON");
     let child = begin(&live, &restore(&to, &["--workers", "1"]));
     until(|| builds(&live));
     kill(child);
     let (_, batches) = marked(&live, "back", "post-data");
     assert!(batches > 0);
     // Who goes on waits for the index that the server goes on with, and is killed waiting.
-    let waits = is_at("pg_advisory_lock");
+    let waits = is_at("back", "pg_advisory_lock");
     let child = begin(&live, &restore(&to, &["--resume"]));
     until(|| waits(&live));
     kill(child);

@@ -16,4 +16,5 @@ mod rights;
 mod sandbox;
 mod secrets;
 mod service;
+mod terminated;
 mod wire;

@@ -22,7 +22,7 @@ pub fn live(conf: &[&str]) -> Option<Live> {
 }
 
 /// A wire on which the next backup comes to a stop among the rows.
-fn wire(live: &Live) -> Wire {
+pub fn wire(live: &Live) -> Wire {
     let wire = Wire::to(live.cluster.port(), BEFORE_ROWS);
     live.configure(&format!("postgres://postgres@127.0.0.1:{}/sync", wire.port()), "");
     wire
@@ -32,7 +32,7 @@ fn begin(live: &Live, wire: &Wire) -> Child {
     begin_with(live, wire, &["backup"])
 }
 
-fn begin_with(live: &Live, wire: &Wire, args: &[&str]) -> Child {
+pub fn begin_with(live: &Live, wire: &Wire, args: &[&str]) -> Child {
     let mut command = live.sandbox.command(args);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     wire.wait();
@@ -59,7 +59,7 @@ pub fn gone_soon(cluster: &Cluster) {
 }
 
 /// The snapshots of before are whole, and the next night is taken.
-fn all_is_well(live: &Live, snapshots: u64) {
+pub fn all_is_well(live: &Live, snapshots: u64) {
     live.configure(&live.cluster.dsn("sync"), "");
     live.sandbox.ok(&["verify", "--level", "deep", "--key-file", "keys/admin.key"]);
     assert_eq!(live.sandbox.json(&["backup"])["number"], snapshots + 1);

@@ -118,3 +118,22 @@ fn a_role_without_rights_leaves_named_gaps() {
     assert!(ran.code == 3 && ran.out.contains("sidekeep may not read"), "{}", ran.out);
     assert!(ran.out.contains("docs/postgresql.md"), "{}", ran.out);
 }
+
+/// Who may not write there is told so before anything is, and who to be.
+#[test]
+fn a_target_that_may_not_be_written() {
+    let Some(live) = Live::new() else { return };
+    live.sandbox.ok(&["backup"]);
+    live.cluster.create_database("back", "TEMPLATE template0");
+    live.sql("CREATE ROLE plain LOGIN");
+    let standby = live.cluster.standby(&[]);
+    for (to, said) in [
+        (live.dsn_as("plain").replace("/sync", "/back"), "sign in as a superuser, or as the database's owner"),
+        (standby.dsn("back"), "restore to a primary"),
+    ] {
+        let err = live.sandbox.fails(7, &["restore", "latest", "--key-file", "keys/admin.key", "--to", &to]);
+        assert!(err.contains("cannot open the database back on ") && err.contains(said), "{err}");
+    }
+    let to = live.cluster.dsn("back");
+    live.sandbox.ok(&["restore", "latest", "--key-file", "keys/admin.key", "--to", &to]);
+}

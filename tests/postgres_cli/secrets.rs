@@ -124,3 +124,29 @@ fn passwords_come_from_the_environment_and_from_files() {
     live.sandbox.set("PGPASSWORD", PASSWORD);
     live.sandbox.ok(&["backup"]);
 }
+
+/// No server is needed for that.
+#[test]
+fn each_of_several_hosts_is_named_with_its_reason() {
+    let sandbox = Sandbox::with_repository();
+    let by = |hosts: &str| {
+        let url = format!("postgres://keeper:{ESCAPED}@{hosts}/sync");
+        let ran = sandbox.run(&["backup", &url, "--key-file", "keys/operator.key"]);
+        check(&ran, 7);
+        ran.err
+    };
+    let err = by("127.0.0.1:1,localhost:2");
+    for part in [
+        "the database sync on 127.0.0.1:1,localhost:2 as keeper: on 127.0.0.1:1: ",
+        "; on localhost:2: ",
+        "Connection refused",
+        "see whether the server runs and listens there",
+    ] {
+        assert!(err.contains(part), "{part} in {err}");
+    }
+    assert_eq!(err.matches("Connection refused").count(), 2, "{err}");
+    let err = by("one.invalid,two.invalid:9");
+    assert!(err.contains("; on two.invalid:9: ") && err.contains(": on one.invalid:5432: "), "{err}");
+    let err = by("127.0.0.1:1");
+    assert!(err.contains("the database sync on 127.0.0.1:1 as keeper: ") && !err.contains(": on "), "{err}");
+}

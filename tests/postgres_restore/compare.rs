@@ -78,7 +78,9 @@ fn facts(cluster: &Cluster, database: &str) -> BTreeMap<String, String> {
         ("statistics", "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace >= 16384 AND reltuples < 0"),
         (
             "large objects",
-            "SELECT oid, pg_get_userbyid(lomowner), lomacl, obj_description(oid, 'pg_largeobject') FROM pg_largeobject_metadata ORDER BY oid",
+            "SELECT oid, pg_get_userbyid(lomowner), lomacl, obj_description(oid, 'pg_largeobject'),
+                (SELECT array_agg(provider || '=' || label) FROM pg_seclabel WHERE objoid = m.oid AND classoid = 'pg_largeobject'::regclass)
+                FROM pg_largeobject_metadata m ORDER BY oid",
         ),
     ];
     for (what, sql) in plain {

@@ -14,7 +14,8 @@ const SCRIPT: &str = "CREATE TABLE sk_settings (name text PRIMARY KEY, value tex
     SELECT pg_extension_config_dump('sk_settings', 'WHERE name <> ''own''');
     SELECT pg_extension_config_dump('sk_numbers', '');";
 
-/// Version 18 looks for extensions elsewhere than among the server's files too.
+/// With version 18 alone: older servers look for extensions only among their own files, which no test may add to. How an
+/// extension names its rows, and how `pg_dump` and we read them, is the same in all versions.
 #[test]
 fn rows_that_users_keep_in_an_extension_come_back() {
     let Some(bin) = std::env::var_os("SIDEKEEP_TEST_PG_18_BIN") else {

@@ -11,6 +11,8 @@ mod elsewhere;
 mod extensions;
 mod labels;
 mod last;
+#[path = "../postgres_schema/objects.rs"]
+mod objects;
 mod refused;
 mod resume;
 mod stage;

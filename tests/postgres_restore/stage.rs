@@ -11,17 +11,12 @@ use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
 use sidekeep::source::contract::Target;
 use sidekeep::source::postgres::address::{Address, Surroundings};
-use sidekeep::source::postgres::dump::Search;
-use sidekeep::source::postgres::source::PostgresSource;
 use sidekeep::source::postgres::target::{PostgresTarget, TargetOptions};
 
-use crate::common_postgres::{Cluster, Settings};
+use crate::common_postgres::{Cluster, SUPERUSER};
+pub use crate::objects::DATABASE;
+use crate::objects::{ROLES, objects};
 use crate::world::{SOURCE, World};
-
-pub const DATABASE: &str = "nasty; db";
-const ROLES: &str =
-    "CREATE ROLE ps_app LOGIN PASSWORD 'x'; CREATE ROLE ps_reader LOGIN; CREATE ROLE \"ps \"\"odd\"\" role\";
-    CREATE ROLE ps_group; GRANT ps_group TO ps_app WITH ADMIN OPTION; ALTER ROLE ps_app SET lock_timeout = '3s'";
 
 /// A backed-up database and its repository.
 pub struct Stage {
@@ -33,24 +28,20 @@ pub struct Stage {
 impl Stage {
     /// A database with every kind of object, with rows, and one snapshot of it.
     pub fn nasty() -> Option<Self> {
-        Self::nasty_on(&Settings::default())
+        let cluster = Cluster::start()?;
+        let version = cluster.version();
+        Some(Self::nasty_on(cluster, version))
     }
 
-    /// The same on a server of its own kind.
-    pub fn nasty_on(settings: &Settings) -> Option<Self> {
-        let cluster = Cluster::start_with(settings)?;
-        if cluster.version() < 15 {
-            eprintln!("skipped: the objects need PostgreSQL 15");
-            return None;
-        }
+    /// The same on this server, without what those before `version` do not know.
+    pub fn nasty_on(cluster: Cluster, version: u32) -> Self {
         cluster.sql("postgres", ROLES);
         cluster.create_database(DATABASE, "TEMPLATE template0");
-        let objects = include_str!("../postgres_schema/objects.sql").replace("@database@", "\"nasty; db\"");
         let client = cluster.client(DATABASE);
-        client.execute("making objects", &objects).expect("objects");
+        client.execute("making objects", &objects(version)).expect("objects");
         client.execute("making rows", include_str!("rows.sql")).expect("rows");
         drop(client);
-        Some(Self::over(cluster, DATABASE))
+        Self::over(cluster, DATABASE)
     }
 
     /// A database that `sql` makes, and one snapshot of it.
@@ -74,9 +65,7 @@ impl Stage {
     }
 
     pub fn backup(&self) -> BackupReport {
-        let address = self.address(&self.cluster, &self.database);
-        let search = Search::on_this_host(Some(self.cluster.client_bin()), Vec::new());
-        let mut source = PostgresSource::new(address, search);
+        let mut source = self.cluster.source(&self.database, SUPERUSER);
         let mut unlocked = self.world.unlock(Role::Operator);
         let options = self.world.backup_options(unlocked.find_source(Some(SOURCE)).expect("a source"));
         backup::run(&mut unlocked, &mut source, &options).expect("a snapshot")

@@ -6,10 +6,9 @@ use sidekeep::format::cell::Cell;
 use sidekeep::source::contract::{
     Batch, BatchTarget, Content, Engine, Mark, Scope, Source, SourceError, Target, TargetColumn, TargetTable,
 };
-use sidekeep::source::postgres::dump::Search;
-use sidekeep::source::postgres::source::PostgresSource;
 use sidekeep::source::postgres::target::TargetOptions;
 
+use crate::common_postgres::SUPERUSER;
 use crate::compare::assert_same;
 use crate::stage::{Stage, refused};
 
@@ -55,7 +54,7 @@ fn values_come_back_bit_by_bit() {
     assert_same((&stage.cluster, "service"), (&stage.cluster, "copy"));
     let bits = "SELECT n, float8send(d), float4send(r), b, octet_length(nm::text) FROM binary_all ORDER BY n";
     assert_eq!(stage.cluster.sql("service", bits), stage.cluster.sql("copy", bits));
-    let bits = "SELECT float8send(d), \"char\" FROM by_text ORDER BY n; SELECT id, twice, float8send(d), tags FROM always ORDER BY id";
+    let bits = "SELECT float8send(d), charsend(\"char\") FROM by_text ORDER BY n; SELECT id, twice, float8send(d), tags FROM always ORDER BY id";
     assert_eq!(stage.cluster.sql("service", bits), stage.cluster.sql("copy", bits));
 }
 
@@ -93,8 +92,7 @@ impl Batch for Pages {
 #[test]
 fn large_objects_keep_their_holes() {
     let Some(stage) = Stage::of(LARGE) else { return };
-    let search = Search::on_this_host(Some(stage.cluster.client_bin()), Vec::new());
-    let mut source = PostgresSource::new(stage.address(&stage.cluster, "service"), search);
+    let mut source = stage.cluster.source("service", SUPERUSER);
     let schema = source.describe().expect("a description").schema;
     source.release().expect("lets go");
     let stored = "SELECT loid, pageno, data FROM pg_largeobject ORDER BY 1, 2";

@@ -23,8 +23,9 @@ fn others() -> Vec<PathBuf> {
 }
 
 fn moved(from: &Settings, to: &Settings) {
-    let Some(stage) = Stage::nasty_on(from) else { return };
-    let Some(target) = Cluster::start_with(to) else { return };
+    let (Some(cluster), Some(target)) = (Cluster::start_with(from), Cluster::start_with(to)) else { return };
+    let version = cluster.version().min(target.version());
+    let stage = Stage::nasty_on(cluster, version);
     target.create_database(DATABASE, "TEMPLATE template0");
     let report = stage.restore(&mut stage.target(&target, DATABASE, TargetOptions::default()), &[]).expect("a restore");
     // Extensions that the other server was built without take what depends on them along.

@@ -6,5 +6,6 @@ mod common_postgres;
 
 mod document;
 mod gaps;
+mod objects;
 mod stage;
 mod tables;

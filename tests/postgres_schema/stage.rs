@@ -10,40 +10,15 @@ use sidekeep::source::postgres::dump::{DumpEncoding, Request, Search, ToolPlace,
 use sidekeep::source::postgres::schema;
 
 use crate::common_postgres::Cluster;
-
-pub const DATABASE: &str = "nasty; db";
-const ROLES: &str =
-    "CREATE ROLE ps_app LOGIN PASSWORD 'x'; CREATE ROLE ps_reader LOGIN; CREATE ROLE \"ps \"\"odd\"\" role\";
-    CREATE ROLE ps_group; GRANT ps_group TO ps_app WITH ADMIN OPTION; ALTER ROLE ps_app SET lock_timeout = '3s'";
-
-/// What an older server does not know, since when others do, and what that server has instead.
-const NEWER: &[(u32, &str, &str)] = &[
-    (15, "UNIQUE NULLS NOT DISTINCT (z)", "UNIQUE (z)"),
-    (15, "ON DELETE SET NULL (x)", "ON DELETE SET NULL"),
-    (15, "TABLE users (id, mail) WHERE (id IS NOT NULL)", "TABLE users"),
-    (15, "FOR TABLES IN SCHEMA \"sch;ema\"", "FOR ALL TABLES"),
-    (
-        14,
-        "BEGIN ATOMIC SELECT 1; SELECT CASE WHEN n > 0 THEN 1 ELSE 2 END; SELECT CASE n WHEN 1 THEN CASE WHEN true THEN 5 END END AS \"end\"; END;",
-        "AS 'SELECT 1';",
-    ),
-    (14, "RETURN n + 1;", "AS 'SELECT n + 1';"),
-    (14, "BEGIN ATOMIC INSERT INTO app.log_lines VALUES (';'); SELECT 1; END;", "AS 'SELECT 1';"),
-];
+pub use crate::objects::DATABASE;
+use crate::objects::{ROLES, objects};
 
 /// A server with every kind of object.
 pub fn full() -> Option<Cluster> {
     let cluster = Cluster::start()?;
     cluster.sql("postgres", ROLES);
     cluster.create_database(DATABASE, "TEMPLATE template0");
-    let mut objects = include_str!("objects.sql").replace("@database@", "\"nasty; db\"");
-    for (since, words, instead) in NEWER {
-        assert!(objects.contains(words), "{words}");
-        if cluster.version() < *since {
-            objects = objects.replace(words, instead);
-        }
-    }
-    cluster.client(DATABASE).execute("making objects", &objects).expect("objects");
+    cluster.client(DATABASE).execute("making objects", &objects(cluster.version())).expect("objects");
     Some(cluster)
 }
 

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use sidekeep::base::chain::chain;
 use sidekeep::source::contract::{RowSink, SinkError, Source, SourceError};
 
 use crate::common_postgres::{Cluster, SUPERUSER, Settings};
-use crate::live::{Live, chain, reason_of};
+use crate::live::{Live, reason_of};
 use crate::restored::assert_comes_back;
 
 /// A database with some tables.

@@ -45,7 +45,9 @@ fn a_row_of_more_than_a_gigabyte() {
     live.cluster.create_database("large", "TEMPLATE template0");
     live.cluster.sql(
         "large",
-        "CREATE TABLE t (n int, a bytea, b bytea, c date); ALTER TABLE t ALTER a SET STORAGE EXTERNAL;
+        "CREATE EXTENSION citext; CREATE TABLE users (name citext PRIMARY KEY); INSERT INTO users VALUES ('Ann');
+        CREATE TABLE t (n int, a bytea, b bytea, c date, owner citext DEFAULT 'ANN' REFERENCES users);
+        ALTER TABLE t ALTER a SET STORAGE EXTERNAL;
         INSERT INTO t (n) VALUES (1), (2), (3), (4), (5); UPDATE t SET c = '2026-01-01';
         UPDATE t SET a = decode(repeat('01', 500000000), 'hex') WHERE n IN (2, 5);
         UPDATE t SET b = a, a = a || decode(repeat('02', 100000000), 'hex') WHERE n IN (2, 5);
@@ -62,4 +64,5 @@ fn a_row_of_more_than_a_gigabyte() {
         assert!(a.len() == 600_000_000 && b.len() == 500_000_000 && a[..b.len()] == *b && a[a.len() - 1] == 2);
         assert_eq!(long[3].get(), row(1)[3].get());
     }
+    assert_eq!(live.counts()["public.t"], (6, 0, 0, 1));
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sidekeep::base::cancel::Cancel;
+use sidekeep::base::chain::chain;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
 use sidekeep::format::cell::{Cell, OwnedCell};
@@ -88,17 +89,6 @@ impl Live {
         assert!(report.refused.is_empty() && report.damaged.is_empty(), "{report:?}");
         Taken { document: Document::from_bytes(&collected.schema).expect("a document"), tables: collected.tables }
     }
-}
-
-/// An error with its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }
 
 /// The reason of the gap of this name.

@@ -8,6 +8,7 @@ mod world;
 
 mod extremes;
 mod hostile;
+mod keys;
 mod large;
 mod live;
 mod names;

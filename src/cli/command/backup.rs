@@ -55,7 +55,7 @@ pub(crate) struct BackupArgs {
     #[arg(long)]
     gentle: bool,
     /// Read at most this much of a PostgreSQL server in a second, as in 50MB
-    #[arg(long, value_name = "BYTES", value_parser = amount::bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = amount::rate)]
     max_read_rate: Option<NonZeroU64>,
     /// Where rows are laid aside, encrypted, while they are sorted; default: the system's directory for temporary files
     #[arg(long, value_name = "DIR", value_parser = PathBufValueParser::new())]

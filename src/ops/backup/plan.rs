@@ -40,6 +40,8 @@ pub struct TablePlan {
     pub is_owner: bool,
     /// Columns by which the owner is found, and the map to look into; best first.
     pub paths: Vec<(JoinColumns, MapKey)>,
+    /// Foreign keys that the source is to follow: what they add to a row comes after its columns, in this order.
+    pub follows: Vec<usize>,
     /// Maps that other tables need of this one.
     pub provides: Vec<(JoinColumns, MapKey)>,
     pub rows_per_leaf: Option<u32>,
@@ -68,13 +70,17 @@ pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
                 numbers.iter().enumerate().map(|(n, number)| (position[number], folds(n))).collect()
             };
             let paths = if entry.layout == Layout::Owner { entry.paths.as_slice() } else { &[] };
+            let mut follows = Follows { table: &tables[table], keys: Vec::new() };
             let paths = paths
                 .iter()
                 .map(|path| {
                     let folds = parent_folds(path, catalog, update, tables);
-                    (columns(&path.columns, &|n| folds.get(n).copied().unwrap_or(Fold::Exact)), map_key(path))
+                    let mut columns = columns(&path.columns, &|n| folds.get(n).copied().unwrap_or(Fold::Exact));
+                    follows.redirect(&mut columns, path, catalog);
+                    (columns, map_key(path))
                 })
                 .collect();
+            let follows = follows.keys;
             let own = &tables[table].columns;
             let provides = provided.remove(&entry.number).unwrap_or_default();
             let provides = provides
@@ -89,11 +95,53 @@ pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
                 key: entry.key.iter().map(|number| position[number]).collect(),
                 is_owner: catalog.owner_table == Some(entry.number),
                 paths,
+                follows,
                 provides,
                 rows_per_leaf: entry.rows_per_leaf,
             }
         })
         .collect()
+}
+
+/// The foreign keys of a table that its source is to follow.
+struct Follows<'a> {
+    table: &'a Table,
+    keys: Vec<usize>,
+}
+
+impl Follows<'_> {
+    /// Lets a path that is a foreign key of today join by what the parent writes, where the source alone knows that.
+    fn redirect(&mut self, columns: &mut JoinColumns, path: &OwnerPath, catalog: &Catalog) {
+        let Some(parent) = catalog.tables.iter().find(|entry| entry.number == path.parent) else { return };
+        let name = |number: &u32| parent.column(*number).map(|column| column.name.as_str());
+        let pairs: Vec<_> = columns.iter().map(|&(at, _)| at).zip(path.parent_columns.iter().map(name)).collect();
+        for (at, key) in self.table.foreign_keys.iter().enumerate() {
+            let theirs = key.parent_columns.iter().map(|name| Some(name.as_str()));
+            let own: Vec<_> = key.columns.iter().copied().zip(theirs).collect();
+            let is_path =
+                key.parent == parent.name && own.len() == pairs.len() && own.iter().all(|p| pairs.contains(p));
+            if !is_path || key.by_server.is_empty() {
+                continue;
+            }
+            let first = self.first_cell(at);
+            for (cell, &place) in (first..).zip(&key.by_server) {
+                if let Some(n) = pairs.iter().position(|pair| *pair == own[place]) {
+                    columns[n].0 = cell;
+                }
+            }
+            return;
+        }
+    }
+
+    /// Where what this key adds begins.
+    fn first_cell(&mut self, key: usize) -> usize {
+        let place = self.keys.iter().position(|&known| known == key).unwrap_or_else(|| {
+            self.keys.push(key);
+            self.keys.len() - 1
+        });
+        let before = self.keys[..place].iter().map(|&key| self.table.foreign_keys[key].by_server.len());
+        self.table.columns.len() + before.sum::<usize>()
+    }
 }
 
 /// Parents before children by the pinned paths, which may differ from those of today.

@@ -28,7 +28,7 @@ use crate::repo::ledger::Ledger;
 use crate::repo::manifest::{self, Draft, OpenManifest, carry_wraps};
 use crate::repo::open::{SourceKeys, Unlocked};
 use crate::repo::write::{Announcer, BuiltTree, Setup, UsedPacks, WriteMode, Written, write};
-use crate::sort::{SpillOptions, check_space};
+use crate::sort::{SpillError, SpillOptions, check_space};
 use crate::source::catalog::{Pinned, PlacementConfig, Update, update};
 use crate::source::contract::{Description, Source};
 
@@ -136,7 +136,11 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         && let Err(error) = check_space(&options.spill_dir, bytes)
     {
         // A bloated table has fewer rows than pages, so this is no reason not to try.
-        options.progress.note(&format!("{error}; if they fill it, the backup ends: --spill-dir names another place"));
+        let end = match error {
+            SpillError::Create { .. } => "if one is needed, the backup ends",
+            _ => "if they fill it, the backup ends",
+        };
+        options.progress.note(&format!("{error}; {end}: --spill-dir names another place"));
     }
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
     let update = update(prior.catalog.as_ref(), &description, &options.placement, schema_digest, options.pinned);

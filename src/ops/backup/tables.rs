@@ -176,6 +176,9 @@ impl Tables<'_> {
             jobs,
             found: Mutex::default(),
         };
+        for plan in self.plans {
+            plan.follows.iter().for_each(|&key| source.follow(plan.table, key));
+        }
         let readers = source.readers().map_err(OpError::from_source)?;
         let read = std::thread::scope(|scope| {
             let reading = &reading;

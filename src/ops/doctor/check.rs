@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::base::chain::chain;
+
 /// What came of a check.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,6 +39,11 @@ impl Checks {
         self.add(name, CheckState::Ok, detail.into(), None);
     }
 
+    /// Well, and what comes next.
+    pub(super) fn ok_so_far(&mut self, name: &str, detail: impl Into<String>, next: &str) {
+        self.add(name, CheckState::Ok, detail.into(), Some(next));
+    }
+
     pub(super) fn warn(&mut self, name: &str, detail: impl Into<String>, remedy: &str) {
         self.add(name, CheckState::Warning, detail.into(), Some(remedy));
     }
@@ -56,14 +63,4 @@ impl Checks {
     pub(super) fn finish(self) -> Vec<Check> {
         self.0
     }
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        // Transparent wrappers say what their cause says.
-        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }

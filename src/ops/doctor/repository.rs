@@ -10,6 +10,10 @@ use crate::repo::io::Objects;
 use crate::repo::ledger::Ledger;
 use crate::repo::manifest::{self, Depth};
 use crate::repo::open::{Repository, Unlocked};
+use crate::store::StoreError;
+
+/// A set-up without a snapshot is a new one, and no finding; that a snapshot is old is what `status` says.
+const FIRST_BACKUP: &str = "take the first backup: `sidekeep backup`";
 
 /// Checks what lies in the store, as far as the key goes.
 pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
@@ -19,7 +23,11 @@ pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity
             return checks.fail("repository", &error, "make one with `sidekeep init`, or correct the address");
         }
         Err(error) => {
-            return checks.fail("repository", &error, "put the damaged object back from a second copy of the store");
+            return checks.fail(
+                "repository",
+                &error,
+                remedy(&error, "put the damaged object back from a second copy of the store"),
+            );
         }
     };
     checks.ok("repository", format!("{}, fingerprint {}", repository.id(), repository.roster().fingerprint()));
@@ -37,10 +45,21 @@ pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity
     check_key(&unlocked, checks);
     let sources: Vec<SourceId> = unlocked.repository().roster().sources.keys().copied().collect();
     if sources.is_empty() {
-        checks.warn("sources", "the repository has none", "take a first backup");
+        checks.ok_so_far("sources", "the repository has none yet", FIRST_BACKUP);
     }
     for source in sources {
         check_source(&unlocked, source, checks);
+    }
+}
+
+/// What to do about an object that is `damaged`; one that is not handed out may be whole.
+fn remedy(error: &RepoError, damaged: &'static str) -> &'static str {
+    match error {
+        RepoError::Store(StoreError::Refused { .. }) => "let this host read the store: see credentials and permissions",
+        RepoError::Store(StoreError::Unreachable { .. } | StoreError::Throttled { .. }) => {
+            "see whether the store answers its own tools from here"
+        }
+        _ => damaged,
     }
 }
 
@@ -62,7 +81,8 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
     let ledger = match Ledger::load(unlocked.repository(), source) {
         Ok(ledger) => ledger,
         Err(error) => {
-            return checks.fail(&name, &error, "put the damaged ledger entry back from a second copy of the store");
+            let damaged = "put the damaged ledger entry back from a second copy of the store";
+            return checks.fail(&name, &error, remedy(&error, damaged));
         }
     };
     if ledger.voids.len() + ledger.ignored.len() > 0 {
@@ -74,7 +94,7 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
         checks.warn(&name, detail, "find out who wrote or removed them");
     }
     let Some(newest) = ledger.newest() else {
-        return checks.warn(&name, "it has no snapshot", "take a first backup");
+        return checks.ok_so_far(&name, "it has no snapshot yet", FIRST_BACKUP);
     };
     let context = Context { repository: unlocked.repository().id(), source, epoch: newest.snapshot.epoch };
     match manifest::open(unlocked, context, newest.snapshot.manifest, Depth::Role) {
@@ -83,6 +103,23 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
             let as_of = newest.snapshot.source_clock;
             checks.ok(&name, format!("the newest snapshot opens: as of {as_of}, {rows} rows"));
         }
-        Err(error) => checks.fail(&name, &error, "take a backup now, then verify the store"),
+        Err(error) => checks.fail(&name, &error, remedy(&error, "take a backup now, then verify the store")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remedy;
+    use crate::repo::error::RepoError;
+    use crate::store::{Doing, StoreError};
+
+    #[test]
+    fn what_is_not_handed_out_is_not_called_damaged() {
+        let (name, reason) = ("sidekeep.json".to_owned(), "why".to_owned());
+        let refused = StoreError::Refused { doing: Doing::Reading, name: name.clone(), reason: reason.clone() };
+        assert!(remedy(&RepoError::Store(refused), "damaged").contains("permissions"));
+        let silent = StoreError::Unreachable { doing: Doing::Reading, name: name.clone(), reason };
+        assert!(remedy(&RepoError::Store(silent), "damaged").contains("answers"));
+        assert_eq!(remedy(&RepoError::Store(StoreError::NotFound { name }), "damaged"), "damaged");
     }
 }

@@ -265,7 +265,7 @@ impl<'a> Assembler<'a> {
 
     fn write_fragment(&mut self) -> Result<(), WriteError> {
         match self.fragment.take(self.setup.session, &mut self.sealer, self.setup.identity)? {
-            Some(bytes) => self.upload(Upload::Index(Digest::of(&bytes), bytes)),
+            Some(bytes) => self.upload(Upload::Index(Digest::of(&bytes), bytes.into())),
             None => Ok(()),
         }
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::base::cancel::Cancel;
@@ -151,8 +152,8 @@ impl UsedPacks {
 
 /// An object on its way to the store.
 pub(super) enum Upload {
-    Pack(Digest, Vec<u8>),
-    Index(Digest, Vec<u8>),
+    Pack(Digest, Bytes),
+    Index(Digest, Bytes),
 }
 
 /// Runs `feed` with a [`Feeder`] and stores everything that it feeds.
@@ -220,7 +221,7 @@ fn upload(setup: &Setup<'_>, announcer: &Announcer<'_>, queue: &Mutex<Receiver<U
         if setup.mode == WriteMode::Count {
             continue;
         }
-        setup.objects.create(&name, bytes.into())?;
+        setup.objects.create(&name, bytes)?;
         setup.progress.add(Count::StoredBytes, size);
         if let Some(digest) = pack {
             announcer.uploaded(StoredPack { digest, size })?;

@@ -39,6 +39,8 @@ pub struct PgTable {
     pub table: Table,
     /// In the order of `table.columns`.
     pub columns: Vec<PgColumn>,
+    /// In the order of `table.foreign_keys`.
+    pub references: Vec<PgReference>,
     /// Where the rows are: the table itself, or the leaves of a partitioned one.
     pub parts: Vec<Part>,
     /// What a row must meet to be the user's own (tables of extensions), as SQL after WHERE.
@@ -58,6 +60,35 @@ pub struct Part {
     /// `heap`, or what has no ctid ranges.
     pub access_method: String,
     pub pages: u64,
+}
+
+/// How the parent of a foreign key can be asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PgReference {
+    /// Of the constraint.
+    pub oid: u32,
+    /// None unless every row of it is read.
+    pub parent: Option<Parent>,
+    /// Of the parent, in the order of the key.
+    pub columns: Vec<PgColumn>,
+}
+
+/// A table that a foreign key names, as SQL after FROM, quoted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Parent {
+    /// With ONLY before it.
+    Alone(String),
+    /// No lock is held of it, but of its partitions.
+    Partitioned(String),
+}
+
+impl Parent {
+    /// What to select from, and what to lock.
+    pub(super) fn sql(&self) -> &str {
+        match self {
+            Self::Alone(sql) | Self::Partitioned(sql) => sql,
+        }
+    }
 }
 
 /// The type of a column.
@@ -191,12 +222,13 @@ impl Facts {
             }
             _ => None,
         };
+        let (foreign_keys, references) = self.foreign_keys(relation.oid, &attributes);
         let table = Table {
             name: name_of(relation),
             oid: Some(u64::from(relation.oid)),
             columns: attributes.iter().map(|attribute| described(attribute)).collect(),
             key: self.key(relation.oid, &attributes),
-            foreign_keys: self.foreign_keys(relation.oid, &attributes),
+            foreign_keys,
             rows_estimate: rows_estimate(&parts, relation.kind),
             feed_hint: self
                 .feeds
@@ -204,7 +236,7 @@ impl Facts {
                 .map(|key| format!("rows are appended in the order of {key} and the oldest are gone")),
         };
         let parts = parts.into_iter().map(part).collect();
-        Some(PgTable { table, columns, parts, condition, sql_name: sql_name(relation) })
+        Some(PgTable { table, columns, references, parts, condition, sql_name: sql_name(relation) })
     }
 
     /// Those that can be read.
@@ -244,24 +276,38 @@ impl Facts {
         best.map(|(_, columns)| columns).unwrap_or_default()
     }
 
-    fn foreign_keys(&self, relation: u32, attributes: &[&Attribute]) -> Vec<ForeignKey> {
+    fn foreign_keys(&self, relation: u32, attributes: &[&Attribute]) -> (Vec<ForeignKey>, Vec<PgReference>) {
         let own = self.references.iter().filter(|reference| reference.relation == relation);
         let keys = own.filter_map(|reference| {
             let parent = self.relations.iter().find(|other| other.oid == reference.parent)?;
             let known = self.attributes.get(&parent.oid)?;
-            let parent_columns = reference.parent_columns.iter().map(|number| {
-                known.iter().find(|attribute| attribute.number == *number).map(|attribute| attribute.name.clone())
-            });
+            let find = |number: &u32| known.iter().find(|attribute| attribute.number == *number);
+            let theirs = reference.parent_columns.iter().map(find).collect::<Option<Vec<_>>>()?;
             // A leaf's rows are its root's.
             let root = self.relations.iter().find(|other| Some(other.oid) == parent.root).unwrap_or(parent);
-            Some(ForeignKey {
+            let key = ForeignKey {
                 columns: positions(&reference.columns, attributes)?,
                 parent: name_of(root),
-                parent_columns: parent_columns.collect::<Option<_>>()?,
+                parent_columns: theirs.iter().map(|attribute| attribute.name.clone()).collect(),
                 strength: strength(&reference.on_delete),
-            })
+                by_server: Vec::new(),
+            };
+            let columns = theirs.iter().map(|attribute| self.column(attribute, &[])).collect();
+            Some((key, PgReference { oid: reference.oid, parent: self.whole(parent), columns }))
         });
-        keys.collect()
+        keys.unzip()
+    }
+
+    /// A table that can be asked for rows without a look at who may see which, or at what nobody locked.
+    fn whole(&self, relation: &Relation) -> Option<Parent> {
+        let is_free = |relation: &Relation| relation.hindrance.is_none() && self.is_read(relation);
+        let root = relation.root.unwrap_or(relation.oid);
+        let mut all = self.relations.iter().filter(|other| other.oid == root || other.root == Some(root));
+        match relation.kind {
+            RelationKind::Ordinary => is_free(relation).then(|| Parent::Alone(format!("ONLY {}", sql_name(relation)))),
+            RelationKind::Partitioned => all.all(is_free).then(|| Parent::Partitioned(sql_name(relation))),
+            RelationKind::Foreign => None,
+        }
     }
 }
 

@@ -33,19 +33,33 @@ pub fn connect(address: &Address) -> Result<Client, PostgresError> {
 pub(super) fn connect_somewhere(address: &Address) -> Result<(Client, &Endpoint), PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let tls = connector(&address.tls).map_err(unusable)?;
-    let mut failure = unusable("it names no host".to_owned());
+    let mut refusals = Vec::new();
     for endpoint in &address.endpoints {
         match at_endpoint(address, endpoint, tls.as_ref()) {
             Ok(client) => return Ok((client, endpoint)),
             Err(Refused { reason, next }) => {
-                failure = PostgresError::Connect { place: address.at(endpoint), reason };
+                refusals.push((endpoint, reason));
                 if next == Next::End {
                     break;
                 }
             }
         }
     }
-    Err(failure)
+    Err(nowhere(address, &refusals))
+}
+
+/// Each endpoint that was tried, with what it had to say: it may not be the last that was to answer.
+fn nowhere(address: &Address, refusals: &[(&Endpoint, String)]) -> PostgresError {
+    let place = address.to_string();
+    match refusals {
+        [] => PostgresError::Connect { place, reason: "it names no host".to_owned() },
+        [(endpoint, reason)] => PostgresError::Connect { place: address.at(endpoint), reason: reason.clone() },
+        several => {
+            let each: Vec<String> =
+                several.iter().map(|(endpoint, reason)| format!("on {endpoint}: {reason}")).collect();
+            PostgresError::Connect { place, reason: each.join("; ") }
+        }
+    }
 }
 
 /// Why one endpoint gave no session, and whether another may.
@@ -205,7 +219,9 @@ fn refusal(failure: &Failure, address: &Address, note: Option<String>) -> Refuse
         Some("28000") => (Next::End, "see whether the role exists, may log in, and pg_hba.conf lets it in from here"),
         Some("3D000") => (Next::End, "name a database that exists; psql -l lists them"),
         Some("42501") => (Next::End, "grant the role CONNECT on the database"),
-        Some("53300") => (Next::End, "raise max_connections or use fewer --workers"),
+        Some("53300") => {
+            (Next::End, "raise max_connections or the limit of the role or database, or use fewer --workers")
+        }
         Some("57P03") => (Next::Endpoint, "the server starts or stops; try again soon"),
         Some(_) => (Next::End, "see the server's log"),
         None => without_code(error),

@@ -149,6 +149,15 @@ pub struct LargeObject {
     /// None: what its owner has by default.
     pub grants: Option<Vec<Grant>>,
     pub comment: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
+}
+
+/// A security label.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Label {
+    pub provider: String,
+    pub label: String,
 }
 
 /// A privilege that a role has.

@@ -64,7 +64,8 @@ const LIBPQ_VARIABLES: &[&str] = &[
 #[derive(Debug, Error)]
 pub enum DumpError {
     #[error(
-        "no pg_dump of version {server_major} or newer is here ({found}): install postgresql-client-{server_major}"
+        "no pg_dump of version {server_major} or newer is here ({found}): install postgresql-client-{server_major}, \
+         or let pg_bin name its directory"
     )]
     NoTool { server_major: u32, found: String },
     #[error("cannot run {tool}")]
@@ -215,17 +216,22 @@ fn host_text(host: &Host) -> String {
 impl Tools {
     /// The oldest that knows the server: the nearest to it, and the same when newer ones are installed.
     pub fn find(search: &Search, server_major: u32) -> Result<Self, DumpError> {
-        let found = search.candidates().into_iter().filter_map(|pg_dump| {
-            let major = version_of(&pg_dump)?;
-            Some(Self { pg_dump, major })
-        });
-        let found: Vec<Self> = found.collect();
+        let mut found: Vec<Self> = Vec::new();
+        for pg_dump in search.candidates() {
+            let Some(major) = version_of(&pg_dump) else { continue };
+            let tool = Self { pg_dump, major };
+            // None is nearer, and each costs a process.
+            if major == server_major {
+                return Ok(tool);
+            }
+            found.push(tool);
+        }
         let all: Vec<String> =
             found.iter().map(|tool| format!("{} is {}", tool.pg_dump.display(), tool.major)).collect();
         let mut able: Vec<Self> = found.into_iter().filter(|tool| tool.major >= server_major).collect();
         able.sort_by_key(|tool| tool.major);
         let none = match (&search.configured, all.is_empty()) {
-            (Some(path), true) => format!("{} is none", path.display()),
+            (Some(path), true) => format!("none in {}", path.display()),
             (None, true) => "none found".to_owned(),
             (_, false) => all.join(", "),
         };
@@ -410,7 +416,15 @@ mod tests {
             tool(&installed.join(version).join("bin"), "pg_dump", &say(&format!("{version}.2")));
         }
         tool(&path, "pg_dump", &say("18beta1"));
-        let search = Search { configured: None, installed: vec![installed.clone()], path: vec![path.clone()] };
+        let asked = dir.path().join("asked");
+        tool(&path.join("late"), "pg_dump", &format!("touch {}; {}", asked.display(), say("15.9")));
+        let search = Search {
+            configured: None,
+            installed: vec![installed.clone()],
+            path: vec![path.clone(), path.join("late")],
+        };
+        assert_eq!(Tools::find(&search, 15).unwrap().path(), installed.join("15/bin/pg_dump"));
+        assert!(!asked.exists(), "the version of the server was found already");
         let majors = [12, 14, 15, 17].map(|server| Tools::find(&search, server).unwrap().major());
         assert_eq!(majors, [13, 15, 15, 18]);
         let error = Tools::find(&search, 19).unwrap_err().to_string();
@@ -419,7 +433,7 @@ mod tests {
         assert_eq!(Tools::find(&configured, 13).unwrap().major(), 13);
         assert!(Tools::find(&configured, 14).is_err(), "the configured one alone counts");
         let none = Search { configured: Some(dir.path().join("nothing")), ..Search::default() };
-        assert!(Tools::find(&none, 14).unwrap_err().to_string().contains("nothing is none"));
+        assert!(Tools::find(&none, 14).unwrap_err().to_string().contains("none in "));
         assert!(Tools::find(&Search::default(), 14).unwrap_err().to_string().contains("none found"));
     }
 

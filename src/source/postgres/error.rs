@@ -54,9 +54,10 @@ impl PostgresError {
 /// SQLSTATE of a connection that is gone.
 const CONNECTION_FAILURE: &str = "08006";
 
-/// Whether a SQLSTATE says that the session is over: a connection's end, or a server that stops.
+/// Whether a SQLSTATE says that the session is over, or that somebody else ended what it did: a connection's end, a
+/// server that stops, a statement that was cancelled, by a person or by a standby that had to go on.
 fn is_loss(state: &str) -> bool {
-    state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03")
+    state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03" | "57P05" | "57014" | "40001")
 }
 
 /// The server's own words, or those of whatever was on the way.

@@ -196,15 +196,14 @@ impl Image {
         Ok(both.find(|(then, now)| form(then) != form(now)).map(|(then, _)| then.get(0)))
     }
 
-    /// Locks a table in a worker, before it reads there. Does not wait: who queues up behind the leader's lock would
-    /// have the worker queue up behind him, for ever.
-    pub fn claim(&self, worker: &Client, table: &str) -> Result<Claim, PostgresError> {
-        let lock =
-            format!("SAVEPOINT claim; LOCK TABLE ONLY {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT claim");
-        match worker.execute(&format!("locking {table}"), &lock) {
+    /// Locks a table in a session, before it reads there; with all partitions unless it has ONLY before it. Does not
+    /// wait: who queues up behind the leader's lock would have a worker queue up behind him, for ever.
+    pub fn claim(&self, session: &Client, table: &str) -> Result<Claim, PostgresError> {
+        let lock = format!("SAVEPOINT claim; LOCK TABLE {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT claim");
+        match session.execute(&format!("locking {table}"), &lock) {
             Ok(()) => Ok(Claim::Held),
             Err(error) if error.state() == Some("55P03") => {
-                worker.execute("going on without a lock", "ROLLBACK TO SAVEPOINT claim; RELEASE SAVEPOINT claim")?;
+                session.execute("going on without a lock", "ROLLBACK TO SAVEPOINT claim; RELEASE SAVEPOINT claim")?;
                 Ok(Claim::SomebodyWaits)
             }
             Err(error) => Err(error),

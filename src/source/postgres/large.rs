@@ -54,5 +54,6 @@ pub(super) fn table(pages: &Pages) -> Result<PgTable, Gap> {
         pages: pages.pages,
     };
     let columns = COLUMNS.iter().map(stored).collect();
-    Ok(PgTable { table, columns, parts: vec![part], condition: None, sql_name: LARGE_OBJECTS.to_owned() })
+    let (parts, references) = (vec![part], Vec::new());
+    Ok(PgTable { table, columns, references, parts, condition: None, sql_name: LARGE_OBJECTS.to_owned() })
 }

@@ -6,6 +6,7 @@ pub mod binary;
 mod calendar;
 pub mod catalog;
 pub mod client;
+mod companion;
 pub mod connect;
 pub mod copy;
 pub mod document;

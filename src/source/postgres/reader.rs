@@ -1,19 +1,22 @@
 //! Reads the tables of an open image, each session its slices, as canonical cells.
 //!
 //! A server sends a row in one message of at most a gigabyte. A row that is longer is read column by column; it is found
-//! by how many came before it, where rows come as they lie.
+//! by how many came before it, where rows come as they lie. A parent that cannot be asked (its index is damaged, say) costs
+//! companions, never rows.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::base::chain::chain;
 use crate::format::cell::{Cell, OwnedCell};
 use crate::source::contract::{Column, Gap, Reader, RowSink, SinkError, SourceError};
-use crate::source::postgres::catalog::{PgColumn, PgTable};
+use crate::source::postgres::catalog::{Parent, PgColumn, PgTable};
 use crate::source::postgres::client::Client;
+use crate::source::postgres::companion::{Companion, Followed, Keys};
 use crate::source::postgres::error::PostgresError;
 use crate::source::postgres::image::{Claim, Image};
 use crate::source::postgres::pace::Pace;
-use crate::source::postgres::rows::{RowReader, RowsError};
+use crate::source::postgres::rows::{Companions, RowReader, RowsError};
 use crate::source::postgres::slice::{RowOrder, Slice};
 use crate::source::postgres::transport::{ColumnType, Mode, SessionEncoding, Types};
 use crate::source::postgres::user_types::{Aspect, UserTypes};
@@ -64,10 +67,29 @@ pub(super) struct Readable {
     unknown: Option<String>,
     condition: Option<String>,
     pub(super) slices: Vec<Slice>,
+    /// By their place among the table's foreign keys: those that can be followed.
+    keys: Keys,
+    /// Those that are.
+    followed: Vec<usize>,
+    /// Why their parents are not asked, if they are not.
+    unasked: Option<String>,
+    /// Set once somebody has told that parents could not be asked.
+    told: OnceLock<()>,
 }
 
+/// Whether parents are asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parents {
+    Asked,
+    /// Each companion is the row's own.
+    LeftAlone,
+}
+
+/// The most that one SELECT can give.
+const SELECTED_MAX: usize = 1664;
+
 impl Readable {
-    pub(super) fn of(table: &PgTable, types: &Types, slices: Vec<Slice>) -> Self {
+    pub(super) fn of(table: &PgTable, types: &Types, slices: Vec<Slice>, keys: Keys) -> Self {
         let named = || table.table.columns.iter().zip(&table.columns);
         let typed =
             |(column, stored): (&Column, &PgColumn)| Some((column.name.clone(), types.get(stored.type_oid)?.clone()));
@@ -78,7 +100,67 @@ impl Readable {
             unknown: unknown.map(|(column, _)| column.name.clone()),
             condition: table.condition.as_ref().map(|sql| format!("({sql})")),
             slices,
+            keys,
+            followed: Vec::new(),
+            unasked: None,
+            told: OnceLock::new(),
         }
+    }
+
+    /// From now on its rows have companions for this foreign key.
+    pub(super) fn follow(&mut self, key: usize) {
+        if self.keys.contains_key(&key) {
+            self.followed.push(key);
+        }
+    }
+
+    /// Locks what companions need and nobody holds yet.
+    pub(super) fn reach_parents(&mut self, image: &Image) -> Result<(), PostgresError> {
+        let partitioned = self.followed_keys().map(|key| key.parent.clone());
+        for parent in partitioned.filter(|parent| matches!(parent, Parent::Partitioned(_))).collect::<Vec<_>>() {
+            if image.claim(image.leader(), parent.sql())? == Claim::SomebodyWaits {
+                self.unasked = Some(format!("somebody keeps {} locked", parent.sql()));
+            }
+        }
+        if self.columns.len() + self.companions().count() > SELECTED_MAX {
+            self.unasked = Some("the table has too many columns".to_owned());
+        }
+        Ok(())
+    }
+
+    fn followed_keys(&self) -> impl Iterator<Item = &Followed> {
+        self.followed.iter().filter_map(|key| self.keys.get(key))
+    }
+
+    fn companions(&self) -> impl Iterator<Item = Companion<'_>> {
+        self.followed_keys().flat_map(Followed::companions)
+    }
+
+    /// What is to be locked while a slice is read.
+    fn locks(&self, slice: &Slice) -> Vec<String> {
+        let parents = self.followed_keys().map(|key| key.parent.sql().to_owned());
+        std::iter::once(format!("ONLY {}", slice.sql_name)).chain(parents.filter(|_| self.unasked.is_none())).collect()
+    }
+
+    /// Everything that is selected: names, types and expressions.
+    fn selected(&self, slice: &Slice, parents: Parents, mode: Mode) -> Vec<((String, ColumnType), String)> {
+        let own = self.columns.iter().map(|column| (column.clone(), column.1.select(&column.0, mode)));
+        let companions = self.companions().filter(|_| parents == Parents::Asked);
+        own.chain(companions.map(|one| (one.column(), one.select(&slice.sql_name, mode)))).collect()
+    }
+
+    fn completion(&self) -> Companions {
+        Companions { after: self.columns.len(), of: self.companions().map(|one| one.of()).collect() }
+    }
+
+    /// For the first who asks.
+    fn unasked_gap(&self, reason: &str) -> Option<Gap> {
+        self.told.set(()).ok()?;
+        let reason = format!(
+            "the parents of its rows could not be asked how they write their keys ({reason}): rows that write them \
+             otherwise are captured, but not found by their user"
+        );
+        Some(Gap { object: self.name.clone(), reason })
     }
 
     /// What to select of rows that meet all of these conditions, and those of table and slice.
@@ -113,29 +195,35 @@ enum Halt {
         rows: u64,
         error: PostgresError,
     },
+    /// So it is with something else that the server says.
+    Refused {
+        rows: u64,
+        error: PostgresError,
+    },
     Other(SourceError),
 }
 
 impl From<Halt> for SourceError {
     fn from(halt: Halt) -> Self {
         match halt {
-            Halt::TooLong { error, .. } => error.into(),
+            Halt::TooLong { error, .. } | Halt::Refused { error, .. } => error.into(),
             Halt::Other(error) => error,
         }
     }
 }
 
 impl Session<'_> {
-    /// The session that reads a table: this one, unless somebody queues up for the table. Then it is the leader, who
-    /// holds its lock already and whom the watch looks after.
-    fn claim(&mut self, table: &str) -> Result<Arc<Client>, SourceError> {
-        if let Claims::Own(claimed) = &mut self.claims
-            && !claimed.contains(table)
-        {
-            match self.open.image.claim(&self.client, table)? {
-                Claim::Held => claimed.insert(table.to_owned()),
-                Claim::SomebodyWaits => return Ok(Arc::clone(self.open.image.leader())),
-            };
+    /// The session that reads these tables: this one, unless somebody queues up for one of them. Then it is the leader,
+    /// who holds their locks already and whom the watch looks after.
+    fn claim(&mut self, tables: Vec<String>) -> Result<Arc<Client>, SourceError> {
+        let Claims::Own(claimed) = &mut self.claims else { return Ok(Arc::clone(&self.client)) };
+        for table in tables {
+            if !claimed.contains(&table) {
+                match self.open.image.claim(&self.client, &table)? {
+                    Claim::Held => claimed.insert(table),
+                    Claim::SomebodyWaits => return Ok(Arc::clone(self.open.image.leader())),
+                };
+            }
         }
         Ok(Arc::clone(&self.client))
     }
@@ -147,69 +235,111 @@ impl Session<'_> {
     }
 
     fn read_slice(&mut self, table: &Readable, slice: &Slice, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
-        let client = self.claim(&slice.sql_name)?;
+        let client = self.claim(table.locks(slice))?;
         let _turn = self.turn(&client);
-        let (mut gaps, mut rest) = (Vec::new(), None);
+        let mut gaps = Vec::new();
+        let mut parents = Parents::Asked;
+        if let Some(reason) = &table.unasked {
+            parents = Parents::LeftAlone;
+            gaps.extend(table.unasked_gap(reason));
+        }
+        let is_ordered = slice.order == RowOrder::ByCtid && table.condition.is_none();
+        // Narrow rows might come from an index, in its order; long ones are in none.
+        let as_they_lie = is_ordered && table.companions().next().is_some();
+        let mut rest = as_they_lie.then(|| "ctid >= '(0,0)'::pg_catalog.tid".to_owned());
         loop {
             client.execute("beginning to read", "SAVEPOINT reading")?;
-            let rows = match self.read_rows(&client, table, slice, (rest.as_deref(), &mut *sink)) {
+            let at = Place { client: &client, table, slice, parents };
+            match self.read_rows(at, (rest.as_deref(), &mut *sink)) {
                 Ok(()) => {
                     client.execute("ending to read", "RELEASE SAVEPOINT reading")?;
                     return Ok(gaps);
                 }
-                Err(Halt::TooLong { rows, .. }) if slice.order == RowOrder::ByCtid && table.condition.is_none() => rows,
+                Err(Halt::TooLong { rows, .. }) if is_ordered => {
+                    client.execute("going back", UNDO)?;
+                    let ctid = at.ctid(rest.as_deref(), rows)?;
+                    let this = format!("ctid = '{ctid}'::pg_catalog.tid");
+                    self.read_long_row(at, &this, (&mut *sink, &mut gaps))?;
+                    rest = Some(format!("ctid > '{ctid}'::pg_catalog.tid"));
+                }
+                Err(Halt::Refused { rows, error }) if at.asks() && (is_ordered || rows == 0) => {
+                    client.execute("going back", UNDO)?;
+                    if let Some(last) = rows.checked_sub(1) {
+                        rest = Some(format!("ctid > '{}'::pg_catalog.tid", at.ctid(rest.as_deref(), last)?));
+                    }
+                    gaps.extend(table.unasked_gap(&error.to_string()));
+                    parents = Parents::LeftAlone;
+                }
                 Err(halt) => return Err(halt.into()),
-            };
-            client.execute("going back", UNDO)?;
-            let sql = table.select(slice, "ctid", rest.as_deref());
-            let ctid = client.value("looking for a row", &format!("{sql} ORDER BY ctid OFFSET {rows} LIMIT 1"))?;
-            let this = format!("ctid = '{ctid}'::pg_catalog.tid");
-            gaps.extend(self.read_long_row(&client, table, (slice, &this), sink)?);
-            rest = Some(format!("ctid > '{ctid}'::pg_catalog.tid"));
+            }
         }
     }
 
     /// Reads the rows of a slice that meet this condition.
-    fn read_rows(
-        &self,
-        client: &Client,
-        table: &Readable,
-        slice: &Slice,
-        (those, sink): (Option<&str>, &mut dyn RowSink),
-    ) -> Result<(), Halt> {
-        let selected: Vec<String> = table.columns.iter().map(|(name, kind)| kind.select(name, self.mode)).collect();
+    fn read_rows(&self, at: Place<'_>, (those, sink): (Option<&str>, &mut dyn RowSink)) -> Result<(), Halt> {
+        let Place { client, table, slice, parents } = at;
+        let (columns, selected): (Vec<_>, Vec<_>) = table.selected(slice, parents, self.mode).into_iter().unzip();
         let select = table.select(slice, &selected.join(", "), those);
-        let reader = RowReader::new(&table.name, &table.columns, self.mode, self.open.encoding);
+        let reader = RowReader::new(&table.name, &columns, self.mode, self.open.encoding);
+        let reader = reader.with_companions(table.completion());
         copy(client, (&table.name, &select), reader, &mut |bytes| self.pace.spend(bytes), sink)
     }
 
     /// Reads the one row of a slice that meets this condition, a column at a time.
     fn read_long_row(
         &self,
-        client: &Client,
-        table: &Readable,
-        (slice, this): (&Slice, &str),
-        sink: &mut dyn RowSink,
-    ) -> Result<Option<Gap>, SourceError> {
+        at: Place<'_>,
+        this: &str,
+        (sink, gaps): (&mut dyn RowSink, &mut Vec<Gap>),
+    ) -> Result<(), SourceError> {
+        let Place { client, table, slice, parents } = at;
         client.execute("beginning to read a row", "SAVEPOINT reading")?;
         let mut cells = Vec::with_capacity(table.columns.len());
-        for column in &table.columns {
-            let select = table.select(slice, &column.1.select(&column.0, self.mode), Some(this));
+        for (column, selected) in table.selected(slice, parents, self.mode) {
+            let select = table.select(slice, &selected, Some(this));
             let mut spend = |bytes| self.pace.spend(bytes);
-            match one_cell(client, (&table.name, &select), column, (self.mode, self.open.encoding), &mut spend) {
+            match one_cell(client, (&table.name, &select), &column, (self.mode, self.open.encoding), &mut spend) {
                 Ok(cell) => cells.push(cell),
                 Err(Halt::TooLong { error, .. }) => {
                     client.execute("going back", UNDO)?;
                     let reason = format!("one row is not captured: column {} of it, {error}", column.0);
-                    return Ok(Some(Gap { object: table.name.clone(), reason }));
+                    gaps.push(Gap { object: table.name.clone(), reason });
+                    return Ok(());
+                }
+                Err(Halt::Refused { error, .. }) if at.asks() => {
+                    client.execute("going back", UNDO)?;
+                    gaps.extend(table.unasked_gap(&error.to_string()));
+                    return self.read_long_row(Place { parents: Parents::LeftAlone, ..at }, this, (sink, gaps));
                 }
                 Err(halt) => return Err(halt.into()),
             }
         }
         client.execute("ending to read a row", "RELEASE SAVEPOINT reading")?;
-        let cells: Vec<Cell<'_>> = cells.iter().map(OwnedCell::get).collect();
-        sink.row(&cells).map_err(SourceError::Sink)?;
-        Ok(None)
+        let mut cells: Vec<Cell<'_>> = cells.iter().map(OwnedCell::get).collect();
+        table.completion().complete(&mut cells);
+        sink.row(&cells).map_err(SourceError::Sink)
+    }
+}
+
+/// What is read, and where.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    client: &'a Client,
+    table: &'a Readable,
+    slice: &'a Slice,
+    parents: Parents,
+}
+
+impl Place<'_> {
+    /// Whether there are parents that are asked.
+    fn asks(&self) -> bool {
+        self.parents == Parents::Asked && self.table.companions().next().is_some()
+    }
+
+    /// Where the row is that has so many before it, of those that meet this condition.
+    fn ctid(&self, those: Option<&str>, before: u64) -> Result<String, PostgresError> {
+        let sql = self.table.select(self.slice, "ctid", those);
+        self.client.value("looking for a row", &format!("{sql} ORDER BY ctid OFFSET {before} LIMIT 1"))
     }
 }
 
@@ -239,11 +369,16 @@ fn copy(
     sink: &mut dyn RowSink,
 ) -> Result<(), Halt> {
     let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
-    let messages = client.copy_out(&format!("reading {table}"), &sql).map_err(|error| Halt::Other(error.into()))?;
+    let halt = |rows, error: PostgresError| match error.state() {
+        // Not a session's end, nor somebody's wish.
+        Some(state) if !state.starts_with("08") && !state.starts_with("57") => Halt::Refused { rows, error },
+        _ => Halt::Other(error.into()),
+    };
+    let messages = client.copy_out(&format!("reading {table}"), &sql).map_err(|error| halt(0, error))?;
     for message in messages {
         let message = message.map_err(|error| match error.state() {
             Some(TOO_LONG) => Halt::TooLong { rows: reader.rows(), error },
-            _ => Halt::Other(error.into()),
+            _ => halt(reader.rows(), error),
         })?;
         spend(message.len());
         reader.push(&message, sink).map_err(|error| Halt::Other(rows_error(error)))?;
@@ -293,21 +428,10 @@ pub(super) fn default(
 fn rows_error(error: RowsError) -> SourceError {
     match error {
         RowsError::Sink { source, .. } => SourceError::Sink(source),
-        other => failed("read the rows", described(&other)),
+        other => failed("read the rows", chain(&other)),
     }
 }
 
 pub(super) fn failed(doing: impl Into<String>, reason: impl ToString) -> SourceError {
     SourceError::Failed { doing: doing.into(), reason: reason.to_string() }
-}
-
-/// An error with its causes.
-pub(super) fn described(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }

@@ -202,6 +202,7 @@ pub(super) fn uniques(client: &Client) -> Result<Vec<Unique>, AnswerError> {
 /// A foreign key, not those that a partition has of its root.
 #[derive(Debug)]
 pub(super) struct Reference {
+    pub(super) oid: u32,
     pub(super) relation: u32,
     pub(super) parent: u32,
     pub(super) columns: Vec<u32>,
@@ -213,17 +214,81 @@ pub(super) struct Reference {
 /// Foreign keys by name, proved or not; not those over periods, which compare by overlap.
 pub(super) fn references(client: &Client) -> Result<Vec<Reference>, AnswerError> {
     let sql =
-        "SELECT conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
+        "SELECT oid, conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
         WHERE contype = 'f' AND conparentid = 0 AND NOT coalesce((to_jsonb(c)->>'conperiod')::boolean, false)
         ORDER BY conrelid, conname COLLATE \"C\"";
     rows(client, "listing foreign keys", sql, |fields| {
         Ok(Reference {
+            oid: fields.parsed()?,
             relation: fields.parsed()?,
             parent: fields.parsed()?,
             columns: fields.json()?.unwrap_or_default(),
             parent_columns: fields.json()?.unwrap_or_default(),
             on_delete: fields.text()?,
         })
+    })
+}
+
+/// How a foreign key compares one of its columns with the parent's, as SQL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Comparison {
+    /// After the parent's column: `::schema.type`, or nothing.
+    pub(super) parent_cast: String,
+    /// `OPERATOR(schema.=)`
+    pub(super) operator: String,
+    /// After the child's column.
+    pub(super) child_cast: String,
+    /// The parent's: ` COLLATE schema.name`, or nothing.
+    pub(super) collate: String,
+}
+
+/// The comparisons of these foreign keys as their triggers make them, by constraint, in the order of the key. One that
+/// the role may not make is left out, and so is one by a cast of somebody else than the server: it would run his code.
+pub(super) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, Comparison)>, AnswerError> {
+    let keys: Vec<String> = keys.iter().map(u32::to_string).collect();
+    let readable =
+        ["n.nspname", "oprname", "l.nspname", "r.nspname", "lt.typname", "rt.typname", "cn.nspname", "collname"];
+    let readable = readable.map(|name| format!("coalesce({}, true)", is_readable(name))).join(" AND ");
+    let cast = |of: &str, operand: &str, type_name: &str, schema: &str| {
+        format!("CASE WHEN {of} = {operand} THEN '' ELSE format('::%I.%I', {schema}, {type_name}) END")
+    };
+    let is_safe = |of: &str, operand: &str, type_kind: &str, schema: &str| {
+        format!(
+            "({of} = {operand} OR has_schema_privilege({schema}, 'USAGE') AND ({type_kind} = 'p' OR EXISTS (
+                SELECT FROM behind b WHERE b.type = {of} AND (b.base = {operand} OR EXISTS (SELECT FROM pg_cast
+                    WHERE castsource = b.base AND casttarget = {operand} AND (castmethod = 'b' OR castmethod = 'f'
+                        AND castfunc < 16384 AND has_function_privilege(castfunc, 'EXECUTE')))))))"
+        )
+    };
+    let sql = format!(
+        "WITH RECURSIVE pairs AS (
+            SELECT c.oid, place, op, p.atttypid AS parent, p.attcollation AS collated, f.atttypid AS child
+            FROM pg_constraint c, unnest(conpfeqop, conkey, confkey) WITH ORDINALITY AS k (op, own, theirs, place),
+                pg_attribute p, pg_attribute f
+            WHERE c.oid = ANY ('{{{keys}}}'::oid[]) AND p.attrelid = confrelid AND p.attnum = theirs
+                AND f.attrelid = conrelid AND f.attnum = own),
+        behind (type, base) AS (
+            SELECT parent, parent FROM pairs UNION SELECT child, child FROM pairs
+            UNION SELECT type, typbasetype FROM behind JOIN pg_type d ON d.oid = base WHERE typtype = 'd')
+        SELECT x.oid, {parent_cast}, format('OPERATOR(%I.%s)', n.nspname, oprname), {child_cast},
+            CASE WHEN collated = 0 THEN '' ELSE format(' COLLATE %I.%I', cn.nspname, collname) END
+        FROM pairs x JOIN pg_operator o ON o.oid = op JOIN pg_namespace n ON n.oid = oprnamespace
+            JOIN pg_type lt ON lt.oid = oprleft JOIN pg_namespace l ON l.oid = lt.typnamespace
+            JOIN pg_type rt ON rt.oid = oprright JOIN pg_namespace r ON r.oid = rt.typnamespace
+            LEFT JOIN pg_collation c ON c.oid = collated LEFT JOIN pg_namespace cn ON cn.oid = collnamespace
+        WHERE {readable} AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(oprcode, 'EXECUTE')
+            AND (collated = 0 OR has_schema_privilege(cn.oid, 'USAGE')) AND {parent_safe} AND {child_safe}
+        ORDER BY x.oid, place",
+        keys = keys.join(","),
+        parent_cast = cast("parent", "oprleft", "lt.typname", "l.nspname"),
+        child_cast = cast("child", "oprright", "rt.typname", "r.nspname"),
+        parent_safe = is_safe("parent", "oprleft", "lt.typtype", "l.oid"),
+        child_safe = is_safe("child", "oprright", "rt.typtype", "r.oid"),
+    );
+    rows(client, "asking how foreign keys compare", &sql, |fields| {
+        let oid = fields.parsed()?;
+        let (parent_cast, operator) = (fields.text()?, fields.text()?);
+        Ok((oid, Comparison { parent_cast, operator, child_cast: fields.text()?, collate: fields.text()? }))
     })
 }
 

@@ -34,8 +34,31 @@ struct Decoder {
     encoding: SessionEncoding,
     names: Vec<String>,
     columns: Vec<(Kind, Transport)>,
+    companions: Companions,
     scratch: Scratch,
     spare: Vec<Cell<'static>>,
+}
+
+/// Cells after those of a table's columns: how parents write some of them.
+#[derive(Clone, Default)]
+pub(super) struct Companions {
+    /// Columns of the table.
+    pub(super) after: usize,
+    /// Positions of the cells that they are companions of.
+    pub(super) of: Vec<usize>,
+}
+
+impl Companions {
+    /// Lets what has no parent, or was not asked for, be the row's own.
+    pub(super) fn complete(&self, cells: &mut Vec<Cell<'_>>) {
+        for (at, &own) in (self.after..).zip(&self.of) {
+            match cells.get(at) {
+                None => cells.push(cells[own]),
+                Some(Cell::Null) => cells[at] = cells[own],
+                Some(_) => {}
+            }
+        }
+    }
 }
 
 /// Why one row could not be passed on; the table is not known yet.
@@ -59,10 +82,18 @@ impl RowReader {
             encoding,
             names: columns.iter().map(|(name, _)| name.clone()).collect(),
             columns: columns.iter().map(|(_, of)| (of.kind, of.transport(mode))).collect(),
+            companions: Companions::default(),
             scratch: Scratch::default(),
             spare: Vec::with_capacity(columns.len()),
         };
         Self { table: table.to_owned(), copy: CopyReader::new(columns.len()), decoder }
+    }
+
+    /// The same with these companions at the end of each row.
+    #[must_use]
+    pub(super) fn with_companions(mut self, companions: Companions) -> Self {
+        self.decoder.companions = companions;
+        self
     }
 
     /// Takes the next message of the copy; rows that end in it go to `sink`.
@@ -117,6 +148,7 @@ impl Decoder {
             };
             cells.push(cell.map_err(|error| RowFailure::Value(at, error))?);
         }
+        self.companions.complete(&mut cells);
         let passed = sink.row(&cells).map_err(RowFailure::Sink);
         self.spare = emptied(cells);
         passed

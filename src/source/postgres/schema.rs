@@ -185,11 +185,14 @@ fn large_objects(client: &Client) -> Result<Vec<LargeObject>, AnswerError> {
                 'grantee', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, 'privilege', privilege_type,
                 'option', CASE WHEN is_grantable THEN 'with' ELSE 'without' END) ORDER BY place)
             FROM aclexplode(lomacl) WITH ORDINALITY AS a (grantor, grantee, privilege_type, is_grantable, place)), '[]') END,
-            obj_description(oid, 'pg_largeobject')
-        FROM pg_largeobject_metadata ORDER BY oid";
+            obj_description(oid, 'pg_largeobject'),
+            (SELECT json_agg(json_build_object('provider', provider, 'label', label) ORDER BY provider COLLATE \"C\")
+                FROM pg_seclabel WHERE classoid = 'pg_largeobject'::regclass AND objoid = m.oid)
+        FROM pg_largeobject_metadata m ORDER BY oid";
     rows(client, "listing large objects", sql, |fields| {
         let (oid, owner) = (fields.parsed()?, fields.text()?);
-        Ok(LargeObject { oid, owner, grants: fields.json()?, comment: fields.optional()? })
+        let (grants, comment) = (fields.json()?, fields.optional()?);
+        Ok(LargeObject { oid, owner, grants, comment, labels: fields.json()?.unwrap_or_default() })
     })
 }
 

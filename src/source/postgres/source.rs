@@ -4,16 +4,18 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use crate::base::chain::chain;
 use crate::source::contract::{Description, Engine, Gap, Reader, Source, SourceError};
 use crate::source::postgres::address::Address;
 use crate::source::postgres::catalog::PgTable;
 use crate::source::postgres::client::Client;
+use crate::source::postgres::companion;
 use crate::source::postgres::connect::place_for_tools;
 use crate::source::postgres::dump::{DumpEncoding, Request, Search, Tools};
 use crate::source::postgres::hold::{Attempt, Held, hold};
 use crate::source::postgres::pace::Pace;
 use crate::source::postgres::read_options::{Gentle, ReadOptions};
-use crate::source::postgres::reader::{Claims, Open, Readable, Session, default, described, failed};
+use crate::source::postgres::reader::{Claims, Open, Readable, Session, default, failed};
 use crate::source::postgres::schema;
 use crate::source::postgres::slice::slices;
 use crate::source::postgres::transport::{Mode, SessionEncoding, Types};
@@ -87,14 +89,14 @@ impl PostgresSource {
                 Some(how) if watch.verdict().is_none() => {
                     return Ok(Attempt::Disturbed(format!("somebody wanted to alter a table ({how})")));
                 }
-                _ => return Err(failed(doing, described(&error))),
+                _ => return Err(failed(doing, chain(&error))),
             },
         };
         // The tools ask for some names as they are now.
         if let Some(name) = types.altered(image, watch, Aspect::Definition)?.first() {
             return Ok(Attempt::Disturbed(format!("type {name} was altered")));
         }
-        let (sequences, unread) = schema::sequences(leader).map_err(|error| failed(doing, described(&error)))?;
+        let (sequences, unread) = schema::sequences(leader).map_err(|error| failed(doing, chain(&error)))?;
         document.sequences = sequences;
         gaps.extend(unread);
         Ok(Attempt::Done(Schema { document: document.to_bytes(), gaps }))
@@ -119,10 +121,14 @@ impl Source for PostgresSource {
                 }
             }
         }
-        let readable =
-            |table: &PgTable| Readable::of(table, &types, slices(&table.parts, facts.version, &self.options));
+        let mut keys = companion::find(&leader, &mut found.tables, &types)
+            .map_err(|error| failed("read the foreign keys", chain(&error)))?;
+        let readable = |(at, table): (usize, &PgTable)| {
+            let slices = slices(&table.parts, facts.version, &self.options);
+            Readable::of(table, &types, slices, keys.remove(&at).unwrap_or_default())
+        };
         let bytes_estimate = bytes_of(&leader, &found.tables)?;
-        let readable = found.tables.iter().map(readable).collect();
+        let readable = found.tables.iter().enumerate().map(readable).collect();
         let tables = found.tables.into_iter().map(|table| table.table).collect();
         let gaps = found.gaps.drain(..).chain(gaps).collect();
         let leader_turn = Mutex::default();
@@ -136,6 +142,12 @@ impl Source for PostgresSource {
         self.open.as_ref().and_then(|open| open.tables.get(table)).map_or(1, |table| table.slices.len())
     }
 
+    fn follow(&mut self, table: usize, foreign_key: usize) {
+        if let Some(of) = self.open.as_mut().and_then(|open| open.tables.get_mut(table)) {
+            of.follow(foreign_key);
+        }
+    }
+
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
         let wanted = match self.options.gentle {
             Gentle::Yes => 1,
@@ -143,6 +155,9 @@ impl Source for PostgresSource {
         };
         let (mode, pace) = (self.mode, Arc::new(Pace::new(self.options.max_rate)));
         let open = self.open.as_mut().ok_or_else(|| failed("read the tables", "the image is not open"))?;
+        for table in &mut open.tables {
+            table.reach_parents(&open.image)?;
+        }
         let mut sessions = vec![(Arc::clone(open.image.leader()), Claims::HeldByLeader)];
         for _ in 1..wanted {
             sessions.push((open.image.worker()?, Claims::Own(HashSet::new())));

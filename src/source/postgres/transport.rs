@@ -146,7 +146,7 @@ pub enum Mode {
 pub enum Equality {
     /// As this fold does.
     Folded(Fold),
-    /// As only the server can say (citext, nondeterministic collations).
+    /// As only the server can say: citext, nondeterministic collations, intervals, types of others.
     Server,
 }
 
@@ -182,7 +182,7 @@ pub struct ColumnType {
     comparison: Comparison,
 }
 
-/// How a type compares texts.
+/// How a type compares values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Comparison {
     Bytes,
@@ -203,14 +203,19 @@ impl ColumnType {
     /// What to select to read the column with this (plain) name.
     #[must_use]
     pub fn select(&self, column: &str, mode: Mode) -> String {
-        let column = quoted(column);
+        self.select_of(&quoted(column), mode)
+    }
+
+    /// The same for any expression of the type.
+    #[must_use]
+    pub(super) fn select_of(&self, expression: &str, mode: Mode) -> String {
         match self.transport(mode) {
-            Transport::Binary => column,
+            Transport::Binary => expression.to_owned(),
             // Polymorphic output functions do not all see through domains.
             Transport::Output if self.domain => {
-                format!("pg_catalog.textin({}({column}::{}))", self.output, self.name)
+                format!("pg_catalog.textin({}({expression}::{}))", self.output, self.name)
             }
-            Transport::Output => format!("pg_catalog.textin({}({column}))", self.output),
+            Transport::Output => format!("pg_catalog.textin({}({expression}))", self.output),
         }
     }
 
@@ -225,6 +230,27 @@ impl ColumnType {
         }
     }
 
+    /// How the database compares keys in a column of this type and that collation with values that refer to them.
+    #[must_use]
+    pub(super) fn key_equality(&self, collation: Collation, child: &Self) -> Equality {
+        match self.equality(collation) {
+            Equality::Folded(fold) if self.writes_alike(child) => Equality::Folded(fold),
+            _ => Equality::Server,
+        }
+    }
+
+    /// Whether values that the server calls equal across these types are equal keys (`docs/format.md` section 4).
+    fn writes_alike(&self, child: &Self) -> bool {
+        let is_exact = |kind| matches!(kind, Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Unsigned32 | Kind::Numeric);
+        let is_real = |kind| matches!(kind, Kind::Real32 | Kind::Real);
+        match (self.kind, child.kind) {
+            // The server takes the padding off before it compares.
+            (Kind::Text, Kind::Text) => self.comparison == Comparison::Padded || child.comparison != Comparison::Padded,
+            (Kind::Output, Kind::Output) => self.name == child.name,
+            (own, other) => own == other || is_exact(own) && is_exact(other) || is_real(own) && is_real(other),
+        }
+    }
+
     fn from_row(row: &Row) -> (u32, Self) {
         let (oid, base): (u32, u32) = (row.get(0), row.get(1));
         let is_enum = row.get::<_, &str>(2) == "e";
@@ -234,8 +260,10 @@ impl ColumnType {
         let kind = known.unwrap_or(if is_citext { Kind::Text } else { Kind::Output });
         let comparison = match base {
             BPCHAR => Comparison::Padded,
-            _ if is_citext => Comparison::Own,
-            _ => Comparison::Bytes,
+            _ if is_enum || DISTINCT.contains(&base) => Comparison::Bytes,
+            INTERVAL | JSONB => Comparison::Own,
+            _ if known.is_some() => Comparison::Bytes,
+            _ => Comparison::Own,
         };
         let (binary, domain) = (known.is_some(), oid != base);
         (oid, Self { kind, name: pair(3), output: pair(5), binary, domain, comparison })
@@ -243,6 +271,10 @@ impl ColumnType {
 }
 
 const BPCHAR: u32 = 1042;
+const INTERVAL: u32 = 1186;
+const JSONB: u32 = 3802;
+/// Types of the server whose equal values have one output: macaddr8, macaddr, inet, cidr, bit, varbit.
+const DISTINCT: [u32; 6] = [774, 829, 869, 650, 1560, 1562];
 
 /// The kind of a built-in type with a stable binary form. The numbers are fixed for all versions.
 fn allowed(oid: u32) -> Option<Kind> {
@@ -265,11 +297,11 @@ fn allowed(oid: u32) -> Option<Kind> {
         1083 => Kind::Time,
         1114 => Kind::Timestamp,
         1184 => Kind::TimestampZoned,
-        1186 => Kind::Interval,
+        INTERVAL => Kind::Interval,
         1266 => Kind::TimeZoned,
         1700 => Kind::Numeric,
         2950 => Kind::Uuid,
-        3802 => Kind::Jsonb,
+        JSONB => Kind::Jsonb,
         _ => return None,
     })
 }
@@ -300,7 +332,7 @@ impl Types {
     /// Reads them.
     pub fn load(client: &Client) -> Result<Self, PostgresError> {
         let names = ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ");
-        let rows = client.query("read the types of the database", &format!("{TYPES_SQL} AND {names}"), &[])?;
+        let rows = client.query("reading the types of the database", &format!("{TYPES_SQL} AND {names}"), &[])?;
         Ok(Self(rows.iter().map(ColumnType::from_row).collect()))
     }
 
@@ -321,6 +353,27 @@ pub fn quoted(name: &str) -> String {
 mod tests {
     use super::{Collation, ColumnType, Comparison, Equality, Kind, Mode, SessionEncoding, session_sql};
     use crate::format::key::Fold;
+
+    impl ColumnType {
+        fn built_in(kind: Kind, name: &str) -> Self {
+            let (name, output) = (format!("\"pg_catalog\".\"{name}\""), format!("\"pg_catalog\".\"{name}out\""));
+            Self { kind, name, output, binary: true, domain: false, comparison: Comparison::Bytes }
+        }
+
+        pub(crate) fn integer() -> Self {
+            Self::built_in(Kind::Int4, "int4")
+        }
+
+        pub(crate) fn text() -> Self {
+            Self::built_in(Kind::Text, "text")
+        }
+
+        pub(crate) fn citext() -> Self {
+            let (name, output) = ("\"ext\".\"citext\"".to_owned(), "\"ext\".\"citextout\"".to_owned());
+            let (binary, comparison) = (false, Comparison::Own);
+            Self { name, output, binary, comparison, ..Self::text() }
+        }
+    }
 
     fn column(kind: Kind, binary: bool, domain: bool, comparison: Comparison) -> ColumnType {
         let (name, output) = ("\"s\".\"d\"".to_owned(), "\"pg_catalog\".\"dout\"".to_owned());
@@ -345,6 +398,24 @@ mod tests {
         assert_eq!(text.equality(Collation::Nondeterministic), Equality::Server);
         assert_eq!(padded.equality(Collation::Deterministic).fold(), Fold::TrailingSpace);
         assert_eq!(own.equality(Collation::Deterministic), Equality::Server);
+    }
+
+    #[test]
+    fn keys_of_different_types_are_equal_by_their_bytes_or_not() {
+        let numeric = column(Kind::Numeric, true, false, Comparison::Bytes);
+        let real = column(Kind::Real, true, false, Comparison::Bytes);
+        let date = column(Kind::Date, true, false, Comparison::Bytes);
+        let timestamp = column(Kind::Timestamp, true, false, Comparison::Bytes);
+        let padded = column(Kind::Text, true, false, Comparison::Padded);
+        let of = |parent: &ColumnType, child: &ColumnType| parent.key_equality(Collation::Deterministic, child);
+        let (text, integer, citext) = (ColumnType::text(), ColumnType::integer(), ColumnType::citext());
+        for (parent, child) in [(&text, &text), (&text, &citext), (&numeric, &integer), (&padded, &text)] {
+            assert_eq!(of(parent, child), parent.equality(Collation::Deterministic), "{parent:?} {child:?}");
+        }
+        for (parent, child) in [(&citext, &citext), (&real, &integer), (&timestamp, &date), (&text, &padded)] {
+            assert_eq!(of(parent, child), Equality::Server, "{parent:?} {child:?}");
+        }
+        assert_eq!(text.key_equality(Collation::Nondeterministic, &text), Equality::Server);
     }
 
     #[test]

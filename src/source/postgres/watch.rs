@@ -73,15 +73,13 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to watch over `sessions`, those that join later too.
-    pub fn begin(address: &Address, sessions: Sessions, patience: Duration) -> Result<Self, PostgresError> {
-        let client = Arc::new(connect(address)?);
-        // So that messages name tables with their schemas.
-        client.execute("preparing the watch", "SET search_path = ''; SET statement_timeout = 0")?;
+    pub fn begin(address: &Arc<Address>, sessions: Sessions, patience: Duration) -> Result<Self, PostgresError> {
+        let client = Arc::new(session(address)?);
         let verdict = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel();
         let told = Arc::clone(&verdict);
-        let of_thread = Arc::clone(&client);
-        let run = move || look_on(&of_thread, &sessions, patience, (&told, &stopped));
+        let (of_thread, way) = (Arc::clone(&client), Arc::clone(address));
+        let run = move || look_on(of_thread, &way, (&sessions, patience), (&told, &stopped));
         let thread = std::thread::Builder::new().name("lock-watch".to_owned()).spawn(run);
         let place = address.to_string();
         let thread = thread.map_err(|error| PostgresError::Failed {
@@ -129,17 +127,30 @@ struct Waiter {
     since: Option<String>,
 }
 
+/// A session that looks on.
+fn session(address: &Address) -> Result<Client, PostgresError> {
+    let client = connect(address)?;
+    // So that messages name tables with their schemas.
+    client.execute("preparing the watch", "SET search_path = ''; SET statement_timeout = 0")?;
+    Ok(client)
+}
+
 fn look_on(
-    client: &Client,
-    sessions: &Sessions,
-    patience: Duration,
+    mut client: Arc<Client>,
+    address: &Address,
+    (sessions, patience): (&Sessions, Duration),
     (verdict, stopped): (&Mutex<Option<String>>, &Receiver<()>),
 ) {
     let mut seen: HashMap<i32, Instant> = HashMap::new();
     while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let pids = sessions.pids();
-        // A look that fails is made again: a server that is gone ends the reading by itself.
-        let Ok(waiting) = waiters(client, &pids) else { continue };
+        let Ok(waiting) = waiters(&client, &pids) else {
+            // Somebody may have ended this session alone; a server that is gone ends the reading by itself.
+            if let Ok(another) = session(address) {
+                client = Arc::new(another);
+            }
+            continue;
+        };
         let now = Instant::now();
         seen.retain(|pid, _| waiting.iter().any(|waiter| waiter.pid == *pid));
         let too_long = waiting.iter().find(|waiter| {

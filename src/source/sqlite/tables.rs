@@ -343,6 +343,7 @@ fn foreign_key(table: &Table, parent: &Table, lines: &[KeyLine]) -> Option<Forei
             "SET NULL" | "SET DEFAULT" => Strength::Weak,
             _ => Strength::Owning,
         },
+        by_server: Vec::new(),
     })
 }
 

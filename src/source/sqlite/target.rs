@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, ToSql};
 use crate::base::env::{SharedEnv, random};
 use crate::format::cell::Cell;
 use crate::source::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
+use crate::source::row_name::row_name;
 use crate::source::sqlite::affinity::{self, Affinity, Alters};
 use crate::source::sqlite::build::{Builder, lost, stops_everything};
 use crate::source::sqlite::foreign;
@@ -128,7 +129,7 @@ impl SqliteTarget {
         let hidden = table.columns.iter().zip(cells).find(|(column, _)| column.hidden);
         let row = match hidden {
             Some((_, Cell::Integer(rowid))) => format!("the row with rowid {rowid}"),
-            _ => "a row".to_owned(),
+            _ => row_name(table.key.iter().map(|&at| (table.columns[at].name.as_str(), cells.get(at)))),
         };
         let name = table.name.clone();
         self.builder()?.refuse(&name, format!("{row} {what}"));

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use crate::format::cell::Cell;
 use crate::source::contract::SourceError;
 use crate::source::postgres::client::Client;
-use crate::source::postgres::document::{Grant, GrantOption, LargeObject, Purpose};
+use crate::source::postgres::document::{Grant, GrantOption, Label, LargeObject, Purpose};
 use crate::source::postgres::target::ledger::{Done, Part};
 use crate::source::postgres::target::options::Owners;
 use crate::source::postgres::target::run::{Naming, run};
@@ -34,7 +34,7 @@ pub(super) fn create(
     })
 }
 
-/// Owners, comments and privileges.
+/// Owners, comments, security labels and privileges.
 pub(super) fn give(
     client: &Client,
     server: &Server,
@@ -47,10 +47,14 @@ pub(super) fn give(
         let oid = object.oid;
         let mut sql = Vec::new();
         if let Some(comment) = &object.comment {
-            sql.push(format!(
-                "COMMENT ON LARGE OBJECT {oid} IS E'{}';",
-                comment.replace('\\', "\\\\").replace('\'', "''")
-            ));
+            sql.push(format!("COMMENT ON LARGE OBJECT {oid} IS {};", literal(comment)));
+        }
+        if owners == Owners::Restore {
+            let label = |label: &Label| {
+                let (provider, text) = (quoted(&label.provider), literal(&label.label));
+                format!("SECURITY LABEL FOR {provider} ON LARGE OBJECT {oid} IS {text};")
+            };
+            sql.extend(object.labels.iter().map(label));
         }
         if owners == Owners::Restore {
             sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quoted(&object.owner)));
@@ -66,6 +70,10 @@ pub(super) fn give(
         }
         sql
     })
+}
+
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 fn grant(oid: u32, grant: &Grant) -> String {

@@ -145,8 +145,18 @@ pub(super) fn create(
     let head = Head { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
     let content = serde_json::to_string(&head).expect("strings and numbers").replace('\'', "''");
     let sql = format!("BEGIN; {CREATE} INSERT INTO sidekeep_restore.head VALUES ('{content}'); COMMIT");
-    client.execute(doing, &sql).map_err(|error| broken(error, server))?;
+    client.execute(doing, &sql).map_err(|error| not_begun(error, server))?;
     Ok(head)
+}
+
+/// The first thing that is written shows what the role may do there, and whether anybody may.
+fn not_begun(error: PostgresError, server: &str) -> SourceError {
+    let advice = match error.state() {
+        Some("42501") => "sign in as a superuser, or as the database's owner",
+        Some("25006") => "restore to a primary, and to a database that may be written to",
+        _ => return broken(error, server),
+    };
+    SourceError::Unreachable { what: server.to_owned(), reason: format!("{error}; {advice}") }
 }
 
 /// What is done.

@@ -14,11 +14,10 @@ use crate::source::postgres::target::fault::broken;
 use crate::source::postgres::target::ledger::unanswered;
 use crate::source::postgres::target::session::Server;
 use crate::source::postgres::transport::{Kind, Mode, Transport, Types, quoted};
+use crate::source::row_name::row_name;
 
 /// The table that large objects are in a snapshot.
 pub(super) const LARGE_OBJECTS: &str = "pg_catalog.pg_largeobject";
-/// Characters of a key's value that a message shows.
-const KEY_CHARS_MAX: usize = 60;
 
 /// A table as its rows are loaded.
 #[derive(Clone, Debug)]
@@ -78,24 +77,8 @@ impl Form {
 impl TablePlan {
     /// The key of a row as a message shows it.
     pub(super) fn key_of(&self, cells: &[Cell<'_>]) -> String {
-        let value = |(at, name): &(usize, String)| {
-            let shown = match cells.get(*at) {
-                Some(Cell::Integer(value)) => value.to_string(),
-                Some(Cell::Text(text)) => format!("{:?}", text.chars().take(KEY_CHARS_MAX).collect::<String>()),
-                Some(Cell::Uuid(bytes)) => uuid(bytes),
-                Some(Cell::Bool(value)) => value.to_string(),
-                _ => "…".to_owned(),
-            };
-            format!("{name} = {shown}")
-        };
-        let values: Vec<String> = self.key.iter().map(value).collect();
-        if values.is_empty() { "a row without a key".to_owned() } else { format!("the row with {}", values.join(", ")) }
+        row_name(self.key.iter().map(|(at, name)| (name.as_str(), cells.get(*at))))
     }
-}
-
-fn uuid(bytes: &[u8; 16]) -> String {
-    let hex = data_encoding::HEXLOWER.encode(bytes);
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 struct Attribute {

@@ -1,0 +1,56 @@
+//! An error with its causes, for whoever reads one line of it.
+
+use std::error::Error;
+use std::iter::successors;
+
+/// The error, then what caused it, down to the first cause.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |&error| error.source())
+}
+
+/// The words of an error and of its causes. What an error already ends with is not said again: transparent ones say
+/// what their cause says, and some libraries' repeat it.
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    causes(error).skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use thiserror::Error;
+
+    use super::{causes, chain};
+
+    #[derive(Debug, Error)]
+    enum Outer {
+        #[error("cannot read {name}")]
+        Named { name: &'static str, source: Inner },
+        #[error(transparent)]
+        Through(Inner),
+        #[error("cannot write: {source}")]
+        Repeats { source: io::Error },
+    }
+
+    #[derive(Debug, Error)]
+    #[error("the disk")]
+    struct Inner(#[source] io::Error);
+
+    fn disk() -> Inner {
+        Inner(io::Error::other("is gone"))
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let named = Outer::Named { name: "a file", source: disk() };
+        assert_eq!(chain(&named), "cannot read a file: the disk: is gone");
+        assert_eq!(causes(&named).count(), 3);
+        assert_eq!(chain(&Outer::Through(disk())), "the disk: is gone");
+        assert_eq!(chain(&Outer::Repeats { source: io::Error::other("full") }), "cannot write: full");
+        assert_eq!(chain(&io::Error::other("alone")), "alone");
+    }
+}
