@@ -56,7 +56,7 @@ pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
         PackSeal { context: session.context(), session: session.session(), wrap: &wrap, sequence: 0, env: &*world.env };
     let closed = pack.close(&seal, &mut sealer).expect("closes");
     let object = ObjectRef { sha256: closed.digest, size: closed.bytes.len() as u64 };
-    world.objects().create(&Name::Pack(source, closed.digest), closed.bytes.into()).expect("a pack");
+    world.objects().create(&Name::Pack(source, closed.digest), closed.bytes).expect("a pack");
     let newest = world.ledger(SOURCE).newest().expect("a snapshot").snapshot.clone();
     let clock = Moment(newest.source_clock.0 + 1);
     let mut snapshot = Snapshot::new(clock, newest.manifest, session.session(), Epoch(1));
