@@ -4,10 +4,10 @@ mod world;
 
 use rusqlite::Connection;
 use sidekeep::base::role::Role;
+use sidekeep::engine::sqlite::SqliteSource;
 use sidekeep::format::manifest::Layout;
 use sidekeep::ops::owners::{self, OwnersOptions, OwnersReport, PlacementKind, PlacementState};
-use sidekeep::source::catalog::PlacementConfig;
-use sidekeep::source::sqlite::SqliteSource;
+use sidekeep::ops::placement::update::PlacementConfig;
 use world::World;
 
 const SCHEMA: &str = "

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use sidekeep::base::env::{Seeded, SharedEnv, System};
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
+use sidekeep::engine::sqlite::SqliteSource;
 use sidekeep::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource};
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::show::{self, ShowOptions};
@@ -17,7 +18,6 @@ use sidekeep::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, So
 use sidekeep::ops::status::{self, FindingKind, Freshness, Opening, StatusOptions, StatusReport};
 use sidekeep::ops::verify::Access;
 use sidekeep::repo::open::Repository;
-use sidekeep::source::sqlite::SqliteSource;
 use sidekeep::store::Store;
 use world::World;
 
@@ -126,7 +126,7 @@ fn examine(world: &World, role: Role, database: &str, config: Vec<ConfigFact>) -
     let opened = env.clone();
     let open_source = Box::new(move || {
         let source = SqliteSource::open(&path, dir, opened)?;
-        Ok(Box::new(source) as Box<dyn sidekeep::source::contract::Source>)
+        Ok(Box::new(source) as Box<dyn sidekeep::engine::contract::Source>)
     });
     doctor::run(DoctorOptions {
         config,

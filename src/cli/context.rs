@@ -22,11 +22,11 @@ use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
 use crate::base::progress::{SharedProgress, Silent};
 use crate::crypto::keyfile::KeyFileHeader;
+use crate::engine::postgres::connect::address::Surroundings;
+use crate::engine::postgres::schema::dump::Search;
 use crate::repo::cache::Cache;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
-use crate::source::postgres::address::Surroundings;
-use crate::source::postgres::dump::Search;
 use crate::store::{Location, OpenOptions, Patience, Store};
 
 /// What a command works with.

@@ -13,12 +13,12 @@ use super::source::AddressError;
 use super::time::TimeError;
 use crate::base::chain::{causes, chain};
 use crate::crypto::keyfile::KeyFileError;
+use crate::engine::contract::SourceError;
+use crate::engine::postgres::connect::error::PostgresError;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
-use crate::repo::write::WriteError;
+use crate::repo::writer::WriteError;
 use crate::sort::SpillError;
-use crate::source::contract::SourceError;
-use crate::source::postgres::error::PostgresError;
 use crate::store::{Doing, LocationError, StoreError};
 
 /// How a command ends.
@@ -398,11 +398,11 @@ fn key(error: &KeyError) -> Verdict {
 mod tests {
     use super::{CliError, Exit};
     use crate::cli::keys::KeyError;
+    use crate::engine::contract::SourceError;
     use crate::ops::error::OpError;
     use crate::repo::error::RepoError;
-    use crate::repo::write::WriteError;
+    use crate::repo::writer::WriteError;
     use crate::sort::SpillError;
-    use crate::source::contract::SourceError;
     use crate::store::{Doing, StoreError};
 
     fn full() -> StoreError {

@@ -14,15 +14,15 @@ use super::exit::CliError;
 use super::redact;
 use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
+use crate::engine::contract::Source as LiveSource;
+use crate::engine::postgres::backup::read_options::ReadOptions;
+use crate::engine::postgres::backup::source::PostgresSource;
+use crate::engine::postgres::connect::address::{Address as ServerAddress, Surroundings, without_password};
+use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::open::connect;
+use crate::engine::sqlite::SqliteSource;
 use crate::format::manifest::Layout;
-use crate::source::catalog::PlacementConfig;
-use crate::source::contract::Source as LiveSource;
-use crate::source::postgres::address::{Address as ServerAddress, Surroundings, without_password};
-use crate::source::postgres::connect::connect;
-use crate::source::postgres::error::PostgresError;
-use crate::source::postgres::read_options::ReadOptions;
-use crate::source::postgres::source::PostgresSource;
-use crate::source::sqlite::SqliteSource;
+use crate::ops::placement::update::PlacementConfig;
 
 /// A text that names no database.
 #[derive(Debug, Error)]
@@ -242,7 +242,7 @@ mod tests {
 
     use super::{Address, choose};
     use crate::cli::config::parse;
-    use crate::source::postgres::address::Surroundings;
+    use crate::engine::postgres::connect::address::Surroundings;
 
     fn nothing() -> Surroundings {
         Surroundings::new([])

@@ -9,11 +9,11 @@ use super::context::Context;
 use super::exit::CliError;
 use super::source::{Address, Server};
 use crate::base::cancel::Cancel;
-use crate::source::contract::Target;
-use crate::source::files::{CsvTarget, JsonLinesTarget};
-use crate::source::postgres::address::Surroundings;
-use crate::source::postgres::target::{PostgresTarget, TargetOptions};
-use crate::source::sqlite::SqliteTarget;
+use crate::engine::contract::Target;
+use crate::engine::files::{CsvTarget, JsonLinesTarget};
+use crate::engine::postgres::connect::address::Surroundings;
+use crate::engine::postgres::restore::{PostgresTarget, TargetOptions};
+use crate::engine::sqlite::SqliteTarget;
 
 /// File names that are taken for a database.
 const DATABASE_ENDINGS: [&str; 4] = ["sqlite", "sqlite3", "db", "db3"];
@@ -120,7 +120,7 @@ impl NewTarget {
 #[cfg(test)]
 mod tests {
     use super::{FileFormat, Place};
-    use crate::source::postgres::address::Surroundings;
+    use crate::engine::postgres::connect::address::Surroundings;
 
     #[test]
     fn places_are_told_apart_by_name_and_format() {

@@ -2,10 +2,10 @@
 
 use thiserror::Error;
 
+use crate::engine::contract::SourceError;
 use crate::repo::error::RepoError;
-use crate::repo::write::WriteError;
+use crate::repo::writer::WriteError;
 use crate::sort::SpillError;
-use crate::source::contract::SourceError;
 use crate::store::StoreError;
 
 /// A failure of an operation.

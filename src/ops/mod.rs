@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod error;
 pub mod init;
 pub mod owners;
+pub mod placement;
 pub mod readable;
 pub mod restore;
 pub mod select;

@@ -3,14 +3,14 @@
 
 use crate::base::id::{Digest, SourceId};
 use crate::base::time::Moment;
+use crate::engine::contract::{Description, Source, Strength, Table};
 use crate::format::catalog::{Catalog, OwnerPath, TableEntry};
 use crate::format::manifest::Layout;
 use crate::ops::backup::{self, BackupOptions, BackupReport, last_manifest};
 use crate::ops::error::OpError;
+use crate::ops::placement::update::{Pinned, PlacementConfig, Update, update};
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
-use crate::source::catalog::{Pinned, PlacementConfig, Update, update};
-use crate::source::contract::{Description, Source, Strength, Table};
 
 /// Names that columns with a user's id usually have.
 const USER_COLUMNS: [&str; 6] = ["user_id", "userid", "owner_id", "account_id", "uid", "owner"];

@@ -4,10 +4,10 @@
 use data_encoding::HEXLOWER;
 use serde_json::Value;
 
+use crate::engine::files::plain;
 use crate::format::cell::{Cell, Numeric};
 use crate::format::key::component_len;
 use crate::format::wire::Take;
-use crate::source::files::plain;
 
 /// Characters that are shown of one value.
 const CHARS_MAX: usize = 200;

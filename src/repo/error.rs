@@ -10,7 +10,7 @@ use crate::format::codec::CodecError;
 use crate::format::dsse::StatementError;
 use crate::format::name::Name;
 use crate::format::wire::WireError;
-use crate::repo::write::WriteError;
+use crate::repo::writer::WriteError;
 use crate::store::StoreError;
 
 /// A failure of a repository operation.

@@ -23,7 +23,7 @@ use crate::repo::error::RepoError;
 use crate::repo::index::IndexedPack;
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::Ledger;
-use crate::repo::write::WriteError;
+use crate::repo::writer::WriteError;
 use crate::store::StoreError;
 
 /// Whose fragments are believed: those of operators of the source whom its ledger trusts. A lie in one is

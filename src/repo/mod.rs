@@ -1,6 +1,5 @@
 //! A repository: what its objects mean together.
 
-pub mod base;
 pub mod cache;
 mod chain;
 pub mod check;
@@ -10,6 +9,7 @@ pub mod error;
 pub mod fragment;
 pub mod index;
 pub mod io;
+pub mod known_chunks;
 pub mod ledger;
 pub mod manifest;
 pub mod open;
@@ -19,5 +19,5 @@ pub mod packer;
 mod protocol;
 pub mod reader;
 pub mod roster;
-#[expect(clippy::too_many_arguments, reason = "of `write::worker::seal`: one more than `clippy.toml` allows")]
-pub mod write;
+#[expect(clippy::too_many_arguments, reason = "of `writer::worker::seal`: one more than `clippy.toml` allows")]
+pub mod writer;

@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sidekeep::source::postgres::address::{Address, Surroundings};
-use sidekeep::source::postgres::client::Client;
-use sidekeep::source::postgres::dump::Search;
-use sidekeep::source::postgres::source::PostgresSource;
+use sidekeep::engine::postgres::backup::source::PostgresSource;
+use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::client::Client;
+use sidekeep::engine::postgres::schema::dump::Search;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sidekeep::source::postgres::address::{Address, Surroundings};
-use sidekeep::source::postgres::connect::connect;
+use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::open::connect;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 

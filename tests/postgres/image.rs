@@ -4,9 +4,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidekeep::source::postgres::address::{Address, Surroundings};
-use sidekeep::source::postgres::client::Client;
-use sidekeep::source::postgres::image::{Claim, Image, ServerRole};
+use sidekeep::engine::postgres::backup::image::{Claim, Image, ServerRole};
+use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::client::Client;
 
 use crate::common_postgres::{Cluster, Settings};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidekeep::source::contract::SourceError;
-use sidekeep::source::postgres::watch::Watch;
+use sidekeep::engine::contract::SourceError;
+use sidekeep::engine::postgres::backup::lock_watchdog::Watch;
 
 use crate::common_postgres::Cluster;
 use crate::image::{address, open};

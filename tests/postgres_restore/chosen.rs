@@ -1,7 +1,7 @@
 //! Some tables with what they need, and tables that come first.
 
-use sidekeep::source::contract::{BatchTarget, Content, Loader, Mark, Refused, SourceError, Target};
-use sidekeep::source::postgres::target::TargetOptions;
+use sidekeep::engine::contract::{BatchTarget, Content, Loader, Mark, Refused, SourceError, Target};
+use sidekeep::engine::postgres::restore::TargetOptions;
 
 use crate::stage::{DATABASE, Stage, refused};
 
@@ -53,7 +53,7 @@ fn chosen_tables_come_with_what_they_need() {
 
 /// Looks at the database when tables that come first are in.
 struct Watching<'a> {
-    inner: sidekeep::source::postgres::target::PostgresTarget,
+    inner: sidekeep::engine::postgres::restore::PostgresTarget,
     seen: Vec<String>,
     look: &'a (dyn Fn() -> String + Sync),
 }

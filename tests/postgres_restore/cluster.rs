@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sidekeep::source::postgres::address::{Address, Surroundings};
-use sidekeep::source::postgres::target::{Globals, Owners, PostgresTarget, TargetOptions};
+use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::restore::{Globals, Owners, PostgresTarget, TargetOptions};
 
 use crate::common_postgres::Cluster;
 use crate::compare::assert_same;

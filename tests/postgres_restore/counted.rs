@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sidekeep::engine::contract::{Batch, BatchTarget, Content, Loader, Mark, Refused, SourceError, Target};
+use sidekeep::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{Batch, BatchTarget, Content, Loader, Mark, Refused, SourceError, Target};
-use sidekeep::source::postgres::target::{PostgresTarget, TargetOptions};
 
 use crate::stage::{Stage, refused};
 

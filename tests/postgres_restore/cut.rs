@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sidekeep::source::postgres::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
 use tempfile::TempDir;
 
 use crate::common_postgres::Cluster;

@@ -1,8 +1,8 @@
 //! A PostgreSQL snapshot in places that are no PostgreSQL: SQLite, CSV, JSON lines.
 
 use rusqlite::Connection;
-use sidekeep::source::files::{CsvTarget, JsonLinesTarget};
-use sidekeep::source::sqlite::SqliteTarget;
+use sidekeep::engine::files::{CsvTarget, JsonLinesTarget};
+use sidekeep::engine::sqlite::SqliteTarget;
 
 use crate::stage::{DATABASE, Stage, refused};
 

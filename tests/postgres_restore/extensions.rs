@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use sidekeep::source::postgres::target::TargetOptions;
+use sidekeep::engine::postgres::restore::TargetOptions;
 
 use crate::common_postgres::{Cluster, Settings};
 use crate::compare::assert_same;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use sidekeep::source::postgres::target::{Owners, TargetOptions};
+use sidekeep::engine::postgres::restore::{Owners, TargetOptions};
 
 use crate::common_postgres::{Cluster, Settings};
 use crate::compare::assert_same;

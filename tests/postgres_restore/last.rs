@@ -7,10 +7,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sidekeep::engine::contract::SourceError;
+use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::restore::{PostgresTarget, Resume, TargetOptions};
 use sidekeep::ops::error::OpError;
-use sidekeep::source::contract::SourceError;
-use sidekeep::source::postgres::address::{Address, Surroundings};
-use sidekeep::source::postgres::target::{PostgresTarget, Resume, TargetOptions};
 use tempfile::TempDir;
 
 use crate::common_postgres::Cluster;

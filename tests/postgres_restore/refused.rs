@@ -1,9 +1,9 @@
 //! What a server refuses is named and left out, and the rest is restored; what must not be touched is refused.
 
+use sidekeep::engine::contract::SourceError;
+use sidekeep::engine::postgres::restore::{Globals, Owners, PostgresTarget, Resume, TargetOptions};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
-use sidekeep::source::contract::SourceError;
-use sidekeep::source::postgres::target::{Globals, Owners, PostgresTarget, Resume, TargetOptions};
 
 use crate::common_postgres::Cluster;
 use crate::cut::Breaking;

@@ -1,8 +1,8 @@
 //! Cut anywhere and gone on with, a restore gives the same database.
 
+use sidekeep::engine::contract::SourceError;
+use sidekeep::engine::postgres::restore::{PostgresTarget, Resume, TargetOptions};
 use sidekeep::ops::error::OpError;
-use sidekeep::source::contract::SourceError;
-use sidekeep::source::postgres::target::{PostgresTarget, Resume, TargetOptions};
 
 use crate::compare::{Image, image};
 use crate::cut::Breaking;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use sidekeep::base::cancel::Cancel;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
+use sidekeep::engine::contract::Target;
+use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
-use sidekeep::source::contract::Target;
-use sidekeep::source::postgres::address::{Address, Surroundings};
-use sidekeep::source::postgres::target::{PostgresTarget, TargetOptions};
 
 use crate::common_postgres::{Cluster, SUPERUSER};
 pub use crate::objects::DATABASE;

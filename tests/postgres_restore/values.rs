@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{
+use sidekeep::engine::contract::{
     Batch, BatchTarget, Content, Engine, Mark, Scope, Source, SourceError, Target, TargetColumn, TargetTable,
 };
-use sidekeep::source::postgres::target::TargetOptions;
+use sidekeep::engine::postgres::restore::TargetOptions;
+use sidekeep::format::cell::Cell;
 
 use crate::common_postgres::SUPERUSER;
 use crate::compare::assert_same;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use sidekeep::source::postgres::target::TargetOptions;
+use sidekeep::engine::postgres::restore::TargetOptions;
 
 use crate::common_postgres::{Cluster, Settings, programs};
 use crate::compare::image;

@@ -1,6 +1,6 @@
 //! Everything of a snapshot, and every row of it.
 
-use sidekeep::source::postgres::target::TargetOptions;
+use sidekeep::engine::postgres::restore::TargetOptions;
 
 use crate::common_postgres::Cluster;
 use crate::compare::assert_same;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sidekeep::source::postgres::document::{Document, GrantOption, Position, Purpose, Words};
-use sidekeep::source::postgres::dump::DumpEncoding;
-use sidekeep::source::postgres::schema;
+use sidekeep::engine::postgres::schema::document::{Document, GrantOption, Position, Purpose, Words};
+use sidekeep::engine::postgres::schema::dump::DumpEncoding;
+use sidekeep::engine::postgres::schema::gather;
 
 use crate::stage::{DATABASE, build, full, take, take_as};
 
@@ -126,8 +126,8 @@ fn the_schema_is_of_the_snapshot() {
     let before = take(&cluster, DATABASE).document;
     cluster.sql(DATABASE, "CREATE TABLE app.too_late (); COMMENT ON TABLE app.users IS 'later'");
     let (place, cancelled) =
-        (sidekeep::source::postgres::dump::ToolPlace::of(&cluster.config(DATABASE)), Default::default());
-    let request = sidekeep::source::postgres::dump::Request {
+        (sidekeep::engine::postgres::schema::dump::ToolPlace::of(&cluster.config(DATABASE)), Default::default());
+    let request = sidekeep::engine::postgres::schema::dump::Request {
         place: &place,
         snapshot: snapshot[0][0].as_deref(),
         encoding: DumpEncoding::Utf8,

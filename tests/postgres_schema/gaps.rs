@@ -1,8 +1,8 @@
 //! What a role may not see, and what a server cannot tell, is named.
 
-use sidekeep::source::postgres::catalog;
-use sidekeep::source::postgres::dump::DumpEncoding;
-use sidekeep::source::postgres::schema;
+use sidekeep::engine::postgres::schema::catalog;
+use sidekeep::engine::postgres::schema::dump::DumpEncoding;
+use sidekeep::engine::postgres::schema::gather;
 
 use crate::stage::{DATABASE, full, reason_of, session, take_as};
 

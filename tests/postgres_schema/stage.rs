@@ -2,12 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 
-use sidekeep::source::contract::Gap;
-use sidekeep::source::postgres::catalog::{self, Catalog};
-use sidekeep::source::postgres::client::Client;
-use sidekeep::source::postgres::document::Document;
-use sidekeep::source::postgres::dump::{DumpEncoding, Request, Search, ToolPlace, Tools};
-use sidekeep::source::postgres::schema;
+use sidekeep::engine::contract::Gap;
+use sidekeep::engine::postgres::connect::client::Client;
+use sidekeep::engine::postgres::schema::catalog::{self, Catalog};
+use sidekeep::engine::postgres::schema::document::Document;
+use sidekeep::engine::postgres::schema::dump::{DumpEncoding, Request, Search, ToolPlace, Tools};
+use sidekeep::engine::postgres::schema::gather;
 
 use crate::common_postgres::Cluster;
 pub use crate::objects::DATABASE;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use sidekeep::source::contract::{ForeignKey, Strength};
-use sidekeep::source::postgres::catalog::{self, Catalog, PgTable};
+use sidekeep::engine::contract::{ForeignKey, Strength};
+use sidekeep::engine::postgres::schema::catalog::{self, Catalog, PgTable};
 
 use crate::common_postgres::Cluster;
 use crate::stage::{DATABASE, full, reason_of, session};

@@ -13,14 +13,14 @@ use common_postgres::{Cluster, SUPERUSER};
 use sidekeep::base::cancel::Cancel;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
+use sidekeep::engine::contract::{Content, Engine, Refused, RowSink, SinkError, Source, SourceError, Target};
+use sidekeep::engine::postgres::backup::source::PostgresSource;
+use sidekeep::engine::postgres::schema::document::Document;
+use sidekeep::engine::postgres::value::transport::Mode;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
-use sidekeep::source::contract::{Content, Engine, Refused, RowSink, SinkError, Source, SourceError, Target};
-use sidekeep::source::postgres::document::Document;
-use sidekeep::source::postgres::source::PostgresSource;
-use sidekeep::source::postgres::transport::Mode;
 use world::{SOURCE, World};
 
 const SERVICE: &str = "

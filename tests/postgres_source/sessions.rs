@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use sidekeep::source::contract::Source;
-use sidekeep::source::postgres::read_options::{Gentle, ReadOptions};
-use sidekeep::source::postgres::source::PostgresSource;
-use sidekeep::source::postgres::transport::Mode;
+use sidekeep::engine::contract::Source;
+use sidekeep::engine::postgres::backup::read_options::{Gentle, ReadOptions};
+use sidekeep::engine::postgres::backup::source::PostgresSource;
+use sidekeep::engine::postgres::value::transport::Mode;
 
 use crate::{Live, Rows};
 

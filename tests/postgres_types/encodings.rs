@@ -1,7 +1,7 @@
 //! Databases that are not UTF-8: the same bytes come back, and another encoding takes what it can.
 
+use sidekeep::engine::postgres::value::transport::Mode;
 use sidekeep::format::cell::{Cell, Encoding, OwnedCell};
-use sidekeep::source::postgres::transport::Mode;
 
 use crate::common_postgres::Cluster;
 use crate::session::{Rows, Session};

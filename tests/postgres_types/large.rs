@@ -1,7 +1,7 @@
 //! Values as large as a server takes. They need some gigabytes of memory and are run by hand:
 //! `cargo nextest run --run-ignored only -E 'binary(postgres_types)'`.
 
-use sidekeep::source::postgres::transport::Mode;
+use sidekeep::engine::postgres::value::transport::Mode;
 
 use crate::common_postgres::Cluster;
 use crate::session::{Session, Ways};

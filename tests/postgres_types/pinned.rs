@@ -1,8 +1,8 @@
 //! Which cell a value is, for ever: `docs/format.md` section 4.
 
+use sidekeep::engine::contract::Fold;
+use sidekeep::engine::postgres::value::transport::{Collation, Equality, Kind, Mode};
 use sidekeep::format::cell::{Cell, Numeric, OwnedCell};
-use sidekeep::source::contract::Fold;
-use sidekeep::source::postgres::transport::{Collation, Equality, Kind, Mode};
 
 use crate::common_postgres::Cluster;
 use crate::session::Session;

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use sidekeep::engine::postgres::value::transport::Mode;
 use sidekeep::format::cell::{Cell, Numeric, OwnedCell};
-use sidekeep::source::postgres::transport::Mode;
 
 use crate::common_postgres::Cluster;
 use crate::session::Session;

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
+use sidekeep::engine::contract::{RowSink, SinkError};
+use sidekeep::engine::postgres::connect::client::Client;
+use sidekeep::engine::postgres::value::encode::{Parameter, Place, Way, push_line};
+use sidekeep::engine::postgres::value::rows::RowReader;
+use sidekeep::engine::postgres::value::transport::{
+    ColumnType, Kind, Mode, SessionEncoding, Types, quoted, session_sql,
+};
 use sidekeep::format::cell::{Cell, OwnedCell};
-use sidekeep::source::contract::{RowSink, SinkError};
-use sidekeep::source::postgres::client::Client;
-use sidekeep::source::postgres::encode::{Parameter, Place, Way, push_line};
-use sidekeep::source::postgres::rows::RowReader;
-use sidekeep::source::postgres::transport::{ColumnType, Kind, Mode, SessionEncoding, Types, quoted, session_sql};
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
 

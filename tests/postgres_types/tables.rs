@@ -1,7 +1,7 @@
 //! Extreme and ordinary values of every type: equal cells by both transports, equal tables after a restore.
 
+use sidekeep::engine::postgres::value::transport::Mode;
 use sidekeep::format::cell::Cell;
-use sidekeep::source::postgres::transport::Mode;
 
 use crate::common_postgres::Cluster;
 use crate::session::{Session, Ways};

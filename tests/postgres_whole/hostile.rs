@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sidekeep::base::chain::chain;
-use sidekeep::source::contract::{RowSink, SinkError, Source, SourceError};
+use sidekeep::engine::contract::{RowSink, SinkError, Source, SourceError};
 
 use crate::common_postgres::{Cluster, SUPERUSER, Settings};
 use crate::live::{Live, reason_of};

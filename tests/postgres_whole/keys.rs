@@ -6,13 +6,13 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use sidekeep::base::role::Role;
+use sidekeep::engine::contract::{RowSink, SinkError, Source};
+use sidekeep::engine::postgres::backup::read_options::ReadOptions;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::manifest::TableSummary;
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::show::{self, ShowOptions};
-use sidekeep::source::contract::{RowSink, SinkError, Source};
-use sidekeep::source::postgres::read_options::ReadOptions;
 
 use crate::common_postgres::SUPERUSER;
 use crate::live::{Live, reason_of};

@@ -6,13 +6,13 @@ use sidekeep::base::cancel::Cancel;
 use sidekeep::base::chain::chain;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
+use sidekeep::engine::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
+use sidekeep::engine::postgres::schema::document::Document;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::manifest::GapSummary;
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
-use sidekeep::source::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
-use sidekeep::source::postgres::document::Document;
 
 use crate::common_postgres::{Cluster, SUPERUSER, Settings};
 use crate::world::{SOURCE, World};

@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use futures_util::SinkExt;
+use sidekeep::engine::postgres::value::encode::{Parameter, Place, Way, push_line};
+use sidekeep::engine::postgres::value::transport::{Kind, SessionEncoding, Types, quoted, session_sql};
 use sidekeep::format::cell::{Cell, OwnedCell};
-use sidekeep::source::postgres::encode::{Parameter, Place, Way, push_line};
-use sidekeep::source::postgres::transport::{Kind, SessionEncoding, Types, quoted, session_sql};
 use tokio_postgres::types::ToSql;
 
 use crate::common_postgres::{Cluster, SUPERUSER};

@@ -104,7 +104,7 @@ fn what_a_service_keeps_true_is_true_in_every_snapshot() {
     let taken = live.restored();
     build(&live.cluster, &taken, "service back");
     for sequence in &taken.document.sequences {
-        let sidekeep::source::postgres::document::Position::Last(last) = sequence.position else { continue };
+        let sidekeep::engine::postgres::schema::document::Position::Last(last) = sequence.position else { continue };
         let (table, column) = match sequence.name.as_str() {
             "moves_id_seq" => ("public.moves", "id"),
             "lefts_n_seq" => ("public.lefts", "n"),

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use sidekeep::base::env::{Seeded, SharedEnv, System};
+use sidekeep::engine::contract::{
+    Content, Description, Engine, Gap, Refused, RowSink, Scope, SinkError, Source, Target, TargetColumn, TargetTable,
+};
+use sidekeep::engine::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::ops::backup::BackupReport;
 use sidekeep::ops::restore::RestoreReport;
-use sidekeep::source::contract::{
-    Content, Description, Engine, Gap, Refused, RowSink, Scope, SinkError, Source, Target, TargetColumn, TargetTable,
-};
-use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
 
 use crate::world::World;
 

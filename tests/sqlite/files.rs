@@ -4,9 +4,9 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use rusqlite::Connection;
+use sidekeep::engine::contract::{SourceError, Target, TargetColumn, TargetTable};
+use sidekeep::engine::files::{CsvTarget, JsonLinesTarget};
 use sidekeep::format::cell::{Cell, Encoding, OwnedCell};
-use sidekeep::source::contract::{SourceError, Target, TargetColumn, TargetTable};
-use sidekeep::source::files::{CsvTarget, JsonLinesTarget};
 use tempfile::TempDir;
 
 use crate::bridge::{Rows, Snapshot, all_of, real_env, snapshot, target_tables};

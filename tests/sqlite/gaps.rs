@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
+use sidekeep::engine::contract::{SourceError, Target, TargetColumn, TargetTable};
+use sidekeep::engine::sqlite::SqliteTarget;
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{SourceError, Target, TargetColumn, TargetTable};
-use sidekeep::source::sqlite::SqliteTarget;
 use tempfile::TempDir;
 
 use crate::bridge::{Restored, Snapshot, all_of, real_env, restore, snapshot, through_a_repository};

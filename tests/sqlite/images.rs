@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rusqlite::Connection;
+use sidekeep::engine::contract::{Source, SourceError, Target};
+use sidekeep::engine::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{Source, SourceError, Target};
-use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
 use tempfile::TempDir;
 
 use crate::bridge::{Snapshot, all_of, env, real_env, restore, snapshot, snapshot_of, through_a_repository};

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use sidekeep::source::contract::Gap;
+use sidekeep::engine::contract::Gap;
 use tempfile::TempDir;
 
 use crate::bridge::{restore, snapshot};

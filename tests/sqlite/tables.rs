@@ -1,9 +1,9 @@
 //! What a source says of its tables.
 
 use rusqlite::Connection;
+use sidekeep::engine::contract::{Fold, ForeignKey, Source, Strength, Table};
+use sidekeep::engine::sqlite::SqliteSource;
 use sidekeep::format::cell::Cell;
-use sidekeep::source::contract::{Fold, ForeignKey, Source, Strength, Table};
-use sidekeep::source::sqlite::SqliteSource;
 use tempfile::TempDir;
 
 use crate::bridge::env;

@@ -19,6 +19,7 @@ use sidekeep::base::progress::Silent;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::crypto::keyfile::{KeyFile, Protection};
 use sidekeep::crypto::role::{AdminKeys, Identity, PublicKeys};
+use sidekeep::engine::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::format::dsse::encode;
 use sidekeep::format::entry::{Body, Numbered};
 use sidekeep::format::grant::Grant;
@@ -27,6 +28,7 @@ use sidekeep::format::roster::{AddGrant, Enrol, RosterEntry, RosterStatement};
 use sidekeep::ops::backup::{self, BackupMode, BackupOptions, BackupReport, Subject};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::init::Init;
+use sidekeep::ops::placement::update::{Pinned, PlacementConfig};
 use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::verify::{self, Access, Level, VerifyOptions, VerifyReport, Visit};
@@ -35,8 +37,6 @@ use sidekeep::repo::error::RepoError;
 use sidekeep::repo::io::Objects;
 use sidekeep::repo::ledger::{Appended, Ledger, Signer, append};
 use sidekeep::repo::open::{Repository, Unlocked};
-use sidekeep::source::catalog::{Pinned, PlacementConfig};
-use sidekeep::source::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::store::{Location, OpenOptions, Store};
 
 /// A repository, its keys and a place for files.

@@ -14,12 +14,12 @@ use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{bytes, count, duration, moment, plural, printable, short};
 use crate::cli::source::{Address, Opening, Source, choose};
 use crate::cli::{amount, tag};
+use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions, ReadRate};
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, Subject};
+use crate::ops::placement::update::Pinned;
 use crate::repo::create::unknown_sources;
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
-use crate::source::catalog::Pinned;
-use crate::source::postgres::read_options::{Gentle, ReadOptions, ReadRate};
 
 /// A snapshot of the live database that was held for less is nobody's trouble.
 const HELD_SAID_MS: u64 = 2000;

@@ -14,8 +14,8 @@ use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::progress::Style;
 use crate::cli::render::{Align, Table, count, printable};
+use crate::ops::demo::service::Holdings;
 use crate::ops::demo::{self, Chapter, DemoOptions, DemoReport};
-use crate::source::fake::Holdings;
 
 /// Play a week of a small sync service, with a disaster and a restore; needs no server and touches nothing of yours
 ///

@@ -11,10 +11,10 @@ use crate::cli::exit::{CliError, Outcome};
 use crate::cli::keys::Opened;
 use crate::cli::render::printable;
 use crate::cli::source::{Address, Opening, choose};
+use crate::engine::postgres::backup::preflight::{self, Remark};
+use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::ops::doctor::{self, Check, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource, Opener};
 use crate::repo::io::Objects;
-use crate::source::postgres::examine::{self, Remark};
-use crate::source::postgres::read_options::ReadOptions;
 
 /// Free bytes that a backup should find besides room for the sources.
 const SPILL_BYTES_MIN: u64 = 64 << 20;
@@ -94,7 +94,7 @@ fn live<'a>(name: &'a str, config: &'a Config, context: &'a Context) -> LiveSour
                 let search = context.search(source.pg_bin);
                 let look = move || {
                     let address = server.address(context.surroundings())?;
-                    Ok(examine::examine(&address, &search)?)
+                    Ok(preflight::preflight(&address, &search)?)
                 };
                 Some(Box::new(look) as Opener<'a, Vec<Remark>>)
             }

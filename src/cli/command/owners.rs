@@ -10,10 +10,10 @@ use crate::cli::context::Context;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{Align, Table, magnitude, printable, short};
 use crate::cli::source::{Opening, choose};
+use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::ops::backup::BackupMode;
 use crate::ops::owners::{self, OwnersOptions, OwnersReport, PlacementKind, PlacementState, TablePlacement};
-use crate::source::catalog::Pinned;
-use crate::source::postgres::read_options::ReadOptions;
+use crate::ops::placement::update::Pinned;
 
 /// Show how the rows of each table are placed under the users, and why
 ///

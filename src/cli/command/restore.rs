@@ -11,8 +11,8 @@ use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{doubts, moment, plural, printable, short};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::cli::target::{FileFormat, Place};
+use crate::engine::postgres::restore::{Globals, Owners, Resume, TargetOptions};
 use crate::ops::restore::{self, RestoreOptions, RestoreReport};
-use crate::source::postgres::target::{Globals, Owners, Resume, TargetOptions};
 
 /// Restore everything of a snapshot to a new place
 ///

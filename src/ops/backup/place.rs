@@ -2,6 +2,7 @@
 //! at once while their maps are in memory, else by records that travel from join to join.
 
 use crate::base::limit::{ROW_INLINE_BYTES_MAX, STREAM_BYTES_MIN, STREAM_BYTES_MIN_IN_WIDE_ROW};
+use crate::engine::contract::{RowSink, SinkError};
 use crate::format::cell::Cell;
 use crate::format::key::{Class, limit_key, push_component, push_folded};
 use crate::format::manifest::Layout;
@@ -11,9 +12,8 @@ use crate::ops::backup::placed::{
 };
 use crate::ops::backup::plan::{JoinColumns, Slot, TablePlan};
 use crate::ops::error::OpError;
-use crate::repo::write::Feeder;
+use crate::repo::writer::Feeder;
 use crate::sort::{LookUp, OwnerJoin, Placement};
-use crate::source::contract::{RowSink, SinkError};
 use crate::tree::chunker::Streams;
 
 /// Rows between looks at what else goes on.

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
+use crate::engine::contract::Table;
 use crate::format::catalog::{Catalog, OwnerPath, TableEntry};
 use crate::format::cell::OwnedCell;
 use crate::format::key::Fold;
 use crate::format::manifest::Layout;
-use crate::source::catalog::Update;
-use crate::source::contract::Table;
+use crate::ops::placement::update::Update;
 
 /// A set of columns of the source, in the order of delivery, with the equality of their values.
 pub type JoinColumns = Vec<(usize, Fold)>;

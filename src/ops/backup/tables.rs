@@ -12,15 +12,15 @@ use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
 use crate::base::progress::{Count, SharedProgress};
 use crate::base::thread::{join, spawn};
 use crate::crypto::ids::SourceIdKeys;
+use crate::engine::contract::{Description, Gap, Reader, Source};
 use crate::ops::backup::place::Placer;
 use crate::ops::backup::placed::Placed;
 use crate::ops::backup::plan::TablePlan;
 use crate::ops::backup::schedule::{Assignment, HandedIn, Next, Schedule};
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
-use crate::repo::write::{Feeder, WriteError};
+use crate::repo::writer::{Feeder, WriteError};
 use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapFeed, Sorted, Sorter, SpillOptions};
-use crate::source::contract::{Description, Gap, Reader, Source};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one, while those of a table before are emptied.

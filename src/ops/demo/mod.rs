@@ -2,12 +2,13 @@
 //! and proof that everything came back.
 
 mod clock;
+mod demo;
 mod keys;
 mod options;
 mod prove;
 mod report;
-mod run;
+pub mod service;
 
+pub use demo::run;
 pub use options::DemoOptions;
 pub use report::{Chapter, DemoReport, Disaster, Night, Restored, Verified};
-pub use run::run;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::id::Digest;
 use crate::base::time::Moment;
-use crate::source::fake::{Comparison, Holdings};
+use crate::ops::demo::service::{Comparison, Holdings};
 
 /// A part of the story.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]

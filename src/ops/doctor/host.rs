@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use crate::engine::contract::Gap;
+use crate::engine::postgres::backup::preflight::{Remark, Standing};
 use crate::ops::doctor::check::Checks;
 use crate::ops::doctor::options::LiveSource;
 use crate::sort::{SpillError, check_space};
-use crate::source::contract::Gap;
-use crate::source::postgres::examine::{Remark, Standing};
 
 /// Gaps in one line.
 const GAPS_SHOWN: usize = 5;

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use crate::base::env::SharedEnv;
 use crate::base::progress::SharedProgress;
 use crate::crypto::role::Identity;
+use crate::engine::contract::Source;
+use crate::engine::postgres::backup::preflight::Remark;
 use crate::repo::io::Objects;
-use crate::source::contract::Source;
-use crate::source::postgres::examine::Remark;
 
 /// Opens something that may not open.
 pub type Opener<'a, T> = Box<dyn FnOnce() -> Result<T, Box<dyn Error + Send + Sync>> + 'a>;

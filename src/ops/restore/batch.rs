@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 use crate::base::id::ChunkId;
+use crate::engine::contract::{Batch, Mark, SinkError, SourceError};
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::leaf::LeafRows;
 use crate::format::node::Spot;
@@ -12,7 +13,6 @@ use crate::ops::error::OpError;
 use crate::ops::restore::reading::Reading;
 use crate::ops::restore::streams::{self, Contents, put_back, referred};
 use crate::repo::reader::LeafRef;
-use crate::source::contract::{Batch, Mark, SinkError, SourceError};
 
 /// Streams of a batch that are read before it goes to a loader; of more they are read as its rows come up.
 const AHEAD_BYTES_MAX: u64 = 16 << 20;

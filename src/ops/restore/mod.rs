@@ -5,10 +5,10 @@ mod order;
 mod parallel;
 mod plan;
 mod reading;
+mod restore;
 mod rows;
-mod run;
 mod sorted;
 mod streams;
 mod write;
 
-pub use run::{Named, RestoreOptions, RestoreReport, RestoredTable, run};
+pub use restore::{Named, RestoreOptions, RestoreReport, RestoredTable, run};

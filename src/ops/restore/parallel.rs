@@ -9,13 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use crate::base::frame::FrameType;
 use crate::base::progress::Count;
 use crate::base::thread::spawn;
+use crate::engine::contract::{Batch, BatchTarget, Loader};
 use crate::ops::error::OpError;
 use crate::ops::restore::batch::{LeavesBatch, mark_of};
 use crate::ops::restore::plan::{Plan, Skip, bytes_of};
 use crate::ops::restore::reading::Reading;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{LeafRef, Want};
-use crate::source::contract::{Batch, BatchTarget, Loader};
 
 /// Threads that read, each with one span at a time.
 const READERS: usize = 2;

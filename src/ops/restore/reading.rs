@@ -2,8 +2,8 @@
 
 use crate::base::env::SharedEnv;
 use crate::format::catalog::TableEntry;
+use crate::ops::restore::restore::RestoreOptions;
 use crate::ops::restore::rows::RowShape;
-use crate::ops::restore::run::RestoreOptions;
 use crate::ops::restore::streams::Damage;
 use crate::repo::reader::{LostNode, SnapshotReader};
 

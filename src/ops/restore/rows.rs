@@ -1,8 +1,8 @@
 //! Rows out of leaves: stored cells by column number, missing ones filled in, in the target's order.
 
+use crate::engine::contract::{TargetColumn, TargetTable};
 use crate::format::catalog::{TableEntry, Visibility};
 use crate::format::cell::{Cell, OwnedCell};
-use crate::source::contract::{TargetColumn, TargetTable};
 
 /// How the rows of a table are laid out in leaves and for the target.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::progress::Count;
 use crate::base::thread::{join, spawn};
+use crate::engine::contract::Target;
 use crate::format::leaf::LeafRows;
 use crate::format::manifest::TreeKind;
 use crate::format::node::Spot;
@@ -19,7 +20,6 @@ use crate::ops::restore::write::RowWriter;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{LeafBatch, LeafRef, Want};
 use crate::sort::{Merge, Sorter, SpillOptions};
-use crate::source::contract::Target;
 
 /// Memory of the sorter that brings rows into the target's order.
 const SORTER_BYTES: usize = 32 << 20;

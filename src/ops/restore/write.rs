@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::base::id::ChunkId;
+use crate::engine::contract::Target;
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::node::Spot;
 use crate::format::wire::{Take, WireError};
@@ -11,7 +12,6 @@ use crate::ops::error::OpError;
 use crate::ops::restore::rows::RowShape;
 use crate::ops::restore::streams::{self, Contents, Damage, put_back, referred};
 use crate::repo::reader::SnapshotReader;
-use crate::source::contract::Target;
 
 /// Rows that wait at most, and bytes of their streams.
 const BATCH_ROWS: usize = 256;

@@ -7,12 +7,12 @@ mod listing;
 mod places;
 mod read;
 mod report;
-mod run;
 mod sequence;
 mod tables;
+mod verify;
 mod walk;
 
 pub use report::{
     Access, Heads, Level, SnapshotChecked, SourceChecked, TableChecked, VerifyOptions, VerifyReport, Visit,
 };
-pub use run::{run, unopened};
+pub use verify::{run, unopened};

@@ -11,10 +11,10 @@ use crate::format::codec;
 use crate::format::name::Name;
 use crate::format::node::{PackRef, Skeleton, Spot};
 use crate::format::wire::WireError;
-use crate::repo::base;
 use crate::repo::error::RepoError;
 use crate::repo::index::Index;
 use crate::repo::io::Read;
+use crate::repo::known_chunks;
 use crate::repo::manifest::read_page;
 use crate::repo::pack_table::PackTable;
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
@@ -228,7 +228,7 @@ impl SnapshotReader<'_> {
     fn index(&self) -> Result<&Index, RepoError> {
         if self.index.get().is_none() {
             let repository = self.unlocked.repository();
-            let loaded = base::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
+            let loaded = known_chunks::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
             let _ = self.index.set(loaded.index);
         }
         Ok(self.index.get().expect("just set"))

@@ -1,0 +1,270 @@
+//! A directory in the making: a file per table, the schema document, and a list that says which is which.
+//! It is `<path>.partial-<random>` until it is complete and durable; nothing that exists is overwritten.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+
+use crate::base::env::{SharedEnv, random};
+use crate::engine::contract::{Content, Engine, Refused, SourceError, TargetTable};
+
+/// Bytes gathered before they are written.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Longest file name that is made of a table's name.
+const FILE_NAME_BYTES_MAX: usize = 200;
+/// Refused rows that are named one by one, per table.
+const ROWS_NAMED_MAX: u64 = 20;
+
+/// What is written to, table after table.
+pub(super) struct Directory {
+    path: PathBuf,
+    partial: PathBuf,
+    mode: u32,
+    extension: &'static str,
+    engine: Option<Engine>,
+    tables: Vec<Listed>,
+    current: Option<Open>,
+    refused: Vec<Refused>,
+    state: State,
+}
+
+/// What the partial directory is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unfinished,
+    /// Everything is in it, whether or not it got its name.
+    Complete,
+}
+
+/// A line of the list.
+#[derive(Serialize)]
+struct Listed {
+    name: String,
+    file: String,
+    columns: Vec<ListedColumn>,
+    rows: u64,
+    #[serde(skip)]
+    rows_refused: u64,
+}
+
+#[derive(Serialize)]
+struct ListedColumn {
+    name: String,
+    hidden: bool,
+}
+
+/// `tables.json`.
+#[derive(Serialize)]
+struct List<'a> {
+    sidekeep: &'static str,
+    format: u32,
+    engine: Option<Engine>,
+    tables: &'a [Listed],
+}
+
+struct Open {
+    table: usize,
+    file: BufWriter<File>,
+}
+
+impl Directory {
+    /// A directory at `path`, where there must be nothing, or an empty directory.
+    pub(super) fn create(path: &Path, env: &SharedEnv, extension: &'static str) -> Result<Self, SourceError> {
+        match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => {}
+            Ok(false) => return Err(SourceError::NotEmpty { what: path.display().to_string() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(SourceError::NotEmpty { what: path.display().to_string() });
+            }
+            Err(error) => return Err(unreachable(path, &error)),
+        }
+        // Whoever names a directory with a slash at its end means the same one.
+        let path: PathBuf = path.components().collect();
+        let mut partial = path.clone().into_os_string();
+        partial.push(format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref()))));
+        Ok(Self {
+            path,
+            partial: partial.into(),
+            mode: 0o700,
+            extension,
+            engine: None,
+            tables: Vec::new(),
+            current: None,
+            refused: Vec::new(),
+            state: State::Unfinished,
+        })
+    }
+
+    /// Makes the directory and every file, each with what `header` says of its table.
+    pub(super) fn begin(
+        &mut self,
+        content: &Content<'_>,
+        header: fn(&TargetTable) -> Vec<u8>,
+    ) -> Result<(), SourceError> {
+        let make = || -> io::Result<u32> {
+            std::fs::create_dir(&self.partial)?;
+            let mode = std::fs::metadata(&self.partial)?.permissions().mode() & 0o777;
+            std::fs::set_permissions(&self.partial, Permissions::from_mode(0o700))?;
+            Ok(mode)
+        };
+        self.mode = make().map_err(|error| unreachable(&self.path, &error))?;
+        self.engine = Some(content.engine);
+        self.write_whole("schema.json", content.schema)?;
+        let mut taken = HashSet::new();
+        for (at, table) in content.tables.iter().enumerate() {
+            let file = file_name(&table.name, at, self.extension, &mut taken);
+            self.write_whole(&file, &header(table))?;
+            let columns = table.columns.iter();
+            let columns = columns.map(|column| ListedColumn { name: column.name.clone(), hidden: column.hidden });
+            let columns = columns.collect();
+            self.tables.push(Listed { name: table.name.clone(), file, columns, rows: 0, rows_refused: 0 });
+        }
+        Ok(())
+    }
+
+    fn write_whole(&self, name: &str, content: &[u8]) -> Result<(), SourceError> {
+        let path = self.partial.join(name);
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+            file.write_all(content)?;
+            file.sync_all()
+        };
+        write().map_err(|error| failed("write", &path, &error))
+    }
+
+    /// Lines of this table follow.
+    pub(super) fn table(&mut self, table: usize) -> Result<(), SourceError> {
+        self.end_table()?;
+        let Some(listed) = self.tables.get(table) else {
+            let reason = format!("there is no table {table}");
+            return Err(SourceError::Failed { doing: "restore a table".to_owned(), reason });
+        };
+        let path = self.partial.join(&listed.file);
+        let file = OpenOptions::new().append(true).open(&path).map_err(|error| failed("open", &path, &error))?;
+        self.current = Some(Open { table, file: BufWriter::with_capacity(BUFFER_BYTES, file) });
+        Ok(())
+    }
+
+    /// One line, with its end.
+    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), SourceError> {
+        let open = self.current.as_mut().ok_or_else(no_table)?;
+        let listed = &mut self.tables[open.table];
+        listed.rows += 1;
+        open.file.write_all(line).map_err(|error| failed("write", &self.partial.join(&listed.file), &error))
+    }
+
+    /// A row that cannot be written as a line.
+    pub(super) fn refuse_row(&mut self, why: &str) -> Result<(), SourceError> {
+        let open = self.current.as_ref().ok_or_else(no_table)?;
+        let listed = &mut self.tables[open.table];
+        listed.rows_refused += 1;
+        if listed.rows_refused <= ROWS_NAMED_MAX {
+            let reason = format!("a row was refused: {why}");
+            self.refused.push(Refused { object: listed.name.clone(), reason });
+        }
+        Ok(())
+    }
+
+    /// The columns of the table whose lines are being written.
+    pub(super) fn column_names(&self) -> Result<impl Iterator<Item = &str>, SourceError> {
+        let open = self.current.as_ref().ok_or_else(no_table)?;
+        Ok(self.tables[open.table].columns.iter().map(|column| column.name.as_str()))
+    }
+
+    fn end_table(&mut self) -> Result<(), SourceError> {
+        let Some(mut open) = self.current.take() else { return Ok(()) };
+        let listed = &self.tables[open.table];
+        let path = self.partial.join(&listed.file);
+        open.file.flush().and_then(|()| open.file.get_ref().sync_all()).map_err(|error| failed("write", &path, &error))
+    }
+
+    /// Writes the list, makes everything durable, and gives the directory its name.
+    pub(super) fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+        self.end_table()?;
+        for listed in self.tables.iter().filter(|listed| listed.rows_refused > ROWS_NAMED_MAX) {
+            let reason = format!("{} more rows were refused", listed.rows_refused - ROWS_NAMED_MAX);
+            self.refused.push(Refused { object: listed.name.clone(), reason });
+        }
+        let list = List { sidekeep: "export", format: 1, engine: self.engine, tables: &self.tables };
+        let mut list = serde_json::to_vec_pretty(&list).expect("a list has only strings and numbers");
+        list.push(b'\n');
+        self.write_whole("tables.json", &list)?;
+        let publish = || -> io::Result<()> {
+            File::open(&self.partial)?.sync_all()?;
+            // Replaces an empty directory, and nothing else.
+            std::fs::rename(&self.partial, &self.path)?;
+            std::fs::set_permissions(&self.path, Permissions::from_mode(self.mode))?;
+            let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        };
+        self.state = State::Complete;
+        publish().map_err(|error| {
+            let reason = format!("{error}; the complete directory is {}", self.partial.display());
+            SourceError::Failed { doing: format!("publish {}", self.path.display()), reason }
+        })?;
+        Ok(std::mem::take(&mut self.refused))
+    }
+}
+
+impl Drop for Directory {
+    /// An unfinished directory is of no use to anybody; one that cannot be removed has a telling name.
+    fn drop(&mut self) {
+        if self.state == State::Unfinished {
+            let _ = std::fs::remove_dir_all(&self.partial);
+        }
+    }
+}
+
+fn unreachable(path: &Path, error: &io::Error) -> SourceError {
+    SourceError::Unreachable { what: path.display().to_string(), reason: error.to_string() }
+}
+
+fn failed(doing: &str, path: &Path, error: &io::Error) -> SourceError {
+    SourceError::Failed { doing: format!("{doing} {}", path.display()), reason: error.to_string() }
+}
+
+fn no_table() -> SourceError {
+    SourceError::Failed { doing: "restore a row".to_owned(), reason: "no table has been begun".to_owned() }
+}
+
+/// The table's name where letters, digits, `_`, `-` and inner dots stay and other bytes are `%` and two hex
+/// digits; a number where that is too long, or the same as another's but for the case of its letters.
+fn file_name(table: &str, at: usize, extension: &str, taken: &mut HashSet<String>) -> String {
+    let mut name = String::new();
+    for (place, byte) in table.bytes().enumerate() {
+        match byte {
+            b'.' if place == 0 => name.push_str("%2E"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => name.push(char::from(byte)),
+            _ => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    if name.is_empty() || name.len() > FILE_NAME_BYTES_MAX || !taken.insert(name.to_lowercase()) {
+        // No name of a table gives an unescaped equals sign.
+        name = format!("table={at}");
+    }
+    format!("{name}.{extension}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_table_has_a_file_of_its_own() {
+        let mut taken = HashSet::new();
+        let mut name = |table: &str, at| file_name(table, at, "csv", &mut taken);
+        assert_eq!(name("public.users", 0), "public.users.csv");
+        assert_eq!(name("../x y", 1), "%2E.%2Fx%20y.csv");
+        assert_eq!(name("", 2), "table=2.csv");
+        assert_eq!(name("Users", 3), "Users.csv");
+        assert_eq!(name("users", 4), "table=4.csv");
+        assert_eq!(name(&"x".repeat(300), 5), "table=5.csv");
+    }
+}

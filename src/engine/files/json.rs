@@ -1,0 +1,108 @@
+//! JSON lines: an object per row, with a member per column (`docs/export.md`).
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::base::env::SharedEnv;
+use crate::engine::contract::{Content, Refused, SourceError, Target};
+use crate::engine::files::directory::Directory;
+use crate::engine::files::words::{Detail, Words, words};
+use crate::format::cell::Cell;
+
+/// A directory of `.jsonl` files in the making.
+pub struct JsonLinesTarget {
+    directory: Directory,
+    /// Each column's name as a JSON string with its colon.
+    members: Vec<Vec<u8>>,
+    line: Vec<u8>,
+}
+
+impl JsonLinesTarget {
+    /// A target at `path`, where there must be nothing, or an empty directory.
+    pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
+        let directory = Directory::create(path, env, "jsonl")?;
+        Ok(Self { directory, members: Vec::new(), line: Vec::new() })
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub(super) fn push_string(line: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(line, text).expect("a string fits in memory");
+}
+
+/// Appends what a member's value is; nothing can fail but the value itself.
+fn push_value(line: &mut Vec<u8>, value: &Words<'_>) {
+    match value {
+        Words::Null | Words::Absent => line.extend_from_slice(b"null"),
+        Words::Bool(value) => line.extend_from_slice(if *value { b"true" } else { b"false" }),
+        Words::Number(number) => line.extend_from_slice(number.as_bytes()),
+        Words::Text(text) => push_string(line, text),
+        Words::Marked { kind, words, detail } => {
+            line.extend_from_slice(b"{\"$");
+            line.extend_from_slice(kind.as_bytes());
+            line.extend_from_slice(b"\":");
+            push_string(line, words);
+            match detail {
+                Some(Detail::Encoding(name)) => write!(line, ",\"encoding\":\"{name}\""),
+                Some(Detail::West(seconds)) => write!(line, ",\"west\":{seconds}"),
+                None => Ok(()),
+            }
+            .expect("a vector takes every write");
+            line.push(b'}');
+        }
+    }
+}
+
+/// One row as a line.
+fn write_line(line: &mut Vec<u8>, members: &[Vec<u8>], cells: &[Cell<'_>]) -> Result<(), &'static str> {
+    if cells.len() != members.len() {
+        return Err("it has another number of cells than its table has columns");
+    }
+    line.clear();
+    line.push(b'{');
+    for (member, cell) in members.iter().zip(cells) {
+        let value = words(cell)?;
+        if matches!(value, Words::Absent) {
+            continue;
+        }
+        if line.len() > 1 {
+            line.push(b',');
+        }
+        line.extend_from_slice(member);
+        push_value(line, &value);
+    }
+    line.extend_from_slice(b"}\n");
+    Ok(())
+}
+
+impl Target for JsonLinesTarget {
+    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+        self.directory.begin(content, |_| Vec::new())
+    }
+
+    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+        self.directory.table(table)?;
+        self.members = self
+            .directory
+            .column_names()?
+            .map(|name| {
+                let mut member = Vec::new();
+                push_string(&mut member, name);
+                member.push(b':');
+                member
+            })
+            .collect();
+        Ok(())
+    }
+
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+        match write_line(&mut self.line, &self.members, cells) {
+            Ok(()) => self.directory.line(&self.line),
+            Err(why) => self.directory.refuse_row(why),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+        self.directory.finish()
+    }
+}

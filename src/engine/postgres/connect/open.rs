@@ -1,0 +1,259 @@
+//! From an address to a session: each of its endpoints in turn, until one lets us in.
+//!
+//! A server that refuses us ends the search, as in libpq: the next would refuse us too, and its message would hide
+//! the first. Errors name the server and what to do, and have no password in them.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use zeroize::Zeroizing;
+
+use crate::engine::postgres::connect::address::Address;
+use crate::engine::postgres::connect::client::{Client, OpenFailure, Opened};
+use crate::engine::postgres::connect::endpoint::{Endpoint, Host};
+use crate::engine::postgres::connect::error::{PostgresError, said};
+use crate::engine::postgres::connect::passfile::{self, Wanted};
+use crate::engine::postgres::connect::tls::{Mode, connector};
+use crate::engine::postgres::schema::dump;
+
+/// A peer that is gone is noticed within two minutes, whatever firewalls there are.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 6;
+
+/// Opens a session. Never call from an async task.
+pub fn connect(address: &Address) -> Result<Client, PostgresError> {
+    connect_somewhere(address).map(|(client, _)| client)
+}
+
+/// Opens a session, and says which of the address's endpoints it is at.
+pub(crate) fn connect_somewhere(address: &Address) -> Result<(Client, &Endpoint), PostgresError> {
+    let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
+    let tls = connector(&address.tls).map_err(unusable)?;
+    let mut refusals = Vec::new();
+    for endpoint in &address.endpoints {
+        match at_endpoint(address, endpoint, tls.as_ref()) {
+            Ok(client) => return Ok((client, endpoint)),
+            Err(Refused { reason, next }) => {
+                refusals.push((endpoint, reason));
+                if next == Next::End {
+                    break;
+                }
+            }
+        }
+    }
+    Err(nowhere(address, &refusals))
+}
+
+/// Each endpoint that was tried, with what it had to say: it may not be the last that was to answer.
+fn nowhere(address: &Address, refusals: &[(&Endpoint, String)]) -> PostgresError {
+    let place = address.to_string();
+    match refusals {
+        [] => PostgresError::Connect { place, reason: "it names no host".to_owned() },
+        [(endpoint, reason)] => PostgresError::Connect { place: address.at(endpoint), reason: reason.clone() },
+        several => {
+            let each: Vec<String> =
+                several.iter().map(|(endpoint, reason)| format!("on {endpoint}: {reason}")).collect();
+            PostgresError::Connect { place, reason: each.join("; ") }
+        }
+    }
+}
+
+/// Why one endpoint gave no session, and whether another may.
+struct Refused {
+    reason: String,
+    next: Next,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Endpoint,
+    End,
+}
+
+fn at_endpoint(address: &Address, endpoint: &Endpoint, tls: Option<&MakeRustlsConnect>) -> Result<Client, Refused> {
+    let (password, note) = password(address, endpoint);
+    let mut config = config(address, endpoint).map_err(|reason| Refused { reason, next: Next::End })?;
+    if let Some(password) = &password {
+        config.password(password.as_bytes());
+    }
+    let tls = tls.filter(|_| matches!(endpoint.host, Host::Network { .. }));
+    config.ssl_mode(match address.tls.mode {
+        _ if tls.is_none() => SslMode::Disable,
+        Mode::Disable => SslMode::Disable,
+        Mode::Prefer => SslMode::Prefer,
+        Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
+    });
+    let attempt = |config: &Config| {
+        let opening = open(config, tls, address.connect_timeout);
+        Client::open(opening, address.cancel.clone(), tls.cloned()).map_err(|failure| match failure {
+            OpenFailure::Runtime(error) => Failure::Here(error),
+            OpenFailure::Stopped => Failure::Stopped,
+            OpenFailure::Opening(failure) => failure,
+        })
+    };
+    let mut opened = attempt(&config);
+    // Neither of us insists on TLS: a server that cannot, or wants it not, is asked again without.
+    let may_go_without = matches!(&opened, Err(Failure::Driver(error)) if is_about_tls(error));
+    if config.get_ssl_mode() == SslMode::Prefer && may_go_without {
+        opened = attempt(config.ssl_mode(SslMode::Disable));
+    }
+    opened.map_err(|failure| refusal(&failure, address, note))
+}
+
+enum Failure {
+    Driver(tokio_postgres::Error),
+    Slow,
+    /// Somebody wished to stop.
+    Stopped,
+    /// This machine has no room for a session.
+    Here(std::io::Error),
+}
+
+async fn open(config: &Config, tls: Option<&MakeRustlsConnect>, patience: Duration) -> Result<Opened, Failure> {
+    let connecting = async {
+        Ok(match tls {
+            Some(tls) => {
+                let (inner, connection) = config.connect(tls.clone()).await?;
+                Opened { inner, connection: tokio::spawn(connection.map(|_| ())) }
+            }
+            None => {
+                let (inner, connection) = config.connect(NoTls).await?;
+                Opened { inner, connection: tokio::spawn(connection.map(|_| ())) }
+            }
+        })
+    };
+    match tokio::time::timeout(patience, connecting).await {
+        Ok(opened) => opened.map_err(Failure::Driver),
+        Err(_) => Err(Failure::Slow),
+    }
+}
+
+/// A password for this endpoint, and why the password file gave none if it should have.
+fn password(address: &Address, endpoint: &Endpoint) -> (Option<Zeroizing<String>>, Option<String>) {
+    if let Some(password) = &address.password {
+        return (Some(password.clone()), None);
+    }
+    let Some(path) = &address.passfile else { return (None, None) };
+    let host = endpoint.passfile_host();
+    let wanted = Wanted { host: &host, port: endpoint.port, database: &address.database, user: &address.user };
+    match passfile::look_up(path, &wanted) {
+        Ok(password) => (password, None),
+        Err(why) => (None, Some(why)),
+    }
+}
+
+/// The way to the database as PostgreSQL's own tools take it; `address` has the one endpoint that our session is at.
+pub fn place_for_tools(address: &Address) -> Result<dump::ToolPlace, PostgresError> {
+    let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
+    let endpoint = address.endpoints.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
+    let mut config = config(address, endpoint).map_err(unusable)?;
+    if let (Some(password), _) = password(address, endpoint) {
+        config.password(password.as_bytes());
+    }
+    let words = address.tls.keywords();
+    Ok(words.iter().fold(dump::ToolPlace::of(&config), |place, (keyword, value)| place.with(keyword, value)))
+}
+
+/// Everything but password and TLS.
+fn config(address: &Address, endpoint: &Endpoint) -> Result<Config, String> {
+    let mut text = String::new();
+    for (key, value) in &address.passed_on {
+        let value = value.replace('\\', "\\\\").replace('\'', "\\'");
+        text.push_str(&format!("{key}='{value}' "));
+    }
+    let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| said(&error))?;
+    if config.get_application_name().is_none() {
+        config.application_name("sidekeep");
+    }
+    let given = |key: &str| address.passed_on.iter().any(|(name, _)| name == key);
+    if !given("keepalives_idle") {
+        config.keepalives_idle(KEEPALIVE_IDLE);
+    }
+    if !given("keepalives_interval") {
+        config.keepalives_interval(KEEPALIVE_INTERVAL);
+    }
+    if !given("keepalives_retries") {
+        config.keepalives_retries(KEEPALIVE_RETRIES);
+    }
+    config.user(&address.user).dbname(&address.database).port(endpoint.port).connect_timeout(address.connect_timeout);
+    match &endpoint.host {
+        Host::Socket(dir) => {
+            config.host_path(dir);
+        }
+        Host::Network { name, number } => {
+            config.host(name);
+            if let Some(number) = number {
+                config.hostaddr(*number);
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// Whether the server may have said no only to the way in which we came.
+fn is_about_tls(error: &tokio_postgres::Error) -> bool {
+    let no_entry = error.code().is_some_and(|code| code.code() == "28000");
+    no_entry || (error.as_db_error().is_none() && error.to_string().contains("TLS"))
+}
+
+fn refusal(failure: &Failure, address: &Address, note: Option<String>) -> Refused {
+    let error = match failure {
+        Failure::Driver(error) => error,
+        Failure::Slow => {
+            let seconds = address.connect_timeout.as_secs();
+            let advice = "see whether a firewall is between, or set connect_timeout";
+            return Refused { reason: format!("no answer within {seconds} s; {advice}"), next: Next::Endpoint };
+        }
+        Failure::Here(error) => {
+            let reason = format!("this machine has no room for a session: {error}");
+            return Refused { reason, next: Next::End };
+        }
+        Failure::Stopped => return Refused { reason: "stopped".to_owned(), next: Next::End },
+    };
+    let (next, advice) = match error.code().map(tokio_postgres::error::SqlState::code) {
+        Some("28P01") => (Next::End, "give the role's password by PGPASSWORD, a password file or a service file"),
+        Some("28000") => (Next::End, "see whether the role exists, may log in, and pg_hba.conf lets it in from here"),
+        Some("3D000") => (Next::End, "name a database that exists; psql -l lists them"),
+        Some("42501") => (Next::End, "grant the role CONNECT on the database"),
+        Some("53300") => {
+            (Next::End, "raise max_connections or the limit of the role or database, or use fewer --workers")
+        }
+        Some("57P03") => (Next::Endpoint, "the server starts or stops; try again soon"),
+        Some(_) => (Next::End, "see the server's log"),
+        None => without_code(error),
+    };
+    let notes = note.map(|note| format!("; {note}")).unwrap_or_default();
+    Refused { reason: format!("{}{notes}; {advice}", said(error)), next }
+}
+
+/// Errors that are ours, the network's, or the driver's.
+fn without_code(error: &tokio_postgres::Error) -> (Next, &'static str) {
+    let cause = std::error::Error::source(error);
+    let said = said(error);
+    if said.contains("password missing") {
+        (Next::End, "give the role's password by PGPASSWORD, a password file or a service file")
+    } else if error.to_string().contains("TLS") {
+        (Next::End, about_certificate(&said))
+    } else if cause.is_some_and(|cause| cause.is::<std::io::Error>()) {
+        (Next::Endpoint, "see whether the server runs and listens there")
+    } else {
+        (Next::End, "see the server's log")
+    }
+}
+
+/// What helps against what TLS says of a certificate.
+fn about_certificate(said: &str) -> &'static str {
+    if said.contains("CaUsedAsEndEntity") {
+        "the server's certificate is an authority's, which signed itself: give the server one that is none \
+         (docs/postgresql.md says how), or take sslmode=require without sslrootcert, which trusts anybody"
+    } else if said.contains("UnknownIssuer") {
+        "let sslrootcert name a file with the authority that signed the server's certificate, or with that certificate \
+         itself if it signed itself"
+    } else {
+        "see sslmode and sslrootcert, and which names the server's certificate has"
+    }
+}

@@ -1,0 +1,88 @@
+//! What every session of an image is set to, so that the same rows are the same bytes on each server and night, and
+//! what tells a server's session from one behind a transaction pooler.
+
+use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::error::PostgresError;
+
+/// pg_dump's settings, and those that pg_dump does not need but equal bytes do. A server sets those that it knows.
+/// Without workers and without joining others' scans, rows of a table come as they lie. `row_security = off` makes a row that we may not see an error instead of a row that is missing.
+const SETTINGS: &[(&str, &str)] = &[
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("bytea_output", "hex"),
+    ("client_min_messages", "warning"),
+    ("default_transaction_isolation", "repeatable read"),
+    ("extra_float_digits", "3"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("lc_monetary", "C"),
+    ("lc_numeric", "C"),
+    ("lc_time", "C"),
+    ("lock_timeout", "0"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("quote_all_identifiers", "off"),
+    ("row_security", "off"),
+    ("search_path", ""),
+    ("standard_conforming_strings", "on"),
+    ("statement_timeout", "0"),
+    ("synchronize_seqscans", "off"),
+    ("transaction_timeout", "0"),
+    ("xmloption", "content"),
+    // The server as well notices within two minutes that we are gone, and lets the image go.
+    ("tcp_keepalives_count", "6"),
+    ("tcp_keepalives_idle", "60"),
+    ("tcp_keepalives_interval", "10"),
+];
+
+/// Applies the settings; outside a transaction, so that none of them is undone.
+pub(crate) fn prepare(client: &Client, encoding: &str) -> Result<(), PostgresError> {
+    let (names, values): (Vec<&str>, Vec<&str>) =
+        SETTINGS.iter().copied().chain([("client_encoding", encoding)]).unzip();
+    let sql = "SELECT pg_catalog.set_config(s.name, w.value, false) FROM unnest($1::text[], $2::text[]) AS w(name, value) \
+               JOIN pg_catalog.pg_settings AS s ON lower(s.name) = lower(w.name)";
+    client.query("preparing a session", sql, &[&names, &values]).map(|_| ())
+}
+
+/// What the client's encoding must be to get each text as it is: UTF-8, or the bytes if the server knows none.
+pub(crate) fn encoding(client: &Client) -> Result<String, PostgresError> {
+    let server = client.value("asking for the server's encoding", "SELECT current_setting('server_encoding')")?;
+    Ok(if server == "SQL_ASCII" { server } else { "UTF8".to_owned() })
+}
+
+/// The process that serves this session.
+pub(crate) fn pid(client: &Client) -> Result<i32, PostgresError> {
+    number(client, "asking for the session's process", "SELECT pg_catalog.pg_backend_pid()")
+}
+
+/// The one number that a statement gives; without a prepared statement, which a pooler may lose.
+pub(crate) fn number(client: &Client, doing: &str, sql: &str) -> Result<i32, PostgresError> {
+    let text = client.value(doing, sql)?;
+    text.parse().map_err(|_| PostgresError::Failed {
+        doing: doing.to_owned(),
+        reason: format!("{text:?} is no number"),
+        state: None,
+    })
+}
+
+/// Why sessions whose processes were asked for in turn (the first's, the second's, the first's again) are not the
+/// server's own, if so. A transaction pooler lends the same process to both, or another one to the same.
+pub(crate) fn pooled(first: i32, second: i32, first_again: i32) -> Option<String> {
+    (first == second || first != first_again).then(|| {
+        "between us and the server is a pooler that gives each transaction any session; connect to the server \
+         itself, or to a port where the pooler keeps sessions"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pooled;
+
+    #[test]
+    fn a_pooler_shows_in_the_processes() {
+        assert!(pooled(1, 2, 1).is_none());
+        assert!(pooled(1, 1, 1).is_some(), "one process for two sessions");
+        assert!(pooled(1, 2, 3).is_some(), "two processes for one session");
+    }
+}

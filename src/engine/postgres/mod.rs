@@ -1,0 +1,7 @@
+//! PostgreSQL: a live server into rows and a schema document, and both into an empty database.
+
+pub mod backup;
+pub mod connect;
+pub mod restore;
+pub mod schema;
+pub mod value;

@@ -1,0 +1,167 @@
+//! Work for several sessions at once, the largest first, where no two work on what one of them must have alone.
+
+use std::collections::HashMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::base::thread::{join, spawn};
+use crate::engine::contract::SourceError;
+
+/// Something to be done.
+#[derive(Debug)]
+pub(super) struct Task<T> {
+    pub(super) work: T,
+    /// How large it is, compared with the others.
+    pub(super) weight: u64,
+    /// What it works on.
+    pub(super) claims: Vec<(String, Claim)>,
+}
+
+/// How something is worked on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Claim {
+    Shared,
+    Alone,
+}
+
+struct State<'t, T> {
+    /// The largest last.
+    waiting: Vec<&'t Task<T>>,
+    /// How many work on what; `usize::MAX`: one alone.
+    busy: HashMap<&'t str, usize>,
+    failed: Option<SourceError>,
+    /// Somebody panicked and will give nothing back.
+    is_broken: bool,
+}
+
+impl<'t, T> State<'t, T> {
+    fn is_free(&self, task: &Task<T>) -> bool {
+        task.claims.iter().all(|(what, claim)| match (self.busy.get(what.as_str()), claim) {
+            (None | Some(0), _) => true,
+            (Some(&usize::MAX), _) | (_, Claim::Alone) => false,
+            (Some(_), Claim::Shared) => true,
+        })
+    }
+
+    fn take(&mut self) -> Option<&'t Task<T>> {
+        let at = self.waiting.iter().rposition(|task| self.is_free(task))?;
+        let task = self.waiting.remove(at);
+        for (what, claim) in &task.claims {
+            let count = self.busy.entry(what).or_default();
+            *count = if *claim == Claim::Alone { usize::MAX } else { *count + 1 };
+        }
+        Some(task)
+    }
+
+    fn give_back(&mut self, task: &'t Task<T>) {
+        for (what, claim) in &task.claims {
+            let count = self.busy.entry(what).or_default();
+            *count = if *claim == Claim::Alone { 0 } else { count.saturating_sub(1) };
+        }
+    }
+}
+
+/// Does everything, with a thread for each session; the first error or panic ends it, once what is under way is done.
+pub(super) fn in_parallel<S: Sync, T: Sync>(
+    sessions: &[S],
+    mut tasks: Vec<Task<T>>,
+    work: &(dyn Fn(&S, &T) -> Result<(), SourceError> + Sync),
+) -> Result<(), SourceError> {
+    tasks.sort_by_key(|task| task.weight);
+    let waiting = tasks.iter().collect();
+    let state = Mutex::new(State { waiting, busy: HashMap::new(), failed: None, is_broken: false });
+    let changed = Condvar::new();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = sessions
+            .iter()
+            .map(|session| {
+                let (state, changed) = (&state, &changed);
+                spawn(scope, "build", move || work_off(state, changed, &|task| work(session, task)))
+            })
+            .collect();
+        workers.into_iter().for_each(join);
+    });
+    let failed = state.into_inner().unwrap_or_else(PoisonError::into_inner).failed;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Does tasks until there are none left.
+fn work_off<T>(state: &Mutex<State<'_, T>>, changed: &Condvar, work: &dyn Fn(&T) -> Result<(), SourceError>) {
+    let _alarm = Alarm { state, changed };
+    let mut guard = lock(state);
+    while guard.failed.is_none() && !guard.is_broken && !guard.waiting.is_empty() {
+        let Some(task) = guard.take() else {
+            guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        drop(guard);
+        let result = work(&task.work);
+        guard = lock(state);
+        guard.give_back(task);
+        if let Err(error) = result {
+            guard.failed.get_or_insert(error);
+        }
+        changed.notify_all();
+    }
+}
+
+/// Whoever ends tells those who wait, and whoever panics that he gives nothing back.
+struct Alarm<'s, 't, T> {
+    state: &'s Mutex<State<'t, T>>,
+    changed: &'s Condvar,
+}
+
+impl<T> Drop for Alarm<'_, '_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(self.state).is_broken = true;
+        }
+        self.changed.notify_all();
+    }
+}
+
+fn lock<'g, 't, T>(state: &'g Mutex<State<'t, T>>) -> MutexGuard<'g, State<'t, T>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Claim, State, Task, in_parallel};
+
+    #[test]
+    fn what_one_must_have_alone_is_nobody_elses() {
+        let task = |work: u32, weight, claims: &[(&str, Claim)]| Task {
+            work,
+            weight,
+            claims: claims.iter().map(|(what, claim)| ((*what).to_owned(), *claim)).collect(),
+        };
+        let mut tasks = [
+            task(0, 5, &[("a", Claim::Shared)]),
+            task(1, 9, &[("a", Claim::Alone)]),
+            task(2, 1, &[("a", Claim::Shared), ("b", Claim::Alone)]),
+            task(3, 3, &[("b", Claim::Shared)]),
+        ];
+        tasks.sort_by_key(|task| task.weight);
+        let mut state =
+            State { waiting: tasks.iter().collect(), busy: Default::default(), failed: None, is_broken: false };
+        let first = state.take().expect("the largest");
+        let second = state.take().expect("another table's");
+        assert_eq!((first.work, second.work), (1, 3));
+        assert!(state.take().is_none());
+        state.give_back(first);
+        assert_eq!(state.take().map(|task| task.work), Some(0));
+        assert!(state.take().is_none(), "b is in use");
+        state.give_back(second);
+        assert_eq!(state.take().map(|task| task.work), Some(2), "both share a");
+    }
+
+    #[test]
+    fn a_panic_ends_the_others_and_goes_on_in_who_waits_for_them() {
+        let task = |work: u32| Task { work, weight: u64::from(work), claims: vec![("a".to_owned(), Claim::Alone)] };
+        let tasks = (0..8).map(task).collect();
+        let done = std::panic::catch_unwind(|| {
+            in_parallel(&[(), (), ()], tasks, &|(), work: &u32| if *work == 6 { panic!("no more") } else { Ok(()) })
+        });
+        let panic = done.expect_err("it panics");
+        assert_eq!(panic.downcast_ref(), Some(&"no more"));
+    }
+}

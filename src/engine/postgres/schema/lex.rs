@@ -1,0 +1,198 @@
+//! Tokens of PostgreSQL's SQL, as far as one must know them to find where a statement ends: what is
+//! quoted, what is a comment, what is a word. Every byte belongs to one token, so nothing is lost.
+//!
+//! It works on bytes of any encoding whose other bytes are never ASCII (UTF-8, ISO 8859, unknown), and accepts everything:
+//! what is not closed goes to the end.
+
+/// What a token is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Space,
+    /// To the end of its line, without the line break; or `/* … */`, nested.
+    Comment,
+    /// A keyword or an identifier without quotes.
+    Word,
+    /// `"…"`
+    QuotedName,
+    /// `'…'` of any kind, or `$tag$ … $tag$`.
+    Text,
+    /// Any other byte.
+    Sign(u8),
+}
+
+/// How a backslash in a plain `'…'` is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Backslashes {
+    /// `standard_conforming_strings = on`
+    Literal,
+    Escape,
+}
+
+/// The token at the start of `text`, which is not empty, and its length.
+pub(crate) fn token(text: &[u8], backslashes: Backslashes) -> (Kind, usize) {
+    let first = text[0];
+    match first {
+        _ if first.is_ascii_whitespace() || first == 0x0b => {
+            (Kind::Space, run(text, |byte| byte.is_ascii_whitespace() || byte == 0x0b))
+        }
+        b'-' if text.get(1) == Some(&b'-') => (Kind::Comment, run(text, |byte| byte != b'\n' && byte != b'\r')),
+        b'/' if text.get(1) == Some(&b'*') => (Kind::Comment, nested_comment(text)),
+        b'\'' => (Kind::Text, quoted(text, 0, backslashes)),
+        b'"' => (Kind::QuotedName, quoted(text, 0, Backslashes::Literal)),
+        b'$' => dollar_quoted(text).map_or((Kind::Sign(first), 1), |len| (Kind::Text, len)),
+        b'e' | b'E' if text.get(1) == Some(&b'\'') => (Kind::Text, quoted(text, 1, Backslashes::Escape)),
+        b'b' | b'B' | b'x' | b'X' if text.get(1) == Some(&b'\'') => (Kind::Text, quoted(text, 1, Backslashes::Literal)),
+        b'n' | b'N' if text.get(1) == Some(&b'\'') => (Kind::Text, quoted(text, 1, backslashes)),
+        b'u' | b'U' if text.starts_with(b"U&'") || text.starts_with(b"u&'") => {
+            (Kind::Text, quoted(text, 2, Backslashes::Literal))
+        }
+        b'u' | b'U' if text.starts_with(b"U&\"") || text.starts_with(b"u&\"") => {
+            (Kind::QuotedName, quoted(text, 2, Backslashes::Literal))
+        }
+        // A number takes the letters after it along, or `1e'…'` would look like a string of escapes.
+        _ if first.is_ascii_digit() => (Kind::Sign(first), run(text, |byte| byte.is_ascii_digit())),
+        _ if is_word_start(first) => (Kind::Word, run(text, is_word_part)),
+        _ => (Kind::Sign(first), 1),
+    }
+}
+
+fn is_word_start(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+fn is_word_part(byte: u8) -> bool {
+    is_word_start(byte) || byte.is_ascii_digit() || byte == b'$'
+}
+
+fn run(text: &[u8], part: impl Fn(u8) -> bool) -> usize {
+    text.iter().position(|&byte| !part(byte)).unwrap_or(text.len())
+}
+
+fn nested_comment(text: &[u8]) -> usize {
+    let (mut at, mut depth) = (2, 1_usize);
+    while at < text.len() {
+        match &text[at..] {
+            [b'*', b'/', ..] => {
+                (at, depth) = (at + 2, depth - 1);
+                if depth == 0 {
+                    return at;
+                }
+            }
+            [b'/', b'*', ..] => (at, depth) = (at + 2, depth + 1),
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+/// Length of what opens with the quote at `start`. A doubled quote is two strings side by side, which ends at the same place.
+fn quoted(text: &[u8], start: usize, backslashes: Backslashes) -> usize {
+    let quote = text[start];
+    let mut at = start + 1;
+    while at < text.len() {
+        match text[at] {
+            b'\\' if backslashes == Backslashes::Escape => at += 2,
+            byte if byte == quote && text.get(at + 1) == Some(&quote) => at += 2,
+            byte if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+/// Length of `$tag$ … $tag$`, unless this is no such thing (`$1`).
+fn dollar_quoted(text: &[u8]) -> Option<usize> {
+    let tag_len = run(&text[1..], |byte| byte != b'$' && is_word_part(byte));
+    let starts_well = tag_len == 0 || is_word_start(text[1]);
+    if !starts_well || text.get(1 + tag_len) != Some(&b'$') {
+        return None;
+    }
+    let tag = &text[..tag_len + 2];
+    let mut at = tag.len();
+    while let Some(next) = text[at..].iter().position(|&byte| byte == b'$') {
+        at += next;
+        if text[at..].starts_with(tag) {
+            return Some(at + tag.len());
+        }
+        at += 1;
+    }
+    Some(text.len())
+}
+
+/// The words and signs of a statement, without space and comments.
+pub(crate) struct Tokens<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Tokens<'a> {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    /// Where it starts, what it is, its bytes.
+    type Item = (usize, Kind, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let start = self.at;
+            if start >= self.text.len() {
+                return None;
+            }
+            let (kind, len) = token(&self.text[start..], Backslashes::Literal);
+            self.at += len;
+            if !matches!(kind, Kind::Space | Kind::Comment) {
+                return Some((start, kind, &self.text[start..self.at]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kinds(text: &str) -> Vec<(Kind, &str)> {
+        Tokens::new(text.as_bytes()).map(|(_, kind, bytes)| (kind, std::str::from_utf8(bytes).unwrap())).collect()
+    }
+
+    #[test]
+    fn quotes_of_every_kind() {
+        assert_eq!(kinds("a$b$ c"), [(Kind::Word, "a$b$"), (Kind::Word, "c")]);
+        assert_eq!(
+            kinds("$1;$$;$$;"),
+            [
+                (Kind::Sign(b'$'), "$"),
+                (Kind::Sign(b'1'), "1"),
+                (Kind::Sign(b';'), ";"),
+                (Kind::Text, "$$;$$"),
+                (Kind::Sign(b';'), ";"),
+            ]
+        );
+        assert_eq!(kinds("$_$ $$ $_ $_$x"), [(Kind::Text, "$_$ $$ $_ $_$"), (Kind::Word, "x")]);
+        assert_eq!(kinds("$я$;$я$"), [(Kind::Text, "$я$;$я$")]);
+        assert_eq!(kinds(r"E'\';''' '\'x"), [(Kind::Text, r"E'\';'''"), (Kind::Text, r"'\'"), (Kind::Word, "x")]);
+        assert_eq!(kinds("\"a\"\";\"b"), [(Kind::QuotedName, "\"a\"\";\""), (Kind::Word, "b")]);
+        assert_eq!(kinds("U&\"a;\" U&';' n';' x';'").iter().filter(|(kind, _)| *kind == Kind::Sign(b';')).count(), 0);
+        assert_eq!(kinds("/* /* ; */ ; */b--;\nc"), [(Kind::Word, "b"), (Kind::Word, "c")]);
+        assert_eq!(kinds("name'x'"), [(Kind::Word, "name"), (Kind::Text, "'x'")]);
+        assert_eq!(token(br"'\';'", Backslashes::Escape), (Kind::Text, 5));
+        assert_eq!(kinds("'open;"), [(Kind::Text, "'open;")]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_in_a_token(text in proptest::collection::vec(prop_oneof![proptest::sample::select(&b"'\"$-/*\\;aE \n\xc3"[..]), any::<u8>()], 0..60)) {
+            let mut at = 0;
+            while at < text.len() {
+                let (_, len) = token(&text[at..], Backslashes::Escape);
+                prop_assert!(len > 0 && at + len <= text.len());
+                at += len;
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! One field of a binary COPY into a canonical cell (`docs/format.md` section 4).
+//!
+//! Cells borrow from the field. What is not in it as such, the digits of a number, lies in a [`Scratch`] that
+//! is filled for a whole row before its cells are made. Nothing here panics on any bytes.
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+use crate::engine::postgres::value::numeric::{self, Unpacked};
+use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+use crate::format::cell::{Cell, Encoding};
+
+/// Why bytes of the server are no value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum FieldError {
+    /// The value has another size.
+    #[error("{len} bytes are no {kind}")]
+    Length { kind: Kind, len: usize },
+    /// The value is out of its type's range, or of a form that is not known.
+    #[error("no {kind}: {what}")]
+    Invalid { kind: Kind, what: &'static str },
+}
+
+/// Parts of one row's cells that are not in the row as the server sent it.
+#[derive(Default, Debug)]
+pub(crate) struct Scratch {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A value in a [`Scratch`].
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Numeric(Unpacked),
+    Bytes(Range<usize>),
+}
+
+impl Scratch {
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.pieces.clear();
+    }
+
+    /// Keeps the text of a "char".
+    pub(crate) fn push_char(&mut self, byte: u8) {
+        let start = self.bytes.len();
+        match byte {
+            0 => {}
+            1..0x80 => self.bytes.push(byte),
+            // As servers write it since 16. Before, they write the byte, which is no text.
+            _ => {
+                let digit = |shift: u8| b'0' + (byte >> shift & 7);
+                self.bytes.extend_from_slice(&[b'\\', digit(6), digit(3), digit(0)]);
+            }
+        }
+        self.pieces.push(Piece::Bytes(start..self.bytes.len()));
+    }
+}
+
+/// Puts what the cell of this field will need into `scratch`: of one piece for each field of such a kind.
+pub(crate) fn prepare(kind: Kind, field: &[u8], scratch: &mut Scratch) -> Result<(), FieldError> {
+    match kind {
+        Kind::Numeric => {
+            let number = numeric::from_binary(field, &mut scratch.bytes)?;
+            scratch.pieces.push(Piece::Numeric(number));
+        }
+        Kind::Char => scratch.push_char(fixed::<1>(kind, field)?[0]),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The cell of a field, after [`prepare`].
+pub(crate) fn cell<'a>(
+    kind: Kind,
+    encoding: SessionEncoding,
+    field: &'a [u8],
+    prepared: &mut Prepared<'a>,
+) -> Result<Cell<'a>, FieldError> {
+    Ok(match kind {
+        Kind::Bool => match fixed(kind, field)? {
+            [0] => Cell::Bool(false),
+            [1] => Cell::Bool(true),
+            _ => return Err(FieldError::Invalid { kind, what: "neither 0 nor 1" }),
+        },
+        Kind::Int2 => Cell::Integer(i16::from_be_bytes(fixed(kind, field)?).into()),
+        Kind::Int4 => Cell::Integer(i32::from_be_bytes(fixed(kind, field)?).into()),
+        Kind::Unsigned32 => Cell::Integer(u32::from_be_bytes(fixed(kind, field)?).into()),
+        Kind::Int8 | Kind::Money => Cell::Integer(i64::from_be_bytes(fixed(kind, field)?)),
+        Kind::Real32 => Cell::Real32(f32::from_bits(u32::from_be_bytes(fixed(kind, field)?))),
+        Kind::Real => Cell::Real(f64::from_bits(u64::from_be_bytes(fixed(kind, field)?))),
+        Kind::Numeric => prepared.numeric(),
+        Kind::Text => text(encoding, field),
+        Kind::Char => text(encoding, prepared.bytes()),
+        Kind::Bytes => Cell::Bytes(field),
+        Kind::Uuid => Cell::Uuid(fixed(kind, field)?),
+        Kind::Date => Cell::Date(i32::from_be_bytes(fixed(kind, field)?)),
+        Kind::Time => Cell::Time(i64::from_be_bytes(fixed(kind, field)?)),
+        Kind::TimeZoned => {
+            let [time, zone] = split::<8, 4>(kind, field)?;
+            Cell::TimeZoned(big_endian(time), big_endian(zone) as i32)
+        }
+        Kind::Timestamp | Kind::TimestampZoned => Cell::Timestamp(i64::from_be_bytes(fixed(kind, field)?)),
+        Kind::Interval => {
+            let [time, rest] = split::<8, 8>(kind, field)?;
+            let [days, months] = split::<4, 4>(kind, rest)?;
+            Cell::Interval {
+                months: big_endian(months) as i32,
+                days: big_endian(days) as i32,
+                microseconds: big_endian(time),
+            }
+        }
+        Kind::Json | Kind::Output => Cell::Output(field),
+        Kind::Jsonb => match field.split_first() {
+            Some((1, text)) => Cell::Output(text),
+            Some(_) => return Err(FieldError::Invalid { kind, what: "unknown version" }),
+            None => return Err(FieldError::Length { kind, len: 0 }),
+        },
+    })
+}
+
+/// The pieces of a row in order.
+pub(crate) struct Prepared<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) pieces: std::slice::Iter<'a, Piece>,
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn of(scratch: &'a Scratch) -> Self {
+        Self { bytes: &scratch.bytes, pieces: scratch.pieces.iter() }
+    }
+
+    pub(crate) fn numeric(&mut self) -> Cell<'a> {
+        match self.pieces.next() {
+            Some(Piece::Numeric(number)) => Cell::Numeric(number.get(self.bytes)),
+            _ => unreachable!("every number was prepared"),
+        }
+    }
+
+    pub(crate) fn bytes(&mut self) -> &'a [u8] {
+        match self.pieces.next() {
+            Some(Piece::Bytes(range)) => &self.bytes[range.clone()],
+            _ => unreachable!("every value of this kind was prepared"),
+        }
+    }
+}
+
+/// The cell of a text. Bytes that are no UTF-8 say what they may be.
+pub(crate) fn text(encoding: SessionEncoding, bytes: &[u8]) -> Cell<'_> {
+    match (std::str::from_utf8(bytes), encoding) {
+        (Ok(text), _) => Cell::Text(text),
+        // A server lets such bytes out of a damaged table, or of one that an old version filled.
+        (Err(_), SessionEncoding::Utf8) => Cell::Encoded(Encoding::Utf8Invalid, bytes),
+        (Err(_), SessionEncoding::SqlAscii) => Cell::Encoded(Encoding::SqlAscii, bytes),
+    }
+}
+
+fn fixed<const N: usize>(kind: Kind, field: &[u8]) -> Result<[u8; N], FieldError> {
+    field.try_into().map_err(|_| FieldError::Length { kind, len: field.len() })
+}
+
+/// Two parts of fixed length.
+fn split<const A: usize, const B: usize>(kind: Kind, field: &[u8]) -> Result<[&[u8]; 2], FieldError> {
+    match field.split_at_checked(A) {
+        Some((a, b)) if b.len() == B => Ok([a, b]),
+        _ => Err(FieldError::Length { kind, len: field.len() }),
+    }
+}
+
+/// Up to eight bytes as a number; of fewer the sign is lost, and comes back with the width.
+fn big_endian(bytes: &[u8]) -> i64 {
+    bytes.iter().fold(0, |value, byte| value << 8 | i64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{FieldError, Prepared, Scratch, cell, prepare};
+    use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+    use crate::format::cell::{Cell, Encoding, OwnedCell};
+
+    const KINDS: [Kind; 22] = [
+        Kind::Bool,
+        Kind::Int2,
+        Kind::Int4,
+        Kind::Int8,
+        Kind::Unsigned32,
+        Kind::Money,
+        Kind::Real32,
+        Kind::Real,
+        Kind::Numeric,
+        Kind::Text,
+        Kind::Char,
+        Kind::Bytes,
+        Kind::Uuid,
+        Kind::Date,
+        Kind::Time,
+        Kind::TimeZoned,
+        Kind::Timestamp,
+        Kind::TimestampZoned,
+        Kind::Interval,
+        Kind::Json,
+        Kind::Jsonb,
+        Kind::Output,
+    ];
+
+    fn decoded(kind: Kind, encoding: SessionEncoding, field: &[u8]) -> Result<OwnedCell, FieldError> {
+        let mut scratch = Scratch::default();
+        prepare(kind, field, &mut scratch)?;
+        cell(kind, encoding, field, &mut Prepared::of(&scratch)).map(|cell| OwnedCell::new(&cell))
+    }
+
+    fn is(kind: Kind, field: &[u8], expected: Cell<'_>) {
+        assert_eq!(decoded(kind, SessionEncoding::Utf8, field), Ok(OwnedCell::new(&expected)), "{kind}");
+    }
+
+    #[test]
+    fn numbers_keep_their_signs() {
+        is(Kind::Int2, &[0xff, 0xfe], Cell::Integer(-2));
+        is(Kind::Unsigned32, &[0xff; 4], Cell::Integer(4_294_967_295));
+        is(Kind::Money, &[0xff; 8], Cell::Integer(-1));
+        is(Kind::Real, &0x7ff8_0000_0000_0001u64.to_be_bytes(), Cell::Real(f64::from_bits(0x7ff8_0000_0000_0001)));
+        is(Kind::Real32, &[0x80, 0, 0, 0], Cell::Real32(-0.0));
+        let interval = [&(-3i64).to_be_bytes()[..], &(-2i32).to_be_bytes(), &i32::MIN.to_be_bytes()].concat();
+        is(Kind::Interval, &interval, Cell::Interval { months: i32::MIN, days: -2, microseconds: -3 });
+        let zoned = [&1i64.to_be_bytes()[..], &(-3600i32).to_be_bytes()].concat();
+        is(Kind::TimeZoned, &zoned, Cell::TimeZoned(1, -3600));
+    }
+
+    #[test]
+    fn texts_of_each_encoding() {
+        is(Kind::Text, "é".as_bytes(), Cell::Text("é"));
+        is(Kind::Text, b"\xe9", Cell::Encoded(Encoding::Utf8Invalid, b"\xe9"));
+        let raw = decoded(Kind::Text, SessionEncoding::SqlAscii, b"\xe9");
+        assert_eq!(raw, Ok(OwnedCell::new(&Cell::Encoded(Encoding::SqlAscii, b"\xe9"))));
+        is(Kind::Char, b"\0", Cell::Text(""));
+        is(Kind::Char, b"x", Cell::Text("x"));
+        is(Kind::Char, b"\xfe", Cell::Text("\\376"));
+        is(Kind::Jsonb, b"\x01{}", Cell::Output(b"{}"));
+    }
+
+    #[test]
+    fn values_of_the_wrong_size_or_form_are_refused() {
+        for kind in KINDS {
+            if !matches!(kind, Kind::Text | Kind::Bytes | Kind::Json | Kind::Output) {
+                assert!(decoded(kind, SessionEncoding::Utf8, &[]).is_err(), "{kind}");
+            }
+            if !matches!(kind, Kind::Text | Kind::Bytes | Kind::Json | Kind::Output | Kind::Jsonb) {
+                assert!(decoded(kind, SessionEncoding::Utf8, &[1; 17]).is_err(), "{kind}");
+            }
+        }
+        let error = decoded(Kind::Jsonb, SessionEncoding::Utf8, &[2]).expect_err("another version");
+        assert_eq!(error.to_string(), "no jsonb: unknown version");
+    }
+
+    proptest! {
+        #[test]
+        fn no_field_panics(field: Vec<u8>, at in 0..KINDS.len()) {
+            let _ = decoded(KINDS[at], SessionEncoding::Utf8, &field);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Dates, times and intervals: the texts of PostgreSQL's output functions (ISO, UTC, style `postgres`) to
+//! and from the numbers of canonical cells. The calendar is the proleptic Gregorian one, with years BC.
+
+use std::io::Write;
+
+/// Microseconds.
+const SECOND: i64 = 1_000_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+/// From 0000-03-01 to 2000-01-01.
+const DAYS_TO_2000: i64 = 730_425;
+const DAYS_OF_400_YEARS: i64 = 146_097;
+const INFINITY: &str = "infinity";
+const MINUS_INFINITY: &str = "-infinity";
+
+/// Days since 2000-01-01 of a day of a year, in which 0 is 1 BC.
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin in March here, so that leap days come last.
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * DAYS_OF_400_YEARS + of_era * 365 + of_era / 4 - of_era / 100 + of_year - DAYS_TO_2000
+}
+
+/// Year, month and day so many days after 2000-01-01.
+fn civil_of(days: i64) -> (i64, i64, i64) {
+    let days = days + DAYS_TO_2000;
+    let (era, of_era) = (days.div_euclid(DAYS_OF_400_YEARS), days.rem_euclid(DAYS_OF_400_YEARS));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let year = year + era * 400 + i64::from(month >= 10);
+    (year, (month + 2) % 12 + 1, day)
+}
+
+/// Appends formatted text; a vector takes every write.
+macro_rules! put {
+    ($out:expr, $($format:tt)*) => {
+        write!($out, $($format)*).expect("a vector takes every write")
+    };
+}
+
+fn push_day(out: &mut Vec<u8>, days: i64) -> Era {
+    let (year, month, day) = civil_of(days);
+    let (shown, era) = if year > 0 { (year, Era::Common) } else { (1 - year, Era::Before) };
+    put!(out, "{shown:04}-{month:02}-{day:02}");
+    era
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Era {
+    Common,
+    Before,
+}
+
+fn push_era(out: &mut Vec<u8>, era: Era) {
+    if era == Era::Before {
+        out.extend_from_slice(b" BC");
+    }
+}
+
+/// Appends a date.
+pub(crate) fn push_date(out: &mut Vec<u8>, days: i32) {
+    match days {
+        i32::MAX => out.extend_from_slice(INFINITY.as_bytes()),
+        i32::MIN => out.extend_from_slice(MINUS_INFINITY.as_bytes()),
+        _ => {
+            let era = push_day(out, i64::from(days));
+            push_era(out, era);
+        }
+    }
+}
+
+/// Whether a timestamp is shown with the zone, which is UTC.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zone {
+    Shown,
+    Hidden,
+}
+
+/// Appends a timestamp.
+pub(crate) fn push_timestamp(out: &mut Vec<u8>, value: i64, zone: Zone) {
+    match value {
+        i64::MAX => return out.extend_from_slice(INFINITY.as_bytes()),
+        i64::MIN => return out.extend_from_slice(MINUS_INFINITY.as_bytes()),
+        _ => {}
+    }
+    let era = push_day(out, value.div_euclid(DAY));
+    out.push(b' ');
+    push_time(out, value.rem_euclid(DAY));
+    if zone == Zone::Shown {
+        out.extend_from_slice(b"+00");
+    }
+    push_era(out, era);
+}
+
+/// Appends a time of day, or the time of an interval.
+pub(crate) fn push_time(out: &mut Vec<u8>, value: i64) {
+    if value < 0 {
+        out.push(b'-');
+    }
+    let value = value.unsigned_abs();
+    let [second, minute, hour] = [SECOND, MINUTE, HOUR].map(i64::unsigned_abs);
+    put!(out, "{:02}:{:02}:{:02}", value / hour, value / minute % 60, value / second % 60);
+    if !value.is_multiple_of(second) {
+        put!(out, ".{:06}", value % second);
+    }
+}
+
+/// Appends a time with its zone.
+pub(crate) fn push_time_zoned(out: &mut Vec<u8>, value: i64, west: i32) {
+    push_time(out, value);
+    out.push(if west > 0 { b'-' } else { b'+' });
+    let away = west.unsigned_abs();
+    put!(out, "{:02}:{:02}:{:02}", away / 3600, away / 60 % 60, away % 60);
+}
+
+/// Appends an interval. Each part has its own sign, so that no reader carries one over.
+pub(crate) fn push_interval(out: &mut Vec<u8>, months: i32, days: i32, microseconds: i64) {
+    put!(out, "{months} mons {days} days ");
+    push_time(out, microseconds);
+}
+
+/// Reads a number of digits alone.
+fn number(text: &str) -> Option<i64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// Reads `year-month-day`.
+fn day(text: &str, era: Era) -> Option<i64> {
+    let mut parts = text.splitn(3, '-');
+    let [year, month, day] = [(); 3].map(|()| parts.next().and_then(number));
+    let (year, month, day) = (year?, month?, day?);
+    // More years than any type has, few enough for what follows.
+    if !(1..=10_000_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    Some(days_of(if era == Era::Common { year } else { 1 - year }, month, day))
+}
+
+fn without_era(text: &str) -> (&str, Era) {
+    text.strip_suffix(" BC").map_or((text, Era::Common), |text| (text, Era::Before))
+}
+
+/// Reads a date.
+pub(crate) fn date(text: &str) -> Option<i32> {
+    match text {
+        INFINITY => return Some(i32::MAX),
+        MINUS_INFINITY => return Some(i32::MIN),
+        _ => {}
+    }
+    let (text, era) = without_era(text);
+    i32::try_from(day(text, era)?).ok()
+}
+
+/// Reads a timestamp, whose zone must be UTC if it is there.
+pub(crate) fn timestamp(text: &str) -> Option<i64> {
+    match text {
+        INFINITY => return Some(i64::MAX),
+        MINUS_INFINITY => return Some(i64::MIN),
+        _ => {}
+    }
+    let (text, era) = without_era(text);
+    let text = text.strip_suffix("+00").unwrap_or(text);
+    let (date, clock) = text.split_once(' ')?;
+    day(date, era)?.checked_mul(DAY)?.checked_add(time(clock)?)
+}
+
+/// Reads a time of day, or the time of an interval.
+pub(crate) fn time(text: &str) -> Option<i64> {
+    let (sign, text) = match text.strip_prefix(['-', '+']) {
+        Some(rest) if text.starts_with('-') => (-1, rest),
+        Some(rest) => (1, rest),
+        None => (1, text),
+    };
+    let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut parts = clock.splitn(3, ':');
+    let [hours, minutes, seconds] = [(); 3].map(|()| parts.next().and_then(number));
+    if fraction.len() > 6 {
+        return None;
+    }
+    let fraction = number(&format!("{fraction:0<6}"))?;
+    let (minutes, seconds) = (minutes?, seconds?);
+    if minutes > 59 || seconds > 60 {
+        return None;
+    }
+    // The largest negative time has no positive counterpart.
+    let hours = hours?.checked_mul(sign * HOUR)?;
+    hours.checked_add(sign * (minutes * MINUTE + seconds * SECOND + fraction))
+}
+
+/// Reads a time and its zone: microseconds and seconds west of UTC.
+pub(crate) fn time_zoned(text: &str) -> Option<(i64, i32)> {
+    let at = text.rfind(['+', '-'])?;
+    let (clock, zone) = text.split_at(at);
+    let mut away = 0;
+    for (unit, part) in [3600, 60, 1].into_iter().zip(zone[1..].split(':')) {
+        away += unit * number(part).filter(|part| *part < 100)?;
+    }
+    let away = i32::try_from(away).ok()?;
+    Some((time(clock)?, if zone.starts_with('-') { away } else { -away }))
+}
+
+/// Reads an interval: months, days, microseconds.
+pub(crate) fn interval(text: &str) -> Option<(i32, i32, i64)> {
+    match text {
+        INFINITY => return Some((i32::MAX, i32::MAX, i64::MAX)),
+        MINUS_INFINITY => return Some((i32::MIN, i32::MIN, i64::MIN)),
+        _ => {}
+    }
+    let (mut months, mut days, mut microseconds) = (0i64, 0i64, 0i64);
+    let mut words = text.split(' ');
+    while let Some(word) = words.next() {
+        if word.contains(':') {
+            microseconds = time(word)?;
+            continue;
+        }
+        let count: i64 = word.parse::<i32>().ok()?.into();
+        match words.next()?.trim_end_matches('s') {
+            "year" => months += 12 * count,
+            "mon" => months += count,
+            "day" => days += count,
+            _ => return None,
+        }
+    }
+    Some((i32::try_from(months).ok()?, i32::try_from(days).ok()?, microseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        Zone, civil_of, date, days_of, interval, push_date, push_interval, push_time, push_time_zoned, push_timestamp,
+        time, time_zoned, timestamp,
+    };
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn days_of_known_dates() {
+        for (shown, days) in [
+            ("2000-01-01", 0),
+            ("1999-12-31", -1),
+            ("2000-02-29", 59),
+            ("1970-01-01", -10_957),
+            ("0001-01-01", -730_119),
+            ("0001-12-31 BC", -730_120),
+            ("4713-01-01 BC", -2_451_507),
+            ("5874897-12-31", 2_145_031_948),
+            ("infinity", i32::MAX),
+            ("-infinity", i32::MIN),
+        ] {
+            assert_eq!(date(shown), Some(days), "{shown}");
+            assert_eq!(text(|out| push_date(out, days)), shown);
+        }
+    }
+
+    #[test]
+    fn timestamps_at_the_ends() {
+        for (shown, value) in [
+            ("2000-01-01 00:00:00+00", 0),
+            ("1999-12-31 23:59:59.999999+00", -1),
+            ("294276-12-31 23:59:59.999999+00", 9_223_371_331_199_999_999),
+            ("4714-11-24 00:00:00+00 BC", -211_813_488_000_000_000),
+            ("infinity", i64::MAX),
+            ("-infinity", i64::MIN),
+        ] {
+            assert_eq!(timestamp(shown), Some(value), "{shown}");
+            assert_eq!(text(|out| push_timestamp(out, value, Zone::Shown)), shown);
+            assert_eq!(timestamp(&shown.replace("+00", "")), Some(value));
+        }
+    }
+
+    #[test]
+    fn times_and_intervals_as_the_server_writes_them() {
+        assert_eq!(time("24:00:00"), Some(86_400_000_000));
+        assert_eq!(time("00:00:00.5"), Some(500_000));
+        assert_eq!(time_zoned("23:59:60.1+15:59:59"), Some((86_400_100_000, -57_599)));
+        assert_eq!(time_zoned("01:02:03-08"), Some((3_723_000_000, 28_800)));
+        assert_eq!(interval("1 year -2 mons +3 days -04:05:06.7"), Some((10, 3, -14_706_700_000)));
+        assert_eq!(interval("-178956970 years -8 mons"), Some((i32::MIN, 0, 0)));
+        assert_eq!(interval("-2562047788:00:54.775808"), Some((0, 0, i64::MIN)));
+        assert_eq!(interval("2562047788:00:54.775808"), None);
+        assert_eq!(interval("00:00:00"), Some((0, 0, 0)));
+        assert_eq!(interval("infinity"), Some((i32::MAX, i32::MAX, i64::MAX)));
+    }
+
+    proptest! {
+        #[test]
+        fn days_and_dates_are_inverse(days in -800_000_000i64..2_200_000_000) {
+            let (year, month, day) = civil_of(days);
+            prop_assert_eq!(days_of(year, month, day), days);
+        }
+
+        #[test]
+        fn what_is_written_is_read(days: i32, value: i64, of_day in 0i64..=86_400_000_000, west in -57_599i32..57_600, months: i32) {
+            prop_assume!(days > -730_000_000);
+            prop_assert_eq!(date(&text(|out| push_date(out, days))), Some(days));
+            let moment = value.clamp(-211_813_488_000_000_000, 9_223_371_331_199_999_999);
+            prop_assert_eq!(timestamp(&text(|out| push_timestamp(out, moment, Zone::Hidden))), Some(moment));
+            prop_assert_eq!(time(&text(|out| push_time(out, of_day))), Some(of_day));
+            prop_assert_eq!(time_zoned(&text(|out| push_time_zoned(out, of_day, west))), Some((of_day, west)));
+            let shown = text(|out| push_interval(out, months, days, value));
+            prop_assert_eq!(interval(&shown), Some((months, days, value)));
+        }
+
+        #[test]
+        fn no_text_panics(text in "[-+0-9: .a-z]{0,30}") {
+            let _ = (date(&text), timestamp(&text), time(&text), time_zoned(&text), interval(&text));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Values on the wire, as binary or text, to and from canonical cells.
+
+pub mod binary;
+pub mod calendar;
+pub mod copy;
+pub mod encode;
+pub mod encode_binary;
+pub mod numeric;
+pub mod output;
+pub mod rows;
+pub mod transport;

@@ -1,0 +1,426 @@
+//! How the values of a column cross the wire, and what they are as cells (`docs/format.md` section 4).
+//!
+//! A type of the allow-list has a binary form that no version of the server changed; all others cross as
+//! the text of their output function. A cast to text is not that function: it takes the padding from char(n)
+//! and writes bool as a word. Domains follow their base type.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use tokio_postgres::Row;
+
+use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::schema::names::is_readable;
+use crate::format::key::Fold;
+
+/// What must hold in a session that values are read or restored in, besides its encoding: their texts
+/// depend on it.
+pub const VALUE_SETTINGS: [(&str, &str); 8] = [
+    ("search_path", ""),
+    ("DateStyle", "ISO, YMD"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("xmloption", "content"),
+];
+
+/// What the bytes of texts are in a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionEncoding {
+    /// The server converts to and from UTF-8.
+    Utf8,
+    /// Nothing is converted; nothing is known of the bytes.
+    SqlAscii,
+}
+
+impl SessionEncoding {
+    /// The encoding to ask for when the server says `server_encoding`.
+    #[must_use]
+    pub fn for_server(server_encoding: &str) -> Self {
+        if server_encoding.eq_ignore_ascii_case("SQL_ASCII") { Self::SqlAscii } else { Self::Utf8 }
+    }
+
+    /// Its name as `client_encoding`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Utf8 => "UTF8",
+            Self::SqlAscii => "SQL_ASCII",
+        }
+    }
+}
+
+/// The statements that prepare a session for values.
+#[must_use]
+pub fn session_sql(encoding: SessionEncoding) -> String {
+    let set = |(name, value): &(&str, &str)| format!("SELECT pg_catalog.set_config('{name}', '{value}', false);");
+    let mut sql: String = VALUE_SETTINGS.iter().map(set).collect();
+    sql.push_str(&set(&("client_encoding", encoding.name())));
+    sql
+}
+
+/// What a value is. Several types are one kind of cell, but not of one form on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    /// oid and xid.
+    Unsigned32,
+    Money,
+    Real32,
+    Real,
+    Numeric,
+    /// text, varchar, bpchar, name, citext and labels of enums.
+    Text,
+    /// "char": one byte.
+    Char,
+    Bytes,
+    Uuid,
+    Date,
+    Time,
+    TimeZoned,
+    Timestamp,
+    TimestampZoned,
+    Interval,
+    Json,
+    Jsonb,
+    /// Any other: what its output function says.
+    Output,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "boolean",
+            Self::Int2 => "smallint",
+            Self::Int4 => "integer",
+            Self::Int8 => "bigint",
+            Self::Unsigned32 => "oid",
+            Self::Money => "money",
+            Self::Real32 => "real",
+            Self::Real => "double precision",
+            Self::Numeric => "numeric",
+            Self::Text => "text",
+            Self::Char => "\"char\"",
+            Self::Bytes => "bytea",
+            Self::Uuid => "uuid",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::TimeZoned => "time with time zone",
+            Self::Timestamp => "timestamp",
+            Self::TimestampZoned => "timestamp with time zone",
+            Self::Interval => "interval",
+            Self::Json => "json",
+            Self::Jsonb => "jsonb",
+            Self::Output => "output of a type",
+        })
+    }
+}
+
+/// The form in which a value crosses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// The type's own binary form.
+    Binary,
+    /// The text of the type's output function.
+    Output,
+}
+
+/// Whether values take their binary form where it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mode {
+    /// Binary for the allow-list.
+    #[default]
+    Binary,
+    /// Output functions for everything. Values of bytea beyond half a gigabyte cannot be read.
+    Text,
+}
+
+/// How the database compares two values of a column that are not the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Equality {
+    /// As this fold does.
+    Folded(Fold),
+    /// As only the server can say: citext, nondeterministic collations, intervals, types of others.
+    Server,
+}
+
+impl Equality {
+    /// The nearest fold.
+    #[must_use]
+    pub fn fold(self) -> Fold {
+        match self {
+            Self::Folded(fold) => fold,
+            Self::Server => Fold::Exact,
+        }
+    }
+}
+
+/// Whether a column's collation compares bytes in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Collation {
+    Deterministic,
+    Nondeterministic,
+}
+
+/// A type as columns use it, behind all its domains.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ColumnType {
+    /// What its values are.
+    pub kind: Kind,
+    /// Of the base type, qualified and quoted.
+    name: String,
+    /// Its output function, qualified and quoted.
+    output: String,
+    binary: bool,
+    domain: bool,
+    comparison: Comparison,
+}
+
+/// How a type compares values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Comparison {
+    Bytes,
+    Padded,
+    Own,
+}
+
+impl ColumnType {
+    /// How values cross.
+    #[must_use]
+    pub fn transport(&self, mode: Mode) -> Transport {
+        match mode {
+            Mode::Binary if self.binary => Transport::Binary,
+            _ => Transport::Output,
+        }
+    }
+
+    /// What to select to read the column with this (plain) name.
+    #[must_use]
+    pub fn select(&self, column: &str, mode: Mode) -> String {
+        self.select_of(&quoted(column), mode)
+    }
+
+    /// The same for any expression of the type.
+    #[must_use]
+    pub(crate) fn select_of(&self, expression: &str, mode: Mode) -> String {
+        match self.transport(mode) {
+            Transport::Binary => expression.to_owned(),
+            // Polymorphic output functions do not all see through domains.
+            Transport::Output if self.domain => {
+                format!("pg_catalog.textin({}({expression}::{}))", self.output, self.name)
+            }
+            Transport::Output => format!("pg_catalog.textin({}({expression}))", self.output),
+        }
+    }
+
+    /// How the database compares values of a column of this type and that collation.
+    #[must_use]
+    pub fn equality(&self, collation: Collation) -> Equality {
+        match (self.comparison, collation) {
+            (Comparison::Own, _) => Equality::Server,
+            (_, Collation::Nondeterministic) if self.kind == Kind::Text => Equality::Server,
+            (Comparison::Padded, _) => Equality::Folded(Fold::TrailingSpace),
+            (Comparison::Bytes, _) => Equality::Folded(Fold::Exact),
+        }
+    }
+
+    /// How the database compares keys in a column of this type and that collation with values that refer to them.
+    #[must_use]
+    pub(crate) fn key_equality(&self, collation: Collation, child: &Self) -> Equality {
+        match self.equality(collation) {
+            Equality::Folded(fold) if self.writes_alike(child) => Equality::Folded(fold),
+            _ => Equality::Server,
+        }
+    }
+
+    /// Whether values that the server calls equal across these types are equal keys (`docs/format.md` section 4).
+    fn writes_alike(&self, child: &Self) -> bool {
+        let is_exact = |kind| matches!(kind, Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Unsigned32 | Kind::Numeric);
+        let is_real = |kind| matches!(kind, Kind::Real32 | Kind::Real);
+        match (self.kind, child.kind) {
+            // The server takes the padding off before it compares.
+            (Kind::Text, Kind::Text) => self.comparison == Comparison::Padded || child.comparison != Comparison::Padded,
+            (Kind::Output, Kind::Output) => self.name == child.name,
+            (own, other) => own == other || is_exact(own) && is_exact(other) || is_real(own) && is_real(other),
+        }
+    }
+
+    fn from_row(row: &Row) -> (u32, Self) {
+        let (oid, base): (u32, u32) = (row.get(0), row.get(1));
+        let is_enum = row.get::<_, &str>(2) == "e";
+        let pair = |at: usize| format!("{}.{}", quoted(row.get(at)), quoted(row.get(at + 1)));
+        let is_citext = row.get::<_, Option<&str>>(7) == Some("citext") && row.get::<_, &str>(4) == "citext";
+        let known = allowed(base).or(is_enum.then_some(Kind::Text));
+        let kind = known.unwrap_or(if is_citext { Kind::Text } else { Kind::Output });
+        let comparison = match base {
+            BPCHAR => Comparison::Padded,
+            _ if is_enum || DISTINCT.contains(&base) => Comparison::Bytes,
+            INTERVAL | JSONB => Comparison::Own,
+            _ if known.is_some() => Comparison::Bytes,
+            _ => Comparison::Own,
+        };
+        let (binary, domain) = (known.is_some(), oid != base);
+        (oid, Self { kind, name: pair(3), output: pair(5), binary, domain, comparison })
+    }
+}
+
+const BPCHAR: u32 = 1042;
+const INTERVAL: u32 = 1186;
+const JSONB: u32 = 3802;
+/// Types of the server whose equal values have one output: macaddr8, macaddr, inet, cidr, bit, varbit.
+const DISTINCT: [u32; 6] = [774, 829, 869, 650, 1560, 1562];
+
+/// The kind of a built-in type with a stable binary form. The numbers are fixed for all versions.
+fn allowed(oid: u32) -> Option<Kind> {
+    Some(match oid {
+        16 => Kind::Bool,
+        17 => Kind::Bytes,
+        18 => Kind::Char,
+        // name, text, bpchar, varchar
+        19 | 25 | BPCHAR | 1043 => Kind::Text,
+        20 => Kind::Int8,
+        21 => Kind::Int2,
+        23 => Kind::Int4,
+        // oid, xid
+        26 | 28 => Kind::Unsigned32,
+        114 => Kind::Json,
+        700 => Kind::Real32,
+        701 => Kind::Real,
+        790 => Kind::Money,
+        1082 => Kind::Date,
+        1083 => Kind::Time,
+        1114 => Kind::Timestamp,
+        1184 => Kind::TimestampZoned,
+        INTERVAL => Kind::Interval,
+        1266 => Kind::TimeZoned,
+        1700 => Kind::Numeric,
+        2950 => Kind::Uuid,
+        JSONB => Kind::Jsonb,
+        _ => return None,
+    })
+}
+
+/// All types that columns of the database have, each behind its domains; not those whose names cannot be read. `"char"`
+/// is cast because the client cannot read it as text.
+const TYPES_SQL: &str = "\
+WITH RECURSIVE behind(oid, base) AS (
+    SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
+    UNION ALL
+    SELECT d.oid, b.base FROM pg_catalog.pg_type d JOIN behind b ON d.typbasetype = b.oid WHERE d.typtype = 'd')
+SELECT b.oid, b.base, t.typtype::text, tn.nspname, t.typname, pn.nspname, p.proname, e.extname
+FROM behind b
+JOIN pg_catalog.pg_type t ON t.oid = b.base
+JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput
+JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+LEFT JOIN pg_catalog.pg_depend d
+    ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.deptype = 'e'
+LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+WHERE b.oid IN (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attnum > 0)";
+
+/// The types of a database by their OIDs, as `pg_attribute.atttypid` names them.
+#[derive(Clone, Debug, Default)]
+pub struct Types(HashMap<u32, ColumnType>);
+
+impl Types {
+    /// Reads them.
+    pub fn load(client: &Client) -> Result<Self, PostgresError> {
+        let names = ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ");
+        let rows = client.query("reading the types of the database", &format!("{TYPES_SQL} AND {names}"), &[])?;
+        Ok(Self(rows.iter().map(ColumnType::from_row).collect()))
+    }
+
+    /// The type with this OID, if a column had it when the types were read.
+    #[must_use]
+    pub fn get(&self, oid: u32) -> Option<&ColumnType> {
+        self.0.get(&oid)
+    }
+}
+
+/// An identifier in quotes.
+#[must_use]
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Collation, ColumnType, Comparison, Equality, Kind, Mode, SessionEncoding, session_sql};
+    use crate::format::key::Fold;
+
+    impl ColumnType {
+        fn built_in(kind: Kind, name: &str) -> Self {
+            let (name, output) = (format!("\"pg_catalog\".\"{name}\""), format!("\"pg_catalog\".\"{name}out\""));
+            Self { kind, name, output, binary: true, domain: false, comparison: Comparison::Bytes }
+        }
+
+        pub(crate) fn integer() -> Self {
+            Self::built_in(Kind::Int4, "int4")
+        }
+
+        pub(crate) fn text() -> Self {
+            Self::built_in(Kind::Text, "text")
+        }
+
+        pub(crate) fn citext() -> Self {
+            let (name, output) = ("\"ext\".\"citext\"".to_owned(), "\"ext\".\"citextout\"".to_owned());
+            let (binary, comparison) = (false, Comparison::Own);
+            Self { name, output, binary, comparison, ..Self::text() }
+        }
+    }
+
+    fn column(kind: Kind, binary: bool, domain: bool, comparison: Comparison) -> ColumnType {
+        let (name, output) = ("\"s\".\"d\"".to_owned(), "\"pg_catalog\".\"dout\"".to_owned());
+        ColumnType { kind, name, output, binary, domain, comparison }
+    }
+
+    #[test]
+    fn only_what_has_no_stable_form_goes_through_its_output_function() {
+        let int = column(Kind::Int4, true, true, Comparison::Bytes);
+        assert_eq!(int.select("a\"b", Mode::Binary), "\"a\"\"b\"");
+        assert_eq!(int.select("a", Mode::Text), "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"::\"s\".\"d\"))");
+        let point = column(Kind::Output, false, false, Comparison::Bytes);
+        assert_eq!(point.select("a", Mode::Binary), "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"))");
+    }
+
+    #[test]
+    fn texts_that_the_server_alone_compares_are_told_apart() {
+        let text = column(Kind::Text, true, false, Comparison::Bytes);
+        let padded = column(Kind::Text, true, false, Comparison::Padded);
+        let own = column(Kind::Text, false, false, Comparison::Own);
+        assert_eq!(text.equality(Collation::Deterministic), Equality::Folded(Fold::Exact));
+        assert_eq!(text.equality(Collation::Nondeterministic), Equality::Server);
+        assert_eq!(padded.equality(Collation::Deterministic).fold(), Fold::TrailingSpace);
+        assert_eq!(own.equality(Collation::Deterministic), Equality::Server);
+    }
+
+    #[test]
+    fn keys_of_different_types_are_equal_by_their_bytes_or_not() {
+        let numeric = column(Kind::Numeric, true, false, Comparison::Bytes);
+        let real = column(Kind::Real, true, false, Comparison::Bytes);
+        let date = column(Kind::Date, true, false, Comparison::Bytes);
+        let timestamp = column(Kind::Timestamp, true, false, Comparison::Bytes);
+        let padded = column(Kind::Text, true, false, Comparison::Padded);
+        let of = |parent: &ColumnType, child: &ColumnType| parent.key_equality(Collation::Deterministic, child);
+        let (text, integer, citext) = (ColumnType::text(), ColumnType::integer(), ColumnType::citext());
+        for (parent, child) in [(&text, &text), (&text, &citext), (&numeric, &integer), (&padded, &text)] {
+            assert_eq!(of(parent, child), parent.equality(Collation::Deterministic), "{parent:?} {child:?}");
+        }
+        for (parent, child) in [(&citext, &citext), (&real, &integer), (&timestamp, &date), (&text, &padded)] {
+            assert_eq!(of(parent, child), Equality::Server, "{parent:?} {child:?}");
+        }
+        assert_eq!(text.key_equality(Collation::Nondeterministic, &text), Equality::Server);
+    }
+
+    #[test]
+    fn only_a_database_without_an_encoding_is_read_without_conversion() {
+        assert_eq!(SessionEncoding::for_server("LATIN1"), SessionEncoding::Utf8);
+        assert!(session_sql(SessionEncoding::for_server("sql_ascii")).ends_with("'SQL_ASCII', false);"));
+    }
+}

@@ -1,0 +1,46 @@
+//! How a message names a row: by its key, shortened. It shows no other value.
+
+use crate::format::cell::Cell;
+
+/// Characters of a key's text that are shown.
+const KEY_CHARS_MAX: usize = 60;
+
+/// The row with these values in the columns of its key.
+pub(crate) fn row_name<'a>(key: impl Iterator<Item = (&'a str, Option<&'a Cell<'a>>)>) -> String {
+    let value = |(name, cell): (&str, Option<&Cell<'_>>)| {
+        let shown = match cell {
+            Some(Cell::Integer(value)) => value.to_string(),
+            Some(Cell::Text(text)) => format!("{:?}", text.chars().take(KEY_CHARS_MAX).collect::<String>()),
+            Some(Cell::Uuid(bytes)) => uuid(bytes),
+            Some(Cell::Bool(value)) => value.to_string(),
+            _ => "…".to_owned(),
+        };
+        format!("{name} = {shown}")
+    };
+    let values: Vec<String> = key.map(value).collect();
+    if values.is_empty() { "a row without a key".to_owned() } else { format!("the row with {}", values.join(", ")) }
+}
+
+fn uuid(bytes: &[u8; 16]) -> String {
+    let hex = data_encoding::HEXLOWER.encode(bytes);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::row_name;
+    use crate::format::cell::Cell;
+
+    #[test]
+    fn a_key_is_shown_and_shortened() {
+        let long = "ä".repeat(100);
+        let cells = [Cell::Integer(-7), Cell::Text(&long), Cell::Uuid([0x12; 16]), Cell::Bool(true), Cell::Null];
+        let named = row_name(["a", "b", "c", "d", "e", "f"].into_iter().zip(cells.iter().map(Some).chain([None])));
+        let expected = format!(
+            "the row with a = -7, b = \"{}\", c = 12121212-1212-1212-1212-121212121212, d = true, e = …, f = …",
+            "ä".repeat(60)
+        );
+        assert_eq!(named, expected);
+        assert_eq!(row_name(std::iter::empty()), "a row without a key");
+    }
+}

@@ -1,0 +1,219 @@
+//! What a column's declared type does to values that are stored in it. A value that was stored under the
+//! type it meets again never changes; one whose column was given another type since, by an edit of
+//! `sqlite_schema`, does, and that must not happen in silence.
+
+use rusqlite::Connection;
+
+use crate::engine::sqlite::sql::TextEncoding;
+use crate::format::cell::{Cell, Encoding};
+
+/// SQLite's documentation, "Type Affinity".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Affinity {
+    Blob,
+    Text,
+    Numeric,
+    Integer,
+    Real,
+}
+
+impl Affinity {
+    /// The rules of "Determination Of Column Affinity".
+    pub(super) fn of_declared(declared: &str) -> Self {
+        let upper = declared.to_ascii_uppercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| upper.contains(part));
+        match () {
+            () if has(&["INT"]) => Self::Integer,
+            () if has(&["CHAR", "CLOB", "TEXT"]) => Self::Text,
+            () if upper.is_empty() || has(&["BLOB"]) => Self::Blob,
+            () if has(&["REAL", "FLOA", "DOUB"]) => Self::Real,
+            () => Self::Numeric,
+        }
+    }
+
+    /// A declared type that has this affinity.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Blob => "BLOB",
+            Self::Text => "TEXT",
+            Self::Numeric => "NUMERIC",
+            Self::Integer => "INTEGER",
+            Self::Real => "REAL",
+        }
+    }
+
+    /// Whether a value becomes one of another type, or another value, when it is stored in a database of this encoding.
+    pub(super) fn alters(self, cell: &Cell<'_>, encoding: TextEncoding) -> Alters {
+        let alters = match (self, cell) {
+            (Self::Text, Cell::Integer(_) | Cell::Real(_)) | (Self::Real, Cell::Integer(_)) => true,
+            (Self::Integer | Self::Numeric, Cell::Real(value)) => is_integer(*value),
+            (Self::Integer | Self::Numeric | Self::Real, Cell::Text(text)) => {
+                // UTF-16 with such a letter anywhere, even behind a NUL, is no number to SQLite.
+                looks_numeric(text) && (encoding == TextEncoding::Utf8 || text.chars().all(|c| u32::from(c) < 0x100))
+            }
+            // Invalid UTF-16 has a surrogate somewhere.
+            (Self::Integer | Self::Numeric | Self::Real, Cell::Encoded(Encoding::Utf8Invalid, bytes)) => {
+                looks_numeric(&String::from_utf8_lossy(bytes))
+            }
+            _ => false,
+        };
+        if alters { Alters::Yes } else { Alters::No }
+    }
+}
+
+/// Whether storing a value changes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Alters {
+    Yes,
+    No,
+}
+
+/// The affinities of the named columns of a table; `Blob` for those that it does not have.
+pub(super) fn of_columns(conn: &Connection, table: &str, names: &[&str]) -> rusqlite::Result<Vec<Affinity>> {
+    let strict = "SELECT count(*) FROM pragma_table_list(?1) WHERE schema = 'main' AND strict";
+    let strict: i64 = conn.query_row(strict, [table], |row| row.get(0))?;
+    let mut statement = conn.prepare("SELECT name, type FROM pragma_table_xinfo(?1, 'main')")?;
+    let declared = statement.query_map([table], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let declared = declared.collect::<rusqlite::Result<Vec<_>>>()?;
+    let affinity = |name: &str| match declared.iter().find(|(column, _)| column == name) {
+        Some((_, kind)) if strict > 0 && kind.eq_ignore_ascii_case("ANY") => Affinity::Blob,
+        Some((_, kind)) => Affinity::of_declared(kind),
+        None => Affinity::Blob,
+    };
+    Ok(names.iter().map(|name| affinity(name)).collect())
+}
+
+/// Whether SQLite would store a real as an integer.
+fn is_integer(value: f64) -> bool {
+    // Both bounds are exact; at and beyond them SQLite keeps the real.
+    let bound = 9_223_372_036_854_775_808.0;
+    value.trunc() == value && -bound < value && value < bound
+}
+
+/// Whether a text is a decimal number, but for blanks around it. SQLite looks no further than the first NUL;
+/// its older versions did, so that such text is found in columns of numbers.
+fn looks_numeric(text: &str) -> bool {
+    let text = text.split('\0').next().unwrap_or_default();
+    let blank = |c: char| matches!(c, ' ' | '\t' | '\n' | '\u{b}' | '\u{c}' | '\r');
+    let text = text.trim_matches(blank);
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
+        None => (text, None),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    is_digits(whole)
+        && is_digits(fraction)
+        && whole.len() + fraction.len() > 0
+        && exponent.is_none_or(|exponent| !exponent.is_empty() && is_digits(exponent))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rusqlite::Connection;
+    use rusqlite::types::ValueRef;
+
+    use super::{Affinity, Alters};
+    use crate::engine::sqlite::scan::cell_of;
+    use crate::engine::sqlite::sql::TextEncoding;
+    use crate::format::cell::{Cell, Encoding, OwnedCell};
+
+    /// What SQLite makes of a value in a column.
+    fn stored(conn: &Connection, affinity: Affinity, cell: &Cell<'_>) -> OwnedCell {
+        let value = match *cell {
+            Cell::Integer(value) => ValueRef::Integer(value),
+            Cell::Real(value) => ValueRef::Real(value),
+            Cell::Text(text) => ValueRef::Text(text.as_bytes()),
+            Cell::Encoded(_, bytes) => ValueRef::Text(bytes),
+            _ => ValueRef::Null,
+        };
+        let sql = format!("INSERT INTO t({}) VALUES(?1) RETURNING {}", affinity.name(), affinity.name());
+        let mut statement = conn.prepare_cached(&sql).expect("an insert");
+        statement.raw_bind_parameter(1, rusqlite::types::ToSqlOutput::Borrowed(value)).expect("bind");
+        let mut rows = statement.raw_query();
+        let row = rows.next().expect("a row").expect("a row");
+        OwnedCell::new(&cell_of(row.get_ref(0).expect("a value")))
+    }
+
+    fn agrees(conn: &Connection, cell: &Cell<'_>) {
+        let encoding = TextEncoding::of(conn).expect("an encoding");
+        for affinity in [Affinity::Blob, Affinity::Text, Affinity::Numeric, Affinity::Integer, Affinity::Real] {
+            let changed = stored(conn, affinity, cell) != OwnedCell::new(cell);
+            assert_eq!(affinity.alters(cell, encoding) == Alters::Yes, changed, "{affinity:?} {cell:?}");
+        }
+    }
+
+    fn columns(encoding: &str) -> Connection {
+        let conn = Connection::open_in_memory().expect("a database");
+        conn.execute_batch(&format!("PRAGMA encoding='{encoding}'")).expect("a setting");
+        conn.execute_batch("CREATE TABLE t(BLOB BLOB, TEXT TEXT, NUMERIC NUMERIC, INTEGER INTEGER, REAL REAL)")
+            .expect("a table");
+        conn
+    }
+
+    #[test]
+    fn edges() {
+        let texts = [
+            "",
+            " ",
+            "5",
+            " 5",
+            "5 ",
+            "5.",
+            ".5",
+            ".",
+            "+5",
+            "--5",
+            "1e5",
+            "1e",
+            "1e+",
+            "e5",
+            "0x10",
+            "5a",
+            "5\0",
+            "5\0a",
+            "5\0\u{100}",
+            "5\0\u{ff}",
+            "5\0\u{1f600}",
+            "\x005",
+            "5 \0 ",
+            "\0",
+            "5\u{a0}",
+            "\u{a0}5",
+            "Inf",
+            "1e999",
+            "99999999999999999999",
+            "5\u{100}",
+            "\u{135}",
+        ];
+        let bound = 9_223_372_036_854_775_808.0;
+        let reals = [5.0, -5.0, 0.5, 9.3e18, bound, -bound, 9.2e18, f64::INFINITY, 1e15, 0.0];
+        for encoding in ["UTF-8", "UTF-16le", "UTF-16be"] {
+            let conn = columns(encoding);
+            reals.iter().for_each(|real| agrees(&conn, &Cell::Real(*real)));
+            if encoding == "UTF-8" {
+                for bytes in [&b"5\0\xff"[..], b"5\xff", b"\xff", b"5 \0\xff"] {
+                    agrees(&conn, &Cell::Encoded(Encoding::Utf8Invalid, bytes));
+                }
+            }
+            texts.iter().for_each(|text| agrees(&conn, &Cell::Text(text)));
+            agrees(&conn, &Cell::Integer(i64::MIN));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_sqlite(text in "[ \t0-9.eE+-]{0,9}", bits in any::<u64>(), quarter in -100_i32..100) {
+            let conn = columns("UTF-8");
+            agrees(&conn, &Cell::Text(&text));
+            let real = f64::from_bits(bits);
+            if !real.is_nan() {
+                agrees(&conn, &Cell::Real(real));
+            }
+            agrees(&conn, &Cell::Real(f64::from(quarter) / 4.0));
+            agrees(&conn, &Cell::Integer(i64::from(quarter)));
+        }
+    }
+}

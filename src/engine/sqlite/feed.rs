@@ -1,0 +1,86 @@
+//! Whether a table looks like a feed: rows are appended under growing numbers, and old ones expire. Said
+//! only where its name and its form agree, because rows of a feed are not laid out by user.
+
+use crate::engine::contract::Column;
+
+/// Words in the names of tables that are usually feeds.
+const NAMES: [&str; 11] =
+    ["log", "logs", "changelog", "feed", "audit", "history", "outbox", "queue", "changes", "journal", "oplog"];
+/// Columns that say what happened.
+const ACTIONS: [&str; 6] = ["op", "operation", "action", "change_type", "event_type", "kind"];
+/// Columns that say when it happened.
+const TIMES: [&str; 6] = ["changed_at", "logged_at", "occurred_at", "recorded_at", "happened_at", "ts"];
+
+/// How rows get their numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ids {
+    /// Never used again (AUTOINCREMENT).
+    Growing,
+    /// The number of a deleted row may be used again.
+    Any,
+}
+
+impl Ids {
+    /// As the definition of a table says.
+    pub(super) fn of_definition(sql: &str) -> Self {
+        let words = sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        if words.into_iter().any(|word| word.eq_ignore_ascii_case("AUTOINCREMENT")) { Self::Growing } else { Self::Any }
+    }
+}
+
+/// Why a table whose rows are numbered, and that nothing refers to, looks like a feed.
+pub(super) fn hint(table: &str, columns: &[Column], ids: Ids) -> Option<String> {
+    let lower = table.to_ascii_lowercase();
+    let name = lower.split('_').find(|word| NAMES.contains(word));
+    let has = |names: &[&'static str]| {
+        names.iter().find(|name| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name))).copied()
+    };
+    let (action, time) = (has(&ACTIONS), has(&TIMES));
+    let said = match (name, ids, action, time) {
+        (Some(name), Ids::Growing, ..) => format!("its name says {name:?}, its numbers only grow"),
+        (Some(name), Ids::Any, Some(action), Some(time)) => {
+            format!("its name says {name:?}, it has columns {action} and {time}")
+        }
+        (None, Ids::Growing, Some(action), Some(time)) => {
+            format!("its numbers only grow, it has columns {action} and {time}")
+        }
+        _ => return None,
+    };
+    Some(format!("{said}, and no foreign key refers to it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ids, hint};
+    use crate::engine::contract::Column;
+    use crate::format::cell::{Cell, OwnedCell};
+    use crate::format::key::Fold;
+
+    fn is_feed(table: &str, columns: &[&str], sql: &str) -> bool {
+        let columns: Vec<Column> = columns
+            .iter()
+            .map(|name| Column {
+                name: (*name).to_owned(),
+                position: 0,
+                missing: OwnedCell::new(&Cell::Null),
+                hidden: false,
+                fold: Fold::Exact,
+            })
+            .collect();
+        hint(table, &columns, Ids::of_definition(sql)).is_some()
+    }
+
+    #[test]
+    fn only_what_looks_like_a_feed_in_name_and_form_is_one() {
+        let growing = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, x)";
+        let plain = "CREATE TABLE t (id INTEGER PRIMARY KEY, autoincremented)";
+        assert!(is_feed("sync_log", &["id", "x"], growing));
+        assert!(is_feed("Change_Feed", &["id", "op", "changed_at"], plain));
+        assert!(is_feed("deltas", &["id", "op", "changed_at"], growing));
+        assert!(!is_feed("sync_log", &["id", "x"], plain));
+        assert!(!is_feed("events", &["id", "title"], growing));
+        assert!(!is_feed("catalog", &["id", "op"], growing));
+        assert!(!is_feed("blog", &["id", "action"], growing));
+        assert!(!is_feed("medical_history", &["id", "changed_at"], plain));
+    }
+}

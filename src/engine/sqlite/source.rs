@@ -1,0 +1,151 @@
+//! An SQLite file as a source: one image, its tables, its schema document, and what is missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::base::env::SharedEnv;
+use crate::engine::contract::{Description, Engine, Gap, Reader, RowSink, Source, SourceError};
+use crate::engine::sqlite::build::Builder;
+use crate::engine::sqlite::image::{Image, beside, unreachable};
+use crate::engine::sqlite::scan::Scan;
+use crate::engine::sqlite::schema::Document;
+use crate::engine::sqlite::sql::{failed, failed_sql};
+use crate::engine::sqlite::tables::Tables;
+
+/// What every database file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// A database file, opened to be read and never written.
+pub struct SqliteSource {
+    path: PathBuf,
+    spill: PathBuf,
+    env: SharedEnv,
+    image: Option<OpenImage>,
+}
+
+struct OpenImage {
+    conn: Connection,
+    /// Names of the tables that `scans` are of.
+    names: Vec<String>,
+    /// Tables that have pages which are not in the file.
+    cut: BTreeSet<String>,
+    scans: Vec<Scan>,
+}
+
+impl SqliteSource {
+    /// Finds the file at `path`; it must exist and look like a database. Copies that have to be made
+    /// go to `spill`.
+    pub fn open(path: &Path, spill: PathBuf, env: SharedEnv) -> Result<Self, SourceError> {
+        // The absolute path also keeps SQLite from taking a name for a URI.
+        let path = path.canonicalize().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => unreachable(path, "there is no such file"),
+            _ => unreachable(path, error.to_string()),
+        })?;
+        check_file(&path)?;
+        Ok(Self { path, spill, env, image: None })
+    }
+
+    fn identity(&self, document: &Document) -> BTreeMap<String, String> {
+        let mut identity = BTreeMap::from([
+            ("path".to_owned(), self.path.to_string_lossy().into_owned()),
+            ("application id".to_owned(), document.application_id.to_string()),
+        ]);
+        if let Ok(metadata) = self.path.metadata() {
+            identity.insert("inode".to_owned(), metadata.ino().to_string());
+        }
+        identity
+    }
+}
+
+fn check_file(path: &Path) -> Result<(), SourceError> {
+    let io = |error: std::io::Error| unreachable(path, error.to_string());
+    let metadata = path.metadata().map_err(io)?;
+    if metadata.is_dir() {
+        return Err(unreachable(path, "it is a directory"));
+    }
+    if !metadata.is_file() {
+        return Err(unreachable(path, "it is not a file"));
+    }
+    let mut start = Vec::new();
+    File::open(path).map_err(io)?.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(io)?;
+    // A file without bytes is an empty database. After a crash the first page may be in the journal.
+    let recoverable = beside(path, "-journal").exists() || beside(path, "-wal").exists();
+    if start.is_empty() || start == MAGIC || recoverable {
+        return Ok(());
+    }
+    Err(unreachable(path, "it is not an SQLite database, or it is encrypted"))
+}
+
+/// What a target could not make of this schema, found by building it without rows.
+fn rehearse(document: &Document) -> Result<Vec<Gap>, SourceError> {
+    let conn = Connection::open_in_memory().map_err(|error| failed_sql("open a scratch database", &error))?;
+    let mut builder = Builder::new(conn, document.clone())?;
+    builder.create_tables()?;
+    builder.create_indexes()?;
+    builder.finish_schema()?;
+    let refused = builder.into_refused();
+    Ok(refused.into_iter().map(|refused| Gap { object: refused.object, reason: refused.reason }).collect())
+}
+
+impl Source for SqliteSource {
+    fn describe(&mut self) -> Result<Description, SourceError> {
+        self.release()?;
+        let Image { conn, as_of, mut gaps, cut } = Image::open(&self.path, &self.spill, self.env.as_ref())?;
+        let document = Document::read(&conn)?;
+        let found = Tables::read(&conn, &document)?;
+        gaps.extend(found.gaps);
+        gaps.extend(rehearse(&document)?);
+        let names = found.tables.iter().map(|table| table.name.clone()).collect();
+        self.image = Some(OpenImage { conn, names, cut, scans: found.scans });
+        Ok(Description {
+            engine: Engine::Sqlite,
+            identity: self.identity(&document),
+            source_clock: as_of,
+            schema: document.to_bytes(),
+            tables: found.tables,
+            bytes_estimate: self.path.metadata().ok().map(|metadata| metadata.len()),
+            gaps,
+        })
+    }
+
+    fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
+        Ok(vec![Box::new(OneReader(self))])
+    }
+
+    fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
+        let Some(image) = self.image.take() else { return Ok(Vec::new()) };
+        let closed = image.conn.close();
+        closed.map_err(|(_, error)| failed_sql(format!("close {}", self.path.display()), &error))?;
+        Ok(Vec::new())
+    }
+}
+
+/// A connection is one thread's.
+struct OneReader<'s>(&'s mut SqliteSource);
+
+impl Reader for OneReader<'_> {
+    fn read(&mut self, table: usize, _part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        self.0.scan(table, sink)
+    }
+}
+
+impl SqliteSource {
+    fn scan(&self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+        let doing = || format!("read table {table} of {}", self.path.display());
+        let image = self.image.as_ref().ok_or_else(|| failed(doing(), "no image is open"))?;
+        let scan = image.scans.get(table).ok_or_else(|| failed(doing(), "there is no such table"))?;
+        let mut gaps = scan.run(&image.conn, sink)?;
+        let name = &image.names[table];
+        // What SQLite took for zeros. Where it noticed, the gap says more.
+        if image.cut.contains(name) && !gaps.iter().any(Scan::is_damage) {
+            let reason = "pages of it are missing in the file: values may end in zeros, or be NULL".to_owned();
+            gaps.push(Gap { object: name.clone(), reason });
+        }
+        Ok(gaps)
+    }
+}

@@ -1,0 +1,179 @@
+//! Small things that all of this room says in SQL: names in quotes, what an error means, and text
+//! as the exact bytes that a database holds, in whichever of its three encodings.
+//!
+//! SQLite checks no text: a "text" may be any bytes, and what SQLite itself makes of them in another
+//! encoding is not to be trusted. So text of a UTF-16 database is always read as bytes and decoded here.
+
+use rusqlite::Connection;
+use rusqlite::ffi;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::contract::SourceError;
+use crate::format::cell::Encoding;
+
+/// How a database stores text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum TextEncoding {
+    #[serde(rename = "UTF-8")]
+    Utf8,
+    #[serde(rename = "UTF-16le")]
+    Utf16Le,
+    #[serde(rename = "UTF-16be")]
+    Utf16Be,
+}
+
+impl TextEncoding {
+    /// The encoding of the open database.
+    pub(super) fn of(conn: &Connection) -> Result<Self, SourceError> {
+        let name: String = pragma(conn, "encoding")?;
+        match name.as_str() {
+            "UTF-8" => Ok(Self::Utf8),
+            "UTF-16le" => Ok(Self::Utf16Le),
+            "UTF-16be" => Ok(Self::Utf16Be),
+            other => Err(failed("read the text encoding", format!("{other} is unknown"))),
+        }
+    }
+
+    /// The name that `PRAGMA encoding` takes.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Utf8 => "UTF-8",
+            Self::Utf16Le => "UTF-16le",
+            Self::Utf16Be => "UTF-16be",
+        }
+    }
+
+    /// The cell encoding of text that is not valid in this encoding.
+    pub(super) fn invalid(self) -> Encoding {
+        match self {
+            Self::Utf8 => Encoding::Utf8Invalid,
+            Self::Utf16Le => Encoding::Utf16Le,
+            Self::Utf16Be => Encoding::Utf16Be,
+        }
+    }
+
+    /// Appends the text that `bytes` are; leaves `out` as it was if they are none.
+    pub(super) fn decode(self, bytes: &[u8], out: &mut String) -> Decoded {
+        let before = out.len();
+        let complete = match self {
+            Self::Utf8 => match std::str::from_utf8(bytes) {
+                Ok(text) => {
+                    out.push_str(text);
+                    true
+                }
+                Err(_) => false,
+            },
+            Self::Utf16Le => decode_utf16(bytes, u16::from_le_bytes, out),
+            Self::Utf16Be => decode_utf16(bytes, u16::from_be_bytes, out),
+        };
+        if complete {
+            return Decoded::Valid;
+        }
+        out.truncate(before);
+        Decoded::Invalid
+    }
+
+    /// The bytes of `text` in this encoding.
+    pub(super) fn encode(self, text: &str) -> Vec<u8> {
+        match self {
+            Self::Utf8 => text.as_bytes().to_vec(),
+            Self::Utf16Le => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            Self::Utf16Be => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        }
+    }
+}
+
+/// Whether bytes were text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Decoded {
+    Valid,
+    Invalid,
+}
+
+fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16, out: &mut String) -> bool {
+    if !bytes.len().is_multiple_of(2) {
+        return false;
+    }
+    let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+    for decoded in char::decode_utf16(units) {
+        match decoded {
+            Ok(character) => out.push(character),
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// `name` as an SQL identifier.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The value of a pragma that answers with one.
+pub(super) fn pragma<T: rusqlite::types::FromSql>(conn: &Connection, name: &str) -> Result<T, SourceError> {
+    conn.query_row(&format!("PRAGMA main.{name}"), [], |row| row.get(0))
+        .map_err(|error| failed_sql(format!("read the setting {name}"), &error))
+}
+
+pub(super) fn failed(doing: impl Into<String>, reason: impl Into<String>) -> SourceError {
+    SourceError::Failed { doing: doing.into(), reason: reason.into() }
+}
+
+pub(super) fn failed_sql(doing: impl Into<String>, error: &rusqlite::Error) -> SourceError {
+    failed(doing, reason(error))
+}
+
+/// SQLite's own words, without the statement that they are about.
+pub(super) fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// SQLite's extended result code.
+pub(super) fn code(error: &rusqlite::Error) -> i32 {
+    match error {
+        rusqlite::Error::SqlInputError { error, .. } => error.extended_code,
+        other => other.sqlite_error().map_or(0, |error| error.extended_code),
+    }
+}
+
+/// SQLite's result code without its extension.
+pub(super) fn primary_code(error: &rusqlite::Error) -> i32 {
+    code(error) & 0xff
+}
+
+/// Whether the file itself is damaged, as opposed to the machine that it is on.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    // A short read is one behind the end of a file that was cut off.
+    matches!(primary_code(error), ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB)
+        || code(error) == ffi::SQLITE_IOERR_SHORT_READ
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Decoded, TextEncoding, quoted};
+
+    #[test]
+    fn utf16_is_decoded_exactly_or_not_at_all() {
+        for encoding in [TextEncoding::Utf8, TextEncoding::Utf16Le, TextEncoding::Utf16Be] {
+            for text in ["", "a\0b", "\u{1F600}\u{FFFE}\u{FEFF}", "ä"] {
+                let mut out = String::from("before");
+                assert_eq!(encoding.decode(&encoding.encode(text), &mut out), Decoded::Valid);
+                assert_eq!(out, format!("before{text}"));
+            }
+        }
+        for bytes in [&b"\x00\xd8"[..], b"\x00\xdc\x00\xd8", b"a\0b", b"a\0\x00\xd8a\0"] {
+            let mut out = String::from("before");
+            assert_eq!(TextEncoding::Utf16Le.decode(bytes, &mut out), Decoded::Invalid);
+            assert_eq!(out, "before");
+        }
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(quoted(""), "\"\"");
+    }
+}

@@ -1,0 +1,159 @@
+//! Whether two SQLite files hold the same database: schema, and every value of every row by storage class
+//! and bytes, rowids included. Reads both through SQL alone and knows nothing of how either was written.
+
+use std::path::Path;
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OpenFlags, Result};
+
+use crate::engine::contract::SourceError;
+use crate::ops::demo::service::database::failed;
+
+/// Differences that are named.
+const NAMED_MAX: usize = 20;
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Comparison {
+    pub tables: u64,
+    pub rows: u64,
+    pub values: u64,
+    /// Tables, indexes, views and triggers.
+    pub schema_objects: u64,
+    /// The first of them, in words; none if both are the same.
+    pub differences: Vec<String>,
+}
+
+/// Compares the databases at `a` and `b`.
+pub fn compare(a: &Path, b: &Path) -> std::result::Result<Comparison, SourceError> {
+    let open = |path: &Path| {
+        let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        opened.map_err(|error| failed(&format!("open {}", path.display()), &error))
+    };
+    let (a, b) = (open(a)?, open(b)?);
+    compare_open(&a, &b).map_err(|error| failed("compare databases", &error))
+}
+
+fn compare_open(a: &Connection, b: &Connection) -> Result<Comparison> {
+    let mut found = Comparison::default();
+    for name in ["encoding", "page_size", "user_version", "application_id", "journal_mode"] {
+        let get = |conn: &Connection| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, Value>(0));
+        let (in_a, in_b) = (get(a)?, get(b)?);
+        found.check(in_a == in_b, || format!("setting {name}: {in_a:?} and {in_b:?}"));
+    }
+    let (schema_a, schema_b) = (schema(a)?, schema(b)?);
+    found.schema_objects = schema_a.len() as u64;
+    found.check(schema_a == schema_b, || "the schemas differ".to_owned());
+    for [_, table, _] in schema_a.iter().filter(|object| object[0] == "table") {
+        found.tables += 1;
+        if schema_b.iter().any(|object| object[0] == "table" && object[1] == *table) {
+            compare_rows(a, b, table, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+impl Comparison {
+    fn check(&mut self, same: bool, difference: impl FnOnce() -> String) {
+        if !same && self.differences.len() < NAMED_MAX {
+            self.differences.push(difference());
+        }
+    }
+}
+
+/// Type, name and definition of everything, in order.
+fn schema(conn: &Connection) -> Result<Vec<[String; 3]>> {
+    let sql = "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY rowid";
+    let mut statement = conn.prepare(sql)?;
+    statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?.collect()
+}
+
+fn compare_rows(a: &Connection, b: &Connection, table: &str, found: &mut Comparison) -> Result<()> {
+    let quoted = format!("\"{}\"", table.replace('"', "\"\""));
+    // A table without rowids refuses the first form.
+    let sql = [format!("SELECT rowid, * FROM {quoted} NOT INDEXED"), format!("SELECT * FROM {quoted} NOT INDEXED")];
+    let sql = if a.prepare(&sql[0]).is_ok() { &sql[0] } else { &sql[1] };
+    let (mut of_a, mut of_b) = (a.prepare(sql)?, b.prepare(sql)?);
+    let columns = of_a.column_count().min(of_b.column_count());
+    let (mut of_a, mut of_b) = (of_a.query([])?, of_b.query([])?);
+    let mut at = 0;
+    loop {
+        at += 1;
+        match (of_a.next()?, of_b.next()?) {
+            (None, None) => return Ok(()),
+            (Some(row_a), Some(row_b)) => {
+                found.rows += 1;
+                for column in 0..columns {
+                    found.values += 1;
+                    let same = same(row_a.get_ref(column)?, row_b.get_ref(column)?);
+                    found.check(same, || format!("table {table}, row {at}, column {column}"));
+                }
+            }
+            (in_a, _) => {
+                let which = if in_a.is_some() { "first" } else { "second" };
+                found.check(false, || format!("table {table}: the {which} has more rows than {}", at - 1));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Reals by their bits: a value that is not a number equals itself here.
+fn same(a: ValueRef<'_>, b: ValueRef<'_>) -> bool {
+    match (a, b) {
+        (ValueRef::Real(a), ValueRef::Real(b)) => a.to_bits() == b.to_bits(),
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rusqlite::Connection;
+
+    use super::compare;
+    use crate::base::env::{Seeded, SharedEnv};
+    use crate::ops::demo::service::Service;
+
+    #[test]
+    fn a_seed_gives_one_service_and_every_change_shows() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        let live = |name: &str| {
+            let env: SharedEnv = Arc::new(Seeded::new(3));
+            let mut service = Service::create(&path(name), 5, env).expect("a service");
+            let day = service.live_a_day().expect("a day");
+            assert!(day.rows_changed > 20 && service.size_bytes().expect("a size") > 100_000);
+            service
+        };
+        let (one, two) = (live("one"), live("two"));
+        let found = compare(&path("one"), &path("two")).expect("a comparison");
+        assert!(found.differences.is_empty(), "{found:?}");
+        assert!(found.rows > 500 && found.tables >= 10 && found.values > found.rows);
+        one.copy_to(&path("copy")).expect("a copy");
+        drop((one, two));
+        assert_eq!(compare(&path("one"), &path("copy")).expect("a comparison"), found);
+        for sql in [
+            "UPDATE events SET latitude = -0.0 WHERE id = 3",
+            "DELETE FROM notes WHERE id = (SELECT max(id) FROM notes)",
+            "INSERT INTO settings VALUES ('x', NULL)",
+            "DROP INDEX notes_by_user",
+        ] {
+            let db = Connection::open(path("two")).expect("opens");
+            db.execute_batch("BEGIN").expect("begins");
+            let lost = path("changed");
+            db.execute_batch(sql).expect(sql);
+            db.execute_batch("COMMIT").expect("commits");
+            db.backup(rusqlite::MAIN_DB, &lost, None::<fn(rusqlite::backup::Progress)>).expect("copies");
+            let found = compare(&path("one"), &lost).expect("a comparison");
+            assert!(!found.differences.is_empty(), "{sql}");
+        }
+        let again = live("three");
+        again.lose_everything().expect("a disaster");
+        let rows: i64 = Connection::open(path("three"))
+            .and_then(|db| db.query_row("SELECT count(*) FROM users", [], |row| row.get(0)))
+            .expect("an empty table");
+        assert_eq!(rows, 0);
+    }
+}

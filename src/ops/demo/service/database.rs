@@ -1,0 +1,120 @@
+//! The service: its database file, made, lived in, copied, and lost.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::base::env::SharedEnv;
+use crate::engine::contract::SourceError;
+use crate::ops::demo::service::data::{Maker, SCHEMA};
+use crate::ops::demo::service::day::{Day, live};
+use crate::ops::demo::service::random::Random;
+
+/// How many rows each table has.
+pub type Holdings = BTreeMap<String, u64>;
+
+/// What is in the database at `path`.
+pub fn holdings(path: &Path) -> Result<Holdings, SourceError> {
+    let count = || -> rusqlite::Result<Holdings> {
+        let conn = Connection::open(path)?;
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'";
+        let mut statement = conn.prepare(sql)?;
+        let names = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+        let rows = |name: &String| {
+            let count: i64 = conn.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| row.get(0))?;
+            Ok((name.clone(), count.cast_unsigned()))
+        };
+        names.iter().map(rows).collect()
+    };
+    count().map_err(|error| failed("count rows", &error))
+}
+
+/// A service and its open database.
+pub struct Service {
+    path: PathBuf,
+    env: SharedEnv,
+    random: Random,
+    conn: Connection,
+}
+
+impl Service {
+    /// A service with so many users, in a new database at `path`.
+    pub fn create(path: &Path, users: u32, env: SharedEnv) -> Result<Self, SourceError> {
+        let failed = |error: rusqlite::Error| failed("make the service's database", &error);
+        let conn = open_new(path).map_err(failed)?;
+        let mut service = Self { path: path.to_owned(), random: Random::new(&*env), env, conn };
+        service.fill(users).map_err(failed)?;
+        Ok(service)
+    }
+
+    fn fill(&mut self, users: u32) -> rusqlite::Result<()> {
+        // Everything is given up with the process that makes it: no need to wait for the disk.
+        self.conn.execute_batch("PRAGMA synchronous = OFF; BEGIN")?;
+        let sql = "INSERT INTO settings VALUES ('quota', 5000000000), ('motd', 'Welcome'), ('ratio', 0.75), ('logo', x'89504e47')";
+        self.conn.execute_batch(sql)?;
+        for _ in 0..users {
+            self.maker().user()?;
+        }
+        self.conn.execute_batch("COMMIT")
+    }
+
+    fn maker(&mut self) -> Maker<'_> {
+        Maker { conn: &self.conn, random: &mut self.random, now_s: self.env.now().0 / 1_000_000 }
+    }
+
+    /// Where its database lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A day of use: some users change some of what they keep.
+    pub fn live_a_day(&mut self) -> Result<Day, SourceError> {
+        live(&mut self.maker()).map_err(|error| failed("live a day", &error))
+    }
+
+    /// Bytes of the database.
+    pub fn size_bytes(&self) -> Result<u64, SourceError> {
+        let pages = |name: &str| self.conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+        let size = pages("page_count").and_then(|count| Ok(count * pages("page_size")?));
+        size.map(|size| u64::try_from(size).unwrap_or(0)).map_err(|error| failed("measure the database", &error))
+    }
+
+    /// Users that it has.
+    pub fn users(&self) -> Result<u64, SourceError> {
+        let count = self.conn.query_row("SELECT count(*) FROM users", [], |row| row.get::<_, i64>(0));
+        count.map(|count| u64::try_from(count).unwrap_or(0)).map_err(|error| failed("count the users", &error))
+    }
+
+    /// A copy of the database as it is now, page by page.
+    pub fn copy_to(&self, path: &Path) -> Result<(), SourceError> {
+        let copied = self.conn.backup(rusqlite::MAIN_DB, path, None::<fn(rusqlite::backup::Progress)>);
+        copied.map_err(|error| failed("copy the database", &error))
+    }
+
+    /// The disaster: an empty database of the same schema takes the place of the database.
+    pub fn lose_everything(mut self) -> Result<(), SourceError> {
+        let doing = "replace the database by an empty one";
+        let empty = self.path.with_extension("empty");
+        let made = open_new(&empty).map_err(|error| failed(doing, &error))?;
+        made.close().map_err(|(_, error)| failed(doing, &error))?;
+        let placeholder = Connection::open_in_memory().map_err(|error| failed(doing, &error))?;
+        // The last connection that closes empties and removes the write-ahead log.
+        let conn = std::mem::replace(&mut self.conn, placeholder);
+        conn.close().map_err(|(_, error)| failed(doing, &error))?;
+        std::fs::rename(&empty, &self.path)
+            .map_err(|error| SourceError::Failed { doing: doing.to_owned(), reason: error.to_string() })
+    }
+}
+
+fn open_new(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open(path)?;
+    conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON")?;
+    conn.execute_batch(SCHEMA)?;
+    Ok(conn)
+}
+
+pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> SourceError {
+    SourceError::Failed { doing: doing.to_owned(), reason: error.to_string() }
+}

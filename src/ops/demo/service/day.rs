@@ -1,0 +1,80 @@
+//! A day of the service: few users do little, which is what nights are cheap by.
+
+use rusqlite::{Result, params};
+
+use crate::ops::demo::service::data::Maker;
+
+/// Lines that the feed keeps.
+const FEED_LINES_MAX: i64 = 20_000;
+
+/// The contact of user 1 in place 2.
+const ONE_CONTACT: &str = "(SELECT id FROM contacts WHERE user_id = ?1 ORDER BY id LIMIT 1 OFFSET ?2)";
+
+/// What happened in a day.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Day {
+    /// Users who changed something.
+    pub users_active: u64,
+    /// Rows added, changed and removed, the feed's too.
+    pub rows_changed: u64,
+}
+
+/// Lives a day.
+pub(super) fn live(maker: &mut Maker<'_>) -> Result<Day> {
+    let before = maker.conn.total_changes();
+    maker.conn.execute_batch("BEGIN")?;
+    let users = count(maker, "SELECT coalesce(max(id), 0) FROM users")?;
+    let users_active = (users / 25).max(1);
+    for _ in 0..users_active {
+        let user = 1 + maker.random.below(users) as i64;
+        for _ in 0..maker.random.between(1, 4) {
+            act(maker, user)?;
+        }
+    }
+    maker.user()?;
+    expire(maker)?;
+    maker.conn.execute_batch("COMMIT")?;
+    Ok(Day { users_active: users_active + 1, rows_changed: maker.conn.total_changes() - before })
+}
+
+fn count(maker: &Maker<'_>, sql: &str) -> Result<u64> {
+    let count: i64 = maker.conn.query_row(sql, [], |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or(0).max(1))
+}
+
+/// One thing that a user does.
+fn act(maker: &mut Maker<'_>, user: i64) -> Result<()> {
+    let now_s = maker.now_s;
+    match maker.random.below(10) {
+        0 | 1 => maker.contact(user),
+        2 | 3 => {
+            let (note, which) = (maker.random.words(4), maker.random.below(10) as i64);
+            let sql = format!("UPDATE contacts SET note = ?3, changed_at = ?4 WHERE id = {ONE_CONTACT}");
+            maker.conn.prepare_cached(&sql)?.execute(params![user, which, note, now_s])?;
+            Ok(())
+        }
+        4 => {
+            let sql = format!("DELETE FROM contacts WHERE id = {ONE_CONTACT}");
+            maker.conn.prepare_cached(&sql)?.execute(params![user, maker.random.below(10) as i64])?;
+            Ok(())
+        }
+        5 | 6 => {
+            let sql = "SELECT id FROM calendars WHERE user_id = ?1 LIMIT 1";
+            let calendar = maker.conn.query_row(sql, [user], |row| row.get(0))?;
+            maker.event(calendar)
+        }
+        7 => {
+            let sql = "UPDATE events SET starts_at = starts_at + 3600, ends_at = ends_at + 3600, changed_at = ?2 WHERE id = (SELECT max(e.id) FROM events e JOIN calendars c ON c.id = e.calendar_id WHERE c.user_id = ?1)";
+            maker.conn.prepare_cached(sql)?.execute(params![user, now_s])?;
+            Ok(())
+        }
+        8 => maker.photo(user),
+        _ => maker.note(user),
+    }
+}
+
+fn expire(maker: &Maker<'_>) -> Result<()> {
+    let sql = "DELETE FROM change_feed WHERE seq <= (SELECT max(seq) FROM change_feed) - ?1";
+    maker.conn.prepare_cached(sql)?.execute([FEED_LINES_MAX])?;
+    Ok(())
+}

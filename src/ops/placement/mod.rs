@@ -1,0 +1,5 @@
+//! Which table and column is which from one snapshot to the next, and to whom rows belong.
+
+pub mod mapping;
+mod matching;
+pub mod update;

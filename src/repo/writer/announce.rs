@@ -1,0 +1,131 @@
+//! Tells later runs which packs this session has stored, so that an interrupted one is not in vain
+//! (`docs/format.md` section 12). Written with the first pack, then with the pack that is stored a few seconds or a
+//! few packs later, and when a run ends early. So a run that is killed uploads again what took it some seconds: few
+//! packs over a slow line, where each is dear, and some more over a fast one; and announcing costs no line much.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::frame::{Context, SessionWrap};
+use crate::base::id::SessionId;
+use crate::base::time::Moment;
+use crate::format::dsse::encode;
+use crate::format::entry::ObjectRef;
+use crate::format::name::Name;
+use crate::format::session::Announcement;
+use crate::repo::open::Unlocked;
+use crate::repo::writer::pipeline::{StoredPack, WriteError};
+
+/// Packs that wait for an announcement at most.
+const PACKS_PER_ANNOUNCEMENT: usize = 8;
+/// Time after an announcement in which packs wait for the next, in microseconds of any clock.
+const PAUSE_US: u64 = 3_000_000;
+
+/// Writes session announcements.
+pub struct Announcer<'a> {
+    unlocked: &'a Unlocked,
+    context: Context,
+    session: SessionId,
+    wrap: &'a SessionWrap,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    number: u64,
+    waiting: Vec<StoredPack>,
+    /// When the newest announcement was written.
+    announced: Option<Moment>,
+}
+
+impl State {
+    fn is_due(&self, now: Moment) -> bool {
+        // A clock that was set back must not keep packs waiting.
+        let paused = self.announced.is_none_or(|then| now.0.abs_diff(then.0) >= PAUSE_US);
+        paused || self.waiting.len() >= PACKS_PER_ANNOUNCEMENT
+    }
+}
+
+impl<'a> Announcer<'a> {
+    /// Nothing is announced yet.
+    #[must_use]
+    pub fn new(unlocked: &'a Unlocked, context: Context, session: SessionId, wrap: &'a SessionWrap) -> Self {
+        Self { unlocked, context, session, wrap, state: Mutex::default() }
+    }
+
+    /// A pack is in the store.
+    pub fn uploaded(&self, pack: StoredPack) -> Result<(), WriteError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting.push(pack);
+        if state.is_due(self.unlocked.repository().env().now()) {
+            self.announce(&mut state)?;
+        }
+        Ok(())
+    }
+
+    /// Announces what is not announced yet: for a run that ends without a commit.
+    pub fn flush(&self) -> Result<(), WriteError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.waiting.is_empty() { Ok(()) } else { self.announce(&mut state) }
+    }
+
+    fn announce(&self, state: &mut State) -> Result<(), WriteError> {
+        let number = state.number + 1;
+        let repository = self.unlocked.repository();
+        let written = repository.env().now();
+        let announcement = Announcement {
+            repository: self.context.repository,
+            source: self.context.source,
+            session: self.session,
+            number,
+            epoch: self.context.epoch,
+            written,
+            wrap: (number == 1).then(|| self.wrap.clone()),
+            packs: state.waiting.iter().map(|pack| ObjectRef { sha256: pack.digest, size: pack.size }).collect(),
+        };
+        let identity = self.unlocked.identity();
+        let bytes = encode(&announcement, identity.key_id(), |message| identity.sign(message))
+            .map_err(|source| WriteError::Statement { source })?;
+        // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
+        repository.objects().barrier()?;
+        repository.objects().create(&Name::Session(self.context.source, self.session, number), bytes.into())?;
+        state.number = number;
+        state.announced = Some(written);
+        state.waiting.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PACKS_PER_ANNOUNCEMENT, PAUSE_US, State};
+    use crate::base::id::Digest;
+    use crate::base::time::Moment;
+    use crate::repo::writer::pipeline::StoredPack;
+
+    /// Announcements of packs that are stored at these moments.
+    fn announced_at(moments: impl Iterator<Item = i64>) -> Vec<i64> {
+        let mut state = State::default();
+        let mut announced = Vec::new();
+        for moment in moments {
+            state.waiting.push(StoredPack { digest: Digest::of(b""), size: 1 });
+            if state.is_due(Moment(moment)) {
+                state.announced = Some(Moment(moment));
+                state.waiting.clear();
+                announced.push(moment);
+            }
+        }
+        announced
+    }
+
+    #[test]
+    fn the_first_pack_at_once_then_by_time_or_number() {
+        let pause = i64::try_from(PAUSE_US).expect("short");
+        let slow: Vec<i64> = (0..5).map(|n| n * pause).collect();
+        assert_eq!(announced_at(slow.iter().copied()), slow);
+        let step = PACKS_PER_ANNOUNCEMENT;
+        assert_eq!(announced_at(0..100), (0..100).step_by(step).collect::<Vec<_>>());
+        assert_eq!(announced_at([0, 1, pause - 1, pause, pause + 1].into_iter()), [0, pause]);
+        // A clock that was set back.
+        assert_eq!(announced_at([pause * 9, pause, pause + 1].into_iter()), [pause * 9, pause]);
+    }
+}
