@@ -16,7 +16,7 @@ use sidekeep::format::entry::Numbered;
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::restore::RestoreReport;
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Level, VerifyReport, Visit};
+use sidekeep::ops::verify::{self, VerifyLevel, VerifyReport, Visit};
 use sidekeep::repo::check::{Fault, Severity};
 use sidekeep::repo::ledger::Ledger;
 use stored_world::StoredWorld;
@@ -265,10 +265,10 @@ fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
     let name = harm(nights, kind, how);
     let world = &nights.world;
     let levels = vec![
-        world.verify(None, Level::Quick),
-        world.verify(None, Level::Read),
-        world.verify(Some(Role::Auditor), Level::Structure),
-        world.verify(Some(Role::Admin), Level::Deep),
+        world.verify(None, VerifyLevel::Quick),
+        world.verify(None, VerifyLevel::Read),
+        world.verify(Some(Role::Auditor), VerifyLevel::Structure),
+        world.verify(Some(Role::Admin), VerifyLevel::Deep),
     ];
     let back = |role, selector, expected: &Path| match restore(nights, role, selector, expected) {
         Ok(back) => back,
@@ -322,7 +322,7 @@ fn assert_beside(nights: &mut Nights, kind: Kind) {
     let foreign = format!("{}.bak", cell.name);
     assert_eq!(cell.seen(Severity::Information, &foreign), "QRSD");
     assert_eq!(cell.seen(Severity::Warning, &foreign), "");
-    let all = nights.world.verify(None, Level::Quick).expect("quick").findings;
+    let all = nights.world.verify(None, VerifyLevel::Quick).expect("quick").findings;
     assert!(all.iter().all(|found| found.object == foreign && found.fault == Fault::Foreign), "{all:?}");
 }
 
@@ -339,7 +339,7 @@ fn descriptor_and_first_roster_entry() {
             assert_eq!(cell.backs, [Back::Error; NIGHTS], "{kind:?} {how:?}");
             assert!(cell.backup.expect_err("fails").to_string().contains(&cell.name));
             let error = nights.world.try_repository().err().expect("does not open");
-            let report = verify::unopened(error, Level::Quick).expect("it is damage");
+            let report = verify::unopened(error, VerifyLevel::Quick).expect("it is damage");
             assert!(report.has_damage() && report.findings[0].object == cell.name, "{report:?}");
         }
         assert_beside(&mut nights, kind);
@@ -545,25 +545,25 @@ fn what_is_only_economy() {
 #[test]
 fn who_was_here_before_sees_what_is_gone() {
     let mut nights = Nights::new();
-    let heads = nights.world.verify(None, Level::Quick).expect("quick").heads.expect("heads");
+    let heads = nights.world.verify(None, VerifyLevel::Quick).expect("quick").heads.expect("heads");
     let text = serde_json::to_string(&heads).expect("serializes");
     let visit = Visit::Again(serde_json::from_str(&text).expect("parses"));
     for kind in [Kind::Ledger(NIGHTS - 1), Kind::Roster(2)] {
         let image = nights.image.clone();
         nights.world.reset(&image);
         let name = harm(&nights, kind, Harm::Delete);
-        let report = nights.world.verify_again(None, Level::Quick, visit.clone()).expect("quick");
+        let report = nights.world.verify_again(None, VerifyLevel::Quick, visit.clone()).expect("quick");
         let gone = |found: &&sidekeep::repo::check::Finding| found.object == name && found.fault == Fault::RolledBack;
         assert!(report.findings.iter().any(|found| gone(&found)), "{:?}", report.findings);
     }
     let image = nights.image.clone();
     nights.world.reset(&image);
     nights.world.try_backup(&nights.tomorrow).expect("one more");
-    let report = nights.world.verify_again(None, Level::Quick, visit).expect("quick");
+    let report = nights.world.verify_again(None, VerifyLevel::Quick, visit).expect("quick");
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let mut other = heads;
     other.roster = Numbered { number: 1, sha256: Digest::new([7; 32]) };
-    let report = nights.world.verify_again(None, Level::Quick, Visit::Again(other)).expect("quick");
+    let report = nights.world.verify_again(None, VerifyLevel::Quick, Visit::Again(other)).expect("quick");
     assert!(report.has_damage());
 }
 
@@ -591,10 +591,10 @@ fn a_lost_node_costs_its_rows_alone() {
     let mut bytes = world.read(nodes).to_vec();
     bytes[middle(Kind::Nodes(0), &world.read(nodes))] ^= 1;
     world.overwrite(nodes, bytes.into());
-    let report = world.verify(Some(Role::Auditor), Level::Structure).expect("structure");
+    let report = world.verify(Some(Role::Auditor), VerifyLevel::Structure).expect("structure");
     let found: Vec<_> = report.findings.iter().filter(|found| found.fault == Fault::Unreadable).collect();
     assert!(found.len() == 1 && found[0].object == *nodes && found[0].tables.contains("wide"), "{found:?}");
-    let deep = world.verify(Some(Role::Admin), Level::Deep).expect("deep");
+    let deep = world.verify(Some(Role::Admin), VerifyLevel::Deep).expect("deep");
     assert!(deep.findings.iter().all(|found| found.object == *nodes), "{:?}", deep.findings);
     let back = world.path("back.sqlite");
     let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
@@ -647,7 +647,7 @@ fn a_gap_that_is_filled_brings_nothing_old_back() {
     (0..6).for_each(|n| small_night(&world, &db, n));
     let ledger: Vec<String> = world.names().into_iter().filter(|name| name.contains("/ledger/")).collect();
     world.delete(&ledger[2]);
-    let report = world.verify(None, Level::Quick).expect("quick");
+    let report = world.verify(None, VerifyLevel::Quick).expect("quick");
     let gap = report.findings.iter().find(|found| found.fault == Fault::Gap).expect("a gap");
     assert_eq!(gap.object, ledger[2]);
     db.execute("INSERT INTO t VALUES (100, NULL)", []).expect("a row");
@@ -673,7 +673,7 @@ fn garbage_at_the_next_number_stops_nobody() {
     let first = world.names().into_iter().find(|name| name.contains("/ledger/")).expect("an entry");
     world.overwrite(&first.replace("0001", "0002"), noise(1, 500).into());
     world.overwrite(&first.replace("0001", "0003"), vec![b' '; (16 << 20) + 1].into());
-    let report = world.verify(None, Level::Quick).expect("quick");
+    let report = world.verify(None, VerifyLevel::Quick).expect("quick");
     assert_eq!(
         report.findings.iter().filter(|found| found.severity == Severity::Damage).count(),
         1,
@@ -681,7 +681,7 @@ fn garbage_at_the_next_number_stops_nobody() {
         report.findings
     );
     small_night(&world, &db, 1);
-    let report = world.verify(None, Level::Read).expect("read");
+    let report = world.verify(None, VerifyLevel::Read).expect("read");
     let void: Vec<_> = report.findings.iter().map(|found| (found.fault, found.severity)).collect();
     assert_eq!(void, [(Fault::Void, Severity::Warning); 2], "{:?}", report.findings);
     assert_eq!(report.sources[0].manifests, 2);
@@ -694,7 +694,7 @@ fn a_page_of_wraps_is_no_loss() {
     (0..66).for_each(|n| small_night(&world, &db, n));
     let pages: Vec<String> = world.names().into_iter().filter(|name| name.contains("/wraps/")).collect();
     let [page] = pages.as_slice() else { panic!("{pages:?}") };
-    for (role, level) in [(None, Level::Read), (Some(Role::Admin), Level::Deep)] {
+    for (role, level) in [(None, VerifyLevel::Read), (Some(Role::Admin), VerifyLevel::Deep)] {
         let report = world.verify(role, level).expect("verifies");
         assert!(report.findings.is_empty(), "{:?}", report.findings);
     }
@@ -718,11 +718,11 @@ fn a_page_of_wraps_is_no_loss() {
             Harm::Replace => world.overwrite(page, noise(4, bytes.len()).into()),
             Harm::Swap | Harm::Beside => world.overwrite(&format!("{page}.bak"), bytes),
         }
-        let read = world.verify(None, Level::Read).expect("read");
+        let read = world.verify(None, VerifyLevel::Read).expect("read");
         assert!(!read.has_damage(), "{how:?} {:?}", read.findings);
         let named = read.findings.iter().any(|found| found.object.starts_with(page.as_str()));
         assert!(named, "{how:?} {:?}", read.findings);
-        let structure = world.verify(Some(Role::Auditor), Level::Structure).expect("structure");
+        let structure = world.verify(Some(Role::Auditor), VerifyLevel::Structure).expect("structure");
         let missing = structure.findings.iter().any(|found| found.object == *page && found.fault == Fault::Missing);
         assert_eq!(missing, how.removes(), "{how:?} {:?}", structure.findings);
         let back = world.path("back.sqlite");
@@ -745,7 +745,7 @@ fn a_bit_anywhere_is_found_and_never_restored() {
             let mut flipped = bytes.to_vec();
             flipped[at] ^= 1 << (flips % 8);
             nights.world.overwrite(name, flipped.into());
-            let found = match nights.world.verify(None, Level::Read) {
+            let found = match nights.world.verify(None, VerifyLevel::Read) {
                 Ok(report) => report.findings.iter().any(|found| {
                     found.severity <= Severity::Warning && (found.object == *name || name.starts_with(&found.object))
                 }),

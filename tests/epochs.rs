@@ -21,7 +21,7 @@ use sidekeep::format::roster::{CloseEpoch, OpenEpoch, RosterStatement};
 use sidekeep::ops::diff::{self, DiffOptions, DiffReport};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Access, Level, VerifyOptions, Visit};
+use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, Visit};
 use sidekeep::repo::check::Severity;
 use sidekeep::repo::error::RepoError;
 
@@ -65,9 +65,11 @@ fn begun() -> (World, Arc<InMemory>, PathBuf) {
 }
 
 fn assert_verifies(world: &World) {
-    for (role, level) in
-        [(Role::Auditor, Level::Read), (Role::Auditor, Level::Structure), (Role::Recovery, Level::Deep)]
-    {
+    for (role, level) in [
+        (Role::Auditor, VerifyLevel::Read),
+        (Role::Auditor, VerifyLevel::Structure),
+        (Role::Recovery, VerifyLevel::Deep),
+    ] {
         let options = VerifyOptions {
             level,
             source: None,

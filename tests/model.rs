@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use rusqlite::Connection;
 use sidekeep::base::id::Digest;
 use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::format::entry::{Body, Prune, Tag, TagChange};
+use sidekeep::format::entry::{EntryBody, Prune, Tag, TagChange};
 
 use crate::common::faulty::{ALL, Effect, Fault, Faulty, Plan};
 use crate::world::data::{copy, draw, noise, open};
@@ -223,12 +223,16 @@ impl Life {
         let Some((snapshot, _)) = self.nights.last() else { return };
         let (snapshot, tag) = (*snapshot, self.name("tag"));
         match self.draw(2) {
-            0 => self.world.append(Role::Maintainer, SOURCE, Body::Tag(Tag { snapshot, tag, change: TagChange::Put })),
+            0 => self.world.append(
+                Role::Maintainer,
+                SOURCE,
+                EntryBody::Tag(Tag { snapshot, tag, change: TagChange::Put }),
+            ),
             // Of something that nobody has.
             _ => {
                 let packs = vec![Digest::of(&noise(self.draws as u64, 8))];
                 let prune = Prune { packs, manifests: Vec::new(), wraps: Vec::new() };
-                self.world.append(Role::Maintainer, SOURCE, Body::Prune(prune))
+                self.world.append(Role::Maintainer, SOURCE, EntryBody::Prune(prune))
             }
         };
     }

@@ -23,7 +23,7 @@ use sidekeep::crypto::keyfile::KeyFile;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse::encode;
 use sidekeep::format::entry::{
-    Accept, Add, Body, Entry, Erase, Forget, Hold, ObjectRef, Prune, Repack, RepackedPack, Revoke, Snapshot, Tag,
+    Accept, Add, Entry, EntryBody, Erase, Forget, Hold, ObjectRef, Prune, Repack, RepackedPack, Revoke, Snapshot, Tag,
     TagChange, Verdict,
 };
 use sidekeep::format::name::Name;
@@ -417,7 +417,7 @@ fn what_is_missing_is_found() {
 }
 
 /// Puts an entry into the chain without asking whether it may stand there.
-fn force(world: &World, key: &Identity, body: Body) {
+fn force(world: &World, key: &Identity, body: EntryBody) {
     let ledger = world.ledger(SOURCE);
     let place = ledger.next_place().expect("a place");
     let name = Name::Ledger(ledger.source, place.number);
@@ -427,7 +427,7 @@ fn force(world: &World, key: &Identity, body: Body) {
 }
 
 /// Entries that would change something, some of which name what is not there.
-fn entries(world: &World) -> Vec<Body> {
+fn entries(world: &World) -> Vec<EntryBody> {
     let ledger = world.ledger(SOURCE);
     let records: Vec<_> = ledger.live().collect();
     let (first, last) = (records[0], records[records.len() - 1]);
@@ -439,27 +439,31 @@ fn entries(world: &World) -> Vec<Body> {
         snapshot.packs = vec![object(1), last.snapshot.packs[0]];
         snapshot.tags = vec!["forced".to_owned()];
         snapshot.verdict = Verdict::Suspect;
-        Body::Snapshot(snapshot)
+        EntryBody::Snapshot(snapshot)
     };
     let added = |byte| RepackedPack { sha256: object(byte).sha256, size: 1, signer: last.signer };
     let pack = first.snapshot.packs[0].sha256;
     vec![
         image(1),
         image(-1),
-        Body::Tag(Tag { snapshot: first.id, tag: "kept".to_owned(), change: TagChange::Put }),
-        Body::Tag(Tag { snapshot: last.id, tag: "forced".to_owned(), change: TagChange::Remove }),
-        Body::Add(Add {
+        EntryBody::Tag(Tag { snapshot: first.id, tag: "kept".to_owned(), change: TagChange::Put }),
+        EntryBody::Tag(Tag { snapshot: last.id, tag: "forced".to_owned(), change: TagChange::Remove }),
+        EntryBody::Add(Add {
             session: SessionId::new([8; 16]),
             epoch: Epoch(1),
             packs: vec![object(5)],
             adopted: vec![object(6)],
         }),
-        Body::Hold(Hold { snapshot: last.id, until: None, reason: reason() }),
-        Body::Accept(Accept { snapshot: last.id, reason: reason() }),
-        Body::Repack(Repack { epoch: Epoch(1), packs: vec![pack, object(2).sha256], added: vec![added(2), added(3)] }),
-        Body::Prune(Prune { packs: vec![object(1).sha256, object(8).sha256], manifests: vec![], wraps: vec![] }),
-        Body::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object(4)], reason: reason() }),
-        Body::Forget(Forget { snapshots: vec![first.id, object(9).sha256], reason: reason() }),
+        EntryBody::Hold(Hold { snapshot: last.id, until: None, reason: reason() }),
+        EntryBody::Accept(Accept { snapshot: last.id, reason: reason() }),
+        EntryBody::Repack(Repack {
+            epoch: Epoch(1),
+            packs: vec![pack, object(2).sha256],
+            added: vec![added(2), added(3)],
+        }),
+        EntryBody::Prune(Prune { packs: vec![object(1).sha256, object(8).sha256], manifests: vec![], wraps: vec![] }),
+        EntryBody::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object(4)], reason: reason() }),
+        EntryBody::Forget(Forget { snapshots: vec![first.id, object(9).sha256], reason: reason() }),
     ]
 }
 
@@ -490,7 +494,7 @@ fn the_chains_fold_as_the_program_folds_them() {
     }
     // One key is revoked in this chain, another by the roster.
     let operator = world.key(Role::Operator);
-    force(&world, &world.key(Role::Admin), Body::Revoke(Revoke { key: operator.key_id() }));
+    force(&world, &world.key(Role::Admin), EntryBody::Revoke(Revoke { key: operator.key_id() }));
     world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);
     world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: key(&second).key_id() })]);
     for key in [&operator, &key(&second)] {

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
-use sidekeep::base::progress::{Count, Progress};
+use sidekeep::base::progress::{CountUnit, Progress};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::engine::contract::{Description, Gap, Reader, Source, SourceError};
 use sidekeep::engine::sqlite::SqliteSource;
-use sidekeep::format::entry::{Body, Revoke};
+use sidekeep::format::entry::{EntryBody, Revoke};
 use sidekeep::format::name::Name;
 use sidekeep::ops::backup;
 use world::awkward::fill;
@@ -70,8 +70,8 @@ impl Source for Vast {
 struct Notes(Mutex<Vec<String>>);
 
 impl Progress for Notes {
-    fn phase(&self, _name: &str, _unit: Count, _total: Option<u64>) {}
-    fn add(&self, _count: Count, _by: u64) {}
+    fn phase(&self, _name: &str, _unit: CountUnit, _total: Option<u64>) {}
+    fn add(&self, _count: CountUnit, _by: u64) {}
     fn note(&self, text: &str) {
         self.0.lock().expect("nobody panicked").push(text.to_owned());
     }
@@ -203,7 +203,7 @@ fn nothing_is_built_upon_the_catalog_of_a_key_that_was_revoked() {
     }
     let lie = numbers(&world);
     assert_ne!(lie["notes"].1, honest["notes"].1);
-    world.append(Role::Admin, SOURCE, Body::Revoke(Revoke { key: open_key(&thief).key_id() }));
+    world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: open_key(&thief).key_id() }));
     let report = world.backup(&database);
     assert!(report.notes.iter().any(|note| note.contains("the newest 2 snapshots")), "{:?}", report.notes);
     let now = numbers(&world);

@@ -15,7 +15,7 @@ use sidekeep::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorR
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::show::{self, ShowOptions};
 use sidekeep::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SourceSnapshots};
-use sidekeep::ops::status::{self, FindingKind, Freshness, Opening, StatusOptions, StatusReport};
+use sidekeep::ops::status::{self, FindingKind, Freshness, NewestSnapshotState, StatusOptions, StatusReport};
 use sidekeep::ops::verify::Access;
 use sidekeep::repo::open::Repository;
 use sidekeep::store::Store;
@@ -104,10 +104,10 @@ fn what_is_old_or_unproven_is_said() {
     assert_eq!((empty.sources[0].freshness, empty.findings.len()), (Freshness::Empty, 1));
     let world = two_nights();
     for (role, opening) in [
-        (Role::Admin, Opening::Proven),
-        (Role::Recovery, Opening::Proven),
-        (Role::Auditor, Opening::Unproven),
-        (Role::Operator, Opening::Unproven),
+        (Role::Admin, NewestSnapshotState::Proven),
+        (Role::Recovery, NewestSnapshotState::Proven),
+        (Role::Auditor, NewestSnapshotState::Unproven),
+        (Role::Operator, NewestSnapshotState::Unproven),
     ] {
         let fresh = status_at(&world, role, 0);
         assert_eq!((fresh.sources[0].freshness, &fresh.sources[0].opening), (Freshness::Fresh, &opening));

@@ -15,7 +15,7 @@ use common::{damage, gcs, server};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use sidekeep::base::env::Seeded;
-use sidekeep::store::{Conditional, Created, Doing, Location, OpenOptions, Patience, Store, StoreError, probe};
+use sidekeep::store::{Conditional, Created, Doing, Location, OpenOptions, RetryPolicy, Store, StoreError, probe};
 
 const NAME: &str = "0123456789abcdef0123456789abcdef/packs/00/pack";
 
@@ -28,17 +28,17 @@ fn bytes(length: usize, seed: u8) -> Bytes {
 }
 
 fn open(location: &str, settings: Vec<(String, String)>) -> Store {
-    open_with(location, settings, Patience::default())
+    open_with(location, settings, RetryPolicy::default())
 }
 
-fn open_with(location: &str, settings: Vec<(String, String)>, patience: Patience) -> Store {
+fn open_with(location: &str, settings: Vec<(String, String)>, retry_policy: RetryPolicy) -> Store {
     let location = Location::parse(location).expect("a location");
-    Store::open_with(&location, &OpenOptions { patience, settings }).expect("opens")
+    Store::open_with(&location, &OpenOptions { retry_policy, settings }).expect("opens")
 }
 
 /// Waits for little, so that tests end.
-fn impatient() -> Patience {
-    Patience {
+fn impatient() -> RetryPolicy {
+    RetryPolicy {
         idle: Duration::from_millis(500),
         bytes_per_second_min: 64 << 10,
         retries_max: 2,
@@ -275,7 +275,7 @@ async fn what_a_crash_leaves_behind_is_no_object() {
     for name in ["a/b#1", "a/c#1", "a/c#2"] {
         std::fs::write(root.path().join(name), b"half").expect("writes");
     }
-    let names = |listed: Vec<sidekeep::store::Listed>| listed.into_iter().map(|l| l.name).collect::<Vec<_>>();
+    let names = |listed: Vec<sidekeep::store::ListedObject>| listed.into_iter().map(|l| l.name).collect::<Vec<_>>();
     assert_eq!(names(store.list_sorted("").await.expect("lists")), ["a/b"]);
     assert_eq!(store.create("a/c", bytes(10, 2)).await, Ok(Created::New));
     assert_eq!(names(store.list_sorted("a").await.expect("lists")), ["a/b", "a/c"]);

@@ -7,7 +7,7 @@ mod world;
 use rusqlite::Connection;
 use sidekeep::base::role::Role;
 use sidekeep::ops::error::OpError;
-use sidekeep::ops::verify::{Level, VerifyReport, Visit};
+use sidekeep::ops::verify::{VerifyLevel, VerifyReport, Visit};
 use sidekeep::repo::error::RepoError;
 use stored_world::StoredWorld;
 use world::awkward::{day, fill};
@@ -21,7 +21,7 @@ fn assert_clean(report: &VerifyReport) {
 #[test]
 fn what_is_whole_passes_every_level() {
     let world = StoredWorld::new();
-    assert_clean(&world.verify(None, Level::Read).expect("an empty repository"));
+    assert_clean(&world.verify(None, VerifyLevel::Read).expect("an empty repository"));
     let database = world.path("live.sqlite");
     let db = Connection::open(&database).expect("a database");
     fill(&db, 400);
@@ -35,16 +35,16 @@ fn what_is_whole_passes_every_level() {
         }
         world.try_backup(&database).expect("a snapshot");
     }
-    let quick = world.verify(None, Level::Quick).expect("quick");
+    let quick = world.verify(None, VerifyLevel::Quick).expect("quick");
     assert_clean(&quick);
     assert_eq!((quick.sources[0].entries, quick.sources[0].manifests), (4, 4));
-    let read = world.verify(None, Level::Read).expect("read");
+    let read = world.verify(None, VerifyLevel::Read).expect("read");
     assert_clean(&read);
     let packs: u64 = read.sources[0].packs;
     assert!(read.objects_read >= packs + 4 && read.bytes_read > read.sources[0].pack_bytes, "{read:?}");
     let roles = [Role::Operator, Role::Maintainer, Role::Admin, Role::Auditor, Role::Recovery];
     for role in roles {
-        let report = world.verify(Some(role), Level::Structure).expect("structure");
+        let report = world.verify(Some(role), VerifyLevel::Structure).expect("structure");
         assert_clean(&report);
         let snapshots = &report.sources[0].snapshots;
         assert_eq!(snapshots.len(), 4);
@@ -52,7 +52,7 @@ fn what_is_whole_passes_every_level() {
         assert_eq!(report.sources[0].name.as_deref(), Some("sync"));
     }
     for role in [Role::Admin, Role::Recovery] {
-        let report = world.verify(Some(role), Level::Deep).expect("deep");
+        let report = world.verify(Some(role), VerifyLevel::Deep).expect("deep");
         assert_clean(&report);
         let snapshots = &report.sources[0].snapshots;
         println!("{snapshots:#?}");
@@ -61,19 +61,19 @@ fn what_is_whole_passes_every_level() {
         let others: u64 = rest.iter().map(|snapshot| snapshot.opened_bytes).sum();
         assert!(newest.opened_bytes > others, "{} {others}", newest.opened_bytes);
     }
-    let again = world.verify_again(None, Level::Quick, Visit::Again(quick.heads.clone().expect("heads")));
+    let again = world.verify_again(None, VerifyLevel::Quick, Visit::Again(quick.heads.clone().expect("heads")));
     assert_clean(&again.expect("again"));
 }
 
 #[test]
 fn a_level_needs_its_key() {
     let world = StoredWorld::new();
-    for level in [Level::Structure, Level::Deep] {
+    for level in [VerifyLevel::Structure, VerifyLevel::Deep] {
         let error = world.verify(None, level).expect_err("needs a key");
         assert!(matches!(error, OpError::Repo(RepoError::NoKey { .. })), "{error}");
     }
     for role in [Role::Operator, Role::Maintainer, Role::Auditor] {
-        let error = world.verify(Some(role), Level::Deep).expect_err("needs an admin");
+        let error = world.verify(Some(role), VerifyLevel::Deep).expect_err("needs an admin");
         assert!(matches!(error, OpError::Repo(RepoError::WrongRole { .. })), "{error}");
         assert!(error.to_string().contains("an admin"), "{error}");
     }
@@ -95,7 +95,7 @@ fn trees_of_several_levels_pass() {
         db.execute("DELETE FROM wide WHERE id = ?1", [n * 2 + 40]).expect("deletes");
     }
     world.try_backup(&database).expect("a snapshot");
-    let report = world.verify(Some(Role::Admin), Level::Deep).expect("deep");
+    let report = world.verify(Some(Role::Admin), VerifyLevel::Deep).expect("deep");
     assert_clean(&report);
     let snapshots = &report.sources[0].snapshots;
     assert!(snapshots.iter().all(|snapshot| snapshot.nodes > 1), "{snapshots:#?}");
@@ -140,7 +140,7 @@ fn reading_keeps_pace_with_the_disk() {
     let objects = Objects::new(store, world.runtime.handle().clone());
     let repository = sidekeep::repo::open::Repository::open(objects, world.env.clone()).expect("opens");
     let options = VerifyOptions {
-        level: Level::Read,
+        level: VerifyLevel::Read,
         source: None,
         snapshots: Vec::new(),
         visit: Visit::First,

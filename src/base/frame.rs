@@ -1,5 +1,5 @@
 //! What sealed bytes are called on every floor: the types of frames and sections with their tiers,
-//! the seat of a frame in its session's key schedule, and the wrap of a session's data key
+//! the frame_counter of a frame in its session's key schedule, and the wrap of a session's data key
 //! (`docs/format.md` section 3). Names only: sealing is `crypto`, layout is `format`.
 
 use std::fmt;
@@ -108,7 +108,7 @@ impl FrameType {
 
 /// Where sealed frames belong; every byte of it is authenticated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Context {
+pub struct FrameContext {
     /// The repository.
     pub repository: RepositoryId,
     /// The source, which is also the deduplication domain.
@@ -119,7 +119,7 @@ pub struct Context {
 
 /// Thread and counter under which a frame was sealed: with the session and the tier they fix key and nonce.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Seat {
+pub struct FrameCounter {
     /// Number of the packer thread within its session.
     pub thread: u8,
     /// Frames that this thread had sealed in this tier before.

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 
 use super::args::{Cli, Command};
 use super::command;
-use super::context::Context;
+use super::context::CommandContext;
 use super::exit::{CliError, Exit, Outcome};
 use super::ui::{Ui, err};
 
@@ -49,14 +49,14 @@ fn run(cli: Cli) -> Result<Outcome, CliError> {
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { doing: "start threads".to_owned(), source })?;
-    let context = Context::new(cli.global, runtime.handle().clone());
+    let context = CommandContext::new(cli.global, runtime.handle().clone());
     let result = dispatch(cli.command, &context);
     // Requests of an operation that failed are not waited for.
     runtime.shutdown_background();
     result
 }
 
-fn dispatch(command: Command, context: &Context) -> Result<Outcome, CliError> {
+fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliError> {
     match command {
         Command::Init(args) => command::init::run(&args, context),
         Command::Owners(args) => command::owners::run(&args, context),

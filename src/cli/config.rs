@@ -102,7 +102,7 @@ fn some_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
 }
 
 /// Where a configuration is looked for.
-pub(crate) struct Places<'a> {
+pub(crate) struct ConfigPlaces<'a> {
     /// Named by the user: must be there.
     pub(crate) named: Option<&'a Path>,
     pub(crate) current_dir: &'a Path,
@@ -111,7 +111,7 @@ pub(crate) struct Places<'a> {
 }
 
 /// The configuration and the file that it stands in, if there is one.
-pub(crate) fn find(places: &Places<'_>) -> Result<(Config, Option<PathBuf>), ConfigError> {
+pub(crate) fn find(places: &ConfigPlaces<'_>) -> Result<(Config, Option<PathBuf>), ConfigError> {
     if let Some(path) = places.named {
         return read(path).map(|config| (config, Some(path.to_owned())));
     }

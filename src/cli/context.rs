@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 use super::args::{Global, ProgressArg};
-use super::config::{self, Config, Places};
+use super::config::{self, Config, ConfigPlaces};
 use super::exit::CliError;
-use super::keys::{self, KeyError, KeySource, Opened, PASSPHRASE_VARIABLE, PassphraseSource};
+use super::keys::{self, KeyError, KeySource, OpenedKey, PASSPHRASE_VARIABLE, PassphraseSource};
 use super::progress::{Shown, Style};
 use super::ui::{Format, Talk, Ui};
 use super::{signal, time};
@@ -22,25 +22,25 @@ use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
 use crate::base::progress::{SharedProgress, Silent};
 use crate::crypto::keyfile::KeyFileHeader;
-use crate::engine::postgres::connect::address::Surroundings;
+use crate::engine::postgres::connect::address::HostEnvironment;
 use crate::engine::postgres::schema::dump::Search;
 use crate::repo::cache::Cache;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
-use crate::store::{Location, OpenOptions, Patience, Store};
+use crate::store::{Location, OpenOptions, RetryPolicy, Store};
 
 /// What a command works with.
-pub(crate) struct Context {
+pub(crate) struct CommandContext {
     pub(crate) ui: Ui,
     pub(crate) env: SharedEnv,
     global: Global,
     runtime: Handle,
     config: OnceCell<(Config, Option<PathBuf>)>,
-    surroundings: OnceCell<Surroundings>,
+    host_environment: OnceCell<HostEnvironment>,
 }
 
 /// What a long operation is given by its command.
-pub(crate) struct Watch {
+pub(crate) struct Monitor {
     pub(crate) progress: SharedProgress,
     pub(crate) cancel: Cancel,
 }
@@ -66,9 +66,9 @@ fn variable(name: &str) -> Option<OsString> {
 }
 
 /// What lies around the program and concerns PostgreSQL. Variables that are no text concern nobody.
-pub(crate) fn surroundings() -> Surroundings {
+pub(crate) fn host_environment() -> HostEnvironment {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    Surroundings::new(std::env::vars_os().filter_map(text))
+    HostEnvironment::new(std::env::vars_os().filter_map(text))
 }
 
 /// A directory of the user, by the XDG base directory specification.
@@ -77,10 +77,10 @@ fn user_dir(name: &str, below_home: &str) -> Option<PathBuf> {
     named.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(below_home)))
 }
 
-impl Context {
+impl CommandContext {
     pub(crate) fn new(global: Global, runtime: Handle) -> Self {
-        let (config, surroundings) = (OnceCell::new(), OnceCell::new());
-        Self { ui: global.ui(), env: Arc::new(System), global, runtime, config, surroundings }
+        let (config, host_environment) = (OnceCell::new(), OnceCell::new());
+        Self { ui: global.ui(), env: Arc::new(System), global, runtime, config, host_environment }
     }
 
     /// The configuration.
@@ -91,14 +91,14 @@ impl Context {
         let current_dir = std::env::current_dir()
             .map_err(|source| CliError::Io { doing: "find the current directory".to_owned(), source })?;
         let user_dir = user_dir("XDG_CONFIG_HOME", ".config");
-        let places = Places { named: self.global.config.as_deref(), current_dir: &current_dir, user_dir };
+        let places = ConfigPlaces { named: self.global.config.as_deref(), current_dir: &current_dir, user_dir };
         let found = config::find(&places)?;
         Ok(&self.config.get_or_init(|| found).0)
     }
 
     /// What lies around the program and concerns PostgreSQL.
-    pub(crate) fn surroundings(&self) -> &Surroundings {
-        self.surroundings.get_or_init(surroundings)
+    pub(crate) fn host_environment(&self) -> &HostEnvironment {
+        self.host_environment.get_or_init(host_environment)
     }
 
     /// Where `pg_dump` is looked for.
@@ -133,8 +133,8 @@ impl Context {
 
     /// How stores are opened.
     pub(crate) fn store_options(&self) -> OpenOptions {
-        let patience = self.global.retry_time.map_or_else(Patience::default, Patience::for_time);
-        OpenOptions { patience, ..OpenOptions::default() }
+        let retry_policy = self.global.retry_time.map_or_else(RetryPolicy::default, RetryPolicy::for_time);
+        OpenOptions { retry_policy, ..OpenOptions::default() }
     }
 
     /// The runtime that requests run in.
@@ -173,7 +173,7 @@ impl Context {
     }
 
     /// The user's key.
-    pub(crate) fn key(&self) -> Result<Opened, CliError> {
+    pub(crate) fn key(&self) -> Result<OpenedKey, CliError> {
         let opened = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
         opened.warning.iter().for_each(|warning| self.ui.warn(warning));
         Ok(opened)
@@ -185,7 +185,7 @@ impl Context {
     }
 
     /// The repository with what `key` opens; it must be the one that the key was made for.
-    pub(crate) fn unlock(&self, key: Opened) -> Result<Unlocked, CliError> {
+    pub(crate) fn unlock(&self, key: OpenedKey) -> Result<Unlocked, CliError> {
         let repository = self.repository()?;
         repository.check_fingerprint(&key.file.header().fingerprint)?;
         Ok(repository.unlock(key.identity)?)
@@ -255,7 +255,7 @@ impl Context {
     /// Runs `operation` with its progress shown and signals heeded.
     pub(crate) fn watch<T, E: Into<CliError>>(
         &self,
-        operation: impl FnOnce(Watch) -> Result<T, E>,
+        operation: impl FnOnce(Monitor) -> Result<T, E>,
     ) -> Result<T, CliError> {
         self.watch_as(self.ui.progress, operation)
     }
@@ -264,10 +264,10 @@ impl Context {
     pub(crate) fn watch_as<T, E: Into<CliError>>(
         &self,
         style: Style,
-        operation: impl FnOnce(Watch) -> Result<T, E>,
+        operation: impl FnOnce(Monitor) -> Result<T, E>,
     ) -> Result<T, CliError> {
         let shown = Shown::start(style);
-        let watch = Watch { progress: shown.progress(), cancel: Cancel::default() };
+        let watch = Monitor { progress: shown.progress(), cancel: Cancel::default() };
         signal::listen(&self.runtime, watch.cancel.clone(), shown.progress())
             .map_err(|source| CliError::Io { doing: "listen to signals".to_owned(), source })?;
         let cancel = watch.cancel.clone();

@@ -105,7 +105,7 @@ pub(crate) enum KeyError {
 }
 
 /// An opened key and what is worth a warning.
-pub(crate) struct Opened {
+pub(crate) struct OpenedKey {
     pub(crate) identity: Identity,
     pub(crate) file: KeyFile,
     pub(crate) warning: Option<String>,
@@ -118,7 +118,7 @@ pub(crate) fn header(key: &KeySource) -> Result<KeyFileHeader, KeyError> {
 }
 
 /// Reads and opens the key.
-pub(crate) fn open(key: &KeySource, passphrase: &PassphraseSource) -> Result<Opened, KeyError> {
+pub(crate) fn open(key: &KeySource, passphrase: &PassphraseSource) -> Result<OpenedKey, KeyError> {
     let (file, warning) = read(key)?;
     let unusable = |source| KeyError::Unusable { key: key.clone(), source };
     let given = match file.protection() {
@@ -126,7 +126,7 @@ pub(crate) fn open(key: &KeySource, passphrase: &PassphraseSource) -> Result<Ope
         KeyFileProtection::Passphrase => Some(passphrase.get(key)?),
     };
     let identity = file.open(given.as_ref().map(|text| text.as_bytes())).map_err(unusable)?;
-    Ok(Opened { identity, file, warning })
+    Ok(OpenedKey { identity, file, warning })
 }
 
 fn read(key: &KeySource) -> Result<(KeyFile, Option<String>), KeyError> {

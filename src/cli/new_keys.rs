@@ -14,10 +14,10 @@ pub(crate) struct NewKeys {
     dir: PathBuf,
     /// The same if it was not there before.
     made: Option<PathBuf>,
-    places: Vec<Place>,
+    places: Vec<KeyPlace>,
 }
 
-struct Place {
+struct KeyPlace {
     role: Role,
     path: PathBuf,
     file: File,
@@ -43,7 +43,7 @@ impl NewKeys {
                 }
                 CliError::Io { doing: format!("create {}", path.display()), source }
             })?;
-            keys.places.push(Place { role, path, file, is_filled: false });
+            keys.places.push(KeyPlace { role, path, file, is_filled: false });
         }
         Ok(keys)
     }

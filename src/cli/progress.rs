@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::render::{bytes, duration, magnitude, printable};
-use crate::base::progress::{Count, Image, Progress, SharedProgress, Silent};
+use crate::base::progress::{CountUnit, ImageState, Progress, SharedProgress, Silent};
 
 /// Nothing is shown of what is over sooner.
 const SILENCE: Duration = Duration::from_millis(250);
@@ -20,7 +20,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 const LINE: Duration = Duration::from_secs(10);
 /// An image that is younger is nobody's trouble.
 const HELD_SHOWN: Duration = Duration::from_secs(2);
-const COUNTS: [Count; 4] = [Count::Rows, Count::ContentBytes, Count::StoredBytes, Count::Objects];
+const COUNTS: [CountUnit; 4] = [CountUnit::Rows, CountUnit::ContentBytes, CountUnit::StoredBytes, CountUnit::Objects];
 
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +86,7 @@ struct Meter {
 #[derive(Clone)]
 struct Phase {
     name: String,
-    unit: Count,
+    unit: CountUnit,
     total: Option<u64>,
     started: Instant,
     /// The counts when it began.
@@ -153,12 +153,12 @@ impl Meter {
 }
 
 impl Progress for Meter {
-    fn phase(&self, name: &str, unit: Count, total: Option<u64>) {
+    fn phase(&self, name: &str, unit: CountUnit, total: Option<u64>) {
         let name = printable(name).into_owned();
         *Meter::phase(self) = Some(Phase { name, unit, total, started: Instant::now(), before: self.counts() });
     }
 
-    fn add(&self, count: Count, by: u64) {
+    fn add(&self, count: CountUnit, by: u64) {
         self.counts[place(count)].fetch_add(by, Ordering::Relaxed);
     }
 
@@ -171,18 +171,18 @@ impl Progress for Meter {
         }
     }
 
-    fn image(&self, image: Image) {
-        let since = (image == Image::Held).then(Instant::now);
+    fn image(&self, image: ImageState) {
+        let since = (image == ImageState::Held).then(Instant::now);
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 }
 
-fn place(count: Count) -> usize {
+fn place(count: CountUnit) -> usize {
     match count {
-        Count::Rows => 0,
-        Count::ContentBytes => 1,
-        Count::StoredBytes => 2,
-        Count::Objects => 3,
+        CountUnit::Rows => 0,
+        CountUnit::ContentBytes => 1,
+        CountUnit::StoredBytes => 2,
+        CountUnit::Objects => 3,
     }
 }
 
@@ -193,18 +193,18 @@ fn write_line(line: &str) {
 
 /// `reading contacts  1.2 M of 3.4 M rows  52 k rows/s  8.4 MB/s  3.1 MB stored  42 s left`
 fn describe(phase: &Phase, counts: [u64; COUNTS.len()], elapsed: Duration) -> String {
-    let done = |count: Count| counts[place(count)].saturating_sub(phase.before[place(count)]);
+    let done = |count: CountUnit| counts[place(count)].saturating_sub(phase.before[place(count)]);
     let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     let rate = |n: u64| u64::try_from(u128::from(n) * 1000 / u128::from(millis)).unwrap_or(u64::MAX);
-    let amount = |unit: Count, n: u64| match unit {
-        Count::Rows => magnitude(n),
-        Count::ContentBytes | Count::StoredBytes => bytes(n),
-        Count::Objects => magnitude(n),
+    let amount = |unit: CountUnit, n: u64| match unit {
+        CountUnit::Rows => magnitude(n),
+        CountUnit::ContentBytes | CountUnit::StoredBytes => bytes(n),
+        CountUnit::Objects => magnitude(n),
     };
     let noun = match phase.unit {
-        Count::Rows => " rows",
-        Count::Objects => " objects",
-        Count::ContentBytes | Count::StoredBytes => "",
+        CountUnit::Rows => " rows",
+        CountUnit::Objects => " objects",
+        CountUnit::ContentBytes | CountUnit::StoredBytes => "",
     };
     let now = done(phase.unit);
     let mut parts = vec![phase.name.clone()];
@@ -220,11 +220,11 @@ fn describe(phase: &Phase, counts: [u64; COUNTS.len()], elapsed: Duration) -> St
     if now > 0 && millis >= 1000 && phase.total != Some(now) {
         parts.push(format!("{}{noun}/s", amount(phase.unit, rate(now))));
     }
-    if phase.unit != Count::ContentBytes && done(Count::ContentBytes) > 0 && millis >= 1000 {
-        parts.push(format!("{}/s", bytes(rate(done(Count::ContentBytes)))));
+    if phase.unit != CountUnit::ContentBytes && done(CountUnit::ContentBytes) > 0 && millis >= 1000 {
+        parts.push(format!("{}/s", bytes(rate(done(CountUnit::ContentBytes)))));
     }
-    if phase.unit != Count::StoredBytes && counts[place(Count::StoredBytes)] > 0 {
-        parts.push(format!("{} stored", bytes(counts[place(Count::StoredBytes)])));
+    if phase.unit != CountUnit::StoredBytes && counts[place(CountUnit::StoredBytes)] > 0 {
+        parts.push(format!("{} stored", bytes(counts[place(CountUnit::StoredBytes)])));
     }
     if let Some(total) = phase.total
         && let Some(left) = total.checked_sub(now).filter(|left| *left > 0)
@@ -246,9 +246,9 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{Meter, Phase, Shown, Style, describe};
-    use crate::base::progress::{Count, Image, Progress};
+    use crate::base::progress::{CountUnit, ImageState, Progress};
 
-    fn phase(unit: Count, total: Option<u64>) -> Phase {
+    fn phase(unit: CountUnit, total: Option<u64>) -> Phase {
         Phase { name: "reading contacts".to_owned(), unit, total, started: Instant::now(), before: [1000, 0, 0, 0] }
     }
 
@@ -257,37 +257,37 @@ mod tests {
         let line =
             |phase: &Phase, seconds| describe(phase, [501_000, 40_000_000, 3_100_000, 0], Duration::from_secs(seconds));
         assert_eq!(
-            line(&phase(Count::Rows, Some(2_000_000)), 10),
+            line(&phase(CountUnit::Rows, Some(2_000_000)), 10),
             "reading contacts  500 k of 2.0 M rows  50 k rows/s  4.0 MB/s  3.1 MB stored  30 s left"
         );
         // An estimate that proved too low is not shown.
         assert_eq!(
-            line(&phase(Count::Rows, Some(400_000)), 10),
+            line(&phase(CountUnit::Rows, Some(400_000)), 10),
             "reading contacts  500 k rows  50 k rows/s  4.0 MB/s  3.1 MB stored"
         );
-        assert_eq!(line(&phase(Count::Objects, None), 0), "reading contacts  3.1 MB stored");
+        assert_eq!(line(&phase(CountUnit::Objects, None), 0), "reading contacts  3.1 MB stored");
     }
 
     #[test]
     fn a_phase_counts_from_its_own_beginning() {
         let meter = Meter::new(Style::Notes);
-        meter.add(Count::Rows, 700);
+        meter.add(CountUnit::Rows, 700);
         assert_eq!(meter.line(), None);
-        Progress::phase(&meter, "one\n", Count::Rows, None);
-        meter.add(Count::Rows, 3);
+        Progress::phase(&meter, "one\n", CountUnit::Rows, None);
+        meter.add(CountUnit::Rows, 3);
         assert_eq!(meter.line().as_deref(), Some("one\\n  3 rows"));
     }
 
     #[test]
     fn the_age_of_an_image_is_shown_while_it_is_held() {
         let meter = Meter::new(Style::Notes);
-        Progress::phase(&meter, "one", Count::Rows, None);
-        meter.image(Image::Held);
+        Progress::phase(&meter, "one", CountUnit::Rows, None);
+        meter.image(ImageState::Held);
         assert_eq!(meter.line().as_deref(), Some("one"));
         let since = Instant::now().checked_sub(Duration::from_secs(130));
         *meter.held.lock().expect("not poisoned") = since;
         assert_eq!(meter.line().as_deref(), since.map(|_| "one  snapshot open 2 min 10 s"));
-        meter.image(Image::LetGo);
+        meter.image(ImageState::LetGo);
         assert_eq!(meter.line().as_deref(), Some("one"));
     }
 
@@ -296,8 +296,8 @@ mod tests {
         let started = Instant::now();
         for style in [Style::Lines, Style::Notes, Style::None] {
             let shown = Shown::start(style);
-            shown.progress().phase("a", Count::Rows, Some(1));
-            shown.progress().add(Count::Rows, 1);
+            shown.progress().phase("a", CountUnit::Rows, Some(1));
+            shown.progress().add(CountUnit::Rows, 1);
         }
         assert!(started.elapsed() < Duration::from_secs(5));
     }

@@ -110,12 +110,12 @@ pub(crate) enum Align {
 }
 
 /// Rows under headings, columns as wide as their widest cell.
-pub(crate) struct Table {
+pub(crate) struct TextTable {
     heads: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub(crate) fn new(heads: &[(&'static str, Align)]) -> Self {
         Self { heads: heads.to_vec(), rows: Vec::new() }
     }
@@ -161,7 +161,7 @@ impl Table {
 mod tests {
     use std::time::Duration;
 
-    use super::{Align, Table, bytes, count, duration, magnitude, plural, printable};
+    use super::{Align, TextTable, bytes, count, duration, magnitude, plural, printable};
 
     #[test]
     fn numbers_are_grouped_and_scaled() {
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn tables_are_aligned_and_drop_empty_columns() {
-        let mut table = Table::new(&[("id", Align::Left), ("tags", Align::Left), ("rows", Align::Right)]);
+        let mut table = TextTable::new(&[("id", Align::Left), ("tags", Align::Left), ("rows", Align::Right)]);
         table.row(["a1".into(), String::new(), "7".into()]);
         table.row(["b".into(), String::new(), "12,345".into()]);
         assert_eq!(table.render(), "id    rows\na1       7\nb   12,345\n");

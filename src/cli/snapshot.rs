@@ -3,9 +3,9 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::context::{Context, surroundings};
+use super::context::{CommandContext, host_environment};
 use super::exit::CliError;
-use super::source::Address;
+use super::source::SourceAddress;
 use super::time;
 use crate::base::id::SourceId;
 use crate::ops::select::Selector;
@@ -37,7 +37,7 @@ pub(crate) struct SourceArgs {
 
 impl SnapshotArgs {
     /// What to look for.
-    pub(crate) fn selector(&self, context: &Context) -> Result<Selector, CliError> {
+    pub(crate) fn selector(&self, context: &CommandContext) -> Result<Selector, CliError> {
         match (&self.snapshot, &self.at) {
             (_, Some(at)) => Ok(Selector::At(time::parse_past(at, &context.now())?)),
             (Some(text), None) => Ok(Selector::parse(text)),
@@ -51,7 +51,7 @@ impl SourceArgs {
     pub(crate) fn name(&self) -> Option<String> {
         let text = self.source.as_deref()?;
         // Sources without a name of their own are known by their address.
-        let address = Address::parse(text, &surroundings());
+        let address = SourceAddress::parse(text, &host_environment());
         Some(address.map_or_else(|_| text.to_owned(), |address| address.absolute().to_string()))
     }
 

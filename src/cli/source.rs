@@ -9,15 +9,15 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::config::{Config, LayoutConfig, SourceConfig};
-use super::context::Context;
+use super::context::CommandContext;
 use super::exit::CliError;
 use super::redact;
 use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
-use crate::engine::contract::Source as LiveSource;
+use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::engine::postgres::backup::source::PostgresSource;
-use crate::engine::postgres::connect::address::{Address as ServerAddress, Surroundings, without_password};
+use crate::engine::postgres::connect::address::{Address, HostEnvironment, without_password};
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::open::connect;
 use crate::engine::sqlite::SqliteSource;
@@ -41,49 +41,49 @@ pub(crate) enum AddressError {
 
 /// Where a database lies.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Address {
+pub(crate) enum SourceAddress {
     Sqlite(PathBuf),
-    Postgres(Server),
+    Postgres(ServerAddress),
 }
 
 /// A database of a PostgreSQL server, as it was named.
 #[derive(Clone)]
-pub(crate) struct Server {
+pub(crate) struct ServerAddress {
     text: Zeroizing<String>,
     /// What it comes to with everything that completes it, without role, password and parameters.
     plain: String,
 }
 
-impl Server {
+impl ServerAddress {
     /// The way to it.
-    pub(crate) fn address(&self, around: &Surroundings) -> Result<ServerAddress, AddressError> {
-        ServerAddress::parse(&self.text, around)
+    pub(crate) fn address(&self, around: &HostEnvironment) -> Result<Address, AddressError> {
+        Address::parse(&self.text, around)
             .map_err(|source| AddressError::Postgres { address: redact::address(&self.text), source })
     }
 }
 
 /// By whatever role and in whatever way it is reached, it is the same.
-impl PartialEq for Server {
+impl PartialEq for ServerAddress {
     fn eq(&self, other: &Self) -> bool {
         self.plain == other.plain
     }
 }
 
-impl Eq for Server {}
+impl Eq for ServerAddress {}
 
-impl fmt::Debug for Server {
+impl fmt::Debug for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Server({})", self.plain)
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.plain)
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for SourceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
@@ -92,7 +92,7 @@ impl fmt::Display for Address {
     }
 }
 
-impl Address {
+impl SourceAddress {
     /// Bytes of the database, as far as that can be told without opening it.
     pub(crate) fn size(&self) -> Option<u64> {
         match self {
@@ -109,7 +109,7 @@ impl Address {
         }
     }
 
-    /// Written so that [`Address::parse`] reads it, but without a password: that has no place in a configuration.
+    /// Written so that [`SourceAddress::parse`] reads it, but without a password: that has no place in a configuration.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite(_) => self.to_string(),
@@ -118,11 +118,11 @@ impl Address {
     }
 
     /// Reads `postgres://…`, `postgresql://…`, `service=name`, `sqlite:///path` and `sqlite:path`.
-    pub(crate) fn parse(text: &str, around: &Surroundings) -> Result<Self, AddressError> {
+    pub(crate) fn parse(text: &str, around: &HostEnvironment) -> Result<Self, AddressError> {
         if ["postgres://", "postgresql://", "service="].iter().any(|start| text.starts_with(start)) {
-            let server = Server { text: Zeroizing::new(text.to_owned()), plain: String::new() };
+            let server = ServerAddress { text: Zeroizing::new(text.to_owned()), plain: String::new() };
             let plain = server.address(around)?.url();
-            return Ok(Self::Postgres(Server { plain, ..server }));
+            return Ok(Self::Postgres(ServerAddress { plain, ..server }));
         }
         let file = text.strip_prefix("sqlite:").ok_or_else(|| AddressError::Unsupported(redact::address(text)))?;
         let path = match file.strip_prefix("//") {
@@ -143,7 +143,7 @@ impl Address {
 }
 
 /// How a live database is opened.
-pub(crate) struct Opening<'a> {
+pub(crate) struct SourceOptions<'a> {
     /// Where copies that have to be made of it go.
     pub(crate) spill_dir: &'a Path,
     pub(crate) read: ReadOptions,
@@ -151,31 +151,31 @@ pub(crate) struct Opening<'a> {
 }
 
 /// A source of a backup.
-pub(crate) struct Source<'a> {
+pub(crate) struct ConfiguredSource<'a> {
     /// Its name in the configuration.
     pub(crate) name: Option<&'a str>,
-    pub(crate) address: Address,
+    pub(crate) address: SourceAddress,
     /// What the configuration says of it.
     pub(crate) config: Option<&'a SourceConfig>,
     /// Where the programs of PostgreSQL are, if the configuration says that.
     pub(crate) pg_bin: Option<&'a Path>,
 }
 
-impl Source<'_> {
+impl ConfiguredSource<'_> {
     /// What the repository calls it.
     pub(crate) fn label(&self) -> String {
         self.name.map_or_else(|| self.address.clone().absolute().to_string(), str::to_owned)
     }
 
     /// Opens the database to be read; a server that does not let us in is found out at once.
-    pub(crate) fn open(&self, context: &Context, how: Opening<'_>) -> Result<Box<dyn LiveSource>, CliError> {
+    pub(crate) fn open(&self, context: &CommandContext, how: SourceOptions<'_>) -> Result<Box<dyn Source>, CliError> {
         match &self.address {
-            Address::Sqlite(path) => {
+            SourceAddress::Sqlite(path) => {
                 let env = SharedEnv::clone(&context.env);
                 Ok(Box::new(SqliteSource::open(path, how.spill_dir.to_owned(), env)?))
             }
-            Address::Postgres(server) => {
-                let address = server.address(context.surroundings())?.until(how.cancel);
+            SourceAddress::Postgres(server) => {
+                let address = server.address(context.host_environment())?.until(how.cancel);
                 drop(connect(&address)?);
                 let source = PostgresSource::new(address, context.search(self.pg_bin));
                 Ok(Box::new(source.with_options(how.read)))
@@ -201,19 +201,20 @@ impl Source<'_> {
 pub(crate) fn choose<'a>(
     config: &'a Config,
     text: Option<&'a str>,
-    around: &Surroundings,
-) -> Result<Source<'a>, AddressError> {
+    around: &HostEnvironment,
+) -> Result<ConfiguredSource<'a>, AddressError> {
     let made = |name, address, config: Option<&'a SourceConfig>, all: &'a Config| {
         let own = config.and_then(|config| config.pg_bin.as_deref());
-        Source { name, address, config, pg_bin: own.or(all.pg_bin.as_deref()) }
+        ConfiguredSource { name, address, config, pg_bin: own.or(all.pg_bin.as_deref()) }
     };
     let (name, source) = match text {
         Some(text) => match config.source.get_key_value(text) {
             Some(found) => found,
             None if text.contains([':', '=']) => {
-                let address = Address::parse(text, around)?;
-                let same =
-                    |of: &(&String, &SourceConfig)| Address::parse(&of.1.url, around).is_ok_and(|it| it == address);
+                let address = SourceAddress::parse(text, around)?;
+                let same = |of: &(&String, &SourceConfig)| {
+                    SourceAddress::parse(&of.1.url, around).is_ok_and(|it| it == address)
+                };
                 // By its name it is known to the repository.
                 let (name, configured) = config.source.iter().find(same).unzip();
                 return Ok(made(name.map(String::as_str), address, configured, config));
@@ -225,7 +226,7 @@ pub(crate) fn choose<'a>(
             _ => return Err(AddressError::Unnamed(names(config))),
         },
     };
-    Ok(made(Some(name), Address::parse(&source.url, around)?, Some(source), config))
+    Ok(made(Some(name), SourceAddress::parse(&source.url, around)?, Some(source), config))
 }
 
 fn names(config: &Config) -> String {
@@ -240,12 +241,12 @@ fn names(config: &Config) -> String {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{Address, choose};
+    use super::{SourceAddress, choose};
     use crate::cli::config::parse;
-    use crate::engine::postgres::connect::address::Surroundings;
+    use crate::engine::postgres::connect::address::HostEnvironment;
 
-    fn nothing() -> Surroundings {
-        Surroundings::new([])
+    fn nothing() -> HostEnvironment {
+        HostEnvironment::new([])
     }
 
     #[test]
@@ -253,24 +254,24 @@ mod tests {
         for (text, path) in
             [("sqlite:///srv/a%20b.db", "/srv/a b.db"), ("sqlite:a.db", "a.db"), ("sqlite:/srv/a.db", "/srv/a.db")]
         {
-            let address = Address::parse(text, &nothing()).ok();
-            assert_eq!(address, Some(Address::Sqlite(PathBuf::from(path))), "{text}");
+            let address = SourceAddress::parse(text, &nothing()).ok();
+            assert_eq!(address, Some(SourceAddress::Sqlite(PathBuf::from(path))), "{text}");
         }
         for text in ["sqlite://srv/a.db", "sqlite:", "sqlite:///", "sqlite:///a?mode=rw", "srv/a.db"] {
-            assert!(Address::parse(text, &nothing()).is_err(), "{text}");
+            assert!(SourceAddress::parse(text, &nothing()).is_err(), "{text}");
         }
     }
 
     #[test]
     fn addresses_of_servers_are_read_and_keep_their_password_to_themselves() {
-        let around = Surroundings::new([("PGUSER".to_owned(), "bo".to_owned())]);
-        let address = Address::parse("postgres://ana:hunter2@db/x?sslmode=require", &around).expect("an address");
+        let around = HostEnvironment::new([("PGUSER".to_owned(), "bo".to_owned())]);
+        let address = SourceAddress::parse("postgres://ana:hunter2@db/x?sslmode=require", &around).expect("an address");
         assert_eq!(address.to_string(), "postgres://db:5432/x");
         assert_eq!(address.url(), "postgres://ana@db/x?sslmode=require");
         assert!(!format!("{address:?}").contains("hunter2"));
-        assert_eq!(Address::parse("postgresql://db:5432/x", &around).ok(), Some(address));
+        assert_eq!(SourceAddress::parse("postgresql://db:5432/x", &around).ok(), Some(address));
         for text in ["postgres://ana:hunter2@db:0/x", "mysql://ana:hunter2@db/x", "service=hunter3"] {
-            let error = crate::cli::exit::CliError::from(Address::parse(text, &around).expect_err(text)).chain();
+            let error = crate::cli::exit::CliError::from(SourceAddress::parse(text, &around).expect_err(text)).chain();
             assert!(!error.contains("hunter2"), "{error}");
         }
     }
@@ -281,7 +282,7 @@ mod tests {
         let one = config("[source.main]\nurl = 'sqlite:/a.db'\nowner_table = 'people'");
         for text in [None, Some("main"), Some("sqlite:///a.db")] {
             let source = choose(&one, text, &nothing()).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(source.address, Address::Sqlite("/a.db".into()));
+            assert_eq!(source.address, SourceAddress::Sqlite("/a.db".into()));
             assert_eq!(source.config.and_then(|config| config.owner_table.as_deref()), Some("people"));
             assert_eq!(source.label(), "main");
         }

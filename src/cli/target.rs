@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::exit::CliError;
-use super::source::{Address, Server};
+use super::source::{ServerAddress, SourceAddress};
 use crate::base::cancel::Cancel;
 use crate::engine::contract::Target;
 use crate::engine::files::{CsvTarget, JsonLinesTarget};
-use crate::engine::postgres::connect::address::Surroundings;
+use crate::engine::postgres::connect::address::HostEnvironment;
 use crate::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use crate::engine::sqlite::SqliteTarget;
 
@@ -29,15 +29,15 @@ pub(crate) enum FileFormat {
 
 /// Where to restore to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
+pub(crate) enum TargetPlace {
     Sqlite(PathBuf),
     Files(PathBuf, FileFormat),
-    Postgres(Server),
+    Postgres(ServerAddress),
 }
 
-impl Place {
+impl TargetPlace {
     /// The place that `text` means; files of rows need a format.
-    pub(crate) fn parse(text: &str, format: Option<FileFormat>, around: &Surroundings) -> Result<Self, CliError> {
+    pub(crate) fn parse(text: &str, format: Option<FileFormat>, around: &HostEnvironment) -> Result<Self, CliError> {
         let usage = |message: String, hint| Err(CliError::Usage { message, hint });
         let is_address = text.starts_with("sqlite:") || text.contains("://");
         let ends_as_database = Path::new(text)
@@ -48,9 +48,9 @@ impl Place {
                 usage("--format is for a directory of files".to_owned(), "name a directory, or leave --format out")
             }
             Some(format) => Ok(Self::Files(text.into(), format)),
-            None if is_address => match Address::parse(text, around)? {
-                Address::Sqlite(path) => Ok(Self::Sqlite(path)),
-                Address::Postgres(server) => Ok(Self::Postgres(server)),
+            None if is_address => match SourceAddress::parse(text, around)? {
+                SourceAddress::Sqlite(path) => Ok(Self::Sqlite(path)),
+                SourceAddress::Postgres(server) => Ok(Self::Postgres(server)),
             },
             None if ends_as_database => Ok(Self::Sqlite(text.into())),
             None => usage(
@@ -63,7 +63,7 @@ impl Place {
     /// Makes the target; there must be nothing yet. `options` are for PostgreSQL.
     pub(crate) fn create(
         &self,
-        context: &Context,
+        context: &CommandContext,
         options: TargetOptions,
         cancel: Cancel,
     ) -> Result<NewTarget, CliError> {
@@ -73,14 +73,14 @@ impl Place {
             Self::Files(path, FileFormat::Csv) => NewTarget::Csv(CsvTarget::create(path, env)?),
             Self::Files(path, FileFormat::Jsonl) => NewTarget::Jsonl(JsonLinesTarget::create(path, env)?),
             Self::Postgres(server) => {
-                let address = server.address(context.surroundings())?.until(cancel);
+                let address = server.address(context.host_environment())?.until(cancel);
                 NewTarget::Postgres(Box::new(PostgresTarget::new(address, options)))
             }
         })
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for TargetPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite(path) | Self::Files(path, _) => path.display().fmt(f),
@@ -119,30 +119,30 @@ impl NewTarget {
 
 #[cfg(test)]
 mod tests {
-    use super::{FileFormat, Place};
-    use crate::engine::postgres::connect::address::Surroundings;
+    use super::{FileFormat, TargetPlace};
+    use crate::engine::postgres::connect::address::HostEnvironment;
 
     #[test]
     fn places_are_told_apart_by_name_and_format() {
         for (text, format, expected) in [
-            ("out.sqlite", None, Some(Place::Sqlite("out.sqlite".into()))),
-            ("a/OUT.DB", None, Some(Place::Sqlite("a/OUT.DB".into()))),
-            ("sqlite:out", None, Some(Place::Sqlite("out".into()))),
-            ("sqlite:///srv/out", None, Some(Place::Sqlite("/srv/out".into()))),
-            ("out", Some(FileFormat::Csv), Some(Place::Files("out".into(), FileFormat::Csv))),
-            ("out.db", Some(FileFormat::Jsonl), Some(Place::Files("out.db".into(), FileFormat::Jsonl))),
+            ("out.sqlite", None, Some(TargetPlace::Sqlite("out.sqlite".into()))),
+            ("a/OUT.DB", None, Some(TargetPlace::Sqlite("a/OUT.DB".into()))),
+            ("sqlite:out", None, Some(TargetPlace::Sqlite("out".into()))),
+            ("sqlite:///srv/out", None, Some(TargetPlace::Sqlite("/srv/out".into()))),
+            ("out", Some(FileFormat::Csv), Some(TargetPlace::Files("out".into(), FileFormat::Csv))),
+            ("out.db", Some(FileFormat::Jsonl), Some(TargetPlace::Files("out.db".into(), FileFormat::Jsonl))),
             ("out", None, None),
             ("sqlite:out", Some(FileFormat::Csv), None),
             ("postgres://me@db/x", Some(FileFormat::Csv), None),
             ("mysql://me@db/x", None, None),
         ] {
-            assert_eq!(Place::parse(text, format, &Surroundings::new([])).ok(), expected, "{text}");
+            assert_eq!(TargetPlace::parse(text, format, &HostEnvironment::new([])).ok(), expected, "{text}");
         }
     }
     #[test]
     fn databases_of_servers_are_places() {
-        let place = Place::parse("postgres://me:hunter2@db/x", None, &Surroundings::new([])).expect("a place");
-        assert!(matches!(place, Place::Postgres(_)));
+        let place = TargetPlace::parse("postgres://me:hunter2@db/x", None, &HostEnvironment::new([])).expect("a place");
+        assert!(matches!(place, TargetPlace::Postgres(_)));
         assert_eq!(place.to_string(), "postgres://db:5432/x");
     }
 }

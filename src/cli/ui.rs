@@ -35,7 +35,7 @@ pub(crate) struct Ui {
 }
 
 #[derive(Serialize)]
-struct Document<'a, T> {
+struct VersionedDocument<'a, T> {
     schema: u32,
     kind: &'a str,
     #[serde(flatten)]
@@ -60,7 +60,7 @@ impl Ui {
         match self.format {
             Format::Human => out(human(body).as_bytes()),
             Format::Json => {
-                let document = Document { schema: SCHEMA, kind, body };
+                let document = VersionedDocument { schema: SCHEMA, kind, body };
                 let mut text = serde_json::to_vec(&document).expect("a report is JSON");
                 text.push(b'\n');
                 out(&text)
@@ -94,7 +94,7 @@ impl Ui {
             }
             Format::Json => {
                 let body = ErrorBody { message: &message, hint: hint.as_deref(), exit_code: exit.code() };
-                let document = Document { schema: SCHEMA, kind: "error", body: &body };
+                let document = VersionedDocument { schema: SCHEMA, kind: "error", body: &body };
                 err(&(serde_json::to_string(&document).expect("an error is JSON") + "\n"));
             }
         }

@@ -15,7 +15,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::base::env::Env;
-use crate::base::frame::{Context, SessionWrap};
+use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId};
 use crate::crypto::secret::{Secret, SecretBytes};
 
@@ -112,7 +112,7 @@ impl OpeningKey {
 pub(super) fn wrap_session(
     env: &dyn Env,
     restore: &SealingKey,
-    context: &Context,
+    context: &FrameContext,
     session: SessionId,
     key: &Secret,
 ) -> Result<SessionWrap, HpkeError> {
@@ -122,7 +122,11 @@ pub(super) fn wrap_session(
 }
 
 /// The data key inside `wrap`.
-pub(super) fn unwrap_session(restore: &OpeningKey, context: &Context, wrap: &SessionWrap) -> Result<Secret, HpkeError> {
+pub(super) fn unwrap_session(
+    restore: &OpeningKey,
+    context: &FrameContext,
+    wrap: &SessionWrap,
+) -> Result<Secret, HpkeError> {
     let session = wrap.session();
     let sealed = &wrap.as_bytes()[SessionId::LEN..];
     let key = restore.open(&session_info(context, session), sealed)?;
@@ -155,7 +159,7 @@ pub(super) fn open_grant(key: &OpeningKey, place: &GrantPlace, sealed: &[u8]) ->
     key.open(&grant_info(place), sealed)
 }
 
-fn session_info(context: &Context, session: SessionId) -> Vec<u8> {
+fn session_info(context: &FrameContext, session: SessionId) -> Vec<u8> {
     [
         b"sidekeep/1 session".as_slice(),
         context.repository.as_bytes(),
@@ -201,12 +205,12 @@ impl TryCryptoRng for EnvRng<'_> {}
 mod tests {
     use super::{GrantPlace, HpkeError, OpeningKey, SealingKey, open_grant, seal_grant, unwrap_session, wrap_session};
     use crate::base::env::Seeded;
-    use crate::base::frame::{Context, SessionWrap};
+    use crate::base::frame::{FrameContext, SessionWrap};
     use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId, SourceId};
     use crate::crypto::secret::Secret;
 
-    fn context() -> Context {
-        Context { repository: RepositoryId::new([1; 16]), source: SourceId::new([2; 16]), epoch: Epoch(3) }
+    fn context() -> FrameContext {
+        FrameContext { repository: RepositoryId::new([1; 16]), source: SourceId::new([2; 16]), epoch: Epoch(3) }
     }
 
     #[test]
@@ -219,9 +223,9 @@ mod tests {
         assert_eq!(unwrap_session(&restore, &context(), &wrap).expect("opens").expose(), key.expose());
 
         let others = [
-            Context { repository: RepositoryId::new([9; 16]), ..context() },
-            Context { source: SourceId::new([9; 16]), ..context() },
-            Context { epoch: Epoch(4), ..context() },
+            FrameContext { repository: RepositoryId::new([9; 16]), ..context() },
+            FrameContext { source: SourceId::new([9; 16]), ..context() },
+            FrameContext { epoch: Epoch(4), ..context() },
         ];
         for other in others {
             assert_eq!(unwrap_session(&restore, &other, &wrap).err(), Some(HpkeError::Sealed));

@@ -4,7 +4,7 @@
 //! compare rows without reading them (operators, admins). Neither opens a row.
 
 use crate::base::env::{Env, random};
-use crate::base::frame::{Context, FrameType, Tier};
+use crate::base::frame::{FrameContext, FrameType, Tier};
 use crate::base::id::{ChunkId, SessionId, SourceId};
 use crate::crypto::aead::{Cipher, NONCE_BYTES};
 use crate::crypto::seal::{Opener, SealError};
@@ -12,7 +12,7 @@ use crate::crypto::secret::Secret;
 
 /// Keys of one source in one epoch that every role has.
 pub struct StructureKeys {
-    context: Context,
+    context: FrameContext,
     root: Secret,
     chunk_id: Secret,
     label: Secret,
@@ -20,7 +20,7 @@ pub struct StructureKeys {
 
 impl StructureKeys {
     /// From the structure key of the epoch.
-    pub(super) fn derive(root: &Secret, context: Context) -> Self {
+    pub(super) fn derive(root: &Secret, context: FrameContext) -> Self {
         let derived = |info: &str| root.derive(context.source.as_bytes(), &[info.as_bytes()]);
         Self {
             context,
@@ -32,7 +32,7 @@ impl StructureKeys {
 
     /// Where these keys hold.
     #[must_use]
-    pub fn context(&self) -> Context {
+    pub fn context(&self) -> FrameContext {
         self.context
     }
 
@@ -77,7 +77,7 @@ impl StructureKeys {
 
 /// Keys of one source in one epoch that turn content into ids and boundaries.
 pub struct SourceIdKeys {
-    context: Context,
+    context: FrameContext,
     structure_chunk_id: Secret,
     chunk_id: Secret,
     boundary: Secret,
@@ -103,7 +103,7 @@ impl SourceIdKeys {
 
     /// Where these keys hold.
     #[must_use]
-    pub fn context(&self) -> Context {
+    pub fn context(&self) -> FrameContext {
         self.context
     }
 
@@ -181,13 +181,16 @@ mod tests {
 
     use super::{SourceIdKeys, StructureKeys, keyed, source_id_key};
     use crate::base::env::Seeded;
-    use crate::base::frame::{Context, FrameType};
+    use crate::base::frame::{FrameContext, FrameType};
     use crate::base::id::{Epoch, RepositoryId, SourceId};
     use crate::crypto::secret::Secret;
 
     fn keys(source: u8) -> (StructureKeys, SourceIdKeys) {
-        let context =
-            Context { repository: RepositoryId::new([1; 16]), source: SourceId::new([source; 16]), epoch: Epoch(1) };
+        let context = FrameContext {
+            repository: RepositoryId::new([1; 16]),
+            source: SourceId::new([source; 16]),
+            epoch: Epoch(1),
+        };
         let structure = StructureKeys::derive(&Secret::from_slice(&[3; 32]).expect("32 bytes"), context);
         let root = Secret::from_slice(&[4; 32]).expect("32 bytes");
         let ids = SourceIdKeys::derive(&source_id_key(&root, context.source), &structure);

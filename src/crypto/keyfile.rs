@@ -132,7 +132,7 @@ pub enum Protection<'a> {
     Passphrase { passphrase: &'a [u8], cost: KdfCost },
 }
 
-enum Body {
+enum KeyFileBody {
     Plain { seeds: SecretBytes },
     Sealed { cost: KdfCost, salt: [u8; SALT_BYTES], sealed: Vec<u8>, aad: String },
 }
@@ -140,7 +140,7 @@ enum Body {
 /// A key file that was read but not yet opened.
 pub struct KeyFile {
     header: KeyFileHeader,
-    body: Body,
+    body: KeyFileBody,
 }
 
 impl KeyFile {
@@ -205,11 +205,11 @@ impl KeyFile {
         };
         let last = lines.next("secret")?;
         let body = if let Some(seeds) = last.strip_prefix("secret: ") {
-            Body::Plain { seeds: Zeroizing::new(base64(seeds, "secret")?) }
+            KeyFileBody::Plain { seeds: Zeroizing::new(base64(seeds, "secret")?) }
         } else if let Some(kdf) = last.strip_prefix("kdf: ") {
             let (cost, salt) = parse_kdf(kdf)?;
             let aad = lines.read.clone();
-            Body::Sealed { cost: cost.checked()?, salt, sealed: base64(lines.value("sealed")?, "sealed")?, aad }
+            KeyFileBody::Sealed { cost: cost.checked()?, salt, sealed: base64(lines.value("sealed")?, "sealed")?, aad }
         } else {
             return Err(KeyFileError::Damaged { what: "secret" });
         };
@@ -229,16 +229,16 @@ impl KeyFile {
     #[must_use]
     pub fn protection(&self) -> KeyFileProtection {
         match self.body {
-            Body::Plain { .. } => KeyFileProtection::None,
-            Body::Sealed { .. } => KeyFileProtection::Passphrase,
+            KeyFileBody::Plain { .. } => KeyFileProtection::None,
+            KeyFileBody::Sealed { .. } => KeyFileProtection::Passphrase,
         }
     }
 
     /// The identity inside. A passphrase that is not needed is not looked at.
     pub fn open(&self, passphrase: Option<&[u8]>) -> Result<Identity, KeyFileError> {
         let identity = match &self.body {
-            Body::Plain { seeds } => self.identity(seeds)?,
-            Body::Sealed { cost, salt, sealed, aad } => {
+            KeyFileBody::Plain { seeds } => self.identity(seeds)?,
+            KeyFileBody::Sealed { cost, salt, sealed, aad } => {
                 let passphrase = passphrase.ok_or(KeyFileError::NeedsPassphrase)?;
                 let (nonce, sealed) = sealed.split_first_chunk().ok_or(KeyFileError::Damaged { what: "sealed" })?;
                 let mut seeds = Zeroizing::new(sealed.to_vec());

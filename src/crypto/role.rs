@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::base::env::Env;
-use crate::base::frame::{Context, SessionWrap, Tier};
+use crate::base::frame::{FrameContext, SessionWrap, Tier};
 use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId, SourceId};
 pub use crate::base::role::{Role, SourceScope};
 use crate::crypto::grant::{Base64Secret, GrantBody};
@@ -157,7 +157,7 @@ impl StructureAccess {
     /// The keys of one source.
     #[must_use]
     pub fn source(&self, source: SourceId) -> StructureKeys {
-        StructureKeys::derive(&self.key, Context { repository: self.repository, source, epoch: self.epoch })
+        StructureKeys::derive(&self.key, FrameContext { repository: self.repository, source, epoch: self.epoch })
     }
 }
 
@@ -320,7 +320,7 @@ impl AdminKeys {
     /// Opens rows of one session.
     pub fn opener(&self, source: SourceId, wrap: &SessionWrap) -> Result<Opener, RoleError> {
         let (repository, epoch) = (self.structure.repository, self.structure.epoch);
-        let context = Context { repository, source, epoch };
+        let context = FrameContext { repository, source, epoch };
         let key = unwrap_session(&OpeningKey::from_seed(&self.restore_secret), &context, wrap)
             .map_err(|source| RoleError::Session { session: wrap.session(), epoch, source })?;
         Ok(Opener::new(context, Tier::Data, key))

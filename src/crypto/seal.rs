@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use thiserror::Error;
 
 use crate::base::env::{Env, random};
-use crate::base::frame::{Context, FrameType, Seat, SessionWrap, Tier};
+use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap, Tier};
 use crate::base::id::{ChunkId, SessionId, SourceId};
 use crate::crypto::aead::{Cipher, NONCE_BYTES};
 use crate::crypto::hpke::{HpkeError, SealingKey, wrap_session};
@@ -53,7 +53,7 @@ enum Powers {
 
 /// The keys of one writing run. Lives and dies with its process.
 pub struct SessionKeys {
-    context: Context,
+    context: FrameContext,
     session: SessionId,
     structure: Secret,
     powers: Powers,
@@ -102,7 +102,7 @@ impl SessionKeys {
 
     /// Where its frames belong.
     #[must_use]
-    pub fn context(&self) -> Context {
+    pub fn context(&self) -> FrameContext {
         self.context
     }
 
@@ -127,7 +127,7 @@ struct TierSealer {
 
 /// Seals frames on one thread.
 pub struct Sealer {
-    context: Context,
+    context: FrameContext,
     session: SessionId,
     thread: u8,
     structure: TierSealer,
@@ -137,7 +137,7 @@ pub struct Sealer {
 
 impl Sealer {
     /// Seals `buffer` in place, appends the tag, and says where the frame sits in the key schedule.
-    pub fn seal(&mut self, frame: FrameType, id: &ChunkId, buffer: &mut Vec<u8>) -> Result<Seat, SealError> {
+    pub fn seal(&mut self, frame: FrameType, id: &ChunkId, buffer: &mut Vec<u8>) -> Result<FrameCounter, SealError> {
         let (tier, thread) = (frame.tier(), self.thread);
         let sealer = match tier {
             Tier::Structure => Some(&mut self.structure),
@@ -148,31 +148,37 @@ impl Sealer {
         let counter = u32::try_from(sealer.next).map_err(|_| SealError::Exhausted { thread, tier })?;
         sealer.next += 1;
         sealer.cipher.seal(&nonce(counter), &aad(&self.context, frame, id), buffer);
-        Ok(Seat { thread, counter })
+        Ok(FrameCounter { thread, counter })
     }
 }
 
 /// Opens frames of one session and tier, on any thread.
 pub struct Opener {
-    context: Context,
+    context: FrameContext,
     tier: Tier,
     key: Secret,
     ciphers: RwLock<HashMap<u8, Arc<Cipher>>>,
 }
 
 impl Opener {
-    pub(super) fn new(context: Context, tier: Tier, key: Secret) -> Self {
+    pub(super) fn new(context: FrameContext, tier: Tier, key: Secret) -> Self {
         Self { context, tier, key, ciphers: RwLock::default() }
     }
 
     /// Opens `buffer` in place and cuts the tag off. After a failure its content means nothing.
     /// The caller recomputes the keyed id of what it gets.
-    pub fn open(&self, frame: FrameType, id: &ChunkId, seat: Seat, buffer: &mut Vec<u8>) -> Result<(), SealError> {
+    pub fn open(
+        &self,
+        frame: FrameType,
+        id: &ChunkId,
+        frame_counter: FrameCounter,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
         if frame.tier() != self.tier {
             return Err(SealError::WrongTier { frame, tier: self.tier });
         }
-        self.cipher(seat.thread)
-            .open(&nonce(seat.counter), &aad(&self.context, frame, id), buffer)
+        self.cipher(frame_counter.thread)
+            .open(&nonce(frame_counter.counter), &aad(&self.context, frame, id), buffer)
             .map_err(|_| SealError::Unauthentic { frame, id: *id })
     }
 
@@ -198,7 +204,7 @@ fn nonce(counter: u32) -> [u8; NONCE_BYTES] {
 
 const AAD_BYTES: usize = 16 + 16 + 16 + 4 + 1 + ChunkId::LEN;
 
-fn aad(context: &Context, frame: FrameType, id: &ChunkId) -> [u8; AAD_BYTES] {
+fn aad(context: &FrameContext, frame: FrameType, id: &ChunkId) -> [u8; AAD_BYTES] {
     let mut aad = [0; AAD_BYTES];
     aad[..16].copy_from_slice(b"sidekeep/1 frame");
     aad[16..32].copy_from_slice(context.repository.as_bytes());
@@ -213,7 +219,7 @@ fn aad(context: &Context, frame: FrameType, id: &ChunkId) -> [u8; AAD_BYTES] {
 mod tests {
     use super::{SealError, SessionKeys};
     use crate::base::env::Seeded;
-    use crate::base::frame::{FrameType, Seat, Tier};
+    use crate::base::frame::{FrameCounter, FrameType, Tier};
     use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
     use crate::crypto::role::AdminKeys;
 
@@ -244,26 +250,29 @@ mod tests {
         let mut sealer = keys.sealer().expect("a thread");
         for frame in FrameType::ALL {
             let mut sealed = b"content".to_vec();
-            let seat = sealer.seal(frame, &ID, &mut sealed).expect("seals");
+            let frame_counter = sealer.seal(frame, &ID, &mut sealed).expect("seals");
             for opener in &openers {
                 let mut opened = sealed.clone();
-                match opener.open(frame, &ID, seat, &mut opened) {
+                match opener.open(frame, &ID, frame_counter, &mut opened) {
                     Ok(()) => assert!(opened == b"content" && opener.tier == frame.tier()),
                     Err(error) => assert_eq!(error, SealError::WrongTier { frame, tier: opener.tier }),
                 }
             }
             let opener = openers.iter().find(|opener| opener.tier == frame.tier()).expect("one per tier");
             let places = [
-                (ChunkId::new([8; ChunkId::LEN]), seat),
-                (ID, Seat { thread: 1, ..seat }),
-                (ID, Seat { counter: seat.counter + 1, ..seat }),
+                (ChunkId::new([8; ChunkId::LEN]), frame_counter),
+                (ID, FrameCounter { thread: 1, ..frame_counter }),
+                (ID, FrameCounter { counter: frame_counter.counter + 1, ..frame_counter }),
             ];
-            for (id, seat) in places {
+            for (id, frame_counter) in places {
                 let refused = Err(SealError::Unauthentic { frame, id });
-                assert_eq!(opener.open(frame, &id, seat, &mut sealed.clone()), refused);
+                assert_eq!(opener.open(frame, &id, frame_counter, &mut sealed.clone()), refused);
             }
             for other in FrameType::ALL.into_iter().filter(|other| *other != frame && other.tier() == frame.tier()) {
-                assert!(opener.open(other, &ID, seat, &mut sealed.clone()).is_err(), "{frame:?} passed for {other:?}");
+                assert!(
+                    opener.open(other, &ID, frame_counter, &mut sealed.clone()).is_err(),
+                    "{frame:?} passed for {other:?}"
+                );
             }
         }
     }
@@ -273,12 +282,16 @@ mod tests {
         let admin = admin();
         let (keys, wrap) = session(&admin, 2);
         let mut sealed = vec![1, 2, 3];
-        let seat = keys.sealer().expect("a thread").seal(FrameType::Index, &ID, &mut sealed).expect("seals");
+        let frame_counter = keys.sealer().expect("a thread").seal(FrameType::Index, &ID, &mut sealed).expect("seals");
         let elsewhere = admin.structure().source(SourceId::new([3; 16]));
-        assert!(elsewhere.opener(keys.session()).open(FrameType::Index, &ID, seat, &mut sealed.clone()).is_err());
+        assert!(
+            elsewhere.opener(keys.session()).open(FrameType::Index, &ID, frame_counter, &mut sealed.clone()).is_err()
+        );
         let (other, _) = session(&admin, 3);
         let structure = admin.structure().source(SOURCE);
-        assert!(structure.opener(other.session()).open(FrameType::Index, &ID, seat, &mut sealed.clone()).is_err());
+        assert!(
+            structure.opener(other.session()).open(FrameType::Index, &ID, frame_counter, &mut sealed.clone()).is_err()
+        );
         assert!(admin.opener(SourceId::new([3; 16]), &wrap).is_err());
     }
 

@@ -200,7 +200,7 @@ pub struct Refused {
 
 /// What is to be restored.
 #[derive(Clone, Copy, Debug)]
-pub struct Content<'a> {
+pub struct RestoreContent<'a> {
     pub engine: Engine,
     /// The snapshot's name: a target that is half done tells by it whether it may go on.
     pub snapshot: &'a str,
@@ -235,7 +235,7 @@ pub trait Target: Send {
         Ok(None)
     }
     /// Makes the target from the engine's schema document. Refuses one that is not empty.
-    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError>;
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError>;
     /// The other way for rows, if this target takes them in any order and several at once.
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
         None

@@ -31,7 +31,7 @@ pub struct Descriptor {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredDescriptor {
     sidekeep: String,
     format: u32,
     repository: RepositoryId,
@@ -45,25 +45,26 @@ impl Descriptor {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Self { repository, created } = *self;
-        let stored = Stored { sidekeep: WORD.to_owned(), format: FORMAT, repository, created };
+        let stored = StoredDescriptor { sidekeep: WORD.to_owned(), format: FORMAT, repository, created };
         serde_json::to_vec(&stored).expect("a descriptor is plain JSON")
     }
 
     /// Reads stored bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DescriptorError> {
         #[derive(Deserialize)]
-        struct Head {
+        struct DescriptorHead {
             sidekeep: String,
             format: u64,
         }
-        let head: Head = serde_json::from_slice(bytes).map_err(|_| DescriptorError::Foreign)?;
+        let head: DescriptorHead = serde_json::from_slice(bytes).map_err(|_| DescriptorError::Foreign)?;
         if head.sidekeep != WORD {
             return Err(DescriptorError::Foreign);
         }
         if head.format != u64::from(FORMAT) {
             return Err(DescriptorError::Unsupported { format: head.format });
         }
-        let stored: Stored = serde_json::from_slice(bytes).map_err(|source| DescriptorError::Damaged { source })?;
+        let stored: StoredDescriptor =
+            serde_json::from_slice(bytes).map_err(|source| DescriptorError::Damaged { source })?;
         Ok(Self { repository: stored.repository, created: stored.created })
     }
 }

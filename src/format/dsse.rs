@@ -34,7 +34,7 @@ pub enum StatementError {
 
 /// An object that a statement is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Subject {
+pub struct StatementSubject {
     /// Its name in the store.
     pub name: String,
     /// SHA-256 of its bytes.
@@ -51,7 +51,7 @@ pub trait Predicate: Serialize + Sized {
 
     /// The objects that it adds or, if it adds none, what it follows: tools refuse an empty list.
     /// They are told to other people's tools; the predicate alone counts.
-    fn subjects(&self) -> Vec<Subject>;
+    fn subjects(&self) -> Vec<StatementSubject>;
 
     /// From a payload whose types have been checked.
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError>;
@@ -144,13 +144,13 @@ impl Envelope {
     /// What is stated.
     pub fn predicate<P: Predicate>(&self) -> Result<P, StatementError> {
         #[derive(Deserialize)]
-        struct Types {
+        struct StatementTypes {
             _type: String,
             #[serde(rename = "predicateType")]
             predicate: String,
         }
         check_members(&self.payload, P::WHAT)?;
-        let types: Types = from_json(&self.payload, P::WHAT)?;
+        let types: StatementTypes = from_json(&self.payload, P::WHAT)?;
         if types._type != STATEMENT_TYPE {
             return Err(StatementError::Invalid { what: "statement type" });
         }
@@ -196,7 +196,8 @@ fn payload<P: Predicate>(predicate: &P) -> Result<Vec<u8>, StatementError> {
         predicate_type: String,
         predicate: &'a P,
     }
-    let resource = |subject: Subject| Resource { name: subject.name, digest: Sha256 { sha256: subject.sha256 } };
+    let resource =
+        |subject: StatementSubject| Resource { name: subject.name, digest: Sha256 { sha256: subject.sha256 } };
     let subject: Vec<_> = predicate.subjects().into_iter().map(resource).collect();
     if subject.is_empty() {
         return Err(StatementError::Invalid { what: "empty list of subjects" });

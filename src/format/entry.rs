@@ -1,6 +1,6 @@
 //! Ledger entries (`docs/format.md` section 10): what is signed about a source, one kind per struct.
 //!
-//! The members of [`Place`] keep name and meaning in every format, so that an entry which stands in
+//! The members of [`ChainPlace`] keep name and meaning in every format, so that an entry which stands in
 //! a wrong place is void even for a reader that does not understand the rest of it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,23 +8,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, Subject};
+use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
 use crate::format::name::Name;
 
 /// One entry of the ledger of a source.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// Where it stands.
-    pub place: Place,
+    pub place: ChainPlace,
     /// The signer's clock, for people.
     pub written: Moment,
     /// What it says.
-    pub body: Body,
+    pub body: EntryBody,
 }
 
 /// Where an entry stands, and what its signer had seen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Place {
+pub struct ChainPlace {
     pub repository: RepositoryId,
     pub source: SourceId,
     /// From 1, without gaps.
@@ -52,7 +52,7 @@ pub struct ObjectRef {
 /// What an entry says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Body {
+pub enum EntryBody {
     Snapshot(Snapshot),
     Forget(Forget),
     Prune(Prune),
@@ -88,7 +88,7 @@ pub struct Snapshot {
     #[serde(rename = "suspect")]
     pub verdict: Verdict,
     #[serde(default)]
-    journal: Reserved,
+    journal: ReservedMember,
 }
 
 impl Snapshot {
@@ -104,7 +104,7 @@ impl Snapshot {
             adopted: Vec::new(),
             tags: Vec::new(),
             verdict: Verdict::Clean,
-            journal: Reserved,
+            journal: ReservedMember,
         }
     }
 }
@@ -232,7 +232,7 @@ pub struct Checkpoint {
     pub fold: Digest,
 }
 
-impl Body {
+impl EntryBody {
     /// The stored word.
     #[must_use]
     pub fn kind(&self) -> &str {
@@ -273,10 +273,10 @@ impl Serialize for Entry {
         struct Stored<'a> {
             format: u32,
             #[serde(flatten)]
-            place: &'a Place,
+            place: &'a ChainPlace,
             written: Moment,
             #[serde(flatten)]
-            body: &'a Body,
+            body: &'a EntryBody,
         }
         let Self { place, written, body } = self;
         Stored { format: FORMAT, place, written: *written, body }.serialize(serializer)
@@ -285,7 +285,7 @@ impl Serialize for Entry {
 
 /// What is read of every entry, also of a later version's.
 #[derive(Deserialize)]
-struct Head {
+struct EntryHead {
     format: u32,
     repository: RepositoryId,
     source: SourceId,
@@ -300,25 +300,25 @@ impl Predicate for Entry {
     const FAMILY: &'static str = "urn:sidekeep:ledger";
     const WHAT: &'static str = "ledger entry";
 
-    fn subjects(&self) -> Vec<Subject> {
+    fn subjects(&self) -> Vec<StatementSubject> {
         let source = self.place.source;
-        let pack = |sha256| Subject { name: Name::Pack(source, sha256).to_string(), sha256 };
-        let manifest = |sha256| Subject { name: Name::Manifest(source, sha256).to_string(), sha256 };
+        let pack = |sha256| StatementSubject { name: Name::Pack(source, sha256).to_string(), sha256 };
+        let manifest = |sha256| StatementSubject { name: Name::Manifest(source, sha256).to_string(), sha256 };
         let mut subjects: Vec<_> = match &self.body {
-            Body::Snapshot(Snapshot { manifest: added, packs, adopted, .. }) => {
+            EntryBody::Snapshot(Snapshot { manifest: added, packs, adopted, .. }) => {
                 let packs = packs.iter().chain(adopted).map(|object| pack(object.sha256));
                 std::iter::once(manifest(added.sha256)).chain(packs).collect()
             }
-            Body::Repack(Repack { added, .. }) => added.iter().map(|object| pack(object.sha256)).collect(),
-            Body::Erase(Erase { manifests, packs, .. }) => {
+            EntryBody::Repack(Repack { added, .. }) => added.iter().map(|object| pack(object.sha256)).collect(),
+            EntryBody::Erase(Erase { manifests, packs, .. }) => {
                 let manifests = manifests.iter().map(|replaced| manifest(replaced.new.sha256));
                 manifests.chain(packs.iter().map(|object| pack(object.sha256))).collect()
             }
-            Body::Add(Add { packs, adopted, .. }) => {
+            EntryBody::Add(Add { packs, adopted, .. }) => {
                 packs.iter().chain(adopted).map(|object| pack(object.sha256)).collect()
             }
-            Body::Checkpoint(Checkpoint { fold }) => {
-                vec![Subject { name: format!("{source}/folds/{fold}"), sha256: *fold }]
+            EntryBody::Checkpoint(Checkpoint { fold }) => {
+                vec![StatementSubject { name: format!("{source}/folds/{fold}"), sha256: *fold }]
             }
             _ => Vec::new(),
         };
@@ -327,7 +327,7 @@ impl Predicate for Entry {
                 0 | 1 => "roster".to_owned(),
                 number => Name::Ledger(source, number - 1).to_string(),
             };
-            subjects.push(Subject { name, sha256: self.place.previous });
+            subjects.push(StatementSubject { name, sha256: self.place.previous });
         }
         subjects
     }
@@ -336,19 +336,19 @@ impl Predicate for Entry {
         #[derive(Deserialize)]
         struct Stored {
             #[serde(flatten)]
-            body: Body,
+            body: EntryBody,
         }
-        let head: Head = payload.predicate()?;
+        let head: EntryHead = payload.predicate()?;
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a ledger entry" });
         }
         let unknown = || (!KINDS.contains(&head.kind.as_str())).then(|| format!("entry kind {:?}", head.kind));
         let body = match payload.later_than_ours(head.format).or_else(unknown) {
-            Some(what) => Body::Unsupported(what),
+            Some(what) => EntryBody::Unsupported(what),
             None => payload.predicate::<Stored>()?.body,
         };
-        let Head { repository, source, number, previous, roster, written, .. } = head;
-        Ok(Self { place: Place { repository, source, number, previous, roster }, written, body })
+        let EntryHead { repository, source, number, previous, roster, written, .. } = head;
+        Ok(Self { place: ChainPlace { repository, source, number, previous, roster }, written, body })
     }
 }
 
@@ -379,15 +379,15 @@ impl<'de> Deserialize<'de> for TagChange {
 /// A member that is written as null and whose value is not looked at: a later version that gives it
 /// one a reader may not ignore announces that by a feature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Reserved;
+struct ReservedMember;
 
-impl Serialize for Reserved {
+impl Serialize for ReservedMember {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_unit()
     }
 }
 
-impl<'de> Deserialize<'de> for Reserved {
+impl<'de> Deserialize<'de> for ReservedMember {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
     }

@@ -1,11 +1,11 @@
 //! Index fragments: which chunk lies where, a cache of pack tables (`docs/format.md` section 8).
 //! Whether a signature is that of somebody who may be believed is not decided here.
 
-use crate::base::frame::Seat;
+use crate::base::frame::FrameCounter;
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
-use crate::format::node::{PackRef, Spot};
+use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
 use crate::format::wire::{Take, WireError};
 
@@ -23,7 +23,7 @@ pub struct SealedFragment {
     pub sequence: u32,
     /// Whose signature stands at the end.
     pub signer: KeyId,
-    pub seat: Seat,
+    pub frame_counter: FrameCounter,
     pub sealed: Vec<u8>,
 }
 
@@ -39,8 +39,8 @@ impl SealedFragment {
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(self.signer.as_bytes());
-        out.push(self.seat.thread);
-        out.extend_from_slice(&self.seat.counter.to_le_bytes());
+        out.push(self.frame_counter.thread);
+        out.extend_from_slice(&self.frame_counter.counter.to_le_bytes());
         out.extend_from_slice(&self.sealed);
         let signature = sign(&out);
         out.extend_from_slice(&signature);
@@ -62,7 +62,7 @@ impl SealedFragment {
             session: SessionId::new(take.array("session id")?),
             sequence: take.u32("fragment sequence")?,
             signer: KeyId::new(take.array("fragment signer")?),
-            seat: Seat { thread: take.u8("fragment thread")?, counter: take.u32("fragment counter")? },
+            frame_counter: FrameCounter { thread: take.u8("fragment thread")?, counter: take.u32("fragment counter")? },
             sealed: take.rest().to_vec(),
         };
         Ok((fragment, Signed { message, signature }))
@@ -89,8 +89,8 @@ pub struct FragmentPack {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fragment {
     pub packs: Vec<FragmentPack>,
-    /// Ascending by id; spots count in `packs`.
-    pub entries: Vec<(ChunkId, Spot)>,
+    /// Ascending by id; locations count in `packs`.
+    pub entries: Vec<(ChunkId, FrameLocation)>,
 }
 
 impl Fragment {
@@ -106,15 +106,17 @@ impl Fragment {
             pack.pack.sessions.iter().for_each(|session| out.extend_from_slice(session.as_bytes()));
         }
         out.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
-        let spots = || self.entries.iter().map(|entry| entry.1);
+        let locations = || self.entries.iter().map(|entry| entry.1);
         self.entries.iter().for_each(|entry| out.extend_from_slice(entry.0.as_bytes()));
-        for word in [|s: Spot| s.pack, |s: Spot| s.offset, |s: Spot| s.stored] {
-            spots().for_each(|spot| out.extend_from_slice(&word(spot).to_le_bytes()));
+        for word in [|s: FrameLocation| s.pack, |s: FrameLocation| s.offset, |s: FrameLocation| s.stored] {
+            locations().for_each(|location| out.extend_from_slice(&word(location).to_le_bytes()));
         }
-        for byte in [|s: Spot| s.codec as u8, |s: Spot| s.session, |s: Spot| s.seat.thread] {
-            out.extend(spots().map(byte));
+        for byte in
+            [|s: FrameLocation| s.codec as u8, |s: FrameLocation| s.session, |s: FrameLocation| s.frame_counter.thread]
+        {
+            out.extend(locations().map(byte));
         }
-        spots().for_each(|spot| out.extend_from_slice(&spot.seat.counter.to_le_bytes()));
+        locations().for_each(|location| out.extend_from_slice(&location.frame_counter.counter.to_le_bytes()));
         out
     }
 
@@ -136,21 +138,21 @@ impl Fragment {
         let (codecs, sessions, threads) = (take.raw(n, "codecs")?, take.raw(n, "sessions")?, take.raw(n, "threads")?);
         let mut counters = Take::new(take.raw(n.saturating_mul(4), "counters")?);
         take.finish()?;
-        let mut entries: Vec<(ChunkId, Spot)> = Vec::with_capacity(n);
+        let mut entries: Vec<(ChunkId, FrameLocation)> = Vec::with_capacity(n);
         for i in 0..n {
             let id = ChunkId::new(ids.array("chunk id")?);
-            let spot = Spot {
+            let location = FrameLocation {
                 pack: pack.u32("pack")?,
                 offset: offset.u32("offset")?,
                 stored: stored.u32("stored length")?,
                 codec: Codec::from_byte(codecs[i])?,
                 session: sessions[i],
-                seat: Seat { thread: threads[i], counter: counters.u32("counter")? },
+                frame_counter: FrameCounter { thread: threads[i], counter: counters.u32("counter")? },
             };
-            if spot.pack as usize >= packs.len() || entries.last().is_some_and(|last| last.0 > id) {
+            if location.pack as usize >= packs.len() || entries.last().is_some_and(|last| last.0 > id) {
                 return Err(WireError::Invalid { what: "entry of a fragment" });
             }
-            entries.push((id, spot));
+            entries.push((id, location));
         }
         Ok(Self { packs, entries })
     }
@@ -171,10 +173,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Fragment, FragmentPack, SealedFragment, Signed};
-    use crate::base::frame::Seat;
+    use crate::base::frame::FrameCounter;
     use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
-    use crate::format::node::{PackRef, Spot};
+    use crate::format::node::{FrameLocation, PackRef};
     use crate::format::pack::PackContent;
 
     #[test]
@@ -183,9 +185,15 @@ mod tests {
         let entries = (0..9u8)
             .map(|n| {
                 let (pack, offset, stored) = (0, 100 * u32::from(n), 90);
-                let spot =
-                    Spot { pack, offset, stored, codec: Codec::Zstd, session: 0, seat: Seat { thread: 3, counter: 5 } };
-                (ChunkId::new([n; 20]), spot)
+                let location = FrameLocation {
+                    pack,
+                    offset,
+                    stored,
+                    codec: Codec::Zstd,
+                    session: 0,
+                    frame_counter: FrameCounter { thread: 3, counter: 5 },
+                };
+                (ChunkId::new([n; 20]), location)
             })
             .collect();
         let packs = vec![FragmentPack { pack, size: 5000, content: PackContent::Leaves }];
@@ -202,7 +210,7 @@ mod tests {
             session: SessionId::new([3; 16]),
             sequence: 0,
             signer: KeyId::new([4; 16]),
-            seat: Seat { thread: 1, counter: 2 },
+            frame_counter: FrameCounter { thread: 1, counter: 2 },
             sealed: content,
         };
         let bytes = sealed.to_bytes(|message| [message[0]; 64]);

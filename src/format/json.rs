@@ -8,19 +8,19 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 /// Fails unless `bytes` are one JSON document without a member that stands twice in its object.
 pub(super) fn check(bytes: &[u8]) -> Result<(), serde_json::Error> {
-    serde_json::from_slice::<Unique>(bytes).map(drop)
+    serde_json::from_slice::<UniqueMembers>(bytes).map(drop)
 }
 
 /// Any value, looked through.
-struct Unique;
+struct UniqueMembers;
 
-impl<'de> Deserialize<'de> for Unique {
+impl<'de> Deserialize<'de> for UniqueMembers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Self)
     }
 }
 
-impl<'de> Visitor<'de> for Unique {
+impl<'de> Visitor<'de> for UniqueMembers {
     type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -104,7 +104,7 @@ pub fn write_row(out: &mut Vec<u8>, cell_count: usize, multiplicity: u64, cells:
 
 /// A row of a leaf.
 #[derive(Clone, Debug)]
-pub struct Row<'a> {
+pub struct LeafRow<'a> {
     pub class: u8,
     pub owner: &'a [u8],
     /// How often the row is in the table.
@@ -139,7 +139,7 @@ impl<'a> LeafRows<'a> {
     }
 
     /// The next row, or `None` at the end. `cells` is cleared and filled with the stored cells.
-    pub fn next_row(&mut self, cells: &mut Vec<Cell<'a>>) -> Result<Option<Row<'a>>, WireError> {
+    pub fn next_row(&mut self, cells: &mut Vec<Cell<'a>>) -> Result<Option<LeafRow<'a>>, WireError> {
         cells.clear();
         while self.current.is_none_or(|group| group.rows == 0) {
             if self.groups_left == 0 {
@@ -167,7 +167,7 @@ impl<'a> LeafRows<'a> {
         }
         let len = before.remaining() - self.rows.remaining();
         let bytes = before.clone().raw(len, "row")?;
-        Ok(Some(Row { class, owner, multiplicity, bytes }))
+        Ok(Some(LeafRow { class, owner, multiplicity, bytes }))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::frame::{FrameType, Seat, SessionWrap};
+use crate::base::frame::{FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
 use crate::base::time::Moment;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
-use crate::format::node::{PackRef, Spot};
+use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::{ordinal_id, read_wraps};
 use crate::format::wire::{Put, Take, WireError};
 
@@ -26,15 +26,15 @@ pub struct SealedManifest {
     pub pages: Vec<Digest>,
     /// Wraps that fill no page yet.
     pub wraps: Vec<SessionWrap>,
-    pub sections: Vec<Section>,
+    pub sections: Vec<SealedSection>,
 }
 
 /// One sealed section.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Section {
+pub struct SealedSection {
     pub kind: FrameType,
     pub codec: Codec,
-    pub seat: Seat,
+    pub frame_counter: FrameCounter,
     /// Length of the content in bytes.
     pub content_len: u64,
     pub sealed: Vec<u8>,
@@ -63,8 +63,8 @@ impl SealedManifest {
         self.wraps.iter().for_each(|wrap| out.extend_from_slice(wrap.as_bytes()));
         out.put_uv(self.sections.len() as u64);
         for section in &self.sections {
-            out.extend_from_slice(&[section.kind as u8, section.codec as u8, section.seat.thread]);
-            out.put_uv(u64::from(section.seat.counter));
+            out.extend_from_slice(&[section.kind as u8, section.codec as u8, section.frame_counter.thread]);
+            out.put_uv(u64::from(section.frame_counter.counter));
             out.put_uv(section.content_len);
             out.put_bytes(&section.sealed);
         }
@@ -95,13 +95,13 @@ impl SealedManifest {
     }
 }
 
-fn read_section(take: &mut Take<'_>) -> Result<Section, WireError> {
+fn read_section(take: &mut Take<'_>) -> Result<SealedSection, WireError> {
     let kind = take.u8("section type")?;
-    Ok(Section {
+    Ok(SealedSection {
         kind: FrameType::from_byte(kind)
             .ok_or(WireError::Unsupported { what: "section type", value: u64::from(kind) })?,
         codec: Codec::from_byte(take.u8("codec")?)?,
-        seat: Seat { thread: take.u8("section thread")?, counter: take.uv_as("section counter")? },
+        frame_counter: FrameCounter { thread: take.u8("section thread")?, counter: take.uv_as("section counter")? },
         content_len: take.uv("section length")?,
         sealed: take.bytes("section")?.to_vec(),
     })
@@ -151,7 +151,7 @@ pub enum TreeKind {
 
 /// A root of the roots section: table, kind and skeleton content.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Root {
+pub struct TreeRoot {
     pub table: u32,
     pub kind: TreeKind,
     pub skeleton: Vec<u8>,
@@ -160,7 +160,7 @@ pub struct Root {
 
 /// Content of the roots section.
 #[must_use]
-pub fn write_roots(roots: &[Root]) -> Vec<u8> {
+pub fn write_roots(roots: &[TreeRoot]) -> Vec<u8> {
     let mut out = Vec::new();
     out.put_uv(roots.len() as u64);
     for root in roots {
@@ -173,7 +173,7 @@ pub fn write_roots(roots: &[Root]) -> Vec<u8> {
 
 /// Content of the root ranges section.
 #[must_use]
-pub fn write_root_ranges(roots: &[Root]) -> Vec<u8> {
+pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
     let mut out = Vec::new();
     out.put_uv(roots.len() as u64);
     roots.iter().for_each(|root| out.put_bytes(&root.ranges));
@@ -181,7 +181,7 @@ pub fn write_root_ranges(roots: &[Root]) -> Vec<u8> {
 }
 
 /// Reads the roots section; ranges stay empty.
-pub fn read_roots(content: &[u8]) -> Result<Vec<Root>, WireError> {
+pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
     let mut take = Take::new(content);
     let count = take.count(6, "roots")?;
     let mut roots = Vec::with_capacity(count);
@@ -192,7 +192,7 @@ pub fn read_roots(content: &[u8]) -> Result<Vec<Root>, WireError> {
             1 => TreeKind::References,
             other => return Err(WireError::Unsupported { what: "kind of a root", value: u64::from(other) }),
         };
-        roots.push(Root { table, kind, skeleton: take.bytes("root")?.to_vec(), ranges: Vec::new() });
+        roots.push(TreeRoot { table, kind, skeleton: take.bytes("root")?.to_vec(), ranges: Vec::new() });
     }
     take.finish()?;
     Ok(roots)
@@ -273,12 +273,12 @@ pub struct Secrets {
     /// The engine's schema document.
     pub schema: StoredStream,
     /// Where its piece or list lies: a hint.
-    pub schema_at: Option<StoredSpot>,
+    pub schema_at: Option<StoredLocation>,
 }
 
 /// A location hint in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct StoredSpot {
+pub struct StoredLocation {
     pub pack: Digest,
     pub session: SessionId,
     pub offset: u32,
@@ -288,22 +288,25 @@ pub struct StoredSpot {
     pub counter: u32,
 }
 
-impl StoredSpot {
+impl StoredLocation {
     /// The hint to a frame of the session that wrote the pack.
     #[must_use]
-    pub fn new(pack: &PackRef, spot: &Spot) -> Option<Self> {
-        let session = *pack.sessions.get(usize::from(spot.session))?;
-        let Seat { thread, counter } = spot.seat;
-        let (offset, stored, codec) = (spot.offset, spot.stored, spot.codec as u8);
+    pub fn new(pack: &PackRef, location: &FrameLocation) -> Option<Self> {
+        let session = *pack.sessions.get(usize::from(location.session))?;
+        let FrameCounter { thread, counter } = location.frame_counter;
+        let (offset, stored, codec) = (location.offset, location.stored, location.codec as u8);
         Some(Self { pack: pack.digest, session, offset, stored, codec, thread, counter })
     }
 
     /// The pack and the place in it.
-    pub fn place(&self) -> Result<(PackRef, Spot), WireError> {
+    pub fn place(&self) -> Result<(PackRef, FrameLocation), WireError> {
         let pack = PackRef { digest: self.pack, sessions: vec![self.session] };
-        let seat = Seat { thread: self.thread, counter: self.counter };
+        let frame_counter = FrameCounter { thread: self.thread, counter: self.counter };
         let codec = Codec::from_byte(self.codec)?;
-        Ok((pack, Spot { pack: 0, offset: self.offset, stored: self.stored, codec, session: 0, seat }))
+        Ok((
+            pack,
+            FrameLocation { pack: 0, offset: self.offset, stored: self.stored, codec, session: 0, frame_counter },
+        ))
     }
 }
 
@@ -334,9 +337,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Root, SealedManifest, Section, TreeKind, WrapPage, read_root_ranges, read_roots, write_root_ranges, write_roots,
+        SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_root_ranges, read_roots, write_root_ranges,
+        write_roots,
     };
-    use crate::base::frame::{FrameType, Seat, SessionWrap};
+    use crate::base::frame::{FrameCounter, FrameType, SessionWrap};
     use crate::base::id::{Digest, Epoch, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
 
@@ -351,10 +355,10 @@ mod tests {
             ordinal: 0,
             pages: vec![Digest::new([4; 32])],
             wraps: vec![wrap.clone(), wrap.clone()],
-            sections: vec![Section {
+            sections: vec![SealedSection {
                 kind: FrameType::Summary,
                 codec: Codec::Zstd,
-                seat: Seat { thread: 1, counter: 2 },
+                frame_counter: FrameCounter { thread: 1, counter: 2 },
                 content_len: 3,
                 sealed: vec![5; 40],
             }],
@@ -366,8 +370,8 @@ mod tests {
         }
         let page = WrapPage { repository: manifest.repository, source: manifest.source, wraps: vec![wrap; 64] };
         assert_eq!(WrapPage::read(&page.to_bytes()), Ok(page));
-        let root = Root { table: 7, kind: TreeKind::References, skeleton: vec![1, 2], ranges: vec![3] };
-        let roots = vec![root.clone(), Root { kind: TreeKind::Rows, ..root }];
+        let root = TreeRoot { table: 7, kind: TreeKind::References, skeleton: vec![1, 2], ranges: vec![3] };
+        let roots = vec![root.clone(), TreeRoot { kind: TreeKind::Rows, ..root }];
         let mut read = read_roots(&write_roots(&roots)).expect("roots");
         let ranges = read_root_ranges(&write_root_ranges(&roots)).expect("ranges");
         read.iter_mut().zip(ranges).for_each(|(root, ranges)| root.ranges = ranges);

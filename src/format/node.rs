@@ -2,7 +2,7 @@
 //!
 //! The id of a skeleton covers `hashed` alone; locations are hints that may go stale.
 
-use crate::base::frame::Seat;
+use crate::base::frame::FrameCounter;
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::FAN_OUT_MAX;
 use crate::format::cell::{StreamForm, StreamRef};
@@ -20,8 +20,8 @@ pub struct PackRef {
 
 /// Where a frame lies in a pack and how it is sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Spot {
-    /// Index into the pack table that stands beside the spot.
+pub struct FrameLocation {
+    /// Index into the pack table that stands beside the location.
     pub pack: u32,
     /// From the first byte of the pack.
     pub offset: u32,
@@ -30,14 +30,14 @@ pub struct Spot {
     pub codec: Codec,
     /// Index into the pack's sessions.
     pub session: u8,
-    pub seat: Seat,
+    pub frame_counter: FrameCounter,
 }
 
 /// A stream that some row below a child refers to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StreamHint {
     pub stream: StreamRef,
-    pub spot: Option<Spot>,
+    pub location: Option<FrameLocation>,
 }
 
 /// A child as its parent describes it.
@@ -55,9 +55,9 @@ pub struct Child {
     /// Streams of the rows of a leaf; empty above level 1.
     pub streams: Vec<StreamHint>,
     /// The leaf's frame, or the skeleton's.
-    pub spot: Option<Spot>,
+    pub location: Option<FrameLocation>,
     /// The ranges' frame, for a node.
-    pub ranges_spot: Option<Spot>,
+    pub ranges_location: Option<FrameLocation>,
 }
 
 /// The structure-tier half of a node.
@@ -68,7 +68,7 @@ pub struct Skeleton {
     /// Chunk id of the ranges' content.
     pub ranges: ChunkId,
     pub children: Vec<Child>,
-    /// What the spots' `pack` counts in.
+    /// What the locations' `pack` counts in.
     pub packs: Vec<PackRef>,
 }
 
@@ -105,13 +105,13 @@ impl Skeleton {
         write_packs(&mut out, &self.packs);
         let packs = self.packs.len();
         for child in &self.children {
-            write_spot(&mut out, child.spot.as_ref(), packs);
+            write_location(&mut out, child.location.as_ref(), packs);
             if self.level > 1 {
-                write_spot(&mut out, child.ranges_spot.as_ref(), packs);
+                write_location(&mut out, child.ranges_location.as_ref(), packs);
             }
         }
         for hint in self.children.iter().flat_map(|child| &child.streams) {
-            write_spot(&mut out, hint.spot.as_ref(), packs);
+            write_location(&mut out, hint.location.as_ref(), packs);
         }
         out
     }
@@ -129,13 +129,13 @@ impl Skeleton {
         let packs = node.packs.len();
         let inner = node.level > 1;
         for child in &mut node.children {
-            child.spot = read_spot(&mut take, packs)?;
+            child.location = read_location(&mut take, packs)?;
             if inner {
-                child.ranges_spot = read_spot(&mut take, packs)?;
+                child.ranges_location = read_location(&mut take, packs)?;
             }
         }
         for hint in node.children.iter_mut().flat_map(|child| &mut child.streams) {
-            hint.spot = read_spot(&mut take, packs)?;
+            hint.location = read_location(&mut take, packs)?;
         }
         take.finish()?;
         Ok(node)
@@ -164,8 +164,8 @@ impl Skeleton {
                 owners,
                 leaves,
                 streams: Vec::new(),
-                spot: None,
-                ranges_spot: None,
+                location: None,
+                ranges_location: None,
             });
         }
         let counts: [fn(&mut Child) -> &mut u64; 4] =
@@ -185,7 +185,7 @@ impl Skeleton {
                     let form = StreamForm::from_byte(take.u8("stream form")?)?;
                     let id = ChunkId::new(take.array("stream id")?);
                     let stream = StreamRef { form, id, len: take.uv("stream length")? };
-                    child.streams.push(StreamHint { stream, spot: None });
+                    child.streams.push(StreamHint { stream, location: None });
                 }
             }
         }
@@ -197,17 +197,17 @@ impl Skeleton {
 /// The pieces of a stream of more than one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PieceList {
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<StreamPiece>,
     pub packs: Vec<PackRef>,
 }
 
 /// One piece of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Piece {
+pub struct StreamPiece {
     pub id: ChunkId,
     /// Length of the piece in bytes.
     pub len: u64,
-    pub spot: Option<Spot>,
+    pub location: Option<FrameLocation>,
 }
 
 impl PieceList {
@@ -230,7 +230,7 @@ impl PieceList {
         out.put_bytes(&self.hashed());
         write_packs(&mut out, &self.packs);
         for piece in &self.pieces {
-            write_spot(&mut out, piece.spot.as_ref(), self.packs.len());
+            write_location(&mut out, piece.location.as_ref(), self.packs.len());
         }
         out
     }
@@ -247,12 +247,12 @@ impl PieceList {
         let mut pieces = Vec::with_capacity(count);
         for _ in 0..count {
             let id = ChunkId::new(hashed.array("piece id")?);
-            pieces.push(Piece { id, len: hashed.uv("piece length")?, spot: None });
+            pieces.push(StreamPiece { id, len: hashed.uv("piece length")?, location: None });
         }
         hashed.finish()?;
         let packs = read_packs(&mut take)?;
         for piece in &mut pieces {
-            piece.spot = read_spot(&mut take, packs.len())?;
+            piece.location = read_location(&mut take, packs.len())?;
         }
         take.finish()?;
         Ok(Self { pieces, packs })
@@ -283,27 +283,30 @@ fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
     Ok(packs)
 }
 
-fn write_spot(out: &mut Vec<u8>, spot: Option<&Spot>, packs: usize) {
-    let Some(spot) = spot else { return out.put_uv(packs as u64) };
-    out.put_uv(u64::from(spot.pack));
-    out.put_uv(u64::from(spot.offset));
-    out.put_uv(u64::from(spot.stored));
-    out.extend_from_slice(&[spot.codec as u8, spot.session, spot.seat.thread]);
-    out.put_uv(u64::from(spot.seat.counter));
+fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {
+    let Some(location) = location else { return out.put_uv(packs as u64) };
+    out.put_uv(u64::from(location.pack));
+    out.put_uv(u64::from(location.offset));
+    out.put_uv(u64::from(location.stored));
+    out.extend_from_slice(&[location.codec as u8, location.session, location.frame_counter.thread]);
+    out.put_uv(u64::from(location.frame_counter.counter));
 }
 
-fn read_spot(take: &mut Take<'_>, packs: usize) -> Result<Option<Spot>, WireError> {
-    let pack: u32 = take.uv_as("pack of a spot")?;
+fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
+    let pack: u32 = take.uv_as("pack of a location")?;
     if pack as usize >= packs {
-        return if pack as usize == packs { Ok(None) } else { Err(WireError::Invalid { what: "pack of a spot" }) };
+        return if pack as usize == packs { Ok(None) } else { Err(WireError::Invalid { what: "pack of a location" }) };
     }
-    Ok(Some(Spot {
+    Ok(Some(FrameLocation {
         pack,
-        offset: take.uv_as("offset of a spot")?,
-        stored: take.uv_as("length of a spot")?,
-        codec: Codec::from_byte(take.u8("codec of a spot")?)?,
-        session: take.u8("session of a spot")?,
-        seat: Seat { thread: take.u8("thread of a spot")?, counter: take.uv_as("counter of a spot")? },
+        offset: take.uv_as("offset of a location")?,
+        stored: take.uv_as("length of a location")?,
+        codec: Codec::from_byte(take.u8("codec of a location")?)?,
+        session: take.u8("session of a location")?,
+        frame_counter: FrameCounter {
+            thread: take.u8("thread of a location")?,
+            counter: take.uv_as("counter of a location")?,
+        },
     }))
 }
 
@@ -370,20 +373,20 @@ pub fn separator(last: &[u8], first: &[u8]) -> Vec<u8> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Child, PackRef, Piece, PieceList, Ranges, Skeleton, Spot, StreamHint, separator};
-    use crate::base::frame::Seat;
+    use super::{Child, FrameLocation, PackRef, PieceList, Ranges, Skeleton, StreamHint, StreamPiece, separator};
+    use crate::base::frame::FrameCounter;
     use crate::base::id::{ChunkId, Digest, SessionId};
     use crate::format::cell::{StreamForm, StreamRef};
     use crate::format::codec::Codec;
 
-    fn spot(pack: u32) -> Spot {
-        Spot {
+    fn location(pack: u32) -> FrameLocation {
+        FrameLocation {
             pack,
             offset: 70_000,
             stored: 3000,
             codec: Codec::Split,
             session: 0,
-            seat: Seat { thread: 2, counter: 900 },
+            frame_counter: FrameCounter { thread: 2, counter: 900 },
         }
     }
 
@@ -397,9 +400,13 @@ mod tests {
                 bytes: 8000,
                 owners: 2,
                 leaves: 1,
-                streams: if level == 1 && n == 2 { vec![StreamHint { stream, spot: Some(spot(0)) }] } else { vec![] },
-                spot: (n != 3).then(|| spot(0)),
-                ranges_spot: (level > 1).then(|| spot(0)),
+                streams: if level == 1 && n == 2 {
+                    vec![StreamHint { stream, location: Some(location(0)) }]
+                } else {
+                    vec![]
+                },
+                location: (n != 3).then(|| location(0)),
+                ranges_location: (level > 1).then(|| location(0)),
             })
             .collect();
         Skeleton { level, ranges: ChunkId::new([7; 20]), children, packs }
@@ -415,8 +422,8 @@ mod tests {
             let mut moved = node.clone();
             moved.packs.clear();
             moved.children.iter_mut().for_each(|child| {
-                (child.spot, child.ranges_spot) = (None, None);
-                child.streams.iter_mut().for_each(|hint| hint.spot = None);
+                (child.location, child.ranges_location) = (None, None);
+                child.streams.iter_mut().for_each(|hint| hint.location = None);
             });
             assert_eq!(moved.hashed(), node.hashed());
             for cut in 0..content.len() {
@@ -424,7 +431,7 @@ mod tests {
             }
         }
         let list = PieceList {
-            pieces: vec![Piece { id: ChunkId::new([1; 20]), len: 65_536, spot: Some(spot(0)) }; 3],
+            pieces: vec![StreamPiece { id: ChunkId::new([1; 20]), len: 65_536, location: Some(location(0)) }; 3],
             packs: sample(1).packs,
         };
         assert_eq!(PieceList::read(&list.content()), Ok(list));
@@ -434,12 +441,12 @@ mod tests {
     fn a_full_node_takes_at_most_48_bytes_a_child() {
         let mut node = sample(1);
         let mut child = node.children[0].clone();
-        child.spot = Some(Spot {
+        child.location = Some(FrameLocation {
             pack: 0,
             offset: 33_000_000,
             stored: 9000,
-            seat: Seat { thread: 2, counter: 100_000 },
-            ..spot(0)
+            frame_counter: FrameCounter { thread: 2, counter: 100_000 },
+            ..location(0)
         });
         node.children = vec![child; 1024];
         assert!(node.content().len() / 1024 <= 48, "{}", node.content().len() / 1024);

@@ -1,6 +1,6 @@
 //! Packs: one object of many frames, with its table of contents at both ends (`docs/format.md` section 5).
 
-use crate::base::frame::{FrameType, Seat, SessionWrap};
+use crate::base::frame::{FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
 use crate::base::limit::{PACK_FRAMES_MAX, PACK_WRAPS_MAX};
 use crate::format::codec::Codec;
@@ -115,7 +115,7 @@ pub struct FrameEntry {
     pub codec: Codec,
     /// Index into the pack's wraps.
     pub session: u8,
-    pub seat: Seat,
+    pub frame_counter: FrameCounter,
     pub id: ChunkId,
     /// From the start of the first frame.
     pub offset: u32,
@@ -134,11 +134,11 @@ pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
         |e: &FrameEntry| e.kind as u8,
         |e: &FrameEntry| e.codec as u8,
         |e: &FrameEntry| e.session,
-        |e: &FrameEntry| e.seat.thread,
+        |e: &FrameEntry| e.frame_counter.thread,
     ] {
         out.extend(entries.iter().map(byte));
     }
-    entries.iter().for_each(|e| out.extend_from_slice(&e.seat.counter.to_le_bytes()));
+    entries.iter().for_each(|e| out.extend_from_slice(&e.frame_counter.counter.to_le_bytes()));
     entries.iter().for_each(|e| out.extend_from_slice(e.id.as_bytes()));
     for word in [|e: &FrameEntry| e.offset, |e: &FrameEntry| e.stored, |e: &FrameEntry| e.content] {
         entries.iter().for_each(|e| out.extend_from_slice(&word(e).to_le_bytes()));
@@ -170,7 +170,7 @@ pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
                     .ok_or(WireError::Unsupported { what: "frame type", value: u64::from(kinds[i]) })?,
                 codec: Codec::from_byte(codecs[i])?,
                 session: sessions[i],
-                seat: Seat { thread: threads[i], counter: counters.u32("counter")? },
+                frame_counter: FrameCounter { thread: threads[i], counter: counters.u32("counter")? },
                 id: ChunkId::new(ids.array("chunk id")?),
                 offset: offsets.u32("offset")?,
                 stored: stored.u32("stored length")?,
@@ -183,7 +183,7 @@ pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
 /// A sealed table as it lies in a pack.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedTable {
-    pub seat: Seat,
+    pub frame_counter: FrameCounter,
     pub sealed: Vec<u8>,
 }
 
@@ -191,8 +191,8 @@ impl SealedTable {
     fn head(&self) -> [u8; TABLE_HEAD_LEN] {
         let mut head = [0; TABLE_HEAD_LEN];
         head[..4].copy_from_slice(&(self.sealed.len() as u32).to_le_bytes());
-        head[4] = self.seat.thread;
-        head[5..].copy_from_slice(&self.seat.counter.to_le_bytes());
+        head[4] = self.frame_counter.thread;
+        head[5..].copy_from_slice(&self.frame_counter.counter.to_le_bytes());
         head
     }
 
@@ -211,8 +211,8 @@ impl SealedTable {
     /// Reads the table that follows a pack's header.
     pub fn read_front(take: &mut Take<'_>) -> Result<Self, WireError> {
         let len = take.u32("table length")? as usize;
-        let seat = Seat { thread: take.u8("table thread")?, counter: take.u32("table counter")? };
-        Ok(Self { seat, sealed: take.raw(len, "front table")?.to_vec() })
+        let frame_counter = FrameCounter { thread: take.u8("table thread")?, counter: take.u32("table counter")? };
+        Ok(Self { frame_counter, sealed: take.raw(len, "front table")?.to_vec() })
     }
 
     /// Reads the table that ends `tail`, the last bytes of a pack.
@@ -221,9 +221,9 @@ impl SealedTable {
         let at = tail.len().checked_sub(TABLE_HEAD_LEN).ok_or(WireError::Truncated { what })?;
         let mut head = Take::new(&tail[at..]);
         let len = head.u32(what)? as usize;
-        let seat = Seat { thread: head.u8(what)?, counter: head.u32(what)? };
+        let frame_counter = FrameCounter { thread: head.u8(what)?, counter: head.u32(what)? };
         let start = at.checked_sub(len).ok_or(WireError::Truncated { what })?;
-        Ok(Self { seat, sealed: tail[start..at].to_vec() })
+        Ok(Self { frame_counter, sealed: tail[start..at].to_vec() })
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
-    use crate::base::frame::{FrameType, Seat, SessionWrap};
+    use crate::base::frame::{FrameCounter, FrameType, SessionWrap};
     use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
     use crate::format::codec::Codec;
     use crate::format::wire::Take;
@@ -267,14 +267,15 @@ mod tests {
                 kind: FrameType::Leaf,
                 codec: Codec::Zstd,
                 session: 0,
-                seat: Seat { thread: 1, counter: n },
+                frame_counter: FrameCounter { thread: 1, counter: n },
                 id: ChunkId::new([n as u8; 20]),
                 offset: n * 100,
                 stored: 100,
                 content: 300,
             })
             .collect();
-        let table = SealedTable { seat: Seat { thread: 1, counter: 9 }, sealed: write_table(&entries) };
+        let table =
+            SealedTable { frame_counter: FrameCounter { thread: 1, counter: 9 }, sealed: write_table(&entries) };
         let mut bytes = Vec::new();
         header.write(&mut bytes);
         table.write_front(&mut bytes);

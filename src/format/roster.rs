@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
 use crate::base::role::{Role, SourceScope};
 use crate::base::time::Moment;
-use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, Subject};
+use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
 use crate::format::name::Name;
 
 /// One entry of the roster.
@@ -117,8 +117,8 @@ impl RosterStatement {
         }
     }
 
-    fn grants(&self) -> Vec<Subject> {
-        let subject = |epoch, key, sha256| Subject { name: Name::Grant(epoch, key).to_string(), sha256 };
+    fn grants(&self) -> Vec<StatementSubject> {
+        let subject = |epoch, key, sha256| StatementSubject { name: Name::Grant(epoch, key).to_string(), sha256 };
         match self {
             Self::Epoch(OpenEpoch { epoch, grants, .. }) => {
                 grants.iter().map(|(key, sha256)| subject(*epoch, *key, *sha256)).collect()
@@ -167,7 +167,7 @@ impl Serialize for RosterEntry {
 
 /// What is read of every entry, also of a later version's.
 #[derive(Deserialize)]
-struct Head {
+struct RosterHead {
     format: u32,
     repository: RepositoryId,
     number: u64,
@@ -179,29 +179,29 @@ impl Predicate for RosterEntry {
     const FAMILY: &'static str = "urn:sidekeep:roster";
     const WHAT: &'static str = "roster entry";
 
-    fn subjects(&self) -> Vec<Subject> {
+    fn subjects(&self) -> Vec<StatementSubject> {
         let grants: Vec<_> = self.statements.iter().flat_map(RosterStatement::grants).collect();
         if !grants.is_empty() {
             return grants;
         }
         let name = if self.number > 1 { Name::Roster(self.number - 1) } else { Name::Descriptor };
-        vec![Subject { name: name.to_string(), sha256: self.previous }]
+        vec![StatementSubject { name: name.to_string(), sha256: self.previous }]
     }
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
         #[derive(Deserialize)]
         struct Kinds {
-            statements: Vec<Kind>,
+            statements: Vec<StatementKind>,
         }
         #[derive(Deserialize)]
-        struct Kind {
+        struct StatementKind {
             statement: String,
         }
         #[derive(Deserialize)]
         struct Stored {
             statements: Vec<RosterStatement>,
         }
-        let head: Head = payload.predicate()?;
+        let head: RosterHead = payload.predicate()?;
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a roster entry" });
         }
@@ -218,7 +218,7 @@ impl Predicate for RosterEntry {
             None => payload.predicate::<Stored>()?.statements,
         };
         statements.iter().try_for_each(RosterStatement::check)?;
-        let Head { repository, number, previous, written, .. } = head;
+        let RosterHead { repository, number, previous, written, .. } = head;
         Ok(Self { repository, number, previous, written, statements })
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::base::frame::SessionWrap;
 use crate::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 use crate::base::time::Moment;
-use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, Subject};
+use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
 use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
 
@@ -28,7 +28,7 @@ pub struct Announcement {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredAnnouncement {
     format: u32,
     repository: RepositoryId,
     source: SourceId,
@@ -47,7 +47,7 @@ struct StoredWrap(#[serde(with = "super::base64")] [u8; SessionWrap::LEN]);
 
 impl Serialize for Announcement {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Stored {
+        StoredAnnouncement {
             format: FORMAT,
             repository: self.repository,
             source: self.source,
@@ -66,21 +66,21 @@ impl Predicate for Announcement {
     const FAMILY: &'static str = "urn:sidekeep:session";
     const WHAT: &'static str = "session announcement";
 
-    fn subjects(&self) -> Vec<Subject> {
+    fn subjects(&self) -> Vec<StatementSubject> {
         let name = |pack: &ObjectRef| Name::Pack(self.source, pack.sha256).to_string();
-        self.packs.iter().map(|pack| Subject { name: name(pack), sha256: pack.sha256 }).collect()
+        self.packs.iter().map(|pack| StatementSubject { name: name(pack), sha256: pack.sha256 }).collect()
     }
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
         #[derive(Deserialize)]
-        struct Head {
+        struct AnnouncementHead {
             format: u32,
         }
-        let head: Head = payload.predicate()?;
+        let head: AnnouncementHead = payload.predicate()?;
         if let Some(what) = payload.later_than_ours(head.format) {
             return Err(StatementError::Unsupported { what });
         }
-        let stored: Stored = payload.predicate()?;
+        let stored: StoredAnnouncement = payload.predicate()?;
         let wrap = stored.wrap.map(|wrap| SessionWrap::new(wrap.0));
         let wrap_fits = match &wrap {
             Some(wrap) => stored.number == 1 && wrap.session() == stored.session,

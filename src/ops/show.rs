@@ -1,7 +1,7 @@
 //! What one snapshot holds, as every role may know it: counts by table, gaps, and its ledger entry.
 //! Opens no row and names no column.
 
-use crate::base::frame::Context;
+use crate::base::frame::FrameContext;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
@@ -98,7 +98,7 @@ pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpE
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
     let record = options.snapshot.find(&ledger)?;
     let context =
-        Context { repository: unlocked.repository().id(), source: options.source, epoch: record.snapshot.epoch };
+        FrameContext { repository: unlocked.repository().id(), source: options.source, epoch: record.snapshot.epoch };
     let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?;
     let entry = entry_facts(unlocked, &ledger, record)?;
     let doubts = options.snapshot.doubts(&ledger, record);

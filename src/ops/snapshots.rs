@@ -1,7 +1,7 @@
 //! The list of snapshots, as far as whoever asks can read it: the ledger for everybody, what a snapshot
 //! holds for those with a key. Reads one manifest per snapshot if asked to, and nothing else.
 
-use crate::base::frame::Context;
+use crate::base::frame::FrameContext;
 use crate::base::id::{Digest, KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::Verdict;
@@ -163,7 +163,7 @@ fn line(
         unreadable: None,
     };
     if let (Access::Key(unlocked), Counts::Read) = (access, counts) {
-        let context = Context { repository: repository.id(), source, epoch: record.snapshot.epoch };
+        let context = FrameContext { repository: repository.id(), source, epoch: record.snapshot.epoch };
         match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
             Ok(manifest) => {
                 let summary = manifest.summary;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::base::frame::Context;
+use crate::base::frame::FrameContext;
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
@@ -55,7 +55,7 @@ pub struct SourceStatus {
     pub suspect: Vec<SuspectSnapshot>,
     /// What the newest clean snapshot does not have, or not exactly.
     pub gaps: Vec<GapSummary>,
-    pub opening: Opening,
+    pub opening: NewestSnapshotState,
 }
 
 /// The newest clean snapshot.
@@ -89,7 +89,7 @@ pub enum Freshness {
 /// Whether the newest snapshot can be opened.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase", tag = "state")]
-pub enum Opening {
+pub enum NewestSnapshotState {
     /// Just now, with this key: its session's data key was unwrapped and the sections that only an admin
     /// reads were opened.
     Proven,
@@ -136,7 +136,7 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
         .map(|source| {
             let max_age = options.max_age_of.get(&source).copied().unwrap_or(options.max_age);
             let name = unlocked.source_name(source).unwrap_or_else(|| source.to_string());
-            let mut found = Found { source: name, findings: &mut findings };
+            let mut found = StatusFindings { source: name, findings: &mut findings };
             of_source(unlocked, source, (now, max_age), &mut found)
         })
         .collect::<Result<_, _>>()?;
@@ -144,12 +144,12 @@ pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport,
     Ok(StatusReport { now, fingerprint, role: unlocked.role(), sources, findings })
 }
 
-struct Found<'a> {
+struct StatusFindings<'a> {
     source: String,
     findings: &'a mut Vec<StatusFinding>,
 }
 
-impl Found<'_> {
+impl StatusFindings<'_> {
     fn add(&mut self, kind: FindingKind, text: String) {
         self.findings.push(StatusFinding { source: self.source.clone(), kind, text });
     }
@@ -159,7 +159,7 @@ fn of_source(
     unlocked: &Unlocked,
     source: SourceId,
     (now, max_age): (Moment, Duration),
-    found: &mut Found<'_>,
+    found: &mut StatusFindings<'_>,
 ) -> Result<SourceStatus, OpError> {
     let ledger = Ledger::load(unlocked.repository(), source)?;
     let clean = ledger.live().filter(|record| record.is_clean()).max_by_key(|record| record.snapshot.source_clock);
@@ -184,7 +184,7 @@ fn of_source(
     ledger_findings(&ledger, found);
     let (gaps, opening) = match clean {
         Some(record) => open_newest(unlocked, source, record, found)?,
-        None => (Vec::new(), Opening::Unproven),
+        None => (Vec::new(), NewestSnapshotState::Unproven),
     };
     Ok(SourceStatus {
         source,
@@ -205,7 +205,7 @@ fn newest(record: &SnapshotRecord, now: Moment) -> NewestSnapshot {
     NewestSnapshot { id: record.id, number: record.number, source_clock, age_s: age_us / 1_000_000 }
 }
 
-fn suspects(ledger: &Ledger, found: &mut Found<'_>) -> Vec<SuspectSnapshot> {
+fn suspects(ledger: &Ledger, found: &mut StatusFindings<'_>) -> Vec<SuspectSnapshot> {
     let suspect: Vec<SuspectSnapshot> = ledger
         .live()
         .filter(|record| SnapshotState::of(record) == SnapshotState::Suspect)
@@ -225,7 +225,7 @@ fn suspects(ledger: &Ledger, found: &mut Found<'_>) -> Vec<SuspectSnapshot> {
     suspect
 }
 
-fn ledger_findings(ledger: &Ledger, found: &mut Found<'_>) {
+fn ledger_findings(ledger: &Ledger, found: &mut StatusFindings<'_>) {
     for (entry, reason) in &ledger.voids {
         found.add(FindingKind::Ledger, format!("ledger entry {} counts for nothing: {reason}", entry.number));
     }
@@ -239,22 +239,22 @@ fn open_newest(
     unlocked: &Unlocked,
     source: SourceId,
     record: &SnapshotRecord,
-    found: &mut Found<'_>,
-) -> Result<(Vec<GapSummary>, Opening), OpError> {
-    let context = Context { repository: unlocked.repository().id(), source, epoch: record.snapshot.epoch };
+    found: &mut StatusFindings<'_>,
+) -> Result<(Vec<GapSummary>, NewestSnapshotState), OpError> {
+    let context = FrameContext { repository: unlocked.repository().id(), source, epoch: record.snapshot.epoch };
     match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role) {
         Ok(OpenManifest { summary, secrets, .. }) => {
             for gap in &summary.gaps {
                 found.add(FindingKind::Gap, format!("{}: {}", gap.object, gap.reason));
             }
-            let opening = if secrets.is_some() { Opening::Proven } else { Opening::Unproven };
+            let opening = if secrets.is_some() { NewestSnapshotState::Proven } else { NewestSnapshotState::Unproven };
             Ok((summary.gaps, opening))
         }
         Err(error @ RepoError::Store(_)) => Err(error.into()),
         Err(error) => {
             let reason = error.to_string();
             found.add(FindingKind::Unopened, format!("snapshot {} cannot be opened: {reason}", record.number));
-            Ok((Vec::new(), Opening::Failed { reason }))
+            Ok((Vec::new(), NewestSnapshotState::Failed { reason }))
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use crate::base::id::{Digest, Epoch};
 use crate::base::limit::ENTRY_PACKS_MAX;
 use crate::base::time::Moment;
-use crate::format::entry::{Add, Body, Numbered, ObjectRef, Snapshot, Verdict};
+use crate::format::entry::{Add, EntryBody, Numbered, ObjectRef, Snapshot, Verdict};
 use crate::format::name::Name;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::{Appended, Ledger, Signer, append};
@@ -20,7 +20,7 @@ const ATTEMPTS_MAX: usize = 16;
 
 /// What a snapshot needs to find unchanged when it commits.
 #[derive(Debug, Default)]
-pub struct Counted {
+pub struct Preconditions {
     /// Packs of the inventory.
     pub packs: HashSet<Digest>,
     /// Packs of interrupted sessions.
@@ -31,10 +31,10 @@ pub struct Counted {
 
 /// A snapshot, written but for its commit.
 #[derive(Debug)]
-pub struct Candidate {
+pub struct SnapshotCandidate {
     pub snapshot: Snapshot,
     pub manifest: Vec<u8>,
-    pub counted: Counted,
+    pub counted: Preconditions,
 }
 
 /// A committed snapshot.
@@ -47,8 +47,12 @@ pub struct Committed {
 }
 
 /// Stores the manifest and commits.
-pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate) -> Result<Committed, RepoError> {
-    let Candidate { mut snapshot, manifest, mut counted } = candidate;
+pub fn commit(
+    unlocked: &mut Unlocked,
+    ledger: &mut Ledger,
+    candidate: SnapshotCandidate,
+) -> Result<Committed, RepoError> {
+    let SnapshotCandidate { mut snapshot, manifest, mut counted } = candidate;
     let source = ledger.source;
     let size = manifest.len() as u64;
     let sha256 = Digest::of(&manifest);
@@ -65,7 +69,7 @@ pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate
         let (added_left, adopted_left) = (counted.added.len() - packs.len(), counted.adopted.len() - adopted.len());
         let digests: Vec<Digest> = packs.iter().chain(&adopted).map(|pack| pack.sha256).collect();
         let add = Add { session: snapshot.session, epoch: snapshot.epoch, packs, adopted };
-        races_lost += win(unlocked, ledger, (&snapshot, &counted), &Body::Add(add))?.races_lost;
+        races_lost += win(unlocked, ledger, (&snapshot, &counted), &EntryBody::Add(add))?.races_lost;
         *ledger = Ledger::load(unlocked.repository(), source)?;
         counted.added.truncate(added_left);
         counted.adopted.truncate(adopted_left);
@@ -73,11 +77,11 @@ pub fn commit(unlocked: &mut Unlocked, ledger: &mut Ledger, candidate: Candidate
     }
     snapshot.packs.clone_from(&counted.added);
     snapshot.adopted.clone_from(&counted.adopted);
-    let won = win(unlocked, ledger, (&snapshot, &counted), &Body::Snapshot(snapshot.clone()))?;
+    let won = win(unlocked, ledger, (&snapshot, &counted), &EntryBody::Snapshot(snapshot.clone()))?;
     Ok(Committed { races_lost: races_lost + won.races_lost, ..won })
 }
 
-impl Counted {
+impl Preconditions {
     /// The last packs of this session and of adopted ones, as many as one entry names.
     fn surplus(&self) -> (Vec<ObjectRef>, Vec<ObjectRef>) {
         let adopted = self.adopted.len().min(ENTRY_PACKS_MAX);
@@ -90,8 +94,8 @@ impl Counted {
 fn win(
     unlocked: &mut Unlocked,
     ledger: &mut Ledger,
-    (snapshot, counted): (&Snapshot, &Counted),
-    body: &Body,
+    (snapshot, counted): (&Snapshot, &Preconditions),
+    body: &EntryBody,
 ) -> Result<Committed, RepoError> {
     for races_lost in 0..ATTEMPTS_MAX {
         validate(unlocked, ledger, snapshot, counted)?;
@@ -111,7 +115,12 @@ fn win(
 }
 
 /// Fails if anything that the snapshot counts on no longer stands.
-fn validate(unlocked: &Unlocked, ledger: &Ledger, snapshot: &Snapshot, counted: &Counted) -> Result<(), RepoError> {
+fn validate(
+    unlocked: &Unlocked,
+    ledger: &Ledger,
+    snapshot: &Snapshot,
+    counted: &Preconditions,
+) -> Result<(), RepoError> {
     let overtaken = |reason: &str| Err(RepoError::Overtaken { reason: reason.to_owned() });
     if !ledger.trusts(&unlocked.key()) {
         return Err(RepoError::NotEnrolled { key: unlocked.key(), state: "revoked" });

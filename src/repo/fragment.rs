@@ -17,7 +17,7 @@ use crate::crypto::sign::VerifyingKey;
 use crate::format::codec;
 use crate::format::index::{Fragment, FragmentPack, SealedFragment};
 use crate::format::name::Name;
-use crate::format::node::Spot;
+use crate::format::node::FrameLocation;
 use crate::format::pack::ordinal_id;
 use crate::repo::error::RepoError;
 use crate::repo::index::IndexedPack;
@@ -44,18 +44,18 @@ impl Signers {
 
 /// Packs that were written, and where in them what lies.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub struct FragmentDraft {
     packs: Vec<FragmentPack>,
-    entries: Vec<(ChunkId, Spot)>,
+    entries: Vec<(ChunkId, FrameLocation)>,
     sequence: u32,
 }
 
-impl Draft {
+impl FragmentDraft {
     /// Adds a pack and the places in it, whatever the pack's number in them.
-    pub fn add(&mut self, pack: IndexedPack, spots: impl Iterator<Item = (ChunkId, Spot)>) {
+    pub fn add(&mut self, pack: IndexedPack, locations: impl Iterator<Item = (ChunkId, FrameLocation)>) {
         let ordinal = self.packs.len() as u32;
         self.packs.push(FragmentPack { pack: pack.pack, size: pack.size, content: pack.content });
-        self.entries.extend(spots.map(|(id, spot)| (id, Spot { pack: ordinal, ..spot })));
+        self.entries.extend(locations.map(|(id, location)| (id, FrameLocation { pack: ordinal, ..location })));
     }
 
     /// Entries so far.
@@ -80,7 +80,7 @@ impl Draft {
         let mut sealed = codec::compress(&fragment.content())?;
         let (context, id, sequence) = (session.context(), session.session(), self.sequence);
         self.sequence += 1;
-        let seat = sealer.seal(FrameType::Index, &ordinal_id(id, sequence), &mut sealed)?;
+        let frame_counter = sealer.seal(FrameType::Index, &ordinal_id(id, sequence), &mut sealed)?;
         let fragment = SealedFragment {
             repository: context.repository,
             source: context.source,
@@ -88,7 +88,7 @@ impl Draft {
             session: id,
             sequence,
             signer: identity.key_id(),
-            seat,
+            frame_counter,
             sealed,
         };
         Ok(Some(fragment.to_bytes(|message| identity.sign(message))))
@@ -153,7 +153,7 @@ pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -
     }
     let mut content = fragment.sealed;
     keys.opener(fragment.session)
-        .open(FrameType::Index, &ordinal_id(fragment.session, fragment.sequence), fragment.seat, &mut content)
+        .open(FrameType::Index, &ordinal_id(fragment.session, fragment.sequence), fragment.frame_counter, &mut content)
         .map_err(|error| RepoError::sealed(name, &error))?;
     let content = codec::decompress(&content).map_err(|error| RepoError::codec(name, &error))?;
     Fragment::read(&content).map(Some).map_err(|error| RepoError::wire(name, &error))

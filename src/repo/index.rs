@@ -7,10 +7,10 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::base::frame::Seat;
+use crate::base::frame::FrameCounter;
 use crate::base::id::{ChunkId, Epoch};
 use crate::format::codec::Codec;
-use crate::format::node::{PackRef, Spot};
+use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
 
 const RECENT_MAX: usize = 16 << 10;
@@ -29,7 +29,7 @@ pub struct IndexedPack {
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
+struct IndexSlot {
     id: [u8; 16],
     /// Pack ordinal << 8 | codec << 4 | session.
     pack: u32,
@@ -39,28 +39,28 @@ struct Entry {
     counter: u32,
 }
 
-const _: () = assert!(size_of::<Entry>() == 32);
+const _: () = assert!(size_of::<IndexSlot>() == 32);
 
-impl Entry {
-    fn new(id: &ChunkId, spot: &Spot) -> Self {
+impl IndexSlot {
+    fn new(id: &ChunkId, location: &FrameLocation) -> Self {
         Self {
             id: short(id),
-            pack: spot.pack << 8 | (spot.codec as u32) << 4 | u32::from(spot.session & 0xf),
-            offset: spot.offset,
-            stored: spot.stored << 8 | u32::from(spot.seat.thread),
-            counter: spot.seat.counter,
+            pack: location.pack << 8 | (location.codec as u32) << 4 | u32::from(location.session & 0xf),
+            offset: location.offset,
+            stored: location.stored << 8 | u32::from(location.frame_counter.thread),
+            counter: location.frame_counter.counter,
         }
     }
 
-    fn spot(&self) -> Spot {
+    fn location(&self) -> FrameLocation {
         let codec = Codec::from_byte((self.pack >> 4 & 0xf) as u8).expect("an entry was made from a codec");
-        Spot {
+        FrameLocation {
             pack: self.pack >> 8,
             offset: self.offset,
             stored: self.stored >> 8,
             codec,
             session: (self.pack & 0xf) as u8,
-            seat: Seat { thread: self.stored as u8, counter: self.counter },
+            frame_counter: FrameCounter { thread: self.stored as u8, counter: self.counter },
         }
     }
 }
@@ -90,7 +90,7 @@ impl Hasher for FirstBytes {
 
 /// The entry of an id in a sorted run, by interpolation: ids are as good as drawn at random, so that a few looks suffice
 /// where a binary search would take a dozen, each at another page of memory.
-fn find<'r>(run: &'r [Entry], id: &[u8; 16]) -> Option<&'r Entry> {
+fn find<'r>(run: &'r [IndexSlot], id: &[u8; 16]) -> Option<&'r IndexSlot> {
     let head = |id: &[u8; 16]| u64::from_be_bytes(*id.first_chunk().expect("16 bytes hold 8"));
     let (mut range, mut low, mut high) = (run, 0, u64::MAX);
     // Ids that nobody drew must not make it slow.
@@ -109,12 +109,12 @@ fn find<'r>(run: &'r [Entry], id: &[u8; 16]) -> Option<&'r Entry> {
     range.binary_search_by(|entry| entry.id.cmp(id)).ok().map(|at| &range[at])
 }
 
-/// Where chunks lie; spots count in [`Index::packs`].
+/// Where chunks lie; locations count in [`Index::packs`].
 #[derive(Default)]
 pub struct Index {
     packs: Vec<IndexedPack>,
-    runs: Vec<Vec<Entry>>,
-    recent: HashMap<[u8; 16], Entry, BuildHasherDefault<FirstBytes>>,
+    runs: Vec<Vec<IndexSlot>>,
+    recent: HashMap<[u8; 16], IndexSlot, BuildHasherDefault<FirstBytes>>,
 }
 
 impl std::fmt::Debug for Index {
@@ -138,8 +138,8 @@ impl Index {
     }
 
     /// Adds many entries at once; of equal ids the one in the pack of lowest ordinal wins.
-    pub fn load(&mut self, entries: impl Iterator<Item = (ChunkId, Spot)>) {
-        let mut run: Vec<Entry> = entries.map(|(id, spot)| Entry::new(&id, &spot)).collect();
+    pub fn load(&mut self, entries: impl Iterator<Item = (ChunkId, FrameLocation)>) {
+        let mut run: Vec<IndexSlot> = entries.map(|(id, location)| IndexSlot::new(&id, &location)).collect();
         run.sort_unstable_by_key(|entry| (entry.id, entry.pack));
         run.dedup_by_key(|entry| entry.id);
         run.shrink_to_fit();
@@ -147,16 +147,16 @@ impl Index {
     }
 
     /// Adds an entry, replacing none.
-    pub fn insert(&mut self, id: &ChunkId, spot: &Spot) {
-        self.recent.entry(short(id)).or_insert_with(|| Entry::new(id, spot));
+    pub fn insert(&mut self, id: &ChunkId, location: &FrameLocation) {
+        self.recent.entry(short(id)).or_insert_with(|| IndexSlot::new(id, location));
         if self.recent.len() >= RECENT_MAX {
-            let mut run: Vec<Entry> = self.recent.drain().map(|entry| entry.1).collect();
+            let mut run: Vec<IndexSlot> = self.recent.drain().map(|entry| entry.1).collect();
             run.sort_unstable_by_key(|entry| entry.id);
             self.push_run(run);
         }
     }
 
-    fn push_run(&mut self, run: Vec<Entry>) {
+    fn push_run(&mut self, run: Vec<IndexSlot>) {
         self.runs.push(run);
         while let [.., older, newer] = self.runs.as_slice()
             && newer.len() * 2 > older.len()
@@ -169,12 +169,12 @@ impl Index {
 
     /// Where a chunk lies.
     #[must_use]
-    pub fn get(&self, id: &ChunkId) -> Option<Spot> {
+    pub fn get(&self, id: &ChunkId) -> Option<FrameLocation> {
         let id = short(id);
         if let Some(entry) = self.recent.get(&id) {
-            return Some(entry.spot());
+            return Some(entry.location());
         }
-        self.runs.iter().find_map(|run| find(run, &id)).map(Entry::spot)
+        self.runs.iter().find_map(|run| find(run, &id)).map(IndexSlot::location)
     }
 
     /// Chunks known.
@@ -192,11 +192,11 @@ impl Index {
     /// Bytes that the entries take.
     #[must_use]
     pub fn entry_bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.capacity() * size_of::<Entry>()).sum()
+        self.runs.iter().map(|run| run.capacity() * size_of::<IndexSlot>()).sum()
     }
 }
 
-fn merge(older: &[Entry], newer: &[Entry]) -> Vec<Entry> {
+fn merge(older: &[IndexSlot], newer: &[IndexSlot]) -> Vec<IndexSlot> {
     let mut merged = Vec::with_capacity(older.len() + newer.len());
     let (mut a, mut b) = (older.iter().peekable(), newer.iter().peekable());
     while let (Some(left), Some(right)) = (a.peek(), b.peek()) {
@@ -218,18 +218,25 @@ mod tests {
     use std::collections::HashMap;
 
     use super::Index;
-    use crate::base::frame::Seat;
+    use crate::base::frame::FrameCounter;
     use crate::base::id::ChunkId;
     use crate::format::codec::Codec;
-    use crate::format::node::Spot;
+    use crate::format::node::FrameLocation;
 
     fn id(n: u32) -> ChunkId {
         ChunkId::new(blake3::hash(&n.to_le_bytes()).as_bytes()[..20].try_into().expect("20 bytes"))
     }
 
-    fn spot(n: u32) -> Spot {
-        let seat = Seat { thread: (n % 256) as u8, counter: n };
-        Spot { pack: n % 1000, offset: n, stored: n % (1 << 24), codec: Codec::Split, session: (n % 16) as u8, seat }
+    fn location(n: u32) -> FrameLocation {
+        let frame_counter = FrameCounter { thread: (n % 256) as u8, counter: n };
+        FrameLocation {
+            pack: n % 1000,
+            offset: n,
+            stored: n % (1 << 24),
+            codec: Codec::Split,
+            session: (n % 16) as u8,
+            frame_counter,
+        }
     }
 
     #[test]
@@ -237,9 +244,9 @@ mod tests {
         let mut index = Index::default();
         let odd =
             |n: u32| ChunkId::new(std::array::from_fn(|at| if at < 12 { 7 } else { (n >> (8 * (at % 4))) as u8 }));
-        index.load((0..5000).map(|n| (odd(n * 2), spot(n))));
+        index.load((0..5000).map(|n| (odd(n * 2), location(n))));
         for n in 0..5000 {
-            assert_eq!(index.get(&odd(n * 2)), Some(spot(n)));
+            assert_eq!(index.get(&odd(n * 2)), Some(location(n)));
             assert_eq!(index.get(&odd(n * 2 + 1)), None);
         }
         for byte in [0, 255] {
@@ -250,17 +257,17 @@ mod tests {
     #[test]
     fn entries_come_back_exactly_and_the_first_stays() {
         let mut index = Index::default();
-        index.load((0..50_000).map(|n| (id(n), spot(n))));
-        (50_000..120_000).for_each(|n| index.insert(&id(n), &spot(n)));
-        let expected: HashMap<u32, Spot> = (0..120_000).map(|n| (n, spot(n))).collect();
-        for (n, spot) in expected {
-            assert_eq!(index.get(&id(n)), Some(spot));
+        index.load((0..50_000).map(|n| (id(n), location(n))));
+        (50_000..120_000).for_each(|n| index.insert(&id(n), &location(n)));
+        let expected: HashMap<u32, FrameLocation> = (0..120_000).map(|n| (n, location(n))).collect();
+        for (n, location) in expected {
+            assert_eq!(index.get(&id(n)), Some(location));
         }
         assert_eq!(index.get(&id(120_001)), None);
         assert_eq!(index.len(), 120_000);
         assert!(index.entry_bytes() <= 120_000 * 32);
-        index.insert(&id(60_000), &spot(1));
-        index.load([(id(1), spot(9))].into_iter());
-        assert_eq!(index.get(&id(1)), Some(spot(1)));
+        index.insert(&id(60_000), &location(1));
+        index.load([(id(1), location(9))].into_iter());
+        assert_eq!(index.get(&id(1)), Some(location(1)));
     }
 }

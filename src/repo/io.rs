@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use crate::base::id::{Digest, Hashing};
 use crate::format::name::Name;
 use crate::repo::cache::Cache;
-use crate::store::{Created, Listed, Store, StoreError};
+use crate::store::{Created, ListedObject, Store, StoreError};
 
 /// Requests under way at once when many objects are read.
 const READS_AT_ONCE: usize = 8;
@@ -133,7 +133,7 @@ impl Objects {
     }
 
     /// All objects below a prefix, sorted by name.
-    pub fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+    pub fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         self.runtime.block_on(self.store.list_sorted(prefix))
     }
 
@@ -146,7 +146,7 @@ impl Objects {
     pub fn list_each<E: From<StoreError>>(
         &self,
         prefix: &str,
-        mut each: impl FnMut(Listed) -> Result<(), E>,
+        mut each: impl FnMut(ListedObject) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut listing = self.store.list(prefix);
         while let Some(listed) = self.runtime.block_on(listing.try_next())? {

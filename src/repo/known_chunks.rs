@@ -10,7 +10,7 @@ use crate::crypto::ids::StructureKeys;
 use crate::format::dsse::Envelope;
 use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
-use crate::format::node::{PackRef, Spot};
+use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
 use crate::format::session::Announcement;
 use crate::repo::error::RepoError;
@@ -24,7 +24,7 @@ use crate::repo::pack_table::PackTable;
 /// Packs whose tables are read because no index fragment tells of them are read one by one; a
 /// fragment found damaged costs this much and nothing else.
 #[derive(Debug, Default)]
-pub struct Base {
+pub struct KnownChunks {
     pub index: Index,
     /// Packs of the index that the inventory does not have, by digest.
     pub adopted: HashMap<Digest, ObjectRef>,
@@ -35,7 +35,12 @@ pub struct Base {
 }
 
 /// Loads what may be deduplicated against in `epoch`.
-pub fn load(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, epoch: Epoch) -> Result<Base, RepoError> {
+pub fn load(
+    unlocked: &Unlocked,
+    ledger: &Ledger,
+    keys: &StructureKeys,
+    epoch: Epoch,
+) -> Result<KnownChunks, RepoError> {
     let repository = unlocked.repository();
     let trusted: Vec<(Digest, u64)> = ledger
         .inventory()
@@ -78,7 +83,7 @@ pub fn index_of_readable(
     keys: &StructureKeys,
     signers: &Signers,
     wanted: &[(Digest, u64)],
-) -> Result<Base, RepoError> {
+) -> Result<KnownChunks, RepoError> {
     let wanted = existing(repository, keys, wanted)?;
     index(repository, keys, signers, &wanted, Later::LeftOut)
 }
@@ -100,8 +105,8 @@ fn index(
     signers: &Signers,
     wanted: &[(Digest, u64)],
     later: Later,
-) -> Result<Base, RepoError> {
-    let mut base = Base::default();
+) -> Result<KnownChunks, RepoError> {
+    let mut base = KnownChunks::default();
     let rank: HashMap<Digest, usize> = wanted.iter().enumerate().map(|(rank, pack)| (pack.0, rank)).collect();
     let mut packs: Vec<Option<IndexedPack>> = vec![None; wanted.len()];
     let mut entries = Vec::new();
@@ -114,11 +119,9 @@ fn index(
                 packs[rank] = Some(IndexedPack { pack: pack.pack, size: wanted[rank].1, content: pack.content, epoch });
             }
         }
-        entries.extend(
-            fragment.entries.into_iter().filter_map(|(id, spot)| {
-                ranks[spot.pack as usize].map(|rank| (id, Spot { pack: rank as u32, ..spot }))
-            }),
-        );
+        entries.extend(fragment.entries.into_iter().filter_map(|(id, location)| {
+            ranks[location.pack as usize].map(|rank| (id, FrameLocation { pack: rank as u32, ..location }))
+        }));
     }
     for (rank, (digest, size)) in wanted.iter().enumerate() {
         if packs[rank].is_none() {
@@ -133,7 +136,8 @@ fn index(
                 }
                 Err(error) => return Err(error),
             };
-            entries.extend(table.spots().map(|(id, spot)| (id, Spot { pack: rank as u32, ..spot })));
+            entries
+                .extend(table.locations().map(|(id, location)| (id, FrameLocation { pack: rank as u32, ..location })));
             packs[rank] = Some(table.indexed());
         }
     }
@@ -150,7 +154,7 @@ fn placeholder(digest: Digest, keys: &StructureKeys) -> IndexedPack {
 }
 
 /// Adds the packs of this key's sessions that never committed (rule L6).
-fn adopt(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, base: &mut Base) -> Result<(), RepoError> {
+fn adopt(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, base: &mut KnownChunks) -> Result<(), RepoError> {
     let context = keys.context();
     let repository = unlocked.repository();
     let listed = repository.objects().list(&format!("{}/sessions", context.source))?;
@@ -182,11 +186,11 @@ fn adopt(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, base: &mut 
 }
 
 /// A pack that cannot be read is simply not adopted.
-fn adopt_pack(repository: &Repository, keys: &StructureKeys, pack: ObjectRef, base: &mut Base) {
+fn adopt_pack(repository: &Repository, keys: &StructureKeys, pack: ObjectRef, base: &mut KnownChunks) {
     match PackTable::read(repository.objects(), keys, pack.sha256, pack.size) {
         Ok(table) => {
             let ordinal = base.index.add_pack(table.indexed());
-            base.index.load(table.spots().map(|(id, spot)| (id, Spot { pack: ordinal, ..spot })));
+            base.index.load(table.locations().map(|(id, location)| (id, FrameLocation { pack: ordinal, ..location })));
             base.adopted.insert(pack.sha256, pack);
             for wrap in table.header.wraps {
                 base.wraps.insert(wrap.session(), wrap);

@@ -11,7 +11,7 @@ use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, encode};
-use crate::format::entry::{Body, Entry, Numbered, ObjectRef, Place, Snapshot, TagChange, Verdict};
+use crate::format::entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef, Snapshot, TagChange, Verdict};
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
@@ -43,7 +43,7 @@ pub struct SnapshotRecord {
     pub written: Moment,
     pub snapshot: Snapshot,
     /// What the same session added in entries before this one.
-    pub ahead: Ahead,
+    pub ahead: PacksAhead,
     pub tags: Vec<String>,
     pub accepted: bool,
     pub forgotten: bool,
@@ -51,7 +51,7 @@ pub struct SnapshotRecord {
 
 /// How many packs, and their bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ahead {
+pub struct PacksAhead {
     pub packs: usize,
     pub bytes: u64,
 }
@@ -86,7 +86,7 @@ pub struct Ledger {
     removed: HashSet<Digest>,
     sessions: HashSet<SessionId>,
     /// Of sessions without a snapshot so far.
-    ahead: HashMap<(KeyId, SessionId), Ahead>,
+    ahead: HashMap<(KeyId, SessionId), PacksAhead>,
     revoked: HashSet<KeyId>,
     roster_seen: u64,
     /// Void entries with the reason.
@@ -225,7 +225,7 @@ impl Ledger {
     }
 
     /// Where the next entry stands.
-    pub fn next_place(&self) -> Result<Place, RepoError> {
+    pub fn next_place(&self) -> Result<ChainPlace, RepoError> {
         let roster = &self.roster;
         let previous = match self.digests.last() {
             Some(last) => *last,
@@ -235,11 +235,11 @@ impl Ledger {
             }
         };
         let number = self.digests.len() as u64 + 1;
-        Ok(Place { repository: roster.repository, source: self.source, number, previous, roster: roster.head() })
+        Ok(ChainPlace { repository: roster.repository, source: self.source, number, previous, roster: roster.head() })
     }
 
     /// Reads what stands at the next number; an `Err` inside says why it is void.
-    fn read(&self, link: &Link) -> Result<Result<Candidate, String>, RepoError> {
+    fn read(&self, link: &Link) -> Result<Result<UnjudgedEntry, String>, RepoError> {
         let Link::Whole(bytes) = link else { return Ok(Err("it is too long".to_owned())) };
         let decoded = Envelope::decode(bytes).and_then(|envelope| Ok((envelope.predicate::<Entry>()?, envelope)));
         let (entry, envelope) = match decoded {
@@ -251,18 +251,18 @@ impl Ledger {
         if here != (expected.repository, expected.source, expected.number, expected.previous) {
             return Ok(Err("it names another place or predecessor".to_owned()));
         }
-        Ok(Ok(Candidate { entry: Box::new(entry), envelope }))
+        Ok(Ok(UnjudgedEntry { entry: Box::new(entry), envelope }))
     }
 
     /// Folds what stands at the next number.
-    fn apply(&mut self, sha256: Digest, candidate: Result<Candidate, String>) -> Result<(), RepoError> {
+    fn apply(&mut self, sha256: Digest, candidate: Result<UnjudgedEntry, String>) -> Result<(), RepoError> {
         let at = Numbered { number: self.digests.len() as u64 + 1, sha256 };
         let judged = match candidate {
             Ok(candidate) => self.judge(&candidate)?.map(|()| candidate).map_err(str::to_owned),
             Err(reason) => Err(reason),
         };
         match judged {
-            Ok(Candidate { entry, envelope }) => self.count(at, envelope.key(), *entry),
+            Ok(UnjudgedEntry { entry, envelope }) => self.count(at, envelope.key(), *entry),
             Err(reason) => self.voids.push((at, reason)),
         }
         self.digests.push(sha256);
@@ -271,8 +271,8 @@ impl Ledger {
 
     /// Decides whether an entry in its place counts (rules L2 to L4). Who is not entitled must not be
     /// able to do more than leave a void entry: errors, which stop everybody, come last.
-    fn judge(&self, candidate: &Candidate) -> Result<Result<(), &'static str>, RepoError> {
-        let Candidate { entry, envelope } = candidate;
+    fn judge(&self, candidate: &UnjudgedEntry) -> Result<Result<(), &'static str>, RepoError> {
+        let UnjudgedEntry { entry, envelope } = candidate;
         let (signer, seen) = (envelope.key(), entry.place.roster);
         let Some(state) = self.roster.keys.get(&signer) else { return Ok(Err("its signer was never enrolled")) };
         if state.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
@@ -297,10 +297,12 @@ impl Ledger {
             return Err(RepoError::RolledBack { object, reason });
         }
         match &entry.body {
-            Body::Unsupported(what) => Err(RepoError::LaterLedger { source_id: self.source, what: what.clone() }),
+            EntryBody::Unsupported(what) => Err(RepoError::LaterLedger { source_id: self.source, what: what.clone() }),
             // Written before entries that were lost and whose numbers others took since: no writer
             // commits such an image.
-            Body::Snapshot(snapshot) if self.newest_image().is_some_and(|newest| newest >= snapshot.source_clock) => {
+            EntryBody::Snapshot(snapshot)
+                if self.newest_image().is_some_and(|newest| newest >= snapshot.source_clock) =>
+            {
                 Ok(Err("its image is not newer than that of a snapshot before it"))
             }
             _ => Ok(Ok(())),
@@ -311,39 +313,39 @@ impl Ledger {
         self.roster_seen = entry.place.roster.number;
         let written = entry.written;
         match entry.body {
-            Body::Snapshot(snapshot) => self.count_snapshot(at, signer, written, snapshot),
-            Body::Forget(forget) => {
+            EntryBody::Snapshot(snapshot) => self.count_snapshot(at, signer, written, snapshot),
+            EntryBody::Forget(forget) => {
                 for record in self.snapshots.iter_mut().filter(|record| forget.snapshots.contains(&record.id)) {
                     record.forgotten = true;
                     self.manifests.remove(&record.snapshot.manifest.sha256);
                 }
             }
-            Body::Prune(prune) => {
+            EntryBody::Prune(prune) => {
                 for digest in prune.packs.iter().chain(&prune.manifests).chain(&prune.wraps) {
                     self.remove(digest);
                 }
             }
-            Body::Add(add) => {
+            EntryBody::Add(add) => {
                 add.packs.iter().chain(&add.adopted).for_each(|pack| self.add(at.number, signer, add.epoch, *pack));
                 let ahead = self.ahead.entry((signer, add.session)).or_default();
                 ahead.packs += add.packs.len() + add.adopted.len();
                 ahead.bytes += add.packs.iter().chain(&add.adopted).map(|pack| pack.size).sum::<u64>();
             }
-            Body::Repack(repack) => {
+            EntryBody::Repack(repack) => {
                 for pack in &repack.added {
                     let object = ObjectRef { sha256: pack.sha256, size: pack.size };
                     self.add(at.number, pack.signer, repack.epoch, object);
                 }
                 repack.packs.iter().for_each(|digest| self.remove(digest));
             }
-            Body::Accept(accept) => self.on(&accept.snapshot, |record| record.accepted = true),
-            Body::Tag(tag) => self.on(&tag.snapshot.clone(), |record| {
+            EntryBody::Accept(accept) => self.on(&accept.snapshot, |record| record.accepted = true),
+            EntryBody::Tag(tag) => self.on(&tag.snapshot.clone(), |record| {
                 record.tags.retain(|known| *known != tag.tag);
                 if tag.change == TagChange::Put {
                     record.tags.push(tag.tag);
                 }
             }),
-            Body::Erase(erase) => {
+            EntryBody::Erase(erase) => {
                 for replaced in erase.manifests {
                     self.manifests.remove(&replaced.old);
                     self.manifests.insert(replaced.new.sha256, replaced.new.size);
@@ -355,10 +357,10 @@ impl Ledger {
                 }
                 erase.packs.iter().for_each(|pack| self.add(at.number, signer, erase.epoch, *pack));
             }
-            Body::Revoke(revoke) => {
+            EntryBody::Revoke(revoke) => {
                 self.revoked.insert(revoke.key);
             }
-            Body::Hold(_) | Body::Checkpoint(_) | Body::Unsupported(_) => {}
+            EntryBody::Hold(_) | EntryBody::Checkpoint(_) | EntryBody::Unsupported(_) => {}
         }
     }
 
@@ -401,7 +403,7 @@ impl Ledger {
 }
 
 /// An entry that stands in its place, not yet judged.
-struct Candidate {
+struct UnjudgedEntry {
     entry: Box<Entry>,
     envelope: Envelope,
 }
@@ -420,7 +422,7 @@ pub fn append(
     repository: &Repository,
     signer: &Signer<'_>,
     ledger: &Ledger,
-    body: Body,
+    body: EntryBody,
 ) -> Result<Appended, RepoError> {
     if !body.may_be_signed_by(signer.role) {
         let needed = "the role that signs it";

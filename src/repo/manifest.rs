@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::frame::{Context, FrameType, SessionWrap};
+use crate::base::frame::{FrameContext, FrameType, SessionWrap};
 use crate::base::id::{Digest, SessionId};
 use crate::base::limit::MANIFEST_BYTES_MAX;
 use crate::crypto::seal::{Opener, SealError, SessionKeys};
@@ -11,8 +11,8 @@ use crate::format::catalog::Catalog;
 use crate::format::codec::{self, Encoder};
 use crate::format::entry::ObjectRef;
 use crate::format::manifest::{
-    Root, SealedManifest, Secrets, Section, Summary, WrapPage, read_root_ranges, read_roots, write_root_ranges,
-    write_roots,
+    SealedManifest, SealedSection, Secrets, Summary, TreeRoot, WrapPage, read_root_ranges, read_roots,
+    write_root_ranges, write_roots,
 };
 use crate::format::name::Name;
 use crate::format::wire::WireError;
@@ -22,10 +22,10 @@ use crate::repo::open::Unlocked;
 
 /// What a manifest will say.
 #[derive(Debug)]
-pub struct Draft {
+pub struct ManifestDraft {
     pub summary: Summary,
     pub catalog: Catalog,
-    pub roots: Vec<Root>,
+    pub roots: Vec<TreeRoot>,
     pub secrets: Secrets,
     /// Full pages of wraps, then the wraps that fill none.
     pub pages: Vec<Digest>,
@@ -33,8 +33,8 @@ pub struct Draft {
 }
 
 /// The bytes of a manifest.
-pub fn seal(draft: &Draft, keys: &SessionKeys, ordinal: u32) -> Result<Vec<u8>, RepoError> {
-    let Context { repository, source, epoch } = keys.context();
+pub fn seal(draft: &ManifestDraft, keys: &SessionKeys, ordinal: u32) -> Result<Vec<u8>, RepoError> {
+    let FrameContext { repository, source, epoch } = keys.context();
     let what = "a manifest";
     let mut manifest = SealedManifest {
         repository,
@@ -58,8 +58,8 @@ pub fn seal(draft: &Draft, keys: &SessionKeys, ordinal: u32) -> Result<Vec<u8>, 
     ];
     for (kind, content) in contents {
         let (codec, mut sealed) = encoder.encode(&content, &[]).map_err(|error| RepoError::codec(what, &error))?;
-        let seat = sealer.seal(kind, &id, &mut sealed).map_err(|source| RepoError::Seal { what, source })?;
-        manifest.sections.push(Section { kind, codec, seat, content_len: content.len() as u64, sealed });
+        let frame_counter = sealer.seal(kind, &id, &mut sealed).map_err(|source| RepoError::Seal { what, source })?;
+        manifest.sections.push(SealedSection { kind, codec, frame_counter, content_len: content.len() as u64, sealed });
     }
     Ok(manifest.to_bytes())
 }
@@ -71,14 +71,14 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 /// A manifest, opened as far as the key goes.
 #[derive(Debug)]
 pub struct OpenManifest {
-    pub context: Context,
+    pub context: FrameContext,
     pub session: SessionId,
     pub pages: Vec<Digest>,
     pub wraps: Vec<SessionWrap>,
     pub summary: Summary,
     pub catalog: Option<Catalog>,
     /// With ranges if the key opens them.
-    pub roots: Vec<Root>,
+    pub roots: Vec<TreeRoot>,
     pub secrets: Option<Secrets>,
     /// Size of the object in bytes.
     pub size: u64,
@@ -94,7 +94,12 @@ pub enum Depth {
 }
 
 /// Fetches a manifest, compares it with the ledger's digest and opens it.
-pub fn open(unlocked: &Unlocked, context: Context, object: ObjectRef, depth: Depth) -> Result<OpenManifest, RepoError> {
+pub fn open(
+    unlocked: &Unlocked,
+    context: FrameContext,
+    object: ObjectRef,
+    depth: Depth,
+) -> Result<OpenManifest, RepoError> {
     let name = Name::Manifest(context.source, object.sha256);
     let bytes = unlocked.repository().objects().get(&name, MANIFEST_BYTES_MAX).map_err(RepoError::referenced)?;
     let damaged = |reason: &str| RepoError::Damaged { object: name.to_string(), reason: reason.to_owned() };
@@ -129,7 +134,7 @@ struct Contents<'a> {
     name: Name,
     manifest: &'a SealedManifest,
     unlocked: &'a Unlocked,
-    context: Context,
+    context: FrameContext,
     data: Option<Opener>,
 }
 
@@ -140,17 +145,17 @@ impl Contents<'_> {
         let mut content = section.sealed.clone();
         let id = self.manifest.section_id();
         let session = self.manifest.session;
-        let Context { source, epoch, .. } = self.context;
+        let FrameContext { source, epoch, .. } = self.context;
         let opened = match kind.tier() {
             Tier::Structure => {
                 let keys = self.unlocked.structure(source, epoch)?;
-                keys.opener(session).open(kind, &id, section.seat, &mut content)
+                keys.opener(session).open(kind, &id, section.frame_counter, &mut content)
             }
             Tier::Catalog => {
                 let keys = self.unlocked.source_keys(source, epoch, "reading a catalog")?;
-                keys.ids.opener(session).open(kind, &id, section.seat, &mut content)
+                keys.ids.opener(session).open(kind, &id, section.frame_counter, &mut content)
             }
-            Tier::Data => self.data()?.open(kind, &id, section.seat, &mut content),
+            Tier::Data => self.data()?.open(kind, &id, section.frame_counter, &mut content),
         };
         opened.map_err(|error: SealError| RepoError::sealed(self.name, &error))?;
         let content = codec::decode(section.codec, content).map_err(|error| RepoError::codec(self.name, &error))?;
@@ -186,7 +191,7 @@ impl Contents<'_> {
 }
 
 /// Reads a page of session wraps.
-pub fn read_page(objects: &Objects, context: Context, digest: Digest) -> Result<Vec<SessionWrap>, RepoError> {
+pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Result<Vec<SessionWrap>, RepoError> {
     let name = Name::Wraps(context.source, digest);
     let bytes = objects.get(&name, 1 << 20).map_err(RepoError::referenced)?;
     let page = WrapPage::read(&bytes).map_err(|error| RepoError::wire(name, &error))?;

@@ -6,13 +6,13 @@ use crate::base::limit::PACK_WRAPS_MAX;
 use crate::crypto::ids::StructureKeys;
 use crate::format::codec;
 use crate::format::name::Name;
-use crate::format::node::{PackRef, Spot};
+use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::{FrameEntry, PackHeader, SealedTable, TABLE_HEAD_LEN, read_table};
 use crate::format::wire::{Take, WireError};
 use crate::repo::error::RepoError;
 use crate::repo::index::IndexedPack;
 use crate::repo::io::Objects;
-use crate::repo::packer::spot;
+use crate::repo::packer::location;
 
 /// Read first of a pack: header, a wrap and the table of a pack of ordinary size.
 pub const FRONT_BYTES: u64 = 96 << 10;
@@ -124,8 +124,8 @@ impl PackTable {
     }
 
     /// Where each frame lies; `pack` is 0.
-    pub fn spots(&self) -> impl Iterator<Item = (ChunkId, Spot)> + '_ {
-        self.entries.iter().map(|entry| (entry.id, spot(entry, self.base)))
+    pub fn locations(&self) -> impl Iterator<Item = (ChunkId, FrameLocation)> + '_ {
+        self.entries.iter().map(|entry| (entry.id, location(entry, self.base)))
     }
 }
 
@@ -170,7 +170,7 @@ fn open(
     let damaged = |error: &dyn std::fmt::Display| TableError::Damaged(error.to_string());
     let mut content = table.sealed.clone();
     let opener = keys.opener(header.session);
-    opener.open(kind, &header.table_id(), table.seat, &mut content).map_err(|error| damaged(&error))?;
+    opener.open(kind, &header.table_id(), table.frame_counter, &mut content).map_err(|error| damaged(&error))?;
     let content = codec::decompress(&content).map_err(|error| damaged(&error))?;
     read_table(&content).map_err(TableError::Wire)
 }

@@ -4,12 +4,12 @@
 use bytes::Bytes;
 
 use crate::base::env::Env;
-use crate::base::frame::{Context, FrameType, Seat, SessionWrap};
+use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::{PACK_BYTES_TARGET, PACK_FRAMES_MAX};
 use crate::crypto::seal::{SealError, Sealer};
 use crate::format::codec::{self, Codec};
-use crate::format::node::Spot;
+use crate::format::node::FrameLocation;
 use crate::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, write_table};
 
 /// A frame that is sealed and has no place yet.
@@ -18,7 +18,7 @@ pub struct SealedFrame {
     pub kind: FrameType,
     pub id: ChunkId,
     pub codec: Codec,
-    pub seat: Seat,
+    pub frame_counter: FrameCounter,
     /// Length of the content in bytes.
     pub content_len: u32,
     pub sealed: Vec<u8>,
@@ -44,12 +44,12 @@ pub struct ClosedPack {
     pub bytes: Bytes,
     pub content: PackContent,
     /// Where each frame lies; `pack` is 0.
-    pub spots: Vec<(ChunkId, Spot)>,
+    pub locations: Vec<(ChunkId, FrameLocation)>,
 }
 
 /// What closing a pack needs to know of its session.
 pub struct PackSeal<'a> {
-    pub context: Context,
+    pub context: FrameContext,
     pub session: SessionId,
     pub wrap: &'a SessionWrap,
     /// Number of this pack within the session.
@@ -83,7 +83,7 @@ impl OpenPack {
             kind: frame.kind,
             codec: frame.codec,
             session: 0,
-            seat: frame.seat,
+            frame_counter: frame.frame_counter,
             id: frame.id,
             offset: (self.bytes.len() - HEAD_ROOM) as u32,
             stored: frame.sealed.len() as u32,
@@ -118,8 +118,8 @@ impl OpenPack {
         let table = codec::compress(&table).expect("a table of contents compresses");
         let mut sealed_table = |kind| {
             let mut sealed = table.clone();
-            let seat = sealer.seal(kind, &header.table_id(), &mut sealed)?;
-            Ok(SealedTable { seat, sealed })
+            let frame_counter = sealer.seal(kind, &header.table_id(), &mut sealed)?;
+            Ok(SealedTable { frame_counter, sealed })
         };
         let (front, rear) = (sealed_table(FrameType::FrontTable)?, sealed_table(FrameType::RearTable)?);
         let mut head = Vec::new();
@@ -134,8 +134,8 @@ impl OpenPack {
         }
         rear.write_rear(&mut bytes);
         let bytes = Bytes::from(bytes).slice(start..);
-        let spots = self.entries.iter().map(|entry| (entry.id, spot(entry, base))).collect();
-        Ok(ClosedPack { digest: Digest::of(&bytes), bytes, content: self.content, spots })
+        let locations = self.entries.iter().map(|entry| (entry.id, location(entry, base))).collect();
+        Ok(ClosedPack { digest: Digest::of(&bytes), bytes, content: self.content, locations })
     }
 
     /// Writes what precedes the frames; returns where the pack begins.
@@ -178,13 +178,13 @@ impl OpenPack {
 
 /// The place of a table's entry in a pack whose frames begin at `base`.
 #[must_use]
-pub fn spot(entry: &FrameEntry, base: u32) -> Spot {
-    Spot {
+pub fn location(entry: &FrameEntry, base: u32) -> FrameLocation {
+    FrameLocation {
         pack: 0,
         offset: base + entry.offset,
         stored: entry.stored,
         codec: entry.codec,
         session: entry.session,
-        seat: entry.seat,
+        frame_counter: entry.frame_counter,
     }
 }

@@ -52,13 +52,13 @@ pub(super) fn key_head(key: &[u8], skip: usize) -> u128 {
 
 /// Two u64 and not one u128, which would be aligned to 32 bytes.
 #[derive(Clone, Copy)]
-struct Entry {
+struct BufferEntry {
     head: [u64; 2],
     chunk: u32,
     offset: u32,
 }
 
-impl Entry {
+impl BufferEntry {
     fn head(&self) -> u128 {
         u128::from(self.head[0]) << 64 | u128::from(self.head[1])
     }
@@ -72,7 +72,7 @@ pub(super) struct Buffer {
     chunks: Vec<Vec<u8>>,
     chunks_used: usize,
     chunks_allocated_bytes: usize,
-    entries: Vec<Entry>,
+    entries: Vec<BufferEntry>,
 }
 
 /// Whether a record found room.
@@ -116,7 +116,7 @@ impl Buffer {
         chunk.extend_from_slice(&header);
         chunk.extend_from_slice(key);
         chunk.extend_from_slice(payload);
-        self.entries.push(Entry { head: [0; 2], chunk: self.chunks_used as u32 - 1, offset });
+        self.entries.push(BufferEntry { head: [0; 2], chunk: self.chunks_used as u32 - 1, offset });
         Ok(Room::Taken)
     }
 
@@ -124,7 +124,7 @@ impl Buffer {
     fn make_room(&mut self, record_bytes: usize) -> bool {
         if self.entries.len() == self.entries.capacity() {
             let more = (self.entries.len() / 4).max(16);
-            if !self.may_grow(more * size_of::<Entry>()) {
+            if !self.may_grow(more * size_of::<BufferEntry>()) {
                 return false;
             }
             self.entries.reserve_exact(more);
@@ -148,7 +148,8 @@ impl Buffer {
     /// Whether `more` bytes may be allocated; gives emptied chunks back if that helps.
     fn may_grow(&mut self, more: usize) -> bool {
         let over = |buffer: &Self| {
-            buffer.chunks_allocated_bytes + buffer.entries.capacity() * size_of::<Entry>() + more > buffer.limit_bytes
+            buffer.chunks_allocated_bytes + buffer.entries.capacity() * size_of::<BufferEntry>() + more
+                > buffer.limit_bytes
         };
         while over(self) && self.chunks.len() > self.chunks_used {
             self.chunks_allocated_bytes -= self.chunks.pop().map_or(0, |chunk| chunk.capacity());
@@ -175,7 +176,7 @@ impl Buffer {
         self.record_at(&self.entries[index])
     }
 
-    fn record_at(&self, entry: &Entry) -> Record<'_> {
+    fn record_at(&self, entry: &BufferEntry) -> Record<'_> {
         let bytes = &self.chunks[entry.chunk as usize][entry.offset as usize..];
         let (header, bytes) = bytes.split_first_chunk().expect("an entry points to a whole record");
         let (key_bytes, payload_bytes) = record_lengths(*header);
@@ -198,11 +199,11 @@ impl Buffer {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Buffer, Entry, Room, SharedPrefix, key_head};
+    use super::{Buffer, BufferEntry, Room, SharedPrefix, key_head};
 
     #[test]
     fn entries_are_small() {
-        assert_eq!(size_of::<Entry>(), 24);
+        assert_eq!(size_of::<BufferEntry>(), 24);
     }
 
     #[test]
@@ -233,8 +234,8 @@ mod tests {
                 }
                 largest = largest.max(8 + key.len() + payload.len());
                 let allocated: usize = buffer.chunks.iter().map(Vec::capacity).sum();
-                let allocated = allocated + buffer.entries.capacity() * size_of::<Entry>();
-                prop_assert!(allocated <= limit.max(largest.max(1024) + 16 * size_of::<Entry>()), "{} of {}", allocated, limit);
+                let allocated = allocated + buffer.entries.capacity() * size_of::<BufferEntry>();
+                prop_assert!(allocated <= limit.max(largest.max(1024) + 16 * size_of::<BufferEntry>()), "{} of {}", allocated, limit);
             }
         }
     }

@@ -9,13 +9,13 @@ enum Records {
     Spilled(ExtentReader),
 }
 
-struct Run {
+struct SortedRun {
     records: Records,
     /// The current record's [`key_head`]; `None` after the last record.
     head: Option<u128>,
 }
 
-impl Run {
+impl SortedRun {
     fn advance(&mut self, skip: usize) -> Result<(), SpillError> {
         let more = match &mut self.records {
             Records::Memory { buffer, next } => {
@@ -38,14 +38,14 @@ impl Run {
 
 /// All records of a sorter, in ascending order of key, then payload.
 pub struct Merge {
-    runs: Vec<Run>,
+    runs: Vec<SortedRun>,
     /// Place 0: the run with the least record. Places from 1: the loser of each match, children of place n at 2n and 2n+1, runs behind the matches.
     tournament: Vec<usize>,
     skip: usize,
-    state: State,
+    state: MergeState,
 }
 
-enum State {
+enum MergeState {
     /// Each run stands at its first record, and the least was not returned yet.
     Fresh,
     /// The least record was returned.
@@ -57,11 +57,11 @@ impl Merge {
     pub(super) fn new(extents: Vec<Extent>, buffers: Vec<Buffer>, skip: usize) -> Result<Self, SpillError> {
         let spilled = extents.into_iter().map(|extent| Records::Spilled(ExtentReader::new(extent)));
         let memory = buffers.into_iter().map(|buffer| Records::Memory { buffer, next: 0 });
-        let mut runs: Vec<Run> = spilled.chain(memory).map(|records| Run { records, head: None }).collect();
+        let mut runs: Vec<SortedRun> = spilled.chain(memory).map(|records| SortedRun { records, head: None }).collect();
         for run in &mut runs {
             run.advance(skip)?;
         }
-        let mut merge = Self { tournament: vec![0; runs.len()], runs, skip, state: State::Fresh };
+        let mut merge = Self { tournament: vec![0; runs.len()], runs, skip, state: MergeState::Fresh };
         merge.play_all();
         Ok(merge)
     }
@@ -70,11 +70,11 @@ impl Merge {
     #[expect(clippy::should_implement_trait, reason = "lends its buffers, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, SpillError> {
         let Some(&first) = self.tournament.first() else { return Ok(None) };
-        if matches!(self.state, State::Returned) {
+        if matches!(self.state, MergeState::Returned) {
             self.runs[first].advance(self.skip)?;
             self.replay(first);
         }
-        self.state = State::Returned;
+        self.state = MergeState::Returned;
         let run = &self.runs[self.tournament[0]];
         Ok(run.head.map(|_| run.record()))
     }

@@ -1,17 +1,17 @@
 //! More rows than fit in memory: sorted and joined with their owners in bounded memory and sealed spill
 //! files. Knows records of bytes, not what they mean.
 
-mod backlog;
 mod buffer;
 mod merge;
 mod owner_join;
 mod owner_map;
 mod sorter;
 mod spill;
+mod spill_queue;
 
-pub use backlog::{Accepted, Backlog, BacklogReader};
 pub use merge::Merge;
 pub use owner_join::{LookUp, OwnerJoin};
 pub use owner_map::{OwnerMap, OwnerMapBuilder, OwnerMapFeed, Placement};
-pub use sorter::{Sorted, Sorter};
+pub use sorter::{SortedRuns, Sorter};
 pub use spill::{Record, SpillError, SpillOptions, check_space};
+pub use spill_queue::{Accepted, SpillQueue, SpillQueueReader};

@@ -3,7 +3,7 @@
 //! partition. A partition whose parents exceed the budget is split again; children are streamed, so
 //! one parent with most of the children costs nothing. Rows with a NULL in the join key are not asked about.
 
-use crate::sort::owner_map::{Digest, Entries, Fit, OwnerMap, Placement, Table, finish_all};
+use crate::sort::owner_map::{Digest, Entries, EntryFit, MemoryMap, OwnerMap, Placement, finish_all};
 use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillError};
 
 /// One child table against one map. The budget is the map's: it is used by the map or by the join, never by both.
@@ -76,20 +76,20 @@ impl<'m> OwnerJoin<'m> {
         let Entries::Partitions(parents) = &self.map.entries else { return Ok(()) };
         let children = finish_all(self.waiting)?;
         for (parents, children) in parents.iter().zip(children) {
-            join(self.map, Pair { parents: parents.clone(), children, level: 0 }, emit)?;
+            join(self.map, PartitionPair { parents: parents.clone(), children, level: 0 }, emit)?;
         }
         Ok(())
     }
 }
 
 /// A partition of both sides, split `level` times after the first.
-struct Pair {
+struct PartitionPair {
     parents: Extent,
     children: Extent,
     level: u32,
 }
 
-fn join<E, F>(map: &OwnerMap, pair: Pair, emit: &mut F) -> Result<(), E>
+fn join<E, F>(map: &OwnerMap, pair: PartitionPair, emit: &mut F) -> Result<(), E>
 where
     E: From<SpillError>,
     F: FnMut(Option<Placement<'_>>, &[u8]) -> Result<(), E>,
@@ -109,19 +109,19 @@ where
     let parents = split(map, pair.parents, level)?;
     let children = split(map, pair.children, level)?;
     for (parents, children) in parents.into_iter().zip(children) {
-        join(map, Pair { parents, children, level }, emit)?;
+        join(map, PartitionPair { parents, children, level }, emit)?;
     }
     Ok(())
 }
 
 /// The parents of a partition; `None` if they do not fit.
-fn load(map: &OwnerMap, pair: &Pair) -> Result<Option<Table>, SpillError> {
+fn load(map: &OwnerMap, pair: &PartitionPair) -> Result<Option<MemoryMap>, SpillError> {
     let limit_bytes = if map.shares.splits(pair.level + 1) { map.shares.table_bytes } else { usize::MAX };
-    let mut table = Table::new(limit_bytes);
+    let mut table = MemoryMap::new(limit_bytes);
     let mut parents = ExtentReader::new(pair.parents.clone());
     while parents.advance()? {
         let (digest, place) = parents.record();
-        if table.insert(&map.digester, as_digest(digest), place) == Fit::Full {
+        if table.insert(&map.digester, as_digest(digest), place) == EntryFit::Full {
             return Ok(None);
         }
     }

@@ -101,13 +101,13 @@ impl Digester {
 
 /// Whether an entry found room.
 #[derive(PartialEq, Eq)]
-pub(super) enum Fit {
+pub(super) enum EntryFit {
     Taken,
     Full,
 }
 
 /// The map as far as it is in memory.
-pub(super) struct Table {
+pub(super) struct MemoryMap {
     limit_bytes: usize,
     /// Join key -> owner.
     places: Numbers,
@@ -121,7 +121,7 @@ pub(super) struct Table {
 /// However small the budget is, this many entries are taken, so that partitions need not be split for ever.
 const ENTRIES_ALWAYS: usize = 16;
 
-impl Table {
+impl MemoryMap {
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self {
             limit_bytes,
@@ -133,16 +133,16 @@ impl Table {
     }
 
     /// `place` is class and owner.
-    pub(super) fn insert(&mut self, digester: &Digester, join_key: Digest, place: &[u8]) -> Fit {
+    pub(super) fn insert(&mut self, digester: &Digester, join_key: Digest, place: &[u8]) -> EntryFit {
         if self.places.get(&join_key).is_some_and(|&known| self.place(known) <= place) {
-            return Fit::Taken;
+            return EntryFit::Taken;
         }
         if self.places.len() >= ENTRIES_ALWAYS && self.bytes_after(place.len()) > self.limit_bytes {
-            return Fit::Full;
+            return EntryFit::Full;
         }
         let owner = self.intern(digester, place);
         self.places.insert(join_key, owner);
-        Fit::Taken
+        EntryFit::Taken
     }
 
     pub(super) fn get(&self, join_key: Digest) -> Option<Placement<'_>> {
@@ -216,14 +216,14 @@ fn as_placement(place: &[u8]) -> Option<Placement<'_>> {
     Some(Placement { class: Class::from_byte(class).ok()?, owner })
 }
 
-/// How a budget is divided: three quarters for a [`Table`], the rest for what partitions are written through.
-pub(super) struct Shares {
+/// How a budget is divided: three quarters for a [`MemoryMap`], the rest for what partitions are written through.
+pub(super) struct BudgetShares {
     pub(super) table_bytes: usize,
     /// Bits of the digest that choose a partition.
     bits: u32,
 }
 
-impl Shares {
+impl BudgetShares {
     pub(super) fn of(options: &SpillOptions) -> Self {
         let writers = options.memory_bytes / 4 / block_bytes(options.memory_bytes);
         Self { table_bytes: options.memory_bytes / 4 * 3, bits: writers.max(1).ilog2().clamp(2, 8) }
@@ -241,7 +241,7 @@ impl Shares {
         (rest & ((1 << self.bits) - 1)) as usize
     }
 
-    /// Whether [`Shares::partition`] still tells digests apart at `level`.
+    /// Whether [`BudgetShares::partition`] still tells digests apart at `level`.
     pub(super) fn splits(&self, level: u32) -> bool {
         level * self.bits < u64::BITS
     }
@@ -253,14 +253,14 @@ pub(super) fn finish_all(writers: Vec<ExtentWriter>) -> Result<Vec<Extent>, Spil
 }
 
 enum Building {
-    Memory(Table),
+    Memory(MemoryMap),
     Partitions(Vec<ExtentWriter>),
 }
 
 /// Collects the parents' rows.
 pub struct OwnerMapBuilder {
     options: SpillOptions,
-    shares: Shares,
+    shares: BudgetShares,
     digester: Digester,
     building: Building,
     place: Vec<u8>,
@@ -270,10 +270,10 @@ impl OwnerMapBuilder {
     /// Allocates nothing yet.
     #[must_use]
     pub fn new(options: SpillOptions) -> Self {
-        let shares = Shares::of(&options);
+        let shares = BudgetShares::of(&options);
         Self {
             digester: Digester::new(&*options.env),
-            building: Building::Memory(Table::new(shares.table_bytes)),
+            building: Building::Memory(MemoryMap::new(shares.table_bytes)),
             shares,
             options,
             place: Vec::new(),
@@ -295,7 +295,7 @@ impl OwnerMapBuilder {
     fn push_place(&mut self, join_key: &[u8], place: &[u8]) -> Result<(), SpillError> {
         let digest = self.digester.digest(join_key);
         if let Building::Memory(table) = &mut self.building {
-            if table.insert(&self.digester, digest, place) == Fit::Taken {
+            if table.insert(&self.digester, digest, place) == EntryFit::Taken {
                 return Ok(());
             }
             let writers = self.spill_table()?;
@@ -370,38 +370,43 @@ impl<'b> OwnerMapFeed<'b> {
     }
 }
 
-fn write_to(writers: &mut [ExtentWriter], shares: &Shares, digest: Digest, place: &[u8]) -> Result<(), SpillError> {
+fn write_to(
+    writers: &mut [ExtentWriter],
+    shares: &BudgetShares,
+    digest: Digest,
+    place: &[u8],
+) -> Result<(), SpillError> {
     writers[shares.partition(digest, 0)].write(digest.as_bytes(), place)
 }
 
 /// Owners by the join keys of one parent table; any number of [`crate::sort::OwnerJoin`]s may use it.
 pub struct OwnerMap {
     pub(super) options: SpillOptions,
-    pub(super) shares: Shares,
+    pub(super) shares: BudgetShares,
     pub(super) digester: Digester,
     pub(super) entries: Entries,
 }
 
 /// Where a map's entries are.
 pub(super) enum Entries {
-    Memory(Table),
+    Memory(MemoryMap),
     /// Records of digest, class and owner.
     Partitions(Vec<Extent>),
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Digester, Fit, Table};
+    use super::{Digester, EntryFit, MemoryMap};
     use crate::base::env::Seeded;
 
     #[test]
     fn memory_stays_below_the_limit() {
         let digester = Digester::new(&Seeded::new(1));
         for limit_bytes in [5_000, 100_000, 3_000_000] {
-            let mut table = Table::new(limit_bytes);
+            let mut table = MemoryMap::new(limit_bytes);
             for n in 0u64.. {
                 let place = [&[0x10][..], &(n / 5).to_be_bytes()].concat();
-                if table.insert(&digester, digester.digest(&n.to_be_bytes()), &place) == Fit::Full {
+                if table.insert(&digester, digester.digest(&n.to_be_bytes()), &place) == EntryFit::Full {
                     assert!(n > limit_bytes as u64 / 200, "{n} entries in {limit_bytes} bytes");
                     break;
                 }
@@ -416,9 +421,11 @@ mod tests {
     #[test]
     fn owners_are_kept_once() {
         let digester = Digester::new(&Seeded::new(1));
-        let mut table = Table::new(1 << 20);
+        let mut table = MemoryMap::new(1 << 20);
         for n in 0u64..1000 {
-            assert!(table.insert(&digester, digester.digest(&n.to_be_bytes()), &[0x10, (n % 7) as u8]) == Fit::Taken);
+            assert!(
+                table.insert(&digester, digester.digest(&n.to_be_bytes()), &[0x10, (n % 7) as u8]) == EntryFit::Taken
+            );
         }
         assert_eq!((table.ends.len(), table.bytes.len()), (7, 14));
     }

@@ -16,13 +16,13 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// Sorted records that wait to be merged.
 #[derive(Default)]
-pub struct Sorted {
+pub struct SortedRuns {
     runs: Vec<Extent>,
     buffers: Vec<Buffer>,
     shared: SharedPrefix,
 }
 
-impl Sorted {
+impl SortedRuns {
     /// Adds what another sorter has.
     pub fn join(&mut self, other: Self) {
         self.runs.extend(other.runs);
@@ -80,16 +80,16 @@ impl Sorter {
     }
 
     /// All records, to be merged soon: the last of them stay in memory.
-    pub fn sorted(mut self) -> Result<Sorted, SpillError> {
+    pub fn sorted(mut self) -> Result<SortedRuns, SpillError> {
         drop(self.await_spill()?);
         self.reduce_runs()?;
         self.buffer.sort(self.shared.len());
         let buffers = if self.buffer.len() == 0 { Vec::new() } else { vec![self.buffer] };
-        Ok(Sorted { runs: self.runs.into(), buffers, shared: self.shared })
+        Ok(SortedRuns { runs: self.runs.into(), buffers, shared: self.shared })
     }
 
     /// All records, to be merged some day: more than a few do not stay in memory.
-    pub fn lay_aside(mut self) -> Result<Sorted, SpillError> {
+    pub fn lay_aside(mut self) -> Result<SortedRuns, SpillError> {
         if self.buffer.bytes() > KEPT_BYTES_MAX {
             self.spill()?;
             drop(self.await_spill()?);
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_several_sorters_have_comes_in_one_order() {
-        let mut all = super::Sorted::default();
+        let mut all = super::SortedRuns::default();
         let mut expected = Vec::new();
         // Prefixes of their keys that agree within one sorter and not among them.
         for (part, keys) in [("abc", 0..500u32), ("abd", 200..900), ("", 0..0), ("b", 5..6)] {

@@ -13,16 +13,16 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 
 use super::counters::Tally;
-use super::error::{Doing, Failure, StoreError};
+use super::error::{Doing, StoreError, StoreFailure};
 use super::http::Connector;
 use super::location::Cloud;
-use super::patience::Patience;
+use super::retry::RetryPolicy;
 
 /// How a store is opened.
 #[derive(Default)]
 pub struct OpenOptions {
     /// How long it is waited for.
-    pub patience: Patience,
+    pub retry_policy: RetryPolicy,
     /// Settings of the cloud, named as in the environment (`aws_endpoint`, `azure_storage_account_name`,
     /// `google_base_url`, `allow_http`, ...), which go before the environment. A directory has none.
     pub settings: Vec<(String, String)>,
@@ -31,7 +31,7 @@ pub struct OpenOptions {
 impl fmt::Debug for OpenOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<_> = self.settings.iter().map(|(key, _)| key).collect();
-        f.debug_struct("OpenOptions").field("patience", &self.patience).field("settings", &keys).finish()
+        f.debug_struct("OpenOptions").field("retry_policy", &self.retry_policy).field("settings", &keys).finish()
     }
 }
 
@@ -43,8 +43,8 @@ pub(crate) fn bucket(
     options: &OpenOptions,
     tally: &Arc<Tally>,
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    let connector = Connector { patience: options.patience, tally: Arc::clone(tally) };
-    let retry = options.patience.retry_config();
+    let connector = Connector { retry_policy: options.retry_policy, tally: Arc::clone(tally) };
+    let retry = options.retry_policy.retry_config();
     let client: Arc<dyn ObjectStore> = match cloud {
         Cloud::S3 => {
             let mut builder = AmazonS3Builder::from_env().with_retry(retry).with_http_connector(connector);
@@ -82,7 +82,7 @@ fn setting<K: FromStr>(key: &str) -> Result<K, StoreError> {
 }
 
 fn refused_setting(error: &object_store::Error) -> StoreError {
-    Failure::of(error).into_error(Doing::Opening, "the store", "the location")
+    StoreFailure::of(error).into_error(Doing::Opening, "the store", "the location")
 }
 
 #[cfg(test)]

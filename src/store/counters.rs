@@ -52,9 +52,9 @@ impl Counters {
 
 /// One running count.
 #[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
+pub(crate) struct RunningCount(AtomicU64);
 
-impl Count {
+impl RunningCount {
     pub(crate) fn add(&self, by: u64) {
         self.0.fetch_add(by, Ordering::Relaxed);
     }
@@ -67,15 +67,15 @@ impl Count {
 /// The running counts behind [`Counters`].
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) creates: Count,
-    pub(crate) gets: Count,
-    pub(crate) heads: Count,
-    pub(crate) lists: Count,
-    pub(crate) deletes: Count,
-    pub(crate) http_requests: Count,
-    pub(crate) files_synced: Count,
-    pub(crate) bytes_sent: Count,
-    pub(crate) bytes_received: Count,
+    pub(crate) creates: RunningCount,
+    pub(crate) gets: RunningCount,
+    pub(crate) heads: RunningCount,
+    pub(crate) lists: RunningCount,
+    pub(crate) deletes: RunningCount,
+    pub(crate) http_requests: RunningCount,
+    pub(crate) files_synced: RunningCount,
+    pub(crate) bytes_sent: RunningCount,
+    pub(crate) bytes_received: RunningCount,
 }
 
 impl Tally {

@@ -26,22 +26,22 @@ const EARLY_BYTES: usize = 1 << 20;
 
 /// The directory under a store.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct StoreDirectory {
     root: PathBuf,
-    pending: Arc<Mutex<Pending>>,
+    pending: Arc<Mutex<PendingFile>>,
     /// Written by a barrier, which must wait for what others have taken up, and read by each early sync.
     syncing: Arc<tokio::sync::RwLock<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingFile {
     /// Names of objects, in the order of writing.
     names: Vec<Box<str>>,
     /// The failure of an earlier sync.
     failed: Option<String>,
 }
 
-impl Directory {
+impl StoreDirectory {
     /// The existing directory `root`, and a client of it.
     pub(crate) fn open(root: &Path) -> io::Result<(Self, LocalFileSystem)> {
         let root = root.canonicalize()?;
@@ -158,12 +158,12 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Directory, EARLY_BYTES};
+    use super::{EARLY_BYTES, StoreDirectory};
 
     #[tokio::test]
     async fn a_sync_takes_what_was_noted_and_a_failed_one_is_never_forgotten() {
         let root = tempfile::tempdir().expect("a directory");
-        let (directory, _) = Directory::open(root.path()).expect("opens");
+        let (directory, _) = StoreDirectory::open(root.path()).expect("opens");
         std::fs::create_dir_all(root.path().join("a/b")).expect("makes");
         std::fs::write(root.path().join("a/b/c"), b"c").expect("writes");
         directory.wrote("a/b/c", EARLY_BYTES);
@@ -172,12 +172,12 @@ mod tests {
         assert_eq!(directory.sync().await.expect("nothing left"), 0);
 
         // A directory that cannot be forced down may lose the names in it.
-        let (other, _) = Directory::open(root.path()).expect("opens");
+        let (other, _) = StoreDirectory::open(root.path()).expect("opens");
         other.wrote("gone/since", 1);
         assert!(other.sync().await.expect_err("no directory").to_string().contains("gone"));
 
         for bytes in [1, EARLY_BYTES] {
-            let (directory, _) = Directory::open(root.path()).expect("opens");
+            let (directory, _) = StoreDirectory::open(root.path()).expect("opens");
             directory.wrote("a/b/c/not-below-a-file", bytes);
             assert!(directory.sync().await.is_err());
             assert!(directory.sync().await.expect_err("for ever").to_string().contains("earlier"));
@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn an_early_sync_that_fails_fails_the_barrier() {
         let root = tempfile::tempdir().expect("a directory");
-        let (directory, _) = Directory::open(root.path()).expect("opens");
+        let (directory, _) = StoreDirectory::open(root.path()).expect("opens");
         std::fs::write(root.path().join("file"), b"c").expect("writes");
         directory.sync_early("file/below");
         assert!(directory.sync().await.expect_err("heard of").to_string().contains("earlier"));

@@ -187,7 +187,7 @@ pub enum StoreError {
 
 /// The kinds of failure that callers on this floor tell apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum FailureKind {
     Missing,
     NoPlace,
     /// A precondition failed or writers collided: for a create, look at what is there.
@@ -205,28 +205,30 @@ pub(crate) enum Kind {
 
 /// A library's error, sorted and put into words that are safe to print.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Failure {
-    pub(crate) kind: Kind,
+pub(crate) struct StoreFailure {
+    pub(crate) kind: FailureKind,
     pub(crate) reason: String,
 }
 
-impl Failure {
+impl StoreFailure {
     /// Sorts an error of `object_store`.
     pub(crate) fn of(error: &object_store::Error) -> Self {
         use object_store::Error as E;
         let kind = match error {
-            E::NotFound { .. } => Kind::Missing,
-            E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Kind::Exists,
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Kind::Refused,
-            E::NotImplemented { .. } | E::NotSupported { .. } => Kind::Unsupported,
-            _ => causes(error).find_map(kind_of_cause).unwrap_or(Kind::Other),
+            E::NotFound { .. } => FailureKind::Missing,
+            E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => FailureKind::Exists,
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => FailureKind::Refused,
+            E::NotImplemented { .. } | E::NotSupported { .. } => FailureKind::Unsupported,
+            _ => causes(error).find_map(kind_of_cause).unwrap_or(FailureKind::Other),
         };
         let reason = describe(error);
         let no_place = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
         let kind = match kind {
-            Kind::Missing | Kind::Other if no_place.iter().any(|code| reason.contains(code)) => Kind::NoPlace,
+            FailureKind::Missing | FailureKind::Other if no_place.iter().any(|code| reason.contains(code)) => {
+                FailureKind::NoPlace
+            }
             // S3 answers a bulk deletion with 200 and one code per object.
-            Kind::Other if reason.contains("(code: AccessDenied)") => Kind::Refused,
+            FailureKind::Other if reason.contains("(code: AccessDenied)") => FailureKind::Refused,
             kind => kind,
         };
         Self { kind, reason }
@@ -234,63 +236,65 @@ impl Failure {
 
     /// Sorts an error of the file system.
     pub(crate) fn of_io(error: &std::io::Error) -> Self {
-        Self { kind: kind_of_io(error).unwrap_or(Kind::Other), reason: error.to_string() }
+        Self { kind: kind_of_io(error).unwrap_or(FailureKind::Other), reason: error.to_string() }
     }
 
     /// The error for a person; `place` is the location of the repository.
     pub(crate) fn into_error(self, doing: Doing, name: &str, place: &str) -> StoreError {
         let (name, reason) = (name.to_owned(), self.reason);
         match self.kind {
-            Kind::Missing if matches!(doing, Doing::Creating | Doing::Listing) => {
+            FailureKind::Missing if matches!(doing, Doing::Creating | Doing::Listing) => {
                 StoreError::NoPlace { place: place.to_owned(), reason }
             }
-            Kind::Missing => StoreError::NotFound { name },
-            Kind::NoPlace => StoreError::NoPlace { place: place.to_owned(), reason },
-            Kind::Refused => StoreError::Refused { doing, name, reason },
-            Kind::Unclear => StoreError::Unreachable { doing, name, reason },
-            Kind::Throttled => StoreError::Throttled { doing, name, reason },
-            Kind::Full => StoreError::Full { doing, name, reason },
-            Kind::ReadOnly => StoreError::ReadOnly { doing, name, reason },
-            Kind::Unsupported => StoreError::Unsupported { doing, name, reason },
-            Kind::Exists | Kind::OutOfRange | Kind::Other => StoreError::Other { doing, name, reason },
+            FailureKind::Missing => StoreError::NotFound { name },
+            FailureKind::NoPlace => StoreError::NoPlace { place: place.to_owned(), reason },
+            FailureKind::Refused => StoreError::Refused { doing, name, reason },
+            FailureKind::Unclear => StoreError::Unreachable { doing, name, reason },
+            FailureKind::Throttled => StoreError::Throttled { doing, name, reason },
+            FailureKind::Full => StoreError::Full { doing, name, reason },
+            FailureKind::ReadOnly => StoreError::ReadOnly { doing, name, reason },
+            FailureKind::Unsupported => StoreError::Unsupported { doing, name, reason },
+            FailureKind::Exists | FailureKind::OutOfRange | FailureKind::Other => {
+                StoreError::Other { doing, name, reason }
+            }
         }
     }
 }
 
-fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<Kind> {
+fn kind_of_cause(cause: &(dyn StdError + 'static)) -> Option<FailureKind> {
     if let Some(error) = cause.downcast_ref::<HttpError>() {
         if causes(error).any(|cause| cause.is::<NoCredentials>()) {
-            return Some(Kind::Refused);
+            return Some(FailureKind::Refused);
         }
         let rejected = causes(error).find_map(|cause| cause.downcast_ref::<Rejected>());
-        return Some(rejected.map_or(Kind::Unclear, kind_of_status));
+        return Some(rejected.map_or(FailureKind::Unclear, kind_of_status));
     }
     cause.downcast_ref::<std::io::Error>().and_then(kind_of_io)
 }
 
-fn kind_of_status(rejected: &Rejected) -> Kind {
+fn kind_of_status(rejected: &Rejected) -> FailureKind {
     match rejected.status {
-        401 | 403 => Kind::Refused,
-        429 => Kind::Throttled,
-        503 if rejected.text.contains("SlowDown") => Kind::Throttled,
-        507 => Kind::Full,
-        416 => Kind::OutOfRange,
-        408 | 500..=599 => Kind::Unclear,
-        _ if rejected.is_passing() => Kind::Unclear,
-        _ => Kind::Other,
+        401 | 403 => FailureKind::Refused,
+        429 => FailureKind::Throttled,
+        503 if rejected.text.contains("SlowDown") => FailureKind::Throttled,
+        507 => FailureKind::Full,
+        416 => FailureKind::OutOfRange,
+        408 | 500..=599 => FailureKind::Unclear,
+        _ if rejected.is_passing() => FailureKind::Unclear,
+        _ => FailureKind::Other,
     }
 }
 
-fn kind_of_io(error: &std::io::Error) -> Option<Kind> {
+fn kind_of_io(error: &std::io::Error) -> Option<FailureKind> {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Some(Kind::Full),
-        ErrorKind::ReadOnlyFilesystem => Some(Kind::ReadOnly),
-        ErrorKind::PermissionDenied => Some(Kind::Refused),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Some(FailureKind::Full),
+        ErrorKind::ReadOnlyFilesystem => Some(FailureKind::ReadOnly),
+        ErrorKind::PermissionDenied => Some(FailureKind::Refused),
         ErrorKind::TimedOut
         | ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe
-        | ErrorKind::UnexpectedEof => Some(Kind::Unclear),
+        | ErrorKind::UnexpectedEof => Some(FailureKind::Unclear),
         _ => None,
     }
 }
@@ -337,37 +341,41 @@ fn without_queries(text: &str) -> String {
 mod tests {
     use object_store::client::{HttpError, HttpErrorKind};
 
-    use super::{Doing, Failure, Kind, StoreError, without_queries};
+    use super::{Doing, FailureKind, StoreError, StoreFailure, without_queries};
     use crate::store::http::Rejected;
 
     fn generic(source: impl std::error::Error + Send + Sync + 'static) -> object_store::Error {
         object_store::Error::Generic { store: "test", source: Box::new(source) }
     }
 
-    fn status(status: u16, text: &str) -> Kind {
+    fn status(status: u16, text: &str) -> FailureKind {
         let rejected = Rejected { status, text: text.to_owned() };
-        Failure::of(&generic(HttpError::new(HttpErrorKind::Request, rejected))).kind
+        StoreFailure::of(&generic(HttpError::new(HttpErrorKind::Request, rejected))).kind
     }
 
     #[test]
     fn statuses_are_sorted_by_what_to_do_next() {
-        assert_eq!(status(429, ""), Kind::Throttled);
-        assert_eq!(status(503, "SlowDown: reduce your request rate"), Kind::Throttled);
-        assert_eq!(status(503, ""), Kind::Unclear);
-        assert_eq!(status(500, ""), Kind::Unclear);
-        assert_eq!(status(400, "RequestTimeout: idle"), Kind::Unclear);
-        assert_eq!(status(400, "InvalidArgument"), Kind::Other);
-        assert_eq!(status(416, ""), Kind::OutOfRange);
-        assert_eq!(status(507, ""), Kind::Full);
-        assert_eq!(status(403, "AccessDenied"), Kind::Refused);
+        assert_eq!(status(429, ""), FailureKind::Throttled);
+        assert_eq!(status(503, "SlowDown: reduce your request rate"), FailureKind::Throttled);
+        assert_eq!(status(503, ""), FailureKind::Unclear);
+        assert_eq!(status(500, ""), FailureKind::Unclear);
+        assert_eq!(status(400, "RequestTimeout: idle"), FailureKind::Unclear);
+        assert_eq!(status(400, "InvalidArgument"), FailureKind::Other);
+        assert_eq!(status(416, ""), FailureKind::OutOfRange);
+        assert_eq!(status(507, ""), FailureKind::Full);
+        assert_eq!(status(403, "AccessDenied"), FailureKind::Refused);
     }
 
     #[test]
     fn files_are_sorted_by_what_to_do_next() {
-        for (raw, kind) in
-            [(28, Kind::Full), (122, Kind::Full), (30, Kind::ReadOnly), (13, Kind::Refused), (5, Kind::Other)]
-        {
-            let failure = Failure::of(&generic(std::io::Error::from_raw_os_error(raw)));
+        for (raw, kind) in [
+            (28, FailureKind::Full),
+            (122, FailureKind::Full),
+            (30, FailureKind::ReadOnly),
+            (13, FailureKind::Refused),
+            (5, FailureKind::Other),
+        ] {
+            let failure = StoreFailure::of(&generic(std::io::Error::from_raw_os_error(raw)));
             assert_eq!(failure.kind, kind, "{}", failure.reason);
         }
     }
@@ -376,7 +384,7 @@ mod tests {
     fn a_locked_object_in_a_bulk_deletion_is_a_refusal() {
         let denied =
             std::io::Error::other("DeleteObjects request failed for key a: Access Denied (code: AccessDenied)");
-        assert_eq!(Failure::of(&generic(denied)).kind, Kind::Refused);
+        assert_eq!(StoreFailure::of(&generic(denied)).kind, FailureKind::Refused);
     }
 
     #[test]
@@ -389,7 +397,7 @@ mod tests {
 
     #[test]
     fn messages_name_the_object_and_the_attempt() {
-        let failure = Failure::of(&generic(std::io::Error::from_raw_os_error(28)));
+        let failure = StoreFailure::of(&generic(std::io::Error::from_raw_os_error(28)));
         let error = failure.into_error(Doing::Creating, "a/b", "here");
         assert_eq!(error.to_string(), "creating a/b: the store is full: No space left on device (os error 28)");
         assert!(matches!(error, StoreError::Full { .. }));

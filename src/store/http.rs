@@ -18,7 +18,7 @@ use object_store::client::{
 use thiserror::Error;
 
 use super::counters::Tally;
-use super::patience::Patience;
+use super::retry::RetryPolicy;
 
 /// Most of an error page that is read.
 const ERROR_PAGE_BYTES_MAX: usize = 64 << 10;
@@ -62,7 +62,7 @@ struct Stalled {
 /// Makes clients with our time limits out of whatever options the environment set.
 #[derive(Debug)]
 pub(crate) struct Connector {
-    pub(crate) patience: Patience,
+    pub(crate) retry_policy: RetryPolicy,
     pub(crate) tally: Arc<Tally>,
 }
 
@@ -70,26 +70,26 @@ impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let unlimited = options.clone().with_timeout_disabled();
         let connector = ReqwestConnector::default();
-        Ok(HttpClient::new(Client {
+        Ok(HttpClient::new(StoreHttpClient {
             // Such a limit counts from the first byte of the request on, so it cannot serve uploads.
-            reads: connector.connect(&unlimited.clone().with_read_timeout(self.patience.idle))?,
+            reads: connector.connect(&unlimited.clone().with_read_timeout(self.retry_policy.idle))?,
             uploads: connector.connect(&unlimited)?,
-            patience: self.patience,
+            retry_policy: self.retry_policy,
             tally: Arc::clone(&self.tally),
         }))
     }
 }
 
 #[derive(Debug)]
-struct Client {
+struct StoreHttpClient {
     reads: HttpClient,
     uploads: HttpClient,
-    patience: Patience,
+    retry_policy: RetryPolicy,
     tally: Arc<Tally>,
 }
 
 #[async_trait]
-impl HttpService for Client {
+impl HttpService for StoreHttpClient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.tally.http_requests.add(1);
         if request.uri().host().is_some_and(|host| METADATA_HOSTS.contains(&host)) {
@@ -100,7 +100,7 @@ impl HttpService for Client {
         let response = if body_bytes == 0 {
             self.reads.execute(request).await?
         } else {
-            within(self.patience.transfer(body_bytes), async {
+            within(self.retry_policy.transfer(body_bytes), async {
                 let (parts, body) = self.uploads.execute(request).await?.into_parts();
                 if parts.status.as_u16() >= 400 {
                     return Ok(HttpResponse::from_parts(parts, body));
@@ -113,7 +113,7 @@ impl HttpService for Client {
     }
 }
 
-impl Client {
+impl StoreHttpClient {
     /// Lets success and the statuses that `object_store` sorts itself pass; types all others.
     async fn sort(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         let status = response.status().as_u16();
@@ -122,7 +122,7 @@ impl Client {
         }
         let (parts, body) = response.into_parts();
         // A page that cannot be read tells nothing; the status does.
-        let page = within(self.patience.idle, error_page(body)).await.unwrap_or_default();
+        let page = within(self.retry_policy.idle, error_page(body)).await.unwrap_or_default();
         let text = code_and_message(&String::from_utf8_lossy(&page));
         if matches!(status, 404 | 409 | 412) {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(text)));
@@ -186,15 +186,15 @@ mod tests {
     use object_store::client::{HttpError, HttpErrorKind};
 
     use super::{code_and_message, without_machine};
-    use crate::store::error::{Failure, Kind};
+    use crate::store::error::{FailureKind, StoreFailure};
 
     #[test]
     fn a_machine_without_credentials_is_refused_at_once() {
         let timeout = std::io::Error::from(std::io::ErrorKind::TimedOut);
         let error = without_machine(HttpError::new(HttpErrorKind::Timeout, timeout));
         assert_eq!(error.kind(), HttpErrorKind::Unknown);
-        let failure = Failure::of(&object_store::Error::Generic { store: "test", source: Box::new(error) });
-        assert_eq!(failure.kind, Kind::Refused);
+        let failure = StoreFailure::of(&object_store::Error::Generic { store: "test", source: Box::new(error) });
+        assert_eq!(failure.kind, FailureKind::Refused);
         assert!(failure.reason.starts_with("no credentials are set"), "{}", failure.reason);
     }
 

@@ -20,14 +20,14 @@ pub(crate) enum Cloud {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
+pub(crate) enum StorePlace {
     Directory(PathBuf),
     Bucket { cloud: Cloud, bucket: String, prefix: String },
 }
 
 /// Where a repository lies.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Location(pub(crate) Place);
+pub struct Location(pub(crate) StorePlace);
 
 /// A text that is no location. It does not repeat the text, which may hold a secret.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Location {
             return Err(LocationError::Empty);
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Ok(Self(Place::Directory(PathBuf::from(text))));
+            return Ok(Self(StorePlace::Directory(PathBuf::from(text))));
         };
         match scheme {
             "s3" => bucket(Cloud::S3, rest),
@@ -77,7 +77,7 @@ impl Location {
             _ if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) => {
                 Err(LocationError::Scheme { scheme: scheme.to_owned() })
             }
-            _ => Ok(Self(Place::Directory(PathBuf::from(text)))),
+            _ => Ok(Self(StorePlace::Directory(PathBuf::from(text)))),
         }
     }
 
@@ -85,8 +85,8 @@ impl Location {
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
         match &self.0 {
-            Place::Directory(path) => Some(path),
-            Place::Bucket { .. } => None,
+            StorePlace::Directory(path) => Some(path),
+            StorePlace::Bucket { .. } => None,
         }
     }
 }
@@ -97,7 +97,7 @@ fn directory(text: &str) -> Result<Location, LocationError> {
         return Err(LocationError::File);
     }
     let path = url.to_file_path().map_err(|()| LocationError::File)?;
-    Ok(Location(Place::Directory(path)))
+    Ok(Location(StorePlace::Directory(path)))
 }
 
 fn bucket(cloud: Cloud, rest: &str) -> Result<Location, LocationError> {
@@ -110,7 +110,7 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Location, LocationError> {
     if !prefix.is_empty() && !prefix.split('/').all(is_part) {
         return Err(LocationError::Prefix { scheme });
     }
-    Ok(Location(Place::Bucket { cloud, bucket: bucket.to_owned(), prefix: prefix.to_owned() }))
+    Ok(Location(StorePlace::Bucket { cloud, bucket: bucket.to_owned(), prefix: prefix.to_owned() }))
 }
 
 /// Whether every store takes `part` between two slashes and gives it back unchanged.
@@ -131,9 +131,11 @@ impl Cloud {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::Directory(path) => path.display().fmt(f),
-            Place::Bucket { cloud, bucket, prefix } if prefix.is_empty() => write!(f, "{}://{bucket}", cloud.scheme()),
-            Place::Bucket { cloud, bucket, prefix } => write!(f, "{}://{bucket}/{prefix}", cloud.scheme()),
+            StorePlace::Directory(path) => path.display().fmt(f),
+            StorePlace::Bucket { cloud, bucket, prefix } if prefix.is_empty() => {
+                write!(f, "{}://{bucket}", cloud.scheme())
+            }
+            StorePlace::Bucket { cloud, bucket, prefix } => write!(f, "{}://{bucket}/{prefix}", cloud.scheme()),
         }
     }
 }

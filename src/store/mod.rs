@@ -8,14 +8,14 @@ mod http;
 mod location;
 mod name;
 mod object;
-mod patience;
 mod race;
 mod ranges;
+mod retry;
 
 pub use connect::OpenOptions;
 pub use counters::Counters;
 pub use error::{Doing, StoreError};
 pub use location::{Location, LocationError};
-pub use object::{Created, Listed, Store};
-pub use patience::Patience;
+pub use object::{Created, ListedObject, Store};
 pub use race::{Conditional, Probe, probe};
+pub use retry::RetryPolicy;

@@ -18,12 +18,12 @@ use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt,
 
 use super::connect::{self, OpenOptions};
 use super::counters::{Counters, Tally};
-use super::directory::{Directory, PENDING_MAX};
-use super::error::{Doing, Failure, Kind, StoreError};
-use super::location::{Location, Place};
+use super::directory::{PENDING_MAX, StoreDirectory};
+use super::error::{Doing, FailureKind, StoreError, StoreFailure};
+use super::location::{Location, StorePlace};
 use super::name::{object_path, prefix_path};
-use super::patience::Patience;
 use super::ranges;
+use super::retry::RetryPolicy;
 use crate::base::time::Moment;
 
 /// Requests in flight for one call of [`Store::get_ranges`].
@@ -36,8 +36,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     objects: Arc<dyn ObjectStore>,
     place: String,
-    directory: Option<Directory>,
-    patience: Patience,
+    directory: Option<StoreDirectory>,
+    retry_policy: RetryPolicy,
     tally: Arc<Tally>,
 }
 
@@ -53,7 +53,7 @@ pub enum Created {
 
 /// An object in a listing.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Listed {
+pub struct ListedObject {
     /// Its name, relative to the repository. It may be one that we would never give.
     pub name: String,
     /// Its size.
@@ -63,7 +63,7 @@ pub struct Listed {
 }
 
 /// What reading back found.
-enum Found {
+enum ReadBack {
     Equal,
     Other,
     /// Nothing, or it could not be found out.
@@ -81,21 +81,21 @@ impl Store {
         let place = location.to_string();
         let tally = Arc::new(Tally::default());
         let (objects, directory): (Arc<dyn ObjectStore>, _) = match &location.0 {
-            Place::Bucket { cloud, bucket, prefix } => {
+            StorePlace::Bucket { cloud, bucket, prefix } => {
                 (connect::bucket(*cloud, bucket, prefix, options, &tally)?, None)
             }
-            Place::Directory(path) => {
-                let (directory, files) = Directory::open(path).map_err(|error| no_directory(&error, path))?;
+            StorePlace::Directory(path) => {
+                let (directory, files) = StoreDirectory::open(path).map_err(|error| no_directory(&error, path))?;
                 (Arc::new(files), Some(directory))
             }
         };
-        Ok(Self(Arc::new(Inner { objects, place, directory, patience: options.patience, tally })))
+        Ok(Self(Arc::new(Inner { objects, place, directory, retry_policy: options.retry_policy, tally })))
     }
 
     /// Makes the directory at `location`, if it is one and not there, and opens the store.
     pub fn create_at(location: &Location, options: &OpenOptions) -> Result<Self, StoreError> {
         if let Some(path) = location.directory() {
-            Directory::create(path).map_err(|error| no_directory(&error, path))?;
+            StoreDirectory::create(path).map_err(|error| no_directory(&error, path))?;
         }
         Self::open_with(location, options)
     }
@@ -105,8 +105,8 @@ impl Store {
     #[must_use]
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         let place = objects.to_string();
-        let patience = Patience { pause: std::time::Duration::ZERO, ..Patience::default() };
-        Self(Arc::new(Inner { objects, place, directory: None, patience, tally: Arc::default() }))
+        let retry_policy = RetryPolicy { pause: std::time::Duration::ZERO, ..RetryPolicy::default() };
+        Self(Arc::new(Inner { objects, place, directory: None, retry_policy, tally: Arc::default() }))
     }
 
     /// Where the store lies, for people; without secrets.
@@ -138,33 +138,36 @@ impl Store {
             let payload = PutPayload::from(bytes.clone());
             let failure = match self.0.objects.put_opts(&path, payload, PutMode::Create.into()).await {
                 Ok(_) => return self.created(name, bytes.len(), Created::New).await,
-                Err(error) => Failure::of(&error),
+                Err(error) => StoreFailure::of(&error),
             };
-            if !matches!(failure.kind, Kind::Exists | Kind::Unclear | Kind::Throttled | Kind::Other) {
+            if !matches!(
+                failure.kind,
+                FailureKind::Exists | FailureKind::Unclear | FailureKind::Throttled | FailureKind::Other
+            ) {
                 return Err(failure.into_error(Doing::Creating, name, &self.0.place));
             }
             match self.read_back(name, &bytes).await {
-                Ok(Found::Equal) => return self.created(name, bytes.len(), Created::Same).await,
-                Ok(Found::Other) => return Err(StoreError::Exists { name: name.to_owned() }),
-                Err(error) if failure.kind != Kind::Unclear => return Err(error),
+                Ok(ReadBack::Equal) => return self.created(name, bytes.len(), Created::Same).await,
+                Ok(ReadBack::Other) => return Err(StoreError::Exists { name: name.to_owned() }),
+                Err(error) if failure.kind != FailureKind::Unclear => return Err(error),
                 Err(error) => {
                     let reason = format!("{}; {error}", failure.reason);
                     return Err(StoreError::Uncertain { name: name.to_owned(), attempts: attempt, reason });
                 }
                 // An answer that makes no sense, as of a store that has done nothing.
-                Ok(Found::Nothing) if failure.kind == Kind::Other => {
+                Ok(ReadBack::Nothing) if failure.kind == FailureKind::Other => {
                     return Err(failure.into_error(Doing::Creating, name, &self.0.place));
                 }
-                Ok(Found::Nothing) if attempt < self.0.patience.create_attempts_max => {}
-                Ok(Found::Nothing) if failure.kind == Kind::Throttled => {
+                Ok(ReadBack::Nothing) if attempt < self.0.retry_policy.create_attempts_max => {}
+                Ok(ReadBack::Nothing) if failure.kind == FailureKind::Throttled => {
                     return Err(failure.into_error(Doing::Creating, name, &self.0.place));
                 }
-                Ok(Found::Nothing) => {
+                Ok(ReadBack::Nothing) => {
                     let reason = failure.reason;
                     return Err(StoreError::Uncertain { name: name.to_owned(), attempts: attempt, reason });
                 }
             }
-            tokio::time::sleep(self.0.patience.pause_before(attempt)).await;
+            tokio::time::sleep(self.0.retry_policy.pause_before(attempt)).await;
             attempt += 1;
         }
     }
@@ -180,7 +183,7 @@ impl Store {
     /// object; on a directory this waits for the disk.
     pub async fn barrier(&self) -> Result<(), StoreError> {
         let Some(directory) = &self.0.directory else { return Ok(()) };
-        let failed = |error| Failure::of_io(&error).into_error(Doing::Syncing, "written objects", &self.0.place);
+        let failed = |error| StoreFailure::of_io(&error).into_error(Doing::Syncing, "written objects", &self.0.place);
         let files = directory.sync().await.map_err(failed)?;
         self.0.tally.files_synced.add(files);
         Ok(())
@@ -237,14 +240,14 @@ impl Store {
         self.0.tally.heads.add(1);
         match self.0.objects.head(&path).await {
             Ok(meta) => Ok(meta.size),
-            Err(error) => Err(Failure::of(&error).into_error(Doing::Sizing, name, &self.0.place)),
+            Err(error) => Err(StoreFailure::of(&error).into_error(Doing::Sizing, name, &self.0.place)),
         }
     }
 
     /// All objects whose names begin with `prefix` and a slash (all there are, if it is empty), in
     /// no order. One page is held in memory at a time.
     #[must_use]
-    pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Listed, StoreError>> {
+    pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<ListedObject, StoreError>> {
         let path = match prefix_path(prefix) {
             Ok(path) => path,
             Err(error) => return futures_util::stream::iter([Err(error)]).boxed(),
@@ -252,19 +255,19 @@ impl Store {
         self.0.tally.lists.add(1);
         let (prefix, place) = (prefix.to_owned(), self.0.place.clone());
         let listing = self.0.objects.list(Some(&path)).map(move |answer| match answer {
-            Ok(meta) => Ok(Listed {
+            Ok(meta) => Ok(ListedObject {
                 name: meta.location.to_string(),
                 size_bytes: meta.size,
                 modified: Moment(meta.last_modified.timestamp_micros()),
             }),
-            Err(error) => Err(Failure::of(&error).into_error(Doing::Listing, &prefix, &place)),
+            Err(error) => Err(StoreFailure::of(&error).into_error(Doing::Listing, &prefix, &place)),
         });
         listing.boxed()
     }
 
     /// The same in memory, sorted by name.
-    pub async fn list_sorted(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
-        let mut listed: Vec<Listed> = self.list(prefix).try_collect().await?;
+    pub async fn list_sorted(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
+        let mut listed: Vec<ListedObject> = self.list(prefix).try_collect().await?;
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }
@@ -280,7 +283,7 @@ impl Store {
                 prefixes.sort_unstable();
                 Ok(prefixes)
             }
-            Err(error) => Err(Failure::of(&error).into_error(Doing::Listing, prefix, &self.0.place)),
+            Err(error) => Err(StoreFailure::of(&error).into_error(Doing::Listing, prefix, &self.0.place)),
         }
     }
 
@@ -290,8 +293,8 @@ impl Store {
         self.0.tally.deletes.add(1);
         match self.0.objects.delete(&path).await {
             Ok(()) => Ok(()),
-            Err(error) => match Failure::of(&error) {
-                Failure { kind: Kind::Missing, .. } => Ok(()),
+            Err(error) => match StoreFailure::of(&error) {
+                StoreFailure { kind: FailureKind::Missing, .. } => Ok(()),
                 failure => Err(failure.into_error(Doing::Deleting, name, &self.0.place)),
             },
         }
@@ -306,13 +309,13 @@ impl Store {
         Ok(how)
     }
 
-    async fn read_back(&self, name: &str, bytes: &Bytes) -> Result<Found, StoreError> {
+    async fn read_back(&self, name: &str, bytes: &Bytes) -> Result<ReadBack, StoreError> {
         match self.get(name, bytes.len() as u64).await {
-            Ok(stored) if stored == bytes => Ok(Found::Equal),
-            Ok(_) | Err(StoreError::TooLarge { .. }) => Ok(Found::Other),
-            Err(StoreError::NotFound { .. }) => Ok(Found::Nothing),
+            Ok(stored) if stored == bytes => Ok(ReadBack::Equal),
+            Ok(_) | Err(StoreError::TooLarge { .. }) => Ok(ReadBack::Other),
+            Err(StoreError::NotFound { .. }) => Ok(ReadBack::Nothing),
             // As unclear as the create was: try again.
-            Err(StoreError::Unreachable { .. } | StoreError::Throttled { .. }) => Ok(Found::Nothing),
+            Err(StoreError::Unreachable { .. } | StoreError::Throttled { .. }) => Ok(ReadBack::Nothing),
             Err(error) => Err(error),
         }
     }
@@ -321,15 +324,15 @@ impl Store {
         let path = object_path(name)?;
         self.0.tally.gets.add(1);
         let answer = self.0.objects.get_opts(&path, options).await;
-        answer.map_err(|error| Failure::of(&error).into_error(Doing::Reading, name, &self.0.place))
+        answer.map_err(|error| StoreFailure::of(&error).into_error(Doing::Reading, name, &self.0.place))
     }
 
     async fn collect(&self, name: &str, wanted_bytes: u64, result: GetResult) -> Result<Bytes, StoreError> {
         // The client limits silence; this limits a trickle.
-        let limit = self.0.patience.transfer(wanted_bytes);
+        let limit = self.0.retry_policy.transfer(wanted_bytes);
         let bytes = match tokio::time::timeout(limit, result.bytes()).await {
             Ok(answer) => {
-                answer.map_err(|error| Failure::of(&error).into_error(Doing::Reading, name, &self.0.place))?
+                answer.map_err(|error| StoreFailure::of(&error).into_error(Doing::Reading, name, &self.0.place))?
             }
             Err(_) => {
                 let reason = format!("{wanted_bytes} bytes did not come within {} seconds", limit.as_secs());
@@ -359,5 +362,5 @@ fn no_directory(error: &std::io::Error, path: &Path) -> StoreError {
     if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) {
         return StoreError::NoPlace { reason: error.to_string(), place };
     }
-    Failure::of_io(error).into_error(Doing::Opening, &place, &place)
+    StoreFailure::of_io(error).into_error(Doing::Opening, &place, &place)
 }

@@ -17,14 +17,14 @@ pub trait TreeKeys {
 #[derive(Debug)]
 pub struct BuiltNode {
     pub id: ChunkId,
-    /// Without packs and spots.
+    /// Without packs and locations.
     pub skeleton: Skeleton,
     /// Content of the ranges.
     pub ranges: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
-struct Level {
+struct TreeLevel {
     children: Vec<Child>,
     separators: Vec<Vec<u8>>,
     first_key: Vec<u8>,
@@ -35,14 +35,14 @@ struct Level {
 #[derive(Debug)]
 pub struct TreeBuilder<K> {
     keys: K,
-    levels: Vec<Level>,
+    levels: Vec<TreeLevel>,
     built: Vec<BuiltNode>,
 }
 
 impl<K: TreeKeys> TreeBuilder<K> {
     /// A tree without rows.
     pub fn new(keys: K) -> Self {
-        Self { keys, levels: vec![Level::default()], built: Vec::new() }
+        Self { keys, levels: vec![TreeLevel::default()], built: Vec::new() }
     }
 
     /// The next leaf, with its first and last placement key.
@@ -71,7 +71,7 @@ impl<K: TreeKeys> TreeBuilder<K> {
 
     fn push_at(&mut self, at: usize, child: Child, first_key: &[u8], last_key: &[u8]) {
         if self.levels.len() == at {
-            self.levels.push(Level::default());
+            self.levels.push(TreeLevel::default());
         }
         let level = &mut self.levels[at];
         if level.children.is_empty() {
@@ -103,8 +103,8 @@ impl<K: TreeKeys> TreeBuilder<K> {
             owners: sum(|c| c.owners),
             leaves: sum(|c| c.leaves),
             streams: Vec::new(),
-            spot: None,
-            ranges_spot: None,
+            location: None,
+            ranges_location: None,
         };
         self.built.push(node);
         self.push_at(at + 1, child, &level.first_key, &level.last_key);

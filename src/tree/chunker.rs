@@ -75,7 +75,7 @@ pub struct LeafCutter<H> {
     rows: u64,
     owners: u64,
     streams: Vec<StreamRef>,
-    pending: Pending,
+    pending: PendingRow,
     counts: RowCounts,
     /// Class and owner of the last row, over leaves.
     last_owner: Option<Vec<u8>>,
@@ -85,7 +85,7 @@ pub struct LeafCutter<H> {
 
 /// A row that is held back until it is known how often it occurs.
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingRow {
     key: Vec<u8>,
     payload: Vec<u8>,
     multiplicity: u64,
@@ -103,7 +103,7 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
             rows: 0,
             owners: 0,
             streams: Vec::new(),
-            pending: Pending::default(),
+            pending: PendingRow::default(),
             counts: RowCounts::default(),
             last_owner: None,
             equal_keys: 0,

@@ -231,7 +231,7 @@ mod tests {
         let mut contents = BTreeMap::new();
         for cut in cuts {
             let id = Plain.chunk_id(FrameType::Leaf, &cut.content);
-            let (bytes, spot) = (cut.content.len() as u64, None);
+            let (bytes, location) = (cut.content.len() as u64, None);
             let child = Child {
                 id,
                 rows: cut.rows,
@@ -239,8 +239,8 @@ mod tests {
                 owners: cut.owners,
                 leaves: 1,
                 streams: vec![],
-                spot,
-                ranges_spot: spot,
+                location,
+                ranges_location: location,
             };
             builder.push(child, &cut.first_key, &cut.last_key);
             contents.insert(id, cut.content);
@@ -336,8 +336,8 @@ mod tests {
             owners: 1,
             leaves,
             streams: vec![],
-            spot: None,
-            ranges_spot: None,
+            location: None,
+            ranges_location: None,
         };
         let node = |ids: &[u8]| Skeleton {
             level: 2,

@@ -219,7 +219,7 @@ fn what_a_later_version_wrote_is_unsupported_and_left_alone() {
         let digest = Digest::of(&bytes);
         std::fs::write(path.with_file_name(digest.to_string()), &bytes).expect("writes");
         let change = |entry: &mut Entry| {
-            if let sidekeep::format::entry::Body::Snapshot(snapshot) = &mut entry.body {
+            if let sidekeep::format::entry::EntryBody::Snapshot(snapshot) = &mut entry.body {
                 snapshot.manifest.sha256 = digest;
                 snapshot.source_clock = System.now();
             }

@@ -21,7 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sidekeep::engine::postgres::backup::source::PostgresSource;
-use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
 use sidekeep::engine::postgres::connect::client::Client;
 use sidekeep::engine::postgres::schema::dump::Search;
 use tempfile::TempDir;
@@ -238,7 +238,7 @@ impl Cluster {
     pub fn source(&self, database: &str, role: &str) -> PostgresSource {
         let host = escaped(&self.dir.path().display().to_string());
         let url = format!("postgres://{}@{host}:{}/{}", escaped(role), self.port, escaped(database));
-        let address = Address::parse(&url, &Surroundings::new([])).expect("an address");
+        let address = Address::parse(&url, &HostEnvironment::new([])).expect("an address");
         PostgresSource::new(address, Search::on_this_host(Some(self.client_bin()), Vec::new()))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use sidekeep::base::id::Digest;
 use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::format::entry::{Body, Prune};
+use sidekeep::format::entry::{EntryBody, Prune};
 use sidekeep::format::name::Name;
 
 use crate::common::damage;
@@ -55,7 +55,7 @@ fn what_was_removed_is_not_adopted_and_stands_in_nobodys_way() {
     let night = Night::small();
     let (left, _, packs) = died(&night);
     let prune = Prune { packs: packs.clone(), manifests: Vec::new(), wraps: Vec::new() };
-    left.append(Role::Maintainer, SOURCE, Body::Prune(prune));
+    left.append(Role::Maintainer, SOURCE, EntryBody::Prune(prune));
     // It is deleted whenever the maintainer comes to it; until then it is there and does not count.
     assert_eq!(adopts(&left, &night), 0);
     assert!(packs.iter().all(|pack| !left.ledger(SOURCE).has_pack(pack)));

@@ -16,7 +16,7 @@ use object_store::{
 use sidekeep::base::env::{Env, Seeded};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
-use sidekeep::format::entry::{Body, Prune, Revoke};
+use sidekeep::format::entry::{EntryBody, Prune, Revoke};
 use sidekeep::ops::backup::BackupReport;
 use sidekeep::ops::error::OpError;
 use sidekeep::repo::error::RepoError;
@@ -174,7 +174,11 @@ fn whoever_shares_what_was_pruned_does_not_commit() {
     let (ran, left) = held(&night, None, &night.after, |world| {
         // Those of the first night alone: the store has some of the held run by now.
         let packs = world.ledger(SOURCE).inventory().map(|pack| pack.digest).collect();
-        world.append(Role::Maintainer, SOURCE, Body::Prune(Prune { packs, manifests: Vec::new(), wraps: Vec::new() }));
+        world.append(
+            Role::Maintainer,
+            SOURCE,
+            EntryBody::Prune(Prune { packs, manifests: Vec::new(), wraps: Vec::new() }),
+        );
     });
     assert!(overtaken(ran).contains("shares with earlier ones was pruned"));
     assert_eq!(left.ledger(SOURCE).snapshots.len(), 1);
@@ -188,7 +192,7 @@ fn whoever_shares_with_a_key_that_was_revoked_does_not_commit() {
     let second = night.world.enrol(Role::Operator, Some(SourceScope::All));
     let thief = night.world.key(Role::Operator).key_id();
     let revoke = |world: &World| {
-        world.append(Role::Admin, SOURCE, Body::Revoke(Revoke { key: thief }));
+        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
     };
     let (ran, left) = held(&night, Some(&second), &night.after, revoke);
     assert!(overtaken(ran).contains("revoked"));

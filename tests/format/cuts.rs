@@ -62,8 +62,8 @@ fn leaves_and_nodes_are_cut_where_they_always_were() {
     for cut in leaves(6000, 2) {
         let id = Keys.chunk_id(FrameType::Leaf, &cut.content);
         let (rows, bytes, owners) = (cut.rows, cut.content.len() as u64, cut.owners);
-        let (leaves, streams, spot, ranges_spot) = (1, Vec::new(), None, None);
-        let leaf = Child { id, rows, bytes, owners, leaves, streams, spot, ranges_spot };
+        let (leaves, streams, location, ranges_location) = (1, Vec::new(), None, None);
+        let leaf = Child { id, rows, bytes, owners, leaves, streams, location, ranges_location };
         builder.push(leaf, &cut.first_key, &cut.last_key);
     }
     let (nodes, root) = builder.finish();

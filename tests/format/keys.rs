@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 use sidekeep::base::env::{Env as _, Seeded, random};
-use sidekeep::base::frame::{FrameType, Seat, SessionWrap, Tier};
+use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap, Tier};
 use sidekeep::base::id::{Digest, Epoch, RepositoryId, SourceId};
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, KeyFileError, Protection};
 use sidekeep::crypto::role::{AdminKeys, Identity, Role, RoleKeys, SourceScope};
@@ -91,8 +91,11 @@ fn frames_and_wraps() {
     let mut sealer = keys.sealer().expect("thread 1");
     for frame in FrameType::ALL {
         let mut sealed = b"content".to_vec();
-        let seat = sealer.seal(frame, &ordinal_id(keys.session(), 7), &mut sealed).expect("seals");
-        lines.add(&format!("{frame:?} on thread {} with counter {}", seat.thread, seat.counter), &sealed);
+        let frame_counter = sealer.seal(frame, &ordinal_id(keys.session(), 7), &mut sealed).expect("seals");
+        lines.add(
+            &format!("{frame:?} on thread {} with counter {}", frame_counter.thread, frame_counter.counter),
+            &sealed,
+        );
     }
     let committed = String::from_utf8(golden("frames.txt", lines.0.as_bytes())).expect("text");
 
@@ -101,9 +104,9 @@ fn frames_and_wraps() {
     for frame in FrameType::ALL {
         let counter = next.entry(frame.tier()).or_default();
         let mut opened = line(&committed, &format!("{frame:?} on thread 1 with counter {counter}"));
-        let seat = Seat { thread: 1, counter: *counter };
+        let frame_counter = FrameCounter { thread: 1, counter: *counter };
         let opener = opener(&admin, frame.tier(), &wrap);
-        opener.open(frame, &ordinal_id(wrap.session(), 7), seat, &mut opened).expect("opens");
+        opener.open(frame, &ordinal_id(wrap.session(), 7), frame_counter, &mut opened).expect("opens");
         assert_eq!(opened, b"content");
         *counter += 1;
     }
@@ -179,11 +182,11 @@ proptest! {
 
         let mut sealed = b"content".to_vec();
         let id = ordinal_id(keys.session(), 0);
-        let seat = keys.sealer().and_then(|mut sealer| sealer.seal(FrameType::Leaf, &id, &mut sealed)).expect("seals");
+        let frame_counter = keys.sealer().and_then(|mut sealer| sealer.seal(FrameType::Leaf, &id, &mut sealed)).expect("seals");
         let opener = opener(&admin, Tier::Data, &wrap);
-        prop_assert!(opener.open(FrameType::Leaf, &id, seat, &mut alter(&sealed)).is_err());
+        prop_assert!(opener.open(FrameType::Leaf, &id, frame_counter, &mut alter(&sealed)).is_err());
         let other = sidekeep::base::id::ChunkId::from_slice(&alter(id.as_bytes())).expect("of the same length");
-        prop_assert!(opener.open(FrameType::Leaf, &other, seat, &mut sealed.clone()).is_err());
+        prop_assert!(opener.open(FrameType::Leaf, &other, frame_counter, &mut sealed.clone()).is_err());
 
         let to = identity(Role::Operator);
         let original = grant(Role::Operator);
@@ -202,9 +205,9 @@ proptest! {
         let wrap = SessionWrap::from_slice(&long).expect("1184 bytes");
         prop_assert!(admin().opener(SOURCE, &wrap).is_err());
         let opener = admin().structure().source(SOURCE).opener(wrap.session());
-        let seat = Seat { thread: 0, counter: 0 };
+        let frame_counter = FrameCounter { thread: 0, counter: 0 };
         let id = ordinal_id(wrap.session(), 0);
-        prop_assert!(opener.open(FrameType::Node, &id, seat, &mut bytes.clone()).is_err());
+        prop_assert!(opener.open(FrameType::Node, &id, frame_counter, &mut bytes.clone()).is_err());
         let text = String::from_utf8_lossy(&bytes);
         prop_assert!(matches!(KeyFile::parse(&text).err(), Some(KeyFileError::Foreign)));
     }

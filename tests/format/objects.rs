@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use data_encoding::HEXLOWER;
-use sidekeep::base::frame::{FrameType, Seat, SessionWrap};
+use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use sidekeep::format::cell::{Cell, Encoding, Numeric, StreamForm, StreamKind, StreamRef};
 use sidekeep::format::codec::Codec;
@@ -11,22 +11,24 @@ use sidekeep::format::index::{Fragment, FragmentPack, SealedFragment, Signed};
 use sidekeep::format::key::{Class, push_component};
 use sidekeep::format::leaf::{LeafBuilder, LeafRows, write_row};
 use sidekeep::format::manifest::{
-    Root, SealedManifest, Section, TreeKind, WrapPage, read_roots, write_root_ranges, write_roots,
+    SealedManifest, SealedSection, TreeKind, TreeRoot, WrapPage, read_roots, write_root_ranges, write_roots,
 };
-use sidekeep::format::node::{Child, PackRef, Piece, PieceList, Ranges, Skeleton, Spot, StreamHint, ranges_id};
+use sidekeep::format::node::{
+    Child, FrameLocation, PackRef, PieceList, Ranges, Skeleton, StreamHint, StreamPiece, ranges_id,
+};
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
 use sidekeep::format::wire::Take;
 
 use crate::golden::golden;
 
 const STREAM: StreamRef = StreamRef { form: StreamForm::List, id: ChunkId::new([0x33; 20]), len: 70_000 };
-const SPOT: Spot = Spot {
+const SPOT: FrameLocation = FrameLocation {
     pack: 0,
     offset: 1_300,
     stored: 8_200,
     codec: Codec::Split,
     session: 0,
-    seat: Seat { thread: 2, counter: 300 },
+    frame_counter: FrameCounter { thread: 2, counter: 300 },
 };
 
 fn cells() -> Vec<Cell<'static>> {
@@ -79,9 +81,9 @@ fn skeleton(level: u8) -> Skeleton {
         bytes: 9_000,
         owners: 3,
         leaves: 1,
-        streams: if level == 1 { vec![StreamHint { stream: STREAM, spot: Some(SPOT) }] } else { Vec::new() },
-        spot: (n == 1).then_some(SPOT),
-        ranges_spot: (level > 1).then_some(SPOT),
+        streams: if level == 1 { vec![StreamHint { stream: STREAM, location: Some(SPOT) }] } else { Vec::new() },
+        location: (n == 1).then_some(SPOT),
+        ranges_location: (level > 1).then_some(SPOT),
     };
     Skeleton { level, ranges: ChunkId::new([0x77; 20]), children: vec![child(1), child(2)], packs: packs() }
 }
@@ -95,10 +97,10 @@ fn manifest() -> SealedManifest {
         ordinal: 0,
         pages: vec![Digest::new([0x88; 32])],
         wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN])],
-        sections: vec![Section {
+        sections: vec![SealedSection {
             kind: FrameType::Summary,
             codec: Codec::Zstd,
-            seat: Seat { thread: 1, counter: 2 },
+            frame_counter: FrameCounter { thread: 1, counter: 2 },
             content_len: 300,
             sealed: vec![0x99; 20],
         }],
@@ -130,24 +132,24 @@ fn objects_are_the_bytes_that_they_always_were() {
     }
     lines.add("ranges id of a node of 01", ranges_id(&ChunkId::new([1; 20])).as_bytes());
     lines.add("ranges", &Ranges { separators: vec![b"abc".to_vec(), b"abd".to_vec()] }.content());
-    let pieces = vec![Piece { id: ChunkId::new([9; 20]), len: 65_536, spot: Some(SPOT) }; 2];
+    let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(SPOT) }; 2];
     lines.add("list", &PieceList { pieces, packs: packs() }.content());
     let entry = FrameEntry {
         kind: FrameType::Leaf,
         codec: Codec::Zstd,
         session: 0,
-        seat: Seat { thread: 1, counter: 7 },
+        frame_counter: FrameCounter { thread: 1, counter: 7 },
         id: ChunkId::new([1; 20]),
         offset: 10,
         stored: 20,
         content: 30,
     };
     lines.add("pack table", &write_table(&[entry, entry]));
-    let spot = SPOT;
+    let location = SPOT;
     let pack = FragmentPack { pack: packs().remove(0), size: 1 << 24, content: PackContent::Leaves };
-    let fragment = Fragment { packs: vec![pack], entries: vec![(ChunkId::new([1; 20]), spot)] };
+    let fragment = Fragment { packs: vec![pack], entries: vec![(ChunkId::new([1; 20]), location)] };
     lines.add("fragment", &fragment.content());
-    let roots = [Root { table: 1, kind: TreeKind::References, skeleton: vec![1, 2, 3], ranges: vec![4] }];
+    let roots = [TreeRoot { table: 1, kind: TreeKind::References, skeleton: vec![1, 2, 3], ranges: vec![4] }];
     lines.add("roots", &write_roots(&roots));
     lines.add("root ranges", &write_root_ranges(&roots));
     golden("objects.txt", lines.0.as_bytes());
@@ -175,7 +177,7 @@ fn stored_objects_read_as_they_were_written() {
         session: SessionId::new([0x66; 16]),
         sequence: 3,
         signer: KeyId::new([0x77; 16]),
-        seat: Seat { thread: 1, counter: 2 },
+        frame_counter: FrameCounter { thread: 1, counter: 2 },
         sealed: vec![0x99; 40],
     };
     let bytes = golden("fragment.bin", &fragment.to_bytes(|_| [0x88; 64]));
@@ -190,7 +192,7 @@ fn stored_objects_read_as_they_were_written() {
         content: PackContent::Streams,
         wraps: vec![SessionWrap::new([0x66; SessionWrap::LEN])],
     };
-    let table = SealedTable { seat: Seat { thread: 0, counter: 5 }, sealed: vec![0x99; 33] };
+    let table = SealedTable { frame_counter: FrameCounter { thread: 0, counter: 5 }, sealed: vec![0x99; 33] };
     let mut pack = Vec::new();
     header.write(&mut pack);
     table.write_front(&mut pack);

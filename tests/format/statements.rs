@@ -11,8 +11,8 @@ use sidekeep::crypto::seal::SessionKeys;
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{self, Envelope, Predicate, StatementError};
 use sidekeep::format::entry::{
-    Accept, Add, Body, Checkpoint, Entry, Erase, Forget, Hold, Numbered, ObjectRef, Place, Prune, Repack, RepackedPack,
-    ReplacedManifest, Revoke, Snapshot, Tag, TagChange, Verdict,
+    Accept, Add, ChainPlace, Checkpoint, Entry, EntryBody, Erase, Forget, Hold, Numbered, ObjectRef, Prune, Repack,
+    RepackedPack, ReplacedManifest, Revoke, Snapshot, Tag, TagChange, Verdict,
 };
 use sidekeep::format::roster::{
     AddGrant, AddSource, CloseEpoch, Enrol, Feature, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
@@ -49,8 +49,8 @@ fn round_trip<P: Predicate + PartialEq + std::fmt::Debug>(name: &str, predicate:
     committed
 }
 
-fn entry(body: Body) -> Entry {
-    let place = Place {
+fn entry(body: EntryBody) -> Entry {
+    let place = ChainPlace {
         repository: REPOSITORY,
         source: SOURCE,
         number: 2,
@@ -60,37 +60,37 @@ fn entry(body: Body) -> Entry {
     Entry { place, written: NOW, body }
 }
 
-fn snapshot() -> Body {
+fn snapshot() -> EntryBody {
     let mut snapshot = Snapshot::new(NOW, object(3), SessionId::new([4; 16]), Epoch(1));
     snapshot.packs = vec![object(5), object(6)];
     snapshot.adopted = vec![object(7)];
     snapshot.tags = vec!["before upgrade".to_owned()];
     snapshot.verdict = Verdict::Suspect;
-    Body::Snapshot(snapshot)
+    EntryBody::Snapshot(snapshot)
 }
 
-fn bodies() -> Vec<Body> {
+fn bodies() -> Vec<EntryBody> {
     let reason = || "asked for".to_owned();
     let repacked = RepackedPack { sha256: digest(9), size: 17, signer: KeyId::new([1; 16]) };
     vec![
         snapshot(),
-        Body::Forget(Forget { snapshots: vec![digest(1), digest(2)], reason: reason() }),
-        Body::Prune(Prune { packs: vec![digest(5)], manifests: vec![digest(3)], wraps: vec![] }),
-        Body::Repack(Repack { epoch: Epoch(1), packs: vec![digest(5)], added: vec![repacked] }),
-        Body::Accept(Accept { snapshot: digest(1), reason: reason() }),
-        Body::Hold(Hold { snapshot: digest(1), until: Some(NOW), reason: reason() }),
-        Body::Hold(Hold { snapshot: digest(1), until: None, reason: reason() }),
-        Body::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Put }),
-        Body::Erase(Erase {
+        EntryBody::Forget(Forget { snapshots: vec![digest(1), digest(2)], reason: reason() }),
+        EntryBody::Prune(Prune { packs: vec![digest(5)], manifests: vec![digest(3)], wraps: vec![] }),
+        EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![digest(5)], added: vec![repacked] }),
+        EntryBody::Accept(Accept { snapshot: digest(1), reason: reason() }),
+        EntryBody::Hold(Hold { snapshot: digest(1), until: Some(NOW), reason: reason() }),
+        EntryBody::Hold(Hold { snapshot: digest(1), until: None, reason: reason() }),
+        EntryBody::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Put }),
+        EntryBody::Erase(Erase {
             epoch: Epoch(1),
             manifests: vec![ReplacedManifest { old: digest(3), new: object(8) }],
             packs: vec![object(9)],
             reason: reason(),
         }),
-        Body::Revoke(Revoke { key: KeyId::new([1; 16]) }),
-        Body::Checkpoint(Checkpoint { fold: digest(9) }),
-        Body::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Remove }),
-        Body::Add(Add {
+        EntryBody::Revoke(Revoke { key: KeyId::new([1; 16]) }),
+        EntryBody::Checkpoint(Checkpoint { fold: digest(9) }),
+        EntryBody::Tag(Tag { snapshot: digest(1), tag: "monthly".to_owned(), change: TagChange::Remove }),
+        EntryBody::Add(Add {
             session: SessionId::new([4; 16]),
             epoch: Epoch(1),
             packs: vec![object(5)],
@@ -206,11 +206,11 @@ fn edited(stored: &[u8], old: &str, new: &str) -> Vec<u8> {
     serde_json::to_vec(&envelope).expect("JSON")
 }
 
-fn stored(body: Body) -> Vec<u8> {
+fn stored(body: EntryBody) -> Vec<u8> {
     dsse::encode(&entry(body), KeyId::new([0; 16]), |_| [0; 64]).expect("encodes")
 }
 
-fn edited_entry(body: Body, old: &str, new: &str) -> Result<Entry, StatementError> {
+fn edited_entry(body: EntryBody, old: &str, new: &str) -> Result<Entry, StatementError> {
     Envelope::decode(&edited(&stored(body), old, new)).expect("decodes").predicate()
 }
 
@@ -224,7 +224,7 @@ fn later_entries_are_unsupported_in_their_place_and_void_elsewhere() {
     ] {
         let read = edited_entry(forget(), old, new).expect("its place can be read");
         assert_eq!(read.place, entry(forget()).place);
-        assert_eq!(read.body, Body::Unsupported(what.to_owned()));
+        assert_eq!(read.body, EntryBody::Unsupported(what.to_owned()));
         assert!(dsse::encode(&read, KeyId::new([0; 16]), |_| [0; 64]).is_err());
     }
     let roster = RosterEntry {

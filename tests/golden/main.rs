@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use sidekeep::base::id::Digest;
 use sidekeep::base::role::Role;
-use sidekeep::format::entry::{Body, Forget, Hold, Tag, TagChange};
+use sidekeep::format::entry::{EntryBody, Forget, Hold, Tag, TagChange};
 
 use crate::sandbox::Sandbox;
 use crate::world::data::{add_photo, create_service};
@@ -49,10 +49,10 @@ fn write(to: &Path) -> String {
     db.execute_batch("ALTER TABLE users ADD COLUMN born; UPDATE users SET born = 1990 WHERE id = 4").expect("a day");
     world.backup(&path);
     let reason = || "a test".to_owned();
-    world.append(Role::Maintainer, SOURCE, Body::Forget(Forget { snapshots: vec![first], reason: reason() }));
+    world.append(Role::Maintainer, SOURCE, EntryBody::Forget(Forget { snapshots: vec![first], reason: reason() }));
     let tag = Tag { snapshot: second, tag: "kept".to_owned(), change: TagChange::Put };
-    world.append(Role::Maintainer, SOURCE, Body::Tag(tag));
-    world.append(Role::Maintainer, SOURCE, Body::Hold(Hold { snapshot: second, until: None, reason: reason() }));
+    world.append(Role::Maintainer, SOURCE, EntryBody::Tag(tag));
+    world.append(Role::Maintainer, SOURCE, EntryBody::Hold(Hold { snapshot: second, until: None, reason: reason() }));
     world.add_source("other");
     let other = world.path("other");
     create_service(&other, 3);

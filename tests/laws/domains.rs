@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sidekeep::base::id::{ChunkId, Digest};
 use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::format::entry::{Body, Revoke};
+use sidekeep::format::entry::{EntryBody, Revoke};
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
 use sidekeep::ops::error::OpError;
 use sidekeep::repo::error::RepoError;
@@ -63,7 +63,7 @@ fn a_key_that_was_revoked_is_neither_believed_nor_shared_with() {
 
         let thief = world.key(Role::Operator).key_id();
         match chain {
-            Some(role) => drop(world.append(role, SOURCE, Body::Revoke(Revoke { key: thief }))),
+            Some(role) => drop(world.append(role, SOURCE, EntryBody::Revoke(Revoke { key: thief }))),
             None => world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief })]),
         }
         let refused = world.try_backup(&path).expect_err("revoked");

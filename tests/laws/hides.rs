@@ -39,7 +39,7 @@ fn streams_are_shuffled_and_padded_and_trees_are_not() {
 
     let lists: Vec<ChunkId> = tables.iter().flat_map(|table| lie(table, FrameType::List)).collect();
     let told = with_reader(&world, SOURCE, None, |reader| {
-        let content = |id| reader.fetch_one(Want { kind: FrameType::List, id, spot: None }).expect("a list");
+        let content = |id| reader.fetch_one(Want { kind: FrameType::List, id, location: None }).expect("a list");
         let pieces = |id: &ChunkId| PieceList::read(&content(*id)).expect("a list").pieces;
         let longest = lists.iter().map(pieces).max_by_key(Vec::len).expect("a list");
         longest.iter().map(|piece| piece.id).collect::<Vec<_>>()

@@ -4,7 +4,7 @@ use sidekeep::base::id::{Epoch, RepositoryId, SourceId};
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::entry::{
-    Body, Entry, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag, TagChange,
+    Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag, TagChange,
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{OpenEpoch, RevokeKey, RosterStatement};
@@ -13,8 +13,8 @@ use sidekeep::repo::ledger::{Appended, Ledger};
 
 use crate::fixture::{Behind, Fixture, append_to, digest, object, prune, snapshot};
 
-fn night(n: u8) -> Body {
-    Body::Snapshot(snapshot(n))
+fn night(n: u8) -> EntryBody {
+    EntryBody::Snapshot(snapshot(n))
 }
 
 /// Changes the signed payload of a statement before it is signed: what a later version might write.
@@ -117,8 +117,8 @@ fn only_entitled_keys_count() {
         why(&fixture, night(1), &fixture.stranger(Role::Operator)).as_deref(),
         Some("its signer was never enrolled")
     );
-    let forget = || Body::Forget(Forget { snapshots: vec![], reason: String::new() });
-    let revoke = || Body::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id() });
+    let forget = || EntryBody::Forget(Forget { snapshots: vec![], reason: String::new() });
+    let revoke = || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id() });
     let not_entitled = Some("its signer was not entitled to it at this position");
     for (role, body) in [
         (Role::Maintainer, night(1)),
@@ -154,7 +154,7 @@ fn a_key_revoked_in_the_chain_is_void_from_there() {
     fixture.appended(night(1), &operator);
     assert!(fixture.ledger().trusts(&operator.key_id()));
     let another = fixture.unlock(Role::Operator);
-    fixture.appended(Body::Revoke(Revoke { key: operator.key_id() }), &fixture.key(Role::Recovery));
+    fixture.appended(EntryBody::Revoke(Revoke { key: operator.key_id() }), &fixture.key(Role::Recovery));
     assert!(!fixture.ledger().trusts(&operator.key_id()));
     assert!(matches!(fixture.append(night(2), &operator), Err(RepoError::NotEnrolled { .. })));
     assert_eq!(fixture.ledger().digests.len(), 2, "nothing void was written");
@@ -234,7 +234,7 @@ fn a_tag_is_put_once_and_removed() {
     let fixture = Fixture::new();
     let maintainer = fixture.key(Role::Maintainer);
     let snapshot = fixture.appended(night(1), &fixture.key(Role::Operator)).sha256;
-    let tag = |tag: &str, change| Body::Tag(Tag { snapshot, tag: tag.to_owned(), change });
+    let tag = |tag: &str, change| EntryBody::Tag(Tag { snapshot, tag: tag.to_owned(), change });
     for body in [tag("a", TagChange::Put), tag("b", TagChange::Put), tag("a", TagChange::Put)] {
         fixture.appended(body, &maintainer);
     }
@@ -334,12 +334,12 @@ fn what_takes_the_place_of_packs_is_of_their_epoch() {
     fixture.state(Role::Admin, vec![RosterStatement::Epoch(opened)]);
     let mut second = snapshot(2);
     second.epoch = Epoch(2);
-    fixture.appended(Body::Snapshot(second), &operator);
+    fixture.appended(EntryBody::Snapshot(second), &operator);
     let added = vec![RepackedPack { sha256: digest(70), size: 1, signer: operator.key_id() }];
-    fixture.appended(Body::Repack(Repack { epoch: Epoch(1), packs: vec![digest(101)], added }), &maintainer);
+    fixture.appended(EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![digest(101)], added }), &maintainer);
     let manifests = vec![ReplacedManifest { old: digest(1), new: object(71) }];
     let erase = Erase { epoch: Epoch(1), manifests, packs: vec![object(72)], reason: "asked for".to_owned() };
-    fixture.appended(Body::Erase(erase), &fixture.key(Role::Admin));
+    fixture.appended(EntryBody::Erase(erase), &fixture.key(Role::Admin));
     let ledger = fixture.ledger();
     let epochs: Vec<_> = ledger.inventory().map(|pack| (pack.digest, pack.epoch, pack.signer)).collect();
     let (by, admin) = (operator.key_id(), fixture.key(Role::Admin).key_id());

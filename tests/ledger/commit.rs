@@ -7,10 +7,10 @@ use sidekeep::base::id::Digest;
 use sidekeep::base::limit::{ENTRY_PACKS_MAX, STATEMENT_BYTES_MAX};
 use sidekeep::base::role::Role;
 use sidekeep::base::time::Moment;
-use sidekeep::format::entry::{Body, Forget, ObjectRef, Prune, Revoke};
+use sidekeep::format::entry::{EntryBody, Forget, ObjectRef, Prune, Revoke};
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{CloseEpoch, RevokeKey, RosterStatement};
-use sidekeep::repo::commit::{Candidate, Committed, Counted, commit};
+use sidekeep::repo::commit::{Committed, Preconditions, SnapshotCandidate, commit};
 use sidekeep::repo::error::RepoError;
 use sidekeep::repo::ledger::{Appended, Ledger};
 
@@ -22,14 +22,14 @@ fn who_comes_second_is_told() {
     let fixture = Fixture::new();
     let (repository, ledger) = (fixture.repository(), fixture.ledger());
     let operator = fixture.key(Role::Operator);
-    fixture.appended(Body::Snapshot(snapshot(1)), &operator);
-    let late = append_to(&repository, &ledger, Body::Snapshot(snapshot(2)), &operator);
+    fixture.appended(EntryBody::Snapshot(snapshot(1)), &operator);
+    let late = append_to(&repository, &ledger, EntryBody::Snapshot(snapshot(2)), &operator);
     assert!(matches!(late, Ok(Appended::Lost)));
-    let again = append_to(&repository, &fixture.ledger(), Body::Snapshot(snapshot(2)), &operator);
+    let again = append_to(&repository, &fixture.ledger(), EntryBody::Snapshot(snapshot(2)), &operator);
     assert!(matches!(again, Ok(Appended::Done(at)) if at.number == 2));
     let ledger = fixture.ledger();
     fixture.put_entry(3, b"garbage".to_vec());
-    assert!(matches!(append_to(&repository, &ledger, Body::Snapshot(snapshot(3)), &operator), Ok(Appended::Lost)));
+    assert!(matches!(append_to(&repository, &ledger, EntryBody::Snapshot(snapshot(3)), &operator), Ok(Appended::Lost)));
 }
 
 /// Appends through a store that loses answers as planned, and tells what the ledger then has.
@@ -44,7 +44,7 @@ fn append_losing(
     let prefix = Name::Ledger(fixture.source, 1).to_string().leak();
     let plan = Plan { verbs, prefix, first, times, fault: Fault::Lost(effect) };
     let failing = fixture.over(Faulty::new(fixture.memory.clone(), plan)).expect("opens");
-    let answer = append_to(&failing, &ledger, Body::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
+    let answer = append_to(&failing, &ledger, EntryBody::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
     (answer, fixture.ledger().live().count())
 }
 
@@ -81,22 +81,23 @@ fn an_answer_lost_to_somebody_else_is_lost() {
     let prefix = Name::Ledger(fixture.source, 1).to_string().leak();
     let plan = Plan { verbs: &[Verb::Put], prefix, first: 1, times: 1, fault: Fault::Lost(Effect::NotApplied) };
     let failing = fixture.over(Faulty::new(fixture.memory.clone(), plan)).expect("opens");
-    fixture.appended(Body::Snapshot(snapshot(1)), &operator);
-    assert!(matches!(append_to(&failing, &ledger, Body::Snapshot(snapshot(2)), &operator), Ok(Appended::Lost)));
+    fixture.appended(EntryBody::Snapshot(snapshot(1)), &operator);
+    assert!(matches!(append_to(&failing, &ledger, EntryBody::Snapshot(snapshot(2)), &operator), Ok(Appended::Lost)));
 }
 
 const MANIFEST: &[u8] = b"a manifest";
 
 /// A snapshot as of second 9 that shares pack 101, adopts 50 and adds 60.
-fn candidate() -> Candidate {
-    let counted = Counted { packs: HashSet::from([digest(101)]), adopted: vec![object(50)], added: vec![object(60)] };
-    Candidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), counted }
+fn candidate() -> SnapshotCandidate {
+    let counted =
+        Preconditions { packs: HashSet::from([digest(101)]), adopted: vec![object(50)], added: vec![object(60)] };
+    SnapshotCandidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), counted }
 }
 
 /// What becomes of the candidate if somebody does `meanwhile` after it folded the ledger.
 fn overtaken_by(meanwhile: impl FnOnce(&Fixture)) -> Result<Committed, RepoError> {
     let fixture = Fixture::new();
-    fixture.appended(Body::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
+    fixture.appended(EntryBody::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
     let mut ledger = fixture.ledger();
     let mut unlocked = fixture.unlock(Role::Operator);
     meanwhile(&fixture);
@@ -108,7 +109,7 @@ fn overtaken_by(meanwhile: impl FnOnce(&Fixture)) -> Result<Committed, RepoError
     committed
 }
 
-fn maintains(body: Body) -> impl FnOnce(&Fixture) {
+fn maintains(body: EntryBody) -> impl FnOnce(&Fixture) {
     move |fixture| {
         fixture.appended(body, &fixture.key(Role::Maintainer));
     }
@@ -122,7 +123,7 @@ fn what_stands_is_committed_after_any_lost_race() {
     assert_eq!(lost(&|fixture| maintains(prune(&[99]))(fixture)), 1);
     let others = |fixture: &Fixture| {
         for n in [2, 3] {
-            fixture.appended(Body::Snapshot(snapshot(n)), &fixture.key(Role::Operator));
+            fixture.appended(EntryBody::Snapshot(snapshot(n)), &fixture.key(Role::Operator));
         }
     };
     assert_eq!(lost(&others), 1);
@@ -136,7 +137,7 @@ fn what_a_prune_named_is_not_committed() {
         assert!(matches!(error, RepoError::Overtaken { .. }), "{pack}: {error}");
     }
     let manifests = vec![Digest::of(MANIFEST)];
-    let manifest = Body::Prune(Prune { packs: vec![], manifests, wraps: vec![] });
+    let manifest = EntryBody::Prune(Prune { packs: vec![], manifests, wraps: vec![] });
     assert!(matches!(overtaken_by(maintains(manifest)), Err(RepoError::Overtaken { .. })));
 }
 
@@ -144,7 +145,7 @@ fn what_a_prune_named_is_not_committed() {
 fn an_older_image_is_not_committed() {
     for n in [9, 10] {
         let newer = move |fixture: &Fixture| {
-            fixture.appended(Body::Snapshot(snapshot(n)), &fixture.key(Role::Operator));
+            fixture.appended(EntryBody::Snapshot(snapshot(n)), &fixture.key(Role::Operator));
         };
         assert!(matches!(overtaken_by(newer), Err(RepoError::Overtaken { .. })), "{n}");
     }
@@ -152,9 +153,9 @@ fn an_older_image_is_not_committed() {
     let forgotten = |fixture: &Fixture| {
         let mut ahead = snapshot(10);
         ahead.source_clock = Moment(200_000_000_000_000_000);
-        let id = fixture.appended(Body::Snapshot(ahead), &fixture.key(Role::Operator)).sha256;
+        let id = fixture.appended(EntryBody::Snapshot(ahead), &fixture.key(Role::Operator)).sha256;
         let forget = Forget { snapshots: vec![id], reason: "its clock".to_owned() };
-        fixture.appended(Body::Forget(forget), &fixture.key(Role::Maintainer));
+        fixture.appended(EntryBody::Forget(forget), &fixture.key(Role::Maintainer));
     };
     assert_eq!(overtaken_by(forgotten).expect("commits").races_lost, 1);
 }
@@ -163,7 +164,7 @@ fn an_older_image_is_not_committed() {
 fn what_a_revoked_key_wrote_is_not_shared_and_it_commits_nothing() {
     let own = |fixture: &Fixture| {
         let key = fixture.key(Role::Operator).key_id();
-        fixture.appended(Body::Revoke(Revoke { key }), &fixture.key(Role::Admin));
+        fixture.appended(EntryBody::Revoke(Revoke { key }), &fixture.key(Role::Admin));
     };
     assert!(matches!(overtaken_by(own), Err(RepoError::NotEnrolled { .. })));
     let closed = |fixture: &Fixture| {
@@ -172,7 +173,7 @@ fn what_a_revoked_key_wrote_is_not_shared_and_it_commits_nothing() {
             Role::Admin,
             vec![RosterStatement::Close(CloseEpoch { epoch: sidekeep::base::id::Epoch(1), reason })],
         );
-        fixture.appended(Body::Snapshot(snapshot(2)), &fixture.key(Role::Operator));
+        fixture.appended(EntryBody::Snapshot(snapshot(2)), &fixture.key(Role::Operator));
     };
     assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));
 }
@@ -196,17 +197,17 @@ fn what_the_roster_said_meanwhile_is_heard() {
 }
 
 /// A snapshot with more packs than one entry names.
-fn large() -> Candidate {
+fn large() -> SnapshotCandidate {
     let pack = |n: usize| ObjectRef { sha256: Digest::of(&n.to_be_bytes()), size: 1 };
     let (adopted, added) = ((0..100).map(pack).collect(), (100..2 * ENTRY_PACKS_MAX + 200).map(pack).collect());
-    let counted = Counted { packs: HashSet::from([digest(101)]), adopted, added };
-    Candidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), counted }
+    let counted = Preconditions { packs: HashSet::from([digest(101)]), adopted, added };
+    SnapshotCandidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), counted }
 }
 
 #[test]
 fn packs_that_one_entry_cannot_name_are_added_before_the_snapshot() {
     let fixture = Fixture::new();
-    fixture.appended(Body::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
+    fixture.appended(EntryBody::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
     let (mut ledger, mut unlocked) = (fixture.ledger(), fixture.unlock(Role::Operator));
     let committed = commit(&mut unlocked, &mut ledger, large()).expect("commits");
     let ledger = fixture.ledger();
@@ -223,10 +224,10 @@ fn packs_that_one_entry_cannot_name_are_added_before_the_snapshot() {
 #[test]
 fn what_was_added_ahead_and_pruned_meanwhile_is_not_committed() {
     let fixture = Arc::new(Fixture::new());
-    fixture.appended(Body::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
+    fixture.appended(EntryBody::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
     let (mut ledger, mut unlocked) = (fixture.ledger(), fixture.unlock(Role::Operator));
     let named = large().counted.added.last().expect("a pack").sha256;
-    let pruned = Body::Prune(Prune { packs: vec![named], manifests: vec![], wraps: vec![] });
+    let pruned = EntryBody::Prune(Prune { packs: vec![named], manifests: vec![], wraps: vec![] });
     fixture.appended(pruned, &fixture.key(Role::Maintainer));
     assert!(matches!(commit(&mut unlocked, &mut ledger, large()), Err(RepoError::Overtaken { .. })));
     assert_eq!((fixture.ledger().live().count(), fixture.ledger().digests.len()), (1, 2));
@@ -240,8 +241,10 @@ fn of_many_writers_at_once_each_commits_once_or_gives_way() {
         move || {
             let mut unlocked = fixture.unlock(Role::Operator);
             let mut ledger = Ledger::load(unlocked.repository(), fixture.source).expect("folds");
-            let counted = Counted { added: vec![ObjectRef { sha256: digest(n), size: 1 }], ..Counted::default() };
-            commit(&mut unlocked, &mut ledger, Candidate { snapshot: snapshot(n), manifest: vec![n], counted }).is_ok()
+            let counted =
+                Preconditions { added: vec![ObjectRef { sha256: digest(n), size: 1 }], ..Preconditions::default() };
+            commit(&mut unlocked, &mut ledger, SnapshotCandidate { snapshot: snapshot(n), manifest: vec![n], counted })
+                .is_ok()
         }
     };
     let threads: Vec<_> = (1..=8).map(|n| std::thread::spawn(run(n))).collect();

@@ -19,7 +19,7 @@ use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse;
-use sidekeep::format::entry::{Body, Entry, Numbered, ObjectRef, Place, Prune, Snapshot};
+use sidekeep::format::entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef, Prune, Snapshot};
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{Enrol, RosterStatement};
 use sidekeep::repo::error::RepoError;
@@ -94,12 +94,12 @@ impl Fixture {
     }
 
     /// The place after the head.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> ChainPlace {
         self.ledger().next_place().expect("a place")
     }
 
     /// Signed bytes of an entry after the head, its place changed by `change`.
-    pub fn entry(&self, body: Body, by: &Identity, change: impl FnOnce(&mut Place)) -> Vec<u8> {
+    pub fn entry(&self, body: EntryBody, by: &Identity, change: impl FnOnce(&mut ChainPlace)) -> Vec<u8> {
         let mut place = self.place();
         change(&mut place);
         self.sign(&Entry { place, written: self.env.now(), body }, by)
@@ -110,11 +110,11 @@ impl Fixture {
     }
 
     /// Appends as the program does.
-    pub fn append(&self, body: Body, by: &Identity) -> Result<Appended, RepoError> {
+    pub fn append(&self, body: EntryBody, by: &Identity) -> Result<Appended, RepoError> {
         append_to(&self.repository(), &self.ledger(), body, by)
     }
 
-    pub fn appended(&self, body: Body, by: &Identity) -> Numbered {
+    pub fn appended(&self, body: EntryBody, by: &Identity) -> Numbered {
         match self.append(body, by) {
             Ok(Appended::Done(at)) => at,
             other => panic!("{other:?}"),
@@ -131,7 +131,12 @@ impl Fixture {
     }
 }
 
-pub fn append_to(repository: &Repository, ledger: &Ledger, body: Body, by: &Identity) -> Result<Appended, RepoError> {
+pub fn append_to(
+    repository: &Repository,
+    ledger: &Ledger,
+    body: EntryBody,
+    by: &Identity,
+) -> Result<Appended, RepoError> {
     let sign = |message: &[u8]| by.sign(message);
     append(repository, &Signer { key: by.key_id(), role: by.role(), sign: &sign }, ledger, body)
 }
@@ -151,9 +156,9 @@ pub fn snapshot(n: u8) -> Snapshot {
     snapshot
 }
 
-pub fn prune(packs: &[u8]) -> Body {
+pub fn prune(packs: &[u8]) -> EntryBody {
     let packs = packs.iter().map(|n| digest(*n)).collect();
-    Body::Prune(Prune { packs, manifests: vec![], wraps: vec![] })
+    EntryBody::Prune(Prune { packs, manifests: vec![], wraps: vec![] })
 }
 
 /// A store whose listing is behind: it does not have what is hidden, though it can be read.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
 use sidekeep::engine::postgres::connect::open::connect;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -19,7 +19,7 @@ const SECRET: &str = "s3cret:pass\\word";
 /// Signs in and asks who it is; an error is the whole message.
 fn sign_in(url: &str, variables: &[(&str, &str)]) -> Result<String, String> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let signed_in = Address::parse(url, &Surroundings::new(variables)).and_then(|address| {
+    let signed_in = Address::parse(url, &HostEnvironment::new(variables)).and_then(|address| {
         let client = connect(&address)?;
         let row = &client.texts("asking", "SELECT current_user || '/' || current_database()")?[0];
         Ok(row[0].clone().expect("a value"))

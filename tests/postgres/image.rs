@@ -4,8 +4,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::postgres::backup::image::{Claim, Image, ServerRole};
-use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::backup::image::{LockClaim, PgImage, ServerRole};
+use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
 use sidekeep::engine::postgres::connect::client::Client;
 
 use crate::common_postgres::{Cluster, Settings};
@@ -13,11 +13,11 @@ use crate::common_postgres::{Cluster, Settings};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn address(dsn: &str) -> Arc<Address> {
-    Arc::new(Address::parse(dsn, &Surroundings::new([])).expect("an address"))
+    Arc::new(Address::parse(dsn, &HostEnvironment::new([])).expect("an address"))
 }
 
-pub(crate) fn open(cluster: &Cluster, database: &str) -> Result<Image, String> {
-    Image::open(address(&cluster.dsn(database))).map_err(|error| error.to_string())
+pub(crate) fn open(cluster: &Cluster, database: &str) -> Result<PgImage, String> {
+    PgImage::open(address(&cluster.dsn(database))).map_err(|error| error.to_string())
 }
 
 fn value(client: &Client, sql: &str) -> String {
@@ -95,7 +95,7 @@ fn a_plain_role_may_lack_the_identity() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql("postgres", "CREATE ROLE plain LOGIN; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC");
     let dsn = cluster.dsn("postgres").replace("postgres@", "plain@");
-    let image = Image::open(address(&dsn)).expect("an image");
+    let image = PgImage::open(address(&dsn)).expect("an image");
     assert!(!image.facts().identity.contains_key("system_identifier"));
     assert!(image.facts().notes[0].contains("pg_control_system()"), "{:?}", image.facts().notes);
     let denied = image.lock_tables(&tables(&["pg_catalog.pg_authid"]), PATIENCE).expect_err("denied").to_string();
@@ -123,8 +123,8 @@ fn locked_tables_stay_and_others_are_named() {
     assert!(begun.elapsed() < PATIENCE);
     assert!(held.contains("public.u by process") && !held.contains("\"S s\""), "{held}");
     let worker = image.worker().expect("a worker");
-    assert_eq!(image.claim(&worker, "public.u").expect("asked"), Claim::SomebodyWaits);
-    assert_eq!(image.claim(&worker, "\"S s\".\"T\"").expect("asked"), Claim::Held, "the worker can go on");
+    assert_eq!(image.claim(&worker, "public.u").expect("asked"), LockClaim::SomebodyWaits);
+    assert_eq!(image.claim(&worker, "\"S s\".\"T\"").expect("asked"), LockClaim::Held, "the worker can go on");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_transaction_pooler_is_refused() {
     let dsn = cluster.dsn("postgres").replace(&format!(":{}/", cluster.port()), ":6543/");
     let begun = Instant::now();
     let refused = loop {
-        let refused = Image::open(address(&dsn)).map(|_| ()).map_err(|error| error.to_string());
+        let refused = PgImage::open(address(&dsn)).map(|_| ()).map_err(|error| error.to_string());
         let not_yet = matches!(&refused, Err(message) if message.starts_with("cannot connect"));
         if !not_yet || begun.elapsed() > PATIENCE {
             break refused;

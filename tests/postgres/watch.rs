@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sidekeep::engine::contract::SourceError;
-use sidekeep::engine::postgres::backup::lock_watchdog::Watch;
+use sidekeep::engine::postgres::backup::lock_watchdog::LockWatchdog;
 
 use crate::common_postgres::Cluster;
 use crate::image::{address, open};
@@ -15,9 +15,9 @@ fn an_alter_behind_the_image_ends_it() {
     cluster.sql("postgres", "CREATE TABLE contacts (n int); INSERT INTO contacts VALUES (1)");
     let mut image = open(&cluster, "postgres").expect("an image");
     image.lock_tables(&["public.contacts".to_owned()], Duration::from_secs(5)).expect("locked");
-    let patience = Duration::from_secs(2);
+    let wait_limit = Duration::from_secs(2);
     let dsn = Arc::new(address(&cluster.dsn("postgres")));
-    let watch = Watch::begin(&dsn, image.sessions(), patience).expect("a watch");
+    let watch = LockWatchdog::begin(&dsn, image.sessions(), wait_limit).expect("a watch");
     let worker = image.worker().expect("a worker");
 
     let begun = Instant::now();
@@ -37,7 +37,7 @@ fn an_alter_behind_the_image_ends_it() {
         assert!(matches!(SourceError::from(error), SourceError::GaveWay { .. }));
         other.join().expect("no panic")
     });
-    assert!(waited >= patience && waited < Duration::from_secs(20), "{waited:?}");
+    assert!(waited >= wait_limit && waited < Duration::from_secs(20), "{waited:?}");
     assert!(image.release().is_err(), "its sessions are gone");
 }
 
@@ -48,8 +48,8 @@ fn who_waits_behind_others_or_briefly_is_none_of_ours() {
     let image = open(&cluster, "postgres").expect("an image");
     image.lock_tables(&["public.a".to_owned()], Duration::from_secs(5)).expect("locked");
     let dsn = Arc::new(address(&cluster.dsn("postgres")));
-    let patience = Duration::from_secs(2);
-    let watch = Watch::begin(&dsn, image.sessions(), patience).expect("a watch");
+    let wait_limit = Duration::from_secs(2);
+    let watch = LockWatchdog::begin(&dsn, image.sessions(), wait_limit).expect("a watch");
     let holder = cluster.client("postgres");
     holder.execute("locking", "BEGIN; LOCK TABLE b").expect("locked");
     let wait = |table: &str, milliseconds: u32| {
@@ -73,7 +73,7 @@ fn a_watch_that_lost_its_session_takes_another() {
     let image = open(&cluster, "postgres").expect("an image");
     image.lock_tables(&["public.contacts".to_owned()], Duration::from_secs(5)).expect("locked");
     let dsn = Arc::new(address(&cluster.dsn("postgres")));
-    let watch = Watch::begin(&dsn, image.sessions(), Duration::from_secs(2)).expect("a watch");
+    let watch = LockWatchdog::begin(&dsn, image.sessions(), Duration::from_secs(2)).expect("a watch");
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'WITH waiting%'";
     let begun = Instant::now();
     while cluster.sql("postgres", end).is_empty() {

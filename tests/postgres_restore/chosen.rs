@@ -1,6 +1,6 @@
 //! Some tables with what they need, and tables that come first.
 
-use sidekeep::engine::contract::{BatchTarget, Content, Loader, Mark, Refused, SourceError, Target};
+use sidekeep::engine::contract::{BatchTarget, Loader, Mark, Refused, RestoreContent, SourceError, Target};
 use sidekeep::engine::postgres::restore::TargetOptions;
 
 use crate::stage::{DATABASE, Stage, refused};
@@ -59,7 +59,7 @@ struct Watching<'a> {
 }
 
 impl Target for Watching<'_> {
-    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         self.inner.begin(content)
     }
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
 use sidekeep::engine::postgres::restore::{Globals, Owners, PostgresTarget, TargetOptions};
 
 use crate::common_postgres::Cluster;
@@ -115,7 +115,7 @@ fn rows_do_not_depend_on_tablespaces() {
     stage.cluster.create_database("plain", "TEMPLATE template0 OWNER plain");
     stage.cluster.sql("plain", "ALTER SCHEMA public OWNER TO plain");
     let dsn = stage.cluster.dsn("plain").replace("postgres://postgres@", "postgres://plain@");
-    let address = Address::parse(&dsn, &Surroundings::new([])).expect("an address");
+    let address = Address::parse(&dsn, &HostEnvironment::new([])).expect("an address");
     let options = TargetOptions { owners: Owners::LeaveOut, ..TargetOptions::default() };
     let report = stage.restore(&mut PostgresTarget::new(address, options), &[]).expect("a restore");
     assert!(refused(&report).contains(&not_had.to_owned()), "{:#?}", refused(&report));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sidekeep::engine::contract::{Batch, BatchTarget, Content, Loader, Mark, Refused, SourceError, Target};
+use sidekeep::engine::contract::{Batch, BatchTarget, Loader, Mark, Refused, RestoreContent, SourceError, Target};
 use sidekeep::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use sidekeep::format::cell::Cell;
 
@@ -28,7 +28,7 @@ struct CountedBatch<'a> {
 }
 
 impl Target for Counted {
-    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         self.inner.begin(content)
     }
 

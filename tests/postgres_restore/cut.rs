@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
 use tempfile::TempDir;
 
 use crate::common_postgres::Cluster;
@@ -82,7 +82,7 @@ impl Breaking {
     pub fn address(&self, database: &str) -> Address {
         let host = self.dir.path().display().to_string().replace('/', "%2F");
         let url = format!("postgres://postgres@{host}:{}/{database}", self.port);
-        Address::parse(&url, &Surroundings::new([])).expect("an address")
+        Address::parse(&url, &HostEnvironment::new([])).expect("an address")
     }
 
     /// Messages that could still pass.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sidekeep::engine::contract::SourceError;
-use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
 use sidekeep::engine::postgres::restore::{PostgresTarget, Resume, TargetOptions};
 use sidekeep::ops::error::OpError;
 use tempfile::TempDir;
@@ -61,7 +61,7 @@ impl Way {
     fn target(&self, database: &str) -> PostgresTarget {
         let host = self.dir.path().display().to_string().replace('/', "%2F");
         let url = format!("postgres://postgres@{host}:{}/{database}", self.port);
-        let address = Address::parse(&url, &Surroundings::new([])).expect("an address");
+        let address = Address::parse(&url, &HostEnvironment::new([])).expect("an address");
         PostgresTarget::new(address, TargetOptions::default())
     }
 }

@@ -6,7 +6,7 @@ use sidekeep::base::cancel::Cancel;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
 use sidekeep::engine::contract::Target;
-use sidekeep::engine::postgres::connect::address::{Address, Surroundings};
+use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
 use sidekeep::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::error::OpError;
@@ -73,7 +73,7 @@ impl Stage {
 
     pub fn address(&self, cluster: &Cluster, database: &str) -> Address {
         let name = database.replace(' ', "%20").replace(';', "%3B");
-        Address::parse(&cluster.dsn(&name), &Surroundings::new([])).expect("an address")
+        Address::parse(&cluster.dsn(&name), &HostEnvironment::new([])).expect("an address")
     }
 
     pub fn target(&self, cluster: &Cluster, database: &str, options: TargetOptions) -> PostgresTarget {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sidekeep::engine::contract::{
-    Batch, BatchTarget, Content, Engine, Mark, Scope, Source, SourceError, Target, TargetColumn, TargetTable,
+    Batch, BatchTarget, Engine, Mark, RestoreContent, Scope, Source, SourceError, Target, TargetColumn, TargetTable,
 };
 use sidekeep::engine::postgres::restore::TargetOptions;
 use sidekeep::format::cell::Cell;
@@ -110,7 +110,7 @@ fn large_objects_keep_their_holes() {
     let tables = [TargetTable { name: "pg_catalog.pg_largeobject".to_owned(), columns, key: vec![0, 1] }];
     let mut target = stage.target(&stage.cluster, "copy", TargetOptions::default());
     let (engine, scope) = (Engine::Postgres, Scope::Everything);
-    target.begin(&Content { engine, snapshot: "s", schema: &schema, tables: &tables, scope }).expect("begins");
+    target.begin(&RestoreContent { engine, snapshot: "s", schema: &schema, tables: &tables, scope }).expect("begins");
     let mut loaders = target.loaders().expect("loaders");
     assert_eq!(loaders[0].load(&pages).expect("loads"), pages.0.len() as u64);
     drop(loaders);

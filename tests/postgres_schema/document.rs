@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sidekeep::engine::postgres::schema::document::{Document, GrantOption, Position, Purpose, Words};
+use sidekeep::engine::postgres::schema::document::{DumpText, GrantOption, Position, Purpose, SchemaDocument};
 use sidekeep::engine::postgres::schema::dump::DumpEncoding;
 use sidekeep::engine::postgres::schema::gather;
 
@@ -13,7 +13,7 @@ fn a_database_built_from_it_has_the_same_document() {
     let Some(cluster) = full() else { return };
     let taken = take(&cluster, DATABASE);
     assert_eq!(taken.gaps, []);
-    let document = Document::from_bytes(&taken.document.to_bytes()).expect("its own bytes");
+    let document = SchemaDocument::from_bytes(&taken.document.to_bytes()).expect("its own bytes");
     assert_eq!(document, taken.document);
     let classes: BTreeSet<&str> =
         document.pre_data.iter().chain(&document.post_data).map(|statement| statement.class.as_str()).collect();
@@ -22,7 +22,7 @@ fn a_database_built_from_it_has_the_same_document() {
     cluster.create_database("copy", "TEMPLATE template0");
     build(&cluster, &document, "copy");
     let copy = take(&cluster, "copy").document;
-    let renamed = |document: &Document| -> Vec<Vec<u8>> {
+    let renamed = |document: &SchemaDocument| -> Vec<Vec<u8>> {
         document.database.iter().map(|statement| statement.in_database("x")).collect()
     };
     assert_eq!(renamed(&copy), renamed(&document));
@@ -55,7 +55,7 @@ fn names_and_purposes() {
     assert!(named("FUNCTION", "-- Name: f; Type: TABLE; Schema: a; Owner: b()"));
     assert!(named("TABLE", "123456789_123456789_123456789_123456789_123456789_123456789_123"));
     assert!(!named("TABLE", "fake"));
-    let text = |words: &Words| words.lossy();
+    let text = |words: &DumpText| words.lossy();
     for statement in &all {
         let sql = text(&statement.sql);
         assert!(!sql.contains("COPY ") && !sql.starts_with('\\'), "{sql}");
@@ -135,7 +135,7 @@ fn the_schema_is_of_the_snapshot() {
         closed: &[],
         cancelled: &cancelled,
     };
-    let (document, _) = schema::read(&client, &crate::stage::tools(&cluster), &request).expect("a schema");
+    let (document, _) = gather::read(&client, &crate::stage::tools(&cluster), &request).expect("a schema");
     assert!(document == before);
 }
 
@@ -143,7 +143,7 @@ fn the_schema_is_of_the_snapshot() {
 fn sequences_stand_where_they_stood() {
     let Some(cluster) = full() else { return };
     cluster.sql(DATABASE, "SELECT setval('app.untouched', 42, false)");
-    let (sequences, gaps) = schema::sequences(&cluster.client(DATABASE)).expect("sequences");
+    let (sequences, gaps) = gather::sequences(&cluster.client(DATABASE)).expect("sequences");
     assert_eq!(gaps, []);
     let found: Vec<(&str, Position)> = sequences.iter().map(|s| (s.name.as_str(), s.position)).collect();
     let expected =
@@ -167,7 +167,7 @@ fn other_encodings_and_strings() {
         let comment = document.pre_data.iter().find(|statement| statement.class == "COMMENT").expect("a comment");
         match encoding {
             DumpEncoding::Utf8 => assert!(comment.sql.lossy().contains("café; "), "{comment:?}"),
-            DumpEncoding::SqlAscii => assert!(matches!(comment.sql, Words::Raw { .. }), "{comment:?}"),
+            DumpEncoding::SqlAscii => assert!(matches!(comment.sql, DumpText::Raw { .. }), "{comment:?}"),
         }
         assert_eq!(
             document.pre_data.iter().filter(|statement| statement.class == "TABLE").count(),

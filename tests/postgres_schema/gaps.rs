@@ -26,7 +26,7 @@ fn a_role_without_rights() {
     assert_eq!(names, ["app.users"]);
     let tables = taken.document.pre_data.iter().filter(|s| s.sql.lossy().starts_with("CREATE TABLE"));
     assert_eq!(tables.map(|s| s.name.lossy()).collect::<Vec<_>>(), ["users"]);
-    let (sequences, gaps) = schema::sequences(&session(&cluster, DATABASE, "ps_reader")).expect("sequences");
+    let (sequences, gaps) = gather::sequences(&session(&cluster, DATABASE, "ps_reader")).expect("sequences");
     assert_eq!((sequences, gaps.len()), (vec![], 4));
     assert!(reason_of(&gaps, "\"app\".\"counter\"").contains("may not read"));
 }

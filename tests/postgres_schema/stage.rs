@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use sidekeep::engine::contract::Gap;
 use sidekeep::engine::postgres::connect::client::Client;
-use sidekeep::engine::postgres::schema::catalog::{self, Catalog};
-use sidekeep::engine::postgres::schema::document::Document;
+use sidekeep::engine::postgres::schema::catalog::{self, PgCatalog};
+use sidekeep::engine::postgres::schema::document::SchemaDocument;
 use sidekeep::engine::postgres::schema::dump::{DumpEncoding, Request, Search, ToolPlace, Tools};
 use sidekeep::engine::postgres::schema::gather;
 
@@ -36,8 +36,8 @@ pub fn tools(cluster: &Cluster) -> Tools {
 
 /// What one backup as `role` would keep.
 pub struct Taken {
-    pub document: Document,
-    pub catalog: Catalog,
+    pub document: SchemaDocument,
+    pub catalog: PgCatalog,
     /// Of the schema alone.
     pub gaps: Vec<Gap>,
 }
@@ -58,7 +58,7 @@ pub fn take_as(cluster: &Cluster, database: &str, role: &str, encoding: DumpEnco
         closed: &catalog.unreadable_sequences,
         cancelled: &cancelled,
     };
-    let (document, gaps) = schema::read(&client, &tools(cluster), &request).expect("a schema");
+    let (document, gaps) = gather::read(&client, &tools(cluster), &request).expect("a schema");
     Taken { document, catalog, gaps }
 }
 
@@ -67,7 +67,7 @@ pub fn take(cluster: &Cluster, database: &str) -> Taken {
 }
 
 /// Runs the statements of a document one by one, as a restore does.
-pub fn build(cluster: &Cluster, document: &Document, database: &str) {
+pub fn build(cluster: &Cluster, document: &SchemaDocument, database: &str) {
     let client = cluster.client(database);
     let run = |sql: Vec<u8>| {
         let mut sql = String::from_utf8(sql).expect("text");

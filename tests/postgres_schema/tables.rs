@@ -3,21 +3,21 @@
 use std::time::{Duration, Instant};
 
 use sidekeep::engine::contract::{ForeignKey, Strength};
-use sidekeep::engine::postgres::schema::catalog::{self, Catalog, PgTable};
+use sidekeep::engine::postgres::schema::catalog::{self, PgCatalog, PgTable};
 
 use crate::common_postgres::Cluster;
 use crate::stage::{DATABASE, full, reason_of, session};
 
-fn read(cluster: &Cluster) -> Catalog {
+fn read(cluster: &Cluster) -> PgCatalog {
     catalog::read(&cluster.client(DATABASE)).expect("a catalog")
 }
 
-fn table<'a>(catalog: &'a Catalog, name: &str) -> &'a PgTable {
+fn table<'a>(catalog: &'a PgCatalog, name: &str) -> &'a PgTable {
     let found = catalog.tables.iter().find(|table| table.table.name == name);
     found.unwrap_or_else(|| panic!("no {name} among {:?}", names(catalog)))
 }
 
-fn names(catalog: &Catalog) -> Vec<&str> {
+fn names(catalog: &PgCatalog) -> Vec<&str> {
     catalog.tables.iter().map(|table| table.table.name.as_str()).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Which cell a value is, for ever: `docs/format.md` section 4.
 
 use sidekeep::engine::contract::Fold;
-use sidekeep::engine::postgres::value::transport::{Collation, Equality, Kind, Mode};
+use sidekeep::engine::postgres::value::transport::{Collation, Equality, TransportMode, ValueKind};
 use sidekeep::format::cell::{Cell, Numeric, OwnedCell};
 
 use crate::common_postgres::Cluster;
@@ -57,8 +57,8 @@ fn cells_are_pinned() {
     for (value, expected) in pinned {
         session.sql(&format!("DROP TABLE IF EXISTS public.t; CREATE TABLE public.t AS SELECT {value} AS v"));
         let expected = vec![vec![OwnedCell::new(&expected)]];
-        assert_eq!(session.read("public.t", Mode::Binary).as_ref(), Ok(&expected), "{value}");
-        assert_eq!(session.read("public.t", Mode::Text).as_ref(), Ok(&expected), "{value}");
+        assert_eq!(session.read("public.t", TransportMode::Binary).as_ref(), Ok(&expected), "{value}");
+        assert_eq!(session.read("public.t", TransportMode::Text).as_ref(), Ok(&expected), "{value}");
     }
 }
 
@@ -78,6 +78,6 @@ fn texts_that_are_equal_without_equal_bytes_are_told_apart() {
     assert_eq!(columns[0].1.equality(Collation::Nondeterministic), Equality::Server);
     if citext {
         assert_eq!((of(3), of(4)), (Equality::Server, Equality::Server));
-        assert_eq!((columns[3].1.kind, columns[4].1.kind), (Kind::Text, Kind::Text));
+        assert_eq!((columns[3].1.kind, columns[4].1.kind), (ValueKind::Text, ValueKind::Text));
     }
 }

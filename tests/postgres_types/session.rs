@@ -4,10 +4,10 @@ use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
 use sidekeep::engine::contract::{RowSink, SinkError};
 use sidekeep::engine::postgres::connect::client::Client;
-use sidekeep::engine::postgres::value::encode::{Parameter, Place, Way, push_line};
+use sidekeep::engine::postgres::value::encode::{EncodeTarget, Parameter, RowForm, push_line};
 use sidekeep::engine::postgres::value::rows::RowReader;
 use sidekeep::engine::postgres::value::transport::{
-    ColumnType, Kind, Mode, SessionEncoding, Types, quoted, session_sql,
+    ColumnType, PgTypes, SessionEncoding, TransportMode, ValueKind, quoted, session_sql,
 };
 use sidekeep::format::cell::{Cell, OwnedCell};
 use tokio::runtime::Handle;
@@ -84,12 +84,12 @@ impl Session {
     pub fn columns(&self, table: &str) -> Vec<(String, ColumnType)> {
         let sql = "SELECT attname::text, atttypid FROM pg_catalog.pg_attribute \
                    WHERE attrelid = $1::text::pg_catalog.regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
-        let types = Types::load(&self.client).expect("types");
+        let types = PgTypes::load(&self.client).expect("types");
         let rows = self.client.query("columns", sql, &[&table]).expect(table);
         rows.iter().map(|row| (row.get(0), types.get(row.get(1)).expect("a type").clone())).collect()
     }
 
-    pub fn read(&self, table: &str, mode: Mode) -> Result<Rows, String> {
+    pub fn read(&self, table: &str, mode: TransportMode) -> Result<Rows, String> {
         let columns = self.columns(table);
         let items: Vec<String> = columns.iter().map(|(name, of)| of.select(name, mode)).collect();
         let order = if columns[0].0 == "n" { "ORDER BY t.n" } else { "" };
@@ -110,20 +110,20 @@ impl Session {
         Ok(kept.0)
     }
 
-    pub fn place(&self) -> Place {
-        Place { version: self.version, encoding: self.encoding }
+    pub fn place(&self) -> EncodeTarget {
+        EncodeTarget { version: self.version, encoding: self.encoding }
     }
 
     pub fn write(&self, table: &str, rows: &Rows) -> Result<Ways, String> {
         let columns = self.columns(table);
-        let kinds: Vec<Kind> = columns.iter().map(|(_, of)| of.kind).collect();
+        let kinds: Vec<ValueKind> = columns.iter().map(|(_, of)| of.kind).collect();
         let names: Vec<String> = columns.iter().map(|(name, _)| quoted(name)).collect();
         let (mut lines, mut ways) = (Vec::new(), Ways::default());
         for row in rows {
             let cells: Vec<Cell<'_>> = row.iter().map(OwnedCell::get).collect();
             match push_line(&mut lines, &cells, &kinds, self.place()).map_err(|error| error.to_string())? {
-                Way::Copy => ways.copied += 1,
-                Way::Parameters => {
+                RowForm::Copy => ways.copied += 1,
+                RowForm::Parameters => {
                     self.insert(table, &names, &cells, &kinds)?;
                     ways.inserted += 1;
                 }
@@ -139,7 +139,7 @@ impl Session {
         Ok(ways)
     }
 
-    fn insert(&self, table: &str, names: &[String], cells: &[Cell<'_>], kinds: &[Kind]) -> Result<(), String> {
+    fn insert(&self, table: &str, names: &[String], cells: &[Cell<'_>], kinds: &[ValueKind]) -> Result<(), String> {
         let place = self.place();
         let values: Vec<Parameter<'_>> =
             cells.iter().zip(kinds).map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, place }).collect();

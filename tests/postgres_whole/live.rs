@@ -6,8 +6,8 @@ use sidekeep::base::cancel::Cancel;
 use sidekeep::base::chain::chain;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
-use sidekeep::engine::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
-use sidekeep::engine::postgres::schema::document::Document;
+use sidekeep::engine::contract::{Engine, Refused, RestoreContent, SourceError, Target, TargetTable};
+use sidekeep::engine::postgres::schema::document::SchemaDocument;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::manifest::GapSummary;
 use sidekeep::ops::backup::{self, BackupReport};
@@ -24,7 +24,7 @@ pub struct Live {
 
 /// A snapshot in memory.
 pub struct Taken {
-    pub document: Document,
+    pub document: SchemaDocument,
     pub tables: Vec<TakenTable>,
 }
 
@@ -87,7 +87,7 @@ impl Live {
         let mut collected = Collected::default();
         let report = restore::run(&unlocked, &mut collected, &options).expect("a restore");
         assert!(report.refused.is_empty() && report.damaged.is_empty(), "{report:?}");
-        Taken { document: Document::from_bytes(&collected.schema).expect("a document"), tables: collected.tables }
+        Taken { document: SchemaDocument::from_bytes(&collected.schema).expect("a document"), tables: collected.tables }
     }
 }
 
@@ -124,7 +124,7 @@ struct Collected {
 }
 
 impl Target for Collected {
-    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         assert_eq!(content.engine, Engine::Postgres);
         self.schema = content.schema.to_vec();
         let table = |table: &TargetTable| TakenTable {

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use sidekeep::engine::postgres::value::encode::{Parameter, Place, Way, push_line};
-use sidekeep::engine::postgres::value::transport::{Kind, SessionEncoding, Types, quoted, session_sql};
+use sidekeep::engine::postgres::value::encode::{EncodeTarget, Parameter, RowForm, push_line};
+use sidekeep::engine::postgres::value::transport::{PgTypes, SessionEncoding, ValueKind, quoted, session_sql};
 use sidekeep::format::cell::{Cell, OwnedCell};
 use tokio_postgres::types::ToSql;
 
@@ -100,8 +100,8 @@ pub fn build(cluster: &Cluster, taken: &Taken, database: &str) {
 struct Loader<'a> {
     cluster: &'a Cluster,
     raw: tokio_postgres::Client,
-    types: Types,
-    place: Place,
+    types: PgTypes,
+    place: EncodeTarget,
 }
 
 impl<'a> Loader<'a> {
@@ -110,29 +110,29 @@ impl<'a> Loader<'a> {
         let (raw, connection) =
             runtime.block_on(cluster.config(database).connect(tokio_postgres::NoTls)).expect("a session");
         runtime.spawn(connection);
-        let types = Types::load(&cluster.client(database)).expect("types");
+        let types = PgTypes::load(&cluster.client(database)).expect("types");
         runtime.block_on(raw.batch_execute(&session_sql(encoding))).expect("settings");
         // Like a restore, it leaves foreign keys and triggers for later: they are not there yet.
-        Self { cluster, raw, types, place: Place { version: cluster.version(), encoding } }
+        Self { cluster, raw, types, place: EncodeTarget { version: cluster.version(), encoding } }
     }
 
     fn load(&self, table: &TakenTable) {
         let runtime = self.cluster.runtime();
         let sql = "SELECT attname::text, atttypid FROM pg_catalog.pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0";
         let found = runtime.block_on(self.raw.query(sql, &[&table.name])).expect("columns");
-        let kind = |name: &String| -> Kind {
+        let kind = |name: &String| -> ValueKind {
             let row = found.iter().find(|row| row.get::<_, String>(0) == *name).expect("a column");
             self.types.get(row.get(1)).expect("a type").kind
         };
-        let kinds: Vec<Kind> = table.columns.iter().map(kind).collect();
+        let kinds: Vec<ValueKind> = table.columns.iter().map(kind).collect();
         let names: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
         let list = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
         let mut lines = Vec::new();
         for row in &table.rows {
             let cells: Vec<Cell<'_>> = row.iter().map(OwnedCell::get).collect();
             match push_line(&mut lines, &cells, &kinds, self.place).expect("values of this server") {
-                Way::Copy => {}
-                Way::Parameters => self.insert(&table.name, &list, &cells, &kinds),
+                RowForm::Copy => {}
+                RowForm::Parameters => self.insert(&table.name, &list, &cells, &kinds),
             }
         }
         let copied = runtime.block_on(async {
@@ -144,7 +144,7 @@ impl<'a> Loader<'a> {
         copied.unwrap_or_else(|error| panic!("{}: {error:?}", table.name));
     }
 
-    fn insert(&self, table: &str, list: &str, cells: &[Cell<'_>], kinds: &[Kind]) {
+    fn insert(&self, table: &str, list: &str, cells: &[Cell<'_>], kinds: &[ValueKind]) {
         let place = self.place;
         let pairs = cells.iter().zip(kinds);
         let values: Vec<Parameter<'_>> =

@@ -12,7 +12,7 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::XWing;
 use hpke::{Deserializable, Kem, OpModeR};
 use sha2::Sha256;
-use sidekeep::base::frame::{Context, FrameType, Seat, SessionWrap};
+use sidekeep::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Epoch, KeyId, RepositoryId, SessionId};
 use sidekeep::format::grant::Grant;
 use sidekeep::format::name::Name;
@@ -76,7 +76,7 @@ impl Holdings {
 
     /// Every key that may have sealed a frame of this session, as far as this holder can tell: each secret in each
     /// derivation of the format, and as it is.
-    pub fn session_keys(&self, context: &Context, session: SessionId, wraps: &[SessionWrap]) -> Vec<Vec<u8>> {
+    pub fn session_keys(&self, context: &FrameContext, session: SessionId, wraps: &[SessionWrap]) -> Vec<Vec<u8>> {
         let source = context.source.as_bytes();
         let id_root = self.all("id_root");
         let of_root = id_root.iter().map(|root| hkdf(root, source, b"sidekeep/1 source ids"));
@@ -105,7 +105,7 @@ impl Holdings {
     }
 
     /// The name of a source, if a secret of this holder opens it.
-    pub fn open_label(&self, context: &Context, sealed: &[u8]) -> Option<Vec<u8>> {
+    pub fn open_label(&self, context: &FrameContext, sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_at(12);
         let aad = [context.repository.as_bytes().as_slice(), context.source.as_bytes()].concat();
         self.members.values().flatten().find_map(|secret| {
@@ -124,13 +124,14 @@ fn open_aead(key: &[u8], nonce: &[u8], aad: &[u8], msg: &[u8]) -> Option<Vec<u8>
 /// Opens a frame with a session key.
 pub fn open_frame(
     key: &[u8],
-    context: &Context,
+    context: &FrameContext,
     (frame, id): (FrameType, &ChunkId),
-    seat: Seat,
+    frame_counter: FrameCounter,
     sealed: &[u8],
 ) -> Option<Vec<u8>> {
-    let thread = hkdf(key, b"", &[b"sidekeep/1 thread".as_slice(), &u32::from(seat.thread).to_le_bytes()].concat());
-    let nonce = [[0; 4].as_slice(), &u64::from(seat.counter).to_be_bytes()].concat();
+    let thread =
+        hkdf(key, b"", &[b"sidekeep/1 thread".as_slice(), &u32::from(frame_counter.thread).to_le_bytes()].concat());
+    let nonce = [[0; 4].as_slice(), &u64::from(frame_counter.counter).to_be_bytes()].concat();
     let aad = [
         b"sidekeep/1 frame".as_slice(),
         context.repository.as_bytes(),

@@ -10,7 +10,7 @@ use sidekeep::base::role::Role;
 use sidekeep::format::leaf::LeafBuilder;
 use sidekeep::format::node::{PieceList, Ranges, Skeleton};
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Access, Level, VerifyOptions, Visit};
+use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, Visit};
 use sidekeep::repo::reader::Want;
 
 use crate::poison::{ids, poison, restored_whole};
@@ -20,7 +20,7 @@ use crate::world::{SOURCE, World};
 
 /// The content of a chunk of the newest snapshot, as an admin reads it.
 fn content(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
-    with_reader(world, SOURCE, None, |reader| reader.fetch_one(Want { kind, id, spot: None }).expect("a chunk"))
+    with_reader(world, SOURCE, None, |reader| reader.fetch_one(Want { kind, id, location: None }).expect("a chunk"))
 }
 
 /// What could be said in the place of a true chunk and would be believed, but for its id: rows of others, a value with
@@ -79,7 +79,7 @@ fn a_lie_of_any_kind_is_found_by_its_id() {
             assert!(!restored_whole(&world, &world.path("restored")), "{kind:?}");
         }
         let options = VerifyOptions {
-            level: Level::Deep,
+            level: VerifyLevel::Deep,
             source: None,
             snapshots: vec![Selector::Latest(0)],
             visit: Visit::First,

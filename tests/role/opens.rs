@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sidekeep::base::frame::{Context, FrameType, Seat, SessionWrap};
+use sidekeep::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use sidekeep::base::id::{ChunkId, Digest, Epoch, SessionId};
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::format::index::SealedFragment;
@@ -64,7 +64,7 @@ struct Sealed {
     kind: FrameType,
     id: ChunkId,
     session: SessionId,
-    seat: Seat,
+    frame_counter: FrameCounter,
     bytes: Vec<u8>,
 }
 
@@ -85,8 +85,8 @@ fn full_world() -> World {
     world
 }
 
-fn context(world: &World, source: &str) -> Context {
-    Context { repository: world.repository().id(), source: world.source(source), epoch: Epoch(1) }
+fn context(world: &World, source: &str) -> FrameContext {
+    FrameContext { repository: world.repository().id(), source: world.source(source), epoch: Epoch(1) }
 }
 
 /// Everything that is sealed in a source, and the wraps that lie open beside it. Where frames lie in a pack is read with
@@ -107,15 +107,21 @@ fn everything(world: &World, source: &str) -> (Vec<Sealed>, Vec<SessionWrap>) {
             kind: s.kind,
             id: section,
             session,
-            seat: s.seat,
+            frame_counter: s.frame_counter,
             bytes: s.sealed,
         }));
     }
     for listed in world.objects().list(&format!("{id}/index")).expect("lists") {
         let bytes = world.objects().get(&Name::parse(&listed.name).expect("a fragment"), 1 << 24).expect("a fragment");
         let (fragment, _) = SealedFragment::read(&bytes).expect("a fragment");
-        let SealedFragment { session, sequence, seat, sealed, .. } = fragment;
-        found.push(Sealed { kind: FrameType::Index, id: ordinal_id(session, sequence), session, seat, bytes: sealed });
+        let SealedFragment { session, sequence, frame_counter, sealed, .. } = fragment;
+        found.push(Sealed {
+            kind: FrameType::Index,
+            id: ordinal_id(session, sequence),
+            session,
+            frame_counter,
+            bytes: sealed,
+        });
     }
     (found, wraps)
 }
@@ -127,7 +133,13 @@ fn pack_frames(world: &World, source: &str, bytes: &[u8], pack: Digest, found: &
         (SealedTable::read_front(&mut take).expect("a table"), SealedTable::read_rear(bytes).expect("a table"));
     let id = header.table_id();
     for (kind, table) in [(FrameType::FrontTable, front), (FrameType::RearTable, rear)] {
-        found.push(Sealed { kind, id, session: header.session, seat: table.seat, bytes: table.sealed });
+        found.push(Sealed {
+            kind,
+            id,
+            session: header.session,
+            frame_counter: table.frame_counter,
+            bytes: table.sealed,
+        });
     }
     let auditor = world.unlock(Role::Auditor);
     let keys = auditor.structure(world.source(source), Epoch(1)).expect("a structure key");
@@ -140,20 +152,21 @@ fn pack_frames(world: &World, source: &str, bytes: &[u8], pack: Digest, found: &
             let start = (table.base + entry.offset) as usize;
             let bytes = bytes[start..start + entry.stored as usize].to_vec();
             let session = header.sessions()[usize::from(entry.session)];
-            found.push(Sealed { kind: entry.kind, id: entry.id, session, seat: entry.seat, bytes });
+            found.push(Sealed { kind: entry.kind, id: entry.id, session, frame_counter: entry.frame_counter, bytes });
         }
     }
     header.wraps
 }
 
 /// The types of which this holder opens all, and those of which it opens none; no type is in between.
-fn opened(holdings: &Holdings, context: &Context, found: &[Sealed], wraps: &[SessionWrap]) -> BTreeSet<FrameType> {
+fn opened(holdings: &Holdings, context: &FrameContext, found: &[Sealed], wraps: &[SessionWrap]) -> BTreeSet<FrameType> {
     let mut keys: BTreeMap<SessionId, Vec<Vec<u8>>> = BTreeMap::new();
     let mut types: BTreeMap<FrameType, (usize, usize)> = BTreeMap::new();
     for sealed in found {
         let keys = keys.entry(sealed.session).or_insert_with(|| holdings.session_keys(context, sealed.session, wraps));
         let what = (sealed.kind, &sealed.id);
-        let opens = keys.iter().any(|key| open_frame(key, context, what, sealed.seat, &sealed.bytes).is_some());
+        let opens =
+            keys.iter().any(|key| open_frame(key, context, what, sealed.frame_counter, &sealed.bytes).is_some());
         let (yes, all) = types.entry(sealed.kind).or_default();
         (*yes, *all) = (*yes + usize::from(opens), *all + 1);
     }

@@ -13,14 +13,14 @@ use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
 use sidekeep::crypto::seal::SessionKeys;
 use sidekeep::format::codec::Codec;
-use sidekeep::format::entry::{Body, ObjectRef, Revoke, Snapshot};
+use sidekeep::format::entry::{EntryBody, ObjectRef, Revoke, Snapshot};
 use sidekeep::format::name::Name;
 use sidekeep::format::pack::PackContent;
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Access, Level, VerifyOptions, Visit};
+use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, Visit};
 use sidekeep::repo::check::{Fault, Finding};
-use sidekeep::repo::fragment::Draft;
+use sidekeep::repo::fragment::FragmentDraft;
 use sidekeep::repo::pack_table::PackTable;
 use sidekeep::repo::packer::{OpenPack, PackSeal, SealedFrame};
 
@@ -49,8 +49,8 @@ pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
     for (id, content) in contents {
         let mut sealed = content.clone();
         let content_len = sealed.len() as u32;
-        let seat = sealer.seal(kind, id, &mut sealed).expect("seals");
-        pack.push(&SealedFrame { kind, id: *id, codec: Codec::Stored, seat, content_len, sealed });
+        let frame_counter = sealer.seal(kind, id, &mut sealed).expect("seals");
+        pack.push(&SealedFrame { kind, id: *id, codec: Codec::Stored, frame_counter, content_len, sealed });
     }
     let seal =
         PackSeal { context: session.context(), session: session.session(), wrap: &wrap, sequence: 0, env: &*world.env };
@@ -61,7 +61,7 @@ pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
     let clock = Moment(newest.source_clock.0 + 1);
     let mut snapshot = Snapshot::new(clock, newest.manifest, session.session(), Epoch(1));
     snapshot.packs.push(object);
-    world.append(Role::Operator, SOURCE, Body::Snapshot(snapshot));
+    world.append(Role::Operator, SOURCE, EntryBody::Snapshot(snapshot));
 }
 
 pub fn restored_whole(world: &World, to: &Path) -> bool {
@@ -97,7 +97,7 @@ fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_rev
         assert!(!restored_whole(&world, &to), "{kind:?}: it is found as soon as it is opened");
 
         let thief = world.key(Role::Operator).key_id();
-        world.append(Role::Admin, SOURCE, Body::Revoke(Revoke { key: thief }));
+        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
         let clean = backup(&world, &path);
         world.assert_restores(SOURCE, clean, &path);
         // What is stored anew under true ids heals the snapshot that referred to garbage.
@@ -117,9 +117,9 @@ fn plant(world: &World, identity: &Identity, as_if: Option<KeyId>, ids: &[ChunkI
     let (session, _) = SessionKeys::create(&*world.env, &restore, &keys.structure, &keys.ids).expect("a session");
     let (digest, size) = packs(world, SOURCE).pop_last().expect("a pack");
     let table = PackTable::read(&world.objects(), &keys.structure, digest, size).expect("a table");
-    let (_, spot) = table.spots().next().expect("a frame");
-    let mut draft = Draft::default();
-    draft.add(table.indexed(), ids.iter().map(|id| (*id, spot)));
+    let (_, location) = table.locations().next().expect("a frame");
+    let mut draft = FragmentDraft::default();
+    draft.add(table.indexed(), ids.iter().map(|id| (*id, location)));
     let sealed = draft.take(&session, &mut session.sealer().expect("a sealer"), identity).expect("seals");
     let mut bytes = sealed.expect("a fragment");
     if let Some(key) = as_if {
@@ -133,7 +133,7 @@ fn plant(world: &World, identity: &Identity, as_if: Option<KeyId>, ids: &[ChunkI
 /// What an auditor finds.
 fn audit(world: &World) -> Vec<Finding> {
     let options = VerifyOptions {
-        level: Level::Structure,
+        level: VerifyLevel::Structure,
         source: None,
         snapshots: Vec::new(),
         visit: Visit::First,
@@ -194,7 +194,7 @@ fn an_operators_lie_in_an_index_fragment_ends_with_its_key() {
     let found = audit(&world);
     assert!(found.iter().any(|found| found.fault == Fault::LostChunk), "{found:#?}");
     let thief = world.key(Role::Operator).key_id();
-    world.append(Role::Admin, SOURCE, Body::Revoke(Revoke { key: thief }));
+    world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
     let clean = backup();
     world.assert_restores(SOURCE, clean, &path);
     world.assert_restores(SOURCE, tainted, &path);

@@ -10,7 +10,7 @@ use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
 use sidekeep::format::dsse::encode;
 use sidekeep::format::entry::{
-    Accept, Add, Body, Checkpoint, Entry, Erase, Forget, Hold, ObjectRef, Prune, Repack, Revoke, Snapshot, Tag,
+    Accept, Add, Checkpoint, Entry, EntryBody, Erase, Forget, Hold, ObjectRef, Prune, Repack, Revoke, Snapshot, Tag,
     TagChange,
 };
 use sidekeep::format::name::Name;
@@ -35,7 +35,7 @@ fn begun() -> (World, Arc<InMemory>) {
 }
 
 /// Every kind of entry, and who may sign it (section 10 of the format).
-fn entries(world: &World) -> Vec<(Body, &'static [Role])> {
+fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
     let ledger = world.ledger(SOURCE);
     let snapshot = ledger.newest().expect("a snapshot").id;
     let object = ObjectRef { sha256: Digest::new([7; 32]), size: 1 };
@@ -43,17 +43,17 @@ fn entries(world: &World) -> Vec<(Body, &'static [Role])> {
     let later = Moment(ledger.newest().expect("a snapshot").snapshot.source_clock.0 + 1);
     let manifest = ledger.newest().expect("a snapshot").snapshot.manifest;
     vec![
-        (Body::Snapshot(Snapshot::new(later, manifest, SessionId::new([9; 16]), Epoch(1))), OPERATOR),
-        (Body::Forget(Forget { snapshots: vec![snapshot], reason: reason() }), MAINTAINER),
-        (Body::Prune(Prune { packs: vec![object.sha256], manifests: vec![], wraps: vec![] }), MAINTAINER),
-        (Body::Repack(Repack { epoch: Epoch(1), packs: vec![object.sha256], added: vec![] }), MAINTAINER),
-        (Body::Hold(Hold { snapshot, until: None, reason: reason() }), MAINTAINER),
-        (Body::Tag(Tag { snapshot, tag: "kept".to_owned(), change: TagChange::Put }), MAINTAINER),
-        (Body::Accept(Accept { snapshot, reason: reason() }), ADMIN),
-        (Body::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object], reason: reason() }), ADMIN),
-        (Body::Revoke(Revoke { key: world.key(Role::Auditor).key_id() }), ADMIN),
+        (EntryBody::Snapshot(Snapshot::new(later, manifest, SessionId::new([9; 16]), Epoch(1))), OPERATOR),
+        (EntryBody::Forget(Forget { snapshots: vec![snapshot], reason: reason() }), MAINTAINER),
+        (EntryBody::Prune(Prune { packs: vec![object.sha256], manifests: vec![], wraps: vec![] }), MAINTAINER),
+        (EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![object.sha256], added: vec![] }), MAINTAINER),
+        (EntryBody::Hold(Hold { snapshot, until: None, reason: reason() }), MAINTAINER),
+        (EntryBody::Tag(Tag { snapshot, tag: "kept".to_owned(), change: TagChange::Put }), MAINTAINER),
+        (EntryBody::Accept(Accept { snapshot, reason: reason() }), ADMIN),
+        (EntryBody::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object], reason: reason() }), ADMIN),
+        (EntryBody::Revoke(Revoke { key: world.key(Role::Auditor).key_id() }), ADMIN),
         (
-            Body::Add(Add {
+            EntryBody::Add(Add {
                 session: SessionId::new([9; 16]),
                 epoch: Epoch(1),
                 packs: vec![object],
@@ -61,12 +61,12 @@ fn entries(world: &World) -> Vec<(Body, &'static [Role])> {
             }),
             OPERATOR,
         ),
-        (Body::Checkpoint(Checkpoint { fold: object.sha256 }), &[Role::Operator, Role::Maintainer]),
+        (EntryBody::Checkpoint(Checkpoint { fold: object.sha256 }), &[Role::Operator, Role::Maintainer]),
     ]
 }
 
 /// Puts an entry into the chain without asking whether it may stand there.
-fn force(world: &World, source: &str, key: &Identity, body: Body) {
+fn force(world: &World, source: &str, key: &Identity, body: EntryBody) {
     let ledger = world.ledger(source);
     let place = ledger.next_place().expect("a place");
     let name = Name::Ledger(ledger.source, place.number);
@@ -103,7 +103,7 @@ fn ledger_entries_count_if_the_role_is_entitled_and_are_void_otherwise() {
                 assert!(!after.was_removed(&Digest::new([7; 32])));
             }
             // Whatever stands there, the next snapshot does too.
-            if !matches!(body, Body::Snapshot(_)) {
+            if !matches!(body, EntryBody::Snapshot(_)) {
                 world.backup(&world.path("live"));
             }
         }

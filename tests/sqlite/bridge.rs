@@ -7,7 +7,8 @@ use std::sync::{Arc, LazyLock};
 
 use sidekeep::base::env::{Seeded, SharedEnv, System};
 use sidekeep::engine::contract::{
-    Content, Description, Engine, Gap, Refused, RowSink, Scope, SinkError, Source, Target, TargetColumn, TargetTable,
+    Description, Engine, Gap, Refused, RestoreContent, RowSink, Scope, SinkError, Source, Target, TargetColumn,
+    TargetTable,
 };
 use sidekeep::engine::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::format::cell::{Cell, OwnedCell};
@@ -88,8 +89,8 @@ fn compare(order: &[usize], a: &[OwnedCell], b: &[OwnedCell]) -> Ordering {
 }
 
 /// All of a snapshot, for a target.
-pub fn all_of<'a>(schema: &'a [u8], tables: &'a [TargetTable]) -> Content<'a> {
-    Content { engine: Engine::Sqlite, snapshot: "a snapshot", schema, tables, scope: Scope::Everything }
+pub fn all_of<'a>(schema: &'a [u8], tables: &'a [TargetTable]) -> RestoreContent<'a> {
+    RestoreContent { engine: Engine::Sqlite, snapshot: "a snapshot", schema, tables, scope: Scope::Everything }
 }
 
 /// Its tables as a target is told of them.

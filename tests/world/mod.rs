@@ -21,17 +21,17 @@ use sidekeep::crypto::keyfile::{KeyFile, Protection};
 use sidekeep::crypto::role::{AdminKeys, Identity, PublicKeys};
 use sidekeep::engine::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::format::dsse::encode;
-use sidekeep::format::entry::{Body, Numbered};
+use sidekeep::format::entry::{EntryBody, Numbered};
 use sidekeep::format::grant::Grant;
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{AddGrant, Enrol, RosterEntry, RosterStatement};
-use sidekeep::ops::backup::{self, BackupMode, BackupOptions, BackupReport, Subject};
+use sidekeep::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::init::Init;
 use sidekeep::ops::placement::update::{Pinned, PlacementConfig};
 use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Access, Level, VerifyOptions, VerifyReport, Visit};
+use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, VerifyReport, Visit};
 use sidekeep::repo::create::add_source;
 use sidekeep::repo::error::RepoError;
 use sidekeep::repo::io::Objects;
@@ -149,7 +149,7 @@ impl World {
 
     pub fn backup_options(&self, source: SourceId) -> BackupOptions {
         BackupOptions {
-            source: Subject::Known(source),
+            source: BackupSubject::Known(source),
             tags: Vec::new(),
             workers: 2,
             spill_dir: self.dir.path().to_owned(),
@@ -207,11 +207,11 @@ impl World {
     }
 
     /// Verifies with the key of `role`; without one for the levels that need none.
-    pub fn verify(&self, role: Option<Role>, level: Level) -> Result<VerifyReport, OpError> {
+    pub fn verify(&self, role: Option<Role>, level: VerifyLevel) -> Result<VerifyReport, OpError> {
         self.verify_again(role, level, Visit::First)
     }
 
-    pub fn verify_again(&self, role: Option<Role>, level: Level, visit: Visit) -> Result<VerifyReport, OpError> {
+    pub fn verify_again(&self, role: Option<Role>, level: VerifyLevel, visit: Visit) -> Result<VerifyReport, OpError> {
         let options = VerifyOptions {
             level,
             source: None,
@@ -254,7 +254,7 @@ impl World {
     }
 
     /// Signs and appends an entry to the ledger of `source`.
-    pub fn append(&self, role: Role, source: &str, body: Body) -> Numbered {
+    pub fn append(&self, role: Role, source: &str, body: EntryBody) -> Numbered {
         let unlocked = self.unlock(role);
         let sign = |message: &[u8]| unlocked.identity().sign(message);
         let signer = Signer { key: unlocked.key(), role, sign: &sign };

@@ -9,13 +9,13 @@ use clap::builder::{PathBufValueParser, RangedU64ValueParser};
 
 use crate::base::env::random;
 use crate::base::id::SourceId;
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{bytes, count, duration, moment, plural, printable, short};
-use crate::cli::source::{Address, Opening, Source, choose};
+use crate::cli::source::{ConfiguredSource, SourceAddress, SourceOptions, choose};
 use crate::cli::{amount, tag};
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions, ReadRate};
-use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, Subject};
+use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject};
 use crate::ops::placement::update::Pinned;
 use crate::repo::create::unknown_sources;
 use crate::repo::error::RepoError;
@@ -63,7 +63,7 @@ pub(crate) struct BackupArgs {
 }
 
 /// How a snapshot is taken.
-pub(super) struct Plan {
+pub(super) struct BackupSettings {
     pub(super) mode: BackupMode,
     pub(super) pinned: Pinned,
     pub(super) tags: Vec<String>,
@@ -72,7 +72,7 @@ pub(super) struct Plan {
     pub(super) max_rate: ReadRate,
 }
 
-impl Plan {
+impl BackupSettings {
     /// Nothing but a snapshot, read as fast as it goes.
     pub(super) fn plain(mode: BackupMode, pinned: Pinned) -> Self {
         let (gentle, max_rate) = (Gentle::No, ReadRate::Unlimited);
@@ -85,8 +85,8 @@ impl Plan {
     }
 
     /// A file is read as fast as it goes.
-    fn check(&self, source: &Source<'_>) -> Result<(), CliError> {
-        let is_file = matches!(source.address, Address::Sqlite(_));
+    fn check(&self, source: &ConfiguredSource<'_>) -> Result<(), CliError> {
+        let is_file = matches!(source.address, SourceAddress::Sqlite(_));
         if is_file && (self.gentle == Gentle::Yes || self.max_rate != ReadRate::Unlimited) {
             return Err(CliError::Usage {
                 message: format!("{} is no server that could be spared", source.address),
@@ -97,14 +97,14 @@ impl Plan {
     }
 }
 
-pub(crate) fn run(args: &BackupArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &BackupArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let mode = if args.dry_run { BackupMode::DryRun } else { BackupMode::Commit };
-    let plan = Plan {
+    let plan = BackupSettings {
         tags: args.tags.clone(),
         workers: args.workers,
         gentle: if args.gentle { Gentle::Yes } else { Gentle::No },
         max_rate: args.max_read_rate.map_or(ReadRate::Unlimited, ReadRate::BytesPerSecond),
-        ..Plan::plain(mode, Pinned::Keep)
+        ..BackupSettings::plain(mode, Pinned::Keep)
     };
     take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context)
 }
@@ -113,22 +113,22 @@ pub(crate) fn run(args: &BackupArgs, context: &Context) -> Result<Outcome, CliEr
 pub(super) fn take(
     source: Option<&str>,
     spill_dir: Option<&Path>,
-    plan: Plan,
-    context: &Context,
+    plan: BackupSettings,
+    context: &CommandContext,
 ) -> Result<Outcome, CliError> {
-    let source = choose(context.config()?, source, context.surroundings())?;
+    let source = choose(context.config()?, source, context.host_environment())?;
     plan.check(&source)?;
     let spill_dir = context.spill_dir(spill_dir)?;
     let mut unlocked = context.unlocked()?;
     let (mut report, lost) = context.watch(|watch| {
-        let opening = Opening { spill_dir: &spill_dir, read: plan.read_options(), cancel: watch.cancel.clone() };
+        let opening = SourceOptions { spill_dir: &spill_dir, read: plan.read_options(), cancel: watch.cancel.clone() };
         let mut live = source.open(context, opening)?;
         let subject = match (known(&unlocked, &source)?, plan.mode) {
-            (None, BackupMode::Commit) => Subject::New(source.label()),
-            _ => Subject::Known(known_or_none(&unlocked, &source)?),
+            (None, BackupMode::Commit) => BackupSubject::New(source.label()),
+            _ => BackupSubject::Known(known_or_none(&unlocked, &source)?),
         };
         // Whoever starts anew where there was a source before must hear of it.
-        let is_new = matches!(subject, Subject::New(_));
+        let is_new = matches!(subject, BackupSubject::New(_));
         let lost = if is_new { unknown_sources(unlocked.repository())? } else { Vec::new() };
         let options = BackupOptions {
             source: subject,
@@ -161,7 +161,7 @@ fn workers(wanted: Option<u64>) -> usize {
 }
 
 /// The source in the repository, if it has it.
-fn known(unlocked: &Unlocked, source: &Source<'_>) -> Result<Option<SourceId>, CliError> {
+fn known(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<Option<SourceId>, CliError> {
     match unlocked.find_source(Some(&source.label())) {
         Ok(id) => Ok(Some(id)),
         Err(RepoError::NoSource { .. }) => Ok(None),
@@ -170,7 +170,7 @@ fn known(unlocked: &Unlocked, source: &Source<'_>) -> Result<Option<SourceId>, C
 }
 
 /// The source in the repository, or an id of which it has nothing.
-pub(super) fn known_or_none(unlocked: &Unlocked, source: &Source<'_>) -> Result<SourceId, CliError> {
+pub(super) fn known_or_none(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<SourceId, CliError> {
     Ok(known(unlocked, source)?.unwrap_or_else(|| SourceId::new(random(unlocked.repository().env()))))
 }
 

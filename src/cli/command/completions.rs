@@ -5,7 +5,7 @@ use clap_complete::Shell;
 use serde::Serialize;
 
 use crate::cli::args::Cli;
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
 
 /// Print a script that completes sidekeep's command line in your shell
@@ -25,7 +25,7 @@ struct Completions {
     script: String,
 }
 
-pub(crate) fn run(args: &CompletionsArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &CompletionsArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "sidekeep", &mut script);
     let script = String::from_utf8(script).expect("scripts are made of UTF-8");

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use crate::base::env::SharedEnv;
 use crate::cli::config::{FILE_NAME, Template};
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::progress::Style;
-use crate::cli::render::{Align, Table, count, printable};
+use crate::cli::render::{Align, TextTable, count, printable};
 use crate::ops::demo::service::Holdings;
 use crate::ops::demo::{self, Chapter, DemoOptions, DemoReport};
 
@@ -33,14 +33,14 @@ pub(crate) struct DemoArgs {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct DemoDocument<'a> {
     before: &'a Holdings,
     broken: &'a Holdings,
     restored: &'a Holdings,
     story: &'a DemoReport,
 }
 
-pub(crate) fn run(args: &DemoArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &DemoArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let failed = |source| CliError::Io { doing: "make a directory for the demo".to_owned(), source };
     let temporary = tempfile::Builder::new().prefix("sidekeep-demo-").tempdir().map_err(failed)?;
     if let Some(dir) = &args.dir {
@@ -50,12 +50,12 @@ pub(crate) fn run(args: &DemoArgs, context: &Context) -> Result<Outcome, CliErro
     write_config(&report)?;
     context.ui.say(&end(&report, args.dir.as_deref()))?;
     let (before, broken, restored) = (&report.before, &report.after_disaster, &report.after_restore);
-    context.ui.result("demo", &Document { before, broken, restored, story: &report }, |_| String::new())?;
+    context.ui.result("demo", &DemoDocument { before, broken, restored, story: &report }, |_| String::new())?;
     Ok(if is_whole(&report) { Outcome::Done } else { Outcome::Findings })
 }
 
 /// Tells the story while it happens; a line that is redrawn would stand in its way.
-fn play(dir: &Path, context: &Context) -> Result<DemoReport, CliError> {
+fn play(dir: &Path, context: &CommandContext) -> Result<DemoReport, CliError> {
     let (mut chapter, mut said) = (None, Ok(()));
     let mut tell = |this: Chapter, sentence: &str| {
         let heading = if chapter.replace(this) == Some(this) { "" } else { heading(this) };
@@ -132,7 +132,7 @@ fn write_config(report: &DemoReport) -> Result<(), CliError> {
 }
 
 fn end(report: &DemoReport, dir: Option<&Path>) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("rows of", Align::Left),
         ("before", Align::Right),
         ("after the disaster", Align::Right),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PathBufValueParser};
 
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, Table, count, moment, plural, printable, short};
+use crate::cli::render::{Align, TextTable, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::diff::{self, CellSample, Changes, DiffOptions, DiffReport, RowChange, RowSample};
 use crate::ops::diff::{TableDiff, TablePresence};
@@ -51,7 +51,7 @@ pub(crate) struct DiffArgs {
     spill_dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &DiffArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &DiffArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let is_narrow = args.table.is_some() || args.user.is_some();
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
@@ -115,7 +115,7 @@ fn table_name(table: &TableDiff) -> String {
 }
 
 fn changes<'a>(what: &'static str, lines: impl Iterator<Item = (String, &'a Changes)>) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         (what, Align::Left),
         ("added", Align::Right),
         ("changed", Align::Right),

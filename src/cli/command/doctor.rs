@@ -6,11 +6,11 @@ use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::base::role::Role;
 use crate::cli::config::Config;
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::keys::Opened;
+use crate::cli::keys::OpenedKey;
 use crate::cli::render::printable;
-use crate::cli::source::{Address, Opening, choose};
+use crate::cli::source::{SourceAddress, SourceOptions, choose};
 use crate::engine::postgres::backup::preflight::{self, Remark};
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::ops::doctor::{self, Check, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource, Opener};
@@ -30,7 +30,7 @@ Example:
     sidekeep doctor --config /etc/sidekeep.toml")]
 pub(crate) struct DoctorArgs {}
 
-pub(crate) fn run(_args: &DoctorArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(_args: &DoctorArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let mut report = match context.config() {
         Ok(config) => examine(config, context)?,
         Err(error) => doctor_of_config(&error),
@@ -51,7 +51,7 @@ fn doctor_of_config(error: &CliError) -> DoctorReport {
     DoctorReport { checks: vec![Check { name, state, detail, remedy }], state }
 }
 
-fn examine(config: &Config, context: &Context) -> Result<DoctorReport, CliError> {
+fn examine(config: &Config, context: &CommandContext) -> Result<DoctorReport, CliError> {
     let key = context.has_key()?.then(|| context.key());
     let role = key.as_ref().and_then(|key| key.as_ref().ok()).map(|key| key.file.header().role);
     // Whoever holds another key has no business with the live database.
@@ -60,7 +60,7 @@ fn examine(config: &Config, context: &Context) -> Result<DoctorReport, CliError>
     let options = DoctorOptions {
         config: vec![ConfigFact { name: "configuration".to_owned(), detail: Ok(described(context)?) }],
         store: Some(Box::new(|| Ok(context.store()?)) as Opener<'_, Objects>),
-        key: key.map(|key| Box::new(move || Ok(key.map(|Opened { identity, .. }| identity)?)) as Opener<'_, _>),
+        key: key.map(|key| Box::new(move || Ok(key.map(|OpenedKey { identity, .. }| identity)?)) as Opener<'_, _>),
         sources,
         spill_dir,
         spill_bytes_min: SPILL_BYTES_MIN + source_bytes(config, context),
@@ -70,35 +70,35 @@ fn examine(config: &Config, context: &Context) -> Result<DoctorReport, CliError>
     Ok(doctor::run(options))
 }
 
-fn described(context: &Context) -> Result<String, CliError> {
+fn described(context: &CommandContext) -> Result<String, CliError> {
     Ok(match context.config_path()? {
         Some(path) => path.display().to_string(),
         None => "there is none; options and environment variables are used alone".to_owned(),
     })
 }
 
-fn sources<'a>(config: &'a Config, context: &'a Context) -> Vec<LiveSource<'a>> {
+fn sources<'a>(config: &'a Config, context: &'a CommandContext) -> Vec<LiveSource<'a>> {
     config.source.keys().map(|name| live(name, config, context)).collect()
 }
 
-fn live<'a>(name: &'a str, config: &'a Config, context: &'a Context) -> LiveSource<'a> {
-    let chosen = move || choose(config, Some(name), context.surroundings());
+fn live<'a>(name: &'a str, config: &'a Config, context: &'a CommandContext) -> LiveSource<'a> {
+    let chosen = move || choose(config, Some(name), context.host_environment());
     let open = move || {
         let spill_dir = context.spill_dir(None)?;
-        let opening = Opening { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: Cancel::default() };
+        let opening = SourceOptions { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: Cancel::default() };
         Ok(chosen()?.open(context, opening)?)
     };
     let examine = match chosen() {
         Ok(source) => match source.address {
-            Address::Postgres(server) => {
+            SourceAddress::Postgres(server) => {
                 let search = context.search(source.pg_bin);
                 let look = move || {
-                    let address = server.address(context.surroundings())?;
+                    let address = server.address(context.host_environment())?;
                     Ok(preflight::preflight(&address, &search)?)
                 };
                 Some(Box::new(look) as Opener<'a, Vec<Remark>>)
             }
-            Address::Sqlite(_) => None,
+            SourceAddress::Sqlite(_) => None,
         },
         // Opening it says why.
         Err(_) => None,
@@ -106,13 +106,13 @@ fn live<'a>(name: &'a str, config: &'a Config, context: &'a Context) -> LiveSour
     LiveSource { name: name.to_owned(), examine, open: Box::new(open) }
 }
 
-fn source_bytes(config: &Config, context: &Context) -> u64 {
-    let size = |name: &String| choose(config, Some(name), context.surroundings()).ok()?.address.size();
+fn source_bytes(config: &Config, context: &CommandContext) -> u64 {
+    let size = |name: &String| choose(config, Some(name), context.host_environment()).ok()?.address.size();
     config.source.keys().filter_map(size).sum()
 }
 
 /// The repository that is there must be the one that the key was made for.
-fn pinned(context: &Context) -> Option<Check> {
+fn pinned(context: &CommandContext) -> Option<Check> {
     context.config().ok()?;
     let key = context.has_key().ok()?.then(|| context.key_header().ok()).flatten()?;
     let error = context.repository().ok()?.check_fingerprint(&key.fingerprint).err()?;

@@ -13,11 +13,11 @@ use crate::base::env::SharedEnv;
 use crate::base::id::Digest;
 use crate::base::role::Role;
 use crate::cli::config::{FILE_NAME, SOURCE_NAME, Template};
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::keys::{self, KeySource, PassphraseSource};
 use crate::cli::new_keys::NewKeys;
-use crate::cli::source::Address;
+use crate::cli::source::SourceAddress;
 use crate::crypto::keyfile::{KdfCost, KeyFile, Protection};
 use crate::crypto::role::Identity;
 use crate::ops::init::{Init, InitReport};
@@ -56,7 +56,7 @@ pub(crate) struct InitArgs {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct InitDocument {
     location: String,
     #[serde(flatten)]
     report: InitReport,
@@ -78,7 +78,7 @@ enum ConfigState {
     Kept,
 }
 
-pub(crate) fn run(args: &InitArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let location = Location::parse(&args.location)?;
     let source = source(args, context)?;
     let passphrase = passphrase(args, context)?;
@@ -97,18 +97,18 @@ pub(crate) fn run(args: &InitArgs, context: &Context) -> Result<Outcome, CliErro
     let key_file = &files[operator.expect("an operator is a first role")];
     let report = init.prove(kept, source.as_ref().map(|_| SOURCE_NAME))?;
     let config = write_config(context, &location, key_file, source.as_ref())?;
-    let document = Document { location: absolute(&location), report, files, config };
+    let document = InitDocument { location: absolute(&location), report, files, config };
     context.ui.result("init", &document, human)?;
     Ok(Outcome::Done)
 }
 
-fn source(args: &InitArgs, context: &Context) -> Result<Option<Address>, CliError> {
-    let address = args.source.as_deref().map(|text| Address::parse(text, context.surroundings()));
-    Ok(address.transpose()?.map(Address::absolute))
+fn source(args: &InitArgs, context: &CommandContext) -> Result<Option<SourceAddress>, CliError> {
+    let address = args.source.as_deref().map(|text| SourceAddress::parse(text, context.host_environment()));
+    Ok(address.transpose()?.map(SourceAddress::absolute))
 }
 
 /// The passphrase for the keys that open rows, if there is to be one.
-fn passphrase(args: &InitArgs, context: &Context) -> Result<Option<Zeroizing<String>>, CliError> {
+fn passphrase(args: &InitArgs, context: &CommandContext) -> Result<Option<Zeroizing<String>>, CliError> {
     let given = context.passphrase_source()?.given()?;
     if given.is_none() && args.ask_passphrase {
         return Ok(Some(keys::ask_new_passphrase()?));
@@ -117,7 +117,7 @@ fn passphrase(args: &InitArgs, context: &Context) -> Result<Option<Zeroizing<Str
 }
 
 fn key_text(
-    context: &Context,
+    context: &CommandContext,
     identity: &Identity,
     host: &str,
     fingerprint: Digest,
@@ -141,14 +141,14 @@ fn read_back(files: &[PathBuf], passphrase: Option<Zeroizing<String>>) -> Result
 }
 
 fn write_config(
-    context: &Context,
+    context: &CommandContext,
     location: &Location,
     key_file: &Path,
-    source: Option<&Address>,
+    source: Option<&SourceAddress>,
 ) -> Result<NewConfig, CliError> {
     let file = context.named_config().cloned().unwrap_or_else(|| PathBuf::from(FILE_NAME));
     let failed = |source| CliError::Io { doing: format!("write {}", file.display()), source };
-    let (repo, source) = (absolute(location), source.map(Address::url));
+    let (repo, source) = (absolute(location), source.map(SourceAddress::url));
     let text = Template { repo: &repo, key_file, source: source.as_deref() }.render();
     let state = match OpenOptions::new().write(true).create_new(true).open(&file) {
         Ok(mut open) => open.write_all(text.as_bytes()).map(|()| ConfigState::Written).map_err(failed)?,
@@ -170,7 +170,7 @@ fn host() -> String {
     if name.is_empty() { "sidekeep".to_owned() } else { name }
 }
 
-fn human(document: &Document) -> String {
+fn human(document: &InitDocument) -> String {
     let report = &document.report;
     let mut text = format!("repository   {}\n             at {}\n", report.repository, document.location);
     text += &format!("fingerprint  {}\n", report.fingerprint);

@@ -7,7 +7,7 @@ use clap_mangen::Man;
 use serde::Serialize;
 
 use crate::cli::args::Cli;
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::plural;
 
@@ -33,18 +33,18 @@ struct Page {
 }
 
 #[derive(Serialize)]
-struct Pages {
+struct ManPages {
     pages: Vec<Page>,
 }
 
-pub(crate) fn run(args: &ManArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &ManArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let mut root = Cli::command();
     root.build();
     let commands = std::iter::once(&root).chain(root.get_subcommands());
     if let Some(dir) = &args.dir {
         let failed = |source| CliError::Io { doing: format!("write manual pages to {}", dir.display()), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        let pages = Pages { pages: commands.map(page).collect() };
+        let pages = ManPages { pages: commands.map(page).collect() };
         for page in &pages.pages {
             std::fs::write(dir.join(&page.name), &page.text).map_err(failed)?;
         }
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &ManArgs, context: &Context) -> Result<Outcome, CliError
             hint: "`sidekeep --help` lists the commands",
         });
     };
-    context.ui.result("man", &Pages { pages: vec![page(command)] }, |pages| pages.pages[0].text.clone())?;
+    context.ui.result("man", &ManPages { pages: vec![page(command)] }, |pages| pages.pages[0].text.clone())?;
     Ok(Outcome::Done)
 }
 

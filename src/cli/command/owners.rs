@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::PathBufValueParser;
 
-use super::backup::{self, Plan};
-use crate::cli::context::Context;
+use super::backup::{self, BackupSettings};
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, Table, magnitude, printable, short};
-use crate::cli::source::{Opening, choose};
+use crate::cli::render::{Align, TextTable, magnitude, printable, short};
+use crate::cli::source::{SourceOptions, choose};
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::ops::backup::BackupMode;
 use crate::ops::owners::{self, OwnersOptions, OwnersReport, PlacementKind, PlacementState, TablePlacement};
@@ -37,17 +37,17 @@ pub(crate) struct OwnersArgs {
     spill_dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &OwnersArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &OwnersArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     if args.accept {
-        let plan = Plan::plain(BackupMode::Commit, Pinned::Renew);
+        let plan = BackupSettings::plain(BackupMode::Commit, Pinned::Renew);
         return backup::take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context);
     }
-    let source = choose(context.config()?, args.source.as_deref(), context.surroundings())?;
+    let source = choose(context.config()?, args.source.as_deref(), context.host_environment())?;
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
     let options = OwnersOptions { source: backup::known_or_none(&unlocked, &source)?, placement: source.placement() };
     let report = context.watch(|watch| {
-        let opening = Opening { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: watch.cancel };
+        let opening = SourceOptions { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: watch.cancel };
         let mut live = source.open(context, opening)?;
         Ok::<_, CliError>(owners::run(&unlocked, live.as_mut(), &options)?)
     })?;
@@ -63,7 +63,7 @@ fn human(report: &OwnersReport) -> String {
         Some(id) => format!("pinned; newest snapshot {}\n\n", short(id)),
         None => "not pinned yet: the first backup will\n\n".to_owned(),
     };
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("table", Align::Left),
         ("rows", Align::Right),
         ("placed", Align::Left),

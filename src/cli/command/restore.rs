@@ -6,11 +6,11 @@ use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PathBufValueParser, RangedU64ValueParser};
 use serde::Serialize;
 
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{doubts, moment, plural, printable, short};
 use crate::cli::snapshot::SnapshotArgs;
-use crate::cli::target::{FileFormat, Place};
+use crate::cli::target::{FileFormat, TargetPlace};
 use crate::engine::postgres::restore::{Globals, Owners, Resume, TargetOptions};
 use crate::ops::restore::{self, RestoreOptions, RestoreReport};
 
@@ -72,9 +72,9 @@ impl RestoreArgs {
     }
 
     /// Files know no owners, and are made in one go.
-    fn check(&self, place: &Place) -> Result<(), CliError> {
+    fn check(&self, place: &TargetPlace) -> Result<(), CliError> {
         let asked = self.resume || self.no_owner || self.no_globals || !self.first.is_empty() || self.workers.is_some();
-        if asked && !matches!(place, Place::Postgres(_)) {
+        if asked && !matches!(place, TargetPlace::Postgres(_)) {
             return Err(CliError::Usage {
                 message: format!("{place} is no PostgreSQL database"),
                 hint: "leave out --resume, --no-owner, --no-globals, --first and --workers",
@@ -85,16 +85,16 @@ impl RestoreArgs {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct RestoreDocument {
     target: String,
     #[serde(flatten)]
     report: RestoreReport,
     notes: Vec<String>,
 }
 
-pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let snapshot = args.snapshot.selector(context)?;
-    let place = Place::parse(&args.to, args.format, context.surroundings())?;
+    let place = TargetPlace::parse(&args.to, args.format, context.host_environment())?;
     args.check(&place)?;
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
@@ -106,9 +106,9 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliE
         let report = restore::run(&unlocked, target.as_target(), &options)?;
         Ok::<_, CliError>((report, target.notes().to_vec()))
     });
-    let can_go_on = matches!(place, Place::Postgres(_));
+    let can_go_on = matches!(place, TargetPlace::Postgres(_));
     let (report, notes) = restored.map_err(|error| if can_go_on { error.resumable() } else { error.removed() })?;
-    let document = Document { target: place.to_string(), report, notes };
+    let document = RestoreDocument { target: place.to_string(), report, notes };
     context.ui.result("restore", &document, human)?;
     let report = &document.report;
     let is_whole = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context) -> Result<Outcome, CliE
     Ok(if is_whole { Outcome::Done } else { Outcome::Findings })
 }
 
-fn human(document: &Document) -> String {
+fn human(document: &RestoreDocument) -> String {
     let report = &document.report;
     let mut text = format!("restored {}  as of {}\n", short(&report.snapshot), moment(report.source_clock));
     if let Some(named) = report.named_now {

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::snapshots::state;
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, Table, bytes, count, doubts, moment, plural, printable};
+use crate::cli::render::{Align, TextTable, bytes, count, doubts, moment, plural, printable};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::ops::show::{self, ShowOptions, ShowReport};
 use crate::ops::snapshots::SnapshotState;
@@ -24,7 +24,7 @@ pub(crate) struct ShowArgs {
     snapshot: SnapshotArgs,
 }
 
-pub(crate) fn run(args: &ShowArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &ShowArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let snapshot = args.snapshot.selector(context)?;
     let unlocked = context.unlocked()?;
     let source = args.snapshot.source.find(&unlocked)?;
@@ -64,7 +64,7 @@ fn human(report: &ShowReport) -> String {
 }
 
 fn tables(report: &ShowReport) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("table", Align::Left),
         ("rows", Align::Right),
         ("owners", Align::Right),

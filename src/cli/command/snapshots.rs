@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, Table, bytes, count, moment, printable, short};
+use crate::cli::render::{Align, TextTable, bytes, count, moment, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::snapshots::SourceSnapshots;
 use crate::ops::snapshots::{self, Counts, SnapshotLine, SnapshotState, SnapshotsOptions, SnapshotsReport};
@@ -27,7 +27,7 @@ pub(crate) struct SnapshotsArgs {
     no_counts: bool,
 }
 
-pub(crate) fn run(args: &SnapshotsArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(args: &SnapshotsArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let counts = if args.no_counts { Counts::Skip } else { Counts::Read };
     let report = if context.has_key()? {
         let unlocked = context.unlocked()?;
@@ -60,7 +60,7 @@ fn human(report: &SnapshotsReport) -> String {
 fn human_source(source: &SourceSnapshots) -> String {
     let id = source.source.to_string();
     let mut text = format!("source {}\n", printable(source.name.as_deref().unwrap_or(&id)));
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("snapshot", Align::Left),
         ("as of", Align::Left),
         ("rows", Align::Right),

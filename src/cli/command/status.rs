@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::base::id::SourceId;
 use crate::cli::config::Config;
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, Table, duration, moment, printable, short};
+use crate::cli::render::{Align, TextTable, duration, moment, printable, short};
 use crate::cli::source::choose;
-use crate::ops::status::{self, Freshness, Opening, SourceStatus, StatusOptions, StatusReport};
+use crate::ops::status::{self, Freshness, NewestSnapshotState, SourceStatus, StatusOptions, StatusReport};
 use crate::repo::open::Unlocked;
 
 /// Say whether every source has a clean snapshot that is young enough
@@ -28,19 +28,19 @@ Examples:
 pub(crate) struct StatusArgs {}
 
 #[derive(Serialize)]
-struct Document {
+struct StatusDocument {
     #[serde(flatten)]
     report: StatusReport,
     /// Sources of the configuration that the repository does not know.
     never_backed_up: Vec<String>,
 }
 
-pub(crate) fn run(_args: &StatusArgs, context: &Context) -> Result<Outcome, CliError> {
+pub(crate) fn run(_args: &StatusArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let config = context.config()?;
     let unlocked = context.unlocked()?;
     let (max_age_of, never_backed_up) = configured(config, &unlocked, context)?;
     let options = StatusOptions { sources: Vec::new(), max_age: config.status.max_age, max_age_of };
-    let document = Document { report: status::run(&unlocked, &options)?, never_backed_up };
+    let document = StatusDocument { report: status::run(&unlocked, &options)?, never_backed_up };
     context.ui.result("status", &document, human)?;
     let is_well = document.report.findings.is_empty()
         && document.never_backed_up.is_empty()
@@ -52,11 +52,11 @@ pub(crate) fn run(_args: &StatusArgs, context: &Context) -> Result<Outcome, CliE
 fn configured(
     config: &Config,
     unlocked: &Unlocked,
-    context: &Context,
+    context: &CommandContext,
 ) -> Result<(BTreeMap<SourceId, Duration>, Vec<String>), CliError> {
     let (mut max_age_of, mut unknown) = (BTreeMap::new(), Vec::new());
     for (name, source) in &config.source {
-        let label = choose(config, Some(name), context.surroundings())?.label();
+        let label = choose(config, Some(name), context.host_environment())?.label();
         match (unlocked.find_source(Some(&label)), source.max_age) {
             (Ok(id), Some(max_age)) => drop(max_age_of.insert(id, max_age)),
             (Ok(_), None) => {}
@@ -66,9 +66,9 @@ fn configured(
     Ok((max_age_of, unknown))
 }
 
-fn human(document: &Document) -> String {
+fn human(document: &StatusDocument) -> String {
     let report = &document.report;
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("source", Align::Left),
         ("state", Align::Left),
         ("age", Align::Right),
@@ -111,10 +111,10 @@ fn state(freshness: Freshness) -> &'static str {
     }
 }
 
-fn opening(opening: &Opening) -> &'static str {
+fn opening(opening: &NewestSnapshotState) -> &'static str {
     match opening {
-        Opening::Proven => "yes",
-        Opening::Unproven => "",
-        Opening::Failed { .. } => "FAILED",
+        NewestSnapshotState::Proven => "yes",
+        NewestSnapshotState::Unproven => "",
+        NewestSnapshotState::Failed { .. } => "FAILED",
     }
 }

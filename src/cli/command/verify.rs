@@ -9,12 +9,12 @@ use clap::{Args, ValueEnum};
 
 use crate::base::env::SharedEnv;
 use crate::base::id::Digest;
-use crate::cli::context::Context;
+use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
 use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::select::Selector;
-use crate::ops::verify::{self, Access, Heads, Level, SourceChecked, VerifyOptions, VerifyReport, Visit};
+use crate::ops::verify::{self, Access, Heads, SourceChecked, VerifyLevel, VerifyOptions, VerifyReport, Visit};
 use crate::repo::check::{Finding, Severity};
 use crate::repo::error::RepoError;
 use crate::repo::open::{Repository, Unlocked};
@@ -61,7 +61,7 @@ enum LevelArg {
     Deep,
 }
 
-impl From<LevelArg> for Level {
+impl From<LevelArg> for VerifyLevel {
     fn from(level: LevelArg) -> Self {
         match level {
             LevelArg::Quick => Self::Quick,
@@ -73,14 +73,14 @@ impl From<LevelArg> for Level {
 }
 
 /// What is looked at, with a key or without.
-enum Opened {
+enum VerifyTarget {
     Public(Repository),
     Key(Box<Unlocked>),
 }
 
-pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, CliError> {
-    let level = Level::from(args.level);
-    if !args.snapshots.is_empty() && level < Level::Structure {
+pub(crate) fn run(args: &VerifyArgs, context: &CommandContext) -> Result<Outcome, CliError> {
+    let level = VerifyLevel::from(args.level);
+    if !args.snapshots.is_empty() && level < VerifyLevel::Structure {
         return Err(CliError::Usage {
             message: "the levels quick and read check all snapshots at once".to_owned(),
             hint: "name no snapshot, or say --level structure or --level deep",
@@ -107,11 +107,11 @@ pub(crate) fn run(args: &VerifyArgs, context: &Context) -> Result<Outcome, CliEr
 
 fn checked(
     args: &VerifyArgs,
-    context: &Context,
+    context: &CommandContext,
     repository: Repository,
     visit: Visit,
 ) -> Result<VerifyReport, CliError> {
-    let level = Level::from(args.level);
+    let level = VerifyLevel::from(args.level);
     let has_key = context.has_key()?;
     let pinned = match &args.fingerprint {
         Some(fingerprint) => Some(*fingerprint),
@@ -119,14 +119,14 @@ fn checked(
     };
     pinned.map_or(Ok(()), |fingerprint| repository.check_fingerprint(&fingerprint))?;
     // What needs no key is checked without, unless only a key can tell which source is meant.
-    let opened = if has_key && (level >= Level::Structure || args.source.is_named()) {
-        Opened::Key(Box::new(repository.unlock(context.key()?.identity)?))
+    let opened = if has_key && (level >= VerifyLevel::Structure || args.source.is_named()) {
+        VerifyTarget::Key(Box::new(repository.unlock(context.key()?.identity)?))
     } else {
-        Opened::Public(repository)
+        VerifyTarget::Public(repository)
     };
     let (access, source) = match &opened {
-        Opened::Public(repository) => (Access::Public(repository), args.source.find_public(repository)?),
-        Opened::Key(unlocked) => {
+        VerifyTarget::Public(repository) => (Access::Public(repository), args.source.find_public(repository)?),
+        VerifyTarget::Key(unlocked) => {
             let source = args.source.is_named().then(|| args.source.find(unlocked)).transpose()?;
             (Access::Key(unlocked), source)
         }
@@ -166,11 +166,11 @@ fn human(report: &VerifyReport) -> String {
     report.sources.iter().for_each(|source| text += &human_source(source));
     text += &format!("{} of {} in the store", plural(report.objects, "object"), bytes(report.object_bytes));
     match report.level {
-        Level::Quick => text += "; all looked for, none read whole (--level read does)\n",
-        Level::Read => {
+        VerifyLevel::Quick => text += "; all looked for, none read whole (--level read does)\n",
+        VerifyLevel::Read => {
             text += &format!("; {} read and compared\n", bytes(report.bytes_read));
         }
-        Level::Structure | Level::Deep => text += "\n",
+        VerifyLevel::Structure | VerifyLevel::Deep => text += "\n",
     }
     let (information, matters): (Vec<_>, Vec<_>) =
         report.findings.iter().partition(|finding| finding.severity == Severity::Information);

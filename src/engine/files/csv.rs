@@ -5,15 +5,15 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::env::SharedEnv;
-use crate::engine::contract::{Content, Refused, SourceError, Target, TargetTable};
-use crate::engine::files::directory::Directory;
+use crate::engine::contract::{Refused, RestoreContent, SourceError, Target, TargetTable};
+use crate::engine::files::directory::TableDirectory;
 use crate::engine::files::json::push_string;
-use crate::engine::files::words::{Detail, Words, words};
+use crate::engine::files::words::{Detail, ValueText, words};
 use crate::format::cell::Cell;
 
 /// A directory of `.csv` files in the making.
 pub struct CsvTarget {
-    directory: Directory,
+    directory: TableDirectory,
     columns: usize,
     field: Vec<u8>,
     line: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct CsvTarget {
 impl CsvTarget {
     /// A target at `path`, where there must be nothing, or an empty directory.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
-        let directory = Directory::create(path, env, "csv")?;
+        let directory = TableDirectory::create(path, env, "csv")?;
         Ok(Self { directory, columns: 0, field: Vec::new(), line: Vec::new() })
     }
 }
@@ -63,24 +63,24 @@ fn is_number(text: &str) -> bool {
     rest.is_empty()
 }
 
-fn push_field(field: &mut Vec<u8>, value: &Words<'_>) {
+fn push_field(field: &mut Vec<u8>, value: &ValueText<'_>) {
     match value {
-        Words::Null => field.extend_from_slice(b"\\N"),
-        Words::Absent => field.extend_from_slice(b"\\A"),
-        Words::Bool(value) => field.extend_from_slice(if *value { b"\\true" } else { b"\\false" }),
-        Words::Number(number) => field.extend_from_slice(number.as_bytes()),
+        ValueText::Null => field.extend_from_slice(b"\\N"),
+        ValueText::Absent => field.extend_from_slice(b"\\A"),
+        ValueText::Bool(value) => field.extend_from_slice(if *value { b"\\true" } else { b"\\false" }),
+        ValueText::Number(number) => field.extend_from_slice(number.as_bytes()),
         // Many readers of CSV stop at such a byte.
-        Words::Text(text) if text.contains('\0') => {
+        ValueText::Text(text) if text.contains('\0') => {
             field.extend_from_slice(b"\\json:");
             push_string(field, text);
         }
-        Words::Text(text) => {
+        ValueText::Text(text) => {
             if text.starts_with('\\') || is_number(text) {
                 field.extend_from_slice(b"\\text:");
             }
             field.extend_from_slice(text.as_bytes());
         }
-        Words::Marked { kind, words, detail } => {
+        ValueText::Marked { kind, words, detail } => {
             match detail {
                 Some(Detail::Encoding(name)) => write!(field, "\\{kind}:{name}:{words}"),
                 Some(Detail::West(seconds)) => write!(field, "\\{kind}:{seconds}:{words}"),
@@ -129,7 +129,7 @@ impl CsvTarget {
 }
 
 impl Target for CsvTarget {
-    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         self.directory.begin(content, header)
     }
 

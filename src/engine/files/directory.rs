@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 
 use crate::base::env::{SharedEnv, random};
-use crate::engine::contract::{Content, Engine, Refused, SourceError, TargetTable};
+use crate::engine::contract::{Engine, Refused, RestoreContent, SourceError, TargetTable};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -21,21 +21,21 @@ const FILE_NAME_BYTES_MAX: usize = 200;
 const ROWS_NAMED_MAX: u64 = 20;
 
 /// What is written to, table after table.
-pub(super) struct Directory {
+pub(super) struct TableDirectory {
     path: PathBuf,
     partial: PathBuf,
     mode: u32,
     extension: &'static str,
     engine: Option<Engine>,
-    tables: Vec<Listed>,
-    current: Option<Open>,
+    tables: Vec<ListedFile>,
+    current: Option<OpenFile>,
     refused: Vec<Refused>,
-    state: State,
+    state: PartialDirectory,
 }
 
 /// What the partial directory is worth.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PartialDirectory {
     Unfinished,
     /// Everything is in it, whether or not it got its name.
     Complete,
@@ -43,7 +43,7 @@ enum State {
 
 /// A line of the list.
 #[derive(Serialize)]
-struct Listed {
+struct ListedFile {
     name: String,
     file: String,
     columns: Vec<ListedColumn>,
@@ -64,15 +64,15 @@ struct List<'a> {
     sidekeep: &'static str,
     format: u32,
     engine: Option<Engine>,
-    tables: &'a [Listed],
+    tables: &'a [ListedFile],
 }
 
-struct Open {
+struct OpenFile {
     table: usize,
     file: BufWriter<File>,
 }
 
-impl Directory {
+impl TableDirectory {
     /// A directory at `path`, where there must be nothing, or an empty directory.
     pub(super) fn create(path: &Path, env: &SharedEnv, extension: &'static str) -> Result<Self, SourceError> {
         match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
@@ -97,14 +97,14 @@ impl Directory {
             tables: Vec::new(),
             current: None,
             refused: Vec::new(),
-            state: State::Unfinished,
+            state: PartialDirectory::Unfinished,
         })
     }
 
     /// Makes the directory and every file, each with what `header` says of its table.
     pub(super) fn begin(
         &mut self,
-        content: &Content<'_>,
+        content: &RestoreContent<'_>,
         header: fn(&TargetTable) -> Vec<u8>,
     ) -> Result<(), SourceError> {
         let make = || -> io::Result<u32> {
@@ -123,7 +123,7 @@ impl Directory {
             let columns = table.columns.iter();
             let columns = columns.map(|column| ListedColumn { name: column.name.clone(), hidden: column.hidden });
             let columns = columns.collect();
-            self.tables.push(Listed { name: table.name.clone(), file, columns, rows: 0, rows_refused: 0 });
+            self.tables.push(ListedFile { name: table.name.clone(), file, columns, rows: 0, rows_refused: 0 });
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Directory {
         };
         let path = self.partial.join(&listed.file);
         let file = OpenOptions::new().append(true).open(&path).map_err(|error| failed("open", &path, &error))?;
-        self.current = Some(Open { table, file: BufWriter::with_capacity(BUFFER_BYTES, file) });
+        self.current = Some(OpenFile { table, file: BufWriter::with_capacity(BUFFER_BYTES, file) });
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl Directory {
             let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
             File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
         };
-        self.state = State::Complete;
+        self.state = PartialDirectory::Complete;
         publish().map_err(|error| {
             let reason = format!("{error}; the complete directory is {}", self.partial.display());
             SourceError::Failed { doing: format!("publish {}", self.path.display()), reason }
@@ -212,10 +212,10 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Drop for TableDirectory {
     /// An unfinished directory is of no use to anybody; one that cannot be removed has a telling name.
     fn drop(&mut self) {
-        if self.state == State::Unfinished {
+        if self.state == PartialDirectory::Unfinished {
             let _ = std::fs::remove_dir_all(&self.partial);
         }
     }

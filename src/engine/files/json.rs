@@ -4,14 +4,14 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::env::SharedEnv;
-use crate::engine::contract::{Content, Refused, SourceError, Target};
-use crate::engine::files::directory::Directory;
-use crate::engine::files::words::{Detail, Words, words};
+use crate::engine::contract::{Refused, RestoreContent, SourceError, Target};
+use crate::engine::files::directory::TableDirectory;
+use crate::engine::files::words::{Detail, ValueText, words};
 use crate::format::cell::Cell;
 
 /// A directory of `.jsonl` files in the making.
 pub struct JsonLinesTarget {
-    directory: Directory,
+    directory: TableDirectory,
     /// Each column's name as a JSON string with its colon.
     members: Vec<Vec<u8>>,
     line: Vec<u8>,
@@ -20,7 +20,7 @@ pub struct JsonLinesTarget {
 impl JsonLinesTarget {
     /// A target at `path`, where there must be nothing, or an empty directory.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
-        let directory = Directory::create(path, env, "jsonl")?;
+        let directory = TableDirectory::create(path, env, "jsonl")?;
         Ok(Self { directory, members: Vec::new(), line: Vec::new() })
     }
 }
@@ -31,13 +31,13 @@ pub(super) fn push_string(line: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends what a member's value is; nothing can fail but the value itself.
-fn push_value(line: &mut Vec<u8>, value: &Words<'_>) {
+fn push_value(line: &mut Vec<u8>, value: &ValueText<'_>) {
     match value {
-        Words::Null | Words::Absent => line.extend_from_slice(b"null"),
-        Words::Bool(value) => line.extend_from_slice(if *value { b"true" } else { b"false" }),
-        Words::Number(number) => line.extend_from_slice(number.as_bytes()),
-        Words::Text(text) => push_string(line, text),
-        Words::Marked { kind, words, detail } => {
+        ValueText::Null | ValueText::Absent => line.extend_from_slice(b"null"),
+        ValueText::Bool(value) => line.extend_from_slice(if *value { b"true" } else { b"false" }),
+        ValueText::Number(number) => line.extend_from_slice(number.as_bytes()),
+        ValueText::Text(text) => push_string(line, text),
+        ValueText::Marked { kind, words, detail } => {
             line.extend_from_slice(b"{\"$");
             line.extend_from_slice(kind.as_bytes());
             line.extend_from_slice(b"\":");
@@ -62,7 +62,7 @@ fn write_line(line: &mut Vec<u8>, members: &[Vec<u8>], cells: &[Cell<'_>]) -> Re
     line.push(b'{');
     for (member, cell) in members.iter().zip(cells) {
         let value = words(cell)?;
-        if matches!(value, Words::Absent) {
+        if matches!(value, ValueText::Absent) {
             continue;
         }
         if line.len() > 1 {
@@ -76,7 +76,7 @@ fn write_line(line: &mut Vec<u8>, members: &[Vec<u8>], cells: &[Cell<'_>]) -> Re
 }
 
 impl Target for JsonLinesTarget {
-    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         self.directory.begin(content, |_| Vec::new())
     }
 

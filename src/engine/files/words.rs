@@ -6,7 +6,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use crate::format::cell::{Cell, Encoding, Numeric};
 
 /// How a value is written.
-pub(super) enum Words<'a> {
+pub(super) enum ValueText<'a> {
     Null,
     Absent,
     Bool(bool),
@@ -34,19 +34,19 @@ const NUMERIC_ZEROS_MAX: i32 = 200_000;
 const DAY_US: i64 = 86_400_000_000;
 
 /// The words of a cell; an error if it stands for bytes that are elsewhere.
-pub(super) fn words<'a>(cell: &Cell<'a>) -> Result<Words<'a>, &'static str> {
+pub(super) fn words<'a>(cell: &Cell<'a>) -> Result<ValueText<'a>, &'static str> {
     Ok(match *cell {
-        Cell::Null => Words::Null,
-        Cell::Absent => Words::Absent,
-        Cell::Bool(value) => Words::Bool(value),
-        Cell::Integer(value) => Words::Number(value.to_string()),
-        Cell::Real(value) if value.is_finite() => Words::Number(format!("{value:?}")),
+        Cell::Null => ValueText::Null,
+        Cell::Absent => ValueText::Absent,
+        Cell::Bool(value) => ValueText::Bool(value),
+        Cell::Integer(value) => ValueText::Number(value.to_string()),
+        Cell::Real(value) if value.is_finite() => ValueText::Number(format!("{value:?}")),
         Cell::Real(value) => marked("real", format!("{:016x}", value.to_bits())),
         Cell::Real32(value) if value.is_finite() => marked("real32", format!("{value:?}")),
         Cell::Real32(value) => marked("real32", format!("{:08x}", value.to_bits())),
-        Cell::Text(text) => Words::Text(text),
+        Cell::Text(text) => ValueText::Text(text),
         Cell::Bytes(bytes) => marked("bytes", BASE64.encode(bytes)),
-        Cell::Encoded(encoding, bytes) => Words::Marked {
+        Cell::Encoded(encoding, bytes) => ValueText::Marked {
             kind: "encoded",
             words: BASE64.encode(bytes),
             detail: Some(Detail::Encoding(encoding_name(encoding))),
@@ -56,7 +56,7 @@ pub(super) fn words<'a>(cell: &Cell<'a>) -> Result<Words<'a>, &'static str> {
         Cell::Date(value) => marked("date", date_words(value)),
         Cell::Time(value) => marked("time", time_words(value)),
         Cell::TimeZoned(value, west) => {
-            Words::Marked { kind: "timetz", words: time_words(value), detail: Some(Detail::West(west)) }
+            ValueText::Marked { kind: "timetz", words: time_words(value), detail: Some(Detail::West(west)) }
         }
         Cell::Interval { months, days, microseconds } => marked("interval", format!("{months} {days} {microseconds}")),
         Cell::Uuid(bytes) => marked("uuid", uuid_words(&bytes)),
@@ -73,16 +73,16 @@ pub(super) fn words<'a>(cell: &Cell<'a>) -> Result<Words<'a>, &'static str> {
 #[must_use]
 pub fn plain(cell: &Cell<'_>) -> Option<String> {
     match words(cell).ok()? {
-        Words::Null | Words::Absent => None,
-        Words::Bool(value) => Some(value.to_string()),
-        Words::Number(number) => Some(number),
-        Words::Text(text) => Some(text.to_owned()),
-        Words::Marked { words, .. } => Some(words),
+        ValueText::Null | ValueText::Absent => None,
+        ValueText::Bool(value) => Some(value.to_string()),
+        ValueText::Number(number) => Some(number),
+        ValueText::Text(text) => Some(text.to_owned()),
+        ValueText::Marked { words, .. } => Some(words),
     }
 }
 
-fn marked<'a>(kind: &'static str, words: String) -> Words<'a> {
-    Words::Marked { kind, words, detail: None }
+fn marked<'a>(kind: &'static str, words: String) -> ValueText<'a> {
+    ValueText::Marked { kind, words, detail: None }
 }
 
 fn encoding_name(encoding: Encoding) -> &'static str {
@@ -161,13 +161,13 @@ fn uuid_words(bytes: &[u8; 16]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Words, words};
+    use super::{ValueText, words};
     use crate::format::cell::{Cell, Numeric};
 
     fn of(cell: Cell<'_>) -> String {
         match words(&cell).expect("a value") {
-            Words::Marked { kind, words, .. } => format!("{kind}:{words}"),
-            Words::Number(number) => number,
+            ValueText::Marked { kind, words, .. } => format!("{kind}:{words}"),
+            ValueText::Number(number) => number,
             _ => panic!("no words"),
         }
     }

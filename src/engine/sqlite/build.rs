@@ -12,16 +12,16 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, ffi};
 
 use crate::engine::contract::{Refused, SourceError};
-use crate::engine::sqlite::schema::{Document, Object, Words};
+use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText};
 use crate::engine::sqlite::sql::{failed, failed_sql, primary_code, quoted, reason};
 
 /// Functions and collations of the application that one definition may need.
 const UNKNOWN_NAMES_MAX: usize = 1000;
 
 /// A database under construction, in one transaction.
-pub(super) struct Builder {
+pub(super) struct DatabaseBuilder {
     pub(super) conn: Connection,
-    document: Document,
+    document: SqliteSchema,
     refused: Vec<Refused>,
     /// Tables that exist, in lower case.
     tables: HashSet<String>,
@@ -33,9 +33,9 @@ pub(super) struct Builder {
     shortened: Vec<Object>,
 }
 
-impl Builder {
+impl DatabaseBuilder {
     /// Begins in the empty database `conn`.
-    pub(super) fn new(conn: Connection, document: Document) -> Result<Self, SourceError> {
+    pub(super) fn new(conn: Connection, document: SqliteSchema) -> Result<Self, SourceError> {
         let settings = format!(
             "PRAGMA page_size={}; PRAGMA encoding='{}'; PRAGMA auto_vacuum={}; \
              PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-24576; \
@@ -56,7 +56,7 @@ impl Builder {
         })
     }
 
-    pub(super) fn document(&self) -> &Document {
+    pub(super) fn document(&self) -> &SqliteSchema {
         &self.document
     }
 
@@ -73,7 +73,7 @@ impl Builder {
     }
 
     /// Takes over what is left to do with the finished database.
-    pub(super) fn into_parts(self) -> (Connection, Document, Vec<Refused>) {
+    pub(super) fn into_parts(self) -> (Connection, SqliteSchema, Vec<Refused>) {
         (self.conn, self.document, self.refused)
     }
 
@@ -163,7 +163,7 @@ impl Builder {
     }
 
     fn execute_create(&self, object: &Object) -> rusqlite::Result<()> {
-        let sql = object.sql.as_ref().map(Words::lossy).unwrap_or_default();
+        let sql = object.sql.as_ref().map(SqliteText::lossy).unwrap_or_default();
         // The only statements that belong here.
         if !sql.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("create")) {
             let misuse = ffi::Error::new(ffi::SQLITE_ERROR);
@@ -244,7 +244,7 @@ impl Builder {
                 Ok(()) => {}
                 Err(error) if stops_everything(&error) => return Err(failed_sql(format!("create {name}"), &error)),
                 Err(error) => {
-                    let sql = object.sql.as_ref().map(Words::lossy).unwrap_or_default();
+                    let sql = object.sql.as_ref().map(SqliteText::lossy).unwrap_or_default();
                     self.refuse(&name, format!("the index cannot be created: {}: {sql}", reason(&error)));
                 }
             }
@@ -294,7 +294,7 @@ impl Builder {
     pub(super) fn finish_schema(&mut self) -> Result<(), SourceError> {
         self.insert_unpaged().map_err(|error| failed_sql("write views and triggers", &error))?;
         self.arrange().map_err(|error| failed_sql("write the schema", &error))?;
-        let Document { user_version, application_id, .. } = self.document;
+        let SqliteSchema { user_version, application_id, .. } = self.document;
         let header = format!("PRAGMA user_version={user_version}; PRAGMA application_id={application_id}; COMMIT");
         self.conn.execute_batch(&header).map_err(|error| failed_sql("commit the schema", &error))
     }
@@ -351,10 +351,10 @@ impl Builder {
 }
 
 /// A value and the expression that makes the exact words of it.
-fn exact(words: Option<&Words>, parameter: usize) -> (Value, String) {
+fn exact(words: Option<&SqliteText>, parameter: usize) -> (Value, String) {
     match words {
         None => (Value::Null, format!("?{parameter}")),
-        Some(Words::Text(text)) => (Value::Text(text.clone()), format!("?{parameter}")),
+        Some(SqliteText::Text(text)) => (Value::Text(text.clone()), format!("?{parameter}")),
         Some(raw) => (Value::Blob(raw.raw().unwrap_or_default()), format!("CAST(?{parameter} AS TEXT)")),
     }
 }

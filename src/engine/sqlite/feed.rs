@@ -13,14 +13,14 @@ const TIMES: [&str; 6] = ["changed_at", "logged_at", "occurred_at", "recorded_at
 
 /// How rows get their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ids {
+pub(super) enum RowidSource {
     /// Never used again (AUTOINCREMENT).
     Growing,
     /// The number of a deleted row may be used again.
     Any,
 }
 
-impl Ids {
+impl RowidSource {
     /// As the definition of a table says.
     pub(super) fn of_definition(sql: &str) -> Self {
         let words = sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -29,7 +29,7 @@ impl Ids {
 }
 
 /// Why a table whose rows are numbered, and that nothing refers to, looks like a feed.
-pub(super) fn hint(table: &str, columns: &[Column], ids: Ids) -> Option<String> {
+pub(super) fn hint(table: &str, columns: &[Column], ids: RowidSource) -> Option<String> {
     let lower = table.to_ascii_lowercase();
     let name = lower.split('_').find(|word| NAMES.contains(word));
     let has = |names: &[&'static str]| {
@@ -37,11 +37,11 @@ pub(super) fn hint(table: &str, columns: &[Column], ids: Ids) -> Option<String> 
     };
     let (action, time) = (has(&ACTIONS), has(&TIMES));
     let said = match (name, ids, action, time) {
-        (Some(name), Ids::Growing, ..) => format!("its name says {name:?}, its numbers only grow"),
-        (Some(name), Ids::Any, Some(action), Some(time)) => {
+        (Some(name), RowidSource::Growing, ..) => format!("its name says {name:?}, its numbers only grow"),
+        (Some(name), RowidSource::Any, Some(action), Some(time)) => {
             format!("its name says {name:?}, it has columns {action} and {time}")
         }
-        (None, Ids::Growing, Some(action), Some(time)) => {
+        (None, RowidSource::Growing, Some(action), Some(time)) => {
             format!("its numbers only grow, it has columns {action} and {time}")
         }
         _ => return None,
@@ -51,7 +51,7 @@ pub(super) fn hint(table: &str, columns: &[Column], ids: Ids) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
-    use super::{Ids, hint};
+    use super::{RowidSource, hint};
     use crate::engine::contract::Column;
     use crate::format::cell::{Cell, OwnedCell};
     use crate::format::key::Fold;
@@ -67,7 +67,7 @@ mod tests {
                 fold: Fold::Exact,
             })
             .collect();
-        hint(table, &columns, Ids::of_definition(sql)).is_some()
+        hint(table, &columns, RowidSource::of_definition(sql)).is_some()
     }
 
     #[test]

@@ -85,45 +85,45 @@ fn definition(table: &TargetTable, declared: &[Option<Declared>]) -> String {
 }
 
 /// A value that SQLite has, in place of one that it lacks; None: it has this one.
-pub(super) fn value(cell: &Cell<'_>) -> Option<Value> {
+pub(super) fn value(cell: &Cell<'_>) -> Option<ReplacedValue> {
     match *cell {
         Cell::Null | Cell::Absent | Cell::Integer(_) | Cell::Text(_) | Cell::Bytes(_) => None,
-        Cell::Bool(value) => Some(Value::Integer(i64::from(value))),
+        Cell::Bool(value) => Some(ReplacedValue::Integer(i64::from(value))),
         // SQLite takes it for NULL.
-        Cell::Real(value) if value.is_nan() => Some(Value::Text("NaN".to_owned())),
+        Cell::Real(value) if value.is_nan() => Some(ReplacedValue::Text("NaN".to_owned())),
         Cell::Real(_) => None,
-        Cell::Real32(value) if value.is_nan() => Some(Value::Text("NaN".to_owned())),
-        Cell::Real32(value) => Some(Value::Real(f64::from(value))),
+        Cell::Real32(value) if value.is_nan() => Some(ReplacedValue::Text("NaN".to_owned())),
+        Cell::Real32(value) => Some(ReplacedValue::Real(f64::from(value))),
         Cell::Encoded(_, bytes) | Cell::Output(bytes) => Some(match std::str::from_utf8(bytes) {
-            Ok(text) => Value::Text(text.to_owned()),
-            Err(_) => Value::Bytes(bytes.to_vec()),
+            Ok(text) => ReplacedValue::Text(text.to_owned()),
+            Err(_) => ReplacedValue::Bytes(bytes.to_vec()),
         }),
         Cell::TimeZoned(time, west) => {
             let (sign, east) = (if west > 0 { '-' } else { '+' }, west.unsigned_abs());
             let zone = format!("{sign}{:02}:{:02}:{:02}", east / 3600, east / 60 % 60, east % 60);
-            Some(Value::Text(plain(&Cell::Time(time)).unwrap_or_default() + zone.trim_end_matches(":00")))
+            Some(ReplacedValue::Text(plain(&Cell::Time(time)).unwrap_or_default() + zone.trim_end_matches(":00")))
         }
         Cell::Interval { months, days, microseconds } => {
             let (sign, rest) = (if microseconds < 0 { "-" } else { "" }, microseconds.unsigned_abs());
             let seconds = format!("{sign}{}.{:06}", rest / 1_000_000, rest % 1_000_000);
-            Some(Value::Text(format!("P{months}M{days}DT{seconds}S")))
+            Some(ReplacedValue::Text(format!("P{months}M{days}DT{seconds}S")))
         }
         Cell::Numeric(_) | Cell::Timestamp(_) | Cell::Date(_) | Cell::Time(_) | Cell::Uuid(_) => {
-            plain(cell).map(Value::Text)
+            plain(cell).map(ReplacedValue::Text)
         }
         Cell::Stream(..) => None,
     }
 }
 
 /// A value in the place of another.
-pub(super) enum Value {
+pub(super) enum ReplacedValue {
     Integer(i64),
     Real(f64),
     Text(String),
     Bytes(Vec<u8>),
 }
 
-impl Value {
+impl ReplacedValue {
     pub(super) fn cell(&self) -> Cell<'_> {
         match self {
             Self::Integer(value) => Cell::Integer(*value),

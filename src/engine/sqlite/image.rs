@@ -40,7 +40,7 @@ const COPY_ATTEMPTS_MAX: u32 = 5;
 const MALFORMED_IMAGE: &str = "database disk image is malformed";
 
 /// An open read transaction on one image.
-pub(super) struct Image {
+pub(super) struct SqliteImage {
     pub(super) conn: Connection,
     /// Nothing committed before this moment is missing.
     pub(super) as_of: Moment,
@@ -51,7 +51,7 @@ pub(super) struct Image {
 }
 
 /// An image, but for its moment.
-struct Opened {
+struct OpenedImage {
     conn: Connection,
     gaps: Vec<Gap>,
     cut: BTreeSet<String>,
@@ -64,7 +64,7 @@ enum InPlaceError {
     Other(SourceError),
 }
 
-impl Image {
+impl SqliteImage {
     /// Opens an image of the database at `path`; what must be copied goes to `spill`.
     pub(super) fn open(path: &Path, spill: &Path, env: &dyn Env) -> Result<Self, SourceError> {
         let mut why = String::new();
@@ -75,12 +75,12 @@ impl Image {
                 false => open_in_place(path, spill),
             };
             match in_place {
-                Ok(Opened { conn, gaps, cut }) => return Ok(Self { conn, as_of, gaps, cut }),
+                Ok(OpenedImage { conn, gaps, cut }) => return Ok(Self { conn, as_of, gaps, cut }),
                 Err(InPlaceError::Other(error)) => return Err(error),
                 Err(InPlaceError::NeedsCopy(reason)) => why = reason,
             }
             let as_of = env.now();
-            if let Some(Opened { conn, gaps, cut }) = open_recovered_copy(path, spill)? {
+            if let Some(OpenedImage { conn, gaps, cut }) = open_recovered_copy(path, spill)? {
                 return Ok(Self { conn, as_of, gaps, cut });
             }
         }
@@ -102,7 +102,7 @@ fn is_unused_wal(path: &Path) -> bool {
     is_wal && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
 }
 
-fn open_in_place(path: &Path, spill: &Path) -> Result<Opened, InPlaceError> {
+fn open_in_place(path: &Path, spill: &Path) -> Result<OpenedImage, InPlaceError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|mut conn| {
         let gaps = begin(&mut conn)?;
@@ -149,9 +149,9 @@ fn takes_a_write(error: &rusqlite::Error) -> bool {
 }
 
 /// Adds what is missing at the end of `file`, of which `conn` is an image; `path` is the database's own.
-fn with_cut(path: &Path, file: &Path, conn: Connection, mut gaps: Vec<Gap>) -> Result<Opened, SourceError> {
+fn with_cut(path: &Path, file: &Path, conn: Connection, mut gaps: Vec<Gap>) -> Result<OpenedImage, SourceError> {
     let Some(found) = Cut::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))? else {
-        return Ok(Opened { conn, gaps, cut: BTreeSet::new() });
+        return Ok(OpenedImage { conn, gaps, cut: BTreeSet::new() });
     };
     let cut = found.tables(&conn).map_err(|error| open_error(path, &error))?;
     if cut.contains("sqlite_schema") {
@@ -160,7 +160,7 @@ fn with_cut(path: &Path, file: &Path, conn: Connection, mut gaps: Vec<Gap>) -> R
     // This says what SQLite only has a word for.
     gaps.retain(|gap| !gap.reason.contains(MALFORMED_IMAGE));
     gaps.push(Gap { object: "the file".to_owned(), reason: found.to_string() });
-    Ok(Opened { conn, gaps, cut })
+    Ok(OpenedImage { conn, gaps, cut })
 }
 
 fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
@@ -174,7 +174,7 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 }
 
 /// Copies all pages in one step, under one read lock, into a file without a name.
-fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<Opened, SourceError> {
+fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<OpenedImage, SourceError> {
     let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| no_copy(spill, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let copy = || -> rusqlite::Result<(Connection, Vec<Gap>)> {
@@ -203,7 +203,7 @@ fn no_copy(spill: &Path, reason: impl ToString) -> SourceError {
 }
 
 /// Copies file, log and journal and lets SQLite recover the copy. None if one of them changed meanwhile.
-fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<Opened>, SourceError> {
+fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<OpenedImage>, SourceError> {
     let dir = tempfile::TempDir::new_in(spill).map_err(|error| no_copy(spill, error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path).map_err(|error| unreachable(path, error.to_string()))?;

@@ -210,14 +210,14 @@ struct Texts {
     /// Bytes of invalid texts whose beginning was put back.
     raw: Vec<u8>,
     /// Per column.
-    places: Vec<Place>,
+    places: Vec<ValuePlace>,
     /// Texts so far, in all rows, that may have begun with another character.
     doubts: u64,
 }
 
 /// Where the value of a column lies.
 #[derive(Clone, Copy)]
-enum Place {
+enum ValuePlace {
     /// From here to there in `decoded`.
     Decoded(usize, usize),
     /// From here to there in `raw`.
@@ -243,7 +243,7 @@ impl Texts {
             for column in columns(row) {
                 let place = match (row.get_ref(column)?, row.get_ref(column + 1)?) {
                     (ValueRef::Blob(bytes), ValueRef::Integer(beginning)) => self.text(encoding, bytes, beginning),
-                    _ => Place::InRow,
+                    _ => ValuePlace::InRow,
                 };
                 self.places.push(place);
             }
@@ -252,11 +252,11 @@ impl Texts {
         let mut places = texts.places.iter();
         for row in rows {
             for column in columns(row) {
-                let place = places.next().copied().unwrap_or(Place::InRow);
+                let place = places.next().copied().unwrap_or(ValuePlace::InRow);
                 cells.push(match (place, row.get_ref(column)?) {
-                    (Place::Decoded(start, end), _) => Cell::Text(&texts.decoded[start..end]),
-                    (Place::Raw(start, end), _) => Cell::Encoded(encoding.invalid(), &texts.raw[start..end]),
-                    (Place::InvalidInRow, ValueRef::Blob(bytes)) => Cell::Encoded(encoding.invalid(), bytes),
+                    (ValuePlace::Decoded(start, end), _) => Cell::Text(&texts.decoded[start..end]),
+                    (ValuePlace::Raw(start, end), _) => Cell::Encoded(encoding.invalid(), &texts.raw[start..end]),
+                    (ValuePlace::InvalidInRow, ValueRef::Blob(bytes)) => Cell::Encoded(encoding.invalid(), bytes),
                     (_, value) => cell_of(value),
                 });
             }
@@ -265,7 +265,7 @@ impl Texts {
     }
 
     /// Decodes a text, and puts back what it began with.
-    fn text(&mut self, encoding: TextEncoding, bytes: &[u8], beginning: i64) -> Place {
+    fn text(&mut self, encoding: TextEncoding, bytes: &[u8], beginning: i64) -> ValuePlace {
         let mark = match beginning {
             MARK_TAKEN => "\u{feff}",
             SWAPPED_MARK_TAKEN => "\u{fffe}",
@@ -278,15 +278,15 @@ impl Texts {
         let start = self.decoded.len();
         self.decoded.push_str(mark);
         if encoding.decode(bytes, &mut self.decoded) == Decoded::Valid {
-            return Place::Decoded(start, self.decoded.len());
+            return ValuePlace::Decoded(start, self.decoded.len());
         }
         self.decoded.truncate(start);
         if mark.is_empty() {
-            return Place::InvalidInRow;
+            return ValuePlace::InvalidInRow;
         }
         let start = self.raw.len();
         self.raw.extend_from_slice(&encoding.encode(mark));
         self.raw.extend_from_slice(bytes);
-        Place::Raw(start, self.raw.len())
+        ValuePlace::Raw(start, self.raw.len())
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::sqlite::sql::{Decoded, TextEncoding, failed, failed_sql, prag
 
 /// Settings and objects of a database.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Document {
+pub(super) struct SqliteSchema {
     pub(super) encoding: TextEncoding,
     pub(super) page_size: u32,
     /// 0 none, 1 full, 2 incremental.
@@ -37,17 +37,17 @@ pub(super) enum JournalMode {
 pub(super) struct Object {
     /// `table`, `index`, `view` or `trigger`.
     #[serde(rename = "type")]
-    pub(super) kind: Words,
-    pub(super) name: Words,
-    pub(super) table: Words,
+    pub(super) kind: SqliteText,
+    pub(super) name: SqliteText,
+    pub(super) table: SqliteText,
     /// None for indexes that a table's own definition implies.
-    pub(super) sql: Option<Words>,
+    pub(super) sql: Option<SqliteText>,
 }
 
 /// Text of the schema, exactly.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Words {
+pub(super) enum SqliteText {
     Text(String),
     /// Bytes in the database's encoding that are not valid in it.
     Raw {
@@ -55,7 +55,7 @@ pub(super) enum Words {
     },
 }
 
-impl Words {
+impl SqliteText {
     /// The text, with what is invalid replaced.
     pub(super) fn lossy(&self) -> String {
         match self {
@@ -112,10 +112,10 @@ pub fn stand_in_schema(tables: &[TargetTable]) -> Vec<u8> {
 /// A schema document of tables, each with its name and definition.
 pub(super) fn stand_in(tables: Vec<(String, String)>) -> Vec<u8> {
     let object = |(name, sql): (String, String)| {
-        let words = |text: &str| Words::Text(text.to_owned());
+        let words = |text: &str| SqliteText::Text(text.to_owned());
         Object { kind: words("table"), name: words(&name), table: words(&name), sql: Some(words(&sql)) }
     };
-    Document {
+    SqliteSchema {
         encoding: TextEncoding::Utf8,
         page_size: 4096,
         auto_vacuum: 0,
@@ -127,7 +127,7 @@ pub(super) fn stand_in(tables: Vec<(String, String)>) -> Vec<u8> {
     .to_bytes()
 }
 
-impl Document {
+impl SqliteSchema {
     /// Reads the document of the open image.
     pub(super) fn read(conn: &Connection) -> Result<Self, SourceError> {
         let encoding = TextEncoding::of(conn)?;
@@ -167,9 +167,9 @@ fn read_objects(conn: &Connection, encoding: TextEncoding) -> Result<Vec<Object>
         while let Some(row) = rows.next()? {
             let words = |column| row.get_ref(column).map(|value| words(value, encoding));
             objects.push(Object {
-                kind: words(0)?.unwrap_or_else(|| Words::Text(String::new())),
-                name: words(1)?.unwrap_or_else(|| Words::Text(String::new())),
-                table: words(2)?.unwrap_or_else(|| Words::Text(String::new())),
+                kind: words(0)?.unwrap_or_else(|| SqliteText::Text(String::new())),
+                name: words(1)?.unwrap_or_else(|| SqliteText::Text(String::new())),
+                table: words(2)?.unwrap_or_else(|| SqliteText::Text(String::new())),
                 sql: words(3)?,
             });
         }
@@ -178,18 +178,18 @@ fn read_objects(conn: &Connection, encoding: TextEncoding) -> Result<Vec<Object>
     read().map_err(|error| failed_sql("read the schema", &error))
 }
 
-fn words(value: ValueRef<'_>, encoding: TextEncoding) -> Option<Words> {
+fn words(value: ValueRef<'_>, encoding: TextEncoding) -> Option<SqliteText> {
     let ValueRef::Blob(bytes) = value else { return None };
     let mut text = String::new();
     Some(match encoding.decode(bytes, &mut text) {
-        Decoded::Valid => Words::Text(text),
-        Decoded::Invalid => Words::Raw { base64: data_encoding::BASE64.encode(bytes) },
+        Decoded::Valid => SqliteText::Text(text),
+        Decoded::Invalid => SqliteText::Raw { base64: data_encoding::BASE64.encode(bytes) },
     })
 }
 
 /// The module of a `CREATE VIRTUAL TABLE` statement; none if it is another statement.
 pub(super) fn virtual_module(sql: &str) -> Option<String> {
-    let mut tokens = Tokens { rest: sql };
+    let mut tokens = SqliteTokens { rest: sql };
     for keyword in ["CREATE", "VIRTUAL", "TABLE"] {
         tokens.next().filter(|token| token.eq_ignore_ascii_case(keyword))?;
     }
@@ -199,11 +199,11 @@ pub(super) fn virtual_module(sql: &str) -> Option<String> {
 }
 
 /// Words and quoted names of a statement, without their quotes and without comments.
-struct Tokens<'a> {
+struct SqliteTokens<'a> {
     rest: &'a str,
 }
 
-impl Tokens<'_> {
+impl SqliteTokens<'_> {
     fn skip_blank(&mut self) {
         loop {
             self.rest = self.rest.trim_start();
@@ -218,7 +218,7 @@ impl Tokens<'_> {
     }
 }
 
-impl Iterator for Tokens<'_> {
+impl Iterator for SqliteTokens<'_> {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {

@@ -10,12 +10,12 @@ use rusqlite::Connection;
 
 use crate::base::env::SharedEnv;
 use crate::engine::contract::{Description, Engine, Gap, Reader, RowSink, Source, SourceError};
-use crate::engine::sqlite::build::Builder;
-use crate::engine::sqlite::image::{Image, beside, unreachable};
+use crate::engine::sqlite::build::DatabaseBuilder;
+use crate::engine::sqlite::image::{SqliteImage, beside, unreachable};
 use crate::engine::sqlite::scan::Scan;
-use crate::engine::sqlite::schema::Document;
+use crate::engine::sqlite::schema::SqliteSchema;
 use crate::engine::sqlite::sql::{failed, failed_sql};
-use crate::engine::sqlite::tables::Tables;
+use crate::engine::sqlite::tables::SqliteTables;
 
 /// What every database file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -50,7 +50,7 @@ impl SqliteSource {
         Ok(Self { path, spill, env, image: None })
     }
 
-    fn identity(&self, document: &Document) -> BTreeMap<String, String> {
+    fn identity(&self, document: &SqliteSchema) -> BTreeMap<String, String> {
         let mut identity = BTreeMap::from([
             ("path".to_owned(), self.path.to_string_lossy().into_owned()),
             ("application id".to_owned(), document.application_id.to_string()),
@@ -82,9 +82,9 @@ fn check_file(path: &Path) -> Result<(), SourceError> {
 }
 
 /// What a target could not make of this schema, found by building it without rows.
-fn rehearse(document: &Document) -> Result<Vec<Gap>, SourceError> {
+fn rehearse(document: &SqliteSchema) -> Result<Vec<Gap>, SourceError> {
     let conn = Connection::open_in_memory().map_err(|error| failed_sql("open a scratch database", &error))?;
-    let mut builder = Builder::new(conn, document.clone())?;
+    let mut builder = DatabaseBuilder::new(conn, document.clone())?;
     builder.create_tables()?;
     builder.create_indexes()?;
     builder.finish_schema()?;
@@ -95,9 +95,9 @@ fn rehearse(document: &Document) -> Result<Vec<Gap>, SourceError> {
 impl Source for SqliteSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
         self.release()?;
-        let Image { conn, as_of, mut gaps, cut } = Image::open(&self.path, &self.spill, self.env.as_ref())?;
-        let document = Document::read(&conn)?;
-        let found = Tables::read(&conn, &document)?;
+        let SqliteImage { conn, as_of, mut gaps, cut } = SqliteImage::open(&self.path, &self.spill, self.env.as_ref())?;
+        let document = SqliteSchema::read(&conn)?;
+        let found = SqliteTables::read(&conn, &document)?;
         gaps.extend(found.gaps);
         gaps.extend(rehearse(&document)?);
         let names = found.tables.iter().map(|table| table.name.clone()).collect();

@@ -13,7 +13,7 @@ use crate::engine::contract::{Column, Fold, ForeignKey, Gap, SourceError, Streng
 use crate::engine::sqlite::affinity::Affinity;
 use crate::engine::sqlite::feed;
 use crate::engine::sqlite::scan::{Scan, cell_of};
-use crate::engine::sqlite::schema::{Document, virtual_module};
+use crate::engine::sqlite::schema::{SqliteSchema, virtual_module};
 use crate::engine::sqlite::sql::{TextEncoding, failed_sql, quoted, reason};
 use crate::format::cell::{Cell, OwnedCell};
 
@@ -23,15 +23,15 @@ const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
 
 /// Tables and how to read them, at the same positions, and what cannot be read.
 #[derive(Default)]
-pub(super) struct Tables {
+pub(super) struct SqliteTables {
     pub(super) tables: Vec<Table>,
     pub(super) scans: Vec<Scan>,
     pub(super) gaps: Vec<Gap>,
 }
 
-impl Tables {
+impl SqliteTables {
     /// Looks at every table of the document.
-    pub(super) fn read(conn: &Connection, document: &Document) -> Result<Self, SourceError> {
+    pub(super) fn read(conn: &Connection, document: &SqliteSchema) -> Result<Self, SourceError> {
         let mut found = Self::default();
         let listed = listed(conn).map_err(|error| failed_sql("list the tables", &error))?;
         let defaults = Defaults::new().map_err(|error| failed_sql("open a scratch database", &error))?;
@@ -93,7 +93,7 @@ impl Tables {
     }
 
     /// Tables that grow at their end and that nothing refers to.
-    fn mark_feeds(&mut self, conn: &Connection, document: &Document) -> Result<(), SourceError> {
+    fn mark_feeds(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
         let referred: HashSet<String> =
             self.tables.iter().flat_map(|table| &table.foreign_keys).map(|key| key.parent.clone()).collect();
         for table in self.tables.iter_mut().filter(|table| !referred.contains(&table.name)) {
@@ -103,14 +103,14 @@ impl Tables {
             let definition = document.objects.iter().find(|object| object.name.text() == Some(&table.name));
             let sql = definition.and_then(|object| object.sql.as_ref()).map(|sql| sql.lossy());
             if let (true, Some(sql)) = (ids, sql) {
-                table.feed_hint = feed::hint(&table.name, &table.columns, feed::Ids::of_definition(&sql));
+                table.feed_hint = feed::hint(&table.name, &table.columns, feed::RowidSource::of_definition(&sql));
             }
         }
         Ok(())
     }
 
     /// Names virtual tables whose rows are nowhere in the file, or nowhere that is known.
-    fn check_modules(&mut self, conn: &Connection, document: &Document) -> Result<(), SourceError> {
+    fn check_modules(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
         let known = strings(conn, "SELECT lower(name) FROM pragma_module_list")
             .map_err(|error| failed_sql("list the modules", &error))?;
         for object in &document.objects {

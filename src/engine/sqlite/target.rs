@@ -14,13 +14,13 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql};
 
 use crate::base::env::{SharedEnv, random};
-use crate::engine::contract::{Content, Engine, Refused, SourceError, Target, TargetTable};
+use crate::engine::contract::{Engine, Refused, RestoreContent, SourceError, Target, TargetTable};
 use crate::engine::row_name::row_name;
 use crate::engine::sqlite::affinity::{self, Affinity, Alters};
-use crate::engine::sqlite::build::{Builder, lost, stops_everything};
+use crate::engine::sqlite::build::{DatabaseBuilder, lost, stops_everything};
 use crate::engine::sqlite::foreign;
 use crate::engine::sqlite::image::beside;
-use crate::engine::sqlite::schema::{Document, JournalMode};
+use crate::engine::sqlite::schema::{JournalMode, SqliteSchema};
 use crate::engine::sqlite::sql::{TextEncoding, failed, failed_sql, quoted, reason};
 use crate::format::cell::Cell;
 
@@ -35,25 +35,25 @@ pub struct SqliteTarget {
     partial: PathBuf,
     /// Permissions that a new file gets here.
     mode: u32,
-    builder: Option<Builder>,
+    builder: Option<DatabaseBuilder>,
     tables: Vec<TargetTable>,
-    current: Option<Loading>,
+    current: Option<TableLoad>,
     notes: Vec<String>,
     /// Whose values come.
     engine: Engine,
-    state: State,
+    state: PartialFile,
 }
 
 /// What the partial file is worth.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PartialFile {
     Unfinished,
     /// Everything is in it, whether or not it got its name.
     Complete,
 }
 
 /// The table whose rows are arriving.
-struct Loading {
+struct TableLoad {
     table: usize,
     rows_refused: u64,
     /// Inserts with every value as it is; none if the table does not exist.
@@ -83,7 +83,7 @@ impl SqliteTarget {
             current: None,
             notes: Vec::new(),
             engine: Engine::Sqlite,
-            state: State::Unfinished,
+            state: PartialFile::Unfinished,
         })
     }
 
@@ -100,7 +100,7 @@ impl SqliteTarget {
         file.set_permissions(Permissions::from_mode(0o600))
     }
 
-    fn builder(&mut self) -> Result<&mut Builder, SourceError> {
+    fn builder(&mut self) -> Result<&mut DatabaseBuilder, SourceError> {
         self.builder.as_mut().ok_or_else(|| lost("restore a database"))
     }
 
@@ -178,7 +178,7 @@ impl SqliteTarget {
     }
 
     /// Opens the closed file as anybody would, and takes out what keeps SQLite from understanding it.
-    fn prove_readable(&self, document: &Document, refused: &mut Vec<Refused>) -> Result<Connection, SourceError> {
+    fn prove_readable(&self, document: &SqliteSchema, refused: &mut Vec<Refused>) -> Result<Connection, SourceError> {
         for _ in 0..=document.objects.len() {
             let conn = open_partial(&self.partial)?;
             let Err(error) = conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0))
@@ -303,7 +303,12 @@ fn bound<'a>(cell: &Cell<'a>, encoding: TextEncoding) -> Result<Bound<'a>, &'sta
 }
 
 /// Inserts one row; the error is of SQLite, or of a value that it cannot hold.
-fn insert_row(builder: &Builder, plain: &str, table: &TargetTable, cells: &[Cell<'_>]) -> Result<(), InsertError> {
+fn insert_row(
+    builder: &DatabaseBuilder,
+    plain: &str,
+    table: &TargetTable,
+    cells: &[Cell<'_>],
+) -> Result<(), InsertError> {
     let encoding = builder.document().encoding;
     let mut as_bytes = Vec::new();
     let mut values = Vec::with_capacity(cells.len());
@@ -335,19 +340,19 @@ impl From<rusqlite::Error> for InsertError {
 }
 
 impl Target for SqliteTarget {
-    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         let (tables, document) = match content.engine {
-            Engine::Sqlite => (content.tables.to_vec(), Document::from_bytes(content.schema)?),
+            Engine::Sqlite => (content.tables.to_vec(), SqliteSchema::from_bytes(content.schema)?),
             Engine::Postgres => {
                 let (tables, schema) = foreign::tables(content.schema, content.tables)?;
-                (tables, Document::from_bytes(&schema)?)
+                (tables, SqliteSchema::from_bytes(&schema)?)
             }
         };
         self.engine = content.engine;
         self.create_partial().map_err(|error| unwritable(&self.path, &error))?;
         let conn = open_partial(&self.partial)?;
         conn.set_prepared_statement_cache_capacity(64);
-        let mut builder = Builder::new(conn, document)?;
+        let mut builder = DatabaseBuilder::new(conn, document)?;
         builder.create_tables()?;
         if tables.iter().any(is_sequence) {
             builder
@@ -371,7 +376,7 @@ impl Target for SqliteTarget {
         let names: Vec<&str> = wanted.columns.iter().map(|column| column.name.as_str()).collect();
         let affinities = affinity::of_columns(&builder.conn, &wanted.name, &names)
             .map_err(|error| failed_sql(format!("look at table {}", wanted.name), &error))?;
-        self.current = Some(Loading { table, rows_refused: 0, plain, affinities });
+        self.current = Some(TableLoad { table, rows_refused: 0, plain, affinities });
         Ok(())
     }
 
@@ -379,10 +384,10 @@ impl Target for SqliteTarget {
         if self.engine == Engine::Sqlite {
             return self.insert(cells);
         }
-        let values: Vec<Option<foreign::Value>> = cells.iter().map(foreign::value).collect();
+        let values: Vec<Option<foreign::ReplacedValue>> = cells.iter().map(foreign::value).collect();
         let pairs = values.iter().zip(cells);
         let own: Vec<Cell<'_>> =
-            pairs.map(|(value, cell)| value.as_ref().map_or(*cell, foreign::Value::cell)).collect();
+            pairs.map(|(value, cell)| value.as_ref().map_or(*cell, foreign::ReplacedValue::cell)).collect();
         self.insert(&own)
     }
 
@@ -406,7 +411,7 @@ impl Target for SqliteTarget {
                 .map_err(|error| failed_sql("set the journal mode", &error))?;
         }
         conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))?;
-        self.state = State::Complete;
+        self.state = PartialFile::Complete;
         self.publish().map_err(|error| {
             let reason = format!("{error}; the complete database is {}", self.partial.display());
             failed(format!("publish {}", self.path.display()), reason)
@@ -441,7 +446,7 @@ impl Drop for SqliteTarget {
         if let Some(builder) = self.builder.take() {
             drop(builder);
         }
-        if self.state == State::Complete {
+        if self.state == PartialFile::Complete {
             return;
         }
         for suffix in ["", "-wal"] {

@@ -7,35 +7,37 @@ use crate::base::cancel::Cancel;
 use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
-use crate::base::progress::{Count, Image, SharedProgress};
+use crate::base::progress::{CountUnit, ImageState, SharedProgress};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::crypto::seal::SessionKeys;
 use crate::engine::contract::{Description, Source};
 use crate::format::catalog::Catalog;
 use crate::format::entry::ObjectRef;
-use crate::format::manifest::{GapSummary, Root, Secrets, StoredSpot, Summary, TableSummary, TreeKind, WrapPage};
+use crate::format::manifest::{
+    GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot, WrapPage,
+};
 use crate::format::name::Name;
+use crate::ops::backup::parent::last_manifest;
 use crate::ops::backup::plan::plan;
-use crate::ops::backup::prior::last_manifest;
-use crate::ops::backup::tables::{Found, Tables, references_tree, rows_tree};
+use crate::ops::backup::tables::{ReadTotals, TablePipeline, references_tree, rows_tree};
 use crate::ops::error::OpError;
 use crate::ops::placement::update::{Pinned, PlacementConfig, Update, update};
-use crate::repo::commit::{Candidate, Counted, check_clock, commit, draft_entry};
+use crate::repo::commit::{Preconditions, SnapshotCandidate, check_clock, commit, draft_entry};
 use crate::repo::create::add_source;
 use crate::repo::error::RepoError;
 use crate::repo::index::Index;
-use crate::repo::known_chunks::{self, Base};
+use crate::repo::known_chunks::{self, KnownChunks};
 use crate::repo::ledger::Ledger;
-use crate::repo::manifest::{self, Draft, OpenManifest, carry_wraps};
+use crate::repo::manifest::{self, ManifestDraft, OpenManifest, carry_wraps};
 use crate::repo::open::{SourceKeys, Unlocked};
-use crate::repo::writer::{Announcer, BuiltTree, Setup, UsedPacks, WriteMode, Written, write};
+use crate::repo::writer::{Announcer, BuiltTree, UsedPacks, WriteMode, WriterSetup, Written, write};
 use crate::sort::{SpillError, SpillOptions, check_space};
 
 /// What to back up and how.
 #[derive(Clone)]
 pub struct BackupOptions {
-    pub source: Subject,
+    pub source: BackupSubject,
     pub tags: Vec<String>,
     /// Threads that compress and seal.
     pub workers: usize,
@@ -51,7 +53,7 @@ pub struct BackupOptions {
 
 /// The source that is backed up, as the repository knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Subject {
+pub enum BackupSubject {
     Known(SourceId),
     /// It is added under this name once the database has answered, so that one that cannot be read leaves none behind.
     New(String),
@@ -117,14 +119,14 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         .open_epoch()
         .ok_or_else(|| RepoError::Missing { object: "an epoch that is open for writing".to_owned() })?;
     let (source_id, early) = match &options.source {
-        Subject::Known(id) => (*id, None),
-        Subject::New(name) => {
+        BackupSubject::Known(id) => (*id, None),
+        BackupSubject::New(name) => {
             let described = describe(unlocked, source, options)?;
             (add_source(unlocked, name)?, Some(described))
         }
     };
     let keys = unlocked.source_keys(source_id, epoch, "a backup")?;
-    options.progress.phase("looking at the store", Count::Objects, None);
+    options.progress.phase("looking at the store", CountUnit::Objects, None);
     let mut ledger = Ledger::load(unlocked.repository(), source_id)?;
     let base = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
     let mut notes = ledger.doubts();
@@ -145,18 +147,18 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let schema_digest = data_encoding::HEXLOWER.encode(&keys.ids.row_hash(&description.schema));
     let update = update(prior.catalog.as_ref(), &description, &options.placement, schema_digest, options.pinned);
     let (keys, base, description) = (&keys, &base, &description);
-    let night = Night { unlocked, options, source: source_id, epoch, keys, base, description, started, opened };
+    let night = BackupRun { unlocked, options, source: source_id, epoch, keys, base, description, started, opened };
     let (session, wrap) = night.session()?;
     let stored = night.store(source, &update, (&session, &wrap))?;
     let draft = night.draft(&update, &stored, prior.manifest.as_ref(), &wrap)?;
     let manifest = manifest::seal(&draft, &session, 0)?;
     let mut report = BackupReport { notes, ..night.report(&update, &stored, &draft, manifest.len() as u64) };
     if options.mode == BackupMode::Commit {
-        options.progress.phase("committing", Count::Objects, None);
+        options.progress.phase("committing", CountUnit::Objects, None);
         let clock = description.source_clock;
         let snapshot = draft_entry(clock, session.session(), epoch, options.tags.clone());
         let counted = stored.counted(base);
-        let committed = commit(unlocked, &mut ledger, Candidate { snapshot, manifest, counted })?;
+        let committed = commit(unlocked, &mut ledger, SnapshotCandidate { snapshot, manifest, counted })?;
         report.snapshot = Some(committed.entry.sha256);
         report.number = Some(committed.entry.number);
         report.races_lost = committed.races_lost;
@@ -170,20 +172,20 @@ fn describe(
     source: &mut dyn Source,
     options: &BackupOptions,
 ) -> Result<(Description, Moment), OpError> {
-    options.progress.phase("reading the schema", Count::Objects, None);
-    options.progress.image(Image::Held);
+    options.progress.phase("reading the schema", CountUnit::Objects, None);
+    options.progress.image(ImageState::Held);
     let opened = unlocked.repository().env().now();
     Ok((source.describe().map_err(OpError::from_source)?, opened))
 }
 
 /// What stays the same for the whole of one run.
-struct Night<'a> {
+struct BackupRun<'a> {
     unlocked: &'a Unlocked,
     options: &'a BackupOptions,
     source: SourceId,
     epoch: Epoch,
     keys: &'a SourceKeys,
-    base: &'a Base,
+    base: &'a KnownChunks,
     description: &'a Description,
     started: Moment,
     /// When the image was.
@@ -191,17 +193,17 @@ struct Night<'a> {
 }
 
 /// What the rows became.
-struct Stored {
-    found: Found,
+struct StoredRows {
+    found: ReadTotals,
     written: Written,
     used: UsedPacks,
     schema: crate::format::cell::StreamRef,
     image_held_ms: u64,
 }
 
-impl Stored {
-    fn counted(&self, base: &Base) -> Counted {
-        let mut counted = Counted::default();
+impl StoredRows {
+    fn counted(&self, base: &KnownChunks) -> Preconditions {
+        let mut counted = Preconditions::default();
         for ordinal in self.used.iter() {
             let digest = base.index.packs()[ordinal as usize].pack.digest;
             match base.adopted.get(&digest) {
@@ -221,7 +223,7 @@ impl Stored {
     }
 }
 
-impl Night<'_> {
+impl BackupRun<'_> {
     fn session(&self) -> Result<(SessionKeys, SessionWrap), OpError> {
         let repository = self.unlocked.repository();
         let restore = repository.roster().restore_key(self.epoch)?;
@@ -237,12 +239,12 @@ impl Night<'_> {
         source: &mut dyn Source,
         update: &Update,
         (session, wrap): (&SessionKeys, &SessionWrap),
-    ) -> Result<Stored, OpError> {
+    ) -> Result<StoredRows, OpError> {
         let repository = self.unlocked.repository();
         let plans = plan(update, &self.description.tables);
         let used = UsedPacks::new(self.base.index.packs().len());
         let spill = SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env: repository.shared_env() };
-        let tables = Tables {
+        let tables = TablePipeline {
             ids: &self.keys.ids,
             progress: self.options.progress.clone(),
             cancel: self.options.cancel.clone(),
@@ -250,7 +252,7 @@ impl Night<'_> {
             description: self.description,
             plans: &plans,
         };
-        let setup = Setup {
+        let setup = WriterSetup {
             objects: repository.objects(),
             env: repository.shared_env(),
             progress: self.options.progress.clone(),
@@ -268,20 +270,22 @@ impl Night<'_> {
             },
         };
         let announcer = Announcer::new(self.unlocked, session.context(), session.session(), wrap);
-        let result = write(&setup, &announcer, &used, |feeder| {
-            let schema = feeder.stream(&self.description.schema)?;
+        let result = write(&setup, &announcer, &used, |chunk_sink| {
+            let schema = chunk_sink.stream(&self.description.schema)?;
             let mut image_held_ms = 0;
             let mut release = |source: &mut dyn Source| {
                 let released = source.release().map_err(OpError::from_source);
-                self.options.progress.image(Image::LetGo);
+                self.options.progress.image(ImageState::LetGo);
                 image_held_ms = self.since_opened_ms();
                 released
             };
-            let found = tables.feed(source, feeder, &mut release)?;
+            let found = tables.feed(source, chunk_sink, &mut release)?;
             Ok::<_, OpError>((schema, found, image_held_ms))
         });
         match result {
-            Ok(((schema, found, image_held_ms), written)) => Ok(Stored { found, written, used, schema, image_held_ms }),
+            Ok(((schema, found, image_held_ms), written)) => {
+                Ok(StoredRows { found, written, used, schema, image_held_ms })
+            }
             Err(error) => {
                 // What is in the store already is worth telling the next run, but no reason to hide
                 // why this one ended.
@@ -299,10 +303,10 @@ impl Night<'_> {
     fn draft(
         &self,
         update: &Update,
-        stored: &Stored,
+        stored: &StoredRows,
         prior: Option<&OpenManifest>,
         wrap: &SessionWrap,
-    ) -> Result<Draft, OpError> {
+    ) -> Result<ManifestDraft, OpError> {
         let mut catalog = update.catalog.clone();
         for table in &mut catalog.tables {
             table.rows_per_leaf = stored.found.pinned.get(&table.number).copied().or(table.rows_per_leaf);
@@ -320,12 +324,12 @@ impl Night<'_> {
         }
         let roots = self.roots(&catalog, stored);
         let hint = |index: &Index| {
-            let spot = index.get(&stored.schema.id)?;
-            StoredSpot::new(&index.packs()[spot.pack as usize].pack, &spot)
+            let location = index.get(&stored.schema.id)?;
+            StoredLocation::new(&index.packs()[location.pack as usize].pack, &location)
         };
         let schema_at = hint(&self.base.index).or_else(|| hint(&stored.written.index));
         let secrets = Secrets { schema: stored.schema.into(), schema_at };
-        Ok(Draft { summary: self.summary(&catalog, stored), catalog, roots, secrets, pages, wraps })
+        Ok(ManifestDraft { summary: self.summary(&catalog, stored), catalog, roots, secrets, pages, wraps })
     }
 
     fn store_page(&self, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
@@ -339,21 +343,21 @@ impl Night<'_> {
         Ok(digest)
     }
 
-    fn roots(&self, catalog: &Catalog, stored: &Stored) -> Vec<Root> {
+    fn roots(&self, catalog: &Catalog, stored: &StoredRows) -> Vec<TreeRoot> {
         let mut roots = Vec::new();
         for table in &catalog.tables {
             let kinds =
                 [(rows_tree(table.number), TreeKind::Rows), (references_tree(table.number), TreeKind::References)];
             for (tree, kind) in kinds {
                 if let Some(built) = stored.tree(tree) {
-                    roots.push(Root { table: table.number, kind, ..built.root.clone() });
+                    roots.push(TreeRoot { table: table.number, kind, ..built.root.clone() });
                 }
             }
         }
         roots
     }
 
-    fn summary(&self, catalog: &Catalog, stored: &Stored) -> Summary {
+    fn summary(&self, catalog: &Catalog, stored: &StoredRows) -> Summary {
         let tables = catalog
             .tables
             .iter()
@@ -390,7 +394,7 @@ impl Night<'_> {
         }
     }
 
-    fn report(&self, update: &Update, stored: &Stored, draft: &Draft, manifest_bytes: u64) -> BackupReport {
+    fn report(&self, update: &Update, stored: &StoredRows, draft: &ManifestDraft, manifest_bytes: u64) -> BackupReport {
         let summary = &draft.summary;
         let table = |table: &TableSummary| TableReport {
             name: table.name.clone(),

@@ -1,12 +1,12 @@
 //! One snapshot of a live database.
 
 mod backup;
+mod parent;
 mod place;
 mod placed;
 mod plan;
-mod prior;
 mod schedule;
 mod tables;
 
-pub use backup::{BackupMode, BackupOptions, BackupReport, Subject, TableReport, run};
-pub use prior::{Prior, last_manifest};
+pub use backup::{BackupMode, BackupOptions, BackupReport, BackupSubject, TableReport, run};
+pub use parent::{ParentSnapshot, last_manifest};

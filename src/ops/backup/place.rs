@@ -12,7 +12,7 @@ use crate::ops::backup::placed::{
 };
 use crate::ops::backup::plan::{JoinColumns, Slot, TablePlan};
 use crate::ops::error::OpError;
-use crate::repo::writer::Feeder;
+use crate::repo::writer::ChunkSink;
 use crate::sort::{LookUp, OwnerJoin, Placement};
 use crate::tree::chunker::Streams;
 
@@ -22,16 +22,16 @@ const ROWS_PER_TICK: u64 = 1024;
 /// Places the rows of one table.
 pub struct Placer<'a, 'm, 't> {
     plan: &'a TablePlan,
-    feeder: &'a Feeder<'a>,
+    chunk_sink: &'a ChunkSink<'a>,
     joins: Vec<OwnerJoin<'m>>,
     out: Placed<'a>,
     /// Called every so many rows with how many; may ask to stop.
     tick: &'t mut dyn FnMut(u64) -> Result<(), OpError>,
-    scratch: Scratch,
+    scratch: PlacerScratch,
 }
 
 #[derive(Default)]
-struct Scratch {
+struct PlacerScratch {
     cells: Vec<u8>,
     key: Vec<u8>,
     record: Vec<u8>,
@@ -42,7 +42,7 @@ struct Scratch {
 }
 
 /// What is known of a row beside its bytes.
-struct Row {
+struct EncodedRow {
     cell_count: usize,
     streams: Streams,
 }
@@ -58,12 +58,12 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
     /// A placer for the rows of `plan`'s table.
     pub fn new(
         plan: &'a TablePlan,
-        feeder: &'a Feeder<'a>,
+        chunk_sink: &'a ChunkSink<'a>,
         joins: Vec<OwnerJoin<'m>>,
         out: Placed<'a>,
         tick: &'t mut dyn FnMut(u64) -> Result<(), OpError>,
     ) -> Self {
-        Self { plan, feeder, joins, out, tick, scratch: Scratch::default() }
+        Self { plan, chunk_sink, joins, out, tick, scratch: PlacerScratch::default() }
     }
 
     /// Everything has been read: resolves what joins still hold.
@@ -101,7 +101,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         for (columns, _) in &self.plan.provides {
             put_join_key(&mut self.scratch.provides, &mut self.scratch.join_key, columns, cells);
         }
-        let row = Row { cell_count, streams };
+        let row = EncodedRow { cell_count, streams };
         match self.resolve(cells) {
             Resolved::Now(results) => {
                 let scratch = &self.scratch;
@@ -126,7 +126,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
 
     /// Where all paths of a row lead, into `scratch.results`, if all maps are in memory.
     fn resolve(&mut self, cells: &[Cell<'_>]) -> Resolved {
-        let Scratch { results, join_key, .. } = &mut self.scratch;
+        let PlacerScratch { results, join_key, .. } = &mut self.scratch;
         results.clear();
         // Without joins there is nothing to look into: a table that is laid out by its keys.
         for (join, (columns, _)) in self.joins.iter_mut().zip(&self.plan.paths) {
@@ -146,9 +146,9 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
     }
 
     /// The row waits until its paths can be resolved.
-    fn send_on(&mut self, cells: &[Cell<'_>], row: &Row) -> Result<(), OpError> {
+    fn send_on(&mut self, cells: &[Cell<'_>], row: &EncodedRow) -> Result<(), OpError> {
         let is_owner = self.is_owner();
-        let Scratch { record, join_key, provides, key, cells: encoded, .. } = &mut self.scratch;
+        let PlacerScratch { record, join_key, provides, key, cells: encoded, .. } = &mut self.scratch;
         record.clear();
         // Results so far, keys of the paths still to go, keys under which others find this row.
         record.put_uv(0);
@@ -187,7 +187,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
                 Slot::Column { at, missing } => {
                     match cells[*at].stream_candidate() {
                         Some((kind, bytes)) if bytes.len() >= stream_bytes_min => {
-                            let stream = self.feeder.stream(bytes)?;
+                            let stream = self.chunk_sink.stream(bytes)?;
                             self.out.streams += 1;
                             self.out.stream_bytes += stream.len;
                             streams = Streams::Some;

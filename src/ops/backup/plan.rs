@@ -147,7 +147,7 @@ impl Follows<'_> {
 /// Parents before children by the pinned paths, which may differ from those of today.
 fn reading_order(update: &Update) -> Vec<usize> {
     let entries = &update.catalog.tables;
-    let mut walk = ParentsFirst { entries, begun: vec![false; entries.len()], order: Vec::new() };
+    let mut walk = PathOrder { entries, begun: vec![false; entries.len()], order: Vec::new() };
     for &table in &update.mapping.order {
         walk.visit(update.tables[table]);
     }
@@ -156,13 +156,13 @@ fn reading_order(update: &Update) -> Vec<usize> {
 }
 
 /// A walk up the owner paths of entries.
-struct ParentsFirst<'a> {
+struct PathOrder<'a> {
     entries: &'a [TableEntry],
     begun: Vec<bool>,
     order: Vec<usize>,
 }
 
-impl ParentsFirst<'_> {
+impl PathOrder<'_> {
     fn visit(&mut self, entry: usize) {
         if std::mem::replace(&mut self.begun[entry], true) {
             return;

@@ -10,11 +10,11 @@ use crate::sort::OwnerMap;
 /// What is left to be read.
 pub struct Schedule<'p> {
     plans: &'p [TablePlan],
-    state: Mutex<State>,
+    state: Mutex<ReadState>,
     changed: Condvar,
 }
 
-struct State {
+struct ReadState {
     /// Per plan.
     tables: Vec<Turn>,
     /// Owners by keys of tables that were read, as long as somebody needs them.
@@ -49,7 +49,7 @@ pub struct Assignment {
 }
 
 /// What is next for a reader.
-pub enum Next {
+pub enum NextPart {
     Read(Assignment),
     /// Everything was given out, or somebody failed.
     Nothing,
@@ -69,20 +69,20 @@ impl<'p> Schedule<'p> {
     #[must_use]
     pub fn new(plans: &'p [TablePlan], parts: &[usize]) -> Self {
         let tables = parts.iter().map(|&parts| Turn { parts: parts.max(1), ..Turn::default() }).collect();
-        let state = State { tables, maps: HashMap::new(), course: Course::On };
+        let state = ReadState { tables, maps: HashMap::new(), course: Course::On };
         Self { plans, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ReadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first part that can be read; waits while others read what it takes.
-    pub fn next(&self) -> Next {
+    pub fn next(&self) -> NextPart {
         let mut state = self.lock();
         loop {
             if state.course == Course::Stopped || state.tables.iter().all(|table| table.begun == table.parts) {
-                return Next::Nothing;
+                return NextPart::Nothing;
             }
             let found = self.plans.iter().enumerate().find_map(|(plan, of)| {
                 let is_open = state.tables[plan].begun < state.tables[plan].parts;
@@ -93,10 +93,10 @@ impl<'p> Schedule<'p> {
                 let table = &mut state.tables[plan];
                 table.begun += 1;
                 table.reading += 1;
-                return Next::Read(Assignment { plan, part: table.begun - 1, maps });
+                return NextPart::Read(Assignment { plan, part: table.begun - 1, maps });
             }
             if !state.tables.iter().any(|table| table.begun > 0 && !table.is_complete) {
-                return Next::Impossible;
+                return NextPart::Impossible;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -124,7 +124,7 @@ impl<'p> Schedule<'p> {
         let mut state = self.lock();
         state.tables[plan].is_complete = true;
         state.maps.extend(maps.into_iter().map(|(key, map)| (key, Arc::new(map))));
-        let State { tables, maps, .. } = &mut *state;
+        let ReadState { tables, maps, .. } = &mut *state;
         let left = || self.plans.iter().zip(tables.iter()).filter(|(_, table)| table.begun < table.parts);
         maps.retain(|key, _| left().any(|(plan, _)| plan.paths.iter().any(|path| path.1 == *key)));
         drop(state);

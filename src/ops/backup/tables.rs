@@ -9,18 +9,18 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::cancel::Cancel;
 use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
-use crate::base::progress::{Count, SharedProgress};
+use crate::base::progress::{CountUnit, SharedProgress};
 use crate::base::thread::{join, spawn};
 use crate::crypto::ids::SourceIdKeys;
 use crate::engine::contract::{Description, Gap, Reader, Source};
 use crate::ops::backup::place::Placer;
 use crate::ops::backup::placed::Placed;
 use crate::ops::backup::plan::TablePlan;
-use crate::ops::backup::schedule::{Assignment, HandedIn, Next, Schedule};
+use crate::ops::backup::schedule::{Assignment, HandedIn, NextPart, Schedule};
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
-use crate::repo::writer::{Feeder, WriteError};
-use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapFeed, Sorted, Sorter, SpillOptions};
+use crate::repo::writer::{ChunkSink, WriteError};
+use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapFeed, SortedRuns, Sorter, SpillOptions};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
@@ -31,7 +31,7 @@ const REFERENCES_BYTES: usize = 2 << 20;
 const MAP_BYTES: usize = 8 << 20;
 
 /// What reading and placing needs.
-pub struct Tables<'a> {
+pub struct TablePipeline<'a> {
     pub ids: &'a SourceIdKeys,
     pub progress: SharedProgress,
     pub cancel: Cancel,
@@ -45,7 +45,7 @@ pub type Release<'a> = dyn FnMut(&mut dyn Source) -> Result<Vec<Gap>, OpError> +
 
 /// What was found in the rows of all tables.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct ReadTotals {
     /// By tree number.
     pub counts: HashMap<u32, RowCounts>,
     /// Rows per leaf by table number, newly pinned ones too.
@@ -73,7 +73,7 @@ pub fn references_tree(table: u32) -> u32 {
 /// A sorted tree, to be cut.
 struct BuildJob {
     tree: u32,
-    rows: Sorted,
+    rows: SortedRuns,
     rows_per_leaf: u32,
 }
 
@@ -91,7 +91,7 @@ impl Jobs<'_> {
     }
 
     /// The rows of a sorter for a job to come: in memory if that will be soon.
-    fn keep(&self, sorter: Sorter) -> Result<Sorted, OpError> {
+    fn keep(&self, sorter: Sorter) -> Result<SortedRuns, OpError> {
         let is_soon = self.waiting.load(Ordering::SeqCst) == 0;
         Ok(if is_soon { sorter.sorted()? } else { sorter.lay_aside()? })
     }
@@ -100,13 +100,13 @@ impl Jobs<'_> {
 /// What all readers of a table have handed in.
 struct Collected {
     maps: Vec<Mutex<OwnerMapBuilder>>,
-    shares: Mutex<Shares>,
+    shares: Mutex<TableTotals>,
 }
 
 #[derive(Default)]
-struct Shares {
-    rows: Sorted,
-    references: Sorted,
+struct TableTotals {
+    rows: SortedRuns,
+    references: SortedRuns,
     row_count: u64,
     row_bytes: u64,
     reference_count: u64,
@@ -116,36 +116,36 @@ struct Shares {
 }
 
 /// What one run of reading and placing works with.
-struct Reading<'a> {
-    tables: &'a Tables<'a>,
-    feeder: &'a Feeder<'a>,
+struct TableReaders<'a> {
+    tables: &'a TablePipeline<'a>,
+    chunk_sink: &'a ChunkSink<'a>,
     schedule: Schedule<'a>,
     /// Per plan.
     collected: Vec<Collected>,
     jobs: Jobs<'a>,
-    found: Mutex<Found>,
+    found: Mutex<ReadTotals>,
 }
 
-impl Tables<'_> {
+impl TablePipeline<'_> {
     /// Reads, places, sorts and feeds all tables. `release` is called once everything has been read, and may find gaps.
     pub fn feed(
         &self,
         source: &mut dyn Source,
-        feeder: &Feeder<'_>,
+        chunk_sink: &ChunkSink<'_>,
         release: &mut Release<'_>,
-    ) -> Result<Found, OpError> {
+    ) -> Result<ReadTotals, OpError> {
         let waiting = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let (queue, jobs) = channel();
             let waiting = &waiting;
-            let builder = spawn(scope, "cut", move || build(self.ids, feeder, &jobs, waiting));
-            let read = self.read(source, feeder, Jobs { queue, waiting });
+            let builder = spawn(scope, "cut", move || build(self.ids, chunk_sink, &jobs, waiting));
+            let read = self.read(source, chunk_sink, Jobs { queue, waiting });
             let read = read.and_then(|mut found| {
                 found.gaps.extend(release(source)?);
                 Ok(found)
             });
             if read.is_ok() {
-                self.progress.phase("storing", Count::ContentBytes, None);
+                self.progress.phase("storing", CountUnit::ContentBytes, None);
             }
             match (read, join(builder)) {
                 (Ok(mut found), Ok(counts)) => {
@@ -159,18 +159,18 @@ impl Tables<'_> {
         })
     }
 
-    fn read(&self, source: &mut dyn Source, feeder: &Feeder<'_>, jobs: Jobs<'_>) -> Result<Found, OpError> {
+    fn read(&self, source: &mut dyn Source, chunk_sink: &ChunkSink<'_>, jobs: Jobs<'_>) -> Result<ReadTotals, OpError> {
         let rows: Option<u64> = self.description.tables.iter().map(|table| table.rows_estimate).sum();
-        self.progress.phase("reading", Count::Rows, rows);
+        self.progress.phase("reading", CountUnit::Rows, rows);
         let parts: Vec<usize> = self.plans.iter().map(|plan| source.parts(plan.table)).collect();
         let spill = || SpillOptions { memory_bytes: MAP_BYTES, ..self.spill.clone() };
         let collected = self.plans.iter().map(|plan| Collected {
             maps: plan.provides.iter().map(|_| Mutex::new(OwnerMapBuilder::new(spill()))).collect(),
             shares: Mutex::default(),
         });
-        let reading = Reading {
+        let reading = TableReaders {
             tables: self,
-            feeder,
+            chunk_sink,
             schedule: Schedule::new(self.plans, &parts),
             collected: collected.collect(),
             jobs,
@@ -218,16 +218,16 @@ impl Drop for Alarm<'_, '_> {
     }
 }
 
-impl Reading<'_> {
+impl TableReaders<'_> {
     /// Reads until there is nothing left.
     fn work(&self, mut reader: Box<dyn Reader + '_>) -> Result<(), OpError> {
         // Nobody may wait for a table whose reader panicked.
         let alarm = Alarm(&self.schedule);
         let done = loop {
             let assignment = match self.schedule.next() {
-                Next::Read(assignment) => assignment,
-                Next::Nothing => break Ok(()),
-                Next::Impossible => {
+                NextPart::Read(assignment) => assignment,
+                NextPart::Nothing => break Ok(()),
+                NextPart::Impossible => {
                     let reason = "its table was not read before".to_owned();
                     break Err(OpError::Damaged { what: "the owners of a table".to_owned(), reason });
                 }
@@ -251,10 +251,10 @@ impl Reading<'_> {
         let placed = Placed::new(plan, tables.ids, sorters, feeds);
         let joins = maps.iter().map(|map| OwnerJoin::new(map)).collect::<Result<_, _>>()?;
         let mut tick = |rows: u64| {
-            tables.progress.add(Count::Rows, rows);
+            tables.progress.add(CountUnit::Rows, rows);
             if tables.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
         };
-        let mut placer = Placer::new(plan, self.feeder, joins, placed, &mut tick);
+        let mut placer = Placer::new(plan, self.chunk_sink, joins, placed, &mut tick);
         let mut gaps = Vec::new();
         let mut next = Some(part);
         while let Some(part) = next {
@@ -282,7 +282,7 @@ impl Reading<'_> {
     }
 
     /// All of a table was read.
-    fn complete(&self, at: usize, shares: &mut Shares) -> Result<(), OpError> {
+    fn complete(&self, at: usize, shares: &mut TableTotals) -> Result<(), OpError> {
         let plan = &self.tables.plans[at];
         let mut maps = Vec::with_capacity(plan.provides.len());
         for ((_, key), builder) in plan.provides.iter().zip(&self.collected[at].maps) {
@@ -316,7 +316,7 @@ impl Reading<'_> {
 
 fn build(
     ids: &SourceIdKeys,
-    feeder: &Feeder<'_>,
+    chunk_sink: &ChunkSink<'_>,
     queue: &Receiver<BuildJob>,
     waiting: &AtomicUsize,
 ) -> Result<HashMap<u32, RowCounts>, OpError> {
@@ -330,14 +330,14 @@ fn build(
         };
         while let Some((key, payload)) = merge.next()? {
             if let Some(cut) = cutter.push(key, payload).map_err(broken)? {
-                feeder.leaf(tree, cut)?;
+                chunk_sink.leaf(tree, cut)?;
             }
         }
         let (cuts, found) = cutter.finish().map_err(broken)?;
         for cut in cuts {
-            feeder.leaf(tree, cut)?;
+            chunk_sink.leaf(tree, cut)?;
         }
-        feeder.end_tree(tree)?;
+        chunk_sink.end_tree(tree)?;
         counts.insert(tree, found);
         waiting.fetch_sub(1, Ordering::SeqCst);
     }

@@ -8,12 +8,12 @@ use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
 use crate::engine::contract::SourceError;
 use crate::engine::sqlite::{SqliteSource, SqliteTarget};
-use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, Subject};
+use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject};
 use crate::ops::demo::clock::Clock;
-use crate::ops::demo::keys::Keys;
+use crate::ops::demo::keys::DemoKeys;
 use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::prove::prove;
-use crate::ops::demo::report::{Chapter, DemoReport, Disaster, Night, Restored};
+use crate::ops::demo::report::{Chapter, DemoReport, Disaster, NightlyRun, Restored};
 use crate::ops::demo::service::{Day, Service, compare, holdings};
 use crate::ops::diff::{self, DiffOptions};
 use crate::ops::error::OpError;
@@ -125,7 +125,7 @@ struct Demo<'a> {
     env: SharedEnv,
     place: PathBuf,
     store: Store,
-    keys: Keys,
+    keys: DemoKeys,
     source: SourceId,
     fingerprint: Digest,
 }
@@ -139,7 +139,7 @@ impl<'a> Demo<'a> {
         let store = Store::create_at(&location, &OpenOptions::default()).map_err(RepoError::from)?;
         let objects = Objects::new(store.clone(), options.runtime.clone());
         let init = Init::create(objects, env.clone(), "demo")?;
-        let keys = Keys::write(dir.join("keys"), &init, &*env)?;
+        let keys = DemoKeys::write(dir.join("keys"), &init, &*env)?;
         let kept: Vec<_> =
             init.identities().iter().map(|identity| keys.read(identity.role())).collect::<Result<_, _>>()?;
         let made = init.prove(kept, Some(SOURCE_NAME))?;
@@ -162,7 +162,7 @@ impl<'a> Demo<'a> {
         service: &mut Service,
         clock: &Clock,
         tell: &mut dyn FnMut(Chapter, &str),
-    ) -> Result<Vec<Night>, OpError> {
+    ) -> Result<Vec<NightlyRun>, OpError> {
         let mut nights = Vec::new();
         for night in 0..self.options.nights {
             clock.sleep();
@@ -174,13 +174,13 @@ impl<'a> Demo<'a> {
         Ok(nights)
     }
 
-    fn night(&self, service: &Service, day: Option<Day>) -> Result<Night, OpError> {
+    fn night(&self, service: &Service, day: Option<Day>) -> Result<NightlyRun, OpError> {
         let started = self.options.env.now();
         let report = self.backup(service.path())?;
         let database_bytes = service.size_bytes()?;
         let added_bytes = report.new_bytes + report.manifest_bytes;
         let (snapshot, number) = committed(&report)?;
-        Ok(Night {
+        Ok(NightlyRun {
             snapshot,
             number,
             source_clock: report.source_clock,
@@ -199,7 +199,7 @@ impl<'a> Demo<'a> {
     fn backup(&self, database: &Path) -> Result<BackupReport, OpError> {
         let mut unlocked = self.unlock(Role::Operator)?;
         let options = BackupOptions {
-            source: Subject::Known(self.source),
+            source: BackupSubject::Known(self.source),
             tags: Vec::new(),
             workers: self.options.workers,
             spill_dir: self.dir.clone(),
@@ -217,7 +217,7 @@ impl<'a> Demo<'a> {
     fn disaster(
         &self,
         database: &Path,
-        last: &Night,
+        last: &NightlyRun,
         tell: &mut dyn FnMut(Chapter, &str),
     ) -> Result<Disaster, OpError> {
         tell(Chapter::Disaster, "an empty database took the place of the database, and nobody noticed");
@@ -252,7 +252,7 @@ impl<'a> Demo<'a> {
     }
 
     /// What the operator's key is told when it is used to restore.
-    fn operator_restores(&self, night: &Night) -> Result<String, OpError> {
+    fn operator_restores(&self, night: &NightlyRun) -> Result<String, OpError> {
         match self.restore_to(&self.dir.join("never.sqlite"), night, Role::Operator) {
             Err(error @ OpError::Repo(RepoError::WrongRole { .. })) => Ok(error.to_string()),
             Err(error) => Err(error),
@@ -260,7 +260,7 @@ impl<'a> Demo<'a> {
         }
     }
 
-    fn restore_to(&self, to: &Path, night: &Night, role: Role) -> Result<RestoreReport, OpError> {
+    fn restore_to(&self, to: &Path, night: &NightlyRun, role: Role) -> Result<RestoreReport, OpError> {
         let options = RestoreOptions {
             source: self.source,
             snapshot: Selector::Name(night.snapshot.to_string()),
@@ -274,7 +274,12 @@ impl<'a> Demo<'a> {
         restore::run(&unlocked, &mut target, &options)
     }
 
-    fn restore(&self, night: &Night, copy: &Path, tell: &mut dyn FnMut(Chapter, &str)) -> Result<Restored, OpError> {
+    fn restore(
+        &self,
+        night: &NightlyRun,
+        copy: &Path,
+        tell: &mut dyn FnMut(Chapter, &str),
+    ) -> Result<Restored, OpError> {
         let to = self.dir.join("restored.sqlite");
         let started = self.options.env.now();
         let report = self.restore_to(&to, night, Role::Admin)?;
@@ -296,7 +301,7 @@ impl<'a> Demo<'a> {
     }
 }
 
-fn night_words(night: &Night) -> String {
+fn night_words(night: &NightlyRun) -> String {
     let added = format!("{} stored, {:.1} % of the database", mega(night.added_bytes), night.added_share * 100.0);
     match (night.rows_changed, night.users_active) {
         (Some(rows), Some(users)) => {

@@ -13,9 +13,9 @@ use crate::ops::error::OpError;
 use crate::ops::init::Init;
 
 /// A directory of key files.
-pub(super) struct Keys(PathBuf);
+pub(super) struct DemoKeys(PathBuf);
 
-impl Keys {
+impl DemoKeys {
     /// Writes the keys of a new repository.
     pub(super) fn write(dir: PathBuf, init: &Init, env: &dyn Env) -> Result<Self, OpError> {
         let keys = Self(dir);

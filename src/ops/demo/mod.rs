@@ -11,4 +11,4 @@ pub mod service;
 
 pub use demo::run;
 pub use options::DemoOptions;
-pub use report::{Chapter, DemoReport, Disaster, Night, Restored, Verified};
+pub use report::{Chapter, DemoReport, Disaster, NightlyRun, Restored, Verified};

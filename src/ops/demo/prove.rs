@@ -5,7 +5,7 @@ use crate::base::id::SourceId;
 use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::report::Verified;
 use crate::ops::error::OpError;
-use crate::ops::verify::{self, Access, Level, VerifyOptions, VerifyReport, Visit};
+use crate::ops::verify::{self, Access, VerifyLevel, VerifyOptions, VerifyReport, Visit};
 use crate::repo::check::Severity;
 use crate::repo::error::RepoError;
 use crate::repo::open::{Repository, Unlocked};
@@ -26,8 +26,8 @@ pub(super) fn prove(admin: &Unlocked, source: SourceId, options: &DemoOptions) -
         };
         verify::run(access, &options)
     };
-    let read = check(Access::Public(admin.repository()), Level::Read)?;
-    let deep = check(Access::Key(admin), Level::Deep)?;
+    let read = check(Access::Public(admin.repository()), VerifyLevel::Read)?;
+    let deep = check(Access::Key(admin), VerifyLevel::Deep)?;
     let snapshots = || deep.sources.iter().flat_map(|source| &source.snapshots);
     let damage = |report: &VerifyReport| -> Vec<String> {
         let damage = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);

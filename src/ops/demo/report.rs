@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::id::Digest;
 use crate::base::time::Moment;
-use crate::ops::demo::service::{Comparison, Holdings};
+use crate::ops::demo::service::{DatabaseComparison, Holdings};
 
 /// A part of the story.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
@@ -35,7 +35,7 @@ pub struct DemoReport {
     pub before: Holdings,
     pub after_disaster: Holdings,
     pub after_restore: Holdings,
-    pub nights: Vec<Night>,
+    pub nights: Vec<NightlyRun>,
     pub disaster: Disaster,
     pub restored: Restored,
     pub verified: Verified,
@@ -50,7 +50,7 @@ pub struct DemoReport {
 
 /// One night.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Night {
+pub struct NightlyRun {
     pub snapshot: Digest,
     pub number: u64,
     pub source_clock: Moment,
@@ -89,7 +89,7 @@ pub struct Restored {
     pub rows: u64,
     pub elapsed_ms: u64,
     /// Against the copy that was kept aside.
-    pub comparison: Comparison,
+    pub comparison: DatabaseComparison,
 }
 
 /// The store, read and opened.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
 use crate::base::id::SourceId;
-use crate::base::progress::{Count, SharedProgress};
+use crate::base::progress::{CountUnit, SharedProgress};
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::format::manifest::TreeKind;
 use crate::ops::diff::count::UserCounts;
 use crate::ops::diff::report::{Changes, Compared, DiffReport, TableDiff, TablePresence};
-use crate::ops::diff::rows::{Ids, Shape, order};
+use crate::ops::diff::rows::{IdComparison, Shape, order};
 use crate::ops::diff::side::Side;
 use crate::ops::diff::table::{TableCompare, descend};
 use crate::ops::error::OpError;
@@ -46,14 +46,14 @@ pub struct DiffOptions {
 
 /// Compares two snapshots of a source.
 pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpError> {
-    options.progress.phase("looking at the store", Count::Objects, None);
+    options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
     let old = options.old.find(&ledger)?;
     let new = options.new.find(&ledger)?;
     let (old_reader, new_reader) = (open(unlocked, &ledger, old)?, open(unlocked, &ledger, new)?);
-    let ids = if old.snapshot.epoch == new.snapshot.epoch { Ids::Comparable } else { Ids::Foreign };
+    let ids = if old.snapshot.epoch == new.snapshot.epoch { IdComparison::Comparable } else { IdComparison::Foreign };
     let mut notes = options.new.doubts(&ledger, new);
-    if ids == Ids::Foreign {
+    if ids == IdComparison::Foreign {
         let note = "the keys were rotated between the snapshots: everything was read, and values of 32 KiB or more were compared by their length";
         notes.push(note.to_owned());
     }
@@ -99,13 +99,13 @@ fn catalog<'r>(reader: &'r SnapshotReader<'_>) -> Result<&'r Catalog, OpError> {
 
 /// A table as one or both snapshots have it.
 #[derive(Clone, Copy)]
-enum Pair<'c> {
+enum TablePair<'c> {
     Both(&'c TableEntry, &'c TableEntry),
     Added(&'c TableEntry),
     Removed(&'c TableEntry),
 }
 
-impl<'c> Pair<'c> {
+impl<'c> TablePair<'c> {
     /// The newest that is known of it.
     fn entry(&self) -> &'c TableEntry {
         match *self {
@@ -122,15 +122,15 @@ impl<'c> Pair<'c> {
     }
 }
 
-fn pairs<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result<Vec<Pair<'c>>, OpError> {
+fn pairs<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result<Vec<TablePair<'c>>, OpError> {
     let before = |entry: &TableEntry| old.table(entry.number).or_else(|| same_definition(old, new, entry));
     let kept = new.tables.iter().map(|entry| match before(entry) {
-        Some(before) => Pair::Both(before, entry),
-        None => Pair::Added(entry),
+        Some(before) => TablePair::Both(before, entry),
+        None => TablePair::Added(entry),
     });
-    let mut pairs: Vec<Pair<'_>> = kept.collect();
+    let mut pairs: Vec<TablePair<'_>> = kept.collect();
     let kept: HashSet<u32> = new.tables.iter().filter_map(before).map(|entry| entry.number).collect();
-    pairs.extend(old.tables.iter().filter(|entry| !kept.contains(&entry.number)).map(Pair::Removed));
+    pairs.extend(old.tables.iter().filter(|entry| !kept.contains(&entry.number)).map(TablePair::Removed));
     if let Some(name) = wanted {
         let meant = [old, new].map(|catalog| catalog.table_meant(name).map(|entry| entry.name.clone()));
         let is_meant = |entry: &TableEntry| meant.iter().flatten().any(|name| *name == entry.name);
@@ -160,7 +160,7 @@ struct Readers<'a> {
 struct Diff<'a> {
     options: &'a DiffOptions,
     readers: Readers<'a>,
-    ids: Ids,
+    ids: IdComparison,
     spill: SpillOptions,
     users: UserCounts,
     leaves_read: u64,
@@ -169,12 +169,12 @@ struct Diff<'a> {
 
 impl Diff<'_> {
     /// The difference of a table, if there is any.
-    fn table(&mut self, pair: &Pair<'_>) -> Result<Option<TableDiff>, OpError> {
+    fn table(&mut self, pair: &TablePair<'_>) -> Result<Option<TableDiff>, OpError> {
         let (old_entry, new_entry) = pair.entries();
-        self.options.progress.phase(&format!("comparing {}", new_entry.name), Count::Objects, None);
+        self.options.progress.phase(&format!("comparing {}", new_entry.name), CountUnit::Objects, None);
         let Readers { old, new } = self.readers;
-        let old_root = if matches!(pair, Pair::Added(_)) { None } else { Some(root(old, old_entry)?) };
-        let new_root = if matches!(pair, Pair::Removed(_)) { None } else { Some(root(new, new_entry)?) };
+        let old_root = if matches!(pair, TablePair::Added(_)) { None } else { Some(root(old, old_entry)?) };
+        let new_root = if matches!(pair, TablePair::Removed(_)) { None } else { Some(root(new, new_entry)?) };
         let (old_nodes, new_nodes, shared) = descend((old, old_root), (new, new_root))?;
         self.leaves_shared += shared;
         let order = order(old_entry, new_entry, self.ids);
@@ -198,9 +198,9 @@ impl Diff<'_> {
             name: new_entry.name.clone(),
             renamed_from: (old_entry.name != new_entry.name).then(|| old_entry.name.clone()),
             presence: match pair {
-                Pair::Both(..) => TablePresence::Both,
-                Pair::Added(_) => TablePresence::Added,
-                Pair::Removed(_) => TablePresence::Removed,
+                TablePair::Both(..) => TablePresence::Both,
+                TablePair::Added(_) => TablePresence::Added,
+                TablePair::Removed(_) => TablePresence::Removed,
             },
             columns_added: columns_missing(new_entry, old_entry),
             columns_removed: columns_missing(old_entry, new_entry),

@@ -8,13 +8,13 @@ use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::TableEntry;
 use crate::format::cell::{Cell, OwnedCell, StreamForm, StreamRef};
 use crate::format::key::{limit_key, push_component};
-use crate::format::leaf::{LeafRows, Row};
+use crate::format::leaf::{LeafRow, LeafRows};
 use crate::format::wire::WireError;
 use crate::tree::merge::TreeRow;
 
 /// Whether chunk ids of the two sides can be compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ids {
+pub enum IdComparison {
     /// Of one epoch.
     Comparable,
     /// Of two: values that are stored as streams are compared by their length.
@@ -32,7 +32,7 @@ pub enum Order {
 /// How the rows of one side become comparable.
 pub struct Shape<'a> {
     keys: &'a SourceIdKeys,
-    ids: Ids,
+    ids: IdComparison,
     order: Order,
     /// Compared columns, ascending: number, and what a row without it holds.
     columns: Vec<(usize, OwnedCell)>,
@@ -42,18 +42,23 @@ pub struct Shape<'a> {
 
 /// Whether rows of these two entries of one table lie in one order.
 #[must_use]
-pub fn order(old: &TableEntry, new: &TableEntry, ids: Ids) -> Order {
+pub fn order(old: &TableEntry, new: &TableEntry, ids: IdComparison) -> Order {
     let numbers = |entry: &TableEntry| entry.columns.iter().map(|column| column.number).collect::<BTreeSet<_>>();
     // A row without a key is placed by the hash of its stored cells.
     let same_rule = old.key == new.key && (!new.key.is_empty() || numbers(old) == numbers(new));
-    if same_rule && ids == Ids::Comparable { Order::Common } else { Order::None }
+    if same_rule && ids == IdComparison::Comparable { Order::Common } else { Order::None }
 }
 
 impl<'a> Shape<'a> {
     /// The shape of rows that `own` describes, to be compared by the columns and key of `common`. Both
     /// sides get the same `keys`.
     #[must_use]
-    pub fn new(own: &TableEntry, common: &TableEntry, keys: &'a SourceIdKeys, (ids, order): (Ids, Order)) -> Self {
+    pub fn new(
+        own: &TableEntry,
+        common: &TableEntry,
+        keys: &'a SourceIdKeys,
+        (ids, order): (IdComparison, Order),
+    ) -> Self {
         let columns: Vec<(usize, OwnedCell)> = common
             .columns
             .iter()
@@ -80,7 +85,7 @@ impl<'a> Shape<'a> {
         Ok(())
     }
 
-    fn row(&self, row: &Row<'_>, stored: &[Cell<'_>]) -> TreeRow {
+    fn row(&self, row: &LeafRow<'_>, stored: &[Cell<'_>]) -> TreeRow {
         let mut cells = Vec::with_capacity(row.bytes.len() + 8);
         let mut place = Vec::with_capacity(1 + row.owner.len() + 32);
         place.push(row.class);
@@ -105,7 +110,7 @@ impl<'a> Shape<'a> {
 
     fn comparable<'c>(&self, cell: Cell<'c>) -> Cell<'c> {
         match cell {
-            Cell::Stream(kind, stream) if self.ids == Ids::Foreign => {
+            Cell::Stream(kind, stream) if self.ids == IdComparison::Foreign => {
                 // Where a stream is cut follows from the epoch's keys, so even whether it is has nothing to say.
                 let (form, id) = (StreamForm::List, ChunkId::new([0; 20]));
                 Cell::Stream(kind, StreamRef { form, id, len: stream.len })

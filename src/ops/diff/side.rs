@@ -27,7 +27,7 @@ pub struct Side<'a> {
 }
 
 /// A row, and whether it comes where its key says that it must.
-pub enum Next {
+pub enum NextRow {
     InOrder(TreeRow),
     /// Its key is made of what the leaf does not hold (a key that is stored as a stream).
     Stray(TreeRow),
@@ -40,7 +40,7 @@ impl<'a> Side<'a> {
         let leaves = nodes
             .into_iter()
             .flat_map(|node| node.children)
-            .map(|child| (Want { kind: FrameType::Leaf, id: child.id, spot: child.spot }, child.bytes));
+            .map(|child| (Want { kind: FrameType::Leaf, id: child.id, location: child.location }, child.bytes));
         Self {
             reader,
             shape,
@@ -53,7 +53,7 @@ impl<'a> Side<'a> {
     }
 
     /// The next row.
-    pub fn next(&mut self) -> Result<Option<Next>, OpError> {
+    pub fn next(&mut self) -> Result<Option<NextRow>, OpError> {
         while self.rows.is_empty() {
             if self.contents.is_empty() && !self.fetch()? {
                 return Ok(None);
@@ -63,10 +63,10 @@ impl<'a> Side<'a> {
         }
         let Some(row) = self.rows.pop_front() else { return Ok(None) };
         if row.place < self.last_place {
-            return Ok(Some(Next::Stray(row)));
+            return Ok(Some(NextRow::Stray(row)));
         }
         self.last_place.clone_from(&row.place);
-        Ok(Some(Next::InOrder(row)))
+        Ok(Some(NextRow::InOrder(row)))
     }
 
     fn fetch(&mut self) -> Result<bool, OpError> {

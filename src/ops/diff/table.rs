@@ -16,7 +16,7 @@ use crate::ops::diff::count::{UserCounts, user_of};
 use crate::ops::diff::report::{Changes, RowChange, RowSample};
 use crate::ops::diff::rows::Order;
 use crate::ops::diff::sample::sample;
-use crate::ops::diff::side::{Next, Side};
+use crate::ops::diff::side::{NextRow, Side};
 use crate::ops::error::OpError;
 use crate::ops::readable::key_text;
 use crate::repo::error::RepoError;
@@ -78,8 +78,8 @@ impl TableCompare<'_> {
                 return Err(OpError::Cancelled);
             }
             match side.next()? {
-                Some(Next::InOrder(row)) if self.order == Order::Common => return Ok(Some(row)),
-                Some(Next::InOrder(row) | Next::Stray(row)) => left.push(which, &row)?,
+                Some(NextRow::InOrder(row)) if self.order == Order::Common => return Ok(Some(row)),
+                Some(NextRow::InOrder(row) | NextRow::Stray(row)) => left.push(which, &row)?,
                 None => return Ok::<_, OpError>(None),
             }
         };

@@ -1,7 +1,7 @@
 //! The verb: configuration, store, repository, key, snapshots, live sources, disk, in this order. A check
 //! that fails never keeps those from running that do not need what it needs.
 
-use crate::base::progress::Count;
+use crate::base::progress::CountUnit;
 use crate::crypto::role::Identity;
 use crate::ops::doctor::check::{Check, CheckState, Checks};
 use crate::ops::doctor::options::{DoctorOptions, Opener};
@@ -19,7 +19,7 @@ pub struct DoctorReport {
 /// Checks everything.
 pub fn run(options: DoctorOptions<'_>) -> DoctorReport {
     let mut checks = Checks::default();
-    let phase = |name: &str| options.progress.phase(name, Count::Objects, None);
+    let phase = |name: &str| options.progress.phase(name, CountUnit::Objects, None);
     for fact in &options.config {
         match &fact.detail {
             Ok(detail) => checks.ok(&fact.name, detail),

@@ -1,7 +1,7 @@
 //! The repository: its roster, the grants of the key, the ledgers, and the newest manifest of each source.
 
 use crate::base::env::SharedEnv;
-use crate::base::frame::Context;
+use crate::base::frame::FrameContext;
 use crate::base::id::SourceId;
 use crate::crypto::role::Identity;
 use crate::ops::doctor::check::Checks;
@@ -96,7 +96,7 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
     let Some(newest) = ledger.newest() else {
         return checks.ok_so_far(&name, "it has no snapshot yet", FIRST_BACKUP);
     };
-    let context = Context { repository: unlocked.repository().id(), source, epoch: newest.snapshot.epoch };
+    let context = FrameContext { repository: unlocked.repository().id(), source, epoch: newest.snapshot.epoch };
     match manifest::open(unlocked, context, newest.snapshot.manifest, Depth::Role) {
         Ok(manifest) => {
             let rows: u64 = manifest.summary.tables.iter().map(|table| table.rows).sum();

@@ -129,7 +129,7 @@ fn order(tables: &[Table], depth: &[Option<usize>]) -> Vec<usize> {
     let mut by_name: Vec<usize> = (0..tables.len()).collect();
     by_name.sort_by_key(|&table| (depth[table].unwrap_or(usize::MAX), &tables[table].name));
     let begun = vec![false; tables.len()];
-    let mut walk = ParentsFirst { tables, depth, begun, order: Vec::with_capacity(tables.len()) };
+    let mut walk = KeyOrder { tables, depth, begun, order: Vec::with_capacity(tables.len()) };
     for &table in &by_name {
         walk.visit(table);
     }
@@ -137,14 +137,14 @@ fn order(tables: &[Table], depth: &[Option<usize>]) -> Vec<usize> {
 }
 
 /// A walk up the owning keys between tables of equal depth.
-struct ParentsFirst<'a> {
+struct KeyOrder<'a> {
     tables: &'a [Table],
     depth: &'a [Option<usize>],
     begun: Vec<bool>,
     order: Vec<usize>,
 }
 
-impl ParentsFirst<'_> {
+impl KeyOrder<'_> {
     fn visit(&mut self, table: usize) {
         if std::mem::replace(&mut self.begun[table], true) {
             return;

@@ -7,10 +7,10 @@ use crate::base::id::ChunkId;
 use crate::engine::contract::{Batch, Mark, SinkError, SourceError};
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::leaf::LeafRows;
-use crate::format::node::Spot;
+use crate::format::node::FrameLocation;
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
-use crate::ops::restore::reading::Reading;
+use crate::ops::restore::reading::OpenRestore;
 use crate::ops::restore::streams::{self, Contents, put_back, referred};
 use crate::repo::reader::LeafRef;
 
@@ -22,11 +22,11 @@ const WAITING_BYTES: u64 = 8 << 20;
 
 /// Rows of some leaves.
 pub struct LeavesBatch<'a> {
-    reading: &'a Reading<'a>,
+    reading: &'a OpenRestore<'a>,
     table: usize,
     marks: Vec<Mark>,
     contents: Vec<Vec<u8>>,
-    spots: HashMap<ChunkId, Option<Spot>>,
+    locations: HashMap<ChunkId, Option<FrameLocation>>,
     stream_bytes: u64,
     ahead: Option<Contents>,
     /// Leaves that turned out to be damaged, so that each is named once.
@@ -41,13 +41,13 @@ pub fn mark_of(leaf: &LeafRef) -> Mark {
 
 impl<'a> LeavesBatch<'a> {
     /// Nothing of this table yet.
-    pub fn new(reading: &'a Reading<'a>, table: usize) -> Self {
+    pub fn new(reading: &'a OpenRestore<'a>, table: usize) -> Self {
         Self {
             reading,
             table,
             marks: Vec::new(),
             contents: Vec::new(),
-            spots: HashMap::new(),
+            locations: HashMap::new(),
             stream_bytes: 0,
             ahead: None,
             damaged: RefCell::default(),
@@ -59,7 +59,7 @@ impl<'a> LeavesBatch<'a> {
         self.marks.push(mark_of(leaf));
         self.contents.push(content);
         self.stream_bytes += leaf.streams.iter().map(|place| place.stream.len).sum::<u64>();
-        self.spots.extend(leaf.streams.iter().map(|place| (place.stream.id, place.spot)));
+        self.locations.extend(leaf.streams.iter().map(|place| (place.stream.id, place.location)));
     }
 
     /// Reads the streams, unless they are too many to be kept.
@@ -74,8 +74,8 @@ impl<'a> LeavesBatch<'a> {
     }
 
     fn fetch(&self, wanted: Vec<StreamRef>) -> Result<Contents, OpError> {
-        let spot = |stream: &StreamRef| self.spots.get(&stream.id).copied().flatten();
-        streams::fetch(self.reading.reader, wanted, &spot, &self.reading.damage)
+        let location = |stream: &StreamRef| self.locations.get(&stream.id).copied().flatten();
+        streams::fetch(self.reading.reader, wanted, &location, &self.reading.damage)
     }
 
     fn leaf_rows(&self, content: &[u8], each: Each<'_>) -> Result<(), RowError> {

@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::frame::FrameType;
-use crate::base::progress::Count;
+use crate::base::progress::CountUnit;
 use crate::base::thread::spawn;
 use crate::engine::contract::{Batch, BatchTarget, Loader};
 use crate::ops::error::OpError;
 use crate::ops::restore::batch::{LeavesBatch, mark_of};
-use crate::ops::restore::plan::{Plan, Skip, bytes_of};
-use crate::ops::restore::reading::Reading;
+use crate::ops::restore::plan::{LeafOrder, Skip, bytes_of};
+use crate::ops::restore::reading::OpenRestore;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{LeafRef, Want};
 
@@ -26,17 +26,17 @@ const SPAN_BYTES: u64 = 8 << 20;
 const SPAN_LEAVES: usize = 4096;
 
 /// Gives all rows to the target. Returns how many each table got, those of an unfinished restore before included.
-pub fn restore(reading: &Reading<'_>, target: &mut dyn BatchTarget) -> Result<Vec<u64>, OpError> {
+pub fn restore(reading: &OpenRestore<'_>, target: &mut dyn BatchTarget) -> Result<Vec<u64>, OpError> {
     let progress = &reading.options.progress;
     let restored = Mutex::new(vec![0; reading.entries.len()]);
     let mut loaders = target.loaders()?;
-    progress.phase("restoring rows", Count::Rows, Some(reading.rows()));
+    progress.phase("restoring rows", CountUnit::Rows, Some(reading.rows()));
     for tables in target.stages() {
-        let plan = Plan::make(reading, &tables, &mut |table, leaf| {
+        let plan = LeafOrder::make(reading, &tables, &mut |table, leaf| {
             if !target.has(table, &mark_of(leaf)) {
                 return Skip::No;
             }
-            progress.add(Count::Rows, leaf.rows);
+            progress.add(CountUnit::Rows, leaf.rows);
             restored.lock().unwrap_or_else(PoisonError::into_inner)[table] += leaf.rows;
             Skip::Yes
         })?;
@@ -48,8 +48,8 @@ pub fn restore(reading: &Reading<'_>, target: &mut dyn BatchTarget) -> Result<Ve
 }
 
 struct Stage<'a> {
-    reading: &'a Reading<'a>,
-    plan: Mutex<Plan>,
+    reading: &'a OpenRestore<'a>,
+    plan: Mutex<LeafOrder>,
     /// Somebody failed: the others leave off.
     stopped: AtomicBool,
     restored: &'a Mutex<Vec<u64>>,
@@ -132,7 +132,7 @@ impl<'a> Stage<'a> {
     }
 
     fn fetch(&self, span: &[(usize, LeafRef)]) -> Result<Vec<LeavesBatch<'a>>, OpError> {
-        let want = |(_, leaf): &(usize, LeafRef)| Want { kind: FrameType::Leaf, id: leaf.id, spot: leaf.spot };
+        let want = |(_, leaf): &(usize, LeafRef)| Want { kind: FrameType::Leaf, id: leaf.id, location: leaf.location };
         let wants: Vec<Want> = span.iter().map(want).collect();
         let mut batches: BTreeMap<usize, (LeavesBatch<'a>, Vec<&LeafRef>)> = BTreeMap::new();
         self.reading.reader.fetch(&wants, |at, content| {
@@ -168,7 +168,7 @@ impl<'a> Stage<'a> {
                 return Ok(());
             }
             let rows = loader.load(&batch).map_err(OpError::from_source)?;
-            self.reading.options.progress.add(Count::Rows, rows);
+            self.reading.options.progress.add(CountUnit::Rows, rows);
             self.restored.lock().unwrap_or_else(PoisonError::into_inner)[batch.table()] += rows;
         }
     }

@@ -3,16 +3,16 @@
 //!
 //! The order is made by an external sort: memory does not grow with the snapshot.
 
-use crate::base::frame::Seat;
+use crate::base::frame::FrameCounter;
 use crate::base::id::ChunkId;
 use crate::format::catalog::TableEntry;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::codec::Codec;
 use crate::format::manifest::TreeKind;
-use crate::format::node::Spot;
+use crate::format::node::FrameLocation;
 use crate::format::wire::{Put, Take, WireError};
 use crate::ops::error::OpError;
-use crate::ops::restore::reading::Reading;
+use crate::ops::restore::reading::OpenRestore;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{LeafBatch, LeafRef, StreamPlace};
 use crate::sort::{Merge, Sorter, SpillOptions};
@@ -25,12 +25,12 @@ const SMALL_TABLE_BYTES: u64 = 4 << 20;
 const LARGE_ROW_BYTES: u64 = 4 << 10;
 
 /// Leaves in the order in which they are read.
-pub struct Plan(Merge);
+pub struct LeafOrder(Merge);
 
-impl Plan {
+impl LeafOrder {
     /// Lists the leaves of these tables, but for those that `skip` knows.
     pub fn make(
-        reading: &Reading<'_>,
+        reading: &OpenRestore<'_>,
         tables: &[usize],
         skip: &mut dyn FnMut(usize, &LeafRef) -> Skip,
     ) -> Result<Self, OpError> {
@@ -90,7 +90,7 @@ enum Size {
     Large,
 }
 
-fn size(reading: &Reading<'_>, entry: &TableEntry) -> Size {
+fn size(reading: &OpenRestore<'_>, entry: &TableEntry) -> Size {
     let summary = &reading.reader.manifest().summary;
     let bytes = summary.tables.iter().find(|table| table.number == entry.number).map_or(0, |table| table.bytes);
     if bytes < SMALL_TABLE_BYTES { Size::Small } else { Size::Large }
@@ -109,7 +109,7 @@ fn push_key(key: &mut Vec<u8>, size: Size, leaf: &LeafRef) {
         (false, Size::Large) => 1,
         (true, _) => 2,
     });
-    let (pack, offset) = leaf.spot.map_or((u32::MAX, 0), |spot| (spot.pack, spot.offset));
+    let (pack, offset) = leaf.location.map_or((u32::MAX, 0), |location| (location.pack, location.offset));
     key.extend_from_slice(&pack.to_be_bytes());
     key.extend_from_slice(&offset.to_be_bytes());
 }
@@ -117,20 +117,22 @@ fn push_key(key: &mut Vec<u8>, size: Size, leaf: &LeafRef) {
 fn push_leaf(out: &mut Vec<u8>, leaf: &LeafRef) {
     out.extend_from_slice(leaf.id.as_bytes());
     [leaf.rows, leaf.bytes, leaf.owners, leaf.streams.len() as u64].iter().for_each(|number| out.put_uv(*number));
-    push_spot(out, leaf.spot);
-    for StreamPlace { stream, spot } in &leaf.streams {
+    push_location(out, leaf.location);
+    for StreamPlace { stream, location } in &leaf.streams {
         out.push(stream.form as u8);
         out.extend_from_slice(stream.id.as_bytes());
         out.put_uv(stream.len);
-        push_spot(out, *spot);
+        push_location(out, *location);
     }
 }
 
-fn push_spot(out: &mut Vec<u8>, spot: Option<Spot>) {
-    let Some(spot) = spot else { return out.push(0) };
+fn push_location(out: &mut Vec<u8>, location: Option<FrameLocation>) {
+    let Some(location) = location else { return out.push(0) };
     out.push(1);
-    [spot.pack, spot.offset, spot.stored, spot.seat.counter].iter().for_each(|n| out.put_uv(u64::from(*n)));
-    out.extend_from_slice(&[spot.codec as u8, spot.session, spot.seat.thread]);
+    [location.pack, location.offset, location.stored, location.frame_counter.counter]
+        .iter()
+        .for_each(|n| out.put_uv(u64::from(*n)));
+    out.extend_from_slice(&[location.codec as u8, location.session, location.frame_counter.thread]);
 }
 
 fn take_leaf(take: &mut Take<'_>) -> Result<LeafRef, WireError> {
@@ -138,17 +140,17 @@ fn take_leaf(take: &mut Take<'_>) -> Result<LeafRef, WireError> {
     let id = ChunkId::new(take.array(what)?);
     let (rows, bytes, owners) = (take.uv(what)?, take.uv(what)?, take.uv(what)?);
     let count = take.count(1, what)?;
-    let spot = take_spot(take)?;
+    let location = take_location(take)?;
     let streams = (0..count).map(|_| {
         let (form, id) = (StreamForm::from_byte(take.u8(what)?)?, ChunkId::new(take.array(what)?));
         let stream = StreamRef { form, id, len: take.uv(what)? };
-        Ok(StreamPlace { stream, spot: take_spot(take)? })
+        Ok(StreamPlace { stream, location: take_location(take)? })
     });
     let streams = streams.collect::<Result<_, WireError>>()?;
-    Ok(LeafRef { id, spot, rows, bytes, owners, streams })
+    Ok(LeafRef { id, location, rows, bytes, owners, streams })
 }
 
-fn take_spot(take: &mut Take<'_>) -> Result<Option<Spot>, WireError> {
+fn take_location(take: &mut Take<'_>) -> Result<Option<FrameLocation>, WireError> {
     let what = "planned place";
     if take.u8(what)? == 0 {
         return Ok(None);
@@ -156,5 +158,5 @@ fn take_spot(take: &mut Take<'_>) -> Result<Option<Spot>, WireError> {
     let (pack, offset, stored, counter) = (take.uv_as(what)?, take.uv_as(what)?, take.uv_as(what)?, take.uv_as(what)?);
     let codec = Codec::from_byte(take.u8(what)?)?;
     let (session, thread) = (take.u8(what)?, take.u8(what)?);
-    Ok(Some(Spot { pack, offset, stored, codec, session, seat: Seat { thread, counter } }))
+    Ok(Some(FrameLocation { pack, offset, stored, codec, session, frame_counter: FrameCounter { thread, counter } }))
 }

@@ -8,7 +8,7 @@ use crate::ops::restore::streams::Damage;
 use crate::repo::reader::{LostNode, SnapshotReader};
 
 /// The tables of a snapshot that are restored.
-pub struct Reading<'a> {
+pub struct OpenRestore<'a> {
     pub env: SharedEnv,
     pub reader: &'a SnapshotReader<'a>,
     pub options: &'a RestoreOptions,
@@ -18,7 +18,7 @@ pub struct Reading<'a> {
     pub damage: Damage,
 }
 
-impl Reading<'_> {
+impl OpenRestore<'_> {
     /// Rows of all tables together.
     #[must_use]
     pub fn rows(&self) -> u64 {

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
 use crate::base::id::{Digest, SourceId};
-use crate::base::progress::{Count, SharedProgress};
+use crate::base::progress::{CountUnit, SharedProgress};
 use crate::base::time::Moment;
-use crate::engine::contract::{Begun, Content, Engine, Refused, Scope, SourceError, Target, TargetTable};
+use crate::engine::contract::{Begun, Engine, Refused, RestoreContent, Scope, SourceError, Target, TargetTable};
 use crate::engine::sqlite;
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::format::manifest::GapSummary;
 use crate::ops::error::OpError;
-use crate::ops::restore::reading::Reading;
+use crate::ops::restore::reading::OpenRestore;
 use crate::ops::restore::rows::RowShape;
 use crate::ops::restore::streams::Damage;
 use crate::ops::restore::{parallel, sorted};
@@ -74,7 +74,7 @@ pub struct RestoredTable {
 
 /// Restores a snapshot into `target`.
 pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOptions) -> Result<RestoreReport, OpError> {
-    options.progress.phase("looking at the store", Count::Objects, None);
+    options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
     let (record, named_now) = find(&ledger, target, options)?;
     unlocked.admin(record.snapshot.epoch, "a restore")?;
@@ -89,10 +89,10 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     let schema = schema(&reader, engine, &tables, &damage)?;
     let scope = if options.tables.is_empty() { Scope::Everything } else { Scope::Chosen };
     let snapshot = record.id.to_string();
-    options.progress.phase("making tables", Count::Objects, None);
-    target.begin(&Content { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope })?;
+    options.progress.phase("making tables", CountUnit::Objects, None);
+    target.begin(&RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope })?;
     let env = unlocked.repository().shared_env();
-    let reading = Reading { env, reader: &reader, options, entries, shapes, damage };
+    let reading = OpenRestore { env, reader: &reader, options, entries, shapes, damage };
     let restored = match target.batches() {
         Some(batches) => parallel::restore(&reading, batches)?,
         None => sorted::restore(&reading, target)?,
@@ -100,7 +100,7 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     if options.cancel.is_cancelled() {
         return Err(OpError::Cancelled);
     }
-    options.progress.phase("building indexes", Count::Objects, None);
+    options.progress.phase("building indexes", CountUnit::Objects, None);
     let refused = target.finish()?;
     let summary = &reader.manifest().summary;
     let rows_of = |entry: &TableEntry| {

@@ -6,16 +6,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
-use crate::base::progress::Count;
+use crate::base::progress::CountUnit;
 use crate::base::thread::{join, spawn};
 use crate::engine::contract::Target;
 use crate::format::leaf::LeafRows;
 use crate::format::manifest::TreeKind;
-use crate::format::node::Spot;
+use crate::format::node::FrameLocation;
 use crate::format::wire::Put;
 use crate::ops::error::OpError;
 use crate::ops::restore::order::{order_columns, order_key};
-use crate::ops::restore::reading::Reading;
+use crate::ops::restore::reading::OpenRestore;
 use crate::ops::restore::write::RowWriter;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{LeafBatch, LeafRef, Want};
@@ -27,38 +27,38 @@ const SORTER_BYTES: usize = 32 << 20;
 const QUEUE: usize = 64;
 
 /// Gives all rows to the target. Returns how many each table got.
-pub fn restore(reading: &Reading<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
+pub fn restore(reading: &OpenRestore<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
     let restore = Restore { reading };
-    let Sorted { merge, streams } = restore.sort()?;
+    let SortedRestore { merge, streams } = restore.sort()?;
     restore.write(merge, &streams, target)
 }
 
 /// Where each stream should be.
-type StreamSpots = HashMap<ChunkId, Option<Spot>>;
+type StreamSpots = HashMap<ChunkId, Option<FrameLocation>>;
 
 /// All rows in the target's order.
-struct Sorted {
+struct SortedRestore {
     merge: Merge,
     streams: StreamSpots,
 }
 
 struct Restore<'a> {
-    reading: &'a Reading<'a>,
+    reading: &'a OpenRestore<'a>,
 }
 
 impl Restore<'_> {
     /// Reads all leaves of the chosen tables and sorts their rows. A leaf that cannot be read is
     /// named and left out.
-    fn sort(&self) -> Result<Sorted, OpError> {
+    fn sort(&self) -> Result<SortedRestore, OpError> {
         let rows = self.reading.rows();
-        self.reading.options.progress.phase("reading", Count::Rows, Some(rows));
+        self.reading.options.progress.phase("reading", CountUnit::Rows, Some(rows));
         std::thread::scope(|scope| {
             let (contents, queue) = sync_channel(QUEUE);
             let sorter = spawn(scope, "sort", move || self.sort_rows(&queue));
             let fetched = self.fetch_all(&contents);
             drop(contents);
             let sorted = join(sorter);
-            Ok(Sorted { merge: sorted?, streams: fetched? })
+            Ok(SortedRestore { merge: sorted?, streams: fetched? })
         })
     }
 
@@ -73,7 +73,7 @@ impl Restore<'_> {
             self.reading.reader.leaf_batches(&root, &mut |LeafBatch { leaves, lost }| {
                 self.reading.name_lost(entry, &lost);
                 for place in leaves.iter().flat_map(|leaf| &leaf.streams) {
-                    streams.insert(place.stream.id, place.spot);
+                    streams.insert(place.stream.id, place.location);
                 }
                 self.fetch(table, &leaves, contents)
             })?;
@@ -83,14 +83,14 @@ impl Restore<'_> {
 
     fn fetch(&self, table: u32, leaves: &[LeafRef], contents: &SyncSender<(u32, Vec<u8>)>) -> Result<(), OpError> {
         let wants: Vec<Want> =
-            leaves.iter().map(|leaf| Want { kind: FrameType::Leaf, id: leaf.id, spot: leaf.spot }).collect();
+            leaves.iter().map(|leaf| Want { kind: FrameType::Leaf, id: leaf.id, location: leaf.location }).collect();
         self.reading.reader.fetch(&wants, |at, content| {
             if self.reading.options.cancel.is_cancelled() {
                 return Err(OpError::Cancelled);
             }
             match content {
                 Ok(content) => {
-                    self.reading.options.progress.add(Count::Rows, leaves[at].rows);
+                    self.reading.options.progress.add(CountUnit::Rows, leaves[at].rows);
                     contents.send((table, content)).map_err(|_| OpError::Cancelled)
                 }
                 Err(error @ RepoError::Store(_)) => Err(error.into()),
@@ -141,7 +141,7 @@ impl Restore<'_> {
 
     /// Gives all rows to the target. Returns how many each table got.
     fn write(&self, mut merge: Merge, streams: &StreamSpots, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
-        self.reading.options.progress.phase("writing", Count::Rows, None);
+        self.reading.options.progress.phase("writing", CountUnit::Rows, None);
         let mut writer = RowWriter::new(self.reading.reader, streams, target, &self.reading.damage);
         let mut restored = vec![0; self.reading.entries.len()];
         let mut begun = 0;
@@ -153,7 +153,7 @@ impl Restore<'_> {
             }
             restored[table] += writer.push(&self.reading.shapes[table], payload)?;
             if restored[table].is_multiple_of(1024) {
-                self.reading.options.progress.add(Count::Rows, 1024);
+                self.reading.options.progress.add(CountUnit::Rows, 1024);
                 if self.reading.options.cancel.is_cancelled() {
                     return Err(OpError::Cancelled);
                 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::format::cell::{Cell, StreamForm, StreamRef};
-use crate::format::node::Spot;
+use crate::format::node::FrameLocation;
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
@@ -37,7 +37,7 @@ pub type Contents = HashMap<ChunkId, Vec<u8>>;
 pub fn fetch(
     reader: &SnapshotReader<'_>,
     mut wanted: Vec<StreamRef>,
-    spot: &dyn Fn(&StreamRef) -> Option<Spot>,
+    location: &dyn Fn(&StreamRef) -> Option<FrameLocation>,
     damage: &Damage,
 ) -> Result<Contents, OpError> {
     let mut contents = HashMap::new();
@@ -45,8 +45,10 @@ pub fn fetch(
     wanted.dedup_by_key(|stream| stream.id);
     let (pieces, lists): (Vec<&StreamRef>, Vec<&StreamRef>) =
         wanted.iter().partition(|stream| stream.form == StreamForm::Piece);
-    let wants: Vec<Want> =
-        pieces.iter().map(|stream| Want { kind: FrameType::Piece, id: stream.id, spot: spot(stream) }).collect();
+    let wants: Vec<Want> = pieces
+        .iter()
+        .map(|stream| Want { kind: FrameType::Piece, id: stream.id, location: location(stream) })
+        .collect();
     let mut keep = |stream: &StreamRef, content: Result<Vec<u8>, RepoError>| match content {
         Ok(content) => {
             contents.insert(stream.id, content);
@@ -60,7 +62,7 @@ pub fn fetch(
     };
     reader.fetch(&wants, |at, content| keep(pieces[at], content))?;
     for stream in lists {
-        keep(stream, reader.stream(&StreamPlace { stream: *stream, spot: spot(stream) }))?;
+        keep(stream, reader.stream(&StreamPlace { stream: *stream, location: location(stream) }))?;
     }
     Ok(contents)
 }

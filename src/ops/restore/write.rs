@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::base::id::ChunkId;
 use crate::engine::contract::Target;
 use crate::format::cell::{Cell, StreamRef};
-use crate::format::node::Spot;
+use crate::format::node::FrameLocation;
 use crate::format::wire::{Take, WireError};
 use crate::ops::error::OpError;
 use crate::ops::restore::rows::RowShape;
@@ -20,7 +20,7 @@ const BATCH_STREAM_BYTES: u64 = 8 << 20;
 /// Writes sorted rows.
 pub struct RowWriter<'a> {
     reader: &'a SnapshotReader<'a>,
-    streams: &'a HashMap<ChunkId, Option<Spot>>,
+    streams: &'a HashMap<ChunkId, Option<FrameLocation>>,
     target: &'a mut dyn Target,
     damage: &'a Damage,
     waiting: Vec<(RowShape, Vec<u8>)>,
@@ -32,7 +32,7 @@ impl<'a> RowWriter<'a> {
     /// A writer to `target`; `damage` gets what cannot be read.
     pub fn new(
         reader: &'a SnapshotReader<'a>,
-        streams: &'a HashMap<ChunkId, Option<Spot>>,
+        streams: &'a HashMap<ChunkId, Option<FrameLocation>>,
         target: &'a mut dyn Target,
         damage: &'a Damage,
     ) -> Self {
@@ -67,8 +67,8 @@ impl<'a> RowWriter<'a> {
     pub fn flush(&mut self) -> Result<(), OpError> {
         let wanted = std::mem::take(&mut self.wanted);
         self.wanted_bytes = 0;
-        let spot = |stream: &StreamRef| self.streams.get(&stream.id).copied().flatten();
-        let contents = streams::fetch(self.reader, wanted, &spot, self.damage)?;
+        let location = |stream: &StreamRef| self.streams.get(&stream.id).copied().flatten();
+        let contents = streams::fetch(self.reader, wanted, &location, self.damage)?;
         for (shape, payload) in std::mem::take(&mut self.waiting) {
             let row = SortedRow::read(&payload).map_err(|error| broken(&error))?;
             self.deliver(&shape, &row, &contents)?;

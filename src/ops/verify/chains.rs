@@ -6,7 +6,7 @@
 use crate::base::id::{Digest, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::format::dsse::Envelope;
-use crate::format::entry::{Body, Entry, Numbered};
+use crate::format::entry::{Entry, EntryBody, Numbered};
 use crate::format::name::Name;
 use crate::format::roster::RosterEntry;
 use crate::ops::error::OpError;
@@ -21,7 +21,7 @@ use crate::store::StoreError;
 pub fn check_roster(repository: &Repository, findings: &mut Findings) -> Result<(), OpError> {
     let roster = repository.roster();
     let voids: Vec<_> = roster.voids.iter().map(|(number, reason)| (*number, reason.clone())).collect();
-    let chain = Chain { repository, source: None, digests: &roster.digests };
+    let chain = ReadChain { repository, source: None, digests: &roster.digests };
     chain.voids(&voids, findings)?;
     chain.ignored(&roster.ignored, findings);
     Ok(())
@@ -41,7 +41,7 @@ pub fn check_ledger(
         }
     };
     let voids: Vec<_> = ledger.voids.iter().map(|(at, reason)| (at.number, reason.clone())).collect();
-    let chain = Chain { repository, source: Some(source), digests: &ledger.digests };
+    let chain = ReadChain { repository, source: Some(source), digests: &ledger.digests };
     chain.voids(&voids, findings)?;
     chain.ignored(&ledger.ignored, findings);
     Ok(Some(ledger))
@@ -92,7 +92,7 @@ fn entry_name(source: Option<SourceId>, number: u64) -> Name {
 }
 
 /// A chain as it was read.
-struct Chain<'a> {
+struct ReadChain<'a> {
     repository: &'a Repository,
     /// `None`: the roster.
     source: Option<SourceId>,
@@ -106,7 +106,7 @@ struct Told {
     is_snapshot: bool,
 }
 
-impl Chain<'_> {
+impl ReadChain<'_> {
     fn voids(&self, voids: &[(u64, String)], findings: &mut Findings) -> Result<(), OpError> {
         let mut altered_before = None;
         for (number, reason) in voids {
@@ -164,7 +164,7 @@ impl Chain<'_> {
             }
             Some(_) => {
                 let entry: Option<Entry> = envelope.predicate().ok();
-                let is_snapshot = entry.as_ref().is_some_and(|entry| matches!(entry.body, Body::Snapshot(_)));
+                let is_snapshot = entry.as_ref().is_some_and(|entry| matches!(entry.body, EntryBody::Snapshot(_)));
                 Told { previous: entry.map(|entry| entry.place.previous), is_snapshot }
             }
         })

@@ -7,18 +7,18 @@ use std::collections::{HashMap, HashSet};
 use crate::base::cancel::Cancel;
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
-use crate::base::progress::{Count, SharedProgress};
+use crate::base::progress::{CountUnit, SharedProgress};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::Catalog;
 use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::manifest::{Root, TableSummary, TreeKind};
+use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
-use crate::format::node::{Child, Ranges, Skeleton, Spot, ranges_id};
+use crate::format::node::{Child, FrameLocation, Ranges, Skeleton, ranges_id};
 use crate::ops::error::OpError;
 use crate::ops::verify::leaf::{LeafFault, TreeRules};
-use crate::ops::verify::places::Places;
+use crate::ops::verify::places::FramePlaces;
 use crate::ops::verify::report::SnapshotChecked;
-use crate::ops::verify::sequence::{Item, Step, Tree};
+use crate::ops::verify::sequence::{PathStep, PlacedLeaf, Tree};
 use crate::repo::check::{Fault, Findings, Victim};
 use crate::repo::error::RepoError;
 use crate::repo::ledger::SnapshotRecord;
@@ -34,7 +34,7 @@ const STREAMS_AT_ONCE: usize = 1024;
 
 /// What is shared by the deep checks of all snapshots of a source.
 pub struct Deep<'a> {
-    pub places: &'a Places,
+    pub places: &'a FramePlaces,
     pub findings: &'a mut Findings,
     pub progress: SharedProgress,
     pub cancel: Cancel,
@@ -52,7 +52,7 @@ pub struct Deep<'a> {
 
 impl<'a> Deep<'a> {
     /// Nothing was looked at yet.
-    pub fn new(places: &'a Places, findings: &'a mut Findings, progress: SharedProgress, cancel: Cancel) -> Self {
+    pub fn new(places: &'a FramePlaces, findings: &'a mut Findings, progress: SharedProgress, cancel: Cancel) -> Self {
         Self {
             places,
             findings,
@@ -120,7 +120,7 @@ impl<'a> Deep<'a> {
         Ok(())
     }
 
-    fn tree(&mut self, tree: &mut Tree<'_>, root: &Root, summary: &TableSummary) -> Result<(), OpError> {
+    fn tree(&mut self, tree: &mut Tree<'_>, root: &TreeRoot, summary: &TableSummary) -> Result<(), OpError> {
         let (reader, record) = (tree.reader, tree.record);
         let Ok(skeleton) = reader.open_root(root) else { return Ok(()) };
         let hash = tree.hash(&[reader.root_id(root)?.as_bytes(), &counts_bytes(summary)]);
@@ -131,7 +131,7 @@ impl<'a> Deep<'a> {
             self.manifest_fault(reader, record, "the ranges of a root are not those that it names");
             return Ok(());
         };
-        tree.path = (0..skeleton.level).map(|_| Step::default()).collect();
+        tree.path = (0..skeleton.level).map(|_| PathStep::default()).collect();
         self.node(tree, &skeleton, separators)?;
         self.flush(tree)?;
         self.flush_streams(tree)?;
@@ -159,7 +159,7 @@ impl<'a> Deep<'a> {
             return Err(OpError::Cancelled);
         }
         let level = usize::from(node.level);
-        tree.path[level - 1] = Step { separators, children: 0 };
+        tree.path[level - 1] = PathStep { separators, children: 0 };
         if level == 1 {
             for leaf in &node.children {
                 tree.push(leaf);
@@ -195,8 +195,8 @@ impl<'a> Deep<'a> {
         let wants: Vec<Want> = children
             .iter()
             .flat_map(|child| {
-                let node = Want { kind: FrameType::Node, id: child.id, spot: child.spot };
-                [node, Want { kind: FrameType::Ranges, id: ranges_id(&child.id), spot: child.ranges_spot }]
+                let node = Want { kind: FrameType::Node, id: child.id, location: child.location };
+                [node, Want { kind: FrameType::Ranges, id: ranges_id(&child.id), location: child.ranges_location }]
             })
             .collect();
         let mut contents: Vec<Result<Vec<u8>, String>> = wants.iter().map(|_| Err(String::new())).collect();
@@ -211,7 +211,7 @@ impl<'a> Deep<'a> {
         })?;
         let mut opened = Vec::with_capacity(children.len());
         for (child, pair) in children.iter().zip(contents.chunks(2)) {
-            let want = Want { kind: FrameType::Node, id: child.id, spot: child.spot };
+            let want = Want { kind: FrameType::Node, id: child.id, location: child.location };
             let node = pair[0].as_ref().map_err(Clone::clone);
             let node = node.and_then(|c| reader.open_node(&want, c, level).map_err(|error| error.to_string()));
             let both = node.and_then(|node| {
@@ -221,7 +221,7 @@ impl<'a> Deep<'a> {
             });
             if let Err(error) = &both {
                 let what = format!("a node over {} rows or its ranges cannot be read: {error}", child.rows);
-                self.fault(tree, Fault::Unreadable, child.spot, what);
+                self.fault(tree, Fault::Unreadable, child.location, what);
             }
             opened.push(both.ok());
         }
@@ -249,7 +249,7 @@ impl<'a> Deep<'a> {
         needed.retain(|&at| items[at].facts.is_none());
         self.open_leaves(tree, &mut items, &needed)?;
         for at in fresh {
-            if self.pair(tree, &items, at) == Verdict::Sound {
+            if self.pair(tree, &items, at) == LeafVerdict::Sound {
                 self.sound.insert(hashes[at - first]);
             }
         }
@@ -263,8 +263,9 @@ impl<'a> Deep<'a> {
         Ok(())
     }
 
-    fn open_leaves(&mut self, tree: &mut Tree<'_>, items: &mut [Item], needed: &[usize]) -> Result<(), OpError> {
-        let want = |&at: &usize| Want { kind: FrameType::Leaf, id: items[at].leaf.id, spot: items[at].leaf.spot };
+    fn open_leaves(&mut self, tree: &mut Tree<'_>, items: &mut [PlacedLeaf], needed: &[usize]) -> Result<(), OpError> {
+        let want =
+            |&at: &usize| Want { kind: FrameType::Leaf, id: items[at].leaf.id, location: items[at].leaf.location };
         let wants: Vec<Want> = needed.iter().map(want).collect();
         let reader = tree.reader;
         reader.fetch(&wants, |n, content| {
@@ -275,16 +276,17 @@ impl<'a> Deep<'a> {
                 Err(RepoError::Store(error)) => return Err(OpError::from(RepoError::Store(error))),
                 Err(error) => {
                     let what = format!("{} rows cannot be read: {error}", leaf.rows);
-                    self.fault(tree, Fault::Unreadable, leaf.spot, what);
+                    self.fault(tree, Fault::Unreadable, leaf.location, what);
                     return Ok(());
                 }
             };
             tree.opened += 1;
             tree.opened_bytes += content.len() as u64;
-            self.progress.add(Count::ContentBytes, content.len() as u64);
+            self.progress.add(CountUnit::ContentBytes, content.len() as u64);
             let mut read = |stream: &StreamRef| {
-                let spot = leaf.streams.iter().find(|hint| hint.stream.id == stream.id).and_then(|hint| hint.spot);
-                reader.stream(&StreamPlace { stream: *stream, spot }).ok()
+                let location =
+                    leaf.streams.iter().find(|hint| hint.stream.id == stream.id).and_then(|hint| hint.location);
+                reader.stream(&StreamPlace { stream: *stream, location }).ok()
             };
             match tree.rules.facts(&content, &mut read) {
                 Ok(facts) => {
@@ -294,7 +296,7 @@ impl<'a> Deep<'a> {
                         || !facts.streams.iter().copied().eq(streams)
                     {
                         let what = format!("leaf {} has other rows or streams than its node says", leaf.id);
-                        self.fault(tree, Fault::Contradiction, leaf.spot, what);
+                        self.fault(tree, Fault::Contradiction, leaf.location, what);
                         return Ok(());
                     }
                     item.facts = Some(facts);
@@ -303,7 +305,7 @@ impl<'a> Deep<'a> {
                 Err(LeafFault::KeyLost) => tree.is_sound = false,
                 Err(LeafFault::Wrong(what)) => {
                     let what = format!("leaf {}: {what}", leaf.id);
-                    self.fault(tree, Fault::Contradiction, leaf.spot, what);
+                    self.fault(tree, Fault::Contradiction, leaf.location, what);
                 }
             }
             Ok(())
@@ -311,13 +313,13 @@ impl<'a> Deep<'a> {
     }
 
     /// Checks what lies before the leaf at `at`.
-    fn pair(&mut self, tree: &mut Tree<'_>, items: &[Item], at: usize) -> Verdict {
+    fn pair(&mut self, tree: &mut Tree<'_>, items: &[PlacedLeaf], at: usize) -> LeafVerdict {
         let item = &items[at];
         let before = at.checked_sub(1).map(|before| &items[before]).filter(|_| item.junction.is_some());
-        let Some(facts) = &item.facts else { return Verdict::Unsound };
+        let Some(facts) = &item.facts else { return LeafVerdict::Unsound };
         let what = match (before, &item.junction) {
             (Some(before), Some(junction)) => {
-                let Some(facts_before) = &before.facts else { return Verdict::Unsound };
+                let Some(facts_before) = &before.facts else { return LeafVerdict::Unsound };
                 self.keys_split |= facts_before.last_key == facts.first_key;
                 let owners = facts.owners_after(Some(facts_before)) == item.leaf.owners;
                 facts_before
@@ -328,20 +330,20 @@ impl<'a> Deep<'a> {
                 (facts.owners_after(None) != item.leaf.owners).then_some("a leaf with other owners than its node says")
             }
             // Something before it cannot be read.
-            _ => return Verdict::Unsound,
+            _ => return LeafVerdict::Unsound,
         };
         match what {
-            None => Verdict::Sound,
+            None => LeafVerdict::Sound,
             Some(what) => {
                 let what = format!("it has {what}, at leaf {}", item.leaf.id);
-                self.fault(tree, Fault::Contradiction, item.leaf.spot, what);
-                Verdict::Unsound
+                self.fault(tree, Fault::Contradiction, item.leaf.location, what);
+                LeafVerdict::Unsound
             }
         }
     }
 
     /// Adds the counts of a leaf, fetched now or before, and queues its streams.
-    fn sum(&mut self, tree: &mut Tree<'_>, item: &Item) {
+    fn sum(&mut self, tree: &mut Tree<'_>, item: &PlacedLeaf) {
         for hint in &item.leaf.streams {
             let stream = &hint.stream;
             if let Some(faults) = self.faults.get(&stream.id) {
@@ -350,7 +352,7 @@ impl<'a> Deep<'a> {
                     self.findings.met_again(at, tree.victim());
                 }
             } else if !self.streams.contains(&stream.id) {
-                tree.streams.push(StreamPlace { stream: *stream, spot: hint.spot });
+                tree.streams.push(StreamPlace { stream: *stream, location: hint.location });
             }
         }
         let number = self.places.chunk(&item.leaf.id);
@@ -381,7 +383,7 @@ impl<'a> Deep<'a> {
         debug_assert_eq!(children.len(), usize::from(root.level));
         if let Some(what) = facts.fault_at_end(&children, &tree.rules) {
             let what = format!("it has {what}, at leaf {}", last.leaf.id);
-            self.fault(tree, Fault::Contradiction, last.leaf.spot, what);
+            self.fault(tree, Fault::Contradiction, last.leaf.location, what);
         }
     }
 
@@ -396,7 +398,7 @@ impl<'a> Deep<'a> {
             let stream = place.stream;
             let pieces = match stream.form {
                 StreamForm::Piece => {
-                    Ok(vec![(Want { kind: FrameType::Piece, id: stream.id, spot: place.spot }, stream.len)])
+                    Ok(vec![(Want { kind: FrameType::Piece, id: stream.id, location: place.location }, stream.len)])
                 }
                 StreamForm::List => reader.pieces_and_lengths(&place),
             };
@@ -408,7 +410,7 @@ impl<'a> Deep<'a> {
                 Err(RepoError::Store(error)) => return Err(RepoError::Store(error).into()),
                 Err(error) => {
                     let what = format!("a value of {} bytes cannot be read: {error}", stream.len);
-                    self.stream_fault(tree, stream.id, place.spot, what);
+                    self.stream_fault(tree, stream.id, place.location, what);
                 }
             }
         }
@@ -422,31 +424,33 @@ impl<'a> Deep<'a> {
                 Ok(content) => {
                     tree.opened += 1;
                     tree.opened_bytes += content.len() as u64;
-                    self.progress.add(Count::ContentBytes, content.len() as u64);
+                    self.progress.add(CountUnit::ContentBytes, content.len() as u64);
                     if content.len() as u64 != len {
                         let what = format!("piece {} of a value has another length than it must have", want.id);
-                        self.stream_fault(tree, stream, want.spot, what);
+                        self.stream_fault(tree, stream, want.location, what);
                     }
                 }
                 Err(RepoError::Store(error)) => return Err(OpError::from(RepoError::Store(error))),
-                Err(error) => self.stream_fault(tree, stream, want.spot, format!("a value cannot be read: {error}")),
+                Err(error) => {
+                    self.stream_fault(tree, stream, want.location, format!("a value cannot be read: {error}"))
+                }
             }
             Ok(())
         })
     }
 
-    fn stream_fault(&mut self, tree: &mut Tree<'_>, stream: ChunkId, spot: Option<Spot>, what: String) {
+    fn stream_fault(&mut self, tree: &mut Tree<'_>, stream: ChunkId, location: Option<FrameLocation>, what: String) {
         let mark = self.findings.mark();
-        self.fault(tree, Fault::Unreadable, spot, what);
+        self.fault(tree, Fault::Unreadable, location, what);
         let met = self.findings.met_since(mark);
         self.faults.entry(stream).or_default().extend(met);
     }
 
-    fn fault(&mut self, tree: &mut Tree<'_>, fault: Fault, spot: Option<Spot>, what: String) {
+    fn fault(&mut self, tree: &mut Tree<'_>, fault: Fault, location: Option<FrameLocation>, what: String) {
         tree.is_sound = false;
         let source = tree.reader.source();
-        let object = match spot {
-            Some(spot) => Name::Pack(source, tree.reader.pack_digest(spot.pack)).to_string(),
+        let object = match location {
+            Some(location) => Name::Pack(source, tree.reader.pack_digest(location.pack)).to_string(),
             None => format!("{source}/packs"),
         };
         let at = self.findings.add(fault, Some(source), object, what);
@@ -458,7 +462,7 @@ impl<'a> Deep<'a> {
 type OpenNode = (Skeleton, Vec<Vec<u8>>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum LeafVerdict {
     Sound,
     Unsound,
 }

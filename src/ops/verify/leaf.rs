@@ -463,8 +463,8 @@ mod tests {
                 owners: cut.owners,
                 leaves: 1,
                 streams: Vec::new(),
-                spot: None,
-                ranges_spot: None,
+                location: None,
+                ranges_location: None,
             };
             builder.push(child, &cut.first_key, &cut.last_key);
         }

@@ -62,9 +62,9 @@ impl Listing {
     fn take(&mut self, text: &str, size: u64, findings: &mut Findings) {
         let Some(name) = Name::parse(text) else {
             let (fault, what) = match reserved(text) {
-                Reserved::Probe => (Fault::Orphan, "a probe of the store was left behind"),
-                Reserved::No => (Fault::Foreign, "its name is none of Sidekeep's"),
-                Reserved::Later => return,
+                ReservedName::Probe => (Fault::Orphan, "a probe of the store was left behind"),
+                ReservedName::No => (Fault::Foreign, "its name is none of Sidekeep's"),
+                ReservedName::Later => return,
             };
             findings.add(fault, None, text, what);
             return;
@@ -97,21 +97,21 @@ impl Listing {
     }
 }
 
-enum Reserved {
+enum ReservedName {
     Probe,
     Later,
     No,
 }
 
 /// Names that the format keeps for something else than what this version writes.
-fn reserved(text: &str) -> Reserved {
+fn reserved(text: &str) -> ReservedName {
     let parts: Vec<&str> = text.split('/').collect();
     let is_source = |part: &str| part.parse::<SourceId>().is_ok();
     match parts.as_slice() {
-        ["probe", _] => Reserved::Probe,
-        ["reports", key, _] if key.parse::<KeyId>().is_ok() => Reserved::Later,
-        [source, "plans" | "folds", _] | [source, "journal", _, ..] if is_source(source) => Reserved::Later,
-        _ => Reserved::No,
+        ["probe", _] => ReservedName::Probe,
+        ["reports", key, _] if key.parse::<KeyId>().is_ok() => ReservedName::Later,
+        [source, "plans" | "folds", _] | [source, "journal", _, ..] if is_source(source) => ReservedName::Later,
+        _ => ReservedName::No,
     }
 }
 

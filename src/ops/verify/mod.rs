@@ -13,6 +13,6 @@ mod verify;
 mod walk;
 
 pub use report::{
-    Access, Heads, Level, SnapshotChecked, SourceChecked, TableChecked, VerifyOptions, VerifyReport, Visit,
+    Access, Heads, SnapshotChecked, SourceChecked, TableChecked, VerifyLevel, VerifyOptions, VerifyReport, Visit,
 };
 pub use verify::{run, unopened};

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest, SessionId};
-use crate::format::node::Spot;
+use crate::format::node::FrameLocation;
 use crate::format::pack::FrameEntry;
 
 /// A frame in a pack.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
+pub struct FramePlace {
     id: [u8; 16],
     /// Pack ordinal << 8 | frame type.
     pack_kind: u32,
@@ -23,14 +23,14 @@ pub struct Place {
     check: u32,
 }
 
-const _: () = assert!(size_of::<Place>() == 32);
+const _: () = assert!(size_of::<FramePlace>() == 32);
 
 /// Where frames lie.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct FramePlaces {
     packs: Vec<Digest>,
     ordinals: HashMap<Digest, u32>,
-    list: Vec<Place>,
+    list: Vec<FramePlace>,
 }
 
 /// What became of a look for a chunk at the place where it should be.
@@ -44,7 +44,7 @@ pub enum Look {
     Nowhere,
 }
 
-impl Places {
+impl FramePlaces {
     /// Adds a pack and its frames, which begin at `base`.
     pub fn add(&mut self, digest: Digest, sessions: &[SessionId], base: u32, entries: &[FrameEntry]) {
         let ordinal = self.packs.len() as u32;
@@ -53,13 +53,13 @@ impl Places {
         self.list.reserve(entries.len());
         for entry in entries {
             let Some(session) = sessions.get(usize::from(entry.session)) else { continue };
-            let spot = crate::repo::packer::spot(entry, base);
-            self.list.push(Place {
+            let location = crate::repo::packer::location(entry, base);
+            self.list.push(FramePlace {
                 id: short(&entry.id),
                 pack_kind: ordinal << 8 | u32::from(entry.kind.byte()),
-                offset: spot.offset,
+                offset: location.offset,
                 content: entry.content,
-                check: check(&spot, session),
+                check: check(&location, session),
             });
         }
     }
@@ -82,19 +82,19 @@ impl Places {
         self.ordinals.contains_key(digest)
     }
 
-    /// Looks for a chunk where `hint` says: a pack, the session that sealed the frame, and the spot.
+    /// Looks for a chunk where `hint` says: a pack, the session that sealed the frame, and the location.
     #[must_use]
-    pub fn look(&self, kind: FrameType, id: &ChunkId, hint: Option<(&Digest, &SessionId, &Spot)>) -> Look {
+    pub fn look(&self, kind: FrameType, id: &ChunkId, hint: Option<(&Digest, &SessionId, &FrameLocation)>) -> Look {
         let id = short(id);
         let first = self.list.partition_point(|place| place.id < id);
         let same = self.list[first..].iter().take_while(|place| place.id == id);
         let mut found = Look::Nowhere;
         for (n, place) in same.enumerate().filter(|(_, place)| place.pack_kind & 0xff == u32::from(kind.byte())) {
             let (at, content) = (first + n, place.content);
-            if let Some((digest, session, spot)) = hint
+            if let Some((digest, session, location)) = hint
                 && self.packs[(place.pack_kind >> 8) as usize] == *digest
-                && place.offset == spot.offset
-                && place.check == check(spot, session)
+                && place.offset == location.offset
+                && place.check == check(location, session)
             {
                 return Look::Exact { at, content };
             }
@@ -107,14 +107,14 @@ impl Places {
 
     /// Whether exactly this frame is known in this pack, whatever its type.
     #[must_use]
-    pub fn has(&self, digest: &Digest, id: &ChunkId, session: &SessionId, spot: &Spot) -> bool {
+    pub fn has(&self, digest: &Digest, id: &ChunkId, session: &SessionId, location: &FrameLocation) -> bool {
         let id = short(id);
         let first = self.list.partition_point(|place| place.id < id);
         let mut same = self.list[first..].iter().take_while(|place| place.id == id);
-        let wanted = check(spot, session);
+        let wanted = check(location, session);
         same.any(|place| {
             self.packs[(place.pack_kind >> 8) as usize] == *digest
-                && place.offset == spot.offset
+                && place.offset == location.offset
                 && place.check == wanted
         })
     }
@@ -132,31 +132,31 @@ fn short(id: &ChunkId) -> [u8; 16] {
     *id.as_bytes().first_chunk().expect("20 bytes hold 16")
 }
 
-fn check(spot: &Spot, session: &SessionId) -> u32 {
+fn check(location: &FrameLocation, session: &SessionId) -> u32 {
     let mut bytes = [0; 26];
     bytes[..16].copy_from_slice(session.as_bytes());
-    bytes[16..20].copy_from_slice(&spot.stored.to_le_bytes());
-    bytes[20..24].copy_from_slice(&spot.seat.counter.to_le_bytes());
-    bytes[24..].copy_from_slice(&[spot.codec as u8, spot.seat.thread]);
+    bytes[16..20].copy_from_slice(&location.stored.to_le_bytes());
+    bytes[20..24].copy_from_slice(&location.frame_counter.counter.to_le_bytes());
+    bytes[24..].copy_from_slice(&[location.codec as u8, location.frame_counter.thread]);
     u32::from_le_bytes(*blake3::hash(&bytes).as_bytes().first_chunk().expect("32 bytes hold 4"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Look, Places};
-    use crate::base::frame::{FrameType, Seat};
+    use super::{FramePlaces, Look};
+    use crate::base::frame::{FrameCounter, FrameType};
     use crate::base::id::{ChunkId, Digest, SessionId};
     use crate::format::codec::Codec;
     use crate::format::pack::FrameEntry;
-    use crate::repo::packer::spot;
+    use crate::repo::packer::location;
 
     fn entry(n: u8, offset: u32) -> FrameEntry {
-        let seat = Seat { thread: 1, counter: offset };
+        let frame_counter = FrameCounter { thread: 1, counter: offset };
         FrameEntry {
             kind: FrameType::Leaf,
             codec: Codec::Zstd,
             session: 0,
-            seat,
+            frame_counter,
             id: ChunkId::new([n; 20]),
             offset,
             stored: 9,
@@ -168,21 +168,21 @@ mod tests {
     fn a_chunk_in_two_packs_is_found_in_either() {
         let (one, two) = (Digest::new([1; 32]), Digest::new([2; 32]));
         let session = SessionId::new([3; 16]);
-        let mut places = Places::default();
+        let mut places = FramePlaces::default();
         places.add(one, &[session], 100, &[entry(7, 0), entry(8, 9)]);
         places.add(two, &[session], 200, &[entry(7, 50)]);
         places.seal();
         let id = ChunkId::new([7; 20]);
         for (pack, entry, base) in [(one, entry(7, 0), 100), (two, entry(7, 50), 200)] {
-            let spot = spot(&entry, base);
-            let hint = Some((&pack, &session, &spot));
+            let location = location(&entry, base);
+            let hint = Some((&pack, &session, &location));
             assert!(matches!(places.look(FrameType::Leaf, &id, hint), Look::Exact { content: 30, .. }));
             assert!(matches!(places.look(FrameType::Piece, &id, hint), Look::Nowhere));
-            let mut wrong = spot;
+            let mut wrong = location;
             wrong.stored += 1;
             let hint = Some((&pack, &session, &wrong));
             assert!(matches!(places.look(FrameType::Leaf, &id, hint), Look::Elsewhere { .. }));
-            assert!(places.has(&pack, &id, &session, &spot) && !places.has(&pack, &id, &session, &wrong));
+            assert!(places.has(&pack, &id, &session, &location) && !places.has(&pack, &id, &session, &wrong));
         }
         assert_eq!(places.look(FrameType::Leaf, &ChunkId::new([9; 20]), None), Look::Nowhere);
     }

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::base::id::{Digest, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
-use crate::base::progress::Count;
+use crate::base::progress::CountUnit;
 use crate::base::thread::spawn;
 use crate::format::dsse::Envelope;
 use crate::format::manifest::SealedManifest;
@@ -34,7 +34,7 @@ const WHOLE_BYTES_MAX: u64 = 32 << 20;
 const WHOLE_BYTES_MAX_FREE: u64 = 2 << 20;
 
 /// An object to be compared with the digest in its name.
-struct Job {
+struct DigestJob {
     source: SourceId,
     name: Name,
     size: u64,
@@ -50,7 +50,7 @@ enum Needed {
 }
 
 /// What a reader found.
-struct Seen {
+struct DigestResult {
     digest: Digest,
     /// Pages of wraps that it names, if it is a manifest.
     pages: Vec<Digest>,
@@ -66,9 +66,9 @@ pub fn check_bytes(
 ) -> Result<(), OpError> {
     let none = SourceObjects::default();
     let of = |ledger: &Ledger| listing.sources.get(&ledger.source).unwrap_or(&none);
-    let jobs: Vec<Job> = ledgers.iter().flat_map(|ledger| jobs(ledger, of(ledger))).collect();
+    let jobs: Vec<DigestJob> = ledgers.iter().flat_map(|ledger| jobs(ledger, of(ledger))).collect();
     let total = jobs.iter().map(|job| job.size).sum();
-    options.progress.phase("reading", Count::StoredBytes, Some(total));
+    options.progress.phase("reading", CountUnit::StoredBytes, Some(total));
     let mut pages: BTreeMap<SourceId, BTreeMap<Digest, Option<u64>>> = BTreeMap::new();
     read_all(repository.objects(), &jobs, options, |at, seen| {
         let job = &jobs[at];
@@ -101,12 +101,12 @@ pub fn check_bytes(
     Ok(())
 }
 
-fn jobs(ledger: &Ledger, listed: &SourceObjects) -> Vec<Job> {
+fn jobs(ledger: &Ledger, listed: &SourceObjects) -> Vec<DigestJob> {
     let source = ledger.source;
-    let job = |name, size, needed| Job { source, name, size, needed };
+    let job = |name, size, needed| DigestJob { source, name, size, needed };
     let mut expected = BTreeMap::new();
     // Newest first: what is new was verified least.
-    let mut jobs: Vec<Job> = Vec::new();
+    let mut jobs: Vec<DigestJob> = Vec::new();
     for pack in ledger.inventory() {
         expected.insert(pack.digest, ());
         // Another size has been reported, and another content goes without saying.
@@ -134,7 +134,7 @@ fn jobs(ledger: &Ledger, listed: &SourceObjects) -> Vec<Job> {
     jobs
 }
 
-fn altered(job: &Job, ledgers: &[Ledger], findings: &mut Findings) {
+fn altered(job: &DigestJob, ledgers: &[Ledger], findings: &mut Findings) {
     let what = "its bytes are not those that its name says".to_owned();
     let (fault, severity) = match (job.needed, job.name) {
         (Needed::By(_), _) => (Fault::WrongContent, Severity::Damage),
@@ -236,9 +236,9 @@ impl Budget {
 
 fn read_all(
     objects: &Objects,
-    jobs: &[Job],
+    jobs: &[DigestJob],
     options: &VerifyOptions,
-    mut each: impl FnMut(usize, Result<Seen, StoreError>) -> Result<(), OpError>,
+    mut each: impl FnMut(usize, Result<DigestResult, StoreError>) -> Result<(), OpError>,
 ) -> Result<(), OpError> {
     let next = AtomicUsize::new(0);
     let budget = Budget { free: Mutex::new(BYTES_AT_ONCE), freed: Condvar::new() };
@@ -254,7 +254,7 @@ fn read_all(
                     budget.take(bytes);
                     let result = look(objects, job);
                     budget.give(bytes);
-                    options.progress.add(Count::StoredBytes, job.size);
+                    options.progress.add(CountUnit::StoredBytes, job.size);
                     if seen.send((at, result)).is_err() {
                         return;
                     }
@@ -269,11 +269,11 @@ fn read_all(
     })
 }
 
-fn look(objects: &Objects, job: &Job) -> Result<Seen, StoreError> {
+fn look(objects: &Objects, job: &DigestJob) -> Result<DigestResult, StoreError> {
     let whole = if objects.store().has_free_requests() { WHOLE_BYTES_MAX_FREE } else { WHOLE_BYTES_MAX };
     if job.size > whole && !matches!(job.name, Name::Manifest(..)) || job.size > WHOLE_BYTES_MAX {
         let digest = objects.digest(&job.name, job.size)?;
-        return Ok(Seen { digest, pages: Vec::new() });
+        return Ok(DigestResult { digest, pages: Vec::new() });
     }
     let bytes = match objects.get(&job.name, job.size as usize) {
         // It has grown since it was listed.
@@ -287,5 +287,5 @@ fn look(objects: &Objects, job: &Job) -> Result<Seen, StoreError> {
         _ => Vec::new(),
     };
     let pages: BTreeSet<Digest> = pages.into_iter().collect();
-    Ok(Seen { digest: Digest::of(&bytes), pages: pages.into_iter().collect() })
+    Ok(DigestResult { digest: Digest::of(&bytes), pages: pages.into_iter().collect() })
 }

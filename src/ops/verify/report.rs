@@ -17,7 +17,7 @@ use crate::repo::open::{Repository, Unlocked};
 /// How thoroughly to check.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub enum VerifyLevel {
     /// Chains, names, sizes. No secret key.
     Quick,
     /// Quick, and every stored byte. No secret key.
@@ -51,7 +51,7 @@ impl Access<'_> {
 /// What to check.
 #[derive(Clone)]
 pub struct VerifyOptions {
-    pub level: Level,
+    pub level: VerifyLevel,
     /// Only this source; `None`: all.
     pub source: Option<SourceId>,
     /// Structure and deep look at these snapshots; empty: all that are not forgotten.
@@ -80,7 +80,7 @@ pub struct Heads {
 /// What was checked and found.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerifyReport {
-    pub level: Level,
+    pub level: VerifyLevel,
     /// `None` if not even that could be read.
     pub repository: Option<RepositoryId>,
     /// Of the repository, and the newest entries.
@@ -104,7 +104,7 @@ pub struct VerifyReport {
 impl VerifyReport {
     /// Nothing is checked yet.
     #[must_use]
-    pub fn empty(level: Level) -> Self {
+    pub fn empty(level: VerifyLevel) -> Self {
         Self {
             level,
             repository: None,

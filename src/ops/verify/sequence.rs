@@ -18,11 +18,11 @@ pub struct Tree<'r> {
     /// Tells trees apart whose rows are placed by other rules.
     pub rules_hash: [u8; 32],
     /// From level 1 to the root: the nodes above the current leaf.
-    pub path: Vec<Step>,
+    pub path: Vec<PathStep>,
     /// Counts of the path when the last leaf was reached; empty at the beginning and after something left out.
     pub children_before: Vec<usize>,
-    pub batch: Vec<Item>,
-    pub before: Option<Item>,
+    pub batch: Vec<PlacedLeaf>,
+    pub before: Option<PlacedLeaf>,
     /// Whether nothing was left out since `before`, or the tree's beginning.
     pub unbroken: bool,
     pub totals: RowCounts,
@@ -34,14 +34,14 @@ pub struct Tree<'r> {
 
 /// A node on the way from the root to the current leaf.
 #[derive(Default)]
-pub struct Step {
+pub struct PathStep {
     pub separators: Vec<Vec<u8>>,
     /// Children up to the current one.
     pub children: usize,
 }
 
 /// A leaf in its place.
-pub struct Item {
+pub struct PlacedLeaf {
     pub leaf: Child,
     /// What lies between the leaf before and this; `None` at the beginning and after something left out.
     pub junction: Option<Junction>,
@@ -92,7 +92,7 @@ impl<'r> Tree<'r> {
         let is_first = self.unbroken && self.children_before.is_empty();
         let before = std::mem::replace(&mut self.children_before, now);
         let junction = (!before.is_empty()).then(|| self.junction(before));
-        self.batch.push(Item { leaf: leaf.clone(), junction, is_first, facts: None });
+        self.batch.push(PlacedLeaf { leaf: leaf.clone(), junction, is_first, facts: None });
     }
 
     /// What lies between the leaf that was reached by `before` and the one reached now. The lowest
@@ -123,7 +123,7 @@ impl<'r> Tree<'r> {
     }
 
     /// Names the neighbours `at - 1` and `at`, all that their node says of the second, and what lies between.
-    pub fn pair_hash(&self, items: &[Item], at: usize) -> u64 {
+    pub fn pair_hash(&self, items: &[PlacedLeaf], at: usize) -> u64 {
         let item = &items[at];
         let before = at.checked_sub(1).filter(|_| item.junction.is_some()).map(|before| items[before].leaf.id);
         let leaf = &item.leaf;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::limit::INDEX_BYTES_MAX;
-use crate::base::progress::Count;
+use crate::base::progress::CountUnit;
 use crate::crypto::ids::StructureKeys;
 use crate::format::index::SealedFragment;
 use crate::format::name::Name;
 use crate::format::pack::{FrameEntry, PackContent, TABLE_HEAD_LEN, padme};
 use crate::ops::error::OpError;
 use crate::ops::verify::listing::SourceObjects;
-use crate::ops::verify::places::Places;
+use crate::ops::verify::places::FramePlaces;
 use crate::ops::verify::report::{SourceChecked, VerifyOptions};
 use crate::repo::check::{Fault, Findings, Severity};
 use crate::repo::error::RepoError;
@@ -45,10 +45,10 @@ pub struct KeyedSource<'a> {
 }
 
 /// Reads the tables of every pack of the inventory that is there in its size.
-pub fn load(of: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<Places, OpError> {
+pub fn load(of: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<FramePlaces, OpError> {
     let KeyedSource { unlocked, ledger, listed, keys, .. } = of;
     let source = ledger.source;
-    let mut places = Places::default();
+    let mut places = FramePlaces::default();
     let mut packs: Vec<(&InventoryPack, &StructureKeys)> = Vec::new();
     for pack in ledger.inventory().filter(|pack| listed.packs.get(&pack.digest) == Some(&pack.size)) {
         match keys.get(&pack.epoch) {
@@ -59,17 +59,17 @@ pub fn load(of: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findin
             }
         }
     }
-    options.progress.phase("reading tables", Count::Objects, Some(packs.len() as u64));
+    options.progress.phase("reading tables", CountUnit::Objects, Some(packs.len() as u64));
     let objects = unlocked.repository().objects();
     for batch in packs.chunks(PACKS_AT_ONCE) {
         if options.cancel.is_cancelled() {
             return Err(OpError::Cancelled);
         }
-        let batch = Batch { objects, source, packs: batch };
+        let batch = LeafBatchCheck { objects, source, packs: batch };
         for table in batch.read(findings)? {
             places.add(table.digest, &table.header.sessions(), table.base, &table.entries);
         }
-        options.progress.add(Count::Objects, batch.packs.len() as u64);
+        options.progress.add(CountUnit::Objects, batch.packs.len() as u64);
     }
     places.seal();
     Ok(places)
@@ -78,13 +78,13 @@ pub fn load(of: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findin
 /// The first bytes of a pack, up to the end of its table; `None` if it is gone meanwhile.
 type Front = Option<Result<Vec<u8>, RepoError>>;
 
-struct Batch<'a> {
+struct LeafBatchCheck<'a> {
     objects: &'a Objects,
     source: SourceId,
     packs: &'a [(&'a InventoryPack, &'a StructureKeys)],
 }
 
-impl Batch<'_> {
+impl LeafBatchCheck<'_> {
     fn read(&self, findings: &mut Findings) -> Result<Vec<PackTable>, OpError> {
         let source = Some(self.source);
         let fronts = self.fronts(findings)?;
@@ -211,7 +211,7 @@ fn table_fault(table: &PackTable, tail: &[u8], keys: &StructureKeys) -> Option<(
 /// Opens every index fragment and compares it with the packs' own tables.
 pub fn check_fragments(
     of: &KeyedSource<'_>,
-    places: &Places,
+    places: &FramePlaces,
     checked: &mut SourceChecked,
     findings: &mut Findings,
 ) -> Result<(), OpError> {
@@ -240,7 +240,7 @@ pub fn check_fragments(
     })
 }
 
-fn fragment_fault(name: Name, bytes: &[u8], of: &KeyedSource<'_>, places: &Places) -> Option<String> {
+fn fragment_fault(name: Name, bytes: &[u8], of: &KeyedSource<'_>, places: &FramePlaces) -> Option<String> {
     let epoch = match SealedFragment::read(bytes) {
         Ok((fragment, _)) => fragment.epoch,
         Err(error) => return Some(format!("it {error}")),
@@ -255,10 +255,10 @@ fn fragment_fault(name: Name, bytes: &[u8], of: &KeyedSource<'_>, places: &Place
         .map(|pack| of.ledger.has_pack(&pack.pack.digest) && places.has_pack(&pack.pack.digest))
         .collect();
     let mut wrong = 0u64;
-    for (id, spot) in fragment.entries.iter().filter(|(_, spot)| known[spot.pack as usize]) {
-        let pack = &fragment.packs[spot.pack as usize].pack;
-        let session = pack.sessions.get(usize::from(spot.session));
-        wrong += u64::from(!session.is_some_and(|session| places.has(&pack.digest, id, session, spot)));
+    for (id, location) in fragment.entries.iter().filter(|(_, location)| known[location.pack as usize]) {
+        let pack = &fragment.packs[location.pack as usize].pack;
+        let session = pack.sessions.get(usize::from(location.session));
+        wrong += u64::from(!session.is_some_and(|session| places.has(&pack.digest, id, session, location)));
     }
     (wrong > 0).then(|| format!("{wrong} of its {} entries lead elsewhere", fragment.entries.len()))
 }

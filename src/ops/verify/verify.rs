@@ -2,14 +2,14 @@
 //! only errors are a store that does not answer, a key that may not, and a wish to stop.
 
 use crate::base::id::SourceId;
-use crate::base::progress::Count;
+use crate::base::progress::CountUnit;
 use crate::base::role::Role;
 use crate::ops::error::OpError;
 use crate::ops::verify::chains::{check_ledger, check_roster, check_visit, heads};
 use crate::ops::verify::deep::Deep;
 use crate::ops::verify::listing::{Listing, SourceObjects, check_grants, check_inventory};
 use crate::ops::verify::read::{check_bytes, missing_page};
-use crate::ops::verify::report::{Access, Level, SnapshotChecked, SourceChecked, VerifyOptions, VerifyReport};
+use crate::ops::verify::report::{Access, SnapshotChecked, SourceChecked, VerifyLevel, VerifyOptions, VerifyReport};
 use crate::ops::verify::tables::{self, KeyedSource, check_fragments, epoch_keys};
 use crate::ops::verify::walk::{Walker, empty};
 use crate::repo::check::{Findings, Victim};
@@ -28,7 +28,7 @@ pub fn run(access: Access<'_>, options: &VerifyOptions) -> Result<VerifyReport, 
     let mut report = VerifyReport::empty(options.level);
     report.repository = Some(repository.id());
     report.started = Some(repository.env().now());
-    options.progress.phase("looking at the chains", Count::Objects, None);
+    options.progress.phase("looking at the chains", CountUnit::Objects, None);
     check_roster(repository, &mut findings)?;
     let sources = chosen(repository, options.source)?;
     let mut ledgers = Vec::new();
@@ -43,7 +43,7 @@ pub fn run(access: Access<'_>, options: &VerifyOptions) -> Result<VerifyReport, 
     }
     check_visit(repository, &ledgers, &options.visit, &mut findings);
     report.heads = Some(heads(repository, &ledgers));
-    options.progress.phase("listing", Count::Objects, None);
+    options.progress.phase("listing", CountUnit::Objects, None);
     let listing = Listing::load(repository.objects(), &mut findings, &options.cancel)?;
     (report.objects, report.object_bytes) = (listing.objects, listing.bytes);
     if options.source.is_none() {
@@ -64,7 +64,7 @@ pub fn run(access: Access<'_>, options: &VerifyOptions) -> Result<VerifyReport, 
             inside.check(checked, &mut findings)?;
         }
     }
-    if options.level == Level::Read {
+    if options.level == VerifyLevel::Read {
         check_bytes(repository, &listing, &ledgers, options, (&mut report, &mut findings))?;
     }
     report.findings = findings.finish();
@@ -76,7 +76,7 @@ pub fn run(access: Access<'_>, options: &VerifyOptions) -> Result<VerifyReport, 
 /// The report of a repository that is so damaged that it cannot even be opened; `None` if that is
 /// not why it could not be.
 #[must_use]
-pub fn unopened(error: RepoError, level: Level) -> Option<VerifyReport> {
+pub fn unopened(error: RepoError, level: VerifyLevel) -> Option<VerifyReport> {
     let damaged = matches!(
         error,
         RepoError::Missing { .. }
@@ -93,16 +93,16 @@ pub fn unopened(error: RepoError, level: Level) -> Option<VerifyReport> {
 }
 
 /// The keys to check with, if the level needs any.
-fn entitled(access: Access<'_>, level: Level) -> Result<Option<&Unlocked>, OpError> {
+fn entitled(access: Access<'_>, level: VerifyLevel) -> Result<Option<&Unlocked>, OpError> {
     let needed = match level {
-        Level::Quick | Level::Read => return Ok(None),
-        Level::Structure => "any role",
-        Level::Deep => "an admin",
+        VerifyLevel::Quick | VerifyLevel::Read => return Ok(None),
+        VerifyLevel::Structure => "any role",
+        VerifyLevel::Deep => "an admin",
     };
     let Access::Key(unlocked) = access else {
         return Err(RepoError::NoKey { doing: "this level of checking", needed }.into());
     };
-    let may = level == Level::Structure || matches!(unlocked.role(), Role::Admin | Role::Recovery);
+    let may = level == VerifyLevel::Structure || matches!(unlocked.role(), Role::Admin | Role::Recovery);
     if may { Ok(Some(unlocked)) } else { Err(unlocked.wrong_role("a deep check", needed).into()) }
 }
 
@@ -132,7 +132,7 @@ impl Inside<'_> {
         checked.frames = places.len() as u64;
         check_fragments(&of, &places, checked, findings)?;
         let records = self.records()?;
-        self.options.progress.phase("checking structure", Count::Objects, None);
+        self.options.progress.phase("checking structure", CountUnit::Objects, None);
         let mut walker = Walker::new(&places, findings, self.options.progress.clone(), self.options.cancel.clone());
         for record in &records {
             let snapshot = match self.open(record, walker.findings)? {
@@ -145,8 +145,8 @@ impl Inside<'_> {
             };
             checked.snapshots.push(snapshot);
         }
-        if self.options.level == Level::Deep {
-            self.options.progress.phase("checking rows", Count::ContentBytes, None);
+        if self.options.level == VerifyLevel::Deep {
+            self.options.progress.phase("checking rows", CountUnit::ContentBytes, None);
             let mut deep = Deep::new(&places, findings, self.options.progress.clone(), self.options.cancel.clone());
             for (record, snapshot) in records.iter().zip(&mut checked.snapshots) {
                 self.deep(&mut deep, record, snapshot)?;

@@ -7,13 +7,13 @@ use std::collections::{HashMap, HashSet};
 use crate::base::cancel::Cancel;
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest, SessionId};
-use crate::base::progress::{Count, SharedProgress};
+use crate::base::progress::{CountUnit, SharedProgress};
 use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::manifest::{Root, TreeKind};
+use crate::format::manifest::{TreeKind, TreeRoot};
 use crate::format::name::Name;
-use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot, ranges_id};
+use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, ranges_id};
 use crate::ops::error::OpError;
-use crate::ops::verify::places::{Look, Places};
+use crate::ops::verify::places::{FramePlaces, Look};
 use crate::ops::verify::report::{SnapshotChecked, TableChecked};
 use crate::repo::check::{Fault, Findings, Severity, Victim};
 use crate::repo::error::RepoError;
@@ -25,7 +25,7 @@ const NODES_AT_ONCE: usize = 64;
 
 /// What is shared by the walks over all snapshots of a source.
 pub struct Walker<'a> {
-    pub places: &'a Places,
+    pub places: &'a FramePlaces,
     pub findings: &'a mut Findings,
     pub progress: SharedProgress,
     pub cancel: Cancel,
@@ -69,7 +69,7 @@ impl Sums {
 
 impl<'a> Walker<'a> {
     /// Nothing is visited yet.
-    pub fn new(places: &'a Places, findings: &'a mut Findings, progress: SharedProgress, cancel: Cancel) -> Self {
+    pub fn new(places: &'a FramePlaces, findings: &'a mut Findings, progress: SharedProgress, cancel: Cancel) -> Self {
         Self { places, findings, progress, cancel, visited: HashSet::new(), faults: HashMap::new() }
     }
 
@@ -100,7 +100,7 @@ impl<'a> Walker<'a> {
                 self.root(&mut trip, root)?;
             }
         }
-        let known = |root: &&Root| summary.tables.iter().any(|table| table.number == root.table);
+        let known = |root: &&TreeRoot| summary.tables.iter().any(|table| table.number == root.table);
         if !reader.manifest().roots.iter().all(|root| known(&root)) {
             self.manifest_fault(&trip, "it has a tree of a table that its summary does not list");
         }
@@ -114,7 +114,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Walks a tree. Gives the sums over all of it.
-    fn root(&mut self, trip: &mut Trip<'_>, root: &Root) -> Result<Option<Sums>, OpError> {
+    fn root(&mut self, trip: &mut Trip<'_>, root: &TreeRoot) -> Result<Option<Sums>, OpError> {
         let skeleton = match trip.reader.open_root(root) {
             Ok(skeleton) => skeleton,
             Err(error) => {
@@ -159,9 +159,9 @@ impl<'a> Walker<'a> {
             return self.leaves(trip, node);
         }
         for child in &node.children {
-            self.place(trip, FrameType::Node, child.id, child.spot);
-            self.place(trip, FrameType::Ranges, ranges_id(&child.id), child.ranges_spot);
-            let beside = match (&child.spot, &child.ranges_spot) {
+            self.place(trip, FrameType::Node, child.id, child.location);
+            self.place(trip, FrameType::Ranges, ranges_id(&child.id), child.ranges_location);
+            let beside = match (&child.location, &child.ranges_location) {
                 (Some(node), Some(ranges)) => {
                     node.pack == ranges.pack
                         && u64::from(node.offset) + u64::from(node.stored) == u64::from(ranges.offset)
@@ -169,7 +169,7 @@ impl<'a> Walker<'a> {
                 _ => true,
             };
             if !beside {
-                let object = trip.object(child.spot);
+                let object = trip.object(child.location);
                 let what = format!("the ranges of node {} do not lie beside it", child.id);
                 self.fault(trip, Fault::StaleHint, object, what);
             }
@@ -190,7 +190,7 @@ impl<'a> Walker<'a> {
                 fresh.push(child);
             }
         }
-        let want = |child: &&Child| Want { kind: FrameType::Node, id: child.id, spot: child.spot };
+        let want = |child: &&Child| Want { kind: FrameType::Node, id: child.id, location: child.location };
         let wants: Vec<Want> = fresh.iter().map(want).collect();
         let mut opened: Vec<Option<Skeleton>> = fresh.iter().map(|_| None).collect();
         let mut failed = Vec::new();
@@ -206,7 +206,7 @@ impl<'a> Walker<'a> {
         for (at, error) in failed {
             let child = fresh[at];
             self.enter(trip, child.id, |walker, trip| {
-                let object = trip.object(child.spot);
+                let object = trip.object(child.location);
                 let what = format!("a node over {} rows cannot be read: {error}", child.rows);
                 walker.fault(trip, Fault::Unreadable, object, what);
                 Ok(())
@@ -215,10 +215,10 @@ impl<'a> Walker<'a> {
         for (child, skeleton) in fresh.iter().zip(&opened) {
             let Some(skeleton) = skeleton else { continue };
             trip.checked.nodes += 1;
-            self.progress.add(Count::Objects, 1);
+            self.progress.add(CountUnit::Objects, 1);
             self.enter(trip, child.id, |walker, trip| {
                 if Sums::below(skeleton) != Sums::of(child) {
-                    let object = trip.object(child.spot);
+                    let object = trip.object(child.location);
                     let what = format!("the counts of node {} are not those that its parent has", child.id);
                     walker.fault(trip, Fault::Contradiction, object, what);
                 }
@@ -232,14 +232,14 @@ impl<'a> Walker<'a> {
         let mut lists = Vec::new();
         for leaf in &node.children {
             trip.checked.leaves += 1;
-            let content = self.place(trip, FrameType::Leaf, leaf.id, leaf.spot);
+            let content = self.place(trip, FrameType::Leaf, leaf.id, leaf.location);
             if leaf.leaves != 1 || content.is_some_and(|len| u64::from(len) != leaf.bytes) {
-                let object = trip.object(leaf.spot);
+                let object = trip.object(leaf.location);
                 let what = format!("leaf {} has another length than its node says", leaf.id);
                 self.fault(trip, Fault::Contradiction, object, what);
             }
             for hint in &leaf.streams {
-                self.stream(trip, hint.stream, hint.spot, &mut lists);
+                self.stream(trip, hint.stream, hint.location, &mut lists);
             }
         }
         self.lists(trip, &lists)
@@ -249,43 +249,46 @@ impl<'a> Walker<'a> {
         &mut self,
         trip: &mut Trip<'_>,
         stream: StreamRef,
-        spot: Option<Spot>,
-        lists: &mut Vec<(StreamRef, Option<Spot>)>,
+        location: Option<FrameLocation>,
+        lists: &mut Vec<(StreamRef, Option<FrameLocation>)>,
     ) {
         trip.checked.streams += 1;
         match stream.form {
             StreamForm::Piece => {
-                let content = self.place(trip, FrameType::Piece, stream.id, spot);
+                let content = self.place(trip, FrameType::Piece, stream.id, location);
                 if content.is_some_and(|len| u64::from(len) != stream.len) {
-                    let object = trip.object(spot);
+                    let object = trip.object(location);
                     let what = format!("stream {} has another length than its node says", stream.id);
                     self.fault(trip, Fault::Contradiction, object, what);
                 }
             }
             StreamForm::List => {
-                self.place(trip, FrameType::List, stream.id, spot);
-                lists.push((stream, spot));
+                self.place(trip, FrameType::List, stream.id, location);
+                lists.push((stream, location));
             }
         }
     }
 
     /// Opens lists and checks the places and lengths of their pieces.
-    fn lists(&mut self, trip: &mut Trip<'_>, lists: &[(StreamRef, Option<Spot>)]) -> Result<(), OpError> {
-        let mut fresh: Vec<(StreamRef, Option<Spot>)> = Vec::new();
-        for (stream, spot) in lists {
+    fn lists(&mut self, trip: &mut Trip<'_>, lists: &[(StreamRef, Option<FrameLocation>)]) -> Result<(), OpError> {
+        let mut fresh: Vec<(StreamRef, Option<FrameLocation>)> = Vec::new();
+        for (stream, location) in lists {
             if self.visited.contains(&stream.id) {
                 self.enter(trip, stream.id, |_, _| Ok(()))?;
             } else if !fresh.iter().any(|(known, _)| known.id == stream.id) {
-                fresh.push((*stream, *spot));
+                fresh.push((*stream, *location));
             }
         }
         for batch in fresh.chunks(NODES_AT_ONCE) {
-            let want =
-                |(stream, spot): &(StreamRef, Option<Spot>)| Want { kind: FrameType::List, id: stream.id, spot: *spot };
+            let want = |(stream, location): &(StreamRef, Option<FrameLocation>)| Want {
+                kind: FrameType::List,
+                id: stream.id,
+                location: *location,
+            };
             let wants: Vec<Want> = batch.iter().map(want).collect();
             let reader = trip.reader;
             reader.fetch(&wants, |at, content| {
-                let (stream, spot) = batch[at];
+                let (stream, location) = batch[at];
                 let list = content.and_then(|content| {
                     PieceList::read(&content).map_err(|error| RepoError::wire(format!("list {}", stream.id), &error))
                 });
@@ -293,7 +296,7 @@ impl<'a> Walker<'a> {
                     return Err(OpError::from(RepoError::Store(error)));
                 }
                 self.enter(trip, stream.id, |walker, trip| {
-                    walker.list(trip, (stream, spot), list);
+                    walker.list(trip, (stream, location), list);
                     Ok(())
                 })
             })?;
@@ -304,13 +307,13 @@ impl<'a> Walker<'a> {
     fn list(
         &mut self,
         trip: &mut Trip<'_>,
-        (stream, spot): (StreamRef, Option<Spot>),
+        (stream, location): (StreamRef, Option<FrameLocation>),
         list: Result<PieceList, RepoError>,
     ) {
         let list = match list {
             Ok(list) => list,
             Err(error) => {
-                let object = trip.object(spot);
+                let object = trip.object(location);
                 let what = format!("the list of a stream of {} bytes cannot be read: {error}", stream.len);
                 return self.fault(trip, Fault::Unreadable, object, what);
             }
@@ -319,25 +322,31 @@ impl<'a> Walker<'a> {
         let mut sum = 0u64;
         for piece in &list.pieces {
             sum = sum.saturating_add(piece.len);
-            let hint = piece.spot.map(|spot| (&list.packs[spot.pack as usize], spot));
+            let hint = piece.location.map(|location| (&list.packs[location.pack as usize], location));
             let content = self.look(trip, FrameType::Piece, piece.id, hint);
             if content.is_some_and(|len| u64::from(len) != piece.len) {
                 sum = u64::MAX;
             }
         }
         if sum != stream.len {
-            let object = trip.object(spot);
+            let object = trip.object(location);
             let what = format!("the pieces of stream {} do not add up to its length", stream.id);
             self.fault(trip, Fault::Contradiction, object, what);
         }
     }
 
     /// The content length of a chunk, if it lies in a pack of the inventory.
-    fn place(&mut self, trip: &mut Trip<'_>, kind: FrameType, id: ChunkId, spot: Option<Spot>) -> Option<u32> {
-        match spot {
-            Some(spot) => {
-                let pack = trip.reader.pack(spot.pack);
-                self.look(trip, kind, id, Some((&pack, spot)))
+    fn place(
+        &mut self,
+        trip: &mut Trip<'_>,
+        kind: FrameType,
+        id: ChunkId,
+        location: Option<FrameLocation>,
+    ) -> Option<u32> {
+        match location {
+            Some(location) => {
+                let pack = trip.reader.pack(location.pack);
+                self.look(trip, kind, id, Some((&pack, location)))
             }
             None => self.look(trip, kind, id, None),
         }
@@ -348,11 +357,11 @@ impl<'a> Walker<'a> {
         trip: &mut Trip<'_>,
         kind: FrameType,
         id: ChunkId,
-        hint: Option<(&PackRef, Spot)>,
+        hint: Option<(&PackRef, FrameLocation)>,
     ) -> Option<u32> {
-        let hinted = hint.as_ref().and_then(|(pack, spot)| {
-            let session: &SessionId = pack.sessions.get(usize::from(spot.session))?;
-            Some((&pack.digest, session, spot))
+        let hinted = hint.as_ref().and_then(|(pack, location)| {
+            let session: &SessionId = pack.sessions.get(usize::from(location.session))?;
+            Some((&pack.digest, session, location))
         });
         let digest: Option<Digest> = hint.as_ref().map(|(pack, _)| pack.digest);
         match self.places.look(kind, &id, hinted) {
@@ -388,8 +397,8 @@ impl Trip<'_> {
     }
 
     /// The name of the pack that a hint leads to.
-    fn object(&self, spot: Option<Spot>) -> String {
-        self.name_of(spot.map(|spot| self.reader.pack(spot.pack).digest))
+    fn object(&self, location: Option<FrameLocation>) -> String {
+        self.name_of(location.map(|location| self.reader.pack(location.pack).digest))
     }
 
     fn name_of(&self, pack: Option<Digest>) -> String {

@@ -9,7 +9,7 @@ use crate::base::id::SessionId;
 use crate::crypto::seal::Opener;
 use crate::format::codec;
 use crate::format::name::Name;
-use crate::format::node::{PackRef, Skeleton, Spot};
+use crate::format::node::{FrameLocation, PackRef, Skeleton};
 use crate::format::wire::WireError;
 use crate::repo::error::RepoError;
 use crate::repo::index::Index;
@@ -35,7 +35,7 @@ impl SnapshotReader<'_> {
         let runs = self.runs(wants);
         let reads: Vec<Read> = runs.iter().map(|run| run.read.clone()).collect();
         let mut alone = Vec::new();
-        let mut placeless: Vec<usize> = (0..wants.len()).filter(|at| wants[*at].spot.is_none()).collect();
+        let mut placeless: Vec<usize> = (0..wants.len()).filter(|at| wants[*at].location.is_none()).collect();
         self.unlocked.repository().objects().get_many::<E>(&reads, |at, bytes| {
             let run = &runs[at];
             match bytes {
@@ -83,16 +83,16 @@ impl SnapshotReader<'_> {
         found.ok_or_else(|| RepoError::Missing { object: describe(&want) })
     }
 
-    fn runs(&self, wants: &[Want]) -> Vec<Run> {
-        let mut placed: Vec<(usize, Spot)> =
-            wants.iter().enumerate().filter_map(|(at, want)| want.spot.map(|spot| (at, spot))).collect();
-        placed.sort_by_key(|(_, spot)| (spot.pack, spot.offset));
-        let mut runs: Vec<Run> = Vec::new();
+    fn runs(&self, wants: &[Want]) -> Vec<FetchRun> {
+        let mut placed: Vec<(usize, FrameLocation)> =
+            wants.iter().enumerate().filter_map(|(at, want)| want.location.map(|location| (at, location))).collect();
+        placed.sort_by_key(|(_, location)| (location.pack, location.offset));
+        let mut runs: Vec<FetchRun> = Vec::new();
         let mut last_pack = None;
-        for (at, spot) in placed {
-            let (start, end) = (u64::from(spot.offset), u64::from(spot.offset) + u64::from(spot.stored));
+        for (at, location) in placed {
+            let (start, end) = (u64::from(location.offset), u64::from(location.offset) + u64::from(location.stored));
             if let Some(run) = runs.last_mut()
-                && last_pack == Some(spot.pack)
+                && last_pack == Some(location.pack)
                 && start <= run.end + GAP_BYTES_MAX
                 && end - run.offset <= RUN_BYTES_MAX
             {
@@ -101,35 +101,41 @@ impl SnapshotReader<'_> {
                 run.wants.push(at);
                 continue;
             }
-            last_pack = Some(spot.pack);
-            let name = Name::Pack(self.context.source, self.pack(spot.pack).digest);
+            last_pack = Some(location.pack);
+            let name = Name::Pack(self.context.source, self.pack(location.pack).digest);
             let read = Read { name, range: Some((start, end - start)), bytes_max: 0 };
-            runs.push(Run { read, offset: start, end, wants: vec![at] });
+            runs.push(FetchRun { read, offset: start, end, wants: vec![at] });
         }
         runs
     }
 
     fn open_in_run(&self, want: &Want, run_offset: u64, bytes: &[u8]) -> Result<Vec<u8>, RepoError> {
-        let spot = want.spot.as_ref().ok_or_else(|| RepoError::Missing { object: describe(want) })?;
-        let start = usize::try_from(u64::from(spot.offset) - run_offset).unwrap_or(usize::MAX);
-        let sealed = bytes.get(start..start.saturating_add(spot.stored as usize));
+        let location = want.location.as_ref().ok_or_else(|| RepoError::Missing { object: describe(want) })?;
+        let start = usize::try_from(u64::from(location.offset) - run_offset).unwrap_or(usize::MAX);
+        let sealed = bytes.get(start..start.saturating_add(location.stored as usize));
         let sealed = sealed.ok_or_else(|| RepoError::Missing { object: describe(want) })?;
-        let pack = self.pack(spot.pack);
-        self.open_frame(want, &pack, spot, sealed.to_vec())
+        let pack = self.pack(location.pack);
+        self.open_frame(want, &pack, location, sealed.to_vec())
     }
 
     /// Opens a frame under the id that it must have, and computes the id again.
-    fn open_frame(&self, want: &Want, pack: &PackRef, spot: &Spot, mut sealed: Vec<u8>) -> Result<Vec<u8>, RepoError> {
+    fn open_frame(
+        &self,
+        want: &Want,
+        pack: &PackRef,
+        location: &FrameLocation,
+        mut sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, RepoError> {
         let object = || format!("{} in {}", describe(want), Name::Pack(self.context.source, pack.digest));
         let session = pack
             .sessions
-            .get(usize::from(spot.session))
+            .get(usize::from(location.session))
             .ok_or_else(|| RepoError::wire(object(), &WireError::Invalid { what: "session of a hint" }))?;
         let opener = self.opener(*session, want.kind.tier(), pack)?;
         opener
-            .open(want.kind, &want.id, spot.seat, &mut sealed)
+            .open(want.kind, &want.id, location.frame_counter, &mut sealed)
             .map_err(|error| RepoError::sealed(object(), &error))?;
-        let content = codec::decode(spot.codec, sealed).map_err(|error| RepoError::codec(object(), &error))?;
+        let content = codec::decode(location.codec, sealed).map_err(|error| RepoError::codec(object(), &error))?;
         self.check_id(want, &content, &object)?;
         Ok(content)
     }
@@ -198,10 +204,10 @@ impl SnapshotReader<'_> {
     }
 
     fn fetch_by_hint(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
-        let spot = want.spot.ok_or_else(|| RepoError::Missing { object: describe(want) })?;
-        let name = Name::Pack(self.context.source, self.pack(spot.pack).digest);
+        let location = want.location.ok_or_else(|| RepoError::Missing { object: describe(want) })?;
+        let name = Name::Pack(self.context.source, self.pack(location.pack).digest);
         let objects = self.unlocked.repository().objects();
-        let (offset, len) = (u64::from(spot.offset), u64::from(spot.stored));
+        let (offset, len) = (u64::from(location.offset), u64::from(location.stored));
         let sealed = objects.get_range(&name, offset, len).map_err(RepoError::referenced)?;
         self.open_in_run(want, offset, &sealed)
     }
@@ -209,19 +215,20 @@ impl SnapshotReader<'_> {
     /// The way without a hint.
     fn fetch_by_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
         let index = self.index()?;
-        let hinted = want.spot.map(|spot| Name::Pack(self.context.source, self.pack(spot.pack).digest));
+        let hinted = want.location.map(|location| Name::Pack(self.context.source, self.pack(location.pack).digest));
         let object = || match hinted {
             Some(name) => format!("{} in {name}", describe(want)),
             None => describe(want),
         };
-        let Some(spot) = index.get(&want.id) else { return Err(RepoError::Missing { object: object() }) };
-        let pack = &index.packs()[spot.pack as usize].pack;
+        let Some(location) = index.get(&want.id) else { return Err(RepoError::Missing { object: object() }) };
+        let pack = &index.packs()[location.pack as usize].pack;
         let name = Name::Pack(self.context.source, pack.digest);
         let objects = self.unlocked.repository().objects();
-        let sealed =
-            objects.get_range(&name, u64::from(spot.offset), u64::from(spot.stored)).map_err(RepoError::referenced)?;
-        let content = self.open_frame(want, pack, &spot, sealed.to_vec())?;
-        self.stale_hints.fetch_add(u64::from(want.spot.is_some()), Ordering::Relaxed);
+        let sealed = objects
+            .get_range(&name, u64::from(location.offset), u64::from(location.stored))
+            .map_err(RepoError::referenced)?;
+        let content = self.open_frame(want, pack, &location, sealed.to_vec())?;
+        self.stale_hints.fetch_add(u64::from(want.location.is_some()), Ordering::Relaxed);
         Ok(content)
     }
 
@@ -235,7 +242,7 @@ impl SnapshotReader<'_> {
     }
 }
 
-struct Run {
+struct FetchRun {
     read: Read,
     offset: u64,
     end: u64,

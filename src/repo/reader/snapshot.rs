@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::base::frame::{Context, FrameType, SessionWrap, Tier};
+use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
 use crate::base::id::{ChunkId, Digest, SessionId, SourceId};
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::cell::StreamRef;
-use crate::format::manifest::{Root, TreeKind};
-use crate::format::node::{PackRef, Skeleton, Spot};
+use crate::format::manifest::{TreeKind, TreeRoot};
+use crate::format::node::{FrameLocation, PackRef, Skeleton};
 use crate::repo::error::RepoError;
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
@@ -24,14 +24,14 @@ pub struct Want {
     pub kind: FrameType,
     pub id: ChunkId,
     /// Where it should be; `pack` counts in the reader's packs.
-    pub spot: Option<Spot>,
+    pub location: Option<FrameLocation>,
 }
 
 /// A leaf of a tree.
 #[derive(Clone, Debug)]
 pub struct LeafRef {
     pub id: ChunkId,
-    pub spot: Option<Spot>,
+    pub location: Option<FrameLocation>,
     pub rows: u64,
     pub bytes: u64,
     pub owners: u64,
@@ -42,13 +42,13 @@ pub struct LeafRef {
 #[derive(Clone, Copy, Debug)]
 pub struct StreamPlace {
     pub stream: StreamRef,
-    pub spot: Option<Spot>,
+    pub location: Option<FrameLocation>,
 }
 
 /// A snapshot, opened for reading.
 pub struct SnapshotReader<'a> {
     pub(super) unlocked: &'a Unlocked,
-    pub(super) context: Context,
+    pub(super) context: FrameContext,
     pub(super) manifest: OpenManifest,
     pub(super) structure: StructureKeys,
     pub(super) ids: Option<SourceIdKeys>,
@@ -71,7 +71,7 @@ impl<'a> SnapshotReader<'a> {
     /// Opens a snapshot as far as the role goes.
     pub fn open(unlocked: &'a Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<Self, RepoError> {
         let (source, epoch) = (ledger.source, record.snapshot.epoch);
-        let context = Context { repository: unlocked.repository().id(), source, epoch };
+        let context = FrameContext { repository: unlocked.repository().id(), source, epoch };
         let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role)?;
         let structure = unlocked.structure(source, epoch)?;
         let ids = match unlocked.epoch(epoch)?.ids() {
@@ -129,15 +129,15 @@ impl<'a> SnapshotReader<'a> {
             .transpose()
     }
 
-    /// A root of the manifest with its spots counted in the reader's packs.
-    pub fn open_root(&self, root: &Root) -> Result<Skeleton, RepoError> {
+    /// A root of the manifest with its locations counted in the reader's packs.
+    pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
         let skeleton =
             Skeleton::read(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
         Ok(self.intern(skeleton))
     }
 
     /// The id that a root would have if it were stored like other nodes.
-    pub fn root_id(&self, root: &Root) -> Result<ChunkId, RepoError> {
+    pub fn root_id(&self, root: &TreeRoot) -> Result<ChunkId, RepoError> {
         let hashed =
             Skeleton::hashed_of(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
         Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))
@@ -149,18 +149,18 @@ impl<'a> SnapshotReader<'a> {
         self.context.source
     }
 
-    /// Counts a skeleton's spots in the reader's packs instead of its own.
+    /// Counts a skeleton's locations in the reader's packs instead of its own.
     pub(super) fn intern(&self, mut skeleton: Skeleton) -> Skeleton {
         let ordinals = self.intern_packs(&std::mem::take(&mut skeleton.packs));
-        let move_spot = |spot: &mut Option<Spot>| {
-            if let Some(spot) = spot {
-                spot.pack = ordinals[spot.pack as usize];
+        let move_location = |location: &mut Option<FrameLocation>| {
+            if let Some(location) = location {
+                location.pack = ordinals[location.pack as usize];
             }
         };
         for child in &mut skeleton.children {
-            move_spot(&mut child.spot);
-            move_spot(&mut child.ranges_spot);
-            child.streams.iter_mut().for_each(|hint| move_spot(&mut hint.spot));
+            move_location(&mut child.location);
+            move_location(&mut child.ranges_location);
+            child.streams.iter_mut().for_each(|hint| move_location(&mut hint.location));
         }
         skeleton
     }

@@ -2,7 +2,7 @@
 
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::node::{Child, PieceList, Skeleton, Spot};
+use crate::format::node::{Child, FrameLocation, PieceList, Skeleton};
 use crate::repo::error::RepoError;
 use crate::repo::reader::fetch::describe;
 use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, StreamPlace, Want};
@@ -55,7 +55,7 @@ impl SnapshotReader<'_> {
         level: u8,
     ) -> Result<(Vec<Skeleton>, Vec<LostNode>), RepoError> {
         let children: Vec<&Child> = children.into_iter().collect();
-        let want = |child: &&Child| Want { kind: FrameType::Node, id: child.id, spot: child.spot };
+        let want = |child: &&Child| Want { kind: FrameType::Node, id: child.id, location: child.location };
         let wants: Vec<Want> = children.iter().map(want).collect();
         let mut nodes: Vec<Option<Skeleton>> = vec![None; wants.len()];
         let mut lost = Vec::new();
@@ -82,9 +82,9 @@ impl SnapshotReader<'_> {
 
     /// The bytes of a stream.
     pub fn stream(&self, place: &StreamPlace) -> Result<Vec<u8>, RepoError> {
-        let StreamPlace { stream, spot } = *place;
+        let StreamPlace { stream, location } = *place;
         let bytes = match stream.form {
-            StreamForm::Piece => self.fetch_one(Want { kind: FrameType::Piece, id: stream.id, spot })?,
+            StreamForm::Piece => self.fetch_one(Want { kind: FrameType::Piece, id: stream.id, location })?,
             StreamForm::List => {
                 let wants = self.pieces(place)?;
                 let mut pieces = vec![Vec::new(); wants.len()];
@@ -108,14 +108,14 @@ impl SnapshotReader<'_> {
         let secrets = self.manifest.secrets.as_ref();
         let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
         let stream = StreamRef::try_from(secrets.schema).map_err(|error| RepoError::wire(object(), &error))?;
-        let spot = match &secrets.schema_at {
+        let location = match &secrets.schema_at {
             Some(hint) => {
-                let (pack, spot) = hint.place().map_err(|error| RepoError::wire(object(), &error))?;
-                Some(Spot { pack: self.intern_packs(&[pack])[0], ..spot })
+                let (pack, location) = hint.place().map_err(|error| RepoError::wire(object(), &error))?;
+                Some(FrameLocation { pack: self.intern_packs(&[pack])[0], ..location })
             }
             None => None,
         };
-        self.stream(&StreamPlace { stream, spot })
+        self.stream(&StreamPlace { stream, location })
     }
 
     /// The pieces of a stream that is a list.
@@ -125,13 +125,14 @@ impl SnapshotReader<'_> {
 
     /// The same with the length of each in bytes.
     pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
-        let want = Want { kind: FrameType::List, id: place.stream.id, spot: place.spot };
+        let want = Want { kind: FrameType::List, id: place.stream.id, location: place.location };
         let content = self.fetch_one(want)?;
         let list = PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))?;
         let ordinals = self.intern_packs(&list.packs);
         let wants = list.pieces.iter().map(|piece| {
-            let spot = piece.spot.map(|spot| Spot { pack: ordinals[spot.pack as usize], ..spot });
-            (Want { kind: FrameType::Piece, id: piece.id, spot }, piece.len)
+            let location =
+                piece.location.map(|location| FrameLocation { pack: ordinals[location.pack as usize], ..location });
+            (Want { kind: FrameType::Piece, id: piece.id, location }, piece.len)
         });
         Ok(wants.collect())
     }
@@ -155,10 +156,14 @@ pub struct LostNode {
 fn leaf_refs(node: Skeleton) -> impl Iterator<Item = LeafRef> {
     node.children.into_iter().map(|child| LeafRef {
         id: child.id,
-        spot: child.spot,
+        location: child.location,
         rows: child.rows,
         bytes: child.bytes,
         owners: child.owners,
-        streams: child.streams.iter().map(|hint| StreamPlace { stream: hint.stream, spot: hint.spot }).collect(),
+        streams: child
+            .streams
+            .iter()
+            .map(|hint| StreamPlace { stream: hint.stream, location: hint.location })
+            .collect(),
     })
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::frame::{Context, SessionWrap};
+use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::SessionId;
 use crate::base::time::Moment;
 use crate::format::dsse::encode;
@@ -23,21 +23,21 @@ const PAUSE_US: u64 = 3_000_000;
 /// Writes session announcements.
 pub struct Announcer<'a> {
     unlocked: &'a Unlocked,
-    context: Context,
+    context: FrameContext,
     session: SessionId,
     wrap: &'a SessionWrap,
-    state: Mutex<State>,
+    state: Mutex<AnnouncerState>,
 }
 
 #[derive(Default)]
-struct State {
+struct AnnouncerState {
     number: u64,
     waiting: Vec<StoredPack>,
     /// When the newest announcement was written.
     announced: Option<Moment>,
 }
 
-impl State {
+impl AnnouncerState {
     fn is_due(&self, now: Moment) -> bool {
         // A clock that was set back must not keep packs waiting.
         let paused = self.announced.is_none_or(|then| now.0.abs_diff(then.0) >= PAUSE_US);
@@ -48,7 +48,7 @@ impl State {
 impl<'a> Announcer<'a> {
     /// Nothing is announced yet.
     #[must_use]
-    pub fn new(unlocked: &'a Unlocked, context: Context, session: SessionId, wrap: &'a SessionWrap) -> Self {
+    pub fn new(unlocked: &'a Unlocked, context: FrameContext, session: SessionId, wrap: &'a SessionWrap) -> Self {
         Self { unlocked, context, session, wrap, state: Mutex::default() }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Announcer<'a> {
         if state.waiting.is_empty() { Ok(()) } else { self.announce(&mut state) }
     }
 
-    fn announce(&self, state: &mut State) -> Result<(), WriteError> {
+    fn announce(&self, state: &mut AnnouncerState) -> Result<(), WriteError> {
         let number = state.number + 1;
         let repository = self.unlocked.repository();
         let written = repository.env().now();
@@ -97,14 +97,14 @@ impl<'a> Announcer<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PACKS_PER_ANNOUNCEMENT, PAUSE_US, State};
+    use super::{AnnouncerState, PACKS_PER_ANNOUNCEMENT, PAUSE_US};
     use crate::base::id::Digest;
     use crate::base::time::Moment;
     use crate::repo::writer::pipeline::StoredPack;
 
     /// Announcements of packs that are stored at these moments.
     fn announced_at(moments: impl Iterator<Item = i64>) -> Vec<i64> {
-        let mut state = State::default();
+        let mut state = AnnouncerState::default();
         let mut announced = Vec::new();
         for moment in moments {
             state.waiting.push(StoredPack { digest: Digest::of(b""), size: 1 });

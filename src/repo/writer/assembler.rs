@@ -13,14 +13,14 @@ use crate::base::id::{ChunkId, Digest};
 use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::seal::Sealer;
 use crate::format::codec::Encoder;
-use crate::format::manifest::{Root, TreeKind};
-use crate::format::node::{Child, PackRef, PieceList, Skeleton, Spot, StreamHint, ranges_id};
+use crate::format::manifest::{TreeKind, TreeRoot};
+use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, StreamHint, ranges_id};
 use crate::format::pack::PackContent;
 use crate::repo::fragment;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
 use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
-use crate::repo::writer::pipeline::{BuiltTree, Setup, StoredPack, Upload, UsedPacks, WriteError, Written};
-use crate::repo::writer::worker::{Done, SealedLeaf, seal};
+use crate::repo::writer::pipeline::{BuiltTree, StoredPack, Upload, UsedPacks, WriteError, WriterSetup, Written};
+use crate::repo::writer::worker::{SealResult, SealedLeaf, seal};
 use crate::tree::builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Entries after which an index fragment is written, so that memory does not grow with the session.
@@ -29,9 +29,9 @@ const FRAGMENT_ENTRIES: usize = 128 << 10;
 const PENDING_MAX: usize = 256;
 
 pub(super) fn run(
-    setup: &Setup<'_>,
+    setup: &WriterSetup<'_>,
     used: &UsedPacks,
-    results: &Receiver<Done>,
+    results: &Receiver<SealResult>,
     uploads: SyncSender<Upload>,
 ) -> Result<Written, WriteError> {
     let mut assembler = Assembler::new(setup, used, uploads)?;
@@ -39,9 +39,9 @@ pub(super) fn run(
     let mut next = 0;
     while let Ok(result) = results.recv() {
         match result {
-            Done::Piece(frame) => assembler.append(PackContent::Streams, &frame)?,
-            Done::List { id, list } => assembler.pend(Pending::List { id, list }),
-            Done::Leaves { seq, .. } | Done::TreeEnd { seq, .. } => {
+            SealResult::Piece(frame) => assembler.append(PackContent::Streams, &frame)?,
+            SealResult::List { id, list } => assembler.pend(PendingChunk::List { id, list }),
+            SealResult::Leaves { seq, .. } | SealResult::TreeEnd { seq, .. } => {
                 waiting.insert(seq, result);
             }
         }
@@ -53,9 +53,9 @@ pub(super) fn run(
     assembler.finish()
 }
 
-struct Keys<'a>(&'a SourceIdKeys);
+struct AssemblerKeys<'a>(&'a SourceIdKeys);
 
-impl TreeKeys for Keys<'_> {
+impl TreeKeys for AssemblerKeys<'_> {
     fn boundary(&self, level: u8, key: &[u8]) -> u64 {
         self.0.boundary_hash(level, key)
     }
@@ -66,13 +66,13 @@ impl TreeKeys for Keys<'_> {
 }
 
 /// A chunk of the structure tier whose locations are not all known yet.
-enum Pending {
+enum PendingChunk {
     Node(BuiltNode),
     List { id: ChunkId, list: PieceList },
 }
 
 struct OpenTree<'a> {
-    builder: TreeBuilder<Keys<'a>>,
+    builder: TreeBuilder<AssemblerKeys<'a>>,
     leaves: u64,
     leaves_new: u64,
     bytes: u64,
@@ -80,7 +80,7 @@ struct OpenTree<'a> {
 }
 
 struct Assembler<'a> {
-    setup: &'a Setup<'a>,
+    setup: &'a WriterSetup<'a>,
     used: &'a UsedPacks,
     uploads: SyncSender<Upload>,
     sealer: Sealer,
@@ -92,16 +92,16 @@ struct Assembler<'a> {
     leaves: OpenPack,
     nodes: OpenPack,
     streams: OpenPack,
-    pending: VecDeque<Pending>,
+    pending: VecDeque<PendingChunk>,
     trees: HashMap<u32, OpenTree<'a>>,
     roots: Vec<(BuiltTree, BuiltNode)>,
     packs: Vec<StoredPack>,
     frame_bytes: u64,
-    fragment: fragment::Draft,
+    fragment: fragment::FragmentDraft,
 }
 
 impl<'a> Assembler<'a> {
-    fn new(setup: &'a Setup<'a>, used: &'a UsedPacks, uploads: SyncSender<Upload>) -> Result<Self, WriteError> {
+    fn new(setup: &'a WriterSetup<'a>, used: &'a UsedPacks, uploads: SyncSender<Upload>) -> Result<Self, WriteError> {
         Ok(Self {
             setup,
             used,
@@ -118,7 +118,7 @@ impl<'a> Assembler<'a> {
             roots: Vec::new(),
             packs: Vec::new(),
             frame_bytes: 0,
-            fragment: fragment::Draft::default(),
+            fragment: fragment::FragmentDraft::default(),
         })
     }
 
@@ -132,23 +132,23 @@ impl<'a> Assembler<'a> {
         open.leaves_new += u64::from(frame.is_some());
         open.bytes += bytes;
         open.owners += cut.owners;
-        let streams = cut.streams.iter().map(|stream| StreamHint { stream: *stream, spot: None }).collect();
+        let streams = cut.streams.iter().map(|stream| StreamHint { stream: *stream, location: None }).collect();
         let (rows, owners) = (cut.rows, cut.owners);
-        let child = Child { id, rows, bytes, owners, leaves: 1, streams, spot: None, ranges_spot: None };
+        let child = Child { id, rows, bytes, owners, leaves: 1, streams, location: None, ranges_location: None };
         open.builder.push(child, &cut.first_key, &cut.last_key);
         let built = open.builder.take_built();
         self.pend_nodes(built);
         if self.pending.len() > PENDING_MAX { self.settle() } else { Ok(()) }
     }
 
-    fn take(&mut self, result: Done) -> Result<(), WriteError> {
+    fn take(&mut self, result: SealResult) -> Result<(), WriteError> {
         match result {
-            Done::Leaves { tree, leaves, .. } => {
+            SealResult::Leaves { tree, leaves, .. } => {
                 for leaf in leaves {
                     self.take_leaf(tree, leaf)?;
                 }
             }
-            Done::TreeEnd { tree, .. } => {
+            SealResult::TreeEnd { tree, .. } => {
                 self.tree(tree);
                 let Some(open) = self.trees.remove(&tree) else { return Ok(()) };
                 let (built, root) = open.builder.finish();
@@ -156,7 +156,7 @@ impl<'a> Assembler<'a> {
                 let skeleton = Vec::new();
                 let built = BuiltTree {
                     tree,
-                    root: Root { table: tree, kind: TreeKind::Rows, skeleton, ranges: root.ranges.clone() },
+                    root: TreeRoot { table: tree, kind: TreeKind::Rows, skeleton, ranges: root.ranges.clone() },
                     leaves: open.leaves,
                     leaves_new: open.leaves_new,
                     bytes: open.bytes,
@@ -164,7 +164,7 @@ impl<'a> Assembler<'a> {
                 };
                 self.roots.push((built, root));
             }
-            Done::Piece(_) | Done::List { .. } => {}
+            SealResult::Piece(_) | SealResult::List { .. } => {}
         }
         Ok(())
     }
@@ -172,7 +172,7 @@ impl<'a> Assembler<'a> {
     fn tree(&mut self, tree: u32) -> &mut OpenTree<'a> {
         let ids = self.setup.ids;
         self.trees.entry(tree).or_insert_with(|| OpenTree {
-            builder: TreeBuilder::new(Keys(ids)),
+            builder: TreeBuilder::new(AssemblerKeys(ids)),
             leaves: 0,
             leaves_new: 0,
             bytes: 0,
@@ -182,18 +182,18 @@ impl<'a> Assembler<'a> {
 
     fn pend_nodes(&mut self, nodes: Vec<BuiltNode>) {
         for node in nodes {
-            if let Some(spot) = self.setup.base.get(&node.id) {
-                self.used.mark(spot.pack);
+            if let Some(location) = self.setup.base.get(&node.id) {
+                self.used.mark(location.pack);
             } else if !self.knows(&node.id) {
-                self.pend(Pending::Node(node));
+                self.pend(PendingChunk::Node(node));
             }
         }
     }
 
-    fn pend(&mut self, pending: Pending) {
+    fn pend(&mut self, pending: PendingChunk) {
         let id = match &pending {
-            Pending::Node(node) => node.id,
-            Pending::List { id, .. } => *id,
+            PendingChunk::Node(node) => node.id,
+            PendingChunk::List { id, .. } => *id,
         };
         if !self.closed_or_base(&id) && self.open.insert(id) {
             self.pending.push_back(pending);
@@ -241,16 +241,16 @@ impl<'a> Assembler<'a> {
         let (context, session) = (setup.session.context(), setup.session.session());
         let sequence = self.packs.len() as u32;
         let seal = PackSeal { context, session, wrap: setup.wrap, sequence, env: &*setup.env };
-        let ClosedPack { digest, bytes, content, spots } = pack.close(&seal, &mut self.sealer)?;
+        let ClosedPack { digest, bytes, content, locations } = pack.close(&seal, &mut self.sealer)?;
         let size = bytes.len() as u64;
         let pack = PackRef { digest, sessions: vec![session] };
         let indexed = IndexedPack { pack, size, content, epoch: context.epoch };
         let ordinal = self.closed.add_pack(indexed.clone());
-        for (id, spot) in &spots {
-            self.closed.insert(id, &Spot { pack: ordinal, ..*spot });
+        for (id, location) in &locations {
+            self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location });
             self.open.remove(id);
         }
-        self.fragment.add(indexed, spots.into_iter());
+        self.fragment.add(indexed, locations.into_iter());
         self.packs.push(StoredPack { digest, size });
         self.upload(Upload::Pack(digest, bytes))?;
         if self.fragment.entries() >= FRAGMENT_ENTRIES {
@@ -276,17 +276,17 @@ impl<'a> Assembler<'a> {
         let mut waiting = VecDeque::new();
         while let Some(pending) = self.pending.pop_front() {
             match pending {
-                Pending::Node(mut node) => match self.locate_node(&mut node.skeleton) {
+                PendingChunk::Node(mut node) => match self.locate_node(&mut node.skeleton) {
                     Located::All => self.write_node(&node)?,
-                    Located::NotYet => waiting.push_back(Pending::Node(node)),
+                    Located::NotYet => waiting.push_back(PendingChunk::Node(node)),
                 },
-                Pending::List { id, mut list } => match self.locate_list(&mut list) {
+                PendingChunk::List { id, mut list } => match self.locate_list(&mut list) {
                     Located::All => {
                         let content = list.content();
                         let frame = seal(&mut self.encoder, &mut self.sealer, FrameType::List, id, &content, &[])?;
                         self.write_structure(&[frame])?;
                     }
-                    Located::NotYet => waiting.push_back(Pending::List { id, list }),
+                    Located::NotYet => waiting.push_back(PendingChunk::List { id, list }),
                 },
             }
         }
@@ -356,17 +356,17 @@ impl<'a> Assembler<'a> {
         if skeleton.children.last().is_some_and(|last| !self.closed_or_base(&last.id)) {
             return Located::NotYet;
         }
-        let mut places = Places::new(self);
+        let mut places = PackPlaces::new(self);
         let inner = skeleton.level > 1;
         for child in &mut skeleton.children {
-            let Some(spot) = places.of(&child.id) else { return Located::NotYet };
-            child.spot = Some(spot);
+            let Some(location) = places.of(&child.id) else { return Located::NotYet };
+            child.location = Some(location);
             if inner {
-                child.ranges_spot = places.of(&ranges_id(&child.id));
+                child.ranges_location = places.of(&ranges_id(&child.id));
             }
             for hint in &mut child.streams {
-                let Some(spot) = places.of(&hint.stream.id) else { return Located::NotYet };
-                hint.spot = Some(spot);
+                let Some(location) = places.of(&hint.stream.id) else { return Located::NotYet };
+                hint.location = Some(location);
             }
         }
         skeleton.packs = places.packs;
@@ -377,10 +377,10 @@ impl<'a> Assembler<'a> {
         if list.pieces.last().is_some_and(|last| !self.closed_or_base(&last.id)) {
             return Located::NotYet;
         }
-        let mut places = Places::new(self);
+        let mut places = PackPlaces::new(self);
         for piece in &mut list.pieces {
-            let Some(spot) = places.of(&piece.id) else { return Located::NotYet };
-            piece.spot = Some(spot);
+            let Some(location) = places.of(&piece.id) else { return Located::NotYet };
+            piece.location = Some(location);
         }
         list.packs = places.packs;
         Located::All
@@ -392,8 +392,8 @@ enum Located {
     NotYet,
 }
 
-/// Collects the packs of one node's spots.
-struct Places<'a, 'b> {
+/// Collects the packs of one node's locations.
+struct PackPlaces<'a, 'b> {
     assembler: &'b Assembler<'a>,
     packs: Vec<PackRef>,
     /// (which index, ordinal there) -> ordinal in `packs`.
@@ -406,22 +406,22 @@ enum Which {
     Session,
 }
 
-impl<'a, 'b> Places<'a, 'b> {
+impl<'a, 'b> PackPlaces<'a, 'b> {
     fn new(assembler: &'b Assembler<'a>) -> Self {
         Self { assembler, packs: Vec::new(), seen: HashMap::new() }
     }
 
-    fn of(&mut self, id: &ChunkId) -> Option<Spot> {
+    fn of(&mut self, id: &ChunkId) -> Option<FrameLocation> {
         let (which, index) = (self.assembler.setup.base, &self.assembler.closed);
-        let (which, index, spot) = match which.get(id) {
-            Some(spot) => (Which::Base, which, spot),
+        let (which, index, location) = match which.get(id) {
+            Some(location) => (Which::Base, which, location),
             None => (Which::Session, index, index.get(id)?),
         };
         let packs = &mut self.packs;
-        let ordinal = *self.seen.entry((which, spot.pack)).or_insert_with(|| {
-            packs.push(index.packs()[spot.pack as usize].pack.clone());
+        let ordinal = *self.seen.entry((which, location.pack)).or_insert_with(|| {
+            packs.push(index.packs()[location.pack as usize].pack.clone());
             (packs.len() - 1) as u32
         });
-        Some(Spot { pack: ordinal, ..spot })
+        Some(FrameLocation { pack: ordinal, ..location })
     }
 }

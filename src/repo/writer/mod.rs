@@ -2,11 +2,11 @@
 
 mod announce;
 mod assembler;
-mod feeder;
+mod chunk_sink;
 mod pieces;
 mod pipeline;
 mod worker;
 
 pub use announce::Announcer;
-pub use feeder::Feeder;
-pub use pipeline::{BuiltTree, Setup, StoredPack, UsedPacks, WriteError, WriteMode, Written, write};
+pub use chunk_sink::ChunkSink;
+pub use pipeline::{BuiltTree, StoredPack, UsedPacks, WriteError, WriteMode, WriterSetup, Written, write};

@@ -15,21 +15,21 @@ use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::base::frame::SessionWrap;
 use crate::base::id::Digest;
-use crate::base::progress::{Count, SharedProgress};
+use crate::base::progress::{CountUnit, SharedProgress};
 use crate::base::thread::{join, spawn};
 use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::seal::{SealError, SessionKeys};
 use crate::format::codec::CodecError;
 use crate::format::dsse::StatementError;
-use crate::format::manifest::Root;
+use crate::format::manifest::TreeRoot;
 use crate::format::name::Name;
 use crate::repo::index::Index;
 use crate::repo::io::Objects;
 use crate::repo::writer::announce::Announcer;
-use crate::repo::writer::feeder::Feeder;
+use crate::repo::writer::chunk_sink::ChunkSink;
 use crate::repo::writer::{assembler, pieces, worker};
-use crate::sort::{Backlog, SpillError, SpillOptions};
+use crate::sort::{SpillError, SpillOptions, SpillQueue};
 use crate::store::StoreError;
 
 /// Jobs and results that may wait between stages.
@@ -66,7 +66,7 @@ pub enum WriteError {
 }
 
 /// What a writing run works with.
-pub struct Setup<'a> {
+pub struct WriterSetup<'a> {
     pub objects: &'a Objects,
     pub env: SharedEnv,
     pub progress: SharedProgress,
@@ -107,7 +107,7 @@ pub struct BuiltTree {
     /// As the caller numbered it.
     pub tree: u32,
     /// Root of the manifest, its table number and kind not yet set.
-    pub root: Root,
+    pub root: TreeRoot,
     pub leaves: u64,
     /// Leaves that the store did not have.
     pub leaves_new: u64,
@@ -156,20 +156,20 @@ pub(super) enum Upload {
     Index(Digest, Bytes),
 }
 
-/// Runs `feed` with a [`Feeder`] and stores everything that it feeds.
+/// Runs `feed` with a [`ChunkSink`] and stores everything that it feeds.
 pub fn write<R: Send, E: Send + From<WriteError>>(
-    setup: &Setup<'_>,
+    setup: &WriterSetup<'_>,
     announcer: &Announcer<'_>,
     used: &UsedPacks,
-    feed: impl FnOnce(&Feeder<'_>) -> Result<R, E>,
+    feed: impl FnOnce(&ChunkSink<'_>) -> Result<R, E>,
 ) -> Result<(R, Written), E> {
     let (jobs, job_queue) = sync_channel(QUEUE);
     let (done, results) = sync_channel(QUEUE);
     let (uploads, upload_queue) = sync_channel(0);
     let job_queue = Arc::new(Mutex::new(job_queue));
     let upload_queue = Arc::new(Mutex::new(upload_queue));
-    let backlog = Backlog::new(SpillOptions { memory_bytes: PIECES_BYTES, ..setup.spill.clone() });
-    let backlog = &backlog;
+    let spill_queue = SpillQueue::new(SpillOptions { memory_bytes: PIECES_BYTES, ..setup.spill.clone() });
+    let spill_queue = &spill_queue;
     std::thread::scope(|scope| {
         let mut stages = Vec::new();
         for _ in 0..setup.workers.max(1) {
@@ -181,14 +181,14 @@ pub fn write<R: Send, E: Send + From<WriteError>>(
             stages.push(spawn(scope, "store", move || upload(setup, announcer, &queue)));
         }
         let (piece_jobs, lists) = (jobs.clone(), done.clone());
-        stages.push(spawn(scope, "pieces", move || pieces::run(backlog.reader(), &piece_jobs, &lists)));
+        stages.push(spawn(scope, "pieces", move || pieces::run(spill_queue.reader(), &piece_jobs, &lists)));
         // The stages alone must own the queues, or the end of one would not be seen by the others.
         drop((job_queue, upload_queue));
         let assembler = spawn(scope, "assemble", move || assembler::run(setup, used, &results, uploads));
-        let feeder = Feeder::new(setup, used, jobs, done, backlog);
-        let fed = feed(&feeder);
-        backlog.close();
-        drop(feeder);
+        let chunk_sink = ChunkSink::new(setup, used, jobs, done, spill_queue);
+        let fed = feed(&chunk_sink);
+        spill_queue.close();
+        drop(chunk_sink);
         let assembled = join(assembler);
         let failure = stages.into_iter().filter_map(|stage| join(stage).err()).reduce(first_cause);
         match (fed, assembled, failure) {
@@ -210,7 +210,11 @@ pub(super) fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-fn upload(setup: &Setup<'_>, announcer: &Announcer<'_>, queue: &Mutex<Receiver<Upload>>) -> Result<(), WriteError> {
+fn upload(
+    setup: &WriterSetup<'_>,
+    announcer: &Announcer<'_>,
+    queue: &Mutex<Receiver<Upload>>,
+) -> Result<(), WriteError> {
     let source = setup.ids.context().source;
     while let Some(upload) = next(queue) {
         let (name, bytes, pack) = match upload {
@@ -222,7 +226,7 @@ fn upload(setup: &Setup<'_>, announcer: &Announcer<'_>, queue: &Mutex<Receiver<U
             continue;
         }
         setup.objects.create(&name, bytes)?;
-        setup.progress.add(Count::StoredBytes, size);
+        setup.progress.add(CountUnit::StoredBytes, size);
         if let Some(digest) = pack {
             announcer.uploaded(StoredPack { digest, size })?;
         }

@@ -11,11 +11,11 @@ use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
 use crate::format::leaf::LeafRows;
 use crate::format::node::PieceList;
 use crate::repo::packer::SealedFrame;
-use crate::repo::writer::pipeline::{Setup, UsedPacks, WriteError, next};
+use crate::repo::writer::pipeline::{UsedPacks, WriteError, WriterSetup, next};
 use crate::tree::chunker::LeafCut;
 
 /// Work for a worker.
-pub(super) enum Job {
+pub(super) enum SealJob {
     /// Consecutive leaves of a tree: run number `seq` of all runs and ends of trees.
     Leaves { seq: u64, tree: u32, cuts: Vec<LeafCut> },
     /// A piece of a stream that the base index does not have.
@@ -23,7 +23,7 @@ pub(super) enum Job {
 }
 
 /// A result for the assembler.
-pub(super) enum Done {
+pub(super) enum SealResult {
     Leaves {
         seq: u64,
         tree: u32,
@@ -53,10 +53,10 @@ pub(super) struct SealedLeaf {
 }
 
 pub(super) fn run(
-    setup: &Setup<'_>,
+    setup: &WriterSetup<'_>,
     used: &UsedPacks,
-    jobs: &Mutex<Receiver<Job>>,
-    done: &SyncSender<Done>,
+    jobs: &Mutex<Receiver<SealJob>>,
+    done: &SyncSender<SealResult>,
 ) -> Result<(), WriteError> {
     let mut sealer = setup.session.sealer()?;
     let mut encoder = Encoder::new()?;
@@ -65,15 +65,15 @@ pub(super) fn run(
             return Err(WriteError::Cancelled);
         }
         let result = match job {
-            Job::Leaves { seq, tree, cuts } => {
+            SealJob::Leaves { seq, tree, cuts } => {
                 let mut leaves = Vec::with_capacity(cuts.len());
                 for mut cut in cuts {
                     let content = std::mem::take(&mut cut.content);
                     let id = setup.ids.chunk_id(FrameType::Leaf, &content);
                     let bytes = content.len() as u64;
                     let frame = match setup.base.get(&id) {
-                        Some(spot) => {
-                            used.mark(spot.pack);
+                        Some(location) => {
+                            used.mark(location.pack);
                             None
                         }
                         None => {
@@ -83,12 +83,12 @@ pub(super) fn run(
                     };
                     leaves.push(SealedLeaf { id, cut, bytes, frame });
                 }
-                Done::Leaves { seq, tree, leaves }
+                SealResult::Leaves { seq, tree, leaves }
             }
-            Job::Piece { id, bytes } => {
+            SealJob::Piece { id, bytes } => {
                 let whole = [(0, bytes.len())];
                 let spans: &[_] = if looks_incompressible(&bytes) { &whole } else { &[] };
-                Done::Piece(seal(&mut encoder, &mut sealer, FrameType::Piece, id, &bytes, spans)?)
+                SealResult::Piece(seal(&mut encoder, &mut sealer, FrameType::Piece, id, &bytes, spans)?)
             }
         };
         done.send(result).map_err(|_| WriteError::Stopped)?;
@@ -106,8 +106,8 @@ pub(super) fn seal(
     spans: &[(usize, usize)],
 ) -> Result<SealedFrame, WriteError> {
     let (codec, mut sealed) = encoder.encode(content, spans)?;
-    let seat = sealer.seal(kind, &id, &mut sealed)?;
-    Ok(SealedFrame { kind, id, codec, seat, content_len: content.len() as u32, sealed })
+    let frame_counter = sealer.seal(kind, &id, &mut sealed)?;
+    Ok(SealedFrame { kind, id, codec, frame_counter, content_len: content.len() as u32, sealed })
 }
 
 /// The cells of a leaf that are not worth zstd's time: only looked for where rows are long enough

@@ -8,27 +8,27 @@ use std::collections::HashMap;
 use crate::engine::postgres::connect::answer::AnswerError;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::schema::catalog::{Parent, PgTable};
-use crate::engine::postgres::schema::relations::{Comparison, comparisons};
-use crate::engine::postgres::value::transport::{ColumnType, Equality, Mode, Types, quoted};
+use crate::engine::postgres::schema::relations::{KeyComparison, comparisons};
+use crate::engine::postgres::value::transport::{ColumnType, Equality, PgTypes, TransportMode, quoted};
 
 /// A foreign key about which the server is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Followed {
     pub(crate) parent: Parent,
-    pairs: Vec<Pair>,
+    pairs: Vec<ColumnPair>,
 }
 
 /// A column of a foreign key with its parent's.
 #[derive(Clone, Debug)]
-struct Pair {
-    own: Side,
-    parent: Side,
-    comparison: Comparison,
+struct ColumnPair {
+    own: JoinSide,
+    parent: JoinSide,
+    comparison: KeyComparison,
     equality: Equality,
 }
 
 #[derive(Clone, Debug)]
-struct Side {
+struct JoinSide {
     /// Position in its table's columns; the parent's is not needed.
     at: usize,
     name: String,
@@ -38,7 +38,7 @@ struct Side {
 /// One cell that is added to a row.
 pub(crate) struct Companion<'a> {
     key: &'a Followed,
-    pair: &'a Pair,
+    pair: &'a ColumnPair,
 }
 
 /// Foreign keys by their place in their table.
@@ -48,7 +48,7 @@ pub(crate) type Keys = HashMap<usize, Followed>;
 pub(crate) fn find(
     client: &Client,
     tables: &mut [PgTable],
-    types: &Types,
+    types: &PgTypes,
 ) -> Result<HashMap<usize, Keys>, AnswerError> {
     let all = tables.iter().enumerate().flat_map(|(at, of)| (0..of.references.len()).map(move |key| (at, key)));
     let hard: Vec<_> = all.filter_map(|(at, key)| Some((at, key, sides(&tables[at], key, types)?))).collect();
@@ -56,7 +56,7 @@ pub(crate) fn find(
         return Ok(HashMap::new());
     }
     let oids: Vec<u32> = hard.iter().map(|&(at, key, _)| tables[at].references[key].oid).collect();
-    let mut compared: HashMap<u32, Vec<Comparison>> = HashMap::new();
+    let mut compared: HashMap<u32, Vec<KeyComparison>> = HashMap::new();
     for (oid, comparison) in comparisons(client, &oids)? {
         compared.entry(oid).or_default().push(comparison);
     }
@@ -65,7 +65,7 @@ pub(crate) fn find(
         let reference = &tables[at].references[key];
         let how = compared.remove(&reference.oid).filter(|how| how.len() == sides.len());
         let (Some(parent), Some(how)) = (reference.parent.clone(), how) else { continue };
-        let pair = |((own, parent, equality), comparison)| Pair { own, parent, comparison, equality };
+        let pair = |((own, parent, equality), comparison)| ColumnPair { own, parent, comparison, equality };
         let followed = Followed { parent, pairs: sides.into_iter().zip(how).map(pair).collect() };
         tables[at].table.foreign_keys[key].by_server = followed.by_server();
         found.entry(at).or_default().insert(key, followed);
@@ -75,11 +75,12 @@ pub(crate) fn find(
 
 /// The columns of a foreign key with their parents. None if their bytes tell which are equal, or if the parent cannot be
 /// asked, or is the table itself.
-fn sides(table: &PgTable, at: usize, types: &Types) -> Option<Vec<(Side, Side, Equality)>> {
+fn sides(table: &PgTable, at: usize, types: &PgTypes) -> Option<Vec<(JoinSide, JoinSide, Equality)>> {
     let (key, reference) = (&table.table.foreign_keys[at], &table.references[at]);
     reference.parent.as_ref().filter(|_| key.parent != table.table.name)?;
-    let side =
-        |at: usize, name: &str, type_oid| Some(Side { at, name: name.to_owned(), kind: types.get(type_oid)?.clone() });
+    let side = |at: usize, name: &str, type_oid| {
+        Some(JoinSide { at, name: name.to_owned(), kind: types.get(type_oid)?.clone() })
+    };
     let both = |(place, &at): (usize, &usize)| {
         let (name, parent) = (&table.table.columns[at].name, &reference.columns[place]);
         let own = side(at, name, table.columns[at].type_oid)?;
@@ -114,15 +115,17 @@ impl Companion<'_> {
     }
 
     /// The expression to select, in a statement that reads `child` (quoted, with its schema) by this name.
-    pub(crate) fn select(&self, child: &str, mode: Mode) -> String {
-        let own = |pair: &Pair| format!("{child}.{}", quoted(&pair.own.name));
-        let theirs = |pair: &Pair| format!("parent.{}", quoted(&pair.parent.name));
+    pub(crate) fn select(&self, child: &str, mode: TransportMode) -> String {
+        let own = |pair: &ColumnPair| format!("{child}.{}", quoted(&pair.own.name));
+        let theirs = |pair: &ColumnPair| format!("parent.{}", quoted(&pair.parent.name));
         let meets = self.key.pairs.iter().map(|pair| {
-            let Comparison { parent_cast, operator, child_cast, collate } = &pair.comparison;
+            let KeyComparison { parent_cast, operator, child_cast, collate } = &pair.comparison;
             format!("{}{parent_cast} {operator} {}{child_cast}{collate}", theirs(pair), own(pair))
         });
         // Of several parents, which only a damaged index leaves there, the one that is written alike, else always the same.
-        let bytes = |side: &Side, of: &str| format!("{} COLLATE pg_catalog.\"C\"", side.kind.select_of(of, Mode::Text));
+        let bytes = |side: &JoinSide, of: &str| {
+            format!("{} COLLATE pg_catalog.\"C\"", side.kind.select_of(of, TransportMode::Text))
+        };
         let asked = || self.key.companions().map(|companion| companion.pair);
         let differ = asked().map(|pair| {
             let (own, theirs) = (bytes(&pair.own, &own(pair)), bytes(&pair.parent, &theirs(pair)));
@@ -142,29 +145,29 @@ impl Companion<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Companion, Comparison, Followed, Pair, Side};
+    use super::{ColumnPair, Companion, Followed, JoinSide, KeyComparison};
     use crate::engine::postgres::schema::catalog::Parent;
-    use crate::engine::postgres::value::transport::{ColumnType, Equality, Mode};
+    use crate::engine::postgres::value::transport::{ColumnType, Equality, TransportMode};
     use crate::format::key::Fold;
 
-    fn side(at: usize, name: &str, kind: ColumnType) -> Side {
-        Side { at, name: name.to_owned(), kind }
+    fn side(at: usize, name: &str, kind: ColumnType) -> JoinSide {
+        JoinSide { at, name: name.to_owned(), kind }
     }
 
-    fn comparison(casts: [&str; 2], operator: &str, collate: &str) -> Comparison {
+    fn comparison(casts: [&str; 2], operator: &str, collate: &str) -> KeyComparison {
         let [parent_cast, child_cast] = casts.map(str::to_owned);
-        Comparison { parent_cast, operator: operator.to_owned(), child_cast, collate: collate.to_owned() }
+        KeyComparison { parent_cast, operator: operator.to_owned(), child_cast, collate: collate.to_owned() }
     }
 
     #[test]
     fn the_parent_is_asked_as_its_triggers_ask_it() {
-        let id = Pair {
+        let id = ColumnPair {
             own: side(0, "id", ColumnType::integer()),
             parent: side(0, "n", ColumnType::integer()),
             comparison: comparison(["", ""], "OPERATOR(pg_catalog.=)", ""),
             equality: Equality::Folded(Fold::Exact),
         };
-        let name = Pair {
+        let name = ColumnPair {
             own: side(3, "na\"me", ColumnType::text()),
             parent: side(1, "name", ColumnType::citext()),
             comparison: comparison(["", "::ext.citext"], "OPERATOR(ext.=)", " COLLATE pg_catalog.\"default\""),
@@ -182,6 +185,6 @@ mod tests {
              pg_catalog.textin(\"pg_catalog\".\"textout\"(\"s\".\"c\".\"na\"\"me\")) COLLATE pg_catalog.\"C\", \
              {theirs} COLLATE pg_catalog.\"C\" LIMIT 1)"
         );
-        assert_eq!(companions[0].select("\"s\".\"c\"", Mode::Binary), expected);
+        assert_eq!(companions[0].select("\"s\".\"c\"", TransportMode::Binary), expected);
     }
 }

@@ -29,7 +29,7 @@ const FORMS: &str = "SELECT name, c.relfilenode, \
 
 /// What is known of the server as of the image.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct ImageFacts {
     /// The moment of the image by the server's clock.
     pub clock: Moment,
     /// What tells this database from another behind the same name.
@@ -53,19 +53,19 @@ pub enum ServerRole {
 }
 
 /// The image; dropping it lets it go as well, unless workers are still held elsewhere.
-pub struct Image {
+pub struct PgImage {
     leader: Arc<Client>,
     workers: Vec<Arc<Client>>,
     sessions: Sessions,
     snapshot: String,
-    facts: Facts,
+    facts: ImageFacts,
     /// With the endpoint of the leader alone.
     address: Arc<Address>,
 }
 
 /// Whether a worker holds a table's lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Claim {
+pub enum LockClaim {
     Held,
     /// Somebody queues up behind the leader's lock: only the leader may read that table.
     SomebodyWaits,
@@ -87,7 +87,7 @@ impl Sessions {
     }
 }
 
-impl Image {
+impl PgImage {
     /// Connects and fixes the image. Refuses poolers, and standbys that would cancel the reading.
     pub fn open(address: Arc<Address>) -> Result<Self, PostgresError> {
         let (leader, endpoint) = connect_somewhere(&address)?;
@@ -105,7 +105,7 @@ impl Image {
         let (identity, notes) = identity(&leader)?;
         leader.execute("beginning the image", BEGIN)?;
         let snapshot = leader.value("exporting the image", "SELECT pg_catalog.pg_export_snapshot()")?;
-        let facts = Facts {
+        let facts = ImageFacts {
             clock: clock(&leader)?,
             identity,
             notes,
@@ -123,7 +123,7 @@ impl Image {
 
     /// What is known of the server.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &ImageFacts {
         &self.facts
     }
 
@@ -173,9 +173,9 @@ impl Image {
     }
 
     /// Locks tables against being altered or dropped, in the leader, which must have asked for nothing else that
-    /// could be altered before. `tables` are qualified and quoted names. Waits up to `patience` for each few hundred.
-    pub fn lock_tables(&self, tables: &[String], patience: Duration) -> Result<(), PostgresError> {
-        let timeout = format!("SET LOCAL lock_timeout = {}", patience.as_millis().clamp(1, i32::MAX as u128));
+    /// could be altered before. `tables` are qualified and quoted names. Waits up to `wait_limit` for each few hundred.
+    pub fn lock_tables(&self, tables: &[String], wait_limit: Duration) -> Result<(), PostgresError> {
+        let timeout = format!("SET LOCAL lock_timeout = {}", wait_limit.as_millis().clamp(1, i32::MAX as u128));
         self.leader.execute("setting how long to wait for locks", &timeout)?;
         for batch in tables.chunks(LOCK_BATCH) {
             let list: Vec<String> = batch.iter().map(|table| format!("ONLY {table}")).collect();
@@ -198,13 +198,13 @@ impl Image {
 
     /// Locks a table in a session, before it reads there; with all partitions unless it has ONLY before it. Does not
     /// wait: who queues up behind the leader's lock would have a worker queue up behind him, for ever.
-    pub fn claim(&self, session: &Client, table: &str) -> Result<Claim, PostgresError> {
+    pub fn claim(&self, session: &Client, table: &str) -> Result<LockClaim, PostgresError> {
         let lock = format!("SAVEPOINT claim; LOCK TABLE {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT claim");
         match session.execute(&format!("locking {table}"), &lock) {
-            Ok(()) => Ok(Claim::Held),
+            Ok(()) => Ok(LockClaim::Held),
             Err(error) if error.state() == Some("55P03") => {
                 session.execute("going on without a lock", "ROLLBACK TO SAVEPOINT claim; RELEASE SAVEPOINT claim")?;
-                Ok(Claim::SomebodyWaits)
+                Ok(LockClaim::SomebodyWaits)
             }
             Err(error) => Err(error),
         }

@@ -10,13 +10,13 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::backup::image::Image;
-use crate::engine::postgres::backup::lock_watchdog::Watch;
+use crate::engine::postgres::backup::image::PgImage;
+use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::user_types::UserTypes;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::answer::AnswerError;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::schema::catalog::{self, Catalog};
+use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 
 /// How long somebody may hold a table that we want to lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -62,10 +62,10 @@ fn not_read(address: &Address, error: AnswerError) -> HoldError {
 }
 
 /// An image and its catalog, and who looks after those who wait behind it.
-pub(crate) struct Held {
-    pub(crate) image: Image,
-    pub(crate) watch: Watch,
-    pub(crate) catalog: Catalog,
+pub(crate) struct LockedImage {
+    pub(crate) image: PgImage,
+    pub(crate) watch: LockWatchdog,
+    pub(crate) catalog: PgCatalog,
     pub(crate) types: UserTypes,
 }
 
@@ -80,12 +80,12 @@ pub(crate) enum Attempt<T> {
 /// holds a table, but not for ever.
 pub(crate) fn hold<T>(
     address: &Arc<Address>,
-    look: &mut dyn FnMut(&Held) -> Result<Attempt<T>, SourceError>,
-) -> Result<(Held, T), SourceError> {
+    look: &mut dyn FnMut(&LockedImage) -> Result<Attempt<T>, SourceError>,
+) -> Result<(LockedImage, T), SourceError> {
     let mut disturbance = String::new();
     for _ in 0..ATTEMPTS_MAX {
         // Whatever was held of the attempt before is let go by now: who waited for it comes first.
-        disturbance = match Held::begin(address)? {
+        disturbance = match LockedImage::begin(address)? {
             Attempt::Done(held) => match look(&held)? {
                 Attempt::Done(found) => return Ok((held, found)),
                 Attempt::Disturbed(how) => how,
@@ -97,10 +97,10 @@ pub(crate) fn hold<T>(
     Err(SourceError::GaveWay { what: address.to_string(), reason })
 }
 
-impl Held {
+impl LockedImage {
     fn begin(address: &Arc<Address>) -> Result<Attempt<Self>, HoldError> {
-        let image = Image::open(Arc::clone(address))?;
-        let watch = Watch::begin(image.address(), image.sessions(), OTHERS_PATIENCE)?;
+        let image = PgImage::open(Arc::clone(address))?;
+        let watch = LockWatchdog::begin(image.address(), image.sessions(), OTHERS_PATIENCE)?;
         let catalog = catalog::read(image.leader()).map_err(|error| not_read(address, error))?;
         let parts = catalog.tables.iter().flat_map(|table| &table.parts);
         let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();

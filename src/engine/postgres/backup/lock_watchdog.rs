@@ -63,7 +63,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// A session of its own that looks every second; ends when dropped.
-pub struct Watch {
+pub struct LockWatchdog {
     client: Arc<Client>,
     verdict: Arc<Mutex<Option<String>>>,
     place: String,
@@ -71,15 +71,15 @@ pub struct Watch {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watch {
+impl LockWatchdog {
     /// Begins to watch over `sessions`, those that join later too.
-    pub fn begin(address: &Arc<Address>, sessions: Sessions, patience: Duration) -> Result<Self, PostgresError> {
+    pub fn begin(address: &Arc<Address>, sessions: Sessions, wait_limit: Duration) -> Result<Self, PostgresError> {
         let client = Arc::new(session(address)?);
         let verdict = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel();
         let told = Arc::clone(&verdict);
         let (of_thread, way) = (Arc::clone(&client), Arc::clone(address));
-        let run = move || look_on(of_thread, &way, (&sessions, patience), (&told, &stopped));
+        let run = move || look_on(of_thread, &way, (&sessions, wait_limit), (&told, &stopped));
         let thread = std::thread::Builder::new().name("lock-watch".to_owned()).spawn(run);
         let place = address.to_string();
         let thread = thread.map_err(|error| PostgresError::Failed {
@@ -109,7 +109,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for LockWatchdog {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -138,7 +138,7 @@ fn session(address: &Address) -> Result<Client, PostgresError> {
 fn look_on(
     mut client: Arc<Client>,
     address: &Address,
-    (sessions, patience): (&Sessions, Duration),
+    (sessions, wait_limit): (&Sessions, Duration),
     (verdict, stopped): (&Mutex<Option<String>>, &Receiver<()>),
 ) {
     let mut seen: HashMap<i32, Instant> = HashMap::new();
@@ -155,11 +155,11 @@ fn look_on(
         seen.retain(|pid, _| waiting.iter().any(|waiter| waiter.pid == *pid));
         let too_long = waiting.iter().find(|waiter| {
             let since = *seen.entry(waiter.pid).or_insert(now);
-            now.duration_since(since) >= patience
+            now.duration_since(since) >= wait_limit
         });
         if let Some(waiter) = too_long {
             // Said first, so that whoever loses his session finds the reason.
-            *verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason(waiter, patience));
+            *verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason(waiter, wait_limit));
             let end = "SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest($1::int4[]) AS pid";
             if client.query("ending the image's sessions", end, &[&pids]).is_ok() {
                 return;
@@ -175,12 +175,12 @@ fn waiters(client: &Client, pids: &[i32]) -> Result<Vec<Waiter>, PostgresError> 
     Ok(rows.iter().map(one).collect())
 }
 
-fn reason(waiter: &Waiter, patience: Duration) -> String {
+fn reason(waiter: &Waiter, wait_limit: Duration) -> String {
     let table = waiter.table.as_deref().unwrap_or("a lock");
     let command = waiter.query.as_deref().and_then(command).map(|command| format!(" with {command}"));
     let command = command.unwrap_or_default();
     let since = waiter.since.as_deref().map(|since| format!(" begun {since}")).unwrap_or_default();
-    format!("process {}{command}{since} waited {} s for {table} behind us", waiter.pid, patience.as_secs())
+    format!("process {}{command}{since} waited {} s for {table} behind us", waiter.pid, wait_limit.as_secs())
 }
 
 /// The likeliest to wait of these statements, in our own words. A semicolon in a literal cuts a statement too early, at

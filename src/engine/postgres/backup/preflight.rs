@@ -3,12 +3,12 @@
 
 use crate::engine::postgres::backup::image::{ServerRole, role};
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::answer::{AnswerError, Fields, rows};
+use crate::engine::postgres::connect::answer::{AnswerError, AnswerFields, rows};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::open::connect;
 use crate::engine::postgres::connect::session::{encoding, number, pid, pooled, prepare};
-use crate::engine::postgres::schema::catalog::{self, Catalog};
+use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 use crate::engine::postgres::schema::dump::{Search, Tools};
 
 /// Versions that are tested.
@@ -130,7 +130,7 @@ fn tools(search: &Search, version: i32) -> Remark {
     }
 }
 
-fn rights(client: &Client, catalog: &Catalog) -> Result<Remark, AnswerError> {
+fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, AnswerError> {
     let sql = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user";
     let found = rows(client, "asking for rights", sql, |fields| Ok((fields.text()?, fields.holds()?)))?;
     let (role, is_superuser) = found.into_iter().next().unwrap_or_default();
@@ -154,7 +154,7 @@ fn rights(client: &Client, catalog: &Catalog) -> Result<Remark, AnswerError> {
 fn identity(client: &Client) -> Result<Remark, AnswerError> {
     let sql = "SELECT f FROM (VALUES ('pg_control_system()'), ('pg_control_checkpoint()')) AS v (f)
         WHERE NOT has_function_privilege('pg_catalog.' || f, 'EXECUTE')";
-    let closed = rows(client, "asking for rights", sql, Fields::text)?;
+    let closed = rows(client, "asking for rights", sql, AnswerFields::text)?;
     if closed.is_empty() {
         return Ok(Remark::well("identity", "another server behind the same name would be noticed"));
     }
@@ -166,7 +166,7 @@ fn identity(client: &Client) -> Result<Remark, AnswerError> {
     ))
 }
 
-fn locks(client: &Client, catalog: &Catalog) -> Result<Remark, AnswerError> {
+fn locks(client: &Client, catalog: &PgCatalog) -> Result<Remark, AnswerError> {
     let sql = "SELECT current_setting('max_locks_per_transaction')::bigint
             * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
         (SELECT count(*) FROM pg_locks WHERE NOT fastpath)";

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::base::chain::chain;
 use crate::engine::contract::{Column, Gap, Reader, RowSink, SinkError, SourceError};
 use crate::engine::postgres::backup::companion::{Companion, Followed, Keys};
-use crate::engine::postgres::backup::image::{Claim, Image};
-use crate::engine::postgres::backup::lock_watchdog::Watch;
+use crate::engine::postgres::backup::image::{LockClaim, PgImage};
+use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::pace::Pace;
 use crate::engine::postgres::backup::slice::{RowOrder, Slice};
 use crate::engine::postgres::backup::user_types::{Aspect, UserTypes};
@@ -19,7 +19,7 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::schema::catalog::{Parent, PgColumn, PgTable};
 use crate::engine::postgres::value::rows::{Companions, RowReader, RowsError};
-use crate::engine::postgres::value::transport::{ColumnType, Mode, SessionEncoding, Types};
+use crate::engine::postgres::value::transport::{ColumnType, PgTypes, SessionEncoding, TransportMode};
 use crate::format::cell::{Cell, OwnedCell};
 
 /// What a server says of a row, or of a value, that is too long to be sent.
@@ -27,9 +27,9 @@ const TOO_LONG: &str = "54000";
 const UNDO: &str = "ROLLBACK TO SAVEPOINT reading; RELEASE SAVEPOINT reading";
 
 /// An image that is open, with all of its tables.
-pub(crate) struct Open {
-    pub(crate) image: Image,
-    pub(crate) watch: Watch,
+pub(crate) struct ReadableImage {
+    pub(crate) image: PgImage,
+    pub(crate) watch: LockWatchdog,
     pub(crate) types: UserTypes,
     pub(crate) tables: Vec<Readable>,
     pub(crate) encoding: SessionEncoding,
@@ -37,7 +37,7 @@ pub(crate) struct Open {
     pub(crate) leader_turn: Mutex<()>,
 }
 
-impl Open {
+impl ReadableImage {
     /// What an error in reading comes from.
     fn explain(&self, error: SourceError) -> SourceError {
         // What the watch did to us shows as a lost connection.
@@ -89,7 +89,7 @@ enum Parents {
 const SELECTED_MAX: usize = 1664;
 
 impl Readable {
-    pub(crate) fn of(table: &PgTable, types: &Types, slices: Vec<Slice>, keys: Keys) -> Self {
+    pub(crate) fn of(table: &PgTable, types: &PgTypes, slices: Vec<Slice>, keys: Keys) -> Self {
         let named = || table.table.columns.iter().zip(&table.columns);
         let typed =
             |(column, stored): (&Column, &PgColumn)| Some((column.name.clone(), types.get(stored.type_oid)?.clone()));
@@ -115,10 +115,10 @@ impl Readable {
     }
 
     /// Locks what companions need and nobody holds yet.
-    pub(crate) fn reach_parents(&mut self, image: &Image) -> Result<(), PostgresError> {
+    pub(crate) fn reach_parents(&mut self, image: &PgImage) -> Result<(), PostgresError> {
         let partitioned = self.followed_keys().map(|key| key.parent.clone());
         for parent in partitioned.filter(|parent| matches!(parent, Parent::Partitioned(_))).collect::<Vec<_>>() {
-            if image.claim(image.leader(), parent.sql())? == Claim::SomebodyWaits {
+            if image.claim(image.leader(), parent.sql())? == LockClaim::SomebodyWaits {
                 self.unasked = Some(format!("somebody keeps {} locked", parent.sql()));
             }
         }
@@ -143,7 +143,7 @@ impl Readable {
     }
 
     /// Everything that is selected: names, types and expressions.
-    fn selected(&self, slice: &Slice, parents: Parents, mode: Mode) -> Vec<((String, ColumnType), String)> {
+    fn selected(&self, slice: &Slice, parents: Parents, mode: TransportMode) -> Vec<((String, ColumnType), String)> {
         let own = self.columns.iter().map(|column| (column.clone(), column.1.select(&column.0, mode)));
         let companions = self.companions().filter(|_| parents == Parents::Asked);
         own.chain(companions.map(|one| (one.column(), one.select(&slice.sql_name, mode)))).collect()
@@ -174,10 +174,10 @@ impl Readable {
 
 /// One session of the image at work.
 pub(crate) struct Session<'s> {
-    pub(crate) open: &'s Open,
+    pub(crate) open: &'s ReadableImage,
     pub(crate) client: Arc<Client>,
     pub(crate) claims: Claims,
-    pub(crate) mode: Mode,
+    pub(crate) mode: TransportMode,
     pub(crate) pace: Arc<Pace>,
 }
 
@@ -220,8 +220,8 @@ impl Session<'_> {
         for table in tables {
             if !claimed.contains(&table) {
                 match self.open.image.claim(&self.client, &table)? {
-                    Claim::Held => claimed.insert(table),
-                    Claim::SomebodyWaits => return Ok(Arc::clone(self.open.image.leader())),
+                    LockClaim::Held => claimed.insert(table),
+                    LockClaim::SomebodyWaits => return Ok(Arc::clone(self.open.image.leader())),
                 };
             }
         }
@@ -249,7 +249,7 @@ impl Session<'_> {
         let mut rest = as_they_lie.then(|| "ctid >= '(0,0)'::pg_catalog.tid".to_owned());
         loop {
             client.execute("beginning to read", "SAVEPOINT reading")?;
-            let at = Place { client: &client, table, slice, parents };
+            let at = ReadPlace { client: &client, table, slice, parents };
             match self.read_rows(at, (rest.as_deref(), &mut *sink)) {
                 Ok(()) => {
                     client.execute("ending to read", "RELEASE SAVEPOINT reading")?;
@@ -276,8 +276,8 @@ impl Session<'_> {
     }
 
     /// Reads the rows of a slice that meet this condition.
-    fn read_rows(&self, at: Place<'_>, (those, sink): (Option<&str>, &mut dyn RowSink)) -> Result<(), Halt> {
-        let Place { client, table, slice, parents } = at;
+    fn read_rows(&self, at: ReadPlace<'_>, (those, sink): (Option<&str>, &mut dyn RowSink)) -> Result<(), Halt> {
+        let ReadPlace { client, table, slice, parents } = at;
         let (columns, selected): (Vec<_>, Vec<_>) = table.selected(slice, parents, self.mode).into_iter().unzip();
         let select = table.select(slice, &selected.join(", "), those);
         let reader = RowReader::new(&table.name, &columns, self.mode, self.open.encoding);
@@ -288,11 +288,11 @@ impl Session<'_> {
     /// Reads the one row of a slice that meets this condition, a column at a time.
     fn read_long_row(
         &self,
-        at: Place<'_>,
+        at: ReadPlace<'_>,
         this: &str,
         (sink, gaps): (&mut dyn RowSink, &mut Vec<Gap>),
     ) -> Result<(), SourceError> {
-        let Place { client, table, slice, parents } = at;
+        let ReadPlace { client, table, slice, parents } = at;
         client.execute("beginning to read a row", "SAVEPOINT reading")?;
         let mut cells = Vec::with_capacity(table.columns.len());
         for (column, selected) in table.selected(slice, parents, self.mode) {
@@ -309,7 +309,7 @@ impl Session<'_> {
                 Err(Halt::Refused { error, .. }) if at.asks() => {
                     client.execute("going back", UNDO)?;
                     gaps.extend(table.unasked_gap(&error.to_string()));
-                    return self.read_long_row(Place { parents: Parents::LeftAlone, ..at }, this, (sink, gaps));
+                    return self.read_long_row(ReadPlace { parents: Parents::LeftAlone, ..at }, this, (sink, gaps));
                 }
                 Err(halt) => return Err(halt.into()),
             }
@@ -323,14 +323,14 @@ impl Session<'_> {
 
 /// What is read, and where.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct ReadPlace<'a> {
     client: &'a Client,
     table: &'a Readable,
     slice: &'a Slice,
     parents: Parents,
 }
 
-impl Place<'_> {
+impl ReadPlace<'_> {
     /// Whether there are parents that are asked.
     fn asks(&self) -> bool {
         self.parents == Parents::Asked && self.table.companions().next().is_some()
@@ -391,7 +391,7 @@ fn one_cell(
     client: &Client,
     (table, select): (&str, &str),
     column: &(String, ColumnType),
-    (mode, encoding): (Mode, SessionEncoding),
+    (mode, encoding): (TransportMode, SessionEncoding),
     spend: &mut dyn FnMut(usize),
 ) -> Result<OwnedCell, Halt> {
     struct First(Option<OwnedCell>);
@@ -413,7 +413,7 @@ pub(crate) fn default(
     client: &Client,
     (kind, column, text): (&ColumnType, &PgColumn, &str),
     encoding: SessionEncoding,
-    mode: Mode,
+    mode: TransportMode,
 ) -> Result<OwnedCell, SourceError> {
     let literal = text.replace('\'', "''");
     let select = format!(

@@ -5,7 +5,7 @@
 //! need not have pages in an order.
 
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
-use crate::engine::postgres::schema::catalog::Part;
+use crate::engine::postgres::schema::catalog::TablePart;
 
 /// The first server that reads ranges of pages.
 const RANGES_SINCE: i32 = 140_000;
@@ -31,9 +31,9 @@ pub(crate) enum RowOrder {
 }
 
 /// The slices of a table with these parts on a server of this version. Together they are every row once.
-pub(crate) fn slices(parts: &[Part], version: i32, options: &ReadOptions) -> Vec<Slice> {
+pub(crate) fn slices(parts: &[TablePart], version: i32, options: &ReadOptions) -> Vec<Slice> {
     let divides = options.gentle == Gentle::No && options.sessions.get() > 1 && version >= RANGES_SINCE;
-    let of_part = |part: &Part| {
+    let of_part = |part: &TablePart| {
         let order = if part.access_method == "heap" { RowOrder::ByCtid } else { RowOrder::Unknown };
         let slice = |range| Slice { sql_name: part.sql_name.clone(), range, order };
         if !divides || order == RowOrder::Unknown || part.pages < 2 * SLICE_PAGES {
@@ -59,11 +59,11 @@ mod tests {
 
     use super::{SLICE_PAGES, slices};
     use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
-    use crate::engine::postgres::schema::catalog::Part;
+    use crate::engine::postgres::schema::catalog::TablePart;
 
-    fn part(pages: u64, access_method: &str) -> Part {
+    fn part(pages: u64, access_method: &str) -> TablePart {
         let (name, sql_name) = ("public.t".to_owned(), "\"public\".\"t\"".to_owned());
-        Part { oid: 1, name, sql_name, access_method: access_method.to_owned(), pages }
+        TablePart { oid: 1, name, sql_name, access_method: access_method.to_owned(), pages }
     }
 
     fn options(sessions: usize, gentle: Gentle) -> ReadOptions {

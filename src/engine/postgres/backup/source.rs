@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use crate::base::chain::chain;
 use crate::engine::contract::{Description, Engine, Gap, Reader, Source, SourceError};
 use crate::engine::postgres::backup::companion;
-use crate::engine::postgres::backup::lock_tables::{Attempt, Held, hold};
+use crate::engine::postgres::backup::lock_tables::{Attempt, LockedImage, hold};
 use crate::engine::postgres::backup::pace::Pace;
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
-use crate::engine::postgres::backup::reader::{Claims, Open, Readable, Session, default, failed};
+use crate::engine::postgres::backup::reader::{Claims, Readable, ReadableImage, Session, default, failed};
 use crate::engine::postgres::backup::slice::slices;
 use crate::engine::postgres::backup::user_types::Aspect;
 use crate::engine::postgres::connect::address::Address;
@@ -19,16 +19,16 @@ use crate::engine::postgres::connect::open::place_for_tools;
 use crate::engine::postgres::schema::catalog::PgTable;
 use crate::engine::postgres::schema::dump::{DumpEncoding, Request, Search, Tools};
 use crate::engine::postgres::schema::gather;
-use crate::engine::postgres::value::transport::{Mode, SessionEncoding, Types};
+use crate::engine::postgres::value::transport::{PgTypes, SessionEncoding, TransportMode};
 
 /// A database, opened for one snapshot.
 pub struct PostgresSource {
     address: Arc<Address>,
     /// Where `pg_dump` may be.
     search: Search,
-    mode: Mode,
+    mode: TransportMode,
     options: ReadOptions,
-    open: Option<Open>,
+    open: Option<ReadableImage>,
 }
 
 /// A schema as it was written down, and what is missing in it.
@@ -41,13 +41,13 @@ impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(address: Address, search: Search) -> Self {
-        let (mode, options) = (Mode::default(), ReadOptions::default());
+        let (mode, options) = (TransportMode::default(), ReadOptions::default());
         Self { address: Arc::new(address), search, mode, options, open: None }
     }
 
     /// The same with another way for values to cross.
     #[must_use]
-    pub fn with_mode(self, mode: Mode) -> Self {
+    pub fn with_mode(self, mode: TransportMode) -> Self {
         Self { mode, ..self }
     }
 
@@ -64,8 +64,8 @@ impl PostgresSource {
     }
 
     /// Everything but rows.
-    fn schema(&self, held: &Held) -> Result<Attempt<Schema>, SourceError> {
-        let Held { image, watch, catalog, types } = held;
+    fn schema(&self, held: &LockedImage) -> Result<Attempt<Schema>, SourceError> {
+        let LockedImage { image, watch, catalog, types } = held;
         let facts = image.facts();
         let doing = "read the schema";
         let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
@@ -105,11 +105,12 @@ impl PostgresSource {
 
 impl Source for PostgresSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
-        let mut look = |held: &Held| self.schema(held).map_err(|error| held.watch.verdict().map_or(error, Into::into));
+        let mut look =
+            |held: &LockedImage| self.schema(held).map_err(|error| held.watch.verdict().map_or(error, Into::into));
         let (held, Schema { document: schema, gaps }) = hold(&self.address, &mut look)?;
-        let Held { image, watch, catalog: mut found, types: user_types } = held;
+        let LockedImage { image, watch, catalog: mut found, types: user_types } = held;
         let leader = Arc::clone(image.leader());
-        let types = Types::load(&leader)?;
+        let types = PgTypes::load(&leader)?;
         let facts = image.facts().clone();
         let encoding = SessionEncoding::for_server(&facts.server_encoding);
         for table in &mut found.tables {
@@ -132,7 +133,7 @@ impl Source for PostgresSource {
         let tables = found.tables.into_iter().map(|table| table.table).collect();
         let gaps = found.gaps.drain(..).chain(gaps).collect();
         let leader_turn = Mutex::default();
-        self.open = Some(Open { image, watch, types: user_types, tables: readable, encoding, leader_turn });
+        self.open = Some(ReadableImage { image, watch, types: user_types, tables: readable, encoding, leader_turn });
         let (identity, source_clock) = (facts.identity, facts.clock);
         let engine = Engine::Postgres;
         Ok(Description { engine, identity, source_clock, schema, tables, bytes_estimate, gaps })
@@ -170,7 +171,7 @@ impl Source for PostgresSource {
     }
 
     fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
-        let Some(Open { image, watch, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
+        let Some(ReadableImage { image, watch, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
         // Before others are let in, who may alter types next.
         let gaps = types.gaps(&image, &watch);
         drop(watch);

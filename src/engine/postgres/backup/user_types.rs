@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::engine::contract::Gap;
-use crate::engine::postgres::backup::image::Image;
-use crate::engine::postgres::backup::lock_watchdog::Watch;
+use crate::engine::postgres::backup::image::PgImage;
+use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::open::connect;
@@ -109,12 +109,17 @@ impl UserTypes {
     }
 
     /// Names of those that were altered since the image began.
-    pub(crate) fn altered(&self, image: &Image, watch: &Watch, aspect: Aspect) -> Result<Vec<String>, PostgresError> {
+    pub(crate) fn altered(
+        &self,
+        image: &PgImage,
+        watch: &LockWatchdog,
+        aspect: Aspect,
+    ) -> Result<Vec<String>, PostgresError> {
         Ok(self.changed(image, watch, aspect)?.into_iter().map(|of| of.name.clone()).collect())
     }
 
     /// What rows that were read until now may have in them that the schema does not know.
-    pub(crate) fn gaps(&self, image: &Image, watch: &Watch) -> Result<Vec<Gap>, PostgresError> {
+    pub(crate) fn gaps(&self, image: &PgImage, watch: &LockWatchdog) -> Result<Vec<Gap>, PostgresError> {
         let gap = |of: &UserType| Gap {
             object: format!("type {}", of.name),
             reason: format!(
@@ -126,7 +131,7 @@ impl UserTypes {
         Ok(self.changed(image, watch, Aspect::Values)?.into_iter().map(gap).collect())
     }
 
-    fn changed(&self, image: &Image, watch: &Watch, aspect: Aspect) -> Result<Vec<&UserType>, PostgresError> {
+    fn changed(&self, image: &PgImage, watch: &LockWatchdog, aspect: Aspect) -> Result<Vec<&UserType>, PostgresError> {
         if self.used.is_empty() {
             return Ok(Vec::new());
         }

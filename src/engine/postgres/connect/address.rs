@@ -56,11 +56,11 @@ const IGNORED: &[&str] =
     &["client_encoding", "fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "krbsrvname", "sslsni"];
 
 /// What lies around the program: its environment, of which only what concerns PostgreSQL is kept.
-pub struct Surroundings {
+pub struct HostEnvironment {
     variables: BTreeMap<String, Zeroizing<String>>,
 }
 
-impl Surroundings {
+impl HostEnvironment {
     /// From all variables of the environment.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let concerns = |name: &str| name.starts_with("PG") || matches!(name, "HOME" | "USER" | "LOGNAME");
@@ -101,7 +101,7 @@ pub struct Address {
 
 impl Address {
     /// Reads `postgres://...`, `postgresql://...` or `service=name` and everything that completes it.
-    pub fn parse(text: &str, around: &Surroundings) -> Result<Self, PostgresError> {
+    pub fn parse(text: &str, around: &HostEnvironment) -> Result<Self, PostgresError> {
         let mut parameters = url_parameters(text).map_err(refused)?;
         let named = parameters.remove("service");
         if let Some(service) = named.as_ref().map(|name| name.as_str()).or_else(|| around.get("PGSERVICE")) {
@@ -288,7 +288,7 @@ fn decoded(what: &str, text: &str) -> Result<Zeroizing<String>, String> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-fn complete(mut parameters: Parameters, around: &Surroundings) -> Result<Address, String> {
+fn complete(mut parameters: Parameters, around: &HostEnvironment) -> Result<Address, String> {
     let mut take = |key: &str| parameters.remove(key).filter(|value| !value.is_empty());
     let text = |value: Option<Zeroizing<String>>| value.map(|value| value.to_string());
     let (host, hostaddr, port) = (take("host"), take("hostaddr"), take("port"));
@@ -330,10 +330,10 @@ fn complete(mut parameters: Parameters, around: &Surroundings) -> Result<Address
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Surroundings, without_password};
+    use super::{Address, HostEnvironment, without_password};
 
-    fn around(variables: &[(&str, &str)]) -> Surroundings {
-        Surroundings::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    fn around(variables: &[(&str, &str)]) -> HostEnvironment {
+        HostEnvironment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 
     fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Address, String> {

@@ -18,7 +18,7 @@ pub enum AnswerError {
 }
 
 /// The values of one row.
-pub(crate) struct Fields {
+pub(crate) struct AnswerFields {
     doing: &'static str,
     values: std::vec::IntoIter<Option<String>>,
 }
@@ -28,13 +28,13 @@ pub(crate) fn rows<T>(
     client: &Client,
     doing: &'static str,
     sql: &str,
-    read: impl Fn(&mut Fields) -> Result<T, AnswerError>,
+    read: impl Fn(&mut AnswerFields) -> Result<T, AnswerError>,
 ) -> Result<Vec<T>, AnswerError> {
     let rows = client.texts(doing, sql)?.into_iter();
-    rows.map(|row| read(&mut Fields { doing, values: row.into_iter() })).collect()
+    rows.map(|row| read(&mut AnswerFields { doing, values: row.into_iter() })).collect()
 }
 
-impl Fields {
+impl AnswerFields {
     fn unexpected(&self, found: impl Into<String>) -> AnswerError {
         AnswerError::Unexpected { doing: self.doing, found: found.into() }
     }

@@ -43,7 +43,7 @@ impl Client {
     pub fn connect(config: &Config, place: &str) -> Result<Self, PostgresError> {
         let opening = async {
             let (inner, connection) = config.connect(NoTls).await?;
-            Ok::<_, Error>(Opened { inner, connection: tokio::spawn(connection.map(|_| ())) })
+            Ok::<_, Error>(OpenedConnection { inner, connection: tokio::spawn(connection.map(|_| ())) })
         };
         Self::open(opening, Cancel::default(), None).map_err(|failure| {
             let reason = match failure {
@@ -57,14 +57,14 @@ impl Client {
 
     /// A session, opened by `opening` in a runtime of its own.
     pub(crate) fn open<E>(
-        opening: impl Future<Output = Result<Opened, E>>,
+        opening: impl Future<Output = Result<OpenedConnection, E>>,
         cancel: Cancel,
         tls: Option<MakeRustlsConnect>,
     ) -> Result<Self, OpenFailure<E>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(OpenFailure::Runtime)?;
         let opened = runtime.block_on(heeding(&cancel, opening)).map_err(|_| OpenFailure::Stopped)?;
-        let Opened { inner, connection } = opened.map_err(OpenFailure::Opening)?;
+        let OpenedConnection { inner, connection } = opened.map_err(OpenFailure::Opening)?;
         Ok(Self { inner: Some(inner), runtime, connection, cancel, tls })
     }
 
@@ -181,7 +181,7 @@ impl Client {
 }
 
 /// What opens a session.
-pub(crate) struct Opened {
+pub(crate) struct OpenedConnection {
     pub(crate) inner: tokio_postgres::Client,
     /// Drives it; its errors are those of the request under way.
     pub(crate) connection: JoinHandle<()>,

@@ -12,11 +12,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::client::{Client, OpenFailure, Opened};
+use crate::engine::postgres::connect::client::{Client, OpenFailure, OpenedConnection};
 use crate::engine::postgres::connect::endpoint::{Endpoint, Host};
 use crate::engine::postgres::connect::error::{PostgresError, said};
 use crate::engine::postgres::connect::passfile::{self, Wanted};
-use crate::engine::postgres::connect::tls::{Mode, connector};
+use crate::engine::postgres::connect::tls::{TlsMode, connector};
 use crate::engine::postgres::schema::dump;
 
 /// A peer that is gone is noticed within two minutes, whatever firewalls there are.
@@ -37,9 +37,9 @@ pub(crate) fn connect_somewhere(address: &Address) -> Result<(Client, &Endpoint)
     for endpoint in &address.endpoints {
         match at_endpoint(address, endpoint, tls.as_ref()) {
             Ok(client) => return Ok((client, endpoint)),
-            Err(Refused { reason, next }) => {
+            Err(EndpointRefusal { reason, next }) => {
                 refusals.push((endpoint, reason));
-                if next == Next::End {
+                if next == NextEndpoint::End {
                     break;
                 }
             }
@@ -63,48 +63,52 @@ fn nowhere(address: &Address, refusals: &[(&Endpoint, String)]) -> PostgresError
 }
 
 /// Why one endpoint gave no session, and whether another may.
-struct Refused {
+struct EndpointRefusal {
     reason: String,
-    next: Next,
+    next: NextEndpoint,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum NextEndpoint {
     Endpoint,
     End,
 }
 
-fn at_endpoint(address: &Address, endpoint: &Endpoint, tls: Option<&MakeRustlsConnect>) -> Result<Client, Refused> {
+fn at_endpoint(
+    address: &Address,
+    endpoint: &Endpoint,
+    tls: Option<&MakeRustlsConnect>,
+) -> Result<Client, EndpointRefusal> {
     let (password, note) = password(address, endpoint);
-    let mut config = config(address, endpoint).map_err(|reason| Refused { reason, next: Next::End })?;
+    let mut config = config(address, endpoint).map_err(|reason| EndpointRefusal { reason, next: NextEndpoint::End })?;
     if let Some(password) = &password {
         config.password(password.as_bytes());
     }
     let tls = tls.filter(|_| matches!(endpoint.host, Host::Network { .. }));
     config.ssl_mode(match address.tls.mode {
         _ if tls.is_none() => SslMode::Disable,
-        Mode::Disable => SslMode::Disable,
-        Mode::Prefer => SslMode::Prefer,
-        Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Prefer => SslMode::Prefer,
+        TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
     });
     let attempt = |config: &Config| {
         let opening = open(config, tls, address.connect_timeout);
         Client::open(opening, address.cancel.clone(), tls.cloned()).map_err(|failure| match failure {
-            OpenFailure::Runtime(error) => Failure::Here(error),
-            OpenFailure::Stopped => Failure::Stopped,
+            OpenFailure::Runtime(error) => LoginFailure::Here(error),
+            OpenFailure::Stopped => LoginFailure::Stopped,
             OpenFailure::Opening(failure) => failure,
         })
     };
     let mut opened = attempt(&config);
     // Neither of us insists on TLS: a server that cannot, or wants it not, is asked again without.
-    let may_go_without = matches!(&opened, Err(Failure::Driver(error)) if is_about_tls(error));
+    let may_go_without = matches!(&opened, Err(LoginFailure::Driver(error)) if is_about_tls(error));
     if config.get_ssl_mode() == SslMode::Prefer && may_go_without {
         opened = attempt(config.ssl_mode(SslMode::Disable));
     }
     opened.map_err(|failure| refusal(&failure, address, note))
 }
 
-enum Failure {
+enum LoginFailure {
     Driver(tokio_postgres::Error),
     Slow,
     /// Somebody wished to stop.
@@ -113,22 +117,26 @@ enum Failure {
     Here(std::io::Error),
 }
 
-async fn open(config: &Config, tls: Option<&MakeRustlsConnect>, patience: Duration) -> Result<Opened, Failure> {
+async fn open(
+    config: &Config,
+    tls: Option<&MakeRustlsConnect>,
+    time_limit: Duration,
+) -> Result<OpenedConnection, LoginFailure> {
     let connecting = async {
         Ok(match tls {
             Some(tls) => {
                 let (inner, connection) = config.connect(tls.clone()).await?;
-                Opened { inner, connection: tokio::spawn(connection.map(|_| ())) }
+                OpenedConnection { inner, connection: tokio::spawn(connection.map(|_| ())) }
             }
             None => {
                 let (inner, connection) = config.connect(NoTls).await?;
-                Opened { inner, connection: tokio::spawn(connection.map(|_| ())) }
+                OpenedConnection { inner, connection: tokio::spawn(connection.map(|_| ())) }
             }
         })
     };
-    match tokio::time::timeout(patience, connecting).await {
-        Ok(opened) => opened.map_err(Failure::Driver),
-        Err(_) => Err(Failure::Slow),
+    match tokio::time::timeout(time_limit, connecting).await {
+        Ok(opened) => opened.map_err(LoginFailure::Driver),
+        Err(_) => Err(LoginFailure::Slow),
     }
 }
 
@@ -200,48 +208,55 @@ fn is_about_tls(error: &tokio_postgres::Error) -> bool {
     no_entry || (error.as_db_error().is_none() && error.to_string().contains("TLS"))
 }
 
-fn refusal(failure: &Failure, address: &Address, note: Option<String>) -> Refused {
+fn refusal(failure: &LoginFailure, address: &Address, note: Option<String>) -> EndpointRefusal {
     let error = match failure {
-        Failure::Driver(error) => error,
-        Failure::Slow => {
+        LoginFailure::Driver(error) => error,
+        LoginFailure::Slow => {
             let seconds = address.connect_timeout.as_secs();
             let advice = "see whether a firewall is between, or set connect_timeout";
-            return Refused { reason: format!("no answer within {seconds} s; {advice}"), next: Next::Endpoint };
+            return EndpointRefusal {
+                reason: format!("no answer within {seconds} s; {advice}"),
+                next: NextEndpoint::Endpoint,
+            };
         }
-        Failure::Here(error) => {
+        LoginFailure::Here(error) => {
             let reason = format!("this machine has no room for a session: {error}");
-            return Refused { reason, next: Next::End };
+            return EndpointRefusal { reason, next: NextEndpoint::End };
         }
-        Failure::Stopped => return Refused { reason: "stopped".to_owned(), next: Next::End },
+        LoginFailure::Stopped => return EndpointRefusal { reason: "stopped".to_owned(), next: NextEndpoint::End },
     };
     let (next, advice) = match error.code().map(tokio_postgres::error::SqlState::code) {
-        Some("28P01") => (Next::End, "give the role's password by PGPASSWORD, a password file or a service file"),
-        Some("28000") => (Next::End, "see whether the role exists, may log in, and pg_hba.conf lets it in from here"),
-        Some("3D000") => (Next::End, "name a database that exists; psql -l lists them"),
-        Some("42501") => (Next::End, "grant the role CONNECT on the database"),
-        Some("53300") => {
-            (Next::End, "raise max_connections or the limit of the role or database, or use fewer --workers")
+        Some("28P01") => {
+            (NextEndpoint::End, "give the role's password by PGPASSWORD, a password file or a service file")
         }
-        Some("57P03") => (Next::Endpoint, "the server starts or stops; try again soon"),
-        Some(_) => (Next::End, "see the server's log"),
+        Some("28000") => {
+            (NextEndpoint::End, "see whether the role exists, may log in, and pg_hba.conf lets it in from here")
+        }
+        Some("3D000") => (NextEndpoint::End, "name a database that exists; psql -l lists them"),
+        Some("42501") => (NextEndpoint::End, "grant the role CONNECT on the database"),
+        Some("53300") => {
+            (NextEndpoint::End, "raise max_connections or the limit of the role or database, or use fewer --workers")
+        }
+        Some("57P03") => (NextEndpoint::Endpoint, "the server starts or stops; try again soon"),
+        Some(_) => (NextEndpoint::End, "see the server's log"),
         None => without_code(error),
     };
     let notes = note.map(|note| format!("; {note}")).unwrap_or_default();
-    Refused { reason: format!("{}{notes}; {advice}", said(error)), next }
+    EndpointRefusal { reason: format!("{}{notes}; {advice}", said(error)), next }
 }
 
 /// Errors that are ours, the network's, or the driver's.
-fn without_code(error: &tokio_postgres::Error) -> (Next, &'static str) {
+fn without_code(error: &tokio_postgres::Error) -> (NextEndpoint, &'static str) {
     let cause = std::error::Error::source(error);
     let said = said(error);
     if said.contains("password missing") {
-        (Next::End, "give the role's password by PGPASSWORD, a password file or a service file")
+        (NextEndpoint::End, "give the role's password by PGPASSWORD, a password file or a service file")
     } else if error.to_string().contains("TLS") {
-        (Next::End, about_certificate(&said))
+        (NextEndpoint::End, about_certificate(&said))
     } else if cause.is_some_and(|cause| cause.is::<std::io::Error>()) {
-        (Next::Endpoint, "see whether the server runs and listens there")
+        (NextEndpoint::Endpoint, "see whether the server runs and listens there")
     } else {
-        (Next::End, "see the server's log")
+        (NextEndpoint::End, "see the server's log")
     }
 }
 

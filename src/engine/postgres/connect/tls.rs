@@ -15,19 +15,19 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::engine::postgres::connect::address::Surroundings;
+use crate::engine::postgres::connect::address::HostEnvironment;
 
 /// What is asked of the connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TlsOptions {
-    pub(crate) mode: Mode,
-    root: Root,
+    pub(crate) mode: TlsMode,
+    root: TlsRoot,
     /// Our certificate and its key, for servers that ask for one.
     own: Option<(PathBuf, PathBuf)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Mode {
+pub(crate) enum TlsMode {
     Disable,
     /// If the server offers it; whoever stands between can prevent that.
     Prefer,
@@ -40,7 +40,7 @@ pub(crate) enum Mode {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Root {
+enum TlsRoot {
     None,
     System,
     File(PathBuf),
@@ -49,30 +49,30 @@ enum Root {
 /// Reads the parameters; `take` gives one and removes it.
 pub(crate) fn tls_options(
     take: &mut dyn FnMut(&str) -> Option<String>,
-    around: &Surroundings,
+    around: &HostEnvironment,
 ) -> Result<TlsOptions, String> {
     let usual = |name: &str| around.home().map(|home| home.join(".postgresql").join(name)).filter(|path| path.exists());
     let root = match take("sslrootcert") {
-        Some(root) if root == "system" => Root::System,
-        Some(root) => Root::File(PathBuf::from(root)),
-        None => usual("root.crt").map_or(Root::None, Root::File),
+        Some(root) if root == "system" => TlsRoot::System,
+        Some(root) => TlsRoot::File(PathBuf::from(root)),
+        None => usual("root.crt").map_or(TlsRoot::None, TlsRoot::File),
     };
     let mode = match (take("sslmode").as_deref(), &root) {
-        (Some("disable"), _) => Mode::Disable,
-        (None, Root::System) | (Some("verify-full"), _) => Mode::VerifyFull,
-        (Some(mode @ ("allow" | "prefer" | "require" | "verify-ca")), Root::System) => {
+        (Some("disable"), _) => TlsMode::Disable,
+        (None, TlsRoot::System) | (Some("verify-full"), _) => TlsMode::VerifyFull,
+        (Some(mode @ ("allow" | "prefer" | "require" | "verify-ca")), TlsRoot::System) => {
             return Err(format!("sslmode={mode} is too weak for sslrootcert=system; use verify-full"));
         }
-        (Some("allow" | "prefer") | None, _) => Mode::Prefer,
+        (Some("allow" | "prefer") | None, _) => TlsMode::Prefer,
         // As libpq: who has named an authority wants it to be asked.
-        (Some("verify-ca"), _) | (Some("require"), Root::File(_)) => Mode::VerifyCa,
-        (Some("require"), Root::None) => Mode::Require,
+        (Some("verify-ca"), _) | (Some("require"), TlsRoot::File(_)) => TlsMode::VerifyCa,
+        (Some("require"), TlsRoot::None) => TlsMode::Require,
         (Some(mode), _) => {
             let known = "disable, allow, prefer, require, verify-ca or verify-full";
             return Err(format!("sslmode {mode:?} is none of {known}"));
         }
     };
-    if root == Root::None && matches!(mode, Mode::VerifyCa | Mode::VerifyFull) {
+    if root == TlsRoot::None && matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
         return Err("to verify the server, name its authority with sslrootcert, a file or system".to_owned());
     }
     let certificate = take("sslcert").map(PathBuf::from).or_else(|| usual("postgresql.crt"));
@@ -89,17 +89,17 @@ impl TlsOptions {
     /// The same in libpq's words.
     pub(crate) fn keywords(&self) -> Vec<(&'static str, String)> {
         let mode = match self.mode {
-            Mode::Disable => "disable",
-            Mode::Prefer => "prefer",
-            Mode::Require => "require",
-            Mode::VerifyCa => "verify-ca",
-            Mode::VerifyFull => "verify-full",
+            TlsMode::Disable => "disable",
+            TlsMode::Prefer => "prefer",
+            TlsMode::Require => "require",
+            TlsMode::VerifyCa => "verify-ca",
+            TlsMode::VerifyFull => "verify-full",
         };
         let mut words = vec![("sslmode", mode.to_owned())];
         match &self.root {
-            Root::None => {}
-            Root::System => words.push(("sslrootcert", "system".to_owned())),
-            Root::File(path) => words.push(("sslrootcert", path.display().to_string())),
+            TlsRoot::None => {}
+            TlsRoot::System => words.push(("sslrootcert", "system".to_owned())),
+            TlsRoot::File(path) => words.push(("sslrootcert", path.display().to_string())),
         }
         if let Some((certificate, key)) = &self.own {
             words.push(("sslcert", certificate.display().to_string()));
@@ -111,14 +111,16 @@ impl TlsOptions {
 
 /// Makes TLS sessions; `None` if there are to be none.
 pub(crate) fn connector(options: &TlsOptions) -> Result<Option<MakeRustlsConnect>, String> {
-    if options.mode == Mode::Disable {
+    if options.mode == TlsMode::Disable {
         return Ok(None);
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match options.mode {
-        Mode::Disable | Mode::Prefer | Mode::Require => Arc::new(Loose { roots: None, provider: provider.clone() }),
-        Mode::VerifyCa => Arc::new(Loose { roots: Some(roots(&options.root)?), provider: provider.clone() }),
-        Mode::VerifyFull => {
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => {
+            Arc::new(Loose { roots: None, provider: provider.clone() })
+        }
+        TlsMode::VerifyCa => Arc::new(Loose { roots: Some(roots(&options.root)?), provider: provider.clone() }),
+        TlsMode::VerifyFull => {
             let roots = Arc::new(roots(&options.root)?);
             let built = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
             built.map_err(|error| format!("the certificates of {}: {error}", options.root.name()))?
@@ -140,7 +142,7 @@ pub(crate) fn connector(options: &TlsOptions) -> Result<Option<MakeRustlsConnect
     Ok(Some(MakeRustlsConnect::new(config)))
 }
 
-impl Root {
+impl TlsRoot {
     fn name(&self) -> String {
         match self {
             Self::None => "nobody".to_owned(),
@@ -150,11 +152,11 @@ impl Root {
     }
 }
 
-fn roots(root: &Root) -> Result<RootCertStore, String> {
+fn roots(root: &TlsRoot) -> Result<RootCertStore, String> {
     let found = match root {
-        Root::None => Vec::new(),
-        Root::System => rustls_native_certs::load_native_certs().certs,
-        Root::File(path) => certificates(path)?,
+        TlsRoot::None => Vec::new(),
+        TlsRoot::System => rustls_native_certs::load_native_certs().certs,
+        TlsRoot::File(path) => certificates(path)?,
     };
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found);

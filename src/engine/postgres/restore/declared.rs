@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::engine::postgres::restore::sql::Words;
-use crate::engine::postgres::schema::document::{Document, DocumentError};
-use crate::engine::postgres::schema::lex::Kind as Token;
+use crate::engine::postgres::restore::sql::StatementWords;
+use crate::engine::postgres::schema::document::{DocumentError, SchemaDocument};
+use crate::engine::postgres::schema::lex::TokenKind;
 
 /// What a column's type comes down to elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,27 +25,27 @@ const TEXTS: [&str; 11] =
 
 /// The types of all tables' columns, by the names that a snapshot has for tables.
 pub fn declared_types(schema: &[u8]) -> Result<HashMap<String, HashMap<String, Declared>>, DocumentError> {
-    let document = Document::from_bytes(schema)?;
+    let document = SchemaDocument::from_bytes(schema)?;
     let tables = document.pre_data.iter().filter(|statement| statement.class == "TABLE").filter_map(|statement| {
         let sql = statement.sql.bytes();
-        let words = Words::of(&sql);
+        let words = StatementWords::of(&sql);
         let made = words.is(0, "CREATE").then(|| words.subject()).flatten()?;
         Some((made, columns(&words)))
     });
     Ok(tables.collect())
 }
 
-fn columns(words: &Words<'_>) -> HashMap<String, Declared> {
+fn columns(words: &StatementWords<'_>) -> HashMap<String, Declared> {
     let (mut columns, mut depth, mut begins) = (HashMap::new(), 0_usize, false);
     for at in 0..words.len() {
         match words.token(at) {
-            Some(Token::Sign(b'(')) => {
+            Some(TokenKind::Sign(b'(')) => {
                 depth += 1;
                 begins = depth == 1;
                 continue;
             }
-            Some(Token::Sign(b')')) => depth = depth.saturating_sub(1),
-            Some(Token::Sign(b',')) if depth == 1 => {
+            Some(TokenKind::Sign(b')')) => depth = depth.saturating_sub(1),
+            Some(TokenKind::Sign(b',')) if depth == 1 => {
                 begins = true;
                 continue;
             }
@@ -65,14 +65,14 @@ fn columns(words: &Words<'_>) -> HashMap<String, Declared> {
     columns
 }
 
-fn declared(words: &Words<'_>, at: usize) -> Declared {
-    let is_array = matches!(words.token(at + 1), Some(Token::Sign(b'[')));
+fn declared(words: &StatementWords<'_>, at: usize) -> Declared {
+    let is_array = matches!(words.token(at + 1), Some(TokenKind::Sign(b'[')));
     let is = |word: &str| words.is(at, word) && !is_array;
     match () {
         () if is("boolean") => Declared::Bool,
         () if is("smallint") || is("integer") || is("bigint") || is("oid") => Declared::Integer,
         () if is("real") => Declared::Real,
-        () if is("double") && !matches!(words.token(at + 2), Some(Token::Sign(b'['))) => Declared::Real,
+        () if is("double") && !matches!(words.token(at + 2), Some(TokenKind::Sign(b'['))) => Declared::Real,
         () if is("bytea") => Declared::Bytes,
         () if is_array || TEXTS.iter().any(|word| is(word)) => Declared::Text,
         () => Declared::Other,
@@ -82,13 +82,13 @@ fn declared(words: &Words<'_>, at: usize) -> Declared {
 #[cfg(test)]
 mod tests {
     use super::{Declared, columns};
-    use crate::engine::postgres::restore::sql::Words;
+    use crate::engine::postgres::restore::sql::StatementWords;
 
     #[test]
     fn columns_of_a_definition() {
         let sql = "CREATE TABLE a.b (\n id bigint DEFAULT f(1, 'x') NOT NULL,\n \"a,b\" integer[],\n d double precision,\n \
                    n numeric(10,2),\n y bytea,\n CONSTRAINT c CHECK ((id > 0)), t timestamp with time zone\n) PARTITION BY RANGE (id);";
-        let columns = columns(&Words::of(sql.as_bytes()));
+        let columns = columns(&StatementWords::of(sql.as_bytes()));
         let of = |name: &str| columns.get(name).copied();
         assert_eq!(
             (of("id"), of("a,b"), of("d")),

@@ -9,9 +9,9 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::restore::ledger::unanswered;
 use crate::engine::postgres::restore::scope::lists;
 use crate::engine::postgres::restore::script::Script;
-use crate::engine::postgres::restore::server::Server;
-use crate::engine::postgres::restore::sql::Words;
-use crate::engine::postgres::schema::document::{Document, Purpose};
+use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::restore::sql::StatementWords;
+use crate::engine::postgres::schema::document::{Purpose, SchemaDocument};
 
 /// Roles that a message names.
 const ROLES_NAMED_MAX: usize = 5;
@@ -40,7 +40,11 @@ struct Database {
 }
 
 /// How the database differs from the one that the snapshot is of.
-pub(super) fn of_database(document: &Document, client: &Client, server: &Server) -> Result<Differences, SourceError> {
+pub(super) fn of_database(
+    document: &SchemaDocument,
+    client: &Client,
+    server: &TargetServer,
+) -> Result<Differences, SourceError> {
     let Some(is) = database(client, server)? else { return Ok(Differences::default()) };
     let was = &document.server;
     let mut findings = Vec::new();
@@ -59,11 +63,12 @@ pub(super) fn of_database(document: &Document, client: &Client, server: &Server)
         differ("locale", is.locale.as_deref().unwrap_or("none"), locale.unwrap_or("none"));
     }
     let made = document.database.iter().map(|statement| statement.sql.bytes());
-    let made = made.into_iter().find(|sql| Words::of(sql).starts_with(&["CREATE", "DATABASE"])).unwrap_or_default();
+    let made =
+        made.into_iter().find(|sql| StatementWords::of(sql).starts_with(&["CREATE", "DATABASE"])).unwrap_or_default();
     if !has_rules(&made, is.rules.as_deref()) {
         findings.push("its ICU rules are not those of the snapshot".to_owned());
     }
-    let tablespace = Words::of(&made).value("TABLESPACE").unwrap_or_else(|| USUAL_TABLESPACE.to_owned());
+    let tablespace = StatementWords::of(&made).value("TABLESPACE").unwrap_or_else(|| USUAL_TABLESPACE.to_owned());
     let note = (tablespace != is.tablespace).then(|| {
         let (name, is) = (&server.database, &is.tablespace);
         format!("the tablespace of database {name} is {is}, in the snapshot {tablespace}")
@@ -71,7 +76,7 @@ pub(super) fn of_database(document: &Document, client: &Client, server: &Server)
     Ok(Differences { findings, notes: note.into_iter().collect() })
 }
 
-fn database(client: &Client, server: &Server) -> Result<Option<Database>, SourceError> {
+fn database(client: &Client, server: &TargetServer) -> Result<Option<Database>, SourceError> {
     // Columns that some versions do not have are reached through JSON.
     let sql = "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype,
             coalesce(to_jsonb(d)->>'datlocprovider', 'c'),
@@ -118,7 +123,11 @@ fn has_rules(made: &[u8], rules: Option<&str>) -> bool {
 }
 
 /// Extensions that have another version here.
-pub(super) fn of_extensions(document: &Document, client: &Client, server: &Server) -> Result<Vec<String>, SourceError> {
+pub(super) fn of_extensions(
+    document: &SchemaDocument,
+    client: &Client,
+    server: &TargetServer,
+) -> Result<Vec<String>, SourceError> {
     let sql = "SELECT extname, extversion FROM pg_catalog.pg_extension";
     let found = rows(client, "listing extensions", sql, |fields| Ok((fields.text()?, fields.text()?)));
     let found: BTreeMap<String, String> = found.map_err(|error| unanswered(error, &server.name))?.into_iter().collect();
@@ -135,7 +144,8 @@ pub(super) fn of_roles(script: &mut Script, roles: &[String]) -> Option<String> 
     let mut absent = BTreeSet::new();
     for items in lists(script) {
         let steps = items.iter().flat_map(|item| &item.statements).filter(|step| about(step.purpose));
-        absent.extend(steps.flat_map(|step| Words::of(&step.sql).roles()).filter(|role| !roles.contains(role)));
+        absent
+            .extend(steps.flat_map(|step| StatementWords::of(&step.sql).roles()).filter(|role| !roles.contains(role)));
     }
     let more = if absent.len() > ROLES_NAMED_MAX { ", …" } else { "" };
     let named: Vec<&str> = absent.iter().take(ROLES_NAMED_MAX).map(String::as_str).collect();

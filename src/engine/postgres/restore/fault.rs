@@ -10,7 +10,7 @@ use crate::engine::postgres::connect::error::{PostgresError, said};
 
 /// An error of the server, judged.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum ServerFault {
     /// This one thing is refused.
     Refused { state: String, reason: String },
     /// The server's deadlock, a lock that was not free, or somebody who did the same in the cluster at the same time: the
@@ -21,22 +21,22 @@ pub(super) enum Fault {
 }
 
 /// Judges an error that a server gave while `doing` something. `server` names it.
-pub(super) fn judge(error: &Error, server: &str, doing: &str) -> Fault {
+pub(super) fn judge(error: &Error, server: &str, doing: &str) -> ServerFault {
     let Some(db) = error.as_db_error() else {
-        return Fault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) });
+        return ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) });
     };
     let state = db.code().code();
     match &state[..2] {
         // Connections, and shutdowns.
-        "08" => Fault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) }),
-        "57" => Fault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) }),
+        "08" => ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) }),
+        "57" => ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) }),
         // No room or no memory, or the server's own trouble: it would meet everything that follows.
-        "53" | "58" => Fault::Stop(SourceError::Failed {
+        "53" | "58" => ServerFault::Stop(SourceError::Failed {
             doing: doing.to_owned(),
             reason: format!("{}{}", said(error), advice(state)),
         }),
-        _ if matches!(state, "40P01" | "40001" | "55P03") || is_race(db) => Fault::Again,
-        _ => Fault::Refused { state: state.to_owned(), reason: told(db) },
+        _ if matches!(state, "40P01" | "40001" | "55P03") || is_race(db) => ServerFault::Again,
+        _ => ServerFault::Refused { state: state.to_owned(), reason: told(db) },
     }
 }
 
@@ -73,7 +73,7 @@ fn told(db: &DbError) -> String {
 /// An error of our own bookkeeping: nothing goes on.
 pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> SourceError {
     match judge(error, server, doing) {
-        Fault::Stop(error) => error,
+        ServerFault::Stop(error) => error,
         _ => SourceError::Failed { doing: doing.to_owned(), reason: said(error) },
     }
 }

@@ -10,26 +10,26 @@ use crate::engine::contract::{Refused, SourceError};
 use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::restore::fault::fatal;
-use crate::engine::postgres::restore::items::{Naming, Outcome, attempt, run, run_all, text};
-use crate::engine::postgres::restore::ledger::{self, Done, Part, unanswered};
-use crate::engine::postgres::restore::schedule::{Claim, Task, in_parallel};
-use crate::engine::postgres::restore::script::{Item, Step};
-use crate::engine::postgres::restore::server::Server;
-use crate::engine::postgres::restore::sql::Words;
+use crate::engine::postgres::restore::items::{ItemNaming, ItemOutcome, attempt, run, run_all, text};
+use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart, unanswered};
+use crate::engine::postgres::restore::schedule::{Task, WorkClaim, in_parallel};
+use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
+use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::restore::sql::StatementWords;
 use crate::engine::postgres::schema::catalog::qualified;
 use crate::engine::postgres::value::transport::quoted;
 
 /// Sessions, and what is done already.
-pub(super) struct Builder<'a> {
-    pub(super) server: &'a Server,
+pub(super) struct Finisher<'a> {
+    pub(super) server: &'a TargetServer,
     pub(super) sessions: Vec<&'a Client>,
-    pub(super) done: &'a Done,
+    pub(super) done: &'a DoneParts,
     /// Items that this run has done before the end.
-    pub(super) built: HashSet<(Part, u32)>,
+    pub(super) built: HashSet<(RestorePart, u32)>,
 }
 
 /// How the last transaction went, and all that was refused.
-pub(super) enum End {
+pub(super) enum RestoreEnd {
     Done(Vec<Refused>),
     /// The session was lost before the server said whether it was committed.
     Unanswered {
@@ -39,7 +39,7 @@ pub(super) enum End {
 }
 
 /// A table of the target.
-pub(super) struct Relation {
+pub(super) struct TargetRelation {
     is_partitioned: bool,
     bytes: u64,
     /// Itself, and all partitions below it.
@@ -47,14 +47,14 @@ pub(super) struct Relation {
 }
 
 /// By name.
-pub(super) type Relations = BTreeMap<String, Relation>;
+pub(super) type Relations = BTreeMap<String, TargetRelation>;
 
-impl Builder<'_> {
+impl Finisher<'_> {
     fn leader(&self) -> &Client {
         self.sessions[0]
     }
 
-    fn is_done(&self, item: &Item) -> bool {
+    fn is_done(&self, item: &ScriptItem) -> bool {
         self.done.has(item.part, item.number) || self.built.contains(&(item.part, item.number))
     }
 
@@ -76,7 +76,7 @@ impl Builder<'_> {
         let mut relations = Relations::new();
         for (_, name, is_partitioned, bytes, _) in &listed {
             let family = vec![name.clone()];
-            relations.insert(name.clone(), Relation { is_partitioned: *is_partitioned, bytes: *bytes, family });
+            relations.insert(name.clone(), TargetRelation { is_partitioned: *is_partitioned, bytes: *bytes, family });
         }
         for (_, name, .., parent) in &listed {
             let mut above = *parent;
@@ -92,35 +92,35 @@ impl Builder<'_> {
     /// Makes keys and indexes of these tables (None: of all). Gives those for which something was missing.
     pub(super) fn keys<'i>(
         &mut self,
-        items: &'i [Item],
+        items: &'i [ScriptItem],
         tables: Option<&BTreeSet<String>>,
-    ) -> Result<Vec<&'i Item>, SourceError> {
+    ) -> Result<Vec<&'i ScriptItem>, SourceError> {
         let relations = self.relations()?;
-        let wanted = |item: &&Item| {
+        let wanted = |item: &&ScriptItem| {
             let of_table = tables.is_none_or(|tables| item.subject().is_some_and(|subject| tables.contains(&subject)));
             of_table && !self.is_done(item)
         };
-        let wanted: Vec<&Item> = items.iter().filter(wanted).collect();
+        let wanted: Vec<&ScriptItem> = items.iter().filter(wanted).collect();
         let tasks = wanted.iter().map(|item| key_task(item, &relations)).collect();
         let missing = std::sync::Mutex::new(Vec::new());
-        in_parallel(&self.sessions, tasks, &|client, item: &&'i Item| {
-            if run(client, self.server, item, Naming::UnlessMissing)? == Outcome::Undone {
+        in_parallel(&self.sessions, tasks, &|client, item: &&'i ScriptItem| {
+            if run(client, self.server, item, ItemNaming::UnlessMissing)? == ItemOutcome::Undone {
                 missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(item.number);
             }
             Ok(())
         })?;
         let missing = missing.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (again, made): (Vec<&Item>, Vec<&Item>) =
+        let (again, made): (Vec<&ScriptItem>, Vec<&ScriptItem>) =
             wanted.into_iter().partition(|item| missing.contains(&item.number));
         self.built.extend(made.iter().map(|item| (item.part, item.number)));
         Ok(again)
     }
 
     /// Runs these one after the other.
-    pub(super) fn in_order<'i>(&mut self, items: impl IntoIterator<Item = &'i Item>) -> Result<(), SourceError> {
+    pub(super) fn in_order<'i>(&mut self, items: impl IntoIterator<Item = &'i ScriptItem>) -> Result<(), SourceError> {
         for item in items {
             if !self.is_done(item) {
-                run(self.leader(), self.server, item, Naming::Named)?;
+                run(self.leader(), self.server, item, ItemNaming::Named)?;
                 self.built.insert((item.part, item.number));
             }
         }
@@ -128,7 +128,7 @@ impl Builder<'_> {
     }
 
     /// Adds foreign keys, then proves them.
-    pub(super) fn references(&self, items: &[Item]) -> Result<(), SourceError> {
+    pub(super) fn references(&self, items: &[ScriptItem]) -> Result<(), SourceError> {
         let relations = self.relations()?;
         let mut proofs = Vec::new();
         for item in items {
@@ -140,14 +140,14 @@ impl Builder<'_> {
             let sql = String::from_utf8_lossy(&added.statements[0].sql).into_owned();
             added.statements[0].sql = format!("{} NOT VALID;", sql.trim_end_matches(';')).into_bytes();
             let is_added = self.done.has(item.part, item.number)
-                || run(self.leader(), self.server, &added, Naming::Named)? == Outcome::Done;
-            if is_added && !self.done.has(Part::Proof, item.number) {
+                || run(self.leader(), self.server, &added, ItemNaming::Named)? == ItemOutcome::Done;
+            if is_added && !self.done.has(RestorePart::Proof, item.number) {
                 proofs.push(proof);
             }
         }
         // One that could not be added is missing, and was named.
         in_parallel(&self.sessions, proofs, &|client, item| {
-            run(client, self.server, item, Naming::UnlessMissing).map(drop)
+            run(client, self.server, item, ItemNaming::UnlessMissing).map(drop)
         })
     }
 
@@ -165,7 +165,7 @@ impl Builder<'_> {
             .filter(|(schema, name, _)| tables.is_none_or(|tables| tables.contains(&qualified(schema, name))))
             .map(|(schema, name, weight)| {
                 let work = format!("ANALYZE {}.{}", quoted(&schema), quoted(&name));
-                Task { claims: vec![(work.clone(), Claim::Alone)], work, weight }
+                Task { claims: vec![(work.clone(), WorkClaim::Alone)], work, weight }
             });
         in_parallel(&self.sessions, wanted.collect(), &|client, sql: &String| match client.attempt(sql) {
             // Statistics are made again by whoever uses the table; that is nothing to lose a restore for.
@@ -175,58 +175,60 @@ impl Builder<'_> {
     }
 
     /// Event triggers and the end of the ledger, in one transaction: event triggers would see it go.
-    pub(super) fn end(&self, event_triggers: &[Item]) -> Result<End, SourceError> {
+    pub(super) fn end(&self, event_triggers: &[ScriptItem]) -> Result<RestoreEnd, SourceError> {
         let (client, doing) = (self.leader(), "ending the restore");
         let stop = |error: tokio_postgres::Error| fatal(&error, &self.server.name, doing);
         let mut refused = ledger::all_refused(client, &self.server.name)?;
         client.attempt(&format!("BEGIN; SET LOCAL synchronous_commit = on; {}", ledger::DROP)).map_err(stop)?;
         for item in event_triggers {
-            for Step { sql, .. } in &item.statements {
+            for ScriptStep { sql, .. } in &item.statements {
                 if let Some(reason) = attempt(client, self.server, &format!("making {}", item.object), &text(sql))? {
                     refused.push(Refused { object: item.object.clone(), reason });
                 }
             }
         }
         match client.attempt("COMMIT").map_err(stop) {
-            Ok(()) => Ok(End::Done(refused)),
-            Err(error @ SourceError::Lost { .. }) => Ok(End::Unanswered { refused, error }),
+            Ok(()) => Ok(RestoreEnd::Done(refused)),
+            Err(error @ SourceError::Lost { .. }) => Ok(RestoreEnd::Unanswered { refused, error }),
             Err(error) => Err(error),
         }
     }
 }
 
-fn key_task<'i>(item: &'i Item, relations: &Relations) -> Task<&'i Item> {
+fn key_task<'i>(item: &'i ScriptItem, relations: &Relations) -> Task<&'i ScriptItem> {
     let subject = item.subject().unwrap_or_default();
-    let only_makes = |step: &Step| {
-        let words = Words::of(&step.sql);
+    let only_makes = |step: &ScriptStep| {
+        let words = StatementWords::of(&step.sql);
         words.starts_with(&["CREATE", "INDEX"]) || words.starts_with(&["CREATE", "UNIQUE", "INDEX"])
     };
-    let claim = if item.statements.iter().all(only_makes) { Claim::Shared } else { Claim::Alone };
+    let claim = if item.statements.iter().all(only_makes) { WorkClaim::Shared } else { WorkClaim::Alone };
     let (weight, claims) = match relations.get(&subject) {
-        Some(root) if root.is_partitioned => (0, root.family.iter().map(|name| (name.clone(), Claim::Alone)).collect()),
+        Some(root) if root.is_partitioned => {
+            (0, root.family.iter().map(|name| (name.clone(), WorkClaim::Alone)).collect())
+        }
         Some(table) => (table.bytes, vec![(subject, claim)]),
-        None => (0, vec![(subject, Claim::Alone)]),
+        None => (0, vec![(subject, WorkClaim::Alone)]),
     };
     Task { work: item, weight, claims }
 }
 
 /// What proves a foreign key that was added unproved; None where that cannot be done in two steps.
-fn proof_of(item: &Item, relations: &Relations) -> Option<Task<Item>> {
+fn proof_of(item: &ScriptItem, relations: &Relations) -> Option<Task<ScriptItem>> {
     let [first, ..] = &item.statements[..] else { return None };
-    let words = Words::of(&first.sql);
+    let words = StatementWords::of(&first.sql);
     let (table, parent, constraint) = (words.subject()?, words.referred()?, words.constraint()?);
     let child = relations.get(&table)?;
-    let is_plain = |relation: &Relation| !relation.is_partitioned;
+    let is_plain = |relation: &TargetRelation| !relation.is_partitioned;
     if words.is_not_valid() || words.is_not_enforced() || !is_plain(child) || !is_plain(relations.get(&parent)?) {
         return None;
     }
     let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", words.subject_for_sql()?, quoted(&constraint));
-    let work = Item {
-        part: Part::Proof,
+    let work = ScriptItem {
+        part: RestorePart::Proof,
         object: format!("{}, which is there but not proved", item.object),
         settings: Vec::new(),
-        statements: vec![Step { purpose: first.purpose, sql: sql.into_bytes() }],
+        statements: vec![ScriptStep { purpose: first.purpose, sql: sql.into_bytes() }],
         ..item.clone()
     };
-    Some(Task { work, weight: child.bytes, claims: vec![(table, Claim::Alone)] })
+    Some(Task { work, weight: child.bytes, claims: vec![(table, WorkClaim::Alone)] })
 }

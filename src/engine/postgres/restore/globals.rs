@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::restore::fault::{Fault, fatal, judge};
-use crate::engine::postgres::restore::items::{Naming, Outcome, THERE, TRIES, run, text};
-use crate::engine::postgres::restore::ledger::{self, Done};
-use crate::engine::postgres::restore::script::Item;
-use crate::engine::postgres::restore::server::Server;
-use crate::engine::postgres::restore::sql::Words;
+use crate::engine::postgres::restore::fault::{ServerFault, fatal, judge};
+use crate::engine::postgres::restore::items::{ItemNaming, ItemOutcome, THERE, TRIES, run, text};
+use crate::engine::postgres::restore::ledger::{self, DoneParts};
+use crate::engine::postgres::restore::script::ScriptItem;
+use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::restore::sql::StatementWords;
 
 /// The first version whose memberships say whether rights are inherited.
 const MEMBERSHIP_OPTIONS_SINCE: u32 = 16;
@@ -19,15 +19,15 @@ const MEMBERSHIP_OPTIONS_SINCE: u32 = 16;
 /// restore, which sees to the rest of them.
 pub(super) fn restore(
     client: &Client,
-    server: &Server,
-    done: &Done,
-    items: &[Item],
+    server: &TargetServer,
+    done: &DoneParts,
+    items: &[ScriptItem],
     before: &[String],
 ) -> Result<BTreeSet<String>, SourceError> {
     let mut known = BTreeSet::new();
     for item in items {
         let [step] = &item.statements[..] else { continue };
-        let words = Words::of(&step.sql);
+        let words = StatementWords::of(&step.sql);
         let role = changed(&words);
         if let Some(role) = role.as_ref().filter(|role| before.contains(role) || known.contains(*role)) {
             known.insert(role.clone());
@@ -42,18 +42,18 @@ pub(super) fn restore(
             grant(client, server, item, &words)?;
         } else if words.starts_with(&["CREATE", "ROLE"]) {
             // Left unmarked, it is found to be there by a run that goes on as well.
-            if run(client, server, item, Naming::UnlessThere)? == Outcome::Undone {
+            if run(client, server, item, ItemNaming::UnlessThere)? == ItemOutcome::Undone {
                 known.extend(role);
             }
         } else {
-            run(client, server, item, Naming::Named)?;
+            run(client, server, item, ItemNaming::Named)?;
         }
     }
     Ok(known)
 }
 
 /// The role that a statement makes or changes.
-fn changed(words: &Words<'_>) -> Option<String> {
+fn changed(words: &StatementWords<'_>) -> Option<String> {
     let verb = words.is(0, "CREATE") || words.is(0, "ALTER") || words.is(0, "COMMENT") || words.is(0, "SECURITY");
     if words.is(0, "GRANT") {
         // GRANT parameters on anything else are not about a membership.
@@ -65,7 +65,12 @@ fn changed(words: &Words<'_>) -> Option<String> {
 }
 
 /// A membership. Versions differ in what may be said of it, and who granted it may not be here.
-fn grant(client: &Client, server: &Server, item: &Item, words: &Words<'_>) -> Result<(), SourceError> {
+fn grant(
+    client: &Client,
+    server: &TargetServer,
+    item: &ScriptItem,
+    words: &StatementWords<'_>,
+) -> Result<(), SourceError> {
     let whole = String::from_utf8_lossy(&item.statements[0].sql).into_owned();
     let without_grantor = whole.rsplit_once(" GRANTED BY ").map(|(before, _)| format!("{before};"));
     let plain = words.membership();
@@ -81,32 +86,32 @@ fn grant(client: &Client, server: &Server, item: &Item, words: &Words<'_>) -> Re
         None => (whole, &[][..]),
     };
     for form in others {
-        if run(client, server, &with(item, form), Naming::UnlessMissing)? == Outcome::Done {
+        if run(client, server, &with(item, form), ItemNaming::UnlessMissing)? == ItemOutcome::Done {
             return Ok(());
         }
     }
-    run(client, server, &with(item, &last), Naming::Named).map(drop)
+    run(client, server, &with(item, &last), ItemNaming::Named).map(drop)
 }
 
-fn with(item: &Item, sql: &str) -> Item {
+fn with(item: &ScriptItem, sql: &str) -> ScriptItem {
     let mut item = item.clone();
     item.statements[0].sql = sql.as_bytes().to_vec();
     item
 }
 
 /// A statement that no transaction takes, and that may have been made by a run before.
-fn alone(client: &Client, server: &Server, item: &Item) -> Result<(), SourceError> {
+fn alone(client: &Client, server: &TargetServer, item: &ScriptItem) -> Result<(), SourceError> {
     let doing = format!("making {}", item.object);
     let mut end = String::new();
     for tried in 0.. {
         let Err(error) = client.attempt(&text(&item.statements[0].sql)) else { break };
         match judge(&error, &server.name, &doing) {
-            Fault::Stop(error @ SourceError::Lost { .. }) => return Err(error),
-            Fault::Again if tried < TRIES => continue,
-            Fault::Refused { state, .. } if state == THERE => {}
-            Fault::Refused { reason, .. } => end = ledger::refused(&item.object, Some(&reason), 0),
+            ServerFault::Stop(error @ SourceError::Lost { .. }) => return Err(error),
+            ServerFault::Again if tried < TRIES => continue,
+            ServerFault::Refused { state, .. } if state == THERE => {}
+            ServerFault::Refused { reason, .. } => end = ledger::refused(&item.object, Some(&reason), 0),
             // Such as a directory that is not there.
-            Fault::Stop(_) | Fault::Again => {
+            ServerFault::Stop(_) | ServerFault::Again => {
                 let reason = error.as_db_error().map_or("it failed", |db| db.message());
                 end = ledger::refused(&item.object, Some(reason), 0);
             }

@@ -3,18 +3,18 @@
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::restore::fault::{Fault, fatal, judge};
+use crate::engine::postgres::restore::fault::{ServerFault, fatal, judge};
 use crate::engine::postgres::restore::ledger;
-use crate::engine::postgres::restore::script::{Item, Step};
-use crate::engine::postgres::restore::server::Server;
-use crate::engine::postgres::restore::sql::Words;
+use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
+use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::restore::sql::StatementWords;
 
 /// How often something is tried again that met a deadlock.
 pub(super) const TRIES: u32 = 10;
 
 /// How an item went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Outcome {
+pub(super) enum ItemOutcome {
     Done,
     /// At least one statement was refused, and named.
     Refused,
@@ -24,7 +24,7 @@ pub(super) enum Outcome {
 
 /// Whether what is refused is named.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Naming {
+pub(super) enum ItemNaming {
     Named,
     /// Nobody asked for it.
     Unnamed,
@@ -34,7 +34,7 @@ pub(super) enum Naming {
     UnlessThere,
 }
 
-impl Naming {
+impl ItemNaming {
     /// Whether an item that is refused with this state is left undone.
     fn leaves(self, state: &str) -> bool {
         match self {
@@ -49,22 +49,27 @@ impl Naming {
 pub(super) const THERE: &str = "42710";
 
 /// Runs an item.
-pub(super) fn run(client: &Client, server: &Server, item: &Item, naming: Naming) -> Result<Outcome, SourceError> {
+pub(super) fn run(
+    client: &Client,
+    server: &TargetServer,
+    item: &ScriptItem,
+    naming: ItemNaming,
+) -> Result<ItemOutcome, SourceError> {
     let doing = format!("making {}", item.object);
     let mark = ledger::mark(item.part, item.number);
     let statements: Vec<String> = item.statements.iter().map(|step| text(&step.sql)).collect();
     let whole = format!("BEGIN; {} {} {mark} COMMIT", item.settings.join(" "), statements.join(" "));
     for tried in 0.. {
-        let Err(error) = client.attempt(&whole) else { return Ok(Outcome::Done) };
+        let Err(error) = client.attempt(&whole) else { return Ok(ItemOutcome::Done) };
         match judge(&error, &server.name, &doing) {
-            Fault::Stop(error) => return Err(error),
-            Fault::Again if tried < TRIES => rollback(client, server)?,
-            Fault::Again => break,
-            Fault::Refused { state, .. } if naming.leaves(&state) => {
+            ServerFault::Stop(error) => return Err(error),
+            ServerFault::Again if tried < TRIES => rollback(client, server)?,
+            ServerFault::Again => break,
+            ServerFault::Refused { state, .. } if naming.leaves(&state) => {
                 rollback(client, server)?;
-                return Ok(Outcome::Undone);
+                return Ok(ItemOutcome::Undone);
             }
-            Fault::Refused { .. } => break,
+            ServerFault::Refused { .. } => break,
         }
     }
     rollback(client, server)?;
@@ -76,7 +81,7 @@ fn is_missing(state: &str) -> bool {
     matches!(state, "42P01" | "42704" | "42883" | "42703" | "3F000" | "42830")
 }
 
-pub(super) fn rollback(client: &Client, server: &Server) -> Result<(), SourceError> {
+pub(super) fn rollback(client: &Client, server: &TargetServer) -> Result<(), SourceError> {
     client.attempt("ROLLBACK").map_err(|error| fatal(&error, &server.name, "going back"))
 }
 
@@ -91,31 +96,36 @@ pub(super) fn text(sql: &[u8]) -> String {
     }
 }
 
-fn one_by_one(client: &Client, server: &Server, item: &Item, naming: Naming) -> Result<Outcome, SourceError> {
+fn one_by_one(
+    client: &Client,
+    server: &TargetServer,
+    item: &ScriptItem,
+    naming: ItemNaming,
+) -> Result<ItemOutcome, SourceError> {
     let doing = format!("making {}", item.object);
     let stop = |error: &tokio_postgres::Error| fatal(error, &server.name, &doing);
-    let (mut outcome, mut notes, mut skipping) = (Outcome::Done, String::new(), false);
+    let (mut outcome, mut notes, mut skipping) = (ItemOutcome::Done, String::new(), false);
     client.attempt("BEGIN").map_err(|error| stop(&error))?;
     for setting in &item.settings {
         if let Some(reason) = attempt(client, server, &doing, setting)? {
-            outcome = Outcome::Refused;
+            outcome = ItemOutcome::Refused;
             notes.push_str(&ledger::refused(&item.object, Some(&reason), 0));
         }
     }
-    for Step { sql, .. } in &item.statements {
-        let words = Words::of(sql);
+    for ScriptStep { sql, .. } in &item.statements {
+        let words = StatementWords::of(sql);
         if skipping && !words.starts_with(&["RESET", "SESSION"]) {
             continue;
         }
         skipping = false;
         if let Some(reason) = attempt(client, server, &doing, &text(sql))? {
-            outcome = Outcome::Refused;
+            outcome = ItemOutcome::Refused;
             // Whoever cannot become the one who granted grants nothing in his own name.
             skipping = words.starts_with(&["SET", "SESSION", "AUTHORIZATION"]);
             notes.push_str(&ledger::refused(&item.object, Some(&reason), 0));
         }
     }
-    if naming == Naming::Unnamed {
+    if naming == ItemNaming::Unnamed {
         notes.clear();
     }
     let end = format!("RESET SESSION AUTHORIZATION; {notes} {} COMMIT", ledger::mark(item.part, item.number));
@@ -124,14 +134,19 @@ fn one_by_one(client: &Client, server: &Server, item: &Item, naming: Naming) -> 
 }
 
 /// Runs a statement inside a transaction; gives why it was refused, if it was, and then it left no trace.
-pub(super) fn attempt(client: &Client, server: &Server, doing: &str, sql: &str) -> Result<Option<String>, SourceError> {
+pub(super) fn attempt(
+    client: &Client,
+    server: &TargetServer,
+    doing: &str,
+    sql: &str,
+) -> Result<Option<String>, SourceError> {
     // By itself: a statement that cannot even be read would take the savepoint with it.
     client.attempt("SAVEPOINT sidekeep").map_err(|error| fatal(&error, &server.name, doing))?;
     let Err(error) = client.attempt(&format!("{sql} RELEASE SAVEPOINT sidekeep")) else { return Ok(None) };
     let reason = match judge(&error, &server.name, doing) {
-        Fault::Stop(error) => return Err(error),
-        Fault::Refused { reason, .. } => reason,
-        Fault::Again => "others held locks on it".to_owned(),
+        ServerFault::Stop(error) => return Err(error),
+        ServerFault::Refused { reason, .. } => reason,
+        ServerFault::Again => "others held locks on it".to_owned(),
     };
     client
         .attempt("ROLLBACK TO SAVEPOINT sidekeep; RELEASE SAVEPOINT sidekeep")
@@ -142,12 +157,12 @@ pub(super) fn attempt(client: &Client, server: &Server, doing: &str, sql: &str) 
 /// Runs items one after the other, but for those that are done.
 pub(super) fn run_all(
     client: &Client,
-    server: &Server,
-    done: &ledger::Done,
-    items: &[Item],
+    server: &TargetServer,
+    done: &ledger::DoneParts,
+    items: &[ScriptItem],
 ) -> Result<(), SourceError> {
     for item in items.iter().filter(|item| !done.has(item.part, item.number)) {
-        run(client, server, item, Naming::Named)?;
+        run(client, server, item, ItemNaming::Named)?;
     }
     Ok(())
 }

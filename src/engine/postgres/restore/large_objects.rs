@@ -7,12 +7,12 @@ use tokio_postgres::types::ToSql;
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::restore::items::{Naming, run};
-use crate::engine::postgres::restore::ledger::{Done, Part};
+use crate::engine::postgres::restore::items::{ItemNaming, run};
+use crate::engine::postgres::restore::ledger::{DoneParts, RestorePart};
 use crate::engine::postgres::restore::options::Owners;
-use crate::engine::postgres::restore::script::{Item, Step};
-use crate::engine::postgres::restore::server::Server;
-use crate::engine::postgres::schema::document::{Grant, GrantOption, Label, LargeObject, Purpose};
+use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
+use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::schema::document::{GrantOption, Label, LargeObject, Privilege, Purpose};
 use crate::engine::postgres::value::transport::quoted;
 use crate::format::cell::Cell;
 
@@ -25,11 +25,11 @@ const PAGE_BYTES: i64 = 2048;
 /// Makes all objects, empty.
 pub(super) fn create(
     client: &Client,
-    server: &Server,
-    done: &Done,
+    server: &TargetServer,
+    done: &DoneParts,
     objects: &[LargeObject],
 ) -> Result<(), SourceError> {
-    items(client, server, done, (Part::LargeObjects, objects), &|object| {
+    items(client, server, done, (RestorePart::LargeObjects, objects), &|object| {
         vec![format!("SELECT pg_catalog.lo_create({});", object.oid)]
     })
 }
@@ -37,13 +37,13 @@ pub(super) fn create(
 /// Owners, comments, security labels and privileges.
 pub(super) fn give(
     client: &Client,
-    server: &Server,
-    done: &Done,
+    server: &TargetServer,
+    done: &DoneParts,
     objects: &[LargeObject],
     (owners, roles): (Owners, &[String]),
 ) -> Result<(), SourceError> {
     let is_there = |role: &str| owners == Owners::Restore || roles.iter().any(|known| known == role);
-    items(client, server, done, (Part::LargeObjectRights, objects), &|object| {
+    items(client, server, done, (RestorePart::LargeObjectRights, objects), &|object| {
         let oid = object.oid;
         let mut sql = Vec::new();
         if let Some(comment) = &object.comment {
@@ -60,7 +60,7 @@ pub(super) fn give(
             sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quoted(&object.owner)));
         }
         if let Some(grants) = &object.grants {
-            let owned = |grant: &&Grant| grant.grantee.as_ref() == Some(&object.owner);
+            let owned = |grant: &&Privilege| grant.grantee.as_ref() == Some(&object.owner);
             if owners == Owners::Restore && grants.iter().filter(owned).count() < 2 {
                 sql.push(format!("REVOKE ALL ON LARGE OBJECT {oid} FROM {};", quoted(&object.owner)));
             }
@@ -76,7 +76,7 @@ fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-fn grant(oid: u32, grant: &Grant) -> String {
+fn grant(oid: u32, grant: &Privilege) -> String {
     let grantee = grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quoted);
     let option = if grant.option == GrantOption::With { " WITH GRANT OPTION" } else { "" };
     format!("GRANT {} ON LARGE OBJECT {oid} TO {grantee}{option};", grant.privilege)
@@ -84,14 +84,17 @@ fn grant(oid: u32, grant: &Grant) -> String {
 
 fn items(
     client: &Client,
-    server: &Server,
-    done: &Done,
-    (part, objects): (Part, &[LargeObject]),
+    server: &TargetServer,
+    done: &DoneParts,
+    (part, objects): (RestorePart, &[LargeObject]),
     sql: &dyn Fn(&LargeObject) -> Vec<String>,
 ) -> Result<(), SourceError> {
     for (number, some) in (0..).zip(objects.chunks(OBJECTS_PER_ITEM)) {
-        let statements: Vec<Step> =
-            some.iter().flat_map(sql).map(|sql| Step { purpose: Purpose::Object, sql: sql.into_bytes() }).collect();
+        let statements: Vec<ScriptStep> = some
+            .iter()
+            .flat_map(sql)
+            .map(|sql| ScriptStep { purpose: Purpose::Object, sql: sql.into_bytes() })
+            .collect();
         if statements.is_empty() || done.has(part, number) {
             continue;
         }
@@ -101,22 +104,22 @@ fn items(
             }
             _ => format!("large object {}", some[0].oid),
         };
-        let item = Item { part, number, class: "BLOB".to_owned(), object, settings: Vec::new(), statements };
-        run(client, server, &item, Naming::Named)?;
+        let item = ScriptItem { part, number, class: "BLOB".to_owned(), object, settings: Vec::new(), statements };
+        run(client, server, &item, ItemNaming::Named)?;
     }
     Ok(())
 }
 
 /// Pages that wait to be written.
 #[derive(Default)]
-pub(super) struct Pages {
+pub(super) struct PageBuffer {
     objects: Vec<u32>,
     offsets: Vec<i64>,
     data: Vec<Vec<u8>>,
     written: u64,
 }
 
-impl Pages {
+impl PageBuffer {
     /// A row of the table: object, number of the page, its bytes.
     pub(super) fn add(&mut self, cells: &[Cell<'_>]) -> Result<(), String> {
         let [Cell::Integer(object), Cell::Integer(page), Cell::Bytes(data)] = *cells else {

@@ -27,7 +27,7 @@ pub(super) const DROP: &str = "DROP TABLE sidekeep_restore.head, sidekeep_restor
 
 /// What the ledger says of the restore as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct RestoreHead {
     pub(super) format: u32,
     pub(super) snapshot: String,
     /// Those that were chosen, if not all.
@@ -38,7 +38,7 @@ pub(super) struct Head {
 
 /// Which part of a restore a mark is of; its number is that of a statement in the schema document.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Part {
+pub(super) enum RestorePart {
     Globals,
     PreData,
     Sequences,
@@ -50,7 +50,7 @@ pub(super) enum Part {
     Database,
 }
 
-impl Part {
+impl RestorePart {
     const ALL: [Self; 8] = [
         Self::Globals,
         Self::PreData,
@@ -78,14 +78,14 @@ impl Part {
 
 /// What is done, as of the beginning of this run.
 #[derive(Debug, Default)]
-pub(super) struct Done {
-    steps: HashSet<(Part, u32)>,
+pub(super) struct DoneParts {
+    steps: HashSet<(RestorePart, u32)>,
     /// By the name of the table.
     batches: HashMap<String, HashSet<Mark>>,
 }
 
-impl Done {
-    pub(super) fn has(&self, part: Part, number: u32) -> bool {
+impl DoneParts {
+    pub(super) fn has(&self, part: RestorePart, number: u32) -> bool {
         self.steps.contains(&(part, number))
     }
 
@@ -95,7 +95,7 @@ impl Done {
 }
 
 /// The SQL that marks a step as done.
-pub(super) fn mark(part: Part, number: u32) -> String {
+pub(super) fn mark(part: RestorePart, number: u32) -> String {
     format!("INSERT INTO sidekeep_restore.done VALUES ('{}', {number});", part.name())
 }
 
@@ -114,7 +114,7 @@ pub(super) fn refused(object: &str, reason: Option<&str>, count: u64) -> String 
 pub(super) const MARK_BATCH: &str = "INSERT INTO sidekeep_restore.batches VALUES ($1, $2)";
 
 /// What an unfinished restore left, if there is one.
-pub(super) fn find(client: &Client, server: &str) -> Result<Option<Head>, SourceError> {
+pub(super) fn find(client: &Client, server: &str) -> Result<Option<RestoreHead>, SourceError> {
     let doing = "looking for an unfinished restore";
     let there = client
         .texts(doing, "SELECT pg_catalog.to_regclass('sidekeep_restore.head')::text")
@@ -125,7 +125,7 @@ pub(super) fn find(client: &Client, server: &str) -> Result<Option<Head>, Source
     let text = client.value(doing, "SELECT content FROM sidekeep_restore.head");
     let text = text.map_err(|error| broken(error, server))?;
     let unknown = |reason: String| SourceError::Failed { doing: doing.to_owned(), reason };
-    let head: Head = serde_json::from_str(&text).map_err(|error| unknown(error.to_string()))?;
+    let head: RestoreHead = serde_json::from_str(&text).map_err(|error| unknown(error.to_string()))?;
     match head.format {
         FORMAT => Ok(Some(head)),
         other => Err(unknown(format!("its ledger has format {other}, which another release understands"))),
@@ -138,11 +138,11 @@ pub(super) fn create(
     server: &str,
     snapshot: &str,
     tables: Option<Vec<String>>,
-) -> Result<Head, SourceError> {
+) -> Result<RestoreHead, SourceError> {
     let doing = "beginning the ledger of the restore";
     let roles = rows(client, doing, "SELECT rolname FROM pg_catalog.pg_roles", |fields| fields.text());
     let roles = roles.map_err(|error| unanswered(error, server))?;
-    let head = Head { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
+    let head = RestoreHead { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
     let content = serde_json::to_string(&head).expect("strings and numbers").replace('\'', "''");
     let sql = format!("BEGIN; {CREATE} INSERT INTO sidekeep_restore.head VALUES ('{content}'); COMMIT");
     client.execute(doing, &sql).map_err(|error| not_begun(error, server))?;
@@ -160,15 +160,15 @@ fn not_begun(error: PostgresError, server: &str) -> SourceError {
 }
 
 /// What is done.
-pub(super) fn done(client: &Client, server: &str) -> Result<Done, SourceError> {
+pub(super) fn done(client: &Client, server: &str) -> Result<DoneParts, SourceError> {
     let doing = "reading the ledger of the restore";
     let failed = |error| unanswered(error, server);
     let steps = rows(client, doing, "SELECT part, number FROM sidekeep_restore.done", |fields| {
         Ok((fields.text()?, fields.parsed()?))
     });
-    let part = |name: &str| Part::ALL.into_iter().find(|part| part.name() == name);
+    let part = |name: &str| RestorePart::ALL.into_iter().find(|part| part.name() == name);
     let steps = steps.map_err(failed)?.into_iter();
-    let mut done = Done {
+    let mut done = DoneParts {
         steps: steps.filter_map(|(name, number)| Some((part(&name)?, number))).collect(),
         batches: HashMap::new(),
     };

@@ -9,15 +9,15 @@ use tokio_postgres::types::ToSql;
 
 use crate::engine::contract::{Batch, Loader, SourceError};
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::restore::fault::{Fault, fatal, judge};
+use crate::engine::postgres::restore::fault::{ServerFault, fatal, judge};
 use crate::engine::postgres::restore::items::rollback;
-use crate::engine::postgres::restore::large_objects::Pages;
+use crate::engine::postgres::restore::large_objects::PageBuffer;
 use crate::engine::postgres::restore::ledger;
 use crate::engine::postgres::restore::refused_rows::pick;
-use crate::engine::postgres::restore::server::Server;
-use crate::engine::postgres::restore::table_plan::{Copy, Form, Prepared, TablePlan, Way};
-use crate::engine::postgres::value::encode::{Parameter, Place, Way as LineWay, push_line};
-use crate::engine::postgres::value::encode_binary::{Fit, push_tuple};
+use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::restore::table_plan::{Copy, Form, LoadMethod, LoadPlan, PreparedStatements};
+use crate::engine::postgres::value::encode::{EncodeTarget, Parameter, RowForm, push_line};
+use crate::engine::postgres::value::encode_binary::{BinaryFit, push_tuple};
 use crate::format::cell::Cell;
 
 /// Bytes that are sent in one go.
@@ -28,30 +28,30 @@ const ROWS_NAMED_MAX: u64 = 20;
 const TRIES: u32 = 10;
 
 /// What the loaders of a restore have in common.
-pub(super) struct Loading {
-    pub(super) server: Server,
-    pub(super) tables: Vec<TablePlan>,
+pub(super) struct LoadContext {
+    pub(super) server: TargetServer,
+    pub(super) tables: Vec<LoadPlan>,
     /// Rows that were refused so far, by table.
     refused: Mutex<HashMap<usize, u64>>,
 }
 
-impl Loading {
-    pub(super) fn new(server: Server, tables: Vec<TablePlan>) -> Self {
+impl LoadContext {
+    pub(super) fn new(server: TargetServer, tables: Vec<LoadPlan>) -> Self {
         Self { server, tables, refused: Mutex::default() }
     }
 
     /// How to name a refused row, if it is still named.
-    fn refuse(&self, table: usize) -> Naming {
+    fn refuse(&self, table: usize) -> RowNaming {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let count = refused.entry(table).or_default();
         *count += 1;
-        if *count <= ROWS_NAMED_MAX { Naming::Named } else { Naming::Counted }
+        if *count <= ROWS_NAMED_MAX { RowNaming::Named } else { RowNaming::Counted }
     }
 }
 
 /// Whether a refused row is named.
 #[derive(PartialEq, Eq)]
-pub(super) enum Naming {
+pub(super) enum RowNaming {
     Named,
     Counted,
 }
@@ -59,8 +59,8 @@ pub(super) enum Naming {
 /// A session that loads.
 pub(super) struct PostgresLoader {
     client: Client,
-    loading: Arc<Loading>,
-    prepared: Prepared,
+    loading: Arc<LoadContext>,
+    prepared: PreparedStatements,
 }
 
 /// What came of an attempt to load some rows.
@@ -71,7 +71,7 @@ pub(super) enum Loaded {
 }
 
 /// Why rows did not go in.
-pub(super) enum Failure {
+pub(super) enum LoadFailure {
     Server(tokio_postgres::Error),
     /// A value that no server takes.
     Value(String),
@@ -81,28 +81,28 @@ pub(super) enum Failure {
     Stop(SourceError),
 }
 
-impl From<tokio_postgres::Error> for Failure {
+impl From<tokio_postgres::Error> for LoadFailure {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Server(error)
     }
 }
 
-impl From<SourceError> for Failure {
+impl From<SourceError> for LoadFailure {
     fn from(error: SourceError) -> Self {
         Self::Stop(error)
     }
 }
 
 impl PostgresLoader {
-    pub(super) fn new(client: Client, loading: Arc<Loading>) -> Self {
-        Self { client, loading, prepared: Prepared::default() }
+    pub(super) fn new(client: Client, loading: Arc<LoadContext>) -> Self {
+        Self { client, loading, prepared: PreparedStatements::default() }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> EncodeTarget {
         self.loading.server.place
     }
 
-    pub(super) fn naming(&self, table: usize) -> Naming {
+    pub(super) fn naming(&self, table: usize) -> RowNaming {
         self.loading.refuse(table)
     }
 
@@ -111,17 +111,17 @@ impl PostgresLoader {
     }
 
     /// Runs SQL around the rows, which no server refuses.
-    pub(super) fn run(&self, sql: &str, plan: &TablePlan) -> Result<(), SourceError> {
+    pub(super) fn run(&self, sql: &str, plan: &LoadPlan) -> Result<(), SourceError> {
         self.client.attempt(sql).map_err(|error| self.stop(&error, &plan.name))
     }
 
     /// The transaction around a batch. None: others hold locks.
-    fn transaction(&mut self, batch: &dyn Batch, plan: &TablePlan) -> Result<Option<u64>, SourceError> {
+    fn transaction(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<Option<u64>, SourceError> {
         self.run("BEGIN", plan)?;
         let whole = match &plan.way {
-            Way::Copy(copy) => self.copy(batch, copy),
-            Way::LargeObjects => put_pages(&self.client, batch),
-            Way::Refused(_) => Ok(0),
+            LoadMethod::Copy(copy) => self.copy(batch, copy),
+            LoadMethod::LargeObjects => put_pages(&self.client, batch),
+            LoadMethod::Refused(_) => Ok(0),
         };
         let mut loaded = self.judged(whole, plan)?;
         if let Loaded::Refused { .. } = loaded {
@@ -138,7 +138,7 @@ impl PostgresLoader {
         Ok(None)
     }
 
-    fn commit(&mut self, batch: &dyn Batch, plan: &TablePlan) -> Result<(), SourceError> {
+    fn commit(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<(), SourceError> {
         let marks = batch.marks().concat();
         let commit = |loader: &mut Self| {
             let mark = loader.prepared.get(&loader.client, ledger::MARK_BATCH)?;
@@ -148,23 +148,23 @@ impl PostgresLoader {
         commit(self).map_err(|error| self.stop(&error, &plan.name))
     }
 
-    pub(super) fn judged(&self, result: Result<u64, Failure>, plan: &TablePlan) -> Result<Loaded, SourceError> {
+    pub(super) fn judged(&self, result: Result<u64, LoadFailure>, plan: &LoadPlan) -> Result<Loaded, SourceError> {
         let error = match result {
             Ok(rows) => return Ok(Loaded::Rows(rows)),
-            Err(Failure::Value(reason)) => return Ok(Loaded::Refused { reason }),
-            Err(Failure::Again) => return Ok(Loaded::Again),
-            Err(Failure::Stop(error)) => return Err(error),
-            Err(Failure::Server(error)) => error,
+            Err(LoadFailure::Value(reason)) => return Ok(Loaded::Refused { reason }),
+            Err(LoadFailure::Again) => return Ok(Loaded::Again),
+            Err(LoadFailure::Stop(error)) => return Err(error),
+            Err(LoadFailure::Server(error)) => error,
         };
         match judge(&error, &self.loading.server.name, &format!("loading {}", plan.name)) {
-            Fault::Stop(error) => Err(error),
-            Fault::Refused { reason, .. } => Ok(Loaded::Refused { reason }),
-            Fault::Again => Ok(Loaded::Again),
+            ServerFault::Stop(error) => Err(error),
+            ServerFault::Refused { reason, .. } => Ok(Loaded::Refused { reason }),
+            ServerFault::Again => Ok(Loaded::Again),
         }
     }
 
     /// Copies all rows; those that no COPY carries follow by themselves.
-    fn copy(&mut self, batch: &dyn Batch, copy: &Copy) -> Result<u64, Failure> {
+    fn copy(&mut self, batch: &dyn Batch, copy: &Copy) -> Result<u64, LoadFailure> {
         let (statement, place) = (self.prepared.get(&self.client, &copy.copy_sql)?, self.place());
         let mut sink = self.client.copy_in(&statement)?;
         let mut chunk = Vec::with_capacity(CHUNK_BYTES * 2);
@@ -172,7 +172,7 @@ impl PostgresLoader {
         // Rows that follow, as they are counted.
         let (mut odd, mut at) = (Vec::new(), 0_u64);
         each_of(batch, &mut |cells| {
-            if push(&mut chunk, cells, copy, place)? == Fit::Odd {
+            if push(&mut chunk, cells, copy, place)? == BinaryFit::Odd {
                 odd.push(at);
             }
             at += 1;
@@ -199,7 +199,7 @@ impl PostgresLoader {
     }
 
     /// Copies rows that are encoded.
-    pub(super) fn copy_rows(&mut self, rows: Bytes, copy: &Copy) -> Result<u64, Failure> {
+    pub(super) fn copy_rows(&mut self, rows: Bytes, copy: &Copy) -> Result<u64, LoadFailure> {
         let statement = self.prepared.get(&self.client, &copy.copy_sql)?;
         let mut sink = self.client.copy_in(&statement)?;
         for part in [Bytes::from_static(copy.form.header()), rows, Bytes::from_static(copy.form.trailer())] {
@@ -211,7 +211,7 @@ impl PostgresLoader {
     }
 
     /// Inserts a row as parameters.
-    pub(super) fn insert(&mut self, cells: &[Cell<'_>], copy: &Copy) -> Result<u64, Failure> {
+    pub(super) fn insert(&mut self, cells: &[Cell<'_>], copy: &Copy) -> Result<u64, LoadFailure> {
         let (statement, place) = (self.prepared.get(&self.client, &copy.insert_sql)?, self.place());
         let values: Vec<Parameter<'_>> =
             cells.iter().zip(&copy.kinds).map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, place }).collect();
@@ -221,21 +221,25 @@ impl PostgresLoader {
 }
 
 /// Appends a row as a COPY takes it.
-pub(super) fn push(out: &mut Vec<u8>, cells: &[Cell<'_>], copy: &Copy, place: Place) -> Result<Fit, Failure> {
+pub(super) fn push(
+    out: &mut Vec<u8>,
+    cells: &[Cell<'_>],
+    copy: &Copy,
+    place: EncodeTarget,
+) -> Result<BinaryFit, LoadFailure> {
     let fit = match copy.form {
         Form::Binary => push_tuple(out, cells, &copy.kinds, place),
-        Form::Text => {
-            push_line(out, cells, &copy.kinds, place).map(|way| if way == LineWay::Copy { Fit::Fits } else { Fit::Odd })
-        }
+        Form::Text => push_line(out, cells, &copy.kinds, place)
+            .map(|way| if way == RowForm::Copy { BinaryFit::Fits } else { BinaryFit::Odd }),
     };
-    fit.map_err(|error| Failure::Value(error.to_string()))
+    fit.map_err(|error| LoadFailure::Value(error.to_string()))
 }
 
 /// Rows of a batch, until one fails.
 pub(super) fn each_of(
     batch: &dyn Batch,
-    each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), LoadFailure>,
+) -> Result<(), LoadFailure> {
     let mut failed = None;
     let given = batch.rows(&mut |cells| {
         each(cells).map_err(|failure| {
@@ -249,10 +253,10 @@ pub(super) fn each_of(
     }
 }
 
-fn put_pages(client: &Client, batch: &dyn Batch) -> Result<u64, Failure> {
-    let mut pages = Pages::default();
+fn put_pages(client: &Client, batch: &dyn Batch) -> Result<u64, LoadFailure> {
+    let mut pages = PageBuffer::default();
     each_of(batch, &mut |cells| {
-        pages.add(cells).map_err(Failure::Value)?;
+        pages.add(cells).map_err(LoadFailure::Value)?;
         if pages.is_full() { Ok(pages.put(client)?) } else { Ok(()) }
     })?;
     pages.put(client)?;
@@ -260,9 +264,9 @@ fn put_pages(client: &Client, batch: &dyn Batch) -> Result<u64, Failure> {
 }
 
 /// A page of a large object by itself.
-pub(super) fn put_page(loader: &PostgresLoader, cells: &[Cell<'_>]) -> Result<u64, Failure> {
-    let mut page = Pages::default();
-    page.add(cells).map_err(Failure::Value)?;
+pub(super) fn put_page(loader: &PostgresLoader, cells: &[Cell<'_>]) -> Result<u64, LoadFailure> {
+    let mut page = PageBuffer::default();
+    page.add(cells).map_err(LoadFailure::Value)?;
     page.put(&loader.client)?;
     Ok(page.count())
 }
@@ -271,7 +275,7 @@ impl Loader for PostgresLoader {
     fn load(&mut self, batch: &dyn Batch) -> Result<u64, SourceError> {
         let loading = Arc::clone(&self.loading);
         let plan = &loading.tables[batch.table()];
-        if matches!(plan.way, Way::Refused(_)) {
+        if matches!(plan.way, LoadMethod::Refused(_)) {
             // It has been named as a whole.
             return Ok(0);
         }

@@ -4,13 +4,13 @@ use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::restore::ledger::unanswered;
-use crate::engine::postgres::restore::server::Server;
+use crate::engine::postgres::restore::server::TargetServer;
 
 /// Objects that are named in a message.
 const NAMED_MAX: usize = 3;
 
 /// The first objects of a database that is not empty.
-pub(super) fn occupants(client: &Client, server: &Server) -> Result<Vec<String>, SourceError> {
+pub(super) fn occupants(client: &Client, server: &TargetServer) -> Result<Vec<String>, SourceError> {
     // Kinds with a schema of their own are seen through it, unless that is `public`.
     let sql = format!(
         "WITH own AS (

@@ -1,7 +1,7 @@
 //! Statements of a newer version as an older server takes them, where the difference does no harm. All others are
 //! refused by the server itself, and named.
 
-use crate::engine::postgres::schema::lex::{Kind, Tokens};
+use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
 
 /// The first version that computes generated columns when they are read.
 const VIRTUAL_SINCE: u32 = 18;
@@ -40,7 +40,7 @@ fn as_subscription(sql: Vec<u8>, version: u32) -> Vec<u8> {
 
 /// A range without the name of its multirange, which nothing on an older server uses.
 fn without_multirange(mut sql: Vec<u8>) -> Vec<u8> {
-    let tokens: Vec<(usize, Kind, &[u8])> = Tokens::new(&sql).collect();
+    let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(&sql).collect();
     let named = tokens
         .windows(3)
         .position(|three| three[0].2 == b"," && three[1].2 == b"multirange_type_name" && three[2].2 == b"=");
@@ -54,7 +54,7 @@ fn without_multirange(mut sql: Vec<u8>) -> Vec<u8> {
 
 /// Generated columns that are kept, in place of those that are computed when they are read: the same values.
 fn with_stored(mut sql: Vec<u8>) -> Vec<u8> {
-    let tokens: Vec<(usize, Kind, &[u8])> = Tokens::new(&sql).collect();
+    let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(&sql).collect();
     let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.2 == word.as_bytes());
     let mut places = Vec::new();
     for at in 0..tokens.len() {

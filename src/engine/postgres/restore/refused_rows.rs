@@ -9,28 +9,37 @@ use bytes::Bytes;
 
 use crate::engine::contract::Batch;
 use crate::engine::postgres::restore::ledger;
-use crate::engine::postgres::restore::loader::{Failure, Loaded, Naming, PostgresLoader, each_of, push, put_page};
-use crate::engine::postgres::restore::table_plan::{Copy, TablePlan, Way};
-use crate::engine::postgres::value::encode_binary::Fit;
+use crate::engine::postgres::restore::loader::{
+    LoadFailure, Loaded, PostgresLoader, RowNaming, each_of, push, put_page,
+};
+use crate::engine::postgres::restore::table_plan::{Copy, LoadMethod, LoadPlan};
+use crate::engine::postgres::value::encode_binary::BinaryFit;
 use crate::format::cell::Cell;
 
 /// Bytes of rows that wait, but for the last row.
 const PIECE_BYTES: usize = 4 << 20;
 
 /// Loads all rows that are not refused; gives their number.
-pub(super) fn pick(loader: &mut PostgresLoader, batch: &dyn Batch, plan: &TablePlan) -> Result<u64, Failure> {
+pub(super) fn pick(loader: &mut PostgresLoader, batch: &dyn Batch, plan: &LoadPlan) -> Result<u64, LoadFailure> {
     loader.run("SAVEPOINT sidekeep", plan)?;
-    let mut picking =
-        Picking { loader, plan, table: batch.table(), piece: Piece::default(), rows: 0, notes: String::new(), more: 0 };
+    let mut picking = Picking {
+        loader,
+        plan,
+        table: batch.table(),
+        piece: CopyPiece::default(),
+        rows: 0,
+        notes: String::new(),
+        more: 0,
+    };
     each_of(batch, &mut |cells| picking.row(cells))?;
     picking.end()
 }
 
 struct Picking<'a> {
     loader: &'a mut PostgresLoader,
-    plan: &'a TablePlan,
+    plan: &'a LoadPlan,
     table: usize,
-    piece: Piece,
+    piece: CopyPiece,
     rows: u64,
     /// The SQL that keeps which rows were refused.
     notes: String,
@@ -40,7 +49,7 @@ struct Picking<'a> {
 
 /// Rows as a COPY takes them.
 #[derive(Default)]
-struct Piece {
+struct CopyPiece {
     bytes: Vec<u8>,
     /// Where each row ends.
     ends: Vec<usize>,
@@ -48,28 +57,28 @@ struct Piece {
 }
 
 impl Picking<'_> {
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), Failure> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), LoadFailure> {
         let plan = self.plan;
         let copy = match &plan.way {
-            Way::Copy(copy) => copy,
-            Way::LargeObjects => return self.alone(cells, |loader| put_page(loader, cells)),
-            Way::Refused(_) => return Ok(()),
+            LoadMethod::Copy(copy) => copy,
+            LoadMethod::LargeObjects => return self.alone(cells, |loader| put_page(loader, cells)),
+            LoadMethod::Refused(_) => return Ok(()),
         };
         match push(&mut self.piece.bytes, cells, copy, self.loader.place()) {
-            Ok(Fit::Fits) => {
+            Ok(BinaryFit::Fits) => {
                 self.piece.ends.push(self.piece.bytes.len());
                 self.piece.keys.push(plan.key_of(cells));
             }
-            Ok(Fit::Odd) => self.alone(cells, |loader| loader.insert(cells, copy))?,
-            Err(Failure::Value(reason)) => self.refuse(&plan.key_of(cells), &reason),
+            Ok(BinaryFit::Odd) => self.alone(cells, |loader| loader.insert(cells, copy))?,
+            Err(LoadFailure::Value(reason)) => self.refuse(&plan.key_of(cells), &reason),
             Err(other) => return Err(other),
         }
         if self.piece.bytes.len() >= PIECE_BYTES { self.send(copy) } else { Ok(()) }
     }
 
     /// Sends the rows that wait.
-    fn send(&mut self, copy: &Copy) -> Result<(), Failure> {
-        let Piece { bytes, ends, keys } = std::mem::take(&mut self.piece);
+    fn send(&mut self, copy: &Copy) -> Result<(), LoadFailure> {
+        let CopyPiece { bytes, ends, keys } = std::mem::take(&mut self.piece);
         let bytes = Bytes::from(bytes);
         let (mut at, mut run) = (0, ends.len());
         while at < ends.len() {
@@ -93,8 +102,8 @@ impl Picking<'_> {
     fn alone(
         &mut self,
         cells: &[Cell<'_>],
-        load: impl FnOnce(&mut PostgresLoader) -> Result<u64, Failure>,
-    ) -> Result<(), Failure> {
+        load: impl FnOnce(&mut PostgresLoader) -> Result<u64, LoadFailure>,
+    ) -> Result<(), LoadFailure> {
         if let Some(reason) = self.attempt(load)? {
             self.refuse(&self.plan.key_of(cells), &reason);
         }
@@ -104,8 +113,8 @@ impl Picking<'_> {
     /// Why what `load` does was refused, if it was, and then it left no trace.
     fn attempt(
         &mut self,
-        load: impl FnOnce(&mut PostgresLoader) -> Result<u64, Failure>,
-    ) -> Result<Option<String>, Failure> {
+        load: impl FnOnce(&mut PostgresLoader) -> Result<u64, LoadFailure>,
+    ) -> Result<Option<String>, LoadFailure> {
         let loaded = load(self.loader);
         match self.loader.judged(loaded, self.plan)? {
             Loaded::Rows(rows) => {
@@ -117,22 +126,22 @@ impl Picking<'_> {
                 self.loader.run("ROLLBACK TO SAVEPOINT sidekeep", self.plan)?;
                 Ok(Some(reason))
             }
-            Loaded::Again => Err(Failure::Again),
+            Loaded::Again => Err(LoadFailure::Again),
         }
     }
 
     fn refuse(&mut self, key: &str, reason: &str) {
         match self.loader.naming(self.table) {
-            Naming::Named => {
+            RowNaming::Named => {
                 let reason = format!("{key} was refused: {reason}");
                 self.notes.push_str(&ledger::refused(&self.plan.name, Some(&reason), 1));
             }
-            Naming::Counted => self.more += 1,
+            RowNaming::Counted => self.more += 1,
         }
     }
 
-    fn end(mut self) -> Result<u64, Failure> {
-        if let Way::Copy(copy) = &self.plan.way {
+    fn end(mut self) -> Result<u64, LoadFailure> {
+        if let LoadMethod::Copy(copy) = &self.plan.way {
             self.send(copy)?;
         }
         if self.more > 0 {

@@ -13,17 +13,17 @@ pub(super) struct Task<T> {
     /// How large it is, compared with the others.
     pub(super) weight: u64,
     /// What it works on.
-    pub(super) claims: Vec<(String, Claim)>,
+    pub(super) claims: Vec<(String, WorkClaim)>,
 }
 
 /// How something is worked on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Claim {
+pub(super) enum WorkClaim {
     Shared,
     Alone,
 }
 
-struct State<'t, T> {
+struct ScheduleState<'t, T> {
     /// The largest last.
     waiting: Vec<&'t Task<T>>,
     /// How many work on what; `usize::MAX`: one alone.
@@ -33,12 +33,12 @@ struct State<'t, T> {
     is_broken: bool,
 }
 
-impl<'t, T> State<'t, T> {
+impl<'t, T> ScheduleState<'t, T> {
     fn is_free(&self, task: &Task<T>) -> bool {
         task.claims.iter().all(|(what, claim)| match (self.busy.get(what.as_str()), claim) {
             (None | Some(0), _) => true,
-            (Some(&usize::MAX), _) | (_, Claim::Alone) => false,
-            (Some(_), Claim::Shared) => true,
+            (Some(&usize::MAX), _) | (_, WorkClaim::Alone) => false,
+            (Some(_), WorkClaim::Shared) => true,
         })
     }
 
@@ -47,7 +47,7 @@ impl<'t, T> State<'t, T> {
         let task = self.waiting.remove(at);
         for (what, claim) in &task.claims {
             let count = self.busy.entry(what).or_default();
-            *count = if *claim == Claim::Alone { usize::MAX } else { *count + 1 };
+            *count = if *claim == WorkClaim::Alone { usize::MAX } else { *count + 1 };
         }
         Some(task)
     }
@@ -55,7 +55,7 @@ impl<'t, T> State<'t, T> {
     fn give_back(&mut self, task: &'t Task<T>) {
         for (what, claim) in &task.claims {
             let count = self.busy.entry(what).or_default();
-            *count = if *claim == Claim::Alone { 0 } else { count.saturating_sub(1) };
+            *count = if *claim == WorkClaim::Alone { 0 } else { count.saturating_sub(1) };
         }
     }
 }
@@ -68,7 +68,7 @@ pub(super) fn in_parallel<S: Sync, T: Sync>(
 ) -> Result<(), SourceError> {
     tasks.sort_by_key(|task| task.weight);
     let waiting = tasks.iter().collect();
-    let state = Mutex::new(State { waiting, busy: HashMap::new(), failed: None, is_broken: false });
+    let state = Mutex::new(ScheduleState { waiting, busy: HashMap::new(), failed: None, is_broken: false });
     let changed = Condvar::new();
     std::thread::scope(|scope| {
         let workers: Vec<_> = sessions
@@ -85,7 +85,7 @@ pub(super) fn in_parallel<S: Sync, T: Sync>(
 }
 
 /// Does tasks until there are none left.
-fn work_off<T>(state: &Mutex<State<'_, T>>, changed: &Condvar, work: &dyn Fn(&T) -> Result<(), SourceError>) {
+fn work_off<T>(state: &Mutex<ScheduleState<'_, T>>, changed: &Condvar, work: &dyn Fn(&T) -> Result<(), SourceError>) {
     let _alarm = Alarm { state, changed };
     let mut guard = lock(state);
     while guard.failed.is_none() && !guard.is_broken && !guard.waiting.is_empty() {
@@ -106,7 +106,7 @@ fn work_off<T>(state: &Mutex<State<'_, T>>, changed: &Condvar, work: &dyn Fn(&T)
 
 /// Whoever ends tells those who wait, and whoever panics that he gives nothing back.
 struct Alarm<'s, 't, T> {
-    state: &'s Mutex<State<'t, T>>,
+    state: &'s Mutex<ScheduleState<'t, T>>,
     changed: &'s Condvar,
 }
 
@@ -119,30 +119,30 @@ impl<T> Drop for Alarm<'_, '_, T> {
     }
 }
 
-fn lock<'g, 't, T>(state: &'g Mutex<State<'t, T>>) -> MutexGuard<'g, State<'t, T>> {
+fn lock<'g, 't, T>(state: &'g Mutex<ScheduleState<'t, T>>) -> MutexGuard<'g, ScheduleState<'t, T>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Claim, State, Task, in_parallel};
+    use super::{ScheduleState, Task, WorkClaim, in_parallel};
 
     #[test]
     fn what_one_must_have_alone_is_nobody_elses() {
-        let task = |work: u32, weight, claims: &[(&str, Claim)]| Task {
+        let task = |work: u32, weight, claims: &[(&str, WorkClaim)]| Task {
             work,
             weight,
             claims: claims.iter().map(|(what, claim)| ((*what).to_owned(), *claim)).collect(),
         };
         let mut tasks = [
-            task(0, 5, &[("a", Claim::Shared)]),
-            task(1, 9, &[("a", Claim::Alone)]),
-            task(2, 1, &[("a", Claim::Shared), ("b", Claim::Alone)]),
-            task(3, 3, &[("b", Claim::Shared)]),
+            task(0, 5, &[("a", WorkClaim::Shared)]),
+            task(1, 9, &[("a", WorkClaim::Alone)]),
+            task(2, 1, &[("a", WorkClaim::Shared), ("b", WorkClaim::Alone)]),
+            task(3, 3, &[("b", WorkClaim::Shared)]),
         ];
         tasks.sort_by_key(|task| task.weight);
         let mut state =
-            State { waiting: tasks.iter().collect(), busy: Default::default(), failed: None, is_broken: false };
+            ScheduleState { waiting: tasks.iter().collect(), busy: Default::default(), failed: None, is_broken: false };
         let first = state.take().expect("the largest");
         let second = state.take().expect("another table's");
         assert_eq!((first.work, second.work), (1, 3));
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_the_others_and_goes_on_in_who_waits_for_them() {
-        let task = |work: u32| Task { work, weight: u64::from(work), claims: vec![("a".to_owned(), Claim::Alone)] };
+        let task = |work: u32| Task { work, weight: u64::from(work), claims: vec![("a".to_owned(), WorkClaim::Alone)] };
         let tasks = (0..8).map(task).collect();
         let done = std::panic::catch_unwind(|| {
             in_parallel(&[(), (), ()], tasks, &|(), work: &u32| if *work == 6 { panic!("no more") } else { Ok(()) })

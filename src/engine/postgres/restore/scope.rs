@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::postgres::restore::script::{Item, Script};
-use crate::engine::postgres::restore::sql::Words;
+use crate::engine::postgres::restore::script::{Script, ScriptItem};
+use crate::engine::postgres::restore::sql::StatementWords;
 use crate::engine::postgres::schema::document::Purpose;
 
 /// Classes that are made whatever tables are wanted: types, functions and the like cannot be told from those that the
@@ -37,7 +37,7 @@ const SUPPORT: [&str; 24] = [
 ];
 
 /// Whether an item is made for the sake of others, so that nobody misses it by itself.
-pub(super) fn is_support(item: &Item) -> bool {
+pub(super) fn is_support(item: &ScriptItem) -> bool {
     SUPPORT.contains(&item.class.as_str()) && item.subject().is_none()
 }
 
@@ -46,12 +46,12 @@ pub(super) fn leave_out_owners(script: &mut Script, roles: &[String]) {
     let is_wanted = |sql: &[u8], purpose: Purpose| match purpose {
         Purpose::Owner => false,
         Purpose::Privilege => {
-            let words = Words::of(sql);
+            let words = StatementWords::of(sql);
             let switches = words.starts_with(&["SET", "SESSION"]) || words.starts_with(&["RESET", "SESSION"]);
             !switches && words.roles().iter().all(|role| roles.contains(role))
         }
         Purpose::Object => {
-            let words = Words::of(sql);
+            let words = StatementWords::of(sql);
             let in_database = words.starts_with(&["ALTER", "ROLE"]) || words.starts_with(&["GRANT"]);
             !in_database && !words.starts_with(&["REVOKE"]) || words.roles().iter().all(|role| roles.contains(role))
         }
@@ -65,7 +65,7 @@ pub(super) fn leave_out_owners(script: &mut Script, roles: &[String]) {
 }
 
 /// All that is about this database.
-pub(super) fn lists(script: &mut Script) -> [&mut Vec<Item>; 9] {
+pub(super) fn lists(script: &mut Script) -> [&mut Vec<ScriptItem>; 9] {
     [
         &mut script.pre_data,
         &mut script.keys,
@@ -83,7 +83,7 @@ pub(super) fn lists(script: &mut Script) -> [&mut Vec<Item>; 9] {
 pub(super) fn choose(script: &mut Script, tables: &[String]) -> Vec<(String, String)> {
     let wanted = closure(script, tables);
     let (made, named) = sequences(script, &wanted);
-    let is_wanted = |item: &Item| match item.subject() {
+    let is_wanted = |item: &ScriptItem| match item.subject() {
         Some(subject) => wanted.contains(&subject) || made.contains(&subject) || named.contains(&subject),
         None => SUPPORT.contains(&item.class.as_str()),
     };
@@ -99,7 +99,7 @@ pub(super) fn choose(script: &mut Script, tables: &[String]) -> Vec<(String, Str
     script.others.retain(|item| !item.class.starts_with("PUBLICATION") && is_wanted(item));
     let mut absent = Vec::new();
     script.references.retain(|item| {
-        let parent = item.statements.first().and_then(|step| Words::of(&step.sql).referred());
+        let parent = item.statements.first().and_then(|step| StatementWords::of(&step.sql).referred());
         let is_there = parent.as_ref().is_some_and(|parent| wanted.contains(parent));
         if is_wanted(item) && !is_there {
             absent.push((item.object.clone(), parent.unwrap_or_default()));
@@ -114,12 +114,12 @@ pub(super) fn choose(script: &mut Script, tables: &[String]) -> Vec<(String, Str
 }
 
 /// The index that an item makes, by itself or for a constraint.
-fn index_of(item: &Item) -> Option<String> {
-    item.statements.first().and_then(|step| Words::of(&step.sql).index())
+fn index_of(item: &ScriptItem) -> Option<String> {
+    item.statements.first().and_then(|step| StatementWords::of(&step.sql).index())
 }
 
-fn attached(item: &Item) -> Option<(String, String)> {
-    item.statements.iter().find_map(|step| Words::of(&step.sql).attached())
+fn attached(item: &ScriptItem) -> Option<(String, String)> {
+    item.statements.iter().find_map(|step| StatementWords::of(&step.sql).attached())
 }
 
 /// The chosen tables with their partitions, and the tables that these inherit from.
@@ -130,7 +130,7 @@ fn closure(script: &Script, tables: &[String]) -> BTreeSet<String> {
         .pre_data
         .iter()
         .filter(|item| item.class == "TABLE")
-        .filter_map(|item| Some((item.subject()?, Words::of(&item.statements[0].sql).parents())))
+        .filter_map(|item| Some((item.subject()?, StatementWords::of(&item.statements[0].sql).parents())))
         .collect();
     loop {
         let before = wanted.len();
@@ -155,10 +155,10 @@ fn sequences(script: &Script, wanted: &BTreeSet<String>) -> (BTreeSet<String>, B
     let mut owned = BTreeSet::new();
     let mut named = BTreeSet::new();
     let all: BTreeSet<String> =
-        script.pre_data.iter().filter(|item| item.class == "SEQUENCE").filter_map(Item::subject).collect();
+        script.pre_data.iter().filter(|item| item.class == "SEQUENCE").filter_map(ScriptItem::subject).collect();
     for item in &script.pre_data {
         for step in &item.statements {
-            let words = Words::of(&step.sql);
+            let words = StatementWords::of(&step.sql);
             if words.owned_by().is_some_and(|table| wanted.contains(&table)) {
                 owned.extend(item.subject());
             }

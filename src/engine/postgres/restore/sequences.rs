@@ -7,8 +7,8 @@ use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::restore::fault::fatal;
 use crate::engine::postgres::restore::items::attempt;
-use crate::engine::postgres::restore::ledger::{self, Done, Part, unanswered};
-use crate::engine::postgres::restore::server::Server;
+use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart, unanswered};
+use crate::engine::postgres::restore::server::TargetServer;
 use crate::engine::postgres::schema::document::{Position, Sequence};
 use crate::engine::postgres::value::transport::quoted;
 
@@ -25,13 +25,13 @@ pub(super) enum Missing {
 /// Sets them, once: whoever uses a table that is in already may have drawn from its sequence.
 pub(super) fn set(
     client: &Client,
-    server: &Server,
-    done: &Done,
+    server: &TargetServer,
+    done: &DoneParts,
     all: &[Sequence],
     missing: Missing,
 ) -> Result<(), SourceError> {
     let doing = "setting sequences";
-    if done.has(Part::Sequences, 0) {
+    if done.has(RestorePart::Sequences, 0) {
         return Ok(());
     }
     let sql =
@@ -62,7 +62,7 @@ pub(super) fn set(
             }
         }
     }
-    let mark = ledger::mark(Part::Sequences, 0);
+    let mark = ledger::mark(RestorePart::Sequences, 0);
     client.attempt(&format!("{notes} {mark} COMMIT")).map_err(|error| fatal(&error, &server.name, doing))
 }
 

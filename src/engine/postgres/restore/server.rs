@@ -6,7 +6,7 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::open::connect;
 use crate::engine::postgres::connect::session::{number, pid, pooled};
 use crate::engine::postgres::restore::fault::broken;
-use crate::engine::postgres::value::encode::Place;
+use crate::engine::postgres::value::encode::EncodeTarget;
 use crate::engine::postgres::value::transport::{SessionEncoding, VALUE_SETTINGS};
 
 /// Besides those that values depend on. A server sets those that it knows. Nothing is waited for on disk until the end:
@@ -44,7 +44,7 @@ const PATIENCE: &str = "60s";
 
 /// What a session is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Rank {
+pub(super) enum SessionUse {
     /// There is one at a time.
     Leader,
     Worker,
@@ -52,10 +52,10 @@ pub(super) enum Rank {
 
 /// What is known of the server that is restored to.
 #[derive(Clone, Debug)]
-pub(super) struct Server {
+pub(super) struct TargetServer {
     /// Its address as messages show it.
     pub(super) name: String,
-    pub(super) place: Place,
+    pub(super) place: EncodeTarget,
     pub(super) database: String,
 }
 
@@ -70,7 +70,7 @@ fn refuse_pooler(leader: &Client, address: &Address) -> Result<(), SourceError> 
 }
 
 /// Opens a session.
-pub(super) fn open(address: &Address, rank: Rank) -> Result<(Client, Server), SourceError> {
+pub(super) fn open(address: &Address, rank: SessionUse) -> Result<(Client, TargetServer), SourceError> {
     let name = address.to_string();
     let client = connect(address)?;
     let failed = |error| broken(error, &name);
@@ -80,15 +80,15 @@ pub(super) fn open(address: &Address, rank: Rank) -> Result<(Client, Server), So
     let database = client.value(doing, "SELECT pg_catalog.current_database()").map_err(failed)?;
     let encoding = SessionEncoding::for_server(&server_encoding);
     prepare(&client, encoding).map_err(failed)?;
-    if rank == Rank::Leader {
+    if rank == SessionUse::Leader {
         refuse_pooler(&client, address)?;
     }
     let locks = match rank {
-        Rank::Leader => format!(
+        SessionUse::Leader => format!(
             "SELECT pg_catalog.pg_advisory_lock({LEADER_LOCK}), pg_catalog.pg_advisory_lock({WORKER_LOCK}); \
              SELECT pg_catalog.pg_advisory_unlock({WORKER_LOCK})"
         ),
-        Rank::Worker => format!("SELECT pg_catalog.pg_advisory_lock_shared({WORKER_LOCK})"),
+        SessionUse::Worker => format!("SELECT pg_catalog.pg_advisory_lock_shared({WORKER_LOCK})"),
     };
     let locks = format!("SET lock_timeout = '{PATIENCE}'; {locks}; SET lock_timeout = 0");
     client.execute("waiting for sessions of another restore", &locks).map_err(|error| match error.state() {
@@ -99,8 +99,8 @@ pub(super) fn open(address: &Address, rank: Rank) -> Result<(Client, Server), So
         },
         _ => failed(error),
     })?;
-    let place = Place { version: u32::try_from(version / 10_000).unwrap_or(0), encoding };
-    Ok((client, Server { name, place, database }))
+    let place = EncodeTarget { version: u32::try_from(version / 10_000).unwrap_or(0), encoding };
+    Ok((client, TargetServer { name, place, database }))
 }
 
 fn prepare(

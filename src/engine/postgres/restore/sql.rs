@@ -2,33 +2,33 @@
 //! name, so that this needs no catalog.
 
 use crate::engine::postgres::schema::catalog::qualified;
-use crate::engine::postgres::schema::lex::{Kind, Tokens};
+use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
 use crate::engine::postgres::value::transport::quoted;
 
-type Word<'a> = (Kind, &'a [u8]);
+type Word<'a> = (TokenKind, &'a [u8]);
 
 /// The words of a statement.
-pub(super) struct Words<'a>(Vec<Word<'a>>);
+pub(super) struct StatementWords<'a>(Vec<Word<'a>>);
 
-impl<'a> Words<'a> {
+impl<'a> StatementWords<'a> {
     pub(super) fn of(sql: &'a [u8]) -> Self {
         Self(Tokens::new(sql).map(|(_, kind, bytes)| (kind, bytes)).collect())
     }
 
     pub(super) fn is(&self, at: usize, word: &str) -> bool {
-        self.0.get(at).is_some_and(|(kind, bytes)| *kind == Kind::Word && *bytes == word.as_bytes())
+        self.0.get(at).is_some_and(|(kind, bytes)| *kind == TokenKind::Word && *bytes == word.as_bytes())
     }
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn token(&self, at: usize) -> Option<Kind> {
+    pub(super) fn token(&self, at: usize) -> Option<TokenKind> {
         self.0.get(at).map(|(kind, _)| *kind)
     }
 
     fn is_sign(&self, at: usize, sign: u8) -> bool {
-        self.0.get(at).is_some_and(|(kind, _)| *kind == Kind::Sign(sign))
+        self.0.get(at).is_some_and(|(kind, _)| *kind == TokenKind::Sign(sign))
     }
 
     pub(super) fn starts_with(&self, words: &[&str]) -> bool {
@@ -40,8 +40,8 @@ impl<'a> Words<'a> {
         let mut depth = 0_usize;
         (from..self.0.len()).find(|&at| {
             match self.0[at].0 {
-                Kind::Sign(b'(') => depth += 1,
-                Kind::Sign(b')') => depth = depth.saturating_sub(1),
+                TokenKind::Sign(b'(') => depth += 1,
+                TokenKind::Sign(b')') => depth = depth.saturating_sub(1),
                 _ => {}
             }
             depth == 0 && self.is(at, word)
@@ -53,8 +53,8 @@ impl<'a> Words<'a> {
         let (kind, bytes) = self.0.get(at)?;
         let text = String::from_utf8_lossy(bytes).into_owned();
         match kind {
-            Kind::Word => Some(text),
-            Kind::QuotedName => Some(text.get(1..text.len() - 1)?.replace("\"\"", "\"")),
+            TokenKind::Word => Some(text),
+            TokenKind::QuotedName => Some(text.get(1..text.len() - 1)?.replace("\"\"", "\"")),
             _ => None,
         }
     }
@@ -222,10 +222,10 @@ impl<'a> Words<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Words;
+    use super::StatementWords;
 
     fn subject(sql: &str) -> Option<String> {
-        Words::of(sql.as_bytes()).subject()
+        StatementWords::of(sql.as_bytes()).subject()
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn parts_of_statements() {
-        let words = |sql: &'static str| Words::of(sql.as_bytes());
+        let words = |sql: &'static str| StatementWords::of(sql.as_bytes());
         let key = words("ALTER TABLE ONLY a.b ADD CONSTRAINT \"f k\" FOREIGN KEY (x) REFERENCES c.d(y) NOT VALID;");
         assert_eq!((key.referred().as_deref(), key.constraint().as_deref()), (Some("c.d"), Some("f k")));
         assert!(key.is_not_valid());

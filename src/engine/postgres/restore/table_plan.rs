@@ -9,10 +9,10 @@ use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::restore::fault::broken;
 use crate::engine::postgres::restore::ledger::unanswered;
-use crate::engine::postgres::restore::server::Server;
+use crate::engine::postgres::restore::server::TargetServer;
 use crate::engine::postgres::schema::catalog::qualified;
 use crate::engine::postgres::value::encode_binary;
-use crate::engine::postgres::value::transport::{Kind, Mode, Transport, Types, quoted};
+use crate::engine::postgres::value::transport::{PgTypes, Transport, TransportMode, ValueKind, quoted};
 use crate::engine::row_name::row_name;
 use crate::format::cell::Cell;
 
@@ -21,16 +21,16 @@ pub(super) const LARGE_OBJECTS: &str = "pg_catalog.pg_largeobject";
 
 /// A table as its rows are loaded.
 #[derive(Clone, Debug)]
-pub(super) struct TablePlan {
+pub(super) struct LoadPlan {
     pub(super) name: String,
     /// Position and name of the key's columns.
     key: Vec<(usize, String)>,
-    pub(super) way: Way,
+    pub(super) way: LoadMethod,
 }
 
 /// How rows are loaded.
 #[derive(Clone, Debug)]
-pub(super) enum Way {
+pub(super) enum LoadMethod {
     Copy(Copy),
     LargeObjects,
     /// Not at all, and why.
@@ -40,7 +40,7 @@ pub(super) enum Way {
 /// A table that rows are copied into.
 #[derive(Clone, Debug)]
 pub(super) struct Copy {
-    pub(super) kinds: Vec<Kind>,
+    pub(super) kinds: Vec<ValueKind>,
     pub(super) form: Form,
     /// `COPY … FROM STDIN`
     pub(super) copy_sql: String,
@@ -74,41 +74,45 @@ impl Form {
     }
 }
 
-impl TablePlan {
+impl LoadPlan {
     /// The key of a row as a message shows it.
     pub(super) fn key_of(&self, cells: &[Cell<'_>]) -> String {
         row_name(self.key.iter().map(|(at, name)| (name.as_str(), cells.get(*at))))
     }
 }
 
-struct Attribute {
+struct TargetAttribute {
     name: String,
     type_oid: u32,
 }
 
 /// Makes the plans of all tables.
-pub(super) fn plan(client: &Client, server: &Server, tables: &[TargetTable]) -> Result<Vec<TablePlan>, SourceError> {
-    let types = Types::load(client).map_err(|error| broken(error, &server.name))?;
+pub(super) fn plan(
+    client: &Client,
+    server: &TargetServer,
+    tables: &[TargetTable],
+) -> Result<Vec<LoadPlan>, SourceError> {
+    let types = PgTypes::load(client).map_err(|error| broken(error, &server.name))?;
     let attributes = attributes(client, server)?;
     let plans = tables.iter().map(|table| {
         let key = table.key.iter().map(|&at| (at, table.columns[at].name.clone())).collect();
         let way = if table.name == LARGE_OBJECTS {
-            Way::LargeObjects
+            LoadMethod::LargeObjects
         } else {
             match attributes.get(&table.name) {
-                None => Way::Refused("the table does not exist".to_owned()),
+                None => LoadMethod::Refused("the table does not exist".to_owned()),
                 Some((sql_name, attributes)) => copy(table, sql_name, attributes, &types),
             }
         };
-        TablePlan { name: table.name.clone(), key, way }
+        LoadPlan { name: table.name.clone(), key, way }
     });
     Ok(plans.collect())
 }
 
 /// By name of the table: its name for SQL, and its columns.
-type Attributes = HashMap<String, (String, Vec<Attribute>)>;
+type Attributes = HashMap<String, (String, Vec<TargetAttribute>)>;
 
-fn attributes(client: &Client, server: &Server) -> Result<Attributes, SourceError> {
+fn attributes(client: &Client, server: &TargetServer) -> Result<Attributes, SourceError> {
     let sql = "SELECT nspname, relname, attname, atttypid
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         LEFT JOIN pg_catalog.pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
@@ -123,21 +127,21 @@ fn attributes(client: &Client, server: &Server) -> Result<Attributes, SourceErro
         let sql_name = format!("{}.{}", quoted(&schema), quoted(&table));
         let entry = attributes.entry(qualified(&schema, &table)).or_insert((sql_name, Vec::new()));
         if let (Some(name), Some(type_oid)) = (name, type_oid) {
-            entry.1.push(Attribute { name, type_oid });
+            entry.1.push(TargetAttribute { name, type_oid });
         }
     }
     Ok(attributes)
 }
 
-fn copy(table: &TargetTable, sql_name: &str, attributes: &[Attribute], types: &Types) -> Way {
+fn copy(table: &TargetTable, sql_name: &str, attributes: &[TargetAttribute], types: &PgTypes) -> LoadMethod {
     let (mut kinds, mut names, mut form) = (Vec::new(), Vec::new(), Form::Binary);
     let mut marks = Vec::new();
     for column in &table.columns {
         let attribute = attributes.iter().find(|attribute| attribute.name == column.name);
         let Some(of) = attribute.and_then(|attribute| types.get(attribute.type_oid)) else {
-            return Way::Refused(format!("the table has no column {}", column.name));
+            return LoadMethod::Refused(format!("the table has no column {}", column.name));
         };
-        if of.transport(Mode::Binary) != Transport::Binary {
+        if of.transport(TransportMode::Binary) != Transport::Binary {
             form = Form::Text;
         }
         kinds.push(of.kind);
@@ -150,14 +154,14 @@ fn copy(table: &TargetTable, sql_name: &str, attributes: &[Attribute], types: &T
     let copy_sql = format!("COPY {sql_name} {list} FROM STDIN{binary}");
     let values = if names.is_empty() { "DEFAULT VALUES".to_owned() } else { format!("VALUES ({})", marks.join(", ")) };
     let insert_sql = format!("INSERT INTO {sql_name} {list} OVERRIDING SYSTEM VALUE {values}");
-    Way::Copy(Copy { kinds, form, copy_sql, insert_sql })
+    LoadMethod::Copy(Copy { kinds, form, copy_sql, insert_sql })
 }
 
 /// Statements that one session has prepared.
 #[derive(Default)]
-pub(super) struct Prepared(HashMap<String, Statement>);
+pub(super) struct PreparedStatements(HashMap<String, Statement>);
 
-impl Prepared {
+impl PreparedStatements {
     pub(super) fn get(&mut self, client: &Client, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         if let Some(known) = self.0.get(sql) {
             return Ok(known.clone());

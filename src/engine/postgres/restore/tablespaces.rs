@@ -10,15 +10,15 @@ use crate::engine::postgres::restore::ledger::unanswered;
 use crate::engine::postgres::restore::options::Globals;
 use crate::engine::postgres::restore::scope::lists;
 use crate::engine::postgres::restore::script::Script;
-use crate::engine::postgres::restore::server::Server;
-use crate::engine::postgres::restore::sql::Words;
+use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::restore::sql::StatementWords;
 
 const USUAL: &str = "SET default_tablespace = '';";
 
 /// Leaves out tablespaces that are not wanted or not to be had. Gives the latter, and what became of what was in them.
 pub(super) fn settle(
     client: &Client,
-    server: &Server,
+    server: &TargetServer,
     script: &mut Script,
     globals: Globals,
 ) -> Result<Vec<(String, String)>, SourceError> {
@@ -44,7 +44,7 @@ fn leave_out(script: &mut Script, usable: &HashSet<String>) -> BTreeMap<String, 
     let mut without = BTreeMap::new();
     for item in lists(script).into_iter().flatten() {
         for setting in &mut item.settings {
-            let words = Words::of(setting.as_bytes());
+            let words = StatementWords::of(setting.as_bytes());
             let wanted = words.starts_with(&["SET", "default_tablespace"]).then(|| words.name(3)).flatten();
             let Some(name) = wanted.filter(|name| !usable.contains(name)) else { continue };
             USUAL.clone_into(setting);

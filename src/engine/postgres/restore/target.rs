@@ -8,26 +8,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::contract::{
-    BatchTarget, Begun, Content, Engine, Loader, Mark, Refused, Scope, SourceError, Target, TargetTable,
+    BatchTarget, Begun, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
 };
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::open::connect;
 use crate::engine::postgres::restore::fault::fatal;
-use crate::engine::postgres::restore::finish::{Builder, End};
-use crate::engine::postgres::restore::items::{Naming, run};
-use crate::engine::postgres::restore::ledger::{self, Done, Head, unanswered};
-use crate::engine::postgres::restore::loader::{Loading, PostgresLoader};
+use crate::engine::postgres::restore::finish::{Finisher, RestoreEnd};
+use crate::engine::postgres::restore::items::{ItemNaming, run};
+use crate::engine::postgres::restore::ledger::{self, DoneParts, RestoreHead, unanswered};
+use crate::engine::postgres::restore::loader::{LoadContext, PostgresLoader};
 use crate::engine::postgres::restore::occupants::occupants;
 use crate::engine::postgres::restore::options::{Globals, Owners, Resume, TargetOptions};
 use crate::engine::postgres::restore::scope::{choose, is_support, leave_out_owners};
 use crate::engine::postgres::restore::script::Script;
 use crate::engine::postgres::restore::sequences::Missing;
-use crate::engine::postgres::restore::server::{Rank, Server, open};
-use crate::engine::postgres::restore::table_plan::{LARGE_OBJECTS, Way, plan};
+use crate::engine::postgres::restore::server::{SessionUse, TargetServer, open};
+use crate::engine::postgres::restore::table_plan::{LARGE_OBJECTS, LoadMethod, plan};
 use crate::engine::postgres::restore::{differences, globals, large_objects, sequences, tablespaces};
-use crate::engine::postgres::schema::document::Document;
+use crate::engine::postgres::schema::document::SchemaDocument;
 use crate::format::catalog::position_meant;
 use crate::format::cell::Cell;
 
@@ -40,19 +40,19 @@ pub struct PostgresTarget {
     address: Address,
     options: TargetOptions,
     notes: Vec<String>,
-    open: Option<Open>,
+    open: Option<OpenTarget>,
 }
 
 /// What is known once it has begun.
-struct Open {
+struct OpenTarget {
     client: Client,
-    server: Server,
-    document: Document,
+    server: TargetServer,
+    document: SchemaDocument,
     script: Script,
-    done: Done,
+    done: DoneParts,
     tables: Vec<TargetTable>,
     scope: Scope,
-    built: HashSet<(ledger::Part, u32)>,
+    built: HashSet<(ledger::RestorePart, u32)>,
 }
 
 impl PostgresTarget {
@@ -68,14 +68,19 @@ impl PostgresTarget {
         &self.notes
     }
 
-    fn opened(&mut self) -> Result<&mut Open, SourceError> {
+    fn opened(&mut self) -> Result<&mut OpenTarget, SourceError> {
         let reason = "it has not begun".to_owned();
         let doing = format!("restore to {}", self.address);
         self.open.as_mut().ok_or(SourceError::Failed { doing, reason })
     }
 
     /// The ledger to write to: a new one, or that of the restore to go on with.
-    fn head(&self, client: &Client, server: &Server, content: &Content<'_>) -> Result<Head, SourceError> {
+    fn head(
+        &self,
+        client: &Client,
+        server: &TargetServer,
+        content: &RestoreContent<'_>,
+    ) -> Result<RestoreHead, SourceError> {
         let tables = match content.scope {
             Scope::Everything => None,
             Scope::Chosen => Some(content.tables.iter().map(|table| table.name.clone()).collect()),
@@ -101,9 +106,14 @@ impl PostgresTarget {
     }
 
     /// What must be there before the rows.
-    fn before_rows(&mut self, open: &mut Open, head: &Head, absent: &[(String, String)]) -> Result<(), SourceError> {
+    fn before_rows(
+        &mut self,
+        open: &mut OpenTarget,
+        head: &RestoreHead,
+        absent: &[(String, String)],
+    ) -> Result<(), SourceError> {
         let has_large_objects = open.has_large_objects();
-        let Open { client, server, done, script, document, scope, .. } = open;
+        let OpenTarget { client, server, done, script, document, scope, .. } = open;
         let (client, server, scope) = (&*client, &*server, *scope);
         if self.options.globals == Globals::Restore {
             let known = globals::restore(client, server, done, &script.globals, &head.roles)?;
@@ -136,8 +146,8 @@ impl PostgresTarget {
         }
         for item in script.pre_data.iter().filter(|item| !done.has(item.part, item.number)) {
             let naming = match scope {
-                Scope::Chosen if is_support(item) => Naming::Unnamed,
-                _ => Naming::Named,
+                Scope::Chosen if is_support(item) => ItemNaming::Unnamed,
+                _ => ItemNaming::Named,
             };
             run(client, server, item, naming)?;
         }
@@ -153,7 +163,7 @@ impl PostgresTarget {
     /// Finds out whether the last transaction was committed, of which no answer came because of `lost`.
     fn ask_for_end(&self, lost: SourceError) -> Result<(), SourceError> {
         let ask = || {
-            let (client, server) = open(&self.address, Rank::Leader)?;
+            let (client, server) = open(&self.address, SessionUse::Leader)?;
             ledger::find(&client, &server.name)
         };
         for asked in 1.. {
@@ -167,7 +177,7 @@ impl PostgresTarget {
         Err(lost)
     }
 
-    fn roles(client: &Client, server: &Server) -> Result<Vec<String>, SourceError> {
+    fn roles(client: &Client, server: &TargetServer) -> Result<Vec<String>, SourceError> {
         let sql = "SELECT rolname FROM pg_catalog.pg_roles";
         let roles = rows(client, "listing roles", sql, |fields| fields.text());
         roles.map_err(|error| unanswered(error, &server.name))
@@ -175,18 +185,18 @@ impl PostgresTarget {
 
     /// As many sessions as are wanted besides the first.
     fn sessions(&self, count: usize) -> Result<Vec<Client>, SourceError> {
-        (0..count).map(|_| Ok(open(&self.address, Rank::Worker)?.0)).collect()
+        (0..count).map(|_| Ok(open(&self.address, SessionUse::Worker)?.0)).collect()
     }
 
     fn build(
         &mut self,
-        work: impl FnOnce(&mut Builder<'_>, &Open) -> Result<(), SourceError>,
+        work: impl FnOnce(&mut Finisher<'_>, &OpenTarget) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         let others = self.sessions(self.options.workers.saturating_sub(1))?;
         let open = self.opened()?;
         let built = std::mem::take(&mut open.built);
         let sessions = std::iter::once(&open.client).chain(&others).collect();
-        let mut builder = Builder { server: &open.server, sessions, done: &open.done, built };
+        let mut builder = Finisher { server: &open.server, sessions, done: &open.done, built };
         work(&mut builder, open)?;
         let built = builder.built;
         open.built = built;
@@ -205,14 +215,14 @@ fn unclear(lost: SourceError) -> SourceError {
     }
 }
 
-impl Open {
+impl OpenTarget {
     fn has_large_objects(&self) -> bool {
         self.scope == Scope::Everything || self.tables.iter().any(|table| table.name == LARGE_OBJECTS)
     }
 }
 
 impl Target for PostgresTarget {
-    fn begin(&mut self, content: &Content<'_>) -> Result<(), SourceError> {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         let failed = |reason: String| SourceError::Failed { doing: format!("restore to {}", self.address), reason };
         if content.engine != Engine::Postgres {
             return Err(failed("the snapshot is not of a PostgreSQL database".to_owned()));
@@ -224,8 +234,8 @@ impl Target for PostgresTarget {
             };
             name.clone_from(&content.tables[at].name);
         }
-        let document = Document::from_bytes(content.schema).map_err(|error| failed(error.to_string()))?;
-        let (client, server) = open(&self.address, Rank::Leader)?;
+        let document = SchemaDocument::from_bytes(content.schema).map_err(|error| failed(error.to_string()))?;
+        let (client, server) = open(&self.address, SessionUse::Leader)?;
         let head = self.head(&client, &server, content)?;
         let done = ledger::done(&client, &server.name)?;
         let mut script = Script::of(&document, &server);
@@ -240,7 +250,7 @@ impl Target for PostgresTarget {
             leave_out_owners(&mut script, &Self::roles(&client, &server)?);
         }
         let (tables, scope, built) = (content.tables.to_vec(), content.scope, HashSet::new());
-        let mut open = Open { client, server, document, script, done, tables, scope, built };
+        let mut open = OpenTarget { client, server, document, script, done, tables, scope, built };
         self.before_rows(&mut open, &head, &absent)?;
         self.open = Some(open);
         Ok(())
@@ -253,7 +263,7 @@ impl Target for PostgresTarget {
         // Only to look: what is done is read once the leader's session holds its lock.
         let what = self.address.to_string();
         let head = ledger::find(&connect(&self.address)?, &what)?;
-        Ok(head.map(|Head { snapshot, .. }| Begun { what, snapshot }))
+        Ok(head.map(|RestoreHead { snapshot, .. }| Begun { what, snapshot }))
     }
 
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
@@ -271,7 +281,7 @@ impl Target for PostgresTarget {
 
     fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
         let owners = self.options.owners;
-        let mut end = End::Done(Vec::new());
+        let mut end = RestoreEnd::Done(Vec::new());
         self.build(|builder, open| {
             let script = &open.script;
             let missing = builder.keys(&script.keys, None)?;
@@ -293,8 +303,8 @@ impl Target for PostgresTarget {
         })?;
         self.open = None;
         match end {
-            End::Done(refused) => Ok(refused),
-            End::Unanswered { refused, error } => self.ask_for_end(error).map(|()| refused),
+            RestoreEnd::Done(refused) => Ok(refused),
+            RestoreEnd::Unanswered { refused, error } => self.ask_for_end(error).map(|()| refused),
         }
     }
 }
@@ -317,13 +327,13 @@ impl BatchTarget for PostgresTarget {
         let open = self.opened()?;
         let plans = plan(&open.client, &open.server, &open.tables)?;
         for table in &plans {
-            if let Way::Refused(reason) = &table.way {
+            if let LoadMethod::Refused(reason) = &table.way {
                 open.client
                     .attempt(&ledger::refused(&table.name, Some(&format!("no rows: {reason}")), 0))
                     .map_err(|error| fatal(&error, &open.server.name, "keeping what was refused"))?;
             }
         }
-        let loading = Arc::new(Loading::new(open.server.clone(), plans));
+        let loading = Arc::new(LoadContext::new(open.server.clone(), plans));
         let loader = |client| Box::new(PostgresLoader::new(client, Arc::clone(&loading))) as Box<dyn Loader>;
         Ok(sessions.into_iter().map(loader).collect())
     }

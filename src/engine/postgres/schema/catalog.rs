@@ -10,8 +10,8 @@ use crate::engine::postgres::connect::answer::AnswerError;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::schema::large;
 use crate::engine::postgres::schema::relations::{
-    Attribute, Hindrance, Membership, Nulls, Rank, Reference, Relation, RelationKind, Unique, Value, attributes, feeds,
-    hidden, large_objects, references, relations, uniques, unreadable_sequences,
+    ColumnOrigin, Hindrance, IndexRank, Membership, Nulls, PgAttribute, PgRelation, Reference, RelationKind,
+    UniqueIndex, attributes, feeds, hidden, large_objects, references, relations, uniques, unreadable_sequences,
 };
 use crate::engine::postgres::value::transport::{Collation, quoted};
 use crate::format::cell::{Cell, OwnedCell};
@@ -22,7 +22,7 @@ const LOCK_PATIENCE: &str = "SET LOCAL lock_timeout = '30s'";
 
 /// What can be read, and what cannot.
 #[derive(Clone, Debug)]
-pub struct Catalog {
+pub struct PgCatalog {
     /// Ordered by schema and name; last what large objects hold, if there are any.
     pub tables: Vec<PgTable>,
     pub gaps: Vec<Gap>,
@@ -42,7 +42,7 @@ pub struct PgTable {
     /// In the order of `table.foreign_keys`.
     pub references: Vec<PgReference>,
     /// Where the rows are: the table itself, or the leaves of a partitioned one.
-    pub parts: Vec<Part>,
+    pub parts: Vec<TablePart>,
     /// What a row must meet to be the user's own (tables of extensions), as SQL after WHERE.
     pub condition: Option<String>,
     /// The table as a restore inserts into it, quoted for SQL.
@@ -51,7 +51,7 @@ pub struct PgTable {
 
 /// A relation with storage; read it with ONLY.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Part {
+pub struct TablePart {
     pub oid: u32,
     /// Name by the rules of [`Table::name`].
     pub name: String,
@@ -115,10 +115,10 @@ pub fn qualified(schema: &str, name: &str) -> String {
 }
 
 /// Reads the catalogs as the session's snapshot has them.
-pub fn read(client: &Client) -> Result<Catalog, AnswerError> {
+pub fn read(client: &Client) -> Result<PgCatalog, AnswerError> {
     // Sizes are asked for under a lock; the setting ends with the transaction, or when tables are locked.
     client.execute("setting how long to wait for locks", LOCK_PATIENCE)?;
-    let mut facts = Facts {
+    let mut facts = CatalogFacts {
         relations: relations(client)?,
         attributes: BTreeMap::new(),
         uniques: uniques(client)?,
@@ -142,28 +142,28 @@ pub fn read(client: &Client) -> Result<Catalog, AnswerError> {
     let sequences = unreadable_sequences(client)?.into_iter();
     let unreadable_sequences =
         sequences.map(|(schema, name)| format!("{}.{}", quoted(&schema), quoted(&name))).collect();
-    Ok(Catalog { tables, gaps, unreadable, unreadable_sequences })
+    Ok(PgCatalog { tables, gaps, unreadable, unreadable_sequences })
 }
 
-struct Facts {
-    relations: Vec<Relation>,
+struct CatalogFacts {
+    relations: Vec<PgRelation>,
     /// By relation.
-    attributes: BTreeMap<u32, Vec<Attribute>>,
-    uniques: Vec<Unique>,
+    attributes: BTreeMap<u32, Vec<PgAttribute>>,
+    uniques: Vec<UniqueIndex>,
     references: Vec<Reference>,
     /// Name of the key by relation.
     feeds: BTreeMap<u32, String>,
 }
 
-fn name_of(relation: &Relation) -> String {
+fn name_of(relation: &PgRelation) -> String {
     qualified(&relation.schema, &relation.name)
 }
 
-fn sql_name(relation: &Relation) -> String {
+fn sql_name(relation: &PgRelation) -> String {
     format!("{}.{}", quoted(&relation.schema), quoted(&relation.name))
 }
 
-fn gap_of(relation: &Relation) -> Option<Gap> {
+fn gap_of(relation: &PgRelation) -> Option<Gap> {
     let reason = match (&relation.extension, &relation.hindrance) {
         (Some(Membership::Member { extension }), _) if relation.pages > 0 => {
             format!("its rows are taken for a part of extension {extension}, which makes the table anew")
@@ -187,9 +187,9 @@ fn gap_of(relation: &Relation) -> Option<Gap> {
     Some(Gap { object: name_of(relation), reason })
 }
 
-impl Facts {
+impl CatalogFacts {
     /// Whether its rows are captured, those of a partitioned table through its leaves.
-    fn is_read(&self, relation: &Relation) -> bool {
+    fn is_read(&self, relation: &PgRelation) -> bool {
         let is_member = matches!(relation.extension, Some(Membership::Member { .. }));
         // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
         let may_be = match relation.kind {
@@ -201,20 +201,20 @@ impl Facts {
     }
 
     /// Whether its rows are those of a partitioned table that is captured. Leaves of others are tables of their own.
-    fn is_of_root(&self, relation: &Relation) -> bool {
+    fn is_of_root(&self, relation: &PgRelation) -> bool {
         let root = relation.root.and_then(|root| self.relations.iter().find(|other| other.oid == root));
         root.is_some_and(|root| relation.kind == RelationKind::Partitioned || self.is_read(root))
     }
 
-    fn table(&self, relation: &Relation) -> Option<PgTable> {
+    fn table(&self, relation: &PgRelation) -> Option<PgTable> {
         if !self.is_read(relation) || self.is_of_root(relation) {
             return None;
         }
-        let parts: Vec<&Relation> = match relation.kind {
+        let parts: Vec<&PgRelation> = match relation.kind {
             RelationKind::Partitioned => self.leaves(relation.oid).collect(),
             _ => vec![relation],
         };
-        let attributes: Vec<&Attribute> = self.stored(relation.oid).collect();
+        let attributes: Vec<&PgAttribute> = self.stored(relation.oid).collect();
         let columns = attributes.iter().map(|attribute| self.column(attribute, &parts)).collect();
         let condition = match &relation.extension {
             Some(Membership::Configuration { condition }) => {
@@ -240,19 +240,19 @@ impl Facts {
     }
 
     /// Those that can be read.
-    fn leaves(&self, root: u32) -> impl Iterator<Item = &Relation> {
+    fn leaves(&self, root: u32) -> impl Iterator<Item = &PgRelation> {
         let leaves = self.relations.iter().filter(move |relation| relation.root == Some(root));
         leaves.filter(|leaf| leaf.kind == RelationKind::Ordinary && leaf.hindrance.is_none())
     }
 
-    fn stored(&self, relation: u32) -> impl Iterator<Item = &Attribute> {
+    fn stored(&self, relation: u32) -> impl Iterator<Item = &PgAttribute> {
         let all = self.attributes.get(&relation).into_iter().flatten();
-        all.filter(|attribute| attribute.value == Value::Stored)
+        all.filter(|attribute| attribute.value == ColumnOrigin::Stored)
     }
 
-    fn column(&self, attribute: &Attribute, parts: &[&Relation]) -> PgColumn {
+    fn column(&self, attribute: &PgAttribute, parts: &[&PgRelation]) -> PgColumn {
         // Of a partitioned table only the leaves that were there when the column was added know it.
-        let of_part = |part: &&Relation| {
+        let of_part = |part: &&PgRelation| {
             self.stored(part.oid).find(|other| other.name == attribute.name).and_then(|other| other.missing.clone())
         };
         PgColumn {
@@ -265,18 +265,18 @@ impl Facts {
     }
 
     /// The primary key, else the unique index with the fewest columns, none of which may be NULL.
-    fn key(&self, relation: u32, attributes: &[&Attribute]) -> Vec<usize> {
+    fn key(&self, relation: u32, attributes: &[&PgAttribute]) -> Vec<usize> {
         let usable = self.uniques.iter().filter(|unique| unique.relation == relation).filter_map(|unique| {
             let columns = positions(&unique.columns, attributes)?;
             let filled = columns.iter().all(|&at| attributes[at].nulls == Nulls::Forbidden);
-            filled.then_some((unique.rank == Rank::Unique, columns))
+            filled.then_some((unique.rank == IndexRank::Unique, columns))
         });
         // The first of equals: they are ordered by name.
         let best = usable.min_by_key(|(not_primary, columns)| (*not_primary, columns.len()));
         best.map(|(_, columns)| columns).unwrap_or_default()
     }
 
-    fn foreign_keys(&self, relation: u32, attributes: &[&Attribute]) -> (Vec<ForeignKey>, Vec<PgReference>) {
+    fn foreign_keys(&self, relation: u32, attributes: &[&PgAttribute]) -> (Vec<ForeignKey>, Vec<PgReference>) {
         let own = self.references.iter().filter(|reference| reference.relation == relation);
         let keys = own.filter_map(|reference| {
             let parent = self.relations.iter().find(|other| other.oid == reference.parent)?;
@@ -299,8 +299,8 @@ impl Facts {
     }
 
     /// A table that can be asked for rows without a look at who may see which, or at what nobody locked.
-    fn whole(&self, relation: &Relation) -> Option<Parent> {
-        let is_free = |relation: &Relation| relation.hindrance.is_none() && self.is_read(relation);
+    fn whole(&self, relation: &PgRelation) -> Option<Parent> {
+        let is_free = |relation: &PgRelation| relation.hindrance.is_none() && self.is_read(relation);
         let root = relation.root.unwrap_or(relation.oid);
         let mut all = self.relations.iter().filter(|other| other.oid == root || other.root == Some(root));
         match relation.kind {
@@ -329,11 +329,11 @@ fn strength(on_delete: &str) -> Strength {
 }
 
 /// None if one of them is not read.
-fn positions(numbers: &[u32], attributes: &[&Attribute]) -> Option<Vec<usize>> {
+fn positions(numbers: &[u32], attributes: &[&PgAttribute]) -> Option<Vec<usize>> {
     numbers.iter().map(|number| attributes.iter().position(|attribute| attribute.number == *number)).collect()
 }
 
-fn described(attribute: &Attribute) -> Column {
+fn described(attribute: &PgAttribute) -> Column {
     Column {
         name: attribute.name.clone(),
         position: attribute.number,
@@ -343,7 +343,7 @@ fn described(attribute: &Attribute) -> Column {
     }
 }
 
-fn rows_estimate(parts: &[&Relation], kind: RelationKind) -> Option<u64> {
+fn rows_estimate(parts: &[&PgRelation], kind: RelationKind) -> Option<u64> {
     let known: Option<Vec<u64>> = parts.iter().map(|part| part.rows_estimate).collect();
     match kind {
         RelationKind::Partitioned if parts.is_empty() => Some(0),
@@ -351,8 +351,8 @@ fn rows_estimate(parts: &[&Relation], kind: RelationKind) -> Option<u64> {
     }
 }
 
-fn part(relation: &Relation) -> Part {
-    Part {
+fn part(relation: &PgRelation) -> TablePart {
+    TablePart {
         oid: relation.oid,
         name: name_of(relation),
         sql_name: sql_name(relation),

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::engine::postgres::schema::lex::{Kind, Tokens};
-use crate::engine::postgres::schema::split::{Entry, Piece, PieceKind};
+use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
+use crate::engine::postgres::schema::split::{DumpEntry, DumpPiece, PieceKind};
 use crate::engine::postgres::value::transport::quoted;
 
 const VERSION: u32 = 1;
@@ -23,19 +23,19 @@ pub enum DocumentError {
 
 /// A database without its rows.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Document {
+pub struct SchemaDocument {
     pub version: u32,
-    pub server: Server,
+    pub server: ServerFacts,
     /// Major version of the `pg_dump` that wrote the statements.
     pub dumped_by: u32,
     /// Roles, memberships and tablespaces of the cluster.
-    pub globals: Vec<Statement>,
-    /// What makes, owns, comments and sets the database itself; see [`Statement::in_database`].
-    pub database: Vec<Statement>,
+    pub globals: Vec<SchemaStatement>,
+    /// What makes, owns, comments and sets the database itself; see [`SchemaStatement::in_database`].
+    pub database: Vec<SchemaStatement>,
     /// What must be there before the rows, in order.
-    pub pre_data: Vec<Statement>,
+    pub pre_data: Vec<SchemaStatement>,
     /// What is made after them, in order.
-    pub post_data: Vec<Statement>,
+    pub post_data: Vec<SchemaStatement>,
     /// Settings of the database and of roles in it: what `database` sets, in parts.
     pub settings: Vec<Setting>,
     pub extensions: Vec<Extension>,
@@ -47,7 +47,7 @@ pub struct Document {
 
 /// What the server and the database were.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Server {
+pub struct ServerFacts {
     /// As in `server_version_num`: 150018.
     pub version: u32,
     pub database: String,
@@ -63,14 +63,14 @@ pub struct Server {
 
 /// One statement with its semicolon.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Statement {
+pub struct SchemaStatement {
     pub purpose: Purpose,
     /// `TABLE`, `FK CONSTRAINT`, `ACL`, … as `pg_dump` has it; of a global its first two words; of a setting empty.
     pub class: String,
-    pub schema: Option<Words>,
+    pub schema: Option<DumpText>,
     /// The object, as `pg_dump` names it.
-    pub name: Words,
-    pub sql: Words,
+    pub name: DumpText,
+    pub sql: DumpText,
 }
 
 /// What a statement is for.
@@ -90,7 +90,7 @@ pub enum Purpose {
 /// Text in the dump's encoding.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Words {
+pub enum DumpText {
     Text(String),
     /// Bytes of a database without an encoding that are not UTF-8.
     Raw {
@@ -147,7 +147,7 @@ pub struct LargeObject {
     pub oid: u32,
     pub owner: String,
     /// None: what its owner has by default.
-    pub grants: Option<Vec<Grant>>,
+    pub grants: Option<Vec<Privilege>>,
     pub comment: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<Label>,
@@ -162,7 +162,7 @@ pub struct Label {
 
 /// A privilege that a role has.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Grant {
+pub struct Privilege {
     pub grantor: String,
     /// None: everybody.
     pub grantee: Option<String>,
@@ -178,7 +178,7 @@ pub enum GrantOption {
     Without,
 }
 
-impl Document {
+impl SchemaDocument {
     /// The stored form.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -188,10 +188,10 @@ impl Document {
     /// Reads the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DocumentError> {
         #[derive(Deserialize)]
-        struct Head {
+        struct DocumentHead {
             version: u32,
         }
-        let Head { version } = serde_json::from_slice(bytes).map_err(DocumentError::Damaged)?;
+        let DocumentHead { version } = serde_json::from_slice(bytes).map_err(DocumentError::Damaged)?;
         if version > VERSION {
             return Err(DocumentError::Newer { version });
         }
@@ -205,7 +205,7 @@ impl Document {
     }
 }
 
-impl Words {
+impl DumpText {
     /// Text where it is.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
@@ -234,9 +234,9 @@ impl Words {
     }
 }
 
-impl Statement {
+impl SchemaStatement {
     /// The statements of a dump.
-    pub(crate) fn all_of(pieces: &[Piece<'_>]) -> Vec<Self> {
+    pub(crate) fn all_of(pieces: &[DumpPiece<'_>]) -> Vec<Self> {
         let statements = pieces.iter().filter_map(|piece| match &piece.kind {
             PieceKind::Statement(entry) => Some(Self::of(entry.as_ref(), piece.text)),
             PieceKind::Between | PieceKind::Meta => None,
@@ -252,23 +252,23 @@ impl Statement {
             && matches!(words_of(&sql)[..], [b"SET", name, ..] if name.ends_with(b"_timeout"))
     }
 
-    fn of(entry: Option<&Entry>, sql: &[u8]) -> Self {
+    fn of(entry: Option<&DumpEntry>, sql: &[u8]) -> Self {
         let words = words_of(sql);
         let purpose = purpose(entry, &words);
-        let sql = Words::of(sql);
+        let sql = DumpText::of(sql);
         match entry {
             // It stands between objects and belongs to neither.
             _ if purpose == Purpose::Session => {
-                Self { purpose, class: String::new(), schema: None, name: Words::of(b""), sql }
+                Self { purpose, class: String::new(), schema: None, name: DumpText::of(b""), sql }
             }
             Some(entry) => {
-                let schema = entry.schema.as_deref().map(Words::of);
-                Self { purpose, class: entry.class.clone(), schema, name: Words::of(&entry.name), sql }
+                let schema = entry.schema.as_deref().map(DumpText::of);
+                Self { purpose, class: entry.class.clone(), schema, name: DumpText::of(&entry.name), sql }
             }
             None => {
                 let word = |at: usize| words.get(at).map(|word| String::from_utf8_lossy(word)).unwrap_or_default();
                 let class = format!("{} {}", word(0), word(1));
-                Self { purpose, class, schema: None, name: Words::of(words.get(2).unwrap_or(&&b""[..])), sql }
+                Self { purpose, class, schema: None, name: DumpText::of(words.get(2).unwrap_or(&&b""[..])), sql }
             }
         }
     }
@@ -288,11 +288,11 @@ impl Statement {
     #[must_use]
     pub fn in_database(&self, name: &str) -> Vec<u8> {
         let mut sql = self.sql.bytes();
-        let tokens: Vec<(usize, Kind, &[u8])> = Tokens::new(&sql).collect();
+        let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(&sql).collect();
         let found = tokens.windows(3).find(|window| {
             // A role may be called `database`, and is not preceded by these.
             let before = [&b"ALTER"[..], b"CREATE", b"ON", b"IN"].contains(&window[0].2);
-            before && window[1].2 == b"DATABASE" && matches!(window[2].1, Kind::Word | Kind::QuotedName)
+            before && window[1].2 == b"DATABASE" && matches!(window[2].1, TokenKind::Word | TokenKind::QuotedName)
         });
         if let Some(&[_, _, (at, _, old)]) = found {
             let range = at..at + old.len();
@@ -306,7 +306,7 @@ fn words_of(sql: &[u8]) -> Vec<&[u8]> {
     Tokens::new(sql).map(|(_, _, bytes)| bytes).collect()
 }
 
-fn purpose(entry: Option<&Entry>, words: &[&[u8]]) -> Purpose {
+fn purpose(entry: Option<&DumpEntry>, words: &[&[u8]]) -> Purpose {
     match words {
         // Grants of others than the owner are made in their name.
         [b"SET" | b"RESET", b"SESSION", b"AUTHORIZATION", ..] => Purpose::Privilege,
@@ -322,11 +322,11 @@ mod tests {
     use super::*;
     use crate::engine::postgres::schema::split::split;
 
-    fn statements(text: &str) -> Vec<Statement> {
-        Statement::all_of(&split(text.as_bytes()).unwrap())
+    fn statements(text: &str) -> Vec<SchemaStatement> {
+        SchemaStatement::all_of(&split(text.as_bytes()).unwrap())
     }
 
-    fn only(class: &str, name: &str, sql: &str) -> Statement {
+    fn only(class: &str, name: &str, sql: &str) -> SchemaStatement {
         let text = format!("--\n-- Name: {name}; Type: {class}; Schema: -; Owner: x\n--\n\n{sql}\n");
         statements(&text).pop().unwrap()
     }
@@ -380,18 +380,18 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text() {
-        let words = Words::of(b"a\xff");
+        let words = DumpText::of(b"a\xff");
         assert_eq!((words.bytes(), words.lossy()), (b"a\xff".to_vec(), "a\u{fffd}".to_owned()));
-        let json = serde_json::to_string(&[words.clone(), Words::of("é".as_bytes())]).unwrap();
+        let json = serde_json::to_string(&[words.clone(), DumpText::of("é".as_bytes())]).unwrap();
         assert_eq!(json, r#"[{"base64":"Yf8="},"é"]"#);
-        assert_eq!(serde_json::from_str::<Vec<Words>>(&json).unwrap()[0], words);
+        assert_eq!(serde_json::from_str::<Vec<DumpText>>(&json).unwrap()[0], words);
     }
 
     #[test]
     fn later_versions_are_refused() {
-        let error = Document::from_bytes(br#"{"version": 2, "new": 1}"#).unwrap_err();
+        let error = SchemaDocument::from_bytes(br#"{"version": 2, "new": 1}"#).unwrap_err();
         assert!(matches!(error, DocumentError::Newer { version: 2 }));
-        assert!(matches!(Document::from_bytes(b"{}"), Err(DocumentError::Damaged(_))));
-        assert!(matches!(Document::from_bytes(br#"{"version": 1}"#), Err(DocumentError::Damaged(_))));
+        assert!(matches!(SchemaDocument::from_bytes(b"{}"), Err(DocumentError::Damaged(_))));
+        assert!(matches!(SchemaDocument::from_bytes(br#"{"version": 1}"#), Err(DocumentError::Damaged(_))));
     }
 }

@@ -121,7 +121,7 @@ pub struct ToolPlace {
 
 /// A part of a schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Section {
+pub enum DumpSection {
     /// What must be there before the rows.
     PreData,
     /// What is made after them.
@@ -251,12 +251,12 @@ impl Tools {
     }
 
     /// One section of the schema. Only the first says what the database itself is.
-    pub fn section(&self, request: &Request<'_>, section: Section) -> Result<Dumped, DumpError> {
+    pub fn section(&self, request: &Request<'_>, section: DumpSection) -> Result<Dumped, DumpError> {
         let mut command = command(&self.pg_dump, request.place);
         command.args(["--format=plain", "-B", LOCK_WAIT_TIMEOUT]);
         match section {
-            Section::PreData => command.args(["--section=pre-data", "--create"]),
-            Section::PostData => command.arg("--section=post-data"),
+            DumpSection::PreData => command.args(["--section=pre-data", "--create"]),
+            DumpSection::PostData => command.arg("--section=post-data"),
         };
         command.arg(match request.encoding {
             DumpEncoding::Utf8 => "--encoding=UTF8",
@@ -442,7 +442,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let pg_dump = tool(dir.path(), "pg_dump", "printf '%s\\n' \"$* $PGPASSWORD\" >&2; echo text");
         let (tools, place, cancelled) = (Tools { pg_dump, major: 15 }, place(), AtomicBool::new(false));
-        let dumped = tools.section(&request(&place, &cancelled), Section::PreData).unwrap();
+        let dumped = tools.section(&request(&place, &cancelled), DumpSection::PreData).unwrap();
         assert_eq!(dumped.text, b"text\n");
         let [said] = &dumped.warnings[..] else { panic!("{:?}", dumped.warnings) };
         assert!(said.ends_with(" ***") && !said.contains("geheim"), "{said}");
@@ -456,13 +456,13 @@ mod tests {
         let (place, cancelled) = (place(), AtomicBool::new(false));
         let pg_dump = tool(dir.path(), "pg_dump", "echo 'pg_dump: error: no geheim table' >&2; exit 1");
         let tools = Tools { pg_dump, major: 15 };
-        let error = tools.section(&request(&place, &cancelled), Section::PostData).unwrap_err();
+        let error = tools.section(&request(&place, &cancelled), DumpSection::PostData).unwrap_err();
         assert_eq!(error.to_string(), "pg_dump failed: error: no *** table");
         let error = tools.globals(&place, Passwords::LeftOut, &cancelled).unwrap_err();
         assert_eq!(error.to_string(), "cannot run pg_dumpall");
         tool(dir.path(), "pg_dump", "exec sleep 1000");
         cancelled.store(true, Ordering::Relaxed);
-        let error = tools.section(&request(&place, &cancelled), Section::PostData).unwrap_err();
+        let error = tools.section(&request(&place, &cancelled), DumpSection::PostData).unwrap_err();
         assert_eq!(error.to_string(), "pg_dump was stopped");
     }
 }

@@ -9,9 +9,9 @@ use crate::engine::contract::Gap;
 use crate::engine::postgres::connect::answer::{AnswerError, rows};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::schema::document::{
-    CollationVersion, Document, Extension, LargeObject, Position, Sequence, Server, Setting, Statement,
+    CollationVersion, Extension, LargeObject, Position, SchemaDocument, SchemaStatement, Sequence, ServerFacts, Setting,
 };
-use crate::engine::postgres::schema::dump::{DumpError, Dumped, Passwords, Request, Section, Tools};
+use crate::engine::postgres::schema::dump::{DumpError, DumpSection, Dumped, Passwords, Request, Tools};
 use crate::engine::postgres::schema::names::{is_readable, shown};
 use crate::engine::postgres::schema::split::{SplitError, split};
 use crate::engine::postgres::value::transport::quoted;
@@ -45,13 +45,13 @@ impl SchemaError {
 }
 
 /// Reads everything but rows and where sequences stand ([`sequences`] reads that after the rows).
-pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(Document, Vec<Gap>), SchemaError> {
+pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(SchemaDocument, Vec<Gap>), SchemaError> {
     let mut gaps = Vec::new();
     let server = server(client)?;
     // The server's locks are held meanwhile: both at once.
     let (pre, post) = std::thread::scope(|scope| {
-        let post = spawn(scope, "pg_dump", || tools.section(request, Section::PostData));
-        (tools.section(request, Section::PreData), join(post))
+        let post = spawn(scope, "pg_dump", || tools.section(request, DumpSection::PostData));
+        (tools.section(request, DumpSection::PreData), join(post))
     });
     let (pre, post) = (pre?, post?);
     for gap in [&pre, &post].into_iter().flat_map(|dumped| warning_gaps(&server.database, dumped)) {
@@ -60,9 +60,9 @@ pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(Do
             gaps.push(gap);
         }
     }
-    let (database, pre_data) = statements("pg_dump", &pre)?.into_iter().partition(Statement::is_about_database);
-    let document = Document {
-        version: Document::version(),
+    let (database, pre_data) = statements("pg_dump", &pre)?.into_iter().partition(SchemaStatement::is_about_database);
+    let document = SchemaDocument {
+        version: SchemaDocument::version(),
         dumped_by: tools.major(),
         globals: globals(client, tools, request, &mut gaps)?,
         database,
@@ -78,9 +78,9 @@ pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(Do
     Ok((document, gaps))
 }
 
-fn statements(tool: &'static str, dumped: &Dumped) -> Result<Vec<Statement>, SchemaError> {
+fn statements(tool: &'static str, dumped: &Dumped) -> Result<Vec<SchemaStatement>, SchemaError> {
     let pieces = split(&dumped.text).map_err(|source| SchemaError::Split { tool, source })?;
-    Ok(Statement::all_of(&pieces))
+    Ok(SchemaStatement::all_of(&pieces))
 }
 
 /// What a tool warned of, one gap per warning with the lines that explain it.
@@ -103,7 +103,7 @@ fn globals(
     tools: &Tools,
     request: &Request<'_>,
     gaps: &mut Vec<Gap>,
-) -> Result<Vec<Statement>, SchemaError> {
+) -> Result<Vec<SchemaStatement>, SchemaError> {
     let sql = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
     let may_read = rows(client, "asking for rights", sql, |fields| fields.holds())?;
     let passwords = if may_read == [true] { Passwords::Included } else { Passwords::LeftOut };
@@ -127,7 +127,7 @@ fn globals(
     }
 }
 
-fn server(client: &Client) -> Result<Server, AnswerError> {
+fn server(client: &Client) -> Result<ServerFacts, AnswerError> {
     // Columns that some versions do not have are reached through JSON.
     let sql = "SELECT current_setting('server_version_num'), datname, pg_get_userbyid(datdba),
             pg_encoding_to_char(encoding), datcollate, datctype, to_jsonb(d)->>'datlocprovider',
@@ -135,7 +135,7 @@ fn server(client: &Client) -> Result<Server, AnswerError> {
         FROM pg_database d WHERE datname = current_database()";
     let what = "reading what the database is";
     let found = rows(client, what, sql, |fields| {
-        Ok(Server {
+        Ok(ServerFacts {
             version: fields.parsed()?,
             database: fields.text()?,
             owner: fields.text()?,

@@ -2,8 +2,8 @@
 //! Owner, grants and comment are in the schema document.
 
 use crate::engine::contract::{Column, Gap, Table};
-use crate::engine::postgres::schema::catalog::{Part, PgColumn, PgTable};
-use crate::engine::postgres::schema::relations::Pages;
+use crate::engine::postgres::schema::catalog::{PgColumn, PgTable, TablePart};
+use crate::engine::postgres::schema::relations::LargeObjectPages;
 use crate::engine::postgres::value::transport::Collation;
 use crate::format::cell::{Cell, OwnedCell};
 use crate::format::key::Fold;
@@ -15,7 +15,7 @@ pub const LARGE_OBJECTS: &str = "pg_catalog.pg_largeobject";
 const COLUMNS: [(&str, &str, u32); 3] = [("loid", "oid", 26), ("pageno", "integer", 23), ("data", "bytea", 17)];
 
 /// The table, or why it cannot be read.
-pub(crate) fn table(pages: &Pages) -> Result<PgTable, Gap> {
+pub(crate) fn table(pages: &LargeObjectPages) -> Result<PgTable, Gap> {
     if pages.hindrance.is_some() {
         let reason = format!(
             "the role may not read what {} of them hold: GRANT SELECT ON {LARGE_OBJECTS}, or pg_read_all_data",
@@ -46,7 +46,7 @@ pub(crate) fn table(pages: &Pages) -> Result<PgTable, Gap> {
         missing: None,
         collation: Collation::Deterministic,
     };
-    let part = Part {
+    let part = TablePart {
         oid: pages.oid,
         name: LARGE_OBJECTS.to_owned(),
         sql_name: LARGE_OBJECTS.to_owned(),

@@ -6,7 +6,7 @@
 
 /// What a token is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum TokenKind {
     Space,
     /// To the end of its line, without the line break; or `/* … */`, nested.
     Comment,
@@ -29,30 +29,32 @@ pub(crate) enum Backslashes {
 }
 
 /// The token at the start of `text`, which is not empty, and its length.
-pub(crate) fn token(text: &[u8], backslashes: Backslashes) -> (Kind, usize) {
+pub(crate) fn token(text: &[u8], backslashes: Backslashes) -> (TokenKind, usize) {
     let first = text[0];
     match first {
         _ if first.is_ascii_whitespace() || first == 0x0b => {
-            (Kind::Space, run(text, |byte| byte.is_ascii_whitespace() || byte == 0x0b))
+            (TokenKind::Space, run(text, |byte| byte.is_ascii_whitespace() || byte == 0x0b))
         }
-        b'-' if text.get(1) == Some(&b'-') => (Kind::Comment, run(text, |byte| byte != b'\n' && byte != b'\r')),
-        b'/' if text.get(1) == Some(&b'*') => (Kind::Comment, nested_comment(text)),
-        b'\'' => (Kind::Text, quoted(text, 0, backslashes)),
-        b'"' => (Kind::QuotedName, quoted(text, 0, Backslashes::Literal)),
-        b'$' => dollar_quoted(text).map_or((Kind::Sign(first), 1), |len| (Kind::Text, len)),
-        b'e' | b'E' if text.get(1) == Some(&b'\'') => (Kind::Text, quoted(text, 1, Backslashes::Escape)),
-        b'b' | b'B' | b'x' | b'X' if text.get(1) == Some(&b'\'') => (Kind::Text, quoted(text, 1, Backslashes::Literal)),
-        b'n' | b'N' if text.get(1) == Some(&b'\'') => (Kind::Text, quoted(text, 1, backslashes)),
+        b'-' if text.get(1) == Some(&b'-') => (TokenKind::Comment, run(text, |byte| byte != b'\n' && byte != b'\r')),
+        b'/' if text.get(1) == Some(&b'*') => (TokenKind::Comment, nested_comment(text)),
+        b'\'' => (TokenKind::Text, quoted(text, 0, backslashes)),
+        b'"' => (TokenKind::QuotedName, quoted(text, 0, Backslashes::Literal)),
+        b'$' => dollar_quoted(text).map_or((TokenKind::Sign(first), 1), |len| (TokenKind::Text, len)),
+        b'e' | b'E' if text.get(1) == Some(&b'\'') => (TokenKind::Text, quoted(text, 1, Backslashes::Escape)),
+        b'b' | b'B' | b'x' | b'X' if text.get(1) == Some(&b'\'') => {
+            (TokenKind::Text, quoted(text, 1, Backslashes::Literal))
+        }
+        b'n' | b'N' if text.get(1) == Some(&b'\'') => (TokenKind::Text, quoted(text, 1, backslashes)),
         b'u' | b'U' if text.starts_with(b"U&'") || text.starts_with(b"u&'") => {
-            (Kind::Text, quoted(text, 2, Backslashes::Literal))
+            (TokenKind::Text, quoted(text, 2, Backslashes::Literal))
         }
         b'u' | b'U' if text.starts_with(b"U&\"") || text.starts_with(b"u&\"") => {
-            (Kind::QuotedName, quoted(text, 2, Backslashes::Literal))
+            (TokenKind::QuotedName, quoted(text, 2, Backslashes::Literal))
         }
         // A number takes the letters after it along, or `1e'…'` would look like a string of escapes.
-        _ if first.is_ascii_digit() => (Kind::Sign(first), run(text, |byte| byte.is_ascii_digit())),
-        _ if is_word_start(first) => (Kind::Word, run(text, is_word_part)),
-        _ => (Kind::Sign(first), 1),
+        _ if first.is_ascii_digit() => (TokenKind::Sign(first), run(text, |byte| byte.is_ascii_digit())),
+        _ if is_word_start(first) => (TokenKind::Word, run(text, is_word_part)),
+        _ => (TokenKind::Sign(first), 1),
     }
 }
 
@@ -133,7 +135,7 @@ impl<'a> Tokens<'a> {
 
 impl<'a> Iterator for Tokens<'a> {
     /// Where it starts, what it is, its bytes.
-    type Item = (usize, Kind, &'a [u8]);
+    type Item = (usize, TokenKind, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -143,7 +145,7 @@ impl<'a> Iterator for Tokens<'a> {
             }
             let (kind, len) = token(&self.text[start..], Backslashes::Literal);
             self.at += len;
-            if !matches!(kind, Kind::Space | Kind::Comment) {
+            if !matches!(kind, TokenKind::Space | TokenKind::Comment) {
                 return Some((start, kind, &self.text[start..self.at]));
             }
         }
@@ -156,32 +158,38 @@ mod tests {
 
     use super::*;
 
-    fn kinds(text: &str) -> Vec<(Kind, &str)> {
+    fn kinds(text: &str) -> Vec<(TokenKind, &str)> {
         Tokens::new(text.as_bytes()).map(|(_, kind, bytes)| (kind, std::str::from_utf8(bytes).unwrap())).collect()
     }
 
     #[test]
     fn quotes_of_every_kind() {
-        assert_eq!(kinds("a$b$ c"), [(Kind::Word, "a$b$"), (Kind::Word, "c")]);
+        assert_eq!(kinds("a$b$ c"), [(TokenKind::Word, "a$b$"), (TokenKind::Word, "c")]);
         assert_eq!(
             kinds("$1;$$;$$;"),
             [
-                (Kind::Sign(b'$'), "$"),
-                (Kind::Sign(b'1'), "1"),
-                (Kind::Sign(b';'), ";"),
-                (Kind::Text, "$$;$$"),
-                (Kind::Sign(b';'), ";"),
+                (TokenKind::Sign(b'$'), "$"),
+                (TokenKind::Sign(b'1'), "1"),
+                (TokenKind::Sign(b';'), ";"),
+                (TokenKind::Text, "$$;$$"),
+                (TokenKind::Sign(b';'), ";"),
             ]
         );
-        assert_eq!(kinds("$_$ $$ $_ $_$x"), [(Kind::Text, "$_$ $$ $_ $_$"), (Kind::Word, "x")]);
-        assert_eq!(kinds("$я$;$я$"), [(Kind::Text, "$я$;$я$")]);
-        assert_eq!(kinds(r"E'\';''' '\'x"), [(Kind::Text, r"E'\';'''"), (Kind::Text, r"'\'"), (Kind::Word, "x")]);
-        assert_eq!(kinds("\"a\"\";\"b"), [(Kind::QuotedName, "\"a\"\";\""), (Kind::Word, "b")]);
-        assert_eq!(kinds("U&\"a;\" U&';' n';' x';'").iter().filter(|(kind, _)| *kind == Kind::Sign(b';')).count(), 0);
-        assert_eq!(kinds("/* /* ; */ ; */b--;\nc"), [(Kind::Word, "b"), (Kind::Word, "c")]);
-        assert_eq!(kinds("name'x'"), [(Kind::Word, "name"), (Kind::Text, "'x'")]);
-        assert_eq!(token(br"'\';'", Backslashes::Escape), (Kind::Text, 5));
-        assert_eq!(kinds("'open;"), [(Kind::Text, "'open;")]);
+        assert_eq!(kinds("$_$ $$ $_ $_$x"), [(TokenKind::Text, "$_$ $$ $_ $_$"), (TokenKind::Word, "x")]);
+        assert_eq!(kinds("$я$;$я$"), [(TokenKind::Text, "$я$;$я$")]);
+        assert_eq!(
+            kinds(r"E'\';''' '\'x"),
+            [(TokenKind::Text, r"E'\';'''"), (TokenKind::Text, r"'\'"), (TokenKind::Word, "x")]
+        );
+        assert_eq!(kinds("\"a\"\";\"b"), [(TokenKind::QuotedName, "\"a\"\";\""), (TokenKind::Word, "b")]);
+        assert_eq!(
+            kinds("U&\"a;\" U&';' n';' x';'").iter().filter(|(kind, _)| *kind == TokenKind::Sign(b';')).count(),
+            0
+        );
+        assert_eq!(kinds("/* /* ; */ ; */b--;\nc"), [(TokenKind::Word, "b"), (TokenKind::Word, "c")]);
+        assert_eq!(kinds("name'x'"), [(TokenKind::Word, "name"), (TokenKind::Text, "'x'")]);
+        assert_eq!(token(br"'\';'", Backslashes::Escape), (TokenKind::Text, 5));
+        assert_eq!(kinds("'open;"), [(TokenKind::Text, "'open;")]);
     }
 
     proptest! {

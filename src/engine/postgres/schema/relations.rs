@@ -11,7 +11,7 @@ const OF_USERS: &str = "nspname NOT IN ('pg_catalog', 'information_schema') AND 
 
 /// A row of `pg_class` with what decides whether it is read.
 #[derive(Debug)]
-pub(crate) struct Relation {
+pub(crate) struct PgRelation {
     pub(crate) oid: u32,
     pub(crate) schema: String,
     pub(crate) name: String,
@@ -60,7 +60,7 @@ pub(crate) enum Membership {
 }
 
 /// Tables, partitions and foreign tables, ordered by name.
-pub(crate) fn relations(client: &Client) -> Result<Vec<Relation>, AnswerError> {
+pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, AnswerError> {
     let (schema, name) = (shown("nspname"), shown("relname"));
     let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
     let readable_inside = [is_readable("attname"), is_readable("format_type(atttypid, NULL)")].join(" AND ");
@@ -105,20 +105,20 @@ pub(crate) fn relations(client: &Client) -> Result<Vec<Relation>, AnswerError> {
             (Some(extension), None) => Some(Membership::Member { extension }),
             (None, _) => None,
         };
-        Ok(Relation { oid, schema, name, kind, root, rows_estimate, pages, access_method, hindrance, extension })
+        Ok(PgRelation { oid, schema, name, kind, root, rows_estimate, pages, access_method, hindrance, extension })
     })
 }
 
 /// A row of `pg_attribute`.
 #[derive(Clone, Debug)]
-pub(crate) struct Attribute {
+pub(crate) struct PgAttribute {
     pub(crate) relation: u32,
     pub(crate) number: u32,
     pub(crate) name: String,
     pub(crate) type_oid: u32,
     pub(crate) type_name: String,
     pub(crate) modifier: i32,
-    pub(crate) value: Value,
+    pub(crate) value: ColumnOrigin,
     pub(crate) nulls: Nulls,
     /// What rows from before it have in it, as its type's output function writes it.
     pub(crate) missing: Option<String>,
@@ -127,7 +127,7 @@ pub(crate) struct Attribute {
 
 /// Where the values of a column come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Value {
+pub(crate) enum ColumnOrigin {
     Stored,
     /// Computed from the others, whether it is kept or not.
     Generated,
@@ -141,7 +141,7 @@ pub(crate) enum Nulls {
 }
 
 /// Columns that still exist, in order.
-pub(crate) fn attributes(client: &Client) -> Result<Vec<Attribute>, AnswerError> {
+pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, AnswerError> {
     let (name, of) = (shown("attname"), shown("format_type(atttypid, atttypmod)"));
     // Without it rows are as large as they look, no more.
     let readable = is_readable("array_to_string(attmissingval, '')");
@@ -153,14 +153,14 @@ pub(crate) fn attributes(client: &Client) -> Result<Vec<Attribute>, AnswerError>
         WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p') AND {OF_USERS} ORDER BY attrelid, attnum"
     );
     rows(client, "listing columns", &sql, |fields| {
-        Ok(Attribute {
+        Ok(PgAttribute {
             relation: fields.parsed()?,
             number: fields.parsed()?,
             name: fields.text()?,
             type_oid: fields.parsed()?,
             type_name: fields.text()?,
             modifier: fields.parsed()?,
-            value: if fields.holds()? { Value::Generated } else { Value::Stored },
+            value: if fields.holds()? { ColumnOrigin::Generated } else { ColumnOrigin::Stored },
             nulls: if fields.holds()? { Nulls::Forbidden } else { Nulls::Allowed },
             missing: fields.optional()?,
             collation: if fields.holds()? { Collation::Deterministic } else { Collation::Nondeterministic },
@@ -170,22 +170,22 @@ pub(crate) fn attributes(client: &Client) -> Result<Vec<Attribute>, AnswerError>
 
 /// A unique index that no expression and no condition narrows.
 #[derive(Debug)]
-pub(crate) struct Unique {
+pub(crate) struct UniqueIndex {
     pub(crate) relation: u32,
-    pub(crate) rank: Rank,
+    pub(crate) rank: IndexRank,
     /// attnums, those that are merely included left out.
     pub(crate) columns: Vec<u32>,
 }
 
 /// How an index stands among those that could serve as key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Rank {
+pub(crate) enum IndexRank {
     Primary,
     Unique,
 }
 
 /// Indexes that could serve as keys, by name.
-pub(crate) fn uniques(client: &Client) -> Result<Vec<Unique>, AnswerError> {
+pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, AnswerError> {
     let sql = "SELECT indrelid, indisprimary, (SELECT json_agg(attnum ORDER BY place)
             FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, place) WHERE place <= indnkeyatts)
         FROM pg_index i JOIN pg_class x ON x.oid = indexrelid
@@ -194,8 +194,8 @@ pub(crate) fn uniques(client: &Client) -> Result<Vec<Unique>, AnswerError> {
         ORDER BY indrelid, relname COLLATE \"C\"";
     rows(client, "listing keys", sql, |fields| {
         let relation = fields.parsed()?;
-        let rank = if fields.holds()? { Rank::Primary } else { Rank::Unique };
-        Ok(Unique { relation, rank, columns: fields.json()?.unwrap_or_default() })
+        let rank = if fields.holds()? { IndexRank::Primary } else { IndexRank::Unique };
+        Ok(UniqueIndex { relation, rank, columns: fields.json()?.unwrap_or_default() })
     })
 }
 
@@ -231,7 +231,7 @@ pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, AnswerError>
 
 /// How a foreign key compares one of its columns with the parent's, as SQL.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Comparison {
+pub(crate) struct KeyComparison {
     /// After the parent's column: `::schema.type`, or nothing.
     pub(crate) parent_cast: String,
     /// `OPERATOR(schema.=)`
@@ -244,7 +244,7 @@ pub(crate) struct Comparison {
 
 /// The comparisons of these foreign keys as their triggers make them, by constraint, in the order of the key. One that
 /// the role may not make is left out, and so is one by a cast of somebody else than the server: it would run his code.
-pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, Comparison)>, AnswerError> {
+pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, KeyComparison)>, AnswerError> {
     let keys: Vec<String> = keys.iter().map(u32::to_string).collect();
     let readable =
         ["n.nspname", "oprname", "l.nspname", "r.nspname", "lt.typname", "rt.typname", "cn.nspname", "collname"];
@@ -288,7 +288,7 @@ pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, Com
     rows(client, "asking how foreign keys compare", &sql, |fields| {
         let oid = fields.parsed()?;
         let (parent_cast, operator) = (fields.text()?, fields.text()?);
-        Ok((oid, Comparison { parent_cast, operator, child_cast: fields.text()?, collate: fields.text()? }))
+        Ok((oid, KeyComparison { parent_cast, operator, child_cast: fields.text()?, collate: fields.text()? }))
     })
 }
 
@@ -330,7 +330,7 @@ pub(crate) fn hidden(client: &Client) -> Result<Vec<(String, String)>, AnswerErr
 
 /// The pages of large objects.
 #[derive(Debug)]
-pub(crate) struct Pages {
+pub(crate) struct LargeObjectPages {
     pub(crate) oid: u32,
     /// Large objects.
     pub(crate) objects: u64,
@@ -343,7 +343,7 @@ pub(crate) struct Pages {
 }
 
 /// Large objects, if there are any.
-pub(crate) fn large_objects(client: &Client) -> Result<Option<Pages>, AnswerError> {
+pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>, AnswerError> {
     let sql = "SELECT c.oid, count, CASE WHEN reltuples > 0 THEN reltuples::numeric::bigint END,
             pg_relation_size(c.oid) / current_setting('block_size')::integer, amname, has_table_privilege(c.oid, 'SELECT')
         FROM pg_class c JOIN pg_am a ON a.oid = relam, (SELECT count(*) FROM pg_largeobject_metadata) m
@@ -352,7 +352,7 @@ pub(crate) fn large_objects(client: &Client) -> Result<Option<Pages>, AnswerErro
         let (oid, objects, rows_estimate) = (fields.parsed()?, fields.parsed()?, fields.optional_parsed()?);
         let (pages, access_method) = (fields.parsed()?, fields.text()?);
         let hindrance = if fields.holds()? { None } else { Some(Hindrance::NoRight) };
-        Ok(Pages { oid, objects, rows_estimate, pages, access_method, hindrance })
+        Ok(LargeObjectPages { oid, objects, rows_estimate, pages, access_method, hindrance })
     })?;
     Ok(found.into_iter().next())
 }

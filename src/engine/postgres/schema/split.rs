@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use crate::engine::postgres::schema::lex::{Backslashes, Kind, Tokens, token};
+use crate::engine::postgres::schema::lex::{Backslashes, TokenKind, Tokens, token};
 
 /// Text that is no dump of a schema.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -20,7 +20,7 @@ pub enum SplitError {
 
 /// A part of a dump.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Piece<'a> {
+pub(crate) struct DumpPiece<'a> {
     pub(crate) kind: PieceKind,
     pub(crate) text: &'a [u8],
 }
@@ -33,12 +33,12 @@ pub(crate) enum PieceKind {
     /// A line for psql (`\restrict`, `\connect`).
     Meta,
     /// Up to its semicolon.
-    Statement(Option<Entry>),
+    Statement(Option<DumpEntry>),
 }
 
 /// What the comment above a statement says.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Entry {
+pub(crate) struct DumpEntry {
     pub(crate) name: Vec<u8>,
     /// `TABLE`, `FK CONSTRAINT`, `ACL`, …
     pub(crate) class: String,
@@ -47,7 +47,7 @@ pub(crate) struct Entry {
 }
 
 /// Splits a dump.
-pub(crate) fn split(text: &[u8]) -> Result<Vec<Piece<'_>>, SplitError> {
+pub(crate) fn split(text: &[u8]) -> Result<Vec<DumpPiece<'_>>, SplitError> {
     let mut splitter = Splitter { text, at: 0, backslashes: Backslashes::Literal, entry: None };
     let mut pieces = Vec::new();
     while splitter.at < text.len() {
@@ -61,19 +61,19 @@ struct Splitter<'a> {
     at: usize,
     backslashes: Backslashes,
     /// The last one seen: it holds until the next.
-    entry: Option<Entry>,
+    entry: Option<DumpEntry>,
 }
 
 impl<'a> Splitter<'a> {
-    fn piece(&mut self) -> Result<Piece<'a>, SplitError> {
+    fn piece(&mut self) -> Result<DumpPiece<'a>, SplitError> {
         let start = self.at;
         let rest = &self.text[start..];
         let kind = match token(rest, self.backslashes).0 {
-            Kind::Space | Kind::Comment => {
+            TokenKind::Space | TokenKind::Comment => {
                 self.between();
                 PieceKind::Between
             }
-            Kind::Sign(b'\\') => {
+            TokenKind::Sign(b'\\') => {
                 self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
                 PieceKind::Meta
             }
@@ -82,14 +82,14 @@ impl<'a> Splitter<'a> {
                 PieceKind::Statement(self.entry.clone())
             }
         };
-        Ok(Piece { kind, text: &self.text[start..self.at] })
+        Ok(DumpPiece { kind, text: &self.text[start..self.at] })
     }
 
     fn between(&mut self) {
         let start = self.at;
         while self.at < self.text.len() {
             let (kind, len) = token(&self.text[self.at..], self.backslashes);
-            if !matches!(kind, Kind::Space | Kind::Comment) {
+            if !matches!(kind, TokenKind::Space | TokenKind::Comment) {
                 break;
             }
             self.at += len;
@@ -106,13 +106,13 @@ impl<'a> Splitter<'a> {
 
     fn statement(&mut self) -> Result<(), SplitError> {
         let start = self.at;
-        let mut body = Body::default();
+        let mut body = BodyDepth::default();
         while self.at < self.text.len() {
             let (kind, len) = token(&self.text[self.at..], self.backslashes);
             let bytes = &self.text[self.at..self.at + len];
             self.at += len;
             match kind {
-                Kind::Sign(b';') if body.is_closed() => {
+                TokenKind::Sign(b';') if body.is_closed() => {
                     let statement = &self.text[start..self.at];
                     if is_copy_from_stdin(statement) {
                         return Err(SplitError::Rows { at: start });
@@ -120,7 +120,7 @@ impl<'a> Splitter<'a> {
                     self.heed_setting(statement);
                     return Ok(());
                 }
-                Kind::Space | Kind::Comment => {}
+                TokenKind::Space | TokenKind::Comment => {}
                 _ => body.see(kind, bytes),
             }
         }
@@ -140,7 +140,7 @@ impl<'a> Splitter<'a> {
 
 /// How deep inside parentheses and the body of an SQL-standard function we are.
 #[derive(Default)]
-struct Body {
+struct BodyDepth {
     parentheses: usize,
     /// `BEGIN ATOMIC` and each `CASE` in it.
     blocks: usize,
@@ -156,13 +156,13 @@ struct Body {
     after_dot: bool,
 }
 
-impl Body {
+impl BodyDepth {
     fn is_closed(&self) -> bool {
         self.parentheses == 0 && self.blocks == 0
     }
 
-    fn see(&mut self, kind: Kind, bytes: &[u8]) {
-        let is = |word: &str| kind == Kind::Word && bytes.eq_ignore_ascii_case(word.as_bytes());
+    fn see(&mut self, kind: TokenKind, bytes: &[u8]) {
+        let is = |word: &str| kind == TokenKind::Word && bytes.eq_ignore_ascii_case(word.as_bytes());
         self.seen += 1;
         self.creates |= self.seen == 1 && is("create");
         self.replaces |= self.creates && self.seen == 3 && is("replace");
@@ -170,11 +170,11 @@ impl Body {
         let is_place = self.seen == 2 || self.seen == 4 && self.replaces;
         self.routine |= self.creates && is_place && (is("function") || is("procedure"));
         let began = std::mem::take(&mut self.begins);
-        let is_part = std::mem::replace(&mut self.after_dot, kind == Kind::Sign(b'.'));
+        let is_part = std::mem::replace(&mut self.after_dot, kind == TokenKind::Sign(b'.'));
         match kind {
-            Kind::Sign(b'(') => self.parentheses += 1,
-            Kind::Sign(b')') => self.parentheses = self.parentheses.saturating_sub(1),
-            Kind::Word if self.routine && !is_part => {
+            TokenKind::Sign(b'(') => self.parentheses += 1,
+            TokenKind::Sign(b')') => self.parentheses = self.parentheses.saturating_sub(1),
+            TokenKind::Word if self.routine && !is_part => {
                 if self.blocks == 0 {
                     // A parameter may be called `begin`, and stands in parentheses.
                     self.begins = is("begin") && self.parentheses == 0;
@@ -198,7 +198,7 @@ fn is_copy_from_stdin(statement: &[u8]) -> bool {
 
 /// Reads `Name: …; Type: …; Schema: …; Owner: …`. Names hold no line breaks, but may hold any of these
 /// words: the last place where a whole pattern begins counts, since the name comes first.
-fn parse_entry(heading: &[u8]) -> Option<Entry> {
+fn parse_entry(heading: &[u8]) -> Option<DumpEntry> {
     let rest = heading.strip_prefix(b"Name: ")?;
     const TYPE: &[u8] = b"; Type: ";
     const SCHEMA: &[u8] = b"; Schema: ";
@@ -212,7 +212,7 @@ fn parse_entry(heading: &[u8]) -> Option<Entry> {
         let schema = &after_class[..owner_at];
         let class = String::from_utf8(after[..class_len].to_vec()).ok()?;
         let schema = (schema != b"-" && !schema.is_empty()).then(|| schema.to_vec());
-        Some(Entry { name: rest[..at].to_vec(), class, schema })
+        Some(DumpEntry { name: rest[..at].to_vec(), class, schema })
     })
 }
 

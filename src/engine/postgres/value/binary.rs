@@ -1,6 +1,6 @@
 //! One field of a binary COPY into a canonical cell (`docs/format.md` section 4).
 //!
-//! Cells borrow from the field. What is not in it as such, the digits of a number, lies in a [`Scratch`] that
+//! Cells borrow from the field. What is not in it as such, the digits of a number, lies in a [`RowScratch`] that
 //! is filled for a whole row before its cells are made. Nothing here panics on any bytes.
 
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::engine::postgres::value::numeric::{self, Unpacked};
-use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
 use crate::format::cell::{Cell, Encoding};
 
 /// Why bytes of the server are no value.
@@ -16,27 +16,27 @@ use crate::format::cell::{Cell, Encoding};
 pub enum FieldError {
     /// The value has another size.
     #[error("{len} bytes are no {kind}")]
-    Length { kind: Kind, len: usize },
+    Length { kind: ValueKind, len: usize },
     /// The value is out of its type's range, or of a form that is not known.
     #[error("no {kind}: {what}")]
-    Invalid { kind: Kind, what: &'static str },
+    Invalid { kind: ValueKind, what: &'static str },
 }
 
 /// Parts of one row's cells that are not in the row as the server sent it.
 #[derive(Default, Debug)]
-pub(crate) struct Scratch {
+pub(crate) struct RowScratch {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<RowPiece>,
 }
 
-/// A value in a [`Scratch`].
+/// A value in a [`RowScratch`].
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub(crate) enum RowPiece {
     Numeric(Unpacked),
     Bytes(Range<usize>),
 }
 
-impl Scratch {
+impl RowScratch {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.pieces.clear();
@@ -54,18 +54,18 @@ impl Scratch {
                 self.bytes.extend_from_slice(&[b'\\', digit(6), digit(3), digit(0)]);
             }
         }
-        self.pieces.push(Piece::Bytes(start..self.bytes.len()));
+        self.pieces.push(RowPiece::Bytes(start..self.bytes.len()));
     }
 }
 
 /// Puts what the cell of this field will need into `scratch`: of one piece for each field of such a kind.
-pub(crate) fn prepare(kind: Kind, field: &[u8], scratch: &mut Scratch) -> Result<(), FieldError> {
+pub(crate) fn prepare(kind: ValueKind, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
     match kind {
-        Kind::Numeric => {
+        ValueKind::Numeric => {
             let number = numeric::from_binary(field, &mut scratch.bytes)?;
-            scratch.pieces.push(Piece::Numeric(number));
+            scratch.pieces.push(RowPiece::Numeric(number));
         }
-        Kind::Char => scratch.push_char(fixed::<1>(kind, field)?[0]),
+        ValueKind::Char => scratch.push_char(fixed::<1>(kind, field)?[0]),
         _ => {}
     }
     Ok(())
@@ -73,36 +73,36 @@ pub(crate) fn prepare(kind: Kind, field: &[u8], scratch: &mut Scratch) -> Result
 
 /// The cell of a field, after [`prepare`].
 pub(crate) fn cell<'a>(
-    kind: Kind,
+    kind: ValueKind,
     encoding: SessionEncoding,
     field: &'a [u8],
-    prepared: &mut Prepared<'a>,
+    prepared: &mut PreparedRow<'a>,
 ) -> Result<Cell<'a>, FieldError> {
     Ok(match kind {
-        Kind::Bool => match fixed(kind, field)? {
+        ValueKind::Bool => match fixed(kind, field)? {
             [0] => Cell::Bool(false),
             [1] => Cell::Bool(true),
             _ => return Err(FieldError::Invalid { kind, what: "neither 0 nor 1" }),
         },
-        Kind::Int2 => Cell::Integer(i16::from_be_bytes(fixed(kind, field)?).into()),
-        Kind::Int4 => Cell::Integer(i32::from_be_bytes(fixed(kind, field)?).into()),
-        Kind::Unsigned32 => Cell::Integer(u32::from_be_bytes(fixed(kind, field)?).into()),
-        Kind::Int8 | Kind::Money => Cell::Integer(i64::from_be_bytes(fixed(kind, field)?)),
-        Kind::Real32 => Cell::Real32(f32::from_bits(u32::from_be_bytes(fixed(kind, field)?))),
-        Kind::Real => Cell::Real(f64::from_bits(u64::from_be_bytes(fixed(kind, field)?))),
-        Kind::Numeric => prepared.numeric(),
-        Kind::Text => text(encoding, field),
-        Kind::Char => text(encoding, prepared.bytes()),
-        Kind::Bytes => Cell::Bytes(field),
-        Kind::Uuid => Cell::Uuid(fixed(kind, field)?),
-        Kind::Date => Cell::Date(i32::from_be_bytes(fixed(kind, field)?)),
-        Kind::Time => Cell::Time(i64::from_be_bytes(fixed(kind, field)?)),
-        Kind::TimeZoned => {
+        ValueKind::Int2 => Cell::Integer(i16::from_be_bytes(fixed(kind, field)?).into()),
+        ValueKind::Int4 => Cell::Integer(i32::from_be_bytes(fixed(kind, field)?).into()),
+        ValueKind::Unsigned32 => Cell::Integer(u32::from_be_bytes(fixed(kind, field)?).into()),
+        ValueKind::Int8 | ValueKind::Money => Cell::Integer(i64::from_be_bytes(fixed(kind, field)?)),
+        ValueKind::Real32 => Cell::Real32(f32::from_bits(u32::from_be_bytes(fixed(kind, field)?))),
+        ValueKind::Real => Cell::Real(f64::from_bits(u64::from_be_bytes(fixed(kind, field)?))),
+        ValueKind::Numeric => prepared.numeric(),
+        ValueKind::Text => text(encoding, field),
+        ValueKind::Char => text(encoding, prepared.bytes()),
+        ValueKind::Bytes => Cell::Bytes(field),
+        ValueKind::Uuid => Cell::Uuid(fixed(kind, field)?),
+        ValueKind::Date => Cell::Date(i32::from_be_bytes(fixed(kind, field)?)),
+        ValueKind::Time => Cell::Time(i64::from_be_bytes(fixed(kind, field)?)),
+        ValueKind::TimeZoned => {
             let [time, zone] = split::<8, 4>(kind, field)?;
             Cell::TimeZoned(big_endian(time), big_endian(zone) as i32)
         }
-        Kind::Timestamp | Kind::TimestampZoned => Cell::Timestamp(i64::from_be_bytes(fixed(kind, field)?)),
-        Kind::Interval => {
+        ValueKind::Timestamp | ValueKind::TimestampZoned => Cell::Timestamp(i64::from_be_bytes(fixed(kind, field)?)),
+        ValueKind::Interval => {
             let [time, rest] = split::<8, 8>(kind, field)?;
             let [days, months] = split::<4, 4>(kind, rest)?;
             Cell::Interval {
@@ -111,8 +111,8 @@ pub(crate) fn cell<'a>(
                 microseconds: big_endian(time),
             }
         }
-        Kind::Json | Kind::Output => Cell::Output(field),
-        Kind::Jsonb => match field.split_first() {
+        ValueKind::Json | ValueKind::Output => Cell::Output(field),
+        ValueKind::Jsonb => match field.split_first() {
             Some((1, text)) => Cell::Output(text),
             Some(_) => return Err(FieldError::Invalid { kind, what: "unknown version" }),
             None => return Err(FieldError::Length { kind, len: 0 }),
@@ -121,26 +121,26 @@ pub(crate) fn cell<'a>(
 }
 
 /// The pieces of a row in order.
-pub(crate) struct Prepared<'a> {
+pub(crate) struct PreparedRow<'a> {
     pub(crate) bytes: &'a [u8],
-    pub(crate) pieces: std::slice::Iter<'a, Piece>,
+    pub(crate) pieces: std::slice::Iter<'a, RowPiece>,
 }
 
-impl<'a> Prepared<'a> {
-    pub(crate) fn of(scratch: &'a Scratch) -> Self {
+impl<'a> PreparedRow<'a> {
+    pub(crate) fn of(scratch: &'a RowScratch) -> Self {
         Self { bytes: &scratch.bytes, pieces: scratch.pieces.iter() }
     }
 
     pub(crate) fn numeric(&mut self) -> Cell<'a> {
         match self.pieces.next() {
-            Some(Piece::Numeric(number)) => Cell::Numeric(number.get(self.bytes)),
+            Some(RowPiece::Numeric(number)) => Cell::Numeric(number.get(self.bytes)),
             _ => unreachable!("every number was prepared"),
         }
     }
 
     pub(crate) fn bytes(&mut self) -> &'a [u8] {
         match self.pieces.next() {
-            Some(Piece::Bytes(range)) => &self.bytes[range.clone()],
+            Some(RowPiece::Bytes(range)) => &self.bytes[range.clone()],
             _ => unreachable!("every value of this kind was prepared"),
         }
     }
@@ -156,12 +156,12 @@ pub(crate) fn text(encoding: SessionEncoding, bytes: &[u8]) -> Cell<'_> {
     }
 }
 
-fn fixed<const N: usize>(kind: Kind, field: &[u8]) -> Result<[u8; N], FieldError> {
+fn fixed<const N: usize>(kind: ValueKind, field: &[u8]) -> Result<[u8; N], FieldError> {
     field.try_into().map_err(|_| FieldError::Length { kind, len: field.len() })
 }
 
 /// Two parts of fixed length.
-fn split<const A: usize, const B: usize>(kind: Kind, field: &[u8]) -> Result<[&[u8]; 2], FieldError> {
+fn split<const A: usize, const B: usize>(kind: ValueKind, field: &[u8]) -> Result<[&[u8]; 2], FieldError> {
     match field.split_at_checked(A) {
         Some((a, b)) if b.len() == B => Ok([a, b]),
         _ => Err(FieldError::Length { kind, len: field.len() }),
@@ -177,81 +177,84 @@ fn big_endian(bytes: &[u8]) -> i64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{FieldError, Prepared, Scratch, cell, prepare};
-    use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+    use super::{FieldError, PreparedRow, RowScratch, cell, prepare};
+    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
     use crate::format::cell::{Cell, Encoding, OwnedCell};
 
-    const KINDS: [Kind; 22] = [
-        Kind::Bool,
-        Kind::Int2,
-        Kind::Int4,
-        Kind::Int8,
-        Kind::Unsigned32,
-        Kind::Money,
-        Kind::Real32,
-        Kind::Real,
-        Kind::Numeric,
-        Kind::Text,
-        Kind::Char,
-        Kind::Bytes,
-        Kind::Uuid,
-        Kind::Date,
-        Kind::Time,
-        Kind::TimeZoned,
-        Kind::Timestamp,
-        Kind::TimestampZoned,
-        Kind::Interval,
-        Kind::Json,
-        Kind::Jsonb,
-        Kind::Output,
+    const KINDS: [ValueKind; 22] = [
+        ValueKind::Bool,
+        ValueKind::Int2,
+        ValueKind::Int4,
+        ValueKind::Int8,
+        ValueKind::Unsigned32,
+        ValueKind::Money,
+        ValueKind::Real32,
+        ValueKind::Real,
+        ValueKind::Numeric,
+        ValueKind::Text,
+        ValueKind::Char,
+        ValueKind::Bytes,
+        ValueKind::Uuid,
+        ValueKind::Date,
+        ValueKind::Time,
+        ValueKind::TimeZoned,
+        ValueKind::Timestamp,
+        ValueKind::TimestampZoned,
+        ValueKind::Interval,
+        ValueKind::Json,
+        ValueKind::Jsonb,
+        ValueKind::Output,
     ];
 
-    fn decoded(kind: Kind, encoding: SessionEncoding, field: &[u8]) -> Result<OwnedCell, FieldError> {
-        let mut scratch = Scratch::default();
+    fn decoded(kind: ValueKind, encoding: SessionEncoding, field: &[u8]) -> Result<OwnedCell, FieldError> {
+        let mut scratch = RowScratch::default();
         prepare(kind, field, &mut scratch)?;
-        cell(kind, encoding, field, &mut Prepared::of(&scratch)).map(|cell| OwnedCell::new(&cell))
+        cell(kind, encoding, field, &mut PreparedRow::of(&scratch)).map(|cell| OwnedCell::new(&cell))
     }
 
-    fn is(kind: Kind, field: &[u8], expected: Cell<'_>) {
+    fn is(kind: ValueKind, field: &[u8], expected: Cell<'_>) {
         assert_eq!(decoded(kind, SessionEncoding::Utf8, field), Ok(OwnedCell::new(&expected)), "{kind}");
     }
 
     #[test]
     fn numbers_keep_their_signs() {
-        is(Kind::Int2, &[0xff, 0xfe], Cell::Integer(-2));
-        is(Kind::Unsigned32, &[0xff; 4], Cell::Integer(4_294_967_295));
-        is(Kind::Money, &[0xff; 8], Cell::Integer(-1));
-        is(Kind::Real, &0x7ff8_0000_0000_0001u64.to_be_bytes(), Cell::Real(f64::from_bits(0x7ff8_0000_0000_0001)));
-        is(Kind::Real32, &[0x80, 0, 0, 0], Cell::Real32(-0.0));
+        is(ValueKind::Int2, &[0xff, 0xfe], Cell::Integer(-2));
+        is(ValueKind::Unsigned32, &[0xff; 4], Cell::Integer(4_294_967_295));
+        is(ValueKind::Money, &[0xff; 8], Cell::Integer(-1));
+        is(ValueKind::Real, &0x7ff8_0000_0000_0001u64.to_be_bytes(), Cell::Real(f64::from_bits(0x7ff8_0000_0000_0001)));
+        is(ValueKind::Real32, &[0x80, 0, 0, 0], Cell::Real32(-0.0));
         let interval = [&(-3i64).to_be_bytes()[..], &(-2i32).to_be_bytes(), &i32::MIN.to_be_bytes()].concat();
-        is(Kind::Interval, &interval, Cell::Interval { months: i32::MIN, days: -2, microseconds: -3 });
+        is(ValueKind::Interval, &interval, Cell::Interval { months: i32::MIN, days: -2, microseconds: -3 });
         let zoned = [&1i64.to_be_bytes()[..], &(-3600i32).to_be_bytes()].concat();
-        is(Kind::TimeZoned, &zoned, Cell::TimeZoned(1, -3600));
+        is(ValueKind::TimeZoned, &zoned, Cell::TimeZoned(1, -3600));
     }
 
     #[test]
     fn texts_of_each_encoding() {
-        is(Kind::Text, "é".as_bytes(), Cell::Text("é"));
-        is(Kind::Text, b"\xe9", Cell::Encoded(Encoding::Utf8Invalid, b"\xe9"));
-        let raw = decoded(Kind::Text, SessionEncoding::SqlAscii, b"\xe9");
+        is(ValueKind::Text, "é".as_bytes(), Cell::Text("é"));
+        is(ValueKind::Text, b"\xe9", Cell::Encoded(Encoding::Utf8Invalid, b"\xe9"));
+        let raw = decoded(ValueKind::Text, SessionEncoding::SqlAscii, b"\xe9");
         assert_eq!(raw, Ok(OwnedCell::new(&Cell::Encoded(Encoding::SqlAscii, b"\xe9"))));
-        is(Kind::Char, b"\0", Cell::Text(""));
-        is(Kind::Char, b"x", Cell::Text("x"));
-        is(Kind::Char, b"\xfe", Cell::Text("\\376"));
-        is(Kind::Jsonb, b"\x01{}", Cell::Output(b"{}"));
+        is(ValueKind::Char, b"\0", Cell::Text(""));
+        is(ValueKind::Char, b"x", Cell::Text("x"));
+        is(ValueKind::Char, b"\xfe", Cell::Text("\\376"));
+        is(ValueKind::Jsonb, b"\x01{}", Cell::Output(b"{}"));
     }
 
     #[test]
     fn values_of_the_wrong_size_or_form_are_refused() {
         for kind in KINDS {
-            if !matches!(kind, Kind::Text | Kind::Bytes | Kind::Json | Kind::Output) {
+            if !matches!(kind, ValueKind::Text | ValueKind::Bytes | ValueKind::Json | ValueKind::Output) {
                 assert!(decoded(kind, SessionEncoding::Utf8, &[]).is_err(), "{kind}");
             }
-            if !matches!(kind, Kind::Text | Kind::Bytes | Kind::Json | Kind::Output | Kind::Jsonb) {
+            if !matches!(
+                kind,
+                ValueKind::Text | ValueKind::Bytes | ValueKind::Json | ValueKind::Output | ValueKind::Jsonb
+            ) {
                 assert!(decoded(kind, SessionEncoding::Utf8, &[1; 17]).is_err(), "{kind}");
             }
         }
-        let error = decoded(Kind::Jsonb, SessionEncoding::Utf8, &[2]).expect_err("another version");
+        let error = decoded(ValueKind::Jsonb, SessionEncoding::Utf8, &[2]).expect_err("another version");
         assert_eq!(error.to_string(), "no jsonb: unknown version");
     }
 

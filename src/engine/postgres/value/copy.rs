@@ -35,12 +35,12 @@ pub enum CopyError {
 
 /// The fields of a tuple.
 #[derive(Clone, Copy)]
-pub struct Fields<'a> {
+pub struct TupleFields<'a> {
     tuple: &'a [u8],
     places: &'a [Option<(usize, usize)>],
 }
 
-impl<'a> Fields<'a> {
+impl<'a> TupleFields<'a> {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
 
 /// Takes a stream apart.
 pub struct CopyReader {
-    part: Part,
+    part: CopyPart,
     columns: usize,
     rows: u64,
     /// The beginning of a part whose end has not come yet.
@@ -72,7 +72,7 @@ pub struct CopyReader {
 
 /// What the next bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Part {
+enum CopyPart {
     Header,
     Tuple,
     End,
@@ -86,7 +86,7 @@ struct Walk {
 }
 
 /// How much of a part is there.
-enum Found {
+enum PartFound {
     /// All: it takes so many bytes.
     Whole(usize),
     /// Not all: nothing more can be said with less than so many bytes.
@@ -98,7 +98,7 @@ impl CopyReader {
     #[must_use]
     pub fn new(columns: usize) -> Self {
         let walk = Walk { at: 0, places: Vec::with_capacity(columns) };
-        Self { part: Part::Header, columns, rows: 0, carry: Vec::new(), walk }
+        Self { part: CopyPart::Header, columns, rows: 0, carry: Vec::new(), walk }
     }
 
     /// Tuples so far.
@@ -111,13 +111,13 @@ impl CopyReader {
     pub fn push<E: From<CopyError>>(
         &mut self,
         message: &[u8],
-        sink: &mut impl FnMut(Fields<'_>) -> Result<(), E>,
+        sink: &mut impl FnMut(TupleFields<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut rest = message;
         while !self.carry.is_empty() && !rest.is_empty() {
             let mut carry = std::mem::take(&mut self.carry);
             match self.look(&carry)? {
-                Found::Needs(bytes) => {
+                PartFound::Needs(bytes) => {
                     let missing = bytes.saturating_sub(carry.len());
                     let (taken, after) = rest.split_at(missing.min(rest.len()));
                     carry.reserve_exact(missing);
@@ -125,9 +125,9 @@ impl CopyReader {
                     rest = after;
                 }
                 // Never more than the part was put there.
-                Found::Whole(_) => unreachable!("a whole part is not kept"),
+                PartFound::Whole(_) => unreachable!("a whole part is not kept"),
             }
-            if let Found::Whole(_) = self.look(&carry)? {
+            if let PartFound::Whole(_) = self.look(&carry)? {
                 self.complete(&carry, sink)?;
                 carry.clear();
                 carry.shrink_to(CARRY_BYTES_KEPT);
@@ -136,12 +136,12 @@ impl CopyReader {
         }
         while !rest.is_empty() {
             match self.look(rest)? {
-                Found::Whole(bytes) => {
+                PartFound::Whole(bytes) => {
                     let (part, after) = rest.split_at(bytes);
                     self.complete(part, sink)?;
                     rest = after;
                 }
-                Found::Needs(bytes) => {
+                PartFound::Needs(bytes) => {
                     self.carry.reserve_exact(bytes);
                     self.carry.extend_from_slice(rest);
                     break;
@@ -153,18 +153,18 @@ impl CopyReader {
 
     /// Ends the stream; fails if its trailer has not come.
     pub fn finish(&self) -> Result<u64, CopyError> {
-        if self.part != Part::End {
+        if self.part != CopyPart::End {
             return Err(CopyError::Truncated { rows: self.rows });
         }
         Ok(self.rows)
     }
 
     /// Looks at the beginning of a part, further than last time.
-    fn look(&mut self, bytes: &[u8]) -> Result<Found, CopyError> {
+    fn look(&mut self, bytes: &[u8]) -> Result<PartFound, CopyError> {
         match self.part {
-            Part::Header => header(bytes),
-            Part::Tuple => self.walk.tuple(bytes, self.columns, self.rows),
-            Part::End => Err(CopyError::AfterEnd),
+            CopyPart::Header => header(bytes),
+            CopyPart::Tuple => self.walk.tuple(bytes, self.columns, self.rows),
+            CopyPart::End => Err(CopyError::AfterEnd),
         }
     }
 
@@ -172,30 +172,30 @@ impl CopyReader {
     fn complete<E: From<CopyError>>(
         &mut self,
         bytes: &[u8],
-        sink: &mut impl FnMut(Fields<'_>) -> Result<(), E>,
+        sink: &mut impl FnMut(TupleFields<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         match self.part {
-            Part::Header => self.part = Part::Tuple,
-            Part::Tuple if self.walk.is_trailer() => self.part = Part::End,
-            Part::Tuple => {
-                sink(Fields { tuple: bytes, places: &self.walk.places })?;
+            CopyPart::Header => self.part = CopyPart::Tuple,
+            CopyPart::Tuple if self.walk.is_trailer() => self.part = CopyPart::End,
+            CopyPart::Tuple => {
+                sink(TupleFields { tuple: bytes, places: &self.walk.places })?;
                 self.rows += 1;
                 self.walk.at = 0;
                 self.walk.places.clear();
             }
-            Part::End => return Err(CopyError::AfterEnd.into()),
+            CopyPart::End => return Err(CopyError::AfterEnd.into()),
         }
         Ok(())
     }
 }
 
-fn header(bytes: &[u8]) -> Result<Found, CopyError> {
+fn header(bytes: &[u8]) -> Result<PartFound, CopyError> {
     let known = bytes.len().min(SIGNATURE.len());
     if bytes[..known] != SIGNATURE[..known] {
         return Err(CopyError::Header);
     }
     let Some(numbers) = bytes.get(SIGNATURE.len()..HEADER_BYTES) else {
-        return Ok(Found::Needs(HEADER_BYTES));
+        return Ok(PartFound::Needs(HEADER_BYTES));
     };
     let number = |at: usize| u32::from_be_bytes([numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]]);
     let (flags, extension) = (number(0), number(4) as usize);
@@ -203,7 +203,7 @@ fn header(bytes: &[u8]) -> Result<Found, CopyError> {
         return Err(CopyError::Unsupported { flags });
     }
     let whole = HEADER_BYTES + extension;
-    Ok(if bytes.len() < whole { Found::Needs(whole) } else { Found::Whole(whole) })
+    Ok(if bytes.len() < whole { PartFound::Needs(whole) } else { PartFound::Whole(whole) })
 }
 
 const COUNT_BYTES: usize = 2;
@@ -217,13 +217,13 @@ impl Walk {
         self.at == 0
     }
 
-    fn tuple(&mut self, bytes: &[u8], columns: usize, row: u64) -> Result<Found, CopyError> {
+    fn tuple(&mut self, bytes: &[u8], columns: usize, row: u64) -> Result<PartFound, CopyError> {
         if self.at == 0 {
             let Some(count) = bytes.first_chunk().map(|count| i16::from_be_bytes(*count)) else {
-                return Ok(Found::Needs(COUNT_BYTES));
+                return Ok(PartFound::Needs(COUNT_BYTES));
             };
             if count == TRAILER {
-                return Ok(Found::Whole(COUNT_BYTES));
+                return Ok(PartFound::Whole(COUNT_BYTES));
             }
             if usize::try_from(count) != Ok(columns) {
                 return Err(CopyError::Columns { row, found: count, expected: columns });
@@ -233,12 +233,12 @@ impl Walk {
         while self.places.len() < columns {
             let start = self.at + LENGTH_BYTES;
             let Some(len) = bytes.get(self.at..start).and_then(<[u8]>::first_chunk) else {
-                return Ok(Found::Needs(start));
+                return Ok(PartFound::Needs(start));
             };
             let len = i32::from_be_bytes(*len);
             self.at = match usize::try_from(len) {
                 Ok(len_bytes) if len_bytes > FIELD_BYTES_MAX => return Err(CopyError::FieldLength { row, len }),
-                Ok(len) if bytes.len() < start + len => return Ok(Found::Needs(start + len)),
+                Ok(len) if bytes.len() < start + len => return Ok(PartFound::Needs(start + len)),
                 Ok(len) => {
                     self.places.push(Some((start, start + len)));
                     start + len
@@ -250,7 +250,7 @@ impl Walk {
                 Err(_) => return Err(CopyError::FieldLength { row, len }),
             };
         }
-        Ok(Found::Whole(self.at))
+        Ok(PartFound::Whole(self.at))
     }
 }
 
@@ -258,12 +258,12 @@ impl Walk {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{CopyError, CopyReader, Fields};
+    use super::{CopyError, CopyReader, TupleFields};
 
     type Rows = Vec<Vec<Option<Vec<u8>>>>;
 
     fn push(reader: &mut CopyReader, message: &[u8], rows: &mut Rows) -> Result<(), CopyError> {
-        reader.push(message, &mut |fields: Fields<'_>| {
+        reader.push(message, &mut |fields: TupleFields<'_>| {
             rows.push(fields.iter().map(|field| field.map(<[u8]>::to_vec)).collect());
             Ok(())
         })

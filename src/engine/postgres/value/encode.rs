@@ -12,8 +12,8 @@ use thiserror::Error;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use crate::engine::postgres::value::calendar::{self, Zone};
-use crate::engine::postgres::value::numeric::{self, Held};
-use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+use crate::engine::postgres::value::numeric::{self, NumericFit};
+use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
 use crate::format::cell::{Cell, Encoding};
 
 /// Why a cell is no value of a PostgreSQL column.
@@ -35,7 +35,7 @@ pub enum EncodeError {
 
 /// Where rows are restored to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct EncodeTarget {
     /// Major version of the server.
     pub version: u32,
     /// Of the session.
@@ -45,7 +45,7 @@ pub struct Place {
 /// How a row can be restored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Way {
+pub enum RowForm {
     /// As a line of a COPY.
     Copy,
     /// As parameters of an INSERT: nothing was written.
@@ -72,7 +72,12 @@ const SHORT_INTERVAL_US: u64 = (1 << 31) * 3_600_000_000;
 
 /// Appends a row as a line of COPY in text format, unless it must go another way. Cells stand beside the
 /// kinds of their columns.
-pub fn push_line(out: &mut Vec<u8>, cells: &[Cell<'_>], kinds: &[Kind], place: Place) -> Result<Way, EncodeError> {
+pub fn push_line(
+    out: &mut Vec<u8>,
+    cells: &[Cell<'_>],
+    kinds: &[ValueKind],
+    place: EncodeTarget,
+) -> Result<RowForm, EncodeError> {
     fits_message(cells)?;
     let start = out.len();
     for (at, (cell, kind)) in cells.iter().zip(kinds).enumerate() {
@@ -83,7 +88,7 @@ pub fn push_line(out: &mut Vec<u8>, cells: &[Cell<'_>], kinds: &[Kind], place: P
         let too_long = cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() > LINE_BYTES_MAX / 2);
         if too_long || is_binary_only(cell, *kind, place) || out.len() - start > LINE_BYTES_MAX {
             out.truncate(start);
-            return Ok(Way::Parameters);
+            return Ok(RowForm::Parameters);
         }
         let field = push_field(out, cell, *kind, place);
         if let Err(error) = field {
@@ -92,7 +97,7 @@ pub fn push_line(out: &mut Vec<u8>, cells: &[Cell<'_>], kinds: &[Kind], place: P
         }
     }
     out.push(b'\n');
-    Ok(Way::Copy)
+    Ok(RowForm::Copy)
 }
 
 /// Whether the row could go as parameters at worst; a server ends the session over one that is too long.
@@ -102,7 +107,7 @@ pub(crate) fn fits_message(cells: &[Cell<'_>]) -> Result<(), EncodeError> {
     if bytes > MESSAGE_BYTES_MAX { Err(EncodeError::RowTooLong) } else { Ok(()) }
 }
 
-fn push_field(out: &mut Vec<u8>, cell: &Cell<'_>, kind: Kind, place: Place) -> Result<(), EncodeError> {
+fn push_field(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind, place: EncodeTarget) -> Result<(), EncodeError> {
     match *cell {
         Cell::Null => out.extend_from_slice(NULL),
         Cell::Bytes(bytes) => {
@@ -159,10 +164,10 @@ pub(crate) fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<
 
 /// What the input function of the column's type reads, of cells that are neither text nor bytes. None of
 /// these words needs an escape.
-fn push_words(out: &mut Vec<u8>, cell: &Cell<'_>, kind: Kind, place: Place) -> Result<(), EncodeError> {
+fn push_words(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind, place: EncodeTarget) -> Result<(), EncodeError> {
     match *cell {
         Cell::Bool(value) => out.push(if value { b't' } else { b'f' }),
-        Cell::Integer(value) if kind == Kind::Money => {
+        Cell::Integer(value) if kind == ValueKind::Money => {
             let (sign, units) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
             push_str(out, &format!("{sign}{}.{:02}", units / 100, units % 100));
         }
@@ -170,11 +175,11 @@ fn push_words(out: &mut Vec<u8>, cell: &Cell<'_>, kind: Kind, place: Place) -> R
         Cell::Real(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
         Cell::Real32(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
         Cell::Numeric(number) => match numeric::push_text(out, &number) {
-            Held::Yes => {}
-            Held::TooLarge => return Err(EncodeError::TooLarge),
+            NumericFit::Yes => {}
+            NumericFit::TooLarge => return Err(EncodeError::TooLarge),
         },
         Cell::Timestamp(value) => {
-            let zone = if kind == Kind::TimestampZoned { Zone::Shown } else { Zone::Hidden };
+            let zone = if kind == ValueKind::TimestampZoned { Zone::Shown } else { Zone::Hidden };
             calendar::push_timestamp(out, value, zone);
         }
         Cell::Date(value) => calendar::push_date(out, value),
@@ -197,7 +202,7 @@ fn push_words(out: &mut Vec<u8>, cell: &Cell<'_>, kind: Kind, place: Place) -> R
     Ok(())
 }
 
-fn knows_infinity(place: Place) -> bool {
+fn knows_infinity(place: EncodeTarget) -> bool {
     place.version >= INTERVAL_INFINITY_SINCE
 }
 
@@ -215,11 +220,11 @@ fn real_words(nan: bool, infinite: bool, value: &dyn std::fmt::Debug) -> String 
 }
 
 /// Whether no text stands for this value.
-fn is_binary_only(cell: &Cell<'_>, kind: Kind, place: Place) -> bool {
+fn is_binary_only(cell: &Cell<'_>, kind: ValueKind, place: EncodeTarget) -> bool {
     match *cell {
         Cell::Real(value) => value.is_nan() && value.to_bits() != NAN,
         Cell::Real32(value) => value.is_nan() && value.to_bits() != NAN32,
-        Cell::Text(text) => kind == Kind::Char && place.version < CHAR_TEXT_SINCE && text.len() > 1,
+        Cell::Text(text) => kind == ValueKind::Char && place.version < CHAR_TEXT_SINCE && text.len() > 1,
         Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => !knows_infinity(place),
         // The server reads the digits first and the sign afterwards.
         Cell::Interval { microseconds: i64::MIN, .. } => true,
@@ -234,8 +239,8 @@ fn is_binary_only(cell: &Cell<'_>, kind: Kind, place: Place) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
     pub cell: Cell<'a>,
-    pub kind: Kind,
-    pub place: Place,
+    pub kind: ValueKind,
+    pub place: EncodeTarget,
 }
 
 impl Parameter<'_> {
@@ -310,36 +315,36 @@ impl ToSql for Parameter<'_> {
 mod tests {
     use bytes::BytesMut;
 
-    use super::{EncodeError, Parameter, Place, Way, push_line};
-    use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+    use super::{EncodeError, EncodeTarget, Parameter, RowForm, push_line};
+    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
     use crate::format::cell::{Cell, Encoding, Numeric};
 
-    const OLD: Place = Place { version: 13, encoding: SessionEncoding::Utf8 };
-    const NEW: Place = Place { version: 18, encoding: SessionEncoding::Utf8 };
+    const OLD: EncodeTarget = EncodeTarget { version: 13, encoding: SessionEncoding::Utf8 };
+    const NEW: EncodeTarget = EncodeTarget { version: 18, encoding: SessionEncoding::Utf8 };
 
-    fn line(cells: &[Cell<'_>], kind: Kind, place: Place) -> Result<String, EncodeError> {
+    fn line(cells: &[Cell<'_>], kind: ValueKind, place: EncodeTarget) -> Result<String, EncodeError> {
         let mut out = Vec::new();
         let way = push_line(&mut out, cells, &vec![kind; cells.len()], place)?;
-        assert_eq!(way == Way::Parameters, out.is_empty());
+        assert_eq!(way == RowForm::Parameters, out.is_empty());
         Ok(String::from_utf8(out).expect("text"))
     }
 
     #[test]
     fn lines_are_as_the_server_reads_them() {
         let is = |cells: &[Cell<'_>], kind, expected: &str| assert_eq!(line(cells, kind, NEW).as_deref(), Ok(expected));
-        is(&[], Kind::Text, "\n");
-        is(&[Cell::Null, Cell::Text(""), Cell::Text("\\N")], Kind::Text, "\\N\t\t\\\\N\n");
-        is(&[Cell::Text("a\tb\r\n")], Kind::Text, "a\\tb\\r\\n\n");
-        is(&[Cell::Bytes(&[0, 0x5c])], Kind::Bytes, "\\\\x005c\n");
-        is(&[Cell::Encoded(Encoding::Latin1, b"\xe9")], Kind::Text, "é\n");
-        is(&[Cell::Integer(-5), Cell::Integer(i64::MIN)], Kind::Money, "-0.05\t-92233720368547758.08\n");
+        is(&[], ValueKind::Text, "\n");
+        is(&[Cell::Null, Cell::Text(""), Cell::Text("\\N")], ValueKind::Text, "\\N\t\t\\\\N\n");
+        is(&[Cell::Text("a\tb\r\n")], ValueKind::Text, "a\\tb\\r\\n\n");
+        is(&[Cell::Bytes(&[0, 0x5c])], ValueKind::Bytes, "\\\\x005c\n");
+        is(&[Cell::Encoded(Encoding::Latin1, b"\xe9")], ValueKind::Text, "é\n");
+        is(&[Cell::Integer(-5), Cell::Integer(i64::MIN)], ValueKind::Money, "-0.05\t-92233720368547758.08\n");
         is(
             &[Cell::Real(-0.0), Cell::Real(f64::NEG_INFINITY), Cell::Real(f64::NAN)],
-            Kind::Real,
+            ValueKind::Real,
             "-0.0\t-Infinity\tNaN\n",
         );
-        is(&[Cell::Timestamp(0)], Kind::TimestampZoned, "2000-01-01 00:00:00+00\n");
-        is(&[Cell::Timestamp(0)], Kind::Timestamp, "2000-01-01 00:00:00\n");
+        is(&[Cell::Timestamp(0)], ValueKind::TimestampZoned, "2000-01-01 00:00:00+00\n");
+        is(&[Cell::Timestamp(0)], ValueKind::Timestamp, "2000-01-01 00:00:00\n");
     }
 
     #[test]
@@ -347,15 +352,17 @@ mod tests {
         let shortest = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN };
         let long = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN + 1 };
         let infinite = Cell::Interval { months: i32::MAX, days: i32::MAX, microseconds: i64::MAX };
-        assert_eq!(line(&[shortest], Kind::Interval, NEW).as_deref(), Ok(""));
-        for (cell, kind) in [(long, Kind::Interval), (infinite, Kind::Interval), (Cell::Text("\\376"), Kind::Char)] {
+        assert_eq!(line(&[shortest], ValueKind::Interval, NEW).as_deref(), Ok(""));
+        for (cell, kind) in
+            [(long, ValueKind::Interval), (infinite, ValueKind::Interval), (Cell::Text("\\376"), ValueKind::Char)]
+        {
             assert_eq!(line(&[Cell::Integer(1), cell], kind, OLD).as_deref(), Ok(""), "{cell:?}");
             assert_ne!(line(&[cell], kind, NEW).as_deref(), Ok(""), "{cell:?}");
         }
-        assert_eq!(line(&[infinite], Kind::Interval, NEW).as_deref(), Ok("infinity\n"));
-        assert_eq!(line(&[Cell::Real(f64::from_bits(0xfff8 << 48))], Kind::Real, NEW).as_deref(), Ok(""));
+        assert_eq!(line(&[infinite], ValueKind::Interval, NEW).as_deref(), Ok("infinity\n"));
+        assert_eq!(line(&[Cell::Real(f64::from_bits(0xfff8 << 48))], ValueKind::Real, NEW).as_deref(), Ok(""));
         let mut out = BytesMut::new();
-        let high = Parameter { cell: Cell::Text("\\376"), kind: Kind::Char, place: OLD };
+        let high = Parameter { cell: Cell::Text("\\376"), kind: ValueKind::Char, place: OLD };
         high.push(&mut out).expect("a byte");
         assert_eq!(&out[..], [0xfe]);
     }
@@ -363,7 +370,7 @@ mod tests {
     #[test]
     fn a_row_longer_than_a_message_is_refused() {
         let half = vec![0; 1 << 29];
-        let row = |rest: usize| line(&[Cell::Bytes(&half), Cell::Bytes(&half[rest..])], Kind::Bytes, NEW);
+        let row = |rest: usize| line(&[Cell::Bytes(&half), Cell::Bytes(&half[rest..])], ValueKind::Bytes, NEW);
         assert_eq!((row(100).as_deref(), row(40).as_deref()), (Ok(""), Err(&EncodeError::RowTooLong)));
     }
 
@@ -377,7 +384,7 @@ mod tests {
             (Cell::Numeric(too_large), EncodeError::TooLarge),
         ] {
             let mut out = b"before\n".to_vec();
-            let pushed = push_line(&mut out, &[Cell::Text("x"), cell], &[Kind::Text; 2], NEW);
+            let pushed = push_line(&mut out, &[Cell::Text("x"), cell], &[ValueKind::Text; 2], NEW);
             assert_eq!(pushed, Err(error));
             assert_eq!(out, b"before\n");
         }

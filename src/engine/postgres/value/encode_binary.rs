@@ -3,9 +3,9 @@
 //! Only for tables all of whose columns have types of the allow-list. A cell that is of another kind than its column
 //! makes its row odd: then nothing is written, and the row goes as text.
 
-use crate::engine::postgres::value::encode::{EncodeError, Place, fits_message, text_of};
+use crate::engine::postgres::value::encode::{EncodeError, EncodeTarget, fits_message, text_of};
 use crate::engine::postgres::value::numeric;
-use crate::engine::postgres::value::transport::Kind;
+use crate::engine::postgres::value::transport::ValueKind;
 use crate::format::cell::{Cell, Numeric};
 
 /// Signature, flags, no extension.
@@ -19,7 +19,7 @@ const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 /// Whether a row can go this way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub(crate) enum Fit {
+pub(crate) enum BinaryFit {
     Fits,
     /// Nothing was written.
     Odd,
@@ -29,79 +29,91 @@ pub(crate) enum Fit {
 pub(crate) fn push_tuple(
     out: &mut Vec<u8>,
     cells: &[Cell<'_>],
-    kinds: &[Kind],
-    place: Place,
-) -> Result<Fit, EncodeError> {
+    kinds: &[ValueKind],
+    place: EncodeTarget,
+) -> Result<BinaryFit, EncodeError> {
     fits_message(cells)?;
     let start = out.len();
     out.extend_from_slice(&(cells.len() as i16).to_be_bytes());
     for (cell, kind) in cells.iter().zip(kinds) {
         let fit = push_field(out, cell, *kind, place);
-        if !matches!(fit, Ok(Fit::Fits)) || out.len() - start > TUPLE_BYTES_MAX {
+        if !matches!(fit, Ok(BinaryFit::Fits)) || out.len() - start > TUPLE_BYTES_MAX {
             out.truncate(start);
-            return fit.map(|_| Fit::Odd);
+            return fit.map(|_| BinaryFit::Odd);
         }
     }
-    Ok(Fit::Fits)
+    Ok(BinaryFit::Fits)
 }
 
-fn push_field(out: &mut Vec<u8>, cell: &Cell<'_>, kind: Kind, place: Place) -> Result<Fit, EncodeError> {
+fn push_field(
+    out: &mut Vec<u8>,
+    cell: &Cell<'_>,
+    kind: ValueKind,
+    place: EncodeTarget,
+) -> Result<BinaryFit, EncodeError> {
     if matches!(cell, Cell::Null) {
         out.extend_from_slice(&NULL);
-        return Ok(Fit::Fits);
+        return Ok(BinaryFit::Fits);
     }
     // The length is known afterwards.
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
-    if push_value(out, cell, kind, place)? == Fit::Odd {
-        return Ok(Fit::Odd);
+    if push_value(out, cell, kind, place)? == BinaryFit::Odd {
+        return Ok(BinaryFit::Odd);
     }
-    let Ok(len) = i32::try_from(out.len() - at - 4) else { return Ok(Fit::Odd) };
+    let Ok(len) = i32::try_from(out.len() - at - 4) else { return Ok(BinaryFit::Odd) };
     out[at..at + 4].copy_from_slice(&len.to_be_bytes());
-    Ok(Fit::Fits)
+    Ok(BinaryFit::Fits)
 }
 
-fn push_value(out: &mut Vec<u8>, cell: &Cell<'_>, kind: Kind, place: Place) -> Result<Fit, EncodeError> {
+fn push_value(
+    out: &mut Vec<u8>,
+    cell: &Cell<'_>,
+    kind: ValueKind,
+    place: EncodeTarget,
+) -> Result<BinaryFit, EncodeError> {
     match (kind, *cell) {
-        (Kind::Bool, Cell::Bool(value)) => out.push(u8::from(value)),
+        (ValueKind::Bool, Cell::Bool(value)) => out.push(u8::from(value)),
         (_, Cell::Integer(value)) => return Ok(push_integer(out, value, kind)),
-        (Kind::Real, Cell::Real(value)) => out.extend_from_slice(&value.to_bits().to_be_bytes()),
-        (Kind::Real32, Cell::Real32(value)) => out.extend_from_slice(&value.to_bits().to_be_bytes()),
-        (Kind::Numeric, Cell::Numeric(number)) => return Ok(push_numeric(out, &number)),
-        (Kind::Bytes, Cell::Bytes(bytes)) => out.extend_from_slice(bytes),
-        (Kind::Uuid, Cell::Uuid(bytes)) => out.extend_from_slice(&bytes),
-        (Kind::Date, Cell::Date(value)) => out.extend_from_slice(&value.to_be_bytes()),
-        (Kind::Time, Cell::Time(value)) => out.extend_from_slice(&value.to_be_bytes()),
-        (Kind::Timestamp | Kind::TimestampZoned, Cell::Timestamp(value)) => out.extend_from_slice(&value.to_be_bytes()),
-        (Kind::TimeZoned, Cell::TimeZoned(value, west)) => {
+        (ValueKind::Real, Cell::Real(value)) => out.extend_from_slice(&value.to_bits().to_be_bytes()),
+        (ValueKind::Real32, Cell::Real32(value)) => out.extend_from_slice(&value.to_bits().to_be_bytes()),
+        (ValueKind::Numeric, Cell::Numeric(number)) => return Ok(push_numeric(out, &number)),
+        (ValueKind::Bytes, Cell::Bytes(bytes)) => out.extend_from_slice(bytes),
+        (ValueKind::Uuid, Cell::Uuid(bytes)) => out.extend_from_slice(&bytes),
+        (ValueKind::Date, Cell::Date(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        (ValueKind::Time, Cell::Time(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        (ValueKind::Timestamp | ValueKind::TimestampZoned, Cell::Timestamp(value)) => {
+            out.extend_from_slice(&value.to_be_bytes())
+        }
+        (ValueKind::TimeZoned, Cell::TimeZoned(value, west)) => {
             out.extend_from_slice(&value.to_be_bytes());
             out.extend_from_slice(&west.to_be_bytes());
         }
-        (Kind::Interval, Cell::Interval { months, days, microseconds }) => {
+        (ValueKind::Interval, Cell::Interval { months, days, microseconds }) => {
             out.extend_from_slice(&microseconds.to_be_bytes());
             out.extend_from_slice(&days.to_be_bytes());
             out.extend_from_slice(&months.to_be_bytes());
         }
-        (Kind::Text, Cell::Text(_) | Cell::Encoded(..)) | (Kind::Json, Cell::Output(_)) => {
+        (ValueKind::Text, Cell::Text(_) | Cell::Encoded(..)) | (ValueKind::Json, Cell::Output(_)) => {
             return push_text(out, cell, place);
         }
-        (Kind::Jsonb, Cell::Output(_)) => {
+        (ValueKind::Jsonb, Cell::Output(_)) => {
             out.push(1);
             return push_text(out, cell, place);
         }
-        (Kind::Char, Cell::Text(text)) => match char_byte(text) {
+        (ValueKind::Char, Cell::Text(text)) => match char_byte(text) {
             Some(byte) => out.push(byte),
-            None => return Ok(Fit::Odd),
+            None => return Ok(BinaryFit::Odd),
         },
-        _ => return Ok(Fit::Odd),
+        _ => return Ok(BinaryFit::Odd),
     }
-    Ok(Fit::Fits)
+    Ok(BinaryFit::Fits)
 }
 
-fn push_text(out: &mut Vec<u8>, cell: &Cell<'_>, place: Place) -> Result<Fit, EncodeError> {
-    let Some(text) = text_of(cell, place.encoding)? else { return Ok(Fit::Odd) };
+fn push_text(out: &mut Vec<u8>, cell: &Cell<'_>, place: EncodeTarget) -> Result<BinaryFit, EncodeError> {
+    let Some(text) = text_of(cell, place.encoding)? else { return Ok(BinaryFit::Odd) };
     out.extend_from_slice(&text);
-    Ok(Fit::Fits)
+    Ok(BinaryFit::Fits)
 }
 
 /// A "char" as servers write it: nothing, a byte, or a backslash and three octal digits.
@@ -114,27 +126,27 @@ fn char_byte(text: &str) -> Option<u8> {
     }
 }
 
-fn push_integer(out: &mut Vec<u8>, value: i64, kind: Kind) -> Fit {
-    fn push<const N: usize, E>(out: &mut Vec<u8>, bytes: Result<[u8; N], E>) -> Fit {
+fn push_integer(out: &mut Vec<u8>, value: i64, kind: ValueKind) -> BinaryFit {
+    fn push<const N: usize, E>(out: &mut Vec<u8>, bytes: Result<[u8; N], E>) -> BinaryFit {
         match bytes {
             Ok(bytes) => {
                 out.extend_from_slice(&bytes);
-                Fit::Fits
+                BinaryFit::Fits
             }
-            Err(_) => Fit::Odd,
+            Err(_) => BinaryFit::Odd,
         }
     }
     match kind {
-        Kind::Int2 => push(out, i16::try_from(value).map(i16::to_be_bytes)),
-        Kind::Int4 => push(out, i32::try_from(value).map(i32::to_be_bytes)),
-        Kind::Unsigned32 => push(out, u32::try_from(value).map(u32::to_be_bytes)),
-        Kind::Int8 | Kind::Money => push(out, Ok::<_, ()>(value.to_be_bytes())),
-        _ => Fit::Odd,
+        ValueKind::Int2 => push(out, i16::try_from(value).map(i16::to_be_bytes)),
+        ValueKind::Int4 => push(out, i32::try_from(value).map(i32::to_be_bytes)),
+        ValueKind::Unsigned32 => push(out, u32::try_from(value).map(u32::to_be_bytes)),
+        ValueKind::Int8 | ValueKind::Money => push(out, Ok::<_, ()>(value.to_be_bytes())),
+        _ => BinaryFit::Odd,
     }
 }
 
 /// Groups of four digits from the point, as the server keeps them.
-fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> Fit {
+fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> BinaryFit {
     let special = |sign: u16| [0, 0, sign, 0].map(u16::to_be_bytes).concat();
     let (negative, scale, exponent, digits) = match *number {
         Numeric::NaN => return extend(out, &special(0xc000)),
@@ -143,8 +155,8 @@ fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> Fit {
         Numeric::Finite { negative, scale, exponent, digits } => (negative, scale, i64::from(exponent), digits),
     };
     // The text that it has may show more decimals, or say that no server holds it.
-    if i64::from(scale) < -exponent && !digits.is_empty() || numeric::holds(number) == numeric::Held::TooLarge {
-        return Fit::Odd;
+    if i64::from(scale) < -exponent && !digits.is_empty() || numeric::holds(number) == numeric::NumericFit::TooLarge {
+        return BinaryFit::Odd;
     }
     let (after, whole) = if digits.is_empty() { (0, 0) } else { (-exponent, digits.len() as i64 + exponent) };
     // Zeros that fill up the last group, and the first.
@@ -153,7 +165,7 @@ fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> Fit {
     let pad_high = (4 - whole.rem_euclid(4)) % 4;
     let count = (digits.len() as i64 + pad_low + pad_high) / 4;
     let (Ok(count16), Ok(weight)) = (i16::try_from(count), i16::try_from((whole + pad_high) / 4 - 1)) else {
-        return Fit::Odd;
+        return BinaryFit::Odd;
     };
     let sign: u16 = if negative && !digits.is_empty() { 0x4000 } else { 0 };
     let weight = if digits.is_empty() { 0 } else { weight };
@@ -169,45 +181,49 @@ fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> Fit {
         let value = (0..4).fold(0, |value, at| value * 10 + digit(at));
         out.extend_from_slice(&value.to_be_bytes());
     }
-    Fit::Fits
+    BinaryFit::Fits
 }
 
-fn extend(out: &mut Vec<u8>, bytes: &[u8]) -> Fit {
+fn extend(out: &mut Vec<u8>, bytes: &[u8]) -> BinaryFit {
     out.extend_from_slice(bytes);
-    Fit::Fits
+    BinaryFit::Fits
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Fit, push_numeric, push_tuple};
-    use crate::engine::postgres::value::encode::Place;
+    use super::{BinaryFit, push_numeric, push_tuple};
+    use crate::engine::postgres::value::encode::EncodeTarget;
     use crate::engine::postgres::value::numeric::{from_binary, from_text};
-    use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
     use crate::format::cell::Cell;
 
-    const PLACE: Place = Place { version: 15, encoding: SessionEncoding::Utf8 };
+    const PLACE: EncodeTarget = EncodeTarget { version: 15, encoding: SessionEncoding::Utf8 };
 
     #[test]
     fn what_does_not_fit_its_column_is_odd_and_leaves_no_trace() {
         for (cell, kind) in [
-            (Cell::Integer(40_000), Kind::Int2),
-            (Cell::Integer(-1), Kind::Unsigned32),
-            (Cell::Integer(1), Kind::Text),
-            (Cell::Text("abc"), Kind::Char),
-            (Cell::Output(b"1"), Kind::Int4),
+            (Cell::Integer(40_000), ValueKind::Int2),
+            (Cell::Integer(-1), ValueKind::Unsigned32),
+            (Cell::Integer(1), ValueKind::Text),
+            (Cell::Text("abc"), ValueKind::Char),
+            (Cell::Output(b"1"), ValueKind::Int4),
         ] {
             let mut out = b"before".to_vec();
-            assert_eq!(push_tuple(&mut out, &[Cell::Null, cell], &[Kind::Int4, kind], PLACE), Ok(Fit::Odd), "{cell:?}");
+            assert_eq!(
+                push_tuple(&mut out, &[Cell::Null, cell], &[ValueKind::Int4, kind], PLACE),
+                Ok(BinaryFit::Odd),
+                "{cell:?}"
+            );
             assert_eq!(out, b"before");
         }
         let mut out = Vec::new();
         let row = [Cell::Null, Cell::Integer(-2), Cell::Output(b"{}"), Cell::Text("\\376")];
-        let kinds = [Kind::Bool, Kind::Int2, Kind::Jsonb, Kind::Char];
-        assert_eq!(push_tuple(&mut out, &row, &kinds, PLACE), Ok(Fit::Fits));
+        let kinds = [ValueKind::Bool, ValueKind::Int2, ValueKind::Jsonb, ValueKind::Char];
+        assert_eq!(push_tuple(&mut out, &row, &kinds, PLACE), Ok(BinaryFit::Fits));
         assert_eq!(out, b"\0\x04\xff\xff\xff\xff\0\0\0\x02\xff\xfe\0\0\0\x03\x01{}\0\0\0\x01\xfe");
-        assert!(push_tuple(&mut out, &[Cell::Text("a\0")], &[Kind::Text], PLACE).is_err());
+        assert!(push_tuple(&mut out, &[Cell::Text("a\0")], &[ValueKind::Text], PLACE).is_err());
     }
 
     proptest! {
@@ -215,7 +231,7 @@ mod tests {
         fn numbers_are_read_back(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?|-?[1-9]0{0,40}|-?0\\.0{0,30}[1-9]") {
             let (mut digits, mut bytes, mut again) = (Vec::new(), Vec::new(), Vec::new());
             let number = from_text(&text, &mut digits).expect("a number");
-            prop_assert_eq!(push_numeric(&mut bytes, &number.get(&digits)), Fit::Fits);
+            prop_assert_eq!(push_numeric(&mut bytes, &number.get(&digits)), BinaryFit::Fits);
             let read = from_binary(&bytes, &mut again).expect("its own bytes");
             prop_assert_eq!(read.get(&again), number.get(&digits));
         }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::engine::postgres::value::binary::FieldError;
-use crate::engine::postgres::value::transport::Kind;
+use crate::engine::postgres::value::transport::ValueKind;
 use crate::format::cell::Numeric;
 
 /// Digits before the point, and after it, of the largest numbers that a server can hold.
@@ -41,12 +41,12 @@ impl Unpacked {
 }
 
 fn invalid(what: &'static str) -> FieldError {
-    FieldError::Invalid { kind: Kind::Numeric, what }
+    FieldError::Invalid { kind: ValueKind::Numeric, what }
 }
 
 /// Reads the binary form; digits are appended to `buffer`.
 pub(crate) fn from_binary(field: &[u8], buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
-    let wrong_length = FieldError::Length { kind: Kind::Numeric, len: field.len() };
+    let wrong_length = FieldError::Length { kind: ValueKind::Numeric, len: field.len() };
     let (header, groups) = field.split_at_checked(HEADER_BYTES).ok_or(wrong_length)?;
     let half = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let (count, weight, scale) = (usize::from(half(0)), i32::from(half(2).cast_signed()), half(6));
@@ -109,7 +109,7 @@ fn finish(negative: bool, scale: u16, exponent: i64, start: usize, buffer: &[u8]
 
 /// Appends the text that the server reads as this number, scale and all; false if no server can hold it.
 #[must_use]
-pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> Held {
+pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFit {
     let (negative, scale, exponent, digits) = match *numeric {
         Numeric::NaN => return push(out, b"NaN"),
         Numeric::Infinity => return push(out, b"Infinity"),
@@ -121,7 +121,7 @@ pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> Held {
     // Digits before the point, if the first stands there.
     let whole = digits.len() as i64 + exponent;
     if decimals > i64::from(SCALE_MAX) || whole > WHOLE_DIGITS_MAX {
-        return Held::TooLarge;
+        return NumericFit::TooLarge;
     }
     if negative && !digits.is_empty() {
         out.push(b'-');
@@ -142,34 +142,34 @@ pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> Held {
         out.extend_from_slice(after);
         zeros(out, decimals - leading - after.len() as i64);
     }
-    Held::Yes
+    NumericFit::Yes
 }
 
 /// Whether a server can hold this number, and show it with its decimals.
-pub(crate) fn holds(numeric: &Numeric<'_>) -> Held {
-    let Numeric::Finite { scale, exponent, digits, .. } = *numeric else { return Held::Yes };
+pub(crate) fn holds(numeric: &Numeric<'_>) -> NumericFit {
+    let Numeric::Finite { scale, exponent, digits, .. } = *numeric else { return NumericFit::Yes };
     let whole = digits.len() as i64 + i64::from(exponent);
     let is_held = scale <= SCALE_MAX && (digits.is_empty() || whole <= WHOLE_DIGITS_MAX);
-    if is_held { Held::Yes } else { Held::TooLarge }
+    if is_held { NumericFit::Yes } else { NumericFit::TooLarge }
 }
 
 /// Whether a server can hold a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Held {
+pub(crate) enum NumericFit {
     Yes,
     TooLarge,
 }
 
-fn push(out: &mut Vec<u8>, word: &[u8]) -> Held {
+fn push(out: &mut Vec<u8>, word: &[u8]) -> NumericFit {
     out.extend_from_slice(word);
-    Held::Yes
+    NumericFit::Yes
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Held, from_binary, from_text, push_text};
+    use super::{NumericFit, from_binary, from_text, push_text};
     use crate::format::cell::Numeric;
 
     fn binary(header: [i16; 4], groups: &[i16]) -> Vec<u8> {
@@ -178,7 +178,7 @@ mod tests {
 
     fn shown(numeric: &Numeric<'_>) -> String {
         let mut out = Vec::new();
-        assert_eq!(push_text(&mut out, numeric), Held::Yes);
+        assert_eq!(push_text(&mut out, numeric), NumericFit::Yes);
         String::from_utf8(out).expect("ASCII")
     }
 
@@ -230,7 +230,7 @@ mod tests {
     fn what_no_server_holds_is_not_written_out() {
         let number = |scale, exponent| Numeric::Finite { negative: false, scale, exponent, digits: b"12" };
         for number in [number(0, i32::MAX), number(0, i32::MIN), number(16_384, 0), number(0, 131_071)] {
-            assert_eq!(push_text(&mut Vec::new(), &number), Held::TooLarge);
+            assert_eq!(push_text(&mut Vec::new(), &number), NumericFit::TooLarge);
         }
         assert_eq!(shown(&number(0, 131_070)).len(), 131_072);
     }

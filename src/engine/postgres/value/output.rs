@@ -1,20 +1,20 @@
 //! One value as the text of its output function into a canonical cell: the same cell as from its binary form,
 //! but that such a text knows one NaN only. The session has the settings of `transport`.
 
-use crate::engine::postgres::value::binary::{FieldError, Piece, Prepared, Scratch, text};
+use crate::engine::postgres::value::binary::{FieldError, PreparedRow, RowPiece, RowScratch, text};
 use crate::engine::postgres::value::calendar;
 use crate::engine::postgres::value::numeric;
-use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
 use crate::format::cell::Cell;
 
 /// Puts what the cell of this field will need into `scratch`: of one piece for each field of such a kind.
-pub(crate) fn prepare(kind: Kind, field: &[u8], scratch: &mut Scratch) -> Result<(), FieldError> {
+pub(crate) fn prepare(kind: ValueKind, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
     match kind {
-        Kind::Numeric => {
+        ValueKind::Numeric => {
             let number = numeric::from_text(ascii(kind, field)?, &mut scratch.bytes)?;
-            scratch.pieces.push(Piece::Numeric(number));
+            scratch.pieces.push(RowPiece::Numeric(number));
         }
-        Kind::Char => match *field {
+        ValueKind::Char => match *field {
             [] => scratch.push_char(0),
             [byte] => scratch.push_char(byte),
             [b'\\', a, b, c] if [a, b, c].iter().all(|digit| (b'0'..=b'7').contains(digit)) => {
@@ -23,10 +23,10 @@ pub(crate) fn prepare(kind: Kind, field: &[u8], scratch: &mut Scratch) -> Result
             }
             _ => return Err(invalid(kind, "more than one byte")),
         },
-        Kind::Bytes => {
+        ValueKind::Bytes => {
             let start = scratch.bytes.len();
             unhex(field.strip_prefix(b"\\x"), &mut scratch.bytes).ok_or(invalid(kind, "not hexadecimal"))?;
-            scratch.pieces.push(Piece::Bytes(start..scratch.bytes.len()));
+            scratch.pieces.push(RowPiece::Bytes(start..scratch.bytes.len()));
         }
         _ => {}
     }
@@ -35,56 +35,56 @@ pub(crate) fn prepare(kind: Kind, field: &[u8], scratch: &mut Scratch) -> Result
 
 /// The cell of a field, after [`prepare`].
 pub(crate) fn cell<'a>(
-    kind: Kind,
+    kind: ValueKind,
     encoding: SessionEncoding,
     field: &'a [u8],
-    prepared: &mut Prepared<'a>,
+    prepared: &mut PreparedRow<'a>,
 ) -> Result<Cell<'a>, FieldError> {
     let not_one = invalid(kind, "not as its output function writes it");
     Ok(match kind {
-        Kind::Bool => match field {
+        ValueKind::Bool => match field {
             b"t" => Cell::Bool(true),
             b"f" => Cell::Bool(false),
             _ => return Err(not_one),
         },
-        Kind::Int2 => Cell::Integer(parsed::<i16>(kind, field)?.into()),
-        Kind::Int4 => Cell::Integer(parsed::<i32>(kind, field)?.into()),
-        Kind::Unsigned32 => Cell::Integer(parsed::<u32>(kind, field)?.into()),
-        Kind::Int8 => Cell::Integer(parsed(kind, field)?),
-        Kind::Money => Cell::Integer(money(ascii(kind, field)?).ok_or(not_one)?),
-        Kind::Real32 => Cell::Real32(parsed(kind, field)?),
-        Kind::Real => Cell::Real(parsed(kind, field)?),
-        Kind::Numeric => prepared.numeric(),
-        Kind::Text => text(encoding, field),
-        Kind::Char => text(encoding, prepared.bytes()),
-        Kind::Bytes => Cell::Bytes(prepared.bytes()),
-        Kind::Uuid => Cell::Uuid(uuid(ascii(kind, field)?).ok_or(not_one)?),
-        Kind::Date => Cell::Date(calendar::date(ascii(kind, field)?).ok_or(not_one)?),
-        Kind::Time => Cell::Time(calendar::time(ascii(kind, field)?).ok_or(not_one)?),
-        Kind::TimeZoned => {
+        ValueKind::Int2 => Cell::Integer(parsed::<i16>(kind, field)?.into()),
+        ValueKind::Int4 => Cell::Integer(parsed::<i32>(kind, field)?.into()),
+        ValueKind::Unsigned32 => Cell::Integer(parsed::<u32>(kind, field)?.into()),
+        ValueKind::Int8 => Cell::Integer(parsed(kind, field)?),
+        ValueKind::Money => Cell::Integer(money(ascii(kind, field)?).ok_or(not_one)?),
+        ValueKind::Real32 => Cell::Real32(parsed(kind, field)?),
+        ValueKind::Real => Cell::Real(parsed(kind, field)?),
+        ValueKind::Numeric => prepared.numeric(),
+        ValueKind::Text => text(encoding, field),
+        ValueKind::Char => text(encoding, prepared.bytes()),
+        ValueKind::Bytes => Cell::Bytes(prepared.bytes()),
+        ValueKind::Uuid => Cell::Uuid(uuid(ascii(kind, field)?).ok_or(not_one)?),
+        ValueKind::Date => Cell::Date(calendar::date(ascii(kind, field)?).ok_or(not_one)?),
+        ValueKind::Time => Cell::Time(calendar::time(ascii(kind, field)?).ok_or(not_one)?),
+        ValueKind::TimeZoned => {
             let (time, west) = calendar::time_zoned(ascii(kind, field)?).ok_or(not_one)?;
             Cell::TimeZoned(time, west)
         }
-        Kind::Timestamp | Kind::TimestampZoned => {
+        ValueKind::Timestamp | ValueKind::TimestampZoned => {
             Cell::Timestamp(calendar::timestamp(ascii(kind, field)?).ok_or(not_one)?)
         }
-        Kind::Interval => {
+        ValueKind::Interval => {
             let (months, days, microseconds) = calendar::interval(ascii(kind, field)?).ok_or(not_one)?;
             Cell::Interval { months, days, microseconds }
         }
-        Kind::Json | Kind::Jsonb | Kind::Output => Cell::Output(field),
+        ValueKind::Json | ValueKind::Jsonb | ValueKind::Output => Cell::Output(field),
     })
 }
 
-fn invalid(kind: Kind, what: &'static str) -> FieldError {
+fn invalid(kind: ValueKind, what: &'static str) -> FieldError {
     FieldError::Invalid { kind, what }
 }
 
-fn ascii(kind: Kind, field: &[u8]) -> Result<&str, FieldError> {
+fn ascii(kind: ValueKind, field: &[u8]) -> Result<&str, FieldError> {
     std::str::from_utf8(field).ok().filter(|text| text.is_ascii()).ok_or(invalid(kind, "not ASCII"))
 }
 
-fn parsed<T: std::str::FromStr>(kind: Kind, field: &[u8]) -> Result<T, FieldError> {
+fn parsed<T: std::str::FromStr>(kind: ValueKind, field: &[u8]) -> Result<T, FieldError> {
     ascii(kind, field)?.parse().map_err(|_| invalid(kind, "no number, or out of range"))
 }
 
@@ -123,53 +123,53 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{cell, prepare};
-    use crate::engine::postgres::value::binary::{FieldError, Prepared, Scratch};
-    use crate::engine::postgres::value::transport::{Kind, SessionEncoding};
+    use crate::engine::postgres::value::binary::{FieldError, PreparedRow, RowScratch};
+    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
     use crate::format::cell::{Cell, OwnedCell};
 
-    fn decoded(kind: Kind, field: &[u8]) -> Result<OwnedCell, FieldError> {
-        let mut scratch = Scratch::default();
+    fn decoded(kind: ValueKind, field: &[u8]) -> Result<OwnedCell, FieldError> {
+        let mut scratch = RowScratch::default();
         prepare(kind, field, &mut scratch)?;
-        cell(kind, SessionEncoding::Utf8, field, &mut Prepared::of(&scratch)).map(|cell| OwnedCell::new(&cell))
+        cell(kind, SessionEncoding::Utf8, field, &mut PreparedRow::of(&scratch)).map(|cell| OwnedCell::new(&cell))
     }
 
-    fn is(kind: Kind, text: &str, expected: Cell<'_>) {
+    fn is(kind: ValueKind, text: &str, expected: Cell<'_>) {
         assert_eq!(decoded(kind, text.as_bytes()), Ok(OwnedCell::new(&expected)), "{kind}: {text}");
     }
 
     #[test]
     fn words_of_output_functions() {
-        is(Kind::Bool, "t", Cell::Bool(true));
-        is(Kind::Money, "-$92,233,720,368,547,758.08", Cell::Integer(i64::MIN));
-        is(Kind::Money, "$0.05", Cell::Integer(5));
-        is(Kind::Real, "-Infinity", Cell::Real(f64::NEG_INFINITY));
-        is(Kind::Real, "NaN", Cell::Real(f64::NAN));
-        is(Kind::Real, "-0", Cell::Real(-0.0));
-        is(Kind::Real, "5e-324", Cell::Real(f64::from_bits(1)));
-        is(Kind::Real32, "1e-45", Cell::Real32(f32::from_bits(1)));
-        is(Kind::Bytes, "\\x00ff", Cell::Bytes(&[0, 255]));
-        is(Kind::Bytes, "\\x", Cell::Bytes(&[]));
-        is(Kind::Char, "\\376", Cell::Text("\\376"));
-        is(Kind::Char, "\\", Cell::Text("\\"));
-        is(Kind::Char, "", Cell::Text(""));
-        is(Kind::Uuid, "01234567-89ab-cdef-0123-456789abcdef", {
+        is(ValueKind::Bool, "t", Cell::Bool(true));
+        is(ValueKind::Money, "-$92,233,720,368,547,758.08", Cell::Integer(i64::MIN));
+        is(ValueKind::Money, "$0.05", Cell::Integer(5));
+        is(ValueKind::Real, "-Infinity", Cell::Real(f64::NEG_INFINITY));
+        is(ValueKind::Real, "NaN", Cell::Real(f64::NAN));
+        is(ValueKind::Real, "-0", Cell::Real(-0.0));
+        is(ValueKind::Real, "5e-324", Cell::Real(f64::from_bits(1)));
+        is(ValueKind::Real32, "1e-45", Cell::Real32(f32::from_bits(1)));
+        is(ValueKind::Bytes, "\\x00ff", Cell::Bytes(&[0, 255]));
+        is(ValueKind::Bytes, "\\x", Cell::Bytes(&[]));
+        is(ValueKind::Char, "\\376", Cell::Text("\\376"));
+        is(ValueKind::Char, "\\", Cell::Text("\\"));
+        is(ValueKind::Char, "", Cell::Text(""));
+        is(ValueKind::Uuid, "01234567-89ab-cdef-0123-456789abcdef", {
             Cell::Uuid([1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef])
         });
-        assert_eq!(decoded(Kind::Char, b"\xfe"), Ok(OwnedCell::new(&Cell::Text("\\376"))));
+        assert_eq!(decoded(ValueKind::Char, b"\xfe"), Ok(OwnedCell::new(&Cell::Text("\\376"))));
     }
 
     #[test]
     fn what_no_output_function_writes_is_refused() {
         for (kind, text) in [
-            (Kind::Bool, "true"),
-            (Kind::Int2, "32768"),
-            (Kind::Money, "$1"),
-            (Kind::Bytes, "ff"),
-            (Kind::Bytes, "\\xf"),
-            (Kind::Char, "\\777"),
-            (Kind::Uuid, "00"),
-            (Kind::Date, "2000-13-01"),
-            (Kind::Interval, "1 fortnight"),
+            (ValueKind::Bool, "true"),
+            (ValueKind::Int2, "32768"),
+            (ValueKind::Money, "$1"),
+            (ValueKind::Bytes, "ff"),
+            (ValueKind::Bytes, "\\xf"),
+            (ValueKind::Char, "\\777"),
+            (ValueKind::Uuid, "00"),
+            (ValueKind::Date, "2000-13-01"),
+            (ValueKind::Interval, "1 fortnight"),
         ] {
             assert!(decoded(kind, text.as_bytes()).is_err(), "{kind}: {text}");
         }
@@ -178,7 +178,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "[-+0-9:.$,\\\\xa-f ]{0,20}") {
-            for kind in [Kind::Money, Kind::Bytes, Kind::Uuid, Kind::Char, Kind::Numeric, Kind::TimeZoned, Kind::Real] {
+            for kind in [ValueKind::Money, ValueKind::Bytes, ValueKind::Uuid, ValueKind::Char, ValueKind::Numeric, ValueKind::TimeZoned, ValueKind::Real] {
                 let _ = decoded(kind, text.as_bytes());
             }
         }

@@ -3,10 +3,10 @@
 use thiserror::Error;
 
 use crate::engine::contract::{RowSink, SinkError};
-use crate::engine::postgres::value::binary::{self, FieldError, Prepared, Scratch};
-use crate::engine::postgres::value::copy::{CopyError, CopyReader, Fields};
+use crate::engine::postgres::value::binary::{self, FieldError, PreparedRow, RowScratch};
+use crate::engine::postgres::value::copy::{CopyError, CopyReader, TupleFields};
 use crate::engine::postgres::value::output;
-use crate::engine::postgres::value::transport::{ColumnType, Kind, Mode, SessionEncoding, Transport};
+use crate::engine::postgres::value::transport::{ColumnType, SessionEncoding, Transport, TransportMode, ValueKind};
 use crate::format::cell::Cell;
 
 /// Why a table's rows could not be read.
@@ -33,9 +33,9 @@ pub struct RowReader {
 struct Decoder {
     encoding: SessionEncoding,
     names: Vec<String>,
-    columns: Vec<(Kind, Transport)>,
+    columns: Vec<(ValueKind, Transport)>,
     companions: Companions,
-    scratch: Scratch,
+    scratch: RowScratch,
     spare: Vec<Cell<'static>>,
 }
 
@@ -77,13 +77,13 @@ impl From<CopyError> for RowFailure {
 impl RowReader {
     /// A reader of a copy of these columns (name and type), selected as [`ColumnType::select`] says.
     #[must_use]
-    pub fn new(table: &str, columns: &[(String, ColumnType)], mode: Mode, encoding: SessionEncoding) -> Self {
+    pub fn new(table: &str, columns: &[(String, ColumnType)], mode: TransportMode, encoding: SessionEncoding) -> Self {
         let decoder = Decoder {
             encoding,
             names: columns.iter().map(|(name, _)| name.clone()).collect(),
             columns: columns.iter().map(|(_, of)| (of.kind, of.transport(mode))).collect(),
             companions: Companions::default(),
-            scratch: Scratch::default(),
+            scratch: RowScratch::default(),
             spare: Vec::with_capacity(columns.len()),
         };
         Self { table: table.to_owned(), copy: CopyReader::new(columns.len()), decoder }
@@ -127,7 +127,7 @@ impl RowReader {
 }
 
 impl Decoder {
-    fn row(&mut self, fields: Fields<'_>, sink: &mut dyn RowSink) -> Result<(), RowFailure> {
+    fn row(&mut self, fields: TupleFields<'_>, sink: &mut dyn RowSink) -> Result<(), RowFailure> {
         self.scratch.clear();
         let columns = || self.columns.iter().zip(fields.iter()).enumerate();
         for (at, ((kind, transport), field)) in columns() {
@@ -138,7 +138,7 @@ impl Decoder {
             }
             .map_err(|error| RowFailure::Value(at, error))?;
         }
-        let mut prepared = Prepared::of(&self.scratch);
+        let mut prepared = PreparedRow::of(&self.scratch);
         let mut cells = emptied(std::mem::take(&mut self.spare));
         for (at, ((kind, transport), field)) in columns() {
             let cell = match (field, transport) {

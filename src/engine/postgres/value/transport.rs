@@ -64,7 +64,7 @@ pub fn session_sql(encoding: SessionEncoding) -> String {
 
 /// What a value is. Several types are one kind of cell, but not of one form on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     Bool,
     Int2,
     Int4,
@@ -93,7 +93,7 @@ pub enum Kind {
     Output,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bool => "boolean",
@@ -133,7 +133,7 @@ pub enum Transport {
 
 /// Whether values take their binary form where it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Mode {
+pub enum TransportMode {
     /// Binary for the allow-list.
     #[default]
     Binary,
@@ -172,19 +172,19 @@ pub enum Collation {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ColumnType {
     /// What its values are.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Of the base type, qualified and quoted.
     name: String,
     /// Its output function, qualified and quoted.
     output: String,
     binary: bool,
     domain: bool,
-    comparison: Comparison,
+    comparison: TypeComparison,
 }
 
 /// How a type compares values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Comparison {
+enum TypeComparison {
     Bytes,
     Padded,
     Own,
@@ -193,22 +193,22 @@ enum Comparison {
 impl ColumnType {
     /// How values cross.
     #[must_use]
-    pub fn transport(&self, mode: Mode) -> Transport {
+    pub fn transport(&self, mode: TransportMode) -> Transport {
         match mode {
-            Mode::Binary if self.binary => Transport::Binary,
+            TransportMode::Binary if self.binary => Transport::Binary,
             _ => Transport::Output,
         }
     }
 
     /// What to select to read the column with this (plain) name.
     #[must_use]
-    pub fn select(&self, column: &str, mode: Mode) -> String {
+    pub fn select(&self, column: &str, mode: TransportMode) -> String {
         self.select_of(&quoted(column), mode)
     }
 
     /// The same for any expression of the type.
     #[must_use]
-    pub(crate) fn select_of(&self, expression: &str, mode: Mode) -> String {
+    pub(crate) fn select_of(&self, expression: &str, mode: TransportMode) -> String {
         match self.transport(mode) {
             Transport::Binary => expression.to_owned(),
             // Polymorphic output functions do not all see through domains.
@@ -223,10 +223,10 @@ impl ColumnType {
     #[must_use]
     pub fn equality(&self, collation: Collation) -> Equality {
         match (self.comparison, collation) {
-            (Comparison::Own, _) => Equality::Server,
-            (_, Collation::Nondeterministic) if self.kind == Kind::Text => Equality::Server,
-            (Comparison::Padded, _) => Equality::Folded(Fold::TrailingSpace),
-            (Comparison::Bytes, _) => Equality::Folded(Fold::Exact),
+            (TypeComparison::Own, _) => Equality::Server,
+            (_, Collation::Nondeterministic) if self.kind == ValueKind::Text => Equality::Server,
+            (TypeComparison::Padded, _) => Equality::Folded(Fold::TrailingSpace),
+            (TypeComparison::Bytes, _) => Equality::Folded(Fold::Exact),
         }
     }
 
@@ -241,12 +241,19 @@ impl ColumnType {
 
     /// Whether values that the server calls equal across these types are equal keys (`docs/format.md` section 4).
     fn writes_alike(&self, child: &Self) -> bool {
-        let is_exact = |kind| matches!(kind, Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Unsigned32 | Kind::Numeric);
-        let is_real = |kind| matches!(kind, Kind::Real32 | Kind::Real);
+        let is_exact = |kind| {
+            matches!(
+                kind,
+                ValueKind::Int2 | ValueKind::Int4 | ValueKind::Int8 | ValueKind::Unsigned32 | ValueKind::Numeric
+            )
+        };
+        let is_real = |kind| matches!(kind, ValueKind::Real32 | ValueKind::Real);
         match (self.kind, child.kind) {
             // The server takes the padding off before it compares.
-            (Kind::Text, Kind::Text) => self.comparison == Comparison::Padded || child.comparison != Comparison::Padded,
-            (Kind::Output, Kind::Output) => self.name == child.name,
+            (ValueKind::Text, ValueKind::Text) => {
+                self.comparison == TypeComparison::Padded || child.comparison != TypeComparison::Padded
+            }
+            (ValueKind::Output, ValueKind::Output) => self.name == child.name,
             (own, other) => own == other || is_exact(own) && is_exact(other) || is_real(own) && is_real(other),
         }
     }
@@ -256,14 +263,14 @@ impl ColumnType {
         let is_enum = row.get::<_, &str>(2) == "e";
         let pair = |at: usize| format!("{}.{}", quoted(row.get(at)), quoted(row.get(at + 1)));
         let is_citext = row.get::<_, Option<&str>>(7) == Some("citext") && row.get::<_, &str>(4) == "citext";
-        let known = allowed(base).or(is_enum.then_some(Kind::Text));
-        let kind = known.unwrap_or(if is_citext { Kind::Text } else { Kind::Output });
+        let known = allowed(base).or(is_enum.then_some(ValueKind::Text));
+        let kind = known.unwrap_or(if is_citext { ValueKind::Text } else { ValueKind::Output });
         let comparison = match base {
-            BPCHAR => Comparison::Padded,
-            _ if is_enum || DISTINCT.contains(&base) => Comparison::Bytes,
-            INTERVAL | JSONB => Comparison::Own,
-            _ if known.is_some() => Comparison::Bytes,
-            _ => Comparison::Own,
+            BPCHAR => TypeComparison::Padded,
+            _ if is_enum || DISTINCT.contains(&base) => TypeComparison::Bytes,
+            INTERVAL | JSONB => TypeComparison::Own,
+            _ if known.is_some() => TypeComparison::Bytes,
+            _ => TypeComparison::Own,
         };
         let (binary, domain) = (known.is_some(), oid != base);
         (oid, Self { kind, name: pair(3), output: pair(5), binary, domain, comparison })
@@ -277,31 +284,31 @@ const JSONB: u32 = 3802;
 const DISTINCT: [u32; 6] = [774, 829, 869, 650, 1560, 1562];
 
 /// The kind of a built-in type with a stable binary form. The numbers are fixed for all versions.
-fn allowed(oid: u32) -> Option<Kind> {
+fn allowed(oid: u32) -> Option<ValueKind> {
     Some(match oid {
-        16 => Kind::Bool,
-        17 => Kind::Bytes,
-        18 => Kind::Char,
+        16 => ValueKind::Bool,
+        17 => ValueKind::Bytes,
+        18 => ValueKind::Char,
         // name, text, bpchar, varchar
-        19 | 25 | BPCHAR | 1043 => Kind::Text,
-        20 => Kind::Int8,
-        21 => Kind::Int2,
-        23 => Kind::Int4,
+        19 | 25 | BPCHAR | 1043 => ValueKind::Text,
+        20 => ValueKind::Int8,
+        21 => ValueKind::Int2,
+        23 => ValueKind::Int4,
         // oid, xid
-        26 | 28 => Kind::Unsigned32,
-        114 => Kind::Json,
-        700 => Kind::Real32,
-        701 => Kind::Real,
-        790 => Kind::Money,
-        1082 => Kind::Date,
-        1083 => Kind::Time,
-        1114 => Kind::Timestamp,
-        1184 => Kind::TimestampZoned,
-        INTERVAL => Kind::Interval,
-        1266 => Kind::TimeZoned,
-        1700 => Kind::Numeric,
-        2950 => Kind::Uuid,
-        JSONB => Kind::Jsonb,
+        26 | 28 => ValueKind::Unsigned32,
+        114 => ValueKind::Json,
+        700 => ValueKind::Real32,
+        701 => ValueKind::Real,
+        790 => ValueKind::Money,
+        1082 => ValueKind::Date,
+        1083 => ValueKind::Time,
+        1114 => ValueKind::Timestamp,
+        1184 => ValueKind::TimestampZoned,
+        INTERVAL => ValueKind::Interval,
+        1266 => ValueKind::TimeZoned,
+        1700 => ValueKind::Numeric,
+        2950 => ValueKind::Uuid,
+        JSONB => ValueKind::Jsonb,
         _ => return None,
     })
 }
@@ -326,9 +333,9 @@ WHERE b.oid IN (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attnum 
 
 /// The types of a database by their OIDs, as `pg_attribute.atttypid` names them.
 #[derive(Clone, Debug, Default)]
-pub struct Types(HashMap<u32, ColumnType>);
+pub struct PgTypes(HashMap<u32, ColumnType>);
 
-impl Types {
+impl PgTypes {
     /// Reads them.
     pub fn load(client: &Client) -> Result<Self, PostgresError> {
         let names = ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ");
@@ -351,49 +358,54 @@ pub fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Collation, ColumnType, Comparison, Equality, Kind, Mode, SessionEncoding, session_sql};
+    use super::{
+        Collation, ColumnType, Equality, SessionEncoding, TransportMode, TypeComparison, ValueKind, session_sql,
+    };
     use crate::format::key::Fold;
 
     impl ColumnType {
-        fn built_in(kind: Kind, name: &str) -> Self {
+        fn built_in(kind: ValueKind, name: &str) -> Self {
             let (name, output) = (format!("\"pg_catalog\".\"{name}\""), format!("\"pg_catalog\".\"{name}out\""));
-            Self { kind, name, output, binary: true, domain: false, comparison: Comparison::Bytes }
+            Self { kind, name, output, binary: true, domain: false, comparison: TypeComparison::Bytes }
         }
 
         pub(crate) fn integer() -> Self {
-            Self::built_in(Kind::Int4, "int4")
+            Self::built_in(ValueKind::Int4, "int4")
         }
 
         pub(crate) fn text() -> Self {
-            Self::built_in(Kind::Text, "text")
+            Self::built_in(ValueKind::Text, "text")
         }
 
         pub(crate) fn citext() -> Self {
             let (name, output) = ("\"ext\".\"citext\"".to_owned(), "\"ext\".\"citextout\"".to_owned());
-            let (binary, comparison) = (false, Comparison::Own);
+            let (binary, comparison) = (false, TypeComparison::Own);
             Self { name, output, binary, comparison, ..Self::text() }
         }
     }
 
-    fn column(kind: Kind, binary: bool, domain: bool, comparison: Comparison) -> ColumnType {
+    fn column(kind: ValueKind, binary: bool, domain: bool, comparison: TypeComparison) -> ColumnType {
         let (name, output) = ("\"s\".\"d\"".to_owned(), "\"pg_catalog\".\"dout\"".to_owned());
         ColumnType { kind, name, output, binary, domain, comparison }
     }
 
     #[test]
     fn only_what_has_no_stable_form_goes_through_its_output_function() {
-        let int = column(Kind::Int4, true, true, Comparison::Bytes);
-        assert_eq!(int.select("a\"b", Mode::Binary), "\"a\"\"b\"");
-        assert_eq!(int.select("a", Mode::Text), "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"::\"s\".\"d\"))");
-        let point = column(Kind::Output, false, false, Comparison::Bytes);
-        assert_eq!(point.select("a", Mode::Binary), "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"))");
+        let int = column(ValueKind::Int4, true, true, TypeComparison::Bytes);
+        assert_eq!(int.select("a\"b", TransportMode::Binary), "\"a\"\"b\"");
+        assert_eq!(
+            int.select("a", TransportMode::Text),
+            "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"::\"s\".\"d\"))"
+        );
+        let point = column(ValueKind::Output, false, false, TypeComparison::Bytes);
+        assert_eq!(point.select("a", TransportMode::Binary), "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"))");
     }
 
     #[test]
     fn texts_that_the_server_alone_compares_are_told_apart() {
-        let text = column(Kind::Text, true, false, Comparison::Bytes);
-        let padded = column(Kind::Text, true, false, Comparison::Padded);
-        let own = column(Kind::Text, false, false, Comparison::Own);
+        let text = column(ValueKind::Text, true, false, TypeComparison::Bytes);
+        let padded = column(ValueKind::Text, true, false, TypeComparison::Padded);
+        let own = column(ValueKind::Text, false, false, TypeComparison::Own);
         assert_eq!(text.equality(Collation::Deterministic), Equality::Folded(Fold::Exact));
         assert_eq!(text.equality(Collation::Nondeterministic), Equality::Server);
         assert_eq!(padded.equality(Collation::Deterministic).fold(), Fold::TrailingSpace);
@@ -402,11 +414,11 @@ mod tests {
 
     #[test]
     fn keys_of_different_types_are_equal_by_their_bytes_or_not() {
-        let numeric = column(Kind::Numeric, true, false, Comparison::Bytes);
-        let real = column(Kind::Real, true, false, Comparison::Bytes);
-        let date = column(Kind::Date, true, false, Comparison::Bytes);
-        let timestamp = column(Kind::Timestamp, true, false, Comparison::Bytes);
-        let padded = column(Kind::Text, true, false, Comparison::Padded);
+        let numeric = column(ValueKind::Numeric, true, false, TypeComparison::Bytes);
+        let real = column(ValueKind::Real, true, false, TypeComparison::Bytes);
+        let date = column(ValueKind::Date, true, false, TypeComparison::Bytes);
+        let timestamp = column(ValueKind::Timestamp, true, false, TypeComparison::Bytes);
+        let padded = column(ValueKind::Text, true, false, TypeComparison::Padded);
         let of = |parent: &ColumnType, child: &ColumnType| parent.key_equality(Collation::Deterministic, child);
         let (text, integer, citext) = (ColumnType::text(), ColumnType::integer(), ColumnType::citext());
         for (parent, child) in [(&text, &text), (&text, &citext), (&numeric, &integer), (&padded, &text)] {

@@ -14,7 +14,7 @@ const NAMED_MAX: usize = 20;
 
 /// What a comparison found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Comparison {
+pub struct DatabaseComparison {
     pub tables: u64,
     pub rows: u64,
     pub values: u64,
@@ -25,7 +25,7 @@ pub struct Comparison {
 }
 
 /// Compares the databases at `a` and `b`.
-pub fn compare(a: &Path, b: &Path) -> std::result::Result<Comparison, SourceError> {
+pub fn compare(a: &Path, b: &Path) -> std::result::Result<DatabaseComparison, SourceError> {
     let open = |path: &Path| {
         let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
         opened.map_err(|error| failed(&format!("open {}", path.display()), &error))
@@ -34,8 +34,8 @@ pub fn compare(a: &Path, b: &Path) -> std::result::Result<Comparison, SourceErro
     compare_open(&a, &b).map_err(|error| failed("compare databases", &error))
 }
 
-fn compare_open(a: &Connection, b: &Connection) -> Result<Comparison> {
-    let mut found = Comparison::default();
+fn compare_open(a: &Connection, b: &Connection) -> Result<DatabaseComparison> {
+    let mut found = DatabaseComparison::default();
     for name in ["encoding", "page_size", "user_version", "application_id", "journal_mode"] {
         let get = |conn: &Connection| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, Value>(0));
         let (in_a, in_b) = (get(a)?, get(b)?);
@@ -53,7 +53,7 @@ fn compare_open(a: &Connection, b: &Connection) -> Result<Comparison> {
     Ok(found)
 }
 
-impl Comparison {
+impl DatabaseComparison {
     fn check(&mut self, same: bool, difference: impl FnOnce() -> String) {
         if !same && self.differences.len() < NAMED_MAX {
             self.differences.push(difference());
@@ -68,7 +68,7 @@ fn schema(conn: &Connection) -> Result<Vec<[String; 3]>> {
     statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?.collect()
 }
 
-fn compare_rows(a: &Connection, b: &Connection, table: &str, found: &mut Comparison) -> Result<()> {
+fn compare_rows(a: &Connection, b: &Connection, table: &str, found: &mut DatabaseComparison) -> Result<()> {
     let quoted = format!("\"{}\"", table.replace('"', "\"\""));
     // A table without rowids refuses the first form.
     let sql = [format!("SELECT rowid, * FROM {quoted} NOT INDEXED"), format!("SELECT * FROM {quoted} NOT INDEXED")];

@@ -7,6 +7,6 @@ mod database;
 mod day;
 mod random;
 
-pub use compare::{Comparison, compare};
+pub use compare::{DatabaseComparison, compare};
 pub use database::{Holdings, Service, holdings};
 pub use day::Day;

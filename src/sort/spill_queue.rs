@@ -10,25 +10,25 @@ use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, Record, SpillError,
 const FILE_BYTES: u64 = 256 << 20;
 
 /// Takes records from some threads and gives them to others.
-pub struct Backlog {
+pub struct SpillQueue {
     options: SpillOptions,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     came: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     /// Before everything on disk.
     memory: VecDeque<(Vec<u8>, Vec<u8>)>,
     memory_bytes: usize,
     /// Complete files, oldest first, before the one that is being written.
     files: VecDeque<Extent>,
     writing: Option<(ExtentWriter, u64)>,
-    end: End,
+    end: QueueEnd,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum End {
+enum QueueEnd {
     /// More may come.
     #[default]
     Open,
@@ -46,28 +46,28 @@ pub enum Accepted {
     No,
 }
 
-/// Takes records out of a [`Backlog`].
-pub struct BacklogReader<'b> {
-    backlog: &'b Backlog,
+/// Takes records out of a [`SpillQueue`].
+pub struct SpillQueueReader<'b> {
+    spill_queue: &'b SpillQueue,
     reading: Option<ExtentReader>,
     taken: (Vec<u8>, Vec<u8>),
 }
 
-impl Backlog {
+impl SpillQueue {
     /// Empty. `options.memory_bytes` is what may wait in memory.
     #[must_use]
     pub fn new(options: SpillOptions) -> Self {
         Self { options, state: Mutex::default(), came: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies a record. Waits for the disk at most.
     pub fn push(&self, key: &[u8], payload: &[u8]) -> Result<Accepted, SpillError> {
         let mut state = self.lock();
-        if state.end == End::Abandoned {
+        if state.end == QueueEnd::Abandoned {
             return Ok(Accepted::No);
         }
         let bytes = key.len() + payload.len();
@@ -83,7 +83,7 @@ impl Backlog {
         Ok(Accepted::Yes)
     }
 
-    fn lay_aside(&self, state: &mut State, key: &[u8], payload: &[u8]) -> Result<(), SpillError> {
+    fn lay_aside(&self, state: &mut QueueState, key: &[u8], payload: &[u8]) -> Result<(), SpillError> {
         let (mut writer, mut bytes) = match state.writing.take() {
             Some(writing) => writing,
             None => (ExtentWriter::new(SpillFile::create(&self.options)?), 0),
@@ -101,20 +101,20 @@ impl Backlog {
     /// Nothing more comes: readers end when they have taken everything.
     pub fn close(&self) {
         let mut state = self.lock();
-        if state.end == End::Open {
-            state.end = End::Closed;
+        if state.end == QueueEnd::Open {
+            state.end = QueueEnd::Closed;
         }
         drop(state);
         self.came.notify_all();
     }
 
     /// The only reader; when it is dropped, nothing more is accepted.
-    pub fn reader(&self) -> BacklogReader<'_> {
-        BacklogReader { backlog: self, reading: None, taken: Default::default() }
+    pub fn reader(&self) -> SpillQueueReader<'_> {
+        SpillQueueReader { spill_queue: self, reading: None, taken: Default::default() }
     }
 }
 
-impl BacklogReader<'_> {
+impl SpillQueueReader<'_> {
     /// The next record; waits until one comes. `None` when none ever will.
     #[expect(clippy::should_implement_trait, reason = "lends its buffers, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, SpillError> {
@@ -125,7 +125,7 @@ impl BacklogReader<'_> {
                 }
                 self.reading = None;
             }
-            let mut state = self.backlog.lock();
+            let mut state = self.spill_queue.lock();
             if let Some(record) = state.memory.pop_front() {
                 state.memory_bytes -= record.0.len() + record.1.len();
                 self.taken = record;
@@ -137,39 +137,39 @@ impl BacklogReader<'_> {
             };
             if let Some(file) = file {
                 self.reading = Some(ExtentReader::new(file));
-            } else if state.end != End::Open {
+            } else if state.end != QueueEnd::Open {
                 return Ok(None);
             } else {
-                drop(self.backlog.came.wait(state).unwrap_or_else(PoisonError::into_inner));
+                drop(self.spill_queue.came.wait(state).unwrap_or_else(PoisonError::into_inner));
             }
         }
         Ok(self.reading.as_ref().map(ExtentReader::record))
     }
 }
 
-impl Drop for BacklogReader<'_> {
+impl Drop for SpillQueueReader<'_> {
     fn drop(&mut self) {
-        let mut state = self.backlog.lock();
-        *state = State { end: End::Abandoned, ..State::default() };
+        let mut state = self.spill_queue.lock();
+        *state = QueueState { end: QueueEnd::Abandoned, ..QueueState::default() };
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Accepted, Backlog};
+    use super::{Accepted, SpillQueue};
     use crate::sort::spill::tests::options;
 
     #[test]
     fn everything_comes_out_in_order_and_the_writer_never_waits() {
         for memory_bytes in [0, 5_000, 1 << 24] {
-            let backlog = Backlog::new(options(memory_bytes));
+            let spill_queue = SpillQueue::new(options(memory_bytes));
             // Nobody reads yet.
             for n in 0..3000u32 {
-                assert_eq!(backlog.push(&n.to_be_bytes(), &[n as u8; 70]).expect("pushed"), Accepted::Yes);
+                assert_eq!(spill_queue.push(&n.to_be_bytes(), &[n as u8; 70]).expect("pushed"), Accepted::Yes);
             }
             std::thread::scope(|scope| {
                 let reader = scope.spawn(|| {
-                    let mut reader = backlog.reader();
+                    let mut reader = spill_queue.reader();
                     let mut next = 0u32;
                     while let Some((key, payload)) = reader.next().expect("next") {
                         assert_eq!((key, payload), (&next.to_be_bytes()[..], &[next as u8; 70][..]));
@@ -178,9 +178,9 @@ mod tests {
                     next
                 });
                 for n in 3000..9000u32 {
-                    backlog.push(&n.to_be_bytes(), &[n as u8; 70]).expect("pushed");
+                    spill_queue.push(&n.to_be_bytes(), &[n as u8; 70]).expect("pushed");
                 }
-                backlog.close();
+                spill_queue.close();
                 assert_eq!(reader.join().expect("reads"), 9000);
             });
         }
@@ -188,9 +188,9 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_for_a_reader_that_went_away() {
-        let backlog = Backlog::new(options(100));
-        backlog.push(b"a", &[0; 500]).expect("pushed");
-        drop(backlog.reader());
-        assert_eq!(backlog.push(b"b", b"").expect("pushed"), Accepted::No);
+        let spill_queue = SpillQueue::new(options(100));
+        spill_queue.push(b"a", &[0; 500]).expect("pushed");
+        drop(spill_queue.reader());
+        assert_eq!(spill_queue.push(b"b", b"").expect("pushed"), Accepted::No);
     }
 }

@@ -6,7 +6,7 @@ use object_store::{BackoffConfig, RetryConfig};
 
 /// How long a store is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// Longest silence of the store before a try is given up.
     pub idle: Duration,
     /// Slowest link that a transfer must pass; its deadline is `idle` and its bytes at this rate.
@@ -28,7 +28,7 @@ const RETRIES_MAX: u32 = 10_000;
 /// Shortest silence that counts as one: a store that is well may think for a while.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     /// 32 KiB/s lets three packs of 32 MiB share a link of 1 Mbit/s; a link that is dead ends sooner,
     /// when the kernel has waited 30 seconds for an acknowledgement.
     fn default() -> Self {
@@ -43,7 +43,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl RetryPolicy {
     /// How long the transfer of `bytes` may take.
     pub(crate) fn transfer(&self, bytes: u64) -> Duration {
         self.idle + Duration::from_secs(bytes / self.bytes_per_second_min.max(1))
@@ -90,27 +90,27 @@ impl Patience {
 mod tests {
     use std::time::Duration;
 
-    use super::Patience;
+    use super::RetryPolicy;
 
     #[test]
     fn a_pack_passes_a_slow_link_and_a_stalled_one_ends() {
-        let patience = Patience::default();
+        let retry_policy = RetryPolicy::default();
         let at_one_mbit = (32 << 20) / 125_000;
-        assert!(patience.transfer(32 << 20).as_secs() > 3 * at_one_mbit);
-        assert!(patience.transfer(64 << 20).as_secs() < 3600);
-        assert_eq!(patience.pause_before(1), patience.pause);
-        assert_eq!(patience.pause_before(2), 2 * patience.pause);
-        assert_eq!(patience.pause_before(90), super::PAUSE_MAX);
+        assert!(retry_policy.transfer(32 << 20).as_secs() > 3 * at_one_mbit);
+        assert!(retry_policy.transfer(64 << 20).as_secs() < 3600);
+        assert_eq!(retry_policy.pause_before(1), retry_policy.pause);
+        assert_eq!(retry_policy.pause_before(2), 2 * retry_policy.pause);
+        assert_eq!(retry_policy.pause_before(90), super::PAUSE_MAX);
     }
 
     #[test]
     fn a_time_to_wait_becomes_tries_that_fit_it() {
-        let at_once = Patience::for_time(Duration::ZERO);
+        let at_once = RetryPolicy::for_time(Duration::ZERO);
         assert_eq!((at_once.retries_max, at_once.create_attempts_max), (0, 1));
-        let second = Patience::for_time(Duration::from_secs(1));
+        let second = RetryPolicy::for_time(Duration::from_secs(1));
         assert_eq!((second.retries_max, second.create_attempts_max, second.idle), (2, 3, Duration::from_secs(1)));
-        let hour = Patience::for_time(Duration::from_secs(3600));
-        assert!((240..260).contains(&hour.retries_max) && hour.idle == Patience::default().idle);
-        assert!(Patience::for_time(Duration::MAX).retries_max < 20_000);
+        let hour = RetryPolicy::for_time(Duration::from_secs(3600));
+        assert!((240..260).contains(&hour.retries_max) && hour.idle == RetryPolicy::default().idle);
+        assert!(RetryPolicy::for_time(Duration::MAX).retries_max < 20_000);
     }
 }

@@ -5,7 +5,7 @@
 //! an older one gives every table a new number, above all that those may have given: each at most
 //! [`TABLES_PER_SNAPSHOT_MAX`]. Columns keep their numbers below it, so that no row is stored again.
 
-use crate::base::frame::Context;
+use crate::base::frame::FrameContext;
 use crate::base::limit::{COLUMN_NUMBERS_MAX, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
 use crate::format::catalog::Catalog;
 use crate::ops::error::OpError;
@@ -16,7 +16,7 @@ use crate::repo::open::Unlocked;
 
 /// What is known of earlier nights.
 #[derive(Debug, Default)]
-pub struct Prior {
+pub struct ParentSnapshot {
     /// The newest that counts.
     pub manifest: Option<OpenManifest>,
     /// Its catalog, or one without tables whose numbers are all free. None: nothing was ever numbered.
@@ -25,7 +25,7 @@ pub struct Prior {
 
 /// The newest manifest to build upon. One that cannot be read is a note: the backup goes on without, and may store
 /// more than it would have to.
-pub fn last_manifest(unlocked: &Unlocked, ledger: &Ledger, notes: &mut Vec<String>) -> Result<Prior, OpError> {
+pub fn last_manifest(unlocked: &Unlocked, ledger: &Ledger, notes: &mut Vec<String>) -> Result<ParentSnapshot, OpError> {
     let mut passed = Passed::default();
     for record in ledger.live().rev() {
         if !ledger.trusts(&record.signer) {
@@ -41,7 +41,7 @@ pub fn last_manifest(unlocked: &Unlocked, ledger: &Ledger, notes: &mut Vec<Strin
             Ok((manifest, catalog)) => {
                 passed.note(notes);
                 let catalog = passed.renumber(catalog);
-                return Ok(Prior { manifest: Some(manifest), catalog: Some(catalog) });
+                return Ok(ParentSnapshot { manifest: Some(manifest), catalog: Some(catalog) });
             }
             // What a later version wrote may need care that this one does not know of.
             Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => return Err(error.into()),
@@ -54,12 +54,12 @@ pub fn last_manifest(unlocked: &Unlocked, ledger: &Ledger, notes: &mut Vec<Strin
     passed.note(notes);
     let is_first = passed.lost + passed.untrusted == 0;
     let empty = Catalog { next_table: 1, ..Catalog::default() };
-    Ok(Prior { manifest: None, catalog: (!is_first).then(|| passed.renumber(empty)) })
+    Ok(ParentSnapshot { manifest: None, catalog: (!is_first).then(|| passed.renumber(empty)) })
 }
 
 fn open(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<(OpenManifest, Catalog), RepoError> {
     let context =
-        Context { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
+        FrameContext { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
     let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?;
     let damaged = |reason: &str| RepoError::Damaged { object: "its catalog".to_owned(), reason: reason.to_owned() };
     let catalog = manifest.catalog.clone().ok_or_else(|| damaged("it is missing"))?;

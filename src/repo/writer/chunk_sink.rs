@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
-use crate::format::node::{Piece, PieceList};
+use crate::format::node::{PieceList, StreamPiece};
 use crate::repo::writer::pieces::{push_list, push_piece};
-use crate::repo::writer::pipeline::{Setup, UsedPacks, WriteError};
-use crate::repo::writer::worker::{Done, Job};
-use crate::sort::Backlog;
+use crate::repo::writer::pipeline::{UsedPacks, WriteError, WriterSetup};
+use crate::repo::writer::worker::{SealJob, SealResult};
+use crate::sort::SpillQueue;
 use crate::tree::chunker::LeafCut;
 use crate::tree::stream::StreamChunker;
 
@@ -18,26 +18,26 @@ use crate::tree::stream::StreamChunker;
 const RUN_BYTES: usize = 64 << 10;
 
 /// Takes content and passes it on.
-pub struct Feeder<'a> {
-    setup: &'a Setup<'a>,
+pub struct ChunkSink<'a> {
+    setup: &'a WriterSetup<'a>,
     used: &'a UsedPacks,
-    jobs: SyncSender<Job>,
-    done: SyncSender<Done>,
-    backlog: &'a Backlog,
+    jobs: SyncSender<SealJob>,
+    done: SyncSender<SealResult>,
+    spill_queue: &'a SpillQueue,
     next_seq: AtomicU64,
     /// Leaves of the tree that is being fed.
     waiting: Mutex<Vec<LeafCut>>,
 }
 
-impl<'a> Feeder<'a> {
+impl<'a> ChunkSink<'a> {
     pub(super) fn new(
-        setup: &'a Setup<'a>,
+        setup: &'a WriterSetup<'a>,
         used: &'a UsedPacks,
-        jobs: SyncSender<Job>,
-        done: SyncSender<Done>,
-        backlog: &'a Backlog,
+        jobs: SyncSender<SealJob>,
+        done: SyncSender<SealResult>,
+        spill_queue: &'a SpillQueue,
     ) -> Self {
-        Self { setup, used, jobs, done, backlog, next_seq: AtomicU64::new(0), waiting: Mutex::default() }
+        Self { setup, used, jobs, done, spill_queue, next_seq: AtomicU64::new(0), waiting: Mutex::default() }
     }
 
     /// The next leaf of a tree. Trees come one after the other, from one thread.
@@ -53,14 +53,14 @@ impl<'a> Feeder<'a> {
             return Ok(());
         }
         let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
-        self.jobs.send(Job::Leaves { seq, tree, cuts: std::mem::take(waiting) }).map_err(|_| WriteError::Stopped)
+        self.jobs.send(SealJob::Leaves { seq, tree, cuts: std::mem::take(waiting) }).map_err(|_| WriteError::Stopped)
     }
 
     /// The tree has no more leaves. A tree without any is an empty one.
     pub fn end_tree(&self, tree: u32) -> Result<(), WriteError> {
         self.pass_on(tree, &mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))?;
         let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
-        self.done.send(Done::TreeEnd { seq, tree }).map_err(|_| WriteError::Stopped)
+        self.done.send(SealResult::TreeEnd { seq, tree }).map_err(|_| WriteError::Stopped)
     }
 
     /// A stream, cut into pieces that are stored if they are new. Does not wait for that.
@@ -69,10 +69,10 @@ impl<'a> Feeder<'a> {
         let mut pieces = Vec::new();
         for piece in StreamChunker::new(bytes, |window: &[u8]| ids.stream_boundary_hash(window)) {
             let id = ids.chunk_id(FrameType::Piece, piece);
-            pieces.push(Piece { id, len: piece.len() as u64, spot: None });
+            pieces.push(StreamPiece { id, len: piece.len() as u64, location: None });
             match self.setup.base.get(&id) {
-                Some(spot) => self.used.mark(spot.pack),
-                None => push_piece(self.backlog, &id, piece)?,
+                Some(location) => self.used.mark(location.pack),
+                None => push_piece(self.spill_queue, &id, piece)?,
             }
         }
         let len = bytes.len() as u64;
@@ -82,8 +82,8 @@ impl<'a> Feeder<'a> {
         let list = PieceList { pieces, packs: Vec::new() };
         let id = ids.chunk_id(FrameType::List, &list.hashed());
         match self.setup.base.get(&id) {
-            Some(spot) => self.used.mark(spot.pack),
-            None => push_list(self.backlog, &id, &list.pieces)?,
+            Some(location) => self.used.mark(location.pack),
+            None => push_list(self.spill_queue, &id, &list.pieces)?,
         }
         Ok(StreamRef { form: StreamForm::List, id, len })
     }
