@@ -3,10 +3,11 @@
 //! few packs later, and when a run ends early. So a run that is killed uploads again what took it some seconds: few
 //! packs over a slow line, where each is dear, and some more over a fast one; and announcing costs no line much.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::SessionId;
+use crate::base::pipeline::lock;
 use crate::base::time::Moment;
 use crate::format::dsse::encode;
 use crate::format::entry::ObjectRef;
@@ -54,7 +55,7 @@ impl<'a> Announcer<'a> {
 
     /// A pack is in the store.
     pub fn uploaded(&self, pack: StoredPack) -> Result<(), WriteError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.waiting.push(pack);
         if state.is_due(self.unlocked.repository().env().now()) {
             self.announce(&mut state)?;
@@ -64,7 +65,7 @@ impl<'a> Announcer<'a> {
 
     /// Announces what is not announced yet: for a run that ends without a commit.
     pub fn flush(&self) -> Result<(), WriteError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.waiting.is_empty() { Ok(()) } else { self.announce(&mut state) }
     }
 

@@ -1,10 +1,11 @@
 //! Where content enters: leaves in tree order from one thread, streams from any.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, PoisonError};
 
 use crate::base::frame::FrameType;
+use crate::base::pipeline::lock;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::node::{PieceList, StreamPiece};
 use crate::repo::writer::pieces::{push_list, push_piece};
@@ -42,7 +43,7 @@ impl<'a> ChunkSink<'a> {
 
     /// The next leaf of a tree. Trees come one after the other, from one thread.
     pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.waiting);
         waiting.push(cut);
         let bytes: usize = waiting.iter().map(|cut| cut.content.len()).sum();
         if bytes >= RUN_BYTES { self.pass_on(tree, &mut waiting) } else { Ok(()) }
@@ -58,7 +59,7 @@ impl<'a> ChunkSink<'a> {
 
     /// The tree has no more leaves. A tree without any is an empty one.
     pub fn end_tree(&self, tree: u32) -> Result<(), WriteError> {
-        self.pass_on(tree, &mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))?;
+        self.pass_on(tree, &mut lock(&self.waiting))?;
         let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
         self.done.send(SealResult::TreeEnd { seq, tree }).map_err(|_| WriteError::Stopped)
     }

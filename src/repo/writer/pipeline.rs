@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -15,8 +15,8 @@ use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::base::frame::SessionWrap;
 use crate::base::id::Digest;
+use crate::base::pipeline::{StageError, first_cause, join, join_all, lock, spawn};
 use crate::base::progress::{CountUnit, SharedProgress};
-use crate::base::thread::{join, spawn};
 use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::seal::{SealError, SessionKeys};
@@ -63,6 +63,12 @@ pub enum WriteError {
     /// Another stage failed; its error is the one to show.
     #[error("writing stopped")]
     Stopped,
+}
+
+impl StageError for WriteError {
+    fn is_consequence(&self) -> bool {
+        matches!(self, Self::Stopped)
+    }
 }
 
 /// What a writing run works with.
@@ -190,24 +196,31 @@ pub fn write<R: Send, E: Send + From<WriteError>>(
         spill_queue.close();
         drop(chunk_sink);
         let assembled = join(assembler);
-        let failure = stages.into_iter().filter_map(|stage| join(stage).err()).reduce(first_cause);
-        match (fed, assembled, failure) {
-            (Ok(fed), Ok(written), None) => Ok((fed, written)),
-            (_, _, Some(cause)) if !matches!(cause, WriteError::Stopped) => Err(cause.into()),
-            (_, Err(cause), _) if !matches!(cause, WriteError::Stopped) => Err(cause.into()),
-            (Err(cause), _, _) => Err(cause),
-            _ => Err(WriteError::Stopped.into()),
+        match (fed, all_stages(join_all(stages), assembled)) {
+            (Ok(fed), Ok(written)) => Ok((fed, written)),
+            (Err(error), Err(stopped)) if stopped.is_consequence() => Err(error),
+            (_, Err(cause)) => Err(cause.into()),
+            (Err(error), Ok(_)) => Err(error),
         }
     })
 }
 
-fn first_cause(a: WriteError, b: WriteError) -> WriteError {
-    if matches!(a, WriteError::Stopped) { b } else { a }
+/// What the assembler made, or why a stage failed.
+fn all_stages(
+    stages: Vec<Result<(), WriteError>>,
+    assembled: Result<Written, WriteError>,
+) -> Result<Written, WriteError> {
+    let mut errors: Vec<WriteError> = stages.into_iter().filter_map(Result::err).collect();
+    let written = assembled.map_err(|error| errors.push(error));
+    match (written, first_cause(errors)) {
+        (Ok(written), None) => Ok(written),
+        (_, cause) => Err(cause.unwrap_or(WriteError::Stopped)),
+    }
 }
 
 /// The next item of a queue that several threads take from.
 pub(super) fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    lock(queue).recv().ok()
 }
 
 fn upload(
