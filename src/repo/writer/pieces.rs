@@ -9,7 +9,7 @@ use crate::format::node::{PieceList, StreamPiece};
 use crate::format::wire::{Put, Take, WireError};
 use crate::repo::writer::pipeline::WriteError;
 use crate::repo::writer::worker::{SealJob, SealResult};
-use crate::sort::{Accepted, SpillQueue, SpillQueueReader};
+use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
 
 /// Lays a piece aside.
 pub(super) fn push_piece(spill_queue: &SpillQueue, id: &ChunkId, bytes: &[u8]) -> Result<(), WriteError> {
@@ -29,8 +29,8 @@ pub(super) fn push_list(spill_queue: &SpillQueue, id: &ChunkId, pieces: &[Stream
 fn push(spill_queue: &SpillQueue, kind: FrameType, id: &ChunkId, bytes: &[u8]) -> Result<(), WriteError> {
     let key = [&[kind as u8], &id.as_bytes()[..]].concat();
     match spill_queue.push(&key, bytes)? {
-        Accepted::Yes => Ok(()),
-        Accepted::No => Err(WriteError::Stopped),
+        QueuePush::Queued => Ok(()),
+        QueuePush::Abandoned => Err(WriteError::Stopped),
     }
 }
 
