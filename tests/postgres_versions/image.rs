@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidekeep::engine::postgres::backup::image::{PgImage, ServerRole};
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
+use sidekeep::engine::postgres::connect::address::Address;
 use sidekeep::engine::postgres::connect::client::Client;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
 
 use crate::support::postgres::cluster::Cluster;
 

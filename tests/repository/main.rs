@@ -4,6 +4,7 @@
 mod epochs;
 mod ledger;
 mod model;
+mod protocol;
 mod role;
 #[path = "../support/mod.rs"]
 mod support;

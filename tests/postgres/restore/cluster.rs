@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
+use sidekeep::engine::postgres::connect::address::Address;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
 use sidekeep::engine::postgres::restore::{Globals, Owners, PostgresTarget, TargetOptions};
 
 use crate::support::postgres::cluster::Cluster;
