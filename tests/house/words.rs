@@ -71,3 +71,16 @@ fn the_tree_knows_no_machine() {
     }
     found.none();
 }
+
+#[test]
+fn failed_cases_are_kept_below_tests() {
+    let mut found = Findings::default();
+    for file in rust_files("src") {
+        for (at, word) in file.code.match_indices("proptest! {") {
+            if !file.code[at + word.len()..].trim_start().starts_with("#![proptest_config(crate::base::property::") {
+                found.add(&file, at, "begin with `#![proptest_config(crate::base::property::config())]`");
+            }
+        }
+    }
+    found.none();
+}
