@@ -220,6 +220,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn long_and_short_inputs_hash_alike(content in proptest::collection::vec(any::<u8>(), 0..3000)) {
             let key = Secret::from_slice(&[5; 32]).expect("32 bytes");

@@ -441,6 +441,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_text_panics(text in "sidekeep key 1\nrole: admin\n(.|\n){0,200}") {
             let _ = KeyFile::parse(&text);

@@ -185,6 +185,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn every_codec_round_trips(content: Vec<u8>, cuts in proptest::collection::vec((0usize..40, 1usize..40), 0..4)) {
             let mut spans = Vec::new();

@@ -219,6 +219,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_content_panics(content: Vec<u8>) {
             let _ = Fragment::read(&content);

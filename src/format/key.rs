@@ -269,6 +269,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn integers_keep_their_order(a: i64, b: i64) {
             prop_assert_eq!(key(&Cell::Integer(a)).cmp(&key(&Cell::Integer(b))), a.cmp(&b));

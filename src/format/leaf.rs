@@ -220,6 +220,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_content_panics(content: Vec<u8>) {
             if let Ok(mut rows) = LeafRows::new(&content) {

@@ -379,6 +379,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
             let _ = SealedManifest::read(&bytes);

@@ -297,6 +297,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
             let _ = PackHeader::read(&mut Take::new(&bytes));

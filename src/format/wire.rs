@@ -166,6 +166,8 @@ mod tests {
     use super::{Put, Take, WireError, uv_len};
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn integers_round_trip(value: u64, signed: i64) {
             let mut bytes = Vec::new();
