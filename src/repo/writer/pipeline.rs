@@ -15,7 +15,7 @@ use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::base::frame::SessionWrap;
 use crate::base::id::Digest;
-use crate::base::pipeline::{StageError, first_cause, join, join_all, lock, spawn};
+use crate::base::pipeline::{StageError, all_or_first_cause, both_or_first_cause, join, join_all, lock, spawn};
 use crate::base::progress::{CountUnit, SharedProgress};
 use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
@@ -196,26 +196,14 @@ pub fn write<R: Send, E: Send + From<WriteError>>(
         spill_queue.close();
         drop(chunk_sink);
         let assembled = join(assembler);
-        match (fed, all_stages(join_all(stages), assembled)) {
-            (Ok(fed), Ok(written)) => Ok((fed, written)),
+        let stages = all_or_first_cause(join_all(stages));
+        match (fed, both_or_first_cause(stages, assembled)) {
+            (Ok(fed), Ok((_, written))) => Ok((fed, written)),
             (Err(error), Err(stopped)) if stopped.is_consequence() => Err(error),
             (_, Err(cause)) => Err(cause.into()),
             (Err(error), Ok(_)) => Err(error),
         }
     })
-}
-
-/// What the assembler made, or why a stage failed.
-fn all_stages(
-    stages: Vec<Result<(), WriteError>>,
-    assembled: Result<Written, WriteError>,
-) -> Result<Written, WriteError> {
-    let mut errors: Vec<WriteError> = stages.into_iter().filter_map(Result::err).collect();
-    let written = assembled.map_err(|error| errors.push(error));
-    match (written, first_cause(errors)) {
-        (Ok(written), None) => Ok(written),
-        (_, cause) => Err(cause.unwrap_or(WriteError::Stopped)),
-    }
 }
 
 /// The next item of a queue that several threads take from.
