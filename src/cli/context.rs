@@ -22,8 +22,8 @@ use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
 use crate::base::progress::{SharedProgress, Silent};
 use crate::crypto::keyfile::KeyFileHeader;
-use crate::engine::postgres::connect::address::HostEnvironment;
-use crate::engine::postgres::schema::dump::Search;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
+use crate::engine::postgres::schema::dump::ToolSearch;
 use crate::repo::cache::Cache;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
@@ -102,10 +102,10 @@ impl CommandContext {
     }
 
     /// Where `pg_dump` is looked for.
-    pub(crate) fn search(&self, configured: Option<&Path>) -> Search {
+    pub(crate) fn search(&self, configured: Option<&Path>) -> ToolSearch {
         let path = variable("PATH").unwrap_or_default();
         let path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
-        Search::on_this_host(configured.map(Path::to_owned), path)
+        ToolSearch::on_this_host(configured.map(Path::to_owned), path)
     }
 
     /// The file that the configuration stands in, if there is one.

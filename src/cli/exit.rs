@@ -16,8 +16,7 @@ use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::ops::error::OpError;
-use crate::repo::error::RepoError;
-use crate::repo::writer::WriteError;
+use crate::repo::error::{RepoError, WriteError};
 use crate::sort::SpillError;
 use crate::store::{Doing, LocationError, StoreError};
 
@@ -400,8 +399,7 @@ mod tests {
     use crate::cli::keys::KeyError;
     use crate::engine::contract::SourceError;
     use crate::ops::error::OpError;
-    use crate::repo::error::RepoError;
-    use crate::repo::writer::WriteError;
+    use crate::repo::error::{RepoError, WriteError};
     use crate::sort::SpillError;
     use crate::store::{Doing, StoreError};
 

@@ -17,9 +17,10 @@ use crate::base::env::SharedEnv;
 use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::engine::postgres::backup::source::PostgresSource;
-use crate::engine::postgres::connect::address::{Address, HostEnvironment, without_password};
+use crate::engine::postgres::connect::address::{Address, without_password};
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
+use crate::engine::postgres::connect::login::connect;
 use crate::engine::sqlite::SqliteSource;
 use crate::format::manifest::Layout;
 use crate::ops::placement::update::PlacementConfig;
@@ -243,7 +244,7 @@ mod tests {
 
     use super::{SourceAddress, choose};
     use crate::cli::config::parse;
-    use crate::engine::postgres::connect::address::HostEnvironment;
+    use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     fn nothing() -> HostEnvironment {
         HostEnvironment::new([])

@@ -11,7 +11,7 @@ use super::source::{ServerAddress, SourceAddress};
 use crate::base::cancel::Cancel;
 use crate::engine::contract::Target;
 use crate::engine::files::{CsvTarget, JsonLinesTarget};
-use crate::engine::postgres::connect::address::HostEnvironment;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use crate::engine::sqlite::SqliteTarget;
 
@@ -120,7 +120,7 @@ impl NewTarget {
 #[cfg(test)]
 mod tests {
     use super::{FileFormat, TargetPlace};
-    use crate::engine::postgres::connect::address::HostEnvironment;
+    use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     #[test]
     fn places_are_told_apart_by_name_and_format() {

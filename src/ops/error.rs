@@ -4,8 +4,7 @@ use thiserror::Error;
 
 use crate::base::pipeline::StageError;
 use crate::engine::contract::SourceError;
-use crate::repo::error::RepoError;
-use crate::repo::writer::WriteError;
+use crate::repo::error::{RepoError, WriteError};
 use crate::sort::SpillError;
 use crate::store::StoreError;
 

@@ -20,7 +20,8 @@ use crate::ops::backup::placed::Placed;
 use crate::ops::backup::plan::TablePlan;
 use crate::ops::backup::schedule::{Assignment, HandedIn, NextPart, Schedule};
 use crate::ops::error::OpError;
-use crate::repo::writer::{ChunkSink, WriteError};
+use crate::repo::error::WriteError;
+use crate::repo::writer::ChunkSink;
 use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapFeed, SortedRuns, Sorter, SpillOptions};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 

@@ -13,8 +13,9 @@ use crate::format::dsse::encode;
 use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
 use crate::format::session::Announcement;
+use crate::repo::error::WriteError;
 use crate::repo::open::Unlocked;
-use crate::repo::writer::pipeline::{StoredPack, WriteError};
+use crate::repo::writer::setup::StoredPack;
 
 /// Packs that wait for an announcement at most.
 const PACKS_PER_ANNOUNCEMENT: usize = 8;
@@ -101,7 +102,7 @@ mod tests {
     use super::{AnnouncerState, PACKS_PER_ANNOUNCEMENT, PAUSE_US};
     use crate::base::id::Digest;
     use crate::base::time::Moment;
-    use crate::repo::writer::pipeline::StoredPack;
+    use crate::repo::writer::setup::StoredPack;
 
     /// Announcements of packs that are stored at these moments.
     fn announced_at(moments: impl Iterator<Item = i64>) -> Vec<i64> {
