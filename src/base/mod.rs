@@ -6,7 +6,7 @@ pub mod env;
 pub mod frame;
 pub mod id;
 pub mod limit;
+pub mod pipeline;
 pub mod progress;
 pub mod role;
-pub mod thread;
 pub mod time;

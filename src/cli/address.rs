@@ -8,8 +8,9 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::redact;
-use crate::engine::postgres::connect::address::{Address, HostEnvironment, without_password};
+use crate::engine::postgres::connect::address::{Address, without_password};
 use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
 /// What the address of a PostgreSQL database begins with.
 const SERVER_PREFIXES: [&str; 3] = ["postgres://", "postgresql://", "service="];
@@ -156,7 +157,7 @@ mod tests {
 
     use super::SourceAddress;
     use crate::base::chain::chain;
-    use crate::engine::postgres::connect::address::HostEnvironment;
+    use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     fn nothing() -> HostEnvironment {
         HostEnvironment::new([])

@@ -22,8 +22,8 @@ use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
 use crate::base::progress::SharedProgress;
 use crate::crypto::keyfile::KeyFileHeader;
-use crate::engine::postgres::connect::address::HostEnvironment;
-use crate::engine::postgres::schema::dump::Search;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
+use crate::engine::postgres::schema::dump::ToolSearch;
 use crate::repo::cache::Cache;
 use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
@@ -84,8 +84,8 @@ impl CommandContext {
     }
 
     /// Where `pg_dump` is looked for.
-    pub(crate) fn search(&self, configured: Option<&Path>) -> Search {
-        Search::on_this_host(configured.map(Path::to_owned), program_dirs())
+    pub(crate) fn search(&self, configured: Option<&Path>) -> ToolSearch {
+        ToolSearch::on_this_host(configured.map(Path::to_owned), program_dirs())
     }
 
     /// The configuration file that the user names, if one is named.

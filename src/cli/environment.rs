@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::engine::postgres::connect::address::HostEnvironment;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
 /// The value of an environment variable that is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<OsString> {

@@ -148,8 +148,8 @@ mod tests {
     use crate::cli::keys::KeyError;
     use crate::engine::contract::SourceError;
     use crate::ops::error::OpError;
-    use crate::repo::error::RepoError;
-    use crate::repo::writer::WriteError;
+    use crate::repo::error::{RepoError, WriteError};
+
     use crate::sort::SpillError;
     use crate::store::{Doing, StoreError};
 

@@ -12,8 +12,8 @@ use crate::base::env::SharedEnv;
 use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::engine::postgres::backup::source::PostgresSource;
-use crate::engine::postgres::connect::address::HostEnvironment;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
+use crate::engine::postgres::connect::login::connect;
 use crate::engine::sqlite::SqliteSource;
 use crate::format::manifest::Layout;
 use crate::ops::placement::update::PlacementConfig;
@@ -167,7 +167,7 @@ mod tests {
     use super::choose;
     use crate::cli::address::SourceAddress;
     use crate::cli::config::parse;
-    use crate::engine::postgres::connect::address::HostEnvironment;
+    use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     fn nothing() -> HostEnvironment {
         HostEnvironment::new([])

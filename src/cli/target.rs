@@ -11,7 +11,7 @@ use super::error::CliError;
 use crate::base::cancel::Cancel;
 use crate::engine::contract::Target;
 use crate::engine::files::{CsvTarget, JsonLinesTarget};
-use crate::engine::postgres::connect::address::HostEnvironment;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use crate::engine::sqlite::SqliteTarget;
 
@@ -129,7 +129,7 @@ impl NewTarget {
 #[cfg(test)]
 mod tests {
     use super::{FileFormat, RestoreTarget};
-    use crate::engine::postgres::connect::address::HostEnvironment;
+    use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     #[test]
     fn places_are_told_apart_by_name_and_format() {

@@ -13,8 +13,8 @@ use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::ops::error::OpError;
-use crate::repo::error::RepoError;
-use crate::repo::writer::WriteError;
+use crate::repo::error::{RepoError, WriteError};
+
 use crate::sort::SpillError;
 use crate::store::{Doing, LocationError, StoreError};
 

@@ -6,8 +6,7 @@
 use crate::base::env::{Env, random};
 use crate::base::frame::{FrameContext, FrameType, Tier};
 use crate::base::id::{ChunkId, SessionId, SourceId};
-use crate::crypto::aead::{Cipher, NONCE_BYTES};
-use crate::crypto::seal::{Opener, SealError};
+use crate::crypto::seal::{Cipher, NONCE_BYTES, Opener, SealError};
 use crate::crypto::secret::Secret;
 
 /// Keys of one source in one epoch that every role has.

@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 use crate::base::env::{Env, random};
 use crate::base::id::{Digest, KeyId, RepositoryId};
 use crate::base::role::Role;
-use crate::crypto::aead::{Cipher, NONCE_BYTES};
 use crate::crypto::role::Identity;
+use crate::crypto::seal::{Cipher, NONCE_BYTES};
 use crate::crypto::secret::{Secret, SecretBytes};
 
 const MAGIC: &str = "sidekeep key ";

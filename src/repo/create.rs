@@ -7,7 +7,7 @@ use crate::base::env::{SharedEnv, random};
 use crate::base::id::{Digest, Epoch, RepositoryId, SourceId};
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::role::{AdminKeys, Identity, RoleError};
-use crate::crypto::seal::SessionKeys;
+use crate::crypto::session::SessionKeys;
 use crate::format::descriptor::Descriptor;
 use crate::format::dsse::encode;
 use crate::format::grant::Grant;

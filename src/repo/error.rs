@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::base::id::{Digest, KeyId, SourceId};
+use crate::base::pipeline::StageError;
 use crate::base::role::Role;
 use crate::crypto::role::RoleError;
 use crate::crypto::seal::SealError;
@@ -10,7 +11,7 @@ use crate::format::codec::CodecError;
 use crate::format::dsse::StatementError;
 use crate::format::name::Name;
 use crate::format::wire::WireError;
-use crate::repo::writer::WriteError;
+use crate::sort::SpillError;
 use crate::store::StoreError;
 
 /// A failure of a repository operation.
@@ -144,5 +145,37 @@ impl RepoError {
             }
             other => Self::Store(other),
         }
+    }
+}
+
+/// Why writing stopped.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The store did not take an object.
+    #[error("cannot store a snapshot's data")]
+    Store(#[from] StoreError),
+    /// The session's keys are used up.
+    #[error("cannot seal a snapshot's data")]
+    Seal(#[from] SealError),
+    /// zstd has no memory.
+    #[error("cannot compress a snapshot's data")]
+    Codec(#[from] CodecError),
+    /// An announcement could not be stated.
+    #[error("cannot announce the session")]
+    Statement { source: StatementError },
+    /// Streams could not be written to the spill queue.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Cancelled,
+    /// Another stage failed; its error is the one to show.
+    #[error("writing stopped")]
+    Stopped,
+}
+
+impl StageError for WriteError {
+    fn is_consequence(&self) -> bool {
+        matches!(self, Self::Stopped)
     }
 }

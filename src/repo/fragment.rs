@@ -12,18 +12,18 @@ use crate::base::limit::INDEX_BYTES_MAX;
 use crate::base::role::Role;
 use crate::crypto::ids::StructureKeys;
 use crate::crypto::role::Identity;
-use crate::crypto::seal::{Sealer, SessionKeys};
+use crate::crypto::seal::Sealer;
+use crate::crypto::session::SessionKeys;
 use crate::crypto::sign::VerifyingKey;
 use crate::format::codec;
 use crate::format::index::{Fragment, FragmentPack, SealedFragment};
 use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::ordinal_id;
-use crate::repo::error::RepoError;
+use crate::repo::error::{RepoError, WriteError};
 use crate::repo::index::IndexedPack;
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::Ledger;
-use crate::repo::writer::WriteError;
 use crate::store::StoreError;
 
 /// Whose fragments are believed: those of operators of the source whom its ledger trusts. A lie in one is

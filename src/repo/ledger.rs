@@ -2,7 +2,7 @@
 //!
 //! An entry either counts whole or is void; which of the two follows from the bytes of the chain and
 //! the roster alone, so every reader folds alike, provided that its roster is no older than what the
-//! entries saw: else it is read again. `repo::protocol` enumerates why committing by number is safe.
+//! entries saw: else it is read again. `tests/protocol` enumerates why committing by number is safe.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

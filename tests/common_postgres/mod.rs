@@ -21,9 +21,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sidekeep::engine::postgres::backup::source::PostgresSource;
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
+use sidekeep::engine::postgres::connect::address::Address;
 use sidekeep::engine::postgres::connect::client::Client;
-use sidekeep::engine::postgres::schema::dump::Search;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
+use sidekeep::engine::postgres::schema::dump::ToolSearch;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -239,7 +240,7 @@ impl Cluster {
         let host = escaped(&self.dir.path().display().to_string());
         let url = format!("postgres://{}@{host}:{}/{}", escaped(role), self.port, escaped(database));
         let address = Address::parse(&url, &HostEnvironment::new([])).expect("an address");
-        PostgresSource::new(address, Search::on_this_host(Some(self.client_bin()), Vec::new()))
+        PostgresSource::new(address, ToolSearch::on_this_host(Some(self.client_bin()), Vec::new()))
     }
 
     pub fn config(&self, database: &str) -> tokio_postgres::Config {

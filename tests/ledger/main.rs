@@ -1,5 +1,5 @@
 //! The ledger and the roster against what may stand in a store: races, garbage, thieves, old copies.
-//! What `repo::protocol` enumerates in a model is tried here on the code.
+//! What `tests/protocol` enumerates in a model is tried here on the code.
 
 mod chain;
 mod commit;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
-use sidekeep::engine::postgres::connect::open::connect;
+use sidekeep::engine::postgres::connect::address::Address;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
+use sidekeep::engine::postgres::connect::login::connect;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 

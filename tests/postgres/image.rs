@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sidekeep::engine::postgres::backup::image::{LockClaim, PgImage, ServerRole};
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
+use sidekeep::engine::postgres::connect::address::Address;
 use sidekeep::engine::postgres::connect::client::Client;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
 
 use crate::common_postgres::{Cluster, Settings};
 

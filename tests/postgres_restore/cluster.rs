@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
+use sidekeep::engine::postgres::connect::address::Address;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
 use sidekeep::engine::postgres::restore::{Globals, Owners, PostgresTarget, TargetOptions};
 
 use crate::common_postgres::Cluster;

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
+use sidekeep::engine::postgres::connect::address::Address;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
 use tempfile::TempDir;
 
 use crate::common_postgres::Cluster;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sidekeep::engine::contract::SourceError;
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
+use sidekeep::engine::postgres::connect::address::Address;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
 use sidekeep::engine::postgres::restore::{PostgresTarget, Resume, TargetOptions};
 use sidekeep::ops::error::OpError;
 use tempfile::TempDir;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use sidekeep::engine::postgres::schema::document::{DumpText, GrantOption, Position, Purpose, SchemaDocument};
+use sidekeep::engine::postgres::schema::document_reader;
 use sidekeep::engine::postgres::schema::dump::DumpEncoding;
-use sidekeep::engine::postgres::schema::gather;
 
 use crate::stage::{DATABASE, build, full, take, take_as};
 
@@ -126,8 +126,8 @@ fn the_schema_is_of_the_snapshot() {
     let before = take(&cluster, DATABASE).document;
     cluster.sql(DATABASE, "CREATE TABLE app.too_late (); COMMENT ON TABLE app.users IS 'later'");
     let (place, cancelled) =
-        (sidekeep::engine::postgres::schema::dump::ToolPlace::of(&cluster.config(DATABASE)), Default::default());
-    let request = sidekeep::engine::postgres::schema::dump::Request {
+        (sidekeep::engine::postgres::schema::dump::ToolConnection::of(&cluster.config(DATABASE)), Default::default());
+    let request = sidekeep::engine::postgres::schema::dump::DumpRequest {
         place: &place,
         snapshot: snapshot[0][0].as_deref(),
         encoding: DumpEncoding::Utf8,
@@ -135,7 +135,8 @@ fn the_schema_is_of_the_snapshot() {
         closed: &[],
         cancelled: &cancelled,
     };
-    let (document, _) = gather::read(&client, &crate::stage::tools(&cluster), &request).expect("a schema");
+    let (document, _) =
+        document_reader::read_document(&client, &crate::stage::tools(&cluster), &request).expect("a schema");
     assert!(document == before);
 }
 
@@ -143,7 +144,7 @@ fn the_schema_is_of_the_snapshot() {
 fn sequences_stand_where_they_stood() {
     let Some(cluster) = full() else { return };
     cluster.sql(DATABASE, "SELECT setval('app.untouched', 42, false)");
-    let (sequences, gaps) = gather::sequences(&cluster.client(DATABASE)).expect("sequences");
+    let (sequences, gaps) = document_reader::read_sequences(&cluster.client(DATABASE)).expect("sequences");
     assert_eq!(gaps, []);
     let found: Vec<(&str, Position)> = sequences.iter().map(|s| (s.name.as_str(), s.position)).collect();
     let expected =

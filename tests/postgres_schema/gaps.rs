@@ -1,8 +1,8 @@
 //! What a role may not see, and what a server cannot tell, is named.
 
 use sidekeep::engine::postgres::schema::catalog;
+use sidekeep::engine::postgres::schema::document_reader;
 use sidekeep::engine::postgres::schema::dump::DumpEncoding;
-use sidekeep::engine::postgres::schema::gather;
 
 use crate::stage::{DATABASE, full, reason_of, session, take_as};
 
@@ -26,7 +26,8 @@ fn a_role_without_rights() {
     assert_eq!(names, ["app.users"]);
     let tables = taken.document.pre_data.iter().filter(|s| s.sql.lossy().starts_with("CREATE TABLE"));
     assert_eq!(tables.map(|s| s.name.lossy()).collect::<Vec<_>>(), ["users"]);
-    let (sequences, gaps) = gather::sequences(&session(&cluster, DATABASE, "ps_reader")).expect("sequences");
+    let (sequences, gaps) =
+        document_reader::read_sequences(&session(&cluster, DATABASE, "ps_reader")).expect("sequences");
     assert_eq!((sequences, gaps.len()), (vec![], 4));
     assert!(reason_of(&gaps, "\"app\".\"counter\"").contains("may not read"));
 }
@@ -53,7 +54,7 @@ fn row_security() {
         );
     }
     assert!(taken.catalog.unreadable.is_empty());
-    let everything = catalog::read(&cluster.client(DATABASE)).expect("a catalog");
+    let everything = catalog::read_catalog(&cluster.client(DATABASE)).expect("a catalog");
     assert_eq!(taken.catalog.tables.len() + 2, everything.tables.len());
 }
 
@@ -61,7 +62,7 @@ fn row_security() {
 fn tables_in_schemas_of_the_system() {
     let Some(cluster) = full() else { return };
     cluster.sql(DATABASE, "CREATE TABLE information_schema.mine (a int)");
-    let catalog = catalog::read(&cluster.client(DATABASE)).expect("a catalog");
+    let catalog = catalog::read_catalog(&cluster.client(DATABASE)).expect("a catalog");
     assert!(reason_of(&catalog.gaps, "information_schema.mine").contains("in no dump"));
 }
 
@@ -69,7 +70,7 @@ fn tables_in_schemas_of_the_system() {
 fn unlogged_tables_of_a_standby() {
     let Some(cluster) = full() else { return };
     let standby = cluster.standby(&[]);
-    let catalog = catalog::read(&standby.client(DATABASE)).expect("a catalog");
+    let catalog = catalog::read_catalog(&standby.client(DATABASE)).expect("a catalog");
     assert!(reason_of(&catalog.gaps, "app.scratch").contains("standby"));
     assert!(catalog.tables.iter().all(|table| table.table.name != "app.scratch"));
 }
@@ -83,7 +84,7 @@ fn partitions_that_are_elsewhere_or_closed() {
         CREATE TABLE nobody_near PARTITION OF nobody FOR VALUES IN (2); GRANT SELECT ON nobody TO ps_reader",
     );
     let parts = |role: &str| {
-        let catalog = catalog::read(&session(&cluster, DATABASE, role)).expect("a catalog");
+        let catalog = catalog::read_catalog(&session(&cluster, DATABASE, role)).expect("a catalog");
         assert!(reason_of(&catalog.gaps, "app.nobody_far").contains("server remote"));
         let table = catalog.tables.iter().find(|table| table.table.name == "app.nobody").expect("its root");
         let names: Vec<String> = table.parts.iter().map(|part| part.name.clone()).collect();

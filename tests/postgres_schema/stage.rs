@@ -4,10 +4,11 @@ use std::sync::atomic::AtomicBool;
 
 use sidekeep::engine::contract::Gap;
 use sidekeep::engine::postgres::connect::client::Client;
+use sidekeep::engine::postgres::connect::tool_connection::ToolConnection;
 use sidekeep::engine::postgres::schema::catalog::{self, PgCatalog};
 use sidekeep::engine::postgres::schema::document::SchemaDocument;
-use sidekeep::engine::postgres::schema::dump::{DumpEncoding, Request, Search, ToolPlace, Tools};
-use sidekeep::engine::postgres::schema::gather;
+use sidekeep::engine::postgres::schema::document_reader;
+use sidekeep::engine::postgres::schema::dump::{DumpEncoding, DumpRequest, DumpTools, ToolSearch};
 
 use crate::common_postgres::Cluster;
 pub use crate::objects::DATABASE;
@@ -28,9 +29,9 @@ pub fn session(cluster: &Cluster, database: &str, role: &str) -> Client {
     Client::connect(&config, "the test's server").expect("a session")
 }
 
-pub fn tools(cluster: &Cluster) -> Tools {
+pub fn tools(cluster: &Cluster) -> DumpTools {
     let configured = Some(cluster.client_bin());
-    Tools::find(&Search { configured, ..Search::default() }, cluster.version())
+    DumpTools::find(&ToolSearch { configured, ..ToolSearch::default() }, cluster.version())
         .expect("a pg_dump that knows the server")
 }
 
@@ -48,9 +49,9 @@ pub fn take_as(cluster: &Cluster, database: &str, role: &str, encoding: DumpEnco
     let client = session(cluster, database, role);
     client.execute("begin", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").expect("begin");
     let snapshot = client.texts("export", "SELECT pg_export_snapshot()").expect("a snapshot");
-    let catalog = catalog::read(&client).expect("a catalog");
-    let (place, cancelled) = (ToolPlace::of(&config), AtomicBool::new(false));
-    let request = Request {
+    let catalog = catalog::read_catalog(&client).expect("a catalog");
+    let (place, cancelled) = (ToolConnection::of(&config), AtomicBool::new(false));
+    let request = DumpRequest {
         place: &place,
         snapshot: snapshot[0][0].as_deref(),
         encoding,
@@ -58,7 +59,7 @@ pub fn take_as(cluster: &Cluster, database: &str, role: &str, encoding: DumpEnco
         closed: &catalog.unreadable_sequences,
         cancelled: &cancelled,
     };
-    let (document, gaps) = gather::read(&client, &tools(cluster), &request).expect("a schema");
+    let (document, gaps) = document_reader::read_document(&client, &tools(cluster), &request).expect("a schema");
     Taken { document, catalog, gaps }
 }
 

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use sidekeep::engine::contract::{ForeignKey, Strength};
-use sidekeep::engine::postgres::schema::catalog::{self, PgCatalog, PgTable};
+use sidekeep::engine::postgres::schema::catalog::{self, PgCatalog};
+use sidekeep::engine::postgres::schema::table::PgTable;
 
 use crate::common_postgres::Cluster;
 use crate::stage::{DATABASE, full, reason_of, session};
 
 fn read(cluster: &Cluster) -> PgCatalog {
-    catalog::read(&cluster.client(DATABASE)).expect("a catalog")
+    catalog::read_catalog(&cluster.client(DATABASE)).expect("a catalog")
 }
 
 fn table<'a>(catalog: &'a PgCatalog, name: &str) -> &'a PgTable {
@@ -195,7 +196,7 @@ fn leaves_of_a_root_that_is_not_captured_are_tables_of_their_own() {
         assert_eq!(names.contains(&format!("app.{name}").as_str()), is_table, "{name}");
     }
     assert_eq!(parts(table(&catalog, "app.extleaf")), ["app.extleaf"]);
-    let limited = catalog::read(&session(&cluster, DATABASE, "ps_reader")).expect("a catalog");
+    let limited = catalog::read_catalog(&session(&cluster, DATABASE, "ps_reader")).expect("a catalog");
     assert_eq!(parts(table(&limited, "app.leaf")), ["app.leaf"]);
     assert!(reason_of(&limited.gaps, "app.root").contains("may not read"));
 }

@@ -16,7 +16,7 @@ use sidekeep::base::role::Role;
 use sidekeep::engine::contract::{Engine, Refused, RestoreContent, RowSink, SinkError, Source, SourceError, Target};
 use sidekeep::engine::postgres::backup::source::PostgresSource;
 use sidekeep::engine::postgres::schema::document::SchemaDocument;
-use sidekeep::engine::postgres::value::transport::TransportMode;
+use sidekeep::engine::postgres::value::column_type::FormatPreference;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::ops::backup::{self, BackupReport};
 use sidekeep::ops::restore::{self, RestoreOptions};
@@ -64,12 +64,12 @@ impl Live {
         Some(Self { cluster, world: World::in_memory().0 })
     }
 
-    fn source(&self, mode: TransportMode) -> PostgresSource {
+    fn source(&self, mode: FormatPreference) -> PostgresSource {
         self.cluster.source("sync", SUPERUSER).with_mode(mode)
     }
 
     fn backup(&self) -> BackupReport {
-        self.backup_from(&mut self.source(TransportMode::default()))
+        self.backup_from(&mut self.source(FormatPreference::default()))
     }
 
     fn backup_from(&self, source: &mut PostgresSource) -> BackupReport {
@@ -94,7 +94,7 @@ impl Live {
     }
 
     /// The rows of every table, read from the server itself.
-    fn live(&self, mode: TransportMode) -> BTreeMap<String, Rows> {
+    fn live(&self, mode: FormatPreference) -> BTreeMap<String, Rows> {
         let mut source = self.source(mode);
         let description = source.describe().expect("an image");
         let mut tables = BTreeMap::new();
@@ -165,7 +165,7 @@ fn a_live_database_comes_back_and_the_next_night_is_cheap() {
     let first = live.backup();
     assert_eq!(first.gaps, []);
     assert_eq!(first.rows, 300 + 4000 + 8000 + 22 + 9000);
-    let before = live.live(TransportMode::default());
+    let before = live.live(FormatPreference::default());
     assert_eq!(
         before.keys().map(String::as_str).collect::<Vec<_>>(),
         ["public.contacts", "public.events", "public.fields", "public.photos", "public.users",]
@@ -174,7 +174,7 @@ fn a_live_database_comes_back_and_the_next_night_is_cheap() {
     assert_eq!(restored.tables, before);
     let document = SchemaDocument::from_bytes(&restored.schema).expect("a document");
     assert!(document.sequences.iter().any(|sequence| sequence.name == "users_id_seq"));
-    assert_eq!(live.live(TransportMode::Text), before, "both ways give the same cells");
+    assert_eq!(live.live(FormatPreference::Text), before, "both ways give the same cells");
 
     let unchanged = live.backup();
     assert_eq!((unchanged.packs, unchanged.new_bytes, unchanged.rows), (0, 0, first.rows));
@@ -193,5 +193,5 @@ fn a_live_database_comes_back_and_the_next_night_is_cheap() {
     let leaves: u64 = third.tables.iter().map(|table| table.leaves).sum();
     let new: u64 = third.tables.iter().map(|table| table.leaves_new).sum();
     assert!(new > 0 && new * 5 < leaves, "{new} of {leaves}");
-    assert_eq!(live.restored().tables, live.live(TransportMode::default()));
+    assert_eq!(live.restored().tables, live.live(FormatPreference::default()));
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sidekeep::engine::contract::Source;
 use sidekeep::engine::postgres::backup::read_options::{Gentle, ReadOptions};
 use sidekeep::engine::postgres::backup::source::PostgresSource;
-use sidekeep::engine::postgres::value::transport::TransportMode;
+use sidekeep::engine::postgres::value::column_type::FormatPreference;
 
 use crate::{Live, Rows};
 
@@ -19,7 +19,11 @@ const LARGE: &str = "CREATE TABLE large (id int PRIMARY KEY, user_id bigint REFE
 impl Live {
     fn read_by(&self, sessions: usize, gentle: Gentle) -> PostgresSource {
         let sessions = NonZeroUsize::new(sessions).expect("not zero");
-        self.source(TransportMode::default()).with_options(ReadOptions { sessions, gentle, ..ReadOptions::default() })
+        self.source(FormatPreference::default()).with_options(ReadOptions {
+            sessions,
+            gentle,
+            ..ReadOptions::default()
+        })
     }
 }
 
@@ -43,7 +47,7 @@ fn sessions_and_slices_are_not_to_be_seen_in_the_store() {
         let again = live.backup_from(&mut source);
         assert_eq!((again.new_bytes, again.rows), (0, first.rows), "{sessions} sessions");
     }
-    assert_eq!(live.restored().tables, live.live(TransportMode::default()));
+    assert_eq!(live.restored().tables, live.live(FormatPreference::default()));
 }
 
 #[test]

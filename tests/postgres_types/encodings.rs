@@ -1,6 +1,6 @@
 //! Databases that are not UTF-8: the same bytes come back, and another encoding takes what it can.
 
-use sidekeep::engine::postgres::value::transport::TransportMode;
+use sidekeep::engine::postgres::value::column_type::FormatPreference;
 use sidekeep::format::cell::{Cell, Encoding, OwnedCell};
 
 use crate::common_postgres::Cluster;
@@ -16,9 +16,9 @@ const ALL_BYTES: &str = "
     CREATE TABLE public.c (LIKE public.t)";
 
 fn there_and_back(session: &Session) -> Rows {
-    let cells = session.read("public.t", TransportMode::Binary).expect("cells");
+    let cells = session.read("public.t", FormatPreference::Binary).expect("cells");
     assert_eq!(cells.len(), 256);
-    assert!(cells == session.read("public.t", TransportMode::Text).expect("cells"), "the transports differ");
+    assert!(cells == session.read("public.t", FormatPreference::Text).expect("cells"), "the transports differ");
     session.write("public.c", &cells).expect("written");
     let sent = |table: &str| session.copy(&format!("SELECT * FROM {table} ORDER BY n")).expect("a copy");
     assert!(sent("public.t") == sent("public.c"), "the restored table differs");

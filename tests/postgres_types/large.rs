@@ -1,7 +1,7 @@
 //! Values as large as a server takes. They need some gigabytes of memory and are run by hand:
 //! `cargo nextest run --run-ignored only -E 'binary(postgres_types)'`.
 
-use sidekeep::engine::postgres::value::transport::TransportMode;
+use sidekeep::engine::postgres::value::column_type::FormatPreference;
 
 use crate::common_postgres::Cluster;
 use crate::session::{Session, Ways};
@@ -19,7 +19,7 @@ fn values_near_a_gigabyte() {
             FROM (SELECT repeat(E'\\\\\n', 50000000) FROM generate_series(1, 9)) AS parts(part);
          CREATE TABLE public.c (LIKE public.t)",
     );
-    let cells = session.read("public.t", TransportMode::Binary).expect("cells");
+    let cells = session.read("public.t", FormatPreference::Binary).expect("cells");
     assert_eq!(session.write("public.c", &cells), Ok(Ways { copied: 0, inserted: 2 }));
     let equal = "SELECT count(*)::text FROM public.t JOIN public.c USING (n) \
                  WHERE t.b = c.b AND t.v IS NOT DISTINCT FROM c.v AND length(t.b) + coalesce(length(t.v), 0) > 899999999";

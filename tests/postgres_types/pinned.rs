@@ -1,7 +1,8 @@
 //! Which cell a value is, for ever: `docs/format.md` section 4.
 
 use sidekeep::engine::contract::Fold;
-use sidekeep::engine::postgres::value::transport::{Collation, Equality, TransportMode, ValueKind};
+use sidekeep::engine::postgres::value::column_type::{Collation, Equality, FormatPreference};
+use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, Numeric, OwnedCell};
 
 use crate::common_postgres::Cluster;
@@ -57,8 +58,8 @@ fn cells_are_pinned() {
     for (value, expected) in pinned {
         session.sql(&format!("DROP TABLE IF EXISTS public.t; CREATE TABLE public.t AS SELECT {value} AS v"));
         let expected = vec![vec![OwnedCell::new(&expected)]];
-        assert_eq!(session.read("public.t", TransportMode::Binary).as_ref(), Ok(&expected), "{value}");
-        assert_eq!(session.read("public.t", TransportMode::Text).as_ref(), Ok(&expected), "{value}");
+        assert_eq!(session.read("public.t", FormatPreference::Binary).as_ref(), Ok(&expected), "{value}");
+        assert_eq!(session.read("public.t", FormatPreference::Text).as_ref(), Ok(&expected), "{value}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sidekeep::engine::postgres::value::transport::TransportMode;
+use sidekeep::engine::postgres::value::column_type::FormatPreference;
 use sidekeep::format::cell::{Cell, Numeric, OwnedCell};
 
 use crate::common_postgres::Cluster;
@@ -69,7 +69,7 @@ fn random_values_come_back() {
             row.insert(0, OwnedCell::new(&Cell::Integer(i64::try_from(at).expect("few"))));
         }
         session.write("public.t", &rows).map_err(TestCaseError::fail)?;
-        for mode in [TransportMode::Binary, TransportMode::Text] {
+        for mode in [FormatPreference::Binary, FormatPreference::Text] {
             let read = session.read("public.t", mode).map_err(TestCaseError::fail)?;
             for (written, read) in rows.iter().zip(&read) {
                 prop_assert!(
@@ -109,8 +109,8 @@ fn numbers_at_the_ends_come_back_from_every_version() {
     };
     let rows: Vec<Vec<OwnedCell>> = ends.into_iter().enumerate().map(row).collect();
     session.write("public.t", &rows).expect("written");
-    assert_eq!(session.read("public.t", TransportMode::Binary).as_ref(), Ok(&rows));
-    let by_text = session.read("public.t", TransportMode::Text);
+    assert_eq!(session.read("public.t", FormatPreference::Binary).as_ref(), Ok(&rows));
+    let by_text = session.read("public.t", FormatPreference::Text);
     // Before 15 a server can hold such intervals, and not write them.
     match by_text {
         Err(error) if session.version < 15 => assert!(error.contains("interval out of range"), "{error}"),

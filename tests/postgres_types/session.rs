@@ -4,11 +4,12 @@ use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
 use sidekeep::engine::contract::{RowSink, SinkError};
 use sidekeep::engine::postgres::connect::client::Client;
+use sidekeep::engine::postgres::connect::identifier::quote_identifier;
+use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
+use sidekeep::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
 use sidekeep::engine::postgres::value::encode::{EncodeTarget, Parameter, RowForm, push_line};
 use sidekeep::engine::postgres::value::rows::RowReader;
-use sidekeep::engine::postgres::value::transport::{
-    ColumnType, PgTypes, SessionEncoding, TransportMode, ValueKind, quoted, session_sql,
-};
+use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use tokio::runtime::Handle;
 use tokio_postgres::types::ToSql;
@@ -89,7 +90,7 @@ impl Session {
         rows.iter().map(|row| (row.get(0), types.get(row.get(1)).expect("a type").clone())).collect()
     }
 
-    pub fn read(&self, table: &str, mode: TransportMode) -> Result<Rows, String> {
+    pub fn read(&self, table: &str, mode: FormatPreference) -> Result<Rows, String> {
         let columns = self.columns(table);
         let items: Vec<String> = columns.iter().map(|(name, of)| of.select(name, mode)).collect();
         let order = if columns[0].0 == "n" { "ORDER BY t.n" } else { "" };
@@ -117,7 +118,7 @@ impl Session {
     pub fn write(&self, table: &str, rows: &Rows) -> Result<Ways, String> {
         let columns = self.columns(table);
         let kinds: Vec<ValueKind> = columns.iter().map(|(_, of)| of.kind).collect();
-        let names: Vec<String> = columns.iter().map(|(name, _)| quoted(name)).collect();
+        let names: Vec<String> = columns.iter().map(|(name, _)| quote_identifier(name)).collect();
         let (mut lines, mut ways) = (Vec::new(), Ways::default());
         for row in rows {
             let cells: Vec<Cell<'_>> = row.iter().map(OwnedCell::get).collect();

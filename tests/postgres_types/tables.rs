@@ -1,6 +1,6 @@
 //! Extreme and ordinary values of every type: equal cells by both transports, equal tables after a restore.
 
-use sidekeep::engine::postgres::value::transport::TransportMode;
+use sidekeep::engine::postgres::value::column_type::FormatPreference;
 use sidekeep::format::cell::Cell;
 
 use crate::common_postgres::Cluster;
@@ -308,15 +308,15 @@ fn faults(session: &Session, ty: &str, values: &[&str]) -> Result<(), String> {
         session.try_sql("INSERT INTO public.t (v) VALUES (NULL)")?;
     }
     session.try_sql("CREATE TABLE public.c (LIKE public.t)")?;
-    let cells = session.read("public.t", TransportMode::Binary)?;
-    let by_text = session.read("public.t", TransportMode::Text)?;
+    let cells = session.read("public.t", FormatPreference::Binary)?;
+    let by_text = session.read("public.t", FormatPreference::Text)?;
     for (a, b) in cells.iter().zip(&by_text) {
         if a != b {
             return Err(format!("binary {:?}, text {:?}", a[1].get(), b[1].get()));
         }
     }
     session.write("public.c", &cells)?;
-    let restored = session.read("public.c", TransportMode::Binary)?;
+    let restored = session.read("public.c", FormatPreference::Binary)?;
     if restored != cells {
         return Err("the cells of the restored table differ".to_owned());
     }
@@ -369,13 +369,13 @@ fn values_that_no_text_stands_for_go_as_parameters() {
             (4, 1, 1, 'z', '', NULL, NULL, NULL);
          CREATE TABLE public.c (LIKE public.t)",
     );
-    let cells = session.read("public.t", TransportMode::Binary).expect("cells");
+    let cells = session.read("public.t", FormatPreference::Binary).expect("cells");
     let Cell::Real(nan) = cells[0][1].get() else { panic!("no real") };
     let own_nan = usize::from(nan.to_bits() != f64::NAN.to_bits());
     let high_char = usize::from(session.version < 16);
     let inserted = 1 + own_nan + high_char;
     assert_eq!(session.write("public.c", &cells), Ok(Ways { copied: 4 - inserted, inserted }));
-    assert!(session.read("public.c", TransportMode::Binary).expect("cells") == cells);
+    assert!(session.read("public.c", FormatPreference::Binary).expect("cells") == cells);
     let sum = "SELECT count(*)::text FROM public.t JOIN public.c USING (n) WHERE float8send(t.r) = float8send(c.r) \
                AND t.b IS NOT DISTINCT FROM c.b AND t.p::text IS NOT DISTINCT FROM c.p::text AND t.c = c.c";
     assert_eq!(session.texts(sum), [[Some("4".to_owned())]]);
@@ -393,8 +393,8 @@ fn tables_without_columns_and_with_many() {
     session.sql(&format!("CREATE TABLE public.wide ({})", columns.join(", ")));
     session
         .sql("INSERT INTO public.wide (c0, c1, c1598) VALUES (true, 7, '8'); CREATE TABLE public.w (LIKE public.wide)");
-    let cells = session.read("public.wide", TransportMode::Binary).expect("cells");
-    assert_eq!(cells, session.read("public.wide", TransportMode::Text).expect("cells"));
+    let cells = session.read("public.wide", FormatPreference::Binary).expect("cells");
+    assert_eq!(cells, session.read("public.wide", FormatPreference::Text).expect("cells"));
     session.write("public.w", &cells).expect("written");
-    assert_eq!(session.read("public.w", TransportMode::Binary).expect("cells"), cells);
+    assert_eq!(session.read("public.w", FormatPreference::Binary).expect("cells"), cells);
 }

@@ -3,8 +3,11 @@
 
 use bytes::Bytes;
 use futures_util::SinkExt;
+use sidekeep::engine::postgres::connect::identifier::quote_identifier;
+use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
+use sidekeep::engine::postgres::value::column_type::PgTypes;
 use sidekeep::engine::postgres::value::encode::{EncodeTarget, Parameter, RowForm, push_line};
-use sidekeep::engine::postgres::value::transport::{PgTypes, SessionEncoding, ValueKind, quoted, session_sql};
+use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use tokio_postgres::types::ToSql;
 
@@ -125,7 +128,7 @@ impl<'a> Loader<'a> {
             self.types.get(row.get(1)).expect("a type").kind
         };
         let kinds: Vec<ValueKind> = table.columns.iter().map(kind).collect();
-        let names: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
+        let names: Vec<String> = table.columns.iter().map(|name| quote_identifier(name)).collect();
         let list = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
         let mut lines = Vec::new();
         for row in &table.rows {

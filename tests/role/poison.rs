@@ -11,7 +11,7 @@ use sidekeep::base::progress::Silent;
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::Identity;
-use sidekeep::crypto::seal::SessionKeys;
+use sidekeep::crypto::session::SessionKeys;
 use sidekeep::format::codec::Codec;
 use sidekeep::format::entry::{EntryBody, ObjectRef, Revoke, Snapshot};
 use sidekeep::format::name::Name;

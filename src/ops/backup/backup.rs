@@ -10,7 +10,7 @@ use crate::base::limit::WRAPS_PER_PAGE;
 use crate::base::progress::{CountUnit, ImageState, SharedProgress};
 use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::crypto::seal::SessionKeys;
+use crate::crypto::session::SessionKeys;
 use crate::engine::contract::{Description, Source};
 use crate::format::catalog::Catalog;
 use crate::format::entry::ObjectRef;
@@ -261,7 +261,7 @@ impl BackupRun<'_> {
             ids: &self.keys.ids,
             session,
             wrap,
-            base: &self.base.index,
+            known: &self.base.index,
             workers: self.options.workers,
             spill,
             mode: match self.options.mode {

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::frame::FrameType;
+use crate::base::pipeline::spawn;
 use crate::base::progress::CountUnit;
-use crate::base::thread::spawn;
 use crate::engine::contract::{Batch, BatchTarget, Loader};
 use crate::ops::error::OpError;
 use crate::ops::restore::batch::{LeavesBatch, mark_of};

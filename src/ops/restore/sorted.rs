@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
+use crate::base::pipeline::{join, spawn};
 use crate::base::progress::CountUnit;
-use crate::base::thread::{join, spawn};
 use crate::engine::contract::Target;
 use crate::format::leaf::LeafRows;
 use crate::format::manifest::TreeKind;

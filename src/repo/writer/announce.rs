@@ -3,17 +3,19 @@
 //! few packs later, and when a run ends early. So a run that is killed uploads again what took it some seconds: few
 //! packs over a slow line, where each is dear, and some more over a fast one; and announcing costs no line much.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::SessionId;
+use crate::base::pipeline::lock;
 use crate::base::time::Moment;
 use crate::format::dsse::encode;
 use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
 use crate::format::session::Announcement;
+use crate::repo::error::WriteError;
 use crate::repo::open::Unlocked;
-use crate::repo::writer::pipeline::{StoredPack, WriteError};
+use crate::repo::writer::setup::StoredPack;
 
 /// Packs that wait for an announcement at most.
 const PACKS_PER_ANNOUNCEMENT: usize = 8;
@@ -54,7 +56,7 @@ impl<'a> Announcer<'a> {
 
     /// A pack is in the store.
     pub fn uploaded(&self, pack: StoredPack) -> Result<(), WriteError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.waiting.push(pack);
         if state.is_due(self.unlocked.repository().env().now()) {
             self.announce(&mut state)?;
@@ -64,7 +66,7 @@ impl<'a> Announcer<'a> {
 
     /// Announces what is not announced yet: for a run that ends without a commit.
     pub fn flush(&self) -> Result<(), WriteError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.waiting.is_empty() { Ok(()) } else { self.announce(&mut state) }
     }
 
@@ -100,7 +102,7 @@ mod tests {
     use super::{AnnouncerState, PACKS_PER_ANNOUNCEMENT, PAUSE_US};
     use crate::base::id::Digest;
     use crate::base::time::Moment;
-    use crate::repo::writer::pipeline::StoredPack;
+    use crate::repo::writer::setup::StoredPack;
 
     /// Announcements of packs that are stored at these moments.
     fn announced_at(moments: impl Iterator<Item = i64>) -> Vec<i64> {

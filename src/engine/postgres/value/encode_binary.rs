@@ -5,7 +5,7 @@
 
 use crate::engine::postgres::value::encode::{EncodeError, EncodeTarget, fits_message, text_of};
 use crate::engine::postgres::value::numeric;
-use crate::engine::postgres::value::transport::ValueKind;
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::{Cell, Numeric};
 
 /// Signature, flags, no extension.
@@ -194,9 +194,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{BinaryFit, push_numeric, push_tuple};
+    use crate::engine::postgres::connect::session::SessionEncoding;
     use crate::engine::postgres::value::encode::EncodeTarget;
     use crate::engine::postgres::value::numeric::{from_binary, from_text};
-    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
+    use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::Cell;
 
     const PLACE: EncodeTarget = EncodeTarget { version: 15, encoding: SessionEncoding::Utf8 };

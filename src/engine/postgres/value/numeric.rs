@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::engine::postgres::value::binary::FieldError;
-use crate::engine::postgres::value::transport::ValueKind;
+use crate::engine::postgres::value::value_kind::FieldError;
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::Numeric;
 
 /// Digits before the point, and after it, of the largest numbers that a server can hold.

@@ -209,7 +209,7 @@ impl World {
         newer && writer.shared & !fold.inventory == 0 && own & fold.removed == 0
     }
 
-    /// The ways to have every chunk of the image, as `base::load` offers them.
+    /// The ways to have every chunk of the image, as `known_chunks::load` offers them.
     fn decisions(&self, state: &State, run: usize) -> Vec<Writer> {
         let writer = state.writers[run];
         let fold = state.chain.fold(writer.head);

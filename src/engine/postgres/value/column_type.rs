@@ -5,126 +5,19 @@
 //! and writes bool as a word. Domains follow their base type.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use tokio_postgres::Row;
 
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::schema::names::is_readable;
+use crate::engine::postgres::connect::identifier::is_readable;
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::key::Fold;
-
-/// What must hold in a session that values are read or restored in, besides its encoding: their texts
-/// depend on it.
-pub const VALUE_SETTINGS: [(&str, &str); 8] = [
-    ("search_path", ""),
-    ("DateStyle", "ISO, YMD"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("extra_float_digits", "3"),
-    ("bytea_output", "hex"),
-    ("lc_monetary", "C"),
-    ("xmloption", "content"),
-];
-
-/// What the bytes of texts are in a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SessionEncoding {
-    /// The server converts to and from UTF-8.
-    Utf8,
-    /// Nothing is converted; nothing is known of the bytes.
-    SqlAscii,
-}
-
-impl SessionEncoding {
-    /// The encoding to ask for when the server says `server_encoding`.
-    #[must_use]
-    pub fn for_server(server_encoding: &str) -> Self {
-        if server_encoding.eq_ignore_ascii_case("SQL_ASCII") { Self::SqlAscii } else { Self::Utf8 }
-    }
-
-    /// Its name as `client_encoding`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Utf8 => "UTF8",
-            Self::SqlAscii => "SQL_ASCII",
-        }
-    }
-}
-
-/// The statements that prepare a session for values.
-#[must_use]
-pub fn session_sql(encoding: SessionEncoding) -> String {
-    let set = |(name, value): &(&str, &str)| format!("SELECT pg_catalog.set_config('{name}', '{value}', false);");
-    let mut sql: String = VALUE_SETTINGS.iter().map(set).collect();
-    sql.push_str(&set(&("client_encoding", encoding.name())));
-    sql
-}
-
-/// What a value is. Several types are one kind of cell, but not of one form on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ValueKind {
-    Bool,
-    Int2,
-    Int4,
-    Int8,
-    /// oid and xid.
-    Unsigned32,
-    Money,
-    Real32,
-    Real,
-    Numeric,
-    /// text, varchar, bpchar, name, citext and labels of enums.
-    Text,
-    /// "char": one byte.
-    Char,
-    Bytes,
-    Uuid,
-    Date,
-    Time,
-    TimeZoned,
-    Timestamp,
-    TimestampZoned,
-    Interval,
-    Json,
-    Jsonb,
-    /// Any other: what its output function says.
-    Output,
-}
-
-impl fmt::Display for ValueKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bool => "boolean",
-            Self::Int2 => "smallint",
-            Self::Int4 => "integer",
-            Self::Int8 => "bigint",
-            Self::Unsigned32 => "oid",
-            Self::Money => "money",
-            Self::Real32 => "real",
-            Self::Real => "double precision",
-            Self::Numeric => "numeric",
-            Self::Text => "text",
-            Self::Char => "\"char\"",
-            Self::Bytes => "bytea",
-            Self::Uuid => "uuid",
-            Self::Date => "date",
-            Self::Time => "time",
-            Self::TimeZoned => "time with time zone",
-            Self::Timestamp => "timestamp",
-            Self::TimestampZoned => "timestamp with time zone",
-            Self::Interval => "interval",
-            Self::Json => "json",
-            Self::Jsonb => "jsonb",
-            Self::Output => "output of a type",
-        })
-    }
-}
 
 /// The form in which a value crosses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Transport {
+pub enum WireFormat {
     /// The type's own binary form.
     Binary,
     /// The text of the type's output function.
@@ -133,7 +26,7 @@ pub enum Transport {
 
 /// Whether values take their binary form where it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum TransportMode {
+pub enum FormatPreference {
     /// Binary for the allow-list.
     #[default]
     Binary,
@@ -193,29 +86,29 @@ enum TypeComparison {
 impl ColumnType {
     /// How values cross.
     #[must_use]
-    pub fn transport(&self, mode: TransportMode) -> Transport {
+    pub fn wire_format(&self, mode: FormatPreference) -> WireFormat {
         match mode {
-            TransportMode::Binary if self.binary => Transport::Binary,
-            _ => Transport::Output,
+            FormatPreference::Binary if self.binary => WireFormat::Binary,
+            _ => WireFormat::Output,
         }
     }
 
     /// What to select to read the column with this (plain) name.
     #[must_use]
-    pub fn select(&self, column: &str, mode: TransportMode) -> String {
-        self.select_of(&quoted(column), mode)
+    pub fn select(&self, column: &str, mode: FormatPreference) -> String {
+        self.select_of(&quote_identifier(column), mode)
     }
 
     /// The same for any expression of the type.
     #[must_use]
-    pub(crate) fn select_of(&self, expression: &str, mode: TransportMode) -> String {
-        match self.transport(mode) {
-            Transport::Binary => expression.to_owned(),
+    pub(crate) fn select_of(&self, expression: &str, mode: FormatPreference) -> String {
+        match self.wire_format(mode) {
+            WireFormat::Binary => expression.to_owned(),
             // Polymorphic output functions do not all see through domains.
-            Transport::Output if self.domain => {
+            WireFormat::Output if self.domain => {
                 format!("pg_catalog.textin({}({expression}::{}))", self.output, self.name)
             }
-            Transport::Output => format!("pg_catalog.textin({}({expression}))", self.output),
+            WireFormat::Output => format!("pg_catalog.textin({}({expression}))", self.output),
         }
     }
 
@@ -261,7 +154,7 @@ impl ColumnType {
     fn from_row(row: &Row) -> (u32, Self) {
         let (oid, base): (u32, u32) = (row.get(0), row.get(1));
         let is_enum = row.get::<_, &str>(2) == "e";
-        let pair = |at: usize| format!("{}.{}", quoted(row.get(at)), quoted(row.get(at + 1)));
+        let pair = |at: usize| format!("{}.{}", quote_identifier(row.get(at)), quote_identifier(row.get(at + 1)));
         let is_citext = row.get::<_, Option<&str>>(7) == Some("citext") && row.get::<_, &str>(4) == "citext";
         let known = allowed(base).or(is_enum.then_some(ValueKind::Text));
         let kind = known.unwrap_or(if is_citext { ValueKind::Text } else { ValueKind::Output });
@@ -350,17 +243,9 @@ impl PgTypes {
     }
 }
 
-/// An identifier in quotes.
-#[must_use]
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{
-        Collation, ColumnType, Equality, SessionEncoding, TransportMode, TypeComparison, ValueKind, session_sql,
-    };
+    use super::{Collation, ColumnType, Equality, FormatPreference, TypeComparison, ValueKind};
     use crate::format::key::Fold;
 
     impl ColumnType {
@@ -392,13 +277,13 @@ mod tests {
     #[test]
     fn only_what_has_no_stable_form_goes_through_its_output_function() {
         let int = column(ValueKind::Int4, true, true, TypeComparison::Bytes);
-        assert_eq!(int.select("a\"b", TransportMode::Binary), "\"a\"\"b\"");
+        assert_eq!(int.select("a\"b", FormatPreference::Binary), "\"a\"\"b\"");
         assert_eq!(
-            int.select("a", TransportMode::Text),
+            int.select("a", FormatPreference::Text),
             "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"::\"s\".\"d\"))"
         );
         let point = column(ValueKind::Output, false, false, TypeComparison::Bytes);
-        assert_eq!(point.select("a", TransportMode::Binary), "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"))");
+        assert_eq!(point.select("a", FormatPreference::Binary), "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"))");
     }
 
     #[test]
@@ -428,11 +313,5 @@ mod tests {
             assert_eq!(of(parent, child), Equality::Server, "{parent:?} {child:?}");
         }
         assert_eq!(text.key_equality(Collation::Nondeterministic, &text), Equality::Server);
-    }
-
-    #[test]
-    fn only_a_database_without_an_encoding_is_read_without_conversion() {
-        assert_eq!(SessionEncoding::for_server("LATIN1"), SessionEncoding::Utf8);
-        assert!(session_sql(SessionEncoding::for_server("sql_ascii")).ends_with("'SQL_ASCII', false);"));
     }
 }

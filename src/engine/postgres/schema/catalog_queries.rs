@@ -1,9 +1,9 @@
 //! What the system catalogs say of tables, a query per kind of fact, as they have it; `catalog.rs` makes sense of it.
 
-use crate::engine::postgres::connect::answer::{AnswerError, rows};
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::schema::names::{is_readable, shown};
-use crate::engine::postgres::value::transport::Collation;
+use crate::engine::postgres::connect::identifier::{is_readable, readable_text};
+use crate::engine::postgres::connect::query::{QueryError, rows};
+use crate::engine::postgres::value::column_type::Collation;
 
 /// Tables that are somebody's own, or an extension's.
 const OF_USERS: &str = "nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_toast%'
@@ -23,8 +23,8 @@ pub(crate) struct PgRelation {
     pub(crate) pages: u64,
     /// None for those without storage.
     pub(crate) access_method: Option<String>,
-    pub(crate) hindrance: Option<Hindrance>,
-    pub(crate) extension: Option<Membership>,
+    pub(crate) obstacle: Option<ReadObstacle>,
+    pub(crate) extension: Option<ExtensionMembership>,
 }
 
 /// What may hold rows.
@@ -37,7 +37,7 @@ pub(crate) enum RelationKind {
 
 /// What keeps us from the rows of a table.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Hindrance {
+pub(crate) enum ReadObstacle {
     NoRight,
     RowSecurity,
     /// Unlogged, and this is a standby.
@@ -52,7 +52,7 @@ pub(crate) enum Hindrance {
 
 /// How a table belongs to an extension.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Membership {
+pub(crate) enum ExtensionMembership {
     /// The extension makes it again, rows and all.
     Member { extension: String },
     /// Rows that meet the condition (empty: all) are the user's.
@@ -60,8 +60,8 @@ pub(crate) enum Membership {
 }
 
 /// Tables, partitions and foreign tables, ordered by name.
-pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, AnswerError> {
-    let (schema, name) = (shown("nspname"), shown("relname"));
+pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, QueryError> {
+    let (schema, name) = (readable_text("nspname"), readable_text("relname"));
     let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
     let readable_inside = [is_readable("attname"), is_readable("format_type(atttypid, NULL)")].join(" AND ");
     let sql = format!(
@@ -90,22 +90,22 @@ pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, AnswerError>
         };
         let (root, rows_estimate, pages) = (fields.optional_parsed()?, fields.optional_parsed()?, fields.parsed()?);
         let (access_method, server) = (fields.optional()?, fields.optional()?);
-        let (allowed, secured, unlogged) = (fields.holds()?, fields.holds()?, fields.holds()?);
-        let readable = fields.holds()?;
-        let hindrance = match (kind, server) {
-            (RelationKind::Foreign, server) => Some(Hindrance::Foreign { server: server.unwrap_or_default() }),
-            _ if !allowed => Some(Hindrance::NoRight),
-            _ if secured => Some(Hindrance::RowSecurity),
-            _ if unlogged => Some(Hindrance::Unlogged),
-            _ if !readable => Some(Hindrance::Unnamed),
+        let (allowed, secured, unlogged) = (fields.boolean()?, fields.boolean()?, fields.boolean()?);
+        let readable = fields.boolean()?;
+        let obstacle = match (kind, server) {
+            (RelationKind::Foreign, server) => Some(ReadObstacle::Foreign { server: server.unwrap_or_default() }),
+            _ if !allowed => Some(ReadObstacle::NoRight),
+            _ if secured => Some(ReadObstacle::RowSecurity),
+            _ if unlogged => Some(ReadObstacle::Unlogged),
+            _ if !readable => Some(ReadObstacle::Unnamed),
             _ => None,
         };
         let extension = match (fields.optional()?, fields.optional()?) {
-            (Some(_), Some(condition)) => Some(Membership::Configuration { condition }),
-            (Some(extension), None) => Some(Membership::Member { extension }),
+            (Some(_), Some(condition)) => Some(ExtensionMembership::Configuration { condition }),
+            (Some(extension), None) => Some(ExtensionMembership::Member { extension }),
             (None, _) => None,
         };
-        Ok(PgRelation { oid, schema, name, kind, root, rows_estimate, pages, access_method, hindrance, extension })
+        Ok(PgRelation { oid, schema, name, kind, root, rows_estimate, pages, access_method, obstacle, extension })
     })
 }
 
@@ -141,8 +141,8 @@ pub(crate) enum Nulls {
 }
 
 /// Columns that still exist, in order.
-pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, AnswerError> {
-    let (name, of) = (shown("attname"), shown("format_type(atttypid, atttypmod)"));
+pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, QueryError> {
+    let (name, of) = (readable_text("attname"), readable_text("format_type(atttypid, atttypmod)"));
     // Without it rows are as large as they look, no more.
     let readable = is_readable("array_to_string(attmissingval, '')");
     let sql = format!(
@@ -160,10 +160,10 @@ pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, AnswerErro
             type_oid: fields.parsed()?,
             type_name: fields.text()?,
             modifier: fields.parsed()?,
-            value: if fields.holds()? { ColumnOrigin::Generated } else { ColumnOrigin::Stored },
-            nulls: if fields.holds()? { Nulls::Forbidden } else { Nulls::Allowed },
+            value: if fields.boolean()? { ColumnOrigin::Generated } else { ColumnOrigin::Stored },
+            nulls: if fields.boolean()? { Nulls::Forbidden } else { Nulls::Allowed },
             missing: fields.optional()?,
-            collation: if fields.holds()? { Collation::Deterministic } else { Collation::Nondeterministic },
+            collation: if fields.boolean()? { Collation::Deterministic } else { Collation::Nondeterministic },
         })
     })
 }
@@ -185,7 +185,7 @@ pub(crate) enum IndexRank {
 }
 
 /// Indexes that could serve as keys, by name.
-pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, AnswerError> {
+pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, QueryError> {
     let sql = "SELECT indrelid, indisprimary, (SELECT json_agg(attnum ORDER BY place)
             FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, place) WHERE place <= indnkeyatts)
         FROM pg_index i JOIN pg_class x ON x.oid = indexrelid
@@ -194,7 +194,7 @@ pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, AnswerError> 
         ORDER BY indrelid, relname COLLATE \"C\"";
     rows(client, "listing keys", sql, |fields| {
         let relation = fields.parsed()?;
-        let rank = if fields.holds()? { IndexRank::Primary } else { IndexRank::Unique };
+        let rank = if fields.boolean()? { IndexRank::Primary } else { IndexRank::Unique };
         Ok(UniqueIndex { relation, rank, columns: fields.json()?.unwrap_or_default() })
     })
 }
@@ -212,7 +212,7 @@ pub(crate) struct Reference {
 }
 
 /// Foreign keys by name, proved or not; not those over periods, which compare by overlap.
-pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, AnswerError> {
+pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, QueryError> {
     let sql =
         "SELECT oid, conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
         WHERE contype = 'f' AND conparentid = 0 AND NOT coalesce((to_jsonb(c)->>'conperiod')::boolean, false)
@@ -244,7 +244,7 @@ pub(crate) struct KeyComparison {
 
 /// The comparisons of these foreign keys as their triggers make them, by constraint, in the order of the key. One that
 /// the role may not make is left out, and so is one by a cast of somebody else than the server: it would run his code.
-pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, KeyComparison)>, AnswerError> {
+pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, KeyComparison)>, QueryError> {
     let keys: Vec<String> = keys.iter().map(u32::to_string).collect();
     let readable =
         ["n.nspname", "oprname", "l.nspname", "r.nspname", "lt.typname", "rt.typname", "cn.nspname", "collname"];
@@ -294,7 +294,7 @@ pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, Key
 
 /// Tables that look as if rows were appended and the oldest deleted, with the name of their key: it is a bigint
 /// drawn from a sequence of its own, in physical order, begins well after the sequence did, and nothing refers to it.
-pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, AnswerError> {
+pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, QueryError> {
     // Materialized: bounds of other columns than these are no numbers.
     let sql = "WITH likely AS MATERIALIZED (
             SELECT c.oid, s.attname, seqstart, histogram_bounds::text AS bounds
@@ -314,7 +314,7 @@ pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, AnswerError> 
 }
 
 /// What is hidden from a role that is no superuser: an object and why, in words.
-pub(crate) fn hidden(client: &Client) -> Result<Vec<(String, String)>, AnswerError> {
+pub(crate) fn hidden(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
     let sql = "WITH me AS (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
         SELECT 'subscription ' || quote_ident(subname), 'only a superuser can read it' FROM pg_subscription, me
             WHERE NOT rolsuper AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -339,11 +339,11 @@ pub(crate) struct LargeObjectPages {
     pub(crate) pages: u64,
     pub(crate) access_method: String,
     /// `None`: none.
-    pub(crate) hindrance: Option<Hindrance>,
+    pub(crate) obstacle: Option<ReadObstacle>,
 }
 
 /// Large objects, if there are any.
-pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>, AnswerError> {
+pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>, QueryError> {
     let sql = "SELECT c.oid, count, CASE WHEN reltuples > 0 THEN reltuples::numeric::bigint END,
             pg_relation_size(c.oid) / current_setting('block_size')::integer, amname, has_table_privilege(c.oid, 'SELECT')
         FROM pg_class c JOIN pg_am a ON a.oid = relam, (SELECT count(*) FROM pg_largeobject_metadata) m
@@ -351,14 +351,14 @@ pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>,
     let found = rows(client, "looking for large objects", sql, |fields| {
         let (oid, objects, rows_estimate) = (fields.parsed()?, fields.parsed()?, fields.optional_parsed()?);
         let (pages, access_method) = (fields.parsed()?, fields.text()?);
-        let hindrance = if fields.holds()? { None } else { Some(Hindrance::NoRight) };
-        Ok(LargeObjectPages { oid, objects, rows_estimate, pages, access_method, hindrance })
+        let obstacle = if fields.boolean()? { None } else { Some(ReadObstacle::NoRight) };
+        Ok(LargeObjectPages { oid, objects, rows_estimate, pages, access_method, obstacle })
     })?;
     Ok(found.into_iter().next())
 }
 
 /// Sequences that the role may not read, as schema and name.
-pub(crate) fn unreadable_sequences(client: &Client) -> Result<Vec<(String, String)>, AnswerError> {
+pub(crate) fn unreadable_sequences(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
     let sql = format!(
         "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
         WHERE relkind = 'S' AND {OF_USERS}

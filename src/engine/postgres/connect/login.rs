@@ -9,28 +9,21 @@ use futures_util::FutureExt;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use zeroize::Zeroizing;
 
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::{Client, OpenFailure, OpenedConnection};
+use crate::engine::postgres::connect::driver_config::{config, password};
 use crate::engine::postgres::connect::endpoint::{Endpoint, Host};
-use crate::engine::postgres::connect::error::{PostgresError, said};
-use crate::engine::postgres::connect::passfile::{self, Wanted};
+use crate::engine::postgres::connect::error::{PostgresError, server_message};
 use crate::engine::postgres::connect::tls::{TlsMode, connector};
-use crate::engine::postgres::schema::dump;
-
-/// A peer that is gone is noticed within two minutes, whatever firewalls there are.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 6;
 
 /// Opens a session. Never call from an async task.
 pub fn connect(address: &Address) -> Result<Client, PostgresError> {
-    connect_somewhere(address).map(|(client, _)| client)
+    connect_with_endpoint(address).map(|(client, _)| client)
 }
 
 /// Opens a session, and says which of the address's endpoints it is at.
-pub(crate) fn connect_somewhere(address: &Address) -> Result<(Client, &Endpoint), PostgresError> {
+pub(crate) fn connect_with_endpoint(address: &Address) -> Result<(Client, &Endpoint), PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let tls = connector(&address.tls).map_err(unusable)?;
     let mut refusals = Vec::new();
@@ -140,68 +133,6 @@ async fn open(
     }
 }
 
-/// A password for this endpoint, and why the password file gave none if it should have.
-fn password(address: &Address, endpoint: &Endpoint) -> (Option<Zeroizing<String>>, Option<String>) {
-    if let Some(password) = &address.password {
-        return (Some(password.clone()), None);
-    }
-    let Some(path) = &address.passfile else { return (None, None) };
-    let host = endpoint.passfile_host();
-    let wanted = Wanted { host: &host, port: endpoint.port, database: &address.database, user: &address.user };
-    match passfile::look_up(path, &wanted) {
-        Ok(password) => (password, None),
-        Err(why) => (None, Some(why)),
-    }
-}
-
-/// The way to the database as PostgreSQL's own tools take it; `address` has the one endpoint that our session is at.
-pub fn place_for_tools(address: &Address) -> Result<dump::ToolPlace, PostgresError> {
-    let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
-    let endpoint = address.endpoints.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
-    let mut config = config(address, endpoint).map_err(unusable)?;
-    if let (Some(password), _) = password(address, endpoint) {
-        config.password(password.as_bytes());
-    }
-    let words = address.tls.keywords();
-    Ok(words.iter().fold(dump::ToolPlace::of(&config), |place, (keyword, value)| place.with(keyword, value)))
-}
-
-/// Everything but password and TLS.
-fn config(address: &Address, endpoint: &Endpoint) -> Result<Config, String> {
-    let mut text = String::new();
-    for (key, value) in &address.passed_on {
-        let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-        text.push_str(&format!("{key}='{value}' "));
-    }
-    let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| said(&error))?;
-    if config.get_application_name().is_none() {
-        config.application_name("sidekeep");
-    }
-    let given = |key: &str| address.passed_on.iter().any(|(name, _)| name == key);
-    if !given("keepalives_idle") {
-        config.keepalives_idle(KEEPALIVE_IDLE);
-    }
-    if !given("keepalives_interval") {
-        config.keepalives_interval(KEEPALIVE_INTERVAL);
-    }
-    if !given("keepalives_retries") {
-        config.keepalives_retries(KEEPALIVE_RETRIES);
-    }
-    config.user(&address.user).dbname(&address.database).port(endpoint.port).connect_timeout(address.connect_timeout);
-    match &endpoint.host {
-        Host::Socket(dir) => {
-            config.host_path(dir);
-        }
-        Host::Network { name, number } => {
-            config.host(name);
-            if let Some(number) = number {
-                config.hostaddr(*number);
-            }
-        }
-    }
-    Ok(config)
-}
-
 /// Whether the server may have said no only to the way in which we came.
 fn is_about_tls(error: &tokio_postgres::Error) -> bool {
     let no_entry = error.code().is_some_and(|code| code.code() == "28000");
@@ -242,13 +173,13 @@ fn refusal(failure: &LoginFailure, address: &Address, note: Option<String>) -> E
         None => without_code(error),
     };
     let notes = note.map(|note| format!("; {note}")).unwrap_or_default();
-    EndpointRefusal { reason: format!("{}{notes}; {advice}", said(error)), next }
+    EndpointRefusal { reason: format!("{}{notes}; {advice}", server_message(error)), next }
 }
 
 /// Errors that are ours, the network's, or the driver's.
 fn without_code(error: &tokio_postgres::Error) -> (NextEndpoint, &'static str) {
     let cause = std::error::Error::source(error);
-    let said = said(error);
+    let said = server_message(error);
     if said.contains("password missing") {
         (NextEndpoint::End, "give the role's password by PGPASSWORD, a password file or a service file")
     } else if error.to_string().contains("TLS") {

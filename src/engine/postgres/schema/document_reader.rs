@@ -4,17 +4,19 @@
 
 use thiserror::Error;
 
-use crate::base::thread::{join, spawn};
+use crate::base::pipeline::{join, spawn};
 use crate::engine::contract::Gap;
-use crate::engine::postgres::connect::answer::{AnswerError, rows};
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::identifier::{is_readable, readable_text};
+use crate::engine::postgres::connect::query::{QueryError, rows};
 use crate::engine::postgres::schema::document::{
     CollationVersion, Extension, LargeObject, Position, SchemaDocument, SchemaStatement, Sequence, ServerFacts, Setting,
 };
-use crate::engine::postgres::schema::dump::{DumpError, DumpSection, Dumped, Passwords, Request, Tools};
-use crate::engine::postgres::schema::names::{is_readable, shown};
-use crate::engine::postgres::schema::split::{SplitError, split};
-use crate::engine::postgres::value::transport::quoted;
+use crate::engine::postgres::schema::dump::{
+    DumpError, DumpOutput, DumpRequest, DumpSection, DumpTools, RolePasswords,
+};
+use crate::engine::postgres::schema::statement_splitter::{SplitError, split};
 
 /// How many sequences are read at once.
 const SEQUENCES_PER_QUERY: usize = 200;
@@ -27,7 +29,7 @@ pub enum SchemaError {
     #[error("the text of {tool} could not be split into statements")]
     Split { tool: &'static str, source: SplitError },
     #[error(transparent)]
-    Answer(#[from] AnswerError),
+    Answer(#[from] QueryError),
 }
 
 impl SchemaError {
@@ -45,7 +47,11 @@ impl SchemaError {
 }
 
 /// Reads everything but rows and where sequences stand ([`sequences`] reads that after the rows).
-pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(SchemaDocument, Vec<Gap>), SchemaError> {
+pub fn read_document(
+    client: &Client,
+    tools: &DumpTools,
+    request: &DumpRequest<'_>,
+) -> Result<(SchemaDocument, Vec<Gap>), SchemaError> {
     let mut gaps = Vec::new();
     let server = server(client)?;
     // The server's locks are held meanwhile: both at once.
@@ -78,13 +84,13 @@ pub fn read(client: &Client, tools: &Tools, request: &Request<'_>) -> Result<(Sc
     Ok((document, gaps))
 }
 
-fn statements(tool: &'static str, dumped: &Dumped) -> Result<Vec<SchemaStatement>, SchemaError> {
+fn statements(tool: &'static str, dumped: &DumpOutput) -> Result<Vec<SchemaStatement>, SchemaError> {
     let pieces = split(&dumped.text).map_err(|source| SchemaError::Split { tool, source })?;
     Ok(SchemaStatement::all_of(&pieces))
 }
 
 /// What a tool warned of, one gap per warning with the lines that explain it.
-fn warning_gaps(object: &str, dumped: &Dumped) -> Vec<Gap> {
+fn warning_gaps(object: &str, dumped: &DumpOutput) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
     for line in &dumped.warnings {
         match (line.strip_prefix("warning: "), gaps.last_mut()) {
@@ -100,17 +106,17 @@ fn warning_gaps(object: &str, dumped: &Dumped) -> Vec<Gap> {
 
 fn globals(
     client: &Client,
-    tools: &Tools,
-    request: &Request<'_>,
+    tools: &DumpTools,
+    request: &DumpRequest<'_>,
     gaps: &mut Vec<Gap>,
 ) -> Result<Vec<SchemaStatement>, SchemaError> {
     let sql = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
-    let may_read = rows(client, "asking for rights", sql, |fields| fields.holds())?;
-    let passwords = if may_read == [true] { Passwords::Included } else { Passwords::LeftOut };
+    let may_read = rows(client, "asking for rights", sql, |fields| fields.boolean())?;
+    let passwords = if may_read == [true] { RolePasswords::Included } else { RolePasswords::LeftOut };
     let mut gap = |object: &str, reason: String| gaps.push(Gap { object: object.to_owned(), reason });
     match tools.globals(request.place, passwords, request.cancelled) {
         Ok(dumped) => {
-            if passwords == Passwords::LeftOut {
+            if passwords == RolePasswords::LeftOut {
                 gap(
                     "role passwords",
                     "only a superuser and who may read pg_authid can read them: they must be set anew after a restore"
@@ -127,7 +133,7 @@ fn globals(
     }
 }
 
-fn server(client: &Client) -> Result<ServerFacts, AnswerError> {
+fn server(client: &Client) -> Result<ServerFacts, QueryError> {
     // Columns that some versions do not have are reached through JSON.
     let sql = "SELECT current_setting('server_version_num'), datname, pg_get_userbyid(datdba),
             pg_encoding_to_char(encoding), datcollate, datctype, to_jsonb(d)->>'datlocprovider',
@@ -147,10 +153,10 @@ fn server(client: &Client) -> Result<ServerFacts, AnswerError> {
             collation_version: fields.optional()?,
         })
     })?;
-    found.into_iter().next().ok_or_else(|| AnswerError::Unexpected { doing: what, found: "no row".to_owned() })
+    found.into_iter().next().ok_or_else(|| QueryError::Unexpected { doing: what, found: "no row".to_owned() })
 }
 
-fn settings(client: &Client) -> Result<Vec<Setting>, AnswerError> {
+fn settings(client: &Client) -> Result<Vec<Setting>, QueryError> {
     let sql = "SELECT role, entries FROM (
             SELECT CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END AS role, array_to_json(setconfig) AS entries
             FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -160,7 +166,7 @@ fn settings(client: &Client) -> Result<Vec<Setting>, AnswerError> {
     })
 }
 
-fn extensions(client: &Client) -> Result<Vec<Extension>, AnswerError> {
+fn extensions(client: &Client) -> Result<Vec<Extension>, QueryError> {
     let sql = "SELECT extname, nspname, extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
         ORDER BY extname COLLATE \"C\"";
     rows(client, "listing extensions", sql, |fields| {
@@ -168,7 +174,7 @@ fn extensions(client: &Client) -> Result<Vec<Extension>, AnswerError> {
     })
 }
 
-fn collations(client: &Client) -> Result<Vec<CollationVersion>, AnswerError> {
+fn collations(client: &Client) -> Result<Vec<CollationVersion>, QueryError> {
     let sql = "SELECT nspname, collname, collprovider, collversion FROM pg_collation c JOIN pg_namespace n ON n.oid = collnamespace
         WHERE collversion IS NOT NULL AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_depend
             WHERE refclassid = 'pg_collation'::regclass AND refobjid = c.oid AND objid >= 16384))
@@ -179,7 +185,7 @@ fn collations(client: &Client) -> Result<Vec<CollationVersion>, AnswerError> {
     })
 }
 
-fn large_objects(client: &Client) -> Result<Vec<LargeObject>, AnswerError> {
+fn large_objects(client: &Client) -> Result<Vec<LargeObject>, QueryError> {
     let sql = "SELECT oid, pg_get_userbyid(lomowner), CASE WHEN lomacl IS NOT NULL THEN coalesce(
             (SELECT json_agg(json_build_object('grantor', pg_get_userbyid(grantor),
                 'grantee', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, 'privilege', privilege_type,
@@ -198,8 +204,8 @@ fn large_objects(client: &Client) -> Result<Vec<LargeObject>, AnswerError> {
 
 /// Where sequences stand. They move outside every transaction: read them after the rows, or rows may hold values
 /// that a restored sequence gives out again.
-pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), AnswerError> {
-    let (schema, name) = (shown("nspname"), shown("relname"));
+pub fn read_sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), QueryError> {
+    let (schema, name) = (readable_text("nspname"), readable_text("relname"));
     let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
     let sql = format!(
         "SELECT {schema}, {name}, has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'),
@@ -211,11 +217,11 @@ pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), AnswerErr
         ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
     );
     let listed = rows(client, "listing sequences", &sql, |fields| {
-        Ok((fields.text()?, fields.text()?, (fields.holds()?, fields.holds()?, fields.holds()?)))
+        Ok((fields.text()?, fields.text()?, (fields.boolean()?, fields.boolean()?, fields.boolean()?)))
     })?;
     let (mut readable, mut gaps) = (Vec::new(), Vec::new());
     for (schema, name, (allowed, absent, named)) in listed {
-        let object = format!("{}.{}", quoted(&schema), quoted(&name));
+        let object = format!("{}.{}", quote_identifier(&schema), quote_identifier(&name));
         let reason = match (allowed, absent) {
             (true, false) if !named => "its name is not UTF-8: where it stands is not captured".to_owned(),
             (true, false) => {
@@ -236,15 +242,19 @@ pub fn sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), AnswerErr
     Ok((sequences, gaps))
 }
 
-fn positions(client: &Client, names: &[(String, String)]) -> Result<Vec<Sequence>, AnswerError> {
+fn positions(client: &Client, names: &[(String, String)]) -> Result<Vec<Sequence>, QueryError> {
     let one = |(at, (schema, name)): (usize, &(String, String))| {
-        format!("SELECT {at} AS place, last_value, is_called FROM {}.{}", quoted(schema), quoted(name))
+        format!(
+            "SELECT {at} AS place, last_value, is_called FROM {}.{}",
+            quote_identifier(schema),
+            quote_identifier(name)
+        )
     };
     let all: Vec<String> = names.iter().enumerate().map(one).collect();
     let sql = format!("{} ORDER BY place", all.join(" UNION ALL "));
     let found = rows(client, "reading sequences", &sql, |fields| {
         let (_place, value): (usize, i64) = (fields.parsed()?, fields.parsed()?);
-        Ok(if fields.holds()? { Position::Last(value) } else { Position::Next(value) })
+        Ok(if fields.boolean()? { Position::Last(value) } else { Position::Next(value) })
     })?;
     let pairs = names.iter().zip(found);
     Ok(pairs

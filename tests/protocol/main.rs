@@ -1,5 +1,5 @@
 //! The commit protocol of one source as a model small enough to be enumerated: every interleaving of
-//! writers, pruners and a reader, as `repo::{ledger, base, commit}` act. The tests are its only users.
+//! writers, pruners and a reader, as `repo::{ledger, known_chunks, commit}` act.
 //!
 //! *The machine.* A writer takes an image, folds the ledger up to a head and decides per chunk: count on
 //! a pack of the inventory, adopt one that an announcement of its own key lists, or upload its own; then

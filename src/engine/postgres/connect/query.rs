@@ -10,7 +10,7 @@ use crate::engine::postgres::connect::error::PostgresError;
 
 /// A query that failed, or an answer that makes no sense.
 #[derive(Debug, Error)]
-pub enum AnswerError {
+pub enum QueryError {
     #[error(transparent)]
     Query(#[from] PostgresError),
     #[error("{doing}: the server answered {found}")]
@@ -18,7 +18,7 @@ pub enum AnswerError {
 }
 
 /// The values of one row.
-pub(crate) struct AnswerFields {
+pub(crate) struct RowFields {
     doing: &'static str,
     values: std::vec::IntoIter<Option<String>>,
 }
@@ -28,37 +28,37 @@ pub(crate) fn rows<T>(
     client: &Client,
     doing: &'static str,
     sql: &str,
-    read: impl Fn(&mut AnswerFields) -> Result<T, AnswerError>,
-) -> Result<Vec<T>, AnswerError> {
+    read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
+) -> Result<Vec<T>, QueryError> {
     let rows = client.texts(doing, sql)?.into_iter();
-    rows.map(|row| read(&mut AnswerFields { doing, values: row.into_iter() })).collect()
+    rows.map(|row| read(&mut RowFields { doing, values: row.into_iter() })).collect()
 }
 
-impl AnswerFields {
-    fn unexpected(&self, found: impl Into<String>) -> AnswerError {
-        AnswerError::Unexpected { doing: self.doing, found: found.into() }
+impl RowFields {
+    fn unexpected(&self, found: impl Into<String>) -> QueryError {
+        QueryError::Unexpected { doing: self.doing, found: found.into() }
     }
 
-    pub(crate) fn optional(&mut self) -> Result<Option<String>, AnswerError> {
+    pub(crate) fn optional(&mut self) -> Result<Option<String>, QueryError> {
         self.values.next().ok_or_else(|| self.unexpected("a row that is too short"))
     }
 
-    pub(crate) fn text(&mut self) -> Result<String, AnswerError> {
+    pub(crate) fn text(&mut self) -> Result<String, QueryError> {
         self.optional()?.ok_or_else(|| self.unexpected("NULL"))
     }
 
-    pub(crate) fn parsed<T: FromStr>(&mut self) -> Result<T, AnswerError> {
+    pub(crate) fn parsed<T: FromStr>(&mut self) -> Result<T, QueryError> {
         let text = self.text()?;
         text.parse().map_err(|_| self.unexpected(text))
     }
 
-    pub(crate) fn optional_parsed<T: FromStr>(&mut self) -> Result<Option<T>, AnswerError> {
+    pub(crate) fn optional_parsed<T: FromStr>(&mut self) -> Result<Option<T>, QueryError> {
         let Some(text) = self.optional()? else { return Ok(None) };
         text.parse().map(Some).map_err(|_| self.unexpected(text))
     }
 
     /// A boolean.
-    pub(crate) fn holds(&mut self) -> Result<bool, AnswerError> {
+    pub(crate) fn boolean(&mut self) -> Result<bool, QueryError> {
         match self.text()?.as_str() {
             "t" => Ok(true),
             "f" => Ok(false),
@@ -66,7 +66,7 @@ impl AnswerFields {
         }
     }
 
-    pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, AnswerError> {
+    pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, QueryError> {
         let Some(text) = self.optional()? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|_| self.unexpected(text))
     }

@@ -1,4 +1,5 @@
-//! SQL that asks for names which may be no UTF-8: those of a database of SQL_ASCII, which are whatever bytes came in.
+//! Identifiers in SQL: how they are quoted, and how to ask for names that may not be UTF-8 (those of a database of
+//! SQL_ASCII, which are whatever bytes came in).
 //!
 //! Our own client knows only names that are UTF-8. Of others it is told as much as can be shown, and that they are such.
 
@@ -11,10 +12,16 @@ pub(crate) fn is_readable(expression: &str) -> String {
 }
 
 /// The text of this expression, without what cannot be read of it.
-pub(crate) fn shown(expression: &str) -> String {
+pub(crate) fn readable_text(expression: &str) -> String {
     let readable = is_readable(expression);
     format!(
         "CASE WHEN {readable} THEN ({expression})::text
             ELSE pg_catalog.regexp_replace(({expression})::text, E'[^\\\\x01-\\\\x7f]', '?', 'g') END"
     )
+}
+
+/// An identifier in quotes.
+#[must_use]
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -71,7 +71,7 @@ pub(super) struct Chain {
     pub(super) entries: [Entry; ENTRIES_MAX],
 }
 
-/// What a chain says, as [`super::ledger::Ledger`] folds it.
+/// What a chain says, as `repo::ledger::Ledger` folds it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Fold {
     pub(super) inventory: Objects,
