@@ -17,7 +17,8 @@ use crate::base::env::SharedEnv;
 use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::engine::postgres::backup::source::PostgresSource;
-use crate::engine::postgres::connect::address::{Address, without_password};
+use crate::engine::postgres::connect::address::Address;
+use crate::engine::postgres::connect::connection_url::without_password;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::connect::login::connect;
@@ -176,7 +177,7 @@ impl ConfiguredSource<'_> {
                 Ok(Box::new(SqliteSource::open(path, how.spill_dir.to_owned(), env)?))
             }
             SourceAddress::Postgres(server) => {
-                let address = server.address(context.host_environment())?.until(how.cancel);
+                let address = server.address(context.host_environment())?.with_cancel(how.cancel);
                 drop(connect(&address)?);
                 let source = PostgresSource::new(address, context.search(self.pg_bin));
                 Ok(Box::new(source.with_options(how.read)))

@@ -73,7 +73,7 @@ impl TargetPlace {
             Self::Files(path, FileFormat::Csv) => NewTarget::Csv(CsvTarget::create(path, env)?),
             Self::Files(path, FileFormat::Jsonl) => NewTarget::Jsonl(JsonLinesTarget::create(path, env)?),
             Self::Postgres(server) => {
-                let address = server.address(context.host_environment())?.until(cancel);
+                let address = server.address(context.host_environment())?.with_cancel(cancel);
                 NewTarget::Postgres(Box::new(PostgresTarget::new(address, options)))
             }
         })
