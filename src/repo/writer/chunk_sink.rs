@@ -11,7 +11,7 @@ use crate::repo::writer::pieces::{push_list, push_piece};
 use crate::repo::writer::pipeline::{UsedPacks, WriteError, WriterSetup};
 use crate::repo::writer::worker::{SealJob, SealResult};
 use crate::sort::SpillQueue;
-use crate::tree::chunker::LeafCut;
+use crate::tree::builder::LeafCut;
 use crate::tree::stream::StreamChunker;
 
 /// Bytes of leaves that go to a worker together: handing over a leaf alone costs as much as sealing it.

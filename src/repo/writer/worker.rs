@@ -12,7 +12,7 @@ use crate::format::leaf::LeafRows;
 use crate::format::node::PieceList;
 use crate::repo::packer::SealedFrame;
 use crate::repo::writer::pipeline::{UsedPacks, WriteError, WriterSetup, next};
-use crate::tree::chunker::LeafCut;
+use crate::tree::builder::LeafCut;
 
 /// Work for a worker.
 pub(super) enum SealJob {
