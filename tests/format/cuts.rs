@@ -9,7 +9,7 @@ use sidekeep::format::key::{Class, PlacementKey, push_component};
 use sidekeep::format::node::Child;
 use sidekeep::tree::builder::{LeafCut, LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
 
-use crate::golden::golden;
+use crate::vectors::golden;
 
 fn hash(level: u8, key: &[u8]) -> u64 {
     let hash = blake3::Hasher::new_keyed(&[7; 32]).update(&[level]).update(key).finalize();
