@@ -9,6 +9,7 @@ mod common_sqlite;
 mod sandbox;
 
 mod faults;
+mod log;
 mod lost;
 mod unconditional;
 mod week;

@@ -19,6 +19,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::base::cancel::Cancel;
 use crate::engine::postgres::connect::error::{PostgresError, server_message};
+use crate::engine::postgres::connect::statement_log::logged;
 
 /// How often whoever waits looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -92,17 +93,17 @@ impl Client {
 
     /// The rows that a statement gives; `doing` says in messages what it is for.
     pub fn query(&self, doing: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
-        self.wait(doing, self.inner().query(sql, params))
+        logged(sql, || self.wait(doing, self.inner().query(sql, params)))
     }
 
     /// Runs statements that give nothing.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
-        self.wait(doing, self.inner().batch_execute(sql))
+        logged(sql, || self.wait(doing, self.inner().batch_execute(sql)))
     }
 
     /// The rows of all of `sql`'s statements, each value as the server writes it.
     pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
-        let answers = self.wait(doing, self.inner().simple_query(sql))?;
+        let answers = logged(sql, || self.wait(doing, self.inner().simple_query(sql)))?;
         let mut rows = Vec::new();
         for answer in &answers {
             let SimpleQueryMessage::Row(row) = answer else { continue };
@@ -126,7 +127,7 @@ impl Client {
 
     /// The data of a COPY ... TO STDOUT, a message at a time.
     pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
-        let stream = Box::pin(self.wait(doing, self.inner().copy_out(sql))?);
+        let stream = Box::pin(logged(sql, || self.wait(doing, self.inner().copy_out(sql)))?);
         Ok(CopyOut { stream: Some(stream), client: self, doing: doing.to_owned() })
     }
 
@@ -151,7 +152,7 @@ impl Client {
 
     /// [`Client::execute`] with the driver's own error, for those to whom it tells more than a message.
     pub(crate) fn attempt(&self, sql: &str) -> Result<(), Error> {
-        self.through(self.inner().batch_execute(sql))
+        logged(sql, || self.through(self.inner().batch_execute(sql)))
     }
 
     /// Runs a statement with parameters; gives the number of rows that it touched.
@@ -170,7 +171,7 @@ impl Client {
 
     /// Lets the server read a statement once for many uses.
     pub(crate) fn prepare(&self, sql: &str) -> Result<Statement, Error> {
-        self.through(self.inner().prepare(sql))
+        logged(sql, || self.through(self.inner().prepare(sql)))
     }
 
     /// Begins a prepared COPY ... FROM STDIN; dropping it before its end undoes it.

@@ -82,7 +82,7 @@ impl From<PostgresError> for SourceError {
             PostgresError::Failed { doing, reason, state } if state.as_deref().is_some_and(is_loss) => {
                 Self::Lost { what: format!("the server while {doing}"), reason }
             }
-            PostgresError::Failed { doing, reason, .. } => Self::Failed { doing, reason },
+            PostgresError::Failed { doing, reason, state } => Self::Server { doing, reason, state },
         }
     }
 }
