@@ -255,6 +255,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn heads_never_contradict_the_order(a: Vec<u8>, b: Vec<u8>) {
             let head_a = key_head(&a, 0);

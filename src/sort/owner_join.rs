@@ -229,7 +229,8 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
+        #![proptest_config(crate::base::property::with_cases(60))]
+
         #[test]
         fn equals_a_hash_map(
             parents in prop::collection::vec((0u32..400, 0u8..3, 0u32..30), 0..600),

@@ -343,7 +343,8 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100))]
+        #![proptest_config(crate::base::property::with_cases(100))]
+
         #[test]
         fn equals_a_sort_in_memory(records in records(), memory_bytes in prop_oneof![0usize..20_000, Just(1 << 24)]) {
             let mut expected = records.clone();

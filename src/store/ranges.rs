@@ -66,6 +66,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn every_range_is_cut_out_whole(
             wanted in proptest::collection::vec((0u64..2000, 0u64..200), 0..30),
