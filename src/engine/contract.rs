@@ -18,6 +18,15 @@ pub enum SourceError {
     /// The database answered with an error while `doing` something.
     #[error("{doing}: {reason}")]
     Failed { doing: String, reason: String },
+    /// A database server answered with an error while `doing` something.
+    #[error("{doing}: {reason}")]
+    Server {
+        doing: String,
+        /// The server's words. For some errors they quote values of rows.
+        reason: String,
+        /// Its SQLSTATE.
+        state: Option<String>,
+    },
     /// Reading blocked other sessions, and was aborted (exit 7).
     #[error("left off reading {what}: {reason}")]
     GaveWay { what: String, reason: String },

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, Stream};
 use object_store::client::{HttpError, HttpResponse};
+use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::error::{Doing, StoreError};
@@ -19,33 +20,39 @@ tokio::task_local! {
     static ATTEMPTS: Arc<Attempts>;
 }
 
+/// Runs `work`, one call of the store, and logs how it ended.
+pub(super) async fn logged<T>(
+    doing: Doing,
+    name: &str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let log = RequestLog::begin(doing, name);
+    let work = ATTEMPTS.scope(Arc::clone(&log.attempts), work);
+    let result = work.instrument(log.span.clone()).await;
+    log.log_end(result.as_ref().err());
+    result
+}
+
+/// The same listing of what lies below `prefix`; how it ended is logged.
+pub(super) fn log_listing<T: 'static>(
+    prefix: &str,
+    objects: BoxStream<'static, Result<T, StoreError>>,
+) -> BoxStream<'static, Result<T, StoreError>> {
+    let log = RequestLog::begin(Doing::Listing, prefix);
+    LoggedListing { log, objects, listed: 0 }.boxed()
+}
+
 /// A call of the store.
-pub(super) struct RequestLog {
+struct RequestLog {
     span: Span,
     started: Instant,
     attempts: Arc<Attempts>,
 }
 
 impl RequestLog {
-    pub(super) fn begin(doing: Doing, name: &str) -> Self {
-        let span = tracing::info_span!("request", doing = doing.phrase(), name, bytes = tracing::field::Empty);
+    fn begin(doing: Doing, name: &str) -> Self {
+        let span = tracing::info_span!("request", doing = doing.phrase(), name, bytes = Empty);
         Self { span, started: Instant::now(), attempts: Arc::default() }
-    }
-
-    /// Runs `work`, and logs how it ended.
-    pub(super) async fn run<T>(self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let attempts = Arc::clone(&self.attempts);
-        let result = ATTEMPTS.scope(attempts, work).instrument(self.span.clone()).await;
-        self.log_end(result.as_ref().err());
-        result
-    }
-
-    /// Logs how the listing of `objects` ends.
-    pub(super) fn listing<T: 'static>(
-        self,
-        objects: BoxStream<'static, Result<T, StoreError>>,
-    ) -> BoxStream<'static, Result<T, StoreError>> {
-        LoggedListing { log: self, objects, listed: 0 }.boxed()
     }
 
     fn log_end(&self, error: Option<&StoreError>) {

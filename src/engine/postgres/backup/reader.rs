@@ -45,7 +45,7 @@ impl ReadableImage {
         if let Some(verdict) = self.watch.verdict() {
             return verdict.into();
         }
-        if !matches!(error, SourceError::Failed { .. }) {
+        if !matches!(error, SourceError::Failed { .. } | SourceError::Server { .. }) {
             return error;
         }
         // Some types are asked for by the names that they had.

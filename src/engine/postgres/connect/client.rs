@@ -21,6 +21,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::base::cancel::Cancel;
 use crate::engine::postgres::connect::error::{PostgresError, server_message};
+use crate::engine::postgres::connect::statement_log::logged;
 
 /// How often a wait looks whether it is to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
@@ -82,17 +83,17 @@ impl Client {
 
     /// The rows that a statement gives; `doing` says in messages what it is for.
     pub fn query(&self, doing: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
-        self.wait(doing, self.inner().query(sql, params))
+        logged(sql, || self.wait(doing, self.inner().query(sql, params)))
     }
 
     /// Runs statements that give nothing.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
-        self.wait(doing, self.inner().batch_execute(sql))
+        logged(sql, || self.wait(doing, self.inner().batch_execute(sql)))
     }
 
     /// The rows of all of `sql`'s statements, each value as the server writes it.
     pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
-        let answers = self.wait(doing, self.inner().simple_query(sql))?;
+        let answers = logged(sql, || self.wait(doing, self.inner().simple_query(sql)))?;
         let mut rows = Vec::new();
         for answer in &answers {
             if let SimpleQueryMessage::Row(row) = answer {
@@ -114,7 +115,7 @@ impl Client {
 
     /// The data of a COPY ... TO STDOUT, a message at a time.
     pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
-        let stream = Box::pin(self.wait(doing, self.inner().copy_out(sql))?);
+        let stream = Box::pin(logged(sql, || self.wait(doing, self.inner().copy_out(sql)))?);
         Ok(CopyOut { stream: Some(stream), client: self, doing: doing.to_owned() })
     }
 
@@ -139,7 +140,7 @@ impl Client {
 
     /// [`Client::execute`] with the driver's own error, for those to whom it tells more than a message.
     pub(crate) fn attempt(&self, sql: &str) -> Result<(), Error> {
-        self.finish_or_cancel(self.inner().batch_execute(sql))
+        logged(sql, || self.finish_or_cancel(self.inner().batch_execute(sql)))
     }
 
     /// Runs a statement with parameters; gives the number of rows that it touched.
@@ -158,7 +159,7 @@ impl Client {
 
     /// Lets the server read a statement once for many uses.
     pub(crate) fn prepare(&self, sql: &str) -> Result<Statement, Error> {
-        self.finish_or_cancel(self.inner().prepare(sql))
+        logged(sql, || self.finish_or_cancel(self.inner().prepare(sql)))
     }
 
     /// Begins a prepared COPY ... FROM STDIN; dropping it before its end undoes it.

@@ -89,9 +89,9 @@ impl From<PostgresError> for SourceError {
                 Self::Unreachable { what: place, reason }
             }
             PostgresError::GaveWay { place, reason } => Self::GaveWay { what: place, reason },
-            PostgresError::Failed { doing, reason, state } => match state {
-                Some(state) if is_loss(&state) => Self::Lost { what: format!("the server while {doing}"), reason },
-                _ => Self::Failed { doing, reason },
+            PostgresError::Failed { doing, reason, state } => match &state {
+                Some(state) if is_loss(state) => Self::Lost { what: format!("the server while {doing}"), reason },
+                _ => Self::Server { doing, reason, state },
             },
         }
     }

@@ -28,8 +28,12 @@ pub(crate) fn connect_with_endpoint(address: &Address) -> Result<(Client, &Endpo
     let mut refusals = Vec::new();
     for endpoint in &address.endpoints {
         match connect_to(address, endpoint, tls.as_ref()) {
-            Ok(client) => return Ok((client, endpoint)),
+            Ok(client) => {
+                tracing::info!(server = address.at(endpoint), "session opens");
+                return Ok((client, endpoint));
+            }
             Err(EndpointRefusal { reason, next }) => {
+                tracing::info!(server = address.at(endpoint), reason, "no session");
                 refusals.push((endpoint, reason));
                 if next == NextEndpoint::End {
                     break;

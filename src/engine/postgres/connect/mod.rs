@@ -14,5 +14,6 @@ pub mod password_file;
 pub mod query;
 pub mod service_file;
 pub mod session;
+mod statement_log;
 pub mod tls;
 pub mod tool_connection;
