@@ -29,11 +29,11 @@ pub(crate) fn connect_with_endpoint(address: &Address) -> Result<(Client, &Endpo
     for endpoint in &address.endpoints {
         match connect_to(address, endpoint, tls.as_ref()) {
             Ok(client) => {
-                tracing::info!(server = address.at(endpoint), "session opens");
+                tracing::info!(server = address.name_at(endpoint), "session opens");
                 return Ok((client, endpoint));
             }
             Err(EndpointRefusal { reason, next }) => {
-                tracing::info!(server = address.at(endpoint), reason, "no session");
+                tracing::info!(server = address.name_at(endpoint), reason, "no session");
                 refusals.push((endpoint, reason));
                 if next == NextEndpoint::End {
                     break;
