@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use crate::base::thread::{join, spawn};
+use crate::base::pipeline::{join, spawn};
 use crate::engine::contract::Gap;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;

@@ -350,6 +350,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn days_and_dates_are_inverse(days in -800_000_000i64..2_200_000_000) {
             prop_assert_eq!(CivilDate::of_days(days).days(), days);

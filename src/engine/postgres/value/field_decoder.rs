@@ -389,6 +389,8 @@ mod binary_tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_field_panics(field: Vec<u8>, at in 0..KINDS.len()) {
             let _ = decoded(KINDS[at], SessionEncoding::Utf8, &field);
@@ -454,6 +456,8 @@ mod text_tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_text_panics(text in "[-+0-9:.$,\\\\xa-f ]{0,20}") {
             for kind in [ValueKind::Money, ValueKind::Bytes, ValueKind::Uuid, ValueKind::Char, ValueKind::Numeric, ValueKind::TimeZoned, ValueKind::Real] {
