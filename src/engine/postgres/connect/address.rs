@@ -82,13 +82,6 @@ impl Address {
         from_parameters(parameters, environment).map_err(refused)
     }
 
-    /// The same server, another database of it.
-    #[must_use]
-    pub fn with_database(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.database);
-        self
-    }
-
     /// The same; sessions there stop waiting once `cancel` is set.
     #[must_use]
     pub fn with_cancel(self, cancel: Cancel) -> Self {
@@ -201,12 +194,16 @@ fn connect_timeout(parameters: &mut ConnectionParameters) -> Result<Duration, St
     }
 }
 
+/// libpq and the driver do not agree about one name.
+fn driver_name(key: String) -> String {
+    if key == "keepalives_count" { "keepalives_retries".to_owned() } else { key }
+}
+
 /// What is left goes to the driver, or changes nothing.
 fn driver_parameters(rest: ConnectionParameters) -> Result<Vec<(String, String)>, String> {
     let mut passed_on = Vec::new();
     for (key, value) in rest.into_values() {
-        // libpq and the driver do not agree about one name.
-        let key = if key == "keepalives_count" { "keepalives_retries".to_owned() } else { key };
+        let key = driver_name(key);
         if DRIVER_PARAMETERS.contains(&key.as_str()) {
             passed_on.push((key, value.to_string()));
         } else if !IGNORED.contains(&key.as_str()) {

@@ -54,8 +54,7 @@ impl Client {
         cancel: Cancel,
         tls: Option<MakeRustlsConnect>,
     ) -> Result<Self, OpenFailure<E>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(OpenFailure::Runtime)?;
+        let runtime = new_runtime().map_err(OpenFailure::Runtime)?;
         let opened = runtime.block_on(unless_cancelled(&cancel, opening)).map_err(|_| OpenFailure::Stopped)?;
         let OpenedConnection { inner, connection } = opened.map_err(OpenFailure::Opening)?;
         Ok(Self { inner: Some(inner), runtime, connection, cancel, tls })
@@ -268,6 +267,10 @@ impl CopyOut<'_> {
             Err(_) => Some(Err(self.client.stop(&self.doing, Stopped::Within))),
         }
     }
+}
+
+fn new_runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Says what the server means when it has no room for a whole row in one message.

@@ -6,17 +6,22 @@ use crate::engine::postgres::connect::parameters::ConnectionParameters;
 
 /// What a URL says, by libpq's names of it.
 pub(crate) fn url_parameters(text: &str) -> Result<ConnectionParameters, String> {
-    let mut parameters = ConnectionParameters::default();
     if let Some(name) = text.strip_prefix("service=") {
-        parameters.set("service", Zeroizing::new(name.to_owned()));
-        return Ok(parameters);
+        return Ok(service_parameters(name));
     }
     let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
     let rest = rest.ok_or("it must begin with postgres://, postgresql:// or service=")?;
     let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let mut parameters = ConnectionParameters::default();
     add_location(&mut parameters, location)?;
     add_query(&mut parameters, query)?;
     Ok(parameters)
+}
+
+fn service_parameters(name: &str) -> ConnectionParameters {
+    let mut parameters = ConnectionParameters::default();
+    parameters.set("service", Zeroizing::new(name.to_owned()));
+    parameters
 }
 
 /// Reads `user:password@hosts/database`.

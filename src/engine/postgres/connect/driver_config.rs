@@ -55,14 +55,15 @@ pub(crate) fn config(address: &Address, endpoint: &Endpoint) -> Result<Config, S
 fn parameters_text(parameters: &[(String, String)]) -> String {
     let mut text = String::new();
     for (key, value) in parameters {
-        text.push_str(&format!("{key}={} ", quote_value(value)));
+        text.push_str(&keyword_pair(key, value));
+        text.push(' ');
     }
     text
 }
 
-/// A value as connection strings have it.
-pub(crate) fn quote_value(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+/// A keyword and its value as connection strings have them.
+pub(crate) fn keyword_pair(key: &str, value: &str) -> String {
+    format!("{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 fn set_default_keepalives(config: &mut Config, address: &Address) {

@@ -59,9 +59,7 @@ pub(crate) fn endpoints(parameters: &mut ConnectionParameters) -> Result<Vec<End
     let port = parameters.take_text("port").unwrap_or_default();
     let names = list_of(host.as_deref());
     let numbers = list_of(hostaddr.as_deref());
-    if !names.is_empty() && !numbers.is_empty() && names.len() != numbers.len() {
-        return Err(format!("{} hosts, but {} host addresses", names.len(), numbers.len()));
-    }
+    check_counts(names.len(), numbers.len())?;
     let count = names.len().max(numbers.len()).max(1);
     let mut endpoints = Vec::with_capacity(count);
     for (at, port) in ports(&port, count)?.into_iter().enumerate() {
@@ -69,6 +67,13 @@ pub(crate) fn endpoints(parameters: &mut ConnectionParameters) -> Result<Vec<End
         endpoints.push(Endpoint { host, port });
     }
     Ok(endpoints)
+}
+
+fn check_counts(names: usize, numbers: usize) -> Result<(), String> {
+    if names > 0 && numbers > 0 && names != numbers {
+        return Err(format!("{names} hosts, but {numbers} host addresses"));
+    }
+    Ok(())
 }
 
 fn list_of(text: Option<&str>) -> Vec<&str> {

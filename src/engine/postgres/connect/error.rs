@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use thiserror::Error;
+use tokio_postgres::error::DbError;
 
 use crate::engine::contract::SourceError;
 
@@ -69,12 +70,16 @@ fn is_loss(state: &str) -> bool {
 
 /// The server's own words, or those of whatever was on the way.
 pub(crate) fn server_message(error: &tokio_postgres::Error) -> String {
-    let Some(db_error) = error.as_db_error() else {
-        return match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        };
-    };
+    if let Some(db_error) = error.as_db_error() {
+        return db_error_message(db_error);
+    }
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+fn db_error_message(db_error: &DbError) -> String {
     let mut parts = vec![db_error.message()];
     parts.extend(db_error.detail());
     parts.extend(db_error.hint());

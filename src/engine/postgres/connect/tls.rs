@@ -3,6 +3,7 @@
 //!
 //! A certificate must carry its name as a subject alternative name; a common name alone is not looked at.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,10 +136,8 @@ impl TlsOptions {
     /// The same as keywords of libpq and their values.
     pub(crate) fn keywords(&self) -> Vec<(&'static str, String)> {
         let mut keywords = vec![("sslmode", self.mode.keyword().to_owned())];
-        match &self.root {
-            TlsRoot::None => {}
-            TlsRoot::System => keywords.push(("sslrootcert", "system".to_owned())),
-            TlsRoot::File(path) => keywords.push(("sslrootcert", path.display().to_string())),
+        if let Some(root) = self.root.keyword() {
+            keywords.push(("sslrootcert", root));
         }
         if let Some(own) = &self.own {
             keywords.push(("sslcert", own.certificate.display().to_string()));
@@ -190,6 +189,15 @@ impl ClientCertificate {
 }
 
 impl TlsRoot {
+    /// The same in libpq's words.
+    fn keyword(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::System => Some("system".to_owned()),
+            Self::File(path) => Some(path.display().to_string()),
+        }
+    }
+
     fn name(&self) -> String {
         match self {
             Self::None => "nobody".to_owned(),
@@ -222,12 +230,16 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let unreadable = |error: String| format!("the key {}: {error}", path.display());
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
-    // Root's may be read by a group, as libpq has it.
-    let others = if metadata.uid() == 0 { 0o027 } else { 0o077 };
-    if metadata.mode() & others != 0 {
+    if others_may_read(&metadata) {
         return Err(unreadable("others may read it; chmod 600".to_owned()));
     }
     PrivateKeyDer::from_pem_file(path).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Root's may be read by a group, as libpq has it.
+fn others_may_read(metadata: &Metadata) -> bool {
+    let others = if metadata.uid() == 0 { 0o027 } else { 0o077 };
+    metadata.mode() & others != 0
 }
 
 /// Asks less than rustls does: who signed, or nothing, but never for which name.

@@ -4,7 +4,7 @@ use tokio_postgres::config::{Config, Host};
 use zeroize::Zeroizing;
 
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::driver_config::{EndpointPassword, config, quote_value};
+use crate::engine::postgres::connect::driver_config::{EndpointPassword, config, keyword_pair};
 use crate::engine::postgres::connect::error::PostgresError;
 
 /// How the tools reach the server.
@@ -43,13 +43,13 @@ impl ToolConnection {
     /// The database alone, in a form that cannot be mistaken whatever its name is.
     pub(crate) fn database(&self) -> Option<String> {
         let (_, name) = self.keywords.iter().find(|(key, _)| key == "dbname")?;
-        Some(format!("dbname={}", quote_value(name)))
+        Some(keyword_pair("dbname", name))
     }
 
     /// The keywords as a connection string.
     pub(crate) fn connection_string(&self) -> String {
-        let pair = |(key, value): &(String, String)| format!("{key}={}", quote_value(value));
-        self.keywords.iter().map(pair).collect::<Vec<_>>().join(" ")
+        let pairs: Vec<String> = self.keywords.iter().map(|(key, value)| keyword_pair(key, value)).collect();
+        pairs.join(" ")
     }
 }
 

@@ -382,11 +382,7 @@ const LARGE_OBJECT_COLUMNS: [LargeObjectColumn; 3] = [
 /// Owner, grants and comment are in the schema document. The gap says why it cannot be read.
 fn large_objects_table(pages: &LargeObjectPages) -> Result<PgTable, Gap> {
     if pages.obstacle.is_some() {
-        let reason = format!(
-            "the role may not read what {} of them hold: GRANT SELECT ON {LARGE_OBJECTS}, or pg_read_all_data",
-            pages.objects
-        );
-        return Err(Gap { object: "large objects".to_owned(), reason });
+        return Err(large_objects_gap(pages.objects));
     }
     let columns = (1..).zip(&LARGE_OBJECT_COLUMNS).map(|(position, column)| plain_column(column.name, position));
     let table = Table {
@@ -406,6 +402,13 @@ fn large_objects_table(pages: &LargeObjectPages) -> Result<PgTable, Gap> {
         condition: None,
         sql_name: LARGE_OBJECTS.to_owned(),
     })
+}
+
+fn large_objects_gap(objects: u64) -> Gap {
+    let reason = format!(
+        "the role may not read what {objects} of them hold: GRANT SELECT ON {LARGE_OBJECTS}, or pg_read_all_data"
+    );
+    Gap { object: "large objects".to_owned(), reason }
 }
 
 fn large_object_pg_column(column: &LargeObjectColumn) -> PgColumn {

@@ -233,11 +233,13 @@ pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, QueryError> {
         WHERE indisunique AND indislive AND (indisprimary OR indisvalid AND indimmediate)
             AND indpred IS NULL AND indexprs IS NULL AND indrelid >= 16384
         ORDER BY indrelid, relname COLLATE \"C\"";
-    rows(client, "listing keys", sql, |fields| {
-        let relation = fields.parsed()?;
-        let rank = if fields.boolean()? { IndexRank::Primary } else { IndexRank::Unique };
-        Ok(UniqueIndex { relation, rank, columns: fields.json()?.unwrap_or_default() })
-    })
+    rows(client, "listing keys", sql, unique_index)
+}
+
+fn unique_index(fields: &mut RowFields) -> Result<UniqueIndex, QueryError> {
+    let relation = fields.parsed()?;
+    let rank = if fields.boolean()? { IndexRank::Primary } else { IndexRank::Unique };
+    Ok(UniqueIndex { relation, rank, columns: fields.json()?.unwrap_or_default() })
 }
 
 /// A foreign key, not those that a partition has of its root.
@@ -258,15 +260,17 @@ pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, QueryError> 
         "SELECT oid, conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
         WHERE contype = 'f' AND conparentid = 0 AND NOT coalesce((to_jsonb(c)->>'conperiod')::boolean, false)
         ORDER BY conrelid, conname COLLATE \"C\"";
-    rows(client, "listing foreign keys", sql, |fields| {
-        Ok(Reference {
-            oid: fields.parsed()?,
-            relation: fields.parsed()?,
-            parent: fields.parsed()?,
-            columns: fields.json()?.unwrap_or_default(),
-            parent_columns: fields.json()?.unwrap_or_default(),
-            on_delete: fields.text()?,
-        })
+    rows(client, "listing foreign keys", sql, reference)
+}
+
+fn reference(fields: &mut RowFields) -> Result<Reference, QueryError> {
+    Ok(Reference {
+        oid: fields.parsed()?,
+        relation: fields.parsed()?,
+        parent: fields.parsed()?,
+        columns: fields.json()?.unwrap_or_default(),
+        parent_columns: fields.json()?.unwrap_or_default(),
+        on_delete: fields.text()?,
     })
 }
 

@@ -189,15 +189,11 @@ impl SchemaDocument {
 
     /// Reads the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DocumentError> {
-        #[derive(Deserialize)]
-        struct DocumentHead {
-            version: u32,
-        }
-        let DocumentHead { version } = serde_json::from_slice(bytes).map_err(DocumentError::Damaged)?;
+        let DocumentHead { version } = from_json(bytes)?;
         if version > VERSION {
             return Err(DocumentError::Newer { version });
         }
-        serde_json::from_slice(bytes).map_err(DocumentError::Damaged)
+        from_json(bytes)
     }
 
     /// The version that is written.
@@ -205,6 +201,16 @@ impl SchemaDocument {
     pub(crate) fn version() -> u32 {
         VERSION
     }
+}
+
+/// What every version of the document has.
+#[derive(Deserialize)]
+struct DocumentHead {
+    version: u32,
+}
+
+fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DocumentError> {
+    serde_json::from_slice(bytes).map_err(DocumentError::Damaged)
 }
 
 impl DumpText {

@@ -181,17 +181,21 @@ fn settings(client: &Client) -> Result<Vec<Setting>, QueryError> {
             SELECT CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END AS role, array_to_json(setconfig) AS entries
             FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
         ) s ORDER BY role COLLATE \"C\" NULLS FIRST";
-    rows(client, "reading the settings of the database", sql, |fields| {
-        Ok(Setting { role: fields.optional()?, entries: fields.json()?.unwrap_or_default() })
-    })
+    rows(client, "reading the settings of the database", sql, setting)
+}
+
+fn setting(fields: &mut RowFields) -> Result<Setting, QueryError> {
+    Ok(Setting { role: fields.optional()?, entries: fields.json()?.unwrap_or_default() })
 }
 
 fn extensions(client: &Client) -> Result<Vec<Extension>, QueryError> {
     let sql = "SELECT extname, nspname, extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
         ORDER BY extname COLLATE \"C\"";
-    rows(client, "listing extensions", sql, |fields| {
-        Ok(Extension { name: fields.text()?, schema: fields.text()?, version: fields.text()? })
-    })
+    rows(client, "listing extensions", sql, extension)
+}
+
+fn extension(fields: &mut RowFields) -> Result<Extension, QueryError> {
+    Ok(Extension { name: fields.text()?, schema: fields.text()?, version: fields.text()? })
 }
 
 fn collations(client: &Client) -> Result<Vec<CollationVersion>, QueryError> {
@@ -199,13 +203,15 @@ fn collations(client: &Client) -> Result<Vec<CollationVersion>, QueryError> {
         WHERE collversion IS NOT NULL AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_depend
             WHERE refclassid = 'pg_collation'::regclass AND refobjid = c.oid AND objid >= 16384))
         ORDER BY nspname COLLATE \"C\", collname COLLATE \"C\", collencoding";
-    rows(client, "listing collations", sql, |fields| {
-        Ok(CollationVersion {
-            schema: fields.text()?,
-            name: fields.text()?,
-            provider: fields.text()?,
-            version: fields.text()?,
-        })
+    rows(client, "listing collations", sql, collation)
+}
+
+fn collation(fields: &mut RowFields) -> Result<CollationVersion, QueryError> {
+    Ok(CollationVersion {
+        schema: fields.text()?,
+        name: fields.text()?,
+        provider: fields.text()?,
+        version: fields.text()?,
     })
 }
 
@@ -219,14 +225,16 @@ fn large_objects(client: &Client) -> Result<Vec<LargeObject>, QueryError> {
             (SELECT json_agg(json_build_object('provider', provider, 'label', label) ORDER BY provider COLLATE \"C\")
                 FROM pg_seclabel WHERE classoid = 'pg_largeobject'::regclass AND objoid = m.oid)
         FROM pg_largeobject_metadata m ORDER BY oid";
-    rows(client, "listing large objects", sql, |fields| {
-        Ok(LargeObject {
-            oid: fields.parsed()?,
-            owner: fields.text()?,
-            grants: fields.json()?,
-            comment: fields.optional()?,
-            labels: fields.json()?.unwrap_or_default(),
-        })
+    rows(client, "listing large objects", sql, large_object)
+}
+
+fn large_object(fields: &mut RowFields) -> Result<LargeObject, QueryError> {
+    Ok(LargeObject {
+        oid: fields.parsed()?,
+        owner: fields.text()?,
+        grants: fields.json()?,
+        comment: fields.optional()?,
+        labels: fields.json()?.unwrap_or_default(),
     })
 }
 
@@ -241,11 +249,15 @@ pub fn read_sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), Quer
             Some(reason) => gaps.push(Gap { object: sequence.sql_name(), reason }),
         }
     }
-    let mut sequences = Vec::new();
-    for batch in readable.chunks(SEQUENCES_PER_QUERY) {
+    Ok((read_positions(client, &readable)?, gaps))
+}
+
+fn read_positions(client: &Client, listed: &[ListedSequence]) -> Result<Vec<Sequence>, QueryError> {
+    let mut sequences = Vec::with_capacity(listed.len());
+    for batch in listed.chunks(SEQUENCES_PER_QUERY) {
         sequences.extend(positions(client, batch)?);
     }
-    Ok((sequences, gaps))
+    Ok(sequences)
 }
 
 /// A sequence of the catalog.
@@ -295,14 +307,16 @@ fn listed_sequences(client: &Client) -> Result<Vec<ListedSequence>, QueryError> 
             OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
         ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
     );
-    rows(client, "listing sequences", &sql, |fields| {
-        Ok(ListedSequence {
-            schema: fields.text()?,
-            name: fields.text()?,
-            is_allowed: fields.boolean()?,
-            is_absent: fields.boolean()?,
-            is_named: fields.boolean()?,
-        })
+    rows(client, "listing sequences", &sql, listed_sequence)
+}
+
+fn listed_sequence(fields: &mut RowFields) -> Result<ListedSequence, QueryError> {
+    Ok(ListedSequence {
+        schema: fields.text()?,
+        name: fields.text()?,
+        is_allowed: fields.boolean()?,
+        is_absent: fields.boolean()?,
+        is_named: fields.boolean()?,
     })
 }
 

@@ -124,8 +124,7 @@ impl ToolSearch {
             Some(path) if found.is_empty() => format!("none in {}", path.display()),
             None if found.is_empty() => "none found".to_owned(),
             _ => {
-                let tools: Vec<String> =
-                    found.iter().map(|tool| format!("{} is {}", tool.pg_dump.display(), tool.major)).collect();
+                let tools: Vec<String> = found.iter().map(DumpTools::description).collect();
                 tools.join(", ")
             }
         }
@@ -221,6 +220,10 @@ impl DumpTools {
         let described = search.describe(&found);
         let able = found.into_iter().filter(|tool| tool.major >= server_major);
         able.min_by_key(|tool| tool.major).ok_or(DumpError::NoTool { server_major, found: described })
+    }
+
+    fn description(&self) -> String {
+        format!("{} is {}", self.pg_dump.display(), self.major)
     }
 
     /// Where `pg_dump` is.
@@ -402,7 +405,7 @@ mod tests {
         path
     }
 
-    fn place() -> ToolConnection {
+    fn connection() -> ToolConnection {
         let mut config = Config::new();
         config.host("h").port(5).user("o'b\\x").dbname("d b").password("geheim");
         ToolConnection::of(&config).with("sslmode", "verify-full")
@@ -454,8 +457,10 @@ mod tests {
     fn secrets_are_in_no_argument_and_no_message() {
         let dir = TempDir::new().unwrap();
         let pg_dump = tool(dir.path(), "pg_dump", "printf '%s\\n' \"$* $PGPASSWORD\" >&2; echo text");
-        let (tools, place, cancelled) = (DumpTools { pg_dump, major: 15 }, place(), AtomicBool::new(false));
-        let dumped = tools.section(&request(&place, &cancelled), DumpSection::PreData).unwrap();
+        let tools = DumpTools { pg_dump, major: 15 };
+        let connection = connection();
+        let cancelled = AtomicBool::new(false);
+        let dumped = tools.section(&request(&connection, &cancelled), DumpSection::PreData).unwrap();
         assert_eq!(dumped.text, b"text\n");
         let [said] = &dumped.warnings[..] else { panic!("{:?}", dumped.warnings) };
         assert!(said.ends_with(" ***") && !said.contains("geheim"), "{said}");
@@ -466,16 +471,17 @@ mod tests {
     #[test]
     fn a_failure_says_why_and_a_stop_stops() {
         let dir = TempDir::new().unwrap();
-        let (place, cancelled) = (place(), AtomicBool::new(false));
+        let connection = connection();
+        let cancelled = AtomicBool::new(false);
         let pg_dump = tool(dir.path(), "pg_dump", "echo 'pg_dump: error: no geheim table' >&2; exit 1");
         let tools = DumpTools { pg_dump, major: 15 };
-        let error = tools.section(&request(&place, &cancelled), DumpSection::PostData).unwrap_err();
+        let error = tools.section(&request(&connection, &cancelled), DumpSection::PostData).unwrap_err();
         assert_eq!(error.to_string(), "pg_dump failed: error: no *** table");
-        let error = tools.globals(&place, RolePasswords::LeftOut, &cancelled).unwrap_err();
+        let error = tools.globals(&connection, RolePasswords::LeftOut, &cancelled).unwrap_err();
         assert_eq!(error.to_string(), "cannot run pg_dumpall");
         tool(dir.path(), "pg_dump", "exec sleep 1000");
         cancelled.store(true, Ordering::Relaxed);
-        let error = tools.section(&request(&place, &cancelled), DumpSection::PostData).unwrap_err();
+        let error = tools.section(&request(&connection, &cancelled), DumpSection::PostData).unwrap_err();
         assert_eq!(error.to_string(), "pg_dump was stopped");
     }
 }

@@ -82,11 +82,15 @@ fn push_era(out: &mut Vec<u8>, era: Era) {
     }
 }
 
+fn push_str(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// Appends a date.
 pub(crate) fn push_date(out: &mut Vec<u8>, days: i32) {
     match days {
-        i32::MAX => out.extend_from_slice(INFINITY.as_bytes()),
-        i32::MIN => out.extend_from_slice(MINUS_INFINITY.as_bytes()),
+        i32::MAX => push_str(out, INFINITY),
+        i32::MIN => push_str(out, MINUS_INFINITY),
         _ => push_finite_date(out, days),
     }
 }
@@ -106,8 +110,8 @@ pub(crate) enum Zone {
 /// Appends a timestamp.
 pub(crate) fn push_timestamp(out: &mut Vec<u8>, value: i64, zone: Zone) {
     match value {
-        i64::MAX => out.extend_from_slice(INFINITY.as_bytes()),
-        i64::MIN => out.extend_from_slice(MINUS_INFINITY.as_bytes()),
+        i64::MAX => push_str(out, INFINITY),
+        i64::MIN => push_str(out, MINUS_INFINITY),
         _ => push_finite_timestamp(out, value, zone),
     }
 }

@@ -140,9 +140,7 @@ impl ColumnType {
                 self.comparison == TypeComparison::Padded || child.comparison != TypeComparison::Padded
             }
             (ValueKind::Output, ValueKind::Output) => self.name == child.name,
-            (own, other) => {
-                own == other || own.is_exact_number() && other.is_exact_number() || own.is_real() && other.is_real()
-            }
+            (own, other) => own == other || own.is_number_like(other),
         }
     }
 
@@ -241,6 +239,10 @@ LEFT JOIN pg_catalog.pg_depend d
 LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 WHERE b.oid IN (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attnum > 0)";
 
+fn names_are_readable() -> String {
+    ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ")
+}
+
 /// The types of a database by their OIDs, as `pg_attribute.atttypid` names them.
 #[derive(Clone, Debug, Default)]
 pub struct PgTypes(HashMap<u32, ColumnType>);
@@ -248,8 +250,8 @@ pub struct PgTypes(HashMap<u32, ColumnType>);
 impl PgTypes {
     /// Reads them.
     pub fn load(client: &Client) -> Result<Self, PostgresError> {
-        let names = ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ");
-        let rows = client.query("reading the types of the database", &format!("{TYPES_SQL} AND {names}"), &[])?;
+        let sql = format!("{TYPES_SQL} AND {}", names_are_readable());
+        let rows = client.query("reading the types of the database", &sql, &[])?;
         Ok(Self(rows.iter().map(ColumnType::from_row).collect()))
     }
 
@@ -267,7 +269,8 @@ mod tests {
 
     impl ColumnType {
         fn built_in(kind: ValueKind, name: &str) -> Self {
-            let (name, output) = (format!("\"pg_catalog\".\"{name}\""), format!("\"pg_catalog\".\"{name}out\""));
+            let output = format!("\"pg_catalog\".\"{name}out\"");
+            let name = format!("\"pg_catalog\".\"{name}\"");
             Self { kind, name, output, binary: true, domain: false, comparison: TypeComparison::Bytes }
         }
 
@@ -280,14 +283,15 @@ mod tests {
         }
 
         pub(crate) fn citext() -> Self {
-            let (name, output) = ("\"ext\".\"citext\"".to_owned(), "\"ext\".\"citextout\"".to_owned());
-            let (binary, comparison) = (false, TypeComparison::Own);
-            Self { name, output, binary, comparison, ..Self::text() }
+            let name = "\"ext\".\"citext\"".to_owned();
+            let output = "\"ext\".\"citextout\"".to_owned();
+            Self { name, output, binary: false, comparison: TypeComparison::Own, ..Self::text() }
         }
     }
 
     fn column(kind: ValueKind, binary: bool, domain: bool, comparison: TypeComparison) -> ColumnType {
-        let (name, output) = ("\"s\".\"d\"".to_owned(), "\"pg_catalog\".\"dout\"".to_owned());
+        let name = "\"s\".\"d\"".to_owned();
+        let output = "\"pg_catalog\".\"dout\"".to_owned();
         ColumnType { kind, name, output, binary, domain, comparison }
     }
 
@@ -322,7 +326,9 @@ mod tests {
         let timestamp = column(ValueKind::Timestamp, true, false, TypeComparison::Bytes);
         let padded = column(ValueKind::Text, true, false, TypeComparison::Padded);
         let of = |parent: &ColumnType, child: &ColumnType| parent.key_equality(Collation::Deterministic, child);
-        let (text, integer, citext) = (ColumnType::text(), ColumnType::integer(), ColumnType::citext());
+        let text = ColumnType::text();
+        let integer = ColumnType::integer();
+        let citext = ColumnType::citext();
         for (parent, child) in [(&text, &text), (&text, &citext), (&numeric, &integer), (&padded, &text)] {
             assert_eq!(of(parent, child), parent.equality(Collation::Deterministic), "{parent:?} {child:?}");
         }

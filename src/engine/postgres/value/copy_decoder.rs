@@ -402,11 +402,14 @@ impl CopyReader {
     }
 }
 
-fn header(bytes: &[u8]) -> Result<PartFound, CopyError> {
+/// Checks as much of the signature as is there.
+fn check_signature(bytes: &[u8]) -> Result<(), CopyError> {
     let known = bytes.len().min(SIGNATURE.len());
-    if bytes[..known] != SIGNATURE[..known] {
-        return Err(CopyError::Header);
-    }
+    if bytes[..known] == SIGNATURE[..known] { Ok(()) } else { Err(CopyError::Header) }
+}
+
+fn header(bytes: &[u8]) -> Result<PartFound, CopyError> {
+    check_signature(bytes)?;
     if bytes.len() < HEADER_BYTES {
         return Ok(PartFound::Needs(HEADER_BYTES));
     }
@@ -522,7 +525,8 @@ mod tests {
     }
 
     fn read(columns: usize, messages: &[&[u8]]) -> Result<Rows, CopyError> {
-        let (mut reader, mut rows) = (CopyReader::new(columns), Rows::default());
+        let mut reader = CopyReader::new(columns);
+        let mut rows = Rows::default();
         for message in messages {
             push(&mut reader, message, &mut rows)?;
         }
@@ -586,7 +590,8 @@ mod tests {
     fn room_for_a_large_value_is_made_once_and_let_go() {
         let rows = [vec![Some(vec![7; 5 << 20])], vec![Some(vec![8; 3])]];
         let bytes = stream(&rows);
-        let (mut reader, mut found) = (CopyReader::new(1), Rows::default());
+        let mut reader = CopyReader::new(1);
+        let mut found = Rows::default();
         let mut rooms = Vec::new();
         for message in bytes.chunks(100_000) {
             push(&mut reader, message, &mut found).expect("a copy");

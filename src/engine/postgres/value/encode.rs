@@ -148,10 +148,7 @@ fn push_text_field(
 ) -> Result<(), EncodeError> {
     match *cell {
         Cell::Null => out.extend_from_slice(TEXT_NULL),
-        Cell::Bytes(bytes) => {
-            out.push(b'\\');
-            push_hex(out, bytes);
-        }
+        Cell::Bytes(bytes) => push_hex(out, bytes),
         _ => match text_of(cell, target.encoding)? {
             Some(text) => push_escaped(out, &text),
             None => push_words(out, cell, kind, target)?,
@@ -172,9 +169,9 @@ fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-/// What the input function of bytea reads.
+/// What the input function of bytea reads, with its backslash escaped.
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(b"\\x");
+    out.extend_from_slice(b"\\\\x");
     let start = out.len();
     out.resize(start + 2 * bytes.len(), 0);
     data_encoding::HEXLOWER.encode_mut(bytes, &mut out[start..]);
@@ -198,7 +195,12 @@ pub(crate) fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<
         Cell::Encoded(Encoding::Utf16Le | Encoding::Utf16Be, _) => return Err(EncodeError::Encoding),
         _ => return Ok(None),
     };
-    if text.contains(&0) { Err(EncodeError::ZeroByte) } else { Ok(Some(text)) }
+    check_no_zero(&text)?;
+    Ok(Some(text))
+}
+
+fn check_no_zero(text: &[u8]) -> Result<(), EncodeError> {
+    if text.contains(&0) { Err(EncodeError::ZeroByte) } else { Ok(()) }
 }
 
 fn latin1_text(bytes: &[u8], encoding: SessionEncoding) -> Cow<'_, [u8]> {

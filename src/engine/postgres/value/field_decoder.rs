@@ -16,13 +16,13 @@ use crate::format::cell::{Cell, Encoding};
 /// Parts of one row's cells that are not in the row as the server sent it.
 #[derive(Default, Debug)]
 pub(crate) struct RowScratch {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) pieces: Vec<RowPiece>,
+    bytes: Vec<u8>,
+    pieces: Vec<RowPiece>,
 }
 
 /// A value in a [`RowScratch`].
 #[derive(Debug)]
-pub(crate) enum RowPiece {
+enum RowPiece {
     Numeric(Unpacked),
     Bytes(Range<usize>),
 }
@@ -34,7 +34,7 @@ impl RowScratch {
     }
 
     /// Keeps the text of a "char".
-    pub(crate) fn push_char(&mut self, byte: u8) {
+    fn push_char(&mut self, byte: u8) {
         let start = self.bytes.len();
         match byte {
             0 => {}
@@ -53,8 +53,8 @@ fn octal_escape(byte: u8) -> [u8; 4] {
 
 /// The pieces of a row in order.
 pub(crate) struct PreparedRow<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) pieces: std::slice::Iter<'a, RowPiece>,
+    bytes: &'a [u8],
+    pieces: std::slice::Iter<'a, RowPiece>,
 }
 
 impl<'a> PreparedRow<'a> {
@@ -140,8 +140,7 @@ fn binary_bool(field: &[u8]) -> Result<Cell<'_>, FieldError> {
 
 fn binary_time_zoned(field: &[u8]) -> Result<Cell<'_>, FieldError> {
     let bytes: [u8; 12] = fixed(ValueKind::TimeZoned, field)?;
-    let (time, zone) = bytes.split_at(8);
-    Ok(Cell::TimeZoned(big_endian(time), big_endian(zone) as i32))
+    Ok(Cell::TimeZoned(big_endian(&bytes[..8]), big_endian(&bytes[8..]) as i32))
 }
 
 fn binary_interval(field: &[u8]) -> Result<Cell<'_>, FieldError> {

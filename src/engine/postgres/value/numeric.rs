@@ -189,6 +189,15 @@ impl<'a> Decimal<'a> {
         i64::from(self.scale).max(-self.exponent)
     }
 
+    fn fits_text(&self) -> bool {
+        self.decimals() <= i64::from(SCALE_MAX) && self.whole_digits() <= WHOLE_DIGITS_MAX
+    }
+
+    /// A text may show more decimals than the scale says; the binary form may not.
+    fn fits_binary(&self) -> bool {
+        self.fits_text() && self.decimals() == i64::from(self.scale)
+    }
+
     /// The digits before the point and those after it.
     fn split_at_point(&self) -> (&'a [u8], &'a [u8]) {
         let before = usize::try_from(self.whole_digits()).unwrap_or(0);
@@ -225,7 +234,7 @@ pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFit 
         out.extend_from_slice(special_text(numeric).as_bytes());
         return NumericFit::Fits;
     };
-    if decimal.decimals() > i64::from(SCALE_MAX) || decimal.whole_digits() > WHOLE_DIGITS_MAX {
+    if !decimal.fits_text() {
         return NumericFit::TooLarge;
     }
     if decimal.negative {
@@ -255,9 +264,7 @@ pub(crate) fn push_binary(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFi
         BinaryHeader { groups: 0, weight: 0, sign: special_sign(numeric), scale: 0 }.push(out);
         return NumericFit::Fits;
     };
-    // A text may show more decimals than the scale says; this form may not.
-    let shows_all = i64::from(decimal.scale) >= -decimal.exponent;
-    if !shows_all || decimal.scale > SCALE_MAX || decimal.whole_digits() > WHOLE_DIGITS_MAX {
+    if !decimal.fits_binary() {
         return NumericFit::TooLarge;
     }
     let Some(groups) = DigitGroups::of(&decimal) else { return NumericFit::TooLarge };
@@ -344,7 +351,8 @@ mod tests {
             ([3, 1, 0, 4], &[1, 2, 3], "10002.0003"),
             ([1, -2, 0, 8], &[1], "0.00000001"),
         ] {
-            let (mut a, mut b) = (Vec::new(), b"97".to_vec());
+            let mut a = Vec::new();
+            let mut b = b"97".to_vec();
             let from_binary = from_binary(&binary(header, groups), &mut a).expect(text);
             let from_text = from_text(text, &mut b).expect(text);
             assert_eq!(from_binary.get(&a), from_text.get(&b), "{text}");
@@ -399,7 +407,9 @@ mod tests {
 
         #[test]
         fn numbers_are_read_back(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?|-?[1-9]0{0,40}|-?0\\.0{0,30}[1-9]") {
-            let (mut digits, mut bytes, mut again) = (Vec::new(), Vec::new(), Vec::new());
+            let mut digits = Vec::new();
+            let mut bytes = Vec::new();
+            let mut again = Vec::new();
             let number = from_text(&text, &mut digits).expect("a number");
             prop_assert_eq!(push_binary(&mut bytes, &number.get(&digits)), NumericFit::Fits);
             let read = from_binary(&bytes, &mut again).expect("its own bytes");

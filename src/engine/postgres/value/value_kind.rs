@@ -36,11 +36,16 @@ pub enum ValueKind {
 }
 
 impl ValueKind {
-    pub(crate) fn is_exact_number(self) -> bool {
+    /// Whether both are exact numbers, or both are not exact.
+    pub(crate) fn is_number_like(self, other: Self) -> bool {
+        self.is_exact_number() && other.is_exact_number() || self.is_real() && other.is_real()
+    }
+
+    fn is_exact_number(self) -> bool {
         matches!(self, Self::Int2 | Self::Int4 | Self::Int8 | Self::Unsigned32 | Self::Numeric)
     }
 
-    pub(crate) fn is_real(self) -> bool {
+    fn is_real(self) -> bool {
         matches!(self, Self::Real32 | Self::Real)
     }
 }
