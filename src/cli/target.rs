@@ -66,7 +66,7 @@ impl RestoreTarget {
             Self::Files(path, FileFormat::Csv) => Ok(NewTarget::Csv(CsvTarget::create(path, env)?)),
             Self::Files(path, FileFormat::Jsonl) => Ok(NewTarget::Jsonl(JsonLinesTarget::create(path, env)?)),
             Self::Postgres(server) => {
-                let address = server.address(context.host_environment())?.until(cancel);
+                let address = server.address(context.host_environment())?.with_cancel(cancel);
                 Ok(NewTarget::Postgres(Box::new(PostgresTarget::new(address, options))))
             }
         }

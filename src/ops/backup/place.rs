@@ -14,7 +14,7 @@ use crate::ops::backup::plan::{JoinColumns, Slot, TablePlan};
 use crate::ops::error::OpError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{Lookup, OwnerJoin, PlacementPrefix};
-use crate::tree::chunker::Streams;
+use crate::tree::builder::Streams;
 
 /// Rows between looks at what else goes on.
 const ROWS_PER_TICK: u64 = 1024;

@@ -8,7 +8,7 @@ use crate::format::wire::{Put, Take, WireError};
 use crate::ops::backup::plan::TablePlan;
 use crate::ops::error::OpError;
 use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
-use crate::tree::chunker::{RowPayload, Streams, write_reference};
+use crate::tree::builder::{RowPayload, Streams, write_reference};
 
 /// Where placed rows go.
 pub struct Placed<'a> {

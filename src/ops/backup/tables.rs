@@ -23,7 +23,7 @@ use crate::ops::error::OpError;
 use crate::repo::error::WriteError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
-use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
+use crate::tree::builder::{LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
 const SORTER_BYTES: usize = 12 << 20;

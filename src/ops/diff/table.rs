@@ -22,7 +22,7 @@ use crate::ops::readable::key_text;
 use crate::repo::error::RepoError;
 use crate::repo::reader::SnapshotReader;
 use crate::sort::{Sorter, SpillOptions};
-use crate::tree::merge::{Difference, TreeRow, cancel_common, merge_rows};
+use crate::tree::diff::{Difference, TreeRow, cancel_common, diff_rows};
 
 /// Goes down from two roots until only leaves that differ are left. Returns the nodes above them and how
 /// many leaves were found to be shared.
@@ -90,7 +90,7 @@ impl TableCompare<'_> {
             users: self.users,
             found: TableFound::default(),
         };
-        merge_rows(
+        diff_rows(
             || next(old, OLD),
             || next(new, NEW),
             |mut difference| {

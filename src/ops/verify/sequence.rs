@@ -7,7 +7,7 @@ use crate::ops::verify::leaf::{Junction, LeafFacts, TreeRules};
 use crate::repo::check::Victim;
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, StreamPlace};
-use crate::tree::chunker::RowCounts;
+use crate::tree::builder::RowCounts;
 
 /// What is known while one tree is looked at.
 pub struct Tree<'r> {

@@ -134,39 +134,56 @@ impl ColumnType {
 
     /// Whether values that the server calls equal across these types are equal keys (`docs/format.md` section 4).
     fn writes_alike(&self, child: &Self) -> bool {
-        let is_exact = |kind| {
-            matches!(
-                kind,
-                ValueKind::Int2 | ValueKind::Int4 | ValueKind::Int8 | ValueKind::Unsigned32 | ValueKind::Numeric
-            )
-        };
-        let is_real = |kind| matches!(kind, ValueKind::Real32 | ValueKind::Real);
         match (self.kind, child.kind) {
             // The server takes the padding off before it compares.
             (ValueKind::Text, ValueKind::Text) => {
                 self.comparison == TypeComparison::Padded || child.comparison != TypeComparison::Padded
             }
             (ValueKind::Output, ValueKind::Output) => self.name == child.name,
-            (own, other) => own == other || is_exact(own) && is_exact(other) || is_real(own) && is_real(other),
+            (own, other) => {
+                own == other || own.is_exact_number() && other.is_exact_number() || own.is_real() && other.is_real()
+            }
         }
     }
 
     fn from_row(row: &Row) -> (u32, Self) {
-        let (oid, base): (u32, u32) = (row.get(0), row.get(1));
-        let is_enum = row.get::<_, &str>(2) == "e";
-        let pair = |at: usize| format!("{}.{}", quote_identifier(row.get(at)), quote_identifier(row.get(at + 1)));
-        let is_citext = row.get::<_, Option<&str>>(7) == Some("citext") && row.get::<_, &str>(4) == "citext";
-        let known = allowed(base).or(is_enum.then_some(ValueKind::Text));
-        let kind = known.unwrap_or(if is_citext { ValueKind::Text } else { ValueKind::Output });
-        let comparison = match base {
-            BPCHAR => TypeComparison::Padded,
-            _ if is_enum || DISTINCT.contains(&base) => TypeComparison::Bytes,
-            INTERVAL | JSONB => TypeComparison::Own,
-            _ if known.is_some() => TypeComparison::Bytes,
-            _ => TypeComparison::Own,
+        let oid: u32 = row.get(0);
+        let base: u32 = row.get(1);
+        let type_kind: &str = row.get(2);
+        let is_enum = type_kind == "e";
+        let allowed = allowed(base).or(is_enum.then_some(ValueKind::Text));
+        let column_type = Self {
+            kind: allowed.unwrap_or(if is_citext(row) { ValueKind::Text } else { ValueKind::Output }),
+            name: qualified_name(row, 3),
+            output: qualified_name(row, 5),
+            binary: allowed.is_some(),
+            domain: oid != base,
+            comparison: TypeComparison::of(base, is_enum),
         };
-        let (binary, domain) = (known.is_some(), oid != base);
-        (oid, Self { kind, name: pair(3), output: pair(5), binary, domain, comparison })
+        (oid, column_type)
+    }
+}
+
+fn is_citext(row: &Row) -> bool {
+    let name: &str = row.get(4);
+    let extension: Option<&str> = row.get(7);
+    name == "citext" && extension == Some("citext")
+}
+
+/// The schema at this position of the row and the name after it, quoted.
+fn qualified_name(row: &Row, at: usize) -> String {
+    format!("{}.{}", quote_identifier(row.get(at)), quote_identifier(row.get(at + 1)))
+}
+
+impl TypeComparison {
+    fn of(base: u32, is_enum: bool) -> Self {
+        match base {
+            BPCHAR => Self::Padded,
+            _ if is_enum || DISTINCT.contains(&base) => Self::Bytes,
+            INTERVAL | JSONB => Self::Own,
+            _ if allowed(base).is_some() => Self::Bytes,
+            _ => Self::Own,
+        }
     }
 }
 

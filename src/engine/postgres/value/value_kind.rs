@@ -35,6 +35,16 @@ pub enum ValueKind {
     Output,
 }
 
+impl ValueKind {
+    pub(crate) fn is_exact_number(self) -> bool {
+        matches!(self, Self::Int2 | Self::Int4 | Self::Int8 | Self::Unsigned32 | Self::Numeric)
+    }
+
+    pub(crate) fn is_real(self) -> bool {
+        matches!(self, Self::Real32 | Self::Real)
+    }
+}
+
 impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
