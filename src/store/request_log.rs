@@ -51,20 +51,21 @@ struct RequestLog {
 
 impl RequestLog {
     fn begin(doing: Doing, name: &str) -> Self {
-        let span = tracing::info_span!("request", doing = doing.phrase(), name, bytes = Empty);
+        let span = tracing::info_span!("request", doing = doing.phrase(), object = name, bytes = Empty);
         Self { span, started: Instant::now(), attempts: Arc::default() }
     }
 
     fn log_end(&self, error: Option<&StoreError>) {
+        let _entered = self.span.enter();
         let duration_ms = millis(self.started.elapsed());
         match error {
-            None => tracing::debug!(parent: &self.span, duration_ms, "request ends"),
+            None => tracing::debug!(duration_ms, "request ends"),
             // What is there or not is an answer, and decides nothing by itself.
             Some(error @ (StoreError::NotFound { .. } | StoreError::Exists { .. })) => {
-                tracing::debug!(parent: &self.span, duration_ms, outcome = error.to_string(), "request ends");
+                tracing::debug!(duration_ms, outcome = error.to_string(), "request ends");
             }
             Some(error) => {
-                tracing::warn!(parent: &self.span, duration_ms, error = error.to_string(), "request fails");
+                tracing::warn!(duration_ms, error = error.to_string(), "request fails");
             }
         }
     }
@@ -107,7 +108,7 @@ impl<T> LoggedListing<T> {
             Poll::Ready(Some(Ok(_))) => self.listed += 1,
             Poll::Ready(Some(Err(error))) => self.log.log_end(Some(error)),
             Poll::Ready(None) => {
-                tracing::debug!(parent: &self.log.span, objects = self.listed, "listing ends");
+                self.log.span.in_scope(|| tracing::debug!(objects = self.listed, "listing ends"));
                 self.log.log_end(None);
             }
         }
@@ -152,7 +153,7 @@ impl Attempt {
         let span = tracing::info_span!("attempt", number = count.made, method);
         if let Some(failure) = count.last_failure.take() {
             let waited_ms = millis(failure.at.elapsed());
-            tracing::warn!(parent: &span, waited_ms, reason = failure.reason, "trying again");
+            span.in_scope(|| tracing::warn!(waited_ms, reason = failure.reason, "trying again"));
         }
         drop(count);
         Self { span, started: Instant::now(), attempts }
@@ -167,13 +168,13 @@ impl Attempt {
 
     fn succeed(&self, status: u16) {
         let duration_ms = millis(self.started.elapsed());
-        tracing::debug!(parent: &self.span, status, duration_ms, "answer");
+        self.span.in_scope(|| tracing::debug!(status, duration_ms, "answer"));
         *self.attempts.lock() = AttemptCount::default();
     }
 
     fn fail(&self, reason: String) {
         let duration_ms = millis(self.started.elapsed());
-        tracing::info!(parent: &self.span, reason, duration_ms, "attempt fails");
+        self.span.in_scope(|| tracing::info!(reason, duration_ms, "attempt fails"));
         self.attempts.lock().last_failure = Some(AttemptFailure { at: Instant::now(), reason });
     }
 }

@@ -30,7 +30,7 @@ fn a_log_of_json_lines_tells_what_a_run_did() {
     let phases = with_message(&events, "phase ends");
     let rows: u64 = phases.iter().map(|phase| phase["rows"].as_u64().expect("a count")).sum();
     assert!(phases.len() > 2 && rows == 8, "{phases:?}");
-    assert!(phases.iter().all(|phase| phase["duration_ms"].is_u64() && phase["spans"][0]["name"].is_string()));
+    assert!(phases.iter().all(|phase| phase["duration_ms"].is_u64() && phase["spans"][0]["phase"].is_string()));
     let requests = with_message(&events, "request ends");
     let stored = |request: &&&Value| request["spans"][0]["doing"] == "creating";
     assert!(requests.iter().filter(stored).all(|request| request["spans"][0]["bytes"].is_u64()), "{requests:?}");

@@ -36,7 +36,7 @@ async fn retries_and_the_cause_of_a_failure_are_in_the_log() {
     for (at, retry) in again.iter().enumerate() {
         assert!(retry["waited_ms"].is_u64() && retry["level"] == "WARN", "{retry}");
         assert!(retry["reason"].as_str().is_some_and(|reason| reason.contains("503: SlowDown")), "{retry}");
-        assert_eq!(retry["spans"][0]["name"], "sidekeep.json");
+        assert_eq!(retry["spans"][0]["object"], "sidekeep.json");
         assert_eq!(retry["spans"][1]["number"], at as u64 + 2);
     }
     // One that does not.
