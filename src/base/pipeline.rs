@@ -122,7 +122,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::{
-        StageError, all_or_first_cause, first_cause, into_inner, join, join_all, lock, spawn, stop_on_failure,
+        StageError, all_or_first_cause, both_or_first_cause, first_cause, into_inner, join, join_all, lock, spawn,
+        stop_on_failure,
     };
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
