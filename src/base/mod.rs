@@ -8,5 +8,7 @@ pub mod id;
 pub mod limit;
 pub mod pipeline;
 pub mod progress;
+#[cfg(test)]
+pub(crate) mod property;
 pub mod role;
 pub mod time;

@@ -15,7 +15,7 @@ use sidekeep::format::grant::Grant;
 use sidekeep::format::pack::ordinal_id;
 use sidekeep::format::wire::WireError;
 
-use crate::golden::golden;
+use crate::vectors::golden;
 
 const REPOSITORY: RepositoryId = RepositoryId::new([0x11; 16]);
 const SOURCE: SourceId = SourceId::new([0x22; 16]);

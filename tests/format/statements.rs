@@ -19,7 +19,7 @@ use sidekeep::format::roster::{
 };
 use sidekeep::format::session::Announcement;
 
-use crate::golden::golden;
+use crate::vectors::golden;
 
 const REPOSITORY: RepositoryId = RepositoryId::new([0x11; 16]);
 const SOURCE: SourceId = SourceId::new([0x22; 16]);

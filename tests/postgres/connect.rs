@@ -13,7 +13,7 @@ use sidekeep::engine::postgres::connect::login::connect;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::common_postgres::{Cluster, Network, Settings, has_tls, programs};
+use crate::support::postgres::cluster::{Cluster, Network, Settings, has_tls, programs};
 
 const SECRET: &str = "s3cret:pass\\word";
 

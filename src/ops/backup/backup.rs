@@ -53,7 +53,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     // Until here packs are orphans; the ledger entry makes them a snapshot.
     if options.mode == BackupMode::Commit {
         let snapshot = backup.draft_entry(&session);
-        let candidate = SnapshotCandidate { snapshot, manifest, counted: preconditions };
+        let candidate = SnapshotCandidate { snapshot, manifest, preconditions };
         options.progress.phase("committing", CountUnit::Objects, None);
         report.set_committed(&commit(unlocked, &mut ledger, candidate)?);
     }
@@ -133,7 +133,7 @@ fn load_state(
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), source)?;
     let known = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
-    let mut notes = ledger.doubts();
+    let mut notes = ledger.warnings_at_head();
     notes.extend(known.notes.iter().cloned());
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;
     Ok(StoredState { ledger, known, parent, notes })

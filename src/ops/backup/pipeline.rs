@@ -23,7 +23,7 @@ use crate::ops::backup::schedule::{Assignment, HandedIn, NextPart, Schedule};
 use crate::ops::error::OpError;
 use crate::repo::error::WriteError;
 use crate::repo::writer::ChunkSink;
-use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapFeed, SortedRuns, Sorter, SpillOptions};
+use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
@@ -189,8 +189,8 @@ struct CollectedRows {
 
 impl CollectedRows {
     fn add(&mut self, other: Self) {
-        self.rows.join(other.rows);
-        self.references.join(other.references);
+        self.rows.append(other.rows);
+        self.references.append(other.references);
         self.totals.add(&other.totals);
         self.gaps.extend(other.gaps);
     }
@@ -252,8 +252,8 @@ impl TableReaders<'_> {
     }
 
     fn new_placed_rows(&self, at: usize) -> PlacedRows<'_> {
-        let feeds = self.tables[at].map_builders.iter().map(OwnerMapFeed::new).collect();
-        PlacedRows::new(&self.pipeline.plans[at], self.pipeline.ids, self.pipeline.new_sorters(), feeds)
+        let writers = self.tables[at].map_builders.iter().map(OwnerMapWriter::new).collect();
+        PlacedRows::new(&self.pipeline.plans[at], self.pipeline.ids, self.pipeline.new_sorters(), writers)
     }
 
     fn hand_in(&self, at: usize, placed: PlacedRows<'_>, gaps: Vec<Gap>) -> Result<(), OpError> {
@@ -355,7 +355,7 @@ impl CutQueue<'_> {
     /// The rows of a sorter for a job to come: in memory if that will be soon.
     fn keep(&self, sorter: Sorter) -> Result<SortedRuns, OpError> {
         let is_soon = self.pending.load(Ordering::SeqCst) == 0;
-        Ok(if is_soon { sorter.sorted()? } else { sorter.lay_aside()? })
+        Ok(if is_soon { sorter.into_runs()? } else { sorter.into_spilled_runs()? })
     }
 }
 

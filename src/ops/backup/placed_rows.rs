@@ -10,7 +10,7 @@ use crate::format::key::{Class, PlacementKey, limit_key, push_component};
 use crate::format::wire::{Put, Take, WireError};
 use crate::ops::backup::plan::TablePlan;
 use crate::ops::error::OpError;
-use crate::sort::{OwnerMapFeed, Placement, Sorter};
+use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
 use crate::tree::chunker::{RowPayload, Streams, write_reference};
 
 /// Names a record in errors.
@@ -39,17 +39,17 @@ impl<'r> PathResult<'r> {
     pub(super) const NOWHERE: Self = Self { parent: ParentRow::None, class: Class::None, owner: &[] };
 
     /// What a join found for a key.
-    pub(super) fn new(placement: Option<Placement<'r>>, join_key: &'r [u8]) -> Self {
+    pub(super) fn new(placement: Option<PlacementPrefix<'r>>, join_key: &'r [u8]) -> Self {
         match placement {
-            Some(Placement { class, owner }) => Self { parent: ParentRow::Found, class, owner },
+            Some(PlacementPrefix { class, owner }) => Self { parent: ParentRow::Found, class, owner },
             None => Self { parent: ParentRow::Missing, class: Class::Orphan, owner: join_key },
         }
     }
 
     /// The placement of a row that takes it from this path.
-    fn placement(&self) -> Placement<'r> {
+    fn placement(&self) -> PlacementPrefix<'r> {
         let owner = if self.class == Class::None { &[][..] } else { self.owner };
-        Placement { class: self.class, owner }
+        PlacementPrefix { class: self.class, owner }
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -116,9 +116,9 @@ impl<'r> ResolvedRow<'r> {
     }
 
     /// The first path that leads anywhere places the row.
-    fn placement(&self) -> Result<Placement<'r>, WireError> {
+    fn placement(&self) -> Result<PlacementPrefix<'r>, WireError> {
         if self.is_owner {
-            return Ok(Placement { class: Class::Owned, owner: self.key });
+            return Ok(PlacementPrefix { class: Class::Owned, owner: self.key });
         }
         let mut results = Take::new(self.path_results);
         while results.remaining() > 0 {
@@ -207,7 +207,7 @@ pub struct PlacedRows<'a> {
     pub rows: Sorter,
     pub references: Sorter,
     /// In the order of what the plan provides.
-    maps: Vec<OwnerMapFeed<'a>>,
+    maps: Vec<OwnerMapWriter<'a>>,
     pub totals: PlacedTotals,
     key: Vec<u8>,
     payload: Vec<u8>,
@@ -223,7 +223,7 @@ pub struct RowSorters {
 impl<'a> PlacedRows<'a> {
     /// Nothing placed yet.
     #[must_use]
-    pub fn new(plan: &TablePlan, ids: &'a SourceIdKeys, sorters: RowSorters, maps: Vec<OwnerMapFeed<'a>>) -> Self {
+    pub fn new(plan: &TablePlan, ids: &'a SourceIdKeys, sorters: RowSorters, maps: Vec<OwnerMapWriter<'a>>) -> Self {
         let RowSorters { rows, references } = sorters;
         Self {
             ids,
@@ -248,24 +248,24 @@ impl<'a> PlacedRows<'a> {
 
     /// All paths are resolved: the first that leads anywhere places the row, others become references.
     pub(super) fn place(&mut self, row: &ResolvedRow<'_>) -> Result<(), OpError> {
-        let Placement { class, owner } = intact(row.placement())?;
+        let PlacementPrefix { class, owner } = intact(row.placement())?;
         let mut limited = std::mem::take(&mut self.owner);
         limited.clear();
         limited.extend_from_slice(owner);
         limit_key(&mut limited, |bytes| self.ids.row_hash(bytes));
-        let stored = self.store(row, Placement { class, owner: &limited });
+        let stored = self.store(row, PlacementPrefix { class, owner: &limited });
         self.owner = limited;
         stored
     }
 
-    fn store(&mut self, row: &ResolvedRow<'_>, placement: Placement<'_>) -> Result<(), OpError> {
+    fn store(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
         self.push_row(row, placement)?;
         self.push_references(row, placement)?;
         self.push_provided_keys(row, placement)
     }
 
-    fn push_row(&mut self, row: &ResolvedRow<'_>, placement: Placement<'_>) -> Result<(), OpError> {
-        let Placement { class, owner } = placement;
+    fn push_row(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
+        let PlacementPrefix { class, owner } = placement;
         self.key.clear();
         PlacementKey { class, owner, key: row.key }.write(&mut self.key);
         self.payload.clear();
@@ -277,7 +277,7 @@ impl<'a> PlacedRows<'a> {
     }
 
     /// Every owner that a path leads to, but for the row's own, gets a reference to the row.
-    fn push_references(&mut self, row: &ResolvedRow<'_>, placement: Placement<'_>) -> Result<(), OpError> {
+    fn push_references(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
         let mut results = Take::new(row.path_results);
         while results.remaining() > 0 {
             let result = intact(PathResult::read(&mut results))?;
@@ -310,7 +310,7 @@ impl<'a> PlacedRows<'a> {
     }
 
     /// Tells children where the row is.
-    fn push_provided_keys(&mut self, row: &ResolvedRow<'_>, placement: Placement<'_>) -> Result<(), OpError> {
+    fn push_provided_keys(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
         let mut keys = Take::new(row.provided_keys);
         for map in &mut self.maps {
             let join_key = intact(keys.bytes(RECORD))?;

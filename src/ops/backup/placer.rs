@@ -14,7 +14,7 @@ use crate::ops::backup::placed_rows::{
 use crate::ops::backup::plan::{JoinColumn, Slot, TablePlan};
 use crate::ops::error::OpError;
 use crate::repo::writer::ChunkSink;
-use crate::sort::{LookUp, OwnerJoin, Placement};
+use crate::sort::{Lookup, OwnerJoin, PlacementPrefix};
 use crate::tree::chunker::Streams;
 
 /// Rows between two calls of `tick`.
@@ -74,7 +74,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         let placed = &mut self.placed;
         while !joins.is_empty() {
             let first = joins.remove(0);
-            first.finish(&mut |placement: Option<Placement<'_>>, record: &[u8]| {
+            first.finish(&mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
                 advance(&mut joins, &with_placement(record, placement)?, placed)
             })?;
         }
@@ -263,8 +263,8 @@ fn look_up<'r, 'm: 'r>(join: &mut OwnerJoin<'m>, join_key: &'r [u8]) -> Option<P
         return Some(PathResult::NOWHERE);
     }
     match join.look_up(join_key) {
-        LookUp::Known(placement) => Some(PathResult::new(placement, join_key)),
-        LookUp::Later => None,
+        Lookup::Found(placement) => Some(PathResult::new(placement, join_key)),
+        Lookup::Deferred => None,
     }
 }
 
@@ -278,7 +278,7 @@ fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'
         let next = intact(with_result(record, |_| PathResult::NOWHERE))?;
         return advance(rest, &next, placed);
     }
-    current.push(path.join_key, record, &mut |placement: Option<Placement<'_>>, record: &[u8]| {
+    current.push(path.join_key, record, &mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
         advance(rest, &with_placement(record, placement)?, placed)
     })
 }
@@ -293,6 +293,6 @@ fn joins_left<'j, 'm>(
 }
 
 /// The record with what the join of its first remaining path found.
-fn with_placement(record: &[u8], placement: Option<Placement<'_>>) -> Result<Vec<u8>, OpError> {
+fn with_placement(record: &[u8], placement: Option<PlacementPrefix<'_>>) -> Result<Vec<u8>, OpError> {
     intact(with_result(record, |join_key| PathResult::new(placement, join_key)))
 }

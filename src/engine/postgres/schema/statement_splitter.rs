@@ -328,6 +328,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn statements_end_where_they_were_joined(
             all in proptest::collection::vec(proptest::collection::vec(literal(), 0..6), 0..6),

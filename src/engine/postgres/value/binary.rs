@@ -248,6 +248,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_field_panics(field: Vec<u8>, at in 0..KINDS.len()) {
             let _ = decoded(KINDS[at], SessionEncoding::Utf8, &field);

@@ -228,6 +228,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn numbers_are_read_back(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?|-?[1-9]0{0,40}|-?0\\.0{0,30}[1-9]") {
             let (mut digits, mut bytes, mut again) = (Vec::new(), Vec::new(), Vec::new());

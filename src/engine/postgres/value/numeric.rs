@@ -236,6 +236,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn text_is_read_back_as_written(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?") {
             let mut digits = Vec::new();

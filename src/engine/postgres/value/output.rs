@@ -180,6 +180,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_text_panics(text in "[-+0-9:.$,\\\\xa-f ]{0,20}") {
             for kind in [ValueKind::Money, ValueKind::Bytes, ValueKind::Uuid, ValueKind::Char, ValueKind::Numeric, ValueKind::TimeZoned, ValueKind::Real] {
