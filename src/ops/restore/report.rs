@@ -4,7 +4,9 @@ use crate::base::id::Digest;
 use crate::base::time::Moment;
 use crate::engine::contract::Refused;
 use crate::format::catalog::TableEntry;
-use crate::format::manifest::{GapSummary, Summary};
+use crate::format::manifest::GapSummary;
+use crate::ops::restore::open_restore::OpenRestore;
+use crate::repo::ledger::SnapshotRecord;
 
 /// What a restore did.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -44,13 +46,30 @@ pub struct RestoredTable {
     pub restored: u64,
 }
 
-/// The restored tables. `restored` has the rows that each got.
-pub(super) fn restored_tables(summary: &Summary, entries: &[&TableEntry], restored: &[u64]) -> Vec<RestoredTable> {
-    let mut tables = Vec::with_capacity(entries.len());
-    for (entry, restored) in entries.iter().zip(restored) {
-        let in_summary = summary.tables.iter().find(|table| table.number == entry.number);
-        let rows = in_summary.map_or(0, |table| table.rows);
-        tables.push(RestoredTable { name: entry.name.clone(), rows, restored: *restored });
+impl OpenRestore<'_> {
+    /// What is known of a restore from its snapshot and its rows; `restored` has the rows that each table got.
+    pub(super) fn report(self, record: &SnapshotRecord, restored: &[u64]) -> RestoreReport {
+        RestoreReport {
+            snapshot: record.id,
+            source_clock: record.snapshot.source_clock,
+            named_now: None,
+            rows: restored.iter().sum(),
+            tables: self.restored_tables(restored),
+            refused: Vec::new(),
+            gaps: self.reader.manifest().summary.gaps.clone(),
+            doubts: Vec::new(),
+            stale_hints: self.reader.stale_hints(),
+            damaged: self.damage.into_vec(),
+        }
     }
-    tables
+
+    fn restored_tables(&self, restored: &[u64]) -> Vec<RestoredTable> {
+        let tables = self.entries.iter().zip(restored);
+        tables.map(|(entry, restored)| self.restored_table(entry, *restored)).collect()
+    }
+
+    fn restored_table(&self, entry: &TableEntry, restored: u64) -> RestoredTable {
+        let rows = self.summary_of(entry).map_or(0, |table| table.rows);
+        RestoredTable { name: entry.name.clone(), rows, restored }
+    }
 }
