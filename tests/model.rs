@@ -15,6 +15,7 @@ use sidekeep::format::entry::{EntryBody, Prune, Tag, TagChange};
 
 use crate::common::faulty::{ALL, Effect, Fault, Faulty, Plan};
 use crate::world::data::{copy, draw, noise, open};
+use crate::world::findings::FindingsByKind;
 use crate::world::look::assert_sound;
 use crate::world::{SOURCE, World, open_key, times};
 
@@ -184,8 +185,8 @@ impl Life {
     fn backup(&mut self) {
         let key = self.key();
         let report = self.world.try_backup_as(key, SOURCE, &self.live).expect("a snapshot");
-        self.log.push(format!("backup: {} bytes, {} adopted, {:?}", report.new_bytes, report.adopted, report.notes));
-        assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+        self.log.push(format!("backup: {} bytes, {} adopted, {:?}", report.new_bytes, report.adopted, report.notes()));
+        assert!(report.gaps().is_empty(), "{:?}", report.gaps());
         self.keep(report.snapshot.expect("committed"));
     }
 

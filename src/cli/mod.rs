@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod context;
 mod exit;
+mod findings;
 mod keys;
 mod new_keys;
 mod progress;

@@ -81,11 +81,6 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Ledger entries that do not count and may have been what was meant.
-pub(crate) fn doubts(doubts: &[String]) -> String {
-    doubts.iter().map(|doubt| format!("a newer snapshot may be missing: {}\n", printable(doubt))).collect()
-}
-
 /// `text` with control characters escaped, so that a name in a database cannot steer the terminal.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     // Besides the control characters: marks that reorder what is shown around them.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
@@ -15,6 +16,7 @@ use crate::format::entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef, Sn
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
+use crate::repo::finding::{chain_hole, void_entry};
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 use crate::store::{Created, StoreError};
@@ -119,29 +121,38 @@ impl Ledger {
 
     /// What does not count since the last entry that does, so that newer snapshots may be missing.
     #[must_use]
-    pub fn doubts(&self) -> Vec<String> {
-        let mut end = self.digests.len() as u64;
-        let newest = self.voids.iter().rev().take_while(|(at, _)| {
-            end -= 1;
-            at.number == end + 1
-        });
-        newest.map(|void| self.void(void)).chain(self.gap()).collect()
+    pub fn uncounted_at_end(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut number = self.digests.len() as u64;
+        for (entry, reason) in self.voids.iter().rev() {
+            if entry.number != number {
+                break;
+            }
+            findings.push(self.void(entry.number, reason));
+            number -= 1;
+        }
+        findings.extend(self.hole());
+        findings
     }
 
     /// Everything that does not count, in chain order: what a snapshot that is not found may have been.
     #[must_use]
-    pub fn uncounted(&self) -> Vec<String> {
-        self.voids.iter().map(|void| self.void(void)).chain(self.gap()).collect()
+    pub fn uncounted(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (entry, reason) in &self.voids {
+            findings.push(self.void(entry.number, reason));
+        }
+        findings.extend(self.hole());
+        findings
     }
 
-    fn void(&self, (at, reason): &(Numbered, String)) -> String {
-        format!("{} does not count: {reason}", Name::Ledger(self.source, at.number))
+    fn void(&self, number: u64, reason: &str) -> Finding {
+        void_entry(Name::Ledger(self.source, number), reason).of_source(self.source)
     }
 
-    fn gap(&self) -> Option<String> {
-        let (first, count) = (self.ignored.first()?, self.ignored.len());
+    fn hole(&self) -> Option<Finding> {
         let missing = Name::Ledger(self.source, self.digests.len() as u64 + 1);
-        Some(format!("{missing} is missing, so {count} entries from number {first} on do not count"))
+        Some(chain_hole(missing, &self.ignored)?.of_source(self.source))
     }
 
     /// A chain without entries.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::hpke::SealingKey;
@@ -13,6 +14,7 @@ use crate::format::name::Name;
 use crate::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RosterEntry, RosterStatement};
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
+use crate::repo::finding::{chain_hole, void_entry};
 use crate::repo::io::Objects;
 
 /// An enrolled key.
@@ -101,13 +103,14 @@ impl Roster {
 
     /// Entries that do not count: what they said of keys and sources is lost.
     #[must_use]
-    pub fn doubts(&self) -> Vec<String> {
-        let void = |(number, reason): &(u64, String)| format!("{} does not count: {reason}", Name::Roster(*number));
-        let gap = self.ignored.first().map(|first| {
-            let missing = Name::Roster(self.digests.len() as u64 + 1);
-            format!("{missing} is missing, so entries from number {first} on do not count")
-        });
-        self.voids.iter().map(void).chain(gap).collect()
+    pub fn uncounted(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (number, reason) in &self.voids {
+            findings.push(void_entry(Name::Roster(*number), reason));
+        }
+        let missing = Name::Roster(self.digests.len() as u64 + 1);
+        findings.extend(chain_hole(missing, &self.ignored));
+        findings
     }
 
     /// SHA-256 of entry 1: what auditors pin.

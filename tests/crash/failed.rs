@@ -1,6 +1,7 @@
 //! The store fails once, at every call, in every way: the run goes on or ends with an error that says why, and never
 //! commits what does not come back.
 
+use crate::world::findings::FindingsByKind;
 use sidekeep::base::chain::chain;
 
 use crate::common::faulty::{ALL, Effect, Fault, Faulty, Plan};
@@ -29,7 +30,7 @@ fn once_at_every_call_of_a_backup() {
             match result {
                 Ok(report) => {
                     survived += 1;
-                    assert!(committed && report.notes.is_empty(), "call {call}, {fault:?}: {report:?}");
+                    assert!(committed && report.notes().is_empty(), "call {call}, {fault:?}: {report:?}");
                 }
                 Err(error) => {
                     let text = chain(&error);
@@ -74,7 +75,7 @@ fn a_restore_through_a_failing_store_is_whole_or_says_what_is_not() {
             let to = night.world.path("back");
             let selector = sidekeep::ops::select::Selector::Latest(0);
             match night.world.beside(faulty).try_restore(selector, &to) {
-                Ok(report) if report.damaged.is_empty() && report.refused.is_empty() => {
+                Ok(report) if report.damaged().is_empty() && report.refused().is_empty() => {
                     crate::world::common_sqlite::assert_same_database(&night.before, &to);
                     std::fs::remove_file(&to).expect("was restored");
                 }

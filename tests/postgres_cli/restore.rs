@@ -25,7 +25,7 @@ fn a_database_comes_back_into_an_empty_one() {
     live.cluster.create_database("back", "TEMPLATE template0");
     let to = live.cluster.dsn("back");
     let report = live.sandbox.json(&admin(&["--to", &to, "--first", "public.users,public.contacts", "--workers", "2"]));
-    assert_eq!((&report["rows"], &report["refused"]), (&ROWS.into(), &serde_json::json!([])), "{report}");
+    assert_eq!((&report["rows"], of_kind(&report, "refused").len()), (&ROWS.into(), 0), "{report}");
     assert_eq!(live.cluster.sql("back", SUMS), live.sql(SUMS));
     let owner = "SELECT relowner::regrole FROM pg_class WHERE relname = 'contacts'";
     assert_eq!(live.cluster.sql("back", owner), live.sql(owner));

@@ -16,6 +16,7 @@ use sidekeep::ops::select::Selector;
 use crate::common_postgres::{Cluster, SUPERUSER};
 pub use crate::objects::DATABASE;
 use crate::objects::{ROLES, objects};
+use crate::world::findings::FindingsByKind;
 use crate::world::{SOURCE, World};
 
 /// A backed-up database and its repository.
@@ -112,5 +113,5 @@ impl Stage {
 
 /// What was refused, a line each.
 pub fn refused(report: &RestoreReport) -> Vec<String> {
-    report.refused.iter().map(|refused| format!("{}: {}", refused.object, refused.reason)).collect()
+    report.refused().iter().map(|refused| format!("{}: {}", refused.object, refused.reason)).collect()
 }

@@ -1,6 +1,7 @@
 //! What happens on a server while it is read, or stands in the way: an error with its reason, or a gap with its name,
 //! and never a snapshot that lacks something unsaid.
 
+use crate::world::findings::FindingsByKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ fn altered(live: &mut Live, database: &str, alter: &str) -> Result<(), String> {
     other.execute("locking", "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").expect("locked");
     std::thread::scope(|scope| {
         let snapshot =
-            scope.spawn(|| live.try_backup_as(database, SUPERUSER).map(|report| assert_eq!(report.gaps, [])));
+            scope.spawn(|| live.try_backup_as(database, SUPERUSER).map(|report| assert_eq!(report.gaps(), [])));
         let begun = Instant::now();
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         while live.cluster.sql(database, waits)[0][0].as_deref() == Some("0") {
@@ -151,10 +152,10 @@ fn a_role_without_rights() {
     );
     let report = live.try_backup_as("app", "reader").expect("a snapshot");
     for table in ["public.other", "hidden.t", "public.columns", "public.part_2"] {
-        assert!(reason_of(&report.gaps, table).contains("may not read"), "{table}");
+        assert!(reason_of(&report.gaps(), table).contains("may not read"), "{table}");
     }
-    assert!(reason_of(&report.gaps, "public.secured").contains("row security"));
-    assert!(reason_of(&report.gaps, "\"public\".\"closed\"").contains("may not read"));
+    assert!(reason_of(&report.gaps(), "public.secured").contains("row security"));
+    assert!(reason_of(&report.gaps(), "\"public\".\"closed\"").contains("may not read"));
     let taken = live.restored();
     let names: Vec<&str> = taken.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["public.parts", "public.users"]);
@@ -173,8 +174,8 @@ fn foreign_tables_and_tables_of_extensions() {
         CREATE FOREIGN TABLE far_away (a int) SERVER far",
     );
     let report = live.backup("app");
-    assert_eq!(report.gaps.len(), 1);
-    assert!(reason_of(&report.gaps, "public.far_away").contains("server far"));
+    assert_eq!(report.gaps().len(), 1);
+    assert!(reason_of(&report.gaps(), "public.far_away").contains("server far"));
     assert_comes_back(&live.cluster, &live.restored(), "app");
 }
 
@@ -209,8 +210,8 @@ fn an_extension_with_rows_of_the_user() {
         INSERT INTO own VALUES (3)",
     );
     let report = live.backup("app");
-    assert_eq!(report.gaps.len(), 1);
-    assert!(reason_of(&report.gaps, "public.own").contains("extension tiny"));
+    assert_eq!(report.gaps().len(), 1);
+    assert!(reason_of(&report.gaps(), "public.own").contains("extension tiny"));
     let taken = live.restored();
     let rows = |name: &str| taken.table(name).rows.len();
     assert_eq!((rows("public.settings"), rows("public.lists")), (1, 2));

@@ -8,9 +8,11 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser};
 
 use crate::base::env::random;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::SourceId;
 use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
+use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{bytes, count, duration, moment, plural, printable, short};
 use crate::cli::source::{ConfiguredSource, SourceAddress, SourceOptions, choose};
 use crate::cli::{amount, tag};
@@ -144,15 +146,16 @@ pub(super) fn take(
         let report = backup::run(&mut unlocked, live.as_mut(), &options)?;
         Ok::<_, CliError>((report, lost))
     })?;
-    report.notes.extend(lost.iter().map(|lost| {
-        format!(
-            "this source is new here, and the store has objects of a source {lost} that no entry of the roster adds: \
-             if the roster lost one, put it back from a second copy of the store before the next backup"
-        )
-    }));
+    report.findings.extend(lost.into_iter().map(lost_source));
     context.ui.result("backup", &report, human)?;
-    let is_found = !report.gaps.is_empty() || !report.drift.is_empty() || !lost.is_empty();
-    Ok(if is_found { Outcome::Findings } else { Outcome::Done })
+    Ok(outcome(&report.findings))
+}
+
+/// Objects of a source that the roster does not name, where a source is new.
+fn lost_source(source: SourceId) -> Finding {
+    let detail = "this source is new here, and the store has objects of another that no entry of the roster adds";
+    let remedy = "if the roster lost an entry, put it back from a second copy of the store before the next backup";
+    Finding::new(FindingKind::UnknownSource, format!("{source}/"), detail).of_source(source).with_remedy(remedy)
 }
 
 fn workers(wanted: Option<u64>) -> usize {
@@ -206,10 +209,5 @@ fn human(report: &BackupReport) -> String {
         }
         text += &format!("note: {}: {}\n", printable(&table.name), odd.join(", "));
     }
-    report.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
-    report.drift.iter().for_each(|drift| text += &format!("drift: {}\n", printable(drift)));
-    for gap in &report.gaps {
-        text += &format!("not captured: {}: {}\n", printable(&gap.object), printable(&gap.reason));
-    }
-    text
+    text + &human_findings(&report.findings)
 }

@@ -7,6 +7,7 @@ use clap::builder::{NonEmptyStringValueParser, PathBufValueParser};
 
 use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
+use crate::cli::findings::human_findings;
 use crate::cli::render::{Align, TextTable, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::diff::{self, CellSample, Changes, DiffOptions, DiffReport, RowChange, RowSample};
@@ -80,7 +81,7 @@ fn human(report: &DiffReport) -> String {
     for (sign, side) in [('-', &report.old), ('+', &report.new)] {
         text += &format!("{sign} {}  as of {}\n", short(&side.snapshot), moment(side.source_clock));
     }
-    report.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
+    text += &human_findings(&report.findings);
     if report.is_empty() {
         return text + "no difference\n";
     }

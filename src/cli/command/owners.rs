@@ -6,8 +6,10 @@ use clap::Args;
 use clap::builder::PathBufValueParser;
 
 use super::backup::{self, BackupSettings};
+use crate::base::finding::FindingKind;
 use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
+use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{Align, TextTable, magnitude, printable, short};
 use crate::cli::source::{SourceOptions, choose};
 use crate::engine::postgres::backup::read_options::ReadOptions;
@@ -52,8 +54,7 @@ pub(crate) fn run(args: &OwnersArgs, context: &CommandContext) -> Result<Outcome
         Ok::<_, CliError>(owners::run(&unlocked, live.as_mut(), &options)?)
     })?;
     context.ui.result("owners", &report, human)?;
-    let is_settled = report.drift.is_empty() && report.decisions.is_empty();
-    Ok(if is_settled { Outcome::Done } else { Outcome::Findings })
+    Ok(outcome(&report.findings))
 }
 
 fn human(report: &OwnersReport) -> String {
@@ -80,14 +81,10 @@ fn human(report: &OwnersReport) -> String {
         ]);
     }
     text += &table.render();
-    report.drift.iter().for_each(|drift| text += &format!("drift: {}\n", printable(drift)));
-    if !report.drift.is_empty() {
+    text += &human_findings(&report.findings);
+    if report.findings.iter().any(|finding| finding.kind == FindingKind::PlacementDrift) {
         text += "`sidekeep owners --accept` places everything as it would be today\n";
     }
-    for decision in &report.decisions {
-        text += &format!("to decide: {}: {}\n", printable(&decision.object), printable(&decision.question));
-    }
-    report.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
     text
 }
 

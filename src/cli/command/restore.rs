@@ -6,9 +6,11 @@ use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PathBufValueParser, RangedU64ValueParser};
 use serde::Serialize;
 
+use crate::base::finding::Finding;
 use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{doubts, moment, plural, printable, short};
+use crate::cli::findings::{human_findings, outcome};
+use crate::cli::render::{moment, plural, printable, short};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::cli::target::{FileFormat, TargetPlace};
 use crate::engine::postgres::restore::{Globals, Owners, Resume, TargetOptions};
@@ -89,7 +91,6 @@ struct RestoreDocument {
     target: String,
     #[serde(flatten)]
     report: RestoreReport,
-    notes: Vec<String>,
 }
 
 pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcome, CliError> {
@@ -107,14 +108,11 @@ pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcom
         Ok::<_, CliError>((report, target.notes().to_vec()))
     });
     let can_go_on = matches!(place, TargetPlace::Postgres(_));
-    let (report, notes) = restored.map_err(|error| if can_go_on { error.resumable() } else { error.removed() })?;
-    let document = RestoreDocument { target: place.to_string(), report, notes };
+    let (mut report, notes) = restored.map_err(|error| if can_go_on { error.resumable() } else { error.removed() })?;
+    report.findings.extend(notes.into_iter().map(|note| Finding::note("the target", note)));
+    let document = RestoreDocument { target: place.to_string(), report };
     context.ui.result("restore", &document, human)?;
-    let report = &document.report;
-    let is_whole = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();
-    let is_whole = is_whole && report.doubts.is_empty();
-    let is_whole = is_whole && report.tables.iter().all(|table| table.restored == table.rows);
-    Ok(if is_whole { Outcome::Done } else { Outcome::Findings })
+    Ok(outcome(&document.report.findings))
 }
 
 fn human(document: &RestoreDocument) -> String {
@@ -126,19 +124,5 @@ fn human(document: &RestoreDocument) -> String {
     }
     let tables = plural(report.tables.len() as u64, "table");
     text += &format!("{} in {tables} to {}\n", plural(report.rows, "row"), printable(&document.target));
-    for table in report.tables.iter().filter(|table| table.restored != table.rows) {
-        let rows = plural(table.rows.abs_diff(table.restored), "row");
-        let what = if table.restored < table.rows { "missing" } else { "too many" };
-        text += &format!("{what}: {rows} of {}\n", printable(&table.name));
-    }
-    report.damaged.iter().for_each(|damage| text += &format!("damaged: {}\n", printable(damage)));
-    for refused in &report.refused {
-        text += &format!("refused: {}: {}\n", printable(&refused.object), printable(&refused.reason));
-    }
-    for gap in &report.gaps {
-        text += &format!("not in the snapshot: {}: {}\n", printable(&gap.object), printable(&gap.reason));
-    }
-    text += &doubts(&report.doubts);
-    document.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
-    text
+    text + &human_findings(&report.findings)
 }

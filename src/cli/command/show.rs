@@ -5,10 +5,10 @@ use clap::Args;
 use super::snapshots::state;
 use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, TextTable, bytes, count, doubts, moment, plural, printable};
+use crate::cli::findings::{human_findings, outcome};
+use crate::cli::render::{Align, TextTable, bytes, count, moment, plural, printable};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::ops::show::{self, ShowOptions, ShowReport};
-use crate::ops::snapshots::SnapshotState;
 
 /// Show what a snapshot holds: tables, rows, what could not be captured, and its ledger entry
 ///
@@ -30,8 +30,7 @@ pub(crate) fn run(args: &ShowArgs, context: &CommandContext) -> Result<Outcome, 
     let source = args.snapshot.source.find(&unlocked)?;
     let report = show::run(&unlocked, &ShowOptions { source, snapshot })?;
     context.ui.result("show", &report, human)?;
-    let is_found = report.state == SnapshotState::Suspect || !report.gaps.is_empty() || !report.doubts.is_empty();
-    Ok(if is_found { Outcome::Findings } else { Outcome::Done })
+    Ok(outcome(&report.findings))
 }
 
 fn human(report: &ShowReport) -> String {
@@ -57,10 +56,7 @@ fn human(report: &ShowReport) -> String {
         plural((entry.packs.count + entry.adopted.count + entry.ahead.count) as u64, "pack")
     );
     text += &tables(report);
-    for gap in &report.gaps {
-        text += &format!("not captured: {}: {}\n", printable(&gap.object), printable(&gap.reason));
-    }
-    text + &doubts(&report.doubts)
+    text + &human_findings(&report.findings)
 }
 
 fn tables(report: &ShowReport) -> String {

@@ -4,11 +4,11 @@ use clap::Args;
 
 use crate::cli::context::CommandContext;
 use crate::cli::exit::{CliError, Outcome};
+use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{Align, TextTable, bytes, count, moment, printable, short};
 use crate::cli::snapshot::SourceArgs;
-use crate::ops::snapshots::SourceSnapshots;
-use crate::ops::snapshots::{self, Counts, SnapshotLine, SnapshotState, SnapshotsOptions, SnapshotsReport};
-use crate::ops::verify::Access;
+use crate::ops::access::RepositoryAccess;
+use crate::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SnapshotsReport, SourceSnapshots};
 
 /// List the snapshots, oldest first
 ///
@@ -33,33 +33,25 @@ pub(crate) fn run(args: &SnapshotsArgs, context: &CommandContext) -> Result<Outc
         let unlocked = context.unlocked()?;
         let sources = args.source.is_named().then(|| args.source.find(&unlocked)).transpose()?;
         let options = SnapshotsOptions { sources: sources.into_iter().collect(), counts };
-        snapshots::run(Access::Key(&unlocked), &options)?
+        snapshots::run(RepositoryAccess::WithKey(&unlocked), &options)?
     } else {
         let repository = context.repository()?;
         let sources = args.source.find_public(&repository)?.into_iter().collect();
-        snapshots::run(Access::Public(&repository), &SnapshotsOptions { sources, counts })?
+        snapshots::run(RepositoryAccess::WithoutKey(&repository), &SnapshotsOptions { sources, counts })?
     };
     context.ui.result("snapshots", &report, human)?;
-    let is_found = |source: &SourceSnapshots| {
-        let odd = |line: &SnapshotLine| line.state == SnapshotState::Suspect || line.unreadable.is_some();
-        source.snapshots.iter().any(odd) || !source.voids.is_empty() || !source.ignored.is_empty()
-    };
-    Ok(if report.sources.iter().any(is_found) || !report.doubts.is_empty() { Outcome::Findings } else { Outcome::Done })
+    Ok(outcome(&report.findings))
 }
 
 fn human(report: &SnapshotsReport) -> String {
-    let doubts: String =
-        report.doubts.iter().map(|doubt| format!("a source may be missing: {}\n", printable(doubt))).collect();
-    if report.sources.is_empty() {
-        return format!("no source has been backed up yet\n{doubts}");
-    }
     let sources: Vec<String> = report.sources.iter().map(human_source).collect();
-    sources.join("\n") + &doubts
+    let text = if sources.is_empty() { "no source has been backed up yet\n".to_owned() } else { sources.join("\n") };
+    text + &human_findings(&report.findings)
 }
 
 fn human_source(source: &SourceSnapshots) -> String {
     let id = source.source.to_string();
-    let mut text = format!("source {}\n", printable(source.name.as_deref().unwrap_or(&id)));
+    let text = format!("source {}\n", printable(source.name.as_deref().unwrap_or(&id)));
     let mut table = TextTable::new(&[
         ("snapshot", Align::Left),
         ("as of", Align::Left),
@@ -82,19 +74,7 @@ fn human_source(source: &SourceSnapshots) -> String {
             line.tags.join(" "),
         ]);
     }
-    text += &if table.is_empty() { "no snapshots\n".to_owned() } else { table.render() };
-    for line in &source.snapshots {
-        if let Some(reason) = &line.unreadable {
-            text += &format!("unreadable: {}: {}\n", short(&line.id), printable(reason));
-        }
-    }
-    for void in &source.voids {
-        text += &format!("void: ledger entry {}: {}\n", void.number, printable(&void.reason));
-    }
-    if let (Some(first), Some(last)) = (source.ignored.first(), source.ignored.last()) {
-        text += &format!("ignored: ledger entries {first} to {last} stand beyond a gap\n");
-    }
-    text
+    text + &if table.is_empty() { "no snapshots\n".to_owned() } else { table.render() }
 }
 
 /// The word for a state.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
+use crate::base::finding::{Finding, Severity};
 use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
@@ -84,11 +85,8 @@ pub struct BackupReport {
     /// Bytes of the manifest.
     pub manifest_bytes: u64,
     pub tables: Vec<TableReport>,
-    pub gaps: Vec<GapSummary>,
-    /// How rows would be placed differently today.
-    pub drift: Vec<String>,
-    /// Things worth telling that change nothing.
-    pub notes: Vec<String>,
+    /// What the snapshot does not have, how rows would be placed differently today, and what is worth telling.
+    pub findings: Vec<Finding>,
     /// How long the live database's image was held open, in milliseconds.
     pub image_held_ms: u64,
     /// Packs of interrupted runs that were put to use.
@@ -129,8 +127,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let mut ledger = Ledger::load(unlocked.repository(), source_id)?;
     let base = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
-    let mut notes = ledger.doubts();
-    notes.extend(base.notes.iter().cloned());
+    let mut notes = notes(&ledger, &base);
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
     let (description, opened) = early.map_or_else(|| describe(unlocked, source, options), Ok)?;
     check_clock(&ledger, description.source_clock)?;
@@ -152,7 +149,8 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let stored = night.store(source, &update, (&session, &wrap))?;
     let draft = night.draft(&update, &stored, prior.manifest.as_ref(), &wrap)?;
     let manifest = manifest::seal(&draft, &session, 0)?;
-    let mut report = BackupReport { notes, ..night.report(&update, &stored, &draft, manifest.len() as u64) };
+    let mut report = night.report(&update, &stored, &draft, manifest.len() as u64);
+    report.findings.splice(0..0, notes);
     if options.mode == BackupMode::Commit {
         options.progress.phase("committing", CountUnit::Objects, None);
         let clock = description.source_clock;
@@ -164,6 +162,16 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         report.races_lost = committed.races_lost;
     }
     Ok(report)
+}
+
+/// What is known of the store before anything is read, and changes nothing.
+fn notes(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
+    let mut notes = Vec::new();
+    for finding in ledger.uncounted_at_end() {
+        notes.push(finding.with_severity(Severity::Information));
+    }
+    notes.extend(known.notes.iter().map(|note| Finding::note("the store", note)));
+    notes
 }
 
 /// Opens the database's image; gives when that was.
@@ -415,9 +423,7 @@ impl BackupRun<'_> {
             packs: stored.written.packs.len(),
             manifest_bytes,
             tables: summary.tables.iter().map(table).collect(),
-            gaps: summary.gaps.clone(),
-            drift: update.drift.clone(),
-            notes: Vec::new(),
+            findings: update.drift.iter().cloned().chain(summary.gaps.iter().map(Finding::from)).collect(),
             image_held_ms: stored.image_held_ms,
             adopted: stored.counted(self.base).adopted.len(),
             races_lost: 0,

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::finding::Finding;
+use crate::base::finding::FindingKind::PlacementDrift;
 use crate::engine::contract::{Column, Description, Engine, Table};
 use crate::format::catalog::{Catalog, ColumnEntry, OwnerPath, TableEntry, Visibility};
 use crate::format::cell::{Cell, OwnedCell};
@@ -35,7 +37,7 @@ pub struct Update {
     /// For each table of the description, its position in `catalog.tables`.
     pub tables: Vec<usize>,
     /// What the mapping would be if it were made today, where that differs from what is pinned.
-    pub drift: Vec<String>,
+    pub drift: Vec<Finding>,
     pub mapping: Mapping,
 }
 
@@ -76,7 +78,11 @@ pub fn update(
         Some(catalog) if pinned == Pinned::Keep => {
             let kept = catalog.owner_table.filter(|number| entries.iter().any(|entry| entry.number == *number));
             if kept != fresh_owner && catalog.owner_table.is_some() {
-                drift.push("the table of owners would be another one today".to_owned());
+                drift.push(Finding::new(
+                    PlacementDrift,
+                    "owner_table",
+                    "the table of owners would be another one today",
+                ));
             }
             kept.or(fresh_owner)
         }
@@ -92,12 +98,13 @@ pub fn update(
                 entry.rows_per_leaf = None;
             }
         } else if entry.paths != paths || entry.layout != layout {
-            drift.push(format!("{}: its rows would be placed differently today", entry.name));
+            drift.push(Finding::new(PlacementDrift, &entry.name, "its rows would be placed differently today"));
         }
     }
     drop_broken_paths(&mut entries, &mut drift);
     if let (Some(name), None) = (&config.owner_table, mapping.owner_table) {
-        drift.push(format!("the configuration names {name} as the table of owners, which is not there"));
+        let detail = format!("the configuration names {name} as the table of owners, which is not there");
+        drift.push(Finding::new(PlacementDrift, "owner_table", detail));
     }
     let tables = (0..entries.len()).collect();
     let engine = match description.engine {
@@ -111,7 +118,7 @@ pub fn update(
 }
 
 /// A pinned path over a column or table that is gone can place nothing.
-fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<String>) {
+fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<Finding>) {
     let columns: BTreeMap<u32, Vec<u32>> = entries
         .iter()
         .map(|entry| (entry.number, entry.columns.iter().map(|column| column.number).collect()))
@@ -124,7 +131,8 @@ fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<String>) {
                 && columns.get(&path.parent).is_some_and(|there| path.parent_columns.iter().all(|c| there.contains(c)))
         });
         if entry.paths.len() < before {
-            drift.push(format!("{}: a column or table on its way to the owner is gone", entry.name));
+            let detail = "a column or table on its way to the owner is gone";
+            drift.push(Finding::new(PlacementDrift, &entry.name, detail));
         }
     }
 }

@@ -173,7 +173,7 @@ impl Batch for LeavesBatch<'_> {
                 Err(RowError::Leaf(error)) => {
                     if self.damaged.borrow_mut().insert(at) {
                         let name = &self.reading.entries[self.table].name;
-                        self.reading.damage.add(format!("a leaf of {name}: it {error}"));
+                        self.reading.damage.add(name, &format!("rows of a leaf are left out: it {error}"));
                     }
                 }
             }

@@ -148,7 +148,7 @@ impl<'a> Stage<'a> {
                 Err(error @ RepoError::Store(_)) => Err(OpError::from(error)),
                 Err(error) => {
                     let name = &self.reading.entries[*table].name;
-                    self.reading.damage.add(format!("{} rows of {name}: {error}", leaf.rows));
+                    self.reading.damage.add_rows(name, leaf.rows, &error);
                     Ok(())
                 }
             }

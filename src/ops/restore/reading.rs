@@ -29,6 +29,8 @@ impl OpenRestore<'_> {
 
     /// Names rows below nodes that cannot be read.
     pub fn name_lost(&self, entry: &TableEntry, lost: &[LostNode]) {
-        lost.iter().for_each(|lost| self.damage.add(format!("{} rows of {}: {}", lost.rows, entry.name, lost.error)));
+        for node in lost {
+            self.damage.add_rows(&entry.name, node.rows, &node.error);
+        }
     }
 }

@@ -4,13 +4,13 @@
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::progress::{CountUnit, SharedProgress};
 use crate::base::time::Moment;
-use crate::engine::contract::{Begun, Engine, Refused, RestoreContent, Scope, SourceError, Target, TargetTable};
+use crate::engine::contract::{Begun, Engine, RestoreContent, Scope, SourceError, Target, TargetTable};
 use crate::engine::sqlite;
 use crate::format::catalog::{Catalog, TableEntry};
-use crate::format::manifest::GapSummary;
 use crate::ops::error::OpError;
 use crate::ops::restore::reading::OpenRestore;
 use crate::ops::restore::rows::RowShape;
@@ -43,14 +43,9 @@ pub struct RestoreReport {
     pub named_now: Option<Named>,
     pub rows: u64,
     pub tables: Vec<RestoredTable>,
-    /// Rows and statements that the target refused.
-    pub refused: Vec<Refused>,
-    /// Data that could not be read; everything else was restored.
-    pub damaged: Vec<String>,
-    /// What the snapshot never had.
-    pub gaps: Vec<GapSummary>,
-    /// Entries of the ledger that do not count and may have been a newer snapshot that was meant.
-    pub doubts: Vec<String>,
+    /// Rows that are missing, data that could not be read, what the target refused, what the snapshot never had, and
+    /// entries of the ledger that may have been a newer snapshot that was meant. Everything else was restored.
+    pub findings: Vec<Finding>,
     /// Hints that led nowhere; the index helped.
     pub stale_hints: u64,
 }
@@ -102,29 +97,46 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     }
     options.progress.phase("building indexes", CountUnit::Objects, None);
     let refused = target.finish()?;
-    let summary = &reader.manifest().summary;
-    let rows_of = |entry: &TableEntry| {
-        summary.tables.iter().find(|table| table.number == entry.number).map_or(0, |table| table.rows)
-    };
-    let tables = reading.entries.iter().zip(&restored);
+    let tables = reading.restored_tables(&restored);
+    let mut findings: Vec<Finding> = tables.iter().filter_map(RestoredTable::finding).collect();
+    findings.extend(reading.damage.into_vec());
+    findings.extend(refused.into_iter().map(Finding::from));
+    findings.extend(reader.manifest().summary.gaps.iter().map(Finding::from));
+    findings.extend(options.snapshot.uncounted(&ledger, record));
     Ok(RestoreReport {
         snapshot: record.id,
         source_clock: record.snapshot.source_clock,
         named_now,
         rows: restored.iter().sum(),
-        tables: tables
-            .map(|(entry, restored)| RestoredTable {
-                name: entry.name.clone(),
-                rows: rows_of(entry),
-                restored: *restored,
-            })
-            .collect(),
-        refused,
-        damaged: reading.damage.into_vec(),
-        gaps: summary.gaps.clone(),
-        doubts: options.snapshot.doubts(&ledger, record),
+        tables,
+        findings,
         stale_hints: reader.stale_hints(),
     })
+}
+
+impl RestoredTable {
+    fn finding(&self) -> Option<Finding> {
+        let Self { rows, restored, .. } = *self;
+        if rows == restored {
+            return None;
+        }
+        let kind = FindingKind::RowCount { expected: rows, restored };
+        Some(Finding::new(kind, &self.name, format!("the snapshot has {rows} rows, and {restored} were restored")))
+    }
+}
+
+impl OpenRestore<'_> {
+    /// The tables with their rows in the snapshot and in the target.
+    fn restored_tables(&self, restored: &[u64]) -> Vec<RestoredTable> {
+        let summaries = &self.reader.manifest().summary.tables;
+        let mut tables = Vec::new();
+        for (entry, restored) in self.entries.iter().zip(restored) {
+            let summary = summaries.iter().find(|summary| summary.number == entry.number);
+            let rows = summary.map_or(0, |summary| summary.rows);
+            tables.push(RestoredTable { name: entry.name.clone(), rows, restored: *restored });
+        }
+        tables
+    }
 }
 
 /// The snapshot to restore, and the one that the words of whoever asks name instead by now. What was begun goes on with
@@ -173,9 +185,9 @@ fn schema(
         (Ok(schema), _) => Ok(schema),
         (Err(error @ RepoError::Store(_)), _) | (Err(error), Engine::Postgres) => Err(error.into()),
         (Err(error), Engine::Sqlite) => {
-            damage.add(format!(
-                "the schema: {error}; tables have their columns alone, without types, keys, indexes, views and triggers"
-            ));
+            let detail =
+                format!("{error}; tables have their columns alone, without types, keys, indexes, views and triggers");
+            damage.add("the schema", &detail);
             Ok(sqlite::stand_in_schema(tables))
         }
     }

@@ -96,7 +96,7 @@ impl Restore<'_> {
                 Err(error @ RepoError::Store(_)) => Err(error.into()),
                 Err(error) => {
                     let name = &self.reading.entries[table as usize].name;
-                    self.reading.damage.add(format!("{} rows of {name}: {error}", leaves[at].rows));
+                    self.reading.damage.add_rows(name, leaves[at].rows, &error);
                     Ok(())
                 }
             }
@@ -132,7 +132,7 @@ impl Restore<'_> {
                 Ok(pushed) => pushed?,
                 Err(error) => {
                     let name = &self.reading.entries[table as usize].name;
-                    self.reading.damage.add(format!("a leaf of {name}: it {error}"));
+                    self.reading.damage.add(name, &format!("rows of a leaf are left out: it {error}"));
                 }
             }
         }

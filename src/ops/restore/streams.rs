@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::format::cell::{Cell, StreamForm, StreamRef};
@@ -15,17 +16,27 @@ use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
 
 /// What could not be read; threads add to it.
 #[derive(Default)]
-pub struct Damage(Mutex<Vec<String>>);
+pub struct Damage(Mutex<Vec<Finding>>);
 
 impl Damage {
-    /// Names something.
-    pub fn add(&self, what: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    /// Rows of a table that are left out.
+    pub fn add_rows(&self, table: &str, rows: u64, error: &RepoError) {
+        self.push(rows, table, &format!("{rows} rows are left out: {error}"));
+    }
+
+    /// Something else that is left out; how many rows that costs is not known, or it costs none.
+    pub fn add(&self, object: &str, detail: &str) {
+        self.push(0, object, detail);
+    }
+
+    fn push(&self, rows: u64, object: &str, detail: &str) {
+        let finding = Finding::new(FindingKind::LeftOut { rows }, object, detail);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
     }
 
     /// All that was named.
     #[must_use]
-    pub fn into_vec(self) -> Vec<String> {
+    pub fn into_vec(self) -> Vec<Finding> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -56,7 +67,8 @@ pub fn fetch(
         }
         Err(error @ RepoError::Store(_)) => Err(OpError::from(error)),
         Err(error) => {
-            damage.add(format!("a value of {} bytes is left out: {error}", stream.len));
+            let value = format!("a value of {} bytes", stream.len);
+            damage.add(&value, &format!("it is left out: {error}"));
             Ok(())
         }
     };
