@@ -11,7 +11,7 @@ pub(crate) fn human_findings<'f>(findings: impl IntoIterator<Item = &'f Finding>
 
 /// Whether somebody has to look at something.
 pub(crate) fn outcome(findings: &[Finding]) -> Outcome {
-    if findings.iter().any(Finding::matters) { Outcome::Findings } else { Outcome::Done }
+    Outcome::with_findings(findings.iter().any(Finding::matters))
 }
 
 fn human_finding(finding: &Finding) -> String {

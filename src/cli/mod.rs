@@ -1,14 +1,19 @@
 //! Everything that a person sees.
 
+mod address;
 mod amount;
 mod app;
 mod args;
 mod command;
 mod config;
 mod context;
+mod environment;
+mod error;
 mod exit;
 mod findings;
+mod global;
 mod keys;
+mod logging;
 mod new_keys;
 mod progress;
 mod redact;
@@ -20,5 +25,6 @@ mod tag;
 mod target;
 mod time;
 mod ui;
+mod verdict;
 
 pub use app::main;

@@ -43,7 +43,7 @@ impl Selector {
         if self.is_id_of(found) {
             return Vec::new();
         }
-        let mut findings = ledger.uncounted_at_end();
+        let mut findings = ledger.warnings_at_head();
         for finding in &mut findings {
             finding.detail += "; a newer snapshot may be missing";
         }
@@ -67,7 +67,7 @@ impl Selector {
 
 /// A snapshot that is not found may be one of those that do not count.
 fn uncounted_suffix(ledger: &Ledger) -> String {
-    match ledger.uncounted().as_slice() {
+    match ledger.warnings().as_slice() {
         [] => String::new(),
         [one] => format!("; {}: {}", one.object, one.detail),
         [one, more @ ..] => format!("; {}: {}, and {} more do not", one.object, one.detail, more.len()),

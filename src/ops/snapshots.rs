@@ -101,7 +101,7 @@ pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<S
         let list = SnapshotList { access, ledger: Ledger::load(access.repository(), source)?, counts: options.counts };
         report.sources.push(list.read(&mut report.findings)?);
     }
-    for mut finding in access.repository().roster().uncounted() {
+    for mut finding in access.repository().roster().warnings() {
         finding.detail += "; a source may be missing";
         report.findings.push(finding);
     }
@@ -134,7 +134,7 @@ impl SnapshotList<'_> {
             findings.extend(line.findings(source));
             snapshots.push(line);
         }
-        findings.extend(self.ledger.uncounted());
+        findings.extend(self.ledger.warnings());
         Ok(SourceSnapshots {
             source,
             name: self.access.source_name(source),

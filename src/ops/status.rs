@@ -163,7 +163,7 @@ impl<'a> SourceCheck<'a> {
         findings.extend(self.clock_finding(newest.as_ref()));
         let suspect = self.suspect_snapshots();
         findings.extend(self.suspect_finding(&suspect));
-        findings.extend(self.ledger.uncounted());
+        findings.extend(self.ledger.warnings());
         let opened = match record {
             Some(record) => self.open(record, findings)?,
             None => OpenedManifest { gaps: Vec::new(), state: NewestSnapshotState::Unproven },

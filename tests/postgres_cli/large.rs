@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 
 use serde_json::Value;
 
-use crate::service::Live;
+use crate::support::postgres::service::Live;
+use crate::support::sandbox::of_kind;
 
 /// One with two holes, one whose end is a hole of its own making, an empty one, and one of several pages.
 const OBJECTS: &str = "

@@ -1,13 +1,13 @@
 //! Round trips that must lose nothing: no gap, nothing refused, the same database.
 
-use crate::world::findings::FindingsByKind;
+use crate::support::world::findings::FindingsByKind;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::bridge::{restore, snapshot, through_a_repository};
-use crate::common_sqlite::assert_same_database;
+use crate::support::sqlite::assert_same_database;
 
 /// A database in a directory of its own.
 struct Made {

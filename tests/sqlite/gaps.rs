@@ -1,6 +1,6 @@
 //! What cannot be exact is named, and everything else still comes.
 
-use crate::world::findings::FindingsByKind;
+use crate::support::world::findings::FindingsByKind;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
@@ -11,7 +11,7 @@ use sidekeep::format::cell::Cell;
 use tempfile::TempDir;
 
 use crate::bridge::{Restored, Snapshot, all_of, real_env, restore, snapshot, through_a_repository};
-use crate::common_sqlite::assert_same_database;
+use crate::support::sqlite::assert_same_database;
 
 pub struct Made {
     pub dir: TempDir,

@@ -2,13 +2,17 @@
 
 use clap::Args;
 
+use crate::base::id::SourceId;
 use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
 use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{Align, TextTable, bytes, count, moment, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::access::RepositoryAccess;
-use crate::ops::snapshots::{self, Counts, SnapshotState, SnapshotsOptions, SnapshotsReport, SourceSnapshots};
+use crate::ops::snapshots::{
+    self, Counts, SnapshotLine, SnapshotState, SnapshotsOptions, SnapshotsReport, SourceSnapshots,
+};
 
 /// List the snapshots, oldest first
 ///
@@ -28,19 +32,28 @@ pub(crate) struct SnapshotsArgs {
 }
 
 pub(crate) fn run(args: &SnapshotsArgs, context: &CommandContext) -> Result<Outcome, CliError> {
-    let counts = if args.no_counts { Counts::Skip } else { Counts::Read };
-    let report = if context.has_key()? {
-        let unlocked = context.unlocked()?;
-        let sources = args.source.is_named().then(|| args.source.find(&unlocked)).transpose()?;
-        let options = SnapshotsOptions { sources: sources.into_iter().collect(), counts };
-        snapshots::run(RepositoryAccess::WithKey(&unlocked), &options)?
-    } else {
-        let repository = context.repository()?;
-        let sources = args.source.find_public(&repository)?.into_iter().collect();
-        snapshots::run(RepositoryAccess::WithoutKey(&repository), &SnapshotsOptions { sources, counts })?
-    };
+    let report = if context.has_key()? { args.list_all(context)? } else { args.list_public(context)? };
     context.ui.result("snapshots", &report, human)?;
     Ok(outcome(&report.findings))
+}
+
+impl SnapshotsArgs {
+    fn list_all(&self, context: &CommandContext) -> Result<SnapshotsReport, CliError> {
+        let unlocked = context.unlocked()?;
+        let source = self.source.find_named(&unlocked)?;
+        Ok(snapshots::run(RepositoryAccess::WithKey(&unlocked), &self.options(source))?)
+    }
+
+    fn list_public(&self, context: &CommandContext) -> Result<SnapshotsReport, CliError> {
+        let repository = context.repository()?;
+        let source = self.source.find_public(&repository)?;
+        Ok(snapshots::run(RepositoryAccess::WithoutKey(&repository), &self.options(source))?)
+    }
+
+    fn options(&self, source: Option<SourceId>) -> SnapshotsOptions {
+        let counts = if self.no_counts { Counts::Skip } else { Counts::Read };
+        SnapshotsOptions { sources: source.into_iter().collect(), counts }
+    }
 }
 
 fn human(report: &SnapshotsReport) -> String {
@@ -51,7 +64,13 @@ fn human(report: &SnapshotsReport) -> String {
 
 fn human_source(source: &SourceSnapshots) -> String {
     let id = source.source.to_string();
-    let text = format!("source {}\n", printable(source.name.as_deref().unwrap_or(&id)));
+    let name = source.name.as_deref().unwrap_or(&id);
+    let table = snapshots_table(source);
+    let snapshots = if table.is_empty() { "no snapshots\n".to_owned() } else { table.render() };
+    format!("source {}\n{snapshots}", printable(name))
+}
+
+fn snapshots_table(source: &SourceSnapshots) -> TextTable {
     let mut table = TextTable::new(&[
         ("snapshot", Align::Left),
         ("as of", Align::Left),
@@ -63,18 +82,23 @@ fn human_source(source: &SourceSnapshots) -> String {
         ("tags", Align::Left),
     ]);
     for line in &source.snapshots {
-        table.row([
-            short(&line.id),
-            moment(line.source_clock),
-            line.rows.map(count).unwrap_or_default(),
-            line.bytes.map(bytes).unwrap_or_default(),
-            bytes(line.new_bytes),
-            line.gaps.filter(|gaps| *gaps > 0).map(|gaps| gaps.to_string()).unwrap_or_default(),
-            state(line.state).to_owned(),
-            line.tags.join(" "),
-        ]);
+        table.row(snapshot_cells(line));
     }
-    text + &if table.is_empty() { "no snapshots\n".to_owned() } else { table.render() }
+    table
+}
+
+fn snapshot_cells(line: &SnapshotLine) -> [String; 8] {
+    let gaps = line.gaps.filter(|gaps| *gaps > 0);
+    [
+        short(&line.id),
+        moment(line.source_clock),
+        line.rows.map(count).unwrap_or_default(),
+        line.bytes.map(bytes).unwrap_or_default(),
+        bytes(line.new_bytes),
+        gaps.map(|gaps| gaps.to_string()).unwrap_or_default(),
+        state(line.state).to_owned(),
+        line.tags.join(" "),
+    ]
 }
 
 /// The word for a state.

@@ -11,7 +11,8 @@ use crate::base::env::SharedEnv;
 use crate::base::finding::Finding;
 use crate::base::id::{Digest, SourceId};
 use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
 use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
@@ -119,9 +120,9 @@ fn check(
     let level = VerifyLevel::from(args.level);
     let source = target.source(args)?;
     let snapshots = args.snapshots.iter().map(|snapshot| Selector::parse(snapshot)).collect();
-    context.watch(|watch| {
-        let (progress, cancel) = (watch.progress, watch.cancel);
-        let options = VerifyOptions { level, source, snapshots, known_heads, progress, cancel };
+    context.monitor(|monitor| {
+        let options =
+            VerifyOptions { level, source, snapshots, known_heads, progress: monitor.progress, cancel: monitor.cancel };
         verify::run(target.access(), &options)
     })
 }
@@ -156,8 +157,7 @@ impl VerifyTarget {
     fn source(&self, args: &VerifyArgs) -> Result<Option<SourceId>, CliError> {
         match self {
             Self::Public(repository) => args.source.find_public(repository),
-            Self::Key(unlocked) if args.source.is_named() => Ok(Some(args.source.find(unlocked)?)),
-            Self::Key(_) => Ok(None),
+            Self::Key(unlocked) => args.source.find_named(unlocked),
         }
     }
 }

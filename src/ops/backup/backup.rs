@@ -11,7 +11,7 @@ use crate::base::limit::WRAPS_PER_PAGE;
 use crate::base::progress::{CountUnit, ImageState, SharedProgress};
 use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::crypto::seal::SessionKeys;
+use crate::crypto::session::SessionKeys;
 use crate::engine::contract::{Description, Source};
 use crate::format::catalog::Catalog;
 use crate::format::entry::ObjectRef;
@@ -155,8 +155,8 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         options.progress.phase("committing", CountUnit::Objects, None);
         let clock = description.source_clock;
         let snapshot = draft_entry(clock, session.session(), epoch, options.tags.clone());
-        let counted = stored.counted(base);
-        let committed = commit(unlocked, &mut ledger, SnapshotCandidate { snapshot, manifest, counted })?;
+        let preconditions = stored.counted(base);
+        let committed = commit(unlocked, &mut ledger, SnapshotCandidate { snapshot, manifest, preconditions })?;
         report.snapshot = Some(committed.entry.sha256);
         report.number = Some(committed.entry.number);
         report.races_lost = committed.races_lost;
@@ -167,7 +167,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
 /// What is known of the store before anything is read, and changes nothing.
 fn notes(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
     let mut notes = Vec::new();
-    for finding in ledger.uncounted_at_end() {
+    for finding in ledger.warnings_at_head() {
         notes.push(finding.with_severity(Severity::Information));
     }
     notes.extend(known.notes.iter().map(|note| Finding::note("the store", note)));
@@ -269,7 +269,7 @@ impl BackupRun<'_> {
             ids: &self.keys.ids,
             session,
             wrap,
-            base: &self.base.index,
+            known: &self.base.index,
             workers: self.options.workers,
             spill,
             mode: match self.options.mode {

@@ -35,7 +35,7 @@ pub fn load(source: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Fi
         }
         let batch = PackBatch { objects, source: source.ledger.source, packs };
         for table in batch.tables(findings)? {
-            frames.add(table.digest, &table.header.sessions(), table.base, &table.entries);
+            frames.add(table.digest, &table.header.sessions(), table.frames_start, &table.entries);
         }
         options.progress.add(CountUnit::Objects, packs.len() as u64);
     }
@@ -240,7 +240,7 @@ fn table_fault(table: &PackTable, rear: &[u8], keys: &StructureKeys) -> Option<T
     let Some(frames_end) = end_of_frames(table) else {
         return Some(TableFault::contradiction("its table tells of frames that do not lie back to back"));
     };
-    let used = table.base as usize + frames_end as usize + rear.len();
+    let used = table.frames_start as usize + frames_end as usize + rear.len();
     let expected = if table.header.content == PackContent::Streams { padme(used) } else { used };
     if table.size != expected as u64 || rear.len() < TABLE_HEAD_LEN {
         return Some(TableFault::contradiction("its frames do not fill it"));

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use crate::engine::postgres::connect::answer::AnswerError;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::schema::catalog::{Parent, PgTable};
-use crate::engine::postgres::schema::relations::{KeyComparison, comparisons};
-use crate::engine::postgres::value::transport::{ColumnType, Equality, PgTypes, TransportMode, quoted};
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::QueryError;
+use crate::engine::postgres::schema::catalog_queries::{KeyComparison, comparisons};
+use crate::engine::postgres::schema::table::{Parent, PgTable};
+use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference, PgTypes};
 
 /// A foreign key about which the server is asked.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ pub(crate) fn find(
     client: &Client,
     tables: &mut [PgTable],
     types: &PgTypes,
-) -> Result<HashMap<usize, Keys>, AnswerError> {
+) -> Result<HashMap<usize, Keys>, QueryError> {
     let all = tables.iter().enumerate().flat_map(|(at, of)| (0..of.references.len()).map(move |key| (at, key)));
     let hard: Vec<_> = all.filter_map(|(at, key)| Some((at, key, sides(&tables[at], key, types)?))).collect();
     if hard.is_empty() {
@@ -115,16 +116,16 @@ impl Companion<'_> {
     }
 
     /// The expression to select, in a statement that reads `child` (quoted, with its schema) by this name.
-    pub(crate) fn select(&self, child: &str, mode: TransportMode) -> String {
-        let own = |pair: &ColumnPair| format!("{child}.{}", quoted(&pair.own.name));
-        let theirs = |pair: &ColumnPair| format!("parent.{}", quoted(&pair.parent.name));
+    pub(crate) fn select(&self, child: &str, mode: FormatPreference) -> String {
+        let own = |pair: &ColumnPair| format!("{child}.{}", quote_identifier(&pair.own.name));
+        let theirs = |pair: &ColumnPair| format!("parent.{}", quote_identifier(&pair.parent.name));
         let meets = self.key.pairs.iter().map(|pair| {
             let KeyComparison { parent_cast, operator, child_cast, collate } = &pair.comparison;
             format!("{}{parent_cast} {operator} {}{child_cast}{collate}", theirs(pair), own(pair))
         });
         // Of several parents, which only a damaged index leaves there, the one that is written alike, else always the same.
         let bytes = |side: &JoinSide, of: &str| {
-            format!("{} COLLATE pg_catalog.\"C\"", side.kind.select_of(of, TransportMode::Text))
+            format!("{} COLLATE pg_catalog.\"C\"", side.kind.select_of(of, FormatPreference::Text))
         };
         let asked = || self.key.companions().map(|companion| companion.pair);
         let differ = asked().map(|pair| {
@@ -146,8 +147,8 @@ impl Companion<'_> {
 #[cfg(test)]
 mod tests {
     use super::{ColumnPair, Companion, Followed, JoinSide, KeyComparison};
-    use crate::engine::postgres::schema::catalog::Parent;
-    use crate::engine::postgres::value::transport::{ColumnType, Equality, TransportMode};
+    use crate::engine::postgres::schema::table::Parent;
+    use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference};
     use crate::format::key::Fold;
 
     fn side(at: usize, name: &str, kind: ColumnType) -> JoinSide {
@@ -185,6 +186,6 @@ mod tests {
              pg_catalog.textin(\"pg_catalog\".\"textout\"(\"s\".\"c\".\"na\"\"me\")) COLLATE pg_catalog.\"C\", \
              {theirs} COLLATE pg_catalog.\"C\" LIMIT 1)"
         );
-        assert_eq!(companions[0].select("\"s\".\"c\"", TransportMode::Binary), expected);
+        assert_eq!(companions[0].select("\"s\".\"c\"", FormatPreference::Binary), expected);
     }
 }

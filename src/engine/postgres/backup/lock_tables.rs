@@ -14,8 +14,8 @@ use crate::engine::postgres::backup::image::PgImage;
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::user_types::UserTypes;
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::answer::AnswerError;
 use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::query::QueryError;
 use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 
 /// How long somebody may hold a table that we want to lock.
@@ -36,13 +36,13 @@ pub(crate) enum HoldError {
     #[error(transparent)]
     Server(#[from] PostgresError),
     #[error("read the catalog: {0}")]
-    Catalog(#[from] AnswerError),
+    Catalog(#[from] QueryError),
 }
 
 impl From<HoldError> for SourceError {
     fn from(error: HoldError) -> Self {
         match error {
-            HoldError::Server(error) | HoldError::Catalog(AnswerError::Query(error)) => error.into(),
+            HoldError::Server(error) | HoldError::Catalog(QueryError::Query(error)) => error.into(),
             HoldError::Catalog(error) => {
                 Self::Failed { doing: "read the catalog".to_owned(), reason: error.to_string() }
             }
@@ -51,9 +51,9 @@ impl From<HoldError> for SourceError {
 }
 
 /// A table that somebody keeps locked shows already when the catalog is read: its size is asked for under a lock.
-fn not_read(address: &Address, error: AnswerError) -> HoldError {
+fn not_read(address: &Address, error: QueryError) -> HoldError {
     match &error {
-        AnswerError::Query(query) if query.state() == Some(LOCK_NOT_AVAILABLE) => {
+        QueryError::Query(query) if query.state() == Some(LOCK_NOT_AVAILABLE) => {
             let reason = "somebody keeps a table locked (pg_locks shows who and which); try again when that is done";
             PostgresError::Unsuitable { place: address.to_string(), reason: reason.to_owned() }.into()
         }
@@ -101,7 +101,7 @@ impl LockedImage {
     fn begin(address: &Arc<Address>) -> Result<Attempt<Self>, HoldError> {
         let image = PgImage::open(Arc::clone(address))?;
         let watch = LockWatchdog::begin(image.address(), image.sessions(), OTHERS_PATIENCE)?;
-        let catalog = catalog::read(image.leader()).map_err(|error| not_read(address, error))?;
+        let catalog = catalog::read_catalog(image.leader()).map_err(|error| not_read(address, error))?;
         let parts = catalog.tables.iter().flat_map(|table| &table.parts);
         let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();
         match image.lock_tables(&names, LOCK_PATIENCE) {

@@ -13,7 +13,7 @@ use crate::engine::postgres::backup::image::Sessions;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::login::connect;
 
 /// How long others may wait unless somebody says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(30);

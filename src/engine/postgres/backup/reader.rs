@@ -17,9 +17,10 @@ use crate::engine::postgres::backup::slice::{RowOrder, Slice};
 use crate::engine::postgres::backup::user_types::{Aspect, UserTypes};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::schema::catalog::{Parent, PgColumn, PgTable};
+use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::schema::table::{Parent, PgColumn, PgTable};
+use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
 use crate::engine::postgres::value::rows::{Companions, RowReader, RowsError};
-use crate::engine::postgres::value::transport::{ColumnType, PgTypes, SessionEncoding, TransportMode};
 use crate::format::cell::{Cell, OwnedCell};
 
 /// What a server says of a row, or of a value, that is too long to be sent.
@@ -143,7 +144,7 @@ impl Readable {
     }
 
     /// Everything that is selected: names, types and expressions.
-    fn selected(&self, slice: &Slice, parents: Parents, mode: TransportMode) -> Vec<((String, ColumnType), String)> {
+    fn selected(&self, slice: &Slice, parents: Parents, mode: FormatPreference) -> Vec<((String, ColumnType), String)> {
         let own = self.columns.iter().map(|column| (column.clone(), column.1.select(&column.0, mode)));
         let companions = self.companions().filter(|_| parents == Parents::Asked);
         own.chain(companions.map(|one| (one.column(), one.select(&slice.sql_name, mode)))).collect()
@@ -177,7 +178,7 @@ pub(crate) struct Session<'s> {
     pub(crate) open: &'s ReadableImage,
     pub(crate) client: Arc<Client>,
     pub(crate) claims: Claims,
-    pub(crate) mode: TransportMode,
+    pub(crate) mode: FormatPreference,
     pub(crate) pace: Arc<Pace>,
 }
 
@@ -391,7 +392,7 @@ fn one_cell(
     client: &Client,
     (table, select): (&str, &str),
     column: &(String, ColumnType),
-    (mode, encoding): (TransportMode, SessionEncoding),
+    (mode, encoding): (FormatPreference, SessionEncoding),
     spend: &mut dyn FnMut(usize),
 ) -> Result<OwnedCell, Halt> {
     struct First(Option<OwnedCell>);
@@ -413,7 +414,7 @@ pub(crate) fn default(
     client: &Client,
     (kind, column, text): (&ColumnType, &PgColumn, &str),
     encoding: SessionEncoding,
-    mode: TransportMode,
+    mode: FormatPreference,
 ) -> Result<OwnedCell, SourceError> {
     let literal = text.replace('\'', "''");
     let select = format!(

@@ -5,7 +5,7 @@
 //! need not have pages in an order.
 
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
-use crate::engine::postgres::schema::catalog::TablePart;
+use crate::engine::postgres::schema::table::TablePart;
 
 /// The first server that reads ranges of pages.
 const RANGES_SINCE: i32 = 140_000;
@@ -59,7 +59,7 @@ mod tests {
 
     use super::{SLICE_PAGES, slices};
     use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
-    use crate::engine::postgres::schema::catalog::TablePart;
+    use crate::engine::postgres::schema::table::TablePart;
 
     fn part(pages: u64, access_method: &str) -> TablePart {
         let (name, sql_name) = ("public.t".to_owned(), "\"public\".\"t\"".to_owned());

@@ -15,18 +15,19 @@ use crate::engine::postgres::backup::slice::slices;
 use crate::engine::postgres::backup::user_types::Aspect;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::open::place_for_tools;
-use crate::engine::postgres::schema::catalog::PgTable;
-use crate::engine::postgres::schema::dump::{DumpEncoding, Request, Search, Tools};
-use crate::engine::postgres::schema::gather;
-use crate::engine::postgres::value::transport::{PgTypes, SessionEncoding, TransportMode};
+use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::connect::tool_connection::tool_connection;
+use crate::engine::postgres::schema::document_reader;
+use crate::engine::postgres::schema::dump::{DumpEncoding, DumpRequest, DumpTools, ToolSearch};
+use crate::engine::postgres::schema::table::PgTable;
+use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes};
 
 /// A database, opened for one snapshot.
 pub struct PostgresSource {
     address: Arc<Address>,
     /// Where `pg_dump` may be.
-    search: Search,
-    mode: TransportMode,
+    search: ToolSearch,
+    mode: FormatPreference,
     options: ReadOptions,
     open: Option<ReadableImage>,
 }
@@ -40,14 +41,14 @@ struct Schema {
 impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
-    pub fn new(address: Address, search: Search) -> Self {
-        let (mode, options) = (TransportMode::default(), ReadOptions::default());
+    pub fn new(address: Address, search: ToolSearch) -> Self {
+        let (mode, options) = (FormatPreference::default(), ReadOptions::default());
         Self { address: Arc::new(address), search, mode, options, open: None }
     }
 
     /// The same with another way for values to cross.
     #[must_use]
-    pub fn with_mode(self, mode: TransportMode) -> Self {
+    pub fn with_mode(self, mode: FormatPreference) -> Self {
         Self { mode, ..self }
     }
 
@@ -69,9 +70,9 @@ impl PostgresSource {
         let facts = image.facts();
         let doing = "read the schema";
         let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
-        let tools = Tools::find(&self.search, major).map_err(|error| failed(doing, error))?;
-        let place = place_for_tools(image.address())?;
-        let request = Request {
+        let tools = DumpTools::find(&self.search, major).map_err(|error| failed(doing, error))?;
+        let place = tool_connection(image.address())?;
+        let request = DumpRequest {
             place: &place,
             snapshot: Some(image.snapshot()),
             encoding: match SessionEncoding::for_server(&facts.server_encoding) {
@@ -83,7 +84,7 @@ impl PostgresSource {
             cancelled: self.address.cancel.flag(),
         };
         let leader = image.leader();
-        let (mut document, mut gaps) = match gather::read(leader, &tools, &request) {
+        let (mut document, mut gaps) = match document_reader::read_document(leader, &tools, &request) {
             Ok(read) => read,
             Err(error) => match error.not_locked() {
                 Some(how) if watch.verdict().is_none() => {
@@ -96,7 +97,8 @@ impl PostgresSource {
         if let Some(name) = types.altered(image, watch, Aspect::Definition)?.first() {
             return Ok(Attempt::Disturbed(format!("type {name} was altered")));
         }
-        let (sequences, unread) = gather::sequences(leader).map_err(|error| failed(doing, chain(&error)))?;
+        let (sequences, unread) =
+            document_reader::read_sequences(leader).map_err(|error| failed(doing, chain(&error)))?;
         document.sequences = sequences;
         gaps.extend(unread);
         Ok(Attempt::Done(Schema { document: document.to_bytes(), gaps }))

@@ -10,9 +10,9 @@ use crate::engine::postgres::backup::image::PgImage;
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::open::connect;
-use crate::engine::postgres::schema::catalog::{PgTable, qualified};
-use crate::engine::postgres::schema::names::shown;
+use crate::engine::postgres::connect::identifier::readable_text;
+use crate::engine::postgres::connect::login::connect;
+use crate::engine::postgres::schema::table::{PgTable, qualified};
 
 /// Tables named in one gap.
 const NAMES_MAX: usize = 8;
@@ -91,8 +91,8 @@ impl UserTypes {
         let sql = format!(
             "SELECT t.oid, {}, {} FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = typnamespace
             WHERE t.oid = ANY ($1::oid[])",
-            shown("nspname"),
-            shown("typname")
+            readable_text("nspname"),
+            readable_text("typname")
         );
         let called = leader.query("asking for the names of types", &sql, &[&oids])?;
         let called: HashMap<u32, String> =

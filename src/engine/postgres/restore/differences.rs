@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::query::rows;
 use crate::engine::postgres::restore::ledger::unanswered;
 use crate::engine::postgres::restore::scope::lists;
 use crate::engine::postgres::restore::script::Script;

@@ -6,7 +6,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::error::{PostgresError, said};
+use crate::engine::postgres::connect::error::{PostgresError, server_message};
 
 /// An error of the server, judged.
 #[derive(Debug)]
@@ -23,17 +23,17 @@ pub(super) enum ServerFault {
 /// Judges an error that a server gave while `doing` something. `server` names it.
 pub(super) fn judge(error: &Error, server: &str, doing: &str) -> ServerFault {
     let Some(db) = error.as_db_error() else {
-        return ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) });
+        return ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: server_message(error) });
     };
     let state = db.code().code();
     match &state[..2] {
         // Connections, and shutdowns.
-        "08" => ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) }),
-        "57" => ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: said(error) }),
+        "08" => ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: server_message(error) }),
+        "57" => ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: server_message(error) }),
         // No room or no memory, or the server's own trouble: it would meet everything that follows.
         "53" | "58" => ServerFault::Stop(SourceError::Failed {
             doing: doing.to_owned(),
-            reason: format!("{}{}", said(error), advice(state)),
+            reason: format!("{}{}", server_message(error), advice(state)),
         }),
         _ if matches!(state, "40P01" | "40001" | "55P03") || is_race(db) => ServerFault::Again,
         _ => ServerFault::Refused { state: state.to_owned(), reason: told(db) },
@@ -74,7 +74,7 @@ fn told(db: &DbError) -> String {
 pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> SourceError {
     match judge(error, server, doing) {
         ServerFault::Stop(error) => error,
-        _ => SourceError::Failed { doing: doing.to_owned(), reason: said(error) },
+        _ => SourceError::Failed { doing: doing.to_owned(), reason: server_message(error) },
     }
 }
 

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::engine::contract::{Refused, SourceError};
-use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::rows;
 use crate::engine::postgres::restore::fault::fatal;
 use crate::engine::postgres::restore::items::{ItemNaming, ItemOutcome, attempt, run, run_all, text};
 use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart, unanswered};
@@ -16,8 +17,7 @@ use crate::engine::postgres::restore::schedule::{Task, WorkClaim, in_parallel};
 use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
 use crate::engine::postgres::restore::server::TargetServer;
 use crate::engine::postgres::restore::sql::StatementWords;
-use crate::engine::postgres::schema::catalog::qualified;
-use crate::engine::postgres::value::transport::quoted;
+use crate::engine::postgres::schema::table::qualified;
 
 /// Sessions, and what is done already.
 pub(super) struct Finisher<'a> {
@@ -67,7 +67,7 @@ impl Finisher<'_> {
                 AND nspname NOT IN ('pg_catalog', 'information_schema', 'sidekeep_restore')";
         let listed = rows(self.leader(), "listing the tables of the target", sql, |fields| {
             let (oid, schema, name) = (fields.parsed::<u32>()?, fields.text()?, fields.text()?);
-            let (partitioned, bytes) = (fields.holds()?, fields.parsed::<u64>()?);
+            let (partitioned, bytes) = (fields.boolean()?, fields.parsed::<u64>()?);
             Ok((oid, qualified(&schema, &name), partitioned, bytes, fields.optional_parsed::<u32>()?))
         });
         let listed = listed.map_err(|error| unanswered(error, &self.server.name))?;
@@ -164,7 +164,7 @@ impl Finisher<'_> {
         let wanted = listed
             .filter(|(schema, name, _)| tables.is_none_or(|tables| tables.contains(&qualified(schema, name))))
             .map(|(schema, name, weight)| {
-                let work = format!("ANALYZE {}.{}", quoted(&schema), quoted(&name));
+                let work = format!("ANALYZE {}.{}", quote_identifier(&schema), quote_identifier(&name));
                 Task { claims: vec![(work.clone(), WorkClaim::Alone)], work, weight }
             });
         in_parallel(&self.sessions, wanted.collect(), &|client, sql: &String| match client.attempt(sql) {
@@ -222,7 +222,8 @@ fn proof_of(item: &ScriptItem, relations: &Relations) -> Option<Task<ScriptItem>
     if words.is_not_valid() || words.is_not_enforced() || !is_plain(child) || !is_plain(relations.get(&parent)?) {
         return None;
     }
-    let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", words.subject_for_sql()?, quoted(&constraint));
+    let sql =
+        format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", words.subject_for_sql()?, quote_identifier(&constraint));
     let work = ScriptItem {
         part: RestorePart::Proof,
         object: format!("{}, which is there but not proved", item.object),

@@ -7,13 +7,13 @@ use tokio_postgres::types::ToSql;
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::{ItemNaming, run};
 use crate::engine::postgres::restore::ledger::{DoneParts, RestorePart};
 use crate::engine::postgres::restore::options::Owners;
 use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
 use crate::engine::postgres::restore::server::TargetServer;
 use crate::engine::postgres::schema::document::{GrantOption, Label, LargeObject, Privilege, Purpose};
-use crate::engine::postgres::value::transport::quoted;
 use crate::format::cell::Cell;
 
 /// Objects in one transaction.
@@ -51,18 +51,18 @@ pub(super) fn give(
         }
         if owners == Owners::Restore {
             let label = |label: &Label| {
-                let (provider, text) = (quoted(&label.provider), literal(&label.label));
+                let (provider, text) = (quote_identifier(&label.provider), literal(&label.label));
                 format!("SECURITY LABEL FOR {provider} ON LARGE OBJECT {oid} IS {text};")
             };
             sql.extend(object.labels.iter().map(label));
         }
         if owners == Owners::Restore {
-            sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quoted(&object.owner)));
+            sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quote_identifier(&object.owner)));
         }
         if let Some(grants) = &object.grants {
             let owned = |grant: &&Privilege| grant.grantee.as_ref() == Some(&object.owner);
             if owners == Owners::Restore && grants.iter().filter(owned).count() < 2 {
-                sql.push(format!("REVOKE ALL ON LARGE OBJECT {oid} FROM {};", quoted(&object.owner)));
+                sql.push(format!("REVOKE ALL ON LARGE OBJECT {oid} FROM {};", quote_identifier(&object.owner)));
             }
             sql.extend(
                 grants.iter().filter(|grant| grant.grantee.as_deref().is_none_or(is_there)).map(|g| grant(oid, g)),
@@ -77,7 +77,7 @@ fn literal(text: &str) -> String {
 }
 
 fn grant(oid: u32, grant: &Privilege) -> String {
-    let grantee = grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quoted);
+    let grantee = grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quote_identifier);
     let option = if grant.option == GrantOption::With { " WITH GRANT OPTION" } else { "" };
     format!("GRANT {} ON LARGE OBJECT {oid} TO {grantee}{option};", grant.privilege)
 }

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::contract::{Mark, Refused, SourceError};
-use crate::engine::postgres::connect::answer::{AnswerError, rows};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::query::{QueryError, rows};
 use crate::engine::postgres::restore::fault::broken;
 
 const FORMAT: u32 = 1;
@@ -203,9 +203,9 @@ pub(super) fn all_refused(client: &Client, server: &str) -> Result<Vec<Refused>,
 }
 
 /// An answer to our own question that makes no sense, or none.
-pub(super) fn unanswered(error: AnswerError, server: &str) -> SourceError {
+pub(super) fn unanswered(error: QueryError, server: &str) -> SourceError {
     match error {
-        AnswerError::Query(error) => broken(error, server),
+        QueryError::Query(error) => broken(error, server),
         other => broken(
             PostgresError::Failed {
                 doing: "asking the server".to_owned(),

@@ -1,8 +1,8 @@
 //! Whether a database is empty: nothing is in it but what the system and extensions put there.
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::query::rows;
 use crate::engine::postgres::restore::ledger::unanswered;
 use crate::engine::postgres::restore::server::TargetServer;
 

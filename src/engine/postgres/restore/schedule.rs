@@ -1,9 +1,9 @@
 //! Work for several sessions at once, the largest first, where no two work on what one of them must have alone.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
 
-use crate::base::thread::{join, spawn};
+use crate::base::pipeline::{Alarm, into_inner, join_all, lock, spawn, wait};
 use crate::engine::contract::SourceError;
 
 /// Something to be done.
@@ -29,8 +29,8 @@ struct ScheduleState<'t, T> {
     /// How many work on what; `usize::MAX`: one alone.
     busy: HashMap<&'t str, usize>,
     failed: Option<SourceError>,
-    /// Somebody panicked and will give nothing back.
-    is_broken: bool,
+    /// A worker has ended, so the others begin nothing more.
+    is_stopped: bool,
 }
 
 impl<'t, T> ScheduleState<'t, T> {
@@ -68,7 +68,7 @@ pub(super) fn in_parallel<S: Sync, T: Sync>(
 ) -> Result<(), SourceError> {
     tasks.sort_by_key(|task| task.weight);
     let waiting = tasks.iter().collect();
-    let state = Mutex::new(ScheduleState { waiting, busy: HashMap::new(), failed: None, is_broken: false });
+    let state = Mutex::new(ScheduleState { waiting, busy: HashMap::new(), failed: None, is_stopped: false });
     let changed = Condvar::new();
     std::thread::scope(|scope| {
         let workers: Vec<_> = sessions
@@ -78,19 +78,22 @@ pub(super) fn in_parallel<S: Sync, T: Sync>(
                 spawn(scope, "build", move || work_off(state, changed, &|task| work(session, task)))
             })
             .collect();
-        workers.into_iter().for_each(join);
+        join_all(workers);
     });
-    let failed = state.into_inner().unwrap_or_else(PoisonError::into_inner).failed;
-    failed.map_or(Ok(()), Err)
+    into_inner(state).failed.map_or(Ok(()), Err)
 }
 
 /// Does tasks until there are none left.
 fn work_off<T>(state: &Mutex<ScheduleState<'_, T>>, changed: &Condvar, work: &dyn Fn(&T) -> Result<(), SourceError>) {
-    let _alarm = Alarm { state, changed };
+    // One that ends has failed or panicked, or found nothing left to begin.
+    let _alarm = Alarm::new(|| {
+        lock(state).is_stopped = true;
+        changed.notify_all();
+    });
     let mut guard = lock(state);
-    while guard.failed.is_none() && !guard.is_broken && !guard.waiting.is_empty() {
+    while !guard.is_stopped && guard.failed.is_none() && !guard.waiting.is_empty() {
         let Some(task) = guard.take() else {
-            guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            guard = wait(changed, guard);
             continue;
         };
         drop(guard);
@@ -102,25 +105,6 @@ fn work_off<T>(state: &Mutex<ScheduleState<'_, T>>, changed: &Condvar, work: &dy
         }
         changed.notify_all();
     }
-}
-
-/// Whoever ends tells those who wait, and whoever panics that he gives nothing back.
-struct Alarm<'s, 't, T> {
-    state: &'s Mutex<ScheduleState<'t, T>>,
-    changed: &'s Condvar,
-}
-
-impl<T> Drop for Alarm<'_, '_, T> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            lock(self.state).is_broken = true;
-        }
-        self.changed.notify_all();
-    }
-}
-
-fn lock<'g, 't, T>(state: &'g Mutex<ScheduleState<'t, T>>) -> MutexGuard<'g, ScheduleState<'t, T>> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -141,8 +125,12 @@ mod tests {
             task(3, 3, &[("b", WorkClaim::Shared)]),
         ];
         tasks.sort_by_key(|task| task.weight);
-        let mut state =
-            ScheduleState { waiting: tasks.iter().collect(), busy: Default::default(), failed: None, is_broken: false };
+        let mut state = ScheduleState {
+            waiting: tasks.iter().collect(),
+            busy: Default::default(),
+            failed: None,
+            is_stopped: false,
+        };
         let first = state.take().expect("the largest");
         let second = state.take().expect("another table's");
         assert_eq!((first.work, second.work), (1, 3));

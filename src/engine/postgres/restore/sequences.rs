@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::rows;
 use crate::engine::postgres::restore::fault::fatal;
 use crate::engine::postgres::restore::items::attempt;
 use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart, unanswered};
 use crate::engine::postgres::restore::server::TargetServer;
 use crate::engine::postgres::schema::document::{Position, Sequence};
-use crate::engine::postgres::value::transport::quoted;
 
 /// Sequences that are set at once.
 const AT_ONCE: usize = 200;
@@ -67,7 +67,7 @@ pub(super) fn set(
 }
 
 fn setval(sequence: &Sequence) -> String {
-    let name = format!("{}.{}", quoted(&sequence.schema), quoted(&sequence.name));
+    let name = format!("{}.{}", quote_identifier(&sequence.schema), quote_identifier(&sequence.name));
     let name = name.replace('\\', "\\\\").replace('\'', "''");
     let (value, called) = match sequence.position {
         Position::Last(value) => (value, true),

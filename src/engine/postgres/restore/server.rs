@@ -3,11 +3,11 @@
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::login::connect;
+use crate::engine::postgres::connect::session::{SessionEncoding, VALUE_SETTINGS};
 use crate::engine::postgres::connect::session::{number, pid, pooled};
 use crate::engine::postgres::restore::fault::broken;
 use crate::engine::postgres::value::encode::EncodeTarget;
-use crate::engine::postgres::value::transport::{SessionEncoding, VALUE_SETTINGS};
 
 /// Besides those that values depend on. A server sets those that it knows. Nothing is waited for on disk until the end:
 /// what a crash takes, it takes together with the note that it was done.

@@ -1,9 +1,9 @@
 //! What a statement of a dump is about, as far as its words tell: the table, roles that it names. Dumps qualify every
 //! name, so that this needs no catalog.
 
-use crate::engine::postgres::schema::catalog::qualified;
+use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
-use crate::engine::postgres::value::transport::quoted;
+use crate::engine::postgres::schema::table::qualified;
 
 type Word<'a> = (TokenKind, &'a [u8]);
 
@@ -155,7 +155,7 @@ impl<'a> StatementWords<'a> {
         let at = self.find(1, "TABLE")? + 1;
         let at = if self.is(at, "ONLY") { at + 1 } else { at };
         let (schema, name) = (self.name(at)?, self.name(at + 2)?);
-        Some(format!("{}.{}", quoted(&schema), quoted(&name)))
+        Some(format!("{}.{}", quote_identifier(&schema), quote_identifier(&name)))
     }
 
     /// Parent and partition of ALTER TABLE ... ATTACH PARTITION.

@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use tokio_postgres::Statement;
 
 use crate::engine::contract::{SourceError, TargetTable};
-use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::rows;
 use crate::engine::postgres::restore::fault::broken;
 use crate::engine::postgres::restore::ledger::unanswered;
 use crate::engine::postgres::restore::server::TargetServer;
-use crate::engine::postgres::schema::catalog::qualified;
+use crate::engine::postgres::schema::table::qualified;
+use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes, WireFormat};
 use crate::engine::postgres::value::encode_binary;
-use crate::engine::postgres::value::transport::{PgTypes, Transport, TransportMode, ValueKind, quoted};
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::engine::row_name::row_name;
 use crate::format::cell::Cell;
 
@@ -124,7 +126,7 @@ fn attributes(client: &Client, server: &TargetServer) -> Result<Attributes, Sour
     });
     let mut attributes = Attributes::new();
     for (schema, table, name, type_oid) in found.map_err(|error| unanswered(error, &server.name))? {
-        let sql_name = format!("{}.{}", quoted(&schema), quoted(&table));
+        let sql_name = format!("{}.{}", quote_identifier(&schema), quote_identifier(&table));
         let entry = attributes.entry(qualified(&schema, &table)).or_insert((sql_name, Vec::new()));
         if let (Some(name), Some(type_oid)) = (name, type_oid) {
             entry.1.push(TargetAttribute { name, type_oid });
@@ -141,11 +143,11 @@ fn copy(table: &TargetTable, sql_name: &str, attributes: &[TargetAttribute], typ
         let Some(of) = attribute.and_then(|attribute| types.get(attribute.type_oid)) else {
             return LoadMethod::Refused(format!("the table has no column {}", column.name));
         };
-        if of.transport(TransportMode::Binary) != Transport::Binary {
+        if of.wire_format(FormatPreference::Binary) != WireFormat::Binary {
             form = Form::Text;
         }
         kinds.push(of.kind);
-        names.push(quoted(&column.name));
+        names.push(quote_identifier(&column.name));
         marks.push(format!("${}", marks.len() + 1));
     }
     // A list of no columns is no SQL.

@@ -11,9 +11,9 @@ use crate::engine::contract::{
     BatchTarget, Begun, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
 };
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::answer::rows;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::login::connect;
+use crate::engine::postgres::connect::query::rows;
 use crate::engine::postgres::restore::fault::fatal;
 use crate::engine::postgres::restore::finish::{Finisher, RestoreEnd};
 use crate::engine::postgres::restore::items::{ItemNaming, run};
@@ -25,9 +25,10 @@ use crate::engine::postgres::restore::scope::{choose, is_support, leave_out_owne
 use crate::engine::postgres::restore::script::Script;
 use crate::engine::postgres::restore::sequences::Missing;
 use crate::engine::postgres::restore::server::{SessionUse, TargetServer, open};
-use crate::engine::postgres::restore::table_plan::{LARGE_OBJECTS, LoadMethod, plan};
+use crate::engine::postgres::restore::table_plan::{LoadMethod, plan};
 use crate::engine::postgres::restore::{differences, globals, large_objects, sequences, tablespaces};
 use crate::engine::postgres::schema::document::SchemaDocument;
+use crate::engine::postgres::schema::table::LARGE_OBJECTS;
 use crate::format::catalog::position_meant;
 use crate::format::cell::Cell;
 
