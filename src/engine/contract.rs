@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
 use crate::format::cell::{Cell, OwnedCell};
 pub use crate::format::key::Fold;
@@ -205,6 +206,18 @@ pub struct Refused {
     /// The table, index, trigger, … concerned.
     pub object: String,
     pub reason: String,
+}
+
+impl From<&Gap> for Finding {
+    fn from(gap: &Gap) -> Self {
+        Self::new(FindingKind::NotCaptured, &gap.object, &gap.reason)
+    }
+}
+
+impl From<Refused> for Finding {
+    fn from(refused: Refused) -> Self {
+        Self::new(FindingKind::Refused, refused.object, refused.reason)
+    }
 }
 
 /// What is to be restored.

@@ -1,5 +1,6 @@
 //! The verb: open, look at the last snapshot, read, place, sort, cut, store, commit.
 
+use crate::base::finding::{Finding, Severity};
 use crate::base::id::{Epoch, SourceId};
 use crate::base::progress::{CountUnit, ImageState};
 use crate::base::role::Role;
@@ -45,11 +46,10 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let preconditions = stored.preconditions(&known);
     let mut report = BackupReport {
         manifest_bytes: manifest.len() as u64,
-        drift: update.drift,
-        notes,
         adopted: preconditions.adopted.len(),
         ..BackupReport::of_stored(id, &stored, &draft.summary)
     };
+    report.findings.splice(0..0, notes.into_iter().chain(update.drift));
     // Until here packs are orphans; the ledger entry makes them a snapshot.
     if options.mode == BackupMode::Commit {
         let snapshot = backup.draft_entry(&session);
@@ -120,7 +120,7 @@ struct StoredState {
     ledger: Ledger,
     known: KnownChunks,
     parent: ParentSnapshot,
-    notes: Vec<String>,
+    notes: Vec<Finding>,
 }
 
 fn load_state(
@@ -133,10 +133,19 @@ fn load_state(
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), source)?;
     let known = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
-    let mut notes = ledger.warnings_at_head();
-    notes.extend(known.notes.iter().cloned());
+    let mut notes = notes_of_store(&ledger, &known);
     let parent = last_manifest(unlocked, &ledger, &mut notes)?;
     Ok(StoredState { ledger, known, parent, notes })
+}
+
+/// What is known of the store before anything is read, and changes nothing.
+fn notes_of_store(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
+    let mut notes = Vec::new();
+    for finding in ledger.warnings_at_head() {
+        notes.push(finding.with_severity(Severity::Information));
+    }
+    notes.extend(known.notes.iter().map(|note| Finding::note("the store", note)));
+    notes
 }
 
 fn update_catalog(

@@ -5,6 +5,7 @@
 //! an older one gives every table a new number, above all that those may have given: each at most
 //! [`TABLES_PER_SNAPSHOT_MAX`]. Columns keep their numbers below it, so that no row is stored again.
 
+use crate::base::finding::Finding;
 use crate::base::frame::FrameContext;
 use crate::base::limit::{COLUMN_NUMBERS_MAX, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
 use crate::format::catalog::{Catalog, TableEntry};
@@ -25,7 +26,11 @@ pub struct ParentSnapshot {
 
 /// The newest manifest to build upon. One that cannot be read is a note: the backup goes on without, and may store
 /// more than it would have to.
-pub fn last_manifest(unlocked: &Unlocked, ledger: &Ledger, notes: &mut Vec<String>) -> Result<ParentSnapshot, OpError> {
+pub fn last_manifest(
+    unlocked: &Unlocked,
+    ledger: &Ledger,
+    notes: &mut Vec<Finding>,
+) -> Result<ParentSnapshot, OpError> {
     let mut passed = PassedSnapshots::default();
     for record in ledger.live().rev() {
         if !ledger.trusts(&record.signer) {
@@ -101,7 +106,7 @@ impl PassedSnapshots {
         unlocked: &Unlocked,
         ledger: &Ledger,
         record: &SnapshotRecord,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Finding>,
     ) -> Result<(), OpError> {
         self.untrusted += 1;
         if self.free_from.is_some() {
@@ -127,7 +132,7 @@ impl PassedSnapshots {
         unlocked: &Unlocked,
         ledger: &Ledger,
         record: &SnapshotRecord,
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Finding>,
     ) -> Result<Option<OpenedSnapshot>, OpError> {
         match open(unlocked, ledger, record) {
             Ok(opened) => Ok(Some(opened)),
@@ -135,7 +140,8 @@ impl PassedSnapshots {
             Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => Err(error.into()),
             Err(error) => {
                 self.lost += 1;
-                notes.push(format!("manifest of snapshot {} left out: {error}", record.number));
+                let note = format!("manifest of snapshot {} left out: {error}", record.number);
+                notes.push(Finding::note("the store", note));
                 Ok(None)
             }
         }
@@ -155,12 +161,11 @@ impl PassedSnapshots {
         catalog.renumbered(first)
     }
 
-    fn note_untrusted(&self, notes: &mut Vec<String>) {
+    fn note_untrusted(&self, notes: &mut Vec<Finding>) {
         if self.untrusted > 0 {
-            notes.push(format!(
-                "nothing is built upon the newest {} snapshots: whoever signed them was revoked",
-                self.untrusted
-            ));
+            let newest = self.untrusted;
+            let note = format!("nothing is built upon the newest {newest} snapshots: whoever signed them was revoked");
+            notes.push(Finding::note("the store", note));
         }
     }
 }

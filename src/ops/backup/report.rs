@@ -1,8 +1,9 @@
 //! What a backup did.
 
+use crate::base::finding::Finding;
 use crate::base::id::{Digest, SourceId};
 use crate::base::time::Moment;
-use crate::format::manifest::{GapSummary, Summary, TableSummary};
+use crate::format::manifest::{Summary, TableSummary};
 use crate::ops::backup::store_rows::StoredRows;
 use crate::repo::commit::Committed;
 
@@ -23,11 +24,8 @@ pub struct BackupReport {
     /// Bytes of the manifest.
     pub manifest_bytes: u64,
     pub tables: Vec<TableReport>,
-    pub gaps: Vec<GapSummary>,
-    /// How rows would be placed differently today.
-    pub drift: Vec<String>,
-    /// Things worth telling that change nothing.
-    pub notes: Vec<String>,
+    /// What is worth telling, how rows would be placed differently today, and what the snapshot does not have.
+    pub findings: Vec<Finding>,
     /// How long the live database's image was held open, in milliseconds.
     pub image_held_ms: u64,
     /// Packs of interrupted runs that were put to use.
@@ -61,9 +59,7 @@ impl BackupReport {
             packs: stored.written.packs.len(),
             manifest_bytes: 0,
             tables: summary.tables.iter().map(TableReport::new).collect(),
-            gaps: summary.gaps.clone(),
-            drift: Vec::new(),
-            notes: Vec::new(),
+            findings: summary.gaps.iter().map(Finding::from).collect(),
             image_held_ms: stored.image_held_ms,
             adopted: 0,
             races_lost: 0,

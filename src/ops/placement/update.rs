@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::finding::Finding;
+use crate::base::finding::FindingKind::PlacementDrift;
 use crate::engine::contract::{Description, Engine, ForeignKey, Table};
 use crate::format::catalog::{Catalog, OwnerPath, TableEntry};
 use crate::format::manifest::Layout;
@@ -35,7 +37,7 @@ pub struct Update {
     /// For each table of the description, its position in `catalog.tables`.
     pub tables: Vec<usize>,
     /// What the mapping would be if it were made today, where that differs from what is pinned.
-    pub drift: Vec<String>,
+    pub drift: Vec<Finding>,
     pub mapping: Mapping,
 }
 
@@ -79,9 +81,10 @@ pub fn update(
     Update { catalog, tables, drift, mapping }
 }
 
-fn note_missing_owner_table(config: &PlacementConfig, mapping: &Mapping, drift: &mut Vec<String>) {
+fn note_missing_owner_table(config: &PlacementConfig, mapping: &Mapping, drift: &mut Vec<Finding>) {
     if let (Some(name), None) = (&config.owner_table, mapping.owner_table) {
-        drift.push(format!("the configuration names {name} as the table of owners, which is not there"));
+        let detail = format!("the configuration names {name} as the table of owners, which is not there");
+        drift.push(Finding::new(PlacementDrift, "owner_table", detail));
     }
 }
 
@@ -128,9 +131,9 @@ impl PlacementChoice {
     }
 }
 
-fn note_drift(entry: &TableEntry, today: &PlacementChoice, drift: &mut Vec<String>) {
+fn note_drift(entry: &TableEntry, today: &PlacementChoice, drift: &mut Vec<Finding>) {
     if entry.paths != today.paths || entry.layout != today.layout {
-        drift.push(format!("{}: its rows would be placed differently today", entry.name));
+        drift.push(Finding::new(PlacementDrift, &entry.name, "its rows would be placed differently today"));
     }
 }
 
@@ -143,13 +146,14 @@ struct Today<'a> {
 
 impl Today<'_> {
     /// The pinned table of owners while it is there, else that of today.
-    fn owner_table(&self, pinned: Option<&Catalog>, entries: &[TableEntry], drift: &mut Vec<String>) -> Option<u32> {
+    fn owner_table(&self, pinned: Option<&Catalog>, entries: &[TableEntry], drift: &mut Vec<Finding>) -> Option<u32> {
         let todays = self.mapping.owner_table.map(|at| entries[at].number);
         let Some(pinned) = pinned else { return todays };
         let pinned = pinned.owner_table;
         let kept = pinned.filter(|number| has_number(entries, *number));
         if kept != todays && pinned.is_some() {
-            drift.push("the table of owners would be another one today".to_owned());
+            let detail = "the table of owners would be another one today";
+            drift.push(Finding::new(PlacementDrift, "owner_table", detail));
         }
         kept.or(todays)
     }
@@ -184,7 +188,7 @@ fn column_number(entry: &TableEntry, name: &str) -> Option<u32> {
 }
 
 /// A pinned path over a column or table that is gone can place nothing.
-fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<String>) {
+fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<Finding>) {
     let columns: BTreeMap<u32, Vec<u32>> = entries.iter().map(|entry| (entry.number, column_numbers(entry))).collect();
     for entry in entries {
         let before = entry.paths.len();
@@ -194,7 +198,8 @@ fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<String>) {
             has_parent && contains_all(own, &path.columns)
         });
         if entry.paths.len() < before {
-            drift.push(format!("{}: a column or table on its way to the owner is gone", entry.name));
+            let detail = "a column or table on its way to the owner is gone";
+            drift.push(Finding::new(PlacementDrift, &entry.name, detail));
         }
     }
 }

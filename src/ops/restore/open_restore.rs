@@ -79,14 +79,14 @@ impl OpenRestore<'_> {
 
     fn name_lost(&self, entry: &TableEntry, lost: &[LostNode]) {
         for node in lost {
-            self.damage.add(format!("{} rows of {}: {}", node.rows, entry.name, node.error));
+            self.damage.add_rows(&entry.name, node.rows, &node.error);
         }
     }
 
     /// Names a leaf whose content cannot be decoded.
     pub fn name_damaged_leaf(&self, table: usize, error: &WireError) {
         let name = &self.entries[table].name;
-        self.damage.add(format!("a leaf of {name}: it {error}"));
+        self.damage.add(name, &format!("rows of a leaf are left out: it {error}"));
     }
 
     /// Reads leaves, in any order. Names those that cannot be read and leaves them out.
@@ -108,7 +108,7 @@ impl OpenRestore<'_> {
 
     fn name_unreadable(&self, leaf: &TableLeaf, error: &RepoError) {
         let name = &self.entries[leaf.table].name;
-        self.damage.add(format!("{} rows of {name}: {error}", leaf.leaf.rows));
+        self.damage.add_rows(name, leaf.leaf.rows, error);
     }
 }
 

@@ -33,8 +33,10 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     restore.check_cancelled()?;
     options.progress.phase("building indexes", CountUnit::Objects, None);
     let refused = target.finish()?;
-    let doubts = options.snapshot.doubts(&ledger, record);
-    Ok(RestoreReport { named_now, refused, doubts, ..restore.report(record, &restored) })
+    let mut report = restore.report(record, &restored, refused);
+    report.named_now = named_now;
+    report.findings.extend(options.snapshot.uncounted(&ledger, record));
+    Ok(report)
 }
 
 /// The snapshot that is restored.
@@ -159,9 +161,9 @@ fn schema(restore: &OpenRestore<'_>, engine: Engine, tables: &[TargetTable]) -> 
         (Ok(schema), _) => Ok(schema),
         (Err(error @ RepoError::Store(_)), _) | (Err(error), Engine::Postgres) => Err(error.into()),
         (Err(error), Engine::Sqlite) => {
-            restore.damage.add(format!(
-                "the schema: {error}; tables have their columns alone, without types, keys, indexes, views and triggers"
-            ));
+            let detail =
+                format!("{error}; tables have their columns alone, without types, keys, indexes, views and triggers");
+            restore.damage.add("the schema", &detail);
             Ok(sqlite::stand_in_schema(tables))
         }
     }

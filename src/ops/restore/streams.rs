@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::pipeline::{into_inner, lock};
@@ -16,17 +17,23 @@ use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
 
 /// What could not be read; threads add to it.
 #[derive(Default)]
-pub struct Damage(Mutex<Vec<String>>);
+pub struct Damage(Mutex<Vec<Finding>>);
 
 impl Damage {
-    /// Names something.
-    pub fn add(&self, what: String) {
-        lock(&self.0).push(what);
+    /// Rows of a table that are left out.
+    pub fn add_rows(&self, table: &str, rows: u64, error: &RepoError) {
+        let detail = format!("{rows} rows are left out: {error}");
+        lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows }, table, detail));
+    }
+
+    /// Something else that is left out; how many rows that costs is not known, or it costs none.
+    pub fn add(&self, object: &str, detail: &str) {
+        lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows: 0 }, object, detail));
     }
 
     /// All that was named.
     #[must_use]
-    pub fn into_vec(self) -> Vec<String> {
+    pub fn into_vec(self) -> Vec<Finding> {
         into_inner(self.0)
     }
 }
@@ -85,7 +92,10 @@ impl FetchedStreams<'_> {
                 self.contents.insert(stream.id, content);
             }
             Err(error @ RepoError::Store(_)) => return Err(error.into()),
-            Err(error) => self.damage.add(format!("a value of {} bytes is left out: {error}", stream.len)),
+            Err(error) => {
+                let value = format!("a value of {} bytes", stream.len);
+                self.damage.add(&value, &format!("it is left out: {error}"));
+            }
         }
         Ok(())
     }
