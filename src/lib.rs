@@ -1,7 +1,7 @@
 //! Sidekeep: disaster-recovery snapshots of a sync service's database, deduplicated and encrypted
 //! in object storage, restorable without the live cluster.
 //!
-//! Six floors; imports go down only (`tests/house.rs` holds that): `cli` -> `ops` -> `repo`,
+//! Six floors; imports go down only (`tests/house` holds that): `cli` -> `ops` -> `repo`,
 //! `engine` -> `store`, `tree`, `sort` -> `crypto`, `format` -> `base`.
 
 pub mod base;

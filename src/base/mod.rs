@@ -6,7 +6,9 @@ pub mod env;
 pub mod frame;
 pub mod id;
 pub mod limit;
+pub mod pipeline;
 pub mod progress;
+#[cfg(test)]
+pub(crate) mod property;
 pub mod role;
-pub mod thread;
 pub mod time;

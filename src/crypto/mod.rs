@@ -1,6 +1,5 @@
 //! Keys, sealing, ids and signatures. Pure: no I/O.
 
-mod aead;
 mod grant;
 pub mod hpke;
 pub mod ids;
@@ -8,4 +7,5 @@ pub mod keyfile;
 pub mod role;
 pub mod seal;
 pub mod secret;
+pub mod session;
 pub mod sign;

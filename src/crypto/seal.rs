@@ -1,24 +1,56 @@
-//! Sealing and opening of frames (`docs/format.md` section 3): AES-256-GCM under a key per session,
-//! tier and thread, nonces by counter.
+//! Sealing and opening of frames (`docs/format.md` section 3): AES-256-GCM (NIST SP 800-38D) in place, under a key
+//! per session, tier and thread, with nonces by counter.
 //!
-//! No (key, nonce) pair is ever used twice: a session's keys are drawn anew by each process and
-//! cannot be copied, each call of [`SessionKeys::sealer`] takes the next thread number, and a
-//! sealer's counters only rise. Who may open what is decided by who can get an [`Opener`]:
-//! structure from `StructureKeys`, catalog from `SourceIdKeys`, data from `AdminKeys` alone.
+//! No (key, nonce) pair is ever used twice: each call of `SessionKeys::sealer` takes the next thread number, and a
+//! sealer's counters only rise. Who may open what is decided by who can get an [`Opener`]: structure from
+//! `StructureKeys`, catalog from `SourceIdKeys`, data from `AdminKeys` alone.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use thiserror::Error;
 
-use crate::base::env::{Env, random};
-use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap, Tier};
+use crate::base::frame::{FrameContext, FrameCounter, FrameType, Tier};
 use crate::base::id::{ChunkId, SessionId, SourceId};
-use crate::crypto::aead::{Cipher, NONCE_BYTES};
-use crate::crypto::hpke::{HpkeError, SealingKey, wrap_session};
-use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::secret::Secret;
+
+/// Bytes that sealing adds.
+pub(super) const TAG_BYTES: usize = 16;
+/// Bytes of a nonce.
+pub(super) const NONCE_BYTES: usize = 12;
+
+/// Bytes that were not sealed with this key, nonce and associated data.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unauthentic;
+
+/// A key with its schedule.
+pub(super) struct Cipher(Aes256Gcm);
+
+impl Cipher {
+    pub(super) fn new(key: &Secret) -> Self {
+        Self(Aes256Gcm::new(key.expose().into()))
+    }
+
+    /// Seals `buffer` in place and appends the tag.
+    pub(super) fn seal(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], buffer: &mut Vec<u8>) {
+        let tag = self
+            .0
+            .encrypt_inout_detached(nonce.into(), aad, buffer.as_mut_slice().into())
+            .expect("GCM takes 64 GiB, more than any buffer here");
+        buffer.extend_from_slice(&tag);
+    }
+
+    /// Opens `buffer` in place and cuts the tag off. After a failure its content means nothing.
+    pub(super) fn open(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], buffer: &mut Vec<u8>) -> Result<(), Unauthentic> {
+        let len = buffer.len().checked_sub(TAG_BYTES).ok_or(Unauthentic)?;
+        let (content, tag) = buffer.split_at_mut(len);
+        let tag: &[u8; TAG_BYTES] = (&*tag).try_into().map_err(|_| Unauthentic)?;
+        self.0.decrypt_inout_detached(nonce.into(), aad, content.into(), tag.into()).map_err(|_| Unauthentic)?;
+        buffer.truncate(len);
+        Ok(())
+    }
+}
 
 /// A frame that cannot be sealed or opened.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -43,86 +75,31 @@ pub enum SealError {
     Label { source_id: SourceId },
 }
 
-/// What a session seals: fixed when it begins.
-enum Powers {
-    /// Everything: a backup, an erase.
-    Full { data: Secret, catalog: Secret },
-    /// Tables and indexes alone: a repack, a compaction.
-    StructureOnly,
-}
-
-/// The keys of one writing run. Lives and dies with its process.
-pub struct SessionKeys {
-    context: FrameContext,
-    session: SessionId,
-    structure: Secret,
-    powers: Powers,
-    threads: AtomicU32,
-}
-
-impl SessionKeys {
-    /// Begins a session that writes snapshots. The wrap goes into every pack; nobody but the holder
-    /// of the restore key opens it.
-    pub fn create(
-        env: &dyn Env,
-        restore: &SealingKey,
-        structure: &StructureKeys,
-        ids: &SourceIdKeys,
-    ) -> Result<(Self, SessionWrap), HpkeError> {
-        assert_eq!(structure.context(), ids.context(), "both halves of a session's keys are of one source and epoch");
-        let context = ids.context();
-        let session = SessionId::new(random(env));
-        let data = Secret::random(env);
-        let wrap = wrap_session(env, restore, &context, session, &data)?;
-        let powers = Powers::Full { data, catalog: ids.session(session) };
-        Ok((Self::new(structure, session, powers), wrap))
-    }
-
-    /// Begins a session that writes tables and indexes alone, for which the structure key suffices.
-    #[must_use]
-    pub fn create_structure_only(env: &dyn Env, structure: &StructureKeys) -> Self {
-        Self::new(structure, SessionId::new(random(env)), Powers::StructureOnly)
-    }
-
-    fn new(structure: &StructureKeys, session: SessionId, powers: Powers) -> Self {
-        Self {
-            context: structure.context(),
-            session,
-            structure: structure.session(session),
-            powers,
-            threads: AtomicU32::new(0),
-        }
-    }
-
-    /// The public id.
-    #[must_use]
-    pub fn session(&self) -> SessionId {
-        self.session
-    }
-
-    /// Where its frames belong.
-    #[must_use]
-    pub fn context(&self) -> FrameContext {
-        self.context
-    }
-
-    /// A sealer for the next thread.
-    pub fn sealer(&self) -> Result<Sealer, SealError> {
-        let taken = self.threads.try_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < 256).then_some(n + 1));
-        let thread = taken.ok().and_then(|n| u8::try_from(n).ok()).ok_or(SealError::Threads)?;
-        let tier = |key: &Secret| TierSealer { cipher: thread_cipher(key, thread), next: 0 };
-        let (data, catalog) = match &self.powers {
-            Powers::Full { data, catalog } => (Some(tier(data)), Some(tier(catalog))),
-            Powers::StructureOnly => (None, None),
-        };
-        let structure = tier(&self.structure);
-        Ok(Sealer { context: self.context, session: self.session, thread, structure, catalog, data })
-    }
-}
-
 struct TierSealer {
     cipher: Cipher,
     next: u64,
+}
+
+impl TierSealer {
+    fn new(key: &Secret, thread: u8) -> Self {
+        Self { cipher: thread_cipher(key, thread), next: 0 }
+    }
+
+    /// Takes the next counter; `None` if there is none left.
+    fn take_counter(&mut self) -> Option<u32> {
+        let counter = u32::try_from(self.next).ok()?;
+        self.next += 1;
+        Some(counter)
+    }
+}
+
+/// The keys of a session's tiers.
+pub(super) struct TierKeys<'k> {
+    pub(super) structure: &'k Secret,
+    /// `None` if the session seals no frames of this tier.
+    pub(super) catalog: Option<&'k Secret>,
+    /// As `catalog`.
+    pub(super) data: Option<&'k Secret>,
 }
 
 /// Seals frames on one thread.
@@ -136,26 +113,43 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Seals `buffer` in place, appends the tag, and says where the frame sits in the key schedule.
+    pub(super) fn new(context: FrameContext, session: SessionId, thread: u8, keys: &TierKeys<'_>) -> Self {
+        Self {
+            context,
+            session,
+            thread,
+            structure: TierSealer::new(keys.structure, thread),
+            catalog: keys.catalog.map(|key| TierSealer::new(key, thread)),
+            data: keys.data.map(|key| TierSealer::new(key, thread)),
+        }
+    }
+
+    /// Seals `buffer` in place, appends the tag, and returns the frame's counter in the key schedule.
     pub fn seal(&mut self, frame: FrameType, id: &ChunkId, buffer: &mut Vec<u8>) -> Result<FrameCounter, SealError> {
-        let (tier, thread) = (frame.tier(), self.thread);
+        let aad = aad(&self.context, frame, id);
+        let thread = self.thread;
+        let tier = frame.tier();
+        let sealer = self.tier_sealer(tier)?;
+        let counter = sealer.take_counter().ok_or(SealError::Exhausted { thread, tier })?;
+        sealer.cipher.seal(&nonce(counter), &aad, buffer);
+        Ok(FrameCounter { thread, counter })
+    }
+
+    fn tier_sealer(&mut self, tier: Tier) -> Result<&mut TierSealer, SealError> {
+        let session = self.session;
         let sealer = match tier {
             Tier::Structure => Some(&mut self.structure),
             Tier::Catalog => self.catalog.as_mut(),
             Tier::Data => self.data.as_mut(),
         };
-        let sealer = sealer.ok_or(SealError::NoKey { session: self.session, tier })?;
-        let counter = u32::try_from(sealer.next).map_err(|_| SealError::Exhausted { thread, tier })?;
-        sealer.next += 1;
-        sealer.cipher.seal(&nonce(counter), &aad(&self.context, frame, id), buffer);
-        Ok(FrameCounter { thread, counter })
+        sealer.ok_or(SealError::NoKey { session, tier })
     }
 }
 
 /// Opens frames of one session and tier, on any thread.
 pub struct Opener {
     context: FrameContext,
-    tier: Tier,
+    pub(super) tier: Tier,
     key: Secret,
     ciphers: RwLock<HashMap<u8, Arc<Cipher>>>,
 }
@@ -217,107 +211,52 @@ fn aad(context: &FrameContext, frame: FrameType, id: &ChunkId) -> [u8; AAD_BYTES
 
 #[cfg(test)]
 mod tests {
-    use super::{SealError, SessionKeys};
-    use crate::base::env::Seeded;
-    use crate::base::frame::{FrameCounter, FrameType, Tier};
-    use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
-    use crate::crypto::role::AdminKeys;
+    use data_encoding::HEXLOWER;
 
-    const SOURCE: SourceId = SourceId::new([2; 16]);
+    use super::{Cipher, SealError, Sealer, TierKeys, Unauthentic};
+    use crate::base::frame::{FrameContext, FrameType, Tier};
+    use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
+    use crate::crypto::secret::Secret;
+
     const ID: ChunkId = ChunkId::new([7; ChunkId::LEN]);
 
-    fn admin() -> AdminKeys {
-        AdminKeys::create_epoch(&Seeded::new(1), RepositoryId::new([1; 16]), Epoch(1))
+    fn hex(text: &str) -> Vec<u8> {
+        HEXLOWER.decode(text.as_bytes()).expect("hex")
     }
 
-    fn session(admin: &AdminKeys, seed: u64) -> (SessionKeys, crate::base::frame::SessionWrap) {
-        let structure = admin.structure().source(SOURCE);
-        let ids = admin.ids().source(&structure).expect("an admin has every id key");
-        SessionKeys::create(&Seeded::new(seed), &admin.restore_public(), &structure, &ids).expect("creates")
+    /// Test case 16 of "The Galois/Counter Mode of Operation" (McGrew, Viega), as used by NIST.
+    #[test]
+    fn published_vector() {
+        let key = Secret::from_slice(&hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308"));
+        let cipher = Cipher::new(&key.expect("32 bytes"));
+        let nonce: [u8; 12] = hex("cafebabefacedbaddecaf888").try_into().expect("12 bytes");
+        let aad = hex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+        let plain =
+            hex("d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525\
+             b16aedf5aa0de657ba637b39");
+        let mut buffer = plain.clone();
+        cipher.seal(&nonce, &aad, &mut buffer);
+        let sealed =
+            hex("522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838\
+             c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b");
+        assert_eq!(buffer, sealed);
+        cipher.open(&nonce, &aad, &mut buffer).expect("opens");
+        assert_eq!(buffer, plain);
+        assert_eq!(cipher.open(&nonce, b"other", &mut sealed.clone()), Err(Unauthentic));
+        assert_eq!(cipher.open(&nonce, &aad, &mut vec![0; 15]), Err(Unauthentic));
     }
 
     #[test]
-    fn every_tier_opens_with_its_own_key_and_place_only() {
-        let admin = admin();
-        let (keys, wrap) = session(&admin, 2);
-        let structure = admin.structure().source(SOURCE);
-        let ids = admin.ids().source(&structure).expect("an admin has every id key");
-        let openers = [
-            structure.opener(keys.session()),
-            ids.opener(keys.session()),
-            admin.opener(SOURCE, &wrap).expect("unwraps"),
-        ];
-        let mut sealer = keys.sealer().expect("a thread");
-        for frame in FrameType::ALL {
-            let mut sealed = b"content".to_vec();
-            let frame_counter = sealer.seal(frame, &ID, &mut sealed).expect("seals");
-            for opener in &openers {
-                let mut opened = sealed.clone();
-                match opener.open(frame, &ID, frame_counter, &mut opened) {
-                    Ok(()) => assert!(opened == b"content" && opener.tier == frame.tier()),
-                    Err(error) => assert_eq!(error, SealError::WrongTier { frame, tier: opener.tier }),
-                }
-            }
-            let opener = openers.iter().find(|opener| opener.tier == frame.tier()).expect("one per tier");
-            let places = [
-                (ChunkId::new([8; ChunkId::LEN]), frame_counter),
-                (ID, FrameCounter { thread: 1, ..frame_counter }),
-                (ID, FrameCounter { counter: frame_counter.counter + 1, ..frame_counter }),
-            ];
-            for (id, frame_counter) in places {
-                let refused = Err(SealError::Unauthentic { frame, id });
-                assert_eq!(opener.open(frame, &id, frame_counter, &mut sealed.clone()), refused);
-            }
-            for other in FrameType::ALL.into_iter().filter(|other| *other != frame && other.tier() == frame.tier()) {
-                assert!(
-                    opener.open(other, &ID, frame_counter, &mut sealed.clone()).is_err(),
-                    "{frame:?} passed for {other:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn other_sources_epochs_and_sessions_do_not_open() {
-        let admin = admin();
-        let (keys, wrap) = session(&admin, 2);
-        let mut sealed = vec![1, 2, 3];
-        let frame_counter = keys.sealer().expect("a thread").seal(FrameType::Index, &ID, &mut sealed).expect("seals");
-        let elsewhere = admin.structure().source(SourceId::new([3; 16]));
-        assert!(
-            elsewhere.opener(keys.session()).open(FrameType::Index, &ID, frame_counter, &mut sealed.clone()).is_err()
-        );
-        let (other, _) = session(&admin, 3);
-        let structure = admin.structure().source(SOURCE);
-        assert!(
-            structure.opener(other.session()).open(FrameType::Index, &ID, frame_counter, &mut sealed.clone()).is_err()
-        );
-        assert!(admin.opener(SourceId::new([3; 16]), &wrap).is_err());
-    }
-
-    #[test]
-    fn threads_and_counters_run_out_instead_of_round() {
-        let (keys, _) = session(&admin(), 2);
-        let mut sealer = keys.sealer().expect("a thread");
+    fn counters_run_out_instead_of_starting_again() {
+        let key = Secret::from_slice(&[1; 32]).expect("32 bytes");
+        let context =
+            FrameContext { repository: RepositoryId::new([1; 16]), source: SourceId::new([2; 16]), epoch: Epoch(1) };
+        let keys = TierKeys { structure: &key, catalog: Some(&key), data: Some(&key) };
+        let mut sealer = Sealer::new(context, SessionId::new([3; 16]), 0, &keys);
         sealer.structure.next = u64::from(u32::MAX);
         assert!(sealer.seal(FrameType::Node, &ID, &mut vec![]).is_ok());
         let exhausted = SealError::Exhausted { thread: 0, tier: Tier::Structure };
         assert_eq!(sealer.seal(FrameType::Node, &ID, &mut vec![]), Err(exhausted));
         assert!(sealer.seal(FrameType::Leaf, &ID, &mut vec![]).is_ok());
-        for _ in 1..256 {
-            keys.sealer().expect("a thread");
-        }
-        assert_eq!(keys.sealer().err(), Some(SealError::Threads));
-        assert_eq!(keys.sealer().err(), Some(SealError::Threads));
-    }
-
-    #[test]
-    fn a_structure_session_seals_no_rows() {
-        let admin = admin();
-        let keys = SessionKeys::create_structure_only(&Seeded::new(9), &admin.structure().source(SOURCE));
-        let mut sealer = keys.sealer().expect("a thread");
-        assert!(sealer.seal(FrameType::FrontTable, &ID, &mut vec![]).is_ok());
-        let refused = SealError::NoKey { session: keys.session(), tier: Tier::Data };
-        assert_eq!(sealer.seal(FrameType::Leaf, &ID, &mut vec![]), Err(refused));
     }
 }

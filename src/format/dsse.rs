@@ -72,11 +72,11 @@ impl Payload<'_> {
     /// Reads the predicate, or as much of it as `T` has members.
     pub(super) fn predicate<T: DeserializeOwned>(&self) -> Result<T, StatementError> {
         #[derive(Deserialize)]
-        struct Statement<T> {
+        struct PredicateMember<T> {
             predicate: T,
         }
-        let statement: Statement<T> = from_json(self.bytes, self.what)?;
-        Ok(statement.predicate)
+        let member: PredicateMember<T> = from_json(self.bytes, self.what)?;
+        Ok(member.predicate)
     }
 
     /// Why this version cannot judge a predicate of this `format`, if it cannot.
@@ -154,13 +154,19 @@ impl Envelope {
         if types._type != STATEMENT_TYPE {
             return Err(StatementError::Invalid { what: "statement type" });
         }
-        let version = types.predicate.strip_prefix(P::FAMILY).and_then(|rest| rest.strip_prefix(':'));
-        let version: u32 = version
-            .and_then(|text| text.parse().ok().filter(|version: &u32| version.to_string() == text))
-            .ok_or(StatementError::Invalid { what: "predicate type" })?;
+        let version = predicate_version::<P>(&types.predicate)?;
         let later_type = (version != FORMAT).then(|| format!("predicate type {}", types.predicate));
         P::decode(&Payload { bytes: &self.payload, what: P::WHAT, later_type })
     }
+}
+
+/// The version in a predicate type, as decimals in their shortest form.
+fn predicate_version<P: Predicate>(predicate_type: &str) -> Result<u32, StatementError> {
+    const INVALID: StatementError = StatementError::Invalid { what: "predicate type" };
+    let versioned = predicate_type.strip_prefix(P::FAMILY).ok_or(INVALID)?;
+    let text = versioned.strip_prefix(':').ok_or(INVALID)?;
+    let version: u32 = text.parse().map_err(|_| INVALID)?;
+    if version.to_string() == text { Ok(version) } else { Err(INVALID) }
 }
 
 /// States `predicate` as the bytes to store; `sign` is given the bytes to sign with `key`.
@@ -178,32 +184,39 @@ pub fn encode<P: Predicate>(
     Ok(bytes)
 }
 
+#[derive(Serialize)]
+struct StoredStatement<'a, P> {
+    _type: &'static str,
+    subject: Vec<StoredSubject>,
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    predicate: &'a P,
+}
+
+#[derive(Serialize)]
+struct StoredSubject {
+    name: String,
+    digest: StoredDigest,
+}
+
+#[derive(Serialize)]
+struct StoredDigest {
+    sha256: Digest,
+}
+
+impl From<StatementSubject> for StoredSubject {
+    fn from(subject: StatementSubject) -> Self {
+        Self { name: subject.name, digest: StoredDigest { sha256: subject.sha256 } }
+    }
+}
+
 fn payload<P: Predicate>(predicate: &P) -> Result<Vec<u8>, StatementError> {
-    #[derive(Serialize)]
-    struct Sha256 {
-        sha256: Digest,
-    }
-    #[derive(Serialize)]
-    struct Resource {
-        name: String,
-        digest: Sha256,
-    }
-    #[derive(Serialize)]
-    struct Statement<'a, P> {
-        _type: &'static str,
-        subject: Vec<Resource>,
-        #[serde(rename = "predicateType")]
-        predicate_type: String,
-        predicate: &'a P,
-    }
-    let resource =
-        |subject: StatementSubject| Resource { name: subject.name, digest: Sha256 { sha256: subject.sha256 } };
-    let subject: Vec<_> = predicate.subjects().into_iter().map(resource).collect();
+    let subject: Vec<StoredSubject> = predicate.subjects().into_iter().map(StoredSubject::from).collect();
     if subject.is_empty() {
         return Err(StatementError::Invalid { what: "empty list of subjects" });
     }
     let predicate_type = format!("{}:{FORMAT}", P::FAMILY);
-    to_json(&Statement { _type: STATEMENT_TYPE, subject, predicate_type, predicate }, P::WHAT)
+    to_json(&StoredStatement { _type: STATEMENT_TYPE, subject, predicate_type, predicate }, P::WHAT)
 }
 
 /// Pre-authentication encoding of the DSSE protocol, version 1.
@@ -234,7 +247,6 @@ mod tests {
 
     use super::{Envelope, StatementError, check_len, pae};
     use crate::base::limit::STATEMENT_BYTES_MAX;
-    use crate::format::entry::Entry;
 
     /// The example of the DSSE protocol, version 1.0.
     #[test]
@@ -259,20 +271,5 @@ mod tests {
             assert!(matches!(refused, Err(StatementError::Invalid { .. })), "{payload_type} {signatures}");
         }
         assert!(check_len(STATEMENT_BYTES_MAX).is_ok() && check_len(STATEMENT_BYTES_MAX + 1).is_err());
-    }
-
-    #[test]
-    fn other_statements_are_not_ours() {
-        for payload in [
-            "",
-            "{}",
-            r#"{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"urn:sidekeep:ledger:1"}"#,
-            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:roster:1"}"#,
-            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:ledger:x"}"#,
-            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:ledger:2"}"#,
-        ] {
-            let envelope = Envelope::decode(envelope(payload, super::PAYLOAD_TYPE, 1).as_bytes()).expect("decodes");
-            assert!(envelope.predicate::<Entry>().is_err(), "{payload}");
-        }
     }
 }

@@ -267,19 +267,20 @@ impl EntryBody {
     }
 }
 
+#[derive(Serialize)]
+struct StoredEntry<'a> {
+    format: u32,
+    #[serde(flatten)]
+    place: &'a ChainPlace,
+    written: Moment,
+    #[serde(flatten)]
+    body: &'a EntryBody,
+}
+
 impl Serialize for Entry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Stored<'a> {
-            format: u32,
-            #[serde(flatten)]
-            place: &'a ChainPlace,
-            written: Moment,
-            #[serde(flatten)]
-            body: &'a EntryBody,
-        }
         let Self { place, written, body } = self;
-        Stored { format: FORMAT, place, written: *written, body }.serialize(serializer)
+        StoredEntry { format: FORMAT, place, written: *written, body }.serialize(serializer)
     }
 }
 
@@ -301,55 +302,89 @@ impl Predicate for Entry {
     const WHAT: &'static str = "ledger entry";
 
     fn subjects(&self) -> Vec<StatementSubject> {
-        let source = self.place.source;
-        let pack = |sha256| StatementSubject { name: Name::Pack(source, sha256).to_string(), sha256 };
-        let manifest = |sha256| StatementSubject { name: Name::Manifest(source, sha256).to_string(), sha256 };
-        let mut subjects: Vec<_> = match &self.body {
-            EntryBody::Snapshot(Snapshot { manifest: added, packs, adopted, .. }) => {
-                let packs = packs.iter().chain(adopted).map(|object| pack(object.sha256));
-                std::iter::once(manifest(added.sha256)).chain(packs).collect()
-            }
-            EntryBody::Repack(Repack { added, .. }) => added.iter().map(|object| pack(object.sha256)).collect(),
-            EntryBody::Erase(Erase { manifests, packs, .. }) => {
-                let manifests = manifests.iter().map(|replaced| manifest(replaced.new.sha256));
-                manifests.chain(packs.iter().map(|object| pack(object.sha256))).collect()
-            }
-            EntryBody::Add(Add { packs, adopted, .. }) => {
-                packs.iter().chain(adopted).map(|object| pack(object.sha256)).collect()
-            }
-            EntryBody::Checkpoint(Checkpoint { fold }) => {
-                vec![StatementSubject { name: format!("{source}/folds/{fold}"), sha256: *fold }]
-            }
-            _ => Vec::new(),
-        };
+        let mut subjects = self.body.added_objects(self.place.source);
         if subjects.is_empty() {
-            let name = match self.place.number {
-                0 | 1 => "roster".to_owned(),
-                number => Name::Ledger(source, number - 1).to_string(),
-            };
-            subjects.push(StatementSubject { name, sha256: self.place.previous });
+            subjects.push(self.place.predecessor());
         }
         subjects
     }
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
-        #[derive(Deserialize)]
-        struct Stored {
-            #[serde(flatten)]
-            body: EntryBody,
-        }
         let head: EntryHead = payload.predicate()?;
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a ledger entry" });
         }
-        let unknown = || (!KINDS.contains(&head.kind.as_str())).then(|| format!("entry kind {:?}", head.kind));
-        let body = match payload.later_than_ours(head.format).or_else(unknown) {
+        let body = match payload.later_than_ours(head.format).or_else(|| unknown_kind(&head.kind)) {
             Some(what) => EntryBody::Unsupported(what),
-            None => payload.predicate::<Stored>()?.body,
+            None => payload.predicate::<StoredBody>()?.body,
         };
         let EntryHead { repository, source, number, previous, roster, written, .. } = head;
         Ok(Self { place: ChainPlace { repository, source, number, previous, roster }, written, body })
     }
+}
+
+/// The part of a stored entry that differs by kind.
+#[derive(Deserialize)]
+struct StoredBody {
+    #[serde(flatten)]
+    body: EntryBody,
+}
+
+fn unknown_kind(kind: &str) -> Option<String> {
+    (!KINDS.contains(&kind)).then(|| format!("entry kind {kind:?}"))
+}
+
+impl ChainPlace {
+    /// The object that the entry follows.
+    fn predecessor(&self) -> StatementSubject {
+        let name = match self.number {
+            0 | 1 => "roster".to_owned(),
+            number => Name::Ledger(self.source, number - 1).to_string(),
+        };
+        StatementSubject { name, sha256: self.previous }
+    }
+}
+
+impl EntryBody {
+    /// The objects that the entry adds to `source`.
+    fn added_objects(&self, source: SourceId) -> Vec<StatementSubject> {
+        let mut subjects = Vec::new();
+        match self {
+            Self::Snapshot(snapshot) => {
+                subjects.push(manifest_subject(source, snapshot.manifest.sha256));
+                subjects.extend(pack_subjects(source, &snapshot.packs));
+                subjects.extend(pack_subjects(source, &snapshot.adopted));
+            }
+            Self::Repack(repack) => {
+                subjects.extend(repack.added.iter().map(|pack| pack_subject(source, pack.sha256)));
+            }
+            Self::Erase(erase) => {
+                subjects.extend(erase.manifests.iter().map(|replaced| manifest_subject(source, replaced.new.sha256)));
+                subjects.extend(pack_subjects(source, &erase.packs));
+            }
+            Self::Add(add) => {
+                subjects.extend(pack_subjects(source, &add.packs));
+                subjects.extend(pack_subjects(source, &add.adopted));
+            }
+            Self::Checkpoint(Checkpoint { fold }) => {
+                subjects.push(StatementSubject { name: format!("{source}/folds/{fold}"), sha256: *fold });
+            }
+            _ => {}
+        }
+        subjects
+    }
+}
+
+fn manifest_subject(source: SourceId, sha256: Digest) -> StatementSubject {
+    StatementSubject { name: Name::Manifest(source, sha256).to_string(), sha256 }
+}
+
+fn pack_subject(source: SourceId, sha256: Digest) -> StatementSubject {
+    StatementSubject { name: Name::Pack(source, sha256).to_string(), sha256 }
+}
+
+fn pack_subjects(source: SourceId, packs: &[ObjectRef]) -> impl Iterator<Item = StatementSubject> {
+    packs.iter().map(move |pack| pack_subject(source, pack.sha256))
 }
 
 impl Serialize for Verdict {
@@ -390,5 +425,35 @@ impl Serialize for ReservedMember {
 impl<'de> Deserialize<'de> for ReservedMember {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64;
+
+    use super::Entry;
+    use crate::format::dsse::Envelope;
+
+    fn envelope(payload: &str) -> Envelope {
+        let payload = BASE64.encode(payload.as_bytes());
+        let signature = format!(r#"{{"keyid":"{}","sig":"{}"}}"#, "0".repeat(32), BASE64.encode(&[0; 64]));
+        let payload_type = "application/vnd.in-toto+json";
+        let text = format!(r#"{{"payload":"{payload}","payloadType":"{payload_type}","signatures":[{signature}]}}"#);
+        Envelope::decode(text.as_bytes()).expect("decodes")
+    }
+
+    #[test]
+    fn other_statements_are_not_entries() {
+        for payload in [
+            "",
+            "{}",
+            r#"{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"urn:sidekeep:ledger:1"}"#,
+            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:roster:1"}"#,
+            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:ledger:x"}"#,
+            r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:sidekeep:ledger:2"}"#,
+        ] {
+            assert!(envelope(payload).predicate::<Entry>().is_err(), "{payload}");
+        }
     }
 }

@@ -117,43 +117,55 @@ impl RosterStatement {
         }
     }
 
+    /// The grants that the statement names.
     fn grants(&self) -> Vec<StatementSubject> {
-        let subject = |epoch, key, sha256| StatementSubject { name: Name::Grant(epoch, key).to_string(), sha256 };
         match self {
-            Self::Epoch(OpenEpoch { epoch, grants, .. }) => {
-                grants.iter().map(|(key, sha256)| subject(*epoch, *key, *sha256)).collect()
+            Self::Epoch(opened) => {
+                opened.grants.iter().map(|(key, sha256)| grant_subject(opened.epoch, *key, *sha256)).collect()
             }
-            Self::Grant(AddGrant { epoch, key, sha256 }) => vec![subject(*epoch, *key, *sha256)],
+            Self::Grant(added) => vec![grant_subject(added.epoch, added.key, added.sha256)],
             _ => Vec::new(),
         }
     }
 
     fn check(&self) -> Result<(), StatementError> {
         match self {
-            Self::Enrol(enrol) if enrol.key != KeyId::of(&enrol.signing, &enrol.sealing) => {
-                Err(StatementError::Invalid { what: "id of an enrolled key" })
-            }
-            Self::Enrol(enrol) if enrol.sources.is_some() != (enrol.role == Role::Operator) => {
-                Err(StatementError::Invalid { what: "sources of an enrolled key" })
-            }
+            Self::Enrol(enrol) => enrol.check(),
             _ => Ok(()),
         }
     }
 }
 
+impl Enrol {
+    fn check(&self) -> Result<(), StatementError> {
+        if self.key != KeyId::of(&self.signing, &self.sealing) {
+            return Err(StatementError::Invalid { what: "id of an enrolled key" });
+        }
+        if self.sources.is_some() != (self.role == Role::Operator) {
+            return Err(StatementError::Invalid { what: "sources of an enrolled key" });
+        }
+        Ok(())
+    }
+}
+
+fn grant_subject(epoch: Epoch, key: KeyId, sha256: Digest) -> StatementSubject {
+    StatementSubject { name: Name::Grant(epoch, key).to_string(), sha256 }
+}
+
+#[derive(Serialize)]
+struct StoredRosterEntry<'a> {
+    format: u32,
+    repository: RepositoryId,
+    number: u64,
+    previous: Digest,
+    written: Moment,
+    statements: &'a [RosterStatement],
+}
+
 impl Serialize for RosterEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Stored<'a> {
-            format: u32,
-            repository: RepositoryId,
-            number: u64,
-            previous: Digest,
-            written: Moment,
-            statements: &'a [RosterStatement],
-        }
         let Self { repository, number, previous, written, statements } = self;
-        Stored {
+        StoredRosterEntry {
             format: FORMAT,
             repository: *repository,
             number: *number,
@@ -189,36 +201,46 @@ impl Predicate for RosterEntry {
     }
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
-        #[derive(Deserialize)]
-        struct Kinds {
-            statements: Vec<StatementKind>,
-        }
-        #[derive(Deserialize)]
-        struct StatementKind {
-            statement: String,
-        }
-        #[derive(Deserialize)]
-        struct Stored {
-            statements: Vec<RosterStatement>,
-        }
         let head: RosterHead = payload.predicate()?;
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a roster entry" });
         }
-        let unknown = |kinds: Kinds| {
-            let word = kinds.statements.into_iter().find(|kind| !STATEMENTS.contains(&kind.statement.as_str()));
-            word.map(|kind| format!("roster statement {:?}", kind.statement))
-        };
-        let unsupported = match payload.later_than_ours(head.format) {
-            Some(what) => Some(what),
-            None => unknown(payload.predicate()?),
-        };
-        let statements = match unsupported {
-            Some(what) => vec![RosterStatement::Unsupported(what)],
-            None => payload.predicate::<Stored>()?.statements,
-        };
-        statements.iter().try_for_each(RosterStatement::check)?;
+        let statements = decode_statements(payload, head.format)?;
         let RosterHead { repository, number, previous, written, .. } = head;
         Ok(Self { repository, number, previous, written, statements })
     }
+}
+
+#[derive(Deserialize)]
+struct StatementKinds {
+    statements: Vec<StatementKind>,
+}
+
+#[derive(Deserialize)]
+struct StatementKind {
+    statement: String,
+}
+
+#[derive(Deserialize)]
+struct StoredStatements {
+    statements: Vec<RosterStatement>,
+}
+
+fn decode_statements(payload: &Payload<'_>, format: u32) -> Result<Vec<RosterStatement>, StatementError> {
+    let unsupported = match payload.later_than_ours(format) {
+        Some(what) => Some(what),
+        None => unknown_statement(&payload.predicate()?),
+    };
+    if let Some(what) = unsupported {
+        return Ok(vec![RosterStatement::Unsupported(what)]);
+    }
+    let statements = payload.predicate::<StoredStatements>()?.statements;
+    statements.iter().try_for_each(RosterStatement::check)?;
+    Ok(statements)
+}
+
+fn unknown_statement(kinds: &StatementKinds) -> Option<String> {
+    let mut words = kinds.statements.iter().map(|kind| kind.statement.as_str());
+    let unknown = words.find(|word| !STATEMENTS.contains(word))?;
+    Some(format!("roster statement {unknown:?}"))
 }

@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
+use crate::base::pipeline::StageError;
 use crate::engine::contract::SourceError;
-use crate::repo::error::RepoError;
-use crate::repo::writer::WriteError;
+use crate::repo::error::{RepoError, WriteError};
 use crate::sort::SpillError;
 use crate::store::StoreError;
 
@@ -44,6 +44,12 @@ impl From<WriteError> for OpError {
 impl From<StoreError> for OpError {
     fn from(error: StoreError) -> Self {
         Self::Repo(RepoError::Store(error))
+    }
+}
+
+impl StageError for OpError {
+    fn is_consequence(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Repo(RepoError::Write(WriteError::Stopped)))
     }
 }
 

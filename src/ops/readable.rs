@@ -148,6 +148,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_key_panics(key: Vec<u8>, n: i64, real: f64) {
             let _ = key_text(&key);

@@ -1,5 +1,6 @@
 //! A repository: what its objects mean together.
 
+pub mod append;
 pub mod cache;
 mod chain;
 pub mod check;
@@ -15,9 +16,6 @@ pub mod manifest;
 pub mod open;
 pub mod pack_table;
 pub mod packer;
-#[cfg(test)]
-mod protocol;
 pub mod reader;
 pub mod roster;
-#[expect(clippy::too_many_arguments, reason = "of `writer::worker::seal`: one more than `clippy.toml` allows")]
 pub mod writer;

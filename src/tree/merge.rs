@@ -299,6 +299,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn the_difference_of_trees_is_that_of_their_rows((old, new) in edited()) {
             let ((old_root, old_leaves), (new_root, new_leaves)) = (tree(&old), tree(&new));

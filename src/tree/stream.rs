@@ -185,7 +185,8 @@ mod tests {
     static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| noise(5, 4 << 20));
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(crate::base::property::with_cases(24))]
+
         #[test]
         fn an_insertion_changes_few_pieces(at in 0usize..4 << 20, inserted in prop::collection::vec(any::<u8>(), 1..300)) {
             let edited = [&NOISE[..at], &inserted, &NOISE[at..]].concat();

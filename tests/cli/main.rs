@@ -1,6 +1,7 @@
 //! The program as its users meet it (`sandbox`). What an operation does is tested below; here is its wiring.
 
 mod backup;
+mod bad_input;
 mod completions;
 mod config;
 mod demo;
@@ -14,11 +15,11 @@ mod names;
 mod owners;
 mod process;
 mod restore;
-#[path = "../sandbox/mod.rs"]
-mod sandbox;
 mod show;
 mod snapshots;
 mod status;
+#[path = "../support/mod.rs"]
+mod support;
 mod verify;
 
-use sandbox::Sandbox;
+use crate::support::sandbox::Sandbox;

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::Sandbox;
-use crate::sandbox::{interrupt, wait_until_listening};
+use crate::support::sandbox::{interrupt, wait_until_listening};
 
 /// Enough rows that a backup takes a while.
 const MANY: &str = "

@@ -10,7 +10,7 @@ use sidekeep::format::node::Child;
 use sidekeep::tree::builder::{TreeBuilder, TreeKeys};
 use sidekeep::tree::chunker::{LeafCut, LeafCutter, RowPayload, Streams};
 
-use crate::golden::golden;
+use crate::vectors::golden;
 
 fn hash(level: u8, key: &[u8]) -> u64 {
     let hash = blake3::Hasher::new_keyed(&[7; 32]).update(&[level]).update(key).finalize();

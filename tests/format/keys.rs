@@ -9,12 +9,13 @@ use sidekeep::base::frame::{FrameCounter, FrameType, SessionWrap, Tier};
 use sidekeep::base::id::{Digest, Epoch, RepositoryId, SourceId};
 use sidekeep::crypto::keyfile::{KdfCost, KeyFile, KeyFileError, Protection};
 use sidekeep::crypto::role::{AdminKeys, Identity, Role, RoleKeys, SourceScope};
-use sidekeep::crypto::seal::{Opener, SessionKeys};
+use sidekeep::crypto::seal::Opener;
+use sidekeep::crypto::session::SessionKeys;
 use sidekeep::format::grant::Grant;
 use sidekeep::format::pack::ordinal_id;
 use sidekeep::format::wire::WireError;
 
-use crate::golden::golden;
+use crate::vectors::golden;
 
 const REPOSITORY: RepositoryId = RepositoryId::new([0x11; 16]);
 const SOURCE: SourceId = SourceId::new([0x22; 16]);

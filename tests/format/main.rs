@@ -1,9 +1,14 @@
-//! Golden vectors of the stored format: bytes that every later version must go on reading, and
-//! that this one still writes. `SIDEKEEP_BLESS=1 cargo test --test format` writes all of them anew.
+//! The stored format: golden vectors, which are bytes that every later version must go on reading and that this one
+//! still writes, golden repositories, and the second reader. `SIDEKEEP_BLESS=vectors cargo test --test format` writes
+//! all vectors again.
 
 mod cuts;
 mod golden;
 mod keys;
 mod objects;
 mod pages;
+mod reader;
 mod statements;
+#[path = "../support/mod.rs"]
+mod support;
+mod vectors;

@@ -19,7 +19,7 @@ use sidekeep::format::node::{
 use sidekeep::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, read_table, write_table};
 use sidekeep::format::wire::Take;
 
-use crate::golden::golden;
+use crate::vectors::golden;
 
 const STREAM: StreamRef = StreamRef { form: StreamForm::List, id: ChunkId::new([0x33; 20]), len: 70_000 };
 const SPOT: FrameLocation = FrameLocation {

@@ -7,7 +7,7 @@ use sidekeep::base::id::{Digest, RepositoryId, SourceId};
 use sidekeep::format::manifest::WrapPage;
 use sidekeep::format::wire::WireError;
 
-use crate::golden::golden;
+use crate::vectors::golden;
 
 fn page() -> WrapPage {
     let wraps = (0..64).map(|n| SessionWrap::new([n; SessionWrap::LEN])).collect();

@@ -7,7 +7,7 @@ use sidekeep::base::id::{Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId
 use sidekeep::base::role::{Role, SourceScope};
 use sidekeep::base::time::Moment;
 use sidekeep::crypto::role::{AdminKeys, Identity};
-use sidekeep::crypto::seal::SessionKeys;
+use sidekeep::crypto::session::SessionKeys;
 use sidekeep::format::descriptor::Descriptor;
 use sidekeep::format::dsse::{self, Envelope, Predicate, StatementError};
 use sidekeep::format::entry::{
@@ -19,7 +19,7 @@ use sidekeep::format::roster::{
 };
 use sidekeep::format::session::Announcement;
 
-use crate::golden::golden;
+use crate::vectors::golden;
 
 const REPOSITORY: RepositoryId = RepositoryId::new([0x11; 16]);
 const SOURCE: SourceId = SourceId::new([0x22; 16]);

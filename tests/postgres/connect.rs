@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::postgres::connect::address::{Address, HostEnvironment};
-use sidekeep::engine::postgres::connect::open::connect;
+use sidekeep::engine::postgres::connect::address::Address;
+use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
+use sidekeep::engine::postgres::connect::login::connect;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::common_postgres::{Cluster, Network, Settings, has_tls, programs};
+use crate::support::postgres::cluster::{Cluster, Network, Settings, has_tls, programs};
 
 const SECRET: &str = "s3cret:pass\\word";
 

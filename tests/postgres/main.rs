@@ -1,8 +1,9 @@
-//! PostgreSQL servers as Sidekeep meets them. The servers are described in `common_postgres/mod.rs`.
+//! PostgreSQL through the library, as far as it does not depend on the server's version: run with one version
+//! (`support/postgres/cluster.rs`). What does is in `postgres_versions`.
 
-#[path = "../common_postgres/mod.rs"]
-mod common_postgres;
-
+mod backup;
 mod connect;
 mod image;
-mod watch;
+mod restore;
+#[path = "../support/mod.rs"]
+mod support;

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use crate::common_postgres::{Cluster, Identity, Settings};
-use crate::compare::{assert_alike, image};
-use crate::sandbox::Sandbox;
-use crate::service::Live;
+use crate::support::postgres::cluster::{Cluster, Identity, Settings};
+use crate::support::postgres::compare::{assert_alike, image};
+use crate::support::postgres::service::Live;
+use crate::support::sandbox::Sandbox;
 
 const MORE: &str = "
     CREATE ROLE app LOGIN PASSWORD 'x'; ALTER ROLE app SET lock_timeout = '7s'; CREATE ROLE people; GRANT people TO app;

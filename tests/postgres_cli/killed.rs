@@ -3,9 +3,9 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common_postgres::{Network, Settings};
-use crate::compare::assert_same;
-use crate::service::Live;
+use crate::support::postgres::cluster::{Network, Settings};
+use crate::support::postgres::compare::assert_same;
+use crate::support::postgres::service::Live;
 use crate::wire::Wire;
 
 /// Many statements before the rows, rows, and an index that takes its time.

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 
 use serde_json::Value;
 
-use crate::service::Live;
+use crate::support::postgres::service::Live;
 
 /// One with two holes, one whose end is a hole of its own making, an empty one, and one of several pages.
 const OBJECTS: &str = "

@@ -3,9 +3,9 @@
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common_postgres::{Cluster, Network, Settings};
-use crate::sandbox::interrupt;
-use crate::service::Live;
+use crate::support::postgres::cluster::{Cluster, Network, Settings};
+use crate::support::postgres::service::Live;
+use crate::support::sandbox::interrupt;
 use crate::wire::Wire;
 
 /// More than comes in a session before the rows, and less than these.

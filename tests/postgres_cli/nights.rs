@@ -2,8 +2,8 @@
 
 use std::process::Stdio;
 
-use crate::common_postgres::Cluster;
-use crate::service::{Live, ROWS};
+use crate::support::postgres::cluster::Cluster;
+use crate::support::postgres::service::{Live, ROWS};
 
 #[test]
 fn a_night_costs_what_changed() {

@@ -3,8 +3,8 @@
 use std::process::Stdio;
 
 use crate::middle::{end, gone_soon, live};
-use crate::sandbox::interrupt;
-use crate::service::{Live, ROWS};
+use crate::support::postgres::service::{Live, ROWS};
+use crate::support::sandbox::interrupt;
 use crate::wire::Wire;
 
 /// Rows and their content, the same for the same rows in whatever order.
@@ -88,4 +88,23 @@ fn an_interrupted_restore_goes_on() {
     assert_eq!(live.cluster.sql("back", SUMS), sums);
     let blobs = "SELECT count(*), sum(hashtextextended(data::text, 0)) FROM blobs";
     assert_eq!(live.cluster.sql("back", blobs), live.sql(blobs));
+}
+
+/// Who may not write there is told so before anything is, and who to be.
+#[test]
+fn a_target_that_may_not_be_written() {
+    let Some(live) = Live::new() else { return };
+    live.sandbox.ok(&["backup"]);
+    live.cluster.create_database("back", "TEMPLATE template0");
+    live.sql("CREATE ROLE plain LOGIN");
+    let standby = live.cluster.standby(&[]);
+    for (to, said) in [
+        (live.dsn_as("plain").replace("/sync", "/back"), "sign in as a superuser, or as the database's owner"),
+        (standby.dsn("back"), "restore to a primary"),
+    ] {
+        let err = live.sandbox.fails(7, &["restore", "latest", "--key-file", "keys/admin.key", "--to", &to]);
+        assert!(err.contains("cannot open the database back on ") && err.contains(said), "{err}");
+    }
+    let to = live.cluster.dsn("back");
+    live.sandbox.ok(&["restore", "latest", "--key-file", "keys/admin.key", "--to", &to]);
 }

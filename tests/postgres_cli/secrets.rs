@@ -1,8 +1,8 @@
 //! Passwords are in nothing that is printed or stored, and come from where PostgreSQL's own tools take them.
 
-use crate::common_postgres::{Network, Settings};
-use crate::sandbox::{Ran, Sandbox};
-use crate::service::Live;
+use crate::support::postgres::cluster::{Network, Settings};
+use crate::support::postgres::service::Live;
+use crate::support::sandbox::{Ran, Sandbox};
 
 /// In an address, with what must be escaped there.
 const ESCAPED: &str = "hunter2%40%2F%3Ax";

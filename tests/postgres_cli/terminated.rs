@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::killed::{self, ROWS, goes_on, is_at, restore, until};
 use crate::middle::{all_is_well, begin_with, end, gone_soon, live, wire};
-use crate::service::Live;
+use crate::support::postgres::service::Live;
 use crate::wire::Wire;
 
 const TERMINATE: &str = "pg_terminate_backend";

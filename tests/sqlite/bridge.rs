@@ -15,7 +15,7 @@ use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::ops::backup::BackupReport;
 use sidekeep::ops::restore::RestoreReport;
 
-use crate::world::World;
+use crate::support::world::World;
 
 pub fn env() -> SharedEnv {
     Arc::new(Seeded::new(1))

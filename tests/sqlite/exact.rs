@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::bridge::{restore, snapshot, through_a_repository};
-use crate::common_sqlite::assert_same_database;
+use crate::support::sqlite::assert_same_database;
 
 /// A database in a directory of its own.
 struct Made {

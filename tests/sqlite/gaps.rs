@@ -10,7 +10,7 @@ use sidekeep::format::cell::Cell;
 use tempfile::TempDir;
 
 use crate::bridge::{Restored, Snapshot, all_of, real_env, restore, snapshot, through_a_repository};
-use crate::common_sqlite::assert_same_database;
+use crate::support::sqlite::assert_same_database;
 
 pub struct Made {
     pub dir: TempDir,

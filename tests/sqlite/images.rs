@@ -11,7 +11,7 @@ use sidekeep::format::cell::Cell;
 use tempfile::TempDir;
 
 use crate::bridge::{Snapshot, all_of, env, real_env, restore, snapshot, snapshot_of, through_a_repository};
-use crate::common_sqlite::assert_same_database;
+use crate::support::sqlite::assert_same_database;
 
 fn reason_of(result: Result<SqliteSource, SourceError>) -> String {
     let described = result.and_then(|mut source| source.describe());

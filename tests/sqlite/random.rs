@@ -7,7 +7,7 @@ use sidekeep::engine::contract::Gap;
 use tempfile::TempDir;
 
 use crate::bridge::{restore, snapshot};
-use crate::common_sqlite::assert_same_database;
+use crate::support::sqlite::assert_same_database;
 
 #[derive(Clone, Debug)]
 enum Datum {

@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 use sidekeep::format::cell::Cell;
 
-use crate::common_sqlite::assert_same_database;
 use crate::gaps::{make, names, refused};
+use crate::support::sqlite::assert_same_database;
 
 /// The stored bytes of a text, past everything that interprets it.
 fn raw_text(conn: &Connection, table: &str, rowid: i64) -> Vec<u8> {

@@ -204,6 +204,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn agrees_with_sqlite(text in "[ \t0-9.eE+-]{0,9}", bits in any::<u64>(), quarter in -100_i32..100) {
             let conn = columns("UTF-8");

@@ -10,7 +10,7 @@ use crate::base::limit::WRAPS_PER_PAGE;
 use crate::base::progress::{CountUnit, ImageState, SharedProgress};
 use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::crypto::seal::SessionKeys;
+use crate::crypto::session::SessionKeys;
 use crate::engine::contract::{Description, Source};
 use crate::format::catalog::Catalog;
 use crate::format::entry::ObjectRef;
@@ -129,7 +129,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let mut ledger = Ledger::load(unlocked.repository(), source_id)?;
     let base = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
-    let mut notes = ledger.doubts();
+    let mut notes = ledger.warnings_at_head();
     notes.extend(base.notes.iter().cloned());
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
     let (description, opened) = early.map_or_else(|| describe(unlocked, source, options), Ok)?;
@@ -157,8 +157,8 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         options.progress.phase("committing", CountUnit::Objects, None);
         let clock = description.source_clock;
         let snapshot = draft_entry(clock, session.session(), epoch, options.tags.clone());
-        let counted = stored.counted(base);
-        let committed = commit(unlocked, &mut ledger, SnapshotCandidate { snapshot, manifest, counted })?;
+        let preconditions = stored.counted(base);
+        let committed = commit(unlocked, &mut ledger, SnapshotCandidate { snapshot, manifest, preconditions })?;
         report.snapshot = Some(committed.entry.sha256);
         report.number = Some(committed.entry.number);
         report.races_lost = committed.races_lost;
@@ -261,7 +261,7 @@ impl BackupRun<'_> {
             ids: &self.keys.ids,
             session,
             wrap,
-            base: &self.base.index,
+            known: &self.base.index,
             workers: self.options.workers,
             spill,
             mode: match self.options.mode {

@@ -3,14 +3,16 @@
 //! source's image is let go as early as it can be read.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 
 use crate::base::cancel::Cancel;
 use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
+use crate::base::pipeline::{
+    all_or_first_cause, first_cause, into_inner, join, join_all, lock, spawn, stop_on_failure,
+};
 use crate::base::progress::{CountUnit, SharedProgress};
-use crate::base::thread::{join, spawn};
 use crate::crypto::ids::SourceIdKeys;
 use crate::engine::contract::{Description, Gap, Reader, Source};
 use crate::ops::backup::place::Placer;
@@ -18,9 +20,9 @@ use crate::ops::backup::placed::Placed;
 use crate::ops::backup::plan::TablePlan;
 use crate::ops::backup::schedule::{Assignment, HandedIn, NextPart, Schedule};
 use crate::ops::error::OpError;
-use crate::repo::error::RepoError;
-use crate::repo::writer::{ChunkSink, WriteError};
-use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapFeed, SortedRuns, Sorter, SpillOptions};
+use crate::repo::error::WriteError;
+use crate::repo::writer::ChunkSink;
+use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
@@ -93,7 +95,7 @@ impl Jobs<'_> {
     /// The rows of a sorter for a job to come: in memory if that will be soon.
     fn keep(&self, sorter: Sorter) -> Result<SortedRuns, OpError> {
         let is_soon = self.waiting.load(Ordering::SeqCst) == 0;
-        Ok(if is_soon { sorter.sorted()? } else { sorter.lay_aside()? })
+        Ok(if is_soon { sorter.into_runs()? } else { sorter.into_spilled_runs()? })
     }
 }
 
@@ -152,9 +154,10 @@ impl TablePipeline<'_> {
                     found.counts = counts;
                     Ok(found)
                 }
-                // The builder going away is what the reader notices, not what happened.
-                (_, Err(error)) if !matches!(error, OpError::Cancelled) => Err(error),
-                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+                (read, built) => {
+                    let errors = [built.err(), read.err()];
+                    Err(first_cause(errors.into_iter().flatten()).unwrap_or(OpError::Cancelled))
+                }
             }
         })
     }
@@ -182,14 +185,18 @@ impl TablePipeline<'_> {
         let readers = source.readers().map_err(OpError::from_source)?;
         let read = std::thread::scope(|scope| {
             let reading = &reading;
-            let threads: Vec<_> =
-                readers.into_iter().map(|reader| spawn(scope, "read", move || reading.work(reader))).collect();
-            threads.into_iter().map(join).fold(Ok(()), worse)
+            let threads: Vec<_> = readers
+                .into_iter()
+                .map(|reader| {
+                    spawn(scope, "read", move || stop_on_failure(|| reading.schedule.stop(), || reading.work(reader)))
+                })
+                .collect();
+            all_or_first_cause(join_all(threads))
         });
         read?;
-        let mut found = reading.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut found = into_inner(reading.found);
         for collected in reading.collected {
-            found.gaps.extend(collected.shares.into_inner().unwrap_or_else(PoisonError::into_inner).gaps);
+            found.gaps.extend(into_inner(collected.shares).gaps);
         }
         Ok(found)
     }
@@ -199,47 +206,20 @@ impl TablePipeline<'_> {
     }
 }
 
-/// The error that says most of what happened.
-fn worse(a: Result<(), OpError>, b: Result<(), OpError>) -> Result<(), OpError> {
-    let is_consequence =
-        |error: &OpError| matches!(error, OpError::Cancelled | OpError::Repo(RepoError::Write(WriteError::Stopped)));
-    match (a, b) {
-        (Err(a), Err(b)) => Err(if is_consequence(&a) { b } else { a }),
-        (a, b) => a.and(b),
-    }
-}
-
-/// Stops all readers when it is dropped.
-struct Alarm<'s, 'p>(&'s Schedule<'p>);
-
-impl Drop for Alarm<'_, '_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
 impl TableReaders<'_> {
     /// Reads until there is nothing left.
     fn work(&self, mut reader: Box<dyn Reader + '_>) -> Result<(), OpError> {
-        // Nobody may wait for a table whose reader panicked.
-        let alarm = Alarm(&self.schedule);
-        let done = loop {
+        loop {
             let assignment = match self.schedule.next() {
                 NextPart::Read(assignment) => assignment,
-                NextPart::Nothing => break Ok(()),
+                NextPart::Nothing => return Ok(()),
                 NextPart::Impossible => {
                     let reason = "its table was not read before".to_owned();
-                    break Err(OpError::Damaged { what: "the owners of a table".to_owned(), reason });
+                    return Err(OpError::Damaged { what: "the owners of a table".to_owned(), reason });
                 }
             };
-            if let Err(error) = self.read_share(&mut *reader, assignment) {
-                break Err(error);
-            }
-        };
-        if done.is_ok() {
-            std::mem::forget(alarm);
+            self.read_share(&mut *reader, assignment)?;
         }
-        done
     }
 
     /// Reads parts of a table as long as there are any, and hands in what they came to.
@@ -247,8 +227,8 @@ impl TableReaders<'_> {
         let Assignment { plan: at, part, maps } = assignment;
         let (tables, plan) = (self.tables, &self.tables.plans[at]);
         let sorters = (Sorter::new(tables.spill(SORTER_BYTES)), Sorter::new(tables.spill(REFERENCES_BYTES)));
-        let feeds = self.collected[at].maps.iter().map(OwnerMapFeed::new).collect();
-        let placed = Placed::new(plan, tables.ids, sorters, feeds);
+        let writers = self.collected[at].maps.iter().map(OwnerMapWriter::new).collect();
+        let placed = Placed::new(plan, tables.ids, sorters, writers);
         let joins = maps.iter().map(|map| OwnerJoin::new(map)).collect::<Result<_, _>>()?;
         let mut tick = |rows: u64| {
             tables.progress.add(CountUnit::Rows, rows);
@@ -266,9 +246,9 @@ impl TableReaders<'_> {
 
     fn hand_in(&self, at: usize, placed: Placed<'_>, gaps: Vec<Gap>) -> Result<(), OpError> {
         let (rows, references) = (self.jobs.keep(placed.rows)?, self.jobs.keep(placed.references)?);
-        let mut shares = self.collected[at].shares.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.rows.join(rows);
-        shares.references.join(references);
+        let mut shares = lock(&self.collected[at].shares);
+        shares.rows.append(rows);
+        shares.references.append(references);
         shares.row_count += placed.row_count;
         shares.row_bytes += placed.row_bytes;
         shares.reference_count += placed.reference_count;
@@ -287,12 +267,12 @@ impl TableReaders<'_> {
         let mut maps = Vec::with_capacity(plan.provides.len());
         for ((_, key), builder) in plan.provides.iter().zip(&self.collected[at].maps) {
             let empty = OwnerMapBuilder::new(self.tables.spill(MAP_BYTES));
-            let builder = std::mem::replace(&mut *builder.lock().unwrap_or_else(PoisonError::into_inner), empty);
+            let builder = std::mem::replace(&mut *lock(builder), empty);
             maps.push((key.clone(), builder.finish()?));
         }
         self.schedule.complete(at, maps);
         let pinned = plan.rows_per_leaf.or_else(|| rows_per_leaf(shares.row_count, shares.row_bytes));
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = lock(&self.found);
         found.rows += shares.row_count;
         found.streams += shares.streams;
         found.stream_bytes += shares.stream_bytes;

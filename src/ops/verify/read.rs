@@ -8,8 +8,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::base::id::{Digest, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
+use crate::base::pipeline::spawn;
 use crate::base::progress::CountUnit;
-use crate::base::thread::spawn;
 use crate::format::dsse::Envelope;
 use crate::format::manifest::SealedManifest;
 use crate::format::name::Name;

@@ -3,17 +3,18 @@
 //! few packs later, and when a run ends early. So a run that is killed uploads again what took it some seconds: few
 //! packs over a slow line, where each is dear, and some more over a fast one; and announcing costs no line much.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::SessionId;
+use crate::base::pipeline::lock;
 use crate::base::time::Moment;
 use crate::format::dsse::encode;
 use crate::format::entry::ObjectRef;
-use crate::format::name::Name;
 use crate::format::session::Announcement;
+use crate::repo::error::WriteError;
 use crate::repo::open::Unlocked;
-use crate::repo::writer::pipeline::{StoredPack, WriteError};
+use crate::repo::writer::setup::StoredPack;
 
 /// Packs that wait for an announcement at most.
 const PACKS_PER_ANNOUNCEMENT: usize = 8;
@@ -54,7 +55,7 @@ impl<'a> Announcer<'a> {
 
     /// A pack is in the store.
     pub fn uploaded(&self, pack: StoredPack) -> Result<(), WriteError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.waiting.push(pack);
         if state.is_due(self.unlocked.repository().env().now()) {
             self.announce(&mut state)?;
@@ -64,34 +65,39 @@ impl<'a> Announcer<'a> {
 
     /// Announces what is not announced yet: for a run that ends without a commit.
     pub fn flush(&self) -> Result<(), WriteError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.waiting.is_empty() { Ok(()) } else { self.announce(&mut state) }
     }
 
     fn announce(&self, state: &mut AnnouncerState) -> Result<(), WriteError> {
+        let announcement = self.announcement(state);
+        let identity = self.unlocked.identity();
+        let bytes = encode(&announcement, identity.key_id(), |message| identity.sign(message))
+            .map_err(|source| WriteError::Statement { source })?;
+        let objects = self.unlocked.repository().objects();
+        // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
+        objects.barrier()?;
+        objects.create(&announcement.name(), bytes.into())?;
+        state.number = announcement.number;
+        state.announced = Some(announcement.written);
+        state.waiting.clear();
+        Ok(())
+    }
+
+    /// The next announcement, of the packs that wait for one.
+    fn announcement(&self, state: &AnnouncerState) -> Announcement {
         let number = state.number + 1;
-        let repository = self.unlocked.repository();
-        let written = repository.env().now();
-        let announcement = Announcement {
+        let packs = state.waiting.iter().map(|pack| ObjectRef { sha256: pack.digest, size: pack.size }).collect();
+        Announcement {
             repository: self.context.repository,
             source: self.context.source,
             session: self.session,
             number,
             epoch: self.context.epoch,
-            written,
+            written: self.unlocked.repository().env().now(),
             wrap: (number == 1).then(|| self.wrap.clone()),
-            packs: state.waiting.iter().map(|pack| ObjectRef { sha256: pack.digest, size: pack.size }).collect(),
-        };
-        let identity = self.unlocked.identity();
-        let bytes = encode(&announcement, identity.key_id(), |message| identity.sign(message))
-            .map_err(|source| WriteError::Statement { source })?;
-        // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
-        repository.objects().barrier()?;
-        repository.objects().create(&Name::Session(self.context.source, self.session, number), bytes.into())?;
-        state.number = number;
-        state.announced = Some(written);
-        state.waiting.clear();
-        Ok(())
+            packs,
+        }
     }
 }
 
@@ -100,7 +106,7 @@ mod tests {
     use super::{AnnouncerState, PACKS_PER_ANNOUNCEMENT, PAUSE_US};
     use crate::base::id::Digest;
     use crate::base::time::Moment;
-    use crate::repo::writer::pipeline::StoredPack;
+    use crate::repo::writer::setup::StoredPack;
 
     /// Announcements of packs that are stored at these moments.
     fn announced_at(moments: impl Iterator<Item = i64>) -> Vec<i64> {

@@ -1,32 +1,40 @@
 //! The assembler: one thread that puts leaves back into order, fills packs, and builds nodes.
 //!
 //! A node names the packs of its children, and a pack has a name only once it is closed. So a node
-//! waits until all its children lie in closed packs, and goes into a pack of nodes of its own kind,
-//! which also keeps nodes together for whoever reads only them.
+//! waits until all its children lie in closed packs, and goes into a pack that holds nodes only,
+//! which also keeps nodes together for roles that read nothing else.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use bytes::Bytes;
+
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::crypto::ids::SourceIdKeys;
-use crate::crypto::seal::Sealer;
-use crate::format::codec::Encoder;
 use crate::format::manifest::{TreeKind, TreeRoot};
-use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, StreamHint, ranges_id};
+use crate::format::node::{Child, FrameLocation, PackRef, PieceList, StreamHint, ranges_id};
 use crate::format::pack::PackContent;
-use crate::repo::fragment;
+use crate::repo::error::WriteError;
+use crate::repo::fragment::FragmentDraft;
 use crate::repo::index::{FirstBytes, Index, IndexedPack};
 use crate::repo::packer::{ClosedPack, OpenPack, PackSeal, SealedFrame};
-use crate::repo::writer::pipeline::{BuiltTree, StoredPack, Upload, UsedPacks, WriteError, WriterSetup, Written};
-use crate::repo::writer::worker::{SealResult, SealedLeaf, seal};
+use crate::repo::writer::locator::{Located, Locator};
+use crate::repo::writer::setup::{BuiltTree, StoredPack, UsedPacks, WriterSetup, Written};
+use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
 use crate::tree::builder::{BuiltNode, TreeBuilder, TreeKeys};
 
 /// Entries after which an index fragment is written, so that memory does not grow with the session.
 const FRAGMENT_ENTRIES: usize = 128 << 10;
 /// Nodes that may wait for a pack of streams to fill before it is closed as it is.
 const PENDING_MAX: usize = 256;
+
+/// An object on its way to the store.
+pub(super) enum Upload {
+    Pack(Digest, Bytes),
+    Index(Digest, Bytes),
+}
 
 pub(super) fn run(
     setup: &WriterSetup<'_>,
@@ -35,22 +43,44 @@ pub(super) fn run(
     uploads: SyncSender<Upload>,
 ) -> Result<Written, WriteError> {
     let mut assembler = Assembler::new(setup, used, uploads)?;
-    let mut waiting = BTreeMap::new();
-    let mut next = 0;
+    let mut ordered = InOrder::default();
     while let Ok(result) = results.recv() {
         match result {
             SealResult::Piece(frame) => assembler.append(PackContent::Streams, &frame)?,
-            SealResult::List { id, list } => assembler.pend(PendingChunk::List { id, list }),
-            SealResult::Leaves { seq, .. } | SealResult::TreeEnd { seq, .. } => {
-                waiting.insert(seq, result);
-            }
+            SealResult::List { id, list } => assembler.add_pending(PendingChunk::List { id, list }),
+            SealResult::Leaves { seq, tree, leaves } => ordered.insert(seq, TreePart::Leaves { tree, leaves }),
+            SealResult::TreeEnd { seq, tree } => ordered.insert(seq, TreePart::End { tree }),
         }
-        while let Some(result) = waiting.remove(&next) {
-            next += 1;
-            assembler.take(result)?;
+        while let Some(part) = ordered.next() {
+            assembler.add_part(part)?;
         }
     }
     assembler.finish()
+}
+
+/// What has to be taken in order.
+enum TreePart {
+    Leaves { tree: u32, leaves: Vec<SealedLeaf> },
+    End { tree: u32 },
+}
+
+/// Parts by their number, until all before them have come.
+#[derive(Default)]
+struct InOrder {
+    waiting: BTreeMap<u64, TreePart>,
+    next: u64,
+}
+
+impl InOrder {
+    fn insert(&mut self, seq: u64, part: TreePart) {
+        self.waiting.insert(seq, part);
+    }
+
+    fn next(&mut self) -> Option<TreePart> {
+        let part = self.waiting.remove(&self.next)?;
+        self.next += 1;
+        Some(part)
+    }
 }
 
 struct AssemblerKeys<'a>(&'a SourceIdKeys);
@@ -71,6 +101,15 @@ enum PendingChunk {
     List { id: ChunkId, list: PieceList },
 }
 
+impl PendingChunk {
+    fn id(&self) -> ChunkId {
+        match self {
+            Self::Node(node) => node.id,
+            Self::List { id, .. } => *id,
+        }
+    }
+}
+
 struct OpenTree<'a> {
     builder: TreeBuilder<AssemblerKeys<'a>>,
     leaves: u64,
@@ -79,12 +118,61 @@ struct OpenTree<'a> {
     owners: u64,
 }
 
+impl<'a> OpenTree<'a> {
+    fn new(ids: &'a SourceIdKeys) -> Self {
+        Self { builder: TreeBuilder::new(AssemblerKeys(ids)), leaves: 0, leaves_new: 0, bytes: 0, owners: 0 }
+    }
+
+    /// Adds a leaf and returns the nodes that are complete with it.
+    fn push(&mut self, leaf: SealedLeaf) -> Vec<BuiltNode> {
+        let SealedLeaf { id, cut, bytes, frame } = leaf;
+        self.leaves += 1;
+        self.leaves_new += u64::from(frame.is_some());
+        self.bytes += bytes;
+        self.owners += cut.owners;
+        let child = Child {
+            id,
+            rows: cut.rows,
+            bytes,
+            owners: cut.owners,
+            leaves: 1,
+            streams: cut.streams.iter().map(|stream| StreamHint { stream: *stream, location: None }).collect(),
+            location: None,
+            ranges_location: None,
+        };
+        self.builder.push(child, &cut.first_key, &cut.last_key);
+        self.builder.take_built()
+    }
+
+    fn finish(self, tree: u32) -> FinishedTree {
+        let (nodes, root) = self.builder.finish();
+        let ranges = root.ranges.clone();
+        let built = BuiltTree {
+            tree,
+            root: TreeRoot { table: tree, kind: TreeKind::Rows, skeleton: Vec::new(), ranges },
+            leaves: self.leaves,
+            leaves_new: self.leaves_new,
+            bytes: self.bytes,
+            owners: self.owners,
+        };
+        FinishedTree { built, root, nodes }
+    }
+}
+
+/// A tree without more leaves.
+struct FinishedTree {
+    /// Without the content of the root, which waits for locations.
+    built: BuiltTree,
+    root: BuiltNode,
+    /// The last nodes below the root.
+    nodes: Vec<BuiltNode>,
+}
+
 struct Assembler<'a> {
     setup: &'a WriterSetup<'a>,
     used: &'a UsedPacks,
     uploads: SyncSender<Upload>,
-    sealer: Sealer,
-    encoder: Encoder,
+    frame_sealer: FrameSealer,
     /// What this session wrote and closed.
     closed: Index,
     /// Chunks in packs that are still open, and of pending nodes and lists.
@@ -97,7 +185,7 @@ struct Assembler<'a> {
     roots: Vec<(BuiltTree, BuiltNode)>,
     packs: Vec<StoredPack>,
     frame_bytes: u64,
-    fragment: fragment::FragmentDraft,
+    fragment: FragmentDraft,
 }
 
 impl<'a> Assembler<'a> {
@@ -106,8 +194,7 @@ impl<'a> Assembler<'a> {
             setup,
             used,
             uploads,
-            sealer: setup.session.sealer()?,
-            encoder: Encoder::new()?,
+            frame_sealer: FrameSealer::new(setup.session)?,
             closed: Index::default(),
             open: HashSet::default(),
             leaves: OpenPack::new(PackContent::Leaves),
@@ -118,113 +205,82 @@ impl<'a> Assembler<'a> {
             roots: Vec::new(),
             packs: Vec::new(),
             frame_bytes: 0,
-            fragment: fragment::FragmentDraft::default(),
+            fragment: FragmentDraft::default(),
         })
     }
 
-    fn take_leaf(&mut self, tree: u32, leaf: SealedLeaf) -> Result<(), WriteError> {
-        let SealedLeaf { id, cut, bytes, frame } = leaf;
-        if let Some(frame) = &frame {
+    fn add_part(&mut self, part: TreePart) -> Result<(), WriteError> {
+        match part {
+            TreePart::Leaves { tree, leaves } => leaves.into_iter().try_for_each(|leaf| self.add_leaf(tree, leaf)),
+            TreePart::End { tree } => {
+                self.end_tree(tree);
+                Ok(())
+            }
+        }
+    }
+
+    fn add_leaf(&mut self, tree: u32, leaf: SealedLeaf) -> Result<(), WriteError> {
+        if let Some(frame) = &leaf.frame {
             self.append(PackContent::Leaves, frame)?;
         }
-        let open = self.tree(tree);
-        open.leaves += 1;
-        open.leaves_new += u64::from(frame.is_some());
-        open.bytes += bytes;
-        open.owners += cut.owners;
-        let streams = cut.streams.iter().map(|stream| StreamHint { stream: *stream, location: None }).collect();
-        let (rows, owners) = (cut.rows, cut.owners);
-        let child = Child { id, rows, bytes, owners, leaves: 1, streams, location: None, ranges_location: None };
-        open.builder.push(child, &cut.first_key, &cut.last_key);
-        let built = open.builder.take_built();
-        self.pend_nodes(built);
+        let nodes = self.open_tree(tree).push(leaf);
+        self.add_nodes(nodes);
         if self.pending.len() > PENDING_MAX { self.settle() } else { Ok(()) }
     }
 
-    fn take(&mut self, result: SealResult) -> Result<(), WriteError> {
-        match result {
-            SealResult::Leaves { tree, leaves, .. } => {
-                for leaf in leaves {
-                    self.take_leaf(tree, leaf)?;
-                }
-            }
-            SealResult::TreeEnd { tree, .. } => {
-                self.tree(tree);
-                let Some(open) = self.trees.remove(&tree) else { return Ok(()) };
-                let (built, root) = open.builder.finish();
-                self.pend_nodes(built);
-                let skeleton = Vec::new();
-                let built = BuiltTree {
-                    tree,
-                    root: TreeRoot { table: tree, kind: TreeKind::Rows, skeleton, ranges: root.ranges.clone() },
-                    leaves: open.leaves,
-                    leaves_new: open.leaves_new,
-                    bytes: open.bytes,
-                    owners: open.owners,
-                };
-                self.roots.push((built, root));
-            }
-            SealResult::Piece(_) | SealResult::List { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn tree(&mut self, tree: u32) -> &mut OpenTree<'a> {
+    fn open_tree(&mut self, tree: u32) -> &mut OpenTree<'a> {
         let ids = self.setup.ids;
-        self.trees.entry(tree).or_insert_with(|| OpenTree {
-            builder: TreeBuilder::new(AssemblerKeys(ids)),
-            leaves: 0,
-            leaves_new: 0,
-            bytes: 0,
-            owners: 0,
-        })
+        self.trees.entry(tree).or_insert_with(|| OpenTree::new(ids))
     }
 
-    fn pend_nodes(&mut self, nodes: Vec<BuiltNode>) {
+    fn end_tree(&mut self, tree: u32) {
+        let open = self.trees.remove(&tree).unwrap_or_else(|| OpenTree::new(self.setup.ids));
+        let FinishedTree { built, root, nodes } = open.finish(tree);
+        self.add_nodes(nodes);
+        self.roots.push((built, root));
+    }
+
+    fn add_nodes(&mut self, nodes: Vec<BuiltNode>) {
         for node in nodes {
-            if let Some(location) = self.setup.base.get(&node.id) {
-                self.used.mark(location.pack);
-            } else if !self.knows(&node.id) {
-                self.pend(PendingChunk::Node(node));
+            if !self.used.mark_if_known(self.setup.known, &node.id) {
+                self.add_pending(PendingChunk::Node(node));
             }
         }
     }
 
-    fn pend(&mut self, pending: PendingChunk) {
-        let id = match &pending {
-            PendingChunk::Node(node) => node.id,
-            PendingChunk::List { id, .. } => *id,
-        };
-        if !self.closed_or_base(&id) && self.open.insert(id) {
-            self.pending.push_back(pending);
+    /// Keeps a chunk until all that it refers to has a location, unless it is there already.
+    fn add_pending(&mut self, chunk: PendingChunk) {
+        let id = chunk.id();
+        if !self.has_location(&id) && self.open.insert(id) {
+            self.pending.push_back(chunk);
         }
     }
 
-    fn knows(&self, id: &ChunkId) -> bool {
-        self.open.contains(id) || self.closed_or_base(id)
+    /// Whether a chunk lies in a closed pack, of this session or of those that the store had.
+    fn has_location(&self, id: &ChunkId) -> bool {
+        self.closed.get(id).is_some() || self.setup.known.get(id).is_some()
     }
 
-    fn closed_or_base(&self, id: &ChunkId) -> bool {
-        self.closed.get(id).is_some() || self.setup.base.get(id).is_some()
-    }
-
-    /// Appends a frame to the open pack of its kind, unless it came before.
+    /// Appends a frame to the open pack of its kind, unless its chunk is there already.
     fn append(&mut self, content: PackContent, frame: &SealedFrame) -> Result<(), WriteError> {
-        if self.knows(&frame.id) {
+        if self.open.contains(&frame.id) || self.has_location(&frame.id) {
             return Ok(());
         }
-        self.open.insert(frame.id);
-        self.frame_bytes += frame.sealed.len() as u64;
-        let pack = self.pack(content);
-        pack.push(frame);
-        if pack.is_full() {
+        self.push(content, frame);
+        if self.open_pack(content).is_full() {
             self.close(content)?;
             self.resolve()?;
         }
         Ok(())
     }
 
-    fn pack(&mut self, content: PackContent) -> &mut OpenPack {
+    fn push(&mut self, content: PackContent, frame: &SealedFrame) {
+        self.open.insert(frame.id);
+        self.frame_bytes += frame.sealed.len() as u64;
+        self.open_pack(content).push(frame);
+    }
+
+    fn open_pack(&mut self, content: PackContent) -> &mut OpenPack {
         match content {
             PackContent::Nodes | PackContent::Repacked => &mut self.nodes,
             PackContent::Leaves => &mut self.leaves,
@@ -232,26 +288,17 @@ impl<'a> Assembler<'a> {
         }
     }
 
+    /// Closes the open pack of a kind, indexes it and passes it on to be uploaded.
     fn close(&mut self, content: PackContent) -> Result<(), WriteError> {
-        let pack = std::mem::replace(self.pack(content), OpenPack::new(content));
+        let pack = std::mem::replace(self.open_pack(content), OpenPack::new(content));
         if pack.is_empty() {
             return Ok(());
         }
-        let setup = self.setup;
-        let (context, session) = (setup.session.context(), setup.session.session());
-        let sequence = self.packs.len() as u32;
-        let seal = PackSeal { context, session, wrap: setup.wrap, sequence, env: &*setup.env };
-        let ClosedPack { digest, bytes, content, locations } = pack.close(&seal, &mut self.sealer)?;
-        let size = bytes.len() as u64;
-        let pack = PackRef { digest, sessions: vec![session] };
-        let indexed = IndexedPack { pack, size, content, epoch: context.epoch };
-        let ordinal = self.closed.add_pack(indexed.clone());
-        for (id, location) in &locations {
-            self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location });
-            self.open.remove(id);
-        }
-        self.fragment.add(indexed, locations.into_iter());
-        self.packs.push(StoredPack { digest, size });
+        let closed = self.seal_pack(pack)?;
+        let bytes = closed.bytes.clone();
+        let digest = closed.digest;
+        self.packs.push(StoredPack { digest, size: bytes.len() as u64 });
+        self.index_pack(closed);
         self.upload(Upload::Pack(digest, bytes))?;
         if self.fragment.entries() >= FRAGMENT_ENTRIES {
             self.write_fragment()?;
@@ -259,57 +306,94 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
+    fn seal_pack(&mut self, pack: OpenPack) -> Result<ClosedPack, WriteError> {
+        let setup = self.setup;
+        let seal = PackSeal {
+            context: setup.session.context(),
+            session: setup.session.session(),
+            wrap: setup.wrap,
+            sequence: self.packs.len() as u32,
+            env: &*setup.env,
+        };
+        Ok(pack.close(&seal, &mut self.frame_sealer.sealer)?)
+    }
+
+    /// Notes where the chunks of a closed pack lie.
+    fn index_pack(&mut self, closed: ClosedPack) {
+        let session = self.setup.session;
+        let indexed = IndexedPack {
+            pack: PackRef { digest: closed.digest, sessions: vec![session.session()] },
+            size: closed.bytes.len() as u64,
+            content: closed.content,
+            epoch: session.context().epoch,
+        };
+        let ordinal = self.closed.add_pack(indexed.clone());
+        for (id, location) in &closed.locations {
+            self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location });
+            self.open.remove(id);
+        }
+        self.fragment.add(indexed, closed.locations.into_iter());
+    }
+
     fn upload(&self, upload: Upload) -> Result<(), WriteError> {
-        self.uploads.send(upload).map_err(|_| WriteError::Stopped)
+        send(&self.uploads, upload)
     }
 
     fn write_fragment(&mut self) -> Result<(), WriteError> {
-        match self.fragment.take(self.setup.session, &mut self.sealer, self.setup.identity)? {
+        let sealer = &mut self.frame_sealer.sealer;
+        match self.fragment.take(self.setup.session, sealer, self.setup.identity)? {
             Some(bytes) => self.upload(Upload::Index(Digest::of(&bytes), bytes.into())),
             None => Ok(()),
         }
     }
 
-    /// Writes every pending chunk whose children all have a place. In the order of pending, so that
+    /// Writes every pending chunk whose children all have a location. In the order in which they came, so that
     /// children come before their parents.
     fn resolve(&mut self) -> Result<(), WriteError> {
         let mut waiting = VecDeque::new();
-        while let Some(pending) = self.pending.pop_front() {
-            match pending {
-                PendingChunk::Node(mut node) => match self.locate_node(&mut node.skeleton) {
-                    Located::All => self.write_node(&node)?,
-                    Located::NotYet => waiting.push_back(PendingChunk::Node(node)),
-                },
-                PendingChunk::List { id, mut list } => match self.locate_list(&mut list) {
-                    Located::All => {
-                        let content = list.content();
-                        let frame = seal(&mut self.encoder, &mut self.sealer, FrameType::List, id, &content, &[])?;
-                        self.write_structure(&[frame])?;
-                    }
-                    Located::NotYet => waiting.push_back(PendingChunk::List { id, list }),
-                },
+        while let Some(mut chunk) = self.pending.pop_front() {
+            match self.locate(&mut chunk) {
+                Located::All => self.write_chunk(&chunk)?,
+                Located::NotYet => waiting.push_back(chunk),
             }
         }
         self.pending = waiting;
         Ok(())
     }
 
+    fn locate(&self, chunk: &mut PendingChunk) -> Located {
+        let locator = Locator::new(self.setup.known, &self.closed);
+        match chunk {
+            PendingChunk::Node(node) => locator.locate_node(&mut node.skeleton),
+            PendingChunk::List { list, .. } => locator.locate_list(list),
+        }
+    }
+
+    fn write_chunk(&mut self, chunk: &PendingChunk) -> Result<(), WriteError> {
+        match chunk {
+            PendingChunk::Node(node) => self.write_node(node),
+            PendingChunk::List { id, list } => self.write_list(*id, list),
+        }
+    }
+
     fn write_node(&mut self, node: &BuiltNode) -> Result<(), WriteError> {
-        let (encoder, sealer) = (&mut self.encoder, &mut self.sealer);
-        let skeleton = seal(encoder, sealer, FrameType::Node, node.id, &node.skeleton.content(), &[])?;
-        let ranges = seal(encoder, sealer, FrameType::Ranges, ranges_id(&node.id), &node.ranges, &[])?;
+        let skeleton = self.frame_sealer.seal(FrameType::Node, node.id, &node.skeleton.content(), &[])?;
+        let ranges = self.frame_sealer.seal(FrameType::Ranges, ranges_id(&node.id), &node.ranges, &[])?;
         self.write_structure(&[skeleton, ranges])
     }
 
-    /// Appends frames side by side to the pack of nodes. They are in `open` already.
+    fn write_list(&mut self, id: ChunkId, list: &PieceList) -> Result<(), WriteError> {
+        let frame = self.frame_sealer.seal(FrameType::List, id, &list.content(), &[])?;
+        self.write_structure(&[frame])
+    }
+
+    /// Appends frames side by side to the pack of nodes.
     fn write_structure(&mut self, frames: &[SealedFrame]) -> Result<(), WriteError> {
         if self.nodes.is_full() {
             self.close(PackContent::Nodes)?;
         }
         for frame in frames {
-            self.open.insert(frame.id);
-            self.frame_bytes += frame.sealed.len() as u64;
-            self.nodes.push(frame);
+            self.push(PackContent::Nodes, frame);
         }
         Ok(())
     }
@@ -330,7 +414,15 @@ impl<'a> Assembler<'a> {
         self.close(PackContent::Leaves)?;
         self.close(PackContent::Streams)?;
         self.resolve()?;
-        // Each round writes one more level of nodes.
+        self.write_all_pending()?;
+        self.close(PackContent::Nodes)?;
+        self.write_fragment()?;
+        let trees = self.locate_roots()?;
+        Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes, index: self.closed })
+    }
+
+    /// Each round writes one more level of nodes.
+    fn write_all_pending(&mut self) -> Result<(), WriteError> {
         while !self.pending.is_empty() {
             if self.nodes.is_empty() {
                 return Err(WriteError::Stopped);
@@ -338,90 +430,19 @@ impl<'a> Assembler<'a> {
             self.close(PackContent::Nodes)?;
             self.resolve()?;
         }
-        self.close(PackContent::Nodes)?;
-        self.write_fragment()?;
+        Ok(())
+    }
+
+    fn locate_roots(&mut self) -> Result<Vec<BuiltTree>, WriteError> {
         let mut trees = Vec::with_capacity(self.roots.len());
         for (mut tree, mut root) in std::mem::take(&mut self.roots) {
-            if let Located::NotYet = self.locate_node(&mut root.skeleton) {
+            let locator = Locator::new(self.setup.known, &self.closed);
+            if let Located::NotYet = locator.locate_node(&mut root.skeleton) {
                 return Err(WriteError::Stopped);
             }
             tree.root.skeleton = root.skeleton.content();
             trees.push(tree);
         }
-        Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes, index: self.closed })
-    }
-
-    fn locate_node(&self, skeleton: &mut Skeleton) -> Located {
-        // Children are stored in order: while the last has no place, it is of no use to look for all.
-        if skeleton.children.last().is_some_and(|last| !self.closed_or_base(&last.id)) {
-            return Located::NotYet;
-        }
-        let mut places = PackPlaces::new(self);
-        let inner = skeleton.level > 1;
-        for child in &mut skeleton.children {
-            let Some(location) = places.of(&child.id) else { return Located::NotYet };
-            child.location = Some(location);
-            if inner {
-                child.ranges_location = places.of(&ranges_id(&child.id));
-            }
-            for hint in &mut child.streams {
-                let Some(location) = places.of(&hint.stream.id) else { return Located::NotYet };
-                hint.location = Some(location);
-            }
-        }
-        skeleton.packs = places.packs;
-        Located::All
-    }
-
-    fn locate_list(&self, list: &mut PieceList) -> Located {
-        if list.pieces.last().is_some_and(|last| !self.closed_or_base(&last.id)) {
-            return Located::NotYet;
-        }
-        let mut places = PackPlaces::new(self);
-        for piece in &mut list.pieces {
-            let Some(location) = places.of(&piece.id) else { return Located::NotYet };
-            piece.location = Some(location);
-        }
-        list.packs = places.packs;
-        Located::All
-    }
-}
-
-enum Located {
-    All,
-    NotYet,
-}
-
-/// Collects the packs of one node's locations.
-struct PackPlaces<'a, 'b> {
-    assembler: &'b Assembler<'a>,
-    packs: Vec<PackRef>,
-    /// (which index, ordinal there) -> ordinal in `packs`.
-    seen: HashMap<(Which, u32), u32>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Which {
-    Base,
-    Session,
-}
-
-impl<'a, 'b> PackPlaces<'a, 'b> {
-    fn new(assembler: &'b Assembler<'a>) -> Self {
-        Self { assembler, packs: Vec::new(), seen: HashMap::new() }
-    }
-
-    fn of(&mut self, id: &ChunkId) -> Option<FrameLocation> {
-        let (which, index) = (self.assembler.setup.base, &self.assembler.closed);
-        let (which, index, location) = match which.get(id) {
-            Some(location) => (Which::Base, which, location),
-            None => (Which::Session, index, index.get(id)?),
-        };
-        let packs = &mut self.packs;
-        let ordinal = *self.seen.entry((which, location.pack)).or_insert_with(|| {
-            packs.push(index.packs()[location.pack as usize].pack.clone());
-            (packs.len() - 1) as u32
-        });
-        Some(FrameLocation { pack: ordinal, ..location })
+        Ok(trees)
     }
 }

@@ -1,32 +1,38 @@
-//! Where content enters: leaves in tree order from one thread, streams from any.
+//! Where content enters the writer: leaves in tree order from one thread, streams from any thread.
+//!
+//! Reading a database must not wait until its streams are sealed and stored. So the pieces and lists of streams go
+//! through a spill queue on disk.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, PoisonError};
 
 use crate::base::frame::FrameType;
+use crate::base::id::ChunkId;
+use crate::base::pipeline::lock;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::node::{PieceList, StreamPiece};
-use crate::repo::writer::pieces::{push_list, push_piece};
-use crate::repo::writer::pipeline::{UsedPacks, WriteError, WriterSetup};
-use crate::repo::writer::worker::{SealJob, SealResult};
-use crate::sort::SpillQueue;
+use crate::format::wire::{Put, Take, WireError};
+use crate::repo::error::WriteError;
+use crate::repo::writer::setup::{UsedPacks, WriterSetup};
+use crate::repo::writer::worker::{SealJob, SealResult, send};
+use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
 use crate::tree::chunker::LeafCut;
 use crate::tree::stream::StreamChunker;
 
 /// Bytes of leaves that go to a worker together: handing over a leaf alone costs as much as sealing it.
-const RUN_BYTES: usize = 64 << 10;
+const BATCH_BYTES: usize = 64 << 10;
 
-/// Takes content and passes it on.
+/// Takes content and passes it on to the workers.
 pub struct ChunkSink<'a> {
     setup: &'a WriterSetup<'a>,
     used: &'a UsedPacks,
     jobs: SyncSender<SealJob>,
-    done: SyncSender<SealResult>,
+    results: SyncSender<SealResult>,
     spill_queue: &'a SpillQueue,
     next_seq: AtomicU64,
-    /// Leaves of the tree that is being fed.
-    waiting: Mutex<Vec<LeafCut>>,
+    /// Leaves of the current tree that no worker has yet.
+    batch: Mutex<Vec<LeafCut>>,
 }
 
 impl<'a> ChunkSink<'a> {
@@ -34,57 +40,121 @@ impl<'a> ChunkSink<'a> {
         setup: &'a WriterSetup<'a>,
         used: &'a UsedPacks,
         jobs: SyncSender<SealJob>,
-        done: SyncSender<SealResult>,
+        results: SyncSender<SealResult>,
         spill_queue: &'a SpillQueue,
     ) -> Self {
-        Self { setup, used, jobs, done, spill_queue, next_seq: AtomicU64::new(0), waiting: Mutex::default() }
+        Self { setup, used, jobs, results, spill_queue, next_seq: AtomicU64::new(0), batch: Mutex::default() }
     }
 
     /// The next leaf of a tree. Trees come one after the other, from one thread.
     pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(cut);
-        let bytes: usize = waiting.iter().map(|cut| cut.content.len()).sum();
-        if bytes >= RUN_BYTES { self.pass_on(tree, &mut waiting) } else { Ok(()) }
+        let mut batch = lock(&self.batch);
+        batch.push(cut);
+        let bytes: usize = batch.iter().map(|cut| cut.content.len()).sum();
+        if bytes >= BATCH_BYTES { self.send_batch(tree, &mut batch) } else { Ok(()) }
     }
 
-    fn pass_on(&self, tree: u32, waiting: &mut Vec<LeafCut>) -> Result<(), WriteError> {
-        if waiting.is_empty() {
+    fn send_batch(&self, tree: u32, batch: &mut Vec<LeafCut>) -> Result<(), WriteError> {
+        if batch.is_empty() {
             return Ok(());
         }
-        let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
-        self.jobs.send(SealJob::Leaves { seq, tree, cuts: std::mem::take(waiting) }).map_err(|_| WriteError::Stopped)
+        let cuts = std::mem::take(batch);
+        send(&self.jobs, SealJob::Leaves { seq: self.take_seq(), tree, cuts })
+    }
+
+    fn take_seq(&self) -> u64 {
+        self.next_seq.fetch_add(1, Ordering::SeqCst)
     }
 
     /// The tree has no more leaves. A tree without any is an empty one.
     pub fn end_tree(&self, tree: u32) -> Result<(), WriteError> {
-        self.pass_on(tree, &mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let seq = self.next_seq.fetch_add(1, Ordering::SeqCst);
-        self.done.send(SealResult::TreeEnd { seq, tree }).map_err(|_| WriteError::Stopped)
+        self.send_batch(tree, &mut lock(&self.batch))?;
+        send(&self.results, SealResult::TreeEnd { seq: self.take_seq(), tree })
     }
 
-    /// A stream, cut into pieces that are stored if they are new. Does not wait for that.
+    /// A stream, cut into pieces that are stored if they are new. Does not wait until they are stored.
     pub fn stream(&self, bytes: &[u8]) -> Result<StreamRef, WriteError> {
-        let ids = self.setup.ids;
-        let mut pieces = Vec::new();
-        for piece in StreamChunker::new(bytes, |window: &[u8]| ids.stream_boundary_hash(window)) {
-            let id = ids.chunk_id(FrameType::Piece, piece);
-            pieces.push(StreamPiece { id, len: piece.len() as u64, location: None });
-            match self.setup.base.get(&id) {
-                Some(location) => self.used.mark(location.pack),
-                None => push_piece(self.spill_queue, &id, piece)?,
-            }
-        }
+        let pieces = self.cut_stream(bytes)?;
         let len = bytes.len() as u64;
         if let [only] = pieces.as_slice() {
             return Ok(StreamRef { form: StreamForm::Piece, id: only.id, len });
         }
-        let list = PieceList { pieces, packs: Vec::new() };
-        let id = ids.chunk_id(FrameType::List, &list.hashed());
-        match self.setup.base.get(&id) {
-            Some(location) => self.used.mark(location.pack),
-            None => push_list(self.spill_queue, &id, &list.pieces)?,
-        }
+        let id = self.push_list(pieces)?;
         Ok(StreamRef { form: StreamForm::List, id, len })
     }
+
+    fn cut_stream(&self, bytes: &[u8]) -> Result<Vec<StreamPiece>, WriteError> {
+        let ids = self.setup.ids;
+        let mut pieces = Vec::new();
+        for piece in StreamChunker::new(bytes, |window: &[u8]| ids.stream_boundary_hash(window)) {
+            let id = self.push_piece(piece)?;
+            pieces.push(StreamPiece { id, len: piece.len() as u64, location: None });
+        }
+        Ok(pieces)
+    }
+
+    /// Queues a piece unless the store has it.
+    fn push_piece(&self, piece: &[u8]) -> Result<ChunkId, WriteError> {
+        let id = self.setup.ids.chunk_id(FrameType::Piece, piece);
+        if !self.used.mark_if_known(self.setup.known, &id) {
+            self.push(FrameType::Piece, &id, piece)?;
+        }
+        Ok(id)
+    }
+
+    /// Queues a list, behind its pieces, unless the store has it.
+    fn push_list(&self, pieces: Vec<StreamPiece>) -> Result<ChunkId, WriteError> {
+        let list = PieceList { pieces, packs: Vec::new() };
+        let id = self.setup.ids.chunk_id(FrameType::List, &list.hashed());
+        if !self.used.mark_if_known(self.setup.known, &id) {
+            self.push(FrameType::List, &id, &encode_pieces(&list.pieces))?;
+        }
+        Ok(id)
+    }
+
+    fn push(&self, kind: FrameType, id: &ChunkId, bytes: &[u8]) -> Result<(), WriteError> {
+        let key = [&[kind as u8], &id.as_bytes()[..]].concat();
+        match self.spill_queue.push(&key, bytes)? {
+            QueuePush::Queued => Ok(()),
+            QueuePush::Abandoned => Err(WriteError::Stopped),
+        }
+    }
+}
+
+/// Passes queued pieces to the workers and queued lists to the assembler, until no more come.
+pub(super) fn forward_streams(
+    mut queue: SpillQueueReader<'_>,
+    jobs: &SyncSender<SealJob>,
+    results: &SyncSender<SealResult>,
+) -> Result<(), WriteError> {
+    while let Some((key, bytes)) = queue.next()? {
+        let (kind, id) = key.split_first().expect("a record begins with its kind");
+        let id = ChunkId::from_slice(id).expect("a kind is followed by an id");
+        if *kind == FrameType::Piece as u8 {
+            send(jobs, SealJob::Piece { id, bytes: bytes.to_vec() })?;
+        } else {
+            let pieces = decode_pieces(bytes).expect("a list was encoded in this file");
+            send(results, SealResult::List { id, list: PieceList { pieces, packs: Vec::new() } })?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_pieces(pieces: &[StreamPiece]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(pieces.len() * (ChunkId::LEN + 3));
+    for piece in pieces {
+        bytes.extend_from_slice(piece.id.as_bytes());
+        bytes.put_uv(piece.len);
+    }
+    bytes
+}
+
+fn decode_pieces(bytes: &[u8]) -> Result<Vec<StreamPiece>, WireError> {
+    let mut take = Take::new(bytes);
+    let mut pieces = Vec::new();
+    while take.remaining() > 0 {
+        let id = ChunkId::new(take.array("list")?);
+        pieces.push(StreamPiece { id, len: take.uv("list")?, location: None });
+    }
+    Ok(pieces)
 }

@@ -3,10 +3,12 @@
 mod announce;
 mod assembler;
 mod chunk_sink;
-mod pieces;
+mod locator;
 mod pipeline;
+mod setup;
 mod worker;
 
 pub use announce::Announcer;
 pub use chunk_sink::ChunkSink;
-pub use pipeline::{BuiltTree, StoredPack, UsedPacks, WriteError, WriteMode, WriterSetup, Written, write};
+pub use pipeline::write;
+pub use setup::{BuiltTree, StoredPack, UsedPacks, WriteMode, WriterSetup, Written};

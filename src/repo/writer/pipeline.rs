@@ -1,36 +1,25 @@
 //! Writing chunks: plain content in, packs in the store and tree roots out.
 //!
-//! The caller feeds leaves in tree order and streams in any order (who feeds a stream never waits for the store); workers compute ids, skip what the
-//! store has, compress and seal; one assembler fills packs and builds nodes; uploaders store packs.
-//! Nothing here commits: until a ledger entry names them, packs are orphans.
+//! The caller passes leaves in tree order and streams in any order to a [`ChunkSink`]; passing a stream never waits
+//! for the store. Workers compute ids, skip what the store has, compress and seal. One assembler fills packs and
+//! builds nodes. Uploaders store packs. Nothing here commits: until a ledger entry names them, packs are orphans.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use bytes::Bytes;
-use thiserror::Error;
 
-use crate::base::cancel::Cancel;
-use crate::base::env::SharedEnv;
-use crate::base::frame::SessionWrap;
-use crate::base::id::Digest;
-use crate::base::progress::{CountUnit, SharedProgress};
-use crate::base::thread::{join, spawn};
-use crate::crypto::ids::SourceIdKeys;
-use crate::crypto::role::Identity;
-use crate::crypto::seal::{SealError, SessionKeys};
-use crate::format::codec::CodecError;
-use crate::format::dsse::StatementError;
-use crate::format::manifest::TreeRoot;
+use crate::base::pipeline::{StageError, all_or_first_cause, both_or_first_cause, join, join_all, spawn};
+use crate::base::progress::CountUnit;
 use crate::format::name::Name;
-use crate::repo::index::Index;
-use crate::repo::io::Objects;
+use crate::repo::error::WriteError;
 use crate::repo::writer::announce::Announcer;
-use crate::repo::writer::chunk_sink::ChunkSink;
-use crate::repo::writer::{assembler, pieces, worker};
-use crate::sort::{SpillError, SpillOptions, SpillQueue};
-use crate::store::StoreError;
+use crate::repo::writer::assembler::{self, Upload};
+use crate::repo::writer::chunk_sink::{ChunkSink, forward_streams};
+use crate::repo::writer::setup::{StoredPack, UsedPacks, WriteMode, WriterSetup, Written};
+use crate::repo::writer::worker::{self, SealJob, SealResult, receive};
+use crate::sort::{SpillOptions, SpillQueue};
 
 /// Jobs and results that may wait between stages.
 const QUEUE: usize = 16;
@@ -39,197 +28,134 @@ const PIECES_BYTES: usize = 4 << 20;
 /// Packs uploaded at once.
 const UPLOADS: usize = 2;
 
-/// Why writing stopped.
-#[derive(Debug, Error)]
-pub enum WriteError {
-    /// The store did not take an object.
-    #[error("cannot store a snapshot's data")]
-    Store(#[from] StoreError),
-    /// The session's keys are used up.
-    #[error("cannot seal a snapshot's data")]
-    Seal(#[from] SealError),
-    /// zstd has no memory.
-    #[error("cannot compress a snapshot's data")]
-    Codec(#[from] CodecError),
-    /// An announcement could not be stated.
-    #[error("cannot announce the session")]
-    Statement { source: StatementError },
-    /// Streams could not be laid aside.
-    #[error(transparent)]
-    Spill(#[from] SpillError),
-    /// Somebody asked to stop.
-    #[error("interrupted")]
-    Cancelled,
-    /// Another stage failed; its error is the one to show.
-    #[error("writing stopped")]
-    Stopped,
-}
-
-/// What a writing run works with.
-pub struct WriterSetup<'a> {
-    pub objects: &'a Objects,
-    pub env: SharedEnv,
-    pub progress: SharedProgress,
-    pub cancel: Cancel,
-    /// Who signs index fragments.
-    pub identity: &'a Identity,
-    pub ids: &'a SourceIdKeys,
-    pub session: &'a SessionKeys,
-    pub wrap: &'a SessionWrap,
-    /// What the store has.
-    pub base: &'a Index,
-    /// Threads that compress and seal.
-    pub workers: usize,
-    /// Where streams wait for the workers.
-    pub spill: SpillOptions,
-    pub mode: WriteMode,
-}
-
-/// Whether anything reaches the store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WriteMode {
-    Store,
-    /// Everything is done but the storing: for dry runs.
-    Count,
-}
-
-/// A stored pack.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoredPack {
-    pub digest: Digest,
-    /// Size of the object in bytes.
-    pub size: u64,
-}
-
-/// What became of one tree.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BuiltTree {
-    /// As the caller numbered it.
-    pub tree: u32,
-    /// Root of the manifest, its table number and kind not yet set.
-    pub root: TreeRoot,
-    pub leaves: u64,
-    /// Leaves that the store did not have.
-    pub leaves_new: u64,
-    /// Bytes of leaf content.
-    pub bytes: u64,
-    pub owners: u64,
-}
-
-/// What a writing run left behind.
-#[derive(Debug)]
-pub struct Written {
-    pub trees: Vec<BuiltTree>,
-    /// Packs written, in order.
-    pub packs: Vec<StoredPack>,
-    /// Bytes of frames that were new.
-    pub frame_bytes: u64,
-    /// Where everything lies that this run wrote.
-    pub index: Index,
-}
-
-/// Which packs of the base index a snapshot needs.
-#[derive(Debug)]
-pub struct UsedPacks(Vec<AtomicBool>);
-
-impl UsedPacks {
-    /// None of `packs` yet.
-    #[must_use]
-    pub fn new(packs: usize) -> Self {
-        Self((0..packs).map(|_| AtomicBool::new(false)).collect())
-    }
-
-    /// Marks the pack with this ordinal.
-    pub fn mark(&self, ordinal: u32) {
-        self.0[ordinal as usize].store(true, Ordering::Relaxed);
-    }
-
-    /// Ordinals marked.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0u32..).zip(&self.0).filter(|(_, used)| used.load(Ordering::Relaxed)).map(|(ordinal, _)| ordinal)
-    }
-}
-
-/// An object on its way to the store.
-pub(super) enum Upload {
-    Pack(Digest, Bytes),
-    Index(Digest, Bytes),
-}
-
-/// Runs `feed` with a [`ChunkSink`] and stores everything that it feeds.
+/// Runs `feed` with a [`ChunkSink`] and stores everything that the sink is given.
 pub fn write<R: Send, E: Send + From<WriteError>>(
     setup: &WriterSetup<'_>,
     announcer: &Announcer<'_>,
     used: &UsedPacks,
     feed: impl FnOnce(&ChunkSink<'_>) -> Result<R, E>,
 ) -> Result<(R, Written), E> {
-    let (jobs, job_queue) = sync_channel(QUEUE);
-    let (done, results) = sync_channel(QUEUE);
-    let (uploads, upload_queue) = sync_channel(0);
-    let job_queue = Arc::new(Mutex::new(job_queue));
-    let upload_queue = Arc::new(Mutex::new(upload_queue));
     let spill_queue = SpillQueue::new(SpillOptions { memory_bytes: PIECES_BYTES, ..setup.spill.clone() });
-    let spill_queue = &spill_queue;
+    let pipeline = Pipeline { setup, announcer, used, spill_queue: &spill_queue };
     std::thread::scope(|scope| {
-        let mut stages = Vec::new();
-        for _ in 0..setup.workers.max(1) {
-            let (queue, done) = (Arc::clone(&job_queue), done.clone());
-            stages.push(spawn(scope, "seal", move || worker::run(setup, used, &queue, &done)));
-        }
-        for _ in 0..UPLOADS {
-            let queue = Arc::clone(&upload_queue);
-            stages.push(spawn(scope, "store", move || upload(setup, announcer, &queue)));
-        }
-        let (piece_jobs, lists) = (jobs.clone(), done.clone());
-        stages.push(spawn(scope, "pieces", move || pieces::run(spill_queue.reader(), &piece_jobs, &lists)));
-        // The stages alone must own the queues, or the end of one would not be seen by the others.
-        drop((job_queue, upload_queue));
-        let assembler = spawn(scope, "assemble", move || assembler::run(setup, used, &results, uploads));
-        let chunk_sink = ChunkSink::new(setup, used, jobs, done, spill_queue);
+        let (chunk_sink, stages) = pipeline.start(scope);
         let fed = feed(&chunk_sink);
         spill_queue.close();
         drop(chunk_sink);
-        let assembled = join(assembler);
-        let failure = stages.into_iter().filter_map(|stage| join(stage).err()).reduce(first_cause);
-        match (fed, assembled, failure) {
-            (Ok(fed), Ok(written), None) => Ok((fed, written)),
-            (_, _, Some(cause)) if !matches!(cause, WriteError::Stopped) => Err(cause.into()),
-            (_, Err(cause), _) if !matches!(cause, WriteError::Stopped) => Err(cause.into()),
-            (Err(cause), _, _) => Err(cause),
-            _ => Err(WriteError::Stopped.into()),
-        }
+        stages.finish(fed)
     })
 }
 
-fn first_cause(a: WriteError, b: WriteError) -> WriteError {
-    if matches!(a, WriteError::Stopped) { b } else { a }
+/// What the stages of a writing run share.
+struct Pipeline<'a> {
+    setup: &'a WriterSetup<'a>,
+    announcer: &'a Announcer<'a>,
+    used: &'a UsedPacks,
+    spill_queue: &'a SpillQueue,
 }
 
-/// The next item of a queue that several threads take from.
-pub(super) fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+/// A queue that several threads take from.
+type SharedReceiver<T> = Arc<Mutex<Receiver<T>>>;
+type StageHandle<'scope, T> = ScopedJoinHandle<'scope, Result<T, WriteError>>;
+
+/// The threads of a writing run.
+struct Stages<'scope> {
+    assembler: StageHandle<'scope, Written>,
+    others: Vec<StageHandle<'scope, ()>>,
 }
 
-fn upload(
-    setup: &WriterSetup<'_>,
-    announcer: &Announcer<'_>,
-    queue: &Mutex<Receiver<Upload>>,
-) -> Result<(), WriteError> {
-    let source = setup.ids.context().source;
-    while let Some(upload) = next(queue) {
-        let (name, bytes, pack) = match upload {
-            Upload::Pack(digest, bytes) => (Name::Pack(source, digest), bytes, Some(digest)),
-            Upload::Index(digest, bytes) => (Name::Index(source, digest), bytes, None),
-        };
-        let size = bytes.len() as u64;
-        if setup.mode == WriteMode::Count {
-            continue;
+impl Pipeline<'_> {
+    /// Starts all stages. They alone own the ends of the queues, so that each sees when another ends.
+    fn start<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>) -> (ChunkSink<'env>, Stages<'scope>) {
+        let (jobs, job_queue) = sync_channel(QUEUE);
+        let (results, result_queue) = sync_channel(QUEUE);
+        let (uploads, upload_queue) = sync_channel(0);
+        let mut others = self.spawn_workers(scope, job_queue, &results);
+        others.extend(self.spawn_uploaders(scope, upload_queue));
+        others.push(self.spawn_forwarder(scope, jobs.clone(), results.clone()));
+        let assembler = spawn(scope, "assemble", move || assembler::run(self.setup, self.used, &result_queue, uploads));
+        let chunk_sink = ChunkSink::new(self.setup, self.used, jobs, results, self.spill_queue);
+        (chunk_sink, Stages { assembler, others })
+    }
+
+    fn spawn_workers<'scope, 'env>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        jobs: Receiver<SealJob>,
+        results: &SyncSender<SealResult>,
+    ) -> Vec<StageHandle<'scope, ()>> {
+        let jobs: SharedReceiver<SealJob> = Arc::new(Mutex::new(jobs));
+        let mut workers = Vec::new();
+        for _ in 0..self.setup.workers.max(1) {
+            let jobs = Arc::clone(&jobs);
+            let results = results.clone();
+            workers.push(spawn(scope, "seal", move || worker::run(self.setup, self.used, &jobs, &results)));
         }
-        setup.objects.create(&name, bytes)?;
-        setup.progress.add(CountUnit::StoredBytes, size);
-        if let Some(digest) = pack {
-            announcer.uploaded(StoredPack { digest, size })?;
+        workers
+    }
+
+    fn spawn_uploaders<'scope, 'env>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        uploads: Receiver<Upload>,
+    ) -> Vec<StageHandle<'scope, ()>> {
+        let uploads: SharedReceiver<Upload> = Arc::new(Mutex::new(uploads));
+        let mut uploaders = Vec::new();
+        for _ in 0..UPLOADS {
+            let uploads = Arc::clone(&uploads);
+            uploaders.push(spawn(scope, "store", move || self.upload_all(&uploads)));
+        }
+        uploaders
+    }
+
+    fn spawn_forwarder<'scope, 'env>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        jobs: SyncSender<SealJob>,
+        results: SyncSender<SealResult>,
+    ) -> StageHandle<'scope, ()> {
+        spawn(scope, "pieces", move || forward_streams(self.spill_queue.reader(), &jobs, &results))
+    }
+
+    fn upload_all(&self, uploads: &Mutex<Receiver<Upload>>) -> Result<(), WriteError> {
+        while let Some(upload) = receive(uploads) {
+            if self.setup.mode == WriteMode::Store {
+                self.upload(upload)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn upload(&self, upload: Upload) -> Result<(), WriteError> {
+        let source = self.setup.ids.context().source;
+        match upload {
+            Upload::Pack(digest, bytes) => {
+                let size = bytes.len() as u64;
+                self.store(&Name::Pack(source, digest), bytes)?;
+                self.announcer.uploaded(StoredPack { digest, size })
+            }
+            Upload::Index(digest, bytes) => self.store(&Name::Index(source, digest), bytes),
         }
     }
-    Ok(())
+
+    fn store(&self, name: &Name, bytes: Bytes) -> Result<(), WriteError> {
+        let size = bytes.len() as u64;
+        self.setup.objects.create(name, bytes)?;
+        self.setup.progress.add(CountUnit::StoredBytes, size);
+        Ok(())
+    }
+}
+
+impl Stages<'_> {
+    /// Waits for all stages. Of several errors the one that caused the others is returned.
+    fn finish<R, E: From<WriteError>>(self, fed: Result<R, E>) -> Result<(R, Written), E> {
+        let assembled = join(self.assembler);
+        let others = all_or_first_cause(join_all(self.others));
+        match (fed, both_or_first_cause(others, assembled)) {
+            (Ok(fed), Ok((_, written))) => Ok((fed, written)),
+            (Err(error), Ok(_)) => Err(error),
+            (Err(error), Err(stopped)) if stopped.is_consequence() => Err(error),
+            (_, Err(cause)) => Err(cause.into()),
+        }
+    }
 }

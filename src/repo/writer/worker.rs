@@ -1,24 +1,28 @@
-//! A worker: id, known or new, and if new compressed and sealed.
+//! A worker: computes the id of content, and compresses and seals it if the store does not have it. Also the jobs
+//! and results that pass between the stages of the writer.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
+use crate::base::pipeline::lock;
 use crate::crypto::seal::Sealer;
+use crate::crypto::session::SessionKeys;
 use crate::format::cell::Cell;
 use crate::format::codec::{Encoder, SPAN_BYTES_MIN, looks_incompressible};
 use crate::format::leaf::LeafRows;
 use crate::format::node::PieceList;
+use crate::repo::error::WriteError;
 use crate::repo::packer::SealedFrame;
-use crate::repo::writer::pipeline::{UsedPacks, WriteError, WriterSetup, next};
+use crate::repo::writer::setup::{UsedPacks, WriterSetup};
 use crate::tree::chunker::LeafCut;
 
 /// Work for a worker.
 pub(super) enum SealJob {
-    /// Consecutive leaves of a tree: run number `seq` of all runs and ends of trees.
+    /// Consecutive leaves of a tree. `seq` numbers the batches of leaves and the ends of trees.
     Leaves { seq: u64, tree: u32, cuts: Vec<LeafCut> },
-    /// A piece of a stream that the base index does not have.
+    /// A piece of a stream that the store does not have.
     Piece { id: ChunkId, bytes: Vec<u8> },
 }
 
@@ -45,74 +49,111 @@ pub(super) enum SealResult {
 /// A leaf with its id.
 pub(super) struct SealedLeaf {
     pub(super) id: ChunkId,
-    /// Its content is gone by now.
+    /// Without its content.
     pub(super) cut: LeafCut,
     pub(super) bytes: u64,
     /// `None` if the store has it.
     pub(super) frame: Option<SealedFrame>,
 }
 
+/// Puts an item into a queue; fails if the stage that takes from it has ended.
+pub(super) fn send<T>(queue: &SyncSender<T>, item: T) -> Result<(), WriteError> {
+    queue.send(item).map_err(|_| WriteError::Stopped)
+}
+
+/// The next item of a queue that several threads take from; `None` if no more come.
+pub(super) fn receive<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
+    lock(queue).recv().ok()
+}
+
 pub(super) fn run(
     setup: &WriterSetup<'_>,
     used: &UsedPacks,
     jobs: &Mutex<Receiver<SealJob>>,
-    done: &SyncSender<SealResult>,
+    results: &SyncSender<SealResult>,
 ) -> Result<(), WriteError> {
-    let mut sealer = setup.session.sealer()?;
-    let mut encoder = Encoder::new()?;
-    while let Some(job) = next(jobs) {
+    let mut worker = Worker { setup, used, frame_sealer: FrameSealer::new(setup.session)? };
+    while let Some(job) = receive(jobs) {
         if setup.cancel.is_cancelled() {
             return Err(WriteError::Cancelled);
         }
-        let result = match job {
-            SealJob::Leaves { seq, tree, cuts } => {
-                let mut leaves = Vec::with_capacity(cuts.len());
-                for mut cut in cuts {
-                    let content = std::mem::take(&mut cut.content);
-                    let id = setup.ids.chunk_id(FrameType::Leaf, &content);
-                    let bytes = content.len() as u64;
-                    let frame = match setup.base.get(&id) {
-                        Some(location) => {
-                            used.mark(location.pack);
-                            None
-                        }
-                        None => {
-                            let spans = spans(&content, cut.distinct_rows);
-                            Some(seal(&mut encoder, &mut sealer, FrameType::Leaf, id, &content, &spans)?)
-                        }
-                    };
-                    leaves.push(SealedLeaf { id, cut, bytes, frame });
-                }
-                SealResult::Leaves { seq, tree, leaves }
-            }
-            SealJob::Piece { id, bytes } => {
-                let whole = [(0, bytes.len())];
-                let spans: &[_] = if looks_incompressible(&bytes) { &whole } else { &[] };
-                SealResult::Piece(seal(&mut encoder, &mut sealer, FrameType::Piece, id, &bytes, spans)?)
-            }
-        };
-        done.send(result).map_err(|_| WriteError::Stopped)?;
+        send(results, worker.work(job)?)?;
     }
     Ok(())
 }
 
-/// Compresses and seals content.
-pub(super) fn seal(
-    encoder: &mut Encoder,
-    sealer: &mut Sealer,
-    kind: FrameType,
-    id: ChunkId,
-    content: &[u8],
-    spans: &[(usize, usize)],
-) -> Result<SealedFrame, WriteError> {
-    let (codec, mut sealed) = encoder.encode(content, spans)?;
-    let frame_counter = sealer.seal(kind, &id, &mut sealed)?;
-    Ok(SealedFrame { kind, id, codec, frame_counter, content_len: content.len() as u32, sealed })
+struct Worker<'a> {
+    setup: &'a WriterSetup<'a>,
+    used: &'a UsedPacks,
+    frame_sealer: FrameSealer,
 }
 
-/// The cells of a leaf that are not worth zstd's time: only looked for where rows are long enough
-/// to hold any.
-fn spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
+impl Worker<'_> {
+    fn work(&mut self, job: SealJob) -> Result<SealResult, WriteError> {
+        match job {
+            SealJob::Leaves { seq, tree, cuts } => {
+                let leaves = self.seal_leaves(cuts)?;
+                Ok(SealResult::Leaves { seq, tree, leaves })
+            }
+            SealJob::Piece { id, bytes } => self.seal_piece(id, &bytes).map(SealResult::Piece),
+        }
+    }
+
+    fn seal_leaves(&mut self, cuts: Vec<LeafCut>) -> Result<Vec<SealedLeaf>, WriteError> {
+        let mut leaves = Vec::with_capacity(cuts.len());
+        for cut in cuts {
+            leaves.push(self.seal_leaf(cut)?);
+        }
+        Ok(leaves)
+    }
+
+    fn seal_leaf(&mut self, mut cut: LeafCut) -> Result<SealedLeaf, WriteError> {
+        let content = std::mem::take(&mut cut.content);
+        let id = self.setup.ids.chunk_id(FrameType::Leaf, &content);
+        let frame = if self.used.mark_if_known(self.setup.known, &id) {
+            None
+        } else {
+            let spans = incompressible_spans(&content, cut.distinct_rows);
+            Some(self.frame_sealer.seal(FrameType::Leaf, id, &content, &spans)?)
+        };
+        Ok(SealedLeaf { id, cut, bytes: content.len() as u64, frame })
+    }
+
+    fn seal_piece(&mut self, id: ChunkId, bytes: &[u8]) -> Result<SealedFrame, WriteError> {
+        let whole = [(0, bytes.len())];
+        let spans: &[_] = if looks_incompressible(bytes) { &whole } else { &[] };
+        self.frame_sealer.seal(FrameType::Piece, id, bytes, spans)
+    }
+}
+
+/// Compresses and seals frames on one thread.
+pub(super) struct FrameSealer {
+    encoder: Encoder,
+    pub(super) sealer: Sealer,
+}
+
+impl FrameSealer {
+    pub(super) fn new(session: &SessionKeys) -> Result<Self, WriteError> {
+        Ok(Self { sealer: session.sealer()?, encoder: Encoder::new()? })
+    }
+
+    /// A frame of `content`, with `spans` (offset, length) kept out of the compression.
+    pub(super) fn seal(
+        &mut self,
+        kind: FrameType,
+        id: ChunkId,
+        content: &[u8],
+        spans: &[(usize, usize)],
+    ) -> Result<SealedFrame, WriteError> {
+        let (codec, mut sealed) = self.encoder.encode(content, spans)?;
+        let frame_counter = self.sealer.seal(kind, &id, &mut sealed)?;
+        Ok(SealedFrame { kind, id, codec, frame_counter, content_len: content.len() as u32, sealed })
+    }
+}
+
+/// The cells of a leaf that do not compress, by offset and length. Only looked for where rows are long enough to
+/// hold any.
+fn incompressible_spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     if (content.len() as u64) < rows * SPAN_BYTES_MIN as u64 {
         return spans;
@@ -121,14 +162,18 @@ fn spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
     let mut cells = Vec::new();
     while let Ok(Some(_)) = leaf.next_row(&mut cells) {
         for cell in &cells {
-            if let Cell::Bytes(bytes) = cell
-                && looks_incompressible(bytes)
-            {
-                // Cells borrow from the content, so an offset is a difference of addresses.
-                let offset = bytes.as_ptr().addr() - content.as_ptr().addr();
-                spans.push((offset, bytes.len()));
-            }
+            spans.extend(incompressible_span(content, cell));
         }
     }
     spans
+}
+
+fn incompressible_span(content: &[u8], cell: &Cell<'_>) -> Option<(usize, usize)> {
+    let Cell::Bytes(bytes) = cell else { return None };
+    if !looks_incompressible(bytes) {
+        return None;
+    }
+    // Cells borrow from the content, so an offset is a difference of addresses.
+    let offset = bytes.as_ptr().addr() - content.as_ptr().addr();
+    Some((offset, bytes.len()))
 }

@@ -14,7 +14,7 @@ use crate::base::time::Moment;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::open::{connect, connect_somewhere};
+use crate::engine::postgres::connect::login::{connect, connect_with_endpoint};
 use crate::engine::postgres::connect::session::{encoding, number, pid, pooled, prepare};
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -97,7 +97,7 @@ impl Sessions {
 impl PgImage {
     /// Connects and fixes the image. Refuses poolers, and standbys that would cancel the reading.
     pub fn open(address: Arc<Address>) -> Result<Self, PostgresError> {
-        let (leader, endpoint) = connect_somewhere(&address)?;
+        let (leader, endpoint) = connect_with_endpoint(&address)?;
         // Further sessions and the tools must connect to the same endpoint.
         let address = Arc::new(address.by(endpoint));
         let own = direct_pid(&leader, &address)?;

@@ -15,7 +15,7 @@ use crate::engine::postgres::backup::image::Sessions;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::login::connect;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -66,7 +66,7 @@ const COMMANDS: &[&str] = &[
 /// A session of its own that looks every second; ends when dropped.
 pub struct LockWatchdog {
     client: Arc<Client>,
-    verdict: Arc<Verdict>,
+    verdict: Arc<EndReason>,
     place: String,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -74,9 +74,9 @@ pub struct LockWatchdog {
 
 /// Why the sessions were ended, once they are.
 #[derive(Default)]
-struct Verdict(Mutex<Option<String>>);
+struct EndReason(Mutex<Option<String>>);
 
-impl Verdict {
+impl EndReason {
     fn set(&self, reason: String) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
@@ -90,7 +90,7 @@ impl LockWatchdog {
     /// Begins to watch over `sessions`, those that join later too.
     pub fn begin(address: &Arc<Address>, sessions: Sessions, wait_limit: Duration) -> Result<Self, PostgresError> {
         let client = Arc::new(session(address)?);
-        let verdict = Arc::new(Verdict::default());
+        let verdict = Arc::new(EndReason::default());
         let watch = Watch {
             client: Arc::clone(&client),
             address: Arc::clone(address),
@@ -156,7 +156,7 @@ struct Watch {
     address: Arc<Address>,
     sessions: Sessions,
     wait_limit: Duration,
-    verdict: Arc<Verdict>,
+    verdict: Arc<EndReason>,
     /// By process.
     waiting_since: HashMap<i32, Instant>,
 }

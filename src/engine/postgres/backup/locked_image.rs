@@ -14,8 +14,8 @@ use crate::engine::postgres::backup::image::{LOCK_NOT_AVAILABLE, PgImage};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::user_types::UserTypes;
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::answer::AnswerError;
 use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::query::QueryError;
 use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 
 /// How long to wait for locks of tables.
@@ -33,13 +33,13 @@ pub(super) enum LockedImageError {
     #[error(transparent)]
     Server(#[from] PostgresError),
     #[error("read the catalog: {0}")]
-    Catalog(#[from] AnswerError),
+    Catalog(#[from] QueryError),
 }
 
 impl From<LockedImageError> for SourceError {
     fn from(error: LockedImageError) -> Self {
         match error {
-            LockedImageError::Server(error) | LockedImageError::Catalog(AnswerError::Query(error)) => error.into(),
+            LockedImageError::Server(error) | LockedImageError::Catalog(QueryError::Query(error)) => error.into(),
             LockedImageError::Catalog(error) => {
                 Self::Failed { doing: "read the catalog".to_owned(), reason: error.to_string() }
             }
@@ -48,8 +48,8 @@ impl From<LockedImageError> for SourceError {
 }
 
 /// A table that somebody keeps locked shows already when the catalog is read: its size is asked for under a lock.
-fn catalog_error(address: &Address, error: AnswerError) -> LockedImageError {
-    let is_locked = matches!(&error, AnswerError::Query(query) if query.state() == Some(LOCK_NOT_AVAILABLE));
+fn catalog_error(address: &Address, error: QueryError) -> LockedImageError {
+    let is_locked = matches!(&error, QueryError::Query(query) if query.state() == Some(LOCK_NOT_AVAILABLE));
     if !is_locked {
         return error.into();
     }
@@ -66,7 +66,7 @@ pub(super) struct LockedImage {
 }
 
 /// What one attempt came to.
-pub(super) enum Attempt<T> {
+pub(super) enum ImageAttempt<T> {
     Done(T),
     /// Somebody altered something meanwhile, or wants to: what, as the beginning of a sentence.
     Disturbed(String),
@@ -75,14 +75,14 @@ pub(super) enum Attempt<T> {
 /// Begins an image and reads by `read` what must be of it before its rows are; makes another attempt if it was disturbed.
 pub(super) fn open_locked_image<T>(
     address: &Arc<Address>,
-    read: &mut dyn FnMut(&LockedImage) -> Result<Attempt<T>, SourceError>,
+    read: &mut dyn FnMut(&LockedImage) -> Result<ImageAttempt<T>, SourceError>,
 ) -> Result<(LockedImage, T), SourceError> {
     let mut disturbance = String::new();
     for _ in 0..ATTEMPTS_MAX {
         // The locks of the attempt before are released by now: whoever waited for them comes first.
         match attempt(address, read)? {
-            Attempt::Done(opened) => return Ok(opened),
-            Attempt::Disturbed(how) => disturbance = how,
+            ImageAttempt::Done(opened) => return Ok(opened),
+            ImageAttempt::Disturbed(how) => disturbance = how,
         }
     }
     let reason = format!("{disturbance} while the backup began, and so it was {ATTEMPTS_MAX} times");
@@ -91,29 +91,29 @@ pub(super) fn open_locked_image<T>(
 
 fn attempt<T>(
     address: &Arc<Address>,
-    read: &mut dyn FnMut(&LockedImage) -> Result<Attempt<T>, SourceError>,
-) -> Result<Attempt<(LockedImage, T)>, SourceError> {
+    read: &mut dyn FnMut(&LockedImage) -> Result<ImageAttempt<T>, SourceError>,
+) -> Result<ImageAttempt<(LockedImage, T)>, SourceError> {
     let locked = match LockedImage::begin(address)? {
-        Attempt::Done(locked) => locked,
-        Attempt::Disturbed(how) => return Ok(Attempt::Disturbed(how)),
+        ImageAttempt::Done(locked) => locked,
+        ImageAttempt::Disturbed(how) => return Ok(ImageAttempt::Disturbed(how)),
     };
     Ok(match read(&locked)? {
-        Attempt::Done(found) => Attempt::Done((locked, found)),
-        Attempt::Disturbed(how) => Attempt::Disturbed(how),
+        ImageAttempt::Done(found) => ImageAttempt::Done((locked, found)),
+        ImageAttempt::Disturbed(how) => ImageAttempt::Disturbed(how),
     })
 }
 
 impl LockedImage {
-    fn begin(address: &Arc<Address>) -> Result<Attempt<Self>, LockedImageError> {
+    fn begin(address: &Arc<Address>) -> Result<ImageAttempt<Self>, LockedImageError> {
         let image = PgImage::open(Arc::clone(address))?;
         let watchdog = LockWatchdog::begin(image.address(), image.sessions(), OTHERS_WAIT_MAX)?;
-        let catalog = catalog::read(image.leader()).map_err(|error| catalog_error(address, error))?;
+        let catalog = catalog::read_catalog(image.leader()).map_err(|error| catalog_error(address, error))?;
         let disturbance = lock_all(&image, &catalog).map_err(|error| watchdog.explain(error))?;
         if let Some(how) = disturbance {
-            return Ok(Attempt::Disturbed(how));
+            return Ok(ImageAttempt::Disturbed(how));
         }
         let types = UserTypes::load(image.leader(), &catalog.tables).map_err(|error| watchdog.explain(error))?;
-        Ok(Attempt::Done(Self { image, watchdog, catalog, types }))
+        Ok(ImageAttempt::Done(Self { image, watchdog, catalog, types }))
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use crate::engine::postgres::connect::answer::AnswerError;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::schema::catalog::{Parent, PgTable};
-use crate::engine::postgres::schema::relations::{KeyComparison, comparisons};
-use crate::engine::postgres::value::transport::{ColumnType, Equality, PgTypes, TransportMode, quoted};
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::QueryError;
+use crate::engine::postgres::schema::catalog_queries::{KeyComparison, comparisons};
+use crate::engine::postgres::schema::table::{Parent, PgTable};
+use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference, PgTypes};
 
 /// A foreign key whose parents the server is asked for.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ pub(super) fn find_parent_lookups(
     client: &Client,
     tables: &mut [PgTable],
     types: &PgTypes,
-) -> Result<HashMap<usize, ParentLookups>, AnswerError> {
+) -> Result<HashMap<usize, ParentLookups>, QueryError> {
     let candidates = candidates(tables, types);
     let mut found: HashMap<usize, ParentLookups> = HashMap::new();
     if candidates.is_empty() {
@@ -126,7 +127,7 @@ fn candidate_columns(table: &PgTable, foreign_key: usize, types: &PgTypes) -> Op
 fn comparisons_by_key(
     client: &Client,
     candidates: &[Candidate],
-) -> Result<HashMap<u32, Vec<KeyComparison>>, AnswerError> {
+) -> Result<HashMap<u32, Vec<KeyComparison>>, QueryError> {
     let oids: Vec<u32> = candidates.iter().map(|candidate| candidate.oid).collect();
     let mut by_key: HashMap<u32, Vec<KeyComparison>> = HashMap::new();
     for (oid, comparison) in comparisons(client, &oids)? {
@@ -195,11 +196,11 @@ impl ColumnPair {
     }
 
     fn child_sql(&self, child: &str) -> String {
-        format!("{child}.{}", quoted(&self.child.name))
+        format!("{child}.{}", quote_identifier(&self.child.name))
     }
 
     fn parent_sql(&self) -> String {
-        format!("parent.{}", quoted(&self.parent.name))
+        format!("parent.{}", quote_identifier(&self.parent.name))
     }
 
     /// As the server compares the two.
@@ -218,7 +219,7 @@ impl KeyColumn {
 
     /// The text of its value, compared by bytes.
     fn text_of(&self, sql: &str) -> String {
-        format!("{} COLLATE pg_catalog.\"C\"", self.kind.select_of(sql, TransportMode::Text))
+        format!("{} COLLATE pg_catalog.\"C\"", self.kind.select_of(sql, FormatPreference::Text))
     }
 }
 
@@ -233,8 +234,8 @@ impl ParentValue<'_> {
         (format!("{} as its parent has it", self.pair.child.name), self.pair.parent.kind.clone())
     }
 
-    /// The expression to select, in a statement that reads `child` (quoted, with its schema) by this name.
-    pub(super) fn select(&self, child: &str, mode: TransportMode) -> String {
+    /// The expression to select, in a statement that reads `child` (quote_identifier, with its schema) by this name.
+    pub(super) fn select(&self, child: &str, mode: FormatPreference) -> String {
         let value = self.pair.parent.kind.select_of(&self.pair.parent_sql(), mode);
         let parent = self.lookup.parent.sql();
         let condition = self.lookup.join_condition(child);
@@ -246,8 +247,8 @@ impl ParentValue<'_> {
 #[cfg(test)]
 mod tests {
     use super::{ColumnPair, KeyColumn, KeyComparison, ParentLookup, ParentValue};
-    use crate::engine::postgres::schema::catalog::Parent;
-    use crate::engine::postgres::value::transport::{ColumnType, Equality, TransportMode};
+    use crate::engine::postgres::schema::table::Parent;
+    use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference};
     use crate::format::key::Fold;
 
     fn column(position: usize, name: &str, kind: ColumnType) -> KeyColumn {
@@ -285,6 +286,6 @@ mod tests {
              pg_catalog.textin(\"pg_catalog\".\"textout\"(\"s\".\"c\".\"na\"\"me\")) COLLATE pg_catalog.\"C\", \
              {theirs} COLLATE pg_catalog.\"C\" LIMIT 1)"
         );
-        assert_eq!(values[0].select("\"s\".\"c\"", TransportMode::Binary), expected);
+        assert_eq!(values[0].select("\"s\".\"c\"", FormatPreference::Binary), expected);
     }
 }

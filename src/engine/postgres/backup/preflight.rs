@@ -3,13 +3,13 @@
 use crate::engine::postgres::backup::image::{ServerRole, role};
 use crate::engine::postgres::backup::name_list::abbreviated;
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::answer::{AnswerError, AnswerFields, rows};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::login::connect;
+use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::connect::session::{encoding, number, pid, pooled, prepare};
 use crate::engine::postgres::schema::catalog::{self, PgCatalog};
-use crate::engine::postgres::schema::dump::{Search, Tools};
+use crate::engine::postgres::schema::dump::{DumpTools, ToolSearch};
 
 /// Versions that are tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 13..=18;
@@ -51,7 +51,7 @@ impl Remark {
 }
 
 /// Checks everything; fails only if nothing can be learned at all.
-pub fn preflight(address: &Address, search: &Search) -> Result<Vec<Remark>, AnswerError> {
+pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<Remark>, QueryError> {
     let client = connect(address)?;
     if let Some(reason) = pooler(&client, address)? {
         return Ok(vec![Remark::unfit("connection", reason, "name the server itself in the source's url")]);
@@ -66,7 +66,7 @@ pub fn preflight(address: &Address, search: &Search) -> Result<Vec<Remark>, Answ
         tools(search, version),
     ];
     // Within one transaction, which an answer that makes no sense would end.
-    let catalog = catalog::read(&client)?;
+    let catalog = catalog::read_catalog(&client)?;
     remarks.push(rights(&client, &catalog)?);
     remarks.push(identity(&client)?);
     remarks.push(locks(&client, &catalog)?);
@@ -74,7 +74,7 @@ pub fn preflight(address: &Address, search: &Search) -> Result<Vec<Remark>, Answ
 }
 
 /// How a pooler shows in the server processes of two connections, if it does.
-fn pooler(client: &Client, address: &Address) -> Result<Option<String>, AnswerError> {
+fn pooler(client: &Client, address: &Address) -> Result<Option<String>, QueryError> {
     let second = connect(address)?;
     let own = pid(client)?;
     Ok(pooled(own, pid(&second)?, pid(client)?))
@@ -85,13 +85,13 @@ fn first_row<T: Default>(
     client: &Client,
     doing: &'static str,
     sql: &str,
-    read: impl Fn(&mut AnswerFields) -> Result<T, AnswerError>,
-) -> Result<T, AnswerError> {
+    read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
+) -> Result<T, QueryError> {
     let found = rows(client, doing, sql, read)?;
     Ok(found.into_iter().next().unwrap_or_default())
 }
 
-fn connection(client: &Client, address: &Address) -> Result<Remark, AnswerError> {
+fn connection(client: &Client, address: &Address) -> Result<Remark, QueryError> {
     let sql = "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
             coalesce(host(inet_server_addr()), '')";
     let (tls, host): (String, String) =
@@ -112,7 +112,7 @@ fn is_local(host: &str) -> bool {
     host.is_empty() || host.starts_with("127.") || host == "::1"
 }
 
-fn server(client: &Client, version: i32) -> Result<Remark, AnswerError> {
+fn server(client: &Client, version: i32) -> Result<Remark, QueryError> {
     let name = client.value("asking for the server's version", "SHOW server_version")?;
     let what = format!("PostgreSQL {name}");
     let major = version / 10_000;
@@ -126,7 +126,7 @@ fn server(client: &Client, version: i32) -> Result<Remark, AnswerError> {
     Ok(Remark::well("server", what))
 }
 
-fn standby(client: &Client, address: &Address) -> Result<Remark, AnswerError> {
+fn standby(client: &Client, address: &Address) -> Result<Remark, QueryError> {
     match role(client, address) {
         Ok(ServerRole::Primary) => Ok(Remark::well("standby", "none: this is a primary")),
         Ok(ServerRole::Standby) => Ok(Remark::well("standby", "this is one, and it lets a backup read to the end")),
@@ -137,9 +137,9 @@ fn standby(client: &Client, address: &Address) -> Result<Remark, AnswerError> {
     }
 }
 
-fn tools(search: &Search, version: i32) -> Remark {
+fn tools(search: &ToolSearch, version: i32) -> Remark {
     let major = u32::try_from(version / 10_000).unwrap_or(0);
-    match Tools::find(search, major) {
+    match DumpTools::find(search, major) {
         Ok(tools) => Remark::well("pg_dump", format!("{} of version {}", tools.path().display(), tools.major())),
         Err(error) => Remark::unfit(
             "pg_dump",
@@ -149,10 +149,10 @@ fn tools(search: &Search, version: i32) -> Remark {
     }
 }
 
-fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, AnswerError> {
+fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
     let sql = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user";
     let (role, is_superuser) =
-        first_row(client, "asking for rights", sql, |fields| Ok((fields.text()?, fields.holds()?)))?;
+        first_row(client, "asking for rights", sql, |fields| Ok((fields.text()?, fields.boolean()?)))?;
     let tables = catalog.tables.len();
     if is_superuser {
         return Ok(Remark::well("rights", format!("{role} is a superuser and may read all {tables} tables")));
@@ -170,10 +170,10 @@ fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, AnswerError> {
 }
 
 /// Whether another server behind the same name would be noticed.
-fn identity(client: &Client) -> Result<Remark, AnswerError> {
+fn identity(client: &Client) -> Result<Remark, QueryError> {
     let sql = "SELECT f FROM (VALUES ('pg_control_system()'), ('pg_control_checkpoint()')) AS v (f)
         WHERE NOT has_function_privilege('pg_catalog.' || f, 'EXECUTE')";
-    let refused = rows(client, "asking for rights", sql, AnswerFields::text)?;
+    let refused = rows(client, "asking for rights", sql, RowFields::text)?;
     if refused.is_empty() {
         return Ok(Remark::well("identity", "another server behind the same name would be noticed"));
     }
@@ -185,7 +185,7 @@ fn identity(client: &Client) -> Result<Remark, AnswerError> {
     ))
 }
 
-fn locks(client: &Client, catalog: &PgCatalog) -> Result<Remark, AnswerError> {
+fn locks(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
     let sql = "SELECT current_setting('max_locks_per_transaction')::bigint
             * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
         (SELECT count(*) FROM pg_locks WHERE NOT fastpath)";

@@ -12,9 +12,9 @@ use crate::engine::postgres::backup::image::{PgImage, TableLock};
 use crate::engine::postgres::backup::parent_keys::{ParentLookup, ParentLookups, ParentValue};
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::schema::catalog::{Parent, PgTable, TablePart};
+use crate::engine::postgres::schema::table::{Parent, PgTable, TablePart};
+use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
 use crate::engine::postgres::value::rows::Companions;
-use crate::engine::postgres::value::transport::{ColumnType, PgTypes, TransportMode};
 
 /// The first server that reads ranges of pages.
 const RANGES_SINCE: i32 = 140_000;
@@ -183,7 +183,7 @@ impl ReadableTable {
     }
 
     /// Everything that is selected.
-    pub(super) fn selected(&self, part: &ScanPart, parents: ParentMode, mode: TransportMode) -> Vec<SelectedColumn> {
+    pub(super) fn selected(&self, part: &ScanPart, parents: ParentMode, mode: FormatPreference) -> Vec<SelectedColumn> {
         let mut selected = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             let sql = column.1.select(&column.0, mode);
@@ -229,7 +229,7 @@ mod tests {
 
     use super::{PART_PAGES, scan_parts};
     use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
-    use crate::engine::postgres::schema::catalog::TablePart;
+    use crate::engine::postgres::schema::table::TablePart;
 
     fn part(pages: u64, access_method: &str) -> TablePart {
         TablePart {

@@ -16,8 +16,9 @@ use crate::engine::postgres::backup::readable_table::{ParentMode, ReadableTable,
 use crate::engine::postgres::backup::user_types::{Aspect, UserTypes};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference};
 use crate::engine::postgres::value::rows::{RowReader, RowsError};
-use crate::engine::postgres::value::transport::{ColumnType, SessionEncoding, TransportMode};
 use crate::format::cell::{Cell, OwnedCell};
 
 /// What a server says of a row, or of a value, that is too long to be sent.
@@ -74,7 +75,7 @@ pub(super) struct Session<'s> {
     pub(super) open: &'s ReadableImage,
     pub(super) client: Arc<Client>,
     pub(super) locks: SessionLocks,
-    pub(super) mode: TransportMode,
+    pub(super) mode: FormatPreference,
     pub(super) limiter: Arc<RateLimiter>,
 }
 
@@ -348,7 +349,7 @@ pub(super) struct Copier<'a> {
     pub(super) client: &'a Client,
     /// As messages name it.
     pub(super) table: &'a str,
-    pub(super) mode: TransportMode,
+    pub(super) mode: FormatPreference,
     pub(super) encoding: SessionEncoding,
     pub(super) limiter: Option<&'a RateLimiter>,
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::base::chain::chain;
 use crate::engine::contract::{Description, Engine, Gap, Reader, Source, SourceError};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
-use crate::engine::postgres::backup::locked_image::{Attempt, LockedImage, open_locked_image};
+use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
 use crate::engine::postgres::backup::parent_keys::find_parent_lookups;
 use crate::engine::postgres::backup::read_options::{Gentle, RateLimiter, ReadOptions};
 use crate::engine::postgres::backup::readable_table::{ReadableTable, scan_parts};
@@ -15,19 +15,21 @@ use crate::engine::postgres::backup::reader::{Copier, ReadableImage, Session, Se
 use crate::engine::postgres::backup::user_types::Aspect;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::open::place_for_tools;
-use crate::engine::postgres::schema::catalog::{PgCatalog, PgTable};
+use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::connect::tool_connection::tool_connection;
+use crate::engine::postgres::schema::catalog::PgCatalog;
 use crate::engine::postgres::schema::document::SchemaDocument;
-use crate::engine::postgres::schema::dump::{DumpEncoding, Request, Search, Tools};
-use crate::engine::postgres::schema::gather;
-use crate::engine::postgres::value::transport::{PgTypes, SessionEncoding, TransportMode};
+use crate::engine::postgres::schema::document_reader;
+use crate::engine::postgres::schema::dump::{DumpEncoding, DumpRequest, DumpTools, ToolSearch};
+use crate::engine::postgres::schema::table::PgTable;
+use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes};
 
 /// A database, opened for one snapshot.
 pub struct PostgresSource {
     address: Arc<Address>,
     /// Where `pg_dump` may be.
-    search: Search,
-    mode: TransportMode,
+    search: ToolSearch,
+    mode: FormatPreference,
     options: ReadOptions,
     open: Option<ReadableImage>,
 }
@@ -41,11 +43,11 @@ struct Schema {
 impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
-    pub fn new(address: Address, search: Search) -> Self {
+    pub fn new(address: Address, search: ToolSearch) -> Self {
         Self {
             address: Arc::new(address),
             search,
-            mode: TransportMode::default(),
+            mode: FormatPreference::default(),
             options: ReadOptions::default(),
             open: None,
         }
@@ -53,7 +55,7 @@ impl PostgresSource {
 
     /// The same with another way for values to cross.
     #[must_use]
-    pub fn with_mode(self, mode: TransportMode) -> Self {
+    pub fn with_mode(self, mode: FormatPreference) -> Self {
         Self { mode, ..self }
     }
 
@@ -70,43 +72,44 @@ impl PostgresSource {
     }
 
     /// Everything but rows, as of the image.
-    fn read_schema(&self, locked: &LockedImage) -> Result<Attempt<Schema>, SourceError> {
+    fn read_schema(&self, locked: &LockedImage) -> Result<ImageAttempt<Schema>, SourceError> {
         let (mut document, mut gaps) = match self.gather(locked)? {
-            Attempt::Done(gathered) => gathered,
-            Attempt::Disturbed(how) => return Ok(Attempt::Disturbed(how)),
+            ImageAttempt::Done(gathered) => gathered,
+            ImageAttempt::Disturbed(how) => return Ok(ImageAttempt::Disturbed(how)),
         };
         // The tools ask for some names as they are now.
         let LockedImage { image, watchdog, types, .. } = locked;
         if let Some(name) = types.altered(image, watchdog, Aspect::Definition)?.first() {
-            return Ok(Attempt::Disturbed(format!("type {name} was altered")));
+            return Ok(ImageAttempt::Disturbed(format!("type {name} was altered")));
         }
-        let (sequences, unread) = gather::sequences(image.leader()).map_err(|error| schema_failed(&error))?;
+        let (sequences, unread) =
+            document_reader::read_sequences(image.leader()).map_err(|error| schema_failed(&error))?;
         document.sequences = sequences;
         gaps.extend(unread);
-        Ok(Attempt::Done(Schema { document: document.to_bytes(), gaps }))
+        Ok(ImageAttempt::Done(Schema { document: document.to_bytes(), gaps }))
     }
 
     /// What the server's tools and catalogs tell of the schema.
-    fn gather(&self, locked: &LockedImage) -> Result<Attempt<(SchemaDocument, Vec<Gap>)>, SourceError> {
+    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Gap>)>, SourceError> {
         let LockedImage { image, watchdog, catalog, .. } = locked;
         let facts = image.facts();
         let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
-        let tools = Tools::find(&self.search, major).map_err(|error| failed(READING_SCHEMA, error))?;
-        let request = Request {
-            place: &place_for_tools(image.address())?,
+        let tools = DumpTools::find(&self.search, major).map_err(|error| failed(READING_SCHEMA, error))?;
+        let request = DumpRequest {
+            place: &tool_connection(image.address())?,
             snapshot: Some(image.snapshot()),
             encoding: dump_encoding(facts),
             excluded: &catalog.unreadable,
             closed: &catalog.unreadable_sequences,
             cancelled: self.address.cancel.flag(),
         };
-        let error = match gather::read(image.leader(), &tools, &request) {
-            Ok(gathered) => return Ok(Attempt::Done(gathered)),
+        let error = match document_reader::read_document(image.leader(), &tools, &request) {
+            Ok(gathered) => return Ok(ImageAttempt::Done(gathered)),
             Err(error) => error,
         };
         match error.not_locked() {
             Some(how) if watchdog.verdict().is_none() => {
-                Ok(Attempt::Disturbed(format!("somebody wanted to alter a table ({how})")))
+                Ok(ImageAttempt::Disturbed(format!("somebody wanted to alter a table ({how})")))
             }
             _ => Err(schema_failed(&error)),
         }

@@ -13,9 +13,9 @@ use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::name_list::abbreviated;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::open::connect;
-use crate::engine::postgres::schema::catalog::{PgTable, qualified};
-use crate::engine::postgres::schema::names::shown;
+use crate::engine::postgres::connect::identifier::readable_text;
+use crate::engine::postgres::connect::login::connect;
+use crate::engine::postgres::schema::table::{PgTable, qualified};
 
 /// Types that columns of these tables have, and those that are in these; who has each. A multirange knows its range
 /// since version 14.
@@ -181,8 +181,8 @@ fn type_names(client: &Client, oids: &[u32]) -> Result<HashMap<u32, String>, Pos
     let sql = format!(
         "SELECT t.oid, {}, {} FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = typnamespace
         WHERE t.oid = ANY ($1::oid[])",
-        shown("nspname"),
-        shown("typname")
+        readable_text("nspname"),
+        readable_text("typname")
     );
     let found = client.query("asking for the names of types", &sql, &[&oids])?;
     Ok(found.iter().map(|row| (row.get(0), qualified(row.get(1), row.get(2)))).collect())

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 use crate::base::cancel::Cancel;
 use crate::engine::postgres::connect::endpoint::{Endpoint, endpoints};
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::service;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
+use crate::engine::postgres::connect::service_file;
 use crate::engine::postgres::connect::tls::{TlsOptions, tls_options};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,35 +56,6 @@ const PASSED_ON: &[&str] = &[
 const IGNORED: &[&str] =
     &["client_encoding", "fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "krbsrvname", "sslsni"];
 
-/// What lies around the program: its environment, of which only what concerns PostgreSQL is kept.
-pub struct HostEnvironment {
-    variables: BTreeMap<String, Zeroizing<String>>,
-}
-
-impl HostEnvironment {
-    /// From all variables of the environment.
-    pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let concerns = |name: &str| name.starts_with("PG") || matches!(name, "HOME" | "USER" | "LOGNAME");
-        let kept = variables.into_iter().map(|(name, value)| (name, Zeroizing::new(value)));
-        Self { variables: kept.filter(|(name, value)| concerns(name) && !value.is_empty()).collect() }
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(|value| value.as_str())
-    }
-
-    pub(crate) fn home(&self) -> Option<&Path> {
-        self.get("HOME").map(Path::new)
-    }
-
-    fn service_files(&self) -> Vec<PathBuf> {
-        let own = self.get("PGSERVICEFILE").map(PathBuf::from);
-        let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));
-        let of_all = Path::new(self.get("PGSYSCONFDIR").unwrap_or("/etc/postgresql-common")).join("pg_service.conf");
-        own.into_iter().chain([of_all]).collect()
-    }
-}
-
 /// A database and the way to it.
 pub struct Address {
     pub(crate) endpoints: Vec<Endpoint>,
@@ -105,7 +77,7 @@ impl Address {
         let mut parameters = url_parameters(text).map_err(refused)?;
         let named = parameters.remove("service");
         if let Some(service) = named.as_ref().map(|name| name.as_str()).or_else(|| around.get("PGSERVICE")) {
-            for (key, value) in service::parameters(service, &around.service_files())? {
+            for (key, value) in service_file::parameters(service, &around.service_files())? {
                 parameters.entry(key).or_insert(value);
             }
         }

@@ -18,7 +18,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::base::cancel::Cancel;
-use crate::engine::postgres::connect::error::{PostgresError, said};
+use crate::engine::postgres::connect::error::{PostgresError, server_message};
 
 /// How often whoever waits looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -49,7 +49,7 @@ impl Client {
             let reason = match failure {
                 OpenFailure::Runtime(error) => error.to_string(),
                 OpenFailure::Stopped => "stopped".to_owned(),
-                OpenFailure::Opening(error) => said(&error),
+                OpenFailure::Opening(error) => server_message(&error),
             };
             PostgresError::Connect { place: place.to_owned(), reason }
         })

@@ -32,7 +32,7 @@ impl PostgresError {
             error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
         let state = error.code().map(|code| code.code().to_owned());
         let state = state.or_else(|| is_cut.then(|| CONNECTION_FAILURE.to_owned()));
-        Self::Failed { doing: doing.into(), reason: said(error), state }
+        Self::Failed { doing: doing.into(), reason: server_message(error), state }
     }
 
     /// Somebody wished to stop while we were `doing` something.
@@ -61,7 +61,7 @@ fn is_loss(state: &str) -> bool {
 }
 
 /// The server's own words, or those of whatever was on the way.
-pub(crate) fn said(error: &tokio_postgres::Error) -> String {
+pub(crate) fn server_message(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => {
             let more = [("", Some(db.message())), ("; ", db.detail()), ("; ", db.hint())];

@@ -1,12 +1,16 @@
 //! Addresses, sessions and statements: how a PostgreSQL server is reached.
 
 pub mod address;
-pub mod answer;
 pub mod client;
+pub mod driver_config;
 pub mod endpoint;
 pub mod error;
-pub mod open;
-pub mod passfile;
-pub mod service;
+pub mod host_environment;
+pub mod identifier;
+pub mod login;
+pub mod password_file;
+pub mod query;
+pub mod service_file;
 pub mod session;
 pub mod tls;
+pub mod tool_connection;

@@ -35,6 +35,54 @@ const SETTINGS: &[(&str, &str)] = &[
     ("tcp_keepalives_interval", "10"),
 ];
 
+/// What must hold in a session that values are read or restored in, besides its encoding: their texts
+/// depend on it.
+pub const VALUE_SETTINGS: [(&str, &str); 8] = [
+    ("search_path", ""),
+    ("DateStyle", "ISO, YMD"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("xmloption", "content"),
+];
+
+/// What the bytes of texts are in a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionEncoding {
+    /// The server converts to and from UTF-8.
+    Utf8,
+    /// Nothing is converted; nothing is known of the bytes.
+    SqlAscii,
+}
+
+impl SessionEncoding {
+    /// The encoding to ask for when the server says `server_encoding`.
+    #[must_use]
+    pub fn for_server(server_encoding: &str) -> Self {
+        if server_encoding.eq_ignore_ascii_case("SQL_ASCII") { Self::SqlAscii } else { Self::Utf8 }
+    }
+
+    /// Its name as `client_encoding`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Utf8 => "UTF8",
+            Self::SqlAscii => "SQL_ASCII",
+        }
+    }
+}
+
+/// The statements that prepare a session for values.
+#[must_use]
+pub fn session_sql(encoding: SessionEncoding) -> String {
+    let set = |(name, value): &(&str, &str)| format!("SELECT pg_catalog.set_config('{name}', '{value}', false);");
+    let mut sql: String = VALUE_SETTINGS.iter().map(set).collect();
+    sql.push_str(&set(&("client_encoding", encoding.name())));
+    sql
+}
+
 /// Applies the settings; outside a transaction, so that none of them is undone.
 pub(crate) fn prepare(client: &Client, encoding: &str) -> Result<(), PostgresError> {
     let (names, values): (Vec<&str>, Vec<&str>) =
@@ -77,12 +125,18 @@ pub(crate) fn pooled(first: i32, second: i32, first_again: i32) -> Option<String
 
 #[cfg(test)]
 mod tests {
-    use super::pooled;
+    use super::{SessionEncoding, pooled, session_sql};
 
     #[test]
     fn a_pooler_shows_in_the_processes() {
         assert!(pooled(1, 2, 1).is_none());
         assert!(pooled(1, 1, 1).is_some(), "one process for two sessions");
         assert!(pooled(1, 2, 3).is_some(), "two processes for one session");
+    }
+
+    #[test]
+    fn only_a_database_without_an_encoding_is_read_without_conversion() {
+        assert_eq!(SessionEncoding::for_server("LATIN1"), SessionEncoding::Utf8);
+        assert!(session_sql(SessionEncoding::for_server("sql_ascii")).ends_with("'SQL_ASCII', false);"));
     }
 }

@@ -15,7 +15,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::engine::postgres::connect::address::HostEnvironment;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
 /// What is asked of the connection.
 #[derive(Clone, PartialEq, Eq, Debug)]

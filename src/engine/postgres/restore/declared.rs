@@ -108,7 +108,7 @@ fn is_array(words: &StatementWords<'_>, at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Declared, declared_columns};
-    use crate::engine::postgres::restore::sql::StatementWords;
+    use crate::engine::postgres::restore::statement_words::StatementWords;
 
     #[test]
     fn columns_of_a_definition() {

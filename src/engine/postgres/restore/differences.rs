@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::answer::{AnswerError, AnswerFields};
+use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::script::{Script, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::statement_words::StatementWords;
@@ -113,7 +113,7 @@ impl DatabaseProperties {
         Ok(found.into_iter().next())
     }
 
-    fn read(fields: &mut AnswerFields) -> Result<Self, AnswerError> {
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
         Ok(Self {
             encoding: fields.text()?,
             collate: fields.text()?,

@@ -1,7 +1,7 @@
 //! Whether a database is empty: nothing is in it but what the system and extensions put there.
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::answer::AnswerFields;
+use crate::engine::postgres::connect::query::RowFields;
 use crate::engine::postgres::restore::session::TargetSession;
 
 /// Objects that are named in a message.
@@ -34,7 +34,7 @@ pub(super) fn existing_objects(session: &TargetSession) -> Result<Vec<String>, S
         ORDER BY own.catalog, own.oid LIMIT {}",
         NAMED_MAX + 1
     );
-    let mut found = session.rows("looking whether the database is empty", &sql, AnswerFields::text)?;
+    let mut found = session.rows("looking whether the database is empty", &sql, RowFields::text)?;
     if found.len() > NAMED_MAX {
         found[NAMED_MAX] = "…".to_owned();
     }

@@ -6,8 +6,8 @@ use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::answer::AnswerError;
-use crate::engine::postgres::connect::error::{PostgresError, said};
+use crate::engine::postgres::connect::error::{PostgresError, server_message};
+use crate::engine::postgres::connect::query::QueryError;
 
 /// What an error of the server means.
 #[derive(Debug)]
@@ -24,14 +24,14 @@ pub(super) enum ServerFault {
 /// Classifies an error that a server gave while `doing` something. `server` names it.
 pub(super) fn classify(error: &Error, server: &str, doing: &str) -> ServerFault {
     let Some(db) = error.as_db_error() else {
-        return ServerFault::Fatal(lost(server, said(error)));
+        return ServerFault::Fatal(lost(server, server_message(error)));
     };
     let state = db.code().code();
     match &state[..2] {
         // Connections, and shutdowns.
-        "08" | "57" => ServerFault::Fatal(lost(server, said(error))),
+        "08" | "57" => ServerFault::Fatal(lost(server, server_message(error))),
         // No room or no memory, or the server's own trouble: it would meet everything that follows.
-        "53" | "58" => ServerFault::Fatal(failed(doing, format!("{}{}", said(error), advice(state)))),
+        "53" | "58" => ServerFault::Fatal(failed(doing, format!("{}{}", server_message(error), advice(state)))),
         _ if is_lock_conflict(state) || is_race(db) => ServerFault::Retry,
         _ => ServerFault::Refused { state: state.to_owned(), reason: message_without_values(db) },
     }
@@ -86,7 +86,7 @@ fn before_value(message: &str) -> &str {
 pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> SourceError {
     match classify(error, server, doing) {
         ServerFault::Fatal(error) => error,
-        _ => failed(doing, said(error)),
+        _ => failed(doing, server_message(error)),
     }
 }
 
@@ -102,9 +102,9 @@ pub(super) fn worded_fatal(error: PostgresError, server: &str) -> SourceError {
 }
 
 /// The same of an answer to our own question that makes no sense, or none.
-pub(super) fn answer_fatal(error: AnswerError, server: &str) -> SourceError {
+pub(super) fn answer_fatal(error: QueryError, server: &str) -> SourceError {
     match error {
-        AnswerError::Query(error) => worded_fatal(error, server),
+        QueryError::Query(error) => worded_fatal(error, server),
         other => SourceError::from(PostgresError::Failed {
             doing: "asking the server".to_owned(),
             reason: other.to_string(),

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use crate::engine::contract::{Refused, SourceError};
+use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::{
     ItemOutcome, RefusalPolicy, run_item, run_items, statement_text, try_statement,
 };
@@ -18,7 +19,6 @@ use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::target_tables::{
     AnalyzedRelation, ExistingRelations, existing_relations, relations_to_analyze,
 };
-use crate::engine::postgres::value::transport::quoted;
 
 /// Sessions, and what is done already.
 pub(super) struct Finisher<'a> {
@@ -190,7 +190,8 @@ fn validation_task(item: &ScriptItem, relations: &ExistingRelations) -> Option<T
     if words.is_not_valid() || words.is_not_enforced() || child.is_partitioned || parent.is_partitioned {
         return None;
     }
-    let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", words.subject_for_sql()?, quoted(&constraint));
+    let sql =
+        format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", words.subject_for_sql()?, quote_identifier(&constraint));
     let work = validation_item(item, sql);
     Some(Task { work, weight: child.bytes, resources: vec![(table, ResourceUse::Exclusive)] })
 }

@@ -7,13 +7,13 @@ use tokio_postgres::types::ToSql;
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::{RefusalPolicy, run_item};
 use crate::engine::postgres::restore::ledger::{DoneParts, RestorePart};
 use crate::engine::postgres::restore::options::Owners;
 use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::document::{GrantOption, Label, LargeObject, Privilege, Purpose};
-use crate::engine::postgres::value::transport::quoted;
 use crate::format::cell::Cell;
 
 /// Objects in one transaction.
@@ -71,7 +71,7 @@ fn rights_sql(object: &LargeObject, roles: &WantedRoles) -> Vec<String> {
     }
     if roles.has_owners() {
         sql.extend(object.labels.iter().map(|label| label_sql(oid, label)));
-        sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quoted(&object.owner)));
+        sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quote_identifier(&object.owner)));
     }
     if let Some(grants) = &object.grants {
         push_grants(&mut sql, object, grants, roles);
@@ -80,7 +80,7 @@ fn rights_sql(object: &LargeObject, roles: &WantedRoles) -> Vec<String> {
 }
 
 fn label_sql(oid: u32, label: &Label) -> String {
-    let provider = quoted(&label.provider);
+    let provider = quote_identifier(&label.provider);
     let text = literal(&label.label);
     format!("SECURITY LABEL FOR {provider} ON LARGE OBJECT {oid} IS {text};")
 }
@@ -88,7 +88,7 @@ fn label_sql(oid: u32, label: &Label) -> String {
 fn push_grants(sql: &mut Vec<String>, object: &LargeObject, grants: &[Privilege], roles: &WantedRoles) {
     let of_owner = grants.iter().filter(|grant| grant.grantee.as_ref() == Some(&object.owner)).count();
     if roles.has_owners() && of_owner < 2 {
-        sql.push(format!("REVOKE ALL ON LARGE OBJECT {} FROM {};", object.oid, quoted(&object.owner)));
+        sql.push(format!("REVOKE ALL ON LARGE OBJECT {} FROM {};", object.oid, quote_identifier(&object.owner)));
     }
     for grant in grants {
         if roles.has_grantee(grant.grantee.as_ref()) {
@@ -98,7 +98,7 @@ fn push_grants(sql: &mut Vec<String>, object: &LargeObject, grants: &[Privilege]
 }
 
 fn grant_sql(oid: u32, grant: &Privilege) -> String {
-    let grantee = grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quoted);
+    let grantee = grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quote_identifier);
     let option = if grant.option == GrantOption::With { " WITH GRANT OPTION" } else { "" };
     format!("GRANT {} ON LARGE OBJECT {oid} TO {grantee}{option};", grant.privilege)
 }

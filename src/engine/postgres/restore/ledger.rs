@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::contract::{Mark, Refused, SourceError};
-use crate::engine::postgres::connect::answer::{AnswerError, AnswerFields};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::fault::worded_fatal;
 use crate::engine::postgres::restore::session::TargetSession;
 
@@ -169,7 +169,7 @@ pub(super) fn create(
     tables: Option<Vec<String>>,
 ) -> Result<RestoreHead, SourceError> {
     let doing = "beginning the ledger of the restore";
-    let roles = session.rows(doing, "SELECT rolname FROM pg_catalog.pg_roles", AnswerFields::text)?;
+    let roles = session.rows(doing, "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)?;
     let head = RestoreHead { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
     let content = serde_json::to_string(&head).expect("strings and numbers").replace('\'', "''");
     let sql = format!("BEGIN; {CREATE} INSERT INTO sidekeep_restore.head VALUES ('{content}'); COMMIT");
@@ -235,7 +235,7 @@ struct RefusedRecord {
 }
 
 impl RefusedRecord {
-    fn read(fields: &mut AnswerFields) -> Result<Self, AnswerError> {
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
         Ok(Self { object: fields.text()?, reason: fields.optional()?, count: fields.parsed()? })
     }
 }

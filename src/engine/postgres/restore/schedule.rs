@@ -2,9 +2,9 @@
 //! of them must have to itself.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
-use crate::base::thread::{join, spawn};
+use crate::base::pipeline::{Alarm, into_inner, join_all, lock, spawn, wait};
 use crate::engine::contract::SourceError;
 
 /// Something to be done.
@@ -103,18 +103,18 @@ impl<'t, T> ScheduleState<'t, T> {
 }
 
 /// The tasks that the threads share.
-struct Schedule<'t, T> {
+struct TaskSchedule<'t, T> {
     state: Mutex<ScheduleState<'t, T>>,
     changed: Condvar,
 }
 
-impl<'t, T> Schedule<'t, T> {
+impl<'t, T> TaskSchedule<'t, T> {
     fn new(tasks: &'t [Task<T>]) -> Self {
         Self { state: Mutex::new(ScheduleState::new(tasks)), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, ScheduleState<'t, T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Waits for a task that can run; None once there are none left.
@@ -124,7 +124,7 @@ impl<'t, T> Schedule<'t, T> {
             if let Some(task) = state.take() {
                 return Some(task);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.changed, state);
         }
         None
     }
@@ -162,41 +162,16 @@ pub(super) fn run_in_parallel<S: Sync, T: Sync>(
     work: &(dyn Fn(&S, &T) -> Result<(), SourceError> + Sync),
 ) -> Result<(), SourceError> {
     tasks.sort_by_key(|task| task.weight);
-    let schedule = Schedule::new(&tasks);
+    let schedule = TaskSchedule::new(&tasks);
     std::thread::scope(|scope| {
         let mut workers = Vec::with_capacity(sessions.len());
         for session in sessions {
             let schedule = &schedule;
             workers.push(spawn(scope, "build", move || schedule.run(&|task| work(session, task))));
         }
-        workers.into_iter().for_each(join);
+        join_all(workers);
     });
-    let state = schedule.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    state.failed.map_or(Ok(()), Err)
-}
-
-/// Calls `stop` when it is dropped, by a panic too, unless it was disarmed.
-struct Alarm<F: Fn()> {
-    stop: F,
-    is_armed: bool,
-}
-
-impl<F: Fn()> Alarm<F> {
-    fn new(stop: F) -> Self {
-        Self { stop, is_armed: true }
-    }
-
-    fn disarm(mut self) {
-        self.is_armed = false;
-    }
-}
-
-impl<F: Fn()> Drop for Alarm<F> {
-    fn drop(&mut self) {
-        if self.is_armed {
-            (self.stop)();
-        }
-    }
+    into_inner(schedule.state).failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::engine::postgres::restore::ledger::RestorePart;
 use crate::engine::postgres::restore::older_server::for_version;
 use crate::engine::postgres::restore::session::TargetServer;
 use crate::engine::postgres::restore::statement_words::StatementWords;
-use crate::engine::postgres::schema::catalog::qualified;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument, SchemaStatement};
+use crate::engine::postgres::schema::table::qualified;
 
 /// Settings of a dump that its statements depend on; all others are the session's own.
 const SETTINGS: [&str; 3] = ["default_tablespace", "default_table_access_method", "standard_conforming_strings"];

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::engine::contract::SourceError;
+use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::try_statement;
 use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart};
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::document::{Position, Sequence};
-use crate::engine::postgres::value::transport::quoted;
 
 /// Sequences that are set by one statement.
 const BATCH: usize = 200;
@@ -84,7 +84,7 @@ fn refused_sql(sequence: &Sequence, reason: &str) -> String {
 }
 
 fn setval(sequence: &Sequence) -> String {
-    let name = format!("{}.{}", quoted(&sequence.schema), quoted(&sequence.name));
+    let name = format!("{}.{}", quote_identifier(&sequence.schema), quote_identifier(&sequence.name));
     let name = name.replace('\\', "\\\\").replace('\'', "''");
     let (value, called) = match sequence.position {
         Position::Last(value) => (value, true),

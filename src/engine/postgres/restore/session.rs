@@ -4,14 +4,14 @@ use tokio_postgres::Error;
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::answer::{AnswerError, AnswerFields, rows};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::login::connect;
+use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
+use crate::engine::postgres::connect::session::{SessionEncoding, VALUE_SETTINGS};
 use crate::engine::postgres::connect::session::{number, pid, pooled};
 use crate::engine::postgres::restore::fault::{ServerFault, answer_fatal, classify, fatal, worded_fatal};
 use crate::engine::postgres::value::encode::EncodeTarget;
-use crate::engine::postgres::value::transport::{SessionEncoding, VALUE_SETTINGS};
 
 /// Besides those that values depend on. A server sets those that it knows. Nothing is waited for on disk until the end:
 /// what a crash takes, it takes together with the note that it was done.
@@ -107,14 +107,14 @@ impl TargetSession {
         &self,
         doing: &'static str,
         sql: &str,
-        read: impl Fn(&mut AnswerFields) -> Result<T, AnswerError>,
+        read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
     ) -> Result<Vec<T>, SourceError> {
         rows(&self.client, doing, sql, read).map_err(|error| answer_fatal(error, &self.server.name))
     }
 
     /// The names of all roles.
     pub(super) fn roles(&self) -> Result<Vec<String>, SourceError> {
-        self.rows("listing roles", "SELECT rolname FROM pg_catalog.pg_roles", AnswerFields::text)
+        self.rows("listing roles", "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)
     }
 
     pub(super) fn rollback(&self) -> Result<(), SourceError> {

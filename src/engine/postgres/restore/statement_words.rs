@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use crate::engine::postgres::schema::catalog::qualified;
+use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
-use crate::engine::postgres::value::transport::quoted;
+use crate::engine::postgres::schema::table::qualified;
 
 type Word<'a> = (TokenKind, &'a [u8]);
 
@@ -186,8 +186,8 @@ impl<'a> StatementWords<'a> {
     /// The table of an ALTER TABLE as the statement itself writes it, without ONLY.
     pub(super) fn subject_for_sql(&self) -> Option<String> {
         let at = self.name_after(self.find(1, "TABLE")?);
-        let schema = quoted(&self.name(at)?);
-        let table = quoted(&self.name(at + 2)?);
+        let schema = quote_identifier(&self.name(at)?);
+        let table = quote_identifier(&self.name(at + 2)?);
         Some(format!("{schema}.{table}"))
     }
 

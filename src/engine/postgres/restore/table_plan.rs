@@ -5,18 +5,17 @@ use std::collections::HashMap;
 use tokio_postgres::Statement;
 
 use crate::engine::contract::{SourceError, TargetTable};
-use crate::engine::postgres::connect::answer::{AnswerError, AnswerFields};
 use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::fault::worded_fatal;
 use crate::engine::postgres::restore::session::TargetSession;
-use crate::engine::postgres::schema::catalog::qualified;
+use crate::engine::postgres::schema::table::{LARGE_OBJECTS, qualified};
+use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes, WireFormat};
 use crate::engine::postgres::value::encode_binary;
-use crate::engine::postgres::value::transport::{ColumnType, PgTypes, Transport, TransportMode, ValueKind, quoted};
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::engine::row_name::row_name;
 use crate::format::cell::Cell;
-
-/// The table that large objects are in a snapshot.
-pub(super) const LARGE_OBJECTS: &str = "pg_catalog.pg_largeobject";
 
 /// A table as its rows are loaded.
 #[derive(Clone, Debug)]
@@ -136,7 +135,7 @@ impl ExistingTable {
 
 fn copy_plan(table: &TargetTable, sql_name: &str, types: &[&ColumnType]) -> CopyPlan {
     let format = copy_format(types);
-    let names: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
+    let names: Vec<String> = table.columns.iter().map(|column| quote_identifier(&column.name)).collect();
     // A list of no columns is no SQL.
     let list = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
     let values = insert_values(names.len());
@@ -149,7 +148,7 @@ fn copy_plan(table: &TargetTable, sql_name: &str, types: &[&ColumnType]) -> Copy
 }
 
 fn copy_format(types: &[&ColumnType]) -> CopyFormat {
-    let is_binary = |of: &&ColumnType| of.transport(TransportMode::Binary) == Transport::Binary;
+    let is_binary = |of: &&ColumnType| of.wire_format(FormatPreference::Binary) == WireFormat::Binary;
     if types.iter().all(is_binary) { CopyFormat::Binary } else { CopyFormat::Text }
 }
 
@@ -185,7 +184,7 @@ struct Attribute {
 }
 
 impl Attribute {
-    fn read(fields: &mut AnswerFields) -> Result<Self, AnswerError> {
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
         Ok(Self {
             schema: fields.text()?,
             table: fields.text()?,
@@ -196,7 +195,7 @@ impl Attribute {
 
     fn add_to(self, tables: &mut HashMap<String, ExistingTable>) {
         let table = tables.entry(qualified(&self.schema, &self.table)).or_insert_with(|| ExistingTable {
-            sql_name: format!("{}.{}", quoted(&self.schema), quoted(&self.table)),
+            sql_name: format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.table)),
             columns: HashMap::new(),
         });
         if let (Some(name), Some(type_oid)) = (self.name, self.type_oid) {

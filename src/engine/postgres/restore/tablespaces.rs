@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::answer::AnswerFields;
+use crate::engine::postgres::connect::query::RowFields;
 use crate::engine::postgres::restore::options::Globals;
 use crate::engine::postgres::restore::script::Script;
 use crate::engine::postgres::restore::session::TargetSession;
@@ -51,7 +51,7 @@ fn usable_tablespaces(session: &TargetSession) -> Result<HashSet<String>, Source
     // The database's own may be used by whoever may make anything in it.
     let sql = "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')
         OR oid = (SELECT dattablespace FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())";
-    let usable = session.rows("listing tablespaces", sql, AnswerFields::text)?;
+    let usable = session.rows("listing tablespaces", sql, RowFields::text)?;
     Ok(usable.into_iter().collect())
 }
 

@@ -11,7 +11,7 @@ use crate::engine::contract::{
     BatchTarget, Begun, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
 };
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::open::connect;
+use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::restore::before_rows::BeforeRows;
 use crate::engine::postgres::restore::existing_objects::existing_objects;
 use crate::engine::postgres::restore::finish::{Finisher, RestoreEnd};
@@ -23,9 +23,10 @@ use crate::engine::postgres::restore::options::{Owners, Resume, TargetOptions};
 use crate::engine::postgres::restore::scope::{OrphanedKey, keep_tables, leave_out_owners};
 use crate::engine::postgres::restore::script::Script;
 use crate::engine::postgres::restore::session::{SessionUse, TargetSession};
-use crate::engine::postgres::restore::table_plan::{LARGE_OBJECTS, LoadMethod, LoadPlan, load_plans};
+use crate::engine::postgres::restore::table_plan::{LoadMethod, LoadPlan, load_plans};
 use crate::engine::postgres::restore::target_tables::existing_relations;
 use crate::engine::postgres::schema::document::SchemaDocument;
+use crate::engine::postgres::schema::table::LARGE_OBJECTS;
 use crate::format::catalog::position_meant;
 use crate::format::cell::Cell;
 

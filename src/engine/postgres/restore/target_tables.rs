@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::answer::{AnswerError, AnswerFields};
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::session::TargetSession;
-use crate::engine::postgres::schema::catalog::qualified;
-use crate::engine::postgres::value::transport::quoted;
+use crate::engine::postgres::schema::table::qualified;
 
 /// A table or a materialized view of the target.
 pub(super) struct ExistingRelation {
@@ -59,11 +59,11 @@ struct ListedRelation {
 }
 
 impl ListedRelation {
-    fn read(fields: &mut AnswerFields) -> Result<Self, AnswerError> {
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
         Ok(Self {
             oid: fields.parsed()?,
             name: qualified(&fields.text()?, &fields.text()?),
-            is_partitioned: fields.holds()?,
+            is_partitioned: fields.boolean()?,
             bytes: fields.parsed()?,
             parent: fields.optional_parsed()?,
         })
@@ -83,12 +83,12 @@ pub(super) struct AnalyzedRelation {
 }
 
 impl AnalyzedRelation {
-    fn read(fields: &mut AnswerFields) -> Result<Self, AnswerError> {
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
         let schema = fields.text()?;
         let name = fields.text()?;
         Ok(Self {
             name: qualified(&schema, &name),
-            sql_name: format!("{}.{}", quoted(&schema), quoted(&name)),
+            sql_name: format!("{}.{}", quote_identifier(&schema), quote_identifier(&name)),
             bytes: fields.parsed()?,
         })
     }

@@ -6,14 +6,18 @@
 use std::collections::BTreeMap;
 
 use crate::engine::contract::{Column, ForeignKey, Gap, Strength, Table};
-use crate::engine::postgres::connect::answer::AnswerError;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::schema::large;
-use crate::engine::postgres::schema::relations::{
-    ColumnOrigin, Hindrance, IndexRank, Membership, Nulls, PgAttribute, PgRelation, Reference, RelationKind,
-    UniqueIndex, attributes, feeds, hidden, large_objects, references, relations, uniques, unreadable_sequences,
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::QueryError;
+use crate::engine::postgres::schema::catalog_queries::{
+    ColumnOrigin, ExtensionMembership, IndexRank, LargeObjectPages, Nulls, PgAttribute, PgRelation, ReadObstacle,
+    Reference, RelationKind, UniqueIndex, attributes, feeds, hidden, large_objects, references, relations, uniques,
+    unreadable_sequences,
 };
-use crate::engine::postgres::value::transport::{Collation, quoted};
+use crate::engine::postgres::schema::table::{
+    LARGE_OBJECTS, Parent, PgColumn, PgReference, PgTable, TablePart, qualified,
+};
+use crate::engine::postgres::value::column_type::Collation;
 use crate::format::cell::{Cell, OwnedCell};
 use crate::format::key::Fold;
 
@@ -32,90 +36,8 @@ pub struct PgCatalog {
     pub unreadable_sequences: Vec<String>,
 }
 
-/// A table and how its rows are reached.
-#[derive(Clone, Debug)]
-pub struct PgTable {
-    /// Every `missing` is NULL until [`PgColumn::missing`] has been decoded.
-    pub table: Table,
-    /// In the order of `table.columns`.
-    pub columns: Vec<PgColumn>,
-    /// In the order of `table.foreign_keys`.
-    pub references: Vec<PgReference>,
-    /// Where the rows are: the table itself, or the leaves of a partitioned one.
-    pub parts: Vec<TablePart>,
-    /// What a row must meet to be the user's own (tables of extensions), as SQL after WHERE.
-    pub condition: Option<String>,
-    /// The table as a restore inserts into it, quoted for SQL.
-    pub sql_name: String,
-}
-
-/// A relation with storage; read it with ONLY.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TablePart {
-    pub oid: u32,
-    /// Name by the rules of [`Table::name`].
-    pub name: String,
-    /// Quoted for SQL.
-    pub sql_name: String,
-    /// `heap`, or what has no ctid ranges.
-    pub access_method: String,
-    pub pages: u64,
-}
-
-/// How the parent of a foreign key can be asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PgReference {
-    /// Of the constraint.
-    pub oid: u32,
-    /// None unless every row of it is read.
-    pub parent: Option<Parent>,
-    /// Of the parent, in the order of the key.
-    pub columns: Vec<PgColumn>,
-}
-
-/// A table that a foreign key names, as SQL after FROM, quoted.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Parent {
-    /// With ONLY before it.
-    Alone(String),
-    /// No lock is held of it, but of its partitions.
-    Partitioned(String),
-}
-
-impl Parent {
-    /// What to select from, and what to lock.
-    pub(crate) fn sql(&self) -> &str {
-        match self {
-            Self::Alone(sql) | Self::Partitioned(sql) => sql,
-        }
-    }
-}
-
-/// The type of a column.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PgColumn {
-    pub type_oid: u32,
-    /// As `format_type` has it, with its modifier.
-    pub type_name: String,
-    pub modifier: i32,
-    /// What rows from before the column have in it, as the type's output function writes it.
-    pub missing: Option<String>,
-    pub collation: Collation,
-}
-
-/// Name of a table in a snapshot: `schema.table`, each part in quotes only if it could be mistaken otherwise.
-#[must_use]
-pub fn qualified(schema: &str, name: &str) -> String {
-    let part = |name: &str| {
-        let plain =
-            |(at, c): (usize, char)| c.is_ascii_lowercase() || c == '_' || at > 0 && (c.is_ascii_digit() || c == '$');
-        if !name.is_empty() && name.char_indices().all(plain) { name.to_owned() } else { quoted(name) }
-    };
-    format!("{}.{}", part(schema), part(name))
-}
-
 /// Reads the catalogs as the session's snapshot has them.
-pub fn read(client: &Client) -> Result<PgCatalog, AnswerError> {
+pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
     // Sizes are asked for under a lock; the setting ends with the transaction, or when tables are locked.
     client.execute("setting how long to wait for locks", LOCK_PATIENCE)?;
     let mut facts = CatalogFacts {
@@ -131,17 +53,17 @@ pub fn read(client: &Client) -> Result<PgCatalog, AnswerError> {
     let mut gaps: Vec<Gap> = facts.relations.iter().filter_map(gap_of).collect();
     let hidden = hidden(client)?.into_iter();
     gaps.extend(hidden.map(|(object, reason)| Gap { object, reason }));
-    let unreadable = facts.relations.iter().filter(|relation| relation.hindrance == Some(Hindrance::NoRight));
+    let unreadable = facts.relations.iter().filter(|relation| relation.obstacle == Some(ReadObstacle::NoRight));
     let unreadable = unreadable.map(sql_name).collect();
     let mut tables: Vec<PgTable> = facts.relations.iter().filter_map(|relation| facts.table(relation)).collect();
-    match large_objects(client)?.as_ref().map(large::table) {
+    match large_objects(client)?.as_ref().map(large_objects_table) {
         Some(Ok(pages)) => tables.push(pages),
         Some(Err(gap)) => gaps.push(gap),
         None => {}
     }
     let sequences = unreadable_sequences(client)?.into_iter();
     let unreadable_sequences =
-        sequences.map(|(schema, name)| format!("{}.{}", quoted(&schema), quoted(&name))).collect();
+        sequences.map(|(schema, name)| format!("{}.{}", quote_identifier(&schema), quote_identifier(&name))).collect();
     Ok(PgCatalog { tables, gaps, unreadable, unreadable_sequences })
 }
 
@@ -160,29 +82,29 @@ fn name_of(relation: &PgRelation) -> String {
 }
 
 fn sql_name(relation: &PgRelation) -> String {
-    format!("{}.{}", quoted(&relation.schema), quoted(&relation.name))
+    format!("{}.{}", quote_identifier(&relation.schema), quote_identifier(&relation.name))
 }
 
 fn gap_of(relation: &PgRelation) -> Option<Gap> {
-    let reason = match (&relation.extension, &relation.hindrance) {
-        (Some(Membership::Member { extension }), _) if relation.pages > 0 => {
+    let reason = match (&relation.extension, &relation.obstacle) {
+        (Some(ExtensionMembership::Member { extension }), _) if relation.pages > 0 => {
             format!("its rows are taken for a part of extension {extension}, which makes the table anew")
         }
-        (Some(Membership::Member { .. }), _) | (_, None) => return None,
-        (_, Some(Hindrance::Unnamed)) => {
+        (Some(ExtensionMembership::Member { .. }), _) | (_, None) => return None,
+        (_, Some(ReadObstacle::Unnamed)) => {
             "its name, or that of a column or type in it, is not UTF-8: its rows are not captured".to_owned()
         }
-        (_, Some(Hindrance::NoRight)) => {
+        (_, Some(ReadObstacle::NoRight)) => {
             let name = sql_name(relation);
             format!("the role may not read it: neither rows nor definition are captured; GRANT SELECT ON {name} helps")
         }
         // It has no rows of its own.
         (_, Some(_)) if relation.kind == RelationKind::Partitioned => return None,
-        (_, Some(Hindrance::RowSecurity)) => {
+        (_, Some(ReadObstacle::RowSecurity)) => {
             "row security would hide rows from the role: none are captured; ALTER ROLE ... BYPASSRLS helps".to_owned()
         }
-        (_, Some(Hindrance::Unlogged)) => "an unlogged table has no rows on a standby".to_owned(),
-        (_, Some(Hindrance::Foreign { server })) => format!("its rows are on server {server}"),
+        (_, Some(ReadObstacle::Unlogged)) => "an unlogged table has no rows on a standby".to_owned(),
+        (_, Some(ReadObstacle::Foreign { server })) => format!("its rows are on server {server}"),
     };
     Some(Gap { object: name_of(relation), reason })
 }
@@ -190,11 +112,13 @@ fn gap_of(relation: &PgRelation) -> Option<Gap> {
 impl CatalogFacts {
     /// Whether its rows are captured, those of a partitioned table through its leaves.
     fn is_read(&self, relation: &PgRelation) -> bool {
-        let is_member = matches!(relation.extension, Some(Membership::Member { .. }));
+        let is_member = matches!(relation.extension, Some(ExtensionMembership::Member { .. }));
         // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
         let may_be = match relation.kind {
-            RelationKind::Ordinary => relation.hindrance.is_none(),
-            RelationKind::Partitioned => !matches!(relation.hindrance, Some(Hindrance::NoRight | Hindrance::Unnamed)),
+            RelationKind::Ordinary => relation.obstacle.is_none(),
+            RelationKind::Partitioned => {
+                !matches!(relation.obstacle, Some(ReadObstacle::NoRight | ReadObstacle::Unnamed))
+            }
             RelationKind::Foreign => false,
         };
         !is_member && may_be
@@ -217,7 +141,7 @@ impl CatalogFacts {
         let attributes: Vec<&PgAttribute> = self.stored(relation.oid).collect();
         let columns = attributes.iter().map(|attribute| self.column(attribute, &parts)).collect();
         let condition = match &relation.extension {
-            Some(Membership::Configuration { condition }) => {
+            Some(ExtensionMembership::Configuration { condition }) => {
                 Some(condition_of(condition)).filter(|text| !text.is_empty())
             }
             _ => None,
@@ -242,7 +166,7 @@ impl CatalogFacts {
     /// Those that can be read.
     fn leaves(&self, root: u32) -> impl Iterator<Item = &PgRelation> {
         let leaves = self.relations.iter().filter(move |relation| relation.root == Some(root));
-        leaves.filter(|leaf| leaf.kind == RelationKind::Ordinary && leaf.hindrance.is_none())
+        leaves.filter(|leaf| leaf.kind == RelationKind::Ordinary && leaf.obstacle.is_none())
     }
 
     fn stored(&self, relation: u32) -> impl Iterator<Item = &PgAttribute> {
@@ -300,7 +224,7 @@ impl CatalogFacts {
 
     /// A table that can be asked for rows without a look at who may see which, or at what nobody locked.
     fn whole(&self, relation: &PgRelation) -> Option<Parent> {
-        let is_free = |relation: &PgRelation| relation.hindrance.is_none() && self.is_read(relation);
+        let is_free = |relation: &PgRelation| relation.obstacle.is_none() && self.is_read(relation);
         let root = relation.root.unwrap_or(relation.oid);
         let mut all = self.relations.iter().filter(|other| other.oid == root || other.root == Some(root));
         match relation.kind {
@@ -361,6 +285,53 @@ fn part(relation: &PgRelation) -> TablePart {
     }
 }
 
+/// The columns: name, type and its number, which is the same on every server.
+const COLUMNS: [(&str, &str, u32); 3] = [("loid", "oid", 26), ("pageno", "integer", 23), ("data", "bytea", 17)];
+
+/// The table, or why it cannot be read.
+fn large_objects_table(pages: &LargeObjectPages) -> Result<PgTable, Gap> {
+    if pages.obstacle.is_some() {
+        let reason = format!(
+            "the role may not read what {} of them hold: GRANT SELECT ON {LARGE_OBJECTS}, or pg_read_all_data",
+            pages.objects
+        );
+        return Err(Gap { object: "large objects".to_owned(), reason });
+    }
+    let column = |(position, (name, _, _)): (u32, &(&str, &str, u32))| Column {
+        name: (*name).to_owned(),
+        position,
+        missing: OwnedCell::new(&Cell::Null),
+        hidden: false,
+        fold: Fold::Exact,
+    };
+    let table = Table {
+        name: LARGE_OBJECTS.to_owned(),
+        oid: Some(u64::from(pages.oid)),
+        columns: (1..).zip(&COLUMNS).map(column).collect(),
+        key: vec![0, 1],
+        foreign_keys: Vec::new(),
+        rows_estimate: pages.rows_estimate,
+        feed_hint: Some("large objects have no owners; their pages stay in order".to_owned()),
+    };
+    let stored = |(_, type_name, type_oid): &(&str, &str, u32)| PgColumn {
+        type_oid: *type_oid,
+        type_name: (*type_name).to_owned(),
+        modifier: -1,
+        missing: None,
+        collation: Collation::Deterministic,
+    };
+    let part = TablePart {
+        oid: pages.oid,
+        name: LARGE_OBJECTS.to_owned(),
+        sql_name: LARGE_OBJECTS.to_owned(),
+        access_method: pages.access_method.clone(),
+        pages: pages.pages,
+    };
+    let columns = COLUMNS.iter().map(stored).collect();
+    let (parts, references) = (vec![part], Vec::new());
+    Ok(PgTable { table, columns, references, parts, condition: None, sql_name: LARGE_OBJECTS.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -384,6 +355,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn names_are_one_to_one(a in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"], b in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"]) {
             prop_assert_eq!(a == b, qualified(&a[0], &a[1]) == qualified(&b[0], &b[1]));

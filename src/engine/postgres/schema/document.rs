@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
-use crate::engine::postgres::schema::split::{DumpEntry, DumpPiece, PieceKind};
-use crate::engine::postgres::value::transport::quoted;
+use crate::engine::postgres::schema::statement_splitter::{DumpEntry, DumpPiece, PieceKind};
 
 const VERSION: u32 = 1;
 
@@ -296,7 +296,7 @@ impl SchemaStatement {
         });
         if let Some(&[_, _, (at, _, old)]) = found {
             let range = at..at + old.len();
-            sql.splice(range, quoted(name).into_bytes());
+            sql.splice(range, quote_identifier(name).into_bytes());
         }
         sql
     }
@@ -320,7 +320,7 @@ fn purpose(entry: Option<&DumpEntry>, words: &[&[u8]]) -> Purpose {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::postgres::schema::split::split;
+    use crate::engine::postgres::schema::statement_splitter::split;
 
     fn statements(text: &str) -> Vec<SchemaStatement> {
         SchemaStatement::all_of(&split(text.as_bytes()).unwrap())

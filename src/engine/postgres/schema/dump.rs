@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio_postgres::config::{Config, Host};
-use zeroize::Zeroizing;
+
+use crate::engine::postgres::connect::tool_connection::ToolConnection;
 
 /// How long the tools wait for a lock: behind an ALTER that waits for our own locks they would wait for ever, and
 /// everybody else behind him. The server notices only then that a tool that waited was killed.
@@ -78,7 +78,7 @@ pub enum DumpError {
 
 /// Where to look for the tools.
 #[derive(Clone, Debug, Default)]
-pub struct Search {
+pub struct ToolSearch {
     /// A program or its directory; with it nothing else is looked at.
     pub configured: Option<PathBuf>,
     /// Directories of packages, where each version has one of its own with `bin` in it.
@@ -87,7 +87,7 @@ pub struct Search {
     pub path: Vec<PathBuf>,
 }
 
-impl Search {
+impl ToolSearch {
     /// The places where systems keep them; `path` has the directories of the search path for programs.
     #[must_use]
     pub fn on_this_host(configured: Option<PathBuf>, path: Vec<PathBuf>) -> Self {
@@ -107,16 +107,9 @@ impl Search {
 
 /// `pg_dump` and, beside it, `pg_dumpall`.
 #[derive(Clone, Debug)]
-pub struct Tools {
+pub struct DumpTools {
     pg_dump: PathBuf,
     major: u32,
-}
-
-/// How the tools reach the server.
-pub struct ToolPlace {
-    /// libpq's keywords with their values; no secrets.
-    keywords: Vec<(String, String)>,
-    password: Option<Zeroizing<String>>,
 }
 
 /// A part of a schema.
@@ -138,7 +131,7 @@ pub enum DumpEncoding {
 
 /// Whether the digests of passwords may be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Passwords {
+pub enum RolePasswords {
     Included,
     /// The role may not read them.
     LeftOut,
@@ -146,8 +139,8 @@ pub enum Passwords {
 
 /// What is to be dumped.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
-    pub place: &'a ToolPlace,
+pub struct DumpRequest<'a> {
+    pub place: &'a ToolConnection,
     /// An exported snapshot.
     pub snapshot: Option<&'a str>,
     pub encoding: DumpEncoding,
@@ -161,61 +154,15 @@ pub struct Request<'a> {
 
 /// What a tool wrote.
 #[derive(Debug)]
-pub struct Dumped {
+pub struct DumpOutput {
     pub text: Vec<u8>,
     /// What it said beside that, a line each.
     pub warnings: Vec<String>,
 }
 
-impl ToolPlace {
-    /// The place that a configuration of our own client means.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        let hosts: Vec<String> = config.get_hosts().iter().map(host_text).collect();
-        let ports: Vec<String> = config.get_ports().iter().map(u16::to_string).collect();
-        let lists = [("host", hosts.join(",")), ("port", ports.join(","))];
-        let words = [("user", config.get_user()), ("dbname", config.get_dbname())];
-        let words = words.into_iter().filter_map(|(key, value)| Some((key, value?.to_owned())));
-        let keywords = lists.into_iter().chain(words).filter(|(_, value)| !value.is_empty());
-        let password =
-            config.get_password().map(|password| Zeroizing::new(String::from_utf8_lossy(password).into_owned()));
-        Self { keywords: keywords.map(|(key, value)| (key.to_owned(), value)).collect(), password }
-    }
-
-    /// With one more of libpq's keywords, such as `sslmode` or `sslrootcert`.
-    #[must_use]
-    pub fn with(mut self, keyword: &str, value: &str) -> Self {
-        self.keywords.push((keyword.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// The database alone, in a form that cannot be mistaken whatever its name is.
-    fn database(&self) -> Option<String> {
-        let (_, name) = self.keywords.iter().find(|(key, _)| key == "dbname")?;
-        Some(format!("dbname={}", quoted(name)))
-    }
-
-    fn conninfo(&self) -> String {
-        let pairs: Vec<String> = self.keywords.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
-        pairs.join(" ")
-    }
-}
-
-/// A value as connection strings have it.
-fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-fn host_text(host: &Host) -> String {
-    match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
-    }
-}
-
-impl Tools {
+impl DumpTools {
     /// The oldest that knows the server: the nearest to it, and the same when newer ones are installed.
-    pub fn find(search: &Search, server_major: u32) -> Result<Self, DumpError> {
+    pub fn find(search: &ToolSearch, server_major: u32) -> Result<Self, DumpError> {
         let mut found: Vec<Self> = Vec::new();
         for pg_dump in search.candidates() {
             let Some(major) = version_of(&pg_dump) else { continue };
@@ -251,7 +198,7 @@ impl Tools {
     }
 
     /// One section of the schema. Only the first says what the database itself is.
-    pub fn section(&self, request: &Request<'_>, section: DumpSection) -> Result<Dumped, DumpError> {
+    pub fn section(&self, request: &DumpRequest<'_>, section: DumpSection) -> Result<DumpOutput, DumpError> {
         let mut command = command(&self.pg_dump, request.place);
         command.args(["--format=plain", "-B", LOCK_WAIT_TIMEOUT]);
         match section {
@@ -271,15 +218,15 @@ impl Tools {
     /// Roles, memberships and tablespaces of the whole cluster, which no snapshot holds still.
     pub fn globals(
         &self,
-        place: &ToolPlace,
-        passwords: Passwords,
+        place: &ToolConnection,
+        passwords: RolePasswords,
         cancelled: &AtomicBool,
-    ) -> Result<Dumped, DumpError> {
+    ) -> Result<DumpOutput, DumpError> {
         let mut command = command(&self.pg_dump.with_file_name("pg_dumpall"), place);
         command.args(["--globals-only", "--encoding=UTF8", LOCK_WAIT_TIMEOUT]);
         // Else it goes to another database, where the role may have other rights or none.
         command.args(place.database().map(|database| format!("--database={database}")));
-        if passwords == Passwords::LeftOut {
+        if passwords == RolePasswords::LeftOut {
             command.arg("--no-role-passwords");
         }
         run(command, "pg_dumpall", place, cancelled)
@@ -298,7 +245,7 @@ fn parse_version(text: &str) -> Option<u32> {
     number[..digits].parse().ok()
 }
 
-fn command(tool: &Path, place: &ToolPlace) -> Command {
+fn command(tool: &Path, place: &ToolConnection) -> Command {
     let mut command = Command::new(tool);
     for name in LIBPQ_VARIABLES {
         command.env_remove(format!("PG{name}"));
@@ -311,7 +258,12 @@ fn command(tool: &Path, place: &ToolPlace) -> Command {
     command
 }
 
-fn run(mut command: Command, tool: &str, place: &ToolPlace, cancelled: &AtomicBool) -> Result<Dumped, DumpError> {
+fn run(
+    mut command: Command,
+    tool: &str,
+    place: &ToolConnection,
+    cancelled: &AtomicBool,
+) -> Result<DumpOutput, DumpError> {
     let failed = |source| DumpError::Run { tool: tool.to_owned(), source };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = Running(command.spawn().map_err(failed)?);
@@ -331,7 +283,7 @@ fn run(mut command: Command, tool: &str, place: &ToolPlace, cancelled: &AtomicBo
         let reason = if lines.is_empty() { status.to_string() } else { lines.join("; ") };
         return Err(DumpError::Failed { tool: tool.to_owned(), reason });
     }
-    Ok(Dumped { text, warnings: lines })
+    Ok(DumpOutput { text, warnings: lines })
 }
 
 fn drain(pipe: &mut Option<impl Read>) -> std::io::Result<Vec<u8>> {
@@ -342,7 +294,7 @@ fn drain(pipe: &mut Option<impl Read>) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn said_lines(said: &[u8], place: &ToolPlace) -> Vec<String> {
+fn said_lines(said: &[u8], place: &ToolConnection) -> Vec<String> {
     let mut said = String::from_utf8_lossy(said).into_owned();
     if let Some(password) = place.password.as_ref().filter(|password| !password.is_empty()) {
         said = said.replace(password.as_str(), "***");
@@ -385,6 +337,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use tempfile::TempDir;
+    use tokio_postgres::Config;
 
     use super::*;
 
@@ -396,14 +349,21 @@ mod tests {
         path
     }
 
-    fn place() -> ToolPlace {
+    fn place() -> ToolConnection {
         let mut config = Config::new();
         config.host("h").port(5).user("o'b\\x").dbname("d b").password("geheim");
-        ToolPlace::of(&config).with("sslmode", "verify-full")
+        ToolConnection::of(&config).with("sslmode", "verify-full")
     }
 
-    fn request<'a>(place: &'a ToolPlace, cancelled: &'a AtomicBool) -> Request<'a> {
-        Request { place, snapshot: Some("0-1"), encoding: DumpEncoding::Utf8, excluded: &[], closed: &[], cancelled }
+    fn request<'a>(place: &'a ToolConnection, cancelled: &'a AtomicBool) -> DumpRequest<'a> {
+        DumpRequest {
+            place,
+            snapshot: Some("0-1"),
+            encoding: DumpEncoding::Utf8,
+            excluded: &[],
+            closed: &[],
+            cancelled,
+        }
     }
 
     #[test]
@@ -418,30 +378,30 @@ mod tests {
         tool(&path, "pg_dump", &say("18beta1"));
         let asked = dir.path().join("asked");
         tool(&path.join("late"), "pg_dump", &format!("touch {}; {}", asked.display(), say("15.9")));
-        let search = Search {
+        let search = ToolSearch {
             configured: None,
             installed: vec![installed.clone()],
             path: vec![path.clone(), path.join("late")],
         };
-        assert_eq!(Tools::find(&search, 15).unwrap().path(), installed.join("15/bin/pg_dump"));
+        assert_eq!(DumpTools::find(&search, 15).unwrap().path(), installed.join("15/bin/pg_dump"));
         assert!(!asked.exists(), "the version of the server was found already");
-        let majors = [12, 14, 15, 17].map(|server| Tools::find(&search, server).unwrap().major());
+        let majors = [12, 14, 15, 17].map(|server| DumpTools::find(&search, server).unwrap().major());
         assert_eq!(majors, [13, 15, 15, 18]);
-        let error = Tools::find(&search, 19).unwrap_err().to_string();
+        let error = DumpTools::find(&search, 19).unwrap_err().to_string();
         assert!(error.contains("install postgresql-client-19") && error.contains("16/bin/pg_dump is 16"), "{error}");
-        let configured = Search { configured: Some(installed.join("13/bin")), ..search };
-        assert_eq!(Tools::find(&configured, 13).unwrap().major(), 13);
-        assert!(Tools::find(&configured, 14).is_err(), "the configured one alone counts");
-        let none = Search { configured: Some(dir.path().join("nothing")), ..Search::default() };
-        assert!(Tools::find(&none, 14).unwrap_err().to_string().contains("none in "));
-        assert!(Tools::find(&Search::default(), 14).unwrap_err().to_string().contains("none found"));
+        let configured = ToolSearch { configured: Some(installed.join("13/bin")), ..search };
+        assert_eq!(DumpTools::find(&configured, 13).unwrap().major(), 13);
+        assert!(DumpTools::find(&configured, 14).is_err(), "the configured one alone counts");
+        let none = ToolSearch { configured: Some(dir.path().join("nothing")), ..ToolSearch::default() };
+        assert!(DumpTools::find(&none, 14).unwrap_err().to_string().contains("none in "));
+        assert!(DumpTools::find(&ToolSearch::default(), 14).unwrap_err().to_string().contains("none found"));
     }
 
     #[test]
     fn secrets_are_in_no_argument_and_no_message() {
         let dir = TempDir::new().unwrap();
         let pg_dump = tool(dir.path(), "pg_dump", "printf '%s\\n' \"$* $PGPASSWORD\" >&2; echo text");
-        let (tools, place, cancelled) = (Tools { pg_dump, major: 15 }, place(), AtomicBool::new(false));
+        let (tools, place, cancelled) = (DumpTools { pg_dump, major: 15 }, place(), AtomicBool::new(false));
         let dumped = tools.section(&request(&place, &cancelled), DumpSection::PreData).unwrap();
         assert_eq!(dumped.text, b"text\n");
         let [said] = &dumped.warnings[..] else { panic!("{:?}", dumped.warnings) };
@@ -455,10 +415,10 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let (place, cancelled) = (place(), AtomicBool::new(false));
         let pg_dump = tool(dir.path(), "pg_dump", "echo 'pg_dump: error: no geheim table' >&2; exit 1");
-        let tools = Tools { pg_dump, major: 15 };
+        let tools = DumpTools { pg_dump, major: 15 };
         let error = tools.section(&request(&place, &cancelled), DumpSection::PostData).unwrap_err();
         assert_eq!(error.to_string(), "pg_dump failed: error: no *** table");
-        let error = tools.globals(&place, Passwords::LeftOut, &cancelled).unwrap_err();
+        let error = tools.globals(&place, RolePasswords::LeftOut, &cancelled).unwrap_err();
         assert_eq!(error.to_string(), "cannot run pg_dumpall");
         tool(dir.path(), "pg_dump", "exec sleep 1000");
         cancelled.store(true, Ordering::Relaxed);

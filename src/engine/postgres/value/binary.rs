@@ -5,22 +5,10 @@
 
 use std::ops::Range;
 
-use thiserror::Error;
-
+use crate::engine::postgres::connect::session::SessionEncoding;
 use crate::engine::postgres::value::numeric::{self, Unpacked};
-use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
+use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::{Cell, Encoding};
-
-/// Why bytes of the server are no value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum FieldError {
-    /// The value has another size.
-    #[error("{len} bytes are no {kind}")]
-    Length { kind: ValueKind, len: usize },
-    /// The value is out of its type's range, or of a form that is not known.
-    #[error("no {kind}: {what}")]
-    Invalid { kind: ValueKind, what: &'static str },
-}
 
 /// Parts of one row's cells that are not in the row as the server sent it.
 #[derive(Default, Debug)]
@@ -178,7 +166,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{FieldError, PreparedRow, RowScratch, cell, prepare};
-    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
+    use crate::engine::postgres::connect::session::SessionEncoding;
+    use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::{Cell, Encoding, OwnedCell};
 
     const KINDS: [ValueKind; 22] = [
@@ -259,6 +248,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_field_panics(field: Vec<u8>, at in 0..KINDS.len()) {
             let _ = decoded(KINDS[at], SessionEncoding::Utf8, &field);

@@ -293,6 +293,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn days_and_dates_are_inverse(days in -800_000_000i64..2_200_000_000) {
             let (year, month, day) = civil_of(days);

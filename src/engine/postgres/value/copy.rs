@@ -304,6 +304,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn any_cut_gives_the_same_rows((columns, rows) in table(), cuts in prop::collection::vec(0.0f64..1.0, 0..8)) {
             let bytes = stream(&rows);

@@ -11,9 +11,10 @@ use bytes::BytesMut;
 use thiserror::Error;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
+use crate::engine::postgres::connect::session::SessionEncoding;
 use crate::engine::postgres::value::calendar::{self, Zone};
 use crate::engine::postgres::value::numeric::{self, NumericFit};
-use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::{Cell, Encoding};
 
 /// Why a cell is no value of a PostgreSQL column.
@@ -316,7 +317,8 @@ mod tests {
     use bytes::BytesMut;
 
     use super::{EncodeError, EncodeTarget, Parameter, RowForm, push_line};
-    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
+    use crate::engine::postgres::connect::session::SessionEncoding;
+    use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::{Cell, Encoding, Numeric};
 
     const OLD: EncodeTarget = EncodeTarget { version: 13, encoding: SessionEncoding::Utf8 };

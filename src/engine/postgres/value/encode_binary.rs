@@ -5,7 +5,7 @@
 
 use crate::engine::postgres::value::encode::{EncodeError, EncodeTarget, fits_message, text_of};
 use crate::engine::postgres::value::numeric;
-use crate::engine::postgres::value::transport::ValueKind;
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::{Cell, Numeric};
 
 /// Signature, flags, no extension.
@@ -194,9 +194,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{BinaryFit, push_numeric, push_tuple};
+    use crate::engine::postgres::connect::session::SessionEncoding;
     use crate::engine::postgres::value::encode::EncodeTarget;
     use crate::engine::postgres::value::numeric::{from_binary, from_text};
-    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
+    use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::Cell;
 
     const PLACE: EncodeTarget = EncodeTarget { version: 15, encoding: SessionEncoding::Utf8 };
@@ -227,6 +228,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn numbers_are_read_back(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?|-?[1-9]0{0,40}|-?0\\.0{0,30}[1-9]") {
             let (mut digits, mut bytes, mut again) = (Vec::new(), Vec::new(), Vec::new());

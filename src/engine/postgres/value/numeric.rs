@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::engine::postgres::value::binary::FieldError;
-use crate::engine::postgres::value::transport::ValueKind;
+use crate::engine::postgres::value::value_kind::FieldError;
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::Numeric;
 
 /// Digits before the point, and after it, of the largest numbers that a server can hold.
@@ -236,6 +236,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn text_is_read_back_as_written(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?") {
             let mut digits = Vec::new();

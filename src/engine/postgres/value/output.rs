@@ -1,10 +1,12 @@
 //! One value as the text of its output function into a canonical cell: the same cell as from its binary form,
 //! but that such a text knows one NaN only. The session has the settings of `transport`.
 
-use crate::engine::postgres::value::binary::{FieldError, PreparedRow, RowPiece, RowScratch, text};
+use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::value::binary::{PreparedRow, RowPiece, RowScratch, text};
 use crate::engine::postgres::value::calendar;
 use crate::engine::postgres::value::numeric;
-use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
+use crate::engine::postgres::value::value_kind::FieldError;
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::Cell;
 
 /// Puts what the cell of this field will need into `scratch`: of one piece for each field of such a kind.
@@ -123,8 +125,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{cell, prepare};
-    use crate::engine::postgres::value::binary::{FieldError, PreparedRow, RowScratch};
-    use crate::engine::postgres::value::transport::{SessionEncoding, ValueKind};
+    use crate::engine::postgres::connect::session::SessionEncoding;
+    use crate::engine::postgres::value::binary::{PreparedRow, RowScratch};
+    use crate::engine::postgres::value::value_kind::FieldError;
+    use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::{Cell, OwnedCell};
 
     fn decoded(kind: ValueKind, field: &[u8]) -> Result<OwnedCell, FieldError> {
@@ -176,6 +180,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::base::property::config())]
+
         #[test]
         fn no_text_panics(text in "[-+0-9:.$,\\\\xa-f ]{0,20}") {
             for kind in [ValueKind::Money, ValueKind::Bytes, ValueKind::Uuid, ValueKind::Char, ValueKind::Numeric, ValueKind::TimeZoned, ValueKind::Real] {

@@ -3,10 +3,13 @@
 use thiserror::Error;
 
 use crate::engine::contract::{RowSink, SinkError};
-use crate::engine::postgres::value::binary::{self, FieldError, PreparedRow, RowScratch};
+use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::value::binary::{self, PreparedRow, RowScratch};
+use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, WireFormat};
 use crate::engine::postgres::value::copy::{CopyError, CopyReader, TupleFields};
 use crate::engine::postgres::value::output;
-use crate::engine::postgres::value::transport::{ColumnType, SessionEncoding, Transport, TransportMode, ValueKind};
+use crate::engine::postgres::value::value_kind::FieldError;
+use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::Cell;
 
 /// Why a table's rows could not be read.
@@ -33,7 +36,7 @@ pub struct RowReader {
 struct Decoder {
     encoding: SessionEncoding,
     names: Vec<String>,
-    columns: Vec<(ValueKind, Transport)>,
+    columns: Vec<(ValueKind, WireFormat)>,
     companions: Companions,
     scratch: RowScratch,
     spare: Vec<Cell<'static>>,
@@ -77,11 +80,16 @@ impl From<CopyError> for RowFailure {
 impl RowReader {
     /// A reader of a copy of these columns (name and type), selected as [`ColumnType::select`] says.
     #[must_use]
-    pub fn new(table: &str, columns: &[(String, ColumnType)], mode: TransportMode, encoding: SessionEncoding) -> Self {
+    pub fn new(
+        table: &str,
+        columns: &[(String, ColumnType)],
+        mode: FormatPreference,
+        encoding: SessionEncoding,
+    ) -> Self {
         let decoder = Decoder {
             encoding,
             names: columns.iter().map(|(name, _)| name.clone()).collect(),
-            columns: columns.iter().map(|(_, of)| (of.kind, of.transport(mode))).collect(),
+            columns: columns.iter().map(|(_, of)| (of.kind, of.wire_format(mode))).collect(),
             companions: Companions::default(),
             scratch: RowScratch::default(),
             spare: Vec::with_capacity(columns.len()),
@@ -133,8 +141,8 @@ impl Decoder {
         for (at, ((kind, transport), field)) in columns() {
             let Some(field) = field else { continue };
             match transport {
-                Transport::Binary => binary::prepare(*kind, field, &mut self.scratch),
-                Transport::Output => output::prepare(*kind, field, &mut self.scratch),
+                WireFormat::Binary => binary::prepare(*kind, field, &mut self.scratch),
+                WireFormat::Output => output::prepare(*kind, field, &mut self.scratch),
             }
             .map_err(|error| RowFailure::Value(at, error))?;
         }
@@ -143,8 +151,8 @@ impl Decoder {
         for (at, ((kind, transport), field)) in columns() {
             let cell = match (field, transport) {
                 (None, _) => Ok(Cell::Null),
-                (Some(field), Transport::Binary) => binary::cell(*kind, self.encoding, field, &mut prepared),
-                (Some(field), Transport::Output) => output::cell(*kind, self.encoding, field, &mut prepared),
+                (Some(field), WireFormat::Binary) => binary::cell(*kind, self.encoding, field, &mut prepared),
+                (Some(field), WireFormat::Output) => output::cell(*kind, self.encoding, field, &mut prepared),
             };
             cells.push(cell.map_err(|error| RowFailure::Value(at, error))?);
         }

@@ -1,0 +1,194 @@
+//! The keys of one writing run (`docs/format.md` section 3). A session's keys are drawn by each process for itself and
+//! cannot be copied, so no other process seals with them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::base::env::{Env, random};
+use crate::base::frame::{FrameContext, SessionWrap};
+use crate::base::id::SessionId;
+use crate::crypto::hpke::{HpkeError, SealingKey, wrap_session};
+use crate::crypto::ids::{SourceIdKeys, StructureKeys};
+use crate::crypto::seal::{SealError, Sealer, TierKeys};
+use crate::crypto::secret::Secret;
+
+/// What a session seals: fixed when it begins.
+enum Powers {
+    /// Everything: a backup, an erase.
+    Full { data: Secret, catalog: Secret },
+    /// Tables and indexes alone: a repack, a compaction.
+    StructureOnly,
+}
+
+/// The keys of one writing run. Lives and dies with its process.
+pub struct SessionKeys {
+    context: FrameContext,
+    session: SessionId,
+    structure: Secret,
+    powers: Powers,
+    threads: AtomicU32,
+}
+
+impl SessionKeys {
+    /// Begins a session that writes snapshots. The wrap goes into every pack; nobody but the holder
+    /// of the restore key opens it.
+    pub fn create(
+        env: &dyn Env,
+        restore: &SealingKey,
+        structure: &StructureKeys,
+        ids: &SourceIdKeys,
+    ) -> Result<(Self, SessionWrap), HpkeError> {
+        assert_eq!(structure.context(), ids.context(), "both halves of a session's keys are of one source and epoch");
+        let context = ids.context();
+        let session = SessionId::new(random(env));
+        let data = Secret::random(env);
+        let wrap = wrap_session(env, restore, &context, session, &data)?;
+        let powers = Powers::Full { data, catalog: ids.session(session) };
+        Ok((Self::new(structure, session, powers), wrap))
+    }
+
+    /// Begins a session that writes tables and indexes alone, for which the structure key suffices.
+    #[must_use]
+    pub fn create_structure_only(env: &dyn Env, structure: &StructureKeys) -> Self {
+        Self::new(structure, SessionId::new(random(env)), Powers::StructureOnly)
+    }
+
+    fn new(structure: &StructureKeys, session: SessionId, powers: Powers) -> Self {
+        Self {
+            context: structure.context(),
+            session,
+            structure: structure.session(session),
+            powers,
+            threads: AtomicU32::new(0),
+        }
+    }
+
+    /// The public id.
+    #[must_use]
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Where its frames belong.
+    #[must_use]
+    pub fn context(&self) -> FrameContext {
+        self.context
+    }
+
+    /// A sealer for the next thread.
+    pub fn sealer(&self) -> Result<Sealer, SealError> {
+        let thread = self.take_thread()?;
+        let (catalog, data) = match &self.powers {
+            Powers::Full { catalog, data } => (Some(catalog), Some(data)),
+            Powers::StructureOnly => (None, None),
+        };
+        let keys = TierKeys { structure: &self.structure, catalog, data };
+        Ok(Sealer::new(self.context, self.session, thread, &keys))
+    }
+
+    fn take_thread(&self) -> Result<u8, SealError> {
+        let taken = self.threads.try_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < 256).then_some(n + 1));
+        taken.ok().and_then(|n| u8::try_from(n).ok()).ok_or(SealError::Threads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SessionKeys;
+    use crate::base::env::Seeded;
+    use crate::base::frame::{FrameCounter, FrameType, Tier};
+    use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
+    use crate::crypto::role::AdminKeys;
+    use crate::crypto::seal::SealError;
+
+    const SOURCE: SourceId = SourceId::new([2; 16]);
+    const ID: ChunkId = ChunkId::new([7; ChunkId::LEN]);
+
+    fn admin() -> AdminKeys {
+        AdminKeys::create_epoch(&Seeded::new(1), RepositoryId::new([1; 16]), Epoch(1))
+    }
+
+    fn session(admin: &AdminKeys, seed: u64) -> (SessionKeys, crate::base::frame::SessionWrap) {
+        let structure = admin.structure().source(SOURCE);
+        let ids = admin.ids().source(&structure).expect("an admin has every id key");
+        SessionKeys::create(&Seeded::new(seed), &admin.restore_public(), &structure, &ids).expect("creates")
+    }
+
+    #[test]
+    fn every_tier_opens_with_its_own_key_and_place_only() {
+        let admin = admin();
+        let (keys, wrap) = session(&admin, 2);
+        let structure = admin.structure().source(SOURCE);
+        let ids = admin.ids().source(&structure).expect("an admin has every id key");
+        let openers = [
+            structure.opener(keys.session()),
+            ids.opener(keys.session()),
+            admin.opener(SOURCE, &wrap).expect("unwraps"),
+        ];
+        let mut sealer = keys.sealer().expect("a thread");
+        for frame in FrameType::ALL {
+            let mut sealed = b"content".to_vec();
+            let frame_counter = sealer.seal(frame, &ID, &mut sealed).expect("seals");
+            for opener in &openers {
+                let mut opened = sealed.clone();
+                match opener.open(frame, &ID, frame_counter, &mut opened) {
+                    Ok(()) => assert!(opened == b"content" && opener.tier == frame.tier()),
+                    Err(error) => assert_eq!(error, SealError::WrongTier { frame, tier: opener.tier }),
+                }
+            }
+            let opener = openers.iter().find(|opener| opener.tier == frame.tier()).expect("one per tier");
+            let places = [
+                (ChunkId::new([8; ChunkId::LEN]), frame_counter),
+                (ID, FrameCounter { thread: 1, ..frame_counter }),
+                (ID, FrameCounter { counter: frame_counter.counter + 1, ..frame_counter }),
+            ];
+            for (id, frame_counter) in places {
+                let refused = Err(SealError::Unauthentic { frame, id });
+                assert_eq!(opener.open(frame, &id, frame_counter, &mut sealed.clone()), refused);
+            }
+            for other in FrameType::ALL.into_iter().filter(|other| *other != frame && other.tier() == frame.tier()) {
+                assert!(
+                    opener.open(other, &ID, frame_counter, &mut sealed.clone()).is_err(),
+                    "{frame:?} passed for {other:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn other_sources_epochs_and_sessions_do_not_open() {
+        let admin = admin();
+        let (keys, wrap) = session(&admin, 2);
+        let mut sealed = vec![1, 2, 3];
+        let frame_counter = keys.sealer().expect("a thread").seal(FrameType::Index, &ID, &mut sealed).expect("seals");
+        let elsewhere = admin.structure().source(SourceId::new([3; 16]));
+        assert!(
+            elsewhere.opener(keys.session()).open(FrameType::Index, &ID, frame_counter, &mut sealed.clone()).is_err()
+        );
+        let (other, _) = session(&admin, 3);
+        let structure = admin.structure().source(SOURCE);
+        assert!(
+            structure.opener(other.session()).open(FrameType::Index, &ID, frame_counter, &mut sealed.clone()).is_err()
+        );
+        assert!(admin.opener(SourceId::new([3; 16]), &wrap).is_err());
+    }
+
+    #[test]
+    fn threads_run_out_instead_of_starting_again() {
+        let (keys, _) = session(&admin(), 2);
+        for _ in 0..256 {
+            keys.sealer().expect("a thread");
+        }
+        assert_eq!(keys.sealer().err(), Some(SealError::Threads));
+        assert_eq!(keys.sealer().err(), Some(SealError::Threads));
+    }
+
+    #[test]
+    fn a_structure_session_seals_no_rows() {
+        let admin = admin();
+        let keys = SessionKeys::create_structure_only(&Seeded::new(9), &admin.structure().source(SOURCE));
+        let mut sealer = keys.sealer().expect("a thread");
+        assert!(sealer.seal(FrameType::FrontTable, &ID, &mut vec![]).is_ok());
+        let refused = SealError::NoKey { session: keys.session(), tier: Tier::Data };
+        assert_eq!(sealer.seal(FrameType::Leaf, &ID, &mut vec![]), Err(refused));
+    }
+}

@@ -1,0 +1,73 @@
+//! Rows of catalog queries as typed fields, each read in the order in which the query names it.
+
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::error::PostgresError;
+
+/// A query that failed, or an answer that makes no sense.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    #[error(transparent)]
+    Query(#[from] PostgresError),
+    #[error("{doing}: the server answered {found}")]
+    Unexpected { doing: &'static str, found: String },
+}
+
+/// The values of one row.
+pub(crate) struct RowFields {
+    doing: &'static str,
+    values: std::vec::IntoIter<Option<String>>,
+}
+
+/// Runs a query and reads each of its rows.
+pub(crate) fn rows<T>(
+    client: &Client,
+    doing: &'static str,
+    sql: &str,
+    read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
+) -> Result<Vec<T>, QueryError> {
+    let rows = client.texts(doing, sql)?.into_iter();
+    rows.map(|row| read(&mut RowFields { doing, values: row.into_iter() })).collect()
+}
+
+impl RowFields {
+    fn unexpected(&self, found: impl Into<String>) -> QueryError {
+        QueryError::Unexpected { doing: self.doing, found: found.into() }
+    }
+
+    pub(crate) fn optional(&mut self) -> Result<Option<String>, QueryError> {
+        self.values.next().ok_or_else(|| self.unexpected("a row that is too short"))
+    }
+
+    pub(crate) fn text(&mut self) -> Result<String, QueryError> {
+        self.optional()?.ok_or_else(|| self.unexpected("NULL"))
+    }
+
+    pub(crate) fn parsed<T: FromStr>(&mut self) -> Result<T, QueryError> {
+        let text = self.text()?;
+        text.parse().map_err(|_| self.unexpected(text))
+    }
+
+    pub(crate) fn optional_parsed<T: FromStr>(&mut self) -> Result<Option<T>, QueryError> {
+        let Some(text) = self.optional()? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| self.unexpected(text))
+    }
+
+    /// A boolean.
+    pub(crate) fn boolean(&mut self) -> Result<bool, QueryError> {
+        match self.text()?.as_str() {
+            "t" => Ok(true),
+            "f" => Ok(false),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, QueryError> {
+        let Some(text) = self.optional()? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|_| self.unexpected(text))
+    }
+}

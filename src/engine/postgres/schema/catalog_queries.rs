@@ -1,0 +1,369 @@
+//! What the system catalogs say of tables, a query per kind of fact, as they have it; `catalog.rs` makes sense of it.
+
+use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::{is_readable, readable_text};
+use crate::engine::postgres::connect::query::{QueryError, rows};
+use crate::engine::postgres::value::column_type::Collation;
+
+/// Tables that are somebody's own, or an extension's.
+const OF_USERS: &str = "nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_toast%'
+    AND nspname NOT LIKE 'pg\\_temp\\_%' AND relpersistence <> 't'";
+
+/// A row of `pg_class` with what decides whether it is read.
+#[derive(Debug)]
+pub(crate) struct PgRelation {
+    pub(crate) oid: u32,
+    pub(crate) schema: String,
+    pub(crate) name: String,
+    pub(crate) kind: RelationKind,
+    /// The uppermost table, if this is a partition.
+    pub(crate) root: Option<u32>,
+    pub(crate) rows_estimate: Option<u64>,
+    /// As it is now; the catalog's own count may be old.
+    pub(crate) pages: u64,
+    /// None for those without storage.
+    pub(crate) access_method: Option<String>,
+    pub(crate) obstacle: Option<ReadObstacle>,
+    pub(crate) extension: Option<ExtensionMembership>,
+}
+
+/// What may hold rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RelationKind {
+    Ordinary,
+    Partitioned,
+    Foreign,
+}
+
+/// What keeps us from the rows of a table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ReadObstacle {
+    NoRight,
+    RowSecurity,
+    /// Unlogged, and this is a standby.
+    Unlogged,
+    /// Its name, or one in it, is no UTF-8.
+    Unnamed,
+    /// They are elsewhere.
+    Foreign {
+        server: String,
+    },
+}
+
+/// How a table belongs to an extension.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ExtensionMembership {
+    /// The extension makes it again, rows and all.
+    Member { extension: String },
+    /// Rows that meet the condition (empty: all) are the user's.
+    Configuration { condition: String },
+}
+
+/// Tables, partitions and foreign tables, ordered by name.
+pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, QueryError> {
+    let (schema, name) = (readable_text("nspname"), readable_text("relname"));
+    let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
+    let readable_inside = [is_readable("attname"), is_readable("format_type(atttypid, NULL)")].join(" AND ");
+    let sql = format!(
+        "SELECT c.oid, {schema}, {name}, relkind, CASE WHEN relispartition THEN pg_partition_root(c.oid)::oid END,
+            CASE WHEN reltuples > 0 OR relpages > 0 AND reltuples = 0 THEN reltuples::numeric::bigint END,
+            CASE relkind WHEN 'r' THEN coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::integer ELSE 0 END, amname, s.srvname,
+            has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
+            row_security_active(c.oid), relpersistence = 'u' AND pg_is_in_recovery(),
+            {readable} AND NOT EXISTS (SELECT FROM pg_attribute
+                WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND NOT ({readable_inside})), e.extname, e.condition
+        FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_am a ON a.oid = relam
+        LEFT JOIN pg_foreign_table f ON ftrelid = c.oid LEFT JOIN pg_foreign_server s ON s.oid = ftserver
+        LEFT JOIN LATERAL (SELECT extname, extcondition[array_position(extconfig, c.oid)] AS condition
+            FROM pg_depend JOIN pg_extension x ON x.oid = refobjid
+            WHERE classid = 'pg_class'::regclass AND objid = c.oid AND objsubid = 0
+                AND refclassid = 'pg_extension'::regclass AND deptype = 'e' LIMIT 1) e ON true
+        WHERE relkind IN ('r', 'p', 'f') AND {OF_USERS}
+        ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
+    );
+    rows(client, "listing tables", &sql, |fields| {
+        let (oid, schema, name) = (fields.parsed()?, fields.text()?, fields.text()?);
+        let kind = match fields.text()?.as_str() {
+            "p" => RelationKind::Partitioned,
+            "f" => RelationKind::Foreign,
+            _ => RelationKind::Ordinary,
+        };
+        let (root, rows_estimate, pages) = (fields.optional_parsed()?, fields.optional_parsed()?, fields.parsed()?);
+        let (access_method, server) = (fields.optional()?, fields.optional()?);
+        let (allowed, secured, unlogged) = (fields.boolean()?, fields.boolean()?, fields.boolean()?);
+        let readable = fields.boolean()?;
+        let obstacle = match (kind, server) {
+            (RelationKind::Foreign, server) => Some(ReadObstacle::Foreign { server: server.unwrap_or_default() }),
+            _ if !allowed => Some(ReadObstacle::NoRight),
+            _ if secured => Some(ReadObstacle::RowSecurity),
+            _ if unlogged => Some(ReadObstacle::Unlogged),
+            _ if !readable => Some(ReadObstacle::Unnamed),
+            _ => None,
+        };
+        let extension = match (fields.optional()?, fields.optional()?) {
+            (Some(_), Some(condition)) => Some(ExtensionMembership::Configuration { condition }),
+            (Some(extension), None) => Some(ExtensionMembership::Member { extension }),
+            (None, _) => None,
+        };
+        Ok(PgRelation { oid, schema, name, kind, root, rows_estimate, pages, access_method, obstacle, extension })
+    })
+}
+
+/// A row of `pg_attribute`.
+#[derive(Clone, Debug)]
+pub(crate) struct PgAttribute {
+    pub(crate) relation: u32,
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) type_oid: u32,
+    pub(crate) type_name: String,
+    pub(crate) modifier: i32,
+    pub(crate) value: ColumnOrigin,
+    pub(crate) nulls: Nulls,
+    /// What rows from before it have in it, as its type's output function writes it.
+    pub(crate) missing: Option<String>,
+    pub(crate) collation: Collation,
+}
+
+/// Where the values of a column come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ColumnOrigin {
+    Stored,
+    /// Computed from the others, whether it is kept or not.
+    Generated,
+}
+
+/// Whether a column may be NULL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Nulls {
+    Allowed,
+    Forbidden,
+}
+
+/// Columns that still exist, in order.
+pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, QueryError> {
+    let (name, of) = (readable_text("attname"), readable_text("format_type(atttypid, atttypmod)"));
+    // Without it rows are as large as they look, no more.
+    let readable = is_readable("array_to_string(attmissingval, '')");
+    let sql = format!(
+        "SELECT attrelid, attnum, {name}, atttypid, {of}, atttypmod, attgenerated <> '',
+            attnotnull, CASE WHEN atthasmissing AND {readable} THEN array_to_string(attmissingval, '') END,
+            coalesce((SELECT collisdeterministic FROM pg_collation l WHERE l.oid = attcollation), true)
+        FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p') AND {OF_USERS} ORDER BY attrelid, attnum"
+    );
+    rows(client, "listing columns", &sql, |fields| {
+        Ok(PgAttribute {
+            relation: fields.parsed()?,
+            number: fields.parsed()?,
+            name: fields.text()?,
+            type_oid: fields.parsed()?,
+            type_name: fields.text()?,
+            modifier: fields.parsed()?,
+            value: if fields.boolean()? { ColumnOrigin::Generated } else { ColumnOrigin::Stored },
+            nulls: if fields.boolean()? { Nulls::Forbidden } else { Nulls::Allowed },
+            missing: fields.optional()?,
+            collation: if fields.boolean()? { Collation::Deterministic } else { Collation::Nondeterministic },
+        })
+    })
+}
+
+/// A unique index that no expression and no condition narrows.
+#[derive(Debug)]
+pub(crate) struct UniqueIndex {
+    pub(crate) relation: u32,
+    pub(crate) rank: IndexRank,
+    /// attnums, those that are merely included left out.
+    pub(crate) columns: Vec<u32>,
+}
+
+/// How an index stands among those that could serve as key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum IndexRank {
+    Primary,
+    Unique,
+}
+
+/// Indexes that could serve as keys, by name.
+pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, QueryError> {
+    let sql = "SELECT indrelid, indisprimary, (SELECT json_agg(attnum ORDER BY place)
+            FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, place) WHERE place <= indnkeyatts)
+        FROM pg_index i JOIN pg_class x ON x.oid = indexrelid
+        WHERE indisunique AND indislive AND (indisprimary OR indisvalid AND indimmediate)
+            AND indpred IS NULL AND indexprs IS NULL AND indrelid >= 16384
+        ORDER BY indrelid, relname COLLATE \"C\"";
+    rows(client, "listing keys", sql, |fields| {
+        let relation = fields.parsed()?;
+        let rank = if fields.boolean()? { IndexRank::Primary } else { IndexRank::Unique };
+        Ok(UniqueIndex { relation, rank, columns: fields.json()?.unwrap_or_default() })
+    })
+}
+
+/// A foreign key, not those that a partition has of its root.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    pub(crate) oid: u32,
+    pub(crate) relation: u32,
+    pub(crate) parent: u32,
+    pub(crate) columns: Vec<u32>,
+    pub(crate) parent_columns: Vec<u32>,
+    /// `confdeltype`
+    pub(crate) on_delete: String,
+}
+
+/// Foreign keys by name, proved or not; not those over periods, which compare by overlap.
+pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, QueryError> {
+    let sql =
+        "SELECT oid, conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
+        WHERE contype = 'f' AND conparentid = 0 AND NOT coalesce((to_jsonb(c)->>'conperiod')::boolean, false)
+        ORDER BY conrelid, conname COLLATE \"C\"";
+    rows(client, "listing foreign keys", sql, |fields| {
+        Ok(Reference {
+            oid: fields.parsed()?,
+            relation: fields.parsed()?,
+            parent: fields.parsed()?,
+            columns: fields.json()?.unwrap_or_default(),
+            parent_columns: fields.json()?.unwrap_or_default(),
+            on_delete: fields.text()?,
+        })
+    })
+}
+
+/// How a foreign key compares one of its columns with the parent's, as SQL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct KeyComparison {
+    /// After the parent's column: `::schema.type`, or nothing.
+    pub(crate) parent_cast: String,
+    /// `OPERATOR(schema.=)`
+    pub(crate) operator: String,
+    /// After the child's column.
+    pub(crate) child_cast: String,
+    /// The parent's: ` COLLATE schema.name`, or nothing.
+    pub(crate) collate: String,
+}
+
+/// The comparisons of these foreign keys as their triggers make them, by constraint, in the order of the key. One that
+/// the role may not make is left out, and so is one by a cast of somebody else than the server: it would run his code.
+pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, KeyComparison)>, QueryError> {
+    let keys: Vec<String> = keys.iter().map(u32::to_string).collect();
+    let readable =
+        ["n.nspname", "oprname", "l.nspname", "r.nspname", "lt.typname", "rt.typname", "cn.nspname", "collname"];
+    let readable = readable.map(|name| format!("coalesce({}, true)", is_readable(name))).join(" AND ");
+    let cast = |of: &str, operand: &str, type_name: &str, schema: &str| {
+        format!("CASE WHEN {of} = {operand} THEN '' ELSE format('::%I.%I', {schema}, {type_name}) END")
+    };
+    let is_safe = |of: &str, operand: &str, type_kind: &str, schema: &str| {
+        format!(
+            "({of} = {operand} OR has_schema_privilege({schema}, 'USAGE') AND ({type_kind} = 'p' OR EXISTS (
+                SELECT FROM behind b WHERE b.type = {of} AND (b.base = {operand} OR EXISTS (SELECT FROM pg_cast
+                    WHERE castsource = b.base AND casttarget = {operand} AND (castmethod = 'b' OR castmethod = 'f'
+                        AND castfunc < 16384 AND has_function_privilege(castfunc, 'EXECUTE')))))))"
+        )
+    };
+    let sql = format!(
+        "WITH RECURSIVE pairs AS (
+            SELECT c.oid, place, op, p.atttypid AS parent, p.attcollation AS collated, f.atttypid AS child
+            FROM pg_constraint c, unnest(conpfeqop, conkey, confkey) WITH ORDINALITY AS k (op, own, theirs, place),
+                pg_attribute p, pg_attribute f
+            WHERE c.oid = ANY ('{{{keys}}}'::oid[]) AND p.attrelid = confrelid AND p.attnum = theirs
+                AND f.attrelid = conrelid AND f.attnum = own),
+        behind (type, base) AS (
+            SELECT parent, parent FROM pairs UNION SELECT child, child FROM pairs
+            UNION SELECT type, typbasetype FROM behind JOIN pg_type d ON d.oid = base WHERE typtype = 'd')
+        SELECT x.oid, {parent_cast}, format('OPERATOR(%I.%s)', n.nspname, oprname), {child_cast},
+            CASE WHEN collated = 0 THEN '' ELSE format(' COLLATE %I.%I', cn.nspname, collname) END
+        FROM pairs x JOIN pg_operator o ON o.oid = op JOIN pg_namespace n ON n.oid = oprnamespace
+            JOIN pg_type lt ON lt.oid = oprleft JOIN pg_namespace l ON l.oid = lt.typnamespace
+            JOIN pg_type rt ON rt.oid = oprright JOIN pg_namespace r ON r.oid = rt.typnamespace
+            LEFT JOIN pg_collation c ON c.oid = collated LEFT JOIN pg_namespace cn ON cn.oid = collnamespace
+        WHERE {readable} AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(oprcode, 'EXECUTE')
+            AND (collated = 0 OR has_schema_privilege(cn.oid, 'USAGE')) AND {parent_safe} AND {child_safe}
+        ORDER BY x.oid, place",
+        keys = keys.join(","),
+        parent_cast = cast("parent", "oprleft", "lt.typname", "l.nspname"),
+        child_cast = cast("child", "oprright", "rt.typname", "r.nspname"),
+        parent_safe = is_safe("parent", "oprleft", "lt.typtype", "l.oid"),
+        child_safe = is_safe("child", "oprright", "rt.typtype", "r.oid"),
+    );
+    rows(client, "asking how foreign keys compare", &sql, |fields| {
+        let oid = fields.parsed()?;
+        let (parent_cast, operator) = (fields.text()?, fields.text()?);
+        Ok((oid, KeyComparison { parent_cast, operator, child_cast: fields.text()?, collate: fields.text()? }))
+    })
+}
+
+/// Tables that look as if rows were appended and the oldest deleted, with the name of their key: it is a bigint
+/// drawn from a sequence of its own, in physical order, begins well after the sequence did, and nothing refers to it.
+pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, QueryError> {
+    // Materialized: bounds of other columns than these are no numbers.
+    let sql = "WITH likely AS MATERIALIZED (
+            SELECT c.oid, s.attname, seqstart, histogram_bounds::text AS bounds
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_index ON indrelid = c.oid AND indisprimary
+            JOIN pg_attribute a ON attrelid = c.oid AND attnum = indkey[0] AND atttypid = 'bigint'::regtype
+            JOIN pg_depend d ON refclassid = 'pg_class'::regclass AND refobjid = c.oid AND refobjsubid = attnum
+                AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+            JOIN pg_sequence q ON seqrelid = objid AND seqincrement > 0
+            JOIN pg_stats s ON schemaname = nspname AND tablename = relname AND s.attname = a.attname AND NOT inherited
+            WHERE relkind = 'r' AND NOT relispartition AND indnkeyatts = 1 AND reltuples >= 1000 AND correlation >= 0.99
+                AND pg_stat_get_tuples_updated(c.oid) * 20 <= reltuples AND histogram_bounds IS NOT NULL
+                AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = c.oid)),
+        bounded AS (SELECT oid, attname, seqstart, bounds::bigint[] AS bounds FROM likely)
+        SELECT oid, attname FROM bounded
+        WHERE bounds[1] - seqstart > (bounds[array_upper(bounds, 1)] - bounds[1]) / 20";
+    rows(client, "looking for feeds", sql, |fields| Ok((fields.parsed()?, fields.text()?)))
+}
+
+/// What is hidden from a role that is no superuser: an object and why, in words.
+pub(crate) fn hidden(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
+    let sql = "WITH me AS (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        SELECT 'subscription ' || quote_ident(subname), 'only a superuser can read it' FROM pg_subscription, me
+            WHERE NOT rolsuper AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL SELECT 'user mapping of ' || quote_ident(usename) || ' on ' || quote_ident(srvname),
+            'its options are hidden from the role' FROM pg_user_mappings, me WHERE NOT rolsuper AND umoptions IS NULL
+        UNION ALL SELECT format('%I.%I', nspname, relname), 'a table in a schema of the system is in no dump'
+            FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            WHERE relkind IN ('r', 'p') AND c.oid >= 16384 AND nspname IN ('pg_catalog', 'information_schema')
+                AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+        ORDER BY 1, 2";
+    rows(client, "looking for what is hidden", sql, |fields| Ok((fields.text()?, fields.text()?)))
+}
+
+/// The pages of large objects.
+#[derive(Debug)]
+pub(crate) struct LargeObjectPages {
+    pub(crate) oid: u32,
+    /// Large objects.
+    pub(crate) objects: u64,
+    pub(crate) rows_estimate: Option<u64>,
+    /// Of the table that they are in.
+    pub(crate) pages: u64,
+    pub(crate) access_method: String,
+    /// `None`: none.
+    pub(crate) obstacle: Option<ReadObstacle>,
+}
+
+/// Large objects, if there are any.
+pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>, QueryError> {
+    let sql = "SELECT c.oid, count, CASE WHEN reltuples > 0 THEN reltuples::numeric::bigint END,
+            pg_relation_size(c.oid) / current_setting('block_size')::integer, amname, has_table_privilege(c.oid, 'SELECT')
+        FROM pg_class c JOIN pg_am a ON a.oid = relam, (SELECT count(*) FROM pg_largeobject_metadata) m
+        WHERE c.oid = 'pg_catalog.pg_largeobject'::regclass AND count > 0";
+    let found = rows(client, "looking for large objects", sql, |fields| {
+        let (oid, objects, rows_estimate) = (fields.parsed()?, fields.parsed()?, fields.optional_parsed()?);
+        let (pages, access_method) = (fields.parsed()?, fields.text()?);
+        let obstacle = if fields.boolean()? { None } else { Some(ReadObstacle::NoRight) };
+        Ok(LargeObjectPages { oid, objects, rows_estimate, pages, access_method, obstacle })
+    })?;
+    Ok(found.into_iter().next())
+}
+
+/// Sequences that the role may not read, as schema and name.
+pub(crate) fn unreadable_sequences(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
+    let sql = format!(
+        "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE relkind = 'S' AND {OF_USERS}
+            AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'))
+        ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
+    );
+    rows(client, "listing sequences", &sql, |fields| Ok((fields.text()?, fields.text()?)))
+}

@@ -1,0 +1,349 @@
+//! Splits the plain text of `pg_dump` and `pg_dumpall` into statements, each with what the comment above it
+//! (`-- Name: …; Type: …; Schema: …; Owner: …`) says that it belongs to. It ends statements where psql would.
+//!
+//! Joining the pieces gives the text back. Rows (COPY from standard input) are refused, not read.
+
+use thiserror::Error;
+
+use crate::engine::postgres::schema::lex::{Backslashes, TokenKind, Tokens, token};
+
+/// Text that is no dump of a schema.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum SplitError {
+    /// The text ends within a statement, at this byte.
+    #[error("the dump ends within the statement that begins at byte {at}")]
+    Open { at: usize },
+    /// Rows would follow.
+    #[error("the dump holds rows, at byte {at}")]
+    Rows { at: usize },
+}
+
+/// A part of a dump.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DumpPiece<'a> {
+    pub(crate) kind: PieceKind,
+    pub(crate) text: &'a [u8],
+}
+
+/// What a part of a dump is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum PieceKind {
+    /// Space and comments.
+    Between,
+    /// A line for psql (`\restrict`, `\connect`).
+    Meta,
+    /// Up to its semicolon.
+    Statement(Option<DumpEntry>),
+}
+
+/// What the comment above a statement says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DumpEntry {
+    pub(crate) name: Vec<u8>,
+    /// `TABLE`, `FK CONSTRAINT`, `ACL`, …
+    pub(crate) class: String,
+    /// None for what is in no schema.
+    pub(crate) schema: Option<Vec<u8>>,
+}
+
+/// Splits a dump.
+pub(crate) fn split(text: &[u8]) -> Result<Vec<DumpPiece<'_>>, SplitError> {
+    let mut splitter = Splitter { text, at: 0, backslashes: Backslashes::Literal, entry: None };
+    let mut pieces = Vec::new();
+    while splitter.at < text.len() {
+        pieces.push(splitter.piece()?);
+    }
+    Ok(pieces)
+}
+
+struct Splitter<'a> {
+    text: &'a [u8],
+    at: usize,
+    backslashes: Backslashes,
+    /// The last one seen: it holds until the next.
+    entry: Option<DumpEntry>,
+}
+
+impl<'a> Splitter<'a> {
+    fn piece(&mut self) -> Result<DumpPiece<'a>, SplitError> {
+        let start = self.at;
+        let rest = &self.text[start..];
+        let kind = match token(rest, self.backslashes).0 {
+            TokenKind::Space | TokenKind::Comment => {
+                self.between();
+                PieceKind::Between
+            }
+            TokenKind::Sign(b'\\') => {
+                self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+                PieceKind::Meta
+            }
+            _ => {
+                self.statement()?;
+                PieceKind::Statement(self.entry.clone())
+            }
+        };
+        Ok(DumpPiece { kind, text: &self.text[start..self.at] })
+    }
+
+    fn between(&mut self) {
+        let start = self.at;
+        while self.at < self.text.len() {
+            let (kind, len) = token(&self.text[self.at..], self.backslashes);
+            if !matches!(kind, TokenKind::Space | TokenKind::Comment) {
+                break;
+            }
+            self.at += len;
+        }
+        let text = &self.text[start..self.at];
+        // A heading: an empty comment, one line, an empty comment.
+        let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
+        for window in lines.windows(3).filter(|window| window[0] == b"--" && window[2] == b"--") {
+            if let Some(heading) = window[1].strip_prefix(b"-- ") {
+                self.entry = parse_entry(heading);
+            }
+        }
+    }
+
+    fn statement(&mut self) -> Result<(), SplitError> {
+        let start = self.at;
+        let mut body = BodyDepth::default();
+        while self.at < self.text.len() {
+            let (kind, len) = token(&self.text[self.at..], self.backslashes);
+            let bytes = &self.text[self.at..self.at + len];
+            self.at += len;
+            match kind {
+                TokenKind::Sign(b';') if body.is_closed() => {
+                    let statement = &self.text[start..self.at];
+                    if is_copy_from_stdin(statement) {
+                        return Err(SplitError::Rows { at: start });
+                    }
+                    self.heed_setting(statement);
+                    return Ok(());
+                }
+                TokenKind::Space | TokenKind::Comment => {}
+                _ => body.see(kind, bytes),
+            }
+        }
+        Err(SplitError::Open { at: start })
+    }
+
+    fn heed_setting(&mut self, statement: &[u8]) {
+        let words: Vec<&[u8]> = Tokens::new(statement).take(4).map(|(_, _, bytes)| bytes).collect();
+        if let [b"SET", b"standard_conforming_strings", b"=", value] = words[..] {
+            self.backslashes = match value {
+                b"off" => Backslashes::Escape,
+                _ => Backslashes::Literal,
+            };
+        }
+    }
+}
+
+/// How deep inside parentheses and the body of an SQL-standard function we are.
+#[derive(Default)]
+struct BodyDepth {
+    parentheses: usize,
+    /// `BEGIN ATOMIC` and each `CASE` in it.
+    blocks: usize,
+    seen: usize,
+    /// The statement begins with CREATE.
+    creates: bool,
+    /// OR REPLACE has been seen.
+    replaces: bool,
+    /// It creates a function or procedure.
+    routine: bool,
+    /// The token before is BEGIN, outside parentheses and not a part of a name.
+    begins: bool,
+    after_dot: bool,
+}
+
+impl BodyDepth {
+    fn is_closed(&self) -> bool {
+        self.parentheses == 0 && self.blocks == 0
+    }
+
+    fn see(&mut self, kind: TokenKind, bytes: &[u8]) {
+        let is = |word: &str| kind == TokenKind::Word && bytes.eq_ignore_ascii_case(word.as_bytes());
+        self.seen += 1;
+        self.creates |= self.seen == 1 && is("create");
+        self.replaces |= self.creates && self.seen == 3 && is("replace");
+        // CREATE [OR REPLACE] FUNCTION; elsewhere these words may be names.
+        let is_place = self.seen == 2 || self.seen == 4 && self.replaces;
+        self.routine |= self.creates && is_place && (is("function") || is("procedure"));
+        let began = std::mem::take(&mut self.begins);
+        let is_part = std::mem::replace(&mut self.after_dot, kind == TokenKind::Sign(b'.'));
+        match kind {
+            TokenKind::Sign(b'(') => self.parentheses += 1,
+            TokenKind::Sign(b')') => self.parentheses = self.parentheses.saturating_sub(1),
+            TokenKind::Word if self.routine && !is_part => {
+                if self.blocks == 0 {
+                    // A parameter may be called `begin`, and stands in parentheses.
+                    self.begins = is("begin") && self.parentheses == 0;
+                    self.blocks += usize::from(began && is("atomic"));
+                } else if is("case") {
+                    self.blocks += 1;
+                } else if is("end") {
+                    self.blocks -= 1;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_copy_from_stdin(statement: &[u8]) -> bool {
+    let mut words = Tokens::new(statement).map(|(_, _, bytes)| bytes);
+    words.next().is_some_and(|first| first.eq_ignore_ascii_case(b"copy"))
+        && words.any(|word| word.eq_ignore_ascii_case(b"stdin"))
+}
+
+/// Reads `Name: …; Type: …; Schema: …; Owner: …`. Names hold no line breaks, but may hold any of these
+/// words: the last place where a whole pattern begins counts, since the name comes first.
+fn parse_entry(heading: &[u8]) -> Option<DumpEntry> {
+    let rest = heading.strip_prefix(b"Name: ")?;
+    const TYPE: &[u8] = b"; Type: ";
+    const SCHEMA: &[u8] = b"; Schema: ";
+    const OWNER: &[u8] = b"; Owner: ";
+    let starts = (0..rest.len()).rev().filter(|&at| rest[at..].starts_with(TYPE));
+    starts.into_iter().find_map(|at| {
+        let after = &rest[at + TYPE.len()..];
+        let class_len = after.iter().position(|&byte| !(byte.is_ascii_uppercase() || byte == b' '))?;
+        let after_class = after[class_len..].strip_prefix(SCHEMA)?;
+        let owner_at = (0..after_class.len()).rev().find(|&at| after_class[at..].starts_with(OWNER))?;
+        let schema = &after_class[..owner_at];
+        let class = String::from_utf8(after[..class_len].to_vec()).ok()?;
+        let schema = (schema != b"-" && !schema.is_empty()).then(|| schema.to_vec());
+        Some(DumpEntry { name: rest[..at].to_vec(), class, schema })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn statements(text: &str) -> Vec<&str> {
+        let pieces = split(text.as_bytes()).unwrap();
+        assert_eq!(pieces.iter().flat_map(|piece| piece.text).copied().collect::<Vec<_>>(), text.as_bytes());
+        let statements = pieces.into_iter().filter(|piece| matches!(piece.kind, PieceKind::Statement(_)));
+        statements.map(|piece| std::str::from_utf8(piece.text).unwrap()).collect()
+    }
+
+    fn entries(text: &str) -> Vec<(String, String, Option<String>)> {
+        let pieces = split(text.as_bytes()).unwrap();
+        let string = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let entries = pieces.into_iter().filter_map(|piece| match piece.kind {
+            PieceKind::Statement(Some(entry)) => Some((string(entry.name), entry.class, entry.schema.map(string))),
+            _ => None,
+        });
+        entries.collect()
+    }
+
+    fn entry(name: &str, class: &str, schema: Option<&str>) -> (String, String, Option<String>) {
+        (name.to_owned(), class.to_owned(), schema.map(str::to_owned))
+    }
+
+    #[test]
+    fn statements_with_their_entries() {
+        let text = "--\n-- PostgreSQL database dump\n--\n\n\\restrict a'b\n\nSET x = 1;\n\n--\n-- Name: users; Type: TABLE; Schema: public; Owner: app\n--\n\n\
+                    CREATE TABLE public.users (\n    a text DEFAULT ';--'\n);\n\n\nALTER TABLE public.users OWNER TO app;\n\n--\n-- Name: public; Type: SCHEMA; Schema: -; Owner: \n--\n\nCREATE SCHEMA public;\n\n\\unrestrict a'b\n\n";
+        assert_eq!(statements(text).len(), 4);
+        let table = entry("users", "TABLE", Some("public"));
+        assert_eq!(entries(text), [table.clone(), table, entry("public", "SCHEMA", None)]);
+    }
+
+    #[test]
+    fn names_that_look_like_entries() {
+        let line = |text: &str| entries(&format!("--\n-- {text}\n--\n\nSELECT 1;\n")).pop();
+        let nasty = "-- Name: x; Type: TABLE; Schema: y; Owner: z";
+        assert_eq!(
+            line(&format!("Name: {nasty}; Type: FK CONSTRAINT; Schema: s; Owner: o")),
+            Some(entry(nasty, "FK CONSTRAINT", Some("s")))
+        );
+        assert_eq!(
+            line("Name: a; Type: b; Type: TYPE; Schema: s; t; Owner: o"),
+            Some(entry("a; Type: b", "TYPE", Some("s; t")))
+        );
+        assert_eq!(
+            line("Name: t; Type: TABLE; Schema: s; Owner: o; Tablespace: x"),
+            Some(entry("t", "TABLE", Some("s")))
+        );
+        let long = &format!("{};", "ж".repeat(31));
+        assert_eq!(long.len(), 63);
+        assert_eq!(line(&format!("Name: {long}; Type: TABLE; Schema: -; Owner: -")), Some(entry(long, "TABLE", None)));
+        assert_eq!(line("Roles"), None);
+        // Only a comment between statements is one.
+        let text = "COMMENT ON TABLE x IS '\n--\n-- Name: a; Type: TABLE; Schema: b; Owner: c\n--\n;';\nSELECT 1;\n";
+        assert_eq!((statements(text).len(), entries(text)), (2, vec![]));
+    }
+
+    #[test]
+    fn strings_and_dollars() {
+        let text = "SELECT $$;$$; COMMENT ON x IS $c$ $$; $_ -- '\n;$c$;SELECT \";\"; SELECT E'\\';', '\\', $1;/* ; /* ; */ */ SELECT a$b$;SELECT 2;";
+        assert_eq!(statements(text).len(), 6);
+    }
+
+    #[test]
+    fn strings_that_do_not_conform() {
+        let escaped = r"SELECT '\';'; SELECT '\\';";
+        assert_eq!(statements(&format!("SET standard_conforming_strings = off;\n{escaped}\n")).len(), 3);
+        assert!(split(format!("SET standard_conforming_strings = on;\n{escaped}\n").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn bodies_without_quotes() {
+        let body = "CREATE FUNCTION f(begin integer, x \"end\") RETURNS app.begin\n    LANGUAGE sql\n    BEGIN ATOMIC\n SELECT 1;\n SELECT CASE WHEN (1 > 0) THEN CASE x WHEN 1 THEN 2 END ELSE 3 END AS \"end\";\nEND;";
+        assert_eq!(statements(&format!("{body}\nSELECT 1;\n")), [body, "SELECT 1;"]);
+        let procedure = "CREATE OR REPLACE PROCEDURE p(INOUT a integer)\n BEGIN ATOMIC\nEND;";
+        assert_eq!(statements(&format!("{procedure}\nSELECT 1;")), [procedure, "SELECT 1;"]);
+        assert_eq!(statements("CREATE VIEW function.v AS SELECT a begin atomic; SELECT 1;").len(), 2);
+        assert_eq!(statements("CREATE TABLE begin (atomic int); BEGIN; SELECT CASE WHEN a THEN b END; END;").len(), 4);
+        assert_eq!(
+            statements("CREATE RULE r AS ON INSERT TO t DO (INSERT INTO a VALUES (';'); NOTIFY b; );\nSELECT 1;").len(),
+            2
+        );
+    }
+
+    #[test]
+    fn what_is_no_schema() {
+        assert_eq!(split(b"SELECT 1;\nSELECT 'x"), Err(SplitError::Open { at: 10 }));
+        assert_eq!(split(b"COPY a.b (c) FROM stdin;\n1\n\\.\n"), Err(SplitError::Rows { at: 0 }));
+        assert_eq!(split(b"CREATE FUNCTION f() BEGIN ATOMIC SELECT 1;"), Err(SplitError::Open { at: 0 }));
+        assert_eq!(statements(""), [""; 0]);
+        assert_eq!(statements("\\restrict x"), [""; 0]);
+    }
+
+    fn literal() -> impl Strategy<Value = String> {
+        let inside = "[a-z;'\"$\\\\\n \\-/*é()]{0,20}";
+        prop_oneof![
+            inside.prop_map(|text| format!("'{}'", text.replace('\'', "''"))),
+            inside.prop_map(|text| format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))),
+            inside.prop_map(|text| format!("\"{}\"", text.replace('"', "\"\""))),
+            inside.prop_map(|text| format!("$q_$ {text} $q_$")),
+            "[a-z;'\"$\n ]{0,20}".prop_map(|text| format!("/* {text} /* ; */ */")),
+            "[a-z;'\"$ ]{0,20}".prop_map(|text| format!("-- {text}\n")),
+            "[a-z]{1,5}".prop_map(|word| word),
+            Just("($1, x$y$)".to_owned()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(crate::base::property::config())]
+
+        #[test]
+        fn statements_end_where_they_were_joined(
+            all in proptest::collection::vec(proptest::collection::vec(literal(), 0..6), 0..6),
+        ) {
+            let all: Vec<String> = all.iter().map(|parts| format!("SELECT {};", parts.join(" "))).collect();
+            let text = all.join("\n--\n-- Name: x; Type: TABLE; Schema: y; Owner: z\n--\n");
+            prop_assert_eq!(statements(&text), all);
+        }
+
+        #[test]
+        fn any_bytes_come_back_or_are_refused(text in proptest::collection::vec(prop_oneof![proptest::sample::select(&b"'\"$-/*\\;aE \n\xc3()"[..]), any::<u8>()], 0..80)) {
+            if let Ok(pieces) = split(&text) {
+                prop_assert_eq!(pieces.iter().flat_map(|piece| piece.text).copied().collect::<Vec<_>>(), text);
+            }
+        }
+    }
+}

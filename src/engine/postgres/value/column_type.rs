@@ -1,0 +1,317 @@
+//! How the values of a column cross the wire, and what they are as cells (`docs/format.md` section 4).
+//!
+//! A type of the allow-list has a binary form that no version of the server changed; all others cross as
+//! the text of their output function. A cast to text is not that function: it takes the padding from char(n)
+//! and writes bool as a word. Domains follow their base type.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Row;
+
+use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::identifier::is_readable;
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::value::value_kind::ValueKind;
+use crate::format::key::Fold;
+
+/// The form in which a value crosses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WireFormat {
+    /// The type's own binary form.
+    Binary,
+    /// The text of the type's output function.
+    Output,
+}
+
+/// Whether values take their binary form where it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FormatPreference {
+    /// Binary for the allow-list.
+    #[default]
+    Binary,
+    /// Output functions for everything. Values of bytea beyond half a gigabyte cannot be read.
+    Text,
+}
+
+/// How the database compares two values of a column that are not the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Equality {
+    /// As this fold does.
+    Folded(Fold),
+    /// As only the server can say: citext, nondeterministic collations, intervals, types of others.
+    Server,
+}
+
+impl Equality {
+    /// The nearest fold.
+    #[must_use]
+    pub fn fold(self) -> Fold {
+        match self {
+            Self::Folded(fold) => fold,
+            Self::Server => Fold::Exact,
+        }
+    }
+}
+
+/// Whether a column's collation compares bytes in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Collation {
+    Deterministic,
+    Nondeterministic,
+}
+
+/// A type as columns use it, behind all its domains.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ColumnType {
+    /// What its values are.
+    pub kind: ValueKind,
+    /// Of the base type, qualified and quoted.
+    name: String,
+    /// Its output function, qualified and quoted.
+    output: String,
+    binary: bool,
+    domain: bool,
+    comparison: TypeComparison,
+}
+
+/// How a type compares values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TypeComparison {
+    Bytes,
+    Padded,
+    Own,
+}
+
+impl ColumnType {
+    /// How values cross.
+    #[must_use]
+    pub fn wire_format(&self, mode: FormatPreference) -> WireFormat {
+        match mode {
+            FormatPreference::Binary if self.binary => WireFormat::Binary,
+            _ => WireFormat::Output,
+        }
+    }
+
+    /// What to select to read the column with this (plain) name.
+    #[must_use]
+    pub fn select(&self, column: &str, mode: FormatPreference) -> String {
+        self.select_of(&quote_identifier(column), mode)
+    }
+
+    /// The same for any expression of the type.
+    #[must_use]
+    pub(crate) fn select_of(&self, expression: &str, mode: FormatPreference) -> String {
+        match self.wire_format(mode) {
+            WireFormat::Binary => expression.to_owned(),
+            // Polymorphic output functions do not all see through domains.
+            WireFormat::Output if self.domain => {
+                format!("pg_catalog.textin({}({expression}::{}))", self.output, self.name)
+            }
+            WireFormat::Output => format!("pg_catalog.textin({}({expression}))", self.output),
+        }
+    }
+
+    /// How the database compares values of a column of this type and that collation.
+    #[must_use]
+    pub fn equality(&self, collation: Collation) -> Equality {
+        match (self.comparison, collation) {
+            (TypeComparison::Own, _) => Equality::Server,
+            (_, Collation::Nondeterministic) if self.kind == ValueKind::Text => Equality::Server,
+            (TypeComparison::Padded, _) => Equality::Folded(Fold::TrailingSpace),
+            (TypeComparison::Bytes, _) => Equality::Folded(Fold::Exact),
+        }
+    }
+
+    /// How the database compares keys in a column of this type and that collation with values that refer to them.
+    #[must_use]
+    pub(crate) fn key_equality(&self, collation: Collation, child: &Self) -> Equality {
+        match self.equality(collation) {
+            Equality::Folded(fold) if self.writes_alike(child) => Equality::Folded(fold),
+            _ => Equality::Server,
+        }
+    }
+
+    /// Whether values that the server calls equal across these types are equal keys (`docs/format.md` section 4).
+    fn writes_alike(&self, child: &Self) -> bool {
+        let is_exact = |kind| {
+            matches!(
+                kind,
+                ValueKind::Int2 | ValueKind::Int4 | ValueKind::Int8 | ValueKind::Unsigned32 | ValueKind::Numeric
+            )
+        };
+        let is_real = |kind| matches!(kind, ValueKind::Real32 | ValueKind::Real);
+        match (self.kind, child.kind) {
+            // The server takes the padding off before it compares.
+            (ValueKind::Text, ValueKind::Text) => {
+                self.comparison == TypeComparison::Padded || child.comparison != TypeComparison::Padded
+            }
+            (ValueKind::Output, ValueKind::Output) => self.name == child.name,
+            (own, other) => own == other || is_exact(own) && is_exact(other) || is_real(own) && is_real(other),
+        }
+    }
+
+    fn from_row(row: &Row) -> (u32, Self) {
+        let (oid, base): (u32, u32) = (row.get(0), row.get(1));
+        let is_enum = row.get::<_, &str>(2) == "e";
+        let pair = |at: usize| format!("{}.{}", quote_identifier(row.get(at)), quote_identifier(row.get(at + 1)));
+        let is_citext = row.get::<_, Option<&str>>(7) == Some("citext") && row.get::<_, &str>(4) == "citext";
+        let known = allowed(base).or(is_enum.then_some(ValueKind::Text));
+        let kind = known.unwrap_or(if is_citext { ValueKind::Text } else { ValueKind::Output });
+        let comparison = match base {
+            BPCHAR => TypeComparison::Padded,
+            _ if is_enum || DISTINCT.contains(&base) => TypeComparison::Bytes,
+            INTERVAL | JSONB => TypeComparison::Own,
+            _ if known.is_some() => TypeComparison::Bytes,
+            _ => TypeComparison::Own,
+        };
+        let (binary, domain) = (known.is_some(), oid != base);
+        (oid, Self { kind, name: pair(3), output: pair(5), binary, domain, comparison })
+    }
+}
+
+const BPCHAR: u32 = 1042;
+const INTERVAL: u32 = 1186;
+const JSONB: u32 = 3802;
+/// Types of the server whose equal values have one output: macaddr8, macaddr, inet, cidr, bit, varbit.
+const DISTINCT: [u32; 6] = [774, 829, 869, 650, 1560, 1562];
+
+/// The kind of a built-in type with a stable binary form. The numbers are fixed for all versions.
+fn allowed(oid: u32) -> Option<ValueKind> {
+    Some(match oid {
+        16 => ValueKind::Bool,
+        17 => ValueKind::Bytes,
+        18 => ValueKind::Char,
+        // name, text, bpchar, varchar
+        19 | 25 | BPCHAR | 1043 => ValueKind::Text,
+        20 => ValueKind::Int8,
+        21 => ValueKind::Int2,
+        23 => ValueKind::Int4,
+        // oid, xid
+        26 | 28 => ValueKind::Unsigned32,
+        114 => ValueKind::Json,
+        700 => ValueKind::Real32,
+        701 => ValueKind::Real,
+        790 => ValueKind::Money,
+        1082 => ValueKind::Date,
+        1083 => ValueKind::Time,
+        1114 => ValueKind::Timestamp,
+        1184 => ValueKind::TimestampZoned,
+        INTERVAL => ValueKind::Interval,
+        1266 => ValueKind::TimeZoned,
+        1700 => ValueKind::Numeric,
+        2950 => ValueKind::Uuid,
+        JSONB => ValueKind::Jsonb,
+        _ => return None,
+    })
+}
+
+/// All types that columns of the database have, each behind its domains; not those whose names cannot be read. `"char"`
+/// is cast because the client cannot read it as text.
+const TYPES_SQL: &str = "\
+WITH RECURSIVE behind(oid, base) AS (
+    SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
+    UNION ALL
+    SELECT d.oid, b.base FROM pg_catalog.pg_type d JOIN behind b ON d.typbasetype = b.oid WHERE d.typtype = 'd')
+SELECT b.oid, b.base, t.typtype::text, tn.nspname, t.typname, pn.nspname, p.proname, e.extname
+FROM behind b
+JOIN pg_catalog.pg_type t ON t.oid = b.base
+JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput
+JOIN pg_catalog.pg_namespace pn ON pn.oid = p.pronamespace
+LEFT JOIN pg_catalog.pg_depend d
+    ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.deptype = 'e'
+LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+WHERE b.oid IN (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attnum > 0)";
+
+/// The types of a database by their OIDs, as `pg_attribute.atttypid` names them.
+#[derive(Clone, Debug, Default)]
+pub struct PgTypes(HashMap<u32, ColumnType>);
+
+impl PgTypes {
+    /// Reads them.
+    pub fn load(client: &Client) -> Result<Self, PostgresError> {
+        let names = ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ");
+        let rows = client.query("reading the types of the database", &format!("{TYPES_SQL} AND {names}"), &[])?;
+        Ok(Self(rows.iter().map(ColumnType::from_row).collect()))
+    }
+
+    /// The type with this OID, if a column had it when the types were read.
+    #[must_use]
+    pub fn get(&self, oid: u32) -> Option<&ColumnType> {
+        self.0.get(&oid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Collation, ColumnType, Equality, FormatPreference, TypeComparison, ValueKind};
+    use crate::format::key::Fold;
+
+    impl ColumnType {
+        fn built_in(kind: ValueKind, name: &str) -> Self {
+            let (name, output) = (format!("\"pg_catalog\".\"{name}\""), format!("\"pg_catalog\".\"{name}out\""));
+            Self { kind, name, output, binary: true, domain: false, comparison: TypeComparison::Bytes }
+        }
+
+        pub(crate) fn integer() -> Self {
+            Self::built_in(ValueKind::Int4, "int4")
+        }
+
+        pub(crate) fn text() -> Self {
+            Self::built_in(ValueKind::Text, "text")
+        }
+
+        pub(crate) fn citext() -> Self {
+            let (name, output) = ("\"ext\".\"citext\"".to_owned(), "\"ext\".\"citextout\"".to_owned());
+            let (binary, comparison) = (false, TypeComparison::Own);
+            Self { name, output, binary, comparison, ..Self::text() }
+        }
+    }
+
+    fn column(kind: ValueKind, binary: bool, domain: bool, comparison: TypeComparison) -> ColumnType {
+        let (name, output) = ("\"s\".\"d\"".to_owned(), "\"pg_catalog\".\"dout\"".to_owned());
+        ColumnType { kind, name, output, binary, domain, comparison }
+    }
+
+    #[test]
+    fn only_what_has_no_stable_form_goes_through_its_output_function() {
+        let int = column(ValueKind::Int4, true, true, TypeComparison::Bytes);
+        assert_eq!(int.select("a\"b", FormatPreference::Binary), "\"a\"\"b\"");
+        assert_eq!(
+            int.select("a", FormatPreference::Text),
+            "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"::\"s\".\"d\"))"
+        );
+        let point = column(ValueKind::Output, false, false, TypeComparison::Bytes);
+        assert_eq!(point.select("a", FormatPreference::Binary), "pg_catalog.textin(\"pg_catalog\".\"dout\"(\"a\"))");
+    }
+
+    #[test]
+    fn texts_that_the_server_alone_compares_are_told_apart() {
+        let text = column(ValueKind::Text, true, false, TypeComparison::Bytes);
+        let padded = column(ValueKind::Text, true, false, TypeComparison::Padded);
+        let own = column(ValueKind::Text, false, false, TypeComparison::Own);
+        assert_eq!(text.equality(Collation::Deterministic), Equality::Folded(Fold::Exact));
+        assert_eq!(text.equality(Collation::Nondeterministic), Equality::Server);
+        assert_eq!(padded.equality(Collation::Deterministic).fold(), Fold::TrailingSpace);
+        assert_eq!(own.equality(Collation::Deterministic), Equality::Server);
+    }
+
+    #[test]
+    fn keys_of_different_types_are_equal_by_their_bytes_or_not() {
+        let numeric = column(ValueKind::Numeric, true, false, TypeComparison::Bytes);
+        let real = column(ValueKind::Real, true, false, TypeComparison::Bytes);
+        let date = column(ValueKind::Date, true, false, TypeComparison::Bytes);
+        let timestamp = column(ValueKind::Timestamp, true, false, TypeComparison::Bytes);
+        let padded = column(ValueKind::Text, true, false, TypeComparison::Padded);
+        let of = |parent: &ColumnType, child: &ColumnType| parent.key_equality(Collation::Deterministic, child);
+        let (text, integer, citext) = (ColumnType::text(), ColumnType::integer(), ColumnType::citext());
+        for (parent, child) in [(&text, &text), (&text, &citext), (&numeric, &integer), (&padded, &text)] {
+            assert_eq!(of(parent, child), parent.equality(Collation::Deterministic), "{parent:?} {child:?}");
+        }
+        for (parent, child) in [(&citext, &citext), (&real, &integer), (&timestamp, &date), (&text, &padded)] {
+            assert_eq!(of(parent, child), Equality::Server, "{parent:?} {child:?}");
+        }
+        assert_eq!(text.key_equality(Collation::Nondeterministic, &text), Equality::Server);
+    }
+}

@@ -1,0 +1,76 @@
+//! The kinds of values, and why bytes of the server are not a value of a kind.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// What a value is. Several types are one kind of cell, but not of one form on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ValueKind {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    /// oid and xid.
+    Unsigned32,
+    Money,
+    Real32,
+    Real,
+    Numeric,
+    /// text, varchar, bpchar, name, citext and labels of enums.
+    Text,
+    /// "char": one byte.
+    Char,
+    Bytes,
+    Uuid,
+    Date,
+    Time,
+    TimeZoned,
+    Timestamp,
+    TimestampZoned,
+    Interval,
+    Json,
+    Jsonb,
+    /// Any other: what its output function says.
+    Output,
+}
+
+impl fmt::Display for ValueKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "boolean",
+            Self::Int2 => "smallint",
+            Self::Int4 => "integer",
+            Self::Int8 => "bigint",
+            Self::Unsigned32 => "oid",
+            Self::Money => "money",
+            Self::Real32 => "real",
+            Self::Real => "double precision",
+            Self::Numeric => "numeric",
+            Self::Text => "text",
+            Self::Char => "\"char\"",
+            Self::Bytes => "bytea",
+            Self::Uuid => "uuid",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::TimeZoned => "time with time zone",
+            Self::Timestamp => "timestamp",
+            Self::TimestampZoned => "timestamp with time zone",
+            Self::Interval => "interval",
+            Self::Json => "json",
+            Self::Jsonb => "jsonb",
+            Self::Output => "output of a type",
+        })
+    }
+}
+
+/// Why bytes of the server are no value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum FieldError {
+    /// The value has another size.
+    #[error("{len} bytes are no {kind}")]
+    Length { kind: ValueKind, len: usize },
+    /// The value is out of its type's range, or of a form that is not known.
+    #[error("no {kind}: {what}")]
+    Invalid { kind: ValueKind, what: &'static str },
+}

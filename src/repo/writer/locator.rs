@@ -1,0 +1,102 @@
+//! Where the children of a node and the pieces of a list lie, once all of them are in closed packs.
+
+use std::collections::HashMap;
+
+use crate::base::id::ChunkId;
+use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, ranges_id};
+use crate::repo::index::Index;
+
+/// Whether all locations were found.
+pub(super) enum Located {
+    All,
+    NotYet,
+}
+
+/// Finds the locations that one node or list names, and collects their packs.
+pub(super) struct Locator<'a> {
+    /// What the store had.
+    known: &'a Index,
+    /// What this session wrote and closed.
+    closed: &'a Index,
+    packs: Vec<PackRef>,
+    /// Ordinals in `packs` by the index that has the pack and its ordinal there.
+    ordinals: HashMap<(IndexOrigin, u32), u32>,
+}
+
+/// One of the two indexes of a writing run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum IndexOrigin {
+    Known,
+    Closed,
+}
+
+impl<'a> Locator<'a> {
+    pub(super) fn new(known: &'a Index, closed: &'a Index) -> Self {
+        Self { known, closed, packs: Vec::new(), ordinals: HashMap::new() }
+    }
+
+    pub(super) fn locate_node(mut self, skeleton: &mut Skeleton) -> Located {
+        if self.is_last_missing(skeleton.children.last().map(|last| &last.id)) {
+            return Located::NotYet;
+        }
+        let inner = skeleton.level > 1;
+        for child in &mut skeleton.children {
+            if self.locate_child(child, inner).is_none() {
+                return Located::NotYet;
+            }
+        }
+        skeleton.packs = self.packs;
+        Located::All
+    }
+
+    pub(super) fn locate_list(mut self, list: &mut PieceList) -> Located {
+        if self.is_last_missing(list.pieces.last().map(|last| &last.id)) {
+            return Located::NotYet;
+        }
+        for piece in &mut list.pieces {
+            piece.location = self.location(&piece.id);
+            if piece.location.is_none() {
+                return Located::NotYet;
+            }
+        }
+        list.packs = self.packs;
+        Located::All
+    }
+
+    /// Chunks are stored in order: while the last has no location, it is of no use to look for all.
+    fn is_last_missing(&self, last: Option<&ChunkId>) -> bool {
+        last.is_some_and(|id| self.closed.get(id).is_none() && self.known.get(id).is_none())
+    }
+
+    /// `None` if a location is missing.
+    fn locate_child(&mut self, child: &mut Child, inner: bool) -> Option<()> {
+        child.location = Some(self.location(&child.id)?);
+        if inner {
+            child.ranges_location = self.location(&ranges_id(&child.id));
+        }
+        for hint in &mut child.streams {
+            hint.location = Some(self.location(&hint.stream.id)?);
+        }
+        Some(())
+    }
+
+    fn location(&mut self, id: &ChunkId) -> Option<FrameLocation> {
+        let (origin, location) = match self.known.get(id) {
+            Some(location) => (IndexOrigin::Known, location),
+            None => (IndexOrigin::Closed, self.closed.get(id)?),
+        };
+        Some(FrameLocation { pack: self.pack_ordinal(origin, location.pack), ..location })
+    }
+
+    fn pack_ordinal(&mut self, origin: IndexOrigin, pack: u32) -> u32 {
+        let index = match origin {
+            IndexOrigin::Known => self.known,
+            IndexOrigin::Closed => self.closed,
+        };
+        let packs = &mut self.packs;
+        *self.ordinals.entry((origin, pack)).or_insert_with(|| {
+            packs.push(index.packs()[pack as usize].pack.clone());
+            (packs.len() - 1) as u32
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! What a writing run is given, and what it gives back: the types that its stages share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::cancel::Cancel;
+use crate::base::env::SharedEnv;
+use crate::base::frame::SessionWrap;
+use crate::base::id::{ChunkId, Digest};
+use crate::base::progress::SharedProgress;
+use crate::crypto::ids::SourceIdKeys;
+use crate::crypto::role::Identity;
+use crate::crypto::session::SessionKeys;
+use crate::format::manifest::TreeRoot;
+use crate::repo::index::Index;
+use crate::repo::io::Objects;
+use crate::sort::SpillOptions;
+
+/// What a writing run works with.
+pub struct WriterSetup<'a> {
+    pub objects: &'a Objects,
+    pub env: SharedEnv,
+    pub progress: SharedProgress,
+    pub cancel: Cancel,
+    /// Who signs index fragments.
+    pub identity: &'a Identity,
+    pub ids: &'a SourceIdKeys,
+    pub session: &'a SessionKeys,
+    pub wrap: &'a SessionWrap,
+    /// Chunks that the store has.
+    pub known: &'a Index,
+    /// Threads that compress and seal.
+    pub workers: usize,
+    /// Where streams wait for the workers.
+    pub spill: SpillOptions,
+    pub mode: WriteMode,
+}
+
+/// Whether anything reaches the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteMode {
+    Store,
+    /// Everything is done but the storing: for dry runs.
+    Count,
+}
+
+/// A stored pack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoredPack {
+    pub digest: Digest,
+    /// Size of the object in bytes.
+    pub size: u64,
+}
+
+/// What became of one tree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BuiltTree {
+    /// As the caller numbered it.
+    pub tree: u32,
+    /// Root of the manifest, its table number and kind not yet set.
+    pub root: TreeRoot,
+    pub leaves: u64,
+    /// Leaves that the store did not have.
+    pub leaves_new: u64,
+    /// Bytes of leaf content.
+    pub bytes: u64,
+    pub owners: u64,
+}
+
+/// What a writing run left behind.
+#[derive(Debug)]
+pub struct Written {
+    pub trees: Vec<BuiltTree>,
+    /// Packs written, in order.
+    pub packs: Vec<StoredPack>,
+    /// Bytes of frames that were new.
+    pub frame_bytes: u64,
+    /// Where everything lies that this run wrote.
+    pub index: Index,
+}
+
+/// Which packs of the known chunks a snapshot needs.
+#[derive(Debug)]
+pub struct UsedPacks(Vec<AtomicBool>);
+
+impl UsedPacks {
+    /// None of `packs` yet.
+    #[must_use]
+    pub fn new(packs: usize) -> Self {
+        Self((0..packs).map(|_| AtomicBool::new(false)).collect())
+    }
+
+    /// Marks the pack with this ordinal.
+    pub fn mark(&self, ordinal: u32) {
+        self.0[ordinal as usize].store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `known` has the chunk. Marks the pack that holds it.
+    pub(super) fn mark_if_known(&self, known: &Index, id: &ChunkId) -> bool {
+        let location = known.get(id);
+        if let Some(location) = location {
+            self.mark(location.pack);
+        }
+        location.is_some()
+    }
+
+    /// Ordinals marked.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0u32..).zip(&self.0).filter(|(_, used)| used.load(Ordering::Relaxed)).map(|(ordinal, _)| ordinal)
+    }
+}

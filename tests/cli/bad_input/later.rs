@@ -1,0 +1,125 @@
+//! Grants and pages of wraps that a later version wrote, and keys of a later version's roles and forms.
+
+use std::os::unix::fs::PermissionsExt;
+
+use sidekeep::base::env::System;
+use sidekeep::base::id::{Digest, Epoch};
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::crypto::keyfile::{KeyFile, Protection};
+use sidekeep::crypto::role::Identity;
+use sidekeep::format::roster::{AddGrant, Enrol, RosterStatement};
+
+use crate::bad_input::stored::{identity, state};
+use crate::bad_input::{Case, all_fail, files};
+use crate::support::sandbox::Sandbox;
+use crate::support::sqlite::assert_same_database;
+
+/// Enrols a key whose grant is that of the first key of its role, with `change` done to it. Its file is `keys/new.key`.
+fn enrol(sandbox: &Sandbox, role: Role, change: impl FnOnce(&mut Vec<u8>)) {
+    let first = identity(sandbox, &role.to_string());
+    let new = Identity::generate(&System, role, first.repository());
+    let place = sandbox.path("repo/keys/000001");
+    let mut grant = std::fs::read(place.join(first.key_id().to_string())).expect("a grant");
+    change(&mut grant);
+    std::fs::write(place.join(new.key_id().to_string()), &grant).expect("writes");
+    let (key, public) = (new.key_id(), new.public());
+    let enrol = Enrol {
+        key,
+        role,
+        signing: *public.signing.as_bytes(),
+        sealing: public.sealing.to_bytes(),
+        label: "new".to_owned(),
+        sources: (role == Role::Operator).then_some(SourceScope::All),
+    };
+    let grant = AddGrant { epoch: Epoch(1), key, sha256: Digest::of(&grant) };
+    state(sandbox, vec![RosterStatement::Enrol(enrol), RosterStatement::Grant(grant)]);
+    let file = std::fs::read_to_string(sandbox.path("keys/operator.key")).expect("reads");
+    let fingerprint = KeyFile::parse(&file).expect("a key file").header().fingerprint;
+    let text = KeyFile::write(&System, &new, "new", fingerprint, Protection::None).expect("writes");
+    let path = sandbox.write("keys/new.key", &text);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("permissions");
+}
+
+/// The version in the header of a binary object.
+const VERSION: usize = 9;
+const NEW_BACKUP: &[&str] = &["backup", "--key-file", "keys/new.key"];
+const NEW_RESTORE: &[&str] = &["restore", "latest", "--to", "out.sqlite", "--key-file", "keys/new.key"];
+
+#[test]
+fn grants_that_do_not_fit_are_named() {
+    let later = &["keys/000001/", "does not support", "a newer version of sidekeep"];
+    let grant = |name, arrange, args, code, words| Case { name, arrange, args, code, words };
+    all_fail(&[
+        grant("later", |sandbox| enrol(sandbox, Role::Operator, |grant| grant[VERSION] = 2), NEW_BACKUP, 1, later),
+        grant(
+            "later, for a restore",
+            |sandbox| enrol(sandbox, Role::Admin, |grant| grant[VERSION] = 2),
+            NEW_RESTORE,
+            1,
+            later,
+        ),
+        grant(
+            "with bytes that are reserved",
+            |sandbox| enrol(sandbox, Role::Operator, |grant| grant[10] = 1),
+            NEW_BACKUP,
+            1,
+            later,
+        ),
+        grant(
+            "something else",
+            |sandbox| enrol(sandbox, Role::Operator, |grant| grant[..8].copy_from_slice(b"NOTSIDEK")),
+            NEW_BACKUP,
+            1,
+            &["keys/000001/", "is not a Sidekeep object", "check the location"],
+        ),
+        grant(
+            "another key's",
+            |sandbox| enrol(sandbox, Role::Operator, |_| {}),
+            NEW_BACKUP,
+            1,
+            &["keys/000001/", "it belongs elsewhere", "sidekeep verify"],
+        ),
+    ]);
+}
+
+/// Sessions are wrapped in packs too, so a page that cannot be read is no loss; but it is said.
+#[test]
+fn pages_of_wraps_that_cannot_be_read_lose_nothing_and_are_named() {
+    let sandbox = Sandbox::new();
+    sandbox.sql("sync.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, night INT);");
+    sandbox.write("sidekeep.toml", crate::bad_input::CONFIG);
+    sandbox.ok(&["init", "repo", "--source", "sqlite:sync.db"]);
+    for night in 0..66 {
+        sandbox.sql("sync.db", &format!("INSERT INTO t (night) VALUES ({night});"));
+        sandbox.ok(&["backup"]);
+    }
+    let is_page = |path: &std::path::PathBuf| path.parent().is_some_and(|parent| parent.ends_with("wraps"));
+    let page = files(&sandbox.path("repo")).into_keys().find(is_page).expect("a page");
+    let name = page.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+    let whole = std::fs::read(&page).expect("reads");
+    let mut later = whole.clone();
+    later[VERSION] = 2;
+    // A bit of each wrap, so that it reads like a page and opens nothing.
+    let mut spoilt = whole.clone();
+    (0..64).for_each(|wrap| spoilt[44 + wrap * 1184 + 100] ^= 1);
+    for bytes in [later, whole[..5000].to_vec(), vec![b'x'; whole.len()], spoilt] {
+        std::fs::write(&page, bytes).expect("writes");
+        for (snapshot, nights) in [("latest", 66), ("latest~60", 6)] {
+            sandbox.ok(&["restore", snapshot, "--to", "out.sqlite", "--key-file", "keys/admin.key"]);
+            sandbox.sql("then.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, night INT);");
+            (0..nights).for_each(|night| {
+                sandbox.sql("then.db", &format!("INSERT INTO t (night) VALUES ({night});"));
+            });
+            assert_same_database(&sandbox.path("out.sqlite"), &sandbox.path("then.db"));
+            for file in ["out.sqlite", "then.db"] {
+                std::fs::remove_file(sandbox.path(file)).expect("removes");
+            }
+        }
+        let ran = sandbox.run(&["verify", "--level", "read"]);
+        assert!(ran.code == 3 && ran.out.contains(&name), "{} {}", ran.code, ran.out);
+    }
+    // Whoever writes passes on what it does not understand, and does not touch it.
+    let left = std::fs::read(&page).expect("reads");
+    sandbox.ok(&["backup"]);
+    assert!(std::fs::read(&page).expect("reads") == left);
+}

@@ -1,0 +1,253 @@
+//! Places without a repository, with something else, or with what a later version wrote.
+
+use std::path::PathBuf;
+
+use sidekeep::base::env::{Env, System};
+use sidekeep::base::id::Digest;
+use sidekeep::crypto::keyfile::KeyFile;
+use sidekeep::crypto::role::Identity;
+use sidekeep::format::dsse::{self, Envelope, Predicate};
+use sidekeep::format::entry::Entry;
+use sidekeep::format::roster::{Feature, RosterEntry, RosterStatement};
+
+use crate::bad_input::{BACKUP, Case, RESTORE, all_fail, alter, files};
+use crate::support::sandbox::Sandbox;
+
+/// The key of `role`.
+pub fn identity(sandbox: &Sandbox, role: &str) -> Identity {
+    let text = std::fs::read_to_string(sandbox.path(&format!("keys/{role}.key"))).expect("reads");
+    KeyFile::parse(&text).and_then(|file| file.open(None)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The objects of the repository of this kind (`roster`, `ledger`, ...), sorted.
+fn objects(sandbox: &Sandbox, kind: &str) -> Vec<PathBuf> {
+    let all = files(&sandbox.path("repo")).into_keys();
+    all.filter(|path| path.components().any(|part| part.as_os_str() == kind)).collect()
+}
+
+/// The last object of a chain, and the path of the next.
+fn head<P: Predicate>(sandbox: &Sandbox, kind: &str) -> (P, Digest, PathBuf) {
+    let last = objects(sandbox, kind).pop().expect("a head");
+    let bytes = std::fs::read(&last).expect("reads");
+    let predicate = Envelope::decode(&bytes).and_then(|envelope| envelope.predicate()).expect("decodes");
+    let number: u64 = last.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
+    (predicate, Digest::of(&bytes), last.with_file_name(format!("{:010}", number + 1)))
+}
+
+fn signed<P: Predicate>(sandbox: &Sandbox, role: &str, predicate: &P) -> Vec<u8> {
+    let signer = identity(sandbox, role);
+    dsse::encode(predicate, signer.key_id(), |message| signer.sign(message)).expect("encodes")
+}
+
+/// The same with the predicate changed as text before it is signed.
+fn signed_otherwise<P: Predicate>(sandbox: &Sandbox, role: &str, predicate: &P, (from, to): (&str, &str)) -> Vec<u8> {
+    let ours = signed(sandbox, role, predicate);
+    let mut envelope: serde_json::Value = serde_json::from_slice(&ours).expect("JSON");
+    let payload = envelope["payload"].as_str().expect("base64");
+    let payload = data_encoding::BASE64.decode(payload.as_bytes()).expect("base64");
+    let payload = String::from_utf8(payload).expect("UTF-8");
+    assert!(payload.contains(from), "{payload}");
+    let payload = payload.replace(from, to);
+    let kind = envelope["payloadType"].as_str().expect("a type").to_owned();
+    let message = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
+    let signature = identity(sandbox, role).sign(message.as_bytes());
+    envelope["payload"] = data_encoding::BASE64.encode(payload.as_bytes()).into();
+    envelope["signatures"][0]["sig"] = data_encoding::BASE64.encode(&signature).into();
+    serde_json::to_vec(&envelope).expect("JSON")
+}
+
+fn next_roster(sandbox: &Sandbox, statements: Vec<RosterStatement>) -> (RosterEntry, PathBuf) {
+    let (head, previous, next) = head::<RosterEntry>(sandbox, "roster");
+    (RosterEntry { number: head.number + 1, previous, written: System.now(), statements, ..head }, next)
+}
+
+/// Appends statements to the roster.
+pub fn state(sandbox: &Sandbox, statements: Vec<RosterStatement>) {
+    let (entry, next) = next_roster(sandbox, statements);
+    std::fs::write(next, signed(sandbox, "admin", &entry)).expect("writes");
+}
+
+/// Appends a copy of the last ledger entry, as changed by `change`.
+fn append(sandbox: &Sandbox, change: impl FnOnce(&mut Entry), replace: (&str, &str)) {
+    let (mut entry, previous, next) = head::<Entry>(sandbox, "ledger");
+    entry.place.number += 1;
+    entry.place.previous = previous;
+    change(&mut entry);
+    std::fs::write(next, signed_otherwise(sandbox, "operator", &entry, replace)).expect("writes");
+}
+
+/// Sets the version in the header of the binary object at `path`.
+fn set_version(bytes: &mut [u8]) {
+    assert_eq!(&bytes[..8], b"SIDEKEEP");
+    bytes[9] = 2;
+}
+
+fn none(_: &mut Sandbox) {}
+
+fn remove(sandbox: &Sandbox, name: &str) {
+    std::fs::remove_file(sandbox.path(name)).expect("removes");
+}
+
+#[test]
+fn places_without_a_repository_are_told_apart() {
+    all_fail(&[
+        Case {
+            name: "nothing",
+            arrange: none,
+            args: &["backup", "--repo", "nowhere"],
+            code: 4,
+            words: &["no repository at nowhere", "check the location", "sidekeep init"],
+        },
+        Case {
+            name: "an empty directory",
+            arrange: |sandbox| std::fs::create_dir(sandbox.path("empty")).expect("makes"),
+            args: &["backup", "--repo", "empty"],
+            code: 4,
+            words: &["no repository at empty", "check the location", "sidekeep init"],
+        },
+        Case {
+            name: "foreign files",
+            arrange: |sandbox| {
+                std::fs::create_dir_all(sandbox.path("photos/2026/packs")).expect("makes");
+                sandbox.write("photos/2026/packs/a.jpg", "a photo");
+                sandbox.write("photos/readme", "not yours");
+            },
+            args: &["backup", "--repo", "photos"],
+            code: 4,
+            words: &["no repository at photos", "check the location"],
+        },
+        Case {
+            name: "a file",
+            arrange: |sandbox| drop(sandbox.write("file", "")),
+            args: &["backup", "--repo", "file"],
+            code: 4,
+            words: &["no repository at file", "check the location"],
+        },
+        Case {
+            name: "no name",
+            arrange: |sandbox| alter(sandbox, "sidekeep.toml", "repo = 'repo'", ""),
+            args: BACKUP,
+            code: 2,
+            words: &["no repository is named", "--repo"],
+        },
+    ]);
+}
+
+#[test]
+fn places_with_something_else_are_told_apart() {
+    all_fail(&[
+        Case {
+            name: "somebody else's sidekeep.json",
+            arrange: |sandbox| drop(sandbox.write("repo/sidekeep.json", r#"{"sidekeep": "settings"}"#)),
+            args: BACKUP,
+            code: 1,
+            words: &["sidekeep.json is not a Sidekeep object", "check the location"],
+        },
+        Case {
+            name: "an empty sidekeep.json",
+            arrange: |sandbox| drop(sandbox.write("repo/sidekeep.json", "")),
+            args: RESTORE,
+            code: 1,
+            words: &["sidekeep.json is not a Sidekeep object", "check the location"],
+        },
+        Case {
+            name: "no roster",
+            arrange: |sandbox| remove(sandbox, "repo/roster/0000000001"),
+            args: BACKUP,
+            code: 1,
+            words: &["roster/0000000001 is missing", "sidekeep verify"],
+        },
+        Case {
+            name: "another roster",
+            arrange: |sandbox| drop(sandbox.write("repo/roster/0000000001", "{}")),
+            args: RESTORE,
+            code: 1,
+            words: &["roster/0000000001 is damaged: it has an unreadable envelope", "sidekeep verify"],
+        },
+        Case {
+            name: "no grants",
+            arrange: |sandbox| std::fs::remove_dir_all(sandbox.path("repo/keys")).expect("removes"),
+            args: RESTORE,
+            code: 1,
+            words: &["keys/000001/", "is missing", "sidekeep verify"],
+        },
+        Case {
+            name: "an init that was killed",
+            arrange: |sandbox| {
+                remove(sandbox, "repo/sidekeep.json");
+                std::fs::create_dir(sandbox.path("more")).expect("makes");
+            },
+            args: &["init", "repo", "--keys-dir", "more"],
+            code: 6,
+            words: &["did not finish left objects at repo", "choose another place"],
+        },
+        Case {
+            name: "a place that is taken",
+            arrange: |sandbox| std::fs::create_dir(sandbox.path("more")).expect("makes"),
+            args: &["init", "repo", "--keys-dir", "more"],
+            code: 6,
+            words: &["there is a repository at repo already", "nothing was changed"],
+        },
+    ]);
+}
+
+/// What a later version says must be understood.
+const LATER: &[&str] = &["does not support", "a newer version of sidekeep"];
+
+fn later(name: &'static str, arrange: fn(&mut Sandbox), args: &'static [&'static str]) -> Case {
+    Case { name, arrange, args, code: 1, words: LATER }
+}
+
+#[test]
+fn what_a_later_version_wrote_is_unsupported_and_left_alone() {
+    let descriptor = |sandbox: &mut Sandbox| alter(sandbox, "repo/sidekeep.json", "\"format\":1", "\"format\":2");
+    let roster = |sandbox: &mut Sandbox| {
+        let (entry, next) = next_roster(sandbox, vec![RosterStatement::Feature(Feature { name: "x".to_owned() })]);
+        let bytes = signed_otherwise(sandbox, "admin", &entry, ("\"format\":1", "\"format\":2"));
+        std::fs::write(next, bytes).expect("writes");
+    };
+    let feature = |sandbox: &mut Sandbox| {
+        state(sandbox, vec![RosterStatement::Feature(Feature { name: "unheard-of".to_owned() })]);
+    };
+    let ledger = |sandbox: &mut Sandbox| append(sandbox, |_| {}, ("\"format\":1", "\"format\":2"));
+    let kind = |sandbox: &mut Sandbox| append(sandbox, |_| {}, ("\"kind\":\"snapshot\"", "\"kind\":\"unheard-of\""));
+    let predicate = |sandbox: &mut Sandbox| append(sandbox, |_| {}, ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2"));
+    let manifest = |sandbox: &mut Sandbox| {
+        let path = objects(sandbox, "manifests").pop().expect("a manifest");
+        let mut bytes = std::fs::read(&path).expect("reads");
+        set_version(&mut bytes);
+        let digest = Digest::of(&bytes);
+        std::fs::write(path.with_file_name(digest.to_string()), &bytes).expect("writes");
+        let change = |entry: &mut Entry| {
+            if let sidekeep::format::entry::EntryBody::Snapshot(snapshot) = &mut entry.body {
+                snapshot.manifest.sha256 = digest;
+                snapshot.source_clock = System.now();
+            }
+        };
+        append(sandbox, change, ("\"kind\"", "\"kind\""));
+    };
+    let pack = |sandbox: &mut Sandbox| {
+        for path in objects(sandbox, "index") {
+            std::fs::remove_file(path).expect("removes");
+        }
+        let path = objects(sandbox, "packs").remove(0);
+        let mut bytes = std::fs::read(&path).expect("reads");
+        set_version(&mut bytes);
+        std::fs::write(path, bytes).expect("writes");
+    };
+    all_fail(&[
+        later("descriptor", descriptor, BACKUP),
+        later("descriptor, for a restore", descriptor, RESTORE),
+        later("roster", roster, BACKUP),
+        later("roster, for a restore", roster, RESTORE),
+        later("feature", feature, BACKUP),
+        later("feature, for a restore", feature, RESTORE),
+        later("ledger", ledger, BACKUP),
+        later("ledger, for a restore", ledger, RESTORE),
+        later("kind of entry", kind, BACKUP),
+        later("type of predicate", predicate, BACKUP),
+        later("manifest", manifest, BACKUP),
+        later("manifest, for a restore", manifest, RESTORE),
+        later("pack without an index", pack, BACKUP),
+    ]);
+}

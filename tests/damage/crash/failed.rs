@@ -1,0 +1,86 @@
+//! The store fails once, at every call, in every way: the run goes on or ends with an error that says why, and never
+//! commits what does not come back.
+
+use sidekeep::base::chain::chain;
+
+use crate::crash::night::Night;
+use crate::support::stores::faulty::{ALL, Effect, Fault, Faulty, Plan};
+
+const FAULTS: [Fault; 5] =
+    [Fault::Lost(Effect::NotApplied), Fault::Lost(Effect::Applied), Fault::Refused, Fault::Full, Fault::Short];
+
+fn plan(first: u64, times: u64, fault: Fault) -> Plan {
+    Plan { verbs: ALL, prefix: "", first, times, fault }
+}
+
+#[test]
+fn once_at_every_call_of_a_backup() {
+    let night = Night::small();
+    let healthy = Faulty::new(night.fork(), plan(u64::MAX, 1, Fault::Full));
+    night.world.beside(healthy.clone()).backup(&night.after);
+    let mut survived = 0;
+    for call in 1..=healthy.calls() {
+        for fault in FAULTS {
+            let memory = night.fork();
+            let faulty = Faulty::new(memory.clone(), plan(call, 1, fault));
+            let result = night.world.beside(faulty).try_backup(&night.after);
+            let left = night.world.beside(memory);
+            let committed = night.assert_nothing_half(&left);
+            match result {
+                Ok(report) => {
+                    survived += 1;
+                    assert!(committed && report.notes.is_empty(), "call {call}, {fault:?}: {report:?}");
+                }
+                Err(error) => {
+                    let text = chain(&error);
+                    assert!(!text.contains("damaged") && !text.contains("missing"), "call {call}, {fault:?}: {text}");
+                    assert!(
+                        !text.contains("stopped") && !text.contains("interrupted"),
+                        "call {call}, {fault:?}: {text}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(survived > 0, "a lost answer to a create is looked for");
+}
+
+#[test]
+fn for_ever_from_some_call_on() {
+    let night = Night::small();
+    for call in [1, 3, 5, 8, 12, 16, 20, 24] {
+        for fault in [Fault::Refused, Fault::Full, Fault::Short] {
+            let memory = night.fork();
+            let faulty = Faulty::new(memory.clone(), plan(call, u64::MAX, fault));
+            let result = night.world.beside(faulty).try_backup(&night.after);
+            let left = night.world.beside(memory);
+            let committed = night.assert_nothing_half(&left);
+            assert_eq!(result.is_ok(), committed, "call {call}, {fault:?}: {result:?}");
+            night.assert_next_run(&left);
+        }
+    }
+}
+
+#[test]
+fn a_restore_through_a_failing_store_is_whole_or_says_what_is_not() {
+    let night = Night::small();
+    let healthy = Faulty::new(night.fork(), plan(u64::MAX, 1, Fault::Full));
+    let to = night.world.path("back");
+    night.world.beside(healthy.clone()).restore(&to);
+    std::fs::remove_file(&to).expect("was restored");
+    for call in 1..=healthy.calls() {
+        for fault in [Fault::Lost(Effect::NotApplied), Fault::Refused, Fault::Short] {
+            let faulty = Faulty::new(night.fork(), plan(call, 1, fault));
+            let to = night.world.path("back");
+            let selector = sidekeep::ops::select::Selector::Latest(0);
+            match night.world.beside(faulty).try_restore(selector, &to) {
+                Ok(report) if report.damaged.is_empty() && report.refused.is_empty() => {
+                    crate::support::sqlite::assert_same_database(&night.before, &to);
+                    std::fs::remove_file(&to).expect("was restored");
+                }
+                Ok(report) => panic!("call {call}, {fault:?}: nothing is damaged: {report:?}"),
+                Err(_) => assert!(!to.exists(), "call {call}, {fault:?}: half a database is none"),
+            }
+        }
+    }
+}

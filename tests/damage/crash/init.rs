@@ -1,0 +1,89 @@
+//! A repository exists only whole.
+
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+use sidekeep::base::env::{Seeded, SharedEnv};
+use sidekeep::ops::error::OpError;
+use sidekeep::ops::init::Init;
+use sidekeep::repo::error::RepoError;
+use sidekeep::repo::io::Objects;
+use sidekeep::repo::open::Repository;
+use sidekeep::store::Store;
+
+use crate::support::stores::faulty::{Effect, Faulty, Plan};
+
+fn objects(store: Arc<dyn object_store::ObjectStore>, runtime: &tokio::runtime::Runtime) -> Objects {
+    Objects::new(Store::from_object_store(store), runtime.handle().clone())
+}
+
+#[test]
+fn an_init_that_dies_leaves_a_whole_repository_or_none() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let env: SharedEnv = Arc::new(Seeded::new(3));
+    let init = |store: Arc<dyn object_store::ObjectStore>| {
+        Init::create(objects(store, &runtime), env.clone(), "test").map(|init| init.fingerprint())
+    };
+    let healthy = Faulty::new(Arc::new(InMemory::new()), Plan::never());
+    init(healthy.clone()).expect("a repository");
+    let (mut none, mut whole, mut remains) = (0, 0, 0);
+    for call in 1..=healthy.calls() {
+        for effect in [Effect::NotApplied, Effect::Applied] {
+            let memory = Arc::new(InMemory::new());
+            let faulty = Faulty::new(memory.clone(), Plan::crash(call, effect));
+            init(faulty).expect_err("dies");
+            match Repository::open(objects(memory.clone(), &runtime), env.clone()) {
+                Ok(repository) => {
+                    whole += 1;
+                    assert_eq!(repository.roster().keys.len(), 5);
+                    assert!(repository.roster().open_epoch().is_some() && repository.roster().voids.is_empty());
+                    let again = init(memory).expect_err("there is one");
+                    assert!(matches!(again, OpError::Repo(RepoError::Exists { .. })), "{again:?}");
+                }
+                Err(RepoError::NoRepository { .. }) => {
+                    none += 1;
+                    match init(memory.clone()) {
+                        Ok(fingerprint) => {
+                            let made = Repository::open(objects(memory, &runtime), env.clone()).expect("opens");
+                            assert_eq!(made.roster().fingerprint(), fingerprint);
+                        }
+                        // The dead one's roster may be a living one's, so it is left alone.
+                        Err(error) => {
+                            remains += 1;
+                            assert!(matches!(error, OpError::Repo(RepoError::Unfinished { .. })), "{error:?}");
+                        }
+                    }
+                }
+                Err(error) => panic!("call {call}, {effect:?}: {error:?}"),
+            }
+        }
+    }
+    assert_eq!((whole, none > 10), (1, true), "the descriptor's call alone makes it");
+    assert_eq!(remains, 2, "its roster was there, its descriptor was not");
+}
+
+#[test]
+fn of_two_that_make_one_at_the_same_place_one_wins() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for seed in 0..8 {
+        let memory = Arc::new(InMemory::new());
+        let race = |seed: u64| {
+            let (objects, env) = (objects(memory.clone(), &runtime), Arc::new(Seeded::new(seed)));
+            move || Init::create(objects, env, "test").map(|init| init.fingerprint())
+        };
+        let (one, two) = (race(2 * seed), race(2 * seed + 1));
+        let (one, two) = std::thread::scope(|scope| {
+            let (one, two) = (scope.spawn(one), scope.spawn(two));
+            (one.join().expect("no panic"), two.join().expect("no panic"))
+        });
+        let repository = Repository::open(objects(memory.clone(), &runtime), Arc::new(Seeded::new(99))).expect("opens");
+        let winners: Vec<_> = [&one, &two].into_iter().filter_map(|result| result.as_ref().ok()).collect();
+        assert_eq!(winners, [&repository.roster().fingerprint()], "{one:?} {two:?}");
+        for loser in [one, two].into_iter().filter_map(Result::err) {
+            assert!(
+                matches!(loser, OpError::Repo(RepoError::Exists { .. } | RepoError::Unfinished { .. })),
+                "{loser:?}"
+            );
+        }
+    }
+}

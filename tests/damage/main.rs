@@ -1,0 +1,6 @@
+//! What is harmed, and what dies: the damage matrix, and crashes at every call of the store.
+
+mod crash;
+mod matrix;
+#[path = "../support/mod.rs"]
+mod support;

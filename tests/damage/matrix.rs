@@ -1,0 +1,762 @@
+//! The damage matrix: every way to harm every kind of object, and what each verb makes of it. Damage
+//! is found by the weakest level that can see it and named; what does not need the damaged object
+//! comes back equal, what does comes back but for what is listed; a new backup heals what it can.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::sqlite::assert_same_database;
+use crate::support::stored_world::StoredWorld;
+use crate::support::world::SOURCE;
+use crate::support::world::awkward::{day, fill};
+use crate::support::world::data::noise;
+use bytes::Bytes;
+use rusqlite::Connection;
+use sidekeep::base::id::Digest;
+use sidekeep::base::role::Role;
+use sidekeep::format::entry::Numbered;
+use sidekeep::ops::error::OpError;
+use sidekeep::ops::restore::RestoreReport;
+use sidekeep::ops::select::Selector;
+use sidekeep::ops::verify::{self, VerifyLevel, VerifyReport, Visit};
+use sidekeep::repo::check::{Fault, Severity};
+use sidekeep::repo::ledger::Ledger;
+
+const NIGHTS: usize = 3;
+
+/// Nights of one source, the database of each, and what each added to the store.
+struct Nights {
+    world: StoredWorld,
+    image: Vec<(String, Bytes)>,
+    databases: Vec<PathBuf>,
+    snapshots: Vec<Digest>,
+    added: Vec<Vec<String>>,
+    /// What the live database is like after the last night.
+    tomorrow: PathBuf,
+}
+
+impl Nights {
+    fn new() -> Self {
+        let world = StoredWorld::new();
+        let live = world.path("live.sqlite");
+        let db = Connection::open(&live).expect("a database");
+        fill(&db, 60);
+        let (mut databases, mut snapshots, mut added) = (Vec::new(), Vec::new(), Vec::new());
+        let copy = |name: &str| {
+            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
+            let to = world.path(name);
+            std::fs::copy(&live, &to).expect("a copy");
+            to
+        };
+        for n in 0..NIGHTS {
+            day(&db, n as i64);
+            let before = world.names();
+            snapshots.push(world.try_backup(&live).expect("a snapshot").snapshot.expect("committed"));
+            databases.push(copy(&format!("night{n}.sqlite")));
+            added.push(world.names().into_iter().filter(|name| !before.contains(name)).collect());
+        }
+        day(&db, NIGHTS as i64);
+        let tomorrow = copy("tomorrow.sqlite");
+        drop(db);
+        let image = world.image();
+        Self { world, image, databases, snapshots, added, tomorrow }
+    }
+
+    /// The object of this kind that a night added.
+    fn object(&self, kind: &Kind) -> String {
+        let added = |night: usize, part: &str, content: Option<u8>| {
+            let is = |name: &&String| {
+                let bytes = || &self.image.iter().find(|(stored, _)| stored == *name).expect("it was stored").1;
+                name.contains(part) && content.is_none_or(|content| bytes()[68] == content)
+            };
+            self.added[night].iter().find(is).expect("a night adds one").clone()
+        };
+        match *kind {
+            Kind::Descriptor => "sidekeep.json".to_owned(),
+            Kind::Roster(n) => format!("roster/{n:010}"),
+            Kind::Grant(role) => format!("keys/000001/{}", self.world.key(role).key_id()),
+            Kind::Ledger(night) => added(night, "/ledger/", None),
+            Kind::Manifest(night) => added(night, "/manifests/", None),
+            Kind::Leaves(night) => added(night, "/packs/", Some(1)),
+            Kind::Nodes(night) => added(night, "/packs/", Some(2)),
+            Kind::Streams(night) => added(night, "/packs/", Some(3)),
+            Kind::Index(night) => added(night, "/index/", None),
+            Kind::Session(night) => added(night, "/sessions/", None),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Descriptor,
+    Roster(u64),
+    Grant(Role),
+    Ledger(usize),
+    Manifest(usize),
+    Leaves(usize),
+    Nodes(usize),
+    Streams(usize),
+    Index(usize),
+    Session(usize),
+}
+
+impl Kind {
+    /// Another of the kind.
+    fn other(self) -> Option<Self> {
+        let next = |night: usize| (night + 1) % NIGHTS;
+        Some(match self {
+            Self::Descriptor => return None,
+            Self::Roster(n) => Self::Roster(3 - n),
+            Self::Grant(Role::Admin) => Self::Grant(Role::Operator),
+            Self::Grant(_) => Self::Grant(Role::Admin),
+            Self::Ledger(night) => Self::Ledger(next(night)),
+            Self::Manifest(night) => Self::Manifest(next(night)),
+            Self::Leaves(night) => Self::Leaves(next(night)),
+            Self::Nodes(night) => Self::Nodes(next(night)),
+            Self::Streams(night) => Self::Streams(next(night)),
+            Self::Index(night) => Self::Index(next(night)),
+            Self::Session(night) => Self::Session(next(night)),
+        })
+    }
+
+    fn is_pack(self) -> bool {
+        matches!(self, Self::Leaves(_) | Self::Nodes(_) | Self::Streams(_))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Harm {
+    Truncate,
+    Extend,
+    Flip,
+    Delete,
+    Swap,
+    Rename,
+    Replace,
+    Beside,
+}
+
+const HARMS: [Harm; 8] =
+    [Harm::Truncate, Harm::Extend, Harm::Flip, Harm::Delete, Harm::Swap, Harm::Rename, Harm::Replace, Harm::Beside];
+
+impl Harm {
+    /// The object is still there under its name, with its size.
+    fn keeps_size(self) -> bool {
+        matches!(self, Self::Flip | Self::Replace)
+    }
+
+    fn removes(self) -> bool {
+        matches!(self, Self::Delete | Self::Rename)
+    }
+}
+
+/// The byte whose bit is turned over: in the middle, of a pack in a frame.
+fn middle(kind: Kind, bytes: &[u8]) -> usize {
+    match kind {
+        Kind::Nodes(_) => {
+            let table = 70 + 1184;
+            let len = u32::from_le_bytes(bytes[table..table + 4].try_into().expect("four bytes"));
+            table + 9 + len as usize + 5
+        }
+        _ => bytes.len() / 2,
+    }
+}
+
+fn renamed(name: &str) -> String {
+    let (head, last) = name.split_at(name.len() - 1);
+    format!("{head}{}", if last == "9" { "8" } else { "9" })
+}
+
+fn harm(nights: &Nights, kind: Kind, harm: Harm) -> String {
+    let world = &nights.world;
+    let name = nights.object(&kind);
+    let bytes = world.read(&name);
+    match harm {
+        Harm::Truncate => world.overwrite(&name, bytes.slice(..bytes.len() - 7)),
+        Harm::Extend => world.overwrite(&name, [&bytes[..], b"garbage"].concat().into()),
+        Harm::Flip => {
+            let mut flipped = bytes.to_vec();
+            flipped[middle(kind, &bytes)] ^= 4;
+            world.overwrite(&name, flipped.into());
+        }
+        Harm::Delete => world.delete(&name),
+        Harm::Swap => {
+            let other = nights.object(&kind.other().expect("there is another"));
+            let theirs = world.read(&other);
+            world.overwrite(&name, theirs);
+            world.overwrite(&other, bytes);
+        }
+        Harm::Rename => {
+            world.overwrite(&renamed(&name), bytes);
+            world.delete(&name);
+        }
+        Harm::Replace => world.overwrite(&name, noise(4, bytes.len()).into()),
+        Harm::Beside => world.overwrite(&format!("{name}.bak"), bytes),
+    }
+    name
+}
+
+/// What became of a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Back {
+    Equal,
+    /// All but what is listed.
+    Listed,
+    /// The ledger does not have it.
+    Absent,
+    /// An error that names the object.
+    Error,
+}
+
+struct Cell {
+    name: String,
+    /// Quick, read, structure, deep.
+    levels: Vec<Result<VerifyReport, OpError>>,
+    /// By night.
+    backs: Vec<Back>,
+    backup: Result<(), OpError>,
+    after: Back,
+}
+
+impl Cell {
+    /// Levels that found this with at least this severity, as their first letters.
+    fn seen(&self, severity: Severity, object: &str) -> String {
+        let sees = |level: &Result<VerifyReport, OpError>| match level {
+            Ok(report) => report.findings.iter().any(|found| found.severity <= severity && found.object == object),
+            Err(error) => error.to_string().contains(object),
+        };
+        self.levels.iter().zip("QRSD".chars()).filter(|(level, _)| sees(level)).map(|(_, letter)| letter).collect()
+    }
+}
+
+fn restore(nights: &Nights, role: Role, snapshot: Selector, expected: &Path) -> Result<Back, OpError> {
+    let to = nights.world.path("back.sqlite");
+    let _ = std::fs::remove_file(&to);
+    let report = nights.world.try_restore_as(nights.world.key(role), SOURCE, snapshot, &to)?;
+    if report.damaged.is_empty() {
+        assert!(report.refused.is_empty(), "{:?}", report.refused);
+        assert_same_database(expected, &to);
+        return Ok(Back::Equal);
+    }
+    assert_accounted(&report);
+    Ok(Back::Listed)
+}
+
+/// Everything that is not there is listed.
+fn assert_accounted(report: &RestoreReport) {
+    for table in &report.tables {
+        let of = format!(" rows of {}:", table.name);
+        let lost: u64 = report
+            .damaged
+            .iter()
+            .filter_map(|line| line.split_once(&of).map(|(rows, _)| rows.parse::<u64>().expect("a number")))
+            .sum();
+        assert_eq!(table.restored + lost, table.rows, "{}: {:?}", table.name, report.damaged);
+    }
+}
+
+/// Harms the object and tries everything.
+fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
+    let image = nights.image.clone();
+    nights.world.reset(&image);
+    let name = harm(nights, kind, how);
+    let world = &nights.world;
+    let levels = vec![
+        world.verify(None, VerifyLevel::Quick),
+        world.verify(None, VerifyLevel::Read),
+        world.verify(Some(Role::Auditor), VerifyLevel::Structure),
+        world.verify(Some(Role::Admin), VerifyLevel::Deep),
+    ];
+    let back = |role, selector, expected: &Path| match restore(nights, role, selector, expected) {
+        Ok(back) => back,
+        Err(OpError::NotFound(_)) => Back::Absent,
+        Err(error) => {
+            let hidden = kind == Kind::Roster(2) && how == Harm::Delete;
+            let other = kind.other().filter(|_| how == Harm::Swap).map(|other| nights.object(&other));
+            let names = |name: &String| error.to_string().contains(name.as_str());
+            assert!(
+                hidden || names(&name) || other.is_some_and(|other| names(&other)),
+                "{kind:?} {how:?}: {error} does not name {name}"
+            );
+            Back::Error
+        }
+    };
+    let by_id = |night: usize| Selector::Name(nights.snapshots[night].to_string());
+    let backs = (0..NIGHTS).map(|night| back(Role::Admin, by_id(night), &nights.databases[night])).collect();
+    let listed = world.try_repository().and_then(|repository| {
+        let source = repository.roster().sources.keys().next().copied();
+        source.map(|source| Ledger::load(&repository, source).map(|ledger| ledger.live().count())).transpose()
+    });
+    assert!(listed.is_ok() || matches!(kind, Kind::Descriptor | Kind::Roster(_)), "{kind:?} {how:?}: {listed:?}");
+    let backup = world.try_backup(&nights.tomorrow).map(|report| assert!(report.snapshot.is_some()));
+    let after = match &backup {
+        Ok(()) => back(Role::Admin, Selector::Latest(0), &nights.tomorrow),
+        Err(_) => Back::Absent,
+    };
+    let cell = Cell { name, levels, backs, backup, after };
+    println!("{kind:?} {how:?}: {:?} backup {:?} after {:?}", cell.backs, cell.backup, cell.after);
+    for (level, letter) in cell.levels.iter().zip("QRSD".chars()) {
+        match level {
+            Ok(report) => {
+                for found in &report.findings {
+                    println!(
+                        "  {letter} {:?} {:?} {} x{}: {}",
+                        found.severity, found.fault, found.object, found.count, found.what
+                    );
+                }
+            }
+            Err(error) => println!("  {letter} {error}"),
+        }
+    }
+    cell
+}
+
+/// A file that is none of ours changes nothing and is named.
+fn assert_beside(nights: &mut Nights, kind: Kind) {
+    let cell = try_everything(nights, kind, Harm::Beside);
+    assert_eq!(cell.backs, [Back::Equal; NIGHTS]);
+    assert!(cell.backup.is_ok() && cell.after == Back::Equal);
+    let foreign = format!("{}.bak", cell.name);
+    assert_eq!(cell.seen(Severity::Information, &foreign), "QRSD");
+    assert_eq!(cell.seen(Severity::Warning, &foreign), "");
+    let all = nights.world.verify(None, VerifyLevel::Quick).expect("quick").findings;
+    assert!(all.iter().all(|found| found.object == foreign && found.fault == Fault::Foreign), "{all:?}");
+}
+
+#[test]
+fn descriptor_and_first_roster_entry() {
+    let mut nights = Nights::new();
+    for kind in [Kind::Descriptor, Kind::Roster(1)] {
+        for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
+            if how == Harm::Swap && kind.other().is_none() {
+                continue;
+            }
+            let cell = try_everything(&mut nights, kind, how);
+            assert_eq!(cell.seen(Severity::Damage, &cell.name), "QRSD", "{kind:?} {how:?}");
+            assert_eq!(cell.backs, [Back::Error; NIGHTS], "{kind:?} {how:?}");
+            assert!(cell.backup.expect_err("fails").to_string().contains(&cell.name));
+            let error = nights.world.try_repository().err().expect("does not open");
+            let report = verify::unopened(error, VerifyLevel::Quick).expect("it is damage");
+            assert!(report.has_damage() && report.findings[0].object == cell.name, "{report:?}");
+        }
+        assert_beside(&mut nights, kind);
+    }
+}
+
+#[test]
+fn newest_roster_entry() {
+    let mut nights = Nights::new();
+    for how in HARMS.into_iter().filter(|how| !matches!(how, Harm::Beside | Harm::Swap)) {
+        let kind = Kind::Roster(2);
+        let cell = try_everything(&mut nights, kind, how);
+        let unknown = format!("{}/", cell_source(&nights));
+        assert_eq!(cell.seen(Severity::Damage, &unknown), "QRSD", "{how:?}");
+        let named = cell.seen(Severity::Damage, &cell.name);
+        assert_eq!(named, if how == Harm::Delete { "" } else { "QRSD" }, "{how:?}");
+        assert_eq!(cell.backs, [Back::Error; NIGHTS]);
+        assert!(cell.backup.is_err());
+    }
+}
+
+fn cell_source(nights: &Nights) -> String {
+    nights.object(&Kind::Ledger(0)).split('/').next().expect("a part").to_owned()
+}
+
+#[test]
+fn grants() {
+    let mut nights = Nights::new();
+    for how in HARMS.into_iter().filter(|how| !matches!(how, Harm::Beside)) {
+        let cell = try_everything(&mut nights, Kind::Grant(Role::Admin), how);
+        assert_eq!(cell.seen(Severity::Damage, &cell.name), "QRSD", "{how:?}");
+        assert_eq!(cell.backs, [Back::Error; NIGHTS]);
+        // The recovery key has a grant of its own.
+        let back =
+            restore(&nights, Role::Recovery, Selector::Name(nights.snapshots[2].to_string()), &nights.databases[2]);
+        assert_eq!(back.expect("restores"), Back::Equal);
+        assert_eq!(cell.backup.is_ok(), how != Harm::Swap);
+
+        if how == Harm::Swap {
+            continue;
+        }
+        let cell = try_everything(&mut nights, Kind::Grant(Role::Operator), how);
+        assert_eq!(cell.seen(Severity::Damage, &cell.name), "QRSD", "{how:?}");
+        assert_eq!(cell.backs, [Back::Equal; NIGHTS]);
+        assert!(cell.backup.expect_err("no keys").to_string().contains(&cell.name));
+    }
+    assert_beside(&mut nights, Kind::Grant(Role::Admin));
+}
+
+#[test]
+fn ledger_entries() {
+    use Back::{Absent, Equal};
+    let mut nights = Nights::new();
+    for night in 0..NIGHTS {
+        for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
+            let kind = Kind::Ledger(night);
+            let cell = try_everything(&mut nights, kind, how);
+            let expected = match (night, how.removes(), how) {
+                (0, true, _) | (0 | 2, _, Harm::Swap) => [Absent, Absent, Absent],
+                // The entry after the one that follows counts again: it names bytes that are still there.
+                (0, ..) => [Absent, Absent, Equal],
+                (1, ..) => [Equal, Absent, Absent],
+                _ => [Equal, Equal, Absent],
+            };
+            assert_eq!(cell.backs, expected, "{how:?} {night}");
+            assert!(cell.backup.is_ok() && cell.after == Equal, "{how:?} {night}");
+            let is_end = night == NIGHTS - 1;
+            let seen = cell.seen(Severity::Damage, &cell.name);
+            match how {
+                // Nothing says that there was one more, but for who saw it.
+                Harm::Delete if is_end => assert_eq!(seen, ""),
+                _ => assert_eq!(seen, "QRSD", "{how:?} {night}"),
+            }
+        }
+    }
+    assert_beside(&mut nights, Kind::Ledger(1));
+}
+
+#[test]
+fn manifests() {
+    let mut nights = Nights::new();
+    for night in [0, NIGHTS - 1] {
+        for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
+            let kind = Kind::Manifest(night);
+            let cell = try_everything(&mut nights, kind, how);
+            let other = (night + 1) % NIGHTS;
+            for (at, back) in cell.backs.iter().enumerate() {
+                let hit = at == night;
+                if how == Harm::Swap && at == other {
+                    continue;
+                }
+                assert_eq!(*back, if hit { Back::Error } else { Back::Equal }, "{how:?} {night}");
+            }
+            let seen = cell.seen(Severity::Damage, &cell.name);
+            assert_eq!(seen, if how.keeps_size() { "RSD" } else { "QRSD" }, "{how:?} {night}");
+            assert!(cell.backup.is_ok() && cell.after == Back::Equal);
+            let hurt = |report: &VerifyReport| {
+                let found = report
+                    .findings
+                    .iter()
+                    .find(|found| found.object == cell.name && found.severity == Severity::Damage);
+                found.expect("seen").snapshots.contains(&nights.snapshots[night])
+            };
+            assert!(hurt(cell.levels[1].as_ref().expect("read")));
+            assert!(hurt(cell.levels[2].as_ref().expect("structure")));
+        }
+    }
+    assert_beside(&mut nights, Kind::Manifest(1));
+}
+
+fn packs(kind: fn(usize) -> Kind) {
+    let mut nights = Nights::new();
+    for night in [0, NIGHTS - 1] {
+        for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
+            let kind = kind(night);
+            assert!(kind.is_pack());
+            let cell = try_everything(&mut nights, kind, how);
+            let first = if how == Harm::Swap { night.min((night + 1) % NIGHTS) } else { night };
+            for (at, back) in cell.backs.iter().enumerate() {
+                match how {
+                    _ if at < first => assert_eq!(*back, Back::Equal, "{how:?} {night} {at}"),
+                    Harm::Truncate | Harm::Extend => assert_eq!(*back, Back::Equal, "{how:?} {night} {at}"),
+                    _ if at == night => assert_eq!(*back, Back::Listed, "{how:?} {night} {at}"),
+                    _ => assert!(matches!(back, Back::Equal | Back::Listed), "{how:?} {night} {at}"),
+                }
+            }
+            let seen = cell.seen(Severity::Damage, &cell.name);
+            let size = |name: &str| nights.world.read(name).len();
+            // Two packs may happen to have one size.
+            let same_size = |other: Kind| size(&cell.name) == size(&nights.object(&other));
+            let keeps_size = how.keeps_size() || how == Harm::Swap && kind.other().is_some_and(same_size);
+            match how {
+                // The byte lies in a frame of a tier that an auditor does not open, or of one that it does.
+                Harm::Flip => assert_eq!(seen, if matches!(kind, Kind::Nodes(_)) { "RSD" } else { "RD" }, "{night}"),
+                _ if keeps_size => assert_eq!(seen, "RSD", "{how:?} {night}"),
+                _ => assert_eq!(seen, "QRSD", "{how:?} {night}"),
+            }
+            assert!(cell.backup.is_ok(), "{how:?}: {:?}", cell.backup);
+            if !keeps_size {
+                assert_eq!(cell.after, Back::Equal, "{how:?} {night}");
+            }
+            for level in [2, 3] {
+                let report = cell.levels[level].as_ref().expect("checks");
+                for found in
+                    report.findings.iter().filter(|found| found.fault == Fault::LostChunk && found.object == cell.name)
+                {
+                    assert!(!found.tables.is_empty(), "{found:?}");
+                    assert!(found.snapshots.contains(&nights.snapshots[night]), "{found:?}");
+                }
+                let intact = |at: usize| {
+                    let id = nights.snapshots[at];
+                    report.sources[0].snapshots.iter().find(|snapshot| snapshot.snapshot == id).expect("checked").intact
+                };
+                for at in 0..first {
+                    assert!(intact(at), "{how:?} {night}: {at} is not hurt");
+                }
+                if level == 3 {
+                    assert!(!intact(night), "{how:?} {night} is hurt");
+                }
+            }
+        }
+        assert_beside(&mut nights, kind(night));
+    }
+}
+
+#[test]
+fn packs_of_leaves() {
+    packs(Kind::Leaves);
+}
+
+#[test]
+fn packs_of_nodes() {
+    packs(Kind::Nodes);
+}
+
+#[test]
+fn packs_of_streams() {
+    packs(Kind::Streams);
+}
+
+#[test]
+fn what_is_only_economy() {
+    let mut nights = Nights::new();
+    for kind in [Kind::Index(0), Kind::Index(2), Kind::Session(2)] {
+        for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
+            let cell = try_everything(&mut nights, kind, how);
+            assert_eq!(cell.backs, [Back::Equal; NIGHTS], "{kind:?} {how:?}");
+            assert!(cell.backup.is_ok() && cell.after == Back::Equal, "{kind:?} {how:?}");
+            assert_eq!(cell.seen(Severity::Damage, &cell.name), "");
+            let renamed = renamed(&cell.name);
+            let name = if how == Harm::Rename { &renamed } else { &cell.name };
+            let seen = cell.seen(Severity::Warning, name);
+            match (how, kind) {
+                (Harm::Delete, _) => assert_eq!(seen, ""),
+                (_, Kind::Index(_)) => assert_eq!(seen, "RSD", "{how:?}"),
+                _ => assert_eq!(seen, "R", "{how:?}"),
+            }
+        }
+        assert_beside(&mut nights, kind);
+    }
+}
+
+#[test]
+fn who_was_here_before_sees_what_is_gone() {
+    let mut nights = Nights::new();
+    let heads = nights.world.verify(None, VerifyLevel::Quick).expect("quick").heads.expect("heads");
+    let text = serde_json::to_string(&heads).expect("serializes");
+    let visit = Visit::Again(serde_json::from_str(&text).expect("parses"));
+    for kind in [Kind::Ledger(NIGHTS - 1), Kind::Roster(2)] {
+        let image = nights.image.clone();
+        nights.world.reset(&image);
+        let name = harm(&nights, kind, Harm::Delete);
+        let report = nights.world.verify_again(None, VerifyLevel::Quick, visit.clone()).expect("quick");
+        let gone = |found: &&sidekeep::repo::check::Finding| found.object == name && found.fault == Fault::RolledBack;
+        assert!(report.findings.iter().any(|found| gone(&found)), "{:?}", report.findings);
+    }
+    let image = nights.image.clone();
+    nights.world.reset(&image);
+    nights.world.try_backup(&nights.tomorrow).expect("one more");
+    let report = nights.world.verify_again(None, VerifyLevel::Quick, visit).expect("quick");
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+    let mut other = heads;
+    other.roster = Numbered { number: 1, sha256: Digest::new([7; 32]) };
+    let report = nights.world.verify_again(None, VerifyLevel::Quick, Visit::Again(other)).expect("quick");
+    assert!(report.has_damage());
+}
+
+/// A database whose one large table makes a tree of two levels of nodes.
+fn tall(world: &StoredWorld, name: &str) -> PathBuf {
+    let path = world.path(name);
+    let db = Connection::open(&path).expect("a database");
+    db.execute_batch("CREATE TABLE wide (id INTEGER PRIMARY KEY, bytes BLOB); CREATE TABLE other (id INTEGER PRIMARY KEY); INSERT INTO other VALUES (1); BEGIN")
+        .expect("tables");
+    for n in 0..2500i64 {
+        db.execute("INSERT INTO wide VALUES (?1, ?2)", (n, noise(n as u64, 4100))).expect("a row");
+    }
+    db.execute_batch("COMMIT").expect("commits");
+    path
+}
+
+#[test]
+fn a_lost_node_costs_its_rows_alone() {
+    let world = StoredWorld::new();
+    let live = tall(&world, "live.sqlite");
+    world.try_backup(&live).expect("a snapshot");
+    let nodes: Vec<String> =
+        world.names().into_iter().filter(|name| name.contains("/packs/") && world.read(name)[68] == 2).collect();
+    let [nodes] = nodes.as_slice() else { panic!("{nodes:?}") };
+    let mut bytes = world.read(nodes).to_vec();
+    bytes[middle(Kind::Nodes(0), &world.read(nodes))] ^= 1;
+    world.overwrite(nodes, bytes.into());
+    let report = world.verify(Some(Role::Auditor), VerifyLevel::Structure).expect("structure");
+    let found: Vec<_> = report.findings.iter().filter(|found| found.fault == Fault::Unreadable).collect();
+    assert!(found.len() == 1 && found[0].object == *nodes && found[0].tables.contains("wide"), "{found:?}");
+    let deep = world.verify(Some(Role::Admin), VerifyLevel::Deep).expect("deep");
+    assert!(deep.findings.iter().all(|found| found.object == *nodes), "{:?}", deep.findings);
+    let back = world.path("back.sqlite");
+    let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
+    assert_eq!(restored.damaged.len(), 1, "{:?}", restored.damaged);
+    assert!(restored.damaged[0].contains(" rows of wide: ") && restored.damaged[0].contains(nodes.as_str()));
+    assert_accounted(&restored);
+    assert!(restored.rows > 1000 && restored.rows < 2501, "{}", restored.rows);
+}
+
+#[test]
+fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
+    let world = StoredWorld::new();
+    let live = tall(&world, "live.sqlite");
+    world.try_backup(&live).expect("a snapshot");
+    let largest = world.names().into_iter().max_by_key(|name| world.read(name).len()).expect("objects");
+    let bytes = world.read(&largest);
+    world.overwrite(&largest, bytes.slice(..bytes.len() / 2));
+    let back = world.path("back.sqlite");
+    let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
+    assert_accounted(&restored);
+    assert!((1200..1300).contains(&restored.rows), "{} {:?}", restored.rows, restored.damaged.first());
+    let again = world.try_backup(&live).expect("a snapshot");
+    assert!(again.new_bytes > 10_000_000 && again.notes.iter().any(|note| note.contains("stored again")), "{again:?}");
+    std::fs::remove_file(&back).expect("removes");
+    // Both snapshots are whole again: the older one finds its chunks in the new pack.
+    for at in 0..2 {
+        let restored = world.try_restore(Selector::Latest(at), &back).expect("restores");
+        assert!(restored.damaged.is_empty(), "{:?}", restored.damaged);
+        assert_same_database(&live, &back);
+        std::fs::remove_file(&back).expect("removes");
+    }
+}
+
+/// A small database after another night; its rows tell which.
+fn small_night(world: &StoredWorld, db: &Connection, n: usize) {
+    db.execute("INSERT INTO t VALUES (?1, ?2)", (n as i64, noise(n as u64, 50))).expect("a row");
+    world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
+}
+
+fn small(world: &StoredWorld) -> Connection {
+    let db = Connection::open(world.path("live.sqlite")).expect("a database");
+    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, bytes BLOB)").expect("a table");
+    db
+}
+
+#[test]
+fn a_gap_that_is_filled_brings_nothing_old_back() {
+    let world = StoredWorld::new();
+    let db = small(&world);
+    (0..6).for_each(|n| small_night(&world, &db, n));
+    let ledger: Vec<String> = world.names().into_iter().filter(|name| name.contains("/ledger/")).collect();
+    world.delete(&ledger[2]);
+    let report = world.verify(None, VerifyLevel::Quick).expect("quick");
+    let gap = report.findings.iter().find(|found| found.fault == Fault::Gap).expect("a gap");
+    assert_eq!(gap.object, ledger[2]);
+    db.execute("INSERT INTO t VALUES (100, NULL)", []).expect("a row");
+    let night = world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
+    assert!(night.notes.iter().any(|note| note.contains(&ledger[2]) && note.contains("missing")), "{:?}", night.notes);
+    assert_eq!(night.number, Some(3));
+    for n in [101, 102] {
+        let back = world.path("back.sqlite");
+        let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
+        assert_same_database(&world.path("live.sqlite"), &back);
+        assert!(restored.damaged.is_empty());
+        std::fs::remove_file(&back).expect("removes");
+        db.execute("INSERT INTO t VALUES (?1, NULL)", [n]).expect("a row");
+        assert_eq!(world.try_backup(&world.path("live.sqlite")).expect("a snapshot").number, Some(n as u64 - 94));
+    }
+}
+
+#[test]
+fn garbage_at_the_next_number_stops_nobody() {
+    let world = StoredWorld::new();
+    let db = small(&world);
+    small_night(&world, &db, 0);
+    let first = world.names().into_iter().find(|name| name.contains("/ledger/")).expect("an entry");
+    world.overwrite(&first.replace("0001", "0002"), noise(1, 500).into());
+    world.overwrite(&first.replace("0001", "0003"), vec![b' '; (16 << 20) + 1].into());
+    let report = world.verify(None, VerifyLevel::Quick).expect("quick");
+    assert_eq!(
+        report.findings.iter().filter(|found| found.severity == Severity::Damage).count(),
+        1,
+        "{:?}",
+        report.findings
+    );
+    small_night(&world, &db, 1);
+    let report = world.verify(None, VerifyLevel::Read).expect("read");
+    let void: Vec<_> = report.findings.iter().map(|found| (found.fault, found.severity)).collect();
+    assert_eq!(void, [(Fault::Void, Severity::Warning); 2], "{:?}", report.findings);
+    assert_eq!(report.sources[0].manifests, 2);
+}
+
+#[test]
+fn a_page_of_wraps_is_no_loss() {
+    let mut world = StoredWorld::new();
+    let db = small(&world);
+    (0..66).for_each(|n| small_night(&world, &db, n));
+    let pages: Vec<String> = world.names().into_iter().filter(|name| name.contains("/wraps/")).collect();
+    let [page] = pages.as_slice() else { panic!("{pages:?}") };
+    for (role, level) in [(None, VerifyLevel::Read), (Some(Role::Admin), VerifyLevel::Deep)] {
+        let report = world.verify(role, level).expect("verifies");
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+    let image = world.image();
+    for how in [Harm::Truncate, Harm::Extend, Harm::Flip, Harm::Delete, Harm::Rename, Harm::Replace, Harm::Beside] {
+        world.reset(&image);
+        let bytes = world.read(page);
+        match how {
+            Harm::Truncate => world.overwrite(page, bytes.slice(..bytes.len() - 7)),
+            Harm::Extend => world.overwrite(page, [&bytes[..], b"garbage"].concat().into()),
+            Harm::Flip => {
+                let mut flipped = bytes.to_vec();
+                flipped[bytes.len() / 2] ^= 4;
+                world.overwrite(page, flipped.into());
+            }
+            Harm::Delete => world.delete(page),
+            Harm::Rename => {
+                world.overwrite(&renamed(page), bytes);
+                world.delete(page);
+            }
+            Harm::Replace => world.overwrite(page, noise(4, bytes.len()).into()),
+            Harm::Swap | Harm::Beside => world.overwrite(&format!("{page}.bak"), bytes),
+        }
+        let read = world.verify(None, VerifyLevel::Read).expect("read");
+        assert!(!read.has_damage(), "{how:?} {:?}", read.findings);
+        let named = read.findings.iter().any(|found| found.object.starts_with(page.as_str()));
+        assert!(named, "{how:?} {:?}", read.findings);
+        let structure = world.verify(Some(Role::Auditor), VerifyLevel::Structure).expect("structure");
+        let missing = structure.findings.iter().any(|found| found.object == *page && found.fault == Fault::Missing);
+        assert_eq!(missing, how.removes(), "{how:?} {:?}", structure.findings);
+        let back = world.path("back.sqlite");
+        let _ = std::fs::remove_file(&back);
+        let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
+        assert!(restored.damaged.is_empty(), "{how:?} {:?}", restored.damaged);
+        assert_same_database(&world.path("live.sqlite"), &back);
+    }
+}
+
+#[test]
+fn a_bit_anywhere_is_found_and_never_restored() {
+    let mut nights = Nights::new();
+    let image = nights.image.clone();
+    let (mut flips, mut harmless) = (0, 0);
+    for (name, bytes) in &image {
+        let step = (bytes.len() / 5).max(1);
+        for at in (flips % 7..bytes.len()).step_by(step) {
+            flips += 1;
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= 1 << (flips % 8);
+            nights.world.overwrite(name, flipped.into());
+            let found = match nights.world.verify(None, VerifyLevel::Read) {
+                Ok(report) => report.findings.iter().any(|found| {
+                    found.severity <= Severity::Warning && (found.object == *name || name.starts_with(&found.object))
+                }),
+                Err(_) => true,
+            };
+            assert!(found, "{name} at {at} is not found");
+            let nights_hit = if name.contains("/packs/") { vec![0, NIGHTS - 1] } else { vec![NIGHTS - 1] };
+            for night in nights_hit {
+                let by_id = Selector::Name(nights.snapshots[night].to_string());
+                // Panics if what comes back is another database and nothing is listed.
+                harmless += usize::from(restore(&nights, Role::Admin, by_id, &nights.databases[night]).is_ok());
+            }
+            nights.world.overwrite(name, bytes.clone());
+        }
+    }
+    println!("{flips} flips, {harmless} restores went on");
+    nights.world.reset(&image);
+}

@@ -1,0 +1,96 @@
+//! Files that import each other in a circle.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::modules::{Modules, Uses};
+use crate::source::File;
+
+/// Each cycle as the paths of its files: the strongly connected parts of the graph of imports.
+pub fn cycles<'a>(files: &'a [File], modules: &Modules<'a>) -> Vec<Cycle<'a>> {
+    let graph: Graph<'a> =
+        files.iter().filter(|file| !file.is_door()).map(|file| (file.path.as_str(), modules.uses(file))).collect();
+    let mut search = Search { graph: &graph, order: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
+    for file in graph.keys() {
+        if !search.order.contains_key(file) {
+            search.visit(file);
+        }
+    }
+    let found = search.found;
+    found.into_iter().map(|files| Cycle::new(&graph, files)).collect()
+}
+
+type Graph<'a> = BTreeMap<&'a str, Uses<'a>>;
+
+pub struct Cycle<'a> {
+    pub files: Vec<&'a str>,
+    /// Who uses what of whom, a line each.
+    pub ties: String,
+}
+
+impl<'a> Cycle<'a> {
+    fn new(graph: &Graph<'a>, mut files: Vec<&'a str>) -> Self {
+        files.sort_unstable();
+        let mut ties = String::new();
+        for file in &files {
+            for (used, names) in graph[file].iter().filter(|(used, _)| files.contains(used)) {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                writeln!(ties, "  {file} uses {used}: {}", names.join(", ")).expect("a string takes every line");
+            }
+        }
+        Self { files, ties }
+    }
+}
+
+/// Tarjan's search.
+struct Search<'g, 'a> {
+    graph: &'g Graph<'a>,
+    /// The number of each file that was visited, and the lowest that it reaches; none when its part is complete.
+    order: BTreeMap<&'a str, Option<usize>>,
+    stack: Vec<&'a str>,
+    found: Vec<Vec<&'a str>>,
+}
+
+impl<'a> Search<'_, 'a> {
+    /// The lowest number that is reached from here.
+    fn visit(&mut self, file: &'a str) -> usize {
+        let number = self.order.len();
+        let depth = self.stack.len();
+        self.order.insert(file, Some(number));
+        self.stack.push(file);
+        let mut lowest = number;
+        for used in self.graph.get(file).into_iter().flat_map(Uses::keys) {
+            let reached = match self.order.get(used) {
+                None => Some(self.visit(used)),
+                Some(order) => *order,
+            };
+            lowest = lowest.min(reached.unwrap_or(lowest));
+        }
+        if lowest == number {
+            let part = self.stack.split_off(depth);
+            for file in &part {
+                self.order.insert(file, None);
+            }
+            if part.len() > 1 {
+                self.found.push(part);
+            }
+        }
+        lowest
+    }
+}
+
+#[test]
+fn cycles_are_found() {
+    let files = [
+        ("src/a.rs", "use crate::b::B;"),
+        ("src/b.rs", "use crate::c::C; use crate::e::E;"),
+        ("src/c.rs", "use crate::a::A;"),
+        ("src/d.rs", "use crate::a::A;"),
+        ("src/e.rs", "pub struct E;"),
+    ];
+    let files: Vec<File> = files.iter().map(|(path, text)| File::new((*path).into(), (*text).into())).collect();
+    let found = cycles(&files, &Modules::new(&files));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].files, ["src/a.rs", "src/b.rs", "src/c.rs"]);
+    assert_eq!(found[0].ties.lines().count(), 3);
+}

@@ -1,0 +1,216 @@
+//! Items of a file as its tokens show them: functions with their parameters, types, and what is public.
+
+use std::ops::Range;
+
+use crate::lex::{Token, TokenKind};
+
+/// A function with a body. Ranges are of tokens.
+pub struct Function<'a> {
+    pub name: &'a str,
+    /// From `fn` to the brace that closes the body.
+    pub whole: Range<usize>,
+    pub parameters: Vec<Range<usize>>,
+}
+
+/// An item or method that others may use.
+pub struct Public<'a> {
+    pub keyword: &'a str,
+    pub name: &'a str,
+    pub at: usize,
+}
+
+const TYPE_KEYWORDS: &[&str] = &["struct", "enum", "trait", "union"];
+const ITEM_KEYWORDS: &[&str] = &["fn", "struct", "enum", "trait", "union", "type", "const", "static"];
+
+/// The token that closes what the token `open` opens: a bracket of any kind.
+pub fn closing(tokens: &[Token<'_>], open: usize) -> usize {
+    let mut depth = 0;
+    for (i, token) in tokens.iter().enumerate().skip(open) {
+        match token.text {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return i;
+        }
+    }
+    tokens.len()
+}
+
+/// Every function that has a body, those inside of others too.
+pub fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
+    let starts = (0..tokens.len().saturating_sub(1)).filter(|at| is_item(tokens, *at, "fn"));
+    starts.filter_map(|at| function(tokens, at)).collect()
+}
+
+fn function<'a>(tokens: &[Token<'a>], at: usize) -> Option<Function<'a>> {
+    let body = body(tokens, at)?;
+    let signature = &tokens[..body.start];
+    let open = at + 2 + generics_len(&signature[at + 2..]);
+    let parameters = list(signature, open);
+    Some(Function { name: tokens[at + 1].text, whole: at..body.end, parameters })
+}
+
+/// The body of the function that begins at `at`, with its braces; none if it has none.
+fn body(tokens: &[Token<'_>], at: usize) -> Option<Range<usize>> {
+    let mut i = at;
+    while i < tokens.len() {
+        match tokens[i].text {
+            "(" | "[" => i = closing(tokens, i),
+            ";" => return None,
+            "{" => return Some(i..closing(tokens, i) + 1),
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+/// How many tokens `<...>` takes at the beginning, if it is there.
+fn generics_len(tokens: &[Token<'_>]) -> usize {
+    let mut depth = 0;
+    for (i, token) in tokens.iter().enumerate() {
+        match token.text {
+            "<" => depth += 1,
+            ">" if i > 0 && tokens[i - 1].text == "-" => {}
+            ">" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return if i == 0 { 0 } else { i + 1 };
+        }
+    }
+    0
+}
+
+/// The parts of a list in parentheses that opens at `open`.
+pub fn list(tokens: &[Token<'_>], open: usize) -> Vec<Range<usize>> {
+    if tokens.get(open).is_none_or(|token| token.text != "(") {
+        return Vec::new();
+    }
+    let end = closing(tokens, open);
+    let mut parts = Vec::new();
+    let mut start = open + 1;
+    let mut angles = 0;
+    let mut i = open + 1;
+    while i < end {
+        match tokens[i].text {
+            "(" | "[" | "{" => i = closing(tokens, i),
+            "<" => angles += 1,
+            ">" if tokens[i - 1].text != "-" => angles -= 1,
+            "," if angles <= 0 => {
+                parts.push(start..i);
+                start = i + 1;
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    if start < end {
+        parts.push(start..end);
+    }
+    parts
+}
+
+/// Whether an item of this keyword begins at `at`: `fn name`, but not the type `fn(u8)`.
+fn is_item(tokens: &[Token<'_>], at: usize, keyword: &str) -> bool {
+    tokens[at].kind == TokenKind::Word && tokens[at].text == keyword && tokens[at + 1].kind == TokenKind::Word
+}
+
+/// Names of structs, enums, traits and unions, and the tokens of these names.
+pub fn types<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
+    let is_type = |at: &usize| {
+        let is_keyword = TYPE_KEYWORDS.iter().any(|keyword| is_item(tokens, *at, keyword));
+        is_keyword && tokens[at + 1].text.starts_with(|c: char| c.is_uppercase())
+    };
+    (0..tokens.len().saturating_sub(1)).filter(is_type).map(|at| tokens[at + 1]).collect()
+}
+
+/// Items and methods with `pub`, `pub(crate)` and the like; modules, imports and fields are none.
+pub fn public_items<'a>(tokens: &[Token<'a>]) -> Vec<Public<'a>> {
+    let mut items = Vec::new();
+    for (i, _) in tokens.iter().enumerate().filter(|(_, token)| token.text == "pub") {
+        let mut at = i + 1;
+        if tokens.get(at).is_some_and(|token| token.text == "(") {
+            at = closing(tokens, at) + 1;
+        }
+        while tokens.get(at).is_some_and(|token| is_modifier(tokens, at, token)) {
+            at += 1;
+        }
+        let [Some(keyword), Some(name)] = [tokens.get(at), tokens.get(at + 1)] else { continue };
+        if ITEM_KEYWORDS.contains(&keyword.text) && name.kind == TokenKind::Word {
+            items.push(Public { keyword: keyword.text, name: name.text, at });
+        }
+    }
+    items
+}
+
+/// `const fn`, `async fn`, `unsafe trait`.
+fn is_modifier(tokens: &[Token<'_>], at: usize, token: &Token<'_>) -> bool {
+    let before_fn = tokens.get(at + 1).is_some_and(|next| ["fn", "async", "unsafe"].contains(&next.text));
+    ["async", "unsafe"].contains(&token.text) || token.text == "const" && before_fn
+}
+
+/// The tokens with which public items tell others what they are made of: signatures of functions, and the whole of
+/// types, traits and constants.
+pub fn public_faces(tokens: &[Token<'_>]) -> Vec<Range<usize>> {
+    let face = |item: Public<'_>| {
+        let whole = item_range(tokens, item.at);
+        match (item.keyword, body(tokens, item.at)) {
+            ("fn", Some(body)) => item.at + 2..body.start,
+            _ => item.at + 2..whole.end,
+        }
+    };
+    public_items(tokens).into_iter().map(face).collect()
+}
+
+/// From the keyword of an item to its end.
+fn item_range(tokens: &[Token<'_>], at: usize) -> Range<usize> {
+    let mut i = at;
+    while i < tokens.len() {
+        match tokens[i].text {
+            "(" | "[" => i = closing(tokens, i),
+            ";" => return at..i + 1,
+            "{" => return at..closing(tokens, i) + 1,
+            _ => {}
+        }
+        i += 1;
+    }
+    at..tokens.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::File;
+
+    fn file(text: &str) -> File {
+        File::new("src/a.rs".to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn functions_have_parameters_and_a_length() {
+        let file =
+            file("fn a<F: Fn(u8) -> u8>(f: F, (b, c): (u8, Vec<(u8, u8)>)) -> [u8; 3] { f() }\nfn none(); x: fn(u8)");
+        let tokens = file.tokens();
+        let [function] = &functions(&tokens)[..] else { panic!("one function") };
+        assert_eq!((function.name, function.parameters.len()), ("a", 2));
+        assert_eq!(tokens[function.parameters[1].start].text, "(");
+        assert_eq!(function.whole.end, tokens.len() - 11);
+    }
+
+    #[test]
+    fn public_items_are_found() {
+        let file = file(
+            "pub struct A { pub b: u8 } pub(crate) const fn c(d: D) {} pub const E: u8 = 1; pub use f::g; pub mod h;
+             enum I {} impl A { pub(super) async fn j() {} }",
+        );
+        let tokens = file.tokens();
+        let names: Vec<&str> = public_items(&tokens).iter().map(|item| item.name).collect();
+        assert_eq!(names, ["A", "c", "E", "j"]);
+        let shown: Vec<&str> = public_faces(&tokens).into_iter().flatten().map(|at| tokens[at].text).collect();
+        assert!(shown.contains(&"D") && !shown.contains(&"I"), "{shown:?}");
+        assert_eq!(types(&tokens).iter().map(|name| name.text).collect::<Vec<_>>(), ["A", "I"]);
+    }
+}

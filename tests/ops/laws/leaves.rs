@@ -1,0 +1,71 @@
+//! How many rows a leaf has is pinned by the first backup that sees enough of them, and stays.
+
+use rusqlite::Connection;
+
+use crate::support::world::data::open;
+use crate::support::world::look::{leaves, snapshot};
+use crate::support::world::{SOURCE, World};
+
+fn rows_per_leaf(world: &World) -> Option<u32> {
+    snapshot(world, SOURCE, None).catalog.table_named("t").expect("a table").rows_per_leaf
+}
+
+fn grow(db: &Connection, rows: i64, text: usize) {
+    let sql = "WITH RECURSIVE n(i) AS (SELECT coalesce(max(id), 0) + 1 FROM t UNION ALL SELECT i + 1 FROM n LIMIT ?1)
+        INSERT INTO t SELECT i, substr(hex(randomblob(?2)), 1, ?2) FROM n";
+    db.execute(sql, (rows, text as i64)).expect("rows");
+}
+
+#[test]
+fn rows_per_leaf_are_pinned_once_there_are_a_thousand() {
+    let (world, _) = World::in_memory();
+    let path = world.path("live");
+    let db = open(&path);
+    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)").expect("a schema");
+    world.backup(&path);
+    assert_eq!(rows_per_leaf(&world), None);
+    grow(&db, 999, 90);
+    let few = world.backup(&path);
+    assert_eq!(rows_per_leaf(&world), None);
+    assert!((8..=40).contains(&few.tables[0].leaves), "64 rows a leaf until then: {few:?}");
+
+    grow(&db, 1, 90);
+    let pinned = world.backup(&path);
+    let rows = rows_per_leaf(&world).expect("1,000 rows pin");
+    assert!((70..=90).contains(&rows), "about 8 KB of rows of some 100 bytes: {rows}");
+    assert!(pinned.tables[0].leaves_new > 0, "the cuts are others");
+    let mean = 1000 / pinned.tables[0].leaves;
+    assert!((u64::from(rows) / 2..=u64::from(rows) * 2).contains(&mean), "{mean} rows a leaf");
+
+    // Longer rows and more of them, and fewer again: it stays, and so do the leaves that were there.
+    let before = leaves(&world, SOURCE, "t");
+    grow(&db, 1500, 900);
+    world.backup(&path);
+    assert_eq!(rows_per_leaf(&world), Some(rows));
+    let after = leaves(&world, SOURCE, "t");
+    let kept = before.iter().filter(|leaf| after.contains(leaf)).count();
+    assert!(kept + 1 >= before.len(), "all but the last: {kept} of {}", before.len());
+    for day in ["DELETE FROM t WHERE id > 10", "ALTER TABLE t RENAME COLUMN body TO text", "ALTER TABLE t RENAME TO u"]
+    {
+        db.execute_batch(day).expect(day);
+        world.backup(&path);
+    }
+    let catalog = snapshot(&world, SOURCE, None).catalog;
+    assert_eq!(catalog.table_named("u").expect("a table").rows_per_leaf, Some(rows));
+}
+
+#[test]
+fn wide_rows_fill_leaves_alone_and_no_leaf_grows_beyond_its_bytes() {
+    let (world, _) = World::in_memory();
+    let path = world.path("live");
+    let db = open(&path);
+    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)").expect("a schema");
+    grow(&db, 60, 30_000);
+    let report = world.backup(&path);
+    assert!(report.tables[0].leaves >= 60 * 30_000 / (256 << 10), "{report:?}");
+    db.execute_batch("INSERT INTO t VALUES (0, '')").expect("a day");
+    let next = world.backup(&path);
+    // The bytes fill up from the front, until a key cuts.
+    assert!(next.tables[0].leaves_new <= next.tables[0].leaves, "{next:?}");
+    world.assert_restores(SOURCE, next.snapshot.expect("committed"), &path);
+}

@@ -1,0 +1,11 @@
+//! The verbs through the library, over repositories in memory: from an SQLite file into a store and back.
+
+mod demo;
+mod diff;
+mod laws;
+mod owners;
+mod snapshot;
+mod status;
+#[path = "../support/mod.rs"]
+mod support;
+mod verify;

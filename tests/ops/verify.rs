@@ -1,0 +1,159 @@
+//! What is whole passes every level for everybody who may run it, and costs what it must.
+
+use crate::support::stored_world::StoredWorld;
+use crate::support::world::awkward::{day, fill};
+use crate::support::world::data::noise;
+use rusqlite::Connection;
+use sidekeep::base::role::Role;
+use sidekeep::ops::error::OpError;
+use sidekeep::ops::verify::{VerifyLevel, VerifyReport, Visit};
+use sidekeep::repo::error::RepoError;
+
+fn assert_clean(report: &VerifyReport) {
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    serde_json::to_string(report).expect("a report is JSON");
+}
+
+#[test]
+fn what_is_whole_passes_every_level() {
+    let world = StoredWorld::new();
+    assert_clean(&world.verify(None, VerifyLevel::Read).expect("an empty repository"));
+    let database = world.path("live.sqlite");
+    let db = Connection::open(&database).expect("a database");
+    fill(&db, 400);
+    world.try_backup(&database).expect("a snapshot");
+    for n in 1..=3 {
+        day(&db, n);
+        match n {
+            2 => db.execute_batch("ALTER TABLE contacts ADD COLUMN born TEXT DEFAULT 'unknown'").expect("alters"),
+            3 => db.execute_batch("ALTER TABLE log RENAME TO feed").expect("alters"),
+            _ => {}
+        }
+        world.try_backup(&database).expect("a snapshot");
+    }
+    let quick = world.verify(None, VerifyLevel::Quick).expect("quick");
+    assert_clean(&quick);
+    assert_eq!((quick.sources[0].entries, quick.sources[0].manifests), (4, 4));
+    let read = world.verify(None, VerifyLevel::Read).expect("read");
+    assert_clean(&read);
+    let packs: u64 = read.sources[0].packs;
+    assert!(read.objects_read >= packs + 4 && read.bytes_read > read.sources[0].pack_bytes, "{read:?}");
+    let roles = [Role::Operator, Role::Maintainer, Role::Admin, Role::Auditor, Role::Recovery];
+    for role in roles {
+        let report = world.verify(Some(role), VerifyLevel::Structure).expect("structure");
+        assert_clean(&report);
+        let snapshots = &report.sources[0].snapshots;
+        assert_eq!(snapshots.len(), 4);
+        assert!(snapshots.iter().all(|snapshot| snapshot.intact && snapshot.tables.len() == 10), "{snapshots:?}");
+        assert_eq!(report.sources[0].name.as_deref(), Some("sync"));
+    }
+    for role in [Role::Admin, Role::Recovery] {
+        let report = world.verify(Some(role), VerifyLevel::Deep).expect("deep");
+        assert_clean(&report);
+        let snapshots = &report.sources[0].snapshots;
+        println!("{snapshots:#?}");
+        // What is shared is opened once.
+        let (newest, rest) = snapshots.split_first().expect("four");
+        let others: u64 = rest.iter().map(|snapshot| snapshot.opened_bytes).sum();
+        assert!(newest.opened_bytes > others, "{} {others}", newest.opened_bytes);
+    }
+    let again = world.verify_again(None, VerifyLevel::Quick, Visit::Again(quick.heads.clone().expect("heads")));
+    assert_clean(&again.expect("again"));
+}
+
+#[test]
+fn a_level_needs_its_key() {
+    let world = StoredWorld::new();
+    for level in [VerifyLevel::Structure, VerifyLevel::Deep] {
+        let error = world.verify(None, level).expect_err("needs a key");
+        assert!(matches!(error, OpError::Repo(RepoError::NoKey { .. })), "{error}");
+    }
+    for role in [Role::Operator, Role::Maintainer, Role::Auditor] {
+        let error = world.verify(Some(role), VerifyLevel::Deep).expect_err("needs an admin");
+        assert!(matches!(error, OpError::Repo(RepoError::WrongRole { .. })), "{error}");
+        assert!(error.to_string().contains("an admin"), "{error}");
+    }
+}
+
+#[test]
+fn trees_of_several_levels_pass() {
+    let world = StoredWorld::new();
+    let database = world.path("live.sqlite");
+    let db = Connection::open(&database).expect("a database");
+    db.execute_batch("CREATE TABLE wide (id INTEGER PRIMARY KEY, bytes BLOB); BEGIN").expect("a table");
+    for n in 0..3000i64 {
+        db.execute("INSERT INTO wide VALUES (?1, ?2)", (n * 2, noise(n as u64, 4100))).expect("a row");
+    }
+    db.execute_batch("COMMIT").expect("commits");
+    world.try_backup(&database).expect("a snapshot");
+    for n in [10i64, 700, 1501, 2970] {
+        db.execute("INSERT INTO wide VALUES (?1, ?2)", (n * 2 + 1, noise(n as u64 + 9000, 4100))).expect("a row");
+        db.execute("DELETE FROM wide WHERE id = ?1", [n * 2 + 40]).expect("deletes");
+    }
+    world.try_backup(&database).expect("a snapshot");
+    let report = world.verify(Some(Role::Admin), VerifyLevel::Deep).expect("deep");
+    assert_clean(&report);
+    let snapshots = &report.sources[0].snapshots;
+    assert!(snapshots.iter().all(|snapshot| snapshot.nodes > 1), "{snapshots:#?}");
+    assert_eq!(snapshots[0].tables[0].rows, 3000);
+    assert!(snapshots[1].opened < 200, "{snapshots:#?}");
+}
+
+/// Not a test: prints how fast every byte is read. `SIDEKEEP_BENCH_DIR` names a directory with room for 3 GB.
+#[test]
+#[ignore = "a measurement"]
+fn reading_keeps_pace_with_the_disk() {
+    use sidekeep::base::id::Digest;
+    use sidekeep::ops::verify::{Access, VerifyOptions, run};
+    use sidekeep::repo::io::Objects;
+    use sidekeep::store::{Location, OpenOptions, Store};
+    let Ok(dir) = std::env::var("SIDEKEEP_BENCH_DIR") else {
+        eprintln!("skipped: SIDEKEEP_BENCH_DIR is not set");
+        return;
+    };
+    let mut world = StoredWorld::new();
+    let database = world.path("live.sqlite");
+    let db = Connection::open(&database).expect("a database");
+    fill(&db, 20);
+    world.try_backup(&database).expect("a snapshot");
+    let source = world.names().into_iter().find(|name| name.contains("/ledger/")).expect("an entry");
+    let source = source.split('/').next().expect("a source");
+    let root = std::path::Path::new(&dir).join("store");
+    if !root.exists() {
+        for (name, bytes) in world.image() {
+            let path = root.join(&name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+            std::fs::write(path, bytes).expect("writes");
+        }
+        for n in 0..180 {
+            let bytes = noise(n, 16 << 20);
+            let digest = Digest::of(&bytes).to_string();
+            let path = root.join(format!("{source}/packs/{}/{digest}", &digest[..2]));
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+            std::fs::write(path, bytes).expect("writes");
+        }
+    }
+    world.reset(&[]);
+    let location: Location = root.to_str().expect("utf-8").parse().expect("a location");
+    let store = Store::open_with(&location, &OpenOptions::default()).expect("a store");
+    let objects = Objects::new(store, world.runtime.handle().clone());
+    let repository = sidekeep::repo::open::Repository::open(objects, world.env.clone()).expect("opens");
+    let options = VerifyOptions {
+        level: VerifyLevel::Read,
+        source: None,
+        snapshots: Vec::new(),
+        visit: Visit::First,
+        progress: std::sync::Arc::new(sidekeep::base::progress::Silent),
+        cancel: sidekeep::base::cancel::Cancel::default(),
+    };
+    let start = std::time::Instant::now();
+    let report = run(Access::Public(&repository), &options).expect("reads");
+    let seconds = start.elapsed().as_secs_f64();
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).expect("a peak");
+    println!(
+        "{} bytes in {seconds:.2} s, {:.0} MB/s, {peak}",
+        report.bytes_read,
+        report.bytes_read as f64 / seconds / 1e6
+    );
+}

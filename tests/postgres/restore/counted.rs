@@ -1,0 +1,136 @@
+//! The work of a restore that meets rows of other kinds than usual: counted, so that it grows with them and no faster.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sidekeep::engine::contract::{Batch, BatchTarget, Loader, Mark, Refused, RestoreContent, SourceError, Target};
+use sidekeep::engine::postgres::restore::{PostgresTarget, TargetOptions};
+use sidekeep::format::cell::Cell;
+
+use crate::support::postgres::stage::{Stage, refused};
+
+const ROWS: u64 = 6000;
+
+/// A target that counts the rows that its loaders ask for.
+struct Counted {
+    inner: PostgresTarget,
+    asked: Arc<AtomicU64>,
+}
+
+struct CountedLoader {
+    inner: Box<dyn Loader>,
+    asked: Arc<AtomicU64>,
+}
+
+struct CountedBatch<'a> {
+    inner: &'a dyn Batch,
+    asked: &'a AtomicU64,
+}
+
+impl Target for Counted {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+        self.inner.begin(content)
+    }
+
+    fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
+        Some(self)
+    }
+
+    fn table(&mut self, table: usize) -> Result<(), SourceError> {
+        self.inner.table(table)
+    }
+
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+        self.inner.row(cells)
+    }
+
+    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+        self.inner.finish()
+    }
+}
+
+impl BatchTarget for Counted {
+    fn stages(&self) -> Vec<Vec<usize>> {
+        self.inner.stages()
+    }
+
+    fn has(&self, table: usize, mark: &Mark) -> bool {
+        self.inner.has(table, mark)
+    }
+
+    fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, SourceError> {
+        let loader = |inner| Box::new(CountedLoader { inner, asked: Arc::clone(&self.asked) }) as Box<dyn Loader>;
+        Ok(self.inner.loaders()?.into_iter().map(loader).collect())
+    }
+
+    fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError> {
+        self.inner.loaded(tables)
+    }
+}
+
+impl Loader for CountedLoader {
+    fn load(&mut self, batch: &dyn Batch) -> Result<u64, SourceError> {
+        self.inner.load(&CountedBatch { inner: batch, asked: &self.asked })
+    }
+}
+
+impl Batch for CountedBatch<'_> {
+    fn table(&self) -> usize {
+        self.inner.table()
+    }
+
+    fn marks(&self) -> &[Mark] {
+        self.inner.marks()
+    }
+
+    fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>) -> Result<(), SourceError> {
+        self.inner.rows(&mut |cells| {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            each(cells)
+        })
+    }
+}
+
+/// Rows that loaders ask for, restored rows, and what is refused.
+fn counted(stage: &Stage) -> (u64, u64, Vec<String>) {
+    stage.cluster.create_database("copy", "TEMPLATE template0");
+    let asked = Arc::new(AtomicU64::new(0));
+    let inner = stage.target(&stage.cluster, "copy", TargetOptions::default());
+    let report = stage.restore(&mut Counted { inner, asked: Arc::clone(&asked) }, &[]).expect("a restore");
+    let restored = report.tables.iter().map(|table| table.restored).sum();
+    (asked.load(Ordering::Relaxed), restored, refused(&report))
+}
+
+#[test]
+fn rows_that_are_refused_are_decoded_twice_however_many_they_are() {
+    let Some(stage) = Stage::of(&format!(
+        "CREATE FUNCTION public.most() RETURNS int LANGUAGE sql AS 'SELECT 1000000';
+        CREATE TABLE numbers (n int PRIMARY KEY, CHECK (n < public.most() AND n % 3 <> public.most() / 1000));
+        INSERT INTO numbers SELECT generate_series(1, {ROWS});
+        CREATE OR REPLACE FUNCTION public.most() RETURNS int LANGUAGE sql AS 'SELECT 2000'"
+    )) else {
+        return;
+    };
+    let (asked, restored, lines) = counted(&stage);
+    // Below 2000, and not those that leave 2.
+    assert_eq!(restored, 1333, "{lines:#?}");
+    assert_eq!(lines.len(), 21, "{lines:#?}");
+    assert!(lines.contains(&format!("public.numbers: {} more rows were refused", ROWS - 1333 - 20)), "{lines:#?}");
+    assert!(asked <= 2 * ROWS, "{asked} rows asked for");
+}
+
+#[test]
+fn rows_that_no_copy_carries_are_decoded_twice_however_many_they_are() {
+    // Before 16 a "char" that is no ASCII has no text that a server reads.
+    let Some(stage) = Stage::of(&format!(
+        "CREATE TABLE odd (n int PRIMARY KEY, v tsvector, c \"char\");
+        INSERT INTO odd SELECT n, 'a', 'é' FROM generate_series(1, {ROWS}) n"
+    )) else {
+        return;
+    };
+    let (asked, restored, lines) = counted(&stage);
+    assert_eq!((restored, lines), (ROWS, Vec::new()));
+    assert!(asked <= 2 * ROWS, "{asked} rows asked for");
+    let sum = "SELECT sum(n), count(*), min(ascii(c::text)) FROM odd";
+    assert_eq!(stage.cluster.sql("copy", sum), stage.cluster.sql("service", sum));
+}

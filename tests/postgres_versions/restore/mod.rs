@@ -1,0 +1,7 @@
+//! A PostgreSQL database back from a repository, on the same server and between two versions.
+
+mod between;
+mod database;
+mod labels;
+mod values;
+mod whole;

@@ -1,0 +1,350 @@
+//! The fold of a ledger: which entries count, which are void, and when a reader must stop (L2, L3).
+
+use sidekeep::base::id::{Epoch, RepositoryId, SourceId};
+use sidekeep::base::limit::STATEMENT_BYTES_MAX;
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::format::entry::{
+    Entry, EntryBody, Erase, Forget, Numbered, Repack, RepackedPack, ReplacedManifest, Revoke, Tag, TagChange,
+};
+use sidekeep::format::name::Name;
+use sidekeep::format::roster::{OpenEpoch, RevokeKey, RosterStatement};
+use sidekeep::repo::append::Appended;
+use sidekeep::repo::error::RepoError;
+use sidekeep::repo::ledger::Ledger;
+
+use crate::ledger::fixture::{Behind, Fixture, append_to, digest, object, prune, snapshot};
+
+fn night(n: u8) -> EntryBody {
+    EntryBody::Snapshot(snapshot(n))
+}
+
+/// Changes the signed payload of a statement before it is signed: what a later version might write.
+fn later(fixture: &Fixture, by: &sidekeep::crypto::role::Identity, old: &str, new: &str) -> Vec<u8> {
+    let bytes = fixture.entry(night(9), by, |_| {});
+    let mut envelope: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    let payload = data_encoding::BASE64.decode(envelope["payload"].as_str().expect("text").as_bytes()).expect("base64");
+    let payload = String::from_utf8(payload).expect("UTF-8");
+    assert!(payload.contains(old), "{payload}");
+    let payload = payload.replacen(old, new, 1);
+    let kind = "application/vnd.in-toto+json";
+    let pae = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
+    envelope["payload"] = data_encoding::BASE64.encode(payload.as_bytes()).into();
+    envelope["signatures"][0]["sig"] = data_encoding::BASE64.encode(&by.sign(pae.as_bytes())).into();
+    serde_json::to_vec(&envelope).expect("JSON")
+}
+
+const LATER: [(&str, &str); 3] = [
+    ("\"kind\":\"snapshot\"", "\"kind\":\"dream\""),
+    ("\"format\":1", "\"format\":2"),
+    ("urn:sidekeep:ledger:1", "urn:sidekeep:ledger:2"),
+];
+
+#[test]
+fn garbage_takes_a_number_and_nothing_else() {
+    let fixture = Fixture::new();
+    let operator = fixture.key(Role::Operator);
+    fixture.appended(night(1), &operator);
+    assert!(fixture.why_void(b"garbage".to_vec()).is_some());
+    assert!(fixture.why_void(vec![]).is_some());
+    assert_eq!(fixture.why_void(vec![b' '; STATEMENT_BYTES_MAX + 7]).as_deref(), Some("it is too long"));
+    let at = fixture.appended(night(2), &operator);
+    let ledger = fixture.ledger();
+    assert_eq!((at.number, ledger.live().count(), ledger.voids.len()), (5, 2, 3));
+    assert_eq!(ledger.inventory().count(), 2);
+}
+
+#[test]
+fn a_long_object_is_told_from_others_by_its_start() {
+    let fixture = Fixture::new();
+    fixture.put_entry(1, vec![b' '; STATEMENT_BYTES_MAX + 1]);
+    let exact = fixture.ledger().digests[0];
+    fixture.put_entry(1, vec![b' '; STATEMENT_BYTES_MAX + 9]);
+    assert_eq!(fixture.ledger().digests[0], exact);
+    fixture.put_entry(1, vec![b' '; STATEMENT_BYTES_MAX]);
+    assert_ne!(fixture.ledger().digests[0], exact);
+}
+
+#[test]
+fn an_entry_in_another_place_is_void() {
+    let fixture = Fixture::new();
+    let operator = fixture.key(Role::Operator);
+    let first = fixture.appended(night(1), &operator);
+    let elsewhere = Some("it names another place or predecessor");
+    let wrong = |bytes: Vec<u8>| assert_eq!(fixture.why_void(bytes).as_deref(), elsewhere);
+    wrong(fixture.entry(night(2), &operator, |place| place.previous = digest(1)));
+    wrong(fixture.entry(night(2), &operator, |place| place.previous = first.sha256));
+    wrong(fixture.entry(night(2), &operator, |place| place.number += 1));
+    wrong(fixture.entry(night(2), &operator, |place| place.number = 1));
+    wrong(fixture.entry(night(2), &operator, |place| place.source = SourceId::new([9; 16])));
+    wrong(fixture.entry(night(2), &operator, |place| place.repository = RepositoryId::new([9; 16])));
+    wrong(fixture.get(&Name::Ledger(fixture.source, 1)).to_vec());
+    fixture.appended(night(2), &operator);
+    assert_eq!(fixture.ledger().live().count(), 2);
+}
+
+#[test]
+fn an_entry_copied_from_another_source_or_repository_is_void() {
+    let (fixture, other) = (Fixture::new(), Fixture::new());
+    let operator = fixture.key(Role::Operator);
+    let second = fixture.add_source("photos");
+    let place = Ledger::load(&fixture.repository(), second).expect("folds").next_place().expect("a place");
+    let entry = Entry { place, written: sidekeep::base::time::Moment(0), body: night(1) };
+    assert!(fixture.why_void(fixture.sign(&entry, &operator)).is_some());
+    other.appended(night(1), &other.key(Role::Operator));
+    assert!(fixture.why_void(other.get(&Name::Ledger(other.source, 1)).to_vec()).is_some());
+}
+
+#[test]
+fn swapped_entries_are_void_and_so_is_what_followed_them() {
+    let fixture = Fixture::new();
+    let operator = fixture.key(Role::Operator);
+    for n in 1..=4 {
+        fixture.appended(night(n), &operator);
+    }
+    let name = |n| Name::Ledger(fixture.source, n);
+    let (two, three) = (fixture.get(&name(2)), fixture.get(&name(3)));
+    fixture.put(&name(2), three);
+    fixture.put(&name(3), two);
+    let ledger = fixture.ledger();
+    let void: Vec<u64> = ledger.voids.iter().map(|(at, _)| at.number).collect();
+    assert_eq!((ledger.live().count(), void), (1, vec![2, 3, 4]));
+}
+
+#[test]
+fn only_entitled_keys_count() {
+    let mut fixture = Fixture::new();
+    let why = |fixture: &Fixture, body, by: &_| fixture.why_void(fixture.entry(body, by, |_| {}));
+    assert_eq!(
+        why(&fixture, night(1), &fixture.stranger(Role::Operator)).as_deref(),
+        Some("its signer was never enrolled")
+    );
+    let forget = || EntryBody::Forget(Forget { snapshots: vec![], reason: String::new() });
+    let revoke = || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id() });
+    let not_entitled = Some("its signer was not entitled to it at this position");
+    for (role, body) in [
+        (Role::Maintainer, night(1)),
+        (Role::Admin, night(1)),
+        (Role::Auditor, night(1)),
+        (Role::Operator, prune(&[1])),
+        (Role::Operator, forget()),
+        (Role::Admin, prune(&[1])),
+        (Role::Maintainer, revoke()),
+        (Role::Operator, revoke()),
+    ] {
+        assert_eq!(why(&fixture, body, &fixture.key(role)).as_deref(), not_entitled, "{role}");
+    }
+    let elsewhere = fixture.enrol(Role::Operator, Some(SourceScope::Named(vec![SourceId::new([9; 16])])));
+    assert_eq!(why(&fixture, night(1), &elsewhere).as_deref(), not_entitled);
+    assert!(matches!(fixture.append(night(1), &elsewhere), Err(RepoError::NotEnrolled { .. })));
+    let here = fixture.enrol(Role::Operator, Some(SourceScope::Named(vec![fixture.source])));
+    assert_eq!(why(&fixture, night(1), &here), None);
+    let mut forged = fixture.entry(night(2), &fixture.key(Role::Operator), |_| {});
+    let stolen = fixture.entry(night(2), &here, |_| {});
+    let id = |identity: &sidekeep::crypto::role::Identity| identity.key_id().to_string();
+    forged = String::from_utf8(forged).expect("UTF-8").replace(&id(&fixture.key(Role::Operator)), &id(&here)).into();
+    assert_eq!(fixture.why_void(forged).as_deref(), Some("its signature does not hold"));
+    assert!(fixture.why_void(stolen).is_some(), "its place was taken");
+    fixture.source = fixture.add_source("photos");
+    assert!(fixture.why_void(fixture.entry(night(1), &here, |_| {})).is_some());
+}
+
+#[test]
+fn a_key_revoked_in_the_chain_is_void_from_there() {
+    let fixture = Fixture::new();
+    let operator = fixture.enrol(Role::Operator, Some(SourceScope::All));
+    fixture.appended(night(1), &operator);
+    assert!(fixture.ledger().trusts(&operator.key_id()));
+    let another = fixture.unlock(Role::Operator);
+    fixture.appended(EntryBody::Revoke(Revoke { key: operator.key_id() }), &fixture.key(Role::Recovery));
+    assert!(!fixture.ledger().trusts(&operator.key_id()));
+    assert!(matches!(fixture.append(night(2), &operator), Err(RepoError::NotEnrolled { .. })));
+    assert_eq!(fixture.ledger().digests.len(), 2, "nothing void was written");
+    assert!(fixture.why_void(fixture.entry(night(2), &operator, |_| {})).is_some());
+    assert_eq!(fixture.ledger().live().count(), 1, "what it committed before stays");
+    fixture.appended(night(3), another.identity());
+}
+
+#[test]
+fn a_key_revoked_in_the_roster_is_void_from_the_position_that_saw_it() {
+    let fixture = Fixture::new();
+    let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
+    let before = fixture.repository().roster().head();
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    let entry = |n, seen: Option<Numbered>| {
+        fixture.entry(night(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
+    };
+    assert_eq!(fixture.why_void(entry(1, None)).as_deref(), Some("its signer was not entitled to it at this position"));
+    assert_eq!(fixture.why_void(entry(2, Some(before))), None, "by position, not by time");
+    fixture.appended(night(3), &fixture.key(Role::Operator));
+    let older = Some("its signer had seen an older roster than the entry before");
+    assert_eq!(fixture.why_void(entry(4, Some(before))).as_deref(), older);
+    assert!(!fixture.ledger().trusts(&thief.key_id()));
+    let Err(error) = fixture.repository().unlock(thief).map(|_| ()) else { panic!("it opens") };
+    assert!(matches!(error, RepoError::NotEnrolled { state: "revoked", .. }));
+}
+
+#[test]
+fn numbers_beyond_a_gap_are_ignored_and_reported() {
+    let fixture = Fixture::new();
+    let operator = fixture.key(Role::Operator);
+    fixture.appended(night(1), &operator);
+    for beyond in [3, 4, 12_345_678_901] {
+        fixture.put_entry(beyond, fixture.entry(night(2), &operator, |place| place.number = beyond));
+    }
+    fixture.put_entry(0, b"a number that hides the first".to_vec());
+    let ledger = fixture.ledger();
+    assert_eq!((ledger.live().count(), ledger.ignored.clone()), (1, vec![3, 4, 12_345_678_901]));
+    // The gap is filled: what was planted at its other side is then void, and blocks nobody.
+    fixture.appended(night(2), &operator);
+    let ledger = fixture.ledger();
+    assert_eq!((ledger.live().count(), ledger.voids.len(), ledger.ignored.len()), (2, 2, 1));
+    assert_eq!(fixture.appended(night(3), &operator).number, 5);
+}
+
+#[test]
+fn a_listing_that_is_behind_hides_no_entry() {
+    let fixture = Fixture::new();
+    let operator = fixture.key(Role::Operator);
+    for n in 1..=4 {
+        fixture.appended(night(n), &operator);
+    }
+    for hidden in [&[4][..], &[3, 4], &[2], &[1, 2, 3, 4]] {
+        let mut names: Vec<Name> = hidden.iter().map(|n| Name::Ledger(fixture.source, *n)).collect();
+        names.push(Name::Roster(2));
+        let behind = fixture.over(Behind::hiding(fixture.memory.clone(), &names)).expect("opens");
+        let ledger = Ledger::load(&behind, fixture.source).expect("folds");
+        assert_eq!((ledger.live().count(), ledger.ignored.len()), (4, 0), "{hidden:?}");
+    }
+}
+
+#[test]
+fn a_store_that_answers_for_every_number_is_not_read_for_ever() {
+    let fixture = Fixture::new();
+    fixture.appended(night(1), &fixture.key(Role::Operator));
+    let numbers = 2..=1002;
+    let names: Vec<Name> = numbers.clone().map(|n| Name::Ledger(fixture.source, n)).collect();
+    numbers.for_each(|n| fixture.put_entry(n, b"no entry".to_vec()));
+    assert_eq!(fixture.ledger().voids.len(), 1001);
+    let endless = fixture.over(Behind::hiding(fixture.memory.clone(), &names)).expect("opens");
+    let error = Ledger::load(&endless, fixture.source).expect_err("it would not end");
+    assert!(error.to_string().contains("ledger/0000001002") && error.to_string().contains("lists none"), "{error}");
+}
+
+#[test]
+fn a_tag_is_put_once_and_removed() {
+    let fixture = Fixture::new();
+    let maintainer = fixture.key(Role::Maintainer);
+    let snapshot = fixture.appended(night(1), &fixture.key(Role::Operator)).sha256;
+    let tag = |tag: &str, change| EntryBody::Tag(Tag { snapshot, tag: tag.to_owned(), change });
+    for body in [tag("a", TagChange::Put), tag("b", TagChange::Put), tag("a", TagChange::Put)] {
+        fixture.appended(body, &maintainer);
+    }
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["b", "a"]);
+    fixture.appended(tag("b", TagChange::Remove), &maintainer);
+    fixture.appended(tag("unknown", TagChange::Remove), &maintainer);
+    assert_eq!(fixture.ledger().snapshots[0].tags, ["a"]);
+}
+
+#[test]
+fn later_versions_stop_a_reader_only_if_an_entitled_key_signed_them_in_their_place() {
+    for (old, new) in LATER {
+        let fixture = Fixture::new();
+        let operator = fixture.key(Role::Operator);
+        fixture.appended(night(1), &operator);
+        for by in [fixture.key(Role::Auditor), fixture.stranger(Role::Operator)] {
+            assert!(fixture.why_void(later(&fixture, &by, old, new)).is_some(), "{new}");
+        }
+        let misplaced = later(&fixture, &operator, old, new);
+        fixture.appended(night(2), &operator);
+        assert!(fixture.why_void(misplaced).is_some(), "{new}");
+        let number = fixture.ledger().digests.len() as u64 + 1;
+        fixture.put_entry(number, later(&fixture, &operator, old, new));
+        assert!(matches!(fixture.try_ledger(), Err(RepoError::LaterLedger { .. })), "{new}");
+    }
+}
+
+#[test]
+fn a_reader_reads_the_roster_again_when_an_entry_saw_a_newer_one() {
+    let fixture = Fixture::new();
+    let stale = fixture.repository();
+    let operator = fixture.enrol(Role::Operator, Some(SourceScope::All));
+    fixture.appended(night(1), &operator);
+    let ledger = Ledger::load(&stale, fixture.source).expect("folds");
+    assert_eq!((ledger.live().count(), ledger.voids.len()), (1, 0));
+    // What is appended with that ledger must not seem to have seen the old roster.
+    let maintainer = fixture.key(Role::Maintainer);
+    assert!(matches!(append_to(&stale, &ledger, prune(&[1]), &maintainer), Ok(Appended::Done(_))));
+    assert!(fixture.ledger().voids.is_empty() && fixture.ledger().was_removed(&digest(1)));
+    let second = fixture.add_source("photos");
+    assert_eq!(Ledger::load(&stale, second).expect("folds").next_place().expect("a place").number, 1);
+}
+
+#[test]
+fn a_roster_rolled_back_under_the_ledger_is_noticed() {
+    let fixture = Fixture::new();
+    let operator = fixture.key(Role::Operator);
+    let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
+    let head = fixture.repository().roster().head().number;
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    let revoking = fixture.get(&Name::Roster(head + 1));
+    fixture.appended(night(1), &operator);
+    let delete = || {
+        let name = Name::Roster(head + 1).to_string();
+        fixture.runtime.block_on(crate::support::stores::damage::delete(&*fixture.memory, &name));
+    };
+    delete();
+    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    // Another admin's entry in its place does not help.
+    fixture
+        .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
+    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    fixture.put(&Name::Roster(head + 1), revoking);
+    assert_eq!(fixture.ledger().live().count(), 1);
+}
+
+#[test]
+fn an_entry_that_saw_what_never_was_stops_readers_no_longer_than_its_key() {
+    let fixture = Fixture::new();
+    let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
+    let never = |number| Numbered { number, sha256: digest(1) };
+    let head = fixture.repository().roster().head().number;
+    for seen in [0, head, head + 1, u64::MAX] {
+        let claim = |by: &_| fixture.entry(night(1), by, |place| place.roster = never(seen));
+        for by in [fixture.key(Role::Auditor), fixture.stranger(Role::Operator)] {
+            assert!(fixture.why_void(claim(&by)).is_some(), "{seen}");
+        }
+        if seen == 0 {
+            assert!(fixture.why_void(claim(&thief)).is_some(), "nobody was enrolled before the first entry");
+        }
+    }
+    let number = fixture.ledger().digests.len() as u64 + 1;
+    fixture.put_entry(number, fixture.entry(night(1), &thief, |place| place.roster = never(head)));
+    assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
+    fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
+    assert!(fixture.ledger().voids.iter().any(|(at, _)| at.number == number));
+    fixture.appended(night(1), &fixture.key(Role::Operator));
+}
+
+#[test]
+fn what_takes_the_place_of_packs_is_of_their_epoch() {
+    let fixture = Fixture::new();
+    let (operator, maintainer) = (fixture.key(Role::Operator), fixture.key(Role::Maintainer));
+    fixture.appended(night(1), &operator);
+    let sealing = fixture.repository().roster().epochs[&Epoch(1)].sealing;
+    let opened = OpenEpoch { epoch: Epoch(2), sealing, grants: [].into() };
+    fixture.state(Role::Admin, vec![RosterStatement::Epoch(opened)]);
+    let mut second = snapshot(2);
+    second.epoch = Epoch(2);
+    fixture.appended(EntryBody::Snapshot(second), &operator);
+    let added = vec![RepackedPack { sha256: digest(70), size: 1, signer: operator.key_id() }];
+    fixture.appended(EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![digest(101)], added }), &maintainer);
+    let manifests = vec![ReplacedManifest { old: digest(1), new: object(71) }];
+    let erase = Erase { epoch: Epoch(1), manifests, packs: vec![object(72)], reason: "asked for".to_owned() };
+    fixture.appended(EntryBody::Erase(erase), &fixture.key(Role::Admin));
+    let ledger = fixture.ledger();
+    let epochs: Vec<_> = ledger.inventory().map(|pack| (pack.digest, pack.epoch, pack.signer)).collect();
+    let (by, admin) = (operator.key_id(), fixture.key(Role::Admin).key_id());
+    let expected = [(digest(102), Epoch(2), by), (digest(70), Epoch(1), by), (digest(72), Epoch(1), admin)];
+    assert_eq!(epochs, expected);
+    assert!(ledger.was_removed(&digest(101)) && ledger.manifests().any(|(found, _)| found == digest(71)));
+}

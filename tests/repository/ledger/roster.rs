@@ -1,0 +1,68 @@
+//! The fold of the roster: the same rules, and who may stop whom.
+
+use sidekeep::base::limit::STATEMENT_BYTES_MAX;
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::format::name::Name;
+use sidekeep::format::roster::{AddSource, Feature, RevokeKey, RosterStatement};
+use sidekeep::repo::error::RepoError;
+
+use crate::ledger::fixture::Fixture;
+
+fn put_next(fixture: &Fixture, bytes: Vec<u8>) {
+    let number = fixture.repository().roster().digests.len() as u64 + 1;
+    fixture.put(&Name::Roster(number), bytes);
+}
+
+#[test]
+fn what_does_not_count_blocks_nobody() {
+    let fixture = Fixture::new();
+    let feature = || RosterStatement::Feature(Feature { name: "journal".to_owned() });
+    let revoke = || RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Admin).key_id() });
+    let mut void = 0;
+    let mut expect_void = |bytes: Vec<u8>| {
+        put_next(&fixture, bytes);
+        void += 1;
+        assert_eq!(fixture.repository().roster().voids.len(), void);
+    };
+    expect_void(b"garbage".to_vec());
+    expect_void(vec![b' '; STATEMENT_BYTES_MAX + 1]);
+    for role in [Role::Operator, Role::Maintainer, Role::Auditor] {
+        expect_void(fixture.roster_entry(&fixture.key(role), vec![revoke()]));
+        expect_void(fixture.roster_entry(&fixture.key(role), vec![feature()]));
+    }
+    expect_void(fixture.roster_entry(&fixture.stranger(Role::Admin), vec![revoke()]));
+    expect_void(fixture.get(&Name::Roster(1)).to_vec());
+    let epoch = sidekeep::base::id::Epoch(1);
+    let source = || RosterStatement::Source(AddSource { source: fixture.source, epoch, label: vec![] });
+    let named = fixture.enrol(Role::Operator, Some(SourceScope::Named(vec![fixture.source])));
+    expect_void(fixture.roster_entry(&named, vec![source()]));
+    expect_void(fixture.roster_entry(&fixture.key(Role::Operator), vec![source(), revoke()]));
+    assert!(fixture.repository().roster().keys.values().all(|key| key.revoked.is_none()));
+    fixture.add_source("photos");
+    assert_eq!(fixture.repository().roster().sources.len(), 2);
+
+    fixture.state(Role::Admin, vec![feature()]);
+    assert!(matches!(fixture.over(fixture.memory.clone()).map(|_| ()), Err(RepoError::Unsupported { .. })));
+}
+
+#[test]
+fn a_revoked_admin_states_nothing_more() {
+    let fixture = Fixture::new();
+    let admin = fixture.key(Role::Admin);
+    fixture.state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: admin.key_id() })]);
+    let back = RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Recovery).key_id() });
+    put_next(&fixture, fixture.roster_entry(&admin, vec![back]));
+    let repository = fixture.repository();
+    assert_eq!(repository.roster().voids.len(), 1);
+    assert!(repository.roster().keys[&fixture.key(Role::Recovery).key_id()].revoked.is_none());
+}
+
+#[test]
+fn numbers_beyond_a_gap_and_before_the_first_are_not_read() {
+    let fixture = Fixture::new();
+    let head = fixture.repository().roster().head();
+    fixture.put(&Name::Roster(head.number + 2), b"garbage".to_vec());
+    fixture.put(&Name::Roster(0), b"garbage".to_vec());
+    let repository = fixture.repository();
+    assert_eq!((repository.roster().head(), &repository.roster().ignored[..]), (head, &[head.number + 2][..]));
+}

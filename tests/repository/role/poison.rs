@@ -1,0 +1,201 @@
+//! What a stolen operator key can do to others' snapshots, and that revoking it ends that: it seals garbage under the
+//! ids of true chunks, and honest backups refer to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sidekeep::base::cancel::Cancel;
+use sidekeep::base::frame::FrameType;
+use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId};
+use sidekeep::base::progress::Silent;
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::base::time::Moment;
+use sidekeep::crypto::role::Identity;
+use sidekeep::crypto::session::SessionKeys;
+use sidekeep::format::codec::Codec;
+use sidekeep::format::entry::{EntryBody, ObjectRef, Revoke, Snapshot};
+use sidekeep::format::name::Name;
+use sidekeep::format::pack::PackContent;
+use sidekeep::format::roster::{RevokeKey, RosterStatement};
+use sidekeep::ops::select::Selector;
+use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, Visit};
+use sidekeep::repo::check::{Fault, Finding};
+use sidekeep::repo::fragment::FragmentDraft;
+use sidekeep::repo::pack_table::PackTable;
+use sidekeep::repo::packer::{OpenPack, PackSeal, SealedFrame};
+
+use crate::support::world::data::{add_photo, create_service, open};
+use crate::support::world::look::packs;
+use crate::support::world::{SOURCE, World, open_key};
+
+/// The ids of all chunks of some types in the packs that a source has.
+pub fn ids(world: &World, kinds: &[FrameType]) -> Vec<ChunkId> {
+    let auditor = world.unlock(Role::Auditor);
+    let keys = auditor.structure(world.source(SOURCE), Epoch(1)).expect("a structure key");
+    let read = |(pack, size)| PackTable::read(&world.objects(), &keys, pack, size).expect("a table").entries;
+    let entries = packs(world, SOURCE).into_iter().flat_map(read);
+    entries.filter(|entry| kinds.contains(&entry.kind)).map(|entry| entry.id).collect()
+}
+
+/// Stores other contents under these ids and commits them as the operator, on the back of the newest snapshot's manifest.
+pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
+    let thief = world.unlock(Role::Operator);
+    let source = world.source(SOURCE);
+    let keys = thief.source_keys(source, Epoch(1), "a crime").expect("an operator");
+    let restore = world.repository().roster().restore_key(Epoch(1)).expect("a key");
+    let (session, wrap) = SessionKeys::create(&*world.env, &restore, &keys.structure, &keys.ids).expect("a session");
+    let mut sealer = session.sealer().expect("a sealer");
+    let mut pack = OpenPack::new(PackContent::Leaves);
+    for (id, content) in contents {
+        let mut sealed = content.clone();
+        let content_len = sealed.len() as u32;
+        let frame_counter = sealer.seal(kind, id, &mut sealed).expect("seals");
+        pack.push(&SealedFrame { kind, id: *id, codec: Codec::Stored, frame_counter, content_len, sealed });
+    }
+    let seal =
+        PackSeal { context: session.context(), session: session.session(), wrap: &wrap, sequence: 0, env: &*world.env };
+    let closed = pack.close(&seal, &mut sealer).expect("closes");
+    let object = ObjectRef { sha256: closed.digest, size: closed.bytes.len() as u64 };
+    world.objects().create(&Name::Pack(source, closed.digest), closed.bytes).expect("a pack");
+    let newest = world.ledger(SOURCE).newest().expect("a snapshot").snapshot.clone();
+    let clock = Moment(newest.source_clock.0 + 1);
+    let mut snapshot = Snapshot::new(clock, newest.manifest, session.session(), Epoch(1));
+    snapshot.packs.push(object);
+    world.append(Role::Operator, SOURCE, EntryBody::Snapshot(snapshot));
+}
+
+pub fn restored_whole(world: &World, to: &Path) -> bool {
+    let report = world.try_restore(Selector::Latest(0), to).expect("a restore");
+    std::fs::remove_file(to).expect("was restored");
+    report.damaged.is_empty() && report.refused.is_empty()
+}
+
+#[test]
+fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_revoked() {
+    for kind in [FrameType::Leaf, FrameType::Piece] {
+        let (world, memory) = World::in_memory();
+        let honest = world.enrol(Role::Operator, Some(SourceScope::All));
+        let backup = |world: &World, path: &Path| {
+            world.try_backup_as(open_key(&honest), SOURCE, path).expect("a snapshot").snapshot.expect("committed")
+        };
+        let path = world.path("live");
+        let db = create_service(&path, 20);
+        backup(&world, &path);
+        let old = ids(&world, &[kind]);
+        // Tomorrow's chunks, as whoever has the database and an operator's key computes them.
+        add_photo(&db, 9, 700_000);
+        db.execute_batch("UPDATE contacts SET name = 'tomorrow'").expect("a day");
+        let tomorrow = world.beside(Arc::new(memory.fork()));
+        backup(&tomorrow, &path);
+        let new: Vec<ChunkId> = ids(&tomorrow, &[kind]).into_iter().filter(|id| !old.contains(id)).collect();
+        assert!(!new.is_empty());
+
+        let garbage: Vec<_> = new.iter().map(|id| (*id, b"garbage".to_vec())).collect();
+        poison(&world, kind, &garbage);
+        let tainted = backup(&world, &path);
+        let to = world.path("restored");
+        assert!(!restored_whole(&world, &to), "{kind:?}: it is found as soon as it is opened");
+
+        let thief = world.key(Role::Operator).key_id();
+        world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
+        let clean = backup(&world, &path);
+        world.assert_restores(SOURCE, clean, &path);
+        // What is stored anew under true ids heals the snapshot that referred to garbage.
+        world.assert_restores(SOURCE, tainted, &path);
+        // And a night after, whose nodes and lists still point at the garbage.
+        open(&path).execute_batch("INSERT INTO settings VALUES ('later', 1)").expect("a day");
+        let later = backup(&world, &path);
+        world.assert_restores(SOURCE, later, &path);
+    }
+}
+
+/// Plants a fragment which tells that these ids lie in the newest pack, signed by `identity`.
+fn plant(world: &World, identity: &Identity, as_if: Option<KeyId>, ids: &[ChunkId]) {
+    let source = world.source(SOURCE);
+    let keys = world.unlock(Role::Operator).source_keys(source, Epoch(1), "a crime").expect("an operator");
+    let restore = world.repository().roster().restore_key(Epoch(1)).expect("a key");
+    let (session, _) = SessionKeys::create(&*world.env, &restore, &keys.structure, &keys.ids).expect("a session");
+    let (digest, size) = packs(world, SOURCE).pop_last().expect("a pack");
+    let table = PackTable::read(&world.objects(), &keys.structure, digest, size).expect("a table");
+    let (_, location) = table.locations().next().expect("a frame");
+    let mut draft = FragmentDraft::default();
+    draft.add(table.indexed(), ids.iter().map(|id| (*id, location)));
+    let sealed = draft.take(&session, &mut session.sealer().expect("a sealer"), identity).expect("seals");
+    let mut bytes = sealed.expect("a fragment");
+    if let Some(key) = as_if {
+        let own = identity.key_id();
+        let at = bytes.windows(16).position(|window| window == own.as_bytes()).expect("the signer");
+        bytes[at..at + 16].copy_from_slice(key.as_bytes());
+    }
+    world.objects().create(&Name::Index(source, Digest::of(&bytes)), bytes.into()).expect("a fragment");
+}
+
+/// What an auditor finds.
+fn audit(world: &World) -> Vec<Finding> {
+    let options = VerifyOptions {
+        level: VerifyLevel::Structure,
+        source: None,
+        snapshots: Vec::new(),
+        visit: Visit::First,
+        progress: Arc::new(Silent),
+        cancel: Cancel::default(),
+    };
+    let auditor = world.unlock(Role::Auditor);
+    verify::run(Access::Key(&auditor), &options).expect("verifies").findings
+}
+
+/// A night, the chunks that the next will store, and the database as it is then.
+fn before_tomorrow() -> (World, PathBuf, Vec<ChunkId>) {
+    let (world, memory) = World::in_memory();
+    let path = world.path("live");
+    let db = create_service(&path, 20);
+    world.backup(&path);
+    let old = ids(&world, &[FrameType::Leaf]);
+    db.execute_batch("UPDATE contacts SET name = 'tomorrow'").expect("a day");
+    let tomorrow = world.beside(Arc::new(memory.fork()));
+    tomorrow.backup(&path);
+    let new: Vec<ChunkId> = ids(&tomorrow, &[FrameType::Leaf]).into_iter().filter(|id| !old.contains(id)).collect();
+    assert!(!new.is_empty());
+    (world, path, new)
+}
+
+#[test]
+fn index_fragments_are_believed_of_trusted_operators_alone() {
+    let (world, path, new) = before_tomorrow();
+    let other = world.add_source("other");
+    let elsewhere = open_key(&world.enrol(Role::Operator, Some(SourceScope::Named(vec![other]))));
+    let gone = open_key(&world.enrol(Role::Operator, Some(SourceScope::All)));
+    world.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: gone.key_id() })]);
+    let operator = world.key(Role::Operator).key_id();
+    let stranger = Identity::generate(&*world.env, Role::Operator, world.repository().id());
+    for role in [Role::Auditor, Role::Maintainer, Role::Admin, Role::Recovery] {
+        plant(&world, &world.key(role), None, &new);
+    }
+    plant(&world, &world.key(Role::Auditor), Some(operator), &new);
+    for identity in [elsewhere, gone, stranger] {
+        plant(&world, &identity, None, &new);
+    }
+    let report = world.backup(&path);
+    let left_out = |note: &&String| note.starts_with("index fragment left out");
+    assert_eq!(report.notes.iter().filter(left_out).count(), 7, "{:#?}", report.notes);
+    world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
+
+    let found = audit(&world);
+    assert_eq!(found.iter().filter(|found| found.fault == Fault::StaleIndex).count(), 7, "{found:#?}");
+}
+
+#[test]
+fn an_operators_lie_in_an_index_fragment_ends_with_its_key() {
+    let (world, path, new) = before_tomorrow();
+    let honest = world.enrol(Role::Operator, Some(SourceScope::All));
+    let backup = || world.try_backup_as(open_key(&honest), SOURCE, &path).expect("a snapshot").snapshot.expect("one");
+    plant(&world, &world.key(Role::Operator), None, &new);
+    let tainted = backup();
+    let found = audit(&world);
+    assert!(found.iter().any(|found| found.fault == Fault::LostChunk), "{found:#?}");
+    let thief = world.key(Role::Operator).key_id();
+    world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
+    let clean = backup();
+    world.assert_restores(SOURCE, clean, &path);
+    world.assert_restores(SOURCE, tainted, &path);
+}

@@ -1,0 +1,202 @@
+//! Which key signs what: everything is signed by every key and put into its place, and then read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+use sidekeep::base::id::{Digest, Epoch, SessionId, SourceId};
+use sidekeep::base::role::{Role, SourceScope};
+use sidekeep::base::time::Moment;
+use sidekeep::crypto::role::Identity;
+use sidekeep::format::dsse::encode;
+use sidekeep::format::entry::{
+    Accept, Add, Checkpoint, Entry, EntryBody, Erase, Forget, Hold, ObjectRef, Prune, Repack, Revoke, Snapshot, Tag,
+    TagChange,
+};
+use sidekeep::format::name::Name;
+use sidekeep::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RevokeKey, RosterStatement};
+use sidekeep::repo::append::{Signer, append};
+use sidekeep::repo::error::RepoError;
+
+use crate::support::world::data::create_service;
+use crate::support::world::{SOURCE, World, open_key};
+
+const OPERATOR: &[Role] = &[Role::Operator];
+const MAINTAINER: &[Role] = &[Role::Maintainer];
+const ADMIN: &[Role] = &[Role::Admin, Role::Recovery];
+
+/// A repository with one snapshot.
+fn begun() -> (World, Arc<InMemory>) {
+    let (world, memory) = World::in_memory();
+    let path = world.path("live");
+    create_service(&path, 5);
+    world.backup(&path);
+    (world, memory)
+}
+
+/// Every kind of entry, and who may sign it (section 10 of the format).
+fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
+    let ledger = world.ledger(SOURCE);
+    let snapshot = ledger.newest().expect("a snapshot").id;
+    let object = ObjectRef { sha256: Digest::new([7; 32]), size: 1 };
+    let reason = || "a test".to_owned();
+    let later = Moment(ledger.newest().expect("a snapshot").snapshot.source_clock.0 + 1);
+    let manifest = ledger.newest().expect("a snapshot").snapshot.manifest;
+    vec![
+        (EntryBody::Snapshot(Snapshot::new(later, manifest, SessionId::new([9; 16]), Epoch(1))), OPERATOR),
+        (EntryBody::Forget(Forget { snapshots: vec![snapshot], reason: reason() }), MAINTAINER),
+        (EntryBody::Prune(Prune { packs: vec![object.sha256], manifests: vec![], wraps: vec![] }), MAINTAINER),
+        (EntryBody::Repack(Repack { epoch: Epoch(1), packs: vec![object.sha256], added: vec![] }), MAINTAINER),
+        (EntryBody::Hold(Hold { snapshot, until: None, reason: reason() }), MAINTAINER),
+        (EntryBody::Tag(Tag { snapshot, tag: "kept".to_owned(), change: TagChange::Put }), MAINTAINER),
+        (EntryBody::Accept(Accept { snapshot, reason: reason() }), ADMIN),
+        (EntryBody::Erase(Erase { epoch: Epoch(1), manifests: vec![], packs: vec![object], reason: reason() }), ADMIN),
+        (EntryBody::Revoke(Revoke { key: world.key(Role::Auditor).key_id() }), ADMIN),
+        (
+            EntryBody::Add(Add {
+                session: SessionId::new([9; 16]),
+                epoch: Epoch(1),
+                packs: vec![object],
+                adopted: Vec::new(),
+            }),
+            OPERATOR,
+        ),
+        (EntryBody::Checkpoint(Checkpoint { fold: object.sha256 }), &[Role::Operator, Role::Maintainer]),
+    ]
+}
+
+/// Puts an entry into the chain without asking whether it may stand there.
+fn force(world: &World, source: &str, key: &Identity, body: EntryBody) {
+    let ledger = world.ledger(source);
+    let place = ledger.next_place().expect("a place");
+    let name = Name::Ledger(ledger.source, place.number);
+    let entry = Entry { place, written: world.env.now(), body };
+    let bytes = encode(&entry, key.key_id(), |message| key.sign(message)).expect("encodes");
+    world.objects().create(&name, bytes.into()).expect("an entry");
+}
+
+#[test]
+fn ledger_entries_count_if_the_role_is_entitled_and_are_void_otherwise() {
+    let (world, memory) = begun();
+    for (body, signers) in entries(&world) {
+        for role in Role::ALL {
+            let world = world.beside(Arc::new(memory.fork()));
+            let key = world.key(role);
+            let may = signers.contains(&role);
+            // The program does not sign what would be void.
+            let sign = |message: &[u8]| key.sign(message);
+            let signer = Signer { key: key.key_id(), role, sign: &sign };
+            if !may {
+                let refused = append(&world.repository(), &signer, &world.ledger(SOURCE), body.clone());
+                assert!(matches!(refused, Err(RepoError::WrongRole { .. })), "{role}: {}: {refused:?}", body.kind());
+            }
+            // A thief does.
+            let before = world.ledger(SOURCE);
+            force(&world, SOURCE, &key, body.clone());
+            let after = world.ledger(SOURCE);
+            assert_eq!(after.voids.is_empty(), may, "{role}: {}: {:?}", body.kind(), after.voids);
+            assert_eq!(after.digests.len(), 2, "void or not, it has its number");
+            if !may {
+                assert_eq!(after.snapshots, before.snapshots, "{role}: {}", body.kind());
+                let packs = |ledger: &sidekeep::repo::ledger::Ledger| ledger.inventory().copied().collect::<Vec<_>>();
+                assert_eq!(packs(&after), packs(&before), "{role}: {}", body.kind());
+                assert!(!after.was_removed(&Digest::new([7; 32])));
+            }
+            // Whatever stands there, the next snapshot does too.
+            if !matches!(body, EntryBody::Snapshot(_)) {
+                world.backup(&world.path("live"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_signature_is_the_keys_own_and_a_stranger_has_no_say() {
+    let (world, memory) = begun();
+    let (stranger, _) = World::in_memory_of(8);
+    for (body, signers) in entries(&world) {
+        // A key that was never enrolled here, whatever it was made for.
+        for role in Role::ALL {
+            let world = world.beside(Arc::new(memory.fork()));
+            force(&world, SOURCE, &stranger.key(role), body.clone());
+            assert_eq!(world.ledger(SOURCE).voids.len(), 1, "{role}: {}", body.kind());
+        }
+        // An enrolled key's name over another key's signature.
+        let world = world.beside(Arc::new(memory.fork()));
+        let (entitled, thief) = (world.key(signers[0]), world.key(Role::Auditor));
+        let ledger = world.ledger(SOURCE);
+        let place = ledger.next_place().expect("a place");
+        let name = Name::Ledger(ledger.source, place.number);
+        let entry = Entry { place, written: world.env.now(), body: body.clone() };
+        let bytes = encode(&entry, entitled.key_id(), |message| thief.sign(message)).expect("encodes");
+        world.objects().create(&name, bytes.into()).expect("an entry");
+        assert_eq!(world.ledger(SOURCE).voids.len(), 1, "{}", body.kind());
+    }
+}
+
+#[test]
+fn an_operator_of_one_source_signs_nothing_that_counts_in_another() {
+    let (world, _) = begun();
+    let other = world.add_source("other");
+    let file = world.enrol(Role::Operator, Some(SourceScope::Named(vec![other])));
+    let (body, _) = entries(&world).swap_remove(0);
+    force(&world, SOURCE, &open_key(&file), body.clone());
+    assert_eq!(world.ledger(SOURCE).voids.len(), 1);
+    force(&world, "other", &open_key(&file), body);
+    assert_eq!((world.ledger("other").voids.len(), world.ledger("other").snapshots.len()), (0, 1));
+}
+
+/// Every statement of the roster (section 11 of the format).
+fn statements(world: &World) -> Vec<(&'static str, RosterStatement)> {
+    let identity = Identity::generate(&*world.env, Role::Admin, world.repository().id());
+    let (key, public) = (identity.key_id(), identity.public());
+    let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
+    let enrol = Enrol { key, role: Role::Admin, signing, sealing, label: "thief".to_owned(), sources: None };
+    let auditor = world.key(Role::Auditor).key_id();
+    let label = vec![1; 40];
+    vec![
+        ("enrol", RosterStatement::Enrol(enrol)),
+        ("revoke", RosterStatement::Revoke(RevokeKey { key: auditor })),
+        ("epoch", RosterStatement::Epoch(OpenEpoch { epoch: Epoch(2), sealing, grants: BTreeMap::new() })),
+        ("grant", RosterStatement::Grant(AddGrant { epoch: Epoch(1), key: auditor, sha256: Digest::new([1; 32]) })),
+        ("close", RosterStatement::Close(CloseEpoch { epoch: Epoch(1), reason: "a test".to_owned() })),
+        ("source", RosterStatement::Source(AddSource { source: SourceId::new([3; 16]), epoch: Epoch(1), label })),
+    ]
+}
+
+#[test]
+fn the_roster_is_the_admins_but_for_sources() {
+    let (world, memory) = begun();
+    let scoped = world.enrol(Role::Operator, Some(SourceScope::Named(vec![world.source(SOURCE)])));
+    let memory = Arc::new(memory.fork());
+    for (what, statement) in statements(&world) {
+        for role in Role::ALL {
+            let world = world.beside(Arc::new(memory.fork()));
+            let before = world.repository();
+            world.state(role, vec![statement.clone()]);
+            let after = world.repository();
+            let may = role.is_admin() || (what == "source" && role == Role::Operator);
+            assert_eq!(after.roster().voids.is_empty(), may, "{role}: {what}: {:?}", after.roster().voids);
+            if !may {
+                let (before, after) = (before.roster(), after.roster());
+                assert_eq!(before.keys.keys().collect::<Vec<_>>(), after.keys.keys().collect::<Vec<_>>());
+                assert!(
+                    after.keys.values().all(|key| key.revoked.is_none()) && after.epochs.values().all(|e| !e.closed)
+                );
+                assert_eq!(before.sources.len(), after.sources.len(), "{role}: {what}");
+                assert_eq!(before.epochs.len(), after.epochs.len(), "{role}: {what}");
+            }
+            // A right and a wrong statement in one entry are a wrong entry.
+            if role == Role::Operator && what != "source" {
+                let (_, source) = statements(&world).pop().expect("the last");
+                world.state(role, vec![source, statement.clone()]);
+                assert_eq!(world.repository().roster().sources.len(), before.roster().sources.len());
+            }
+        }
+        let mut world = world.beside(Arc::new(memory.fork()));
+        world.keys.retain(|(role, _)| *role != Role::Operator);
+        world.keys.push((Role::Operator, scoped.clone()));
+        world.state(Role::Operator, vec![statement]);
+        assert_eq!(world.repository().roster().voids.len(), 1, "an operator of one source: {what}");
+    }
+}

@@ -1,0 +1,6 @@
+//! Stores: one suite for every kind of them, and the built binary against stores over HTTP.
+
+mod conformance;
+mod remote;
+#[path = "../support/mod.rs"]
+mod support;

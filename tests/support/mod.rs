@@ -1,0 +1,10 @@
+//! What test binaries share: repositories, stores that fail, servers, and comparisons. Each `main.rs` names it.
+
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
+
+pub mod postgres;
+pub mod sandbox;
+pub mod sqlite;
+pub mod stored_world;
+pub mod stores;
+pub mod world;

@@ -1,0 +1,111 @@
+//! Whether two SQLite files hold the same database: settings, schema in its order, and every value of
+//! every row by storage class and bytes, rowids and generated columns included. Knows nothing of the
+//! code that it judges.
+
+use std::path::Path;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags};
+
+/// Panics with the first difference between the databases at `a` and `b`.
+pub fn assert_same_database(a: &Path, b: &Path) {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let (a, b) = (
+        Connection::open_with_flags(a, flags).expect("open the first"),
+        Connection::open_with_flags(b, flags).expect("open the second"),
+    );
+    assert_same(&a, &b);
+}
+
+/// The same for open databases.
+pub fn assert_same(a: &Connection, b: &Connection) {
+    assert_eq!(settings(a), settings(b), "settings");
+    let (schema_a, schema_b) = (schema(a), schema(b));
+    assert_eq!(schema_a, schema_b, "sqlite_schema");
+    for line in schema_a.iter().filter(|line| is_stored_table(a, line)) {
+        assert_same_rows(a, b, &line[1]);
+    }
+}
+
+fn settings(conn: &Connection) -> Vec<String> {
+    let names = ["encoding", "page_size", "auto_vacuum", "user_version", "application_id", "journal_mode"];
+    let get = |name: &&str| {
+        let value: Value = conn.query_row(&format!("PRAGMA main.{name}"), [], |row| row.get(0)).expect("a setting");
+        format!("{name} {value:?}")
+    };
+    names.iter().map(get).collect()
+}
+
+/// type, name, tbl_name in hex of their bytes but for the name, and sql, in order.
+fn schema(conn: &Connection) -> Vec<[String; 4]> {
+    let sql =
+        "SELECT type, name, tbl_name, coalesce(hex(CAST(sql AS BLOB)), 'NULL') FROM main.sqlite_schema ORDER BY rowid";
+    let mut statement = conn.prepare(sql).expect("read sqlite_schema");
+    let rows = statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]));
+    rows.expect("read sqlite_schema").collect::<Result<_, _>>().expect("read sqlite_schema")
+}
+
+fn is_stored_table(conn: &Connection, line: &[String; 4]) -> bool {
+    if line[0] != "table" {
+        return false;
+    }
+    let sql = "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 AND rootpage > 0";
+    conn.query_row(sql, [&line[1]], |row| row.get::<_, i64>(0)).expect("look at sqlite_schema") == 1
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Panics with the first difference between the rows of one table.
+pub fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
+    let columns: Vec<String> = {
+        let mut statement = a.prepare("SELECT name FROM pragma_table_xinfo(?1)").expect("columns");
+        let names = statement.query_map([table], |row| row.get(0)).expect("columns");
+        names.collect::<Result<_, _>>().expect("columns")
+    };
+    let without_rowid: bool = a
+        .query_row("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?1", [table], |row| row.get(0))
+        .expect("the kind of a table");
+    let free = |alias: &&str| !columns.iter().any(|column| column.eq_ignore_ascii_case(alias));
+    let rowid = ["rowid", "_rowid_", "oid"].into_iter().find(free).filter(|_| !without_rowid).unwrap_or("NULL");
+    for run in columns.chunks(400) {
+        let mut items = vec![rowid.to_owned()];
+        for column in run {
+            let column = quoted(column);
+            // SQLite hides the beginning of some texts of UTF-16, but not their length.
+            items.push(format!("typeof({column}) || octet_length({column})"));
+            items.push(format!("CASE typeof({column}) WHEN 'text' THEN CAST({column} AS BLOB) ELSE {column} END"));
+        }
+        let sql = format!("SELECT {} FROM main.{} NOT INDEXED", items.join(", "), quoted(table));
+        let mut of_a = a.prepare(&sql).expect("read the first");
+        let mut of_b = b.prepare(&sql).expect("read the second");
+        let (mut of_a, mut of_b) = (of_a.query([]).expect("read"), of_b.query([]).expect("read"));
+        let mut rows = 0;
+        loop {
+            match (of_a.next().expect("read the first"), of_b.next().expect("read the second")) {
+                (None, None) => break,
+                (Some(row_a), Some(row_b)) => {
+                    for (item, what) in items.iter().enumerate() {
+                        let (x, y) = (bits(row_a.get(item).expect("a value")), bits(row_b.get(item).expect("a value")));
+                        assert!(x == y, "table {table}, row {rows}, {}: {} / {}", what, shown(&x), shown(&y));
+                    }
+                }
+                (one, _) => panic!("table {table}: {} has more rows", if one.is_some() { "first" } else { "second" }),
+            }
+            rows += 1;
+        }
+    }
+}
+
+/// Reals by their bits.
+fn bits(value: Value) -> Value {
+    match value {
+        Value::Real(real) => Value::Text(format!("real {:016x}", real.to_bits())),
+        other => other,
+    }
+}
+
+fn shown(value: &Value) -> String {
+    format!("{value:?}").chars().take(200).collect()
+}

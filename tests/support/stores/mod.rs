@@ -1,0 +1,9 @@
+//! Stores that fail, record and get damaged, and servers to run against.
+
+pub mod damage;
+pub mod faulty;
+pub mod gcs;
+pub mod proxy;
+pub mod recorder;
+pub mod server;
+pub mod wire;
