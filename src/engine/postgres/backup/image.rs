@@ -5,11 +5,12 @@
 //! alter the tables.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_postgres::Row;
 
+use crate::base::pipeline::lock;
 use crate::base::time::Moment;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
@@ -84,13 +85,13 @@ pub struct Sessions(Arc<Mutex<Vec<i32>>>);
 
 impl Sessions {
     fn add(&self, pid: i32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+        lock(&self.0).push(pid);
     }
 
     /// As of now.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 
@@ -149,13 +150,18 @@ impl PgImage {
         prepare(&worker, &self.facts.client_encoding)?;
         // Any query in the transaction would fix an image of its own.
         let own = pid(&worker)?;
-        worker.execute("beginning a worker's transaction", BEGIN)?;
-        let import = format!("SET TRANSACTION SNAPSHOT '{}'", self.snapshot.replace('\'', "''"));
-        worker.execute("joining the image", &import).map_err(|error| self.not_joined(&error))?;
+        self.join(&worker)?;
         self.sessions.add(own);
         let worker = Arc::new(worker);
         self.workers.push(Arc::clone(&worker));
         Ok(worker)
+    }
+
+    fn join(&self, worker: &Client) -> Result<(), PostgresError> {
+        worker.execute("beginning a worker's transaction", BEGIN)?;
+        let snapshot = self.snapshot.replace('\'', "''");
+        let import = format!("SET TRANSACTION SNAPSHOT '{snapshot}'");
+        worker.execute("joining the image", &import).map_err(|error| self.not_joined(&error))
     }
 
     fn not_joined(&self, error: &PostgresError) -> PostgresError {
@@ -173,7 +179,7 @@ impl PgImage {
     /// Locks tables against being altered or dropped, in the leader, which must have asked for nothing else that
     /// could be altered before. `tables` are qualified and quoted names. Waits up to `wait_limit` for each few hundred.
     pub fn lock_tables(&self, tables: &[String], wait_limit: Duration) -> Result<(), PostgresError> {
-        self.set_lock_timeout(wait_limit.as_millis().clamp(1, i32::MAX as u128))?;
+        self.set_lock_timeout(timeout_of(wait_limit))?;
         for batch in tables.chunks(LOCK_BATCH) {
             let locked = self.leader.execute("locking the tables", &lock_statement(batch));
             locked.map_err(|error| self.not_locked(error, batch, tables.len()))?;
@@ -192,8 +198,7 @@ impl PgImage {
     pub(super) fn first_altered(&self, tables: &[String]) -> Result<Option<String>, PostgresError> {
         let of_image = layouts(&self.leader, tables)?;
         let of_now = layouts(&connect(&self.address)?, tables)?;
-        let mut both = of_image.into_iter().zip(of_now);
-        let altered = both.find(|(then, now)| then.file != now.file || then.columns != now.columns);
+        let altered = of_image.into_iter().zip(of_now).find(|(then, now)| then != now);
         Ok(altered.map(|(then, _)| then.table))
     }
 
@@ -206,8 +211,7 @@ impl PgImage {
         match session.execute(&doing, &lock) {
             Ok(()) => Ok(TableLock::Acquired),
             Err(error) if error.state() == Some(LOCK_NOT_AVAILABLE) => {
-                let undo = "ROLLBACK TO SAVEPOINT try_lock; RELEASE SAVEPOINT try_lock";
-                session.execute("going on without a lock", undo)?;
+                go_on_without_lock(session)?;
                 Ok(TableLock::Contended)
             }
             Err(error) => Err(error),
@@ -239,15 +243,16 @@ impl PgImage {
 
     /// Which of these tables are locked, and by which processes.
     fn tables_are_locked(&self, tables: &[String]) -> String {
-        let holders = self.lock_holders(tables).unwrap_or_default();
-        let holders = if holders.is_empty() { "a table by somebody".to_owned() } else { holders.join(", ") };
-        format!("tables are locked: {holders}; try again when that is done")
+        let mut holders = self.lock_holders(tables).unwrap_or_default();
+        if holders.is_empty() {
+            holders.push("a table by somebody".to_owned());
+        }
+        format!("tables are locked: {}; try again when that is done", holders.join(", "))
     }
 
     fn lock_holders(&self, tables: &[String]) -> Result<Vec<String>, PostgresError> {
         self.leader.execute("going back", "ROLLBACK TO SAVEPOINT lock_tables")?;
-        let rows = self.leader.query("asking who holds locks", LOCK_HOLDERS, &[&tables])?;
-        Ok(rows.iter().map(lock_holder).collect())
+        self.leader.query_as("asking who holds locks", LOCK_HOLDERS, &[&tables], lock_holder)
     }
 }
 
@@ -265,32 +270,52 @@ fn lock_holder(row: &Row) -> String {
     }
 }
 
+/// In milliseconds, as the setting can have it; not 0, which sets no limit.
+fn timeout_of(wait_limit: Duration) -> u128 {
+    wait_limit.as_millis().clamp(1, i32::MAX as u128)
+}
+
+fn go_on_without_lock(session: &Client) -> Result<(), PostgresError> {
+    let undo = "ROLLBACK TO SAVEPOINT try_lock; RELEASE SAVEPOINT try_lock";
+    session.execute("going on without a lock", undo)
+}
+
 fn lock_statement(tables: &[String]) -> String {
     let list: Vec<String> = tables.iter().map(|table| format!("ONLY {table}")).collect();
     format!("SAVEPOINT lock_tables; LOCK TABLE {} IN ACCESS SHARE MODE", list.join(", "))
 }
 
 /// The file and a digest of the columns of a table; None of one that is not there.
+#[derive(PartialEq, Eq)]
 struct TableLayout {
     table: String,
     file: Option<u32>,
     columns: Option<i64>,
 }
 
-fn layouts(client: &Client, tables: &[String]) -> Result<Vec<TableLayout>, PostgresError> {
-    let rows = client.query("asking whether tables were altered", TABLE_LAYOUTS, &[&tables])?;
-    let layout = |row: &Row| TableLayout { table: row.get(0), file: row.get(1), columns: row.get(2) };
-    Ok(rows.iter().map(layout).collect())
+impl TableLayout {
+    fn of(row: &Row) -> Self {
+        Self { table: row.get(0), file: row.get(1), columns: row.get(2) }
+    }
 }
 
-/// The leader's server process. Refuses poolers, which show in the processes of two connections.
+fn layouts(client: &Client, tables: &[String]) -> Result<Vec<TableLayout>, PostgresError> {
+    client.query_as("asking whether tables were altered", TABLE_LAYOUTS, &[&tables], TableLayout::of)
+}
+
+/// The leader's server process. Refuses poolers.
 fn direct_pid(leader: &Client, address: &Address) -> Result<i32, PostgresError> {
     let own = pid(leader)?;
-    let second = connect(address)?;
-    match pooled(own, pid(&second)?, pid(leader)?) {
+    match find_pooler(leader, own, address)? {
         Some(reason) => Err(PostgresError::Unsuitable { place: address.to_string(), reason }),
         None => Ok(own),
     }
+}
+
+/// How a pooler shows in the server processes of two connections, if it does. `own` is that of the first.
+pub(super) fn find_pooler(first: &Client, own: i32, address: &Address) -> Result<Option<String>, PostgresError> {
+    let second = connect(address)?;
+    Ok(pooled(own, pid(&second)?, pid(first)?))
 }
 
 impl ImageFacts {
@@ -314,13 +339,14 @@ impl ImageFacts {
     }
 }
 
+const ASKING_CLOCK: &str = "asking for the server's clock";
+const CLOCK: &str = "SELECT pg_catalog.to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+
 /// When the leader's transaction began.
 fn clock(leader: &Client) -> Result<Moment, PostgresError> {
-    let doing = "asking for the server's clock";
-    let sql = "SELECT pg_catalog.to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
-    let text = leader.value(doing, sql)?;
+    let text = leader.value(ASKING_CLOCK, CLOCK)?;
     text.parse().map_err(|error| PostgresError::Failed {
-        doing: doing.to_owned(),
+        doing: ASKING_CLOCK.to_owned(),
         reason: format!("{error}"),
         state: None,
     })

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
+use crate::base::pipeline::lock;
 use crate::engine::postgres::backup::image::Sessions;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
@@ -27,6 +28,8 @@ const WAITING: &str = "WITH waiting AS MATERIALIZED (SELECT DISTINCT pid, relati
      pg_catalog.to_char(a.query_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
      FROM waiting AS w LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid) \
      WHERE pg_catalog.pg_blocking_pids(w.pid) && $1";
+
+const END_SESSIONS: &str = "SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest($1::int4[]) AS pid";
 
 /// Commands that need a lock which ours keeps from them, then those that queue up behind these. Nothing else of others' statements is shown: it may
 /// hold data.
@@ -78,11 +81,11 @@ struct EndReason(Mutex<Option<String>>);
 
 impl EndReason {
     fn set(&self, reason: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        *lock(&self.0) = Some(reason);
     }
 
     fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 
@@ -177,10 +180,8 @@ impl Watch {
             self.connect_again();
             return false;
         };
-        match self.waiting_too_long(&waiting) {
-            Some(waiter) => self.end_sessions(&pids, waiter),
-            None => false,
-        }
+        let waiter = self.waiting_too_long(&waiting);
+        waiter.is_some_and(|waiter| self.end_sessions(&pids, waiter))
     }
 
     /// Somebody may have ended this session alone; a server that is gone ends the reading by itself.
@@ -202,8 +203,7 @@ impl Watch {
     fn end_sessions(&self, pids: &[i32], waiter: &Waiter) -> bool {
         // Set first, so that whoever loses his session finds the reason.
         self.verdict.set(waiter.reason(self.wait_limit));
-        let end = "SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest($1::int4[]) AS pid";
-        self.client.query("ending the image's sessions", end, &[&pids]).is_ok()
+        self.client.query("ending the image's sessions", END_SESSIONS, &[&pids]).is_ok()
     }
 }
 
@@ -221,22 +221,24 @@ impl Waiter {
     }
 
     fn reason(&self, wait_limit: Duration) -> String {
-        let mut reason = format!("process {}", self.pid);
+        let table = self.table.as_deref().unwrap_or("a lock");
+        format!("{} waited {} s for {table} behind us", self.description(), wait_limit.as_secs())
+    }
+
+    fn description(&self) -> String {
+        let mut description = format!("process {}", self.pid);
         if let Some(command) = self.query.as_deref().and_then(command) {
-            reason.push_str(&format!(" with {command}"));
+            description.push_str(&format!(" with {command}"));
         }
         if let Some(since) = &self.since {
-            reason.push_str(&format!(" begun {since}"));
+            description.push_str(&format!(" begun {since}"));
         }
-        let table = self.table.as_deref().unwrap_or("a lock");
-        reason.push_str(&format!(" waited {} s for {table} behind us", wait_limit.as_secs()));
-        reason
+        description
     }
 }
 
 fn waiters(client: &Client, pids: &[i32]) -> Result<Vec<Waiter>, PostgresError> {
-    let rows = client.query("looking for those who wait", WAITING, &[&pids])?;
-    Ok(rows.iter().map(Waiter::of).collect())
+    client.query_as("looking for those who wait", WAITING, &[&pids], Waiter::of)
 }
 
 /// The likeliest to wait of these statements, in our own words. A semicolon in a literal cuts a statement too early, at
@@ -247,8 +249,12 @@ fn command(query: &str) -> Option<&'static str> {
 
 /// Whether a statement begins with the words of a command.
 fn is_command(statement: &str, command: &str) -> bool {
-    let mut words = statement.split(|c: char| !is_word_char(c)).filter(|word| !word.is_empty());
+    let mut words = words(statement);
     command.split(' ').all(|expected| words.next().is_some_and(|word| word.eq_ignore_ascii_case(expected)))
+}
+
+fn words(statement: &str) -> impl Iterator<Item = &str> {
+    statement.split(|c: char| !is_word_char(c)).filter(|word| !word.is_empty())
 }
 
 fn is_word_char(c: char) -> bool {

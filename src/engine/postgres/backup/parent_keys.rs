@@ -9,7 +9,7 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::QueryError;
 use crate::engine::postgres::schema::catalog_queries::{KeyComparison, comparisons};
-use crate::engine::postgres::schema::table::{Parent, PgTable};
+use crate::engine::postgres::schema::table::{Parent, PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference, PgTypes};
 
 /// A foreign key whose parents the server is asked for.
@@ -111,14 +111,11 @@ fn candidate_columns(table: &PgTable, foreign_key: usize, types: &PgTypes) -> Op
     let key = &table.table.foreign_keys[foreign_key];
     let mut columns = Vec::with_capacity(key.columns.len());
     for (place, &at) in key.columns.iter().enumerate() {
+        let child = KeyColumn::new(at, &table.table.columns[at].name, &table.columns[at], types)?;
         let parent_column = &table.references[foreign_key].columns[place];
-        let child_type = types.get(table.columns[at].type_oid)?;
-        let parent_type = types.get(parent_column.type_oid)?;
-        columns.push(CandidateColumn {
-            child: KeyColumn::new(at, &table.table.columns[at].name, child_type),
-            parent: KeyColumn::new(place, &key.parent_columns[place], parent_type),
-            equality: parent_type.key_equality(parent_column.collation, child_type),
-        });
+        let parent = KeyColumn::new(place, &key.parent_columns[place], parent_column, types)?;
+        let equality = parent.kind.key_equality(parent_column.collation, &child.kind);
+        columns.push(CandidateColumn { child, parent, equality });
     }
     Some(columns)
 }
@@ -213,8 +210,10 @@ impl ColumnPair {
 }
 
 impl KeyColumn {
-    fn new(position: usize, name: &str, kind: &ColumnType) -> Self {
-        Self { position, name: name.to_owned(), kind: kind.clone() }
+    /// None if its type is not known.
+    fn new(position: usize, name: &str, column: &PgColumn, types: &PgTypes) -> Option<Self> {
+        let kind = types.get(column.type_oid)?.clone();
+        Some(Self { position, name: name.to_owned(), kind })
     }
 
     /// The text of its value, compared by bytes.

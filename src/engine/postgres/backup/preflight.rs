@@ -1,13 +1,13 @@
 //! Checks what a backup needs of a server, before a backup does. It takes no image and no locks.
 
-use crate::engine::postgres::backup::image::{ServerRole, role};
+use crate::engine::postgres::backup::image::{ServerRole, find_pooler, role};
 use crate::engine::postgres::backup::name_list::abbreviated;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
-use crate::engine::postgres::connect::session::{encoding, number, pid, pooled, prepare};
+use crate::engine::postgres::connect::session::{encoding, major_version, number, pid, prepare};
 use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 use crate::engine::postgres::schema::dump::{DumpTools, ToolSearch};
 
@@ -53,7 +53,7 @@ impl Remark {
 /// Checks everything; fails only if nothing can be learned at all.
 pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<Remark>, QueryError> {
     let client = connect(address)?;
-    if let Some(reason) = pooler(&client, address)? {
+    if let Some(reason) = find_pooler(&client, pid(&client)?, address)? {
         return Ok(vec![Remark::unfit("connection", reason, "name the server itself in the source's url")]);
     }
     let version = number(&client, "asking for the server's version", "SHOW server_version_num")?;
@@ -73,13 +73,6 @@ pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<Remark>, 
     Ok(remarks)
 }
 
-/// How a pooler shows in the server processes of two connections, if it does.
-fn pooler(client: &Client, address: &Address) -> Result<Option<String>, QueryError> {
-    let second = connect(address)?;
-    let own = pid(client)?;
-    Ok(pooled(own, pid(&second)?, pid(client)?))
-}
-
 /// The first row of an answer; an empty one where there is none.
 fn first_row<T: Default>(
     client: &Client,
@@ -92,10 +85,7 @@ fn first_row<T: Default>(
 }
 
 fn connection(client: &Client, address: &Address) -> Result<Remark, QueryError> {
-    let sql = "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
-            coalesce(host(inet_server_addr()), '')";
-    let (tls, host): (String, String) =
-        first_row(client, "asking how we are connected", sql, |fields| Ok((fields.text()?, fields.text()?)))?;
+    let ConnectionFacts { tls, host } = ConnectionFacts::ask(client)?;
     Ok(match tls.as_str() {
         "" if !is_local(&host) => Remark::doubtful(
             "connection",
@@ -107,6 +97,27 @@ fn connection(client: &Client, address: &Address) -> Result<Remark, QueryError> 
     })
 }
 
+/// How a session is connected.
+#[derive(Default)]
+struct ConnectionFacts {
+    /// The version of TLS; empty without.
+    tls: String,
+    /// The server's address; empty of a socket.
+    host: String,
+}
+
+impl ConnectionFacts {
+    fn ask(client: &Client) -> Result<Self, QueryError> {
+        let sql = "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
+                coalesce(host(inet_server_addr()), '')";
+        first_row(client, "asking how we are connected", sql, Self::read)
+    }
+
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self { tls: fields.text()?, host: fields.text()? })
+    }
+}
+
 /// Whether a server's address is that of a socket or of the same machine.
 fn is_local(host: &str) -> bool {
     host.is_empty() || host.starts_with("127.") || host == "::1"
@@ -114,16 +125,18 @@ fn is_local(host: &str) -> bool {
 
 fn server(client: &Client, version: i32) -> Result<Remark, QueryError> {
     let name = client.value("asking for the server's version", "SHOW server_version")?;
-    let what = format!("PostgreSQL {name}");
-    let major = version / 10_000;
+    Ok(server_version(format!("PostgreSQL {name}"), version / 10_000))
+}
+
+fn server_version(what: String, major: i32) -> Remark {
     if major < *MAJORS.start() {
-        return Ok(Remark::unfit("server", what, format!("upgrade it to {} or newer", MAJORS.start())));
+        return Remark::unfit("server", what, format!("upgrade it to {} or newer", MAJORS.start()));
     }
     if major > *MAJORS.end() {
         let what = format!("{what}, which is newer than what was tried");
-        return Ok(Remark::doubtful("server", what, "restore a snapshot of it as a trial"));
+        return Remark::doubtful("server", what, "restore a snapshot of it as a trial");
     }
-    Ok(Remark::well("server", what))
+    Remark::well("server", what)
 }
 
 fn standby(client: &Client, address: &Address) -> Result<Remark, QueryError> {
@@ -138,8 +151,7 @@ fn standby(client: &Client, address: &Address) -> Result<Remark, QueryError> {
 }
 
 fn tools(search: &ToolSearch, version: i32) -> Remark {
-    let major = u32::try_from(version / 10_000).unwrap_or(0);
-    match DumpTools::find(search, major) {
+    match DumpTools::find(search, major_version(version)) {
         Ok(tools) => Remark::well("pg_dump", format!("{} of version {}", tools.path().display(), tools.major())),
         Err(error) => Remark::unfit(
             "pg_dump",
@@ -150,9 +162,7 @@ fn tools(search: &ToolSearch, version: i32) -> Remark {
 }
 
 fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
-    let sql = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user";
-    let (role, is_superuser) =
-        first_row(client, "asking for rights", sql, |fields| Ok((fields.text()?, fields.boolean()?)))?;
+    let RoleFacts { name: role, is_superuser } = RoleFacts::ask(client)?;
     let tables = catalog.tables.len();
     if is_superuser {
         return Ok(Remark::well("rights", format!("{role} is a superuser and may read all {tables} tables")));
@@ -167,6 +177,24 @@ fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
         format!("{role} may not read {count} tables and sequences: {}", abbreviated(&unreadable)),
         "grant the role what docs/postgresql.md says",
     ))
+}
+
+/// The role of a session.
+#[derive(Default)]
+struct RoleFacts {
+    name: String,
+    is_superuser: bool,
+}
+
+impl RoleFacts {
+    fn ask(client: &Client) -> Result<Self, QueryError> {
+        let sql = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user";
+        first_row(client, "asking for rights", sql, Self::read)
+    }
+
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self { name: fields.text()?, is_superuser: fields.boolean()? })
+    }
 }
 
 /// Whether another server behind the same name would be noticed.
@@ -186,11 +214,7 @@ fn identity(client: &Client) -> Result<Remark, QueryError> {
 }
 
 fn locks(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
-    let sql = "SELECT current_setting('max_locks_per_transaction')::bigint
-            * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
-        (SELECT count(*) FROM pg_locks WHERE NOT fastpath)";
-    let (room, used): (i64, i64) =
-        first_row(client, "asking for room for locks", sql, |fields| Ok((fields.parsed()?, fields.parsed()?)))?;
+    let LockRoom { room, used } = LockRoom::ask(client)?;
     let free = room - used;
     let needed = needed_locks(catalog);
     let what = format!("a backup needs {needed}; {free} of {room} are free");
@@ -200,7 +224,26 @@ fn locks(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
     Ok(Remark::doubtful("locks", what, "raise max_locks_per_transaction there and restart the server"))
 }
 
+/// The locks of a server.
+#[derive(Default)]
+struct LockRoom {
+    room: i64,
+    used: i64,
+}
+
+impl LockRoom {
+    fn ask(client: &Client) -> Result<Self, QueryError> {
+        let sql = "SELECT current_setting('max_locks_per_transaction')::bigint
+                * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
+            (SELECT count(*) FROM pg_locks WHERE NOT fastpath)";
+        first_row(client, "asking for room for locks", sql, Self::read)
+    }
+
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self { room: fields.parsed()?, used: fields.parsed()? })
+    }
+}
+
 fn needed_locks(catalog: &PgCatalog) -> i64 {
-    let parts: usize = catalog.tables.iter().map(|table| table.parts.len().max(1)).sum();
-    i64::try_from(parts).unwrap_or(i64::MAX)
+    catalog.tables.iter().map(|table| table.parts.len().max(1) as i64).sum()
 }

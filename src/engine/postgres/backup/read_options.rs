@@ -2,8 +2,10 @@
 //! limiter of the sessions that read.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::base::pipeline::lock;
 
 /// What may be read at once after a pause.
 const BURST: Duration = Duration::from_millis(250);
@@ -66,7 +68,7 @@ impl RateLimiter {
     /// Adds a cost; gives the time until everything is paid off.
     fn charge(&self, cost: Duration) -> Duration {
         let now = Instant::now();
-        let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paid_at = lock(&self.paid_at);
         *paid_at = (*paid_at).max(now) + cost;
         paid_at.saturating_duration_since(now)
     }

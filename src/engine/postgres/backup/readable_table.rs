@@ -101,6 +101,23 @@ pub(super) struct ReadableTable {
     is_gap_reported: OnceLock<()>,
 }
 
+fn typed_columns(table: &PgTable, types: &PgTypes) -> Vec<(String, ColumnType)> {
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for (column, stored) in table.table.columns.iter().zip(&table.columns) {
+        if let Some(kind) = types.get(stored.type_oid) {
+            columns.push((column.name.clone(), kind.clone()));
+        }
+    }
+    columns
+}
+
+/// The first column whose type is not known.
+fn untyped_column(table: &PgTable, types: &PgTypes) -> Option<String> {
+    let mut columns = table.table.columns.iter().zip(&table.columns);
+    let (column, _) = columns.find(|(_, stored)| types.get(stored.type_oid).is_none())?;
+    Some(column.name.clone())
+}
+
 /// Whether a SELECT looks parents up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ParentMode {
@@ -115,20 +132,23 @@ pub(super) struct SelectedColumn {
     pub(super) sql: String,
 }
 
+impl SelectedColumn {
+    fn own(column: &(String, ColumnType), mode: FormatPreference) -> Self {
+        let sql = column.1.select(&column.0, mode);
+        Self { column: column.clone(), sql }
+    }
+
+    fn of_parent(value: &ParentValue<'_>, part: &ScanPart, mode: FormatPreference) -> Self {
+        Self { column: value.column(), sql: value.select(&part.sql_name, mode) }
+    }
+}
+
 impl ReadableTable {
     pub(super) fn new(table: &PgTable, types: &PgTypes, parts: Vec<ScanPart>, lookups: ParentLookups) -> Self {
-        let mut columns = Vec::with_capacity(table.columns.len());
-        let mut untyped_column = None;
-        for (column, stored) in table.table.columns.iter().zip(&table.columns) {
-            match types.get(stored.type_oid) {
-                Some(kind) => columns.push((column.name.clone(), kind.clone())),
-                None => untyped_column = untyped_column.or_else(|| Some(column.name.clone())),
-            }
-        }
         Self {
             name: table.table.name.clone(),
-            columns,
-            untyped_column,
+            columns: typed_columns(table, types),
+            untyped_column: untyped_column(table, types),
             condition: table.condition.as_ref().map(|sql| format!("({sql})")),
             parts,
             lookups,
@@ -147,6 +167,15 @@ impl ReadableTable {
 
     /// Locks the parents that are not locked yet.
     pub(super) fn lock_parents(&mut self, image: &PgImage) -> Result<(), PostgresError> {
+        self.lookup_obstacle = self.lock_followed_parents(image)?;
+        if self.columns.len() + self.parent_values().count() > SELECTED_MAX {
+            self.lookup_obstacle = Some("the table has too many columns".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Why one of them cannot be read, if so.
+    fn lock_followed_parents(&self, image: &PgImage) -> Result<Option<String>, PostgresError> {
         let mut obstacle = None;
         for lookup in self.followed_lookups() {
             let Parent::Partitioned(parent) = &lookup.parent else { continue };
@@ -154,11 +183,7 @@ impl ReadableTable {
                 obstacle = Some(format!("somebody keeps {parent} locked"));
             }
         }
-        if self.columns.len() + self.parent_values().count() > SELECTED_MAX {
-            obstacle = Some("the table has too many columns".to_owned());
-        }
-        self.lookup_obstacle = obstacle;
-        Ok(())
+        Ok(obstacle)
     }
 
     fn followed_lookups(&self) -> impl Iterator<Item = &ParentLookup> {
@@ -184,16 +209,10 @@ impl ReadableTable {
 
     /// Everything that is selected.
     pub(super) fn selected(&self, part: &ScanPart, parents: ParentMode, mode: FormatPreference) -> Vec<SelectedColumn> {
-        let mut selected = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            let sql = column.1.select(&column.0, mode);
-            selected.push(SelectedColumn { column: column.clone(), sql });
-        }
+        let mut selected: Vec<SelectedColumn> =
+            self.columns.iter().map(|column| SelectedColumn::own(column, mode)).collect();
         if parents == ParentMode::LookUp {
-            for value in self.parent_values() {
-                let sql = value.select(&part.sql_name, mode);
-                selected.push(SelectedColumn { column: value.column(), sql });
-            }
+            selected.extend(self.parent_values().map(|value| SelectedColumn::of_parent(&value, part, mode)));
         }
         selected
     }

@@ -5,9 +5,10 @@
 //! parent values, never rows.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::chain::chain;
+use crate::base::pipeline::lock;
 use crate::engine::contract::{Gap, Reader, RowSink, SinkError, SourceError};
 use crate::engine::postgres::backup::image::{PgImage, TableLock};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
@@ -25,6 +26,9 @@ use crate::format::cell::{Cell, OwnedCell};
 const TOO_LONG: &str = "54000";
 const UNDO: &str = "ROLLBACK TO SAVEPOINT reading; RELEASE SAVEPOINT reading";
 
+/// What an error names before the table is known.
+const READING: &str = "read a table";
+
 /// An image that is open, with all of its tables.
 pub(super) struct ReadableImage {
     pub(super) image: PgImage,
@@ -32,6 +36,7 @@ pub(super) struct ReadableImage {
     pub(super) types: UserTypes,
     pub(super) tables: Vec<ReadableTable>,
     pub(super) encoding: SessionEncoding,
+    pub(super) limiter: RateLimiter,
     /// Held by the reader that uses the leader's session: other readers than its own use it at times.
     pub(super) leader_turn: Mutex<()>,
 }
@@ -56,6 +61,18 @@ impl ReadableImage {
         }
     }
 
+    /// A table whose rows can be read.
+    fn table(&self, at: usize) -> Result<&ReadableTable, SourceError> {
+        let table = self.tables.get(at).ok_or_else(|| failed(READING, "there is no such table"))?;
+        match &table.untyped_column {
+            Some(column) => {
+                let reason = format!("the type of column {column} is not known");
+                Err(failed(format!("read {}", table.name), reason))
+            }
+            None => Ok(table),
+        }
+    }
+
     fn altered_type(&self) -> Option<String> {
         let altered = self.types.altered(&self.image, &self.watchdog, Aspect::Definition);
         altered.ok().and_then(|mut names| names.pop())
@@ -66,7 +83,7 @@ impl ReadableImage {
         if !Arc::ptr_eq(client, self.image.leader()) {
             return None;
         }
-        Some(self.leader_turn.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(lock(&self.leader_turn))
     }
 }
 
@@ -76,7 +93,6 @@ pub(super) struct Session<'s> {
     pub(super) client: Arc<Client>,
     pub(super) locks: SessionLocks,
     pub(super) mode: FormatPreference,
-    pub(super) limiter: Arc<RateLimiter>,
 }
 
 /// Which tables a session has locked.
@@ -118,24 +134,20 @@ impl Session<'_> {
     }
 
     fn copier<'a>(&'a self, client: &'a Client, table: &'a str) -> Copier<'a> {
-        let limiter = Some(&*self.limiter);
-        Copier { client, table, mode: self.mode, encoding: self.open.encoding, limiter }
+        let open = self.open;
+        Copier { client, table, mode: self.mode, encoding: open.encoding, limiter: Some(&open.limiter) }
     }
 }
 
 impl Reader for Session<'_> {
     fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
         let open = self.open;
-        let table = open.tables.get(table).ok_or_else(|| failed("read a table", "there is no such table"))?;
-        if let Some(column) = &table.untyped_column {
-            let reason = format!("the type of column {column} is not known");
-            return Err(failed(format!("read {}", table.name), reason));
-        }
+        let table = open.table(table)?;
         // A partitioned table without partitions is read all the same, and has no rows.
         if table.parts.is_empty() {
             return Ok(Vec::new());
         }
-        let part = table.parts.get(part).ok_or_else(|| failed("read a table", "there is no such part"))?;
+        let part = table.parts.get(part).ok_or_else(|| failed(READING, "there is no such part"))?;
         self.read_part(table, part, sink).map_err(|error| open.explain(error))
     }
 }
@@ -214,11 +226,17 @@ impl<'a> PartScan<'a> {
         if let Some(reason) = &table.lookup_obstacle {
             scan.skip_parents(reason);
         }
-        // Narrow rows might come from an index, in its order; long ones are in none.
-        if scan.is_ordered() && table.has_parent_values() {
-            scan.rest = Some("ctid >= '(0,0)'::pg_catalog.tid".to_owned());
-        }
+        scan.rest = scan.whole();
         scan
+    }
+
+    /// The condition of all rows, where it makes them come as they lie.
+    fn whole(&self) -> Option<String> {
+        // Narrow rows might come from an index, in its order; long ones are in none.
+        if self.is_ordered() && self.table.has_parent_values() {
+            return Some("ctid >= '(0,0)'::pg_catalog.tid".to_owned());
+        }
+        None
     }
 
     /// Whether rows come as they lie.
@@ -255,13 +273,17 @@ impl<'a> PartScan<'a> {
     fn read_rows(&self, sink: &mut dyn RowSink) -> Result<(), ReadFailure> {
         let mut columns = Vec::new();
         let mut expressions = Vec::new();
-        for SelectedColumn { column, sql } in self.table.selected(self.part, self.parents, self.copier.mode) {
+        for SelectedColumn { column, sql } in self.selected() {
             columns.push(column);
             expressions.push(sql);
         }
         let select = self.table.select(self.part, &expressions.join(", "), self.rest.as_deref());
         let reader = self.copier.row_reader(&columns).with_companions(self.table.parent_cells());
         self.copier.copy(&select, reader, sink)
+    }
+
+    fn selected(&self) -> Vec<SelectedColumn> {
+        self.table.selected(self.part, self.parents, self.copier.mode)
     }
 
     /// Whether it is known which rows are left after so many.
@@ -272,8 +294,7 @@ impl<'a> PartScan<'a> {
     fn go_on_without_parents(&mut self, rows: u64, error: &PostgresError) -> Result<(), SourceError> {
         self.undo()?;
         if let Some(last) = rows.checked_sub(1) {
-            let ctid = self.ctid(last)?;
-            self.rest_after(&ctid);
+            self.rest_after(&self.ctid(last)?);
         }
         self.skip_parents(&error.to_string());
         Ok(())
@@ -301,8 +322,8 @@ impl<'a> PartScan<'a> {
 
     /// Where the row is that has so many before it, of those that are not read yet.
     fn ctid(&self, before: u64) -> Result<String, PostgresError> {
-        let select = self.table.select(self.part, "ctid", self.rest.as_deref());
-        let sql = format!("{select} ORDER BY ctid OFFSET {before} LIMIT 1");
+        let mut sql = self.table.select(self.part, "ctid", self.rest.as_deref());
+        sql.push_str(&format!(" ORDER BY ctid OFFSET {before} LIMIT 1"));
         self.copier.client.value("looking for a row", &sql)
     }
 
@@ -310,13 +331,13 @@ impl<'a> PartScan<'a> {
     fn read_long_row(&mut self, condition: &str, sink: &mut dyn RowSink) -> Result<(), SourceError> {
         self.copier.client.execute("beginning to read a row", "SAVEPOINT reading")?;
         let mut cells = Vec::new();
-        for column in self.table.selected(self.part, self.parents, self.copier.mode) {
-            let select = self.table.select(self.part, &column.sql, Some(condition));
-            match self.copier.copy_cell(&select, &column.column) {
+        for SelectedColumn { column, sql } in self.selected() {
+            let select = self.table.select(self.part, &sql, Some(condition));
+            match self.copier.copy_cell(&select, &column) {
                 Ok(cell) => cells.push(cell),
                 Err(ReadFailure::TooLong { error, .. }) => {
                     self.undo()?;
-                    self.gaps.push(self.long_cell_gap(&column.column.0, &error));
+                    self.gaps.push(self.long_cell_gap(&column.0, &error));
                     return Ok(());
                 }
                 Err(ReadFailure::Refused { error, .. }) if self.looks_up_parents() => {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use crate::base::chain::chain;
-use crate::engine::contract::{Description, Engine, Gap, Reader, Source, SourceError};
+use crate::engine::contract::{Column, Description, Engine, Gap, Reader, Source, SourceError};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
 use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
 use crate::engine::postgres::backup::parent_keys::find_parent_lookups;
@@ -15,13 +15,13 @@ use crate::engine::postgres::backup::reader::{Copier, ReadableImage, Session, Se
 use crate::engine::postgres::backup::user_types::Aspect;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::connect::session::{SessionEncoding, major_version};
 use crate::engine::postgres::connect::tool_connection::tool_connection;
 use crate::engine::postgres::schema::catalog::PgCatalog;
 use crate::engine::postgres::schema::document::SchemaDocument;
 use crate::engine::postgres::schema::document_reader;
 use crate::engine::postgres::schema::dump::{DumpEncoding, DumpRequest, DumpTools, ToolSearch};
-use crate::engine::postgres::schema::table::PgTable;
+use crate::engine::postgres::schema::table::{PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes};
 
 /// A database, opened for one snapshot.
@@ -93,8 +93,7 @@ impl PostgresSource {
     fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Gap>)>, SourceError> {
         let LockedImage { image, watchdog, catalog, .. } = locked;
         let facts = image.facts();
-        let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
-        let tools = DumpTools::find(&self.search, major).map_err(|error| failed(READING_SCHEMA, error))?;
+        let tools = self.tools(facts.version)?;
         let request = DumpRequest {
             place: &tool_connection(image.address())?,
             snapshot: Some(image.snapshot()),
@@ -115,6 +114,10 @@ impl PostgresSource {
         }
     }
 
+    fn tools(&self, version: i32) -> Result<DumpTools, SourceError> {
+        DumpTools::find(&self.search, major_version(version)).map_err(|error| failed(READING_SCHEMA, error))
+    }
+
     /// An image with its schema.
     fn open_image(&self) -> Result<(LockedImage, Schema), SourceError> {
         open_locked_image(&self.address, &mut |locked| {
@@ -132,13 +135,9 @@ impl PostgresSource {
             encoding: SessionEncoding::for_server(&image.facts().server_encoding),
             limiter: None,
         };
-        for table in tables {
-            for (column, stored) in table.table.columns.iter_mut().zip(&table.columns) {
-                let Some(kind) = types.get(stored.type_oid) else { continue };
-                column.fold = kind.equality(stored.collation).fold();
-                if let Some(missing) = &stored.missing {
-                    column.missing = copier.value(kind, &stored.type_name, missing)?;
-                }
+        for PgTable { table, columns, .. } in tables {
+            for (column, stored) in table.columns.iter_mut().zip(columns) {
+                complete_column(column, stored, types, &copier)?;
             }
         }
         Ok(())
@@ -161,6 +160,20 @@ impl PostgresSource {
         }
         Ok(readable)
     }
+}
+
+fn complete_column(
+    column: &mut Column,
+    stored: &PgColumn,
+    types: &PgTypes,
+    copier: &Copier<'_>,
+) -> Result<(), SourceError> {
+    let Some(kind) = types.get(stored.type_oid) else { return Ok(()) };
+    column.fold = kind.equality(stored.collation).fold();
+    if let Some(missing) = &stored.missing {
+        column.missing = copier.value(kind, &stored.type_name, missing)?;
+    }
+    Ok(())
 }
 
 /// What an error in reading the schema names.
@@ -195,9 +208,15 @@ impl Source for PostgresSource {
             tables: tables.into_iter().map(|table| table.table).collect(),
             gaps,
         };
-        let encoding = SessionEncoding::for_server(&image.facts().server_encoding);
-        let leader_turn = Mutex::default();
-        self.open = Some(ReadableImage { image, watchdog, types: user_types, tables: readable, encoding, leader_turn });
+        self.open = Some(ReadableImage {
+            encoding: SessionEncoding::for_server(&image.facts().server_encoding),
+            limiter: RateLimiter::new(self.options.max_rate),
+            leader_turn: Mutex::default(),
+            image,
+            watchdog,
+            types: user_types,
+            tables: readable,
+        });
         Ok(description)
     }
 
@@ -220,13 +239,9 @@ impl Source for PostgresSource {
         }
         let sessions = open_sessions(&mut open.image, &self.options)?;
         let open = &*open;
-        let limiter = Arc::new(RateLimiter::new(self.options.max_rate));
-        let mut readers: Vec<Box<dyn Reader + '_>> = Vec::with_capacity(sessions.len());
-        for (client, locks) in sessions {
-            let limiter = Arc::clone(&limiter);
-            readers.push(Box::new(Session { open, client, locks, mode: self.mode, limiter }));
-        }
-        Ok(readers)
+        let mode = self.mode;
+        let reader = |(client, locks)| -> Box<dyn Reader + '_> { Box::new(Session { open, client, locks, mode }) };
+        Ok(sessions.into_iter().map(reader).collect())
     }
 
     fn release(&mut self) -> Result<Vec<Gap>, SourceError> {

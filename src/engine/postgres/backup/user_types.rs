@@ -139,12 +139,8 @@ impl UserTypes {
 impl UserType {
     fn of(row: &Row, names: &HashMap<u32, String>, tables: &HashMap<u32, &str>) -> Self {
         let oid: u32 = row.get(0);
-        let relations: Vec<u32> = row.get(1);
-        let having = relations.iter().filter_map(|relation| tables.get(relation));
-        let mut tables: Vec<String> = having.map(|name| (*name).to_owned()).collect();
-        tables.sort();
         let name = names.get(&oid).cloned().unwrap_or_else(|| oid.to_string());
-        Self { oid, name, tables }
+        Self { oid, name, tables: names_of(row.get(1), tables) }
     }
 
     fn gap(&self) -> Gap {
@@ -167,10 +163,17 @@ impl TypeFact {
     }
 }
 
+fn names_of(relations: Vec<u32>, tables: &HashMap<u32, &str>) -> Vec<String> {
+    let found = relations.iter().filter_map(|relation| tables.get(relation));
+    let mut names: Vec<String> = found.map(|name| (*name).to_owned()).collect();
+    names.sort();
+    names
+}
+
 fn tables_by_oid(tables: &[PgTable]) -> HashMap<u32, &str> {
     let mut by_oid = HashMap::new();
     for PgTable { table, .. } in tables {
-        if let Some(oid) = table.oid.and_then(|oid| u32::try_from(oid).ok()) {
+        if let Some(Ok(oid)) = table.oid.map(u32::try_from) {
             by_oid.insert(oid, table.name.as_str());
         }
     }
@@ -184,11 +187,11 @@ fn type_names(client: &Client, oids: &[u32]) -> Result<HashMap<u32, String>, Pos
         readable_text("nspname"),
         readable_text("typname")
     );
-    let found = client.query("asking for the names of types", &sql, &[&oids])?;
-    Ok(found.iter().map(|row| (row.get(0), qualified(row.get(1), row.get(2)))).collect())
+    let name = |row: &Row| (row.get(0), qualified(row.get(1), row.get(2)));
+    let found = client.query_as("asking for the names of types", &sql, &[&oids], name)?;
+    Ok(found.into_iter().collect())
 }
 
 fn type_facts(client: &Client, oids: &[u32]) -> Result<Vec<TypeFact>, PostgresError> {
-    let rows = client.query("asking how types are", TYPE_FACTS, &[&oids])?;
-    Ok(rows.iter().map(TypeFact::of).collect())
+    client.query_as("asking how types are", TYPE_FACTS, &[&oids], TypeFact::of)
 }

@@ -127,15 +127,19 @@ impl DatabaseProperties {
 }
 
 fn provider_name(provider: &str, locale: Option<&str>) -> String {
-    let name = match provider {
+    let name = full_provider_name(provider);
+    match locale {
+        Some(locale) => format!("{name} ({locale})"),
+        None => name.to_owned(),
+    }
+}
+
+fn full_provider_name(provider: &str) -> &str {
+    match provider {
         "c" => "libc",
         "i" => "ICU",
         "b" => "builtin",
         other => other,
-    };
-    match locale {
-        Some(locale) => format!("{name} ({locale})"),
-        None => name.to_owned(),
     }
 }
 
@@ -195,11 +199,8 @@ pub(super) fn absent_roles_note(script: &mut Script, roles: &[String]) -> Option
 fn absent_roles(script: &mut Script, roles: &[String]) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for item in script.lists_of_database().into_iter().flatten() {
-        for step in &item.statements {
-            if names_roles(step) {
-                named.extend(step.words().roles());
-            }
-        }
+        let steps = item.statements.iter().filter(|step| names_roles(step));
+        named.extend(steps.flat_map(|step| step.words().roles()));
     }
     named.retain(|role| !roles.contains(role));
     named

@@ -72,10 +72,14 @@ fn message_without_values(db: &DbError) -> String {
     // Class 22 is about data: `invalid input syntax for type integer: "x"`.
     let has_value = db.code().code().starts_with("22");
     let message = if has_value { before_value(db.message()) } else { db.message() };
-    match db.detail() {
-        Some(detail) if detail.starts_with("Key (") => format!("{message}; {detail}"),
-        _ => message.to_owned(),
+    match key_detail(db) {
+        Some(detail) => format!("{message}; {detail}"),
+        None => message.to_owned(),
     }
+}
+
+fn key_detail(db: &DbError) -> Option<&str> {
+    db.detail().filter(|detail| detail.starts_with("Key ("))
 }
 
 fn before_value(message: &str) -> &str {

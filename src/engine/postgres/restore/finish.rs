@@ -5,8 +5,9 @@
 //! time, which lets others use their parents. Where a server cannot do that, it is added as the dump says.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use crate::base::pipeline::{into_inner, lock};
 use crate::engine::contract::{Refused, SourceError};
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::{
@@ -54,8 +55,7 @@ impl Finisher<'_> {
         items: &'i [ScriptItem],
         tables: Option<&BTreeSet<String>>,
     ) -> Result<Vec<&'i ScriptItem>, SourceError> {
-        let wanted: Vec<&ScriptItem> =
-            items.iter().filter(|item| is_of_tables(item, tables) && !self.is_done(item)).collect();
+        let wanted = self.missing_items(items, tables);
         let skipped = self.build_in_parallel(&wanted)?;
         let mut missing = Vec::new();
         for item in wanted {
@@ -68,6 +68,12 @@ impl Finisher<'_> {
         Ok(missing)
     }
 
+    /// Items of these tables that are not done.
+    fn missing_items<'i>(&self, items: &'i [ScriptItem], tables: Option<&BTreeSet<String>>) -> Vec<&'i ScriptItem> {
+        let of_tables = items.iter().filter(|item| is_of_tables(item, tables));
+        of_tables.filter(|item| !self.is_done(item)).collect()
+    }
+
     /// The numbers of those for which something was missing.
     fn build_in_parallel(&self, items: &[&ScriptItem]) -> Result<HashSet<u32>, SourceError> {
         let relations = existing_relations(self.leader())?;
@@ -75,11 +81,11 @@ impl Finisher<'_> {
         let skipped = Mutex::new(HashSet::new());
         run_in_parallel(&self.sessions, tasks, &|session, item: &&ScriptItem| {
             if run_item(session, item, RefusalPolicy::SkipIfMissing)? == ItemOutcome::Skipped {
-                skipped.lock().unwrap_or_else(PoisonError::into_inner).insert(item.number);
+                lock(&skipped).insert(item.number);
             }
             Ok(())
         })?;
-        Ok(skipped.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(into_inner(skipped))
     }
 
     /// Runs these one after the other.
@@ -156,15 +162,18 @@ fn is_of_tables(item: &ScriptItem, tables: Option<&BTreeSet<String>>) -> bool {
 fn key_task<'i>(item: &'i ScriptItem, relations: &ExistingRelations) -> Task<&'i ScriptItem> {
     let subject = item.subject().unwrap_or_default();
     let Some(relation) = relations.get(&subject) else {
-        return Task { work: item, weight: 0, resources: vec![(subject, ResourceUse::Exclusive)] };
+        return Task { work: item, weight: 0, resources: exclusive(&[subject]) };
     };
     if relation.is_partitioned {
-        let family = relation.family.iter().map(|name| (name.clone(), ResourceUse::Exclusive));
-        return Task { work: item, weight: 0, resources: family.collect() };
+        return Task { work: item, weight: 0, resources: exclusive(&relation.family) };
     }
     let only_makes_indexes = item.statements.iter().all(makes_index);
     let table_use = if only_makes_indexes { ResourceUse::Shared } else { ResourceUse::Exclusive };
     Task { work: item, weight: relation.bytes, resources: vec![(subject, table_use)] }
+}
+
+fn exclusive(tables: &[String]) -> Vec<(String, ResourceUse)> {
+    tables.iter().map(|name| (name.clone(), ResourceUse::Exclusive)).collect()
 }
 
 fn makes_index(step: &ScriptStep) -> bool {
@@ -175,9 +184,13 @@ fn makes_index(step: &ScriptStep) -> bool {
 /// The same foreign key without validation.
 fn unvalidated(item: &ScriptItem) -> ScriptItem {
     let mut item = item.clone();
-    let sql = String::from_utf8_lossy(&item.statements[0].sql);
-    item.statements[0].sql = format!("{} NOT VALID;", sql.trim_end_matches(';')).into_bytes();
+    item.statements[0].sql = unvalidated_sql(&item.statements[0].sql);
     item
+}
+
+fn unvalidated_sql(sql: &[u8]) -> Vec<u8> {
+    let sql = String::from_utf8_lossy(sql);
+    format!("{} NOT VALID;", sql.trim_end_matches(';')).into_bytes()
 }
 
 /// What validates a foreign key that was added without; None where that cannot be done in two steps.
@@ -209,8 +222,7 @@ fn validation_item(item: &ScriptItem, sql: String) -> ScriptItem {
 
 fn analyze_task(relation: &AnalyzedRelation) -> Task<String> {
     let sql = format!("ANALYZE {}", relation.sql_name);
-    let resources = vec![(sql.clone(), ResourceUse::Exclusive)];
-    Task { work: sql, weight: relation.bytes, resources }
+    Task { resources: vec![(sql.clone(), ResourceUse::Exclusive)], work: sql, weight: relation.bytes }
 }
 
 fn analyze_relation(session: &TargetSession, sql: &str) -> Result<(), SourceError> {

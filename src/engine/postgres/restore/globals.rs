@@ -63,9 +63,11 @@ fn role_of(words: &StatementWords<'_>) -> Option<String> {
         return words.roles().into_iter().next();
     }
     let verbs = ["CREATE", "ALTER", "COMMENT", "SECURITY"];
-    if !verbs.iter().any(|verb| words.is(0, verb)) {
-        return None;
-    }
+    verbs.iter().find(|verb| words.is(0, verb))?;
+    defined_role(words)
+}
+
+fn defined_role(words: &StatementWords<'_>) -> Option<String> {
     // SECURITY LABEL FOR provider ON ROLE name
     let keyword = (1..6).find(|&at| words.is(at, "ROLE"))?;
     words.name(keyword + 1)
@@ -112,8 +114,7 @@ fn with_sql(item: &ScriptItem, sql: &str) -> ScriptItem {
 fn run_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Result<ItemOutcome, SourceError> {
     let refused = refusal_outside_transaction(session, item)?;
     let record = refused.as_ref().map(|reason| ledger::refused_object_sql(&item.object, reason)).unwrap_or_default();
-    let mark = ledger::mark_sql(item.part, item.number);
-    session.execute(&item.doing(), &format!("BEGIN; {record} {mark} COMMIT"))?;
+    session.execute(&item.doing(), &format!("BEGIN; {record} {} COMMIT", item.mark()))?;
     Ok(if refused.is_some() { ItemOutcome::Refused } else { ItemOutcome::Done })
 }
 

@@ -100,8 +100,7 @@ fn transaction_sql(item: &ScriptItem) -> String {
     let settings = item.settings.join(" ");
     let statements: Vec<String> = item.statements.iter().map(|step| statement_text(&step.sql)).collect();
     let statements = statements.join(" ");
-    let mark = ledger::mark_sql(item.part, item.number);
-    format!("BEGIN; {settings} {statements} {mark} COMMIT")
+    format!("BEGIN; {settings} {statements} {} COMMIT", item.mark())
 }
 
 /// The statement as text: bytes that are none are what the server makes of them in a database without an encoding.
@@ -167,8 +166,7 @@ impl<'a> SeparateRun<'a> {
     }
 
     fn commit(&self) -> Result<(), SourceError> {
-        let mark = ledger::mark_sql(self.item.part, self.item.number);
-        let end = format!("RESET SESSION AUTHORIZATION; {} {mark} COMMIT", self.refused);
+        let end = format!("RESET SESSION AUTHORIZATION; {} {} COMMIT", self.refused, self.item.mark());
         self.session.execute(&self.doing, &end)
     }
 }
@@ -178,11 +176,15 @@ pub(super) fn try_statement(session: &TargetSession, doing: &str, sql: &str) -> 
     // By itself: a statement that cannot even be read would take the savepoint with it.
     session.execute(doing, "SAVEPOINT sidekeep")?;
     let Err(error) = session.client.attempt(&format!("{sql} RELEASE SAVEPOINT sidekeep")) else { return Ok(None) };
-    let reason = match session.classify(&error, doing) {
-        ServerFault::Fatal(error) => return Err(error),
-        ServerFault::Refused { reason, .. } => reason,
-        ServerFault::Retry => "others held locks on it".to_owned(),
-    };
+    let reason = refusal_reason(session.classify(&error, doing))?;
     session.execute(doing, "ROLLBACK TO SAVEPOINT sidekeep; RELEASE SAVEPOINT sidekeep")?;
     Ok(Some(reason))
+}
+
+fn refusal_reason(fault: ServerFault) -> Result<String, SourceError> {
+    match fault {
+        ServerFault::Fatal(error) => Err(error),
+        ServerFault::Refused { reason, .. } => Ok(reason),
+        ServerFault::Retry => Ok("others held locks on it".to_owned()),
+    }
 }

@@ -28,9 +28,11 @@ pub(super) fn create_empty(
     done: &DoneParts,
     objects: &[LargeObject],
 ) -> Result<(), SourceError> {
-    run_for_all(session, done, RestorePart::LargeObjects, objects, &|object| {
-        vec![format!("SELECT pg_catalog.lo_create({});", object.oid)]
-    })
+    run_for_all(session, done, RestorePart::LargeObjects, objects, &create_sql)
+}
+
+fn create_sql(object: &LargeObject) -> Vec<String> {
+    vec![format!("SELECT pg_catalog.lo_create({});", object.oid)]
 }
 
 /// Which roles get what they had.
@@ -98,9 +100,13 @@ fn push_grants(sql: &mut Vec<String>, object: &LargeObject, grants: &[Privilege]
 }
 
 fn grant_sql(oid: u32, grant: &Privilege) -> String {
-    let grantee = grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quote_identifier);
+    let grantee = grantee_sql(grant);
     let option = if grant.option == GrantOption::With { " WITH GRANT OPTION" } else { "" };
     format!("GRANT {} ON LARGE OBJECT {oid} TO {grantee}{option};", grant.privilege)
+}
+
+fn grantee_sql(grant: &Privilege) -> String {
+    grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quote_identifier)
 }
 
 fn literal(text: &str) -> String {

@@ -139,8 +139,11 @@ pub(super) fn record_refused(session: &TargetSession, object: &str, reason: &str
 
 /// What an unfinished restore left, if there is one.
 pub(super) fn find(client: &Client, server: &str) -> Result<Option<RestoreHead>, SourceError> {
-    let content = read_head(client).map_err(|error| worded_fatal(error, server))?;
-    content.map(|content| parse_head(&content)).transpose()
+    match read_head(client) {
+        Ok(Some(content)) => parse_head(&content).map(Some),
+        Ok(None) => Ok(None),
+        Err(error) => Err(worded_fatal(error, server)),
+    }
 }
 
 const FINDING: &str = "looking for an unfinished restore";
@@ -154,12 +157,15 @@ fn read_head(client: &Client) -> Result<Option<String>, PostgresError> {
 }
 
 fn parse_head(content: &str) -> Result<RestoreHead, SourceError> {
-    let unknown = |reason: String| SourceError::Failed { doing: FINDING.to_owned(), reason };
-    let head: RestoreHead = serde_json::from_str(content).map_err(|error| unknown(error.to_string()))?;
+    let head: RestoreHead = serde_json::from_str(content).map_err(|error| unreadable(error.to_string()))?;
     match head.format {
         FORMAT => Ok(head),
-        other => Err(unknown(format!("its ledger has format {other}, which another release understands"))),
+        other => Err(unreadable(format!("its ledger has format {other}, which another release understands"))),
     }
+}
+
+fn unreadable(reason: String) -> SourceError {
+    SourceError::Failed { doing: FINDING.to_owned(), reason }
 }
 
 /// Begins a ledger.
@@ -192,7 +198,7 @@ const READING: &str = "reading the ledger of the restore";
 /// What is done.
 pub(super) fn load_done(session: &TargetSession) -> Result<DoneParts, SourceError> {
     let steps = load_steps(session)?;
-    let batches = load_batches(&session.client).map_err(|error| worded_fatal(error, &session.server.name))?;
+    let batches = load_batches(session)?;
     Ok(DoneParts { steps, batches })
 }
 
@@ -205,9 +211,10 @@ fn load_steps(session: &TargetSession) -> Result<HashSet<(RestorePart, u32)>, So
     Ok(steps)
 }
 
-fn load_batches(client: &Client) -> Result<HashMap<String, HashSet<Mark>>, PostgresError> {
+fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>>, SourceError> {
+    let found = session.client.query(READING, "SELECT name, marks FROM sidekeep_restore.batches", &[]);
     let mut batches: HashMap<String, HashSet<Mark>> = HashMap::new();
-    for row in client.query(READING, "SELECT name, marks FROM sidekeep_restore.batches", &[])? {
+    for row in found.map_err(|error| worded_fatal(error, &session.server.name))? {
         let marks: &[u8] = row.get(1);
         let known = batches.entry(row.get(0)).or_default();
         known.extend(marks.as_chunks::<{ size_of::<Mark>() }>().0);

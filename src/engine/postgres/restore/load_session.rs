@@ -1,11 +1,12 @@
 //! A session that loads rows: how one or more of them go in, and what became of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 
+use crate::base::pipeline::lock;
 use crate::engine::contract::{Batch, SourceError};
 use crate::engine::postgres::connect::client::CopyIn;
 use crate::engine::postgres::restore::fault::ServerFault;
@@ -34,7 +35,7 @@ impl LoadContext {
 
     /// Counts one more refused row; tells whether it is named.
     pub(super) fn count_refused(&self, table: usize) -> RowNaming {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = lock(&self.refused);
         let count = refused.entry(table).or_default();
         *count += 1;
         if *count <= ROWS_NAMED_MAX { RowNaming::Named } else { RowNaming::Counted }
@@ -140,8 +141,9 @@ impl LoadSession {
     }
 
     pub(super) fn begin_copy(&mut self, copy: &CopyPlan) -> Result<CopyIn<'_>, LoadFailure> {
-        let statement = self.prepared.get(&self.session.client, &copy.copy_sql)?;
-        Ok(self.session.client.copy_in(&statement)?)
+        let client = &self.session.client;
+        let statement = self.prepared.get(client, &copy.copy_sql)?;
+        Ok(client.copy_in(&statement)?)
     }
 
     /// Copies rows that are encoded.

@@ -117,9 +117,14 @@ impl<'a> CopyStream<'a> {
         }
         self.number += 1;
         if self.chunk.len() >= CHUNK_BYTES {
-            let full = std::mem::replace(&mut self.chunk, new_chunk());
-            self.sink.send(Bytes::from(full))?;
+            self.send_chunk()?;
         }
+        Ok(())
+    }
+
+    fn send_chunk(&mut self) -> Result<(), LoadFailure> {
+        let full = std::mem::replace(&mut self.chunk, new_chunk());
+        self.sink.send(Bytes::from(full))?;
         Ok(())
     }
 
@@ -138,15 +143,17 @@ fn new_chunk() -> Vec<u8> {
 
 fn write_pages(client: &Client, batch: &dyn Batch) -> Result<u64, LoadFailure> {
     let mut pages = PageBuffer::default();
-    for_each_row(batch, &mut |cells| {
-        pages.add(cells).map_err(LoadFailure::Value)?;
-        if pages.is_full() {
-            pages.write(client)?;
-        }
-        Ok(())
-    })?;
+    for_each_row(batch, &mut |cells| add_page(&mut pages, cells, client))?;
     pages.write(client)?;
     Ok(pages.written())
+}
+
+fn add_page(pages: &mut PageBuffer, cells: &[Cell<'_>], client: &Client) -> Result<(), LoadFailure> {
+    pages.add(cells).map_err(LoadFailure::Value)?;
+    if pages.is_full() {
+        pages.write(client)?;
+    }
+    Ok(())
 }
 
 impl Loader for PostgresLoader {

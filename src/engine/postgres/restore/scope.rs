@@ -58,13 +58,17 @@ pub(super) fn leave_out_owners(script: &mut Script, roles: &[String]) {
 
 fn is_wanted_without_owners(step: &ScriptStep, roles: &[String]) -> bool {
     let words = step.words();
-    let names_known_roles = || words.roles().iter().all(|role| roles.contains(role));
     match step.purpose {
         Purpose::Owner => false,
-        Purpose::Privilege => !switches_role(&words) && names_known_roles(),
-        Purpose::Object => !is_about_roles(&words) || names_known_roles(),
+        Purpose::Privilege => !switches_role(&words) && names_only(&words, roles),
+        Purpose::Object => !is_about_roles(&words) || names_only(&words, roles),
         Purpose::Session => true,
     }
+}
+
+/// Whether all roles that it names are among these.
+fn names_only(words: &StatementWords<'_>, roles: &[String]) -> bool {
+    words.roles().iter().all(|role| roles.contains(role))
 }
 
 fn switches_role(words: &StatementWords<'_>) -> bool {
@@ -127,9 +131,13 @@ impl WantedObjects {
 
     fn has(&self, item: &ScriptItem) -> bool {
         match item.subject() {
-            Some(subject) => self.tables.contains(&subject) || self.sequences.contains(&subject),
+            Some(subject) => self.has_relation(&subject),
             None => SUPPORT.contains(&item.class.as_str()),
         }
+    }
+
+    fn has_relation(&self, name: &str) -> bool {
+        self.tables.contains(name) || self.sequences.contains(name)
     }
 
     fn has_definition(&self, item: &ScriptItem) -> bool {
@@ -141,8 +149,7 @@ impl WantedObjects {
 
     /// The indexes that these items make, by themselves or for a constraint.
     fn indexes(&self, keys: &[ScriptItem]) -> BTreeSet<String> {
-        let wanted = keys.iter().filter(|item| self.has(item));
-        wanted.filter_map(ScriptItem::first_words).filter_map(|words| words.index_made()).collect()
+        keys.iter().filter(|item| self.has(item)).filter_map(ScriptItem::index_made).collect()
     }
 }
 
@@ -216,5 +223,9 @@ fn all_sequences(script: &Script) -> BTreeSet<String> {
 /// A default names its sequence in a text: 'app.counter'::regclass.
 fn named_sequences(sql: &[u8], all: &BTreeSet<String>) -> Vec<String> {
     let text = String::from_utf8_lossy(sql);
-    all.iter().filter(|sequence| text.contains(&format!("'{sequence}'"))).cloned().collect()
+    all.iter().filter(|sequence| text.contains(&in_quotes(sequence))).cloned().collect()
+}
+
+fn in_quotes(name: &str) -> String {
+    format!("'{name}'")
 }

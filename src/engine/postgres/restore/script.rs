@@ -4,7 +4,7 @@
 //! Pre-data goes first; after the rows keys and indexes, then foreign keys, then the rest in the order of the dump;
 //! grants after that, because materialized views are filled by their owners; event triggers last of all.
 
-use crate::engine::postgres::restore::ledger::RestorePart;
+use crate::engine::postgres::restore::ledger::{self, RestorePart};
 use crate::engine::postgres::restore::older_server::for_version;
 use crate::engine::postgres::restore::session::TargetServer;
 use crate::engine::postgres::restore::statement_words::StatementWords;
@@ -42,6 +42,16 @@ impl ScriptItem {
         format!("making {}", self.object)
     }
 
+    /// The SQL that marks it as done.
+    pub(super) fn mark(&self) -> String {
+        ledger::mark_sql(self.part, self.number)
+    }
+
+    /// The index that it makes, by itself or for a constraint.
+    pub(super) fn index_made(&self) -> Option<String> {
+        self.first_words()?.index_made()
+    }
+
     pub(super) fn first_words(&self) -> Option<StatementWords<'_>> {
         self.statements.first().map(ScriptStep::words)
     }
@@ -58,6 +68,10 @@ impl ScriptItem {
 }
 
 impl ScriptStep {
+    fn creates_database(&self) -> bool {
+        self.words().starts_with(&["CREATE", "DATABASE"])
+    }
+
     pub(super) fn words(&self) -> StatementWords<'_> {
         StatementWords::of(&self.sql)
     }
@@ -138,7 +152,7 @@ impl Script {
 fn database_items(document: &SchemaDocument, database: &str) -> Vec<ScriptItem> {
     let mut items = items(RestorePart::Database, &document.database, &|statement| statement.in_database(database));
     for item in &mut items {
-        item.statements.retain(|step| !step.words().starts_with(&["CREATE", "DATABASE"]));
+        item.statements.retain(|step| !step.creates_database());
     }
     items.retain(|item| !item.statements.is_empty());
     items

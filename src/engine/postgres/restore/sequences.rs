@@ -86,9 +86,14 @@ fn refused_sql(sequence: &Sequence, reason: &str) -> String {
 fn setval(sequence: &Sequence) -> String {
     let name = format!("{}.{}", quote_identifier(&sequence.schema), quote_identifier(&sequence.name));
     let name = name.replace('\\', "\\\\").replace('\'', "''");
-    let (value, called) = match sequence.position {
-        Position::Last(value) => (value, true),
-        Position::Next(value) => (value, false),
-    };
-    format!("SELECT pg_catalog.setval(E'{name}', {value}, {called});")
+    let arguments = position_arguments(&sequence.position);
+    format!("SELECT pg_catalog.setval(E'{name}', {arguments});")
+}
+
+/// The value, and whether it was given out.
+fn position_arguments(position: &Position) -> String {
+    match position {
+        Position::Last(value) => format!("{value}, true"),
+        Position::Next(value) => format!("{value}, false"),
+    }
 }

@@ -9,7 +9,7 @@ use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::connect::session::{SessionEncoding, VALUE_SETTINGS};
-use crate::engine::postgres::connect::session::{number, pid, pooled};
+use crate::engine::postgres::connect::session::{major_version, number, pid, pooled};
 use crate::engine::postgres::restore::fault::{ServerFault, answer_fatal, classify, fatal, worded_fatal};
 use crate::engine::postgres::value::encode::EncodeTarget;
 
@@ -68,10 +68,8 @@ impl TargetServer {
         let doing = "asking what the server is";
         let version = number(client, doing, "SHOW server_version_num")?;
         let server_encoding = client.value(doing, "SHOW server_encoding")?;
-        let encode = EncodeTarget {
-            version: u32::try_from(version / 10_000).unwrap_or(0),
-            encoding: SessionEncoding::for_server(&server_encoding),
-        };
+        let encode =
+            EncodeTarget { version: major_version(version), encoding: SessionEncoding::for_server(&server_encoding) };
         let database = client.value(doing, "SELECT pg_catalog.current_database()")?;
         Ok(Self { name: address.to_string(), encode, database })
     }
@@ -149,23 +147,28 @@ fn pooler(first: &Client, second: &Client) -> Result<Option<String>, PostgresErr
 }
 
 fn take_locks(client: &Client, session_use: SessionUse) -> Result<(), PostgresError> {
-    let locks = match session_use {
+    let locks = locks_sql(session_use);
+    let sql = format!("SET lock_timeout = '{LOCK_WAIT_MAX}'; {locks}; SET lock_timeout = 0");
+    client.execute("waiting for sessions of another restore", &sql)
+}
+
+fn locks_sql(session_use: SessionUse) -> String {
+    match session_use {
         SessionUse::Leader => format!(
             "SELECT pg_catalog.pg_advisory_lock({LEADER_LOCK}), pg_catalog.pg_advisory_lock({WORKER_LOCK}); \
              SELECT pg_catalog.pg_advisory_unlock({WORKER_LOCK})"
         ),
         SessionUse::Worker => format!("SELECT pg_catalog.pg_advisory_lock_shared({WORKER_LOCK})"),
-    };
-    let sql = format!("SET lock_timeout = '{LOCK_WAIT_MAX}'; {locks}; SET lock_timeout = 0");
-    client.execute("waiting for sessions of another restore", &sql)
+    }
 }
+
+const IN_USE: &str = "another restore works in it, or what the server was told by one that was killed is not done yet";
 
 fn not_free(error: PostgresError, server: &str) -> SourceError {
     if error.state() != Some("55P03") {
         return worded_fatal(error, server);
     }
-    let reason = "another restore works in it, or what the server was told by one that was killed is not done yet";
-    SourceError::Unreachable { what: server.to_owned(), reason: reason.to_owned() }
+    SourceError::Unreachable { what: server.to_owned(), reason: IN_USE.to_owned() }
 }
 
 fn set_up(client: &Client, encoding: SessionEncoding) -> Result<(), PostgresError> {

@@ -128,6 +128,11 @@ fn load_method(table: &TargetTable, existing: Option<&ExistingTable>, types: &Pg
 }
 
 impl ExistingTable {
+    fn new(schema: &str, table: &str) -> Self {
+        let sql_name = format!("{}.{}", quote_identifier(schema), quote_identifier(table));
+        Self { sql_name, columns: HashMap::new() }
+    }
+
     fn column_type<'t>(&self, column: &str, types: &'t PgTypes) -> Option<&'t ColumnType> {
         self.columns.get(column).and_then(|oid| types.get(*oid))
     }
@@ -136,8 +141,7 @@ impl ExistingTable {
 fn copy_plan(table: &TargetTable, sql_name: &str, types: &[&ColumnType]) -> CopyPlan {
     let format = copy_format(types);
     let names: Vec<String> = table.columns.iter().map(|column| quote_identifier(&column.name)).collect();
-    // A list of no columns is no SQL.
-    let list = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
+    let list = column_list(&names);
     let values = insert_values(names.len());
     CopyPlan {
         kinds: types.iter().map(|of| of.kind).collect(),
@@ -147,9 +151,20 @@ fn copy_plan(table: &TargetTable, sql_name: &str, types: &[&ColumnType]) -> Copy
     }
 }
 
+/// A list of no columns is no SQL.
+fn column_list(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("({})", names.join(", "))
+}
+
 fn copy_format(types: &[&ColumnType]) -> CopyFormat {
-    let is_binary = |of: &&ColumnType| of.wire_format(FormatPreference::Binary) == WireFormat::Binary;
-    if types.iter().all(is_binary) { CopyFormat::Binary } else { CopyFormat::Text }
+    if types.iter().all(|of| has_binary_form(of)) { CopyFormat::Binary } else { CopyFormat::Text }
+}
+
+fn has_binary_form(of: &ColumnType) -> bool {
+    of.wire_format(FormatPreference::Binary) == WireFormat::Binary
 }
 
 /// A parameter for each column.
@@ -194,10 +209,8 @@ impl Attribute {
     }
 
     fn add_to(self, tables: &mut HashMap<String, ExistingTable>) {
-        let table = tables.entry(qualified(&self.schema, &self.table)).or_insert_with(|| ExistingTable {
-            sql_name: format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.table)),
-            columns: HashMap::new(),
-        });
+        let name = qualified(&self.schema, &self.table);
+        let table = tables.entry(name).or_insert_with(|| ExistingTable::new(&self.schema, &self.table));
         if let (Some(name), Some(type_oid)) = (self.name, self.type_oid) {
             table.columns.insert(name, type_oid);
         }

@@ -129,12 +129,14 @@ impl PostgresTarget {
         if existing.is_empty() {
             return Ok(());
         }
-        let what = leader.server.name.clone();
-        let has = existing.join(", ");
-        Err(match self.options.resume {
-            Resume::Refuse => SourceError::NotEmpty { what: format!("{what} has {has}; it") },
-            Resume::GoOn => SourceError::NothingBegun { what, has },
-        })
+        Err(self.not_empty(leader.server.name.clone(), existing.join(", ")))
+    }
+
+    fn not_empty(&self, what: String, has: String) -> SourceError {
+        if self.options.resume == Resume::GoOn {
+            return SourceError::NothingBegun { what, has };
+        }
+        SourceError::NotEmpty { what: format!("{what} has {has}; it") }
     }
 
     /// Finds out whether the last transaction was committed, of which no answer came because of `lost`.
@@ -232,6 +234,10 @@ impl OpenTarget {
 
     fn position(&self, table: &str) -> Option<usize> {
         self.tables.iter().position(|known| known.name == table)
+    }
+
+    fn positions_without(&self, tables: &[usize]) -> Vec<usize> {
+        (0..self.tables.len()).filter(|at| !tables.contains(at)).collect()
     }
 
     /// Everything after the rows, in this order.
@@ -355,9 +361,8 @@ impl BatchTarget for PostgresTarget {
     fn stages(&self) -> Vec<Vec<usize>> {
         let Some(open) = &self.open else { return Vec::new() };
         let first: Vec<usize> = self.options.first.iter().filter_map(|name| open.position(name)).collect();
-        let others: Vec<usize> = (0..open.tables.len()).filter(|at| !first.contains(at)).collect();
-        let mut stages: Vec<Vec<usize>> = first.into_iter().map(|at| vec![at]).collect();
-        stages.push(others);
+        let mut stages: Vec<Vec<usize>> = first.iter().map(|&at| vec![at]).collect();
+        stages.push(open.positions_without(&first));
         stages
     }
 
