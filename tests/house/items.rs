@@ -152,8 +152,8 @@ fn is_modifier(tokens: &[Token<'_>], at: usize, token: &Token<'_>) -> bool {
     ["async", "unsafe"].contains(&token.text) || token.text == "const" && before_fn
 }
 
-/// The tokens with which public items tell others what they are made of: signatures of functions, and the whole of
-/// types, traits and constants.
+/// The tokens with which a file tells others what its public items are made of: signatures of functions, the whole of
+/// types, traits and constants, and the types that traits are implemented with.
 pub fn public_faces(tokens: &[Token<'_>]) -> Vec<Range<usize>> {
     let face = |item: Public<'_>| {
         let whole = item_range(tokens, item.at);
@@ -162,7 +162,9 @@ pub fn public_faces(tokens: &[Token<'_>]) -> Vec<Range<usize>> {
             _ => item.at + 2..whole.end,
         }
     };
-    public_items(tokens).into_iter().map(face).collect()
+    let associated = (0..tokens.len().saturating_sub(1)).filter(|at| is_item(tokens, *at, "type"));
+    let associated = associated.map(|at| at + 2..item_range(tokens, at).end);
+    public_items(tokens).into_iter().map(face).chain(associated).collect()
 }
 
 /// From the keyword of an item to its end.
