@@ -85,6 +85,18 @@ impl Client {
         logged(sql, || self.wait(doing, self.inner().query(sql, params)))
     }
 
+    /// The same, with each row read by `read`.
+    pub(crate) fn query_as<T>(
+        &self,
+        doing: &str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> T,
+    ) -> Result<Vec<T>, PostgresError> {
+        let rows = self.query(doing, sql, params)?;
+        Ok(rows.iter().map(read).collect())
+    }
+
     /// Runs statements that give nothing.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
         logged(sql, || self.wait(doing, self.inner().batch_execute(sql)))

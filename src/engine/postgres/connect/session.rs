@@ -108,6 +108,11 @@ pub(crate) fn pid(client: &Client) -> Result<i32, PostgresError> {
     number(client, "asking for the session's process", "SELECT pg_catalog.pg_backend_pid()")
 }
 
+/// The major version, such as 15 of 150018.
+pub(crate) fn major_version(version: i32) -> u32 {
+    u32::try_from(version / 10_000).unwrap_or(0)
+}
+
 /// The one number that a statement gives; without a prepared statement, which a pooler may lose.
 pub(crate) fn number(client: &Client, doing: &str, sql: &str) -> Result<i32, PostgresError> {
     let text = client.value(doing, sql)?;
