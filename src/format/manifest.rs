@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
@@ -293,6 +294,12 @@ pub struct TableSummary {
 pub struct GapSummary {
     pub object: String,
     pub reason: String,
+}
+
+impl From<&GapSummary> for Finding {
+    fn from(gap: &GapSummary) -> Self {
+        Self::new(FindingKind::NotCaptured, &gap.object, &gap.reason)
+    }
 }
 
 /// The secrets section: what the admin alone may know.
