@@ -232,11 +232,10 @@ mod tests {
         let pack = PackRef { digest: Digest::new([1; 32]), sessions: vec![SessionId::new([2; 16])] };
         let entries = (0..9u8)
             .map(|n| {
-                let (pack, offset, stored) = (0, 100 * u32::from(n), 90);
                 let location = FrameLocation {
-                    pack,
-                    offset,
-                    stored,
+                    pack: 0,
+                    offset: 100 * u32::from(n),
+                    stored: 90,
                     codec: Codec::Zstd,
                     session: 0,
                     frame_counter: FrameCounter { thread: 3, counter: 5 },
@@ -262,7 +261,8 @@ mod tests {
             sealed: content,
         };
         let bytes = sealed.to_bytes(|message| [message[0]; 64]);
-        let (message, signature) = (&bytes[..bytes.len() - 64], &[b'S'; 64]);
+        let message = &bytes[..bytes.len() - 64];
+        let signature = &[b'S'; 64];
         assert_eq!(SealedFragment::read(&bytes), Ok((sealed, Signed { message, signature })));
     }
 

@@ -109,7 +109,8 @@ fn undecodable_root(error: &WireError) -> RepoError {
 impl<'a> SnapshotReader<'a> {
     /// Opens a snapshot as far as the role goes.
     pub fn open(unlocked: &'a Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<Self, RepoError> {
-        let (source, epoch) = (ledger.source, record.snapshot.epoch);
+        let source = ledger.source;
+        let epoch = record.snapshot.epoch;
         let context = FrameContext { repository: unlocked.repository().id(), source, epoch };
         let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role)?;
         let structure = unlocked.structure(source, epoch)?;
