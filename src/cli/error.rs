@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::keys::KeyError;
 use super::render::printable;
 use super::time::TimeError;
-use super::verdict::{self, QuotedValues, Verdict};
+use super::verdict::{self, ErrorVerdict, QuotedValues};
 use crate::base::chain::{causes, chain};
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::SourceError;
@@ -154,13 +154,13 @@ impl CliError {
         }
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> ErrorVerdict {
         match self {
-            Self::Usage { hint, .. } => Verdict::new(Exit::Usage, hint),
-            Self::Bug => Verdict::new(Exit::Failed, verdict::BUG),
-            Self::Interrupted { hint, .. } => Verdict::new(Exit::Interrupted, hint),
-            Self::Output { .. } => Verdict::new(Exit::Failed, OUTPUT_HINT),
-            Self::Io { .. } => Verdict::new(Exit::Failed, IO_HINT),
+            Self::Usage { hint, .. } => ErrorVerdict::new(Exit::Usage, hint),
+            Self::Bug => ErrorVerdict::new(Exit::Failed, verdict::BUG),
+            Self::Interrupted { hint, .. } => ErrorVerdict::new(Exit::Interrupted, hint),
+            Self::Output { .. } => ErrorVerdict::new(Exit::Failed, OUTPUT_HINT),
+            Self::Io { .. } => ErrorVerdict::new(Exit::Failed, IO_HINT),
             Self::Failed(error) => verdict::verdict(&**error),
         }
     }

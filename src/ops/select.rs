@@ -99,8 +99,8 @@ fn find_at(ledger: &Ledger, moment: Moment) -> Result<&SnapshotRecord, OpError> 
 }
 
 fn find_named<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
-    let tagged = ledger.live().filter(|record| record.tags.iter().any(|tag| tag == name));
-    if let Some(newest) = tagged.last() {
+    let is_tagged = |record: &&SnapshotRecord| record.tags.iter().any(|tag| tag == name);
+    if let Some(newest) = ledger.live().rfind(is_tagged) {
         return Ok(newest);
     }
     match with_id_prefix(ledger, name).as_slice() {

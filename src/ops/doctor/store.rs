@@ -61,7 +61,7 @@ fn check_race(objects: &Objects, env: &SharedEnv, checks: &mut Checks) -> bool {
 }
 
 /// An object of the doctor's own.
-struct Probe<'a> {
+struct StoreProbe<'a> {
     objects: &'a Objects,
     name: String,
     body: Bytes,
@@ -71,7 +71,7 @@ struct Probe<'a> {
 fn check_requests(objects: &Objects, env: &SharedEnv, checks: &mut Checks) {
     let name = format!("probe/{}", HEXLOWER.encode(&random::<16>(&**env)));
     let body = Bytes::from(random::<PROBE_BYTES>(&**env).to_vec());
-    let probe = Probe { objects, name, body };
+    let probe = StoreProbe { objects, name, body };
     let before_us = env.now().0;
     if let Err(error) = probe.write() {
         return checks.fail("write", failed(&error, "allow this host to create objects"));
@@ -87,7 +87,7 @@ fn check_requests(objects: &Objects, env: &SharedEnv, checks: &mut Checks) {
     probe.check_delete(checks);
 }
 
-impl Probe<'_> {
+impl StoreProbe<'_> {
     fn write(&self) -> Result<(), StoreError> {
         let create = self.objects.store().create(&self.name, self.body.clone());
         self.objects.runtime().block_on(create).map(drop)

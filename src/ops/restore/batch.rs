@@ -8,7 +8,7 @@ use crate::engine::contract::{Batch, Mark, SourceError};
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
-use crate::ops::restore::decode::{RowDecoder, RowError, to_source_error};
+use crate::ops::restore::decode::{LeafDecoder, RowError, to_source_error};
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::streams::StreamLocations;
 use crate::repo::reader::LeafRef;
@@ -22,7 +22,7 @@ pub struct LeavesBatch<'a> {
     table: usize,
     marks: Vec<Mark>,
     contents: Vec<Vec<u8>>,
-    decoder: RowDecoder<'a>,
+    decoder: LeafDecoder<'a>,
     streams: Vec<StreamRef>,
     /// Positions of leaves that turned out to be damaged, so that each is named once.
     damaged: RefCell<HashSet<usize>>,
@@ -42,7 +42,7 @@ impl<'a> LeavesBatch<'a> {
             table,
             marks: Vec::new(),
             contents: Vec::new(),
-            decoder: RowDecoder::new(restore, table, Cow::Owned(StreamLocations::new())),
+            decoder: LeafDecoder::new(restore, table, Cow::Owned(StreamLocations::new())),
             streams: Vec::new(),
             damaged: RefCell::default(),
         }

@@ -39,7 +39,7 @@ impl From<WireError> for RowError {
 }
 
 /// Decodes rows of one table.
-pub struct RowDecoder<'a> {
+pub struct LeafDecoder<'a> {
     restore: &'a OpenRestore<'a>,
     shape: &'a RowShape,
     locations: Cow<'a, StreamLocations>,
@@ -54,7 +54,7 @@ struct StoredRow<'c> {
     multiplicity: u64,
 }
 
-impl<'a> RowDecoder<'a> {
+impl<'a> LeafDecoder<'a> {
     /// A decoder that reads streams at these locations.
     pub fn new(restore: &'a OpenRestore<'a>, table: usize, locations: Cow<'a, StreamLocations>) -> Self {
         Self { restore, shape: &restore.shapes[table], locations, contents: None }

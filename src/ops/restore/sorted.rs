@@ -14,7 +14,7 @@ use crate::format::key::push_component;
 use crate::format::leaf::{LeafBuilder, LeafRows, write_row};
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
-use crate::ops::restore::decode::{RowDecoder, RowError};
+use crate::ops::restore::decode::{LeafDecoder, RowError};
 use crate::ops::restore::open_restore::{OpenRestore, TableLeaf};
 use crate::ops::restore::streams::StreamLocations;
 use crate::sort::{Merge, Sorter, SpillError};
@@ -198,7 +198,7 @@ impl SortedWriter<'_, '_> {
         self.restore.check_cancelled()?;
         let table = self.begun - 1;
         let content = self.batch.finish();
-        let decoder = RowDecoder::new(self.restore, table, Cow::Borrowed(self.locations));
+        let decoder = LeafDecoder::new(self.restore, table, Cow::Borrowed(self.locations));
         let mut rows = 0;
         let target = &mut *self.target;
         let written = decoder.decode(&content, &mut |cells| {

@@ -9,7 +9,7 @@ use crate::repo::error::RepoError;
 use crate::repo::reader::{SnapshotReader, Want};
 
 /// A node with its separators.
-pub struct OpenNode {
+pub struct VerifiedNode {
     pub skeleton: Skeleton,
     pub separators: Vec<Vec<u8>>,
 }
@@ -46,12 +46,12 @@ pub fn fetch_nodes(reader: &SnapshotReader<'_>, children: &[Child]) -> Result<Ve
 }
 
 /// A node from its content; an error is the reason why it cannot be opened.
-pub fn open_node(tree: &TreeScan<'_>, level: u8, child: &Child, content: NodeContent) -> Result<OpenNode, String> {
+pub fn open_node(tree: &TreeScan<'_>, level: u8, child: &Child, content: NodeContent) -> Result<VerifiedNode, String> {
     let want = Want { kind: FrameType::Node, id: child.id, location: child.location };
     let skeleton = tree.reader.open_node(&want, &content.skeleton?, level).map_err(|error| error.to_string())?;
     let separators = separators(tree.rules.ids, &skeleton, &content.ranges?);
     let separators = separators.ok_or_else(|| "its ranges are not those that it names".to_owned())?;
-    Ok(OpenNode { skeleton, separators })
+    Ok(VerifiedNode { skeleton, separators })
 }
 
 /// The separators of a node, if they are the ones that it names and as many as it needs.

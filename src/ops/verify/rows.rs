@@ -17,7 +17,7 @@ use crate::format::node::{Child, FrameLocation, Skeleton};
 use crate::ops::error::OpError;
 use crate::ops::verify::frame_map::FrameMap;
 use crate::ops::verify::leaf::{LeafFacts, LeafFault, TreeRules};
-use crate::ops::verify::nodes::{OpenNode, fetch_nodes, open_node, separators};
+use crate::ops::verify::nodes::{VerifiedNode, fetch_nodes, open_node, separators};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
 use crate::ops::verify::tree_scan::{LeafPair, PathStep, ScannedLeaf, TreeScan, needed_leaves};
 use crate::repo::error::RepoError;
@@ -164,7 +164,7 @@ impl<'a> RowCheck<'a> {
             for opened in self.open_nodes(tree, node.level - 1, children)? {
                 tree.path[level - 1].children += 1;
                 match opened {
-                    Some(OpenNode { skeleton, separators }) => self.node(tree, &skeleton, separators)?,
+                    Some(VerifiedNode { skeleton, separators }) => self.node(tree, &skeleton, separators)?,
                     None => {
                         self.check_batch(tree)?;
                         tree.skip();
@@ -191,7 +191,7 @@ impl<'a> RowCheck<'a> {
         tree: &mut TreeScan<'_>,
         level: u8,
         children: &[Child],
-    ) -> Result<Vec<Option<OpenNode>>, OpError> {
+    ) -> Result<Vec<Option<VerifiedNode>>, OpError> {
         let contents = fetch_nodes(tree.reader, children)?;
         let mut opened = Vec::with_capacity(children.len());
         for (child, content) in children.iter().zip(contents) {

@@ -11,25 +11,25 @@ use crate::engine::postgres::connect::error::PostgresError;
 const COMMAND_CHARS_MAX: usize = 16;
 
 /// An error of a statement.
-pub(super) trait StatementError {
+pub(super) trait LoggableError {
     /// The SQLSTATE that the server gave.
     fn sqlstate(&self) -> Option<&str>;
 }
 
-impl StatementError for Error {
+impl LoggableError for Error {
     fn sqlstate(&self) -> Option<&str> {
         self.code().map(|code| code.code())
     }
 }
 
-impl StatementError for PostgresError {
+impl LoggableError for PostgresError {
     fn sqlstate(&self) -> Option<&str> {
         self.state()
     }
 }
 
 /// Runs a statement, and logs how it ended.
-pub(super) fn logged<T, E: StatementError>(sql: &str, run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub(super) fn logged<T, E: LoggableError>(sql: &str, run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let started = Instant::now();
     let result = run();
     let command = command_word(sql);
