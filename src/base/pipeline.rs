@@ -107,13 +107,23 @@ pub fn all_or_first_cause<T, E: StageError>(results: impl IntoIterator<Item = Re
     first_cause(errors).map_or(Ok(values), Err)
 }
 
+/// The values of two stages, or the [`first_cause`] of their errors.
+pub fn both_or_first_cause<A, B, E: StageError>(a: Result<A, E>, b: Result<B, E>) -> Result<(A, B), E> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(a), Err(b)) => Err(if a.is_consequence() { b } else { a }),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
     use super::{
-        StageError, all_or_first_cause, first_cause, into_inner, join, join_all, lock, spawn, stop_on_failure,
+        StageError, all_or_first_cause, both_or_first_cause, first_cause, into_inner, join, join_all, lock, spawn,
+        stop_on_failure,
     };
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,6 +160,12 @@ mod tests {
         assert_eq!(first_cause(Vec::<Failure>::new()), None);
         assert_eq!(all_or_first_cause([Ok::<_, Failure>(1), Ok(2)]), Ok(vec![1, 2]));
         assert_eq!(all_or_first_cause([Ok(1), Err(Failure::OfAnother(1)), Err(Failure::Own(2))]), Err(Failure::Own(2)));
+        let own = Err::<(), _>(Failure::Own(1));
+        let consequence = Err::<(), _>(Failure::OfAnother(2));
+        assert_eq!(both_or_first_cause(own, consequence), Err(Failure::Own(1)));
+        assert_eq!(both_or_first_cause(consequence, own), Err(Failure::Own(1)));
+        assert_eq!(both_or_first_cause(Ok(1), own), Err(Failure::Own(1)));
+        assert_eq!(both_or_first_cause(Ok::<_, Failure>(1), Ok(2)), Ok((1, 2)));
     }
 
     #[test]

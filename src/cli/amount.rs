@@ -20,21 +20,29 @@ const RATE_MIN: u64 = 1 << 10;
 
 /// The bytes in a second that `text` says.
 pub(crate) fn rate(text: &str) -> Result<NonZeroU64, String> {
-    match bytes(text)? {
-        rate if rate.get() < RATE_MIN => Err("it is less than 1 KiB; write the unit too, as in 50MB".to_owned()),
-        rate => Ok(rate),
+    let rate = bytes(text)?;
+    if rate.get() < RATE_MIN {
+        return Err("it is less than 1 KiB; write the unit too, as in 50MB".to_owned());
     }
+    Ok(rate)
 }
 
 /// The bytes that `text` says.
 pub(crate) fn bytes(text: &str) -> Result<NonZeroU64, String> {
-    let text = text.trim();
+    parsed(text.trim()).ok_or_else(|| "write an amount of bytes as in 50MB or 512KiB".to_owned())
+}
+
+fn parsed(text: &str) -> Option<NonZeroU64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    NonZeroU64::new(number.checked_mul(unit_bytes(unit)?)?)
+}
+
+fn unit_bytes(unit: &str) -> Option<u64> {
     let unit = unit.trim().to_ascii_lowercase();
-    let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale);
-    let amount = number.parse::<u64>().ok().zip(scale).and_then(|(number, scale)| number.checked_mul(scale));
-    amount.and_then(NonZeroU64::new).ok_or_else(|| "write an amount of bytes as in 50MB or 512KiB".to_owned())
+    let known = UNITS.iter().find(|(name, _)| *name == unit);
+    known.map(|(_, bytes)| *bytes)
 }
 
 #[cfg(test)]

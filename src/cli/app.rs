@@ -1,16 +1,19 @@
-//! From the process to a command and back: arguments, runtime, the one place where panics and errors end.
+//! From the process to a command and back: arguments, log, runtime, and the one place where panics and errors end.
 
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use tokio::runtime::Runtime;
 
 use super::args::{Cli, Command};
-use super::command;
 use super::context::CommandContext;
-use super::exit::{CliError, Exit, Outcome};
-use super::ui::{Ui, err};
+use super::error::CliError;
+use super::exit::{Exit, Outcome};
+use super::ui::{Ui, write_err};
+use super::{command, logging};
 
 /// Threads that wait for the store; the work itself has threads of its own.
 const RUNTIME_THREADS: usize = 2;
@@ -19,41 +22,114 @@ const RUNTIME_THREADS: usize = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Whoever asked may have gone.
-            let _ = error.print();
-            let exit = match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
-                _ => Exit::Usage,
-            };
-            return exit.code().into();
-        }
+    let exit = match parse_arguments() {
+        Ok(arguments) => run_arguments(arguments),
+        Err(error) => report_usage(&error),
     };
-    let ui = cli.global.ui();
-    let result = catch_unwind(AssertUnwindSafe(|| run(cli))).unwrap_or(Err(CliError::Bug));
-    end(ui, result).code().into()
+    exit.code().into()
 }
 
-fn end(ui: Ui, result: Result<Outcome, CliError>) -> Exit {
-    match result {
-        Ok(outcome) => outcome.into(),
-        Err(error) => ui.fail(&error),
+/// A command line that makes sense.
+struct Arguments {
+    cli: Cli,
+    shape: CommandLineShape,
+}
+
+/// Which options a command line has. Their values may be secrets and are left out.
+struct CommandLineShape {
+    command: String,
+    options: Vec<String>,
+    variables: Vec<String>,
+}
+
+fn parse_arguments() -> Result<Arguments, clap::Error> {
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let shape = CommandLineShape::of(&command, &matches);
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok(Arguments { cli, shape })
+}
+
+impl CommandLineShape {
+    fn of(root: &clap::Command, matches: &ArgMatches) -> Self {
+        let (name, matches) = matches.subcommand().unwrap_or(("", matches));
+        let command = root.find_subcommand(name).unwrap_or(root);
+        let options = arguments_from(ValueSource::CommandLine, command, matches);
+        let variables = arguments_from(ValueSource::EnvVariable, command, matches);
+        Self { command: name.to_owned(), options, variables }
+    }
+
+    fn log(&self) {
+        let options = self.options.join(" ");
+        let variables = self.variables.join(" ");
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, command = self.command, options, variables, "command begins");
     }
 }
 
+/// The names of the arguments whose values come from `source`.
+fn arguments_from(source: ValueSource, command: &clap::Command, matches: &ArgMatches) -> Vec<String> {
+    let mut names = Vec::new();
+    for argument in command.get_arguments() {
+        let id = argument.get_id().as_str();
+        if matches.value_source(id) == Some(source) {
+            names.push(id.to_owned());
+        }
+    }
+    names
+}
+
+/// Prints help or what is wrong with the command line.
+fn report_usage(error: &clap::Error) -> Exit {
+    // The reader of the output may be gone.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+        _ => Exit::Usage,
+    }
+}
+
+fn run_arguments(arguments: Arguments) -> Exit {
+    let ui = arguments.cli.global.ui();
+    let run = AssertUnwindSafe(|| run_logged(arguments));
+    match catch_unwind(run).unwrap_or(Err(CliError::Bug)) {
+        Ok(outcome) => succeed(outcome),
+        Err(error) => fail(ui, &error),
+    }
+}
+
+fn run_logged(arguments: Arguments) -> Result<Outcome, CliError> {
+    logging::start(&arguments.cli.global.log_options())?;
+    arguments.shape.log();
+    run(arguments.cli)
+}
+
+fn succeed(outcome: Outcome) -> Exit {
+    let exit = Exit::from(outcome);
+    tracing::info!(exit_code = exit.code(), "command ends");
+    exit
+}
+
+fn fail(ui: Ui, error: &CliError) -> Exit {
+    let exit = error.exit();
+    tracing::error!(exit_code = exit.code(), error = error.chain(), "command fails");
+    ui.fail(error);
+    exit
+}
+
 fn run(cli: Cli) -> Result<Outcome, CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(RUNTIME_THREADS)
-        .enable_all()
-        .build()
-        .map_err(|source| CliError::Io { doing: "start threads".to_owned(), source })?;
+    let runtime = start_runtime()?;
     let context = CommandContext::new(cli.global, runtime.handle().clone());
     let result = dispatch(cli.command, &context);
     // Requests of an operation that failed are not waited for.
     runtime.shutdown_background();
     result
+}
+
+fn start_runtime() -> Result<Runtime, CliError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(RUNTIME_THREADS).enable_all();
+    builder.build().map_err(|source| CliError::Io { doing: "start threads".to_owned(), source })
 }
 
 fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliError> {
@@ -69,15 +145,16 @@ fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliEr
         Command::Status(args) => command::status::run(&args, context),
         Command::Doctor(args) => command::doctor::run(&args, context),
         Command::Demo(args) => command::demo::run(&args, context),
-        Command::Completions(args) => command::completions::run(&args, context),
-        Command::Man(args) => command::man::run(&args, context),
+        Command::Completions(args) => command::completions::run(&args, Cli::command(), context),
+        Command::Man(args) => command::man::run(&args, Cli::command(), context),
     }
 }
 
-/// Says where, but neither what values were at hand nor by which way, because those may be secrets.
+/// Says where, but neither the values at hand nor the calls on the way, because those may be secrets.
 fn report_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     // A message without arguments is a literal of the program.
     let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("an invariant does not hold");
-    err(&format!("sidekeep {} stopped at {place}: {message}\n", env!("CARGO_PKG_VERSION")));
+    tracing::error!(place, reason = message, "the program panics");
+    write_err(&format!("sidekeep {} stopped at {place}: {message}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -1,16 +1,11 @@
-//! The command line as it is written. Doc comments are the help text. What a word means is found out elsewhere.
+//! The command line: the commands and the options that all of them take. Doc comments are the help text.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use super::command::{
     backup, completions, demo, diff, doctor, init, man, owners, restore, show, snapshots, status, verify,
 };
-use super::time;
+use super::global::Global;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -51,67 +46,4 @@ pub(crate) enum Command {
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
-}
-
-/// What every command takes.
-#[derive(Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// Where the repository lies: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a directory
-    #[arg(long, global = true, value_name = "REPO", env = "SIDEKEEP_REPO", hide_env_values = true)]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) repo: Option<String>,
-
-    /// The key to work with [env: SIDEKEEP_KEY_FILE]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "key_command")]
-    #[arg(value_parser = PathBufValueParser::new())]
-    pub(crate) key_file: Option<PathBuf>,
-
-    /// A command for the shell that prints the key [env: SIDEKEEP_KEY_COMMAND]
-    #[arg(long, global = true, value_name = "COMMAND", value_parser = OsStringValueParser::new())]
-    pub(crate) key_command: Option<OsString>,
-
-    /// A command for the shell that prints the passphrase of the key; else SIDEKEEP_PASSPHRASE is taken, or you are
-    /// asked
-    #[arg(long, global = true, value_name = "COMMAND", value_parser = OsStringValueParser::new())]
-    pub(crate) passphrase_command: Option<OsString>,
-
-    /// The configuration; default: ./sidekeep.toml, then sidekeep/sidekeep.toml in your configuration directory
-    #[arg(long, global = true, value_name = "FILE", env = "SIDEKEEP_CONFIG", hide_env_values = true)]
-    #[arg(value_parser = PathBufValueParser::new())]
-    pub(crate) config: Option<PathBuf>,
-
-    /// How long requests that the store does not answer are tried again, as in "30 seconds" or "1 hour"; default:
-    /// up to three minutes
-    #[arg(long, global = true, value_name = "TIME", env = "SIDEKEEP_RETRY_TIME", hide_env_values = true)]
-    #[arg(value_parser = time::length)]
-    pub(crate) retry_time: Option<Duration>,
-
-    /// Where copies of what every backup reads of a remote store are kept, to read it once; default: sidekeep in your
-    /// cache directory
-    #[arg(long, global = true, value_name = "DIR", env = "SIDEKEEP_CACHE_DIR", hide_env_values = true)]
-    #[arg(value_parser = PathBufValueParser::new())]
-    pub(crate) cache_dir: Option<PathBuf>,
-
-    /// Print the result as one JSON document
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-
-    /// Print results and errors only
-    #[arg(long, global = true)]
-    pub(crate) quiet: bool,
-
-    /// How progress is shown on standard error
-    #[arg(long, global = true, value_name = "HOW", value_enum, default_value_t = ProgressArg::Auto)]
-    pub(crate) progress: ProgressArg,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProgressArg {
-    /// One line on a terminal, nothing elsewhere
-    Auto,
-    /// A line every ten seconds, for a log
-    Lines,
-    /// Nothing
-    None,
 }

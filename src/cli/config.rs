@@ -102,7 +102,7 @@ fn some_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
 }
 
 /// Where a configuration is looked for.
-pub(crate) struct ConfigPlaces<'a> {
+pub(crate) struct ConfigPaths<'a> {
     /// Named by the user: must be there.
     pub(crate) named: Option<&'a Path>,
     pub(crate) current_dir: &'a Path,
@@ -110,56 +110,110 @@ pub(crate) struct ConfigPlaces<'a> {
     pub(crate) user_dir: Option<PathBuf>,
 }
 
-/// The configuration and the file that it stands in, if there is one.
-pub(crate) fn find(places: &ConfigPlaces<'_>) -> Result<(Config, Option<PathBuf>), ConfigError> {
-    if let Some(path) = places.named {
-        return read(path).map(|config| (config, Some(path.to_owned())));
-    }
-    let user = places.user_dir.as_ref().map(|dir| dir.join("sidekeep").join(FILE_NAME));
-    for path in std::iter::once(places.current_dir.join(FILE_NAME)).chain(user) {
-        match read(&path) {
-            Err(ConfigError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            other => return other.map(|config| (config, Some(path))),
+impl ConfigPaths<'_> {
+    /// The files that are used if they are there, in this order.
+    fn usual(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.current_dir.join(FILE_NAME)];
+        if let Some(dir) = &self.user_dir {
+            paths.push(dir.join("sidekeep").join(FILE_NAME));
         }
+        paths
     }
-    Ok((Config::default(), None))
 }
 
-fn read(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse(&text, path)
+/// A configuration and the file that it stands in, if there is one.
+#[derive(Default)]
+pub(crate) struct FoundConfig {
+    pub(crate) config: Config,
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// The configuration; an empty one if there is no file.
+pub(crate) fn find(paths: &ConfigPaths<'_>) -> Result<FoundConfig, ConfigError> {
+    if let Some(path) = paths.named {
+        return read(path.to_owned());
+    }
+    for path in paths.usual() {
+        match read(path) {
+            Err(error) if error.is_missing() => {}
+            found => return found,
+        }
+    }
+    Ok(FoundConfig::default())
+}
+
+impl ConfigError {
+    /// Whether there is no such file.
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == ErrorKind::NotFound)
+    }
+}
+
+fn read(path: PathBuf) -> Result<FoundConfig, ConfigError> {
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(ConfigError::Read { path, source }),
+    };
+    let config = parse(&text, &path)?;
+    Ok(FoundConfig { config, path: Some(path) })
 }
 
 /// What `text`, the content of `path`, says.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    let mut config: Config = toml::from_str(text).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start);
-        // Without the line itself, which may hold a password.
-        let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
-        ConfigError::Content { path: path.to_owned(), line, reason: redact::message(error.message()) }
-    })?;
+    let mut config: Config = toml::from_str(text).map_err(|error| content_error(&error, text, path))?;
     for name in config.source.keys() {
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+        if !is_source_name(name) {
             return Err(ConfigError::SourceName { path: path.to_owned(), name: name.clone() });
         }
     }
-    let dir = path.parent().unwrap_or(Path::new(""));
-    let own = config.source.values_mut().map(|source| &mut source.pg_bin);
-    let all = [&mut config.key_file, &mut config.spill_dir, &mut config.pg_bin].into_iter().chain(own);
-    for local in all.flatten() {
-        *local = dir.join(&*local);
-    }
-    if let Some(repo) = &mut config.repo
-        && !repo.contains("://")
-    {
-        *repo = dir.join(&*repo).to_string_lossy().into_owned();
-    }
-    for source in config.source.values_mut() {
-        if let Some(file) = source.url.strip_prefix("sqlite:").filter(|file| !file.starts_with('/')) {
-            source.url = format!("sqlite:{}", dir.join(file).display());
+    config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+    Ok(config)
+}
+
+/// Where and why a text is no configuration. The line itself is left out: it may hold a password.
+fn content_error(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start);
+    let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
+    ConfigError::Content { path: path.to_owned(), line, reason: redact::message(error.message()) }
+}
+
+fn is_source_name(name: &str) -> bool {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_valid)
+}
+
+impl Config {
+    /// Makes relative paths count from `dir`.
+    fn resolve_paths(&mut self, dir: &Path) {
+        for path in [&mut self.key_file, &mut self.spill_dir, &mut self.pg_bin] {
+            resolve(path, dir);
+        }
+        if let Some(repo) = &mut self.repo
+            && !repo.contains("://")
+        {
+            *repo = dir.join(&*repo).to_string_lossy().into_owned();
+        }
+        for source in self.source.values_mut() {
+            source.resolve_paths(dir);
         }
     }
-    Ok(config)
+}
+
+impl SourceConfig {
+    fn resolve_paths(&mut self, dir: &Path) {
+        resolve(&mut self.pg_bin, dir);
+        if let Some(file) = self.url.strip_prefix("sqlite:")
+            && !file.starts_with('/')
+        {
+            self.url = format!("sqlite:{}", dir.join(file).display());
+        }
+    }
+}
+
+fn resolve(path: &mut Option<PathBuf>, dir: &Path) {
+    if let Some(path) = path {
+        *path = dir.join(&*path);
+    }
 }
 
 /// What a new configuration is made of.
@@ -172,16 +226,23 @@ pub(crate) struct Template<'a> {
 impl Template<'_> {
     /// A commented file.
     pub(crate) fn render(&self) -> String {
-        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-        let source = match self.source {
-            Some(url) => format!("[source.{SOURCE_NAME}]\nurl = {}", quoted(url)),
-            None => "# [source.main]\n# url = \"postgres://sidekeep@db.example.org/sync\"".to_owned(),
-        };
         TEMPLATE
             .replace("{repo}", &quoted(self.repo))
             .replace("{key_file}", &quoted(&self.key_file.to_string_lossy()))
-            .replace("{source}", &source)
+            .replace("{source}", &self.source_section())
     }
+
+    fn source_section(&self) -> String {
+        match self.source {
+            Some(url) => format!("[source.{SOURCE_NAME}]\nurl = {}", quoted(url)),
+            None => "# [source.main]\n# url = \"postgres://sidekeep@db.example.org/sync\"".to_owned(),
+        }
+    }
+}
+
+/// `text` as a string of TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 /// What `init` writes. No password belongs here; databases' passwords have files of their own.

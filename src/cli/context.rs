@@ -3,7 +3,6 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,16 +10,17 @@ use jiff::Zoned;
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use super::args::{Global, ProgressArg};
-use super::config::{self, Config, ConfigPlaces};
-use super::exit::CliError;
+use super::config::{self, Config, ConfigPaths, FoundConfig};
+use super::environment::{host_environment, program_dirs, user_cache_dir, user_config_dir, variable};
+use super::error::CliError;
+use super::global::Global;
 use super::keys::{self, KeyError, KeySource, OpenedKey, PASSPHRASE_VARIABLE, PassphraseSource};
-use super::progress::{Shown, Style};
-use super::ui::{Format, Talk, Ui};
+use super::progress::{ProgressView, Style};
+use super::ui::Ui;
 use super::{signal, time};
 use crate::base::cancel::Cancel;
 use crate::base::env::{SharedEnv, System};
-use crate::base::progress::{SharedProgress, Silent};
+use crate::base::progress::SharedProgress;
 use crate::crypto::keyfile::KeyFileHeader;
 use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::schema::dump::ToolSearch;
@@ -35,7 +35,7 @@ pub(crate) struct CommandContext {
     pub(crate) env: SharedEnv,
     global: Global,
     runtime: Handle,
-    config: OnceCell<(Config, Option<PathBuf>)>,
+    config: OnceCell<FoundConfig>,
     host_environment: OnceCell<HostEnvironment>,
 }
 
@@ -45,73 +45,47 @@ pub(crate) struct Monitor {
     pub(crate) cancel: Cancel,
 }
 
-impl Global {
-    /// How results, warnings and progress are written.
-    pub(crate) fn ui(&self) -> Ui {
-        let format = if self.json { Format::Json } else { Format::Human };
-        let talk = if self.quiet { Talk::Quiet } else { Talk::Normal };
-        let progress = match (self.json || self.quiet, self.progress) {
-            (true, _) => Style::None,
-            (false, ProgressArg::Auto) if std::io::stderr().is_terminal() => Style::Redrawn,
-            (false, ProgressArg::Lines) => Style::Lines,
-            (false, ProgressArg::Auto | ProgressArg::None) => Style::Notes,
-        };
-        Ui { format, talk, progress }
-    }
-}
-
-/// The value of an environment variable that is set and not empty.
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// What lies around the program and concerns PostgreSQL. Variables that are no text concern nobody.
-pub(crate) fn host_environment() -> HostEnvironment {
-    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    HostEnvironment::new(std::env::vars_os().filter_map(text))
-}
-
-/// A directory of the user, by the XDG base directory specification.
-fn user_dir(name: &str, below_home: &str) -> Option<PathBuf> {
-    let named = variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-    named.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(below_home)))
-}
-
 impl CommandContext {
     pub(crate) fn new(global: Global, runtime: Handle) -> Self {
-        let (config, host_environment) = (OnceCell::new(), OnceCell::new());
-        Self { ui: global.ui(), env: Arc::new(System), global, runtime, config, host_environment }
+        let ui = global.ui();
+        let env = Arc::new(System);
+        Self { ui, env, global, runtime, config: OnceCell::new(), host_environment: OnceCell::new() }
     }
 
     /// The configuration.
     pub(crate) fn config(&self) -> Result<&Config, CliError> {
-        if let Some((config, _)) = self.config.get() {
-            return Ok(config);
-        }
-        let current_dir = std::env::current_dir()
-            .map_err(|source| CliError::Io { doing: "find the current directory".to_owned(), source })?;
-        let user_dir = user_dir("XDG_CONFIG_HOME", ".config");
-        let places = ConfigPlaces { named: self.global.config.as_deref(), current_dir: &current_dir, user_dir };
-        let found = config::find(&places)?;
-        Ok(&self.config.get_or_init(|| found).0)
+        Ok(&self.found_config()?.config)
     }
 
-    /// What lies around the program and concerns PostgreSQL.
+    /// The file that the configuration stands in, if there is one.
+    pub(crate) fn config_path(&self) -> Result<Option<&Path>, CliError> {
+        Ok(self.found_config()?.path.as_deref())
+    }
+
+    fn found_config(&self) -> Result<&FoundConfig, CliError> {
+        if let Some(found) = self.config.get() {
+            return Ok(found);
+        }
+        let found = self.find_config()?;
+        Ok(self.config.get_or_init(|| found))
+    }
+
+    fn find_config(&self) -> Result<FoundConfig, CliError> {
+        let current_dir = std::env::current_dir()
+            .map_err(|source| CliError::Io { doing: "find the current directory".to_owned(), source })?;
+        let named = self.global.config.as_deref();
+        let paths = ConfigPaths { named, current_dir: &current_dir, user_dir: user_config_dir() };
+        Ok(config::find(&paths)?)
+    }
+
+    /// What the environment says about PostgreSQL.
     pub(crate) fn host_environment(&self) -> &HostEnvironment {
         self.host_environment.get_or_init(host_environment)
     }
 
     /// Where `pg_dump` is looked for.
     pub(crate) fn search(&self, configured: Option<&Path>) -> ToolSearch {
-        let path = variable("PATH").unwrap_or_default();
-        let path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
-        ToolSearch::on_this_host(configured.map(Path::to_owned), path)
-    }
-
-    /// The file that the configuration stands in, if there is one.
-    pub(crate) fn config_path(&self) -> Result<Option<&Path>, CliError> {
-        self.config()?;
-        Ok(self.config.get().and_then(|(_, path)| path.as_deref()))
+        ToolSearch::on_this_host(configured.map(Path::to_owned), program_dirs())
     }
 
     /// The configuration file that the user names, if one is named.
@@ -121,14 +95,16 @@ impl CommandContext {
 
     /// Where the repository lies.
     pub(crate) fn location(&self) -> Result<Location, CliError> {
-        let text = match &self.global.repo {
-            Some(text) => text,
-            None => self.config()?.repo.as_ref().ok_or_else(|| CliError::Usage {
+        if let Some(text) = &self.global.repo {
+            return Ok(Location::parse(text)?);
+        }
+        match &self.config()?.repo {
+            Some(text) => Ok(Location::parse(text)?),
+            None => Err(CliError::Usage {
                 message: "no repository is named".to_owned(),
                 hint: "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml",
-            })?,
-        };
-        Ok(Location::parse(text)?)
+            }),
+        }
     }
 
     /// How stores are opened.
@@ -155,14 +131,26 @@ impl CommandContext {
 
     /// The repository, without a key.
     pub(crate) fn repository(&self) -> Result<Repository, CliError> {
-        let objects = self.store()?;
-        let own = || user_dir("XDG_CACHE_HOME", ".cache").map(|dir| dir.join("sidekeep"));
-        let dir = self.global.cache_dir.clone().or_else(own);
-        let objects = match dir.filter(|_| !objects.store().has_free_requests()) {
+        let objects = self.with_cache(self.store()?);
+        Ok(Repository::open(objects, SharedEnv::clone(&self.env))?)
+    }
+
+    /// `objects` with copies kept on this machine, if their store is remote and there is a directory for copies.
+    fn with_cache(&self, objects: Objects) -> Objects {
+        if objects.store().has_free_requests() {
+            return objects;
+        }
+        match self.cache_dir() {
             Some(dir) => objects.with_cache(Cache::at(dir)),
             None => objects,
-        };
-        Ok(Repository::open(objects, SharedEnv::clone(&self.env))?)
+        }
+    }
+
+    fn cache_dir(&self) -> Option<PathBuf> {
+        match &self.global.cache_dir {
+            Some(dir) => Some(dir.clone()),
+            None => user_cache_dir().map(|dir| dir.join("sidekeep")),
+        }
     }
 
     /// The repository with the keys that the user's key opens.
@@ -175,7 +163,9 @@ impl CommandContext {
     /// The user's key.
     pub(crate) fn key(&self) -> Result<OpenedKey, CliError> {
         let opened = keys::open(&self.key_source()?, &self.passphrase_source()?)?;
-        opened.warning.iter().for_each(|warning| self.ui.warn(warning));
+        if let Some(warning) = &opened.warning {
+            self.ui.warn(warning);
+        }
         Ok(opened)
     }
 
@@ -207,17 +197,12 @@ impl CommandContext {
         if let Some(command) = &self.global.key_command {
             return Ok(KeySource::Command(command.clone()));
         }
-        match (variable("SIDEKEEP_KEY_FILE"), variable("SIDEKEEP_KEY_COMMAND")) {
-            (Some(_), Some(_)) => Err(CliError::Usage {
-                message: "both SIDEKEEP_KEY_FILE and SIDEKEEP_KEY_COMMAND are set".to_owned(),
-                hint: "unset one of them",
-            }),
-            (Some(path), None) => Ok(KeySource::File(path.into())),
-            (None, Some(command)) => Ok(KeySource::Command(command)),
-            (None, None) => match &self.config()?.key_file {
-                Some(path) => Ok(KeySource::File(path.clone())),
-                None => Err(KeyError::Missing.into()),
-            },
+        if let Some(source) = variable_key_source()? {
+            return Ok(source);
+        }
+        match &self.config()?.key_file {
+            Some(path) => Ok(KeySource::File(path.clone())),
+            None => Err(KeyError::Missing.into()),
         }
     }
 
@@ -226,20 +211,17 @@ impl CommandContext {
         if let Some(command) = &self.global.passphrase_command {
             return Ok(PassphraseSource::Command(command.clone()));
         }
-        match variable(PASSPHRASE_VARIABLE).map(OsString::into_string) {
-            Some(Ok(text)) => Ok(PassphraseSource::Given(Zeroizing::new(text))),
-            Some(Err(_)) => Err(CliError::Usage {
-                message: format!("{PASSPHRASE_VARIABLE} is not UTF-8"),
-                hint: "give the passphrase with --passphrase-command",
-            }),
+        match variable(PASSPHRASE_VARIABLE) {
+            Some(text) => given_passphrase(text),
             None => Ok(PassphraseSource::Terminal),
         }
     }
 
     /// Where rows are laid aside.
     pub(crate) fn spill_dir(&self, named: Option<&Path>) -> Result<PathBuf, CliError> {
-        let config = self.config()?;
-        Ok(named.or(config.spill_dir.as_deref()).map_or_else(std::env::temp_dir, Path::to_owned))
+        let configured = self.config()?.spill_dir.as_deref();
+        let dir = named.or(configured);
+        Ok(dir.map_or_else(std::env::temp_dir, Path::to_owned))
     }
 
     /// The present, in the machine's zone.
@@ -247,34 +229,59 @@ impl CommandContext {
         time::here(self.env.now())
     }
 
-    /// For operations that are over soon.
+    /// For operations that are over soon: nothing of them is shown.
     pub(crate) fn silent(&self) -> SharedProgress {
-        Arc::new(Silent)
+        ProgressView::start(Style::None).progress()
     }
 
-    /// Runs `operation` with its progress shown and signals heeded.
-    pub(crate) fn watch<T, E: Into<CliError>>(
+    /// Runs `operation`, shows its progress, and has it stop at a signal.
+    pub(crate) fn monitor<T, E: Into<CliError>>(
         &self,
         operation: impl FnOnce(Monitor) -> Result<T, E>,
     ) -> Result<T, CliError> {
-        self.watch_as(self.ui.progress, operation)
+        self.monitor_as(self.ui.progress, operation)
     }
 
     /// The same with progress shown in another style.
-    pub(crate) fn watch_as<T, E: Into<CliError>>(
+    pub(crate) fn monitor_as<T, E: Into<CliError>>(
         &self,
         style: Style,
         operation: impl FnOnce(Monitor) -> Result<T, E>,
     ) -> Result<T, CliError> {
-        let shown = Shown::start(style);
-        let watch = Monitor { progress: shown.progress(), cancel: Cancel::default() };
-        signal::listen(&self.runtime, watch.cancel.clone(), shown.progress())
+        let view = ProgressView::start(style);
+        let monitor = Monitor { progress: view.progress(), cancel: Cancel::default() };
+        let cancel = monitor.cancel.clone();
+        signal::listen(&self.runtime, cancel.clone(), view.progress())
             .map_err(|source| CliError::Io { doing: "listen to signals".to_owned(), source })?;
-        let cancel = watch.cancel.clone();
-        operation(watch).map_err(|error| {
-            let error: CliError = error.into();
-            // Whatever is given up on request fails in its own words.
-            if cancel.is_cancelled() { error.interrupted() } else { error }
-        })
+        let error: CliError = match operation(monitor) {
+            Ok(done) => return Ok(done),
+            Err(error) => error.into(),
+        };
+        // An operation that stops because it was asked to fails with an error of its own.
+        Err(if cancel.is_cancelled() { error.interrupted() } else { error })
+    }
+}
+
+/// The key that the environment names.
+fn variable_key_source() -> Result<Option<KeySource>, CliError> {
+    match (variable("SIDEKEEP_KEY_FILE"), variable("SIDEKEEP_KEY_COMMAND")) {
+        (Some(_), Some(_)) => Err(CliError::Usage {
+            message: "both SIDEKEEP_KEY_FILE and SIDEKEEP_KEY_COMMAND are set".to_owned(),
+            hint: "unset one of them",
+        }),
+        (Some(path), None) => Ok(Some(KeySource::File(path.into()))),
+        (None, Some(command)) => Ok(Some(KeySource::Command(command))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The passphrase that stands in a variable.
+fn given_passphrase(text: OsString) -> Result<PassphraseSource, CliError> {
+    match text.into_string() {
+        Ok(text) => Ok(PassphraseSource::Given(Zeroizing::new(text))),
+        Err(_) => Err(CliError::Usage {
+            message: format!("{PASSPHRASE_VARIABLE} is not UTF-8"),
+            hint: "give the passphrase with --passphrase-command",
+        }),
     }
 }

@@ -1,8 +1,8 @@
-//! Finding and opening the key that a command works with. Nothing that a command or a file said is ever printed, and
+//! Finding and opening the key that a command works with. What a command or a file printed is never shown, and
 //! what holds a secret is zeroized. Asks a question only when standard input is a terminal.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{IsTerminal, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -45,14 +45,14 @@ pub(crate) enum PassphraseSource {
     Terminal,
 }
 
-/// Which of the two commands.
+/// What a command prints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Asked {
+pub(crate) enum SecretKind {
     Key,
     Passphrase,
 }
 
-impl std::fmt::Display for Asked {
+impl std::fmt::Display for SecretKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Key => "key",
@@ -74,16 +74,16 @@ pub(crate) enum KeyError {
     },
     #[error("{key} is no text of at most 16 KiB")]
     NoText { key: KeySource },
-    #[error("cannot run the {asked} command")]
+    #[error("cannot run the {kind} command")]
     Run {
-        asked: Asked,
+        kind: SecretKind,
         #[source]
         source: std::io::Error,
     },
-    #[error("the {asked} command failed: {status}")]
-    CommandFailed { asked: Asked, status: ExitStatus },
-    #[error("the {asked} command printed no text of at most 16 KiB")]
-    CommandOutput { asked: Asked },
+    #[error("the {kind} command failed: {status}")]
+    CommandFailed { kind: SecretKind, status: ExitStatus },
+    #[error("the {kind} command printed no text of at most 16 KiB")]
+    CommandOutput { kind: SecretKind },
     #[error("there is no terminal to ask for a passphrase")]
     NoTerminal,
     #[error("the two passphrases differ")]
@@ -93,7 +93,6 @@ pub(crate) enum KeyError {
         #[source]
         source: std::io::Error,
     },
-    /// Nobody can be asked.
     #[error("{key} is protected by a passphrase, and there is no terminal to ask for it")]
     NobodyToAsk { key: KeySource },
     #[error("{key} cannot be used")]
@@ -113,45 +112,79 @@ pub(crate) struct OpenedKey {
 
 /// What the key says of itself; believed only once it is open.
 pub(crate) fn header(key: &KeySource) -> Result<KeyFileHeader, KeyError> {
-    let (file, _) = read(key)?;
-    Ok(file.header().clone())
+    Ok(key.read()?.file.header().clone())
 }
 
 /// Reads and opens the key.
 pub(crate) fn open(key: &KeySource, passphrase: &PassphraseSource) -> Result<OpenedKey, KeyError> {
-    let (file, warning) = read(key)?;
-    let unusable = |source| KeyError::Unusable { key: key.clone(), source };
-    let given = match file.protection() {
+    let ReadKey { file, warning } = key.read()?;
+    let passphrase = match file.protection() {
         KeyFileProtection::None => None,
         KeyFileProtection::Passphrase => Some(passphrase.get(key)?),
     };
-    let identity = file.open(given.as_ref().map(|text| text.as_bytes())).map_err(unusable)?;
+    let passphrase = passphrase.as_ref().map(|text| text.as_bytes());
+    let identity = file.open(passphrase).map_err(|source| key.unusable(source))?;
     Ok(OpenedKey { identity, file, warning })
 }
 
-fn read(key: &KeySource) -> Result<(KeyFile, Option<String>), KeyError> {
-    let (text, warning) = match key {
-        KeySource::File(path) => read_file(path, key)?,
-        KeySource::Command(command) => (output(command, Asked::Key)?, None),
-    };
-    let file = KeyFile::parse(&text).map_err(|source| KeyError::Unusable { key: key.clone(), source })?;
-    Ok((file, warning))
+/// A key that is not opened yet, and what is worth a warning.
+struct ReadKey {
+    file: KeyFile,
+    warning: Option<String>,
 }
 
-fn read_file(path: &Path, key: &KeySource) -> Result<(Zeroizing<String>, Option<String>), KeyError> {
-    let failed = |source| KeyError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
+impl KeySource {
+    fn read(&self) -> Result<ReadKey, KeyError> {
+        match self {
+            Self::File(path) => self.read_file(path),
+            Self::Command(command) => {
+                let text = output(command, SecretKind::Key)?;
+                Ok(ReadKey { file: self.parse(&text)?, warning: None })
+            }
+        }
+    }
+
+    fn read_file(&self, path: &Path) -> Result<ReadKey, KeyError> {
+        let failed = |source| KeyError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let warning = permissions_warning(path, &file.metadata().map_err(failed)?);
+        let Some(text) = read_text(file).map_err(failed)? else {
+            return Err(KeyError::NoText { key: self.clone() });
+        };
+        Ok(ReadKey { file: self.parse(&text)?, warning })
+    }
+
+    fn parse(&self, text: &str) -> Result<KeyFile, KeyError> {
+        KeyFile::parse(text).map_err(|source| self.unusable(source))
+    }
+
+    fn unusable(&self, source: KeyFileError) -> KeyError {
+        KeyError::Unusable { key: self.clone(), source }
+    }
+}
+
+/// A warning if others than the owner may read the file.
+fn permissions_warning(path: &Path, metadata: &Metadata) -> Option<String> {
     let mode = metadata.permissions().mode() & 0o777;
-    // A pipe handed over as /dev/fd/N has no permissions worth a word.
-    let warning = (metadata.is_file() && mode & 0o077 != 0)
-        .then(|| format!("the key file {} can be read by others (mode {mode:03o}): chmod 600 it", path.display()));
-    let text = read_text(file).map_err(failed)?;
-    Ok((text.ok_or_else(|| KeyError::NoText { key: key.clone() })?, warning))
+    // The permissions of a pipe handed over as /dev/fd/N mean nothing.
+    if !metadata.is_file() || mode & 0o077 == 0 {
+        return None;
+    }
+    Some(format!("the key file {} can be read by others (mode {mode:03o}): chmod 600 it", path.display()))
 }
 
-/// A text of bounded size; `None` if it is none. The buffer never grows, so that no copy stays behind.
+/// A text of bounded size; `None` if it is longer or no UTF-8.
 fn read_text(from: impl Read) -> std::io::Result<Option<Zeroizing<String>>> {
+    let bytes = read_bytes(from)?;
+    if bytes.len() > SECRET_BYTES_MAX {
+        return Ok(None);
+    }
+    let text = std::str::from_utf8(&bytes).ok();
+    Ok(text.map(|text| Zeroizing::new(text.to_owned())))
+}
+
+/// At most one byte more than a secret may have. The buffer never grows, so that no copy stays behind.
+fn read_bytes(from: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 1));
     // `read_to_end` would grow the buffer to look for the end; a full one is too long anyway.
     let mut from = from.take(SECRET_BYTES_MAX as u64 + 1);
@@ -159,47 +192,46 @@ fn read_text(from: impl Read) -> std::io::Result<Option<Zeroizing<String>>> {
     loop {
         let read = from.read(part.as_mut_slice())?;
         if read == 0 {
-            break;
+            return Ok(bytes);
         }
         bytes.extend_from_slice(&part[..read]);
     }
-    if bytes.len() > SECRET_BYTES_MAX {
-        return Ok(None);
-    }
-    Ok(std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned())))
 }
 
 /// What `command`, run by the shell, prints.
-fn output(command: &OsString, asked: Asked) -> Result<Zeroizing<String>, KeyError> {
-    let failed = |source| KeyError::Run { asked, source };
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).env_remove(PASSPHRASE_VARIABLE);
-    let mut child = shell.stdout(Stdio::piped()).spawn().map_err(failed)?;
+fn output(command: &OsString, kind: SecretKind) -> Result<Zeroizing<String>, KeyError> {
+    let failed = |source| KeyError::Run { kind, source };
+    let mut child = shell(command).spawn().map_err(failed)?;
     let stdout = child.stdout.take().expect("standard output is a pipe");
     let text = read_text(stdout).map_err(failed);
     let status = child.wait().map_err(failed)?;
     if !status.success() {
-        return Err(KeyError::CommandFailed { asked, status });
+        return Err(KeyError::CommandFailed { kind, status });
     }
-    text?.ok_or(KeyError::CommandOutput { asked })
+    text?.ok_or(KeyError::CommandOutput { kind })
+}
+
+fn shell(command: &OsString) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command);
+    shell.env_remove(PASSPHRASE_VARIABLE);
+    shell.stdout(Stdio::piped());
+    shell
 }
 
 impl PassphraseSource {
     /// The passphrase of `key`.
     fn get(&self, key: &KeySource) -> Result<Zeroizing<String>, KeyError> {
-        match self {
-            Self::Given(text) => Ok(text.clone()),
-            Self::Command(command) => passphrase_from(command),
-            Self::Terminal if std::io::stdin().is_terminal() => {
-                let prompt = format!("Passphrase of {key}: ");
-                let text = rpassword::prompt_password(prompt).map_err(|source| KeyError::Prompt { source })?;
-                Ok(Zeroizing::new(text))
-            }
-            Self::Terminal => Err(KeyError::NobodyToAsk { key: key.clone() }),
+        if let Some(text) = self.given()? {
+            return Ok(text);
         }
+        if !std::io::stdin().is_terminal() {
+            return Err(KeyError::NobodyToAsk { key: key.clone() });
+        }
+        ask(&format!("Passphrase of {key}: "))
     }
 
-    /// The passphrase for new key files, if one is given; nobody is asked.
+    /// The passphrase, if one is given; nobody is asked.
     pub(crate) fn given(&self) -> Result<Option<Zeroizing<String>>, KeyError> {
         match self {
             Self::Given(text) => Ok(Some(text.clone())),
@@ -214,16 +246,27 @@ pub(crate) fn ask_new_passphrase() -> Result<Zeroizing<String>, KeyError> {
     if !std::io::stdin().is_terminal() {
         return Err(KeyError::NoTerminal);
     }
-    let ask = |prompt| rpassword::prompt_password(prompt).map(Zeroizing::new);
-    let first = ask("Passphrase for admin.key and recovery.key: ").map_err(|source| KeyError::Prompt { source })?;
-    let second = ask("The same again: ").map_err(|source| KeyError::Prompt { source })?;
+    let first = ask("Passphrase for admin.key and recovery.key: ")?;
+    let second = ask("The same again: ")?;
     if first == second { Ok(first) } else { Err(KeyError::Differ) }
 }
 
+fn ask(prompt: &str) -> Result<Zeroizing<String>, KeyError> {
+    let answer = rpassword::prompt_password(prompt).map_err(|source| KeyError::Prompt { source })?;
+    Ok(Zeroizing::new(answer))
+}
+
 fn passphrase_from(command: &OsString) -> Result<Zeroizing<String>, KeyError> {
-    let text = output(command, Asked::Passphrase)?;
-    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    Ok(Zeroizing::new(line.to_owned()))
+    let text = output(command, SecretKind::Passphrase)?;
+    Ok(Zeroizing::new(without_line_end(&text).to_owned()))
+}
+
+/// `text` without the line feed at its end, if it has one.
+fn without_line_end(text: &str) -> &str {
+    match text.strip_suffix('\n') {
+        Some(line) => line.strip_suffix('\r').unwrap_or(line),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -232,7 +275,7 @@ mod tests {
 
     use zeroize::Zeroizing;
 
-    use super::{Asked, KeyError, KeySource, PassphraseSource, open};
+    use super::{KeyError, KeySource, PassphraseSource, SecretKind, open};
     use crate::base::env::Seeded;
     use crate::base::id::{Digest, RepositoryId};
     use crate::base::role::Role;
@@ -284,7 +327,7 @@ mod tests {
         for (command, is_expected) in [
             (
                 "echo hunter2; exit 3",
-                (|e| matches!(e, KeyError::CommandFailed { asked: Asked::Key, .. })) as fn(&_) -> _,
+                (|e| matches!(e, KeyError::CommandFailed { kind: SecretKind::Key, .. })) as fn(&_) -> _,
             ),
             ("echo hunter2", |e| matches!(e, KeyError::Unusable { .. })),
             ("yes hunter2 | head -c 20000", |e| matches!(e, KeyError::CommandOutput { .. })),

@@ -1,13 +1,18 @@
 //! Everything that a person sees.
 
+mod address;
 mod amount;
 mod app;
 mod args;
 mod command;
 mod config;
 mod context;
+mod environment;
+mod error;
 mod exit;
+mod global;
 mod keys;
+mod logging;
 mod new_keys;
 mod progress;
 mod redact;
@@ -19,5 +24,6 @@ mod tag;
 mod target;
 mod time;
 mod ui;
+mod verdict;
 
 pub use app::main;

@@ -1,6 +1,6 @@
-//! What a long operation shows of itself on standard error: one line that is redrawn on a terminal, or a calm line
+//! What a long operation shows of itself on standard error: one line that is redrawn on a terminal, or a line
 //! now and then for a log. Counting is a few atomic additions; a thread of its own looks and draws. The first 250 ms
-//! show nothing. The thread ends, and its line is cleared, when the [`Shown`] is dropped.
+//! show nothing. The thread ends, and its line is cleared, when the [`ProgressView`] is dropped.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,18 +9,22 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing::Span;
 
 use super::render::{bytes, duration, magnitude, printable};
-use crate::base::progress::{CountUnit, ImageState, Progress, SharedProgress, Silent};
+use crate::base::progress::{CountUnit, ImageState, Progress, SharedProgress};
 
 /// Nothing is shown of what is over sooner.
 const SILENCE: Duration = Duration::from_millis(250);
 const REDRAW: Duration = Duration::from_millis(100);
 /// Between two lines of a log.
 const LINE: Duration = Duration::from_secs(10);
-/// An image that is younger is nobody's trouble.
+/// The age of an image is shown from here on.
 const HELD_SHOWN: Duration = Duration::from_secs(2);
-const COUNTS: [CountUnit; 4] = [CountUnit::Rows, CountUnit::ContentBytes, CountUnit::StoredBytes, CountUnit::Objects];
+/// A pace is shown once so much time has passed, and the time left a little later.
+const PACE_AFTER_MS: u64 = 1000;
+const TIME_LEFT_AFTER_MS: u64 = 2000;
+const UNITS: usize = 4;
 
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,35 +40,35 @@ pub(crate) enum Style {
 }
 
 /// Progress that is being shown.
-pub(crate) struct Shown {
-    progress: SharedProgress,
-    drawing: Option<(Arc<Meter>, JoinHandle<()>)>,
+pub(crate) struct ProgressView {
+    meter: Arc<Meter>,
+    drawing: Option<JoinHandle<()>>,
 }
 
-impl Shown {
+impl ProgressView {
     /// Begins to show.
     pub(crate) fn start(style: Style) -> Self {
-        if style == Style::None {
-            return Self { progress: Arc::new(Silent), drawing: None };
-        }
         let meter = Arc::new(Meter::new(style));
-        let drawing = matches!(style, Style::Redrawn | Style::Lines).then(|| {
-            let drawn = Arc::clone(&meter);
-            (Arc::clone(&meter), std::thread::spawn(move || drawn.draw()))
-        });
-        Self { progress: meter, drawing }
+        let is_drawn = matches!(style, Style::Redrawn | Style::Lines);
+        let drawing = is_drawn.then(|| start_drawing(Arc::clone(&meter)));
+        Self { meter, drawing }
     }
 
-    /// What the operation tells.
+    /// What the operation reports to.
     pub(crate) fn progress(&self) -> SharedProgress {
-        Arc::clone(&self.progress)
+        Arc::clone(&self.meter) as SharedProgress
     }
 }
 
-impl Drop for Shown {
+fn start_drawing(meter: Arc<Meter>) -> JoinHandle<()> {
+    std::thread::spawn(move || meter.draw())
+}
+
+impl Drop for ProgressView {
     fn drop(&mut self) {
-        if let Some((meter, thread)) = self.drawing.take() {
-            meter.done.store(true, Ordering::SeqCst);
+        self.meter.end_phase();
+        self.meter.done.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.drawing.take() {
             thread.thread().unpark();
             // A panic of the drawing thread was reported by its hook and harms nobody else.
             let _ = thread.join();
@@ -72,8 +76,32 @@ impl Drop for Shown {
     }
 }
 
+/// How much of each unit was counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct UnitCounts([u64; UNITS]);
+
+impl UnitCounts {
+    fn of(&self, unit: CountUnit) -> u64 {
+        self.0[index(unit)]
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+}
+
+fn index(unit: CountUnit) -> usize {
+    match unit {
+        CountUnit::Rows => 0,
+        CountUnit::ContentBytes => 1,
+        CountUnit::StoredBytes => 2,
+        CountUnit::Objects => 3,
+    }
+}
+
+/// Counts what the operation reports, for the line and for the log.
 struct Meter {
-    counts: [AtomicU64; COUNTS.len()],
+    counts: [AtomicU64; UNITS],
     phase: Mutex<Option<Phase>>,
     /// Since when an image is held open.
     held: Mutex<Option<Instant>>,
@@ -90,80 +118,138 @@ struct Phase {
     total: Option<u64>,
     started: Instant,
     /// The counts when it began.
-    before: [u64; COUNTS.len()],
+    before: UnitCounts,
+    /// What the log knows it by.
+    span: Span,
+}
+
+impl Phase {
+    fn begin(name: &str, unit: CountUnit, total: Option<u64>, before: UnitCounts) -> Self {
+        let name = printable(name).into_owned();
+        let span = tracing::info_span!("phase", name);
+        tracing::info!(parent: &span, total, "phase begins");
+        Self { name, unit, total, started: Instant::now(), before, span }
+    }
+
+    fn log_end(&self, counts: UnitCounts) {
+        let done = counts.since(&self.before);
+        tracing::info!(
+            parent: &self.span,
+            duration_ms = millis(self.started.elapsed()),
+            rows = done.of(CountUnit::Rows),
+            content_bytes = done.of(CountUnit::ContentBytes),
+            stored_bytes = done.of(CountUnit::StoredBytes),
+            objects = done.of(CountUnit::Objects),
+            "phase ends"
+        );
+    }
 }
 
 impl Meter {
     fn new(style: Style) -> Self {
-        let bar = (style == Style::Redrawn).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-            let style = ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template");
-            bar.set_style(style);
-            bar
-        });
         Self {
             counts: Default::default(),
             phase: Mutex::new(None),
             held: Mutex::new(None),
             done: AtomicBool::new(false),
-            bar,
+            bar: (style == Style::Redrawn).then(hidden_bar),
             style,
             started: Instant::now(),
         }
     }
 
-    fn phase(&self) -> MutexGuard<'_, Option<Phase>> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> UnitCounts {
+        UnitCounts(std::array::from_fn(|at| self.counts[at].load(Ordering::Relaxed)))
     }
 
-    fn counts(&self) -> [u64; COUNTS.len()] {
-        std::array::from_fn(|at| self.counts[at].load(Ordering::Relaxed))
+    fn end_phase(&self) {
+        if let Some(phase) = lock(&self.phase).take() {
+            phase.log_end(self.counts());
+        }
     }
 
     fn line(&self) -> Option<String> {
-        let phase = self.phase().clone()?;
-        let line = describe(&phase, self.counts(), phase.started.elapsed());
-        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = held.map(|since| since.elapsed()).filter(|age| *age >= HELD_SHOWN);
-        Some(held.map_or(line.clone(), |age| format!("{line}  snapshot open {}", duration(age))))
+        let phase = lock(&self.phase).clone()?;
+        let elapsed = phase.started.elapsed();
+        let line = PhaseLine { phase: &phase, counts: self.counts(), elapsed }.text();
+        match self.held_for() {
+            Some(age) if age >= HELD_SHOWN => Some(format!("{line}  snapshot open {}", duration(age))),
+            _ => Some(line),
+        }
+    }
+
+    /// How long an image is held open already.
+    fn held_for(&self) -> Option<Duration> {
+        let since = *lock(&self.held);
+        since.map(|since| since.elapsed())
     }
 
     fn draw(&self) {
         let mut last_line = self.started;
         let mut is_visible = false;
-        while !self.done.load(Ordering::SeqCst) {
+        while !self.is_done() {
             std::thread::park_timeout(if is_visible { REDRAW } else { SILENCE });
-            if self.started.elapsed() < SILENCE || self.done.load(Ordering::SeqCst) {
+            if self.started.elapsed() < SILENCE || self.is_done() {
                 continue;
             }
             if let Some(bar) = &self.bar {
-                if !is_visible {
-                    bar.set_draw_target(ProgressDrawTarget::stderr());
-                }
-                bar.set_message(self.line().unwrap_or_default());
-                bar.tick();
+                self.redraw(bar, is_visible);
             } else if last_line.elapsed() >= LINE {
                 last_line = Instant::now();
-                self.line().iter().for_each(|line| write_line(line));
+                self.write_log_line();
             }
             is_visible = true;
         }
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    fn redraw(&self, bar: &ProgressBar, is_visible: bool) {
+        if !is_visible {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        bar.set_message(self.line().unwrap_or_default());
+        bar.tick();
+    }
+
+    fn write_log_line(&self) {
+        if let Some(line) = self.line() {
+            write_line(&line);
+        }
+    }
+}
+
+/// A bar that is not on the terminal yet.
+fn hidden_bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template"));
+    bar
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.end_phase();
     }
 }
 
 impl Progress for Meter {
     fn phase(&self, name: &str, unit: CountUnit, total: Option<u64>) {
-        let name = printable(name).into_owned();
-        *Meter::phase(self) = Some(Phase { name, unit, total, started: Instant::now(), before: self.counts() });
+        self.end_phase();
+        *lock(&self.phase) = Some(Phase::begin(name, unit, total, self.counts()));
     }
 
     fn add(&self, count: CountUnit, by: u64) {
-        self.counts[place(count)].fetch_add(by, Ordering::Relaxed);
+        self.counts[index(count)].fetch_add(by, Ordering::Relaxed);
     }
 
     fn note(&self, text: &str) {
         let text = printable(text);
+        tracing::info!(text = &*text, "note");
         match &self.bar {
             Some(bar) => bar.suspend(|| write_line(&text)),
             None if self.style == Style::None => {}
@@ -172,90 +258,154 @@ impl Progress for Meter {
     }
 
     fn image(&self, image: ImageState) {
-        let since = (image == ImageState::Held).then(Instant::now);
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        match image {
+            ImageState::Held => {
+                tracing::info!("the snapshot of the database is open");
+                *lock(&self.held) = Some(Instant::now());
+            }
+            ImageState::LetGo => {
+                let held_ms = self.held_for().map(millis);
+                tracing::info!(held_ms, "the snapshot of the database is closed");
+                *lock(&self.held) = None;
+            }
+        }
     }
 }
 
-fn place(count: CountUnit) -> usize {
-    match count {
-        CountUnit::Rows => 0,
-        CountUnit::ContentBytes => 1,
-        CountUnit::StoredBytes => 2,
-        CountUnit::Objects => 3,
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whoever reads standard error may have gone; the operation goes on.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The reader of standard error may be gone; the operation goes on.
 fn write_line(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// What a line says of a phase:
 /// `reading contacts  1.2 M of 3.4 M rows  52 k rows/s  8.4 MB/s  3.1 MB stored  42 s left`
-fn describe(phase: &Phase, counts: [u64; COUNTS.len()], elapsed: Duration) -> String {
-    let done = |count: CountUnit| counts[place(count)].saturating_sub(phase.before[place(count)]);
-    let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
-    let rate = |n: u64| u64::try_from(u128::from(n) * 1000 / u128::from(millis)).unwrap_or(u64::MAX);
-    let amount = |unit: CountUnit, n: u64| match unit {
-        CountUnit::Rows => magnitude(n),
+struct PhaseLine<'a> {
+    phase: &'a Phase,
+    counts: UnitCounts,
+    elapsed: Duration,
+}
+
+impl PhaseLine<'_> {
+    fn text(&self) -> String {
+        let mut parts = vec![self.phase.name.clone()];
+        parts.extend(self.amount());
+        parts.extend(self.pace());
+        parts.extend(self.content_pace());
+        parts.extend(self.stored());
+        parts.extend(self.time_left());
+        parts.join("  ")
+    }
+
+    /// How much of `unit` this phase has done.
+    fn done(&self, unit: CountUnit) -> u64 {
+        self.counts.since(&self.phase.before).of(unit)
+    }
+
+    fn millis(&self) -> u64 {
+        millis(self.elapsed).max(1)
+    }
+
+    fn per_second(&self, n: u64) -> u64 {
+        let rate = u128::from(n) * 1000 / u128::from(self.millis());
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+
+    fn amount(&self) -> Option<String> {
+        let unit = self.phase.unit;
+        let noun = noun(unit);
+        let done = self.done(unit);
+        match self.phase.total {
+            // Totals may be estimates.
+            Some(total) if total >= done => Some(format!("{} of {}{noun}", amount(unit, done), amount(unit, total))),
+            _ if done > 0 => Some(format!("{}{noun}", amount(unit, done))),
+            _ => None,
+        }
+    }
+
+    fn pace(&self) -> Option<String> {
+        let unit = self.phase.unit;
+        let done = self.done(unit);
+        // Once all is read, what goes on is something else, and its pace is not known.
+        if done == 0 || self.millis() < PACE_AFTER_MS || self.phase.total == Some(done) {
+            return None;
+        }
+        Some(format!("{}{}/s", amount(unit, self.per_second(done)), noun(unit)))
+    }
+
+    fn content_pace(&self) -> Option<String> {
+        let done = self.done(CountUnit::ContentBytes);
+        if self.phase.unit == CountUnit::ContentBytes || done == 0 || self.millis() < PACE_AFTER_MS {
+            return None;
+        }
+        Some(format!("{}/s", bytes(self.per_second(done))))
+    }
+
+    /// What all phases have stored.
+    fn stored(&self) -> Option<String> {
+        let stored = self.counts.of(CountUnit::StoredBytes);
+        if self.phase.unit == CountUnit::StoredBytes || stored == 0 {
+            return None;
+        }
+        Some(format!("{} stored", bytes(stored)))
+    }
+
+    fn time_left(&self) -> Option<String> {
+        let done = self.done(self.phase.unit);
+        let left = self.phase.total?.checked_sub(done)?;
+        if left == 0 || done == 0 || self.millis() < TIME_LEFT_AFTER_MS {
+            return None;
+        }
+        let left_ms = u128::from(left) * u128::from(self.millis()) / u128::from(done);
+        let seconds = u64::try_from(left_ms / 1000).unwrap_or(u64::MAX).max(1);
+        match seconds {
+            0..60 => Some(format!("{seconds} s left")),
+            _ => Some(format!("{} left", duration(Duration::from_secs(seconds)))),
+        }
+    }
+}
+
+fn amount(unit: CountUnit, n: u64) -> String {
+    match unit {
+        CountUnit::Rows | CountUnit::Objects => magnitude(n),
         CountUnit::ContentBytes | CountUnit::StoredBytes => bytes(n),
-        CountUnit::Objects => magnitude(n),
-    };
-    let noun = match phase.unit {
+    }
+}
+
+fn noun(unit: CountUnit) -> &'static str {
+    match unit {
         CountUnit::Rows => " rows",
         CountUnit::Objects => " objects",
         CountUnit::ContentBytes | CountUnit::StoredBytes => "",
-    };
-    let now = done(phase.unit);
-    let mut parts = vec![phase.name.clone()];
-    match phase.total {
-        // Totals may be estimates.
-        Some(total) if total >= now => {
-            parts.push(format!("{} of {}{noun}", amount(phase.unit, now), amount(phase.unit, total)))
-        }
-        _ if now > 0 => parts.push(format!("{}{noun}", amount(phase.unit, now))),
-        _ => {}
     }
-    // Once all is read, what goes on is something else, and its pace is not known.
-    if now > 0 && millis >= 1000 && phase.total != Some(now) {
-        parts.push(format!("{}{noun}/s", amount(phase.unit, rate(now))));
-    }
-    if phase.unit != CountUnit::ContentBytes && done(CountUnit::ContentBytes) > 0 && millis >= 1000 {
-        parts.push(format!("{}/s", bytes(rate(done(CountUnit::ContentBytes)))));
-    }
-    if phase.unit != CountUnit::StoredBytes && counts[place(CountUnit::StoredBytes)] > 0 {
-        parts.push(format!("{} stored", bytes(counts[place(CountUnit::StoredBytes)])));
-    }
-    if let Some(total) = phase.total
-        && let Some(left) = total.checked_sub(now).filter(|left| *left > 0)
-        && now > 0
-        && millis >= 2000
-    {
-        let left_ms = u128::from(left) * u128::from(millis) / u128::from(now);
-        let seconds = u64::try_from(left_ms / 1000).unwrap_or(u64::MAX).max(1);
-        parts.push(match seconds {
-            0..60 => format!("{seconds} s left"),
-            _ => format!("{} left", duration(Duration::from_secs(seconds))),
-        });
-    }
-    parts.join("  ")
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Meter, Phase, Shown, Style, describe};
+    use tracing::Span;
+
+    use super::{Meter, Phase, PhaseLine, ProgressView, Style, UnitCounts};
     use crate::base::progress::{CountUnit, ImageState, Progress};
 
     fn phase(unit: CountUnit, total: Option<u64>) -> Phase {
-        Phase { name: "reading contacts".to_owned(), unit, total, started: Instant::now(), before: [1000, 0, 0, 0] }
+        let before = UnitCounts([1000, 0, 0, 0]);
+        let name = "reading contacts".to_owned();
+        Phase { name, unit, total, started: Instant::now(), before, span: Span::none() }
     }
 
     #[test]
     fn a_line_says_how_far_how_fast_and_how_long() {
-        let line =
-            |phase: &Phase, seconds| describe(phase, [501_000, 40_000_000, 3_100_000, 0], Duration::from_secs(seconds));
+        let counts = UnitCounts([501_000, 40_000_000, 3_100_000, 0]);
+        let line = |phase: &Phase, seconds| PhaseLine { phase, counts, elapsed: Duration::from_secs(seconds) }.text();
         assert_eq!(
             line(&phase(CountUnit::Rows, Some(2_000_000)), 10),
             "reading contacts  500 k of 2.0 M rows  50 k rows/s  4.0 MB/s  3.1 MB stored  30 s left"
@@ -295,9 +445,9 @@ mod tests {
     fn showing_ends_at_once() {
         let started = Instant::now();
         for style in [Style::Lines, Style::Notes, Style::None] {
-            let shown = Shown::start(style);
-            shown.progress().phase("a", CountUnit::Rows, Some(1));
-            shown.progress().add(CountUnit::Rows, 1);
+            let view = ProgressView::start(style);
+            view.progress().phase("a", CountUnit::Rows, Some(1));
+            view.progress().add(CountUnit::Rows, 1);
         }
         assert!(started.elapsed() < Duration::from_secs(5));
     }

@@ -7,43 +7,65 @@ const HIDDEN: &str = "***";
 
 /// The address of a database without its passwords; user, host and database stay. What is no address is not shown.
 pub(crate) fn address(text: &str) -> String {
-    let Some((scheme, _)) = text.split_once(':') else { return HIDDEN.to_owned() };
-    let Ok(mut url) = Url::parse(text) else { return format!("{scheme}:{HIDDEN}") };
-    if url.password().is_some() && url.set_password(Some(HIDDEN)).is_err() {
+    let Some((scheme, _)) = text.split_once(':') else {
+        return HIDDEN.to_owned();
+    };
+    let shown = Url::parse(text).ok().and_then(without_passwords);
+    let Some(shown) = shown else {
         return format!("{scheme}:{HIDDEN}");
+    };
+    // Parsing has put the scheme in small letters. Only so is it one that we know: how it was written must show.
+    match shown.as_str().split_once(':') {
+        Some((_, rest)) => format!("{scheme}:{rest}"),
+        None => shown.into(),
     }
-    if url.query().is_some_and(|query| query.to_ascii_lowercase().contains("pass")) {
+}
+
+/// `url` without its passwords, if they can be taken out.
+fn without_passwords(mut url: Url) -> Option<Url> {
+    if url.password().is_some() {
+        url.set_password(Some(HIDDEN)).ok()?;
+    }
+    if url.query().is_some_and(may_hold_password) {
         url.set_query(Some(HIDDEN));
     }
-    // Only a scheme in small letters is one that we know: which it was must show.
-    let shown = url.to_string();
-    shown.split_once(':').map_or(shown.clone(), |(_, rest)| format!("{scheme}:{rest}"))
+    Some(url)
+}
+
+/// Whether a parameter of the query of an address may be a password.
+fn may_hold_password(query: &str) -> bool {
+    query.to_ascii_lowercase().contains("pass")
 }
 
 /// A text of any kind, in which what stands before the host of each address is hidden.
 pub(crate) fn message(text: &str) -> String {
-    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>');
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
+        let (before, after) = rest.split_at(at + "://".len());
+        let (address, tail) = after.split_at(after.find(ends_address).unwrap_or(after.len()));
         shown.push_str(before);
-        let (word, tail) = after.split_at(after.find(is_end).unwrap_or(after.len()));
-        let word = match word.rsplit_once('@') {
-            Some((_, host)) => format!("{HIDDEN}@{host}"),
-            None => word.to_owned(),
-        };
-        match word.split_once('?') {
-            Some((word, query)) if query.to_ascii_lowercase().contains("pass") => {
-                shown.push_str(word);
-                shown.push('?');
-                shown.push_str(HIDDEN);
-            }
-            _ => shown.push_str(&word),
-        }
+        shown.push_str(&without_user(address));
         rest = tail;
     }
     shown + rest
+}
+
+/// Whether an address in a text ends before `c`.
+fn ends_address(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>')
+}
+
+/// What follows the scheme of an address, without user, password and a query that may hold one.
+fn without_user(address: &str) -> String {
+    let address = match address.rsplit_once('@') {
+        Some((_, host)) => format!("{HIDDEN}@{host}"),
+        None => address.to_owned(),
+    };
+    match address.split_once('?') {
+        Some((path, query)) if may_hold_password(query) => format!("{path}?{HIDDEN}"),
+        _ => address,
+    }
 }
 
 #[cfg(test)]

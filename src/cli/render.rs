@@ -2,7 +2,6 @@
 //! Texts of databases pass [`printable`] before they reach a terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -10,6 +9,7 @@ use jiff::tz::TimeZone;
 use super::time;
 use crate::base::id::Digest;
 use crate::base::time::Moment;
+use crate::format::manifest::GapSummary;
 
 /// `1,234,567`.
 pub(crate) fn count(n: u64) -> String {
@@ -55,7 +55,8 @@ fn scaled(n: u64, units: &[&str]) -> String {
     if n < 1000 {
         return format!("{n} {}", units[0]);
     }
-    let (mut value, mut unit) = (n as f64, 0);
+    let mut value = n as f64;
+    let mut unit = 0;
     // What would be shown as 1000 belongs to the next unit.
     while value >= 999.5 && unit + 1 < units.len() {
         value /= 1000.0;
@@ -67,39 +68,74 @@ fn scaled(n: u64, units: &[&str]) -> String {
 
 /// `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 days 3 h`.
 pub(crate) fn duration(duration: Duration) -> String {
-    let (millis, seconds) = (duration.as_millis(), duration.as_secs());
-    let two = |large: u64, unit: &str, small: u64, small_unit: &str| match small {
-        0 => format!("{large} {unit}"),
-        small => format!("{large} {unit} {small} {small_unit}"),
-    };
+    let seconds = duration.as_secs();
     match seconds {
-        0..10 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        0..10 => format!("{seconds}.{} s", duration.subsec_millis() / 100),
         10..60 => format!("{seconds} s"),
-        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
-        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
-        _ => two(seconds / 86_400, if seconds < 2 * 86_400 { "day" } else { "days" }, seconds % 86_400 / 3600, "h"),
+        60..3600 => two_units(&format!("{} min", seconds / 60), seconds % 60, "s"),
+        3600..86_400 => two_units(&format!("{} h", seconds / 3600), seconds % 3600 / 60, "min"),
+        86_400..172_800 => two_units("1 day", seconds % 86_400 / 3600, "h"),
+        _ => two_units(&format!("{} days", seconds / 86_400), seconds % 86_400 / 3600, "h"),
     }
+}
+
+/// `large`, and if there is a rest of it, that in `small_unit`.
+fn two_units(large: &str, small: u64, small_unit: &str) -> String {
+    match small {
+        0 => large.to_owned(),
+        small => format!("{large} {small} {small_unit}"),
+    }
+}
+
+/// `label: text`, for each of `texts`, each on a line of its own.
+pub(crate) fn labelled(label: &str, texts: &[String]) -> String {
+    let mut lines = String::new();
+    for text in texts {
+        lines += &format!("{label}: {}\n", printable(text));
+    }
+    lines
+}
+
+/// `label: object: reason`, on a line of its own.
+pub(crate) fn labelled_object(label: &str, object: &str, reason: &str) -> String {
+    format!("{label}: {}: {}\n", printable(object), printable(reason))
+}
+
+/// `label: object: reason` for each gap.
+pub(crate) fn gap_lines(label: &str, gaps: &[GapSummary]) -> String {
+    let mut lines = String::new();
+    for gap in gaps {
+        lines += &labelled_object(label, &gap.object, &gap.reason);
+    }
+    lines
+}
+
+/// A count for a table, in which nothing is shown for none.
+pub(crate) fn count_or_blank(n: u64) -> String {
+    if n == 0 { String::new() } else { count(n) }
 }
 
 /// Ledger entries that do not count and may have been what was meant.
 pub(crate) fn doubts(doubts: &[String]) -> String {
-    doubts.iter().map(|doubt| format!("a newer snapshot may be missing: {}\n", printable(doubt))).collect()
+    labelled("a newer snapshot may be missing", doubts)
 }
 
 /// `text` with control characters escaped, so that a name in a database cannot steer the terminal.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    // Besides the control characters: marks that reorder what is shown around them.
-    let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(steers) {
+    if !text.contains(steers_terminal) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if steers_terminal(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     Cow::Owned(out)
+}
+
+/// Whether `c` is a control character or a mark that reorders what is shown around it.
+fn steers_terminal(c: char) -> bool {
+    let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || reorders
 }
 
 /// On which side of its column a cell stands.
@@ -132,29 +168,46 @@ impl TextTable {
 
     /// The lines, each ended by a line feed; columns that are empty in every row are left out.
     pub(crate) fn render(&self) -> String {
-        let used = |column: &usize| self.rows.iter().any(|row| !row[*column].is_empty());
-        let columns: Vec<usize> = (0..self.heads.len()).filter(used).collect();
+        let columns = self.used_columns();
         let heads: Vec<String> = self.heads.iter().map(|(head, _)| (*head).to_owned()).collect();
-        let lines = || std::iter::once(&heads).chain(&self.rows);
-        let width = |column: usize| lines().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
-        let mut out = String::new();
-        for cells in lines() {
-            let mut line = String::new();
-            for &column in &columns {
-                let (cell, width) = (&cells[column], widths[column]);
-                let gap = if line.is_empty() { "" } else { "  " };
-                match self.heads[column].1 {
-                    Align::Left => write!(line, "{gap}{cell:<width$}"),
-                    Align::Right => write!(line, "{gap}{cell:>width$}"),
-                }
-                .expect("a string takes what is written");
-            }
-            out.push_str(line.trim_end());
-            out.push('\n');
+        let mut out = render_line(&heads, &columns);
+        for row in &self.rows {
+            out += &render_line(row, &columns);
         }
         out
     }
+
+    fn used_columns(&self) -> Vec<TextColumn> {
+        let mut columns = Vec::new();
+        for (at, (head, align)) in self.heads.iter().enumerate() {
+            let widest = self.rows.iter().map(|row| row[at].chars().count()).max();
+            let widest = widest.unwrap_or(0);
+            if widest > 0 {
+                columns.push(TextColumn { at, align: *align, width: widest.max(head.chars().count()) });
+            }
+        }
+        columns
+    }
+}
+
+/// A column that is shown.
+struct TextColumn {
+    /// Its place in every row.
+    at: usize,
+    align: Align,
+    width: usize,
+}
+
+fn render_line(cells: &[String], columns: &[TextColumn]) -> String {
+    let mut padded = Vec::new();
+    for TextColumn { at, align, width } in columns {
+        let cell = &cells[*at];
+        padded.push(match align {
+            Align::Left => format!("{cell:<width$}"),
+            Align::Right => format!("{cell:>width$}"),
+        });
+    }
+    padded.join("  ").trim_end().to_owned() + "\n"
 }
 
 #[cfg(test)]

@@ -8,22 +8,26 @@ use super::exit::Exit;
 use crate::base::cancel::Cancel;
 use crate::base::progress::SharedProgress;
 
+/// What asks the operation to stop.
+const KINDS: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+
 /// Listens from now on, until the process ends.
 pub(crate) fn listen(runtime: &Handle, cancel: Cancel, progress: SharedProgress) -> std::io::Result<()> {
     let _inside = runtime.enter();
-    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-        .into_iter()
-        .map(signal)
-        .collect::<Result<Vec<Signal>, _>>()?;
-    runtime.spawn(async move {
-        any(&mut signals).await;
-        cancel.cancel();
-        progress.note("stopping; once more stops at once");
-        any(&mut signals).await;
-        // Nothing is lost: what is not committed is not visible, and what is uploaded is reused.
-        std::process::exit(Exit::Interrupted.code().into());
-    });
+    let signals: std::io::Result<Vec<Signal>> = KINDS.into_iter().map(signal).collect();
+    runtime.spawn(stop(signals?, cancel, progress));
     Ok(())
+}
+
+/// Stops the operation at the first signal, and the process at the second.
+async fn stop(mut signals: Vec<Signal>, cancel: Cancel, progress: SharedProgress) {
+    any(&mut signals).await;
+    cancel.cancel();
+    progress.note("stopping; once more stops at once");
+    any(&mut signals).await;
+    tracing::warn!(exit_code = Exit::Interrupted.code(), "stopped at once by a second signal");
+    // Nothing is lost: what is not committed is not visible, and what is uploaded is reused.
+    std::process::exit(Exit::Interrupted.code().into());
 }
 
 async fn any(signals: &mut [Signal]) {

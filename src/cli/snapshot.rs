@@ -3,9 +3,10 @@
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
-use super::context::{CommandContext, host_environment};
-use super::exit::CliError;
-use super::source::SourceAddress;
+use super::address::SourceAddress;
+use super::context::CommandContext;
+use super::environment::host_environment;
+use super::error::CliError;
 use super::time;
 use crate::base::id::SourceId;
 use crate::ops::select::Selector;
@@ -38,11 +39,10 @@ pub(crate) struct SourceArgs {
 impl SnapshotArgs {
     /// What to look for.
     pub(crate) fn selector(&self, context: &CommandContext) -> Result<Selector, CliError> {
-        match (&self.snapshot, &self.at) {
-            (_, Some(at)) => Ok(Selector::At(time::parse_past(at, &context.now())?)),
-            (Some(text), None) => Ok(Selector::parse(text)),
-            (None, None) => Ok(Selector::Latest(0)),
+        if let Some(time) = &self.at {
+            return Ok(Selector::At(time::parse_past(time, &context.now())?));
         }
+        Ok(self.snapshot.as_deref().map_or(Selector::Latest(0), Selector::parse))
     }
 }
 
@@ -50,9 +50,11 @@ impl SourceArgs {
     /// What is named, as the repository knows it.
     pub(crate) fn name(&self) -> Option<String> {
         let text = self.source.as_deref()?;
-        // Sources without a name of their own are known by their address.
-        let address = SourceAddress::parse(text, &host_environment());
-        Some(address.map_or_else(|_| text.to_owned(), |address| address.absolute().to_string()))
+        match SourceAddress::parse(text, &host_environment()) {
+            // Sources without a name of their own are known by their address.
+            Ok(address) => Some(address.absolute().to_string()),
+            Err(_) => Some(text.to_owned()),
+        }
     }
 
     /// Whether one is named.
@@ -62,11 +64,18 @@ impl SourceArgs {
 
     /// The source in a repository whose names cannot be read for want of a key.
     pub(crate) fn find_public(&self, repository: &Repository) -> Result<Option<SourceId>, CliError> {
-        let Some(name) = &self.source else { return Ok(None) };
+        let Some(name) = &self.source else {
+            return Ok(None);
+        };
         match name.parse() {
             Ok(id) if repository.roster().sources.contains_key(&id) => Ok(Some(id)),
             _ => Err(RepoError::NoSource { name: name.clone() }.into()),
         }
+    }
+
+    /// The source that is named, if one is.
+    pub(crate) fn find_named(&self, unlocked: &Unlocked) -> Result<Option<SourceId>, CliError> {
+        if self.is_named() { self.find(unlocked).map(Some) } else { Ok(None) }
     }
 
     /// The source in the repository.

@@ -1,147 +1,22 @@
-//! What a person may name as the database to back up or to restore to: an address, or a name of the configuration.
-//!
-//! Addresses may hold a password: nothing here shows one.
+//! The source of a backup: a database that a person names by its address or by its name in the configuration.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use thiserror::Error;
-use zeroize::Zeroizing;
-
+use super::address::{AddressError, ServerAddress, SourceAddress};
 use super::config::{Config, LayoutConfig, SourceConfig};
 use super::context::CommandContext;
-use super::exit::CliError;
-use super::redact;
+use super::error::CliError;
 use crate::base::cancel::Cancel;
 use crate::base::env::SharedEnv;
 use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::engine::postgres::backup::source::PostgresSource;
-use crate::engine::postgres::connect::address::{Address, without_password};
-use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::sqlite::SqliteSource;
 use crate::format::manifest::Layout;
 use crate::ops::placement::update::PlacementConfig;
-
-/// A text that names no database.
-#[derive(Debug, Error)]
-pub(crate) enum AddressError {
-    #[error("{0:?} is neither an address nor a source of the configuration; it has {1}")]
-    UnknownName(String, String),
-    #[error("the address {0} is none of postgres://role@host/database, service=name and sqlite:///path")]
-    Unsupported(String),
-    #[error("the address {0} must be of a file on this machine, as in sqlite:///srv/sync.db")]
-    NotAFile(String),
-    #[error("{address}")]
-    Postgres { address: String, source: PostgresError },
-    #[error("which source is not said; the configuration has {0}")]
-    Unnamed(String),
-}
-
-/// Where a database lies.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum SourceAddress {
-    Sqlite(PathBuf),
-    Postgres(ServerAddress),
-}
-
-/// A database of a PostgreSQL server, as it was named.
-#[derive(Clone)]
-pub(crate) struct ServerAddress {
-    text: Zeroizing<String>,
-    /// What it comes to with everything that completes it, without role, password and parameters.
-    plain: String,
-}
-
-impl ServerAddress {
-    /// The way to it.
-    pub(crate) fn address(&self, around: &HostEnvironment) -> Result<Address, AddressError> {
-        Address::parse(&self.text, around)
-            .map_err(|source| AddressError::Postgres { address: redact::address(&self.text), source })
-    }
-}
-
-/// By whatever role and in whatever way it is reached, it is the same.
-impl PartialEq for ServerAddress {
-    fn eq(&self, other: &Self) -> bool {
-        self.plain == other.plain
-    }
-}
-
-impl Eq for ServerAddress {}
-
-impl fmt::Debug for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Server({})", self.plain)
-    }
-}
-
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.plain)
-    }
-}
-
-impl fmt::Display for SourceAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(server) => server.fmt(f),
-        }
-    }
-}
-
-impl SourceAddress {
-    /// Bytes of the database, as far as that can be told without opening it.
-    pub(crate) fn size(&self) -> Option<u64> {
-        match self {
-            Self::Sqlite(path) => path.metadata().ok().map(|metadata| metadata.len()),
-            Self::Postgres(_) => None,
-        }
-    }
-
-    /// The same from whatever directory it is looked at.
-    pub(crate) fn absolute(self) -> Self {
-        match self {
-            Self::Sqlite(path) => Self::Sqlite(std::path::absolute(&path).unwrap_or(path)),
-            server @ Self::Postgres(_) => server,
-        }
-    }
-
-    /// Written so that [`SourceAddress::parse`] reads it, but without a password: that has no place in a configuration.
-    pub(crate) fn url(&self) -> String {
-        match self {
-            Self::Sqlite(_) => self.to_string(),
-            Self::Postgres(server) => without_password(&server.text),
-        }
-    }
-
-    /// Reads `postgres://…`, `postgresql://…`, `service=name`, `sqlite:///path` and `sqlite:path`.
-    pub(crate) fn parse(text: &str, around: &HostEnvironment) -> Result<Self, AddressError> {
-        if ["postgres://", "postgresql://", "service="].iter().any(|start| text.starts_with(start)) {
-            let server = ServerAddress { text: Zeroizing::new(text.to_owned()), plain: String::new() };
-            let plain = server.address(around)?.url();
-            return Ok(Self::Postgres(ServerAddress { plain, ..server }));
-        }
-        let file = text.strip_prefix("sqlite:").ok_or_else(|| AddressError::Unsupported(redact::address(text)))?;
-        let path = match file.strip_prefix("//") {
-            // An address that is written as an URL has the host in front, and may have escapes.
-            Some(rest) if !rest.starts_with('/') => return Err(AddressError::NotAFile(redact::address(text))),
-            Some(path) => url::Url::parse(&format!("file://{path}"))
-                .ok()
-                .filter(|url| url.query().is_none() && url.fragment().is_none())
-                .and_then(|url| url.to_file_path().ok())
-                .ok_or_else(|| AddressError::NotAFile(redact::address(text)))?,
-            None => PathBuf::from(file),
-        };
-        if path.as_os_str().is_empty() || path.as_os_str() == "/" {
-            return Err(AddressError::NotAFile(redact::address(text)));
-        }
-        Ok(Self::Sqlite(path))
-    }
-}
 
 /// How a live database is opened.
 pub(crate) struct SourceOptions<'a> {
@@ -162,38 +37,89 @@ pub(crate) struct ConfiguredSource<'a> {
     pub(crate) pg_bin: Option<&'a Path>,
 }
 
-impl ConfiguredSource<'_> {
+impl<'a> ConfiguredSource<'a> {
+    /// The source `name` of the configuration.
+    fn named(
+        all: &'a Config,
+        name: &'a str,
+        config: &'a SourceConfig,
+        host: &HostEnvironment,
+    ) -> Result<Self, AddressError> {
+        let address = SourceAddress::parse(&config.url, host)?;
+        let pg_bin = config.pg_bin.as_deref().or(all.pg_bin.as_deref());
+        Ok(Self { name: Some(name), address, config: Some(config), pg_bin })
+    }
+
+    /// The source at `address`. If the configuration has it, the repository knows it by its name there.
+    fn at(all: &'a Config, address: SourceAddress, host: &HostEnvironment) -> Self {
+        for (name, config) in &all.source {
+            if let Ok(configured) = Self::named(all, name, config, host)
+                && configured.address == address
+            {
+                return Self { address, ..configured };
+            }
+        }
+        Self { name: None, address, config: None, pg_bin: all.pg_bin.as_deref() }
+    }
+
     /// What the repository calls it.
     pub(crate) fn label(&self) -> String {
         self.name.map_or_else(|| self.address.clone().absolute().to_string(), str::to_owned)
     }
 
-    /// Opens the database to be read; a server that does not let us in is found out at once.
-    pub(crate) fn open(&self, context: &CommandContext, how: SourceOptions<'_>) -> Result<Box<dyn Source>, CliError> {
+    /// Opens the database to be read. A server that refuses the connection is found out at once.
+    pub(crate) fn open(
+        &self,
+        context: &CommandContext,
+        options: SourceOptions<'_>,
+    ) -> Result<Box<dyn Source>, CliError> {
         match &self.address {
-            SourceAddress::Sqlite(path) => {
-                let env = SharedEnv::clone(&context.env);
-                Ok(Box::new(SqliteSource::open(path, how.spill_dir.to_owned(), env)?))
-            }
-            SourceAddress::Postgres(server) => {
-                let address = server.address(context.host_environment())?.until(how.cancel);
-                drop(connect(&address)?);
-                let source = PostgresSource::new(address, context.search(self.pg_bin));
-                Ok(Box::new(source.with_options(how.read)))
-            }
+            SourceAddress::Sqlite(path) => open_sqlite(path, context, &options),
+            SourceAddress::Postgres(server) => self.open_postgres(server, context, options),
         }
+    }
+
+    fn open_postgres(
+        &self,
+        server: &ServerAddress,
+        context: &CommandContext,
+        options: SourceOptions<'_>,
+    ) -> Result<Box<dyn Source>, CliError> {
+        let address = server.address(context.host_environment())?.until(options.cancel);
+        drop(connect(&address)?);
+        let source = PostgresSource::new(address, context.search(self.pg_bin));
+        Ok(Box::new(source.with_options(options.read)))
     }
 
     /// How its rows are to be placed.
     pub(crate) fn placement(&self) -> PlacementConfig {
-        let Some(config) = self.config else { return PlacementConfig::default() };
-        let layout = |layout: &LayoutConfig| match layout {
-            LayoutConfig::Owner => Layout::Owner,
-            LayoutConfig::Key => Layout::Key,
-        };
-        PlacementConfig {
-            owner_table: config.owner_table.clone(),
-            layouts: config.layout.iter().map(|(table, own)| (table.clone(), layout(own))).collect(),
+        self.config.map(placement_config).unwrap_or_default()
+    }
+}
+
+fn open_sqlite(
+    path: &Path,
+    context: &CommandContext,
+    options: &SourceOptions<'_>,
+) -> Result<Box<dyn Source>, CliError> {
+    let env = SharedEnv::clone(&context.env);
+    let source = SqliteSource::open(path, options.spill_dir.to_owned(), env)?;
+    Ok(Box::new(source))
+}
+
+fn placement_config(config: &SourceConfig) -> PlacementConfig {
+    let mut layouts = BTreeMap::new();
+    for (table, layout) in &config.layout {
+        layouts.insert(table.clone(), Layout::from(*layout));
+    }
+    PlacementConfig { owner_table: config.owner_table.clone(), layouts }
+}
+
+impl From<LayoutConfig> for Layout {
+    fn from(layout: LayoutConfig) -> Self {
+        match layout {
+            LayoutConfig::Owner => Self::Owner,
+            LayoutConfig::Key => Self::Key,
         }
     }
 }
@@ -202,39 +128,35 @@ impl ConfiguredSource<'_> {
 pub(crate) fn choose<'a>(
     config: &'a Config,
     text: Option<&'a str>,
-    around: &HostEnvironment,
+    host: &HostEnvironment,
 ) -> Result<ConfiguredSource<'a>, AddressError> {
-    let made = |name, address, config: Option<&'a SourceConfig>, all: &'a Config| {
-        let own = config.and_then(|config| config.pg_bin.as_deref());
-        ConfiguredSource { name, address, config, pg_bin: own.or(all.pg_bin.as_deref()) }
+    let Some(text) = text else {
+        return only_source(config, host);
     };
-    let (name, source) = match text {
-        Some(text) => match config.source.get_key_value(text) {
-            Some(found) => found,
-            None if text.contains([':', '=']) => {
-                let address = SourceAddress::parse(text, around)?;
-                let same = |of: &(&String, &SourceConfig)| {
-                    SourceAddress::parse(&of.1.url, around).is_ok_and(|it| it == address)
-                };
-                // By its name it is known to the repository.
-                let (name, configured) = config.source.iter().find(same).unzip();
-                return Ok(made(name.map(String::as_str), address, configured, config));
-            }
-            None => return Err(AddressError::UnknownName(text.to_owned(), names(config))),
-        },
-        None => match config.source.iter().collect::<Vec<_>>()[..] {
-            [only] => only,
-            _ => return Err(AddressError::Unnamed(names(config))),
-        },
-    };
-    Ok(made(Some(name), SourceAddress::parse(&source.url, around)?, Some(source), config))
+    if let Some((name, source)) = config.source.get_key_value(text) {
+        return ConfiguredSource::named(config, name, source, host);
+    }
+    if !text.contains([':', '=']) {
+        return Err(AddressError::UnknownName(text.to_owned(), names(config)));
+    }
+    Ok(ConfiguredSource::at(config, SourceAddress::parse(text, host)?, host))
+}
+
+/// The source of a configuration that has one.
+fn only_source<'a>(config: &'a Config, host: &HostEnvironment) -> Result<ConfiguredSource<'a>, AddressError> {
+    let mut sources = config.source.iter();
+    match (sources.next(), sources.next()) {
+        (Some((name, source)), None) => ConfiguredSource::named(config, name, source, host),
+        _ => Err(AddressError::Unnamed(names(config))),
+    }
 }
 
 fn names(config: &Config) -> String {
-    match config.source.keys().map(String::as_str).collect::<Vec<_>>()[..] {
+    let names: Vec<&str> = config.source.keys().map(String::as_str).collect();
+    match names[..] {
         [] => "no source".to_owned(),
         [one] => format!("the source {one}"),
-        ref many => format!("the sources {}", many.join(", ")),
+        _ => format!("the sources {}", names.join(", ")),
     }
 }
 
@@ -242,39 +164,13 @@ fn names(config: &Config) -> String {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use super::{SourceAddress, choose};
+    use super::choose;
+    use crate::cli::address::SourceAddress;
     use crate::cli::config::parse;
     use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     fn nothing() -> HostEnvironment {
         HostEnvironment::new([])
-    }
-
-    #[test]
-    fn addresses_of_files_are_read() {
-        for (text, path) in
-            [("sqlite:///srv/a%20b.db", "/srv/a b.db"), ("sqlite:a.db", "a.db"), ("sqlite:/srv/a.db", "/srv/a.db")]
-        {
-            let address = SourceAddress::parse(text, &nothing()).ok();
-            assert_eq!(address, Some(SourceAddress::Sqlite(PathBuf::from(path))), "{text}");
-        }
-        for text in ["sqlite://srv/a.db", "sqlite:", "sqlite:///", "sqlite:///a?mode=rw", "srv/a.db"] {
-            assert!(SourceAddress::parse(text, &nothing()).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn addresses_of_servers_are_read_and_keep_their_password_to_themselves() {
-        let around = HostEnvironment::new([("PGUSER".to_owned(), "bo".to_owned())]);
-        let address = SourceAddress::parse("postgres://ana:hunter2@db/x?sslmode=require", &around).expect("an address");
-        assert_eq!(address.to_string(), "postgres://db:5432/x");
-        assert_eq!(address.url(), "postgres://ana@db/x?sslmode=require");
-        assert!(!format!("{address:?}").contains("hunter2"));
-        assert_eq!(SourceAddress::parse("postgresql://db:5432/x", &around).ok(), Some(address));
-        for text in ["postgres://ana:hunter2@db:0/x", "mysql://ana:hunter2@db/x", "service=hunter3"] {
-            let error = crate::cli::exit::CliError::from(SourceAddress::parse(text, &around).expect_err(text)).chain();
-            assert!(!error.contains("hunter2"), "{error}");
-        }
     }
 
     #[test]

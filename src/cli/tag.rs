@@ -1,15 +1,27 @@
 //! Tags of snapshots, as written. A tag must not be taken for anything else that names a snapshot.
 
+/// Longest tag.
+const BYTES_MAX: usize = 64;
+
 /// `text`, if it can be a tag.
 pub(crate) fn parse(text: &str) -> Result<String, String> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if text.is_empty() || text.len() > 64 || !text.bytes().all(fits) {
+    if !is_word(text) {
         return Err("a tag is of 1 to 64 letters, digits, '-', '_' and '.'".to_owned());
     }
-    if text == "latest" || text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if names_something_else(text) {
         return Err("this would be taken for another name of a snapshot".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn is_word(text: &str) -> bool {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=BYTES_MAX).contains(&text.len()) && text.bytes().all(is_valid)
+}
+
+/// Whether `text` is taken for the newest snapshot or for the beginning of an id.
+fn names_something_else(text: &str) -> bool {
+    text == "latest" || text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! What a person may name as the place to restore to: an empty PostgreSQL database, an SQLite file that is not there yet,
+//! What a person may name as the target of a restore: an empty PostgreSQL database, an SQLite file that is not there yet,
 //! or a directory for one file per table.
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::address::{ServerAddress, SourceAddress};
 use super::context::CommandContext;
-use super::exit::CliError;
-use super::source::{ServerAddress, SourceAddress};
+use super::error::CliError;
 use crate::base::cancel::Cancel;
 use crate::engine::contract::Target;
 use crate::engine::files::{CsvTarget, JsonLinesTarget};
@@ -29,34 +29,28 @@ pub(crate) enum FileFormat {
 
 /// Where to restore to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum TargetPlace {
+pub(crate) enum RestoreTarget {
     Sqlite(PathBuf),
     Files(PathBuf, FileFormat),
     Postgres(ServerAddress),
 }
 
-impl TargetPlace {
-    /// The place that `text` means; files of rows need a format.
-    pub(crate) fn parse(text: &str, format: Option<FileFormat>, around: &HostEnvironment) -> Result<Self, CliError> {
-        let usage = |message: String, hint| Err(CliError::Usage { message, hint });
+impl RestoreTarget {
+    /// The target that `text` means; files of rows need a format.
+    pub(crate) fn parse(text: &str, format: Option<FileFormat>, host: &HostEnvironment) -> Result<Self, CliError> {
         let is_address = text.starts_with("sqlite:") || text.contains("://");
-        let ends_as_database = Path::new(text)
-            .extension()
-            .is_some_and(|ending| DATABASE_ENDINGS.iter().any(|own| ending.eq_ignore_ascii_case(own)));
         match format {
-            Some(_) if is_address => {
-                usage("--format is for a directory of files".to_owned(), "name a directory, or leave --format out")
-            }
+            Some(_) if is_address => Err(CliError::Usage {
+                message: "--format is for a directory of files".to_owned(),
+                hint: "name a directory, or leave --format out",
+            }),
             Some(format) => Ok(Self::Files(text.into(), format)),
-            None if is_address => match SourceAddress::parse(text, around)? {
-                SourceAddress::Sqlite(path) => Ok(Self::Sqlite(path)),
-                SourceAddress::Postgres(server) => Ok(Self::Postgres(server)),
-            },
-            None if ends_as_database => Ok(Self::Sqlite(text.into())),
-            None => usage(
-                format!("it is not said what {text:?} is to become"),
-                "write postgres://role@host/database, end its name in .sqlite, or say --format csv or jsonl for a directory",
-            ),
+            None if is_address => Ok(SourceAddress::parse(text, host)?.into()),
+            None if ends_as_database(text) => Ok(Self::Sqlite(text.into())),
+            None => Err(CliError::Usage {
+                message: format!("it is not said what {text:?} is to become"),
+                hint: "write postgres://role@host/database, end its name in .sqlite, or say --format csv or jsonl for a directory",
+            }),
         }
     }
 
@@ -68,19 +62,34 @@ impl TargetPlace {
         cancel: Cancel,
     ) -> Result<NewTarget, CliError> {
         let env = &context.env;
-        Ok(match self {
-            Self::Sqlite(path) => NewTarget::Sqlite(Box::new(SqliteTarget::create(path, env)?)),
-            Self::Files(path, FileFormat::Csv) => NewTarget::Csv(CsvTarget::create(path, env)?),
-            Self::Files(path, FileFormat::Jsonl) => NewTarget::Jsonl(JsonLinesTarget::create(path, env)?),
+        match self {
+            Self::Sqlite(path) => Ok(NewTarget::Sqlite(Box::new(SqliteTarget::create(path, env)?))),
+            Self::Files(path, FileFormat::Csv) => Ok(NewTarget::Csv(CsvTarget::create(path, env)?)),
+            Self::Files(path, FileFormat::Jsonl) => Ok(NewTarget::Jsonl(JsonLinesTarget::create(path, env)?)),
             Self::Postgres(server) => {
                 let address = server.address(context.host_environment())?.until(cancel);
-                NewTarget::Postgres(Box::new(PostgresTarget::new(address, options)))
+                Ok(NewTarget::Postgres(Box::new(PostgresTarget::new(address, options))))
             }
-        })
+        }
     }
 }
 
-impl std::fmt::Display for TargetPlace {
+impl From<SourceAddress> for RestoreTarget {
+    fn from(address: SourceAddress) -> Self {
+        match address {
+            SourceAddress::Sqlite(path) => Self::Sqlite(path),
+            SourceAddress::Postgres(server) => Self::Postgres(server),
+        }
+    }
+}
+
+/// Whether the name of a file is that of a database.
+fn ends_as_database(name: &str) -> bool {
+    let ending = Path::new(name).extension();
+    ending.is_some_and(|ending| DATABASE_ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
+impl std::fmt::Display for RestoreTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite(path) | Self::Files(path, _) => path.display().fmt(f),
@@ -119,30 +128,32 @@ impl NewTarget {
 
 #[cfg(test)]
 mod tests {
-    use super::{FileFormat, TargetPlace};
+    use super::{FileFormat, RestoreTarget};
     use crate::engine::postgres::connect::host_environment::HostEnvironment;
 
     #[test]
     fn places_are_told_apart_by_name_and_format() {
         for (text, format, expected) in [
-            ("out.sqlite", None, Some(TargetPlace::Sqlite("out.sqlite".into()))),
-            ("a/OUT.DB", None, Some(TargetPlace::Sqlite("a/OUT.DB".into()))),
-            ("sqlite:out", None, Some(TargetPlace::Sqlite("out".into()))),
-            ("sqlite:///srv/out", None, Some(TargetPlace::Sqlite("/srv/out".into()))),
-            ("out", Some(FileFormat::Csv), Some(TargetPlace::Files("out".into(), FileFormat::Csv))),
-            ("out.db", Some(FileFormat::Jsonl), Some(TargetPlace::Files("out.db".into(), FileFormat::Jsonl))),
+            ("out.sqlite", None, Some(RestoreTarget::Sqlite("out.sqlite".into()))),
+            ("a/OUT.DB", None, Some(RestoreTarget::Sqlite("a/OUT.DB".into()))),
+            ("sqlite:out", None, Some(RestoreTarget::Sqlite("out".into()))),
+            ("sqlite:///srv/out", None, Some(RestoreTarget::Sqlite("/srv/out".into()))),
+            ("out", Some(FileFormat::Csv), Some(RestoreTarget::Files("out".into(), FileFormat::Csv))),
+            ("out.db", Some(FileFormat::Jsonl), Some(RestoreTarget::Files("out.db".into(), FileFormat::Jsonl))),
             ("out", None, None),
             ("sqlite:out", Some(FileFormat::Csv), None),
             ("postgres://me@db/x", Some(FileFormat::Csv), None),
             ("mysql://me@db/x", None, None),
         ] {
-            assert_eq!(TargetPlace::parse(text, format, &HostEnvironment::new([])).ok(), expected, "{text}");
+            assert_eq!(RestoreTarget::parse(text, format, &HostEnvironment::new([])).ok(), expected, "{text}");
         }
     }
+
     #[test]
     fn databases_of_servers_are_places() {
-        let place = TargetPlace::parse("postgres://me:hunter2@db/x", None, &HostEnvironment::new([])).expect("a place");
-        assert!(matches!(place, TargetPlace::Postgres(_)));
+        let place =
+            RestoreTarget::parse("postgres://me:hunter2@db/x", None, &HostEnvironment::new([])).expect("a place");
+        assert!(matches!(place, RestoreTarget::Postgres(_)));
         assert_eq!(place.to_string(), "postgres://db:5432/x");
     }
 }

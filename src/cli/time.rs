@@ -32,30 +32,50 @@ pub(crate) enum TimeError {
 
 /// The moment that `text` means, seen from `now`.
 pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
-    let unknown = || TimeError::Unknown { text: text.to_owned() };
     let words = text.trim().to_ascii_lowercase();
     if words == "now" {
         return Ok(moment(now.timestamp()));
     }
     if let Some(span) = words.strip_suffix(" ago") {
-        let span: Span = span.parse().map_err(|_| unknown())?;
-        if span.is_negative() {
-            return Err(unknown());
-        }
-        let then = now.checked_sub(span).map_err(|_| TimeError::OutOfRange { text: text.to_owned() })?;
-        return Ok(moment(then.timestamp()));
+        return before(span, text, now);
     }
-    let (day, time) = words.split_once(' ').unwrap_or((&words, ""));
-    let named = match day {
+    let (day, clock) = words.split_once(' ').unwrap_or((&words, ""));
+    match named_day(day, now) {
+        Some(day) => on_day(day, clock.trim(), text, now.time_zone()),
+        None => written(text.trim(), now.time_zone()).ok_or_else(|| unknown(text))?,
+    }
+}
+
+fn unknown(text: &str) -> TimeError {
+    TimeError::Unknown { text: text.to_owned() }
+}
+
+/// As long before `now` as `span` says; `text` is the whole of what was written.
+fn before(span: &str, text: &str, now: &Zoned) -> Result<Moment, TimeError> {
+    let span: Span = span.parse().map_err(|_| unknown(text))?;
+    if span.is_negative() {
+        return Err(unknown(text));
+    }
+    let then = now.checked_sub(span).map_err(|_| TimeError::OutOfRange { text: text.to_owned() })?;
+    Ok(moment(then.timestamp()))
+}
+
+/// The day that a word means.
+fn named_day(word: &str, now: &Zoned) -> Option<Date> {
+    match word {
         "today" => Some(now.date()),
-        "yesterday" => Some(now.date().yesterday().map_err(|_| unknown())?),
+        "yesterday" => now.date().yesterday().ok(),
         _ => None,
-    };
-    match named {
-        Some(day) if time.is_empty() => start_of(day, now.time_zone()).ok_or_else(unknown),
-        Some(day) => local(day.to_datetime(clock(time.trim()).ok_or_else(unknown)?), now.time_zone()),
-        None => written(text.trim(), now.time_zone()).ok_or_else(unknown)?,
     }
+}
+
+/// The time of day `clock` on `day`, or the beginning of the day; `text` is the whole of what was written.
+fn on_day(day: Date, clock: &str, text: &str, zone: &TimeZone) -> Result<Moment, TimeError> {
+    if clock.is_empty() {
+        return start_of(day, zone).ok_or_else(|| unknown(text));
+    }
+    let time: Time = clock.parse().map_err(|_| unknown(text))?;
+    local(day.to_datetime(time), zone)
 }
 
 /// The length of time that `text` means, as in `26 hours`; a day has 24.
@@ -69,18 +89,15 @@ pub(crate) fn length(text: &str) -> Result<Duration, TimeError> {
 /// The same, but no moment that is still to come.
 pub(crate) fn parse_past(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     let then = parse(text, now)?;
-    if then <= moment(now.timestamp()) { Ok(then) } else { Err(TimeError::Future { text: text.to_owned() }) }
+    if then > moment(now.timestamp()) {
+        return Err(TimeError::Future { text: text.to_owned() });
+    }
+    Ok(then)
 }
 
 /// A time with its date, with or without a zone.
 fn written(text: &str, zone: &TimeZone) -> Option<Result<Moment, TimeError>> {
-    // Times are printed with a blank before the offset, and what is printed can be given back.
-    let joined = match text.rsplit_once(' ') {
-        Some((time, offset)) if offset.starts_with(['+', '-']) || offset.eq_ignore_ascii_case("z") => {
-            time.to_owned() + offset
-        }
-        _ => text.to_owned(),
-    };
+    let joined = with_offset_joined(text);
     if let Ok(time) = joined.parse::<Zoned>() {
         return Some(Ok(moment(time.timestamp())));
     }
@@ -92,6 +109,18 @@ fn written(text: &str, zone: &TimeZone) -> Option<Result<Moment, TimeError>> {
         return start_of(joined.parse().ok()?, zone).map(Ok);
     }
     Some(local(joined.parse().ok()?, zone))
+}
+
+/// `text` without the blank before its offset: times are printed with one, and what is printed can be given back.
+fn with_offset_joined(text: &str) -> String {
+    match text.rsplit_once(' ') {
+        Some((time, offset)) if is_offset(offset) => time.to_owned() + offset,
+        _ => text.to_owned(),
+    }
+}
+
+fn is_offset(text: &str) -> bool {
+    text.starts_with(['+', '-']) || text.eq_ignore_ascii_case("z")
 }
 
 fn local(time: DateTime, zone: &TimeZone) -> Result<Moment, TimeError> {
@@ -107,10 +136,6 @@ fn local(time: DateTime, zone: &TimeZone) -> Result<Moment, TimeError> {
 
 fn start_of(day: Date, zone: &TimeZone) -> Option<Moment> {
     day.to_zoned(zone.clone()).ok().map(|time| moment(time.timestamp()))
-}
-
-fn clock(text: &str) -> Option<Time> {
-    text.parse().ok()
 }
 
 fn moment(time: Timestamp) -> Moment {

@@ -5,11 +5,17 @@ use std::io::{ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
 
-use super::exit::{CliError, Exit};
+use super::environment::variable;
+use super::error::CliError;
 use super::progress::Style;
 
 /// Version of every JSON document.
 const SCHEMA: u32 = 1;
+
+/// Colors of a terminal.
+const RED: &str = "31";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
 
 /// For whom results are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,9 +24,9 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How much is said besides the result.
+/// How much is written besides the result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Talk {
+pub(crate) enum Verbosity {
     Normal,
     /// Errors only.
     Quiet,
@@ -30,7 +36,7 @@ pub(crate) enum Talk {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ui {
     pub(crate) format: Format,
-    pub(crate) talk: Talk,
+    pub(crate) verbosity: Verbosity,
     pub(crate) progress: Style,
 }
 
@@ -58,69 +64,78 @@ impl Ui {
         human: impl FnOnce(&T) -> String,
     ) -> Result<(), CliError> {
         match self.format {
-            Format::Human => out(human(body).as_bytes()),
-            Format::Json => {
-                let document = VersionedDocument { schema: SCHEMA, kind, body };
-                let mut text = serde_json::to_vec(&document).expect("a report is JSON");
-                text.push(b'\n');
-                out(&text)
-            }
+            Format::Human => write_out(&human(body)),
+            Format::Json => write_out(&json_document(kind, body)),
         }
     }
 
     /// A part of what a person is told while it happens; in JSON it stands in the result.
     pub(crate) fn say(&self, text: &str) -> Result<(), CliError> {
         match self.format {
-            Format::Human => out(text.as_bytes()),
+            Format::Human => write_out(text),
             Format::Json => Ok(()),
         }
     }
 
     /// Something that went well but should be seen to.
     pub(crate) fn warn(&self, text: &str) {
-        if self.format == Format::Human && self.talk == Talk::Normal {
-            err(&format!("{} {text}\n", styled("warning:", "33")));
+        tracing::warn!(text, "warning");
+        if self.format == Format::Human && self.verbosity == Verbosity::Normal {
+            write_err(&format!("{} {text}\n", styled("warning:", YELLOW)));
         }
     }
 
-    /// Why the command ends.
-    pub(crate) fn fail(&self, error: &CliError) -> Exit {
-        let exit = error.exit();
-        let (message, hint) = (error.chain(), error.hint());
+    /// Writes why the command ends.
+    pub(crate) fn fail(&self, error: &CliError) {
+        let message = error.chain();
+        let hint = error.hint();
         match self.format {
-            Format::Human => {
-                let hint = hint.map(|hint| format!("{} {hint}\n", styled("hint:", "36"))).unwrap_or_default();
-                err(&format!("{} {message}\n{hint}", styled("error:", "31")));
-            }
+            Format::Human => write_err(&human_error(&message, hint.as_deref())),
             Format::Json => {
-                let body = ErrorBody { message: &message, hint: hint.as_deref(), exit_code: exit.code() };
-                let document = VersionedDocument { schema: SCHEMA, kind: "error", body: &body };
-                err(&(serde_json::to_string(&document).expect("an error is JSON") + "\n"));
+                let exit_code = error.exit().code();
+                let body = ErrorBody { message: &message, hint: hint.as_deref(), exit_code };
+                write_err(&json_document("error", &body));
             }
         }
-        exit
     }
 }
 
-fn out(bytes: &[u8]) -> Result<(), CliError> {
+/// One JSON document on a line of its own.
+fn json_document<T: Serialize>(kind: &str, body: &T) -> String {
+    let document = VersionedDocument { schema: SCHEMA, kind, body };
+    serde_json::to_string(&document).expect("a report is JSON") + "\n"
+}
+
+fn human_error(message: &str, hint: Option<&str>) -> String {
+    let mut text = format!("{} {message}\n", styled("error:", RED));
+    if let Some(hint) = hint {
+        text += &format!("{} {hint}\n", styled("hint:", CYAN));
+    }
+    text
+}
+
+fn write_out(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::Output { source: error }),
         _ => Ok(()),
     }
 }
 
-/// Nobody is left to be told that standard error is gone.
-pub(crate) fn err(text: &str) {
+/// Writes to standard error. If that is gone, nobody can be told.
+pub(crate) fn write_err(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// `text` in bold `color` if standard error is a terminal that shows colors.
 fn styled(text: &str, color: &str) -> String {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    if is_set("NO_COLOR") || is_dumb || !std::io::stderr().is_terminal() {
+    if !shows_colors() {
         return text.to_owned();
     }
     format!("\u{1b}[1;{color}m{text}\u{1b}[0m")
+}
+
+fn shows_colors() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    variable("NO_COLOR").is_none() && !is_dumb && std::io::stderr().is_terminal()
 }

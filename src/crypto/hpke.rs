@@ -135,7 +135,7 @@ pub(super) fn unwrap_session(
 
 /// Which grant it is; every byte of it is authenticated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct GrantPlace {
+pub struct GrantId {
     /// The repository.
     pub repository: RepositoryId,
     /// The epoch whose keys are granted.
@@ -145,18 +145,13 @@ pub struct GrantPlace {
 }
 
 /// Encapsulated key and sealed body of a grant.
-pub(super) fn seal_grant(
-    env: &dyn Env,
-    to: &SealingKey,
-    place: &GrantPlace,
-    body: &[u8],
-) -> Result<Vec<u8>, HpkeError> {
-    to.seal(env, &grant_info(place), body)
+pub(super) fn seal_grant(env: &dyn Env, to: &SealingKey, grant: &GrantId, body: &[u8]) -> Result<Vec<u8>, HpkeError> {
+    to.seal(env, &grant_info(grant), body)
 }
 
 /// The body of a grant.
-pub(super) fn open_grant(key: &OpeningKey, place: &GrantPlace, sealed: &[u8]) -> Result<SecretBytes, HpkeError> {
-    key.open(&grant_info(place), sealed)
+pub(super) fn open_grant(key: &OpeningKey, grant: &GrantId, sealed: &[u8]) -> Result<SecretBytes, HpkeError> {
+    key.open(&grant_info(grant), sealed)
 }
 
 fn session_info(context: &FrameContext, session: SessionId) -> Vec<u8> {
@@ -170,8 +165,8 @@ fn session_info(context: &FrameContext, session: SessionId) -> Vec<u8> {
     .concat()
 }
 
-fn grant_info(place: &GrantPlace) -> Vec<u8> {
-    [b"sidekeep/1 grant".as_slice(), place.repository.as_bytes(), &place.epoch.0.to_le_bytes(), place.key.as_bytes()]
+fn grant_info(grant: &GrantId) -> Vec<u8> {
+    [b"sidekeep/1 grant".as_slice(), grant.repository.as_bytes(), &grant.epoch.0.to_le_bytes(), grant.key.as_bytes()]
         .concat()
 }
 
@@ -203,7 +198,7 @@ impl TryCryptoRng for EnvRng<'_> {}
 
 #[cfg(test)]
 mod tests {
-    use super::{GrantPlace, HpkeError, OpeningKey, SealingKey, open_grant, seal_grant, unwrap_session, wrap_session};
+    use super::{GrantId, HpkeError, OpeningKey, SealingKey, open_grant, seal_grant, unwrap_session, wrap_session};
     use crate::base::env::Seeded;
     use crate::base::frame::{FrameContext, SessionWrap};
     use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId, SourceId};
@@ -243,10 +238,10 @@ mod tests {
     fn a_grant_opens_only_for_its_key() {
         let env = Seeded::new(2);
         let to = OpeningKey::from_seed(&Secret::random(&env));
-        let place = GrantPlace { repository: RepositoryId::new([1; 16]), epoch: Epoch(1), key: KeyId::new([5; 16]) };
+        let place = GrantId { repository: RepositoryId::new([1; 16]), epoch: Epoch(1), key: KeyId::new([5; 16]) };
         let sealed = seal_grant(&env, &to.sealing(), &place, b"body").expect("seals");
         assert_eq!(open_grant(&to, &place, &sealed).expect("opens").as_slice(), b"body");
-        let other = GrantPlace { key: KeyId::new([6; 16]), ..place };
+        let other = GrantId { key: KeyId::new([6; 16]), ..place };
         assert_eq!(open_grant(&to, &other, &sealed).err(), Some(HpkeError::Sealed));
         assert_eq!(open_grant(&to, &place, &sealed[..1119]).err(), Some(HpkeError::Sealed));
     }

@@ -160,18 +160,22 @@ fn first_u64(hash: &[u8; 32]) -> u64 {
 const SHORT_BYTES: usize = 1024;
 
 fn keyed(key: &Secret, prefix: &[u8], content: &[u8]) -> [u8; 32] {
-    let len = prefix.len() + content.len();
     if prefix.is_empty() {
         return blake3::keyed_hash(key.expose(), content).into();
     }
-    if len <= SHORT_BYTES {
-        let mut input = [0; SHORT_BYTES];
-        input[..prefix.len()].copy_from_slice(prefix);
-        input[prefix.len()..len].copy_from_slice(content);
-        return blake3::keyed_hash(key.expose(), &input[..len]).into();
+    if prefix.len() + content.len() <= SHORT_BYTES {
+        return keyed_short(key, prefix, content);
     }
     // In one piece, or the prefix would keep every chunk of BLAKE3 from being hashed beside others.
     blake3::keyed_hash(key.expose(), &[prefix, content].concat()).into()
+}
+
+fn keyed_short(key: &Secret, prefix: &[u8], content: &[u8]) -> [u8; 32] {
+    let len = prefix.len() + content.len();
+    let mut input = [0; SHORT_BYTES];
+    input[..prefix.len()].copy_from_slice(prefix);
+    input[prefix.len()..len].copy_from_slice(content);
+    blake3::keyed_hash(key.expose(), &input[..len]).into()
 }
 
 #[cfg(test)]

@@ -106,9 +106,9 @@ impl KdfCost {
     }
 
     fn checked(self) -> Result<Self, KeyFileError> {
-        let within = (8 << 10..=4 << 20).contains(&self.memory_kib)
-            && (1..=64).contains(&self.passes)
-            && (1..=64).contains(&self.lanes);
+        let memory = 8 << 10..=4 << 20;
+        let within =
+            memory.contains(&self.memory_kib) && (1..=64).contains(&self.passes) && (1..=64).contains(&self.lanes);
         if within { Ok(self) } else { Err(KeyFileError::Cost { cost: self }) }
     }
 
@@ -134,7 +134,14 @@ pub enum Protection<'a> {
 
 enum KeyFileBody {
     Plain { seeds: SecretBytes },
-    Sealed { cost: KdfCost, salt: [u8; SALT_BYTES], sealed: Vec<u8>, aad: String },
+    Sealed(SealedBody),
+}
+
+struct SealedBody {
+    cost: KdfCost,
+    salt: [u8; SALT_BYTES],
+    sealed: Vec<u8>,
+    aad: String,
 }
 
 /// A key file that was read but not yet opened.
@@ -152,23 +159,17 @@ impl KeyFile {
         fingerprint: Digest,
         protection: Protection<'_>,
     ) -> Result<Zeroizing<String>, KeyFileError> {
-        let label = check_label(label)?;
-        // No line ends in a blank, or it would not be the line that is authenticated.
-        let space = if label.is_empty() { "" } else { " " };
+        let header = KeyFileHeader {
+            role: identity.role(),
+            repository: identity.repository(),
+            key: identity.key_id(),
+            label: check_label(label)?.to_owned(),
+            fingerprint,
+        };
         // Room for all of it at once: a buffer that grows leaves copies behind.
         let mut text = Zeroizing::new(String::with_capacity(1024));
-        write!(
-            text,
-            "{MAGIC}{VERSION}\nrole: {}\nrepository: {}\nkey: {}\nlabel:{space}{label}\nfingerprint: {fingerprint}\n",
-            identity.role(),
-            identity.repository(),
-            identity.key_id(),
-        )
-        .expect("a string takes what is written");
-        let mut seeds: SecretBytes = Zeroizing::new(Vec::with_capacity(SEEDS_BYTES));
-        let (signing, sealing) = identity.seeds();
-        seeds.extend_from_slice(signing);
-        seeds.extend_from_slice(sealing.expose());
+        header.write(&mut text);
+        let seeds = seeds_of(identity);
         match protection {
             Protection::None => append_base64(&mut text, "secret: ", &seeds),
             Protection::Passphrase { passphrase: [], .. } => return Err(KeyFileError::EmptyPassphrase),
@@ -176,10 +177,7 @@ impl KeyFile {
                 let salt: [u8; SALT_BYTES] = random(env);
                 let key = cost.checked()?.stretch(passphrase, &salt)?;
                 append_base64(&mut text, &format!("kdf: argon2id {cost} salt="), &salt);
-                let nonce: [u8; NONCE_BYTES] = random(env);
-                let mut sealed = seeds.to_vec();
-                Cipher::new(&key).seal(&nonce, text.as_bytes(), &mut sealed);
-                append_base64(&mut text, "sealed: ", &[nonce.as_slice(), &sealed].concat());
+                append_sealed(env, &mut text, &key, &seeds);
             }
         }
         Ok(text)
@@ -191,28 +189,9 @@ impl KeyFile {
             return Err(KeyFileError::Foreign);
         }
         let mut lines = Lines { rest: text.lines(), read: String::new() };
-        let version = lines.next("first line").ok().and_then(|line| line.strip_prefix(MAGIC));
-        match version.ok_or(KeyFileError::Foreign)? {
-            VERSION => {}
-            version => return Err(KeyFileError::Unsupported { version: version.chars().take(20).collect() }),
-        }
-        let header = KeyFileHeader {
-            role: lines.parsed("role")?,
-            repository: lines.parsed("repository")?,
-            key: lines.parsed("key")?,
-            label: check_label(lines.value("label")?)?.to_owned(),
-            fingerprint: lines.parsed("fingerprint")?,
-        };
-        let last = lines.next("secret")?;
-        let body = if let Some(seeds) = last.strip_prefix("secret: ") {
-            KeyFileBody::Plain { seeds: Zeroizing::new(base64(seeds, "secret")?) }
-        } else if let Some(kdf) = last.strip_prefix("kdf: ") {
-            let (cost, salt) = parse_kdf(kdf)?;
-            let aad = lines.read.clone();
-            KeyFileBody::Sealed { cost: cost.checked()?, salt, sealed: base64(lines.value("sealed")?, "sealed")?, aad }
-        } else {
-            return Err(KeyFileError::Damaged { what: "secret" });
-        };
+        lines.check_version()?;
+        let header = KeyFileHeader::read(&mut lines)?;
+        let body = KeyFileBody::read(&mut lines)?;
         if lines.rest.any(|line| !line.trim().is_empty()) {
             return Err(KeyFileError::Damaged { what: "lines follow its end" });
         }
@@ -230,31 +209,102 @@ impl KeyFile {
     pub fn protection(&self) -> KeyFileProtection {
         match self.body {
             KeyFileBody::Plain { .. } => KeyFileProtection::None,
-            KeyFileBody::Sealed { .. } => KeyFileProtection::Passphrase,
+            KeyFileBody::Sealed(_) => KeyFileProtection::Passphrase,
         }
     }
 
-    /// The identity inside. A passphrase that is not needed is not looked at.
+    /// The identity inside. A passphrase that is not needed is not used.
     pub fn open(&self, passphrase: Option<&[u8]>) -> Result<Identity, KeyFileError> {
         let identity = match &self.body {
             KeyFileBody::Plain { seeds } => self.identity(seeds)?,
-            KeyFileBody::Sealed { cost, salt, sealed, aad } => {
+            KeyFileBody::Sealed(body) => {
                 let passphrase = passphrase.ok_or(KeyFileError::NeedsPassphrase)?;
-                let (nonce, sealed) = sealed.split_first_chunk().ok_or(KeyFileError::Damaged { what: "sealed" })?;
-                let mut seeds = Zeroizing::new(sealed.to_vec());
-                let key = cost.stretch(passphrase, salt)?;
-                Cipher::new(&key).open(nonce, aad.as_bytes(), &mut seeds).map_err(|_| KeyFileError::Passphrase)?;
-                self.identity(&seeds)?
+                self.identity(&body.open(passphrase)?)?
             }
         };
         if identity.key_id() == self.header.key { Ok(identity) } else { Err(KeyFileError::Mismatch) }
     }
 
     fn identity(&self, seeds: &[u8]) -> Result<Identity, KeyFileError> {
-        let (signing, sealing) = seeds.split_at_checked(Secret::LEN).ok_or(KeyFileError::Damaged { what: "secret" })?;
-        let seed = |bytes| Secret::from_slice(bytes).ok_or(KeyFileError::Damaged { what: "secret" });
-        Ok(Identity::from_seeds(self.header.role, self.header.repository, &seed(signing)?, &seed(sealing)?))
+        const DAMAGED: KeyFileError = KeyFileError::Damaged { what: "secret" };
+        let (signing, sealing) = seeds.split_at_checked(Secret::LEN).ok_or(DAMAGED)?;
+        let signing = Secret::from_slice(signing).ok_or(DAMAGED)?;
+        let sealing = Secret::from_slice(sealing).ok_or(DAMAGED)?;
+        Ok(Identity::from_seeds(self.header.role, self.header.repository, &signing, &sealing))
     }
+}
+
+impl KeyFileHeader {
+    fn write(&self, text: &mut String) {
+        let Self { role, repository, key, label, fingerprint } = self;
+        // No line ends in a blank, or it would not be the line that is authenticated.
+        let space = if label.is_empty() { "" } else { " " };
+        write!(
+            text,
+            "{MAGIC}{VERSION}\nrole: {role}\nrepository: {repository}\nkey: {key}\nlabel:{space}{label}\n\
+             fingerprint: {fingerprint}\n",
+        )
+        .expect("a string takes what is written");
+    }
+
+    fn read(lines: &mut Lines<'_>) -> Result<Self, KeyFileError> {
+        Ok(Self {
+            role: lines.parsed("role")?,
+            repository: lines.parsed("repository")?,
+            key: lines.parsed("key")?,
+            label: check_label(lines.value("label")?)?.to_owned(),
+            fingerprint: lines.parsed("fingerprint")?,
+        })
+    }
+}
+
+impl KeyFileBody {
+    fn read(lines: &mut Lines<'_>) -> Result<Self, KeyFileError> {
+        let line = lines.next("secret")?;
+        if let Some(seeds) = line.strip_prefix("secret: ") {
+            return Ok(Self::Plain { seeds: Zeroizing::new(base64(seeds, "secret")?) });
+        }
+        match line.strip_prefix("kdf: ") {
+            Some(kdf) => SealedBody::read(lines, kdf).map(Self::Sealed),
+            None => Err(KeyFileError::Damaged { what: "secret" }),
+        }
+    }
+}
+
+impl SealedBody {
+    fn read(lines: &mut Lines<'_>, kdf: &str) -> Result<Self, KeyFileError> {
+        let (cost, salt) = parse_kdf(kdf)?;
+        let aad = lines.read.clone();
+        let cost = cost.checked()?;
+        let sealed = base64(lines.value("sealed")?, "sealed")?;
+        Ok(Self { cost, salt, sealed, aad })
+    }
+
+    /// The seeds.
+    fn open(&self, passphrase: &[u8]) -> Result<SecretBytes, KeyFileError> {
+        let (nonce, sealed) = self.sealed.split_first_chunk().ok_or(KeyFileError::Damaged { what: "sealed" })?;
+        let mut seeds = Zeroizing::new(sealed.to_vec());
+        let key = self.cost.stretch(passphrase, &self.salt)?;
+        let opened = Cipher::new(&key).open(nonce, self.aad.as_bytes(), &mut seeds);
+        opened.map_err(|_| KeyFileError::Passphrase)?;
+        Ok(seeds)
+    }
+}
+
+fn seeds_of(identity: &Identity) -> SecretBytes {
+    let mut seeds = Zeroizing::new(Vec::with_capacity(SEEDS_BYTES));
+    let (signing, sealing) = identity.seeds();
+    seeds.extend_from_slice(signing);
+    seeds.extend_from_slice(sealing.expose());
+    seeds
+}
+
+/// Appends the seeds, sealed. All of `text` is authenticated.
+fn append_sealed(env: &dyn Env, text: &mut String, key: &Secret, seeds: &[u8]) {
+    let nonce: [u8; NONCE_BYTES] = random(env);
+    let mut sealed = seeds.to_vec();
+    Cipher::new(key).seal(&nonce, text.as_bytes(), &mut sealed);
+    append_base64(text, "sealed: ", &[nonce.as_slice(), &sealed].concat());
 }
 
 /// What opening a key file takes.
@@ -280,6 +330,15 @@ impl<'a> Lines<'a> {
             self.read.push('\n');
         }
         Ok(line)
+    }
+
+    fn check_version(&mut self) -> Result<(), KeyFileError> {
+        let line = self.next("first line").map_err(|_| KeyFileError::Foreign)?;
+        match line.strip_prefix(MAGIC) {
+            Some(VERSION) => Ok(()),
+            Some(version) => Err(KeyFileError::Unsupported { version: version.chars().take(20).collect() }),
+            None => Err(KeyFileError::Foreign),
+        }
     }
 
     fn value(&mut self, name: &'static str) -> Result<&'a str, KeyFileError> {
@@ -309,17 +368,27 @@ fn base64(text: &str, what: &'static str) -> Result<Vec<u8>, KeyFileError> {
 }
 
 fn parse_kdf(text: &str) -> Result<(KdfCost, [u8; SALT_BYTES]), KeyFileError> {
-    const DAMAGED: KeyFileError = KeyFileError::Damaged { what: "kdf" };
     let mut words = text.split(' ');
     if words.next() != Some("argon2id") {
-        return Err(DAMAGED);
+        return Err(DAMAGED_KDF);
     }
-    let mut value = |name: &str| words.next().and_then(|word| word.strip_prefix(name)).ok_or(DAMAGED);
-    let number = |text: &str| text.parse().map_err(|_| DAMAGED);
-    let cost =
-        KdfCost { memory_kib: number(value("m=")?)?, passes: number(value("t=")?)?, lanes: number(value("p=")?)? };
-    let salt = base64(value("salt=")?, "kdf")?.try_into().map_err(|_| DAMAGED)?;
-    if words.next().is_some() { Err(DAMAGED) } else { Ok((cost, salt)) }
+    let cost = KdfCost {
+        memory_kib: kdf_number(words.next(), "m=")?,
+        passes: kdf_number(words.next(), "t=")?,
+        lanes: kdf_number(words.next(), "p=")?,
+    };
+    let salt = base64(kdf_value(words.next(), "salt=")?, "kdf")?.try_into().map_err(|_| DAMAGED_KDF)?;
+    if words.next().is_some() { Err(DAMAGED_KDF) } else { Ok((cost, salt)) }
+}
+
+const DAMAGED_KDF: KeyFileError = KeyFileError::Damaged { what: "kdf" };
+
+fn kdf_value<'a>(word: Option<&'a str>, name: &str) -> Result<&'a str, KeyFileError> {
+    word.and_then(|word| word.strip_prefix(name)).ok_or(DAMAGED_KDF)
+}
+
+fn kdf_number(word: Option<&str>, name: &str) -> Result<u32, KeyFileError> {
+    kdf_value(word, name)?.parse().map_err(|_| DAMAGED_KDF)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::base::frame::{FrameContext, SessionWrap, Tier};
 use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId, SourceId};
 pub use crate::base::role::{Role, SourceScope};
 use crate::crypto::grant::{Base64Secret, GrantBody};
-use crate::crypto::hpke::{GrantPlace, HpkeError, OpeningKey, SealingKey, open_grant, seal_grant, unwrap_session};
+use crate::crypto::hpke::{GrantId, HpkeError, OpeningKey, SealingKey, open_grant, seal_grant, unwrap_session};
 use crate::crypto::ids::{SourceIdKeys, StructureKeys, source_id_key};
 use crate::crypto::seal::Opener;
 use crate::crypto::secret::Secret;
@@ -71,7 +71,8 @@ impl Identity {
     }
 
     pub(super) fn from_seeds(role: Role, repository: RepositoryId, signing: &Secret, sealing: &Secret) -> Self {
-        let (signing, opening) = (SigningKey::from_seed(signing), OpeningKey::from_seed(sealing));
+        let signing = SigningKey::from_seed(signing);
+        let opening = OpeningKey::from_seed(sealing);
         let key = PublicKeys { signing: signing.verifying(), sealing: opening.sealing() }.id();
         Self { role, repository, key, signing, opening }
     }
@@ -111,32 +112,43 @@ impl Identity {
     }
 
     /// Opens this key's grant of `epoch`. A grant that holds less than the role needs or more than it
-    /// may have is refused, so that blindness does not rest on whoever wrote the grant.
+    /// may have is refused, so that blindness does not depend on the author of the grant.
     pub fn open_grant(&self, epoch: Epoch, sealed: &[u8]) -> Result<RoleKeys, RoleError> {
-        let (repository, key, role) = (self.repository, self.key, self.role);
-        let place = GrantPlace { repository, epoch, key };
+        let repository = self.repository;
+        let key = self.key;
+        let grant = GrantId { repository, epoch, key };
         let body =
-            open_grant(&self.opening, &place, sealed).map_err(|source| RoleError::Grant { epoch, key, source })?;
+            open_grant(&self.opening, &grant, sealed).map_err(|source| RoleError::Grant { epoch, key, source })?;
         let body = GrantBody::decode(&body).ok_or(RoleError::Body { epoch, key })?;
         let structure = StructureAccess { repository, epoch, key: body.structure_key.0 };
-        Ok(match (role, body.restore_secret, body.id_root, body.source_keys) {
-            (Role::Admin | Role::Recovery, Some(restore), Some(root), None) => RoleKeys::Admin(AdminKeys {
-                structure,
-                ids: IdAccess(IdKeys::Root(root.0.duplicate())),
-                id_root: root.0,
-                restore_secret: restore.0,
-            }),
-            (Role::Operator, None, Some(root), None) => {
-                RoleKeys::Operator(OperatorKeys { structure, ids: IdAccess(IdKeys::Root(root.0)) })
-            }
-            (Role::Operator, None, None, Some(keys)) => {
-                let keys = keys.into_iter().map(|(source, key)| (source, key.0)).collect();
-                RoleKeys::Operator(OperatorKeys { structure, ids: IdAccess(IdKeys::Named(keys)) })
-            }
-            (Role::Maintainer, None, None, None) => RoleKeys::Maintainer(MaintainerKeys { structure }),
-            (Role::Auditor, None, None, None) => RoleKeys::Auditor(AuditorKeys { structure }),
-            _ => return Err(RoleError::Mismatch { epoch, key, role }),
-        })
+        role_keys(self.role, structure, body.restore_secret, body.id_root, body.source_keys)
+            .ok_or(RoleError::Mismatch { epoch, key, role: self.role })
+    }
+}
+
+/// The keys of a role; `None` unless the grant holds exactly what the role needs.
+fn role_keys(
+    role: Role,
+    structure: StructureAccess,
+    restore_secret: Option<Base64Secret>,
+    id_root: Option<Base64Secret>,
+    source_keys: Option<BTreeMap<SourceId, Base64Secret>>,
+) -> Option<RoleKeys> {
+    match (role, restore_secret, id_root, source_keys) {
+        (Role::Admin | Role::Recovery, Some(restore), Some(root), None) => {
+            Some(RoleKeys::Admin(AdminKeys::new(structure, root.0, restore.0)))
+        }
+        (Role::Operator, None, Some(root), None) => {
+            let ids = IdAccess(IdKeys::Root(root.0));
+            Some(RoleKeys::Operator(OperatorKeys { structure, ids }))
+        }
+        (Role::Operator, None, None, Some(keys)) => {
+            let ids = IdAccess(IdKeys::Named(keys.into_iter().map(|(source, key)| (source, key.0)).collect()));
+            Some(RoleKeys::Operator(OperatorKeys { structure, ids }))
+        }
+        (Role::Maintainer, None, None, None) => Some(RoleKeys::Maintainer(MaintainerKeys { structure })),
+        (Role::Auditor, None, None, None) => Some(RoleKeys::Auditor(AuditorKeys { structure })),
+        _ => None,
     }
 }
 
@@ -291,12 +303,12 @@ impl AdminKeys {
     #[must_use]
     pub fn create_epoch(env: &dyn Env, repository: RepositoryId, epoch: Epoch) -> Self {
         let id_root = Secret::random(env);
-        Self {
-            structure: StructureAccess { repository, epoch, key: Secret::random(env) },
-            ids: IdAccess(IdKeys::Root(id_root.duplicate())),
-            id_root,
-            restore_secret: Secret::random(env),
-        }
+        let structure = StructureAccess { repository, epoch, key: Secret::random(env) };
+        Self::new(structure, id_root, Secret::random(env))
+    }
+
+    fn new(structure: StructureAccess, id_root: Secret, restore_secret: Secret) -> Self {
+        Self { structure, ids: IdAccess(IdKeys::Root(id_root.duplicate())), id_root, restore_secret }
     }
 
     /// The structure tier.
@@ -319,8 +331,8 @@ impl AdminKeys {
 
     /// Opens rows of one session.
     pub fn opener(&self, source: SourceId, wrap: &SessionWrap) -> Result<Opener, RoleError> {
-        let (repository, epoch) = (self.structure.repository, self.structure.epoch);
-        let context = FrameContext { repository, source, epoch };
+        let epoch = self.structure.epoch;
+        let context = FrameContext { repository: self.structure.repository, source, epoch };
         let key = unwrap_session(&OpeningKey::from_seed(&self.restore_secret), &context, wrap)
             .map_err(|source| RoleError::Session { session: wrap.session(), epoch, source })?;
         Ok(Opener::new(context, Tier::Data, key))
@@ -328,29 +340,43 @@ impl AdminKeys {
 
     /// Seals to `to` what `role` may hold of this epoch; `scope` counts for operators alone.
     pub fn grant(&self, env: &dyn Env, to: &PublicKeys, role: Role, scope: &SourceScope) -> Result<Vec<u8>, RoleError> {
-        let wire = |secret: &Secret| Base64Secret(secret.duplicate());
+        let epoch = self.structure.epoch;
+        let key = to.id();
+        let grant = GrantId { repository: self.structure.repository, epoch, key };
+        let body = self.grant_body(role, scope).encode();
+        seal_grant(env, &to.sealing, &grant, &body).map_err(|source| RoleError::Grant { epoch, key, source })
+    }
+
+    fn grant_body(&self, role: Role, scope: &SourceScope) -> GrantBody {
         let mut body = GrantBody {
-            structure_key: wire(&self.structure.key),
+            structure_key: base64_copy(&self.structure.key),
             restore_secret: None,
             id_root: None,
             source_keys: None,
         };
         match (role, scope) {
             (Role::Admin | Role::Recovery, _) => {
-                body.restore_secret = Some(wire(&self.restore_secret));
-                body.id_root = Some(wire(&self.id_root));
+                body.restore_secret = Some(base64_copy(&self.restore_secret));
+                body.id_root = Some(base64_copy(&self.id_root));
             }
-            (Role::Operator, SourceScope::All) => body.id_root = Some(wire(&self.id_root)),
-            (Role::Operator, SourceScope::Named(sources)) => {
-                let keys = sources.iter().map(|source| (*source, Base64Secret(source_id_key(&self.id_root, *source))));
-                body.source_keys = Some(keys.collect());
-            }
+            (Role::Operator, SourceScope::All) => body.id_root = Some(base64_copy(&self.id_root)),
+            (Role::Operator, SourceScope::Named(sources)) => body.source_keys = Some(self.source_keys(sources)),
             (Role::Maintainer | Role::Auditor, _) => {}
         }
-        let (epoch, key) = (self.structure.epoch, to.id());
-        let place = GrantPlace { repository: self.structure.repository, epoch, key };
-        seal_grant(env, &to.sealing, &place, &body.encode()).map_err(|source| RoleError::Grant { epoch, key, source })
+        body
     }
+
+    fn source_keys(&self, sources: &[SourceId]) -> BTreeMap<SourceId, Base64Secret> {
+        let mut keys = BTreeMap::new();
+        for source in sources {
+            keys.insert(*source, Base64Secret(source_id_key(&self.id_root, *source)));
+        }
+        keys
+    }
+}
+
+fn base64_copy(secret: &Secret) -> Base64Secret {
+    Base64Secret(secret.duplicate())
 }
 
 #[cfg(test)]

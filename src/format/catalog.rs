@@ -1,5 +1,5 @@
-//! The catalog section of a manifest (`docs/format.md` section 9): what the operator must know the
-//! next night so that the same rows become the same bytes. Numbers are assigned once and never reused.
+//! The catalog section of a manifest (`docs/format.md` section 9): what the operator must know at
+//! the next backup so that the same rows become the same bytes. Numbers are assigned once and never reused.
 
 use std::collections::BTreeMap;
 
@@ -87,10 +87,14 @@ pub fn position_meant<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: 
     if let Some(at) = names.clone().position(|name| name == wanted) {
         return Some(at);
     }
-    let ends_so = |name: &str| name.strip_suffix(wanted).is_some_and(|schema| schema.ends_with('.'));
-    let mut ending = names.enumerate().filter(|(_, name)| ends_so(name)).map(|(at, _)| at);
-    let only = ending.next()?;
-    ending.next().is_none().then_some(only)
+    let mut matching = names.enumerate().filter(|(_, name)| is_without_schema(wanted, name));
+    let (only, _) = matching.next()?;
+    matching.next().is_none().then_some(only)
+}
+
+/// Whether `wanted` is `name` without its schema.
+fn is_without_schema(wanted: &str, name: &str) -> bool {
+    name.strip_suffix(wanted).is_some_and(|schema| schema.ends_with('.'))
 }
 
 impl Catalog {
@@ -109,7 +113,9 @@ impl Catalog {
     /// The table that a person means by this: its name, or the end of the name of one table alone, without the schema.
     #[must_use]
     pub fn table_meant(&self, name: &str) -> Option<&TableEntry> {
-        position_meant(self.tables.iter().map(|table| table.name.as_str()), name).map(|at| &self.tables[at])
+        let names = self.tables.iter().map(|table| table.name.as_str());
+        let position = position_meant(names, name)?;
+        Some(&self.tables[position])
     }
 
     /// The same with tables numbered from `first` on; columns keep their numbers.
@@ -119,16 +125,22 @@ impl Catalog {
         self.owner_table = self.owner_table.and_then(|number| numbers.get(&number).copied());
         self.next_table = first.saturating_add(self.tables.len() as u32);
         for table in &mut self.tables {
-            table.number = numbers[&table.number];
-            // What leads to no table leads nowhere.
-            table.paths.retain(|path| numbers.contains_key(&path.parent));
-            table.paths.iter_mut().for_each(|path| path.parent = numbers[&path.parent]);
+            table.renumber(&numbers);
         }
         self
     }
 }
 
 impl TableEntry {
+    fn renumber(&mut self, numbers: &BTreeMap<u32, u32>) {
+        self.number = numbers[&self.number];
+        // A path to a table that is not there leads nowhere.
+        self.paths.retain(|path| numbers.contains_key(&path.parent));
+        for path in &mut self.paths {
+            path.parent = numbers[&path.parent];
+        }
+    }
+
     /// The live column with this number.
     #[must_use]
     pub fn column(&self, number: u32) -> Option<&ColumnEntry> {

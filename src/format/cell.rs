@@ -123,10 +123,7 @@ pub enum Numeric<'a> {
 /// Equality of stored bytes: reals by bits, so NaN equals the same NaN and 0.0 differs from -0.0.
 impl PartialEq for Cell<'_> {
     fn eq(&self, other: &Self) -> bool {
-        let (mut a, mut b) = (Vec::new(), Vec::new());
-        self.write(&mut a);
-        other.write(&mut b);
-        a == b
+        OwnedCell::new(self) == OwnedCell::new(other)
     }
 }
 
@@ -160,20 +157,13 @@ impl<'a> Cell<'a> {
             Self::Absent => out.push(ABSENT),
             Self::Bool(value) => out.push(if value { TRUE } else { FALSE }),
             Self::Integer(value) => tagged_sv(out, INTEGER, value),
-            Self::Real(value) => {
-                out.push(REAL);
-                out.extend_from_slice(&value.to_bits().to_le_bytes());
-            }
-            Self::Real32(value) => {
-                out.push(REAL32);
-                out.extend_from_slice(&value.to_bits().to_le_bytes());
-            }
+            Self::Real(value) => tagged(out, REAL, &value.to_bits().to_le_bytes()),
+            Self::Real32(value) => tagged(out, REAL32, &value.to_bits().to_le_bytes()),
             Self::Text(text) => tagged_bytes(out, TEXT, text.as_bytes()),
             Self::Bytes(bytes) => tagged_bytes(out, BYTES, bytes),
             Self::Encoded(encoding, bytes) => {
                 out.push(ENCODED);
-                out.push(encoding as u8);
-                out.put_bytes(bytes);
+                tagged_bytes(out, encoding as u8, bytes);
             }
             Self::Numeric(numeric) => numeric.write(out),
             Self::Timestamp(value) => tagged_sv(out, TIMESTAMP, value),
@@ -188,10 +178,7 @@ impl<'a> Cell<'a> {
                 out.put_sv(i64::from(days));
                 out.put_sv(microseconds);
             }
-            Self::Uuid(bytes) => {
-                out.push(UUID);
-                out.extend_from_slice(&bytes);
-            }
+            Self::Uuid(bytes) => tagged(out, UUID, &bytes),
             Self::Output(bytes) => tagged_bytes(out, OUTPUT, bytes),
             Self::Stream(kind, stream) => write_stream(out, kind, &stream),
         }
@@ -207,28 +194,21 @@ impl<'a> Cell<'a> {
             INTEGER => Self::Integer(take.sv("integer")?),
             REAL => Self::Real(f64::from_bits(take.u64("real")?)),
             REAL32 => Self::Real32(f32::from_bits(take.u32("real32")?)),
-            TEXT => {
-                let bytes = take.bytes("text")?;
-                Self::Text(std::str::from_utf8(bytes).map_err(|_| WireError::Invalid { what: "text" })?)
-            }
+            TEXT => Self::Text(valid_text(take.bytes("text")?, "text")?),
             BYTES => Self::Bytes(take.bytes("bytes")?),
-            ENCODED => Self::Encoded(Encoding::from_byte(take.u8("encoding")?)?, take.bytes("encoded text")?),
+            ENCODED => {
+                let encoding = Encoding::from_byte(take.u8("encoding")?)?;
+                Self::Encoded(encoding, take.bytes("encoded text")?)
+            }
             NUMERIC => Self::Numeric(Numeric::read(take)?),
             TIMESTAMP => Self::Timestamp(take.sv("timestamp")?),
             DATE => Self::Date(read_i32(take, "date")?),
             TIME => Self::Time(take.sv("time")?),
             TIME_ZONED => Self::TimeZoned(take.sv("time with zone")?, read_i32(take, "time with zone")?),
-            INTERVAL => Self::Interval {
-                months: read_i32(take, "interval")?,
-                days: read_i32(take, "interval")?,
-                microseconds: take.sv("interval")?,
-            },
+            INTERVAL => read_interval(take)?,
             UUID => Self::Uuid(take.array("uuid")?),
             OUTPUT => Self::Output(take.bytes("output")?),
-            STREAM => {
-                let (kind, stream) = read_stream(take)?;
-                Self::Stream(kind, stream)
-            }
+            STREAM => read_stream(take)?,
             other => return Err(WireError::Unsupported { what: "cell kind", value: u64::from(other) }),
         })
     }
@@ -248,14 +228,17 @@ impl<'a> Cell<'a> {
     /// The cell whose bytes a stream of this kind holds.
     pub fn from_stream(kind: StreamKind, bytes: &'a [u8]) -> Result<Self, WireError> {
         Ok(match kind {
-            StreamKind::Text => {
-                Self::Text(std::str::from_utf8(bytes).map_err(|_| WireError::Invalid { what: "text of a stream" })?)
-            }
+            StreamKind::Text => Self::Text(valid_text(bytes, "text of a stream")?),
             StreamKind::Bytes => Self::Bytes(bytes),
             StreamKind::Encoded(encoding) => Self::Encoded(encoding, bytes),
             StreamKind::Output => Self::Output(bytes),
         })
     }
+}
+
+fn tagged(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
+    out.push(kind);
+    out.extend_from_slice(bytes);
 }
 
 fn tagged_sv(out: &mut Vec<u8>, kind: u8, value: i64) {
@@ -272,6 +255,17 @@ fn read_i32(take: &mut Take<'_>, what: &'static str) -> Result<i32, WireError> {
     i32::try_from(take.sv(what)?).map_err(|_| WireError::Invalid { what })
 }
 
+fn valid_text<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a str, WireError> {
+    std::str::from_utf8(bytes).map_err(|_| WireError::Invalid { what })
+}
+
+fn read_interval<'a>(take: &mut Take<'a>) -> Result<Cell<'a>, WireError> {
+    let months = read_i32(take, "interval")?;
+    let days = read_i32(take, "interval")?;
+    let microseconds = take.sv("interval")?;
+    Ok(Cell::Interval { months, days, microseconds })
+}
+
 fn write_stream(out: &mut Vec<u8>, kind: StreamKind, stream: &StreamRef) {
     out.push(STREAM);
     match kind {
@@ -285,17 +279,22 @@ fn write_stream(out: &mut Vec<u8>, kind: StreamKind, stream: &StreamRef) {
     out.extend_from_slice(stream.id.as_bytes());
 }
 
-fn read_stream(take: &mut Take<'_>) -> Result<(StreamKind, StreamRef), WireError> {
-    let kind = match take.u8("stream kind")? {
-        TEXT => StreamKind::Text,
-        BYTES => StreamKind::Bytes,
-        ENCODED => StreamKind::Encoded(Encoding::from_byte(take.u8("encoding")?)?),
-        OUTPUT => StreamKind::Output,
-        other => return Err(WireError::Unsupported { what: "stream kind", value: u64::from(other) }),
-    };
+fn read_stream<'a>(take: &mut Take<'a>) -> Result<Cell<'a>, WireError> {
+    let kind = read_stream_kind(take)?;
     let form = StreamForm::from_byte(take.u8("stream form")?)?;
     let len = take.uv("stream length")?;
-    Ok((kind, StreamRef { form, id: ChunkId::new(take.array("stream id")?), len }))
+    let id = ChunkId::new(take.array("stream id")?);
+    Ok(Cell::Stream(kind, StreamRef { form, id, len }))
+}
+
+fn read_stream_kind(take: &mut Take<'_>) -> Result<StreamKind, WireError> {
+    match take.u8("stream kind")? {
+        TEXT => Ok(StreamKind::Text),
+        BYTES => Ok(StreamKind::Bytes),
+        ENCODED => Encoding::from_byte(take.u8("encoding")?).map(StreamKind::Encoded),
+        OUTPUT => Ok(StreamKind::Output),
+        other => Err(WireError::Unsupported { what: "stream kind", value: u64::from(other) }),
+    }
 }
 
 impl<'a> Numeric<'a> {
@@ -315,21 +314,23 @@ impl<'a> Numeric<'a> {
     }
 
     fn read(take: &mut Take<'a>) -> Result<Self, WireError> {
-        Ok(match take.u8("numeric")? {
-            sign @ 0..=1 => {
-                let scale = take.uv_as("scale of a numeric")?;
-                let exponent = read_i32(take, "exponent of a numeric")?;
-                let digits = take.bytes("digits of a numeric")?;
-                if !digits.iter().all(u8::is_ascii_digit) || digits.first() == Some(&b'0') {
-                    return Err(WireError::Invalid { what: "digits of a numeric" });
-                }
-                Self::Finite { negative: sign == 1, scale, exponent, digits }
-            }
-            2 => Self::NaN,
-            3 => Self::Infinity,
-            4 => Self::NegativeInfinity,
-            other => return Err(WireError::Unsupported { what: "numeric form", value: u64::from(other) }),
-        })
+        match take.u8("numeric")? {
+            sign @ 0..=1 => Self::read_finite(take, sign == 1),
+            2 => Ok(Self::NaN),
+            3 => Ok(Self::Infinity),
+            4 => Ok(Self::NegativeInfinity),
+            other => Err(WireError::Unsupported { what: "numeric form", value: u64::from(other) }),
+        }
+    }
+
+    fn read_finite(take: &mut Take<'a>, negative: bool) -> Result<Self, WireError> {
+        let scale = take.uv_as("scale of a numeric")?;
+        let exponent = read_i32(take, "exponent of a numeric")?;
+        let digits = take.bytes("digits of a numeric")?;
+        if !digits.iter().all(u8::is_ascii_digit) || digits.first() == Some(&b'0') {
+            return Err(WireError::Invalid { what: "digits of a numeric" });
+        }
+        Ok(Self::Finite { negative, scale, exponent, digits })
     }
 }
 

@@ -69,36 +69,51 @@ impl Encoder {
     /// The payload of `content`, with `spans` (offset, length; ascending, apart) kept out of zstd.
     pub fn encode(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<(Codec, Vec<u8>), CodecError> {
         if spans.is_empty() {
-            let packed = self.zstd.compress(content).map_err(|_| CodecError::Compress)?;
-            return Ok(if packed.len() < content.len() {
-                (Codec::Zstd, packed)
-            } else {
-                (Codec::Stored, content.to_vec())
-            });
+            return self.encode_whole(content);
         }
+        let payload = self.encode_split(content, spans)?;
+        Ok((Codec::Split, payload))
+    }
+
+    fn encode_whole(&mut self, content: &[u8]) -> Result<(Codec, Vec<u8>), CodecError> {
+        let packed = self.zstd.compress(content).map_err(|_| CodecError::Compress)?;
+        if packed.len() < content.len() { Ok((Codec::Zstd, packed)) } else { Ok((Codec::Stored, content.to_vec())) }
+    }
+
+    fn encode_split(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<Vec<u8>, CodecError> {
         self.rest.clear();
-        self.rest.put_uv(spans.len() as u64);
-        let mut end = 0;
-        for &(offset, len) in spans {
-            self.rest.put_uv((offset - end) as u64);
-            self.rest.put_uv(len as u64);
-            end = offset + len;
-        }
-        end = 0;
-        for &(offset, len) in spans {
-            self.rest.extend_from_slice(&content[end..offset]);
-            end = offset + len;
-        }
-        self.rest.extend_from_slice(&content[end..]);
+        write_spans(&mut self.rest, spans);
+        write_gaps(&mut self.rest, content, spans);
         let packed = self.zstd.compress(&self.rest).map_err(|_| CodecError::Compress)?;
-        let raw: usize = spans.iter().map(|span| span.1).sum();
+        let raw: usize = spans.iter().map(|(_, len)| len).sum();
         let mut payload = Vec::with_capacity(packed.len() + raw + 5 + 16);
         payload.put_bytes(&packed);
         for &(offset, len) in spans {
             payload.extend_from_slice(&content[offset..offset + len]);
         }
-        Ok((Codec::Split, payload))
+        Ok(payload)
     }
+}
+
+/// Appends how many spans there are, and for each the gap before it and its length.
+fn write_spans(out: &mut Vec<u8>, spans: &[(usize, usize)]) {
+    out.put_uv(spans.len() as u64);
+    let mut end = 0;
+    for &(offset, len) in spans {
+        out.put_uv((offset - end) as u64);
+        out.put_uv(len as u64);
+        end = offset + len;
+    }
+}
+
+/// Appends what lies between the spans.
+fn write_gaps(out: &mut Vec<u8>, content: &[u8], spans: &[(usize, usize)]) {
+    let mut end = 0;
+    for &(offset, len) in spans {
+        out.extend_from_slice(&content[end..offset]);
+        end = offset + len;
+    }
+    out.extend_from_slice(&content[end..]);
 }
 
 /// The content of a payload.
@@ -116,10 +131,15 @@ pub fn decode(codec: Codec, payload: Vec<u8>) -> Result<Vec<u8>, CodecError> {
 
 /// Decompresses a zstd frame that states its content size, within [`FRAME_CONTENT_BYTES_MAX`].
 pub fn decompress(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let size = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten().ok_or(CodecError::Zstd)?;
-    let size = usize::try_from(size).ok().filter(|&n| n <= FRAME_CONTENT_BYTES_MAX).ok_or(CodecError::Zstd)?;
+    let size = content_size(packed).ok_or(CodecError::Zstd)?;
     let content = zstd::bulk::decompress(packed, size).map_err(|_| CodecError::Zstd)?;
     if content.len() == size { Ok(content) } else { Err(CodecError::Zstd) }
+}
+
+fn content_size(packed: &[u8]) -> Option<usize> {
+    let size = zstd::zstd_safe::get_frame_content_size(packed).ok()??;
+    let size = usize::try_from(size).ok()?;
+    (size <= FRAME_CONTENT_BYTES_MAX).then_some(size)
 }
 
 /// One zstd frame of `content`.
@@ -128,40 +148,54 @@ pub fn compress(content: &[u8]) -> Result<Vec<u8>, CodecError> {
 }
 
 fn join(rest: &[u8], raw: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let mut table = Take::new(rest);
-    let count = table.count(2, "spans")?;
-    let mut spans = Vec::with_capacity(count);
-    for _ in 0..count {
-        spans.push((table.uv_as::<usize>("gap")?, table.uv_as::<usize>("span")?));
-    }
+    let mut gaps = Take::new(rest);
+    let spans = read_spans(&mut gaps)?;
     let mut content = Vec::with_capacity(rest.len() + raw.len());
     let mut raw = Take::new(raw);
     for (gap, len) in spans {
-        content.extend_from_slice(table.raw(gap, "gap")?);
+        content.extend_from_slice(gaps.raw(gap, "gap")?);
         content.extend_from_slice(raw.raw(len, "span")?);
     }
-    content.extend_from_slice(table.rest());
+    content.extend_from_slice(gaps.rest());
     raw.finish()?;
     Ok(content)
+}
+
+/// The gap before each span, and the span's length.
+fn read_spans(take: &mut Take<'_>) -> Result<Vec<(usize, usize)>, WireError> {
+    let count = take.count(2, "spans")?;
+    let mut spans = Vec::with_capacity(count);
+    for _ in 0..count {
+        let gap = take.uv_as("gap")?;
+        let len = take.uv_as("span")?;
+        spans.push((gap, len));
+    }
+    Ok(spans)
 }
 
 /// Whether bytes are likely not to shrink: judged by how even their byte counts are, over a sample.
 /// Cheap, and wrong only at the cost of some bytes.
 #[must_use]
 pub fn looks_incompressible(bytes: &[u8]) -> bool {
-    const SAMPLE: usize = 512;
     if bytes.len() < SPAN_BYTES_MIN {
         return false;
     }
-    let mut counts = [0u16; 256];
-    let step = bytes.len() / SAMPLE;
-    for byte in bytes.iter().step_by(step.max(1)).take(SAMPLE) {
-        counts[usize::from(*byte)] += 1;
-    }
+    let counts = sampled_counts(bytes);
     // The sum of squares of 512 evenly drawn bytes is about 512 + 512 * 511 / 256 = 1534, with a
     // deviation of about 45; text has ten times that, and base64 four times.
     let squares: u32 = counts.iter().map(|&n| u32::from(n) * u32::from(n)).sum();
     squares < 2000
+}
+
+/// How often each byte occurs in a sample of 512 bytes.
+fn sampled_counts(bytes: &[u8]) -> [u16; 256] {
+    const SAMPLE: usize = 512;
+    let step = (bytes.len() / SAMPLE).max(1);
+    let mut counts = [0; 256];
+    for byte in bytes.iter().step_by(step).take(SAMPLE) {
+        counts[usize::from(*byte)] += 1;
+    }
+    counts
 }
 
 #[cfg(test)]

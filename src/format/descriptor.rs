@@ -51,21 +51,30 @@ impl Descriptor {
 
     /// Reads stored bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DescriptorError> {
-        #[derive(Deserialize)]
-        struct DescriptorHead {
-            sidekeep: String,
-            format: u64,
-        }
-        let head: DescriptorHead = serde_json::from_slice(bytes).map_err(|_| DescriptorError::Foreign)?;
+        DescriptorHead::check(bytes)?;
+        let stored: StoredDescriptor =
+            serde_json::from_slice(bytes).map_err(|source| DescriptorError::Damaged { source })?;
+        Ok(Self { repository: stored.repository, created: stored.created })
+    }
+}
+
+/// What is read of every descriptor, also of a later version's.
+#[derive(Deserialize)]
+struct DescriptorHead {
+    sidekeep: String,
+    format: u64,
+}
+
+impl DescriptorHead {
+    fn check(bytes: &[u8]) -> Result<(), DescriptorError> {
+        let head: Self = serde_json::from_slice(bytes).map_err(|_| DescriptorError::Foreign)?;
         if head.sidekeep != WORD {
             return Err(DescriptorError::Foreign);
         }
         if head.format != u64::from(FORMAT) {
             return Err(DescriptorError::Unsupported { format: head.format });
         }
-        let stored: StoredDescriptor =
-            serde_json::from_slice(bytes).map_err(|source| DescriptorError::Damaged { source })?;
-        Ok(Self { repository: stored.repository, created: stored.created })
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The twelve bytes at the front of every binary object (`docs/format.md` section 1).
 
+use crate::base::frame::FrameContext;
+use crate::base::id::{Epoch, RepositoryId, SourceId};
 use crate::format::wire::{Take, WireError};
 
 /// Kind of a binary object.
@@ -24,9 +26,25 @@ pub fn write(out: &mut Vec<u8>, kind: ObjectKind) {
     out.extend_from_slice(&[kind as u8, VERSION, 0, 0]);
 }
 
+/// Appends where the frames of an object belong.
+pub fn write_context(out: &mut Vec<u8>, context: &FrameContext) {
+    out.extend_from_slice(context.repository.as_bytes());
+    out.extend_from_slice(context.source.as_bytes());
+    out.extend_from_slice(&context.epoch.0.to_le_bytes());
+}
+
+/// Reads where the frames of an object belong.
+pub fn read_context(take: &mut Take<'_>) -> Result<FrameContext, WireError> {
+    let repository = RepositoryId::new(take.array("repository id")?);
+    let source = SourceId::new(take.array("source id")?);
+    let epoch = Epoch(take.u32("epoch")?);
+    Ok(FrameContext { repository, source, epoch })
+}
+
 /// Reads a header and demands this kind.
 pub fn read(take: &mut Take<'_>, kind: ObjectKind) -> Result<(), WireError> {
-    if take.raw(MAGIC.len(), "magic").map_err(|_| WireError::Foreign)? != MAGIC {
+    let magic = take.raw(MAGIC.len(), "magic").map_err(|_| WireError::Foreign)?;
+    if magic != MAGIC {
         return Err(WireError::Foreign);
     }
     let [found, version, reserved @ ..] = take.array::<4>("header")?;

@@ -1,11 +1,11 @@
 //! Index fragments: which chunk lies where, a cache of pack tables (`docs/format.md` section 8).
 //! Whether a signature is that of somebody who may be believed is not decided here.
 
-use crate::base::frame::FrameCounter;
+use crate::base::frame::{FrameContext, FrameCounter};
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
-use crate::format::node::{FrameLocation, PackRef};
+use crate::format::node::{FrameLocation, PackRef, read_sessions};
 use crate::format::pack::PackContent;
 use crate::format::wire::{Take, WireError};
 
@@ -28,14 +28,18 @@ pub struct SealedFragment {
 }
 
 impl SealedFragment {
+    /// Where its body belongs.
+    #[must_use]
+    pub fn context(&self) -> FrameContext {
+        FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
+    }
+
     /// The stored bytes; `sign` makes the Ed25519 signature (RFC 8032) over all that stands before it.
     #[must_use]
     pub fn to_bytes(&self, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_LEN]) -> Vec<u8> {
         let mut out = Vec::with_capacity(176 + self.sealed.len());
         header::write(&mut out, ObjectKind::Index);
-        out.extend_from_slice(self.repository.as_bytes());
-        out.extend_from_slice(self.source.as_bytes());
-        out.extend_from_slice(&self.epoch.0.to_le_bytes());
+        header::write_context(&mut out, &self.context());
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(self.signer.as_bytes());
@@ -49,23 +53,25 @@ impl SealedFragment {
 
     /// Reads stored bytes, and what is to be verified against the signer's public key.
     pub fn read(bytes: &[u8]) -> Result<(Self, Signed<'_>), WireError> {
+        const TRUNCATED: WireError = WireError::Truncated { what: "fragment signature" };
         let mut take = Take::new(bytes);
         header::read(&mut take, ObjectKind::Index)?;
-        let (body, signature) =
-            take.rest().split_last_chunk().ok_or(WireError::Truncated { what: "fragment signature" })?;
+        let (body, signature) = take.rest().split_last_chunk().ok_or(TRUNCATED)?;
         let message = &bytes[..bytes.len() - SIGNATURE_LEN];
+        Ok((Self::read_body(body)?, Signed { message, signature }))
+    }
+
+    fn read_body(body: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(body);
-        let fragment = Self {
-            repository: RepositoryId::new(take.array("repository id")?),
-            source: SourceId::new(take.array("source id")?),
-            epoch: Epoch(take.u32("epoch")?),
-            session: SessionId::new(take.array("session id")?),
-            sequence: take.u32("fragment sequence")?,
-            signer: KeyId::new(take.array("fragment signer")?),
-            frame_counter: FrameCounter { thread: take.u8("fragment thread")?, counter: take.u32("fragment counter")? },
-            sealed: take.rest().to_vec(),
-        };
-        Ok((fragment, Signed { message, signature }))
+        let FrameContext { repository, source, epoch } = header::read_context(&mut take)?;
+        let session = SessionId::new(take.array("session id")?);
+        let sequence = take.u32("fragment sequence")?;
+        let signer = KeyId::new(take.array("fragment signer")?);
+        let thread = take.u8("fragment thread")?;
+        let counter = take.u32("fragment counter")?;
+        let frame_counter = FrameCounter { thread, counter };
+        let sealed = take.rest().to_vec();
+        Ok(Self { repository, source, epoch, session, sequence, signer, frame_counter, sealed })
     }
 }
 
@@ -100,56 +106,45 @@ impl Fragment {
         let mut out = Vec::with_capacity(64 + self.packs.len() * 64 + self.entries.len() * 40);
         out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
         for pack in &self.packs {
-            out.extend_from_slice(pack.pack.digest.as_bytes());
-            out.extend_from_slice(&pack.size.to_le_bytes());
-            out.extend_from_slice(&[pack.content as u8, pack.pack.sessions.len() as u8]);
-            pack.pack.sessions.iter().for_each(|session| out.extend_from_slice(session.as_bytes()));
+            write_pack(&mut out, pack);
         }
         out.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
-        let locations = || self.entries.iter().map(|entry| entry.1);
-        self.entries.iter().for_each(|entry| out.extend_from_slice(entry.0.as_bytes()));
-        for word in [|s: FrameLocation| s.pack, |s: FrameLocation| s.offset, |s: FrameLocation| s.stored] {
-            locations().for_each(|location| out.extend_from_slice(&word(location).to_le_bytes()));
+        for (id, _) in &self.entries {
+            out.extend_from_slice(id.as_bytes());
         }
-        for byte in
-            [|s: FrameLocation| s.codec as u8, |s: FrameLocation| s.session, |s: FrameLocation| s.frame_counter.thread]
-        {
-            out.extend(locations().map(byte));
-        }
-        locations().for_each(|location| out.extend_from_slice(&location.frame_counter.counter.to_le_bytes()));
+        self.write_words(&mut out, |location| location.pack);
+        self.write_words(&mut out, |location| location.offset);
+        self.write_words(&mut out, |location| location.stored);
+        self.write_bytes(&mut out, |location| location.codec as u8);
+        self.write_bytes(&mut out, |location| location.session);
+        self.write_bytes(&mut out, |location| location.frame_counter.thread);
+        self.write_words(&mut out, |location| location.frame_counter.counter);
         out
+    }
+
+    fn write_words(&self, out: &mut Vec<u8>, word: impl Fn(&FrameLocation) -> u32) {
+        for (_, location) in &self.entries {
+            out.extend_from_slice(&word(location).to_le_bytes());
+        }
+    }
+
+    fn write_bytes(&self, out: &mut Vec<u8>, byte: impl Fn(&FrameLocation) -> u8) {
+        out.extend(self.entries.iter().map(|(_, location)| byte(location)));
     }
 
     /// Reads the plaintext.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(content);
-        let pack_count = take.u32("packs of a fragment")?;
-        let mut packs = Vec::new();
-        for _ in 0..pack_count {
-            packs.push(read_pack(&mut take)?);
-        }
-        let n = take.u32("entries of a fragment")? as usize;
-        let mut ids = Take::new(take.raw(n.saturating_mul(ChunkId::LEN), "chunk ids")?);
-        let mut columns = [Take::new(&[]), Take::new(&[]), Take::new(&[])];
-        for column in &mut columns {
-            *column = Take::new(take.raw(n.saturating_mul(4), "locations")?);
-        }
-        let [mut pack, mut offset, mut stored] = columns;
-        let (codecs, sessions, threads) = (take.raw(n, "codecs")?, take.raw(n, "sessions")?, take.raw(n, "threads")?);
-        let mut counters = Take::new(take.raw(n.saturating_mul(4), "counters")?);
+        let packs = read_packs(&mut take)?;
+        let count = take.u32("entries of a fragment")? as usize;
+        let columns = EntryColumns::read(&mut take, count)?;
         take.finish()?;
-        let mut entries: Vec<(ChunkId, FrameLocation)> = Vec::with_capacity(n);
-        for i in 0..n {
-            let id = ChunkId::new(ids.array("chunk id")?);
-            let location = FrameLocation {
-                pack: pack.u32("pack")?,
-                offset: offset.u32("offset")?,
-                stored: stored.u32("stored length")?,
-                codec: Codec::from_byte(codecs[i])?,
-                session: sessions[i],
-                frame_counter: FrameCounter { thread: threads[i], counter: counters.u32("counter")? },
-            };
-            if location.pack as usize >= packs.len() || entries.last().is_some_and(|last| last.0 > id) {
+        let mut entries: Vec<(ChunkId, FrameLocation)> = Vec::with_capacity(count);
+        for at in 0..count {
+            let id = ChunkId::new(columns.ids[at]);
+            let location = columns.location(at)?;
+            let in_order = entries.last().is_none_or(|last| last.0 <= id);
+            if location.pack as usize >= packs.len() || !in_order {
                 return Err(WireError::Invalid { what: "entry of a fragment" });
             }
             entries.push((id, location));
@@ -158,13 +153,70 @@ impl Fragment {
     }
 }
 
+/// The entries of a fragment as they are stored: each member of all entries in a row.
+struct EntryColumns<'a> {
+    ids: &'a [[u8; ChunkId::LEN]],
+    packs: &'a [[u8; 4]],
+    offsets: &'a [[u8; 4]],
+    stored: &'a [[u8; 4]],
+    codecs: &'a [u8],
+    sessions: &'a [u8],
+    threads: &'a [u8],
+    counters: &'a [[u8; 4]],
+}
+
+impl<'a> EntryColumns<'a> {
+    fn read(take: &mut Take<'a>, count: usize) -> Result<Self, WireError> {
+        Ok(Self {
+            ids: take.arrays(count, "chunk ids")?,
+            packs: take.arrays(count, "locations")?,
+            offsets: take.arrays(count, "locations")?,
+            stored: take.arrays(count, "locations")?,
+            codecs: take.raw(count, "codecs")?,
+            sessions: take.raw(count, "sessions")?,
+            threads: take.raw(count, "threads")?,
+            counters: take.arrays(count, "counters")?,
+        })
+    }
+
+    fn location(&self, at: usize) -> Result<FrameLocation, WireError> {
+        let counter = u32::from_le_bytes(self.counters[at]);
+        Ok(FrameLocation {
+            pack: u32::from_le_bytes(self.packs[at]),
+            offset: u32::from_le_bytes(self.offsets[at]),
+            stored: u32::from_le_bytes(self.stored[at]),
+            codec: Codec::from_byte(self.codecs[at])?,
+            session: self.sessions[at],
+            frame_counter: FrameCounter { thread: self.threads[at], counter },
+        })
+    }
+}
+
+fn write_pack(out: &mut Vec<u8>, pack: &FragmentPack) {
+    out.extend_from_slice(pack.pack.digest.as_bytes());
+    out.extend_from_slice(&pack.size.to_le_bytes());
+    out.push(pack.content as u8);
+    out.push(pack.pack.sessions.len() as u8);
+    for session in &pack.pack.sessions {
+        out.extend_from_slice(session.as_bytes());
+    }
+}
+
+fn read_packs(take: &mut Take<'_>) -> Result<Vec<FragmentPack>, WireError> {
+    let count = take.u32("packs of a fragment")?;
+    let mut packs = Vec::new();
+    for _ in 0..count {
+        packs.push(read_pack(take)?);
+    }
+    Ok(packs)
+}
+
 fn read_pack(take: &mut Take<'_>) -> Result<FragmentPack, WireError> {
     let digest = Digest::new(take.array("pack digest")?);
     let size = take.u64("pack size")?;
     let content = PackContent::from_byte(take.u8("pack content")?)?;
     let count = take.u8("sessions of a pack")?;
-    let sessions =
-        (0..count).map(|_| Ok(SessionId::new(take.array("session id")?))).collect::<Result<_, WireError>>()?;
+    let sessions = read_sessions(take, usize::from(count))?;
     Ok(FragmentPack { pack: PackRef { digest, sessions }, size, content })
 }
 

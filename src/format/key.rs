@@ -73,16 +73,20 @@ pub fn push_folded(out: &mut Vec<u8>, cell: &Cell<'_>, fold: Fold) {
     };
     match fold {
         Fold::Exact => push_escaped(out, TEXT, text),
-        Fold::AsciiCase => {
-            let start = out.len();
-            push_escaped(out, TEXT, text);
-            out[start + 1..].make_ascii_lowercase();
-        }
-        Fold::TrailingSpace => {
-            let len = text.iter().rposition(|&byte| byte != b' ').map_or(0, |last| last + 1);
-            push_escaped(out, TEXT, &text[..len]);
-        }
+        Fold::AsciiCase => push_lowercase(out, text),
+        Fold::TrailingSpace => push_escaped(out, TEXT, without_trailing(text, b' ')),
     }
+}
+
+fn push_lowercase(out: &mut Vec<u8>, text: &[u8]) {
+    let start = out.len();
+    push_escaped(out, TEXT, text);
+    out[start + 1..].make_ascii_lowercase();
+}
+
+fn without_trailing(bytes: &[u8], trailing: u8) -> &[u8] {
+    let len = bytes.iter().rposition(|&byte| byte != trailing).map_or(0, |last| last + 1);
+    &bytes[..len]
 }
 
 fn push_integer(out: &mut Vec<u8>, value: i64) {
@@ -110,9 +114,9 @@ fn push_numeric(out: &mut Vec<u8>, numeric: &Numeric<'_>) {
     let Numeric::Finite { negative, exponent, digits, .. } = *numeric else {
         return push_other(out, &Cell::Numeric(*numeric));
     };
-    let kept = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
-    let exponent = i64::from(exponent) + (digits.len() - kept) as i64;
-    let digits = &digits[..kept];
+    let kept = without_trailing(digits, b'0');
+    let exponent = i64::from(exponent) + (digits.len() - kept.len()) as i64;
+    let digits = kept;
     if let Some(value) = integer_of(negative, digits, exponent) {
         return push_integer(out, value);
     }
@@ -125,12 +129,24 @@ fn integer_of(negative: bool, digits: &[u8], exponent: i64) -> Option<i64> {
     if digits.is_empty() {
         return Some(0);
     }
-    let zeros = usize::try_from(exponent).ok().filter(|zeros| digits.len() + zeros <= 19)?;
-    let value = digits
-        .iter()
-        .try_fold(0i128, |value, &digit| digit.is_ascii_digit().then(|| value * 10 + i128::from(digit - b'0')))?;
-    let value = value * 10i128.pow(u32::try_from(zeros).ok()?);
+    let zeros = u32::try_from(exponent).ok()?;
+    if digits.len() + zeros as usize > 19 {
+        return None;
+    }
+    let value = decimal(digits)? * 10i128.pow(zeros);
     i64::try_from(if negative { -value } else { value }).ok()
+}
+
+/// The value of at most 19 ASCII digits.
+fn decimal(digits: &[u8]) -> Option<i128> {
+    let mut value = 0;
+    for &digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + i128::from(digit - b'0');
+    }
+    Some(value)
 }
 
 fn push_other(out: &mut Vec<u8>, cell: &Cell<'_>) {
@@ -172,7 +188,8 @@ pub fn component_len(key: &[u8]) -> Option<usize> {
 fn escaped_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        at += bytes.get(at..)?.iter().position(|&byte| byte == 0)? + 2;
+        let zero = bytes.get(at..)?.iter().position(|&byte| byte == 0)?;
+        at += zero + 2;
         match *bytes.get(at - 1)? {
             0x01 => return Some(at),
             0xff => {}
@@ -233,8 +250,9 @@ impl<'a> PlacementKey<'a> {
 
     /// Takes `bytes` apart, of which the owner takes `owner_bytes` (they do not say so themselves).
     pub fn split(bytes: &'a [u8], owner_bytes: usize) -> Result<Self, WireError> {
-        let (&class, rest) = bytes.split_first().ok_or(WireError::Truncated { what: "placement key" })?;
-        let (owner, key) = rest.split_at_checked(owner_bytes).ok_or(WireError::Truncated { what: "placement key" })?;
+        const TRUNCATED: WireError = WireError::Truncated { what: "placement key" };
+        let (&class, rest) = bytes.split_first().ok_or(TRUNCATED)?;
+        let (owner, key) = rest.split_at_checked(owner_bytes).ok_or(TRUNCATED)?;
         Ok(Self { class: Class::from_byte(class)?, owner, key })
     }
 }

@@ -47,15 +47,19 @@ impl LeafBuilder {
     pub fn push(&mut self, class: u8, owner: &[u8], row: &[u8]) -> GroupStart {
         let same = self.group_rows > 0 && self.group_class == class && self.group_owner == owner;
         if !same {
-            self.close_group();
-            self.group_class = class;
-            self.group_owner.clear();
-            self.group_owner.extend_from_slice(owner);
+            self.start_group(class, owner);
         }
         self.group_rows += 1;
         self.row_count += 1;
         self.rows.extend_from_slice(row);
         if same { GroupStart::Same } else { GroupStart::New }
+    }
+
+    fn start_group(&mut self, class: u8, owner: &[u8]) {
+        self.close_group();
+        self.group_class = class;
+        self.group_owner.clear();
+        self.group_owner.extend_from_slice(owner);
     }
 
     fn close_group(&mut self) {
@@ -141,34 +145,56 @@ impl<'a> LeafRows<'a> {
     /// The next row, or `None` at the end. `cells` is cleared and filled with the stored cells.
     pub fn next_row(&mut self, cells: &mut Vec<Cell<'a>>) -> Result<Option<LeafRow<'a>>, WireError> {
         cells.clear();
-        while self.current.is_none_or(|group| group.rows == 0) {
-            if self.groups_left == 0 {
-                let trailing = self.rows.remaining();
-                return if trailing == 0 { Ok(None) } else { Err(WireError::Trailing { bytes: trailing }) };
-            }
-            self.groups_left -= 1;
-            self.current = Some(read_group(&mut self.groups)?);
-        }
-        let Some(group) = self.current.as_mut() else { return Ok(None) };
-        group.rows -= 1;
-        let (class, owner) = (group.class, group.owner);
-        let head = self.rows.uv("row")?;
-        let multiplicity = if head & 1 == 1 { self.rows.uv("multiplicity")? } else { 1 };
-        if head & 1 == 1 && multiplicity < 2 {
-            return Err(WireError::Invalid { what: "multiplicity" });
-        }
-        let cell_count = usize::try_from(head >> 1).map_err(|_| WireError::Invalid { what: "row" })?;
-        if cell_count > self.rows.remaining() {
-            return Err(WireError::Truncated { what: "row" });
-        }
+        let Some(group) = self.group_of_next_row()? else { return Ok(None) };
+        let RowHead { multiplicity, cell_count } = self.read_row_head()?;
         let before = self.rows.clone();
         for _ in 0..cell_count {
             cells.push(Cell::read(&mut self.rows)?);
         }
         let len = before.remaining() - self.rows.remaining();
         let bytes = before.clone().raw(len, "row")?;
-        Ok(Some(LeafRow { class, owner, multiplicity, bytes }))
+        Ok(Some(LeafRow { class: group.class, owner: group.owner, multiplicity, bytes }))
     }
+
+    /// Counts one row of the current group, or of the first after it that has rows left; `None` at the end.
+    fn group_of_next_row(&mut self) -> Result<Option<Group<'a>>, WireError> {
+        loop {
+            match &mut self.current {
+                Some(group) if group.rows > 0 => {
+                    group.rows -= 1;
+                    return Ok(Some(*group));
+                }
+                _ if self.groups_left == 0 => {
+                    self.rows.clone().finish()?;
+                    return Ok(None);
+                }
+                current => {
+                    self.groups_left -= 1;
+                    *current = Some(read_group(&mut self.groups)?);
+                }
+            }
+        }
+    }
+
+    fn read_row_head(&mut self) -> Result<RowHead, WireError> {
+        let head = self.rows.uv("row")?;
+        let is_repeated = head & 1 == 1;
+        let multiplicity = if is_repeated { self.rows.uv("multiplicity")? } else { 1 };
+        if is_repeated && multiplicity < 2 {
+            return Err(WireError::Invalid { what: "multiplicity" });
+        }
+        let cell_count = usize::try_from(head >> 1).map_err(|_| WireError::Invalid { what: "row" })?;
+        if cell_count > self.rows.remaining() {
+            return Err(WireError::Truncated { what: "row" });
+        }
+        Ok(RowHead { multiplicity, cell_count })
+    }
+}
+
+/// What stands before the cells of a row.
+struct RowHead {
+    multiplicity: u64,
+    cell_count: usize,
 }
 
 fn read_group<'a>(take: &mut Take<'a>) -> Result<Group<'a>, WireError> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::frame::{FrameCounter, FrameType, SessionWrap};
+use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Digest, Epoch, RepositoryId, SessionId, SourceId};
 use crate::base::limit::WRAPS_PER_PAGE;
 use crate::base::time::Moment;
@@ -47,14 +47,18 @@ impl SealedManifest {
         ordinal_id(self.session, self.ordinal)
     }
 
+    /// Where its sections belong.
+    #[must_use]
+    pub fn context(&self) -> FrameContext {
+        FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
+    }
+
     /// The stored bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         header::write(&mut out, ObjectKind::Manifest);
-        out.extend_from_slice(self.repository.as_bytes());
-        out.extend_from_slice(self.source.as_bytes());
-        out.extend_from_slice(&self.epoch.0.to_le_bytes());
+        header::write_context(&mut out, &self.context());
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.ordinal.to_le_bytes());
         out.put_uv(self.pages.len() as u64);
@@ -62,12 +66,7 @@ impl SealedManifest {
         out.put_uv(self.wraps.len() as u64);
         self.wraps.iter().for_each(|wrap| out.extend_from_slice(wrap.as_bytes()));
         out.put_uv(self.sections.len() as u64);
-        for section in &self.sections {
-            out.extend_from_slice(&[section.kind as u8, section.codec as u8, section.frame_counter.thread]);
-            out.put_uv(u64::from(section.frame_counter.counter));
-            out.put_uv(section.content_len);
-            out.put_bytes(&section.sealed);
-        }
+        self.sections.iter().for_each(|section| section.write(&mut out));
         out
     }
 
@@ -75,36 +74,60 @@ impl SealedManifest {
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(bytes);
         header::read(&mut take, ObjectKind::Manifest)?;
-        let repository = RepositoryId::new(take.array("repository id")?);
-        let source = SourceId::new(take.array("source id")?);
-        let epoch = Epoch(take.u32("epoch")?);
+        let FrameContext { repository, source, epoch } = header::read_context(&mut take)?;
         let session = SessionId::new(take.array("session id")?);
         let ordinal = take.u32("manifest ordinal")?;
-        let pages = take.count(32, "pages of wraps")?;
-        let pages =
-            (0..pages).map(|_| Ok(Digest::new(take.array("page digest")?))).collect::<Result<_, WireError>>()?;
+        let pages = read_pages(&mut take)?;
         let wraps = take.count(1, "wraps")?;
         if wraps >= WRAPS_PER_PAGE {
             return Err(WireError::Invalid { what: "wraps" });
         }
         let wraps = read_wraps(&mut take, wraps)?;
-        let count = take.count(5, "sections")?;
-        let sections = (0..count).map(|_| read_section(&mut take)).collect::<Result<_, _>>()?;
+        let sections = read_sections(&mut take)?;
         take.finish()?;
         Ok(Self { repository, source, epoch, session, ordinal, pages, wraps, sections })
     }
 }
 
-fn read_section(take: &mut Take<'_>) -> Result<SealedSection, WireError> {
-    let kind = take.u8("section type")?;
-    Ok(SealedSection {
-        kind: FrameType::from_byte(kind)
-            .ok_or(WireError::Unsupported { what: "section type", value: u64::from(kind) })?,
-        codec: Codec::from_byte(take.u8("codec")?)?,
-        frame_counter: FrameCounter { thread: take.u8("section thread")?, counter: take.uv_as("section counter")? },
-        content_len: take.uv("section length")?,
-        sealed: take.bytes("section")?.to_vec(),
-    })
+fn read_pages(take: &mut Take<'_>) -> Result<Vec<Digest>, WireError> {
+    let count = take.count(32, "pages of wraps")?;
+    let mut pages = Vec::with_capacity(count);
+    for _ in 0..count {
+        pages.push(Digest::new(take.array("page digest")?));
+    }
+    Ok(pages)
+}
+
+fn read_sections(take: &mut Take<'_>) -> Result<Vec<SealedSection>, WireError> {
+    let count = take.count(5, "sections")?;
+    let mut sections = Vec::new();
+    for _ in 0..count {
+        sections.push(SealedSection::read(take)?);
+    }
+    Ok(sections)
+}
+
+impl SealedSection {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.kind as u8);
+        out.push(self.codec as u8);
+        out.push(self.frame_counter.thread);
+        out.put_uv(u64::from(self.frame_counter.counter));
+        out.put_uv(self.content_len);
+        out.put_bytes(&self.sealed);
+    }
+
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let kind = take.u8("section type")?;
+        let unsupported = WireError::Unsupported { what: "section type", value: u64::from(kind) };
+        Ok(Self {
+            kind: FrameType::from_byte(kind).ok_or(unsupported)?,
+            codec: Codec::from_byte(take.u8("codec")?)?,
+            frame_counter: FrameCounter { thread: take.u8("section thread")?, counter: take.uv_as("section counter")? },
+            content_len: take.uv("section length")?,
+            sealed: take.bytes("section")?.to_vec(),
+        })
+    }
 }
 
 /// An immutable page of [`WRAPS_PER_PAGE`] session wraps.
@@ -149,6 +172,16 @@ pub enum TreeKind {
     References = 1,
 }
 
+impl TreeKind {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        match byte {
+            0 => Ok(Self::Rows),
+            1 => Ok(Self::References),
+            other => Err(WireError::Unsupported { what: "kind of a root", value: u64::from(other) }),
+        }
+    }
+}
+
 /// A root of the roots section: table, kind and skeleton content.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TreeRoot {
@@ -187,12 +220,9 @@ pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
     let mut roots = Vec::with_capacity(count);
     for _ in 0..count {
         let table = take.u32("table of a root")?;
-        let kind = match take.u8("kind of a root")? {
-            0 => TreeKind::Rows,
-            1 => TreeKind::References,
-            other => return Err(WireError::Unsupported { what: "kind of a root", value: u64::from(other) }),
-        };
-        roots.push(TreeRoot { table, kind, skeleton: take.bytes("root")?.to_vec(), ranges: Vec::new() });
+        let kind = TreeKind::from_byte(take.u8("kind of a root")?)?;
+        let skeleton = take.bytes("root")?.to_vec();
+        roots.push(TreeRoot { table, kind, skeleton, ranges: Vec::new() });
     }
     take.finish()?;
     Ok(roots)
@@ -202,7 +232,10 @@ pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
 pub fn read_root_ranges(content: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
     let mut take = Take::new(content);
     let count = take.count(1, "root ranges")?;
-    let ranges = (0..count).map(|_| Ok(take.bytes("root ranges")?.to_vec())).collect::<Result<_, WireError>>()?;
+    let mut ranges = Vec::new();
+    for _ in 0..count {
+        ranges.push(take.bytes("root ranges")?.to_vec());
+    }
     take.finish()?;
     Ok(ranges)
 }
@@ -293,20 +326,29 @@ impl StoredLocation {
     #[must_use]
     pub fn new(pack: &PackRef, location: &FrameLocation) -> Option<Self> {
         let session = *pack.sessions.get(usize::from(location.session))?;
-        let FrameCounter { thread, counter } = location.frame_counter;
-        let (offset, stored, codec) = (location.offset, location.stored, location.codec as u8);
-        Some(Self { pack: pack.digest, session, offset, stored, codec, thread, counter })
+        Some(Self {
+            pack: pack.digest,
+            session,
+            offset: location.offset,
+            stored: location.stored,
+            codec: location.codec as u8,
+            thread: location.frame_counter.thread,
+            counter: location.frame_counter.counter,
+        })
     }
 
-    /// The pack and the place in it.
-    pub fn place(&self) -> Result<(PackRef, FrameLocation), WireError> {
+    /// The pack, and the location in it.
+    pub fn pack_and_location(&self) -> Result<(PackRef, FrameLocation), WireError> {
         let pack = PackRef { digest: self.pack, sessions: vec![self.session] };
-        let frame_counter = FrameCounter { thread: self.thread, counter: self.counter };
-        let codec = Codec::from_byte(self.codec)?;
-        Ok((
-            pack,
-            FrameLocation { pack: 0, offset: self.offset, stored: self.stored, codec, session: 0, frame_counter },
-        ))
+        let location = FrameLocation {
+            pack: 0,
+            offset: self.offset,
+            stored: self.stored,
+            codec: Codec::from_byte(self.codec)?,
+            session: 0,
+            frame_counter: FrameCounter { thread: self.thread, counter: self.counter },
+        };
+        Ok((pack, location))
     }
 }
 

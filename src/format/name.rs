@@ -43,19 +43,24 @@ impl Name {
         let parts: Vec<&str> = text.split('/').collect();
         let name = match parts.as_slice() {
             ["sidekeep.json"] => Self::Descriptor,
-            ["roster", n] => Self::Roster(number(n, 10)?),
-            ["keys", epoch, key] => Self::Grant(Epoch(u32::try_from(number(epoch, 6)?).ok()?), key.parse().ok()?),
-            [source, "ledger", n] => Self::Ledger(source.parse().ok()?, number(n, 10)?),
-            [source, "packs", _, digest] => Self::Pack(source.parse().ok()?, digest.parse().ok()?),
-            [source, "wraps", digest] => Self::Wraps(source.parse().ok()?, digest.parse().ok()?),
-            [source, "manifests", digest] => Self::Manifest(source.parse().ok()?, digest.parse().ok()?),
-            [source, "index", digest] => Self::Index(source.parse().ok()?, digest.parse().ok()?),
-            [source, "sessions", session, n] => {
-                Self::Session(source.parse().ok()?, session.parse().ok()?, number(n, 10)?)
-            }
-            _ => return None,
+            ["roster", entry] => Self::Roster(number(entry, 10)?),
+            ["keys", epoch, key] => Self::Grant(parse_epoch(epoch)?, key.parse().ok()?),
+            [source, rest @ ..] => Self::parse_in_source(source.parse().ok()?, rest)?,
+            [] => return None,
         };
         (name.to_string() == text).then_some(name)
+    }
+
+    fn parse_in_source(source: SourceId, parts: &[&str]) -> Option<Self> {
+        match parts {
+            ["ledger", entry] => Some(Self::Ledger(source, number(entry, 10)?)),
+            ["packs", _, digest] => Some(Self::Pack(source, digest.parse().ok()?)),
+            ["wraps", digest] => Some(Self::Wraps(source, digest.parse().ok()?)),
+            ["manifests", digest] => Some(Self::Manifest(source, digest.parse().ok()?)),
+            ["index", digest] => Some(Self::Index(source, digest.parse().ok()?)),
+            ["sessions", session, entry] => Some(Self::Session(source, session.parse().ok()?, number(entry, 10)?)),
+            _ => None,
+        }
     }
 
     /// The digest that the stored bytes must have, if the name says so.
@@ -70,7 +75,12 @@ impl Name {
     }
 }
 
-/// Everything is counted from 1: a planted number 0 must not pass for the start of a chain.
+fn parse_epoch(text: &str) -> Option<Epoch> {
+    let epoch = number(text, 6)?;
+    u32::try_from(epoch).ok().map(Epoch)
+}
+
+/// Numbers start at 1: a planted number 0 must not be taken for the start of a chain.
 fn number(text: &str, digits: usize) -> Option<u64> {
     let is_decimal = text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|number| is_decimal && *number > 0)

@@ -2,6 +2,8 @@
 //!
 //! The id of a skeleton covers `hashed` alone; locations are hints that may go stale.
 
+use std::cmp::Ordering;
+
 use crate::base::frame::FrameCounter;
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::FAN_OUT_MAX;
@@ -72,6 +74,31 @@ pub struct Skeleton {
     pub packs: Vec<PackRef>,
 }
 
+impl Child {
+    /// A child without counts, streams and locations.
+    fn new(id: ChunkId) -> Self {
+        Self { id, rows: 0, bytes: 0, owners: 0, leaves: 0, streams: Vec::new(), location: None, ranges_location: None }
+    }
+
+    fn write_streams(&self, out: &mut Vec<u8>) {
+        for StreamHint { stream, .. } in &self.streams {
+            out.push(stream.form as u8);
+            out.extend_from_slice(stream.id.as_bytes());
+            out.put_uv(stream.len);
+        }
+    }
+
+    fn read_streams(&mut self, take: &mut Take<'_>, count: u64) -> Result<(), WireError> {
+        for _ in 0..count {
+            let form = StreamForm::from_byte(take.u8("stream form")?)?;
+            let id = ChunkId::new(take.array("stream id")?);
+            let len = take.uv("stream length")?;
+            self.streams.push(StreamHint { stream: StreamRef { form, id, len }, location: None });
+        }
+        Ok(())
+    }
+}
+
 impl Skeleton {
     /// The part that the id covers.
     #[must_use]
@@ -83,18 +110,21 @@ impl Skeleton {
         for child in &self.children {
             out.extend_from_slice(child.id.as_bytes());
         }
-        for count in [|c: &Child| c.rows, |c: &Child| c.bytes, |c: &Child| c.owners, |c: &Child| c.leaves] {
-            self.children.iter().for_each(|child| out.put_uv(count(child)));
-        }
+        self.write_counts(&mut out, |child| child.rows);
+        self.write_counts(&mut out, |child| child.bytes);
+        self.write_counts(&mut out, |child| child.owners);
+        self.write_counts(&mut out, |child| child.leaves);
         if self.level == 1 {
-            self.children.iter().for_each(|child| out.put_uv(child.streams.len() as u64));
-            for hint in self.children.iter().flat_map(|child| &child.streams) {
-                out.push(hint.stream.form as u8);
-                out.extend_from_slice(hint.stream.id.as_bytes());
-                out.put_uv(hint.stream.len);
-            }
+            self.write_counts(&mut out, |child| child.streams.len() as u64);
+            self.children.iter().for_each(|child| child.write_streams(&mut out));
         }
         out
+    }
+
+    fn write_counts(&self, out: &mut Vec<u8>, count: impl Fn(&Child) -> u64) {
+        for child in &self.children {
+            out.put_uv(count(child));
+        }
     }
 
     /// The content of the skeleton's frame.
@@ -126,72 +156,83 @@ impl Skeleton {
         let mut take = Take::new(content);
         let mut node = Self::read_hashed(take.bytes("hashed part of a node")?)?;
         node.packs = read_packs(&mut take)?;
-        let packs = node.packs.len();
-        let inner = node.level > 1;
-        for child in &mut node.children {
-            child.location = read_location(&mut take, packs)?;
-            if inner {
-                child.ranges_location = read_location(&mut take, packs)?;
-            }
-        }
-        for hint in node.children.iter_mut().flat_map(|child| &mut child.streams) {
-            hint.location = read_location(&mut take, packs)?;
-        }
+        node.read_locations(&mut take)?;
         take.finish()?;
         Ok(node)
     }
 
+    fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
+        let packs = self.packs.len();
+        for child in &mut self.children {
+            child.location = read_location(take, packs)?;
+            if self.level > 1 {
+                child.ranges_location = read_location(take, packs)?;
+            }
+        }
+        for hint in self.children.iter_mut().flat_map(|child| &mut child.streams) {
+            hint.location = read_location(take, packs)?;
+        }
+        Ok(())
+    }
+
     fn read_hashed(hashed: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(hashed);
-        let version = take.u8("node version")?;
-        if version != VERSION {
-            return Err(WireError::Unsupported { what: "node version", value: u64::from(version) });
-        }
+        read_version(&mut take, "node version")?;
         let level = take.u8("node level")?;
         let count = take.count(0, "children of a node")?;
         if level == 0 || count > FAN_OUT_MAX {
             return Err(WireError::Invalid { what: "node level or children" });
         }
         let ranges = ChunkId::new(take.array("ranges digest")?);
-        let mut children = Vec::with_capacity(count);
-        for _ in 0..count {
-            let id = ChunkId::new(take.array("child id")?);
-            let (rows, bytes, owners, leaves) = (0, 0, 0, 0);
-            children.push(Child {
-                id,
-                rows,
-                bytes,
-                owners,
-                leaves,
-                streams: Vec::new(),
-                location: None,
-                ranges_location: None,
-            });
-        }
-        let counts: [fn(&mut Child) -> &mut u64; 4] =
-            [|c| &mut c.rows, |c| &mut c.bytes, |c| &mut c.owners, |c| &mut c.leaves];
-        for count in counts {
-            for child in &mut children {
-                *count(child) = take.uv("count of a child")?;
-            }
-        }
+        let mut children = read_children(&mut take, count)?;
         if level == 1 {
-            let mut lens = Vec::with_capacity(count);
-            for _ in 0..count {
-                lens.push(take.uv("stream references")?);
-            }
-            for (child, len) in children.iter_mut().zip(lens) {
-                for _ in 0..len {
-                    let form = StreamForm::from_byte(take.u8("stream form")?)?;
-                    let id = ChunkId::new(take.array("stream id")?);
-                    let stream = StreamRef { form, id, len: take.uv("stream length")? };
-                    child.streams.push(StreamHint { stream, location: None });
-                }
-            }
+            read_stream_refs(&mut take, &mut children)?;
         }
         take.finish()?;
         Ok(Self { level, ranges, children, packs: Vec::new() })
     }
+}
+
+fn read_version(take: &mut Take<'_>, what: &'static str) -> Result<(), WireError> {
+    match take.u8(what)? {
+        VERSION => Ok(()),
+        version => Err(WireError::Unsupported { what, value: u64::from(version) }),
+    }
+}
+
+/// Children with their counts.
+fn read_children(take: &mut Take<'_>, count: usize) -> Result<Vec<Child>, WireError> {
+    let mut children = Vec::with_capacity(count);
+    for _ in 0..count {
+        children.push(Child::new(ChunkId::new(take.array("child id")?)));
+    }
+    read_counts(take, &mut children, |child| &mut child.rows)?;
+    read_counts(take, &mut children, |child| &mut child.bytes)?;
+    read_counts(take, &mut children, |child| &mut child.owners)?;
+    read_counts(take, &mut children, |child| &mut child.leaves)?;
+    Ok(children)
+}
+
+fn read_counts(
+    take: &mut Take<'_>,
+    children: &mut [Child],
+    count: impl Fn(&mut Child) -> &mut u64,
+) -> Result<(), WireError> {
+    for child in children {
+        *count(child) = take.uv("count of a child")?;
+    }
+    Ok(())
+}
+
+fn read_stream_refs(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), WireError> {
+    let mut counts = Vec::with_capacity(children.len());
+    for _ in 0..children.len() {
+        counts.push(take.uv("stream references")?);
+    }
+    for (child, count) in children.iter_mut().zip(counts) {
+        child.read_streams(take, count)?;
+    }
+    Ok(())
 }
 
 /// The pieces of a stream of more than one.
@@ -238,18 +279,7 @@ impl PieceList {
     /// Reads the content of a list's frame.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(content);
-        let mut hashed = Take::new(take.bytes("hashed part of a list")?);
-        let version = hashed.u8("list version")?;
-        if version != VERSION {
-            return Err(WireError::Unsupported { what: "list version", value: u64::from(version) });
-        }
-        let count = hashed.count(21, "pieces of a list")?;
-        let mut pieces = Vec::with_capacity(count);
-        for _ in 0..count {
-            let id = ChunkId::new(hashed.array("piece id")?);
-            pieces.push(StreamPiece { id, len: hashed.uv("piece length")?, location: None });
-        }
-        hashed.finish()?;
+        let mut pieces = read_pieces(take.bytes("hashed part of a list")?)?;
         let packs = read_packs(&mut take)?;
         for piece in &mut pieces {
             piece.location = read_location(&mut take, packs.len())?;
@@ -257,6 +287,20 @@ impl PieceList {
         take.finish()?;
         Ok(Self { pieces, packs })
     }
+}
+
+fn read_pieces(hashed: &[u8]) -> Result<Vec<StreamPiece>, WireError> {
+    let mut take = Take::new(hashed);
+    read_version(&mut take, "list version")?;
+    let count = take.count(21, "pieces of a list")?;
+    let mut pieces = Vec::with_capacity(count);
+    for _ in 0..count {
+        let id = ChunkId::new(take.array("piece id")?);
+        let len = take.uv("piece length")?;
+        pieces.push(StreamPiece { id, len, location: None });
+    }
+    take.finish()?;
+    Ok(pieces)
 }
 
 fn write_packs(out: &mut Vec<u8>, packs: &[PackRef]) {
@@ -275,12 +319,19 @@ fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
     let mut packs = Vec::with_capacity(count);
     for _ in 0..count {
         let digest = Digest::new(take.array("pack digest")?);
-        let sessions = take.count(SessionId::LEN, "sessions of a pack")?;
-        let sessions =
-            (0..sessions).map(|_| Ok(SessionId::new(take.array("session id")?))).collect::<Result<_, WireError>>()?;
-        packs.push(PackRef { digest, sessions });
+        let count = take.count(SessionId::LEN, "sessions of a pack")?;
+        packs.push(PackRef { digest, sessions: read_sessions(take, count)? });
     }
     Ok(packs)
+}
+
+/// Reads `count` session ids.
+pub(super) fn read_sessions(take: &mut Take<'_>, count: usize) -> Result<Vec<SessionId>, WireError> {
+    let mut sessions = Vec::with_capacity(count);
+    for _ in 0..count {
+        sessions.push(SessionId::new(take.array("session id")?));
+    }
+    Ok(sessions)
 }
 
 fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {
@@ -292,12 +343,18 @@ fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: us
     out.put_uv(u64::from(location.frame_counter.counter));
 }
 
+/// Reads a location; a pack number equal to `packs` stands for none.
 fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
     let pack: u32 = take.uv_as("pack of a location")?;
-    if pack as usize >= packs {
-        return if pack as usize == packs { Ok(None) } else { Err(WireError::Invalid { what: "pack of a location" }) };
+    match (pack as usize).cmp(&packs) {
+        Ordering::Less => read_location_in(take, pack).map(Some),
+        Ordering::Equal => Ok(None),
+        Ordering::Greater => Err(WireError::Invalid { what: "pack of a location" }),
     }
-    Ok(Some(FrameLocation {
+}
+
+fn read_location_in(take: &mut Take<'_>, pack: u32) -> Result<FrameLocation, WireError> {
+    Ok(FrameLocation {
         pack,
         offset: take.uv_as("offset of a location")?,
         stored: take.uv_as("length of a location")?,
@@ -307,7 +364,7 @@ fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocati
             thread: take.u8("thread of a location")?,
             counter: take.uv_as("counter of a location")?,
         },
-    }))
+    })
 }
 
 /// Separators between the children of a node, each the least upper bound of what lies left of it.
@@ -325,7 +382,7 @@ impl Ranges {
         out.put_uv(self.separators.len() as u64);
         let mut before: &[u8] = &[];
         for separator in &self.separators {
-            let shared = before.iter().zip(separator).take_while(|(a, b)| a == b).count();
+            let shared = shared_len(before, separator);
             out.put_uv(shared as u64);
             out.put_bytes(&separator[shared..]);
             before = separator;
@@ -336,22 +393,29 @@ impl Ranges {
     /// Reads the content of a ranges' frame.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(content);
-        let version = take.u8("ranges version")?;
-        if version != VERSION {
-            return Err(WireError::Unsupported { what: "ranges version", value: u64::from(version) });
-        }
+        read_version(&mut take, "ranges version")?;
         let count = take.count(2, "separators")?;
         let mut separators: Vec<Vec<u8>> = Vec::with_capacity(count);
         for _ in 0..count {
-            let shared: usize = take.uv_as("shared bytes of a separator")?;
             let before = separators.last().map_or(&[][..], Vec::as_slice);
-            let mut separator = before.get(..shared).ok_or(WireError::Invalid { what: "separator" })?.to_vec();
-            separator.extend_from_slice(take.bytes("separator")?);
-            separators.push(separator);
+            separators.push(read_separator(&mut take, before)?);
         }
         take.finish()?;
         Ok(Self { separators })
     }
+}
+
+fn read_separator(take: &mut Take<'_>, before: &[u8]) -> Result<Vec<u8>, WireError> {
+    let shared: usize = take.uv_as("shared bytes of a separator")?;
+    let prefix = before.get(..shared).ok_or(WireError::Invalid { what: "separator" })?;
+    let mut separator = prefix.to_vec();
+    separator.extend_from_slice(take.bytes("separator")?);
+    Ok(separator)
+}
+
+/// Length of the longest common prefix.
+fn shared_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The id under which the ranges of a node are sealed and found: the complement of the node's, so
@@ -365,7 +429,7 @@ pub fn ranges_id(node: &ChunkId) -> ChunkId {
 /// or all of `first` when they are equal.
 #[must_use]
 pub fn separator(last: &[u8], first: &[u8]) -> Vec<u8> {
-    let shared = last.iter().zip(first).take_while(|(a, b)| a == b).count();
+    let shared = shared_len(last, first);
     first[..first.len().min(shared + 1)].to_vec()
 }
 

@@ -1,6 +1,6 @@
 //! Packs: one object of many frames, with its table of contents at both ends (`docs/format.md` section 5).
 
-use crate::base::frame::{FrameCounter, FrameType, SessionWrap};
+use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
 use crate::base::limit::{PACK_FRAMES_MAX, PACK_WRAPS_MAX};
 use crate::format::codec::Codec;
@@ -49,12 +49,16 @@ pub struct PackHeader {
 }
 
 impl PackHeader {
+    /// Where its frames belong.
+    #[must_use]
+    pub fn context(&self) -> FrameContext {
+        FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
+    }
+
     /// Appends the header.
     pub fn write(&self, out: &mut Vec<u8>) {
         header::write(out, ObjectKind::Pack);
-        out.extend_from_slice(self.repository.as_bytes());
-        out.extend_from_slice(self.source.as_bytes());
-        out.extend_from_slice(&self.epoch.0.to_le_bytes());
+        header::write_context(out, &self.context());
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.push(self.content as u8);
@@ -67,9 +71,7 @@ impl PackHeader {
     /// Reads a header from the front of a pack.
     pub fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         header::read(take, ObjectKind::Pack)?;
-        let repository = RepositoryId::new(take.array("repository id")?);
-        let source = SourceId::new(take.array("source id")?);
-        let epoch = Epoch(take.u32("epoch")?);
+        let FrameContext { repository, source, epoch } = header::read_context(take)?;
         let session = SessionId::new(take.array("session id")?);
         let sequence = take.u32("pack sequence")?;
         let content = PackContent::from_byte(take.u8("pack content")?)?;
@@ -130,54 +132,85 @@ pub struct FrameEntry {
 pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.len() * 40);
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-    for byte in [
-        |e: &FrameEntry| e.kind as u8,
-        |e: &FrameEntry| e.codec as u8,
-        |e: &FrameEntry| e.session,
-        |e: &FrameEntry| e.frame_counter.thread,
-    ] {
-        out.extend(entries.iter().map(byte));
+    write_bytes(&mut out, entries, |entry| entry.kind as u8);
+    write_bytes(&mut out, entries, |entry| entry.codec as u8);
+    write_bytes(&mut out, entries, |entry| entry.session);
+    write_bytes(&mut out, entries, |entry| entry.frame_counter.thread);
+    write_words(&mut out, entries, |entry| entry.frame_counter.counter);
+    for entry in entries {
+        out.extend_from_slice(entry.id.as_bytes());
     }
-    entries.iter().for_each(|e| out.extend_from_slice(&e.frame_counter.counter.to_le_bytes()));
-    entries.iter().for_each(|e| out.extend_from_slice(e.id.as_bytes()));
-    for word in [|e: &FrameEntry| e.offset, |e: &FrameEntry| e.stored, |e: &FrameEntry| e.content] {
-        entries.iter().for_each(|e| out.extend_from_slice(&word(e).to_le_bytes()));
-    }
+    write_words(&mut out, entries, |entry| entry.offset);
+    write_words(&mut out, entries, |entry| entry.stored);
+    write_words(&mut out, entries, |entry| entry.content);
     out
+}
+
+fn write_bytes(out: &mut Vec<u8>, entries: &[FrameEntry], byte: impl Fn(&FrameEntry) -> u8) {
+    out.extend(entries.iter().map(byte));
+}
+
+fn write_words(out: &mut Vec<u8>, entries: &[FrameEntry], word: impl Fn(&FrameEntry) -> u32) {
+    for entry in entries {
+        out.extend_from_slice(&word(entry).to_le_bytes());
+    }
 }
 
 /// Reads a table's plaintext.
 pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
     let mut take = Take::new(content);
-    let n = take.u32("frames of a pack")? as usize;
-    if n > PACK_FRAMES_MAX {
+    let count = take.u32("frames of a pack")? as usize;
+    if count > PACK_FRAMES_MAX {
         return Err(WireError::Invalid { what: "frames of a pack" });
     }
-    let kinds = take.raw(n, "frame types")?;
-    let codecs = take.raw(n, "codecs")?;
-    let sessions = take.raw(n, "sessions")?;
-    let threads = take.raw(n, "threads")?;
-    let mut counters = Take::new(take.raw(n * 4, "counters")?);
-    let mut ids = Take::new(take.raw(n * ChunkId::LEN, "chunk ids")?);
-    let mut offsets = Take::new(take.raw(n * 4, "offsets")?);
-    let mut stored = Take::new(take.raw(n * 4, "stored lengths")?);
-    let mut contents = Take::new(take.raw(n * 4, "content lengths")?);
+    let columns = TableColumns::read(&mut take, count)?;
     take.finish()?;
-    (0..n)
-        .map(|i| {
-            Ok(FrameEntry {
-                kind: FrameType::from_byte(kinds[i])
-                    .ok_or(WireError::Unsupported { what: "frame type", value: u64::from(kinds[i]) })?,
-                codec: Codec::from_byte(codecs[i])?,
-                session: sessions[i],
-                frame_counter: FrameCounter { thread: threads[i], counter: counters.u32("counter")? },
-                id: ChunkId::new(ids.array("chunk id")?),
-                offset: offsets.u32("offset")?,
-                stored: stored.u32("stored length")?,
-                content: contents.u32("content length")?,
-            })
+    (0..count).map(|at| columns.entry(at)).collect()
+}
+
+/// The entries of a table as they are stored: each member of all entries in a row.
+struct TableColumns<'a> {
+    kinds: &'a [u8],
+    codecs: &'a [u8],
+    sessions: &'a [u8],
+    threads: &'a [u8],
+    counters: &'a [[u8; 4]],
+    ids: &'a [[u8; ChunkId::LEN]],
+    offsets: &'a [[u8; 4]],
+    stored: &'a [[u8; 4]],
+    contents: &'a [[u8; 4]],
+}
+
+impl<'a> TableColumns<'a> {
+    fn read(take: &mut Take<'a>, count: usize) -> Result<Self, WireError> {
+        Ok(Self {
+            kinds: take.raw(count, "frame types")?,
+            codecs: take.raw(count, "codecs")?,
+            sessions: take.raw(count, "sessions")?,
+            threads: take.raw(count, "threads")?,
+            counters: take.arrays(count, "counters")?,
+            ids: take.arrays(count, "chunk ids")?,
+            offsets: take.arrays(count, "offsets")?,
+            stored: take.arrays(count, "stored lengths")?,
+            contents: take.arrays(count, "content lengths")?,
         })
-        .collect()
+    }
+
+    fn entry(&self, at: usize) -> Result<FrameEntry, WireError> {
+        let kind = self.kinds[at];
+        let unsupported = WireError::Unsupported { what: "frame type", value: u64::from(kind) };
+        let counter = u32::from_le_bytes(self.counters[at]);
+        Ok(FrameEntry {
+            kind: FrameType::from_byte(kind).ok_or(unsupported)?,
+            codec: Codec::from_byte(self.codecs[at])?,
+            session: self.sessions[at],
+            frame_counter: FrameCounter { thread: self.threads[at], counter },
+            id: ChunkId::new(self.ids[at]),
+            offset: u32::from_le_bytes(self.offsets[at]),
+            stored: u32::from_le_bytes(self.stored[at]),
+            content: u32::from_le_bytes(self.contents[at]),
+        })
+    }
 }
 
 /// A sealed table as it lies in a pack.
@@ -211,19 +244,22 @@ impl SealedTable {
     /// Reads the table that follows a pack's header.
     pub fn read_front(take: &mut Take<'_>) -> Result<Self, WireError> {
         let len = take.u32("table length")? as usize;
-        let frame_counter = FrameCounter { thread: take.u8("table thread")?, counter: take.u32("table counter")? };
-        Ok(Self { frame_counter, sealed: take.raw(len, "front table")?.to_vec() })
+        let thread = take.u8("table thread")?;
+        let counter = take.u32("table counter")?;
+        let sealed = take.raw(len, "front table")?.to_vec();
+        Ok(Self { frame_counter: FrameCounter { thread, counter }, sealed })
     }
 
     /// Reads the table that ends `tail`, the last bytes of a pack.
     pub fn read_rear(tail: &[u8]) -> Result<Self, WireError> {
         let what = "rear table";
-        let at = tail.len().checked_sub(TABLE_HEAD_LEN).ok_or(WireError::Truncated { what })?;
-        let mut head = Take::new(&tail[at..]);
+        let (front, head) = tail.split_last_chunk::<TABLE_HEAD_LEN>().ok_or(WireError::Truncated { what })?;
+        let mut head = Take::new(head);
         let len = head.u32(what)? as usize;
-        let frame_counter = FrameCounter { thread: head.u8(what)?, counter: head.u32(what)? };
-        let start = at.checked_sub(len).ok_or(WireError::Truncated { what })?;
-        Ok(Self { frame_counter, sealed: tail[start..at].to_vec() })
+        let thread = head.u8(what)?;
+        let counter = head.u32(what)?;
+        let start = front.len().checked_sub(len).ok_or(WireError::Truncated { what })?;
+        Ok(Self { frame_counter: FrameCounter { thread, counter }, sealed: front[start..].to_vec() })
     }
 }
 

@@ -27,6 +27,14 @@ pub struct Announcement {
     pub packs: Vec<ObjectRef>,
 }
 
+impl Announcement {
+    /// The object that it is stored as.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        Name::Session(self.source, self.session, self.number)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct StoredAnnouncement {
     format: u32,
@@ -72,15 +80,24 @@ impl Predicate for Announcement {
     }
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
-        #[derive(Deserialize)]
-        struct AnnouncementHead {
-            format: u32,
-        }
         let head: AnnouncementHead = payload.predicate()?;
         if let Some(what) = payload.later_than_ours(head.format) {
             return Err(StatementError::Unsupported { what });
         }
-        let stored: StoredAnnouncement = payload.predicate()?;
+        Self::try_from(payload.predicate::<StoredAnnouncement>()?)
+    }
+}
+
+/// What is read of every announcement, also of a later version's.
+#[derive(Deserialize)]
+struct AnnouncementHead {
+    format: u32,
+}
+
+impl TryFrom<StoredAnnouncement> for Announcement {
+    type Error = StatementError;
+
+    fn try_from(stored: StoredAnnouncement) -> Result<Self, StatementError> {
         let wrap = stored.wrap.map(|wrap| SessionWrap::new(wrap.0));
         let wrap_fits = match &wrap {
             Some(wrap) => stored.number == 1 && wrap.session() == stored.session,

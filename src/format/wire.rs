@@ -90,6 +90,12 @@ impl<'a> Take<'a> {
         bytes.try_into().map_err(|_| WireError::Truncated { what })
     }
 
+    /// `count` arrays of `N` bytes that follow each other.
+    pub fn arrays<const N: usize>(&mut self, count: usize, what: &'static str) -> Result<&'a [[u8; N]], WireError> {
+        let bytes = self.raw(count.saturating_mul(N), what)?;
+        Ok(bytes.as_chunks::<N>().0)
+    }
+
     /// One byte.
     pub fn u8(&mut self, what: &'static str) -> Result<u8, WireError> {
         Ok(self.array::<1>(what)?[0])
@@ -111,12 +117,14 @@ impl<'a> Take<'a> {
         for shift in (0..70).step_by(7) {
             let byte = self.u8(what)?;
             let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
+            let overflows = shift == 63 && bits > 1;
+            let is_longer_than_needed = byte == 0 && shift > 0;
+            if overflows || is_longer_than_needed {
                 return Err(WireError::Invalid { what });
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                return if byte == 0 && shift > 0 { Err(WireError::Invalid { what }) } else { Ok(value) };
+                return Ok(value);
             }
         }
         Err(WireError::Invalid { what })
@@ -132,8 +140,9 @@ impl<'a> Take<'a> {
     /// a hostile count never makes a reader allocate more than the input could hold.
     pub fn count(&mut self, unit_bytes: usize, what: &'static str) -> Result<usize, WireError> {
         let count = self.uv(what)?;
+        let count = usize::try_from(count).map_err(|_| WireError::Truncated { what })?;
         let most = self.rest.len() / unit_bytes.max(1);
-        usize::try_from(count).ok().filter(|&n| n <= most).ok_or(WireError::Truncated { what })
+        if count <= most { Ok(count) } else { Err(WireError::Truncated { what }) }
     }
 
     /// A `uv` that fits `T`.

@@ -31,7 +31,7 @@ impl Selector {
 
     /// The snapshot that is meant.
     pub fn find<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {
-        self.look(ledger).map_err(|error| match (error, ledger.uncounted().as_slice()) {
+        self.look(ledger).map_err(|error| match (error, ledger.warnings().as_slice()) {
             // It may be one of those that do not count.
             (OpError::NotFound(what), [one]) => OpError::NotFound(format!("{what}; {one}")),
             (OpError::NotFound(what), [one, more @ ..]) => {
@@ -45,7 +45,7 @@ impl Selector {
     /// doubt.
     #[must_use]
     pub fn doubts(&self, ledger: &Ledger, found: &SnapshotRecord) -> Vec<String> {
-        if self.is_id_of(found) { Vec::new() } else { ledger.doubts() }
+        if self.is_id_of(found) { Vec::new() } else { ledger.warnings_at_head() }
     }
 
     /// Whether this names that very snapshot, whatever others there are and will be.

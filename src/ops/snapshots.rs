@@ -111,7 +111,7 @@ pub fn run(access: Access<'_>, options: &SnapshotsOptions) -> Result<SnapshotsRe
     sources.sort_by_cached_key(|source| (source_name(access, *source), *source));
     let sources =
         sources.into_iter().map(|source| of_source(access, source, options.counts)).collect::<Result<_, _>>()?;
-    Ok(SnapshotsReport { sources, doubts: roster.doubts() })
+    Ok(SnapshotsReport { sources, doubts: roster.warnings() })
 }
 
 fn source_name(access: Access<'_>, source: SourceId) -> Option<String> {

@@ -1,11 +1,11 @@
-//! Copies of index fragments on this machine, so that what a night reads does not grow with the nights before it.
+//! Copies of index fragments on this machine, so that what a backup reads does not grow with the backups before it.
 //!
 //! A copy counts if its digest is the one that its name says, so it may be lost, old or altered without harm: it is
 //! read from the store again. It is as sealed as the original. Chains are never taken from here: what stands in the
 //! ledger is asked of the store each time. Nothing that goes wrong with the cache is an error.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -45,14 +45,17 @@ impl Cache {
     pub fn retain(&self, source: SourceId, listed: &[Name]) {
         let listed: HashSet<String> = listed.iter().map(ToString::to_string).collect();
         let folder = format!("{source}/index");
-        let Ok(found) = fs::read_dir(self.dir.join(&folder)) else { return };
-        for file in found.flatten() {
+        for file in files_in(&self.dir.join(&folder)) {
             let name = format!("{folder}/{}", file.file_name().to_string_lossy());
             if !listed.contains(&name) {
                 let _ = fs::remove_file(file.path());
             }
         }
     }
+}
+
+fn files_in(folder: &Path) -> Vec<DirEntry> {
+    fs::read_dir(folder).map(|files| files.flatten().collect()).unwrap_or_default()
 }
 
 /// Whole or not at all: another run may read at the same time.

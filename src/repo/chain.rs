@@ -42,29 +42,61 @@ pub(super) fn read(
     mut each: impl FnMut(u64, Link) -> Result<(), RepoError>,
 ) -> Result<Vec<u64>, RepoError> {
     let listed = list(objects, prefix)?;
-    let chained = (1u64..).zip(&listed).take_while(|(wanted, found)| *wanted == **found).count() as u64;
-    let reads: Vec<Read> = (1..=chained)
-        .map(|number| Read { name: name(number), range: None, bytes_max: STATEMENT_BYTES_MAX as u64 })
-        .collect();
+    let chained = chained_len(&listed);
+    read_listed(objects, chained, &name, &mut each)?;
+    let head = read_unlisted(objects, chained, &name, &mut each)?;
+    Ok(listed.into_iter().filter(|number| *number > head).collect())
+}
+
+/// How many of these numbers, ascending, follow each other from 1.
+fn chained_len(numbers: &[u64]) -> u64 {
+    let mut len = 0;
+    for number in numbers {
+        if *number != len + 1 {
+            break;
+        }
+        len += 1;
+    }
+    len
+}
+
+/// Gives the objects 1 to `last`, several read at once.
+fn read_listed(
+    objects: &Objects,
+    last: u64,
+    name: impl Fn(u64) -> Name,
+    mut each: impl FnMut(u64, Link) -> Result<(), RepoError>,
+) -> Result<(), RepoError> {
+    let bytes_max = STATEMENT_BYTES_MAX as u64;
+    let reads: Vec<Read> = (1..=last).map(|number| Read { name: name(number), range: None, bytes_max }).collect();
     objects.get_many(&reads, |at, answer| {
         let number = at as u64 + 1;
         each(number, link(objects, &name(number), answer)?)
-    })?;
-    let mut head = chained;
+    })
+}
+
+/// Gives the objects after number `last`, one by one, and returns the number of the last that there is.
+fn read_unlisted(
+    objects: &Objects,
+    last: u64,
+    name: impl Fn(u64) -> Name,
+    mut each: impl FnMut(u64, Link) -> Result<(), RepoError>,
+) -> Result<u64, RepoError> {
+    let mut head = last;
     loop {
         let next = name(head + 1);
         match objects.get(&next, STATEMENT_BYTES_MAX) {
-            Err(StoreError::NotFound { .. }) => break,
-            _ if head - chained >= UNLISTED_MAX => {
-                let reason =
-                    format!("the store answers for it and for {UNLISTED_MAX} before it, and lists none of them");
-                return Err(RepoError::Damaged { object: next.to_string(), reason });
-            }
+            Err(StoreError::NotFound { .. }) => return Ok(head),
+            _ if head - last >= UNLISTED_MAX => return Err(answers_for_all(&next)),
             answer => each(head + 1, link(objects, &next, answer)?)?,
         }
         head += 1;
     }
-    Ok(listed.into_iter().filter(|number| *number > head).collect())
+}
+
+fn answers_for_all(name: &Name) -> RepoError {
+    let reason = format!("the store answers for it and for {UNLISTED_MAX} before it, and lists none of them");
+    RepoError::damaged(name, reason)
 }
 
 fn link(objects: &Objects, name: &Name, answer: Result<Bytes, StoreError>) -> Result<Link, RepoError> {

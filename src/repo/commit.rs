@@ -1,18 +1,19 @@
 //! The commit of a snapshot (`docs/format.md` sections 2 and 10): manifest, barrier, ledger entry; before
 //! that one entries that add packs, if the snapshot has more of them than an entry can name.
 //!
-//! Losing the race for a number means that something happened since everything was looked at, so
-//! everything that the snapshot counts on is looked at again (I6), never just renumbered.
+//! Losing the race for a number means that something happened since the preconditions were checked, so
+//! all of them are checked again (I6); the entry is never just renumbered.
 
 use std::collections::HashSet;
 
-use crate::base::id::{Digest, Epoch};
+use crate::base::id::{Digest, Epoch, SessionId};
 use crate::base::limit::ENTRY_PACKS_MAX;
 use crate::base::time::Moment;
 use crate::format::entry::{Add, EntryBody, Numbered, ObjectRef, Snapshot, Verdict};
 use crate::format::name::Name;
+use crate::repo::append::{Appended, Signer, append};
 use crate::repo::error::RepoError;
-use crate::repo::ledger::{Appended, Ledger, Signer, append};
+use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
 
 /// Attempts to get a number before giving way; each lost one saw somebody else succeed.
@@ -29,12 +30,42 @@ pub struct Preconditions {
     pub added: Vec<ObjectRef>,
 }
 
+impl Preconditions {
+    /// Packs that the snapshot adds to the inventory.
+    fn new_packs(&self) -> usize {
+        self.added.len() + self.adopted.len()
+    }
+
+    /// The last of the packs to be added, as many as one entry names.
+    fn surplus(&self) -> Surplus {
+        let adopted = self.adopted.len().min(ENTRY_PACKS_MAX);
+        let added = self.added.len().min(ENTRY_PACKS_MAX - adopted);
+        Surplus {
+            added: self.added[self.added.len() - added..].to_vec(),
+            adopted: self.adopted[self.adopted.len() - adopted..].to_vec(),
+        }
+    }
+
+    /// The surplus was added to the inventory.
+    fn move_to_inventory(&mut self, surplus: &Surplus) {
+        self.added.truncate(self.added.len() - surplus.added.len());
+        self.adopted.truncate(self.adopted.len() - surplus.adopted.len());
+        self.packs.extend(surplus.added.iter().chain(&surplus.adopted).map(|pack| pack.sha256));
+    }
+}
+
+/// Packs that an entry before the snapshot's adds.
+struct Surplus {
+    added: Vec<ObjectRef>,
+    adopted: Vec<ObjectRef>,
+}
+
 /// A snapshot, written but for its commit.
 #[derive(Debug)]
 pub struct SnapshotCandidate {
     pub snapshot: Snapshot,
     pub manifest: Vec<u8>,
-    pub counted: Preconditions,
+    pub preconditions: Preconditions,
 }
 
 /// A committed snapshot.
@@ -52,97 +83,139 @@ pub fn commit(
     ledger: &mut Ledger,
     candidate: SnapshotCandidate,
 ) -> Result<Committed, RepoError> {
-    let SnapshotCandidate { mut snapshot, manifest, mut counted } = candidate;
-    let source = ledger.source;
-    let size = manifest.len() as u64;
-    let sha256 = Digest::of(&manifest);
-    unlocked.repository().objects().create(&Name::Manifest(source, sha256), manifest.into())?;
-    snapshot.manifest = ObjectRef { sha256, size };
+    let SnapshotCandidate { snapshot, manifest, preconditions } = candidate;
+    let mut attempt = CommitAttempt { unlocked, ledger, snapshot, preconditions, races_lost: 0 };
+    attempt.store_manifest(manifest)?;
     // Uploading may have taken hours, and keys are rotated and revoked in the roster alone.
-    unlocked.repository_mut().reload()?;
-    if unlocked.repository().roster().head() != ledger.roster().head() {
-        *ledger = Ledger::load(unlocked.repository(), source)?;
+    attempt.reload_roster()?;
+    while attempt.preconditions.new_packs() > ENTRY_PACKS_MAX {
+        attempt.add_surplus()?;
     }
-    let mut races_lost = 0;
-    while counted.added.len() + counted.adopted.len() > ENTRY_PACKS_MAX {
-        let (packs, adopted) = counted.surplus();
-        let (added_left, adopted_left) = (counted.added.len() - packs.len(), counted.adopted.len() - adopted.len());
-        let digests: Vec<Digest> = packs.iter().chain(&adopted).map(|pack| pack.sha256).collect();
-        let add = Add { session: snapshot.session, epoch: snapshot.epoch, packs, adopted };
-        races_lost += win(unlocked, ledger, (&snapshot, &counted), &EntryBody::Add(add))?.races_lost;
-        *ledger = Ledger::load(unlocked.repository(), source)?;
-        counted.added.truncate(added_left);
-        counted.adopted.truncate(adopted_left);
-        counted.packs.extend(digests);
-    }
-    snapshot.packs.clone_from(&counted.added);
-    snapshot.adopted.clone_from(&counted.adopted);
-    let won = win(unlocked, ledger, (&snapshot, &counted), &EntryBody::Snapshot(snapshot.clone()))?;
-    Ok(Committed { races_lost: races_lost + won.races_lost, ..won })
+    let entry = attempt.add_snapshot()?;
+    Ok(Committed { entry, races_lost: attempt.races_lost })
 }
 
-impl Preconditions {
-    /// The last packs of this session and of adopted ones, as many as one entry names.
-    fn surplus(&self) -> (Vec<ObjectRef>, Vec<ObjectRef>) {
-        let adopted = self.adopted.len().min(ENTRY_PACKS_MAX);
-        let added = self.added.len().min(ENTRY_PACKS_MAX - adopted);
-        (self.added[self.added.len() - added..].to_vec(), self.adopted[self.adopted.len() - adopted..].to_vec())
-    }
+struct CommitAttempt<'a> {
+    unlocked: &'a mut Unlocked,
+    ledger: &'a mut Ledger,
+    snapshot: Snapshot,
+    preconditions: Preconditions,
+    races_lost: usize,
 }
 
-/// Creates an entry for the snapshot at the chain's next number, if all it counts on stands there.
-fn win(
-    unlocked: &mut Unlocked,
-    ledger: &mut Ledger,
-    (snapshot, counted): (&Snapshot, &Preconditions),
-    body: &EntryBody,
-) -> Result<Committed, RepoError> {
-    for races_lost in 0..ATTEMPTS_MAX {
-        validate(unlocked, ledger, snapshot, counted)?;
-        unlocked.repository().objects().barrier()?;
-        let identity = unlocked.identity();
-        let sign = |message: &[u8]| identity.sign(message);
-        let signer = Signer { key: identity.key_id(), role: identity.role(), sign: &sign };
-        match append(unlocked.repository(), &signer, ledger, body.clone())? {
-            Appended::Done(entry) => return Ok(Committed { entry, races_lost }),
-            Appended::Lost => {
-                unlocked.repository_mut().reload()?;
-                *ledger = Ledger::load(unlocked.repository(), ledger.source)?;
+impl CommitAttempt<'_> {
+    fn store_manifest(&mut self, manifest: Vec<u8>) -> Result<(), RepoError> {
+        let size = manifest.len() as u64;
+        let sha256 = Digest::of(&manifest);
+        let name = Name::Manifest(self.ledger.source, sha256);
+        self.unlocked.repository().objects().create(&name, manifest.into())?;
+        self.snapshot.manifest = ObjectRef { sha256, size };
+        Ok(())
+    }
+
+    fn reload_roster(&mut self) -> Result<(), RepoError> {
+        self.unlocked.repository_mut().reload()?;
+        if self.unlocked.repository().roster().head() != self.ledger.roster().head() {
+            self.reload_ledger()?;
+        }
+        Ok(())
+    }
+
+    fn reload_ledger(&mut self) -> Result<(), RepoError> {
+        *self.ledger = Ledger::load(self.unlocked.repository(), self.ledger.source)?;
+        Ok(())
+    }
+
+    /// Adds packs ahead of the snapshot, in an entry of their own.
+    fn add_surplus(&mut self) -> Result<(), RepoError> {
+        let surplus = self.preconditions.surplus();
+        let add = Add {
+            session: self.snapshot.session,
+            epoch: self.snapshot.epoch,
+            packs: surplus.added.clone(),
+            adopted: surplus.adopted.clone(),
+        };
+        self.append(&EntryBody::Add(add))?;
+        self.reload_ledger()?;
+        self.preconditions.move_to_inventory(&surplus);
+        Ok(())
+    }
+
+    fn add_snapshot(&mut self) -> Result<Numbered, RepoError> {
+        self.snapshot.packs.clone_from(&self.preconditions.added);
+        self.snapshot.adopted.clone_from(&self.preconditions.adopted);
+        self.append(&EntryBody::Snapshot(self.snapshot.clone()))
+    }
+
+    /// Creates an entry at the chain's next number, if the preconditions hold there.
+    fn append(&mut self, body: &EntryBody) -> Result<Numbered, RepoError> {
+        for _ in 0..ATTEMPTS_MAX {
+            self.validate()?;
+            self.unlocked.repository().objects().barrier()?;
+            match self.try_append(body.clone())? {
+                Appended::Done(entry) => return Ok(entry),
+                Appended::Lost => {
+                    self.races_lost += 1;
+                    self.unlocked.repository_mut().reload()?;
+                    self.reload_ledger()?;
+                }
             }
         }
+        Err(overtaken("too many others write to this source at the same time"))
     }
-    Err(RepoError::Overtaken { reason: "too many others write to this source at the same time".to_owned() })
+
+    fn try_append(&self, body: EntryBody) -> Result<Appended, RepoError> {
+        let identity = self.unlocked.identity();
+        let sign = |message: &[u8]| identity.sign(message);
+        let signer = Signer { key: identity.key_id(), role: identity.role(), sign: &sign };
+        append(self.unlocked.repository(), &signer, self.ledger, body)
+    }
+
+    /// Fails if a precondition no longer holds.
+    fn validate(&self) -> Result<(), RepoError> {
+        let key = self.unlocked.key();
+        if !self.ledger.trusts(&key) {
+            return Err(RepoError::NotEnrolled { key, state: "revoked" });
+        }
+        check_clock(self.ledger, self.snapshot.source_clock)?;
+        self.check_epoch()?;
+        self.check_shared_packs()?;
+        self.check_own_objects()
+    }
+
+    fn check_epoch(&self) -> Result<(), RepoError> {
+        match self.ledger.roster().epochs.get(&self.snapshot.epoch) {
+            Some(epoch) if !epoch.closed => Ok(()),
+            _ => Err(overtaken("the keys were rotated while this snapshot was written")),
+        }
+    }
+
+    fn check_shared_packs(&self) -> Result<(), RepoError> {
+        let ledger = &*self.ledger;
+        let packs = &self.preconditions.packs;
+        if packs.iter().any(|digest| !ledger.has_pack(digest)) {
+            return Err(overtaken("data that this snapshot shares with earlier ones was pruned meanwhile"));
+        }
+        let trusted: HashSet<Digest> =
+            ledger.inventory().filter(|pack| ledger.trusts(&pack.signer)).map(|pack| pack.digest).collect();
+        if packs.iter().any(|digest| !trusted.contains(digest)) {
+            return Err(overtaken("a key whose data this snapshot shares was revoked meanwhile"));
+        }
+        Ok(())
+    }
+
+    fn check_own_objects(&self) -> Result<(), RepoError> {
+        let packs = self.preconditions.adopted.iter().chain(&self.preconditions.added);
+        let mut own = packs.chain([&self.snapshot.manifest]);
+        if own.any(|object| self.ledger.was_removed(&object.sha256)) {
+            return Err(overtaken("data that this snapshot wrote was pruned before it could commit"));
+        }
+        Ok(())
+    }
 }
 
-/// Fails if anything that the snapshot counts on no longer stands.
-fn validate(
-    unlocked: &Unlocked,
-    ledger: &Ledger,
-    snapshot: &Snapshot,
-    counted: &Preconditions,
-) -> Result<(), RepoError> {
-    let overtaken = |reason: &str| Err(RepoError::Overtaken { reason: reason.to_owned() });
-    if !ledger.trusts(&unlocked.key()) {
-        return Err(RepoError::NotEnrolled { key: unlocked.key(), state: "revoked" });
-    }
-    check_clock(ledger, snapshot.source_clock)?;
-    if ledger.roster().epochs.get(&snapshot.epoch).is_none_or(|epoch| epoch.closed) {
-        return overtaken("the keys were rotated while this snapshot was written");
-    }
-    let lost = |digest: &Digest| !ledger.has_pack(digest);
-    if counted.packs.iter().any(lost) {
-        return overtaken("data that this snapshot shares with earlier ones was pruned meanwhile");
-    }
-    let trusted: HashSet<Digest> =
-        ledger.inventory().filter(|pack| ledger.trusts(&pack.signer)).map(|pack| pack.digest).collect();
-    if counted.packs.iter().any(|digest| !trusted.contains(digest)) {
-        return overtaken("a key whose data this snapshot shares was revoked meanwhile");
-    }
-    let own = counted.adopted.iter().chain(&counted.added).chain([&snapshot.manifest]);
-    if own.into_iter().any(|object| ledger.was_removed(&object.sha256)) {
-        return overtaken("data that this snapshot wrote was pruned before it could commit");
-    }
-    Ok(())
+fn overtaken(reason: &str) -> RepoError {
+    RepoError::Overtaken { reason: reason.to_owned() }
 }
 
 /// Fails unless an image of this moment would be newer than the newest snapshot (rule L4).
@@ -157,7 +230,7 @@ pub fn check_clock(ledger: &Ledger, clock: Moment) -> Result<(), RepoError> {
 
 /// A snapshot entry whose objects are filled in by [`commit`].
 #[must_use]
-pub fn draft_entry(clock: Moment, session: crate::base::id::SessionId, epoch: Epoch, tags: Vec<String>) -> Snapshot {
+pub fn draft_entry(clock: Moment, session: SessionId, epoch: Epoch, tags: Vec<String>) -> Snapshot {
     let nothing = ObjectRef { sha256: Digest::new([0; 32]), size: 0 };
     let mut snapshot = Snapshot::new(clock, nothing, session, epoch);
     snapshot.tags = tags;

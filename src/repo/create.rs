@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::env::{SharedEnv, random};
+use crate::base::env::{Env, SharedEnv, random};
 use crate::base::id::{Digest, Epoch, RepositoryId, SourceId};
 use crate::base::role::{Role, SourceScope};
-use crate::crypto::role::{AdminKeys, Identity, RoleError};
+use crate::crypto::role::{AdminKeys, Identity};
 use crate::crypto::session::SessionKeys;
 use crate::format::descriptor::Descriptor;
 use crate::format::dsse::encode;
@@ -41,58 +41,94 @@ pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<String>,
 
 /// Makes a repository in an empty place.
 pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, RepoError> {
-    let place = objects.store().place().to_owned();
-    match objects.size(&Name::Descriptor) {
-        Ok(_) => return Err(RepoError::Exists { place }),
-        Err(StoreError::NotFound { .. } | StoreError::NoPlace { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    // Looked at before keys are drawn, so that trying again and again leaves no heap of grants.
-    match objects.size(&Name::Roster(1)) {
-        Ok(_) => return Err(RepoError::Unfinished { place }),
-        Err(StoreError::NotFound { .. } | StoreError::NoPlace { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
+    check_empty(&objects)?;
     check_store(&objects, &env)?;
     let repository = RepositoryId::new(random(&*env));
     let identities: Vec<Identity> =
         FIRST_ROLES.iter().map(|role| Identity::generate(&*env, *role, repository)).collect();
     let descriptor = Descriptor { repository, created: env.now() }.encode();
+    let epoch = create_first_epoch(&objects, &*env, repository, &identities)?;
+    let mut statements: Vec<RosterStatement> =
+        identities.iter().map(|identity| RosterStatement::Enrol(enrol(identity, label))).collect();
+    statements.push(RosterStatement::Epoch(epoch));
+    let previous = Digest::of(&descriptor);
+    let entry = RosterEntry { repository, number: 1, previous, written: env.now(), statements };
+    create_first_entry(&objects, &entry, &identities)?;
+    objects.barrier()?;
+    // Last, so that a repository exists only whole.
+    create_descriptor(&objects, descriptor)?;
+    Ok(Made { repository: Repository::open(objects, env)?, identities })
+}
+
+/// Fails if there is a repository, or what an unfinished `init` left.
+fn check_empty(objects: &Objects) -> Result<(), RepoError> {
+    let place = objects.store().place().to_owned();
+    if exists(objects, &Name::Descriptor)? {
+        return Err(RepoError::Exists { place });
+    }
+    // Checked before keys are drawn, so that further attempts do not add grants each time.
+    if exists(objects, &Name::Roster(1))? {
+        return Err(RepoError::Unfinished { place });
+    }
+    Ok(())
+}
+
+fn exists(objects: &Objects, name: &Name) -> Result<bool, RepoError> {
+    match objects.size(name) {
+        Ok(_) => Ok(true),
+        Err(StoreError::NotFound { .. } | StoreError::NoPlace { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Draws the keys of epoch 1 and stores a grant for each identity.
+fn create_first_epoch(
+    objects: &Objects,
+    env: &dyn Env,
+    repository: RepositoryId,
+    identities: &[Identity],
+) -> Result<OpenEpoch, RepoError> {
     let epoch = Epoch(1);
-    let keys = AdminKeys::create_epoch(&*env, repository, epoch);
+    let keys = AdminKeys::create_epoch(env, repository, epoch);
     let mut grants = BTreeMap::new();
-    for identity in &identities {
+    for identity in identities {
         let key = identity.key_id();
         let sealed = keys
-            .grant(&*env, &identity.public(), identity.role(), &SourceScope::All)
+            .grant(env, &identity.public(), identity.role(), &SourceScope::All)
             .map_err(|source| RepoError::Grant { key, source })?;
         let bytes = Grant { repository, epoch, key, sealed }.encode();
         grants.insert(key, Digest::of(&bytes));
         objects.create(&Name::Grant(epoch, key), bytes.into())?;
     }
-    let mut statements: Vec<RosterStatement> =
-        identities.iter().map(|identity| RosterStatement::Enrol(enrol(identity, label))).collect();
-    statements.push(RosterStatement::Epoch(OpenEpoch { epoch, sealing: keys.restore_public().to_bytes(), grants }));
-    let entry =
-        RosterEntry { repository, number: 1, previous: Digest::of(&descriptor), written: env.now(), statements };
+    Ok(OpenEpoch { epoch, sealing: keys.restore_public().to_bytes(), grants })
+}
+
+fn create_first_entry(objects: &Objects, entry: &RosterEntry, identities: &[Identity]) -> Result<(), RepoError> {
     let admin = identities.iter().find(|identity| identity.role() == Role::Admin).expect("an admin is a first role");
-    let bytes = encode(&entry, admin.key_id(), |message| admin.sign(message))
-        .map_err(|source| RepoError::Statement { what: "the first roster entry", source })?;
-    objects.create(&Name::Roster(1), bytes.into()).map_err(|error| match error {
-        StoreError::Exists { .. } => RepoError::Unfinished { place: place.clone() },
-        other => RepoError::Store(other),
-    })?;
-    objects.barrier()?;
-    // Last, so that a repository exists only whole.
-    objects.create_durable(&Name::Descriptor, descriptor.into()).map_err(|error| match error {
-        StoreError::Exists { .. } => RepoError::Exists { place },
-        other => RepoError::Store(other),
-    })?;
-    Ok(Made { repository: Repository::open(objects, env)?, identities })
+    let bytes = sign(entry, admin, "the first roster entry")?;
+    match objects.create(&Name::Roster(1), bytes.into()) {
+        Ok(_) => Ok(()),
+        Err(StoreError::Exists { .. }) => Err(RepoError::Unfinished { place: objects.store().place().to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn create_descriptor(objects: &Objects, descriptor: Vec<u8>) -> Result<(), RepoError> {
+    match objects.create_durable(&Name::Descriptor, descriptor.into()) {
+        Ok(_) => Ok(()),
+        Err(StoreError::Exists { .. }) => Err(RepoError::Exists { place: objects.store().place().to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sign(entry: &RosterEntry, identity: &Identity, what: &'static str) -> Result<Vec<u8>, RepoError> {
+    encode(entry, identity.key_id(), |message| identity.sign(message))
+        .map_err(|source| RepoError::Statement { what, source })
 }
 
 fn enrol(identity: &Identity, label: &str) -> Enrol {
-    let (public, role) = (identity.public(), identity.role());
+    let public = identity.public();
+    let role = identity.role();
     Enrol {
         key: identity.key_id(),
         role,
@@ -103,36 +139,14 @@ fn enrol(identity: &Identity, label: &str) -> Enrol {
     }
 }
 
-/// Adds a source to the roster and returns its id; the name of one that is there already gives that one.
+/// Adds a source to the roster and returns its id. If a source of this name is there already, returns its id.
 pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoError> {
     loop {
-        let known = unlocked.repository().roster().sources.keys().copied().collect::<Vec<_>>();
-        if let Some(source) = known.into_iter().find(|source| unlocked.source_name(*source).as_deref() == Some(name)) {
+        if let Some(source) = source_named(unlocked, name) {
             return Ok(source);
         }
-        let repository = unlocked.repository();
-        let source = SourceId::new(random(repository.env()));
-        let (epoch, _) = repository
-            .roster()
-            .open_epoch()
-            .ok_or_else(|| RepoError::Missing { object: "an epoch that is open for writing".to_owned() })?;
-        let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
-        let head = repository.roster().head();
-        let entry = RosterEntry {
-            repository: repository.id(),
-            number: head.number + 1,
-            previous: head.sha256,
-            written: repository.env().now(),
-            statements: vec![RosterStatement::Source(AddSource { source, epoch, label })],
-        };
-        let identity = unlocked.identity();
-        let bytes = encode(&entry, identity.key_id(), |message| identity.sign(message))
-            .map_err(|source| RepoError::Statement { what: "a roster entry", source })?;
-        match repository.objects().create_durable(&Name::Roster(entry.number), bytes.into()) {
-            // Somebody else added an entry: look again, it may have been this very source.
-            Ok(_) | Err(StoreError::Exists { .. }) => unlocked.repository_mut().reload()?,
-            Err(error) => return Err(error.into()),
-        }
+        let source = SourceId::new(random(unlocked.repository().env()));
+        append_source(unlocked, source, name)?;
         if unlocked.repository().roster().sources.contains_key(&source) {
             return Ok(source);
         }
@@ -142,12 +156,43 @@ pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoE
     }
 }
 
+fn source_named(unlocked: &Unlocked, name: &str) -> Option<SourceId> {
+    let mut sources = unlocked.repository().roster().sources.keys().copied();
+    sources.find(|source| unlocked.source_name(*source).as_deref() == Some(name))
+}
+
+/// Tries to append an entry that adds a source, then reads the roster again. Another entry may have come first.
+fn append_source(unlocked: &mut Unlocked, source: SourceId, name: &str) -> Result<(), RepoError> {
+    let repository = unlocked.repository();
+    let (epoch, _) =
+        repository.roster().open_epoch().ok_or_else(|| RepoError::missing("an epoch that is open for writing"))?;
+    let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
+    let entry = next_entry(repository, RosterStatement::Source(AddSource { source, epoch, label }));
+    let bytes = sign(&entry, unlocked.identity(), "a roster entry")?;
+    match repository.objects().create_durable(&Name::Roster(entry.number), bytes.into()) {
+        Ok(_) | Err(StoreError::Exists { .. }) => unlocked.repository_mut().reload(),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn next_entry(repository: &Repository, statement: RosterStatement) -> RosterEntry {
+    let head = repository.roster().head();
+    RosterEntry {
+        repository: repository.id(),
+        number: head.number + 1,
+        previous: head.sha256,
+        written: repository.env().now(),
+        statements: vec![statement],
+    }
+}
+
 /// Sources that the store has objects of and no entry of the roster adds: an entry was lost, or somebody put
 /// them there.
 pub fn unknown_sources(repository: &Repository) -> Result<Vec<SourceId>, RepoError> {
-    let found = repository.objects().list_prefixes("")?;
-    let sources = found.iter().filter_map(|name| name.parse().ok());
-    Ok(sources.filter(|source| !repository.roster().sources.contains_key(source)).collect())
+    let known = &repository.roster().sources;
+    let folders = repository.objects().list_prefixes("")?;
+    let found = folders.iter().filter_map(|name| name.parse().ok());
+    Ok(found.filter(|source| !known.contains_key(source)).collect())
 }
 
 fn entitled_to_add(unlocked: &Unlocked) -> bool {
@@ -162,9 +207,9 @@ pub fn prove_openable(operator: &Unlocked, admin: &Unlocked, epoch: Epoch) -> Re
     let source = SourceId::new(random(repository.env()));
     let keys = operator.source_keys(source, epoch, "sealing")?;
     let restore = repository.roster().restore_key(epoch)?;
-    let grant = |source: RoleError| RepoError::Grant { key: admin.key(), source };
     let (_, wrap) = SessionKeys::create(repository.env(), &restore, &keys.structure, &keys.ids)
-        .map_err(|error| RepoError::Damaged { object: format!("epoch {epoch}"), reason: error.to_string() })?;
-    admin.admin(epoch, "opening what was sealed")?.opener(source, &wrap).map_err(grant)?;
+        .map_err(|error| RepoError::damaged(format!("epoch {epoch}"), error.to_string()))?;
+    let opened = admin.admin(epoch, "opening what was sealed")?.opener(source, &wrap);
+    opened.map_err(|source| RepoError::Grant { key: admin.key(), source })?;
     Ok(())
 }

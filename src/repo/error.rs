@@ -77,7 +77,7 @@ pub enum RepoError {
     /// The answer to the commit was lost, and asking did not help.
     #[error("it is not known whether this was committed")]
     Unclear { source: StoreError },
-    /// The number was taken and what was counted on has changed (exit 6).
+    /// The number was taken and the preconditions no longer hold (exit 6).
     #[error("another writer came first: {reason}")]
     Overtaken { reason: String },
     /// A source that a later version wrote to.
@@ -95,6 +95,18 @@ pub enum RepoError {
 }
 
 impl RepoError {
+    /// An object that must be there and is not.
+    #[must_use]
+    pub fn missing(object: impl ToString) -> Self {
+        Self::Missing { object: object.to_string() }
+    }
+
+    /// An object that is not what it must be.
+    #[must_use]
+    pub fn damaged(object: impl ToString, reason: impl Into<String>) -> Self {
+        Self::Damaged { object: object.to_string(), reason: reason.into() }
+    }
+
     /// An object that does not decode.
     #[must_use]
     pub fn wire(object: impl ToString, error: &WireError) -> Self {
@@ -102,7 +114,7 @@ impl RepoError {
         match error {
             WireError::Foreign => Self::Foreign { object },
             WireError::Unsupported { what, value } => Self::Unsupported { object, what: format!("has {what} {value}") },
-            other => Self::Damaged { object, reason: format!("it {other}") },
+            other => Self::damaged(object, format!("it {other}")),
         }
     }
 
@@ -111,14 +123,14 @@ impl RepoError {
     pub fn codec(object: impl ToString, error: &CodecError) -> Self {
         match error {
             CodecError::Wire(wire) => Self::wire(object, wire),
-            other => Self::Damaged { object: object.to_string(), reason: format!("it {other}") },
+            other => Self::damaged(object, format!("it {other}")),
         }
     }
 
     /// A sealed part that does not open.
     #[must_use]
     pub fn sealed(object: impl ToString, error: &SealError) -> Self {
-        Self::Damaged { object: object.to_string(), reason: error.to_string() }
+        Self::damaged(object, error.to_string())
     }
 
     /// A statement that does not decode.
@@ -127,7 +139,7 @@ impl RepoError {
         let object = name.to_string();
         match error {
             StatementError::Unsupported { what } => Self::Unsupported { object, what: format!("has {what}") },
-            other => Self::Damaged { object, reason: format!("it {other}") },
+            other => Self::damaged(object, format!("it {other}")),
         }
     }
 
@@ -135,13 +147,12 @@ impl RepoError {
     #[must_use]
     pub fn referenced(error: StoreError) -> Self {
         match error {
-            StoreError::NotFound { name } => Self::Missing { object: name },
-            StoreError::Short { name, wanted_bytes, got_bytes } => Self::Damaged {
-                object: name,
-                reason: format!("it is truncated: {got_bytes} bytes where {wanted_bytes} must be"),
-            },
+            StoreError::NotFound { name } => Self::missing(name),
+            StoreError::Short { name, wanted_bytes, got_bytes } => {
+                Self::damaged(name, format!("it is truncated: {got_bytes} bytes where {wanted_bytes} must be"))
+            }
             StoreError::TooLarge { name, size_bytes, .. } => {
-                Self::Damaged { object: name, reason: format!("it is too long: {size_bytes} bytes") }
+                Self::damaged(name, format!("it is too long: {size_bytes} bytes"))
             }
             other => Self::Store(other),
         }

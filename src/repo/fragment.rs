@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::base::frame::FrameType;
-use crate::base::id::{ChunkId, Digest, KeyId};
+use crate::base::frame::{FrameContext, FrameType};
+use crate::base::id::{ChunkId, Digest, KeyId, SourceId};
 use crate::base::limit::INDEX_BYTES_MAX;
 use crate::base::role::Role;
 use crate::crypto::ids::StructureKeys;
@@ -24,6 +24,7 @@ use crate::repo::error::{RepoError, WriteError};
 use crate::repo::index::IndexedPack;
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::Ledger;
+use crate::repo::roster::EnrolledKey;
 use crate::store::StoreError;
 
 /// Whose fragments are believed: those of operators of the source whom its ledger trusts. A lie in one is
@@ -35,11 +36,18 @@ impl Signers {
     /// As of the head of this ledger.
     #[must_use]
     pub fn of(ledger: &Ledger) -> Self {
-        let here = ledger.roster().keys.iter().filter(|(_, key)| {
-            key.role == Role::Operator && key.scope.as_ref().is_some_and(|scope| scope.contains(ledger.source))
-        });
-        Self(here.map(|(id, key)| (*id, ledger.trusts(id).then_some(key.signing))).collect())
+        let mut signers = BTreeMap::new();
+        for (id, key) in &ledger.roster().keys {
+            if is_operator_of(key, ledger.source) {
+                signers.insert(*id, ledger.trusts(id).then_some(key.signing));
+            }
+        }
+        Self(signers)
     }
+}
+
+fn is_operator_of(key: &EnrolledKey, source: SourceId) -> bool {
+    key.role == Role::Operator && key.scope.as_ref().is_some_and(|scope| scope.contains(source))
 }
 
 /// Packs that were written, and where in them what lies.
@@ -51,11 +59,13 @@ pub struct FragmentDraft {
 }
 
 impl FragmentDraft {
-    /// Adds a pack and the places in it, whatever the pack's number in them.
+    /// Adds a pack and the locations in it, whatever their `pack`.
     pub fn add(&mut self, pack: IndexedPack, locations: impl Iterator<Item = (ChunkId, FrameLocation)>) {
         let ordinal = self.packs.len() as u32;
         self.packs.push(FragmentPack { pack: pack.pack, size: pack.size, content: pack.content });
-        self.entries.extend(locations.map(|(id, location)| (id, FrameLocation { pack: ordinal, ..location })));
+        for (id, location) in locations {
+            self.entries.push((id, FrameLocation { pack: ordinal, ..location }));
+        }
     }
 
     /// Entries so far.
@@ -74,24 +84,29 @@ impl FragmentDraft {
         if self.packs.is_empty() {
             return Ok(None);
         }
-        let mut fragment =
-            Fragment { packs: std::mem::take(&mut self.packs), entries: std::mem::take(&mut self.entries) };
-        fragment.entries.sort_unstable_by_key(|entry| entry.0);
-        let mut sealed = codec::compress(&fragment.content())?;
-        let (context, id, sequence) = (session.context(), session.session(), self.sequence);
+        let mut sealed = codec::compress(&self.take_content())?;
+        let session_id = session.session();
+        let sequence = self.sequence;
         self.sequence += 1;
-        let frame_counter = sealer.seal(FrameType::Index, &ordinal_id(id, sequence), &mut sealed)?;
+        let frame_counter = sealer.seal(FrameType::Index, &ordinal_id(session_id, sequence), &mut sealed)?;
+        let FrameContext { repository, source, epoch } = session.context();
         let fragment = SealedFragment {
-            repository: context.repository,
-            source: context.source,
-            epoch: context.epoch,
-            session: id,
+            repository,
+            source,
+            epoch,
+            session: session_id,
             sequence,
             signer: identity.key_id(),
             frame_counter,
             sealed,
         };
         Ok(Some(fragment.to_bytes(|message| identity.sign(message))))
+    }
+
+    fn take_content(&mut self) -> Vec<u8> {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.sort_unstable_by_key(|entry| entry.0);
+        Fragment { packs: std::mem::take(&mut self.packs), entries }.content()
     }
 }
 
@@ -102,35 +117,60 @@ pub fn read_all(
     signers: &Signers,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Fragment>, RepoError> {
-    let listed = objects.list(&format!("{}/index", keys.context().source))?;
+    let source = keys.context().source;
+    let listed = objects.list(&format!("{source}/index"))?;
     let names: Vec<Name> = listed.iter().filter_map(|listed| Name::parse(&listed.name)).collect();
-    let mut fragments = Vec::new();
-    let mut take = |name: Name, bytes: Result<Bytes, StoreError>| {
-        match bytes.map_err(RepoError::from).and_then(|bytes| open(name, &bytes, keys, signers)) {
-            Ok(Some(fragment)) => fragments.push(fragment),
-            Ok(None) => {}
-            Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
-            Err(error) => notes.push(format!("index fragment left out: {error}")),
-        }
-        Ok::<(), RepoError>(())
-    };
-    let mut reads = Vec::new();
-    for &name in &names {
-        match objects.cache().and_then(|cache| cache.get(&name)) {
-            Some(bytes) => take(name, Ok(bytes))?,
-            None => reads.push(Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }),
-        }
-    }
-    objects.get_many(&reads, |at, bytes| {
-        if let (Some(cache), Ok(bytes)) = (objects.cache(), &bytes) {
-            cache.keep(&reads[at].name, bytes);
-        }
-        take(reads[at].name, bytes)
-    })?;
+    let mut reader = FragmentReader { objects, keys, signers, notes, fragments: Vec::new() };
+    let missing = reader.read_cached(&names)?;
+    reader.read_stored(missing)?;
     if let Some(cache) = objects.cache() {
-        cache.retain(keys.context().source, &names);
+        cache.retain(source, &names);
     }
-    Ok(fragments)
+    Ok(reader.fragments)
+}
+
+struct FragmentReader<'a> {
+    objects: &'a Objects,
+    keys: &'a StructureKeys,
+    signers: &'a Signers,
+    notes: &'a mut Vec<String>,
+    fragments: Vec<Fragment>,
+}
+
+impl FragmentReader<'_> {
+    /// Reads the fragments that the cache has; returns the names of the others.
+    fn read_cached(&mut self, names: &[Name]) -> Result<Vec<Name>, RepoError> {
+        let mut missing = Vec::new();
+        for &name in names {
+            match self.objects.cache().and_then(|cache| cache.get(&name)) {
+                Some(bytes) => self.add(name, Ok(bytes))?,
+                None => missing.push(name),
+            }
+        }
+        Ok(missing)
+    }
+
+    fn read_stored(&mut self, names: Vec<Name>) -> Result<(), RepoError> {
+        let bytes_max = INDEX_BYTES_MAX as u64;
+        let reads: Vec<Read> = names.iter().map(|&name| Read { name, range: None, bytes_max }).collect();
+        let objects = self.objects;
+        objects.get_many(&reads, |at, bytes| {
+            if let (Some(cache), Ok(bytes)) = (objects.cache(), &bytes) {
+                cache.keep(&names[at], bytes);
+            }
+            self.add(names[at], bytes)
+        })
+    }
+
+    fn add(&mut self, name: Name, bytes: Result<Bytes, StoreError>) -> Result<(), RepoError> {
+        let opened = bytes.map_err(RepoError::from).and_then(|bytes| open(name, &bytes, self.keys, self.signers));
+        match opened {
+            Ok(fragment) => self.fragments.extend(fragment),
+            Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
+            Err(error) => self.notes.push(format!("index fragment left out: {error}")),
+        }
+        Ok(())
+    }
 }
 
 /// The fragment, or `None` if it is of another epoch or of an operator who was revoked since.
@@ -139,22 +179,31 @@ pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -
     if fragment.epoch != keys.context().epoch {
         return Ok(None);
     }
-    let damaged = |reason: String| RepoError::Damaged { object: name.to_string(), reason };
     if name.digest() != Some(Digest::of(bytes)) {
-        return Err(damaged("its content is not what its name says".to_owned()));
+        return Err(RepoError::damaged(name, "its content is not what its name says"));
     }
     let signer = match signers.0.get(&fragment.signer) {
         Some(Some(signer)) => signer,
         Some(None) => return Ok(None),
-        None => return Err(damaged(format!("key {}, which it names, is no operator of this source", fragment.signer))),
+        None => return Err(RepoError::damaged(name, unknown_signer(fragment.signer))),
     };
     if signer.verify(signed.message, signed.signature).is_err() {
-        return Err(damaged(format!("it was not signed by key {}, which it names", fragment.signer)));
+        let reason = format!("it was not signed by key {}, which it names", fragment.signer);
+        return Err(RepoError::damaged(name, reason));
     }
+    open_body(name, fragment, keys).map(Some)
+}
+
+fn unknown_signer(key: KeyId) -> String {
+    format!("key {key}, which it names, is no operator of this source")
+}
+
+fn open_body(name: Name, fragment: SealedFragment, keys: &StructureKeys) -> Result<Fragment, RepoError> {
+    let id = ordinal_id(fragment.session, fragment.sequence);
     let mut content = fragment.sealed;
     keys.opener(fragment.session)
-        .open(FrameType::Index, &ordinal_id(fragment.session, fragment.sequence), fragment.frame_counter, &mut content)
+        .open(FrameType::Index, &id, fragment.frame_counter, &mut content)
         .map_err(|error| RepoError::sealed(name, &error))?;
     let content = codec::decompress(&content).map_err(|error| RepoError::codec(name, &error))?;
-    Fragment::read(&content).map(Some).map_err(|error| RepoError::wire(name, &error))
+    Fragment::read(&content).map_err(|error| RepoError::wire(name, &error))
 }

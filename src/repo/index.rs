@@ -1,4 +1,4 @@
-//! The index in memory: chunk id -> place, 32 bytes an entry (`docs/format.md` section 8).
+//! The index in memory: chunk id -> location, 32 bytes an entry (`docs/format.md` section 8).
 //!
 //! Sorted runs, merged geometrically as a session adds to them, and a small map in front. Ids are
 //! kept to 128 bits: they are keyed, so nobody without the key can make two that agree.
@@ -14,7 +14,7 @@ use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
 
 const RECENT_MAX: usize = 16 << 10;
-/// Looks by interpolation at most, and entries among which it is not worth while.
+/// Probes by interpolation at most, and slots among which it is not worth while.
 const INTERPOLATIONS: usize = 8;
 const NEAR: usize = 8;
 
@@ -88,25 +88,45 @@ impl Hasher for FirstBytes {
     fn write_usize(&mut self, _length: usize) {}
 }
 
-/// The entry of an id in a sorted run, by interpolation: ids are as good as drawn at random, so that a few looks suffice
+/// The slot of an id in a sorted run, by interpolation: ids are as good as drawn at random, so that a few probes suffice
 /// where a binary search would take a dozen, each at another page of memory.
 fn find<'r>(run: &'r [IndexSlot], id: &[u8; 16]) -> Option<&'r IndexSlot> {
-    let head = |id: &[u8; 16]| u64::from_be_bytes(*id.first_chunk().expect("16 bytes hold 8"));
-    let (mut range, mut low, mut high) = (run, 0, u64::MAX);
-    // Ids that nobody drew must not make it slow.
+    let mut range = run;
+    let mut low = 0;
+    let mut high = u64::MAX;
+    // Ids that are not random must not make it slow.
     for _ in 0..INTERPOLATIONS {
         if range.len() <= NEAR {
             break;
         }
-        let share = u128::from(head(id).saturating_sub(low)) * range.len() as u128 / (u128::from(high - low) + 1);
-        let at = (share as usize).min(range.len() - 1);
-        match range[at].id.cmp(id) {
-            Ordering::Equal => return Some(&range[at]),
-            Ordering::Less => (range, low) = (&range[at + 1..], head(&range[at].id)),
-            Ordering::Greater => (range, high) = (&range[..at], head(&range[at].id)),
+        let at = estimate(head(id), low, high, range.len());
+        let slot = &range[at];
+        match slot.id.cmp(id) {
+            Ordering::Equal => return Some(slot),
+            Ordering::Less => {
+                range = &range[at + 1..];
+                low = head(&slot.id);
+            }
+            Ordering::Greater => {
+                range = &range[..at];
+                high = head(&slot.id);
+            }
         }
     }
-    range.binary_search_by(|entry| entry.id.cmp(id)).ok().map(|at| &range[at])
+    let at = range.binary_search_by(|slot| slot.id.cmp(id)).ok()?;
+    Some(&range[at])
+}
+
+fn head(id: &[u8; 16]) -> u64 {
+    u64::from_be_bytes(*id.first_chunk().expect("16 bytes hold 8"))
+}
+
+/// Where `head` should lie among `len` random values from `low` to `high`.
+fn estimate(head: u64, low: u64, high: u64, len: usize) -> usize {
+    let above_low = u128::from(head.saturating_sub(low));
+    let values = u128::from(high - low) + 1;
+    let at = above_low * len as u128 / values;
+    (at as usize).min(len - 1)
 }
 
 /// Where chunks lie; locations count in [`Index::packs`].
@@ -196,20 +216,18 @@ impl Index {
     }
 }
 
+/// Both runs in one; of equal ids the older slot stays.
 fn merge(older: &[IndexSlot], newer: &[IndexSlot]) -> Vec<IndexSlot> {
     let mut merged = Vec::with_capacity(older.len() + newer.len());
-    let (mut a, mut b) = (older.iter().peekable(), newer.iter().peekable());
-    while let (Some(left), Some(right)) = (a.peek(), b.peek()) {
-        if left.id <= right.id {
-            if left.id == right.id {
-                b.next();
-            }
-            merged.extend(a.next());
-        } else {
-            merged.extend(b.next());
+    let mut newer = newer.iter().peekable();
+    for old in older {
+        while let Some(new) = newer.next_if(|new| new.id < old.id) {
+            merged.push(*new);
         }
+        newer.next_if(|new| new.id == old.id);
+        merged.push(*old);
     }
-    merged.extend(a.chain(b));
+    merged.extend(newer);
     merged
 }
 

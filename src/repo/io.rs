@@ -82,11 +82,20 @@ impl Objects {
     /// The digest of an object of any size, read in parts.
     pub fn digest(&self, name: &Name, size: u64) -> Result<Digest, StoreError> {
         let mut hashing = Hashing::default();
-        let part = if self.store.has_free_requests() { PART_BYTES_FREE } else { PART_BYTES };
-        for offset in (0..size).step_by(part) {
-            hashing.update(&self.get_range(name, offset, (size - offset).min(part as u64))?);
+        let part_bytes = if self.store.has_free_requests() { PART_BYTES_FREE } else { PART_BYTES };
+        for offset in (0..size).step_by(part_bytes) {
+            let len = (size - offset).min(part_bytes as u64);
+            hashing.update(&self.get_range(name, offset, len)?);
         }
         Ok(hashing.finish())
+    }
+
+    async fn request(&self, read: &Read) -> Result<Bytes, StoreError> {
+        let name = read.name.to_string();
+        match read.range {
+            Some((offset, len)) => self.store.get_range(&name, offset..offset + len).await,
+            None => self.store.get(&name, read.bytes_max).await,
+        }
     }
 
     /// Many reads, several at once; `each` gets them in order.
@@ -95,14 +104,7 @@ impl Objects {
         reads: &[Read],
         mut each: impl FnMut(usize, Result<Bytes, StoreError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let store = &self.store;
-        let requests = reads.iter().map(|read| async move {
-            let name = read.name.to_string();
-            match read.range {
-                Some((offset, len)) => store.get_range(&name, offset..offset + len).await,
-                None => store.get(&name, read.bytes_max).await,
-            }
-        });
+        let requests = reads.iter().map(|read| self.request(read));
         let mut answers = futures_util::stream::iter(requests).buffered(READS_AT_ONCE);
         let mut at = 0;
         while let Some(answer) = self.runtime.block_on(answers.next()) {

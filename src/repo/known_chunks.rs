@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::base::frame::SessionWrap;
-use crate::base::id::{Digest, Epoch, SessionId};
+use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::crypto::ids::StructureKeys;
 use crate::format::dsse::Envelope;
 use crate::format::entry::ObjectRef;
+use crate::format::index::Fragment;
 use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
@@ -17,12 +18,12 @@ use crate::repo::error::RepoError;
 use crate::repo::fragment::{self, Signers};
 use crate::repo::index::{Index, IndexedPack};
 use crate::repo::io::Read;
-use crate::repo::ledger::Ledger;
+use crate::repo::ledger::{InventoryPack, Ledger};
 use crate::repo::open::{Repository, Unlocked};
 use crate::repo::pack_table::PackTable;
 
-/// Packs whose tables are read because no index fragment tells of them are read one by one; a
-/// fragment found damaged costs this much and nothing else.
+/// Chunks that a writer may count on, from index fragments and the tables of packs that no fragment has. A fragment
+/// that is found damaged costs the reading of those tables and nothing else.
 #[derive(Debug, Default)]
 pub struct KnownChunks {
     pub index: Index,
@@ -30,8 +31,22 @@ pub struct KnownChunks {
     pub adopted: HashMap<Digest, ObjectRef>,
     /// Data keys of the sessions that were adopted.
     pub wraps: BTreeMap<SessionId, SessionWrap>,
-    /// Things worth telling: damaged fragments.
+    /// What a person should know, such as damaged fragments.
     pub notes: Vec<String>,
+}
+
+/// A pack that an index should have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WantedPack {
+    pub digest: Digest,
+    /// Size of the object in bytes.
+    pub size: u64,
+}
+
+impl From<&InventoryPack> for WantedPack {
+    fn from(pack: &InventoryPack) -> Self {
+        Self { digest: pack.digest, size: pack.size }
+    }
 }
 
 /// Loads what may be deduplicated against in `epoch`.
@@ -42,39 +57,41 @@ pub fn load(
     epoch: Epoch,
 ) -> Result<KnownChunks, RepoError> {
     let repository = unlocked.repository();
-    let trusted: Vec<(Digest, u64)> = ledger
+    let trusted: Vec<WantedPack> = ledger
         .inventory()
         .filter(|pack| pack.epoch == epoch && ledger.trusts(&pack.signer))
-        .map(|pack| (pack.digest, pack.size))
+        .map(WantedPack::from)
         .collect();
     let wanted = existing(repository, keys, &trusted)?;
+    let mut known = index(repository, keys, &Signers::of(ledger), &wanted, LaterPack::Stops)?;
     let missing = trusted.len() - wanted.len();
-    let mut base = index(repository, keys, &Signers::of(ledger), &wanted, Later::Stops)?;
     if missing > 0 {
-        base.notes.push(format!("{missing} packs are missing or have another size; what they held is stored again"));
+        known.notes.push(format!("{missing} packs are missing or have another size; what they held is stored again"));
     }
-    adopt(unlocked, ledger, keys, &mut base)?;
-    Ok(base)
+    Adoption { unlocked, ledger, keys, seen: HashSet::new(), known: &mut known }.adopt_all()?;
+    Ok(known)
 }
 
 /// Those packs that the store still has in their full size: a request per thousand packs, so that a
 /// backup never shares data with a pack that is gone, but stores it again.
-fn existing(
-    repository: &Repository,
-    keys: &StructureKeys,
-    packs: &[(Digest, u64)],
-) -> Result<Vec<(Digest, u64)>, RepoError> {
+fn existing(repository: &Repository, keys: &StructureKeys, packs: &[WantedPack]) -> Result<Vec<WantedPack>, RepoError> {
     if packs.is_empty() {
         return Ok(Vec::new());
     }
+    let sizes = stored_sizes(repository, keys.context().source)?;
+    Ok(packs.iter().filter(|pack| sizes.get(&pack.digest) == Some(&pack.size)).copied().collect())
+}
+
+/// The sizes of all packs of a source, as the store lists them.
+fn stored_sizes(repository: &Repository, source: SourceId) -> Result<HashMap<Digest, u64>, RepoError> {
     let mut sizes = HashMap::new();
-    repository.objects().list_each(&format!("{}/packs", keys.context().source), |listed| {
+    repository.objects().list_each(&format!("{source}/packs"), |listed| {
         if let Some(Name::Pack(_, digest)) = Name::parse(&listed.name) {
             sizes.insert(digest, listed.size_bytes);
         }
         Ok::<(), RepoError>(())
     })?;
-    Ok(packs.iter().filter(|(digest, size)| sizes.get(digest) == Some(size)).copied().collect())
+    Ok(sizes)
 }
 
 /// The index of those of `wanted` that can be read, for a reader that works around damage.
@@ -82,15 +99,15 @@ pub fn index_of_readable(
     repository: &Repository,
     keys: &StructureKeys,
     signers: &Signers,
-    wanted: &[(Digest, u64)],
+    wanted: &[WantedPack],
 ) -> Result<KnownChunks, RepoError> {
     let wanted = existing(repository, keys, wanted)?;
-    index(repository, keys, signers, &wanted, Later::LeftOut)
+    index(repository, keys, signers, &wanted, LaterPack::LeftOut)
 }
 
 /// What a pack of a later version means.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Later {
+enum LaterPack {
     /// A writer that does not understand the repository must not write to it.
     Stops,
     /// A reader works around it.
@@ -103,110 +120,187 @@ fn index(
     repository: &Repository,
     keys: &StructureKeys,
     signers: &Signers,
-    wanted: &[(Digest, u64)],
-    later: Later,
+    wanted: &[WantedPack],
+    later: LaterPack,
 ) -> Result<KnownChunks, RepoError> {
-    let mut base = KnownChunks::default();
-    let rank: HashMap<Digest, usize> = wanted.iter().enumerate().map(|(rank, pack)| (pack.0, rank)).collect();
-    let mut packs: Vec<Option<IndexedPack>> = vec![None; wanted.len()];
-    let mut entries = Vec::new();
-    for fragment in fragment::read_all(repository.objects(), keys, signers, &mut base.notes)? {
-        let ranks: Vec<Option<usize>> =
-            fragment.packs.iter().map(|pack| rank.get(&pack.pack.digest).copied()).collect();
-        for (pack, rank) in fragment.packs.into_iter().zip(&ranks) {
-            if let Some(rank) = *rank {
-                let epoch = keys.context().epoch;
-                packs[rank] = Some(IndexedPack { pack: pack.pack, size: wanted[rank].1, content: pack.content, epoch });
+    let mut known = KnownChunks::default();
+    let mut builder = IndexBuilder::new(keys, wanted);
+    for fragment in fragment::read_all(repository.objects(), keys, signers, &mut known.notes)? {
+        builder.add_fragment(fragment);
+    }
+    for rank in builder.missing() {
+        let pack = wanted[rank];
+        match PackTable::read(repository.objects(), keys, pack.digest, pack.size) {
+            Ok(table) => builder.add_table(rank, &table),
+            Err(error) => {
+                known.notes.push(left_out(error, later)?);
+                builder.leave_out(rank);
             }
         }
-        entries.extend(fragment.entries.into_iter().filter_map(|(id, location)| {
-            ranks[location.pack as usize].map(|rank| (id, FrameLocation { pack: rank as u32, ..location }))
-        }));
     }
-    for (rank, (digest, size)) in wanted.iter().enumerate() {
-        if packs[rank].is_none() {
-            let table = match PackTable::read(repository.objects(), keys, *digest, *size) {
-                Ok(table) => table,
-                Err(error @ RepoError::Unsupported { .. }) if later == Later::Stops => return Err(error),
-                Err(error) if !matches!(error, RepoError::Store(_)) => {
-                    base.notes.push(format!("left out: {error}"));
-                    // Keeps the ordinals of the others; nothing points at it.
-                    packs[rank] = Some(placeholder(*digest, keys));
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            entries
-                .extend(table.locations().map(|(id, location)| (id, FrameLocation { pack: rank as u32, ..location })));
-            packs[rank] = Some(table.indexed());
-        }
-    }
-    for pack in packs.into_iter().flatten() {
-        base.index.add_pack(pack);
-    }
-    base.index.load(entries.into_iter());
-    Ok(base)
+    known.index = builder.finish();
+    Ok(known)
 }
 
-fn placeholder(digest: Digest, keys: &StructureKeys) -> IndexedPack {
-    let pack = PackRef { digest, sessions: Vec::new() };
-    IndexedPack { pack, size: 0, content: PackContent::Leaves, epoch: keys.context().epoch }
+/// The note on a pack that cannot be read; an error that is no reason to leave the pack out is returned.
+fn left_out(error: RepoError, later: LaterPack) -> Result<String, RepoError> {
+    match error {
+        RepoError::Unsupported { .. } if later == LaterPack::Stops => Err(error),
+        RepoError::Store(_) => Err(error),
+        error => Ok(format!("left out: {error}")),
+    }
+}
+
+/// Builds an index in which packs have the ordinals of `wanted`.
+struct IndexBuilder<'a> {
+    keys: &'a StructureKeys,
+    wanted: &'a [WantedPack],
+    /// Positions in `wanted`.
+    ranks: HashMap<Digest, usize>,
+    /// In the order of `wanted`.
+    packs: Vec<Option<IndexedPack>>,
+    entries: Vec<(ChunkId, FrameLocation)>,
+}
+
+impl<'a> IndexBuilder<'a> {
+    fn new(keys: &'a StructureKeys, wanted: &'a [WantedPack]) -> Self {
+        let ranks = wanted.iter().enumerate().map(|(rank, pack)| (pack.digest, rank)).collect();
+        Self { keys, wanted, ranks, packs: vec![None; wanted.len()], entries: Vec::new() }
+    }
+
+    /// Adds the packs of a fragment that are wanted, and their entries.
+    fn add_fragment(&mut self, fragment: Fragment) {
+        let ranks: Vec<Option<usize>> =
+            fragment.packs.iter().map(|pack| self.ranks.get(&pack.pack.digest).copied()).collect();
+        for (pack, rank) in fragment.packs.into_iter().zip(&ranks) {
+            if let Some(rank) = *rank {
+                self.add_pack(rank, pack.pack, pack.content);
+            }
+        }
+        for (id, location) in fragment.entries {
+            if let Some(rank) = ranks[location.pack as usize] {
+                self.add_entry(rank, id, location);
+            }
+        }
+    }
+
+    fn add_table(&mut self, rank: usize, table: &PackTable) {
+        for (id, location) in table.locations() {
+            self.add_entry(rank, id, location);
+        }
+        self.packs[rank] = Some(table.indexed());
+    }
+
+    /// Keeps the ordinals of the other packs; no entry points at this one.
+    fn leave_out(&mut self, rank: usize) {
+        let pack = PackRef { digest: self.wanted[rank].digest, sessions: Vec::new() };
+        let epoch = self.keys.context().epoch;
+        self.packs[rank] = Some(IndexedPack { pack, size: 0, content: PackContent::Leaves, epoch });
+    }
+
+    fn add_pack(&mut self, rank: usize, pack: PackRef, content: PackContent) {
+        let epoch = self.keys.context().epoch;
+        self.packs[rank] = Some(IndexedPack { pack, size: self.wanted[rank].size, content, epoch });
+    }
+
+    fn add_entry(&mut self, rank: usize, id: ChunkId, location: FrameLocation) {
+        self.entries.push((id, FrameLocation { pack: rank as u32, ..location }));
+    }
+
+    /// Packs that no fragment has.
+    fn missing(&self) -> Vec<usize> {
+        (0..self.packs.len()).filter(|rank| self.packs[*rank].is_none()).collect()
+    }
+
+    fn finish(self) -> Index {
+        let mut index = Index::default();
+        for pack in self.packs.into_iter().flatten() {
+            index.add_pack(pack);
+        }
+        index.load(self.entries.into_iter());
+        index
+    }
 }
 
 /// Adds the packs of this key's sessions that never committed (rule L6).
-fn adopt(unlocked: &Unlocked, ledger: &Ledger, keys: &StructureKeys, base: &mut KnownChunks) -> Result<(), RepoError> {
-    let context = keys.context();
-    let repository = unlocked.repository();
-    let listed = repository.objects().list(&format!("{}/sessions", context.source))?;
-    let names: Vec<Name> = listed
-        .iter()
-        .filter_map(|listed| Name::parse(&listed.name))
-        .filter(|name| matches!(name, Name::Session(_, session, _) if !ledger.has_session(session)))
-        .collect();
-    let reads: Vec<Read> =
-        names.iter().map(|&name| Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }).collect();
-    let mut seen = HashSet::new();
-    repository.objects().get_many(&reads, |at, bytes| {
-        let Ok(bytes) = bytes else { return Ok(()) };
-        let Some(announcement) = own_announcement(unlocked, names[at], &bytes) else { return Ok(()) };
-        if announcement.epoch != context.epoch || announcement.repository != context.repository {
-            return Ok(());
-        }
-        for pack in &announcement.packs {
-            let fresh = !ledger.has_pack(&pack.sha256) && !ledger.was_removed(&pack.sha256);
-            if fresh && seen.insert(pack.sha256) {
-                adopt_pack(repository, keys, *pack, base);
-            }
-        }
-        if let Some(wrap) = announcement.wrap {
-            base.wraps.insert(wrap.session(), wrap);
-        }
-        Ok::<(), RepoError>(())
-    })
+struct Adoption<'a> {
+    unlocked: &'a Unlocked,
+    ledger: &'a Ledger,
+    keys: &'a StructureKeys,
+    seen: HashSet<Digest>,
+    known: &'a mut KnownChunks,
 }
 
-/// A pack that cannot be read is simply not adopted.
-fn adopt_pack(repository: &Repository, keys: &StructureKeys, pack: ObjectRef, base: &mut KnownChunks) {
-    match PackTable::read(repository.objects(), keys, pack.sha256, pack.size) {
-        Ok(table) => {
-            let ordinal = base.index.add_pack(table.indexed());
-            base.index.load(table.locations().map(|(id, location)| (id, FrameLocation { pack: ordinal, ..location })));
-            base.adopted.insert(pack.sha256, pack);
-            for wrap in table.header.wraps {
-                base.wraps.insert(wrap.session(), wrap);
+impl Adoption<'_> {
+    fn adopt_all(&mut self) -> Result<(), RepoError> {
+        let names = self.announcements()?;
+        let bytes_max = STATEMENT_BYTES_MAX as u64;
+        let reads: Vec<Read> = names.iter().map(|&name| Read { name, range: None, bytes_max }).collect();
+        let unlocked = self.unlocked;
+        unlocked.repository().objects().get_many(&reads, |at, bytes| {
+            let announcement = bytes.ok().and_then(|bytes| own_announcement(unlocked, names[at], &bytes));
+            if let Some(announcement) = announcement {
+                self.adopt(announcement);
+            }
+            Ok::<(), RepoError>(())
+        })
+    }
+
+    /// The announcements of sessions without a snapshot.
+    fn announcements(&self) -> Result<Vec<Name>, RepoError> {
+        let prefix = format!("{}/sessions", self.keys.context().source);
+        let listed = self.unlocked.repository().objects().list(&prefix)?;
+        let names = listed.iter().filter_map(|listed| Name::parse(&listed.name));
+        Ok(names.filter(|name| self.is_open_session(name)).collect())
+    }
+
+    fn is_open_session(&self, name: &Name) -> bool {
+        matches!(name, Name::Session(_, session, _) if !self.ledger.has_session(session))
+    }
+
+    fn adopt(&mut self, announcement: Announcement) {
+        let context = self.keys.context();
+        if announcement.epoch != context.epoch || announcement.repository != context.repository {
+            return;
+        }
+        for pack in announcement.packs {
+            let is_new = !self.ledger.has_pack(&pack.sha256) && !self.ledger.was_removed(&pack.sha256);
+            if is_new && self.seen.insert(pack.sha256) {
+                self.adopt_pack(pack);
             }
         }
-        Err(error) => base.notes.push(format!("pack of an interrupted run left out: {error}")),
+        self.add_wraps(announcement.wrap);
+    }
+
+    /// A pack that cannot be read is simply not adopted.
+    fn adopt_pack(&mut self, pack: ObjectRef) {
+        let objects = self.unlocked.repository().objects();
+        match PackTable::read(objects, self.keys, pack.sha256, pack.size) {
+            Ok(table) => self.add_table(pack, table),
+            Err(error) => self.known.notes.push(format!("pack of an interrupted run left out: {error}")),
+        }
+    }
+
+    fn add_table(&mut self, pack: ObjectRef, table: PackTable) {
+        let index = &mut self.known.index;
+        let ordinal = index.add_pack(table.indexed());
+        index.load(table.locations().map(|(id, location)| (id, FrameLocation { pack: ordinal, ..location })));
+        self.known.adopted.insert(pack.sha256, pack);
+        self.add_wraps(table.header.wraps);
+    }
+
+    fn add_wraps(&mut self, wraps: impl IntoIterator<Item = SessionWrap>) {
+        self.known.wraps.extend(wraps.into_iter().map(|wrap| (wrap.session(), wrap)));
     }
 }
 
-/// The announcement, if this very key signed it in this place.
+/// The announcement, if this very key signed it for the object of this name.
 fn own_announcement(unlocked: &Unlocked, name: Name, bytes: &[u8]) -> Option<Announcement> {
     let envelope = Envelope::decode(bytes).ok()?;
     let announcement: Announcement = envelope.predicate().ok()?;
-    let Name::Session(source, session, number) = name else { return None };
-    let placed = (announcement.source, announcement.session, announcement.number) == (source, session, number);
-    let own = envelope.key() == unlocked.key();
-    let signed = unlocked.identity().public().signing.verify(&envelope.pae(), envelope.signature()).is_ok();
-    (placed && own && signed).then_some(announcement)
+    if announcement.name() != name || envelope.key() != unlocked.key() {
+        return None;
+    }
+    let verified = unlocked.identity().public().signing.verify(&envelope.pae(), envelope.signature());
+    verified.is_ok().then_some(announcement)
 }

@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
-use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::format::dsse::{Envelope, encode};
-use crate::format::entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef, Snapshot, TagChange, Verdict};
+use crate::format::dsse::{Envelope, StatementError};
+use crate::format::entry::{
+    Add, ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, ObjectRef, Repack, ReplacedManifest, Snapshot, Tag,
+    TagChange, Verdict,
+};
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
-use crate::store::{Created, StoreError};
 
 /// A pack of the inventory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +57,21 @@ pub struct PacksAhead {
     pub bytes: u64,
 }
 
+impl PacksAhead {
+    fn add(&mut self, packs: &[ObjectRef]) {
+        self.packs += packs.len();
+        self.bytes += packs.iter().map(|pack| pack.size).sum::<u64>();
+    }
+}
+
 impl SnapshotRecord {
+    fn change_tag(&mut self, change: &Tag) {
+        self.tags.retain(|known| *known != change.tag);
+        if change.change == TagChange::Put {
+            self.tags.push(change.tag.clone());
+        }
+    }
+
     /// Whether it may stand for the latest state of its source.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -66,7 +81,8 @@ impl SnapshotRecord {
     /// Bytes of packs that this snapshot's session added.
     #[must_use]
     pub fn new_bytes(&self) -> u64 {
-        self.ahead.bytes + self.snapshot.packs.iter().chain(&self.snapshot.adopted).map(|pack| pack.size).sum::<u64>()
+        let packs = self.snapshot.packs.iter().chain(&self.snapshot.adopted);
+        self.ahead.bytes + packs.map(|pack| pack.size).sum::<u64>()
     }
 }
 
@@ -80,8 +96,9 @@ pub struct Ledger {
     /// In chain order.
     pub snapshots: Vec<SnapshotRecord>,
     inventory: BTreeMap<u64, InventoryPack>,
-    places: BTreeMap<Digest, u64>,
-    next_place: u64,
+    /// Of packs in the inventory.
+    positions: BTreeMap<Digest, u64>,
+    next_position: u64,
     manifests: BTreeMap<Digest, u64>,
     removed: HashSet<Digest>,
     sessions: HashSet<SessionId>,
@@ -102,44 +119,54 @@ impl Ledger {
         if !ledger.roster.sources.contains_key(&source) {
             ledger.roster = repository.newest_roster()?;
         }
+        let prefix = format!("{source}/ledger");
         let name = |number| Name::Ledger(source, number);
-        let ignored = chain::read(repository.objects(), &format!("{source}/ledger"), name, |_, link| {
-            let candidate = ledger.read(&link)?;
-            if let Ok(candidate) = &candidate
-                && candidate.entry.place.roster.number > ledger.roster.head().number
-            {
-                // Read after the entry, it has all that an honest signer had seen.
-                ledger.roster = repository.newest_roster()?;
-            }
-            ledger.apply(link.digest(), candidate)
-        })?;
-        ledger.ignored = ignored;
+        ledger.ignored = chain::read(repository.objects(), &prefix, name, |_, link| ledger.fold(repository, &link))?;
         Ok(ledger)
+    }
+
+    fn fold(&mut self, repository: &Repository, link: &Link) -> Result<(), RepoError> {
+        let decoded = self.decode(link)?;
+        if let Ok(decoded) = &decoded
+            && decoded.entry.place.roster.number > self.roster.head().number
+        {
+            // Read after the entry, it has all that an honest signer had seen.
+            self.roster = repository.newest_roster()?;
+        }
+        self.apply(link.digest(), decoded)
     }
 
     /// What does not count since the last entry that does, so that newer snapshots may be missing.
     #[must_use]
-    pub fn doubts(&self) -> Vec<String> {
-        let mut end = self.digests.len() as u64;
-        let newest = self.voids.iter().rev().take_while(|(at, _)| {
-            end -= 1;
-            at.number == end + 1
-        });
-        newest.map(|void| self.void(void)).chain(self.gap()).collect()
+    pub fn warnings_at_head(&self) -> Vec<String> {
+        self.voids_at_head().iter().rev().map(|void| self.void_warning(void)).chain(self.gap_warning()).collect()
     }
 
     /// Everything that does not count, in chain order: what a snapshot that is not found may have been.
     #[must_use]
-    pub fn uncounted(&self) -> Vec<String> {
-        self.voids.iter().map(|void| self.void(void)).chain(self.gap()).collect()
+    pub fn warnings(&self) -> Vec<String> {
+        self.voids.iter().map(|void| self.void_warning(void)).chain(self.gap_warning()).collect()
     }
 
-    fn void(&self, (at, reason): &(Numbered, String)) -> String {
+    /// The void entries behind which no entry counts.
+    fn voids_at_head(&self) -> &[(Numbered, String)] {
+        let mut first = self.voids.len();
+        let mut number = self.digests.len() as u64;
+        while first > 0 && self.voids[first - 1].0.number == number {
+            first -= 1;
+            number -= 1;
+        }
+        &self.voids[first..]
+    }
+
+    fn void_warning(&self, void: &(Numbered, String)) -> String {
+        let (at, reason) = void;
         format!("{} does not count: {reason}", Name::Ledger(self.source, at.number))
     }
 
-    fn gap(&self) -> Option<String> {
-        let (first, count) = (self.ignored.first()?, self.ignored.len());
+    fn gap_warning(&self) -> Option<String> {
+        let first = self.ignored.first()?;
+        let count = self.ignored.len();
         let missing = Name::Ledger(self.source, self.digests.len() as u64 + 1);
         Some(format!("{missing} is missing, so {count} entries from number {first} on do not count"))
     }
@@ -153,8 +180,8 @@ impl Ledger {
             digests: Vec::new(),
             snapshots: Vec::new(),
             inventory: BTreeMap::new(),
-            places: BTreeMap::new(),
-            next_place: 0,
+            positions: BTreeMap::new(),
+            next_position: 0,
             manifests: BTreeMap::new(),
             removed: HashSet::new(),
             sessions: HashSet::new(),
@@ -203,7 +230,7 @@ impl Ledger {
     /// Whether the inventory has this pack.
     #[must_use]
     pub fn has_pack(&self, digest: &Digest) -> bool {
-        self.places.contains_key(digest)
+        self.positions.contains_key(digest)
     }
 
     /// Whether a prune or repack ever named this object.
@@ -226,137 +253,142 @@ impl Ledger {
 
     /// Where the next entry stands.
     pub fn next_place(&self) -> Result<ChainPlace, RepoError> {
-        let roster = &self.roster;
         let previous = match self.digests.last() {
             Some(last) => *last,
-            None => {
-                let object = format!("source {} in the roster", self.source);
-                roster.sources.get(&self.source).ok_or(RepoError::Missing { object })?.added.sha256
-            }
+            None => self.source_entry()?,
         };
-        let number = self.digests.len() as u64 + 1;
-        Ok(ChainPlace { repository: roster.repository, source: self.source, number, previous, roster: roster.head() })
+        Ok(ChainPlace {
+            repository: self.roster.repository,
+            source: self.source,
+            number: self.digests.len() as u64 + 1,
+            previous,
+            roster: self.roster.head(),
+        })
     }
 
-    /// Reads what stands at the next number; an `Err` inside says why it is void.
-    fn read(&self, link: &Link) -> Result<Result<UnjudgedEntry, String>, RepoError> {
+    /// The roster entry that added the source.
+    fn source_entry(&self) -> Result<Digest, RepoError> {
+        let source = self.roster.sources.get(&self.source);
+        let source = source.ok_or_else(|| RepoError::missing(format!("source {} in the roster", self.source)))?;
+        Ok(source.added.sha256)
+    }
+
+    /// Decodes what stands at the next number; an `Err` inside says why it is void.
+    fn decode(&self, link: &Link) -> Result<Result<DecodedEntry, String>, RepoError> {
         let Link::Whole(bytes) = link else { return Ok(Err("it is too long".to_owned())) };
-        let decoded = Envelope::decode(bytes).and_then(|envelope| Ok((envelope.predicate::<Entry>()?, envelope)));
-        let (entry, envelope) = match decoded {
+        let decoded = match DecodedEntry::decode(bytes) {
             Ok(decoded) => decoded,
             Err(error) => return Ok(Err(format!("it {error}"))),
         };
-        let (place, expected) = (&entry.place, self.next_place()?);
-        let here = (place.repository, place.source, place.number, place.previous);
-        if here != (expected.repository, expected.source, expected.number, expected.previous) {
+        let place = &decoded.entry.place;
+        // Not the roster: a signer may have seen another one.
+        let expected = ChainPlace { roster: place.roster, ..self.next_place()? };
+        if *place != expected {
             return Ok(Err("it names another place or predecessor".to_owned()));
         }
-        Ok(Ok(UnjudgedEntry { entry: Box::new(entry), envelope }))
+        Ok(Ok(decoded))
+    }
+
+    /// Whether an entry would count at the next number.
+    pub(super) fn would_count(&self, link: &Link) -> Result<bool, RepoError> {
+        let decoded = self.decode(link)?;
+        Ok(decoded.is_ok_and(|decoded| matches!(self.judge(&decoded), Ok(Ok(())))))
     }
 
     /// Folds what stands at the next number.
-    fn apply(&mut self, sha256: Digest, candidate: Result<UnjudgedEntry, String>) -> Result<(), RepoError> {
+    fn apply(&mut self, sha256: Digest, decoded: Result<DecodedEntry, String>) -> Result<(), RepoError> {
         let at = Numbered { number: self.digests.len() as u64 + 1, sha256 };
-        let judged = match candidate {
-            Ok(candidate) => self.judge(&candidate)?.map(|()| candidate).map_err(str::to_owned),
+        let judged = match decoded {
+            Ok(decoded) => self.judge(&decoded)?.map(|()| decoded).map_err(str::to_owned),
             Err(reason) => Err(reason),
         };
         match judged {
-            Ok(UnjudgedEntry { entry, envelope }) => self.count(at, envelope.key(), *entry),
+            Ok(DecodedEntry { entry, envelope }) => self.apply_entry(at, envelope.key(), *entry),
             Err(reason) => self.voids.push((at, reason)),
         }
         self.digests.push(sha256);
         Ok(())
     }
 
-    /// Decides whether an entry in its place counts (rules L2 to L4). Who is not entitled must not be
-    /// able to do more than leave a void entry: errors, which stop everybody, come last.
-    fn judge(&self, candidate: &UnjudgedEntry) -> Result<Result<(), &'static str>, RepoError> {
-        let UnjudgedEntry { entry, envelope } = candidate;
-        let (signer, seen) = (envelope.key(), entry.place.roster);
-        let Some(state) = self.roster.keys.get(&signer) else { return Ok(Err("its signer was never enrolled")) };
-        if state.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
-            return Ok(Err("its signature does not hold"));
+    /// Decides whether an entry in its place counts (rules L2 to L4). Keys that are not entitled must not be
+    /// able to do more than leave a void entry: errors, which stop all readers, come last.
+    fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
+        if let Err(reason) = self.judge_signer(decoded) {
+            return Ok(Err(reason));
         }
-        let enrolled = self.roster.key_at(signer, seen.number).is_some() && !self.revoked.contains(&signer);
+        if let Err(reason) = self.judge_roster_seen(decoded)? {
+            return Ok(Err(reason));
+        }
+        self.judge_body(&decoded.entry.body)
+    }
+
+    fn judge_signer(&self, decoded: &DecodedEntry) -> Judgement {
+        let DecodedEntry { entry, envelope } = decoded;
+        let signer = envelope.key();
+        let seen = entry.place.roster.number;
+        let state = self.roster.keys.get(&signer).ok_or("its signer was never enrolled")?;
+        if state.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
+            return Err("its signature does not hold");
+        }
+        let enrolled = self.roster.key_at(signer, seen).is_some() && !self.revoked.contains(&signer);
         let in_scope = state.scope.as_ref().is_none_or(|scope| scope.contains(self.source));
         if !enrolled || !in_scope || !entry.body.may_be_signed_by(state.role) {
-            return Ok(Err("its signer was not entitled to it at this position"));
+            return Err("its signer was not entitled to it at this position");
         }
-        if seen.number < self.roster_seen {
-            return Ok(Err("its signer had seen an older roster than the entry before"));
+        if seen < self.roster_seen {
+            return Err("its signer had seen an older roster than the entry before");
         }
-        let known = usize::try_from(seen.number).ok().and_then(|n| self.roster.digests.get(n.wrapping_sub(1)));
-        if known != Some(&seen.sha256) {
-            // A thief may name what never was; whoever revokes the key must be rid of it.
-            if state.revoked.is_some() {
-                return Ok(Err("it names a roster that never was, and its signer was revoked"));
-            }
-            let object = Name::Ledger(self.source, entry.place.number).to_string();
-            let reason = format!("it saw roster entry {} with another content than the store has", seen.number);
-            return Err(RepoError::RolledBack { object, reason });
+        Ok(())
+    }
+
+    fn judge_roster_seen(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
+        let place = &decoded.entry.place;
+        let seen = place.roster;
+        if self.roster.digest_of(seen.number) == Some(seen.sha256) {
+            return Ok(Ok(()));
         }
-        match &entry.body {
+        // A thief may name a roster that never was; revoking the key must void the entry.
+        let signer = self.roster.keys.get(&decoded.envelope.key());
+        if signer.is_some_and(|state| state.revoked.is_some()) {
+            return Ok(Err("it names a roster that never was, and its signer was revoked"));
+        }
+        let object = Name::Ledger(self.source, place.number).to_string();
+        let reason = format!("it saw roster entry {} with another content than the store has", seen.number);
+        Err(RepoError::RolledBack { object, reason })
+    }
+
+    fn judge_body(&self, body: &EntryBody) -> Result<Judgement, RepoError> {
+        match body {
             EntryBody::Unsupported(what) => Err(RepoError::LaterLedger { source_id: self.source, what: what.clone() }),
             // Written before entries that were lost and whose numbers others took since: no writer
             // commits such an image.
-            EntryBody::Snapshot(snapshot)
-                if self.newest_image().is_some_and(|newest| newest >= snapshot.source_clock) =>
-            {
+            EntryBody::Snapshot(snapshot) if !self.is_newer_image(snapshot.source_clock) => {
                 Ok(Err("its image is not newer than that of a snapshot before it"))
             }
             _ => Ok(Ok(())),
         }
     }
 
-    fn count(&mut self, at: Numbered, signer: KeyId, entry: Entry) {
+    fn is_newer_image(&self, clock: Moment) -> bool {
+        self.newest_image().is_none_or(|newest| newest < clock)
+    }
+
+    fn apply_entry(&mut self, at: Numbered, signer: KeyId, entry: Entry) {
         self.roster_seen = entry.place.roster.number;
         let written = entry.written;
         match entry.body {
-            EntryBody::Snapshot(snapshot) => self.count_snapshot(at, signer, written, snapshot),
-            EntryBody::Forget(forget) => {
-                for record in self.snapshots.iter_mut().filter(|record| forget.snapshots.contains(&record.id)) {
-                    record.forgotten = true;
-                    self.manifests.remove(&record.snapshot.manifest.sha256);
-                }
-            }
+            EntryBody::Snapshot(snapshot) => self.add_snapshot(at, signer, written, snapshot),
+            EntryBody::Forget(forget) => self.forget(&forget),
             EntryBody::Prune(prune) => {
-                for digest in prune.packs.iter().chain(&prune.manifests).chain(&prune.wraps) {
-                    self.remove(digest);
-                }
+                self.remove_all(&prune.packs);
+                self.remove_all(&prune.manifests);
+                self.remove_all(&prune.wraps);
             }
-            EntryBody::Add(add) => {
-                add.packs.iter().chain(&add.adopted).for_each(|pack| self.add(at.number, signer, add.epoch, *pack));
-                let ahead = self.ahead.entry((signer, add.session)).or_default();
-                ahead.packs += add.packs.len() + add.adopted.len();
-                ahead.bytes += add.packs.iter().chain(&add.adopted).map(|pack| pack.size).sum::<u64>();
-            }
-            EntryBody::Repack(repack) => {
-                for pack in &repack.added {
-                    let object = ObjectRef { sha256: pack.sha256, size: pack.size };
-                    self.add(at.number, pack.signer, repack.epoch, object);
-                }
-                repack.packs.iter().for_each(|digest| self.remove(digest));
-            }
-            EntryBody::Accept(accept) => self.on(&accept.snapshot, |record| record.accepted = true),
-            EntryBody::Tag(tag) => self.on(&tag.snapshot.clone(), |record| {
-                record.tags.retain(|known| *known != tag.tag);
-                if tag.change == TagChange::Put {
-                    record.tags.push(tag.tag);
-                }
-            }),
-            EntryBody::Erase(erase) => {
-                for replaced in erase.manifests {
-                    self.manifests.remove(&replaced.old);
-                    self.manifests.insert(replaced.new.sha256, replaced.new.size);
-                    for record in &mut self.snapshots {
-                        if record.snapshot.manifest.sha256 == replaced.old {
-                            record.snapshot.manifest = replaced.new;
-                        }
-                    }
-                }
-                erase.packs.iter().for_each(|pack| self.add(at.number, signer, erase.epoch, *pack));
-            }
+            EntryBody::Add(add) => self.add_ahead(at, signer, &add),
+            EntryBody::Repack(repack) => self.repack(at, &repack),
+            EntryBody::Accept(accept) => self.update_snapshot(&accept.snapshot, |record| record.accepted = true),
+            EntryBody::Tag(tag) => self.update_snapshot(&tag.snapshot, |record| record.change_tag(&tag)),
+            EntryBody::Erase(erase) => self.erase(at, signer, &erase),
             EntryBody::Revoke(revoke) => {
                 self.revoked.insert(revoke.key);
             }
@@ -364,94 +396,112 @@ impl Ledger {
         }
     }
 
-    fn count_snapshot(&mut self, at: Numbered, signer: KeyId, written: Moment, snapshot: Snapshot) {
-        for pack in snapshot.packs.iter().chain(&snapshot.adopted) {
-            self.add(at.number, signer, snapshot.epoch, *pack);
-        }
+    fn add_snapshot(&mut self, at: Numbered, signer: KeyId, written: Moment, snapshot: Snapshot) {
+        self.add_packs(at, signer, snapshot.epoch, &snapshot.packs);
+        self.add_packs(at, signer, snapshot.epoch, &snapshot.adopted);
         self.sessions.insert(snapshot.session);
         self.manifests.insert(snapshot.manifest.sha256, snapshot.manifest.size);
-        let tags = snapshot.tags.clone();
-        let (id, number) = (at.sha256, at.number);
-        let (accepted, forgotten) = (false, false);
         let ahead = self.ahead.remove(&(signer, snapshot.session)).unwrap_or_default();
-        self.snapshots.push(SnapshotRecord { id, number, signer, written, snapshot, ahead, tags, accepted, forgotten });
+        self.snapshots.push(SnapshotRecord {
+            id: at.sha256,
+            number: at.number,
+            signer,
+            written,
+            ahead,
+            tags: snapshot.tags.clone(),
+            accepted: false,
+            forgotten: false,
+            snapshot,
+        });
     }
 
-    fn add(&mut self, entry: u64, signer: KeyId, epoch: Epoch, object: ObjectRef) {
-        if self.places.contains_key(&object.sha256) {
+    fn forget(&mut self, forget: &Forget) {
+        for record in self.snapshots.iter_mut().filter(|record| forget.snapshots.contains(&record.id)) {
+            record.forgotten = true;
+            self.manifests.remove(&record.snapshot.manifest.sha256);
+        }
+    }
+
+    fn add_ahead(&mut self, at: Numbered, signer: KeyId, add: &Add) {
+        self.add_packs(at, signer, add.epoch, &add.packs);
+        self.add_packs(at, signer, add.epoch, &add.adopted);
+        let ahead = self.ahead.entry((signer, add.session)).or_default();
+        ahead.add(&add.packs);
+        ahead.add(&add.adopted);
+    }
+
+    fn repack(&mut self, at: Numbered, repack: &Repack) {
+        for pack in &repack.added {
+            let object = ObjectRef { sha256: pack.sha256, size: pack.size };
+            self.add_packs(at, pack.signer, repack.epoch, &[object]);
+        }
+        self.remove_all(&repack.packs);
+    }
+
+    fn erase(&mut self, at: Numbered, signer: KeyId, erase: &Erase) {
+        for replaced in &erase.manifests {
+            self.replace_manifest(replaced);
+        }
+        self.add_packs(at, signer, erase.epoch, &erase.packs);
+    }
+
+    fn replace_manifest(&mut self, replaced: &ReplacedManifest) {
+        self.manifests.remove(&replaced.old);
+        self.manifests.insert(replaced.new.sha256, replaced.new.size);
+        for record in &mut self.snapshots {
+            if record.snapshot.manifest.sha256 == replaced.old {
+                record.snapshot.manifest = replaced.new;
+            }
+        }
+    }
+
+    fn add_packs(&mut self, at: Numbered, signer: KeyId, epoch: Epoch, objects: &[ObjectRef]) {
+        for object in objects {
+            let pack = InventoryPack { digest: object.sha256, size: object.size, epoch, signer, entry: at.number };
+            self.add_pack(pack);
+        }
+    }
+
+    /// Adds a pack to the inventory unless it is there already.
+    fn add_pack(&mut self, pack: InventoryPack) {
+        if self.positions.contains_key(&pack.digest) {
             return;
         }
-        let pack = InventoryPack { digest: object.sha256, size: object.size, epoch, signer, entry };
-        self.places.insert(object.sha256, self.next_place);
-        self.inventory.insert(self.next_place, pack);
-        self.next_place += 1;
+        self.positions.insert(pack.digest, self.next_position);
+        self.inventory.insert(self.next_position, pack);
+        self.next_position += 1;
     }
 
-    fn remove(&mut self, digest: &Digest) {
-        if let Some(place) = self.places.remove(digest) {
-            self.inventory.remove(&place);
+    fn remove_all(&mut self, digests: &[Digest]) {
+        for digest in digests {
+            if let Some(position) = self.positions.remove(digest) {
+                self.inventory.remove(&position);
+            }
+            self.manifests.remove(digest);
+            self.removed.insert(*digest);
         }
-        self.manifests.remove(digest);
-        self.removed.insert(*digest);
     }
 
-    fn on(&mut self, id: &Digest, change: impl FnOnce(&mut SnapshotRecord)) {
+    fn update_snapshot(&mut self, id: &Digest, change: impl FnOnce(&mut SnapshotRecord)) {
         if let Some(record) = self.snapshots.iter_mut().find(|record| record.id == *id) {
             change(record);
         }
     }
 }
 
+/// Whether an entry counts; `Err` says why it is void.
+type Judgement = Result<(), &'static str>;
+
 /// An entry that stands in its place, not yet judged.
-struct UnjudgedEntry {
+struct DecodedEntry {
     entry: Box<Entry>,
     envelope: Envelope,
 }
 
-/// What became of an attempt to append.
-#[derive(Debug)]
-pub enum Appended {
-    /// The entry stands at this number; its digest is the snapshot's id, if it is one.
-    Done(Numbered),
-    /// Somebody else's entry stands there: fold again and validate everything anew.
-    Lost,
-}
-
-/// Signs `body` at the place after `ledger`'s head and tries to create it there, durably.
-pub fn append(
-    repository: &Repository,
-    signer: &Signer<'_>,
-    ledger: &Ledger,
-    body: EntryBody,
-) -> Result<Appended, RepoError> {
-    if !body.may_be_signed_by(signer.role) {
-        let needed = "the role that signs it";
-        return Err(RepoError::WrongRole { doing: "this entry", needed, key: signer.key, role: signer.role });
+impl DecodedEntry {
+    fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
+        let envelope = Envelope::decode(bytes)?;
+        let entry = Box::new(envelope.predicate()?);
+        Ok(Self { entry, envelope })
     }
-    let place = ledger.next_place()?;
-    let name = Name::Ledger(ledger.source, place.number);
-    let number = place.number;
-    let entry = Entry { place, written: repository.env().now(), body };
-    let bytes = encode(&entry, signer.key, signer.sign)
-        .map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
-    let link = Link::Whole(bytes.clone().into());
-    let counts = ledger.read(&link)?.is_ok_and(|candidate| matches!(ledger.judge(&candidate), Ok(Ok(()))));
-    if !counts {
-        // It would be void, and its signer believe that it had committed.
-        return Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" });
-    }
-    let sha256 = link.digest();
-    match repository.objects().create_durable(&name, bytes.into()) {
-        Ok(Created::New | Created::Same) => Ok(Appended::Done(Numbered { number, sha256 })),
-        Err(StoreError::Exists { .. }) => Ok(Appended::Lost),
-        Err(source @ StoreError::Uncertain { .. }) => Err(RepoError::Unclear { source }),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Who signs an entry.
-pub struct Signer<'a> {
-    pub key: KeyId,
-    pub role: Role,
-    pub sign: &'a dyn Fn(&[u8]) -> [u8; 64],
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::frame::{FrameContext, FrameType, SessionWrap};
-use crate::base::id::{Digest, SessionId};
+use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
+use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::MANIFEST_BYTES_MAX;
-use crate::crypto::seal::{Opener, SealError};
+use crate::crypto::seal::{Opener, SealError, Sealer};
 use crate::crypto::session::SessionKeys;
 use crate::format::catalog::Catalog;
 use crate::format::codec::{self, Encoder};
@@ -33,10 +33,11 @@ pub struct ManifestDraft {
     pub wraps: Vec<SessionWrap>,
 }
 
+const SEALED_OBJECT: &str = "a manifest";
+
 /// The bytes of a manifest.
 pub fn seal(draft: &ManifestDraft, keys: &SessionKeys, ordinal: u32) -> Result<Vec<u8>, RepoError> {
     let FrameContext { repository, source, epoch } = keys.context();
-    let what = "a manifest";
     let mut manifest = SealedManifest {
         repository,
         source,
@@ -47,22 +48,48 @@ pub fn seal(draft: &ManifestDraft, keys: &SessionKeys, ordinal: u32) -> Result<V
         wraps: draft.wraps.clone(),
         sections: Vec::new(),
     };
-    let id = manifest.section_id();
-    let mut sealer = keys.sealer().map_err(|source| RepoError::Seal { what, source })?;
-    let mut encoder = Encoder::new().map_err(|error| RepoError::codec(what, &error))?;
-    let contents = [
-        (FrameType::Summary, json(&draft.summary)),
-        (FrameType::Catalog, json(&draft.catalog)),
-        (FrameType::Roots, write_roots(&draft.roots)),
-        (FrameType::RootRanges, write_root_ranges(&draft.roots)),
-        (FrameType::Secrets, json(&draft.secrets)),
-    ];
-    for (kind, content) in contents {
-        let (codec, mut sealed) = encoder.encode(&content, &[]).map_err(|error| RepoError::codec(what, &error))?;
-        let frame_counter = sealer.seal(kind, &id, &mut sealed).map_err(|source| RepoError::Seal { what, source })?;
-        manifest.sections.push(SealedSection { kind, codec, frame_counter, content_len: content.len() as u64, sealed });
+    let mut sections = SectionSealer::new(keys, manifest.section_id())?;
+    for (kind, content) in draft.sections() {
+        manifest.sections.push(sections.seal(kind, &content)?);
     }
     Ok(manifest.to_bytes())
+}
+
+impl ManifestDraft {
+    fn sections(&self) -> [(FrameType, Vec<u8>); 5] {
+        [
+            (FrameType::Summary, json(&self.summary)),
+            (FrameType::Catalog, json(&self.catalog)),
+            (FrameType::Roots, write_roots(&self.roots)),
+            (FrameType::RootRanges, write_root_ranges(&self.roots)),
+            (FrameType::Secrets, json(&self.secrets)),
+        ]
+    }
+}
+
+struct SectionSealer {
+    id: ChunkId,
+    sealer: Sealer,
+    encoder: Encoder,
+}
+
+impl SectionSealer {
+    fn new(keys: &SessionKeys, id: ChunkId) -> Result<Self, RepoError> {
+        let sealer = keys.sealer().map_err(unsealable)?;
+        let encoder = Encoder::new().map_err(|error| RepoError::codec(SEALED_OBJECT, &error))?;
+        Ok(Self { id, sealer, encoder })
+    }
+
+    fn seal(&mut self, kind: FrameType, content: &[u8]) -> Result<SealedSection, RepoError> {
+        let encoded = self.encoder.encode(content, &[]);
+        let (codec, mut sealed) = encoded.map_err(|error| RepoError::codec(SEALED_OBJECT, &error))?;
+        let frame_counter = self.sealer.seal(kind, &self.id, &mut sealed).map_err(unsealable)?;
+        Ok(SealedSection { kind, codec, frame_counter, content_len: content.len() as u64, sealed })
+    }
+}
+
+fn unsealable(source: SealError) -> RepoError {
+    RepoError::Seal { what: SEALED_OBJECT, source }
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -103,35 +130,34 @@ pub fn open(
 ) -> Result<OpenManifest, RepoError> {
     let name = Name::Manifest(context.source, object.sha256);
     let bytes = unlocked.repository().objects().get(&name, MANIFEST_BYTES_MAX).map_err(RepoError::referenced)?;
-    let damaged = |reason: &str| RepoError::Damaged { object: name.to_string(), reason: reason.to_owned() };
-    if Digest::of(&bytes) != object.sha256 {
-        return Err(damaged("its content is not what the ledger names"));
-    }
-    let manifest = SealedManifest::read(&bytes).map_err(|error| RepoError::wire(name, &error))?;
-    if (manifest.repository, manifest.source, manifest.epoch) != (context.repository, context.source, context.epoch) {
-        return Err(damaged("it belongs to another repository, source or epoch"));
-    }
-    let mut contents = Contents { name, manifest: &manifest, unlocked, context, data: None };
-    let summary = contents.json(FrameType::Summary)?.ok_or_else(|| damaged("it has no summary"))?;
-    let roots = contents.get(FrameType::Roots)?.ok_or_else(|| damaged("it has no roots"))?;
-    let mut roots = read_roots(&roots).map_err(|error| RepoError::wire(name, &error))?;
+    let manifest = read_sealed(name, &bytes, &context)?;
+    let mut sections = SectionReader { name, manifest: &manifest, unlocked, context, data: None };
+    let summary = sections.json(FrameType::Summary)?.ok_or_else(|| sections.damaged("it has no summary"))?;
+    let mut roots = sections.roots()?;
     let keys = unlocked.epoch(context.epoch)?;
-    let catalog = if keys.ids().is_some() { contents.json(FrameType::Catalog)? } else { None };
+    let catalog = if keys.ids().is_some() { sections.json(FrameType::Catalog)? } else { None };
     let mut secrets = None;
     if depth == Depth::Role && keys.admin().is_some() {
-        secrets = contents.json(FrameType::Secrets)?;
-        let ranges = contents.get(FrameType::RootRanges)?.ok_or_else(|| damaged("it has no root ranges"))?;
-        let ranges = read_root_ranges(&ranges).map_err(|error| RepoError::wire(name, &error))?;
-        if ranges.len() != roots.len() {
-            return Err(damaged("roots and their ranges do not fit together"));
-        }
-        roots.iter_mut().zip(ranges).for_each(|(root, ranges)| root.ranges = ranges);
+        secrets = sections.json(FrameType::Secrets)?;
+        sections.add_ranges(&mut roots)?;
     }
     let SealedManifest { session, pages, wraps, .. } = manifest;
     Ok(OpenManifest { context, session, pages, wraps, summary, catalog, roots, secrets, size: bytes.len() as u64 })
 }
 
-struct Contents<'a> {
+fn read_sealed(name: Name, bytes: &[u8], context: &FrameContext) -> Result<SealedManifest, RepoError> {
+    if name.digest() != Some(Digest::of(bytes)) {
+        return Err(RepoError::damaged(name, "its content is not what the ledger names"));
+    }
+    let manifest = SealedManifest::read(bytes).map_err(|error| RepoError::wire(name, &error))?;
+    if manifest.context() != *context {
+        return Err(RepoError::damaged(name, "it belongs to another repository, source or epoch"));
+    }
+    Ok(manifest)
+}
+
+/// Opens the sections of a manifest.
+struct SectionReader<'a> {
     name: Name,
     manifest: &'a SealedManifest,
     unlocked: &'a Unlocked,
@@ -139,55 +165,84 @@ struct Contents<'a> {
     data: Option<Opener>,
 }
 
-impl Contents<'_> {
-    fn get(&mut self, kind: FrameType) -> Result<Option<Vec<u8>>, RepoError> {
-        use crate::base::frame::Tier;
+impl SectionReader<'_> {
+    /// The content of a section; `None` if the manifest has no such section.
+    fn content(&mut self, kind: FrameType) -> Result<Option<Vec<u8>>, RepoError> {
         let Some(section) = self.manifest.sections.iter().find(|section| section.kind == kind) else { return Ok(None) };
         let mut content = section.sealed.clone();
+        self.open(section, &mut content)?;
+        let content = codec::decode(section.codec, content).map_err(|error| RepoError::codec(self.name, &error))?;
+        if content.len() as u64 != section.content_len {
+            return Err(self.undecodable(&WireError::Invalid { what: "length of a section" }));
+        }
+        Ok(Some(content))
+    }
+
+    fn open(&mut self, section: &SealedSection, content: &mut Vec<u8>) -> Result<(), RepoError> {
         let id = self.manifest.section_id();
         let session = self.manifest.session;
         let FrameContext { source, epoch, .. } = self.context;
-        let opened = match kind.tier() {
+        let opened = match section.kind.tier() {
             Tier::Structure => {
-                let keys = self.unlocked.structure(source, epoch)?;
-                keys.opener(session).open(kind, &id, section.frame_counter, &mut content)
+                let opener = self.unlocked.structure(source, epoch)?.opener(session);
+                opener.open(section.kind, &id, section.frame_counter, content)
             }
             Tier::Catalog => {
                 let keys = self.unlocked.source_keys(source, epoch, "reading a catalog")?;
-                keys.ids.opener(session).open(kind, &id, section.frame_counter, &mut content)
+                keys.ids.opener(session).open(section.kind, &id, section.frame_counter, content)
             }
-            Tier::Data => self.data()?.open(kind, &id, section.frame_counter, &mut content),
+            Tier::Data => self.data_opener()?.open(section.kind, &id, section.frame_counter, content),
         };
-        opened.map_err(|error: SealError| RepoError::sealed(self.name, &error))?;
-        let content = codec::decode(section.codec, content).map_err(|error| RepoError::codec(self.name, &error))?;
-        let complete = content.len() as u64 == section.content_len;
-        let damaged = || RepoError::wire(self.name, &WireError::Invalid { what: "length of a section" });
-        if complete { Ok(Some(content)) } else { Err(damaged()) }
+        opened.map_err(|error| RepoError::sealed(self.name, &error))
     }
 
     /// The opener of the manifest's own session.
-    fn data(&mut self) -> Result<&Opener, RepoError> {
+    fn data_opener(&mut self) -> Result<&Opener, RepoError> {
         if self.data.is_none() {
-            let missing = || RepoError::Damaged {
-                object: self.name.to_string(),
-                reason: "it lacks the wrap of its own session".to_owned(),
-            };
-            let session = self.manifest.session;
-            let wrap = self.manifest.wraps.iter().find(|wrap| wrap.session() == session).ok_or_else(missing)?;
-            let admin = self.unlocked.admin(self.context.epoch, "opening rows")?;
-            let opener = admin
-                .opener(self.context.source, wrap)
-                .map_err(|source| RepoError::Grant { key: self.unlocked.key(), source })?;
-            self.data = Some(opener);
+            self.data = Some(self.create_data_opener()?);
         }
         Ok(self.data.as_ref().expect("just set"))
     }
 
+    fn create_data_opener(&self) -> Result<Opener, RepoError> {
+        let session = self.manifest.session;
+        let wrap = self.manifest.wraps.iter().find(|wrap| wrap.session() == session);
+        let wrap = wrap.ok_or_else(|| self.damaged("it lacks the wrap of its own session"))?;
+        self.unlocked.data_opener(&self.context, wrap)
+    }
+
     fn json<T: serde::de::DeserializeOwned>(&mut self, kind: FrameType) -> Result<Option<T>, RepoError> {
-        let Some(content) = self.get(kind)? else { return Ok(None) };
-        serde_json::from_slice(&content)
-            .map(Some)
-            .map_err(|error| RepoError::Damaged { object: self.name.to_string(), reason: error.to_string() })
+        let Some(content) = self.content(kind)? else { return Ok(None) };
+        match serde_json::from_slice(&content) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(self.damaged(error.to_string())),
+        }
+    }
+
+    /// Roots without ranges.
+    fn roots(&mut self) -> Result<Vec<TreeRoot>, RepoError> {
+        let roots = self.content(FrameType::Roots)?.ok_or_else(|| self.damaged("it has no roots"))?;
+        read_roots(&roots).map_err(|error| self.undecodable(&error))
+    }
+
+    fn add_ranges(&mut self, roots: &mut [TreeRoot]) -> Result<(), RepoError> {
+        let content = self.content(FrameType::RootRanges)?.ok_or_else(|| self.damaged("it has no root ranges"))?;
+        let ranges = read_root_ranges(&content).map_err(|error| self.undecodable(&error))?;
+        if ranges.len() != roots.len() {
+            return Err(self.damaged("roots and their ranges do not fit together"));
+        }
+        for (root, ranges) in roots.iter_mut().zip(ranges) {
+            root.ranges = ranges;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, reason: impl Into<String>) -> RepoError {
+        RepoError::damaged(self.name, reason)
+    }
+
+    fn undecodable(&self, error: &WireError) -> RepoError {
+        RepoError::wire(self.name, error)
     }
 }
 
@@ -196,25 +251,26 @@ pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Re
     let name = Name::Wraps(context.source, digest);
     let bytes = objects.get(&name, 1 << 20).map_err(RepoError::referenced)?;
     let page = WrapPage::read(&bytes).map_err(|error| RepoError::wire(name, &error))?;
-    if Digest::of(&bytes) != digest || (page.repository, page.source) != (context.repository, context.source) {
-        let reason = "its content is not what its name says".to_owned();
-        return Err(RepoError::Damaged { object: name.to_string(), reason });
+    let is_of_source = (page.repository, page.source) == (context.repository, context.source);
+    if Digest::of(&bytes) != digest || !is_of_source {
+        return Err(RepoError::damaged(name, "its content is not what its name says"));
     }
     Ok(page.wraps)
 }
 
-/// The wraps that tonight's manifest carries: yesterday's of sessions that are still needed, those of
+/// The wraps that a new manifest carries: the parent snapshot's of sessions that are still needed, those of
 /// adopted sessions, and its own, last.
 #[must_use]
 pub fn carry_wraps(
-    prior: &[SessionWrap],
-    needed: impl Fn(&SessionId) -> bool,
+    parent: &[SessionWrap],
+    is_needed: impl Fn(&SessionId) -> bool,
     adopted: &BTreeMap<SessionId, SessionWrap>,
     own: &SessionWrap,
 ) -> Vec<SessionWrap> {
-    let mut wraps: Vec<SessionWrap> = prior.iter().filter(|wrap| needed(&wrap.session())).cloned().collect();
-    for wrap in adopted.values().filter(|wrap| needed(&wrap.session())) {
-        if wraps.iter().all(|known| known.session() != wrap.session()) {
+    let mut wraps: Vec<SessionWrap> = parent.iter().filter(|wrap| is_needed(&wrap.session())).cloned().collect();
+    for (session, wrap) in adopted {
+        let is_carried = wraps.iter().any(|carried| carried.session() == *session);
+        if is_needed(session) && !is_carried {
             wraps.push(wrap.clone());
         }
     }

@@ -1,5 +1,6 @@
 //! A repository: what its objects mean together.
 
+pub mod append;
 pub mod cache;
 mod chain;
 pub mod check;

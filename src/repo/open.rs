@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::env::{Env, SharedEnv};
+use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
 use crate::base::role::Role;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::role::{AdminKeys, Identity, RoleKeys};
+use crate::crypto::seal::Opener;
 use crate::format::descriptor::{Descriptor, DescriptorError};
 use crate::format::grant::Grant;
 use crate::format::name::Name;
@@ -32,24 +34,9 @@ pub struct Repository {
 impl Repository {
     /// Reads descriptor and roster.
     pub fn open(objects: Objects, env: SharedEnv) -> Result<Self, RepoError> {
-        let bytes = objects.get(&Name::Descriptor, DESCRIPTOR_BYTES_MAX).map_err(|error| match error {
-            // A second entry was written once the repository was whole.
-            StoreError::NotFound { name } if objects.size(&Name::Roster(2)).is_ok() => {
-                RepoError::Missing { object: name }
-            }
-            StoreError::NotFound { .. } => RepoError::NoRepository { place: objects.store().place().to_owned() },
-            other => RepoError::referenced(other),
-        })?;
-        let descriptor = Descriptor::decode(&bytes).map_err(|error| {
-            let object = Name::Descriptor.to_string();
-            match error {
-                DescriptorError::Foreign => RepoError::Foreign { object },
-                DescriptorError::Unsupported { format } => {
-                    RepoError::Unsupported { object, what: format!("has format {format}") }
-                }
-                DescriptorError::Damaged { source } => RepoError::Damaged { object, reason: source.to_string() },
-            }
-        })?;
+        let bytes =
+            objects.get(&Name::Descriptor, DESCRIPTOR_BYTES_MAX).map_err(|error| no_descriptor(&objects, error))?;
+        let descriptor = Descriptor::decode(&bytes).map_err(|error| undecodable_descriptor(&error))?;
         let descriptor_digest = Digest::of(&bytes);
         let roster = Arc::new(Roster::load(&objects, descriptor.repository, descriptor_digest)?);
         Ok(Self { objects, env, descriptor, descriptor_digest, roster })
@@ -116,17 +103,8 @@ impl Repository {
 
     /// Opens every grant that `identity` has.
     pub fn unlock(self, identity: Identity) -> Result<Unlocked, RepoError> {
+        self.check_enrolled(&identity)?;
         let key = identity.key_id();
-        if identity.repository() != self.id() {
-            return Err(RepoError::OtherRepository { key });
-        }
-        let enrolled = self.roster.keys.get(&key).ok_or(RepoError::NotEnrolled { key, state: "not enrolled" })?;
-        if enrolled.revoked.is_some() {
-            return Err(RepoError::NotEnrolled { key, state: "revoked" });
-        }
-        if enrolled.role != identity.role() {
-            return Err(RepoError::NotEnrolled { key, state: "enrolled for another role" });
-        }
         let mut epochs = BTreeMap::new();
         for (epoch, state) in &self.roster.epochs {
             if let Some(digest) = state.grants.get(&key) {
@@ -136,29 +114,68 @@ impl Repository {
         Ok(Unlocked { repository: self, identity, epochs })
     }
 
+    fn check_enrolled(&self, identity: &Identity) -> Result<(), RepoError> {
+        let key = identity.key_id();
+        if identity.repository() != self.id() {
+            return Err(RepoError::OtherRepository { key });
+        }
+        let state = match self.roster.keys.get(&key) {
+            None => "not enrolled",
+            Some(enrolled) if enrolled.revoked.is_some() => "revoked",
+            Some(enrolled) if enrolled.role != identity.role() => "enrolled for another role",
+            Some(_) => return Ok(()),
+        };
+        Err(RepoError::NotEnrolled { key, state })
+    }
+
     fn open_grant(&self, identity: &Identity, epoch: Epoch, digest: &Digest) -> Result<RoleKeys, RepoError> {
         let key = identity.key_id();
         let name = Name::Grant(epoch, key);
-        let bytes = self.objects.get(&name, GRANT_BYTES_MAX).map_err(RepoError::referenced)?;
-        if Digest::of(&bytes) != *digest {
-            let reason = "it is not the grant that the roster names".to_owned();
-            return Err(RepoError::Damaged { object: name.to_string(), reason });
-        }
-        let grant = Grant::decode(&bytes).map_err(|error| RepoError::wire(name, &error))?;
+        let grant = self.read_grant(name, digest)?;
         if (grant.repository, grant.epoch, grant.key) != (self.id(), epoch, key) {
-            let reason = "it belongs elsewhere".to_owned();
-            return Err(RepoError::Damaged { object: name.to_string(), reason });
+            return Err(RepoError::damaged(name, "it belongs elsewhere"));
         }
         let keys = identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })?;
-        let sealed_to = self.roster.epochs.get(&epoch).map(|state| state.sealing);
-        if let Some(admin) = keys.admin()
-            && Some(admin.restore_public().to_bytes()) != sealed_to
-        {
+        if !self.is_restore_key_of(epoch, &keys) {
             // Backups would be sealed to a key that nobody has.
-            let reason = "its restore key is not the one that the roster names".to_owned();
-            return Err(RepoError::Damaged { object: name.to_string(), reason });
+            return Err(RepoError::damaged(name, "its restore key is not the one that the roster names"));
         }
         Ok(keys)
+    }
+
+    fn read_grant(&self, name: Name, digest: &Digest) -> Result<Grant, RepoError> {
+        let bytes = self.objects.get(&name, GRANT_BYTES_MAX).map_err(RepoError::referenced)?;
+        if Digest::of(&bytes) != *digest {
+            return Err(RepoError::damaged(name, "it is not the grant that the roster names"));
+        }
+        Grant::decode(&bytes).map_err(|error| RepoError::wire(name, &error))
+    }
+
+    /// Whether the restore key, if the role has it, is the one that the roster names for the epoch.
+    fn is_restore_key_of(&self, epoch: Epoch, keys: &RoleKeys) -> bool {
+        let Some(admin) = keys.admin() else { return true };
+        let state = self.roster.epochs.get(&epoch);
+        state.is_some_and(|state| state.sealing == admin.restore_public().to_bytes())
+    }
+}
+
+fn no_descriptor(objects: &Objects, error: StoreError) -> RepoError {
+    match error {
+        // A second entry was written once the repository was whole.
+        StoreError::NotFound { name } if objects.size(&Name::Roster(2)).is_ok() => RepoError::missing(name),
+        StoreError::NotFound { .. } => RepoError::NoRepository { place: objects.store().place().to_owned() },
+        other => RepoError::referenced(other),
+    }
+}
+
+fn undecodable_descriptor(error: &DescriptorError) -> RepoError {
+    let object = Name::Descriptor.to_string();
+    match error {
+        DescriptorError::Foreign => RepoError::Foreign { object },
+        DescriptorError::Unsupported { format } => {
+            RepoError::Unsupported { object, what: format!("has format {format}") }
+        }
+        DescriptorError::Damaged { source } => RepoError::damaged(object, source.to_string()),
     }
 }
 
@@ -242,30 +259,47 @@ impl Unlocked {
         self.structure(source, state.epoch).ok()?.open_label(&state.label).ok()
     }
 
+    /// Opens frames of the data tier of one session.
+    pub fn data_opener(&self, context: &FrameContext, wrap: &SessionWrap) -> Result<Opener, RepoError> {
+        let admin = self.admin(context.epoch, "opening rows")?;
+        admin.opener(context.source, wrap).map_err(|source| RepoError::Grant { key: self.key(), source })
+    }
+
     /// The source of this name; without a name the only one.
     pub fn find_source(&self, name: Option<&str>) -> Result<SourceId, RepoError> {
         let roster = &self.repository.roster;
-        let sources = &roster.sources;
         let found = match name {
-            Some(name) => sources
-                .keys()
-                .find(|source| self.source_name(**source).as_deref() == Some(name) || source.to_string() == name)
-                .copied()
-                .ok_or_else(|| RepoError::NoSource { name: name.to_owned() }),
-            None if sources.len() == 1 => Ok(*sources.keys().next().expect("there is one")),
-            None if sources.is_empty() => Err(RepoError::NoSources),
-            None => Err(RepoError::WhichSource { count: sources.len() }),
+            Some(name) => self.source_of_name(name),
+            None => self.only_source(),
         };
-        // What an entry said that is void or missing is lost, and it may have been this source.
-        let may_be_lost = found.is_err() && (name.is_some() || sources.is_empty());
-        match roster.voids.first() {
-            Some((number, reason)) if may_be_lost => {
-                Err(RepoError::Damaged { object: Name::Roster(*number).to_string(), reason: reason.clone() })
-            }
-            None if may_be_lost && !roster.ignored.is_empty() => {
-                Err(RepoError::Missing { object: Name::Roster(roster.head().number + 1).to_string() })
-            }
-            _ => found,
+        found.map_err(|error| {
+            // What an entry said that is void or missing is lost, and it may have been this source.
+            let may_be_lost = name.is_some() || roster.sources.is_empty();
+            lost_entry(roster).filter(|_| may_be_lost).unwrap_or(error)
+        })
+    }
+
+    fn source_of_name(&self, name: &str) -> Result<SourceId, RepoError> {
+        let mut sources = self.repository.roster.sources.keys().copied();
+        let found = sources.find(|id| self.source_name(*id).as_deref() == Some(name) || id.to_string() == name);
+        found.ok_or_else(|| RepoError::NoSource { name: name.to_owned() })
+    }
+
+    fn only_source(&self) -> Result<SourceId, RepoError> {
+        let mut sources = self.repository.roster.sources.keys();
+        match (sources.next(), sources.len()) {
+            (Some(only), 0) => Ok(*only),
+            (None, _) => Err(RepoError::NoSources),
+            (Some(_), others) => Err(RepoError::WhichSource { count: others + 1 }),
         }
     }
+}
+
+/// The first roster entry that does not count, if there is one.
+fn lost_entry(roster: &Roster) -> Option<RepoError> {
+    if let Some((number, reason)) = roster.voids.first() {
+        return Some(RepoError::damaged(Name::Roster(*number), reason));
+    }
+    let is_missing = !roster.ignored.is_empty();
+    is_missing.then(|| RepoError::missing(Name::Roster(roster.head().number + 1)))
 }

@@ -1,7 +1,9 @@
 //! Reading a pack's table of contents from the store: from its front or, if that is damaged, its rear.
 
+use bytes::Bytes;
+
 use crate::base::frame::FrameType;
-use crate::base::id::{ChunkId, Digest, Epoch, SourceId};
+use crate::base::id::{ChunkId, Digest};
 use crate::base::limit::PACK_WRAPS_MAX;
 use crate::crypto::ids::StructureKeys;
 use crate::format::codec;
@@ -23,7 +25,7 @@ pub struct PackTable {
     pub header: PackHeader,
     pub entries: Vec<FrameEntry>,
     /// Where the first frame begins.
-    pub base: u32,
+    pub frames_start: u32,
     pub size: u64,
     pub digest: Digest,
 }
@@ -53,10 +55,10 @@ impl PackTable {
     pub fn front_len(start: &[u8], keys: &StructureKeys, digest: Digest) -> Result<u64, RepoError> {
         let mut take = Take::new(start);
         let name = Name::Pack(keys.context().source, digest);
-        let header = header(&mut take, keys, digest).map_err(|error| error.into_repo(name))?;
-        drop(header);
-        let sealed = take.u32("table length").map_err(|error| RepoError::wire(name, &error))?;
-        Ok((start.len() - take.remaining() - 4 + TABLE_HEAD_LEN) as u64 + u64::from(sealed))
+        header(&mut take, keys, digest).map_err(|error| error.into_repo(name))?;
+        let header_len = start.len() - take.remaining();
+        let table_len = take.u32("table length").map_err(|error| RepoError::wire(name, &error))?;
+        Ok((header_len + TABLE_HEAD_LEN) as u64 + u64::from(table_len))
     }
 
     /// The table of a pack of `size` bytes from its front.
@@ -76,9 +78,9 @@ impl PackTable {
         let mut take = Take::new(front);
         let header = header(&mut take, keys, digest)?;
         let table = SealedTable::read_front(&mut take).map_err(TableError::Wire)?;
-        let base = (front.len() - take.remaining()) as u32;
+        let frames_start = (front.len() - take.remaining()) as u32;
         let entries = open(&table, FrameType::FrontTable, &header, keys)?;
-        Ok(Self { header, entries, base, size, digest })
+        Ok(Self { header, entries, frames_start, size, digest })
     }
 
     fn from_rear(
@@ -89,19 +91,17 @@ impl PackTable {
         size: u64,
     ) -> Result<Self, RepoError> {
         let name = Name::Pack(keys.context().source, digest);
-        let damaged = |reason: String| RepoError::Damaged { object: name.to_string(), reason };
-        let tail_at = size.saturating_sub(FRONT_BYTES.max(size / 4));
-        let tail = objects.get_range(&name, tail_at, size - tail_at).map_err(RepoError::referenced)?;
+        let tail = read_tail(objects, &name, size)?;
         let mut take = Take::new(front);
         let header = header(&mut take, keys, digest)
-            .map_err(|_| damaged("neither its header nor its front table can be read".to_owned()))?;
-        let front_len = take.remaining();
+            .map_err(|_| RepoError::damaged(name, "neither its header nor its front table can be read"))?;
+        let header_len = front.len() - take.remaining();
         let table = SealedTable::read_rear(&tail).map_err(|error| RepoError::wire(name, &error))?;
         let entries = open(&table, FrameType::RearTable, &header, keys)
-            .map_err(|_| damaged("neither of its tables opens".to_owned()))?;
+            .map_err(|_| RepoError::damaged(name, "neither of its tables opens"))?;
         // Both tables have the same length, so the rear one tells where frames begin.
-        let base = (front.len() - front_len + TABLE_HEAD_LEN + table.sealed.len()) as u32;
-        Ok(Self { header, entries, base, size, digest })
+        let frames_start = (header_len + TABLE_HEAD_LEN + table.sealed.len()) as u32;
+        Ok(Self { header, entries, frames_start, size, digest })
     }
 
     /// Length of the rear table with its head, which is that of the front one.
@@ -109,7 +109,7 @@ impl PackTable {
     pub fn rear_len(&self) -> u64 {
         let mut header = Vec::new();
         self.header.write(&mut header);
-        u64::from(self.base).saturating_sub(header.len() as u64)
+        u64::from(self.frames_start).saturating_sub(header.len() as u64)
     }
 
     /// The pack for an index.
@@ -125,8 +125,14 @@ impl PackTable {
 
     /// Where each frame lies; `pack` is 0.
     pub fn locations(&self) -> impl Iterator<Item = (ChunkId, FrameLocation)> + '_ {
-        self.entries.iter().map(|entry| (entry.id, location(entry, self.base)))
+        self.entries.iter().map(|entry| (entry.id, location(entry, self.frames_start)))
     }
+}
+
+/// The end of a pack, in which the rear table lies.
+fn read_tail(objects: &Objects, name: &Name, size: u64) -> Result<Bytes, RepoError> {
+    let start = size.saturating_sub(FRONT_BYTES.max(size / 4));
+    objects.get_range(name, start, size - start).map_err(RepoError::referenced)
 }
 
 enum TableError {
@@ -140,7 +146,7 @@ impl TableError {
         match self {
             Self::Header(error) => error,
             Self::Wire(error) => RepoError::wire(name, &error),
-            Self::Damaged(reason) => RepoError::Damaged { object: name.to_string(), reason },
+            Self::Damaged(reason) => RepoError::damaged(name, reason),
         }
     }
 }
@@ -153,10 +159,9 @@ fn header(take: &mut Take<'_>, keys: &StructureKeys, digest: Digest) -> Result<P
         other => TableError::Wire(other),
     })?;
     debug_assert!(header.wraps.len() <= PACK_WRAPS_MAX);
-    let found: (_, SourceId, Epoch) = (header.repository, header.source, header.epoch);
-    if found != (context.repository, context.source, context.epoch) {
-        let reason = "it belongs to another repository, source or epoch".to_owned();
-        return Err(TableError::Header(RepoError::Damaged { object: name.to_string(), reason }));
+    if header.context() != context {
+        let error = RepoError::damaged(name, "it belongs to another repository, source or epoch");
+        return Err(TableError::Header(error));
     }
     Ok(header)
 }
@@ -167,10 +172,10 @@ fn open(
     header: &PackHeader,
     keys: &StructureKeys,
 ) -> Result<Vec<FrameEntry>, TableError> {
-    let damaged = |error: &dyn std::fmt::Display| TableError::Damaged(error.to_string());
     let mut content = table.sealed.clone();
     let opener = keys.opener(header.session);
-    opener.open(kind, &header.table_id(), table.frame_counter, &mut content).map_err(|error| damaged(&error))?;
-    let content = codec::decompress(&content).map_err(|error| damaged(&error))?;
+    let opened = opener.open(kind, &header.table_id(), table.frame_counter, &mut content);
+    opened.map_err(|error| TableError::Damaged(error.to_string()))?;
+    let content = codec::decompress(&content).map_err(|error| TableError::Damaged(error.to_string()))?;
     read_table(&content).map_err(TableError::Wire)
 }

@@ -1,5 +1,5 @@
 //! One open pack: sealed frames are appended, then it is closed into the bytes of an object
-//! (`docs/format.md` section 5). Places are known when it is closed, not before.
+//! (`docs/format.md` section 5). Locations are known when it is closed, not before.
 
 use bytes::Bytes;
 
@@ -10,9 +10,9 @@ use crate::base::limit::{PACK_BYTES_TARGET, PACK_FRAMES_MAX};
 use crate::crypto::seal::{SealError, Sealer};
 use crate::format::codec::{self, Codec};
 use crate::format::node::FrameLocation;
-use crate::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, padme, write_table};
+use crate::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, TABLE_HEAD_LEN, padme, write_table};
 
-/// A frame that is sealed and has no place yet.
+/// A frame that is sealed and has no location yet.
 #[derive(Debug)]
 pub struct SealedFrame {
     pub kind: FrameType,
@@ -105,36 +105,19 @@ impl OpenPack {
         if self.content == PackContent::Streams {
             self.shuffle(seal.env);
         }
-        let header = PackHeader {
-            repository: seal.context.repository,
-            source: seal.context.source,
-            epoch: seal.context.epoch,
-            session: seal.session,
-            sequence: seal.sequence,
-            content: self.content,
-            wraps: vec![seal.wrap.clone()],
-        };
-        let table = write_table(&self.entries);
-        let table = codec::compress(&table).expect("a table of contents compresses");
-        let mut sealed_table = |kind| {
-            let mut sealed = table.clone();
-            let frame_counter = sealer.seal(kind, &header.table_id(), &mut sealed)?;
-            Ok(SealedTable { frame_counter, sealed })
-        };
-        let (front, rear) = (sealed_table(FrameType::FrontTable)?, sealed_table(FrameType::RearTable)?);
+        let header = seal.header(self.content);
+        let table = codec::compress(&write_table(&self.entries)).expect("a table of contents compresses");
+        let front = seal_table(sealer, FrameType::FrontTable, &header, table.clone())?;
+        let rear = seal_table(sealer, FrameType::RearTable, &header, table)?;
         let mut head = Vec::new();
         header.write(&mut head);
         front.write_front(&mut head);
-        let base = head.len() as u32;
+        let frames_start = head.len() as u32;
         let start = self.put_head(&head);
-        let mut bytes = self.bytes;
-        if self.content == PackContent::Streams {
-            let rear_len = rear.sealed.len() + crate::format::pack::TABLE_HEAD_LEN;
-            bytes.resize(start + padme(bytes.len() - start + rear_len) - rear_len, 0);
-        }
-        rear.write_rear(&mut bytes);
-        let bytes = Bytes::from(bytes).slice(start..);
-        let locations = self.entries.iter().map(|entry| (entry.id, location(entry, base))).collect();
+        self.pad(start, &rear);
+        rear.write_rear(&mut self.bytes);
+        let bytes = Bytes::from(self.bytes).slice(start..);
+        let locations = self.entries.iter().map(|entry| (entry.id, location(entry, frames_start))).collect();
         Ok(ClosedPack { digest: Digest::of(&bytes), bytes, content: self.content, locations })
     }
 
@@ -153,18 +136,20 @@ impl OpenPack {
         }
     }
 
-    /// Puts the frames in random order (Fisher and Yates), so that the lengths of neighbours do not
-    /// spell out a photo.
-    fn shuffle(&mut self, env: &dyn Env) {
-        let mut random = vec![0; self.entries.len() * 8];
-        env.fill(&mut random);
-        let mut order: Vec<usize> = (0..self.entries.len()).collect();
-        for (at, word) in (1..order.len()).rev().zip(random.as_chunks::<8>().0) {
-            order.swap(at, (u64::from_le_bytes(*word) % (at as u64 + 1)) as usize);
+    /// Pads a pack of streams that begins at `start` so that its length tells little.
+    fn pad(&mut self, start: usize, rear: &SealedTable) {
+        if self.content == PackContent::Streams {
+            let rear_len = rear.sealed.len() + TABLE_HEAD_LEN;
+            let padded = padme(self.bytes.len() - start + rear_len);
+            self.bytes.resize(start + padded - rear_len, 0);
         }
+    }
+
+    /// Puts the frames in random order, so that the lengths of neighbours do not spell out a photo.
+    fn shuffle(&mut self, env: &dyn Env) {
         let mut shuffled = Self::new(self.content);
         shuffled.make_room();
-        for at in order {
+        for at in random_order(self.entries.len(), env) {
             let mut entry = self.entries[at];
             let start = HEAD_ROOM + entry.offset as usize;
             let frame = &self.bytes[start..start + entry.stored as usize];
@@ -176,12 +161,48 @@ impl OpenPack {
     }
 }
 
-/// The place of a table's entry in a pack whose frames begin at `base`.
+/// The numbers below `len` in random order (Fisher and Yates).
+fn random_order(len: usize, env: &dyn Env) -> Vec<usize> {
+    let mut random = vec![0; len * 8];
+    env.fill(&mut random);
+    let mut order: Vec<usize> = (0..len).collect();
+    for (at, word) in (1..len).rev().zip(random.as_chunks::<8>().0) {
+        let other = u64::from_le_bytes(*word) % (at as u64 + 1);
+        order.swap(at, other as usize);
+    }
+    order
+}
+
+fn seal_table(
+    sealer: &mut Sealer,
+    kind: FrameType,
+    header: &PackHeader,
+    mut table: Vec<u8>,
+) -> Result<SealedTable, SealError> {
+    let frame_counter = sealer.seal(kind, &header.table_id(), &mut table)?;
+    Ok(SealedTable { frame_counter, sealed: table })
+}
+
+impl PackSeal<'_> {
+    fn header(&self, content: PackContent) -> PackHeader {
+        PackHeader {
+            repository: self.context.repository,
+            source: self.context.source,
+            epoch: self.context.epoch,
+            session: self.session,
+            sequence: self.sequence,
+            content,
+            wraps: vec![self.wrap.clone()],
+        }
+    }
+}
+
+/// The location of a table's entry in a pack whose frames begin at `frames_start`.
 #[must_use]
-pub fn location(entry: &FrameEntry, base: u32) -> FrameLocation {
+pub fn location(entry: &FrameEntry, frames_start: u32) -> FrameLocation {
     FrameLocation {
         pack: 0,
-        offset: base + entry.offset,
+        offset: frames_start + entry.offset,
         stored: entry.stored,
         codec: entry.codec,
         session: entry.session,

@@ -7,10 +7,12 @@ use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::hpke::SealingKey;
 use crate::crypto::sign::VerifyingKey;
-use crate::format::dsse::Envelope;
+use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::Numbered;
 use crate::format::name::Name;
-use crate::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RosterEntry, RosterStatement};
+use crate::format::roster::{
+    AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RevokeKey, RosterEntry, RosterStatement,
+};
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::io::Objects;
@@ -28,6 +30,13 @@ pub struct EnrolledKey {
     pub enrolled: u64,
     /// Entry that revoked it.
     pub revoked: Option<u64>,
+}
+
+impl EnrolledKey {
+    /// Whether it was enrolled and not revoked as of this roster entry.
+    fn is_enrolled_at(&self, position: u64) -> bool {
+        self.enrolled <= position && self.revoked.is_none_or(|revoked| revoked > position)
+    }
 }
 
 /// An epoch.
@@ -66,7 +75,17 @@ pub struct Roster {
 impl Roster {
     /// Reads and folds the roster of the repository whose descriptor has this digest.
     pub fn load(objects: &Objects, repository: RepositoryId, descriptor: Digest) -> Result<Self, RepoError> {
-        let mut roster = Self {
+        let mut roster = Self::empty(repository);
+        roster.ignored =
+            chain::read(objects, "roster", Name::Roster, |number, link| roster.fold(number, descriptor, &link))?;
+        if roster.digests.is_empty() {
+            return Err(RepoError::missing(Name::Roster(1)));
+        }
+        Ok(roster)
+    }
+
+    fn empty(repository: RepositoryId) -> Self {
+        Self {
             repository,
             digests: Vec::new(),
             keys: BTreeMap::new(),
@@ -74,40 +93,47 @@ impl Roster {
             sources: BTreeMap::new(),
             voids: Vec::new(),
             ignored: Vec::new(),
-        };
-        let mut previous = descriptor;
-        roster.ignored = chain::read(objects, "roster", Name::Roster, |number, link| {
-            let digest = link.digest();
-            roster.digests.push(digest);
-            let applied = match &link {
-                Link::Whole(bytes) => roster.apply(number, previous, digest, bytes),
-                Link::TooLong(_) => Err(damaged(number, "it is too long")),
-            };
-            match applied {
-                Ok(()) => {}
-                Err(error @ RepoError::Unsupported { .. }) => return Err(error),
-                Err(error) if number == 1 => return Err(error),
-                Err(RepoError::Damaged { reason, .. }) => roster.voids.push((number, reason)),
-                Err(error) => roster.voids.push((number, error.to_string())),
-            }
-            previous = digest;
-            Ok(())
-        })?;
-        if roster.digests.is_empty() {
-            return Err(RepoError::Missing { object: Name::Roster(1).to_string() });
         }
-        Ok(roster)
+    }
+
+    /// Folds what stands at the next number. An entry that is void is passed over, except the first.
+    fn fold(&mut self, number: u64, descriptor: Digest, link: &Link) -> Result<(), RepoError> {
+        let previous = self.digests.last().copied().unwrap_or(descriptor);
+        let digest = link.digest();
+        self.digests.push(digest);
+        let applied = match link {
+            Link::Whole(bytes) => self.apply(Numbered { number, sha256: digest }, previous, bytes),
+            Link::TooLong(_) => Err(damaged(number, "it is too long")),
+        };
+        match applied {
+            Ok(()) => Ok(()),
+            Err(error @ RepoError::Unsupported { .. }) => Err(error),
+            Err(error) if number == 1 => Err(error),
+            Err(error) => {
+                self.voids.push((number, void_reason(error)));
+                Ok(())
+            }
+        }
     }
 
     /// Entries that do not count: what they said of keys and sources is lost.
     #[must_use]
-    pub fn doubts(&self) -> Vec<String> {
-        let void = |(number, reason): &(u64, String)| format!("{} does not count: {reason}", Name::Roster(*number));
-        let gap = self.ignored.first().map(|first| {
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (number, reason) in &self.voids {
+            warnings.push(format!("{} does not count: {reason}", Name::Roster(*number)));
+        }
+        if let Some(first) = self.ignored.first() {
             let missing = Name::Roster(self.digests.len() as u64 + 1);
-            format!("{missing} is missing, so entries from number {first} on do not count")
-        });
-        self.voids.iter().map(void).chain(gap).collect()
+            warnings.push(format!("{missing} is missing, so entries from number {first} on do not count"));
+        }
+        warnings
+    }
+
+    /// The digest of an entry, from number 1.
+    pub(super) fn digest_of(&self, number: u64) -> Option<Digest> {
+        let position = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.digests.get(position).copied()
     }
 
     /// SHA-256 of entry 1: what auditors pin.
@@ -126,102 +152,150 @@ impl Roster {
     /// The key as of roster entry `position`, if it was enrolled and not revoked there.
     #[must_use]
     pub fn key_at(&self, key: KeyId, position: u64) -> Option<&EnrolledKey> {
-        self.keys
-            .get(&key)
-            .filter(|state| state.enrolled <= position && state.revoked.is_none_or(|revoked| revoked > position))
+        self.keys.get(&key).filter(|state| state.is_enrolled_at(position))
     }
 
     /// The newest epoch that is open for writing.
     #[must_use]
     pub fn open_epoch(&self) -> Option<(Epoch, &EpochState)> {
-        self.epochs.iter().rev().find(|(_, state)| !state.closed).map(|(epoch, state)| (*epoch, state))
+        let (epoch, state) = self.epochs.iter().rev().find(|(_, state)| !state.closed)?;
+        Some((*epoch, state))
     }
 
     /// The public restore key of an epoch.
     pub fn restore_key(&self, epoch: Epoch) -> Result<SealingKey, RepoError> {
         let object = format!("epoch {epoch} in the roster");
-        let state = self.epochs.get(&epoch).ok_or(RepoError::Missing { object: object.clone() })?;
-        SealingKey::from_bytes(&state.sealing).map_err(|error| RepoError::Damaged { object, reason: error.to_string() })
+        let state = self.epochs.get(&epoch).ok_or_else(|| RepoError::missing(&object))?;
+        SealingKey::from_bytes(&state.sealing).map_err(|error| RepoError::damaged(object, error.to_string()))
     }
 
-    fn apply(&mut self, number: u64, previous: Digest, digest: Digest, bytes: &[u8]) -> Result<(), RepoError> {
-        let damaged = |reason: &str| damaged(number, reason);
-        let envelope = Envelope::decode(bytes).map_err(|error| damaged(&format!("it {error}")))?;
-        let entry: RosterEntry = envelope.predicate().map_err(|error| damaged(&format!("it {error}")))?;
-        let signer = envelope.key();
-        let genesis = (number == 1).then(|| genesis_key(&entry, signer)).flatten();
-        let (signing, role, scope) = match (genesis, self.key_at(signer, number - 1)) {
-            (Some(key), _) => (key, Role::Admin, None),
-            (None, Some(state)) => (state.signing, state.role, state.scope.clone()),
-            (None, None) => return Err(damaged("its signer is not enrolled")),
-        };
-        signing.verify(&envelope.pae(), envelope.signature()).map_err(|_| damaged("its signature does not hold"))?;
+    fn apply(&mut self, at: Numbered, previous: Digest, bytes: &[u8]) -> Result<(), RepoError> {
+        let number = at.number;
+        let undecodable = |error: StatementError| damaged(number, &format!("it {error}"));
+        let envelope = Envelope::decode(bytes).map_err(undecodable)?;
+        let entry: RosterEntry = envelope.predicate().map_err(undecodable)?;
+        let signer = self.signer(number, &entry, envelope.key())?;
+        if signer.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
+            return Err(damaged(number, "its signature does not hold"));
+        }
+        self.check_place(number, previous, &entry)?;
+        if !entry.statements.iter().all(|statement| statement.may_be_signed_by(signer.role, signer.scope.as_ref())) {
+            return Err(damaged(number, "its signer may not say this"));
+        }
+        // Only now: only keys that are entitled may stop readers of this version.
+        entry.statements.iter().try_for_each(|statement| check_supported(number, statement))?;
+        for statement in entry.statements {
+            self.apply_statement(at, statement);
+        }
+        Ok(())
+    }
+
+    /// The signer of an entry: an enrolled key, or the admin that the first entry itself enrols.
+    fn signer(&self, number: u64, entry: &RosterEntry, key: KeyId) -> Result<EntrySigner, RepoError> {
+        if number == 1
+            && let Some(signing) = first_admin(entry, key)
+        {
+            return Ok(EntrySigner { signing, role: Role::Admin, scope: None });
+        }
+        let state = self.key_at(key, number - 1).ok_or_else(|| damaged(number, "its signer is not enrolled"))?;
+        Ok(EntrySigner { signing: state.signing, role: state.role, scope: state.scope.clone() })
+    }
+
+    fn check_place(&self, number: u64, previous: Digest, entry: &RosterEntry) -> Result<(), RepoError> {
         if number == 1 && (entry.repository, entry.previous) != (self.repository, previous) {
             // The first entry is whole, so it is the descriptor that was altered.
             let reason = format!("it is not the one that {} names", Name::Roster(1));
-            return Err(RepoError::Damaged { object: Name::Descriptor.to_string(), reason });
+            return Err(RepoError::damaged(Name::Descriptor, reason));
         }
         if entry.repository != self.repository || entry.number != number {
-            return Err(damaged("it belongs elsewhere"));
+            return Err(damaged(number, "it belongs elsewhere"));
         }
         if entry.previous != previous {
-            return Err(damaged("it names another predecessor"));
-        }
-        if !entry.statements.iter().all(|statement| statement.may_be_signed_by(role, scope.as_ref())) {
-            return Err(damaged("its signer may not say this"));
-        }
-        // Only now: nobody but who is entitled may stop readers of this version.
-        for statement in &entry.statements {
-            let what = match statement {
-                RosterStatement::Unsupported(what) => format!("has {what}"),
-                RosterStatement::Feature(feature) => format!("needs the feature {:?}", feature.name),
-                _ => continue,
-            };
-            return Err(RepoError::Unsupported { object: Name::Roster(number).to_string(), what });
-        }
-        for statement in entry.statements {
-            self.state(Numbered { number, sha256: digest }, statement);
+            return Err(damaged(number, "it names another predecessor"));
         }
         Ok(())
     }
 
     /// Applies one statement. The first of two that contradict each other stands.
-    fn state(&mut self, at: Numbered, statement: RosterStatement) {
+    fn apply_statement(&mut self, at: Numbered, statement: RosterStatement) {
         match statement {
-            RosterStatement::Enrol(Enrol { key, role, signing, sealing, label, sources }) => {
-                let Ok(signing) = VerifyingKey::from_bytes(&signing) else { return };
-                let (enrolled, revoked) = (at.number, None);
-                let state = EnrolledKey { role, label, signing, sealing, scope: sources, enrolled, revoked };
-                self.keys.entry(key).or_insert(state);
-            }
-            RosterStatement::Revoke(revoke) => {
-                if let Some(state) = self.keys.get_mut(&revoke.key) {
-                    state.revoked.get_or_insert(at.number);
-                }
-            }
-            RosterStatement::Epoch(OpenEpoch { epoch, sealing, grants }) => {
-                self.epochs.entry(epoch).or_insert(EpochState { sealing, grants, closed: false });
-            }
-            RosterStatement::Grant(AddGrant { epoch, key, sha256 }) => {
-                if let Some(state) = self.epochs.get_mut(&epoch) {
-                    state.grants.entry(key).or_insert(sha256);
-                }
-            }
-            RosterStatement::Close(CloseEpoch { epoch, .. }) => {
-                if let Some(state) = self.epochs.get_mut(&epoch) {
-                    state.closed = true;
-                }
-            }
-            RosterStatement::Source(AddSource { source, epoch, label }) => {
-                self.sources.entry(source).or_insert(SourceState { epoch, label, added: at });
-            }
+            RosterStatement::Enrol(enrol) => self.enrol(at, enrol),
+            RosterStatement::Revoke(revoke) => self.revoke(at, &revoke),
+            RosterStatement::Epoch(opened) => self.open(opened),
+            RosterStatement::Grant(added) => self.grant(&added),
+            RosterStatement::Close(closed) => self.close(&closed),
+            RosterStatement::Source(added) => self.add_source(at, added),
             RosterStatement::Feature(_) | RosterStatement::Unsupported(_) => {}
         }
+    }
+
+    fn enrol(&mut self, at: Numbered, enrol: Enrol) {
+        let Ok(signing) = VerifyingKey::from_bytes(&enrol.signing) else { return };
+        self.keys.entry(enrol.key).or_insert(EnrolledKey {
+            role: enrol.role,
+            label: enrol.label,
+            signing,
+            sealing: enrol.sealing,
+            scope: enrol.sources,
+            enrolled: at.number,
+            revoked: None,
+        });
+    }
+
+    fn revoke(&mut self, at: Numbered, revoke: &RevokeKey) {
+        if let Some(state) = self.keys.get_mut(&revoke.key) {
+            state.revoked.get_or_insert(at.number);
+        }
+    }
+
+    fn open(&mut self, opened: OpenEpoch) {
+        let OpenEpoch { epoch, sealing, grants } = opened;
+        self.epochs.entry(epoch).or_insert(EpochState { sealing, grants, closed: false });
+    }
+
+    fn grant(&mut self, added: &AddGrant) {
+        if let Some(state) = self.epochs.get_mut(&added.epoch) {
+            state.grants.entry(added.key).or_insert(added.sha256);
+        }
+    }
+
+    fn close(&mut self, closed: &CloseEpoch) {
+        if let Some(state) = self.epochs.get_mut(&closed.epoch) {
+            state.closed = true;
+        }
+    }
+
+    fn add_source(&mut self, at: Numbered, added: AddSource) {
+        let AddSource { source, epoch, label } = added;
+        self.sources.entry(source).or_insert(SourceState { epoch, label, added: at });
+    }
+}
+
+/// What the check of an entry needs to know of its signer.
+struct EntrySigner {
+    signing: VerifyingKey,
+    role: Role,
+    scope: Option<SourceScope>,
+}
+
+fn check_supported(number: u64, statement: &RosterStatement) -> Result<(), RepoError> {
+    let what = match statement {
+        RosterStatement::Unsupported(what) => format!("has {what}"),
+        RosterStatement::Feature(feature) => format!("needs the feature {:?}", feature.name),
+        _ => return Ok(()),
+    };
+    Err(RepoError::Unsupported { object: Name::Roster(number).to_string(), what })
+}
+
+fn void_reason(error: RepoError) -> String {
+    match error {
+        RepoError::Damaged { reason, .. } => reason,
+        other => other.to_string(),
     }
 }
 
 /// The key that signs the first entry: an admin that the entry itself enrols.
-fn genesis_key(entry: &RosterEntry, signer: KeyId) -> Option<VerifyingKey> {
+fn first_admin(entry: &RosterEntry, signer: KeyId) -> Option<VerifyingKey> {
     entry.statements.iter().find_map(|statement| match statement {
         RosterStatement::Enrol(enrol) if enrol.key == signer && enrol.role.is_admin() => {
             VerifyingKey::from_bytes(&enrol.signing).ok()
@@ -231,5 +305,5 @@ fn genesis_key(entry: &RosterEntry, signer: KeyId) -> Option<VerifyingKey> {
 }
 
 fn damaged(number: u64, reason: &str) -> RepoError {
-    RepoError::Damaged { object: Name::Roster(number).to_string(), reason: reason.to_owned() }
+    RepoError::damaged(Name::Roster(number), reason)
 }

@@ -8,35 +8,38 @@ use crate::sort::spill::{RECORD_HEADER_BYTES, Record, SpillError, record_header,
 
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 const CHUNK_BYTES_MIN: usize = 1 << 10;
+const ENTRY_BYTES: usize = size_of::<BufferEntry>();
 
-/// The bytes with which all keys seen so far begin: no comparison needs to look at them.
+/// The bytes with which all keys added so far begin: no comparison needs to look at them.
 #[derive(Clone, Default)]
 pub(super) struct SharedPrefix {
-    first: Option<Vec<u8>>,
+    /// `None` before the first key.
+    prefix: Option<Vec<u8>>,
 }
 
 impl SharedPrefix {
-    pub(super) fn see(&mut self, key: &[u8]) {
-        match &mut self.first {
-            None => self.first = Some(key.to_vec()),
-            Some(first) if key.starts_with(first) => {}
-            Some(first) => {
-                let shared = first.iter().zip(key).take_while(|(a, b)| a == b).count();
-                first.truncate(shared);
-            }
+    pub(super) fn add_key(&mut self, key: &[u8]) {
+        match &mut self.prefix {
+            None => self.prefix = Some(key.to_vec()),
+            Some(prefix) if key.starts_with(prefix) => {}
+            Some(prefix) => prefix.truncate(common_prefix_len(prefix, key)),
         }
     }
 
-    /// All keys that another has seen.
-    pub(super) fn join(&mut self, other: &Self) {
-        if let Some(first) = &other.first {
-            self.see(first);
+    /// Adds all keys of another prefix.
+    pub(super) fn add_prefix(&mut self, other: &Self) {
+        if let Some(prefix) = &other.prefix {
+            self.add_key(prefix);
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.first.as_ref().map_or(0, Vec::len)
+        self.prefix.as_ref().map_or(0, Vec::len)
     }
+}
+
+fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The 16 bytes of `key` from `skip` on, as a number; missing bytes are zero.
@@ -50,9 +53,10 @@ pub(super) fn key_head(key: &[u8], skip: usize) -> u128 {
     u128::from_be_bytes(head)
 }
 
-/// Two u64 and not one u128, which would be aligned to 32 bytes.
+/// Where a record lies, and the [`key_head`] of its key.
 #[derive(Clone, Copy)]
 struct BufferEntry {
+    /// Two u64 and not one u128, which would be aligned to 32 bytes.
     head: [u64; 2],
     chunk: u32,
     offset: u32,
@@ -61,6 +65,10 @@ struct BufferEntry {
 impl BufferEntry {
     fn head(&self) -> u128 {
         u128::from(self.head[0]) << 64 | u128::from(self.head[1])
+    }
+
+    fn set_head(&mut self, head: u128) {
+        self.head = [(head >> 64) as u64, head as u64];
     }
 }
 
@@ -75,11 +83,11 @@ pub(super) struct Buffer {
     entries: Vec<BufferEntry>,
 }
 
-/// Whether a record found room.
+/// Whether a buffer took a record.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    Taken,
-    /// Not without going over the limit; the record was not taken.
+pub(super) enum BufferPush {
+    Stored,
+    /// The record would exceed the limit; it was not stored.
     Full,
 }
 
@@ -104,71 +112,102 @@ impl Buffer {
         self.chunks[..self.chunks_used].iter().map(Vec::len).sum()
     }
 
-    /// Copies a record. A buffer that is empty takes any.
-    pub(super) fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<Room, SpillError> {
+    /// Copies a record. An empty buffer takes a record of any size.
+    pub(super) fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<BufferPush, SpillError> {
         let header = record_header(key, payload)?;
         let record_bytes = RECORD_HEADER_BYTES + key.len() + payload.len();
-        if !self.make_room(record_bytes) {
-            return Ok(Room::Full);
+        if !self.reserve_entry() || !self.reserve_bytes(record_bytes) {
+            return Ok(BufferPush::Full);
         }
-        let chunk = &mut self.chunks[self.chunks_used - 1];
-        let offset = chunk.len() as u32;
-        chunk.extend_from_slice(&header);
-        chunk.extend_from_slice(key);
-        chunk.extend_from_slice(payload);
-        self.entries.push(BufferEntry { head: [0; 2], chunk: self.chunks_used as u32 - 1, offset });
-        Ok(Room::Taken)
+        self.append([&header, key, payload]);
+        Ok(BufferPush::Stored)
     }
 
-    /// Sees to it that the last chunk in use and the entries have room for one more record.
-    fn make_room(&mut self, record_bytes: usize) -> bool {
-        if self.entries.len() == self.entries.capacity() {
-            let more = (self.entries.len() / 4).max(16);
-            if !self.may_grow(more * size_of::<BufferEntry>()) {
-                return false;
-            }
-            self.entries.reserve_exact(more);
+    /// Appends a record, given in parts, to the last chunk in use, which has room for it.
+    fn append(&mut self, record: [&[u8]; 3]) {
+        let index = self.chunks_used - 1;
+        let chunk = &mut self.chunks[index];
+        let offset = chunk.len() as u32;
+        for part in record {
+            chunk.extend_from_slice(part);
         }
-        let current = self.chunks_used.checked_sub(1).map(|last| &self.chunks[last]);
-        if current.is_some_and(|chunk| chunk.capacity() - chunk.len() >= record_bytes) {
+        self.entries.push(BufferEntry { head: [0; 2], chunk: index as u32, offset });
+    }
+
+    /// Makes room for one more entry; false if that would exceed the limit.
+    fn reserve_entry(&mut self) -> bool {
+        if self.entries.len() < self.entries.capacity() {
             return true;
         }
-        if record_bytes > self.chunk_bytes || self.chunks_used == self.chunks.len() {
-            let chunk_bytes = record_bytes.max(self.chunk_bytes);
-            if !self.may_grow(chunk_bytes) {
-                return false;
-            }
-            self.chunks.insert(self.chunks_used, Vec::with_capacity(chunk_bytes));
-            self.chunks_allocated_bytes += chunk_bytes;
+        let more = (self.entries.len() / 4).max(16);
+        if !self.may_grow(more * ENTRY_BYTES) {
+            return false;
+        }
+        self.entries.reserve_exact(more);
+        true
+    }
+
+    /// Makes the last chunk in use one with room for a record; false if that would exceed the limit.
+    fn reserve_bytes(&mut self, record_bytes: usize) -> bool {
+        if self.chunk_room() >= record_bytes {
+            return true;
+        }
+        let is_chunk_missing = record_bytes > self.chunk_bytes || self.chunks_used == self.chunks.len();
+        if is_chunk_missing && !self.allocate_chunk(record_bytes.max(self.chunk_bytes)) {
+            return false;
         }
         self.chunks_used += 1;
         true
     }
 
-    /// Whether `more` bytes may be allocated; gives emptied chunks back if that helps.
-    fn may_grow(&mut self, more: usize) -> bool {
-        let over = |buffer: &Self| {
-            buffer.chunks_allocated_bytes + buffer.entries.capacity() * size_of::<BufferEntry>() + more
-                > buffer.limit_bytes
-        };
-        while over(self) && self.chunks.len() > self.chunks_used {
-            self.chunks_allocated_bytes -= self.chunks.pop().map_or(0, |chunk| chunk.capacity());
+    /// Bytes that the last chunk in use has room for.
+    fn chunk_room(&self) -> usize {
+        match self.chunks_used {
+            0 => 0,
+            used => self.chunks[used - 1].capacity() - self.chunks[used - 1].len(),
         }
-        self.entries.is_empty() || !over(self)
+    }
+
+    /// Adds a chunk behind those in use; false if that would exceed the limit.
+    fn allocate_chunk(&mut self, chunk_bytes: usize) -> bool {
+        if !self.may_grow(chunk_bytes) {
+            return false;
+        }
+        self.chunks.insert(self.chunks_used, Vec::with_capacity(chunk_bytes));
+        self.chunks_allocated_bytes += chunk_bytes;
+        true
+    }
+
+    /// Whether `more` bytes may be allocated. Frees emptied chunks if that helps.
+    fn may_grow(&mut self, more: usize) -> bool {
+        while self.exceeds_limit(more) && self.chunks.len() > self.chunks_used {
+            let freed = self.chunks.pop().map_or(0, |chunk| chunk.capacity());
+            self.chunks_allocated_bytes -= freed;
+        }
+        self.entries.is_empty() || !self.exceeds_limit(more)
+    }
+
+    fn exceeds_limit(&self, more: usize) -> bool {
+        let entries_bytes = self.entries.capacity() * ENTRY_BYTES;
+        self.chunks_allocated_bytes + entries_bytes + more > self.limit_bytes
     }
 
     /// Brings the records into order. `skip` bytes at the front of all keys are alike.
     pub(super) fn sort(&mut self, skip: usize) {
         let mut entries = std::mem::take(&mut self.entries);
         for entry in &mut entries {
-            let head = key_head(self.record_at(entry).0, skip);
-            entry.head = [(head >> 64) as u64, head as u64];
+            let (key, _) = self.record_at(entry);
+            entry.set_head(key_head(key, skip));
         }
-        entries.sort_unstable_by(|a, b| match a.head().cmp(&b.head()) {
+        entries.sort_unstable_by(|a, b| self.compare(a, b));
+        self.entries = entries;
+    }
+
+    fn compare(&self, a: &BufferEntry, b: &BufferEntry) -> Ordering {
+        match a.head().cmp(&b.head()) {
             Ordering::Equal => self.record_at(a).cmp(&self.record_at(b)),
             unequal => unequal,
-        });
-        self.entries = entries;
+        }
     }
 
     /// Key and payload of the record in place `index`.
@@ -183,7 +222,7 @@ impl Buffer {
         bytes[..key_bytes + payload_bytes].split_at(key_bytes)
     }
 
-    /// Forgets the records and keeps chunks of the usual size.
+    /// Removes the records and keeps chunks of the usual size.
     pub(super) fn clear(&mut self) {
         self.entries = Vec::new();
         self.chunks.retain_mut(|chunk| {
@@ -199,7 +238,7 @@ impl Buffer {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Buffer, BufferEntry, Room, SharedPrefix, key_head};
+    use super::{Buffer, BufferEntry, BufferPush, SharedPrefix, key_head};
 
     #[test]
     fn entries_are_small() {
@@ -210,7 +249,7 @@ mod tests {
     fn the_shared_prefix_only_shrinks() {
         let mut shared = SharedPrefix::default();
         for (key, len) in [("abcd", 4), ("abcde", 4), ("abx", 2), ("abcd", 2), ("b", 0)] {
-            shared.see(key.as_bytes());
+            shared.add_key(key.as_bytes());
             assert_eq!(shared.len(), len, "{key}");
         }
     }
@@ -220,7 +259,8 @@ mod tests {
 
         #[test]
         fn heads_never_contradict_the_order(a: Vec<u8>, b: Vec<u8>) {
-            let (head_a, head_b) = (key_head(&a, 0), key_head(&b, 0));
+            let head_a = key_head(&a, 0);
+            let head_b = key_head(&b, 0);
             prop_assert!(head_a == head_b || head_a.cmp(&head_b) == a.cmp(&b));
         }
 
@@ -229,10 +269,11 @@ mod tests {
             let mut buffer = Buffer::new(limit);
             let mut largest = 0;
             for (key, payload) in records {
-                let (key, payload) = (vec![0; key], vec![0; payload]);
-                if buffer.push(&key, &payload).expect("pushed") == Room::Full {
+                let key = vec![0; key];
+                let payload = vec![0; payload];
+                if buffer.push(&key, &payload).expect("pushed") == BufferPush::Full {
                     buffer.clear();
-                    prop_assert_eq!(buffer.push(&key, &payload).expect("pushed"), Room::Taken);
+                    prop_assert_eq!(buffer.push(&key, &payload).expect("pushed"), BufferPush::Stored);
                 }
                 largest = largest.max(8 + key.len() + payload.len());
                 let allocated: usize = buffer.chunks.iter().map(Vec::capacity).sum();

@@ -2,16 +2,14 @@
 //! files. Knows records of bytes, not what they mean.
 
 mod buffer;
-mod merge;
 mod owner_join;
 mod owner_map;
 mod sorter;
 mod spill;
 mod spill_queue;
 
-pub use merge::Merge;
-pub use owner_join::{LookUp, OwnerJoin};
-pub use owner_map::{OwnerMap, OwnerMapBuilder, OwnerMapFeed, Placement};
-pub use sorter::{SortedRuns, Sorter};
+pub use owner_join::{Lookup, OwnerJoin};
+pub use owner_map::{OwnerMap, OwnerMapBuilder, OwnerMapWriter, PlacementPrefix};
+pub use sorter::{Merge, SortedRuns, Sorter};
 pub use spill::{Record, SpillError, SpillOptions, check_space};
-pub use spill_queue::{Accepted, SpillQueue, SpillQueueReader};
+pub use spill_queue::{QueuePush, SpillQueue, SpillQueueReader};

@@ -3,78 +3,86 @@
 //! partition. A partition whose parents exceed the budget is split again; children are streamed, so
 //! one parent with most of the children costs nothing. Rows with a NULL in the join key are not asked about.
 
-use crate::sort::owner_map::{Digest, Entries, EntryFit, MemoryMap, OwnerMap, Placement, finish_all};
+use crate::sort::owner_map::{Digest, MapEntries, MapInsert, MemoryMap, OwnerMap, PlacementPrefix, finish_all};
 use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillError};
 
 /// One child table against one map. The budget is the map's: it is used by the map or by the join, never by both.
 pub struct OwnerJoin<'m> {
     map: &'m OwnerMap,
-    /// One per partition; none while the map is in memory.
-    waiting: Vec<ExtentWriter>,
-    /// The last join key that was looked up and what it led to: siblings mostly lie side by side.
-    last: Option<(Vec<u8>, Option<Placement<'m>>)>,
+    /// Children, one writer per partition; none while the map is in memory.
+    partitions: Vec<ExtentWriter>,
+    /// Siblings mostly lie side by side.
+    last_lookup: Option<LastLookup<'m>>,
 }
 
-/// What a join knows at once.
-pub enum LookUp<'m> {
-    /// None without such a row.
-    Known(Option<Placement<'m>>),
-    /// The map is on disk.
-    Later,
+#[derive(Default)]
+struct LastLookup<'m> {
+    join_key: Vec<u8>,
+    found: Option<PlacementPrefix<'m>>,
+}
+
+/// What a join finds at once.
+pub enum Lookup<'m> {
+    /// `None` without such a row.
+    Found(Option<PlacementPrefix<'m>>),
+    /// The map is on disk: see [`OwnerJoin::push`].
+    Deferred,
 }
 
 impl<'m> OwnerJoin<'m> {
     /// Makes a spill file if the map is not in memory.
     pub fn new(map: &'m OwnerMap) -> Result<Self, SpillError> {
-        let waiting = match map.entries {
-            Entries::Memory(_) => Vec::new(),
-            Entries::Partitions(_) => map.shares.writers(&map.options)?,
+        let partitions = match map.entries {
+            MapEntries::Memory(_) => Vec::new(),
+            MapEntries::Partitions(_) => map.shares.writers(&map.options)?,
         };
-        Ok(Self { map, waiting, last: None })
+        Ok(Self { map, partitions, last_lookup: None })
     }
 
-    /// The placement of the row that `join_key` refers to, if that can be told at once: see [`OwnerJoin::push`].
-    pub fn look_up(&mut self, join_key: &[u8]) -> LookUp<'m> {
+    /// The placement prefix of the row that `join_key` refers to, if the map is in memory.
+    pub fn look_up(&mut self, join_key: &[u8]) -> Lookup<'m> {
         let map = self.map;
-        let Entries::Memory(table) = &map.entries else { return LookUp::Later };
-        if let Some((last, found)) = &self.last
-            && last == join_key
+        let MapEntries::Memory(table) = &map.entries else { return Lookup::Deferred };
+        if let Some(last) = &self.last_lookup
+            && last.join_key == join_key
         {
-            return LookUp::Known(*found);
+            return Lookup::Found(last.found);
         }
         let found = table.get(map.digester.digest(join_key));
-        let (last, known) = self.last.get_or_insert_default();
-        last.clear();
-        last.extend_from_slice(join_key);
-        *known = found;
-        LookUp::Known(found)
+        let last = self.last_lookup.get_or_insert_default();
+        last.join_key.clear();
+        last.join_key.extend_from_slice(join_key);
+        last.found = found;
+        Lookup::Found(found)
     }
 
-    /// Gives `payload` and the placement of the row that `join_key` refers to, or `None` without such
+    /// Gives `payload` and the placement prefix of the row that `join_key` refers to, or `None` without such
     /// a row, to `emit`: now or in [`OwnerJoin::finish`], in no particular order.
     pub fn push<E, F>(&mut self, join_key: &[u8], payload: &[u8], emit: &mut F) -> Result<(), E>
     where
         E: From<SpillError>,
-        F: FnMut(Option<Placement<'_>>, &[u8]) -> Result<(), E>,
+        F: FnMut(Option<PlacementPrefix<'_>>, &[u8]) -> Result<(), E>,
     {
         let digest = self.map.digester.digest(join_key);
         match &self.map.entries {
-            Entries::Memory(table) => emit(table.get(digest), payload),
-            Entries::Partitions(_) => {
-                let partition = self.map.shares.partition(digest, 0);
-                Ok(self.waiting[partition].write(digest.as_bytes(), payload)?)
-            }
+            MapEntries::Memory(table) => emit(table.get(digest), payload),
+            MapEntries::Partitions(_) => Ok(self.defer(digest, payload)?),
         }
     }
 
-    /// Emits what waited.
+    fn defer(&mut self, digest: Digest, payload: &[u8]) -> Result<(), SpillError> {
+        let partition = self.map.shares.partition(digest, 0);
+        self.partitions[partition].write(digest.as_bytes(), payload)
+    }
+
+    /// Emits the rows that were deferred.
     pub fn finish<E, F>(self, emit: &mut F) -> Result<(), E>
     where
         E: From<SpillError>,
-        F: FnMut(Option<Placement<'_>>, &[u8]) -> Result<(), E>,
+        F: FnMut(Option<PlacementPrefix<'_>>, &[u8]) -> Result<(), E>,
     {
-        let Entries::Partitions(parents) = &self.map.entries else { return Ok(()) };
-        let children = finish_all(self.waiting)?;
+        let MapEntries::Partitions(parents) = &self.map.entries else { return Ok(()) };
+        let children = finish_all(self.partitions)?;
         for (parents, children) in parents.iter().zip(children) {
             join(self.map, PartitionPair { parents: parents.clone(), children, level: 0 }, emit)?;
         }
@@ -89,51 +97,68 @@ struct PartitionPair {
     level: u32,
 }
 
+impl PartitionPair {
+    fn split(self, map: &OwnerMap) -> Result<Vec<Self>, SpillError> {
+        let level = self.level + 1;
+        let parents = split(map, self.parents, level)?;
+        let children = split(map, self.children, level)?;
+        let pairs = parents.into_iter().zip(children);
+        Ok(pairs.map(|(parents, children)| Self { parents, children, level }).collect())
+    }
+}
+
 fn join<E, F>(map: &OwnerMap, pair: PartitionPair, emit: &mut F) -> Result<(), E>
 where
     E: From<SpillError>,
-    F: FnMut(Option<Placement<'_>>, &[u8]) -> Result<(), E>,
+    F: FnMut(Option<PlacementPrefix<'_>>, &[u8]) -> Result<(), E>,
 {
     if pair.children.is_empty() {
         return Ok(());
     }
-    if let Some(table) = load(map, &pair)? {
-        let mut children = ExtentReader::new(pair.children);
-        while children.advance()? {
-            let (digest, payload) = children.record();
-            emit(table.get(as_digest(digest)), payload)?;
-        }
-        return Ok(());
+    if let Some(table) = load_parents(map, &pair)? {
+        return emit_children(&table, pair.children, emit);
     }
-    let level = pair.level + 1;
-    let parents = split(map, pair.parents, level)?;
-    let children = split(map, pair.children, level)?;
-    for (parents, children) in parents.into_iter().zip(children) {
-        join(map, PartitionPair { parents, children, level }, emit)?;
+    for part in pair.split(map)? {
+        join(map, part, emit)?;
+    }
+    Ok(())
+}
+
+fn emit_children<E, F>(table: &MemoryMap, children: Extent, emit: &mut F) -> Result<(), E>
+where
+    E: From<SpillError>,
+    F: FnMut(Option<PlacementPrefix<'_>>, &[u8]) -> Result<(), E>,
+{
+    let mut children = ExtentReader::new(children);
+    while children.advance()? {
+        let (digest, payload) = children.record();
+        emit(table.get(as_digest(digest)), payload)?;
     }
     Ok(())
 }
 
 /// The parents of a partition; `None` if they do not fit.
-fn load(map: &OwnerMap, pair: &PartitionPair) -> Result<Option<MemoryMap>, SpillError> {
-    let limit_bytes = if map.shares.splits(pair.level + 1) { map.shares.table_bytes } else { usize::MAX };
+fn load_parents(map: &OwnerMap, pair: &PartitionPair) -> Result<Option<MemoryMap>, SpillError> {
+    let limit_bytes = if map.shares.can_split(pair.level + 1) { map.shares.table_bytes } else { usize::MAX };
     let mut table = MemoryMap::new(limit_bytes);
     let mut parents = ExtentReader::new(pair.parents.clone());
     while parents.advance()? {
-        let (digest, place) = parents.record();
-        if table.insert(&map.digester, as_digest(digest), place) == EntryFit::Full {
+        let (digest, prefix) = parents.record();
+        if table.insert(&map.digester, as_digest(digest), prefix) == MapInsert::Full {
             return Ok(None);
         }
     }
     Ok(Some(table))
 }
 
+/// Divides the records of an extent among partitions.
 fn split(map: &OwnerMap, extent: Extent, level: u32) -> Result<Vec<Extent>, SpillError> {
     let mut writers = map.shares.writers(&map.options)?;
     let mut records = ExtentReader::new(extent);
     while records.advance()? {
         let (digest, payload) = records.record();
-        writers[map.shares.partition(as_digest(digest), level)].write(digest, payload)?;
+        let partition = map.shares.partition(as_digest(digest), level);
+        writers[partition].write(digest, payload)?;
     }
     finish_all(writers)
 }
@@ -151,7 +176,7 @@ mod tests {
 
     use super::OwnerJoin;
     use crate::format::key::Class;
-    use crate::sort::owner_map::{Entries, OwnerMap, OwnerMapBuilder, OwnerMapFeed, Placement};
+    use crate::sort::owner_map::{MapEntries, OwnerMap, OwnerMapBuilder, OwnerMapWriter, PlacementPrefix};
     use crate::sort::spill::SpillError;
     use crate::sort::spill::tests::options;
 
@@ -160,17 +185,17 @@ mod tests {
 
     fn map(parents: &[Parent], memory_bytes: usize) -> OwnerMap {
         let builder = Mutex::new(OwnerMapBuilder::new(options(memory_bytes)));
-        let mut feeds = [OwnerMapFeed::new(&builder), OwnerMapFeed::new(&builder)];
+        let mut writers = [OwnerMapWriter::new(&builder), OwnerMapWriter::new(&builder)];
         for (at, (join_key, class, owner)) in parents.iter().enumerate() {
-            feeds[at % 2].push(join_key, Placement { class: *class, owner }).expect("pushed");
+            writers[at % 2].push(join_key, PlacementPrefix { class: *class, owner }).expect("pushed");
         }
-        feeds.iter_mut().for_each(|feed| feed.flush().expect("flushed"));
+        writers.iter_mut().for_each(|writer| writer.flush().expect("flushed"));
         builder.into_inner().expect("nobody panicked").finish().expect("finished")
     }
 
     fn join(map: &OwnerMap, children: &[Vec<u8>]) -> Vec<Answer> {
         let mut answers = Vec::new();
-        let mut emit = |placement: Option<Placement<'_>>, payload: &[u8]| -> Result<(), SpillError> {
+        let mut emit = |placement: Option<PlacementPrefix<'_>>, payload: &[u8]| -> Result<(), SpillError> {
             answers.push((placement.map(|place| (place.class, place.owner.to_vec())), payload.to_vec()));
             Ok(())
         };
@@ -226,7 +251,7 @@ mod tests {
         let parents: Vec<Parent> = (0..20_000).map(|n| (number(n), Class::Owned, number(n / 3))).collect();
         let children: Vec<_> = (0..30_000).map(|n| number(n * 7 % 25_000)).collect();
         let map = map(&parents, 8 << 10);
-        assert!(matches!(map.entries, Entries::Partitions(_)));
+        assert!(matches!(map.entries, MapEntries::Partitions(_)));
         assert!(join(&map, &children) == expected(&parents, &children));
     }
 
@@ -243,8 +268,8 @@ mod tests {
         let map = map(&[(vec![1], Class::Owned, vec![9]), (vec![1], Class::None, vec![])], 1 << 20);
         let mut join = OwnerJoin::new(&map).expect("made");
         let mut seen = 0;
-        let mut emit = |placement: Option<Placement<'_>>, _: &[u8]| -> Result<(), SpillError> {
-            assert_eq!(placement, Some(Placement { class: Class::Owned, owner: &[9] }));
+        let mut emit = |placement: Option<PlacementPrefix<'_>>, _: &[u8]| -> Result<(), SpillError> {
+            assert_eq!(placement, Some(PlacementPrefix { class: Class::Owned, owner: &[9] }));
             seen += 1;
             Ok(())
         };

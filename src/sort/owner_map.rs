@@ -1,4 +1,4 @@
-//! Which parent row leads to which owner. Kept in memory while it fits the budget, as 128-bit keyed
+//! Maps the join keys of parent rows to owners. Kept in memory while it fits the budget, as 128-bit keyed
 //! hashes of join keys and numbers of owners; beyond that it lies on disk, in partitions by hash.
 //! Of parents with the same join key the one with the least class and owner counts, so that a map does not depend on
 //! the order in which rows are read. Looked up through [`crate::sort::OwnerJoin`].
@@ -14,11 +14,24 @@ use crate::sort::spill::{
     Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, record_header, record_lengths,
 };
 
-/// Where a row belongs: the front of its placement key.
+/// Class and owner of a row: what its placement key begins with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Placement<'a> {
+pub struct PlacementPrefix<'a> {
     pub class: Class,
     pub owner: &'a [u8],
+}
+
+impl<'a> PlacementPrefix<'a> {
+    /// From its bytes: class, then owner.
+    fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
+        let (&class, owner) = bytes.split_first()?;
+        Some(Self { class: Class::from_byte(class).ok()?, owner })
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.class as u8);
+        out.extend_from_slice(self.owner);
+    }
 }
 
 /// Stands for a join key. Two keys of one run never agree in it: it has 124 bits that are keyed at random.
@@ -34,23 +47,26 @@ impl Digest {
         &self.0
     }
 
-    fn halves(&self) -> [u64; 2] {
-        let both = u128::from_le_bytes(self.0);
-        [both as u64, (both >> 64) as u64]
+    fn low(&self) -> u64 {
+        u128::from_le_bytes(self.0) as u64
+    }
+
+    fn high(&self) -> u64 {
+        (u128::from_le_bytes(self.0) >> 64) as u64
     }
 }
 
 impl Hash for Digest {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.halves()[0]);
+        state.write_u64(self.low());
     }
 }
 
 /// A digest needs no further hashing.
 #[derive(Default)]
-struct FirstHalf(u64);
+struct LowHalf(u64);
 
-impl Hasher for FirstHalf {
+impl Hasher for LowHalf {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -64,58 +80,68 @@ impl Hasher for FirstHalf {
     }
 }
 
-type Numbers = HashMap<Digest, u32, BuildHasherDefault<FirstHalf>>;
+/// Numbers of owners.
+type OwnerNumbers = HashMap<Digest, u32, BuildHasherDefault<LowHalf>>;
 
 /// The bits of a key's last byte that are those of its digest, so that neighbours among keys are neighbours in a
 /// table: rows in the order of their parents then find the entry in the processor's cache. Few enough that keys in
 /// steps do not crowd.
-const NEIGHBOURS: u8 = 15;
+const NEIGHBOUR_BITS: u8 = 15;
 
 /// Makes digests: two SipHashes begun with throw-away keys, at a quarter of the cost of BLAKE3 on keys this short.
-pub(super) struct Digester([DefaultHasher; 2]);
+pub(super) struct Digester {
+    low: DefaultHasher,
+    high: DefaultHasher,
+}
 
 impl Digester {
     fn new(env: &dyn Env) -> Self {
-        Self([(); 2].map(|()| {
-            let mut hasher = DefaultHasher::new();
-            hasher.write(&random::<16>(env));
-            hasher
-        }))
+        Self { low: keyed_hasher(env), high: keyed_hasher(env) }
     }
 
     pub(super) fn digest(&self, bytes: &[u8]) -> Digest {
-        let [low, high] = self.0.each_ref().map(|begun| {
-            let mut hasher = begun.clone();
-            if let Some((last, rest)) = bytes.split_last() {
-                hasher.write(rest);
-                hasher.write_u8(last & !NEIGHBOURS);
-            }
-            hasher.finish()
-        });
-        let near = u64::from(bytes.last().map_or(0, |last| last & NEIGHBOURS));
+        let near = u64::from(bytes.last().map_or(0, |last| last & NEIGHBOUR_BITS));
+        let low = hash_without_neighbour_bits(&self.low, bytes);
+        let high = hash_without_neighbour_bits(&self.high, bytes);
         // The table compares the uppermost bits first.
-        let low = (low & !u64::from(NEIGHBOURS) | near) ^ near << (u64::BITS - 4);
+        let low = (low & !u64::from(NEIGHBOUR_BITS) | near) ^ near << (u64::BITS - 4);
         Digest((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
     }
 }
 
-/// Whether an entry found room.
+fn keyed_hasher(env: &dyn Env) -> DefaultHasher {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&random::<16>(env));
+    hasher
+}
+
+fn hash_without_neighbour_bits(keyed: &DefaultHasher, bytes: &[u8]) -> u64 {
+    let mut hasher = keyed.clone();
+    if let Some((last, rest)) = bytes.split_last() {
+        hasher.write(rest);
+        hasher.write_u8(last & !NEIGHBOUR_BITS);
+    }
+    hasher.finish()
+}
+
+/// Whether a map took an entry.
 #[derive(PartialEq, Eq)]
-pub(super) enum EntryFit {
-    Taken,
+pub(super) enum MapInsert {
+    Stored,
+    /// The entry would exceed the limit; it was not stored.
     Full,
 }
 
-/// The map as far as it is in memory.
+/// The part of a map that is in memory.
 pub(super) struct MemoryMap {
     limit_bytes: usize,
-    /// Join key -> owner.
-    places: Numbers,
-    /// Class and owner -> owner.
-    owners: Numbers,
-    /// Class and owner of each owner, back to back, and where each ends.
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+    /// By digest of the join key.
+    by_join_key: OwnerNumbers,
+    /// By digest of the placement prefix.
+    by_prefix: OwnerNumbers,
+    /// Placement prefix of each owner number, back to back, and where each ends.
+    prefixes: Vec<u8>,
+    prefix_ends: Vec<usize>,
 }
 
 /// However small the budget is, this many entries are taken, so that partitions need not be split for ever.
@@ -125,95 +151,89 @@ impl MemoryMap {
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self {
             limit_bytes,
-            places: Numbers::default(),
-            owners: Numbers::default(),
-            bytes: Vec::new(),
-            ends: Vec::new(),
+            by_join_key: OwnerNumbers::default(),
+            by_prefix: OwnerNumbers::default(),
+            prefixes: Vec::new(),
+            prefix_ends: Vec::new(),
         }
     }
 
-    /// `place` is class and owner.
-    pub(super) fn insert(&mut self, digester: &Digester, join_key: Digest, place: &[u8]) -> EntryFit {
-        if self.places.get(&join_key).is_some_and(|&known| self.place(known) <= place) {
-            return EntryFit::Taken;
+    /// `prefix` is class and owner.
+    pub(super) fn insert(&mut self, digester: &Digester, join_key: Digest, prefix: &[u8]) -> MapInsert {
+        if self.by_join_key.get(&join_key).is_some_and(|&known| self.prefix(known) <= prefix) {
+            return MapInsert::Stored;
         }
-        if self.places.len() >= ENTRIES_ALWAYS && self.bytes_after(place.len()) > self.limit_bytes {
-            return EntryFit::Full;
+        if self.by_join_key.len() >= ENTRIES_ALWAYS && self.bytes_after(prefix.len()) > self.limit_bytes {
+            return MapInsert::Full;
         }
-        let owner = self.intern(digester, place);
-        self.places.insert(join_key, owner);
-        EntryFit::Taken
+        let number = self.owner_number(digester, prefix);
+        self.by_join_key.insert(join_key, number);
+        MapInsert::Stored
     }
 
-    pub(super) fn get(&self, join_key: Digest) -> Option<Placement<'_>> {
-        self.places.get(&join_key).map(|&owner| self.placement(owner))
+    pub(super) fn get(&self, join_key: Digest) -> Option<PlacementPrefix<'_>> {
+        let &number = self.by_join_key.get(&join_key)?;
+        Some(PlacementPrefix::from_bytes(self.prefix(number)).expect("a map holds valid prefixes"))
     }
 
-    fn placement(&self, owner: u32) -> Placement<'_> {
-        as_placement(self.place(owner)).expect("a table holds valid placements")
+    fn prefix(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = match number {
+            0 => 0,
+            _ => self.prefix_ends[number - 1],
+        };
+        &self.prefixes[start..self.prefix_ends[number]]
     }
 
-    fn place(&self, owner: u32) -> &[u8] {
-        let owner = owner as usize;
-        let start = owner.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start..self.ends[owner]]
-    }
-
-    fn intern(&mut self, digester: &Digester, place: &[u8]) -> u32 {
-        let next = self.ends.len() as u32;
-        if next > 0 && self.place(next - 1) == place {
+    /// The number of an owner; a new one if the map does not have the owner yet.
+    fn owner_number(&mut self, digester: &Digester, prefix: &[u8]) -> u32 {
+        let next = self.prefix_ends.len() as u32;
+        if next > 0 && self.prefix(next - 1) == prefix {
             return next - 1;
         }
-        match self.owners.entry(digester.digest(place)) {
-            hash_map::Entry::Occupied(known) => *known.get(),
-            hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(next);
-                grow(&mut self.bytes, place.len());
-                self.bytes.extend_from_slice(place);
-                grow(&mut self.ends, 1);
-                self.ends.push(self.bytes.len());
-                next
-            }
-        }
+        match self.by_prefix.entry(digester.digest(prefix)) {
+            hash_map::Entry::Occupied(known) => return *known.get(),
+            hash_map::Entry::Vacant(vacant) => vacant.insert(next),
+        };
+        grow(&mut self.prefixes, prefix.len());
+        self.prefixes.extend_from_slice(prefix);
+        grow(&mut self.prefix_ends, 1);
+        self.prefix_ends.push(self.prefixes.len());
+        next
     }
 
     /// Most bytes that are allocated at any moment of one more insertion.
-    fn bytes_after(&self, place_bytes: usize) -> usize {
-        numbers_bytes_after(&self.places)
-            + numbers_bytes_after(&self.owners)
-            + bytes_after(&self.bytes, place_bytes)
-            + bytes_after(&self.ends, 1)
+    fn bytes_after(&self, prefix_bytes: usize) -> usize {
+        numbers_bytes_after(&self.by_join_key)
+            + numbers_bytes_after(&self.by_prefix)
+            + list_bytes_after(&self.prefixes, prefix_bytes)
+            + list_bytes_after(&self.prefix_ends, 1)
     }
 }
 
-/// A hash table has buckets in a power of two, at most 7 of 8 in use, each with one byte of control; it holds the old ones while it grows.
-fn numbers_bytes_after(numbers: &Numbers) -> usize {
+/// A hash table has buckets in a power of two, at most 7 of 8 in use, each with one byte of control; it holds the old
+/// ones while it grows.
+fn numbers_bytes_after(numbers: &OwnerNumbers) -> usize {
     let buckets = (numbers.capacity() * 8).div_ceil(7).next_power_of_two();
     let bytes = buckets * (size_of::<(Digest, u32)>() + 1);
     if numbers.len() < numbers.capacity() { bytes } else { bytes * 3 }
 }
 
-fn grown<T>(list: &[T], more: usize) -> usize {
+/// How much a list grows at once: by quarters, where doubling would take more than the budget allows.
+fn growth<T>(list: &[T], more: usize) -> usize {
     (list.len() / 4).max(64).max(more)
 }
 
-/// Makes room by quarters, where doubling would take more than the budget allows.
 fn grow<T>(list: &mut Vec<T>, more: usize) {
     if list.capacity() - list.len() < more {
-        list.reserve_exact(grown(list, more));
+        list.reserve_exact(growth(list, more));
     }
 }
 
-fn bytes_after<T>(list: &Vec<T>, more: usize) -> usize {
+fn list_bytes_after<T>(list: &Vec<T>, more: usize) -> usize {
     let grows = list.capacity() - list.len() < more;
-    let entries = list.capacity() + if grows { list.len() + grown(list, more) } else { 0 };
+    let entries = list.capacity() + if grows { list.len() + growth(list, more) } else { 0 };
     entries * size_of::<T>()
-}
-
-/// Class and owner, back to back.
-fn as_placement(place: &[u8]) -> Option<Placement<'_>> {
-    let (&class, owner) = place.split_first()?;
-    Some(Placement { class: Class::from_byte(class).ok()?, owner })
 }
 
 /// How a budget is divided: three quarters for a [`MemoryMap`], the rest for what partitions are written through.
@@ -237,12 +257,12 @@ impl BudgetShares {
 
     /// Partition of a digest when everything was split `level` times before.
     pub(super) fn partition(&self, digest: Digest, level: u32) -> usize {
-        let rest = digest.halves()[1].checked_shr(level * self.bits).unwrap_or(0);
+        let rest = digest.high().checked_shr(level * self.bits).unwrap_or(0);
         (rest & ((1 << self.bits) - 1)) as usize
     }
 
     /// Whether [`BudgetShares::partition`] still tells digests apart at `level`.
-    pub(super) fn splits(&self, level: u32) -> bool {
+    pub(super) fn can_split(&self, level: u32) -> bool {
         level * self.bits < u64::BITS
     }
 }
@@ -252,7 +272,7 @@ pub(super) fn finish_all(writers: Vec<ExtentWriter>) -> Result<Vec<Extent>, Spil
     writers.into_iter().map(ExtentWriter::finish).collect()
 }
 
-enum Building {
+enum UnfinishedEntries {
     Memory(MemoryMap),
     Partitions(Vec<ExtentWriter>),
 }
@@ -262,8 +282,7 @@ pub struct OwnerMapBuilder {
     options: SpillOptions,
     shares: BudgetShares,
     digester: Digester,
-    building: Building,
-    place: Vec<u8>,
+    entries: UnfinishedEntries,
 }
 
 impl OwnerMapBuilder {
@@ -273,110 +292,97 @@ impl OwnerMapBuilder {
         let shares = BudgetShares::of(&options);
         Self {
             digester: Digester::new(&*options.env),
-            building: Building::Memory(MemoryMap::new(shares.table_bytes)),
+            entries: UnfinishedEntries::Memory(MemoryMap::new(shares.table_bytes)),
             shares,
             options,
-            place: Vec::new(),
         }
     }
 
-    /// Rows whose foreign key is `join_key` belong to `placement`, unless another parent says something less.
-    pub fn push(&mut self, join_key: &[u8], placement: Placement<'_>) -> Result<(), SpillError> {
-        let mut place = std::mem::take(&mut self.place);
-        place.clear();
-        place.push(placement.class as u8);
-        place.extend_from_slice(placement.owner);
-        let pushed = self.push_place(join_key, &place);
-        self.place = place;
-        pushed
-    }
-
-    /// `place` is class and owner.
-    fn push_place(&mut self, join_key: &[u8], place: &[u8]) -> Result<(), SpillError> {
+    /// Rows whose foreign key is `join_key` belong to the owner in `prefix` (class and owner), unless another parent
+    /// has a lesser one.
+    fn push(&mut self, join_key: &[u8], prefix: &[u8]) -> Result<(), SpillError> {
         let digest = self.digester.digest(join_key);
-        if let Building::Memory(table) = &mut self.building {
-            if table.insert(&self.digester, digest, place) == EntryFit::Taken {
+        if let UnfinishedEntries::Memory(map) = &mut self.entries {
+            if map.insert(&self.digester, digest, prefix) == MapInsert::Stored {
                 return Ok(());
             }
-            let writers = self.spill_table()?;
-            self.building = Building::Partitions(writers);
+            let writers = spill_map(map, &self.shares, &self.options)?;
+            self.entries = UnfinishedEntries::Partitions(writers);
         }
-        if let Building::Partitions(writers) = &mut self.building {
-            write_to(writers, &self.shares, digest, place)?;
+        match &mut self.entries {
+            UnfinishedEntries::Memory(_) => Ok(()),
+            UnfinishedEntries::Partitions(writers) => write_entry(writers, &self.shares, digest, prefix),
         }
-        Ok(())
     }
 
     /// The map is complete.
     pub fn finish(self) -> Result<OwnerMap, SpillError> {
-        let entries = match self.building {
-            Building::Memory(table) => Entries::Memory(table),
-            Building::Partitions(writers) => Entries::Partitions(finish_all(writers)?),
+        let entries = match self.entries {
+            UnfinishedEntries::Memory(map) => MapEntries::Memory(map),
+            UnfinishedEntries::Partitions(writers) => MapEntries::Partitions(finish_all(writers)?),
         };
         Ok(OwnerMap { options: self.options, shares: self.shares, digester: self.digester, entries })
     }
-
-    fn spill_table(&self) -> Result<Vec<ExtentWriter>, SpillError> {
-        let mut writers = self.shares.writers(&self.options)?;
-        if let Building::Memory(table) = &self.building {
-            for (&digest, &owner) in &table.places {
-                write_to(&mut writers, &self.shares, digest, table.place(owner))?;
-            }
-        }
-        Ok(writers)
-    }
 }
 
-/// Bytes of entries that wait before they go into a shared map.
-const FEED_BYTES: usize = 16 << 10;
-
-/// One thread's way into a map that several threads build: few of its entries need the lock.
-pub struct OwnerMapFeed<'b> {
-    builder: &'b Mutex<OwnerMapBuilder>,
-    /// Records of join key, class and owner, each of the two with its length.
-    waiting: Vec<u8>,
+/// Writes a map that has become too large to partitions.
+fn spill_map(map: &MemoryMap, shares: &BudgetShares, options: &SpillOptions) -> Result<Vec<ExtentWriter>, SpillError> {
+    let mut writers = shares.writers(options)?;
+    for (&digest, &number) in &map.by_join_key {
+        write_entry(&mut writers, shares, digest, map.prefix(number))?;
+    }
+    Ok(writers)
 }
 
-impl<'b> OwnerMapFeed<'b> {
-    /// Nothing waits yet.
-    #[must_use]
-    pub fn new(builder: &'b Mutex<OwnerMapBuilder>) -> Self {
-        Self { builder, waiting: Vec::new() }
-    }
-
-    /// As [`OwnerMapBuilder::push`].
-    pub fn push(&mut self, join_key: &[u8], placement: Placement<'_>) -> Result<(), SpillError> {
-        let header = record_header(join_key, placement.owner)?;
-        self.waiting.extend_from_slice(&header);
-        self.waiting.extend_from_slice(join_key);
-        self.waiting.push(placement.class as u8);
-        self.waiting.extend_from_slice(placement.owner);
-        if self.waiting.len() >= FEED_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    /// Passes on what waits; must be called at the end.
-    pub fn flush(&mut self) -> Result<(), SpillError> {
-        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rest = self.waiting.as_slice();
-        while let Some((header, after)) = rest.split_first_chunk() {
-            let (key, owner) = record_lengths(*header);
-            let (join_key, after) = after.split_at(key);
-            let (place, after) = after.split_at(1 + owner);
-            builder.push_place(join_key, place)?;
-            rest = after;
-        }
-        self.waiting.clear();
-        Ok(())
-    }
-}
-
-fn write_to(
+fn write_entry(
     writers: &mut [ExtentWriter],
     shares: &BudgetShares,
     digest: Digest,
-    place: &[u8],
+    prefix: &[u8],
 ) -> Result<(), SpillError> {
-    writers[shares.partition(digest, 0)].write(digest.as_bytes(), place)
+    writers[shares.partition(digest, 0)].write(digest.as_bytes(), prefix)
+}
+
+/// Bytes of entries that an [`OwnerMapWriter`] gathers.
+const WRITER_BUFFER_BYTES: usize = 16 << 10;
+
+/// Writes to a map that several threads build. It gathers entries, so that few of them need the lock.
+pub struct OwnerMapWriter<'b> {
+    builder: &'b Mutex<OwnerMapBuilder>,
+    /// Records of join key and placement prefix. Their headers count the owner without its class.
+    buffer: Vec<u8>,
+}
+
+impl<'b> OwnerMapWriter<'b> {
+    /// A writer with an empty buffer.
+    #[must_use]
+    pub fn new(builder: &'b Mutex<OwnerMapBuilder>) -> Self {
+        Self { builder, buffer: Vec::new() }
+    }
+
+    /// Rows whose foreign key is `join_key` belong to the owner in `prefix`, unless another parent has a lesser one.
+    pub fn push(&mut self, join_key: &[u8], prefix: PlacementPrefix<'_>) -> Result<(), SpillError> {
+        let header = record_header(join_key, prefix.owner)?;
+        self.buffer.extend_from_slice(&header);
+        self.buffer.extend_from_slice(join_key);
+        prefix.write(&mut self.buffer);
+        if self.buffer.len() >= WRITER_BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Passes the buffer on; must be called at the end.
+    pub fn flush(&mut self) -> Result<(), SpillError> {
+        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.buffer.as_slice();
+        while let Some((header, after)) = rest.split_first_chunk() {
+            let (key_bytes, owner_bytes) = record_lengths(*header);
+            let (join_key, after) = after.split_at(key_bytes);
+            let (prefix, after) = after.split_at(1 + owner_bytes);
+            builder.push(join_key, prefix)?;
+            rest = after;
+        }
+        self.buffer.clear();
+        Ok(())
+    }
 }
 
 /// Owners by the join keys of one parent table; any number of [`crate::sort::OwnerJoin`]s may use it.
@@ -384,35 +390,35 @@ pub struct OwnerMap {
     pub(super) options: SpillOptions,
     pub(super) shares: BudgetShares,
     pub(super) digester: Digester,
-    pub(super) entries: Entries,
+    pub(super) entries: MapEntries,
 }
 
 /// Where a map's entries are.
-pub(super) enum Entries {
+pub(super) enum MapEntries {
     Memory(MemoryMap),
-    /// Records of digest, class and owner.
+    /// Records of digest and placement prefix.
     Partitions(Vec<Extent>),
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Digester, EntryFit, MemoryMap};
+    use super::{Digester, MapInsert, MemoryMap};
     use crate::base::env::Seeded;
 
     #[test]
     fn memory_stays_below_the_limit() {
         let digester = Digester::new(&Seeded::new(1));
         for limit_bytes in [5_000, 100_000, 3_000_000] {
-            let mut table = MemoryMap::new(limit_bytes);
+            let mut map = MemoryMap::new(limit_bytes);
             for n in 0u64.. {
-                let place = [&[0x10][..], &(n / 5).to_be_bytes()].concat();
-                if table.insert(&digester, digester.digest(&n.to_be_bytes()), &place) == EntryFit::Full {
+                let prefix = [&[0x10][..], &(n / 5).to_be_bytes()].concat();
+                if map.insert(&digester, digester.digest(&n.to_be_bytes()), &prefix) == MapInsert::Full {
                     assert!(n > limit_bytes as u64 / 200, "{n} entries in {limit_bytes} bytes");
                     break;
                 }
-                let allocated = (table.places.capacity() + table.owners.capacity()) * 21
-                    + table.bytes.capacity()
-                    + table.ends.capacity() * 8;
+                let allocated = (map.by_join_key.capacity() + map.by_prefix.capacity()) * 21
+                    + map.prefixes.capacity()
+                    + map.prefix_ends.capacity() * 8;
                 assert!(allocated <= limit_bytes, "{allocated} of {limit_bytes}");
             }
         }
@@ -421,12 +427,12 @@ mod tests {
     #[test]
     fn owners_are_kept_once() {
         let digester = Digester::new(&Seeded::new(1));
-        let mut table = MemoryMap::new(1 << 20);
+        let mut map = MemoryMap::new(1 << 20);
         for n in 0u64..1000 {
             assert!(
-                table.insert(&digester, digester.digest(&n.to_be_bytes()), &[0x10, (n % 7) as u8]) == EntryFit::Taken
+                map.insert(&digester, digester.digest(&n.to_be_bytes()), &[0x10, (n % 7) as u8]) == MapInsert::Stored
             );
         }
-        assert_eq!((table.ends.len(), table.bytes.len()), (7, 14));
+        assert_eq!((map.prefix_ends.len(), map.prefixes.len()), (7, 14));
     }
 }

@@ -7,44 +7,52 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crate::sort::buffer::{Buffer, Room, SharedPrefix};
-use crate::sort::merge::Merge;
-use crate::sort::spill::{Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, reader_bytes};
+use crate::sort::buffer::{Buffer, BufferPush, SharedPrefix, key_head};
+use crate::sort::spill::{
+    Extent, ExtentReader, ExtentWriter, Record, SpillError, SpillFile, SpillOptions, block_bytes, reader_bytes,
+};
 
-/// Bytes of records that stay in memory when everything else is laid aside.
-const KEPT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of records that stay in memory when everything else is spilled.
+const UNSPILLED_BYTES_MAX: usize = 64 << 10;
 
 /// Sorted records that wait to be merged.
 #[derive(Default)]
 pub struct SortedRuns {
     runs: Vec<Extent>,
     buffers: Vec<Buffer>,
-    shared: SharedPrefix,
+    shared_prefix: SharedPrefix,
 }
 
 impl SortedRuns {
-    /// Adds what another sorter has.
-    pub fn join(&mut self, other: Self) {
+    /// Adds the runs of another sorter.
+    pub fn append(&mut self, other: Self) {
         self.runs.extend(other.runs);
         self.buffers.extend(other.buffers);
-        self.shared.join(&other.shared);
+        self.shared_prefix.add_prefix(&other.shared_prefix);
     }
 
     /// Begins to read them, in ascending order of key, then payload.
     pub fn merge(self) -> Result<Merge, SpillError> {
-        Merge::new(self.runs, self.buffers, self.shared.len())
+        Merge::new(self.runs, self.buffers, self.shared_prefix.len())
     }
 }
 
-/// Takes records in any order; [`Sorter::finish`] gives them back in order.
+/// Takes records in any order; [`Sorter::finish`] returns them in order.
 pub struct Sorter {
     options: SpillOptions,
     buffer: Buffer,
-    shared: SharedPrefix,
+    shared_prefix: SharedPrefix,
     record_bytes_max: usize,
     file: Option<Arc<SpillFile>>,
     runs: VecDeque<Extent>,
-    spilling: Option<JoinHandle<Result<(Extent, Buffer), SpillError>>>,
+    spilling: Option<JoinHandle<Result<SpilledRun, SpillError>>>,
+}
+
+/// A run that a thread wrote to disk.
+struct SpilledRun {
+    run: Extent,
+    /// Empty; to be filled again.
+    buffer: Buffer,
 }
 
 impl Sorter {
@@ -54,7 +62,7 @@ impl Sorter {
         Self {
             buffer: Buffer::new(options.memory_bytes / 2),
             options,
-            shared: SharedPrefix::default(),
+            shared_prefix: SharedPrefix::default(),
             record_bytes_max: 0,
             file: None,
             runs: VecDeque::new(),
@@ -64,87 +72,241 @@ impl Sorter {
 
     /// Copies a record.
     pub fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<(), SpillError> {
-        if self.buffer.push(key, payload)? == Room::Full {
+        if self.buffer.push(key, payload)? == BufferPush::Full {
             self.spill()?;
-            let room = self.buffer.push(key, payload)?;
-            debug_assert_eq!(room, Room::Taken, "an empty buffer takes any record");
+            let pushed = self.buffer.push(key, payload)?;
+            debug_assert_eq!(pushed, BufferPush::Stored, "an empty buffer takes any record");
         }
-        self.shared.see(key);
+        self.shared_prefix.add_key(key);
         self.record_bytes_max = self.record_bytes_max.max(key.len() + payload.len());
         Ok(())
     }
 
     /// All records, in ascending order of key, then payload.
     pub fn finish(self) -> Result<Merge, SpillError> {
-        self.sorted()?.merge()
+        self.into_runs()?.merge()
     }
 
     /// All records, to be merged soon: the last of them stay in memory.
-    pub fn sorted(mut self) -> Result<SortedRuns, SpillError> {
+    pub fn into_runs(mut self) -> Result<SortedRuns, SpillError> {
         drop(self.await_spill()?);
         self.reduce_runs()?;
-        self.buffer.sort(self.shared.len());
+        self.buffer.sort(self.shared_prefix.len());
         let buffers = if self.buffer.len() == 0 { Vec::new() } else { vec![self.buffer] };
-        Ok(SortedRuns { runs: self.runs.into(), buffers, shared: self.shared })
+        Ok(SortedRuns { runs: self.runs.into(), buffers, shared_prefix: self.shared_prefix })
     }
 
-    /// All records, to be merged some day: more than a few do not stay in memory.
-    pub fn lay_aside(mut self) -> Result<SortedRuns, SpillError> {
-        if self.buffer.bytes() > KEPT_BYTES_MAX {
+    /// All records, to be merged later: only a few stay in memory.
+    pub fn into_spilled_runs(mut self) -> Result<SortedRuns, SpillError> {
+        if self.buffer.bytes() > UNSPILLED_BYTES_MAX {
             self.spill()?;
             drop(self.await_spill()?);
         }
-        self.sorted()
+        self.into_runs()
     }
 
-    /// Hands the full buffer to a thread; the next one is that of the thread before.
+    /// Hands the full buffer to a thread that writes it to disk. The buffer of the thread before comes next.
     fn spill(&mut self) -> Result<(), SpillError> {
-        let empty = self.await_spill()?.unwrap_or_else(|| Buffer::new(self.options.memory_bytes / 2));
-        let file = match &self.file {
-            Some(file) => file.clone(),
-            None => self.file.insert(SpillFile::create(&self.options)?).clone(),
+        let empty = match self.await_spill()? {
+            Some(buffer) => buffer,
+            None => Buffer::new(self.options.memory_bytes / 2),
         };
-        let mut full = std::mem::replace(&mut self.buffer, empty);
-        let skip = self.shared.len();
-        let write_run = move || {
-            full.sort(skip);
-            let mut writer = ExtentWriter::new(file);
-            for index in 0..full.len() {
-                let (key, payload) = full.record(index);
-                writer.write(key, payload)?;
-            }
-            full.clear();
-            Ok((writer.finish()?, full))
-        };
-        let thread = Builder::new().name("sort".to_owned()).spawn(write_run);
+        let file = self.spill_file()?;
+        let full = std::mem::replace(&mut self.buffer, empty);
+        let skip = self.shared_prefix.len();
+        let thread = Builder::new().name("sort".to_owned()).spawn(move || write_run(full, file, skip));
         self.spilling = Some(thread.map_err(|source| SpillError::Thread { source })?);
         Ok(())
+    }
+
+    fn spill_file(&mut self) -> Result<Arc<SpillFile>, SpillError> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let file = SpillFile::create(&self.options)?;
+        self.file = Some(file.clone());
+        Ok(file)
     }
 
     /// Waits for the run that is being written; returns its buffer, empty.
     fn await_spill(&mut self) -> Result<Option<Buffer>, SpillError> {
         let Some(spilling) = self.spilling.take() else { return Ok(None) };
-        let (run, buffer) = spilling.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-        self.runs.push_back(run);
-        Ok(Some(buffer))
+        let spilled = spilling.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        self.runs.push_back(spilled.run);
+        Ok(Some(spilled.buffer))
     }
 
     /// Merges runs until the rest can be merged in half the budget. Oldest first, so that all grow alike.
     fn reduce_runs(&mut self) -> Result<(), SpillError> {
-        let run_bytes = reader_bytes(block_bytes(self.options.memory_bytes), self.record_bytes_max);
-        let runs_max = (self.options.memory_bytes / 2 / run_bytes).max(2);
+        let runs_max = self.runs_max();
         while self.runs.len() > runs_max {
             let surplus = self.runs.len() - runs_max + 1;
-            let group = self.runs.drain(..surplus.min(runs_max)).collect();
-            let mut merge = Merge::new(group, Vec::new(), self.shared.len())?;
-            let mut writer = ExtentWriter::new(SpillFile::create(&self.options)?);
-            while let Some((key, payload)) = merge.next()? {
-                writer.write(key, payload)?;
-            }
-            self.runs.push_back(writer.finish()?);
+            let oldest = self.runs.drain(..surplus.min(runs_max)).collect();
+            let merged = self.merge_runs(oldest)?;
+            self.runs.push_back(merged);
         }
         self.file = None;
         Ok(())
+    }
+
+    /// How many runs can be merged at once.
+    fn runs_max(&self) -> usize {
+        let run_bytes = reader_bytes(block_bytes(self.options.memory_bytes), self.record_bytes_max);
+        (self.options.memory_bytes / 2 / run_bytes).max(2)
+    }
+
+    fn merge_runs(&self, runs: Vec<Extent>) -> Result<Extent, SpillError> {
+        let mut merge = Merge::new(runs, Vec::new(), self.shared_prefix.len())?;
+        let mut writer = ExtentWriter::new(SpillFile::create(&self.options)?);
+        while let Some((key, payload)) = merge.next()? {
+            writer.write(key, payload)?;
+        }
+        writer.finish()
+    }
+}
+
+/// Sorts a buffer and writes it to `file`.
+fn write_run(mut buffer: Buffer, file: Arc<SpillFile>, skip: usize) -> Result<SpilledRun, SpillError> {
+    buffer.sort(skip);
+    let mut writer = ExtentWriter::new(file);
+    for index in 0..buffer.len() {
+        let (key, payload) = buffer.record(index);
+        writer.write(key, payload)?;
+    }
+    buffer.clear();
+    Ok(SpilledRun { run: writer.finish()?, buffer })
+}
+
+/// A sorted run and the record that its reader is at.
+struct SortedRun {
+    records: RunRecords,
+    /// The current record's [`key_head`]; `None` after the last record.
+    head: Option<u128>,
+}
+
+enum RunRecords {
+    /// The current record is the one before `next`.
+    Memory {
+        buffer: Buffer,
+        next: usize,
+    },
+    Spilled(ExtentReader),
+}
+
+impl SortedRun {
+    fn in_memory(buffer: Buffer) -> Self {
+        Self { records: RunRecords::Memory { buffer, next: 0 }, head: None }
+    }
+
+    fn spilled(extent: Extent) -> Self {
+        Self { records: RunRecords::Spilled(ExtentReader::new(extent)), head: None }
+    }
+
+    /// Goes to the next record, at first to the first.
+    fn advance(&mut self, skip: usize) -> Result<(), SpillError> {
+        let has_record = match &mut self.records {
+            RunRecords::Memory { buffer, next } => {
+                *next += 1;
+                *next <= buffer.len()
+            }
+            RunRecords::Spilled(reader) => reader.advance()?,
+        };
+        self.head = has_record.then(|| key_head(self.record().0, skip));
+        Ok(())
+    }
+
+    fn record(&self) -> Record<'_> {
+        match &self.records {
+            RunRecords::Memory { buffer, next } => buffer.record(next - 1),
+            RunRecords::Spilled(reader) => reader.record(),
+        }
+    }
+}
+
+/// All records of a sorter, in ascending order of key, then payload. Merges sorted runs by a tournament of
+/// losers: one comparison per level and record, whatever the number of runs.
+pub struct Merge {
+    runs: Vec<SortedRun>,
+    /// At 0: the run with the least record. From 1 on: the loser of each match. The children of match n are at 2n and
+    /// 2n+1; the runs follow the matches.
+    tournament: Vec<usize>,
+    skip: usize,
+    state: MergeState,
+}
+
+enum MergeState {
+    /// Each run is at its first record, and the least was not returned yet.
+    Fresh,
+    /// The least record was returned.
+    Returned,
+}
+
+impl Merge {
+    /// Each of `buffers` is sorted; `skip` bytes at the front of all keys are alike.
+    fn new(extents: Vec<Extent>, buffers: Vec<Buffer>, skip: usize) -> Result<Self, SpillError> {
+        let mut runs = Vec::with_capacity(extents.len() + buffers.len());
+        runs.extend(extents.into_iter().map(SortedRun::spilled));
+        runs.extend(buffers.into_iter().map(SortedRun::in_memory));
+        for run in &mut runs {
+            run.advance(skip)?;
+        }
+        let mut merge = Self { tournament: vec![0; runs.len()], runs, skip, state: MergeState::Fresh };
+        merge.play_all();
+        Ok(merge)
+    }
+
+    /// The next key and payload.
+    #[expect(clippy::should_implement_trait, reason = "lends its buffers, which Iterator cannot")]
+    pub fn next(&mut self) -> Result<Option<Record<'_>>, SpillError> {
+        let Some(&least) = self.tournament.first() else { return Ok(None) };
+        if matches!(self.state, MergeState::Returned) {
+            self.runs[least].advance(self.skip)?;
+            self.replay(least);
+        }
+        self.state = MergeState::Returned;
+        let run = &self.runs[self.tournament[0]];
+        Ok(run.head.map(|_| run.record()))
+    }
+
+    /// Plays every match once, from the last to the first.
+    fn play_all(&mut self) {
+        let runs = self.runs.len();
+        let mut winners: Vec<usize> = (0..runs * 2).map(|place| place.saturating_sub(runs)).collect();
+        for place in (1..runs).rev() {
+            let a = winners[place * 2];
+            let b = winners[place * 2 + 1];
+            let is_won_by_a = self.beats(a, b);
+            winners[place] = if is_won_by_a { a } else { b };
+            self.tournament[place] = if is_won_by_a { b } else { a };
+        }
+        if runs > 0 {
+            self.tournament[0] = winners[1];
+        }
+    }
+
+    /// Plays the matches of one run, whose record has changed.
+    fn replay(&mut self, run: usize) {
+        let mut winner = run;
+        let mut place = (run + self.runs.len()) / 2;
+        while place > 0 {
+            let loser = self.tournament[place];
+            if self.beats(loser, winner) {
+                self.tournament[place] = winner;
+                winner = loser;
+            }
+            place /= 2;
+        }
+        self.tournament[0] = winner;
+    }
+
+    fn beats(&self, a: usize, b: usize) -> bool {
+        let run_a = &self.runs[a];
+        let run_b = &self.runs[b];
+        match (run_a.head, run_b.head) {
+            (Some(head_a), Some(head_b)) if head_a == head_b => run_a.record() < run_b.record(),
+            (Some(head_a), Some(head_b)) => head_a < head_b,
+            (head_a, _) => head_a.is_some(),
+        }
     }
 }
 
@@ -192,14 +354,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_laid_aside_comes_back_and_takes_no_memory() {
+    fn what_is_spilled_comes_back_and_takes_no_memory() {
         for count in [0u32, 3, 5000] {
             let mut sorter = Sorter::new(options(1 << 24));
             for n in (0..count).rev() {
                 sorter.push(&n.to_be_bytes(), &[7; 50]).expect("pushed");
             }
-            let sorted = sorter.lay_aside().expect("laid aside");
-            assert!(sorted.buffers.iter().map(|buffer| buffer.bytes()).sum::<usize>() <= super::KEPT_BYTES_MAX);
+            let sorted = sorter.into_spilled_runs().expect("spilled");
+            assert!(sorted.buffers.iter().map(|buffer| buffer.bytes()).sum::<usize>() <= super::UNSPILLED_BYTES_MAX);
             let mut merge = sorted.merge().expect("opens");
             for n in 0..count {
                 assert_eq!(merge.next().expect("next").expect("a record").0, n.to_be_bytes());
@@ -220,7 +382,7 @@ mod tests {
                 sorter.push(&key, &[9; 30]).expect("pushed");
                 expected.push(key);
             }
-            all.join(if part == "abd" { sorter.lay_aside() } else { sorter.sorted() }.expect("sorted"));
+            all.append(if part == "abd" { sorter.into_spilled_runs() } else { sorter.into_runs() }.expect("sorted"));
         }
         expected.sort();
         let mut merge = all.merge().expect("opens");

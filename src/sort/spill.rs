@@ -1,6 +1,6 @@
-//! Spill files: records laid aside on disk while there is no room for them in memory. A file has no
-//! name and mode 0600, is sealed under a random key that exists in this process only, and is gone
-//! when the last reader lets go. Its blocks are AES-256-GCM with the block's number as nonce, each
+//! Spill files: records on disk while there is no room for them in memory. A file has no
+//! name and mode 0600, is sealed under a random key that exists in this process only, and vanishes
+//! with its last reader. Its blocks are AES-256-GCM with the block's number as nonce, each
 //! written once. This is no stored format: only the process that wrote a spill file reads it.
 
 use std::fs::{File, Permissions};
@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 
 use crate::base::env::{SharedEnv, random};
 
-/// Where to lay records aside, and how much memory may be used before.
+/// Where to spill records, and how much memory may be used before.
 #[derive(Clone)]
 pub struct SpillOptions {
     /// A directory on a disk; files in it have no name and vanish with the process.
@@ -27,7 +27,7 @@ pub struct SpillOptions {
     pub env: SharedEnv,
 }
 
-/// A failure to lay records aside or to get them back.
+/// A failure to spill records or to read them back.
 #[derive(Debug, Error)]
 pub enum SpillError {
     #[error("cannot create a temporary file in {}", dir.display())]
@@ -68,13 +68,17 @@ pub enum SpillError {
 
 /// Fails if `dir` has fewer than `needed_bytes` free, as far as that can be told.
 pub fn check_space(dir: &Path, needed_bytes: u64) -> Result<(), SpillError> {
-    let space =
-        rustix::fs::statvfs(dir).map_err(|error| SpillError::Create { dir: dir.to_owned(), source: error.into() })?;
-    let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+    let free_bytes =
+        free_bytes(dir).map_err(|error| SpillError::Create { dir: dir.to_owned(), source: error.into() })?;
     if free_bytes < needed_bytes {
         return Err(SpillError::TooSmall { dir: dir.to_owned(), needed_bytes, free_bytes });
     }
     Ok(())
+}
+
+fn free_bytes(dir: &Path) -> rustix::io::Result<u64> {
+    let space = rustix::fs::statvfs(dir)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// Bytes of records in a full block, at most.
@@ -107,13 +111,10 @@ impl SpillFile {
     pub(super) fn create(options: &SpillOptions) -> Result<Arc<Self>, SpillError> {
         let dir = options.dir.clone();
         let file = create_unnamed(&dir).map_err(|source| SpillError::Create { dir: dir.clone(), source })?;
-        let mut secret: [u8; 32] = random(&*options.env);
-        let key = UnboundKey::new(&AES_256_GCM, &secret).expect("32 bytes are an AES-256 key");
-        secret.zeroize();
         Ok(Arc::new(Self {
             file,
             dir,
-            key: LessSafeKey::new(key),
+            key: random_key(options),
             block_bytes: block_bytes(options.memory_bytes),
             blocks_reserved: AtomicU64::new(0),
         }))
@@ -133,25 +134,39 @@ impl SpillFile {
         self.key
             .seal_in_place_append_tag(nonce(block), Aad::empty(), bytes)
             .expect("a block is far below the limits of AES-GCM");
-        self.file.write_all_at(bytes, self.position(block)).map_err(|source| match source.kind() {
+        self.file.write_all_at(bytes, self.position(block)).map_err(|source| self.write_error(source))
+    }
+
+    fn write_error(&self, source: io::Error) -> SpillError {
+        let dir = self.dir.clone();
+        match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                SpillError::Full { dir: self.dir.clone() }
+                SpillError::Full { dir }
             }
-            _ => SpillError::Write { dir: self.dir.clone(), source },
-        })
+            _ => SpillError::Write { dir, source },
+        }
     }
 
     /// Appends the `len` bytes of `block` to `bytes`; returns the number of the next block.
     fn read(&self, block: u64, bytes: &mut Vec<u8>, len: usize) -> Result<u64, SpillError> {
         let start = bytes.len();
-        bytes.resize(start + len + BLOCK_OVERHEAD_BYTES, 0);
-        self.file
-            .read_exact_at(&mut bytes[start..], self.position(block))
-            .map_err(|source| SpillError::Read { dir: self.dir.clone(), source })?;
-        self.key.open_in_place(nonce(block), Aad::empty(), &mut bytes[start..]).map_err(|_| self.damaged())?;
-        let link = bytes[start + len..].first_chunk().map(|link| u64::from_le_bytes(*link));
-        bytes.truncate(start + len);
+        let end = start + len;
+        bytes.resize(end + BLOCK_OVERHEAD_BYTES, 0);
+        self.read_sealed(block, &mut bytes[start..])?;
+        let link = bytes[end..].first_chunk().map(|link| u64::from_le_bytes(*link));
+        bytes.truncate(end);
         link.ok_or_else(|| self.damaged())
+    }
+
+    /// Reads `block`, as it is on disk, and opens it in place.
+    fn read_sealed(&self, block: u64, bytes: &mut [u8]) -> Result<(), SpillError> {
+        self.file
+            .read_exact_at(bytes, self.position(block))
+            .map_err(|source| SpillError::Read { dir: self.dir.clone(), source })?;
+        match self.key.open_in_place(nonce(block), Aad::empty(), bytes) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.damaged()),
+        }
     }
 
     fn damaged(&self) -> SpillError {
@@ -166,13 +181,21 @@ fn create_unnamed(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// A key that exists in this process only.
+fn random_key(options: &SpillOptions) -> LessSafeKey {
+    let mut secret: [u8; 32] = random(&*options.env);
+    let key = UnboundKey::new(&AES_256_GCM, &secret).expect("32 bytes are an AES-256 key");
+    secret.zeroize();
+    LessSafeKey::new(key)
+}
+
 fn nonce(block: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&block.to_be_bytes());
     Nonce::assume_unique_for_key(bytes)
 }
 
-/// Records laid aside, to be read in the order in which they were written.
+/// Spilled records, to be read in the order in which they were written.
 #[derive(Clone)]
 pub(super) struct Extent {
     file: Arc<SpillFile>,
@@ -215,15 +238,16 @@ impl ExtentWriter {
     }
 
     fn append(&mut self, mut bytes: &[u8]) -> Result<(), SpillError> {
+        let block_bytes = self.file.block_bytes;
         if self.buffer.capacity() == 0 {
-            self.buffer.reserve_exact(self.file.block_bytes + BLOCK_OVERHEAD_BYTES);
+            self.buffer.reserve_exact(block_bytes + BLOCK_OVERHEAD_BYTES);
         }
         while !bytes.is_empty() {
-            let room = self.file.block_bytes - self.buffer.len();
+            let room = block_bytes - self.buffer.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.buffer.extend_from_slice(now);
             bytes = later;
-            if self.buffer.len() == self.file.block_bytes {
+            if self.buffer.len() == block_bytes {
                 self.flush()?;
             }
         }
@@ -246,11 +270,11 @@ pub type Record<'a> = (&'a [u8], &'a [u8]);
 
 /// Lengths of key and payload, as they stand before a record.
 pub(super) fn record_header(key: &[u8], payload: &[u8]) -> Result<[u8; RECORD_HEADER_BYTES], SpillError> {
-    let too_long = |_| SpillError::TooLong { bytes: key.len().saturating_add(payload.len()) };
-    let mut header = [0; RECORD_HEADER_BYTES];
-    header[..4].copy_from_slice(&u32::try_from(key.len()).map_err(too_long)?.to_le_bytes());
-    header[4..].copy_from_slice(&u32::try_from(payload.len()).map_err(too_long)?.to_le_bytes());
-    Ok(header)
+    let (Ok(key_bytes), Ok(payload_bytes)) = (u32::try_from(key.len()), u32::try_from(payload.len())) else {
+        return Err(SpillError::TooLong { bytes: key.len().saturating_add(payload.len()) });
+    };
+    let both = u64::from(payload_bytes) << 32 | u64::from(key_bytes);
+    Ok(both.to_le_bytes())
 }
 
 /// The lengths in a header.
@@ -288,16 +312,21 @@ impl ExtentReader {
         if self.start == self.buffer.len() {
             return Ok(false);
         }
-        let header = self.buffer[self.start..].first_chunk().ok_or_else(|| self.extent.file.damaged())?;
+        let Some(header) = self.buffer[self.start..].first_chunk() else { return Err(self.extent.file.damaged()) };
         let (key_bytes, payload_bytes) = record_lengths(*header);
-        let record_bytes = RECORD_HEADER_BYTES + key_bytes + payload_bytes;
+        self.key_bytes = key_bytes;
+        self.load_record(RECORD_HEADER_BYTES + key_bytes + payload_bytes)?;
+        Ok(true)
+    }
+
+    /// Reads the current record whole, and finds its end.
+    fn load_record(&mut self, record_bytes: usize) -> Result<(), SpillError> {
         self.fill(record_bytes)?;
         self.end = self.start + record_bytes;
         if self.end > self.buffer.len() {
             return Err(self.extent.file.damaged());
         }
-        self.key_bytes = key_bytes;
-        Ok(true)
+        Ok(())
     }
 
     /// Key and payload of the current record.
@@ -313,14 +342,26 @@ impl ExtentReader {
         self.buffer.copy_within(self.start.., 0);
         self.buffer.truncate(self.buffer.len() - self.start);
         self.start = 0;
-        let blocks = (want - self.buffer.len()).div_ceil(self.extent.file.block_bytes);
-        let room = blocks.saturating_mul(self.extent.file.block_bytes).min(self.extent.bytes as usize);
-        self.buffer.reserve_exact(room + BLOCK_OVERHEAD_BYTES);
+        self.reserve_blocks(want - self.buffer.len());
         while self.buffer.len() < want && self.extent.bytes > 0 {
-            let len = self.extent.bytes.min(self.extent.file.block_bytes as u64);
-            self.block = self.extent.file.read(self.block, &mut self.buffer, len as usize)?;
-            self.extent.bytes -= len;
+            self.read_block()?;
         }
+        Ok(())
+    }
+
+    /// Allocates exactly what the blocks take that have the next `missing` bytes.
+    fn reserve_blocks(&mut self, missing: usize) {
+        let block_bytes = self.extent.file.block_bytes;
+        let blocks = missing.div_ceil(block_bytes);
+        let bytes = blocks.saturating_mul(block_bytes).min(self.extent.bytes as usize);
+        self.buffer.reserve_exact(bytes + BLOCK_OVERHEAD_BYTES);
+    }
+
+    fn read_block(&mut self) -> Result<(), SpillError> {
+        let file = &self.extent.file;
+        let len = self.extent.bytes.min(file.block_bytes as u64);
+        self.block = file.read(self.block, &mut self.buffer, len as usize)?;
+        self.extent.bytes -= len;
         Ok(())
     }
 }

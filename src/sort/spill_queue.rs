@@ -1,30 +1,43 @@
-//! A queue that never keeps who puts something in waiting: what does not fit into memory is laid aside on disk until
-//! it is taken out. Records come out in the order in which they went in.
+//! A queue whose writers never wait for its reader: records that do not fit into memory are spilled to disk until
+//! they are taken out. Records come out in the order in which they went in.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, Record, SpillError, SpillFile, SpillOptions};
 
-/// Bytes in one file of records laid aside; the disk has them back when all of it was taken out.
+/// Bytes of records in one spill file; its space on the disk is free again when all of it was taken out.
 const FILE_BYTES: u64 = 256 << 20;
 
-/// Takes records from some threads and gives them to others.
+/// Takes records from some threads and gives them to another.
 pub struct SpillQueue {
     options: SpillOptions,
     state: Mutex<QueueState>,
-    came: Condvar,
+    /// Notified when a record is pushed or the queue is closed.
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct QueueState {
-    /// Before everything on disk.
-    memory: VecDeque<(Vec<u8>, Vec<u8>)>,
+    /// Older than everything on disk.
+    memory: VecDeque<OwnedRecord>,
     memory_bytes: usize,
-    /// Complete files, oldest first, before the one that is being written.
+    /// Complete files, oldest first; older than the one that is being written.
     files: VecDeque<Extent>,
-    writing: Option<(ExtentWriter, u64)>,
+    writing: Option<QueueFile>,
     end: QueueEnd,
+}
+
+#[derive(Default)]
+struct OwnedRecord {
+    key: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+/// A spill file that is being written.
+struct QueueFile {
+    writer: ExtentWriter,
+    bytes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -34,30 +47,39 @@ enum QueueEnd {
     Open,
     /// Nothing more comes.
     Closed,
-    /// Nobody takes anything out any more.
+    /// The reader is gone.
     Abandoned,
 }
 
-/// Whether a record will be taken out.
+/// What became of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Accepted {
-    Yes,
-    /// Nobody takes anything out any more.
-    No,
+pub enum QueuePush {
+    Queued,
+    /// The reader is gone: nobody will take the record out.
+    Abandoned,
 }
 
 /// Takes records out of a [`SpillQueue`].
-pub struct SpillQueueReader<'b> {
-    spill_queue: &'b SpillQueue,
-    reading: Option<ExtentReader>,
-    taken: (Vec<u8>, Vec<u8>),
+pub struct SpillQueueReader<'q> {
+    queue: &'q SpillQueue,
+    /// The file that records come from, if they come from disk.
+    file: Option<ExtentReader>,
+    /// The last record that came from memory.
+    record: OwnedRecord,
+}
+
+/// Where the next record is.
+enum NextRecord {
+    Memory(OwnedRecord),
+    File(Extent),
+    End,
 }
 
 impl SpillQueue {
     /// Empty. `options.memory_bytes` is what may wait in memory.
     #[must_use]
     pub fn new(options: SpillOptions) -> Self {
-        Self { options, state: Mutex::default(), came: Condvar::new() }
+        Self { options, state: Mutex::default(), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
@@ -65,52 +87,93 @@ impl SpillQueue {
     }
 
     /// Copies a record. Waits for the disk at most.
-    pub fn push(&self, key: &[u8], payload: &[u8]) -> Result<Accepted, SpillError> {
+    pub fn push(&self, key: &[u8], payload: &[u8]) -> Result<QueuePush, SpillError> {
         let mut state = self.lock();
         if state.end == QueueEnd::Abandoned {
-            return Ok(Accepted::No);
+            return Ok(QueuePush::Abandoned);
         }
-        let bytes = key.len() + payload.len();
-        let on_disk = state.writing.is_some() || !state.files.is_empty();
-        if on_disk || (state.memory_bytes + bytes > self.options.memory_bytes && !state.memory.is_empty()) {
-            self.lay_aside(&mut state, key, payload)?;
+        if state.has_memory_for(key.len() + payload.len(), self.options.memory_bytes) {
+            state.push_to_memory(key, payload);
         } else {
-            state.memory_bytes += bytes;
-            state.memory.push_back((key.to_vec(), payload.to_vec()));
+            state.push_to_disk(key, payload, &self.options)?;
         }
         drop(state);
-        self.came.notify_one();
-        Ok(Accepted::Yes)
+        self.changed.notify_one();
+        Ok(QueuePush::Queued)
     }
 
-    fn lay_aside(&self, state: &mut QueueState, key: &[u8], payload: &[u8]) -> Result<(), SpillError> {
-        let (mut writer, mut bytes) = match state.writing.take() {
-            Some(writing) => writing,
-            None => (ExtentWriter::new(SpillFile::create(&self.options)?), 0),
-        };
-        writer.write(key, payload)?;
-        bytes += (key.len() + payload.len()) as u64;
-        if bytes >= FILE_BYTES {
-            state.files.push_back(writer.finish()?);
-        } else {
-            state.writing = Some((writer, bytes));
-        }
-        Ok(())
-    }
-
-    /// Nothing more comes: readers end when they have taken everything.
+    /// Nothing more comes: the reader ends when it has taken everything.
     pub fn close(&self) {
         let mut state = self.lock();
         if state.end == QueueEnd::Open {
             state.end = QueueEnd::Closed;
         }
         drop(state);
-        self.came.notify_all();
+        self.changed.notify_all();
     }
 
-    /// The only reader; when it is dropped, nothing more is accepted.
+    /// The only reader; when it is dropped, nothing more is queued.
     pub fn reader(&self) -> SpillQueueReader<'_> {
-        SpillQueueReader { spill_queue: self, reading: None, taken: Default::default() }
+        SpillQueueReader { queue: self, file: None, record: OwnedRecord::default() }
+    }
+
+    /// Waits until there is a record, or none will ever come.
+    fn next(&self) -> Result<NextRecord, SpillError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(record) = state.pop_from_memory() {
+                return Ok(NextRecord::Memory(record));
+            }
+            if let Some(file) = state.pop_file()? {
+                return Ok(NextRecord::File(file));
+            }
+            if state.end != QueueEnd::Open {
+                return Ok(NextRecord::End);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl QueueState {
+    /// Whether a record may go to memory: nothing is on disk, and the limit allows it. An empty queue takes any.
+    fn has_memory_for(&self, bytes: usize, limit_bytes: usize) -> bool {
+        let has_files = self.writing.is_some() || !self.files.is_empty();
+        !has_files && (self.memory_bytes + bytes <= limit_bytes || self.memory.is_empty())
+    }
+
+    fn push_to_memory(&mut self, key: &[u8], payload: &[u8]) {
+        self.memory_bytes += key.len() + payload.len();
+        self.memory.push_back(OwnedRecord { key: key.to_vec(), payload: payload.to_vec() });
+    }
+
+    fn push_to_disk(&mut self, key: &[u8], payload: &[u8], options: &SpillOptions) -> Result<(), SpillError> {
+        let mut file = match self.writing.take() {
+            Some(file) => file,
+            None => QueueFile { writer: ExtentWriter::new(SpillFile::create(options)?), bytes: 0 },
+        };
+        file.writer.write(key, payload)?;
+        file.bytes += (key.len() + payload.len()) as u64;
+        if file.bytes >= FILE_BYTES {
+            self.files.push_back(file.writer.finish()?);
+        } else {
+            self.writing = Some(file);
+        }
+        Ok(())
+    }
+
+    fn pop_from_memory(&mut self) -> Option<OwnedRecord> {
+        let record = self.memory.pop_front()?;
+        self.memory_bytes -= record.key.len() + record.payload.len();
+        Some(record)
+    }
+
+    /// The oldest file, even if it is not full.
+    fn pop_file(&mut self) -> Result<Option<Extent>, SpillError> {
+        if let Some(file) = self.files.pop_front() {
+            return Ok(Some(file));
+        }
+        self.writing.take().map(|file| file.writer.finish()).transpose()
     }
 }
 
@@ -119,44 +182,41 @@ impl SpillQueueReader<'_> {
     #[expect(clippy::should_implement_trait, reason = "lends its buffers, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, SpillError> {
         loop {
-            if let Some(reading) = &mut self.reading {
-                if reading.advance()? {
-                    break;
+            if self.advance_file()? {
+                return Ok(self.file.as_ref().map(ExtentReader::record));
+            }
+            match self.queue.next()? {
+                NextRecord::Memory(record) => {
+                    self.record = record;
+                    return Ok(Some((&self.record.key, &self.record.payload)));
                 }
-                self.reading = None;
-            }
-            let mut state = self.spill_queue.lock();
-            if let Some(record) = state.memory.pop_front() {
-                state.memory_bytes -= record.0.len() + record.1.len();
-                self.taken = record;
-                return Ok(Some((&self.taken.0, &self.taken.1)));
-            }
-            let file = match state.files.pop_front() {
-                Some(file) => Some(file),
-                None => state.writing.take().map(|(writer, _)| writer.finish()).transpose()?,
-            };
-            if let Some(file) = file {
-                self.reading = Some(ExtentReader::new(file));
-            } else if state.end != QueueEnd::Open {
-                return Ok(None);
-            } else {
-                drop(self.spill_queue.came.wait(state).unwrap_or_else(PoisonError::into_inner));
+                NextRecord::File(file) => self.file = Some(ExtentReader::new(file)),
+                NextRecord::End => return Ok(None),
             }
         }
-        Ok(self.reading.as_ref().map(ExtentReader::record))
+    }
+
+    /// Goes to the next record of the open file; false if there is none.
+    fn advance_file(&mut self) -> Result<bool, SpillError> {
+        let Some(file) = &mut self.file else { return Ok(false) };
+        if file.advance()? {
+            return Ok(true);
+        }
+        self.file = None;
+        Ok(false)
     }
 }
 
 impl Drop for SpillQueueReader<'_> {
     fn drop(&mut self) {
-        let mut state = self.spill_queue.lock();
+        let mut state = self.queue.lock();
         *state = QueueState { end: QueueEnd::Abandoned, ..QueueState::default() };
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Accepted, SpillQueue};
+    use super::{QueuePush, SpillQueue};
     use crate::sort::spill::tests::options;
 
     #[test]
@@ -165,7 +225,7 @@ mod tests {
             let spill_queue = SpillQueue::new(options(memory_bytes));
             // Nobody reads yet.
             for n in 0..3000u32 {
-                assert_eq!(spill_queue.push(&n.to_be_bytes(), &[n as u8; 70]).expect("pushed"), Accepted::Yes);
+                assert_eq!(spill_queue.push(&n.to_be_bytes(), &[n as u8; 70]).expect("pushed"), QueuePush::Queued);
             }
             std::thread::scope(|scope| {
                 let reader = scope.spawn(|| {
@@ -191,6 +251,6 @@ mod tests {
         let spill_queue = SpillQueue::new(options(100));
         spill_queue.push(b"a", &[0; 500]).expect("pushed");
         drop(spill_queue.reader());
-        assert_eq!(spill_queue.push(b"b", b"").expect("pushed"), Accepted::No);
+        assert_eq!(spill_queue.push(b"b", b"").expect("pushed"), QueuePush::Abandoned);
     }
 }

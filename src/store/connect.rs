@@ -13,7 +13,8 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 
 use super::counters::Tally;
-use super::error::{Doing, StoreError, StoreFailure};
+use super::error::{Doing, StoreError};
+use super::failure::StoreFailure;
 use super::http::Connector;
 use super::location::Cloud;
 use super::retry::RetryPolicy;
@@ -44,30 +45,43 @@ pub(crate) fn bucket(
     tally: &Arc<Tally>,
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
     let connector = Connector { retry_policy: options.retry_policy, tally: Arc::clone(tally) };
-    let retry = options.retry_policy.retry_config();
-    let client: Arc<dyn ObjectStore> = match cloud {
-        Cloud::S3 => {
-            let mut builder = AmazonS3Builder::from_env().with_retry(retry).with_http_connector(connector);
-            for (key, value) in &options.settings {
-                builder = builder.with_config(setting::<AmazonS3ConfigKey>(key)?, value);
-            }
-            Arc::new(builder.with_bucket_name(bucket).build().map_err(|error| refused_setting(&error))?)
-        }
-        Cloud::Gcs => {
-            let mut builder = GoogleCloudStorageBuilder::from_env().with_retry(retry).with_http_connector(connector);
-            for (key, value) in &options.settings {
-                builder = builder.with_config(setting::<GoogleConfigKey>(key)?, value);
-            }
-            Arc::new(builder.with_bucket_name(bucket).build().map_err(|error| refused_setting(&error))?)
-        }
-        Cloud::Azure => {
-            let mut builder = MicrosoftAzureBuilder::from_env().with_retry(retry).with_http_connector(connector);
-            for (key, value) in &options.settings {
-                builder = builder.with_config(setting::<AzureConfigKey>(key)?, value);
-            }
-            Arc::new(builder.with_container_name(bucket).build().map_err(|error| refused_setting(&error))?)
-        }
+    let client = match cloud {
+        Cloud::S3 => s3(bucket, options, connector)?,
+        Cloud::Gcs => gcs(bucket, options, connector)?,
+        Cloud::Azure => azure(bucket, options, connector)?,
     };
+    below(client, prefix)
+}
+
+fn s3(bucket: &str, options: &OpenOptions, connector: Connector) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let mut builder = AmazonS3Builder::from_env();
+    builder = builder.with_retry(options.retry_policy.retry_config()).with_http_connector(connector);
+    for (key, value) in &options.settings {
+        builder = builder.with_config(setting::<AmazonS3ConfigKey>(key)?, value);
+    }
+    Ok(Arc::new(builder.with_bucket_name(bucket).build().map_err(refused_setting)?))
+}
+
+fn gcs(bucket: &str, options: &OpenOptions, connector: Connector) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let mut builder = GoogleCloudStorageBuilder::from_env();
+    builder = builder.with_retry(options.retry_policy.retry_config()).with_http_connector(connector);
+    for (key, value) in &options.settings {
+        builder = builder.with_config(setting::<GoogleConfigKey>(key)?, value);
+    }
+    Ok(Arc::new(builder.with_bucket_name(bucket).build().map_err(refused_setting)?))
+}
+
+fn azure(container: &str, options: &OpenOptions, connector: Connector) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let mut builder = MicrosoftAzureBuilder::from_env();
+    builder = builder.with_retry(options.retry_policy.retry_config()).with_http_connector(connector);
+    for (key, value) in &options.settings {
+        builder = builder.with_config(setting::<AzureConfigKey>(key)?, value);
+    }
+    Ok(Arc::new(builder.with_container_name(container).build().map_err(refused_setting)?))
+}
+
+/// `client` seeing only what lies below `prefix`.
+fn below(client: Arc<dyn ObjectStore>, prefix: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
     if prefix.is_empty() {
         return Ok(client);
     }
@@ -76,13 +90,16 @@ pub(crate) fn bucket(
 }
 
 fn setting<K: FromStr>(key: &str) -> Result<K, StoreError> {
-    let unknown =
-        |_| StoreError::Setting { key: key.to_owned(), reason: "this kind of store does not know it".to_owned() };
-    key.to_ascii_lowercase().parse().map_err(unknown)
+    match key.to_ascii_lowercase().parse() {
+        Ok(key) => Ok(key),
+        Err(_) => {
+            Err(StoreError::Setting { key: key.to_owned(), reason: "this kind of store does not know it".to_owned() })
+        }
+    }
 }
 
-fn refused_setting(error: &object_store::Error) -> StoreError {
-    StoreFailure::of(error).into_error(Doing::Opening, "the store", "the location")
+fn refused_setting(error: object_store::Error) -> StoreError {
+    StoreFailure::of(&error).into_error(Doing::Opening, "the store", "the location")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -28,13 +28,13 @@ const EARLY_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct StoreDirectory {
     root: PathBuf,
-    pending: Arc<Mutex<PendingFile>>,
+    pending: Arc<Mutex<PendingSync>>,
     /// Written by a barrier, which must wait for what others have taken up, and read by each early sync.
     syncing: Arc<tokio::sync::RwLock<()>>,
 }
 
 #[derive(Debug, Default)]
-struct PendingFile {
+struct PendingSync {
     /// Names of objects, in the order of writing.
     names: Vec<Box<str>>,
     /// The failure of an earlier sync.
@@ -74,20 +74,22 @@ impl StoreDirectory {
         if bytes >= EARLY_BYTES {
             self.sync_early(name);
         }
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = lock(&self.pending);
         pending.names.push(name.into());
         pending.names.len()
     }
 
     /// Begins to force a file down, unless a barrier does so now.
     fn sync_early(&self, name: &str) {
-        let Ok(reading) = Arc::clone(&self.syncing).try_read_owned() else { return };
-        let (path, pending) = (self.root.join(name), Arc::clone(&self.pending));
+        let Ok(reading) = Arc::clone(&self.syncing).try_read_owned() else {
+            return;
+        };
+        let path = self.root.join(name);
+        let pending = Arc::clone(&self.pending);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = sync_file(&path) {
                 // The barrier would not hear of it again.
-                pending.lock().unwrap_or_else(PoisonError::into_inner).failed =
-                    Some(format!("{}: {error}", path.display()));
+                lock(&pending).failed = Some(format!("{}: {error}", path.display()));
             }
             drop(reading);
         });
@@ -96,42 +98,62 @@ impl StoreDirectory {
     /// Forces everything noted so far to the disk. Returns the number of files.
     pub(crate) async fn sync(&self) -> io::Result<u64> {
         let _alone = self.syncing.write().await;
-        let names = {
-            let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(reason) = &pending.failed {
-                return Err(io::Error::other(format!("an earlier attempt failed: {reason}")));
+        let names = self.pending_names()?;
+        let synced = self.sync_names(&names).await;
+        let mut pending = lock(&self.pending);
+        match synced {
+            Ok(()) => {
+                pending.names.drain(..names.len());
+                Ok(names.len() as u64)
             }
-            // Copied, not taken: this future may be dropped half way.
-            pending.names.clone()
-        };
-        let done = self.sync_names(&names).await;
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        match &done {
-            Ok(()) => drop(pending.names.drain(..names.len())),
-            Err(error) => pending.failed = Some(error.to_string()),
+            Err(error) => {
+                pending.failed = Some(error.to_string());
+                Err(error)
+            }
         }
-        done.map(|()| names.len() as u64)
+    }
+
+    /// The objects to force down, unless a sync has failed. Copied, not taken: the sync may be given up half way.
+    fn pending_names(&self) -> io::Result<Vec<Box<str>>> {
+        let pending = lock(&self.pending);
+        match &pending.failed {
+            Some(reason) => Err(io::Error::other(format!("an earlier attempt failed: {reason}"))),
+            None => Ok(pending.names.clone()),
+        }
     }
 
     async fn sync_names(&self, names: &[Box<str>]) -> io::Result<()> {
+        let mut files = Vec::with_capacity(names.len());
         let mut directories = BTreeSet::new();
         for name in names {
-            let parents = Path::new(&**name).ancestors().skip(1);
-            directories.extend(parents.map(|parent| self.root.join(parent)));
+            let file = Path::new(&**name);
+            files.push(self.root.join(file));
+            directories.extend(file.ancestors().skip(1).map(|parent| self.root.join(parent)));
         }
-        let files = names.iter().map(|name| self.root.join(&**name));
-        each(files.collect(), sync_file).await?;
+        each(files, sync_file).await?;
         each(directories.into_iter().collect(), sync_directory).await
     }
 }
 
-async fn each(paths: Vec<PathBuf>, sync: fn(&Path) -> io::Result<()>) -> io::Result<()> {
-    let syncs = paths.into_iter().map(|path| async move {
-        let named =
-            move || sync(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())));
-        tokio::task::spawn_blocking(named).await.map_err(io::Error::other)?
-    });
+fn lock(pending: &Mutex<PendingSync>) -> MutexGuard<'_, PendingSync> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What syncs a file or a directory.
+type SyncCall = fn(&Path) -> io::Result<()>;
+
+async fn each(paths: Vec<PathBuf>, sync: SyncCall) -> io::Result<()> {
+    let syncs = paths.into_iter().map(|path| sync_in_background(path, sync));
     futures_util::stream::iter(syncs).buffer_unordered(SYNCS_AT_ONCE).try_collect().await
+}
+
+async fn sync_in_background(path: PathBuf, sync: SyncCall) -> io::Result<()> {
+    let named = move || sync(&path).map_err(|error| with_path(&error, &path));
+    tokio::task::spawn_blocking(named).await.map_err(io::Error::other)?
+}
+
+fn with_path(error: &io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn sync_file(path: &Path) -> io::Result<()> {

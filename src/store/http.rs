@@ -3,7 +3,7 @@
 //! its body, and everything else may take as long as bytes keep coming.
 //!
 //! Error pages are cut down to their code and message, because some echo tokens or strings to sign;
-//! a status that `object_store` gives no type is handed on as [`Rejected`].
+//! a status that `object_store` gives no type is handed on as [`Rejected`]. Each request is an [`Attempt`] in the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,8 @@ use object_store::client::{
 use thiserror::Error;
 
 use super::counters::Tally;
+use super::rejection::{NoCredentials, Rejected};
+use super::request_log::Attempt;
 use super::retry::RetryPolicy;
 
 /// Most of an error page that is read.
@@ -27,30 +29,6 @@ const MESSAGE_CHARS_MAX: usize = 300;
 
 /// Where clouds give a machine its credentials, if nobody else does.
 const METADATA_HOSTS: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
-
-/// The store answered with a status that means failure.
-#[derive(Debug, Error)]
-#[error("status {status}{}{text}", if text.is_empty() { "" } else { ": " })]
-pub(crate) struct Rejected {
-    pub(crate) status: u16,
-    /// Code and message of the error page.
-    pub(crate) text: String,
-}
-
-impl Rejected {
-    /// Whether the same request may well succeed later.
-    pub(crate) fn is_passing(&self) -> bool {
-        matches!(self.status, 408 | 429 | 500..=599) || self.text.starts_with("RequestTimeout")
-    }
-}
-
-/// Neither the environment nor the machine has credentials. Without a type of its own this would
-/// look like a store that does not answer, and be tried for minutes.
-#[derive(Debug, Error)]
-#[error("no credentials are set, and this machine has none of a cloud's: {reason}")]
-pub(crate) struct NoCredentials {
-    reason: String,
-}
 
 /// No answer in the time that a request of this size is given.
 #[derive(Debug, Error)]
@@ -69,10 +47,11 @@ pub(crate) struct Connector {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let unlimited = options.clone().with_timeout_disabled();
+        // Such a limit counts from the first byte of the request on, so it cannot serve uploads.
+        let limited = unlimited.clone().with_read_timeout(self.retry_policy.idle);
         let connector = ReqwestConnector::default();
         Ok(HttpClient::new(StoreHttpClient {
-            // Such a limit counts from the first byte of the request on, so it cannot serve uploads.
-            reads: connector.connect(&unlimited.clone().with_read_timeout(self.retry_policy.idle))?,
+            reads: connector.connect(&limited)?,
             uploads: connector.connect(&unlimited)?,
             retry_policy: self.retry_policy,
             tally: Arc::clone(&self.tally),
@@ -92,7 +71,16 @@ struct StoreHttpClient {
 impl HttpService for StoreHttpClient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         self.tally.http_requests.add(1);
-        if request.uri().host().is_some_and(|host| METADATA_HOSTS.contains(&host)) {
+        let attempt = Attempt::begin(request.method().as_str());
+        let result = self.send(request).await;
+        attempt.end(&result);
+        result
+    }
+}
+
+impl StoreHttpClient {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        if is_for_credentials(&request) {
             // What a refusal means there, `object_store` knows.
             return self.reads.execute(request).await.map_err(without_machine);
         }
@@ -100,20 +88,21 @@ impl HttpService for StoreHttpClient {
         let response = if body_bytes == 0 {
             self.reads.execute(request).await?
         } else {
-            within(self.retry_policy.transfer(body_bytes), async {
-                let (parts, body) = self.uploads.execute(request).await?.into_parts();
-                if parts.status.as_u16() >= 400 {
-                    return Ok(HttpResponse::from_parts(parts, body));
-                }
-                Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body.bytes().await?)))
-            })
-            .await?
+            within(self.retry_policy.transfer(body_bytes), self.upload(request)).await?
         };
         self.sort(response).await
     }
-}
 
-impl StoreHttpClient {
+    /// Sends a request with a body, and receives the whole answer unless that is an error.
+    async fn upload(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = self.uploads.execute(request).await?.into_parts();
+        if parts.status.as_u16() >= 400 {
+            return Ok(HttpResponse::from_parts(parts, body));
+        }
+        let body = HttpResponseBody::from(body.bytes().await?);
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+
     /// Lets success and the statuses that `object_store` sorts itself pass; types all others.
     async fn sort(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         let status = response.status().as_u16();
@@ -127,10 +116,18 @@ impl StoreHttpClient {
         if matches!(status, 404 | 409 | 412) {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(text)));
         }
-        let rejected = Rejected { status, text };
-        let kind = if rejected.is_passing() { HttpErrorKind::Request } else { HttpErrorKind::Unknown };
-        Err(HttpError::new(kind, rejected))
+        Err(rejection(Rejected { status, text }))
     }
+}
+
+fn is_for_credentials(request: &HttpRequest) -> bool {
+    let host = request.uri().host();
+    host.is_some_and(|host| METADATA_HOSTS.contains(&host))
+}
+
+fn rejection(rejected: Rejected) -> HttpError {
+    let kind = if rejected.is_passing() { HttpErrorKind::Request } else { HttpErrorKind::Unknown };
+    HttpError::new(kind, rejected)
 }
 
 fn without_machine(error: HttpError) -> HttpError {
@@ -152,33 +149,38 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, HttpErr
 async fn error_page(body: HttpResponseBody) -> Result<Vec<u8>, HttpError> {
     let mut pieces = body.bytes_stream();
     let mut page = Vec::new();
-    while let Some(piece) = pieces.try_next().await? {
+    while page.len() < ERROR_PAGE_BYTES_MAX
+        && let Some(piece) = pieces.try_next().await?
+    {
         let room = ERROR_PAGE_BYTES_MAX - page.len();
         page.extend_from_slice(&piece[..piece.len().min(room)]);
-        if page.len() == ERROR_PAGE_BYTES_MAX {
-            break;
-        }
     }
     Ok(page)
 }
 
 /// `Code: Message` of an error page in the XML of the stores or the JSON of the token services.
 fn code_and_message(page: &str) -> String {
-    let json: Option<serde_json::Value> = serde_json::from_str(page).ok();
-    let from_json = |names: [&str; 2]| {
-        let json = json.as_ref()?;
-        names.iter().find_map(|name| json.get(name)?.as_str().map(str::to_owned))
-    };
-    let code = element(page, "Code").map(str::to_owned).or_else(|| from_json(["error", "code"]));
-    let message = element(page, "Message").map(str::to_owned).or_else(|| from_json(["error_description", "message"]));
-    let words: Vec<String> = code.into_iter().chain(message).collect();
+    let json = serde_json::from_str(page).unwrap_or_default();
+    let code = element(page, "Code").or_else(|| first_text(&json, ["error", "code"]));
+    let message = element(page, "Message").or_else(|| first_text(&json, ["error_description", "message"]));
+    let words: Vec<&str> = code.into_iter().chain(message).collect();
     let text = words.join(": ");
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS_MAX).collect()
+    text.chars().map(without_control).take(MESSAGE_CHARS_MAX).collect()
+}
+
+/// The first of `names` that is a text in a JSON object.
+fn first_text<'a>(json: &'a serde_json::Value, names: [&str; 2]) -> Option<&'a str> {
+    names.iter().find_map(|name| json.get(name)?.as_str())
+}
+
+fn without_control(c: char) -> char {
+    if c.is_control() { ' ' } else { c }
 }
 
 fn element<'a>(page: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = page.split_once(&format!("<{name}>"))?;
-    Some(rest.split_once(&format!("</{name}>"))?.0)
+    let (text, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(text)
 }
 
 #[cfg(test)]
@@ -186,7 +188,7 @@ mod tests {
     use object_store::client::{HttpError, HttpErrorKind};
 
     use super::{code_and_message, without_machine};
-    use crate::store::error::{FailureKind, StoreFailure};
+    use crate::store::failure::{FailureKind, StoreFailure};
 
     #[test]
     fn a_machine_without_credentials_is_refused_at_once() {

@@ -74,9 +74,7 @@ impl Location {
             "gs" => bucket(Cloud::Gcs, rest),
             "az" => bucket(Cloud::Azure, rest),
             "file" => directory(text),
-            _ if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) => {
-                Err(LocationError::Scheme { scheme: scheme.to_owned() })
-            }
+            _ if is_scheme(scheme) => Err(LocationError::Scheme { scheme: scheme.to_owned() }),
             _ => Ok(Self(StorePlace::Directory(PathBuf::from(text)))),
         }
     }
@@ -89,6 +87,10 @@ impl Location {
             StorePlace::Bucket { .. } => None,
         }
     }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 fn directory(text: &str) -> Result<Location, LocationError> {
@@ -132,10 +134,10 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             StorePlace::Directory(path) => path.display().fmt(f),
-            StorePlace::Bucket { cloud, bucket, prefix } if prefix.is_empty() => {
-                write!(f, "{}://{bucket}", cloud.scheme())
+            StorePlace::Bucket { cloud, bucket, prefix } => {
+                let slash = if prefix.is_empty() { "" } else { "/" };
+                write!(f, "{}://{bucket}{slash}{prefix}", cloud.scheme())
             }
-            StorePlace::Bucket { cloud, bucket, prefix } => write!(f, "{}://{bucket}/{prefix}", cloud.scheme()),
         }
     }
 }

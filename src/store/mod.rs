@@ -4,12 +4,15 @@ mod connect;
 mod counters;
 mod directory;
 mod error;
+mod failure;
 mod http;
 mod location;
 mod name;
 mod object;
 mod race;
 mod ranges;
+mod rejection;
+mod request_log;
 mod retry;
 
 pub use connect::OpenOptions;

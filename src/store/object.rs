@@ -14,15 +14,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::path::Path as ObjectPath;
+use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use super::connect::{self, OpenOptions};
 use super::counters::{Counters, Tally};
 use super::directory::{PENDING_MAX, StoreDirectory};
-use super::error::{Doing, FailureKind, StoreError, StoreFailure};
+use super::error::{Doing, StoreError};
+use super::failure::{FailureKind, StoreFailure};
 use super::location::{Location, StorePlace};
 use super::name::{object_path, prefix_path};
 use super::ranges;
+use super::request_log::{RequestLog, log_retry, record_bytes};
 use super::retry::RetryPolicy;
 use crate::base::time::Moment;
 
@@ -79,17 +82,20 @@ impl Store {
     /// The same with other settings than those of the environment.
     pub fn open_with(location: &Location, options: &OpenOptions) -> Result<Self, StoreError> {
         let place = location.to_string();
+        tracing::info!(place, "store");
+        let retry_policy = options.retry_policy;
         let tally = Arc::new(Tally::default());
-        let (objects, directory): (Arc<dyn ObjectStore>, _) = match &location.0 {
+        let inner = match &location.0 {
             StorePlace::Bucket { cloud, bucket, prefix } => {
-                (connect::bucket(*cloud, bucket, prefix, options, &tally)?, None)
+                let objects = connect::bucket(*cloud, bucket, prefix, options, &tally)?;
+                Inner { objects, place, directory: None, retry_policy, tally }
             }
             StorePlace::Directory(path) => {
                 let (directory, files) = StoreDirectory::open(path).map_err(|error| no_directory(&error, path))?;
-                (Arc::new(files), Some(directory))
+                Inner { objects: Arc::new(files), place, directory: Some(directory), retry_policy, tally }
             }
         };
-        Ok(Self(Arc::new(Inner { objects, place, directory, retry_policy: options.retry_policy, tally })))
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Makes the directory at `location`, if it is one and not there, and opens the store.
@@ -131,45 +137,73 @@ impl Store {
     /// Creates the object `name`; [`StoreError::Exists`] if there is one with other content.
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
         let path = object_path(name)?;
+        let log = RequestLog::begin(Doing::Creating, name);
+        log.run(self.create_at_path(name, &path, bytes)).await
+    }
+
+    async fn create_at_path(&self, name: &str, path: &ObjectPath, bytes: Bytes) -> Result<Created, StoreError> {
+        record_bytes(bytes.len() as u64);
         let mut attempt = 1;
         loop {
-            self.0.tally.creates.add(1);
-            self.0.tally.bytes_sent.add(bytes.len() as u64);
-            let payload = PutPayload::from(bytes.clone());
-            let failure = match self.0.objects.put_opts(&path, payload, PutMode::Create.into()).await {
-                Ok(_) => return self.created(name, bytes.len(), Created::New).await,
-                Err(error) => StoreFailure::of(&error),
+            let Err(failure) = self.put(path, &bytes).await else {
+                return self.created(name, bytes.len(), Created::New).await;
             };
-            if !matches!(
-                failure.kind,
-                FailureKind::Exists | FailureKind::Unclear | FailureKind::Throttled | FailureKind::Other
-            ) {
-                return Err(failure.into_error(Doing::Creating, name, &self.0.place));
+            match self.look_for(name, &bytes, &failure, attempt).await? {
+                ReadBack::Equal => return self.created(name, bytes.len(), Created::Same).await,
+                ReadBack::Other => return Err(StoreError::Exists { name: name.to_owned() }),
+                ReadBack::Nothing if self.may_create_again(&failure, attempt) => {}
+                ReadBack::Nothing => return Err(self.not_created(failure, name, attempt)),
             }
-            match self.read_back(name, &bytes).await {
-                Ok(ReadBack::Equal) => return self.created(name, bytes.len(), Created::Same).await,
-                Ok(ReadBack::Other) => return Err(StoreError::Exists { name: name.to_owned() }),
-                Err(error) if failure.kind != FailureKind::Unclear => return Err(error),
-                Err(error) => {
-                    let reason = format!("{}; {error}", failure.reason);
-                    return Err(StoreError::Uncertain { name: name.to_owned(), attempts: attempt, reason });
-                }
-                // An answer that makes no sense, as of a store that has done nothing.
-                Ok(ReadBack::Nothing) if failure.kind == FailureKind::Other => {
-                    return Err(failure.into_error(Doing::Creating, name, &self.0.place));
-                }
-                Ok(ReadBack::Nothing) if attempt < self.0.retry_policy.create_attempts_max => {}
-                Ok(ReadBack::Nothing) if failure.kind == FailureKind::Throttled => {
-                    return Err(failure.into_error(Doing::Creating, name, &self.0.place));
-                }
-                Ok(ReadBack::Nothing) => {
-                    let reason = failure.reason;
-                    return Err(StoreError::Uncertain { name: name.to_owned(), attempts: attempt, reason });
-                }
-            }
-            tokio::time::sleep(self.0.retry_policy.pause_before(attempt)).await;
+            let pause = self.0.retry_policy.pause_before(attempt);
+            log_retry(attempt, pause, &failure.reason);
+            tokio::time::sleep(pause).await;
             attempt += 1;
         }
+    }
+
+    /// One attempt to create an object.
+    async fn put(&self, path: &ObjectPath, bytes: &Bytes) -> Result<(), StoreFailure> {
+        self.0.tally.creates.add(1);
+        self.0.tally.bytes_sent.add(bytes.len() as u64);
+        let payload = PutPayload::from(bytes.clone());
+        match self.0.objects.put_opts(path, payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(StoreFailure::of(&error)),
+        }
+    }
+
+    /// What is there after an attempt to create that failed in a way that leaves this open.
+    async fn look_for(
+        &self,
+        name: &str,
+        bytes: &Bytes,
+        failure: &StoreFailure,
+        attempts: u32,
+    ) -> Result<ReadBack, StoreError> {
+        use FailureKind::{Exists, Other, Throttled, Unclear};
+        if !matches!(failure.kind, Exists | Unclear | Throttled | Other) {
+            return Err(self.error(failure.clone(), Doing::Creating, name));
+        }
+        match self.read_back(name, bytes).await {
+            Err(error) if failure.kind == Unclear => {
+                let reason = format!("{}; {error}", failure.reason);
+                Err(StoreError::Uncertain { name: name.to_owned(), attempts, reason })
+            }
+            found => found,
+        }
+    }
+
+    fn may_create_again(&self, failure: &StoreFailure, attempt: u32) -> bool {
+        // The other kind is an answer that makes no sense, as of a store that has done nothing.
+        failure.kind != FailureKind::Other && attempt < self.0.retry_policy.create_attempts_max
+    }
+
+    /// The error when the object is not there and no other attempt is made.
+    fn not_created(&self, failure: StoreFailure, name: &str, attempts: u32) -> StoreError {
+        if matches!(failure.kind, FailureKind::Other | FailureKind::Throttled) {
+            return self.error(failure, Doing::Creating, name);
+        }
+        StoreError::Uncertain { name: name.to_owned(), attempts, reason: failure.reason }
     }
 
     /// Creates the object and makes it, and all that was written before, durable.
@@ -182,16 +216,25 @@ impl Store {
     /// Makes everything that this store has created so far durable. A cloud does so with each
     /// object; on a directory this waits for the disk.
     pub async fn barrier(&self) -> Result<(), StoreError> {
-        let Some(directory) = &self.0.directory else { return Ok(()) };
-        let failed = |error| StoreFailure::of_io(&error).into_error(Doing::Syncing, "written objects", &self.0.place);
-        let files = directory.sync().await.map_err(failed)?;
-        self.0.tally.files_synced.add(files);
+        let Some(directory) = &self.0.directory else {
+            return Ok(());
+        };
+        match directory.sync().await {
+            Ok(files) => self.0.tally.files_synced.add(files),
+            Err(error) => return Err(self.error(StoreFailure::of_io(&error), Doing::Syncing, "written objects")),
+        }
         Ok(())
     }
 
     /// The object `name`, which may have at most `bytes_max`.
     pub async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
-        let result = self.ask(name, GetOptions::default()).await?;
+        let path = object_path(name)?;
+        let log = RequestLog::begin(Doing::Reading, name);
+        log.run(self.get_at_path(name, &path, bytes_max)).await
+    }
+
+    async fn get_at_path(&self, name: &str, path: &ObjectPath, bytes_max: u64) -> Result<Bytes, StoreError> {
+        let result = self.ask(name, path, GetOptions::default()).await?;
         let size_bytes = result.meta.size;
         if size_bytes > bytes_max {
             return Err(StoreError::TooLarge { name: name.to_owned(), size_bytes, limit_bytes: bytes_max });
@@ -201,28 +244,31 @@ impl Store {
 
     /// Exactly the bytes `range` of the object `name`.
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let path = object_path(name)?;
         if range.is_empty() {
-            return object_path(name).map(|_| Bytes::new());
+            return Ok(Bytes::new());
         }
-        let wanted_bytes = range.end - range.start;
+        let log = RequestLog::begin(Doing::Reading, name);
+        log.run(self.get_range_at_path(name, &path, range)).await
+    }
+
+    async fn get_range_at_path(&self, name: &str, path: &ObjectPath, range: Range<u64>) -> Result<Bytes, StoreError> {
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
-        let result = match self.ask(name, options).await {
-            Err(StoreError::Other { doing, name, reason }) => {
-                // A range that begins beyond the end has an error of its own in every store.
-                let size_bytes = self.size(&name).await?;
-                if size_bytes >= range.end {
-                    return Err(StoreError::Other { doing, name, reason });
-                }
-                let got_bytes = size_bytes.saturating_sub(range.start);
-                return Err(StoreError::Short { name, wanted_bytes, got_bytes });
-            }
+        let result = match self.ask(name, path, options).await {
+            // A range that begins beyond the end has an error of its own in every store.
+            Err(error @ StoreError::Other { .. }) => return Err(self.range_error(error, name, &range).await?),
             answer => answer?,
         };
         if result.range != range {
-            let got_bytes = result.range.end.saturating_sub(result.range.start);
-            return Err(StoreError::Short { name: name.to_owned(), wanted_bytes, got_bytes });
+            return Err(short(name, &range, result.range.end));
         }
-        self.collect(name, wanted_bytes, result).await
+        self.collect(name, range.end - range.start, result).await
+    }
+
+    /// That the object ends before the end of `range`, if that is so, else `error`.
+    async fn range_error(&self, error: StoreError, name: &str, range: &Range<u64>) -> Result<StoreError, StoreError> {
+        let size_bytes = self.size(name).await?;
+        Ok(if size_bytes >= range.end { error } else { short(name, range, size_bytes) })
     }
 
     /// Exactly the bytes of each of `wanted`, in that order. Neighbours share a request.
@@ -230,17 +276,23 @@ impl Store {
         object_path(name)?;
         let runs = ranges::runs(wanted, ranges::GAP_BYTES_MAX);
         let reads = runs.clone().into_iter().map(|run| self.get_range(name, run));
-        let read: Vec<Bytes> = futures_util::stream::iter(reads).buffered(RANGES_AT_ONCE).try_collect().await?;
+        let reads = futures_util::stream::iter(reads).buffered(RANGES_AT_ONCE);
+        let read: Vec<Bytes> = reads.try_collect().await?;
         Ok(wanted.iter().map(|range| ranges::cut(range, &runs, &read)).collect())
     }
 
     /// The size of the object `name` in bytes.
     pub async fn size(&self, name: &str) -> Result<u64, StoreError> {
         let path = object_path(name)?;
+        let log = RequestLog::begin(Doing::Sizing, name);
+        log.run(self.size_at_path(name, &path)).await
+    }
+
+    async fn size_at_path(&self, name: &str, path: &ObjectPath) -> Result<u64, StoreError> {
         self.0.tally.heads.add(1);
-        match self.0.objects.head(&path).await {
+        match self.0.objects.head(path).await {
             Ok(meta) => Ok(meta.size),
-            Err(error) => Err(StoreFailure::of(&error).into_error(Doing::Sizing, name, &self.0.place)),
+            Err(error) => Err(self.error(StoreFailure::of(&error), Doing::Sizing, name)),
         }
     }
 
@@ -248,21 +300,22 @@ impl Store {
     /// no order. One page is held in memory at a time.
     #[must_use]
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<ListedObject, StoreError>> {
-        let path = match prefix_path(prefix) {
-            Ok(path) => path,
-            Err(error) => return futures_util::stream::iter([Err(error)]).boxed(),
-        };
+        match prefix_path(prefix) {
+            Ok(path) => self.list_at_path(prefix, &path),
+            Err(error) => futures_util::stream::iter([Err(error)]).boxed(),
+        }
+    }
+
+    fn list_at_path(&self, prefix: &str, path: &ObjectPath) -> BoxStream<'static, Result<ListedObject, StoreError>> {
         self.0.tally.lists.add(1);
-        let (prefix, place) = (prefix.to_owned(), self.0.place.clone());
-        let listing = self.0.objects.list(Some(&path)).map(move |answer| match answer {
-            Ok(meta) => Ok(ListedObject {
-                name: meta.location.to_string(),
-                size_bytes: meta.size,
-                modified: Moment(meta.last_modified.timestamp_micros()),
-            }),
-            Err(error) => Err(StoreFailure::of(&error).into_error(Doing::Listing, &prefix, &place)),
+        let store = self.clone();
+        let prefix = prefix.to_owned();
+        let log = RequestLog::begin(Doing::Listing, &prefix);
+        let listing = self.0.objects.list(Some(path)).map(move |answer| match answer {
+            Ok(meta) => Ok(ListedObject::from(meta)),
+            Err(error) => Err(store.error(StoreFailure::of(&error), Doing::Listing, &prefix)),
         });
-        listing.boxed()
+        log.listing(listing.boxed())
     }
 
     /// The same in memory, sorted by name.
@@ -276,30 +329,47 @@ impl Store {
     /// nothing.
     pub async fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let path = prefix_path(prefix)?;
+        let log = RequestLog::begin(Doing::Listing, prefix);
+        log.run(self.list_prefixes_at_path(prefix, &path)).await
+    }
+
+    async fn list_prefixes_at_path(&self, prefix: &str, path: &ObjectPath) -> Result<Vec<String>, StoreError> {
         self.0.tally.lists.add(1);
-        match self.0.objects.list_with_delimiter(Some(&path)).await {
+        match self.0.objects.list_with_delimiter(Some(path)).await {
             Ok(result) => {
                 let mut prefixes: Vec<String> = result.common_prefixes.iter().map(ToString::to_string).collect();
                 prefixes.sort_unstable();
                 Ok(prefixes)
             }
-            Err(error) => Err(StoreFailure::of(&error).into_error(Doing::Listing, prefix, &self.0.place)),
+            Err(error) => Err(self.error(StoreFailure::of(&error), Doing::Listing, prefix)),
         }
     }
 
     /// Deletes the object `name`. That it is not there is success.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = object_path(name)?;
-        self.0.tally.deletes.add(1);
-        match self.0.objects.delete(&path).await {
-            Ok(()) => Ok(()),
-            Err(error) => match StoreFailure::of(&error) {
-                StoreFailure { kind: FailureKind::Missing, .. } => Ok(()),
-                failure => Err(failure.into_error(Doing::Deleting, name, &self.0.place)),
-            },
-        }
+        let log = RequestLog::begin(Doing::Deleting, name);
+        log.run(self.delete_at_path(name, &path)).await
     }
 
+    async fn delete_at_path(&self, name: &str, path: &ObjectPath) -> Result<(), StoreError> {
+        self.0.tally.deletes.add(1);
+        let Err(error) = self.0.objects.delete(path).await else {
+            return Ok(());
+        };
+        let failure = StoreFailure::of(&error);
+        if failure.kind == FailureKind::Missing {
+            return Ok(());
+        }
+        Err(self.error(failure, Doing::Deleting, name))
+    }
+
+    /// The error for a person.
+    fn error(&self, failure: StoreFailure, doing: Doing, name: &str) -> StoreError {
+        failure.into_error(doing, name, &self.0.place)
+    }
+
+    /// Notes an object that is there now.
     async fn created(&self, name: &str, bytes: usize, how: Created) -> Result<Created, StoreError> {
         if let Some(directory) = &self.0.directory
             && directory.wrote(name, bytes) >= PENDING_MAX
@@ -320,33 +390,56 @@ impl Store {
         }
     }
 
-    async fn ask(&self, name: &str, options: GetOptions) -> Result<GetResult, StoreError> {
-        let path = object_path(name)?;
+    async fn ask(&self, name: &str, path: &ObjectPath, options: GetOptions) -> Result<GetResult, StoreError> {
         self.0.tally.gets.add(1);
-        let answer = self.0.objects.get_opts(&path, options).await;
-        answer.map_err(|error| StoreFailure::of(&error).into_error(Doing::Reading, name, &self.0.place))
+        let answer = self.0.objects.get_opts(path, options).await;
+        answer.map_err(|error| self.error(StoreFailure::of(&error), Doing::Reading, name))
     }
 
+    /// The `wanted_bytes` that `result` announces.
     async fn collect(&self, name: &str, wanted_bytes: u64, result: GetResult) -> Result<Bytes, StoreError> {
         // The client limits silence; this limits a trickle.
         let limit = self.0.retry_policy.transfer(wanted_bytes);
         let bytes = match tokio::time::timeout(limit, result.bytes()).await {
-            Ok(answer) => {
-                answer.map_err(|error| StoreFailure::of(&error).into_error(Doing::Reading, name, &self.0.place))?
-            }
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => return Err(self.error(StoreFailure::of(&error), Doing::Reading, name)),
             Err(_) => {
-                let reason = format!("{wanted_bytes} bytes did not come within {} seconds", limit.as_secs());
-                return Err(StoreError::Unreachable { doing: Doing::Reading, name: name.to_owned(), reason });
+                let seconds = limit.as_secs();
+                return Err(broken_off(name, format!("{wanted_bytes} bytes did not come within {seconds} seconds")));
             }
         };
         let got_bytes = bytes.len() as u64;
+        record_bytes(got_bytes);
         self.0.tally.bytes_received.add(got_bytes);
         if got_bytes != wanted_bytes {
             // Not what the object is, but what came of it: its length was announced, so the transfer broke off.
-            let reason = format!("the answer ended after {got_bytes} of {wanted_bytes} bytes");
-            return Err(StoreError::Unreachable { doing: Doing::Reading, name: name.to_owned(), reason });
+            return Err(broken_off(name, format!("the answer ended after {got_bytes} of {wanted_bytes} bytes")));
         }
         Ok(bytes)
+    }
+}
+
+/// The error of a transfer that did not come to its end.
+fn broken_off(name: &str, reason: String) -> StoreError {
+    StoreError::Unreachable { doing: Doing::Reading, name: name.to_owned(), reason }
+}
+
+/// The error of an object that ends at `end`, before the end of `range`.
+fn short(name: &str, range: &Range<u64>, end: u64) -> StoreError {
+    StoreError::Short {
+        name: name.to_owned(),
+        wanted_bytes: range.end - range.start,
+        got_bytes: end.saturating_sub(range.start),
+    }
+}
+
+impl From<ObjectMeta> for ListedObject {
+    fn from(meta: ObjectMeta) -> Self {
+        Self {
+            name: meta.location.to_string(),
+            size_bytes: meta.size,
+            modified: Moment(meta.last_modified.timestamp_micros()),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Probe {
 /// Races for a random name below `probe/`, and deletes it.
 pub async fn probe(store: &Store, env: &dyn Env) -> Result<Probe, StoreError> {
     let name = format!("probe/{}", HEXLOWER.encode(&random::<16>(env)));
-    let bodies: Vec<Bytes> = (0..WRITERS).map(|_| Bytes::from(random::<BODY_BYTES>(env).to_vec())).collect();
+    let bodies: Vec<Bytes> = (0..WRITERS).map(|_| random_body(env)).collect();
     let conditional = race(store, &name, &bodies).await?;
     let left = match conditional {
         Conditional::Unsupported { .. } => None,
@@ -52,28 +52,50 @@ pub async fn probe(store: &Store, env: &dyn Env) -> Result<Probe, StoreError> {
     Ok(Probe { conditional, left })
 }
 
+fn random_body(env: &dyn Env) -> Bytes {
+    Bytes::from(random::<BODY_BYTES>(env).to_vec())
+}
+
 async fn race(store: &Store, name: &str, bodies: &[Bytes]) -> Result<Conditional, StoreError> {
     let writers = bodies.iter().map(|body| store.create(name, body.clone()));
+    let answers = futures_util::future::join_all(writers).await;
+    let winners = match winners(answers) {
+        Ok(winners) => winners,
+        Err(StoreError::Unsupported { reason, .. }) => return Ok(Conditional::Unsupported { reason }),
+        Err(error) => return Err(error),
+    };
+    match winners[..] {
+        [winner] => check_winner(store, name, bodies, winner).await,
+        _ => Ok(ignored(&format!("{} of {WRITERS} writers were told that they won", winners.len()))),
+    }
+}
+
+/// The writers whose object the store says it took.
+fn winners(answers: Vec<Result<Created, StoreError>>) -> Result<Vec<usize>, StoreError> {
     let mut winners = Vec::new();
-    for (writer, answer) in futures_util::future::join_all(writers).await.into_iter().enumerate() {
+    for (writer, answer) in answers.into_iter().enumerate() {
         match answer {
             Ok(Created::New | Created::Same) => winners.push(writer),
             Err(StoreError::Exists { .. }) => {}
-            Err(StoreError::Unsupported { reason, .. }) => return Ok(Conditional::Unsupported { reason }),
             Err(error) => return Err(error),
         }
     }
-    let [winner] = winners[..] else {
-        return Ok(Conditional::Ignored {
-            seen: format!("{} of {WRITERS} writers were told that they won", winners.len()),
-        });
-    };
+    Ok(winners)
+}
+
+/// Whether the winner's bytes stand, and whether a later writer is told so.
+async fn check_winner(store: &Store, name: &str, bodies: &[Bytes], winner: usize) -> Result<Conditional, StoreError> {
     if store.get(name, BODY_BYTES as u64).await? != bodies[winner] {
-        return Ok(Conditional::Ignored { seen: "another writer's bytes stand than the winner's".to_owned() });
+        return Ok(ignored("another writer's bytes stand than the winner's"));
     }
-    match store.create(name, bodies[(winner + 1) % WRITERS].clone()).await {
+    let other = bodies[(winner + 1) % WRITERS].clone();
+    match store.create(name, other).await {
         Err(StoreError::Exists { .. }) => Ok(Conditional::Works),
-        Ok(_) => Ok(Conditional::Ignored { seen: "an object was overwritten".to_owned() }),
+        Ok(_) => Ok(ignored("an object was overwritten")),
         Err(error) => Err(error),
     }
+}
+
+fn ignored(seen: &str) -> Conditional {
+    Conditional::Ignored { seen: seen.to_owned() }
 }

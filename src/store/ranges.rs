@@ -12,16 +12,26 @@ pub(crate) const GAP_BYTES_MAX: u64 = 32 << 10;
 /// The runs to read for `wanted`: in order, apart by more than `gap`, and covering every range of
 /// `wanted` that is not empty.
 pub(crate) fn runs(wanted: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
-    let mut sorted: Vec<_> = wanted.iter().filter(|range| !range.is_empty()).cloned().collect();
-    sorted.sort_unstable_by_key(|range| range.start);
-    let mut runs: Vec<Range<u64>> = Vec::new();
-    for range in sorted {
-        match runs.last_mut() {
-            Some(run) if range.start <= run.end.saturating_add(gap) => run.end = run.end.max(range.end),
-            _ => runs.push(range),
-        }
+    let mut runs = Vec::new();
+    for range in sorted(wanted) {
+        add(&mut runs, range, gap);
     }
     runs
+}
+
+fn sorted(wanted: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut sorted = wanted.to_vec();
+    sorted.retain(|range| !range.is_empty());
+    sorted.sort_unstable_by_key(|range| range.start);
+    sorted
+}
+
+/// Adds `range` to the last of `runs`, or after it if it is further away than `gap`.
+fn add(runs: &mut Vec<Range<u64>>, range: Range<u64>, gap: u64) {
+    match runs.last_mut() {
+        Some(run) if range.start <= run.end.saturating_add(gap) => run.end = run.end.max(range.end),
+        _ => runs.push(range),
+    }
 }
 
 /// The bytes of `range` out of the runs that [`runs`] planned and what was read for each.
@@ -30,8 +40,13 @@ pub(crate) fn cut(range: &Range<u64>, runs: &[Range<u64>], read: &[Bytes]) -> By
         return Bytes::new();
     }
     let at = runs.partition_point(|run| run.start <= range.start) - 1;
-    let offset = |position: u64| usize::try_from(position - runs[at].start).expect("a run is in memory");
-    read[at].slice(offset(range.start)..offset(range.end))
+    let start = offset(range.start, &runs[at]);
+    let end = offset(range.end, &runs[at]);
+    read[at].slice(start..end)
+}
+
+fn offset(position: u64, run: &Range<u64>) -> usize {
+    usize::try_from(position - run.start).expect("a run is in memory")
 }
 
 #[cfg(test)]

@@ -9,20 +9,23 @@ use clap::builder::{PathBufValueParser, RangedU64ValueParser};
 
 use crate::base::env::random;
 use crate::base::id::SourceId;
-use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{bytes, count, duration, moment, plural, printable, short};
-use crate::cli::source::{ConfiguredSource, SourceAddress, SourceOptions, choose};
+use crate::cli::address::SourceAddress;
+use crate::cli::context::{CommandContext, Monitor};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
+use crate::cli::render::{bytes, count, duration, gap_lines, labelled, labelled_object, moment, plural, short};
+use crate::cli::source::{ConfiguredSource, SourceOptions, choose};
 use crate::cli::{amount, tag};
+use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions, ReadRate};
-use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject};
+use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject, TableReport};
 use crate::ops::placement::update::Pinned;
 use crate::repo::create::unknown_sources;
 use crate::repo::error::RepoError;
 use crate::repo::open::Unlocked;
 
-/// A snapshot of the live database that was held for less is nobody's trouble.
-const HELD_SAID_MS: u64 = 2000;
+/// That a snapshot of the live database was held open for less is not shown.
+const HELD_SHOWN_MS: u64 = 2000;
 
 /// Take a snapshot of a database
 ///
@@ -75,7 +78,8 @@ pub(super) struct BackupSettings {
 impl BackupSettings {
     /// Nothing but a snapshot, read as fast as it goes.
     pub(super) fn plain(mode: BackupMode, pinned: Pinned) -> Self {
-        let (gentle, max_rate) = (Gentle::No, ReadRate::Unlimited);
+        let gentle = Gentle::No;
+        let max_rate = ReadRate::Unlimited;
         Self { mode, pinned, tags: Vec::new(), workers: None, gentle, max_rate }
     }
 
@@ -87,7 +91,7 @@ impl BackupSettings {
     /// A file is read as fast as it goes.
     fn check(&self, source: &ConfiguredSource<'_>) -> Result<(), CliError> {
         let is_file = matches!(source.address, SourceAddress::Sqlite(_));
-        if is_file && (self.gentle == Gentle::Yes || self.max_rate != ReadRate::Unlimited) {
+        if is_file && self.spares_server() {
             return Err(CliError::Usage {
                 message: format!("{} is no server that could be spared", source.address),
                 hint: "leave --gentle and --max-read-rate out",
@@ -95,69 +99,136 @@ impl BackupSettings {
         }
         Ok(())
     }
+
+    fn spares_server(&self) -> bool {
+        self.gentle == Gentle::Yes || self.max_rate != ReadRate::Unlimited
+    }
+}
+
+impl BackupArgs {
+    fn settings(&self) -> BackupSettings {
+        BackupSettings {
+            mode: if self.dry_run { BackupMode::DryRun } else { BackupMode::Commit },
+            pinned: Pinned::Keep,
+            tags: self.tags.clone(),
+            workers: self.workers,
+            gentle: if self.gentle { Gentle::Yes } else { Gentle::No },
+            max_rate: self.max_read_rate.map_or(ReadRate::Unlimited, ReadRate::BytesPerSecond),
+        }
+    }
 }
 
 pub(crate) fn run(args: &BackupArgs, context: &CommandContext) -> Result<Outcome, CliError> {
-    let mode = if args.dry_run { BackupMode::DryRun } else { BackupMode::Commit };
-    let plan = BackupSettings {
-        tags: args.tags.clone(),
-        workers: args.workers,
-        gentle: if args.gentle { Gentle::Yes } else { Gentle::No },
-        max_rate: args.max_read_rate.map_or(ReadRate::Unlimited, ReadRate::BytesPerSecond),
-        ..BackupSettings::plain(mode, Pinned::Keep)
-    };
-    take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context)
+    take(args.source.as_deref(), args.spill_dir.as_deref(), args.settings(), context)
 }
 
-/// Takes a snapshot of the source that is named, and says so.
+/// Takes a snapshot of the source that is named, and reports it.
 pub(super) fn take(
     source: Option<&str>,
     spill_dir: Option<&Path>,
-    plan: BackupSettings,
+    settings: BackupSettings,
     context: &CommandContext,
 ) -> Result<Outcome, CliError> {
     let source = choose(context.config()?, source, context.host_environment())?;
-    plan.check(&source)?;
+    settings.check(&source)?;
     let spill_dir = context.spill_dir(spill_dir)?;
     let mut unlocked = context.unlocked()?;
-    let (mut report, lost) = context.watch(|watch| {
-        let opening = SourceOptions { spill_dir: &spill_dir, read: plan.read_options(), cancel: watch.cancel.clone() };
-        let mut live = source.open(context, opening)?;
-        let subject = match (known(&unlocked, &source)?, plan.mode) {
-            (None, BackupMode::Commit) => BackupSubject::New(source.label()),
-            _ => BackupSubject::Known(known_or_none(&unlocked, &source)?),
-        };
-        // Whoever starts anew where there was a source before must hear of it.
-        let is_new = matches!(subject, BackupSubject::New(_));
-        let lost = if is_new { unknown_sources(unlocked.repository())? } else { Vec::new() };
-        let options = BackupOptions {
-            source: subject,
-            tags: plan.tags,
-            workers: workers(plan.workers),
-            spill_dir: spill_dir.clone(),
-            placement: source.placement(),
-            pinned: plan.pinned,
-            mode: plan.mode,
-            progress: watch.progress,
-            cancel: watch.cancel,
-        };
-        let report = backup::run(&mut unlocked, live.as_mut(), &options)?;
-        Ok::<_, CliError>((report, lost))
-    })?;
-    report.notes.extend(lost.iter().map(|lost| {
-        format!(
-            "this source is new here, and the store has objects of a source {lost} that no entry of the roster adds: \
-             if the roster lost one, put it back from a second copy of the store before the next backup"
-        )
-    }));
-    context.ui.result("backup", &report, human)?;
-    let is_found = !report.gaps.is_empty() || !report.drift.is_empty() || !lost.is_empty();
-    Ok(if is_found { Outcome::Findings } else { Outcome::Done })
+    let planned = PlannedBackup { source, spill_dir, settings };
+    let taken = context.monitor(|monitor| planned.take(&mut unlocked, context, monitor))?;
+    context.ui.result("backup", &taken.report, human)?;
+    Ok(taken.outcome())
 }
 
+/// A backup before it begins.
+struct PlannedBackup<'a> {
+    source: ConfiguredSource<'a>,
+    spill_dir: PathBuf,
+    settings: BackupSettings,
+}
+
+impl PlannedBackup<'_> {
+    fn take(
+        self,
+        unlocked: &mut Unlocked,
+        context: &CommandContext,
+        monitor: Monitor,
+    ) -> Result<TakenBackup, CliError> {
+        let mut live = self.open(context, &monitor)?;
+        let subject = self.subject(unlocked)?;
+        let unknown_sources = unknown_sources_beside(&subject, unlocked)?;
+        let options = self.options(subject, monitor);
+        let mut report = backup::run(unlocked, live.as_mut(), &options)?;
+        report.notes.extend(unknown_sources.iter().map(unknown_source_note));
+        Ok(TakenBackup { report, unknown_sources })
+    }
+
+    fn open(&self, context: &CommandContext, monitor: &Monitor) -> Result<Box<dyn Source>, CliError> {
+        let read = self.settings.read_options();
+        let options = SourceOptions { spill_dir: &self.spill_dir, read, cancel: monitor.cancel.clone() };
+        self.source.open(context, options)
+    }
+
+    /// The source as the repository knows it. A dry run adds none.
+    fn subject(&self, unlocked: &Unlocked) -> Result<BackupSubject, CliError> {
+        if self.settings.mode == BackupMode::DryRun {
+            return Ok(BackupSubject::Known(known_or_unused(unlocked, &self.source)?));
+        }
+        match known(unlocked, &self.source)? {
+            Some(id) => Ok(BackupSubject::Known(id)),
+            None => Ok(BackupSubject::New(self.source.label())),
+        }
+    }
+
+    fn options(self, subject: BackupSubject, monitor: Monitor) -> BackupOptions {
+        BackupOptions {
+            source: subject,
+            placement: self.source.placement(),
+            tags: self.settings.tags,
+            workers: workers(self.settings.workers),
+            spill_dir: self.spill_dir,
+            pinned: self.settings.pinned,
+            mode: self.settings.mode,
+            progress: monitor.progress,
+            cancel: monitor.cancel,
+        }
+    }
+}
+
+/// Sources in the store that the roster does not know, if `subject` is new: it may be one of them, whose entry is lost.
+fn unknown_sources_beside(subject: &BackupSubject, unlocked: &Unlocked) -> Result<Vec<SourceId>, CliError> {
+    match subject {
+        BackupSubject::New(_) => Ok(unknown_sources(unlocked.repository())?),
+        BackupSubject::Known(_) => Ok(Vec::new()),
+    }
+}
+
+fn unknown_source_note(source: &SourceId) -> String {
+    format!(
+        "this source is new here, and the store has objects of a source {source} that no entry of the roster adds: \
+         if the roster lost one, put it back from a second copy of the store before the next backup"
+    )
+}
+
+/// A backup that was taken.
+struct TakenBackup {
+    report: BackupReport,
+    unknown_sources: Vec<SourceId>,
+}
+
+impl TakenBackup {
+    fn outcome(&self) -> Outcome {
+        let is_incomplete = !self.report.gaps.is_empty();
+        let is_drifted = !self.report.drift.is_empty();
+        Outcome::with_findings(is_incomplete || is_drifted || !self.unknown_sources.is_empty())
+    }
+}
+
+/// As many workers as are wanted, or one for each processor.
 fn workers(wanted: Option<u64>) -> usize {
-    let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    wanted.and_then(|wanted| usize::try_from(wanted).ok()).unwrap_or_else(available)
+    match wanted.map(usize::try_from) {
+        Some(Ok(wanted)) => wanted,
+        _ => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+    }
 }
 
 /// The source in the repository, if it has it.
@@ -170,46 +241,63 @@ fn known(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<Option<So
 }
 
 /// The source in the repository, or an id of which it has nothing.
-pub(super) fn known_or_none(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<SourceId, CliError> {
-    Ok(known(unlocked, source)?.unwrap_or_else(|| SourceId::new(random(unlocked.repository().env()))))
+pub(super) fn known_or_unused(unlocked: &Unlocked, source: &ConfiguredSource<'_>) -> Result<SourceId, CliError> {
+    let unused = || SourceId::new(random(unlocked.repository().env()));
+    Ok(known(unlocked, source)?.unwrap_or_else(unused))
 }
 
 fn human(report: &BackupReport) -> String {
+    let mut text = headline(report) + &rows_line(report) + &stored_line(report) + &held_line(report);
+    for table in &report.tables {
+        text += &odd_rows_line(table);
+    }
+    text += &labelled("note", &report.notes);
+    text += &labelled("drift", &report.drift);
+    text + &gap_lines("not captured", &report.gaps)
+}
+
+fn headline(report: &BackupReport) -> String {
     let clock = moment(report.source_clock);
-    let mut text = match &report.snapshot {
+    match &report.snapshot {
         Some(id) => format!("snapshot {}  as of {clock}\n", short(id)),
         None => format!("dry run, nothing was stored  as of {clock}\n"),
-    };
+    }
+}
+
+fn rows_line(report: &BackupReport) -> String {
+    let rows = plural(report.rows, "row");
     let tables = plural(report.tables.len() as u64, "table");
-    text += &format!("{} in {tables}, {}\n", plural(report.rows, "row"), bytes(report.content_bytes));
-    let (new, all) =
-        report.tables.iter().fold((0, 0), |(new, all), table| (new + table.leaves_new, all + table.leaves));
+    format!("{rows} in {tables}, {}\n", bytes(report.content_bytes))
+}
+
+fn stored_line(report: &BackupReport) -> String {
     let stored = if report.snapshot.is_some() { "stored" } else { "to store" };
-    text += &format!(
-        "{} {stored} in {}; {} of {} leaves new\n",
-        bytes(report.new_bytes),
-        plural(report.packs as u64, "pack"),
-        count(new),
-        count(all),
-    );
-    if report.image_held_ms >= HELD_SAID_MS {
-        let held = Duration::from_millis(report.image_held_ms);
-        text += &format!("the database's snapshot was open for {}\n", duration(held));
+    let new_bytes = bytes(report.new_bytes);
+    let packs = plural(report.packs as u64, "pack");
+    let new: u64 = report.tables.iter().map(|table| table.leaves_new).sum();
+    let all: u64 = report.tables.iter().map(|table| table.leaves).sum();
+    format!("{new_bytes} {stored} in {packs}; {} of {} leaves new\n", count(new), count(all))
+}
+
+fn held_line(report: &BackupReport) -> String {
+    if report.image_held_ms < HELD_SHOWN_MS {
+        return String::new();
     }
-    for table in report.tables.iter().filter(|table| table.orphans + table.duplicates > 0) {
-        let mut odd = Vec::new();
-        if table.orphans > 0 {
-            odd.push(format!("{} with an owner that does not exist", plural(table.orphans, "row")));
-        }
-        if table.duplicates > 0 {
-            odd.push(format!("{} that share their key with another", plural(table.duplicates, "row")));
-        }
-        text += &format!("note: {}: {}\n", printable(&table.name), odd.join(", "));
+    let held = Duration::from_millis(report.image_held_ms);
+    format!("the database's snapshot was open for {}\n", duration(held))
+}
+
+/// What is odd about the rows of a table and not wrong, if anything is.
+fn odd_rows_line(table: &TableReport) -> String {
+    let mut odd = Vec::new();
+    if table.orphans > 0 {
+        odd.push(format!("{} with an owner that does not exist", plural(table.orphans, "row")));
     }
-    report.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
-    report.drift.iter().for_each(|drift| text += &format!("drift: {}\n", printable(drift)));
-    for gap in &report.gaps {
-        text += &format!("not captured: {}: {}\n", printable(&gap.object), printable(&gap.reason));
+    if table.duplicates > 0 {
+        odd.push(format!("{} that share their key with another", plural(table.duplicates, "row")));
     }
-    text
+    if odd.is_empty() {
+        return String::new();
+    }
+    labelled_object("note", &table.name, &odd.join(", "))
 }

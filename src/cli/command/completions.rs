@@ -1,12 +1,12 @@
 //! `sidekeep completions`
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 use serde::Serialize;
 
-use crate::cli::args::Cli;
 use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
 
 /// Print a script that completes sidekeep's command line in your shell
 #[derive(Args)]
@@ -25,11 +25,19 @@ struct Completions {
     script: String,
 }
 
-pub(crate) fn run(args: &CompletionsArgs, context: &CommandContext) -> Result<Outcome, CliError> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "sidekeep", &mut script);
-    let script = String::from_utf8(script).expect("scripts are made of UTF-8");
-    let report = Completions { shell: args.shell.to_string(), script };
+/// `command` is the whole command line.
+pub(crate) fn run(
+    args: &CompletionsArgs,
+    command: clap::Command,
+    context: &CommandContext,
+) -> Result<Outcome, CliError> {
+    let report = Completions { shell: args.shell.to_string(), script: script(args.shell, command) };
     context.ui.result("completions", &report, |report| report.script.clone())?;
     Ok(Outcome::Done)
+}
+
+fn script(shell: Shell, mut command: clap::Command) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "sidekeep", &mut script);
+    String::from_utf8(script).expect("scripts are made of UTF-8")
 }

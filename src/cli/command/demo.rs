@@ -10,10 +10,12 @@ use serde::Serialize;
 
 use crate::base::env::SharedEnv;
 use crate::cli::config::{FILE_NAME, Template};
-use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
+use crate::cli::context::{CommandContext, Monitor};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
 use crate::cli::progress::Style;
 use crate::cli::render::{Align, TextTable, count, printable};
+use crate::cli::ui::Ui;
 use crate::ops::demo::service::Holdings;
 use crate::ops::demo::{self, Chapter, DemoOptions, DemoReport};
 
@@ -41,42 +43,78 @@ struct DemoDocument<'a> {
 }
 
 pub(crate) fn run(args: &DemoArgs, context: &CommandContext) -> Result<Outcome, CliError> {
-    let failed = |source| CliError::Io { doing: "make a directory for the demo".to_owned(), source };
-    let temporary = tempfile::Builder::new().prefix("sidekeep-demo-").tempdir().map_err(failed)?;
-    if let Some(dir) = &args.dir {
-        std::fs::create_dir(dir).map_err(failed)?;
-    }
-    let report = play(args.dir.as_deref().unwrap_or(temporary.path()), context)?;
+    let temporary = temporary_dir()?;
+    let report = play(args.create_dir()?.unwrap_or(temporary.path()), context)?;
     write_config(&report)?;
     context.ui.say(&end(&report, args.dir.as_deref()))?;
-    let (before, broken, restored) = (&report.before, &report.after_disaster, &report.after_restore);
-    context.ui.result("demo", &DemoDocument { before, broken, restored, story: &report }, |_| String::new())?;
-    Ok(if is_whole(&report) { Outcome::Done } else { Outcome::Findings })
+    context.ui.result("demo", &DemoDocument::of(&report), |_| String::new())?;
+    Ok(Outcome::with_findings(!is_whole(&report)))
+}
+
+fn temporary_dir() -> Result<tempfile::TempDir, CliError> {
+    tempfile::Builder::new().prefix("sidekeep-demo-").tempdir().map_err(no_directory)
+}
+
+impl DemoArgs {
+    /// Makes the directory that is named, if one is.
+    fn create_dir(&self) -> Result<Option<&Path>, CliError> {
+        if let Some(dir) = &self.dir {
+            std::fs::create_dir(dir).map_err(no_directory)?;
+        }
+        Ok(self.dir.as_deref())
+    }
+}
+
+fn no_directory(source: std::io::Error) -> CliError {
+    CliError::Io { doing: "make a directory for the demo".to_owned(), source }
+}
+
+impl<'a> DemoDocument<'a> {
+    fn of(story: &'a DemoReport) -> Self {
+        Self { before: &story.before, broken: &story.after_disaster, restored: &story.after_restore, story }
+    }
 }
 
 /// Tells the story while it happens; a line that is redrawn would stand in its way.
 fn play(dir: &Path, context: &CommandContext) -> Result<DemoReport, CliError> {
-    let (mut chapter, mut said) = (None, Ok(()));
-    let mut tell = |this: Chapter, sentence: &str| {
-        let heading = if chapter.replace(this) == Some(this) { "" } else { heading(this) };
-        if said.is_ok() {
-            said = context.ui.say(&format!("{heading}  {}\n", printable(sentence)));
-        }
-    };
-    let report = context.watch_as(Style::Notes, |watch| {
-        let options = DemoOptions {
-            dir: dir.to_owned(),
-            users: DemoOptions::USERS,
-            nights: DemoOptions::NIGHTS,
-            workers: std::thread::available_parallelism().map_or(2, usize::from),
-            runtime: context.runtime(),
-            env: SharedEnv::clone(&context.env),
-            progress: watch.progress,
-            cancel: watch.cancel,
-        };
-        demo::run(&options, &mut tell)
+    let mut story = PrintedStory { ui: context.ui, chapter: None, printed: Ok(()) };
+    let report = context.monitor_as(Style::Notes, |monitor| {
+        let options = options(dir, context, monitor);
+        demo::run(&options, &mut |chapter, sentence| story.print(chapter, sentence))
     })?;
-    said.map(|()| report)
+    story.printed?;
+    Ok(report)
+}
+
+fn options(dir: &Path, context: &CommandContext, monitor: Monitor) -> DemoOptions {
+    DemoOptions {
+        dir: dir.to_owned(),
+        users: DemoOptions::USERS,
+        nights: DemoOptions::NIGHTS,
+        workers: std::thread::available_parallelism().map_or(2, usize::from),
+        runtime: context.runtime(),
+        env: SharedEnv::clone(&context.env),
+        progress: monitor.progress,
+        cancel: monitor.cancel,
+    }
+}
+
+/// The story as far as it is printed.
+struct PrintedStory {
+    ui: Ui,
+    chapter: Option<Chapter>,
+    /// Nothing more is printed after an error.
+    printed: Result<(), CliError>,
+}
+
+impl PrintedStory {
+    fn print(&mut self, chapter: Chapter, sentence: &str) {
+        let is_new = self.chapter.replace(chapter) != Some(chapter);
+        let heading = if is_new { heading(chapter) } else { "" };
+        if self.printed.is_ok() {
+            self.printed = self.ui.say(&format!("{heading}  {}\n", printable(sentence)));
+        }
+    }
 }
 
 /// What a part of the story begins with.
@@ -132,6 +170,20 @@ fn write_config(report: &DemoReport) -> Result<(), CliError> {
 }
 
 fn end(report: &DemoReport, dir: Option<&Path>) -> String {
+    let end = if is_whole(report) { "Everything is back." } else { "Not everything came back: that is a bug." };
+    let text = format!("\n{}\n{end}\n", rows_table(report));
+    match dir {
+        Some(dir) => text + &dir_line(dir),
+        None => text,
+    }
+}
+
+fn dir_line(dir: &Path) -> String {
+    let dir = dir.to_string_lossy();
+    format!("The commands above can be typed in the new directory, where all of it is: cd {}.\n", printable(&dir))
+}
+
+fn rows_table(report: &DemoReport) -> String {
     let mut table = TextTable::new(&[
         ("rows of", Align::Left),
         ("before", Align::Right),
@@ -139,14 +191,13 @@ fn end(report: &DemoReport, dir: Option<&Path>) -> String {
         ("restored", Align::Right),
     ]);
     for (name, rows) in &report.before {
-        let of = |holdings: &Holdings| count(holdings.get(name).copied().unwrap_or(0));
-        table.row([name.clone(), count(*rows), of(&report.after_disaster), of(&report.after_restore)]);
+        let broken = rows_of(name, &report.after_disaster);
+        let restored = rows_of(name, &report.after_restore);
+        table.row([name.clone(), count(*rows), broken, restored]);
     }
-    let end = if is_whole(report) { "Everything is back." } else { "Not everything came back: that is a bug." };
-    let mut text = format!("\n{}\n{end}\n", table.render());
-    if let Some(dir) = dir {
-        let dir = printable(&dir.to_string_lossy()).into_owned();
-        text += &format!("The commands above can be typed in the new directory, where all of it is: cd {dir}.\n");
-    }
-    text
+    table.render()
+}
+
+fn rows_of(table: &str, holdings: &Holdings) -> String {
+    count(holdings.get(table).copied().unwrap_or(0))
 }

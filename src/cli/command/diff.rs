@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PathBufValueParser};
 
-use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, TextTable, count, moment, plural, printable, short};
+use crate::base::id::{Digest, SourceId};
+use crate::base::time::Moment;
+use crate::cli::context::{CommandContext, Monitor};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
+use crate::cli::render::{Align, TextTable, count_or_blank, labelled, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::diff::{self, CellSample, Changes, DiffOptions, DiffReport, RowChange, RowSample};
 use crate::ops::diff::{TableDiff, TablePresence};
@@ -52,56 +55,99 @@ pub(crate) struct DiffArgs {
 }
 
 pub(crate) fn run(args: &DiffArgs, context: &CommandContext) -> Result<Outcome, CliError> {
-    let is_narrow = args.table.is_some() || args.user.is_some();
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
     let source = args.source.find(&unlocked)?;
-    let report = context.watch(|watch| {
-        let options = DiffOptions {
-            source,
-            old: Selector::parse(&args.old),
-            new: Selector::parse(&args.new),
-            table: args.table.clone(),
-            user: args.user.clone(),
-            samples_max: args.rows.unwrap_or(if is_narrow { ROWS_SHOWN } else { 0 }),
-            users_max: args.users,
-            spill_dir,
-            progress: watch.progress,
-            cancel: watch.cancel,
-        };
-        diff::run(&unlocked, &options)
-    })?;
+    let report = context.monitor(|monitor| diff::run(&unlocked, &args.options(source, spill_dir, monitor)))?;
     context.ui.result("diff", &report, human)?;
     Ok(Outcome::Done)
 }
 
-fn human(report: &DiffReport) -> String {
-    let mut text = String::new();
-    for (sign, side) in [('-', &report.old), ('+', &report.new)] {
-        text += &format!("{sign} {}  as of {}\n", short(&side.snapshot), moment(side.source_clock));
+impl DiffArgs {
+    fn options(&self, source: SourceId, spill_dir: PathBuf, monitor: Monitor) -> DiffOptions {
+        DiffOptions {
+            source,
+            old: Selector::parse(&self.old),
+            new: Selector::parse(&self.new),
+            table: self.table.clone(),
+            user: self.user.clone(),
+            samples_max: self.samples_max(),
+            users_max: self.users,
+            spill_dir,
+            progress: monitor.progress,
+            cancel: monitor.cancel,
+        }
     }
-    report.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
+
+    fn samples_max(&self) -> usize {
+        let is_narrow = self.table.is_some() || self.user.is_some();
+        self.rows.unwrap_or(if is_narrow { ROWS_SHOWN } else { 0 })
+    }
+}
+
+fn human(report: &DiffReport) -> String {
+    let mut text = side_line('-', &report.old.snapshot, report.old.source_clock);
+    text += &side_line('+', &report.new.snapshot, report.new.source_clock);
+    text += &labelled("note", &report.notes);
     if report.is_empty() {
         return text + "no difference\n";
     }
-    text += "\n";
-    text += &changes("table", report.tables.iter().map(|table| (table_name(table), &table.rows)));
-    if !report.users.is_empty() {
-        text += "\n";
-        text += &changes("user", report.users.iter().map(|user| (user.user.clone(), &user.rows)));
-        let more = report.users_differing.saturating_sub(report.users.len() as u64);
-        if more > 0 {
-            text += &format!("and {}; --users shows more\n", plural(more, "other user"));
-        }
+    text + &tables(report) + &users(report) + &samples(report)
+}
+
+fn side_line(sign: char, snapshot: &Digest, clock: Moment) -> String {
+    format!("{sign} {}  as of {}\n", short(snapshot), moment(clock))
+}
+
+fn tables(report: &DiffReport) -> String {
+    let mut lines = changes_table("table");
+    for table in &report.tables {
+        lines.row(changes_cells(table_name(table), &table.rows));
     }
-    for table in report.tables.iter().filter(|table| !table.samples.is_empty()) {
+    format!("\n{}", lines.render())
+}
+
+fn users(report: &DiffReport) -> String {
+    if report.users.is_empty() {
+        return String::new();
+    }
+    let mut lines = changes_table("user");
+    for user in &report.users {
+        lines.row(changes_cells(user.user.clone(), &user.rows));
+    }
+    format!("\n{}{}", lines.render(), other_users_line(report))
+}
+
+fn other_users_line(report: &DiffReport) -> String {
+    match report.users_differing.saturating_sub(report.users.len() as u64) {
+        0 => String::new(),
+        more => format!("and {}; --users shows more\n", plural(more, "other user")),
+    }
+}
+
+fn samples(report: &DiffReport) -> String {
+    let mut text = String::new();
+    for table in &report.tables {
+        if table.samples.is_empty() {
+            continue;
+        }
         text += &format!("\n{}\n", printable(&table.name));
-        table.samples.iter().for_each(|row| text += &sample(row));
+        for row in &table.samples {
+            text += &sample(row);
+        }
     }
     text
 }
 
 fn table_name(table: &TableDiff) -> String {
+    let remarks = table_remarks(table);
+    if remarks.is_empty() {
+        return table.name.clone();
+    }
+    format!("{} ({})", table.name, remarks.join(", "))
+}
+
+fn table_remarks(table: &TableDiff) -> Vec<String> {
     let mut remarks = Vec::new();
     match table.presence {
         TablePresence::Both => {}
@@ -111,40 +157,51 @@ fn table_name(table: &TableDiff) -> String {
     remarks.extend(table.renamed_from.iter().map(|name| format!("was {name}")));
     remarks.extend(table.columns_added.iter().map(|column| format!("+{column}")));
     remarks.extend(table.columns_removed.iter().map(|column| format!("-{column}")));
-    if remarks.is_empty() { table.name.clone() } else { format!("{} ({})", table.name, remarks.join(", ")) }
+    remarks
 }
 
-fn changes<'a>(what: &'static str, lines: impl Iterator<Item = (String, &'a Changes)>) -> String {
-    let mut table = TextTable::new(&[
-        (what, Align::Left),
+fn changes_table(subject: &'static str) -> TextTable {
+    TextTable::new(&[
+        (subject, Align::Left),
         ("added", Align::Right),
         ("changed", Align::Right),
         ("removed", Align::Right),
         ("moved", Align::Right),
-    ]);
-    let some = |n: u64| if n == 0 { String::new() } else { count(n) };
-    for (name, rows) in lines {
-        table.row([name, some(rows.added), some(rows.changed), some(rows.removed), some(rows.moved)]);
-    }
-    table.render()
+    ])
+}
+
+fn changes_cells(name: String, rows: &Changes) -> [String; 5] {
+    [
+        name,
+        count_or_blank(rows.added),
+        count_or_blank(rows.changed),
+        count_or_blank(rows.removed),
+        count_or_blank(rows.moved),
+    ]
 }
 
 /// `~ 17 of 4711: name "Alan" -> "Allan"`
 fn sample(row: &RowSample) -> String {
-    let sign = match row.change {
+    let cells: Vec<String> = row.cells.iter().map(cell).collect();
+    let line = format!("{} {}{}: {}", sign(row.change), row.key, owner(row), cells.join(", "));
+    format!("  {}\n", printable(&line))
+}
+
+fn sign(change: RowChange) -> char {
+    match change {
         RowChange::Added => '+',
         RowChange::Changed => '~',
         RowChange::Removed => '-',
         RowChange::Moved => '>',
-    };
-    let owner = match (&row.owner_before, &row.owner) {
+    }
+}
+
+fn owner(row: &RowSample) -> String {
+    match (&row.owner_before, &row.owner) {
         (Some(before), Some(owner)) => format!(" of {owner}, before of {before}"),
         (None, Some(owner)) => format!(" of {owner}"),
         (_, None) => String::new(),
-    };
-    let cells: Vec<String> = row.cells.iter().map(cell).collect();
-    let line = format!("{sign} {}{owner}: {}", row.key, cells.join(", "));
-    format!("  {}\n", printable(&line))
+    }
 }
 
 fn cell(cell: &CellSample) -> String {

@@ -12,12 +12,13 @@ use zeroize::Zeroizing;
 use crate::base::env::SharedEnv;
 use crate::base::id::Digest;
 use crate::base::role::Role;
+use crate::cli::address::SourceAddress;
 use crate::cli::config::{FILE_NAME, SOURCE_NAME, Template};
 use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
 use crate::cli::keys::{self, KeySource, PassphraseSource};
-use crate::cli::new_keys::NewKeys;
-use crate::cli::source::SourceAddress;
+use crate::cli::new_keys::ReservedKeyFiles;
 use crate::crypto::keyfile::{KdfCost, KeyFile, Protection};
 use crate::crypto::role::Identity;
 use crate::ops::init::{Init, InitReport};
@@ -67,12 +68,12 @@ struct InitDocument {
 #[derive(Serialize)]
 struct NewConfig {
     file: PathBuf,
-    state: ConfigState,
+    state: NewConfigState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum ConfigState {
+enum NewConfigState {
     Written,
     /// There was one, and it stays as it is.
     Kept,
@@ -82,29 +83,61 @@ pub(crate) fn run(args: &InitArgs, context: &CommandContext) -> Result<Outcome, 
     let location = Location::parse(&args.location)?;
     let source = source(args, context)?;
     let passphrase = passphrase(args, context)?;
-    let mut new_keys = NewKeys::reserve(&args.keys_dir, &FIRST_ROLES)?;
-    let objects = context.objects(Store::create_at(&location, &context.store_options())?);
-    let host = host();
-    let init = Init::create(objects, SharedEnv::clone(&context.env), &host)?;
-    let mut files = Vec::new();
-    for identity in init.identities() {
-        let text = key_text(context, identity, &host, init.fingerprint(), passphrase.as_ref())?;
-        files.push(new_keys.fill(identity.role(), &text)?.to_owned());
-    }
-    new_keys.finish()?;
-    let kept = read_back(&files, passphrase)?;
-    let operator = kept.iter().position(|identity| identity.role() == Role::Operator);
-    let key_file = &files[operator.expect("an operator is a first role")];
-    let report = init.prove(kept, source.as_ref().map(|_| SOURCE_NAME))?;
+    let reserved = ReservedKeyFiles::reserve(&args.keys_dir, &FIRST_ROLES)?;
+    let keys = KeyProtection { host: host_name(), passphrase };
+    let init = start(&location, &keys.host, context)?;
+    let files = write_keys(reserved, &init, &keys, context)?;
+    let written = read_back(&files, keys.passphrase)?;
+    let key_file = operator_file(&files, &written);
+    let report = init.prove(written, source.as_ref().map(|_| SOURCE_NAME))?;
     let config = write_config(context, &location, key_file, source.as_ref())?;
     let document = InitDocument { location: absolute(&location), report, files, config };
     context.ui.result("init", &document, human)?;
     Ok(Outcome::Done)
 }
 
+/// Makes the store and what the repository begins with.
+fn start(location: &Location, host: &str, context: &CommandContext) -> Result<Init, CliError> {
+    let store = Store::create_at(location, &context.store_options())?;
+    Ok(Init::create(context.objects(store), SharedEnv::clone(&context.env), host)?)
+}
+
+/// What the texts of the key files depend on.
+struct KeyProtection {
+    /// Stands in the label of each key.
+    host: String,
+    /// Seals the keys that open rows.
+    passphrase: Option<Zeroizing<String>>,
+}
+
+/// Writes the keys to the files reserved for them.
+fn write_keys(
+    mut reserved: ReservedKeyFiles,
+    init: &Init,
+    keys: &KeyProtection,
+    context: &CommandContext,
+) -> Result<Vec<PathBuf>, CliError> {
+    let mut files = Vec::new();
+    for identity in init.identities() {
+        let text = keys.key_text(context, identity, init.fingerprint())?;
+        files.push(reserved.fill(identity.role(), &text)?.to_owned());
+    }
+    reserved.finish()?;
+    Ok(files)
+}
+
+/// The file of the operator's key; `files` are those of `written`, in the same order.
+fn operator_file<'a>(files: &'a [PathBuf], written: &[Identity]) -> &'a Path {
+    let operator = written.iter().position(|identity| identity.role() == Role::Operator);
+    &files[operator.expect("an operator is a first role")]
+}
+
 fn source(args: &InitArgs, context: &CommandContext) -> Result<Option<SourceAddress>, CliError> {
-    let address = args.source.as_deref().map(|text| SourceAddress::parse(text, context.host_environment()));
-    Ok(address.transpose()?.map(SourceAddress::absolute))
+    let Some(text) = &args.source else {
+        return Ok(None);
+    };
+    let address = SourceAddress::parse(text, context.host_environment())?;
+    Ok(Some(address.absolute()))
 }
 
 /// The passphrase for the keys that open rows, if there is to be one.
@@ -116,30 +149,40 @@ fn passphrase(args: &InitArgs, context: &CommandContext) -> Result<Option<Zeroiz
     Ok(given)
 }
 
-fn key_text(
-    context: &CommandContext,
-    identity: &Identity,
-    host: &str,
-    fingerprint: Digest,
-    passphrase: Option<&Zeroizing<String>>,
-) -> Result<Zeroizing<String>, CliError> {
-    let role = identity.role();
-    let protection = match passphrase {
-        Some(text) if role.is_admin() => {
-            Protection::Passphrase { passphrase: text.as_bytes(), cost: KdfCost::for_role(role) }
+impl KeyProtection {
+    fn key_text(
+        &self,
+        context: &CommandContext,
+        identity: &Identity,
+        fingerprint: Digest,
+    ) -> Result<Zeroizing<String>, CliError> {
+        let role = identity.role();
+        let label = format!("{} {role}", self.host);
+        Ok(KeyFile::write(&*context.env, identity, &label, fingerprint, self.protection(role))?)
+    }
+
+    fn protection(&self, role: Role) -> Protection<'_> {
+        match &self.passphrase {
+            Some(text) if role.is_admin() => {
+                Protection::Passphrase { passphrase: text.as_bytes(), cost: KdfCost::for_role(role) }
+            }
+            _ => Protection::None,
         }
-        _ => Protection::None,
-    };
-    let label = format!("{host} {role}");
-    Ok(KeyFile::write(&*context.env, identity, &label, fingerprint, protection)?)
+    }
 }
 
 /// The keys as they will be found when they are needed.
 fn read_back(files: &[PathBuf], passphrase: Option<Zeroizing<String>>) -> Result<Vec<Identity>, CliError> {
     let passphrase = passphrase.map_or(PassphraseSource::Terminal, PassphraseSource::Given);
-    files.iter().map(|file| Ok(keys::open(&KeySource::File(file.clone()), &passphrase)?.identity)).collect()
+    let mut identities = Vec::new();
+    for file in files {
+        let opened = keys::open(&KeySource::File(file.clone()), &passphrase)?;
+        identities.push(opened.identity);
+    }
+    Ok(identities)
 }
 
+/// Writes the configuration, unless there is one.
 fn write_config(
     context: &CommandContext,
     location: &Location,
@@ -147,15 +190,20 @@ fn write_config(
     source: Option<&SourceAddress>,
 ) -> Result<NewConfig, CliError> {
     let file = context.named_config().cloned().unwrap_or_else(|| PathBuf::from(FILE_NAME));
-    let failed = |source| CliError::Io { doing: format!("write {}", file.display()), source };
-    let (repo, source) = (absolute(location), source.map(SourceAddress::url));
-    let text = Template { repo: &repo, key_file, source: source.as_deref() }.render();
-    let state = match OpenOptions::new().write(true).create_new(true).open(&file) {
-        Ok(mut open) => open.write_all(text.as_bytes()).map(|()| ConfigState::Written).map_err(failed)?,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => ConfigState::Kept,
-        Err(error) => return Err(failed(error)),
+    let source = source.map(SourceAddress::url);
+    let text = Template { repo: &absolute(location), key_file, source: source.as_deref() }.render();
+    let state = match create_file(&file, &text) {
+        Ok(()) => NewConfigState::Written,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => NewConfigState::Kept,
+        Err(source) => return Err(CliError::Io { doing: format!("write {}", file.display()), source }),
     };
     Ok(NewConfig { file, state })
+}
+
+/// Writes a file that is not there yet.
+fn create_file(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn absolute(location: &Location) -> String {
@@ -164,24 +212,41 @@ fn absolute(location: &Location) -> String {
 }
 
 /// What people call this machine, for the labels of keys.
-fn host() -> String {
+fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().filter(|c| !c.is_control()).take(64).collect();
     if name.is_empty() { "sidekeep".to_owned() } else { name }
 }
 
 fn human(document: &InitDocument) -> String {
-    let report = &document.report;
-    let mut text = format!("repository   {}\n             at {}\n", report.repository, document.location);
-    text += &format!("fingerprint  {}\n", report.fingerprint);
-    for (at, file) in document.files.iter().enumerate() {
-        text += &format!("{:<11}  {}\n", if at == 0 { "keys" } else { "" }, file.display());
-    }
-    let kept = if document.config.state == ConfigState::Kept { "  (was there already and is unchanged)" } else { "" };
-    text += &format!("config       {}{kept}\n", document.config.file.display());
-    text + "
+    let repository = document.report.repository;
+    let mut text = format!("repository   {repository}\n             at {}\n", document.location);
+    text += &format!("fingerprint  {}\n", document.report.fingerprint);
+    text += &key_lines(&document.files);
+    text + &document.config.line() + NEXT_STEPS
+}
+
+const NEXT_STEPS: &str = "
 What was sealed with these keys could be opened again with admin.key and with recovery.key.
 Now move recovery.key and admin.key off this machine: each can read everything, and without one of them
 nothing can be restored. Write down the fingerprint: it tells this repository from any other.
-"
+";
+
+fn key_lines(files: &[PathBuf]) -> String {
+    let mut text = String::new();
+    for (at, file) in files.iter().enumerate() {
+        let label = if at == 0 { "keys" } else { "" };
+        text += &format!("{label:<11}  {}\n", file.display());
+    }
+    text
+}
+
+impl NewConfig {
+    fn line(&self) -> String {
+        let kept = match self.state {
+            NewConfigState::Written => "",
+            NewConfigState::Kept => "  (was there already and is unchanged)",
+        };
+        format!("config       {}{kept}\n", self.file.display())
+    }
 }

@@ -1,14 +1,14 @@
 //! `sidekeep man`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_mangen::Man;
 use serde::Serialize;
 
-use crate::cli::args::Cli;
 use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
 use crate::cli::render::plural;
 
 /// Print a manual page, or write all of them
@@ -37,31 +37,52 @@ struct ManPages {
     pages: Vec<Page>,
 }
 
-pub(crate) fn run(args: &ManArgs, context: &CommandContext) -> Result<Outcome, CliError> {
-    let mut root = Cli::command();
+/// `root` is the whole command line.
+pub(crate) fn run(args: &ManArgs, mut root: clap::Command, context: &CommandContext) -> Result<Outcome, CliError> {
     root.build();
-    let commands = std::iter::once(&root).chain(root.get_subcommands());
-    if let Some(dir) = &args.dir {
-        let failed = |source| CliError::Io { doing: format!("write manual pages to {}", dir.display()), source };
-        std::fs::create_dir_all(dir).map_err(failed)?;
-        let pages = ManPages { pages: commands.map(page).collect() };
-        for page in &pages.pages {
-            std::fs::write(dir.join(&page.name), &page.text).map_err(failed)?;
-        }
-        context.ui.result("man", &pages, |pages| {
-            format!("wrote {} to {}\n", plural(pages.pages.len() as u64, "page"), dir.display())
-        })?;
-        return Ok(Outcome::Done);
+    match &args.dir {
+        Some(dir) => write_all(&root, dir, context)?,
+        None => print_one(&root, args.command.as_deref(), context)?,
     }
-    let wanted = args.command.as_deref().unwrap_or("sidekeep");
-    let Some(command) = commands.into_iter().find(|command| command.get_name() == wanted) else {
+    Ok(Outcome::Done)
+}
+
+fn write_all(root: &clap::Command, dir: &Path, context: &CommandContext) -> Result<(), CliError> {
+    let pages = ManPages { pages: commands(root).into_iter().map(page).collect() };
+    pages
+        .write(dir)
+        .map_err(|source| CliError::Io { doing: format!("write manual pages to {}", dir.display()), source })?;
+    let human = |pages: &ManPages| format!("wrote {} to {}\n", plural(pages.pages.len() as u64, "page"), dir.display());
+    context.ui.result("man", &pages, human)
+}
+
+fn print_one(root: &clap::Command, name: Option<&str>, context: &CommandContext) -> Result<(), CliError> {
+    let name = name.unwrap_or("sidekeep");
+    let Some(command) = commands(root).into_iter().find(|command| command.get_name() == name) else {
         return Err(CliError::Usage {
-            message: format!("there is no command {wanted:?}"),
+            message: format!("there is no command {name:?}"),
             hint: "`sidekeep --help` lists the commands",
         });
     };
-    context.ui.result("man", &ManPages { pages: vec![page(command)] }, |pages| pages.pages[0].text.clone())?;
-    Ok(Outcome::Done)
+    let pages = ManPages { pages: vec![page(command)] };
+    context.ui.result("man", &pages, |pages| pages.pages[0].text.clone())
+}
+
+/// `root` and the commands below it.
+fn commands(root: &clap::Command) -> Vec<&clap::Command> {
+    let mut commands = vec![root];
+    commands.extend(root.get_subcommands());
+    commands
+}
+
+impl ManPages {
+    fn write(&self, dir: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        for page in &self.pages {
+            std::fs::write(dir.join(&page.name), &page.text)?;
+        }
+        Ok(())
+    }
 }
 
 fn page(command: &clap::Command) -> Page {

@@ -1,15 +1,17 @@
 //! `sidekeep owners`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::PathBufValueParser;
 
 use super::backup::{self, BackupSettings};
-use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, TextTable, magnitude, printable, short};
-use crate::cli::source::{SourceOptions, choose};
+use crate::cli::context::{CommandContext, Monitor};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
+use crate::cli::render::{Align, TextTable, labelled, labelled_object, magnitude, printable, short};
+use crate::cli::source::{ConfiguredSource, SourceOptions, choose};
+use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::ops::backup::BackupMode;
 use crate::ops::owners::{self, OwnersOptions, OwnersReport, PlacementKind, PlacementState, TablePlacement};
@@ -38,31 +40,64 @@ pub(crate) struct OwnersArgs {
 }
 
 pub(crate) fn run(args: &OwnersArgs, context: &CommandContext) -> Result<Outcome, CliError> {
-    if args.accept {
-        let plan = BackupSettings::plain(BackupMode::Commit, Pinned::Renew);
-        return backup::take(args.source.as_deref(), args.spill_dir.as_deref(), plan, context);
+    if args.accept { args.accept(context) } else { args.show(context) }
+}
+
+impl OwnersArgs {
+    /// Takes a snapshot with everything placed as it would be today.
+    fn accept(&self, context: &CommandContext) -> Result<Outcome, CliError> {
+        let settings = BackupSettings::plain(BackupMode::Commit, Pinned::Renew);
+        backup::take(self.source.as_deref(), self.spill_dir.as_deref(), settings, context)
     }
-    let source = choose(context.config()?, args.source.as_deref(), context.host_environment())?;
-    let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
-    let unlocked = context.unlocked()?;
-    let options = OwnersOptions { source: backup::known_or_none(&unlocked, &source)?, placement: source.placement() };
-    let report = context.watch(|watch| {
-        let opening = SourceOptions { spill_dir: &spill_dir, read: ReadOptions::default(), cancel: watch.cancel };
-        let mut live = source.open(context, opening)?;
-        Ok::<_, CliError>(owners::run(&unlocked, live.as_mut(), &options)?)
-    })?;
-    context.ui.result("owners", &report, human)?;
-    let is_settled = report.drift.is_empty() && report.decisions.is_empty();
-    Ok(if is_settled { Outcome::Done } else { Outcome::Findings })
+
+    fn show(&self, context: &CommandContext) -> Result<Outcome, CliError> {
+        let source = choose(context.config()?, self.source.as_deref(), context.host_environment())?;
+        let spill_dir = context.spill_dir(self.spill_dir.as_deref())?;
+        let unlocked = context.unlocked()?;
+        let known = backup::known_or_unused(&unlocked, &source)?;
+        let options = OwnersOptions { source: known, placement: source.placement() };
+        let report = context.monitor(|monitor| {
+            let mut live = open(&source, &spill_dir, context, monitor)?;
+            Ok::<_, CliError>(owners::run(&unlocked, live.as_mut(), &options)?)
+        })?;
+        context.ui.result("owners", &report, human)?;
+        let is_settled = report.drift.is_empty() && report.decisions.is_empty();
+        Ok(Outcome::with_findings(!is_settled))
+    }
+}
+
+fn open(
+    source: &ConfiguredSource<'_>,
+    spill_dir: &Path,
+    context: &CommandContext,
+    monitor: Monitor,
+) -> Result<Box<dyn Source>, CliError> {
+    let options = SourceOptions { spill_dir, read: ReadOptions::default(), cancel: monitor.cancel };
+    source.open(context, options)
 }
 
 fn human(report: &OwnersReport) -> String {
+    let mut text = owner_line(report) + &pinned_line(report) + &tables(report);
+    text += &drift_lines(&report.drift);
+    for decision in &report.decisions {
+        text += &labelled_object("to decide", &decision.object, &decision.question);
+    }
+    text + &labelled("note", &report.notes)
+}
+
+fn owner_line(report: &OwnersReport) -> String {
     let owners = report.owner_table.as_deref().unwrap_or("no table");
-    let mut text = format!("users are the rows of {}: {}\n", printable(owners), printable(&report.owner_reason));
-    text += &match &report.pinned_by {
+    format!("users are the rows of {}: {}\n", printable(owners), printable(&report.owner_reason))
+}
+
+fn pinned_line(report: &OwnersReport) -> String {
+    match &report.pinned_by {
         Some(id) => format!("pinned; newest snapshot {}\n\n", short(id)),
         None => "not pinned yet: the first backup will\n\n".to_owned(),
-    };
+    }
+}
+
+fn tables(report: &OwnersReport) -> String {
     let mut table = TextTable::new(&[
         ("table", Align::Left),
         ("rows", Align::Right),
@@ -71,24 +106,17 @@ fn human(report: &OwnersReport) -> String {
         ("by", Align::Left),
     ]);
     for line in &report.tables {
-        table.row([
-            line.table.clone(),
-            line.rows_estimate.map(magnitude).unwrap_or_default(),
-            kind(line.kind).to_owned(),
-            state(&line.state),
-            by(line),
-        ]);
+        let rows = line.rows_estimate.map(magnitude).unwrap_or_default();
+        table.row([line.table.clone(), rows, kind(line.kind).to_owned(), state(&line.state), by(line)]);
     }
-    text += &table.render();
-    report.drift.iter().for_each(|drift| text += &format!("drift: {}\n", printable(drift)));
-    if !report.drift.is_empty() {
-        text += "`sidekeep owners --accept` places everything as it would be today\n";
+    table.render()
+}
+
+fn drift_lines(drift: &[String]) -> String {
+    if drift.is_empty() {
+        return String::new();
     }
-    for decision in &report.decisions {
-        text += &format!("to decide: {}: {}\n", printable(&decision.object), printable(&decision.question));
-    }
-    report.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
-    text
+    labelled("drift", drift) + "`sidekeep owners --accept` places everything as it would be today\n"
 }
 
 fn by(line: &TablePlacement) -> String {

@@ -6,13 +6,17 @@ use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PathBufValueParser, RangedU64ValueParser};
 use serde::Serialize;
 
-use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{doubts, moment, plural, printable, short};
+use crate::base::id::SourceId;
+use crate::cli::context::{CommandContext, Monitor};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
+use crate::cli::render::{doubts, gap_lines, labelled, labelled_object, moment, plural, printable, short};
 use crate::cli::snapshot::SnapshotArgs;
-use crate::cli::target::{FileFormat, TargetPlace};
+use crate::cli::target::{FileFormat, RestoreTarget};
 use crate::engine::postgres::restore::{Globals, Owners, Resume, TargetOptions};
-use crate::ops::restore::{self, RestoreOptions, RestoreReport};
+use crate::ops::restore::{self, RestoreOptions, RestoreReport, RestoredTable};
+use crate::ops::select::Selector;
+use crate::repo::open::Unlocked;
 
 /// Restore everything of a snapshot to a new place
 ///
@@ -61,27 +65,42 @@ pub(crate) struct RestoreArgs {
 
 impl RestoreArgs {
     fn target_options(&self) -> TargetOptions {
-        let usual = TargetOptions::default();
         TargetOptions {
             owners: if self.no_owner { Owners::LeaveOut } else { Owners::Restore },
             globals: if self.no_globals { Globals::LeaveOut } else { Globals::Restore },
             resume: if self.resume { Resume::GoOn } else { Resume::Refuse },
-            workers: self.workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(usual.workers),
+            workers: self.workers(),
             first: self.first.clone(),
         }
     }
 
+    fn workers(&self) -> usize {
+        match self.workers.map(usize::try_from) {
+            Some(Ok(workers)) => workers,
+            _ => TargetOptions::default().workers,
+        }
+    }
+
     /// Files know no owners, and are made in one go.
-    fn check(&self, place: &TargetPlace) -> Result<(), CliError> {
-        let asked = self.resume || self.no_owner || self.no_globals || !self.first.is_empty() || self.workers.is_some();
-        if asked && !matches!(place, TargetPlace::Postgres(_)) {
+    fn check(&self, target: &RestoreTarget) -> Result<(), CliError> {
+        if self.is_for_postgres() && !is_postgres(target) {
             return Err(CliError::Usage {
-                message: format!("{place} is no PostgreSQL database"),
+                message: format!("{target} is no PostgreSQL database"),
                 hint: "leave out --resume, --no-owner, --no-globals, --first and --workers",
             });
         }
         Ok(())
     }
+
+    /// Whether an option is given that only a PostgreSQL database knows.
+    fn is_for_postgres(&self) -> bool {
+        let has_flag = self.resume || self.no_owner || self.no_globals;
+        has_flag || !self.first.is_empty() || self.workers.is_some()
+    }
+}
+
+fn is_postgres(target: &RestoreTarget) -> bool {
+    matches!(target, RestoreTarget::Postgres(_))
 }
 
 #[derive(Serialize)]
@@ -94,51 +113,101 @@ struct RestoreDocument {
 
 pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let snapshot = args.snapshot.selector(context)?;
-    let place = TargetPlace::parse(&args.to, args.format, context.host_environment())?;
-    args.check(&place)?;
+    let target = RestoreTarget::parse(&args.to, args.format, context.host_environment())?;
+    args.check(&target)?;
     let spill_dir = context.spill_dir(args.spill_dir.as_deref())?;
     let unlocked = context.unlocked()?;
     let source = args.snapshot.source.find(&unlocked)?;
-    let restored = context.watch(|watch| {
-        let mut target = place.create(context, args.target_options(), watch.cancel.clone())?;
-        let (tables, progress, cancel) = (args.tables.clone(), watch.progress, watch.cancel);
-        let options = RestoreOptions { source, snapshot, tables, spill_dir, progress, cancel };
-        let report = restore::run(&unlocked, target.as_target(), &options)?;
-        Ok::<_, CliError>((report, target.notes().to_vec()))
-    });
-    let can_go_on = matches!(place, TargetPlace::Postgres(_));
-    let (report, notes) = restored.map_err(|error| if can_go_on { error.resumable() } else { error.removed() })?;
-    let document = RestoreDocument { target: place.to_string(), report, notes };
+    let tables = args.tables.clone();
+    let planned = PlannedRestore { target, target_options: args.target_options(), source, snapshot, tables, spill_dir };
+    let document = planned.run(&unlocked, context)?;
     context.ui.result("restore", &document, human)?;
-    let report = &document.report;
-    let is_whole = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();
-    let is_whole = is_whole && report.doubts.is_empty();
-    let is_whole = is_whole && report.tables.iter().all(|table| table.restored == table.rows);
-    Ok(if is_whole { Outcome::Done } else { Outcome::Findings })
+    Ok(Outcome::with_findings(!is_whole(&document.report)))
+}
+
+/// A restore before it begins.
+struct PlannedRestore {
+    target: RestoreTarget,
+    target_options: TargetOptions,
+    source: SourceId,
+    snapshot: Selector,
+    tables: Vec<String>,
+    spill_dir: PathBuf,
+}
+
+impl PlannedRestore {
+    fn run(self, unlocked: &Unlocked, context: &CommandContext) -> Result<RestoreDocument, CliError> {
+        let can_go_on = is_postgres(&self.target);
+        let restored = context.monitor(|monitor| self.restore(unlocked, context, monitor));
+        restored.map_err(|error| if can_go_on { error.resumable() } else { error.removed() })
+    }
+
+    fn restore(
+        self,
+        unlocked: &Unlocked,
+        context: &CommandContext,
+        monitor: Monitor,
+    ) -> Result<RestoreDocument, CliError> {
+        let mut target = self.target.create(context, self.target_options, monitor.cancel.clone())?;
+        let options = RestoreOptions {
+            source: self.source,
+            snapshot: self.snapshot,
+            tables: self.tables,
+            spill_dir: self.spill_dir,
+            progress: monitor.progress,
+            cancel: monitor.cancel,
+        };
+        let report = restore::run(unlocked, target.as_target(), &options)?;
+        Ok(RestoreDocument { target: self.target.to_string(), report, notes: target.notes().to_vec() })
+    }
+}
+
+/// Whether everything was restored that there ever was.
+fn is_whole(report: &RestoreReport) -> bool {
+    let is_missing_nothing = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();
+    is_missing_nothing && report.doubts.is_empty() && report.tables.iter().all(has_all_rows)
+}
+
+fn has_all_rows(table: &RestoredTable) -> bool {
+    table.restored == table.rows
 }
 
 fn human(document: &RestoreDocument) -> String {
     let report = &document.report;
+    let mut text = headline(report) + &rows_line(document);
+    for table in &report.tables {
+        text += &missing_rows_line(table);
+    }
+    text += &labelled("damaged", &report.damaged);
+    for refused in &report.refused {
+        text += &labelled_object("refused", &refused.object, &refused.reason);
+    }
+    text += &gap_lines("not in the snapshot", &report.gaps);
+    text += &doubts(&report.doubts);
+    text + &labelled("note", &document.notes)
+}
+
+fn headline(report: &RestoreReport) -> String {
     let mut text = format!("restored {}  as of {}\n", short(&report.snapshot), moment(report.source_clock));
     if let Some(named) = report.named_now {
-        let (named, clock) = (short(&named.snapshot), moment(named.source_clock));
-        text += &format!("note: it went on with what was begun; a new restore would be of {named}  as of {clock}\n");
+        let snapshot = short(&named.snapshot);
+        let clock = moment(named.source_clock);
+        text += &format!("note: it went on with what was begun; a new restore would be of {snapshot}  as of {clock}\n");
     }
-    let tables = plural(report.tables.len() as u64, "table");
-    text += &format!("{} in {tables} to {}\n", plural(report.rows, "row"), printable(&document.target));
-    for table in report.tables.iter().filter(|table| table.restored != table.rows) {
-        let rows = plural(table.rows.abs_diff(table.restored), "row");
-        let what = if table.restored < table.rows { "missing" } else { "too many" };
-        text += &format!("{what}: {rows} of {}\n", printable(&table.name));
-    }
-    report.damaged.iter().for_each(|damage| text += &format!("damaged: {}\n", printable(damage)));
-    for refused in &report.refused {
-        text += &format!("refused: {}: {}\n", printable(&refused.object), printable(&refused.reason));
-    }
-    for gap in &report.gaps {
-        text += &format!("not in the snapshot: {}: {}\n", printable(&gap.object), printable(&gap.reason));
-    }
-    text += &doubts(&report.doubts);
-    document.notes.iter().for_each(|note| text += &format!("note: {}\n", printable(note)));
     text
+}
+
+fn rows_line(document: &RestoreDocument) -> String {
+    let rows = plural(document.report.rows, "row");
+    let tables = plural(document.report.tables.len() as u64, "table");
+    format!("{rows} in {tables} to {}\n", printable(&document.target))
+}
+
+fn missing_rows_line(table: &RestoredTable) -> String {
+    if has_all_rows(table) {
+        return String::new();
+    }
+    let label = if table.restored < table.rows { "missing" } else { "too many" };
+    let rows = plural(table.rows.abs_diff(table.restored), "row");
+    format!("{label}: {rows} of {}\n", printable(&table.name))
 }

@@ -4,8 +4,11 @@ use clap::Args;
 
 use super::snapshots::state;
 use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, TextTable, bytes, count, doubts, moment, plural, printable};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
+use crate::cli::render::{
+    Align, TextTable, bytes, count, count_or_blank, doubts, gap_lines, moment, plural, printable,
+};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::ops::show::{self, ShowOptions, ShowReport};
 use crate::ops::snapshots::SnapshotState;
@@ -30,37 +33,60 @@ pub(crate) fn run(args: &ShowArgs, context: &CommandContext) -> Result<Outcome, 
     let source = args.snapshot.source.find(&unlocked)?;
     let report = show::run(&unlocked, &ShowOptions { source, snapshot })?;
     context.ui.result("show", &report, human)?;
-    let is_found = report.state == SnapshotState::Suspect || !report.gaps.is_empty() || !report.doubts.is_empty();
-    Ok(if is_found { Outcome::Findings } else { Outcome::Done })
+    Ok(Outcome::with_findings(has_findings(&report)))
+}
+
+fn has_findings(report: &ShowReport) -> bool {
+    report.state == SnapshotState::Suspect || !report.gaps.is_empty() || !report.doubts.is_empty()
 }
 
 fn human(report: &ShowReport) -> String {
-    let entry = &report.entry;
+    let mut text = identity_lines(report) + &tags_line(report) + &holds_line(report) + &entry_lines(report);
+    text += &tables(report);
+    text += &gap_lines("not captured", &report.gaps);
+    text + &doubts(&report.doubts)
+}
+
+fn identity_lines(report: &ShowReport) -> String {
     let id = report.source.to_string();
     let source = report.source_name.as_deref().unwrap_or(&id);
     let mut text = format!("snapshot  {}\n", report.snapshot);
     text += &format!("source    {} ({})\n", printable(source), printable(&report.engine));
     text += &format!("as of     {}\n", moment(report.source_clock));
-    text += &format!("state     {}\n", state(report.state));
-    if !report.tags.is_empty() {
-        text += &format!("tags      {}\n", printable(&report.tags.join(" ")));
+    text + &format!("state     {}\n", state(report.state))
+}
+
+fn tags_line(report: &ShowReport) -> String {
+    if report.tags.is_empty() {
+        return String::new();
     }
-    text += &format!("holds     {}, {}", plural(report.rows, "row"), bytes(report.bytes));
-    if report.streams > 0 {
-        text += &format!(", of which {} in {}", bytes(report.stream_bytes), plural(report.streams, "large value"));
+    format!("tags      {}\n", printable(&report.tags.join(" ")))
+}
+
+fn holds_line(report: &ShowReport) -> String {
+    let text = format!("holds     {}, {}", plural(report.rows, "row"), bytes(report.bytes));
+    if report.streams == 0 {
+        return text + "\n";
     }
-    let signer = entry.signer_label.as_deref().map_or_else(|| entry.signer.to_string(), |l| printable(l).into_owned());
-    text += &format!("\nentry     {}, signed by {signer}, {}\n", entry.number, moment(entry.written));
-    text += &format!(
-        "added     {} in {}\n\n",
-        bytes(entry.packs.bytes + entry.adopted.bytes + entry.ahead.bytes),
-        plural((entry.packs.count + entry.adopted.count + entry.ahead.count) as u64, "pack")
-    );
-    text += &tables(report);
-    for gap in &report.gaps {
-        text += &format!("not captured: {}: {}\n", printable(&gap.object), printable(&gap.reason));
+    let values = plural(report.streams, "large value");
+    format!("{text}, of which {} in {values}\n", bytes(report.stream_bytes))
+}
+
+/// The ledger entry, and what it added to the store.
+fn entry_lines(report: &ShowReport) -> String {
+    let entry = &report.entry;
+    let added = entry.packs.bytes + entry.adopted.bytes + entry.ahead.bytes;
+    let packs = entry.packs.count + entry.adopted.count + entry.ahead.count;
+    let mut text = format!("entry     {}, signed by {}, {}\n", entry.number, signer(report), moment(entry.written));
+    text += &format!("added     {} in {}\n\n", bytes(added), plural(packs as u64, "pack"));
+    text
+}
+
+fn signer(report: &ShowReport) -> String {
+    match &report.entry.signer_label {
+        Some(label) => printable(label).into_owned(),
+        None => report.entry.signer.to_string(),
     }
-    text + &doubts(&report.doubts)
 }
 
 fn tables(report: &ShowReport) -> String {
@@ -73,15 +99,14 @@ fn tables(report: &ShowReport) -> String {
         ("duplicates", Align::Right),
         ("bytes", Align::Right),
     ]);
-    let some = |n: u64| if n == 0 { String::new() } else { count(n) };
     for line in &report.tables {
         table.row([
             line.name.clone(),
             count(line.rows),
-            some(line.owners),
-            some(line.none),
-            some(line.orphan),
-            some(line.duplicates),
+            count_or_blank(line.owners),
+            count_or_blank(line.none),
+            count_or_blank(line.orphan),
+            count_or_blank(line.duplicates),
             bytes(line.bytes),
         ]);
     }

@@ -2,9 +2,11 @@
 
 use clap::Args;
 
+use crate::base::id::SourceId;
 use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
-use crate::cli::render::{Align, TextTable, bytes, count, moment, printable, short};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
+use crate::cli::render::{Align, TextTable, bytes, count, labelled, moment, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::snapshots::SourceSnapshots;
 use crate::ops::snapshots::{self, Counts, SnapshotLine, SnapshotState, SnapshotsOptions, SnapshotsReport};
@@ -28,28 +30,42 @@ pub(crate) struct SnapshotsArgs {
 }
 
 pub(crate) fn run(args: &SnapshotsArgs, context: &CommandContext) -> Result<Outcome, CliError> {
-    let counts = if args.no_counts { Counts::Skip } else { Counts::Read };
-    let report = if context.has_key()? {
-        let unlocked = context.unlocked()?;
-        let sources = args.source.is_named().then(|| args.source.find(&unlocked)).transpose()?;
-        let options = SnapshotsOptions { sources: sources.into_iter().collect(), counts };
-        snapshots::run(Access::Key(&unlocked), &options)?
-    } else {
-        let repository = context.repository()?;
-        let sources = args.source.find_public(&repository)?.into_iter().collect();
-        snapshots::run(Access::Public(&repository), &SnapshotsOptions { sources, counts })?
-    };
+    let report = if context.has_key()? { args.list_all(context)? } else { args.list_public(context)? };
     context.ui.result("snapshots", &report, human)?;
-    let is_found = |source: &SourceSnapshots| {
-        let odd = |line: &SnapshotLine| line.state == SnapshotState::Suspect || line.unreadable.is_some();
-        source.snapshots.iter().any(odd) || !source.voids.is_empty() || !source.ignored.is_empty()
-    };
-    Ok(if report.sources.iter().any(is_found) || !report.doubts.is_empty() { Outcome::Findings } else { Outcome::Done })
+    let is_found = !report.doubts.is_empty() || report.sources.iter().any(has_findings);
+    Ok(Outcome::with_findings(is_found))
+}
+
+impl SnapshotsArgs {
+    fn list_all(&self, context: &CommandContext) -> Result<SnapshotsReport, CliError> {
+        let unlocked = context.unlocked()?;
+        let source = self.source.find_named(&unlocked)?;
+        Ok(snapshots::run(Access::Key(&unlocked), &self.options(source))?)
+    }
+
+    fn list_public(&self, context: &CommandContext) -> Result<SnapshotsReport, CliError> {
+        let repository = context.repository()?;
+        let source = self.source.find_public(&repository)?;
+        Ok(snapshots::run(Access::Public(&repository), &self.options(source))?)
+    }
+
+    fn options(&self, source: Option<SourceId>) -> SnapshotsOptions {
+        let counts = if self.no_counts { Counts::Skip } else { Counts::Read };
+        SnapshotsOptions { sources: source.into_iter().collect(), counts }
+    }
+}
+
+fn has_findings(source: &SourceSnapshots) -> bool {
+    let has_gap = !source.voids.is_empty() || !source.ignored.is_empty();
+    has_gap || source.snapshots.iter().any(is_suspect)
+}
+
+fn is_suspect(snapshot: &SnapshotLine) -> bool {
+    snapshot.state == SnapshotState::Suspect || snapshot.unreadable.is_some()
 }
 
 fn human(report: &SnapshotsReport) -> String {
-    let doubts: String =
-        report.doubts.iter().map(|doubt| format!("a source may be missing: {}\n", printable(doubt))).collect();
+    let doubts = labelled("a source may be missing", &report.doubts);
     if report.sources.is_empty() {
         return format!("no source has been backed up yet\n{doubts}");
     }
@@ -59,7 +75,13 @@ fn human(report: &SnapshotsReport) -> String {
 
 fn human_source(source: &SourceSnapshots) -> String {
     let id = source.source.to_string();
-    let mut text = format!("source {}\n", printable(source.name.as_deref().unwrap_or(&id)));
+    let name = source.name.as_deref().unwrap_or(&id);
+    let table = snapshots_table(source);
+    let snapshots = if table.is_empty() { "no snapshots\n".to_owned() } else { table.render() };
+    format!("source {}\n{snapshots}{}", printable(name), trouble_lines(source))
+}
+
+fn snapshots_table(source: &SourceSnapshots) -> TextTable {
     let mut table = TextTable::new(&[
         ("snapshot", Align::Left),
         ("as of", Align::Left),
@@ -71,18 +93,28 @@ fn human_source(source: &SourceSnapshots) -> String {
         ("tags", Align::Left),
     ]);
     for line in &source.snapshots {
-        table.row([
-            short(&line.id),
-            moment(line.source_clock),
-            line.rows.map(count).unwrap_or_default(),
-            line.bytes.map(bytes).unwrap_or_default(),
-            bytes(line.new_bytes),
-            line.gaps.filter(|gaps| *gaps > 0).map(|gaps| gaps.to_string()).unwrap_or_default(),
-            state(line.state).to_owned(),
-            line.tags.join(" "),
-        ]);
+        table.row(snapshot_cells(line));
     }
-    text += &if table.is_empty() { "no snapshots\n".to_owned() } else { table.render() };
+    table
+}
+
+fn snapshot_cells(line: &SnapshotLine) -> [String; 8] {
+    let gaps = line.gaps.filter(|gaps| *gaps > 0);
+    [
+        short(&line.id),
+        moment(line.source_clock),
+        line.rows.map(count).unwrap_or_default(),
+        line.bytes.map(bytes).unwrap_or_default(),
+        bytes(line.new_bytes),
+        gaps.map(|gaps| gaps.to_string()).unwrap_or_default(),
+        state(line.state).to_owned(),
+        line.tags.join(" "),
+    ]
+}
+
+/// What is not in order in the ledger of a source.
+fn trouble_lines(source: &SourceSnapshots) -> String {
+    let mut text = String::new();
     for line in &source.snapshots {
         if let Some(reason) = &line.unreadable {
             text += &format!("unreadable: {}: {}\n", short(&line.id), printable(reason));

@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use crate::base::env::SharedEnv;
 use crate::base::id::Digest;
 use crate::cli::context::CommandContext;
-use crate::cli::exit::{CliError, Outcome};
+use crate::cli::error::CliError;
+use crate::cli::exit::Outcome;
 use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::select::Selector;
@@ -132,8 +133,8 @@ fn checked(
         }
     };
     let snapshots = args.snapshots.iter().map(|snapshot| Selector::parse(snapshot)).collect();
-    context.watch(|watch| {
-        let (progress, cancel) = (watch.progress, watch.cancel);
+    context.monitor(|monitor| {
+        let (progress, cancel) = (monitor.progress, monitor.cancel);
         verify::run(access, &VerifyOptions { level, source, snapshots, visit, progress, cancel })
     })
 }

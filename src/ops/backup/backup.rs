@@ -129,7 +129,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let mut ledger = Ledger::load(unlocked.repository(), source_id)?;
     let base = known_chunks::load(unlocked, &ledger, &keys.structure, epoch)?;
-    let mut notes = ledger.doubts();
+    let mut notes = ledger.warnings_at_head();
     notes.extend(base.notes.iter().cloned());
     let prior = last_manifest(unlocked, &ledger, &mut notes)?;
     let (description, opened) = early.map_or_else(|| describe(unlocked, source, options), Ok)?;
@@ -157,8 +157,8 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
         options.progress.phase("committing", CountUnit::Objects, None);
         let clock = description.source_clock;
         let snapshot = draft_entry(clock, session.session(), epoch, options.tags.clone());
-        let counted = stored.counted(base);
-        let committed = commit(unlocked, &mut ledger, SnapshotCandidate { snapshot, manifest, counted })?;
+        let preconditions = stored.counted(base);
+        let committed = commit(unlocked, &mut ledger, SnapshotCandidate { snapshot, manifest, preconditions })?;
         report.snapshot = Some(committed.entry.sha256);
         report.number = Some(committed.entry.number);
         report.races_lost = committed.races_lost;

@@ -13,7 +13,7 @@ use crate::ops::backup::placed::{
 use crate::ops::backup::plan::{JoinColumns, Slot, TablePlan};
 use crate::ops::error::OpError;
 use crate::repo::writer::ChunkSink;
-use crate::sort::{LookUp, OwnerJoin, Placement};
+use crate::sort::{Lookup, OwnerJoin, PlacementPrefix};
 use crate::tree::chunker::Streams;
 
 /// Rows between looks at what else goes on.
@@ -73,7 +73,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         let out = &mut self.out;
         while !rest.is_empty() {
             let first = rest.remove(0);
-            first.finish(&mut |placement: Option<Placement<'_>>, record: &[u8]| {
+            first.finish(&mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
                 let next = resolved(record, placement)?;
                 advance(&mut rest, &next, out)
             })?;
@@ -137,9 +137,9 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
                 continue;
             }
             match join.look_up(join_key) {
-                LookUp::Known(Some(found)) => put_result(results, FOUND, found.class, found.owner),
-                LookUp::Known(None) => put_result(results, MISSING, Class::Orphan, join_key),
-                LookUp::Later => return Resolved::Later,
+                Lookup::Found(Some(found)) => put_result(results, FOUND, found.class, found.owner),
+                Lookup::Found(None) => put_result(results, MISSING, Class::Orphan, join_key),
+                Lookup::Deferred => return Resolved::Later,
             }
         }
         Resolved::Now(self.joins.len())
@@ -247,14 +247,14 @@ fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], out: &mut Placed<'_>) -> 
         let next = with_result(record, NOWHERE, Class::None, &[]).map_err(|error| broken(&error))?;
         return advance(rest, &next, out);
     }
-    current.push(join_key, record, &mut |placement: Option<Placement<'_>>, record: &[u8]| {
+    current.push(join_key, record, &mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
         let next = resolved(record, placement)?;
         advance(rest, &next, out)
     })
 }
 
 /// The record with what its first remaining path came to.
-fn resolved(record: &[u8], placement: Option<Placement<'_>>) -> Result<Vec<u8>, OpError> {
+fn resolved(record: &[u8], placement: Option<PlacementPrefix<'_>>) -> Result<Vec<u8>, OpError> {
     match placement {
         Some(placement) => with_result(record, FOUND, placement.class, placement.owner),
         None => with_result(record, MISSING, Class::Orphan, &[]),

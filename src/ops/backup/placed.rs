@@ -7,7 +7,7 @@ use crate::format::key::{Class, PlacementKey, limit_key, push_component};
 use crate::format::wire::{Put, Take, WireError};
 use crate::ops::backup::plan::TablePlan;
 use crate::ops::error::OpError;
-use crate::sort::{OwnerMapFeed, Placement, Sorter};
+use crate::sort::{OwnerMapWriter, PlacementPrefix, Sorter};
 use crate::tree::chunker::{RowPayload, Streams, write_reference};
 
 /// Where placed rows go.
@@ -17,7 +17,7 @@ pub struct Placed<'a> {
     pub rows: Sorter,
     pub references: Sorter,
     /// In the order of what the plan provides.
-    pub(super) maps: Vec<OwnerMapFeed<'a>>,
+    pub(super) maps: Vec<OwnerMapWriter<'a>>,
     pub row_count: u64,
     pub row_bytes: u64,
     pub reference_count: u64,
@@ -35,7 +35,7 @@ impl<'a> Placed<'a> {
         plan: &TablePlan,
         ids: &'a SourceIdKeys,
         (rows, references): (Sorter, Sorter),
-        maps: Vec<OwnerMapFeed<'a>>,
+        maps: Vec<OwnerMapWriter<'a>>,
     ) -> Self {
         Self {
             ids,
@@ -126,7 +126,7 @@ fn store(arrived: &Arrived<'_>, (class, owner): (Class, &[u8]), out: &mut Placed
     for map in &mut out.maps {
         let join_key = take.bytes("record").map_err(|error| broken(&error))?;
         if !join_key.is_empty() {
-            map.push(join_key, Placement { class, owner })?;
+            map.push(join_key, PlacementPrefix { class, owner })?;
         }
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::ops::backup::schedule::{Assignment, HandedIn, NextPart, Schedule};
 use crate::ops::error::OpError;
 use crate::repo::error::WriteError;
 use crate::repo::writer::ChunkSink;
-use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapFeed, SortedRuns, Sorter, SpillOptions};
+use crate::sort::{OwnerJoin, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
 use crate::tree::chunker::{LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
@@ -95,7 +95,7 @@ impl Jobs<'_> {
     /// The rows of a sorter for a job to come: in memory if that will be soon.
     fn keep(&self, sorter: Sorter) -> Result<SortedRuns, OpError> {
         let is_soon = self.waiting.load(Ordering::SeqCst) == 0;
-        Ok(if is_soon { sorter.sorted()? } else { sorter.lay_aside()? })
+        Ok(if is_soon { sorter.into_runs()? } else { sorter.into_spilled_runs()? })
     }
 }
 
@@ -227,8 +227,8 @@ impl TableReaders<'_> {
         let Assignment { plan: at, part, maps } = assignment;
         let (tables, plan) = (self.tables, &self.tables.plans[at]);
         let sorters = (Sorter::new(tables.spill(SORTER_BYTES)), Sorter::new(tables.spill(REFERENCES_BYTES)));
-        let feeds = self.collected[at].maps.iter().map(OwnerMapFeed::new).collect();
-        let placed = Placed::new(plan, tables.ids, sorters, feeds);
+        let writers = self.collected[at].maps.iter().map(OwnerMapWriter::new).collect();
+        let placed = Placed::new(plan, tables.ids, sorters, writers);
         let joins = maps.iter().map(|map| OwnerJoin::new(map)).collect::<Result<_, _>>()?;
         let mut tick = |rows: u64| {
             tables.progress.add(CountUnit::Rows, rows);
@@ -247,8 +247,8 @@ impl TableReaders<'_> {
     fn hand_in(&self, at: usize, placed: Placed<'_>, gaps: Vec<Gap>) -> Result<(), OpError> {
         let (rows, references) = (self.jobs.keep(placed.rows)?, self.jobs.keep(placed.references)?);
         let mut shares = lock(&self.collected[at].shares);
-        shares.rows.join(rows);
-        shares.references.join(references);
+        shares.rows.append(rows);
+        shares.references.append(references);
         shares.row_count += placed.row_count;
         shares.row_bytes += placed.row_bytes;
         shares.reference_count += placed.reference_count;

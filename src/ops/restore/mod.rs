@@ -1,14 +1,17 @@
 //! Everything of a snapshot, back into an empty target.
 
 mod batch;
-mod order;
+mod decode;
+mod leaf_order;
+mod open_restore;
+mod options;
 mod parallel;
-mod plan;
-mod reading;
+mod report;
 mod restore;
-mod rows;
+mod row_shape;
 mod sorted;
 mod streams;
-mod write;
 
-pub use restore::{Named, RestoreOptions, RestoreReport, RestoredTable, run};
+pub use options::RestoreOptions;
+pub use report::{Named, RestoreReport, RestoredTable};
+pub use restore::run;

@@ -2,20 +2,18 @@
 //! decode and load them, and a short queue between them bounds what is in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
-use crate::base::frame::FrameType;
-use crate::base::pipeline::spawn;
+use crate::base::pipeline::{all_or_first_cause, into_inner, join_all, lock, spawn, stop_on_failure};
 use crate::base::progress::CountUnit;
 use crate::engine::contract::{Batch, BatchTarget, Loader};
 use crate::ops::error::OpError;
 use crate::ops::restore::batch::{LeavesBatch, mark_of};
-use crate::ops::restore::plan::{LeafOrder, Skip, bytes_of};
-use crate::ops::restore::reading::OpenRestore;
-use crate::repo::error::RepoError;
-use crate::repo::reader::{LeafRef, Want};
+use crate::ops::restore::leaf_order::{LeafOrder, Skip, bytes_of};
+use crate::ops::restore::open_restore::{OpenRestore, TableLeaf};
 
 /// Threads that read, each with one span at a time.
 const READERS: usize = 2;
@@ -24,152 +22,156 @@ const QUEUE: usize = 2;
 /// Bytes of rows that are read in one go.
 const SPAN_BYTES: u64 = 8 << 20;
 const SPAN_LEAVES: usize = 4096;
+/// How long a reader sleeps while the queue is full.
+const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 
 /// Gives all rows to the target. Returns how many each table got, those of an unfinished restore before included.
-pub fn restore(reading: &OpenRestore<'_>, target: &mut dyn BatchTarget) -> Result<Vec<u64>, OpError> {
-    let progress = &reading.options.progress;
-    let restored = Mutex::new(vec![0; reading.entries.len()]);
+pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn BatchTarget) -> Result<Vec<u64>, OpError> {
+    let restored = RestoredRows { restore, of_tables: Mutex::new(vec![0; restore.entries.len()]) };
     let mut loaders = target.loaders()?;
-    progress.phase("restoring rows", CountUnit::Rows, Some(reading.rows()));
+    restore.options.progress.phase("restoring rows", CountUnit::Rows, Some(restore.rows()));
     for tables in target.stages() {
-        let plan = LeafOrder::make(reading, &tables, &mut |table, leaf| {
-            if !target.has(table, &mark_of(leaf)) {
-                return Skip::No;
-            }
-            progress.add(CountUnit::Rows, leaf.rows);
-            restored.lock().unwrap_or_else(PoisonError::into_inner)[table] += leaf.rows;
-            Skip::Yes
-        })?;
-        let stage = Stage { reading, plan: Mutex::new(plan), stopped: AtomicBool::new(false), restored: &restored };
+        let order = order_leaves(&restored, &tables, target)?;
+        let stage =
+            RestoreStage { restore, order: Mutex::new(order), is_stopped: AtomicBool::new(false), restored: &restored };
         stage.run(&mut loaders)?;
         target.loaded(&tables)?;
     }
-    Ok(restored.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(into_inner(restored.of_tables))
 }
 
-struct Stage<'a> {
-    reading: &'a OpenRestore<'a>,
-    plan: Mutex<LeafOrder>,
-    /// Somebody failed: the others leave off.
-    stopped: AtomicBool,
-    restored: &'a Mutex<Vec<u64>>,
+/// The leaves of these tables that the target does not have yet.
+fn order_leaves(restored: &RestoredRows<'_>, tables: &[usize], target: &dyn BatchTarget) -> Result<LeafOrder, OpError> {
+    LeafOrder::of_tables(restored.restore, tables, &mut |table, leaf| {
+        if !target.has(table, &mark_of(leaf)) {
+            return Skip::No;
+        }
+        restored.add(table, leaf.rows);
+        Skip::Yes
+    })
 }
 
-impl<'a> Stage<'a> {
+/// Rows that the target has.
+struct RestoredRows<'a> {
+    restore: &'a OpenRestore<'a>,
+    of_tables: Mutex<Vec<u64>>,
+}
+
+impl RestoredRows<'_> {
+    fn add(&self, table: usize, rows: u64) {
+        self.restore.options.progress.add(CountUnit::Rows, rows);
+        lock(&self.of_tables)[table] += rows;
+    }
+}
+
+/// Tables that are restored at the same time.
+struct RestoreStage<'a> {
+    restore: &'a OpenRestore<'a>,
+    order: Mutex<LeafOrder>,
+    /// A thread has failed, so the others end.
+    is_stopped: AtomicBool,
+    restored: &'a RestoredRows<'a>,
+}
+
+/// Whether a reader goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Yes,
+    Stopped,
+}
+
+impl<'a> RestoreStage<'a> {
     fn run(&self, loaders: &mut [Box<dyn Loader>]) -> Result<(), OpError> {
         let (batches, queue) = sync_channel(QUEUE);
         let queue = Mutex::new(queue);
+        let queue = &queue;
         std::thread::scope(|scope| {
-            let loading: Vec<_> = loaders
-                .iter_mut()
-                .map(|loader| spawn(scope, "load", || self.watched(|| self.load(&mut **loader, &queue))))
-                .collect();
-            let reading: Vec<_> = (0..READERS)
-                .map(|_| {
-                    let batches = batches.clone();
-                    spawn(scope, "fetch", move || self.watched(|| self.read(&batches)))
-                })
-                .collect();
+            let mut threads = Vec::new();
+            for loader in loaders {
+                threads.push(spawn(scope, "load", move || self.run_thread(|| self.load(&mut **loader, queue))));
+            }
+            for _ in 0..READERS {
+                let batches = batches.clone();
+                threads.push(spawn(scope, "fetch", move || self.run_thread(|| self.read(&batches))));
+            }
             drop(batches);
-            // A reader that could pass nothing on is not the cause.
-            let results: Vec<_> = loading.into_iter().chain(reading).map(|thread| thread.join()).collect();
-            results.into_iter().try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            all_or_first_cause(join_all(threads)).map(drop)
         })
     }
 
-    /// Whoever fails, or panics, stops the others.
-    fn watched(&self, work: impl FnOnce() -> Result<(), OpError>) -> Result<(), OpError> {
-        struct Alarm<'s>(&'s AtomicBool);
-        impl Drop for Alarm<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let alarm = Alarm(&self.stopped);
-        let done = work();
-        if done.is_ok() {
-            std::mem::forget(alarm);
-        }
-        done
+    fn run_thread(&self, work: impl FnOnce() -> Result<(), OpError>) -> Result<(), OpError> {
+        stop_on_failure(|| self.is_stopped.store(true, Ordering::Relaxed), work)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
     }
 
     fn read(&self, batches: &SyncSender<LeavesBatch<'a>>) -> Result<(), OpError> {
         while let Some(span) = self.next_span()? {
             for batch in self.fetch(&span)? {
-                let mut batch = Some(batch);
-                // Not a plain `send`: loaders that have all failed take nothing, and the queue outlives them.
-                while let Some(waiting) = batch.take() {
-                    match batches.try_send(waiting) {
-                        Ok(()) => {}
-                        Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return Ok(()),
-                        Err(std::sync::mpsc::TrySendError::Full(back)) => {
-                            if self.stopped.load(Ordering::Relaxed) {
-                                return Ok(());
-                            }
-                            std::thread::sleep(std::time::Duration::from_millis(1));
-                            batch = Some(back);
-                        }
-                    }
+                if self.send(batches, batch) == Sent::Stopped {
+                    return Ok(());
                 }
             }
         }
         Ok(())
     }
 
-    /// Leaves that are read in one go.
-    fn next_span(&self) -> Result<Option<Vec<(usize, LeafRef)>>, OpError> {
-        if self.reading.options.cancel.is_cancelled() {
-            return Err(OpError::Cancelled);
+    /// Waits for room in the queue. A plain `send` could wait forever: the queue outlives the loaders, so it stays full
+    /// when they have all failed.
+    fn send(&self, batches: &SyncSender<LeavesBatch<'a>>, mut batch: LeavesBatch<'a>) -> Sent {
+        loop {
+            batch = match batches.try_send(batch) {
+                Ok(()) => return Sent::Yes,
+                Err(TrySendError::Disconnected(_)) => return Sent::Stopped,
+                Err(TrySendError::Full(batch)) => batch,
+            };
+            if self.is_stopped() {
+                return Sent::Stopped;
+            }
+            std::thread::sleep(QUEUE_PAUSE);
         }
-        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut span, mut bytes) = (Vec::new(), 0);
-        while bytes < SPAN_BYTES && span.len() < SPAN_LEAVES && !self.stopped.load(Ordering::Relaxed) {
-            let Some((table, leaf)) = plan.next()? else { break };
-            bytes += bytes_of(&leaf);
-            span.push((table, leaf));
+    }
+
+    /// Leaves that are read in one go.
+    fn next_span(&self) -> Result<Option<Vec<TableLeaf>>, OpError> {
+        self.restore.check_cancelled()?;
+        let mut order = lock(&self.order);
+        let mut span = Vec::new();
+        let mut bytes = 0;
+        while bytes < SPAN_BYTES && span.len() < SPAN_LEAVES && !self.is_stopped() {
+            let Some(next) = order.next()? else { break };
+            bytes += bytes_of(&next.leaf);
+            span.push(next);
         }
         Ok((!span.is_empty()).then_some(span))
     }
 
-    fn fetch(&self, span: &[(usize, LeafRef)]) -> Result<Vec<LeavesBatch<'a>>, OpError> {
-        let want = |(_, leaf): &(usize, LeafRef)| Want { kind: FrameType::Leaf, id: leaf.id, location: leaf.location };
-        let wants: Vec<Want> = span.iter().map(want).collect();
-        let mut batches: BTreeMap<usize, (LeavesBatch<'a>, Vec<&LeafRef>)> = BTreeMap::new();
-        self.reading.reader.fetch(&wants, |at, content| {
-            let (table, leaf) = &span[at];
-            match content {
-                Ok(content) => {
-                    let new = || (LeavesBatch::new(self.reading, *table), Vec::new());
-                    let (batch, leaves) = batches.entry(*table).or_insert_with(new);
-                    batch.add(leaf, content);
-                    leaves.push(leaf);
-                    Ok(())
-                }
-                Err(error @ RepoError::Store(_)) => Err(OpError::from(error)),
-                Err(error) => {
-                    let name = &self.reading.entries[*table].name;
-                    self.reading.damage.add(format!("{} rows of {name}: {error}", leaf.rows));
-                    Ok(())
-                }
-            }
+    /// The leaves of a span, with the streams that belong to them: a batch for each table.
+    fn fetch(&self, span: &[TableLeaf]) -> Result<Vec<LeavesBatch<'a>>, OpError> {
+        let mut batches: BTreeMap<usize, LeavesBatch<'a>> = BTreeMap::new();
+        self.restore.fetch_leaves(span, &mut |TableLeaf { table, leaf }, content| {
+            let batch = batches.entry(*table).or_insert_with(|| LeavesBatch::new(self.restore, *table));
+            batch.add(leaf, content);
+            Ok(())
         })?;
-        let ready = batches.into_values().map(|(mut batch, leaves)| {
-            batch.read_ahead(&leaves)?;
-            Ok(batch)
-        });
-        ready.collect()
+        let mut batches: Vec<LeavesBatch<'a>> = batches.into_values().collect();
+        for batch in &mut batches {
+            batch.read_ahead()?;
+        }
+        Ok(batches)
     }
 
     fn load(&self, loader: &mut dyn Loader, queue: &Mutex<Receiver<LeavesBatch<'a>>>) -> Result<(), OpError> {
         loop {
-            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let next = lock(queue).recv();
             let Ok(batch) = next else { return Ok(()) };
-            if self.stopped.load(Ordering::Relaxed) {
+            if self.is_stopped() {
                 return Ok(());
             }
             let rows = loader.load(&batch).map_err(OpError::from_source)?;
-            self.reading.options.progress.add(CountUnit::Rows, rows);
-            self.restored.lock().unwrap_or_else(PoisonError::into_inner)[batch.table()] += rows;
+            self.restored.add(batch.table(), rows);
         }
     }
 }

@@ -1,154 +1,135 @@
 //! The verb: leaves are read in whatever order they lie in their packs and decoded; their rows go to the target
 //! sorted, or in batches to several loaders at once, whichever it wants.
 
-use std::path::PathBuf;
-
-use crate::base::cancel::Cancel;
-use crate::base::id::{Digest, SourceId};
-use crate::base::progress::{CountUnit, SharedProgress};
-use crate::base::time::Moment;
-use crate::engine::contract::{Begun, Engine, Refused, RestoreContent, Scope, SourceError, Target, TargetTable};
+use crate::base::progress::CountUnit;
+use crate::engine::contract::{Begun, Engine, RestoreContent, Scope, SourceError, Target, TargetTable};
 use crate::engine::sqlite;
 use crate::format::catalog::{Catalog, TableEntry};
-use crate::format::manifest::GapSummary;
 use crate::ops::error::OpError;
-use crate::ops::restore::reading::OpenRestore;
-use crate::ops::restore::rows::RowShape;
+use crate::ops::restore::open_restore::OpenRestore;
+use crate::ops::restore::options::RestoreOptions;
+use crate::ops::restore::report::{Named, RestoreReport, restored_tables};
+use crate::ops::restore::row_shape::RowShape;
 use crate::ops::restore::streams::Damage;
 use crate::ops::restore::{parallel, sorted};
-use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::open::Unlocked;
 use crate::repo::reader::SnapshotReader;
 
-/// What to restore and how.
-#[derive(Clone)]
-pub struct RestoreOptions {
-    pub source: SourceId,
-    pub snapshot: Selector,
-    /// Only these tables; empty: all.
-    pub tables: Vec<String>,
-    pub spill_dir: PathBuf,
-    pub progress: SharedProgress,
-    pub cancel: Cancel,
-}
-
-/// What a restore did.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct RestoreReport {
-    pub snapshot: Digest,
-    pub source_clock: Moment,
-    /// What was asked for names this one by now; what had been begun went on with its own.
-    pub named_now: Option<Named>,
-    pub rows: u64,
-    pub tables: Vec<RestoredTable>,
-    /// Rows and statements that the target refused.
-    pub refused: Vec<Refused>,
-    /// Data that could not be read; everything else was restored.
-    pub damaged: Vec<String>,
-    /// What the snapshot never had.
-    pub gaps: Vec<GapSummary>,
-    /// Entries of the ledger that do not count and may have been a newer snapshot that was meant.
-    pub doubts: Vec<String>,
-    /// Hints that led nowhere; the index helped.
-    pub stale_hints: u64,
-}
-
-/// A snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
-pub struct Named {
-    pub snapshot: Digest,
-    pub source_clock: Moment,
-}
-
-/// A restored table.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct RestoredTable {
-    pub name: String,
-    /// Rows that the snapshot has.
-    pub rows: u64,
-    /// Rows given to the target.
-    pub restored: u64,
-}
-
 /// Restores a snapshot into `target`.
 pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOptions) -> Result<RestoreReport, OpError> {
     options.progress.phase("looking at the store", CountUnit::Objects, None);
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
-    let (record, named_now) = find(&ledger, target, options)?;
+    // An unfinished restore goes on with its own snapshot.
+    let ChosenSnapshot { record, named_now } = choose_snapshot(&ledger, target, options)?;
     unlocked.admin(record.snapshot.epoch, "a restore")?;
     let reader = SnapshotReader::open(unlocked, &ledger, record)?;
-    let damaged = |reason: &str| RepoError::Damaged { object: "the manifest".to_owned(), reason: reason.to_owned() };
-    let catalog = reader.manifest().catalog.as_ref().ok_or_else(|| damaged("it has no catalog"))?;
-    let engine = engine(catalog)?;
-    let entries = chosen(catalog, &options.tables)?;
-    let shapes: Vec<RowShape> = entries.iter().map(|entry| RowShape::new(entry)).collect();
-    let tables: Vec<_> = entries.iter().zip(&shapes).map(|(entry, shape)| shape.target(entry)).collect();
-    let damage = Damage::default();
-    let schema = schema(&reader, engine, &tables, &damage)?;
-    let scope = if options.tables.is_empty() { Scope::Everything } else { Scope::Chosen };
-    let snapshot = record.id.to_string();
-    options.progress.phase("making tables", CountUnit::Objects, None);
-    target.begin(&RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope })?;
-    let env = unlocked.repository().shared_env();
-    let reading = OpenRestore { env, reader: &reader, options, entries, shapes, damage };
-    let restored = match target.batches() {
-        Some(batches) => parallel::restore(&reading, batches)?,
-        None => sorted::restore(&reading, target)?,
-    };
-    if options.cancel.is_cancelled() {
-        return Err(OpError::Cancelled);
-    }
+    let restore = open(unlocked, &reader, options)?;
+    // The target has its tables before the first row comes.
+    make_tables(&restore, record, target)?;
+    let restored = restore_rows(&restore, target)?;
+    // Indexes and constraints are built over the complete rows.
+    restore.check_cancelled()?;
     options.progress.phase("building indexes", CountUnit::Objects, None);
     let refused = target.finish()?;
     let summary = &reader.manifest().summary;
-    let rows_of = |entry: &TableEntry| {
-        summary.tables.iter().find(|table| table.number == entry.number).map_or(0, |table| table.rows)
-    };
-    let tables = reading.entries.iter().zip(&restored);
     Ok(RestoreReport {
         snapshot: record.id,
         source_clock: record.snapshot.source_clock,
         named_now,
         rows: restored.iter().sum(),
-        tables: tables
-            .map(|(entry, restored)| RestoredTable {
-                name: entry.name.clone(),
-                rows: rows_of(entry),
-                restored: *restored,
-            })
-            .collect(),
+        tables: restored_tables(summary, &restore.entries, &restored),
         refused,
-        damaged: reading.damage.into_vec(),
+        damaged: restore.damage.into_vec(),
         gaps: summary.gaps.clone(),
         doubts: options.snapshot.doubts(&ledger, record),
         stale_hints: reader.stale_hints(),
     })
 }
 
-/// The snapshot to restore, and the one that the words of whoever asks name instead by now. What was begun goes on with
-/// its own, though `latest`, a time or a tag has come to mean another; an id means what it says.
-fn find<'l>(
+/// The snapshot that is restored.
+struct ChosenSnapshot<'l> {
+    record: &'l SnapshotRecord,
+    /// The one that the options name by now, if it is another.
+    named_now: Option<Named>,
+}
+
+/// What was begun goes on with its own snapshot, though `latest`, a time or a tag has come to mean another; an id means
+/// what it says.
+fn choose_snapshot<'l>(
     ledger: &'l Ledger,
     target: &mut dyn Target,
     options: &RestoreOptions,
-) -> Result<(&'l SnapshotRecord, Option<Named>), OpError> {
+) -> Result<ChosenSnapshot<'l>, OpError> {
     let named = options.snapshot.find(ledger)?;
-    let Some(Begun { what, snapshot }) = target.begun()? else { return Ok((named, None)) };
-    if snapshot == named.id.to_string() {
-        return Ok((named, None));
+    match target.begun()? {
+        Some(begun) if begun.snapshot != named.id.to_string() => go_on(ledger, named, begun, options),
+        _ => Ok(ChosenSnapshot { record: named, named_now: None }),
     }
-    let Some(begun) = ledger.live().find(|record| record.id.to_string() == snapshot) else {
+}
+
+fn go_on<'l>(
+    ledger: &'l Ledger,
+    named: &SnapshotRecord,
+    begun: Begun,
+    options: &RestoreOptions,
+) -> Result<ChosenSnapshot<'l>, OpError> {
+    let Begun { what, snapshot } = begun;
+    let Some(record) = ledger.live().find(|record| record.id.to_string() == snapshot) else {
         let snapshot = format!("{snapshot}, which is none of this source's");
         return Err(SourceError::Unfinished { what, snapshot }.into());
     };
     if options.snapshot.is_id_of(named) {
         return Err(SourceError::Unfinished { what, snapshot }.into());
     }
-    let clock = begun.snapshot.source_clock;
+    let clock = record.snapshot.source_clock;
     options.progress.note(&format!("going on with snapshot {snapshot}, as of {clock}, which was begun"));
-    Ok((begun, Some(Named { snapshot: named.id, source_clock: named.snapshot.source_clock })))
+    let named_now = Named { snapshot: named.id, source_clock: named.snapshot.source_clock };
+    Ok(ChosenSnapshot { record, named_now: Some(named_now) })
+}
+
+/// Chooses the tables; nothing is damaged yet.
+fn open<'a>(
+    unlocked: &Unlocked,
+    reader: &'a SnapshotReader<'a>,
+    options: &'a RestoreOptions,
+) -> Result<OpenRestore<'a>, OpError> {
+    let entries = chosen_tables(catalog(reader)?, &options.tables)?;
+    let shapes = entries.iter().map(|entry| RowShape::new(entry)).collect();
+    let env = unlocked.repository().shared_env();
+    Ok(OpenRestore { env, reader, options, entries, shapes, damage: Damage::default() })
+}
+
+fn catalog<'r>(reader: &'r SnapshotReader<'_>) -> Result<&'r Catalog, RepoError> {
+    reader
+        .manifest()
+        .catalog
+        .as_ref()
+        .ok_or_else(|| RepoError::Damaged { object: "the manifest".to_owned(), reason: "it has no catalog".to_owned() })
+}
+
+/// The tables to restore, in the order of the catalog.
+fn chosen_tables<'c>(catalog: &'c Catalog, names: &[String]) -> Result<Vec<&'c TableEntry>, OpError> {
+    if names.is_empty() {
+        return Ok(catalog.tables.iter().collect());
+    }
+    let mut chosen = Vec::new();
+    for name in names {
+        let unknown = || OpError::NotFound(format!("the snapshot has no table {name:?}, or several that end so"));
+        chosen.push(catalog.table_meant(name).ok_or_else(unknown)?.number);
+    }
+    Ok(catalog.tables.iter().filter(|entry| chosen.contains(&entry.number)).collect())
+}
+
+fn make_tables(restore: &OpenRestore<'_>, record: &SnapshotRecord, target: &mut dyn Target) -> Result<(), OpError> {
+    let engine = engine(catalog(restore.reader)?)?;
+    let tables = target_tables(restore);
+    let schema = schema(restore, engine, &tables)?;
+    let scope = if restore.options.tables.is_empty() { Scope::Everything } else { Scope::Chosen };
+    let snapshot = record.id.to_string();
+    restore.options.progress.phase("making tables", CountUnit::Objects, None);
+    Ok(target.begin(&RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope })?)
 }
 
 fn engine(catalog: &Catalog) -> Result<Engine, OpError> {
@@ -162,18 +143,18 @@ fn engine(catalog: &Catalog) -> Result<Engine, OpError> {
     }
 }
 
+fn target_tables(restore: &OpenRestore<'_>) -> Vec<TargetTable> {
+    let tables = restore.entries.iter().zip(&restore.shapes);
+    tables.map(|(entry, shape)| shape.target_table(entry)).collect()
+}
+
 /// The engine's schema document, or one that the catalog suffices for: rows are worth more than types.
-fn schema(
-    reader: &SnapshotReader<'_>,
-    engine: Engine,
-    tables: &[TargetTable],
-    damage: &Damage,
-) -> Result<Vec<u8>, OpError> {
-    match (reader.schema(), engine) {
+fn schema(restore: &OpenRestore<'_>, engine: Engine, tables: &[TargetTable]) -> Result<Vec<u8>, OpError> {
+    match (restore.reader.schema(), engine) {
         (Ok(schema), _) => Ok(schema),
         (Err(error @ RepoError::Store(_)), _) | (Err(error), Engine::Postgres) => Err(error.into()),
         (Err(error), Engine::Sqlite) => {
-            damage.add(format!(
+            restore.damage.add(format!(
                 "the schema: {error}; tables have their columns alone, without types, keys, indexes, views and triggers"
             ));
             Ok(sqlite::stand_in_schema(tables))
@@ -181,12 +162,10 @@ fn schema(
     }
 }
 
-/// The tables to restore, in the order of the catalog.
-fn chosen<'c>(catalog: &'c Catalog, names: &[String]) -> Result<Vec<&'c TableEntry>, OpError> {
-    let meant = names.iter().map(|name| {
-        let unknown = || OpError::NotFound(format!("the snapshot has no table {name:?}, or several that end so"));
-        catalog.table_meant(name).map(|entry| entry.number).ok_or_else(unknown)
-    });
-    let meant: Vec<u32> = meant.collect::<Result<_, _>>()?;
-    Ok(catalog.tables.iter().filter(|entry| names.is_empty() || meant.contains(&entry.number)).collect())
+/// Gives all rows to the target in the way that it wants. Returns how many each table got.
+fn restore_rows(restore: &OpenRestore<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
+    match target.batches() {
+        Some(batches) => parallel::restore(restore, batches),
+        None => sorted::restore(restore, target),
+    }
 }

@@ -1,169 +1,252 @@
-//! Rows for a target that wants them in order: all leaves are read, their rows sorted by the target's order, then
-//! written one after the other.
+//! Rows for a target that wants them in order: by table as the snapshot lists them, then by hidden rowid or key, so that
+//! the target appends instead of searching. All leaves are read, their rows sorted, and then given to the target. Rows
+//! pass the sorter as they are stored: their streams are put back behind it.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::base::frame::FrameType;
-use crate::base::id::ChunkId;
-use crate::base::pipeline::{join, spawn};
+use crate::base::pipeline::{both_or_first_cause, join, spawn};
 use crate::base::progress::CountUnit;
 use crate::engine::contract::Target;
-use crate::format::leaf::LeafRows;
-use crate::format::manifest::TreeKind;
-use crate::format::node::FrameLocation;
-use crate::format::wire::Put;
+use crate::format::catalog::{TableEntry, Visibility};
+use crate::format::cell::Cell;
+use crate::format::key::push_component;
+use crate::format::leaf::{LeafBuilder, LeafRows, write_row};
+use crate::format::wire::WireError;
 use crate::ops::error::OpError;
-use crate::ops::restore::order::{order_columns, order_key};
-use crate::ops::restore::reading::OpenRestore;
-use crate::ops::restore::write::RowWriter;
-use crate::repo::error::RepoError;
-use crate::repo::reader::{LeafBatch, LeafRef, Want};
-use crate::sort::{Merge, Sorter, SpillOptions};
+use crate::ops::restore::decode::{RowDecoder, RowError};
+use crate::ops::restore::open_restore::{OpenRestore, TableLeaf};
+use crate::ops::restore::streams::StreamLocations;
+use crate::sort::{Merge, Sorter};
 
 /// Memory of the sorter that brings rows into the target's order.
 const SORTER_BYTES: usize = 32 << 20;
-/// Leaves that are decoded and not sorted yet.
+/// Leaves that are read and not sorted yet.
 const QUEUE: usize = 64;
+/// Sorted rows that are given to the target together, and bytes of these.
+const BATCH_ROWS: u64 = 1024;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Gives all rows to the target. Returns how many each table got.
-pub fn restore(reading: &OpenRestore<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
-    let restore = Restore { reading };
-    let SortedRestore { merge, streams } = restore.sort()?;
-    restore.write(merge, &streams, target)
+pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
+    let SortedRows { merge, locations } = sort(restore)?;
+    restore.options.progress.phase("writing", CountUnit::Rows, None);
+    let writer = SortedWriter {
+        restore,
+        locations: &locations,
+        target,
+        begun: 0,
+        batch: LeafBuilder::default(),
+        restored: vec![0; restore.entries.len()],
+    };
+    writer.write(merge)
 }
-
-/// Where each stream should be.
-type StreamSpots = HashMap<ChunkId, Option<FrameLocation>>;
 
 /// All rows in the target's order.
-struct SortedRestore {
+struct SortedRows {
     merge: Merge,
-    streams: StreamSpots,
+    locations: StreamLocations,
 }
 
-struct Restore<'a> {
-    reading: &'a OpenRestore<'a>,
+/// The content of a leaf.
+struct LeafContent {
+    table: usize,
+    bytes: Vec<u8>,
 }
 
-impl Restore<'_> {
-    /// Reads all leaves of the chosen tables and sorts their rows. A leaf that cannot be read is
-    /// named and left out.
-    fn sort(&self) -> Result<SortedRestore, OpError> {
-        let rows = self.reading.rows();
-        self.reading.options.progress.phase("reading", CountUnit::Rows, Some(rows));
-        std::thread::scope(|scope| {
-            let (contents, queue) = sync_channel(QUEUE);
-            let sorter = spawn(scope, "sort", move || self.sort_rows(&queue));
-            let fetched = self.fetch_all(&contents);
-            drop(contents);
-            let sorted = join(sorter);
-            Ok(SortedRestore { merge: sorted?, streams: fetched? })
-        })
-    }
+/// Reads all leaves of the chosen tables and sorts their rows. Names leaves that cannot be read and leaves them out.
+fn sort(restore: &OpenRestore<'_>) -> Result<SortedRows, OpError> {
+    restore.options.progress.phase("reading", CountUnit::Rows, Some(restore.rows()));
+    std::thread::scope(|scope| {
+        let (contents, queue) = sync_channel(QUEUE);
+        let sorter = spawn(scope, "sort", move || sort_rows(restore, &queue));
+        let fetched = fetch_all(restore, &contents);
+        drop(contents);
+        let (merge, locations) = both_or_first_cause(join(sorter), fetched)?;
+        Ok(SortedRows { merge, locations })
+    })
+}
 
-    fn fetch_all(&self, contents: &SyncSender<(u32, Vec<u8>)>) -> Result<StreamSpots, OpError> {
-        let mut streams = HashMap::new();
-        for (table, entry) in (0u32..).zip(&self.reading.entries) {
-            let missing = || RepoError::Damaged {
-                object: "the manifest".to_owned(),
-                reason: format!("it has no tree of table {}", entry.name),
+/// Passes all leaves to the sorter. Returns where their streams are.
+fn fetch_all(restore: &OpenRestore<'_>, contents: &SyncSender<LeafContent>) -> Result<StreamLocations, OpError> {
+    let mut locations = StreamLocations::new();
+    for table in 0..restore.entries.len() {
+        restore.list_leaves(table, &mut |leaves| {
+            for place in leaves.iter().flat_map(|leaf| &leaf.streams) {
+                locations.insert(place.stream.id, place.location);
+            }
+            let leaves: Vec<TableLeaf> = leaves.into_iter().map(|leaf| TableLeaf { table, leaf }).collect();
+            restore.fetch_leaves(&leaves, &mut |TableLeaf { table, leaf }, bytes| {
+                restore.check_cancelled()?;
+                restore.options.progress.add(CountUnit::Rows, leaf.rows);
+                contents.send(LeafContent { table: *table, bytes }).map_err(|_| OpError::Cancelled)
+            })
+        })?;
+    }
+    Ok(locations)
+}
+
+/// Decodes leaves and brings their rows into the target's order.
+fn sort_rows(restore: &OpenRestore<'_>, queue: &Receiver<LeafContent>) -> Result<Merge, OpError> {
+    let mut sorting = RowSorting {
+        restore,
+        sorter: Sorter::new(restore.spill_options(SORTER_BYTES)),
+        order_columns: restore.entries.iter().map(|entry| order_columns(entry)).collect(),
+        key: Vec::new(),
+        row: Vec::new(),
+    };
+    while let Ok(content) = queue.recv() {
+        sorting.add_leaf(&content)?;
+    }
+    Ok(sorting.sorter.finish()?)
+}
+
+struct RowSorting<'a> {
+    restore: &'a OpenRestore<'a>,
+    sorter: Sorter,
+    /// Per table.
+    order_columns: Vec<Vec<usize>>,
+    key: Vec<u8>,
+    row: Vec<u8>,
+}
+
+impl RowSorting<'_> {
+    /// Takes the rows of a leaf, up to where it is damaged.
+    fn add_leaf(&mut self, content: &LeafContent) -> Result<(), OpError> {
+        let mut rows = match LeafRows::new(&content.bytes) {
+            Ok(rows) => rows,
+            Err(error) => return self.name_damaged(content.table, &error),
+        };
+        let shape = &self.restore.shapes[content.table];
+        let mut stored = Vec::new();
+        let mut cells = Vec::new();
+        loop {
+            let row = match rows.next_row(&mut stored) {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok(()),
+                Err(error) => return self.name_damaged(content.table, &error),
             };
-            let root = self.reading.reader.root(entry.number, TreeKind::Rows)?.ok_or_else(missing)?;
-            self.reading.reader.leaf_batches(&root, &mut |LeafBatch { leaves, lost }| {
-                self.reading.name_lost(entry, &lost);
-                for place in leaves.iter().flat_map(|leaf| &leaf.streams) {
-                    streams.insert(place.stream.id, place.location);
-                }
-                self.fetch(table, &leaves, contents)
-            })?;
+            shape.fill(&stored, &mut cells);
+            self.write_key(content.table, &cells);
+            self.row.clear();
+            write_row(&mut self.row, stored.len(), row.multiplicity, row.bytes);
+            self.sorter.push(&self.key, &self.row)?;
         }
-        Ok(streams)
     }
 
-    fn fetch(&self, table: u32, leaves: &[LeafRef], contents: &SyncSender<(u32, Vec<u8>)>) -> Result<(), OpError> {
-        let wants: Vec<Want> =
-            leaves.iter().map(|leaf| Want { kind: FrameType::Leaf, id: leaf.id, location: leaf.location }).collect();
-        self.reading.reader.fetch(&wants, |at, content| {
-            if self.reading.options.cancel.is_cancelled() {
-                return Err(OpError::Cancelled);
-            }
-            match content {
-                Ok(content) => {
-                    self.reading.options.progress.add(CountUnit::Rows, leaves[at].rows);
-                    contents.send((table, content)).map_err(|_| OpError::Cancelled)
-                }
-                Err(error @ RepoError::Store(_)) => Err(error.into()),
-                Err(error) => {
-                    let name = &self.reading.entries[table as usize].name;
-                    self.reading.damage.add(format!("{} rows of {name}: {error}", leaves[at].rows));
-                    Ok(())
-                }
-            }
-        })
+    fn write_key(&mut self, table: usize, cells: &[Cell<'_>]) {
+        self.key.clear();
+        write_order_key(&mut self.key, table, &self.order_columns[table], cells);
     }
 
-    /// Decodes leaves and brings their rows into the target's order.
-    fn sort_rows(&self, queue: &Receiver<(u32, Vec<u8>)>) -> Result<Merge, OpError> {
-        let (dir, env) = (self.reading.options.spill_dir.clone(), self.reading.env.clone());
-        let mut sorter = Sorter::new(SpillOptions { dir, memory_bytes: SORTER_BYTES, env });
-        let orders: Vec<Vec<usize>> = self.reading.entries.iter().map(|entry| order_columns(entry)).collect();
-        let (mut key, mut payload) = (Vec::new(), Vec::new());
-        while let Ok((table, content)) = queue.recv() {
-            let (shape, order) = (&self.reading.shapes[table as usize], &orders[table as usize]);
-            let (mut stored, mut cells) = (Vec::new(), Vec::new());
-            let mut sort = |content| {
-                let mut rows = LeafRows::new(content)?;
-                while let Some(row) = rows.next_row(&mut stored)? {
-                    shape.fill(&stored, &mut cells);
-                    key.clear();
-                    order_key(&mut key, table, order, &cells);
-                    payload.clear();
-                    payload.put_uv(row.multiplicity);
-                    payload.put_uv(stored.len() as u64);
-                    payload.extend_from_slice(row.bytes);
-                    if let Err(error) = sorter.push(&key, &payload) {
-                        return Ok(Err(error));
-                    }
-                }
-                Ok::<_, crate::format::wire::WireError>(Ok(()))
-            };
-            match sort(&content) {
-                Ok(pushed) => pushed?,
-                Err(error) => {
-                    let name = &self.reading.entries[table as usize].name;
-                    self.reading.damage.add(format!("a leaf of {name}: it {error}"));
-                }
+    fn name_damaged(&self, table: usize, error: &WireError) -> Result<(), OpError> {
+        let name = &self.restore.entries[table].name;
+        self.restore.damage.add(format!("a leaf of {name}: it {error}"));
+        Ok(())
+    }
+}
+
+/// Writes sorted rows to the target, some at a time.
+struct SortedWriter<'a, 't> {
+    restore: &'a OpenRestore<'a>,
+    locations: &'a StreamLocations,
+    target: &'t mut dyn Target,
+    /// Tables that the target was told of. Rows that wait belong to the last of them.
+    begun: usize,
+    batch: LeafBuilder,
+    /// Per table.
+    restored: Vec<u64>,
+}
+
+impl SortedWriter<'_, '_> {
+    fn write(mut self, mut merge: Merge) -> Result<Vec<u64>, OpError> {
+        while let Some((key, row)) = merge.next()? {
+            self.begin_tables(table_of(key) + 1)?;
+            // A batch has the form of a leaf with one group.
+            self.batch.push(0, &[], row);
+            if self.batch.row_count() >= BATCH_ROWS || self.batch.row_bytes() >= BATCH_BYTES {
+                self.write_batch()?;
             }
         }
-        Ok(sorter.finish()?)
+        self.begin_tables(self.restore.entries.len())?;
+        self.write_batch()?;
+        Ok(self.restored)
     }
 
-    /// Gives all rows to the target. Returns how many each table got.
-    fn write(&self, mut merge: Merge, streams: &StreamSpots, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
-        self.reading.options.progress.phase("writing", CountUnit::Rows, None);
-        let mut writer = RowWriter::new(self.reading.reader, streams, target, &self.reading.damage);
-        let mut restored = vec![0; self.reading.entries.len()];
-        let mut begun = 0;
-        while let Some((key, payload)) = merge.next()? {
-            let table = u32::from_be_bytes(*key.first_chunk().expect("a sort key begins with the table")) as usize;
-            while begun <= table {
-                writer.begin_table(begun)?;
-                begun += 1;
-            }
-            restored[table] += writer.push(&self.reading.shapes[table], payload)?;
-            if restored[table].is_multiple_of(1024) {
-                self.reading.options.progress.add(CountUnit::Rows, 1024);
-                if self.reading.options.cancel.is_cancelled() {
-                    return Err(OpError::Cancelled);
-                }
-            }
+    /// Announces tables to the target until it knows of so many; the rows of the tables before are all written then.
+    fn begin_tables(&mut self, count: usize) -> Result<(), OpError> {
+        while self.begun < count {
+            self.write_batch()?;
+            self.target.table(self.begun)?;
+            self.begun += 1;
         }
-        while begun < self.reading.entries.len() {
-            writer.begin_table(begun)?;
-            begun += 1;
+        Ok(())
+    }
+
+    fn write_batch(&mut self) -> Result<(), OpError> {
+        if self.batch.row_count() == 0 {
+            return Ok(());
         }
-        writer.flush()?;
-        Ok(restored)
+        self.restore.check_cancelled()?;
+        let table = self.begun - 1;
+        let content = self.batch.finish();
+        let decoder = RowDecoder::new(self.restore, table, Cow::Borrowed(self.locations));
+        let mut rows = 0;
+        let target = &mut *self.target;
+        let written = decoder.decode(&content, &mut |cells| {
+            rows += 1;
+            target.row(cells)
+        });
+        written.map_err(write_error)?;
+        self.restored[table] += rows;
+        self.restore.options.progress.add(CountUnit::Rows, rows);
+        Ok(())
+    }
+}
+
+fn write_error(error: RowError) -> OpError {
+    match error {
+        RowError::Stop(error) => OpError::from_source(error),
+        RowError::Content(error) => OpError::Damaged { what: "a restored row".to_owned(), reason: error.to_string() },
+    }
+}
+
+/// The columns, as positions among the table's columns by number, that order its rows.
+fn order_columns(entry: &TableEntry) -> Vec<usize> {
+    let hidden = entry.columns.iter().position(|column| column.visibility == Visibility::Hidden);
+    if let Some(at) = hidden {
+        return vec![at];
+    }
+    let position = |number: &u32| entry.columns.iter().position(|column| column.number == *number);
+    entry.key.iter().filter_map(position).collect()
+}
+
+/// Appends the sort key of a row of a table.
+fn write_order_key(key: &mut Vec<u8>, table: usize, columns: &[usize], cells: &[Cell<'_>]) {
+    key.extend_from_slice(&(table as u32).to_be_bytes());
+    for &column in columns {
+        push_component(key, &cells[column]);
+    }
+}
+
+/// The table in a sort key.
+fn table_of(key: &[u8]) -> usize {
+    u32::from_be_bytes(*key.first_chunk().expect("a sort key begins with the table")) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{table_of, write_order_key};
+    use crate::format::cell::Cell;
+
+    #[test]
+    fn tables_come_before_keys() {
+        let key = |table, n| {
+            let mut out = Vec::new();
+            write_order_key(&mut out, table, &[0], &[Cell::Integer(n)]);
+            out
+        };
+        assert!(key(1, 500) < key(2, -1) && key(2, -1) < key(2, 7));
+        assert_eq!(table_of(&key(7, 1)), 7);
     }
 }

@@ -2,10 +2,11 @@
 //! named as damage, and its rows come back without it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
+use crate::base::pipeline::{into_inner, lock};
 use crate::format::cell::{Cell, StreamForm, StreamRef};
 use crate::format::node::FrameLocation;
 use crate::format::wire::WireError;
@@ -20,51 +21,68 @@ pub struct Damage(Mutex<Vec<String>>);
 impl Damage {
     /// Names something.
     pub fn add(&self, what: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        lock(&self.0).push(what);
     }
 
     /// All that was named.
     #[must_use]
     pub fn into_vec(self) -> Vec<String> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+        into_inner(self.0)
     }
 }
 
 /// Bytes of streams by id.
-pub type Contents = HashMap<ChunkId, Vec<u8>>;
+pub type StreamContents = HashMap<ChunkId, Vec<u8>>;
+
+/// Where the piece or list of each stream should be.
+pub type StreamLocations = HashMap<ChunkId, Option<FrameLocation>>;
 
 /// Reads streams.
 pub fn fetch(
     reader: &SnapshotReader<'_>,
     mut wanted: Vec<StreamRef>,
-    location: &dyn Fn(&StreamRef) -> Option<FrameLocation>,
+    locations: &StreamLocations,
     damage: &Damage,
-) -> Result<Contents, OpError> {
-    let mut contents = HashMap::new();
+) -> Result<StreamContents, OpError> {
     wanted.sort_by_key(|stream| stream.id);
     wanted.dedup_by_key(|stream| stream.id);
-    let (pieces, lists): (Vec<&StreamRef>, Vec<&StreamRef>) =
-        wanted.iter().partition(|stream| stream.form == StreamForm::Piece);
-    let wants: Vec<Want> = pieces
-        .iter()
-        .map(|stream| Want { kind: FrameType::Piece, id: stream.id, location: location(stream) })
-        .collect();
-    let mut keep = |stream: &StreamRef, content: Result<Vec<u8>, RepoError>| match content {
-        Ok(content) => {
-            contents.insert(stream.id, content);
-            Ok(())
-        }
-        Err(error @ RepoError::Store(_)) => Err(OpError::from(error)),
-        Err(error) => {
-            damage.add(format!("a value of {} bytes is left out: {error}", stream.len));
-            Ok(())
-        }
-    };
-    reader.fetch(&wants, |at, content| keep(pieces[at], content))?;
-    for stream in lists {
-        keep(stream, reader.stream(&StreamPlace { stream: *stream, location: location(stream) }))?;
+    let mut fetched = FetchedStreams { contents: StreamContents::new(), damage };
+    let places = wanted.iter().map(|stream| stream_place(stream, locations));
+    let (pieces, lists): (Vec<StreamPlace>, Vec<StreamPlace>) =
+        places.partition(|place| place.stream.form == StreamForm::Piece);
+    let wants: Vec<Want> = pieces.iter().map(want_piece).collect();
+    reader.fetch(&wants, |at, content| fetched.add(&pieces[at].stream, content))?;
+    for place in lists {
+        fetched.add(&place.stream, reader.stream(&place))?;
     }
-    Ok(contents)
+    Ok(fetched.contents)
+}
+
+fn stream_place(stream: &StreamRef, locations: &StreamLocations) -> StreamPlace {
+    let location = locations.get(&stream.id).copied().flatten();
+    StreamPlace { stream: *stream, location }
+}
+
+fn want_piece(place: &StreamPlace) -> Want {
+    Want { kind: FrameType::Piece, id: place.stream.id, location: place.location }
+}
+
+struct FetchedStreams<'a> {
+    contents: StreamContents,
+    damage: &'a Damage,
+}
+
+impl FetchedStreams<'_> {
+    fn add(&mut self, stream: &StreamRef, content: Result<Vec<u8>, RepoError>) -> Result<(), OpError> {
+        match content {
+            Ok(content) => {
+                self.contents.insert(stream.id, content);
+            }
+            Err(error @ RepoError::Store(_)) => return Err(error.into()),
+            Err(error) => self.damage.add(format!("a value of {} bytes is left out: {error}", stream.len)),
+        }
+        Ok(())
+    }
 }
 
 /// The streams that cells refer to.
@@ -76,7 +94,7 @@ pub fn referred<'c>(cells: &'c [Cell<'_>]) -> impl Iterator<Item = StreamRef> + 
 }
 
 /// Puts streams back in the place of what refers to them. One that could not be read has been named.
-pub fn put_back<'c>(cells: &mut [Cell<'c>], contents: &'c Contents) -> Result<(), WireError> {
+pub fn put_back<'c>(cells: &mut [Cell<'c>], contents: &'c StreamContents) -> Result<(), WireError> {
     for cell in cells {
         if let Cell::Stream(kind, stream) = *cell {
             *cell = match contents.get(&stream.id) {

@@ -67,7 +67,7 @@ pub fn load(of: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findin
         }
         let batch = LeafBatchCheck { objects, source, packs: batch };
         for table in batch.read(findings)? {
-            places.add(table.digest, &table.header.sessions(), table.base, &table.entries);
+            places.add(table.digest, &table.header.sessions(), table.frames_start, &table.entries);
         }
         options.progress.add(CountUnit::Objects, batch.packs.len() as u64);
     }
@@ -202,7 +202,7 @@ fn table_fault(table: &PackTable, tail: &[u8], keys: &StructureKeys) -> Option<(
         }
         end = entry.offset.saturating_add(entry.stored);
     }
-    let (used, rear) = (table.base as usize + end as usize, tail.len());
+    let (used, rear) = (table.frames_start as usize + end as usize, tail.len());
     let expected = if table.header.content == PackContent::Streams { padme(used + rear) } else { used + rear };
     let fits = table.size == expected as u64 && rear >= TABLE_HEAD_LEN;
     (!fits).then(|| (Fault::Contradiction, "its frames do not fill it".to_owned()))

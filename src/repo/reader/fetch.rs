@@ -1,11 +1,14 @@
 //! Reading chunks: by their hints in long ranges, and by the index where a hint leads nowhere. Every
 //! frame is opened under the id that its parent names, and the id is computed again.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
+
 use crate::base::frame::{FrameType, SessionWrap, Tier};
-use crate::base::id::SessionId;
+use crate::base::id::{ChunkId, SessionId};
 use crate::crypto::seal::Opener;
 use crate::format::codec;
 use crate::format::name::Name;
@@ -30,47 +33,16 @@ impl SnapshotReader<'_> {
     pub fn fetch<E: From<RepoError>>(
         &self,
         wants: &[Want],
-        mut each: impl FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(), E>,
+        each: impl FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(), E>,
     ) -> Result<(), E> {
         let runs = self.runs(wants);
         let reads: Vec<Read> = runs.iter().map(|run| run.read.clone()).collect();
-        let mut alone = Vec::new();
-        let mut placeless: Vec<usize> = (0..wants.len()).filter(|at| wants[*at].location.is_none()).collect();
-        self.unlocked.repository().objects().get_many::<E>(&reads, |at, bytes| {
-            let run = &runs[at];
-            match bytes {
-                Ok(bytes) => {
-                    for &want in &run.wants {
-                        match self.open_in_run(&wants[want], run.offset, &bytes) {
-                            Ok(content) => each(want, Ok(content))?,
-                            Err(_) => placeless.push(want),
-                        }
-                    }
-                }
-                Err(StoreError::NotFound { .. }) => placeless.extend(&run.wants),
-                // The pack is cut off somewhere; what lies before that can be read by itself.
-                Err(StoreError::Short { .. }) => alone.extend(&run.wants),
-                Err(error) => {
-                    let mut error = Some(error);
-                    for &want in &run.wants {
-                        let error =
-                            error.take().unwrap_or_else(|| StoreError::NotFound { name: run.read.name.to_string() });
-                        each(want, Err(RepoError::Store(error)))?;
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        for want in alone {
-            match self.fetch_by_hint(&wants[want]) {
-                Ok(content) => each(want, Ok(content))?,
-                Err(_) => placeless.push(want),
-            }
-        }
-        for want in placeless {
-            each(want, self.fetch_by_index(&wants[want]))?;
-        }
-        Ok(())
+        let without_hint = (0..wants.len()).filter(|at| wants[*at].location.is_none()).collect();
+        let mut fetch = Fetch { reader: self, wants, each, alone: Vec::new(), by_index: without_hint };
+        let objects = self.unlocked.repository().objects();
+        objects.get_many::<E>(&reads, |at, bytes| fetch.take_run(&runs[at], bytes))?;
+        fetch.fetch_alone()?;
+        fetch.fetch_by_index()
     }
 
     /// Reads one chunk.
@@ -80,40 +52,35 @@ impl SnapshotReader<'_> {
             found = Some(content?);
             Ok::<(), RepoError>(())
         })?;
-        found.ok_or_else(|| RepoError::Missing { object: describe(&want) })
+        found.ok_or_else(|| missing(&want))
     }
 
+    /// Groups wants that have a hint into ranges that are read in one go.
     fn runs(&self, wants: &[Want]) -> Vec<FetchRun> {
-        let mut placed: Vec<(usize, FrameLocation)> =
-            wants.iter().enumerate().filter_map(|(at, want)| want.location.map(|location| (at, location))).collect();
-        placed.sort_by_key(|(_, location)| (location.pack, location.offset));
         let mut runs: Vec<FetchRun> = Vec::new();
-        let mut last_pack = None;
-        for (at, location) in placed {
-            let (start, end) = (u64::from(location.offset), u64::from(location.offset) + u64::from(location.stored));
-            if let Some(run) = runs.last_mut()
-                && last_pack == Some(location.pack)
-                && start <= run.end + GAP_BYTES_MAX
-                && end - run.offset <= RUN_BYTES_MAX
-            {
-                run.end = run.end.max(end);
-                run.read.range = Some((run.offset, run.end - run.offset));
-                run.wants.push(at);
-                continue;
+        for (at, location) in in_pack_order(wants) {
+            match runs.last_mut() {
+                Some(run) if run.has_room_for(&location) => run.push(at, &location),
+                _ => runs.push(self.new_run(at, &location)),
             }
-            last_pack = Some(location.pack);
-            let name = Name::Pack(self.context.source, self.pack(location.pack).digest);
-            let read = Read { name, range: Some((start, end - start)), bytes_max: 0 };
-            runs.push(FetchRun { read, offset: start, end, wants: vec![at] });
         }
         runs
     }
 
+    fn new_run(&self, at: usize, location: &FrameLocation) -> FetchRun {
+        let name = Name::Pack(self.context.source, self.pack(location.pack).digest);
+        let offset = u64::from(location.offset);
+        let len = u64::from(location.stored);
+        let read = Read { name, range: Some((offset, len)), bytes_max: 0 };
+        FetchRun { read, pack: location.pack, offset, end: offset + len, wants: vec![at] }
+    }
+
+    /// Opens a frame in the bytes of a pack from `run_offset` on.
     fn open_in_run(&self, want: &Want, run_offset: u64, bytes: &[u8]) -> Result<Vec<u8>, RepoError> {
-        let location = want.location.as_ref().ok_or_else(|| RepoError::Missing { object: describe(want) })?;
+        let location = want.location.as_ref().ok_or_else(|| missing(want))?;
         let start = usize::try_from(u64::from(location.offset) - run_offset).unwrap_or(usize::MAX);
         let sealed = bytes.get(start..start.saturating_add(location.stored as usize));
-        let sealed = sealed.ok_or_else(|| RepoError::Missing { object: describe(want) })?;
+        let sealed = sealed.ok_or_else(|| missing(want))?;
         let pack = self.pack(location.pack);
         self.open_frame(want, &pack, location, sealed.to_vec())
     }
@@ -126,35 +93,36 @@ impl SnapshotReader<'_> {
         location: &FrameLocation,
         mut sealed: Vec<u8>,
     ) -> Result<Vec<u8>, RepoError> {
-        let object = || format!("{} in {}", describe(want), Name::Pack(self.context.source, pack.digest));
-        let session = pack
-            .sessions
-            .get(usize::from(location.session))
-            .ok_or_else(|| RepoError::wire(object(), &WireError::Invalid { what: "session of a hint" }))?;
+        const UNKNOWN_SESSION: WireError = WireError::Invalid { what: "session of a hint" };
+        let object = || self.describe_in(want, pack);
+        let session = pack.sessions.get(usize::from(location.session));
+        let session = session.ok_or_else(|| RepoError::wire(object(), &UNKNOWN_SESSION))?;
         let opener = self.opener(*session, want.kind.tier(), pack)?;
         opener
             .open(want.kind, &want.id, location.frame_counter, &mut sealed)
             .map_err(|error| RepoError::sealed(object(), &error))?;
         let content = codec::decode(location.codec, sealed).map_err(|error| RepoError::codec(object(), &error))?;
-        self.check_id(want, &content, &object)?;
+        let computed = self.compute_id(want, &content).map_err(|error| RepoError::wire(object(), &error))?;
+        if computed.is_some_and(|computed| computed != want.id) {
+            return Err(RepoError::damaged(object(), "its content has another id"));
+        }
         Ok(content)
     }
 
-    fn check_id(&self, want: &Want, content: &[u8], object: &dyn Fn() -> String) -> Result<(), RepoError> {
-        let found = match want.kind {
+    fn describe_in(&self, want: &Want, pack: &PackRef) -> String {
+        format!("{} in {}", describe(want), Name::Pack(self.context.source, pack.digest))
+    }
+
+    /// The id of content, if this role can compute it.
+    fn compute_id(&self, want: &Want, content: &[u8]) -> Result<Option<ChunkId>, WireError> {
+        match want.kind {
             FrameType::Node | FrameType::List => {
-                let hashed = Skeleton::hashed_of(content).map_err(|error| RepoError::wire(object(), &error))?;
-                self.structure.chunk_id(want.kind, hashed)
+                let hashed = Skeleton::hashed_of(content)?;
+                Ok(self.structure.chunk_id(want.kind, hashed))
             }
-            // Their content is compared with the digest in their node, by whoever has both.
-            FrameType::Ranges => return Ok(()),
-            kind => self.ids.as_ref().map(|ids| ids.chunk_id(kind, content)),
-        };
-        match found {
-            Some(found) if found != want.id => {
-                Err(RepoError::Damaged { object: object(), reason: "its content has another id".to_owned() })
-            }
-            _ => Ok(()),
+            // Their content is compared with the digest in their node, where both are at hand.
+            FrameType::Ranges => Ok(None),
+            kind => Ok(self.ids.as_ref().map(|ids| ids.chunk_id(kind, content))),
         }
     }
 
@@ -163,73 +131,84 @@ impl SnapshotReader<'_> {
         if let Some(opener) = openers.get(&(session, tier)) {
             return Ok(Arc::clone(opener));
         }
-        let opener = match tier {
-            Tier::Structure => self.structure.opener(session),
-            Tier::Catalog => {
-                let ids = self.ids.as_ref();
-                ids.ok_or_else(|| self.unlocked.wrong_role("reading a catalog", "an operator or admin"))?
-                    .opener(session)
-            }
-            Tier::Data => {
-                let admin = self.unlocked.admin(self.context.epoch, "opening rows")?;
-                let wrap = self.wrap(session, pack)?;
-                admin
-                    .opener(self.context.source, &wrap)
-                    .map_err(|source| RepoError::Grant { key: self.unlocked.key(), source })?
-            }
-        };
-        let opener = Arc::new(opener);
+        let opener = Arc::new(self.create_opener(session, tier, pack)?);
         openers.insert((session, tier), Arc::clone(&opener));
         Ok(opener)
+    }
+
+    fn create_opener(&self, session: SessionId, tier: Tier, pack: &PackRef) -> Result<Opener, RepoError> {
+        match tier {
+            Tier::Structure => Ok(self.structure.opener(session)),
+            Tier::Catalog => match &self.ids {
+                Some(ids) => Ok(ids.opener(session)),
+                None => Err(self.unlocked.wrong_role("reading a catalog", "an operator or admin")),
+            },
+            Tier::Data => {
+                // Without the key of an admin the wrap is of no use.
+                self.unlocked.admin(self.context.epoch, "opening rows")?;
+                let wrap = self.wrap(session, pack)?;
+                self.unlocked.data_opener(&self.context, &wrap)
+            }
+        }
     }
 
     /// The wrap of a session: from the manifest, its pages, or the header of a pack that it wrote.
     fn wrap(&self, session: SessionId, pack: &PackRef) -> Result<SessionWrap, RepoError> {
         let mut wraps = self.wraps.lock().unwrap_or_else(PoisonError::into_inner);
         if !wraps.contains_key(&session) {
-            for page in &self.manifest.pages {
-                // A page that is gone is no loss while the pack's own header has the wrap.
-                if let Ok(page) = read_page(self.unlocked.repository().objects(), self.context, *page) {
-                    wraps.extend(page.into_iter().map(|wrap| (wrap.session(), wrap)));
-                }
-            }
+            add_wraps(&mut wraps, self.wraps_of_pages());
         }
         if !wraps.contains_key(&session) {
-            let size = self.inventory.iter().find(|known| known.0 == pack.digest).map_or(1 << 20, |known| known.1);
-            let table = PackTable::read(self.unlocked.repository().objects(), &self.structure, pack.digest, size)?;
-            wraps.extend(table.header.wraps.into_iter().map(|wrap| (wrap.session(), wrap)));
+            add_wraps(&mut wraps, self.wraps_of_pack(pack)?);
         }
-        let object = || format!("the data key of session {session}");
-        wraps.get(&session).cloned().ok_or_else(|| RepoError::Missing { object: object() })
+        let wrap = wraps.get(&session).cloned();
+        wrap.ok_or_else(|| RepoError::missing(format!("the data key of session {session}")))
+    }
+
+    /// A page that is gone is no loss while the pack's own header has the wrap.
+    fn wraps_of_pages(&self) -> Vec<SessionWrap> {
+        let objects = self.unlocked.repository().objects();
+        let pages = self.manifest.pages.iter().filter_map(|page| read_page(objects, self.context, *page).ok());
+        pages.flatten().collect()
+    }
+
+    fn wraps_of_pack(&self, pack: &PackRef) -> Result<Vec<SessionWrap>, RepoError> {
+        let objects = self.unlocked.repository().objects();
+        let size = self.inventory.iter().find(|known| known.digest == pack.digest).map_or(1 << 20, |known| known.size);
+        let table = PackTable::read(objects, &self.structure, pack.digest, size)?;
+        Ok(table.header.wraps)
     }
 
     fn fetch_by_hint(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
-        let location = want.location.ok_or_else(|| RepoError::Missing { object: describe(want) })?;
+        let location = want.location.ok_or_else(|| missing(want))?;
         let name = Name::Pack(self.context.source, self.pack(location.pack).digest);
-        let objects = self.unlocked.repository().objects();
-        let (offset, len) = (u64::from(location.offset), u64::from(location.stored));
-        let sealed = objects.get_range(&name, offset, len).map_err(RepoError::referenced)?;
-        self.open_in_run(want, offset, &sealed)
+        let sealed = self.read_frame(&name, &location)?;
+        self.open_in_run(want, u64::from(location.offset), &sealed)
     }
 
-    /// The way without a hint.
+    fn read_frame(&self, name: &Name, location: &FrameLocation) -> Result<Bytes, RepoError> {
+        let objects = self.unlocked.repository().objects();
+        let offset = u64::from(location.offset);
+        let len = u64::from(location.stored);
+        objects.get_range(name, offset, len).map_err(RepoError::referenced)
+    }
+
+    /// Reads a chunk without its hint.
     fn fetch_by_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
         let index = self.index()?;
-        let hinted = want.location.map(|location| Name::Pack(self.context.source, self.pack(location.pack).digest));
-        let object = || match hinted {
-            Some(name) => format!("{} in {name}", describe(want)),
-            None => describe(want),
-        };
-        let Some(location) = index.get(&want.id) else { return Err(RepoError::Missing { object: object() }) };
+        let location = index.get(&want.id).ok_or_else(|| RepoError::missing(self.describe_at_hint(want)))?;
         let pack = &index.packs()[location.pack as usize].pack;
-        let name = Name::Pack(self.context.source, pack.digest);
-        let objects = self.unlocked.repository().objects();
-        let sealed = objects
-            .get_range(&name, u64::from(location.offset), u64::from(location.stored))
-            .map_err(RepoError::referenced)?;
+        let sealed = self.read_frame(&Name::Pack(self.context.source, pack.digest), &location)?;
         let content = self.open_frame(want, pack, &location, sealed.to_vec())?;
         self.stale_hints.fetch_add(u64::from(want.location.is_some()), Ordering::Relaxed);
         Ok(content)
+    }
+
+    fn describe_at_hint(&self, want: &Want) -> String {
+        match want.location {
+            Some(location) => self.describe_in(want, &self.pack(location.pack)),
+            None => describe(want),
+        }
     }
 
     fn index(&self) -> Result<&Index, RepoError> {
@@ -242,11 +221,120 @@ impl SnapshotReader<'_> {
     }
 }
 
+fn add_wraps(wraps: &mut BTreeMap<SessionId, SessionWrap>, found: Vec<SessionWrap>) {
+    wraps.extend(found.into_iter().map(|wrap| (wrap.session(), wrap)));
+}
+
+/// The wants that have a hint, by pack and offset.
+fn in_pack_order(wants: &[Want]) -> Vec<(usize, FrameLocation)> {
+    let mut located = Vec::new();
+    for (at, want) in wants.iter().enumerate() {
+        located.extend(want.location.map(|location| (at, location)));
+    }
+    located.sort_by_key(|(_, location)| (location.pack, location.offset));
+    located
+}
+
+/// Chunks that are being fetched.
+struct Fetch<'a, F> {
+    reader: &'a SnapshotReader<'a>,
+    wants: &'a [Want],
+    each: F,
+    /// Wants whose range was cut off; each is read by itself.
+    alone: Vec<usize>,
+    /// Wants whose hint leads nowhere, or that have none.
+    by_index: Vec<usize>,
+}
+
+impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(), E>> Fetch<'_, F> {
+    fn take_run(&mut self, run: &FetchRun, bytes: Result<Bytes, StoreError>) -> Result<(), E> {
+        match bytes {
+            Ok(bytes) => self.open_run(run, &bytes),
+            Err(StoreError::NotFound { .. }) => {
+                self.by_index.extend(&run.wants);
+                Ok(())
+            }
+            // The pack is cut off somewhere; what lies before that can be read by itself.
+            Err(StoreError::Short { .. }) => {
+                self.alone.extend(&run.wants);
+                Ok(())
+            }
+            Err(error) => self.fail_run(run, error),
+        }
+    }
+
+    fn open_run(&mut self, run: &FetchRun, bytes: &[u8]) -> Result<(), E> {
+        for &at in &run.wants {
+            let opened = self.reader.open_in_run(&self.wants[at], run.offset, bytes);
+            self.take_opened(at, opened)?;
+        }
+        Ok(())
+    }
+
+    /// Passes content on; what did not open is read by the index later.
+    fn take_opened(&mut self, at: usize, opened: Result<Vec<u8>, RepoError>) -> Result<(), E> {
+        match opened {
+            Ok(content) => (self.each)(at, Ok(content)),
+            Err(_) => {
+                self.by_index.push(at);
+                Ok(())
+            }
+        }
+    }
+
+    /// The first want of the run gets the error.
+    fn fail_run(&mut self, run: &FetchRun, error: StoreError) -> Result<(), E> {
+        let mut error = Some(error);
+        for &at in &run.wants {
+            let error = error.take().unwrap_or_else(|| StoreError::NotFound { name: run.read.name.to_string() });
+            (self.each)(at, Err(RepoError::Store(error)))?;
+        }
+        Ok(())
+    }
+
+    fn fetch_alone(&mut self) -> Result<(), E> {
+        for at in std::mem::take(&mut self.alone) {
+            let opened = self.reader.fetch_by_hint(&self.wants[at]);
+            self.take_opened(at, opened)?;
+        }
+        Ok(())
+    }
+
+    fn fetch_by_index(&mut self) -> Result<(), E> {
+        for at in std::mem::take(&mut self.by_index) {
+            let content = self.reader.fetch_by_index(&self.wants[at]);
+            (self.each)(at, content)?;
+        }
+        Ok(())
+    }
+}
+
+/// Frames of one pack that are read in one go.
 struct FetchRun {
     read: Read,
+    pack: u32,
     offset: u64,
     end: u64,
     wants: Vec<usize>,
+}
+
+impl FetchRun {
+    fn has_room_for(&self, location: &FrameLocation) -> bool {
+        let start = u64::from(location.offset);
+        let end = start + u64::from(location.stored);
+        self.pack == location.pack && start <= self.end + GAP_BYTES_MAX && end - self.offset <= RUN_BYTES_MAX
+    }
+
+    fn push(&mut self, at: usize, location: &FrameLocation) {
+        let end = u64::from(location.offset) + u64::from(location.stored);
+        self.end = self.end.max(end);
+        self.read.range = Some((self.offset, self.end - self.offset));
+        self.wants.push(at);
+    }
+}
+
+fn missing(want: &Want) -> RepoError {
+    RepoError::missing(describe(want))
 }
 
 pub(super) fn describe(want: &Want) -> String {

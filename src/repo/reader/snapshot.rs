@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
-use crate::base::id::{ChunkId, Digest, SessionId, SourceId};
+use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::cell::StreamRef;
 use crate::format::manifest::{TreeKind, TreeRoot};
-use crate::format::node::{FrameLocation, PackRef, Skeleton};
+use crate::format::node::{FrameLocation, PackRef, Skeleton, StreamHint};
+use crate::format::wire::WireError;
 use crate::repo::error::RepoError;
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
+use crate::repo::known_chunks::WantedPack;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
@@ -23,7 +25,7 @@ use crate::repo::open::Unlocked;
 pub struct Want {
     pub kind: FrameType,
     pub id: ChunkId,
-    /// Where it should be; `pack` counts in the reader's packs.
+    /// Where it should be; `pack` is an ordinal of the reader's packs.
     pub location: Option<FrameLocation>,
 }
 
@@ -45,6 +47,12 @@ pub struct StreamPlace {
     pub location: Option<FrameLocation>,
 }
 
+impl From<&StreamHint> for StreamPlace {
+    fn from(hint: &StreamHint) -> Self {
+        Self { stream: hint.stream, location: hint.location }
+    }
+}
+
 /// A snapshot, opened for reading.
 pub struct SnapshotReader<'a> {
     pub(super) unlocked: &'a Unlocked,
@@ -52,7 +60,8 @@ pub struct SnapshotReader<'a> {
     pub(super) manifest: OpenManifest,
     pub(super) structure: StructureKeys,
     pub(super) ids: Option<SourceIdKeys>,
-    pub(super) inventory: Vec<(Digest, u64)>,
+    /// Packs of the epoch, those of trusted keys first.
+    pub(super) inventory: Vec<WantedPack>,
     pub(super) signers: Signers,
     pub(super) packs: Mutex<Packs>,
     pub(super) openers: Mutex<HashMap<(SessionId, Tier), Arc<Opener>>>,
@@ -65,6 +74,35 @@ pub struct SnapshotReader<'a> {
 pub(super) struct Packs {
     list: Vec<Arc<PackRef>>,
     ordinals: HashMap<Digest, u32>,
+}
+
+impl Packs {
+    fn intern(&mut self, pack: &PackRef) -> u32 {
+        if let Some(ordinal) = self.ordinals.get(&pack.digest) {
+            return *ordinal;
+        }
+        let ordinal = self.list.len() as u32;
+        self.list.push(Arc::new(pack.clone()));
+        self.ordinals.insert(pack.digest, ordinal);
+        ordinal
+    }
+}
+
+pub(super) fn renumber_pack(location: &mut Option<FrameLocation>, ordinals: &[u32]) {
+    if let Some(location) = location {
+        location.pack = ordinals[location.pack as usize];
+    }
+}
+
+/// What a key sealed that was revoked since comes last: of two chunks of one id, its own may be garbage.
+fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
+    let packs = ledger.inventory().filter(|pack| pack.epoch == epoch);
+    let (trusted, untrusted): (Vec<&InventoryPack>, Vec<_>) = packs.partition(|pack| ledger.trusts(&pack.signer));
+    trusted.into_iter().chain(untrusted).map(WantedPack::from).collect()
+}
+
+fn undecodable_root(error: &WireError) -> RepoError {
+    RepoError::wire("a root of the manifest", error)
 }
 
 impl<'a> SnapshotReader<'a> {
@@ -80,10 +118,6 @@ impl<'a> SnapshotReader<'a> {
             }
             None => None,
         };
-        // What a key sealed that was revoked since comes last: of two chunks of one id, its own may be garbage.
-        let (trusted, doubtful): (Vec<&InventoryPack>, Vec<_>) =
-            ledger.inventory().filter(|pack| pack.epoch == epoch).partition(|pack| ledger.trusts(&pack.signer));
-        let inventory = trusted.iter().chain(&doubtful).map(|pack| (pack.digest, pack.size)).collect();
         let wraps = manifest.wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect();
         Ok(Self {
             unlocked,
@@ -91,7 +125,7 @@ impl<'a> SnapshotReader<'a> {
             manifest,
             structure,
             ids,
-            inventory,
+            inventory: packs_of_epoch(ledger, epoch),
             signers: Signers::of(ledger),
             packs: Mutex::default(),
             openers: Mutex::default(),
@@ -121,25 +155,19 @@ impl<'a> SnapshotReader<'a> {
 
     /// The root of a table's tree.
     pub fn root(&self, table: u32, kind: TreeKind) -> Result<Option<Skeleton>, RepoError> {
-        self.manifest
-            .roots
-            .iter()
-            .find(|root| root.table == table && root.kind == kind)
-            .map(|r| self.open_root(r))
-            .transpose()
+        let root = self.manifest.roots.iter().find(|root| root.table == table && root.kind == kind);
+        root.map(|root| self.open_root(root)).transpose()
     }
 
-    /// A root of the manifest with its locations counted in the reader's packs.
+    /// A root of the manifest. The locations in it refer to the reader's packs.
     pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
-        let skeleton =
-            Skeleton::read(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
+        let skeleton = Skeleton::read(&root.skeleton).map_err(|error| undecodable_root(&error))?;
         Ok(self.intern(skeleton))
     }
 
     /// The id that a root would have if it were stored like other nodes.
     pub fn root_id(&self, root: &TreeRoot) -> Result<ChunkId, RepoError> {
-        let hashed =
-            Skeleton::hashed_of(&root.skeleton).map_err(|error| RepoError::wire("a root of the manifest", &error))?;
+        let hashed = Skeleton::hashed_of(&root.skeleton).map_err(|error| undecodable_root(&error))?;
         Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))
     }
 
@@ -149,36 +177,23 @@ impl<'a> SnapshotReader<'a> {
         self.context.source
     }
 
-    /// Counts a skeleton's locations in the reader's packs instead of its own.
+    /// Makes a skeleton's locations refer to the reader's packs instead of its own.
     pub(super) fn intern(&self, mut skeleton: Skeleton) -> Skeleton {
         let ordinals = self.intern_packs(&std::mem::take(&mut skeleton.packs));
-        let move_location = |location: &mut Option<FrameLocation>| {
-            if let Some(location) = location {
-                location.pack = ordinals[location.pack as usize];
-            }
-        };
         for child in &mut skeleton.children {
-            move_location(&mut child.location);
-            move_location(&mut child.ranges_location);
-            child.streams.iter_mut().for_each(|hint| move_location(&mut hint.location));
+            renumber_pack(&mut child.location, &ordinals);
+            renumber_pack(&mut child.ranges_location, &ordinals);
+            for hint in &mut child.streams {
+                renumber_pack(&mut hint.location, &ordinals);
+            }
         }
         skeleton
     }
 
+    /// The ordinals of these packs among the reader's.
     pub(super) fn intern_packs(&self, packs: &[PackRef]) -> Vec<u32> {
         let mut known = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
-        packs
-            .iter()
-            .map(|pack| {
-                if let Some(ordinal) = known.ordinals.get(&pack.digest) {
-                    return *ordinal;
-                }
-                let ordinal = known.list.len() as u32;
-                known.list.push(Arc::new(pack.clone()));
-                known.ordinals.insert(pack.digest, ordinal);
-                ordinal
-            })
-            .collect()
+        packs.iter().map(|pack| known.intern(pack)).collect()
     }
 
     /// The pack with this ordinal.

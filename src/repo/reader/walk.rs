@@ -2,10 +2,12 @@
 
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::manifest::StoredLocation;
 use crate::format::node::{Child, FrameLocation, PieceList, Skeleton};
+use crate::format::wire::WireError;
 use crate::repo::error::RepoError;
 use crate::repo::reader::fetch::describe;
-use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, StreamPlace, Want};
+use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, StreamPlace, Want, renumber_pack};
 
 /// Nodes that are open at the same time when a tree is walked.
 const NODES_PER_BATCH: usize = 24;
@@ -46,17 +48,20 @@ impl SnapshotReader<'_> {
     pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
         let (children, lost) = self.expand_children(nodes.iter().flat_map(|node| &node.children), level)?;
-        lost.into_iter().next().map_or(Ok(children), |lost| Err(lost.error))
+        match lost.into_iter().next() {
+            Some(lost) => Err(lost.error),
+            None => Ok(children),
+        }
     }
 
+    /// The nodes of children, in order, and those that cannot be read.
     fn expand_children<'c>(
         &self,
         children: impl IntoIterator<Item = &'c Child>,
         level: u8,
     ) -> Result<(Vec<Skeleton>, Vec<LostNode>), RepoError> {
         let children: Vec<&Child> = children.into_iter().collect();
-        let want = |child: &&Child| Want { kind: FrameType::Node, id: child.id, location: child.location };
-        let wants: Vec<Want> = children.iter().map(want).collect();
+        let wants: Vec<Want> = children.iter().map(|child| node_want(child)).collect();
         let mut nodes: Vec<Option<Skeleton>> = vec![None; wants.len()];
         let mut lost = Vec::new();
         self.fetch(&wants, |at, content| {
@@ -74,8 +79,7 @@ impl SnapshotReader<'_> {
     pub fn open_node(&self, want: &Want, content: &[u8], level: u8) -> Result<Skeleton, RepoError> {
         let skeleton = Skeleton::read(content).map_err(|error| RepoError::wire(describe(want), &error))?;
         if skeleton.level != level {
-            let reason = format!("it is of level {}, not {level}", skeleton.level);
-            return Err(RepoError::Damaged { object: describe(want), reason });
+            return Err(RepoError::damaged(describe(want), format!("it is of level {}, not {level}", skeleton.level)));
         }
         Ok(self.intern(skeleton))
     }
@@ -85,37 +89,36 @@ impl SnapshotReader<'_> {
         let StreamPlace { stream, location } = *place;
         let bytes = match stream.form {
             StreamForm::Piece => self.fetch_one(Want { kind: FrameType::Piece, id: stream.id, location })?,
-            StreamForm::List => {
-                let wants = self.pieces(place)?;
-                let mut pieces = vec![Vec::new(); wants.len()];
-                self.fetch(&wants, |at, content| {
-                    pieces[at] = content?;
-                    Ok::<(), RepoError>(())
-                })?;
-                pieces.concat()
-            }
+            StreamForm::List => self.fetch_pieces(&self.pieces(place)?)?,
         };
         if bytes.len() as u64 != stream.len {
             let reason = format!("it has {} bytes, not {}", bytes.len(), stream.len);
-            return Err(RepoError::Damaged { object: format!("stream {}", stream.id), reason });
+            return Err(RepoError::damaged(format!("stream {}", stream.id), reason));
         }
         Ok(bytes)
     }
 
+    fn fetch_pieces(&self, wants: &[Want]) -> Result<Vec<u8>, RepoError> {
+        let mut pieces = vec![Vec::new(); wants.len()];
+        self.fetch(wants, |at, content| {
+            pieces[at] = content?;
+            Ok::<(), RepoError>(())
+        })?;
+        Ok(pieces.concat())
+    }
+
     /// The engine's schema document.
     pub fn schema(&self) -> Result<Vec<u8>, RepoError> {
-        let object = || "the secrets of the manifest".to_owned();
         let secrets = self.manifest.secrets.as_ref();
         let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
-        let stream = StreamRef::try_from(secrets.schema).map_err(|error| RepoError::wire(object(), &error))?;
-        let location = match &secrets.schema_at {
-            Some(hint) => {
-                let (pack, location) = hint.place().map_err(|error| RepoError::wire(object(), &error))?;
-                Some(FrameLocation { pack: self.intern_packs(&[pack])[0], ..location })
-            }
-            None => None,
-        };
+        let stream = StreamRef::try_from(secrets.schema).map_err(|error| undecodable_secrets(&error))?;
+        let location = secrets.schema_at.as_ref().map(|hint| self.intern_hint(hint)).transpose()?;
         self.stream(&StreamPlace { stream, location })
+    }
+
+    fn intern_hint(&self, hint: &StoredLocation) -> Result<FrameLocation, RepoError> {
+        let (pack, location) = hint.pack_and_location().map_err(|error| undecodable_secrets(&error))?;
+        Ok(FrameLocation { pack: self.intern_packs(&[pack])[0], ..location })
     }
 
     /// The pieces of a stream that is a list.
@@ -129,13 +132,21 @@ impl SnapshotReader<'_> {
         let content = self.fetch_one(want)?;
         let list = PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))?;
         let ordinals = self.intern_packs(&list.packs);
-        let wants = list.pieces.iter().map(|piece| {
-            let location =
-                piece.location.map(|location| FrameLocation { pack: ordinals[location.pack as usize], ..location });
-            (Want { kind: FrameType::Piece, id: piece.id, location }, piece.len)
-        });
-        Ok(wants.collect())
+        let mut wants = Vec::with_capacity(list.pieces.len());
+        for mut piece in list.pieces {
+            renumber_pack(&mut piece.location, &ordinals);
+            wants.push((Want { kind: FrameType::Piece, id: piece.id, location: piece.location }, piece.len));
+        }
+        Ok(wants)
     }
+}
+
+fn node_want(child: &Child) -> Want {
+    Want { kind: FrameType::Node, id: child.id, location: child.location }
+}
+
+fn undecodable_secrets(error: &WireError) -> RepoError {
+    RepoError::wire("the secrets of the manifest", error)
 }
 
 /// Leaves that follow each other, but for what lies below the nodes that are lost.
@@ -154,16 +165,16 @@ pub struct LostNode {
 }
 
 fn leaf_refs(node: Skeleton) -> impl Iterator<Item = LeafRef> {
-    node.children.into_iter().map(|child| LeafRef {
+    node.children.into_iter().map(|child| leaf_ref(&child))
+}
+
+fn leaf_ref(child: &Child) -> LeafRef {
+    LeafRef {
         id: child.id,
         location: child.location,
         rows: child.rows,
         bytes: child.bytes,
         owners: child.owners,
-        streams: child
-            .streams
-            .iter()
-            .map(|hint| StreamPlace { stream: hint.stream, location: hint.location })
-            .collect(),
-    })
+        streams: child.streams.iter().map(StreamPlace::from).collect(),
+    }
 }

@@ -11,7 +11,6 @@ use crate::base::pipeline::lock;
 use crate::base::time::Moment;
 use crate::format::dsse::encode;
 use crate::format::entry::ObjectRef;
-use crate::format::name::Name;
 use crate::format::session::Announcement;
 use crate::repo::error::WriteError;
 use crate::repo::open::Unlocked;
@@ -71,29 +70,34 @@ impl<'a> Announcer<'a> {
     }
 
     fn announce(&self, state: &mut AnnouncerState) -> Result<(), WriteError> {
+        let announcement = self.announcement(state);
+        let identity = self.unlocked.identity();
+        let bytes = encode(&announcement, identity.key_id(), |message| identity.sign(message))
+            .map_err(|source| WriteError::Statement { source })?;
+        let objects = self.unlocked.repository().objects();
+        // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
+        objects.barrier()?;
+        objects.create(&announcement.name(), bytes.into())?;
+        state.number = announcement.number;
+        state.announced = Some(announcement.written);
+        state.waiting.clear();
+        Ok(())
+    }
+
+    /// The next announcement, of the packs that wait for one.
+    fn announcement(&self, state: &AnnouncerState) -> Announcement {
         let number = state.number + 1;
-        let repository = self.unlocked.repository();
-        let written = repository.env().now();
-        let announcement = Announcement {
+        let packs = state.waiting.iter().map(|pack| ObjectRef { sha256: pack.digest, size: pack.size }).collect();
+        Announcement {
             repository: self.context.repository,
             source: self.context.source,
             session: self.session,
             number,
             epoch: self.context.epoch,
-            written,
+            written: self.unlocked.repository().env().now(),
             wrap: (number == 1).then(|| self.wrap.clone()),
-            packs: state.waiting.iter().map(|pack| ObjectRef { sha256: pack.digest, size: pack.size }).collect(),
-        };
-        let identity = self.unlocked.identity();
-        let bytes = encode(&announcement, identity.key_id(), |message| identity.sign(message))
-            .map_err(|source| WriteError::Statement { source })?;
-        // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
-        repository.objects().barrier()?;
-        repository.objects().create(&Name::Session(self.context.source, self.session, number), bytes.into())?;
-        state.number = number;
-        state.announced = Some(written);
-        state.waiting.clear();
-        Ok(())
+            packs,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::format::wire::{Put, Take, WireError};
 use crate::repo::error::WriteError;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
 use crate::repo::writer::worker::{SealJob, SealResult, send};
-use crate::sort::{Accepted, SpillQueue, SpillQueueReader};
+use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
 use crate::tree::chunker::LeafCut;
 use crate::tree::stream::StreamChunker;
 
@@ -115,8 +115,8 @@ impl<'a> ChunkSink<'a> {
     fn push(&self, kind: FrameType, id: &ChunkId, bytes: &[u8]) -> Result<(), WriteError> {
         let key = [&[kind as u8], &id.as_bytes()[..]].concat();
         match self.spill_queue.push(&key, bytes)? {
-            Accepted::Yes => Ok(()),
-            Accepted::No => Err(WriteError::Stopped),
+            QueuePush::Queued => Ok(()),
+            QueuePush::Abandoned => Err(WriteError::Stopped),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use bytes::Bytes;
 
-use crate::base::pipeline::{StageError, first_cause, join, join_all, spawn};
+use crate::base::pipeline::{StageError, all_or_first_cause, both_or_first_cause, join, join_all, spawn};
 use crate::base::progress::CountUnit;
 use crate::format::name::Name;
 use crate::repo::error::WriteError;
@@ -150,25 +150,12 @@ impl Stages<'_> {
     /// Waits for all stages. Of several errors the one that caused the others is returned.
     fn finish<R, E: From<WriteError>>(self, fed: Result<R, E>) -> Result<(R, Written), E> {
         let assembled = join(self.assembler);
-        let written = all_stages(join_all(self.others), assembled);
-        match (fed, written) {
-            (Ok(fed), Ok(written)) => Ok((fed, written)),
+        let others = all_or_first_cause(join_all(self.others));
+        match (fed, both_or_first_cause(others, assembled)) {
+            (Ok(fed), Ok((_, written))) => Ok((fed, written)),
             (Err(error), Ok(_)) => Err(error),
             (Err(error), Err(stopped)) if stopped.is_consequence() => Err(error),
             (_, Err(cause)) => Err(cause.into()),
         }
-    }
-}
-
-/// What the assembler made, or why a stage failed.
-fn all_stages(
-    stages: Vec<Result<(), WriteError>>,
-    assembled: Result<Written, WriteError>,
-) -> Result<Written, WriteError> {
-    let mut errors: Vec<WriteError> = stages.into_iter().filter_map(Result::err).collect();
-    let written = assembled.map_err(|error| errors.push(error));
-    match (written, first_cause(errors)) {
-        (Ok(written), None) => Ok(written),
-        (_, cause) => Err(cause.unwrap_or(WriteError::Stopped)),
     }
 }

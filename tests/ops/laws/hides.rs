@@ -64,7 +64,7 @@ fn streams_are_shuffled_and_padded_and_trees_are_not() {
         assert_eq!(stored, in_order, "{table}");
     }
     let used = |table: &PackTable| {
-        u64::from(table.base)
+        u64::from(table.frames_start)
             + table.rear_len()
             + table.entries.iter().map(|entry| u64::from(entry.stored)).sum::<u64>()
     };

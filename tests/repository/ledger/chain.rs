@@ -8,8 +8,9 @@ use sidekeep::format::entry::{
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{OpenEpoch, RevokeKey, RosterStatement};
+use sidekeep::repo::append::Appended;
 use sidekeep::repo::error::RepoError;
-use sidekeep::repo::ledger::{Appended, Ledger};
+use sidekeep::repo::ledger::Ledger;
 
 use crate::ledger::fixture::{Behind, Fixture, append_to, digest, object, prune, snapshot};
 

@@ -10,9 +10,10 @@ use sidekeep::base::time::Moment;
 use sidekeep::format::entry::{EntryBody, Forget, ObjectRef, Prune, Revoke};
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{CloseEpoch, RevokeKey, RosterStatement};
+use sidekeep::repo::append::Appended;
 use sidekeep::repo::commit::{Committed, Preconditions, SnapshotCandidate, commit};
 use sidekeep::repo::error::RepoError;
-use sidekeep::repo::ledger::{Appended, Ledger};
+use sidekeep::repo::ledger::Ledger;
 
 use crate::ledger::fixture::{Fixture, append_to, digest, object, prune, snapshot};
 use crate::support::stores::faulty::{Effect, Fault, Faulty, Plan, Verb};
@@ -89,9 +90,9 @@ const MANIFEST: &[u8] = b"a manifest";
 
 /// A snapshot as of second 9 that shares pack 101, adopts 50 and adds 60.
 fn candidate() -> SnapshotCandidate {
-    let counted =
+    let preconditions =
         Preconditions { packs: HashSet::from([digest(101)]), adopted: vec![object(50)], added: vec![object(60)] };
-    SnapshotCandidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), counted }
+    SnapshotCandidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), preconditions }
 }
 
 /// What becomes of the candidate if somebody does `meanwhile` after it folded the ledger.
@@ -200,8 +201,8 @@ fn what_the_roster_said_meanwhile_is_heard() {
 fn large() -> SnapshotCandidate {
     let pack = |n: usize| ObjectRef { sha256: Digest::of(&n.to_be_bytes()), size: 1 };
     let (adopted, added) = ((0..100).map(pack).collect(), (100..2 * ENTRY_PACKS_MAX + 200).map(pack).collect());
-    let counted = Preconditions { packs: HashSet::from([digest(101)]), adopted, added };
-    SnapshotCandidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), counted }
+    let preconditions = Preconditions { packs: HashSet::from([digest(101)]), adopted, added };
+    SnapshotCandidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), preconditions }
 }
 
 #[test]
@@ -214,7 +215,7 @@ fn packs_that_one_entry_cannot_name_are_added_before_the_snapshot() {
     let record = ledger.newest().expect("a snapshot");
     assert_eq!((committed.entry.number, record.id), (4, committed.entry.sha256));
     assert_eq!((record.snapshot.packs.len(), record.ahead.packs), (200, 2 * ENTRY_PACKS_MAX));
-    assert_eq!(record.new_bytes(), large().counted.added.len() as u64 + 100);
+    assert_eq!(record.new_bytes(), large().preconditions.added.len() as u64 + 100);
     assert_eq!(ledger.inventory().count(), 1 + 2 * ENTRY_PACKS_MAX + 200);
     for number in 2..=4 {
         assert!(fixture.get(&Name::Ledger(fixture.source, number)).len() <= STATEMENT_BYTES_MAX);
@@ -226,7 +227,7 @@ fn what_was_added_ahead_and_pruned_meanwhile_is_not_committed() {
     let fixture = Arc::new(Fixture::new());
     fixture.appended(EntryBody::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
     let (mut ledger, mut unlocked) = (fixture.ledger(), fixture.unlock(Role::Operator));
-    let named = large().counted.added.last().expect("a pack").sha256;
+    let named = large().preconditions.added.last().expect("a pack").sha256;
     let pruned = EntryBody::Prune(Prune { packs: vec![named], manifests: vec![], wraps: vec![] });
     fixture.appended(pruned, &fixture.key(Role::Maintainer));
     assert!(matches!(commit(&mut unlocked, &mut ledger, large()), Err(RepoError::Overtaken { .. })));
@@ -241,10 +242,14 @@ fn of_many_writers_at_once_each_commits_once_or_gives_way() {
         move || {
             let mut unlocked = fixture.unlock(Role::Operator);
             let mut ledger = Ledger::load(unlocked.repository(), fixture.source).expect("folds");
-            let counted =
+            let preconditions =
                 Preconditions { added: vec![ObjectRef { sha256: digest(n), size: 1 }], ..Preconditions::default() };
-            commit(&mut unlocked, &mut ledger, SnapshotCandidate { snapshot: snapshot(n), manifest: vec![n], counted })
-                .is_ok()
+            commit(
+                &mut unlocked,
+                &mut ledger,
+                SnapshotCandidate { snapshot: snapshot(n), manifest: vec![n], preconditions },
+            )
+            .is_ok()
         }
     };
     let threads: Vec<_> = (1..=8).map(|n| std::thread::spawn(run(n))).collect();

@@ -22,8 +22,9 @@ use sidekeep::format::dsse;
 use sidekeep::format::entry::{ChainPlace, Entry, EntryBody, Numbered, ObjectRef, Prune, Snapshot};
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{Enrol, RosterStatement};
+use sidekeep::repo::append::{Appended, Signer, append};
 use sidekeep::repo::error::RepoError;
-use sidekeep::repo::ledger::{Appended, Ledger, Signer, append};
+use sidekeep::repo::ledger::Ledger;
 use sidekeep::repo::open::Repository;
 
 use crate::support::stores::damage;

@@ -149,7 +149,7 @@ fn pack_frames(world: &World, source: &str, bytes: &[u8], pack: Digest, found: &
         let count = tried.entry(entry.kind).or_default();
         *count += 1;
         if *count <= TRIED {
-            let start = (table.base + entry.offset) as usize;
+            let start = (table.frames_start + entry.offset) as usize;
             let bytes = bytes[start..start + entry.stored as usize].to_vec();
             let session = header.sessions()[usize::from(entry.session)];
             found.push(Sealed { kind: entry.kind, id: entry.id, session, frame_counter: entry.frame_counter, bytes });

@@ -15,8 +15,8 @@ use sidekeep::format::entry::{
 };
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{AddGrant, AddSource, CloseEpoch, Enrol, OpenEpoch, RevokeKey, RosterStatement};
+use sidekeep::repo::append::{Signer, append};
 use sidekeep::repo::error::RepoError;
-use sidekeep::repo::ledger::{Signer, append};
 
 use crate::support::world::data::create_service;
 use crate::support::world::{SOURCE, World, open_key};

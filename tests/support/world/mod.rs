@@ -28,10 +28,11 @@ use sidekeep::ops::placement::update::{Pinned, PlacementConfig};
 use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
 use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, VerifyReport, Visit};
+use sidekeep::repo::append::{Appended, Signer, append};
 use sidekeep::repo::create::add_source;
 use sidekeep::repo::error::RepoError;
 use sidekeep::repo::io::Objects;
-use sidekeep::repo::ledger::{Appended, Ledger, Signer, append};
+use sidekeep::repo::ledger::Ledger;
 use sidekeep::repo::open::{Repository, Unlocked};
 use sidekeep::store::{Location, OpenOptions, Store};
 

@@ -1,0 +1,192 @@
+//! The address of a database as a person writes it. It may hold a password: nothing here shows one.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::redact;
+use crate::engine::postgres::connect::address::{Address, without_password};
+use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::host_environment::HostEnvironment;
+
+/// What the address of a PostgreSQL database begins with.
+const SERVER_PREFIXES: [&str; 3] = ["postgres://", "postgresql://", "service="];
+
+/// A text that names no database.
+#[derive(Debug, Error)]
+pub(crate) enum AddressError {
+    #[error("{0:?} is neither an address nor a source of the configuration; it has {1}")]
+    UnknownName(String, String),
+    #[error("the address {0} is none of postgres://role@host/database, service=name and sqlite:///path")]
+    Unsupported(String),
+    #[error("the address {0} must be of a file on this machine, as in sqlite:///srv/sync.db")]
+    NotAFile(String),
+    #[error("{address}")]
+    Postgres { address: String, source: PostgresError },
+    #[error("which source is not said; the configuration has {0}")]
+    Unnamed(String),
+}
+
+/// Where a database lies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum SourceAddress {
+    Sqlite(PathBuf),
+    Postgres(ServerAddress),
+}
+
+/// A database of a PostgreSQL server, as it was named.
+#[derive(Clone)]
+pub(crate) struct ServerAddress {
+    text: Zeroizing<String>,
+    /// What it comes to with everything that completes it, without role, password and parameters.
+    plain: String,
+}
+
+impl ServerAddress {
+    fn parse(text: &str, host: &HostEnvironment) -> Result<Self, AddressError> {
+        let mut server = Self { text: Zeroizing::new(text.to_owned()), plain: String::new() };
+        server.plain = server.address(host)?.url();
+        Ok(server)
+    }
+
+    /// Where and how to connect.
+    pub(crate) fn address(&self, host: &HostEnvironment) -> Result<Address, AddressError> {
+        Address::parse(&self.text, host)
+            .map_err(|source| AddressError::Postgres { address: redact::address(&self.text), source })
+    }
+}
+
+/// By whatever role and in whatever way it is reached, it is the same.
+impl PartialEq for ServerAddress {
+    fn eq(&self, other: &Self) -> bool {
+        self.plain == other.plain
+    }
+}
+
+impl Eq for ServerAddress {}
+
+impl fmt::Debug for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({})", self.plain)
+    }
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.plain)
+    }
+}
+
+impl fmt::Display for SourceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(server) => server.fmt(f),
+        }
+    }
+}
+
+impl SourceAddress {
+    /// Bytes of the database, as far as that can be told without opening it.
+    pub(crate) fn size(&self) -> Option<u64> {
+        match self {
+            Self::Sqlite(path) => path.metadata().ok().map(|metadata| metadata.len()),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// The same from whatever directory it is looked at.
+    pub(crate) fn absolute(self) -> Self {
+        match self {
+            Self::Sqlite(path) => Self::Sqlite(std::path::absolute(&path).unwrap_or(path)),
+            server @ Self::Postgres(_) => server,
+        }
+    }
+
+    /// Written so that [`SourceAddress::parse`] reads it, but without a password: that has no place in a configuration.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite(_) => self.to_string(),
+            Self::Postgres(server) => without_password(&server.text),
+        }
+    }
+
+    /// Reads `postgres://…`, `postgresql://…`, `service=name`, `sqlite:///path` and `sqlite:path`.
+    pub(crate) fn parse(text: &str, host: &HostEnvironment) -> Result<Self, AddressError> {
+        if SERVER_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+            return ServerAddress::parse(text, host).map(Self::Postgres);
+        }
+        let Some(file) = text.strip_prefix("sqlite:") else {
+            return Err(AddressError::Unsupported(redact::address(text)));
+        };
+        match sqlite_path(file) {
+            Some(path) => Ok(Self::Sqlite(path)),
+            None => Err(AddressError::NotAFile(redact::address(text))),
+        }
+    }
+}
+
+/// The path in what follows `sqlite:`, if it is one of a file.
+fn sqlite_path(text: &str) -> Option<PathBuf> {
+    let path = match text.strip_prefix("//") {
+        Some(rest) => url_path(rest)?,
+        None => PathBuf::from(text),
+    };
+    let is_file = !path.as_os_str().is_empty() && path.as_os_str() != "/";
+    is_file.then_some(path)
+}
+
+/// The path of a URL without its scheme. It must begin with the path: a file has no host in front.
+fn url_path(rest: &str) -> Option<PathBuf> {
+    if !rest.starts_with('/') {
+        return None;
+    }
+    let url = Url::parse(&format!("file://{rest}")).ok()?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return None;
+    }
+    url.to_file_path().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::SourceAddress;
+    use crate::base::chain::chain;
+    use crate::engine::postgres::connect::host_environment::HostEnvironment;
+
+    fn nothing() -> HostEnvironment {
+        HostEnvironment::new([])
+    }
+
+    #[test]
+    fn addresses_of_files_are_read() {
+        for (text, path) in
+            [("sqlite:///srv/a%20b.db", "/srv/a b.db"), ("sqlite:a.db", "a.db"), ("sqlite:/srv/a.db", "/srv/a.db")]
+        {
+            let address = SourceAddress::parse(text, &nothing()).ok();
+            assert_eq!(address, Some(SourceAddress::Sqlite(PathBuf::from(path))), "{text}");
+        }
+        for text in ["sqlite://srv/a.db", "sqlite:", "sqlite:///", "sqlite:///a?mode=rw", "srv/a.db"] {
+            assert!(SourceAddress::parse(text, &nothing()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_servers_are_read_and_keep_their_password_to_themselves() {
+        let host = HostEnvironment::new([("PGUSER".to_owned(), "bo".to_owned())]);
+        let address = SourceAddress::parse("postgres://ana:hunter2@db/x?sslmode=require", &host).expect("an address");
+        assert_eq!(address.to_string(), "postgres://db:5432/x");
+        assert_eq!(address.url(), "postgres://ana@db/x?sslmode=require");
+        assert!(!format!("{address:?}").contains("hunter2"));
+        assert_eq!(SourceAddress::parse("postgresql://db:5432/x", &host).ok(), Some(address));
+        for text in ["postgres://ana:hunter2@db:0/x", "mysql://ana:hunter2@db/x", "service=hunter3"] {
+            let error = chain(&SourceAddress::parse(text, &host).expect_err(text));
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

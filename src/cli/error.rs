@@ -1,0 +1,222 @@
+//! Why a command fails. Every error of the layers below becomes a [`CliError`] with its chain of causes; its exit code
+//! and its hint come from `verdict.rs`.
+
+use std::error::Error;
+
+use thiserror::Error;
+
+use super::address::AddressError;
+use super::config::ConfigError;
+use super::exit::Exit;
+use super::keys::KeyError;
+use super::render::printable;
+use super::time::TimeError;
+use super::verdict::{self, Verdict};
+use crate::base::chain::chain;
+use crate::crypto::keyfile::KeyFileError;
+use crate::engine::contract::SourceError;
+use crate::engine::postgres::connect::error::PostgresError;
+use crate::ops::error::OpError;
+use crate::repo::error::RepoError;
+use crate::sort::SpillError;
+use crate::store::{LocationError, StoreError};
+
+const OUTPUT_HINT: &str = "see where the output goes, and whether there is room";
+const IO_HINT: &str = "see whether this may be done there, and whether there is room";
+
+/// Why a command ends without having done its work.
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+    /// What was asked for makes no sense.
+    #[error("{message}")]
+    Usage { message: String, hint: &'static str },
+    #[error("cannot write the result")]
+    Output {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot {doing}")]
+    Io {
+        doing: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("this is a bug in sidekeep; nothing was committed by the part that failed")]
+    Bug,
+    /// Somebody asked to stop, and this is what came of it.
+    #[error("interrupted")]
+    Interrupted {
+        #[source]
+        source: Box<CliError>,
+        hint: &'static str,
+    },
+    /// An error of a layer below, or of another part of this one.
+    #[error(transparent)]
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+macro_rules! failures {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                Self::Failed(Box::new(error))
+            }
+        })+
+    };
+}
+
+failures!(
+    AddressError,
+    ConfigError,
+    KeyError,
+    KeyFileError,
+    LocationError,
+    OpError,
+    PostgresError,
+    RepoError,
+    SourceError,
+    SpillError,
+    StoreError,
+    TimeError,
+);
+
+impl CliError {
+    /// The code of this error.
+    pub(crate) fn exit(&self) -> Exit {
+        self.verdict().exit
+    }
+
+    /// The same, of an operation that was asked to stop.
+    pub(crate) fn interrupted(self) -> Self {
+        if self.exit() == Exit::Interrupted {
+            return self;
+        }
+        Self::Interrupted { source: Box::new(self), hint: verdict::REUSED }
+    }
+
+    /// The same with what to do about an interrupted restore that can go on.
+    pub(crate) fn resumable(self) -> Self {
+        self.if_interrupted(verdict::RESUMED)
+    }
+
+    /// The same with what became of the files of an interrupted restore.
+    pub(crate) fn removed(self) -> Self {
+        self.if_interrupted(verdict::REMOVED)
+    }
+
+    fn if_interrupted(self, hint: &'static str) -> Self {
+        match self {
+            Self::Interrupted { source, .. } => Self::Interrupted { source, hint },
+            Self::Failed(error) if error.downcast_ref().is_some_and(is_cancelled) => {
+                Self::Interrupted { source: Box::new(Self::Failed(error)), hint }
+            }
+            other => other,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let hint = self.verdict().hint;
+        (!hint.is_empty()).then(|| hint.to_owned())
+    }
+
+    /// The error and its causes, each once.
+    pub(crate) fn chain(&self) -> String {
+        printable(&chain(self)).into_owned()
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Usage { hint, .. } => Verdict::new(Exit::Usage, hint),
+            Self::Bug => Verdict::new(Exit::Failed, verdict::BUG),
+            Self::Interrupted { hint, .. } => Verdict::new(Exit::Interrupted, hint),
+            Self::Output { .. } => Verdict::new(Exit::Failed, OUTPUT_HINT),
+            Self::Io { .. } => Verdict::new(Exit::Failed, IO_HINT),
+            Self::Failed(error) => verdict::verdict(&**error),
+        }
+    }
+}
+
+fn is_cancelled(error: &OpError) -> bool {
+    matches!(error, OpError::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CliError;
+    use crate::cli::exit::Exit;
+    use crate::cli::keys::KeyError;
+    use crate::engine::contract::SourceError;
+    use crate::ops::error::OpError;
+    use crate::repo::error::{RepoError, WriteError};
+
+    use crate::sort::SpillError;
+    use crate::store::{Doing, StoreError};
+
+    fn full() -> StoreError {
+        StoreError::Full { doing: Doing::Creating, name: "a/b".to_owned(), reason: "quota".to_owned() }
+    }
+
+    #[test]
+    fn the_cause_that_is_known_decides() {
+        let cases: Vec<(CliError, Exit)> = vec![
+            (full().into(), Exit::Unreachable),
+            (RepoError::Store(full()).into(), Exit::Unreachable),
+            (RepoError::Write(WriteError::Store(full())).into(), Exit::Unreachable),
+            (RepoError::Write(WriteError::Cancelled).into(), Exit::Interrupted),
+            (SourceError::Sink(Box::new(RepoError::Write(WriteError::Cancelled))).into(), Exit::Interrupted),
+            (SourceError::Sink("no idea".into()).into(), Exit::Failed),
+            (RepoError::NoRepository { place: "x".to_owned() }.into(), Exit::NoRepository),
+            (KeyError::Missing.into(), Exit::Key),
+            (RepoError::Overtaken { reason: "x".to_owned() }.into(), Exit::InTheWay),
+        ];
+        for (error, exit) in cases {
+            assert_eq!(error.exit(), exit, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_to_do_is_said_of_every_trouble_of_store_disk_and_repository() {
+        let name = "a/b".to_owned();
+        let reason = "x".to_owned();
+        let dir = std::path::PathBuf::from("/spill");
+        let broken = || std::io::Error::other("x");
+        let errors: Vec<CliError> = vec![
+            RepoError::RolledBack { object: name.clone(), reason: reason.clone() }.into(),
+            RepoError::NoSources.into(),
+            RepoError::Store(StoreError::Exists { name: name.clone() }).into(),
+            StoreError::Name { name: name.clone() }.into(),
+            SpillError::Damaged { dir: dir.clone() }.into(),
+            SpillError::Write { dir: dir.clone(), source: broken() }.into(),
+            SpillError::Read { dir, source: broken() }.into(),
+            SpillError::Thread { source: broken() }.into(),
+            SpillError::TooLong { bytes: 7 }.into(),
+            CliError::Output { source: broken() },
+            CliError::Io { doing: reason, source: broken() },
+        ];
+        for error in errors {
+            assert!(error.hint().is_some_and(|hint| !hint.ends_with('.')), "{error}");
+            assert_eq!(error.exit(), Exit::Failed, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_became_of_an_interrupted_restore_is_said() {
+        let cancelled = || CliError::from(OpError::Cancelled);
+        let hint = |error: CliError| (error.exit(), error.hint().expect("a hint"));
+        for error in [cancelled(), full().into(), cancelled().interrupted()] {
+            let (exit, hint) = hint(error.interrupted().removed());
+            assert!(exit == Exit::Interrupted && hint.contains("begins anew") && !hint.contains("backup"), "{hint}");
+        }
+        assert!(hint(cancelled().resumable()).1.contains("--resume"));
+        assert!(hint(CliError::from(full()).removed()).1.contains("make room"), "nobody interrupted it");
+    }
+
+    #[test]
+    fn every_cause_is_said_once_and_steers_no_terminal() {
+        let error: CliError = RepoError::Write(WriteError::Store(full())).into();
+        assert_eq!(error.chain(), "cannot store a snapshot's data: creating a/b: the store is full: quota");
+        let error: CliError = SourceError::Sink("\u{1b}[2J".into()).into();
+        assert_eq!(error.chain(), "rows could not be passed on: \\u{1b}[2J");
+    }
+}

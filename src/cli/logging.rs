@@ -1,0 +1,150 @@
+//! The log of a run: what happened, how long it took, what was tried again and why the run failed. Only here is a
+//! subscriber installed.
+//!
+//! Events name objects, tables, counts, sizes, durations, statuses and SQL commands. They never hold a secret, a row, an
+//! address with a query, or a header. Libraries know no such rule, so only events of this program are ever logged.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use clap::ValueEnum;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry;
+
+use super::error::CliError;
+
+/// Names what is logged.
+pub(crate) const FILTER_VARIABLE: &str = "SIDEKEEP_LOG";
+/// What the targets of this program's events begin with.
+const OWN_TARGET: &str = "sidekeep";
+
+/// How the lines of the log are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// A JSON object per line
+    Json,
+}
+
+/// What is logged, where to and how.
+#[derive(Clone, Debug)]
+pub(crate) struct LogOptions {
+    /// How often `-v` is given.
+    pub(crate) verbose: u8,
+    /// The file that the log is appended to, if not to standard error.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) format: LogFormat,
+    /// Goes before `verbose`.
+    pub(crate) filter: Option<OsString>,
+}
+
+impl LogOptions {
+    /// Whether anything is logged to standard error.
+    pub(crate) fn is_on_stderr(&self) -> bool {
+        self.is_on() && self.file.is_none()
+    }
+
+    fn is_on(&self) -> bool {
+        self.verbose > 0 || self.file.is_some() || self.filter.is_some()
+    }
+
+    /// What is logged.
+    fn targets(&self) -> Result<Targets, CliError> {
+        match &self.filter {
+            Some(filter) => parse_filter(&filter.to_string_lossy()),
+            None => Ok(Targets::new().with_target(OWN_TARGET, self.level())),
+        }
+    }
+
+    fn level(&self) -> LevelFilter {
+        match self.verbose {
+            0 | 1 => LevelFilter::INFO,
+            2 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        }
+    }
+}
+
+/// Begins to log, if that is asked for.
+pub(crate) fn start(options: &LogOptions) -> Result<(), CliError> {
+    if !options.is_on() {
+        return Ok(());
+    }
+    let targets = options.targets()?;
+    match &options.file {
+        Some(path) => install(targets, options.format, Mutex::new(open(path)?)),
+        None => install(targets, options.format, std::io::stderr),
+    }
+    Ok(())
+}
+
+/// Opens the log file. It names users' tables, so others do not read it.
+fn open(path: &Path) -> Result<File, CliError> {
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    opened.map_err(|source| CliError::Io { doing: format!("open the log file {}", path.display()), source })
+}
+
+fn install<W>(targets: Targets, format: LogFormat, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let installed = match format {
+        LogFormat::Text => tracing::subscriber::set_global_default(registry().with(targets).with(lines)),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            tracing::subscriber::set_global_default(registry().with(targets).with(lines))
+        }
+    };
+    installed.expect("nothing else installs a subscriber");
+}
+
+/// The targets of a filter such as `info,sidekeep::store=debug`.
+fn parse_filter(text: &str) -> Result<Targets, CliError> {
+    let mut targets = Targets::new();
+    for directive in text.split(',') {
+        let (target, level) = parse_directive(directive.trim()).ok_or_else(|| unknown_directive(directive))?;
+        targets = targets.with_target(target, level);
+    }
+    Ok(targets)
+}
+
+fn parse_directive(text: &str) -> Option<(&str, LevelFilter)> {
+    let (target, level) = text.split_once('=').unwrap_or((OWN_TARGET, text));
+    let rest = target.strip_prefix(OWN_TARGET)?;
+    let is_own = rest.is_empty() || rest.starts_with("::");
+    Some((target, level.parse().ok().filter(|_| is_own)?))
+}
+
+fn unknown_directive(directive: &str) -> CliError {
+    CliError::Usage {
+        message: format!("{FILTER_VARIABLE} has {directive:?}, which selects no events of sidekeep"),
+        hint: "write a level (error, warn, info, debug, trace or off), or a module with one, as in sidekeep::store=debug",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::parse_filter;
+
+    #[test]
+    fn a_filter_selects_events_of_this_program_only() {
+        let targets = parse_filter("info, sidekeep::store=debug").expect("a filter");
+        assert!(targets.would_enable("sidekeep::store::http", &Level::DEBUG));
+        assert!(targets.would_enable("sidekeep::ops", &Level::INFO));
+        assert!(!targets.would_enable("sidekeep::ops", &Level::DEBUG));
+        assert!(!targets.would_enable("hyper", &Level::ERROR));
+        for text in ["", "loud", "hyper=debug", "sidekeeper=debug", "info,rustls=trace", "sidekeep=loud"] {
+            assert!(parse_filter(text).is_err(), "{text}");
+        }
+    }
+}

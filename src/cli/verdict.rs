@@ -1,0 +1,272 @@
+//! The exit code and the hint of every error that is known. An operation may wrap an error in others: the causes are
+//! searched from the outermost inwards, and the first that is known decides.
+
+use std::error::Error;
+
+use super::address::AddressError;
+use super::config::ConfigError;
+use super::exit::Exit;
+use super::keys::KeyError;
+use super::time::TimeError;
+use crate::base::chain::causes;
+use crate::crypto::keyfile::KeyFileError;
+use crate::engine::contract::SourceError;
+use crate::engine::postgres::connect::error::PostgresError;
+use crate::ops::error::OpError;
+use crate::repo::error::{RepoError, WriteError};
+
+use crate::sort::SpillError;
+use crate::store::{Doing, LocationError, StoreError};
+
+/// An exit code, and a hint of one sentence where something can be done.
+#[derive(Clone, Copy)]
+pub(super) struct Verdict {
+    pub(super) exit: Exit,
+    /// Empty if there is none.
+    pub(super) hint: &'static str,
+}
+
+impl Verdict {
+    pub(super) const fn new(exit: Exit, hint: &'static str) -> Self {
+        Self { exit, hint }
+    }
+}
+
+/// Any error with its type erased.
+type AnyError = dyn Error + 'static;
+
+/// One entry for each type of error that is known.
+const KNOWN: [fn(&AnyError) -> Option<Verdict>; 11] = [
+    |error| error.downcast_ref().and_then(of_operation),
+    |error| error.downcast_ref().and_then(of_repository),
+    |error| error.downcast_ref().and_then(of_writing),
+    |error| error.downcast_ref().map(of_store),
+    |error| error.downcast_ref().and_then(of_source),
+    |error| error.downcast_ref().map(of_postgres),
+    |error| error.downcast_ref().map(of_spilling),
+    |error| error.downcast_ref().map(of_key),
+    |error| error.downcast_ref().map(|_: &ConfigError| USAGE),
+    |error| error.downcast_ref().map(|_: &TimeError| USAGE),
+    of_text,
+];
+
+const USAGE: Verdict = Verdict::new(Exit::Usage, "");
+
+/// The verdict on `error`: that on the first of its causes that is known.
+pub(super) fn verdict(error: &AnyError) -> Verdict {
+    causes(error).find_map(known).unwrap_or(Verdict::new(Exit::Failed, ""))
+}
+
+fn known(error: &AnyError) -> Option<Verdict> {
+    KNOWN.iter().find_map(|lookup| lookup(error))
+}
+
+/// Texts that name no repository or no database.
+fn of_text(error: &AnyError) -> Option<Verdict> {
+    if error.is::<LocationError>() {
+        return Some(USAGE);
+    }
+    error.is::<AddressError>().then_some(Verdict::new(
+        Exit::Usage,
+        "give an address such as postgres://role@host/database or sqlite:///srv/sync.db, or a name from sidekeep.toml",
+    ))
+}
+
+const VERIFY: &str = "run `sidekeep verify --level read` to see what else is damaged";
+pub(super) const BUG: &str = "please report it, with the line above";
+const NEWER: &str = "use a newer version of sidekeep";
+
+const ROOM: &str = "name a directory on a disk with more room with --spill-dir, or spill_dir in sidekeep.toml";
+pub(super) const RESUMED: &str = "what was restored stays: the same command with --resume goes on";
+pub(super) const REMOVED: &str =
+    "what was half restored is removed, and nothing else was touched; the same command begins anew";
+pub(super) const REUSED: &str = "nothing was committed; what a backup has uploaded is reused by the next one";
+
+/// A transparent error is not in the chain itself, only its causes are.
+fn of_operation(error: &OpError) -> Option<Verdict> {
+    match error {
+        OpError::Repo(error) => of_repository(error),
+        OpError::Source(error) => of_source(error),
+        OpError::Spill(error) => Some(of_spilling(error)),
+        OpError::NotFound(_) => {
+            Some(Verdict::new(Exit::Failed, "`sidekeep snapshots` and `sidekeep show` list what is there"))
+        }
+        OpError::Damaged { .. } => Some(Verdict::new(Exit::Failed, VERIFY)),
+        OpError::Cancelled => Some(Verdict::new(Exit::Interrupted, REUSED)),
+    }
+}
+
+fn of_repository(error: &RepoError) -> Option<Verdict> {
+    Some(match error {
+        RepoError::NoRepository { .. } => {
+            Verdict::new(Exit::NoRepository, "check the location, or make a repository with `sidekeep init`")
+        }
+        RepoError::Exists { .. } => Verdict::new(Exit::InTheWay, "choose another place; nothing was changed"),
+        RepoError::Unfinished { .. } => Verdict::new(
+            Exit::InTheWay,
+            "if no other init runs, nothing can use them: delete them, or choose another place",
+        ),
+        RepoError::Unconditional { .. } => {
+            Verdict::new(Exit::Unreachable, "choose a store that supports conditional writes")
+        }
+        RepoError::Missing { .. } | RepoError::Damaged { .. } => Verdict::new(Exit::Failed, VERIFY),
+        RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => Verdict::new(Exit::Failed, NEWER),
+        RepoError::Fingerprint { .. } => {
+            Verdict::new(Exit::Key, "this is not the repository that was meant: check the location, and the key")
+        }
+        RepoError::OtherRepository { .. } => Verdict::new(Exit::Key, "give this repository's key with --key-file"),
+        RepoError::NotEnrolled { .. } | RepoError::Grant { .. } => {
+            Verdict::new(Exit::Key, "give another key of this repository with --key-file or --key-command")
+        }
+        RepoError::WrongRole { .. } | RepoError::NoKey { .. } => {
+            Verdict::new(Exit::Key, "give a key of that role with --key-file or --key-command")
+        }
+        RepoError::NoSource { .. } => Verdict::new(Exit::Usage, "`sidekeep snapshots` lists the sources"),
+        RepoError::NoSources => {
+            Verdict::new(Exit::Failed, "take a backup first; if there was one, `sidekeep verify` says what is missing")
+        }
+        RepoError::WhichSource { .. } => {
+            Verdict::new(Exit::Usage, "name it with --source; `sidekeep snapshots` lists the sources")
+        }
+        RepoError::Unclear { .. } => {
+            Verdict::new(Exit::Unreachable, "see if it is there with `sidekeep snapshots`, else run it again")
+        }
+        RepoError::Overtaken { .. } => Verdict::new(Exit::InTheWay, "run the command again"),
+        RepoError::Write(error) => return of_writing(error),
+        RepoError::Foreign { .. } => Verdict::new(Exit::Failed, "check the location"),
+        RepoError::RolledBack { .. } => Verdict::new(
+            Exit::Failed,
+            "find out who put back an older copy of the store, or deleted from it, and undo that",
+        ),
+        RepoError::Statement { .. } | RepoError::Seal { .. } => Verdict::new(Exit::Failed, BUG),
+        RepoError::Store(_) => return None,
+    })
+}
+
+fn of_writing(error: &WriteError) -> Option<Verdict> {
+    match error {
+        WriteError::Cancelled => Some(Verdict::new(Exit::Interrupted, REUSED)),
+        _ => None,
+    }
+}
+
+fn of_store(error: &StoreError) -> Verdict {
+    match error {
+        StoreError::NoPlace { .. } => Verdict::new(
+            Exit::NoRepository,
+            "check the location; `sidekeep init` makes a repository, but a bucket or container must be there already",
+        ),
+        StoreError::Refused { .. } => Verdict::new(
+            Exit::Unreachable,
+            "check the credentials and permissions that the store's own tools would use here",
+        ),
+        StoreError::Unreachable { doing, .. } | StoreError::Throttled { doing, .. } if *doing != Doing::Creating => {
+            Verdict::new(Exit::Unreachable, "run the command again; --retry-time has it wait longer for the store")
+        }
+        StoreError::Unreachable { .. } | StoreError::Throttled { .. } | StoreError::Uncertain { .. } => {
+            Verdict::new(Exit::Unreachable, "run the command again; what was uploaded is reused")
+        }
+        StoreError::Full { .. } => {
+            Verdict::new(Exit::Unreachable, "make room in the store; what was uploaded is reused")
+        }
+        StoreError::ReadOnly { .. } => Verdict::new(Exit::Unreachable, "mount the store writable"),
+        StoreError::Unsupported { .. } => {
+            Verdict::new(Exit::Unreachable, "choose another store, or another kind of access to it")
+        }
+        StoreError::Setting { .. } => Verdict::new(Exit::Usage, ""),
+        StoreError::NotFound { .. } | StoreError::Short { .. } | StoreError::TooLarge { .. } => {
+            Verdict::new(Exit::Failed, VERIFY)
+        }
+        StoreError::Other { .. } => Verdict::new(Exit::Unreachable, "see whether the store's own tools can do this"),
+        StoreError::Exists { .. } => Verdict::new(Exit::Failed, VERIFY),
+        StoreError::Name { .. } => Verdict::new(Exit::Failed, "choose a location without that part"),
+    }
+}
+
+fn of_source(error: &SourceError) -> Option<Verdict> {
+    match error {
+        SourceError::Unreachable { .. } => Some(Verdict::new(
+            Exit::Unreachable,
+            "check the address and the permissions, and what the database's own tools say of it",
+        )),
+        SourceError::GaveWay { .. } => Some(Verdict::new(
+            Exit::Unreachable,
+            "take the backup when nobody alters the tables; what was uploaded is reused",
+        )),
+        SourceError::Copy { .. } => Some(Verdict::new(Exit::Failed, ROOM)),
+        SourceError::NotEmpty { .. } => Some(Verdict::new(
+            Exit::Unreachable,
+            "restore to a place where there is nothing yet; nothing is ever overwritten",
+        )),
+        SourceError::Unfinished { .. } => Some(Verdict::new(
+            Exit::Unreachable,
+            "go on with it by --resume and the same snapshot, or restore to a new database",
+        )),
+        SourceError::NothingBegun { .. } => Some(Verdict::new(
+            Exit::Unreachable,
+            "if a restore lost its connection there in its last step, that was done and it is whole; else restore to a \
+             database where there is nothing yet",
+        )),
+        SourceError::Lost { .. } => {
+            let hint = "see whether the server runs, and in its log who ended the session or the statement; then a \
+                        restore goes on by --resume, and a backup is run again";
+            Some(Verdict::new(Exit::Unreachable, hint))
+        }
+        SourceError::Failed { .. } => Some(Verdict::new(
+            Exit::Failed,
+            "the line above says what was refused: see whether a disk is full; the database's log may say more",
+        )),
+        SourceError::Sink(_) => None,
+    }
+}
+
+fn of_postgres(error: &PostgresError) -> Verdict {
+    match error {
+        PostgresError::Address { .. } => {
+            Verdict::new(Exit::Usage, "see docs/postgresql.md for what an address may say")
+        }
+        PostgresError::Connect { .. } | PostgresError::Unsuitable { .. } | PostgresError::GaveWay { .. } => {
+            Verdict::new(Exit::Unreachable, "`sidekeep doctor` tries the server and says what is missing")
+        }
+        PostgresError::Failed { .. } => {
+            Verdict::new(Exit::Failed, "the line above says what the server refused; its log may say more")
+        }
+    }
+}
+
+fn of_spilling(error: &SpillError) -> Verdict {
+    match error {
+        SpillError::Create { .. } | SpillError::Full { .. } | SpillError::TooSmall { .. } => {
+            Verdict::new(Exit::Failed, ROOM)
+        }
+        SpillError::Write { .. } | SpillError::Read { .. } | SpillError::Damaged { .. } => {
+            Verdict::new(Exit::Failed, "see whether that disk is well, or name a directory on another with --spill-dir")
+        }
+        SpillError::Thread { .. } => Verdict::new(Exit::Failed, "let this process have more threads and memory"),
+        SpillError::TooLong { .. } => Verdict::new(Exit::Failed, BUG),
+    }
+}
+
+fn of_key(error: &KeyError) -> Verdict {
+    let hint = match error {
+        KeyError::Missing => "name one with --key-file, --key-command, SIDEKEEP_KEY_FILE or key_file in sidekeep.toml",
+        KeyError::NobodyToAsk { .. } | KeyError::NoTerminal => {
+            "give it with --passphrase-command or SIDEKEEP_PASSPHRASE"
+        }
+        KeyError::Unusable { source: KeyFileError::Unsupported { .. }, .. } => {
+            return Verdict::new(Exit::Failed, NEWER);
+        }
+        KeyError::Unusable { source: KeyFileError::Passphrase, .. } => {
+            "try again, or give it with --passphrase-command or SIDEKEEP_PASSPHRASE"
+        }
+        KeyError::Unusable { source: KeyFileError::Memory { .. }, .. } => "use the key on a machine with more memory",
+        KeyError::Run { .. } | KeyError::CommandFailed { .. } | KeyError::CommandOutput { .. } => {
+            "see what --key-command or --passphrase-command does when you run it yourself"
+        }
+        KeyError::Read { .. } | KeyError::NoText { .. } | KeyError::Unusable { .. } => {
+            "name another with --key-file or --key-command"
+        }
+        KeyError::Differ | KeyError::Prompt { .. } => "",
+    };
+    Verdict::new(Exit::Key, hint)
+}

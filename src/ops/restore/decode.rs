@@ -1,0 +1,165 @@
+//! From the content of a leaf to rows as a target takes them: cells decoded, missing ones filled in, streams put back,
+//! all in the order of the target's columns. Every restored row comes this way.
+//!
+//! Rows wait for their streams, so that the streams of several rows are fetched together. A bound on the waiting rows
+//! and on the bytes of their streams keeps memory small. Rows never overtake each other.
+
+use std::borrow::Cow;
+
+use crate::base::id::ChunkId;
+use crate::engine::contract::{SinkError, SourceError};
+use crate::format::cell::{Cell, StreamRef};
+use crate::format::leaf::LeafRows;
+use crate::format::node::FrameLocation;
+use crate::format::wire::WireError;
+use crate::ops::error::OpError;
+use crate::ops::restore::open_restore::OpenRestore;
+use crate::ops::restore::row_shape::RowShape;
+use crate::ops::restore::streams::{self, StreamContents, StreamLocations, put_back, referred};
+
+/// Rows that wait for their streams at most, and bytes of these.
+const WAITING_ROWS: usize = 256;
+const WAITING_BYTES: u64 = 8 << 20;
+
+/// Takes one row at a time.
+pub type RowConsumer<'e> = &'e mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>;
+
+/// Why decoding ended early.
+pub enum RowError {
+    /// The content is damaged from here on.
+    Content(WireError),
+    /// The consumer or the store failed.
+    Stop(SourceError),
+}
+
+impl From<WireError> for RowError {
+    fn from(error: WireError) -> Self {
+        Self::Content(error)
+    }
+}
+
+/// Decodes rows of one table.
+pub struct RowDecoder<'a> {
+    restore: &'a OpenRestore<'a>,
+    shape: &'a RowShape,
+    locations: Cow<'a, StreamLocations>,
+    /// The content of all streams, if it was read ahead.
+    contents: Option<StreamContents>,
+}
+
+/// A row as it is stored.
+#[derive(Default)]
+struct StoredRow<'c> {
+    cells: Vec<Cell<'c>>,
+    multiplicity: u64,
+}
+
+impl<'a> RowDecoder<'a> {
+    /// A decoder that reads streams at these locations.
+    pub fn new(restore: &'a OpenRestore<'a>, table: usize, locations: Cow<'a, StreamLocations>) -> Self {
+        Self { restore, shape: &restore.shapes[table], locations, contents: None }
+    }
+
+    /// Adds locations of streams.
+    pub fn add_locations(&mut self, more: impl Iterator<Item = (ChunkId, Option<FrameLocation>)>) {
+        self.locations.to_mut().extend(more);
+    }
+
+    /// Reads all streams of the contents to come, so that no row waits.
+    pub fn read_ahead(&mut self, wanted: Vec<StreamRef>) -> Result<(), OpError> {
+        self.contents = Some(self.fetch(wanted)?);
+        Ok(())
+    }
+
+    fn fetch(&self, wanted: Vec<StreamRef>) -> Result<StreamContents, OpError> {
+        if wanted.is_empty() {
+            return Ok(StreamContents::new());
+        }
+        streams::fetch(self.restore.reader, wanted, &self.locations, &self.restore.damage)
+    }
+
+    /// Gives each row of a leaf's content to `consumer`, as often as it is in the table.
+    pub fn decode(&self, content: &[u8], consumer: RowConsumer<'_>) -> Result<(), RowError> {
+        let no_contents = StreamContents::new();
+        let contents = self.contents.as_ref().unwrap_or(&no_contents);
+        let mut leaf = LeafRows::new(content)?;
+        let mut row = StoredRow::default();
+        let mut delivery = RowDelivery::new(self.shape, contents);
+        let mut waiting = WaitingRows::default();
+        while let Some(header) = leaf.next_row(&mut row.cells)? {
+            row.multiplicity = header.multiplicity;
+            if self.contents.is_some() || waiting.lets_pass(&row) {
+                delivery.deliver(&row, consumer)?;
+                continue;
+            }
+            waiting.push(std::mem::take(&mut row));
+            if waiting.is_full() {
+                self.deliver_waiting(&mut waiting, consumer)?;
+            }
+        }
+        self.deliver_waiting(&mut waiting, consumer)
+    }
+
+    fn deliver_waiting(&self, waiting: &mut WaitingRows<'_>, consumer: RowConsumer<'_>) -> Result<(), RowError> {
+        let WaitingRows { rows, streams, .. } = std::mem::take(waiting);
+        let contents = self.fetch(streams).map_err(|error| RowError::Stop(to_source_error(error)))?;
+        let mut delivery = RowDelivery::new(self.shape, &contents);
+        rows.iter().try_for_each(|row| delivery.deliver(row, consumer))
+    }
+}
+
+/// Rows that wait until their streams are fetched.
+#[derive(Default)]
+struct WaitingRows<'c> {
+    rows: Vec<StoredRow<'c>>,
+    streams: Vec<StreamRef>,
+    stream_bytes: u64,
+}
+
+impl<'c> WaitingRows<'c> {
+    /// Whether a row needs no streams and overtakes no other.
+    fn lets_pass(&self, row: &StoredRow<'_>) -> bool {
+        self.rows.is_empty() && referred(&row.cells).next().is_none()
+    }
+
+    fn push(&mut self, row: StoredRow<'c>) {
+        for stream in referred(&row.cells) {
+            self.stream_bytes += stream.len;
+            self.streams.push(stream);
+        }
+        self.rows.push(row);
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= WAITING_ROWS || self.stream_bytes >= WAITING_BYTES
+    }
+}
+
+/// Brings stored rows into the form that a target takes. Keeps its buffers from row to row.
+struct RowDelivery<'c> {
+    shape: &'c RowShape,
+    contents: &'c StreamContents,
+    filled: Vec<Cell<'c>>,
+    cells: Vec<Cell<'c>>,
+}
+
+impl<'c> RowDelivery<'c> {
+    fn new(shape: &'c RowShape, contents: &'c StreamContents) -> Self {
+        Self { shape, contents, filled: Vec::new(), cells: Vec::new() }
+    }
+
+    fn deliver(&mut self, row: &StoredRow<'c>, consumer: RowConsumer<'_>) -> Result<(), RowError> {
+        self.shape.fill(&row.cells, &mut self.filled);
+        put_back(&mut self.filled, self.contents)?;
+        self.shape.deliver(&self.filled, &mut self.cells);
+        for _ in 0..row.multiplicity {
+            consumer(&self.cells).map_err(RowError::Stop)?;
+        }
+        Ok(())
+    }
+}
+
+/// An error of this module on its way through a target. [`OpError::from_source`] is the way back.
+pub fn to_source_error(error: OpError) -> SourceError {
+    SourceError::Sink(Box::new(error) as SinkError)
+}

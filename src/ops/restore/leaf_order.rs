@@ -1,0 +1,183 @@
+//! In which order leaves are read: that in which they lie in their packs, so that each pack is read once and in long
+//! ranges, however many nights have scattered a table. Small tables come first, and leaves of large rows last.
+//!
+//! The order is made by an external sort: memory does not grow with the snapshot.
+
+use crate::base::frame::FrameCounter;
+use crate::base::id::ChunkId;
+use crate::format::catalog::TableEntry;
+use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::codec::Codec;
+use crate::format::node::FrameLocation;
+use crate::format::wire::{Put, Take, WireError};
+use crate::ops::error::OpError;
+use crate::ops::restore::open_restore::{OpenRestore, TableLeaf};
+use crate::repo::reader::{LeafRef, StreamPlace};
+use crate::sort::{Merge, Sorter};
+
+/// Memory of the sorter.
+const SORTER_BYTES: usize = 16 << 20;
+/// A table with less than this is small.
+const SMALL_TABLE_BYTES: u64 = 4 << 20;
+/// Rows that take more than this on average are large.
+const LARGE_ROW_BYTES: u64 = 4 << 10;
+
+/// Leaves in the order in which they are read.
+pub struct LeafOrder(Merge);
+
+impl LeafOrder {
+    /// Lists the leaves of these tables, but for those that `skip` knows.
+    pub fn of_tables(
+        restore: &OpenRestore<'_>,
+        tables: &[usize],
+        skip: &mut dyn FnMut(usize, &LeafRef) -> Skip,
+    ) -> Result<Self, OpError> {
+        let mut sorter = Sorter::new(restore.spill_options(SORTER_BYTES));
+        for &table in tables {
+            let size = table_size(restore, restore.entries[table]);
+            restore.list_leaves(table, &mut |leaves| {
+                for leaf in leaves {
+                    if skip(table, &leaf) == Skip::No {
+                        push_sorted(&mut sorter, size, &TableLeaf { table, leaf })?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Self(sorter.finish()?))
+    }
+
+    /// The next leaf.
+    pub fn next(&mut self) -> Result<Option<TableLeaf>, OpError> {
+        let Some((_, payload)) = self.0.next()? else { return Ok(None) };
+        let read = read_table_leaf(payload)
+            .map_err(|error| OpError::Damaged { what: "a temporary file".to_owned(), reason: error.to_string() })?;
+        Ok(Some(read))
+    }
+}
+
+/// Whether a leaf is left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Skip {
+    Yes,
+    No,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TableSize {
+    Small,
+    Large,
+}
+
+fn table_size(restore: &OpenRestore<'_>, entry: &TableEntry) -> TableSize {
+    let bytes = restore.summary_of(entry).map_or(0, |table| table.bytes);
+    if bytes < SMALL_TABLE_BYTES { TableSize::Small } else { TableSize::Large }
+}
+
+/// Bytes of a leaf's rows, with those of their streams.
+#[must_use]
+pub fn bytes_of(leaf: &LeafRef) -> u64 {
+    let stream_bytes: u64 = leaf.streams.iter().map(|place| place.stream.len).sum();
+    leaf.bytes + stream_bytes
+}
+
+fn push_sorted(sorter: &mut Sorter, size: TableSize, leaf: &TableLeaf) -> Result<(), OpError> {
+    let key = order_key(size, &leaf.leaf);
+    let mut payload = Vec::new();
+    payload.put_uv(leaf.table as u64);
+    write_leaf(&mut payload, &leaf.leaf);
+    Ok(sorter.push(&key, &payload)?)
+}
+
+/// The rank of the leaf, its pack, its offset.
+fn order_key(size: TableSize, leaf: &LeafRef) -> [u8; 9] {
+    let (pack, offset) = leaf.location.map_or((u32::MAX, 0), |location| (location.pack, location.offset));
+    let mut key = [0; 9];
+    key[0] = rank(size, leaf);
+    key[1..5].copy_from_slice(&pack.to_be_bytes());
+    key[5..].copy_from_slice(&offset.to_be_bytes());
+    key
+}
+
+fn rank(size: TableSize, leaf: &LeafRef) -> u8 {
+    if bytes_of(leaf) / leaf.rows.max(1) > LARGE_ROW_BYTES {
+        return 2;
+    }
+    match size {
+        TableSize::Small => 0,
+        TableSize::Large => 1,
+    }
+}
+
+fn write_leaf(out: &mut Vec<u8>, leaf: &LeafRef) {
+    out.extend_from_slice(leaf.id.as_bytes());
+    out.put_uv(leaf.rows);
+    out.put_uv(leaf.bytes);
+    out.put_uv(leaf.owners);
+    out.put_uv(leaf.streams.len() as u64);
+    write_location(out, leaf.location);
+    for place in &leaf.streams {
+        write_stream_place(out, place);
+    }
+}
+
+fn write_stream_place(out: &mut Vec<u8>, place: &StreamPlace) {
+    out.push(place.stream.form as u8);
+    out.extend_from_slice(place.stream.id.as_bytes());
+    out.put_uv(place.stream.len);
+    write_location(out, place.location);
+}
+
+fn write_location(out: &mut Vec<u8>, location: Option<FrameLocation>) {
+    let Some(location) = location else { return out.push(0) };
+    out.push(1);
+    out.put_uv(u64::from(location.pack));
+    out.put_uv(u64::from(location.offset));
+    out.put_uv(u64::from(location.stored));
+    out.put_uv(u64::from(location.frame_counter.counter));
+    out.extend_from_slice(&[location.codec as u8, location.session, location.frame_counter.thread]);
+}
+
+fn read_table_leaf(payload: &[u8]) -> Result<TableLeaf, WireError> {
+    let mut take = Take::new(payload);
+    let table = take.uv_as("table of a leaf")?;
+    let leaf = read_leaf(&mut take)?;
+    Ok(TableLeaf { table, leaf })
+}
+
+fn read_leaf(take: &mut Take<'_>) -> Result<LeafRef, WireError> {
+    let what = "leaf in reading order";
+    let id = ChunkId::new(take.array(what)?);
+    let rows = take.uv(what)?;
+    let bytes = take.uv(what)?;
+    let owners = take.uv(what)?;
+    let count = take.count(1, what)?;
+    let location = read_location(take)?;
+    let streams = (0..count).map(|_| read_stream_place(take)).collect::<Result<_, _>>()?;
+    Ok(LeafRef { id, location, rows, bytes, owners, streams })
+}
+
+fn read_stream_place(take: &mut Take<'_>) -> Result<StreamPlace, WireError> {
+    let what = "stream in reading order";
+    let form = StreamForm::from_byte(take.u8(what)?)?;
+    let id = ChunkId::new(take.array(what)?);
+    let len = take.uv(what)?;
+    let location = read_location(take)?;
+    Ok(StreamPlace { stream: StreamRef { form, id, len }, location })
+}
+
+fn read_location(take: &mut Take<'_>) -> Result<Option<FrameLocation>, WireError> {
+    let what = "location in reading order";
+    if take.u8(what)? == 0 {
+        return Ok(None);
+    }
+    let pack = take.uv_as(what)?;
+    let offset = take.uv_as(what)?;
+    let stored = take.uv_as(what)?;
+    let counter = take.uv_as(what)?;
+    let codec = Codec::from_byte(take.u8(what)?)?;
+    let session = take.u8(what)?;
+    let thread = take.u8(what)?;
+    let frame_counter = FrameCounter { thread, counter };
+    Ok(Some(FrameLocation { pack, offset, stored, codec, session, frame_counter }))
+}

@@ -1,0 +1,110 @@
+//! What a restore reads from: an open snapshot, the chosen tables, and what turned out to be damaged.
+
+use crate::base::env::SharedEnv;
+use crate::base::frame::FrameType;
+use crate::format::catalog::TableEntry;
+use crate::format::manifest::{TableSummary, TreeKind};
+use crate::format::node::Skeleton;
+use crate::ops::error::OpError;
+use crate::ops::restore::options::RestoreOptions;
+use crate::ops::restore::row_shape::RowShape;
+use crate::ops::restore::streams::Damage;
+use crate::repo::error::RepoError;
+use crate::repo::reader::{LeafBatch, LeafRef, LostNode, SnapshotReader, Want};
+use crate::sort::SpillOptions;
+
+/// The tables of a snapshot that are restored.
+pub struct OpenRestore<'a> {
+    pub env: SharedEnv,
+    pub reader: &'a SnapshotReader<'a>,
+    pub options: &'a RestoreOptions,
+    pub entries: Vec<&'a TableEntry>,
+    /// In the order of `entries`.
+    pub shapes: Vec<RowShape>,
+    pub damage: Damage,
+}
+
+/// A leaf and the position of its table among the entries.
+pub struct TableLeaf {
+    pub table: usize,
+    pub leaf: LeafRef,
+}
+
+impl OpenRestore<'_> {
+    /// Rows of all tables together.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.entries.iter().filter_map(|entry| self.summary_of(entry)).map(|table| table.rows).sum()
+    }
+
+    /// What the manifest says of a table.
+    #[must_use]
+    pub fn summary_of(&self, entry: &TableEntry) -> Option<&TableSummary> {
+        self.reader.manifest().summary.tables.iter().find(|table| table.number == entry.number)
+    }
+
+    /// Where sorters put what does not fit into this much memory.
+    #[must_use]
+    pub fn spill_options(&self, memory_bytes: usize) -> SpillOptions {
+        SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes, env: self.env.clone() }
+    }
+
+    /// Fails if the restore was cancelled.
+    pub fn check_cancelled(&self) -> Result<(), OpError> {
+        if self.options.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Lists the leaves of a table, some at a time. Names those below nodes that cannot be read.
+    pub fn list_leaves(
+        &self,
+        table: usize,
+        each: &mut dyn FnMut(Vec<LeafRef>) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let entry = self.entries[table];
+        let root = self.rows_root(entry)?;
+        self.reader.leaf_batches(&root, &mut |LeafBatch { leaves, lost }| {
+            self.name_lost(entry, &lost);
+            each(leaves)
+        })
+    }
+
+    fn rows_root(&self, entry: &TableEntry) -> Result<Skeleton, RepoError> {
+        let root = self.reader.root(entry.number, TreeKind::Rows)?;
+        root.ok_or_else(|| RepoError::Damaged {
+            object: "the manifest".to_owned(),
+            reason: format!("it has no tree of table {}", entry.name),
+        })
+    }
+
+    fn name_lost(&self, entry: &TableEntry, lost: &[LostNode]) {
+        for node in lost {
+            self.damage.add(format!("{} rows of {}: {}", node.rows, entry.name, node.error));
+        }
+    }
+
+    /// Reads leaves, in any order. Names those that cannot be read and leaves them out.
+    pub fn fetch_leaves<'l>(
+        &self,
+        leaves: &'l [TableLeaf],
+        each: &mut dyn FnMut(&'l TableLeaf, Vec<u8>) -> Result<(), OpError>,
+    ) -> Result<(), OpError> {
+        let wants: Vec<Want> = leaves.iter().map(want).collect();
+        self.reader.fetch(&wants, |at, content| match content {
+            Ok(content) => each(&leaves[at], content),
+            Err(error @ RepoError::Store(_)) => Err(error.into()),
+            Err(error) => {
+                self.name_unreadable(&leaves[at], &error);
+                Ok(())
+            }
+        })
+    }
+
+    fn name_unreadable(&self, leaf: &TableLeaf, error: &RepoError) {
+        let name = &self.entries[leaf.table].name;
+        self.damage.add(format!("{} rows of {name}: {error}", leaf.leaf.rows));
+    }
+}
+
+fn want(leaf: &TableLeaf) -> Want {
+    Want { kind: FrameType::Leaf, id: leaf.leaf.id, location: leaf.leaf.location }
+}

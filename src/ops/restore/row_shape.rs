@@ -1,0 +1,63 @@
+//! Rows out of leaves: stored cells by column number, missing ones filled in, in the target's order.
+
+use crate::engine::contract::{TargetColumn, TargetTable};
+use crate::format::catalog::{ColumnEntry, TableEntry, Visibility};
+use crate::format::cell::{Cell, OwnedCell};
+
+/// How the rows of a table are laid out in leaves and for the target.
+#[derive(Clone, Debug)]
+pub struct RowShape {
+    /// Per live column, ascending by number: its number and what a row without it holds.
+    columns: Vec<(usize, OwnedCell)>,
+    /// Positions in `columns` in the order of the source's delivery.
+    delivery: Vec<usize>,
+}
+
+impl RowShape {
+    /// The shape of a table's rows.
+    #[must_use]
+    pub fn new(entry: &TableEntry) -> Self {
+        let missing = |column: &ColumnEntry| (column.number as usize, column.missing.clone());
+        let columns = entry.columns.iter().map(missing).collect();
+        Self { columns, delivery: delivery_order(&entry.columns) }
+    }
+
+    /// The cells of all live columns, ascending by number, from those that are stored.
+    pub fn fill<'c>(&'c self, stored: &[Cell<'c>], out: &mut Vec<Cell<'c>>) {
+        out.clear();
+        for (number, missing) in &self.columns {
+            let cell = stored.get(*number).copied();
+            out.push(cell.unwrap_or_else(|| missing.get()));
+        }
+    }
+
+    /// The same cells in the order in which the target gets them.
+    pub fn deliver<'c>(&self, cells: &[Cell<'c>], out: &mut Vec<Cell<'c>>) {
+        out.clear();
+        out.extend(self.delivery.iter().map(|&at| cells[at]));
+    }
+
+    /// The table as the target needs to know it.
+    #[must_use]
+    pub fn target_table(&self, entry: &TableEntry) -> TargetTable {
+        let columns: Vec<&ColumnEntry> = self.delivery.iter().map(|&at| &entry.columns[at]).collect();
+        let position = |number: &u32| columns.iter().position(|column| column.number == *number);
+        let key = entry.key.iter().filter_map(position).collect();
+        let columns = columns.into_iter().map(target_column).collect();
+        TargetTable { name: entry.name.clone(), columns, key }
+    }
+}
+
+/// Positions of columns in the order of the source's delivery.
+fn delivery_order(columns: &[ColumnEntry]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..columns.len()).collect();
+    order.sort_by_key(|&at| {
+        let column = &columns[at];
+        (column.visibility == Visibility::Hidden, column.position, column.number)
+    });
+    order
+}
+
+fn target_column(column: &ColumnEntry) -> TargetColumn {
+    TargetColumn { name: column.name.clone(), hidden: column.visibility == Visibility::Hidden }
+}

@@ -1,0 +1,74 @@
+//! Appending an entry to the ledger of a source.
+
+use bytes::Bytes;
+
+use crate::base::id::{Digest, KeyId, SourceId};
+use crate::base::role::Role;
+use crate::format::dsse::encode;
+use crate::format::entry::{Entry, EntryBody, Numbered};
+use crate::format::name::Name;
+use crate::repo::chain::Link;
+use crate::repo::error::RepoError;
+use crate::repo::ledger::Ledger;
+use crate::repo::open::Repository;
+use crate::store::{Created, StoreError};
+
+/// What became of an attempt to append.
+#[derive(Debug)]
+pub enum Appended {
+    /// The entry stands at this number; its digest is the snapshot's id, if it is one.
+    Done(Numbered),
+    /// Another entry stands there: fold again and validate everything again.
+    Lost,
+}
+
+/// Signs `body` at the place after `ledger`'s head and tries to create it there, durably.
+pub fn append(
+    repository: &Repository,
+    signer: &Signer<'_>,
+    ledger: &Ledger,
+    body: EntryBody,
+) -> Result<Appended, RepoError> {
+    signer.check_role(&body)?;
+    let entry = Entry { place: ledger.next_place()?, written: repository.env().now(), body };
+    let bytes = encode(&entry, signer.key, signer.sign)
+        .map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
+    let bytes = Bytes::from(bytes);
+    if !ledger.would_count(&Link::Whole(bytes.clone()))? {
+        // It would be void, and its signer would believe that it had committed.
+        return Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" });
+    }
+    let appended = Numbered { number: entry.place.number, sha256: Digest::of(&bytes) };
+    create_entry(repository, ledger.source, appended, bytes)
+}
+
+fn create_entry(
+    repository: &Repository,
+    source: SourceId,
+    entry: Numbered,
+    bytes: Bytes,
+) -> Result<Appended, RepoError> {
+    match repository.objects().create_durable(&Name::Ledger(source, entry.number), bytes) {
+        Ok(Created::New | Created::Same) => Ok(Appended::Done(entry)),
+        Err(StoreError::Exists { .. }) => Ok(Appended::Lost),
+        Err(source @ StoreError::Uncertain { .. }) => Err(RepoError::Unclear { source }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Who signs an entry.
+pub struct Signer<'a> {
+    pub key: KeyId,
+    pub role: Role,
+    pub sign: &'a dyn Fn(&[u8]) -> [u8; 64],
+}
+
+impl Signer<'_> {
+    fn check_role(&self, body: &EntryBody) -> Result<(), RepoError> {
+        if body.may_be_signed_by(self.role) {
+            return Ok(());
+        }
+        let needed = "the role that signs it";
+        Err(RepoError::WrongRole { doing: "this entry", needed, key: self.key, role: self.role })
+    }
+}

@@ -1,0 +1,184 @@
+//! What the log says of requests to the store: each call of the store with its object, size, duration and outcome, and
+//! each HTTP request below it that failed or was tried again. Names, numbers and statuses only: no address, no header.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, Stream};
+use object_store::client::{HttpError, HttpResponse};
+use tracing::{Instrument, Span};
+
+use super::error::{Doing, StoreError};
+use super::rejection::Rejected;
+
+tokio::task_local! {
+    /// The HTTP requests of the call that is under way.
+    static ATTEMPTS: Arc<Attempts>;
+}
+
+/// A call of the store.
+pub(super) struct RequestLog {
+    span: Span,
+    started: Instant,
+    attempts: Arc<Attempts>,
+}
+
+impl RequestLog {
+    pub(super) fn begin(doing: Doing, name: &str) -> Self {
+        let span = tracing::info_span!("request", doing = doing.phrase(), name, bytes = tracing::field::Empty);
+        Self { span, started: Instant::now(), attempts: Arc::default() }
+    }
+
+    /// Runs `work`, and logs how it ended.
+    pub(super) async fn run<T>(self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let attempts = Arc::clone(&self.attempts);
+        let result = ATTEMPTS.scope(attempts, work).instrument(self.span.clone()).await;
+        self.log_end(result.as_ref().err());
+        result
+    }
+
+    /// Logs how the listing of `objects` ends.
+    pub(super) fn listing<T: 'static>(
+        self,
+        objects: BoxStream<'static, Result<T, StoreError>>,
+    ) -> BoxStream<'static, Result<T, StoreError>> {
+        LoggedListing { log: self, objects, listed: 0 }.boxed()
+    }
+
+    fn log_end(&self, error: Option<&StoreError>) {
+        let duration_ms = millis(self.started.elapsed());
+        match error {
+            None => tracing::debug!(parent: &self.span, duration_ms, "request ends"),
+            // What is there or not is an answer, and decides nothing by itself.
+            Some(error @ (StoreError::NotFound { .. } | StoreError::Exists { .. })) => {
+                tracing::debug!(parent: &self.span, duration_ms, outcome = error.to_string(), "request ends");
+            }
+            Some(error) => {
+                tracing::warn!(parent: &self.span, duration_ms, error = error.to_string(), "request fails");
+            }
+        }
+    }
+}
+
+/// Notes how many bytes of an object the call that is under way sends or has received.
+pub(super) fn record_bytes(bytes: u64) {
+    Span::current().record("bytes", bytes);
+}
+
+/// Logs that the call under way waits and then makes another attempt.
+pub(super) fn log_retry(failed_attempt: u32, wait: Duration, reason: &str) {
+    tracing::warn!(failed_attempt, wait_ms = millis(wait), reason, "trying again");
+}
+
+/// A listing whose end is logged.
+struct LoggedListing<T> {
+    log: RequestLog,
+    objects: BoxStream<'static, Result<T, StoreError>>,
+    listed: u64,
+}
+
+impl<T> Stream for LoggedListing<T> {
+    type Item = Result<T, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let attempts = Arc::clone(&this.log.attempts);
+        let objects = &mut this.objects;
+        let next = ATTEMPTS.sync_scope(attempts, || this.log.span.in_scope(|| objects.poll_next_unpin(cx)));
+        this.note(&next);
+        next
+    }
+}
+
+impl<T> LoggedListing<T> {
+    fn note(&mut self, next: &Poll<Option<Result<T, StoreError>>>) {
+        match next {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(_))) => self.listed += 1,
+            Poll::Ready(Some(Err(error))) => self.log.log_end(Some(error)),
+            Poll::Ready(None) => {
+                tracing::debug!(parent: &self.log.span, objects = self.listed, "listing ends");
+                self.log.log_end(None);
+            }
+        }
+    }
+}
+
+/// Attempts at one HTTP request: the client library makes another one after each failure that may pass.
+#[derive(Default)]
+struct Attempts(Mutex<AttemptCount>);
+
+#[derive(Default)]
+struct AttemptCount {
+    /// Attempts since the last one that succeeded.
+    made: u32,
+    last_failure: Option<AttemptFailure>,
+}
+
+struct AttemptFailure {
+    at: Instant,
+    reason: String,
+}
+
+impl Attempts {
+    fn lock(&self) -> MutexGuard<'_, AttemptCount> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An HTTP request.
+pub(super) struct Attempt {
+    span: Span,
+    started: Instant,
+    /// Of the call that it belongs to; a request outside of any is logged alone.
+    attempts: Arc<Attempts>,
+}
+
+impl Attempt {
+    pub(super) fn begin(method: &str) -> Self {
+        let attempts = ATTEMPTS.try_with(Arc::clone).unwrap_or_default();
+        let mut count = attempts.lock();
+        count.made += 1;
+        let span = tracing::info_span!("attempt", number = count.made, method);
+        if let Some(failure) = count.last_failure.take() {
+            let waited_ms = millis(failure.at.elapsed());
+            tracing::warn!(parent: &span, waited_ms, reason = failure.reason, "trying again");
+        }
+        drop(count);
+        Self { span, started: Instant::now(), attempts }
+    }
+
+    pub(super) fn end(&self, result: &Result<HttpResponse, HttpError>) {
+        match result {
+            Ok(response) => self.succeed(response.status().as_u16()),
+            Err(error) => self.fail(reason(error)),
+        }
+    }
+
+    fn succeed(&self, status: u16) {
+        let duration_ms = millis(self.started.elapsed());
+        tracing::debug!(parent: &self.span, status, duration_ms, "answer");
+        *self.attempts.lock() = AttemptCount::default();
+    }
+
+    fn fail(&self, reason: String) {
+        let duration_ms = millis(self.started.elapsed());
+        tracing::info!(parent: &self.span, reason, duration_ms, "attempt fails");
+        self.attempts.lock().last_failure = Some(AttemptFailure { at: Instant::now(), reason });
+    }
+}
+
+/// Why there was no answer that helps. Errors of the client may print addresses, so only their kind is told.
+fn reason(error: &HttpError) -> String {
+    match Rejected::among_causes(error) {
+        Some(rejected) => rejected.to_string(),
+        None => format!("{:?}", error.kind()),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
