@@ -3,6 +3,7 @@
 pub mod cancel;
 pub mod chain;
 pub mod env;
+pub mod finding;
 pub mod frame;
 pub mod id;
 pub mod limit;

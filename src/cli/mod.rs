@@ -10,6 +10,7 @@ mod context;
 mod environment;
 mod error;
 mod exit;
+mod findings;
 mod global;
 mod keys;
 mod logging;

@@ -9,7 +9,6 @@ use jiff::tz::TimeZone;
 use super::time;
 use crate::base::id::Digest;
 use crate::base::time::Moment;
-use crate::format::manifest::GapSummary;
 
 /// `1,234,567`.
 pub(crate) fn count(n: u64) -> String {
@@ -87,37 +86,14 @@ fn two_units(large: &str, small: u64, small_unit: &str) -> String {
     }
 }
 
-/// `label: text`, for each of `texts`, each on a line of its own.
-pub(crate) fn labelled(label: &str, texts: &[String]) -> String {
-    let mut lines = String::new();
-    for text in texts {
-        lines += &format!("{label}: {}\n", printable(text));
-    }
-    lines
-}
-
 /// `label: object: reason`, on a line of its own.
 pub(crate) fn labelled_object(label: &str, object: &str, reason: &str) -> String {
     format!("{label}: {}: {}\n", printable(object), printable(reason))
 }
 
-/// `label: object: reason` for each gap.
-pub(crate) fn gap_lines(label: &str, gaps: &[GapSummary]) -> String {
-    let mut lines = String::new();
-    for gap in gaps {
-        lines += &labelled_object(label, &gap.object, &gap.reason);
-    }
-    lines
-}
-
 /// A count for a table, in which nothing is shown for none.
 pub(crate) fn count_or_blank(n: u64) -> String {
     if n == 0 { String::new() } else { count(n) }
-}
-
-/// Ledger entries that do not count and may have been what was meant.
-pub(crate) fn doubts(doubts: &[String]) -> String {
-    labelled("a newer snapshot may be missing", doubts)
 }
 
 /// `text` with control characters escaped, so that a name in a database cannot steer the terminal.

@@ -203,12 +203,8 @@ fn write_pack(out: &mut Vec<u8>, pack: &FragmentPack) {
 }
 
 fn read_packs(take: &mut Take<'_>) -> Result<Vec<FragmentPack>, WireError> {
-    let count = take.u32("packs of a fragment")?;
-    let mut packs = Vec::new();
-    for _ in 0..count {
-        packs.push(read_pack(take)?);
-    }
-    Ok(packs)
+    let count = take.u32("packs of a fragment")? as usize;
+    take.items(count, read_pack)
 }
 
 fn read_pack(take: &mut Take<'_>) -> Result<FragmentPack, WireError> {

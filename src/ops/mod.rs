@@ -1,5 +1,6 @@
 //! One verb per file: options in, report out. Never prints.
 
+pub mod access;
 pub mod backup;
 pub mod demo;
 pub mod diff;

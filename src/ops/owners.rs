@@ -1,12 +1,13 @@
 //! How the rows of each table are placed: under which user, by which way, and why; what is pinned against
 //! what would be inferred today. Writes nothing: a placement is pinned by a backup alone.
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::time::Moment;
 use crate::engine::contract::{Description, Source, Strength, Table};
 use crate::format::catalog::{Catalog, OwnerPath, TableEntry};
 use crate::format::manifest::Layout;
-use crate::ops::backup::{self, BackupOptions, BackupReport, last_manifest};
+use crate::ops::backup::{self, BackupOptions, BackupReport, ParentSnapshot, last_manifest};
 use crate::ops::error::OpError;
 use crate::ops::placement::update::{Pinned, PlacementConfig, Update, update};
 use crate::repo::ledger::Ledger;
@@ -33,12 +34,9 @@ pub struct OwnersReport {
     pub owner_table: Option<String>,
     pub owner_reason: String,
     pub tables: Vec<TablePlacement>,
-    /// How rows would be placed differently if that were decided today.
-    pub drift: Vec<String>,
-    /// What somebody should decide.
-    pub decisions: Vec<Decision>,
-    /// Snapshots that could not be looked at.
-    pub notes: Vec<String>,
+    /// How rows would be placed differently if that were decided today, what somebody should decide, and snapshots
+    /// that could not be looked at.
+    pub findings: Vec<Finding>,
 }
 
 /// The placement of the rows of one table.
@@ -81,42 +79,54 @@ pub enum PlacementState {
     Drifted { kind_today: PlacementKind, paths_today: Vec<String> },
 }
 
-/// A question that only a person can answer.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Decision {
-    pub object: String,
-    pub question: String,
-}
-
 /// Describes the source and compares it with what is pinned.
 pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions) -> Result<OwnersReport, OpError> {
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
-    let epoch = ledger.newest().map(|record| record.snapshot.epoch);
-    let epoch = epoch.or_else(|| unlocked.repository().roster().open_epoch().map(|(epoch, _)| epoch));
-    if let Some(epoch) = epoch {
-        unlocked.source_keys(options.source, epoch, "looking at owners")?;
-    }
+    check_rights(unlocked, &ledger)?;
     let mut notes = Vec::new();
-    let prior = last_manifest(unlocked, &ledger, &mut notes)?;
-    let prior_catalog = prior.catalog.as_ref();
+    let parent = last_manifest(unlocked, &ledger, &mut notes)?;
     let description = source.describe().map_err(OpError::from_source)?;
     source.release().map_err(OpError::from_source)?;
-    let updated = |pinned| update(prior_catalog, &description, &options.placement, String::new(), pinned);
-    let view = View { prior: prior_catalog, description: &description, options, now: updated(Pinned::Keep) };
-    let today = updated(Pinned::Renew);
-    let session = prior.manifest.as_ref().map(|manifest| manifest.session);
-    let pinned_by = ledger.live().find(|record| Some(record.snapshot.session) == session).map(|record| record.id);
+    let update_with = |pinned| {
+        let schema_digest = String::new();
+        update(parent.catalog.as_ref(), &description, &options.placement, schema_digest, pinned)
+    };
+    let view = PlacementView {
+        pinned: parent.catalog.as_ref(),
+        description: &description,
+        config: &options.placement,
+        now: update_with(Pinned::Keep),
+        today: update_with(Pinned::Renew).catalog,
+    };
+    let mut findings = view.now.drift.clone();
+    findings.extend(view.open_questions());
+    findings.extend(notes);
     Ok(OwnersReport {
         source: options.source,
         source_clock: description.source_clock,
-        pinned_by,
+        pinned_by: snapshot_of(&parent, &ledger),
         owner_table: view.owner().map(|entry| entry.name.clone()),
         owner_reason: view.now.mapping.owner_reason.clone(),
-        tables: view.tables(&today.catalog),
-        drift: view.now.drift.clone(),
-        decisions: view.decisions(),
-        notes,
+        tables: view.tables(),
+        findings,
     })
+}
+
+/// Whether the key may look at the names in the source's catalogs.
+fn check_rights(unlocked: &Unlocked, ledger: &Ledger) -> Result<(), OpError> {
+    let newest = ledger.newest().map(|record| record.snapshot.epoch);
+    let epoch = newest.or_else(|| unlocked.repository().roster().open_epoch().map(|(epoch, _)| epoch));
+    if let Some(epoch) = epoch {
+        unlocked.source_keys(ledger.source, epoch, "looking at owners")?;
+    }
+    Ok(())
+}
+
+/// The snapshot whose manifest this is.
+fn snapshot_of(parent: &ParentSnapshot, ledger: &Ledger) -> Option<Digest> {
+    let session = parent.manifest.as_ref()?.session;
+    let record = ledger.live().find(|record| record.snapshot.session == session)?;
+    Some(record.id)
 }
 
 /// Pins the placement of today: takes a backup with everything inferred anew.
@@ -128,138 +138,162 @@ pub fn accept(
     backup::run(unlocked, source, &BackupOptions { pinned: Pinned::Renew, ..options.clone() })
 }
 
-struct View<'a> {
-    prior: Option<&'a Catalog>,
+/// The placement of a source's rows: as it is pinned, and as it would be if it were decided today.
+struct PlacementView<'a> {
+    pinned: Option<&'a Catalog>,
     description: &'a Description,
-    options: &'a OwnersOptions,
+    config: &'a PlacementConfig,
     now: Update,
+    today: Catalog,
 }
 
-impl View<'_> {
+impl PlacementView<'_> {
     fn owner(&self) -> Option<&TableEntry> {
         self.now.catalog.table(self.now.catalog.owner_table?)
     }
 
-    fn tables(&self, today: &Catalog) -> Vec<TablePlacement> {
-        let tables = self.description.tables.iter().zip(&self.now.tables);
-        tables
-            .map(|(table, &at)| {
-                let entry = &self.now.catalog.tables[at];
-                let kind = kind(&self.now.catalog, entry);
-                TablePlacement {
-                    table: table.name.clone(),
-                    kind,
-                    paths: paths(&self.now.catalog, entry),
-                    reason: self.reason(table, entry, kind),
-                    state: self.state(entry, today),
-                    rows_estimate: table.rows_estimate,
-                }
-            })
-            .collect()
+    /// The tables of the source, each with its entry in the catalog.
+    fn entries(&self) -> impl Iterator<Item = (&Table, &TableEntry)> {
+        let entries = self.now.tables.iter().map(|&at| &self.now.catalog.tables[at]);
+        self.description.tables.iter().zip(entries)
     }
 
-    fn state(&self, entry: &TableEntry, today: &Catalog) -> PlacementState {
-        if self.prior.is_none_or(|prior| prior.table(entry.number).is_none()) {
+    fn tables(&self) -> Vec<TablePlacement> {
+        let mut placements = Vec::new();
+        for (table, entry) in self.entries() {
+            let kind = kind(&self.now.catalog, entry);
+            placements.push(TablePlacement {
+                table: table.name.clone(),
+                kind,
+                paths: paths(&self.now.catalog, entry),
+                reason: self.reason(table, entry, kind),
+                state: self.state(entry),
+                rows_estimate: table.rows_estimate,
+            });
+        }
+        placements
+    }
+
+    fn state(&self, entry: &TableEntry) -> PlacementState {
+        let is_pinned = self.pinned.is_some_and(|catalog| catalog.table(entry.number).is_some());
+        if !is_pinned {
             return PlacementState::New;
         }
-        let now = (kind(&self.now.catalog, entry), paths(&self.now.catalog, entry));
-        let fresh = today.table(entry.number).map(|entry| (kind(today, entry), paths(today, entry)));
-        match fresh {
-            Some((kind_today, paths_today)) if (kind_today, &paths_today) != (now.0, &now.1) => {
-                PlacementState::Drifted { kind_today, paths_today }
-            }
-            _ => PlacementState::Pinned,
+        let Some(entry_today) = self.today.table(entry.number) else { return PlacementState::Pinned };
+        let kind_today = kind(&self.today, entry_today);
+        let paths_today = paths(&self.today, entry_today);
+        if kind_today == kind(&self.now.catalog, entry) && paths_today == paths(&self.now.catalog, entry) {
+            return PlacementState::Pinned;
         }
+        PlacementState::Drifted { kind_today, paths_today }
     }
 
     fn reason(&self, table: &Table, entry: &TableEntry, kind: PlacementKind) -> String {
         let owner = self.owner().map_or("the users", |entry| entry.name.as_str());
         match kind {
             PlacementKind::Owner => self.now.mapping.owner_reason.clone(),
-            PlacementKind::Feed => match (&table.feed_hint, self.options.placement.layouts.get(&table.name)) {
-                (_, Some(Layout::Key)) => "named in the configuration".to_owned(),
-                (Some(hint), _) => hint.clone(),
-                (None, _) => "pinned earlier".to_owned(),
-            },
+            PlacementKind::Feed => self.feed_reason(table),
             PlacementKind::Global => format!("no foreign key leads to {owner}"),
-            PlacementKind::Owned | PlacementKind::Shared if self.is_weak(table, entry) => {
+            PlacementKind::Owned | PlacementKind::Shared if is_weak(table, entry) => {
                 format!("only foreign keys that are forgotten when their parent goes lead to {owner}")
             }
             PlacementKind::Owned => format!("its foreign key leads to {owner}"),
-            PlacementKind::Shared => {
-                format!(
-                    "several foreign keys lead to {owner}: the first that is not null places a row, the others find it"
-                )
-            }
+            PlacementKind::Shared => format!(
+                "several foreign keys lead to {owner}: the first that is not null places a row, the others find it"
+            ),
         }
     }
 
-    /// Whether all keys that place rows are weak.
-    fn is_weak(&self, table: &Table, entry: &TableEntry) -> bool {
-        let strong = |path: &OwnerPath| {
-            let columns = names(entry, &path.columns);
-            table.foreign_keys.iter().any(|key| {
-                let own: Vec<&str> = key.columns.iter().map(|&at| table.columns[at].name.as_str()).collect();
-                key.strength == Strength::Owning && own == columns
-            })
-        };
-        !entry.paths.iter().any(strong)
+    fn feed_reason(&self, table: &Table) -> String {
+        if self.config.layouts.get(&table.name) == Some(&Layout::Key) {
+            return "named in the configuration".to_owned();
+        }
+        table.feed_hint.clone().unwrap_or_else(|| "pinned earlier".to_owned())
     }
 
-    fn decisions(&self) -> Vec<Decision> {
-        let mut decisions = Vec::new();
-        let mut ask = |object: &str, question: String| {
-            decisions.push(Decision { object: object.to_owned(), question });
+    /// Questions that only a person can answer.
+    fn open_questions(&self) -> Vec<Finding> {
+        let mut questions = self.config_questions();
+        let Some(owner) = self.owner() else {
+            let text = "no table of users is known; name it, or no single user can be restored";
+            questions.insert(0, question("owner_table", text));
+            return questions;
         };
-        let known = |name: &String| self.description.tables.iter().any(|table| table.name == *name);
-        if self.owner().is_none() {
-            ask("owner_table", "no table of users is known; name it, or no single user can be restored".to_owned());
-        }
-        if let Some(name) = self.options.placement.owner_table.as_ref().filter(|name| !known(name)) {
-            ask("owner_table", format!("the configuration names {name}, which is not there"));
-        }
-        for name in self.options.placement.layouts.keys().filter(|name| !known(name)) {
-            ask(name, "the configuration gives it a layout, and it is not there".to_owned());
-        }
-        let Some(owner) = self.owner() else { return decisions };
-        // Whoever gave a table a layout has decided.
-        let is_open = |table: &Table| self.options.placement.layout_of(&table.name).is_none();
-        let tables = self.description.tables.iter().zip(&self.now.tables);
-        for (table, &at) in tables.filter(|(table, _)| is_open(table)) {
-            let entry = &self.now.catalog.tables[at];
-            match kind(&self.now.catalog, entry) {
-                PlacementKind::Global => {
-                    if let Some(column) = user_column(table, &owner.name) {
-                        ask(
-                            &table.name,
-                            format!(
-                                "{column} looks like a user, but is no foreign key: its rows are placed under nobody; a layout \
-                                 in the configuration says that this is right"
-                            ),
-                        );
-                    }
-                }
-                PlacementKind::Owned | PlacementKind::Shared if self.is_weak(table, entry) => {
-                    ask(&table.name, "does a row of it belong to the user that it may forget?".to_owned());
-                }
-                _ => {}
+        for (table, entry) in self.entries() {
+            // A table with a layout in the configuration is decided.
+            if self.config.layout_of(&table.name).is_none() {
+                questions.extend(self.table_question(table, entry, owner));
             }
         }
-        decisions
+        questions
     }
+
+    /// Names in the configuration that are not there.
+    fn config_questions(&self) -> Vec<Finding> {
+        let is_known = |name: &String| self.description.tables.iter().any(|table| table.name == *name);
+        let mut questions = Vec::new();
+        if let Some(name) = &self.config.owner_table
+            && !is_known(name)
+        {
+            let text = format!("the configuration names {name}, which is not there");
+            questions.push(question("owner_table", text));
+        }
+        for name in self.config.layouts.keys().filter(|name| !is_known(name)) {
+            questions.push(question(name, "the configuration gives it a layout, and it is not there"));
+        }
+        questions
+    }
+
+    fn table_question(&self, table: &Table, entry: &TableEntry, owner: &TableEntry) -> Option<Finding> {
+        match kind(&self.now.catalog, entry) {
+            PlacementKind::Global => {
+                let column = user_column(table, &owner.name)?;
+                let text = format!(
+                    "{column} looks like a user, but is no foreign key: its rows are placed under nobody; a layout in \
+                     the configuration says that this is right"
+                );
+                Some(question(&table.name, text))
+            }
+            PlacementKind::Owned | PlacementKind::Shared if is_weak(table, entry) => {
+                Some(question(&table.name, "does a row of it belong to the user that it may forget?"))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn question(object: &str, text: impl ToString) -> Finding {
+    Finding::new(FindingKind::Undecided, object, text)
+}
+
+/// Whether all keys that place rows are weak.
+fn is_weak(table: &Table, entry: &TableEntry) -> bool {
+    !entry.paths.iter().any(|path| is_strong(table, entry, path))
+}
+
+/// Whether a path begins with a key that keeps a row with its parent.
+fn is_strong(table: &Table, entry: &TableEntry, path: &OwnerPath) -> bool {
+    let path_columns = names(entry, &path.columns);
+    for key in &table.foreign_keys {
+        let columns: Vec<&str> = key.columns.iter().map(|&at| table.columns[at].name.as_str()).collect();
+        if key.strength == Strength::Owning && columns == path_columns {
+            return true;
+        }
+    }
+    false
 }
 
 fn kind(catalog: &Catalog, entry: &TableEntry) -> PlacementKind {
     if catalog.owner_table == Some(entry.number) {
-        PlacementKind::Owner
-    } else if entry.layout == Layout::Key {
-        PlacementKind::Feed
-    } else {
-        match entry.paths.len() {
-            0 => PlacementKind::Global,
-            1 => PlacementKind::Owned,
-            _ => PlacementKind::Shared,
-        }
+        return PlacementKind::Owner;
+    }
+    if entry.layout == Layout::Key {
+        return PlacementKind::Feed;
+    }
+    match entry.paths.len() {
+        0 => PlacementKind::Global,
+        1 => PlacementKind::Owned,
+        _ => PlacementKind::Shared,
     }
 }
 
@@ -298,9 +332,11 @@ fn column_words(entry: &TableEntry, columns: &[u32]) -> String {
 /// A column that by its name holds a user's id.
 fn user_column<'t>(table: &'t Table, owner: &str) -> Option<&'t str> {
     let owner = owner.rsplit('.').next().unwrap_or(owner).to_ascii_lowercase();
-    let singular = owner.strip_suffix('s').unwrap_or(&owner).to_owned();
-    table.columns.iter().map(|column| column.name.as_str()).find(|name| {
+    let singular = owner.strip_suffix('s').unwrap_or(&owner);
+    let of_owner = [format!("{singular}_id"), format!("{singular}id")];
+    let mut names = table.columns.iter().map(|column| column.name.as_str());
+    names.find(|name| {
         let name = name.to_ascii_lowercase();
-        USER_COLUMNS.contains(&name.as_str()) || [format!("{singular}_id"), format!("{singular}id")].contains(&name)
+        USER_COLUMNS.contains(&name.as_str()) || of_owner.contains(&name)
     })
 }

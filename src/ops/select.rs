@@ -1,5 +1,6 @@
 //! Which snapshot is meant: an id or its unique prefix, `latest`, `latest~2`, a tag, or a moment.
 
+use crate::base::finding::Finding;
 use crate::base::time::Moment;
 use crate::ops::error::OpError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
@@ -19,33 +20,34 @@ impl Selector {
     /// Reads `latest`, `latest~n`, an id or a tag.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        match text.strip_prefix("latest") {
-            Some("") => Self::Latest(0),
-            Some(back) => match back.strip_prefix('~').and_then(|n| n.parse().ok()) {
-                Some(n) => Self::Latest(n),
-                None => Self::Name(text.to_owned()),
-            },
-            None => Self::Name(text.to_owned()),
-        }
+        let back = match text.strip_prefix("latest") {
+            Some("") => Some(0),
+            Some(rest) => rest.strip_prefix('~').and_then(|n| n.parse().ok()),
+            None => None,
+        };
+        back.map_or_else(|| Self::Name(text.to_owned()), Self::Latest)
     }
 
     /// The snapshot that is meant.
     pub fn find<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {
-        self.look(ledger).map_err(|error| match (error, ledger.warnings().as_slice()) {
-            // It may be one of those that do not count.
-            (OpError::NotFound(what), [one]) => OpError::NotFound(format!("{what}; {one}")),
-            (OpError::NotFound(what), [one, more @ ..]) => {
-                OpError::NotFound(format!("{what}; {one}, and {} more do not", more.len()))
-            }
-            (error, _) => error,
-        })
+        match self.find_counted(ledger) {
+            Err(OpError::NotFound(what)) => Err(OpError::NotFound(what + &uncounted_suffix(ledger))),
+            answer => answer,
+        }
     }
 
     /// Entries that do not count and may have been the snapshot that is meant rather than `found`. An id leaves no
     /// doubt.
     #[must_use]
-    pub fn doubts(&self, ledger: &Ledger, found: &SnapshotRecord) -> Vec<String> {
-        if self.is_id_of(found) { Vec::new() } else { ledger.warnings_at_head() }
+    pub fn uncounted(&self, ledger: &Ledger, found: &SnapshotRecord) -> Vec<Finding> {
+        if self.is_id_of(found) {
+            return Vec::new();
+        }
+        let mut findings = ledger.warnings_at_head();
+        for finding in &mut findings {
+            finding.detail += "; a newer snapshot may be missing";
+        }
+        findings
     }
 
     /// Whether this names that very snapshot, whatever others there are and will be.
@@ -54,57 +56,66 @@ impl Selector {
         matches!(self, Self::Name(name) if found.id.to_string().starts_with(&name.to_ascii_lowercase()))
     }
 
-    fn look<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {
+    fn find_counted<'l>(&self, ledger: &'l Ledger) -> Result<&'l SnapshotRecord, OpError> {
         match self {
-            Self::Latest(back) => {
-                let clean: Vec<&SnapshotRecord> = ledger.live().filter(|record| record.is_clean()).collect();
-                let wanted = clean.len().checked_sub(back + 1);
-                wanted
-                    .map(|at| clean[at])
-                    .ok_or_else(|| OpError::NotFound(format!("{}, so latest~{back} names none", counted(clean.len()))))
-            }
-            Self::At(moment) => at(ledger, *moment),
-            Self::Name(name) => named(ledger, name),
+            Self::Latest(back) => find_latest(ledger, *back),
+            Self::At(moment) => find_at(ledger, *moment),
+            Self::Name(name) => find_named(ledger, name),
         }
     }
 }
 
-fn counted(clean: usize) -> String {
-    match clean {
-        1 => "there is 1 clean snapshot".to_owned(),
-        _ => format!("there are {clean} clean snapshots"),
+/// A snapshot that is not found may be one of those that do not count.
+fn uncounted_suffix(ledger: &Ledger) -> String {
+    match ledger.warnings().as_slice() {
+        [] => String::new(),
+        [one] => format!("; {}: {}", one.object, one.detail),
+        [one, more @ ..] => format!("; {}: {}, and {} more do not", one.object, one.detail, more.len()),
     }
 }
 
-fn at(ledger: &Ledger, moment: Moment) -> Result<&SnapshotRecord, OpError> {
-    let before = ledger.live().filter(|record| record.is_clean() && record.snapshot.source_clock <= moment);
-    before.max_by_key(|record| record.snapshot.source_clock).ok_or_else(|| {
-        let first = ledger.live().map(|record| record.snapshot.source_clock).min();
-        OpError::NotFound(match first {
-            Some(first) => format!("no snapshot is as old as {moment}; the first is as of {first}"),
-            None => "the source has no snapshots".to_owned(),
-        })
-    })
+fn find_latest(ledger: &Ledger, back: usize) -> Result<&SnapshotRecord, OpError> {
+    let clean: Vec<&SnapshotRecord> = ledger.live().filter(|record| record.is_clean()).collect();
+    if let Some(at) = clean.len().checked_sub(back + 1) {
+        return Ok(clean[at]);
+    }
+    let counted = match clean.len() {
+        1 => "there is 1 clean snapshot".to_owned(),
+        some => format!("there are {some} clean snapshots"),
+    };
+    Err(OpError::NotFound(format!("{counted}, so latest~{back} names none")))
 }
 
-fn named<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
-    let tagged: Vec<&SnapshotRecord> =
-        ledger.live().filter(|record| record.tags.iter().any(|tag| tag == name)).collect();
+fn find_at(ledger: &Ledger, moment: Moment) -> Result<&SnapshotRecord, OpError> {
+    let before = ledger.live().filter(|record| record.is_clean() && record.snapshot.source_clock <= moment);
+    if let Some(newest) = before.max_by_key(|record| record.snapshot.source_clock) {
+        return Ok(newest);
+    }
+    let first = ledger.live().map(|record| record.snapshot.source_clock).min();
+    Err(OpError::NotFound(match first {
+        Some(first) => format!("no snapshot is as old as {moment}; the first is as of {first}"),
+        None => "the source has no snapshots".to_owned(),
+    }))
+}
+
+fn find_named<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
+    let tagged = ledger.live().filter(|record| record.tags.iter().any(|tag| tag == name));
     if let Some(newest) = tagged.last() {
         return Ok(newest);
     }
-    let is_hex = name.len() >= 4 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    let matching: Vec<&SnapshotRecord> = if is_hex {
-        let name = name.to_ascii_lowercase();
-        ledger.live().filter(|record| record.id.to_string().starts_with(&name)).collect()
-    } else {
-        Vec::new()
-    };
-    match matching.as_slice() {
+    match with_id_prefix(ledger, name).as_slice() {
         [one] => Ok(one),
         [] => Err(OpError::NotFound(format!("no snapshot has the id or tag {name:?}"))),
         several => Err(OpError::NotFound(format!("{} snapshots have ids that begin with {name}", several.len()))),
     }
+}
+
+fn with_id_prefix<'l>(ledger: &'l Ledger, name: &str) -> Vec<&'l SnapshotRecord> {
+    if name.len() < 4 || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Vec::new();
+    }
+    let prefix = name.to_ascii_lowercase();
+    ledger.live().filter(|record| record.id.to_string().starts_with(&prefix)).collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! What one snapshot holds, as every role may know it: counts by table, gaps, and its ledger entry.
 //! Opens no row and names no column.
 
+use crate::base::finding::Finding;
 use crate::base::frame::FrameContext;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
 use crate::format::entry::ObjectRef;
-use crate::format::manifest::{GapSummary, TableSummary};
+use crate::format::manifest::{Summary, TableSummary};
 use crate::ops::error::OpError;
 use crate::ops::select::Selector;
-use crate::ops::snapshots::SnapshotState;
+use crate::ops::snapshots::{SnapshotState, suspect_finding};
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
@@ -43,9 +44,9 @@ pub struct ShowReport {
     pub orphans: u64,
     /// Rows that share their key with another.
     pub duplicates: u64,
-    pub gaps: Vec<GapSummary>,
-    /// Entries of the ledger that do not count and may have been a newer snapshot that was meant.
-    pub doubts: Vec<String>,
+    /// Whether it is suspect, what it does not have, and entries of the ledger that do not count and may have been a
+    /// newer snapshot that was meant.
+    pub findings: Vec<Finding>,
     pub entry: EntryFacts,
     pub manifest: ManifestFacts,
 }
@@ -101,21 +102,53 @@ pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpE
         FrameContext { repository: unlocked.repository().id(), source: options.source, epoch: record.snapshot.epoch };
     let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?;
     let entry = entry_facts(unlocked, &ledger, record)?;
-    let doubts = options.snapshot.doubts(&ledger, record);
-    Ok(ShowReport { doubts, ..report(unlocked, record, manifest, entry) })
+    let mut findings = snapshot_findings(record, &manifest);
+    findings.extend(options.snapshot.uncounted(&ledger, record));
+    let source_name = unlocked.source_name(options.source);
+    let facts = ManifestFacts {
+        sha256: record.snapshot.manifest.sha256,
+        bytes: manifest.size,
+        wrap_pages: manifest.pages.len(),
+        wraps: manifest.wraps.len(),
+    };
+    let summary = manifest.summary;
+    let totals = Totals::of(&summary);
+    Ok(ShowReport {
+        snapshot: record.id,
+        source: options.source,
+        source_name,
+        engine: summary.engine,
+        source_clock: record.snapshot.source_clock,
+        started: summary.started,
+        state: SnapshotState::of(record),
+        tags: record.tags.clone(),
+        rows: totals.rows,
+        bytes: totals.bytes,
+        streams: summary.streams,
+        stream_bytes: summary.stream_bytes,
+        orphans: totals.orphans,
+        duplicates: totals.duplicates,
+        tables: summary.tables,
+        findings,
+        entry,
+        manifest: facts,
+    })
+}
+
+fn snapshot_findings(record: &SnapshotRecord, manifest: &OpenManifest) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if SnapshotState::of(record) == SnapshotState::Suspect {
+        findings.push(suspect_finding(record.number));
+    }
+    findings.extend(manifest.summary.gaps.iter().map(Finding::from));
+    findings
 }
 
 fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<EntryFacts, OpError> {
-    let roster = unlocked.repository().roster();
-    let before = usize::try_from(record.number).unwrap_or(usize::MAX).checked_sub(2);
-    let previous = match before.and_then(|at| ledger.digests.get(at)) {
-        Some(digest) => *digest,
-        None => Ledger::empty(unlocked.repository().shared_roster(), ledger.source).next_place()?.previous,
-    };
-    let signer = roster.keys.get(&record.signer);
+    let signer = unlocked.repository().roster().keys.get(&record.signer);
     Ok(EntryFacts {
         number: record.number,
-        previous,
+        previous: previous_entry(unlocked, ledger, record.number)?,
         written: record.written,
         signer: record.signer,
         signer_role: signer.map(|key| key.role),
@@ -128,33 +161,33 @@ fn entry_facts(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) ->
     })
 }
 
-fn report(unlocked: &Unlocked, record: &SnapshotRecord, manifest: OpenManifest, entry: EntryFacts) -> ShowReport {
-    let summary = manifest.summary;
-    let sum = |count: fn(&TableSummary) -> u64| summary.tables.iter().map(count).sum::<u64>();
-    ShowReport {
-        snapshot: record.id,
-        source: manifest.context.source,
-        source_name: unlocked.source_name(manifest.context.source),
-        engine: summary.engine.clone(),
-        source_clock: record.snapshot.source_clock,
-        started: summary.started,
-        state: SnapshotState::of(record),
-        tags: record.tags.clone(),
-        rows: sum(|table| table.rows),
-        bytes: sum(|table| table.bytes) + summary.stream_bytes,
-        streams: summary.streams,
-        stream_bytes: summary.stream_bytes,
-        orphans: sum(|table| table.orphan),
-        duplicates: sum(|table| table.duplicates),
-        tables: summary.tables,
-        gaps: summary.gaps,
-        entry,
-        doubts: Vec::new(),
-        manifest: ManifestFacts {
-            sha256: record.snapshot.manifest.sha256,
-            bytes: manifest.size,
-            wrap_pages: manifest.pages.len(),
-            wraps: manifest.wraps.len(),
-        },
+/// The entry before the one with this number, or the roster entry that added the source.
+fn previous_entry(unlocked: &Unlocked, ledger: &Ledger, number: u64) -> Result<Digest, OpError> {
+    let before = usize::try_from(number).unwrap_or(usize::MAX).checked_sub(2);
+    match before.and_then(|at| ledger.digests.get(at)) {
+        Some(digest) => Ok(*digest),
+        None => Ok(Ledger::empty(unlocked.repository().shared_roster(), ledger.source).next_place()?.previous),
+    }
+}
+
+/// Sums over all tables.
+#[derive(Default)]
+struct Totals {
+    rows: u64,
+    bytes: u64,
+    orphans: u64,
+    duplicates: u64,
+}
+
+impl Totals {
+    fn of(summary: &Summary) -> Self {
+        let mut totals = Self { bytes: summary.stream_bytes, ..Self::default() };
+        for table in &summary.tables {
+            totals.rows += table.rows;
+            totals.bytes += table.bytes;
+            totals.orphans += table.orphan;
+            totals.duplicates += table.duplicates;
+        }
+        totals
     }
 }

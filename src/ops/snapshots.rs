@@ -1,15 +1,18 @@
 //! The list of snapshots, as far as whoever asks can read it: the ledger for everybody, what a snapshot
 //! holds for those with a key. Reads one manifest per snapshot if asked to, and nothing else.
 
+use crate::base::finding::{Affected, Finding, FindingKind};
 use crate::base::frame::FrameContext;
 use crate::base::id::{Digest, KeyId, SourceId};
 use crate::base::time::Moment;
 use crate::format::entry::Verdict;
+use crate::format::manifest::Summary;
+use crate::ops::access::RepositoryAccess;
 use crate::ops::error::OpError;
-use crate::ops::verify::Access;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth};
+use crate::repo::open::Repository;
 
 /// What to list.
 #[derive(Clone, Debug)]
@@ -31,8 +34,8 @@ pub enum Counts {
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct SnapshotsReport {
     pub sources: Vec<SourceSnapshots>,
-    /// Entries of the roster that do not count, so that sources may be missing.
-    pub doubts: Vec<String>,
+    /// Snapshots that are suspect or cannot be read, and entries of ledgers and roster that do not count.
+    pub findings: Vec<Finding>,
 }
 
 /// The snapshots of one source, oldest first.
@@ -43,10 +46,6 @@ pub struct SourceSnapshots {
     pub snapshots: Vec<SnapshotLine>,
     /// Snapshots that were forgotten.
     pub forgotten: usize,
-    /// Ledger entries that count for nothing, with the reason.
-    pub voids: Vec<VoidEntry>,
-    /// Ledger numbers beyond a gap.
-    pub ignored: Vec<u64>,
 }
 
 /// A snapshot in a list.
@@ -95,86 +94,120 @@ impl SnapshotState {
     }
 }
 
-/// A void entry of a ledger.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct VoidEntry {
-    pub number: u64,
-    pub sha256: Digest,
-    pub reason: String,
-}
-
 /// Lists snapshots.
-pub fn run(access: Access<'_>, options: &SnapshotsOptions) -> Result<SnapshotsReport, OpError> {
-    let roster = access.repository().roster();
-    let mut sources: Vec<SourceId> =
-        if options.sources.is_empty() { roster.sources.keys().copied().collect() } else { options.sources.clone() };
-    sources.sort_by_cached_key(|source| (source_name(access, *source), *source));
-    let sources =
-        sources.into_iter().map(|source| of_source(access, source, options.counts)).collect::<Result<_, _>>()?;
-    Ok(SnapshotsReport { sources, doubts: roster.warnings() })
+pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<SnapshotsReport, OpError> {
+    let mut report = SnapshotsReport { sources: Vec::new(), findings: Vec::new() };
+    for source in chosen_sources(access, options) {
+        let list = SnapshotList { access, ledger: Ledger::load(access.repository(), source)?, counts: options.counts };
+        report.sources.push(list.read(&mut report.findings)?);
+    }
+    for mut finding in access.repository().roster().warnings() {
+        finding.detail += "; a source may be missing";
+        report.findings.push(finding);
+    }
+    Ok(report)
 }
 
-fn source_name(access: Access<'_>, source: SourceId) -> Option<String> {
-    match access {
-        Access::Public(_) => None,
-        Access::Key(unlocked) => unlocked.source_name(source),
+/// The sources to list, by name.
+fn chosen_sources(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Vec<SourceId> {
+    let mut sources = options.sources.clone();
+    if sources.is_empty() {
+        sources.extend(access.repository().roster().sources.keys());
+    }
+    sources.sort_by_cached_key(|source| (access.source_name(*source), *source));
+    sources
+}
+
+/// A source whose snapshots are listed.
+struct SnapshotList<'a> {
+    access: RepositoryAccess<'a>,
+    ledger: Ledger,
+    counts: Counts,
+}
+
+impl SnapshotList<'_> {
+    fn read(&self, findings: &mut Vec<Finding>) -> Result<SourceSnapshots, OpError> {
+        let source = self.ledger.source;
+        let mut snapshots = Vec::new();
+        for record in self.ledger.live() {
+            let line = self.line(record)?;
+            findings.extend(line.findings(source));
+            snapshots.push(line);
+        }
+        findings.extend(self.ledger.warnings());
+        Ok(SourceSnapshots {
+            source,
+            name: self.access.source_name(source),
+            snapshots,
+            forgotten: self.ledger.snapshots.iter().filter(|record| record.forgotten).count(),
+        })
+    }
+
+    fn line(&self, record: &SnapshotRecord) -> Result<SnapshotLine, OpError> {
+        let mut line = SnapshotLine::new(record, self.access.repository());
+        if let (RepositoryAccess::WithKey(unlocked), Counts::Read) = (self.access, self.counts) {
+            let context = FrameContext {
+                repository: unlocked.repository().id(),
+                source: self.ledger.source,
+                epoch: record.snapshot.epoch,
+            };
+            match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
+                Ok(manifest) => line.count(&manifest.summary),
+                // One damaged manifest must not hide the other snapshots.
+                Err(error @ RepoError::Store(_)) => return Err(error.into()),
+                Err(error) => line.unreadable = Some(error.to_string()),
+            }
+        }
+        Ok(line)
     }
 }
 
-fn of_source(access: Access<'_>, source: SourceId, counts: Counts) -> Result<SourceSnapshots, OpError> {
-    let ledger = Ledger::load(access.repository(), source)?;
-    let snapshots = ledger.live().map(|record| line(access, source, record, counts)).collect::<Result<_, _>>()?;
-    let voids = ledger.voids.iter().map(|(entry, reason)| VoidEntry {
-        number: entry.number,
-        sha256: entry.sha256,
-        reason: reason.clone(),
-    });
-    Ok(SourceSnapshots {
-        source,
-        name: source_name(access, source),
-        snapshots,
-        forgotten: ledger.snapshots.iter().filter(|record| record.forgotten).count(),
-        voids: voids.collect(),
-        ignored: ledger.ignored.clone(),
-    })
-}
-
-fn line(
-    access: Access<'_>,
-    source: SourceId,
-    record: &SnapshotRecord,
-    counts: Counts,
-) -> Result<SnapshotLine, OpError> {
-    let repository = access.repository();
-    let mut line = SnapshotLine {
-        id: record.id,
-        number: record.number,
-        source_clock: record.snapshot.source_clock,
-        written: record.written,
-        signer: record.signer,
-        signer_label: repository.roster().keys.get(&record.signer).map(|key| key.label.clone()),
-        rows: None,
-        bytes: None,
-        gaps: None,
-        new_bytes: record.new_bytes(),
-        manifest_bytes: record.snapshot.manifest.size,
-        tags: record.tags.clone(),
-        state: SnapshotState::of(record),
-        unreadable: None,
-    };
-    if let (Access::Key(unlocked), Counts::Read) = (access, counts) {
-        let context = FrameContext { repository: repository.id(), source, epoch: record.snapshot.epoch };
-        match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
-            Ok(manifest) => {
-                let summary = manifest.summary;
-                line.rows = Some(summary.tables.iter().map(|table| table.rows).sum());
-                line.bytes = Some(summary.tables.iter().map(|table| table.bytes).sum::<u64>() + summary.stream_bytes);
-                line.gaps = Some(summary.gaps.len());
-            }
-            // One damaged manifest must not hide the other snapshots.
-            Err(error @ RepoError::Store(_)) => return Err(error.into()),
-            Err(error) => line.unreadable = Some(error.to_string()),
+impl SnapshotLine {
+    fn new(record: &SnapshotRecord, repository: &Repository) -> Self {
+        let signer = repository.roster().keys.get(&record.signer);
+        Self {
+            id: record.id,
+            number: record.number,
+            source_clock: record.snapshot.source_clock,
+            written: record.written,
+            signer: record.signer,
+            signer_label: signer.map(|key| key.label.clone()),
+            rows: None,
+            bytes: None,
+            gaps: None,
+            new_bytes: record.new_bytes(),
+            manifest_bytes: record.snapshot.manifest.size,
+            tags: record.tags.clone(),
+            state: SnapshotState::of(record),
+            unreadable: None,
         }
     }
-    Ok(line)
+
+    /// Takes over what the manifest says.
+    fn count(&mut self, summary: &Summary) {
+        let rows = summary.tables.iter().map(|table| table.rows).sum();
+        let bytes: u64 = summary.tables.iter().map(|table| table.bytes).sum();
+        self.rows = Some(rows);
+        self.bytes = Some(bytes + summary.stream_bytes);
+        self.gaps = Some(summary.gaps.len());
+    }
+
+    fn findings(&self, source: SourceId) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if self.state == SnapshotState::Suspect {
+            findings.push(suspect_finding(self.number));
+        }
+        if let Some(reason) = &self.unreadable {
+            findings.push(Finding::new(FindingKind::Unreadable, format!("snapshot {}", self.number), reason));
+        }
+        let affected = Affected::snapshot(Some(self.id));
+        findings.into_iter().map(|finding| finding.of_source(source).affecting(affected)).collect()
+    }
+}
+
+/// A snapshot that nobody has accepted.
+#[must_use]
+pub fn suspect_finding(number: u64) -> Finding {
+    let object = format!("snapshot {number}");
+    Finding::new(FindingKind::Suspect { snapshots: 1 }, object, "it is suspect: find out what happened to the source")
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::base::finding::{Affected, Finding, FindingKind};
 use crate::base::frame::FrameContext;
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
@@ -38,7 +39,7 @@ pub struct StatusReport {
     pub role: Role,
     pub sources: Vec<SourceStatus>,
     /// What somebody should look at.
-    pub findings: Vec<StatusFinding>,
+    pub findings: Vec<Finding>,
 }
 
 /// The state of one source.
@@ -100,161 +101,173 @@ pub enum NewestSnapshotState {
     },
 }
 
-/// Something that somebody should look at.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct StatusFinding {
-    /// The source, by its name where that can be read.
-    pub source: String,
-    pub kind: FindingKind,
-    pub text: String,
-}
-
-/// What a finding is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FindingKind {
-    Stale,
-    Suspect,
-    Gap,
-    Unopened,
-    Ledger,
-    Clock,
-}
-
 /// Looks at every source.
 pub fn run(unlocked: &Unlocked, options: &StatusOptions) -> Result<StatusReport, OpError> {
     let repository = unlocked.repository();
+    let now = repository.env().now();
+    let mut report = StatusReport {
+        now,
+        fingerprint: repository.roster().fingerprint(),
+        role: unlocked.role(),
+        sources: Vec::new(),
+        findings: Vec::new(),
+    };
+    for source in chosen_sources(unlocked, options) {
+        let max_age = options.max_age_of.get(&source).copied().unwrap_or(options.max_age);
+        let check = SourceCheck::new(unlocked, source, now, max_age)?;
+        report.sources.push(check.run(&mut report.findings)?);
+    }
+    Ok(report)
+}
+
+/// The sources to look at, by name.
+fn chosen_sources(unlocked: &Unlocked, options: &StatusOptions) -> Vec<SourceId> {
     let mut sources = options.sources.clone();
     if sources.is_empty() {
-        sources.extend(repository.roster().sources.keys());
+        sources.extend(unlocked.repository().roster().sources.keys());
     }
     sources.sort_by_cached_key(|source| (unlocked.source_name(*source), *source));
-    let now = repository.env().now();
-    let mut findings = Vec::new();
-    let sources = sources
-        .into_iter()
-        .map(|source| {
-            let max_age = options.max_age_of.get(&source).copied().unwrap_or(options.max_age);
-            let name = unlocked.source_name(source).unwrap_or_else(|| source.to_string());
-            let mut found = StatusFindings { source: name, findings: &mut findings };
-            of_source(unlocked, source, (now, max_age), &mut found)
-        })
-        .collect::<Result<_, _>>()?;
-    let fingerprint = repository.roster().fingerprint();
-    Ok(StatusReport { now, fingerprint, role: unlocked.role(), sources, findings })
+    sources
 }
 
-struct StatusFindings<'a> {
-    source: String,
-    findings: &'a mut Vec<StatusFinding>,
-}
-
-impl StatusFindings<'_> {
-    fn add(&mut self, kind: FindingKind, text: String) {
-        self.findings.push(StatusFinding { source: self.source.clone(), kind, text });
-    }
-}
-
-fn of_source(
-    unlocked: &Unlocked,
+/// A source that is looked at.
+struct SourceCheck<'a> {
+    unlocked: &'a Unlocked,
     source: SourceId,
-    (now, max_age): (Moment, Duration),
-    found: &mut StatusFindings<'_>,
-) -> Result<SourceStatus, OpError> {
-    let ledger = Ledger::load(unlocked.repository(), source)?;
-    let clean = ledger.live().filter(|record| record.is_clean()).max_by_key(|record| record.snapshot.source_clock);
-    let newest = clean.map(|record| newest(record, now));
-    let freshness = match &newest {
-        None => Freshness::Empty,
-        Some(newest) if Duration::from_secs(newest.age_s) > max_age => Freshness::Stale,
-        Some(_) => Freshness::Fresh,
-    };
-    match (&newest, freshness) {
-        (Some(newest), Freshness::Stale) => {
-            found.add(FindingKind::Stale, format!("the newest clean snapshot is as of {}", newest.source_clock));
-        }
-        (None, _) => found.add(FindingKind::Stale, "there is no clean snapshot".to_owned()),
-        _ => {}
-    }
-    if let Some(newest) = newest.filter(|newest| newest.source_clock.0.saturating_sub(now.0) > AHEAD_US_MAX) {
-        let text = format!("the newest snapshot is as of {}, which is in the future of this host", newest.source_clock);
-        found.add(FindingKind::Clock, text);
-    }
-    let suspect = suspects(&ledger, found);
-    ledger_findings(&ledger, found);
-    let (gaps, opening) = match clean {
-        Some(record) => open_newest(unlocked, source, record, found)?,
-        None => (Vec::new(), NewestSnapshotState::Unproven),
-    };
-    Ok(SourceStatus {
-        source,
-        name: unlocked.source_name(source),
-        snapshots: ledger.live().count(),
-        newest,
-        max_age_s: max_age.as_secs(),
-        freshness,
-        suspect,
-        gaps,
-        opening,
-    })
+    /// The source's name where that can be read, else its id.
+    name: String,
+    ledger: Ledger,
+    now: Moment,
+    max_age: Duration,
 }
 
-fn newest(record: &SnapshotRecord, now: Moment) -> NewestSnapshot {
-    let source_clock = record.snapshot.source_clock;
-    let age_us = u64::try_from(now.0.saturating_sub(source_clock.0)).unwrap_or(0);
-    NewestSnapshot { id: record.id, number: record.number, source_clock, age_s: age_us / 1_000_000 }
+/// What opening a manifest gave.
+struct OpenedManifest {
+    gaps: Vec<GapSummary>,
+    state: NewestSnapshotState,
 }
 
-fn suspects(ledger: &Ledger, found: &mut StatusFindings<'_>) -> Vec<SuspectSnapshot> {
-    let suspect: Vec<SuspectSnapshot> = ledger
-        .live()
-        .filter(|record| SnapshotState::of(record) == SnapshotState::Suspect)
-        .map(|record| SuspectSnapshot {
-            id: record.id,
-            number: record.number,
-            source_clock: record.snapshot.source_clock,
+impl<'a> SourceCheck<'a> {
+    fn new(unlocked: &'a Unlocked, source: SourceId, now: Moment, max_age: Duration) -> Result<Self, OpError> {
+        let ledger = Ledger::load(unlocked.repository(), source)?;
+        let name = unlocked.source_name(source).unwrap_or_else(|| source.to_string());
+        Ok(Self { unlocked, source, name, ledger, now, max_age })
+    }
+
+    fn run(&self, findings: &mut Vec<Finding>) -> Result<SourceStatus, OpError> {
+        let clean = self.ledger.live().filter(|record| record.is_clean());
+        let record = clean.max_by_key(|record| record.snapshot.source_clock);
+        let newest = record.map(|record| NewestSnapshot::new(record, self.now));
+        let freshness = self.freshness(newest.as_ref());
+        findings.extend(self.age_finding(newest.as_ref()));
+        findings.extend(self.clock_finding(newest.as_ref()));
+        let suspect = self.suspect_snapshots();
+        findings.extend(self.suspect_finding(&suspect));
+        findings.extend(self.ledger.warnings());
+        let opened = match record {
+            Some(record) => self.open(record, findings)?,
+            None => OpenedManifest { gaps: Vec::new(), state: NewestSnapshotState::Unproven },
+        };
+        Ok(SourceStatus {
+            source: self.source,
+            name: self.unlocked.source_name(self.source),
+            snapshots: self.ledger.live().count(),
+            newest,
+            max_age_s: self.max_age.as_secs(),
+            freshness,
+            suspect,
+            gaps: opened.gaps,
+            opening: opened.state,
         })
-        .collect();
-    if let Some(newest) = suspect.last() {
-        let text = match suspect.len() {
+    }
+
+    fn finding(&self, kind: FindingKind, detail: impl ToString) -> Finding {
+        Finding::new(kind, &self.name, detail).of_source(self.source)
+    }
+
+    fn freshness(&self, newest: Option<&NewestSnapshot>) -> Freshness {
+        match newest {
+            None => Freshness::Empty,
+            Some(newest) if Duration::from_secs(newest.age_s) > self.max_age => Freshness::Stale,
+            Some(_) => Freshness::Fresh,
+        }
+    }
+
+    fn age_finding(&self, newest: Option<&NewestSnapshot>) -> Option<Finding> {
+        let Some(newest) = newest else {
+            return Some(self.finding(FindingKind::NoSnapshot, "there is no clean snapshot"));
+        };
+        if self.freshness(Some(newest)) == Freshness::Fresh {
+            return None;
+        }
+        let kind = FindingKind::Stale { age_s: newest.age_s, max_age_s: self.max_age.as_secs() };
+        let detail = format!("the newest clean snapshot is as of {}", newest.source_clock);
+        Some(self.finding(kind, detail).affecting(Affected::snapshot(Some(newest.id))))
+    }
+
+    fn clock_finding(&self, newest: Option<&NewestSnapshot>) -> Option<Finding> {
+        let newest = newest?;
+        let ahead_us = newest.source_clock.0.saturating_sub(self.now.0);
+        if ahead_us <= AHEAD_US_MAX {
+            return None;
+        }
+        let clock = newest.source_clock;
+        let detail = format!("the newest snapshot is as of {clock}, which is in the future of this host");
+        let finding = self.finding(FindingKind::ClockSkew { seconds: ahead_us / 1_000_000 }, detail);
+        Some(finding.affecting(Affected::snapshot(Some(newest.id))))
+    }
+
+    fn suspect_snapshots(&self) -> Vec<SuspectSnapshot> {
+        let mut suspect = Vec::new();
+        for record in self.ledger.live() {
+            if SnapshotState::of(record) == SnapshotState::Suspect {
+                let source_clock = record.snapshot.source_clock;
+                suspect.push(SuspectSnapshot { id: record.id, number: record.number, source_clock });
+            }
+        }
+        suspect
+    }
+
+    fn suspect_finding(&self, suspect: &[SuspectSnapshot]) -> Option<Finding> {
+        let newest = suspect.last()?;
+        let detail = match suspect.len() {
             1 => format!("snapshot {} is suspect: find out what happened to the source", newest.number),
             many => format!("{many} snapshots are suspect, the newest has number {}", newest.number),
         };
-        found.add(FindingKind::Suspect, text);
+        let mut finding = self.finding(FindingKind::Suspect { snapshots: suspect.len() as u64 }, detail);
+        finding.snapshots.extend(suspect.iter().map(|snapshot| snapshot.id));
+        Some(finding)
     }
-    suspect
-}
 
-fn ledger_findings(ledger: &Ledger, found: &mut StatusFindings<'_>) {
-    for (entry, reason) in &ledger.voids {
-        found.add(FindingKind::Ledger, format!("ledger entry {} counts for nothing: {reason}", entry.number));
-    }
-    if let Some(first) = ledger.ignored.first() {
-        let text = format!("{} ledger entries from number {first} on lie beyond a gap", ledger.ignored.len());
-        found.add(FindingKind::Ledger, text);
-    }
-}
-
-fn open_newest(
-    unlocked: &Unlocked,
-    source: SourceId,
-    record: &SnapshotRecord,
-    found: &mut StatusFindings<'_>,
-) -> Result<(Vec<GapSummary>, NewestSnapshotState), OpError> {
-    let context = FrameContext { repository: unlocked.repository().id(), source, epoch: record.snapshot.epoch };
-    match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role) {
-        Ok(OpenManifest { summary, secrets, .. }) => {
-            for gap in &summary.gaps {
-                found.add(FindingKind::Gap, format!("{}: {}", gap.object, gap.reason));
+    /// Opens the newest snapshot as far as the key goes.
+    fn open(&self, record: &SnapshotRecord, findings: &mut Vec<Finding>) -> Result<OpenedManifest, OpError> {
+        let epoch = record.snapshot.epoch;
+        let context = FrameContext { repository: self.unlocked.repository().id(), source: self.source, epoch };
+        let affected = Affected::snapshot(Some(record.id));
+        match manifest::open(self.unlocked, context, record.snapshot.manifest, Depth::Role) {
+            Ok(OpenManifest { summary, secrets, .. }) => {
+                for gap in &summary.gaps {
+                    findings.push(Finding::from(gap).of_source(self.source).affecting(affected));
+                }
+                let is_proven = secrets.is_some();
+                let state = if is_proven { NewestSnapshotState::Proven } else { NewestSnapshotState::Unproven };
+                Ok(OpenedManifest { gaps: summary.gaps, state })
             }
-            let opening = if secrets.is_some() { NewestSnapshotState::Proven } else { NewestSnapshotState::Unproven };
-            Ok((summary.gaps, opening))
+            Err(error @ RepoError::Store(_)) => Err(error.into()),
+            Err(error) => {
+                let reason = error.to_string();
+                let detail = format!("snapshot {} cannot be opened: {reason}", record.number);
+                findings.push(self.finding(FindingKind::Unreadable, detail).affecting(affected));
+                Ok(OpenedManifest { gaps: Vec::new(), state: NewestSnapshotState::Failed { reason } })
+            }
         }
-        Err(error @ RepoError::Store(_)) => Err(error.into()),
-        Err(error) => {
-            let reason = error.to_string();
-            found.add(FindingKind::Unopened, format!("snapshot {} cannot be opened: {reason}", record.number));
-            Ok((Vec::new(), NewestSnapshotState::Failed { reason }))
-        }
+    }
+}
+
+impl NewestSnapshot {
+    fn new(record: &SnapshotRecord, now: Moment) -> Self {
+        let source_clock = record.snapshot.source_clock;
+        let age_us = u64::try_from(now.0.saturating_sub(source_clock.0)).unwrap_or(0);
+        Self { id: record.id, number: record.number, source_clock, age_s: age_us / 1_000_000 }
     }
 }

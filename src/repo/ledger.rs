@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
 use crate::format::dsse::{Envelope, StatementError};
@@ -17,6 +18,7 @@ use crate::format::entry::{
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
+use crate::repo::finding::{chain_hole, void_entry};
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
 
@@ -138,14 +140,15 @@ impl Ledger {
 
     /// What does not count since the last entry that does, so that newer snapshots may be missing.
     #[must_use]
-    pub fn warnings_at_head(&self) -> Vec<String> {
-        self.voids_at_head().iter().rev().map(|void| self.void_warning(void)).chain(self.gap_warning()).collect()
+    pub fn warnings_at_head(&self) -> Vec<Finding> {
+        let voids = self.voids_at_head().iter().rev();
+        voids.map(|void| self.void_finding(void)).chain(self.hole_finding()).collect()
     }
 
     /// Everything that does not count, in chain order: what a snapshot that is not found may have been.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        self.voids.iter().map(|void| self.void_warning(void)).chain(self.gap_warning()).collect()
+    pub fn warnings(&self) -> Vec<Finding> {
+        self.voids.iter().map(|void| self.void_finding(void)).chain(self.hole_finding()).collect()
     }
 
     /// The void entries behind which no entry counts.
@@ -159,16 +162,14 @@ impl Ledger {
         &self.voids[first..]
     }
 
-    fn void_warning(&self, void: &(Numbered, String)) -> String {
+    fn void_finding(&self, void: &(Numbered, String)) -> Finding {
         let (at, reason) = void;
-        format!("{} does not count: {reason}", Name::Ledger(self.source, at.number))
+        void_entry(Name::Ledger(self.source, at.number), reason).of_source(self.source)
     }
 
-    fn gap_warning(&self) -> Option<String> {
-        let first = self.ignored.first()?;
-        let count = self.ignored.len();
+    fn hole_finding(&self) -> Option<Finding> {
         let missing = Name::Ledger(self.source, self.digests.len() as u64 + 1);
-        Some(format!("{missing} is missing, so {count} entries from number {first} on do not count"))
+        Some(chain_hole(missing, &self.ignored)?.of_source(self.source))
     }
 
     /// A chain without entries.

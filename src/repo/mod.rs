@@ -3,10 +3,10 @@
 pub mod append;
 pub mod cache;
 mod chain;
-pub mod check;
 pub mod commit;
 pub mod create;
 pub mod error;
+pub mod finding;
 pub mod fragment;
 pub mod index;
 pub mod io;

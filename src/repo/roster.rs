@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::hpke::SealingKey;
@@ -15,6 +16,7 @@ use crate::format::roster::{
 };
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
+use crate::repo::finding::{chain_hole, void_entry};
 use crate::repo::io::Objects;
 
 /// An enrolled key.
@@ -118,15 +120,13 @@ impl Roster {
 
     /// Entries that do not count: what they said of keys and sources is lost.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<Finding> {
         let mut warnings = Vec::new();
         for (number, reason) in &self.voids {
-            warnings.push(format!("{} does not count: {reason}", Name::Roster(*number)));
+            warnings.push(void_entry(Name::Roster(*number), reason));
         }
-        if let Some(first) = self.ignored.first() {
-            let missing = Name::Roster(self.digests.len() as u64 + 1);
-            warnings.push(format!("{missing} is missing, so entries from number {first} on do not count"));
-        }
+        let missing = Name::Roster(self.digests.len() as u64 + 1);
+        warnings.extend(chain_hole(missing, &self.ignored));
         warnings
     }
 

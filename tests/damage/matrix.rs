@@ -9,16 +9,17 @@ use crate::support::stored_world::StoredWorld;
 use crate::support::world::SOURCE;
 use crate::support::world::awkward::{day, fill};
 use crate::support::world::data::noise;
+use crate::support::world::findings::FindingsByKind;
 use bytes::Bytes;
 use rusqlite::Connection;
+use sidekeep::base::finding::{FindingKind, Severity};
 use sidekeep::base::id::Digest;
 use sidekeep::base::role::Role;
 use sidekeep::format::entry::Numbered;
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::restore::RestoreReport;
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, VerifyLevel, VerifyReport, Visit};
-use sidekeep::repo::check::{Fault, Severity};
+use sidekeep::ops::verify::{self, VerifyLevel, VerifyReport};
 use sidekeep::repo::ledger::Ledger;
 
 const NIGHTS: usize = 3;
@@ -232,8 +233,8 @@ fn restore(nights: &Nights, role: Role, snapshot: Selector, expected: &Path) -> 
     let to = nights.world.path("back.sqlite");
     let _ = std::fs::remove_file(&to);
     let report = nights.world.try_restore_as(nights.world.key(role), SOURCE, snapshot, &to)?;
-    if report.damaged.is_empty() {
-        assert!(report.refused.is_empty(), "{:?}", report.refused);
+    if report.damaged().is_empty() {
+        assert!(report.refused().is_empty(), "{:?}", report.refused());
         assert_same_database(expected, &to);
         return Ok(Back::Equal);
     }
@@ -246,11 +247,11 @@ fn assert_accounted(report: &RestoreReport) {
     for table in &report.tables {
         let of = format!(" rows of {}:", table.name);
         let lost: u64 = report
-            .damaged
+            .damaged()
             .iter()
             .filter_map(|line| line.split_once(&of).map(|(rows, _)| rows.parse::<u64>().expect("a number")))
             .sum();
-        assert_eq!(table.restored + lost, table.rows, "{}: {:?}", table.name, report.damaged);
+        assert_eq!(table.restored + lost, table.rows, "{}: {:?}", table.name, report.damaged());
     }
 }
 
@@ -300,7 +301,7 @@ fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
                 for found in &report.findings {
                     println!(
                         "  {letter} {:?} {:?} {} x{}: {}",
-                        found.severity, found.fault, found.object, found.count, found.what
+                        found.severity, found.kind, found.object, found.count, found.detail
                     );
                 }
             }
@@ -319,7 +320,7 @@ fn assert_beside(nights: &mut Nights, kind: Kind) {
     assert_eq!(cell.seen(Severity::Information, &foreign), "QRSD");
     assert_eq!(cell.seen(Severity::Warning, &foreign), "");
     let all = nights.world.verify(None, VerifyLevel::Quick).expect("quick").findings;
-    assert!(all.iter().all(|found| found.object == foreign && found.fault == Fault::Foreign), "{all:?}");
+    assert!(all.iter().all(|found| found.object == foreign && found.kind == FindingKind::Foreign), "{all:?}");
 }
 
 #[test]
@@ -479,8 +480,10 @@ fn packs(kind: fn(usize) -> Kind) {
             }
             for level in [2, 3] {
                 let report = cell.levels[level].as_ref().expect("checks");
-                for found in
-                    report.findings.iter().filter(|found| found.fault == Fault::LostChunk && found.object == cell.name)
+                for found in report
+                    .findings
+                    .iter()
+                    .filter(|found| found.kind == FindingKind::LostChunk && found.object == cell.name)
                 {
                     assert!(!found.tables.is_empty(), "{found:?}");
                     assert!(found.snapshots.contains(&nights.snapshots[night]), "{found:?}");
@@ -543,13 +546,14 @@ fn who_was_here_before_sees_what_is_gone() {
     let mut nights = Nights::new();
     let heads = nights.world.verify(None, VerifyLevel::Quick).expect("quick").heads.expect("heads");
     let text = serde_json::to_string(&heads).expect("serializes");
-    let visit = Visit::Again(serde_json::from_str(&text).expect("parses"));
+    let visit = Some(serde_json::from_str(&text).expect("parses"));
     for kind in [Kind::Ledger(NIGHTS - 1), Kind::Roster(2)] {
         let image = nights.image.clone();
         nights.world.reset(&image);
         let name = harm(&nights, kind, Harm::Delete);
         let report = nights.world.verify_again(None, VerifyLevel::Quick, visit.clone()).expect("quick");
-        let gone = |found: &&sidekeep::repo::check::Finding| found.object == name && found.fault == Fault::RolledBack;
+        let gone =
+            |found: &&sidekeep::base::finding::Finding| found.object == name && found.kind == FindingKind::RolledBack;
         assert!(report.findings.iter().any(|found| gone(&found)), "{:?}", report.findings);
     }
     let image = nights.image.clone();
@@ -559,7 +563,7 @@ fn who_was_here_before_sees_what_is_gone() {
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let mut other = heads;
     other.roster = Numbered { number: 1, sha256: Digest::new([7; 32]) };
-    let report = nights.world.verify_again(None, VerifyLevel::Quick, Visit::Again(other)).expect("quick");
+    let report = nights.world.verify_again(None, VerifyLevel::Quick, Some(other)).expect("quick");
     assert!(report.has_damage());
 }
 
@@ -588,14 +592,14 @@ fn a_lost_node_costs_its_rows_alone() {
     bytes[middle(Kind::Nodes(0), &world.read(nodes))] ^= 1;
     world.overwrite(nodes, bytes.into());
     let report = world.verify(Some(Role::Auditor), VerifyLevel::Structure).expect("structure");
-    let found: Vec<_> = report.findings.iter().filter(|found| found.fault == Fault::Unreadable).collect();
+    let found: Vec<_> = report.findings.iter().filter(|found| found.kind == FindingKind::Unreadable).collect();
     assert!(found.len() == 1 && found[0].object == *nodes && found[0].tables.contains("wide"), "{found:?}");
     let deep = world.verify(Some(Role::Admin), VerifyLevel::Deep).expect("deep");
     assert!(deep.findings.iter().all(|found| found.object == *nodes), "{:?}", deep.findings);
     let back = world.path("back.sqlite");
     let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
-    assert_eq!(restored.damaged.len(), 1, "{:?}", restored.damaged);
-    assert!(restored.damaged[0].contains(" rows of wide: ") && restored.damaged[0].contains(nodes.as_str()));
+    assert_eq!(restored.damaged().len(), 1, "{:?}", restored.damaged());
+    assert!(restored.damaged()[0].contains(" rows of wide: ") && restored.damaged()[0].contains(nodes.as_str()));
     assert_accounted(&restored);
     assert!(restored.rows > 1000 && restored.rows < 2501, "{}", restored.rows);
 }
@@ -611,14 +615,17 @@ fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
     let back = world.path("back.sqlite");
     let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
     assert_accounted(&restored);
-    assert!((1200..1300).contains(&restored.rows), "{} {:?}", restored.rows, restored.damaged.first());
+    assert!((1200..1300).contains(&restored.rows), "{} {:?}", restored.rows, restored.damaged().first());
     let again = world.try_backup(&live).expect("a snapshot");
-    assert!(again.new_bytes > 10_000_000 && again.notes.iter().any(|note| note.contains("stored again")), "{again:?}");
+    assert!(
+        again.new_bytes > 10_000_000 && again.notes().iter().any(|note| note.contains("stored again")),
+        "{again:?}"
+    );
     std::fs::remove_file(&back).expect("removes");
     // Both snapshots are whole again: the older one finds its chunks in the new pack.
     for at in 0..2 {
         let restored = world.try_restore(Selector::Latest(at), &back).expect("restores");
-        assert!(restored.damaged.is_empty(), "{:?}", restored.damaged);
+        assert!(restored.damaged().is_empty(), "{:?}", restored.damaged());
         assert_same_database(&live, &back);
         std::fs::remove_file(&back).expect("removes");
     }
@@ -644,17 +651,21 @@ fn a_gap_that_is_filled_brings_nothing_old_back() {
     let ledger: Vec<String> = world.names().into_iter().filter(|name| name.contains("/ledger/")).collect();
     world.delete(&ledger[2]);
     let report = world.verify(None, VerifyLevel::Quick).expect("quick");
-    let gap = report.findings.iter().find(|found| found.fault == Fault::Gap).expect("a gap");
+    let gap = report.findings.iter().find(|found| matches!(found.kind, FindingKind::Hole { .. })).expect("a gap");
     assert_eq!(gap.object, ledger[2]);
     db.execute("INSERT INTO t VALUES (100, NULL)", []).expect("a row");
     let night = world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
-    assert!(night.notes.iter().any(|note| note.contains(&ledger[2]) && note.contains("missing")), "{:?}", night.notes);
+    assert!(
+        night.notes().iter().any(|note| note.contains(&ledger[2]) && note.contains("missing")),
+        "{:?}",
+        night.notes()
+    );
     assert_eq!(night.number, Some(3));
     for n in [101, 102] {
         let back = world.path("back.sqlite");
         let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
         assert_same_database(&world.path("live.sqlite"), &back);
-        assert!(restored.damaged.is_empty());
+        assert!(restored.damaged().is_empty());
         std::fs::remove_file(&back).expect("removes");
         db.execute("INSERT INTO t VALUES (?1, NULL)", [n]).expect("a row");
         assert_eq!(world.try_backup(&world.path("live.sqlite")).expect("a snapshot").number, Some(n as u64 - 94));
@@ -678,8 +689,9 @@ fn garbage_at_the_next_number_stops_nobody() {
     );
     small_night(&world, &db, 1);
     let report = world.verify(None, VerifyLevel::Read).expect("read");
-    let void: Vec<_> = report.findings.iter().map(|found| (found.fault, found.severity)).collect();
-    assert_eq!(void, [(Fault::Void, Severity::Warning); 2], "{:?}", report.findings);
+    let void: Vec<_> = report.findings.iter().map(|found| (found.kind.clone(), found.severity)).collect();
+    let expected = [(FindingKind::Void, Severity::Warning), (FindingKind::Void, Severity::Warning)];
+    assert_eq!(void, expected, "{:?}", report.findings);
     assert_eq!(report.sources[0].manifests, 2);
 }
 
@@ -719,12 +731,13 @@ fn a_page_of_wraps_is_no_loss() {
         let named = read.findings.iter().any(|found| found.object.starts_with(page.as_str()));
         assert!(named, "{how:?} {:?}", read.findings);
         let structure = world.verify(Some(Role::Auditor), VerifyLevel::Structure).expect("structure");
-        let missing = structure.findings.iter().any(|found| found.object == *page && found.fault == Fault::Missing);
+        let missing =
+            structure.findings.iter().any(|found| found.object == *page && found.kind == FindingKind::Missing);
         assert_eq!(missing, how.removes(), "{how:?} {:?}", structure.findings);
         let back = world.path("back.sqlite");
         let _ = std::fs::remove_file(&back);
         let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
-        assert!(restored.damaged.is_empty(), "{how:?} {:?}", restored.damaged);
+        assert!(restored.damaged().is_empty(), "{how:?} {:?}", restored.damaged());
         assert_same_database(&world.path("live.sqlite"), &back);
     }
 }

@@ -1,6 +1,7 @@
 //! How rows are placed, what of it is pinned, and that only accepting it changes it.
 
 use crate::support::world::World;
+use crate::support::world::findings::FindingsByKind;
 use rusqlite::Connection;
 use sidekeep::base::role::Role;
 use sidekeep::engine::sqlite::SqliteSource;
@@ -51,15 +52,15 @@ fn placement_is_told_in_words_and_pinned_until_accepted() {
     assert_eq!(of(&report, "shares"), (PlacementKind::Shared, words(&paths), new.clone()));
     assert_eq!(of(&report, "sync_log"), (PlacementKind::Feed, vec![], new.clone()));
     assert_eq!(of(&report, "settings"), (PlacementKind::Global, vec![], new));
-    let asked: Vec<&str> = report.decisions.iter().map(|decision| decision.object.as_str()).collect();
-    assert_eq!(asked, ["drafts", "devices"], "{:?}", report.decisions);
+    let asked: Vec<&str> = report.decisions().iter().map(|decision| decision.object.as_str()).collect();
+    assert_eq!(asked, ["drafts", "devices"], "{:?}", report.decisions());
     let layouts = ["drafts", "devices"].map(|table| (table.to_owned(), Layout::Owner)).into();
     let report = owners(&world, PlacementConfig { layouts, ..PlacementConfig::default() });
-    assert!(report.decisions.is_empty(), "{:?}", report.decisions);
+    assert!(report.decisions().is_empty(), "{:?}", report.decisions());
 
     world.backup(&database);
     let report = owners(&world, PlacementConfig::default());
-    assert!(report.pinned_by.is_some() && report.drift.is_empty());
+    assert!(report.pinned_by.is_some() && report.drift().is_empty());
     assert!(report.tables.iter().all(|table| table.state == PlacementState::Pinned), "{report:?}");
 
     let layouts = [("sync_log".to_owned(), Layout::Owner)].into();
@@ -67,7 +68,7 @@ fn placement_is_told_in_words_and_pinned_until_accepted() {
     db.execute_batch("CREATE TABLE copy (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id)); INSERT INTO copy SELECT * FROM devices; DROP TABLE devices; ALTER TABLE copy RENAME TO devices")
         .expect("a new foreign key");
     let report = owners(&world, placement.clone());
-    assert_eq!(report.drift.len(), 2, "{:?}", report.drift);
+    assert_eq!(report.drift().len(), 2, "{:?}", report.drift());
     let paths_today = words(&["devices.user_id -> users.id"]);
     let drifted = PlacementState::Drifted { kind_today: PlacementKind::Owned, paths_today: paths_today.clone() };
     assert_eq!(of(&report, "devices"), (PlacementKind::Global, vec![], drifted));
@@ -79,7 +80,7 @@ fn placement_is_told_in_words_and_pinned_until_accepted() {
     let options = sidekeep::ops::backup::BackupOptions { placement: placement.clone(), ..options };
     let mut live = SqliteSource::open(&database, world.dir.path().to_owned(), world.env.clone()).expect("a database");
     let accepted = owners::accept(&mut unlocked, &mut live, &options).expect("a snapshot");
-    assert!(accepted.drift.is_empty(), "{:?}", accepted.drift);
+    assert!(accepted.drift().is_empty(), "{:?}", accepted.drift());
     let report = owners(&world, placement);
     assert_eq!(report.pinned_by, accepted.snapshot);
     assert_eq!(of(&report, "devices"), (PlacementKind::Owned, paths_today, PlacementState::Pinned));
@@ -94,7 +95,7 @@ fn without_users_that_is_what_has_to_be_decided() {
     let placement = PlacementConfig { owner_table: Some("people".to_owned()), ..PlacementConfig::default() };
     let report = owners(&world, placement);
     assert_eq!(report.owner_table, None);
-    assert_eq!(report.decisions.len(), 2, "{:?}", report.decisions);
+    assert_eq!(report.decisions().len(), 2, "{:?}", report.decisions());
     let unlocked = world.unlock(Role::Auditor);
     let source = unlocked.find_source(None).expect("a source");
     let mut live = SqliteSource::open(&world.path("live.sqlite"), world.dir.path().to_owned(), world.env.clone())

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::sqlite::assert_same_database;
 use crate::support::world::awkward::fill;
+use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::snapshot;
 use crate::support::world::{SOURCE, World, open_key};
 use rusqlite::Connection;
@@ -26,10 +27,10 @@ fn a_database_comes_back_and_the_next_night_is_cheap() {
     let first = world.backup(&database);
     let tables: Vec<_> = first.tables.iter().map(|t| (t.name.as_str(), t.rows, t.orphans, t.leaves)).collect();
     println!("{tables:?} {first:?}");
-    assert!(first.gaps.is_empty(), "{:?}", first.gaps);
+    assert!(first.gaps().is_empty(), "{:?}", first.gaps());
     let back = world.path("back.sqlite");
     let restored = world.restore(&back);
-    assert!(restored.refused.is_empty() && restored.damaged.is_empty(), "{restored:?}");
+    assert!(restored.refused().is_empty() && restored.damaged().is_empty(), "{restored:?}");
     assert_eq!(restored.stale_hints, 0);
     assert_same_database(&database, &back);
 
@@ -149,7 +150,7 @@ fn numbers_that_a_lost_manifest_gave_are_never_given_again() {
     db.execute_batch("DROP TABLE gone; ALTER TABLE users ADD COLUMN nick").expect("a day");
     for night in 3..6 {
         let report = world.backup(&database);
-        assert_eq!(report.notes.len(), night - 1, "{:?}", report.notes);
+        assert_eq!(report.notes().len(), night - 1, "{:?}", report.notes());
         let now = numbers(&world);
         let highest = given.iter().flat_map(BTreeMap::values).map(|table| table.0).max().expect("tables");
         assert!(now.values().all(|table| table.0 > highest), "{now:?} {given:?}");
@@ -165,7 +166,7 @@ fn numbers_that_a_lost_manifest_gave_are_never_given_again() {
     world.backup(&database);
     let last = numbers(&world);
     let report = world.backup(&database);
-    assert_eq!((numbers(&world), report.notes), (last, vec![]), "and the night after all is as ever");
+    assert_eq!((numbers(&world), report.notes()), (last, vec![]), "and the night after all is as ever");
 }
 
 #[test]
@@ -204,15 +205,15 @@ fn nothing_is_built_upon_the_catalog_of_a_key_that_was_revoked() {
     assert_ne!(lie["notes"].1, honest["notes"].1);
     world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: open_key(&thief).key_id() }));
     let report = world.backup(&database);
-    assert!(report.notes.iter().any(|note| note.contains("the newest 2 snapshots")), "{:?}", report.notes);
+    assert!(report.notes().iter().any(|note| note.contains("the newest 2 snapshots")), "{:?}", report.notes());
     let now = numbers(&world);
     for (name, (number, columns)) in &now {
         assert!(*number > lie.values().map(|table| table.0).max().expect("tables"));
         assert_eq!(*columns, honest[name].1, "{name}");
     }
-    assert!(report.drift.is_empty() && report.new_bytes < 1 << 10, "{report:?}");
+    assert!(report.drift().is_empty() && report.new_bytes < 1 << 10, "{report:?}");
     world.assert_restores(SOURCE, report.snapshot.expect("committed"), &database);
     db.execute_batch("UPDATE notes SET body = 'x' WHERE id = 3").expect("a day");
     let report = world.backup(&database);
-    assert_eq!((numbers(&world), report.notes), (now, vec![]));
+    assert_eq!((numbers(&world), report.notes()), (now, vec![]));
 }

@@ -5,8 +5,9 @@ use crate::support::world::awkward::{day, fill};
 use crate::support::world::data::noise;
 use rusqlite::Connection;
 use sidekeep::base::role::Role;
+use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::error::OpError;
-use sidekeep::ops::verify::{VerifyLevel, VerifyReport, Visit};
+use sidekeep::ops::verify::{VerifyLevel, VerifyReport};
 use sidekeep::repo::error::RepoError;
 
 fn assert_clean(report: &VerifyReport) {
@@ -57,7 +58,7 @@ fn what_is_whole_passes_every_level() {
         let others: u64 = rest.iter().map(|snapshot| snapshot.opened_bytes).sum();
         assert!(newest.opened_bytes > others, "{} {others}", newest.opened_bytes);
     }
-    let again = world.verify_again(None, VerifyLevel::Quick, Visit::Again(quick.heads.clone().expect("heads")));
+    let again = world.verify_again(None, VerifyLevel::Quick, Some(quick.heads.clone().expect("heads")));
     assert_clean(&again.expect("again"));
 }
 
@@ -104,7 +105,7 @@ fn trees_of_several_levels_pass() {
 #[ignore = "a measurement"]
 fn reading_keeps_pace_with_the_disk() {
     use sidekeep::base::id::Digest;
-    use sidekeep::ops::verify::{Access, VerifyOptions, run};
+    use sidekeep::ops::verify::{VerifyOptions, run};
     use sidekeep::repo::io::Objects;
     use sidekeep::store::{Location, OpenOptions, Store};
     let Ok(dir) = std::env::var("SIDEKEEP_BENCH_DIR") else {
@@ -142,12 +143,12 @@ fn reading_keeps_pace_with_the_disk() {
         level: VerifyLevel::Read,
         source: None,
         snapshots: Vec::new(),
-        visit: Visit::First,
+        known_heads: None,
         progress: std::sync::Arc::new(sidekeep::base::progress::Silent),
         cancel: sidekeep::base::cancel::Cancel::default(),
     };
     let start = std::time::Instant::now();
-    let report = run(Access::Public(&repository), &options).expect("reads");
+    let report = run(RepositoryAccess::WithoutKey(&repository), &options).expect("reads");
     let seconds = start.elapsed().as_secs_f64();
     let status = std::fs::read_to_string("/proc/self/status").expect("status");
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).expect("a peak");

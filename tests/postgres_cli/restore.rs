@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::middle::{end, gone_soon, live};
 use crate::support::postgres::service::{Live, ROWS};
-use crate::support::sandbox::interrupt;
+use crate::support::sandbox::{interrupt, of_kind};
 use crate::wire::Wire;
 
 /// Rows and their content, the same for the same rows in whatever order.
@@ -25,7 +25,7 @@ fn a_database_comes_back_into_an_empty_one() {
     live.cluster.create_database("back", "TEMPLATE template0");
     let to = live.cluster.dsn("back");
     let report = live.sandbox.json(&admin(&["--to", &to, "--first", "public.users,public.contacts", "--workers", "2"]));
-    assert_eq!((&report["rows"], &report["refused"]), (&ROWS.into(), &serde_json::json!([])), "{report}");
+    assert_eq!((&report["rows"], of_kind(&report, "refused").len()), (&ROWS.into(), 0), "{report}");
     assert_eq!(live.cluster.sql("back", SUMS), live.sql(SUMS));
     let owner = "SELECT relowner::regrole FROM pg_class WHERE relname = 'contacts'";
     assert_eq!(live.cluster.sql("back", owner), live.sql(owner));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use sidekeep::base::cancel::Cancel;
+use sidekeep::base::finding::Severity;
 use sidekeep::base::id::{Digest, Epoch};
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::{Role, SourceScope};
@@ -15,15 +16,16 @@ use sidekeep::crypto::role::AdminKeys;
 use sidekeep::format::grant::Grant;
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{CloseEpoch, OpenEpoch, RosterStatement};
+use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::diff::{self, DiffOptions, DiffReport};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, Visit};
-use sidekeep::repo::check::Severity;
+use sidekeep::ops::verify::{self, VerifyLevel, VerifyOptions};
 use sidekeep::repo::error::RepoError;
 
 use crate::support::stores::faulty::{Effect, Faulty, Plan};
 use crate::support::world::data::{add_photo, copy, create_service, open};
+use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::{assert_sound, packs};
 use crate::support::world::{SOURCE, World};
 
@@ -71,11 +73,11 @@ fn assert_verifies(world: &World) {
             level,
             source: None,
             snapshots: Vec::new(),
-            visit: Visit::First,
+            known_heads: None,
             progress: Arc::new(Silent),
             cancel: Cancel::default(),
         };
-        let report = verify::run(Access::Key(&world.unlock(role)), &options).expect("verifies");
+        let report = verify::run(RepositoryAccess::WithKey(&world.unlock(role)), &options).expect("verifies");
         // Orphans are no fault.
         assert!(
             report.findings.iter().all(|found| found.severity == Severity::Information),
@@ -112,7 +114,7 @@ fn a_new_epoch_shares_nothing_with_the_old_one_and_both_come_back() {
 
         let second = world.backup(&live);
         assert!(second.new_bytes * 10 > old * 9, "{} of {old} bytes: a full upload", second.new_bytes);
-        assert!(second.notes.is_empty(), "packs of the old epoch are not even looked at: {:?}", second.notes);
+        assert!(second.notes().is_empty(), "packs of the old epoch are not even looked at: {:?}", second.notes());
         assert_eq!(world.backup(&live).new_bytes, 0, "within the epoch everything is shared");
         let kept = world.path("kept");
         copy(&live, &kept);
@@ -128,7 +130,7 @@ fn a_new_epoch_shares_nothing_with_the_old_one_and_both_come_back() {
 
         // Ids of the two epochs say nothing of each other; rows do.
         let same = diff_of(&world, 3, 2);
-        assert!(same.is_empty() && same.notes.iter().any(|note| note.contains("rotated")), "{same:?}");
+        assert!(same.is_empty() && same.notes().iter().any(|note| note.contains("rotated")), "{same:?}");
         let (across, within) = (diff_of(&world, 3, 0), diff_of(&world, 1, 0));
         assert!(across.rows.changed > 0 && across.rows == within.rows, "{across:?} {within:?}");
     }

@@ -12,6 +12,7 @@ use sidekeep::format::entry::{EntryBody, Prune, Tag, TagChange};
 
 use crate::support::stores::faulty::{ALL, Effect, Fault, Faulty, Plan};
 use crate::support::world::data::{copy, draw, noise, open};
+use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::assert_sound;
 use crate::support::world::{SOURCE, World, open_key, times};
 
@@ -181,8 +182,8 @@ impl Life {
     fn backup(&mut self) {
         let key = self.key();
         let report = self.world.try_backup_as(key, SOURCE, &self.live).expect("a snapshot");
-        self.log.push(format!("backup: {} bytes, {} adopted, {:?}", report.new_bytes, report.adopted, report.notes));
-        assert!(report.gaps.is_empty(), "{:?}", report.gaps);
+        self.log.push(format!("backup: {} bytes, {} adopted, {:?}", report.new_bytes, report.adopted, report.notes()));
+        assert!(report.gaps().is_empty(), "{:?}", report.gaps());
         self.keep(report.snapshot.expect("committed"));
     }
 

@@ -1,5 +1,6 @@
 //! What cannot be exact is named, and everything else still comes.
 
+use crate::support::world::findings::FindingsByKind;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
@@ -390,7 +391,7 @@ fn damaged_schemas_cost_what_they_hide_and_no_more() {
         sound(&restored.path);
         let stored = dir.path().join("stored.db");
         let (backup, _) = through_a_repository(&path, &stored);
-        assert_eq!(backup.gaps.len(), snapshot.gaps.len(), "{damage}");
+        assert_eq!(backup.gaps().len(), snapshot.gaps.len(), "{damage}");
         sound(&stored);
     }
 }

@@ -137,3 +137,9 @@ pub fn interrupt(child: &Child) {
     let sent = std::process::Command::new("sh").arg("-c").arg(format!("kill -INT {}", child.id())).status();
     assert!(sent.expect("kill runs").success());
 }
+
+/// The findings of a kind in a command's JSON.
+pub fn of_kind(report: &serde_json::Value, kind: &str) -> Vec<serde_json::Value> {
+    let findings = report["findings"].as_array().expect("findings");
+    findings.iter().filter(|found| found["kind"] == kind).cloned().collect()
+}

@@ -8,12 +8,14 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, RangedU64ValueParser};
 
 use crate::base::env::random;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::SourceId;
 use crate::cli::address::SourceAddress;
 use crate::cli::context::{CommandContext, Monitor};
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
-use crate::cli::render::{bytes, count, duration, gap_lines, labelled, labelled_object, moment, plural, short};
+use crate::cli::findings::{human_findings, outcome};
+use crate::cli::render::{bytes, count, duration, labelled_object, moment, plural, short};
 use crate::cli::source::{ConfiguredSource, SourceOptions, choose};
 use crate::cli::{amount, tag};
 use crate::engine::contract::Source;
@@ -92,10 +94,10 @@ impl BackupSettings {
     fn check(&self, source: &ConfiguredSource<'_>) -> Result<(), CliError> {
         let is_file = matches!(source.address, SourceAddress::Sqlite(_));
         if is_file && self.spares_server() {
-            return Err(CliError::Usage {
-                message: format!("{} is no server that could be spared", source.address),
-                hint: "leave --gentle and --max-read-rate out",
-            });
+            return Err(CliError::usage(
+                format!("{} is no server that could be spared", source.address),
+                "leave --gentle and --max-read-rate out",
+            ));
         }
         Ok(())
     }
@@ -134,9 +136,9 @@ pub(super) fn take(
     let spill_dir = context.spill_dir(spill_dir)?;
     let mut unlocked = context.unlocked()?;
     let planned = PlannedBackup { source, spill_dir, settings };
-    let taken = context.monitor(|monitor| planned.take(&mut unlocked, context, monitor))?;
-    context.ui.result("backup", &taken.report, human)?;
-    Ok(taken.outcome())
+    let report = context.monitor(|monitor| planned.take(&mut unlocked, context, monitor))?;
+    context.ui.result("backup", &report, human)?;
+    Ok(outcome(&report.findings))
 }
 
 /// A backup before it begins.
@@ -152,14 +154,14 @@ impl PlannedBackup<'_> {
         unlocked: &mut Unlocked,
         context: &CommandContext,
         monitor: Monitor,
-    ) -> Result<TakenBackup, CliError> {
+    ) -> Result<BackupReport, CliError> {
         let mut live = self.open(context, &monitor)?;
         let subject = self.subject(unlocked)?;
         let unknown_sources = unknown_sources_beside(&subject, unlocked)?;
         let options = self.options(subject, monitor);
         let mut report = backup::run(unlocked, live.as_mut(), &options)?;
-        report.notes.extend(unknown_sources.iter().map(unknown_source_note));
-        Ok(TakenBackup { report, unknown_sources })
+        report.findings.extend(unknown_sources.into_iter().map(unknown_source));
+        Ok(report)
     }
 
     fn open(&self, context: &CommandContext, monitor: &Monitor) -> Result<Box<dyn Source>, CliError> {
@@ -202,25 +204,11 @@ fn unknown_sources_beside(subject: &BackupSubject, unlocked: &Unlocked) -> Resul
     }
 }
 
-fn unknown_source_note(source: &SourceId) -> String {
-    format!(
-        "this source is new here, and the store has objects of a source {source} that no entry of the roster adds: \
-         if the roster lost one, put it back from a second copy of the store before the next backup"
-    )
-}
-
-/// A backup that was taken.
-struct TakenBackup {
-    report: BackupReport,
-    unknown_sources: Vec<SourceId>,
-}
-
-impl TakenBackup {
-    fn outcome(&self) -> Outcome {
-        let is_incomplete = !self.report.gaps.is_empty();
-        let is_drifted = !self.report.drift.is_empty();
-        Outcome::with_findings(is_incomplete || is_drifted || !self.unknown_sources.is_empty())
-    }
+/// Objects of a source that the roster does not name, beside a source that is new.
+fn unknown_source(source: SourceId) -> Finding {
+    let detail = "this source is new here, and the store has objects of another that no entry of the roster adds";
+    let remedy = "if the roster lost an entry, put it back from a second copy of the store before the next backup";
+    Finding::new(FindingKind::UnknownSource, format!("{source}/"), detail).of_source(source).with_remedy(remedy)
 }
 
 /// As many workers as are wanted, or one for each processor.
@@ -251,9 +239,7 @@ fn human(report: &BackupReport) -> String {
     for table in &report.tables {
         text += &odd_rows_line(table);
     }
-    text += &labelled("note", &report.notes);
-    text += &labelled("drift", &report.drift);
-    text + &gap_lines("not captured", &report.gaps)
+    text + &human_findings(&report.findings)
 }
 
 fn headline(report: &BackupReport) -> String {

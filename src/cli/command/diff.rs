@@ -10,7 +10,8 @@ use crate::base::time::Moment;
 use crate::cli::context::{CommandContext, Monitor};
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
-use crate::cli::render::{Align, TextTable, count_or_blank, labelled, moment, plural, printable, short};
+use crate::cli::findings::human_findings;
+use crate::cli::render::{Align, TextTable, count_or_blank, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
 use crate::ops::diff::{self, CellSample, Changes, DiffOptions, DiffReport, RowChange, RowSample};
 use crate::ops::diff::{TableDiff, TablePresence};
@@ -88,7 +89,7 @@ impl DiffArgs {
 fn human(report: &DiffReport) -> String {
     let mut text = side_line('-', &report.old.snapshot, report.old.source_clock);
     text += &side_line('+', &report.new.snapshot, report.new.source_clock);
-    text += &labelled("note", &report.notes);
+    text += &human_findings(&report.findings);
     if report.is_empty() {
         return text + "no difference\n";
     }

@@ -15,7 +15,8 @@ use crate::cli::render::printable;
 use crate::cli::source::{SourceOptions, choose};
 use crate::engine::postgres::backup::preflight::{self, Remark};
 use crate::engine::postgres::backup::read_options::ReadOptions;
-use crate::ops::doctor::{self, Check, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource, Opener};
+use crate::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource, Opener};
+use crate::repo::error::RepoError;
 use crate::repo::io::Objects;
 
 /// Free bytes that a backup should find besides room for the sources.
@@ -38,19 +39,18 @@ pub(crate) fn run(_args: &DoctorArgs, context: &CommandContext) -> Result<Outcom
         Err(error) => doctor_of_config(&error),
     };
     // A key that does not fit at all is reported already.
-    if report.checks.iter().all(|check| check.name != "key" || check.state == CheckState::Ok) {
-        report.checks.extend(pinned(context));
+    let key_fits = report.checks.iter().all(|check| check.name != "key" || check.state == CheckState::Ok);
+    if key_fits && let Some(error) = other_repository(context) {
+        report.add_other_repository(&error);
     }
-    report.state = report.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok);
     context.ui.result("doctor", &report, human)?;
     Ok(if report.state >= CheckState::Warning { Outcome::Findings } else { Outcome::Done })
 }
 
 /// Without a configuration nothing else is known.
 fn doctor_of_config(error: &CliError) -> DoctorReport {
-    let remedy = error.hint().or_else(|| Some("correct the configuration".to_owned()));
-    let (name, state, detail) = ("configuration".to_owned(), CheckState::Failed, error.chain());
-    DoctorReport { checks: vec![Check { name, state, detail, remedy }], state }
+    let remedy = error.hint().unwrap_or_else(|| "correct the configuration".to_owned());
+    doctor::without_config(&error.chain(), &remedy)
 }
 
 fn examine(config: &Config, context: &CommandContext) -> Result<DoctorReport, CliError> {
@@ -113,13 +113,14 @@ fn source_bytes(config: &Config, context: &CommandContext) -> u64 {
     config.source.keys().filter_map(size).sum()
 }
 
-/// The repository that is there must be the one that the key was made for.
-fn pinned(context: &CommandContext) -> Option<Check> {
+/// Why the repository that is there is not the one that the key was made for.
+fn other_repository(context: &CommandContext) -> Option<RepoError> {
     context.config().ok()?;
-    let key = context.has_key().ok()?.then(|| context.key_header().ok()).flatten()?;
-    let error = context.repository().ok()?.check_fingerprint(&key.fingerprint).err()?;
-    let remedy = Some("check the location: this is not the repository that the key was made for".to_owned());
-    Some(Check { name: "fingerprint".to_owned(), state: CheckState::Failed, detail: error.to_string(), remedy })
+    if !context.has_key().ok()? {
+        return None;
+    }
+    let key = context.key_header().ok()?;
+    context.repository().ok()?.check_fingerprint(&key.fingerprint).err()
 }
 
 fn human(report: &DoctorReport) -> String {

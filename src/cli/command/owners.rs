@@ -6,10 +6,12 @@ use clap::Args;
 use clap::builder::PathBufValueParser;
 
 use super::backup::{self, BackupSettings};
+use crate::base::finding::FindingKind;
 use crate::cli::context::{CommandContext, Monitor};
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
-use crate::cli::render::{Align, TextTable, labelled, labelled_object, magnitude, printable, short};
+use crate::cli::findings::{human_findings, outcome};
+use crate::cli::render::{Align, TextTable, magnitude, printable, short};
 use crate::cli::source::{ConfiguredSource, SourceOptions, choose};
 use crate::engine::contract::Source;
 use crate::engine::postgres::backup::read_options::ReadOptions;
@@ -61,8 +63,7 @@ impl OwnersArgs {
             Ok::<_, CliError>(owners::run(&unlocked, live.as_mut(), &options)?)
         })?;
         context.ui.result("owners", &report, human)?;
-        let is_settled = report.drift.is_empty() && report.decisions.is_empty();
-        Ok(Outcome::with_findings(!is_settled))
+        Ok(outcome(&report.findings))
     }
 }
 
@@ -78,11 +79,11 @@ fn open(
 
 fn human(report: &OwnersReport) -> String {
     let mut text = owner_line(report) + &pinned_line(report) + &tables(report);
-    text += &drift_lines(&report.drift);
-    for decision in &report.decisions {
-        text += &labelled_object("to decide", &decision.object, &decision.question);
+    text += &human_findings(&report.findings);
+    if report.findings.iter().any(|finding| finding.kind == FindingKind::PlacementDrift) {
+        text += "`sidekeep owners --accept` places everything as it would be today\n";
     }
-    text + &labelled("note", &report.notes)
+    text
 }
 
 fn owner_line(report: &OwnersReport) -> String {
@@ -110,13 +111,6 @@ fn tables(report: &OwnersReport) -> String {
         table.row([line.table.clone(), rows, kind(line.kind).to_owned(), state(&line.state), by(line)]);
     }
     table.render()
-}
-
-fn drift_lines(drift: &[String]) -> String {
-    if drift.is_empty() {
-        return String::new();
-    }
-    labelled("drift", drift) + "`sidekeep owners --accept` places everything as it would be today\n"
 }
 
 fn by(line: &TablePlacement) -> String {

@@ -6,15 +6,17 @@ use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PathBufValueParser, RangedU64ValueParser};
 use serde::Serialize;
 
+use crate::base::finding::Finding;
 use crate::base::id::SourceId;
 use crate::cli::context::{CommandContext, Monitor};
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
-use crate::cli::render::{doubts, gap_lines, labelled, labelled_object, moment, plural, printable, short};
+use crate::cli::findings::{human_findings, outcome};
+use crate::cli::render::{moment, plural, printable, short};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::cli::target::{FileFormat, RestoreTarget};
 use crate::engine::postgres::restore::{Globals, Owners, Resume, TargetOptions};
-use crate::ops::restore::{self, RestoreOptions, RestoreReport, RestoredTable};
+use crate::ops::restore::{self, RestoreOptions, RestoreReport};
 use crate::ops::select::Selector;
 use crate::repo::open::Unlocked;
 
@@ -84,10 +86,10 @@ impl RestoreArgs {
     /// Files know no owners, and are made in one go.
     fn check(&self, target: &RestoreTarget) -> Result<(), CliError> {
         if self.is_for_postgres() && !is_postgres(target) {
-            return Err(CliError::Usage {
-                message: format!("{target} is no PostgreSQL database"),
-                hint: "leave out --resume, --no-owner, --no-globals, --first and --workers",
-            });
+            return Err(CliError::usage(
+                format!("{target} is no PostgreSQL database"),
+                "leave out --resume, --no-owner, --no-globals, --first and --workers",
+            ));
         }
         Ok(())
     }
@@ -108,7 +110,6 @@ struct RestoreDocument {
     target: String,
     #[serde(flatten)]
     report: RestoreReport,
-    notes: Vec<String>,
 }
 
 pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcome, CliError> {
@@ -122,7 +123,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &CommandContext) -> Result<Outcom
     let planned = PlannedRestore { target, target_options: args.target_options(), source, snapshot, tables, spill_dir };
     let document = planned.run(&unlocked, context)?;
     context.ui.result("restore", &document, human)?;
-    Ok(Outcome::with_findings(!is_whole(&document.report)))
+    Ok(outcome(&document.report.findings))
 }
 
 /// A restore before it begins.
@@ -157,34 +158,15 @@ impl PlannedRestore {
             progress: monitor.progress,
             cancel: monitor.cancel,
         };
-        let report = restore::run(unlocked, target.as_target(), &options)?;
-        Ok(RestoreDocument { target: self.target.to_string(), report, notes: target.notes().to_vec() })
+        let mut report = restore::run(unlocked, target.as_target(), &options)?;
+        report.findings.extend(target.notes().iter().map(|note| Finding::note("the target", note)));
+        Ok(RestoreDocument { target: self.target.to_string(), report })
     }
-}
-
-/// Whether everything was restored that there ever was.
-fn is_whole(report: &RestoreReport) -> bool {
-    let is_missing_nothing = report.refused.is_empty() && report.damaged.is_empty() && report.gaps.is_empty();
-    is_missing_nothing && report.doubts.is_empty() && report.tables.iter().all(has_all_rows)
-}
-
-fn has_all_rows(table: &RestoredTable) -> bool {
-    table.restored == table.rows
 }
 
 fn human(document: &RestoreDocument) -> String {
     let report = &document.report;
-    let mut text = headline(report) + &rows_line(document);
-    for table in &report.tables {
-        text += &missing_rows_line(table);
-    }
-    text += &labelled("damaged", &report.damaged);
-    for refused in &report.refused {
-        text += &labelled_object("refused", &refused.object, &refused.reason);
-    }
-    text += &gap_lines("not in the snapshot", &report.gaps);
-    text += &doubts(&report.doubts);
-    text + &labelled("note", &document.notes)
+    headline(report) + &rows_line(document) + &human_findings(&report.findings)
 }
 
 fn headline(report: &RestoreReport) -> String {
@@ -201,13 +183,4 @@ fn rows_line(document: &RestoreDocument) -> String {
     let rows = plural(document.report.rows, "row");
     let tables = plural(document.report.tables.len() as u64, "table");
     format!("{rows} in {tables} to {}\n", printable(&document.target))
-}
-
-fn missing_rows_line(table: &RestoredTable) -> String {
-    if has_all_rows(table) {
-        return String::new();
-    }
-    let label = if table.restored < table.rows { "missing" } else { "too many" };
-    let rows = plural(table.rows.abs_diff(table.restored), "row");
-    format!("{label}: {rows} of {}\n", printable(&table.name))
 }

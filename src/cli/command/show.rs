@@ -6,12 +6,10 @@ use super::snapshots::state;
 use crate::cli::context::CommandContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
-use crate::cli::render::{
-    Align, TextTable, bytes, count, count_or_blank, doubts, gap_lines, moment, plural, printable,
-};
+use crate::cli::findings::{human_findings, outcome};
+use crate::cli::render::{Align, TextTable, bytes, count, count_or_blank, moment, plural, printable};
 use crate::cli::snapshot::SnapshotArgs;
 use crate::ops::show::{self, ShowOptions, ShowReport};
-use crate::ops::snapshots::SnapshotState;
 
 /// Show what a snapshot holds: tables, rows, what could not be captured, and its ledger entry
 ///
@@ -33,18 +31,13 @@ pub(crate) fn run(args: &ShowArgs, context: &CommandContext) -> Result<Outcome, 
     let source = args.snapshot.source.find(&unlocked)?;
     let report = show::run(&unlocked, &ShowOptions { source, snapshot })?;
     context.ui.result("show", &report, human)?;
-    Ok(Outcome::with_findings(has_findings(&report)))
-}
-
-fn has_findings(report: &ShowReport) -> bool {
-    report.state == SnapshotState::Suspect || !report.gaps.is_empty() || !report.doubts.is_empty()
+    Ok(outcome(&report.findings))
 }
 
 fn human(report: &ShowReport) -> String {
     let mut text = identity_lines(report) + &tags_line(report) + &holds_line(report) + &entry_lines(report);
     text += &tables(report);
-    text += &gap_lines("not captured", &report.gaps);
-    text + &doubts(&report.doubts)
+    text + &human_findings(&report.findings)
 }
 
 fn identity_lines(report: &ShowReport) -> String {

@@ -6,11 +6,13 @@ use crate::base::id::SourceId;
 use crate::cli::context::CommandContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
-use crate::cli::render::{Align, TextTable, bytes, count, labelled, moment, printable, short};
+use crate::cli::findings::{human_findings, outcome};
+use crate::cli::render::{Align, TextTable, bytes, count, moment, printable, short};
 use crate::cli::snapshot::SourceArgs;
-use crate::ops::snapshots::SourceSnapshots;
-use crate::ops::snapshots::{self, Counts, SnapshotLine, SnapshotState, SnapshotsOptions, SnapshotsReport};
-use crate::ops::verify::Access;
+use crate::ops::access::RepositoryAccess;
+use crate::ops::snapshots::{
+    self, Counts, SnapshotLine, SnapshotState, SnapshotsOptions, SnapshotsReport, SourceSnapshots,
+};
 
 /// List the snapshots, oldest first
 ///
@@ -32,21 +34,20 @@ pub(crate) struct SnapshotsArgs {
 pub(crate) fn run(args: &SnapshotsArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let report = if context.has_key()? { args.list_all(context)? } else { args.list_public(context)? };
     context.ui.result("snapshots", &report, human)?;
-    let is_found = !report.doubts.is_empty() || report.sources.iter().any(has_findings);
-    Ok(Outcome::with_findings(is_found))
+    Ok(outcome(&report.findings))
 }
 
 impl SnapshotsArgs {
     fn list_all(&self, context: &CommandContext) -> Result<SnapshotsReport, CliError> {
         let unlocked = context.unlocked()?;
         let source = self.source.find_named(&unlocked)?;
-        Ok(snapshots::run(Access::Key(&unlocked), &self.options(source))?)
+        Ok(snapshots::run(RepositoryAccess::WithKey(&unlocked), &self.options(source))?)
     }
 
     fn list_public(&self, context: &CommandContext) -> Result<SnapshotsReport, CliError> {
         let repository = context.repository()?;
         let source = self.source.find_public(&repository)?;
-        Ok(snapshots::run(Access::Public(&repository), &self.options(source))?)
+        Ok(snapshots::run(RepositoryAccess::WithoutKey(&repository), &self.options(source))?)
     }
 
     fn options(&self, source: Option<SourceId>) -> SnapshotsOptions {
@@ -55,22 +56,10 @@ impl SnapshotsArgs {
     }
 }
 
-fn has_findings(source: &SourceSnapshots) -> bool {
-    let has_gap = !source.voids.is_empty() || !source.ignored.is_empty();
-    has_gap || source.snapshots.iter().any(is_suspect)
-}
-
-fn is_suspect(snapshot: &SnapshotLine) -> bool {
-    snapshot.state == SnapshotState::Suspect || snapshot.unreadable.is_some()
-}
-
 fn human(report: &SnapshotsReport) -> String {
-    let doubts = labelled("a source may be missing", &report.doubts);
-    if report.sources.is_empty() {
-        return format!("no source has been backed up yet\n{doubts}");
-    }
     let sources: Vec<String> = report.sources.iter().map(human_source).collect();
-    sources.join("\n") + &doubts
+    let text = if sources.is_empty() { "no source has been backed up yet\n".to_owned() } else { sources.join("\n") };
+    text + &human_findings(&report.findings)
 }
 
 fn human_source(source: &SourceSnapshots) -> String {
@@ -78,7 +67,7 @@ fn human_source(source: &SourceSnapshots) -> String {
     let name = source.name.as_deref().unwrap_or(&id);
     let table = snapshots_table(source);
     let snapshots = if table.is_empty() { "no snapshots\n".to_owned() } else { table.render() };
-    format!("source {}\n{snapshots}{}", printable(name), trouble_lines(source))
+    format!("source {}\n{snapshots}", printable(name))
 }
 
 fn snapshots_table(source: &SourceSnapshots) -> TextTable {
@@ -110,23 +99,6 @@ fn snapshot_cells(line: &SnapshotLine) -> [String; 8] {
         state(line.state).to_owned(),
         line.tags.join(" "),
     ]
-}
-
-/// What is not in order in the ledger of a source.
-fn trouble_lines(source: &SourceSnapshots) -> String {
-    let mut text = String::new();
-    for line in &source.snapshots {
-        if let Some(reason) = &line.unreadable {
-            text += &format!("unreadable: {}: {}\n", short(&line.id), printable(reason));
-        }
-    }
-    for void in &source.voids {
-        text += &format!("void: ledger entry {}: {}\n", void.number, printable(&void.reason));
-    }
-    if let (Some(first), Some(last)) = (source.ignored.first(), source.ignored.last()) {
-        text += &format!("ignored: ledger entries {first} to {last} stand beyond a gap\n");
-    }
-    text
 }
 
 /// The word for a state.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::SourceId;
 use crate::cli::config::Config;
 use crate::cli::context::CommandContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
-use crate::cli::render::{Align, TextTable, duration, moment, printable, short};
+use crate::cli::findings::{human_findings, outcome};
+use crate::cli::render::{Align, TextTable, duration, moment, short};
 use crate::cli::source::choose;
 use crate::ops::status::{self, Freshness, NewestSnapshotState, SourceStatus, StatusOptions, StatusReport};
 use crate::repo::open::Unlocked;
@@ -28,47 +29,50 @@ Examples:
     sidekeep status --key-file auditor.key > status.txt || mail -s \"no backup\" ops@example.org < status.txt")]
 pub(crate) struct StatusArgs {}
 
-#[derive(Serialize)]
-struct StatusDocument {
-    #[serde(flatten)]
-    report: StatusReport,
-    /// Sources of the configuration that the repository does not know.
-    never_backed_up: Vec<String>,
-}
-
 pub(crate) fn run(_args: &StatusArgs, context: &CommandContext) -> Result<Outcome, CliError> {
     let config = context.config()?;
     let unlocked = context.unlocked()?;
-    let (max_age_of, never_backed_up) = configured(config, &unlocked, context)?;
-    let options = StatusOptions { sources: Vec::new(), max_age: config.status.max_age, max_age_of };
-    let document = StatusDocument { report: status::run(&unlocked, &options)?, never_backed_up };
-    context.ui.result("status", &document, human)?;
-    let is_well = document.report.findings.is_empty()
-        && document.never_backed_up.is_empty()
-        && !document.report.sources.is_empty();
-    Ok(if is_well { Outcome::Done } else { Outcome::Findings })
-}
-
-/// The limits of the sources of the configuration, and those that the repository does not know.
-fn configured(
-    config: &Config,
-    unlocked: &Unlocked,
-    context: &CommandContext,
-) -> Result<(BTreeMap<SourceId, Duration>, Vec<String>), CliError> {
-    let (mut max_age_of, mut unknown) = (BTreeMap::new(), Vec::new());
-    for (name, source) in &config.source {
-        let label = choose(config, Some(name), context.host_environment())?.label();
-        match (unlocked.find_source(Some(&label)), source.max_age) {
-            (Ok(id), Some(max_age)) => drop(max_age_of.insert(id, max_age)),
-            (Ok(_), None) => {}
-            (Err(_), _) => unknown.push(name.clone()),
-        }
+    let configured = ConfiguredSources::read(config, &unlocked, context)?;
+    let options =
+        StatusOptions { sources: Vec::new(), max_age: config.status.max_age, max_age_of: configured.max_age_of };
+    let mut report = status::run(&unlocked, &options)?;
+    if report.sources.is_empty() {
+        let detail = "no source has been backed up yet";
+        report.findings.push(Finding::new(FindingKind::NoSnapshot, "the repository", detail));
     }
-    Ok((max_age_of, unknown))
+    for name in configured.unknown {
+        let detail = "it is in the configuration and was never backed up";
+        report.findings.push(Finding::new(FindingKind::NoSnapshot, name, detail));
+    }
+    context.ui.result("status", &report, human)?;
+    Ok(outcome(&report.findings))
 }
 
-fn human(document: &StatusDocument) -> String {
-    let report = &document.report;
+/// The sources of the configuration.
+#[derive(Default)]
+struct ConfiguredSources {
+    /// Limits of their own.
+    max_age_of: BTreeMap<SourceId, Duration>,
+    /// Names of those that the repository does not know.
+    unknown: Vec<String>,
+}
+
+impl ConfiguredSources {
+    fn read(config: &Config, unlocked: &Unlocked, context: &CommandContext) -> Result<Self, CliError> {
+        let mut configured = Self::default();
+        for (name, source) in &config.source {
+            let label = choose(config, Some(name), context.host_environment())?.label();
+            match (unlocked.find_source(Some(&label)), source.max_age) {
+                (Ok(id), Some(max_age)) => drop(configured.max_age_of.insert(id, max_age)),
+                (Ok(_), None) => {}
+                (Err(_), _) => configured.unknown.push(name.clone()),
+            }
+        }
+        Ok(configured)
+    }
+}
+
+fn human(report: &StatusReport) -> String {
     let mut table = TextTable::new(&[
         ("source", Align::Left),
         ("state", Align::Left),
@@ -79,25 +83,23 @@ fn human(document: &StatusDocument) -> String {
         ("opened", Align::Left),
     ]);
     for source in &report.sources {
-        let newest = source.newest.as_ref();
-        table.row([
-            name(source),
-            state(source.freshness).to_owned(),
-            newest.map(|newest| duration(Duration::from_secs(newest.age_s))).unwrap_or_default(),
-            duration(Duration::from_secs(source.max_age_s)),
-            newest.map(|newest| short(&newest.id)).unwrap_or_default(),
-            newest.map(|newest| moment(newest.source_clock)).unwrap_or_default(),
-            opening(&source.opening).to_owned(),
-        ]);
+        table.row(human_source(source));
     }
-    let mut text = if table.is_empty() { "no source has been backed up yet\n".to_owned() } else { table.render() };
-    for finding in &report.findings {
-        text += &format!("{}: {}\n", printable(&finding.source), printable(&finding.text));
-    }
-    for name in &document.never_backed_up {
-        text += &format!("{name}: it is in the configuration and was never backed up\n");
-    }
-    text
+    let table = if table.is_empty() { String::new() } else { table.render() };
+    table + &human_findings(&report.findings)
+}
+
+fn human_source(source: &SourceStatus) -> [String; 7] {
+    let newest = source.newest.as_ref();
+    [
+        name(source),
+        state(source.freshness).to_owned(),
+        newest.map(|newest| duration(Duration::from_secs(newest.age_s))).unwrap_or_default(),
+        duration(Duration::from_secs(source.max_age_s)),
+        newest.map(|newest| short(&newest.id)).unwrap_or_default(),
+        newest.map(|newest| moment(newest.source_clock)).unwrap_or_default(),
+        opening(&source.opening).to_owned(),
+    ]
 }
 
 fn name(source: &SourceStatus) -> String {

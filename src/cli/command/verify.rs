@@ -8,15 +8,17 @@ use clap::builder::{NonEmptyStringValueParser, PathBufValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::base::env::SharedEnv;
-use crate::base::id::Digest;
+use crate::base::finding::Finding;
+use crate::base::id::{Digest, SourceId};
 use crate::cli::context::CommandContext;
 use crate::cli::error::CliError;
 use crate::cli::exit::Outcome;
+use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{bytes, count, moment, plural, printable, short};
 use crate::cli::snapshot::SourceArgs;
+use crate::ops::access::RepositoryAccess;
 use crate::ops::select::Selector;
-use crate::ops::verify::{self, Access, Heads, SourceChecked, VerifyLevel, VerifyOptions, VerifyReport, Visit};
-use crate::repo::check::{Finding, Severity};
+use crate::ops::verify::{self, Heads, SnapshotChecked, SourceChecked, VerifyLevel, VerifyOptions, VerifyReport};
 use crate::repo::error::RepoError;
 use crate::repo::open::{Repository, Unlocked};
 
@@ -87,9 +89,9 @@ pub(crate) fn run(args: &VerifyArgs, context: &CommandContext) -> Result<Outcome
             hint: "name no snapshot, or say --level structure or --level deep",
         });
     }
-    let visit = args.state.as_deref().map_or(Ok(Visit::First), read_state)?;
+    let known_heads = args.state.as_deref().map(read_state).transpose()?.flatten();
     let report = match Repository::open(context.store()?, SharedEnv::clone(&context.env)) {
-        Ok(repository) => checked(args, context, repository, visit)?,
+        Ok(repository) => check(args, context, repository, known_heads)?,
         // A repository that is so damaged that it does not open is a finding too.
         Err(error @ (RepoError::Missing { .. } | RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
             verify::unopened(error, level).ok_or(CliError::Bug)?
@@ -102,48 +104,70 @@ pub(crate) fn run(args: &VerifyArgs, context: &CommandContext) -> Result<Outcome
         write_state(path, heads)?;
     }
     context.ui.result("verify", &report, human)?;
-    let matters = |finding: &Finding| finding.severity != Severity::Information;
-    Ok(if report.findings.iter().any(matters) { Outcome::Findings } else { Outcome::Done })
+    Ok(outcome(&report.findings))
 }
 
-fn checked(
+fn check(
     args: &VerifyArgs,
     context: &CommandContext,
     repository: Repository,
-    visit: Visit,
+    known_heads: Option<Heads>,
 ) -> Result<VerifyReport, CliError> {
+    if let Some(fingerprint) = pinned_fingerprint(args, context)? {
+        repository.check_fingerprint(&fingerprint)?;
+    }
+    let target = VerifyTarget::open(args, context, repository)?;
     let level = VerifyLevel::from(args.level);
-    let has_key = context.has_key()?;
-    let pinned = match &args.fingerprint {
-        Some(fingerprint) => Some(*fingerprint),
-        None => has_key.then(|| context.key_header()).transpose()?.map(|header| header.fingerprint),
-    };
-    pinned.map_or(Ok(()), |fingerprint| repository.check_fingerprint(&fingerprint))?;
-    // What needs no key is checked without, unless only a key can tell which source is meant.
-    let opened = if has_key && (level >= VerifyLevel::Structure || args.source.is_named()) {
-        VerifyTarget::Key(Box::new(repository.unlock(context.key()?.identity)?))
-    } else {
-        VerifyTarget::Public(repository)
-    };
-    let (access, source) = match &opened {
-        VerifyTarget::Public(repository) => (Access::Public(repository), args.source.find_public(repository)?),
-        VerifyTarget::Key(unlocked) => {
-            let source = args.source.is_named().then(|| args.source.find(unlocked)).transpose()?;
-            (Access::Key(unlocked), source)
-        }
-    };
+    let source = target.source(args)?;
     let snapshots = args.snapshots.iter().map(|snapshot| Selector::parse(snapshot)).collect();
     context.monitor(|monitor| {
-        let (progress, cancel) = (monitor.progress, monitor.cancel);
-        verify::run(access, &VerifyOptions { level, source, snapshots, visit, progress, cancel })
+        let options =
+            VerifyOptions { level, source, snapshots, known_heads, progress: monitor.progress, cancel: monitor.cancel };
+        verify::run(target.access(), &options)
     })
 }
 
-fn read_state(path: &Path) -> Result<Visit, CliError> {
+/// The fingerprint that the repository must have: the one that is named, else the key's.
+fn pinned_fingerprint(args: &VerifyArgs, context: &CommandContext) -> Result<Option<Digest>, CliError> {
+    if args.fingerprint.is_some() || !context.has_key()? {
+        return Ok(args.fingerprint);
+    }
+    Ok(Some(context.key_header()?.fingerprint))
+}
+
+impl VerifyTarget {
+    /// What needs no key is checked without, unless only a key can tell which source is meant.
+    fn open(args: &VerifyArgs, context: &CommandContext, repository: Repository) -> Result<Self, CliError> {
+        let uses_key = VerifyLevel::from(args.level) >= VerifyLevel::Structure || args.source.is_named();
+        if !uses_key || !context.has_key()? {
+            return Ok(Self::Public(repository));
+        }
+        let unlocked = repository.unlock(context.key()?.identity)?;
+        Ok(Self::Key(Box::new(unlocked)))
+    }
+
+    fn access(&self) -> RepositoryAccess<'_> {
+        match self {
+            Self::Public(repository) => RepositoryAccess::WithoutKey(repository),
+            Self::Key(unlocked) => RepositoryAccess::WithKey(unlocked),
+        }
+    }
+
+    /// The source that is named.
+    fn source(&self, args: &VerifyArgs) -> Result<Option<SourceId>, CliError> {
+        match self {
+            Self::Public(repository) => args.source.find_public(repository),
+            Self::Key(unlocked) => args.source.find_named(unlocked),
+        }
+    }
+}
+
+/// What was remembered the last time, if there was one.
+fn read_state(path: &Path) -> Result<Option<Heads>, CliError> {
     let failed = |source| CliError::Io { doing: format!("read {}", path.display()), source };
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Visit::Again).map_err(|error| failed(error.into())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Visit::First),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }
@@ -164,24 +188,33 @@ fn human(report: &VerifyReport) -> String {
     if let (Some(repository), Some(heads)) = (&report.repository, &report.heads) {
         text += &format!("repository {repository}, fingerprint {}\n", heads.fingerprint);
     }
-    report.sources.iter().for_each(|source| text += &human_source(source));
-    text += &format!("{} of {} in the store", plural(report.objects, "object"), bytes(report.object_bytes));
-    match report.level {
-        VerifyLevel::Quick => text += "; all looked for, none read whole (--level read does)\n",
-        VerifyLevel::Read => {
-            text += &format!("; {} read and compared\n", bytes(report.bytes_read));
-        }
-        VerifyLevel::Structure | VerifyLevel::Deep => text += "\n",
+    for source in &report.sources {
+        text += &human_source(source);
     }
-    let (information, matters): (Vec<_>, Vec<_>) =
-        report.findings.iter().partition(|finding| finding.severity == Severity::Information);
-    matters.iter().for_each(|finding| text += &human_finding(finding));
-    information.iter().take(INFORMATION_SHOWN).for_each(|finding| text += &human_finding(finding));
+    text += &human_extent(report);
+    text + &human_result(&report.findings)
+}
+
+/// How much was looked at.
+fn human_extent(report: &VerifyReport) -> String {
+    let objects = format!("{} of {} in the store", plural(report.objects, "object"), bytes(report.object_bytes));
+    match report.level {
+        VerifyLevel::Quick => format!("{objects}; all looked for, none read whole (--level read does)\n"),
+        VerifyLevel::Read => format!("{objects}; {} read and compared\n", bytes(report.bytes_read)),
+        VerifyLevel::Structure | VerifyLevel::Deep => format!("{objects}\n"),
+    }
+}
+
+fn human_result(findings: &[Finding]) -> String {
+    let (matters, information): (Vec<&Finding>, Vec<&Finding>) = findings.iter().partition(|finding| finding.matters());
+    let is_well = matters.is_empty();
+    let mut text = human_findings(matters);
     let more = information.len().saturating_sub(INFORMATION_SHOWN) as u64;
+    text += &human_findings(information.into_iter().take(INFORMATION_SHOWN));
     if more > 0 {
         text += &format!("and {} that are only worth knowing; --json has them all\n", plural(more, "finding"));
     }
-    if matters.is_empty() {
+    if is_well {
         text += "nothing is wrong\n";
     }
     text
@@ -189,48 +222,31 @@ fn human(report: &VerifyReport) -> String {
 
 fn human_source(source: &SourceChecked) -> String {
     let id = source.source.to_string();
+    let entries = if source.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(source.entries)) };
     let mut text = format!(
-        "source {}: {} in the ledger, {} of {}, {}\n",
+        "source {}: {entries} in the ledger, {} of {}, {}\n",
         printable(source.name.as_deref().unwrap_or(&id)),
-        if source.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(source.entries)) },
         plural(source.packs, "pack"),
         bytes(source.pack_bytes),
         plural(source.manifests, "manifest"),
     );
     for snapshot in &source.snapshots {
-        let state = if snapshot.intact { "intact " } else { "DAMAGED" };
-        text += &format!("  {state}  {}  as of {}", short(&snapshot.snapshot), moment(snapshot.source_clock));
-        if snapshot.opened > 0 {
-            text += &format!(", {} opened", bytes(snapshot.opened_bytes));
-        }
-        text.push('\n');
-        let gaps: BTreeSet<&str> = snapshot.gaps.iter().map(|gap| gap.object.as_str()).collect();
-        if !gaps.is_empty() {
-            let gaps: Vec<&str> = gaps.into_iter().collect();
-            text += &format!("           not captured, or not whole: {}\n", printable(&gaps.join(", ")));
-        }
+        text += &human_snapshot(snapshot);
     }
     text
 }
 
-fn human_finding(finding: &Finding) -> String {
-    let severity = match finding.severity {
-        Severity::Damage => "DAMAGE",
-        Severity::Warning => "warning",
-        Severity::Information => "info",
-    };
-    let mut text = format!("{severity}: {}: {}", printable(&finding.object), printable(&finding.what));
-    if finding.count > 1 {
-        text += &format!(" ({} times)", count(finding.count));
+fn human_snapshot(snapshot: &SnapshotChecked) -> String {
+    let state = if snapshot.intact { "intact " } else { "DAMAGED" };
+    let mut text = format!("  {state}  {}  as of {}", short(&snapshot.snapshot), moment(snapshot.source_clock));
+    if snapshot.opened > 0 {
+        text += &format!(", {} opened", bytes(snapshot.opened_bytes));
     }
     text.push('\n');
-    if !finding.tables.is_empty() {
-        let tables: Vec<&str> = finding.tables.iter().map(String::as_str).collect();
-        text += &format!("  tables: {}\n", printable(&tables.join(", ")));
+    let gaps: BTreeSet<&str> = snapshot.gaps.iter().map(|gap| gap.object.as_str()).collect();
+    if !gaps.is_empty() {
+        let gaps: Vec<&str> = gaps.into_iter().collect();
+        text += &format!("           not captured, or not whole: {}\n", printable(&gaps.join(", ")));
     }
-    if !finding.snapshots.is_empty() {
-        let snapshots: Vec<String> = finding.snapshots.iter().map(short).collect();
-        text += &format!("  snapshots: {}\n", snapshots.join(", "));
-    }
-    text + &format!("  {}\n", printable(&finding.remedy))
+    text
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::env::{Env, SharedEnv};
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
 use crate::engine::contract::SourceError;
@@ -285,9 +286,10 @@ impl<'a> Demo<'a> {
         let report = self.restore_to(&to, night, Role::Admin)?;
         let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
         let mut comparison = compare(copy, &to)?;
-        let refused =
-            report.refused.iter().map(|refused| format!("{} was refused: {}", refused.object, refused.reason));
-        comparison.differences.extend(refused.chain(report.damaged.iter().cloned()));
+        let lost = |finding: &&Finding| matches!(finding.kind, FindingKind::Refused | FindingKind::LeftOut { .. });
+        for finding in report.findings.iter().filter(lost) {
+            comparison.differences.push(format!("{}: {}", finding.object, finding.detail));
+        }
         tell(
             Chapter::Restore,
             &format!(

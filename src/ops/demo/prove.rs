@@ -1,12 +1,13 @@
 //! The demo's proof: every byte of the store with public keys alone, every row and stream with the
 //! admin's key, and whether anything of the database can be read in the store.
 
+use crate::base::finding::Severity;
 use crate::base::id::SourceId;
+use crate::ops::access::RepositoryAccess;
 use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::report::Verified;
 use crate::ops::error::OpError;
-use crate::ops::verify::{self, Access, VerifyLevel, VerifyOptions, VerifyReport, Visit};
-use crate::repo::check::Severity;
+use crate::ops::verify::{self, VerifyLevel, VerifyOptions, VerifyReport};
 use crate::repo::error::RepoError;
 use crate::repo::open::{Repository, Unlocked};
 
@@ -15,24 +16,20 @@ const NEEDLE: &[u8] = b"@example.";
 
 /// Verifies the whole store.
 pub(super) fn prove(admin: &Unlocked, source: SourceId, options: &DemoOptions) -> Result<Verified, OpError> {
-    let check = |access: Access<'_>, level| {
+    let check = |access: RepositoryAccess<'_>, level| {
         let options = VerifyOptions {
             level,
             source: Some(source),
             snapshots: Vec::new(),
-            visit: Visit::First,
+            known_heads: None,
             progress: options.progress.clone(),
             cancel: options.cancel.clone(),
         };
         verify::run(access, &options)
     };
-    let read = check(Access::Public(admin.repository()), VerifyLevel::Read)?;
-    let deep = check(Access::Key(admin), VerifyLevel::Deep)?;
+    let read = check(RepositoryAccess::WithoutKey(admin.repository()), VerifyLevel::Read)?;
+    let deep = check(RepositoryAccess::WithKey(admin), VerifyLevel::Deep)?;
     let snapshots = || deep.sources.iter().flat_map(|source| &source.snapshots);
-    let damage = |report: &VerifyReport| -> Vec<String> {
-        let damage = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
-        damage.map(|finding| format!("{}: {}", finding.object, finding.what)).collect()
-    };
     Ok(Verified {
         objects: read.objects,
         objects_read: read.objects_read,
@@ -40,9 +37,14 @@ pub(super) fn prove(admin: &Unlocked, source: SourceId, options: &DemoOptions) -
         entries: read.sources.iter().map(|source| source.entries).sum(),
         snapshots: snapshots().filter(|snapshot| snapshot.intact).count() as u64,
         chunks_opened: snapshots().map(|snapshot| snapshot.opened).sum(),
-        damage: [damage(&read), damage(&deep)].concat(),
+        damage: [damage_of(&read), damage_of(&deep)].concat(),
         readable: readable(admin.repository())?,
     })
+}
+
+fn damage_of(report: &VerifyReport) -> Vec<String> {
+    let damage = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
+    damage.map(|finding| format!("{}: {}", finding.object, finding.detail)).collect()
 }
 
 /// Objects in which something of the database can be read.

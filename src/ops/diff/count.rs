@@ -9,9 +9,9 @@ use crate::ops::diff::report::{Changes, UserDiff, UserTable};
 use crate::ops::error::OpError;
 use crate::ops::readable::key_text;
 use crate::sort::{Sorter, SpillOptions};
-use crate::tree::merge::TreeRow;
+use crate::tree::diff::TreeRow;
 
-/// Users gathered before they are laid aside.
+/// Users gathered before they are written to disk.
 const USERS_IN_MEMORY: usize = 16 << 10;
 
 /// Counts changes by user.
@@ -36,18 +36,15 @@ impl UserCounts {
     /// Counts changes of rows of `user` in a table.
     pub fn add(&mut self, user: &[u8], table: u32, changes: &Changes) -> Result<(), OpError> {
         if self.gathered.len() >= USERS_IN_MEMORY {
-            self.lay_aside()?;
+            self.spill()?;
         }
         self.gathered.entry((user.to_vec(), table)).or_default().add(changes);
         Ok(())
     }
 
-    fn lay_aside(&mut self) -> Result<(), OpError> {
+    fn spill(&mut self) -> Result<(), OpError> {
         for ((user, table), changes) in self.gathered.drain() {
-            let mut payload = Vec::new();
-            payload.put_uv(u64::from(table));
-            [changes.added, changes.changed, changes.removed, changes.moved].iter().for_each(|n| payload.put_uv(*n));
-            self.sorter.push(&user, &payload)?;
+            self.sorter.push(&user, &write(table, &changes))?;
         }
         Ok(())
     }
@@ -58,42 +55,76 @@ impl UserCounts {
         users_max: usize,
         table_name: &dyn Fn(u32) -> String,
     ) -> Result<(u64, Vec<UserDiff>), OpError> {
-        self.lay_aside()?;
+        self.spill()?;
         let mut merge = self.sorter.finish()?;
         let mut top = Top { users: Vec::new(), max: users_max };
         let mut count = 0;
-        let mut current: Option<(Vec<u8>, ByTable)> = None;
-        let broken = |error: WireError| OpError::Damaged { what: "a count".to_owned(), reason: error.to_string() };
+        let mut current: Option<UserChanges> = None;
         while let Some((user, payload)) = merge.next()? {
-            let (table, changes) = read(payload).map_err(broken)?;
+            let (table, changes) = read(payload)
+                .map_err(|error| OpError::Damaged { what: "a count".to_owned(), reason: error.to_string() })?;
             match &mut current {
-                Some((known, tables)) if known == user => match tables.iter_mut().find(|known| known.0 == table) {
-                    Some((_, known)) => known.add(&changes),
-                    None => tables.push((table, changes)),
-                },
+                Some(known) if known.user == user => known.add(table, changes),
                 _ => {
                     count += 1;
-                    if let Some((user, tables)) = current.replace((user.to_vec(), vec![(table, changes)])) {
-                        top.push(&user, tables, table_name);
+                    let next = UserChanges { user: user.to_vec(), tables: vec![(table, changes)] };
+                    if let Some(done) = current.replace(next) {
+                        top.push(done, table_name);
                     }
                 }
             }
         }
-        if let Some((user, tables)) = current {
-            top.push(&user, tables, table_name);
+        if let Some(last) = current {
+            top.push(last, table_name);
         }
         Ok((count, top.finish()))
     }
 }
 
 /// Changes of one user by table number.
-type ByTable = Vec<(u32, Changes)>;
+struct UserChanges {
+    user: Vec<u8>,
+    tables: Vec<(u32, Changes)>,
+}
+
+impl UserChanges {
+    fn add(&mut self, table: u32, changes: Changes) {
+        match self.tables.iter_mut().find(|known| known.0 == table) {
+            Some((_, known)) => known.add(&changes),
+            None => self.tables.push((table, changes)),
+        }
+    }
+
+    fn report(self, table_name: &dyn Fn(u32) -> String) -> UserDiff {
+        let mut rows = Changes::default();
+        let mut tables = Vec::new();
+        for (table, changes) in self.tables {
+            rows.add(&changes);
+            tables.push(UserTable { table: table_name(table), rows: changes });
+        }
+        UserDiff { user: key_text(&self.user), rows, tables }
+    }
+}
+
+fn write(table: u32, changes: &Changes) -> Vec<u8> {
+    let mut payload = Vec::new();
+    payload.put_uv(u64::from(table));
+    for count in [changes.added, changes.changed, changes.removed, changes.moved] {
+        payload.put_uv(count);
+    }
+    payload
+}
 
 fn read(payload: &[u8]) -> Result<(u32, Changes), WireError> {
     let mut take = Take::new(payload);
     let table = take.uv_as("table")?;
-    let mut next = || take.uv("count");
-    Ok((table, Changes { added: next()?, changed: next()?, removed: next()?, moved: next()? }))
+    let changes = Changes {
+        added: take.uv("count")?,
+        changed: take.uv("count")?,
+        removed: take.uv("count")?,
+        moved: take.uv("count")?,
+    };
+    Ok((table, changes))
 }
 
 /// Users with the most changes.
@@ -103,11 +134,8 @@ struct Top {
 }
 
 impl Top {
-    fn push(&mut self, user: &[u8], tables: ByTable, table_name: &dyn Fn(u32) -> String) {
-        let mut rows = Changes::default();
-        tables.iter().for_each(|(_, changes)| rows.add(changes));
-        let tables = tables.into_iter().map(|(table, rows)| UserTable { table: table_name(table), rows }).collect();
-        self.users.push(UserDiff { user: key_text(user), rows, tables });
+    fn push(&mut self, user: UserChanges, table_name: &dyn Fn(u32) -> String) {
+        self.users.push(user.report(table_name));
         if self.users.len() > self.max.saturating_mul(2) {
             self.cut();
         }

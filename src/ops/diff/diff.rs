@@ -4,15 +4,17 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
+use crate::base::finding::{Finding, FindingKind, Severity};
 use crate::base::id::SourceId;
 use crate::base::progress::{CountUnit, SharedProgress};
-use crate::format::catalog::{Catalog, TableEntry};
+use crate::format::catalog::{Catalog, ColumnEntry, TableEntry};
 use crate::format::manifest::TreeKind;
+use crate::format::node::Skeleton;
 use crate::ops::diff::count::UserCounts;
-use crate::ops::diff::report::{Changes, Compared, DiffReport, TableDiff, TablePresence};
-use crate::ops::diff::rows::{IdComparison, Shape, order};
+use crate::ops::diff::report::{Compared, DiffReport, TableDiff, TablePresence};
+use crate::ops::diff::rows::{IdComparison, RowRule, Shape, order};
 use crate::ops::diff::side::Side;
-use crate::ops::diff::table::{TableCompare, descend};
+use crate::ops::diff::table::{TableCompare, TableFound, TreeSide, descend};
 use crate::ops::error::OpError;
 use crate::ops::select::Selector;
 use crate::repo::error::RepoError;
@@ -24,6 +26,9 @@ use crate::sort::SpillOptions;
 /// Memory of the sorters of one diff.
 const ROWS_BYTES: usize = 16 << 20;
 const USERS_BYTES: usize = 8 << 20;
+
+const KEYS_ROTATED: &str = "the keys were rotated between them: everything was read, and values of 32 KiB or more were \
+                            compared by their length";
 
 /// What to compare.
 #[derive(Clone)]
@@ -50,41 +55,48 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     let ledger = Ledger::load(unlocked.repository(), options.source)?;
     let old = options.old.find(&ledger)?;
     let new = options.new.find(&ledger)?;
-    let (old_reader, new_reader) = (open(unlocked, &ledger, old)?, open(unlocked, &ledger, new)?);
-    let ids = if old.snapshot.epoch == new.snapshot.epoch { IdComparison::Comparable } else { IdComparison::Foreign };
-    let mut notes = options.new.doubts(&ledger, new);
-    if ids == IdComparison::Foreign {
-        let note = "the keys were rotated between the snapshots: everything was read, and values of 32 KiB or more were compared by their length";
-        notes.push(note.to_owned());
-    }
-    let pairs = pairs(catalog(&old_reader)?, catalog(&new_reader)?, options.table.as_deref())?;
+    let old_reader = open(unlocked, &ledger, old)?;
+    let new_reader = open(unlocked, &ledger, new)?;
+    let pairs = pair_tables(catalog(&old_reader)?, catalog(&new_reader)?, options.table.as_deref())?;
     let env = unlocked.repository().shared_env();
     let spill = SpillOptions { dir: options.spill_dir.clone(), memory_bytes: ROWS_BYTES, env };
-    let users = UserCounts::new(SpillOptions { memory_bytes: USERS_BYTES, ..spill.clone() });
-    let readers = Readers { old: &old_reader, new: &new_reader };
-    let mut diff = Diff { options, readers, ids, spill, users, leaves_read: 0, leaves_shared: 0 };
-    let mut tables = Vec::new();
+    let mut diff = Diff {
+        options,
+        readers: Readers { old: &old_reader, new: &new_reader },
+        ids: IdComparison::of(old, new),
+        users: UserCounts::new(SpillOptions { memory_bytes: USERS_BYTES, ..spill.clone() }),
+        spill,
+        leaves_read: 0,
+        leaves_shared: 0,
+    };
+    let mut report = DiffReport::new(Compared::of(old), Compared::of(new));
     for pair in &pairs {
         if options.cancel.is_cancelled() {
             return Err(OpError::Cancelled);
         }
-        tables.extend(diff.table(pair)?);
+        if let Some(table) = diff.table(pair)? {
+            report.add(table);
+        }
     }
-    let name = |number: u32| pairs.iter().find(|pair| pair.entry().number == number).map(|p| p.entry().name.clone());
-    let (users_differing, users) = diff.users.finish(options.users_max, &|number| name(number).unwrap_or_default())?;
-    let mut rows = Changes::default();
-    tables.iter().for_each(|table: &TableDiff| rows.add(&table.rows));
-    Ok(DiffReport {
-        old: Compared::of(old),
-        new: Compared::of(new),
-        rows,
-        tables,
-        users_differing,
-        users,
-        leaves_read: diff.leaves_read,
-        leaves_shared: diff.leaves_shared,
-        notes,
-    })
+    report.leaves_read = diff.leaves_read;
+    report.leaves_shared = diff.leaves_shared;
+    report.findings = findings(options, &ledger, old, new);
+    let (users_differing, users) = diff.users.finish(options.users_max, &|number| name_of(&pairs, number))?;
+    report.users_differing = users_differing;
+    report.users = users;
+    Ok(report)
+}
+
+/// What makes the diff less than exact: only information, as nothing is wrong with what is stored.
+fn findings(options: &DiffOptions, ledger: &Ledger, old: &SnapshotRecord, new: &SnapshotRecord) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for finding in options.new.uncounted(ledger, new) {
+        findings.push(finding.with_severity(Severity::Information));
+    }
+    if IdComparison::of(old, new) == IdComparison::Foreign {
+        findings.push(Finding::new(FindingKind::KeysRotated, "the snapshots", KEYS_ROTATED));
+    }
+    findings
 }
 
 fn open<'a>(unlocked: &'a Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<SnapshotReader<'a>, OpError> {
@@ -122,34 +134,60 @@ impl<'c> TablePair<'c> {
     }
 }
 
-fn pairs<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result<Vec<TablePair<'c>>, OpError> {
-    let before = |entry: &TableEntry| old.table(entry.number).or_else(|| same_definition(old, new, entry));
-    let kept = new.tables.iter().map(|entry| match before(entry) {
-        Some(before) => TablePair::Both(before, entry),
-        None => TablePair::Added(entry),
-    });
-    let mut pairs: Vec<TablePair<'_>> = kept.collect();
-    let kept: HashSet<u32> = new.tables.iter().filter_map(before).map(|entry| entry.number).collect();
-    pairs.extend(old.tables.iter().filter(|entry| !kept.contains(&entry.number)).map(TablePair::Removed));
-    if let Some(name) = wanted {
-        let meant = [old, new].map(|catalog| catalog.table_meant(name).map(|entry| entry.name.clone()));
-        let is_meant = |entry: &TableEntry| meant.iter().flatten().any(|name| *name == entry.name);
-        pairs.retain(|pair| {
-            let (old, new) = pair.entries();
-            is_meant(old) || is_meant(new)
-        });
-        if pairs.is_empty() {
-            return Err(OpError::NotFound(format!("neither snapshot has a table {name:?}")));
+fn pair_tables<'c>(old: &'c Catalog, new: &'c Catalog, wanted: Option<&str>) -> Result<Vec<TablePair<'c>>, OpError> {
+    let mut pairs = Vec::new();
+    let mut paired = HashSet::new();
+    for entry in &new.tables {
+        match old.table(entry.number).or_else(|| same_definition(old, new, entry)) {
+            Some(before) => {
+                paired.insert(before.number);
+                pairs.push(TablePair::Both(before, entry));
+            }
+            None => pairs.push(TablePair::Added(entry)),
         }
+    }
+    let unpaired = old.tables.iter().filter(|entry| !paired.contains(&entry.number));
+    pairs.extend(unpaired.map(TablePair::Removed));
+    match wanted {
+        Some(name) => named_pairs(pairs, name, old, new),
+        None => Ok(pairs),
+    }
+}
+
+/// Pairs with a table that this name means in either snapshot.
+fn named_pairs<'c>(
+    mut pairs: Vec<TablePair<'c>>,
+    name: &str,
+    old: &Catalog,
+    new: &Catalog,
+) -> Result<Vec<TablePair<'c>>, OpError> {
+    let meant = [old, new].map(|catalog| catalog.table_meant(name).map(|entry| entry.name.as_str()));
+    let is_meant = |entry: &TableEntry| meant.contains(&Some(entry.name.as_str()));
+    pairs.retain(|pair| {
+        let (old, new) = pair.entries();
+        is_meant(old) || is_meant(new)
+    });
+    if pairs.is_empty() {
+        return Err(OpError::NotFound(format!("neither snapshot has a table {name:?}")));
     }
     Ok(pairs)
 }
 
 /// The table that `entry` was before it got another number, as all tables do after a manifest was lost.
 fn same_definition<'c>(old: &'c Catalog, new: &Catalog, entry: &TableEntry) -> Option<&'c TableEntry> {
-    let columns = |entry: &TableEntry| entry.columns.iter().map(|c| (c.number, c.name.clone())).collect::<Vec<_>>();
-    let before = old.table_named(&entry.name).filter(|before| columns(before) == columns(entry))?;
-    new.table(before.number).is_none().then_some(before)
+    let before = old.table_named(&entry.name)?;
+    let is_free = new.table(before.number).is_none();
+    (is_free && has_same_columns(before, entry)).then_some(before)
+}
+
+fn has_same_columns(a: &TableEntry, b: &TableEntry) -> bool {
+    let same = |(a, b): (&ColumnEntry, &ColumnEntry)| a.number == b.number && a.name == b.name;
+    a.columns.len() == b.columns.len() && a.columns.iter().zip(&b.columns).all(same)
+}
+
+fn name_of(pairs: &[TablePair<'_>], number: u32) -> String {
+    let pair = pairs.iter().find(|pair| pair.entry().number == number);
+    pair.map(|pair| pair.entry().name.clone()).unwrap_or_default()
 }
 
 struct Readers<'a> {
@@ -170,20 +208,28 @@ struct Diff<'a> {
 impl Diff<'_> {
     /// The difference of a table, if there is any.
     fn table(&mut self, pair: &TablePair<'_>) -> Result<Option<TableDiff>, OpError> {
-        let (old_entry, new_entry) = pair.entries();
-        self.options.progress.phase(&format!("comparing {}", new_entry.name), CountUnit::Objects, None);
+        let (_, entry) = pair.entries();
+        self.options.progress.phase(&format!("comparing {}", entry.name), CountUnit::Objects, None);
+        let found = self.rows(pair)?;
+        let diff = pair.describe(found);
+        Ok(differs(&diff).then_some(diff))
+    }
+
+    /// Compares the rows of both sides.
+    fn rows(&mut self, pair: &TablePair<'_>) -> Result<TableFound, OpError> {
+        let (old_entry, entry) = pair.entries();
         let Readers { old, new } = self.readers;
-        let old_root = if matches!(pair, TablePair::Added(_)) { None } else { Some(root(old, old_entry)?) };
-        let new_root = if matches!(pair, TablePair::Removed(_)) { None } else { Some(root(new, new_entry)?) };
-        let (old_nodes, new_nodes, shared) = descend((old, old_root), (new, new_root))?;
-        self.leaves_shared += shared;
-        let order = order(old_entry, new_entry, self.ids);
+        let old_side = TreeSide { reader: old, root: pair.old().map(|entry| root(old, entry)).transpose()? };
+        let new_side = TreeSide { reader: new, root: pair.new().map(|entry| root(new, entry)).transpose()? };
+        let differing = descend(old_side, new_side)?;
+        self.leaves_shared += differing.leaves_shared;
+        let order = order(old_entry, entry, self.ids);
         let keys = new.ids().ok_or_else(|| RepoError::Missing { object: "the id keys of an admin".to_owned() })?;
-        let shape = |own| Shape::new(own, new_entry, keys, (self.ids, order));
-        let mut old_side = Side::new(old, shape(old_entry), old_nodes);
-        let mut new_side = Side::new(new, shape(new_entry), new_nodes);
+        let rule = RowRule { keys, ids: self.ids, order };
+        let mut old_side = Side::new(old, Shape::new(old_entry, entry, rule), differing.old);
+        let mut new_side = Side::new(new, Shape::new(entry, entry, rule), differing.new);
         let compare = TableCompare {
-            entry: new_entry,
+            entry,
             order,
             user: self.options.user.as_deref(),
             samples_max: self.options.samples_max,
@@ -193,21 +239,45 @@ impl Diff<'_> {
         };
         let found = compare.run(&mut old_side, &mut new_side)?;
         self.leaves_read += old_side.leaves_read + new_side.leaves_read;
-        let diff = TableDiff {
-            number: new_entry.number,
-            name: new_entry.name.clone(),
-            renamed_from: (old_entry.name != new_entry.name).then(|| old_entry.name.clone()),
-            presence: match pair {
-                TablePair::Both(..) => TablePresence::Both,
-                TablePair::Added(_) => TablePresence::Added,
-                TablePair::Removed(_) => TablePresence::Removed,
-            },
-            columns_added: columns_missing(new_entry, old_entry),
-            columns_removed: columns_missing(old_entry, new_entry),
+        Ok(found)
+    }
+}
+
+impl<'c> TablePair<'c> {
+    fn old(&self) -> Option<&'c TableEntry> {
+        match *self {
+            Self::Both(old, _) | Self::Removed(old) => Some(old),
+            Self::Added(_) => None,
+        }
+    }
+
+    fn new(&self) -> Option<&'c TableEntry> {
+        match *self {
+            Self::Both(_, new) | Self::Added(new) => Some(new),
+            Self::Removed(_) => None,
+        }
+    }
+
+    fn presence(&self) -> TablePresence {
+        match self {
+            Self::Both(..) => TablePresence::Both,
+            Self::Added(_) => TablePresence::Added,
+            Self::Removed(_) => TablePresence::Removed,
+        }
+    }
+
+    fn describe(&self, found: TableFound) -> TableDiff {
+        let (old, new) = self.entries();
+        TableDiff {
+            number: new.number,
+            name: new.name.clone(),
+            renamed_from: (old.name != new.name).then(|| old.name.clone()),
+            presence: self.presence(),
+            columns_added: columns_missing(new, old),
+            columns_removed: columns_missing(old, new),
             rows: found.rows,
             samples: found.samples,
-        };
-        Ok(Some(diff).filter(differs))
+        }
     }
 }
 
@@ -219,7 +289,7 @@ fn differs(diff: &TableDiff) -> bool {
         || !diff.columns_removed.is_empty()
 }
 
-fn root(reader: &SnapshotReader<'_>, entry: &TableEntry) -> Result<crate::format::node::Skeleton, OpError> {
+fn root(reader: &SnapshotReader<'_>, entry: &TableEntry) -> Result<Skeleton, OpError> {
     let missing = || RepoError::Damaged {
         object: "the manifest".to_owned(),
         reason: format!("it has no tree of table {}", entry.name),

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::base::finding::Finding;
 use crate::base::id::Digest;
 use crate::base::time::Moment;
 use crate::repo::ledger::SnapshotRecord;
@@ -23,11 +24,32 @@ pub struct DiffReport {
     pub leaves_read: u64,
     /// Leaves that both snapshots share below nodes that were looked at; nothing of them was read.
     pub leaves_shared: u64,
-    /// What makes this diff less than exact.
-    pub notes: Vec<String>,
+    /// What makes this diff less than exact; information.
+    pub findings: Vec<Finding>,
 }
 
 impl DiffReport {
+    /// Nothing is compared yet.
+    #[must_use]
+    pub(super) fn new(old: Compared, new: Compared) -> Self {
+        Self {
+            old,
+            new,
+            rows: Changes::default(),
+            tables: Vec::new(),
+            users_differing: 0,
+            users: Vec::new(),
+            leaves_read: 0,
+            leaves_shared: 0,
+            findings: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, table: TableDiff) {
+        self.rows.add(&table.rows);
+        self.tables.push(table);
+    }
+
     /// Whether both snapshots hold the same.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -64,6 +86,18 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Rows of one kind of change.
+    pub(super) fn of(change: RowChange, rows: u64) -> Self {
+        let mut changes = Self::default();
+        match change {
+            RowChange::Added => changes.added = rows,
+            RowChange::Changed => changes.changed = rows,
+            RowChange::Removed => changes.removed = rows,
+            RowChange::Moved => changes.moved = rows,
+        }
+        changes
+    }
+
     /// All rows counted.
     #[must_use]
     pub fn total(&self) -> u64 {

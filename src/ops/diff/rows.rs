@@ -10,7 +10,8 @@ use crate::format::cell::{Cell, OwnedCell, StreamForm, StreamRef};
 use crate::format::key::{limit_key, push_component};
 use crate::format::leaf::{LeafRow, LeafRows};
 use crate::format::wire::WireError;
-use crate::tree::merge::TreeRow;
+use crate::repo::ledger::SnapshotRecord;
+use crate::tree::diff::TreeRow;
 
 /// Whether chunk ids of the two sides can be compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +22,14 @@ pub enum IdComparison {
     Foreign,
 }
 
+impl IdComparison {
+    /// Of these snapshots.
+    #[must_use]
+    pub fn of(old: &SnapshotRecord, new: &SnapshotRecord) -> Self {
+        if old.snapshot.epoch == new.snapshot.epoch { Self::Comparable } else { Self::Foreign }
+    }
+}
+
 /// Whether both sides' leaves hold rows in an order that their common keys follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
@@ -29,50 +38,55 @@ pub enum Order {
     None,
 }
 
+/// What rows of both sides are compared by.
+#[derive(Clone, Copy)]
+pub struct RowRule<'a> {
+    /// The same for both sides.
+    pub keys: &'a SourceIdKeys,
+    pub ids: IdComparison,
+    pub order: Order,
+}
+
 /// How the rows of one side become comparable.
 pub struct Shape<'a> {
-    keys: &'a SourceIdKeys,
-    ids: IdComparison,
-    order: Order,
-    /// Compared columns, ascending: number, and what a row without it holds.
-    columns: Vec<(usize, OwnedCell)>,
+    rule: RowRule<'a>,
+    /// Compared columns, in the order of their numbers.
+    columns: Vec<SharedColumn>,
     /// Positions in `columns` of the key.
     key: Vec<usize>,
+}
+
+/// A column that is compared.
+struct SharedColumn {
+    number: usize,
+    /// What a row without it holds.
+    missing: OwnedCell,
 }
 
 /// Whether rows of these two entries of one table lie in one order.
 #[must_use]
 pub fn order(old: &TableEntry, new: &TableEntry, ids: IdComparison) -> Order {
-    let numbers = |entry: &TableEntry| entry.columns.iter().map(|column| column.number).collect::<BTreeSet<_>>();
     // A row without a key is placed by the hash of its stored cells.
-    let same_rule = old.key == new.key && (!new.key.is_empty() || numbers(old) == numbers(new));
+    let same_rule = old.key == new.key && (!new.key.is_empty() || column_numbers(old) == column_numbers(new));
     if same_rule && ids == IdComparison::Comparable { Order::Common } else { Order::None }
 }
 
+fn column_numbers(entry: &TableEntry) -> BTreeSet<u32> {
+    entry.columns.iter().map(|column| column.number).collect()
+}
+
 impl<'a> Shape<'a> {
-    /// The shape of rows that `own` describes, to be compared by the columns and key of `common`. Both
-    /// sides get the same `keys`.
+    /// The shape of rows that `own` describes, to be compared by the columns and key of `common`.
     #[must_use]
-    pub fn new(
-        own: &TableEntry,
-        common: &TableEntry,
-        keys: &'a SourceIdKeys,
-        (ids, order): (IdComparison, Order),
-    ) -> Self {
-        let columns: Vec<(usize, OwnedCell)> = common
-            .columns
-            .iter()
-            .map(|column| {
-                let missing = own.column(column.number).unwrap_or(column).missing.clone();
-                (column.number as usize, missing)
-            })
-            .collect();
-        let key = common
-            .key
-            .iter()
-            .filter_map(|number| columns.iter().position(|column| column.0 == *number as usize))
-            .collect();
-        Self { keys, ids, order, columns, key }
+    pub fn new(own: &TableEntry, common: &TableEntry, rule: RowRule<'a>) -> Self {
+        let mut columns = Vec::new();
+        for column in &common.columns {
+            let missing = own.column(column.number).unwrap_or(column).missing.clone();
+            columns.push(SharedColumn { number: column.number as usize, missing });
+        }
+        let position = |number: &u32| columns.iter().position(|column| column.number == *number as usize);
+        let key = common.key.iter().filter_map(position).collect();
+        Self { rule, columns, key }
     }
 
     /// Decodes a leaf, its rows appended to `out`.
@@ -86,34 +100,41 @@ impl<'a> Shape<'a> {
     }
 
     fn row(&self, row: &LeafRow<'_>, stored: &[Cell<'_>]) -> TreeRow {
+        let mut filled = Vec::with_capacity(self.columns.len());
         let mut cells = Vec::with_capacity(row.bytes.len() + 8);
+        for column in &self.columns {
+            let cell = stored.get(column.number).copied().unwrap_or_else(|| column.missing.get());
+            let cell = self.comparable(cell);
+            cell.write(&mut cells);
+            filled.push(cell);
+        }
+        let hashed = if self.rule.order == Order::Common { row.bytes } else { &cells };
         let mut place = Vec::with_capacity(1 + row.owner.len() + 32);
         place.push(row.class);
         place.extend_from_slice(row.owner);
-        let mut key = Vec::new();
-        let filled: Vec<Cell<'_>> = self
-            .columns
-            .iter()
-            .map(|(number, missing)| stored.get(*number).copied().unwrap_or_else(|| missing.get()))
-            .map(|cell| self.comparable(cell))
-            .collect();
-        filled.iter().for_each(|cell| cell.write(&mut cells));
-        self.key.iter().for_each(|&at| push_component(&mut key, &filled[at]));
-        if self.key.is_empty() {
-            let hashed = if self.order == Order::Common { row.bytes } else { &cells };
-            key.extend_from_slice(&self.keys.row_hash(hashed));
-        }
-        limit_key(&mut key, |bytes| self.keys.row_hash(bytes));
-        place.extend_from_slice(&key);
+        place.extend_from_slice(&self.row_key(&filled, hashed));
         TreeRow { place, owner_len: row.owner.len(), cells, multiplicity: row.multiplicity }
+    }
+
+    /// The key of a row by its cells, or a hash of `hashed` where there is no key.
+    fn row_key(&self, cells: &[Cell<'_>], hashed: &[u8]) -> Vec<u8> {
+        let mut key = Vec::new();
+        for &at in &self.key {
+            push_component(&mut key, &cells[at]);
+        }
+        if self.key.is_empty() {
+            key.extend_from_slice(&self.rule.keys.row_hash(hashed));
+        }
+        limit_key(&mut key, |bytes| self.rule.keys.row_hash(bytes));
+        key
     }
 
     fn comparable<'c>(&self, cell: Cell<'c>) -> Cell<'c> {
         match cell {
-            Cell::Stream(kind, stream) if self.ids == IdComparison::Foreign => {
+            Cell::Stream(kind, stream) if self.rule.ids == IdComparison::Foreign => {
                 // Where a stream is cut follows from the epoch's keys, so even whether it is has nothing to say.
-                let (form, id) = (StreamForm::List, ChunkId::new([0; 20]));
-                Cell::Stream(kind, StreamRef { form, id, len: stream.len })
+                let id = ChunkId::new([0; 20]);
+                Cell::Stream(kind, StreamRef { form: StreamForm::List, id, len: stream.len })
             }
             other => other,
         }

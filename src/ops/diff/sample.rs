@@ -6,7 +6,7 @@ use crate::format::wire::{Take, WireError};
 use crate::ops::diff::count::user_of;
 use crate::ops::diff::report::{CellSample, RowChange, RowSample};
 use crate::ops::readable::{cell_value, key_text};
-use crate::tree::merge::TreeRow;
+use crate::tree::diff::TreeRow;
 
 /// The sample of a row that is there before (`old`), after (`new`), or both.
 pub fn sample(
@@ -15,27 +15,35 @@ pub fn sample(
     old: Option<&TreeRow>,
     new: Option<&TreeRow>,
 ) -> Result<RowSample, WireError> {
-    let owner = |row: Option<&TreeRow>| row.and_then(user_of).map(key_text);
-    let (before, after) = (owner(old), owner(new));
-    let row = new.or(old);
-    let key =
-        if entry.key.is_empty() { String::new() } else { row.map_or_else(String::new, |row| key_text(row.key())) };
-    let (old_cells, new_cells) = (cells(old)?, cells(new)?);
+    let before = old.and_then(user_of).map(key_text);
+    let after = new.and_then(user_of).map(key_text);
+    let key = if entry.key.is_empty() { None } else { new.or(old).map(|row| key_text(row.key())) };
+    let has_moved = old.is_some() && new.is_some() && before != after;
+    Ok(RowSample {
+        change,
+        key: key.unwrap_or_default(),
+        owner: if new.is_some() { after } else { before.clone() },
+        owner_before: if has_moved { before } else { None },
+        cells: cell_samples(entry, change, &cells(old)?, &cells(new)?),
+    })
+}
+
+/// Of a changed row the cells that differ, of others all.
+fn cell_samples(entry: &TableEntry, change: RowChange, old: &[Cell<'_>], new: &[Cell<'_>]) -> Vec<CellSample> {
     let mut samples = Vec::new();
     for (at, column) in entry.columns.iter().enumerate() {
-        let (old, new) = (old_cells.get(at), new_cells.get(at));
-        if change != RowChange::Changed || old != new {
-            let (old, new) = if change == RowChange::Moved { (None, new) } else { (old, new) };
-            samples.push(CellSample {
-                column: column.name.clone(),
-                old: old.map(cell_value),
-                new: new.map(cell_value),
-            });
+        if change == RowChange::Changed && old.get(at) == new.get(at) {
+            continue;
         }
+        // Both sides of a row that moved are the same.
+        let old = old.get(at).filter(|_| change != RowChange::Moved);
+        samples.push(CellSample {
+            column: column.name.clone(),
+            old: old.map(cell_value),
+            new: new.get(at).map(cell_value),
+        });
     }
-    let moved = old.is_some() && new.is_some() && before != after;
-    let owner = if new.is_some() { after } else { before.clone() };
-    Ok(RowSample { change, key, owner, owner_before: if moved { before } else { None }, cells: samples })
+    samples
 }
 
 fn cells(row: Option<&TreeRow>) -> Result<Vec<Cell<'_>>, WireError> {

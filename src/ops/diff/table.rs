@@ -22,31 +22,46 @@ use crate::ops::readable::key_text;
 use crate::repo::error::RepoError;
 use crate::repo::reader::SnapshotReader;
 use crate::sort::{Sorter, SpillOptions};
-use crate::tree::merge::{Difference, TreeRow, cancel_common, merge_rows};
+use crate::tree::diff::{Difference, TreeRow, cancel_common, diff_rows};
 
-/// Goes down from two roots until only leaves that differ are left. Returns the nodes above them and how
-/// many leaves were found to be shared.
-pub fn descend(
-    old: (&SnapshotReader<'_>, Option<Skeleton>),
-    new: (&SnapshotReader<'_>, Option<Skeleton>),
-) -> Result<(Vec<Skeleton>, Vec<Skeleton>, u64), RepoError> {
-    let ((old_reader, old_root), (new_reader, new_root)) = (old, new);
-    let (mut old, mut new): (Vec<_>, Vec<_>) = (old_root.into_iter().collect(), new_root.into_iter().collect());
-    let level = |nodes: &[Skeleton]| nodes.first().map_or(0, |node| node.level);
-    let mut shared = 0;
+/// The tree of a table in one snapshot; without a root if the snapshot does not have the table.
+pub struct TreeSide<'a> {
+    pub reader: &'a SnapshotReader<'a>,
+    pub root: Option<Skeleton>,
+}
+
+/// What two trees do not share.
+pub struct DifferingNodes {
+    /// Nodes of level 1 of the older tree, and of the newer one.
+    pub old: Vec<Skeleton>,
+    pub new: Vec<Skeleton>,
+    /// Leaves that were found to be shared.
+    pub leaves_shared: u64,
+}
+
+/// Goes down from two roots until only leaves that differ are left.
+pub fn descend(old_side: TreeSide<'_>, new_side: TreeSide<'_>) -> Result<DifferingNodes, RepoError> {
+    let mut old: Vec<Skeleton> = old_side.root.into_iter().collect();
+    let mut new: Vec<Skeleton> = new_side.root.into_iter().collect();
+    let mut leaves_shared = 0;
     loop {
-        shared += cancel_common(&mut old, &mut new);
-        let (of_old, of_new) = (level(&old), level(&new));
-        if of_old.max(of_new) <= 1 {
-            return Ok((old, new, shared));
+        leaves_shared += cancel_common(&mut old, &mut new);
+        let old_level = level(&old);
+        let new_level = level(&new);
+        if old_level.max(new_level) <= 1 {
+            return Ok(DifferingNodes { old, new, leaves_shared });
         }
-        if of_old >= of_new {
-            old = old_reader.expand(&old)?;
+        if old_level >= new_level {
+            old = old_side.reader.expand(&old)?;
         }
-        if of_new >= of_old {
-            new = new_reader.expand(&new)?;
+        if new_level >= old_level {
+            new = new_side.reader.expand(&new)?;
         }
     }
+}
+
+fn level(nodes: &[Skeleton]) -> u8 {
+    nodes.first().map_or(0, |node| node.level)
 }
 
 /// Compares the rows of one table.
@@ -72,17 +87,8 @@ pub struct TableFound {
 impl TableCompare<'_> {
     /// Compares both sides.
     pub fn run(self, old: &mut Side<'_>, new: &mut Side<'_>) -> Result<TableFound, OpError> {
-        let left = Left(RefCell::new(Sorter::new(self.spill)));
-        let next = |side: &mut Side<'_>, which: u8| loop {
-            if self.cancel.is_cancelled() {
-                return Err(OpError::Cancelled);
-            }
-            match side.next()? {
-                Some(NextRow::InOrder(row)) if self.order == Order::Common => return Ok(Some(row)),
-                Some(NextRow::InOrder(row) | NextRow::Stray(row)) => left.push(which, &row)?,
-                None => return Ok::<_, OpError>(None),
-            }
-        };
+        let unpaired = UnpairedRows(RefCell::new(Sorter::new(self.spill)));
+        let rows = OrderedRows { order: self.order, cancel: self.cancel, unpaired: &unpaired };
         let mut counter = Counter {
             entry: self.entry,
             user: self.user,
@@ -90,17 +96,39 @@ impl TableCompare<'_> {
             users: self.users,
             found: TableFound::default(),
         };
-        merge_rows(
-            || next(old, OLD),
-            || next(new, NEW),
+        diff_rows(
+            || rows.next(old, OLD),
+            || rows.next(new, NEW),
             |mut difference| {
                 counter.pair(&mut difference, |_, _| Ordering::Equal, RowChange::Changed)?;
-                difference.old.iter().try_for_each(|row| left.push(OLD, row))?;
-                difference.new.iter().try_for_each(|row| left.push(NEW, row))
+                difference.old.iter().try_for_each(|row| unpaired.push(OLD, row))?;
+                difference.new.iter().try_for_each(|row| unpaired.push(NEW, row))
             },
         )?;
-        left.finish(|difference| counter.same_key(difference))?;
+        unpaired.finish(|difference| counter.same_key(difference))?;
         Ok(counter.found)
+    }
+}
+
+/// The rows of a side that come in the order that both sides share; the others are put among the unpaired.
+struct OrderedRows<'a> {
+    order: Order,
+    cancel: &'a Cancel,
+    unpaired: &'a UnpairedRows,
+}
+
+impl OrderedRows<'_> {
+    fn next(&self, side: &mut Side<'_>, number: u8) -> Result<Option<TreeRow>, OpError> {
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(OpError::Cancelled);
+            }
+            match side.next()? {
+                Some(NextRow::InOrder(row)) if self.order == Order::Common => return Ok(Some(row)),
+                Some(NextRow::InOrder(row) | NextRow::Stray(row)) => self.unpaired.push(number, &row)?,
+                None => return Ok(None),
+            }
+        }
     }
 }
 
@@ -158,28 +186,41 @@ impl Counter<'_> {
         new: Option<&TreeRow>,
         times: u64,
     ) -> Result<(), OpError> {
-        let (old_user, new_user) = (old.and_then(user_of), new.and_then(user_of));
+        let old_user = old.and_then(user_of);
+        let new_user = new.and_then(user_of);
         if change == RowChange::Moved && old_user == new_user {
             // From one missing owner to another: nobody's.
             return Ok(());
         }
-        let is_wanted = |user: Option<&[u8]>| user.is_some_and(|user| Some(key_text(user).as_str()) == self.user);
-        if self.user.is_some() && !is_wanted(old_user) && !is_wanted(new_user) {
+        if !self.is_wanted(old_user) && !self.is_wanted(new_user) {
             return Ok(());
         }
-        let changes = changes(change, times);
-        self.found.rows.add(&changes);
-        let number = self.entry.number;
+        self.found.rows.add(&Changes::of(change, times));
         if old_user == new_user {
-            old_user.map_or(Ok(()), |user| self.users.add(user, number, &changes))?;
+            self.count_user(old_user, change, times)?;
         } else {
-            let lone = [(old_user, RowChange::Removed), (new_user, RowChange::Added)];
-            for (user, change) in lone {
-                if let Some(user) = user.filter(|user| self.user.is_none() || is_wanted(Some(user))) {
-                    self.users.add(user, number, &self::changes(change, times))?;
-                }
-            }
+            self.count_user(old_user, RowChange::Removed, times)?;
+            self.count_user(new_user, RowChange::Added, times)?;
         }
+        self.keep_sample(change, old, new)
+    }
+
+    /// Whether changes of this user's rows are asked for; those of nobody's rows are if no user is named.
+    fn is_wanted(&self, user: Option<&[u8]>) -> bool {
+        let Some(wanted) = self.user else { return true };
+        user.is_some_and(|user| key_text(user) == wanted)
+    }
+
+    fn count_user(&mut self, user: Option<&[u8]>, change: RowChange, times: u64) -> Result<(), OpError> {
+        match user {
+            Some(user) if self.is_wanted(Some(user)) => {
+                self.users.add(user, self.entry.number, &Changes::of(change, times))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn keep_sample(&mut self, change: RowChange, old: Option<&TreeRow>, new: Option<&TreeRow>) -> Result<(), OpError> {
         let kept = self.found.samples.iter().filter(|sample| sample.change == change).count();
         if kept < self.samples_max {
             self.found.samples.push(sample(self.entry, change, old, new).map_err(|error| broken(&error))?);
@@ -188,21 +229,10 @@ impl Counter<'_> {
     }
 }
 
-fn changes(change: RowChange, times: u64) -> Changes {
-    let mut changes = Changes::default();
-    *match change {
-        RowChange::Added => &mut changes.added,
-        RowChange::Changed => &mut changes.changed,
-        RowChange::Removed => &mut changes.removed,
-        RowChange::Moved => &mut changes.moved,
-    } = times;
-    changes
-}
-
 /// Rows that have no counterpart where they stand, on their way to be sorted by key.
-struct Left(RefCell<Sorter>);
+struct UnpairedRows(RefCell<Sorter>);
 
-impl Left {
+impl UnpairedRows {
     fn push(&self, side: u8, row: &TreeRow) -> Result<(), OpError> {
         let mut payload = Vec::with_capacity(row.cells.len() + row.owner_len + 16);
         payload.push(side);
@@ -216,11 +246,12 @@ impl Left {
     /// Gives all rows, those with one key together.
     fn finish(self, mut each: impl FnMut(Difference) -> Result<(), OpError>) -> Result<(), OpError> {
         let mut merge = self.0.into_inner().finish()?;
-        let (mut at_hand, mut difference) = (Vec::new(), Difference::default());
+        let mut current_key = Vec::new();
+        let mut difference = Difference::default();
         while let Some((key, payload)) = merge.next()? {
-            if key != at_hand.as_slice() {
+            if key != current_key.as_slice() {
                 each(std::mem::take(&mut difference))?;
-                at_hand = key.to_vec();
+                current_key = key.to_vec();
             }
             let (side, row) = read(key, payload).map_err(|error| broken(&error))?;
             let rows = if side == OLD { &mut difference.old } else { &mut difference.new };
@@ -230,14 +261,16 @@ impl Left {
     }
 }
 
+/// The side and the row of an unpaired row.
 fn read(key: &[u8], payload: &[u8]) -> Result<(u8, TreeRow), WireError> {
+    let what = "compared row";
     let mut take = Take::new(payload);
-    let side = take.u8("compared row")?;
-    let mut place = vec![take.u8("compared row")?];
-    let owner = take.bytes("compared row")?;
+    let side = take.u8(what)?;
+    let mut place = vec![take.u8(what)?];
+    let owner = take.bytes(what)?;
     place.extend_from_slice(owner);
     place.extend_from_slice(key);
-    let multiplicity = take.uv("compared row")?;
+    let multiplicity = take.uv(what)?;
     Ok((side, TreeRow { place, owner_len: owner.len(), cells: take.rest().to_vec(), multiplicity }))
 }
 

@@ -1,8 +1,9 @@
-//! One line of a doctor's report.
+//! What a doctor looked at, and what it found.
 
 use std::error::Error;
 
 use crate::base::chain::chain;
+use crate::base::finding::{Finding, FindingKind, Severity};
 
 /// What came of a check.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
@@ -26,41 +27,69 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-/// Checks as they are done.
+/// Checks as they are done. What is not well is a finding too.
 #[derive(Debug, Default)]
-pub struct Checks(Vec<Check>);
+pub struct Checks {
+    pub(super) checks: Vec<Check>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Something that is not well, and what to do about it.
+pub(super) struct Problem<'a> {
+    pub kind: FindingKind,
+    pub detail: String,
+    pub remedy: &'a str,
+}
+
+impl<'a> Problem<'a> {
+    pub(super) fn new(kind: FindingKind, detail: impl Into<String>, remedy: &'a str) -> Self {
+        Self { kind, detail: detail.into(), remedy }
+    }
+
+    /// An error, with its causes.
+    pub(super) fn of(kind: FindingKind, error: &(dyn Error + 'static), remedy: &'a str) -> Self {
+        Self::new(kind, chain(error), remedy)
+    }
+}
 
 impl Checks {
-    fn add(&mut self, name: &str, state: CheckState, detail: String, remedy: Option<&str>) {
-        self.0.push(Check { name: name.to_owned(), state, detail, remedy: remedy.map(str::to_owned) });
+    fn add(&mut self, name: &str, state: CheckState, detail: impl Into<String>, remedy: Option<&str>) {
+        let remedy = remedy.map(str::to_owned);
+        self.checks.push(Check { name: name.to_owned(), state, detail: detail.into(), remedy });
     }
 
     pub(super) fn ok(&mut self, name: &str, detail: impl Into<String>) {
-        self.add(name, CheckState::Ok, detail.into(), None);
+        self.add(name, CheckState::Ok, detail, None);
     }
 
     /// Well, and what comes next.
     pub(super) fn ok_so_far(&mut self, name: &str, detail: impl Into<String>, next: &str) {
-        self.add(name, CheckState::Ok, detail.into(), Some(next));
+        self.add(name, CheckState::Ok, detail, Some(next));
     }
 
-    pub(super) fn warn(&mut self, name: &str, detail: impl Into<String>, remedy: &str) {
-        self.add(name, CheckState::Warning, detail.into(), Some(remedy));
+    pub(super) fn skip(&mut self, name: &str, reason: &str) {
+        self.add(name, CheckState::Skipped, reason, None);
     }
 
-    pub(super) fn fail(&mut self, name: &str, error: &(dyn Error + 'static), remedy: &str) {
-        self.add(name, CheckState::Failed, chain(error), Some(remedy));
+    pub(super) fn warn(&mut self, name: &str, problem: Problem<'_>) {
+        self.add(name, CheckState::Warning, &problem.detail, Some(problem.remedy));
+        self.find(name, problem, Severity::Warning);
     }
 
-    pub(super) fn fail_with(&mut self, name: &str, detail: impl Into<String>, remedy: &str) {
-        self.add(name, CheckState::Failed, detail.into(), Some(remedy));
+    pub(super) fn fail(&mut self, name: &str, problem: Problem<'_>) {
+        self.add(name, CheckState::Failed, &problem.detail, Some(problem.remedy));
+        let severity = problem.kind.severity().min(Severity::Failure);
+        self.find(name, problem, severity);
     }
 
-    pub(super) fn skip(&mut self, name: &str, why: &str) {
-        self.add(name, CheckState::Skipped, why.to_owned(), None);
+    /// One check that found several things.
+    pub(super) fn warn_of_all(&mut self, name: &str, summary: &Problem<'_>, findings: Vec<Finding>) {
+        self.add(name, CheckState::Warning, &summary.detail, Some(summary.remedy));
+        self.findings.extend(findings);
     }
 
-    pub(super) fn finish(self) -> Vec<Check> {
-        self.0
+    fn find(&mut self, name: &str, problem: Problem<'_>, severity: Severity) {
+        let finding = Finding::new(problem.kind, name, problem.detail);
+        self.findings.push(finding.with_severity(severity).with_remedy(problem.remedy));
     }
 }

@@ -1,19 +1,32 @@
 //! The verb: configuration, store, repository, key, snapshots, live sources, disk, in this order. A check
 //! that fails never keeps those from running that do not need what it needs.
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::progress::CountUnit;
 use crate::crypto::role::Identity;
-use crate::ops::doctor::check::{Check, CheckState, Checks};
-use crate::ops::doctor::options::{DoctorOptions, Opener};
+use crate::ops::doctor::check::{Check, CheckState, Checks, Problem};
+use crate::ops::doctor::options::{ConfigFact, DoctorOptions, Opener};
 use crate::ops::doctor::{host, repository, store};
+use crate::repo::error::RepoError;
 use crate::repo::io::Objects;
 
 /// What was found.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct DoctorReport {
     pub checks: Vec<Check>,
-    /// The worst of them.
+    /// What is not well, of all checks.
+    pub findings: Vec<Finding>,
+    /// The worst of the checks.
     pub state: CheckState,
+}
+
+impl DoctorReport {
+    /// Of checks that are done.
+    #[must_use]
+    pub fn new(checks: Checks) -> Self {
+        let state = checks.checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok);
+        Self { checks: checks.checks, findings: checks.findings, state }
+    }
 }
 
 /// Checks everything.
@@ -21,10 +34,7 @@ pub fn run(options: DoctorOptions<'_>) -> DoctorReport {
     let mut checks = Checks::default();
     let phase = |name: &str| options.progress.phase(name, CountUnit::Objects, None);
     for fact in &options.config {
-        match &fact.detail {
-            Ok(detail) => checks.ok(&fact.name, detail),
-            Err(problem) => checks.fail_with(&fact.name, problem, "correct the configuration"),
-        }
+        check_config(fact, &mut checks);
     }
     phase("checking the store");
     let objects = options.store.and_then(|open| open_store(open, &mut checks));
@@ -42,9 +52,36 @@ pub fn run(options: DoctorOptions<'_>) -> DoctorReport {
         host::check_source(source, &mut checks);
     }
     host::check_spill(&options.spill_dir, options.spill_bytes_min, &mut checks);
-    let checks = checks.finish();
-    let state = checks.iter().map(|check| check.state).max().unwrap_or(CheckState::Ok);
-    DoctorReport { checks, state }
+    DoctorReport::new(checks)
+}
+
+impl DoctorReport {
+    /// The repository that is there must be the one that the key was made for.
+    pub fn add_other_repository(&mut self, error: &RepoError) {
+        let mut checks =
+            Checks { checks: std::mem::take(&mut self.checks), findings: std::mem::take(&mut self.findings) };
+        let remedy = "check the location: this is not the repository that the key was made for";
+        checks.fail("fingerprint", Problem::new(FindingKind::KeyUnfit, error.to_string(), remedy));
+        *self = Self::new(checks);
+    }
+}
+
+/// The report where not even the configuration can be read, without which nothing else is known.
+#[must_use]
+pub fn without_config(detail: &str, remedy: &str) -> DoctorReport {
+    let mut checks = Checks::default();
+    checks.fail("configuration", Problem::new(FindingKind::Configuration, detail, remedy));
+    DoctorReport::new(checks)
+}
+
+fn check_config(fact: &ConfigFact, checks: &mut Checks) {
+    match &fact.detail {
+        Ok(detail) => checks.ok(&fact.name, detail),
+        Err(problem) => {
+            let problem = Problem::new(FindingKind::Configuration, problem, "correct the configuration");
+            checks.fail(&fact.name, problem);
+        }
+    }
 }
 
 fn open_store(open: Opener<'_, Objects>, checks: &mut Checks) -> Option<Objects> {
@@ -54,7 +91,8 @@ fn open_store(open: Opener<'_, Objects>, checks: &mut Checks) -> Option<Objects>
             Some(objects)
         }
         Err(error) => {
-            checks.fail("store", &*error, "check the address, the network and the store's credentials");
+            let remedy = "check the address, the network and the store's credentials";
+            checks.fail("store", Problem::of(FindingKind::StoreUnfit, &*error, remedy));
             None
         }
     }
@@ -67,7 +105,8 @@ fn open_key(open: Opener<'_, Identity>, checks: &mut Checks) -> Option<Identity>
             Some(identity)
         }
         Err(error) => {
-            checks.fail("key file", &*error, "name a key file that can be read, and its passphrase if it has one");
+            let remedy = "name a key file that can be read, and its passphrase if it has one";
+            checks.fail("key file", Problem::of(FindingKind::KeyUnfit, &*error, remedy));
             None
         }
     }

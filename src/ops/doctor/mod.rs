@@ -7,6 +7,6 @@ mod options;
 mod repository;
 mod store;
 
-pub use check::{Check, CheckState, Checks};
-pub use doctor::{DoctorReport, run};
+pub use check::{Check, CheckState};
+pub use doctor::{DoctorReport, run, without_config};
 pub use options::{ConfigFact, DoctorOptions, LiveSource, Opener};

@@ -1,13 +1,15 @@
 //! The repository: its roster, the grants of the key, the ledgers, and the newest manifest of each source.
 
 use crate::base::env::SharedEnv;
+use crate::base::finding::FindingKind;
 use crate::base::frame::FrameContext;
 use crate::base::id::SourceId;
 use crate::crypto::role::Identity;
-use crate::ops::doctor::check::Checks;
+use crate::ops::doctor::check::{Checks, Problem};
 use crate::repo::error::RepoError;
+use crate::repo::finding::kind_of;
 use crate::repo::io::Objects;
-use crate::repo::ledger::Ledger;
+use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth};
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::StoreError;
@@ -19,37 +21,46 @@ const FIRST_BACKUP: &str = "take the first backup: `sidekeep backup`";
 pub(super) fn check(objects: Objects, env: &SharedEnv, identity: Option<Identity>, checks: &mut Checks) {
     let repository = match Repository::open(objects, SharedEnv::clone(env)) {
         Ok(repository) => repository,
-        Err(error @ RepoError::NoRepository { .. }) => {
-            return checks.fail("repository", &error, "make one with `sidekeep init`, or correct the address");
-        }
-        Err(error) => {
-            return checks.fail(
-                "repository",
-                &error,
-                remedy(&error, "put the damaged object back from a second copy of the store"),
-            );
-        }
+        Err(error) => return report_unopened(&error, checks),
     };
     checks.ok("repository", format!("{}, fingerprint {}", repository.id(), repository.roster().fingerprint()));
-    if !repository.roster().voids.is_empty() {
-        let detail = format!("{} entries count for nothing", repository.roster().voids.len());
-        checks.warn("roster", detail, "find out who wrote them");
+    let voids = repository.roster().voids.len();
+    if voids > 0 {
+        let detail = format!("{voids} entries count for nothing");
+        checks.warn("roster", Problem::new(FindingKind::Void, detail, "find out who wrote them"));
     }
     let Some(identity) = identity else { return checks.skip("key", "no key was named, or it does not open") };
-    let unlocked = match repository.unlock(identity) {
-        Ok(unlocked) => unlocked,
+    match repository.unlock(identity) {
+        Ok(unlocked) => check_unlocked(&unlocked, checks),
         Err(error) => {
-            return checks.fail("key", &error, "use a key of this repository that was not revoked");
+            let remedy = "use a key of this repository that was not revoked";
+            checks.fail("key", Problem::of(FindingKind::KeyUnfit, &error, remedy));
         }
-    };
-    check_key(&unlocked, checks);
-    let sources: Vec<SourceId> = unlocked.repository().roster().sources.keys().copied().collect();
+    }
+}
+
+fn check_unlocked(unlocked: &Unlocked, checks: &mut Checks) {
+    check_key(unlocked, checks);
+    let sources = &unlocked.repository().roster().sources;
     if sources.is_empty() {
         checks.ok_so_far("sources", "the repository has none yet", FIRST_BACKUP);
     }
-    for source in sources {
-        check_source(&unlocked, source, checks);
+    for source in sources.keys() {
+        check_source(unlocked, *source, checks);
     }
+}
+
+fn report_unopened(error: &RepoError, checks: &mut Checks) {
+    let remedy = match error {
+        RepoError::NoRepository { .. } => "make one with `sidekeep init`, or correct the address",
+        _ => remedy(error, "put the damaged object back from a second copy of the store"),
+    };
+    checks.fail("repository", Problem::of(kind(error), error, remedy));
+}
+
+/// What an error says about the repository; one that it does not explain is the store's.
+fn kind(error: &RepoError) -> FindingKind {
+    kind_of(error).unwrap_or(FindingKind::StoreUnfit)
 }
 
 /// What to do about an object that is `damaged`; one that is not handed out may be whole.
@@ -64,14 +75,15 @@ fn remedy(error: &RepoError, damaged: &'static str) -> &'static str {
 }
 
 fn check_key(unlocked: &Unlocked, checks: &mut Checks) {
-    match unlocked.repository().roster().open_epoch() {
-        Some((epoch, _)) => match unlocked.epoch(epoch) {
-            Ok(_) => checks.ok("key", format!("its grant of epoch {epoch} opens; it is an {} key", unlocked.role())),
-            Err(error) => checks.fail("key", &error, "use another key of this repository"),
-        },
-        None => {
-            let remedy = "everything can still be restored; back up to a new repository made with `sidekeep init`";
-            checks.fail_with("key", "no epoch is open for writing", remedy);
+    let Some((epoch, _)) = unlocked.repository().roster().open_epoch() else {
+        let remedy = "everything can still be restored; back up to a new repository made with `sidekeep init`";
+        let problem = Problem::new(FindingKind::KeyUnfit, "no epoch is open for writing", remedy);
+        return checks.fail("key", problem);
+    };
+    match unlocked.epoch(epoch) {
+        Ok(_) => checks.ok("key", format!("its grant of epoch {epoch} opens; it is an {} key", unlocked.role())),
+        Err(error) => {
+            checks.fail("key", Problem::of(FindingKind::KeyUnfit, &error, "use another key of this repository"));
         }
     }
 }
@@ -81,29 +93,43 @@ fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
     let ledger = match Ledger::load(unlocked.repository(), source) {
         Ok(ledger) => ledger,
         Err(error) => {
-            let damaged = "put the damaged ledger entry back from a second copy of the store";
-            return checks.fail(&name, &error, remedy(&error, damaged));
+            let remedy = remedy(&error, "put the damaged ledger entry back from a second copy of the store");
+            return checks.fail(&name, Problem::of(kind(&error), &error, remedy));
         }
     };
-    if ledger.voids.len() + ledger.ignored.len() > 0 {
-        let detail = format!(
-            "{} ledger entries count for nothing, {} lie beyond a gap",
-            ledger.voids.len(),
-            ledger.ignored.len()
-        );
-        checks.warn(&name, detail, "find out who wrote or removed them");
+    check_ledger(&name, &ledger, checks);
+    match ledger.newest() {
+        Some(newest) => check_newest(&name, unlocked, source, newest, checks),
+        None => checks.ok_so_far(&name, "it has no snapshot yet", FIRST_BACKUP),
     }
-    let Some(newest) = ledger.newest() else {
-        return checks.ok_so_far(&name, "it has no snapshot yet", FIRST_BACKUP);
+}
+
+fn check_ledger(name: &str, ledger: &Ledger, checks: &mut Checks) {
+    let voids = ledger.voids.len();
+    let ignored = ledger.ignored.len();
+    if voids + ignored == 0 {
+        return;
+    }
+    let kind = match ledger.ignored.first() {
+        Some(first) => FindingKind::Hole { first: *first, ignored: ignored as u64 },
+        None => FindingKind::Void,
     };
+    let detail = format!("{voids} ledger entries count for nothing, {ignored} lie beyond a gap");
+    checks.warn(name, Problem::new(kind, detail, "find out who wrote or removed them"));
+}
+
+fn check_newest(name: &str, unlocked: &Unlocked, source: SourceId, newest: &SnapshotRecord, checks: &mut Checks) {
     let context = FrameContext { repository: unlocked.repository().id(), source, epoch: newest.snapshot.epoch };
     match manifest::open(unlocked, context, newest.snapshot.manifest, Depth::Role) {
         Ok(manifest) => {
             let rows: u64 = manifest.summary.tables.iter().map(|table| table.rows).sum();
             let as_of = newest.snapshot.source_clock;
-            checks.ok(&name, format!("the newest snapshot opens: as of {as_of}, {rows} rows"));
+            checks.ok(name, format!("the newest snapshot opens: as of {as_of}, {rows} rows"));
         }
-        Err(error) => checks.fail(&name, &error, remedy(&error, "take a backup now, then verify the store")),
+        Err(error) => {
+            let remedy = remedy(&error, "take a backup now, then verify the store");
+            checks.fail(name, Problem::of(kind(&error), &error, remedy));
+        }
     }
 }
 

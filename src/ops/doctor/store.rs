@@ -1,104 +1,164 @@
 //! The store: the race that all else rests on, and every kind of request on an object of its own, which
 //! is deleted again.
 
+use std::error::Error;
+
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 
 use crate::base::env::{SharedEnv, random};
-use crate::ops::doctor::check::Checks;
+use crate::base::finding::FindingKind;
+use crate::base::time::Moment;
+use crate::ops::doctor::check::{Checks, Problem};
 use crate::repo::create::check_store;
 use crate::repo::error::RepoError;
 use crate::repo::io::Objects;
 use crate::store::StoreError;
 
 const PROBE_BYTES: usize = 4096;
+/// What to do about a probe that stays.
+const MAY_STAY: &str =
+    "nothing, if this host is not meant to delete anything; objects below probe/ may be deleted by anybody";
 /// Difference of clocks that is worth a word, in microseconds.
 const SKEW_US_MAX: i64 = 60_000_000;
 
 /// Checks a store that is open.
 pub(super) fn check(objects: &Objects, env: &SharedEnv, checks: &mut Checks) {
-    let race = "create only once";
+    if check_race(objects, env, checks) {
+        check_requests(objects, env, checks);
+    }
+}
+
+fn unfit<'a>(detail: impl Into<String>, remedy: &'a str) -> Problem<'a> {
+    Problem::new(FindingKind::StoreUnfit, detail, remedy)
+}
+
+fn failed<'a>(error: &(dyn Error + 'static), remedy: &'a str) -> Problem<'a> {
+    Problem::of(FindingKind::StoreUnfit, error, remedy)
+}
+
+/// Lets many writers make one object. Gives whether anything can be written at all.
+fn check_race(objects: &Objects, env: &SharedEnv, checks: &mut Checks) -> bool {
+    let name = "create only once";
     match check_store(objects, env) {
-        Ok(None) => checks.ok(race, "of many writers of one object exactly one won"),
-        Ok(Some(left)) => checks.warn(race, left, "nothing, if this host is not meant to delete anything"),
+        Ok(None) => checks.ok(name, "of many writers of one object exactly one won"),
+        Ok(Some(left)) => checks.warn(name, unfit(left, "nothing, if this host is not meant to delete anything")),
         Err(error @ RepoError::Unconditional { .. }) => {
-            checks.fail(
-                race,
-                &error,
-                "use a store with conditional writes: without them two backups overwrite each other",
-            );
+            let remedy = "use a store with conditional writes: without them two backups overwrite each other";
+            checks.fail(name, failed(&error, remedy));
         }
         Err(RepoError::Store(error @ (StoreError::Refused { .. } | StoreError::ReadOnly { .. }))) => {
             let remedy = "nothing, if this host is only meant to read; else allow it to create objects";
-            return checks.warn(race, error.to_string(), remedy);
+            checks.warn(name, unfit(error.to_string(), remedy));
+            return false;
         }
-        Err(error) => return checks.fail(race, &error, "check the network and the store's health"),
+        Err(error) => {
+            checks.fail(name, failed(&error, "check the network and the store's health"));
+            return false;
+        }
     }
-    probe(objects, env, checks);
+    true
 }
 
-fn probe(objects: &Objects, env: &SharedEnv, checks: &mut Checks) {
+/// An object of the doctor's own.
+struct Probe<'a> {
+    objects: &'a Objects,
+    name: String,
+    body: Bytes,
+}
+
+/// Tries every kind of request.
+fn check_requests(objects: &Objects, env: &SharedEnv, checks: &mut Checks) {
     let name = format!("probe/{}", HEXLOWER.encode(&random::<16>(&**env)));
     let body = Bytes::from(random::<PROBE_BYTES>(&**env).to_vec());
-    let (store, runtime) = (objects.store(), objects.runtime());
-    let before = env.now();
-    if let Err(error) = runtime.block_on(store.create(&name, body.clone())) {
-        return checks.fail("write", &error, "allow this host to create objects");
+    let probe = Probe { objects, name, body };
+    let before_us = env.now().0;
+    if let Err(error) = probe.write() {
+        return checks.fail("write", failed(&error, "allow this host to create objects"));
     }
-    let after = env.now();
-    checks.ok("write", format!("{PROBE_BYTES} bytes in {} ms", (after.0 - before.0) / 1000));
-    match runtime.block_on(store.get(&name, PROBE_BYTES as u64)) {
-        Ok(read) if read == body => checks.ok("read", "what was written came back"),
-        Ok(_) => checks.fail_with("read", "other bytes came back than were written", "do not use this store"),
-        Err(error) => checks.fail("read", &error, "allow this host to read objects"),
+    let elapsed_us = env.now().0 - before_us;
+    checks.ok("write", format!("{PROBE_BYTES} bytes in {} ms", elapsed_us / 1000));
+    probe.check_read(checks);
+    probe.check_range(checks);
+    if let Some(modified) = probe.check_list(checks) {
+        let written_us = before_us + elapsed_us / 2;
+        check_clock(modified.0.saturating_sub(written_us), checks);
     }
-    match runtime.block_on(store.get_range(&name, 1000..1010)) {
-        Ok(read) if read == body.slice(1000..1010) => checks.ok("read a part", "exactly the bytes that were asked for"),
-        Ok(_) => checks.fail_with("read a part", "other bytes came than were asked for", "do not use this store"),
-        Err(error) => checks.fail("read a part", &error, "use a store that serves ranges of objects"),
+    probe.check_delete(checks);
+}
+
+impl Probe<'_> {
+    fn write(&self) -> Result<(), StoreError> {
+        let create = self.objects.store().create(&self.name, self.body.clone());
+        self.objects.runtime().block_on(create).map(drop)
     }
-    match runtime.block_on(store.list_sorted("probe")) {
-        Ok(listed) => match listed.iter().find(|listed| listed.name == name) {
-            Some(found) if found.size_bytes == PROBE_BYTES as u64 => {
-                checks.ok("list", "the new object is listed");
-                let middle = before.0 + (after.0 - before.0) / 2;
-                check_clock(found.modified.0.saturating_sub(middle), checks);
+
+    fn check_read(&self, checks: &mut Checks) {
+        let get = self.objects.store().get(&self.name, PROBE_BYTES as u64);
+        match self.objects.runtime().block_on(get) {
+            Ok(read) if read == self.body => checks.ok("read", "what was written came back"),
+            Ok(_) => checks.fail("read", unfit("other bytes came back than were written", "do not use this store")),
+            Err(error) => checks.fail("read", failed(&error, "allow this host to read objects")),
+        }
+    }
+
+    fn check_range(&self, checks: &mut Checks) {
+        let name = "read a part";
+        let get = self.objects.store().get_range(&self.name, 1000..1010);
+        match self.objects.runtime().block_on(get) {
+            Ok(read) if read == self.body.slice(1000..1010) => {
+                checks.ok(name, "exactly the bytes that were asked for");
             }
-            Some(found) => {
-                let detail = format!("{} bytes are listed where {PROBE_BYTES} are", found.size_bytes);
-                checks.fail_with("list", detail, "do not use this store");
-            }
-            None => checks.warn(
-                "list",
-                "the new object is not listed yet",
-                "nothing: backups and restores do not count on listings being up to date",
-            ),
-        },
-        Err(error) => checks.fail("list", &error, "allow this host to list objects"),
+            Ok(_) => checks.fail(name, unfit("other bytes came than were asked for", "do not use this store")),
+            Err(error) => checks.fail(name, failed(&error, "use a store that serves ranges of objects")),
+        }
     }
-    delete(objects, &name, checks);
+
+    /// Looks for the object in a listing. Gives when it was written, by the store's clock.
+    fn check_list(&self, checks: &mut Checks) -> Option<Moment> {
+        let list = self.objects.store().list_sorted("probe");
+        let listed = match self.objects.runtime().block_on(list) {
+            Ok(listed) => listed,
+            Err(error) => {
+                checks.fail("list", failed(&error, "allow this host to list objects"));
+                return None;
+            }
+        };
+        let Some(found) = listed.iter().find(|listed| listed.name == self.name) else {
+            let remedy = "nothing: backups and restores do not count on listings being up to date";
+            checks.warn("list", unfit("the new object is not listed yet", remedy));
+            return None;
+        };
+        if found.size_bytes != PROBE_BYTES as u64 {
+            let detail = format!("{} bytes are listed where {PROBE_BYTES} are", found.size_bytes);
+            checks.fail("list", unfit(detail, "do not use this store"));
+            return None;
+        }
+        checks.ok("list", "the new object is listed");
+        Some(found.modified)
+    }
+
+    fn check_delete(&self, checks: &mut Checks) {
+        let store = self.objects.store();
+        let runtime = self.objects.runtime();
+        if let Err(error) = runtime.block_on(store.delete(&self.name)) {
+            return checks.warn("delete", unfit(error.to_string(), MAY_STAY));
+        }
+        match runtime.block_on(store.size(&self.name)) {
+            Err(StoreError::NotFound { .. }) => checks.ok("delete", "the object is gone"),
+            Ok(_) => checks.warn("delete", unfit("the object is still there after it was deleted", MAY_STAY)),
+            Err(error) => checks.warn("delete", unfit(error.to_string(), MAY_STAY)),
+        }
+    }
 }
 
 fn check_clock(skew_us: i64, checks: &mut Checks) {
-    let seconds = skew_us.abs() / 1_000_000;
     if skew_us.abs() <= SKEW_US_MAX {
         return checks.ok("clock", "this host and the store agree");
     }
     let direction = if skew_us > 0 { "behind" } else { "ahead of" };
-    let detail = format!("this host is {seconds} seconds {direction} the store");
-    checks.warn("clock", detail, "set both by a time server: ages are judged by this host's clock");
-}
-
-fn delete(objects: &Objects, name: &str, checks: &mut Checks) {
-    let (store, runtime) = (objects.store(), objects.runtime());
-    let harmless =
-        "nothing, if this host is not meant to delete anything; objects below probe/ may be deleted by anybody";
-    if let Err(error) = runtime.block_on(store.delete(name)) {
-        return checks.warn("delete", error.to_string(), harmless);
-    }
-    match runtime.block_on(store.size(name)) {
-        Err(StoreError::NotFound { .. }) => checks.ok("delete", "the object is gone"),
-        Ok(_) => checks.warn("delete", "the object is still there after it was deleted", harmless),
-        Err(error) => checks.warn("delete", error.to_string(), harmless),
-    }
+    let detail = format!("this host is {} seconds {direction} the store", skew_us.abs() / 1_000_000);
+    let kind = FindingKind::ClockSkew { seconds: skew_us / 1_000_000 };
+    let remedy = "set both by a time server: ages are judged by this host's clock";
+    checks.warn("clock", Problem::new(kind, detail, remedy));
 }

@@ -68,8 +68,7 @@ impl<'a> LeavesBatch<'a> {
 
     fn name_damaged(&self, at: usize, error: &WireError) {
         if self.damaged.borrow_mut().insert(at) {
-            let name = &self.restore.entries[self.table].name;
-            self.restore.damage.add(format!("a leaf of {name}: it {error}"));
+            self.restore.name_damaged_leaf(self.table, error);
         }
     }
 }

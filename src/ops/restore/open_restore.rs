@@ -5,6 +5,7 @@ use crate::base::frame::FrameType;
 use crate::format::catalog::TableEntry;
 use crate::format::manifest::{TableSummary, TreeKind};
 use crate::format::node::Skeleton;
+use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::ops::restore::options::RestoreOptions;
 use crate::ops::restore::row_shape::RowShape;
@@ -78,8 +79,14 @@ impl OpenRestore<'_> {
 
     fn name_lost(&self, entry: &TableEntry, lost: &[LostNode]) {
         for node in lost {
-            self.damage.add(format!("{} rows of {}: {}", node.rows, entry.name, node.error));
+            self.damage.add_rows(&entry.name, node.rows, &node.error);
         }
+    }
+
+    /// Names a leaf whose content cannot be decoded.
+    pub fn name_damaged_leaf(&self, table: usize, error: &WireError) {
+        let name = &self.entries[table].name;
+        self.damage.add(name, &format!("rows of a leaf are left out: it {error}"));
     }
 
     /// Reads leaves, in any order. Names those that cannot be read and leaves them out.
@@ -101,7 +108,7 @@ impl OpenRestore<'_> {
 
     fn name_unreadable(&self, leaf: &TableLeaf, error: &RepoError) {
         let name = &self.entries[leaf.table].name;
-        self.damage.add(format!("{} rows of {name}: {error}", leaf.leaf.rows));
+        self.damage.add_rows(name, leaf.leaf.rows, error);
     }
 }
 

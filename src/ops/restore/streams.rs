@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
 use crate::base::pipeline::{into_inner, lock};
@@ -16,17 +17,23 @@ use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
 
 /// What could not be read; threads add to it.
 #[derive(Default)]
-pub struct Damage(Mutex<Vec<String>>);
+pub struct Damage(Mutex<Vec<Finding>>);
 
 impl Damage {
-    /// Names something.
-    pub fn add(&self, what: String) {
-        lock(&self.0).push(what);
+    /// Rows of a table that are left out.
+    pub fn add_rows(&self, table: &str, rows: u64, error: &RepoError) {
+        let detail = format!("{rows} rows are left out: {error}");
+        lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows }, table, detail));
+    }
+
+    /// Something else that is left out; how many rows that costs is not known, or it costs none.
+    pub fn add(&self, object: &str, detail: &str) {
+        lock(&self.0).push(Finding::new(FindingKind::LeftOut { rows: 0 }, object, detail));
     }
 
     /// All that was named.
     #[must_use]
-    pub fn into_vec(self) -> Vec<String> {
+    pub fn into_vec(self) -> Vec<Finding> {
         into_inner(self.0)
     }
 }
@@ -46,15 +53,11 @@ pub fn fetch(
 ) -> Result<StreamContents, OpError> {
     wanted.sort_by_key(|stream| stream.id);
     wanted.dedup_by_key(|stream| stream.id);
-    let mut fetched = FetchedStreams { contents: StreamContents::new(), damage };
     let places = wanted.iter().map(|stream| stream_place(stream, locations));
-    let (pieces, lists): (Vec<StreamPlace>, Vec<StreamPlace>) =
-        places.partition(|place| place.stream.form == StreamForm::Piece);
-    let wants: Vec<Want> = pieces.iter().map(want_piece).collect();
-    reader.fetch(&wants, |at, content| fetched.add(&pieces[at].stream, content))?;
-    for place in lists {
-        fetched.add(&place.stream, reader.stream(&place))?;
-    }
+    let (pieces, lists) = places.partition(|place| place.stream.form == StreamForm::Piece);
+    let mut fetched = FetchedStreams { reader, contents: StreamContents::new(), damage };
+    fetched.fetch_pieces(pieces)?;
+    fetched.fetch_lists(lists)?;
     Ok(fetched.contents)
 }
 
@@ -68,18 +71,31 @@ fn want_piece(place: &StreamPlace) -> Want {
 }
 
 struct FetchedStreams<'a> {
+    reader: &'a SnapshotReader<'a>,
     contents: StreamContents,
     damage: &'a Damage,
 }
 
 impl FetchedStreams<'_> {
+    fn fetch_pieces(&mut self, pieces: Vec<StreamPlace>) -> Result<(), OpError> {
+        let wants: Vec<Want> = pieces.iter().map(want_piece).collect();
+        self.reader.fetch(&wants, |at, content| self.add(&pieces[at].stream, content))
+    }
+
+    fn fetch_lists(&mut self, lists: Vec<StreamPlace>) -> Result<(), OpError> {
+        lists.iter().try_for_each(|place| self.add(&place.stream, self.reader.stream(place)))
+    }
+
     fn add(&mut self, stream: &StreamRef, content: Result<Vec<u8>, RepoError>) -> Result<(), OpError> {
         match content {
             Ok(content) => {
                 self.contents.insert(stream.id, content);
             }
             Err(error @ RepoError::Store(_)) => return Err(error.into()),
-            Err(error) => self.damage.add(format!("a value of {} bytes is left out: {error}", stream.len)),
+            Err(error) => {
+                let value = format!("a value of {} bytes", stream.len);
+                self.damage.add(&value, &format!("it is left out: {error}"));
+            }
         }
         Ok(())
     }

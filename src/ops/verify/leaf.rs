@@ -1,19 +1,16 @@
 //! What a leaf is by its rows alone, computed again: placement keys, order, counts, and whether the
 //! rows would be cut into exactly this leaf. And what must hold between two leaves. Pure.
 
-use std::cmp::Ordering;
-
 use crate::base::limit::{LEAF_BYTES_MAX, ROWS_PER_LEAF_DEFAULT, STREAM_BYTES_MIN};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::TableEntry;
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::key::{Class, PlacementKey, limit_key, push_component};
-use crate::format::leaf::{LeafRows, write_row};
+use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
-use crate::format::node::separator;
+use crate::format::node::{Child, separator};
 use crate::format::wire::WireError;
-use crate::tree::builder::is_node_boundary;
-use crate::tree::chunker::{LeafCutter, RowCounts, RowPayload, Streams, is_leaf_boundary};
+use crate::tree::builder::{LeafCutter, RowCounts, RowPayload, Streams, is_leaf_boundary, is_node_boundary};
 
 /// More equal rows than any table has; with as many rows as fit a leaf, counts stay within 64 bits.
 const MULTIPLICITY_MAX: u64 = 1 << 40;
@@ -79,45 +76,27 @@ impl TreeRules<'_> {
         }
     }
 
-    /// Looks at every row of a leaf.
+    /// Computes the facts of a leaf from every row of it.
     pub fn facts(&self, content: &[u8], read: ReadStream<'_>) -> Result<LeafFacts, LeafFault> {
         let mut rows = LeafRows::new(content)?;
         let mut cutter = LeafCutter::new(|level, key: &[u8]| self.ids.boundary_hash(level, key), self.rows_per_leaf());
-        let (mut key, mut payload, mut cells) = (Vec::new(), Vec::new(), Vec::new());
-        let mut before: Option<(Vec<u8>, Vec<u8>)> = None;
-        let (mut first_row_bytes, mut row_bytes) = (0, 0);
-        let (mut first_owner, mut last_owner) = (None, None);
-        let mut encoded = Vec::new();
+        let mut scan = RowScan::default();
+        let mut cells = Vec::new();
         while let Some(row) = rows.next_row(&mut cells)? {
             if row.multiplicity > MULTIPLICITY_MAX {
                 return Err(wrong("it has a row that is there too often to be counted"));
             }
             let class = Class::from_byte(row.class)?;
-            let own = self.key(&cells, row.bytes, read)?;
-            self.check_placement(class, row.owner, &own)?;
-            key.clear();
-            PlacementKey { class, owner: row.owner, key: &own }.write(&mut key);
-            payload.clear();
-            let has_stream = cells.iter().any(|cell| matches!(cell, Cell::Stream(..)));
-            let streams = if has_stream { Streams::Some } else { Streams::None };
-            RowPayload::write(&mut payload, cells.len(), row.bytes, row.owner.len() as u16, streams);
-            if let Some((key_before, payload_before)) = &before
-                && (&key, &payload).cmp(&(key_before, payload_before)) != Ordering::Greater
-            {
+            let own_key = self.key(&cells, row.bytes, read)?;
+            self.check_placement(class, row.owner, &own_key)?;
+            scan.next(PlacementKey { class, owner: row.owner, key: &own_key }, row.bytes, &cells);
+            if !scan.is_in_order() {
                 return Err(wrong("its rows are not in order"));
             }
-            if cutter.push_times(&key, &payload, row.multiplicity)?.is_some() {
+            if cutter.push_times(&scan.key, &scan.payload, row.multiplicity)?.is_some() {
                 return Err(wrong("its rows belong into more than one leaf"));
             }
-            encoded.clear();
-            write_row(&mut encoded, cells.len(), row.multiplicity, row.bytes);
-            row_bytes += encoded.len();
-            let owner = (class == Class::Owned).then(|| row.owner.to_vec());
-            if before.is_none() {
-                (first_row_bytes, first_owner) = (encoded.len(), owner.clone());
-            }
-            last_owner = owner;
-            before = Some((key.clone(), payload.clone()));
+            scan.count(class, &row, cells.len());
         }
         let (cuts, counts) = cutter.finish()?;
         let [cut] = <[_; 1]>::try_from(cuts)
@@ -128,13 +107,13 @@ impl TreeRules<'_> {
         Ok(LeafFacts {
             first_key: cut.first_key,
             last_key: cut.last_key,
-            first_row_bytes,
-            row_bytes,
+            first_row_bytes: scan.first_row_bytes,
+            row_bytes: scan.row_bytes,
             distinct_rows: cut.distinct_rows,
             rows: cut.rows,
             owners: cut.owners,
-            first_owner,
-            last_owner,
+            first_owner: scan.first_owner,
+            last_owner: scan.last_owner,
             counts,
             streams: cut.streams,
         })
@@ -142,26 +121,23 @@ impl TreeRules<'_> {
 
     /// The key of a row, from its cells.
     fn key(&self, cells: &[Cell<'_>], bytes: &[u8], read: ReadStream<'_>) -> Result<Vec<u8>, LeafFault> {
-        let mut key = Vec::new();
-        match self.kind {
-            TreeKind::References => {
-                let [Cell::Integer(_), Cell::Bytes(of_row)] = cells else {
-                    return Err(wrong("it has a row that is no reference"));
-                };
-                push_component(&mut key, &cells[0]);
-                key.extend_from_slice(of_row);
-            }
-            TreeKind::Rows => {
-                self.check_cells(cells)?;
-                for number in &self.entry.key {
-                    self.push_key_column(&mut key, *number, cells, read)?;
-                }
-                if self.entry.key.is_empty() {
-                    key.extend_from_slice(&self.ids.row_hash(bytes));
-                }
-            }
-        }
+        let mut key = match self.kind {
+            TreeKind::References => reference_key(cells)?,
+            TreeKind::Rows => self.row_key(cells, bytes, read)?,
+        };
         limit_key(&mut key, |bytes| self.ids.row_hash(bytes));
+        Ok(key)
+    }
+
+    fn row_key(&self, cells: &[Cell<'_>], bytes: &[u8], read: ReadStream<'_>) -> Result<Vec<u8>, LeafFault> {
+        self.check_cells(cells)?;
+        let mut key = Vec::new();
+        for number in &self.entry.key {
+            self.push_key_column(&mut key, *number, cells, read)?;
+        }
+        if self.entry.key.is_empty() {
+            key.extend_from_slice(&self.ids.row_hash(bytes));
+        }
         Ok(key)
     }
 
@@ -187,24 +163,27 @@ impl TreeRules<'_> {
 
     /// Cells are those of live columns, the last one is not its column's default, and large values are streams.
     fn check_cells(&self, cells: &[Cell<'_>]) -> Result<(), LeafFault> {
-        let mut bytes = Vec::new();
         for (number, cell) in (0u32..).zip(cells) {
-            let column = self.entry.column(number);
-            if column.is_none() != matches!(cell, Cell::Absent) {
+            let has_column = self.entry.column(number).is_some();
+            if has_column == matches!(cell, Cell::Absent) {
                 return Err(wrong("it has a row whose cells are not those of the table's columns"));
             }
-            let large = cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() >= STREAM_BYTES_MIN);
-            if large {
+            if cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() >= STREAM_BYTES_MIN) {
                 return Err(wrong("it has a large value that is no stream"));
             }
-            if number as usize + 1 == cells.len() {
-                cell.write(&mut bytes);
-                if column.is_none_or(|column| column.missing.as_bytes() == bytes) {
-                    return Err(wrong("it has a row that ends with a default"));
-                }
-            }
         }
-        Ok(())
+        match cells.last() {
+            Some(last) if self.is_default(cells.len() - 1, last) => Err(wrong("it has a row that ends with a default")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether readers would put this cell in place of one that is not there.
+    fn is_default(&self, number: usize, cell: &Cell<'_>) -> bool {
+        let Some(column) = self.entry.column(number as u32) else { return true };
+        let mut bytes = Vec::new();
+        cell.write(&mut bytes);
+        column.missing.as_bytes() == bytes
     }
 
     fn check_placement(&self, class: Class, owner: &[u8], key: &[u8]) -> Result<(), LeafFault> {
@@ -217,6 +196,66 @@ impl TreeRules<'_> {
             Class::Orphan => !self.is_owner,
         };
         if fits { Ok(()) } else { Err(wrong("it has a row placed under another owner than its own")) }
+    }
+}
+
+/// The key of a reference.
+fn reference_key(cells: &[Cell<'_>]) -> Result<Vec<u8>, LeafFault> {
+    let [owner @ Cell::Integer(_), Cell::Bytes(of_row)] = cells else {
+        return Err(wrong("it has a row that is no reference"));
+    };
+    let mut key = Vec::new();
+    push_component(&mut key, owner);
+    key.extend_from_slice(of_row);
+    Ok(key)
+}
+
+/// The rows of a leaf as they go by.
+#[derive(Default)]
+struct RowScan {
+    key: Vec<u8>,
+    payload: Vec<u8>,
+    key_before: Vec<u8>,
+    payload_before: Vec<u8>,
+    /// Rows so far.
+    rows: u64,
+    first_row_bytes: usize,
+    row_bytes: usize,
+    first_owner: Option<Vec<u8>>,
+    last_owner: Option<Vec<u8>>,
+    encoded: Vec<u8>,
+}
+
+impl RowScan {
+    /// Takes the next row in place of the current one.
+    fn next(&mut self, placement: PlacementKey<'_>, bytes: &[u8], cells: &[Cell<'_>]) {
+        std::mem::swap(&mut self.key, &mut self.key_before);
+        std::mem::swap(&mut self.payload, &mut self.payload_before);
+        self.key.clear();
+        placement.write(&mut self.key);
+        let has_stream = cells.iter().any(|cell| matches!(cell, Cell::Stream(..)));
+        let streams = if has_stream { Streams::Some } else { Streams::None };
+        self.payload.clear();
+        RowPayload::write(&mut self.payload, cells.len(), bytes, placement.owner.len() as u16, streams);
+    }
+
+    fn is_in_order(&self) -> bool {
+        let current = (&self.key, &self.payload);
+        self.rows == 0 || current > (&self.key_before, &self.payload_before)
+    }
+
+    /// Counts the current row.
+    fn count(&mut self, class: Class, row: &LeafRow<'_>, cells: usize) {
+        self.encoded.clear();
+        write_row(&mut self.encoded, cells, row.multiplicity, row.bytes);
+        self.row_bytes += self.encoded.len();
+        let owner = (class == Class::Owned).then(|| row.owner.to_vec());
+        if self.rows == 0 {
+            self.first_row_bytes = self.encoded.len();
+            self.first_owner.clone_from(&owner);
+        }
+        self.last_owner = owner;
+        self.rows += 1;
     }
 }
 
@@ -235,6 +274,21 @@ impl LeafFacts {
     pub fn owners_after(&self, before: Option<&Self>) -> u64 {
         let goes_on = before.is_some_and(|before| self.first_owner.is_some() && before.last_owner == self.first_owner);
         self.owners - u64::from(goes_on)
+    }
+
+    /// Whether its node says something else about its owners.
+    #[must_use]
+    pub fn owners_fault(&self, before: Option<&Self>, described: &Child) -> Option<&'static str> {
+        (self.owners_after(before) != described.owners).then_some("a leaf with other owners than its node says")
+    }
+
+    /// Whether it has the rows, bytes and streams that its node says.
+    #[must_use]
+    pub fn is_as_described(&self, described: &Child, content: &[u8]) -> bool {
+        let streams = described.streams.iter().map(|hint| hint.stream);
+        self.rows == described.rows
+            && content.len() as u64 == described.bytes
+            && self.streams.iter().copied().eq(streams)
     }
 
     /// What is wrong between this leaf and the next.
@@ -287,8 +341,7 @@ mod tests {
     use crate::format::leaf::{LeafBuilder, write_row};
     use crate::format::manifest::{Layout, TreeKind};
     use crate::format::node::{Child, Ranges};
-    use crate::tree::builder::{TreeBuilder, TreeKeys};
-    use crate::tree::chunker::{LeafCut, LeafCutter, RowPayload, Streams};
+    use crate::tree::builder::{LeafCut, LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
 
     fn ids() -> SourceIdKeys {
         let keys = AdminKeys::create_epoch(&Seeded::new(3), RepositoryId::new([1; 16]), Epoch(1));

@@ -1,17 +1,20 @@
 //! One paged listing of the whole store, sorted by what the names say, and the checks that need
 //! nothing else: everything in the inventory is there with its size. What nothing accounts for is named.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
 
 use crate::base::cancel::Cancel;
+use crate::base::finding::{Affected, Finding, FindingKind, Findings, Severity};
 use crate::base::id::{Digest, Epoch, KeyId, SourceId};
 use crate::format::name::Name;
 use crate::ops::error::OpError;
-use crate::repo::check::{Fault, Findings, Severity, Victim};
 use crate::repo::error::RepoError;
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Repository;
+use crate::repo::roster::Roster;
 use crate::store::StoreError;
 
 /// Largest grant that is read.
@@ -20,10 +23,12 @@ const GRANT_BYTES_MAX: u64 = 1 << 20;
 /// What the store holds.
 #[derive(Debug, Default)]
 pub struct Listing {
-    pub sources: BTreeMap<SourceId, SourceObjects>,
-    pub grants: BTreeMap<(Epoch, KeyId), u64>,
+    sources: BTreeMap<SourceId, SourceObjects>,
+    grants: BTreeSet<(Epoch, KeyId)>,
     pub objects: u64,
     pub bytes: u64,
+    /// Of a source that the store has nothing of.
+    nothing: SourceObjects,
 }
 
 /// What the store holds of one source: sizes in bytes by digest.
@@ -33,13 +38,14 @@ pub struct SourceObjects {
     pub manifests: HashMap<Digest, u64>,
     pub wraps: BTreeMap<Digest, u64>,
     pub index: BTreeMap<Digest, u64>,
-    pub sessions: Vec<(Name, u64)>,
-    pub entries: u64,
+    pub sessions: Vec<Name>,
+    entries: u64,
 }
 
 impl SourceObjects {
-    fn objects(&self) -> usize {
-        self.packs.len() + self.manifests.len() + self.wraps.len() + self.index.len() + self.sessions.len()
+    fn count(&self) -> u64 {
+        let by_digest = self.packs.len() + self.manifests.len() + self.wraps.len() + self.index.len();
+        (by_digest + self.sessions.len()) as u64 + self.entries
     }
 }
 
@@ -53,48 +59,59 @@ impl Listing {
             }
             listing.objects += 1;
             listing.bytes += listed.size_bytes;
-            listing.take(&listed.name, listed.size_bytes, findings);
+            match Name::parse(&listed.name) {
+                Some(name) => listing.add(name, listed.size_bytes),
+                None => report_unknown_name(&listed.name, findings),
+            }
             Ok(())
         })?;
         Ok(listing)
     }
 
-    fn take(&mut self, text: &str, size: u64, findings: &mut Findings) {
-        let Some(name) = Name::parse(text) else {
-            let (fault, what) = match reserved(text) {
-                ReservedName::Probe => (Fault::Orphan, "a probe of the store was left behind"),
-                ReservedName::No => (Fault::Foreign, "its name is none of Sidekeep's"),
-                ReservedName::Later => return,
-            };
-            findings.add(fault, None, text, what);
-            return;
-        };
+    fn add(&mut self, name: Name, size: u64) {
         match name {
             Name::Descriptor | Name::Roster(_) => {}
-            Name::Grant(epoch, key) => drop(self.grants.insert((epoch, key), size)),
-            Name::Ledger(source, _) => self.of(source).entries += 1,
-            Name::Pack(source, digest) => drop(self.of(source).packs.insert(digest, size)),
-            Name::Wraps(source, digest) => drop(self.of(source).wraps.insert(digest, size)),
-            Name::Manifest(source, digest) => drop(self.of(source).manifests.insert(digest, size)),
-            Name::Index(source, digest) => drop(self.of(source).index.insert(digest, size)),
-            Name::Session(source, _, _) => self.of(source).sessions.push((name, size)),
+            Name::Grant(epoch, key) => drop(self.grants.insert((epoch, key))),
+            Name::Ledger(source, _) => self.of_mut(source).entries += 1,
+            Name::Pack(source, digest) => drop(self.of_mut(source).packs.insert(digest, size)),
+            Name::Wraps(source, digest) => drop(self.of_mut(source).wraps.insert(digest, size)),
+            Name::Manifest(source, digest) => drop(self.of_mut(source).manifests.insert(digest, size)),
+            Name::Index(source, digest) => drop(self.of_mut(source).index.insert(digest, size)),
+            Name::Session(source, _, _) => self.of_mut(source).sessions.push(name),
         }
     }
 
-    fn of(&mut self, source: SourceId) -> &mut SourceObjects {
+    fn of_mut(&mut self, source: SourceId) -> &mut SourceObjects {
         self.sources.entry(source).or_default()
     }
 
-    /// Names sources that the roster does not know.
-    pub fn unknown_sources(&self, repository: &Repository, findings: &mut Findings) {
+    /// What the store has of a source.
+    #[must_use]
+    pub fn of(&self, source: SourceId) -> &SourceObjects {
+        self.sources.get(&source).unwrap_or(&self.nothing)
+    }
+
+    /// Reports sources that the roster does not know.
+    pub fn report_unknown_sources(&self, repository: &Repository, findings: &mut Findings) {
         for (source, objects) in &self.sources {
-            if !repository.roster().sources.contains_key(source) {
-                let count = objects.objects() as u64 + objects.entries;
-                let what = format!("no valid roster entry adds this source, and the store has {count} objects of it");
-                findings.add(Fault::UnknownSource, Some(*source), format!("{source}/"), what);
+            if repository.roster().sources.contains_key(source) {
+                continue;
             }
+            let count = objects.count();
+            let detail = format!("no valid roster entry adds this source, and the store has {count} objects of it");
+            let finding = Finding::new(FindingKind::UnknownSource, format!("{source}/"), detail);
+            findings.add(finding.of_source(*source));
         }
     }
+}
+
+fn report_unknown_name(text: &str, findings: &mut Findings) {
+    let finding = match reserved(text) {
+        ReservedName::Probe => Finding::new(FindingKind::Orphan, text, "a probe of the store was left behind"),
+        ReservedName::No => Finding::new(FindingKind::Foreign, text, "its name is none of Sidekeep's"),
+        ReservedName::Later => return,
+    };
+    findings.add(finding);
 }
 
 enum ReservedName {
@@ -106,13 +123,75 @@ enum ReservedName {
 /// Names that the format keeps for something else than what this version writes.
 fn reserved(text: &str) -> ReservedName {
     let parts: Vec<&str> = text.split('/').collect();
-    let is_source = |part: &str| part.parse::<SourceId>().is_ok();
     match parts.as_slice() {
         ["probe", _] => ReservedName::Probe,
         ["reports", key, _] if key.parse::<KeyId>().is_ok() => ReservedName::Later,
-        [source, "plans" | "folds", _] | [source, "journal", _, ..] if is_source(source) => ReservedName::Later,
+        [source, "plans" | "folds", _] | [source, "journal", _, ..] if source.parse::<SourceId>().is_ok() => {
+            ReservedName::Later
+        }
         _ => ReservedName::No,
     }
+}
+
+/// An object that an entry of a ledger added.
+struct AddedObject {
+    name: Name,
+    digest: Digest,
+    size: u64,
+    /// Number of the entry.
+    entry: u64,
+}
+
+impl AddedObject {
+    /// Its size in the store.
+    fn found(&self, listed: &SourceObjects) -> Option<u64> {
+        match self.name {
+            Name::Pack(..) => listed.packs.get(&self.digest).copied(),
+            _ => listed.manifests.get(&self.digest).copied(),
+        }
+    }
+
+    fn is_in(&self, ledger: &Ledger) -> bool {
+        match self.name {
+            Name::Pack(..) => ledger.has_pack(&self.digest),
+            _ => ledger.manifests().any(|(digest, _)| self.digest == digest),
+        }
+    }
+
+    fn finding(&self, listed: &SourceObjects) -> Finding {
+        let Self { size, entry, .. } = self;
+        match self.found(listed) {
+            None => {
+                let detail = format!("ledger entry {entry} added it and it is not there");
+                Finding::new(FindingKind::Missing, self.name, detail)
+            }
+            Some(found) => {
+                let detail = format!("ledger entry {entry} added it with {size} bytes and it has {found}");
+                let kind = FindingKind::WrongSize { expected_bytes: *size, found_bytes: found };
+                Finding::new(kind, self.name, detail)
+            }
+        }
+    }
+}
+
+/// Packs and manifests that the ledger needs and that are not there in their size.
+fn missing_objects(ledger: &Ledger, listed: &SourceObjects) -> Vec<AddedObject> {
+    let source = ledger.source;
+    let mut missing = Vec::new();
+    for pack in ledger.inventory() {
+        if listed.packs.get(&pack.digest) != Some(&pack.size) {
+            let name = Name::Pack(source, pack.digest);
+            missing.push(AddedObject { name, digest: pack.digest, size: pack.size, entry: pack.entry });
+        }
+    }
+    for record in ledger.live() {
+        let manifest = record.snapshot.manifest;
+        if listed.manifests.get(&manifest.sha256) != Some(&manifest.size) {
+            let name = Name::Manifest(source, manifest.sha256);
+            missing.push(AddedObject { name, digest: manifest.sha256, size: manifest.size, entry: record.number });
+        }
+    }
+    missing
 }
 
 /// Compares the inventory of a source with what is there.
@@ -122,93 +201,93 @@ pub fn check_inventory(
     listed: &SourceObjects,
     findings: &mut Findings,
 ) -> Result<(), OpError> {
-    let mut wrong = Vec::new();
-    let packs = ledger.inventory().map(|pack| (Name::Pack(ledger.source, pack.digest), pack.size, pack.entry));
-    wrong.extend(packs.filter(|(name, size, _)| listed.packs.get(&digest(name)) != Some(size)));
-    for record in ledger.live() {
-        let manifest = record.snapshot.manifest;
-        if listed.manifests.get(&manifest.sha256) != Some(&manifest.size) {
-            wrong.push((Name::Manifest(ledger.source, manifest.sha256), manifest.size, record.number));
-        }
-    }
-    if !wrong.is_empty() {
-        // Somebody may have pruned while we looked.
+    let mut missing = missing_objects(ledger, listed);
+    if !missing.is_empty() {
+        // A prune may have run in the meantime.
         let now = Ledger::load(repository, ledger.source)?;
-        let named = |name: &Name| match name {
-            Name::Pack(_, digest) => now.has_pack(digest),
-            name => now.manifests().any(|(digest, _)| name.digest() == Some(digest)),
-        };
-        wrong.retain(|(name, ..)| named(name));
+        missing.retain(|object| object.is_in(&now));
     }
-    for (name, size, entry) in wrong {
-        let found = match name {
-            Name::Pack(_, digest) => listed.packs.get(&digest),
-            _ => listed.manifests.get(&digest(&name)),
-        };
-        let (fault, what) = match found {
-            None => (Fault::Missing, format!("ledger entry {entry} added it and it is not there")),
-            Some(found) => {
-                (Fault::WrongSize, format!("ledger entry {entry} added it with {size} bytes and it has {found}"))
-            }
-        };
-        let at = findings.add(fault, Some(ledger.source), name, what);
-        let snapshot = ledger.live().find(|record| record.number == entry).map(|record| record.id);
-        findings.hurts(at, Victim { snapshot, table: None });
+    for object in missing {
+        let record = ledger.live().find(|record| record.number == object.entry);
+        let affected = Affected::snapshot(record.map(|record| record.id));
+        findings.add(object.finding(listed).of_source(ledger.source).affecting(affected));
     }
-    orphans(ledger, listed, findings);
+    report_orphans(ledger, listed, findings);
     Ok(())
 }
 
-fn digest(name: &Name) -> Digest {
-    name.digest().expect("packs and manifests are named by a digest")
+const UNNAMED: &str = "no ledger entry names it: of an interrupted run, or of a run that goes on";
+
+fn report_orphans(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
+    let orphan = |name, detail| Finding::new(FindingKind::Orphan, name, detail).of_source(ledger.source);
+    for digest in listed.packs.keys().filter(|digest| !ledger.has_pack(digest)) {
+        let was_pruned = ledger.was_removed(digest);
+        let detail = if was_pruned { "a prune named it and has not deleted it yet" } else { UNNAMED };
+        findings.add(orphan(Name::Pack(ledger.source, *digest), detail));
+    }
+    let manifests: HashMap<Digest, u64> = ledger.manifests().collect();
+    for digest in listed.manifests.keys().filter(|digest| !manifests.contains_key(digest)) {
+        let is_forgotten = ledger.snapshots.iter().any(|record| record.snapshot.manifest.sha256 == *digest);
+        let detail = if is_forgotten { "of a snapshot that was forgotten" } else { UNNAMED };
+        findings.add(orphan(Name::Manifest(ledger.source, *digest), detail));
+    }
 }
 
-fn orphans(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
-    let source = Some(ledger.source);
-    let unnamed = "no ledger entry names it: of an interrupted run, or of a run that goes on";
-    let manifests: HashMap<Digest, u64> = ledger.manifests().collect();
-    for digest in listed.packs.keys().filter(|digest| !ledger.has_pack(digest)) {
-        let what = if ledger.was_removed(digest) { "a prune named it and has not deleted it yet" } else { unnamed };
-        findings.add(Fault::Orphan, source, Name::Pack(ledger.source, *digest), what);
+/// A grant that the roster names.
+struct NamedGrant {
+    epoch: Epoch,
+    key: KeyId,
+    digest: Digest,
+}
+
+fn named_grants(roster: &Roster) -> Vec<NamedGrant> {
+    let mut grants = Vec::new();
+    for (epoch, state) in &roster.epochs {
+        for (key, digest) in &state.grants {
+            grants.push(NamedGrant { epoch: *epoch, key: *key, digest: *digest });
+        }
     }
-    for digest in listed.manifests.keys().filter(|digest| !manifests.contains_key(digest)) {
-        let of_forgotten = ledger.snapshots.iter().any(|record| record.snapshot.manifest.sha256 == *digest);
-        let what = if of_forgotten { "of a snapshot that was forgotten" } else { unnamed };
-        findings.add(Fault::Orphan, source, Name::Manifest(ledger.source, *digest), what);
-    }
+    grants
 }
 
 /// Compares every grant with the digest that the roster names.
 pub fn check_grants(repository: &Repository, listing: &Listing, findings: &mut Findings) -> Result<(), OpError> {
     let roster = repository.roster();
-    let expected: BTreeMap<(Epoch, KeyId), Digest> = roster
-        .epochs
-        .iter()
-        .flat_map(|(epoch, state)| state.grants.iter().map(|(key, digest)| ((*epoch, *key), *digest)))
-        .collect();
-    for (epoch, key) in listing.grants.keys().filter(|grant| !expected.contains_key(grant)) {
-        findings.add(Fault::Orphan, None, Name::Grant(*epoch, *key), "the roster does not name it");
+    let grants = named_grants(roster);
+    let known: BTreeSet<(Epoch, KeyId)> = grants.iter().map(|grant| (grant.epoch, grant.key)).collect();
+    for (epoch, key) in listing.grants.iter().filter(|grant| !known.contains(grant)) {
+        let name = Name::Grant(*epoch, *key);
+        findings.add(Finding::new(FindingKind::Orphan, name, "the roster does not name it"));
     }
-    let wanted: Vec<_> = expected.into_iter().collect();
-    let read = |grant: &((Epoch, KeyId), Digest)| {
-        let name = Name::Grant(grant.0.0, grant.0.1);
-        Read { name, range: None, bytes_max: GRANT_BYTES_MAX }
-    };
-    let reads: Vec<Read> = wanted.iter().map(read).collect();
+    let mut reads = Vec::new();
+    for grant in &grants {
+        let name = Name::Grant(grant.epoch, grant.key);
+        reads.push(Read { name, range: None, bytes_max: GRANT_BYTES_MAX });
+    }
     repository.objects().get_many(&reads, |at, bytes| {
-        let ((_, key), digest) = wanted[at];
-        let (fault, what) = match bytes {
-            Ok(bytes) if Digest::of(&bytes) == digest => return Ok(()),
-            Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => {
-                (Fault::WrongContent, "it is not the grant that the roster names")
-            }
-            Err(StoreError::NotFound { .. }) => (Fault::Missing, "the roster names it and it is not there"),
-            Err(error) => return Err(OpError::from(RepoError::Store(error))),
-        };
-        let enrolled = roster.keys.get(&key).is_some_and(|state| state.revoked.is_none());
-        // A revoked key has no use for its grant.
-        let severity = if enrolled { fault.severity() } else { Severity::Information };
-        findings.add_as(severity, (fault, None, reads[at].name.to_string()), what.to_owned());
+        let grant = &grants[at];
+        if let Some(finding) = grant_finding(grant, reads[at].name, bytes)? {
+            findings.add(limit_to_enrolled(finding, roster, grant.key));
+        }
         Ok(())
     })
+}
+
+/// What is wrong with a grant.
+fn grant_finding(grant: &NamedGrant, name: Name, bytes: Result<Bytes, StoreError>) -> Result<Option<Finding>, OpError> {
+    let (kind, detail) = match bytes {
+        Ok(bytes) if Digest::of(&bytes) == grant.digest => return Ok(None),
+        Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => {
+            (FindingKind::WrongContent, "it is not the grant that the roster names")
+        }
+        Err(StoreError::NotFound { .. }) => (FindingKind::Missing, "the roster names it and it is not there"),
+        Err(error) => return Err(OpError::from(RepoError::Store(error))),
+    };
+    Ok(Some(Finding::new(kind, name, detail)))
+}
+
+/// A revoked key has no use for its grant.
+fn limit_to_enrolled(finding: Finding, roster: &Roster, key: KeyId) -> Finding {
+    let is_enrolled = roster.keys.get(&key).is_some_and(|state| state.revoked.is_none());
+    if is_enrolled { finding } else { finding.with_severity(Severity::Information) }
 }

@@ -1,18 +1,19 @@
 //! Proving that what was written is still there, unaltered, complete and restorable.
 
 mod chains;
-mod deep;
+mod frame_map;
+mod keyed_source;
 mod leaf;
 mod listing;
-mod places;
+mod nodes;
+mod pack_tables;
 mod read;
 mod report;
-mod sequence;
-mod tables;
+mod rows;
+mod source;
+mod structure;
+mod tree_scan;
 mod verify;
-mod walk;
 
-pub use report::{
-    Access, Heads, SnapshotChecked, SourceChecked, TableChecked, VerifyLevel, VerifyOptions, VerifyReport, Visit,
-};
+pub use report::{Heads, SnapshotChecked, SourceChecked, TableChecked, VerifyLevel, VerifyOptions, VerifyReport};
 pub use verify::{run, unopened};

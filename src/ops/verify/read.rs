@@ -1,11 +1,12 @@
 //! Every byte of every object against its digest. Several objects are read and hashed at once, each
 //! by one thread from request to digest, within a bound on the bytes that are in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use crate::base::finding::{Affected, Finding, FindingKind, Findings, Severity};
 use crate::base::id::{Digest, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::base::pipeline::spawn;
@@ -17,7 +18,6 @@ use crate::format::session::Announcement;
 use crate::ops::error::OpError;
 use crate::ops::verify::listing::{Listing, SourceObjects};
 use crate::ops::verify::report::{VerifyOptions, VerifyReport};
-use crate::repo::check::{Fault, Findings, Severity, Victim};
 use crate::repo::error::RepoError;
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::Ledger;
@@ -38,15 +38,8 @@ struct DigestJob {
     source: SourceId,
     name: Name,
     size: u64,
-    /// Whether the inventory has it.
-    needed: Needed,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Needed {
-    /// Added by this ledger entry.
-    By(u64),
-    Economy,
+    /// The ledger entry that added it to the inventory; none for what only saves work.
+    entry: Option<u64>,
 }
 
 /// What a reader found.
@@ -56,122 +49,151 @@ struct DigestResult {
     pages: Vec<Digest>,
 }
 
-/// Reads everything that lies below the sources of `ledgers`.
-pub fn check_bytes(
-    repository: &Repository,
-    listing: &Listing,
-    ledgers: &[Ledger],
-    options: &VerifyOptions,
-    (report, findings): (&mut VerifyReport, &mut Findings),
-) -> Result<(), OpError> {
-    let none = SourceObjects::default();
-    let of = |ledger: &Ledger| listing.sources.get(&ledger.source).unwrap_or(&none);
-    let jobs: Vec<DigestJob> = ledgers.iter().flat_map(|ledger| jobs(ledger, of(ledger))).collect();
-    let total = jobs.iter().map(|job| job.size).sum();
-    options.progress.phase("reading", CountUnit::StoredBytes, Some(total));
-    let mut pages: BTreeMap<SourceId, BTreeMap<Digest, Option<u64>>> = BTreeMap::new();
-    read_all(repository.objects(), &jobs, options, |at, seen| {
-        let job = &jobs[at];
-        match seen {
-            Ok(seen) => {
-                report.objects_read += 1;
-                report.bytes_read += job.size;
-                let entry = if let Needed::By(entry) = job.needed { Some(entry) } else { None };
-                let known = pages.entry(job.source).or_default();
-                seen.pages.into_iter().for_each(|page| *known.entry(page).or_default() = entry);
-                if job.name.digest() != Some(seen.digest) {
-                    altered(job, ledgers, findings);
-                }
-                Ok(())
-            }
-            // Deleted since it was listed: by a prune, or the inventory has been compared already.
-            Err(StoreError::NotFound { .. }) => Ok(()),
-            Err(StoreError::Short { .. }) => {
-                altered(job, ledgers, findings);
-                Ok(())
-            }
-            Err(error) => Err(OpError::from(RepoError::Store(error))),
-        }
-    })?;
-    for ledger in ledgers {
-        let named = pages.remove(&ledger.source).unwrap_or_default();
-        check_pages(ledger, of(ledger), &named, findings);
-        check_sessions(repository, ledger, of(ledger), findings)?;
-    }
-    Ok(())
+/// Pages of wraps that manifests name, with the number of a ledger entry whose manifest does.
+type NamedPages = BTreeMap<Digest, Option<u64>>;
+
+/// A check of every byte below the sources of `ledgers`.
+pub struct ReadCheck<'a> {
+    pub repository: &'a Repository,
+    pub listing: &'a Listing,
+    pub ledgers: &'a [Ledger],
+    pub options: &'a VerifyOptions,
 }
 
-fn jobs(ledger: &Ledger, listed: &SourceObjects) -> Vec<DigestJob> {
-    let source = ledger.source;
-    let job = |name, size, needed| DigestJob { source, name, size, needed };
-    let mut expected = BTreeMap::new();
-    // Newest first: what is new was verified least.
-    let mut jobs: Vec<DigestJob> = Vec::new();
+impl ReadCheck<'_> {
+    /// Reads everything.
+    pub fn run(&self, report: &mut VerifyReport, findings: &mut Findings) -> Result<(), OpError> {
+        let jobs = self.jobs();
+        let total = jobs.iter().map(|job| job.size).sum();
+        self.options.progress.phase("reading", CountUnit::StoredBytes, Some(total));
+        let mut pages: BTreeMap<SourceId, NamedPages> = BTreeMap::new();
+        read_all(self.repository.objects(), &jobs, self.options, |at, result| {
+            let job = &jobs[at];
+            match result {
+                Ok(result) => {
+                    report.objects_read += 1;
+                    report.bytes_read += job.size;
+                    let named = pages.entry(job.source).or_default();
+                    for page in result.pages {
+                        *named.entry(page).or_default() = job.entry;
+                    }
+                    if job.name.digest() != Some(result.digest) {
+                        self.report_altered(job, findings);
+                    }
+                    Ok(())
+                }
+                // Deleted since it was listed: by a prune, or the inventory has been compared already.
+                Err(StoreError::NotFound { .. }) => Ok(()),
+                Err(StoreError::Short { .. }) => {
+                    self.report_altered(job, findings);
+                    Ok(())
+                }
+                Err(error) => Err(OpError::from(RepoError::Store(error))),
+            }
+        })?;
+        for ledger in self.ledgers {
+            let named = pages.remove(&ledger.source).unwrap_or_default();
+            check_pages(ledger, self.listing.of(ledger.source), &named, findings);
+            check_sessions(self.repository, ledger, self.listing.of(ledger.source), findings)?;
+        }
+        Ok(())
+    }
+
+    fn jobs(&self) -> Vec<DigestJob> {
+        let mut jobs = Vec::new();
+        for ledger in self.ledgers {
+            let listed = self.listing.of(ledger.source);
+            push_packs(ledger, listed, &mut jobs);
+            push_manifests(ledger, listed, &mut jobs);
+            for (digest, size) in &listed.wraps {
+                push_job(ledger, Name::Wraps(ledger.source, *digest), *size, &mut jobs);
+            }
+            for (digest, size) in &listed.index {
+                push_job(ledger, Name::Index(ledger.source, *digest), *size, &mut jobs);
+            }
+        }
+        jobs
+    }
+
+    fn report_altered(&self, job: &DigestJob, findings: &mut Findings) {
+        let kind = match (job.entry, job.name) {
+            (None, Name::Index(..)) => FindingKind::StaleIndex,
+            _ => FindingKind::WrongContent,
+        };
+        let severity = if job.entry.is_some() { Severity::Damage } else { Severity::Warning };
+        let mut finding = Finding::new(kind, job.name, "its bytes are not those that its name says");
+        if let Some(number) = job.entry {
+            let ledger = self.ledgers.iter().find(|ledger| ledger.source == job.source);
+            let record = ledger.and_then(|ledger| ledger.live().find(|record| record.number == number));
+            finding = finding.affecting(Affected::snapshot(record.map(|record| record.id)));
+        }
+        findings.add(finding.of_source(job.source).with_severity(severity));
+    }
+}
+
+/// An object that only saves work.
+fn push_job(ledger: &Ledger, name: Name, size: u64, jobs: &mut Vec<DigestJob>) {
+    jobs.push(DigestJob { source: ledger.source, name, size, entry: None });
+}
+
+/// Packs of the inventory, newest first, as what is new was verified least; then others.
+fn push_packs(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
+    let mut inventory = HashSet::new();
+    let mut needed = Vec::new();
     for pack in ledger.inventory() {
-        expected.insert(pack.digest, ());
+        inventory.insert(pack.digest);
         // Another size has been reported, and another content goes without saying.
         if listed.packs.get(&pack.digest) == Some(&pack.size) {
-            jobs.push(job(Name::Pack(source, pack.digest), pack.size, Needed::By(pack.entry)));
+            let name = Name::Pack(ledger.source, pack.digest);
+            needed.push(DigestJob { source: ledger.source, name, size: pack.size, entry: Some(pack.entry) });
         }
     }
-    jobs.reverse();
-    let orphans = listed.packs.iter().filter(|(digest, _)| !expected.contains_key(digest));
-    jobs.extend(orphans.map(|(digest, size)| job(Name::Pack(source, *digest), *size, Needed::Economy)));
-    let live: BTreeMap<Digest, (u64, u64)> = ledger
-        .live()
-        .map(|record| (record.snapshot.manifest.sha256, (record.snapshot.manifest.size, record.number)))
-        .collect();
-    for (digest, size) in &listed.manifests {
-        let needed = match live.get(digest) {
-            Some((wanted, _)) if wanted != size => continue,
-            Some((_, number)) => Needed::By(*number),
-            None => Needed::Economy,
-        };
-        jobs.push(job(Name::Manifest(source, *digest), *size, needed));
+    jobs.extend(needed.into_iter().rev());
+    for (digest, size) in &listed.packs {
+        if !inventory.contains(digest) {
+            push_job(ledger, Name::Pack(ledger.source, *digest), *size, jobs);
+        }
     }
-    jobs.extend(listed.wraps.iter().map(|(d, size)| job(Name::Wraps(source, *d), *size, Needed::Economy)));
-    jobs.extend(listed.index.iter().map(|(d, size)| job(Name::Index(source, *d), *size, Needed::Economy)));
-    jobs
 }
 
-fn altered(job: &DigestJob, ledgers: &[Ledger], findings: &mut Findings) {
-    let what = "its bytes are not those that its name says".to_owned();
-    let (fault, severity) = match (job.needed, job.name) {
-        (Needed::By(_), _) => (Fault::WrongContent, Severity::Damage),
-        (Needed::Economy, Name::Index(..)) => (Fault::StaleIndex, Severity::Warning),
-        (Needed::Economy, _) => (Fault::WrongContent, Severity::Warning),
-    };
-    let at = findings.add_as(severity, (fault, Some(job.source), job.name.to_string()), what);
-    if let Needed::By(number) = job.needed {
-        let ledger = ledgers.iter().find(|ledger| ledger.source == job.source);
-        let record = ledger.and_then(|ledger| ledger.live().find(|record| record.number == number));
-        findings.hurts(at, Victim { snapshot: record.map(|record| record.id), table: None });
+fn push_manifests(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
+    let mut live = BTreeMap::new();
+    for record in ledger.live() {
+        live.insert(record.snapshot.manifest.sha256, record);
+    }
+    for (digest, size) in &listed.manifests {
+        let record = live.get(digest);
+        let has_other_size = record.is_some_and(|record| record.snapshot.manifest.size != *size);
+        if !has_other_size {
+            let name = Name::Manifest(ledger.source, *digest);
+            let entry = record.map(|record| record.number);
+            jobs.push(DigestJob { source: ledger.source, name, size: *size, entry });
+        }
     }
 }
 
 /// Pages of wraps that manifests name are there. Without one, readers look into the packs' headers.
-fn check_pages(
-    ledger: &Ledger,
-    listed: &SourceObjects,
-    named: &BTreeMap<Digest, Option<u64>>,
-    findings: &mut Findings,
-) {
-    let source = Some(ledger.source);
-    for (page, entry) in named.iter().filter(|(page, _)| !listed.wraps.contains_key(page)) {
-        let record = ledger.live().find(|record| Some(record.number) == *entry);
-        missing_page(ledger.source, *page, record.map(|record| record.id), findings);
+fn check_pages(ledger: &Ledger, listed: &SourceObjects, named: &NamedPages, findings: &mut Findings) {
+    for (page, entry) in named {
+        if !listed.wraps.contains_key(page) {
+            let record = ledger.live().find(|record| Some(record.number) == *entry);
+            report_missing_page(ledger.source, *page, record.map(|record| record.id), findings);
+        }
     }
-    for page in listed.wraps.keys().filter(|page| !named.contains_key(page)) {
-        findings.add(Fault::Orphan, source, Name::Wraps(ledger.source, *page), "no manifest names it");
+    for page in listed.wraps.keys() {
+        if !named.contains_key(page) {
+            let name = Name::Wraps(ledger.source, *page);
+            let finding = Finding::new(FindingKind::Orphan, name, "no manifest names it");
+            findings.add(finding.of_source(ledger.source));
+        }
     }
 }
 
 /// Reports a page of wraps that a manifest names and that is not there.
-pub fn missing_page(source: SourceId, page: Digest, snapshot: Option<Digest>, findings: &mut Findings) {
-    let name = Name::Wraps(source, page).to_string();
-    let what = "a manifest names it and it is not there; readers find the keys in the packs".to_owned();
-    let at = findings.add_as(Severity::Warning, (Fault::Missing, Some(source), name), what);
-    findings.hurts(at, Victim { snapshot, table: None });
+pub fn report_missing_page(source: SourceId, page: Digest, snapshot: Option<Digest>, findings: &mut Findings) {
+    let detail = "a manifest names it and it is not there; readers find the keys in the packs";
+    let finding = Finding::new(FindingKind::Missing, Name::Wraps(source, page), detail);
+    findings.add(finding.of_source(source).with_severity(Severity::Warning).affecting(Affected::snapshot(snapshot)));
 }
 
 /// Announcements are signed by enrolled keys and stand in their places. Nothing rests on them.
@@ -181,7 +203,7 @@ fn check_sessions(
     listed: &SourceObjects,
     findings: &mut Findings,
 ) -> Result<(), OpError> {
-    let read = |(name, _): &(Name, u64)| Read { name: *name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 };
+    let read = |name: &Name| Read { name: *name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 };
     let reads: Vec<Read> = listed.sessions.iter().map(read).collect();
     repository.objects().get_many(&reads, |at, bytes| {
         let name = reads[at].name;
@@ -191,28 +213,33 @@ fn check_sessions(
             Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => Some("it is too long".to_owned()),
             Err(error) => return Err(OpError::from(RepoError::Store(error))),
         };
-        if let Some(what) = fault {
-            let what = format!("{what}; what an interrupted run stored may be stored again");
-            findings.add_as(Severity::Warning, (Fault::WrongContent, Some(ledger.source), name.to_string()), what);
+        if let Some(fault) = fault {
+            let detail = format!("{fault}; what an interrupted run stored may be stored again");
+            let finding = Finding::new(FindingKind::WrongContent, name, detail);
+            findings.add(finding.of_source(ledger.source).with_severity(Severity::Warning));
         }
         Ok(())
     })
 }
 
 fn announcement_fault(repository: &Repository, name: Name, bytes: &[u8]) -> Option<String> {
-    let decoded = Envelope::decode(bytes).and_then(|envelope| Ok((envelope.predicate::<Announcement>()?, envelope)));
-    let (told, envelope) = match decoded {
-        Ok(decoded) => decoded,
+    let envelope = match Envelope::decode(bytes) {
+        Ok(envelope) => envelope,
         Err(error) => return Some(format!("it {error}")),
     };
-    if Name::Session(told.source, told.session, told.number) != name || told.repository != repository.id() {
+    let announcement: Announcement = match envelope.predicate() {
+        Ok(announcement) => announcement,
+        Err(error) => return Some(format!("it {error}")),
+    };
+    let place = Name::Session(announcement.source, announcement.session, announcement.number);
+    if place != name || announcement.repository != repository.id() {
         return Some("it belongs elsewhere".to_owned());
     }
     let Some(state) = repository.roster().keys.get(&envelope.key()) else {
         return Some("its signer was never enrolled".to_owned());
     };
-    let holds = state.signing.verify(&envelope.pae(), envelope.signature()).is_ok();
-    (!holds).then(|| "its signature does not hold".to_owned())
+    let is_signed = state.signing.verify(&envelope.pae(), envelope.signature()).is_ok();
+    (!is_signed).then(|| "its signature does not hold".to_owned())
 }
 
 /// Bytes that may be in memory.
@@ -234,34 +261,28 @@ impl Budget {
     }
 }
 
+/// Reads and hashes all objects by several threads; `each` gets the position of a job and what came of it.
 fn read_all(
     objects: &Objects,
     jobs: &[DigestJob],
     options: &VerifyOptions,
     mut each: impl FnMut(usize, Result<DigestResult, StoreError>) -> Result<(), OpError>,
 ) -> Result<(), OpError> {
-    let next = AtomicUsize::new(0);
-    let budget = Budget { free: Mutex::new(BYTES_AT_ONCE), freed: Condvar::new() };
+    let queue = JobQueue {
+        objects,
+        jobs,
+        options,
+        next: AtomicUsize::new(0),
+        budget: Budget { free: Mutex::new(BYTES_AT_ONCE), freed: Condvar::new() },
+    };
     std::thread::scope(|scope| {
-        let (seen, results) = sync_channel(READERS);
+        let (sender, results) = sync_channel(READERS);
         for _ in 0..READERS {
-            let (seen, next, budget) = (seen.clone(), &next, &budget);
-            spawn(scope, "verify", move || {
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(at).filter(|_| !options.cancel.is_cancelled()) else { return };
-                    let bytes = job.size.min(WHOLE_BYTES_MAX);
-                    budget.take(bytes);
-                    let result = look(objects, job);
-                    budget.give(bytes);
-                    options.progress.add(CountUnit::StoredBytes, job.size);
-                    if seen.send((at, result)).is_err() {
-                        return;
-                    }
-                }
-            });
+            let sender = sender.clone();
+            let queue = &queue;
+            spawn(scope, "verify", move || queue.work(&sender));
         }
-        drop(seen);
+        drop(sender);
         for (at, result) in results {
             each(at, result)?;
         }
@@ -269,23 +290,66 @@ fn read_all(
     })
 }
 
-fn look(objects: &Objects, job: &DigestJob) -> Result<DigestResult, StoreError> {
-    let whole = if objects.store().has_free_requests() { WHOLE_BYTES_MAX_FREE } else { WHOLE_BYTES_MAX };
-    if job.size > whole && !matches!(job.name, Name::Manifest(..)) || job.size > WHOLE_BYTES_MAX {
-        let digest = objects.digest(&job.name, job.size)?;
-        return Ok(DigestResult { digest, pages: Vec::new() });
-    }
-    let bytes = match objects.get(&job.name, job.size as usize) {
-        // It has grown since it was listed.
-        Err(StoreError::TooLarge { name, size_bytes, limit_bytes }) => {
-            return Err(StoreError::Short { name, wanted_bytes: limit_bytes, got_bytes: size_bytes });
+/// Jobs that several threads take from.
+struct JobQueue<'a> {
+    objects: &'a Objects,
+    jobs: &'a [DigestJob],
+    options: &'a VerifyOptions,
+    next: AtomicUsize,
+    budget: Budget,
+}
+
+impl JobQueue<'_> {
+    /// Does jobs until none is left, the receiver is gone or the check is cancelled.
+    fn work(&self, results: &SyncSender<(usize, Result<DigestResult, StoreError>)>) {
+        loop {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = self.jobs.get(at) else { return };
+            if self.options.cancel.is_cancelled() {
+                return;
+            }
+            let bytes = job.size.min(WHOLE_BYTES_MAX);
+            self.budget.take(bytes);
+            let result = job.digest(self.objects);
+            self.budget.give(bytes);
+            self.options.progress.add(CountUnit::StoredBytes, job.size);
+            if results.send((at, result)).is_err() {
+                return;
+            }
         }
-        answer => answer?,
-    };
-    let pages = match job.name {
-        Name::Manifest(..) => SealedManifest::read(&bytes).map(|manifest| manifest.pages).unwrap_or_default(),
-        _ => Vec::new(),
-    };
+    }
+}
+
+impl DigestJob {
+    fn digest(&self, objects: &Objects) -> Result<DigestResult, StoreError> {
+        if self.is_read_in_parts(objects) {
+            let digest = objects.digest(&self.name, self.size)?;
+            return Ok(DigestResult { digest, pages: Vec::new() });
+        }
+        let bytes = match objects.get(&self.name, self.size as usize) {
+            // It has grown since it was listed.
+            Err(StoreError::TooLarge { name, size_bytes, limit_bytes }) => {
+                return Err(StoreError::Short { name, wanted_bytes: limit_bytes, got_bytes: size_bytes });
+            }
+            answer => answer?,
+        };
+        let pages = if self.is_manifest() { named_pages(&bytes) } else { Vec::new() };
+        Ok(DigestResult { digest: Digest::of(&bytes), pages })
+    }
+
+    fn is_manifest(&self) -> bool {
+        matches!(self.name, Name::Manifest(..))
+    }
+
+    fn is_read_in_parts(&self, objects: &Objects) -> bool {
+        let whole_max = if objects.store().has_free_requests() { WHOLE_BYTES_MAX_FREE } else { WHOLE_BYTES_MAX };
+        self.size > WHOLE_BYTES_MAX || (self.size > whole_max && !self.is_manifest())
+    }
+}
+
+/// Pages of wraps that a manifest names, each once.
+fn named_pages(manifest: &[u8]) -> Vec<Digest> {
+    let pages = SealedManifest::read(manifest).map(|manifest| manifest.pages).unwrap_or_default();
     let pages: BTreeSet<Digest> = pages.into_iter().collect();
-    Ok(DigestResult { digest: Digest::of(&bytes), pages: pages.into_iter().collect() })
+    pages.into_iter().collect()
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::base::cancel::Cancel;
+use crate::base::finding::{Finding, Severity};
 use crate::base::id::{Digest, RepositoryId, SourceId};
 use crate::base::progress::SharedProgress;
 use crate::base::time::Moment;
 use crate::format::entry::Numbered;
 use crate::format::manifest::GapSummary;
 use crate::ops::select::Selector;
-use crate::repo::check::{Finding, Severity};
-use crate::repo::open::{Repository, Unlocked};
+use crate::repo::ledger::SnapshotRecord;
 
 /// How thoroughly to check.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -28,26 +28,6 @@ pub enum VerifyLevel {
     Deep,
 }
 
-/// Who checks.
-#[derive(Clone, Copy)]
-pub enum Access<'a> {
-    /// Anybody who can read the store.
-    Public(&'a Repository),
-    /// Somebody with a key.
-    Key(&'a Unlocked),
-}
-
-impl Access<'_> {
-    /// The repository.
-    #[must_use]
-    pub fn repository(&self) -> &Repository {
-        match self {
-            Self::Public(repository) => repository,
-            Self::Key(unlocked) => unlocked.repository(),
-        }
-    }
-}
-
 /// What to check.
 #[derive(Clone)]
 pub struct VerifyOptions {
@@ -57,16 +37,9 @@ pub struct VerifyOptions {
     /// Structure and deep look at these snapshots; empty: all that are not forgotten.
     pub snapshots: Vec<Selector>,
     /// What an earlier check of this repository saw: nothing of it may be gone or changed.
-    pub visit: Visit,
+    pub known_heads: Option<Heads>,
     pub progress: SharedProgress,
     pub cancel: Cancel,
-}
-
-/// Whether the repository was looked at before.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Visit {
-    First,
-    Again(Heads),
 }
 
 /// The newest entry of every chain: what a later check must find again.
@@ -151,8 +124,17 @@ impl SourceChecked {
     /// Nothing is checked yet.
     #[must_use]
     pub fn new(source: SourceId, name: Option<String>) -> Self {
-        let (entries, packs, pack_bytes, manifests, frames, fragments) = (0, 0, 0, 0, 0, 0);
-        Self { source, name, entries, packs, pack_bytes, manifests, frames, fragments, snapshots: Vec::new() }
+        Self {
+            source,
+            name,
+            entries: 0,
+            packs: 0,
+            pack_bytes: 0,
+            manifests: 0,
+            frames: 0,
+            fragments: 0,
+            snapshots: Vec::new(),
+        }
     }
 }
 
@@ -176,6 +158,26 @@ pub struct SnapshotChecked {
     /// Leaves and pieces opened and decoded, and their content.
     pub opened: u64,
     pub opened_bytes: u64,
+}
+
+impl SnapshotChecked {
+    /// Nothing is checked yet.
+    #[must_use]
+    pub fn new(record: &SnapshotRecord) -> Self {
+        Self {
+            snapshot: record.id,
+            number: record.number,
+            source_clock: record.snapshot.source_clock,
+            intact: true,
+            gaps: Vec::new(),
+            tables: Vec::new(),
+            nodes: 0,
+            leaves: 0,
+            streams: 0,
+            opened: 0,
+            opened_bytes: 0,
+        }
+    }
 }
 
 /// A table of a checked snapshot, all of it.

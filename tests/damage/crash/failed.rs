@@ -5,6 +5,7 @@ use sidekeep::base::chain::chain;
 
 use crate::crash::night::Night;
 use crate::support::stores::faulty::{ALL, Effect, Fault, Faulty, Plan};
+use crate::support::world::findings::FindingsByKind;
 
 const FAULTS: [Fault; 5] =
     [Fault::Lost(Effect::NotApplied), Fault::Lost(Effect::Applied), Fault::Refused, Fault::Full, Fault::Short];
@@ -29,7 +30,7 @@ fn once_at_every_call_of_a_backup() {
             match result {
                 Ok(report) => {
                     survived += 1;
-                    assert!(committed && report.notes.is_empty(), "call {call}, {fault:?}: {report:?}");
+                    assert!(committed && report.notes().is_empty(), "call {call}, {fault:?}: {report:?}");
                 }
                 Err(error) => {
                     let text = chain(&error);
@@ -74,7 +75,7 @@ fn a_restore_through_a_failing_store_is_whole_or_says_what_is_not() {
             let to = night.world.path("back");
             let selector = sidekeep::ops::select::Selector::Latest(0);
             match night.world.beside(faulty).try_restore(selector, &to) {
-                Ok(report) if report.damaged.is_empty() && report.refused.is_empty() => {
+                Ok(report) if report.damaged().is_empty() && report.refused().is_empty() => {
                     crate::support::sqlite::assert_same_database(&night.before, &to);
                     std::fs::remove_file(&to).expect("was restored");
                 }

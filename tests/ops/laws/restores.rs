@@ -8,6 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::support::world::data::{copy, noise, open};
+use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::assert_sound;
 use crate::support::world::{SOURCE, World, times};
 
@@ -136,8 +137,8 @@ fn whatever_is_backed_up_comes_back() {
             let report = world.backup(&path);
             // In columns of reals they stay hidden.
             let is_named = |reason: &str| reason.contains("long texts") && encoding != "UTF-8";
-            prop_assert!(report.gaps.iter().all(|gap| is_named(&gap.reason)), "{:?}", report.gaps);
-            if report.gaps.is_empty() {
+            prop_assert!(report.gaps().iter().all(|gap| is_named(&gap.reason)), "{:?}", report.gaps());
+            if report.gaps().is_empty() {
                 world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
             }
             assert_sound(&world, SOURCE);

@@ -2,6 +2,7 @@
 
 use crate::support::postgres::live::Live;
 use crate::support::postgres::restored::assert_comes_back;
+use crate::support::world::findings::FindingsByKind;
 
 #[test]
 fn shapes_of_tables() {
@@ -58,8 +59,8 @@ fn rows_from_a_standby() {
     );
     let standby = Live::of(live.cluster.standby(&["hot_standby_feedback = on"]));
     let report = standby.backup("app");
-    assert_eq!(report.gaps.len(), 1, "{:?}", report.gaps);
-    assert!(crate::support::postgres::live::reason_of(&report.gaps, "public.scratch").contains("standby"));
+    assert_eq!(report.gaps().len(), 1, "{:?}", report.gaps());
+    assert!(crate::support::postgres::live::reason_of(&report.gaps(), "public.scratch").contains("standby"));
     let taken = standby.restored();
     live.cluster.sql("app", "DROP TABLE scratch; CREATE UNLOGGED TABLE scratch (n int)");
     assert_comes_back(&live.cluster, &taken, "app");

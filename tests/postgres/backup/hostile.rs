@@ -11,6 +11,7 @@ use sidekeep::engine::contract::{RowSink, SinkError, Source, SourceError};
 use crate::support::postgres::cluster::{Cluster, SUPERUSER, Settings};
 use crate::support::postgres::live::{Live, reason_of};
 use crate::support::postgres::restored::assert_comes_back;
+use crate::support::world::findings::FindingsByKind;
 
 /// A database with some tables.
 fn make(live: &Live, database: &str) {
@@ -32,7 +33,7 @@ fn altered(live: &mut Live, database: &str, alter: &str) -> Result<(), String> {
     other.execute("locking", "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").expect("locked");
     std::thread::scope(|scope| {
         let snapshot =
-            scope.spawn(|| live.try_backup_as(database, SUPERUSER).map(|report| assert_eq!(report.gaps, [])));
+            scope.spawn(|| live.try_backup_as(database, SUPERUSER).map(|report| assert_eq!(report.gaps(), [])));
         let begun = Instant::now();
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         while live.cluster.sql(database, waits)[0][0].as_deref() == Some("0") {
@@ -151,10 +152,10 @@ fn a_role_without_rights() {
     );
     let report = live.try_backup_as("app", "reader").expect("a snapshot");
     for table in ["public.other", "hidden.t", "public.columns", "public.part_2"] {
-        assert!(reason_of(&report.gaps, table).contains("may not read"), "{table}");
+        assert!(reason_of(&report.gaps(), table).contains("may not read"), "{table}");
     }
-    assert!(reason_of(&report.gaps, "public.secured").contains("row security"));
-    assert!(reason_of(&report.gaps, "\"public\".\"closed\"").contains("may not read"));
+    assert!(reason_of(&report.gaps(), "public.secured").contains("row security"));
+    assert!(reason_of(&report.gaps(), "\"public\".\"closed\"").contains("may not read"));
     let taken = live.restored();
     let names: Vec<&str> = taken.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["public.parts", "public.users"]);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::postgres::live::{Live, reason_of};
 use crate::support::postgres::restored::assert_comes_back;
+use crate::support::world::findings::FindingsByKind;
 
 /// A database with some tables.
 fn make(live: &Live, database: &str) {
@@ -26,8 +27,8 @@ fn foreign_tables_and_tables_of_extensions() {
         CREATE FOREIGN TABLE far_away (a int) SERVER far",
     );
     let report = live.backup("app");
-    assert_eq!(report.gaps.len(), 1);
-    assert!(reason_of(&report.gaps, "public.far_away").contains("server far"));
+    assert_eq!(report.gaps().len(), 1);
+    assert!(reason_of(&report.gaps(), "public.far_away").contains("server far"));
     assert_comes_back(&live.cluster, &live.restored(), "app");
 }
 
@@ -62,8 +63,8 @@ fn an_extension_with_rows_of_the_user() {
         INSERT INTO own VALUES (3)",
     );
     let report = live.backup("app");
-    assert_eq!(report.gaps.len(), 1);
-    assert!(reason_of(&report.gaps, "public.own").contains("extension tiny"));
+    assert_eq!(report.gaps().len(), 1);
+    assert!(reason_of(&report.gaps(), "public.own").contains("extension tiny"));
     let taken = live.restored();
     let rows = |name: &str| taken.table(name).rows.len();
     assert_eq!((rows("public.settings"), rows("public.lists")), (1, 2));

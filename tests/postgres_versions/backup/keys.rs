@@ -18,6 +18,7 @@ use crate::support::postgres::cluster::SUPERUSER;
 use crate::support::postgres::live::{Live, reason_of};
 use crate::support::postgres::restored::assert_comes_back;
 use crate::support::world::SOURCE;
+use crate::support::world::findings::FindingsByKind;
 
 /// Users, and tables that refer to them in many ways. What `folded` calls equal differs in case alone, as in citext.
 const KEYS: &str = "
@@ -195,9 +196,9 @@ fn several_sessions_and_slices_place_what_one_does() {
         INSERT INTO large SELECT 'HALL', 1 + n % 2, rpad(n::text, 5000) FROM generate_series(1, 6500) AS n",
     );
     let first = live.backup_by("keys", 1);
-    assert_eq!((live.counts()["s.large"], &first.gaps), ((6500, 0, 0, 2), &Vec::new()));
+    assert_eq!((live.counts()["s.large"], &first.gaps()), ((6500, 0, 0, 2), &Vec::new()));
     let again = live.backup_by("keys", 3);
-    assert_eq!((again.new_bytes, again.rows, again.gaps), (0, first.rows, Vec::new()));
+    assert_eq!((again.new_bytes, again.rows, again.gaps()), (0, first.rows, Vec::new()));
 }
 
 #[test]
@@ -229,9 +230,14 @@ fn a_parent_that_may_not_be_asked_keeps_no_row_from_being_read() {
     );
     let report = live.try_backup_as("rights", "reader").expect("a snapshot");
     let of_tables = |report: &BackupReport| {
-        report.gaps.iter().map(|gap| gap.object.clone()).filter(|object| object.contains("public.")).collect::<Vec<_>>()
+        report
+            .gaps()
+            .iter()
+            .map(|gap| gap.object.clone())
+            .filter(|object| object.contains("public."))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(of_tables(&report), ["public.groups"], "{:?}", report.gaps);
+    assert_eq!(of_tables(&report), ["public.groups"], "{:?}", report.gaps());
     assert_eq!(live.counts()["public.notes"], (1, 0, 0, 1));
     // The comparison itself: as in a database where bytes decide.
     live.cluster.sql("rights", "GRANT SELECT ON groups TO reader; REVOKE EXECUTE ON FUNCTION citext_eq FROM PUBLIC");
@@ -277,7 +283,7 @@ fn no_code_of_users_is_run() {
         INSERT INTO notes VALUES ('(1,a)'); ALTER TABLE notes ADD FOREIGN KEY (owner) REFERENCES users NOT VALID",
     );
     let report = live.backup("trap");
-    assert_eq!((report.gaps, live.counts()["public.notes"]), (Vec::new(), (0, 0, 1, 0)));
+    assert_eq!((report.gaps(), live.counts()["public.notes"]), (Vec::new(), (0, 0, 1, 0)));
 }
 
 /// A page of the parent's index that is damaged costs the users of some rows, and none of the rows.
@@ -307,8 +313,9 @@ fn a_damaged_index_of_a_parent_costs_no_rows() {
     drop(file);
     live.cluster.start_server();
     let report = live.backup_by("damaged", 1);
-    let reason = reason_of(&report.gaps, "public.notes");
-    assert!(report.gaps.len() == 1 && reason.contains("could not be asked"), "{:?}", report.gaps);
+    let gaps = report.gaps();
+    let reason = reason_of(&gaps, "public.notes");
+    assert!(gaps.len() == 1 && reason.contains("could not be asked"), "{gaps:?}");
     let (owned, none, orphan, _) = live.counts()["public.notes"];
     assert!(owned > 1000 && orphan > 1000 && none == 0, "{owned} {orphan}");
     let mut numbers = live.restored().table("public.notes").integers("n");

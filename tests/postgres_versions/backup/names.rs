@@ -1,5 +1,6 @@
 //! Names and encodings: every byte of a name that a server takes is in the snapshot, or the gap is named.
 
+use crate::support::world::findings::FindingsByKind;
 use sidekeep::format::cell::Cell;
 
 use crate::support::postgres::cluster::SUPERUSER;
@@ -100,7 +101,7 @@ fn a_database_without_an_encoding() {
     live.cluster.sql("ascii", "CREATE TABLE w (n int); INSERT INTO w VALUES (5)");
     let report = live.try_backup_as("ascii", SUPERUSER).expect("a snapshot");
     for object in ["public.\"caf?\"", "public.u", "public.v"] {
-        assert!(reason_of(&report.gaps, object).contains("not UTF-8"), "{object}");
+        assert!(reason_of(&report.gaps(), object).contains("not UTF-8"), "{object}");
     }
     let taken = live.restored();
     assert_eq!(taken.table("public.w").integers("n"), [5]);

@@ -1,5 +1,6 @@
 //! Everything of a snapshot, and every row of it.
 
+use crate::support::world::findings::FindingsByKind;
 use sidekeep::engine::postgres::restore::TargetOptions;
 
 use crate::support::postgres::cluster::Cluster;
@@ -11,7 +12,7 @@ fn a_nasty_database_comes_back_whole() {
     let Some(stage) = Stage::nasty() else { return };
     let report = stage.restored("copy", TargetOptions::default());
     assert_eq!(refused(&report), [""; 0]);
-    assert_eq!(report.damaged, [""; 0]);
+    assert_eq!(report.damaged(), [""; 0]);
     report.tables.iter().for_each(|table| assert_eq!(table.restored, table.rows, "{}", table.name));
     assert_same((&stage.cluster, DATABASE), (&stage.cluster, "copy"));
     let left = stage.cluster.sql("copy", "SELECT 1 FROM pg_namespace WHERE nspname = 'sidekeep_restore'");

@@ -2,6 +2,7 @@
 
 mod sessions;
 
+use crate::support::world::findings::FindingsByKind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -159,7 +160,7 @@ impl Target for Collected {
 fn a_live_database_comes_back_and_the_next_night_is_cheap() {
     let Some(live) = Live::new() else { return };
     let first = live.backup();
-    assert_eq!(first.gaps, []);
+    assert_eq!(first.gaps(), []);
     assert_eq!(first.rows, 300 + 4000 + 8000 + 22 + 9000);
     let before = live.live(FormatPreference::default());
     assert_eq!(

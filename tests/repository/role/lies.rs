@@ -9,8 +9,9 @@ use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
 use sidekeep::format::leaf::LeafBuilder;
 use sidekeep::format::node::{PieceList, Ranges, Skeleton};
+use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, Visit};
+use sidekeep::ops::verify::{self, VerifyLevel, VerifyOptions};
 use sidekeep::repo::reader::Want;
 
 use crate::role::poison::{ids, poison, restored_whole};
@@ -82,11 +83,11 @@ fn a_lie_of_any_kind_is_found_by_its_id() {
             level: VerifyLevel::Deep,
             source: None,
             snapshots: vec![Selector::Latest(0)],
-            visit: Visit::First,
+            known_heads: None,
             progress: Arc::new(Silent),
             cancel: Cancel::default(),
         };
-        let report = verify::run(Access::Key(&world.unlock(Role::Admin)), &options).expect("verifies");
+        let report = verify::run(RepositoryAccess::WithKey(&world.unlock(Role::Admin)), &options).expect("verifies");
         let named = report.findings.iter().any(|found| found.object.contains(&thief.to_string()));
         // Ranges are missed beside their node, whose pack is then named.
         assert!(report.has_damage() && (named || kind == FrameType::Ranges), "{kind:?}: {:?}", report.findings);

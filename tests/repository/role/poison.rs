@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sidekeep::base::cancel::Cancel;
+use sidekeep::base::finding::{Finding, FindingKind};
 use sidekeep::base::frame::FrameType;
 use sidekeep::base::id::{ChunkId, Digest, Epoch, KeyId};
 use sidekeep::base::progress::Silent;
@@ -17,14 +18,15 @@ use sidekeep::format::entry::{EntryBody, ObjectRef, Revoke, Snapshot};
 use sidekeep::format::name::Name;
 use sidekeep::format::pack::PackContent;
 use sidekeep::format::roster::{RevokeKey, RosterStatement};
+use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, Visit};
-use sidekeep::repo::check::{Fault, Finding};
+use sidekeep::ops::verify::{self, VerifyLevel, VerifyOptions};
 use sidekeep::repo::fragment::FragmentDraft;
 use sidekeep::repo::pack_table::PackTable;
 use sidekeep::repo::packer::{OpenPack, PackSeal, SealedFrame};
 
 use crate::support::world::data::{add_photo, create_service, open};
+use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::packs;
 use crate::support::world::{SOURCE, World, open_key};
 
@@ -67,7 +69,7 @@ pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
 pub fn restored_whole(world: &World, to: &Path) -> bool {
     let report = world.try_restore(Selector::Latest(0), to).expect("a restore");
     std::fs::remove_file(to).expect("was restored");
-    report.damaged.is_empty() && report.refused.is_empty()
+    report.damaged().is_empty() && report.refused().is_empty()
 }
 
 #[test]
@@ -136,12 +138,12 @@ fn audit(world: &World) -> Vec<Finding> {
         level: VerifyLevel::Structure,
         source: None,
         snapshots: Vec::new(),
-        visit: Visit::First,
+        known_heads: None,
         progress: Arc::new(Silent),
         cancel: Cancel::default(),
     };
     let auditor = world.unlock(Role::Auditor);
-    verify::run(Access::Key(&auditor), &options).expect("verifies").findings
+    verify::run(RepositoryAccess::WithKey(&auditor), &options).expect("verifies").findings
 }
 
 /// A night, the chunks that the next will store, and the database as it is then.
@@ -177,11 +179,11 @@ fn index_fragments_are_believed_of_trusted_operators_alone() {
     }
     let report = world.backup(&path);
     let left_out = |note: &&String| note.starts_with("index fragment left out");
-    assert_eq!(report.notes.iter().filter(left_out).count(), 7, "{:#?}", report.notes);
+    assert_eq!(report.notes().iter().filter(left_out).count(), 7, "{:#?}", report.notes());
     world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
 
     let found = audit(&world);
-    assert_eq!(found.iter().filter(|found| found.fault == Fault::StaleIndex).count(), 7, "{found:#?}");
+    assert_eq!(found.iter().filter(|found| found.kind == FindingKind::StaleIndex).count(), 7, "{found:#?}");
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn an_operators_lie_in_an_index_fragment_ends_with_its_key() {
     plant(&world, &world.key(Role::Operator), None, &new);
     let tainted = backup();
     let found = audit(&world);
-    assert!(found.iter().any(|found| found.fault == Fault::LostChunk), "{found:#?}");
+    assert!(found.iter().any(|found| found.kind == FindingKind::LostChunk), "{found:#?}");
     let thief = world.key(Role::Operator).key_id();
     world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
     let clean = backup();

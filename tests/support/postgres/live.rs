@@ -15,6 +15,7 @@ use sidekeep::ops::restore::{self, RestoreOptions};
 use sidekeep::ops::select::Selector;
 
 use crate::support::postgres::cluster::{Cluster, SUPERUSER, Settings};
+use crate::support::world::findings::FindingsByKind;
 use crate::support::world::{SOURCE, World};
 
 pub struct Live {
@@ -69,7 +70,7 @@ impl Live {
     /// A snapshot with no gaps, as it comes out of the repository.
     pub fn taken(&self, database: &str) -> Taken {
         let report = self.backup(database);
-        assert_eq!(report.gaps, []);
+        assert_eq!(report.gaps(), []);
         self.restored()
     }
 
@@ -86,7 +87,7 @@ impl Live {
         };
         let mut collected = Collected::default();
         let report = restore::run(&unlocked, &mut collected, &options).expect("a restore");
-        assert!(report.refused.is_empty() && report.damaged.is_empty(), "{report:?}");
+        assert!(report.refused().is_empty() && report.damaged().is_empty(), "{report:?}");
         Taken { document: SchemaDocument::from_bytes(&collected.schema).expect("a document"), tables: collected.tables }
     }
 }

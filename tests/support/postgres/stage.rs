@@ -17,6 +17,7 @@ use sidekeep::ops::select::Selector;
 use crate::support::postgres::cluster::{Cluster, SUPERUSER};
 pub use crate::support::postgres::objects::DATABASE;
 use crate::support::postgres::objects::{ROLES, objects};
+use crate::support::world::findings::FindingsByKind;
 use crate::support::world::{SOURCE, World};
 
 /// A backed-up database and its repository.
@@ -113,5 +114,5 @@ impl Stage {
 
 /// What was refused, a line each.
 pub fn refused(report: &RestoreReport) -> Vec<String> {
-    report.refused.iter().map(|refused| format!("{}: {}", refused.object, refused.reason)).collect()
+    report.refused().iter().map(|refused| format!("{}: {}", refused.object, refused.reason)).collect()
 }

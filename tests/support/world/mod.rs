@@ -1,11 +1,13 @@
 //! A repository with all its keys, driven through the library: in a directory, in memory, or over any store.
 pub mod awkward;
 pub mod data;
+pub mod findings;
 pub mod look;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use findings::FindingsByKind;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use sidekeep::base::cancel::Cancel;
@@ -21,13 +23,14 @@ use sidekeep::format::entry::{EntryBody, Numbered};
 use sidekeep::format::grant::Grant;
 use sidekeep::format::name::Name;
 use sidekeep::format::roster::{AddGrant, Enrol, RosterEntry, RosterStatement};
+use sidekeep::ops::access::RepositoryAccess;
 use sidekeep::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject};
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::init::Init;
 use sidekeep::ops::placement::update::{Pinned, PlacementConfig};
 use sidekeep::ops::restore::{self, RestoreOptions, RestoreReport};
 use sidekeep::ops::select::Selector;
-use sidekeep::ops::verify::{self, Access, VerifyLevel, VerifyOptions, VerifyReport, Visit};
+use sidekeep::ops::verify::{self, Heads, VerifyLevel, VerifyOptions, VerifyReport};
 use sidekeep::repo::append::{Appended, Signer, append};
 use sidekeep::repo::create::add_source;
 use sidekeep::repo::error::RepoError;
@@ -207,22 +210,27 @@ impl World {
 
     /// Verifies with the key of `role`; without one for the levels that need none.
     pub fn verify(&self, role: Option<Role>, level: VerifyLevel) -> Result<VerifyReport, OpError> {
-        self.verify_again(role, level, Visit::First)
+        self.verify_again(role, level, None)
     }
 
-    pub fn verify_again(&self, role: Option<Role>, level: VerifyLevel, visit: Visit) -> Result<VerifyReport, OpError> {
+    pub fn verify_again(
+        &self,
+        role: Option<Role>,
+        level: VerifyLevel,
+        known_heads: Option<Heads>,
+    ) -> Result<VerifyReport, OpError> {
         let options = VerifyOptions {
             level,
             source: None,
             snapshots: Vec::new(),
-            visit,
+            known_heads,
             progress: Arc::new(Silent),
             cancel: Cancel::default(),
         };
         let repository = self.try_repository()?;
         match role {
-            Some(role) => verify::run(Access::Key(&repository.unlock(self.key(role))?), &options),
-            None => verify::run(Access::Public(&repository), &options),
+            Some(role) => verify::run(RepositoryAccess::WithKey(&repository.unlock(self.key(role))?), &options),
+            None => verify::run(RepositoryAccess::WithoutKey(&repository), &options),
         }
     }
 
@@ -231,7 +239,7 @@ impl World {
         let to = self.path(&format!("restored-{snapshot}"));
         let selector = Selector::Name(snapshot.to_string());
         let report = self.try_restore_as(self.key(Role::Admin), source, selector, &to).expect("a restore");
-        assert!(report.refused.is_empty() && report.damaged.is_empty(), "{report:?}");
+        assert!(report.refused().is_empty() && report.damaged().is_empty(), "{report:?}");
         sqlite::assert_same_database(original, &to);
         std::fs::remove_file(to).expect("was restored");
     }

@@ -92,7 +92,7 @@ impl PgImage {
     pub fn open(address: Arc<Address>) -> Result<Self, PostgresError> {
         let (leader, endpoint) = connect_with_endpoint(&address)?;
         // Who else has to see this image, or to look after it, goes where it is.
-        let address = Arc::new(address.by(endpoint));
+        let address = Arc::new(address.with_endpoint(endpoint));
         let own = pid(&leader)?;
         let second = connect(&address)?;
         if let Some(reason) = pooled(own, pid(&second)?, pid(&leader)?) {

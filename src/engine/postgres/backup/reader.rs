@@ -20,7 +20,7 @@ use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::session::SessionEncoding;
 use crate::engine::postgres::schema::table::{Parent, PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
-use crate::engine::postgres::value::rows::{Companions, RowReader, RowsError};
+use crate::engine::postgres::value::copy_decoder::{Companions, RowReader, RowsError};
 use crate::format::cell::{Cell, OwnedCell};
 
 /// What a server says of a row, or of a value, that is too long to be sent.
@@ -45,7 +45,7 @@ impl ReadableImage {
         if let Some(verdict) = self.watch.verdict() {
             return verdict.into();
         }
-        if !matches!(error, SourceError::Failed { .. }) {
+        if !matches!(error, SourceError::Failed { .. } | SourceError::Server { .. }) {
             return error;
         }
         // Some types are asked for by the names that they had.

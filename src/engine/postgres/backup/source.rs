@@ -71,16 +71,16 @@ impl PostgresSource {
         let doing = "read the schema";
         let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
         let tools = DumpTools::find(&self.search, major).map_err(|error| failed(doing, error))?;
-        let place = tool_connection(image.address())?;
+        let connection = tool_connection(image.address())?;
         let request = DumpRequest {
-            place: &place,
+            connection: &connection,
             snapshot: Some(image.snapshot()),
             encoding: match SessionEncoding::for_server(&facts.server_encoding) {
                 SessionEncoding::Utf8 => DumpEncoding::Utf8,
                 SessionEncoding::SqlAscii => DumpEncoding::SqlAscii,
             },
-            excluded: &catalog.unreadable,
-            closed: &catalog.unreadable_sequences,
+            excluded_tables: &catalog.unreadable,
+            excluded_sequences: &catalog.unreadable_sequences,
             cancelled: self.address.cancel.flag(),
         };
         let leader = image.leader();

@@ -77,10 +77,15 @@ impl SessionEncoding {
 /// The statements that prepare a session for values.
 #[must_use]
 pub fn session_sql(encoding: SessionEncoding) -> String {
-    let set = |(name, value): &(&str, &str)| format!("SELECT pg_catalog.set_config('{name}', '{value}', false);");
-    let mut sql: String = VALUE_SETTINGS.iter().map(set).collect();
-    sql.push_str(&set(&("client_encoding", encoding.name())));
+    let mut sql = String::new();
+    for (name, value) in VALUE_SETTINGS.into_iter().chain([("client_encoding", encoding.name())]) {
+        sql.push_str(&setting_sql(name, value));
+    }
     sql
+}
+
+fn setting_sql(name: &str, value: &str) -> String {
+    format!("SELECT pg_catalog.set_config('{name}', '{value}', false);")
 }
 
 /// Applies the settings; outside a transaction, so that none of them is undone.

@@ -74,7 +74,10 @@ fn told(db: &DbError) -> String {
 pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> SourceError {
     match judge(error, server, doing) {
         ServerFault::Stop(error) => error,
-        _ => SourceError::Failed { doing: doing.to_owned(), reason: server_message(error) },
+        _ => {
+            let state = error.code().map(|code| code.code().to_owned());
+            SourceError::Server { doing: doing.to_owned(), reason: server_message(error), state }
+        }
     }
 }
 

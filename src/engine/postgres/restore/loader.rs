@@ -16,8 +16,8 @@ use crate::engine::postgres::restore::ledger;
 use crate::engine::postgres::restore::refused_rows::pick;
 use crate::engine::postgres::restore::server::TargetServer;
 use crate::engine::postgres::restore::table_plan::{Copy, Form, LoadMethod, LoadPlan, PreparedStatements};
-use crate::engine::postgres::value::encode::{EncodeTarget, Parameter, RowForm, push_line};
-use crate::engine::postgres::value::encode_binary::{BinaryFit, push_tuple};
+use crate::engine::postgres::value::encode::{BinaryFit, EncodeTarget, RowForm, push_line, push_tuple};
+use crate::engine::postgres::value::parameter::Parameter;
 use crate::format::cell::Cell;
 
 /// Bytes that are sent in one go.
@@ -213,8 +213,11 @@ impl PostgresLoader {
     /// Inserts a row as parameters.
     pub(super) fn insert(&mut self, cells: &[Cell<'_>], copy: &Copy) -> Result<u64, LoadFailure> {
         let (statement, place) = (self.prepared.get(&self.client, &copy.insert_sql)?, self.place());
-        let values: Vec<Parameter<'_>> =
-            cells.iter().zip(&copy.kinds).map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, place }).collect();
+        let values: Vec<Parameter<'_>> = cells
+            .iter()
+            .zip(&copy.kinds)
+            .map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, target: place })
+            .collect();
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         Ok(self.client.attempt_statement(&statement, &values)?)
     }

@@ -13,7 +13,7 @@ use crate::engine::postgres::restore::loader::{
     LoadFailure, Loaded, PostgresLoader, RowNaming, each_of, push, put_page,
 };
 use crate::engine::postgres::restore::table_plan::{Copy, LoadMethod, LoadPlan};
-use crate::engine::postgres::value::encode_binary::BinaryFit;
+use crate::engine::postgres::value::encode::BinaryFit;
 use crate::format::cell::Cell;
 
 /// Bytes of rows that wait, but for the last row.

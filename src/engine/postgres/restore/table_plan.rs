@@ -13,7 +13,7 @@ use crate::engine::postgres::restore::ledger::unanswered;
 use crate::engine::postgres::restore::server::TargetServer;
 use crate::engine::postgres::schema::table::qualified;
 use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes, WireFormat};
-use crate::engine::postgres::value::encode_binary;
+use crate::engine::postgres::value::encode::{BINARY_HEADER, BINARY_TRAILER};
 use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::engine::row_name::row_name;
 use crate::format::cell::Cell;
@@ -62,7 +62,7 @@ impl Form {
     /// Before the first row.
     pub(super) const fn header(self) -> &'static [u8] {
         match self {
-            Self::Binary => encode_binary::HEADER,
+            Self::Binary => BINARY_HEADER,
             Self::Text => &[],
         }
     }
@@ -70,7 +70,7 @@ impl Form {
     /// After the last row.
     pub(super) const fn trailer(self) -> &'static [u8] {
         match self {
-            Self::Binary => encode_binary::TRAILER,
+            Self::Binary => BINARY_TRAILER,
             Self::Text => &[],
         }
     }

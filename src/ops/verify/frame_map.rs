@@ -8,53 +8,72 @@ use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::format::node::FrameLocation;
 use crate::format::pack::FrameEntry;
+use crate::repo::packer::location;
 
 /// A frame in a pack.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct FramePlace {
+struct FrameRecord {
     id: [u8; 16],
     /// Pack ordinal << 8 | frame type.
     pack_kind: u32,
     /// From the first byte of the pack.
-    pub offset: u32,
+    offset: u32,
     /// Length of the content in bytes.
-    pub content: u32,
+    content: u32,
     /// Hash of everything else that a reader must know to open it.
     check: u32,
 }
 
-const _: () = assert!(size_of::<FramePlace>() == 32);
+const _: () = assert!(size_of::<FrameRecord>() == 32);
+
+impl FrameRecord {
+    fn is_of(&self, kind: FrameType) -> bool {
+        self.pack_kind & 0xff == u32::from(kind.byte())
+    }
+
+    fn pack_ordinal(&self) -> usize {
+        (self.pack_kind >> 8) as usize
+    }
+}
 
 /// Where frames lie.
 #[derive(Debug, Default)]
-pub struct FramePlaces {
+pub struct FrameMap {
     packs: Vec<Digest>,
     ordinals: HashMap<Digest, u32>,
-    list: Vec<FramePlace>,
+    frames: Vec<FrameRecord>,
 }
 
-/// What became of a look for a chunk at the place where it should be.
+/// Where a frame should be: in a pack, sealed by a session of it.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameHint<'a> {
+    pub pack: &'a Digest,
+    pub session: &'a SessionId,
+    pub location: FrameLocation,
+}
+
+/// What became of a search for a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Look {
-    /// There.
-    Exact { at: usize, content: u32 },
+pub enum FrameSearch {
+    /// There, with this length of its content.
+    Exact { content: u32 },
     /// In a pack of the inventory, but not where the hint says.
-    Elsewhere { at: usize, content: u32 },
+    Elsewhere { content: u32 },
     /// In no pack of the inventory whose table can be read.
     Nowhere,
 }
 
-impl FramePlaces {
+impl FrameMap {
     /// Adds a pack and its frames, which begin at `base`.
     pub fn add(&mut self, digest: Digest, sessions: &[SessionId], base: u32, entries: &[FrameEntry]) {
         let ordinal = self.packs.len() as u32;
         self.packs.push(digest);
         self.ordinals.insert(digest, ordinal);
-        self.list.reserve(entries.len());
+        self.frames.reserve(entries.len());
         for entry in entries {
             let Some(session) = sessions.get(usize::from(entry.session)) else { continue };
-            let location = crate::repo::packer::location(entry, base);
-            self.list.push(FramePlace {
+            let location = location(entry, base);
+            self.frames.push(FrameRecord {
                 id: short(&entry.id),
                 pack_kind: ordinal << 8 | u32::from(entry.kind.byte()),
                 offset: location.offset,
@@ -66,14 +85,14 @@ impl FramePlaces {
 
     /// No more packs come.
     pub fn seal(&mut self) {
-        self.list.shrink_to_fit();
-        self.list.sort_unstable();
+        self.frames.shrink_to_fit();
+        self.frames.sort_unstable();
     }
 
     /// Frames known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.frames.len()
     }
 
     /// Whether the table of this pack was read.
@@ -82,49 +101,53 @@ impl FramePlaces {
         self.ordinals.contains_key(digest)
     }
 
-    /// Looks for a chunk where `hint` says: a pack, the session that sealed the frame, and the location.
+    /// Looks for a chunk, first where `hint` says.
     #[must_use]
-    pub fn look(&self, kind: FrameType, id: &ChunkId, hint: Option<(&Digest, &SessionId, &FrameLocation)>) -> Look {
-        let id = short(id);
-        let first = self.list.partition_point(|place| place.id < id);
-        let same = self.list[first..].iter().take_while(|place| place.id == id);
-        let mut found = Look::Nowhere;
-        for (n, place) in same.enumerate().filter(|(_, place)| place.pack_kind & 0xff == u32::from(kind.byte())) {
-            let (at, content) = (first + n, place.content);
-            if let Some((digest, session, location)) = hint
-                && self.packs[(place.pack_kind >> 8) as usize] == *digest
-                && place.offset == location.offset
-                && place.check == check(location, session)
-            {
-                return Look::Exact { at, content };
+    pub fn find(&self, kind: FrameType, id: &ChunkId, hint: Option<FrameHint<'_>>) -> FrameSearch {
+        let mut search = FrameSearch::Nowhere;
+        for frame in self.frames_of(id) {
+            if !frame.is_of(kind) {
+                continue;
             }
-            if found == Look::Nowhere {
-                found = Look::Elsewhere { at, content };
+            let content = frame.content;
+            if hint.is_some_and(|hint| self.is_at(frame, hint)) {
+                return FrameSearch::Exact { content };
+            }
+            if search == FrameSearch::Nowhere {
+                search = FrameSearch::Elsewhere { content };
             }
         }
-        found
+        search
     }
 
-    /// Whether exactly this frame is known in this pack, whatever its type.
+    /// Whether exactly this frame is known, whatever its type.
     #[must_use]
-    pub fn has(&self, digest: &Digest, id: &ChunkId, session: &SessionId, location: &FrameLocation) -> bool {
-        let id = short(id);
-        let first = self.list.partition_point(|place| place.id < id);
-        let mut same = self.list[first..].iter().take_while(|place| place.id == id);
-        let wanted = check(location, session);
-        same.any(|place| {
-            self.packs[(place.pack_kind >> 8) as usize] == *digest
-                && place.offset == location.offset
-                && place.check == wanted
-        })
+    pub fn has(&self, id: &ChunkId, hint: FrameHint<'_>) -> bool {
+        self.frames_of(id).any(|frame| self.is_at(frame, hint))
     }
 
-    /// The number of the first of the frames with this id, which stands for the chunk.
+    /// The position of the first of the frames with this id, which stands for the chunk.
     #[must_use]
     pub fn chunk(&self, id: &ChunkId) -> Option<usize> {
+        let first = self.first_of(id);
+        (self.frames.get(first)?.id == short(id)).then_some(first)
+    }
+
+    /// The position of the first frame with this id, or where it would be.
+    fn first_of(&self, id: &ChunkId) -> usize {
         let id = short(id);
-        let first = self.list.partition_point(|place| place.id < id);
-        (self.list.get(first)?.id == id).then_some(first)
+        self.frames.partition_point(|frame| frame.id < id)
+    }
+
+    fn frames_of(&self, id: &ChunkId) -> impl Iterator<Item = &FrameRecord> {
+        let short_id = short(id);
+        self.frames[self.first_of(id)..].iter().take_while(move |frame| frame.id == short_id)
+    }
+
+    fn is_at(&self, frame: &FrameRecord, hint: FrameHint<'_>) -> bool {
+        self.packs[frame.pack_ordinal()] == *hint.pack
+            && frame.offset == hint.location.offset
+            && frame.check == check(&hint.location, hint.session)
     }
 }
 
@@ -143,7 +166,7 @@ fn check(location: &FrameLocation, session: &SessionId) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{FramePlaces, Look};
+    use super::{FrameHint, FrameMap, FrameSearch};
     use crate::base::frame::{FrameCounter, FrameType};
     use crate::base::id::{ChunkId, Digest, SessionId};
     use crate::format::codec::Codec;
@@ -168,22 +191,21 @@ mod tests {
     fn a_chunk_in_two_packs_is_found_in_either() {
         let (one, two) = (Digest::new([1; 32]), Digest::new([2; 32]));
         let session = SessionId::new([3; 16]);
-        let mut places = FramePlaces::default();
-        places.add(one, &[session], 100, &[entry(7, 0), entry(8, 9)]);
-        places.add(two, &[session], 200, &[entry(7, 50)]);
-        places.seal();
+        let mut frames = FrameMap::default();
+        frames.add(one, &[session], 100, &[entry(7, 0), entry(8, 9)]);
+        frames.add(two, &[session], 200, &[entry(7, 50)]);
+        frames.seal();
         let id = ChunkId::new([7; 20]);
         for (pack, entry, base) in [(one, entry(7, 0), 100), (two, entry(7, 50), 200)] {
             let location = location(&entry, base);
-            let hint = Some((&pack, &session, &location));
-            assert!(matches!(places.look(FrameType::Leaf, &id, hint), Look::Exact { content: 30, .. }));
-            assert!(matches!(places.look(FrameType::Piece, &id, hint), Look::Nowhere));
-            let mut wrong = location;
-            wrong.stored += 1;
-            let hint = Some((&pack, &session, &wrong));
-            assert!(matches!(places.look(FrameType::Leaf, &id, hint), Look::Elsewhere { .. }));
-            assert!(places.has(&pack, &id, &session, &location) && !places.has(&pack, &id, &session, &wrong));
+            let hint = FrameHint { pack: &pack, session: &session, location };
+            assert!(matches!(frames.find(FrameType::Leaf, &id, Some(hint)), FrameSearch::Exact { content: 30 }));
+            assert!(matches!(frames.find(FrameType::Piece, &id, Some(hint)), FrameSearch::Nowhere));
+            let mut wrong = hint;
+            wrong.location.stored += 1;
+            assert!(matches!(frames.find(FrameType::Leaf, &id, Some(wrong)), FrameSearch::Elsewhere { .. }));
+            assert!(frames.has(&id, hint) && !frames.has(&id, wrong));
         }
-        assert_eq!(places.look(FrameType::Leaf, &ChunkId::new([9; 20]), None), Look::Nowhere);
+        assert_eq!(frames.find(FrameType::Leaf, &ChunkId::new([9; 20]), None), FrameSearch::Nowhere);
     }
 }

@@ -1,0 +1,410 @@
+//! Findings: what a command found that somebody should know, as data. One type for all commands: a kind that programs
+//! can tell, with the facts that belong to it, and for people the object, a sentence and what to do about it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::mem::Discriminant;
+
+use serde::Serialize;
+
+use crate::base::id::{Digest, SourceId};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something stored is gone or altered, and somebody may miss it.
+    Damage,
+    /// Something that a backup or a restore needs does not work.
+    Failure,
+    /// Not as it must be, yet nothing stored is lost by it.
+    Warning,
+    /// Worth knowing.
+    Information,
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(tag = "kind", content = "facts", rename_all = "kebab-case")]
+pub enum FindingKind {
+    // Objects of the store.
+    /// An object that must be there is not.
+    Missing,
+    /// An object has another size than the ledger says.
+    WrongSize { expected_bytes: u64, found_bytes: u64 },
+    /// An object's bytes are not those that its name or a signed statement says.
+    WrongContent,
+    /// A signed entry is not what was signed, or not what its successor saw.
+    Altered,
+    /// An entry that never counted and was passed over.
+    Void,
+    /// An entry of a chain is missing, so that `ignored` entries from number `first` on do not count.
+    Hole { first: u64, ignored: u64 },
+    /// Signed state went back in time.
+    RolledBack,
+    /// Objects of a source that the roster does not name.
+    UnknownSource,
+    /// An object or chunk that does not open or decode.
+    Unreadable,
+    /// A chunk that a snapshot needs lies in no pack of the inventory.
+    LostChunk,
+    /// Counts, order, boundaries or ids that do not follow from the content.
+    Contradiction,
+    /// A location hint that leads elsewhere; readers ask the index.
+    StaleHint,
+    /// A fragment of the index that is damaged or says something else than the packs; it is a cache.
+    StaleIndex,
+    /// An object that nothing refers to, as interrupted runs leave behind.
+    Orphan,
+    /// A name that is none of the format's.
+    Foreign,
+    /// An object of a later version.
+    Unsupported,
+    /// Something that this key cannot check.
+    NotChecked,
+
+    // Snapshots and their sources.
+    /// The newest clean snapshot is older than it may be.
+    Stale { age_s: u64, max_age_s: u64 },
+    /// A source has no clean snapshot.
+    NoSnapshot,
+    /// Snapshots that may hold a ruined state of the source, and that nobody has accepted.
+    Suspect { snapshots: u64 },
+    /// Something of the source that a snapshot does not have, or not exactly.
+    NotCaptured,
+    /// Rows that would be placed under other users if that were decided today.
+    PlacementDrift,
+    /// A question about the placement of rows that only a person can answer.
+    Undecided,
+    /// The keys were rotated between the snapshots that are compared.
+    KeysRotated,
+
+    // What a restore wrote.
+    /// Data of the snapshot that cannot be read, left out of what is restored; `rows` as far as they are known.
+    LeftOut { rows: u64 },
+    /// A row or statement that the target refused.
+    Refused,
+    /// A table of the target has another number of rows than the snapshot.
+    RowCount { expected: u64, restored: u64 },
+
+    // What backups and restores need.
+    /// The configuration cannot be used.
+    Configuration,
+    /// The store does not do, or does not allow, what a backup or a restore asks of it.
+    StoreUnfit,
+    /// The key cannot be used for what it is here for.
+    KeyUnfit,
+    /// A live database cannot be backed up, or not reliably.
+    SourceUnfit,
+    /// This host lacks something, such as room for temporary files.
+    HostUnfit,
+    /// Another clock differs from this host's; positive: it is ahead.
+    ClockSkew { seconds: i64 },
+
+    /// Worth telling, and without consequences.
+    Note,
+}
+
+const RESTORE_OBJECT: &str = "put the object of this name back from a second copy of the store; without one, the next \
+                              backup stores again what is still in the source and missing here";
+const RESTORE_ENTRY: &str =
+    "put the entry of this name back from a second copy of the store, and find out who can write to it";
+const FIND_NEWER_COPY: &str = "an older copy of the store was put back or entries were deleted: find out which, and put \
+                               the newer ones back from a second copy";
+const RESTORE_OTHER_SNAPSHOT: &str = "whoever wrote it had a faulty program or a stolen key: restore from another \
+                                      snapshot, and take a new backup";
+
+impl FindingKind {
+    /// How bad it is, unless whoever finds it knows better.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Missing
+            | Self::WrongSize { .. }
+            | Self::WrongContent
+            | Self::Altered
+            | Self::Hole { .. }
+            | Self::RolledBack
+            | Self::UnknownSource
+            | Self::Unreadable
+            | Self::LostChunk
+            | Self::Contradiction
+            | Self::LeftOut { .. } => Severity::Damage,
+            Self::Configuration | Self::StoreUnfit | Self::KeyUnfit | Self::SourceUnfit | Self::HostUnfit => {
+                Severity::Failure
+            }
+            Self::Void
+            | Self::StaleHint
+            | Self::StaleIndex
+            | Self::Unsupported
+            | Self::NotChecked
+            | Self::Stale { .. }
+            | Self::NoSnapshot
+            | Self::Suspect { .. }
+            | Self::NotCaptured
+            | Self::PlacementDrift
+            | Self::Undecided
+            | Self::Refused
+            | Self::RowCount { .. }
+            | Self::ClockSkew { .. } => Severity::Warning,
+            Self::Orphan | Self::Foreign | Self::KeysRotated | Self::Note => Severity::Information,
+        }
+    }
+
+    /// What to do about it, in one sentence, where that is the same whatever the object is.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Missing | Self::WrongSize { .. } | Self::WrongContent | Self::Unreadable | Self::LostChunk => {
+                RESTORE_OBJECT
+            }
+            Self::Altered => RESTORE_ENTRY,
+            Self::Void => "nothing is lost; find out who wrote it",
+            Self::Hole { .. } => {
+                "put the missing entry back from a second copy of the store before the next backup takes its number"
+            }
+            Self::RolledBack => FIND_NEWER_COPY,
+            Self::UnknownSource => "put the roster entry that added the source back from a second copy of the store",
+            Self::Contradiction => RESTORE_OTHER_SNAPSHOT,
+            Self::StaleHint | Self::StaleIndex => "nothing to do: nothing is lost, but reading takes longer",
+            Self::Orphan => "nothing to do: nobody needs it, and the next backup adopts what it can",
+            Self::Foreign => "it is never touched; remove it by hand if it is not yours",
+            Self::Unsupported => "use a newer version of sidekeep",
+            Self::NotChecked => "check it with a key that may",
+            _ => return None,
+        })
+    }
+}
+
+/// One finding about one object.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Finding {
+    pub severity: Severity,
+    #[serde(flatten)]
+    pub kind: FindingKind,
+    /// What it is about: an object of the store or what a reader would look for, a table, a source, a setting.
+    pub object: String,
+    /// The source that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceId>,
+    /// Snapshots that are known to be affected.
+    pub snapshots: BTreeSet<Digest>,
+    /// Tables that are known to be affected.
+    pub tables: BTreeSet<String>,
+    /// How often it was found.
+    pub count: u64,
+    /// What was seen, the first time.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// A finding with the severity and the remedy of its kind.
+    #[must_use]
+    pub fn new(kind: FindingKind, object: impl ToString, detail: impl ToString) -> Self {
+        Self {
+            severity: kind.severity(),
+            object: object.to_string(),
+            source: None,
+            snapshots: BTreeSet::new(),
+            tables: BTreeSet::new(),
+            count: 1,
+            detail: detail.to_string(),
+            remedy: kind.remedy().map(str::to_owned),
+            kind,
+        }
+    }
+
+    /// Something that is worth telling and has no consequences.
+    #[must_use]
+    pub fn note(object: impl ToString, detail: impl ToString) -> Self {
+        Self::new(FindingKind::Note, object, detail)
+    }
+
+    /// The same of a source.
+    #[must_use]
+    pub fn of_source(mut self, source: SourceId) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// The same with another severity than its kind's.
+    #[must_use]
+    pub fn with_severity(mut self, severity: Severity) -> Self {
+        self.severity = severity;
+        self
+    }
+
+    /// The same with a remedy of its own.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The same with something that it affects.
+    #[must_use]
+    pub fn affecting(mut self, affected: Affected<'_>) -> Self {
+        self.affect(affected);
+        self
+    }
+
+    fn affect(&mut self, affected: Affected<'_>) {
+        self.snapshots.extend(affected.snapshot);
+        if let Some(table) = affected.table
+            && !self.tables.contains(table)
+        {
+            self.tables.insert(table.to_owned());
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        self.snapshots.extend(other.snapshots);
+        self.tables.extend(other.tables);
+    }
+
+    /// Whether somebody has to do something: it decides about the exit code.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        self.severity != Severity::Information
+    }
+}
+
+/// What a finding affects, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Affected<'a> {
+    pub snapshot: Option<Digest>,
+    pub table: Option<&'a str>,
+}
+
+impl Affected<'_> {
+    /// A snapshot, if one is known.
+    #[must_use]
+    pub fn snapshot(snapshot: Option<Digest>) -> Self {
+        Self { snapshot, table: None }
+    }
+}
+
+/// Findings of one kind that are only information, each with its object; those after them are counted together.
+const INFORMATION_MAX: usize = 100;
+
+/// Collects findings. What is found many times about one object is one finding with a count.
+#[derive(Debug, Default)]
+pub struct Findings {
+    list: Vec<Finding>,
+    positions: HashMap<(Discriminant<FindingKind>, String), usize>,
+    information: HashMap<Discriminant<FindingKind>, usize>,
+    /// Every finding as it was met, so that a walk can tell what it met.
+    met: Vec<usize>,
+}
+
+impl Findings {
+    /// Adds a finding; gives its position.
+    pub fn add(&mut self, mut finding: Finding) -> usize {
+        if finding.severity == Severity::Information {
+            self.limit_information(&mut finding);
+        }
+        let key = (std::mem::discriminant(&finding.kind), finding.object.clone());
+        let at = *self.positions.entry(key).or_insert(self.list.len());
+        self.met.push(at);
+        match self.list.get_mut(at) {
+            Some(known) => known.merge(finding),
+            None => self.list.push(finding),
+        }
+        at
+    }
+
+    /// Gives information after very many of its kind a common object.
+    fn limit_information(&mut self, finding: &mut Finding) {
+        let kind = std::mem::discriminant(&finding.kind);
+        if self.positions.contains_key(&(kind, finding.object.clone())) {
+            return;
+        }
+        let seen = self.information.entry(kind).or_default();
+        *seen += 1;
+        if *seen > INFORMATION_MAX {
+            "further objects".clone_into(&mut finding.object);
+        }
+    }
+
+    /// A known finding was met again on the way to something else that it affects.
+    pub fn met_again(&mut self, at: usize, affected: Affected<'_>) {
+        self.met.push(at);
+        self.list[at].affect(affected);
+    }
+
+    /// How many findings were met so far; with [`Findings::met_since`].
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.met.len()
+    }
+
+    /// The findings met since a mark, each once.
+    #[must_use]
+    pub fn met_since(&self, mark: usize) -> Vec<usize> {
+        let mut met = self.met[mark..].to_vec();
+        met.sort_unstable();
+        met.dedup();
+        met
+    }
+
+    /// Whether damage was found that affects this snapshot.
+    #[must_use]
+    pub fn has_damage_of(&self, snapshot: &Digest) -> bool {
+        self.list.iter().any(|found| found.severity == Severity::Damage && found.snapshots.contains(snapshot))
+    }
+
+    /// All findings, the worst first.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Finding> {
+        self.list.sort_by(|a, b| {
+            (a.severity, a.source, &a.object, &a.kind).cmp(&(b.severity, b.source, &b.object, &b.kind))
+        });
+        self.list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Affected, Finding, FindingKind, Findings, Severity};
+    use crate::base::id::Digest;
+
+    #[test]
+    fn one_finding_for_one_kind_and_object() {
+        let mut findings = Findings::default();
+        findings.add(Finding::new(FindingKind::Orphan, "b", "nobody names it"));
+        let mark = findings.mark();
+        let affected = Affected { snapshot: Some(Digest::new([1; 32])), table: Some("t") };
+        let first = findings.add(Finding::new(FindingKind::LostChunk, "a", "leaf 1").affecting(affected));
+        assert_eq!(findings.add(Finding::new(FindingKind::LostChunk, "a", "leaf 2")), first);
+        assert_eq!(findings.met_since(mark), [first]);
+        assert!(findings.has_damage_of(&Digest::new([1; 32])) && !findings.has_damage_of(&Digest::new([2; 32])));
+        let list = findings.finish();
+        assert_eq!((list.len(), list[0].count, list[0].detail.as_str()), (2, 2, "leaf 1"));
+        assert_eq!((list[0].severity, list[1].severity), (Severity::Damage, Severity::Information));
+    }
+
+    #[test]
+    fn the_json_form_has_the_kind_and_its_facts() {
+        let kind = FindingKind::WrongSize { expected_bytes: 7, found_bytes: 3 };
+        let found = serde_json::to_value(Finding::new(kind, "a", "short").with_remedy("put it back")).expect("JSON");
+        let expected = json!({
+            "severity": "damage",
+            "kind": "wrong-size",
+            "facts": { "expected_bytes": 7, "found_bytes": 3 },
+            "object": "a",
+            "snapshots": [],
+            "tables": [],
+            "count": 1,
+            "detail": "short",
+            "remedy": "put it back",
+        });
+        assert_eq!(found, expected);
+        let found = serde_json::to_value(Finding::note("a", "b")).expect("JSON");
+        assert_eq!((&found["kind"], found.get("facts"), found.get("remedy")), (&json!("note"), None, None));
+    }
+}

@@ -1,0 +1,329 @@
+//! The tables at both ends of every pack, against each other and against the index fragments.
+
+use crate::base::finding::{Finding, FindingKind, Findings, Severity};
+use crate::base::id::SourceId;
+use crate::base::limit::INDEX_BYTES_MAX;
+use crate::base::progress::CountUnit;
+use crate::crypto::ids::StructureKeys;
+use crate::format::index::{Fragment, SealedFragment};
+use crate::format::name::Name;
+use crate::format::pack::{FrameEntry, PackContent, TABLE_HEAD_LEN, padme};
+use crate::ops::error::OpError;
+use crate::ops::verify::frame_map::{FrameHint, FrameMap};
+use crate::ops::verify::keyed_source::KeyedSource;
+use crate::ops::verify::report::VerifyOptions;
+use crate::repo::error::RepoError;
+use crate::repo::finding::finding_of;
+use crate::repo::fragment;
+use crate::repo::io::{Objects, Read};
+use crate::repo::ledger::InventoryPack;
+use crate::repo::pack_table::{FRONT_BYTES, PackTable};
+use crate::store::StoreError;
+
+/// Packs whose tables are in memory at the same time.
+const PACKS_AT_ONCE: usize = 64;
+
+/// Reads the tables of every pack of the inventory that is there in its size.
+pub fn load(source: &KeyedSource<'_>, options: &VerifyOptions, findings: &mut Findings) -> Result<FrameMap, OpError> {
+    let packs = keyed_packs(source, findings);
+    options.progress.phase("reading tables", CountUnit::Objects, Some(packs.len() as u64));
+    let objects = source.unlocked.repository().objects();
+    let mut frames = FrameMap::default();
+    for packs in packs.chunks(PACKS_AT_ONCE) {
+        if options.cancel.is_cancelled() {
+            return Err(OpError::Cancelled);
+        }
+        let batch = PackBatch { objects, source: source.ledger.source, packs };
+        for table in batch.tables(findings)? {
+            frames.add(table.digest, &table.header.sessions(), table.frames_start, &table.entries);
+        }
+        options.progress.add(CountUnit::Objects, packs.len() as u64);
+    }
+    frames.seal();
+    Ok(frames)
+}
+
+/// A pack with the keys that open its tables.
+struct KeyedPack<'a> {
+    pack: &'a InventoryPack,
+    keys: &'a StructureKeys,
+}
+
+/// The packs of the inventory that are there in their size. Those without keys are reported.
+fn keyed_packs<'a>(source: &'a KeyedSource<'_>, findings: &mut Findings) -> Vec<KeyedPack<'a>> {
+    let mut packs = Vec::new();
+    for pack in source.ledger.inventory() {
+        if source.listed.packs.get(&pack.digest) != Some(&pack.size) {
+            continue;
+        }
+        match source.keys.get(&pack.epoch) {
+            Some(keys) => packs.push(KeyedPack { pack, keys }),
+            None => {
+                let detail = "this key was not granted that epoch, so its packs and snapshots are not looked into";
+                let finding = Finding::new(FindingKind::NotChecked, format!("epoch {}", pack.epoch), detail);
+                findings.add(finding.of_source(source.ledger.source));
+            }
+        }
+    }
+    packs
+}
+
+/// The first bytes of a pack, up to the end of its table; `None` if it is gone meanwhile.
+type Front = Option<Result<Vec<u8>, RepoError>>;
+
+/// A table with the position of its pack in the batch.
+struct BatchTable {
+    at: usize,
+    table: PackTable,
+}
+
+/// Bytes of the pack at a position in the batch.
+struct PackRange {
+    at: usize,
+    offset: u64,
+    len: u64,
+}
+
+/// Packs whose tables are read together.
+struct PackBatch<'a> {
+    objects: &'a Objects,
+    source: SourceId,
+    packs: &'a [KeyedPack<'a>],
+}
+
+impl PackBatch<'_> {
+    /// The tables of all packs that have one that opens.
+    fn tables(&self, findings: &mut Findings) -> Result<Vec<PackTable>, OpError> {
+        let fronts = self.fronts(findings)?;
+        let mut tables = Vec::new();
+        for (at, front) in fronts.into_iter().enumerate() {
+            let Some(front) = front else { continue };
+            if let Some(table) = self.table(&self.packs[at], front, findings)? {
+                tables.push(BatchTable { at, table });
+            }
+        }
+        self.compare_rears(&tables, findings)?;
+        Ok(tables.into_iter().map(|batch| batch.table).collect())
+    }
+
+    /// The table of a pack, from its front or else from its rear.
+    fn table(
+        &self,
+        packed: &KeyedPack<'_>,
+        front: Result<Vec<u8>, RepoError>,
+        findings: &mut Findings,
+    ) -> Result<Option<PackTable>, OpError> {
+        let KeyedPack { pack, keys } = packed;
+        let opened = front.and_then(|front| PackTable::open_front(&front, keys, pack.digest, pack.size));
+        let error = match opened {
+            Ok(table) => return Ok(Some(table)),
+            Err(error) => error,
+        };
+        findings.add(finding_of(Some(self.source), error)?);
+        // Readers then use the rear; so does the rest of this check.
+        match PackTable::read(self.objects, keys, pack.digest, pack.size) {
+            Ok(table) => Ok(Some(table)),
+            Err(RepoError::Store(error)) => Err(RepoError::Store(error).into()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The front of each pack, all of it; `None` for one that is gone meanwhile.
+    fn fronts(&self, findings: &mut Findings) -> Result<Vec<Front>, OpError> {
+        let mut starts = Vec::new();
+        for (at, packed) in self.packs.iter().enumerate() {
+            starts.push(PackRange { at, offset: 0, len: packed.pack.size.min(FRONT_BYTES) });
+        }
+        let mut fronts: Vec<Front> = self.packs.iter().map(|_| None).collect();
+        self.read(&starts, findings, |at, bytes| fronts[at] = Some(Ok(bytes)))?;
+        let mut rests = Vec::new();
+        for (at, front) in fronts.iter_mut().enumerate() {
+            let Some(Ok(start)) = front else { continue };
+            let start_len = start.len() as u64;
+            match self.front_len(at, start) {
+                Ok(len) if len <= start_len => {}
+                Ok(len) => rests.push(PackRange { at, offset: start_len, len: len - start_len }),
+                Err(error) => *front = Some(Err(error)),
+            }
+        }
+        self.read(&rests, findings, |at, bytes| {
+            if let Some(Ok(front)) = &mut fronts[at] {
+                front.extend_from_slice(&bytes);
+            }
+        })?;
+        Ok(fronts)
+    }
+
+    /// The length of a pack's front, of which `start` is the first part.
+    fn front_len(&self, at: usize, start: &[u8]) -> Result<u64, RepoError> {
+        let KeyedPack { pack, keys } = &self.packs[at];
+        let len = PackTable::front_len(start, keys, pack.digest)?;
+        if len > pack.size.max(start.len() as u64) {
+            let object = Name::Pack(self.source, pack.digest).to_string();
+            let reason = "its front table would be longer than the pack".to_owned();
+            return Err(RepoError::Damaged { object, reason });
+        }
+        Ok(len)
+    }
+
+    fn compare_rears(&self, tables: &[BatchTable], findings: &mut Findings) -> Result<(), OpError> {
+        let mut rears = Vec::new();
+        let mut by_position: Vec<Option<&PackTable>> = vec![None; self.packs.len()];
+        for BatchTable { at, table } in tables {
+            let len = table.rear_len();
+            rears.push(PackRange { at: *at, offset: table.size.saturating_sub(len), len });
+            by_position[*at] = Some(table);
+        }
+        let mut found = Vec::new();
+        self.read(&rears, findings, |at, rear| {
+            let table = by_position[at].expect("only rears of tables are read");
+            if let Some(fault) = table_fault(table, &rear, self.packs[at].keys) {
+                let name = Name::Pack(self.source, table.digest);
+                found.push(Finding::new(fault.kind, name, fault.detail).of_source(self.source));
+            }
+        })?;
+        for finding in found {
+            findings.add(finding);
+        }
+        Ok(())
+    }
+
+    /// Reads ranges of packs; gives each with its position. One that is not there is reported.
+    fn read(
+        &self,
+        ranges: &[PackRange],
+        findings: &mut Findings,
+        mut each: impl FnMut(usize, Vec<u8>),
+    ) -> Result<(), OpError> {
+        let mut reads = Vec::new();
+        for range in ranges {
+            let name = Name::Pack(self.source, self.packs[range.at].pack.digest);
+            reads.push(Read { name, range: Some((range.offset, range.len)), bytes_max: 0 });
+        }
+        self.objects.get_many(&reads, |n, bytes| {
+            match bytes {
+                Ok(bytes) => each(ranges[n].at, bytes.to_vec()),
+                Err(error @ (StoreError::NotFound { .. } | StoreError::Short { .. })) => {
+                    findings.add(finding_of(Some(self.source), RepoError::referenced(error))?);
+                }
+                Err(error) => return Err(OpError::from(RepoError::Store(error))),
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What is wrong with a table.
+struct TableFault {
+    kind: FindingKind,
+    detail: String,
+}
+
+impl TableFault {
+    fn contradiction(detail: &str) -> Self {
+        Self { kind: FindingKind::Contradiction, detail: detail.to_owned() }
+    }
+}
+
+/// What is wrong with a table: the rear one does not open or differs, or frames do not fill the pack.
+fn table_fault(table: &PackTable, rear: &[u8], keys: &StructureKeys) -> Option<TableFault> {
+    match table.open_rear(rear, keys) {
+        Err(error) => {
+            let detail = format!("its rear table does not open: {error}");
+            return Some(TableFault { kind: FindingKind::Unreadable, detail });
+        }
+        Ok(entries) if entries != table.entries => {
+            return Some(TableFault::contradiction("its tables at front and rear differ"));
+        }
+        Ok(_) => {}
+    }
+    let Some(frames_end) = end_of_frames(table) else {
+        return Some(TableFault::contradiction("its table tells of frames that do not lie back to back"));
+    };
+    let used = table.frames_start as usize + frames_end as usize + rear.len();
+    let expected = if table.header.content == PackContent::Streams { padme(used) } else { used };
+    if table.size != expected as u64 || rear.len() < TABLE_HEAD_LEN {
+        return Some(TableFault::contradiction("its frames do not fill it"));
+    }
+    None
+}
+
+/// Where the last frame ends, if all frames lie back to back and belong to sessions of the pack.
+fn end_of_frames(table: &PackTable) -> Option<u32> {
+    let mut frames: Vec<&FrameEntry> = table.entries.iter().collect();
+    frames.sort_unstable_by_key(|entry| entry.offset);
+    let mut end = 0;
+    for entry in frames {
+        if entry.offset != end || usize::from(entry.session) >= table.header.wraps.len() {
+            return None;
+        }
+        end = entry.offset.saturating_add(entry.stored);
+    }
+    Some(end)
+}
+
+/// Opens every index fragment and compares it with the packs' own tables. Gives how many are right.
+pub fn check_fragments(source: &KeyedSource<'_>, frames: &FrameMap, findings: &mut Findings) -> Result<u64, OpError> {
+    let source_id = source.ledger.source;
+    let mut reads = Vec::new();
+    for digest in source.listed.index.keys() {
+        let name = Name::Index(source_id, *digest);
+        reads.push(Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 });
+    }
+    let mut sound = 0;
+    source.unlocked.repository().objects().get_many(&reads, |at, bytes| {
+        let name = reads[at].name;
+        let fault = match bytes {
+            Ok(bytes) => fragment_fault(name, &bytes, source, frames),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => Some("it is too long".to_owned()),
+            Err(error) => return Err(OpError::from(RepoError::Store(error))),
+        };
+        match fault {
+            Some(fault) => {
+                let detail = format!("{fault}; the packs' own tables count");
+                let finding = Finding::new(FindingKind::StaleIndex, name, detail);
+                findings.add(finding.of_source(source_id).with_severity(Severity::Warning));
+            }
+            None => sound += 1,
+        }
+        Ok(())
+    })?;
+    Ok(sound)
+}
+
+fn fragment_fault(name: Name, bytes: &[u8], source: &KeyedSource<'_>, frames: &FrameMap) -> Option<String> {
+    let epoch = match SealedFragment::read(bytes) {
+        Ok((fragment, _)) => fragment.epoch,
+        Err(error) => return Some(format!("it {error}")),
+    };
+    let fragment = match fragment::open(name, bytes, source.keys.get(&epoch)?, &source.signers) {
+        Ok(fragment) => fragment?,
+        Err(error) => return Some(error.to_string()),
+    };
+    let wrong = wrong_entries(&fragment, source, frames);
+    (wrong > 0).then(|| format!("{wrong} of its {} entries lead elsewhere", fragment.entries.len()))
+}
+
+/// Entries of a fragment that lead to another place than the packs' own tables, where those are known.
+fn wrong_entries(fragment: &Fragment, source: &KeyedSource<'_>, frames: &FrameMap) -> u64 {
+    let mut is_known = Vec::with_capacity(fragment.packs.len());
+    for pack in &fragment.packs {
+        let digest = &pack.pack.digest;
+        is_known.push(source.ledger.has_pack(digest) && frames.has_pack(digest));
+    }
+    let mut wrong = 0;
+    for (id, location) in &fragment.entries {
+        if !is_known[location.pack as usize] {
+            continue;
+        }
+        let pack = &fragment.packs[location.pack as usize].pack;
+        let session = pack.sessions.get(usize::from(location.session));
+        let is_right = session.is_some_and(|session| {
+            let hint = FrameHint { pack: &pack.digest, session, location: *location };
+            frames.has(id, hint)
+        });
+        wrong += u64::from(!is_right);
+    }
+    wrong
+}

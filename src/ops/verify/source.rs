@@ -1,0 +1,102 @@
+//! One source, with keys: the tables of its packs, its index, and its snapshots.
+
+use crate::base::finding::Findings;
+use crate::base::progress::CountUnit;
+use crate::ops::error::OpError;
+use crate::ops::verify::frame_map::FrameMap;
+use crate::ops::verify::keyed_source::KeyedSource;
+use crate::ops::verify::pack_tables;
+use crate::ops::verify::read::report_missing_page;
+use crate::ops::verify::report::{SnapshotChecked, SourceChecked, VerifyLevel, VerifyOptions};
+use crate::ops::verify::rows::{OpenSnapshot, RowCheck};
+use crate::ops::verify::structure::StructureCheck;
+use crate::repo::ledger::{Ledger, SnapshotRecord};
+use crate::repo::reader::SnapshotReader;
+
+/// Checks what the keys open of a source.
+pub fn check_source(
+    source: &KeyedSource<'_>,
+    options: &VerifyOptions,
+    checked: &mut SourceChecked,
+    findings: &mut Findings,
+) -> Result<(), OpError> {
+    let frames = pack_tables::load(source, options, findings)?;
+    checked.frames = frames.len() as u64;
+    checked.fragments = pack_tables::check_fragments(source, &frames, findings)?;
+    let snapshots = SnapshotsCheck { source, options, frames: &frames, records: chosen(source.ledger, options)? };
+    checked.snapshots = snapshots.structure(findings)?;
+    if options.level == VerifyLevel::Deep {
+        snapshots.rows(&mut checked.snapshots, findings)?;
+    }
+    for snapshot in &mut checked.snapshots {
+        snapshot.intact = !findings.has_damage_of(&snapshot.snapshot);
+    }
+    Ok(())
+}
+
+/// The snapshots to look into, newest first: what is new was verified least.
+fn chosen(ledger: &Ledger, options: &VerifyOptions) -> Result<Vec<SnapshotRecord>, OpError> {
+    if options.snapshots.is_empty() {
+        return Ok(ledger.live().rev().cloned().collect());
+    }
+    let mut records: Vec<SnapshotRecord> = Vec::new();
+    for selector in &options.snapshots {
+        let record = selector.find(ledger)?;
+        if records.iter().all(|known| known.id != record.id) {
+            records.push(record.clone());
+        }
+    }
+    Ok(records)
+}
+
+/// The chosen snapshots of a source.
+struct SnapshotsCheck<'a> {
+    source: &'a KeyedSource<'a>,
+    options: &'a VerifyOptions,
+    frames: &'a FrameMap,
+    records: Vec<SnapshotRecord>,
+}
+
+impl SnapshotsCheck<'_> {
+    /// Checks that everything that the snapshots refer to is where it must be.
+    fn structure(&self, findings: &mut Findings) -> Result<Vec<SnapshotChecked>, OpError> {
+        self.options.progress.phase("checking structure", CountUnit::Objects, None);
+        let mut check = StructureCheck::new(self.frames, findings, self.options);
+        let mut checked = Vec::new();
+        for record in &self.records {
+            let Some(reader) = self.source.open(record, check.findings)? else {
+                checked.push(SnapshotChecked::new(record));
+                continue;
+            };
+            self.check_pages(&reader, record, check.findings);
+            let mut snapshot = check.snapshot(&reader, record)?;
+            snapshot.gaps.clone_from(&reader.manifest().summary.gaps);
+            checked.push(snapshot);
+        }
+        Ok(checked)
+    }
+
+    /// Pages of wraps that the manifest names. Without one, readers look into the packs' headers.
+    fn check_pages(&self, reader: &SnapshotReader<'_>, record: &SnapshotRecord, findings: &mut Findings) {
+        for page in &reader.manifest().pages {
+            if !self.source.listed.wraps.contains_key(page) {
+                report_missing_page(self.source.ledger.source, *page, Some(record.id), findings);
+            }
+        }
+    }
+
+    /// Checks every row.
+    fn rows(&self, checked: &mut [SnapshotChecked], findings: &mut Findings) -> Result<(), OpError> {
+        self.options.progress.phase("checking rows", CountUnit::ContentBytes, None);
+        let mut check = RowCheck::new(self.frames, findings, self.options);
+        for (record, snapshot) in self.records.iter().zip(checked) {
+            // What keeps a snapshot from being opened has been reported with its structure.
+            let mut reported = Findings::default();
+            let Some(reader) = self.source.open(record, &mut reported)? else { continue };
+            if let Some(ids) = reader.ids() {
+                check.snapshot(&OpenSnapshot { reader: &reader, ids, record }, snapshot)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Errors of the repository as findings: what is wrong with an object does not end a check of all of them.
+
+use crate::base::finding::{Finding, FindingKind};
+use crate::base::id::SourceId;
+use crate::format::name::Name;
+use crate::repo::error::RepoError;
+
+const VERIFY: &str = "`sidekeep verify` says whether it was altered and what to put back";
+
+/// The finding that an error is; `Err` gives back one that is about the store itself.
+pub fn finding_of(source: Option<SourceId>, error: RepoError) -> Result<Finding, RepoError> {
+    let detail = error.to_string();
+    let Some(kind) = kind_of(&error) else { return Err(error) };
+    let mut finding = Finding::new(kind, object_of(source, error), detail);
+    finding.source = source;
+    Ok(finding)
+}
+
+/// What an error says about an object; `None` for one that is about the store itself.
+#[must_use]
+pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
+    Some(match error {
+        RepoError::Missing { .. } => FindingKind::Missing,
+        RepoError::Damaged { .. } => FindingKind::Unreadable,
+        RepoError::Foreign { .. } => FindingKind::WrongContent,
+        RepoError::Unsupported { .. } | RepoError::LaterLedger { .. } => FindingKind::Unsupported,
+        RepoError::RolledBack { .. } => FindingKind::RolledBack,
+        RepoError::NotEnrolled { .. } | RepoError::WrongRole { .. } | RepoError::Grant { .. } => {
+            FindingKind::NotChecked
+        }
+        _ => return None,
+    })
+}
+
+/// An entry of a chain that does not count.
+#[must_use]
+pub fn void_entry(name: Name, reason: &str) -> Finding {
+    Finding::new(FindingKind::Void, name, format!("it does not count: {reason}")).with_remedy(VERIFY)
+}
+
+/// An entry that is missing, so that those with the numbers `ignored` do not count.
+#[must_use]
+pub fn chain_hole(missing: Name, ignored: &[u64]) -> Option<Finding> {
+    let first = *ignored.first()?;
+    let count = ignored.len() as u64;
+    let detail = format!("it is missing, so {count} entries from number {first} on do not count");
+    Some(Finding::new(FindingKind::Hole { first, ignored: count }, missing, detail).with_remedy(VERIFY))
+}
+
+/// The object that an error is about.
+fn object_of(source: Option<SourceId>, error: RepoError) -> String {
+    match error {
+        RepoError::Missing { object }
+        | RepoError::Damaged { object, .. }
+        | RepoError::Foreign { object }
+        | RepoError::Unsupported { object, .. }
+        | RepoError::RolledBack { object, .. } => object,
+        RepoError::LaterLedger { source_id, .. } => format!("{source_id}/ledger"),
+        RepoError::Grant { .. } => format!("{}, keys", owner_of(source)),
+        _ => owner_of(source),
+    }
+}
+
+fn owner_of(source: Option<SourceId>) -> String {
+    source.map_or_else(|| "the repository".to_owned(), |source| format!("source {source}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::finding_of;
+    use crate::repo::error::RepoError;
+    use crate::store::StoreError;
+
+    #[test]
+    fn a_store_that_does_not_answer_is_no_finding() {
+        let error = RepoError::Store(StoreError::NoPlace { place: "x".to_owned(), reason: "y".to_owned() });
+        assert!(finding_of(None, error).is_err());
+        let damaged = RepoError::Damaged { object: "x".to_owned(), reason: "y".to_owned() };
+        assert!(finding_of(None, damaged).is_ok());
+    }
+}
