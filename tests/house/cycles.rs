@@ -3,8 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::findings::Findings;
 use crate::modules::{Modules, Uses};
-use crate::source::File;
+use crate::source::{File, program_files, root};
+
+#[test]
+fn no_files_import_each_other() {
+    let files = program_files(root());
+    let mut found = Findings::default();
+    for cycle in cycles(&files, &Modules::new(&files)) {
+        let file = files.iter().find(|file| file.path == cycle.files[0]).expect("a file of the tree");
+        found.add(file, 0, &format!("a cycle of {} files:\n{}", cycle.files.len(), cycle.ties));
+    }
+    found.none();
+}
 
 /// Each cycle as the paths of its files: the strongly connected parts of the graph of imports.
 pub fn cycles<'a>(files: &'a [File], modules: &Modules<'a>) -> Vec<Cycle<'a>> {

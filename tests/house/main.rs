@@ -12,5 +12,7 @@ mod layers;
 mod lex;
 mod measures;
 mod modules;
+mod shapes;
 mod source;
+mod visibility;
 mod words;
