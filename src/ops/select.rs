@@ -99,8 +99,8 @@ fn find_at(ledger: &Ledger, moment: Moment) -> Result<&SnapshotRecord, OpError> 
 }
 
 fn find_named<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
-    let tagged = ledger.live().filter(|record| record.tags.iter().any(|tag| tag == name));
-    if let Some(newest) = tagged.last() {
+    let mut newest_first = ledger.live().rev();
+    if let Some(newest) = newest_first.find(|record| record.tags.iter().any(|tag| tag == name)) {
         return Ok(newest);
     }
     match with_id_prefix(ledger, name).as_slice() {

@@ -219,8 +219,8 @@ impl Diff<'_> {
     fn rows(&mut self, pair: &TablePair<'_>) -> Result<TableFound, OpError> {
         let (old_entry, entry) = pair.entries();
         let Readers { old, new } = self.readers;
-        let old_side = TreeSide { reader: old, root: pair.old().map(|entry| root(old, entry)).transpose()? };
-        let new_side = TreeSide { reader: new, root: pair.new().map(|entry| root(new, entry)).transpose()? };
+        let old_side = TreeSide { reader: old, root: pair.old_entry().map(|entry| root(old, entry)).transpose()? };
+        let new_side = TreeSide { reader: new, root: pair.new_entry().map(|entry| root(new, entry)).transpose()? };
         let differing = descend(old_side, new_side)?;
         self.leaves_shared += differing.leaves_shared;
         let order = order(old_entry, entry, self.ids);
@@ -244,14 +244,14 @@ impl Diff<'_> {
 }
 
 impl<'c> TablePair<'c> {
-    fn old(&self) -> Option<&'c TableEntry> {
+    fn old_entry(&self) -> Option<&'c TableEntry> {
         match *self {
             Self::Both(old, _) | Self::Removed(old) => Some(old),
             Self::Added(_) => None,
         }
     }
 
-    fn new(&self) -> Option<&'c TableEntry> {
+    fn new_entry(&self) -> Option<&'c TableEntry> {
         match *self {
             Self::Both(_, new) | Self::Added(new) => Some(new),
             Self::Removed(_) => None,
