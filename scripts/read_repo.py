@@ -486,17 +486,17 @@ class Pack:
         session_key = hkdf(structure_key, b"sidekeep/1 structure session", self.session)
         ident = self.session + u32(self.sequence)
 
-        def table(kind, location, sealed):
+        def table(kind, head, sealed):
             what = f"{self.name}: {'front' if kind == FRONT else 'rear'} table"
-            opened = open_sealed(session_key, location[1], location[2], self.place, kind, ident, sealed, what)
+            opened = open_sealed(session_key, head[1], head[2], self.place, kind, ident, sealed, what)
             return unzstd(opened, what)
 
         c, last = Cursor(data, self.name, self.tables_at), len(data) - 9
-        location = c.u32(), c.u8(), c.u32()
-        front, start = table(FRONT, location, c.take(location[0])), c.at
-        location = struct.unpack("<IBI", data[last:])
-        end = last - location[0]
-        need(table(REAR, location, data[end:last]) == front, f"{self.name}: the tables differ")
+        head = c.u32(), c.u8(), c.u32()
+        front, start = table(FRONT, head, c.take(head[0])), c.at
+        head = struct.unpack("<IBI", data[last:])
+        end = last - head[0]
+        need(table(REAR, head, data[end:last]) == front, f"{self.name}: the tables differ")
         entries, at = self.entries(Cursor(front, self.name + ": table")), start
         for frame in sorted(entries, key=lambda frame: frame.offset):
             need(frame.offset == at - start, f"{self.name}: frames are not back to back")

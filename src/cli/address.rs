@@ -8,7 +8,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::redact;
-use crate::engine::postgres::connect::address::{Address, without_password};
+use crate::engine::postgres::connect::address::Address;
+use crate::engine::postgres::connect::connection_url::without_password;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::host_environment::HostEnvironment;
 

@@ -112,7 +112,7 @@ fn succeed(outcome: Outcome) -> Exit {
 
 fn fail(ui: Ui, error: &CliError) -> Exit {
     let exit = error.exit();
-    tracing::error!(exit_code = exit.code(), error = error.chain(), "command fails");
+    tracing::error!(exit_code = exit.code(), error = error.log_text(), "command fails");
     ui.fail(error);
     exit
 }
@@ -129,7 +129,7 @@ fn run(cli: Cli) -> Result<Outcome, CliError> {
 fn start_runtime() -> Result<Runtime, CliError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(RUNTIME_THREADS).enable_all();
-    builder.build().map_err(|source| CliError::Io { doing: "start threads".to_owned(), source })
+    builder.build().map_err(CliError::cannot("start threads"))
 }
 
 fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliError> {

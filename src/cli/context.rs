@@ -71,8 +71,7 @@ impl CommandContext {
     }
 
     fn find_config(&self) -> Result<FoundConfig, CliError> {
-        let current_dir = std::env::current_dir()
-            .map_err(|source| CliError::Io { doing: "find the current directory".to_owned(), source })?;
+        let current_dir = std::env::current_dir().map_err(CliError::cannot("find the current directory"))?;
         let named = self.global.config.as_deref();
         let paths = ConfigPaths { named, current_dir: &current_dir, user_dir: user_config_dir() };
         Ok(config::find(&paths)?)
@@ -100,10 +99,10 @@ impl CommandContext {
         }
         match &self.config()?.repo {
             Some(text) => Ok(Location::parse(text)?),
-            None => Err(CliError::Usage {
-                message: "no repository is named".to_owned(),
-                hint: "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml",
-            }),
+            None => Err(CliError::usage(
+                "no repository is named",
+                "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml",
+            )),
         }
     }
 
@@ -252,7 +251,7 @@ impl CommandContext {
         let monitor = Monitor { progress: view.progress(), cancel: Cancel::default() };
         let cancel = monitor.cancel.clone();
         signal::listen(&self.runtime, cancel.clone(), view.progress())
-            .map_err(|source| CliError::Io { doing: "listen to signals".to_owned(), source })?;
+            .map_err(CliError::cannot("listen to signals"))?;
         let error: CliError = match operation(monitor) {
             Ok(done) => return Ok(done),
             Err(error) => error.into(),
@@ -265,10 +264,9 @@ impl CommandContext {
 /// The key that the environment names.
 fn variable_key_source() -> Result<Option<KeySource>, CliError> {
     match (variable("SIDEKEEP_KEY_FILE"), variable("SIDEKEEP_KEY_COMMAND")) {
-        (Some(_), Some(_)) => Err(CliError::Usage {
-            message: "both SIDEKEEP_KEY_FILE and SIDEKEEP_KEY_COMMAND are set".to_owned(),
-            hint: "unset one of them",
-        }),
+        (Some(_), Some(_)) => {
+            Err(CliError::usage("both SIDEKEEP_KEY_FILE and SIDEKEEP_KEY_COMMAND are set", "unset one of them"))
+        }
         (Some(path), None) => Ok(Some(KeySource::File(path.into()))),
         (None, Some(command)) => Ok(Some(KeySource::Command(command))),
         (None, None) => Ok(None),
@@ -279,9 +277,9 @@ fn variable_key_source() -> Result<Option<KeySource>, CliError> {
 fn given_passphrase(text: OsString) -> Result<PassphraseSource, CliError> {
     match text.into_string() {
         Ok(text) => Ok(PassphraseSource::Given(Zeroizing::new(text))),
-        Err(_) => Err(CliError::Usage {
-            message: format!("{PASSPHRASE_VARIABLE} is not UTF-8"),
-            hint: "give the passphrase with --passphrase-command",
-        }),
+        Err(_) => Err(CliError::usage(
+            format!("{PASSPHRASE_VARIABLE} is not UTF-8"),
+            "give the passphrase with --passphrase-command",
+        )),
     }
 }

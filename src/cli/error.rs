@@ -11,8 +11,8 @@ use super::exit::Exit;
 use super::keys::KeyError;
 use super::render::printable;
 use super::time::TimeError;
-use super::verdict::{self, Verdict};
-use crate::base::chain::chain;
+use super::verdict::{self, QuotedValues, Verdict};
+use crate::base::chain::{causes, chain};
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::error::PostgresError;
@@ -81,6 +81,17 @@ failures!(
 );
 
 impl CliError {
+    /// What was asked for makes no sense, as `message` says.
+    pub(crate) fn usage(message: impl Into<String>, hint: &'static str) -> Self {
+        Self::Usage { message: message.into(), hint }
+    }
+
+    /// Makes an error of the system into one that says what could not be done.
+    pub(crate) fn cannot(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        |source| Self::Io { doing, source }
+    }
+
     /// The code of this error.
     pub(crate) fn exit(&self) -> Exit {
         self.verdict().exit
@@ -123,6 +134,24 @@ impl CliError {
     /// The error and its causes, each once.
     pub(crate) fn chain(&self) -> String {
         printable(&chain(self)).into_owned()
+    }
+
+    /// The same for the log: without words of a database server that may quote values of rows.
+    pub(crate) fn log_text(&self) -> String {
+        let mut text = chain(self);
+        if let Some(quoted) = self.quoted_values() {
+            let replacement = format!("SQLSTATE {} (its message may quote a row and is left out)", quoted.state);
+            text = text.replace(quoted.words, &replacement);
+        }
+        printable(&text).into_owned()
+    }
+
+    fn quoted_values(&self) -> Option<QuotedValues<'_>> {
+        match self {
+            Self::Interrupted { source, .. } => source.quoted_values(),
+            Self::Failed(error) => causes(&**error).find_map(verdict::quoted_values),
+            _ => None,
+        }
     }
 
     fn verdict(&self) -> Verdict {
@@ -198,6 +227,23 @@ mod tests {
             assert!(error.hint().is_some_and(|hint| !hint.ends_with('.')), "{error}");
             assert_eq!(error.exit(), Exit::Failed, "{error}");
         }
+    }
+
+    #[test]
+    fn the_log_quotes_no_row() {
+        let server = |state: &str| SourceError::Server {
+            doing: "reading contacts".to_owned(),
+            reason: "Key (name)=(Ada) is there".to_owned(),
+            state: Some(state.to_owned()),
+        };
+        let error: CliError = OpError::Source(server("23505")).into();
+        assert!(error.chain().contains("Ada"));
+        for error in [error, server("23505").into(), CliError::from(server("22P02")).interrupted()] {
+            let text = error.log_text();
+            assert!(text.contains("reading contacts: SQLSTATE 2") && !text.contains("Ada"), "{text}");
+        }
+        let error: CliError = server("42501").into();
+        assert_eq!(error.log_text(), error.chain());
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), CliError> {
 /// Opens the log file. It names users' tables, so others do not read it.
 fn open(path: &Path) -> Result<File, CliError> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    opened.map_err(|source| CliError::Io { doing: format!("open the log file {}", path.display()), source })
+    opened.map_err(CliError::cannot(format!("open the log file {}", path.display())))
 }
 
 fn install<W>(targets: Targets, format: LogFormat, writer: W)
@@ -118,16 +118,19 @@ fn parse_filter(text: &str) -> Result<Targets, CliError> {
 
 fn parse_directive(text: &str) -> Option<(&str, LevelFilter)> {
     let (target, level) = text.split_once('=').unwrap_or((OWN_TARGET, text));
-    let rest = target.strip_prefix(OWN_TARGET)?;
-    let is_own = rest.is_empty() || rest.starts_with("::");
-    Some((target, level.parse().ok().filter(|_| is_own)?))
+    let module = target.strip_prefix(OWN_TARGET)?;
+    let is_own = module.is_empty() || module.starts_with("::");
+    if !is_own || level.is_empty() {
+        return None;
+    }
+    Some((target, level.parse().ok()?))
 }
 
 fn unknown_directive(directive: &str) -> CliError {
-    CliError::Usage {
-        message: format!("{FILTER_VARIABLE} has {directive:?}, which selects no events of sidekeep"),
-        hint: "write a level (error, warn, info, debug, trace or off), or a module with one, as in sidekeep::store=debug",
-    }
+    CliError::usage(
+        format!("{FILTER_VARIABLE} has {directive:?}, which selects no events of sidekeep"),
+        "write a level (error, warn, info, debug, trace or off), or a module with one, as in sidekeep::store=debug",
+    )
 }
 
 #[cfg(test)]

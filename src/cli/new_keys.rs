@@ -51,7 +51,7 @@ impl ReservedKeyFiles {
     /// Makes the names of the files durable too.
     pub(crate) fn finish(self) -> Result<(), CliError> {
         let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.map_err(|source| CliError::Io { doing: format!("make {} durable", self.dir.display()), source })
+        synced.map_err(CliError::cannot(format!("make {} durable", self.dir.display())))
     }
 }
 
@@ -60,17 +60,17 @@ impl ReservedKeyFile {
         let path = dir.join(format!("{role}.key"));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => Ok(Self { role, path, file, is_filled: false }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(CliError::Usage {
-                message: format!("{} is there already, and no key is ever overwritten", path.display()),
-                hint: "name another directory with --keys-dir",
-            }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(CliError::usage(
+                format!("{} is there already, and no key is ever overwritten", path.display()),
+                "name another directory with --keys-dir",
+            )),
             Err(source) => Err(CliError::Io { doing: format!("create {}", path.display()), source }),
         }
     }
 
     fn fill(&mut self, text: &str) -> Result<&Path, CliError> {
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
-        written.map_err(|source| CliError::Io { doing: format!("write {}", self.path.display()), source })?;
+        written.map_err(CliError::cannot(format!("write {}", self.path.display())))?;
         self.is_filled = true;
         Ok(&self.path)
     }

@@ -126,15 +126,15 @@ struct Phase {
 impl Phase {
     fn begin(name: &str, unit: CountUnit, total: Option<u64>, before: UnitCounts) -> Self {
         let name = printable(name).into_owned();
-        let span = tracing::info_span!("phase", name);
-        tracing::info!(parent: &span, total, "phase begins");
+        let span = tracing::info_span!("phase", phase = name);
+        span.in_scope(|| tracing::info!(total, "phase begins"));
         Self { name, unit, total, started: Instant::now(), before, span }
     }
 
     fn log_end(&self, counts: UnitCounts) {
+        let _entered = self.span.enter();
         let done = counts.since(&self.before);
         tracing::info!(
-            parent: &self.span,
             duration_ms = millis(self.started.elapsed()),
             rows = done.of(CountUnit::Rows),
             content_bytes = done.of(CountUnit::ContentBytes),

@@ -85,7 +85,7 @@ impl<'a> ConfiguredSource<'a> {
         context: &CommandContext,
         options: SourceOptions<'_>,
     ) -> Result<Box<dyn Source>, CliError> {
-        let address = server.address(context.host_environment())?.until(options.cancel);
+        let address = server.address(context.host_environment())?.with_cancel(options.cancel);
         drop(connect(&address)?);
         let source = PostgresSource::new(address, context.search(self.pg_bin));
         Ok(Box::new(source.with_options(options.read)))

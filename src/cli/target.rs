@@ -40,17 +40,16 @@ impl RestoreTarget {
     pub(crate) fn parse(text: &str, format: Option<FileFormat>, host: &HostEnvironment) -> Result<Self, CliError> {
         let is_address = text.starts_with("sqlite:") || text.contains("://");
         match format {
-            Some(_) if is_address => Err(CliError::Usage {
-                message: "--format is for a directory of files".to_owned(),
-                hint: "name a directory, or leave --format out",
-            }),
+            Some(_) if is_address => {
+                Err(CliError::usage("--format is for a directory of files", "name a directory, or leave --format out"))
+            }
             Some(format) => Ok(Self::Files(text.into(), format)),
             None if is_address => Ok(SourceAddress::parse(text, host)?.into()),
             None if ends_as_database(text) => Ok(Self::Sqlite(text.into())),
-            None => Err(CliError::Usage {
-                message: format!("it is not said what {text:?} is to become"),
-                hint: "write postgres://role@host/database, end its name in .sqlite, or say --format csv or jsonl for a directory",
-            }),
+            None => Err(CliError::usage(
+                format!("it is not said what {text:?} is to become"),
+                "write postgres://role@host/database, end its name in .sqlite, or say --format csv or jsonl for a directory",
+            )),
         }
     }
 
@@ -67,7 +66,7 @@ impl RestoreTarget {
             Self::Files(path, FileFormat::Csv) => Ok(NewTarget::Csv(CsvTarget::create(path, env)?)),
             Self::Files(path, FileFormat::Jsonl) => Ok(NewTarget::Jsonl(JsonLinesTarget::create(path, env)?)),
             Self::Postgres(server) => {
-                let address = server.address(context.host_environment())?.until(cancel);
+                let address = server.address(context.host_environment())?.with_cancel(cancel);
                 Ok(NewTarget::Postgres(Box::new(PostgresTarget::new(address, options))))
             }
         }

@@ -52,6 +52,30 @@ const KNOWN: [fn(&AnyError) -> Option<Verdict>; 11] = [
 
 const USAGE: Verdict = Verdict::new(Exit::Usage, "");
 
+/// The words in `error` that may quote values of rows, and the SQLSTATE that they come with.
+pub(super) fn quoted_values(error: &AnyError) -> Option<QuotedValues<'_>> {
+    if let Some(OpError::Source(error)) = error.downcast_ref() {
+        return quoted_values(error);
+    }
+    let (words, state) = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(SourceError::Server { reason, state, .. }), _) => (reason, state),
+        (_, Some(PostgresError::Failed { reason, state, .. })) => (reason, state),
+        _ => return None,
+    };
+    let state = state.as_deref()?;
+    let is_about_data = DATA_STATES.iter().any(|class| state.starts_with(class));
+    is_about_data.then_some(QuotedValues { words, state })
+}
+
+/// Words of a database server about values of rows.
+pub(super) struct QuotedValues<'a> {
+    pub(super) words: &'a str,
+    pub(super) state: &'a str,
+}
+
+/// Classes of SQLSTATE whose messages quote values: data, constraints, triggers and functions.
+const DATA_STATES: [&str; 8] = ["21", "22", "23", "27", "38", "39", "44", "P0"];
+
 /// The verdict on `error`: that on the first of its causes that is known.
 pub(super) fn verdict(error: &AnyError) -> Verdict {
     causes(error).find_map(known).unwrap_or(Verdict::new(Exit::Failed, ""))
@@ -212,7 +236,7 @@ fn of_source(error: &SourceError) -> Option<Verdict> {
                         restore goes on by --resume, and a backup is run again";
             Some(Verdict::new(Exit::Unreachable, hint))
         }
-        SourceError::Failed { .. } => Some(Verdict::new(
+        SourceError::Failed { .. } | SourceError::Server { .. } => Some(Verdict::new(
             Exit::Failed,
             "the line above says what was refused: see whether a disk is full; the database's log may say more",
         )),

@@ -1,5 +1,5 @@
-//! What a live database must offer to be backed up, and what a restore needs of the place that it
-//! writes to. Rows go by as borrowed cells; nothing here knows a repository.
+//! The traits of an engine: sources, which are live systems to be backed up, and targets, which are restored to.
+//! Rows are passed as borrowed cells. Nothing here knows a repository.
 
 use std::collections::BTreeMap;
 
@@ -19,25 +19,34 @@ pub enum SourceError {
     /// The database answered with an error while `doing` something.
     #[error("{doing}: {reason}")]
     Failed { doing: String, reason: String },
-    /// Reading kept others from their work, and was given up (exit 7).
+    /// A database server answered with an error while `doing` something.
+    #[error("{doing}: {reason}")]
+    Server {
+        doing: String,
+        /// The server's words. For some errors they quote values of rows.
+        reason: String,
+        /// Its SQLSTATE.
+        state: Option<String>,
+    },
+    /// Reading blocked other sessions, and was aborted (exit 7).
     #[error("left off reading {what}: {reason}")]
     GaveWay { what: String, reason: String },
-    /// There is no room for a copy that must be made before anything can be read: another directory helps.
+    /// There is no space for a copy that must be made before anything can be read: another directory helps.
     #[error("cannot make a private copy in {dir}: {reason}")]
     Copy { dir: String, reason: String },
     /// The target is not empty, or exists (exit 7).
     #[error("{what} is not empty")]
     NotEmpty { what: String },
-    /// The target has what an earlier restore that did not come to its end left there (exit 7).
+    /// The target has an unfinished restore (exit 7).
     #[error("{what} holds an unfinished restore of snapshot {snapshot}")]
     Unfinished { what: String, snapshot: String },
-    /// The target was to be gone on with, has no ledger of a restore and is not empty (exit 7).
+    /// A restore was to be resumed, but the target has no ledger of one and is not empty (exit 7).
     #[error("{what} holds no unfinished restore, and has {has}")]
     NothingBegun { what: String, has: String },
-    /// The connection to a source or target is gone (exit 7). What was restored stays, and the restore can go on.
+    /// The connection to a source or target was lost (exit 7). What was restored stays, and the restore can be resumed.
     #[error("lost {what}: {reason}")]
     Lost { what: String, reason: String },
-    /// Whoever receives the rows failed.
+    /// The receiver of the rows failed.
     #[error("rows could not be passed on")]
     Sink(#[source] SinkError),
 }
@@ -62,18 +71,18 @@ pub struct Gap {
     pub reason: String,
 }
 
-/// What a source is, as of one consistent image.
+/// What a source contains, as of one consistent image.
 #[derive(Clone, Debug)]
 pub struct Description {
     pub engine: Engine,
-    /// Facts that tell this source from another behind the same name (never secrets).
+    /// Facts that distinguish this source from another with the same name (never secrets).
     pub identity: BTreeMap<String, String>,
     /// The moment of the image by the source's own clock.
     pub source_clock: Moment,
     /// Everything but the rows, in the engine's own document (JSON); read back by the engine's target.
     pub schema: Vec<u8>,
     pub tables: Vec<Table>,
-    /// Bytes that the tables take in the source, as far as that can be told without a scan.
+    /// Bytes that the tables take in the source, as far as known without a scan.
     pub bytes_estimate: Option<u64>,
     pub gaps: Vec<Gap>,
 }
@@ -83,14 +92,14 @@ pub struct Description {
 pub struct Table {
     /// Name, qualified where the engine has schemas.
     pub name: String,
-    /// Stays when the table is renamed, if the engine has such a thing. In SQLite another table may come to have it.
+    /// A number that stays when the table is renamed, if the engine has one. SQLite may later give it to another table.
     pub oid: Option<u64>,
     /// In the order in which [`Reader::read`] delivers cells.
     pub columns: Vec<Column>,
     /// Columns of the key, as positions in `columns`; empty: none.
     pub key: Vec<usize>,
     pub foreign_keys: Vec<ForeignKey>,
-    /// Rows, as far as can be told without a scan.
+    /// Rows, as far as known without a scan.
     pub rows_estimate: Option<u64>,
     /// Why this looks like a feed (append and expire), if it does.
     pub feed_hint: Option<String>,
@@ -100,9 +109,9 @@ pub struct Table {
 #[derive(Clone, Debug)]
 pub struct Column {
     pub name: String,
-    /// Position among all columns that the table ever had (PostgreSQL's attnum), or in its definition.
+    /// Position among all columns that the table has ever had (PostgreSQL's attnum), or in its definition.
     pub position: u32,
-    /// What rows written before this column existed hold in it.
+    /// The value of this column in rows that were written before it existed.
     pub missing: OwnedCell,
     /// Not part of the table's definition (SQLite's rowid).
     pub hidden: bool,
@@ -120,61 +129,61 @@ pub struct ForeignKey {
     /// Names of the parent's columns.
     pub parent_columns: Vec<String>,
     pub strength: Strength,
-    /// Places in `columns` of values that the engine alone can compare with the parent's ([`Source::follow`]).
+    /// Positions in `columns` of values that only the engine can compare with the parent's ([`Source::follow`]).
     pub by_server: Vec<usize>,
 }
 
-/// What becomes of a row when its parent goes.
+/// What happens to a row when its parent is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Strength {
-    /// It goes too, or keeps the parent from going: it belongs to the parent.
+    /// It is deleted too, or prevents the deletion: it belongs to the parent.
     Owning,
-    /// It stays and forgets the parent (`ON DELETE SET NULL` or `SET DEFAULT`).
+    /// It stays and loses the reference (`ON DELETE SET NULL` or `SET DEFAULT`).
     Weak,
 }
 
 /// Receives the rows of one table.
 pub trait RowSink {
-    /// One row; cells in the order of [`Table::columns`], then those that [`Source::follow`] asked for.
+    /// One row: cells in the order of [`Table::columns`], then those that [`Source::follow`] requested.
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError>;
 }
 
-/// A live system, opened for one snapshot. [`Source::describe`] fixes the image; everything read later is of that image.
+/// A live system, opened for one snapshot. [`Source::describe`] fixes the image; everything read later is from that image.
 /// Tables are named by their position in [`Description::tables`].
 pub trait Source: Send {
-    /// Opens the consistent image and says what is in it.
+    /// Opens the consistent image and describes it.
     fn describe(&mut self) -> Result<Description, SourceError>;
     /// Into how many parts a table's rows are divided, each of which may be read by another reader.
     fn parts(&self, _table: usize) -> usize {
         1
     }
-    /// From now on rows of `table` come with more cells after those of its columns, in the order of these calls: how the
-    /// parent by this foreign key writes each value of [`ForeignKey::by_server`]. A row without parent has its own there.
+    /// From now on rows of `table` have more cells after those of its columns, in the order of these calls: each value of
+    /// [`ForeignKey::by_server`] as the parent has it. A row without parent has its own values there.
     fn follow(&mut self, _table: usize, _foreign_key: usize) {}
-    /// Those who read the image, each for a thread of its own; at least one.
+    /// Readers of the image, each for a thread of its own; at least one.
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError>;
     /// Reads every row of a table by one reader.
     fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
         let parts = self.parts(table);
+        let mut readers = self.readers()?;
+        let Some(reader) = readers.first_mut() else { return Ok(Vec::new()) };
         let mut gaps = Vec::new();
-        if let Some(reader) = self.readers()?.first_mut() {
-            for part in 0..parts {
-                gaps.extend(reader.read(table, part, sink)?);
-            }
+        for part in 0..parts {
+            gaps.extend(reader.read(table, part, sink)?);
         }
         Ok(gaps)
     }
-    /// Lets the image go. Gives what only now can be told of everything that was read: where it is not all of the image.
+    /// Closes the image. Returns the gaps that are known only after everything was read.
     fn release(&mut self) -> Result<Vec<Gap>, SourceError>;
 }
 
-/// Reads an image, maybe beside others.
+/// Reads an image, possibly at the same time as others.
 pub trait Reader: Send {
-    /// Reads every row of one part of a table, in any order. Gaps found on the way are returned.
+    /// Reads every row of one part of a table, in any order. Returns the gaps that it found.
     fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError>;
 }
 
-/// A table as a target needs to know it.
+/// A table as a target sees it.
 #[derive(Clone, Debug)]
 pub struct TargetTable {
     pub name: String,
@@ -184,14 +193,14 @@ pub struct TargetTable {
     pub key: Vec<usize>,
 }
 
-/// A column as a target needs to know it.
+/// A column as a target sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TargetColumn {
     pub name: String,
     pub hidden: bool,
 }
 
-/// A row or statement that the target refused; the restore went on.
+/// A row or statement that the target refused; the restore continued.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
 pub struct Refused {
     /// The table, index, trigger, … concerned.
@@ -215,7 +224,7 @@ impl From<Refused> for Finding {
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreContent<'a> {
     pub engine: Engine,
-    /// The snapshot's name: a target that is half done tells by it whether it may go on.
+    /// The snapshot's name: an unfinished restore can be resumed only with the same snapshot.
     pub snapshot: &'a str,
     /// The engine's schema document.
     pub schema: &'a [u8],
@@ -223,10 +232,10 @@ pub struct RestoreContent<'a> {
     pub scope: Scope,
 }
 
-/// A restore that did not come to its end.
+/// An unfinished restore.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Begun {
-    /// The target that it is in, for a person.
+    /// The target that it is in, for messages.
     pub what: String,
     /// The name of its snapshot.
     pub snapshot: String,
@@ -240,7 +249,7 @@ pub enum Scope {
     Chosen,
 }
 
-/// A place that rows are restored to. Call order: `begin`; then per table `table`, `row`…, or all rows through
+/// Where rows are restored to. Call order: `begin`; then per table `table`, `row`…, or all rows through
 /// `batches` if the target has them; then `finish`.
 pub trait Target: Send {
     /// The restore that this target was told to go on with, if there is one.

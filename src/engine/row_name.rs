@@ -7,21 +7,25 @@ const KEY_CHARS_MAX: usize = 60;
 
 /// The row with these values in the columns of its key.
 pub(crate) fn row_name<'a>(key: impl Iterator<Item = (&'a str, Option<&'a Cell<'a>>)>) -> String {
-    let value = |(name, cell): (&str, Option<&Cell<'_>>)| {
-        let shown = match cell {
-            Some(Cell::Integer(value)) => value.to_string(),
-            Some(Cell::Text(text)) => format!("{:?}", text.chars().take(KEY_CHARS_MAX).collect::<String>()),
-            Some(Cell::Uuid(bytes)) => uuid(bytes),
-            Some(Cell::Bool(value)) => value.to_string(),
-            _ => "…".to_owned(),
-        };
-        format!("{name} = {shown}")
-    };
-    let values: Vec<String> = key.map(value).collect();
-    if values.is_empty() { "a row without a key".to_owned() } else { format!("the row with {}", values.join(", ")) }
+    let values: Vec<String> = key.map(|(name, cell)| format!("{name} = {}", shown_value(cell))).collect();
+    match values.is_empty() {
+        true => "a row without a key".to_owned(),
+        false => format!("the row with {}", values.join(", ")),
+    }
 }
 
-fn uuid(bytes: &[u8; 16]) -> String {
+fn shown_value(cell: Option<&Cell<'_>>) -> String {
+    match cell {
+        Some(Cell::Integer(value)) => value.to_string(),
+        Some(Cell::Text(text)) => format!("{:?}", text.chars().take(KEY_CHARS_MAX).collect::<String>()),
+        Some(Cell::Uuid(bytes)) => uuid_text(bytes),
+        Some(Cell::Bool(value)) => value.to_string(),
+        _ => "…".to_owned(),
+    }
+}
+
+/// A UUID in hexadecimal digits, with its dashes.
+pub(crate) fn uuid_text(bytes: &[u8; 16]) -> String {
     let hex = data_encoding::HEXLOWER.encode(bytes);
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -164,13 +164,7 @@ fn join(rest: &[u8], raw: &[u8]) -> Result<Vec<u8>, CodecError> {
 /// The gap before each span, and the span's length.
 fn read_spans(take: &mut Take<'_>) -> Result<Vec<(usize, usize)>, WireError> {
     let count = take.count(2, "spans")?;
-    let mut spans = Vec::with_capacity(count);
-    for _ in 0..count {
-        let gap = take.uv_as("gap")?;
-        let len = take.uv_as("span")?;
-        spans.push((gap, len));
-    }
-    Ok(spans)
+    take.items(count, |take| Ok((take.uv_as("gap")?, take.uv_as("span")?)))
 }
 
 /// Whether bytes are likely not to shrink: judged by how even their byte counts are, over a sample.

@@ -203,12 +203,8 @@ fn write_pack(out: &mut Vec<u8>, pack: &FragmentPack) {
 }
 
 fn read_packs(take: &mut Take<'_>) -> Result<Vec<FragmentPack>, WireError> {
-    let count = take.u32("packs of a fragment")?;
-    let mut packs = Vec::new();
-    for _ in 0..count {
-        packs.push(read_pack(take)?);
-    }
-    Ok(packs)
+    let count = take.u32("packs of a fragment")? as usize;
+    take.items(count, read_pack)
 }
 
 fn read_pack(take: &mut Take<'_>) -> Result<FragmentPack, WireError> {
@@ -236,11 +232,10 @@ mod tests {
         let pack = PackRef { digest: Digest::new([1; 32]), sessions: vec![SessionId::new([2; 16])] };
         let entries = (0..9u8)
             .map(|n| {
-                let (pack, offset, stored) = (0, 100 * u32::from(n), 90);
                 let location = FrameLocation {
-                    pack,
-                    offset,
-                    stored,
+                    pack: 0,
+                    offset: 100 * u32::from(n),
+                    stored: 90,
                     codec: Codec::Zstd,
                     session: 0,
                     frame_counter: FrameCounter { thread: 3, counter: 5 },
@@ -266,7 +261,8 @@ mod tests {
             sealed: content,
         };
         let bytes = sealed.to_bytes(|message| [message[0]; 64]);
-        let (message, signature) = (&bytes[..bytes.len() - 64], &[b'S'; 64]);
+        let message = &bytes[..bytes.len() - 64];
+        let signature = &[b'S'; 64];
         assert_eq!(SealedFragment::read(&bytes), Ok((sealed, Signed { message, signature })));
     }
 

@@ -297,7 +297,8 @@ mod tests {
 
         #[test]
         fn fractions_keep_their_order(a in -1e15f64..1e15, b in -1.0f64..1.0) {
-            let (a, b) = (a.trunc() + 0.25, b.trunc() + b.fract().abs().clamp(0.001, 0.999));
+            let a = a.trunc() + 0.25;
+            let b = b.trunc() + b.fract().abs().clamp(0.001, 0.999);
             let order = a.partial_cmp(&b).expect("no NaN");
             prop_assert_eq!(key(&Cell::Real(a)).cmp(&key(&Cell::Real(b))), order);
         }

@@ -220,7 +220,9 @@ mod tests {
         let mut cells = Vec::new();
         Cell::Integer(7).write(&mut cells);
         Cell::Text("x").write(&mut cells);
-        let (mut one, mut three, mut none) = (Vec::new(), Vec::new(), Vec::new());
+        let mut one = Vec::new();
+        let mut three = Vec::new();
+        let mut none = Vec::new();
         write_row(&mut one, 2, 1, &cells);
         write_row(&mut three, 2, 3, &cells);
         write_row(&mut none, 0, 1, &[]);

@@ -92,20 +92,12 @@ impl SealedManifest {
 
 fn read_pages(take: &mut Take<'_>) -> Result<Vec<Digest>, WireError> {
     let count = take.count(32, "pages of wraps")?;
-    let mut pages = Vec::with_capacity(count);
-    for _ in 0..count {
-        pages.push(Digest::new(take.array("page digest")?));
-    }
-    Ok(pages)
+    take.items(count, |take| Ok(Digest::new(take.array("page digest")?)))
 }
 
 fn read_sections(take: &mut Take<'_>) -> Result<Vec<SealedSection>, WireError> {
     let count = take.count(5, "sections")?;
-    let mut sections = Vec::new();
-    for _ in 0..count {
-        sections.push(SealedSection::read(take)?);
-    }
-    Ok(sections)
+    take.items(count, SealedSection::read)
 }
 
 impl SealedSection {
@@ -192,16 +184,28 @@ pub struct TreeRoot {
     pub ranges: Vec<u8>,
 }
 
+impl TreeRoot {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.table.to_le_bytes());
+        out.push(self.kind as u8);
+        out.put_bytes(&self.skeleton);
+    }
+
+    /// Reads a root without its ranges.
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let table = take.u32("table of a root")?;
+        let kind = TreeKind::from_byte(take.u8("kind of a root")?)?;
+        let skeleton = take.bytes("root")?.to_vec();
+        Ok(Self { table, kind, skeleton, ranges: Vec::new() })
+    }
+}
+
 /// Content of the roots section.
 #[must_use]
 pub fn write_roots(roots: &[TreeRoot]) -> Vec<u8> {
     let mut out = Vec::new();
     out.put_uv(roots.len() as u64);
-    for root in roots {
-        out.extend_from_slice(&root.table.to_le_bytes());
-        out.push(root.kind as u8);
-        out.put_bytes(&root.skeleton);
-    }
+    roots.iter().for_each(|root| root.write(&mut out));
     out
 }
 
@@ -218,13 +222,7 @@ pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
 pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
     let mut take = Take::new(content);
     let count = take.count(6, "roots")?;
-    let mut roots = Vec::with_capacity(count);
-    for _ in 0..count {
-        let table = take.u32("table of a root")?;
-        let kind = TreeKind::from_byte(take.u8("kind of a root")?)?;
-        let skeleton = take.bytes("root")?.to_vec();
-        roots.push(TreeRoot { table, kind, skeleton, ranges: Vec::new() });
-    }
+    let roots = take.items(count, TreeRoot::read)?;
     take.finish()?;
     Ok(roots)
 }
@@ -233,10 +231,7 @@ pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
 pub fn read_root_ranges(content: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
     let mut take = Take::new(content);
     let count = take.count(1, "root ranges")?;
-    let mut ranges = Vec::new();
-    for _ in 0..count {
-        ranges.push(take.bytes("root ranges")?.to_vec());
-    }
+    let ranges = take.items(count, |take| Ok(take.bytes("root ranges")?.to_vec()))?;
     take.finish()?;
     Ok(ranges)
 }

@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_others_are_foreign() {
-        let (source, digest) = (SourceId::new([1; 16]), Digest::new([0xab; 32]));
+        let source = SourceId::new([1; 16]);
+        let digest = Digest::new([0xab; 32]);
         let names = [
             Name::Descriptor,
             Name::Roster(1),

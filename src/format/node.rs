@@ -90,12 +90,19 @@ impl Child {
 
     fn read_streams(&mut self, take: &mut Take<'_>, count: u64) -> Result<(), WireError> {
         for _ in 0..count {
-            let form = StreamForm::from_byte(take.u8("stream form")?)?;
-            let id = ChunkId::new(take.array("stream id")?);
-            let len = take.uv("stream length")?;
-            self.streams.push(StreamHint { stream: StreamRef { form, id, len }, location: None });
+            self.streams.push(StreamHint::read(take)?);
         }
         Ok(())
+    }
+}
+
+impl StreamHint {
+    /// Reads a hint without its location.
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let form = StreamForm::from_byte(take.u8("stream form")?)?;
+        let id = ChunkId::new(take.array("stream id")?);
+        let len = take.uv("stream length")?;
+        Ok(Self { stream: StreamRef { form, id, len }, location: None })
     }
 }
 
@@ -202,10 +209,7 @@ fn read_version(take: &mut Take<'_>, what: &'static str) -> Result<(), WireError
 
 /// Children with their counts.
 fn read_children(take: &mut Take<'_>, count: usize) -> Result<Vec<Child>, WireError> {
-    let mut children = Vec::with_capacity(count);
-    for _ in 0..count {
-        children.push(Child::new(ChunkId::new(take.array("child id")?)));
-    }
+    let mut children = take.items(count, |take| Ok(Child::new(ChunkId::new(take.array("child id")?))))?;
     read_counts(take, &mut children, |child| &mut child.rows)?;
     read_counts(take, &mut children, |child| &mut child.bytes)?;
     read_counts(take, &mut children, |child| &mut child.owners)?;
@@ -225,10 +229,7 @@ fn read_counts(
 }
 
 fn read_stream_refs(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), WireError> {
-    let mut counts = Vec::with_capacity(children.len());
-    for _ in 0..children.len() {
-        counts.push(take.uv("stream references")?);
-    }
+    let counts = take.items(children.len(), |take| take.uv("stream references"))?;
     for (child, count) in children.iter_mut().zip(counts) {
         child.read_streams(take, count)?;
     }
@@ -293,45 +294,49 @@ fn read_pieces(hashed: &[u8]) -> Result<Vec<StreamPiece>, WireError> {
     let mut take = Take::new(hashed);
     read_version(&mut take, "list version")?;
     let count = take.count(21, "pieces of a list")?;
-    let mut pieces = Vec::with_capacity(count);
-    for _ in 0..count {
-        let id = ChunkId::new(take.array("piece id")?);
-        let len = take.uv("piece length")?;
-        pieces.push(StreamPiece { id, len, location: None });
-    }
+    let pieces = take.items(count, StreamPiece::read)?;
     take.finish()?;
     Ok(pieces)
 }
 
+impl StreamPiece {
+    /// Reads a piece without its location.
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let id = ChunkId::new(take.array("piece id")?);
+        let len = take.uv("piece length")?;
+        Ok(Self { id, len, location: None })
+    }
+}
+
 fn write_packs(out: &mut Vec<u8>, packs: &[PackRef]) {
     out.put_uv(packs.len() as u64);
-    for pack in packs {
-        out.extend_from_slice(pack.digest.as_bytes());
-        out.put_uv(pack.sessions.len() as u64);
-        for session in &pack.sessions {
-            out.extend_from_slice(session.as_bytes());
-        }
-    }
+    packs.iter().for_each(|pack| pack.write(out));
 }
 
 fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
     let count = take.count(33, "packs of a node")?;
-    let mut packs = Vec::with_capacity(count);
-    for _ in 0..count {
+    take.items(count, PackRef::read)
+}
+
+impl PackRef {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.digest.as_bytes());
+        out.put_uv(self.sessions.len() as u64);
+        for session in &self.sessions {
+            out.extend_from_slice(session.as_bytes());
+        }
+    }
+
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         let digest = Digest::new(take.array("pack digest")?);
         let count = take.count(SessionId::LEN, "sessions of a pack")?;
-        packs.push(PackRef { digest, sessions: read_sessions(take, count)? });
+        Ok(Self { digest, sessions: read_sessions(take, count)? })
     }
-    Ok(packs)
 }
 
 /// Reads `count` session ids.
 pub(super) fn read_sessions(take: &mut Take<'_>, count: usize) -> Result<Vec<SessionId>, WireError> {
-    let mut sessions = Vec::with_capacity(count);
-    for _ in 0..count {
-        sessions.push(SessionId::new(take.array("session id")?));
-    }
-    Ok(sessions)
+    take.items(count, |take| Ok(SessionId::new(take.array("session id")?)))
 }
 
 fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {

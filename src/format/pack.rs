@@ -98,7 +98,7 @@ impl PackHeader {
 
 /// Reads `count` session wraps.
 pub fn read_wraps(take: &mut Take<'_>, count: usize) -> Result<Vec<SessionWrap>, WireError> {
-    (0..count).map(|_| Ok(SessionWrap::new(take.array("session wrap")?))).collect()
+    take.items(count, |take| Ok(SessionWrap::new(take.array("session wrap")?)))
 }
 
 /// `session id || ordinal`, which stands for a chunk id where a section has none.

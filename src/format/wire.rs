@@ -58,6 +58,9 @@ pub fn uv_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+/// Items that [`Take::items`] makes room for before it has read any.
+const ITEMS_AT_ONCE: usize = 1024;
+
 /// Reads primitives from the front of a slice.
 #[derive(Debug, Clone)]
 pub struct Take<'a> {
@@ -143,6 +146,19 @@ impl<'a> Take<'a> {
         let count = usize::try_from(count).map_err(|_| WireError::Truncated { what })?;
         let most = self.rest.len() / unit_bytes.max(1);
         if count <= most { Ok(count) } else { Err(WireError::Truncated { what }) }
+    }
+
+    /// `count` items that follow each other. Memory grows with what is read, not with `count`.
+    pub fn items<T>(
+        &mut self,
+        count: usize,
+        mut read: impl FnMut(&mut Self) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        let mut items = Vec::with_capacity(count.min(ITEMS_AT_ONCE));
+        for _ in 0..count {
+            items.push(read(self)?);
+        }
+        Ok(items)
     }
 
     /// A `uv` that fits `T`.

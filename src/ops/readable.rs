@@ -4,7 +4,7 @@
 use data_encoding::HEXLOWER;
 use serde_json::Value;
 
-use crate::engine::files::plain;
+use crate::engine::files::plain_text;
 use crate::format::cell::{Cell, Numeric};
 use crate::format::key::component_len;
 use crate::format::wire::Take;
@@ -38,7 +38,7 @@ fn component_text(component: &[u8]) -> String {
         let bytes = bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         (bytes ^ 1 << 63) as i64
     };
-    let words = |cell: &Cell<'_>| plain(cell).unwrap_or_default();
+    let words = |cell: &Cell<'_>| plain_text(cell).unwrap_or_default();
     match tag {
         0x02 => "null".to_owned(),
         0x08 => "false".to_owned(),
@@ -97,7 +97,7 @@ pub fn cell_value(cell: &Cell<'_>) -> Value {
         Cell::Bytes(bytes) if bytes.len() > 32 => Value::String(format!("{} bytes", bytes.len())),
         Cell::Bytes(bytes) => Value::String(format!("x'{}'", HEXLOWER.encode(bytes))),
         Cell::Stream(_, stream) => Value::String(format!("{} bytes", stream.len)),
-        _ => Value::String(shortened(plain(cell).unwrap_or_default())),
+        _ => Value::String(shortened(plain_text(cell).unwrap_or_default())),
     }
 }
 

@@ -79,7 +79,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let cache = Cache::at(dir.path().join("not/there/yet"));
         let source = SourceId::new([1; 16]);
-        let (one, two) = (Name::Index(source, Digest::of(b"one")), Name::Index(source, Digest::of(b"two")));
+        let one = Name::Index(source, Digest::of(b"one"));
+        let two = Name::Index(source, Digest::of(b"two"));
         assert_eq!(cache.get(&one), None);
         cache.keep(&one, b"one");
         cache.keep(&two, b"something else");

@@ -25,7 +25,7 @@ use super::failure::{FailureKind, StoreFailure};
 use super::location::{Location, StorePlace};
 use super::name::{object_path, prefix_path};
 use super::ranges;
-use super::request_log::{RequestLog, log_retry, record_bytes};
+use super::request_log::{log_listing, log_retry, logged, record_bytes};
 use super::retry::RetryPolicy;
 use crate::base::time::Moment;
 
@@ -137,8 +137,7 @@ impl Store {
     /// Creates the object `name`; [`StoreError::Exists`] if there is one with other content.
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
         let path = object_path(name)?;
-        let log = RequestLog::begin(Doing::Creating, name);
-        log.run(self.create_at_path(name, &path, bytes)).await
+        logged(Doing::Creating, name, self.create_at_path(name, &path, bytes)).await
     }
 
     async fn create_at_path(&self, name: &str, path: &ObjectPath, bytes: Bytes) -> Result<Created, StoreError> {
@@ -229,8 +228,7 @@ impl Store {
     /// The object `name`, which may have at most `bytes_max`.
     pub async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
         let path = object_path(name)?;
-        let log = RequestLog::begin(Doing::Reading, name);
-        log.run(self.get_at_path(name, &path, bytes_max)).await
+        logged(Doing::Reading, name, self.get_at_path(name, &path, bytes_max)).await
     }
 
     async fn get_at_path(&self, name: &str, path: &ObjectPath, bytes_max: u64) -> Result<Bytes, StoreError> {
@@ -248,8 +246,7 @@ impl Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let log = RequestLog::begin(Doing::Reading, name);
-        log.run(self.get_range_at_path(name, &path, range)).await
+        logged(Doing::Reading, name, self.get_range_at_path(name, &path, range)).await
     }
 
     async fn get_range_at_path(&self, name: &str, path: &ObjectPath, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -284,15 +281,14 @@ impl Store {
     /// The size of the object `name` in bytes.
     pub async fn size(&self, name: &str) -> Result<u64, StoreError> {
         let path = object_path(name)?;
-        let log = RequestLog::begin(Doing::Sizing, name);
-        log.run(self.size_at_path(name, &path)).await
+        logged(Doing::Sizing, name, self.size_at_path(name, &path)).await
     }
 
     async fn size_at_path(&self, name: &str, path: &ObjectPath) -> Result<u64, StoreError> {
         self.0.tally.heads.add(1);
         match self.0.objects.head(path).await {
             Ok(meta) => Ok(meta.size),
-            Err(error) => Err(self.error(StoreFailure::of(&error), Doing::Sizing, name)),
+            Err(error) => Err(self.failed(&error, Doing::Sizing, name)),
         }
     }
 
@@ -309,13 +305,12 @@ impl Store {
     fn list_at_path(&self, prefix: &str, path: &ObjectPath) -> BoxStream<'static, Result<ListedObject, StoreError>> {
         self.0.tally.lists.add(1);
         let store = self.clone();
-        let prefix = prefix.to_owned();
-        let log = RequestLog::begin(Doing::Listing, &prefix);
+        let below = prefix.to_owned();
         let listing = self.0.objects.list(Some(path)).map(move |answer| match answer {
             Ok(meta) => Ok(ListedObject::from(meta)),
-            Err(error) => Err(store.error(StoreFailure::of(&error), Doing::Listing, &prefix)),
+            Err(error) => Err(store.failed(&error, Doing::Listing, &below)),
         });
-        log.listing(listing.boxed())
+        log_listing(prefix, listing.boxed())
     }
 
     /// The same in memory, sorted by name.
@@ -329,8 +324,7 @@ impl Store {
     /// nothing.
     pub async fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let path = prefix_path(prefix)?;
-        let log = RequestLog::begin(Doing::Listing, prefix);
-        log.run(self.list_prefixes_at_path(prefix, &path)).await
+        logged(Doing::Listing, prefix, self.list_prefixes_at_path(prefix, &path)).await
     }
 
     async fn list_prefixes_at_path(&self, prefix: &str, path: &ObjectPath) -> Result<Vec<String>, StoreError> {
@@ -341,15 +335,14 @@ impl Store {
                 prefixes.sort_unstable();
                 Ok(prefixes)
             }
-            Err(error) => Err(self.error(StoreFailure::of(&error), Doing::Listing, prefix)),
+            Err(error) => Err(self.failed(&error, Doing::Listing, prefix)),
         }
     }
 
     /// Deletes the object `name`. That it is not there is success.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = object_path(name)?;
-        let log = RequestLog::begin(Doing::Deleting, name);
-        log.run(self.delete_at_path(name, &path)).await
+        logged(Doing::Deleting, name, self.delete_at_path(name, &path)).await
     }
 
     async fn delete_at_path(&self, name: &str, path: &ObjectPath) -> Result<(), StoreError> {
@@ -364,7 +357,11 @@ impl Store {
         Err(self.error(failure, Doing::Deleting, name))
     }
 
-    /// The error for a person.
+    /// The error for a person, of an error of the library.
+    fn failed(&self, error: &object_store::Error, doing: Doing, name: &str) -> StoreError {
+        self.error(StoreFailure::of(error), doing, name)
+    }
+
     fn error(&self, failure: StoreFailure, doing: Doing, name: &str) -> StoreError {
         failure.into_error(doing, name, &self.0.place)
     }
@@ -393,7 +390,7 @@ impl Store {
     async fn ask(&self, name: &str, path: &ObjectPath, options: GetOptions) -> Result<GetResult, StoreError> {
         self.0.tally.gets.add(1);
         let answer = self.0.objects.get_opts(path, options).await;
-        answer.map_err(|error| self.error(StoreFailure::of(&error), Doing::Reading, name))
+        answer.map_err(|error| self.failed(&error, Doing::Reading, name))
     }
 
     /// The `wanted_bytes` that `result` announces.
@@ -402,7 +399,7 @@ impl Store {
         let limit = self.0.retry_policy.transfer(wanted_bytes);
         let bytes = match tokio::time::timeout(limit, result.bytes()).await {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Err(self.error(StoreFailure::of(&error), Doing::Reading, name)),
+            Ok(Err(error)) => return Err(self.failed(&error, Doing::Reading, name)),
             Err(_) => {
                 let seconds = limit.as_secs();
                 return Err(broken_off(name, format!("{wanted_bytes} bytes did not come within {seconds} seconds")));

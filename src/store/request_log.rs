@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, Stream};
 use object_store::client::{HttpError, HttpResponse};
+use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::error::{Doing, StoreError};
@@ -19,45 +20,52 @@ tokio::task_local! {
     static ATTEMPTS: Arc<Attempts>;
 }
 
+/// Runs `work`, one call of the store, and logs how it ended.
+pub(super) async fn logged<T>(
+    doing: Doing,
+    name: &str,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let log = RequestLog::begin(doing, name);
+    let work = ATTEMPTS.scope(Arc::clone(&log.attempts), work);
+    let result = work.instrument(log.span.clone()).await;
+    log.log_end(result.as_ref().err());
+    result
+}
+
+/// The same listing of what lies below `prefix`; how it ended is logged.
+pub(super) fn log_listing<T: 'static>(
+    prefix: &str,
+    objects: BoxStream<'static, Result<T, StoreError>>,
+) -> BoxStream<'static, Result<T, StoreError>> {
+    let log = RequestLog::begin(Doing::Listing, prefix);
+    LoggedListing { log, objects, listed: 0 }.boxed()
+}
+
 /// A call of the store.
-pub(super) struct RequestLog {
+struct RequestLog {
     span: Span,
     started: Instant,
     attempts: Arc<Attempts>,
 }
 
 impl RequestLog {
-    pub(super) fn begin(doing: Doing, name: &str) -> Self {
-        let span = tracing::info_span!("request", doing = doing.phrase(), name, bytes = tracing::field::Empty);
+    fn begin(doing: Doing, name: &str) -> Self {
+        let span = tracing::info_span!("request", doing = doing.phrase(), object = name, bytes = Empty);
         Self { span, started: Instant::now(), attempts: Arc::default() }
     }
 
-    /// Runs `work`, and logs how it ended.
-    pub(super) async fn run<T>(self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let attempts = Arc::clone(&self.attempts);
-        let result = ATTEMPTS.scope(attempts, work).instrument(self.span.clone()).await;
-        self.log_end(result.as_ref().err());
-        result
-    }
-
-    /// Logs how the listing of `objects` ends.
-    pub(super) fn listing<T: 'static>(
-        self,
-        objects: BoxStream<'static, Result<T, StoreError>>,
-    ) -> BoxStream<'static, Result<T, StoreError>> {
-        LoggedListing { log: self, objects, listed: 0 }.boxed()
-    }
-
     fn log_end(&self, error: Option<&StoreError>) {
+        let _entered = self.span.enter();
         let duration_ms = millis(self.started.elapsed());
         match error {
-            None => tracing::debug!(parent: &self.span, duration_ms, "request ends"),
+            None => tracing::debug!(duration_ms, "request ends"),
             // What is there or not is an answer, and decides nothing by itself.
             Some(error @ (StoreError::NotFound { .. } | StoreError::Exists { .. })) => {
-                tracing::debug!(parent: &self.span, duration_ms, outcome = error.to_string(), "request ends");
+                tracing::debug!(duration_ms, outcome = error.to_string(), "request ends");
             }
             Some(error) => {
-                tracing::warn!(parent: &self.span, duration_ms, error = error.to_string(), "request fails");
+                tracing::warn!(duration_ms, error = error.to_string(), "request fails");
             }
         }
     }
@@ -100,7 +108,7 @@ impl<T> LoggedListing<T> {
             Poll::Ready(Some(Ok(_))) => self.listed += 1,
             Poll::Ready(Some(Err(error))) => self.log.log_end(Some(error)),
             Poll::Ready(None) => {
-                tracing::debug!(parent: &self.log.span, objects = self.listed, "listing ends");
+                self.log.span.in_scope(|| tracing::debug!(objects = self.listed, "listing ends"));
                 self.log.log_end(None);
             }
         }
@@ -145,7 +153,7 @@ impl Attempt {
         let span = tracing::info_span!("attempt", number = count.made, method);
         if let Some(failure) = count.last_failure.take() {
             let waited_ms = millis(failure.at.elapsed());
-            tracing::warn!(parent: &span, waited_ms, reason = failure.reason, "trying again");
+            span.in_scope(|| tracing::warn!(waited_ms, reason = failure.reason, "trying again"));
         }
         drop(count);
         Self { span, started: Instant::now(), attempts }
@@ -160,13 +168,13 @@ impl Attempt {
 
     fn succeed(&self, status: u16) {
         let duration_ms = millis(self.started.elapsed());
-        tracing::debug!(parent: &self.span, status, duration_ms, "answer");
+        self.span.in_scope(|| tracing::debug!(status, duration_ms, "answer"));
         *self.attempts.lock() = AttemptCount::default();
     }
 
     fn fail(&self, reason: String) {
         let duration_ms = millis(self.started.elapsed());
-        tracing::info!(parent: &self.span, reason, duration_ms, "attempt fails");
+        self.span.in_scope(|| tracing::info!(reason, duration_ms, "attempt fails"));
         self.attempts.lock().last_failure = Some(AttemptFailure { at: Instant::now(), reason });
     }
 }

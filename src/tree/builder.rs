@@ -1,9 +1,320 @@
-//! Builds the nodes of a tree over its leaves, level by level (`docs/format.md` section 7).
+//! Builds a tree from sorted rows: cuts rows into leaves, and builds the nodes over them level by level
+//! (`docs/format.md` sections 6 and 7). The cuts follow from the rows and the pinned rows per leaf alone,
+//! never from what was stored before.
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
-use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
+use crate::base::limit::{
+    FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET, LEAF_BYTES_MAX, LEAF_BYTES_TARGET, PIN_ROWS_MIN, ROWS_PER_LEAF_MAX,
+};
+use crate::format::cell::{Cell, StreamRef};
+use crate::format::key::Class;
+use crate::format::leaf::{GroupStart, LeafBuilder, write_row};
 use crate::format::node::{Child, Ranges, Skeleton, separator};
+use crate::format::wire::{Take, WireError};
+
+/// Values that a boundary hash may have.
+const HASHES: u128 = 1 << 64;
+
+/// A sorted row as it travels through the external sort: placement key, and a payload that orders
+/// equal keys by the bytes of the row.
+#[derive(Debug, Default)]
+pub struct RowPayload;
+
+const TAIL_LEN: usize = 3;
+const PAYLOAD: &str = "spilled row";
+
+/// Whether some cell of a row is a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Streams {
+    None,
+    Some,
+}
+
+impl RowPayload {
+    /// Appends the payload of a row: its cells, then the length of the owner in its placement key.
+    pub fn write(out: &mut Vec<u8>, cell_count: usize, cells: &[u8], owner_len: u16, streams: Streams) {
+        write_row(out, cell_count, 1, cells);
+        out.extend_from_slice(&owner_len.to_le_bytes());
+        out.push(u8::from(streams == Streams::Some));
+    }
+}
+
+/// What a payload holds.
+struct PayloadParts<'a> {
+    cell_count: usize,
+    cells: &'a [u8],
+    owner_len: usize,
+    streams: Streams,
+}
+
+impl<'a> PayloadParts<'a> {
+    fn read(payload: &'a [u8]) -> Result<Self, WireError> {
+        let Some((row, tail)) = payload.split_last_chunk::<TAIL_LEN>() else {
+            return Err(WireError::Truncated { what: PAYLOAD });
+        };
+        let mut take = Take::new(row);
+        let cell_count = (take.uv(PAYLOAD)? >> 1) as usize;
+        Ok(Self {
+            cell_count,
+            cells: take.rest(),
+            owner_len: usize::from(u16::from_le_bytes([tail[0], tail[1]])),
+            streams: if tail[2] == 0 { Streams::None } else { Streams::Some },
+        })
+    }
+}
+
+/// Appends the key and payload's cells of a reference row: the table and key that another owner is named in.
+pub fn write_reference(out: &mut Vec<u8>, table: u32, key: &[u8], owner_len: u16) {
+    let mut cells = Vec::with_capacity(key.len() + 12);
+    Cell::Integer(i64::from(table)).write(&mut cells);
+    Cell::Bytes(key).write(&mut cells);
+    RowPayload::write(out, 2, &cells, owner_len, Streams::None);
+}
+
+/// A complete leaf.
+#[derive(Debug)]
+pub struct LeafCut {
+    pub content: Vec<u8>,
+    pub first_key: Vec<u8>,
+    pub last_key: Vec<u8>,
+    /// Rows, with multiplicity.
+    pub rows: u64,
+    /// Rows as they are stored.
+    pub distinct_rows: u64,
+    /// Owners whose first row is here.
+    pub owners: u64,
+    /// Streams that rows refer to, in their order.
+    pub streams: Vec<StreamRef>,
+}
+
+/// Rows by class, for the manifest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RowCounts {
+    pub owned: u64,
+    pub none: u64,
+    pub orphan: u64,
+    /// Rows that share their key with another.
+    pub duplicates: u64,
+}
+
+impl RowCounts {
+    fn add(&mut self, class: Class, rows: u64) {
+        match class {
+            Class::Owned => self.owned += rows,
+            Class::None => self.none += rows,
+            Class::Orphan => self.orphan += rows,
+        }
+    }
+}
+
+/// Cuts the rows of one tree into leaves.
+#[derive(Debug)]
+pub struct LeafCutter<H> {
+    hash: H,
+    rows_per_leaf: u64,
+    leaf: LeafBuilder,
+    first_key: Vec<u8>,
+    last_key: Vec<u8>,
+    rows: u64,
+    owners: u64,
+    streams: Vec<StreamRef>,
+    pending: PendingRow,
+    counts: RowCounts,
+    /// Class and owner of the last row, over leaves.
+    last_owner: Option<Vec<u8>>,
+    /// Rows so far that have `last_key`, over leaves.
+    equal_keys: u64,
+    encoded: Vec<u8>,
+}
+
+/// A row that is held back until it is known how often it occurs.
+#[derive(Debug, Default)]
+struct PendingRow {
+    key: Vec<u8>,
+    payload: Vec<u8>,
+    multiplicity: u64,
+}
+
+impl PendingRow {
+    fn set(&mut self, key: &[u8], payload: &[u8], multiplicity: u64) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.payload.clear();
+        self.payload.extend_from_slice(payload);
+        self.multiplicity = multiplicity;
+    }
+
+    fn is_same(&self, key: &[u8], payload: &[u8]) -> bool {
+        self.multiplicity > 0 && self.key == key && self.payload == payload
+    }
+}
+
+impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
+    /// `hash` is the keyed boundary hash of (level, placement key).
+    pub fn new(hash: H, rows_per_leaf: u32) -> Self {
+        Self {
+            hash,
+            rows_per_leaf: u64::from(rows_per_leaf.max(1)),
+            leaf: LeafBuilder::default(),
+            first_key: Vec::new(),
+            last_key: Vec::new(),
+            rows: 0,
+            owners: 0,
+            streams: Vec::new(),
+            pending: PendingRow::default(),
+            counts: RowCounts::default(),
+            last_owner: None,
+            equal_keys: 0,
+            encoded: Vec::new(),
+        }
+    }
+
+    /// The next row in ascending order of (key, payload). Returns a leaf when one is full.
+    pub fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<Option<LeafCut>, WireError> {
+        self.push_times(key, payload, 1)
+    }
+
+    /// As [`LeafCutter::push`], for a row that is known to come so many times.
+    pub fn push_times(&mut self, key: &[u8], payload: &[u8], times: u64) -> Result<Option<LeafCut>, WireError> {
+        if self.pending.is_same(key, payload) {
+            self.pending.multiplicity = self.pending.multiplicity.saturating_add(times);
+            return Ok(None);
+        }
+        let cut = self.place_pending()?;
+        self.pending.set(key, payload, times);
+        Ok(cut)
+    }
+
+    /// The leaves that are left (at most two) and the counts of all rows.
+    pub fn finish(mut self) -> Result<(Vec<LeafCut>, RowCounts), WireError> {
+        let mut cuts = Vec::new();
+        cuts.extend(self.place_pending()?);
+        if self.leaf.row_count() > 0 {
+            cuts.push(self.cut());
+        }
+        self.count_equal_keys();
+        Ok((cuts, self.counts))
+    }
+
+    /// Adds the pending row to the leaf. Returns the leaf before it if that ends here.
+    fn place_pending(&mut self) -> Result<Option<LeafCut>, WireError> {
+        if self.pending.multiplicity == 0 {
+            return Ok(None);
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let cut = self.place(&pending)?;
+        // Keeps its allocations.
+        self.pending = pending;
+        Ok(cut)
+    }
+
+    fn place(&mut self, pending: &PendingRow) -> Result<Option<LeafCut>, WireError> {
+        let row = PayloadParts::read(&pending.payload)?;
+        self.encoded.clear();
+        write_row(&mut self.encoded, row.cell_count, pending.multiplicity, row.cells);
+        let is_same_key = self.equal_keys > 0 && self.last_key == pending.key;
+        let cut = self.ends_before(is_same_key).then(|| self.cut());
+        if !is_same_key {
+            self.count_equal_keys();
+        }
+        self.equal_keys += pending.multiplicity;
+        self.count_rows(&pending.key[..=row.owner_len], pending.multiplicity)?;
+        if row.streams == Streams::Some {
+            collect_streams(row.cells, row.cell_count, &mut self.streams)?;
+        }
+        self.append(pending, row.owner_len);
+        Ok(cut)
+    }
+
+    /// Whether the leaf ends before the encoded row.
+    fn ends_before(&self, is_same_key: bool) -> bool {
+        let is_full = self.leaf.row_count() > 0 && self.leaf.row_bytes() + self.encoded.len() > LEAF_BYTES_MAX;
+        is_full || (!is_same_key && self.is_boundary())
+    }
+
+    fn is_boundary(&self) -> bool {
+        is_leaf_boundary(self.leaf.row_count(), self.rows_per_leaf, || (self.hash)(0, &self.last_key))
+    }
+
+    /// Adds the encoded row to the leaf.
+    fn append(&mut self, pending: &PendingRow, owner_len: usize) {
+        let key = &pending.key;
+        if self.leaf.row_count() == 0 {
+            self.first_key.clone_from(key);
+        }
+        let start = self.leaf.push(key[0], &key[1..=owner_len], &self.encoded);
+        debug_assert!(start == GroupStart::New || self.leaf.row_count() > 1);
+        self.rows += pending.multiplicity;
+        self.last_key.clone_from(key);
+    }
+
+    fn count_rows(&mut self, class_and_owner: &[u8], rows: u64) -> Result<(), WireError> {
+        let class = Class::from_byte(class_and_owner[0])?;
+        self.counts.add(class, rows);
+        if class == Class::Owned && self.last_owner.as_deref() != Some(class_and_owner) {
+            self.owners += 1;
+            self.last_owner = Some(class_and_owner.to_vec());
+        }
+        Ok(())
+    }
+
+    fn count_equal_keys(&mut self) {
+        if self.equal_keys > 1 {
+            self.counts.duplicates += self.equal_keys;
+        }
+        self.equal_keys = 0;
+    }
+
+    fn cut(&mut self) -> LeafCut {
+        LeafCut {
+            distinct_rows: self.leaf.row_count(),
+            content: self.leaf.finish(),
+            first_key: std::mem::take(&mut self.first_key),
+            last_key: self.last_key.clone(),
+            rows: std::mem::take(&mut self.rows),
+            owners: std::mem::take(&mut self.owners),
+            streams: std::mem::take(&mut self.streams),
+        }
+    }
+}
+
+/// Whether a leaf of `rows` distinct rows ends before a row with another key, `hash` being that of the last key.
+#[must_use]
+pub fn is_leaf_boundary(rows: u64, rows_per_leaf: u64, hash: impl FnOnce() -> u64) -> bool {
+    let target = rows_per_leaf.max(1);
+    if rows == 0 || rows < target / 4 {
+        return false;
+    }
+    target == 1 || u128::from(hash()) < leaf_threshold(rows, target)
+}
+
+/// Hashes below it end a leaf. From the target on a cut is likely but never certain: else leaves of few rows would be
+/// cut by counting, and one inserted row would move the cuts of many.
+fn leaf_threshold(rows: u64, target: u64) -> u128 {
+    let divisor = if rows < target { 4 * target } else { (target / 4).max(2) };
+    HASHES / u128::from(divisor)
+}
+
+fn collect_streams(cells: &[u8], count: usize, streams: &mut Vec<StreamRef>) -> Result<(), WireError> {
+    let mut take = Take::new(cells);
+    for _ in 0..count {
+        if let Cell::Stream(_, stream) = Cell::read(&mut take)? {
+            streams.push(stream);
+        }
+    }
+    Ok(())
+}
+
+/// Rows per leaf for a table of this many rows and bytes of rows, or `None` while it is too small to tell.
+#[must_use]
+pub fn rows_per_leaf(rows: u64, row_bytes: u64) -> Option<u32> {
+    if rows < PIN_ROWS_MIN {
+        return None;
+    }
+    let mean = (row_bytes / rows).max(1);
+    Some(u32::try_from(LEAF_BYTES_TARGET / mean).unwrap_or(ROWS_PER_LEAF_MAX).clamp(1, ROWS_PER_LEAF_MAX))
+}
 
 /// The keyed hashes that a tree is built with.
 pub trait TreeKeys {
@@ -13,7 +324,7 @@ pub trait TreeKeys {
     fn chunk_id(&self, kind: FrameType, content: &[u8]) -> ChunkId;
 }
 
-/// A node, complete but for the places of its children.
+/// A node, complete but for the locations of its children.
 #[derive(Debug)]
 pub struct BuiltNode {
     pub id: ChunkId,
@@ -23,26 +334,41 @@ pub struct BuiltNode {
     pub ranges: Vec<u8>,
 }
 
+/// Children of the node of one level that is not complete yet.
 #[derive(Debug, Default)]
-struct TreeLevel {
+struct OpenNode {
     children: Vec<Child>,
     separators: Vec<Vec<u8>>,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
 }
 
+impl OpenNode {
+    fn push(&mut self, child: Child, first_key: &[u8], last_key: &[u8]) {
+        if self.children.is_empty() {
+            self.first_key = first_key.to_vec();
+        } else {
+            self.separators.push(separator(&self.last_key, first_key));
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(last_key);
+        self.children.push(child);
+    }
+}
+
 /// Receives leaves in order; gives nodes as they are complete.
 #[derive(Debug)]
 pub struct TreeBuilder<K> {
     keys: K,
-    levels: Vec<TreeLevel>,
+    /// From the leaves' parents up.
+    levels: Vec<OpenNode>,
     built: Vec<BuiltNode>,
 }
 
 impl<K: TreeKeys> TreeBuilder<K> {
     /// A tree without rows.
     pub fn new(keys: K) -> Self {
-        Self { keys, levels: vec![TreeLevel::default()], built: Vec::new() }
+        Self { keys, levels: vec![OpenNode::default()], built: Vec::new() }
     }
 
     /// The next leaf, with its first and last placement key.
@@ -57,65 +383,70 @@ impl<K: TreeKeys> TreeBuilder<K> {
 
     /// Completes the tree: the nodes that were still open, and the root.
     pub fn finish(mut self) -> (Vec<BuiltNode>, BuiltNode) {
-        let mut at = 0;
-        while at + 1 < self.levels.len() {
-            if !self.levels[at].children.is_empty() {
-                self.cut(at);
+        let mut index = 0;
+        // Completing a node may add a level.
+        while index + 1 < self.levels.len() {
+            if !self.levels[index].children.is_empty() {
+                self.complete_node(index);
             }
-            at += 1;
+            index += 1;
         }
-        let root = std::mem::take(&mut self.levels[at]);
-        let root = self.node(at, root.children, root.separators);
+        let root = std::mem::take(&mut self.levels[index]);
+        let root = self.build(index, root.children, root.separators);
         (self.built, root)
     }
 
-    fn push_at(&mut self, at: usize, child: Child, first_key: &[u8], last_key: &[u8]) {
-        if self.levels.len() == at {
-            self.levels.push(TreeLevel::default());
+    fn push_at(&mut self, index: usize, child: Child, first_key: &[u8], last_key: &[u8]) {
+        if self.levels.len() == index {
+            self.levels.push(OpenNode::default());
         }
-        let level = &mut self.levels[at];
-        if level.children.is_empty() {
-            level.first_key = first_key.to_vec();
-        } else {
-            level.separators.push(separator(&level.last_key, first_key));
-        }
-        level.last_key.clear();
-        level.last_key.extend_from_slice(last_key);
-        level.children.push(child);
-        if self.boundary(at) {
-            self.cut(at);
+        self.levels[index].push(child, first_key, last_key);
+        if self.is_boundary(index) {
+            self.complete_node(index);
         }
     }
 
-    fn boundary(&self, at: usize) -> bool {
-        let level = &self.levels[at];
-        is_node_boundary(level.children.len(), || self.keys.boundary(at as u8 + 1, &level.last_key))
+    fn is_boundary(&self, index: usize) -> bool {
+        let node = &self.levels[index];
+        is_node_boundary(node.children.len(), || self.keys.boundary(index as u8 + 1, &node.last_key))
     }
 
-    fn cut(&mut self, at: usize) {
-        let level = std::mem::take(&mut self.levels[at]);
-        let node = self.node(at, level.children, level.separators);
-        let sum = |count: fn(&Child) -> u64| node.skeleton.children.iter().map(count).sum();
-        let child = Child {
-            id: node.id,
-            rows: sum(|c| c.rows),
-            bytes: sum(|c| c.bytes),
-            owners: sum(|c| c.owners),
-            leaves: sum(|c| c.leaves),
-            streams: Vec::new(),
-            location: None,
-            ranges_location: None,
-        };
+    /// Makes the open node of a level a child of the level above.
+    fn complete_node(&mut self, index: usize) {
+        let OpenNode { children, separators, first_key, last_key } = std::mem::take(&mut self.levels[index]);
+        let node = self.build(index, children, separators);
+        let child = child_of(&node);
         self.built.push(node);
-        self.push_at(at + 1, child, &level.first_key, &level.last_key);
+        self.push_at(index + 1, child, &first_key, &last_key);
     }
 
-    fn node(&self, at: usize, children: Vec<Child>, separators: Vec<Vec<u8>>) -> BuiltNode {
+    fn build(&self, index: usize, children: Vec<Child>, separators: Vec<Vec<u8>>) -> BuiltNode {
         let ranges = Ranges { separators }.content();
         let ranges_id = self.keys.chunk_id(FrameType::Ranges, &ranges);
-        let skeleton = Skeleton { level: at as u8 + 1, ranges: ranges_id, children, packs: Vec::new() };
+        let skeleton = Skeleton { level: index as u8 + 1, ranges: ranges_id, children, packs: Vec::new() };
         BuiltNode { id: self.keys.chunk_id(FrameType::Node, &skeleton.hashed()), skeleton, ranges }
     }
+}
+
+/// What a node's parent says of it.
+fn child_of(node: &BuiltNode) -> Child {
+    let mut child = Child {
+        id: node.id,
+        rows: 0,
+        bytes: 0,
+        owners: 0,
+        leaves: 0,
+        streams: Vec::new(),
+        location: None,
+        ranges_location: None,
+    };
+    for below in &node.skeleton.children {
+        child.rows += below.rows;
+        child.bytes += below.bytes;
+        child.owners += below.owners;
+        child.leaves += below.leaves;
+    }
+    child
 }
 
 /// Whether a node ends after its n-th child, `hash` being that of the child's last key on the node's level.
@@ -124,8 +455,11 @@ pub fn is_node_boundary(children: usize, hash: impl FnOnce() -> u64) -> bool {
     if children < FAN_OUT_MIN {
         return false;
     }
-    let all = 1u128 << 64;
+    children >= FAN_OUT_MAX || u128::from(hash()) < node_threshold(children)
+}
+
+/// Hashes below it end a node.
+fn node_threshold(children: usize) -> u128 {
     let target = FAN_OUT_TARGET as u128;
-    let threshold = if children < FAN_OUT_TARGET { all / (4 * target) } else { all * 4 / target };
-    children >= FAN_OUT_MAX || u128::from(hash()) < threshold
+    if children < FAN_OUT_TARGET { HASHES / (4 * target) } else { HASHES * 4 / target }
 }

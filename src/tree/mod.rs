@@ -1,6 +1,5 @@
-//! Trees of rows: chunker, builder, cursor, merge. Pure: no I/O.
+//! Trees of rows: leaves and nodes, pieces of streams, differences of two trees. Pure: no I/O.
 
 pub mod builder;
-pub mod chunker;
-pub mod merge;
+pub mod diff;
 pub mod stream;

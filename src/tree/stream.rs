@@ -27,14 +27,16 @@ pub struct StreamChunker<'a, H> {
     candidate: usize,
     /// Where the next piece begins.
     cut: usize,
-    given: Given,
+    state: ChunkerState,
 }
 
-/// Whether any piece was given away: an empty stream has one too.
+/// An empty stream has one piece too.
 #[derive(PartialEq, Eq)]
-enum Given {
-    Nothing,
-    Something,
+enum ChunkerState {
+    /// No piece was returned yet.
+    Fresh,
+    /// A piece was returned.
+    Returned,
 }
 
 impl<'a, H: Fn(&[u8]) -> u64> StreamChunker<'a, H> {
@@ -48,7 +50,7 @@ impl<'a, H: Fn(&[u8]) -> u64> StreamChunker<'a, H> {
             Normalization::Level1,
             0,
         );
-        Self { bytes, candidates, boundary_hash, candidate: 0, cut: 0, given: Given::Nothing }
+        Self { bytes, candidates, boundary_hash, candidate: 0, cut: 0, state: ChunkerState::Fresh }
     }
 
     fn accepts(&self, candidate: usize) -> bool {
@@ -57,20 +59,19 @@ impl<'a, H: Fn(&[u8]) -> u64> StreamChunker<'a, H> {
             return false;
         }
         let threshold = if distance < PIECE_BYTES_TARGET { ACCEPT_BELOW_TARGET } else { ACCEPT_FROM_TARGET };
-        (self.boundary_hash)(&self.bytes[candidate.saturating_sub(WINDOW_BYTES)..candidate]) < threshold
+        let window = &self.bytes[candidate.saturating_sub(WINDOW_BYTES)..candidate];
+        (self.boundary_hash)(window) < threshold
     }
 
     /// Where the piece that begins at the last cut ends.
     fn find_cut(&mut self) -> usize {
         let forced = self.bytes.len().min(self.cut + PIECE_BYTES_MAX);
         loop {
-            if self.candidate > self.cut {
-                if self.candidate >= forced {
-                    return forced;
-                }
-                if self.accepts(self.candidate) {
-                    return self.candidate;
-                }
+            if self.candidate >= forced && self.candidate > self.cut {
+                return forced;
+            }
+            if self.candidate > self.cut && self.accepts(self.candidate) {
+                return self.candidate;
             }
             match self.candidates.next() {
                 Some(chunk) => self.candidate = chunk.offset + chunk.length,
@@ -84,12 +85,12 @@ impl<'a, H: Fn(&[u8]) -> u64> Iterator for StreamChunker<'a, H> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        if self.cut == self.bytes.len() && self.given == Given::Something {
+        if self.cut == self.bytes.len() && self.state == ChunkerState::Returned {
             return None;
         }
         let start = self.cut;
         self.cut = self.find_cut();
-        self.given = Given::Something;
+        self.state = ChunkerState::Returned;
         Some(&self.bytes[start..self.cut])
     }
 }

@@ -10,6 +10,7 @@ mod doctor;
 mod help;
 mod init;
 mod keys;
+mod logging;
 mod man;
 mod names;
 mod owners;

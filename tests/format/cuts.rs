@@ -7,8 +7,7 @@ use sidekeep::base::id::ChunkId;
 use sidekeep::format::cell::Cell;
 use sidekeep::format::key::{Class, PlacementKey, push_component};
 use sidekeep::format::node::Child;
-use sidekeep::tree::builder::{TreeBuilder, TreeKeys};
-use sidekeep::tree::chunker::{LeafCut, LeafCutter, RowPayload, Streams};
+use sidekeep::tree::builder::{LeafCut, LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
 
 use crate::vectors::golden;
 

@@ -22,7 +22,7 @@ use sidekeep::format::wire::Take;
 use crate::vectors::golden;
 
 const STREAM: StreamRef = StreamRef { form: StreamForm::List, id: ChunkId::new([0x33; 20]), len: 70_000 };
-const SPOT: FrameLocation = FrameLocation {
+const LOCATION: FrameLocation = FrameLocation {
     pack: 0,
     offset: 1_300,
     stored: 8_200,
@@ -81,9 +81,9 @@ fn skeleton(level: u8) -> Skeleton {
         bytes: 9_000,
         owners: 3,
         leaves: 1,
-        streams: if level == 1 { vec![StreamHint { stream: STREAM, location: Some(SPOT) }] } else { Vec::new() },
-        location: (n == 1).then_some(SPOT),
-        ranges_location: (level > 1).then_some(SPOT),
+        streams: if level == 1 { vec![StreamHint { stream: STREAM, location: Some(LOCATION) }] } else { Vec::new() },
+        location: (n == 1).then_some(LOCATION),
+        ranges_location: (level > 1).then_some(LOCATION),
     };
     Skeleton { level, ranges: ChunkId::new([0x77; 20]), children: vec![child(1), child(2)], packs: packs() }
 }
@@ -132,7 +132,7 @@ fn objects_are_the_bytes_that_they_always_were() {
     }
     lines.add("ranges id of a node of 01", ranges_id(&ChunkId::new([1; 20])).as_bytes());
     lines.add("ranges", &Ranges { separators: vec![b"abc".to_vec(), b"abd".to_vec()] }.content());
-    let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(SPOT) }; 2];
+    let pieces = vec![StreamPiece { id: ChunkId::new([9; 20]), len: 65_536, location: Some(LOCATION) }; 2];
     lines.add("list", &PieceList { pieces, packs: packs() }.content());
     let entry = FrameEntry {
         kind: FrameType::Leaf,
@@ -145,7 +145,7 @@ fn objects_are_the_bytes_that_they_always_were() {
         content: 30,
     };
     lines.add("pack table", &write_table(&[entry, entry]));
-    let location = SPOT;
+    let location = LOCATION;
     let pack = FragmentPack { pack: packs().remove(0), size: 1 << 24, content: PackContent::Leaves };
     let fragment = Fragment { packs: vec![pack], entries: vec![(ChunkId::new([1; 20]), location)] };
     lines.add("fragment", &fragment.content());

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidekeep::engine::postgres::backup::image::{LockClaim, PgImage, ServerRole};
+use sidekeep::engine::postgres::backup::image::{PgImage, ServerRole, TableLock};
 use sidekeep::engine::postgres::connect::address::Address;
 use sidekeep::engine::postgres::connect::client::Client;
 use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
@@ -47,7 +47,7 @@ fn locked_tables_stay_and_others_are_named() {
     let mut image = open(&cluster, "postgres").expect("an image");
     image.lock_tables(&tables(&["\"S s\".\"T\"", "public.u"]), PATIENCE).expect("locked");
     let worker = image.worker().expect("a worker");
-    image.claim(&worker, "\"S s\".\"T\"").expect("locked");
+    image.try_lock(&worker, "\"S s\".\"T\"").expect("locked");
     let other = cluster.client("postgres");
     let nowait = "BEGIN; LOCK TABLE u IN ACCESS EXCLUSIVE MODE NOWAIT";
     assert_eq!(other.execute("locking", nowait).expect_err("held").state(), Some("55P03"));
@@ -61,8 +61,8 @@ fn locked_tables_stay_and_others_are_named() {
     assert!(begun.elapsed() < PATIENCE);
     assert!(held.contains("public.u by process") && !held.contains("\"S s\""), "{held}");
     let worker = image.worker().expect("a worker");
-    assert_eq!(image.claim(&worker, "public.u").expect("asked"), LockClaim::SomebodyWaits);
-    assert_eq!(image.claim(&worker, "\"S s\".\"T\"").expect("asked"), LockClaim::Held, "the worker can go on");
+    assert_eq!(image.try_lock(&worker, "public.u").expect("asked"), TableLock::Contended);
+    assert_eq!(image.try_lock(&worker, "\"S s\".\"T\"").expect("asked"), TableLock::Acquired, "the worker can go on");
 }
 
 #[test]

@@ -65,6 +65,16 @@ fn no_password_is_printed_or_stored() {
         let restore = ["restore", "latest", "--source", "main", "--to", &url, "--key-file", "keys/admin.key"];
         check(&sandbox.run(&restore), code);
     }
+    let log = live.sandbox.path("log.jsonl");
+    live.configure(&url, "");
+    for address in [url.as_str(), &wrong] {
+        let args = ["backup", address, "-vvv", "--log-file", "log.jsonl", "--log-format", "json"];
+        let code = if address == wrong { 7 } else { live.sandbox.run(&args).code };
+        check(&sandbox.run(&args), code);
+    }
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(log.contains("statement ends") && log.contains("session opens") && log.contains("no session"), "{log}");
+    assert!(!log.contains(PART) && !log.contains("SCRAM"), "{log}");
     let objects = live.objects();
     assert!(objects.len() > 10);
     for (name, bytes) in objects {

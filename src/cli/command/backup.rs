@@ -94,10 +94,10 @@ impl BackupSettings {
     fn check(&self, source: &ConfiguredSource<'_>) -> Result<(), CliError> {
         let is_file = matches!(source.address, SourceAddress::Sqlite(_));
         if is_file && self.spares_server() {
-            return Err(CliError::Usage {
-                message: format!("{} is no server that could be spared", source.address),
-                hint: "leave --gentle and --max-read-rate out",
-            });
+            return Err(CliError::usage(
+                format!("{} is no server that could be spared", source.address),
+                "leave --gentle and --max-read-rate out",
+            ));
         }
         Ok(())
     }

@@ -166,7 +166,7 @@ fn write_config(report: &DemoReport) -> Result<(), CliError> {
     let key_file = Path::new("keys/operator.key");
     let text = Template { repo: "store", key_file, source: Some("sqlite:service.sqlite") }.render();
     let path = report.dir.join(FILE_NAME);
-    std::fs::write(&path, text).map_err(|source| CliError::Io { doing: format!("write {}", path.display()), source })
+    std::fs::write(&path, text).map_err(CliError::cannot(format!("write {}", path.display())))
 }
 
 fn end(report: &DemoReport, dir: Option<&Path>) -> String {

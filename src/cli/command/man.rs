@@ -49,9 +49,7 @@ pub(crate) fn run(args: &ManArgs, mut root: clap::Command, context: &CommandCont
 
 fn write_all(root: &clap::Command, dir: &Path, context: &CommandContext) -> Result<(), CliError> {
     let pages = ManPages { pages: commands(root).into_iter().map(page).collect() };
-    pages
-        .write(dir)
-        .map_err(|source| CliError::Io { doing: format!("write manual pages to {}", dir.display()), source })?;
+    pages.write(dir).map_err(CliError::cannot(format!("write manual pages to {}", dir.display())))?;
     let human = |pages: &ManPages| format!("wrote {} to {}\n", plural(pages.pages.len() as u64, "page"), dir.display());
     context.ui.result("man", &pages, human)
 }
@@ -59,10 +57,7 @@ fn write_all(root: &clap::Command, dir: &Path, context: &CommandContext) -> Resu
 fn print_one(root: &clap::Command, name: Option<&str>, context: &CommandContext) -> Result<(), CliError> {
     let name = name.unwrap_or("sidekeep");
     let Some(command) = commands(root).into_iter().find(|command| command.get_name() == name) else {
-        return Err(CliError::Usage {
-            message: format!("there is no command {name:?}"),
-            hint: "`sidekeep --help` lists the commands",
-        });
+        return Err(CliError::usage(format!("there is no command {name:?}"), "`sidekeep --help` lists the commands"));
     };
     let pages = ManPages { pages: vec![page(command)] };
     context.ui.result("man", &pages, |pages| pages.pages[0].text.clone())

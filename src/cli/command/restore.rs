@@ -86,10 +86,10 @@ impl RestoreArgs {
     /// Files know no owners, and are made in one go.
     fn check(&self, target: &RestoreTarget) -> Result<(), CliError> {
         if self.is_for_postgres() && !is_postgres(target) {
-            return Err(CliError::Usage {
-                message: format!("{target} is no PostgreSQL database"),
-                hint: "leave out --resume, --no-owner, --no-globals, --first and --workers",
-            });
+            return Err(CliError::usage(
+                format!("{target} is no PostgreSQL database"),
+                "leave out --resume, --no-owner, --no-globals, --first and --workers",
+            ));
         }
         Ok(())
     }

@@ -8,10 +8,10 @@ use crate::base::env::SharedEnv;
 use crate::engine::contract::{Refused, RestoreContent, SourceError, Target, TargetTable};
 use crate::engine::files::directory::TableDirectory;
 use crate::engine::files::json::push_string;
-use crate::engine::files::words::{Detail, ValueText, words};
+use crate::engine::files::value_text::{Detail, ValueText};
 use crate::format::cell::Cell;
 
-/// A directory of `.csv` files in the making.
+/// A directory of `.csv` files that is being restored.
 pub struct CsvTarget {
     directory: TableDirectory,
     columns: usize,
@@ -41,26 +41,30 @@ fn header(table: &TargetTable) -> Vec<u8> {
 
 /// Whether `text` reads as a number of JSON's grammar.
 fn is_number(text: &str) -> bool {
-    let digits = |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let rest = text.strip_prefix('-').unwrap_or(text);
-    let whole = digits(rest);
-    if whole == 0 || whole > 1 && rest.starts_with('0') {
-        return false;
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => is_mantissa(mantissa) && is_exponent(exponent),
+        None => is_mantissa(unsigned),
     }
-    let mut rest = &rest[whole..];
-    if let Some(fraction) = rest.strip_prefix('.') {
-        let length = digits(fraction);
-        if length == 0 {
-            return false;
-        }
-        rest = &fraction[length..];
+}
+
+fn is_mantissa(text: &str) -> bool {
+    match text.split_once('.') {
+        Some((whole, fraction)) => is_whole(whole) && is_digits(fraction),
+        None => is_whole(text),
     }
-    if let Some(exponent) = rest.strip_prefix(['e', 'E']) {
-        let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-        let length = digits(exponent);
-        return length > 0 && length == exponent.len();
-    }
-    rest.is_empty()
+}
+
+fn is_whole(text: &str) -> bool {
+    is_digits(text) && (text == "0" || !text.starts_with('0'))
+}
+
+fn is_exponent(text: &str) -> bool {
+    is_digits(text.strip_prefix(['+', '-']).unwrap_or(text))
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn push_field(field: &mut Vec<u8>, value: &ValueText<'_>) {
@@ -69,33 +73,36 @@ fn push_field(field: &mut Vec<u8>, value: &ValueText<'_>) {
         ValueText::Absent => field.extend_from_slice(b"\\A"),
         ValueText::Bool(value) => field.extend_from_slice(if *value { b"\\true" } else { b"\\false" }),
         ValueText::Number(number) => field.extend_from_slice(number.as_bytes()),
-        // Many readers of CSV stop at such a byte.
-        ValueText::Text(text) if text.contains('\0') => {
-            field.extend_from_slice(b"\\json:");
-            push_string(field, text);
-        }
-        ValueText::Text(text) => {
-            if text.starts_with('\\') || is_number(text) {
-                field.extend_from_slice(b"\\text:");
-            }
-            field.extend_from_slice(text.as_bytes());
-        }
-        ValueText::Marked { kind, words, detail } => {
-            match detail {
-                Some(Detail::Encoding(name)) => write!(field, "\\{kind}:{name}:{words}"),
-                Some(Detail::West(seconds)) => write!(field, "\\{kind}:{seconds}:{words}"),
-                None => write!(field, "\\{kind}:{words}"),
-            }
-            .expect("a vector takes every write");
-        }
+        ValueText::Text(text) => push_text(field, text),
+        ValueText::Marked { kind, text, detail } => push_marked(field, kind, text, detail.as_ref()),
     }
+}
+
+fn push_text(field: &mut Vec<u8>, text: &str) {
+    // Many readers of CSV stop at such a byte.
+    if text.contains('\0') {
+        field.extend_from_slice(b"\\json:");
+        push_string(field, text);
+        return;
+    }
+    if text.starts_with('\\') || is_number(text) {
+        field.extend_from_slice(b"\\text:");
+    }
+    field.extend_from_slice(text.as_bytes());
+}
+
+fn push_marked(field: &mut Vec<u8>, kind: &str, text: &str, detail: Option<&Detail>) {
+    match detail {
+        Some(Detail::Encoding(name)) => write!(field, "\\{kind}:{name}:{text}"),
+        Some(Detail::West(seconds)) => write!(field, "\\{kind}:{seconds}:{text}"),
+        None => write!(field, "\\{kind}:{text}"),
+    }
+    .expect("a vector takes every write");
 }
 
 /// Appends a field, in quotes where it needs them; the empty text always, so that no line is empty.
 fn push_quoted(line: &mut Vec<u8>, field: &[u8]) {
-    let special = |byte: &u8| matches!(byte, b',' | b'"' | b'\r' | b'\n');
-    let blank_ended = field.first().is_none_or(|byte| *byte <= b' ') || field.last().is_none_or(|byte| *byte <= b' ');
-    if !blank_ended && !field.iter().any(special) {
+    if !needs_quotes(field) {
         line.extend_from_slice(field);
         return;
     }
@@ -109,20 +116,25 @@ fn push_quoted(line: &mut Vec<u8>, field: &[u8]) {
     line.push(b'"');
 }
 
+fn needs_quotes(field: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (field.first(), field.last()) else { return true };
+    let is_special = |byte: &u8| matches!(byte, b',' | b'"' | b'\r' | b'\n');
+    *first <= b' ' || *last <= b' ' || field.iter().any(is_special)
+}
+
 impl CsvTarget {
     fn write_line(&mut self, cells: &[Cell<'_>]) -> Result<(), &'static str> {
         if cells.len() != self.columns {
             return Err("it has another number of cells than its table has columns");
         }
         self.line.clear();
-        for (at, cell) in cells.iter().enumerate() {
-            if at > 0 {
-                self.line.push(b',');
-            }
+        for cell in cells {
             self.field.clear();
-            push_field(&mut self.field, &words(cell)?);
+            push_field(&mut self.field, &ValueText::of(cell)?);
             push_quoted(&mut self.line, &self.field);
+            self.line.push(b',');
         }
+        self.line.pop();
         self.line.push(b'\n');
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A directory in the making: a file per table, the schema document, and a list that says which is which.
+//! A directory that is being restored: a file per table, the schema document, and a list that says which is which.
 //! It is `<path>.partial-<random>` until it is complete and durable; nothing that exists is overwritten.
 
 use std::collections::HashSet;
@@ -20,20 +20,20 @@ const FILE_NAME_BYTES_MAX: usize = 200;
 /// Refused rows that are named one by one, per table.
 const ROWS_NAMED_MAX: u64 = 20;
 
-/// What is written to, table after table.
+/// The directory, written table after table.
 pub(super) struct TableDirectory {
     path: PathBuf,
     partial: PathBuf,
     mode: u32,
     extension: &'static str,
     engine: Option<Engine>,
-    tables: Vec<ListedFile>,
+    tables: Vec<TableFile>,
     current: Option<OpenFile>,
     refused: Vec<Refused>,
     state: PartialDirectory,
 }
 
-/// What the partial directory is worth.
+/// How far the partial directory is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PartialDirectory {
     Unfinished,
@@ -41,9 +41,9 @@ enum PartialDirectory {
     Complete,
 }
 
-/// A line of the list.
+/// An entry of `tables.json`.
 #[derive(Serialize)]
-struct ListedFile {
+struct TableFile {
     name: String,
     file: String,
     columns: Vec<ListedColumn>,
@@ -60,11 +60,11 @@ struct ListedColumn {
 
 /// `tables.json`.
 #[derive(Serialize)]
-struct List<'a> {
+struct TableList<'a> {
     sidekeep: &'static str,
     format: u32,
     engine: Option<Engine>,
-    tables: &'a [ListedFile],
+    tables: &'a [TableFile],
 }
 
 struct OpenFile {
@@ -75,16 +75,8 @@ struct OpenFile {
 impl TableDirectory {
     /// A directory at `path`, where there must be nothing, or an empty directory.
     pub(super) fn create(path: &Path, env: &SharedEnv, extension: &'static str) -> Result<Self, SourceError> {
-        match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => {}
-            Ok(false) => return Err(SourceError::NotEmpty { what: path.display().to_string() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Err(SourceError::NotEmpty { what: path.display().to_string() });
-            }
-            Err(error) => return Err(unreachable(path, &error)),
-        }
-        // Whoever names a directory with a slash at its end means the same one.
+        check_free(path)?;
+        // With or without a slash at its end a path names the same directory.
         let path: PathBuf = path.components().collect();
         let mut partial = path.clone().into_os_string();
         partial.push(format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref()))));
@@ -101,41 +93,27 @@ impl TableDirectory {
         })
     }
 
-    /// Makes the directory and every file, each with what `header` says of its table.
+    /// Makes the directory and every file, each with what `header` returns for its table.
     pub(super) fn begin(
         &mut self,
         content: &RestoreContent<'_>,
         header: fn(&TargetTable) -> Vec<u8>,
     ) -> Result<(), SourceError> {
-        let make = || -> io::Result<u32> {
-            std::fs::create_dir(&self.partial)?;
-            let mode = std::fs::metadata(&self.partial)?.permissions().mode() & 0o777;
-            std::fs::set_permissions(&self.partial, Permissions::from_mode(0o700))?;
-            Ok(mode)
-        };
-        self.mode = make().map_err(|error| unreachable(&self.path, &error))?;
+        self.mode = create_private(&self.partial).map_err(|error| unreachable(&self.path, &error))?;
         self.engine = Some(content.engine);
-        self.write_whole("schema.json", content.schema)?;
+        self.write_file("schema.json", content.schema)?;
         let mut taken = HashSet::new();
         for (at, table) in content.tables.iter().enumerate() {
             let file = file_name(&table.name, at, self.extension, &mut taken);
-            self.write_whole(&file, &header(table))?;
-            let columns = table.columns.iter();
-            let columns = columns.map(|column| ListedColumn { name: column.name.clone(), hidden: column.hidden });
-            let columns = columns.collect();
-            self.tables.push(ListedFile { name: table.name.clone(), file, columns, rows: 0, rows_refused: 0 });
+            self.write_file(&file, &header(table))?;
+            self.tables.push(TableFile::new(table, file));
         }
         Ok(())
     }
 
-    fn write_whole(&self, name: &str, content: &[u8]) -> Result<(), SourceError> {
+    fn write_file(&self, name: &str, content: &[u8]) -> Result<(), SourceError> {
         let path = self.partial.join(name);
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-            file.write_all(content)?;
-            file.sync_all()
-        };
-        write().map_err(|error| failed("write", &path, &error))
+        write_new(&path, content).map_err(|error| failed("write", &path, &error))
     }
 
     /// Lines of this table follow.
@@ -187,29 +165,79 @@ impl TableDirectory {
     /// Writes the list, makes everything durable, and gives the directory its name.
     pub(super) fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
         self.end_table()?;
-        for listed in self.tables.iter().filter(|listed| listed.rows_refused > ROWS_NAMED_MAX) {
-            let reason = format!("{} more rows were refused", listed.rows_refused - ROWS_NAMED_MAX);
-            self.refused.push(Refused { object: listed.name.clone(), reason });
-        }
-        let list = List { sidekeep: "export", format: 1, engine: self.engine, tables: &self.tables };
-        let mut list = serde_json::to_vec_pretty(&list).expect("a list has only strings and numbers");
-        list.push(b'\n');
-        self.write_whole("tables.json", &list)?;
-        let publish = || -> io::Result<()> {
-            File::open(&self.partial)?.sync_all()?;
-            // Replaces an empty directory, and nothing else.
-            std::fs::rename(&self.partial, &self.path)?;
-            std::fs::set_permissions(&self.path, Permissions::from_mode(self.mode))?;
-            let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-        };
+        self.count_unnamed_rows();
+        self.write_list()?;
         self.state = PartialDirectory::Complete;
-        publish().map_err(|error| {
+        self.publish().map_err(|error| {
             let reason = format!("{error}; the complete directory is {}", self.partial.display());
             SourceError::Failed { doing: format!("publish {}", self.path.display()), reason }
         })?;
         Ok(std::mem::take(&mut self.refused))
     }
+
+    /// Says how many rows of each table were refused without being named.
+    fn count_unnamed_rows(&mut self) {
+        for table in self.tables.iter().filter(|table| table.rows_refused > ROWS_NAMED_MAX) {
+            let reason = format!("{} more rows were refused", table.rows_refused - ROWS_NAMED_MAX);
+            self.refused.push(Refused { object: table.name.clone(), reason });
+        }
+    }
+
+    fn write_list(&self) -> Result<(), SourceError> {
+        let list = TableList { sidekeep: "export", format: 1, engine: self.engine, tables: &self.tables };
+        let mut bytes = serde_json::to_vec_pretty(&list).expect("a list has only strings and numbers");
+        bytes.push(b'\n');
+        self.write_file("tables.json", &bytes)
+    }
+
+    fn publish(&self) -> io::Result<()> {
+        File::open(&self.partial)?.sync_all()?;
+        // Replaces an empty directory, and nothing else.
+        std::fs::rename(&self.partial, &self.path)?;
+        std::fs::set_permissions(&self.path, Permissions::from_mode(self.mode))?;
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl TableFile {
+    fn new(table: &TargetTable, file: String) -> Self {
+        let columns = table.columns.iter();
+        let columns = columns.map(|column| ListedColumn { name: column.name.clone(), hidden: column.hidden });
+        Self { name: table.name.clone(), file, columns: columns.collect(), rows: 0, rows_refused: 0 }
+    }
+}
+
+/// Fails if there is anything at `path` but an empty directory.
+fn check_free(path: &Path) -> Result<(), SourceError> {
+    match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(not_empty(path)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::NotADirectory => Err(not_empty(path)),
+            _ => Err(unreachable(path, &error)),
+        },
+    }
+}
+
+/// Makes a directory that nobody else may read. Returns the permissions that a new directory gets here.
+fn create_private(path: &Path) -> io::Result<u32> {
+    std::fs::create_dir(path)?;
+    let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    Ok(mode)
+}
+
+/// Writes a file that does not exist yet, durably.
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn not_empty(path: &Path) -> SourceError {
+    SourceError::NotEmpty { what: path.display().to_string() }
 }
 
 impl Drop for TableDirectory {
@@ -233,22 +261,30 @@ fn no_table() -> SourceError {
     SourceError::Failed { doing: "restore a row".to_owned(), reason: "no table has been begun".to_owned() }
 }
 
-/// The table's name where letters, digits, `_`, `-` and inner dots stay and other bytes are `%` and two hex
-/// digits; a number where that is too long, or the same as another's but for the case of its letters.
+/// The table's name, escaped; a number where that is too long, or the same as another's but for the case of its
+/// letters.
 fn file_name(table: &str, at: usize, extension: &str, taken: &mut HashSet<String>) -> String {
+    let name = escaped(table);
+    let is_usable = !name.is_empty() && name.len() <= FILE_NAME_BYTES_MAX;
+    if is_usable && taken.insert(name.to_lowercase()) {
+        return format!("{name}.{extension}");
+    }
+    // No name of a table gives an unescaped equals sign.
+    format!("table={at}.{extension}")
+}
+
+/// Letters, digits, `_`, `-` and inner dots stay; other bytes are `%` and two hex digits.
+fn escaped(table: &str) -> String {
     let mut name = String::new();
-    for (place, byte) in table.bytes().enumerate() {
-        match byte {
-            b'.' if place == 0 => name.push_str("%2E"),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => name.push(char::from(byte)),
-            _ => name.push_str(&format!("%{byte:02X}")),
+    for byte in table.bytes() {
+        let is_kept = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if is_kept || (byte == b'.' && !name.is_empty()) {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
         }
     }
-    if name.is_empty() || name.len() > FILE_NAME_BYTES_MAX || !taken.insert(name.to_lowercase()) {
-        // No name of a table gives an unescaped equals sign.
-        name = format!("table={at}");
-    }
-    format!("{name}.{extension}")
+    name
 }
 
 #[cfg(test)]

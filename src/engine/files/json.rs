@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::base::env::SharedEnv;
 use crate::engine::contract::{Refused, RestoreContent, SourceError, Target};
 use crate::engine::files::directory::TableDirectory;
-use crate::engine::files::words::{Detail, ValueText, words};
+use crate::engine::files::value_text::{Detail, ValueText};
 use crate::format::cell::Cell;
 
-/// A directory of `.jsonl` files in the making.
+/// A directory of `.jsonl` files that is being restored.
 pub struct JsonLinesTarget {
     directory: TableDirectory,
     /// Each column's name as a JSON string with its colon.
@@ -30,27 +30,37 @@ pub(super) fn push_string(line: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(line, text).expect("a string fits in memory");
 }
 
-/// Appends what a member's value is; nothing can fail but the value itself.
+/// Appends the value of a member.
 fn push_value(line: &mut Vec<u8>, value: &ValueText<'_>) {
     match value {
         ValueText::Null | ValueText::Absent => line.extend_from_slice(b"null"),
         ValueText::Bool(value) => line.extend_from_slice(if *value { b"true" } else { b"false" }),
         ValueText::Number(number) => line.extend_from_slice(number.as_bytes()),
         ValueText::Text(text) => push_string(line, text),
-        ValueText::Marked { kind, words, detail } => {
-            line.extend_from_slice(b"{\"$");
-            line.extend_from_slice(kind.as_bytes());
-            line.extend_from_slice(b"\":");
-            push_string(line, words);
-            match detail {
-                Some(Detail::Encoding(name)) => write!(line, ",\"encoding\":\"{name}\""),
-                Some(Detail::West(seconds)) => write!(line, ",\"west\":{seconds}"),
-                None => Ok(()),
-            }
-            .expect("a vector takes every write");
-            line.push(b'}');
-        }
+        ValueText::Marked { kind, text, detail } => push_marked(line, kind, text, detail.as_ref()),
     }
+}
+
+fn push_marked(line: &mut Vec<u8>, kind: &str, text: &str, detail: Option<&Detail>) {
+    line.extend_from_slice(b"{\"$");
+    line.extend_from_slice(kind.as_bytes());
+    line.extend_from_slice(b"\":");
+    push_string(line, text);
+    match detail {
+        Some(Detail::Encoding(name)) => write!(line, ",\"encoding\":\"{name}\""),
+        Some(Detail::West(seconds)) => write!(line, ",\"west\":{seconds}"),
+        None => Ok(()),
+    }
+    .expect("a vector takes every write");
+    line.push(b'}');
+}
+
+/// The start of a member: its name as a JSON string, and the colon.
+fn member_start(name: &str) -> Vec<u8> {
+    let mut start = Vec::new();
+    push_string(&mut start, name);
+    start.push(b':');
+    start
 }
 
 /// One row as a line.
@@ -61,7 +71,7 @@ fn write_line(line: &mut Vec<u8>, members: &[Vec<u8>], cells: &[Cell<'_>]) -> Re
     line.clear();
     line.push(b'{');
     for (member, cell) in members.iter().zip(cells) {
-        let value = words(cell)?;
+        let value = ValueText::of(cell)?;
         if matches!(value, ValueText::Absent) {
             continue;
         }
@@ -82,16 +92,7 @@ impl Target for JsonLinesTarget {
 
     fn table(&mut self, table: usize) -> Result<(), SourceError> {
         self.directory.table(table)?;
-        self.members = self
-            .directory
-            .column_names()?
-            .map(|name| {
-                let mut member = Vec::new();
-                push_string(&mut member, name);
-                member.push(b':');
-                member
-            })
-            .collect();
+        self.members = self.directory.column_names()?.map(member_start).collect();
         Ok(())
     }
 

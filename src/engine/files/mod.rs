@@ -1,10 +1,10 @@
-//! Plain files as a place to restore to: a directory with one file per table.
+//! Plain files as a target: a directory with one file per table.
 
 mod csv;
 mod directory;
 mod json;
-mod words;
+mod value_text;
 
 pub use csv::CsvTarget;
 pub use json::JsonLinesTarget;
-pub use words::plain;
+pub use value_text::plain_text;

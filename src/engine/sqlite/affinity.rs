@@ -2,9 +2,11 @@
 //! type it meets again never changes; one whose column was given another type since, by an edit of
 //! `sqlite_schema`, does, and that must not happen in silence.
 
+use std::collections::HashMap;
+
 use rusqlite::Connection;
 
-use crate::engine::sqlite::sql::TextEncoding;
+use crate::engine::sqlite::sql::{TextEncoding, number, query_all};
 use crate::format::cell::{Cell, Encoding};
 
 /// SQLite's documentation, "Type Affinity".
@@ -20,14 +22,17 @@ pub(super) enum Affinity {
 impl Affinity {
     /// The rules of "Determination Of Column Affinity".
     pub(super) fn of_declared(declared: &str) -> Self {
-        let upper = declared.to_ascii_uppercase();
-        let has = |parts: &[&str]| parts.iter().any(|part| upper.contains(part));
-        match () {
-            () if has(&["INT"]) => Self::Integer,
-            () if has(&["CHAR", "CLOB", "TEXT"]) => Self::Text,
-            () if upper.is_empty() || has(&["BLOB"]) => Self::Blob,
-            () if has(&["REAL", "FLOA", "DOUB"]) => Self::Real,
-            () => Self::Numeric,
+        let declared = declared.to_ascii_uppercase();
+        if contains_any(&declared, &["INT"]) {
+            Self::Integer
+        } else if contains_any(&declared, &["CHAR", "CLOB", "TEXT"]) {
+            Self::Text
+        } else if declared.is_empty() || contains_any(&declared, &["BLOB"]) {
+            Self::Blob
+        } else if contains_any(&declared, &["REAL", "FLOA", "DOUB"]) {
+            Self::Real
+        } else {
+            Self::Numeric
         }
     }
 
@@ -45,19 +50,30 @@ impl Affinity {
     /// Whether a value becomes one of another type, or another value, when it is stored in a database of this encoding.
     pub(super) fn alters(self, cell: &Cell<'_>, encoding: TextEncoding) -> Alters {
         let alters = match (self, cell) {
-            (Self::Text, Cell::Integer(_) | Cell::Real(_)) | (Self::Real, Cell::Integer(_)) => true,
+            (Self::Text, Cell::Integer(_) | Cell::Real(_)) => true,
+            (Self::Real, Cell::Integer(_)) => true,
             (Self::Integer | Self::Numeric, Cell::Real(value)) => is_integer(*value),
-            (Self::Integer | Self::Numeric | Self::Real, Cell::Text(text)) => {
-                // UTF-16 with such a letter anywhere, even behind a NUL, is no number to SQLite.
-                looks_numeric(text) && (encoding == TextEncoding::Utf8 || text.chars().all(|c| u32::from(c) < 0x100))
-            }
-            // Invalid UTF-16 has a surrogate somewhere.
-            (Self::Integer | Self::Numeric | Self::Real, Cell::Encoded(Encoding::Utf8Invalid, bytes)) => {
-                looks_numeric(&String::from_utf8_lossy(bytes))
-            }
+            (Self::Integer | Self::Numeric | Self::Real, _) => is_numeric_text(cell, encoding),
             _ => false,
         };
         if alters { Alters::Yes } else { Alters::No }
+    }
+}
+
+fn contains_any(text: &str, parts: &[&str]) -> bool {
+    parts.iter().any(|part| text.contains(part))
+}
+
+/// Whether SQLite takes a value for a text that is a number.
+fn is_numeric_text(cell: &Cell<'_>, encoding: TextEncoding) -> bool {
+    match cell {
+        // UTF-16 with such a letter anywhere, even behind a NUL, is no number to SQLite.
+        Cell::Text(text) => {
+            looks_numeric(text) && (encoding == TextEncoding::Utf8 || text.chars().all(|c| u32::from(c) < 0x100))
+        }
+        // Invalid UTF-16 has a surrogate somewhere.
+        Cell::Encoded(Encoding::Utf8Invalid, bytes) => looks_numeric(&String::from_utf8_lossy(bytes)),
+        _ => false,
     }
 }
 
@@ -71,16 +87,24 @@ pub(super) enum Alters {
 /// The affinities of the named columns of a table; `Blob` for those that it does not have.
 pub(super) fn of_columns(conn: &Connection, table: &str, names: &[&str]) -> rusqlite::Result<Vec<Affinity>> {
     let strict = "SELECT count(*) FROM pragma_table_list(?1) WHERE schema = 'main' AND strict";
-    let strict: i64 = conn.query_row(strict, [table], |row| row.get(0))?;
-    let mut statement = conn.prepare("SELECT name, type FROM pragma_table_xinfo(?1, 'main')")?;
-    let declared = statement.query_map([table], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    let declared = declared.collect::<rusqlite::Result<Vec<_>>>()?;
-    let affinity = |name: &str| match declared.iter().find(|(column, _)| column == name) {
-        Some((_, kind)) if strict > 0 && kind.eq_ignore_ascii_case("ANY") => Affinity::Blob,
-        Some((_, kind)) => Affinity::of_declared(kind),
+    let is_strict = number(conn, strict, [table])? > 0;
+    let types = declared_types(conn, table)?;
+    let affinity = |name: &&str| of_column(types.get(*name), is_strict);
+    Ok(names.iter().map(affinity).collect())
+}
+
+fn of_column(declared: Option<&String>, is_strict: bool) -> Affinity {
+    match declared {
+        Some(declared) if is_strict && declared.eq_ignore_ascii_case("ANY") => Affinity::Blob,
+        Some(declared) => Affinity::of_declared(declared),
         None => Affinity::Blob,
-    };
-    Ok(names.iter().map(|name| affinity(name)).collect())
+    }
+}
+
+/// The declared types of a table's columns, by name.
+fn declared_types(conn: &Connection, table: &str) -> rusqlite::Result<HashMap<String, String>> {
+    let sql = "SELECT name, type FROM pragma_table_xinfo(?1, 'main')";
+    query_all(conn, sql, [table], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// Whether SQLite would store a real as an integer.
@@ -94,19 +118,33 @@ fn is_integer(value: f64) -> bool {
 /// its older versions did, so that such text is found in columns of numbers.
 fn looks_numeric(text: &str) -> bool {
     let text = text.split('\0').next().unwrap_or_default();
-    let blank = |c: char| matches!(c, ' ' | '\t' | '\n' | '\u{b}' | '\u{c}' | '\r');
-    let text = text.trim_matches(blank);
-    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
-        None => (text, None),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    is_digits(whole)
-        && is_digits(fraction)
-        && whole.len() + fraction.len() > 0
-        && exponent.is_none_or(|exponent| !exponent.is_empty() && is_digits(exponent))
+    let number = without_sign(text.trim_matches(is_blank));
+    match number.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => is_mantissa(mantissa) && is_exponent(exponent),
+        None => is_mantissa(number),
+    }
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\u{b}' | '\u{c}' | '\r')
+}
+
+fn without_sign(text: &str) -> &str {
+    text.strip_prefix(['+', '-']).unwrap_or(text)
+}
+
+fn is_mantissa(text: &str) -> bool {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    is_digits(whole) && is_digits(fraction) && whole.len() + fraction.len() > 0
+}
+
+fn is_exponent(text: &str) -> bool {
+    let digits = without_sign(text);
+    !digits.is_empty() && is_digits(digits)
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -116,8 +154,7 @@ mod tests {
     use rusqlite::types::ValueRef;
 
     use super::{Affinity, Alters};
-    use crate::engine::sqlite::scan::cell_of;
-    use crate::engine::sqlite::sql::TextEncoding;
+    use crate::engine::sqlite::sql::{TextEncoding, cell_of};
     use crate::format::cell::{Cell, Encoding, OwnedCell};
 
     /// What SQLite makes of a value in a column.

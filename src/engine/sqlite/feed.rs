@@ -23,20 +23,17 @@ pub(super) enum RowidSource {
 impl RowidSource {
     /// As the definition of a table says.
     pub(super) fn of_definition(sql: &str) -> Self {
-        let words = sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        if words.into_iter().any(|word| word.eq_ignore_ascii_case("AUTOINCREMENT")) { Self::Growing } else { Self::Any }
+        let mut words = sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        if words.any(|word| word.eq_ignore_ascii_case("AUTOINCREMENT")) { Self::Growing } else { Self::Any }
     }
 }
 
 /// Why a table whose rows are numbered, and that nothing refers to, looks like a feed.
 pub(super) fn hint(table: &str, columns: &[Column], ids: RowidSource) -> Option<String> {
-    let lower = table.to_ascii_lowercase();
-    let name = lower.split('_').find(|word| NAMES.contains(word));
-    let has = |names: &[&'static str]| {
-        names.iter().find(|name| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name))).copied()
-    };
-    let (action, time) = (has(&ACTIONS), has(&TIMES));
-    let said = match (name, ids, action, time) {
+    let name = feed_name(table);
+    let action = find_column(columns, &ACTIONS);
+    let time = find_column(columns, &TIMES);
+    let why = match (name, ids, action, time) {
         (Some(name), RowidSource::Growing, ..) => format!("its name says {name:?}, its numbers only grow"),
         (Some(name), RowidSource::Any, Some(action), Some(time)) => {
             format!("its name says {name:?}, it has columns {action} and {time}")
@@ -46,7 +43,20 @@ pub(super) fn hint(table: &str, columns: &[Column], ids: RowidSource) -> Option<
         }
         _ => return None,
     };
-    Some(format!("{said}, and no foreign key refers to it"))
+    Some(format!("{why}, and no foreign key refers to it"))
+}
+
+/// The word in a table's name that says that it is a feed.
+fn feed_name(table: &str) -> Option<&'static str> {
+    let lower = table.to_ascii_lowercase();
+    let mut words = lower.split('_');
+    words.find_map(|word| NAMES.into_iter().find(|name| *name == word))
+}
+
+/// The first of these names that is a column's.
+fn find_column(columns: &[Column], names: &[&'static str]) -> Option<&'static str> {
+    let has = |name: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+    names.iter().copied().find(|name| has(name))
 }
 
 #[cfg(test)]

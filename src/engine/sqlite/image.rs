@@ -11,11 +11,10 @@
 //!   meanwhile by identity, size or time.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -24,12 +23,13 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use crate::base::env::Env;
 use crate::base::time::Moment;
 use crate::engine::contract::{Gap, SourceError};
-use crate::engine::sqlite::cut::Cut;
+use crate::engine::sqlite::file::{beside, is_unused_wal, unreachable};
 use crate::engine::sqlite::sql::{code, primary_code, reason};
+use crate::engine::sqlite::truncation::Truncation;
 
-/// Looks at somebody else's lock before giving up.
-const BUSY_LOOKS_MAX: i32 = 2500;
-/// Between two looks. A writer that never rests leaves only short gaps; SQLite's own waiting misses them.
+/// Attempts to get a lock that another process holds, before giving up.
+const BUSY_ATTEMPTS_MAX: i32 = 2500;
+/// Between two attempts. A writer that never rests leaves only short gaps; SQLite's own waiting misses them.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// More than the resolution of the times that a file system keeps.
 const FILE_CLOCK_TICK: Duration = Duration::from_millis(20);
@@ -41,20 +41,25 @@ const MALFORMED_IMAGE: &str = "database disk image is malformed";
 
 /// An open read transaction on one image.
 pub(super) struct SqliteImage {
-    pub(super) conn: Connection,
+    pub(super) content: ImageContent,
     /// Nothing committed before this moment is missing.
     pub(super) as_of: Moment,
-    /// What is wrong with the file as a whole.
-    pub(super) gaps: Vec<Gap>,
-    /// Tables that have pages which are not in the file.
-    pub(super) cut: BTreeSet<String>,
 }
 
 /// An image, but for its moment.
-struct OpenedImage {
+pub(super) struct ImageContent {
+    pub(super) conn: Connection,
+    /// What is wrong with the file as a whole.
+    pub(super) gaps: Vec<Gap>,
+    /// Tables that have pages which are not in the file.
+    pub(super) truncated: BTreeSet<String>,
+}
+
+/// A connection whose transaction has begun.
+struct ReadTransaction {
     conn: Connection,
+    /// What is wrong with the schema.
     gaps: Vec<Gap>,
-    cut: BTreeSet<String>,
 }
 
 /// Why an image could not be opened in place.
@@ -64,83 +69,96 @@ enum InPlaceError {
     Other(SourceError),
 }
 
+impl From<SourceError> for InPlaceError {
+    fn from(error: SourceError) -> Self {
+        Self::Other(error)
+    }
+}
+
 impl SqliteImage {
     /// Opens an image of the database at `path`; what must be copied goes to `spill`.
     pub(super) fn open(path: &Path, spill: &Path, env: &dyn Env) -> Result<Self, SourceError> {
         let mut why = String::new();
         for _ in 0..COPY_ATTEMPTS_MAX {
             let as_of = env.now();
-            let in_place = match is_unused_wal(path) {
-                true => Err(InPlaceError::NeedsCopy("no process has its log open".to_owned())),
-                false => open_in_place(path, spill),
-            };
-            match in_place {
-                Ok(OpenedImage { conn, gaps, cut }) => return Ok(Self { conn, as_of, gaps, cut }),
+            match open_in_place(path, spill) {
+                Ok(content) => return Ok(Self { content, as_of }),
                 Err(InPlaceError::Other(error)) => return Err(error),
                 Err(InPlaceError::NeedsCopy(reason)) => why = reason,
             }
             let as_of = env.now();
-            if let Some(OpenedImage { conn, gaps, cut }) = open_recovered_copy(path, spill)? {
-                return Ok(Self { conn, as_of, gaps, cut });
+            if let Some(content) = open_recovered_copy(path, spill)? {
+                return Ok(Self { content, as_of });
             }
         }
         Err(unreachable(path, format!("it must be copied to be read ({why}), but it changed during each copy")))
     }
 }
 
-pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> SourceError {
-    SourceError::Unreachable { what: path.display().to_string(), reason: reason.into() }
-}
-
-/// Whether a database in WAL mode lacks the files that whoever uses it keeps beside it. Where that cannot be
-/// told, opening says more.
-fn is_unused_wal(path: &Path) -> bool {
-    let mut header = [0; 20];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    let version_wal = 2;
-    let is_wal = read.is_ok() && header[18..20].contains(&version_wal);
-    is_wal && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
-}
-
-fn open_in_place(path: &Path, spill: &Path) -> Result<OpenedImage, InPlaceError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(path, flags).and_then(|mut conn| {
-        let gaps = begin(&mut conn)?;
-        let wal = conn.query_row("PRAGMA main.journal_mode", [], |row| row.get::<_, String>(0))? == "wal";
-        Ok((conn, gaps, wal))
-    });
-    match opened {
-        Ok((conn, gaps, true)) => with_cut(path, path, conn, gaps).map_err(InPlaceError::Other),
-        Ok((conn, _, false)) => copy_pages(path, &conn, spill).map_err(InPlaceError::Other),
+fn open_in_place(path: &Path, spill: &Path) -> Result<ImageContent, InPlaceError> {
+    if is_unused_wal(path) {
+        return Err(InPlaceError::NeedsCopy("no process has its log open".to_owned()));
+    }
+    match begin_in_place(path) {
+        Ok((transaction, JournalKind::Wal)) => Ok(with_truncation(path, path, transaction)?),
+        Ok((transaction, JournalKind::Other)) => Ok(copy_pages(path, &transaction.conn, spill)?),
         Err(error) if takes_a_write(&error) => Err(InPlaceError::NeedsCopy(reason(&error))),
         Err(error) => Err(InPlaceError::Other(open_error(path, &error))),
     }
 }
 
+/// The journal mode, as far as it decides how a database can be read.
+enum JournalKind {
+    Wal,
+    Other,
+}
+
+fn begin_in_place(path: &Path) -> rusqlite::Result<(ReadTransaction, JournalKind)> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let transaction = begin(Connection::open_with_flags(path, flags)?)?;
+    let mode: String = transaction.conn.query_row("PRAGMA main.journal_mode", [], |row| row.get(0))?;
+    let journal = if mode == "wal" { JournalKind::Wal } else { JournalKind::Other };
+    Ok((transaction, journal))
+}
+
 /// Fixes the image. A schema that SQLite finds malformed in places is read as far as it goes.
-fn begin(conn: &mut Connection) -> rusqlite::Result<Vec<Gap>> {
+fn begin(mut conn: Connection) -> rusqlite::Result<ReadTransaction> {
+    configure(&mut conn)?;
+    conn.execute_batch("BEGIN")?;
+    let gaps = match read_schema(&conn) {
+        Ok(()) => Vec::new(),
+        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => {
+            read_malformed_schema(&conn)?;
+            vec![Gap { object: "sqlite_schema".to_owned(), reason: reason(&error) }]
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(ReadTransaction { conn, gaps })
+}
+
+fn configure(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.busy_handler(Some(wait_for_lock))?;
     // Some scans ask for a collation of the application; none compares anything with it.
     conn.collation_needed(|conn, name| conn.create_collation(name, |a, b| a.cmp(b)))?;
-    conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF; BEGIN")?;
-    // All of it: what cannot be read of the schema, nobody would miss.
+    conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF")
+}
+
+/// Reads the schema as far as it goes.
+fn read_malformed_schema(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch("PRAGMA writable_schema=ON")?;
+    read_schema(conn)
+}
+
+/// Reads all of the schema: what cannot be read of it, nobody would miss.
+fn read_schema(conn: &Connection) -> rusqlite::Result<()> {
     let all = "SELECT max(length(CAST(type || name || tbl_name || sql AS BLOB))) FROM main.sqlite_schema";
-    let touch = |conn: &Connection| conn.query_row(all, [], |row| row.get::<_, Option<i64>>(0));
-    match touch(conn) {
-        Ok(_) => Ok(Vec::new()),
-        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => {
-            conn.execute_batch("PRAGMA writable_schema=ON")?;
-            touch(conn)?;
-            Ok(vec![Gap { object: "sqlite_schema".to_owned(), reason: reason(&error) }])
-        }
-        Err(error) => Err(error),
-    }
+    conn.query_row(all, [], |row| row.get::<_, Option<i64>>(0)).map(drop)
 }
 
 /// Waits for a lock; false to wait no longer.
-fn wait_for_lock(looks: i32) -> bool {
+fn wait_for_lock(attempts: i32) -> bool {
     std::thread::sleep(BUSY_PAUSE);
-    looks < BUSY_LOOKS_MAX
+    attempts < BUSY_ATTEMPTS_MAX
 }
 
 /// Whether a read-only open failed only because something would have to be written first.
@@ -148,19 +166,19 @@ fn takes_a_write(error: &rusqlite::Error) -> bool {
     matches!(primary_code(error), ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN)
 }
 
-/// Adds what is missing at the end of `file`, of which `conn` is an image; `path` is the database's own.
-fn with_cut(path: &Path, file: &Path, conn: Connection, mut gaps: Vec<Gap>) -> Result<OpenedImage, SourceError> {
-    let Some(found) = Cut::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))? else {
-        return Ok(OpenedImage { conn, gaps, cut: BTreeSet::new() });
-    };
-    let cut = found.tables(&conn).map_err(|error| open_error(path, &error))?;
-    if cut.contains("sqlite_schema") {
-        return Err(unreachable(path, format!("{found}, among them some that say what tables there are")));
+/// Adds what is missing at the end of `file`, of which `transaction` is an image; `path` is the database's own.
+fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Result<ImageContent, SourceError> {
+    let ReadTransaction { conn, mut gaps } = transaction;
+    let found = Truncation::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))?;
+    let Some(truncation) = found else { return Ok(ImageContent { conn, gaps, truncated: BTreeSet::new() }) };
+    let truncated = truncation.tables(&conn).map_err(|error| open_error(path, &error))?;
+    if truncated.contains("sqlite_schema") {
+        return Err(unreachable(path, format!("{truncation}, among them some that say what tables there are")));
     }
-    // This says what SQLite only has a word for.
+    // Replaces SQLite's general message.
     gaps.retain(|gap| !gap.reason.contains(MALFORMED_IMAGE));
-    gaps.push(Gap { object: "the file".to_owned(), reason: found.to_string() });
-    Ok(OpenedImage { conn, gaps, cut })
+    gaps.push(Gap { object: "the file".to_owned(), reason: truncation.to_string() });
+    Ok(ImageContent { conn, gaps, truncated })
 }
 
 fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
@@ -174,63 +192,92 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 }
 
 /// Copies all pages in one step, under one read lock, into a file without a name.
-fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<OpenedImage, SourceError> {
-    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| no_copy(spill, error))?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let copy = || -> rusqlite::Result<(Connection, Vec<Gap>)> {
-        let mut to = Connection::open_with_flags(file.path(), flags)?;
-        to.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")?;
-        // From here on a crash leaves nothing behind: the connection alone holds the file.
-        file.close().map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        match Backup::new(from, &mut to)?.step(-1)? {
-            StepResult::Done => {}
-            _ => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
-        }
-        let gaps = begin(&mut to)?;
-        Ok((to, gaps))
-    };
-    let (copied, gaps) = copy().map_err(|error| match primary_code(&error) {
-        ffi::SQLITE_FULL => no_copy(spill, "no space is left"),
-        _ if code(&error) == ffi::SQLITE_IOERR_WRITE => no_copy(spill, "it cannot be written"),
+fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageContent, SourceError> {
+    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| copy_failed(spill, error))?;
+    let copied = copy_to(file, from).map_err(|error| match primary_code(&error) {
+        ffi::SQLITE_FULL => copy_failed(spill, "no space is left"),
+        _ if code(&error) == ffi::SQLITE_IOERR_WRITE => copy_failed(spill, "it cannot be written"),
         _ => open_error(path, &error),
     })?;
     // The file itself tells, while it is still locked: the copy is filled up.
-    with_cut(path, path, copied, gaps)
+    with_truncation(path, path, copied)
 }
 
-fn no_copy(spill: &Path, reason: impl ToString) -> SourceError {
+fn copy_to(file: tempfile::NamedTempFile, from: &Connection) -> rusqlite::Result<ReadTransaction> {
+    let mut to = open_writable(file.path())?;
+    to.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")?;
+    // From here on a crash leaves nothing behind: the connection alone holds the file.
+    file.close().map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let copied = Backup::new(from, &mut to)?.step(-1)?;
+    match copied {
+        StepResult::Done => begin(to),
+        _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+    }
+}
+
+fn open_writable(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
+fn copy_failed(spill: &Path, reason: impl ToString) -> SourceError {
     SourceError::Copy { dir: spill.display().to_string(), reason: reason.to_string() }
 }
 
-/// Copies file, log and journal and lets SQLite recover the copy. None if one of them changed meanwhile.
-fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<OpenedImage>, SourceError> {
-    let dir = tempfile::TempDir::new_in(spill).map_err(|error| no_copy(spill, error))?;
+/// Copies file, log and journal and lets SQLite recover the copy. `None` if one of them changed meanwhile.
+fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>, SourceError> {
+    let dir = tempfile::TempDir::new_in(spill).map_err(|error| copy_failed(spill, error))?;
     let copy = dir.path().join("copy");
-    let before = stat_all(path).map_err(|error| unreachable(path, error.to_string()))?;
+    let before = stat_all(path)?;
     // Whatever is written from here on is written in a later tick of the clock of files.
     std::thread::sleep(FILE_CLOCK_TICK);
-    for (suffix, _) in SUFFIXES.iter().zip(&before).filter(|(_, stat)| stat.is_some()) {
-        let from = beside(path, suffix);
-        match copy_file(&from, &beside(&copy, suffix)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if is_full(&error) => return Err(no_copy(spill, error)),
-            Err(error) => return Err(unreachable(&from, format!("it must be copied to be read: {error}"))),
-        }
-    }
-    if stat_all(path).map_err(|error| unreachable(path, error.to_string()))? != before {
+    if copy_all(path, &copy, &before, spill)? == FileCopy::Vanished || stat_all(path)? != before {
         return Ok(None);
     }
-    let open = || -> rusqlite::Result<(Connection, Vec<Gap>)> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut conn = Connection::open_with_flags(&copy, flags)?;
-        conn.execute_batch("PRAGMA locking_mode=EXCLUSIVE")?;
-        let gaps = begin(&mut conn)?;
-        Ok((conn, gaps))
-    };
     // The directory goes at the end; the connection keeps what it has open.
-    let (conn, gaps) = open().map_err(|error| open_error(path, &error))?;
-    with_cut(path, &copy, conn, gaps).map(Some)
+    let recovered = recover(&copy).map_err(|error| open_error(path, &error))?;
+    with_truncation(path, &copy, recovered).map(Some)
+}
+
+/// Copies the files that exist.
+fn copy_all(path: &Path, copy: &Path, stats: &FileStats, spill: &Path) -> Result<FileCopy, SourceError> {
+    for (suffix, stat) in SUFFIXES.iter().zip(stats) {
+        if stat.is_some() && copy_file(&beside(path, suffix), &beside(copy, suffix), spill)? == FileCopy::Vanished {
+            return Ok(FileCopy::Vanished);
+        }
+    }
+    Ok(FileCopy::Copied)
+}
+
+fn recover(copy: &Path) -> rusqlite::Result<ReadTransaction> {
+    let conn = open_writable(copy)?;
+    conn.execute_batch("PRAGMA locking_mode=EXCLUSIVE")?;
+    begin(conn)
+}
+
+const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
+
+/// What became of a file that was to be copied.
+#[derive(PartialEq, Eq)]
+enum FileCopy {
+    Copied,
+    Vanished,
+}
+
+fn copy_file(from: &Path, to: &Path, spill: &Path) -> Result<FileCopy, SourceError> {
+    match copy_bytes(from, to) {
+        Ok(()) => Ok(FileCopy::Copied),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileCopy::Vanished),
+        Err(error) if is_full(&error) => Err(copy_failed(spill, error)),
+        Err(error) => Err(unreachable(from, format!("it must be copied to be read: {error}"))),
+    }
+}
+
+fn copy_bytes(from: &Path, to: &Path) -> io::Result<()> {
+    let mut reader = File::open(from)?;
+    let mut writer = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut reader, &mut writer)?;
+    Ok(())
 }
 
 fn is_full(error: &io::Error) -> bool {
@@ -238,32 +285,16 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
-
-/// The name of a file that SQLite keeps beside the database.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let mut reader = File::open(from)?;
-    let mut writer = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-    io::copy(&mut reader, &mut writer)?;
-    Ok(())
-}
-
 /// What changes when a file is written or replaced.
 #[derive(PartialEq, Eq)]
-struct Stat {
+struct FileStat {
     inode: u64,
     len: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
 
-impl Stat {
+impl FileStat {
     fn of(metadata: &Metadata) -> Self {
         Self {
             inode: metadata.ino(),
@@ -274,11 +305,21 @@ impl Stat {
     }
 }
 
-fn stat_all(path: &Path) -> io::Result<[Option<Stat>; 3]> {
-    let stat = |suffix| match std::fs::metadata(beside(path, suffix)) {
-        Ok(metadata) => Ok(Some(Stat::of(&metadata))),
+/// The database file, its log and its journal, as far as they exist.
+type FileStats = [Option<FileStat>; 3];
+
+fn stat_all(path: &Path) -> Result<FileStats, SourceError> {
+    let mut stats = [None, None, None];
+    for (stat, suffix) in stats.iter_mut().zip(SUFFIXES) {
+        *stat = stat_file(&beside(path, suffix)).map_err(|error| unreachable(path, error.to_string()))?;
+    }
+    Ok(stats)
+}
+
+fn stat_file(path: &Path) -> io::Result<Option<FileStat>> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(FileStat::of(&metadata))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
-    };
-    Ok([stat(SUFFIXES[0])?, stat(SUFFIXES[1])?, stat(SUFFIXES[2])?])
+    }
 }

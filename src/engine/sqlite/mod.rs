@@ -1,17 +1,19 @@
-//! SQLite files: read, and written anew.
+//! SQLite files: read as sources, written as targets.
 
 mod affinity;
-mod build;
-mod cut;
+mod builder;
 mod feed;
-mod foreign;
+mod file;
+mod from_postgres;
 mod image;
+mod insert;
 mod scan;
 mod schema;
 mod source;
 mod sql;
 mod tables;
 mod target;
+mod truncation;
 
 pub use schema::stand_in_schema;
 pub use source::SqliteSource;

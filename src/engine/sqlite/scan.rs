@@ -12,22 +12,24 @@
 
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, Rows};
+use rusqlite::{Connection, Row, Rows, Statement};
 
 use crate::engine::contract::{Gap, RowSink, SourceError};
 use crate::engine::sqlite::affinity::{self, Affinity};
-use crate::engine::sqlite::sql::{Decoded, TextEncoding, failed_sql, is_damage, quoted, reason};
-use crate::format::cell::{Cell, Encoding};
+use crate::engine::sqlite::sql::{Decoded, TextEncoding, cell_of, failed_sql, is_damage, number, quoted, reason};
+use crate::format::cell::Cell;
 
 /// How the reason of a gap begins if rows could not be read.
 const DAMAGED: &str = "the file is damaged";
+/// SQLite's default.
+const RESULT_COLUMNS_MAX: usize = 2000;
 
 /// How to read one table.
 pub(super) struct Scan {
     table: String,
     encoding: TextEncoding,
     columns: usize,
-    /// Each returns a run of the columns, in order.
+    /// Each returns some of the columns; together all of them, in order.
     selects: Vec<String>,
 }
 
@@ -39,80 +41,72 @@ impl Scan {
         table: &str,
         columns: &[&str],
     ) -> rusqlite::Result<Self> {
-        // Of UTF-16 each column makes two items, and its name stands in a statement nine times.
-        let width = if encoding == TextEncoding::Utf8 { 1 } else { 8 };
-        let limit = conn.limit(Limit::SQLITE_LIMIT_COLUMN).ok().and_then(|limit| usize::try_from(limit).ok());
-        let run = (limit.unwrap_or(2000) / width).max(1);
-        let beginnings = match encoding {
-            TextEncoding::Utf8 => vec![Beginnings::Shown; columns.len()],
-            _ => beginnings(conn, table, columns)?,
-        };
-        let columns_read: Vec<(&str, Beginnings)> = columns.iter().copied().zip(beginnings).collect();
-        let select = |columns: &[(&str, Beginnings)]| {
-            let items: Vec<String> =
-                columns.iter().map(|(name, beginnings)| item(encoding, name, *beginnings)).collect();
-            // An index that covers the columns would be read instead of the table.
-            format!("SELECT {} FROM main.{} NOT INDEXED", items.join(", "), quoted(table))
-        };
-        Ok(Self {
-            table: table.to_owned(),
-            encoding,
-            columns: columns.len(),
-            selects: columns_read.chunks(run).map(select).collect(),
-        })
+        let items = select_items(conn, encoding, table, columns)?;
+        let selects = items.chunks(columns_per_select(conn, encoding)).map(|items| select(items, table)).collect();
+        Ok(Self { table: table.to_owned(), encoding, columns: columns.len(), selects })
     }
 
     /// Fails if SQLite does not understand the statements.
     pub(super) fn check(&self, conn: &Connection) -> rusqlite::Result<()> {
-        self.selects.iter().try_for_each(|sql| conn.prepare(sql).map(drop))
+        self.prepare(conn).map(drop)
+    }
+
+    fn prepare<'c>(&self, conn: &'c Connection) -> rusqlite::Result<Vec<Statement<'c>>> {
+        self.selects.iter().map(|sql| conn.prepare(sql)).collect()
     }
 
     /// Passes every row on. Where the file is damaged the rows before the damage are passed on and the gap is named.
     pub(super) fn run(&self, conn: &Connection, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
-        let error = |error: &rusqlite::Error| failed_sql(format!("read table {}", self.table), error);
-        let mut statements = self
-            .selects
-            .iter()
-            .map(|sql| conn.prepare(sql))
-            .collect::<rusqlite::Result<Vec<_>>>()
-            .map_err(|e| error(&e))?;
-        let mut selected: Vec<Rows<'_>> = statements.iter_mut().map(|statement| statement.raw_query()).collect();
+        let mut statements = self.prepare(conn).map_err(|error| self.error(&error))?;
+        let mut results: Vec<Rows<'_>> = statements.iter_mut().map(Statement::raw_query).collect();
         let mut spare: Vec<Cell<'static>> = Vec::with_capacity(self.columns);
-        let mut text = Texts::default();
+        let mut texts = Utf16Texts::default();
         let mut rows_read: u64 = 0;
         loop {
-            let stepped =
-                selected.iter_mut().map(|rows| rows.next()).collect::<rusqlite::Result<Option<Vec<&Row<'_>>>>>();
-            let rows = match stepped {
+            let rows = match step_all(&mut results) {
                 Ok(Some(rows)) => rows,
-                Ok(None) => return Ok(self.doubts(&text).into_iter().collect()),
-                Err(e) if is_damage(&e) => {
-                    return Ok(self.doubts(&text).into_iter().chain([self.damage(rows_read, &e)]).collect());
+                Ok(None) => return Ok(Vec::from_iter(self.ambiguity_gap(&texts))),
+                Err(error) if is_damage(&error) => {
+                    let mut gaps = Vec::from_iter(self.ambiguity_gap(&texts));
+                    gaps.push(self.damage_gap(rows_read, &error));
+                    return Ok(gaps);
                 }
-                Err(e) => return Err(error(&e)),
+                Err(error) => return Err(self.error(&error)),
             };
             let mut cells = emptied(spare);
-            match self.encoding {
-                TextEncoding::Utf8 => cells_utf8(&rows, &mut cells),
-                _ => text.cells_utf16(self.encoding, &rows, &mut cells),
-            }
-            .map_err(|e| error(&e))?;
+            self.read_cells(&rows, &mut texts, &mut cells).map_err(|error| self.error(&error))?;
             sink.row(&cells).map_err(SourceError::Sink)?;
             rows_read += 1;
             spare = emptied(cells);
         }
     }
 
-    /// Texts of which SQLite cannot be made to say how they begin.
-    fn doubts(&self, texts: &Texts) -> Option<Gap> {
-        let reason = format!(
-            "of {} long texts SQLite does not tell whether they begin with U+FEFF, U+FFFE or neither: all else of them is in the snapshot",
-            texts.doubts
-        );
-        (texts.doubts > 0).then(|| Gap { object: self.table.clone(), reason })
+    fn read_cells<'r>(
+        &self,
+        rows: &[&'r Row<'_>],
+        texts: &'r mut Utf16Texts,
+        cells: &mut Vec<Cell<'r>>,
+    ) -> rusqlite::Result<()> {
+        match self.encoding {
+            TextEncoding::Utf8 => read_cells_utf8(rows, cells),
+            encoding => texts.read_cells(encoding, rows, cells),
+        }
     }
 
-    fn damage(&self, rows_read: u64, error: &rusqlite::Error) -> Gap {
+    fn error(&self, error: &rusqlite::Error) -> SourceError {
+        failed_sql(format!("read table {}", self.table), error)
+    }
+
+    /// Texts whose beginning cannot be known.
+    fn ambiguity_gap(&self, texts: &Utf16Texts) -> Option<Gap> {
+        let reason = format!(
+            "of {} long texts SQLite does not tell whether they begin with U+FEFF, U+FFFE or neither: all else of them is in the snapshot",
+            texts.ambiguous
+        );
+        (texts.ambiguous > 0).then(|| Gap { object: self.table.clone(), reason })
+    }
+
+    fn damage_gap(&self, rows_read: u64, error: &rusqlite::Error) -> Gap {
         let reason = format!("{DAMAGED}: {} rows were read, then: {}", rows_read, reason(error));
         Gap { object: self.table.clone(), reason }
     }
@@ -123,42 +117,65 @@ impl Scan {
     }
 }
 
-/// Whether the length of a column's texts can be asked for without reading them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Beginnings {
-    Shown,
-    Hidden,
+/// The next row of each result; `None` at the end.
+fn step_all<'r, 's>(results: &'r mut [Rows<'s>]) -> rusqlite::Result<Option<Vec<&'r Row<'s>>>> {
+    results.iter_mut().map(Rows::next).collect()
 }
 
-fn beginnings(conn: &Connection, table: &str, columns: &[&str]) -> rusqlite::Result<Vec<Beginnings>> {
-    let keyed = "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND name = ?1 AND wr";
-    let keyed: i64 = conn.query_row(keyed, [table], |row| row.get(0))?;
+fn columns_per_select(conn: &Connection, encoding: TextEncoding) -> usize {
+    // Of UTF-16 each column makes two items, and its name stands in a statement nine times.
+    let width = if encoding == TextEncoding::Utf8 { 1 } else { 8 };
+    let limit = conn.limit(Limit::SQLITE_LIMIT_COLUMN).ok();
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+    (limit.unwrap_or(RESULT_COLUMNS_MAX) / width).max(1)
+}
+
+fn select(items: &[String], table: &str) -> String {
+    // An index that covers the columns would be read instead of the table.
+    format!("SELECT {} FROM main.{} NOT INDEXED", items.join(", "), quoted(table))
+}
+
+/// What selects each column.
+fn select_items(
+    conn: &Connection,
+    encoding: TextEncoding,
+    table: &str,
+    columns: &[&str],
+) -> rusqlite::Result<Vec<String>> {
+    if encoding == TextEncoding::Utf8 {
+        return Ok(columns.iter().map(|column| quoted(column)).collect());
+    }
     let affinities = affinity::of_columns(conn, table, columns)?;
-    let of = |affinity: Affinity| {
-        if affinity == Affinity::Real && keyed == 0 { Beginnings::Hidden } else { Beginnings::Shown }
+    let sql = "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND name = ?1 AND wr";
+    let has_rowids = number(conn, sql, [table])? == 0;
+    let item = |(column, affinity): (&&str, Affinity)| match affinity {
+        Affinity::Real if has_rowids => utf16_item(&quoted(column), &mark_by_length(&quoted(column))),
+        _ => utf16_item(&quoted(column), &mark_by_octet_length(&quoted(column))),
     };
-    Ok(affinities.into_iter().map(of).collect())
+    Ok(columns.iter().zip(affinities).map(item).collect())
 }
 
-/// What selects a column: itself; in a UTF-16 database its text as bytes, and what became of its beginning.
-fn item(encoding: TextEncoding, name: &str, beginnings: Beginnings) -> String {
-    let name = quoted(name);
-    let length = format!("octet_length(CAST({name} AS BLOB))");
-    let beginning = match (encoding, beginnings) {
-        (TextEncoding::Utf8, _) => return name,
-        (_, Beginnings::Shown) => format!(
-            "WHEN octet_length({name}) - {MARK_BYTES} <> {length} THEN {KEPT} \
-             WHEN CAST({name} AS BLOB) = CAST(CAST({name} AS TEXT) AS BLOB) THEN {MARK_TAKEN} \
-             ELSE {SWAPPED_MARK_TAKEN}"
-        ),
-        (_, Beginnings::Hidden) => {
-            format!("WHEN {length} + {MARK_BYTES} <= {TEXT_BYTES_KEPT} THEN {KEPT} ELSE {UNTOLD}")
-        }
-    };
+/// Selects a column of a UTF-16 database: its text as bytes, and what became of its byte order mark.
+fn utf16_item(name: &str, mark: &str) -> String {
     format!(
         "CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END, \
-         CASE WHEN typeof({name}) <> 'text' THEN NULL {beginning} END"
+         CASE WHEN typeof({name}) <> 'text' THEN NULL {mark} END"
     )
+}
+
+/// Compares the length in the head of the row with that of the text.
+fn mark_by_octet_length(name: &str) -> String {
+    format!(
+        "WHEN octet_length({name}) - {MARK_BYTES} <> octet_length(CAST({name} AS BLOB)) THEN {MARK_KEPT} \
+         WHEN CAST({name} AS BLOB) = CAST(CAST({name} AS TEXT) AS BLOB) THEN {MARK_TAKEN} \
+         ELSE {SWAPPED_MARK_TAKEN}"
+    )
+}
+
+/// For columns whose texts are read even for their length.
+fn mark_by_length(name: &str) -> String {
+    let length = format!("octet_length(CAST({name} AS BLOB))");
+    format!("WHEN {length} + {MARK_BYTES} <= {TEXT_BYTES_KEPT} THEN {MARK_KEPT} ELSE {MARK_UNKNOWN}")
 }
 
 /// Texts up to this size stay as they are.
@@ -166,13 +183,13 @@ const TEXT_BYTES_KEPT: usize = 4000;
 const MARK_BYTES: usize = 2;
 
 /// The text is whole.
-const KEPT: i64 = 0;
+const MARK_KEPT: i64 = 0;
 /// It began with U+FEFF, or with U+FFFE and is the same in both byte orders.
 const MARK_TAKEN: i64 = 1;
 /// It began with U+FFFE.
 const SWAPPED_MARK_TAKEN: i64 = 2;
 /// It may have begun with either.
-const UNTOLD: i64 = 3;
+const MARK_UNKNOWN: i64 = 3;
 
 /// The same allocation for cells that borrow from something else.
 fn emptied<'b>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'b>> {
@@ -180,7 +197,7 @@ fn emptied<'b>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'b>> {
     cells.into_iter().map(|_| -> Cell<'b> { unreachable!("the vector is empty") }).collect()
 }
 
-fn cells_utf8<'r>(rows: &[&'r Row<'_>], cells: &mut Vec<Cell<'r>>) -> rusqlite::Result<()> {
+fn read_cells_utf8<'r>(rows: &[&'r Row<'_>], cells: &mut Vec<Cell<'r>>) -> rusqlite::Result<()> {
     for row in rows {
         for column in 0..row.as_ref().column_count() {
             cells.push(cell_of(row.get_ref(column)?));
@@ -189,104 +206,111 @@ fn cells_utf8<'r>(rows: &[&'r Row<'_>], cells: &mut Vec<Cell<'r>>) -> rusqlite::
     Ok(())
 }
 
-/// The cell of a value of a UTF-8 database.
-pub(super) fn cell_of(value: ValueRef<'_>) -> Cell<'_> {
-    match value {
-        ValueRef::Null => Cell::Null,
-        ValueRef::Integer(value) => Cell::Integer(value),
-        ValueRef::Real(value) => Cell::Real(value),
-        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => Cell::Text(text),
-            Err(_) => Cell::Encoded(Encoding::Utf8Invalid, bytes),
-        },
-        ValueRef::Blob(bytes) => Cell::Bytes(bytes),
-    }
-}
-
 /// Texts of one row of a UTF-16 database, decoded.
 #[derive(Default)]
-struct Texts {
+struct Utf16Texts {
     decoded: String,
-    /// Bytes of invalid texts whose beginning was put back.
-    raw: Vec<u8>,
+    /// Bytes of invalid texts whose byte order mark was put back.
+    invalid: Vec<u8>,
     /// Per column.
-    places: Vec<ValuePlace>,
+    locations: Vec<ValueLocation>,
     /// Texts so far, in all rows, that may have begun with another character.
-    doubts: u64,
+    ambiguous: u64,
 }
 
-/// Where the value of a column lies.
+/// Where the value of a column is.
 #[derive(Clone, Copy)]
-enum ValuePlace {
+enum ValueLocation {
     /// From here to there in `decoded`.
     Decoded(usize, usize),
-    /// From here to there in `raw`.
-    Raw(usize, usize),
+    /// From here to there in `invalid`.
+    Invalid(usize, usize),
     /// In the row: text that is invalid.
     InvalidInRow,
     /// In the row: no text.
     InRow,
 }
 
-impl Texts {
-    fn cells_utf16<'r>(
+impl Utf16Texts {
+    fn read_cells<'r>(
         &'r mut self,
         encoding: TextEncoding,
         rows: &[&'r Row<'_>],
         cells: &mut Vec<Cell<'r>>,
     ) -> rusqlite::Result<()> {
-        self.decoded.clear();
-        self.raw.clear();
-        self.places.clear();
-        let columns = |row: &Row<'_>| (0..row.as_ref().column_count()).step_by(2);
+        self.decode_rows(encoding, rows)?;
+        let texts: &'r Self = self;
+        let mut locations = texts.locations.iter();
         for row in rows {
-            for column in columns(row) {
-                let place = match (row.get_ref(column)?, row.get_ref(column + 1)?) {
-                    (ValueRef::Blob(bytes), ValueRef::Integer(beginning)) => self.text(encoding, bytes, beginning),
-                    _ => ValuePlace::InRow,
-                };
-                self.places.push(place);
-            }
-        }
-        let texts = &*self;
-        let mut places = texts.places.iter();
-        for row in rows {
-            for column in columns(row) {
-                let place = places.next().copied().unwrap_or(ValuePlace::InRow);
-                cells.push(match (place, row.get_ref(column)?) {
-                    (ValuePlace::Decoded(start, end), _) => Cell::Text(&texts.decoded[start..end]),
-                    (ValuePlace::Raw(start, end), _) => Cell::Encoded(encoding.invalid(), &texts.raw[start..end]),
-                    (ValuePlace::InvalidInRow, ValueRef::Blob(bytes)) => Cell::Encoded(encoding.invalid(), bytes),
-                    (_, value) => cell_of(value),
-                });
+            for column in value_columns(row) {
+                let location = locations.next().copied().unwrap_or(ValueLocation::InRow);
+                cells.push(texts.cell(encoding, location, row.get_ref(column)?));
             }
         }
         Ok(())
     }
 
-    /// Decodes a text, and puts back what it began with.
-    fn text(&mut self, encoding: TextEncoding, bytes: &[u8], beginning: i64) -> ValuePlace {
-        let mark = match beginning {
-            MARK_TAKEN => "\u{feff}",
-            SWAPPED_MARK_TAKEN => "\u{fffe}",
-            _ => "",
-        };
-        let is_symmetric = || bytes.chunks_exact(2).all(|unit| unit[0] == unit[1]);
-        if beginning == UNTOLD || beginning == MARK_TAKEN && is_symmetric() {
-            self.doubts += 1;
+    fn decode_rows(&mut self, encoding: TextEncoding, rows: &[&Row<'_>]) -> rusqlite::Result<()> {
+        self.decoded.clear();
+        self.invalid.clear();
+        self.locations.clear();
+        for row in rows {
+            for column in value_columns(row) {
+                let location = match (row.get_ref(column)?, row.get_ref(column + 1)?) {
+                    (ValueRef::Blob(bytes), ValueRef::Integer(mark)) => self.decode(encoding, bytes, mark),
+                    _ => ValueLocation::InRow,
+                };
+                self.locations.push(location);
+            }
         }
+        Ok(())
+    }
+
+    /// Decodes a text, and puts its byte order mark back.
+    fn decode(&mut self, encoding: TextEncoding, bytes: &[u8], mark: i64) -> ValueLocation {
+        if mark == MARK_UNKNOWN || mark == MARK_TAKEN && is_same_in_both_orders(bytes) {
+            self.ambiguous += 1;
+        }
+        let mark = taken_mark(mark);
         let start = self.decoded.len();
         self.decoded.push_str(mark);
         if encoding.decode(bytes, &mut self.decoded) == Decoded::Valid {
-            return ValuePlace::Decoded(start, self.decoded.len());
+            return ValueLocation::Decoded(start, self.decoded.len());
         }
         self.decoded.truncate(start);
         if mark.is_empty() {
-            return ValuePlace::InvalidInRow;
+            return ValueLocation::InvalidInRow;
         }
-        let start = self.raw.len();
-        self.raw.extend_from_slice(&encoding.encode(mark));
-        self.raw.extend_from_slice(bytes);
-        ValuePlace::Raw(start, self.raw.len())
+        let start = self.invalid.len();
+        self.invalid.extend_from_slice(&encoding.encode(mark));
+        self.invalid.extend_from_slice(bytes);
+        ValueLocation::Invalid(start, self.invalid.len())
     }
+
+    fn cell<'r>(&'r self, encoding: TextEncoding, location: ValueLocation, in_row: ValueRef<'r>) -> Cell<'r> {
+        match (location, in_row) {
+            (ValueLocation::Decoded(start, end), _) => Cell::Text(&self.decoded[start..end]),
+            (ValueLocation::Invalid(start, end), _) => Cell::Encoded(encoding.invalid(), &self.invalid[start..end]),
+            (ValueLocation::InvalidInRow, ValueRef::Blob(bytes)) => Cell::Encoded(encoding.invalid(), bytes),
+            (_, value) => cell_of(value),
+        }
+    }
+}
+
+/// Columns of a row of a UTF-16 database; the one behind each tells of its byte order mark.
+fn value_columns(row: &Row<'_>) -> impl Iterator<Item = usize> {
+    (0..row.as_ref().column_count()).step_by(2)
+}
+
+/// What SQLite took from the beginning of a text.
+fn taken_mark(mark: i64) -> &'static str {
+    match mark {
+        MARK_TAKEN => "\u{feff}",
+        SWAPPED_MARK_TAKEN => "\u{fffe}",
+        _ => "",
+    }
+}
+
+fn is_same_in_both_orders(bytes: &[u8]) -> bool {
+    bytes.chunks_exact(2).all(|unit| unit[0] == unit[1])
 }

@@ -2,12 +2,12 @@
 //! order, as JSON. An unchanged schema gives the same bytes; rows of tables, also those of
 //! `sqlite_sequence` and `sqlite_stat1`, are not in it.
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::contract::{SourceError, TargetTable};
-use crate::engine::sqlite::sql::{Decoded, TextEncoding, failed, failed_sql, pragma, quoted};
+use crate::engine::sqlite::sql::{Decoded, SqlContext, TextEncoding, failed, pragma, query_all, quoted};
 
 /// Settings and objects of a database.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -82,6 +82,16 @@ impl SqliteText {
 }
 
 impl Object {
+    /// From type, name, table and definition, each as bytes.
+    fn read(row: &Row<'_>, encoding: TextEncoding) -> rusqlite::Result<Self> {
+        Ok(Self {
+            kind: text_or_empty(row.get_ref(0)?, encoding),
+            name: text_or_empty(row.get_ref(1)?, encoding),
+            table: text_or_empty(row.get_ref(2)?, encoding),
+            sql: text_of(row.get_ref(3)?, encoding),
+        })
+    }
+
     pub(super) fn is(&self, kind: &str) -> bool {
         self.kind.text() == Some(kind)
     }
@@ -99,35 +109,49 @@ impl Object {
 /// A schema document for tables of which nothing but the names of their columns is known.
 #[must_use]
 pub fn stand_in_schema(tables: &[TargetTable]) -> Vec<u8> {
-    let definition = |table: &TargetTable| {
-        let columns = table.columns.iter().filter(|column| !column.hidden).map(|column| quoted(&column.name));
-        let columns: Vec<String> = columns.collect();
-        (table.name.clone(), format!("CREATE TABLE {} ({})", quoted(&table.name), columns.join(", ")))
-    };
     // Tables of SQLite's own cannot be made by a statement.
-    let own = |table: &&TargetTable| !table.name.starts_with("sqlite_");
-    stand_in(tables.iter().filter(own).map(definition).collect())
+    let own = tables.iter().filter(|table| !table.name.starts_with("sqlite_"));
+    let definitions = own.map(|table| TableDefinition { name: table.name.clone(), sql: untyped_definition(table) });
+    SqliteSchema::of_tables(definitions).to_bytes()
 }
 
-/// A schema document of tables, each with its name and definition.
-pub(super) fn stand_in(tables: Vec<(String, String)>) -> Vec<u8> {
-    let object = |(name, sql): (String, String)| {
-        let words = |text: &str| SqliteText::Text(text.to_owned());
-        Object { kind: words("table"), name: words(&name), table: words(&name), sql: Some(words(&sql)) }
-    };
-    SqliteSchema {
-        encoding: TextEncoding::Utf8,
-        page_size: 4096,
-        auto_vacuum: 0,
-        journal_mode: JournalMode::Rollback,
-        user_version: 0,
-        application_id: 0,
-        objects: tables.into_iter().map(object).collect(),
+fn untyped_definition(table: &TargetTable) -> String {
+    let shown = table.columns.iter().filter(|column| !column.hidden);
+    let columns: Vec<String> = shown.map(|column| quoted(&column.name)).collect();
+    format!("CREATE TABLE {} ({})", quoted(&table.name), columns.join(", "))
+}
+
+/// A table and the statement that creates it.
+pub(super) struct TableDefinition {
+    pub(super) name: String,
+    pub(super) sql: String,
+}
+
+impl From<TableDefinition> for Object {
+    fn from(table: TableDefinition) -> Self {
+        Self {
+            kind: SqliteText::Text("table".to_owned()),
+            name: SqliteText::Text(table.name.clone()),
+            table: SqliteText::Text(table.name),
+            sql: Some(SqliteText::Text(table.sql)),
+        }
     }
-    .to_bytes()
 }
 
 impl SqliteSchema {
+    /// A document of tables alone, with the settings of a new database.
+    pub(super) fn of_tables(tables: impl Iterator<Item = TableDefinition>) -> Self {
+        Self {
+            encoding: TextEncoding::Utf8,
+            page_size: 4096,
+            auto_vacuum: 0,
+            journal_mode: JournalMode::Rollback,
+            user_version: 0,
+            application_id: 0,
+            objects: tables.map(Object::from).collect(),
+        }
+    }
+
     /// Reads the document of the open image.
     pub(super) fn read(conn: &Connection) -> Result<Self, SourceError> {
         let encoding = TextEncoding::of(conn)?;
@@ -139,7 +163,7 @@ impl SqliteSchema {
             journal_mode: if journal == "wal" { JournalMode::Wal } else { JournalMode::Rollback },
             user_version: pragma(conn, "user_version")?,
             application_id: pragma(conn, "application_id")?,
-            objects: read_objects(conn, encoding)?,
+            objects: read_objects(conn, encoding).doing("read the schema")?,
         })
     }
 
@@ -156,29 +180,17 @@ impl SqliteSchema {
     }
 }
 
-fn read_objects(conn: &Connection, encoding: TextEncoding) -> Result<Vec<Object>, SourceError> {
-    let read = || -> rusqlite::Result<Vec<Object>> {
-        let mut statement = conn.prepare(
-            "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) \
-             FROM main.sqlite_schema WHERE type IS NOT NULL AND name IS NOT NULL ORDER BY rowid",
-        )?;
-        let mut rows = statement.query([])?;
-        let mut objects = Vec::new();
-        while let Some(row) = rows.next()? {
-            let words = |column| row.get_ref(column).map(|value| words(value, encoding));
-            objects.push(Object {
-                kind: words(0)?.unwrap_or_else(|| SqliteText::Text(String::new())),
-                name: words(1)?.unwrap_or_else(|| SqliteText::Text(String::new())),
-                table: words(2)?.unwrap_or_else(|| SqliteText::Text(String::new())),
-                sql: words(3)?,
-            });
-        }
-        Ok(objects)
-    };
-    read().map_err(|error| failed_sql("read the schema", &error))
+fn read_objects(conn: &Connection, encoding: TextEncoding) -> rusqlite::Result<Vec<Object>> {
+    let sql = "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB) \
+               FROM main.sqlite_schema WHERE type IS NOT NULL AND name IS NOT NULL ORDER BY rowid";
+    query_all(conn, sql, [], |row| Object::read(row, encoding))
 }
 
-fn words(value: ValueRef<'_>, encoding: TextEncoding) -> Option<SqliteText> {
+fn text_or_empty(value: ValueRef<'_>, encoding: TextEncoding) -> SqliteText {
+    text_of(value, encoding).unwrap_or_else(|| SqliteText::Text(String::new()))
+}
+
+fn text_of(value: ValueRef<'_>, encoding: TextEncoding) -> Option<SqliteText> {
     let ValueRef::Blob(bytes) = value else { return None };
     let mut text = String::new();
     Some(match encoding.decode(bytes, &mut text) {
@@ -208,9 +220,9 @@ impl SqliteTokens<'_> {
         loop {
             self.rest = self.rest.trim_start();
             if let Some(comment) = self.rest.strip_prefix("--") {
-                self.rest = comment.split_once('\n').map_or("", |(_, rest)| rest);
+                self.rest = behind(comment, "\n");
             } else if let Some(comment) = self.rest.strip_prefix("/*") {
-                self.rest = comment.split_once("*/").map_or("", |(_, rest)| rest);
+                self.rest = behind(comment, "*/");
             } else {
                 return;
             }
@@ -223,34 +235,54 @@ impl Iterator for SqliteTokens<'_> {
 
     fn next(&mut self) -> Option<String> {
         self.skip_blank();
-        let first = self.rest.chars().next()?;
-        let close = match first {
-            '"' | '\'' | '`' => first,
-            '[' => ']',
-            _ => {
-                let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii();
-                let end = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len()).max(first.len_utf8());
-                let (word, rest) = self.rest.split_at(end);
-                self.rest = rest;
-                return Some(word.to_owned());
-            }
-        };
-        let mut name = String::new();
-        let mut characters = self.rest.char_indices().skip(1).peekable();
-        while let Some((at, character)) = characters.next() {
-            if character != close {
-                name.push(character);
-            } else if close != ']' && characters.peek().is_some_and(|(_, next)| *next == close) {
-                characters.next();
-                name.push(close);
-            } else {
-                self.rest = &self.rest[at + close.len_utf8()..];
-                return Some(name);
-            }
+        match self.rest.chars().next()? {
+            quote @ ('"' | '\'' | '`') => Some(self.take_quoted(quote)),
+            '[' => Some(self.take_bracketed()),
+            first => Some(self.take_word(first)),
         }
-        self.rest = "";
-        Some(name)
     }
+}
+
+impl SqliteTokens<'_> {
+    /// Takes letters and digits, or one other character.
+    fn take_word(&mut self, first: char) -> String {
+        let end = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end.max(first.len_utf8()));
+        self.rest = rest;
+        word.to_owned()
+    }
+
+    fn take_bracketed(&mut self) -> String {
+        let inside = &self.rest[1..];
+        let (name, rest) = inside.split_once(']').unwrap_or((inside, ""));
+        self.rest = rest;
+        name.to_owned()
+    }
+
+    /// Takes a name in quotes, in which two quotes stand for one.
+    fn take_quoted(&mut self, quote: char) -> String {
+        let mut name = String::new();
+        self.rest = &self.rest[1..];
+        while let Some((part, rest)) = self.rest.split_once(quote) {
+            name.push_str(part);
+            self.rest = rest;
+            let Some(rest) = rest.strip_prefix(quote) else { return name };
+            name.push(quote);
+            self.rest = rest;
+        }
+        name.push_str(self.rest);
+        self.rest = "";
+        name
+    }
+}
+
+/// What comes after the first `end`.
+fn behind<'a>(text: &'a str, end: &str) -> &'a str {
+    text.split_once(end).map_or("", |(_, rest)| rest)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! An SQLite file as a source: one image, its tables, its schema document, and what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -10,15 +9,13 @@ use rusqlite::Connection;
 
 use crate::base::env::SharedEnv;
 use crate::engine::contract::{Description, Engine, Gap, Reader, RowSink, Source, SourceError};
-use crate::engine::sqlite::build::DatabaseBuilder;
-use crate::engine::sqlite::image::{SqliteImage, beside, unreachable};
+use crate::engine::sqlite::builder::DatabaseBuilder;
+use crate::engine::sqlite::file::{check_is_database, unreachable};
+use crate::engine::sqlite::image::SqliteImage;
 use crate::engine::sqlite::scan::Scan;
 use crate::engine::sqlite::schema::SqliteSchema;
-use crate::engine::sqlite::sql::{failed, failed_sql};
+use crate::engine::sqlite::sql::{SqlContext, failed, failed_sql};
 use crate::engine::sqlite::tables::SqliteTables;
-
-/// What every database file begins with.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// A database file, opened to be read and never written.
 pub struct SqliteSource {
@@ -33,7 +30,7 @@ struct OpenImage {
     /// Names of the tables that `scans` are of.
     names: Vec<String>,
     /// Tables that have pages which are not in the file.
-    cut: BTreeSet<String>,
+    truncated: BTreeSet<String>,
     scans: Vec<Scan>,
 }
 
@@ -46,7 +43,7 @@ impl SqliteSource {
             ErrorKind::NotFound => unreachable(path, "there is no such file"),
             _ => unreachable(path, error.to_string()),
         })?;
-        check_file(&path)?;
+        check_is_database(&path)?;
         Ok(Self { path, spill, env, image: None })
     }
 
@@ -62,50 +59,33 @@ impl SqliteSource {
     }
 }
 
-fn check_file(path: &Path) -> Result<(), SourceError> {
-    let io = |error: std::io::Error| unreachable(path, error.to_string());
-    let metadata = path.metadata().map_err(io)?;
-    if metadata.is_dir() {
-        return Err(unreachable(path, "it is a directory"));
-    }
-    if !metadata.is_file() {
-        return Err(unreachable(path, "it is not a file"));
-    }
-    let mut start = Vec::new();
-    File::open(path).map_err(io)?.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(io)?;
-    // A file without bytes is an empty database. After a crash the first page may be in the journal.
-    let recoverable = beside(path, "-journal").exists() || beside(path, "-wal").exists();
-    if start.is_empty() || start == MAGIC || recoverable {
-        return Ok(());
-    }
-    Err(unreachable(path, "it is not an SQLite database, or it is encrypted"))
-}
-
-/// What a target could not make of this schema, found by building it without rows.
-fn rehearse(document: &SqliteSchema) -> Result<Vec<Gap>, SourceError> {
-    let conn = Connection::open_in_memory().map_err(|error| failed_sql("open a scratch database", &error))?;
+/// Builds this schema without rows: what a target could not make of it.
+fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Gap>, SourceError> {
+    let conn = Connection::open_in_memory().doing("open a scratch database")?;
     let mut builder = DatabaseBuilder::new(conn, document.clone())?;
     builder.create_tables()?;
     builder.create_indexes()?;
     builder.finish_schema()?;
-    let refused = builder.into_refused();
-    Ok(refused.into_iter().map(|refused| Gap { object: refused.object, reason: refused.reason }).collect())
+    let refused = builder.into_refused().into_iter();
+    Ok(refused.map(|refused| Gap { object: refused.object, reason: refused.reason }).collect())
 }
 
 impl Source for SqliteSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
         self.release()?;
-        let SqliteImage { conn, as_of, mut gaps, cut } = SqliteImage::open(&self.path, &self.spill, self.env.as_ref())?;
-        let document = SqliteSchema::read(&conn)?;
-        let found = SqliteTables::read(&conn, &document)?;
+        let image = SqliteImage::open(&self.path, &self.spill, self.env.as_ref())?;
+        let content = image.content;
+        let document = SqliteSchema::read(&content.conn)?;
+        let found = SqliteTables::read(&content.conn, &document)?;
+        let mut gaps = content.gaps;
         gaps.extend(found.gaps);
-        gaps.extend(rehearse(&document)?);
+        gaps.extend(find_unrestorable(&document)?);
         let names = found.tables.iter().map(|table| table.name.clone()).collect();
-        self.image = Some(OpenImage { conn, names, cut, scans: found.scans });
+        self.image = Some(OpenImage { conn: content.conn, names, truncated: content.truncated, scans: found.scans });
         Ok(Description {
             engine: Engine::Sqlite,
             identity: self.identity(&document),
-            source_clock: as_of,
+            source_clock: image.as_of,
             schema: document.to_bytes(),
             tables: found.tables,
             bytes_estimate: self.path.metadata().ok().map(|metadata| metadata.len()),
@@ -136,16 +116,19 @@ impl Reader for OneReader<'_> {
 
 impl SqliteSource {
     fn scan(&self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
-        let doing = || format!("read table {table} of {}", self.path.display());
-        let image = self.image.as_ref().ok_or_else(|| failed(doing(), "no image is open"))?;
-        let scan = image.scans.get(table).ok_or_else(|| failed(doing(), "there is no such table"))?;
+        let image = self.image.as_ref().ok_or_else(|| self.unreadable(table, "no image is open"))?;
+        let scan = image.scans.get(table).ok_or_else(|| self.unreadable(table, "there is no such table"))?;
         let mut gaps = scan.run(&image.conn, sink)?;
         let name = &image.names[table];
         // What SQLite took for zeros. Where it noticed, the gap says more.
-        if image.cut.contains(name) && !gaps.iter().any(Scan::is_damage) {
+        if image.truncated.contains(name) && !gaps.iter().any(Scan::is_damage) {
             let reason = "pages of it are missing in the file: values may end in zeros, or be NULL".to_owned();
             gaps.push(Gap { object: name.clone(), reason });
         }
         Ok(gaps)
+    }
+
+    fn unreadable(&self, table: usize, reason: &str) -> SourceError {
+        failed(format!("read table {table} of {}", self.path.display()), reason)
     }
 }

@@ -1,15 +1,15 @@
-//! Small things that all of this room says in SQL: names in quotes, what an error means, and text
+//! SQL that all of this module uses: names in quotes, what an error means, values as cells, and text
 //! as the exact bytes that a database holds, in whichever of its three encodings.
 //!
 //! SQLite checks no text: a "text" may be any bytes, and what SQLite itself makes of them in another
 //! encoding is not to be trusted. So text of a UTF-16 database is always read as bytes and decoded here.
 
-use rusqlite::Connection;
-use rusqlite::ffi;
+use rusqlite::types::{FromSql, ValueRef};
+use rusqlite::{Connection, Params, Row, ffi};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::contract::SourceError;
-use crate::format::cell::Encoding;
+use crate::format::cell::{Cell, Encoding};
 
 /// How a database stores text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -54,23 +54,11 @@ impl TextEncoding {
 
     /// Appends the text that `bytes` are; leaves `out` as it was if they are none.
     pub(super) fn decode(self, bytes: &[u8], out: &mut String) -> Decoded {
-        let before = out.len();
-        let complete = match self {
-            Self::Utf8 => match std::str::from_utf8(bytes) {
-                Ok(text) => {
-                    out.push_str(text);
-                    true
-                }
-                Err(_) => false,
-            },
+        match self {
+            Self::Utf8 => decode_utf8(bytes, out),
             Self::Utf16Le => decode_utf16(bytes, u16::from_le_bytes, out),
             Self::Utf16Be => decode_utf16(bytes, u16::from_be_bytes, out),
-        };
-        if complete {
-            return Decoded::Valid;
         }
-        out.truncate(before);
-        Decoded::Invalid
     }
 
     /// The bytes of `text` in this encoding.
@@ -90,18 +78,44 @@ pub(super) enum Decoded {
     Invalid,
 }
 
-fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16, out: &mut String) -> bool {
-    if !bytes.len().is_multiple_of(2) {
-        return false;
-    }
-    let units = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
-    for decoded in char::decode_utf16(units) {
-        match decoded {
-            Ok(character) => out.push(character),
-            Err(_) => return false,
+fn decode_utf8(bytes: &[u8], out: &mut String) -> Decoded {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => {
+            out.push_str(text);
+            Decoded::Valid
         }
+        Err(_) => Decoded::Invalid,
     }
-    true
+}
+
+fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16, out: &mut String) -> Decoded {
+    let (pairs, rest) = bytes.as_chunks();
+    if !rest.is_empty() {
+        return Decoded::Invalid;
+    }
+    let before = out.len();
+    for decoded in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
+        let Ok(character) = decoded else {
+            out.truncate(before);
+            return Decoded::Invalid;
+        };
+        out.push(character);
+    }
+    Decoded::Valid
+}
+
+/// The cell of a value of a UTF-8 database.
+pub(super) fn cell_of(value: ValueRef<'_>) -> Cell<'_> {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(value) => Cell::Integer(value),
+        ValueRef::Real(value) => Cell::Real(value),
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => Cell::Text(text),
+            Err(_) => Cell::Encoded(Encoding::Utf8Invalid, bytes),
+        },
+        ValueRef::Blob(bytes) => Cell::Bytes(bytes),
+    }
 }
 
 /// `name` as an SQL identifier.
@@ -110,9 +124,39 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// The value of a pragma that answers with one.
-pub(super) fn pragma<T: rusqlite::types::FromSql>(conn: &Connection, name: &str) -> Result<T, SourceError> {
-    conn.query_row(&format!("PRAGMA main.{name}"), [], |row| row.get(0))
-        .map_err(|error| failed_sql(format!("read the setting {name}"), &error))
+pub(super) fn pragma<T: FromSql>(conn: &Connection, name: &str) -> Result<T, SourceError> {
+    conn.query_row(&format!("PRAGMA main.{name}"), [], |row| row.get(0)).doing(format!("read the setting {name}"))
+}
+
+/// The number that a statement returns.
+pub(super) fn number(conn: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<i64> {
+    conn.query_row(sql, params, |row| row.get(0))
+}
+
+/// The texts that a statement returns, one per row.
+pub(super) fn strings(conn: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<Vec<String>> {
+    query_all(conn, sql, params, |row| row.get(0))
+}
+
+/// What `read` makes of each row that a statement returns.
+pub(super) fn query_all<T, C: FromIterator<T>>(
+    conn: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<C> {
+    conn.prepare(sql)?.query_map(params, read)?.collect()
+}
+
+/// Adds to SQLite's error what was being done.
+pub(super) trait SqlContext<T> {
+    fn doing(self, what: impl Into<String>) -> Result<T, SourceError>;
+}
+
+impl<T> SqlContext<T> for rusqlite::Result<T> {
+    fn doing(self, what: impl Into<String>) -> Result<T, SourceError> {
+        self.map_err(|error| failed_sql(what, &error))
+    }
 }
 
 pub(super) fn failed(doing: impl Into<String>, reason: impl Into<String>) -> SourceError {

@@ -6,15 +6,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 
 use crate::engine::contract::{Column, Fold, ForeignKey, Gap, SourceError, Strength, Table};
 use crate::engine::sqlite::affinity::Affinity;
 use crate::engine::sqlite::feed;
-use crate::engine::sqlite::scan::{Scan, cell_of};
-use crate::engine::sqlite::schema::{SqliteSchema, virtual_module};
-use crate::engine::sqlite::sql::{TextEncoding, failed_sql, quoted, reason};
+use crate::engine::sqlite::scan::Scan;
+use crate::engine::sqlite::schema::{Object, SqliteSchema, virtual_module};
+use crate::engine::sqlite::sql::{SqlContext, TextEncoding, cell_of, number, query_all, quoted, reason, strings};
 use crate::format::cell::{Cell, OwnedCell};
 
 /// Position of the rowid among the columns of a definition that does not name it.
@@ -30,31 +30,12 @@ pub(super) struct SqliteTables {
 }
 
 impl SqliteTables {
-    /// Looks at every table of the document.
+    /// Reads what every table of the document looks like.
     pub(super) fn read(conn: &Connection, document: &SqliteSchema) -> Result<Self, SourceError> {
         let mut found = Self::default();
-        let listed = listed(conn).map_err(|error| failed_sql("list the tables", &error))?;
-        let defaults = Defaults::new().map_err(|error| failed_sql("open a scratch database", &error))?;
-        let estimates = estimates(conn);
-        let places = places(conn).map_err(|error| failed_sql("read the schema", &error))?;
+        let reader = TableReader::new(conn)?;
         for object in document.objects.iter().filter(|object| object.is_stored_table()) {
-            let Some(name) = object.name.text() else {
-                found.gap(&object.name.lossy(), "its name is not valid text: its rows are not in the snapshot");
-                continue;
-            };
-            let Some(rowids) = listed.get(name) else {
-                found.gap(name, "SQLite cannot read its definition: its rows are not in the snapshot");
-                continue;
-            };
-            match read_table(conn, name, *rowids, &defaults) {
-                Ok((mut table, gap)) => {
-                    table.oid = places.get(name).copied();
-                    table.rows_estimate = estimates.get(name).copied().or_else(|| rows_at_most(conn, &table));
-                    found.add(conn, document.encoding, table);
-                    found.gaps.extend(gap);
-                }
-                Err(error) => found.gap(name, format!("its rows are not in the snapshot: {}", reason(&error))),
-            }
+            found.read_table(&reader, object, document.encoding);
         }
         found.read_foreign_keys(conn)?;
         found.mark_feeds(conn, document)?;
@@ -66,10 +47,24 @@ impl SqliteTables {
         self.gaps.push(Gap { object: object.to_owned(), reason: reason.into() });
     }
 
+    fn read_table(&mut self, reader: &TableReader<'_>, object: &Object, encoding: TextEncoding) {
+        let Some(name) = object.name.text() else {
+            return self.gap(&object.name.lossy(), "its name is not valid text: its rows are not in the snapshot");
+        };
+        let Some(rowids) = reader.listed.get(name) else {
+            return self.gap(name, "SQLite cannot read its definition: its rows are not in the snapshot");
+        };
+        match reader.read(name, *rowids) {
+            Ok(found) => {
+                self.add(reader.conn, encoding, found.table);
+                self.gaps.extend(found.gap);
+            }
+            Err(error) => self.gap(name, format!("its rows are not in the snapshot: {}", reason(&error))),
+        }
+    }
+
     fn add(&mut self, conn: &Connection, encoding: TextEncoding, table: Table) {
-        let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-        let scan = Scan::new(conn, encoding, &table.name, &columns);
-        match scan.and_then(|scan| scan.check(conn).map(|()| scan)) {
+        match checked_scan(conn, encoding, &table) {
             Ok(scan) => {
                 self.scans.push(scan);
                 self.tables.push(table);
@@ -82,9 +77,8 @@ impl SqliteTables {
     fn read_foreign_keys(&mut self, conn: &Connection) -> Result<(), SourceError> {
         let mut all = Vec::new();
         for table in &self.tables {
-            let found = foreign_keys(conn, &self.tables, table)
-                .map_err(|error| failed_sql(format!("read the foreign keys of {}", table.name), &error))?;
-            all.push(found);
+            let keys = foreign_keys(conn, &self.tables, table);
+            all.push(keys.doing(format!("read the foreign keys of {}", table.name))?);
         }
         for (table, keys) in self.tables.iter_mut().zip(all) {
             table.foreign_keys = keys;
@@ -94,38 +88,66 @@ impl SqliteTables {
 
     /// Tables that grow at their end and that nothing refers to.
     fn mark_feeds(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
-        let referred: HashSet<String> =
-            self.tables.iter().flat_map(|table| &table.foreign_keys).map(|key| key.parent.clone()).collect();
-        for table in self.tables.iter_mut().filter(|table| !referred.contains(&table.name)) {
-            let infos = infos(conn, &table.name);
-            let ids = infos.and_then(|infos| is_rowid_named(conn, &table.name, &infos));
-            let ids = ids.map_err(|error| failed_sql(format!("read the key of {}", table.name), &error))?;
-            let definition = document.objects.iter().find(|object| object.name.text() == Some(&table.name));
-            let sql = definition.and_then(|object| object.sql.as_ref()).map(|sql| sql.lossy());
-            if let (true, Some(sql)) = (ids, sql) {
+        let parents = self.parents();
+        for table in self.tables.iter_mut().filter(|table| !parents.contains(&table.name)) {
+            let is_numbered = has_named_rowid(conn, &table.name).doing(format!("read the key of {}", table.name))?;
+            if is_numbered && let Some(sql) = definition(document, &table.name) {
                 table.feed_hint = feed::hint(&table.name, &table.columns, feed::RowidSource::of_definition(&sql));
             }
         }
         Ok(())
     }
 
+    /// Names of the tables that others refer to.
+    fn parents(&self) -> HashSet<String> {
+        let keys = self.tables.iter().flat_map(|table| &table.foreign_keys);
+        keys.map(|key| key.parent.clone()).collect()
+    }
+
     /// Names virtual tables whose rows are nowhere in the file, or nowhere that is known.
     fn check_modules(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
-        let known = strings(conn, "SELECT lower(name) FROM pragma_module_list")
-            .map_err(|error| failed_sql("list the modules", &error))?;
-        for object in &document.objects {
-            let Some(module) = object.sql.as_ref().and_then(|sql| virtual_module(&sql.lossy())) else { continue };
-            let shadow = format!("{}_", object.name.lossy()).to_lowercase();
-            let has_shadows = self.tables.iter().any(|table| table.name.to_lowercase().starts_with(&shadow));
-            if object.is("table") && !known.contains(&module.to_lowercase()) && !has_shadows {
-                let reason = format!(
-                    "module {module} is not known here and keeps nothing in tables named after it: the definition is in the snapshot, rows that it keeps elsewhere are not"
-                );
-                self.gap(&object.name.lossy(), reason);
+        let known = strings(conn, "SELECT lower(name) FROM pragma_module_list", []).doing("list the modules")?;
+        for object in document.objects.iter().filter(|object| object.is("table")) {
+            let name = object.name.lossy();
+            if let Some(module) = module_of(object)
+                && !known.contains(&module.to_lowercase())
+                && !self.has_shadow_tables(&name)
+            {
+                self.gap(&name, unknown_module(&module));
             }
         }
         Ok(())
     }
+
+    /// Whether tables are named after a virtual table.
+    fn has_shadow_tables(&self, name: &str) -> bool {
+        let prefix = format!("{name}_").to_lowercase();
+        self.tables.iter().any(|table| table.name.to_lowercase().starts_with(&prefix))
+    }
+}
+
+/// The module of a virtual table.
+fn module_of(object: &Object) -> Option<String> {
+    virtual_module(&object.sql.as_ref()?.lossy())
+}
+
+fn unknown_module(module: &str) -> String {
+    format!(
+        "module {module} is not known here and keeps nothing in tables named after it: the definition is in the snapshot, rows that it keeps elsewhere are not"
+    )
+}
+
+fn checked_scan(conn: &Connection, encoding: TextEncoding, table: &Table) -> rusqlite::Result<Scan> {
+    let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    let scan = Scan::new(conn, encoding, &table.name, &columns)?;
+    scan.check(conn)?;
+    Ok(scan)
+}
+
+/// The statement that created a table.
+fn definition(document: &SqliteSchema, table: &str) -> Option<String> {
+    let object = document.objects.iter().find(|object| object.name.text() == Some(table))?;
+    object.sql.as_ref().map(|sql| sql.lossy())
 }
 
 /// Whether a table's rows are numbered.
@@ -135,116 +157,167 @@ enum Rowids {
     None,
 }
 
-/// Every table that SQLite could make sense of.
-fn listed(conn: &Connection) -> rusqlite::Result<HashMap<String, Rowids>> {
-    let mut statement = conn.prepare("SELECT name, wr FROM pragma_table_list WHERE schema = 'main'")?;
-    let rows = statement.query_map([], |row| {
-        let rowids = if row.get::<_, bool>(1)? { Rowids::None } else { Rowids::Numbered };
-        Ok((row.get(0)?, rowids))
-    })?;
-    rows.collect()
+/// Reads one table after the other; holds what is read once for all of them.
+struct TableReader<'c> {
+    conn: &'c Connection,
+    /// Every table that SQLite could make sense of.
+    listed: HashMap<String, Rowids>,
+    defaults: Defaults,
+    row_counts: HashMap<String, u64>,
+    oids: HashMap<String, u64>,
 }
 
-/// Where the definition and the first page of each table are. A renamed table keeps both.
-fn places(conn: &Connection) -> rusqlite::Result<HashMap<String, u64>> {
-    let sql = "SELECT name, rowid, rootpage FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0";
-    let mut statement = conn.prepare(sql)?;
-    let mut places = HashMap::new();
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (name, place, root) = (lossy(row.get_ref(0)?), row.get::<_, i64>(1)?, row.get::<_, u32>(2)?);
-        let place = u64::try_from(place).ok().filter(|place| *place < 1 << 32);
-        places.extend(name.zip(place).map(|(name, place)| (name, place << 32 | u64::from(root))));
+/// A table, and what of it cannot be read.
+struct TableWithGap {
+    table: Table,
+    gap: Option<Gap>,
+}
+
+impl TableWithGap {
+    /// Adds the rowid as a hidden column, which is the key of a table without one.
+    fn add_rowid(&mut self, infos: &[ColumnInfo]) {
+        let Some(name) = free_rowid_name(infos) else {
+            self.gap = Some(hidden_numbers_gap(&self.table.name));
+            return;
+        };
+        if self.table.key.is_empty() {
+            self.table.key.push(self.table.columns.len());
+        }
+        self.table.columns.push(hidden_rowid(name));
     }
-    Ok(places)
 }
 
-fn strings(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
-    conn.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+impl<'c> TableReader<'c> {
+    fn new(conn: &'c Connection) -> Result<Self, SourceError> {
+        Ok(Self {
+            conn,
+            listed: list_tables(conn).doing("list the tables")?,
+            defaults: Defaults::new().doing("open a scratch database")?,
+            row_counts: row_counts(conn),
+            oids: oids(conn).doing("read the schema")?,
+        })
+    }
+
+    fn read(&self, name: &str, rowids: Rowids) -> rusqlite::Result<TableWithGap> {
+        let infos = column_infos(self.conn, name)?;
+        let columns = self.columns(name, &infos)?;
+        let key = key_positions(&infos);
+        let mut found = TableWithGap { table: self.table(name, columns, key), gap: None };
+        if rowids == Rowids::Numbered && !is_rowid_named(self.conn, name, &infos)? {
+            found.add_rowid(&infos);
+        }
+        found.table.rows_estimate = self.rows_estimate(&found.table);
+        Ok(found)
+    }
+
+    /// The count of ANALYZE, else what the numbers of the rows tell.
+    fn rows_estimate(&self, table: &Table) -> Option<u64> {
+        let counted = self.row_counts.get(&table.name).copied();
+        counted.or_else(|| rows_at_most(self.conn, table))
+    }
+
+    fn table(&self, name: &str, columns: Vec<Column>, key: Vec<usize>) -> Table {
+        Table {
+            name: name.to_owned(),
+            oid: self.oids.get(name).copied(),
+            columns,
+            key,
+            foreign_keys: Vec::new(),
+            rows_estimate: None,
+            feed_hint: None,
+        }
+    }
+
+    fn columns(&self, table: &str, infos: &[ColumnInfo]) -> rusqlite::Result<Vec<Column>> {
+        let stored = infos.iter().filter(|info| !info.is_generated);
+        stored.map(|info| self.column(table, info)).collect()
+    }
+
+    fn column(&self, table: &str, info: &ColumnInfo) -> rusqlite::Result<Column> {
+        let (_, collation, ..) = self.conn.column_metadata(Some("main"), table, info.name.as_str())?;
+        Ok(Column {
+            name: info.name.clone(),
+            position: info.position,
+            missing: self.defaults.value(info),
+            hidden: false,
+            fold: fold_of(collation.map(|name| name.to_string_lossy()).as_deref()),
+        })
+    }
+}
+
+fn list_tables(conn: &Connection) -> rusqlite::Result<HashMap<String, Rowids>> {
+    let sql = "SELECT name, wr FROM pragma_table_list WHERE schema = 'main'";
+    query_all(conn, sql, [], |row| {
+        let rowids = if row.get(1)? { Rowids::None } else { Rowids::Numbered };
+        Ok((row.get(0)?, rowids))
+    })
+}
+
+/// Where the definition and the first page of each table are, as one number. A renamed table keeps both.
+fn oids(conn: &Connection) -> rusqlite::Result<HashMap<String, u64>> {
+    let sql = "SELECT name, rowid, rootpage FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0";
+    let oids: Vec<Option<(String, u64)>> = query_all(conn, sql, [], read_oid)?;
+    Ok(oids.into_iter().flatten().collect())
+}
+
+fn read_oid(row: &Row<'_>) -> rusqlite::Result<Option<(String, u64)>> {
+    let name = lossy_text(row.get_ref(0)?);
+    let rowid: i64 = row.get(1)?;
+    let root_page: u32 = row.get(2)?;
+    let oid = u32::try_from(rowid).ok().map(|rowid| u64::from(rowid) << 32 | u64::from(root_page));
+    Ok(name.zip(oid))
 }
 
 /// A line of `table_xinfo`.
-struct Info {
+struct ColumnInfo {
     position: u32,
     name: String,
     declared: String,
     default: Option<String>,
     /// From 1; 0: not in the primary key.
-    key_place: u32,
-    generated: bool,
+    key_position: u32,
+    is_generated: bool,
 }
 
-fn infos(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Info>> {
-    let mut statement =
-        conn.prepare("SELECT cid, name, type, dflt_value, pk, hidden FROM pragma_table_xinfo(?1, 'main')")?;
-    let rows = statement.query_map([table], |row| {
-        Ok(Info {
+impl ColumnInfo {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
             position: row.get(0)?,
             name: row.get(1)?,
-            declared: lossy(row.get_ref(2)?).unwrap_or_default(),
-            default: lossy(row.get_ref(3)?),
-            key_place: row.get(4)?,
-            generated: row.get::<_, i64>(5)? != 0,
+            declared: lossy_text(row.get_ref(2)?).unwrap_or_default(),
+            default: lossy_text(row.get_ref(3)?),
+            key_position: row.get(4)?,
+            is_generated: row.get::<_, i64>(5)? != 0,
         })
-    })?;
-    rows.collect()
+    }
 }
 
-/// Words of a definition that nothing depends on.
-fn lossy(value: ValueRef<'_>) -> Option<String> {
+fn column_infos(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ColumnInfo>> {
+    let sql = "SELECT cid, name, type, dflt_value, pk, hidden FROM pragma_table_xinfo(?1, 'main')";
+    query_all(conn, sql, [table], ColumnInfo::read)
+}
+
+/// Text of a definition that nothing depends on.
+fn lossy_text(value: ValueRef<'_>) -> Option<String> {
     match value {
         ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,
     }
 }
 
-fn read_table(
-    conn: &Connection,
-    name: &str,
-    rowids: Rowids,
-    defaults: &Defaults,
-) -> rusqlite::Result<(Table, Option<Gap>)> {
-    let infos = infos(conn, name)?;
-    let mut columns = Vec::with_capacity(infos.len() + 1);
-    let mut key: Vec<(u32, usize)> = Vec::new();
-    for info in infos.iter().filter(|info| !info.generated) {
-        if info.key_place > 0 {
-            key.push((info.key_place, columns.len()));
-        }
-        let (_, collation, ..) = conn.column_metadata(Some("main"), name, info.name.as_str())?;
-        columns.push(Column {
-            name: info.name.clone(),
-            position: info.position,
-            missing: defaults.value(info),
-            hidden: false,
-            fold: fold(collation.map(|name| name.to_string_lossy()).as_deref()),
-        });
-    }
+/// Positions of the primary key's columns among those that are delivered.
+fn key_positions(infos: &[ColumnInfo]) -> Vec<usize> {
+    let stored = infos.iter().filter(|info| !info.is_generated);
+    let mut key: Vec<(u32, usize)> = stored.map(|info| info.key_position).zip(0..).collect();
+    key.retain(|(position, _)| *position > 0);
     key.sort_unstable();
-    let mut key: Vec<usize> = key.into_iter().map(|(_, column)| column).collect();
-    let mut gap = None;
-    if rowids == Rowids::Numbered && !is_rowid_named(conn, name, &infos)? {
-        let taken = |alias: &&str| infos.iter().any(|info| info.name.eq_ignore_ascii_case(alias));
-        if let Some(alias) = ROWID_NAMES.into_iter().find(|alias| !taken(alias)) {
-            if key.is_empty() {
-                key.push(columns.len());
-            }
-            columns.push(hidden_rowid(alias));
-        } else {
-            let reason = "columns named rowid, _rowid_ and oid hide the row numbers: rows are complete, their numbers are not in the snapshot";
-            gap = Some(Gap { object: name.to_owned(), reason: reason.to_owned() });
-        }
-    }
-    let table = Table {
-        name: name.to_owned(),
-        oid: None,
-        columns,
-        key,
-        foreign_keys: Vec::new(),
-        rows_estimate: None,
-        feed_hint: None,
-    };
-    Ok((table, gap))
+    key.into_iter().map(|(_, column)| column).collect()
+}
+
+/// A name for the rowid that no column has.
+fn free_rowid_name(infos: &[ColumnInfo]) -> Option<&'static str> {
+    let is_taken = |alias: &str| infos.iter().any(|info| info.name.eq_ignore_ascii_case(alias));
+    ROWID_NAMES.into_iter().find(|alias| !is_taken(alias))
 }
 
 fn hidden_rowid(alias: &str) -> Column {
@@ -257,19 +330,28 @@ fn hidden_rowid(alias: &str) -> Column {
     }
 }
 
+fn hidden_numbers_gap(table: &str) -> Gap {
+    let reason = "columns named rowid, _rowid_ and oid hide the row numbers: rows are complete, their numbers are not in the snapshot";
+    Gap { object: table.to_owned(), reason: reason.to_owned() }
+}
+
+fn has_named_rowid(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
+    is_rowid_named(conn, table, &column_infos(conn, table)?)
+}
+
 /// Whether a column of the definition is the rowid: the only one of the key, exactly `INTEGER`, and
 /// not backed by an index (as `INTEGER PRIMARY KEY DESC` is).
-fn is_rowid_named(conn: &Connection, table: &str, infos: &[Info]) -> rusqlite::Result<bool> {
-    let mut key = infos.iter().filter(|info| info.key_place > 0);
+fn is_rowid_named(conn: &Connection, table: &str, infos: &[ColumnInfo]) -> rusqlite::Result<bool> {
+    let mut key = infos.iter().filter(|info| info.key_position > 0);
     let (Some(only), None) = (key.next(), key.next()) else { return Ok(false) };
     if !only.declared.eq_ignore_ascii_case("INTEGER") {
         return Ok(false);
     }
     let sql = "SELECT count(*) FROM pragma_index_list(?1, 'main') WHERE origin = 'pk'";
-    conn.query_row(sql, [table], |row| row.get::<_, i64>(0)).map(|indexes| indexes == 0)
+    Ok(number(conn, sql, [table])? == 0)
 }
 
-fn fold(collation: Option<&str>) -> Fold {
+fn fold_of(collation: Option<&str>) -> Fold {
     match collation {
         Some(name) if name.eq_ignore_ascii_case("NOCASE") => Fold::AsciiCase,
         Some(name) if name.eq_ignore_ascii_case("RTRIM") => Fold::TrailingSpace,
@@ -286,13 +368,12 @@ impl Defaults {
     }
 
     /// What rows older than the column hold in it; null unless the default is a constant.
-    fn value(&self, info: &Info) -> OwnedCell {
+    fn value(&self, info: &ColumnInfo) -> OwnedCell {
         let null = OwnedCell::new(&Cell::Null);
         let Some(default) = &info.default else { return null };
         let affinity = Affinity::of_declared(&info.declared).name();
-        [format!("DEFAULT {default}"), format!("DEFAULT ({default})")]
-            .iter()
-            .find_map(|clause| self.evaluate(affinity, clause).ok())
+        self.evaluate(affinity, &format!("DEFAULT {default}"))
+            .or_else(|_| self.evaluate(affinity, &format!("DEFAULT ({default})")))
             .unwrap_or(null)
     }
 
@@ -300,23 +381,8 @@ impl Defaults {
         self.0.execute_batch("DROP TABLE IF EXISTS t; CREATE TABLE t(a); INSERT INTO t VALUES(1)")?;
         // Not as a batch: whatever the clause says, it stays one statement.
         self.0.execute(&format!("ALTER TABLE t ADD COLUMN c {affinity} {clause}"), [])?;
-        self.0.query_row("SELECT c FROM t", [], |row| row.get_ref(0).map(|value| OwnedCell::new(&cell_of(value))))
+        self.0.query_row("SELECT c FROM t", [], |row| Ok(OwnedCell::new(&cell_of(row.get_ref(0)?))))
     }
-}
-
-fn foreign_keys(conn: &Connection, tables: &[Table], table: &Table) -> rusqlite::Result<Vec<ForeignKey>> {
-    let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1, 'main') ORDER BY id DESC, seq";
-    let mut statement = conn.prepare(sql)?;
-    let lines = statement.query_map([&table.name], |row| {
-        Ok(KeyLine { id: row.get(0)?, parent: row.get(1)?, from: row.get(2)?, to: row.get(3)?, on_delete: row.get(4)? })
-    })?;
-    let lines = lines.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut found = Vec::new();
-    for group in lines.chunk_by(|a, b| a.id == b.id) {
-        let parent = tables.iter().find(|parent| parent.name.eq_ignore_ascii_case(&group[0].parent));
-        found.extend(parent.and_then(|parent| foreign_key(table, parent, group)));
-    }
-    Ok(found)
 }
 
 /// One column of one foreign key, as the pragma lists it.
@@ -328,40 +394,77 @@ struct KeyLine {
     on_delete: String,
 }
 
+fn foreign_keys(conn: &Connection, tables: &[Table], table: &Table) -> rusqlite::Result<Vec<ForeignKey>> {
+    let mut found = Vec::new();
+    for lines in key_lines(conn, &table.name)?.chunk_by(|a, b| a.id == b.id) {
+        let parent = tables.iter().find(|parent| parent.name.eq_ignore_ascii_case(&lines[0].parent));
+        found.extend(parent.and_then(|parent| foreign_key(table, parent, lines)));
+    }
+    Ok(found)
+}
+
+impl KeyLine {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get(0)?, parent: row.get(1)?, from: row.get(2)?, to: row.get(3)?, on_delete: row.get(4)? })
+    }
+}
+
+fn key_lines(conn: &Connection, table: &str) -> rusqlite::Result<Vec<KeyLine>> {
+    let sql = "SELECT id, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?1, 'main') ORDER BY id DESC, seq";
+    query_all(conn, sql, [table], KeyLine::read)
+}
+
 fn foreign_key(table: &Table, parent: &Table, lines: &[KeyLine]) -> Option<ForeignKey> {
-    let position = |table: &Table, name: &str| table.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
-    let columns = lines.iter().map(|line| position(table, &line.from)).collect::<Option<Vec<_>>>()?;
-    let parent_positions = match lines.iter().map(|line| line.to.as_deref()).collect::<Option<Vec<_>>>() {
-        Some(names) => names.iter().map(|name| position(parent, name)).collect::<Option<Vec<_>>>()?,
-        None => parent.key.clone(),
-    };
-    (columns.len() == parent_positions.len()).then(|| ForeignKey {
+    let columns = positions(table, lines.iter().map(|line| line.from.as_str()))?;
+    let parent_columns = parent_columns(parent, lines)?;
+    if columns.len() != parent_columns.len() {
+        return None;
+    }
+    Some(ForeignKey {
         columns,
         parent: parent.name.clone(),
-        parent_columns: parent_positions.iter().map(|at| parent.columns[*at].name.clone()).collect(),
-        strength: match lines[0].on_delete.as_str() {
-            "SET NULL" | "SET DEFAULT" => Strength::Weak,
-            _ => Strength::Owning,
-        },
+        parent_columns: parent_columns.iter().map(|at| parent.columns[*at].name.clone()).collect(),
+        strength: strength_of(&lines[0].on_delete),
         by_server: Vec::new(),
     })
 }
 
-/// Row counts that ANALYZE left behind, if it ever ran.
-fn estimates(conn: &Connection) -> HashMap<String, u64> {
-    let read = || -> rusqlite::Result<HashMap<String, u64>> {
-        let mut statement = conn.prepare("SELECT tbl, CAST(stat AS INTEGER) FROM main.sqlite_stat1")?;
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-        rows.map(|row| row.map(|(table, rows)| (table, u64::try_from(rows).unwrap_or(0)))).collect()
-    };
-    // Statistics are only a hint, and may be absent or nonsense.
-    read().unwrap_or_default()
+fn strength_of(on_delete: &str) -> Strength {
+    match on_delete {
+        "SET NULL" | "SET DEFAULT" => Strength::Weak,
+        _ => Strength::Owning,
+    }
+}
+
+/// The parent's columns that a key refers to: those that it names, or the parent's own key.
+fn parent_columns(parent: &Table, lines: &[KeyLine]) -> Option<Vec<usize>> {
+    let named: Option<Vec<&str>> = lines.iter().map(|line| line.to.as_deref()).collect();
+    match named {
+        Some(names) => positions(parent, names.into_iter()),
+        None => Some(parent.key.clone()),
+    }
+}
+
+/// Positions of columns; `None` if the table lacks one.
+fn positions<'n>(table: &Table, names: impl Iterator<Item = &'n str>) -> Option<Vec<usize>> {
+    names.map(|name| table.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))).collect()
+}
+
+/// Row counts that ANALYZE left behind. They are only a hint, and may be absent or nonsense.
+fn row_counts(conn: &Connection) -> HashMap<String, u64> {
+    read_statistics(conn).unwrap_or_default()
+}
+
+fn read_statistics(conn: &Connection) -> rusqlite::Result<HashMap<String, u64>> {
+    let sql = "SELECT tbl, CAST(stat AS INTEGER) FROM main.sqlite_stat1";
+    query_all(conn, sql, [], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))
 }
 
 /// The highest rowid, found without a scan.
 fn rows_at_most(conn: &Connection, table: &Table) -> Option<u64> {
-    let alias = table.columns.iter().rfind(|column| column.hidden).map_or("rowid", |column| column.name.as_str());
-    let sql = format!("SELECT max({alias}) FROM main.{}", quoted(&table.name));
+    let hidden = table.columns.iter().rfind(|column| column.hidden);
+    let rowid = hidden.map_or("rowid", |column| column.name.as_str());
+    let sql = format!("SELECT max({rowid}) FROM main.{}", quoted(&table.name));
     let highest: Option<i64> = conn.query_row(&sql, [], |row| row.get(0)).ok()?;
     u64::try_from(highest.unwrap_or(0)).ok()
 }

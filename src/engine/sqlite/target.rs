@@ -10,26 +10,25 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, ToSql};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::base::env::{SharedEnv, random};
 use crate::engine::contract::{Engine, Refused, RestoreContent, SourceError, Target, TargetTable};
 use crate::engine::row_name::row_name;
 use crate::engine::sqlite::affinity::{self, Affinity, Alters};
-use crate::engine::sqlite::build::{DatabaseBuilder, lost, stops_everything};
-use crate::engine::sqlite::foreign;
-use crate::engine::sqlite::image::beside;
+use crate::engine::sqlite::builder::{BuiltDatabase, DatabaseBuilder, not_begun, stops_everything};
+use crate::engine::sqlite::file::{beside, unreachable};
+use crate::engine::sqlite::from_postgres::{self, ReplacedValue};
+use crate::engine::sqlite::insert::{InsertError, SEQUENCE_COPY, insert_row, insert_sql, is_sequence};
 use crate::engine::sqlite::schema::{JournalMode, SqliteSchema};
-use crate::engine::sqlite::sql::{TextEncoding, failed, failed_sql, quoted, reason};
+use crate::engine::sqlite::sql::{SqlContext, TextEncoding, failed, failed_sql, number, reason, strings};
 use crate::format::cell::Cell;
 
 /// Refused rows that are named one by one, per table.
 const ROWS_NAMED_MAX: u64 = 20;
-/// Stands in for `sqlite_sequence`, which loading rows changes.
-const SEQUENCE_COPY: &str = "sidekeep_sequence";
+const STATEMENTS_CACHED: usize = 64;
 
-/// A database file in the making.
+/// A database file that is being restored.
 pub struct SqliteTarget {
     path: PathBuf,
     partial: PathBuf,
@@ -39,12 +38,12 @@ pub struct SqliteTarget {
     tables: Vec<TargetTable>,
     current: Option<TableLoad>,
     notes: Vec<String>,
-    /// Whose values come.
+    /// The engine that the values come from.
     engine: Engine,
     state: PartialFile,
 }
 
-/// What the partial file is worth.
+/// How far the partial file is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PartialFile {
     Unfinished,
@@ -56,23 +55,24 @@ enum PartialFile {
 struct TableLoad {
     table: usize,
     rows_refused: u64,
-    /// Inserts with every value as it is; none if the table does not exist.
-    plain: Option<String>,
+    /// Inserts with every value as it is; `None` if the table does not exist.
+    insert_sql: Option<String>,
     affinities: Vec<Affinity>,
+}
+
+impl TableLoad {
+    /// Whether some value of a row takes on the declared type of its column.
+    fn alters_any(&self, cells: &[Cell<'_>], encoding: TextEncoding) -> bool {
+        let mut pairs = self.affinities.iter().zip(cells);
+        pairs.any(|(affinity, cell)| affinity.alters(cell, encoding) == Alters::Yes)
+    }
 }
 
 impl SqliteTarget {
     /// A target at `path`, where there must be nothing, or an empty file.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let parent = parent.canonicalize().map_err(|error| unwritable(path, &error))?;
-        let name = path.file_name().ok_or_else(|| failed(format!("create {}", path.display()), "it names no file"))?;
-        // The absolute path also keeps SQLite from taking a name for a URI.
-        let path = parent.join(name);
-        refuse_occupied(&path)?;
+        let path = absolute_path(path)?;
+        check_free(&path)?;
         let suffix = format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref())));
         Ok(Self {
             partial: beside(&path, &suffix),
@@ -87,7 +87,7 @@ impl SqliteTarget {
         })
     }
 
-    /// What is worth saying of the finished database and is no failure, such as foreign keys that its
+    /// Remarks on the finished database that are no failures, such as foreign keys that its
     /// source broke already.
     #[must_use]
     pub fn notes(&self) -> &[String] {
@@ -101,68 +101,73 @@ impl SqliteTarget {
     }
 
     fn builder(&mut self) -> Result<&mut DatabaseBuilder, SourceError> {
-        self.builder.as_mut().ok_or_else(|| lost("restore a database"))
+        self.builder.as_mut().ok_or_else(|| not_begun("restore a database"))
     }
 
     /// Says how many rows of the table that just ended were refused without being named.
     fn end_table(&mut self) -> Result<(), SourceError> {
-        let Some(loading) = self.current.take() else { return Ok(()) };
-        if loading.rows_refused > ROWS_NAMED_MAX {
-            let name = self.tables[loading.table].name.clone();
-            let more = loading.rows_refused - ROWS_NAMED_MAX;
+        let Some(load) = self.current.take() else { return Ok(()) };
+        if load.rows_refused > ROWS_NAMED_MAX {
+            let name = self.tables[load.table].name.clone();
+            let more = load.rows_refused - ROWS_NAMED_MAX;
             self.builder()?.refuse(&name, format!("{more} more rows were refused or altered"));
         }
         Ok(())
     }
 
     fn refuse_row(&mut self, cells: &[Cell<'_>], why: &str) -> Result<(), SourceError> {
-        self.name_row(cells, &format!("was refused: {why}"))
+        self.report_row(cells, &format!("was refused: {why}"))
     }
 
-    fn name_row(&mut self, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
-        let loading = self.current.as_mut().expect("a row arrives only while a table is loading");
-        loading.rows_refused += 1;
-        if loading.rows_refused > ROWS_NAMED_MAX {
+    /// Reports what became of a row, unless too many rows of its table are reported already.
+    fn report_row(&mut self, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
+        let load = self.current.as_mut().expect("a row arrives only while a table is loading");
+        load.rows_refused += 1;
+        if load.rows_refused > ROWS_NAMED_MAX {
             return Ok(());
         }
-        let table = &self.tables[loading.table];
-        let hidden = table.columns.iter().zip(cells).find(|(column, _)| column.hidden);
-        let row = match hidden {
-            Some((_, Cell::Integer(rowid))) => format!("the row with rowid {rowid}"),
-            _ => row_name(table.key.iter().map(|&at| (table.columns[at].name.as_str(), cells.get(at)))),
-        };
+        let table = &self.tables[load.table];
         let name = table.name.clone();
+        let row = name_of_row(table, cells);
         self.builder()?.refuse(&name, format!("{row} {what}"));
         Ok(())
     }
 
-    /// One row of values that SQLite has.
+    /// Inserts one row of values that SQLite has.
     fn insert(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
-        let (Some(loading), Some(builder)) = (&self.current, &self.builder) else {
-            return Err(lost("restore a row"));
+        let (Some(load), Some(builder)) = (&self.current, &self.builder) else {
+            return Err(not_begun("restore a row"));
         };
-        let table = &self.tables[loading.table];
+        let table = &self.tables[load.table];
         if cells.len() != table.columns.len() {
             return self.refuse_row(cells, "it has another number of cells than its table has columns");
         }
-        let Some(plain) = &loading.plain else {
+        let Some(sql) = &load.insert_sql else {
             return self.refuse_row(cells, "its table does not exist");
         };
-        match insert_row(builder, plain, table, cells) {
-            Ok(()) => {
-                let encoding = builder.document().encoding;
-                let alters = |(affinity, cell): (&Affinity, &Cell<'_>)| affinity.alters(cell, encoding) == Alters::Yes;
-                match loading.affinities.iter().zip(cells).any(alters) {
-                    true => self.name_row(cells, "is in, but a value took on the declared type of its column"),
-                    false => Ok(()),
-                }
+        match insert_row(builder, sql, table, cells) {
+            Ok(()) if load.alters_any(cells, builder.document().encoding) => {
+                self.report_row(cells, "is in, but a value took on the declared type of its column")
             }
+            Ok(()) => Ok(()),
             Err(InsertError::Sql(error)) if stops_everything(&error) => {
                 Err(failed_sql(format!("write a row of {}", table.name), &error))
             }
-            Err(InsertError::Sql(error)) => self.refuse_row(cells, &reason(&error)),
-            Err(InsertError::Value(why)) => self.refuse_row(cells, why),
+            Err(error) => self.refuse_row(cells, &error.reason()),
         }
+    }
+
+    /// Builds everything but the rows.
+    fn start_database(&self, document: SqliteSchema, tables: &[TargetTable]) -> Result<DatabaseBuilder, SourceError> {
+        let conn = open_writable(&self.partial)?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+        let mut builder = DatabaseBuilder::new(conn, document)?;
+        builder.create_tables()?;
+        if tables.iter().any(is_sequence) {
+            let sql = format!("CREATE TEMP TABLE {SEQUENCE_COPY}(name, seq)");
+            builder.conn.execute_batch(&sql).doing("begin a database")?;
+        }
+        Ok(builder)
     }
 
     fn finish_sequence(&mut self) -> Result<(), SourceError> {
@@ -174,29 +179,41 @@ impl SqliteTarget {
              INSERT INTO main.sqlite_sequence(rowid, name, seq) SELECT rowid, name, seq FROM temp.{SEQUENCE_COPY}; \
              DROP TABLE temp.{SEQUENCE_COPY}"
         );
-        self.builder()?.conn.execute_batch(&sql).map_err(|error| failed_sql("restore sqlite_sequence", &error))
+        self.builder()?.conn.execute_batch(&sql).doing("restore sqlite_sequence")
     }
 
-    /// Opens the closed file as anybody would, and takes out what keeps SQLite from understanding it.
-    fn prove_readable(&self, document: &SqliteSchema, refused: &mut Vec<Refused>) -> Result<Connection, SourceError> {
+    /// Builds what comes after the rows and closes the file.
+    fn finish_database(&mut self) -> Result<BuiltDatabase, SourceError> {
+        self.finish_sequence()?;
+        let mut builder = self.builder.take().ok_or_else(|| not_begun("finish a database"))?;
+        builder.create_indexes()?;
+        builder.finish_schema()?;
+        Ok(builder.into_built())
+    }
+
+    /// Opens the closed file as anybody would, and removes what keeps SQLite from understanding it.
+    fn open_finished(&self, document: &SqliteSchema, refused: &mut Vec<Refused>) -> Result<Connection, SourceError> {
         for _ in 0..=document.objects.len() {
-            let conn = open_partial(&self.partial)?;
-            let Err(error) = conn.query_row("SELECT count(*) FROM main.sqlite_schema", [], |row| row.get::<_, i64>(0))
-            else {
-                return Ok(conn);
+            let conn = open_writable(&self.partial)?;
+            let Err(error) = number(&conn, "SELECT count(*) FROM main.sqlite_schema", []) else { return Ok(conn) };
+            let message = reason(&error);
+            let Some(name) = malformed_object(document, refused, &message) else {
+                return Err(failed_sql("open the restored database", &error));
             };
-            let complaint = reason(&error);
-            let culprit = document.objects.iter().map(|object| object.name.lossy()).find(|name| {
-                complaint.contains(&format!("({name})")) && !refused.iter().any(|refused| refused.object == *name)
-            });
-            let Some(name) = culprit else { return Err(failed_sql("open the restored database", &error)) };
-            let sql = "DELETE FROM main.sqlite_schema WHERE name = ?1 AND rootpage = 0";
-            conn.execute_batch("PRAGMA writable_schema=ON")
-                .and_then(|()| conn.execute(sql, [&name]))
-                .map_err(|error| failed_sql(format!("leave out {name}"), &error))?;
-            refused.push(Refused { object: name, reason: complaint });
+            remove_object(&conn, &name).doing(format!("leave out {name}"))?;
+            refused.push(Refused { object: name, reason: message });
         }
         Err(failed("open the restored database", "its schema stays malformed"))
+    }
+
+    fn set_notes(&mut self, conn: &Connection) {
+        if self.engine == Engine::Postgres {
+            let note =
+                "rows and keys of PostgreSQL's tables; its views, indexes, other constraints and functions stay behind";
+            self.notes.push(note.to_owned());
+        }
+        self.notes.extend(foreign_key_note(conn));
+        self.notes.extend(integrity_notes(conn));
     }
 
     /// Gives the complete file its name.
@@ -204,138 +221,112 @@ impl SqliteTarget {
         let file = File::open(&self.partial)?;
         file.set_permissions(Permissions::from_mode(self.mode))?;
         file.sync_all()?;
-        // A link never replaces what somebody else put there meanwhile; an empty file may be replaced.
-        match std::fs::hard_link(&self.partial, &self.path) {
-            Ok(()) => std::fs::remove_file(&self.partial)?,
-            Err(_) if self.path.metadata().map_or(0, |metadata| metadata.len()) == 0 => {
-                std::fs::rename(&self.partial, &self.path)?;
-            }
-            Err(error) => return Err(error),
-        }
+        self.rename()?;
         let parent = self.path.parent().expect("the path was joined to its directory");
         File::open(parent)?.sync_all()
     }
+
+    /// A link never replaces what somebody else put there meanwhile; an empty file may be replaced.
+    fn rename(&self) -> io::Result<()> {
+        match std::fs::hard_link(&self.partial, &self.path) {
+            Ok(()) => std::fs::remove_file(&self.partial),
+            Err(_) if is_empty_file(&self.path) => std::fs::rename(&self.partial, &self.path),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn publish_error(&self, error: &io::Error) -> SourceError {
+        let reason = format!("{error}; the complete database is {}", self.partial.display());
+        failed(format!("publish {}", self.path.display()), reason)
+    }
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> SourceError {
-    SourceError::Unreachable { what: path.display().to_string(), reason: error.to_string() }
+/// Also true if there is no such file.
+fn is_empty_file(path: &Path) -> bool {
+    path.metadata().map_or(0, |metadata| metadata.len()) == 0
 }
 
-fn refuse_occupied(path: &Path) -> Result<(), SourceError> {
-    let occupied = |what: PathBuf| SourceError::NotEmpty { what: what.display().to_string() };
+/// The absolute path, which also keeps SQLite from taking a name for a URI.
+fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let parent = parent.canonicalize().map_err(|error| unreachable(path, error.to_string()))?;
+    match path.file_name() {
+        Some(name) => Ok(parent.join(name)),
+        None => Err(failed(format!("create {}", path.display()), "it names no file")),
+    }
+}
+
+/// Fails if there is anything at `path` but an empty file.
+fn check_free(path: &Path) -> Result<(), SourceError> {
     match path.symlink_metadata() {
-        Ok(metadata) if !metadata.is_file() || metadata.len() > 0 => return Err(occupied(path.to_owned())),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unwritable(path, &error)),
+        Ok(metadata) if !metadata.is_file() || metadata.len() > 0 => return Err(not_empty(path)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unreachable(path, error.to_string())),
         _ => {}
     }
     // Somebody else's journal would be taken for the new database's.
-    for suffix in ["-wal", "-journal"] {
-        let other = beside(path, suffix);
-        if other.exists() {
-            return Err(occupied(other));
-        }
+    let logs = ["-wal", "-journal"].map(|suffix| beside(path, suffix));
+    match logs.iter().find(|log| log.exists()) {
+        Some(log) => Err(not_empty(log)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn open_partial(partial: &Path) -> Result<Connection, SourceError> {
+fn not_empty(path: &Path) -> SourceError {
+    SourceError::NotEmpty { what: path.display().to_string() }
+}
+
+fn open_writable(path: &Path) -> Result<Connection, SourceError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(partial, flags)
-        .map_err(|error| failed_sql(format!("open {}", partial.display()), &error))
+    Connection::open_with_flags(path, flags).doing(format!("open {}", path.display()))
 }
 
-fn is_sequence(table: &TargetTable) -> bool {
-    table.name == "sqlite_sequence"
+fn close(conn: Connection) -> Result<(), SourceError> {
+    conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))
 }
 
-/// Inserts a row; the columns of `as_bytes` are bound as bytes of text.
-fn insert_sql(table: &TargetTable, as_bytes: &[usize]) -> String {
-    let into = match is_sequence(table) {
-        true => format!("temp.{SEQUENCE_COPY}"),
-        false => format!("main.{}", quoted(&table.name)),
-    };
-    let names: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
-    let values: Vec<String> = (0..names.len())
-        .map(|at| match as_bytes.contains(&at) {
-            true => format!("CAST(?{} AS TEXT)", at + 1),
-            false => format!("?{}", at + 1),
-        })
-        .collect();
-    // ABORT overrules whatever a constraint of the table says is to be done to rows that break it.
-    format!("INSERT OR ABORT INTO {into}({}) VALUES({})", names.join(", "), values.join(", "))
+fn affinities(conn: &Connection, table: &TargetTable) -> rusqlite::Result<Vec<Affinity>> {
+    let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    affinity::of_columns(conn, &table.name, &names)
 }
 
-/// How a cell is bound.
-enum Bound<'a> {
-    Borrowed(ValueRef<'a>),
-    /// Bytes of a text in the database's encoding.
-    TextBytes(Vec<u8>),
-}
-
-impl ToSql for Bound<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Borrowed(value) => *value,
-            Self::TextBytes(bytes) => ValueRef::Blob(bytes),
-        }))
+/// How a message names a row: by its rowid or its key.
+fn name_of_row(table: &TargetTable, cells: &[Cell<'_>]) -> String {
+    let hidden = table.columns.iter().zip(cells).find(|(column, _)| column.hidden);
+    match hidden {
+        Some((_, Cell::Integer(rowid))) => format!("the row with rowid {rowid}"),
+        _ => row_name(table.key.iter().map(|&at| (table.columns[at].name.as_str(), cells.get(at)))),
     }
 }
 
-fn bound<'a>(cell: &Cell<'a>, encoding: TextEncoding) -> Result<Bound<'a>, &'static str> {
-    Ok(Bound::Borrowed(match *cell {
-        Cell::Null | Cell::Absent => ValueRef::Null,
-        Cell::Integer(value) => ValueRef::Integer(value),
-        Cell::Real(value) => ValueRef::Real(value),
-        Cell::Bytes(bytes) => ValueRef::Blob(bytes),
-        // On its way to UTF-16 SQLite replaces these two.
-        Cell::Text(text) if encoding != TextEncoding::Utf8 && text.contains(['\u{fffe}', '\u{ffff}']) => {
-            return Ok(Bound::TextBytes(encoding.encode(text)));
-        }
-        Cell::Text(text) => ValueRef::Text(text.as_bytes()),
-        Cell::Encoded(in_encoding, bytes) if in_encoding == encoding.invalid() => match encoding {
-            TextEncoding::Utf8 => ValueRef::Text(bytes),
-            _ if bytes.len().is_multiple_of(2) => return Ok(Bound::TextBytes(bytes.to_vec())),
-            _ => return Err("SQLite takes no UTF-16 text of an odd number of bytes"),
-        },
-        Cell::Encoded(..) => return Err("it has text in an encoding that is not the database's"),
-        _ => return Err("it has a value of a kind that SQLite does not have"),
-    }))
+/// The object that SQLite's message is about, if it was not left out already.
+fn malformed_object(document: &SqliteSchema, refused: &[Refused], message: &str) -> Option<String> {
+    let mut names = document.objects.iter().map(|object| object.name.lossy());
+    names.find(|name| message.contains(&format!("({name})")) && !refused.iter().any(|other| other.object == *name))
 }
 
-/// Inserts one row; the error is of SQLite, or of a value that it cannot hold.
-fn insert_row(
-    builder: &DatabaseBuilder,
-    plain: &str,
-    table: &TargetTable,
-    cells: &[Cell<'_>],
-) -> Result<(), InsertError> {
-    let encoding = builder.document().encoding;
-    let mut as_bytes = Vec::new();
-    let mut values = Vec::with_capacity(cells.len());
-    for (at, cell) in cells.iter().enumerate() {
-        let value = bound(cell, encoding).map_err(InsertError::Value)?;
-        if matches!(value, Bound::TextBytes(_)) {
-            as_bytes.push(at);
-        }
-        values.push(value);
-    }
-    let special = (!as_bytes.is_empty()).then(|| insert_sql(table, &as_bytes));
-    let mut statement = builder.conn.prepare_cached(special.as_deref().unwrap_or(plain))?;
-    for (at, value) in values.iter().enumerate() {
-        statement.raw_bind_parameter(at + 1, value)?;
-    }
-    statement.raw_execute()?;
+fn remove_object(conn: &Connection, name: &str) -> rusqlite::Result<()> {
+    conn.execute_batch("PRAGMA writable_schema=ON")?;
+    conn.execute("DELETE FROM main.sqlite_schema WHERE name = ?1 AND rootpage = 0", [name])?;
     Ok(())
 }
 
-enum InsertError {
-    Value(&'static str),
-    Sql(rusqlite::Error),
+fn foreign_key_note(conn: &Connection) -> Option<String> {
+    match number(conn, "SELECT count(*) FROM pragma_foreign_key_check", []) {
+        Ok(0) => None,
+        Ok(count) => Some(format!(
+            "{count} rows refer to rows that do not exist, as in the source unless something was left out here"
+        )),
+        Err(error) => Some(format!("foreign keys were not checked: {}", reason(&error))),
+    }
 }
 
-impl From<rusqlite::Error> for InsertError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sql(error)
+fn integrity_notes(conn: &Connection) -> Vec<String> {
+    match strings(conn, "PRAGMA main.quick_check(20)", []) {
+        Ok(lines) => lines.into_iter().filter(|line| line != "ok").collect(),
+        Err(error) => vec![format!("the file was not checked: {}", reason(&error))],
     }
 }
 
@@ -343,40 +334,27 @@ impl Target for SqliteTarget {
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         let (tables, document) = match content.engine {
             Engine::Sqlite => (content.tables.to_vec(), SqliteSchema::from_bytes(content.schema)?),
-            Engine::Postgres => {
-                let (tables, schema) = foreign::tables(content.schema, content.tables)?;
-                (tables, SqliteSchema::from_bytes(&schema)?)
-            }
+            Engine::Postgres => from_postgres::tables(content.schema, content.tables)?,
         };
         self.engine = content.engine;
-        self.create_partial().map_err(|error| unwritable(&self.path, &error))?;
-        let conn = open_partial(&self.partial)?;
-        conn.set_prepared_statement_cache_capacity(64);
-        let mut builder = DatabaseBuilder::new(conn, document)?;
-        builder.create_tables()?;
-        if tables.iter().any(is_sequence) {
-            builder
-                .conn
-                .execute_batch(&format!("CREATE TEMP TABLE {SEQUENCE_COPY}(name, seq)"))
-                .map_err(|error| failed_sql("begin a database", &error))?;
-        }
-        self.builder = Some(builder);
+        self.create_partial().map_err(|error| unreachable(&self.path, error.to_string()))?;
+        self.builder = Some(self.start_database(document, &tables)?);
         self.tables = tables;
         Ok(())
     }
 
     fn table(&mut self, table: usize) -> Result<(), SourceError> {
         self.end_table()?;
-        if table >= self.tables.len() {
+        let Some(wanted) = self.tables.get(table).cloned() else {
             return Err(failed("restore a table", format!("there is no table {table}")));
-        }
-        let wanted = self.tables[table].clone();
+        };
         let builder = self.builder()?;
-        let plain = builder.has_table(&wanted.name).then(|| insert_sql(&wanted, &[]));
-        let names: Vec<&str> = wanted.columns.iter().map(|column| column.name.as_str()).collect();
-        let affinities = affinity::of_columns(&builder.conn, &wanted.name, &names)
-            .map_err(|error| failed_sql(format!("look at table {}", wanted.name), &error))?;
-        self.current = Some(TableLoad { table, rows_refused: 0, plain, affinities });
+        self.current = Some(TableLoad {
+            table,
+            rows_refused: 0,
+            insert_sql: builder.has_table(&wanted.name).then(|| insert_sql(&wanted, &[])),
+            affinities: affinities(&builder.conn, &wanted).doing(format!("look at table {}", wanted.name))?,
+        });
         Ok(())
     }
 
@@ -384,60 +362,25 @@ impl Target for SqliteTarget {
         if self.engine == Engine::Sqlite {
             return self.insert(cells);
         }
-        let values: Vec<Option<foreign::ReplacedValue>> = cells.iter().map(foreign::value).collect();
-        let pairs = values.iter().zip(cells);
-        let own: Vec<Cell<'_>> =
-            pairs.map(|(value, cell)| value.as_ref().map_or(*cell, foreign::ReplacedValue::cell)).collect();
-        self.insert(&own)
+        let replaced: Vec<Option<ReplacedValue>> = cells.iter().map(from_postgres::replacement).collect();
+        self.insert(&from_postgres::replace_cells(cells, &replaced))
     }
 
     fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
         self.end_table()?;
-        self.finish_sequence()?;
-        let mut builder = self.builder.take().ok_or_else(|| lost("finish a database"))?;
-        builder.create_indexes()?;
-        builder.finish_schema()?;
-        let (conn, document, mut refused) = builder.into_parts();
-        conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))?;
-        let conn = self.prove_readable(&document, &mut refused)?;
-        self.notes = notes(&conn);
-        if self.engine == Engine::Postgres {
-            let note =
-                "rows and keys of PostgreSQL's tables; its views, indexes, other constraints and functions stay behind";
-            self.notes.insert(0, note.to_owned());
-        }
+        let BuiltDatabase { conn, document, mut refused } = self.finish_database()?;
+        close(conn)?;
+        let conn = self.open_finished(&document, &mut refused)?;
+        self.set_notes(&conn);
         if document.journal_mode == JournalMode::Wal {
-            conn.execute_batch("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL")
-                .map_err(|error| failed_sql("set the journal mode", &error))?;
+            let sql = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL";
+            conn.execute_batch(sql).doing("set the journal mode")?;
         }
-        conn.close().map_err(|(_, error)| failed_sql("close the restored database", &error))?;
+        close(conn)?;
         self.state = PartialFile::Complete;
-        self.publish().map_err(|error| {
-            let reason = format!("{error}; the complete database is {}", self.partial.display());
-            failed(format!("publish {}", self.path.display()), reason)
-        })?;
+        self.publish().map_err(|error| self.publish_error(&error))?;
         Ok(refused)
     }
-}
-
-/// What the finished database says of itself.
-fn notes(conn: &Connection) -> Vec<String> {
-    let mut notes = Vec::new();
-    match conn.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get::<_, i64>(0)) {
-        Ok(0) => {}
-        Ok(count) => notes.push(format!(
-            "{count} rows refer to rows that do not exist, as in the source unless something was left out here"
-        )),
-        Err(error) => notes.push(format!("foreign keys were not checked: {}", reason(&error))),
-    }
-    let check = || -> rusqlite::Result<Vec<String>> {
-        conn.prepare("PRAGMA main.quick_check(20)")?.query_map([], |row| row.get(0))?.collect()
-    };
-    match check() {
-        Ok(lines) => notes.extend(lines.into_iter().filter(|line| line != "ok")),
-        Err(error) => notes.push(format!("the file was not checked: {}", reason(&error))),
-    }
-    notes
 }
 
 impl Drop for SqliteTarget {

@@ -1,12 +1,18 @@
 //! One snapshot of a live database.
 
 mod backup;
+mod manifest;
+mod options;
 mod parent;
-mod place;
-mod placed;
+mod pipeline;
+mod placed_rows;
+mod placer;
 mod plan;
+mod report;
 mod schedule;
-mod tables;
+mod store_rows;
 
-pub use backup::{BackupMode, BackupOptions, BackupReport, BackupSubject, TableReport, run};
+pub use backup::run;
+pub use options::{BackupMode, BackupOptions, BackupSubject};
 pub use parent::{ParentSnapshot, last_manifest};
+pub use report::{BackupReport, TableReport};

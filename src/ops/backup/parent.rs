@@ -8,14 +8,14 @@
 use crate::base::finding::Finding;
 use crate::base::frame::FrameContext;
 use crate::base::limit::{COLUMN_NUMBERS_MAX, TABLE_NUMBERS_MAX, TABLES_PER_SNAPSHOT_MAX};
-use crate::format::catalog::Catalog;
+use crate::format::catalog::{Catalog, TableEntry};
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
 
-/// What is known of earlier nights.
+/// What is known of earlier snapshots.
 #[derive(Debug, Default)]
 pub struct ParentSnapshot {
     /// The newest that counts.
@@ -31,74 +31,122 @@ pub fn last_manifest(
     ledger: &Ledger,
     notes: &mut Vec<Finding>,
 ) -> Result<ParentSnapshot, OpError> {
-    let mut passed = Passed::default();
+    let mut passed = PassedSnapshots::default();
     for record in ledger.live().rev() {
         if !ledger.trusts(&record.signer) {
-            passed.untrusted += 1;
-            if passed.above.is_some() {
-                continue;
-            }
-        }
-        match open(unlocked, ledger, record) {
-            Ok((_, catalog)) if !ledger.trusts(&record.signer) => {
-                passed.above = Some(passed.first_after(catalog.next_table));
-            }
-            Ok((manifest, catalog)) => {
-                passed.note(notes);
-                let catalog = passed.renumber(catalog);
-                return Ok(ParentSnapshot { manifest: Some(manifest), catalog: Some(catalog) });
-            }
-            // What a later version wrote may need care that this one does not know of.
-            Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => return Err(error.into()),
-            Err(error) => {
-                passed.lost += 1;
-                let note = format!("manifest of snapshot {} left out: {error}", record.number);
-                notes.push(Finding::note("the store", note));
-            }
+            passed.pass_untrusted(unlocked, ledger, record, notes)?;
+        } else if let Some(opened) = passed.open_or_pass(unlocked, ledger, record, notes)? {
+            passed.note_untrusted(notes);
+            let catalog = passed.renumber(opened.catalog);
+            return Ok(ParentSnapshot { manifest: Some(opened.manifest), catalog: Some(catalog) });
         }
     }
-    passed.note(notes);
-    let is_first = passed.lost + passed.untrusted == 0;
-    let empty = Catalog { next_table: 1, ..Catalog::default() };
-    Ok(ParentSnapshot { manifest: None, catalog: (!is_first).then(|| passed.renumber(empty)) })
+    passed.note_untrusted(notes);
+    Ok(ParentSnapshot { manifest: None, catalog: passed.catalog_without_parent() })
 }
 
-fn open(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<(OpenManifest, Catalog), RepoError> {
+/// A snapshot's manifest with its catalog.
+struct OpenedSnapshot {
+    manifest: OpenManifest,
+    catalog: Catalog,
+}
+
+fn open(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<OpenedSnapshot, RepoError> {
     let context =
         FrameContext { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
     let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?;
-    let damaged = |reason: &str| RepoError::Damaged { object: "its catalog".to_owned(), reason: reason.to_owned() };
-    let catalog = manifest.catalog.clone().ok_or_else(|| damaged("it is missing"))?;
-    if is_sound(&catalog) { Ok((manifest, catalog)) } else { Err(damaged("its numbers make no sense")) }
+    let catalog = manifest.catalog.clone().ok_or_else(|| damaged_catalog("it is missing"))?;
+    if !is_sound(&catalog) {
+        return Err(damaged_catalog("its numbers make no sense"));
+    }
+    Ok(OpenedSnapshot { manifest, catalog })
+}
+
+fn damaged_catalog(reason: &str) -> RepoError {
+    RepoError::Damaged { object: "its catalog".to_owned(), reason: reason.to_owned() }
 }
 
 /// Whether a catalog's numbers are such as a writer gives.
 fn is_sound(catalog: &Catalog) -> bool {
-    let tables = catalog.tables.iter().map(|table| table.number);
-    let are_new = |numbers: &mut dyn Iterator<Item = u32>, end: u32| {
-        let mut numbers: Vec<u32> = numbers.collect();
-        numbers.sort_unstable();
-        numbers.windows(2).all(|pair| pair[0] < pair[1]) && numbers.last().is_none_or(|last| *last < end)
-    };
+    let numbers = catalog.tables.iter().map(|table| table.number).collect();
     catalog.next_table <= TABLE_NUMBERS_MAX
-        && are_new(&mut tables.into_iter(), catalog.next_table)
-        && catalog.tables.iter().all(|table| {
-            let columns = table.columns.iter().map(|column| column.number);
-            table.next_column <= COLUMN_NUMBERS_MAX && are_new(&mut columns.into_iter(), table.next_column)
-        })
+        && are_distinct_below(numbers, catalog.next_table)
+        && catalog.tables.iter().all(has_sound_columns)
+}
+
+fn has_sound_columns(table: &TableEntry) -> bool {
+    let numbers = table.columns.iter().map(|column| column.number).collect();
+    table.next_column <= COLUMN_NUMBERS_MAX && are_distinct_below(numbers, table.next_column)
+}
+
+fn are_distinct_below(mut numbers: Vec<u32>, end: u32) -> bool {
+    numbers.sort_unstable();
+    let are_distinct = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    are_distinct && numbers.last().is_none_or(|last| *last < end)
 }
 
 /// Snapshots that are newer than the one to build upon.
 #[derive(Default)]
-struct Passed {
-    /// Whose numbers nobody knows, and which are newer than the one that `above` is of.
+struct PassedSnapshots {
+    /// Whose numbers nobody knows, and which are newer than the one that `free_from` is of.
     lost: u32,
     untrusted: u32,
     /// Numbers from here on were given by none of them; known once one of them could be read.
-    above: Option<u32>,
+    free_from: Option<u32>,
 }
 
-impl Passed {
+impl PassedSnapshots {
+    fn is_empty(&self) -> bool {
+        self.lost + self.untrusted == 0
+    }
+
+    /// Its rows and placements do not count, but the numbers that it gave do.
+    fn pass_untrusted(
+        &mut self,
+        unlocked: &Unlocked,
+        ledger: &Ledger,
+        record: &SnapshotRecord,
+        notes: &mut Vec<Finding>,
+    ) -> Result<(), OpError> {
+        self.untrusted += 1;
+        if self.free_from.is_some() {
+            return Ok(());
+        }
+        if let Some(opened) = self.open_or_pass(unlocked, ledger, record, notes)? {
+            self.free_from = Some(self.first_after(opened.catalog.next_table));
+        }
+        Ok(())
+    }
+
+    /// Without tables; its numbers begin above all that were given. None if no number was ever given.
+    fn catalog_without_parent(&self) -> Option<Catalog> {
+        if self.is_empty() {
+            return None;
+        }
+        Some(self.renumber(Catalog { next_table: 1, ..Catalog::default() }))
+    }
+
+    /// Opens a manifest, or notes that it is passed over.
+    fn open_or_pass(
+        &mut self,
+        unlocked: &Unlocked,
+        ledger: &Ledger,
+        record: &SnapshotRecord,
+        notes: &mut Vec<Finding>,
+    ) -> Result<Option<OpenedSnapshot>, OpError> {
+        match open(unlocked, ledger, record) {
+            Ok(opened) => Ok(Some(opened)),
+            // What a later version wrote may need care that this one does not know of.
+            Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => Err(error.into()),
+            Err(error) => {
+                self.lost += 1;
+                let note = format!("manifest of snapshot {} left out: {error}", record.number);
+                notes.push(Finding::note("the store", note));
+                Ok(None)
+            }
+        }
+    }
+
     /// The first number that is free after a snapshot with this next number, and those lost since.
     fn first_after(&self, next_table: u32) -> u32 {
         let lost = self.lost.saturating_mul(TABLES_PER_SNAPSHOT_MAX);
@@ -106,14 +154,14 @@ impl Passed {
     }
 
     fn renumber(&self, catalog: Catalog) -> Catalog {
-        if self.lost + self.untrusted == 0 {
+        if self.is_empty() {
             return catalog;
         }
-        let first = self.above.unwrap_or(0).max(self.first_after(catalog.next_table));
+        let first = self.free_from.unwrap_or(0).max(self.first_after(catalog.next_table));
         catalog.renumbered(first)
     }
 
-    fn note(&self, notes: &mut Vec<Finding>) {
+    fn note_untrusted(&self, notes: &mut Vec<Finding>) {
         if self.untrusted > 0 {
             let newest = self.untrusted;
             let note = format!("nothing is built upon the newest {newest} snapshots: whoever signed them was revoked");

@@ -2,8 +2,9 @@
 //! many readers at one table as it has parts. Nobody waits while anything can be read.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 
+use crate::base::pipeline::{lock, wait};
 use crate::ops::backup::plan::{MapKey, TablePlan};
 use crate::sort::OwnerMap;
 
@@ -16,15 +17,15 @@ pub struct Schedule<'p> {
 
 struct ReadState {
     /// Per plan.
-    tables: Vec<Turn>,
+    tables: Vec<TableProgress>,
     /// Owners by keys of tables that were read, as long as somebody needs them.
     maps: HashMap<MapKey, Arc<OwnerMap>>,
-    course: Course,
+    is_stopped: bool,
 }
 
 /// How far a table is.
 #[derive(Clone, Copy, Default)]
-struct Turn {
+struct TableProgress {
     parts: usize,
     /// Parts that were begun.
     begun: usize,
@@ -33,10 +34,19 @@ struct Turn {
     is_complete: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Course {
-    On,
-    Stopped,
+impl TableProgress {
+    fn has_parts_left(&self) -> bool {
+        self.begun < self.parts
+    }
+
+    fn is_being_read(&self) -> bool {
+        self.begun > 0 && !self.is_complete
+    }
+
+    fn begin_part(&mut self) -> usize {
+        self.begun += 1;
+        self.begun - 1
+    }
 }
 
 /// What a reader is to do.
@@ -68,72 +78,87 @@ impl<'p> Schedule<'p> {
     /// Nothing is read yet. `parts` says for each plan into how many parts its table is divided.
     #[must_use]
     pub fn new(plans: &'p [TablePlan], parts: &[usize]) -> Self {
-        let tables = parts.iter().map(|&parts| Turn { parts: parts.max(1), ..Turn::default() }).collect();
-        let state = ReadState { tables, maps: HashMap::new(), course: Course::On };
+        let new = |parts: &usize| TableProgress { parts: (*parts).max(1), ..TableProgress::default() };
+        let tables = parts.iter().map(new).collect();
+        let state = ReadState { tables, maps: HashMap::new(), is_stopped: false };
         Self { plans, state: Mutex::new(state), changed: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ReadState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first part that can be read; waits while others read what it takes.
     pub fn next(&self) -> NextPart {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
-            if state.course == Course::Stopped || state.tables.iter().all(|table| table.begun == table.parts) {
+            if state.is_stopped || !state.tables.iter().any(TableProgress::has_parts_left) {
                 return NextPart::Nothing;
             }
-            let found = self.plans.iter().enumerate().find_map(|(plan, of)| {
-                let is_open = state.tables[plan].begun < state.tables[plan].parts;
-                let maps = || of.paths.iter().map(|(_, key)| state.maps.get(key).cloned()).collect::<Option<_>>();
-                Some((plan, is_open.then(maps)??))
-            });
-            if let Some((plan, maps)) = found {
-                let table = &mut state.tables[plan];
-                table.begun += 1;
-                table.reading += 1;
-                return NextPart::Read(Assignment { plan, part: table.begun - 1, maps });
+            if let Some(assignment) = self.assign(&mut state) {
+                return NextPart::Read(assignment);
             }
-            if !state.tables.iter().any(|table| table.begun > 0 && !table.is_complete) {
+            if !state.tables.iter().any(TableProgress::is_being_read) {
                 return NextPart::Impossible;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.changed, state);
         }
+    }
+
+    /// Begins the first part of a table whose maps are all there.
+    fn assign(&self, state: &mut ReadState) -> Option<Assignment> {
+        for plan in 0..self.plans.len() {
+            if !state.tables[plan].has_parts_left() {
+                continue;
+            }
+            if let Some(maps) = self.maps_of(plan, state) {
+                let table = &mut state.tables[plan];
+                table.reading += 1;
+                return Some(Assignment { plan, part: table.begin_part(), maps });
+            }
+        }
+        None
+    }
+
+    fn maps_of(&self, plan: usize, state: &ReadState) -> Option<Vec<Arc<OwnerMap>>> {
+        let paths = self.plans[plan].paths.iter();
+        paths.map(|path| state.maps.get(&path.map).cloned()).collect()
     }
 
     /// Another part of the table that the reader has in hand.
     pub fn more(&self, plan: usize) -> Option<usize> {
-        let mut state = self.lock();
-        let is_on = state.course == Course::On;
-        let table = &mut state.tables[plan];
-        let part = (is_on && table.begun < table.parts).then_some(table.begun)?;
-        table.begun += 1;
-        Some(part)
+        let mut state = lock(&self.state);
+        if state.is_stopped || !state.tables[plan].has_parts_left() {
+            return None;
+        }
+        Some(state.tables[plan].begin_part())
     }
 
     /// A reader has handed in what it read of a table.
     pub fn hand_in(&self, plan: usize) -> HandedIn {
-        let table = &mut self.lock().tables[plan];
+        let table = &mut lock(&self.state).tables[plan];
         table.reading -= 1;
-        if table.reading == 0 && table.begun == table.parts { HandedIn::Last } else { HandedIn::MoreComes }
+        if table.reading == 0 && !table.has_parts_left() { HandedIn::Last } else { HandedIn::MoreComes }
     }
 
-    /// All of a table was read: children may look into its maps.
+    /// All of a table was read: children may look into its maps. Drops maps that nobody needs any more.
     pub fn complete(&self, plan: usize, maps: impl IntoIterator<Item = (MapKey, OwnerMap)>) {
-        let mut state = self.lock();
-        state.tables[plan].is_complete = true;
-        state.maps.extend(maps.into_iter().map(|(key, map)| (key, Arc::new(map))));
-        let ReadState { tables, maps, .. } = &mut *state;
-        let left = || self.plans.iter().zip(tables.iter()).filter(|(_, table)| table.begun < table.parts);
-        maps.retain(|key, _| left().any(|(plan, _)| plan.paths.iter().any(|path| path.1 == *key)));
+        let mut state = lock(&self.state);
+        let ReadState { tables, maps: kept, .. } = &mut *state;
+        tables[plan].is_complete = true;
+        for (key, map) in maps {
+            kept.insert(key, Arc::new(map));
+        }
+        kept.retain(|key, _| self.is_needed(key, tables));
         drop(state);
         self.changed.notify_all();
     }
 
+    /// Whether a table that has parts left looks into this map.
+    fn is_needed(&self, map: &MapKey, tables: &[TableProgress]) -> bool {
+        let mut left = self.plans.iter().zip(tables).filter(|(_, table)| table.has_parts_left());
+        left.any(|(plan, _)| plan.paths.iter().any(|path| path.map == *map))
+    }
+
     /// Somebody failed: nobody begins anything.
     pub fn stop(&self) {
-        self.lock().course = Course::Stopped;
+        lock(&self.state).is_stopped = true;
         self.changed.notify_all();
     }
 }

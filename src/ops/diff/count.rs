@@ -9,7 +9,7 @@ use crate::ops::diff::report::{Changes, UserDiff, UserTable};
 use crate::ops::error::OpError;
 use crate::ops::readable::key_text;
 use crate::sort::{Sorter, SpillOptions};
-use crate::tree::merge::TreeRow;
+use crate::tree::diff::TreeRow;
 
 /// Users gathered before they are written to disk.
 const USERS_IN_MEMORY: usize = 16 << 10;

@@ -11,7 +11,7 @@ use crate::format::key::{limit_key, push_component};
 use crate::format::leaf::{LeafRow, LeafRows};
 use crate::format::wire::WireError;
 use crate::repo::ledger::SnapshotRecord;
-use crate::tree::merge::TreeRow;
+use crate::tree::diff::TreeRow;
 
 /// Whether chunk ids of the two sides can be compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

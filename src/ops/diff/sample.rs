@@ -6,7 +6,7 @@ use crate::format::wire::{Take, WireError};
 use crate::ops::diff::count::user_of;
 use crate::ops::diff::report::{CellSample, RowChange, RowSample};
 use crate::ops::readable::{cell_value, key_text};
-use crate::tree::merge::TreeRow;
+use crate::tree::diff::TreeRow;
 
 /// The sample of a row that is there before (`old`), after (`new`), or both.
 pub fn sample(

@@ -8,7 +8,7 @@ use crate::ops::diff::rows::Shape;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
 use crate::repo::reader::{SnapshotReader, Want};
-use crate::tree::merge::TreeRow;
+use crate::tree::diff::TreeRow;
 
 /// Bytes of leaf content that are fetched at a time.
 const BATCH_BYTES: u64 = 4 << 20;

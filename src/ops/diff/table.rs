@@ -22,7 +22,7 @@ use crate::ops::readable::key_text;
 use crate::repo::error::RepoError;
 use crate::repo::reader::SnapshotReader;
 use crate::sort::{Sorter, SpillOptions};
-use crate::tree::merge::{Difference, TreeRow, cancel_common, merge_rows};
+use crate::tree::diff::{Difference, TreeRow, cancel_common, diff_rows};
 
 /// The tree of a table in one snapshot; without a root if the snapshot does not have the table.
 pub struct TreeSide<'a> {
@@ -96,7 +96,7 @@ impl TableCompare<'_> {
             users: self.users,
             found: TableFound::default(),
         };
-        merge_rows(
+        diff_rows(
             || rows.next(old, OLD),
             || rows.next(new, NEW),
             |mut difference| {

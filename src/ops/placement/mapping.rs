@@ -4,7 +4,7 @@
 //! A path is one foreign key: the row takes the placement of its parent row. Foreign keys of the
 //! owner table, self-references and, where there is anything better, weak ones are no paths.
 
-use crate::engine::contract::{Strength, Table};
+use crate::engine::contract::{ForeignKey, Strength, Table};
 use crate::format::catalog::position_meant;
 
 /// Names that tables of owners usually have.
@@ -38,90 +38,147 @@ pub struct Mapping {
 /// Infers the mapping. `owner_table` is what the configuration says, if anything.
 #[must_use]
 pub fn infer(tables: &[Table], owner_table: Option<&str>) -> Mapping {
-    let (owner_table, owner_reason) = owner(tables, owner_table);
-    let depth = depths(tables, owner_table);
-    let order = order(tables, &depth);
-    let rank: Vec<usize> = {
-        let mut rank = vec![0; tables.len()];
-        order.iter().enumerate().for_each(|(at, &table)| rank[table] = at);
-        rank
+    let (owner_table, owner_reason) = match owner_table {
+        Some(name) => configured_owner(tables, name),
+        None => owner_by_name(tables),
     };
-    let paths = (0..tables.len())
-        .map(|child| {
-            if depth[child].is_none_or(|depth| depth == 0) {
-                return Vec::new();
-            }
-            let earlier = |parent: usize| depth[parent].is_some() && rank[parent] < rank[child];
-            let mut candidates: Vec<(Strength, usize, usize)> = keys(tables, child)
-                .filter(|&(_, parent)| earlier(parent))
-                .map(|(key, parent)| {
-                    (tables[child].foreign_keys[key].strength, depth[parent].unwrap_or(usize::MAX), key)
-                })
-                .collect();
-            candidates.sort_by_key(|&(strength, depth, key)| (strength == Strength::Weak, depth, key));
-            let best = candidates.first().map(|candidate| candidate.0);
-            candidates.iter().filter(|candidate| Some(candidate.0) == best).map(|candidate| candidate.2).collect()
-        })
-        .collect();
+    let depths = depths(tables, owner_table);
+    let order = order(tables, &depths);
+    let ranks = ranks(&order);
+    let graph = KeyGraph { tables, depths: &depths, ranks: &ranks };
+    let paths = (0..tables.len()).map(|table| graph.paths(table)).collect();
     Mapping { owner_table, owner_reason, paths, order }
 }
 
-fn owner(tables: &[Table], configured: Option<&str>) -> (Option<usize>, String) {
-    if let Some(name) = configured {
-        let found = position_meant(tables.iter().map(|table| table.name.as_str()), name);
-        let reason = match found {
-            Some(_) => "named in the configuration".to_owned(),
-            None => format!("the configuration names {name}, which is not there"),
-        };
-        return (found, reason);
-    }
-    let candidates = tables.iter().enumerate().filter_map(|(at, table)| {
-        let last = table.name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-        let rank = OWNER_NAMES.iter().position(|name| *name == last)?;
-        (!table.key.is_empty()).then_some((at, rank))
-    });
+fn configured_owner(tables: &[Table], name: &str) -> (Option<usize>, String) {
+    let found = position_meant(tables.iter().map(|table| table.name.as_str()), name);
+    let reason = match found {
+        Some(_) => "named in the configuration".to_owned(),
+        None => format!("the configuration names {name}, which is not there"),
+    };
+    (found, reason)
+}
+
+/// The table with a usual name and a key to which most tables lead; of several, the one with the most usual name.
+fn owner_by_name(tables: &[Table]) -> (Option<usize>, String) {
     let reach = |owner: usize| depths(tables, Some(owner)).iter().flatten().count();
+    let candidates = (0..tables.len()).filter_map(|at| Some((at, name_rank(&tables[at])?)));
     match candidates.max_by_key(|&(at, rank)| (reach(at), usize::MAX - rank)) {
         Some((at, _)) => (Some(at), format!("by its name; {} tables lead to it", reach(at) - 1)),
         None => (None, "no table has a usual name for owners; name one with owner_table".to_owned()),
     }
 }
 
+/// How usual the name of a table of owners is; the most usual first.
+fn name_rank(table: &Table) -> Option<usize> {
+    if table.key.is_empty() {
+        return None;
+    }
+    let bare = table.name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    OWNER_NAMES.iter().position(|name| *name == bare)
+}
+
+/// The position of each table in the order.
+fn ranks(order: &[usize]) -> Vec<usize> {
+    let mut ranks = vec![0; order.len()];
+    for (rank, &table) in order.iter().enumerate() {
+        ranks[table] = rank;
+    }
+    ranks
+}
+
+/// Tables with what is known of their way to the owner.
+struct KeyGraph<'a> {
+    tables: &'a [Table],
+    /// See [`depths`].
+    depths: &'a [Option<usize>],
+    /// Positions in the order.
+    ranks: &'a [usize],
+}
+
+/// A foreign key that may be a path, best first in its order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct PathCandidate {
+    is_weak: bool,
+    depth: usize,
+    key: usize,
+}
+
+impl KeyGraph<'_> {
+    /// The foreign keys of a table that lead to the owner, best first. Weak ones count where there are no others.
+    fn paths(&self, child: usize) -> Vec<usize> {
+        if self.depths[child].is_none_or(|depth| depth == 0) {
+            return Vec::new();
+        }
+        let parents = keys(self.tables, child);
+        let mut candidates: Vec<PathCandidate> =
+            parents.filter_map(|(key, parent)| self.candidate(child, key, parent)).collect();
+        candidates.sort_unstable();
+        let is_weak = candidates.first().is_some_and(|best| best.is_weak);
+        candidates.retain(|candidate| candidate.is_weak == is_weak);
+        candidates.into_iter().map(|candidate| candidate.key).collect()
+    }
+
+    fn candidate(&self, child: usize, key: usize, parent: usize) -> Option<PathCandidate> {
+        let depth = self.depths[parent]?;
+        if self.ranks[parent] >= self.ranks[child] {
+            return None;
+        }
+        let is_weak = self.tables[child].foreign_keys[key].strength == Strength::Weak;
+        Some(PathCandidate { is_weak, depth, key })
+    }
+}
+
 /// Foreign keys of a table with their parents, self-references left out.
 fn keys(tables: &[Table], child: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
-    tables[child].foreign_keys.iter().enumerate().filter_map(move |(key, foreign)| {
-        let parent = tables.iter().position(|table| table.name == foreign.parent)?;
-        let known = foreign.parent_columns.iter().all(|name| tables[parent].columns.iter().any(|c| c.name == *name));
-        (parent != child && known).then_some((key, parent))
-    })
+    let foreign_keys = tables[child].foreign_keys.iter().enumerate();
+    foreign_keys.filter_map(move |(key, foreign)| Some((key, parent(tables, child, foreign)?)))
+}
+
+/// The table that a foreign key of another refers to, if it has the columns.
+fn parent(tables: &[Table], child: usize, foreign: &ForeignKey) -> Option<usize> {
+    let parent = tables.iter().position(|table| table.name == foreign.parent)?;
+    let has_column = |name: &String| tables[parent].columns.iter().any(|column| column.name == *name);
+    (parent != child && foreign.parent_columns.iter().all(has_column)).then_some(parent)
 }
 
 /// Fewest foreign keys from each table to the owner; owning ones first, weak ones where nothing else leads there.
 fn depths(tables: &[Table], owner: Option<usize>) -> Vec<Option<usize>> {
-    let mut depth = vec![None; tables.len()];
-    let Some(owner) = owner else { return depth };
-    depth[owner] = Some(0);
-    for weak in [false, true] {
-        loop {
-            let mut changed = false;
-            for child in 0..tables.len() {
-                let reached = keys(tables, child)
-                    .filter(|&(key, _)| weak || tables[child].foreign_keys[key].strength == Strength::Owning)
-                    .filter_map(|(_, parent)| depth[parent])
-                    .min();
-                if let Some(parent) = reached
-                    && depth[child].is_none_or(|own| !weak && own > parent + 1)
-                {
-                    depth[child] = Some(parent + 1);
-                    changed = true;
-                }
-            }
-            if !changed {
-                break;
-            }
+    let mut depths = vec![None; tables.len()];
+    let Some(owner) = owner else { return depths };
+    depths[owner] = Some(0);
+    while deepen_by_owning_keys(tables, &mut depths) {}
+    while deepen_by_any_key(tables, &mut depths) {}
+    depths
+}
+
+/// Shortens ways by owning keys. Returns whether there was one to shorten.
+fn deepen_by_owning_keys(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
+    let mut is_changed = false;
+    for child in 0..tables.len() {
+        let is_owning = |key: usize| tables[child].foreign_keys[key].strength == Strength::Owning;
+        let parents = keys(tables, child).filter(|&(key, _)| is_owning(key));
+        let Some(depth) = parents.filter_map(|(_, parent)| depths[parent]).min() else { continue };
+        if depths[child].is_none_or(|known| known > depth + 1) {
+            depths[child] = Some(depth + 1);
+            is_changed = true;
         }
     }
-    depth
+    is_changed
+}
+
+/// Finds ways of tables that have none, by weak keys too. Returns whether there was one to find.
+fn deepen_by_any_key(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
+    let mut is_changed = false;
+    for child in 0..tables.len() {
+        if depths[child].is_some() {
+            continue;
+        }
+        let Some(depth) = keys(tables, child).filter_map(|(_, parent)| depths[parent]).min() else { continue };
+        depths[child] = Some(depth + 1);
+        is_changed = true;
+    }
+    is_changed
 }
 
 /// Tables by depth, then parents of equal depth before children, then by name.
@@ -149,9 +206,10 @@ impl KeyOrder<'_> {
         if std::mem::replace(&mut self.begun[table], true) {
             return;
         }
-        let (tables, depth) = (self.tables, self.depth);
+        let tables = self.tables;
         for (key, parent) in keys(tables, table) {
-            if tables[table].foreign_keys[key].strength == Strength::Owning && depth[parent] == depth[table] {
+            let is_owning = tables[table].foreign_keys[key].strength == Strength::Owning;
+            if is_owning && self.depth[parent] == self.depth[table] {
                 self.visit(parent);
             }
         }

@@ -11,30 +11,74 @@ use crate::base::limit::COLUMN_NUMBERS_MAX;
 use crate::engine::contract::{Description, Engine, Table};
 use crate::format::catalog::{Catalog, TableEntry, Visibility};
 
-/// Last night's entry of each table of tonight.
+/// The last snapshot's entry of each table of the description.
 pub fn match_tables<'a>(prior: Option<&'a Catalog>, description: &Description) -> Vec<Option<&'a TableEntry>> {
     let tables = &description.tables;
     let Some(prior) = prior else { return vec![None; tables.len()] };
-    let mut matched: Vec<Option<&TableEntry>> = tables.iter().map(|table| prior.table_named(&table.name)).collect();
-    let mut left: Vec<&TableEntry> =
-        prior.tables.iter().filter(|old| !tables.iter().any(|table| table.name == old.name)).collect();
-    let same_oid = |old: &TableEntry, table: &Table| old.oid.is_some() && old.oid == table.oid;
-    let is_postgres = description.engine == Engine::Postgres;
-    let certain = |old: &TableEntry, table: &Table| same_oid(old, table) && (is_postgres || is_alike(old, table));
-    let likely = |old: &TableEntry, table: &Table| {
-        let other_oid = is_postgres && old.oid.is_some() && table.oid.is_some();
-        !other_oid && has_same_names(old, table)
+    let mut matching = Matching {
+        tables,
+        matched: tables.iter().map(|table| prior.table_named(&table.name)).collect(),
+        left: entries_without_table(prior, tables),
     };
-    for is_same in [&certain as &dyn Fn(&TableEntry, &Table) -> bool, &likely] {
-        for (table, slot) in tables.iter().zip(&mut matched).filter(|(_, slot)| slot.is_none()) {
-            *slot = left.iter().position(|old| is_same(old, table)).map(|at| left.swap_remove(at));
+    match description.engine {
+        Engine::Postgres => {
+            matching.match_rest(has_same_oid);
+            matching.match_rest(has_same_columns_and_no_oid);
+        }
+        Engine::Sqlite => {
+            matching.match_rest(|old, table| has_same_oid(old, table) && is_alike(old, table));
+            matching.match_rest(has_same_names);
         }
     }
-    // Whose numbers of columns are used up is stored as a new table.
-    let has_room = |old: &TableEntry, table: &Table| {
-        old.next_column.saturating_add(table.columns.len() as u32) <= COLUMN_NUMBERS_MAX
-    };
-    tables.iter().zip(matched).map(|(table, old)| old.filter(|old| has_room(old, table))).collect()
+    matching.drop_full();
+    matching.matched
+}
+
+/// Entries whose name no table has.
+fn entries_without_table<'a>(prior: &'a Catalog, tables: &[Table]) -> Vec<&'a TableEntry> {
+    let has_table = |old: &&TableEntry| tables.iter().any(|table| table.name == old.name);
+    prior.tables.iter().filter(|old| !has_table(old)).collect()
+}
+
+/// Tables and the entries that they have been matched with.
+struct Matching<'a, 't> {
+    tables: &'t [Table],
+    /// Per table.
+    matched: Vec<Option<&'a TableEntry>>,
+    /// Entries of no table yet.
+    left: Vec<&'a TableEntry>,
+}
+
+impl Matching<'_, '_> {
+    /// Matches tables without an entry with entries that are left.
+    fn match_rest(&mut self, is_same: impl Fn(&TableEntry, &Table) -> bool) {
+        for (table, slot) in self.tables.iter().zip(&mut self.matched) {
+            if slot.is_none() {
+                let found = self.left.iter().position(|old| is_same(old, table));
+                *slot = found.map(|at| self.left.swap_remove(at));
+            }
+        }
+    }
+
+    /// A table whose entry has no numbers for more columns is stored as a new one.
+    fn drop_full(&mut self) {
+        for (table, slot) in self.tables.iter().zip(&mut self.matched) {
+            *slot = slot.filter(|old| has_room(old, table));
+        }
+    }
+}
+
+fn has_room(old: &TableEntry, table: &Table) -> bool {
+    old.next_column.saturating_add(table.columns.len() as u32) <= COLUMN_NUMBERS_MAX
+}
+
+fn has_same_oid(old: &TableEntry, table: &Table) -> bool {
+    old.oid.is_some() && old.oid == table.oid
+}
+
+fn has_same_columns_and_no_oid(old: &TableEntry, table: &Table) -> bool {
+    let have_oids = old.oid.is_some() && table.oid.is_some();
+    !have_oids && has_same_names(old, table)
 }
 
 fn has_same_names(old: &TableEntry, table: &Table) -> bool {
@@ -44,16 +88,19 @@ fn has_same_names(old: &TableEntry, table: &Table) -> bool {
 
 /// Whether at least half of the columns have the same names.
 fn is_alike(old: &TableEntry, table: &Table) -> bool {
-    let before: Vec<&str> = old
-        .columns
-        .iter()
-        .filter(|column| column.visibility == Visibility::Declared)
-        .map(|column| column.name.as_str())
-        .collect();
-    let now: Vec<&str> =
-        table.columns.iter().filter(|column| !column.hidden).map(|column| column.name.as_str()).collect();
+    let before: Vec<&str> = declared_names(old).collect();
+    let now: Vec<&str> = visible_names(table).collect();
     let same = now.iter().filter(|name| before.contains(name)).count();
     same > 0 && same * 2 >= before.len().max(now.len())
+}
+
+fn declared_names(entry: &TableEntry) -> impl Iterator<Item = &str> {
+    let declared = entry.columns.iter().filter(|column| column.visibility == Visibility::Declared);
+    declared.map(|column| column.name.as_str())
+}
+
+fn visible_names(table: &Table) -> impl Iterator<Item = &str> {
+    table.columns.iter().filter(|column| !column.hidden).map(|column| column.name.as_str())
 }
 
 #[cfg(test)]
@@ -66,7 +113,7 @@ mod tests {
     use crate::engine::contract::{Column, Description, Engine, Fold, Table};
     use crate::format::catalog::Catalog;
     use crate::format::cell::{Cell, OwnedCell};
-    use crate::ops::placement::update::{Pinned, PlacementConfig, update};
+    use crate::ops::placement::table_entry::new_entry;
 
     fn described(engine: Engine, tables: &[(&str, u64, &[&str])]) -> Description {
         let column = |(position, name): (u32, &&str)| Column {
@@ -97,7 +144,8 @@ mod tests {
     }
 
     fn catalog(description: &Description) -> Catalog {
-        update(None, description, &PlacementConfig::default(), String::new(), Pinned::Keep).catalog
+        let tables = (1..).zip(&description.tables).map(|(number, table)| new_entry(number, table)).collect();
+        Catalog { tables, ..Catalog::default() }
     }
 
     /// Names of last night's tables that tonight's are.

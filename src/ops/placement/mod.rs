@@ -2,4 +2,5 @@
 
 pub mod mapping;
 mod matching;
+mod table_entry;
 pub mod update;

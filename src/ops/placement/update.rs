@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use crate::base::finding::Finding;
 use crate::base::finding::FindingKind::PlacementDrift;
-use crate::engine::contract::{Column, Description, Engine, Table};
-use crate::format::catalog::{Catalog, ColumnEntry, OwnerPath, TableEntry, Visibility};
-use crate::format::cell::{Cell, OwnedCell};
+use crate::engine::contract::{Description, Engine, ForeignKey, Table};
+use crate::format::catalog::{Catalog, OwnerPath, TableEntry};
 use crate::format::manifest::Layout;
 use crate::ops::placement::mapping::{self, Mapping};
 use crate::ops::placement::matching::match_tables;
+use crate::ops::placement::table_entry::{carry_entry, new_entry};
 
 /// What the configuration says about the placement of rows.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -59,76 +59,143 @@ pub fn update(
 ) -> Update {
     let mapping = mapping::infer(&description.tables, config.owner_table.as_deref());
     let matched = match_tables(prior, description);
-    let mut next_table = prior.map_or(1, |catalog| catalog.next_table);
-    let mut entries: Vec<TableEntry> = description
-        .tables
-        .iter()
-        .zip(&matched)
-        .map(|(table, old)| match old {
-            Some(old) => carry(old, table),
-            None => {
-                next_table += 1;
-                create(next_table - 1, table)
-            }
-        })
-        .collect();
+    let NumberedTables { mut entries, next_table } = number_tables(prior, &description.tables, &matched);
+    let today = Today { tables: &description.tables, mapping: &mapping, config };
     let mut drift = Vec::new();
-    let fresh_owner = mapping.owner_table.map(|at| entries[at].number);
-    let owner_table = match prior {
-        Some(catalog) if pinned == Pinned::Keep => {
-            let kept = catalog.owner_table.filter(|number| entries.iter().any(|entry| entry.number == *number));
-            if kept != fresh_owner && catalog.owner_table.is_some() {
-                drift.push(Finding::new(
-                    PlacementDrift,
-                    "owner_table",
-                    "the table of owners would be another one today",
-                ));
-            }
-            kept.or(fresh_owner)
-        }
-        _ => fresh_owner,
-    };
+    let pinned_by = prior.filter(|_| pinned == Pinned::Keep);
+    let owner_table = today.owner_table(pinned_by, &entries, &mut drift);
     for at in 0..entries.len() {
-        let paths = paths(&description.tables, &entries, &mapping, at);
-        let layout = layout(&description.tables[at], config);
-        let entry = &mut entries[at];
-        if matched[at].is_none() || pinned == Pinned::Renew {
-            (entry.paths, entry.layout) = (paths, layout);
-            if pinned == Pinned::Renew {
-                entry.rows_per_leaf = None;
-            }
-        } else if entry.paths != paths || entry.layout != layout {
-            drift.push(Finding::new(PlacementDrift, &entry.name, "its rows would be placed differently today"));
+        let placement = today.placement(&entries, at);
+        if pinned == Pinned::Keep && matched[at].is_some() {
+            note_drift(&entries[at], &placement, &mut drift);
+        } else {
+            placement.pin(&mut entries[at]);
         }
     }
     drop_broken_paths(&mut entries, &mut drift);
+    note_missing_owner_table(config, &mapping, &mut drift);
+    let tables = (0..entries.len()).collect();
+    let engine = engine_name(description.engine).to_owned();
+    let identity = description.identity.clone();
+    let catalog = Catalog { engine, identity, schema_digest, owner_table, next_table, tables: entries };
+    Update { catalog, tables, drift, mapping }
+}
+
+fn note_missing_owner_table(config: &PlacementConfig, mapping: &Mapping, drift: &mut Vec<Finding>) {
     if let (Some(name), None) = (&config.owner_table, mapping.owner_table) {
         let detail = format!("the configuration names {name} as the table of owners, which is not there");
         drift.push(Finding::new(PlacementDrift, "owner_table", detail));
     }
-    let tables = (0..entries.len()).collect();
-    let engine = match description.engine {
+}
+
+fn engine_name(engine: Engine) -> &'static str {
+    match engine {
         Engine::Sqlite => "sqlite",
         Engine::Postgres => "postgres",
-    };
-    let identity = description.identity.clone();
-    let catalog =
-        Catalog { engine: engine.to_owned(), identity, schema_digest, owner_table, next_table, tables: entries };
-    Update { catalog, tables, drift, mapping }
+    }
+}
+
+/// The entries of all tables, in the order of the description.
+struct NumberedTables {
+    entries: Vec<TableEntry>,
+    next_table: u32,
+}
+
+/// A table that was matched keeps its number; another gets the next.
+fn number_tables(prior: Option<&Catalog>, tables: &[Table], matched: &[Option<&TableEntry>]) -> NumberedTables {
+    let mut next_table = prior.map_or(1, |catalog| catalog.next_table);
+    let mut entries = Vec::with_capacity(tables.len());
+    for (table, old) in tables.iter().zip(matched) {
+        entries.push(match old {
+            Some(old) => carry_entry(old, table),
+            None => {
+                next_table += 1;
+                new_entry(next_table - 1, table)
+            }
+        });
+    }
+    NumberedTables { entries, next_table }
+}
+
+/// How the rows of a table are placed.
+struct PlacementChoice {
+    paths: Vec<OwnerPath>,
+    layout: Layout,
+}
+
+impl PlacementChoice {
+    fn pin(self, entry: &mut TableEntry) {
+        entry.paths = self.paths;
+        entry.layout = self.layout;
+        entry.rows_per_leaf = None;
+    }
+}
+
+fn note_drift(entry: &TableEntry, today: &PlacementChoice, drift: &mut Vec<Finding>) {
+    if entry.paths != today.paths || entry.layout != today.layout {
+        drift.push(Finding::new(PlacementDrift, &entry.name, "its rows would be placed differently today"));
+    }
+}
+
+/// What decides how rows would be placed today.
+struct Today<'a> {
+    tables: &'a [Table],
+    mapping: &'a Mapping,
+    config: &'a PlacementConfig,
+}
+
+impl Today<'_> {
+    /// The pinned table of owners while it is there, else that of today.
+    fn owner_table(&self, pinned: Option<&Catalog>, entries: &[TableEntry], drift: &mut Vec<Finding>) -> Option<u32> {
+        let todays = self.mapping.owner_table.map(|at| entries[at].number);
+        let Some(pinned) = pinned else { return todays };
+        let pinned = pinned.owner_table;
+        let kept = pinned.filter(|number| has_number(entries, *number));
+        if kept != todays && pinned.is_some() {
+            let detail = "the table of owners would be another one today";
+            drift.push(Finding::new(PlacementDrift, "owner_table", detail));
+        }
+        kept.or(todays)
+    }
+
+    fn placement(&self, entries: &[TableEntry], at: usize) -> PlacementChoice {
+        let keys = self.mapping.paths[at].iter().map(|&key| &self.tables[at].foreign_keys[key]);
+        let paths = keys.filter_map(|key| owner_path(&self.tables[at], &entries[at], key, entries)).collect();
+        PlacementChoice { paths, layout: self.layout(&self.tables[at]) }
+    }
+
+    fn layout(&self, table: &Table) -> Layout {
+        let default = if table.feed_hint.is_some() { Layout::Key } else { Layout::Owner };
+        self.config.layout_of(&table.name).unwrap_or(default)
+    }
+}
+
+/// A foreign key in numbers.
+fn owner_path(table: &Table, entry: &TableEntry, key: &ForeignKey, entries: &[TableEntry]) -> Option<OwnerPath> {
+    let parent = entries.iter().find(|entry| entry.name == key.parent)?;
+    let own_number = |&at: &usize| column_number(entry, &table.columns[at].name);
+    let columns = key.columns.iter().map(own_number).collect::<Option<_>>()?;
+    let parent_columns = key.parent_columns.iter().map(|name| column_number(parent, name)).collect::<Option<_>>()?;
+    Some(OwnerPath { columns, parent: parent.number, parent_columns })
+}
+
+fn has_number(entries: &[TableEntry], number: u32) -> bool {
+    entries.iter().any(|entry| entry.number == number)
+}
+
+fn column_number(entry: &TableEntry, name: &str) -> Option<u32> {
+    entry.columns.iter().find(|column| column.name == name).map(|column| column.number)
 }
 
 /// A pinned path over a column or table that is gone can place nothing.
 fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<Finding>) {
-    let columns: BTreeMap<u32, Vec<u32>> = entries
-        .iter()
-        .map(|entry| (entry.number, entry.columns.iter().map(|column| column.number).collect()))
-        .collect();
+    let columns: BTreeMap<u32, Vec<u32>> = entries.iter().map(|entry| (entry.number, column_numbers(entry))).collect();
     for entry in entries {
         let before = entry.paths.len();
+        let own = &columns[&entry.number];
         entry.paths.retain(|path| {
-            let here = &columns[&entry.number];
-            path.columns.iter().all(|column| here.contains(column))
-                && columns.get(&path.parent).is_some_and(|there| path.parent_columns.iter().all(|c| there.contains(c)))
+            let has_parent = columns.get(&path.parent).is_some_and(|parent| contains_all(parent, &path.parent_columns));
+            has_parent && contains_all(own, &path.columns)
         });
         if entry.paths.len() < before {
             let detail = "a column or table on its way to the owner is gone";
@@ -137,95 +204,10 @@ fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<Finding>) {
     }
 }
 
-fn layout(table: &Table, config: &PlacementConfig) -> Layout {
-    let default = if table.feed_hint.is_some() { Layout::Key } else { Layout::Owner };
-    config.layout_of(&table.name).unwrap_or(default)
+fn column_numbers(entry: &TableEntry) -> Vec<u32> {
+    entry.columns.iter().map(|column| column.number).collect()
 }
 
-fn paths(tables: &[Table], entries: &[TableEntry], mapping: &Mapping, at: usize) -> Vec<OwnerPath> {
-    let number = |entry: &TableEntry, name: &str| {
-        entry.columns.iter().find(|column| column.name == name).map(|column| column.number)
-    };
-    mapping.paths[at]
-        .iter()
-        .filter_map(|&key| {
-            let foreign = &tables[at].foreign_keys[key];
-            let parent = entries.iter().find(|entry| entry.name == foreign.parent)?;
-            let name = |column: &usize| number(&entries[at], &tables[at].columns[*column].name);
-            Some(OwnerPath {
-                columns: foreign.columns.iter().map(name).collect::<Option<_>>()?,
-                parent: parent.number,
-                parent_columns: foreign
-                    .parent_columns
-                    .iter()
-                    .map(|name| number(parent, name))
-                    .collect::<Option<_>>()?,
-            })
-        })
-        .collect()
-}
-
-fn create(number: u32, table: &Table) -> TableEntry {
-    let columns: Vec<ColumnEntry> = (0u32..)
-        .zip(&table.columns)
-        .map(|(number, column)| entry(number, column, OwnedCell::new(&Cell::Null)))
-        .collect();
-    let key = table.key.iter().map(|&at| at as u32).collect();
-    TableEntry {
-        number,
-        name: table.name.clone(),
-        oid: table.oid,
-        next_column: columns.len() as u32,
-        columns,
-        key,
-        layout: Layout::Owner,
-        paths: Vec::new(),
-        rows_per_leaf: None,
-    }
-}
-
-fn entry(number: u32, column: &Column, missing: OwnedCell) -> ColumnEntry {
-    let visibility = if column.hidden { Visibility::Hidden } else { Visibility::Declared };
-    ColumnEntry { number, name: column.name.clone(), position: column.position, visibility, missing }
-}
-
-fn carry(old: &TableEntry, table: &Table) -> TableEntry {
-    let mut next_column = old.next_column;
-    let same = |entry: &ColumnEntry, column: &Column| {
-        entry.name == column.name && (entry.visibility == Visibility::Hidden) == column.hidden
-    };
-    let vanished = |entry: &ColumnEntry| !table.columns.iter().any(|column| same(entry, column));
-    let numbers: Vec<(u32, OwnedCell)> = table
-        .columns
-        .iter()
-        .map(|column| {
-            let found = old.columns.iter().find(|entry| same(entry, column));
-            let renamed = || old.columns.iter().find(|entry| vanished(entry) && entry.position == column.position);
-            match found.or_else(renamed) {
-                Some(entry) => (entry.number, entry.missing.clone()),
-                None => {
-                    next_column += 1;
-                    (next_column - 1, column.missing.clone())
-                }
-            }
-        })
-        .collect();
-    let mut columns: Vec<ColumnEntry> = table
-        .columns
-        .iter()
-        .zip(&numbers)
-        .map(|(column, (number, missing))| entry(*number, column, missing.clone()))
-        .collect();
-    columns.sort_by_key(|column| column.number);
-    TableEntry {
-        number: old.number,
-        name: table.name.clone(),
-        oid: table.oid,
-        columns,
-        next_column,
-        key: table.key.iter().map(|&at| numbers[at].0).collect(),
-        layout: old.layout,
-        paths: old.paths.clone(),
-        rows_per_leaf: old.rows_per_leaf,
-    }
+fn contains_all(columns: &[u32], needed: &[u32]) -> bool {
+    needed.iter().all(|column| columns.contains(column))
 }

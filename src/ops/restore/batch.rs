@@ -68,8 +68,7 @@ impl<'a> LeavesBatch<'a> {
 
     fn name_damaged(&self, at: usize, error: &WireError) {
         if self.damaged.borrow_mut().insert(at) {
-            let name = &self.restore.entries[self.table].name;
-            self.restore.damage.add(name, &format!("rows of a leaf are left out: it {error}"));
+            self.restore.name_damaged_leaf(self.table, error);
         }
     }
 }

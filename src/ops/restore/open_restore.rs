@@ -5,6 +5,7 @@ use crate::base::frame::FrameType;
 use crate::format::catalog::TableEntry;
 use crate::format::manifest::{TableSummary, TreeKind};
 use crate::format::node::Skeleton;
+use crate::format::wire::WireError;
 use crate::ops::error::OpError;
 use crate::ops::restore::options::RestoreOptions;
 use crate::ops::restore::row_shape::RowShape;
@@ -80,6 +81,12 @@ impl OpenRestore<'_> {
         for node in lost {
             self.damage.add_rows(&entry.name, node.rows, &node.error);
         }
+    }
+
+    /// Names a leaf whose content cannot be decoded.
+    pub fn name_damaged_leaf(&self, table: usize, error: &WireError) {
+        let name = &self.entries[table].name;
+        self.damage.add(name, &format!("rows of a leaf are left out: it {error}"));
     }
 
     /// Reads leaves, in any order. Names those that cannot be read and leaves them out.

@@ -3,8 +3,10 @@
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::Digest;
 use crate::base::time::Moment;
+use crate::engine::contract::Refused;
 use crate::format::catalog::TableEntry;
-use crate::format::manifest::Summary;
+use crate::ops::restore::open_restore::OpenRestore;
+use crate::repo::ledger::SnapshotRecord;
 
 /// What a restore did.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -40,7 +42,7 @@ pub struct RestoredTable {
 }
 
 impl RestoredTable {
-    pub(super) fn finding(&self) -> Option<Finding> {
+    fn finding(&self) -> Option<Finding> {
         let Self { rows, restored, .. } = *self;
         if rows == restored {
             return None;
@@ -50,13 +52,33 @@ impl RestoredTable {
     }
 }
 
-/// The restored tables. `restored` has the rows that each got.
-pub(super) fn restored_tables(summary: &Summary, entries: &[&TableEntry], restored: &[u64]) -> Vec<RestoredTable> {
-    let mut tables = Vec::with_capacity(entries.len());
-    for (entry, restored) in entries.iter().zip(restored) {
-        let in_summary = summary.tables.iter().find(|table| table.number == entry.number);
-        let rows = in_summary.map_or(0, |table| table.rows);
-        tables.push(RestoredTable { name: entry.name.clone(), rows, restored: *restored });
+impl OpenRestore<'_> {
+    /// What a restore did; `restored` has the rows that each table got, `refused` what the target refused.
+    pub(super) fn report(self, record: &SnapshotRecord, restored: &[u64], refused: Vec<Refused>) -> RestoreReport {
+        let tables = self.restored_tables(restored);
+        let gaps = &self.reader.manifest().summary.gaps;
+        let mut findings: Vec<Finding> = tables.iter().filter_map(RestoredTable::finding).collect();
+        findings.extend(self.damage.into_vec());
+        findings.extend(refused.into_iter().map(Finding::from));
+        findings.extend(gaps.iter().map(Finding::from));
+        RestoreReport {
+            snapshot: record.id,
+            source_clock: record.snapshot.source_clock,
+            named_now: None,
+            rows: restored.iter().sum(),
+            tables,
+            findings,
+            stale_hints: self.reader.stale_hints(),
+        }
     }
-    tables
+
+    fn restored_tables(&self, restored: &[u64]) -> Vec<RestoredTable> {
+        let tables = self.entries.iter().zip(restored);
+        tables.map(|(entry, restored)| self.restored_table(entry, *restored)).collect()
+    }
+
+    fn restored_table(&self, entry: &TableEntry, restored: u64) -> RestoredTable {
+        let rows = self.summary_of(entry).map_or(0, |table| table.rows);
+        RestoredTable { name: entry.name.clone(), rows, restored }
+    }
 }

@@ -1,7 +1,6 @@
 //! The verb: leaves are read in whatever order they lie in their packs and decoded; their rows go to the target
 //! sorted, or in batches to several loaders at once, whichever it wants.
 
-use crate::base::finding::Finding;
 use crate::base::progress::CountUnit;
 use crate::engine::contract::{Begun, Engine, RestoreContent, Scope, SourceError, Target, TargetTable};
 use crate::engine::sqlite;
@@ -9,7 +8,7 @@ use crate::format::catalog::{Catalog, TableEntry};
 use crate::ops::error::OpError;
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::options::RestoreOptions;
-use crate::ops::restore::report::{Named, RestoreReport, RestoredTable, restored_tables};
+use crate::ops::restore::report::{Named, RestoreReport};
 use crate::ops::restore::row_shape::RowShape;
 use crate::ops::restore::streams::Damage;
 use crate::ops::restore::{parallel, sorted};
@@ -34,22 +33,10 @@ pub fn run(unlocked: &Unlocked, target: &mut dyn Target, options: &RestoreOption
     restore.check_cancelled()?;
     options.progress.phase("building indexes", CountUnit::Objects, None);
     let refused = target.finish()?;
-    let summary = &reader.manifest().summary;
-    let tables = restored_tables(summary, &restore.entries, &restored);
-    let mut findings: Vec<Finding> = tables.iter().filter_map(RestoredTable::finding).collect();
-    findings.extend(restore.damage.into_vec());
-    findings.extend(refused.into_iter().map(Finding::from));
-    findings.extend(summary.gaps.iter().map(Finding::from));
-    findings.extend(options.snapshot.uncounted(&ledger, record));
-    Ok(RestoreReport {
-        snapshot: record.id,
-        source_clock: record.snapshot.source_clock,
-        named_now,
-        rows: restored.iter().sum(),
-        tables,
-        findings,
-        stale_hints: reader.stale_hints(),
-    })
+    let mut report = restore.report(record, &restored, refused);
+    report.named_now = named_now;
+    report.findings.extend(options.snapshot.uncounted(&ledger, record));
+    Ok(report)
 }
 
 /// The snapshot that is restored.
@@ -79,18 +66,23 @@ fn go_on<'l>(
     begun: Begun,
     options: &RestoreOptions,
 ) -> Result<ChosenSnapshot<'l>, OpError> {
-    let Begun { what, snapshot } = begun;
-    let Some(record) = ledger.live().find(|record| record.id.to_string() == snapshot) else {
-        let snapshot = format!("{snapshot}, which is none of this source's");
-        return Err(SourceError::Unfinished { what, snapshot }.into());
+    let begun_record = ledger.live().find(|record| record.id.to_string() == begun.snapshot);
+    let Some(record) = begun_record else {
+        let snapshot = format!("{}, which is none of this source's", begun.snapshot);
+        return Err(unfinished(Begun { what: begun.what, snapshot }));
     };
     if options.snapshot.is_id_of(named) {
-        return Err(SourceError::Unfinished { what, snapshot }.into());
+        return Err(unfinished(begun));
     }
     let clock = record.snapshot.source_clock;
+    let snapshot = begun.snapshot;
     options.progress.note(&format!("going on with snapshot {snapshot}, as of {clock}, which was begun"));
     let named_now = Named { snapshot: named.id, source_clock: named.snapshot.source_clock };
     Ok(ChosenSnapshot { record, named_now: Some(named_now) })
+}
+
+fn unfinished(begun: Begun) -> OpError {
+    SourceError::Unfinished { what: begun.what, snapshot: begun.snapshot }.into()
 }
 
 /// Chooses the tables; nothing is damaged yet.
@@ -120,20 +112,31 @@ fn chosen_tables<'c>(catalog: &'c Catalog, names: &[String]) -> Result<Vec<&'c T
     }
     let mut chosen = Vec::new();
     for name in names {
-        let unknown = || OpError::NotFound(format!("the snapshot has no table {name:?}, or several that end so"));
-        chosen.push(catalog.table_meant(name).ok_or_else(unknown)?.number);
+        chosen.push(chosen_number(catalog, name)?);
     }
     Ok(catalog.tables.iter().filter(|entry| chosen.contains(&entry.number)).collect())
+}
+
+fn chosen_number(catalog: &Catalog, name: &str) -> Result<u32, OpError> {
+    let unknown = || OpError::NotFound(format!("the snapshot has no table {name:?}, or several that end so"));
+    catalog.table_meant(name).map(|entry| entry.number).ok_or_else(unknown)
 }
 
 fn make_tables(restore: &OpenRestore<'_>, record: &SnapshotRecord, target: &mut dyn Target) -> Result<(), OpError> {
     let engine = engine(catalog(restore.reader)?)?;
     let tables = target_tables(restore);
     let schema = schema(restore, engine, &tables)?;
-    let scope = if restore.options.tables.is_empty() { Scope::Everything } else { Scope::Chosen };
+    let scope = scope(&restore.options.tables);
     let snapshot = record.id.to_string();
     restore.options.progress.phase("making tables", CountUnit::Objects, None);
     Ok(target.begin(&RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope })?)
+}
+
+fn scope(chosen_tables: &[String]) -> Scope {
+    match chosen_tables {
+        [] => Scope::Everything,
+        _ => Scope::Chosen,
+    }
 }
 
 fn engine(catalog: &Catalog) -> Result<Engine, OpError> {

@@ -17,7 +17,7 @@ use crate::ops::error::OpError;
 use crate::ops::restore::decode::{RowDecoder, RowError};
 use crate::ops::restore::open_restore::{OpenRestore, TableLeaf};
 use crate::ops::restore::streams::StreamLocations;
-use crate::sort::{Merge, Sorter};
+use crate::sort::{Merge, Sorter, SpillError};
 
 /// Memory of the sorter that brings rows into the target's order.
 const SORTER_BYTES: usize = 32 << 20;
@@ -76,14 +76,18 @@ fn fetch_all(restore: &OpenRestore<'_>, contents: &SyncSender<LeafContent>) -> R
                 locations.insert(place.stream.id, place.location);
             }
             let leaves: Vec<TableLeaf> = leaves.into_iter().map(|leaf| TableLeaf { table, leaf }).collect();
-            restore.fetch_leaves(&leaves, &mut |TableLeaf { table, leaf }, bytes| {
-                restore.check_cancelled()?;
-                restore.options.progress.add(CountUnit::Rows, leaf.rows);
-                contents.send(LeafContent { table: *table, bytes }).map_err(|_| OpError::Cancelled)
-            })
+            fetch(restore, &leaves, contents)
         })?;
     }
     Ok(locations)
+}
+
+fn fetch(restore: &OpenRestore<'_>, leaves: &[TableLeaf], contents: &SyncSender<LeafContent>) -> Result<(), OpError> {
+    restore.fetch_leaves(leaves, &mut |TableLeaf { table, leaf }, bytes| {
+        restore.check_cancelled()?;
+        restore.options.progress.add(CountUnit::Rows, leaf.rows);
+        contents.send(LeafContent { table: *table, bytes }).map_err(|_| OpError::Cancelled)
+    })
 }
 
 /// Decodes leaves and brings their rows into the target's order.
@@ -113,36 +117,36 @@ struct RowSorting<'a> {
 impl RowSorting<'_> {
     /// Takes the rows of a leaf, up to where it is damaged.
     fn add_leaf(&mut self, content: &LeafContent) -> Result<(), OpError> {
-        let mut rows = match LeafRows::new(&content.bytes) {
-            Ok(rows) => rows,
-            Err(error) => return self.name_damaged(content.table, &error),
-        };
+        match self.push_rows(content) {
+            Ok(pushed) => Ok(pushed?),
+            Err(error) => {
+                self.restore.name_damaged_leaf(content.table, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// The outer error is that of the leaf, the inner one that of the sorter.
+    fn push_rows(&mut self, content: &LeafContent) -> Result<Result<(), SpillError>, WireError> {
         let shape = &self.restore.shapes[content.table];
+        let mut rows = LeafRows::new(&content.bytes)?;
         let mut stored = Vec::new();
         let mut cells = Vec::new();
-        loop {
-            let row = match rows.next_row(&mut stored) {
-                Ok(Some(row)) => row,
-                Ok(None) => return Ok(()),
-                Err(error) => return self.name_damaged(content.table, &error),
-            };
+        while let Some(row) = rows.next_row(&mut stored)? {
             shape.fill(&stored, &mut cells);
             self.write_key(content.table, &cells);
             self.row.clear();
             write_row(&mut self.row, stored.len(), row.multiplicity, row.bytes);
-            self.sorter.push(&self.key, &self.row)?;
+            if let Err(error) = self.sorter.push(&self.key, &self.row) {
+                return Ok(Err(error));
+            }
         }
+        Ok(Ok(()))
     }
 
     fn write_key(&mut self, table: usize, cells: &[Cell<'_>]) {
         self.key.clear();
         write_order_key(&mut self.key, table, &self.order_columns[table], cells);
-    }
-
-    fn name_damaged(&self, table: usize, error: &WireError) -> Result<(), OpError> {
-        let name = &self.restore.entries[table].name;
-        self.restore.damage.add(name, &format!("rows of a leaf are left out: it {error}"));
-        Ok(())
     }
 }
 
@@ -164,13 +168,17 @@ impl SortedWriter<'_, '_> {
             self.begin_tables(table_of(key) + 1)?;
             // A batch has the form of a leaf with one group.
             self.batch.push(0, &[], row);
-            if self.batch.row_count() >= BATCH_ROWS || self.batch.row_bytes() >= BATCH_BYTES {
+            if self.is_batch_full() {
                 self.write_batch()?;
             }
         }
         self.begin_tables(self.restore.entries.len())?;
         self.write_batch()?;
         Ok(self.restored)
+    }
+
+    fn is_batch_full(&self) -> bool {
+        self.batch.row_count() >= BATCH_ROWS || self.batch.row_bytes() >= BATCH_BYTES
     }
 
     /// Announces tables to the target until it knows of so many; the rows of the tables before are all written then.

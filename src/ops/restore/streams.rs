@@ -53,15 +53,11 @@ pub fn fetch(
 ) -> Result<StreamContents, OpError> {
     wanted.sort_by_key(|stream| stream.id);
     wanted.dedup_by_key(|stream| stream.id);
-    let mut fetched = FetchedStreams { contents: StreamContents::new(), damage };
     let places = wanted.iter().map(|stream| stream_place(stream, locations));
-    let (pieces, lists): (Vec<StreamPlace>, Vec<StreamPlace>) =
-        places.partition(|place| place.stream.form == StreamForm::Piece);
-    let wants: Vec<Want> = pieces.iter().map(want_piece).collect();
-    reader.fetch(&wants, |at, content| fetched.add(&pieces[at].stream, content))?;
-    for place in lists {
-        fetched.add(&place.stream, reader.stream(&place))?;
-    }
+    let (pieces, lists) = places.partition(|place| place.stream.form == StreamForm::Piece);
+    let mut fetched = FetchedStreams { reader, contents: StreamContents::new(), damage };
+    fetched.fetch_pieces(pieces)?;
+    fetched.fetch_lists(lists)?;
     Ok(fetched.contents)
 }
 
@@ -75,11 +71,21 @@ fn want_piece(place: &StreamPlace) -> Want {
 }
 
 struct FetchedStreams<'a> {
+    reader: &'a SnapshotReader<'a>,
     contents: StreamContents,
     damage: &'a Damage,
 }
 
 impl FetchedStreams<'_> {
+    fn fetch_pieces(&mut self, pieces: Vec<StreamPlace>) -> Result<(), OpError> {
+        let wants: Vec<Want> = pieces.iter().map(want_piece).collect();
+        self.reader.fetch(&wants, |at, content| self.add(&pieces[at].stream, content))
+    }
+
+    fn fetch_lists(&mut self, lists: Vec<StreamPlace>) -> Result<(), OpError> {
+        lists.iter().try_for_each(|place| self.add(&place.stream, self.reader.stream(place)))
+    }
+
     fn add(&mut self, stream: &StreamRef, content: Result<Vec<u8>, RepoError>) -> Result<(), OpError> {
         match content {
             Ok(content) => {

@@ -10,8 +10,7 @@ use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
 use crate::format::node::{Child, separator};
 use crate::format::wire::WireError;
-use crate::tree::builder::is_node_boundary;
-use crate::tree::chunker::{LeafCutter, RowCounts, RowPayload, Streams, is_leaf_boundary};
+use crate::tree::builder::{LeafCutter, RowCounts, RowPayload, Streams, is_leaf_boundary, is_node_boundary};
 
 /// More equal rows than any table has; with as many rows as fit a leaf, counts stay within 64 bits.
 const MULTIPLICITY_MAX: u64 = 1 << 40;
@@ -342,8 +341,7 @@ mod tests {
     use crate::format::leaf::{LeafBuilder, write_row};
     use crate::format::manifest::{Layout, TreeKind};
     use crate::format::node::{Child, Ranges};
-    use crate::tree::builder::{TreeBuilder, TreeKeys};
-    use crate::tree::chunker::{LeafCut, LeafCutter, RowPayload, Streams};
+    use crate::tree::builder::{LeafCut, LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
 
     fn ids() -> SourceIdKeys {
         let keys = AdminKeys::create_epoch(&Seeded::new(3), RepositoryId::new([1; 16]), Epoch(1));

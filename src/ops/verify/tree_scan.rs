@@ -7,7 +7,7 @@ use crate::format::node::{Child, StreamHint};
 use crate::ops::verify::leaf::{Junction, LeafFacts, TreeRules};
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, StreamPlace};
-use crate::tree::chunker::RowCounts;
+use crate::tree::builder::RowCounts;
 
 /// One tree while its leaves are checked.
 pub struct TreeScan<'r> {

@@ -2,13 +2,14 @@
 //! frame is opened under the id that its parent names, and the id is computed again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
 use crate::base::frame::{FrameType, SessionWrap, Tier};
 use crate::base::id::{ChunkId, SessionId};
+use crate::base::pipeline::lock;
 use crate::crypto::seal::Opener;
 use crate::format::codec;
 use crate::format::name::Name;
@@ -127,7 +128,7 @@ impl SnapshotReader<'_> {
     }
 
     fn opener(&self, session: SessionId, tier: Tier, pack: &PackRef) -> Result<Arc<Opener>, RepoError> {
-        let mut openers = self.openers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut openers = lock(&self.openers);
         if let Some(opener) = openers.get(&(session, tier)) {
             return Ok(Arc::clone(opener));
         }
@@ -154,7 +155,7 @@ impl SnapshotReader<'_> {
 
     /// The wrap of a session: from the manifest, its pages, or the header of a pack that it wrote.
     fn wrap(&self, session: SessionId, pack: &PackRef) -> Result<SessionWrap, RepoError> {
-        let mut wraps = self.wraps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wraps = lock(&self.wraps);
         if !wraps.contains_key(&session) {
             add_wraps(&mut wraps, self.wraps_of_pages());
         }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
 use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
+use crate::base::pipeline::lock;
 use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::cell::StreamRef;
@@ -108,7 +109,8 @@ fn undecodable_root(error: &WireError) -> RepoError {
 impl<'a> SnapshotReader<'a> {
     /// Opens a snapshot as far as the role goes.
     pub fn open(unlocked: &'a Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<Self, RepoError> {
-        let (source, epoch) = (ledger.source, record.snapshot.epoch);
+        let source = ledger.source;
+        let epoch = record.snapshot.epoch;
         let context = FrameContext { repository: unlocked.repository().id(), source, epoch };
         let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role)?;
         let structure = unlocked.structure(source, epoch)?;
@@ -192,14 +194,14 @@ impl<'a> SnapshotReader<'a> {
 
     /// The ordinals of these packs among the reader's.
     pub(super) fn intern_packs(&self, packs: &[PackRef]) -> Vec<u32> {
-        let mut known = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.packs);
         packs.iter().map(|pack| known.intern(pack)).collect()
     }
 
     /// The pack with this ordinal.
     #[must_use]
     pub fn pack(&self, ordinal: u32) -> Arc<PackRef> {
-        Arc::clone(&self.packs.lock().unwrap_or_else(PoisonError::into_inner).list[ordinal as usize])
+        Arc::clone(&lock(&self.packs).list[ordinal as usize])
     }
 
     /// The digest of the pack with this ordinal.

@@ -17,7 +17,7 @@ use crate::repo::error::WriteError;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
 use crate::repo::writer::worker::{SealJob, SealResult, send};
 use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
-use crate::tree::chunker::LeafCut;
+use crate::tree::builder::LeafCut;
 use crate::tree::stream::StreamChunker;
 
 /// Bytes of leaves that go to a worker together: handing over a leaf alone costs as much as sealing it.

@@ -125,16 +125,16 @@ fn the_schema_is_of_the_snapshot() {
     let snapshot = client.texts("export", "SELECT pg_export_snapshot()").expect("a snapshot");
     let before = take(&cluster, DATABASE).document;
     cluster.sql(DATABASE, "CREATE TABLE app.too_late (); COMMENT ON TABLE app.users IS 'later'");
-    let (place, cancelled) = (
+    let (connection, cancelled) = (
         sidekeep::engine::postgres::connect::tool_connection::ToolConnection::of(&cluster.config(DATABASE)),
         Default::default(),
     );
     let request = sidekeep::engine::postgres::schema::dump::DumpRequest {
-        place: &place,
+        connection: &connection,
         snapshot: snapshot[0][0].as_deref(),
         encoding: DumpEncoding::Utf8,
-        excluded: &[],
-        closed: &[],
+        excluded_tables: &[],
+        excluded_sequences: &[],
         cancelled: &cancelled,
     };
     let (document, _) =

@@ -50,13 +50,13 @@ pub fn take_as(cluster: &Cluster, database: &str, role: &str, encoding: DumpEnco
     client.execute("begin", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").expect("begin");
     let snapshot = client.texts("export", "SELECT pg_export_snapshot()").expect("a snapshot");
     let catalog = catalog::read_catalog(&client).expect("a catalog");
-    let (place, cancelled) = (ToolConnection::of(&config), AtomicBool::new(false));
+    let (connection, cancelled) = (ToolConnection::of(&config), AtomicBool::new(false));
     let request = DumpRequest {
-        place: &place,
+        connection: &connection,
         snapshot: snapshot[0][0].as_deref(),
         encoding,
-        excluded: &catalog.unreadable,
-        closed: &catalog.unreadable_sequences,
+        excluded_tables: &catalog.unreadable,
+        excluded_sequences: &catalog.unreadable_sequences,
         cancelled: &cancelled,
     };
     let (document, gaps) = document_reader::read_document(&client, &tools(cluster), &request).expect("a schema");

@@ -7,8 +7,9 @@ use sidekeep::engine::postgres::connect::client::Client;
 use sidekeep::engine::postgres::connect::identifier::quote_identifier;
 use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
 use sidekeep::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
-use sidekeep::engine::postgres::value::encode::{EncodeTarget, Parameter, RowForm, push_line};
-use sidekeep::engine::postgres::value::rows::RowReader;
+use sidekeep::engine::postgres::value::copy_decoder::RowReader;
+use sidekeep::engine::postgres::value::encode::{EncodeTarget, RowForm, push_line};
+use sidekeep::engine::postgres::value::parameter::Parameter;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use tokio::runtime::Handle;
@@ -143,7 +144,7 @@ impl Session {
     fn insert(&self, table: &str, names: &[String], cells: &[Cell<'_>], kinds: &[ValueKind]) -> Result<(), String> {
         let place = self.place();
         let values: Vec<Parameter<'_>> =
-            cells.iter().zip(kinds).map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, place }).collect();
+            cells.iter().zip(kinds).map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, target: place }).collect();
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         let marks: Vec<String> = (1..=values.len()).map(|at| format!("${at}")).collect();
         let sql = format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), marks.join(", "));

@@ -2,6 +2,7 @@
 //! Google Cloud Storage as far as `support/stores/gcs.rs` goes, and SeaweedFS behind a proxy that fails.
 
 mod faults;
+mod log;
 mod lost;
 mod unconditional;
 mod week;

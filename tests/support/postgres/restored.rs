@@ -6,7 +6,8 @@ use futures_util::SinkExt;
 use sidekeep::engine::postgres::connect::identifier::quote_identifier;
 use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
 use sidekeep::engine::postgres::value::column_type::PgTypes;
-use sidekeep::engine::postgres::value::encode::{EncodeTarget, Parameter, RowForm, push_line};
+use sidekeep::engine::postgres::value::encode::{EncodeTarget, RowForm, push_line};
+use sidekeep::engine::postgres::value::parameter::Parameter;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use tokio_postgres::types::ToSql;
@@ -151,7 +152,7 @@ impl<'a> Loader<'a> {
         let place = self.place;
         let pairs = cells.iter().zip(kinds);
         let values: Vec<Parameter<'_>> =
-            pairs.map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, place }).collect();
+            pairs.map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, target: place }).collect();
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         let marks: Vec<String> = (1..=values.len()).map(|at| format!("${at}")).collect();
         let sql = format!("INSERT INTO {table} {list} OVERRIDING SYSTEM VALUE VALUES ({})", marks.join(", "));

@@ -5,9 +5,12 @@
 //! alter the tables.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio_postgres::Row;
+
+use crate::base::pipeline::lock;
 use crate::base::time::Moment;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
@@ -19,8 +22,13 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 /// Tables in one LOCK statement.
 const LOCK_BATCH: usize = 500;
 
+/// What a server says when a lock is not to be had in time.
+pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// What a server says when it has no memory left, such as for locks.
+const OUT_OF_MEMORY: &str = "53200";
+
 /// The file and the columns of each table: as the image has them, or as they are now if asked outside of it.
-const FORMS: &str = "SELECT name, c.relfilenode, \
+const TABLE_LAYOUTS: &str = "SELECT name, c.relfilenode, \
      (SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(\
          pg_catalog.format('%s %s %s', attnum, atttypid, attname), ',' ORDER BY attnum), 0) \
      FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) \
@@ -63,27 +71,27 @@ pub struct PgImage {
     address: Arc<Address>,
 }
 
-/// Whether a worker holds a table's lock.
+/// What came of an attempt to lock a table for a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LockClaim {
-    Held,
+pub enum TableLock {
+    Acquired,
     /// Somebody queues up behind the leader's lock: only the leader may read that table.
-    SomebodyWaits,
+    Contended,
 }
 
-/// The server's processes of an image's sessions, for whoever watches over them.
+/// The server's processes of an image's sessions, for the watchdog.
 #[derive(Clone, Default)]
 pub struct Sessions(Arc<Mutex<Vec<i32>>>);
 
 impl Sessions {
     fn add(&self, pid: i32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+        lock(&self.0).push(pid);
     }
 
     /// As of now.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 
@@ -91,34 +99,19 @@ impl PgImage {
     /// Connects and fixes the image. Refuses poolers, and standbys that would cancel the reading.
     pub fn open(address: Arc<Address>) -> Result<Self, PostgresError> {
         let (leader, endpoint) = connect_with_endpoint(&address)?;
-        // Who else has to see this image, or to look after it, goes where it is.
-        let address = Arc::new(address.by(endpoint));
-        let own = pid(&leader)?;
-        let second = connect(&address)?;
-        if let Some(reason) = pooled(own, pid(&second)?, pid(&leader)?) {
-            return Err(PostgresError::Unsuitable { place: address.to_string(), reason });
-        }
-        drop(second);
+        // Further sessions and the tools must connect to the same endpoint.
+        let address = Arc::new(address.with_endpoint(endpoint));
+        let own = direct_pid(&leader, &address)?;
         let client_encoding = encoding(&leader)?;
         prepare(&leader, &client_encoding)?;
         let role = role(&leader, &address)?;
-        let (identity, notes) = identity(&leader)?;
+        let identity = ServerIdentity::ask(&leader)?;
         leader.execute("beginning the image", BEGIN)?;
         let snapshot = leader.value("exporting the image", "SELECT pg_catalog.pg_export_snapshot()")?;
-        let facts = ImageFacts {
-            clock: clock(&leader)?,
-            identity,
-            notes,
-            version: number(&leader, "asking for the server's version", "SHOW server_version_num")?,
-            server_encoding: leader
-                .value("asking for the server's encoding", "SELECT current_setting('server_encoding')")?,
-            client_encoding,
-            role,
-        };
+        let facts = ImageFacts::ask(&leader, identity, client_encoding, role)?;
         let sessions = Sessions::default();
         sessions.add(own);
-        let leader = Arc::new(leader);
-        Ok(Self { leader, workers: Vec::new(), sessions, snapshot, facts, address })
+        Ok(Self { leader: Arc::new(leader), workers: Vec::new(), sessions, snapshot, facts, address })
     }
 
     /// What is known of the server.
@@ -157,54 +150,69 @@ impl PgImage {
         prepare(&worker, &self.facts.client_encoding)?;
         // Any query in the transaction would fix an image of its own.
         let own = pid(&worker)?;
-        worker.execute("beginning a worker's transaction", BEGIN)?;
-        let import = format!("SET TRANSACTION SNAPSHOT '{}'", self.snapshot.replace('\'', "''"));
-        worker.execute("joining the image", &import).map_err(|error| {
-            let reason = format!(
-                "a second session cannot join the image ({error}); every connection must reach the same server, \
-                 without a pooler or a balancer between"
-            );
-            PostgresError::Unsuitable { place: self.address.to_string(), reason }
-        })?;
+        self.join(&worker)?;
         self.sessions.add(own);
         let worker = Arc::new(worker);
         self.workers.push(Arc::clone(&worker));
         Ok(worker)
     }
 
+    fn join(&self, worker: &Client) -> Result<(), PostgresError> {
+        worker.execute("beginning a worker's transaction", BEGIN)?;
+        let snapshot = self.snapshot.replace('\'', "''");
+        let import = format!("SET TRANSACTION SNAPSHOT '{snapshot}'");
+        worker.execute("joining the image", &import).map_err(|error| self.not_joined(&error))
+    }
+
+    fn not_joined(&self, error: &PostgresError) -> PostgresError {
+        let reason = format!(
+            "a second session cannot join the image ({error}); every connection must reach the same server, without a \
+             pooler or a balancer between"
+        );
+        self.unsuitable(reason)
+    }
+
+    fn unsuitable(&self, reason: String) -> PostgresError {
+        PostgresError::Unsuitable { place: self.address.to_string(), reason }
+    }
+
     /// Locks tables against being altered or dropped, in the leader, which must have asked for nothing else that
     /// could be altered before. `tables` are qualified and quoted names. Waits up to `wait_limit` for each few hundred.
     pub fn lock_tables(&self, tables: &[String], wait_limit: Duration) -> Result<(), PostgresError> {
-        let timeout = format!("SET LOCAL lock_timeout = {}", wait_limit.as_millis().clamp(1, i32::MAX as u128));
-        self.leader.execute("setting how long to wait for locks", &timeout)?;
+        self.set_lock_timeout(timeout_of(wait_limit))?;
         for batch in tables.chunks(LOCK_BATCH) {
-            let list: Vec<String> = batch.iter().map(|table| format!("ONLY {table}")).collect();
-            let lock = format!("SAVEPOINT lock_tables; LOCK TABLE {} IN ACCESS SHARE MODE", list.join(", "));
-            let locked = self.leader.execute("locking the tables", &lock);
+            let locked = self.leader.execute("locking the tables", &lock_statement(batch));
             locked.map_err(|error| self.not_locked(error, batch, tables.len()))?;
         }
-        self.leader.execute("setting how long to wait for locks", "SET LOCAL lock_timeout = 0")
+        self.set_lock_timeout(0)
+    }
+
+    /// In milliseconds; 0 for no limit.
+    fn set_lock_timeout(&self, timeout: u128) -> Result<(), PostgresError> {
+        let sql = format!("SET LOCAL lock_timeout = {timeout}");
+        self.leader.execute("setting how long to wait for locks", &sql)
     }
 
     /// One of these tables, if any, that was altered after the image began: the image shows no rows of what was
     /// truncated, rewritten or replaced since, and other columns than can be asked for. Ask once they are locked.
-    pub(crate) fn altered(&self, tables: &[String]) -> Result<Option<String>, PostgresError> {
-        let ask = |client: &Client| client.query("asking whether tables were altered", FORMS, &[&tables]);
-        let (then, now) = (ask(&self.leader)?, ask(&connect(&self.address)?)?);
-        let form = |row: &tokio_postgres::Row| (row.get::<_, Option<u32>>(1), row.get::<_, Option<i64>>(2));
-        let mut both = then.iter().zip(&now);
-        Ok(both.find(|(then, now)| form(then) != form(now)).map(|(then, _)| then.get(0)))
+    pub(super) fn first_altered(&self, tables: &[String]) -> Result<Option<String>, PostgresError> {
+        let of_image = layouts(&self.leader, tables)?;
+        let of_now = layouts(&connect(&self.address)?, tables)?;
+        let altered = of_image.into_iter().zip(of_now).find(|(then, now)| then != now);
+        Ok(altered.map(|(then, _)| then.table))
     }
 
     /// Locks a table in a session, before it reads there; with all partitions unless it has ONLY before it. Does not
-    /// wait: who queues up behind the leader's lock would have a worker queue up behind him, for ever.
-    pub fn claim(&self, session: &Client, table: &str) -> Result<LockClaim, PostgresError> {
-        let lock = format!("SAVEPOINT claim; LOCK TABLE {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT claim");
-        match session.execute(&format!("locking {table}"), &lock) {
-            Ok(()) => Ok(LockClaim::Held),
-            Err(error) if error.state() == Some("55P03") => {
-                session.execute("going on without a lock", "ROLLBACK TO SAVEPOINT claim; RELEASE SAVEPOINT claim")?;
-                Ok(LockClaim::SomebodyWaits)
+    /// wait: a worker would queue up behind a session that waits for the leader's lock, and wait for ever.
+    pub fn try_lock(&self, session: &Client, table: &str) -> Result<TableLock, PostgresError> {
+        let doing = format!("locking {table}");
+        let lock =
+            format!("SAVEPOINT try_lock; LOCK TABLE {table} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT try_lock");
+        match session.execute(&doing, &lock) {
+            Ok(()) => Ok(TableLock::Acquired),
+            Err(error) if error.state() == Some(LOCK_NOT_AVAILABLE) => {
+                go_on_without_lock(session)?;
+                Ok(TableLock::Contended)
             }
             Err(error) => Err(error),
         }
@@ -213,8 +221,9 @@ impl PgImage {
     /// Ends all of the image's transactions and sessions.
     pub fn release(self) -> Result<(), PostgresError> {
         let mut released = Ok(());
-        for session in self.workers.iter().chain([&self.leader]) {
-            // Each is tried; the first error is told.
+        let sessions = self.workers.iter().chain([&self.leader]);
+        for session in sessions {
+            // All are ended; the first error is returned.
             let ended = session.execute("ending the image", "ROLLBACK");
             released = released.and(ended);
         }
@@ -222,46 +231,122 @@ impl PgImage {
     }
 
     fn not_locked(&self, error: PostgresError, batch: &[String], count: usize) -> PostgresError {
-        let place = self.address.to_string();
         match error.state() {
-            Some("55P03") => PostgresError::Unsuitable { place, reason: self.holders(batch) },
-            Some("53200") => {
-                let reason = format!(
-                    "the server has no room for the locks of {count} tables; raise max_locks_per_transaction there and \
-                     restart it (needed is at least {count} divided by max_connections)"
-                );
-                PostgresError::Unsuitable { place, reason }
-            }
+            Some(LOCK_NOT_AVAILABLE) => self.unsuitable(self.tables_are_locked(batch)),
+            Some(OUT_OF_MEMORY) => self.unsuitable(format!(
+                "the server has no room for the locks of {count} tables; raise max_locks_per_transaction there and \
+                 restart it (needed is at least {count} divided by max_connections)"
+            )),
             _ => error,
         }
     }
 
-    /// Who keeps us from locking these tables.
-    fn holders(&self, tables: &[String]) -> String {
-        let sql = "SELECT l.pid, l.relation::pg_catalog.regclass::text FROM pg_catalog.pg_locks AS l \
-                   WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' \
-                   AND l.relation = ANY (SELECT pg_catalog.to_regclass(t)::oid FROM unnest($1::text[]) AS t)";
-        let asked = self.leader.execute("going back", "ROLLBACK TO SAVEPOINT lock_tables");
-        let rows =
-            asked.and_then(|()| self.leader.query("asking who holds locks", sql, &[&tables])).unwrap_or_default();
-        let one = |row: &tokio_postgres::Row| {
-            let pid: Option<i32> = row.get(0);
-            let holder = pid.map_or_else(|| "a prepared transaction".to_owned(), |pid| format!("process {pid}"));
-            format!("{} by {holder}", row.get::<_, String>(1))
-        };
-        let held: Vec<String> = rows.iter().map(one).collect();
-        let held = if held.is_empty() { "a table by somebody".to_owned() } else { held.join(", ") };
-        format!("tables are locked: {held}; try again when that is done")
+    /// Which of these tables are locked, and by which processes.
+    fn tables_are_locked(&self, tables: &[String]) -> String {
+        let mut holders = self.lock_holders(tables).unwrap_or_default();
+        if holders.is_empty() {
+            holders.push("a table by somebody".to_owned());
+        }
+        format!("tables are locked: {}; try again when that is done", holders.join(", "))
+    }
+
+    fn lock_holders(&self, tables: &[String]) -> Result<Vec<String>, PostgresError> {
+        self.leader.execute("going back", "ROLLBACK TO SAVEPOINT lock_tables")?;
+        self.leader.query_as("asking who holds locks", LOCK_HOLDERS, &[&tables], lock_holder)
     }
 }
 
+/// The sessions that have these tables to themselves.
+const LOCK_HOLDERS: &str = "SELECT l.pid, l.relation::pg_catalog.regclass::text FROM pg_catalog.pg_locks AS l \
+     WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' \
+     AND l.relation = ANY (SELECT pg_catalog.to_regclass(t)::oid FROM unnest($1::text[]) AS t)";
+
+fn lock_holder(row: &Row) -> String {
+    let pid: Option<i32> = row.get(0);
+    let table: String = row.get(1);
+    match pid {
+        Some(pid) => format!("{table} by process {pid}"),
+        None => format!("{table} by a prepared transaction"),
+    }
+}
+
+/// In milliseconds, as the setting can have it; not 0, which sets no limit.
+fn timeout_of(wait_limit: Duration) -> u128 {
+    wait_limit.as_millis().clamp(1, i32::MAX as u128)
+}
+
+fn go_on_without_lock(session: &Client) -> Result<(), PostgresError> {
+    let undo = "ROLLBACK TO SAVEPOINT try_lock; RELEASE SAVEPOINT try_lock";
+    session.execute("going on without a lock", undo)
+}
+
+fn lock_statement(tables: &[String]) -> String {
+    let list: Vec<String> = tables.iter().map(|table| format!("ONLY {table}")).collect();
+    format!("SAVEPOINT lock_tables; LOCK TABLE {} IN ACCESS SHARE MODE", list.join(", "))
+}
+
+/// The file and a digest of the columns of a table; None of one that is not there.
+#[derive(PartialEq, Eq)]
+struct TableLayout {
+    table: String,
+    file: Option<u32>,
+    columns: Option<i64>,
+}
+
+impl TableLayout {
+    fn of(row: &Row) -> Self {
+        Self { table: row.get(0), file: row.get(1), columns: row.get(2) }
+    }
+}
+
+fn layouts(client: &Client, tables: &[String]) -> Result<Vec<TableLayout>, PostgresError> {
+    client.query_as("asking whether tables were altered", TABLE_LAYOUTS, &[&tables], TableLayout::of)
+}
+
+/// The leader's server process. Refuses poolers.
+fn direct_pid(leader: &Client, address: &Address) -> Result<i32, PostgresError> {
+    let own = pid(leader)?;
+    match find_pooler(leader, own, address)? {
+        Some(reason) => Err(PostgresError::Unsuitable { place: address.to_string(), reason }),
+        None => Ok(own),
+    }
+}
+
+/// How a pooler shows in the server processes of two connections, if it does. `own` is that of the first.
+pub(super) fn find_pooler(first: &Client, own: i32, address: &Address) -> Result<Option<String>, PostgresError> {
+    let second = connect(address)?;
+    Ok(pooled(own, pid(&second)?, pid(first)?))
+}
+
+impl ImageFacts {
+    /// Asks inside the image's transaction.
+    fn ask(
+        leader: &Client,
+        identity: ServerIdentity,
+        client_encoding: String,
+        role: ServerRole,
+    ) -> Result<Self, PostgresError> {
+        let encoding_sql = "SELECT current_setting('server_encoding')";
+        Ok(Self {
+            clock: clock(leader)?,
+            version: number(leader, "asking for the server's version", "SHOW server_version_num")?,
+            server_encoding: leader.value("asking for the server's encoding", encoding_sql)?,
+            identity: identity.facts,
+            notes: identity.notes,
+            client_encoding,
+            role,
+        })
+    }
+}
+
+const ASKING_CLOCK: &str = "asking for the server's clock";
+const CLOCK: &str = "SELECT pg_catalog.to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+
 /// When the leader's transaction began.
 fn clock(leader: &Client) -> Result<Moment, PostgresError> {
-    let doing = "asking for the server's clock";
-    let sql = "SELECT pg_catalog.to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
-    let text = leader.value(doing, sql)?;
+    let text = leader.value(ASKING_CLOCK, CLOCK)?;
     text.parse().map_err(|error| PostgresError::Failed {
-        doing: doing.to_owned(),
+        doing: ASKING_CLOCK.to_owned(),
         reason: format!("{error}"),
         state: None,
     })
@@ -269,44 +354,68 @@ fn clock(leader: &Client) -> Result<Moment, PostgresError> {
 
 /// Primary, or a standby that lets us read to the end: one that never cancels, or keeps what we read from being cleaned
 /// up on its primary.
-pub(crate) fn role(leader: &Client, address: &Address) -> Result<ServerRole, PostgresError> {
-    if leader.value("asking for the server's role", "SELECT pg_catalog.pg_is_in_recovery()::text")? == "false" {
+pub(super) fn role(leader: &Client, address: &Address) -> Result<ServerRole, PostgresError> {
+    let is_standby = "SELECT pg_catalog.pg_is_in_recovery()::text";
+    if leader.value("asking for the server's role", is_standby)? == "false" {
         return Ok(ServerRole::Primary);
     }
-    let setting = |name: &str| leader.value("asking for the standby's settings", &format!("SHOW {name}"));
-    let (delay, feedback) = (setting("max_standby_streaming_delay")?, setting("hot_standby_feedback")?);
-    if delay != "-1" && feedback == "off" {
-        let reason = format!(
-            "this standby cancels what reads for longer than max_standby_streaming_delay = {delay}; set \
-             hot_standby_feedback = on or max_standby_streaming_delay = -1 there, or read the primary"
-        );
-        return Err(PostgresError::Unsuitable { place: address.to_string(), reason });
+    let delay = standby_setting(leader, "max_standby_streaming_delay")?;
+    let feedback = standby_setting(leader, "hot_standby_feedback")?;
+    if delay == "-1" || feedback != "off" {
+        return Ok(ServerRole::Standby);
     }
-    Ok(ServerRole::Standby)
+    let reason = format!(
+        "this standby cancels what reads for longer than max_standby_streaming_delay = {delay}; set \
+         hot_standby_feedback = on or max_standby_streaming_delay = -1 there, or read the primary"
+    );
+    Err(PostgresError::Unsuitable { place: address.to_string(), reason })
 }
 
-/// Outside the image's transaction, which an error would end.
-fn identity(leader: &Client) -> Result<(BTreeMap<String, String>, Vec<String>), PostgresError> {
-    let doing = "asking for the server's identity";
-    let database = "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()";
-    let mut identity = BTreeMap::from([
-        ("database".to_owned(), leader.value(doing, "SELECT current_database()")?),
-        ("database_oid".to_owned(), leader.value(doing, database)?),
-        ("server_version".to_owned(), leader.value(doing, "SELECT current_setting('server_version')")?),
-    ]);
-    let mut notes = Vec::new();
-    let controlled = [
-        ("system_identifier", "pg_control_system", "system_identifier"),
-        ("timeline", "pg_control_checkpoint", "timeline_id"),
-    ];
-    for (name, function, column) in controlled {
-        let may = format!("SELECT pg_catalog.has_function_privilege('pg_catalog.{function}()', 'EXECUTE')::text");
-        if leader.value(doing, &may)? == "true" {
-            let sql = format!("SELECT {column}::text FROM pg_catalog.{function}()");
-            identity.insert(name.to_owned(), leader.value(doing, &sql)?);
-        } else {
-            notes.push(format!("the role may not call {function}(), so that the server's {name} is not known"));
-        }
+fn standby_setting(leader: &Client, name: &str) -> Result<String, PostgresError> {
+    leader.value("asking for the standby's settings", &format!("SHOW {name}"))
+}
+
+/// What tells a server and its database from others.
+struct ServerIdentity {
+    facts: BTreeMap<String, String>,
+    /// What could not be learned, and why.
+    notes: Vec<String>,
+}
+
+impl ServerIdentity {
+    const DOING: &str = "asking for the server's identity";
+
+    /// Asks outside the image's transaction, which an error would end.
+    fn ask(leader: &Client) -> Result<Self, PostgresError> {
+        let mut identity = Self { facts: BTreeMap::new(), notes: Vec::new() };
+        let database_oid = "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()";
+        identity.add(leader, "database", "SELECT current_database()")?;
+        identity.add(leader, "database_oid", database_oid)?;
+        identity.add(leader, "server_version", "SELECT current_setting('server_version')")?;
+        identity.add_controlled(leader, "system_identifier", "pg_control_system", "system_identifier")?;
+        identity.add_controlled(leader, "timeline", "pg_control_checkpoint", "timeline_id")?;
+        Ok(identity)
     }
-    Ok((identity, notes))
+
+    fn add(&mut self, leader: &Client, name: &str, sql: &str) -> Result<(), PostgresError> {
+        let value = leader.value(Self::DOING, sql)?;
+        self.facts.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// A column of a function that not every role may call.
+    fn add_controlled(
+        &mut self,
+        leader: &Client,
+        name: &str,
+        function: &str,
+        column: &str,
+    ) -> Result<(), PostgresError> {
+        let may = format!("SELECT pg_catalog.has_function_privilege('pg_catalog.{function}()', 'EXECUTE')::text");
+        if leader.value(Self::DOING, &may)? == "true" {
+            return self.add(leader, name, &format!("SELECT {column}::text FROM pg_catalog.{function}()"));
+        }
+        self.notes.push(format!("the role may not call {function}(), so that the server's {name} is not known"));
+        Ok(())
+    }
 }

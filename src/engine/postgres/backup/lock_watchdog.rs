@@ -5,18 +5,19 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Row;
+
+use crate::base::pipeline::lock;
 use crate::engine::postgres::backup::image::Sessions;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::login::connect;
 
-/// How long others may wait unless somebody says otherwise.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Those who wait for a lock and are kept from it by one of `$1`. The blocking processes are asked for only where
@@ -28,7 +29,10 @@ const WAITING: &str = "WITH waiting AS MATERIALIZED (SELECT DISTINCT pid, relati
      FROM waiting AS w LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid) \
      WHERE pg_catalog.pg_blocking_pids(w.pid) && $1";
 
-/// Commands that need a lock which ours keeps from them, then those that queue up behind these. Nothing else of what others ask is told: it may hold data.
+const END_SESSIONS: &str = "SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest($1::int4[]) AS pid";
+
+/// Commands that need a lock which ours keeps from them, then those that queue up behind these. Nothing else of others' statements is shown: it may
+/// hold data.
 const COMMANDS: &[&str] = &[
     "ALTER TABLE",
     "ALTER INDEX",
@@ -65,44 +69,57 @@ const COMMANDS: &[&str] = &[
 /// A session of its own that looks every second; ends when dropped.
 pub struct LockWatchdog {
     client: Arc<Client>,
-    verdict: Arc<Mutex<Option<String>>>,
+    verdict: Arc<EndReason>,
     place: String,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Why the sessions were ended, once they are.
+#[derive(Default)]
+struct EndReason(Mutex<Option<String>>);
+
+impl EndReason {
+    fn set(&self, reason: String) {
+        *lock(&self.0) = Some(reason);
+    }
+
+    fn get(&self) -> Option<String> {
+        lock(&self.0).clone()
+    }
 }
 
 impl LockWatchdog {
     /// Begins to watch over `sessions`, those that join later too.
     pub fn begin(address: &Arc<Address>, sessions: Sessions, wait_limit: Duration) -> Result<Self, PostgresError> {
         let client = Arc::new(session(address)?);
-        let verdict = Arc::new(Mutex::new(None));
+        let verdict = Arc::new(EndReason::default());
+        let watch = Watch {
+            client: Arc::clone(&client),
+            address: Arc::clone(address),
+            sessions,
+            wait_limit,
+            verdict: Arc::clone(&verdict),
+            waiting_since: HashMap::new(),
+        };
         let (stop, stopped) = channel();
-        let told = Arc::clone(&verdict);
-        let (of_thread, way) = (Arc::clone(&client), Arc::clone(address));
-        let run = move || look_on(of_thread, &way, (&sessions, wait_limit), (&told, &stopped));
-        let thread = std::thread::Builder::new().name("lock-watch".to_owned()).spawn(run);
-        let place = address.to_string();
-        let thread = thread.map_err(|error| PostgresError::Failed {
-            doing: "starting to look after those who wait".to_owned(),
-            reason: error.to_string(),
-            state: None,
-        })?;
-        Ok(Self { client, verdict, place, stop: Some(stop), thread: Some(thread) })
+        let thread = start(watch, stopped)?;
+        Ok(Self { client, verdict, place: address.to_string(), stop: Some(stop), thread: Some(thread) })
     }
 
     /// Its session, which sees what is now, not the image.
-    pub(crate) fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Why the sessions were ended, if they were. A watch that lost its own session has ended nothing.
+    /// Why the sessions were ended, if they were. A watchdog that lost its own session has ended nothing.
     #[must_use]
     pub fn verdict(&self) -> Option<PostgresError> {
-        let reason = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        reason.map(|reason| PostgresError::GaveWay { place: self.place.clone(), reason })
+        let reason = self.verdict.get()?;
+        Some(PostgresError::GaveWay { place: self.place.clone(), reason })
     }
 
-    /// What to tell of an error in one of the sessions: that we ended them, if so.
+    /// What an error in one of the sessions comes from: that we ended them, if so.
     #[must_use]
     pub fn explain(&self, error: PostgresError) -> PostgresError {
         self.verdict().unwrap_or(error)
@@ -119,15 +136,16 @@ impl Drop for LockWatchdog {
     }
 }
 
-/// Who waits, and for what.
-struct Waiter {
-    pid: i32,
-    table: Option<String>,
-    query: Option<String>,
-    since: Option<String>,
+fn start(mut watch: Watch, stopped: Receiver<()>) -> Result<JoinHandle<()>, PostgresError> {
+    let thread = std::thread::Builder::new().name("lock-watch".to_owned());
+    thread.spawn(move || watch.run(&stopped)).map_err(|error| PostgresError::Failed {
+        doing: "starting to look after those who wait".to_owned(),
+        reason: error.to_string(),
+        state: None,
+    })
 }
 
-/// A session that looks on.
+/// The session of a watchdog.
 fn session(address: &Address) -> Result<Client, PostgresError> {
     let client = connect(address)?;
     // So that messages name tables with their schemas.
@@ -135,63 +153,112 @@ fn session(address: &Address) -> Result<Client, PostgresError> {
     Ok(client)
 }
 
-fn look_on(
-    mut client: Arc<Client>,
-    address: &Address,
-    (sessions, wait_limit): (&Sessions, Duration),
-    (verdict, stopped): (&Mutex<Option<String>>, &Receiver<()>),
-) {
-    let mut seen: HashMap<i32, Instant> = HashMap::new();
-    while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        let pids = sessions.pids();
-        let Ok(waiting) = waiters(&client, &pids) else {
-            // Somebody may have ended this session alone; a server that is gone ends the reading by itself.
-            if let Ok(another) = session(address) {
-                client = Arc::new(another);
-            }
-            continue;
-        };
-        let now = Instant::now();
-        seen.retain(|pid, _| waiting.iter().any(|waiter| waiter.pid == *pid));
-        let too_long = waiting.iter().find(|waiter| {
-            let since = *seen.entry(waiter.pid).or_insert(now);
-            now.duration_since(since) >= wait_limit
-        });
-        if let Some(waiter) = too_long {
-            // Said first, so that whoever loses his session finds the reason.
-            *verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason(waiter, wait_limit));
-            let end = "SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest($1::int4[]) AS pid";
-            if client.query("ending the image's sessions", end, &[&pids]).is_ok() {
-                return;
-            }
+/// What the thread of a watchdog works with.
+struct Watch {
+    client: Arc<Client>,
+    address: Arc<Address>,
+    sessions: Sessions,
+    wait_limit: Duration,
+    verdict: Arc<EndReason>,
+    /// By process.
+    waiting_since: HashMap<i32, Instant>,
+}
+
+impl Watch {
+    /// Looks until the watchdog is dropped, or has ended the sessions.
+    fn run(&mut self, stopped: &Receiver<()>) {
+        let mut ended = false;
+        while !ended && stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            ended = self.look();
         }
+    }
+
+    /// Whether the sessions are ended now.
+    fn look(&mut self) -> bool {
+        let pids = self.sessions.pids();
+        let Ok(waiting) = waiters(&self.client, &pids) else {
+            self.connect_again();
+            return false;
+        };
+        let waiter = self.waiting_too_long(&waiting);
+        waiter.is_some_and(|waiter| self.end_sessions(&pids, waiter))
+    }
+
+    /// Somebody may have ended this session alone; a server that is gone ends the reading by itself.
+    fn connect_again(&mut self) {
+        if let Ok(client) = session(&self.address) {
+            self.client = Arc::new(client);
+        }
+    }
+
+    fn waiting_too_long<'w>(&mut self, waiting: &'w [Waiter]) -> Option<&'w Waiter> {
+        self.waiting_since.retain(|pid, _| waiting.iter().any(|waiter| waiter.pid == *pid));
+        let now = Instant::now();
+        waiting.iter().find(|waiter| {
+            let since = *self.waiting_since.entry(waiter.pid).or_insert(now);
+            now.duration_since(since) >= self.wait_limit
+        })
+    }
+
+    fn end_sessions(&self, pids: &[i32], waiter: &Waiter) -> bool {
+        // Set first, so that whoever loses his session finds the reason.
+        self.verdict.set(waiter.reason(self.wait_limit));
+        self.client.query("ending the image's sessions", END_SESSIONS, &[&pids]).is_ok()
+    }
+}
+
+/// A process that waits behind the image, and for what.
+struct Waiter {
+    pid: i32,
+    table: Option<String>,
+    query: Option<String>,
+    since: Option<String>,
+}
+
+impl Waiter {
+    fn of(row: &Row) -> Self {
+        Self { pid: row.get(0), table: row.get(1), query: row.get(2), since: row.get(3) }
+    }
+
+    fn reason(&self, wait_limit: Duration) -> String {
+        let table = self.table.as_deref().unwrap_or("a lock");
+        format!("{} waited {} s for {table} behind us", self.description(), wait_limit.as_secs())
+    }
+
+    fn description(&self) -> String {
+        let mut description = format!("process {}", self.pid);
+        if let Some(command) = self.query.as_deref().and_then(command) {
+            description.push_str(&format!(" with {command}"));
+        }
+        if let Some(since) = &self.since {
+            description.push_str(&format!(" begun {since}"));
+        }
+        description
     }
 }
 
 fn waiters(client: &Client, pids: &[i32]) -> Result<Vec<Waiter>, PostgresError> {
-    let rows = client.query("looking for those who wait", WAITING, &[&pids])?;
-    let one =
-        |row: &tokio_postgres::Row| Waiter { pid: row.get(0), table: row.get(1), query: row.get(2), since: row.get(3) };
-    Ok(rows.iter().map(one).collect())
-}
-
-fn reason(waiter: &Waiter, wait_limit: Duration) -> String {
-    let table = waiter.table.as_deref().unwrap_or("a lock");
-    let command = waiter.query.as_deref().and_then(command).map(|command| format!(" with {command}"));
-    let command = command.unwrap_or_default();
-    let since = waiter.since.as_deref().map(|since| format!(" begun {since}")).unwrap_or_default();
-    format!("process {}{command}{since} waited {} s for {table} behind us", waiter.pid, wait_limit.as_secs())
+    client.query_as("looking for those who wait", WAITING, &[&pids], Waiter::of)
 }
 
 /// The likeliest to wait of these statements, in our own words. A semicolon in a literal cuts a statement too early, at
 /// the worst into another command of the list.
 fn command(query: &str) -> Option<&'static str> {
-    let is_it = |statement: &str, command: &str| {
-        let mut words =
-            statement.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
-        command.split(' ').all(|word| words.next().is_some_and(|other| other.eq_ignore_ascii_case(word)))
-    };
-    COMMANDS.iter().find(|command| query.split(';').any(|statement| is_it(statement, command))).copied()
+    COMMANDS.iter().copied().find(|command| query.split(';').any(|statement| is_command(statement, command)))
+}
+
+/// Whether a statement begins with the words of a command.
+fn is_command(statement: &str, command: &str) -> bool {
+    let mut words = words(statement);
+    command.split(' ').all(|expected| words.next().is_some_and(|word| word.eq_ignore_ascii_case(expected)))
+}
+
+fn words(statement: &str) -> impl Iterator<Item = &str> {
+    statement.split(|c: char| !is_word_char(c)).filter(|word| !word.is_empty())
+}
+
+fn is_word_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
 #[cfg(test)]
@@ -199,8 +266,8 @@ mod tests {
     use super::command;
 
     #[test]
-    fn commands_are_told_and_nothing_that_is_in_them() {
-        for (query, told) in [
+    fn commands_are_shown_and_nothing_that_is_in_them() {
+        for (query, expected) in [
             ("ALTER TABLE users ADD COLUMN a text DEFAULT 'secret'", Some("ALTER TABLE")),
             ("SET statement_timeout = '5s'; alter\n  table users ADD COLUMN a int", Some("ALTER TABLE")),
             ("SELECT 1; DROP FUNCTION f", Some("DROP")),
@@ -210,7 +277,7 @@ mod tests {
             ("<insufficient privilege>", None),
             ("/* secret */", None),
         ] {
-            assert_eq!(command(query), told, "{query}");
+            assert_eq!(command(query), expected, "{query}");
         }
     }
 }

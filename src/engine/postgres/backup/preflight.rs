@@ -1,22 +1,20 @@
-//! Tries a server before a backup does, and says of each thing that a backup needs how it stands. It takes no image
-//! and no locks.
+//! Checks what a backup needs of a server, before a backup does. It takes no image and no locks.
 
-use crate::engine::postgres::backup::image::{ServerRole, role};
+use crate::engine::postgres::backup::image::{ServerRole, find_pooler, role};
+use crate::engine::postgres::backup::name_list::abbreviated;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
-use crate::engine::postgres::connect::session::{encoding, number, pid, pooled, prepare};
+use crate::engine::postgres::connect::session::{encoding, major_version, number, pid, prepare};
 use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 use crate::engine::postgres::schema::dump::{DumpTools, ToolSearch};
 
 /// Versions that are tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 13..=18;
-/// Names in one remark.
-const NAMES_MAX: usize = 8;
 /// Locks of other sessions that come and go.
-const LOCKS_SPARE: i64 = 200;
+const SPARE_LOCKS: i64 = 200;
 
 /// How something stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,20 +50,21 @@ impl Remark {
     }
 }
 
-/// Looks at everything; fails only if nothing can be learned at all.
+/// Checks everything; fails only if nothing can be learned at all.
 pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<Remark>, QueryError> {
     let client = connect(address)?;
-    let second = connect(address)?;
-    let own = pid(&client)?;
-    if let Some(reason) = pooled(own, pid(&second)?, pid(&client)?) {
+    if let Some(reason) = find_pooler(&client, pid(&client)?, address)? {
         return Ok(vec![Remark::unfit("connection", reason, "name the server itself in the source's url")]);
     }
-    drop(second);
     let version = number(&client, "asking for the server's version", "SHOW server_version_num")?;
     let encoding = encoding(&client)?;
     prepare(&client, &encoding)?;
-    let mut remarks = vec![connection(&client, address)?, server(&client, version)?, standby(&client, address)?];
-    remarks.push(tools(search, version));
+    let mut remarks = vec![
+        connection(&client, address)?,
+        server(&client, version)?,
+        standby(&client, address)?,
+        tools(search, version),
+    ];
     // Within one transaction, which an answer that makes no sense would end.
     let catalog = catalog::read_catalog(&client)?;
     remarks.push(rights(&client, &catalog)?);
@@ -74,14 +73,21 @@ pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<Remark>, 
     Ok(remarks)
 }
 
+/// The first row of an answer; an empty one where there is none.
+fn first_row<T: Default>(
+    client: &Client,
+    doing: &'static str,
+    sql: &str,
+    read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
+) -> Result<T, QueryError> {
+    let found = rows(client, doing, sql, read)?;
+    Ok(found.into_iter().next().unwrap_or_default())
+}
+
 fn connection(client: &Client, address: &Address) -> Result<Remark, QueryError> {
-    let sql = "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
-            coalesce(host(inet_server_addr()), '')";
-    let found = rows(client, "asking how we are connected", sql, |fields| Ok((fields.text()?, fields.text()?)))?;
-    let (tls, host) = found.into_iter().next().unwrap_or_default();
-    let is_near = host.is_empty() || host.starts_with("127.") || host == "::1";
+    let ConnectionFacts { tls, host } = ConnectionFacts::ask(client)?;
     Ok(match tls.as_str() {
-        "" if !is_near => Remark::doubtful(
+        "" if !is_local(&host) => Remark::doubtful(
             "connection",
             format!("{address}, without encryption"),
             "let the server have a certificate, and add sslmode=verify-full to the source's url",
@@ -91,20 +97,46 @@ fn connection(client: &Client, address: &Address) -> Result<Remark, QueryError> 
     })
 }
 
+/// How a session is connected.
+#[derive(Default)]
+struct ConnectionFacts {
+    /// The version of TLS; empty without.
+    tls: String,
+    /// The server's address; empty of a socket.
+    host: String,
+}
+
+impl ConnectionFacts {
+    fn ask(client: &Client) -> Result<Self, QueryError> {
+        let sql = "SELECT coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
+                coalesce(host(inet_server_addr()), '')";
+        first_row(client, "asking how we are connected", sql, Self::read)
+    }
+
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self { tls: fields.text()?, host: fields.text()? })
+    }
+}
+
+/// Whether a server's address is that of a socket or of the same machine.
+fn is_local(host: &str) -> bool {
+    host.is_empty() || host.starts_with("127.") || host == "::1"
+}
+
 fn server(client: &Client, version: i32) -> Result<Remark, QueryError> {
     let name = client.value("asking for the server's version", "SHOW server_version")?;
-    let (what, major) = (format!("PostgreSQL {name}"), version / 10_000);
-    Ok(match major {
-        major if major < *MAJORS.start() => {
-            Remark::unfit("server", what, format!("upgrade it to {} or newer", MAJORS.start()))
-        }
-        major if major > *MAJORS.end() => Remark::doubtful(
-            "server",
-            format!("{what}, which is newer than what was tried"),
-            "restore a snapshot of it as a trial",
-        ),
-        _ => Remark::well("server", what),
-    })
+    Ok(server_version(format!("PostgreSQL {name}"), version / 10_000))
+}
+
+fn server_version(what: String, major: i32) -> Remark {
+    if major < *MAJORS.start() {
+        return Remark::unfit("server", what, format!("upgrade it to {} or newer", MAJORS.start()));
+    }
+    if major > *MAJORS.end() {
+        let what = format!("{what}, which is newer than what was tried");
+        return Remark::doubtful("server", what, "restore a snapshot of it as a trial");
+    }
+    Remark::well("server", what)
 }
 
 fn standby(client: &Client, address: &Address) -> Result<Remark, QueryError> {
@@ -119,8 +151,7 @@ fn standby(client: &Client, address: &Address) -> Result<Remark, QueryError> {
 }
 
 fn tools(search: &ToolSearch, version: i32) -> Remark {
-    let major = u32::try_from(version / 10_000).unwrap_or(0);
-    match DumpTools::find(search, major) {
+    match DumpTools::find(search, major_version(version)) {
         Ok(tools) => Remark::well("pg_dump", format!("{} of version {}", tools.path().display(), tools.major())),
         Err(error) => Remark::unfit(
             "pg_dump",
@@ -131,62 +162,88 @@ fn tools(search: &ToolSearch, version: i32) -> Remark {
 }
 
 fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
-    let sql = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user";
-    let found = rows(client, "asking for rights", sql, |fields| Ok((fields.text()?, fields.boolean()?)))?;
-    let (role, is_superuser) = found.into_iter().next().unwrap_or_default();
+    let RoleFacts { name: role, is_superuser } = RoleFacts::ask(client)?;
     let tables = catalog.tables.len();
     if is_superuser {
         return Ok(Remark::well("rights", format!("{role} is a superuser and may read all {tables} tables")));
     }
-    let closed: Vec<&str> =
-        catalog.unreadable.iter().chain(&catalog.unreadable_sequences).map(String::as_str).collect();
-    Ok(match closed.len() {
-        0 => Remark::well("rights", format!("{role} may read all {tables} tables and their sequences")),
-        count => Remark::doubtful(
-            "rights",
-            format!("{role} may not read {count} tables and sequences: {}", listed(&closed)),
-            "grant the role what docs/postgresql.md says",
-        ),
-    })
+    let unreadable = [&catalog.unreadable[..], &catalog.unreadable_sequences[..]].concat();
+    if unreadable.is_empty() {
+        return Ok(Remark::well("rights", format!("{role} may read all {tables} tables and their sequences")));
+    }
+    let count = unreadable.len();
+    Ok(Remark::doubtful(
+        "rights",
+        format!("{role} may not read {count} tables and sequences: {}", abbreviated(&unreadable)),
+        "grant the role what docs/postgresql.md says",
+    ))
+}
+
+/// The role of a session.
+#[derive(Default)]
+struct RoleFacts {
+    name: String,
+    is_superuser: bool,
+}
+
+impl RoleFacts {
+    fn ask(client: &Client) -> Result<Self, QueryError> {
+        let sql = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user";
+        first_row(client, "asking for rights", sql, Self::read)
+    }
+
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self { name: fields.text()?, is_superuser: fields.boolean()? })
+    }
 }
 
 /// Whether another server behind the same name would be noticed.
 fn identity(client: &Client) -> Result<Remark, QueryError> {
     let sql = "SELECT f FROM (VALUES ('pg_control_system()'), ('pg_control_checkpoint()')) AS v (f)
         WHERE NOT has_function_privilege('pg_catalog.' || f, 'EXECUTE')";
-    let closed = rows(client, "asking for rights", sql, RowFields::text)?;
-    if closed.is_empty() {
+    let refused = rows(client, "asking for rights", sql, RowFields::text)?;
+    if refused.is_empty() {
         return Ok(Remark::well("identity", "another server behind the same name would be noticed"));
     }
-    let closed: Vec<&str> = closed.iter().map(String::as_str).collect();
+    let refused = abbreviated(&refused);
     Ok(Remark::doubtful(
         "identity",
-        format!("the role may not call {}: another server behind the same name is harder to notice", listed(&closed)),
+        format!("the role may not call {refused}: another server behind the same name is harder to notice"),
         "grant the role EXECUTE on these functions",
     ))
 }
 
 fn locks(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
-    let sql = "SELECT current_setting('max_locks_per_transaction')::bigint
-            * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
-        (SELECT count(*) FROM pg_locks WHERE NOT fastpath)";
-    let found: Vec<(i64, i64)> =
-        rows(client, "asking for room for locks", sql, |fields| Ok((fields.parsed()?, fields.parsed()?)))?;
-    let (room, used) = found.into_iter().next().unwrap_or_default();
-    let parts: usize = catalog.tables.iter().map(|table| table.parts.len().max(1)).sum();
-    let (needed, free) = (i64::try_from(parts).unwrap_or(i64::MAX), room - used);
+    let LockRoom { room, used } = LockRoom::ask(client)?;
+    let free = room - used;
+    let needed = needed_locks(catalog);
     let what = format!("a backup needs {needed}; {free} of {room} are free");
-    Ok(if needed.saturating_add(LOCKS_SPARE.min(room / 10)) <= free {
-        Remark::well("locks", what)
-    } else {
-        Remark::doubtful("locks", what, "raise max_locks_per_transaction there and restart the server")
-    })
+    if needed.saturating_add(SPARE_LOCKS.min(room / 10)) <= free {
+        return Ok(Remark::well("locks", what));
+    }
+    Ok(Remark::doubtful("locks", what, "raise max_locks_per_transaction there and restart the server"))
 }
 
-fn listed(names: &[&str]) -> String {
-    let shown = names.iter().take(NAMES_MAX).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMES_MAX) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
+/// The locks of a server.
+#[derive(Default)]
+struct LockRoom {
+    room: i64,
+    used: i64,
+}
+
+impl LockRoom {
+    fn ask(client: &Client) -> Result<Self, QueryError> {
+        let sql = "SELECT current_setting('max_locks_per_transaction')::bigint
+                * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
+            (SELECT count(*) FROM pg_locks WHERE NOT fastpath)";
+        first_row(client, "asking for room for locks", sql, Self::read)
     }
+
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self { room: fields.parsed()?, used: fields.parsed()? })
+    }
+}
+
+fn needed_locks(catalog: &PgCatalog) -> i64 {
+    catalog.tables.iter().map(|table| table.parts.len().max(1) as i64).sum()
 }

@@ -1,10 +1,16 @@
-//! How hard a server may be read: sessions at once, whether its other work comes first, bytes per second.
-//!
-//! Only says; whoever reads holds to it.
+//! How hard a server may be read: sessions at once, whether its other work comes first, bytes per second; and the rate
+//! limiter of the sessions that read.
 
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-/// What whoever asks for a snapshot allows.
+use crate::base::pipeline::lock;
+
+/// What may be read at once after a pause.
+const BURST: Duration = Duration::from_millis(250);
+
+/// How hard a server may be read for one snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReadOptions {
     /// Sessions that read at the same time, at most.
@@ -33,5 +39,59 @@ pub enum ReadRate {
 impl Default for ReadOptions {
     fn default() -> Self {
         Self { sessions: NonZeroUsize::MIN, gentle: Gentle::default(), max_rate: ReadRate::default() }
+    }
+}
+
+/// Keeps several sessions together to a number of bytes per second.
+pub(crate) struct RateLimiter {
+    rate: ReadRate,
+    /// When the bytes that were read so far are paid off.
+    paid_at: Mutex<Instant>,
+}
+
+impl RateLimiter {
+    /// Nothing was read yet.
+    pub(crate) fn new(rate: ReadRate) -> Self {
+        Self { rate, paid_at: Mutex::new(Instant::now()) }
+    }
+
+    /// Counts `bytes` that were read; waits until more may be read.
+    pub(crate) fn spend(&self, bytes: usize) {
+        let ReadRate::BytesPerSecond(rate) = self.rate else { return };
+        let cost = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+        let wait = self.charge(cost);
+        if wait > BURST {
+            std::thread::sleep(wait - BURST);
+        }
+    }
+
+    /// Adds a cost; gives the time until everything is paid off.
+    fn charge(&self, cost: Duration) -> Duration {
+        let now = Instant::now();
+        let mut paid_at = lock(&self.paid_at);
+        *paid_at = (*paid_at).max(now) + cost;
+        paid_at.saturating_duration_since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+    use std::time::{Duration, Instant};
+
+    use super::{RateLimiter, ReadRate};
+
+    #[test]
+    fn sessions_share_the_rate() {
+        let rate = ReadRate::BytesPerSecond(NonZeroU64::new(1_000_000).expect("not zero"));
+        let limiter = RateLimiter::new(rate);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..300).for_each(|_| limiter.spend(1000)));
+            }
+        });
+        // 600 kB, of which a quarter of a second's worth comes at once.
+        assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
     }
 }

@@ -5,21 +5,23 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use crate::base::chain::chain;
-use crate::engine::contract::{Description, Engine, Gap, Reader, Source, SourceError};
-use crate::engine::postgres::backup::companion;
-use crate::engine::postgres::backup::lock_tables::{Attempt, LockedImage, hold};
-use crate::engine::postgres::backup::pace::Pace;
-use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
-use crate::engine::postgres::backup::reader::{Claims, Readable, ReadableImage, Session, default, failed};
-use crate::engine::postgres::backup::slice::slices;
+use crate::engine::contract::{Column, Description, Engine, Gap, Reader, Source, SourceError};
+use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
+use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
+use crate::engine::postgres::backup::parent_keys::find_parent_lookups;
+use crate::engine::postgres::backup::read_options::{Gentle, RateLimiter, ReadOptions};
+use crate::engine::postgres::backup::readable_table::{ReadableTable, scan_parts};
+use crate::engine::postgres::backup::reader::{Copier, ReadableImage, Session, SessionLocks, failed};
 use crate::engine::postgres::backup::user_types::Aspect;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::connect::session::{SessionEncoding, major_version};
 use crate::engine::postgres::connect::tool_connection::tool_connection;
+use crate::engine::postgres::schema::catalog::PgCatalog;
+use crate::engine::postgres::schema::document::SchemaDocument;
 use crate::engine::postgres::schema::document_reader;
 use crate::engine::postgres::schema::dump::{DumpEncoding, DumpRequest, DumpTools, ToolSearch};
-use crate::engine::postgres::schema::table::PgTable;
+use crate::engine::postgres::schema::table::{PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes};
 
 /// A database, opened for one snapshot.
@@ -42,8 +44,13 @@ impl PostgresSource {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(address: Address, search: ToolSearch) -> Self {
-        let (mode, options) = (FormatPreference::default(), ReadOptions::default());
-        Self { address: Arc::new(address), search, mode, options, open: None }
+        Self {
+            address: Arc::new(address),
+            search,
+            mode: FormatPreference::default(),
+            options: ReadOptions::default(),
+            open: None,
+        }
     }
 
     /// The same with another way for values to cross.
@@ -64,127 +71,206 @@ impl PostgresSource {
         self.options
     }
 
-    /// Everything but rows.
-    fn schema(&self, held: &LockedImage) -> Result<Attempt<Schema>, SourceError> {
-        let LockedImage { image, watch, catalog, types } = held;
-        let facts = image.facts();
-        let doing = "read the schema";
-        let major = u32::try_from(facts.version / 10_000).unwrap_or(0);
-        let tools = DumpTools::find(&self.search, major).map_err(|error| failed(doing, error))?;
-        let place = tool_connection(image.address())?;
-        let request = DumpRequest {
-            place: &place,
-            snapshot: Some(image.snapshot()),
-            encoding: match SessionEncoding::for_server(&facts.server_encoding) {
-                SessionEncoding::Utf8 => DumpEncoding::Utf8,
-                SessionEncoding::SqlAscii => DumpEncoding::SqlAscii,
-            },
-            excluded: &catalog.unreadable,
-            closed: &catalog.unreadable_sequences,
-            cancelled: self.address.cancel.flag(),
-        };
-        let leader = image.leader();
-        let (mut document, mut gaps) = match document_reader::read_document(leader, &tools, &request) {
-            Ok(read) => read,
-            Err(error) => match error.not_locked() {
-                Some(how) if watch.verdict().is_none() => {
-                    return Ok(Attempt::Disturbed(format!("somebody wanted to alter a table ({how})")));
-                }
-                _ => return Err(failed(doing, chain(&error))),
-            },
+    /// Everything but rows, as of the image.
+    fn read_schema(&self, locked: &LockedImage) -> Result<ImageAttempt<Schema>, SourceError> {
+        let (mut document, mut gaps) = match self.gather(locked)? {
+            ImageAttempt::Done(gathered) => gathered,
+            ImageAttempt::Disturbed(how) => return Ok(ImageAttempt::Disturbed(how)),
         };
         // The tools ask for some names as they are now.
-        if let Some(name) = types.altered(image, watch, Aspect::Definition)?.first() {
-            return Ok(Attempt::Disturbed(format!("type {name} was altered")));
+        let LockedImage { image, watchdog, types, .. } = locked;
+        if let Some(name) = types.altered(image, watchdog, Aspect::Definition)?.first() {
+            return Ok(ImageAttempt::Disturbed(format!("type {name} was altered")));
         }
         let (sequences, unread) =
-            document_reader::read_sequences(leader).map_err(|error| failed(doing, chain(&error)))?;
+            document_reader::read_sequences(image.leader()).map_err(|error| schema_failed(&error))?;
         document.sequences = sequences;
         gaps.extend(unread);
-        Ok(Attempt::Done(Schema { document: document.to_bytes(), gaps }))
+        Ok(ImageAttempt::Done(Schema { document: document.to_bytes(), gaps }))
+    }
+
+    /// What the server's tools and catalogs tell of the schema.
+    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Gap>)>, SourceError> {
+        let LockedImage { image, watchdog, catalog, .. } = locked;
+        let facts = image.facts();
+        let tools = self.tools(facts.version)?;
+        let request = DumpRequest {
+            connection: &tool_connection(image.address())?,
+            snapshot: Some(image.snapshot()),
+            encoding: dump_encoding(facts),
+            excluded_tables: &catalog.unreadable,
+            excluded_sequences: &catalog.unreadable_sequences,
+            cancelled: self.address.cancel.flag(),
+        };
+        let error = match document_reader::read_document(image.leader(), &tools, &request) {
+            Ok(gathered) => return Ok(ImageAttempt::Done(gathered)),
+            Err(error) => error,
+        };
+        match error.not_locked() {
+            Some(how) if watchdog.verdict().is_none() => {
+                Ok(ImageAttempt::Disturbed(format!("somebody wanted to alter a table ({how})")))
+            }
+            _ => Err(schema_failed(&error)),
+        }
+    }
+
+    fn tools(&self, version: i32) -> Result<DumpTools, SourceError> {
+        DumpTools::find(&self.search, major_version(version)).map_err(|error| failed(READING_SCHEMA, error))
+    }
+
+    /// An image with its schema.
+    fn open_image(&self) -> Result<(LockedImage, Schema), SourceError> {
+        open_locked_image(&self.address, &mut |locked| {
+            // A session that the watchdog ended shows as a lost connection.
+            self.read_schema(locked).map_err(|error| locked.watchdog.verdict().map_or(error, Into::into))
+        })
+    }
+
+    /// Completes columns with what their types tell.
+    fn complete_columns(&self, image: &PgImage, tables: &mut [PgTable], types: &PgTypes) -> Result<(), SourceError> {
+        let copier = Copier {
+            client: image.leader(),
+            table: "a column's default",
+            mode: self.mode,
+            encoding: SessionEncoding::for_server(&image.facts().server_encoding),
+            limiter: None,
+        };
+        for PgTable { table, columns, .. } in tables {
+            for (column, stored) in table.columns.iter_mut().zip(columns) {
+                complete_column(column, stored, types, &copier)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables as they are read. Marks foreign keys that only the server can follow.
+    fn readable_tables(
+        &self,
+        image: &PgImage,
+        tables: &mut [PgTable],
+        types: &PgTypes,
+    ) -> Result<Vec<ReadableTable>, SourceError> {
+        let mut lookups = find_parent_lookups(image.leader(), tables, types)
+            .map_err(|error| failed("read the foreign keys", chain(&error)))?;
+        let mut readable = Vec::with_capacity(tables.len());
+        for (at, table) in tables.iter().enumerate() {
+            let parts = scan_parts(&table.parts, image.facts().version, &self.options);
+            let lookups = lookups.remove(&at).unwrap_or_default();
+            readable.push(ReadableTable::new(table, types, parts, lookups));
+        }
+        Ok(readable)
+    }
+}
+
+fn complete_column(
+    column: &mut Column,
+    stored: &PgColumn,
+    types: &PgTypes,
+    copier: &Copier<'_>,
+) -> Result<(), SourceError> {
+    let Some(kind) = types.get(stored.type_oid) else { return Ok(()) };
+    column.fold = kind.equality(stored.collation).fold();
+    if let Some(missing) = &stored.missing {
+        column.missing = copier.value(kind, &stored.type_name, missing)?;
+    }
+    Ok(())
+}
+
+/// What an error in reading the schema names.
+const READING_SCHEMA: &str = "read the schema";
+
+fn schema_failed(error: &(dyn std::error::Error + 'static)) -> SourceError {
+    failed(READING_SCHEMA, chain(error))
+}
+
+fn dump_encoding(facts: &ImageFacts) -> DumpEncoding {
+    match SessionEncoding::for_server(&facts.server_encoding) {
+        SessionEncoding::Utf8 => DumpEncoding::Utf8,
+        SessionEncoding::SqlAscii => DumpEncoding::SqlAscii,
     }
 }
 
 impl Source for PostgresSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
-        let mut look =
-            |held: &LockedImage| self.schema(held).map_err(|error| held.watch.verdict().map_or(error, Into::into));
-        let (held, Schema { document: schema, gaps }) = hold(&self.address, &mut look)?;
-        let LockedImage { image, watch, catalog: mut found, types: user_types } = held;
-        let leader = Arc::clone(image.leader());
-        let types = PgTypes::load(&leader)?;
-        let facts = image.facts().clone();
-        let encoding = SessionEncoding::for_server(&facts.server_encoding);
-        for table in &mut found.tables {
-            for (column, of) in table.table.columns.iter_mut().zip(&table.columns) {
-                let Some(kind) = types.get(of.type_oid) else { continue };
-                column.fold = kind.equality(of.collation).fold();
-                if let Some(missing) = &of.missing {
-                    column.missing = default(&leader, (kind, of, missing), encoding, self.mode)?;
-                }
-            }
-        }
-        let mut keys = companion::find(&leader, &mut found.tables, &types)
-            .map_err(|error| failed("read the foreign keys", chain(&error)))?;
-        let readable = |(at, table): (usize, &PgTable)| {
-            let slices = slices(&table.parts, facts.version, &self.options);
-            Readable::of(table, &types, slices, keys.remove(&at).unwrap_or_default())
+        let (locked, schema) = self.open_image()?;
+        let LockedImage { image, watchdog, catalog, types: user_types } = locked;
+        let PgCatalog { mut tables, mut gaps, .. } = catalog;
+        gaps.extend(schema.gaps);
+        let types = PgTypes::load(image.leader())?;
+        self.complete_columns(&image, &mut tables, &types)?;
+        let readable = self.readable_tables(&image, &mut tables, &types)?;
+        let description = Description {
+            engine: Engine::Postgres,
+            identity: image.facts().identity.clone(),
+            source_clock: image.facts().clock,
+            schema: schema.document,
+            bytes_estimate: table_bytes(image.leader(), &tables)?,
+            tables: tables.into_iter().map(|table| table.table).collect(),
+            gaps,
         };
-        let bytes_estimate = bytes_of(&leader, &found.tables)?;
-        let readable = found.tables.iter().enumerate().map(readable).collect();
-        let tables = found.tables.into_iter().map(|table| table.table).collect();
-        let gaps = found.gaps.drain(..).chain(gaps).collect();
-        let leader_turn = Mutex::default();
-        self.open = Some(ReadableImage { image, watch, types: user_types, tables: readable, encoding, leader_turn });
-        let (identity, source_clock) = (facts.identity, facts.clock);
-        let engine = Engine::Postgres;
-        Ok(Description { engine, identity, source_clock, schema, tables, bytes_estimate, gaps })
+        self.open = Some(ReadableImage {
+            encoding: SessionEncoding::for_server(&image.facts().server_encoding),
+            limiter: RateLimiter::new(self.options.max_rate),
+            leader_turn: Mutex::default(),
+            image,
+            watchdog,
+            types: user_types,
+            tables: readable,
+        });
+        Ok(description)
     }
 
     fn parts(&self, table: usize) -> usize {
-        self.open.as_ref().and_then(|open| open.tables.get(table)).map_or(1, |table| table.slices.len())
+        let table = self.open.as_ref().and_then(|open| open.tables.get(table));
+        table.map_or(1, |table| table.parts.len())
     }
 
     fn follow(&mut self, table: usize, foreign_key: usize) {
-        if let Some(of) = self.open.as_mut().and_then(|open| open.tables.get_mut(table)) {
-            of.follow(foreign_key);
+        let table = self.open.as_mut().and_then(|open| open.tables.get_mut(table));
+        if let Some(table) = table {
+            table.follow(foreign_key);
         }
     }
 
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
-        let wanted = match self.options.gentle {
-            Gentle::Yes => 1,
-            Gentle::No => self.options.sessions.get(),
-        };
-        let (mode, pace) = (self.mode, Arc::new(Pace::new(self.options.max_rate)));
         let open = self.open.as_mut().ok_or_else(|| failed("read the tables", "the image is not open"))?;
         for table in &mut open.tables {
-            table.reach_parents(&open.image)?;
+            table.lock_parents(&open.image)?;
         }
-        let mut sessions = vec![(Arc::clone(open.image.leader()), Claims::HeldByLeader)];
-        for _ in 1..wanted {
-            sessions.push((open.image.worker()?, Claims::Own(HashSet::new())));
-        }
+        let sessions = open_sessions(&mut open.image, &self.options)?;
         let open = &*open;
-        let reader = |(client, claims)| -> Box<dyn Reader + '_> {
-            Box::new(Session { open, client, claims, mode, pace: Arc::clone(&pace) })
-        };
+        let mode = self.mode;
+        let reader = |(client, locks)| -> Box<dyn Reader + '_> { Box::new(Session { open, client, locks, mode }) };
         Ok(sessions.into_iter().map(reader).collect())
     }
 
     fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
-        let Some(ReadableImage { image, watch, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
+        let Some(ReadableImage { image, watchdog, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
         // Before others are let in, who may alter types next.
-        let gaps = types.gaps(&image, &watch);
-        drop(watch);
+        let gaps = types.gaps(&image, &watchdog);
+        drop(watchdog);
         image.release()?;
         Ok(gaps?)
     }
 }
 
+/// The leader's session, and workers beside it.
+fn open_sessions(image: &mut PgImage, options: &ReadOptions) -> Result<Vec<(Arc<Client>, SessionLocks)>, SourceError> {
+    let count = match options.gentle {
+        Gentle::Yes => 1,
+        Gentle::No => options.sessions.get(),
+    };
+    let mut sessions = vec![(Arc::clone(image.leader()), SessionLocks::All)];
+    for _ in 1..count {
+        sessions.push((image.worker()?, SessionLocks::Own(HashSet::new())));
+    }
+    Ok(sessions)
+}
+
 /// Bytes of these tables with the values that lie outside of their rows; none if the server does not say.
-fn bytes_of(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, SourceError> {
-    let oids: Vec<String> = tables.iter().flat_map(|table| &table.parts).map(|part| part.oid.to_string()).collect();
+fn table_bytes(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, SourceError> {
+    let parts = tables.iter().flat_map(|table| &table.parts);
+    let oids: Vec<String> = parts.map(|part| part.oid.to_string()).collect();
     let sql = format!(
         "SELECT coalesce(sum(pg_catalog.pg_table_size(t)), 0) FROM unnest('{{{}}}'::regclass[]) AS t",
         oids.join(",")

@@ -5,21 +5,21 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tokio_postgres::Row;
+
 use crate::engine::contract::Gap;
 use crate::engine::postgres::backup::image::PgImage;
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
+use crate::engine::postgres::backup::name_list::abbreviated;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::identifier::readable_text;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::schema::table::{PgTable, qualified};
 
-/// Tables named in one gap.
-const NAMES_MAX: usize = 8;
-
 /// Types that columns of these tables have, and those that are in these; who has each. A multirange knows its range
 /// since version 14.
-const USED: &str = "WITH RECURSIVE used (root, type) AS (
+const USED_TYPES: &str = "WITH RECURSIVE used (root, type) AS (
         SELECT DISTINCT atttypid, atttypid FROM pg_catalog.pg_attribute
             WHERE attrelid = ANY ($1::oid[]) AND attnum > 0 AND NOT attisdropped
         UNION SELECT root, within.type FROM used, LATERAL (
@@ -34,10 +34,10 @@ const USED: &str = "WITH RECURSIVE used (root, type) AS (
     SELECT type, pg_catalog.array_agg(DISTINCT attrelid) FROM used JOIN pg_catalog.pg_attribute ON atttypid = root
     WHERE type >= 16384 AND attrelid = ANY ($1::oid[]) AND attnum > 0 AND NOT attisdropped GROUP BY type ORDER BY type";
 
-/// What is to be said of these types, a fact a row: the type, whether it bears on how values are written, and a digest.
+/// The facts of these types, one in each row: the type, whether it bears on how values are written, and a digest.
 /// A label has its transaction with it, which tells one that was renamed there and back. A label that is added does no
 /// harm to values from before; an attribute does, since each value shows all of them.
-const FACTS: &str = "SELECT t.oid, false, pg_catalog.hashtextextended(pg_catalog.format('%s %s', nspname, typname), 0)
+const TYPE_FACTS: &str = "SELECT t.oid, false, pg_catalog.hashtextextended(pg_catalog.format('%s %s', nspname, typname), 0)
         FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = typnamespace WHERE t.oid = ANY ($1::oid[])
     UNION ALL SELECT oid, true, pg_catalog.hashtextextended(
             pg_catalog.format('%s %s %s', typoutput::oid, typsend::oid, typbasetype), 0)
@@ -49,27 +49,27 @@ const FACTS: &str = "SELECT t.oid, false, pg_catalog.hashtextextended(pg_catalog
         FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_attribute ON attrelid = typrelid, (VALUES (true), (false)) AS v (of_values)
         WHERE t.oid = ANY ($1::oid[]) AND attnum > 0 GROUP BY t.oid, of_values";
 
-/// What of a type counts.
+/// Which alterations of a type count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Aspect {
-    /// How its values are written.
+pub(super) enum Aspect {
+    /// Of how its values are written.
     Values,
-    /// What it and its parts are called, too.
+    /// Of its name and those of its parts, too.
     Definition,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Fact {
-    of: u32,
+struct TypeFact {
+    type_oid: u32,
     /// Else of names alone.
     is_of_values: bool,
     digest: i64,
 }
 
 /// The types, as the image has them.
-pub(crate) struct UserTypes {
+pub(super) struct UserTypes {
     used: Vec<UserType>,
-    then: Vec<Fact>,
+    facts: Vec<TypeFact>,
 }
 
 struct UserType {
@@ -81,80 +81,117 @@ struct UserType {
 
 impl UserTypes {
     /// The types of these tables' columns; `leader` sees the image.
-    pub(crate) fn of(leader: &Client, tables: &[PgTable]) -> Result<Self, PostgresError> {
-        let oid = |table: &PgTable| u32::try_from(table.table.oid?).ok();
-        let names: HashMap<u32, &str> =
-            tables.iter().filter_map(|table| Some((oid(table)?, table.table.name.as_str()))).collect();
-        let relations: Vec<u32> = names.keys().copied().collect();
-        let found = leader.query("listing the types of columns", USED, &[&relations])?;
+    pub(super) fn load(leader: &Client, tables: &[PgTable]) -> Result<Self, PostgresError> {
+        let tables = tables_by_oid(tables);
+        let relations: Vec<u32> = tables.keys().copied().collect();
+        let found = leader.query("listing the types of columns", USED_TYPES, &[&relations])?;
         let oids: Vec<u32> = found.iter().map(|row| row.get(0)).collect();
-        let sql = format!(
-            "SELECT t.oid, {}, {} FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = typnamespace
-            WHERE t.oid = ANY ($1::oid[])",
-            readable_text("nspname"),
-            readable_text("typname")
-        );
-        let called = leader.query("asking for the names of types", &sql, &[&oids])?;
-        let called: HashMap<u32, String> =
-            called.iter().map(|row| (row.get(0), qualified(row.get(1), row.get(2)))).collect();
-        let one = |row: &tokio_postgres::Row| {
-            let (oid, relations): (u32, Vec<u32>) = (row.get(0), row.get(1));
-            let mut tables: Vec<String> =
-                relations.iter().filter_map(|oid| names.get(oid)).map(|name| (*name).to_owned()).collect();
-            tables.sort();
-            UserType { oid, name: called.get(&oid).cloned().unwrap_or_else(|| oid.to_string()), tables }
-        };
-        let used = found.iter().map(one).collect();
-        Ok(Self { used, then: facts(leader, &oids)? })
+        let names = type_names(leader, &oids)?;
+        let used = found.iter().map(|row| UserType::of(row, &names, &tables)).collect();
+        let facts = type_facts(leader, &oids)?;
+        Ok(Self { used, facts })
     }
 
     /// Names of those that were altered since the image began.
-    pub(crate) fn altered(
+    pub(super) fn altered(
         &self,
         image: &PgImage,
-        watch: &LockWatchdog,
+        watchdog: &LockWatchdog,
         aspect: Aspect,
     ) -> Result<Vec<String>, PostgresError> {
-        Ok(self.changed(image, watch, aspect)?.into_iter().map(|of| of.name.clone()).collect())
+        let altered = self.altered_types(image, watchdog, aspect)?;
+        Ok(altered.into_iter().map(|altered| altered.name.clone()).collect())
     }
 
     /// What rows that were read until now may have in them that the schema does not know.
-    pub(crate) fn gaps(&self, image: &PgImage, watch: &LockWatchdog) -> Result<Vec<Gap>, PostgresError> {
-        let gap = |of: &UserType| Gap {
-            object: format!("type {}", of.name),
-            reason: format!(
-                "it was altered while rows were read: those of {} may have values in its new form, which the schema of \
-                 this snapshot does not know and a restore may refuse; the next backup has both alike",
-                listed(&of.tables)
-            ),
-        };
-        Ok(self.changed(image, watch, Aspect::Values)?.into_iter().map(gap).collect())
+    pub(super) fn gaps(&self, image: &PgImage, watchdog: &LockWatchdog) -> Result<Vec<Gap>, PostgresError> {
+        let altered = self.altered_types(image, watchdog, Aspect::Values)?;
+        Ok(altered.into_iter().map(UserType::gap).collect())
     }
 
-    fn changed(&self, image: &PgImage, watch: &LockWatchdog, aspect: Aspect) -> Result<Vec<&UserType>, PostgresError> {
+    fn altered_types(
+        &self,
+        image: &PgImage,
+        watchdog: &LockWatchdog,
+        aspect: Aspect,
+    ) -> Result<Vec<&UserType>, PostgresError> {
         if self.used.is_empty() {
             return Ok(Vec::new());
         }
-        let oids: Vec<u32> = self.used.iter().map(|of| of.oid).collect();
-        // The watch has a session outside of the image; it may have lost it.
-        let now = facts(watch.client(), &oids).or_else(|_| facts(&connect(image.address())?, &oids))?;
-        let now: HashSet<Fact> = now.into_iter().collect();
-        let counts = |fact: &&Fact| aspect == Aspect::Definition || fact.is_of_values;
-        let gone: HashSet<u32> =
-            self.then.iter().filter(counts).filter(|fact| !now.contains(fact)).map(|fact| fact.of).collect();
-        Ok(self.used.iter().filter(|of| gone.contains(&of.oid)).collect())
+        let now = self.facts_now(image, watchdog)?;
+        let gone = self.facts.iter().filter(|fact| fact.counts_for(aspect) && !now.contains(fact));
+        let altered: HashSet<u32> = gone.map(|fact| fact.type_oid).collect();
+        Ok(self.used.iter().filter(|used| altered.contains(&used.oid)).collect())
+    }
+
+    /// Facts as they are outside of the image.
+    fn facts_now(&self, image: &PgImage, watchdog: &LockWatchdog) -> Result<HashSet<TypeFact>, PostgresError> {
+        let oids: Vec<u32> = self.used.iter().map(|used| used.oid).collect();
+        let facts = match type_facts(watchdog.client(), &oids) {
+            Ok(facts) => facts,
+            // The watchdog may have lost its session.
+            Err(_) => type_facts(&connect(image.address())?, &oids)?,
+        };
+        Ok(facts.into_iter().collect())
     }
 }
 
-fn facts(client: &Client, oids: &[u32]) -> Result<Vec<Fact>, PostgresError> {
-    let rows = client.query("asking how types are", FACTS, &[&oids])?;
-    Ok(rows.iter().map(|row| Fact { of: row.get(0), is_of_values: row.get(1), digest: row.get(2) }).collect())
+impl UserType {
+    fn of(row: &Row, names: &HashMap<u32, String>, tables: &HashMap<u32, &str>) -> Self {
+        let oid: u32 = row.get(0);
+        let name = names.get(&oid).cloned().unwrap_or_else(|| oid.to_string());
+        Self { oid, name, tables: names_of(row.get(1), tables) }
+    }
+
+    fn gap(&self) -> Gap {
+        let reason = format!(
+            "it was altered while rows were read: those of {} may have values in its new form, which the schema of this \
+             snapshot does not know and a restore may refuse; the next backup has both alike",
+            abbreviated(&self.tables)
+        );
+        Gap { object: format!("type {}", self.name), reason }
+    }
 }
 
-fn listed(names: &[String]) -> String {
-    let shown = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMES_MAX) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
+impl TypeFact {
+    fn of(row: &Row) -> Self {
+        Self { type_oid: row.get(0), is_of_values: row.get(1), digest: row.get(2) }
     }
+
+    fn counts_for(&self, aspect: Aspect) -> bool {
+        aspect == Aspect::Definition || self.is_of_values
+    }
+}
+
+fn names_of(relations: Vec<u32>, tables: &HashMap<u32, &str>) -> Vec<String> {
+    let found = relations.iter().filter_map(|relation| tables.get(relation));
+    let mut names: Vec<String> = found.map(|name| (*name).to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn tables_by_oid(tables: &[PgTable]) -> HashMap<u32, &str> {
+    let mut by_oid = HashMap::new();
+    for PgTable { table, .. } in tables {
+        if let Some(Ok(oid)) = table.oid.map(u32::try_from) {
+            by_oid.insert(oid, table.name.as_str());
+        }
+    }
+    by_oid
+}
+
+fn type_names(client: &Client, oids: &[u32]) -> Result<HashMap<u32, String>, PostgresError> {
+    let sql = format!(
+        "SELECT t.oid, {}, {} FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = typnamespace
+        WHERE t.oid = ANY ($1::oid[])",
+        readable_text("nspname"),
+        readable_text("typname")
+    );
+    let name = |row: &Row| (row.get(0), qualified(row.get(1), row.get(2)));
+    let found = client.query_as("asking for the names of types", &sql, &[&oids], name)?;
+    Ok(found.into_iter().collect())
+}
+
+fn type_facts(client: &Client, oids: &[u32]) -> Result<Vec<TypeFact>, PostgresError> {
+    client.query_as("asking how types are", TYPE_FACTS, &[&oids], TypeFact::of)
 }

@@ -8,50 +8,79 @@ use zeroize::Zeroizing;
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::endpoint::{Endpoint, Host};
 use crate::engine::postgres::connect::error::server_message;
-use crate::engine::postgres::connect::password_file::{self, Wanted};
+use crate::engine::postgres::connect::password_file::{self, Login};
 
 /// A peer that is gone is noticed within two minutes, whatever firewalls there are.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
 
-/// A password for this endpoint, and why the password file gave none if it should have.
-pub(crate) fn password(address: &Address, endpoint: &Endpoint) -> (Option<Zeroizing<String>>, Option<String>) {
-    if let Some(password) = &address.password {
-        return (Some(password.clone()), None);
-    }
-    let Some(path) = &address.passfile else { return (None, None) };
-    let host = endpoint.passfile_host();
-    let wanted = Wanted { host: &host, port: endpoint.port, database: &address.database, user: &address.user };
-    match password_file::look_up(path, &wanted) {
-        Ok(password) => (password, None),
-        Err(why) => (None, Some(why)),
+/// The password of an endpoint, if there is one.
+#[derive(Default)]
+pub(crate) struct EndpointPassword {
+    pub(crate) password: Option<Zeroizing<String>>,
+    /// Why the password file gave none if it should have.
+    pub(crate) note: Option<String>,
+}
+
+impl EndpointPassword {
+    /// That of the address, else that of its password file.
+    pub(crate) fn of(address: &Address, endpoint: &Endpoint) -> Self {
+        if let Some(password) = &address.password {
+            return Self { password: Some(password.clone()), note: None };
+        }
+        let Some(path) = &address.password_file else { return Self::default() };
+        let host = endpoint.password_file_host();
+        let login = Login { host: &host, port: endpoint.port, database: &address.database, user: &address.user };
+        match password_file::find_password(path, &login) {
+            Ok(password) => Self { password, note: None },
+            Err(reason) => Self { password: None, note: Some(reason) },
+        }
     }
 }
 
 /// Everything but password and TLS.
 pub(crate) fn config(address: &Address, endpoint: &Endpoint) -> Result<Config, String> {
-    let mut text = String::new();
-    for (key, value) in &address.passed_on {
-        let value = value.replace('\\', "\\\\").replace('\'', "\\'");
-        text.push_str(&format!("{key}='{value}' "));
-    }
-    let mut config: Config = text.parse().map_err(|error: tokio_postgres::Error| server_message(&error))?;
+    let parameters = parameters_text(&address.driver_parameters);
+    let mut config: Config = parameters.parse().map_err(|error: tokio_postgres::Error| server_message(&error))?;
     if config.get_application_name().is_none() {
         config.application_name("sidekeep");
     }
-    let given = |key: &str| address.passed_on.iter().any(|(name, _)| name == key);
-    if !given("keepalives_idle") {
+    set_default_keepalives(&mut config, address);
+    config.user(&address.user).dbname(&address.database).port(endpoint.port).connect_timeout(address.connect_timeout);
+    set_host(&mut config, &endpoint.host);
+    Ok(config)
+}
+
+fn parameters_text(parameters: &[(String, String)]) -> String {
+    let mut text = String::new();
+    for (key, value) in parameters {
+        text.push_str(&keyword_pair(key, value));
+        text.push(' ');
+    }
+    text
+}
+
+/// A keyword and its value as connection strings have them.
+pub(crate) fn keyword_pair(key: &str, value: &str) -> String {
+    format!("{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn set_default_keepalives(config: &mut Config, address: &Address) {
+    let is_given = |key: &str| address.driver_parameters.iter().any(|(name, _)| name == key);
+    if !is_given("keepalives_idle") {
         config.keepalives_idle(KEEPALIVE_IDLE);
     }
-    if !given("keepalives_interval") {
+    if !is_given("keepalives_interval") {
         config.keepalives_interval(KEEPALIVE_INTERVAL);
     }
-    if !given("keepalives_retries") {
+    if !is_given("keepalives_retries") {
         config.keepalives_retries(KEEPALIVE_RETRIES);
     }
-    config.user(&address.user).dbname(&address.database).port(endpoint.port).connect_timeout(address.connect_timeout);
-    match &endpoint.host {
+}
+
+fn set_host(config: &mut Config, host: &Host) {
+    match host {
         Host::Socket(dir) => {
             config.host_path(dir);
         }
@@ -62,5 +91,4 @@ pub(crate) fn config(address: &Address, endpoint: &Endpoint) -> Result<Config, S
             }
         }
     }
-    Ok(config)
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::engine::postgres::connect::parameters::ConnectionParameters;
+
 /// Debian's, then the one that servers are built with.
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 const PORT: u16 = 5432;
@@ -26,76 +28,102 @@ pub(crate) enum Host {
 
 impl Endpoint {
     /// The name that a password file has for it.
-    pub(crate) fn passfile_host(&self) -> String {
+    pub(crate) fn password_file_host(&self) -> String {
         match &self.host {
-            Host::Socket(dir) if SOCKET_DIRS.iter().any(|usual| Path::new(usual) == dir) => "localhost".to_owned(),
+            Host::Socket(dir) if is_default_socket(dir) => "localhost".to_owned(),
             Host::Socket(dir) => dir.display().to_string(),
             Host::Network { name, .. } => name.clone(),
         }
     }
 }
 
+fn is_default_socket(dir: &Path) -> bool {
+    SOCKET_DIRS.iter().any(|default| Path::new(default) == dir)
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Socket(dir) => write!(f, "{}:{}", dir.display(), self.port),
-            Host::Network { name, .. } if name.contains(':') => write!(f, "[{name}]:{}", self.port),
-            Host::Network { name, .. } => write!(f, "{name}:{}", self.port),
+            Host::Socket(dir) => write!(f, "{}", dir.display())?,
+            Host::Network { name, .. } if name.contains(':') => write!(f, "[{name}]")?,
+            Host::Network { name, .. } => f.write_str(name)?,
         }
+        write!(f, ":{}", self.port)
     }
 }
 
 /// The endpoints that libpq's `host`, `hostaddr` and `port` name, each a list with commas.
-pub(crate) fn endpoints(
-    host: Option<&str>,
-    hostaddr: Option<&str>,
-    port: Option<&str>,
-) -> Result<Vec<Endpoint>, String> {
-    let names: Vec<&str> = host.map(|list| list.split(',').collect()).unwrap_or_default();
-    let numbers: Vec<&str> = hostaddr.map(|list| list.split(',').collect()).unwrap_or_default();
-    if !names.is_empty() && !numbers.is_empty() && names.len() != numbers.len() {
-        return Err(format!("{} hosts, but {} host addresses", names.len(), numbers.len()));
-    }
+pub(crate) fn endpoints(parameters: &mut ConnectionParameters) -> Result<Vec<Endpoint>, String> {
+    let host = parameters.take_text("host");
+    let hostaddr = parameters.take_text("hostaddr");
+    let port = parameters.take_text("port").unwrap_or_default();
+    let names = list_of(host.as_deref());
+    let numbers = list_of(hostaddr.as_deref());
+    check_counts(names.len(), numbers.len())?;
     let count = names.len().max(numbers.len()).max(1);
-    let ports = ports(port.unwrap_or_default(), count)?;
-    let endpoints = ports.into_iter().enumerate().map(|(at, port)| {
-        let name = names.get(at).copied().filter(|name| !name.is_empty());
-        let number = numbers.get(at).copied().filter(|number| !number.is_empty());
-        Ok(Endpoint { host: one(name, number, port)?, port })
-    });
-    endpoints.collect()
+    let mut endpoints = Vec::with_capacity(count);
+    for (at, port) in ports(&port, count)?.into_iter().enumerate() {
+        let host = host_of(item(&names, at), item(&numbers, at), port)?;
+        endpoints.push(Endpoint { host, port });
+    }
+    Ok(endpoints)
 }
 
-fn one(name: Option<&str>, number: Option<&str>, port: u16) -> Result<Host, String> {
-    let parsed =
-        number.map(|number| number.parse::<IpAddr>().map_err(|_| format!("hostaddr {number:?} is no address")));
-    let number = parsed.transpose()?;
+fn check_counts(names: usize, numbers: usize) -> Result<(), String> {
+    if names > 0 && numbers > 0 && names != numbers {
+        return Err(format!("{names} hosts, but {numbers} host addresses"));
+    }
+    Ok(())
+}
+
+fn list_of(text: Option<&str>) -> Vec<&str> {
+    text.map(|list| list.split(',').collect()).unwrap_or_default()
+}
+
+/// `None`: there is none at this position, or an empty one.
+fn item<'a>(list: &[&'a str], at: usize) -> Option<&'a str> {
+    list.get(at).copied().filter(|item| !item.is_empty())
+}
+
+fn host_of(name: Option<&str>, number: Option<&str>, port: u16) -> Result<Host, String> {
+    let number = number.map(ip_address).transpose()?;
     match (name, number) {
         (Some(name), None) if name.starts_with('/') => Ok(Host::Socket(PathBuf::from(name))),
         (Some(name), number) => Ok(Host::Network { name: name.to_owned(), number }),
         (None, Some(number)) => Ok(Host::Network { name: number.to_string(), number: Some(number) }),
-        (None, None) => Ok(usual(port)),
+        (None, None) => Ok(default_host(port)),
     }
 }
 
-/// What libpq goes to when nobody named a host.
-fn usual(port: u16) -> Host {
-    let has_socket = |dir: &&str| Path::new(dir).join(format!(".s.PGSQL.{port}")).exists();
-    match SOCKET_DIRS.iter().find(|dir| has_socket(dir)) {
-        Some(dir) => Host::Socket(PathBuf::from(dir)),
-        None => Host::Network { name: "localhost".to_owned(), number: None },
-    }
+fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("hostaddr {text:?} is no address"))
 }
 
+/// Where libpq goes when nobody named a host.
+fn default_host(port: u16) -> Host {
+    for dir in SOCKET_DIRS {
+        let socket = Path::new(dir).join(format!(".s.PGSQL.{port}"));
+        if socket.exists() {
+            return Host::Socket(PathBuf::from(dir));
+        }
+    }
+    Host::Network { name: "localhost".to_owned(), number: None }
+}
+
+/// A port for each of so many hosts; one alone is that of all.
 fn ports(list: &str, count: usize) -> Result<Vec<u16>, String> {
-    let one = |port: &str| match port {
-        "" => Ok(PORT),
-        port => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("{port:?} is no port")),
-    };
-    let ports: Vec<u16> = list.split(',').map(one).collect::<Result<_, _>>()?;
+    let ports: Vec<u16> = list.split(',').map(port_number).collect::<Result<_, _>>()?;
     match ports.as_slice() {
         [port] => Ok(vec![*port; count]),
         ports if ports.len() == count => Ok(ports.to_vec()),
         ports => Err(format!("{count} hosts, but {} ports", ports.len())),
+    }
+}
+
+fn port_number(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        _ if text.is_empty() => Ok(PORT),
+        Ok(0) | Err(_) => Err(format!("{text:?} is no port")),
+        Ok(port) => Ok(port),
     }
 }

@@ -1,6 +1,9 @@
 //! Why a PostgreSQL server could not be read or written, without secrets.
 
+use std::error::Error as _;
+
 use thiserror::Error;
+use tokio_postgres::error::DbError;
 
 use crate::engine::contract::SourceError;
 
@@ -28,10 +31,11 @@ impl PostgresError {
     /// What the server said while `doing` something: its message, detail and hint, and the SQLSTATE.
     #[must_use]
     pub fn failed(doing: impl Into<String>, error: &tokio_postgres::Error) -> Self {
-        let is_cut =
-            error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
-        let state = error.code().map(|code| code.code().to_owned());
-        let state = state.or_else(|| is_cut.then(|| CONNECTION_FAILURE.to_owned()));
+        let state = match error.code() {
+            Some(code) => Some(code.code().to_owned()),
+            None if is_disconnect(error) => Some(CONNECTION_FAILURE.to_owned()),
+            None => None,
+        };
         Self::Failed { doing: doing.into(), reason: server_message(error), state }
     }
 
@@ -54,6 +58,10 @@ impl PostgresError {
 /// SQLSTATE of a connection that is gone.
 const CONNECTION_FAILURE: &str = "08006";
 
+fn is_disconnect(error: &tokio_postgres::Error) -> bool {
+    error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
+}
+
 /// Whether a SQLSTATE says that the session is over, or that somebody else ended what it did: a connection's end, a
 /// server that stops, a statement that was cancelled, by a person or by a standby that had to go on.
 fn is_loss(state: &str) -> bool {
@@ -62,13 +70,20 @@ fn is_loss(state: &str) -> bool {
 
 /// The server's own words, or those of whatever was on the way.
 pub(crate) fn server_message(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(db) => {
-            let more = [("", Some(db.message())), ("; ", db.detail()), ("; ", db.hint())];
-            more.iter().filter_map(|(link, text)| text.map(|text| format!("{link}{text}"))).collect()
-        }
-        None => std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+    if let Some(db_error) = error.as_db_error() {
+        return db_error_message(db_error);
     }
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+fn db_error_message(db_error: &DbError) -> String {
+    let mut parts = vec![db_error.message()];
+    parts.extend(db_error.detail());
+    parts.extend(db_error.hint());
+    parts.join("; ")
 }
 
 impl From<PostgresError> for SourceError {
@@ -79,10 +94,10 @@ impl From<PostgresError> for SourceError {
                 Self::Unreachable { what: place, reason }
             }
             PostgresError::GaveWay { place, reason } => Self::GaveWay { what: place, reason },
-            PostgresError::Failed { doing, reason, state } if state.as_deref().is_some_and(is_loss) => {
-                Self::Lost { what: format!("the server while {doing}"), reason }
-            }
-            PostgresError::Failed { doing, reason, .. } => Self::Failed { doing, reason },
+            PostgresError::Failed { doing, reason, state } => match &state {
+                Some(state) if is_loss(state) => Self::Lost { what: format!("the server while {doing}"), reason },
+                _ => Self::Server { doing, reason, state },
+            },
         }
     }
 }

@@ -13,9 +13,14 @@ pub struct HostEnvironment {
 impl HostEnvironment {
     /// From all variables of the environment.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let concerns = |name: &str| name.starts_with("PG") || matches!(name, "HOME" | "USER" | "LOGNAME");
-        let kept = variables.into_iter().map(|(name, value)| (name, Zeroizing::new(value)));
-        Self { variables: kept.filter(|(name, value)| concerns(name) && !value.is_empty()).collect() }
+        let mut kept = BTreeMap::new();
+        for (name, value) in variables {
+            let value = Zeroizing::new(value);
+            if concerns_postgres(&name) && !value.is_empty() {
+                kept.insert(name, value);
+            }
+        }
+        Self { variables: kept }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -26,10 +31,20 @@ impl HostEnvironment {
         self.get("HOME").map(Path::new)
     }
 
+    /// The service file of the user, then that of the system.
     pub(crate) fn service_files(&self) -> Vec<PathBuf> {
-        let own = self.get("PGSERVICEFILE").map(PathBuf::from);
-        let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));
-        let of_all = Path::new(self.get("PGSYSCONFDIR").unwrap_or("/etc/postgresql-common")).join("pg_service.conf");
-        own.into_iter().chain([of_all]).collect()
+        let system = self.get("PGSYSCONFDIR").unwrap_or("/etc/postgresql-common");
+        let mut files: Vec<PathBuf> = self.user_service_file().into_iter().collect();
+        files.push(Path::new(system).join("pg_service.conf"));
+        files
     }
+
+    fn user_service_file(&self) -> Option<PathBuf> {
+        let named = self.get("PGSERVICEFILE").map(PathBuf::from);
+        named.or_else(|| Some(self.home()?.join(".pg_service.conf")))
+    }
+}
+
+fn concerns_postgres(name: &str) -> bool {
+    name.starts_with("PG") || matches!(name, "HOME" | "USER" | "LOGNAME")
 }

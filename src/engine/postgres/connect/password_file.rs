@@ -8,8 +8,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// What a password is wanted for.
-pub(crate) struct Wanted<'a> {
+/// What a password is needed for.
+pub(crate) struct Login<'a> {
     pub(crate) host: &'a str,
     pub(crate) port: u16,
     pub(crate) database: &'a str,
@@ -17,55 +17,70 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// The first password that fits; `None` as well if there is no file. An error says why the file is not used.
-pub(crate) fn look_up(path: &Path, wanted: &Wanted<'_>) -> Result<Option<Zeroizing<String>>, String> {
-    let not_used = |why: &str| format!("the password file {} was not used: {why}", path.display());
-    let mut file = match File::open(path) {
-        Ok(file) => file,
+pub(crate) fn find_password(path: &Path, login: &Login<'_>) -> Result<Option<Zeroizing<String>>, String> {
+    let text = match read_private(path) {
+        Ok(text) => text,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(not_used(&error.to_string())),
+        Err(error) => return Err(format!("the password file {} was not used: {error}", path.display())),
     };
-    let metadata = file.metadata().map_err(|error| not_used(&error.to_string()))?;
-    if !metadata.is_file() {
-        return Err(not_used("it is no plain file"));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(not_used("others may read it; chmod 600"));
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(|error| not_used(&error.to_string()))?;
-    Ok(text.lines().find_map(|line| fits(line, wanted)))
+    Ok(text.lines().find_map(|line| password_in(line, login)))
 }
 
-fn fits(line: &str, wanted: &Wanted<'_>) -> Option<Zeroizing<String>> {
+/// Reads a file that nobody else may read.
+fn read_private(path: &Path) -> std::io::Result<Zeroizing<String>> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is no plain file"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(std::io::Error::other("others may read it; chmod 600"));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The password of a line, if the line is for this login.
+fn password_in(line: &str, login: &Login<'_>) -> Option<Zeroizing<String>> {
     if line.starts_with('#') {
         return None;
     }
-    let port = wanted.port.to_string();
     let mut rest = line;
-    for field in [wanted.host, &port, wanted.database, wanted.user] {
-        let (written, after) = field_of(rest);
-        if rest.len() == after.len() || (written.as_str() != field && !rest.starts_with("*:")) {
-            return None;
-        }
-        rest = after;
+    for expected in [login.host, &login.port.to_string(), login.database, login.user] {
+        rest = after_matching_field(rest, expected)?;
     }
     // libpq takes the password to the end of the line, colons or not, once its own are undone.
-    let (password, _) = field_of(rest);
-    Some(password)
+    Some(PasswordField::first_of(rest).text)
 }
 
-/// The first field with its escapes undone, and what follows its colon.
-fn field_of(text: &str) -> (Zeroizing<String>, &str) {
-    let mut field = Zeroizing::new(String::with_capacity(text.len()));
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            ':' => return (field, &text[at + 1..]),
-            '\\' => field.push(characters.next().map_or('\\', |(_, escaped)| escaped)),
-            other => field.push(other),
+/// What follows the first field, if that is the expected one or stands for any.
+fn after_matching_field<'a>(line: &'a str, expected: &str) -> Option<&'a str> {
+    let field = PasswordField::first_of(line);
+    let is_missing = line.len() == field.rest.len();
+    let matches = field.text.as_str() == expected || line.starts_with("*:");
+    (!is_missing && matches).then_some(field.rest)
+}
+
+/// A field with its escapes undone, and what follows its colon.
+struct PasswordField<'a> {
+    text: Zeroizing<String>,
+    rest: &'a str,
+}
+
+impl<'a> PasswordField<'a> {
+    fn first_of(line: &'a str) -> Self {
+        let mut text = Zeroizing::new(String::with_capacity(line.len()));
+        let mut characters = line.char_indices();
+        while let Some((at, character)) = characters.next() {
+            match character {
+                ':' => return Self { text, rest: &line[at + 1..] },
+                '\\' => text.push(characters.next().map_or('\\', |(_, escaped)| escaped)),
+                other => text.push(other),
+            }
         }
+        Self { text, rest: "" }
     }
-    (field, "")
 }
 
 #[cfg(test)]
@@ -73,11 +88,11 @@ mod tests {
     use std::fs::{Permissions, set_permissions, write};
     use std::os::unix::fs::PermissionsExt;
 
-    use super::{Wanted, fits, look_up};
+    use super::{Login, find_password, password_in};
 
     fn password(line: &str) -> Option<String> {
-        let wanted = Wanted { host: "db.example", port: 5433, database: "a:b", user: "me" };
-        fits(line, &wanted).map(|password| password.to_string())
+        let wanted = Login { host: "db.example", port: 5433, database: "a:b", user: "me" };
+        password_in(line, &wanted).map(|password| password.to_string())
     }
 
     #[test]
@@ -94,13 +109,13 @@ mod tests {
     fn a_file_that_others_may_read_is_not_used() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("pgpass");
-        let wanted = Wanted { host: "h", port: 1, database: "d", user: "u" };
-        assert!(look_up(&path, &wanted).expect("no file is no error").is_none());
+        let wanted = Login { host: "h", port: 1, database: "d", user: "u" };
+        assert!(find_password(&path, &wanted).expect("no file is no error").is_none());
         write(&path, "x:1:d:u:wrong\nh:1:d:u:right\n*:*:*:*:later\n").expect("a file");
         set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
-        assert!(look_up(&path, &wanted).expect_err("refused").contains("chmod 600"));
+        assert!(find_password(&path, &wanted).expect_err("refused").contains("chmod 600"));
         set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
-        assert_eq!(look_up(&path, &wanted).expect("read").expect("found").as_str(), "right");
-        assert!(look_up(dir.path(), &wanted).expect_err("refused").contains("no plain file"));
+        assert_eq!(find_password(&path, &wanted).expect("read").expect("found").as_str(), "right");
+        assert!(find_password(dir.path(), &wanted).expect_err("refused").contains("no plain file"));
     }
 }

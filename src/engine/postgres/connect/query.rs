@@ -53,8 +53,7 @@ impl RowFields {
     }
 
     pub(crate) fn optional_parsed<T: FromStr>(&mut self) -> Result<Option<T>, QueryError> {
-        let Some(text) = self.optional()? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| self.unexpected(text))
+        self.optional_with(|text| text.parse())
     }
 
     /// A boolean.
@@ -67,7 +66,11 @@ impl RowFields {
     }
 
     pub(crate) fn json<T: DeserializeOwned>(&mut self) -> Result<Option<T>, QueryError> {
+        self.optional_with(|text| serde_json::from_str(text))
+    }
+
+    fn optional_with<T, E>(&mut self, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, QueryError> {
         let Some(text) = self.optional()? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|_| self.unexpected(text))
+        parse(&text).map(Some).map_err(|_| self.unexpected(text))
     }
 }

@@ -9,23 +9,32 @@ use zeroize::Zeroizing;
 use crate::engine::postgres::connect::error::PostgresError;
 
 /// Names and values; a value may be a password.
-pub(crate) type Parameters = Vec<(String, Zeroizing<String>)>;
+pub(crate) type ServiceParameters = Vec<(String, Zeroizing<String>)>;
 
 /// The parameters of a service.
-pub(crate) fn parameters(name: &str, files: &[PathBuf]) -> Result<Parameters, PostgresError> {
+pub(crate) fn parameters(name: &str, files: &[PathBuf]) -> Result<ServiceParameters, PostgresError> {
     for path in files {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => Zeroizing::new(text),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
-            Err(error) => return Err(unusable(path, error.to_string())),
-        };
+        let Some(text) = read(path)? else { continue };
         if let Some(parameters) = section(&text, name).map_err(|reason| unusable(path, reason))? {
             return Ok(parameters);
         }
     }
+    Err(no_such_service(name, files))
+}
+
+fn no_such_service(name: &str, files: &[PathBuf]) -> PostgresError {
     let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
     let reason = format!("it is in none of {}", files.join(", "));
-    Err(PostgresError::Address { what: format!("the service {name}"), reason })
+    PostgresError::Address { what: format!("the service {name}"), reason }
+}
+
+/// `None`: there is no such file.
+fn read(path: &Path) -> Result<Option<Zeroizing<String>>, PostgresError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(unusable(path, error.to_string())),
+    }
 }
 
 fn unusable(path: &Path, reason: String) -> PostgresError {
@@ -33,32 +42,29 @@ fn unusable(path: &Path, reason: String) -> PostgresError {
 }
 
 /// `None`: there is no such section. Values are never part of an error.
-fn section(text: &str, name: &str) -> Result<Option<Parameters>, String> {
-    let mut found: Option<Parameters> = None;
+fn section(text: &str, name: &str) -> Result<Option<ServiceParameters>, String> {
+    let mut found: Option<ServiceParameters> = None;
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        if let Some(title) = line.strip_prefix('[') {
-            if found.is_some() {
-                break;
-            }
-            if title.strip_suffix(']') == Some(name) {
-                found = Some(Vec::new());
-            }
-            continue;
+        match (line.strip_prefix('['), &mut found) {
+            (Some(_), Some(_)) => break,
+            (Some(title), None) if title.strip_suffix(']') == Some(name) => found = Some(Vec::new()),
+            (None, Some(parameters)) => parameters.push(parameter(line, at + 1)?),
+            (_, None) => {}
         }
-        let Some(parameters) = &mut found else { continue };
-        let Some((key, value)) = line.split_once('=') else {
-            return Err(format!("line {} is no parameter=value", at + 1));
-        };
-        if key == "service" {
-            return Err(format!("line {} names a service within a service", at + 1));
-        }
-        parameters.push((key.to_owned(), Zeroizing::new(value.to_owned())));
     }
     Ok(found)
+}
+
+fn parameter(line: &str, number: usize) -> Result<(String, Zeroizing<String>), String> {
+    let (key, value) = line.split_once('=').ok_or_else(|| format!("line {number} is no parameter=value"))?;
+    if key == "service" {
+        return Err(format!("line {number} names a service within a service"));
+    }
+    Ok((key.to_owned(), Zeroizing::new(value.to_owned())))
 }
 
 #[cfg(test)]

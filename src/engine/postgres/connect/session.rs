@@ -77,10 +77,15 @@ impl SessionEncoding {
 /// The statements that prepare a session for values.
 #[must_use]
 pub fn session_sql(encoding: SessionEncoding) -> String {
-    let set = |(name, value): &(&str, &str)| format!("SELECT pg_catalog.set_config('{name}', '{value}', false);");
-    let mut sql: String = VALUE_SETTINGS.iter().map(set).collect();
-    sql.push_str(&set(&("client_encoding", encoding.name())));
+    let mut sql = String::new();
+    for (name, value) in VALUE_SETTINGS.into_iter().chain([("client_encoding", encoding.name())]) {
+        sql.push_str(&setting_sql(name, value));
+    }
     sql
+}
+
+fn setting_sql(name: &str, value: &str) -> String {
+    format!("SELECT pg_catalog.set_config('{name}', '{value}', false);")
 }
 
 /// Applies the settings; outside a transaction, so that none of them is undone.
@@ -101,6 +106,11 @@ pub(crate) fn encoding(client: &Client) -> Result<String, PostgresError> {
 /// The process that serves this session.
 pub(crate) fn pid(client: &Client) -> Result<i32, PostgresError> {
     number(client, "asking for the session's process", "SELECT pg_catalog.pg_backend_pid()")
+}
+
+/// The major version, such as 15 of 150018.
+pub(crate) fn major_version(version: i32) -> u32 {
+    u32::try_from(version / 10_000).unwrap_or(0)
 }
 
 /// The one number that a statement gives; without a prepared statement, which a pooler may lose.

@@ -4,7 +4,7 @@ use tokio_postgres::config::{Config, Host};
 use zeroize::Zeroizing;
 
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::driver_config::{config, password};
+use crate::engine::postgres::connect::driver_config::{EndpointPassword, config, keyword_pair};
 use crate::engine::postgres::connect::error::PostgresError;
 
 /// How the tools reach the server.
@@ -15,18 +15,22 @@ pub struct ToolConnection {
 }
 
 impl ToolConnection {
-    /// The place that a configuration of our own client means.
+    /// The one that a configuration of our own client means.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let hosts: Vec<String> = config.get_hosts().iter().map(host_text).collect();
         let ports: Vec<String> = config.get_ports().iter().map(u16::to_string).collect();
-        let lists = [("host", hosts.join(",")), ("port", ports.join(","))];
-        let words = [("user", config.get_user()), ("dbname", config.get_dbname())];
-        let words = words.into_iter().filter_map(|(key, value)| Some((key, value?.to_owned())));
-        let keywords = lists.into_iter().chain(words).filter(|(_, value)| !value.is_empty());
-        let password =
-            config.get_password().map(|password| Zeroizing::new(String::from_utf8_lossy(password).into_owned()));
-        Self { keywords: keywords.map(|(key, value)| (key.to_owned(), value)).collect(), password }
+        let password = config.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
+        let connection = Self { keywords: Vec::new(), password: password.map(Zeroizing::new) };
+        connection
+            .with_given("host", &hosts.join(","))
+            .with_given("port", &ports.join(","))
+            .with_given("user", config.get_user().unwrap_or_default())
+            .with_given("dbname", config.get_dbname().unwrap_or_default())
+    }
+
+    fn with_given(self, keyword: &str, value: &str) -> Self {
+        if value.is_empty() { self } else { self.with(keyword, value) }
     }
 
     /// With one more of libpq's keywords, such as `sslmode` or `sslrootcert`.
@@ -39,19 +43,14 @@ impl ToolConnection {
     /// The database alone, in a form that cannot be mistaken whatever its name is.
     pub(crate) fn database(&self) -> Option<String> {
         let (_, name) = self.keywords.iter().find(|(key, _)| key == "dbname")?;
-        Some(format!("dbname={}", quote_value(name)))
+        Some(keyword_pair("dbname", name))
     }
 
-    pub(crate) fn conninfo(&self) -> String {
-        let pairs: Vec<String> =
-            self.keywords.iter().map(|(key, value)| format!("{key}={}", quote_value(value))).collect();
+    /// The keywords as a connection string.
+    pub(crate) fn connection_string(&self) -> String {
+        let pairs: Vec<String> = self.keywords.iter().map(|(key, value)| keyword_pair(key, value)).collect();
         pairs.join(" ")
     }
-}
-
-/// A value as connection strings have it.
-fn quote_value(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 fn host_text(host: &Host) -> String {
@@ -61,14 +60,17 @@ fn host_text(host: &Host) -> String {
     }
 }
 
-/// The way to the database as PostgreSQL's own tools take it; `address` has the one endpoint that our session is at.
+/// How PostgreSQL's own tools reach the database; `address` has the one endpoint that our session is at.
 pub fn tool_connection(address: &Address) -> Result<ToolConnection, PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let endpoint = address.endpoints.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
     let mut config = config(address, endpoint).map_err(unusable)?;
-    if let (Some(password), _) = password(address, endpoint) {
+    if let Some(password) = EndpointPassword::of(address, endpoint).password {
         config.password(password.as_bytes());
     }
-    let words = address.tls.keywords();
-    Ok(words.iter().fold(ToolConnection::of(&config), |place, (keyword, value)| place.with(keyword, value)))
+    let mut connection = ToolConnection::of(&config);
+    for (keyword, value) in address.tls.keywords() {
+        connection = connection.with(keyword, &value);
+    }
+    Ok(connection)
 }

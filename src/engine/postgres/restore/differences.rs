@@ -4,19 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::query::rows;
-use crate::engine::postgres::restore::ledger::unanswered;
-use crate::engine::postgres::restore::scope::lists;
-use crate::engine::postgres::restore::script::Script;
-use crate::engine::postgres::restore::server::TargetServer;
-use crate::engine::postgres::restore::sql::StatementWords;
+use crate::engine::postgres::connect::query::{QueryError, RowFields};
+use crate::engine::postgres::restore::script::{Script, ScriptStep};
+use crate::engine::postgres::restore::session::TargetSession;
+use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument};
 
 /// Roles that a message names.
 const ROLES_NAMED_MAX: usize = 5;
 /// The tablespace of a database that is in no other.
-const USUAL_TABLESPACE: &str = "pg_default";
+const DEFAULT_TABLESPACE: &str = "pg_default";
 
 /// How a database differs.
 #[derive(Default)]
@@ -27,8 +24,8 @@ pub(super) struct Differences {
     pub(super) notes: Vec<String>,
 }
 
-/// What a database is and stays.
-struct Database {
+/// Properties of a database that stay as they are.
+struct DatabaseProperties {
     encoding: String,
     collate: String,
     ctype: String,
@@ -40,51 +37,84 @@ struct Database {
 }
 
 /// How the database differs from the one that the snapshot is of.
-pub(super) fn of_database(
+pub(super) fn database_differences(
     document: &SchemaDocument,
-    client: &Client,
-    server: &TargetServer,
+    session: &TargetSession,
 ) -> Result<Differences, SourceError> {
-    let Some(is) = database(client, server)? else { return Ok(Differences::default()) };
-    let was = &document.server;
-    let mut findings = Vec::new();
-    let mut differ = |what: &str, is: &str, was: &str| {
-        if is != was {
-            findings.push(format!("its {what} is {is}, in the snapshot {was}"));
-        }
-    };
-    differ("encoding", &is.encoding, &was.encoding);
-    differ("collation", &is.collate, &was.collate);
-    differ("character type", &is.ctype, &was.ctype);
-    let (provider, locale) = (was.locale_provider.as_deref().unwrap_or("c"), was.locale.as_deref());
-    if is.provider != provider {
-        differ("locale provider", &provided(&is.provider, is.locale.as_deref()), &provided(provider, locale));
-    } else if !is_same_locale(is.locale.as_deref(), locale) {
-        differ("locale", is.locale.as_deref().unwrap_or("none"), locale.unwrap_or("none"));
+    let mut differences = Differences::default();
+    if let Some(database) = DatabaseProperties::ask(session)? {
+        differences.compare_encoding(&database, document);
+        differences.compare_locale(&database, document);
+        let create = create_database(document);
+        differences.compare_rules(&database, &create);
+        differences.compare_tablespace(&database, &create, &session.server.database);
     }
-    let made = document.database.iter().map(|statement| statement.sql.bytes());
-    let made =
-        made.into_iter().find(|sql| StatementWords::of(sql).starts_with(&["CREATE", "DATABASE"])).unwrap_or_default();
-    if !has_rules(&made, is.rules.as_deref()) {
-        findings.push("its ICU rules are not those of the snapshot".to_owned());
-    }
-    let tablespace = StatementWords::of(&made).value("TABLESPACE").unwrap_or_else(|| USUAL_TABLESPACE.to_owned());
-    let note = (tablespace != is.tablespace).then(|| {
-        let (name, is) = (&server.database, &is.tablespace);
-        format!("the tablespace of database {name} is {is}, in the snapshot {tablespace}")
-    });
-    Ok(Differences { findings, notes: note.into_iter().collect() })
+    Ok(differences)
 }
 
-fn database(client: &Client, server: &TargetServer) -> Result<Option<Database>, SourceError> {
-    // Columns that some versions do not have are reached through JSON.
-    let sql = "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype,
-            coalesce(to_jsonb(d)->>'datlocprovider', 'c'),
-            coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), to_jsonb(d)->>'daticurules',
-            (SELECT spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = dattablespace)
-        FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
-    let found = rows(client, "asking what the database is", sql, |fields| {
-        Ok(Database {
+impl Differences {
+    fn compare(&mut self, what: &str, here: &str, snapshot: &str) {
+        if here != snapshot {
+            self.findings.push(format!("its {what} is {here}, in the snapshot {snapshot}"));
+        }
+    }
+
+    fn compare_encoding(&mut self, database: &DatabaseProperties, document: &SchemaDocument) {
+        let snapshot = &document.server;
+        self.compare("encoding", &database.encoding, &snapshot.encoding);
+        self.compare("collation", &database.collate, &snapshot.collate);
+        self.compare("character type", &database.ctype, &snapshot.ctype);
+    }
+
+    fn compare_locale(&mut self, database: &DatabaseProperties, document: &SchemaDocument) {
+        let here = database.locale.as_deref();
+        let snapshot = document.server.locale.as_deref();
+        let provider = document.server.locale_provider.as_deref().unwrap_or("c");
+        if database.provider != provider {
+            let here = provider_name(&database.provider, here);
+            self.compare("locale provider", &here, &provider_name(provider, snapshot));
+        } else if !is_same_locale(here, snapshot) {
+            self.compare("locale", here.unwrap_or("none"), snapshot.unwrap_or("none"));
+        }
+    }
+
+    fn compare_rules(&mut self, database: &DatabaseProperties, create: &[u8]) {
+        if !has_icu_rules(create, database.rules.as_deref()) {
+            self.findings.push("its ICU rules are not those of the snapshot".to_owned());
+        }
+    }
+
+    fn compare_tablespace(&mut self, database: &DatabaseProperties, create: &[u8], name: &str) {
+        let here = &database.tablespace;
+        let snapshot = StatementWords::of(create).option("TABLESPACE");
+        let snapshot = snapshot.unwrap_or_else(|| DEFAULT_TABLESPACE.to_owned());
+        if snapshot != *here {
+            self.notes.push(format!("the tablespace of database {name} is {here}, in the snapshot {snapshot}"));
+        }
+    }
+}
+
+/// The CREATE DATABASE of the snapshot; empty if there is none.
+fn create_database(document: &SchemaDocument) -> Vec<u8> {
+    let mut statements = document.database.iter().map(|statement| statement.sql.bytes());
+    let found = statements.find(|sql| StatementWords::of(sql).starts_with(&["CREATE", "DATABASE"]));
+    found.unwrap_or_default()
+}
+
+impl DatabaseProperties {
+    fn ask(session: &TargetSession) -> Result<Option<Self>, SourceError> {
+        // Columns that some versions do not have are reached through JSON.
+        let sql = "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype,
+                coalesce(to_jsonb(d)->>'datlocprovider', 'c'),
+                coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), to_jsonb(d)->>'daticurules',
+                (SELECT spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = dattablespace)
+            FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
+        let found = session.rows("asking what the database is", sql, Self::read)?;
+        Ok(found.into_iter().next())
+    }
+
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self {
             encoding: fields.text()?,
             collate: fields.text()?,
             ctype: fields.text()?,
@@ -93,81 +123,103 @@ fn database(client: &Client, server: &TargetServer) -> Result<Option<Database>, 
             rules: fields.optional()?,
             tablespace: fields.text()?,
         })
-    });
-    Ok(found.map_err(|error| unanswered(error, &server.name))?.into_iter().next())
+    }
 }
 
-fn provided(provider: &str, locale: Option<&str>) -> String {
-    let name = match provider {
+fn provider_name(provider: &str, locale: Option<&str>) -> String {
+    let name = full_provider_name(provider);
+    match locale {
+        Some(locale) => format!("{name} ({locale})"),
+        None => name.to_owned(),
+    }
+}
+
+fn full_provider_name(provider: &str) -> &str {
+    match provider {
         "c" => "libc",
         "i" => "ICU",
         "b" => "builtin",
         other => other,
-    };
-    locale.map_or_else(|| name.to_owned(), |locale| format!("{name} ({locale})"))
+    }
 }
 
 /// Versions write `en_US` and `en-US`.
-fn is_same_locale(a: Option<&str>, b: Option<&str>) -> bool {
-    let plain = |locale: Option<&str>| locale.map(|locale| locale.replace('_', "-").to_ascii_lowercase());
-    plain(a) == plain(b)
+fn is_same_locale(one: Option<&str>, other: Option<&str>) -> bool {
+    one.map(plain_locale) == other.map(plain_locale)
 }
 
-/// Whether CREATE DATABASE says these rules of ICU.
-fn has_rules(made: &[u8], rules: Option<&str>) -> bool {
-    let made = String::from_utf8_lossy(made);
+fn plain_locale(locale: &str) -> String {
+    locale.replace('_', "-").to_ascii_lowercase()
+}
+
+/// Whether CREATE DATABASE has these rules of ICU.
+fn has_icu_rules(create: &[u8], rules: Option<&str>) -> bool {
+    let create = String::from_utf8_lossy(create);
     match rules {
-        None => !made.contains("ICU_RULES = "),
-        Some(rules) => made.contains(&format!("ICU_RULES = '{}'", rules.replace('\'', "''"))),
+        None => !create.contains("ICU_RULES = "),
+        Some(rules) => create.contains(&format!("ICU_RULES = '{}'", rules.replace('\'', "''"))),
     }
 }
 
 /// Extensions that have another version here.
-pub(super) fn of_extensions(
+pub(super) fn extension_differences(
     document: &SchemaDocument,
-    client: &Client,
-    server: &TargetServer,
+    session: &TargetSession,
 ) -> Result<Vec<String>, SourceError> {
     let sql = "SELECT extname, extversion FROM pg_catalog.pg_extension";
-    let found = rows(client, "listing extensions", sql, |fields| Ok((fields.text()?, fields.text()?)));
-    let found: BTreeMap<String, String> = found.map_err(|error| unanswered(error, &server.name))?.into_iter().collect();
-    let other = document.extensions.iter().filter_map(|was| {
-        let version = found.get(&was.name).filter(|version| **version != was.version)?;
-        Some(format!("extension {} has version {version} here, in the snapshot {}", was.name, was.version))
-    });
-    Ok(other.collect())
+    let here = session.rows("listing extensions", sql, |fields| Ok((fields.text()?, fields.text()?)))?;
+    let here: BTreeMap<String, String> = here.into_iter().collect();
+    let mut differences = Vec::new();
+    for extension in &document.extensions {
+        let name = &extension.name;
+        let snapshot = &extension.version;
+        if let Some(version) = here.get(name).filter(|version| *version != snapshot) {
+            differences.push(format!("extension {name} has version {version} here, in the snapshot {snapshot}"));
+        }
+    }
+    Ok(differences)
 }
 
 /// What to do about owners and grantees who are not among `roles`: each of their objects is refused something.
-pub(super) fn of_roles(script: &mut Script, roles: &[String]) -> Option<String> {
-    let about = |purpose| matches!(purpose, Purpose::Owner | Purpose::Privilege);
-    let mut absent = BTreeSet::new();
-    for items in lists(script) {
-        let steps = items.iter().flat_map(|item| &item.statements).filter(|step| about(step.purpose));
-        absent
-            .extend(steps.flat_map(|step| StatementWords::of(&step.sql).roles()).filter(|role| !roles.contains(role)));
+pub(super) fn absent_roles_note(script: &mut Script, roles: &[String]) -> Option<String> {
+    let absent = absent_roles(script, roles);
+    if absent.is_empty() {
+        return None;
     }
     let more = if absent.len() > ROLES_NAMED_MAX { ", …" } else { "" };
     let named: Vec<&str> = absent.iter().take(ROLES_NAMED_MAX).map(String::as_str).collect();
-    (!named.is_empty()).then(|| {
-        format!(
-            "roles that are not here own things or may use them: {}{more}; --no-owner --no-globals leaves out what is \
-             refused for want of them",
-            named.join(", ")
-        )
-    })
+    Some(format!(
+        "roles that are not here own things or may use them: {}{more}; --no-owner --no-globals leaves out what is \
+         refused for want of them",
+        named.join(", ")
+    ))
+}
+
+/// Owners and grantees who are not among `roles`.
+fn absent_roles(script: &mut Script, roles: &[String]) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for item in script.lists_of_database().into_iter().flatten() {
+        let steps = item.statements.iter().filter(|step| names_roles(step));
+        named.extend(steps.flat_map(|step| step.words().roles()));
+    }
+    named.retain(|role| !roles.contains(role));
+    named
+}
+
+fn names_roles(step: &ScriptStep) -> bool {
+    matches!(step.purpose, Purpose::Owner | Purpose::Privilege)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{has_rules, is_same_locale};
+    use super::{has_icu_rules, is_same_locale};
 
     #[test]
     fn locales_and_rules_are_compared_as_they_are_meant() {
         assert!(is_same_locale(Some("en_US"), Some("en-US")) && is_same_locale(None, None));
         assert!(!is_same_locale(Some("en"), Some("de")) && !is_same_locale(None, Some("de")));
         let made = b"CREATE DATABASE a WITH ICU_RULES = '&a < ''b''';";
-        assert!(has_rules(made, Some("&a < 'b'")) && has_rules(b"CREATE DATABASE a;", None));
-        assert!(!has_rules(made, None) && !has_rules(b"CREATE DATABASE a;", Some("&a < b")));
+        assert!(has_icu_rules(made, Some("&a < 'b'")) && has_icu_rules(b"CREATE DATABASE a;", None));
+        assert!(!has_icu_rules(made, None) && !has_icu_rules(b"CREATE DATABASE a;", Some("&a < b")));
     }
 }

@@ -7,37 +7,46 @@ use tokio_postgres::error::DbError;
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::error::{PostgresError, server_message};
+use crate::engine::postgres::connect::query::QueryError;
 
-/// An error of the server, judged.
+/// What an error of the server means.
 #[derive(Debug)]
 pub(super) enum ServerFault {
     /// This one thing is refused.
     Refused { state: String, reason: String },
     /// The server's deadlock, a lock that was not free, or somebody who did the same in the cluster at the same time: the
     /// same again may succeed.
-    Again,
+    Retry,
     /// Nothing goes on.
-    Stop(SourceError),
+    Fatal(SourceError),
 }
 
-/// Judges an error that a server gave while `doing` something. `server` names it.
-pub(super) fn judge(error: &Error, server: &str, doing: &str) -> ServerFault {
+/// Classifies an error that a server gave while `doing` something. `server` names it.
+pub(super) fn classify(error: &Error, server: &str, doing: &str) -> ServerFault {
     let Some(db) = error.as_db_error() else {
-        return ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: server_message(error) });
+        return ServerFault::Fatal(lost(server, server_message(error)));
     };
     let state = db.code().code();
     match &state[..2] {
         // Connections, and shutdowns.
-        "08" => ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: server_message(error) }),
-        "57" => ServerFault::Stop(SourceError::Lost { what: server.to_owned(), reason: server_message(error) }),
+        "08" | "57" => ServerFault::Fatal(lost(server, server_message(error))),
         // No room or no memory, or the server's own trouble: it would meet everything that follows.
-        "53" | "58" => ServerFault::Stop(SourceError::Failed {
-            doing: doing.to_owned(),
-            reason: format!("{}{}", server_message(error), advice(state)),
-        }),
-        _ if matches!(state, "40P01" | "40001" | "55P03") || is_race(db) => ServerFault::Again,
-        _ => ServerFault::Refused { state: state.to_owned(), reason: told(db) },
+        "53" | "58" => ServerFault::Fatal(failed(doing, format!("{}{}", server_message(error), advice(state)))),
+        _ if is_lock_conflict(state) || is_race(db) => ServerFault::Retry,
+        _ => ServerFault::Refused { state: state.to_owned(), reason: message_without_values(db) },
     }
+}
+
+fn lost(server: &str, reason: String) -> SourceError {
+    SourceError::Lost { what: server.to_owned(), reason }
+}
+
+fn failed(doing: &str, reason: String) -> SourceError {
+    SourceError::Failed { doing: doing.to_owned(), reason }
+}
+
+fn is_lock_conflict(state: &str) -> bool {
+    matches!(state, "40P01" | "40001" | "55P03")
 }
 
 /// Whether somebody else changed the same thing in a catalog, such as a role, before we were done. Of internal
@@ -59,34 +68,54 @@ fn advice(state: &str) -> &'static str {
 }
 
 /// The message, without the values that some have at their end, and which key it is about.
-fn told(db: &DbError) -> String {
-    let message = db.message();
-    let message = match &db.code().code()[..2] {
-        // Class 22 is about data: `invalid input syntax for type integer: "x"`.
-        "22" => message.split_once(": \"").map_or(message, |(before, _)| before),
-        _ => message,
-    };
-    let detail = db.detail().filter(|detail| detail.starts_with("Key ("));
-    detail.map_or_else(|| message.to_owned(), |detail| format!("{message}; {detail}"))
+fn message_without_values(db: &DbError) -> String {
+    // Class 22 is about data: `invalid input syntax for type integer: "x"`.
+    let has_value = db.code().code().starts_with("22");
+    let message = if has_value { before_value(db.message()) } else { db.message() };
+    match key_detail(db) {
+        Some(detail) => format!("{message}; {detail}"),
+        None => message.to_owned(),
+    }
+}
+
+fn key_detail(db: &DbError) -> Option<&str> {
+    db.detail().filter(|detail| detail.starts_with("Key ("))
+}
+
+fn before_value(message: &str) -> &str {
+    message.split_once(": \"").map_or(message, |(before, _)| before)
 }
 
 /// An error of our own bookkeeping: nothing goes on.
 pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> SourceError {
-    match judge(error, server, doing) {
-        ServerFault::Stop(error) => error,
-        _ => SourceError::Failed { doing: doing.to_owned(), reason: server_message(error) },
+    match classify(error, server, doing) {
+        ServerFault::Fatal(error) => error,
+        _ => {
+            let state = error.code().map(|code| code.code().to_owned());
+            SourceError::Server { doing: doing.to_owned(), reason: server_message(error), state }
+        }
     }
 }
 
 /// The same of an error that has been worded.
-pub(super) fn broken(error: PostgresError, server: &str) -> SourceError {
+pub(super) fn worded_fatal(error: PostgresError, server: &str) -> SourceError {
     match &error {
-        PostgresError::Failed { state: None, reason, .. } => {
-            SourceError::Lost { what: server.to_owned(), reason: reason.clone() }
-        }
+        PostgresError::Failed { state: None, reason, .. } => lost(server, reason.clone()),
         PostgresError::Failed { state: Some(state), reason, .. } if state.starts_with("57") => {
-            SourceError::Lost { what: server.to_owned(), reason: reason.clone() }
+            lost(server, reason.clone())
         }
         _ => error.into(),
+    }
+}
+
+/// The same of an answer to our own question that makes no sense, or none.
+pub(super) fn answer_fatal(error: QueryError, server: &str) -> SourceError {
+    match error {
+        QueryError::Query(error) => worded_fatal(error, server),
+        other => SourceError::from(PostgresError::Failed {
+            doing: "asking the server".to_owned(),
+            reason: other.to_string(),
+            state: Some(String::new()),
+        }),
     }
 }

@@ -1,92 +1,110 @@
 //! Runs items, each in a transaction with its mark. Of an item that fails, each statement is tried by itself; what the
-//! server refuses is named, and the restore goes on.
+//! server refuses is recorded, and the restore goes on.
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::restore::fault::{ServerFault, fatal, judge};
-use crate::engine::postgres::restore::ledger;
-use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
-use crate::engine::postgres::restore::server::TargetServer;
-use crate::engine::postgres::restore::sql::StatementWords;
+use crate::engine::postgres::restore::fault::ServerFault;
+use crate::engine::postgres::restore::ledger::{self, DoneParts};
+use crate::engine::postgres::restore::script::ScriptItem;
+use crate::engine::postgres::restore::session::TargetSession;
+use crate::engine::postgres::restore::statement_words::StatementWords;
 
 /// How often something is tried again that met a deadlock.
-pub(super) const TRIES: u32 = 10;
+pub(super) const RETRIES_MAX: u32 = 10;
 
 /// How an item went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ItemOutcome {
     Done,
-    /// At least one statement was refused, and named.
+    /// At least one statement was refused.
     Refused,
-    /// It left no trace and no mark, for the reason that the caller said he would see to.
-    Undone,
+    /// It left no trace and no mark, as the [`RefusalPolicy`] asks for.
+    Skipped,
 }
 
-/// Whether what is refused is named.
+/// What is done about a statement that is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ItemNaming {
-    Named,
-    /// Nobody asked for it.
-    Unnamed,
-    /// Not if something is missing that may come later: then the item is left undone.
-    UnlessMissing,
-    /// Not if what it makes is there: then the item is left undone.
-    UnlessThere,
+pub(super) enum RefusalPolicy {
+    Record,
+    /// It is of no interest by itself.
+    Ignore,
+    /// If something is missing that may come later, the item is skipped. Else it is recorded.
+    SkipIfMissing,
+    /// If what it makes is there, the item is skipped. Else it is recorded.
+    SkipIfPresent,
 }
 
-impl ItemNaming {
-    /// Whether an item that is refused with this state is left undone.
-    fn leaves(self, state: &str) -> bool {
+impl RefusalPolicy {
+    /// Whether an item that is refused with this state is skipped.
+    fn skips(self, state: &str) -> bool {
         match self {
-            Self::Named | Self::Unnamed => false,
-            Self::UnlessMissing => is_missing(state),
-            Self::UnlessThere => state == THERE,
+            Self::Record | Self::Ignore => false,
+            Self::SkipIfMissing => is_missing(state),
+            Self::SkipIfPresent => state == DUPLICATE_OBJECT,
         }
     }
 }
 
 /// SQLSTATE of what is to be made and is there.
-pub(super) const THERE: &str = "42710";
-
-/// Runs an item.
-pub(super) fn run(
-    client: &Client,
-    server: &TargetServer,
-    item: &ScriptItem,
-    naming: ItemNaming,
-) -> Result<ItemOutcome, SourceError> {
-    let doing = format!("making {}", item.object);
-    let mark = ledger::mark(item.part, item.number);
-    let statements: Vec<String> = item.statements.iter().map(|step| text(&step.sql)).collect();
-    let whole = format!("BEGIN; {} {} {mark} COMMIT", item.settings.join(" "), statements.join(" "));
-    for tried in 0.. {
-        let Err(error) = client.attempt(&whole) else { return Ok(ItemOutcome::Done) };
-        match judge(&error, &server.name, &doing) {
-            ServerFault::Stop(error) => return Err(error),
-            ServerFault::Again if tried < TRIES => rollback(client, server)?,
-            ServerFault::Again => break,
-            ServerFault::Refused { state, .. } if naming.leaves(&state) => {
-                rollback(client, server)?;
-                return Ok(ItemOutcome::Undone);
-            }
-            ServerFault::Refused { .. } => break,
-        }
-    }
-    rollback(client, server)?;
-    one_by_one(client, server, item, naming)
-}
+pub(super) const DUPLICATE_OBJECT: &str = "42710";
 
 /// Something that the statement names is not there.
 fn is_missing(state: &str) -> bool {
     matches!(state, "42P01" | "42704" | "42883" | "42703" | "3F000" | "42830")
 }
 
-pub(super) fn rollback(client: &Client, server: &TargetServer) -> Result<(), SourceError> {
-    client.attempt("ROLLBACK").map_err(|error| fatal(&error, &server.name, "going back"))
+/// Runs items one after the other, but for those that are done.
+pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[ScriptItem]) -> Result<(), SourceError> {
+    for item in items {
+        if !done.has(item.part, item.number) {
+            run_item(session, item, RefusalPolicy::Record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs an item.
+pub(super) fn run_item(
+    session: &TargetSession,
+    item: &ScriptItem,
+    policy: RefusalPolicy,
+) -> Result<ItemOutcome, SourceError> {
+    match run_as_a_whole(session, item, policy)? {
+        Some(outcome) => Ok(outcome),
+        None => SeparateRun::new(session, item).run(policy),
+    }
+}
+
+/// None: it left no trace, and each statement is to be tried by itself.
+fn run_as_a_whole(
+    session: &TargetSession,
+    item: &ScriptItem,
+    policy: RefusalPolicy,
+) -> Result<Option<ItemOutcome>, SourceError> {
+    let doing = item.doing();
+    let transaction = transaction_sql(item);
+    for _ in 0..=RETRIES_MAX {
+        let Err(error) = session.client.attempt(&transaction) else { return Ok(Some(ItemOutcome::Done)) };
+        let fault = session.classify(&error, &doing);
+        if let ServerFault::Fatal(error) = fault {
+            return Err(error);
+        }
+        session.rollback()?;
+        if let ServerFault::Refused { state, .. } = fault {
+            return Ok(policy.skips(&state).then_some(ItemOutcome::Skipped));
+        }
+    }
+    Ok(None)
+}
+
+fn transaction_sql(item: &ScriptItem) -> String {
+    let settings = item.settings.join(" ");
+    let statements: Vec<String> = item.statements.iter().map(|step| statement_text(&step.sql)).collect();
+    let statements = statements.join(" ");
+    format!("BEGIN; {settings} {statements} {} COMMIT", item.mark())
 }
 
 /// The statement as text: bytes that are none are what the server makes of them in a database without an encoding.
-pub(super) fn text(sql: &[u8]) -> String {
+pub(super) fn statement_text(sql: &[u8]) -> String {
     match std::str::from_utf8(sql) {
         Ok(text) => text.to_owned(),
         Err(_) => format!(
@@ -96,73 +114,77 @@ pub(super) fn text(sql: &[u8]) -> String {
     }
 }
 
-fn one_by_one(
-    client: &Client,
-    server: &TargetServer,
-    item: &ScriptItem,
-    naming: ItemNaming,
-) -> Result<ItemOutcome, SourceError> {
-    let doing = format!("making {}", item.object);
-    let stop = |error: &tokio_postgres::Error| fatal(error, &server.name, &doing);
-    let (mut outcome, mut notes, mut skipping) = (ItemOutcome::Done, String::new(), false);
-    client.attempt("BEGIN").map_err(|error| stop(&error))?;
-    for setting in &item.settings {
-        if let Some(reason) = attempt(client, server, &doing, setting)? {
-            outcome = ItemOutcome::Refused;
-            notes.push_str(&ledger::refused(&item.object, Some(&reason), 0));
-        }
+/// An item whose statements are tried one by one, in one transaction.
+struct SeparateRun<'a> {
+    session: &'a TargetSession,
+    item: &'a ScriptItem,
+    doing: String,
+    /// The SQL that records what was refused.
+    refused: String,
+}
+
+impl<'a> SeparateRun<'a> {
+    fn new(session: &'a TargetSession, item: &'a ScriptItem) -> Self {
+        Self { session, item, doing: item.doing(), refused: String::new() }
     }
-    for ScriptStep { sql, .. } in &item.statements {
-        let words = StatementWords::of(sql);
-        if skipping && !words.starts_with(&["RESET", "SESSION"]) {
-            continue;
+
+    fn run(mut self, policy: RefusalPolicy) -> Result<ItemOutcome, SourceError> {
+        self.session.execute(&self.doing, "BEGIN")?;
+        for setting in &self.item.settings {
+            self.try_statement(setting)?;
         }
-        skipping = false;
-        if let Some(reason) = attempt(client, server, &doing, &text(sql))? {
-            outcome = ItemOutcome::Refused;
+        self.try_statements()?;
+        let outcome = if self.refused.is_empty() { ItemOutcome::Done } else { ItemOutcome::Refused };
+        if policy == RefusalPolicy::Ignore {
+            self.refused.clear();
+        }
+        self.commit()?;
+        Ok(outcome)
+    }
+
+    fn try_statements(&mut self) -> Result<(), SourceError> {
+        let mut is_skipping = false;
+        for step in &self.item.statements {
+            let words = StatementWords::of(&step.sql);
+            if is_skipping && !words.starts_with(&["RESET", "SESSION"]) {
+                continue;
+            }
+            let is_run = self.try_statement(&statement_text(&step.sql))?;
             // Whoever cannot become the one who granted grants nothing in his own name.
-            skipping = words.starts_with(&["SET", "SESSION", "AUTHORIZATION"]);
-            notes.push_str(&ledger::refused(&item.object, Some(&reason), 0));
+            is_skipping = !is_run && words.starts_with(&["SET", "SESSION", "AUTHORIZATION"]);
         }
+        Ok(())
     }
-    if naming == ItemNaming::Unnamed {
-        notes.clear();
+
+    /// Whether it was not refused.
+    fn try_statement(&mut self, sql: &str) -> Result<bool, SourceError> {
+        let refused = try_statement(self.session, &self.doing, sql)?;
+        if let Some(reason) = &refused {
+            self.refused.push_str(&ledger::refused_object_sql(&self.item.object, reason));
+        }
+        Ok(refused.is_none())
     }
-    let end = format!("RESET SESSION AUTHORIZATION; {notes} {} COMMIT", ledger::mark(item.part, item.number));
-    client.attempt(&end).map_err(|error| stop(&error))?;
-    Ok(outcome)
+
+    fn commit(&self) -> Result<(), SourceError> {
+        let end = format!("RESET SESSION AUTHORIZATION; {} {} COMMIT", self.refused, self.item.mark());
+        self.session.execute(&self.doing, &end)
+    }
 }
 
 /// Runs a statement inside a transaction; gives why it was refused, if it was, and then it left no trace.
-pub(super) fn attempt(
-    client: &Client,
-    server: &TargetServer,
-    doing: &str,
-    sql: &str,
-) -> Result<Option<String>, SourceError> {
+pub(super) fn try_statement(session: &TargetSession, doing: &str, sql: &str) -> Result<Option<String>, SourceError> {
     // By itself: a statement that cannot even be read would take the savepoint with it.
-    client.attempt("SAVEPOINT sidekeep").map_err(|error| fatal(&error, &server.name, doing))?;
-    let Err(error) = client.attempt(&format!("{sql} RELEASE SAVEPOINT sidekeep")) else { return Ok(None) };
-    let reason = match judge(&error, &server.name, doing) {
-        ServerFault::Stop(error) => return Err(error),
-        ServerFault::Refused { reason, .. } => reason,
-        ServerFault::Again => "others held locks on it".to_owned(),
-    };
-    client
-        .attempt("ROLLBACK TO SAVEPOINT sidekeep; RELEASE SAVEPOINT sidekeep")
-        .map_err(|error| fatal(&error, &server.name, doing))?;
+    session.execute(doing, "SAVEPOINT sidekeep")?;
+    let Err(error) = session.client.attempt(&format!("{sql} RELEASE SAVEPOINT sidekeep")) else { return Ok(None) };
+    let reason = refusal_reason(session.classify(&error, doing))?;
+    session.execute(doing, "ROLLBACK TO SAVEPOINT sidekeep; RELEASE SAVEPOINT sidekeep")?;
     Ok(Some(reason))
 }
 
-/// Runs items one after the other, but for those that are done.
-pub(super) fn run_all(
-    client: &Client,
-    server: &TargetServer,
-    done: &ledger::DoneParts,
-    items: &[ScriptItem],
-) -> Result<(), SourceError> {
-    for item in items.iter().filter(|item| !done.has(item.part, item.number)) {
-        run(client, server, item, ItemNaming::Named)?;
+fn refusal_reason(fault: ServerFault) -> Result<String, SourceError> {
+    match fault {
+        ServerFault::Fatal(error) => Err(error),
+        ServerFault::Refused { reason, .. } => Ok(reason),
+        ServerFault::Retry => Ok("others held locks on it".to_owned()),
     }
-    Ok(())
 }

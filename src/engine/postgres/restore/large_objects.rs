@@ -8,11 +8,11 @@ use tokio_postgres::types::ToSql;
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
-use crate::engine::postgres::restore::items::{ItemNaming, run};
+use crate::engine::postgres::restore::items::{RefusalPolicy, run_item};
 use crate::engine::postgres::restore::ledger::{DoneParts, RestorePart};
 use crate::engine::postgres::restore::options::Owners;
 use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
-use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::document::{GrantOption, Label, LargeObject, Privilege, Purpose};
 use crate::format::cell::Cell;
 
@@ -23,94 +23,132 @@ const PAGES_MAX: usize = 1000;
 const PAGE_BYTES: i64 = 2048;
 
 /// Makes all objects, empty.
-pub(super) fn create(
-    client: &Client,
-    server: &TargetServer,
+pub(super) fn create_empty(
+    session: &TargetSession,
     done: &DoneParts,
     objects: &[LargeObject],
 ) -> Result<(), SourceError> {
-    items(client, server, done, (RestorePart::LargeObjects, objects), &|object| {
-        vec![format!("SELECT pg_catalog.lo_create({});", object.oid)]
-    })
+    run_for_all(session, done, RestorePart::LargeObjects, objects, &create_sql)
 }
 
-/// Owners, comments, security labels and privileges.
-pub(super) fn give(
-    client: &Client,
-    server: &TargetServer,
+fn create_sql(object: &LargeObject) -> Vec<String> {
+    vec![format!("SELECT pg_catalog.lo_create({});", object.oid)]
+}
+
+/// Which roles get what they had.
+pub(super) struct WantedRoles {
+    pub(super) owners: Owners,
+    /// All roles of the server.
+    pub(super) existing: Vec<String>,
+}
+
+impl WantedRoles {
+    fn has_owners(&self) -> bool {
+        self.owners == Owners::Restore
+    }
+
+    fn has_grantee(&self, grantee: Option<&String>) -> bool {
+        match grantee {
+            Some(role) => self.has_owners() || self.existing.contains(role),
+            None => true,
+        }
+    }
+}
+
+/// Restores owners, comments, security labels and privileges.
+pub(super) fn restore_rights(
+    session: &TargetSession,
     done: &DoneParts,
     objects: &[LargeObject],
-    (owners, roles): (Owners, &[String]),
+    roles: &WantedRoles,
 ) -> Result<(), SourceError> {
-    let is_there = |role: &str| owners == Owners::Restore || roles.iter().any(|known| known == role);
-    items(client, server, done, (RestorePart::LargeObjectRights, objects), &|object| {
-        let oid = object.oid;
-        let mut sql = Vec::new();
-        if let Some(comment) = &object.comment {
-            sql.push(format!("COMMENT ON LARGE OBJECT {oid} IS {};", literal(comment)));
+    run_for_all(session, done, RestorePart::LargeObjectRights, objects, &|object| rights_sql(object, roles))
+}
+
+fn rights_sql(object: &LargeObject, roles: &WantedRoles) -> Vec<String> {
+    let oid = object.oid;
+    let mut sql = Vec::new();
+    if let Some(comment) = &object.comment {
+        sql.push(format!("COMMENT ON LARGE OBJECT {oid} IS {};", literal(comment)));
+    }
+    if roles.has_owners() {
+        sql.extend(object.labels.iter().map(|label| label_sql(oid, label)));
+        sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quote_identifier(&object.owner)));
+    }
+    if let Some(grants) = &object.grants {
+        push_grants(&mut sql, object, grants, roles);
+    }
+    sql
+}
+
+fn label_sql(oid: u32, label: &Label) -> String {
+    let provider = quote_identifier(&label.provider);
+    let text = literal(&label.label);
+    format!("SECURITY LABEL FOR {provider} ON LARGE OBJECT {oid} IS {text};")
+}
+
+fn push_grants(sql: &mut Vec<String>, object: &LargeObject, grants: &[Privilege], roles: &WantedRoles) {
+    let of_owner = grants.iter().filter(|grant| grant.grantee.as_ref() == Some(&object.owner)).count();
+    if roles.has_owners() && of_owner < 2 {
+        sql.push(format!("REVOKE ALL ON LARGE OBJECT {} FROM {};", object.oid, quote_identifier(&object.owner)));
+    }
+    for grant in grants {
+        if roles.has_grantee(grant.grantee.as_ref()) {
+            sql.push(grant_sql(object.oid, grant));
         }
-        if owners == Owners::Restore {
-            let label = |label: &Label| {
-                let (provider, text) = (quote_identifier(&label.provider), literal(&label.label));
-                format!("SECURITY LABEL FOR {provider} ON LARGE OBJECT {oid} IS {text};")
-            };
-            sql.extend(object.labels.iter().map(label));
-        }
-        if owners == Owners::Restore {
-            sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quote_identifier(&object.owner)));
-        }
-        if let Some(grants) = &object.grants {
-            let owned = |grant: &&Privilege| grant.grantee.as_ref() == Some(&object.owner);
-            if owners == Owners::Restore && grants.iter().filter(owned).count() < 2 {
-                sql.push(format!("REVOKE ALL ON LARGE OBJECT {oid} FROM {};", quote_identifier(&object.owner)));
-            }
-            sql.extend(
-                grants.iter().filter(|grant| grant.grantee.as_deref().is_none_or(is_there)).map(|g| grant(oid, g)),
-            );
-        }
-        sql
-    })
+    }
+}
+
+fn grant_sql(oid: u32, grant: &Privilege) -> String {
+    let grantee = grantee_sql(grant);
+    let option = if grant.option == GrantOption::With { " WITH GRANT OPTION" } else { "" };
+    format!("GRANT {} ON LARGE OBJECT {oid} TO {grantee}{option};", grant.privilege)
+}
+
+fn grantee_sql(grant: &Privilege) -> String {
+    grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quote_identifier)
 }
 
 fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-fn grant(oid: u32, grant: &Privilege) -> String {
-    let grantee = grant.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), quote_identifier);
-    let option = if grant.option == GrantOption::With { " WITH GRANT OPTION" } else { "" };
-    format!("GRANT {} ON LARGE OBJECT {oid} TO {grantee}{option};", grant.privilege)
-}
-
-fn items(
-    client: &Client,
-    server: &TargetServer,
+/// Runs the statements that `sql` gives for each object.
+fn run_for_all(
+    session: &TargetSession,
     done: &DoneParts,
-    (part, objects): (RestorePart, &[LargeObject]),
+    part: RestorePart,
+    objects: &[LargeObject],
     sql: &dyn Fn(&LargeObject) -> Vec<String>,
 ) -> Result<(), SourceError> {
-    for (number, some) in (0..).zip(objects.chunks(OBJECTS_PER_ITEM)) {
-        let statements: Vec<ScriptStep> = some
-            .iter()
-            .flat_map(sql)
-            .map(|sql| ScriptStep { purpose: Purpose::Object, sql: sql.into_bytes() })
-            .collect();
+    for (number, objects) in (0..).zip(objects.chunks(OBJECTS_PER_ITEM)) {
+        let statements: Vec<ScriptStep> = objects.iter().flat_map(sql).map(step).collect();
         if statements.is_empty() || done.has(part, number) {
             continue;
         }
-        let object = match (some.first(), some.last()) {
-            (Some(first), Some(last)) if first.oid != last.oid => {
-                format!("large objects {} to {}", first.oid, last.oid)
-            }
-            _ => format!("large object {}", some[0].oid),
-        };
-        let item = ScriptItem { part, number, class: "BLOB".to_owned(), object, settings: Vec::new(), statements };
-        run(client, server, &item, ItemNaming::Named)?;
+        let class = "BLOB".to_owned();
+        let object = name_of(objects);
+        let item = ScriptItem { part, number, class, object, settings: Vec::new(), statements };
+        run_item(session, &item, RefusalPolicy::Record)?;
     }
     Ok(())
 }
 
-/// Pages that wait to be written.
+fn step(sql: String) -> ScriptStep {
+    ScriptStep { purpose: Purpose::Object, sql: sql.into_bytes() }
+}
+
+/// What messages call some objects, at least one.
+fn name_of(objects: &[LargeObject]) -> String {
+    let first = objects[0].oid;
+    let last = objects[objects.len() - 1].oid;
+    if first == last {
+        return format!("large object {first}");
+    }
+    format!("large objects {first} to {last}")
+}
+
+/// Pages that are to be written together.
 #[derive(Default)]
 pub(super) struct PageBuffer {
     objects: Vec<u32>,
@@ -125,7 +163,8 @@ impl PageBuffer {
         let [Cell::Integer(object), Cell::Integer(page), Cell::Bytes(data)] = *cells else {
             return Err("it is no page of a large object".to_owned());
         };
-        self.objects.push(u32::try_from(object).map_err(|_| "its object has no number".to_owned())?);
+        let object = u32::try_from(object).map_err(|_| "its object has no number".to_owned())?;
+        self.objects.push(object);
         self.offsets.push(page.saturating_mul(PAGE_BYTES));
         self.data.push(data.to_vec());
         Ok(())
@@ -135,13 +174,14 @@ impl PageBuffer {
         self.objects.len() >= PAGES_MAX
     }
 
-    /// Writes them.
-    pub(super) fn put(&mut self, client: &Client) -> Result<(), tokio_postgres::Error> {
+    /// Writes all pages that were added.
+    pub(super) fn write(&mut self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        if self.objects.is_empty() {
+            return Ok(());
+        }
         let sql = "SELECT pg_catalog.lo_put(o, p, d) FROM unnest($1::oid[], $2::bigint[], $3::bytea[]) AS w(o, p, d)";
         let params: [&(dyn ToSql + Sync); 3] = [&self.objects, &self.offsets, &self.data];
-        if !self.objects.is_empty() {
-            client.attempt_with(sql, &params)?;
-        }
+        client.attempt_with(sql, &params)?;
         self.written += self.objects.len() as u64;
         self.objects.clear();
         self.offsets.clear();
@@ -149,7 +189,8 @@ impl PageBuffer {
         Ok(())
     }
 
-    pub(super) fn count(&self) -> u64 {
+    /// Pages that were written.
+    pub(super) fn written(&self) -> u64 {
         self.written
     }
 }

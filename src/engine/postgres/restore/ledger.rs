@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::engine::contract::{Mark, Refused, SourceError};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
-use crate::engine::postgres::connect::query::{QueryError, rows};
-use crate::engine::postgres::restore::fault::broken;
+use crate::engine::postgres::connect::query::{QueryError, RowFields};
+use crate::engine::postgres::restore::fault::worded_fatal;
+use crate::engine::postgres::restore::session::TargetSession;
 
 const FORMAT: u32 = 1;
 
@@ -44,8 +45,8 @@ pub(super) enum RestorePart {
     Sequences,
     LargeObjects,
     PostData,
-    /// Foreign keys proved.
-    Proof,
+    /// Foreign keys validated.
+    Validation,
     LargeObjectRights,
     Database,
 }
@@ -57,7 +58,7 @@ impl RestorePart {
         Self::Sequences,
         Self::LargeObjects,
         Self::PostData,
-        Self::Proof,
+        Self::Validation,
         Self::LargeObjectRights,
         Self::Database,
     ];
@@ -69,10 +70,14 @@ impl RestorePart {
             Self::Sequences => "sequences",
             Self::LargeObjects => "large objects",
             Self::PostData => "post-data",
-            Self::Proof => "proof",
+            Self::Validation => "proof",
             Self::LargeObjectRights => "rights of large objects",
             Self::Database => "database",
         }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.name() == name)
     }
 }
 
@@ -95,124 +100,178 @@ impl DoneParts {
 }
 
 /// The SQL that marks a step as done.
-pub(super) fn mark(part: RestorePart, number: u32) -> String {
+pub(super) fn mark_sql(part: RestorePart, number: u32) -> String {
     format!("INSERT INTO sidekeep_restore.done VALUES ('{}', {number});", part.name())
 }
 
-/// The SQL that keeps what was refused; `reason` None: `count` rows that are not named.
-pub(super) fn refused(object: &str, reason: Option<&str>, count: u64) -> String {
-    let text = |text: &str| {
-        // Whatever the session takes a backslash for.
-        let text = text.replace('\0', "").replace('\\', "\\\\").replace('\'', "''");
-        format!("E'{text}'")
-    };
-    let reason = reason.map_or_else(|| "NULL".to_owned(), text);
-    format!("INSERT INTO sidekeep_restore.refused VALUES ({}, {reason}, {count});", text(object))
+/// The SQL that records why an object, or something of it, was refused.
+pub(super) fn refused_object_sql(object: &str, reason: &str) -> String {
+    refused_sql(object, &literal(reason), 0)
+}
+
+/// The SQL that records why a row of a table was refused.
+pub(super) fn refused_row_sql(table: &str, reason: &str) -> String {
+    refused_sql(table, &literal(reason), 1)
+}
+
+/// The SQL that records refused rows of a table that are not named.
+pub(super) fn unnamed_rows_sql(table: &str, count: u64) -> String {
+    refused_sql(table, "NULL", count)
+}
+
+fn refused_sql(object: &str, reason: &str, count: u64) -> String {
+    format!("INSERT INTO sidekeep_restore.refused VALUES ({}, {reason}, {count});", literal(object))
+}
+
+/// Whatever the session takes a backslash for.
+fn literal(text: &str) -> String {
+    let text = text.replace('\0', "").replace('\\', "\\\\").replace('\'', "''");
+    format!("E'{text}'")
 }
 
 /// The SQL that marks parts of a batch: parameters are the table's name and the marks' bytes.
 pub(super) const MARK_BATCH: &str = "INSERT INTO sidekeep_restore.batches VALUES ($1, $2)";
 
+/// Records why an object, or something of it, was refused.
+pub(super) fn record_refused(session: &TargetSession, object: &str, reason: &str) -> Result<(), SourceError> {
+    session.execute("keeping what was refused", &refused_object_sql(object, reason))
+}
+
 /// What an unfinished restore left, if there is one.
 pub(super) fn find(client: &Client, server: &str) -> Result<Option<RestoreHead>, SourceError> {
-    let doing = "looking for an unfinished restore";
-    let there = client
-        .texts(doing, "SELECT pg_catalog.to_regclass('sidekeep_restore.head')::text")
-        .map_err(|error| broken(error, server))?;
-    if there.into_iter().flatten().flatten().next().is_none() {
+    match read_head(client) {
+        Ok(Some(content)) => parse_head(&content).map(Some),
+        Ok(None) => Ok(None),
+        Err(error) => Err(worded_fatal(error, server)),
+    }
+}
+
+const FINDING: &str = "looking for an unfinished restore";
+
+fn read_head(client: &Client) -> Result<Option<String>, PostgresError> {
+    let table = client.texts(FINDING, "SELECT pg_catalog.to_regclass('sidekeep_restore.head')::text")?;
+    if table.into_iter().flatten().flatten().next().is_none() {
         return Ok(None);
     }
-    let text = client.value(doing, "SELECT content FROM sidekeep_restore.head");
-    let text = text.map_err(|error| broken(error, server))?;
-    let unknown = |reason: String| SourceError::Failed { doing: doing.to_owned(), reason };
-    let head: RestoreHead = serde_json::from_str(&text).map_err(|error| unknown(error.to_string()))?;
+    client.value(FINDING, "SELECT content FROM sidekeep_restore.head").map(Some)
+}
+
+fn parse_head(content: &str) -> Result<RestoreHead, SourceError> {
+    let head: RestoreHead = serde_json::from_str(content).map_err(|error| unreadable(error.to_string()))?;
     match head.format {
-        FORMAT => Ok(Some(head)),
-        other => Err(unknown(format!("its ledger has format {other}, which another release understands"))),
+        FORMAT => Ok(head),
+        other => Err(unreadable(format!("its ledger has format {other}, which another release understands"))),
     }
+}
+
+fn unreadable(reason: String) -> SourceError {
+    SourceError::Failed { doing: FINDING.to_owned(), reason }
 }
 
 /// Begins a ledger.
 pub(super) fn create(
-    client: &Client,
-    server: &str,
+    session: &TargetSession,
     snapshot: &str,
     tables: Option<Vec<String>>,
 ) -> Result<RestoreHead, SourceError> {
     let doing = "beginning the ledger of the restore";
-    let roles = rows(client, doing, "SELECT rolname FROM pg_catalog.pg_roles", |fields| fields.text());
-    let roles = roles.map_err(|error| unanswered(error, server))?;
+    let roles = session.rows(doing, "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)?;
     let head = RestoreHead { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
     let content = serde_json::to_string(&head).expect("strings and numbers").replace('\'', "''");
     let sql = format!("BEGIN; {CREATE} INSERT INTO sidekeep_restore.head VALUES ('{content}'); COMMIT");
-    client.execute(doing, &sql).map_err(|error| not_begun(error, server))?;
+    session.client.execute(doing, &sql).map_err(|error| not_begun(error, &session.server.name))?;
     Ok(head)
 }
 
-/// The first thing that is written shows what the role may do there, and whether anybody may.
+/// The first statement that writes shows what the role may do there, and whether anybody may.
 fn not_begun(error: PostgresError, server: &str) -> SourceError {
     let advice = match error.state() {
         Some("42501") => "sign in as a superuser, or as the database's owner",
         Some("25006") => "restore to a primary, and to a database that may be written to",
-        _ => return broken(error, server),
+        _ => return worded_fatal(error, server),
     };
     SourceError::Unreachable { what: server.to_owned(), reason: format!("{error}; {advice}") }
 }
 
+const READING: &str = "reading the ledger of the restore";
+
 /// What is done.
-pub(super) fn done(client: &Client, server: &str) -> Result<DoneParts, SourceError> {
-    let doing = "reading the ledger of the restore";
-    let failed = |error| unanswered(error, server);
-    let steps = rows(client, doing, "SELECT part, number FROM sidekeep_restore.done", |fields| {
-        Ok((fields.text()?, fields.parsed()?))
-    });
-    let part = |name: &str| RestorePart::ALL.into_iter().find(|part| part.name() == name);
-    let steps = steps.map_err(failed)?.into_iter();
-    let mut done = DoneParts {
-        steps: steps.filter_map(|(name, number)| Some((part(&name)?, number))).collect(),
-        batches: HashMap::new(),
-    };
-    let marks = client.query(doing, "SELECT name, marks FROM sidekeep_restore.batches", &[]);
-    for row in marks.map_err(|error| broken(error, server))? {
+pub(super) fn load_done(session: &TargetSession) -> Result<DoneParts, SourceError> {
+    let steps = load_steps(session)?;
+    let batches = load_batches(session)?;
+    Ok(DoneParts { steps, batches })
+}
+
+fn load_steps(session: &TargetSession) -> Result<HashSet<(RestorePart, u32)>, SourceError> {
+    let mut steps = HashSet::new();
+    let sql = "SELECT part, number FROM sidekeep_restore.done";
+    for (name, number) in session.rows(READING, sql, |fields| Ok((fields.text()?, fields.parsed()?)))? {
+        steps.extend(RestorePart::named(&name).map(|part| (part, number)));
+    }
+    Ok(steps)
+}
+
+fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>>, SourceError> {
+    let found = session.client.query(READING, "SELECT name, marks FROM sidekeep_restore.batches", &[]);
+    let mut batches: HashMap<String, HashSet<Mark>> = HashMap::new();
+    for row in found.map_err(|error| worded_fatal(error, &session.server.name))? {
         let marks: &[u8] = row.get(1);
-        let known = done.batches.entry(row.get(0)).or_default();
+        let known = batches.entry(row.get(0)).or_default();
         known.extend(marks.as_chunks::<{ size_of::<Mark>() }>().0);
     }
-    Ok(done)
+    Ok(batches)
 }
 
 /// Everything that was refused, in the order in which it was.
-pub(super) fn all_refused(client: &Client, server: &str) -> Result<Vec<Refused>, SourceError> {
+pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Refused>, SourceError> {
     let sql = "SELECT object, reason, count FROM sidekeep_restore.refused ORDER BY ctid";
-    let found = rows(client, "reading the ledger of the restore", sql, |fields| {
-        Ok((fields.text()?, fields.optional()?, fields.parsed::<u64>()?))
-    });
-    let (mut all, mut unnamed) = (Vec::new(), BTreeMap::<String, u64>::new());
-    let is_same = |known: &Refused, object: &str, reason: &str| known.object == object && known.reason == reason;
-    for (object, reason, count) in found.map_err(|error| unanswered(error, server))? {
-        match reason {
-            // What is found again by each run that goes on, such as a table that is missing.
-            Some(reason) if count == 0 && all.iter().any(|known| is_same(known, &object, &reason)) => {}
-            Some(reason) => all.push(Refused { object, reason }),
-            None => *unnamed.entry(object).or_default() += count,
-        }
+    let mut list = RefusedList::default();
+    for record in session.rows(READING, sql, RefusedRecord::read)? {
+        list.add(record);
     }
-    let more = unnamed.into_iter();
-    all.extend(more.map(|(object, count)| Refused { object, reason: format!("{count} more rows were refused") }));
-    Ok(all)
+    Ok(list.finish())
 }
 
-/// An answer to our own question that makes no sense, or none.
-pub(super) fn unanswered(error: QueryError, server: &str) -> SourceError {
-    match error {
-        QueryError::Query(error) => broken(error, server),
-        other => broken(
-            PostgresError::Failed {
-                doing: "asking the server".to_owned(),
-                reason: other.to_string(),
-                state: Some(String::new()),
-            },
-            server,
-        ),
+/// A row of the ledger.
+struct RefusedRecord {
+    object: String,
+    /// None of rows that are not named.
+    reason: Option<String>,
+    /// Rows.
+    count: u64,
+}
+
+impl RefusedRecord {
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self { object: fields.text()?, reason: fields.optional()?, count: fields.parsed()? })
+    }
+}
+
+#[derive(Default)]
+struct RefusedList {
+    named: Vec<Refused>,
+    /// Rows by table.
+    unnamed: BTreeMap<String, u64>,
+}
+
+impl RefusedList {
+    fn add(&mut self, record: RefusedRecord) {
+        let RefusedRecord { object, reason, count } = record;
+        let Some(reason) = reason else {
+            *self.unnamed.entry(object).or_default() += count;
+            return;
+        };
+        // What each run that goes on finds again, such as a table that is missing.
+        let is_repeated = count == 0 && self.named.iter().any(|known| known.object == object && known.reason == reason);
+        if !is_repeated {
+            self.named.push(Refused { object, reason });
+        }
+    }
+
+    fn finish(mut self) -> Vec<Refused> {
+        for (object, count) in self.unnamed {
+            self.named.push(Refused { object, reason: format!("{count} more rows were refused") });
+        }
+        self.named
     }
 }

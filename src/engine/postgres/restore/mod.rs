@@ -1,15 +1,17 @@
 //! PostgreSQL as a place to restore to.
 
+mod before_rows;
 mod declared;
 mod differences;
+mod existing_objects;
 mod fault;
 mod finish;
 mod globals;
 mod items;
 mod large_objects;
 mod ledger;
+mod load_session;
 mod loader;
-mod occupants;
 mod older_server;
 mod options;
 mod refused_rows;
@@ -17,11 +19,12 @@ mod schedule;
 mod scope;
 mod script;
 mod sequences;
-mod server;
-mod sql;
+mod session;
+mod statement_words;
 mod table_plan;
 mod tablespaces;
 mod target;
+mod target_tables;
 
 pub use declared::{Declared, declared_types};
 pub use options::{Globals, Owners, Resume, TargetOptions};

@@ -1,6 +1,8 @@
 //! Statements of a newer version as an older server takes them, where the difference does no harm. All others are
 //! refused by the server itself, and named.
 
+use std::ops::Range;
+
 use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
 
 /// The first version that computes generated columns when they are read.
@@ -23,57 +25,109 @@ pub(super) fn for_version(class: &str, sql: Vec<u8>, version: u32) -> Vec<u8> {
     }
 }
 
+/// What an option of a subscription becomes on servers before a version.
+struct OptionChange {
+    since: u32,
+    words: &'static str,
+    replacement: &'static str,
+}
+
+const SUBSCRIPTION_CHANGES: [OptionChange; 4] = [
+    OptionChange { since: PARALLEL_SINCE, words: "streaming = parallel", replacement: "streaming = on" },
+    OptionChange { since: OTHER_USERS_SINCE, words: ", run_as_owner = true", replacement: "" },
+    OptionChange { since: STREAMING_SINCE, words: ", streaming = off", replacement: "" },
+    OptionChange { since: STREAMING_SINCE, words: ", streaming = on", replacement: "" },
+];
+
 /// The options of a subscription; a newer `pg_dump` also says what an older server does anyway.
 fn as_subscription(sql: Vec<u8>, version: u32) -> Vec<u8> {
-    let changes = [
-        (PARALLEL_SINCE, "streaming = parallel", "streaming = on"),
-        (OTHER_USERS_SINCE, ", run_as_owner = true", ""),
-        (STREAMING_SINCE, ", streaming = off", ""),
-        (STREAMING_SINCE, ", streaming = on", ""),
-    ];
     let Ok(text) = std::str::from_utf8(&sql) else { return sql };
     let (head, options) = text.split_at(text.rfind(" WITH (").unwrap_or(text.len()));
-    let wanted = changes.iter().filter(|(since, ..)| version < *since);
-    let options = wanted.fold(options.to_owned(), |options, (_, words, instead)| options.replace(words, instead));
+    let mut options = options.to_owned();
+    for change in &SUBSCRIPTION_CHANGES {
+        if version < change.since {
+            options = options.replace(change.words, change.replacement);
+        }
+    }
     format!("{head}{options}").into_bytes()
 }
 
 /// A range without the name of its multirange, which nothing on an older server uses.
 fn without_multirange(mut sql: Vec<u8>) -> Vec<u8> {
-    let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(&sql).collect();
-    let named = tokens
-        .windows(3)
-        .position(|three| three[0].2 == b"," && three[1].2 == b"multirange_type_name" && three[2].2 == b"=");
-    let Some(comma) = named else { return sql };
-    let end = tokens[comma + 1..].iter().find(|token| token.2 == b"," || token.2 == b")");
-    if let Some((start, end)) = end.map(|end| (tokens[comma].0, end.0)) {
-        sql.drain(start..end);
+    if let Some(option) = StatementTokens::new(&sql).multirange_option() {
+        sql.drain(option);
     }
     sql
 }
 
 /// Generated columns that are kept, in place of those that are computed when they are read: the same values.
 fn with_stored(mut sql: Vec<u8>) -> Vec<u8> {
-    let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(&sql).collect();
-    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.2 == word.as_bytes());
-    let mut places = Vec::new();
-    for at in 0..tokens.len() {
-        if !(is(at, "GENERATED") && is(at + 1, "ALWAYS") && is(at + 2, "AS") && is(at + 3, "(")) {
-            continue;
-        }
-        let mut depth = 0_usize;
-        let end = (at + 3..tokens.len()).find(|&at| {
-            depth = if is(at, "(") { depth + 1 } else { depth - usize::from(is(at, ")")) };
-            depth == 0
-        });
-        if let Some(end) = end.filter(|&end| !is(end + 1, "STORED")) {
-            places.push(tokens[end].0 + 1);
-        }
-    }
-    for place in places.into_iter().rev() {
-        sql.splice(place..place, *b" STORED");
+    let ends = StatementTokens::new(&sql).ends_of_virtual_columns();
+    for end in ends.into_iter().rev() {
+        sql.splice(end..end, *b" STORED");
     }
     sql
+}
+
+/// The tokens of a statement with where they begin.
+struct StatementTokens<'a>(Vec<(usize, TokenKind, &'a [u8])>);
+
+impl<'a> StatementTokens<'a> {
+    fn new(sql: &'a [u8]) -> Self {
+        Self(Tokens::new(sql).collect())
+    }
+
+    fn is(&self, at: usize, text: &str) -> bool {
+        self.0.get(at).is_some_and(|(_, _, bytes)| *bytes == text.as_bytes())
+    }
+
+    /// Where the option that names the multirange is in the statement, with the comma before it.
+    fn multirange_option(&self) -> Option<Range<usize>> {
+        let all = 0..self.0.len();
+        let comma = all
+            .clone()
+            .find(|&at| self.is(at, ",") && self.is(at + 1, "multirange_type_name") && self.is(at + 2, "="))?;
+        let end = (comma + 1..all.end).find(|&at| self.is(at, ",") || self.is(at, ")"))?;
+        Some(self.0[comma].0..self.0[end].0)
+    }
+
+    /// Where the expressions end of generated columns that are not stored.
+    fn ends_of_virtual_columns(&self) -> Vec<usize> {
+        let mut ends = Vec::new();
+        for at in 0..self.0.len() {
+            let Some(end) = self.end_of_generated_column(at) else { continue };
+            if !self.is(end + 1, "STORED") {
+                ends.push(self.0[end].0 + 1);
+            }
+        }
+        ends
+    }
+
+    /// The token that closes the expression of a generated column whose clause begins here.
+    fn end_of_generated_column(&self, at: usize) -> Option<usize> {
+        let clause = ["GENERATED", "ALWAYS", "AS", "("];
+        let begins = clause.iter().enumerate().all(|(offset, word)| self.is(at + offset, word));
+        if !begins {
+            return None;
+        }
+        self.closing_parenthesis(at + clause.len() - 1)
+    }
+
+    fn closing_parenthesis(&self, open: usize) -> Option<usize> {
+        let mut depth = 0_usize;
+        for at in open..self.0.len() {
+            if self.is(at, "(") {
+                depth += 1;
+            }
+            if self.is(at, ")") {
+                depth -= 1;
+            }
+            if depth == 0 {
+                return Some(at);
+            }
+        }
+        None
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Loads a batch of which the server refused something: finds the rows that are to blame, names them, and leaves them
+//! Loads a batch of which the server refused something: finds the rows that are to blame, records them, and leaves them
 //! out.
 //!
-//! Each row is decoded and encoded once, however many are refused. Rows wait in a piece as a COPY takes them, and go in
+//! Each row is decoded and encoded once, however many are refused. Rows are collected as a COPY takes them, and copied in
 //! runs: a run that is refused is halved until one row stands alone, a run that went in is followed by a longer one.
 //! There is a savepoint before each.
 
@@ -9,100 +9,119 @@ use bytes::Bytes;
 
 use crate::engine::contract::Batch;
 use crate::engine::postgres::restore::ledger;
-use crate::engine::postgres::restore::loader::{
-    LoadFailure, Loaded, PostgresLoader, RowNaming, each_of, push, put_page,
+use crate::engine::postgres::restore::load_session::{
+    LoadFailure, LoadOutcome, LoadSession, RowNaming, encode_row, for_each_row,
 };
-use crate::engine::postgres::restore::table_plan::{Copy, LoadMethod, LoadPlan};
-use crate::engine::postgres::value::encode_binary::BinaryFit;
+use crate::engine::postgres::restore::table_plan::{CopyPlan, LoadMethod, LoadPlan};
+use crate::engine::postgres::value::encode::BinaryFit;
 use crate::format::cell::Cell;
 
-/// Bytes of rows that wait, but for the last row.
-const PIECE_BYTES: usize = 4 << 20;
+/// Bytes of rows that are collected, but for the last row.
+const COLLECTED_BYTES: usize = 4 << 20;
 
 /// Loads all rows that are not refused; gives their number.
-pub(super) fn pick(loader: &mut PostgresLoader, batch: &dyn Batch, plan: &LoadPlan) -> Result<u64, LoadFailure> {
-    loader.run("SAVEPOINT sidekeep", plan)?;
-    let mut picking = Picking {
-        loader,
-        plan,
-        table: batch.table(),
-        piece: CopyPiece::default(),
-        rows: 0,
-        notes: String::new(),
-        more: 0,
-    };
-    each_of(batch, &mut |cells| picking.row(cells))?;
-    picking.end()
+pub(super) fn load_accepted_rows(
+    load: &mut LoadSession,
+    batch: &dyn Batch,
+    plan: &LoadPlan,
+) -> Result<u64, LoadFailure> {
+    load.execute("SAVEPOINT sidekeep", plan)?;
+    let mut selective = SelectiveLoad::new(load, batch.table(), plan);
+    for_each_row(batch, &mut |cells| selective.row(cells))?;
+    selective.finish()
 }
 
-struct Picking<'a> {
-    loader: &'a mut PostgresLoader,
+struct SelectiveLoad<'a> {
+    load: &'a mut LoadSession,
     plan: &'a LoadPlan,
     table: usize,
-    piece: CopyPiece,
-    rows: u64,
-    /// The SQL that keeps which rows were refused.
-    notes: String,
+    collected: EncodedRows,
+    /// Rows that are in.
+    loaded: u64,
+    /// The SQL that records which rows were refused.
+    refused: String,
     /// Refused rows that are not named.
-    more: u64,
+    unnamed: u64,
 }
 
 /// Rows as a COPY takes them.
 #[derive(Default)]
-struct CopyPiece {
+struct EncodedRows {
     bytes: Vec<u8>,
     /// Where each row ends.
     ends: Vec<usize>,
     keys: Vec<String>,
 }
 
-impl Picking<'_> {
-    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), LoadFailure> {
-        let plan = self.plan;
-        let copy = match &plan.way {
-            LoadMethod::Copy(copy) => copy,
-            LoadMethod::LargeObjects => return self.alone(cells, |loader| put_page(loader, cells)),
-            LoadMethod::Refused(_) => return Ok(()),
-        };
-        match push(&mut self.piece.bytes, cells, copy, self.loader.place()) {
-            Ok(BinaryFit::Fits) => {
-                self.piece.ends.push(self.piece.bytes.len());
-                self.piece.keys.push(plan.key_of(cells));
-            }
-            Ok(BinaryFit::Odd) => self.alone(cells, |loader| loader.insert(cells, copy))?,
-            Err(LoadFailure::Value(reason)) => self.refuse(&plan.key_of(cells), &reason),
-            Err(other) => return Err(other),
+impl EncodedRows {
+    fn start(&self, row: usize) -> usize {
+        match row.checked_sub(1) {
+            Some(previous) => self.ends[previous],
+            None => 0,
         }
-        if self.piece.bytes.len() >= PIECE_BYTES { self.send(copy) } else { Ok(()) }
+    }
+}
+
+impl<'a> SelectiveLoad<'a> {
+    fn new(load: &'a mut LoadSession, table: usize, plan: &'a LoadPlan) -> Self {
+        let collected = EncodedRows::default();
+        Self { load, plan, table, collected, loaded: 0, refused: String::new(), unnamed: 0 }
     }
 
-    /// Sends the rows that wait.
-    fn send(&mut self, copy: &Copy) -> Result<(), LoadFailure> {
-        let CopyPiece { bytes, ends, keys } = std::mem::take(&mut self.piece);
-        let bytes = Bytes::from(bytes);
-        let (mut at, mut run) = (0, ends.len());
-        while at < ends.len() {
-            let end = ends.len().min(at + run);
-            let start = if at == 0 { 0 } else { ends[at - 1] };
-            let rows = bytes.slice(start..ends[end - 1]);
-            match self.attempt(|loader| loader.copy_rows(rows, copy))? {
-                None => run = (end - at) * 2,
-                Some(reason) if end - at == 1 => self.refuse(&keys[at], &reason),
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), LoadFailure> {
+        match &self.plan.method {
+            LoadMethod::Copy(copy) => self.collect(cells, copy),
+            LoadMethod::LargeObjects => self.load_one(cells, |load| load.put_page(cells)),
+            LoadMethod::Refused(_) => Ok(()),
+        }
+    }
+
+    fn collect(&mut self, cells: &[Cell<'_>], copy: &CopyPlan) -> Result<(), LoadFailure> {
+        match encode_row(&mut self.collected.bytes, cells, copy, self.load.encode_target()) {
+            Ok(BinaryFit::Fits) => {
+                self.collected.ends.push(self.collected.bytes.len());
+                self.collected.keys.push(self.plan.key_of(cells));
+            }
+            Ok(BinaryFit::Odd) => self.load_one(cells, |load| load.insert(cells, copy))?,
+            Err(LoadFailure::Value(reason)) => self.refuse(&self.plan.key_of(cells), &reason),
+            Err(other) => return Err(other),
+        }
+        if self.collected.bytes.len() >= COLLECTED_BYTES {
+            self.copy_collected(copy)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the rows that are collected.
+    fn copy_collected(&mut self, copy: &CopyPlan) -> Result<(), LoadFailure> {
+        let mut rows = std::mem::take(&mut self.collected);
+        let bytes = Bytes::from(std::mem::take(&mut rows.bytes));
+        let count = rows.ends.len();
+        let mut first = 0;
+        let mut run = count;
+        while first < count {
+            let next = count.min(first + run);
+            let encoded = bytes.slice(rows.start(first)..rows.start(next));
+            let refused = self.attempt(|load| load.copy_encoded(encoded, copy))?;
+            let length = next - first;
+            match refused {
+                None => run = length * 2,
+                Some(reason) if length == 1 => self.refuse(&rows.keys[first], &reason),
                 Some(_) => {
-                    run = (end - at) / 2;
+                    run = length / 2;
                     continue;
                 }
             }
-            at = end;
+            first = next;
         }
         Ok(())
     }
 
     /// Loads a row by itself.
-    fn alone(
+    fn load_one(
         &mut self,
         cells: &[Cell<'_>],
-        load: impl FnOnce(&mut PostgresLoader) -> Result<u64, LoadFailure>,
+        load: impl FnOnce(&mut LoadSession) -> Result<u64, LoadFailure>,
     ) -> Result<(), LoadFailure> {
         if let Some(reason) = self.attempt(load)? {
             self.refuse(&self.plan.key_of(cells), &reason);
@@ -113,41 +132,41 @@ impl Picking<'_> {
     /// Why what `load` does was refused, if it was, and then it left no trace.
     fn attempt(
         &mut self,
-        load: impl FnOnce(&mut PostgresLoader) -> Result<u64, LoadFailure>,
+        load: impl FnOnce(&mut LoadSession) -> Result<u64, LoadFailure>,
     ) -> Result<Option<String>, LoadFailure> {
-        let loaded = load(self.loader);
-        match self.loader.judged(loaded, self.plan)? {
-            Loaded::Rows(rows) => {
-                self.rows += rows;
-                self.loader.run("RELEASE SAVEPOINT sidekeep; SAVEPOINT sidekeep", self.plan)?;
+        let result = load(self.load);
+        match self.load.outcome(result, self.plan)? {
+            LoadOutcome::Loaded(rows) => {
+                self.loaded += rows;
+                self.load.execute("RELEASE SAVEPOINT sidekeep; SAVEPOINT sidekeep", self.plan)?;
                 Ok(None)
             }
-            Loaded::Refused { reason } => {
-                self.loader.run("ROLLBACK TO SAVEPOINT sidekeep", self.plan)?;
+            LoadOutcome::Refused { reason } => {
+                self.load.execute("ROLLBACK TO SAVEPOINT sidekeep", self.plan)?;
                 Ok(Some(reason))
             }
-            Loaded::Again => Err(LoadFailure::Again),
+            LoadOutcome::Retry => Err(LoadFailure::Retry),
         }
     }
 
     fn refuse(&mut self, key: &str, reason: &str) {
-        match self.loader.naming(self.table) {
+        match self.load.context.count_refused(self.table) {
             RowNaming::Named => {
                 let reason = format!("{key} was refused: {reason}");
-                self.notes.push_str(&ledger::refused(&self.plan.name, Some(&reason), 1));
+                self.refused.push_str(&ledger::refused_row_sql(&self.plan.name, &reason));
             }
-            RowNaming::Counted => self.more += 1,
+            RowNaming::Counted => self.unnamed += 1,
         }
     }
 
-    fn end(mut self) -> Result<u64, LoadFailure> {
-        if let LoadMethod::Copy(copy) = &self.plan.way {
-            self.send(copy)?;
+    fn finish(mut self) -> Result<u64, LoadFailure> {
+        if let LoadMethod::Copy(copy) = &self.plan.method {
+            self.copy_collected(copy)?;
         }
-        if self.more > 0 {
-            self.notes.push_str(&ledger::refused(&self.plan.name, None, self.more));
+        if self.unnamed > 0 {
+            self.refused.push_str(&ledger::unnamed_rows_sql(&self.plan.name, self.unnamed));
         }
-        self.loader.run(&format!("RELEASE SAVEPOINT sidekeep; {}", self.notes), self.plan)?;
-        Ok(self.rows)
+        self.load.execute(&format!("RELEASE SAVEPOINT sidekeep; {}", self.refused), self.plan)?;
+        Ok(self.loaded)
     }
 }

@@ -1,7 +1,8 @@
-//! Work for several sessions at once, the largest first, where no two work on what one of them must have alone.
+//! Runs tasks in several sessions at once, the largest first. No two run at the same time that use a resource which one
+//! of them must have to itself.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::base::pipeline::{Alarm, into_inner, join_all, lock, spawn, wait};
 use crate::engine::contract::SourceError;
@@ -12,142 +13,207 @@ pub(super) struct Task<T> {
     pub(super) work: T,
     /// How large it is, compared with the others.
     pub(super) weight: u64,
-    /// What it works on.
-    pub(super) claims: Vec<(String, WorkClaim)>,
+    /// What it works on, such as a table, by name.
+    pub(super) resources: Vec<(String, ResourceUse)>,
 }
 
-/// How something is worked on.
+/// How a task uses a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum WorkClaim {
+pub(super) enum ResourceUse {
     Shared,
-    Alone,
+    Exclusive,
+}
+
+/// How a resource is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Usage {
+    /// By so many tasks.
+    Shared(usize),
+    Exclusive,
+}
+
+impl Usage {
+    fn allows(self, wanted: ResourceUse) -> bool {
+        match self {
+            Self::Shared(0) => true,
+            Self::Shared(_) => wanted == ResourceUse::Shared,
+            Self::Exclusive => false,
+        }
+    }
+
+    fn add(self, wanted: ResourceUse) -> Self {
+        match (self, wanted) {
+            (Self::Shared(count), ResourceUse::Shared) => Self::Shared(count + 1),
+            _ => Self::Exclusive,
+        }
+    }
+
+    fn remove(self) -> Self {
+        match self {
+            Self::Shared(count) => Self::Shared(count.saturating_sub(1)),
+            Self::Exclusive => Self::Shared(0),
+        }
+    }
 }
 
 struct ScheduleState<'t, T> {
     /// The largest last.
     waiting: Vec<&'t Task<T>>,
-    /// How many work on what; `usize::MAX`: one alone.
-    busy: HashMap<&'t str, usize>,
+    in_use: HashMap<&'t str, Usage>,
     failed: Option<SourceError>,
-    /// A worker has ended, so the others begin nothing more.
-    is_stopped: bool,
+    /// A thread panicked: its task never ends.
+    is_broken: bool,
 }
 
 impl<'t, T> ScheduleState<'t, T> {
-    fn is_free(&self, task: &Task<T>) -> bool {
-        task.claims.iter().all(|(what, claim)| match (self.busy.get(what.as_str()), claim) {
-            (None | Some(0), _) => true,
-            (Some(&usize::MAX), _) | (_, WorkClaim::Alone) => false,
-            (Some(_), WorkClaim::Shared) => true,
-        })
+    /// `tasks` are sorted by their weight.
+    fn new(tasks: &'t [Task<T>]) -> Self {
+        Self { waiting: tasks.iter().collect(), in_use: HashMap::new(), failed: None, is_broken: false }
     }
 
+    fn has_work(&self) -> bool {
+        self.failed.is_none() && !self.is_broken && !self.waiting.is_empty()
+    }
+
+    fn usage(&self, resource: &str) -> Usage {
+        self.in_use.get(resource).copied().unwrap_or(Usage::Shared(0))
+    }
+
+    fn can_run(&self, task: &Task<T>) -> bool {
+        task.resources.iter().all(|(name, wanted)| self.usage(name).allows(*wanted))
+    }
+
+    /// The largest task that can run now.
     fn take(&mut self) -> Option<&'t Task<T>> {
-        let at = self.waiting.iter().rposition(|task| self.is_free(task))?;
+        let at = self.waiting.iter().rposition(|task| self.can_run(task))?;
         let task = self.waiting.remove(at);
-        for (what, claim) in &task.claims {
-            let count = self.busy.entry(what).or_default();
-            *count = if *claim == WorkClaim::Alone { usize::MAX } else { *count + 1 };
+        for (name, wanted) in &task.resources {
+            let usage = self.usage(name).add(*wanted);
+            self.in_use.insert(name, usage);
         }
         Some(task)
     }
 
-    fn give_back(&mut self, task: &'t Task<T>) {
-        for (what, claim) in &task.claims {
-            let count = self.busy.entry(what).or_default();
-            *count = if *claim == WorkClaim::Alone { 0 } else { count.saturating_sub(1) };
+    fn release(&mut self, task: &'t Task<T>) {
+        for (name, _) in &task.resources {
+            let usage = self.usage(name).remove();
+            self.in_use.insert(name, usage);
         }
     }
 }
 
-/// Does everything, with a thread for each session; the first error or panic ends it, once what is under way is done.
-pub(super) fn in_parallel<S: Sync, T: Sync>(
+/// The tasks that the threads share.
+struct TaskSchedule<'t, T> {
+    state: Mutex<ScheduleState<'t, T>>,
+    changed: Condvar,
+}
+
+impl<'t, T> TaskSchedule<'t, T> {
+    fn new(tasks: &'t [Task<T>]) -> Self {
+        Self { state: Mutex::new(ScheduleState::new(tasks)), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ScheduleState<'t, T>> {
+        lock(&self.state)
+    }
+
+    /// Waits for a task that can run; None once there are none left.
+    fn next(&self) -> Option<&'t Task<T>> {
+        let mut state = self.lock();
+        while state.has_work() {
+            if let Some(task) = state.take() {
+                return Some(task);
+            }
+            state = wait(&self.changed, state);
+        }
+        None
+    }
+
+    fn finish(&self, task: &'t Task<T>, result: Result<(), SourceError>) {
+        let mut state = self.lock();
+        state.release(task);
+        if let Err(error) = result {
+            state.failed.get_or_insert(error);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Lets all threads end.
+    fn stop(&self) {
+        self.lock().is_broken = true;
+        self.changed.notify_all();
+    }
+
+    /// Runs tasks until there are none left.
+    fn run(&self, work: &dyn Fn(&T) -> Result<(), SourceError>) {
+        let alarm = Alarm::new(|| self.stop());
+        while let Some(task) = self.next() {
+            let result = work(&task.work);
+            self.finish(task, result);
+        }
+        alarm.disarm();
+    }
+}
+
+/// Runs all tasks, with a thread for each session; the first error or panic ends it, once the running tasks are done.
+pub(super) fn run_in_parallel<S: Sync, T: Sync>(
     sessions: &[S],
     mut tasks: Vec<Task<T>>,
     work: &(dyn Fn(&S, &T) -> Result<(), SourceError> + Sync),
 ) -> Result<(), SourceError> {
     tasks.sort_by_key(|task| task.weight);
-    let waiting = tasks.iter().collect();
-    let state = Mutex::new(ScheduleState { waiting, busy: HashMap::new(), failed: None, is_stopped: false });
-    let changed = Condvar::new();
+    let schedule = TaskSchedule::new(&tasks);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = sessions
-            .iter()
-            .map(|session| {
-                let (state, changed) = (&state, &changed);
-                spawn(scope, "build", move || work_off(state, changed, &|task| work(session, task)))
-            })
-            .collect();
+        let mut workers = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            let schedule = &schedule;
+            workers.push(spawn(scope, "build", move || schedule.run(&|task| work(session, task))));
+        }
         join_all(workers);
     });
-    into_inner(state).failed.map_or(Ok(()), Err)
-}
-
-/// Does tasks until there are none left.
-fn work_off<T>(state: &Mutex<ScheduleState<'_, T>>, changed: &Condvar, work: &dyn Fn(&T) -> Result<(), SourceError>) {
-    // One that ends has failed or panicked, or found nothing left to begin.
-    let _alarm = Alarm::new(|| {
-        lock(state).is_stopped = true;
-        changed.notify_all();
-    });
-    let mut guard = lock(state);
-    while !guard.is_stopped && guard.failed.is_none() && !guard.waiting.is_empty() {
-        let Some(task) = guard.take() else {
-            guard = wait(changed, guard);
-            continue;
-        };
-        drop(guard);
-        let result = work(&task.work);
-        guard = lock(state);
-        guard.give_back(task);
-        if let Err(error) = result {
-            guard.failed.get_or_insert(error);
-        }
-        changed.notify_all();
-    }
+    into_inner(schedule.state).failed.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ScheduleState, Task, WorkClaim, in_parallel};
+    use super::{ResourceUse, ScheduleState, Task, run_in_parallel};
 
     #[test]
-    fn what_one_must_have_alone_is_nobody_elses() {
-        let task = |work: u32, weight, claims: &[(&str, WorkClaim)]| Task {
+    fn a_task_has_its_exclusive_resources_to_itself() {
+        let task = |work: u32, weight, resources: &[(&str, ResourceUse)]| Task {
             work,
             weight,
-            claims: claims.iter().map(|(what, claim)| ((*what).to_owned(), *claim)).collect(),
+            resources: resources.iter().map(|(name, how)| ((*name).to_owned(), *how)).collect(),
         };
         let mut tasks = [
-            task(0, 5, &[("a", WorkClaim::Shared)]),
-            task(1, 9, &[("a", WorkClaim::Alone)]),
-            task(2, 1, &[("a", WorkClaim::Shared), ("b", WorkClaim::Alone)]),
-            task(3, 3, &[("b", WorkClaim::Shared)]),
+            task(0, 5, &[("a", ResourceUse::Shared)]),
+            task(1, 9, &[("a", ResourceUse::Exclusive)]),
+            task(2, 1, &[("a", ResourceUse::Shared), ("b", ResourceUse::Exclusive)]),
+            task(3, 3, &[("b", ResourceUse::Shared)]),
         ];
         tasks.sort_by_key(|task| task.weight);
-        let mut state = ScheduleState {
-            waiting: tasks.iter().collect(),
-            busy: Default::default(),
-            failed: None,
-            is_stopped: false,
-        };
+        let mut state = ScheduleState::new(&tasks);
         let first = state.take().expect("the largest");
         let second = state.take().expect("another table's");
         assert_eq!((first.work, second.work), (1, 3));
         assert!(state.take().is_none());
-        state.give_back(first);
+        state.release(first);
         assert_eq!(state.take().map(|task| task.work), Some(0));
         assert!(state.take().is_none(), "b is in use");
-        state.give_back(second);
+        state.release(second);
         assert_eq!(state.take().map(|task| task.work), Some(2), "both share a");
     }
 
     #[test]
-    fn a_panic_ends_the_others_and_goes_on_in_who_waits_for_them() {
-        let task = |work: u32| Task { work, weight: u64::from(work), claims: vec![("a".to_owned(), WorkClaim::Alone)] };
+    fn a_panic_ends_the_others_and_continues_in_the_caller() {
+        let task = |work: u32| Task {
+            work,
+            weight: u64::from(work),
+            resources: vec![("a".to_owned(), ResourceUse::Exclusive)],
+        };
         let tasks = (0..8).map(task).collect();
         let done = std::panic::catch_unwind(|| {
-            in_parallel(&[(), (), ()], tasks, &|(), work: &u32| if *work == 6 { panic!("no more") } else { Ok(()) })
+            run_in_parallel(&[(), (), ()], tasks, &|(), work: &u32| if *work == 6 { panic!("no more") } else { Ok(()) })
         });
         let panic = done.expect_err("it panics");
         assert_eq!(panic.downcast_ref(), Some(&"no more"));

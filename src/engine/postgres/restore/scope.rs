@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::postgres::restore::script::{Script, ScriptItem};
-use crate::engine::postgres::restore::sql::StatementWords;
+use crate::engine::postgres::restore::script::{Script, ScriptItem, ScriptStep};
+use crate::engine::postgres::restore::statement_words::{AttachedPartition, StatementWords};
 use crate::engine::postgres::schema::document::Purpose;
 
 /// Classes that are made whatever tables are wanted: types, functions and the like cannot be told from those that the
@@ -36,110 +36,157 @@ const SUPPORT: [&str; 24] = [
     "ACL",
 ];
 
+/// Classes that are left out where only some tables are wanted.
+const LEFT_OUT: [&str; 6] =
+    ["VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING"];
+
 /// Whether an item is made for the sake of others, so that nobody misses it by itself.
 pub(super) fn is_support(item: &ScriptItem) -> bool {
     SUPPORT.contains(&item.class.as_str()) && item.subject().is_none()
 }
 
-/// Leaves owners out, with whatever names a role that is not among `roles`.
+/// Leaves owners out, and statements that name a role which is not among `roles`.
 pub(super) fn leave_out_owners(script: &mut Script, roles: &[String]) {
-    let is_wanted = |sql: &[u8], purpose: Purpose| match purpose {
-        Purpose::Owner => false,
-        Purpose::Privilege => {
-            let words = StatementWords::of(sql);
-            let switches = words.starts_with(&["SET", "SESSION"]) || words.starts_with(&["RESET", "SESSION"]);
-            !switches && words.roles().iter().all(|role| roles.contains(role))
-        }
-        Purpose::Object => {
-            let words = StatementWords::of(sql);
-            let in_database = words.starts_with(&["ALTER", "ROLE"]) || words.starts_with(&["GRANT"]);
-            !in_database && !words.starts_with(&["REVOKE"]) || words.roles().iter().all(|role| roles.contains(role))
-        }
-        Purpose::Session => true,
-    };
-    for items in lists(script) {
+    for items in script.lists_of_database() {
         items.retain(|item| item.class != "SECURITY LABEL");
-        items.iter_mut().for_each(|item| item.statements.retain(|step| is_wanted(&step.sql, step.purpose)));
+        for item in items.iter_mut() {
+            item.statements.retain(|step| is_wanted_without_owners(step, roles));
+        }
         items.retain(|item| !item.statements.is_empty());
     }
 }
 
-/// All that is about this database.
-pub(super) fn lists(script: &mut Script) -> [&mut Vec<ScriptItem>; 9] {
-    [
-        &mut script.pre_data,
-        &mut script.keys,
-        &mut script.attached,
-        &mut script.references,
-        &mut script.others,
-        &mut script.privileges,
-        &mut script.refreshed,
-        &mut script.event_triggers,
-        &mut script.database,
-    ]
+fn is_wanted_without_owners(step: &ScriptStep, roles: &[String]) -> bool {
+    let words = step.words();
+    match step.purpose {
+        Purpose::Owner => false,
+        Purpose::Privilege => !switches_role(&words) && names_only(&words, roles),
+        Purpose::Object => !is_about_roles(&words) || names_only(&words, roles),
+        Purpose::Session => true,
+    }
 }
 
-/// Keeps what the chosen tables need. Gives foreign keys to tables that are not chosen: object and table.
-pub(super) fn choose(script: &mut Script, tables: &[String]) -> Vec<(String, String)> {
-    let wanted = closure(script, tables);
-    let (made, named) = sequences(script, &wanted);
-    let is_wanted = |item: &ScriptItem| match item.subject() {
-        Some(subject) => wanted.contains(&subject) || made.contains(&subject) || named.contains(&subject),
-        None => SUPPORT.contains(&item.class.as_str()),
-    };
-    let indexes: BTreeSet<String> = script.keys.iter().filter(|item| is_wanted(item)).filter_map(index_of).collect();
-    script.pre_data.retain(|item| match item.class.as_str() {
-        "VIEW" | "MATERIALIZED VIEW" | "FOREIGN TABLE" | "FOREIGN DATA WRAPPER" | "SERVER" | "USER MAPPING" => false,
-        "TABLE ATTACH" => attached(item).is_some_and(|(_, partition)| wanted.contains(&partition)),
-        _ => is_wanted(item),
-    });
-    script.keys.retain(|item| is_wanted(item));
+/// Whether all roles that it names are among these.
+fn names_only(words: &StatementWords<'_>, roles: &[String]) -> bool {
+    words.roles().iter().all(|role| roles.contains(role))
+}
+
+fn switches_role(words: &StatementWords<'_>) -> bool {
+    words.starts_with(&["SET", "SESSION"]) || words.starts_with(&["RESET", "SESSION"])
+}
+
+fn is_about_roles(words: &StatementWords<'_>) -> bool {
+    words.starts_with(&["ALTER", "ROLE"]) || words.starts_with(&["GRANT"]) || words.starts_with(&["REVOKE"])
+}
+
+/// A foreign key that is left out, because its parent is.
+pub(super) struct OrphanedKey {
+    pub(super) object: String,
+    pub(super) parent: String,
+}
+
+/// Keeps what these tables need. Gives their foreign keys to others.
+pub(super) fn keep_tables(script: &mut Script, tables: &[String]) -> Vec<OrphanedKey> {
+    let wanted = WantedObjects::of(script, tables);
+    let indexes = wanted.indexes(&script.keys);
+    script.pre_data.retain(|item| wanted.has_definition(item));
+    script.keys.retain(|item| wanted.has(item));
     // An index of a partition is attached if it was made.
     script.attached.retain(|item| item.subject().is_some_and(|index| indexes.contains(&index)));
-    script.others.retain(|item| !item.class.starts_with("PUBLICATION") && is_wanted(item));
-    let mut absent = Vec::new();
-    script.references.retain(|item| {
-        let parent = item.statements.first().and_then(|step| StatementWords::of(&step.sql).referred());
-        let is_there = parent.as_ref().is_some_and(|parent| wanted.contains(parent));
-        if is_wanted(item) && !is_there {
-            absent.push((item.object.clone(), parent.unwrap_or_default()));
-        }
-        is_wanted(item) && is_there
-    });
-    script.privileges.retain(|item| item.class != "DEFAULT ACL" && is_wanted(item));
+    script.others.retain(|item| !item.class.starts_with("PUBLICATION") && wanted.has(item));
+    script.references.retain(|item| wanted.has(item));
+    let orphaned = take_orphaned_keys(&mut script.references, &wanted);
+    script.privileges.retain(|item| item.class != "DEFAULT ACL" && wanted.has(item));
     script.refreshed.clear();
     script.event_triggers.clear();
     script.database.clear();
-    absent
+    orphaned
 }
 
-/// The index that an item makes, by itself or for a constraint.
-fn index_of(item: &ScriptItem) -> Option<String> {
-    item.statements.first().and_then(|step| StatementWords::of(&step.sql).index())
+fn take_orphaned_keys(references: &mut Vec<ScriptItem>, wanted: &WantedObjects) -> Vec<OrphanedKey> {
+    let mut orphaned = Vec::new();
+    references.retain(|item| {
+        let parent = item.first_words().and_then(|words| words.referenced_table()).unwrap_or_default();
+        let has_parent = wanted.tables.contains(&parent);
+        if !has_parent {
+            orphaned.push(OrphanedKey { object: item.object.clone(), parent });
+        }
+        has_parent
+    });
+    orphaned
 }
 
-fn attached(item: &ScriptItem) -> Option<(String, String)> {
-    item.statements.iter().find_map(|step| StatementWords::of(&step.sql).attached())
+/// Where only some tables are wanted: these, and what they need.
+struct WantedObjects {
+    tables: BTreeSet<String>,
+    sequences: BTreeSet<String>,
 }
 
-/// The chosen tables with their partitions, and the tables that these inherit from.
-fn closure(script: &Script, tables: &[String]) -> BTreeSet<String> {
+impl WantedObjects {
+    fn of(script: &Script, tables: &[String]) -> Self {
+        let tables = with_relatives(script, tables);
+        let sequences = wanted_sequences(script, &tables);
+        Self { tables, sequences }
+    }
+
+    fn has(&self, item: &ScriptItem) -> bool {
+        match item.subject() {
+            Some(subject) => self.has_relation(&subject),
+            None => SUPPORT.contains(&item.class.as_str()),
+        }
+    }
+
+    fn has_relation(&self, name: &str) -> bool {
+        self.tables.contains(name) || self.sequences.contains(name)
+    }
+
+    fn has_definition(&self, item: &ScriptItem) -> bool {
+        if item.class == "TABLE ATTACH" {
+            return attached_partition(item).is_some_and(|attached| self.tables.contains(&attached.partition));
+        }
+        !LEFT_OUT.contains(&item.class.as_str()) && self.has(item)
+    }
+
+    /// The indexes that these items make, by themselves or for a constraint.
+    fn indexes(&self, keys: &[ScriptItem]) -> BTreeSet<String> {
+        keys.iter().filter(|item| self.has(item)).filter_map(ScriptItem::index_made).collect()
+    }
+}
+
+fn attached_partition(item: &ScriptItem) -> Option<AttachedPartition> {
+    item.statements.iter().find_map(|step| step.words().attached_partition())
+}
+
+/// A table and those that it inherits from.
+struct Inheritance {
+    table: String,
+    parents: Vec<String>,
+}
+
+impl Inheritance {
+    fn of(item: &ScriptItem) -> Option<Self> {
+        if item.class != "TABLE" {
+            return None;
+        }
+        let table = item.subject()?;
+        let parents = item.first_words()?.inherited_tables();
+        Some(Self { table, parents })
+    }
+}
+
+/// The tables with their partitions, and the tables that these inherit from.
+fn with_relatives(script: &Script, tables: &[String]) -> BTreeSet<String> {
+    let attached: Vec<AttachedPartition> = script.pre_data.iter().filter_map(attached_partition).collect();
+    let inheritance: Vec<Inheritance> = script.pre_data.iter().filter_map(Inheritance::of).collect();
     let mut wanted: BTreeSet<String> = tables.iter().cloned().collect();
-    let attached: Vec<(String, String)> = script.pre_data.iter().filter_map(attached).collect();
-    let parents: Vec<(String, Vec<String>)> = script
-        .pre_data
-        .iter()
-        .filter(|item| item.class == "TABLE")
-        .filter_map(|item| Some((item.subject()?, StatementWords::of(&item.statements[0].sql).parents())))
-        .collect();
     loop {
         let before = wanted.len();
-        for (parent, partition) in &attached {
+        for AttachedPartition { parent, partition } in &attached {
             if wanted.contains(parent) {
                 wanted.insert(partition.clone());
             }
         }
-        for (table, parents) in &parents {
+        for Inheritance { table, parents } in &inheritance {
             if wanted.contains(table) {
                 wanted.extend(parents.iter().cloned());
             }
@@ -151,23 +198,34 @@ fn closure(script: &Script, tables: &[String]) -> BTreeSet<String> {
 }
 
 /// Sequences that the tables own, and those that their statements name.
-fn sequences(script: &Script, wanted: &BTreeSet<String>) -> (BTreeSet<String>, BTreeSet<String>) {
-    let mut owned = BTreeSet::new();
-    let mut named = BTreeSet::new();
-    let all: BTreeSet<String> =
-        script.pre_data.iter().filter(|item| item.class == "SEQUENCE").filter_map(ScriptItem::subject).collect();
+fn wanted_sequences(script: &Script, tables: &BTreeSet<String>) -> BTreeSet<String> {
+    let all = all_sequences(script);
+    let mut wanted = BTreeSet::new();
     for item in &script.pre_data {
         for step in &item.statements {
-            let words = StatementWords::of(&step.sql);
-            if words.owned_by().is_some_and(|table| wanted.contains(&table)) {
-                owned.extend(item.subject());
+            let words = step.words();
+            if words.owned_by().is_some_and(|table| tables.contains(&table)) {
+                wanted.extend(item.subject());
             }
-            // A default names its sequence in a text: 'app.counter'::regclass.
-            if words.subject().is_some_and(|subject| wanted.contains(&subject)) {
-                let text = String::from_utf8_lossy(&step.sql);
-                named.extend(all.iter().filter(|sequence| text.contains(&format!("'{sequence}'"))).cloned());
+            if words.subject().is_some_and(|subject| tables.contains(&subject)) {
+                wanted.extend(named_sequences(&step.sql, &all));
             }
         }
     }
-    (owned, named)
+    wanted
+}
+
+fn all_sequences(script: &Script) -> BTreeSet<String> {
+    let sequences = script.pre_data.iter().filter(|item| item.class == "SEQUENCE");
+    sequences.filter_map(ScriptItem::subject).collect()
+}
+
+/// A default names its sequence in a text: 'app.counter'::regclass.
+fn named_sequences(sql: &[u8], all: &BTreeSet<String>) -> Vec<String> {
+    let text = String::from_utf8_lossy(sql);
+    all.iter().filter(|sequence| text.contains(&in_quotes(sequence))).cloned().collect()
+}
+
+fn in_quotes(name: &str) -> String {
+    format!("'{name}'")
 }

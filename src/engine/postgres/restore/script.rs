@@ -4,10 +4,10 @@
 //! Pre-data goes first; after the rows keys and indexes, then foreign keys, then the rest in the order of the dump;
 //! grants after that, because materialized views are filled by their owners; event triggers last of all.
 
-use crate::engine::postgres::restore::ledger::RestorePart;
+use crate::engine::postgres::restore::ledger::{self, RestorePart};
 use crate::engine::postgres::restore::older_server::for_version;
-use crate::engine::postgres::restore::server::TargetServer;
-use crate::engine::postgres::restore::sql::StatementWords;
+use crate::engine::postgres::restore::session::TargetServer;
+use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument, SchemaStatement};
 use crate::engine::postgres::schema::table::qualified;
 
@@ -37,14 +37,43 @@ pub(super) struct ScriptStep {
 }
 
 impl ScriptItem {
+    /// What a message says that is done.
+    pub(super) fn doing(&self) -> String {
+        format!("making {}", self.object)
+    }
+
+    /// The SQL that marks it as done.
+    pub(super) fn mark(&self) -> String {
+        ledger::mark_sql(self.part, self.number)
+    }
+
+    /// The index that it makes, by itself or for a constraint.
+    pub(super) fn index_made(&self) -> Option<String> {
+        self.first_words()?.index_made()
+    }
+
+    pub(super) fn first_words(&self) -> Option<StatementWords<'_>> {
+        self.statements.first().map(ScriptStep::words)
+    }
+
     /// The table that the first statement is about.
     pub(super) fn subject(&self) -> Option<String> {
-        self.statements.iter().find_map(|step| StatementWords::of(&step.sql).subject())
+        self.statements.iter().find_map(|step| step.words().subject())
     }
 
     /// It only says who may do what.
     pub(super) fn is_privilege(&self) -> bool {
         self.statements.iter().all(|step| step.purpose == Purpose::Privilege)
+    }
+}
+
+impl ScriptStep {
+    fn creates_database(&self) -> bool {
+        self.words().starts_with(&["CREATE", "DATABASE"])
+    }
+
+    pub(super) fn words(&self) -> StatementWords<'_> {
+        StatementWords::of(&self.sql)
     }
 }
 
@@ -70,29 +99,42 @@ pub(super) struct Script {
 impl Script {
     /// The statements of a document as this server takes them, those about the database itself with its name.
     pub(super) fn of(document: &SchemaDocument, server: &TargetServer) -> Self {
-        let version = server.place.version;
+        let version = server.encode.version;
         let as_is = |statement: &SchemaStatement| for_version(&statement.class, statement.sql.bytes(), version);
         let mut script = Self {
             globals: items(RestorePart::Globals, &document.globals, &as_is),
-            database: items(RestorePart::Database, &document.database, &|statement| {
-                statement.in_database(&server.database)
-            }),
+            database: database_items(document, &server.database),
             ..Self::default()
         };
-        // The database is there.
-        let is_wanted = |step: &ScriptStep| !StatementWords::of(&step.sql).starts_with(&["CREATE", "DATABASE"]);
-        script.database.iter_mut().for_each(|item| item.statements.retain(is_wanted));
-        script.database.retain(|item| !item.statements.is_empty());
         for item in items(RestorePart::PreData, &document.pre_data, &as_is) {
-            if item.is_privilege() { &mut script.privileges } else { &mut script.pre_data }.push(item);
+            script.pre_data_list(&item).push(item);
         }
         for item in items(RestorePart::PostData, &document.post_data, &as_is) {
-            script.post_data(&item).push(item);
+            script.post_data_list(&item).push(item);
         }
         script
     }
 
-    fn post_data(&mut self, item: &ScriptItem) -> &mut Vec<ScriptItem> {
+    /// All items that are about this database.
+    pub(super) fn lists_of_database(&mut self) -> [&mut Vec<ScriptItem>; 9] {
+        [
+            &mut self.pre_data,
+            &mut self.keys,
+            &mut self.attached,
+            &mut self.references,
+            &mut self.others,
+            &mut self.privileges,
+            &mut self.refreshed,
+            &mut self.event_triggers,
+            &mut self.database,
+        ]
+    }
+
+    fn pre_data_list(&mut self, item: &ScriptItem) -> &mut Vec<ScriptItem> {
+        if item.is_privilege() { &mut self.privileges } else { &mut self.pre_data }
+    }
+
+    fn post_data_list(&mut self, item: &ScriptItem) -> &mut Vec<ScriptItem> {
         match item.class.as_str() {
             "INDEX" | "CONSTRAINT" => &mut self.keys,
             "INDEX ATTACH" => &mut self.attached,
@@ -106,67 +148,120 @@ impl Script {
     }
 }
 
+/// Everything about the database itself but its CREATE: it is there.
+fn database_items(document: &SchemaDocument, database: &str) -> Vec<ScriptItem> {
+    let mut items = items(RestorePart::Database, &document.database, &|statement| statement.in_database(database));
+    for item in &mut items {
+        item.statements.retain(|step| !step.creates_database());
+    }
+    items.retain(|item| !item.statements.is_empty());
+    items
+}
+
 fn items(
     part: RestorePart,
     statements: &[SchemaStatement],
     sql: &dyn Fn(&SchemaStatement) -> Vec<u8>,
 ) -> Vec<ScriptItem> {
-    let mut settings: Vec<(&str, String)> = Vec::new();
-    let mut items: Vec<ScriptItem> = Vec::new();
-    let mut last: Option<&SchemaStatement> = None;
+    let mut grouping = Grouping::new(part);
     for (number, statement) in (0..).zip(statements) {
-        if statement.purpose == Purpose::Session {
-            let bytes = statement.sql.bytes();
-            let words = StatementWords::of(&bytes);
-            let name = words.name(1).filter(|_| words.is(0, "SET")).unwrap_or_default();
-            if let Some(name) = SETTINGS.into_iter().find(|setting| *setting == name) {
-                settings.retain(|(known, _)| *known != name);
-                settings.push((name, statement.sql.lossy()));
-            }
-            continue;
+        match statement.purpose {
+            Purpose::Session => grouping.settings.set(statement),
+            _ => grouping.add(number, statement, sql(statement)),
         }
-        let same = |other: &SchemaStatement| {
-            (&other.class, &other.schema, &other.name) == (&statement.class, &statement.schema, &statement.name)
-        };
-        let step = ScriptStep { purpose: statement.purpose, sql: sql(statement) };
-        let settings: Vec<String> = settings.iter().map(|(_, sql)| sql.clone()).collect();
-        match items.last_mut() {
-            // Statements about roles have nothing above them that says whose they are.
-            Some(item) if part != RestorePart::Globals && last.is_some_and(same) && item.settings == settings => {
-                item.statements.push(step);
-            }
-            _ => {
-                let class = statement.class.clone();
-                let object = object(statement, part);
-                items.push(ScriptItem { part, number, class, object, settings, statements: vec![step] });
-            }
-        }
-        last = Some(statement);
     }
-    items
+    grouping.items
 }
 
-fn object(statement: &SchemaStatement, part: RestorePart) -> String {
-    let name = statement.name.lossy();
-    let class = statement.class.to_lowercase();
-    match &statement.schema {
-        _ if part == RestorePart::Globals => remark(statement).unwrap_or_else(|| format!("{} {name}", statement.class)),
-        // A name that has more than a name in it, such as `TABLE users` or `users users_pkey`.
-        Some(schema) if name.contains(' ') || name.contains('(') => format!("{class} {}.{name}", schema.lossy()),
-        Some(schema) => format!("{class} {}", qualified(&schema.lossy(), &name)),
-        None => format!("{class} {name}"),
+/// Groups statements about one object that follow each other.
+struct Grouping<'a> {
+    part: RestorePart,
+    settings: SessionSettings,
+    items: Vec<ScriptItem>,
+    last: Option<&'a SchemaStatement>,
+}
+
+impl<'a> Grouping<'a> {
+    fn new(part: RestorePart) -> Self {
+        Self { part, settings: SessionSettings::default(), items: Vec::new(), last: None }
     }
+
+    fn add(&mut self, number: u32, statement: &'a SchemaStatement, sql: Vec<u8>) {
+        let step = ScriptStep { purpose: statement.purpose, sql };
+        let settings = self.settings.statements();
+        let belongs_to_last = self.belongs_to_last(statement);
+        match self.items.last_mut() {
+            Some(item) if belongs_to_last && item.settings == settings => item.statements.push(step),
+            _ => self.items.push(ScriptItem {
+                part: self.part,
+                number,
+                class: statement.class.clone(),
+                object: object_name(statement, self.part),
+                settings,
+                statements: vec![step],
+            }),
+        }
+        self.last = Some(statement);
+    }
+
+    /// Statements about roles have nothing above them that says whose they are.
+    fn belongs_to_last(&self, statement: &SchemaStatement) -> bool {
+        self.part != RestorePart::Globals && self.last.is_some_and(|last| is_same_object(last, statement))
+    }
+}
+
+fn is_same_object(one: &SchemaStatement, other: &SchemaStatement) -> bool {
+    one.class == other.class && one.schema == other.schema && one.name == other.name
+}
+
+/// The settings that are in force, with their statements.
+#[derive(Default)]
+struct SessionSettings(Vec<(&'static str, String)>);
+
+impl SessionSettings {
+    fn set(&mut self, statement: &SchemaStatement) {
+        let bytes = statement.sql.bytes();
+        let words = StatementWords::of(&bytes);
+        let name = words.name(1).filter(|_| words.is(0, "SET")).unwrap_or_default();
+        if let Some(name) = SETTINGS.into_iter().find(|setting| *setting == name) {
+            self.0.retain(|(known, _)| *known != name);
+            self.0.push((name, statement.sql.lossy()));
+        }
+    }
+
+    fn statements(&self) -> Vec<String> {
+        self.0.iter().map(|(_, sql)| sql.clone()).collect()
+    }
+}
+
+fn object_name(statement: &SchemaStatement, part: RestorePart) -> String {
+    let name = statement.name.lossy();
+    if part == RestorePart::Globals {
+        return remark_name(statement).unwrap_or_else(|| format!("{} {name}", statement.class));
+    }
+    let class = statement.class.to_lowercase();
+    let Some(schema) = &statement.schema else { return format!("{class} {name}") };
+    // A name that has more than a name in it, such as `TABLE users` or `users users_pkey`.
+    if name.contains([' ', '(']) {
+        return format!("{class} {}.{name}", schema.lossy());
+    }
+    format!("{class} {}", qualified(&schema.lossy(), &name))
 }
 
 /// A comment or a label, with what it is about further on than the third word.
-fn remark(statement: &SchemaStatement) -> Option<String> {
-    let class = Some(statement.class.as_str())
-        .filter(|class| ["COMMENT ON", "SECURITY LABEL"].contains(class))?
-        .trim_end_matches(" ON");
+fn remark_name(statement: &SchemaStatement) -> Option<String> {
+    let class = match statement.class.as_str() {
+        "COMMENT ON" => "COMMENT",
+        "SECURITY LABEL" => "SECURITY LABEL",
+        _ => return None,
+    };
     let sql = statement.sql.bytes();
     let words = StatementWords::of(&sql);
-    // SECURITY LABEL FOR provider ON ROLE name
-    let kinds = ["ROLE", "TABLESPACE"].into_iter();
-    let (kind, at) = kinds.flat_map(|kind| (1..6).map(move |at| (kind, at))).find(|(kind, at)| words.is(*at, kind))?;
-    Some(format!("{class} {kind} {}", words.name(at + 1)?))
+    for kind in ["ROLE", "TABLESPACE"] {
+        // SECURITY LABEL FOR provider ON ROLE name
+        if let Some(at) = (1..6).find(|&at| words.is(at, kind)) {
+            return Some(format!("{class} {kind} {}", words.name(at + 1)?));
+        }
+    }
+    None
 }

@@ -3,75 +3,97 @@
 use std::collections::BTreeSet;
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
-use crate::engine::postgres::connect::query::rows;
-use crate::engine::postgres::restore::fault::fatal;
-use crate::engine::postgres::restore::items::attempt;
-use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart, unanswered};
-use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::restore::items::try_statement;
+use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart};
+use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::document::{Position, Sequence};
 
-/// Sequences that are set at once.
-const AT_ONCE: usize = 200;
+/// Sequences that are set by one statement.
+const BATCH: usize = 200;
+const DOING: &str = "setting sequences";
 
-/// Whether a sequence that is not there is missed.
+/// What is done about a sequence that is not there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Missing {
-    Named,
-    Expected,
+pub(super) enum MissingSequences {
+    Record,
+    Ignore,
 }
 
 /// Sets them, once: whoever uses a table that is in already may have drawn from its sequence.
-pub(super) fn set(
-    client: &Client,
-    server: &TargetServer,
+pub(super) fn set_sequences(
+    session: &TargetSession,
     done: &DoneParts,
-    all: &[Sequence],
-    missing: Missing,
+    sequences: &[Sequence],
+    missing: MissingSequences,
 ) -> Result<(), SourceError> {
-    let doing = "setting sequences";
     if done.has(RestorePart::Sequences, 0) {
         return Ok(());
     }
+    let existing = existing_sequences(session)?;
+    let (present, absent): (Vec<&Sequence>, Vec<&Sequence>) = sequences.iter().partition(|of| existing.has(of));
+    session.execute(DOING, "BEGIN")?;
+    let mut refused = String::new();
+    if missing == MissingSequences::Record {
+        for sequence in absent {
+            refused.push_str(&refused_sql(sequence, "it does not exist"));
+        }
+    }
+    for batch in present.chunks(BATCH) {
+        refused.push_str(&set_batch(session, batch)?);
+    }
+    let mark = ledger::mark_sql(RestorePart::Sequences, 0);
+    session.execute(DOING, &format!("{refused} {mark} COMMIT"))
+}
+
+/// Schema and name of each.
+struct ExistingSequences(BTreeSet<(String, String)>);
+
+impl ExistingSequences {
+    fn has(&self, sequence: &Sequence) -> bool {
+        self.0.contains(&(sequence.schema.clone(), sequence.name.clone()))
+    }
+}
+
+fn existing_sequences(session: &TargetSession) -> Result<ExistingSequences, SourceError> {
     let sql =
         "SELECT nspname, relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         WHERE relkind = 'S'";
-    let there = rows(client, doing, sql, |fields| Ok((fields.text()?, fields.text()?)));
-    let there: BTreeSet<(String, String)> =
-        there.map_err(|error| unanswered(error, &server.name))?.into_iter().collect();
-    let is_there = |sequence: &&Sequence| there.contains(&(sequence.schema.clone(), sequence.name.clone()));
-    let (present, absent): (Vec<&Sequence>, Vec<&Sequence>) = all.iter().partition(is_there);
-    client.attempt("BEGIN").map_err(|error| fatal(&error, &server.name, doing))?;
-    let mut notes = String::new();
-    let mut refuse = |sequence: &Sequence, reason: &str| {
-        let object = format!("sequence {}.{}", sequence.schema, sequence.name);
-        notes.push_str(&ledger::refused(&object, Some(reason), 0));
-    };
-    if missing == Missing::Named {
-        absent.iter().for_each(|sequence| refuse(sequence, "it does not exist"));
+    let existing = session.rows(DOING, sql, |fields| Ok((fields.text()?, fields.text()?)))?;
+    Ok(ExistingSequences(existing.into_iter().collect()))
+}
+
+/// Sets some at once, or each by itself if one is refused. Gives the SQL that records what was refused.
+fn set_batch(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, SourceError> {
+    let mut refused = String::new();
+    let together: String = sequences.iter().map(|sequence| setval(sequence)).collect();
+    if try_statement(session, DOING, &together)?.is_none() {
+        return Ok(refused);
     }
-    for some in present.chunks(AT_ONCE) {
-        let together: String = some.iter().map(|sequence| setval(sequence)).collect();
-        if attempt(client, server, doing, &together)?.is_none() {
-            continue;
-        }
-        for sequence in some {
-            if let Some(reason) = attempt(client, server, doing, &setval(sequence))? {
-                refuse(sequence, &reason);
-            }
+    for sequence in sequences {
+        if let Some(reason) = try_statement(session, DOING, &setval(sequence))? {
+            refused.push_str(&refused_sql(sequence, &reason));
         }
     }
-    let mark = ledger::mark(RestorePart::Sequences, 0);
-    client.attempt(&format!("{notes} {mark} COMMIT")).map_err(|error| fatal(&error, &server.name, doing))
+    Ok(refused)
+}
+
+fn refused_sql(sequence: &Sequence, reason: &str) -> String {
+    let object = format!("sequence {}.{}", sequence.schema, sequence.name);
+    ledger::refused_object_sql(&object, reason)
 }
 
 fn setval(sequence: &Sequence) -> String {
     let name = format!("{}.{}", quote_identifier(&sequence.schema), quote_identifier(&sequence.name));
     let name = name.replace('\\', "\\\\").replace('\'', "''");
-    let (value, called) = match sequence.position {
-        Position::Last(value) => (value, true),
-        Position::Next(value) => (value, false),
-    };
-    format!("SELECT pg_catalog.setval(E'{name}', {value}, {called});")
+    let arguments = position_arguments(&sequence.position);
+    format!("SELECT pg_catalog.setval(E'{name}', {arguments});")
+}
+
+/// The value, and whether it was given out.
+fn position_arguments(position: &Position) -> String {
+    match position {
+        Position::Last(value) => format!("{value}, true"),
+        Position::Next(value) => format!("{value}, false"),
+    }
 }

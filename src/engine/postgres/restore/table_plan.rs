@@ -1,4 +1,4 @@
-//! How the rows of each table go in: which columns there are and of which types, as the target has them.
+//! How the rows of each table are loaded: which columns there are and of which types, as the target has them.
 
 use std::collections::HashMap;
 
@@ -7,19 +7,15 @@ use tokio_postgres::Statement;
 use crate::engine::contract::{SourceError, TargetTable};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
-use crate::engine::postgres::connect::query::rows;
-use crate::engine::postgres::restore::fault::broken;
-use crate::engine::postgres::restore::ledger::unanswered;
-use crate::engine::postgres::restore::server::TargetServer;
-use crate::engine::postgres::schema::table::qualified;
-use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes, WireFormat};
-use crate::engine::postgres::value::encode_binary;
+use crate::engine::postgres::connect::query::{QueryError, RowFields};
+use crate::engine::postgres::restore::fault::worded_fatal;
+use crate::engine::postgres::restore::session::TargetSession;
+use crate::engine::postgres::schema::table::{LARGE_OBJECTS, qualified};
+use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes, WireFormat};
+use crate::engine::postgres::value::encode::{BINARY_HEADER, BINARY_TRAILER};
 use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::engine::row_name::row_name;
 use crate::format::cell::Cell;
-
-/// The table that large objects are in a snapshot.
-pub(super) const LARGE_OBJECTS: &str = "pg_catalog.pg_largeobject";
 
 /// A table as its rows are loaded.
 #[derive(Clone, Debug)]
@@ -27,42 +23,42 @@ pub(super) struct LoadPlan {
     pub(super) name: String,
     /// Position and name of the key's columns.
     key: Vec<(usize, String)>,
-    pub(super) way: LoadMethod,
+    pub(super) method: LoadMethod,
 }
 
 /// How rows are loaded.
 #[derive(Clone, Debug)]
 pub(super) enum LoadMethod {
-    Copy(Copy),
+    Copy(CopyPlan),
     LargeObjects,
     /// Not at all, and why.
     Refused(String),
 }
 
-/// A table that rows are copied into.
+/// How rows are copied into a table.
 #[derive(Clone, Debug)]
-pub(super) struct Copy {
+pub(super) struct CopyPlan {
     pub(super) kinds: Vec<ValueKind>,
-    pub(super) form: Form,
+    pub(super) format: CopyFormat,
     /// `COPY … FROM STDIN`
     pub(super) copy_sql: String,
     /// The same for one row as parameters.
     pub(super) insert_sql: String,
 }
 
-/// The form of a COPY.
+/// The format of a COPY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Form {
+pub(super) enum CopyFormat {
     /// Bytes as they are: every column has a type whose binary form is known.
     Binary,
     Text,
 }
 
-impl Form {
+impl CopyFormat {
     /// Before the first row.
     pub(super) const fn header(self) -> &'static [u8] {
         match self {
-            Self::Binary => encode_binary::HEADER,
+            Self::Binary => BINARY_HEADER,
             Self::Text => &[],
         }
     }
@@ -70,93 +66,155 @@ impl Form {
     /// After the last row.
     pub(super) const fn trailer(self) -> &'static [u8] {
         match self {
-            Self::Binary => encode_binary::TRAILER,
+            Self::Binary => BINARY_TRAILER,
             Self::Text => &[],
+        }
+    }
+
+    /// The options of a COPY statement.
+    const fn options(self) -> &'static str {
+        match self {
+            Self::Binary => " (FORMAT binary)",
+            Self::Text => "",
         }
     }
 }
 
 impl LoadPlan {
+    fn new(table: &TargetTable, method: LoadMethod) -> Self {
+        let key = table.key.iter().map(|&at| (at, table.columns[at].name.clone())).collect();
+        Self { name: table.name.clone(), key, method }
+    }
+
     /// The key of a row as a message shows it.
     pub(super) fn key_of(&self, cells: &[Cell<'_>]) -> String {
         row_name(self.key.iter().map(|(at, name)| (name.as_str(), cells.get(*at))))
     }
 }
 
-struct TargetAttribute {
-    name: String,
-    type_oid: u32,
+/// A table as it is in the target.
+struct ExistingTable {
+    /// Quoted for SQL.
+    sql_name: String,
+    /// OIDs of the types by the name of their column.
+    columns: HashMap<String, u32>,
 }
 
 /// Makes the plans of all tables.
-pub(super) fn plan(
-    client: &Client,
-    server: &TargetServer,
-    tables: &[TargetTable],
-) -> Result<Vec<LoadPlan>, SourceError> {
-    let types = PgTypes::load(client).map_err(|error| broken(error, &server.name))?;
-    let attributes = attributes(client, server)?;
-    let plans = tables.iter().map(|table| {
-        let key = table.key.iter().map(|&at| (at, table.columns[at].name.clone())).collect();
-        let way = if table.name == LARGE_OBJECTS {
-            LoadMethod::LargeObjects
-        } else {
-            match attributes.get(&table.name) {
-                None => LoadMethod::Refused("the table does not exist".to_owned()),
-                Some((sql_name, attributes)) => copy(table, sql_name, attributes, &types),
-            }
-        };
-        LoadPlan { name: table.name.clone(), key, way }
-    });
-    Ok(plans.collect())
+pub(super) fn load_plans(session: &TargetSession, tables: &[TargetTable]) -> Result<Vec<LoadPlan>, SourceError> {
+    let types = PgTypes::load(&session.client).map_err(|error| worded_fatal(error, &session.server.name))?;
+    let existing = existing_tables(session)?;
+    let mut plans = Vec::with_capacity(tables.len());
+    for table in tables {
+        let method = load_method(table, existing.get(&table.name), &types);
+        plans.push(LoadPlan::new(table, method));
+    }
+    Ok(plans)
 }
 
-/// By name of the table: its name for SQL, and its columns.
-type Attributes = HashMap<String, (String, Vec<TargetAttribute>)>;
+fn load_method(table: &TargetTable, existing: Option<&ExistingTable>, types: &PgTypes) -> LoadMethod {
+    if table.name == LARGE_OBJECTS {
+        return LoadMethod::LargeObjects;
+    }
+    let Some(existing) = existing else { return LoadMethod::Refused("the table does not exist".to_owned()) };
+    let mut kinds = Vec::with_capacity(table.columns.len());
+    for column in &table.columns {
+        match existing.column_type(&column.name, types) {
+            Some(kind) => kinds.push(kind),
+            None => return LoadMethod::Refused(format!("the table has no column {}", column.name)),
+        }
+    }
+    LoadMethod::Copy(copy_plan(table, &existing.sql_name, &kinds))
+}
 
-fn attributes(client: &Client, server: &TargetServer) -> Result<Attributes, SourceError> {
+impl ExistingTable {
+    fn new(schema: &str, table: &str) -> Self {
+        let sql_name = format!("{}.{}", quote_identifier(schema), quote_identifier(table));
+        Self { sql_name, columns: HashMap::new() }
+    }
+
+    fn column_type<'t>(&self, column: &str, types: &'t PgTypes) -> Option<&'t ColumnType> {
+        self.columns.get(column).and_then(|oid| types.get(*oid))
+    }
+}
+
+fn copy_plan(table: &TargetTable, sql_name: &str, types: &[&ColumnType]) -> CopyPlan {
+    let format = copy_format(types);
+    let names: Vec<String> = table.columns.iter().map(|column| quote_identifier(&column.name)).collect();
+    let list = column_list(&names);
+    let values = insert_values(names.len());
+    CopyPlan {
+        kinds: types.iter().map(|of| of.kind).collect(),
+        format,
+        copy_sql: format!("COPY {sql_name} {list} FROM STDIN{}", format.options()),
+        insert_sql: format!("INSERT INTO {sql_name} {list} OVERRIDING SYSTEM VALUE {values}"),
+    }
+}
+
+/// A list of no columns is no SQL.
+fn column_list(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("({})", names.join(", "))
+}
+
+fn copy_format(types: &[&ColumnType]) -> CopyFormat {
+    if types.iter().all(|of| has_binary_form(of)) { CopyFormat::Binary } else { CopyFormat::Text }
+}
+
+fn has_binary_form(of: &ColumnType) -> bool {
+    of.wire_format(FormatPreference::Binary) == WireFormat::Binary
+}
+
+/// A parameter for each column.
+fn insert_values(count: usize) -> String {
+    if count == 0 {
+        return "DEFAULT VALUES".to_owned();
+    }
+    let parameters: Vec<String> = (1..=count).map(|number| format!("${number}")).collect();
+    format!("VALUES ({})", parameters.join(", "))
+}
+
+/// By name.
+fn existing_tables(session: &TargetSession) -> Result<HashMap<String, ExistingTable>, SourceError> {
     let sql = "SELECT nspname, relname, attname, atttypid
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
         LEFT JOIN pg_catalog.pg_attribute ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
         WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND nspname NOT IN ('pg_catalog', 'information_schema')
         ORDER BY c.oid, attnum";
-    let found = rows(client, "listing the tables of the target", sql, |fields| {
-        let (schema, table) = (fields.text()?, fields.text()?);
-        Ok((schema, table, fields.optional()?, fields.optional_parsed()?))
-    });
-    let mut attributes = Attributes::new();
-    for (schema, table, name, type_oid) in found.map_err(|error| unanswered(error, &server.name))? {
-        let sql_name = format!("{}.{}", quote_identifier(&schema), quote_identifier(&table));
-        let entry = attributes.entry(qualified(&schema, &table)).or_insert((sql_name, Vec::new()));
-        if let (Some(name), Some(type_oid)) = (name, type_oid) {
-            entry.1.push(TargetAttribute { name, type_oid });
-        }
+    let mut tables = HashMap::new();
+    for attribute in session.rows("listing the tables of the target", sql, Attribute::read)? {
+        attribute.add_to(&mut tables);
     }
-    Ok(attributes)
+    Ok(tables)
 }
 
-fn copy(table: &TargetTable, sql_name: &str, attributes: &[TargetAttribute], types: &PgTypes) -> LoadMethod {
-    let (mut kinds, mut names, mut form) = (Vec::new(), Vec::new(), Form::Binary);
-    let mut marks = Vec::new();
-    for column in &table.columns {
-        let attribute = attributes.iter().find(|attribute| attribute.name == column.name);
-        let Some(of) = attribute.and_then(|attribute| types.get(attribute.type_oid)) else {
-            return LoadMethod::Refused(format!("the table has no column {}", column.name));
-        };
-        if of.wire_format(FormatPreference::Binary) != WireFormat::Binary {
-            form = Form::Text;
-        }
-        kinds.push(of.kind);
-        names.push(quote_identifier(&column.name));
-        marks.push(format!("${}", marks.len() + 1));
+/// A column of a table in the target; without a name of a table that has none.
+struct Attribute {
+    schema: String,
+    table: String,
+    name: Option<String>,
+    type_oid: Option<u32>,
+}
+
+impl Attribute {
+    fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
+        Ok(Self {
+            schema: fields.text()?,
+            table: fields.text()?,
+            name: fields.optional()?,
+            type_oid: fields.optional_parsed()?,
+        })
     }
-    // A list of no columns is no SQL.
-    let list = if names.is_empty() { String::new() } else { format!("({})", names.join(", ")) };
-    let binary = if form == Form::Binary { " (FORMAT binary)" } else { "" };
-    let copy_sql = format!("COPY {sql_name} {list} FROM STDIN{binary}");
-    let values = if names.is_empty() { "DEFAULT VALUES".to_owned() } else { format!("VALUES ({})", marks.join(", ")) };
-    let insert_sql = format!("INSERT INTO {sql_name} {list} OVERRIDING SYSTEM VALUE {values}");
-    LoadMethod::Copy(Copy { kinds, form, copy_sql, insert_sql })
+
+    fn add_to(self, tables: &mut HashMap<String, ExistingTable>) {
+        let name = qualified(&self.schema, &self.table);
+        let table = tables.entry(name).or_insert_with(|| ExistingTable::new(&self.schema, &self.table));
+        if let (Some(name), Some(type_oid)) = (self.name, self.type_oid) {
+            table.columns.insert(name, type_oid);
+        }
+    }
 }
 
 /// Statements that one session has prepared.

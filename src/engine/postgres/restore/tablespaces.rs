@@ -4,52 +4,76 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::query::rows;
-use crate::engine::postgres::restore::ledger::unanswered;
+use crate::engine::postgres::connect::query::RowFields;
 use crate::engine::postgres::restore::options::Globals;
-use crate::engine::postgres::restore::scope::lists;
 use crate::engine::postgres::restore::script::Script;
-use crate::engine::postgres::restore::server::TargetServer;
-use crate::engine::postgres::restore::sql::StatementWords;
+use crate::engine::postgres::restore::session::TargetSession;
+use crate::engine::postgres::restore::statement_words::StatementWords;
 
-const USUAL: &str = "SET default_tablespace = '';";
+const SET_DEFAULT: &str = "SET default_tablespace = '';";
 
-/// Leaves out tablespaces that are not wanted or not to be had. Gives the latter, and what became of what was in them.
-pub(super) fn settle(
-    client: &Client,
-    server: &TargetServer,
+/// A tablespace that cannot be used, and how many objects were in it.
+pub(super) struct UnusableTablespace {
+    name: String,
+    objects: usize,
+}
+
+impl UnusableTablespace {
+    pub(super) fn object(&self) -> String {
+        format!("tablespace {}", self.name)
+    }
+
+    pub(super) fn reason(&self) -> String {
+        let objects = match self.objects {
+            1 => "1 object is".to_owned(),
+            count => format!("{count} objects are"),
+        };
+        format!("it is not here or may not be used: {objects} in the database's own instead")
+    }
+}
+
+/// Leaves out tablespaces that are not wanted or cannot be used. Gives the latter.
+pub(super) fn leave_out_unusable(
+    session: &TargetSession,
     script: &mut Script,
     globals: Globals,
-) -> Result<Vec<(String, String)>, SourceError> {
+) -> Result<Vec<UnusableTablespace>, SourceError> {
+    if globals == Globals::LeaveOut {
+        keep_tablespaces(script, &HashSet::new());
+        return Ok(Vec::new());
+    }
+    let usable = usable_tablespaces(session)?;
+    let left_out = keep_tablespaces(script, &usable).into_iter();
+    Ok(left_out.map(|(name, objects)| UnusableTablespace { name, objects }).collect())
+}
+
+fn usable_tablespaces(session: &TargetSession) -> Result<HashSet<String>, SourceError> {
     // The database's own may be used by whoever may make anything in it.
     let sql = "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')
         OR oid = (SELECT dattablespace FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())";
-    if globals == Globals::LeaveOut {
-        leave_out(script, &HashSet::new());
-        return Ok(Vec::new());
-    }
-    let usable = rows(client, "listing tablespaces", sql, |fields| fields.text());
-    let usable = usable.map_err(|error| unanswered(error, &server.name))?.into_iter().collect();
-    let finding = |(name, count): (String, usize)| {
-        let objects = if count == 1 { "1 object is".to_owned() } else { format!("{count} objects are") };
-        let reason = format!("it is not here or may not be used: {objects} in the database's own instead");
-        (format!("tablespace {name}"), reason)
-    };
-    Ok(leave_out(script, &usable).into_iter().map(finding).collect())
+    let usable = session.rows("listing tablespaces", sql, RowFields::text)?;
+    Ok(usable.into_iter().collect())
 }
 
 /// Leaves out all others; gives how many objects were in each.
-fn leave_out(script: &mut Script, usable: &HashSet<String>) -> BTreeMap<String, usize> {
-    let mut without = BTreeMap::new();
-    for item in lists(script).into_iter().flatten() {
+fn keep_tablespaces(script: &mut Script, usable: &HashSet<String>) -> BTreeMap<String, usize> {
+    let mut left_out = BTreeMap::new();
+    for item in script.lists_of_database().into_iter().flatten() {
         for setting in &mut item.settings {
-            let words = StatementWords::of(setting.as_bytes());
-            let wanted = words.starts_with(&["SET", "default_tablespace"]).then(|| words.name(3)).flatten();
-            let Some(name) = wanted.filter(|name| !usable.contains(name)) else { continue };
-            USUAL.clone_into(setting);
-            *without.entry(name).or_default() += 1;
+            if let Some(name) = tablespace_of(setting).filter(|name| !usable.contains(name)) {
+                SET_DEFAULT.clone_into(setting);
+                *left_out.entry(name).or_default() += 1;
+            }
         }
     }
-    without
+    left_out
+}
+
+/// The tablespace that a setting names, if it sets one.
+fn tablespace_of(setting: &str) -> Option<String> {
+    let words = StatementWords::of(setting.as_bytes());
+    if !words.starts_with(&["SET", "default_tablespace"]) {
+        return None;
+    }
+    words.name(3)
 }

@@ -11,28 +11,26 @@ use crate::engine::contract::{
     BatchTarget, Begun, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
 };
 use crate::engine::postgres::connect::address::Address;
-use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::login::connect;
-use crate::engine::postgres::connect::query::rows;
-use crate::engine::postgres::restore::fault::fatal;
+use crate::engine::postgres::restore::before_rows::BeforeRows;
+use crate::engine::postgres::restore::existing_objects::existing_objects;
 use crate::engine::postgres::restore::finish::{Finisher, RestoreEnd};
-use crate::engine::postgres::restore::items::{ItemNaming, run};
-use crate::engine::postgres::restore::ledger::{self, DoneParts, RestoreHead, unanswered};
-use crate::engine::postgres::restore::loader::{LoadContext, PostgresLoader};
-use crate::engine::postgres::restore::occupants::occupants;
-use crate::engine::postgres::restore::options::{Globals, Owners, Resume, TargetOptions};
-use crate::engine::postgres::restore::scope::{choose, is_support, leave_out_owners};
+use crate::engine::postgres::restore::large_objects::{self, WantedRoles};
+use crate::engine::postgres::restore::ledger::{self, DoneParts, RestoreHead, RestorePart};
+use crate::engine::postgres::restore::load_session::LoadContext;
+use crate::engine::postgres::restore::loader::PostgresLoader;
+use crate::engine::postgres::restore::options::{Owners, Resume, TargetOptions};
+use crate::engine::postgres::restore::scope::{OrphanedKey, keep_tables, leave_out_owners};
 use crate::engine::postgres::restore::script::Script;
-use crate::engine::postgres::restore::sequences::Missing;
-use crate::engine::postgres::restore::server::{SessionUse, TargetServer, open};
-use crate::engine::postgres::restore::table_plan::{LoadMethod, plan};
-use crate::engine::postgres::restore::{differences, globals, large_objects, sequences, tablespaces};
+use crate::engine::postgres::restore::session::{SessionUse, TargetSession};
+use crate::engine::postgres::restore::table_plan::{LoadMethod, LoadPlan, load_plans};
+use crate::engine::postgres::restore::target_tables::existing_relations;
 use crate::engine::postgres::schema::document::SchemaDocument;
 use crate::engine::postgres::schema::table::LARGE_OBJECTS;
 use crate::format::catalog::position_meant;
 use crate::format::cell::Cell;
 
-/// How often a server that went away at the very end is asked what became of it.
+/// How often a server that went away at the very end is asked whether the restore ended.
 const END_ASKED_MAX: u32 = 5;
 const END_PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,14 +44,13 @@ pub struct PostgresTarget {
 
 /// What is known once it has begun.
 struct OpenTarget {
-    client: Client,
-    server: TargetServer,
+    leader: TargetSession,
     document: SchemaDocument,
     script: Script,
     done: DoneParts,
     tables: Vec<TargetTable>,
     scope: Scope,
-    built: HashSet<(ledger::RestorePart, u32)>,
+    built: HashSet<(RestorePart, u32)>,
 }
 
 impl PostgresTarget {
@@ -70,105 +67,82 @@ impl PostgresTarget {
     }
 
     fn opened(&mut self) -> Result<&mut OpenTarget, SourceError> {
-        let reason = "it has not begun".to_owned();
-        let doing = format!("restore to {}", self.address);
-        self.open.as_mut().ok_or(SourceError::Failed { doing, reason })
+        let error = self.failed("it has not begun");
+        self.open.as_mut().ok_or(error)
     }
 
-    /// The ledger to write to: a new one, or that of the restore to go on with.
-    fn head(
-        &self,
-        client: &Client,
-        server: &TargetServer,
-        content: &RestoreContent<'_>,
-    ) -> Result<RestoreHead, SourceError> {
-        let tables = match content.scope {
-            Scope::Everything => None,
-            Scope::Chosen => Some(content.tables.iter().map(|table| table.name.clone()).collect()),
-        };
-        let what = || server.name.clone();
-        match ledger::find(client, &server.name)? {
-            Some(head) if self.options.resume == Resume::Refuse || head.snapshot != content.snapshot => {
-                Err(SourceError::Unfinished { what: what(), snapshot: head.snapshot })
-            }
-            Some(head) if head.tables != tables => {
-                let reason = "it was begun with other tables; name the same".to_owned();
-                Err(SourceError::Failed { doing: format!("go on with the restore in {}", what()), reason })
-            }
-            Some(head) => Ok(head),
-            None => match (&occupants(client, server)?[..], self.options.resume) {
-                ([], _) => ledger::create(client, &server.name, content.snapshot, tables),
-                (some, Resume::Refuse) => {
-                    Err(SourceError::NotEmpty { what: format!("{} has {}; it", what(), some.join(", ")) })
-                }
-                (some, Resume::GoOn) => Err(SourceError::NothingBegun { what: what(), has: some.join(", ") }),
-            },
-        }
+    fn failed(&self, reason: impl Into<String>) -> SourceError {
+        SourceError::Failed { doing: format!("restore to {}", self.address), reason: reason.into() }
     }
 
-    /// What must be there before the rows.
-    fn before_rows(
-        &mut self,
-        open: &mut OpenTarget,
-        head: &RestoreHead,
-        absent: &[(String, String)],
-    ) -> Result<(), SourceError> {
-        let has_large_objects = open.has_large_objects();
-        let OpenTarget { client, server, done, script, document, scope, .. } = open;
-        let (client, server, scope) = (&*client, &*server, *scope);
-        if self.options.globals == Globals::Restore {
-            let known = globals::restore(client, server, done, &script.globals, &head.roles)?;
-            // Nearly every server has this one.
-            let known: Vec<String> = known.into_iter().filter(|role| role != "postgres").collect();
-            if !known.is_empty() {
-                self.notes.push(format!("roles that were there stay as they are: {}", known.join(", ")));
-            }
-        }
-        let refuse = |object: &str, reason: &str| {
-            client
-                .attempt(&ledger::refused(object, Some(reason), 0))
-                .map_err(|error| fatal(&error, &server.name, "keeping what was refused"))
-        };
-        let differences = differences::of_database(document, client, server)?;
-        for reason in differences.findings {
-            refuse(&format!("database {}", server.database), &reason)?;
-        }
-        for (object, reason) in tablespaces::settle(client, server, script, self.options.globals)? {
-            refuse(&object, &reason)?;
-        }
-        if self.options.globals == Globals::Restore {
-            self.notes.extend(differences.notes);
-        }
-        if self.options.owners == Owners::Restore {
-            self.notes.extend(differences::of_roles(script, &Self::roles(client, server)?));
-        }
-        for (object, table) in absent {
-            refuse(object, &format!("it refers to {table}, which is not restored"))?;
-        }
-        for item in script.pre_data.iter().filter(|item| !done.has(item.part, item.number)) {
-            let naming = match scope {
-                Scope::Chosen if is_support(item) => ItemNaming::Unnamed,
-                _ => ItemNaming::Named,
+    /// Completes the names of the tables that come first.
+    fn resolve_first_tables(&mut self, tables: &[TargetTable]) -> Result<(), SourceError> {
+        for at in 0..self.options.first.len() {
+            let name = &self.options.first[at];
+            let names = tables.iter().map(|table| table.name.as_str());
+            let Some(position) = position_meant(names, name) else {
+                return Err(
+                    self.failed(format!("no table {name} is restored that could come first, or several end so"))
+                );
             };
-            run(client, server, item, naming)?;
-        }
-        self.notes.extend(differences::of_extensions(document, client, server)?);
-        let missing = if scope == Scope::Chosen { Missing::Expected } else { Missing::Named };
-        sequences::set(client, server, done, &document.sequences, missing)?;
-        if has_large_objects {
-            large_objects::create(client, server, done, &document.large_objects)?;
+            self.options.first[at].clone_from(&tables[position].name);
         }
         Ok(())
     }
 
-    /// Finds out whether the last transaction was committed, of which no answer came because of `lost`.
-    fn ask_for_end(&self, lost: SourceError) -> Result<(), SourceError> {
-        let ask = || {
-            let (client, server) = open(&self.address, SessionUse::Leader)?;
-            ledger::find(&client, &server.name)
+    /// The ledger to write to: a new one, or that of the restore to go on with.
+    fn open_ledger(&self, leader: &TargetSession, content: &RestoreContent<'_>) -> Result<RestoreHead, SourceError> {
+        let tables = match content.scope {
+            Scope::Everything => None,
+            Scope::Chosen => Some(table_names(content.tables)),
         };
+        match ledger::find(&leader.client, &leader.server.name)? {
+            Some(head) => self.check_unfinished(head, leader, content.snapshot, tables.as_ref()),
+            None => {
+                self.check_empty(leader)?;
+                ledger::create(leader, content.snapshot, tables)
+            }
+        }
+    }
+
+    /// Refuses a restore that was begun before and is not the one to go on with.
+    fn check_unfinished(
+        &self,
+        head: RestoreHead,
+        leader: &TargetSession,
+        snapshot: &str,
+        tables: Option<&Vec<String>>,
+    ) -> Result<RestoreHead, SourceError> {
+        let what = leader.server.name.clone();
+        if self.options.resume == Resume::Refuse || head.snapshot != snapshot {
+            return Err(SourceError::Unfinished { what, snapshot: head.snapshot });
+        }
+        if head.tables.as_ref() != tables {
+            let reason = "it was begun with other tables; name the same".to_owned();
+            return Err(SourceError::Failed { doing: format!("go on with the restore in {what}"), reason });
+        }
+        Ok(head)
+    }
+
+    fn check_empty(&self, leader: &TargetSession) -> Result<(), SourceError> {
+        let existing = existing_objects(leader)?;
+        if existing.is_empty() {
+            return Ok(());
+        }
+        Err(self.not_empty(leader.server.name.clone(), existing.join(", ")))
+    }
+
+    fn not_empty(&self, what: String, has: String) -> SourceError {
+        if self.options.resume == Resume::GoOn {
+            return SourceError::NothingBegun { what, has };
+        }
+        SourceError::NotEmpty { what: format!("{what} has {has}; it") }
+    }
+
+    /// Finds out whether the last transaction was committed, of which no answer came because of `lost`.
+    fn confirm_end(&self, lost: SourceError) -> Result<(), SourceError> {
         for asked in 1.. {
-            match ask() {
+            match self.ask_for_ledger() {
                 Ok(None) => return Ok(()),
                 Ok(Some(_)) => break,
                 Err(_) if asked < END_ASKED_MAX && !self.address.cancel.is_cancelled() => std::thread::sleep(END_PAUSE),
@@ -178,30 +152,35 @@ impl PostgresTarget {
         Err(lost)
     }
 
-    fn roles(client: &Client, server: &TargetServer) -> Result<Vec<String>, SourceError> {
-        let sql = "SELECT rolname FROM pg_catalog.pg_roles";
-        let roles = rows(client, "listing roles", sql, |fields| fields.text());
-        roles.map_err(|error| unanswered(error, &server.name))
+    /// Asks in a session of its own, as the leader's is lost.
+    fn ask_for_ledger(&self) -> Result<Option<RestoreHead>, SourceError> {
+        let session = TargetSession::open(&self.address, SessionUse::Leader)?;
+        ledger::find(&session.client, &session.server.name)
     }
 
-    /// As many sessions as are wanted besides the first.
-    fn sessions(&self, count: usize) -> Result<Vec<Client>, SourceError> {
-        (0..count).map(|_| Ok(open(&self.address, SessionUse::Worker)?.0)).collect()
+    /// As many sessions besides the first.
+    fn open_workers(&self, count: usize) -> Result<Vec<TargetSession>, SourceError> {
+        (0..count).map(|_| TargetSession::open(&self.address, SessionUse::Worker)).collect()
     }
 
-    fn build(
+    /// Does `work` with all sessions.
+    fn with_finisher<T>(
         &mut self,
-        work: impl FnOnce(&mut Finisher<'_>, &OpenTarget) -> Result<(), SourceError>,
-    ) -> Result<(), SourceError> {
-        let others = self.sessions(self.options.workers.saturating_sub(1))?;
+        work: impl FnOnce(&mut Finisher<'_>, &OpenTarget) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let workers = self.open_workers(self.options.workers.saturating_sub(1))?;
         let open = self.opened()?;
         let built = std::mem::take(&mut open.built);
-        let sessions = std::iter::once(&open.client).chain(&others).collect();
-        let mut builder = Finisher { server: &open.server, sessions, done: &open.done, built };
-        work(&mut builder, open)?;
-        let built = builder.built;
+        let sessions = std::iter::once(&open.leader).chain(&workers).collect();
+        let mut finisher = Finisher { sessions, done: &open.done, built };
+        let result = work(&mut finisher, open)?;
+        let built = finisher.built;
         open.built = built;
-        Ok(())
+        Ok(result)
+    }
+
+    fn is_first(&self, table: &str) -> bool {
+        self.options.first.iter().any(|first| first == table)
     }
 }
 
@@ -216,43 +195,128 @@ fn unclear(lost: SourceError) -> SourceError {
     }
 }
 
+fn table_names(tables: &[TargetTable]) -> Vec<String> {
+    tables.iter().map(|table| table.name.clone()).collect()
+}
+
 impl OpenTarget {
+    fn begin(
+        leader: TargetSession,
+        document: SchemaDocument,
+        content: &RestoreContent<'_>,
+    ) -> Result<Self, SourceError> {
+        Ok(Self {
+            done: ledger::load_done(&leader)?,
+            script: Script::of(&document, &leader.server),
+            leader,
+            document,
+            tables: content.tables.to_vec(),
+            scope: content.scope,
+            built: HashSet::new(),
+        })
+    }
+
+    /// Leaves out of the script what is not wanted; gives foreign keys that are left out because their parents are.
+    fn reduce_script(&mut self, owners: Owners) -> Result<Vec<OrphanedKey>, SourceError> {
+        let orphaned = match self.scope {
+            Scope::Everything => Vec::new(),
+            Scope::Chosen => keep_tables(&mut self.script, &table_names(&self.tables)),
+        };
+        if owners == Owners::LeaveOut {
+            leave_out_owners(&mut self.script, &self.leader.roles()?);
+        }
+        Ok(orphaned)
+    }
+
     fn has_large_objects(&self) -> bool {
         self.scope == Scope::Everything || self.tables.iter().any(|table| table.name == LARGE_OBJECTS)
+    }
+
+    fn position(&self, table: &str) -> Option<usize> {
+        self.tables.iter().position(|known| known.name == table)
+    }
+
+    fn positions_without(&self, tables: &[usize]) -> Vec<usize> {
+        (0..self.tables.len()).filter(|at| !tables.contains(at)).collect()
+    }
+
+    /// Everything after the rows, in this order.
+    fn finish(&self, finisher: &mut Finisher<'_>, owners: Owners) -> Result<RestoreEnd, SourceError> {
+        let script = &self.script;
+        let missing = finisher.build_keys(&script.keys, None)?;
+        finisher.run_in_order(&script.attached)?;
+        finisher.analyze(None)?;
+        finisher.add_foreign_keys(&script.references)?;
+        finisher.run_in_order(&script.others)?;
+        finisher.run_in_order(missing)?;
+        finisher.run_in_order(&script.privileges)?;
+        self.restore_large_object_rights(owners)?;
+        finisher.run_in_order(&script.refreshed)?;
+        finisher.run_in_order(&script.database)?;
+        finisher.end(&script.event_triggers)
+    }
+
+    fn restore_large_object_rights(&self, owners: Owners) -> Result<(), SourceError> {
+        if !self.has_large_objects() {
+            return Ok(());
+        }
+        let roles = WantedRoles { owners, existing: self.leader.roles()? };
+        large_objects::restore_rights(&self.leader, &self.done, &self.document.large_objects, &roles)
+    }
+
+    /// What is built of these tables before others have rows.
+    fn finish_tables(&self, finisher: &mut Finisher<'_>, tables: &[String]) -> Result<(), SourceError> {
+        let wanted = self.with_partitions(tables)?;
+        finisher.build_keys(&self.script.keys, Some(&wanted))?;
+        finisher.analyze(Some(&wanted))?;
+        let privileges = self.script.privileges.iter();
+        finisher.run_in_order(privileges.filter(|item| item.subject().is_none_or(|subject| wanted.contains(&subject))))
+    }
+
+    fn with_partitions(&self, tables: &[String]) -> Result<BTreeSet<String>, SourceError> {
+        let relations = existing_relations(&self.leader)?;
+        let found = tables.iter().filter_map(|table| relations.get(table));
+        Ok(found.flat_map(|relation| relation.family.iter().cloned()).collect())
+    }
+
+    fn record_unloadable(&self, plans: &[LoadPlan]) -> Result<(), SourceError> {
+        for plan in plans {
+            if let LoadMethod::Refused(reason) = &plan.method {
+                ledger::record_refused(&self.leader, &plan.name, &format!("no rows: {reason}"))?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Target for PostgresTarget {
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
-        let failed = |reason: String| SourceError::Failed { doing: format!("restore to {}", self.address), reason };
         if content.engine != Engine::Postgres {
-            return Err(failed("the snapshot is not of a PostgreSQL database".to_owned()));
+            return Err(self.failed("the snapshot is not of a PostgreSQL database"));
         }
-        for name in &mut self.options.first {
-            let names = content.tables.iter().map(|table| table.name.as_str());
-            let Some(at) = position_meant(names, name) else {
-                return Err(failed(format!("no table {name} is restored that could come first, or several end so")));
-            };
-            name.clone_from(&content.tables[at].name);
-        }
-        let document = SchemaDocument::from_bytes(content.schema).map_err(|error| failed(error.to_string()))?;
-        let (client, server) = open(&self.address, SessionUse::Leader)?;
-        let head = self.head(&client, &server, content)?;
-        let done = ledger::done(&client, &server.name)?;
-        let mut script = Script::of(&document, &server);
-        let absent = match content.scope {
-            Scope::Everything => Vec::new(),
-            Scope::Chosen => {
-                let names: Vec<String> = content.tables.iter().map(|table| table.name.clone()).collect();
-                choose(&mut script, &names)
-            }
+        self.resolve_first_tables(content.tables)?;
+        let document = SchemaDocument::from_bytes(content.schema).map_err(|error| self.failed(error.to_string()))?;
+        let leader = TargetSession::open(&self.address, SessionUse::Leader)?;
+        let head = self.open_ledger(&leader, content)?;
+        let mut open = OpenTarget::begin(leader, document, content)?;
+        let orphaned = open.reduce_script(self.options.owners)?;
+        let has_large_objects = open.has_large_objects();
+        let mut before_rows = BeforeRows {
+            session: &open.leader,
+            document: &open.document,
+            script: &mut open.script,
+            done: &open.done,
+            options: &self.options,
+            notes: &mut self.notes,
         };
-        if self.options.owners == Owners::LeaveOut {
-            leave_out_owners(&mut script, &Self::roles(&client, &server)?);
+        before_rows.restore_globals(&head.roles)?;
+        before_rows.record_differences()?;
+        before_rows.record_orphaned_keys(&orphaned)?;
+        before_rows.restore_pre_data(content.scope)?;
+        before_rows.set_sequences(content.scope)?;
+        if has_large_objects {
+            before_rows.create_large_objects()?;
         }
-        let (tables, scope, built) = (content.tables.to_vec(), content.scope, HashSet::new());
-        let mut open = OpenTarget { client, server, document, script, done, tables, scope, built };
-        self.before_rows(&mut open, &head, &absent)?;
         self.open = Some(open);
         Ok(())
     }
@@ -261,10 +325,10 @@ impl Target for PostgresTarget {
         if self.options.resume == Resume::Refuse {
             return Ok(None);
         }
-        // Only to look: what is done is read once the leader's session holds its lock.
+        // This only informs: what is done is read once the leader's session holds its lock.
         let what = self.address.to_string();
         let head = ledger::find(&connect(&self.address)?, &what)?;
-        Ok(head.map(|RestoreHead { snapshot, .. }| Begun { what, snapshot }))
+        Ok(head.map(|head| Begun { what, snapshot: head.snapshot }))
     }
 
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
@@ -272,8 +336,7 @@ impl Target for PostgresTarget {
     }
 
     fn table(&mut self, _: usize) -> Result<(), SourceError> {
-        let reason = "its rows go through loaders".to_owned();
-        Err(SourceError::Failed { doing: format!("restore to {}", self.address), reason })
+        Err(self.failed("its rows go through loaders"))
     }
 
     fn row(&mut self, _: &[Cell<'_>]) -> Result<(), SourceError> {
@@ -282,30 +345,14 @@ impl Target for PostgresTarget {
 
     fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
         let owners = self.options.owners;
-        let mut end = RestoreEnd::Done(Vec::new());
-        self.build(|builder, open| {
-            let script = &open.script;
-            let missing = builder.keys(&script.keys, None)?;
-            builder.in_order(&script.attached)?;
-            builder.analyze(None)?;
-            builder.references(&script.references)?;
-            builder.in_order(&script.others)?;
-            builder.in_order(missing)?;
-            builder.in_order(&script.privileges)?;
-            if open.has_large_objects() {
-                let roles = Self::roles(&open.client, &open.server)?;
-                let objects = &open.document.large_objects;
-                large_objects::give(&open.client, &open.server, &open.done, objects, (owners, &roles))?;
-            }
-            builder.in_order(&script.refreshed)?;
-            builder.in_order(&script.database)?;
-            end = builder.end(&script.event_triggers)?;
-            Ok(())
-        })?;
+        let end = self.with_finisher(|finisher, open| open.finish(finisher, owners))?;
         self.open = None;
         match end {
             RestoreEnd::Done(refused) => Ok(refused),
-            RestoreEnd::Unanswered { refused, error } => self.ask_for_end(error).map(|()| refused),
+            RestoreEnd::Unanswered { refused, error } => {
+                self.confirm_end(error)?;
+                Ok(refused)
+            }
         }
     }
 }
@@ -313,10 +360,10 @@ impl Target for PostgresTarget {
 impl BatchTarget for PostgresTarget {
     fn stages(&self) -> Vec<Vec<usize>> {
         let Some(open) = &self.open else { return Vec::new() };
-        let at = |name: &String| open.tables.iter().position(|table| table.name == *name);
-        let first: Vec<usize> = self.options.first.iter().filter_map(at).collect();
-        let others: Vec<usize> = (0..open.tables.len()).filter(|at| !first.contains(at)).collect();
-        first.into_iter().map(|at| vec![at]).chain([others]).collect()
+        let first: Vec<usize> = self.options.first.iter().filter_map(|name| open.position(name)).collect();
+        let mut stages: Vec<Vec<usize>> = first.iter().map(|&at| vec![at]).collect();
+        stages.push(open.positions_without(&first));
+        stages
     }
 
     fn has(&self, table: usize, mark: &Mark) -> bool {
@@ -324,19 +371,16 @@ impl BatchTarget for PostgresTarget {
     }
 
     fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, SourceError> {
-        let sessions = self.sessions(self.options.workers.max(1))?;
+        let sessions = self.open_workers(self.options.workers.max(1))?;
         let open = self.opened()?;
-        let plans = plan(&open.client, &open.server, &open.tables)?;
-        for table in &plans {
-            if let LoadMethod::Refused(reason) = &table.way {
-                open.client
-                    .attempt(&ledger::refused(&table.name, Some(&format!("no rows: {reason}")), 0))
-                    .map_err(|error| fatal(&error, &open.server.name, "keeping what was refused"))?;
-            }
+        let plans = load_plans(&open.leader, &open.tables)?;
+        open.record_unloadable(&plans)?;
+        let context = Arc::new(LoadContext::new(plans));
+        let mut loaders: Vec<Box<dyn Loader>> = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            loaders.push(Box::new(PostgresLoader::new(session, Arc::clone(&context))));
         }
-        let loading = Arc::new(LoadContext::new(open.server.clone(), plans));
-        let loader = |client| Box::new(PostgresLoader::new(client, Arc::clone(&loading))) as Box<dyn Loader>;
-        Ok(sessions.into_iter().map(loader).collect())
+        Ok(loaders)
     }
 
     fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError> {
@@ -346,17 +390,9 @@ impl BatchTarget for PostgresTarget {
         }
         let names: Vec<String> = tables.iter().map(|&at| open.tables[at].name.clone()).collect();
         // What comes last is built with everything else.
-        if !names.iter().any(|name| self.options.first.contains(name)) {
+        if !names.iter().any(|name| self.is_first(name)) {
             return Ok(());
         }
-        self.build(|builder, open| {
-            let relations = builder.relations()?;
-            let family = |name| relations.get(name).map(|relation| relation.family.clone()).unwrap_or_default();
-            let wanted: BTreeSet<String> = names.iter().flat_map(family).collect();
-            builder.keys(&open.script.keys, Some(&wanted))?;
-            builder.analyze(Some(&wanted))?;
-            let about = open.script.privileges.iter();
-            builder.in_order(about.filter(|item| item.subject().is_none_or(|subject| wanted.contains(&subject))))
-        })
+        self.with_finisher(|finisher, open| open.finish_tables(finisher, &names))
     }
 }

@@ -22,7 +22,7 @@ use crate::format::cell::{Cell, OwnedCell};
 use crate::format::key::Fold;
 
 /// How long somebody may keep us from looking at a table that he alters.
-const LOCK_PATIENCE: &str = "SET LOCAL lock_timeout = '30s'";
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '30s'";
 
 /// What can be read, and what cannot.
 #[derive(Clone, Debug)]
@@ -39,34 +39,36 @@ pub struct PgCatalog {
 /// Reads the catalogs as the session's snapshot has them.
 pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
     // Sizes are asked for under a lock; the setting ends with the transaction, or when tables are locked.
-    client.execute("setting how long to wait for locks", LOCK_PATIENCE)?;
-    let mut facts = CatalogFacts {
-        relations: relations(client)?,
-        attributes: BTreeMap::new(),
-        uniques: uniques(client)?,
-        references: references(client)?,
-        feeds: feeds(client)?.into_iter().collect(),
+    client.execute("setting how long to wait for locks", LOCK_TIMEOUT)?;
+    let facts = CatalogFacts::read(client)?;
+    let mut catalog = PgCatalog {
+        tables: facts.relations.iter().filter_map(|relation| facts.table(relation)).collect(),
+        gaps: facts.relations.iter().filter_map(gap_of).collect(),
+        unreadable: facts.unreadable(),
+        unreadable_sequences: Vec::new(),
     };
-    for attribute in attributes(client)? {
-        facts.attributes.entry(attribute.relation).or_default().push(attribute);
+    for (object, reason) in hidden(client)? {
+        catalog.gaps.push(Gap { object, reason });
     }
-    let mut gaps: Vec<Gap> = facts.relations.iter().filter_map(gap_of).collect();
-    let hidden = hidden(client)?.into_iter();
-    gaps.extend(hidden.map(|(object, reason)| Gap { object, reason }));
-    let unreadable = facts.relations.iter().filter(|relation| relation.obstacle == Some(ReadObstacle::NoRight));
-    let unreadable = unreadable.map(sql_name).collect();
-    let mut tables: Vec<PgTable> = facts.relations.iter().filter_map(|relation| facts.table(relation)).collect();
-    match large_objects(client)?.as_ref().map(large_objects_table) {
-        Some(Ok(pages)) => tables.push(pages),
-        Some(Err(gap)) => gaps.push(gap),
-        None => {}
+    if let Some(pages) = large_objects(client)? {
+        catalog.add_large_objects(&pages);
     }
-    let sequences = unreadable_sequences(client)?.into_iter();
-    let unreadable_sequences =
-        sequences.map(|(schema, name)| format!("{}.{}", quote_identifier(&schema), quote_identifier(&name))).collect();
-    Ok(PgCatalog { tables, gaps, unreadable, unreadable_sequences })
+    for (schema, name) in unreadable_sequences(client)? {
+        catalog.unreadable_sequences.push(sql_name_of(&schema, &name));
+    }
+    Ok(catalog)
 }
 
+impl PgCatalog {
+    fn add_large_objects(&mut self, pages: &LargeObjectPages) {
+        match large_objects_table(pages) {
+            Ok(table) => self.tables.push(table),
+            Err(gap) => self.gaps.push(gap),
+        }
+    }
+}
+
+/// What the system catalogs say, as it was read.
 struct CatalogFacts {
     relations: Vec<PgRelation>,
     /// By relation.
@@ -82,34 +84,68 @@ fn name_of(relation: &PgRelation) -> String {
 }
 
 fn sql_name(relation: &PgRelation) -> String {
-    format!("{}.{}", quote_identifier(&relation.schema), quote_identifier(&relation.name))
+    sql_name_of(&relation.schema, &relation.name)
 }
 
+fn sql_name_of(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote_identifier(schema), quote_identifier(name))
+}
+
+/// Why rows of a relation are not captured, if they should be.
 fn gap_of(relation: &PgRelation) -> Option<Gap> {
-    let reason = match (&relation.extension, &relation.obstacle) {
-        (Some(ExtensionMembership::Member { extension }), _) if relation.pages > 0 => {
+    let reason = match &relation.extension {
+        Some(ExtensionMembership::Member { .. }) if relation.pages == 0 => return None,
+        Some(ExtensionMembership::Member { extension }) => {
             format!("its rows are taken for a part of extension {extension}, which makes the table anew")
         }
-        (Some(ExtensionMembership::Member { .. }), _) | (_, None) => return None,
-        (_, Some(ReadObstacle::Unnamed)) => {
-            "its name, or that of a column or type in it, is not UTF-8: its rows are not captured".to_owned()
-        }
-        (_, Some(ReadObstacle::NoRight)) => {
-            let name = sql_name(relation);
-            format!("the role may not read it: neither rows nor definition are captured; GRANT SELECT ON {name} helps")
-        }
-        // It has no rows of its own.
-        (_, Some(_)) if relation.kind == RelationKind::Partitioned => return None,
-        (_, Some(ReadObstacle::RowSecurity)) => {
-            "row security would hide rows from the role: none are captured; ALTER ROLE ... BYPASSRLS helps".to_owned()
-        }
-        (_, Some(ReadObstacle::Unlogged)) => "an unlogged table has no rows on a standby".to_owned(),
-        (_, Some(ReadObstacle::Foreign { server })) => format!("its rows are on server {server}"),
+        _ => obstacle_reason(relation)?,
     };
     Some(Gap { object: name_of(relation), reason })
 }
 
+fn obstacle_reason(relation: &PgRelation) -> Option<String> {
+    let reason = match relation.obstacle.as_ref()? {
+        ReadObstacle::Unnamed => {
+            "its name, or that of a column or type in it, is not UTF-8: its rows are not captured".to_owned()
+        }
+        ReadObstacle::NoRight => {
+            let name = sql_name(relation);
+            format!("the role may not read it: neither rows nor definition are captured; GRANT SELECT ON {name} helps")
+        }
+        // It has no rows of its own.
+        _ if relation.kind == RelationKind::Partitioned => return None,
+        ReadObstacle::RowSecurity => {
+            "row security would hide rows from the role: none are captured; ALTER ROLE ... BYPASSRLS helps".to_owned()
+        }
+        ReadObstacle::Unlogged => "an unlogged table has no rows on a standby".to_owned(),
+        ReadObstacle::Foreign { server } => format!("its rows are on server {server}"),
+    };
+    Some(reason)
+}
+
 impl CatalogFacts {
+    fn read(client: &Client) -> Result<Self, QueryError> {
+        let relations = relations(client)?;
+        let uniques = uniques(client)?;
+        let references = references(client)?;
+        let feeds = feeds(client)?.into_iter().collect();
+        let mut by_relation: BTreeMap<u32, Vec<PgAttribute>> = BTreeMap::new();
+        for attribute in attributes(client)? {
+            by_relation.entry(attribute.relation).or_default().push(attribute);
+        }
+        Ok(Self { relations, attributes: by_relation, uniques, references, feeds })
+    }
+
+    /// Tables that the role may not lock, quoted for SQL.
+    fn unreadable(&self) -> Vec<String> {
+        let relations = self.relations.iter();
+        relations.filter(|relation| relation.obstacle == Some(ReadObstacle::NoRight)).map(sql_name).collect()
+    }
+
+    fn relation(&self, oid: u32) -> Option<&PgRelation> {
+        self.relations.iter().find(|relation| relation.oid == oid)
+    }
+
     /// Whether its rows are captured, those of a partitioned table through its leaves.
     fn is_read(&self, relation: &PgRelation) -> bool {
         let is_member = matches!(relation.extension, Some(ExtensionMembership::Member { .. }));
@@ -126,41 +162,47 @@ impl CatalogFacts {
 
     /// Whether its rows are those of a partitioned table that is captured. Leaves of others are tables of their own.
     fn is_of_root(&self, relation: &PgRelation) -> bool {
-        let root = relation.root.and_then(|root| self.relations.iter().find(|other| other.oid == root));
-        root.is_some_and(|root| relation.kind == RelationKind::Partitioned || self.is_read(root))
+        let Some(root) = relation.root.and_then(|root| self.relation(root)) else { return false };
+        relation.kind == RelationKind::Partitioned || self.is_read(root)
     }
 
+    /// `None`: its rows are not captured, or are those of another table.
     fn table(&self, relation: &PgRelation) -> Option<PgTable> {
         if !self.is_read(relation) || self.is_of_root(relation) {
             return None;
         }
-        let parts: Vec<&PgRelation> = match relation.kind {
-            RelationKind::Partitioned => self.leaves(relation.oid).collect(),
-            _ => vec![relation],
-        };
+        let parts = self.parts(relation);
         let attributes: Vec<&PgAttribute> = self.stored(relation.oid).collect();
-        let columns = attributes.iter().map(|attribute| self.column(attribute, &parts)).collect();
-        let condition = match &relation.extension {
-            Some(ExtensionMembership::Configuration { condition }) => {
-                Some(condition_of(condition)).filter(|text| !text.is_empty())
-            }
-            _ => None,
-        };
         let (foreign_keys, references) = self.foreign_keys(relation.oid, &attributes);
         let table = Table {
             name: name_of(relation),
             oid: Some(u64::from(relation.oid)),
-            columns: attributes.iter().map(|attribute| described(attribute)).collect(),
+            columns: attributes.iter().map(|attribute| contract_column(attribute)).collect(),
             key: self.key(relation.oid, &attributes),
             foreign_keys,
             rows_estimate: rows_estimate(&parts, relation.kind),
-            feed_hint: self
-                .feeds
-                .get(&relation.oid)
-                .map(|key| format!("rows are appended in the order of {key} and the oldest are gone")),
+            feed_hint: self.feed_hint(relation.oid),
         };
-        let parts = parts.into_iter().map(part).collect();
-        Some(PgTable { table, columns, references, parts, condition, sql_name: sql_name(relation) })
+        Some(PgTable {
+            table,
+            columns: attributes.iter().map(|attribute| self.column(attribute, &parts)).collect(),
+            references,
+            parts: parts.into_iter().map(part).collect(),
+            condition: relation.extension.as_ref().and_then(row_condition),
+            sql_name: sql_name(relation),
+        })
+    }
+
+    fn parts<'a>(&'a self, relation: &'a PgRelation) -> Vec<&'a PgRelation> {
+        match relation.kind {
+            RelationKind::Partitioned => self.leaves(relation.oid).collect(),
+            _ => vec![relation],
+        }
+    }
+
+    fn feed_hint(&self, relation: u32) -> Option<String> {
+        let key = self.feeds.get(&relation)?;
+        Some(format!("rows are appended in the order of {key} and the oldest are gone"))
     }
 
     /// Those that can be read.
@@ -171,68 +213,106 @@ impl CatalogFacts {
 
     fn stored(&self, relation: u32) -> impl Iterator<Item = &PgAttribute> {
         let all = self.attributes.get(&relation).into_iter().flatten();
-        all.filter(|attribute| attribute.value == ColumnOrigin::Stored)
+        all.filter(|attribute| attribute.origin == ColumnOrigin::Stored)
     }
 
     fn column(&self, attribute: &PgAttribute, parts: &[&PgRelation]) -> PgColumn {
-        // Of a partitioned table only the leaves that were there when the column was added know it.
-        let of_part = |part: &&PgRelation| {
-            self.stored(part.oid).find(|other| other.name == attribute.name).and_then(|other| other.missing.clone())
-        };
         PgColumn {
             type_oid: attribute.type_oid,
             type_name: attribute.type_name.clone(),
             modifier: attribute.modifier,
             collation: attribute.collation,
-            missing: attribute.missing.clone().or_else(|| parts.iter().find_map(of_part)),
+            missing: attribute.missing.clone().or_else(|| self.missing_of_parts(attribute, parts)),
         }
+    }
+
+    /// Of a partitioned table only the leaves that were there when the column was added know it.
+    fn missing_of_parts(&self, attribute: &PgAttribute, parts: &[&PgRelation]) -> Option<String> {
+        for part in parts {
+            let own = self.stored(part.oid).find(|other| other.name == attribute.name);
+            if let Some(missing) = own.and_then(|own| own.missing.clone()) {
+                return Some(missing);
+            }
+        }
+        None
     }
 
     /// The primary key, else the unique index with the fewest columns, none of which may be NULL.
     fn key(&self, relation: u32, attributes: &[&PgAttribute]) -> Vec<usize> {
-        let usable = self.uniques.iter().filter(|unique| unique.relation == relation).filter_map(|unique| {
-            let columns = positions(&unique.columns, attributes)?;
-            let filled = columns.iter().all(|&at| attributes[at].nulls == Nulls::Forbidden);
-            filled.then_some((unique.rank == IndexRank::Unique, columns))
-        });
+        let own = self.uniques.iter().filter(|unique| unique.relation == relation);
+        let usable = own.filter_map(|unique| Some((unique.rank, key_columns(unique, attributes)?)));
         // The first of equals: they are ordered by name.
-        let best = usable.min_by_key(|(not_primary, columns)| (*not_primary, columns.len()));
+        let best = usable.min_by_key(|(rank, columns)| (*rank == IndexRank::Unique, columns.len()));
         best.map(|(_, columns)| columns).unwrap_or_default()
     }
 
     fn foreign_keys(&self, relation: u32, attributes: &[&PgAttribute]) -> (Vec<ForeignKey>, Vec<PgReference>) {
         let own = self.references.iter().filter(|reference| reference.relation == relation);
-        let keys = own.filter_map(|reference| {
-            let parent = self.relations.iter().find(|other| other.oid == reference.parent)?;
-            let known = self.attributes.get(&parent.oid)?;
-            let find = |number: &u32| known.iter().find(|attribute| attribute.number == *number);
-            let theirs = reference.parent_columns.iter().map(find).collect::<Option<Vec<_>>>()?;
-            // A leaf's rows are its root's.
-            let root = self.relations.iter().find(|other| Some(other.oid) == parent.root).unwrap_or(parent);
-            let key = ForeignKey {
-                columns: positions(&reference.columns, attributes)?,
-                parent: name_of(root),
-                parent_columns: theirs.iter().map(|attribute| attribute.name.clone()).collect(),
-                strength: strength(&reference.on_delete),
-                by_server: Vec::new(),
-            };
-            let columns = theirs.iter().map(|attribute| self.column(attribute, &[])).collect();
-            Some((key, PgReference { oid: reference.oid, parent: self.whole(parent), columns }))
-        });
-        keys.unzip()
+        own.filter_map(|reference| self.foreign_key(reference, attributes)).unzip()
+    }
+
+    /// `None`: a column of it is not read, or its parent is not known.
+    fn foreign_key(&self, reference: &Reference, attributes: &[&PgAttribute]) -> Option<(ForeignKey, PgReference)> {
+        let parent = self.relation(reference.parent)?;
+        let parent_columns = self.parent_columns(reference)?;
+        // A leaf's rows are its root's.
+        let root = parent.root.and_then(|root| self.relation(root)).unwrap_or(parent);
+        let foreign_key = ForeignKey {
+            columns: positions(&reference.columns, attributes)?,
+            parent: name_of(root),
+            parent_columns: parent_columns.iter().map(|attribute| attribute.name.clone()).collect(),
+            strength: strength(&reference.on_delete),
+            by_server: Vec::new(),
+        };
+        let pg_reference = PgReference {
+            oid: reference.oid,
+            parent: self.readable_parent(parent),
+            columns: parent_columns.iter().map(|attribute| self.column(attribute, &[])).collect(),
+        };
+        Some((foreign_key, pg_reference))
+    }
+
+    fn parent_columns(&self, reference: &Reference) -> Option<Vec<&PgAttribute>> {
+        let known = self.attributes.get(&reference.parent)?;
+        let find = |number: &u32| known.iter().find(|attribute| attribute.number == *number);
+        reference.parent_columns.iter().map(find).collect()
     }
 
     /// A table that can be asked for rows without a look at who may see which, or at what nobody locked.
-    fn whole(&self, relation: &PgRelation) -> Option<Parent> {
-        let is_free = |relation: &PgRelation| relation.obstacle.is_none() && self.is_read(relation);
-        let root = relation.root.unwrap_or(relation.oid);
-        let mut all = self.relations.iter().filter(|other| other.oid == root || other.root == Some(root));
+    fn readable_parent(&self, relation: &PgRelation) -> Option<Parent> {
         match relation.kind {
-            RelationKind::Ordinary => is_free(relation).then(|| Parent::Alone(format!("ONLY {}", sql_name(relation)))),
-            RelationKind::Partitioned => all.all(is_free).then(|| Parent::Partitioned(sql_name(relation))),
-            RelationKind::Foreign => None,
+            RelationKind::Ordinary if self.is_unrestricted(relation) => {
+                Some(Parent::Alone(format!("ONLY {}", sql_name(relation))))
+            }
+            RelationKind::Partitioned if self.is_whole_tree_unrestricted(relation) => {
+                Some(Parent::Partitioned(sql_name(relation)))
+            }
+            _ => None,
         }
     }
+
+    fn is_unrestricted(&self, relation: &PgRelation) -> bool {
+        relation.obstacle.is_none() && self.is_read(relation)
+    }
+
+    fn is_whole_tree_unrestricted(&self, relation: &PgRelation) -> bool {
+        let root = relation.root.unwrap_or(relation.oid);
+        let mut tree = self.relations.iter().filter(|other| other.oid == root || other.root == Some(root));
+        tree.all(|other| self.is_unrestricted(other))
+    }
+}
+
+/// `None`: one of them may be NULL, or is not read.
+fn key_columns(unique: &UniqueIndex, attributes: &[&PgAttribute]) -> Option<Vec<usize>> {
+    let columns = positions(&unique.columns, attributes)?;
+    let is_filled = columns.iter().all(|&at| attributes[at].nulls == Nulls::Forbidden);
+    is_filled.then_some(columns)
+}
+
+/// What rows must meet to be the user's own, if not all are.
+fn row_condition(extension: &ExtensionMembership) -> Option<String> {
+    let ExtensionMembership::Configuration { condition } = extension else { return None };
+    Some(condition_of(condition)).filter(|text| !text.is_empty())
 }
 
 /// Extensions write the condition with its WHERE.
@@ -257,14 +337,13 @@ fn positions(numbers: &[u32], attributes: &[&PgAttribute]) -> Option<Vec<usize>>
     numbers.iter().map(|number| attributes.iter().position(|attribute| attribute.number == *number)).collect()
 }
 
-fn described(attribute: &PgAttribute) -> Column {
-    Column {
-        name: attribute.name.clone(),
-        position: attribute.number,
-        missing: OwnedCell::new(&Cell::Null),
-        hidden: false,
-        fold: Fold::Exact,
-    }
+fn contract_column(attribute: &PgAttribute) -> Column {
+    plain_column(&attribute.name, attribute.number)
+}
+
+/// A column whose missing value and fold are decided later.
+fn plain_column(name: &str, position: u32) -> Column {
+    Column { name: name.to_owned(), position, missing: OwnedCell::new(&Cell::Null), hidden: false, fold: Fold::Exact }
 }
 
 fn rows_estimate(parts: &[&PgRelation], kind: RelationKind) -> Option<u64> {
@@ -285,81 +364,81 @@ fn part(relation: &PgRelation) -> TablePart {
     }
 }
 
-/// The columns: name, type and its number, which is the same on every server.
-const COLUMNS: [(&str, &str, u32); 3] = [("loid", "oid", 26), ("pageno", "integer", 23), ("data", "bytea", 17)];
+/// A column of the table of large objects' pages.
+struct LargeObjectColumn {
+    name: &'static str,
+    type_name: &'static str,
+    /// The same on every server.
+    type_oid: u32,
+}
 
-/// The table, or why it cannot be read.
+const LARGE_OBJECT_COLUMNS: [LargeObjectColumn; 3] = [
+    LargeObjectColumn { name: "loid", type_name: "oid", type_oid: 26 },
+    LargeObjectColumn { name: "pageno", type_name: "integer", type_oid: 23 },
+    LargeObjectColumn { name: "data", type_name: "bytea", type_oid: 17 },
+];
+
+/// What large objects hold, as a table of the snapshot: a row for each page that is stored, so that holes stay holes.
+/// Owner, grants and comment are in the schema document. The gap says why it cannot be read.
 fn large_objects_table(pages: &LargeObjectPages) -> Result<PgTable, Gap> {
     if pages.obstacle.is_some() {
-        let reason = format!(
-            "the role may not read what {} of them hold: GRANT SELECT ON {LARGE_OBJECTS}, or pg_read_all_data",
-            pages.objects
-        );
-        return Err(Gap { object: "large objects".to_owned(), reason });
+        return Err(large_objects_gap(pages.objects));
     }
-    let column = |(position, (name, _, _)): (u32, &(&str, &str, u32))| Column {
-        name: (*name).to_owned(),
-        position,
-        missing: OwnedCell::new(&Cell::Null),
-        hidden: false,
-        fold: Fold::Exact,
-    };
+    let columns = (1..).zip(&LARGE_OBJECT_COLUMNS).map(|(position, column)| plain_column(column.name, position));
     let table = Table {
         name: LARGE_OBJECTS.to_owned(),
         oid: Some(u64::from(pages.oid)),
-        columns: (1..).zip(&COLUMNS).map(column).collect(),
+        columns: columns.collect(),
         key: vec![0, 1],
         foreign_keys: Vec::new(),
         rows_estimate: pages.rows_estimate,
         feed_hint: Some("large objects have no owners; their pages stay in order".to_owned()),
     };
-    let stored = |(_, type_name, type_oid): &(&str, &str, u32)| PgColumn {
-        type_oid: *type_oid,
-        type_name: (*type_name).to_owned(),
+    Ok(PgTable {
+        table,
+        columns: LARGE_OBJECT_COLUMNS.iter().map(large_object_pg_column).collect(),
+        references: Vec::new(),
+        parts: vec![large_objects_part(pages)],
+        condition: None,
+        sql_name: LARGE_OBJECTS.to_owned(),
+    })
+}
+
+fn large_objects_gap(objects: u64) -> Gap {
+    let reason = format!(
+        "the role may not read what {objects} of them hold: GRANT SELECT ON {LARGE_OBJECTS}, or pg_read_all_data"
+    );
+    Gap { object: "large objects".to_owned(), reason }
+}
+
+fn large_object_pg_column(column: &LargeObjectColumn) -> PgColumn {
+    PgColumn {
+        type_oid: column.type_oid,
+        type_name: column.type_name.to_owned(),
         modifier: -1,
         missing: None,
         collation: Collation::Deterministic,
-    };
-    let part = TablePart {
+    }
+}
+
+fn large_objects_part(pages: &LargeObjectPages) -> TablePart {
+    TablePart {
         oid: pages.oid,
         name: LARGE_OBJECTS.to_owned(),
         sql_name: LARGE_OBJECTS.to_owned(),
         access_method: pages.access_method.clone(),
         pages: pages.pages,
-    };
-    let columns = COLUMNS.iter().map(stored).collect();
-    let (parts, references) = (vec![part], Vec::new());
-    Ok(PgTable { table, columns, references, parts, condition: None, sql_name: LARGE_OBJECTS.to_owned() })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn names_are_quoted_where_needed() {
-        assert_eq!(qualified("public", "users"), "public.users");
-        assert_eq!(qualified("public", "Users"), "public.\"Users\"");
-        assert_eq!(qualified("a.b", "c\"d"), "\"a.b\".\"c\"\"d\"");
-        assert_eq!(qualified("größe", "1st"), "\"größe\".\"1st\"");
-        assert_eq!(qualified("_a1$", "select"), "_a1$.select");
-    }
+    use super::condition_of;
 
     #[test]
     fn conditions_of_extensions() {
         assert_eq!(condition_of("WHERE a > 1"), "a > 1");
         assert_eq!(condition_of(" where\n NOT standard_entry"), "NOT standard_entry");
         assert_eq!((condition_of(""), condition_of("é > 1")), (String::new(), "é > 1".to_owned()));
-    }
-
-    proptest! {
-        #![proptest_config(crate::base::property::config())]
-
-        #[test]
-        fn names_are_one_to_one(a in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"], b in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"]) {
-            prop_assert_eq!(a == b, qualified(&a[0], &a[1]) == qualified(&b[0], &b[1]));
-        }
     }
 }

@@ -1,8 +1,8 @@
-//! What the system catalogs say of tables, a query per kind of fact, as they have it; `catalog.rs` makes sense of it.
+//! What the system catalogs say of tables, a query per kind of fact, as they have it; `catalog.rs` makes tables of it.
 
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::{is_readable, readable_text};
-use crate::engine::postgres::connect::query::{QueryError, rows};
+use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::value::column_type::Collation;
 
 /// Tables that are somebody's own, or an extension's.
@@ -61,10 +61,15 @@ pub(crate) enum ExtensionMembership {
 
 /// Tables, partitions and foreign tables, ordered by name.
 pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, QueryError> {
-    let (schema, name) = (readable_text("nspname"), readable_text("relname"));
+    rows(client, "listing tables", &relations_sql(), relation)
+}
+
+fn relations_sql() -> String {
+    let schema = readable_text("nspname");
+    let name = readable_text("relname");
     let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
     let readable_inside = [is_readable("attname"), is_readable("format_type(atttypid, NULL)")].join(" AND ");
-    let sql = format!(
+    format!(
         "SELECT c.oid, {schema}, {name}, relkind, CASE WHEN relispartition THEN pg_partition_root(c.oid)::oid END,
             CASE WHEN reltuples > 0 OR relpages > 0 AND reltuples = 0 THEN reltuples::numeric::bigint END,
             CASE relkind WHEN 'r' THEN coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::integer ELSE 0 END, amname, s.srvname,
@@ -80,32 +85,62 @@ pub(crate) fn relations(client: &Client) -> Result<Vec<PgRelation>, QueryError> 
                 AND refclassid = 'pg_extension'::regclass AND deptype = 'e' LIMIT 1) e ON true
         WHERE relkind IN ('r', 'p', 'f') AND {OF_USERS}
         ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
-    );
-    rows(client, "listing tables", &sql, |fields| {
-        let (oid, schema, name) = (fields.parsed()?, fields.text()?, fields.text()?);
-        let kind = match fields.text()?.as_str() {
-            "p" => RelationKind::Partitioned,
-            "f" => RelationKind::Foreign,
-            _ => RelationKind::Ordinary,
-        };
-        let (root, rows_estimate, pages) = (fields.optional_parsed()?, fields.optional_parsed()?, fields.parsed()?);
-        let (access_method, server) = (fields.optional()?, fields.optional()?);
-        let (allowed, secured, unlogged) = (fields.boolean()?, fields.boolean()?, fields.boolean()?);
-        let readable = fields.boolean()?;
-        let obstacle = match (kind, server) {
-            (RelationKind::Foreign, server) => Some(ReadObstacle::Foreign { server: server.unwrap_or_default() }),
-            _ if !allowed => Some(ReadObstacle::NoRight),
-            _ if secured => Some(ReadObstacle::RowSecurity),
-            _ if unlogged => Some(ReadObstacle::Unlogged),
-            _ if !readable => Some(ReadObstacle::Unnamed),
-            _ => None,
-        };
-        let extension = match (fields.optional()?, fields.optional()?) {
-            (Some(_), Some(condition)) => Some(ExtensionMembership::Configuration { condition }),
-            (Some(extension), None) => Some(ExtensionMembership::Member { extension }),
-            (None, _) => None,
-        };
-        Ok(PgRelation { oid, schema, name, kind, root, rows_estimate, pages, access_method, obstacle, extension })
+    )
+}
+
+/// The fields are read in the order of the query, which is that of the struct.
+fn relation(fields: &mut RowFields) -> Result<PgRelation, QueryError> {
+    let oid = fields.parsed()?;
+    let schema = fields.text()?;
+    let name = fields.text()?;
+    let kind = RelationKind::of(&fields.text()?);
+    Ok(PgRelation {
+        oid,
+        schema,
+        name,
+        kind,
+        root: fields.optional_parsed()?,
+        rows_estimate: fields.optional_parsed()?,
+        pages: fields.parsed()?,
+        access_method: fields.optional()?,
+        obstacle: obstacle(fields, kind)?,
+        extension: extension_membership(fields)?,
+    })
+}
+
+impl RelationKind {
+    fn of(relkind: &str) -> Self {
+        match relkind {
+            "p" => Self::Partitioned,
+            "f" => Self::Foreign,
+            _ => Self::Ordinary,
+        }
+    }
+}
+
+fn obstacle(fields: &mut RowFields, kind: RelationKind) -> Result<Option<ReadObstacle>, QueryError> {
+    let server = fields.optional()?;
+    let is_allowed = fields.boolean()?;
+    let has_row_security = fields.boolean()?;
+    let is_unlogged = fields.boolean()?;
+    let is_readable = fields.boolean()?;
+    Ok(match kind {
+        RelationKind::Foreign => Some(ReadObstacle::Foreign { server: server.unwrap_or_default() }),
+        _ if !is_allowed => Some(ReadObstacle::NoRight),
+        _ if has_row_security => Some(ReadObstacle::RowSecurity),
+        _ if is_unlogged => Some(ReadObstacle::Unlogged),
+        _ if !is_readable => Some(ReadObstacle::Unnamed),
+        _ => None,
+    })
+}
+
+fn extension_membership(fields: &mut RowFields) -> Result<Option<ExtensionMembership>, QueryError> {
+    let extension = fields.optional()?;
+    let condition = fields.optional()?;
+    Ok(match (extension, condition) {
+        (Some(_), Some(condition)) => Some(ExtensionMembership::Configuration { condition }),
+        (Some(extension), None) => Some(ExtensionMembership::Member { extension }),
+        (None, _) => None,
     })
 }
 
@@ -118,7 +153,7 @@ pub(crate) struct PgAttribute {
     pub(crate) type_oid: u32,
     pub(crate) type_name: String,
     pub(crate) modifier: i32,
-    pub(crate) value: ColumnOrigin,
+    pub(crate) origin: ColumnOrigin,
     pub(crate) nulls: Nulls,
     /// What rows from before it have in it, as its type's output function writes it.
     pub(crate) missing: Option<String>,
@@ -142,29 +177,35 @@ pub(crate) enum Nulls {
 
 /// Columns that still exist, in order.
 pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, QueryError> {
-    let (name, of) = (readable_text("attname"), readable_text("format_type(atttypid, atttypmod)"));
+    rows(client, "listing columns", &attributes_sql(), attribute)
+}
+
+fn attributes_sql() -> String {
+    let name = readable_text("attname");
+    let type_name = readable_text("format_type(atttypid, atttypmod)");
     // Without it rows are as large as they look, no more.
     let readable = is_readable("array_to_string(attmissingval, '')");
-    let sql = format!(
-        "SELECT attrelid, attnum, {name}, atttypid, {of}, atttypmod, attgenerated <> '',
+    format!(
+        "SELECT attrelid, attnum, {name}, atttypid, {type_name}, atttypmod, attgenerated <> '',
             attnotnull, CASE WHEN atthasmissing AND {readable} THEN array_to_string(attmissingval, '') END,
             coalesce((SELECT collisdeterministic FROM pg_collation l WHERE l.oid = attcollation), true)
         FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
         WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'p') AND {OF_USERS} ORDER BY attrelid, attnum"
-    );
-    rows(client, "listing columns", &sql, |fields| {
-        Ok(PgAttribute {
-            relation: fields.parsed()?,
-            number: fields.parsed()?,
-            name: fields.text()?,
-            type_oid: fields.parsed()?,
-            type_name: fields.text()?,
-            modifier: fields.parsed()?,
-            value: if fields.boolean()? { ColumnOrigin::Generated } else { ColumnOrigin::Stored },
-            nulls: if fields.boolean()? { Nulls::Forbidden } else { Nulls::Allowed },
-            missing: fields.optional()?,
-            collation: if fields.boolean()? { Collation::Deterministic } else { Collation::Nondeterministic },
-        })
+    )
+}
+
+fn attribute(fields: &mut RowFields) -> Result<PgAttribute, QueryError> {
+    Ok(PgAttribute {
+        relation: fields.parsed()?,
+        number: fields.parsed()?,
+        name: fields.text()?,
+        type_oid: fields.parsed()?,
+        type_name: fields.text()?,
+        modifier: fields.parsed()?,
+        origin: if fields.boolean()? { ColumnOrigin::Generated } else { ColumnOrigin::Stored },
+        nulls: if fields.boolean()? { Nulls::Forbidden } else { Nulls::Allowed },
+        missing: fields.optional()?,
+        collation: if fields.boolean()? { Collation::Deterministic } else { Collation::Nondeterministic },
     })
 }
 
@@ -192,11 +233,13 @@ pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, QueryError> {
         WHERE indisunique AND indislive AND (indisprimary OR indisvalid AND indimmediate)
             AND indpred IS NULL AND indexprs IS NULL AND indrelid >= 16384
         ORDER BY indrelid, relname COLLATE \"C\"";
-    rows(client, "listing keys", sql, |fields| {
-        let relation = fields.parsed()?;
-        let rank = if fields.boolean()? { IndexRank::Primary } else { IndexRank::Unique };
-        Ok(UniqueIndex { relation, rank, columns: fields.json()?.unwrap_or_default() })
-    })
+    rows(client, "listing keys", sql, unique_index)
+}
+
+fn unique_index(fields: &mut RowFields) -> Result<UniqueIndex, QueryError> {
+    let relation = fields.parsed()?;
+    let rank = if fields.boolean()? { IndexRank::Primary } else { IndexRank::Unique };
+    Ok(UniqueIndex { relation, rank, columns: fields.json()?.unwrap_or_default() })
 }
 
 /// A foreign key, not those that a partition has of its root.
@@ -217,15 +260,17 @@ pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, QueryError> 
         "SELECT oid, conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
         WHERE contype = 'f' AND conparentid = 0 AND NOT coalesce((to_jsonb(c)->>'conperiod')::boolean, false)
         ORDER BY conrelid, conname COLLATE \"C\"";
-    rows(client, "listing foreign keys", sql, |fields| {
-        Ok(Reference {
-            oid: fields.parsed()?,
-            relation: fields.parsed()?,
-            parent: fields.parsed()?,
-            columns: fields.json()?.unwrap_or_default(),
-            parent_columns: fields.json()?.unwrap_or_default(),
-            on_delete: fields.text()?,
-        })
+    rows(client, "listing foreign keys", sql, reference)
+}
+
+fn reference(fields: &mut RowFields) -> Result<Reference, QueryError> {
+    Ok(Reference {
+        oid: fields.parsed()?,
+        relation: fields.parsed()?,
+        parent: fields.parsed()?,
+        columns: fields.json()?.unwrap_or_default(),
+        parent_columns: fields.json()?.unwrap_or_default(),
+        on_delete: fields.text()?,
     })
 }
 
@@ -245,22 +290,21 @@ pub(crate) struct KeyComparison {
 /// The comparisons of these foreign keys as their triggers make them, by constraint, in the order of the key. One that
 /// the role may not make is left out, and so is one by a cast of somebody else than the server: it would run his code.
 pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, KeyComparison)>, QueryError> {
+    rows(client, "asking how foreign keys compare", &comparisons_sql(keys), |fields| {
+        let oid = fields.parsed()?;
+        let comparison = KeyComparison {
+            parent_cast: fields.text()?,
+            operator: fields.text()?,
+            child_cast: fields.text()?,
+            collate: fields.text()?,
+        };
+        Ok((oid, comparison))
+    })
+}
+
+fn comparisons_sql(keys: &[u32]) -> String {
     let keys: Vec<String> = keys.iter().map(u32::to_string).collect();
-    let readable =
-        ["n.nspname", "oprname", "l.nspname", "r.nspname", "lt.typname", "rt.typname", "cn.nspname", "collname"];
-    let readable = readable.map(|name| format!("coalesce({}, true)", is_readable(name))).join(" AND ");
-    let cast = |of: &str, operand: &str, type_name: &str, schema: &str| {
-        format!("CASE WHEN {of} = {operand} THEN '' ELSE format('::%I.%I', {schema}, {type_name}) END")
-    };
-    let is_safe = |of: &str, operand: &str, type_kind: &str, schema: &str| {
-        format!(
-            "({of} = {operand} OR has_schema_privilege({schema}, 'USAGE') AND ({type_kind} = 'p' OR EXISTS (
-                SELECT FROM behind b WHERE b.type = {of} AND (b.base = {operand} OR EXISTS (SELECT FROM pg_cast
-                    WHERE castsource = b.base AND casttarget = {operand} AND (castmethod = 'b' OR castmethod = 'f'
-                        AND castfunc < 16384 AND has_function_privilege(castfunc, 'EXECUTE')))))))"
-        )
-    };
-    let sql = format!(
+    format!(
         "WITH RECURSIVE pairs AS (
             SELECT c.oid, place, op, p.atttypid AS parent, p.attcollation AS collated, f.atttypid AS child
             FROM pg_constraint c, unnest(conpfeqop, conkey, confkey) WITH ORDINALITY AS k (op, own, theirs, place),
@@ -280,16 +324,52 @@ pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, Key
             AND (collated = 0 OR has_schema_privilege(cn.oid, 'USAGE')) AND {parent_safe} AND {child_safe}
         ORDER BY x.oid, place",
         keys = keys.join(","),
-        parent_cast = cast("parent", "oprleft", "lt.typname", "l.nspname"),
-        child_cast = cast("child", "oprright", "rt.typname", "r.nspname"),
-        parent_safe = is_safe("parent", "oprleft", "lt.typtype", "l.oid"),
-        child_safe = is_safe("child", "oprright", "rt.typtype", "r.oid"),
-    );
-    rows(client, "asking how foreign keys compare", &sql, |fields| {
-        let oid = fields.parsed()?;
-        let (parent_cast, operator) = (fields.text()?, fields.text()?);
-        Ok((oid, KeyComparison { parent_cast, operator, child_cast: fields.text()?, collate: fields.text()? }))
-    })
+        readable = comparison_is_readable(),
+        parent_cast = PARENT_OPERAND.cast_sql(),
+        child_cast = CHILD_OPERAND.cast_sql(),
+        parent_safe = PARENT_OPERAND.is_safe_sql(),
+        child_safe = CHILD_OPERAND.is_safe_sql(),
+    )
+}
+
+fn comparison_is_readable() -> String {
+    let names =
+        ["n.nspname", "oprname", "l.nspname", "r.nspname", "lt.typname", "rt.typname", "cn.nspname", "collname"];
+    names.map(|name| format!("coalesce({}, true)", is_readable(name))).join(" AND ")
+}
+
+/// One side of a comparison, as the query names it.
+struct Operand {
+    /// The column's type.
+    column: &'static str,
+    /// The type that the operator takes, its row of `pg_type`, and that of its schema.
+    operator: &'static str,
+    type_row: &'static str,
+    schema_row: &'static str,
+}
+
+const PARENT_OPERAND: Operand = Operand { column: "parent", operator: "oprleft", type_row: "lt", schema_row: "l" };
+const CHILD_OPERAND: Operand = Operand { column: "child", operator: "oprright", type_row: "rt", schema_row: "r" };
+
+impl Operand {
+    fn cast_sql(&self) -> String {
+        let Self { column, operator, type_row, schema_row } = self;
+        format!(
+            "CASE WHEN {column} = {operator} THEN '' \
+             ELSE format('::%I.%I', {schema_row}.nspname, {type_row}.typname) END"
+        )
+    }
+
+    /// Whether the cast is none, or one of the server's own.
+    fn is_safe_sql(&self) -> String {
+        let Self { column, operator, type_row, schema_row } = self;
+        format!(
+            "({column} = {operator} OR has_schema_privilege({schema_row}.oid, 'USAGE') AND ({type_row}.typtype = 'p' OR EXISTS (
+                SELECT FROM behind b WHERE b.type = {column} AND (b.base = {operator} OR EXISTS (SELECT FROM pg_cast
+                    WHERE castsource = b.base AND casttarget = {operator} AND (castmethod = 'b' OR castmethod = 'f'
+                        AND castfunc < 16384 AND has_function_privilege(castfunc, 'EXECUTE')))))))"
+        )
+    }
 }
 
 /// Tables that look as if rows were appended and the oldest deleted, with the name of their key: it is a bigint
@@ -349,10 +429,14 @@ pub(crate) fn large_objects(client: &Client) -> Result<Option<LargeObjectPages>,
         FROM pg_class c JOIN pg_am a ON a.oid = relam, (SELECT count(*) FROM pg_largeobject_metadata) m
         WHERE c.oid = 'pg_catalog.pg_largeobject'::regclass AND count > 0";
     let found = rows(client, "looking for large objects", sql, |fields| {
-        let (oid, objects, rows_estimate) = (fields.parsed()?, fields.parsed()?, fields.optional_parsed()?);
-        let (pages, access_method) = (fields.parsed()?, fields.text()?);
-        let obstacle = if fields.boolean()? { None } else { Some(ReadObstacle::NoRight) };
-        Ok(LargeObjectPages { oid, objects, rows_estimate, pages, access_method, obstacle })
+        Ok(LargeObjectPages {
+            oid: fields.parsed()?,
+            objects: fields.parsed()?,
+            rows_estimate: fields.optional_parsed()?,
+            pages: fields.parsed()?,
+            access_method: fields.text()?,
+            obstacle: if fields.boolean()? { None } else { Some(ReadObstacle::NoRight) },
+        })
     })?;
     Ok(found.into_iter().next())
 }

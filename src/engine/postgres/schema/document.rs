@@ -3,6 +3,8 @@
 //!
 //! It decides nothing about a restore: what belongs to owners and privileges is marked, and may then be left out.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -187,15 +189,11 @@ impl SchemaDocument {
 
     /// Reads the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DocumentError> {
-        #[derive(Deserialize)]
-        struct DocumentHead {
-            version: u32,
-        }
-        let DocumentHead { version } = serde_json::from_slice(bytes).map_err(DocumentError::Damaged)?;
+        let DocumentHead { version } = from_json(bytes)?;
         if version > VERSION {
             return Err(DocumentError::Newer { version });
         }
-        serde_json::from_slice(bytes).map_err(DocumentError::Damaged)
+        from_json(bytes)
     }
 
     /// The version that is written.
@@ -203,6 +201,16 @@ impl SchemaDocument {
     pub(crate) fn version() -> u32 {
         VERSION
     }
+}
+
+/// What every version of the document has.
+#[derive(Deserialize)]
+struct DocumentHead {
+    version: u32,
+}
+
+fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DocumentError> {
+    serde_json::from_slice(bytes).map_err(DocumentError::Damaged)
 }
 
 impl DumpText {
@@ -237,11 +245,15 @@ impl DumpText {
 impl SchemaStatement {
     /// The statements of a dump.
     pub(crate) fn all_of(pieces: &[DumpPiece<'_>]) -> Vec<Self> {
-        let statements = pieces.iter().filter_map(|piece| match &piece.kind {
-            PieceKind::Statement(entry) => Some(Self::of(entry.as_ref(), piece.text)),
-            PieceKind::Between | PieceKind::Meta => None,
-        });
-        statements.filter(|statement| !statement.is_timeout()).collect()
+        let mut statements = Vec::new();
+        for piece in pieces {
+            let PieceKind::Statement(entry) = &piece.kind else { continue };
+            let statement = Self::of(entry.as_ref(), piece.text);
+            if !statement.is_timeout() {
+                statements.push(statement);
+            }
+        }
+        statements
     }
 
     /// It says how long the session that restores may take. That is its own affair; and a newer `pg_dump` sets what an
@@ -254,23 +266,15 @@ impl SchemaStatement {
 
     fn of(entry: Option<&DumpEntry>, sql: &[u8]) -> Self {
         let words = words_of(sql);
-        let purpose = purpose(entry, &words);
-        let sql = DumpText::of(sql);
-        match entry {
+        let purpose = Purpose::of(entry, &words);
+        let subject = match entry {
             // It stands between objects and belongs to neither.
-            _ if purpose == Purpose::Session => {
-                Self { purpose, class: String::new(), schema: None, name: DumpText::of(b""), sql }
-            }
-            Some(entry) => {
-                let schema = entry.schema.as_deref().map(DumpText::of);
-                Self { purpose, class: entry.class.clone(), schema, name: DumpText::of(&entry.name), sql }
-            }
-            None => {
-                let word = |at: usize| words.get(at).map(|word| String::from_utf8_lossy(word)).unwrap_or_default();
-                let class = format!("{} {}", word(0), word(1));
-                Self { purpose, class, schema: None, name: DumpText::of(words.get(2).unwrap_or(&&b""[..])), sql }
-            }
-        }
+            _ if purpose == Purpose::Session => Subject::none(),
+            Some(entry) => Subject::of_entry(entry),
+            None => Subject::of_words(&words),
+        };
+        let Subject { class, schema, name } = subject;
+        Self { purpose, class, schema, name, sql: DumpText::of(sql) }
     }
 
     /// It is about the database itself, and names it.
@@ -288,17 +292,52 @@ impl SchemaStatement {
     #[must_use]
     pub fn in_database(&self, name: &str) -> Vec<u8> {
         let mut sql = self.sql.bytes();
-        let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(&sql).collect();
-        let found = tokens.windows(3).find(|window| {
-            // A role may be called `database`, and is not preceded by these.
-            let before = [&b"ALTER"[..], b"CREATE", b"ON", b"IN"].contains(&window[0].2);
-            before && window[1].2 == b"DATABASE" && matches!(window[2].1, TokenKind::Word | TokenKind::QuotedName)
-        });
-        if let Some(&[_, _, (at, _, old)]) = found {
-            let range = at..at + old.len();
-            sql.splice(range, quote_identifier(name).into_bytes());
+        if let Some(old) = database_name(&sql) {
+            sql.splice(old, quote_identifier(name).into_bytes());
         }
         sql
+    }
+}
+
+/// Where a statement names the database that it is about.
+fn database_name(sql: &[u8]) -> Option<Range<usize>> {
+    let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(sql).collect();
+    for window in tokens.windows(3) {
+        let &[(_, _, before), (_, _, keyword), (at, kind, name)] = window else { continue };
+        // A role may be called `database`, and is not preceded by these.
+        let is_keyword = keyword == b"DATABASE" && matches!(before, b"ALTER" | b"CREATE" | b"ON" | b"IN");
+        if is_keyword && matches!(kind, TokenKind::Word | TokenKind::QuotedName) {
+            return Some(at..at + name.len());
+        }
+    }
+    None
+}
+
+/// What a statement is about.
+struct Subject {
+    class: String,
+    schema: Option<DumpText>,
+    name: DumpText,
+}
+
+impl Subject {
+    fn none() -> Self {
+        Self { class: String::new(), schema: None, name: DumpText::of(b"") }
+    }
+
+    fn of_entry(entry: &DumpEntry) -> Self {
+        Self {
+            class: entry.class.clone(),
+            schema: entry.schema.as_deref().map(DumpText::of),
+            name: DumpText::of(&entry.name),
+        }
+    }
+
+    /// By the first words of a statement without an entry.
+    fn of_words(words: &[&[u8]]) -> Self {
+        let word = |at: usize| words.get(at).copied().unwrap_or_default();
+        let class = format!("{} {}", String::from_utf8_lossy(word(0)), String::from_utf8_lossy(word(1)));
+        Self { class, schema: None, name: DumpText::of(word(2)) }
     }
 }
 
@@ -306,14 +345,22 @@ fn words_of(sql: &[u8]) -> Vec<&[u8]> {
     Tokens::new(sql).map(|(_, _, bytes)| bytes).collect()
 }
 
-fn purpose(entry: Option<&DumpEntry>, words: &[&[u8]]) -> Purpose {
-    match words {
-        // Grants of others than the owner are made in their name.
-        [b"SET" | b"RESET", b"SESSION", b"AUTHORIZATION", ..] => Purpose::Privilege,
-        [b"SET", ..] | [b"SELECT", b"pg_catalog", b".", b"set_config", ..] => Purpose::Session,
-        [b"ALTER", .., b"OWNER", b"TO", _, b";"] => Purpose::Owner,
-        _ if entry.is_some_and(|entry| matches!(entry.class.as_str(), "ACL" | "DEFAULT ACL")) => Purpose::Privilege,
-        _ => Purpose::Object,
+impl Purpose {
+    fn of(entry: Option<&DumpEntry>, words: &[&[u8]]) -> Self {
+        match words {
+            // Grants of others than the owner are made in their name.
+            [b"SET" | b"RESET", b"SESSION", b"AUTHORIZATION", ..] => Self::Privilege,
+            [b"SET", ..] | [b"SELECT", b"pg_catalog", b".", b"set_config", ..] => Self::Session,
+            [b"ALTER", .., b"OWNER", b"TO", _, b";"] => Self::Owner,
+            _ if entry.is_some_and(DumpEntry::is_privilege) => Self::Privilege,
+            _ => Self::Object,
+        }
+    }
+}
+
+impl DumpEntry {
+    fn is_privilege(&self) -> bool {
+        matches!(self.class.as_str(), "ACL" | "DEFAULT ACL")
     }
 }
 

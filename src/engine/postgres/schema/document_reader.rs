@@ -9,7 +9,7 @@ use crate::engine::contract::Gap;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::identifier::{is_readable, readable_text};
-use crate::engine::postgres::connect::query::{QueryError, rows};
+use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::schema::document::{
     CollationVersion, Extension, LargeObject, Position, SchemaDocument, SchemaStatement, Sequence, ServerFacts, Setting,
 };
@@ -46,34 +46,24 @@ impl SchemaError {
     }
 }
 
-/// Reads everything but rows and where sequences stand ([`sequences`] reads that after the rows).
+/// Reads everything but rows and where sequences stand ([`read_sequences`] reads that after the rows).
 pub fn read_document(
     client: &Client,
     tools: &DumpTools,
     request: &DumpRequest<'_>,
 ) -> Result<(SchemaDocument, Vec<Gap>), SchemaError> {
-    let mut gaps = Vec::new();
     let server = server(client)?;
-    // The server's locks are held meanwhile: both at once.
-    let (pre, post) = std::thread::scope(|scope| {
-        let post = spawn(scope, "pg_dump", || tools.section(request, DumpSection::PostData));
-        (tools.section(request, DumpSection::PreData), join(post))
-    });
-    let (pre, post) = (pre?, post?);
-    for gap in [&pre, &post].into_iter().flat_map(|dumped| warning_gaps(&server.database, dumped)) {
-        // Both sections warn of the same.
-        if !gaps.contains(&gap) {
-            gaps.push(gap);
-        }
-    }
-    let (database, pre_data) = statements("pg_dump", &pre)?.into_iter().partition(SchemaStatement::is_about_database);
+    let sections = DumpSections::run(tools, request)?;
+    let mut gaps = sections.warning_gaps(&server.database);
+    let pre_data = statements("pg_dump", &sections.pre_data)?;
+    let (database, pre_data) = pre_data.into_iter().partition(SchemaStatement::is_about_database);
     let document = SchemaDocument {
         version: SchemaDocument::version(),
         dumped_by: tools.major(),
         globals: globals(client, tools, request, &mut gaps)?,
         database,
         pre_data,
-        post_data: statements("pg_dump", &post)?,
+        post_data: statements("pg_dump", &sections.post_data)?,
         settings: settings(client)?,
         extensions: extensions(client)?,
         collations: collations(client)?,
@@ -82,6 +72,34 @@ pub fn read_document(
         server,
     };
     Ok((document, gaps))
+}
+
+/// What `pg_dump` wrote.
+struct DumpSections {
+    pre_data: DumpOutput,
+    post_data: DumpOutput,
+}
+
+impl DumpSections {
+    /// The server's locks are held meanwhile: both at once.
+    fn run(tools: &DumpTools, request: &DumpRequest<'_>) -> Result<Self, DumpError> {
+        let (pre_data, post_data) = std::thread::scope(|scope| {
+            let post_data = spawn(scope, "pg_dump", || tools.section(request, DumpSection::PostData));
+            (tools.section(request, DumpSection::PreData), join(post_data))
+        });
+        Ok(Self { pre_data: pre_data?, post_data: post_data? })
+    }
+
+    fn warning_gaps(&self, object: &str) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        for gap in [&self.pre_data, &self.post_data].into_iter().flat_map(|dumped| warning_gaps(object, dumped)) {
+            // Both sections warn of the same.
+            if !gaps.contains(&gap) {
+                gaps.push(gap);
+            }
+        }
+        gaps
+    }
 }
 
 fn statements(tool: &'static str, dumped: &DumpOutput) -> Result<Vec<SchemaStatement>, SchemaError> {
@@ -95,13 +113,14 @@ fn warning_gaps(object: &str, dumped: &DumpOutput) -> Vec<Gap> {
     for line in &dumped.warnings {
         match (line.strip_prefix("warning: "), gaps.last_mut()) {
             (None, Some(gap)) => gap.reason = format!("{}; {line}", gap.reason),
-            (warning, _) => {
-                let warning = warning.unwrap_or(line);
-                gaps.push(Gap { object: object.to_owned(), reason: format!("pg_dump warns: {warning}") });
-            }
+            (warning, _) => gaps.push(gap(object, format!("pg_dump warns: {}", warning.unwrap_or(line)))),
         }
     }
     gaps
+}
+
+fn gap(object: &str, reason: String) -> Gap {
+    Gap { object: object.to_owned(), reason }
 }
 
 fn globals(
@@ -110,27 +129,26 @@ fn globals(
     request: &DumpRequest<'_>,
     gaps: &mut Vec<Gap>,
 ) -> Result<Vec<SchemaStatement>, SchemaError> {
+    let passwords = readable_passwords(client)?;
+    let dumped = match tools.globals(request.connection, passwords, request.cancelled) {
+        Ok(dumped) => dumped,
+        Err(DumpError::Failed { reason, .. }) => {
+            gaps.push(gap("roles and tablespaces", format!("the role may not read them: {reason}")));
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if passwords == RolePasswords::LeftOut {
+        let reason = "only a superuser and who may read pg_authid can read them: they must be set anew after a restore";
+        gaps.push(gap("role passwords", reason.to_owned()));
+    }
+    statements("pg_dumpall", &dumped)
+}
+
+fn readable_passwords(client: &Client) -> Result<RolePasswords, QueryError> {
     let sql = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
     let may_read = rows(client, "asking for rights", sql, |fields| fields.boolean())?;
-    let passwords = if may_read == [true] { RolePasswords::Included } else { RolePasswords::LeftOut };
-    let mut gap = |object: &str, reason: String| gaps.push(Gap { object: object.to_owned(), reason });
-    match tools.globals(request.place, passwords, request.cancelled) {
-        Ok(dumped) => {
-            if passwords == RolePasswords::LeftOut {
-                gap(
-                    "role passwords",
-                    "only a superuser and who may read pg_authid can read them: they must be set anew after a restore"
-                        .to_owned(),
-                );
-            }
-            statements("pg_dumpall", &dumped)
-        }
-        Err(DumpError::Failed { reason, .. }) => {
-            gap("roles and tablespaces", format!("the role may not read them: {reason}"));
-            Ok(Vec::new())
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok(if may_read == [true] { RolePasswords::Included } else { RolePasswords::LeftOut })
 }
 
 fn server(client: &Client) -> Result<ServerFacts, QueryError> {
@@ -139,21 +157,23 @@ fn server(client: &Client) -> Result<ServerFacts, QueryError> {
             pg_encoding_to_char(encoding), datcollate, datctype, to_jsonb(d)->>'datlocprovider',
             coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), to_jsonb(d)->>'datcollversion'
         FROM pg_database d WHERE datname = current_database()";
-    let what = "reading what the database is";
-    let found = rows(client, what, sql, |fields| {
-        Ok(ServerFacts {
-            version: fields.parsed()?,
-            database: fields.text()?,
-            owner: fields.text()?,
-            encoding: fields.text()?,
-            collate: fields.text()?,
-            ctype: fields.text()?,
-            locale_provider: fields.optional()?,
-            locale: fields.optional()?,
-            collation_version: fields.optional()?,
-        })
-    })?;
-    found.into_iter().next().ok_or_else(|| QueryError::Unexpected { doing: what, found: "no row".to_owned() })
+    let doing = "reading what the database is";
+    let found = rows(client, doing, sql, server_facts)?;
+    found.into_iter().next().ok_or_else(|| QueryError::Unexpected { doing, found: "no row".to_owned() })
+}
+
+fn server_facts(fields: &mut RowFields) -> Result<ServerFacts, QueryError> {
+    Ok(ServerFacts {
+        version: fields.parsed()?,
+        database: fields.text()?,
+        owner: fields.text()?,
+        encoding: fields.text()?,
+        collate: fields.text()?,
+        ctype: fields.text()?,
+        locale_provider: fields.optional()?,
+        locale: fields.optional()?,
+        collation_version: fields.optional()?,
+    })
 }
 
 fn settings(client: &Client) -> Result<Vec<Setting>, QueryError> {
@@ -161,17 +181,21 @@ fn settings(client: &Client) -> Result<Vec<Setting>, QueryError> {
             SELECT CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END AS role, array_to_json(setconfig) AS entries
             FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
         ) s ORDER BY role COLLATE \"C\" NULLS FIRST";
-    rows(client, "reading the settings of the database", sql, |fields| {
-        Ok(Setting { role: fields.optional()?, entries: fields.json()?.unwrap_or_default() })
-    })
+    rows(client, "reading the settings of the database", sql, setting)
+}
+
+fn setting(fields: &mut RowFields) -> Result<Setting, QueryError> {
+    Ok(Setting { role: fields.optional()?, entries: fields.json()?.unwrap_or_default() })
 }
 
 fn extensions(client: &Client) -> Result<Vec<Extension>, QueryError> {
     let sql = "SELECT extname, nspname, extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
         ORDER BY extname COLLATE \"C\"";
-    rows(client, "listing extensions", sql, |fields| {
-        Ok(Extension { name: fields.text()?, schema: fields.text()?, version: fields.text()? })
-    })
+    rows(client, "listing extensions", sql, extension)
+}
+
+fn extension(fields: &mut RowFields) -> Result<Extension, QueryError> {
+    Ok(Extension { name: fields.text()?, schema: fields.text()?, version: fields.text()? })
 }
 
 fn collations(client: &Client) -> Result<Vec<CollationVersion>, QueryError> {
@@ -179,9 +203,15 @@ fn collations(client: &Client) -> Result<Vec<CollationVersion>, QueryError> {
         WHERE collversion IS NOT NULL AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_depend
             WHERE refclassid = 'pg_collation'::regclass AND refobjid = c.oid AND objid >= 16384))
         ORDER BY nspname COLLATE \"C\", collname COLLATE \"C\", collencoding";
-    rows(client, "listing collations", sql, |fields| {
-        let (schema, name) = (fields.text()?, fields.text()?);
-        Ok(CollationVersion { schema, name, provider: fields.text()?, version: fields.text()? })
+    rows(client, "listing collations", sql, collation)
+}
+
+fn collation(fields: &mut RowFields) -> Result<CollationVersion, QueryError> {
+    Ok(CollationVersion {
+        schema: fields.text()?,
+        name: fields.text()?,
+        provider: fields.text()?,
+        version: fields.text()?,
     })
 }
 
@@ -195,17 +225,78 @@ fn large_objects(client: &Client) -> Result<Vec<LargeObject>, QueryError> {
             (SELECT json_agg(json_build_object('provider', provider, 'label', label) ORDER BY provider COLLATE \"C\")
                 FROM pg_seclabel WHERE classoid = 'pg_largeobject'::regclass AND objoid = m.oid)
         FROM pg_largeobject_metadata m ORDER BY oid";
-    rows(client, "listing large objects", sql, |fields| {
-        let (oid, owner) = (fields.parsed()?, fields.text()?);
-        let (grants, comment) = (fields.json()?, fields.optional()?);
-        Ok(LargeObject { oid, owner, grants, comment, labels: fields.json()?.unwrap_or_default() })
+    rows(client, "listing large objects", sql, large_object)
+}
+
+fn large_object(fields: &mut RowFields) -> Result<LargeObject, QueryError> {
+    Ok(LargeObject {
+        oid: fields.parsed()?,
+        owner: fields.text()?,
+        grants: fields.json()?,
+        comment: fields.optional()?,
+        labels: fields.json()?.unwrap_or_default(),
     })
 }
 
 /// Where sequences stand. They move outside every transaction: read them after the rows, or rows may hold values
 /// that a restored sequence gives out again.
 pub fn read_sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), QueryError> {
-    let (schema, name) = (readable_text("nspname"), readable_text("relname"));
+    let mut readable = Vec::new();
+    let mut gaps = Vec::new();
+    for sequence in listed_sequences(client)? {
+        match sequence.gap_reason() {
+            None => readable.push(sequence),
+            Some(reason) => gaps.push(Gap { object: sequence.sql_name(), reason }),
+        }
+    }
+    Ok((read_positions(client, &readable)?, gaps))
+}
+
+fn read_positions(client: &Client, listed: &[ListedSequence]) -> Result<Vec<Sequence>, QueryError> {
+    let mut sequences = Vec::with_capacity(listed.len());
+    for batch in listed.chunks(SEQUENCES_PER_QUERY) {
+        sequences.extend(positions(client, batch)?);
+    }
+    Ok(sequences)
+}
+
+/// A sequence of the catalog.
+struct ListedSequence {
+    schema: String,
+    name: String,
+    /// The role may read it.
+    is_allowed: bool,
+    /// It is unlogged, and this is a standby.
+    is_absent: bool,
+    /// Its name is UTF-8.
+    is_named: bool,
+}
+
+impl ListedSequence {
+    fn sql_name(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+
+    /// Why its position cannot be read.
+    fn gap_reason(&self) -> Option<String> {
+        if !self.is_allowed {
+            let name = self.sql_name();
+            let reason = "the role may not read where this sequence stands";
+            return Some(format!("{reason}; GRANT SELECT ON SEQUENCE {name} helps"));
+        }
+        if self.is_absent {
+            return Some("a standby does not know where an unlogged sequence stands".to_owned());
+        }
+        if !self.is_named {
+            return Some("its name is not UTF-8: where it stands is not captured".to_owned());
+        }
+        None
+    }
+}
+
+fn listed_sequences(client: &Client) -> Result<Vec<ListedSequence>, QueryError> {
+    let schema = readable_text("nspname");
+    let name = readable_text("relname");
     let readable = [is_readable("nspname"), is_readable("relname")].join(" AND ");
     let sql = format!(
         "SELECT {schema}, {name}, has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT'),
@@ -216,48 +307,38 @@ pub fn read_sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), Quer
             OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
         ORDER BY nspname COLLATE \"C\", relname COLLATE \"C\""
     );
-    let listed = rows(client, "listing sequences", &sql, |fields| {
-        Ok((fields.text()?, fields.text()?, (fields.boolean()?, fields.boolean()?, fields.boolean()?)))
-    })?;
-    let (mut readable, mut gaps) = (Vec::new(), Vec::new());
-    for (schema, name, (allowed, absent, named)) in listed {
-        let object = format!("{}.{}", quote_identifier(&schema), quote_identifier(&name));
-        let reason = match (allowed, absent) {
-            (true, false) if !named => "its name is not UTF-8: where it stands is not captured".to_owned(),
-            (true, false) => {
-                readable.push((schema, name));
-                continue;
-            }
-            (false, _) => {
-                format!("the role may not read where this sequence stands; GRANT SELECT ON SEQUENCE {object} helps")
-            }
-            (true, true) => "a standby does not know where an unlogged sequence stands".to_owned(),
-        };
-        gaps.push(Gap { object, reason });
-    }
-    let mut sequences = Vec::new();
-    for some in readable.chunks(SEQUENCES_PER_QUERY) {
-        sequences.extend(positions(client, some)?);
-    }
-    Ok((sequences, gaps))
+    rows(client, "listing sequences", &sql, listed_sequence)
 }
 
-fn positions(client: &Client, names: &[(String, String)]) -> Result<Vec<Sequence>, QueryError> {
-    let one = |(at, (schema, name)): (usize, &(String, String))| {
-        format!(
-            "SELECT {at} AS place, last_value, is_called FROM {}.{}",
-            quote_identifier(schema),
-            quote_identifier(name)
-        )
-    };
-    let all: Vec<String> = names.iter().enumerate().map(one).collect();
-    let sql = format!("{} ORDER BY place", all.join(" UNION ALL "));
-    let found = rows(client, "reading sequences", &sql, |fields| {
-        let (_place, value): (usize, i64) = (fields.parsed()?, fields.parsed()?);
-        Ok(if fields.boolean()? { Position::Last(value) } else { Position::Next(value) })
-    })?;
-    let pairs = names.iter().zip(found);
-    Ok(pairs
-        .map(|((schema, name), position)| Sequence { schema: schema.clone(), name: name.clone(), position })
-        .collect())
+fn listed_sequence(fields: &mut RowFields) -> Result<ListedSequence, QueryError> {
+    Ok(ListedSequence {
+        schema: fields.text()?,
+        name: fields.text()?,
+        is_allowed: fields.boolean()?,
+        is_absent: fields.boolean()?,
+        is_named: fields.boolean()?,
+    })
+}
+
+fn positions(client: &Client, listed: &[ListedSequence]) -> Result<Vec<Sequence>, QueryError> {
+    let found = rows(client, "reading sequences", &positions_sql(listed), position)?;
+    let mut sequences = Vec::with_capacity(listed.len());
+    for (ListedSequence { schema, name, .. }, position) in listed.iter().zip(found) {
+        sequences.push(Sequence { schema: schema.clone(), name: name.clone(), position });
+    }
+    Ok(sequences)
+}
+
+fn positions_sql(listed: &[ListedSequence]) -> String {
+    let mut queries = Vec::with_capacity(listed.len());
+    for (at, sequence) in listed.iter().enumerate() {
+        queries.push(format!("SELECT {at} AS place, last_value, is_called FROM {}", sequence.sql_name()));
+    }
+    format!("{} ORDER BY place", queries.join(" UNION ALL "))
+}
+
+fn position(fields: &mut RowFields) -> Result<Position, QueryError> {
+    let _place: usize = fields.parsed()?;
+    let value: i64 = fields.parsed()?;
+    Ok(if fields.boolean()? { Position::Last(value) } else { Position::Next(value) })
 }

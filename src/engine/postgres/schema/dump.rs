@@ -4,7 +4,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -98,10 +98,36 @@ impl ToolSearch {
         if let Some(configured) = &self.configured {
             return vec![if configured.is_dir() { configured.join("pg_dump") } else { configured.clone() }];
         }
-        let versions = self.installed.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten();
-        let mut installed: Vec<PathBuf> = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect();
-        installed.sort();
-        installed.iter().chain(&self.path).map(|dir| dir.join("pg_dump")).filter(|tool| tool.is_file()).collect()
+        let mut candidates = Vec::new();
+        for dir in self.installed_dirs().iter().chain(&self.path) {
+            let pg_dump = dir.join("pg_dump");
+            if pg_dump.is_file() {
+                candidates.push(pg_dump);
+            }
+        }
+        candidates
+    }
+
+    /// The `bin` of each version, in order.
+    fn installed_dirs(&self) -> Vec<PathBuf> {
+        let mut dirs = Vec::new();
+        for versions in self.installed.iter().filter_map(|dir| std::fs::read_dir(dir).ok()) {
+            dirs.extend(versions.flatten().map(|version| version.path().join("bin")));
+        }
+        dirs.sort();
+        dirs
+    }
+
+    /// What a message says of the tools that were found, none of which knows the server.
+    fn describe(&self, found: &[DumpTools]) -> String {
+        match &self.configured {
+            Some(path) if found.is_empty() => format!("none in {}", path.display()),
+            None if found.is_empty() => "none found".to_owned(),
+            _ => {
+                let tools: Vec<String> = found.iter().map(DumpTools::description).collect();
+                tools.join(", ")
+            }
+        }
     }
 }
 
@@ -121,12 +147,30 @@ pub enum DumpSection {
     PostData,
 }
 
+impl DumpSection {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::PreData => &["--section=pre-data", "--create"],
+            Self::PostData => &["--section=post-data"],
+        }
+    }
+}
+
 /// The encoding that a dump is wanted in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DumpEncoding {
     Utf8,
     /// Bytes as the server keeps them, which it cannot convert.
     SqlAscii,
+}
+
+impl DumpEncoding {
+    fn argument(self) -> &'static str {
+        match self {
+            Self::Utf8 => "--encoding=UTF8",
+            Self::SqlAscii => "--encoding=SQL_ASCII",
+        }
+    }
 }
 
 /// Whether the digests of passwords may be read.
@@ -140,14 +184,14 @@ pub enum RolePasswords {
 /// What is to be dumped.
 #[derive(Clone, Copy)]
 pub struct DumpRequest<'a> {
-    pub place: &'a ToolConnection,
+    pub connection: &'a ToolConnection,
     /// An exported snapshot.
     pub snapshot: Option<&'a str>,
     pub encoding: DumpEncoding,
     /// Tables to leave out, quoted for SQL: those that the role may not read would stop the tool.
-    pub excluded: &'a [String],
+    pub excluded_tables: &'a [String],
     /// Sequences not to look into, quoted for SQL: the tool reads where they stand though nobody asks.
-    pub closed: &'a [String],
+    pub excluded_sequences: &'a [String],
     /// Set by whoever wants the tool stopped.
     pub cancelled: &'a AtomicBool,
 }
@@ -173,16 +217,13 @@ impl DumpTools {
             }
             found.push(tool);
         }
-        let all: Vec<String> =
-            found.iter().map(|tool| format!("{} is {}", tool.pg_dump.display(), tool.major)).collect();
-        let mut able: Vec<Self> = found.into_iter().filter(|tool| tool.major >= server_major).collect();
-        able.sort_by_key(|tool| tool.major);
-        let none = match (&search.configured, all.is_empty()) {
-            (Some(path), true) => format!("none in {}", path.display()),
-            (None, true) => "none found".to_owned(),
-            (_, false) => all.join(", "),
-        };
-        able.into_iter().next().ok_or(DumpError::NoTool { server_major, found: none })
+        let described = search.describe(&found);
+        let able = found.into_iter().filter(|tool| tool.major >= server_major);
+        able.min_by_key(|tool| tool.major).ok_or(DumpError::NoTool { server_major, found: described })
+    }
+
+    fn description(&self) -> String {
+        format!("{} is {}", self.pg_dump.display(), self.major)
     }
 
     /// Where `pg_dump` is.
@@ -199,37 +240,31 @@ impl DumpTools {
 
     /// One section of the schema. Only the first says what the database itself is.
     pub fn section(&self, request: &DumpRequest<'_>, section: DumpSection) -> Result<DumpOutput, DumpError> {
-        let mut command = command(&self.pg_dump, request.place);
+        let mut command = command(&self.pg_dump, request.connection);
         command.args(["--format=plain", "-B", LOCK_WAIT_TIMEOUT]);
-        match section {
-            DumpSection::PreData => command.args(["--section=pre-data", "--create"]),
-            DumpSection::PostData => command.arg("--section=post-data"),
-        };
-        command.arg(match request.encoding {
-            DumpEncoding::Utf8 => "--encoding=UTF8",
-            DumpEncoding::SqlAscii => "--encoding=SQL_ASCII",
-        });
+        command.args(section.arguments());
+        command.arg(request.encoding.argument());
         command.args(request.snapshot.map(|snapshot| format!("--snapshot={snapshot}")));
-        command.args(request.excluded.iter().map(|table| format!("--exclude-table={table}")));
-        command.args(request.closed.iter().map(|sequence| format!("--exclude-table-data={sequence}")));
-        run(command, "pg_dump", request.place, request.cancelled)
+        command.args(request.excluded_tables.iter().map(|table| format!("--exclude-table={table}")));
+        command.args(request.excluded_sequences.iter().map(|sequence| format!("--exclude-table-data={sequence}")));
+        run(command, "pg_dump", request.connection, request.cancelled)
     }
 
     /// Roles, memberships and tablespaces of the whole cluster, which no snapshot holds still.
     pub fn globals(
         &self,
-        place: &ToolConnection,
+        connection: &ToolConnection,
         passwords: RolePasswords,
         cancelled: &AtomicBool,
     ) -> Result<DumpOutput, DumpError> {
-        let mut command = command(&self.pg_dump.with_file_name("pg_dumpall"), place);
+        let mut command = command(&self.pg_dump.with_file_name("pg_dumpall"), connection);
         command.args(["--globals-only", "--encoding=UTF8", LOCK_WAIT_TIMEOUT]);
         // Else it goes to another database, where the role may have other rights or none.
-        command.args(place.database().map(|database| format!("--database={database}")));
+        command.args(connection.database().map(|database| format!("--database={database}")));
         if passwords == RolePasswords::LeftOut {
             command.arg("--no-role-passwords");
         }
-        run(command, "pg_dumpall", place, cancelled)
+        run(command, "pg_dumpall", connection, cancelled)
     }
 }
 
@@ -245,45 +280,55 @@ fn parse_version(text: &str) -> Option<u32> {
     number[..digits].parse().ok()
 }
 
-fn command(tool: &Path, place: &ToolConnection) -> Command {
+fn command(tool: &Path, connection: &ToolConnection) -> Command {
     let mut command = Command::new(tool);
     for name in LIBPQ_VARIABLES {
         command.env_remove(format!("PG{name}"));
     }
     command.env("LC_ALL", "C");
-    if let Some(password) = &place.password {
+    if let Some(password) = &connection.password {
         command.env("PGPASSWORD", password.as_str());
     }
-    command.arg("--no-password").arg(format!("--dbname={}", place.conninfo()));
+    command.arg("--no-password").arg(format!("--dbname={}", connection.connection_string()));
     command
 }
 
 fn run(
-    mut command: Command,
+    command: Command,
     tool: &str,
-    place: &ToolConnection,
+    connection: &ToolConnection,
     cancelled: &AtomicBool,
 ) -> Result<DumpOutput, DumpError> {
-    let failed = |source| DumpError::Run { tool: tool.to_owned(), source };
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = Running(command.spawn().map_err(failed)?);
-    let (mut stdout, mut stderr) = (child.0.stdout.take(), child.0.stderr.take());
-    let (status, text, said) = std::thread::scope(|scope| {
-        let text = scope.spawn(|| drain(&mut stdout));
-        let said = scope.spawn(|| drain(&mut stderr));
-        let status = child.wait(cancelled);
-        // Without the child both ends are closed.
-        (status, text.join().expect("reading a pipe"), said.join().expect("reading a pipe"))
-    });
-    let status = status.map_err(failed)?.ok_or_else(|| DumpError::Cancelled { tool: tool.to_owned() })?;
-    let text = text.map_err(failed)?;
-    let lines = said_lines(&said.map_err(failed)?, place);
-    if !status.success() {
-        let lines: Vec<&str> = lines.iter().map(String::as_str).take(ERROR_LINES_MAX).collect();
-        let reason = if lines.is_empty() { status.to_string() } else { lines.join("; ") };
+    let finished = wait_for_output(command, cancelled);
+    let finished = finished.map_err(|source| DumpError::Run { tool: tool.to_owned(), source })?;
+    let output = finished.ok_or_else(|| DumpError::Cancelled { tool: tool.to_owned() })?;
+    let lines = message_lines(&output.stderr, connection);
+    if !output.status.success() {
+        let reason = if lines.is_empty() { output.status.to_string() } else { first_lines(&lines) };
         return Err(DumpError::Failed { tool: tool.to_owned(), reason });
     }
-    Ok(DumpOutput { text, warnings: lines })
+    Ok(DumpOutput { text: output.stdout, warnings: lines })
+}
+
+fn first_lines(lines: &[String]) -> String {
+    lines[..lines.len().min(ERROR_LINES_MAX)].join("; ")
+}
+
+/// Runs a command to its end. `None`: it was stopped.
+fn wait_for_output(mut command: Command, cancelled: &AtomicBool) -> std::io::Result<Option<Output>> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = ToolProcess(command.spawn()?);
+    let mut stdout = process.0.stdout.take();
+    let mut stderr = process.0.stderr.take();
+    let (status, stdout, stderr) = std::thread::scope(|scope| {
+        let stdout = scope.spawn(|| drain(&mut stdout));
+        let stderr = scope.spawn(|| drain(&mut stderr));
+        let status = process.wait(cancelled);
+        // Without the child both ends are closed.
+        (status, stdout.join().expect("reading a pipe"), stderr.join().expect("reading a pipe"))
+    });
+    let Some(status) = status? else { return Ok(None) };
+    Ok(Some(Output { status, stdout: stdout?, stderr: stderr? }))
 }
 
 fn drain(pipe: &mut Option<impl Read>) -> std::io::Result<Vec<u8>> {
@@ -294,19 +339,30 @@ fn drain(pipe: &mut Option<impl Read>) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn said_lines(said: &[u8], place: &ToolConnection) -> Vec<String> {
-    let mut said = String::from_utf8_lossy(said).into_owned();
-    if let Some(password) = place.password.as_ref().filter(|password| !password.is_empty()) {
-        said = said.replace(password.as_str(), "***");
+/// What a tool wrote on its standard error, without the password.
+fn message_lines(stderr: &[u8], connection: &ToolConnection) -> Vec<String> {
+    let mut text = String::from_utf8_lossy(stderr).into_owned();
+    if let Some(password) = connection.password.as_ref().filter(|password| !password.is_empty()) {
+        text = text.replace(password.as_str(), "***");
     }
-    let lines = said.lines().map(|line| line.trim_start_matches("pg_dump: ").trim_start_matches("pg_dumpall: ").trim());
-    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let line = without_tool_name(line);
+        if !line.is_empty() {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
+}
+
+fn without_tool_name(line: &str) -> &str {
+    line.trim_start_matches("pg_dump: ").trim_start_matches("pg_dumpall: ").trim()
 }
 
 /// A child that does not outlive this value.
-struct Running(Child);
+struct ToolProcess(Child);
 
-impl Running {
+impl ToolProcess {
     /// `None`: it was stopped.
     fn wait(&mut self, cancelled: &AtomicBool) -> std::io::Result<Option<ExitStatus>> {
         loop {
@@ -323,7 +379,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ToolProcess {
     fn drop(&mut self) {
         // Both fail only if it has ended and been waited for.
         self.0.kill().ok();
@@ -349,19 +405,19 @@ mod tests {
         path
     }
 
-    fn place() -> ToolConnection {
+    fn connection() -> ToolConnection {
         let mut config = Config::new();
         config.host("h").port(5).user("o'b\\x").dbname("d b").password("geheim");
         ToolConnection::of(&config).with("sslmode", "verify-full")
     }
 
-    fn request<'a>(place: &'a ToolConnection, cancelled: &'a AtomicBool) -> DumpRequest<'a> {
+    fn request<'a>(connection: &'a ToolConnection, cancelled: &'a AtomicBool) -> DumpRequest<'a> {
         DumpRequest {
-            place,
+            connection,
             snapshot: Some("0-1"),
             encoding: DumpEncoding::Utf8,
-            excluded: &[],
-            closed: &[],
+            excluded_tables: &[],
+            excluded_sequences: &[],
             cancelled,
         }
     }
@@ -401,8 +457,10 @@ mod tests {
     fn secrets_are_in_no_argument_and_no_message() {
         let dir = TempDir::new().unwrap();
         let pg_dump = tool(dir.path(), "pg_dump", "printf '%s\\n' \"$* $PGPASSWORD\" >&2; echo text");
-        let (tools, place, cancelled) = (DumpTools { pg_dump, major: 15 }, place(), AtomicBool::new(false));
-        let dumped = tools.section(&request(&place, &cancelled), DumpSection::PreData).unwrap();
+        let tools = DumpTools { pg_dump, major: 15 };
+        let connection = connection();
+        let cancelled = AtomicBool::new(false);
+        let dumped = tools.section(&request(&connection, &cancelled), DumpSection::PreData).unwrap();
         assert_eq!(dumped.text, b"text\n");
         let [said] = &dumped.warnings[..] else { panic!("{:?}", dumped.warnings) };
         assert!(said.ends_with(" ***") && !said.contains("geheim"), "{said}");
@@ -413,16 +471,17 @@ mod tests {
     #[test]
     fn a_failure_says_why_and_a_stop_stops() {
         let dir = TempDir::new().unwrap();
-        let (place, cancelled) = (place(), AtomicBool::new(false));
+        let connection = connection();
+        let cancelled = AtomicBool::new(false);
         let pg_dump = tool(dir.path(), "pg_dump", "echo 'pg_dump: error: no geheim table' >&2; exit 1");
         let tools = DumpTools { pg_dump, major: 15 };
-        let error = tools.section(&request(&place, &cancelled), DumpSection::PostData).unwrap_err();
+        let error = tools.section(&request(&connection, &cancelled), DumpSection::PostData).unwrap_err();
         assert_eq!(error.to_string(), "pg_dump failed: error: no *** table");
-        let error = tools.globals(&place, RolePasswords::LeftOut, &cancelled).unwrap_err();
+        let error = tools.globals(&connection, RolePasswords::LeftOut, &cancelled).unwrap_err();
         assert_eq!(error.to_string(), "cannot run pg_dumpall");
         tool(dir.path(), "pg_dump", "exec sleep 1000");
         cancelled.store(true, Ordering::Relaxed);
-        let error = tools.section(&request(&place, &cancelled), DumpSection::PostData).unwrap_err();
+        let error = tools.section(&request(&connection, &cancelled), DumpSection::PostData).unwrap_err();
         assert_eq!(error.to_string(), "pg_dump was stopped");
     }
 }

@@ -30,31 +30,48 @@ pub(crate) enum Backslashes {
 
 /// The token at the start of `text`, which is not empty, and its length.
 pub(crate) fn token(text: &[u8], backslashes: Backslashes) -> (TokenKind, usize) {
+    if let Some(found) = space_or_comment(text) {
+        return found;
+    }
+    if let Some(found) = quoted_token(text, backslashes) {
+        return found;
+    }
     let first = text[0];
-    match first {
-        _ if first.is_ascii_whitespace() || first == 0x0b => {
-            (TokenKind::Space, run(text, |byte| byte.is_ascii_whitespace() || byte == 0x0b))
-        }
-        b'-' if text.get(1) == Some(&b'-') => (TokenKind::Comment, run(text, |byte| byte != b'\n' && byte != b'\r')),
-        b'/' if text.get(1) == Some(&b'*') => (TokenKind::Comment, nested_comment(text)),
-        b'\'' => (TokenKind::Text, quoted(text, 0, backslashes)),
-        b'"' => (TokenKind::QuotedName, quoted(text, 0, Backslashes::Literal)),
-        b'$' => dollar_quoted(text).map_or((TokenKind::Sign(first), 1), |len| (TokenKind::Text, len)),
-        b'e' | b'E' if text.get(1) == Some(&b'\'') => (TokenKind::Text, quoted(text, 1, Backslashes::Escape)),
-        b'b' | b'B' | b'x' | b'X' if text.get(1) == Some(&b'\'') => {
-            (TokenKind::Text, quoted(text, 1, Backslashes::Literal))
-        }
-        b'n' | b'N' if text.get(1) == Some(&b'\'') => (TokenKind::Text, quoted(text, 1, backslashes)),
-        b'u' | b'U' if text.starts_with(b"U&'") || text.starts_with(b"u&'") => {
-            (TokenKind::Text, quoted(text, 2, Backslashes::Literal))
-        }
-        b'u' | b'U' if text.starts_with(b"U&\"") || text.starts_with(b"u&\"") => {
-            (TokenKind::QuotedName, quoted(text, 2, Backslashes::Literal))
-        }
+    if first.is_ascii_digit() {
         // A number takes the letters after it along, or `1e'…'` would look like a string of escapes.
-        _ if first.is_ascii_digit() => (TokenKind::Sign(first), run(text, |byte| byte.is_ascii_digit())),
-        _ if is_word_start(first) => (TokenKind::Word, run(text, is_word_part)),
-        _ => (TokenKind::Sign(first), 1),
+        return (TokenKind::Sign(first), run(text, |byte| byte.is_ascii_digit()));
+    }
+    if is_word_start(first) {
+        return (TokenKind::Word, run(text, is_word_part));
+    }
+    (TokenKind::Sign(first), 1)
+}
+
+fn space_or_comment(text: &[u8]) -> Option<(TokenKind, usize)> {
+    match text {
+        [first, ..] if is_space(*first) => Some((TokenKind::Space, run(text, is_space))),
+        [b'-', b'-', ..] => Some((TokenKind::Comment, run(text, |byte| byte != b'\n' && byte != b'\r'))),
+        [b'/', b'*', ..] => Some((TokenKind::Comment, nested_comment(text))),
+        _ => None,
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+/// Strings and names in quotes, with the letter before them that says how backslashes are read.
+fn quoted_token(text: &[u8], backslashes: Backslashes) -> Option<(TokenKind, usize)> {
+    match text {
+        [b'\'', ..] => Some((TokenKind::Text, quoted(text, 0, backslashes))),
+        [b'"', ..] => Some((TokenKind::QuotedName, quoted(text, 0, Backslashes::Literal))),
+        [b'$', ..] => dollar_quoted(text).map(|len| (TokenKind::Text, len)),
+        [b'e' | b'E', b'\'', ..] => Some((TokenKind::Text, quoted(text, 1, Backslashes::Escape))),
+        [b'b' | b'B' | b'x' | b'X', b'\'', ..] => Some((TokenKind::Text, quoted(text, 1, Backslashes::Literal))),
+        [b'n' | b'N', b'\'', ..] => Some((TokenKind::Text, quoted(text, 1, backslashes))),
+        [b'u' | b'U', b'&', b'\'', ..] => Some((TokenKind::Text, quoted(text, 2, Backslashes::Literal))),
+        [b'u' | b'U', b'&', b'"', ..] => Some((TokenKind::QuotedName, quoted(text, 2, Backslashes::Literal))),
+        _ => None,
     }
 }
 
@@ -71,20 +88,22 @@ fn run(text: &[u8], part: impl Fn(u8) -> bool) -> usize {
 }
 
 fn nested_comment(text: &[u8]) -> usize {
-    let (mut at, mut depth) = (2, 1_usize);
-    while at < text.len() {
+    let mut at = 2;
+    let mut depth = 1_usize;
+    while depth > 0 && at < text.len() {
         match &text[at..] {
             [b'*', b'/', ..] => {
-                (at, depth) = (at + 2, depth - 1);
-                if depth == 0 {
-                    return at;
-                }
+                depth -= 1;
+                at += 2;
             }
-            [b'/', b'*', ..] => (at, depth) = (at + 2, depth + 1),
+            [b'/', b'*', ..] => {
+                depth += 1;
+                at += 2;
+            }
             _ => at += 1,
         }
     }
-    text.len()
+    at
 }
 
 /// Length of what opens with the quote at `start`. A doubled quote is two strings side by side, which ends at the same place.
@@ -138,17 +157,15 @@ impl<'a> Iterator for Tokens<'a> {
     type Item = (usize, TokenKind, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
+        while self.at < self.text.len() {
             let start = self.at;
-            if start >= self.text.len() {
-                return None;
-            }
             let (kind, len) = token(&self.text[start..], Backslashes::Literal);
             self.at += len;
             if !matches!(kind, TokenKind::Space | TokenKind::Comment) {
                 return Some((start, kind, &self.text[start..self.at]));
             }
         }
+        None
     }
 }
 

@@ -67,14 +67,13 @@ struct Splitter<'a> {
 impl<'a> Splitter<'a> {
     fn piece(&mut self) -> Result<DumpPiece<'a>, SplitError> {
         let start = self.at;
-        let rest = &self.text[start..];
-        let kind = match token(rest, self.backslashes).0 {
+        let kind = match token(&self.text[start..], self.backslashes).0 {
             TokenKind::Space | TokenKind::Comment => {
                 self.between();
                 PieceKind::Between
             }
             TokenKind::Sign(b'\\') => {
-                self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+                self.skip_line();
                 PieceKind::Meta
             }
             _ => {
@@ -83,6 +82,19 @@ impl<'a> Splitter<'a> {
             }
         };
         Ok(DumpPiece { kind, text: &self.text[start..self.at] })
+    }
+
+    fn skip_line(&mut self) {
+        let rest = &self.text[self.at..];
+        self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+    }
+
+    /// Takes the next token along.
+    fn next_token(&mut self) -> (TokenKind, &'a [u8]) {
+        let rest = &self.text[self.at..];
+        let (kind, len) = token(rest, self.backslashes);
+        self.at += len;
+        (kind, &rest[..len])
     }
 
     fn between(&mut self) {
@@ -94,11 +106,15 @@ impl<'a> Splitter<'a> {
             }
             self.at += len;
         }
-        let text = &self.text[start..self.at];
-        // A heading: an empty comment, one line, an empty comment.
-        let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
-        for window in lines.windows(3).filter(|window| window[0] == b"--" && window[2] == b"--") {
-            if let Some(heading) = window[1].strip_prefix(b"-- ") {
+        self.read_headings(&self.text[start..self.at]);
+    }
+
+    /// A heading is an empty comment, one line, an empty comment.
+    fn read_headings(&mut self, comments: &[u8]) {
+        let lines: Vec<&[u8]> = comments.split(|&byte| byte == b'\n').collect();
+        for window in lines.windows(3) {
+            let &[b"--", line, b"--"] = window else { continue };
+            if let Some(heading) = line.strip_prefix(b"-- ") {
                 self.entry = parse_entry(heading);
             }
         }
@@ -108,26 +124,27 @@ impl<'a> Splitter<'a> {
         let start = self.at;
         let mut body = BodyDepth::default();
         while self.at < self.text.len() {
-            let (kind, len) = token(&self.text[self.at..], self.backslashes);
-            let bytes = &self.text[self.at..self.at + len];
-            self.at += len;
+            let (kind, bytes) = self.next_token();
             match kind {
-                TokenKind::Sign(b';') if body.is_closed() => {
-                    let statement = &self.text[start..self.at];
-                    if is_copy_from_stdin(statement) {
-                        return Err(SplitError::Rows { at: start });
-                    }
-                    self.heed_setting(statement);
-                    return Ok(());
-                }
+                TokenKind::Sign(b';') if body.is_closed() => return self.end_statement(start),
                 TokenKind::Space | TokenKind::Comment => {}
-                _ => body.see(kind, bytes),
+                _ => body.track(kind, bytes),
             }
         }
         Err(SplitError::Open { at: start })
     }
 
-    fn heed_setting(&mut self, statement: &[u8]) {
+    fn end_statement(&mut self, start: usize) -> Result<(), SplitError> {
+        let statement = &self.text[start..self.at];
+        if is_copy_from_stdin(statement) {
+            return Err(SplitError::Rows { at: start });
+        }
+        self.apply_setting(statement);
+        Ok(())
+    }
+
+    /// Later strings are read as the statement sets it.
+    fn apply_setting(&mut self, statement: &[u8]) {
         let words: Vec<&[u8]> = Tokens::new(statement).take(4).map(|(_, _, bytes)| bytes).collect();
         if let [b"SET", b"standard_conforming_strings", b"=", value] = words[..] {
             self.backslashes = match value {
@@ -144,7 +161,8 @@ struct BodyDepth {
     parentheses: usize,
     /// `BEGIN ATOMIC` and each `CASE` in it.
     blocks: usize,
-    seen: usize,
+    /// So far, without space and comments.
+    tokens: usize,
     /// The statement begins with CREATE.
     creates: bool,
     /// OR REPLACE has been seen.
@@ -152,7 +170,7 @@ struct BodyDepth {
     /// It creates a function or procedure.
     routine: bool,
     /// The token before is BEGIN, outside parentheses and not a part of a name.
-    begins: bool,
+    after_begin: bool,
     after_dot: bool,
 }
 
@@ -161,33 +179,45 @@ impl BodyDepth {
         self.parentheses == 0 && self.blocks == 0
     }
 
-    fn see(&mut self, kind: TokenKind, bytes: &[u8]) {
-        let is = |word: &str| kind == TokenKind::Word && bytes.eq_ignore_ascii_case(word.as_bytes());
-        self.seen += 1;
-        self.creates |= self.seen == 1 && is("create");
-        self.replaces |= self.creates && self.seen == 3 && is("replace");
-        // CREATE [OR REPLACE] FUNCTION; elsewhere these words may be names.
-        let is_place = self.seen == 2 || self.seen == 4 && self.replaces;
-        self.routine |= self.creates && is_place && (is("function") || is("procedure"));
-        let began = std::mem::take(&mut self.begins);
-        let is_part = std::mem::replace(&mut self.after_dot, kind == TokenKind::Sign(b'.'));
+    /// Counts in the next token of the statement.
+    fn track(&mut self, kind: TokenKind, bytes: &[u8]) {
+        self.tokens += 1;
+        if kind == TokenKind::Word {
+            self.track_beginning(bytes);
+        }
+        let is_part_of_name = std::mem::replace(&mut self.after_dot, kind == TokenKind::Sign(b'.'));
+        let after_begin = std::mem::take(&mut self.after_begin);
         match kind {
             TokenKind::Sign(b'(') => self.parentheses += 1,
             TokenKind::Sign(b')') => self.parentheses = self.parentheses.saturating_sub(1),
-            TokenKind::Word if self.routine && !is_part => {
-                if self.blocks == 0 {
-                    // A parameter may be called `begin`, and stands in parentheses.
-                    self.begins = is("begin") && self.parentheses == 0;
-                    self.blocks += usize::from(began && is("atomic"));
-                } else if is("case") {
-                    self.blocks += 1;
-                } else if is("end") {
-                    self.blocks -= 1;
-                }
-            }
+            TokenKind::Word if self.routine && !is_part_of_name => self.track_block(bytes, after_begin),
             _ => {}
         }
     }
+
+    /// CREATE [OR REPLACE] FUNCTION; elsewhere these words may be names.
+    fn track_beginning(&mut self, word: &[u8]) {
+        self.creates |= self.tokens == 1 && word.eq_ignore_ascii_case(b"create");
+        self.replaces |= self.creates && self.tokens == 3 && word.eq_ignore_ascii_case(b"replace");
+        let may_name_class = self.tokens == 2 || self.tokens == 4 && self.replaces;
+        self.routine |= self.creates && may_name_class && is_routine_class(word);
+    }
+
+    fn track_block(&mut self, word: &[u8], after_begin: bool) {
+        if self.blocks == 0 {
+            // A parameter may be called `begin`, and stands in parentheses.
+            self.after_begin = self.parentheses == 0 && word.eq_ignore_ascii_case(b"begin");
+            self.blocks += usize::from(after_begin && word.eq_ignore_ascii_case(b"atomic"));
+        } else if word.eq_ignore_ascii_case(b"case") {
+            self.blocks += 1;
+        } else if word.eq_ignore_ascii_case(b"end") {
+            self.blocks -= 1;
+        }
+    }
+}
+
+fn is_routine_class(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"function") || word.eq_ignore_ascii_case(b"procedure")
 }
 
 fn is_copy_from_stdin(statement: &[u8]) -> bool {
@@ -196,24 +226,38 @@ fn is_copy_from_stdin(statement: &[u8]) -> bool {
         && words.any(|word| word.eq_ignore_ascii_case(b"stdin"))
 }
 
+const TYPE: &[u8] = b"; Type: ";
+const SCHEMA: &[u8] = b"; Schema: ";
+const OWNER: &[u8] = b"; Owner: ";
+
 /// Reads `Name: …; Type: …; Schema: …; Owner: …`. Names hold no line breaks, but may hold any of these
 /// words: the last place where a whole pattern begins counts, since the name comes first.
 fn parse_entry(heading: &[u8]) -> Option<DumpEntry> {
     let rest = heading.strip_prefix(b"Name: ")?;
-    const TYPE: &[u8] = b"; Type: ";
-    const SCHEMA: &[u8] = b"; Schema: ";
-    const OWNER: &[u8] = b"; Owner: ";
     let starts = (0..rest.len()).rev().filter(|&at| rest[at..].starts_with(TYPE));
-    starts.into_iter().find_map(|at| {
-        let after = &rest[at + TYPE.len()..];
-        let class_len = after.iter().position(|&byte| !(byte.is_ascii_uppercase() || byte == b' '))?;
-        let after_class = after[class_len..].strip_prefix(SCHEMA)?;
-        let owner_at = (0..after_class.len()).rev().find(|&at| after_class[at..].starts_with(OWNER))?;
-        let schema = &after_class[..owner_at];
-        let class = String::from_utf8(after[..class_len].to_vec()).ok()?;
-        let schema = (schema != b"-" && !schema.is_empty()).then(|| schema.to_vec());
-        Some(DumpEntry { name: rest[..at].to_vec(), class, schema })
-    })
+    starts.into_iter().find_map(|at| entry_with_name(&rest[..at], &rest[at + TYPE.len()..]))
+}
+
+/// `rest` is what follows `; Type: `.
+fn entry_with_name(name: &[u8], rest: &[u8]) -> Option<DumpEntry> {
+    let class_len = rest.iter().position(|&byte| !is_class_byte(byte))?;
+    let (class, rest) = rest.split_at(class_len);
+    let rest = rest.strip_prefix(SCHEMA)?;
+    let schema_len = (0..rest.len()).rev().find(|&at| rest[at..].starts_with(OWNER))?;
+    let schema = schema_named(&rest[..schema_len]);
+    let class = String::from_utf8(class.to_vec()).ok()?;
+    Some(DumpEntry { name: name.to_vec(), class, schema })
+}
+
+fn schema_named(name: &[u8]) -> Option<Vec<u8>> {
+    match name {
+        b"" | b"-" => None,
+        name => Some(name.to_vec()),
+    }
+}
+
+fn is_class_byte(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte == b' '
 }
 
 #[cfg(test)]

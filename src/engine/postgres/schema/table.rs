@@ -81,10 +81,39 @@ pub struct PgColumn {
 /// Name of a table in a snapshot: `schema.table`, each part in quotes only if it could be mistaken otherwise.
 #[must_use]
 pub fn qualified(schema: &str, name: &str) -> String {
-    let part = |name: &str| {
-        let plain =
-            |(at, c): (usize, char)| c.is_ascii_lowercase() || c == '_' || at > 0 && (c.is_ascii_digit() || c == '$');
-        if !name.is_empty() && name.char_indices().all(plain) { name.to_owned() } else { quote_identifier(name) }
-    };
-    format!("{}.{}", part(schema), part(name))
+    format!("{}.{}", quoted_if_needed(schema), quoted_if_needed(name))
+}
+
+fn quoted_if_needed(name: &str) -> String {
+    let is_plain = name.char_indices().all(|(at, c)| is_plain_start(c) || at > 0 && (c.is_ascii_digit() || c == '$'));
+    if is_plain && !name.is_empty() { name.to_owned() } else { quote_identifier(name) }
+}
+
+fn is_plain_start(c: char) -> bool {
+    c.is_ascii_lowercase() || c == '_'
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::qualified;
+
+    #[test]
+    fn names_are_quoted_where_needed() {
+        assert_eq!(qualified("public", "users"), "public.users");
+        assert_eq!(qualified("public", "Users"), "public.\"Users\"");
+        assert_eq!(qualified("a.b", "c\"d"), "\"a.b\".\"c\"\"d\"");
+        assert_eq!(qualified("größe", "1st"), "\"größe\".\"1st\"");
+        assert_eq!(qualified("_a1$", "select"), "_a1$.select");
+    }
+
+    proptest! {
+        #![proptest_config(crate::base::property::config())]
+
+        #[test]
+        fn names_are_one_to_one(a in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"], b in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"]) {
+            prop_assert_eq!(a == b, qualified(&a[0], &a[1]) == qualified(&b[0], &b[1]));
+        }
+    }
 }

@@ -14,25 +14,36 @@ const DAYS_OF_400_YEARS: i64 = 146_097;
 const INFINITY: &str = "infinity";
 const MINUS_INFINITY: &str = "-infinity";
 
-/// Days since 2000-01-01 of a day of a year, in which 0 is 1 BC.
-fn days_of(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March here, so that leap days come last.
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * DAYS_OF_400_YEARS + of_era * 365 + of_era / 4 - of_era / 100 + of_year - DAYS_TO_2000
+/// A day of the calendar; the year 0 is 1 BC.
+struct CivilDate {
+    year: i64,
+    month: i64,
+    day: i64,
 }
 
-/// Year, month and day so many days after 2000-01-01.
-fn civil_of(days: i64) -> (i64, i64, i64) {
-    let days = days + DAYS_TO_2000;
-    let (era, of_era) = (days.div_euclid(DAYS_OF_400_YEARS), days.rem_euclid(DAYS_OF_400_YEARS));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let year = year + era * 400 + i64::from(month >= 10);
-    (year, (month + 2) % 12 + 1, day)
+impl CivilDate {
+    /// Days since 2000-01-01.
+    fn days(&self) -> i64 {
+        // Years begin in March here, so that leap days come last.
+        let year = if self.month <= 2 { self.year - 1 } else { self.year };
+        let era = year.div_euclid(400);
+        let of_era = year.rem_euclid(400);
+        let of_year = (153 * ((self.month + 9) % 12) + 2) / 5 + self.day - 1;
+        era * DAYS_OF_400_YEARS + of_era * 365 + of_era / 4 - of_era / 100 + of_year - DAYS_TO_2000
+    }
+
+    /// So many days after 2000-01-01.
+    fn of_days(days: i64) -> Self {
+        let days = days + DAYS_TO_2000;
+        let era = days.div_euclid(DAYS_OF_400_YEARS);
+        let of_era = days.rem_euclid(DAYS_OF_400_YEARS);
+        let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year + year / 4 - year / 100);
+        // Counted from March.
+        let month = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month + 2) / 5 + 1;
+        Self { year: year + era * 400 + i64::from(month >= 10), month: (month + 2) % 12 + 1, day }
+    }
 }
 
 /// Appends formatted text; a vector takes every write.
@@ -43,9 +54,9 @@ macro_rules! put {
 }
 
 fn push_day(out: &mut Vec<u8>, days: i64) -> Era {
-    let (year, month, day) = civil_of(days);
-    let (shown, era) = if year > 0 { (year, Era::Common) } else { (1 - year, Era::Before) };
-    put!(out, "{shown:04}-{month:02}-{day:02}");
+    let CivilDate { year, month, day } = CivilDate::of_days(days);
+    let era = if year > 0 { Era::Common } else { Era::Before };
+    put!(out, "{:04}-{month:02}-{day:02}", era.year(year));
     era
 }
 
@@ -55,22 +66,38 @@ enum Era {
     Before,
 }
 
+impl Era {
+    /// The year as this era counts it, from one in which 0 is 1 BC; and the other way round.
+    fn year(self, year: i64) -> i64 {
+        match self {
+            Self::Common => year,
+            Self::Before => 1 - year,
+        }
+    }
+}
+
 fn push_era(out: &mut Vec<u8>, era: Era) {
     if era == Era::Before {
         out.extend_from_slice(b" BC");
     }
 }
 
+fn push_str(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// Appends a date.
 pub(crate) fn push_date(out: &mut Vec<u8>, days: i32) {
     match days {
-        i32::MAX => out.extend_from_slice(INFINITY.as_bytes()),
-        i32::MIN => out.extend_from_slice(MINUS_INFINITY.as_bytes()),
-        _ => {
-            let era = push_day(out, i64::from(days));
-            push_era(out, era);
-        }
+        i32::MAX => push_str(out, INFINITY),
+        i32::MIN => push_str(out, MINUS_INFINITY),
+        _ => push_finite_date(out, days),
     }
+}
+
+fn push_finite_date(out: &mut Vec<u8>, days: i32) {
+    let era = push_day(out, i64::from(days));
+    push_era(out, era);
 }
 
 /// Whether a timestamp is shown with the zone, which is UTC.
@@ -83,10 +110,13 @@ pub(crate) enum Zone {
 /// Appends a timestamp.
 pub(crate) fn push_timestamp(out: &mut Vec<u8>, value: i64, zone: Zone) {
     match value {
-        i64::MAX => return out.extend_from_slice(INFINITY.as_bytes()),
-        i64::MIN => return out.extend_from_slice(MINUS_INFINITY.as_bytes()),
-        _ => {}
+        i64::MAX => push_str(out, INFINITY),
+        i64::MIN => push_str(out, MINUS_INFINITY),
+        _ => push_finite_timestamp(out, value, zone),
     }
+}
+
+fn push_finite_timestamp(out: &mut Vec<u8>, value: i64, zone: Zone) {
     let era = push_day(out, value.div_euclid(DAY));
     out.push(b' ');
     push_time(out, value.rem_euclid(DAY));
@@ -101,11 +131,12 @@ pub(crate) fn push_time(out: &mut Vec<u8>, value: i64) {
     if value < 0 {
         out.push(b'-');
     }
-    let value = value.unsigned_abs();
-    let [second, minute, hour] = [SECOND, MINUTE, HOUR].map(i64::unsigned_abs);
-    put!(out, "{:02}:{:02}:{:02}", value / hour, value / minute % 60, value / second % 60);
-    if !value.is_multiple_of(second) {
-        put!(out, ".{:06}", value % second);
+    let microseconds = value.unsigned_abs();
+    let seconds = microseconds / SECOND.unsigned_abs();
+    put!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let fraction = microseconds % SECOND.unsigned_abs();
+    if fraction > 0 {
+        put!(out, ".{fraction:06}");
     }
 }
 
@@ -125,19 +156,29 @@ pub(crate) fn push_interval(out: &mut Vec<u8>, months: i32, days: i32, microseco
 
 /// Reads a number of digits alone.
 fn number(text: &str) -> Option<i64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// Reads three numbers with a separator between them.
+fn three_numbers(text: &str, separator: char) -> Option<[i64; 3]> {
+    let mut parts = text.splitn(3, separator);
+    let first = number(parts.next()?)?;
+    let second = number(parts.next()?)?;
+    let third = number(parts.next()?)?;
+    Some([first, second, third])
 }
 
 /// Reads `year-month-day`.
 fn day(text: &str, era: Era) -> Option<i64> {
-    let mut parts = text.splitn(3, '-');
-    let [year, month, day] = [(); 3].map(|()| parts.next().and_then(number));
-    let (year, month, day) = (year?, month?, day?);
+    let [year, month, day] = three_numbers(text, '-')?;
     // More years than any type has, few enough for what follows.
     if !(1..=10_000_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    Some(days_of(if era == Era::Common { year } else { 1 - year }, month, day))
+    Some(CivilDate { year: era.year(year), month, day }.days())
 }
 
 fn without_era(text: &str) -> (&str, Era) {
@@ -147,10 +188,13 @@ fn without_era(text: &str) -> (&str, Era) {
 /// Reads a date.
 pub(crate) fn date(text: &str) -> Option<i32> {
     match text {
-        INFINITY => return Some(i32::MAX),
-        MINUS_INFINITY => return Some(i32::MIN),
-        _ => {}
+        INFINITY => Some(i32::MAX),
+        MINUS_INFINITY => Some(i32::MIN),
+        _ => finite_date(text),
     }
+}
+
+fn finite_date(text: &str) -> Option<i32> {
     let (text, era) = without_era(text);
     i32::try_from(day(text, era)?).ok()
 }
@@ -158,10 +202,13 @@ pub(crate) fn date(text: &str) -> Option<i32> {
 /// Reads a timestamp, whose zone must be UTC if it is there.
 pub(crate) fn timestamp(text: &str) -> Option<i64> {
     match text {
-        INFINITY => return Some(i64::MAX),
-        MINUS_INFINITY => return Some(i64::MIN),
-        _ => {}
+        INFINITY => Some(i64::MAX),
+        MINUS_INFINITY => Some(i64::MIN),
+        _ => finite_timestamp(text),
     }
+}
+
+fn finite_timestamp(text: &str) -> Option<i64> {
     let (text, era) = without_era(text);
     let text = text.strip_suffix("+00").unwrap_or(text);
     let (date, clock) = text.split_once(' ')?;
@@ -170,47 +217,61 @@ pub(crate) fn timestamp(text: &str) -> Option<i64> {
 
 /// Reads a time of day, or the time of an interval.
 pub(crate) fn time(text: &str) -> Option<i64> {
-    let (sign, text) = match text.strip_prefix(['-', '+']) {
-        Some(rest) if text.starts_with('-') => (-1, rest),
-        Some(rest) => (1, rest),
-        None => (1, text),
-    };
-    let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let mut parts = clock.splitn(3, ':');
-    let [hours, minutes, seconds] = [(); 3].map(|()| parts.next().and_then(number));
-    if fraction.len() > 6 {
-        return None;
+    match text.strip_prefix('-') {
+        Some(unsigned) => signed_time(-1, unsigned),
+        None => signed_time(1, text.strip_prefix('+').unwrap_or(text)),
     }
-    let fraction = number(&format!("{fraction:0<6}"))?;
-    let (minutes, seconds) = (minutes?, seconds?);
+}
+
+fn signed_time(sign: i64, unsigned: &str) -> Option<i64> {
+    let (clock, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    let fraction = fraction_microseconds(fraction)?;
+    let [hours, minutes, seconds] = three_numbers(clock, ':')?;
     if minutes > 59 || seconds > 60 {
         return None;
     }
     // The largest negative time has no positive counterpart.
-    let hours = hours?.checked_mul(sign * HOUR)?;
+    let hours = hours.checked_mul(sign * HOUR)?;
     hours.checked_add(sign * (minutes * MINUTE + seconds * SECOND + fraction))
+}
+
+fn fraction_microseconds(digits: &str) -> Option<i64> {
+    if digits.len() > 6 {
+        return None;
+    }
+    number(&format!("{digits:0<6}"))
 }
 
 /// Reads a time and its zone: microseconds and seconds west of UTC.
 pub(crate) fn time_zoned(text: &str) -> Option<(i64, i32)> {
-    let at = text.rfind(['+', '-'])?;
-    let (clock, zone) = text.split_at(at);
-    let mut away = 0;
-    for (unit, part) in [3600, 60, 1].into_iter().zip(zone[1..].split(':')) {
-        away += unit * number(part).filter(|part| *part < 100)?;
+    let (clock, zone) = text.split_at(text.rfind(['+', '-'])?);
+    let seconds = zone_seconds(&zone[1..])?;
+    let west = if zone.starts_with('-') { seconds } else { -seconds };
+    Some((time(clock)?, west))
+}
+
+/// Reads `hours`, `hours:minutes` or `hours:minutes:seconds`.
+fn zone_seconds(text: &str) -> Option<i32> {
+    let mut seconds = 0;
+    for (unit, part) in [3600, 60, 1].into_iter().zip(text.split(':')) {
+        seconds += unit * number(part).filter(|part| *part < 100)?;
     }
-    let away = i32::try_from(away).ok()?;
-    Some((time(clock)?, if zone.starts_with('-') { away } else { -away }))
+    i32::try_from(seconds).ok()
 }
 
 /// Reads an interval: months, days, microseconds.
 pub(crate) fn interval(text: &str) -> Option<(i32, i32, i64)> {
     match text {
-        INFINITY => return Some((i32::MAX, i32::MAX, i64::MAX)),
-        MINUS_INFINITY => return Some((i32::MIN, i32::MIN, i64::MIN)),
-        _ => {}
+        INFINITY => Some((i32::MAX, i32::MAX, i64::MAX)),
+        MINUS_INFINITY => Some((i32::MIN, i32::MIN, i64::MIN)),
+        _ => finite_interval(text),
     }
-    let (mut months, mut days, mut microseconds) = (0i64, 0i64, 0i64);
+}
+
+fn finite_interval(text: &str) -> Option<(i32, i32, i64)> {
+    let mut months = 0i64;
+    let mut days = 0i64;
+    let mut microseconds = 0i64;
     let mut words = text.split(' ');
     while let Some(word) = words.next() {
         if word.contains(':') {
@@ -233,8 +294,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        Zone, civil_of, date, days_of, interval, push_date, push_interval, push_time, push_time_zoned, push_timestamp,
-        time, time_zoned, timestamp,
+        CivilDate, Zone, date, interval, push_date, push_interval, push_time, push_time_zoned, push_timestamp, time,
+        time_zoned, timestamp,
     };
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -297,8 +358,7 @@ mod tests {
 
         #[test]
         fn days_and_dates_are_inverse(days in -800_000_000i64..2_200_000_000) {
-            let (year, month, day) = civil_of(days);
-            prop_assert_eq!(days_of(year, month, day), days);
+            prop_assert_eq!(CivilDate::of_days(days).days(), days);
         }
 
         #[test]

@@ -134,39 +134,54 @@ impl ColumnType {
 
     /// Whether values that the server calls equal across these types are equal keys (`docs/format.md` section 4).
     fn writes_alike(&self, child: &Self) -> bool {
-        let is_exact = |kind| {
-            matches!(
-                kind,
-                ValueKind::Int2 | ValueKind::Int4 | ValueKind::Int8 | ValueKind::Unsigned32 | ValueKind::Numeric
-            )
-        };
-        let is_real = |kind| matches!(kind, ValueKind::Real32 | ValueKind::Real);
         match (self.kind, child.kind) {
             // The server takes the padding off before it compares.
             (ValueKind::Text, ValueKind::Text) => {
                 self.comparison == TypeComparison::Padded || child.comparison != TypeComparison::Padded
             }
             (ValueKind::Output, ValueKind::Output) => self.name == child.name,
-            (own, other) => own == other || is_exact(own) && is_exact(other) || is_real(own) && is_real(other),
+            (own, other) => own == other || own.is_number_like(other),
         }
     }
 
     fn from_row(row: &Row) -> (u32, Self) {
-        let (oid, base): (u32, u32) = (row.get(0), row.get(1));
-        let is_enum = row.get::<_, &str>(2) == "e";
-        let pair = |at: usize| format!("{}.{}", quote_identifier(row.get(at)), quote_identifier(row.get(at + 1)));
-        let is_citext = row.get::<_, Option<&str>>(7) == Some("citext") && row.get::<_, &str>(4) == "citext";
-        let known = allowed(base).or(is_enum.then_some(ValueKind::Text));
-        let kind = known.unwrap_or(if is_citext { ValueKind::Text } else { ValueKind::Output });
-        let comparison = match base {
-            BPCHAR => TypeComparison::Padded,
-            _ if is_enum || DISTINCT.contains(&base) => TypeComparison::Bytes,
-            INTERVAL | JSONB => TypeComparison::Own,
-            _ if known.is_some() => TypeComparison::Bytes,
-            _ => TypeComparison::Own,
+        let oid: u32 = row.get(0);
+        let base: u32 = row.get(1);
+        let type_kind: &str = row.get(2);
+        let is_enum = type_kind == "e";
+        let allowed = allowed(base).or(is_enum.then_some(ValueKind::Text));
+        let column_type = Self {
+            kind: allowed.unwrap_or(if is_citext(row) { ValueKind::Text } else { ValueKind::Output }),
+            name: qualified_name(row, 3),
+            output: qualified_name(row, 5),
+            binary: allowed.is_some(),
+            domain: oid != base,
+            comparison: TypeComparison::of(base, is_enum),
         };
-        let (binary, domain) = (known.is_some(), oid != base);
-        (oid, Self { kind, name: pair(3), output: pair(5), binary, domain, comparison })
+        (oid, column_type)
+    }
+}
+
+fn is_citext(row: &Row) -> bool {
+    let name: &str = row.get(4);
+    let extension: Option<&str> = row.get(7);
+    name == "citext" && extension == Some("citext")
+}
+
+/// The schema at this position of the row and the name after it, quoted.
+fn qualified_name(row: &Row, at: usize) -> String {
+    format!("{}.{}", quote_identifier(row.get(at)), quote_identifier(row.get(at + 1)))
+}
+
+impl TypeComparison {
+    fn of(base: u32, is_enum: bool) -> Self {
+        match base {
+            BPCHAR => Self::Padded,
+            _ if is_enum || DISTINCT.contains(&base) => Self::Bytes,
+            INTERVAL | JSONB => Self::Own,
+            _ if allowed(base).is_some() => Self::Bytes,
+            _ => Self::Own,
+        }
     }
 }
 
@@ -224,6 +239,10 @@ LEFT JOIN pg_catalog.pg_depend d
 LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 WHERE b.oid IN (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attnum > 0)";
 
+fn names_are_readable() -> String {
+    ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ")
+}
+
 /// The types of a database by their OIDs, as `pg_attribute.atttypid` names them.
 #[derive(Clone, Debug, Default)]
 pub struct PgTypes(HashMap<u32, ColumnType>);
@@ -231,8 +250,8 @@ pub struct PgTypes(HashMap<u32, ColumnType>);
 impl PgTypes {
     /// Reads them.
     pub fn load(client: &Client) -> Result<Self, PostgresError> {
-        let names = ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ");
-        let rows = client.query("reading the types of the database", &format!("{TYPES_SQL} AND {names}"), &[])?;
+        let sql = format!("{TYPES_SQL} AND {}", names_are_readable());
+        let rows = client.query("reading the types of the database", &sql, &[])?;
         Ok(Self(rows.iter().map(ColumnType::from_row).collect()))
     }
 
@@ -250,7 +269,8 @@ mod tests {
 
     impl ColumnType {
         fn built_in(kind: ValueKind, name: &str) -> Self {
-            let (name, output) = (format!("\"pg_catalog\".\"{name}\""), format!("\"pg_catalog\".\"{name}out\""));
+            let output = format!("\"pg_catalog\".\"{name}out\"");
+            let name = format!("\"pg_catalog\".\"{name}\"");
             Self { kind, name, output, binary: true, domain: false, comparison: TypeComparison::Bytes }
         }
 
@@ -263,14 +283,15 @@ mod tests {
         }
 
         pub(crate) fn citext() -> Self {
-            let (name, output) = ("\"ext\".\"citext\"".to_owned(), "\"ext\".\"citextout\"".to_owned());
-            let (binary, comparison) = (false, TypeComparison::Own);
-            Self { name, output, binary, comparison, ..Self::text() }
+            let name = "\"ext\".\"citext\"".to_owned();
+            let output = "\"ext\".\"citextout\"".to_owned();
+            Self { name, output, binary: false, comparison: TypeComparison::Own, ..Self::text() }
         }
     }
 
     fn column(kind: ValueKind, binary: bool, domain: bool, comparison: TypeComparison) -> ColumnType {
-        let (name, output) = ("\"s\".\"d\"".to_owned(), "\"pg_catalog\".\"dout\"".to_owned());
+        let name = "\"s\".\"d\"".to_owned();
+        let output = "\"pg_catalog\".\"dout\"".to_owned();
         ColumnType { kind, name, output, binary, domain, comparison }
     }
 
@@ -305,7 +326,9 @@ mod tests {
         let timestamp = column(ValueKind::Timestamp, true, false, TypeComparison::Bytes);
         let padded = column(ValueKind::Text, true, false, TypeComparison::Padded);
         let of = |parent: &ColumnType, child: &ColumnType| parent.key_equality(Collation::Deterministic, child);
-        let (text, integer, citext) = (ColumnType::text(), ColumnType::integer(), ColumnType::citext());
+        let text = ColumnType::text();
+        let integer = ColumnType::integer();
+        let citext = ColumnType::citext();
         for (parent, child) in [(&text, &text), (&text, &citext), (&numeric, &integer), (&padded, &text)] {
             assert_eq!(of(parent, child), parent.equality(Collation::Deterministic), "{parent:?} {child:?}");
         }

@@ -1,21 +1,19 @@
 //! Canonical cells back into a server: the inverse of reading.
 //!
-//! Rows go as COPY in text format, which every version reads alike. A few values cannot: bytes of which the
-//! hexadecimal text would be too long for a line, a "char" that is no text before version 16, a NaN with bits
-//! of its own, the longest intervals. A row that holds one goes as the parameters of an INSERT, each as text or in its binary form.
-//! The session has the settings of `transport`.
+//! Rows go as tuples of COPY in binary format where all columns have types of the allow-list, else as lines of COPY in text
+//! format, which every version reads alike. A few values have no text: bytes of which the hexadecimal text would be too
+//! long for a line, a "char" that is no text before version 16, a NaN with bits of its own, the longest intervals. A row
+//! that holds one goes as the parameters of an INSERT (`parameter.rs`). The session has the settings of `connect::session`.
 
 use std::borrow::Cow;
 
-use bytes::BytesMut;
 use thiserror::Error;
-use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use crate::engine::postgres::connect::session::SessionEncoding;
 use crate::engine::postgres::value::calendar::{self, Zone};
 use crate::engine::postgres::value::numeric::{self, NumericFit};
 use crate::engine::postgres::value::value_kind::ValueKind;
-use crate::format::cell::{Cell, Encoding};
+use crate::format::cell::{Cell, Encoding, Numeric};
 
 /// Why a cell is no value of a PostgreSQL column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -59,7 +57,7 @@ const LINE_BYTES_MAX: usize = 1 << 28;
 const MESSAGE_BYTES_MAX: usize = (1 << 30) - 2;
 const MESSAGE_BYTES_OF_ROW: usize = 32;
 const MESSAGE_BYTES_OF_VALUE: usize = 6;
-const NULL: &[u8] = b"\\N";
+const TEXT_NULL: &[u8] = b"\\N";
 /// The only NaN that a text stands for.
 const NAN: u64 = 0x7ff8_0000_0000_0000;
 const NAN32: u32 = 0x7fc0_0000;
@@ -71,53 +69,89 @@ const INTERVAL_INFINITY_SINCE: u32 = 17;
 const LONG_INTERVAL_TEXT_SINCE: u32 = 15;
 const SHORT_INTERVAL_US: u64 = (1 << 31) * 3_600_000_000;
 
-/// Appends a row as a line of COPY in text format, unless it must go another way. Cells stand beside the
-/// kinds of their columns.
+/// Signature, flags, no extension.
+pub(crate) const BINARY_HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// After the last tuple.
+pub(crate) const BINARY_TRAILER: &[u8; 2] = &[0xff, 0xff];
+/// Longest tuple: a server reads a field of at most 2^30 bytes.
+const TUPLE_BYTES_MAX: usize = 1 << 29;
+const BINARY_NULL: [u8; 4] = (-1_i32).to_be_bytes();
+const LENGTH_BYTES: usize = 4;
+const JSONB_VERSION: u8 = 1;
+
+/// Whether a row can go as a tuple of COPY in binary format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(crate) enum BinaryFit {
+    Fits,
+    /// A cell is of another kind than its column. Nothing was written.
+    Odd,
+}
+
+/// Appends a row as a line of COPY in text format, unless it must go another way. `kinds` are those of the cells'
+/// columns.
 pub fn push_line(
     out: &mut Vec<u8>,
     cells: &[Cell<'_>],
     kinds: &[ValueKind],
-    place: EncodeTarget,
+    target: EncodeTarget,
 ) -> Result<RowForm, EncodeError> {
     fits_message(cells)?;
+    let start = out.len();
+    let pushed = push_text_fields(out, cells, kinds, target);
+    match pushed {
+        Ok(RowForm::Copy) => out.push(b'\n'),
+        Ok(RowForm::Parameters) | Err(_) => out.truncate(start),
+    }
+    pushed
+}
+
+fn push_text_fields(
+    out: &mut Vec<u8>,
+    cells: &[Cell<'_>],
+    kinds: &[ValueKind],
+    target: EncodeTarget,
+) -> Result<RowForm, EncodeError> {
     let start = out.len();
     for (at, (cell, kind)) in cells.iter().zip(kinds).enumerate() {
         if at > 0 {
             out.push(b'\t');
         }
-        // Bytes take two digits each, and a text grows by its escapes.
-        let too_long = cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() > LINE_BYTES_MAX / 2);
-        if too_long || is_binary_only(cell, *kind, place) || out.len() - start > LINE_BYTES_MAX {
-            out.truncate(start);
+        let has_text = !is_too_long(cell) && !is_binary_only(cell, *kind, target);
+        if !has_text || out.len() - start > LINE_BYTES_MAX {
             return Ok(RowForm::Parameters);
         }
-        let field = push_field(out, cell, *kind, place);
-        if let Err(error) = field {
-            out.truncate(start);
-            return Err(error);
-        }
+        push_text_field(out, cell, *kind, target)?;
     }
-    out.push(b'\n');
     Ok(RowForm::Copy)
 }
 
+/// Bytes take two digits each, and a text grows by its escapes.
+fn is_too_long(cell: &Cell<'_>) -> bool {
+    cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() > LINE_BYTES_MAX / 2)
+}
+
 /// Whether the row could go as parameters at worst; a server ends the session over one that is too long.
-pub(crate) fn fits_message(cells: &[Cell<'_>]) -> Result<(), EncodeError> {
-    let values = cells.iter().filter_map(Cell::stream_candidate).map(|(_, bytes)| bytes.len());
-    let bytes = values.sum::<usize>() + MESSAGE_BYTES_OF_ROW + MESSAGE_BYTES_OF_VALUE * cells.len();
+fn fits_message(cells: &[Cell<'_>]) -> Result<(), EncodeError> {
+    let mut bytes = MESSAGE_BYTES_OF_ROW + MESSAGE_BYTES_OF_VALUE * cells.len();
+    for (_, value) in cells.iter().filter_map(Cell::stream_candidate) {
+        bytes += value.len();
+    }
     if bytes > MESSAGE_BYTES_MAX { Err(EncodeError::RowTooLong) } else { Ok(()) }
 }
 
-fn push_field(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind, place: EncodeTarget) -> Result<(), EncodeError> {
+fn push_text_field(
+    out: &mut Vec<u8>,
+    cell: &Cell<'_>,
+    kind: ValueKind,
+    target: EncodeTarget,
+) -> Result<(), EncodeError> {
     match *cell {
-        Cell::Null => out.extend_from_slice(NULL),
-        Cell::Bytes(bytes) => {
-            out.push(b'\\');
-            push_hex(out, bytes);
-        }
-        _ => match text_of(cell, place.encoding)? {
+        Cell::Null => out.extend_from_slice(TEXT_NULL),
+        Cell::Bytes(bytes) => push_hex(out, bytes),
+        _ => match text_of(cell, target.encoding)? {
             Some(text) => push_escaped(out, &text),
-            None => push_words(out, cell, kind, place)?,
+            None => push_words(out, cell, kind, target)?,
         },
     }
     Ok(())
@@ -129,23 +163,27 @@ fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\t' | b'\n' | b'\r')) {
         out.extend_from_slice(&rest[..at]);
         out.push(b'\\');
-        out.push(match rest[at] {
-            b'\t' => b't',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            other => other,
-        });
+        out.push(escape_letter(rest[at]));
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
 }
 
-/// What the input function of bytea reads.
+/// What the input function of bytea reads, with its backslash escaped.
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(b"\\x");
+    out.extend_from_slice(b"\\\\x");
     let start = out.len();
     out.resize(start + 2 * bytes.len(), 0);
     data_encoding::HEXLOWER.encode_mut(bytes, &mut out[start..]);
+}
+
+fn escape_letter(byte: u8) -> u8 {
+    match byte {
+        b'\t' => b't',
+        b'\n' => b'n',
+        b'\r' => b'r',
+        other => other,
+    }
 }
 
 /// The text of a cell that is one, as the session takes it.
@@ -153,46 +191,48 @@ pub(crate) fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<
     let text = match *cell {
         Cell::Text(text) => Cow::Borrowed(text.as_bytes()),
         Cell::Output(bytes) | Cell::Encoded(Encoding::SqlAscii | Encoding::Utf8Invalid, bytes) => Cow::Borrowed(bytes),
-        Cell::Encoded(Encoding::Latin1, bytes) => match encoding {
-            SessionEncoding::Utf8 => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect::<String>().into()),
-            SessionEncoding::SqlAscii => Cow::Borrowed(bytes),
-        },
+        Cell::Encoded(Encoding::Latin1, bytes) => latin1_text(bytes, encoding),
         Cell::Encoded(Encoding::Utf16Le | Encoding::Utf16Be, _) => return Err(EncodeError::Encoding),
         _ => return Ok(None),
     };
-    if text.contains(&0) { Err(EncodeError::ZeroByte) } else { Ok(Some(text)) }
+    check_no_zero(&text)?;
+    Ok(Some(text))
+}
+
+fn check_no_zero(text: &[u8]) -> Result<(), EncodeError> {
+    if text.contains(&0) { Err(EncodeError::ZeroByte) } else { Ok(()) }
+}
+
+fn latin1_text(bytes: &[u8], encoding: SessionEncoding) -> Cow<'_, [u8]> {
+    match encoding {
+        SessionEncoding::Utf8 => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect::<String>().into()),
+        SessionEncoding::SqlAscii => Cow::Borrowed(bytes),
+    }
 }
 
 /// What the input function of the column's type reads, of cells that are neither text nor bytes. None of
 /// these words needs an escape.
-fn push_words(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind, place: EncodeTarget) -> Result<(), EncodeError> {
+pub(crate) fn push_words(
+    out: &mut Vec<u8>,
+    cell: &Cell<'_>,
+    kind: ValueKind,
+    target: EncodeTarget,
+) -> Result<(), EncodeError> {
     match *cell {
         Cell::Bool(value) => out.push(if value { b't' } else { b'f' }),
-        Cell::Integer(value) if kind == ValueKind::Money => {
-            let (sign, units) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
-            push_str(out, &format!("{sign}{}.{:02}", units / 100, units % 100));
-        }
+        Cell::Integer(value) if kind == ValueKind::Money => push_money(out, value),
         Cell::Integer(value) => push_str(out, &value.to_string()),
         Cell::Real(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
         Cell::Real32(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
         Cell::Numeric(number) => match numeric::push_text(out, &number) {
-            NumericFit::Yes => {}
+            NumericFit::Fits => {}
             NumericFit::TooLarge => return Err(EncodeError::TooLarge),
         },
-        Cell::Timestamp(value) => {
-            let zone = if kind == ValueKind::TimestampZoned { Zone::Shown } else { Zone::Hidden };
-            calendar::push_timestamp(out, value, zone);
-        }
+        Cell::Timestamp(value) => calendar::push_timestamp(out, value, zone_of(kind)),
         Cell::Date(value) => calendar::push_date(out, value),
         Cell::Time(value) => calendar::push_time(out, value),
         Cell::TimeZoned(value, west) => calendar::push_time_zoned(out, value, west),
-        Cell::Interval { months: i32::MAX, days: i32::MAX, microseconds: i64::MAX } if knows_infinity(place) => {
-            push_str(out, "infinity");
-        }
-        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } if knows_infinity(place) => {
-            push_str(out, "-infinity");
-        }
-        Cell::Interval { months, days, microseconds } => calendar::push_interval(out, months, days, microseconds),
+        Cell::Interval { months, days, microseconds } => push_interval(out, months, days, microseconds, target),
         Cell::Uuid(bytes) => push_str(out, &data_encoding::HEXLOWER.encode(&bytes)),
         Cell::Absent => return Err(EncodeError::Absent),
         Cell::Stream(..) => return Err(EncodeError::Stream),
@@ -203,8 +243,23 @@ fn push_words(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind, place: Encode
     Ok(())
 }
 
-fn knows_infinity(place: EncodeTarget) -> bool {
-    place.version >= INTERVAL_INFINITY_SINCE
+fn push_money(out: &mut Vec<u8>, value: i64) {
+    let sign = if value < 0 { "-" } else { "" };
+    let units = value.unsigned_abs();
+    push_str(out, &format!("{sign}{}.{:02}", units / 100, units % 100));
+}
+
+fn zone_of(kind: ValueKind) -> Zone {
+    if kind == ValueKind::TimestampZoned { Zone::Shown } else { Zone::Hidden }
+}
+
+fn push_interval(out: &mut Vec<u8>, months: i32, days: i32, microseconds: i64, target: EncodeTarget) {
+    let knows_infinity = target.version >= INTERVAL_INFINITY_SINCE;
+    match (months, days, microseconds) {
+        (i32::MAX, i32::MAX, i64::MAX) if knows_infinity => push_str(out, "infinity"),
+        (i32::MIN, i32::MIN, i64::MIN) if knows_infinity => push_str(out, "-infinity"),
+        _ => calendar::push_interval(out, months, days, microseconds),
+    }
 }
 
 fn push_str(out: &mut Vec<u8>, text: &str) {
@@ -221,102 +276,167 @@ fn real_words(nan: bool, infinite: bool, value: &dyn std::fmt::Debug) -> String 
 }
 
 /// Whether no text stands for this value.
-fn is_binary_only(cell: &Cell<'_>, kind: ValueKind, place: EncodeTarget) -> bool {
+pub(crate) fn is_binary_only(cell: &Cell<'_>, kind: ValueKind, target: EncodeTarget) -> bool {
     match *cell {
         Cell::Real(value) => value.is_nan() && value.to_bits() != NAN,
         Cell::Real32(value) => value.is_nan() && value.to_bits() != NAN32,
-        Cell::Text(text) => kind == ValueKind::Char && place.version < CHAR_TEXT_SINCE && text.len() > 1,
-        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => !knows_infinity(place),
+        Cell::Text(text) => kind == ValueKind::Char && target.version < CHAR_TEXT_SINCE && text.len() > 1,
+        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => {
+            target.version < INTERVAL_INFINITY_SINCE
+        }
         // The server reads the digits first and the sign afterwards.
         Cell::Interval { microseconds: i64::MIN, .. } => true,
         Cell::Interval { microseconds, .. } => {
-            place.version < LONG_INTERVAL_TEXT_SINCE && microseconds.unsigned_abs() >= SHORT_INTERVAL_US
+            target.version < LONG_INTERVAL_TEXT_SINCE && microseconds.unsigned_abs() >= SHORT_INTERVAL_US
         }
         _ => false,
     }
 }
 
-/// A cell as a parameter of an INSERT whose type is the column's.
-#[derive(Clone, Copy, Debug)]
-pub struct Parameter<'a> {
-    pub cell: Cell<'a>,
-    pub kind: ValueKind,
-    pub place: EncodeTarget,
-}
-
-impl Parameter<'_> {
-    /// The value's bytes: in its type's binary form where [`Parameter::is_binary`].
-    fn push(&self, out: &mut BytesMut) -> Result<IsNull, EncodeError> {
-        match self.cell {
-            Cell::Null => return Ok(IsNull::Yes),
-            Cell::Bytes(bytes) => out.extend_from_slice(bytes),
-            _ if self.is_binary() => self.push_binary(out),
-            _ => match text_of(&self.cell, self.place.encoding)? {
-                Some(text) => out.extend_from_slice(&text),
-                None => {
-                    let mut words = Vec::new();
-                    push_words(&mut words, &self.cell, self.kind, self.place)?;
-                    out.extend_from_slice(&words);
-                }
-            },
-        }
-        Ok(IsNull::No)
-    }
-
-    fn is_binary(&self) -> bool {
-        matches!(self.cell, Cell::Bytes(_)) || is_binary_only(&self.cell, self.kind, self.place)
-    }
-
-    fn push_binary(&self, out: &mut BytesMut) {
-        match self.cell {
-            Cell::Real(value) => out.extend_from_slice(&value.to_bits().to_be_bytes()),
-            Cell::Real32(value) => out.extend_from_slice(&value.to_bits().to_be_bytes()),
-            Cell::Interval { months, days, microseconds } => {
-                out.extend_from_slice(&microseconds.to_be_bytes());
-                out.extend_from_slice(&days.to_be_bytes());
-                out.extend_from_slice(&months.to_be_bytes());
-            }
-            Cell::Text(text) => {
-                // A backslash and three octal digits; of a first digit above 3 the server knows nothing either.
-                let byte = text.bytes().skip(1).fold(0u8, |byte, digit| byte << 3 | (digit & 7));
-                out.extend_from_slice(&[byte]);
-            }
-            _ => unreachable!("these alone have no text"),
+/// Appends a row as a tuple of COPY in binary format. `kinds` are those of the cells' columns, all of which have types of
+/// the allow-list.
+pub(crate) fn push_tuple(
+    out: &mut Vec<u8>,
+    cells: &[Cell<'_>],
+    kinds: &[ValueKind],
+    target: EncodeTarget,
+) -> Result<BinaryFit, EncodeError> {
+    fits_message(cells)?;
+    let start = out.len();
+    out.extend_from_slice(&(cells.len() as i16).to_be_bytes());
+    for (cell, kind) in cells.iter().zip(kinds) {
+        let fit = push_binary_field(out, cell, *kind, target);
+        if !matches!(fit, Ok(BinaryFit::Fits)) || out.len() - start > TUPLE_BYTES_MAX {
+            out.truncate(start);
+            return fit.map(|_| BinaryFit::Odd);
         }
     }
+    Ok(BinaryFit::Fits)
 }
 
-impl ToSql for Parameter<'_> {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send + 'static>> {
-        Ok(self.push(out)?)
+fn push_binary_field(
+    out: &mut Vec<u8>,
+    cell: &Cell<'_>,
+    kind: ValueKind,
+    target: EncodeTarget,
+) -> Result<BinaryFit, EncodeError> {
+    if matches!(cell, Cell::Null) {
+        out.extend_from_slice(&BINARY_NULL);
+        return Ok(BinaryFit::Fits);
     }
+    // The length is known afterwards.
+    let at = out.len();
+    let start = at + LENGTH_BYTES;
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    if push_binary_value(out, cell, kind, target)? == BinaryFit::Odd {
+        return Ok(BinaryFit::Odd);
+    }
+    let Ok(len) = i32::try_from(out.len() - start) else { return Ok(BinaryFit::Odd) };
+    out[at..start].copy_from_slice(&len.to_be_bytes());
+    Ok(BinaryFit::Fits)
+}
 
-    fn accepts(_: &Type) -> bool {
-        true
+fn push_binary_value(
+    out: &mut Vec<u8>,
+    cell: &Cell<'_>,
+    kind: ValueKind,
+    target: EncodeTarget,
+) -> Result<BinaryFit, EncodeError> {
+    match (kind, *cell) {
+        (_, Cell::Integer(value)) => return Ok(push_integer(out, value, kind)),
+        (ValueKind::Numeric, Cell::Numeric(number)) => return Ok(push_binary_numeric(out, &number)),
+        (ValueKind::Text, Cell::Text(_) | Cell::Encoded(..)) | (ValueKind::Json, Cell::Output(_)) => {
+            return push_binary_text(out, cell, target);
+        }
+        (ValueKind::Jsonb, Cell::Output(_)) => {
+            out.push(JSONB_VERSION);
+            return push_binary_text(out, cell, target);
+        }
+        (ValueKind::Char, Cell::Text(text)) => match char_byte(text) {
+            Some(byte) => out.push(byte),
+            None => return Ok(BinaryFit::Odd),
+        },
+        (ValueKind::Bool, Cell::Bool(value)) => out.push(u8::from(value)),
+        (ValueKind::Real, Cell::Real(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        (ValueKind::Real32, Cell::Real32(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        (ValueKind::Bytes, Cell::Bytes(bytes)) => out.extend_from_slice(bytes),
+        (ValueKind::Uuid, Cell::Uuid(bytes)) => out.extend_from_slice(&bytes),
+        _ => return Ok(push_binary_time(out, cell, kind)),
     }
+    Ok(BinaryFit::Fits)
+}
 
-    fn encode_format(&self, _: &Type) -> Format {
-        if self.is_binary() { Format::Binary } else { Format::Text }
+/// Dates, times and intervals.
+fn push_binary_time(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> BinaryFit {
+    match (kind, *cell) {
+        (ValueKind::Date, Cell::Date(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        (ValueKind::Time, Cell::Time(value)) => out.extend_from_slice(&value.to_be_bytes()),
+        (ValueKind::Timestamp | ValueKind::TimestampZoned, Cell::Timestamp(value)) => {
+            out.extend_from_slice(&value.to_be_bytes());
+        }
+        (ValueKind::TimeZoned, Cell::TimeZoned(value, west)) => {
+            out.extend_from_slice(&value.to_be_bytes());
+            out.extend_from_slice(&west.to_be_bytes());
+        }
+        (ValueKind::Interval, Cell::Interval { months, days, microseconds }) => {
+            out.extend_from_slice(&interval_bytes(months, days, microseconds));
+        }
+        _ => return BinaryFit::Odd,
     }
+    BinaryFit::Fits
+}
 
-    fn to_sql_checked(
-        &self,
-        ty: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send + 'static>> {
-        self.to_sql(ty, out)
+/// The binary form of an interval.
+pub(crate) fn interval_bytes(months: i32, days: i32, microseconds: i64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&microseconds.to_be_bytes());
+    bytes[8..12].copy_from_slice(&days.to_be_bytes());
+    bytes[12..].copy_from_slice(&months.to_be_bytes());
+    bytes
+}
+
+fn push_binary_text(out: &mut Vec<u8>, cell: &Cell<'_>, target: EncodeTarget) -> Result<BinaryFit, EncodeError> {
+    let Some(text) = text_of(cell, target.encoding)? else { return Ok(BinaryFit::Odd) };
+    out.extend_from_slice(&text);
+    Ok(BinaryFit::Fits)
+}
+
+fn push_binary_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> BinaryFit {
+    match numeric::push_binary(out, number) {
+        NumericFit::Fits => BinaryFit::Fits,
+        NumericFit::TooLarge => BinaryFit::Odd,
     }
+}
+
+/// A "char" as servers write it: nothing, a byte, or a backslash and three octal digits.
+fn char_byte(text: &str) -> Option<u8> {
+    match *text.as_bytes() {
+        [] => Some(0),
+        [byte] => Some(byte),
+        [b'\\', a, b, c] => u8::from_str_radix(std::str::from_utf8(&[a, b, c]).ok()?, 8).ok(),
+        _ => None,
+    }
+}
+
+fn push_integer(out: &mut Vec<u8>, value: i64, kind: ValueKind) -> BinaryFit {
+    match kind {
+        ValueKind::Int2 => push_bytes(out, i16::try_from(value).map(i16::to_be_bytes)),
+        ValueKind::Int4 => push_bytes(out, i32::try_from(value).map(i32::to_be_bytes)),
+        ValueKind::Unsigned32 => push_bytes(out, u32::try_from(value).map(u32::to_be_bytes)),
+        ValueKind::Int8 | ValueKind::Money => push_bytes(out, Ok::<_, ()>(value.to_be_bytes())),
+        _ => BinaryFit::Odd,
+    }
+}
+
+fn push_bytes<const N: usize, E>(out: &mut Vec<u8>, bytes: Result<[u8; N], E>) -> BinaryFit {
+    let Ok(bytes) = bytes else { return BinaryFit::Odd };
+    out.extend_from_slice(&bytes);
+    BinaryFit::Fits
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-
-    use super::{EncodeError, EncodeTarget, Parameter, RowForm, push_line};
+    use super::{BinaryFit, EncodeError, EncodeTarget, RowForm, push_line, push_tuple};
     use crate::engine::postgres::connect::session::SessionEncoding;
     use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::{Cell, Encoding, Numeric};
@@ -324,9 +444,9 @@ mod tests {
     const OLD: EncodeTarget = EncodeTarget { version: 13, encoding: SessionEncoding::Utf8 };
     const NEW: EncodeTarget = EncodeTarget { version: 18, encoding: SessionEncoding::Utf8 };
 
-    fn line(cells: &[Cell<'_>], kind: ValueKind, place: EncodeTarget) -> Result<String, EncodeError> {
+    fn line(cells: &[Cell<'_>], kind: ValueKind, target: EncodeTarget) -> Result<String, EncodeError> {
         let mut out = Vec::new();
-        let way = push_line(&mut out, cells, &vec![kind; cells.len()], place)?;
+        let way = push_line(&mut out, cells, &vec![kind; cells.len()], target)?;
         assert_eq!(way == RowForm::Parameters, out.is_empty());
         Ok(String::from_utf8(out).expect("text"))
     }
@@ -363,10 +483,6 @@ mod tests {
         }
         assert_eq!(line(&[infinite], ValueKind::Interval, NEW).as_deref(), Ok("infinity\n"));
         assert_eq!(line(&[Cell::Real(f64::from_bits(0xfff8 << 48))], ValueKind::Real, NEW).as_deref(), Ok(""));
-        let mut out = BytesMut::new();
-        let high = Parameter { cell: Cell::Text("\\376"), kind: ValueKind::Char, place: OLD };
-        high.push(&mut out).expect("a byte");
-        assert_eq!(&out[..], [0xfe]);
     }
 
     #[test]
@@ -390,5 +506,32 @@ mod tests {
             assert_eq!(pushed, Err(error));
             assert_eq!(out, b"before\n");
         }
+    }
+
+    const TARGET: EncodeTarget = EncodeTarget { version: 15, encoding: SessionEncoding::Utf8 };
+
+    #[test]
+    fn what_does_not_fit_its_column_is_odd_and_leaves_no_trace() {
+        for (cell, kind) in [
+            (Cell::Integer(40_000), ValueKind::Int2),
+            (Cell::Integer(-1), ValueKind::Unsigned32),
+            (Cell::Integer(1), ValueKind::Text),
+            (Cell::Text("abc"), ValueKind::Char),
+            (Cell::Output(b"1"), ValueKind::Int4),
+        ] {
+            let mut out = b"before".to_vec();
+            assert_eq!(
+                push_tuple(&mut out, &[Cell::Null, cell], &[ValueKind::Int4, kind], TARGET),
+                Ok(BinaryFit::Odd),
+                "{cell:?}"
+            );
+            assert_eq!(out, b"before");
+        }
+        let mut out = Vec::new();
+        let row = [Cell::Null, Cell::Integer(-2), Cell::Output(b"{}"), Cell::Text("\\376")];
+        let kinds = [ValueKind::Bool, ValueKind::Int2, ValueKind::Jsonb, ValueKind::Char];
+        assert_eq!(push_tuple(&mut out, &row, &kinds, TARGET), Ok(BinaryFit::Fits));
+        assert_eq!(out, b"\0\x04\xff\xff\xff\xff\0\0\0\x02\xff\xfe\0\0\0\x03\x01{}\0\0\0\x01\xfe");
+        assert!(push_tuple(&mut out, &[Cell::Text("a\0")], &[ValueKind::Text], TARGET).is_err());
     }
 }

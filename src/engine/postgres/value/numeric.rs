@@ -3,15 +3,14 @@
 
 use std::ops::Range;
 
-use crate::engine::postgres::value::value_kind::FieldError;
-use crate::engine::postgres::value::value_kind::ValueKind;
+use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::Numeric;
 
 /// Digits before the point, and after it, of the largest numbers that a server can hold.
 const WHOLE_DIGITS_MAX: i64 = 131_072;
 const SCALE_MAX: u16 = 16_383;
 /// Decimal digits in one of the server's.
-const GROUP: usize = 4;
+const GROUP: i64 = 4;
 const HEADER_BYTES: usize = 8;
 
 /// A number whose digits lie in a buffer.
@@ -44,132 +43,290 @@ fn invalid(what: &'static str) -> FieldError {
     FieldError::Invalid { kind: ValueKind::Numeric, what }
 }
 
+/// The fixed part of the binary form.
+struct BinaryHeader {
+    groups: u16,
+    weight: i16,
+    sign: u16,
+    scale: u16,
+}
+
+const SIGN_POSITIVE: u16 = 0x0000;
+const SIGN_NEGATIVE: u16 = 0x4000;
+const SIGN_NAN: u16 = 0xc000;
+const SIGN_INFINITY: u16 = 0xd000;
+const SIGN_NEGATIVE_INFINITY: u16 = 0xf000;
+
+impl BinaryHeader {
+    fn read(bytes: &[u8]) -> Self {
+        Self {
+            groups: number_at(bytes, 0),
+            weight: number_at(bytes, 2).cast_signed(),
+            sign: number_at(bytes, 4),
+            scale: number_at(bytes, 6),
+        }
+    }
+
+    fn push(&self, out: &mut Vec<u8>) {
+        for number in [self.groups, self.weight.cast_unsigned(), self.sign, self.scale] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+}
+
+fn number_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
 /// Reads the binary form; digits are appended to `buffer`.
 pub(crate) fn from_binary(field: &[u8], buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
     let wrong_length = FieldError::Length { kind: ValueKind::Numeric, len: field.len() };
     let (header, groups) = field.split_at_checked(HEADER_BYTES).ok_or(wrong_length)?;
-    let half = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let (count, weight, scale) = (usize::from(half(0)), i32::from(half(2).cast_signed()), half(6));
-    if groups.len() != 2 * count {
+    let header = BinaryHeader::read(header);
+    if groups.len() != 2 * usize::from(header.groups) {
         return Err(wrong_length);
     }
-    let negative = match half(4) {
-        0x0000 => false,
-        0x4000 => true,
-        0xc000 => return Ok(Unpacked::NaN),
-        0xd000 => return Ok(Unpacked::Infinity),
-        0xf000 => return Ok(Unpacked::NegativeInfinity),
+    let negative = match header.sign {
+        SIGN_POSITIVE => false,
+        SIGN_NEGATIVE => true,
+        SIGN_NAN => return Ok(Unpacked::NaN),
+        SIGN_INFINITY => return Ok(Unpacked::Infinity),
+        SIGN_NEGATIVE_INFINITY => return Ok(Unpacked::NegativeInfinity),
         _ => return Err(invalid("unknown sign")),
     };
     let start = buffer.len();
     for group in groups.chunks_exact(2) {
-        let value = u16::from_be_bytes([group[0], group[1]]);
-        if value > 9999 {
-            return Err(invalid("a digit is out of range"));
-        }
-        let digit = |value: u16| b'0' + (value % 10) as u8;
-        buffer.extend_from_slice(&[digit(value / 1000), digit(value / 100), digit(value / 10), digit(value)]);
+        push_group_digits(number_at(group, 0), buffer)?;
     }
-    let groups_after_first = i32::try_from(count).map_err(|_| wrong_length)? - 1;
-    let exponent = i64::from(weight - groups_after_first) * GROUP as i64;
-    Ok(finish(negative, scale, exponent, start, buffer))
+    let groups_after_first = i64::from(header.groups) - 1;
+    let exponent = (i64::from(header.weight) - groups_after_first) * GROUP;
+    Ok(strip_zeros(negative, header.scale, exponent, start, buffer))
+}
+
+fn push_group_digits(group: u16, buffer: &mut Vec<u8>) -> Result<(), FieldError> {
+    if group > 9999 {
+        return Err(invalid("a digit is out of range"));
+    }
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    buffer.extend_from_slice(&[digit(group / 1000), digit(group / 100), digit(group / 10), digit(group)]);
+    Ok(())
 }
 
 /// Reads what the output function writes; digits are appended to `buffer`.
 pub(crate) fn from_text(text: &str, buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
     match text {
-        "NaN" => return Ok(Unpacked::NaN),
-        "Infinity" => return Ok(Unpacked::Infinity),
-        "-Infinity" => return Ok(Unpacked::NegativeInfinity),
-        _ => {}
+        "NaN" => Ok(Unpacked::NaN),
+        "Infinity" => Ok(Unpacked::Infinity),
+        "-Infinity" => Ok(Unpacked::NegativeInfinity),
+        _ => match text.strip_prefix('-') {
+            Some(unsigned) => from_decimal_text(true, unsigned, buffer),
+            None => from_decimal_text(false, text, buffer),
+        },
     }
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+}
+
+fn from_decimal_text(negative: bool, unsigned: &str, buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
         return Err(invalid("no decimal number"));
     }
     let scale = u16::try_from(fraction.len()).map_err(|_| invalid("too many decimals"))?;
     let start = buffer.len();
     buffer.extend_from_slice(whole.as_bytes());
     buffer.extend_from_slice(fraction.as_bytes());
-    Ok(finish(negative, scale, -i64::from(scale), start, buffer))
+    Ok(strip_zeros(negative, scale, -i64::from(scale), start, buffer))
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Takes the zeros from both ends of what lies in `buffer` from `start`; `exponent` is of the last digit.
-fn finish(negative: bool, scale: u16, exponent: i64, start: usize, buffer: &[u8]) -> Unpacked {
+fn strip_zeros(negative: bool, scale: u16, exponent: i64, start: usize, buffer: &[u8]) -> Unpacked {
     let digits = &buffer[start..];
-    let Some(first) = digits.iter().position(|&digit| digit != b'0') else {
+    let is_significant = |digit: &u8| *digit != b'0';
+    let Some(first) = digits.iter().position(is_significant) else {
         return Unpacked::Finite { negative: false, scale, exponent: 0, digits: start..start };
     };
-    let end = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
+    let end = digits.iter().rposition(is_significant).map_or(0, |last| last + 1);
     let exponent = exponent + (digits.len() - end) as i64;
     let exponent = i32::try_from(exponent).expect("a number of a few hundred thousand digits");
     Unpacked::Finite { negative, scale, exponent, digits: start + first..start + end }
 }
 
-/// Appends the text that the server reads as this number, scale and all; false if no server can hold it.
-#[must_use]
-pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFit {
-    let (negative, scale, exponent, digits) = match *numeric {
-        Numeric::NaN => return push(out, b"NaN"),
-        Numeric::Infinity => return push(out, b"Infinity"),
-        Numeric::NegativeInfinity => return push(out, b"-Infinity"),
-        Numeric::Finite { negative, scale, exponent, digits } => (negative, scale, i64::from(exponent), digits),
-    };
-    let exponent = if digits.is_empty() { 0 } else { exponent };
-    let decimals = i64::from(scale).max(-exponent);
-    // Digits before the point, if the first stands there.
-    let whole = digits.len() as i64 + exponent;
-    if decimals > i64::from(SCALE_MAX) || whole > WHOLE_DIGITS_MAX {
-        return NumericFit::TooLarge;
-    }
-    if negative && !digits.is_empty() {
-        out.push(b'-');
-    }
-    let zeros = |out: &mut Vec<u8>, count: i64| out.resize(out.len() + usize::try_from(count).unwrap_or(0), b'0');
-    let split = usize::try_from(whole).unwrap_or(0).min(digits.len());
-    let (before, after) = digits.split_at(split);
-    out.extend_from_slice(before);
-    if whole <= 0 {
-        out.push(b'0');
-    } else {
-        zeros(out, whole - before.len() as i64);
-    }
-    if decimals > 0 {
-        out.push(b'.');
-        let leading = if digits.is_empty() { 0 } else { (-whole).max(0) };
-        zeros(out, leading);
-        out.extend_from_slice(after);
-        zeros(out, decimals - leading - after.len() as i64);
-    }
-    NumericFit::Yes
-}
-
-/// Whether a server can hold this number, and show it with its decimals.
-pub(crate) fn holds(numeric: &Numeric<'_>) -> NumericFit {
-    let Numeric::Finite { scale, exponent, digits, .. } = *numeric else { return NumericFit::Yes };
-    let whole = digits.len() as i64 + i64::from(exponent);
-    let is_held = scale <= SCALE_MAX && (digits.is_empty() || whole <= WHOLE_DIGITS_MAX);
-    if is_held { NumericFit::Yes } else { NumericFit::TooLarge }
-}
-
-/// Whether a server can hold a number.
+/// Whether a server can hold a number, in the form that was asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NumericFit {
-    Yes,
+    Fits,
     TooLarge,
 }
 
-fn push(out: &mut Vec<u8>, word: &[u8]) -> NumericFit {
-    out.extend_from_slice(word);
-    NumericFit::Yes
+/// A finite number.
+struct Decimal<'a> {
+    negative: bool,
+    scale: u16,
+    /// Of the last digit; 0 if there are no digits.
+    exponent: i64,
+    digits: &'a [u8],
+}
+
+impl<'a> Decimal<'a> {
+    /// `None`: the number is not finite.
+    fn of(numeric: &Numeric<'a>) -> Option<Self> {
+        let Numeric::Finite { negative, scale, exponent, digits } = *numeric else { return None };
+        let negative = negative && !digits.is_empty();
+        let exponent = if digits.is_empty() { 0 } else { i64::from(exponent) };
+        Some(Self { negative, scale, exponent, digits })
+    }
+
+    /// Digits before the point, if the first stands there; else negative or 0.
+    fn whole_digits(&self) -> i64 {
+        self.digits.len() as i64 + self.exponent
+    }
+
+    /// Digits after the point.
+    fn decimals(&self) -> i64 {
+        i64::from(self.scale).max(-self.exponent)
+    }
+
+    fn fits_text(&self) -> bool {
+        self.decimals() <= i64::from(SCALE_MAX) && self.whole_digits() <= WHOLE_DIGITS_MAX
+    }
+
+    /// A text may show more decimals than the scale says; the binary form may not.
+    fn fits_binary(&self) -> bool {
+        self.fits_text() && self.decimals() == i64::from(self.scale)
+    }
+
+    /// The digits before the point and those after it.
+    fn split_at_point(&self) -> (&'a [u8], &'a [u8]) {
+        let before = usize::try_from(self.whole_digits()).unwrap_or(0);
+        self.digits.split_at(before.min(self.digits.len()))
+    }
+
+    fn push_whole(&self, out: &mut Vec<u8>) {
+        let (before, _) = self.split_at_point();
+        out.extend_from_slice(before);
+        if self.whole_digits() <= 0 {
+            out.push(b'0');
+        } else {
+            push_zeros(out, self.whole_digits() - before.len() as i64);
+        }
+    }
+
+    fn push_fraction(&self, out: &mut Vec<u8>) {
+        let (_, after) = self.split_at_point();
+        let leading_zeros = if self.digits.is_empty() { 0 } else { (-self.whole_digits()).max(0) };
+        push_zeros(out, leading_zeros);
+        out.extend_from_slice(after);
+        push_zeros(out, self.decimals() - leading_zeros - after.len() as i64);
+    }
+}
+
+fn push_zeros(out: &mut Vec<u8>, count: i64) {
+    out.resize(out.len() + usize::try_from(count).unwrap_or(0), b'0');
+}
+
+/// Appends the text that the server reads as this number, scale and all, if a server can hold it.
+#[must_use]
+pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFit {
+    let Some(decimal) = Decimal::of(numeric) else {
+        out.extend_from_slice(special_text(numeric).as_bytes());
+        return NumericFit::Fits;
+    };
+    if !decimal.fits_text() {
+        return NumericFit::TooLarge;
+    }
+    if decimal.negative {
+        out.push(b'-');
+    }
+    decimal.push_whole(out);
+    if decimal.decimals() > 0 {
+        out.push(b'.');
+        decimal.push_fraction(out);
+    }
+    NumericFit::Fits
+}
+
+fn special_text(numeric: &Numeric<'_>) -> &'static str {
+    match numeric {
+        Numeric::NaN => "NaN",
+        Numeric::Infinity => "Infinity",
+        Numeric::NegativeInfinity => "-Infinity",
+        Numeric::Finite { .. } => unreachable!("a finite number has digits"),
+    }
+}
+
+/// Appends the binary form, if it can show all digits of the number.
+#[must_use]
+pub(crate) fn push_binary(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFit {
+    let Some(decimal) = Decimal::of(numeric) else {
+        BinaryHeader { groups: 0, weight: 0, sign: special_sign(numeric), scale: 0 }.push(out);
+        return NumericFit::Fits;
+    };
+    if !decimal.fits_binary() {
+        return NumericFit::TooLarge;
+    }
+    let Some(groups) = DigitGroups::of(&decimal) else { return NumericFit::TooLarge };
+    let sign = if decimal.negative { SIGN_NEGATIVE } else { SIGN_POSITIVE };
+    BinaryHeader { groups: groups.count.cast_unsigned(), weight: groups.weight, sign, scale: decimal.scale }.push(out);
+    for group in 0..groups.count {
+        out.extend_from_slice(&groups.value(group).to_be_bytes());
+    }
+    NumericFit::Fits
+}
+
+fn special_sign(numeric: &Numeric<'_>) -> u16 {
+    match numeric {
+        Numeric::NaN => SIGN_NAN,
+        Numeric::Infinity => SIGN_INFINITY,
+        Numeric::NegativeInfinity => SIGN_NEGATIVE_INFINITY,
+        Numeric::Finite { .. } => unreachable!("a finite number has digits"),
+    }
+}
+
+/// The digits of a number in groups of four, counted from the point, as the server keeps them.
+struct DigitGroups<'a> {
+    digits: &'a [u8],
+    count: i16,
+    /// Of the first group.
+    weight: i16,
+    /// Zeros that fill up the first group.
+    leading_zeros: i64,
+}
+
+impl<'a> DigitGroups<'a> {
+    /// `None`: there are more than a server holds.
+    fn of(decimal: &Decimal<'a>) -> Option<Self> {
+        let trailing_zeros = decimal.exponent.rem_euclid(GROUP);
+        let leading_zeros = (-decimal.whole_digits()).rem_euclid(GROUP);
+        let count = (decimal.digits.len() as i64 + trailing_zeros + leading_zeros) / GROUP;
+        let weight = if count == 0 { 0 } else { (decimal.whole_digits() + leading_zeros) / GROUP - 1 };
+        Some(Self {
+            digits: decimal.digits,
+            count: i16::try_from(count).ok()?,
+            weight: i16::try_from(weight).ok()?,
+            leading_zeros,
+        })
+    }
+
+    fn value(&self, group: i16) -> u16 {
+        let first = i64::from(group) * GROUP - self.leading_zeros;
+        (first..first + GROUP).fold(0, |value, at| value * 10 + self.digit(at))
+    }
+
+    /// Zero before the first digit and after the last.
+    fn digit(&self, at: i64) -> u16 {
+        let Ok(at) = usize::try_from(at) else { return 0 };
+        self.digits.get(at).map_or(0, |digit| u16::from(digit - b'0'))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{NumericFit, from_binary, from_text, push_text};
+    use super::{NumericFit, from_binary, from_text, push_binary, push_text};
     use crate::format::cell::Numeric;
 
     fn binary(header: [i16; 4], groups: &[i16]) -> Vec<u8> {
@@ -178,7 +335,7 @@ mod tests {
 
     fn shown(numeric: &Numeric<'_>) -> String {
         let mut out = Vec::new();
-        assert_eq!(push_text(&mut out, numeric), NumericFit::Yes);
+        assert_eq!(push_text(&mut out, numeric), NumericFit::Fits);
         String::from_utf8(out).expect("ASCII")
     }
 
@@ -194,7 +351,8 @@ mod tests {
             ([3, 1, 0, 4], &[1, 2, 3], "10002.0003"),
             ([1, -2, 0, 8], &[1], "0.00000001"),
         ] {
-            let (mut a, mut b) = (Vec::new(), b"97".to_vec());
+            let mut a = Vec::new();
+            let mut b = b"97".to_vec();
             let from_binary = from_binary(&binary(header, groups), &mut a).expect(text);
             let from_text = from_text(text, &mut b).expect(text);
             assert_eq!(from_binary.get(&a), from_text.get(&b), "{text}");
@@ -245,6 +403,17 @@ mod tests {
             let is_zero = !text.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
             let expected = if is_zero { text.trim_start_matches('-') } else { &text };
             prop_assert_eq!(shown(&number.get(&digits)), expected);
+        }
+
+        #[test]
+        fn numbers_are_read_back(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?|-?[1-9]0{0,40}|-?0\\.0{0,30}[1-9]") {
+            let mut digits = Vec::new();
+            let mut bytes = Vec::new();
+            let mut again = Vec::new();
+            let number = from_text(&text, &mut digits).expect("a number");
+            prop_assert_eq!(push_binary(&mut bytes, &number.get(&digits)), NumericFit::Fits);
+            let read = from_binary(&bytes, &mut again).expect("its own bytes");
+            prop_assert_eq!(read.get(&again), number.get(&digits));
         }
 
         #[test]

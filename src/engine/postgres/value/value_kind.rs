@@ -35,6 +35,21 @@ pub enum ValueKind {
     Output,
 }
 
+impl ValueKind {
+    /// Whether both are exact numbers, or both are not exact.
+    pub(crate) fn is_number_like(self, other: Self) -> bool {
+        self.is_exact_number() && other.is_exact_number() || self.is_real() && other.is_real()
+    }
+
+    fn is_exact_number(self) -> bool {
+        matches!(self, Self::Int2 | Self::Int4 | Self::Int8 | Self::Unsigned32 | Self::Numeric)
+    }
+
+    fn is_real(self) -> bool {
+        matches!(self, Self::Real32 | Self::Real)
+    }
+}
+
 impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,16 +1,14 @@
 //! Whether a database is empty: nothing is in it but what the system and extensions put there.
 
 use crate::engine::contract::SourceError;
-use crate::engine::postgres::connect::client::Client;
-use crate::engine::postgres::connect::query::rows;
-use crate::engine::postgres::restore::ledger::unanswered;
-use crate::engine::postgres::restore::server::TargetServer;
+use crate::engine::postgres::connect::query::RowFields;
+use crate::engine::postgres::restore::session::TargetSession;
 
 /// Objects that are named in a message.
 const NAMED_MAX: usize = 3;
 
 /// The first objects of a database that is not empty.
-pub(super) fn occupants(client: &Client, server: &TargetServer) -> Result<Vec<String>, SourceError> {
+pub(super) fn existing_objects(session: &TargetSession) -> Result<Vec<String>, SourceError> {
     // Kinds with a schema of their own are seen through it, unless that is `public`.
     let sql = format!(
         "WITH own AS (
@@ -36,8 +34,7 @@ pub(super) fn occupants(client: &Client, server: &TargetServer) -> Result<Vec<St
         ORDER BY own.catalog, own.oid LIMIT {}",
         NAMED_MAX + 1
     );
-    let found = rows(client, "looking whether the database is empty", &sql, |fields| fields.text());
-    let mut found = found.map_err(|error| unanswered(error, &server.name))?;
+    let mut found = session.rows("looking whether the database is empty", &sql, RowFields::text)?;
     if found.len() > NAMED_MAX {
         found[NAMED_MAX] = "…".to_owned();
     }

@@ -9,36 +9,50 @@ use std::collections::HashMap;
 use crate::base::id::ChunkId;
 use crate::format::node::Skeleton;
 
+/// How often each child occurs.
+type ChildCounts = HashMap<ChunkId, u32>;
+
 /// Drops children that both sides have, and nodes that have no child left. Returns how many leaves
 /// were dropped on either side.
 pub fn cancel_common(old: &mut Vec<Skeleton>, new: &mut Vec<Skeleton>) -> u64 {
-    let mut there: HashMap<ChunkId, u32> = HashMap::new();
-    for child in new.iter().flat_map(|node| &node.children) {
-        *there.entry(child.id).or_default() += 1;
-    }
-    let mut shared: HashMap<ChunkId, u32> = HashMap::new();
+    let mut in_new = count_children(new);
+    let mut in_both = ChildCounts::new();
     let mut leaves = 0;
     for node in old.iter_mut() {
         node.children.retain(|child| {
-            let Some(left) = there.get_mut(&child.id).filter(|left| **left > 0) else { return true };
-            *left -= 1;
-            *shared.entry(child.id).or_default() += 1;
-            leaves += child.leaves;
-            false
+            let is_common = take_one(&mut in_new, child.id);
+            if is_common {
+                *in_both.entry(child.id).or_default() += 1;
+                leaves += child.leaves;
+            }
+            !is_common
         });
     }
     for node in new.iter_mut() {
-        node.children.retain(|child| match shared.get_mut(&child.id) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                false
-            }
-            _ => true,
-        });
+        node.children.retain(|child| !take_one(&mut in_both, child.id));
     }
     old.retain(|node| !node.children.is_empty());
     new.retain(|node| !node.children.is_empty());
     leaves
+}
+
+fn count_children(nodes: &[Skeleton]) -> ChildCounts {
+    let mut counts = ChildCounts::new();
+    for child in nodes.iter().flat_map(|node| &node.children) {
+        *counts.entry(child.id).or_default() += 1;
+    }
+    counts
+}
+
+/// Counts one child less; false if there is none.
+fn take_one(counts: &mut ChildCounts, child: ChunkId) -> bool {
+    match counts.get_mut(&child) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            true
+        }
+        _ => false,
+    }
 }
 
 /// A row out of a tree, in a form in which rows of both sides can be compared.
@@ -95,7 +109,8 @@ impl Difference {
         same: impl Fn(&TreeRow, &TreeRow) -> Ordering,
         mut each: impl FnMut(&TreeRow, &TreeRow, u64),
     ) {
-        let (mut a, mut b) = (0, 0);
+        let mut a = 0;
+        let mut b = 0;
         while let (Some(old), Some(new)) = (self.old.get_mut(a), self.new.get_mut(b)) {
             match same(old, new) {
                 Ordering::Less => a += 1,
@@ -119,57 +134,75 @@ impl Difference {
         if self.old.is_empty() || self.new.is_empty() {
             return;
         }
-        let order = |a: &TreeRow, b: &TreeRow| (&a.cells, &a.place).cmp(&(&b.cells, &b.place));
-        self.old.sort_by(order);
-        self.new.sort_by(order);
-        self.cancel(order, |_, _, _| {});
+        self.old.sort_by(by_cells);
+        self.new.sort_by(by_cells);
+        self.cancel(by_cells, |_, _, _| {});
     }
 }
 
-/// Merges two sequences of rows in ascending order of their placement keys; `each` gets every key whose
+fn by_cells(a: &TreeRow, b: &TreeRow) -> Ordering {
+    (&a.cells, &a.place).cmp(&(&b.cells, &b.place))
+}
+
+/// Reads two sequences of rows in ascending order of their placement keys; `each` gets every key whose
 /// rows differ.
-pub fn merge_rows<E>(
-    mut old: impl FnMut() -> Result<Option<TreeRow>, E>,
-    mut new: impl FnMut() -> Result<Option<TreeRow>, E>,
+pub fn diff_rows<E>(
+    old: impl FnMut() -> Result<Option<TreeRow>, E>,
+    new: impl FnMut() -> Result<Option<TreeRow>, E>,
     mut each: impl FnMut(Difference) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (mut from_old, mut from_new) = (old()?, new()?);
-    loop {
-        let order = match (&from_old, &from_new) {
-            (None, None) => return Ok(()),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(a), Some(b)) => a.place.cmp(&b.place),
-        };
+    let mut old = RowCursor::new(old)?;
+    let mut new = RowCursor::new(new)?;
+    while let Some(order) = compare_keys(old.current.as_ref(), new.current.as_ref()) {
         let mut difference = Difference::default();
         if order != Ordering::Greater {
-            difference.old = same_key(&mut from_old, &mut old)?;
+            difference.old = old.take_key()?;
         }
         if order != Ordering::Less {
-            difference.new = same_key(&mut from_new, &mut new)?;
+            difference.new = new.take_key()?;
         }
         difference.cancel_equal();
         if !difference.is_empty() {
             each(difference)?;
         }
     }
+    Ok(())
 }
 
-/// The row at hand and all that follow with its key.
-fn same_key<E>(
-    at_hand: &mut Option<TreeRow>,
-    next: &mut impl FnMut() -> Result<Option<TreeRow>, E>,
-) -> Result<Vec<TreeRow>, E> {
-    let mut rows: Vec<TreeRow> = Vec::with_capacity(1);
-    while let Some(row) = at_hand.take() {
-        if rows.first().is_some_and(|first| first.place != row.place) {
-            *at_hand = Some(row);
-            break;
-        }
-        rows.push(row);
-        *at_hand = next()?;
+/// Which side has the lesser key, or the only one; `None` at the end of both.
+fn compare_keys(old: Option<&TreeRow>, new: Option<&TreeRow>) -> Option<Ordering> {
+    match (old, new) {
+        (None, None) => None,
+        (Some(_), None) => Some(Ordering::Less),
+        (None, Some(_)) => Some(Ordering::Greater),
+        (Some(old), Some(new)) => Some(old.place.cmp(&new.place)),
     }
-    Ok(rows)
+}
+
+/// Reads one sequence of rows.
+struct RowCursor<N> {
+    current: Option<TreeRow>,
+    next: N,
+}
+
+impl<E, N: FnMut() -> Result<Option<TreeRow>, E>> RowCursor<N> {
+    fn new(mut next: N) -> Result<Self, E> {
+        Ok(Self { current: next()?, next })
+    }
+
+    /// The current row and all that follow with its key.
+    fn take_key(&mut self) -> Result<Vec<TreeRow>, E> {
+        let mut rows: Vec<TreeRow> = Vec::with_capacity(1);
+        while let Some(row) = self.current.take() {
+            if rows.first().is_some_and(|first| first.place != row.place) {
+                self.current = Some(row);
+                break;
+            }
+            rows.push(row);
+            self.current = (self.next)()?;
+        }
+        Ok(rows)
+    }
 }
 
 #[cfg(test)]
@@ -179,13 +212,12 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Difference, TreeRow, cancel_common, merge_rows};
+    use super::{Difference, TreeRow, cancel_common, diff_rows};
     use crate::base::frame::FrameType;
     use crate::base::id::ChunkId;
     use crate::format::leaf::LeafRows;
     use crate::format::node::{Child, Skeleton};
-    use crate::tree::builder::{TreeBuilder, TreeKeys};
-    use crate::tree::chunker::{LeafCutter, RowPayload, Streams};
+    use crate::tree::builder::{LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
 
     /// (owner, key) -> value -> how often.
     type Rows = BTreeMap<((u8, u8), u8), u64>;
@@ -231,16 +263,15 @@ mod tests {
         let mut contents = BTreeMap::new();
         for cut in cuts {
             let id = Plain.chunk_id(FrameType::Leaf, &cut.content);
-            let (bytes, location) = (cut.content.len() as u64, None);
             let child = Child {
                 id,
                 rows: cut.rows,
-                bytes,
+                bytes: cut.content.len() as u64,
                 owners: cut.owners,
                 leaves: 1,
                 streams: vec![],
-                location,
-                ranges_location: location,
+                location: None,
+                ranges_location: None,
             };
             builder.push(child, &cut.first_key, &cut.last_key);
             contents.insert(id, cut.content);
@@ -303,11 +334,13 @@ mod tests {
 
         #[test]
         fn the_difference_of_trees_is_that_of_their_rows((old, new) in edited()) {
-            let ((old_root, old_leaves), (new_root, new_leaves)) = (tree(&old), tree(&new));
-            let (mut a, mut b) = (vec![old_root], vec![new_root]);
+            let (old_root, old_leaves) = tree(&old);
+            let (new_root, new_leaves) = tree(&new);
+            let mut a = vec![old_root];
+            let mut b = vec![new_root];
             cancel_common(&mut a, &mut b);
             let mut found: BTreeMap<(Vec<u8>, Vec<u8>), i64> = BTreeMap::new();
-            merge_rows(rows_of(&a, &old_leaves), rows_of(&b, &new_leaves), |difference: Difference| {
+            diff_rows(rows_of(&a, &old_leaves), rows_of(&b, &new_leaves), |difference: Difference| {
                 let places = || difference.old.iter().chain(&difference.new).map(|row| &row.place);
                 assert!(!difference.is_empty() && places().all(|place| Some(place) == places().next()));
                 for row in &difference.old {
@@ -350,7 +383,8 @@ mod tests {
         let ids = |nodes: &[Skeleton]| -> Vec<u8> {
             nodes.iter().flat_map(|node| &node.children).map(|child| child.id.as_bytes()[0]).collect()
         };
-        let (mut old, mut new) = (vec![node(&[1, 2]), node(&[3, 4, 4])], vec![node(&[4, 1, 5]), node(&[3, 2])]);
+        let mut old = vec![node(&[1, 2]), node(&[3, 4, 4])];
+        let mut new = vec![node(&[4, 1, 5]), node(&[3, 2])];
         assert_eq!(cancel_common(&mut old, &mut new), 40);
         assert_eq!((ids(&old), ids(&new)), (vec![4], vec![5]));
         assert_eq!((old.len(), new.len()), (1, 1));

@@ -1,11 +1,23 @@
 //! What a statement of a dump is about, as far as its words tell: the table, roles that it names. Dumps qualify every
 //! name, so that this needs no catalog.
 
+use std::ops::Range;
+
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
 use crate::engine::postgres::schema::table::qualified;
 
 type Word<'a> = (TokenKind, &'a [u8]);
+
+/// A partition with its parent.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct AttachedPartition {
+    pub(super) parent: String,
+    pub(super) partition: String,
+}
+
+/// Objects that can be the subject of a statement.
+const SUBJECT_KINDS: [&str; 8] = ["TABLE", "VIEW", "SEQUENCE", "INDEX", "TRIGGER", "RULE", "POLICY", "STATISTICS"];
 
 /// The words of a statement.
 pub(super) struct StatementWords<'a>(Vec<Word<'a>>);
@@ -35,24 +47,40 @@ impl<'a> StatementWords<'a> {
         words.iter().enumerate().all(|(at, word)| self.is(at, word))
     }
 
+    fn is_any(&self, at: usize, words: &[&str]) -> bool {
+        words.iter().any(|word| self.is(at, word))
+    }
+
     /// Where this word stands first from `from` on, outside parentheses.
     fn find(&self, from: usize, word: &str) -> Option<usize> {
         let mut depth = 0_usize;
-        (from..self.0.len()).find(|&at| {
+        for at in from..self.0.len() {
             match self.0[at].0 {
                 TokenKind::Sign(b'(') => depth += 1,
                 TokenKind::Sign(b')') => depth = depth.saturating_sub(1),
                 _ => {}
             }
-            depth == 0 && self.is(at, word)
-        })
+            if depth == 0 && self.is(at, word) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The first place in `range` where one of these words stands.
+    fn find_any(&self, mut range: Range<usize>, words: &[&str]) -> Option<usize> {
+        range.find(|&at| self.is_any(at, words))
+    }
+
+    fn text(&self, at: usize) -> Option<String> {
+        let (_, bytes) = self.0.get(at)?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
     }
 
     /// The name at this place, without quotes.
     pub(super) fn name(&self, at: usize) -> Option<String> {
-        let (kind, bytes) = self.0.get(at)?;
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        match kind {
+        let text = self.text(at)?;
+        match self.token(at)? {
             TokenKind::Word => Some(text),
             TokenKind::QuotedName => Some(text.get(1..text.len() - 1)?.replace("\"\"", "\"")),
             _ => None,
@@ -66,80 +94,85 @@ impl<'a> StatementWords<'a> {
         Some(qualified(&schema, &self.name(at + 2)?))
     }
 
-    /// After a keyword, which ONLY may follow.
-    fn qualified_after(&self, at: usize) -> Option<String> {
-        let at = at + 1;
-        self.qualified(if self.is(at, "ONLY") { at + 1 } else { at })
+    /// Where a name stands after a keyword, which ONLY may follow.
+    fn name_after(&self, keyword: usize) -> usize {
+        if self.is(keyword + 1, "ONLY") { keyword + 2 } else { keyword + 1 }
+    }
+
+    fn qualified_after(&self, keyword: usize) -> Option<String> {
+        self.qualified(self.name_after(keyword))
+    }
+
+    /// After the first such word from `from` on.
+    fn qualified_after_word(&self, from: usize, word: &str) -> Option<String> {
+        self.qualified_after(self.find(from, word)?)
     }
 
     /// The table (or view, sequence, index) that the statement makes, changes or is attached to.
     pub(super) fn subject(&self) -> Option<String> {
-        if self.is(0, "COMMENT") || self.is(0, "SECURITY") {
-            return self.subject_of_comment();
+        let (_, verb) = self.0.first()?;
+        match *verb {
+            b"COMMENT" | b"SECURITY" => self.subject_of_comment(),
+            b"GRANT" | b"REVOKE" => self.subject_of_grant(),
+            b"CREATE" | b"ALTER" | b"REFRESH" => self.subject_of_definition(),
+            _ => None,
         }
-        if self.is(0, "GRANT") || self.is(0, "REVOKE") {
-            let on = self.find(1, "ON")?;
-            return self.qualified_after(if self.is(on + 1, "TABLE") || self.is(on + 1, "SEQUENCE") {
-                on + 1
-            } else {
-                on
-            });
-        }
-        let verb = self.is(0, "CREATE") || self.is(0, "ALTER") || self.is(0, "REFRESH");
-        verb.then_some(())?;
+    }
+
+    fn subject_of_grant(&self) -> Option<String> {
+        let on = self.find(1, "ON")?;
+        let has_kind = self.is_any(on + 1, &["TABLE", "SEQUENCE"]);
+        self.qualified_after(if has_kind { on + 1 } else { on })
+    }
+
+    fn subject_of_definition(&self) -> Option<String> {
         // CREATE [UNLOGGED | UNIQUE | MATERIALIZED | FOREIGN | CONSTRAINT | OR REPLACE] what
-        let what = (1..5).find(|&at| {
-            ["TABLE", "VIEW", "SEQUENCE", "INDEX", "TRIGGER", "RULE", "POLICY", "STATISTICS"]
-                .iter()
-                .any(|word| self.is(at, word))
-        })?;
-        let is = |word| self.is(what, word);
-        if is("TABLE") || is("VIEW") || is("SEQUENCE") || self.is(0, "ALTER") {
-            return self.qualified_after(what);
+        let kind = self.find_any(1..5, &SUBJECT_KINDS)?;
+        if self.is(0, "ALTER") || self.is_any(kind, &["TABLE", "VIEW", "SEQUENCE"]) {
+            return self.qualified_after(kind);
         }
-        match () {
-            () if is("INDEX") || is("POLICY") || is("TRIGGER") => self.qualified_after(self.find(what + 2, "ON")?),
-            () if is("RULE") => self.qualified_after(self.find(what + 2, "TO")?),
-            () if is("STATISTICS") => self.qualified_after(self.find(what + 2, "FROM")?),
-            () => None,
-        }
+        let before_table = match self.0[kind].1 {
+            b"RULE" => "TO",
+            b"STATISTICS" => "FROM",
+            _ => "ON",
+        };
+        self.qualified_after_word(kind + 2, before_table)
     }
 
     fn subject_of_comment(&self) -> Option<String> {
         let on = self.find(1, "ON")?;
-        if ["CONSTRAINT", "TRIGGER", "RULE", "POLICY"].iter().any(|word| self.is(on + 1, word)) {
-            return self.qualified_after(self.find(on + 2, "ON")?);
+        if self.is_any(on + 1, &["CONSTRAINT", "TRIGGER", "RULE", "POLICY"]) {
+            return self.qualified_after_word(on + 2, "ON");
         }
-        self.qualified_after(if self.is(on + 1, "MATERIALIZED") || self.is(on + 1, "FOREIGN") {
-            on + 2
-        } else {
-            on + 1
-        })
+        let has_two_words = self.is_any(on + 1, &["MATERIALIZED", "FOREIGN"]);
+        self.qualified_after(if has_two_words { on + 2 } else { on + 1 })
     }
 
     /// The tables that a foreign key of this statement refers to.
-    pub(super) fn referred(&self) -> Option<String> {
-        self.qualified_after(self.find(1, "REFERENCES")?)
+    pub(super) fn referenced_table(&self) -> Option<String> {
+        self.qualified_after_word(1, "REFERENCES")
     }
 
     /// The name of the constraint that ALTER TABLE adds.
     pub(super) fn constraint(&self) -> Option<String> {
         let at = self.find(1, "CONSTRAINT")?;
-        self.is(at - 1, "ADD").then(|| self.name(at + 1)).flatten()
+        if !self.is(at - 1, "ADD") {
+            return None;
+        }
+        self.name(at + 1)
     }
 
     /// The index that CREATE INDEX makes, or ALTER TABLE ... ADD CONSTRAINT: it has its table's schema.
-    pub(super) fn index(&self) -> Option<String> {
-        let (table, name) = match self.constraint() {
-            Some(name) => (self.find(1, "TABLE")?, name),
-            None => (self.find(1, "ON")?, self.name(self.find(1, "INDEX")? + 1)?),
+    pub(super) fn index_made(&self) -> Option<String> {
+        let (before_table, name) = match self.constraint() {
+            Some(name) => ("TABLE", name),
+            None => ("ON", self.name(self.find(1, "INDEX")? + 1)?),
         };
-        let at = table + 1;
-        let schema = self.name(if self.is(at, "ONLY") { at + 1 } else { at })?;
+        let schema = self.name(self.name_after(self.find(1, before_table)?))?;
         Some(qualified(&schema, &name))
     }
 
-    /// Whether a constraint is not to be proved.
+    /// Whether a constraint is not to be validated.
     pub(super) fn is_not_valid(&self) -> bool {
         let end = self.0.len();
         end > 3 && self.is(end - 3, "NOT") && self.is(end - 2, "VALID")
@@ -152,22 +185,23 @@ impl<'a> StatementWords<'a> {
 
     /// The table of an ALTER TABLE as the statement itself writes it, without ONLY.
     pub(super) fn subject_for_sql(&self) -> Option<String> {
-        let at = self.find(1, "TABLE")? + 1;
-        let at = if self.is(at, "ONLY") { at + 1 } else { at };
-        let (schema, name) = (self.name(at)?, self.name(at + 2)?);
-        Some(format!("{}.{}", quote_identifier(&schema), quote_identifier(&name)))
+        let at = self.name_after(self.find(1, "TABLE")?);
+        let schema = quote_identifier(&self.name(at)?);
+        let table = quote_identifier(&self.name(at + 2)?);
+        Some(format!("{schema}.{table}"))
     }
 
     /// Parent and partition of ALTER TABLE ... ATTACH PARTITION.
-    pub(super) fn attached(&self) -> Option<(String, String)> {
+    pub(super) fn attached_partition(&self) -> Option<AttachedPartition> {
         let at = self.find(1, "ATTACH")?;
-        Some((self.subject()?, self.qualified_after(at + 1)?))
+        Some(AttachedPartition { parent: self.subject()?, partition: self.qualified_after(at + 1)? })
     }
 
     /// The tables that CREATE TABLE ... INHERITS names.
-    pub(super) fn parents(&self) -> Vec<String> {
-        let Some(at) = self.find(1, "INHERITS") else { return Vec::new() };
-        (at + 1..self.0.len()).filter(|at| !self.is_sign(at - 1, b'.')).filter_map(|at| self.qualified(at)).collect()
+    pub(super) fn inherited_tables(&self) -> Vec<String> {
+        let Some(inherits) = self.find(1, "INHERITS") else { return Vec::new() };
+        let begins_name = |at: &usize| !self.is_sign(at - 1, b'.');
+        (inherits + 1..self.0.len()).filter(begins_name).filter_map(|at| self.qualified(at)).collect()
     }
 
     /// The table that ALTER SEQUENCE ... OWNED BY names.
@@ -179,50 +213,54 @@ impl<'a> StatementWords<'a> {
     /// `GRANT a TO b` alone, with the right to pass it on.
     pub(super) fn membership(&self) -> Option<String> {
         let to = self.find(1, "TO")?;
-        let text = |at: usize| self.0.get(at).map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned());
-        let admin = self.find(to, "ADMIN").is_some_and(|at| self.is(at + 1, "OPTION") || self.is(at + 1, "TRUE"));
-        let option = if admin { " WITH ADMIN OPTION" } else { "" };
-        Some(format!("GRANT {} TO {}{option};", text(1)?, text(to + 1)?))
+        let option = if self.has_admin_option(to) { " WITH ADMIN OPTION" } else { "" };
+        Some(format!("GRANT {} TO {}{option};", self.text(1)?, self.text(to + 1)?))
     }
 
-    /// The name that an option such as `TABLESPACE = name` says.
-    pub(super) fn value(&self, option: &str) -> Option<String> {
+    fn has_admin_option(&self, from: usize) -> bool {
+        self.find(from, "ADMIN").is_some_and(|at| self.is_any(at + 1, &["OPTION", "TRUE"]))
+    }
+
+    /// The name that an option such as `TABLESPACE = name` has as its value.
+    pub(super) fn option(&self, option: &str) -> Option<String> {
         let at = self.find(1, option)?;
-        self.is_sign(at + 1, b'=').then(|| self.name(at + 2)).flatten()
+        if !self.is_sign(at + 1, b'=') {
+            return None;
+        }
+        self.name(at + 2)
     }
 
     /// Roles that a GRANT, a REVOKE, a change of owners, of default privileges or of a role in the database names.
     pub(super) fn roles(&self) -> Vec<String> {
-        let after = |at: usize| {
-            let mut found = Vec::new();
-            let mut at = at + 1;
-            while let Some(name) = self.name(at) {
-                found.push(name);
-                if !self.is_sign(at + 1, b',') {
-                    break;
-                }
-                at += 2;
-            }
-            found
-        };
         let mut roles = Vec::new();
         if self.starts_with(&["ALTER", "DEFAULT", "PRIVILEGES", "FOR", "ROLE"]) {
-            roles.extend(after(4));
+            self.push_names(&mut roles, 5);
         }
         if self.starts_with(&["ALTER", "ROLE"]) {
-            roles.extend(after(1));
+            self.push_names(&mut roles, 2);
         }
         if let Some(at) = self.find(1, "TO").or_else(|| self.find(1, "FROM")) {
-            roles.extend(after(at));
+            self.push_names(&mut roles, at + 1);
         }
         roles.retain(|role| role != "PUBLIC");
         roles
+    }
+
+    /// Names from this place on, with commas between.
+    fn push_names(&self, names: &mut Vec<String>, mut at: usize) {
+        while let Some(name) = self.name(at) {
+            names.push(name);
+            if !self.is_sign(at + 1, b',') {
+                break;
+            }
+            at += 2;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::StatementWords;
+    use super::{AttachedPartition, StatementWords};
 
     fn subject(sql: &str) -> Option<String> {
         StatementWords::of(sql.as_bytes()).subject()
@@ -262,19 +300,22 @@ mod tests {
     fn parts_of_statements() {
         let words = |sql: &'static str| StatementWords::of(sql.as_bytes());
         let key = words("ALTER TABLE ONLY a.b ADD CONSTRAINT \"f k\" FOREIGN KEY (x) REFERENCES c.d(y) NOT VALID;");
-        assert_eq!((key.referred().as_deref(), key.constraint().as_deref()), (Some("c.d"), Some("f k")));
+        assert_eq!((key.referenced_table().as_deref(), key.constraint().as_deref()), (Some("c.d"), Some("f k")));
         assert!(key.is_not_valid());
-        assert_eq!(key.index().as_deref(), Some("a.\"f k\""));
-        assert_eq!(words("CREATE UNIQUE INDEX i ON ONLY a.b USING btree (x);").index().as_deref(), Some("a.i"));
+        assert_eq!(key.index_made().as_deref(), Some("a.\"f k\""));
+        assert_eq!(words("CREATE UNIQUE INDEX i ON ONLY a.b USING btree (x);").index_made().as_deref(), Some("a.i"));
         let attach = words("ALTER TABLE ONLY a.b ATTACH PARTITION a.c FOR VALUES FROM (1) TO (2);");
-        assert_eq!(attach.attached(), Some(("a.b".to_owned(), "a.c".to_owned())));
-        assert_eq!(words("CREATE TABLE a.c (x int) INHERITS (a.b, a.\"q.\");").parents(), ["a.b", "a.\"q.\""]);
+        assert_eq!(
+            attach.attached_partition(),
+            Some(AttachedPartition { parent: "a.b".to_owned(), partition: "a.c".to_owned() })
+        );
+        assert_eq!(words("CREATE TABLE a.c (x int) INHERITS (a.b, a.\"q.\");").inherited_tables(), ["a.b", "a.\"q.\""]);
         assert_eq!(words("ALTER SEQUENCE a.s OWNED BY a.t.c;").owned_by().as_deref(), Some("a.t"));
         assert_eq!(words("GRANT SELECT ON TABLE a.b TO x,\"y z\" WITH GRANT OPTION;").roles(), ["x", "y z"]);
         assert_eq!(words("REVOKE ALL ON TABLE a.b FROM PUBLIC;").roles(), [""; 0]);
         assert_eq!(words("ALTER FUNCTION a.f(x integer) OWNER TO \"o p\";").roles(), ["o p"]);
         let database = words("CREATE DATABASE a WITH ENCODING = 'UTF8' TABLESPACE = \"Fast\";");
-        assert_eq!((database.value("TABLESPACE").as_deref(), database.value("ENCODING")), (Some("Fast"), None));
+        assert_eq!((database.option("TABLESPACE").as_deref(), database.option("ENCODING")), (Some("Fast"), None));
         assert_eq!(
             words("ALTER DEFAULT PRIVILEGES FOR ROLE x IN SCHEMA a GRANT SELECT ON TABLES TO y;").roles(),
             ["x", "y"]

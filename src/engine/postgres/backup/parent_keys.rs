@@ -1,0 +1,290 @@
+//! Parent values: what the server adds to a child's row, so that the row is joined by its parent's own bytes where only
+//! the server can tell that a value and its parent's are equal.
+//!
+//! Each is a scalar subquery: whatever state the parent and its index are in, it neither adds a row nor takes one away.
+
+use std::collections::HashMap;
+
+use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::identifier::quote_identifier;
+use crate::engine::postgres::connect::query::QueryError;
+use crate::engine::postgres::schema::catalog_queries::{KeyComparison, comparisons};
+use crate::engine::postgres::schema::table::{Parent, PgColumn, PgTable};
+use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference, PgTypes};
+
+/// A foreign key whose parents the server is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct ParentLookup {
+    pub(super) parent: Parent,
+    pairs: Vec<ColumnPair>,
+}
+
+/// A column of a foreign key with its parent's.
+#[derive(Clone, Debug)]
+struct ColumnPair {
+    child: KeyColumn,
+    parent: KeyColumn,
+    comparison: KeyComparison,
+    equality: Equality,
+}
+
+#[derive(Clone, Debug)]
+struct KeyColumn {
+    /// Of the child's column, in its table; of the parent's, in the key.
+    position: usize,
+    name: String,
+    kind: ColumnType,
+}
+
+/// A parent's value, as one more cell of a child's row.
+pub(super) struct ParentValue<'a> {
+    lookup: &'a ParentLookup,
+    pair: &'a ColumnPair,
+}
+
+/// Lookups by the position of their foreign key in its table.
+pub(super) type ParentLookups = HashMap<usize, ParentLookup>;
+
+/// A foreign key that needs a lookup, before it is known how the server compares its columns.
+struct Candidate {
+    table: usize,
+    foreign_key: usize,
+    oid: u32,
+    parent: Parent,
+    columns: Vec<CandidateColumn>,
+}
+
+struct CandidateColumn {
+    child: KeyColumn,
+    parent: KeyColumn,
+    equality: Equality,
+}
+
+/// Finds the foreign keys that only the server can follow, and marks them in their tables. By the position of the table.
+pub(super) fn find_parent_lookups(
+    client: &Client,
+    tables: &mut [PgTable],
+    types: &PgTypes,
+) -> Result<HashMap<usize, ParentLookups>, QueryError> {
+    let candidates = candidates(tables, types);
+    let mut found: HashMap<usize, ParentLookups> = HashMap::new();
+    if candidates.is_empty() {
+        return Ok(found);
+    }
+    let mut comparisons = comparisons_by_key(client, &candidates)?;
+    for candidate in candidates {
+        let table = candidate.table;
+        let foreign_key = candidate.foreign_key;
+        let comparisons = comparisons.remove(&candidate.oid).unwrap_or_default();
+        if let Some(lookup) = candidate.into_lookup(comparisons) {
+            tables[table].table.foreign_keys[foreign_key].by_server = lookup.by_server();
+            found.entry(table).or_default().insert(foreign_key, lookup);
+        }
+    }
+    Ok(found)
+}
+
+fn candidates(tables: &[PgTable], types: &PgTypes) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (at, table) in tables.iter().enumerate() {
+        for foreign_key in 0..table.references.len() {
+            found.extend(candidate(at, table, foreign_key, types));
+        }
+    }
+    found
+}
+
+/// None if the bytes of the columns tell which are equal, or if the parent cannot be asked, or is the table itself.
+fn candidate(at: usize, table: &PgTable, foreign_key: usize, types: &PgTypes) -> Option<Candidate> {
+    let reference = &table.references[foreign_key];
+    let parent = reference.parent.clone()?;
+    if table.table.foreign_keys[foreign_key].parent == table.table.name {
+        return None;
+    }
+    let columns = candidate_columns(table, foreign_key, types)?;
+    let is_by_server = columns.iter().any(|column| column.equality == Equality::Server);
+    is_by_server.then_some(Candidate { table: at, foreign_key, oid: reference.oid, parent, columns })
+}
+
+/// The columns of a foreign key with their parents; None if the type of one is not known.
+fn candidate_columns(table: &PgTable, foreign_key: usize, types: &PgTypes) -> Option<Vec<CandidateColumn>> {
+    let key = &table.table.foreign_keys[foreign_key];
+    let mut columns = Vec::with_capacity(key.columns.len());
+    for (place, &at) in key.columns.iter().enumerate() {
+        let child = KeyColumn::new(at, &table.table.columns[at].name, &table.columns[at], types)?;
+        let parent_column = &table.references[foreign_key].columns[place];
+        let parent = KeyColumn::new(place, &key.parent_columns[place], parent_column, types)?;
+        let equality = parent.kind.key_equality(parent_column.collation, &child.kind);
+        columns.push(CandidateColumn { child, parent, equality });
+    }
+    Some(columns)
+}
+
+/// How the server compares the columns of each foreign key, by its OID.
+fn comparisons_by_key(
+    client: &Client,
+    candidates: &[Candidate],
+) -> Result<HashMap<u32, Vec<KeyComparison>>, QueryError> {
+    let oids: Vec<u32> = candidates.iter().map(|candidate| candidate.oid).collect();
+    let mut by_key: HashMap<u32, Vec<KeyComparison>> = HashMap::new();
+    for (oid, comparison) in comparisons(client, &oids)? {
+        by_key.entry(oid).or_default().push(comparison);
+    }
+    Ok(by_key)
+}
+
+impl Candidate {
+    /// None if the server did not say how it compares each of the columns.
+    fn into_lookup(self, comparisons: Vec<KeyComparison>) -> Option<ParentLookup> {
+        if comparisons.len() != self.columns.len() {
+            return None;
+        }
+        let columns = self.columns.into_iter().zip(comparisons);
+        let pairs = columns.map(|(column, comparison)| column.into_pair(comparison)).collect();
+        Some(ParentLookup { parent: self.parent, pairs })
+    }
+}
+
+impl CandidateColumn {
+    fn into_pair(self, comparison: KeyComparison) -> ColumnPair {
+        ColumnPair { child: self.child, parent: self.parent, comparison, equality: self.equality }
+    }
+}
+
+impl ParentLookup {
+    /// Positions in the key of the columns that only the server can compare.
+    fn by_server(&self) -> Vec<usize> {
+        let pairs = self.pairs.iter().enumerate();
+        pairs.filter(|(_, pair)| pair.is_by_server()).map(|(position, _)| position).collect()
+    }
+
+    fn pairs_by_server(&self) -> impl Iterator<Item = &ColumnPair> {
+        self.pairs.iter().filter(|pair| pair.is_by_server())
+    }
+
+    /// The cells that it adds.
+    pub(super) fn values(&self) -> impl Iterator<Item = ParentValue<'_>> {
+        self.pairs_by_server().map(|pair| ParentValue { lookup: self, pair })
+    }
+
+    /// Whether a row of `child` and one of `parent` belong together.
+    fn join_condition(&self, child: &str) -> String {
+        let conditions: Vec<String> = self.pairs.iter().map(|pair| pair.condition(child)).collect();
+        conditions.join(" AND ")
+    }
+
+    /// Of several parents, which only a damaged index leaves there, the one that is written alike, else always the same.
+    fn parent_order(&self, child: &str) -> String {
+        let mut differences = Vec::new();
+        let mut order = Vec::new();
+        for pair in self.pairs_by_server() {
+            let child_text = pair.child.text_of(&pair.child_sql(child));
+            let parent_text = pair.parent.text_of(&pair.parent_sql());
+            differences.push(format!("{parent_text} OPERATOR(pg_catalog.<>) {child_text}"));
+            order.push(parent_text);
+        }
+        format!("{}, {}", differences.join(" OR "), order.join(", "))
+    }
+}
+
+impl ColumnPair {
+    fn is_by_server(&self) -> bool {
+        self.equality == Equality::Server
+    }
+
+    fn child_sql(&self, child: &str) -> String {
+        format!("{child}.{}", quote_identifier(&self.child.name))
+    }
+
+    fn parent_sql(&self) -> String {
+        format!("parent.{}", quote_identifier(&self.parent.name))
+    }
+
+    /// As the server compares the two.
+    fn condition(&self, child: &str) -> String {
+        let KeyComparison { parent_cast, operator, child_cast, collate } = &self.comparison;
+        let parent = self.parent_sql();
+        let child = self.child_sql(child);
+        format!("{parent}{parent_cast} {operator} {child}{child_cast}{collate}")
+    }
+}
+
+impl KeyColumn {
+    /// None if its type is not known.
+    fn new(position: usize, name: &str, column: &PgColumn, types: &PgTypes) -> Option<Self> {
+        let kind = types.get(column.type_oid)?.clone();
+        Some(Self { position, name: name.to_owned(), kind })
+    }
+
+    /// The text of its value, compared by bytes.
+    fn text_of(&self, sql: &str) -> String {
+        format!("{} COLLATE pg_catalog.\"C\"", self.kind.select_of(sql, FormatPreference::Text))
+    }
+}
+
+impl ParentValue<'_> {
+    /// Position of the child's own value.
+    pub(super) fn child_position(&self) -> usize {
+        self.pair.child.position
+    }
+
+    /// Its name in messages, and its type: the parent's.
+    pub(super) fn column(&self) -> (String, ColumnType) {
+        (format!("{} as its parent has it", self.pair.child.name), self.pair.parent.kind.clone())
+    }
+
+    /// The expression to select, in a statement that reads `child` (quote_identifier, with its schema) by this name.
+    pub(super) fn select(&self, child: &str, mode: FormatPreference) -> String {
+        let value = self.pair.parent.kind.select_of(&self.pair.parent_sql(), mode);
+        let parent = self.lookup.parent.sql();
+        let condition = self.lookup.join_condition(child);
+        let order = self.lookup.parent_order(child);
+        format!("(SELECT {value} FROM {parent} AS parent WHERE {condition} ORDER BY {order} LIMIT 1)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ColumnPair, KeyColumn, KeyComparison, ParentLookup, ParentValue};
+    use crate::engine::postgres::schema::table::Parent;
+    use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference};
+    use crate::format::key::Fold;
+
+    fn column(position: usize, name: &str, kind: ColumnType) -> KeyColumn {
+        KeyColumn { position, name: name.to_owned(), kind }
+    }
+
+    fn comparison(casts: [&str; 2], operator: &str, collate: &str) -> KeyComparison {
+        let [parent_cast, child_cast] = casts.map(str::to_owned);
+        KeyComparison { parent_cast, operator: operator.to_owned(), child_cast, collate: collate.to_owned() }
+    }
+
+    #[test]
+    fn the_parent_is_asked_as_its_triggers_ask_it() {
+        let id = ColumnPair {
+            child: column(0, "id", ColumnType::integer()),
+            parent: column(0, "n", ColumnType::integer()),
+            comparison: comparison(["", ""], "OPERATOR(pg_catalog.=)", ""),
+            equality: Equality::Folded(Fold::Exact),
+        };
+        let name = ColumnPair {
+            child: column(3, "na\"me", ColumnType::text()),
+            parent: column(1, "name", ColumnType::citext()),
+            comparison: comparison(["", "::ext.citext"], "OPERATOR(ext.=)", " COLLATE pg_catalog.\"default\""),
+            equality: Equality::Server,
+        };
+        let key = ParentLookup { parent: Parent::Alone("ONLY \"s\".\"p\"".to_owned()), pairs: vec![id, name] };
+        let values: Vec<ParentValue<'_>> = key.values().collect();
+        assert_eq!((key.by_server(), values.len(), values[0].child_position()), (vec![1], 1, 3));
+        let theirs = "pg_catalog.textin(\"ext\".\"citextout\"(parent.\"name\"))";
+        let expected = format!(
+            "(SELECT {theirs} FROM ONLY \"s\".\"p\" AS parent \
+             WHERE parent.\"n\" OPERATOR(pg_catalog.=) \"s\".\"c\".\"id\" \
+             AND parent.\"name\" OPERATOR(ext.=) \"s\".\"c\".\"na\"\"me\"::ext.citext COLLATE pg_catalog.\"default\" \
+             ORDER BY {theirs} COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.<>) \
+             pg_catalog.textin(\"pg_catalog\".\"textout\"(\"s\".\"c\".\"na\"\"me\")) COLLATE pg_catalog.\"C\", \
+             {theirs} COLLATE pg_catalog.\"C\" LIMIT 1)"
+        );
+        assert_eq!(values[0].select("\"s\".\"c\"", FormatPreference::Binary), expected);
+    }
+}

@@ -1,0 +1,106 @@
+//! What must be there before the rows: roles, everything of the schema that rows need, and the positions of sequences.
+
+use crate::engine::contract::{Scope, SourceError};
+use crate::engine::postgres::restore::differences::{absent_roles_note, database_differences, extension_differences};
+use crate::engine::postgres::restore::globals;
+use crate::engine::postgres::restore::items::{RefusalPolicy, run_item};
+use crate::engine::postgres::restore::large_objects;
+use crate::engine::postgres::restore::ledger::{self, DoneParts};
+use crate::engine::postgres::restore::options::{Globals, Owners, TargetOptions};
+use crate::engine::postgres::restore::scope::{OrphanedKey, is_support};
+use crate::engine::postgres::restore::script::{Script, ScriptItem};
+use crate::engine::postgres::restore::sequences::{self, MissingSequences};
+use crate::engine::postgres::restore::session::TargetSession;
+use crate::engine::postgres::restore::tablespaces;
+use crate::engine::postgres::schema::document::SchemaDocument;
+
+/// The steps before the rows, in the order of its methods.
+pub(super) struct BeforeRows<'a> {
+    pub(super) session: &'a TargetSession,
+    pub(super) document: &'a SchemaDocument,
+    pub(super) script: &'a mut Script,
+    pub(super) done: &'a DoneParts,
+    pub(super) options: &'a TargetOptions,
+    /// What is worth saying of the finished database.
+    pub(super) notes: &'a mut Vec<String>,
+}
+
+impl BeforeRows<'_> {
+    fn has_globals(&self) -> bool {
+        self.options.globals == Globals::Restore
+    }
+
+    pub(super) fn restore_globals(&mut self, roles_before: &[String]) -> Result<(), SourceError> {
+        if !self.has_globals() {
+            return Ok(());
+        }
+        let mut known = globals::restore_globals(self.session, self.done, &self.script.globals, roles_before)?;
+        // Nearly every server has this one.
+        known.remove("postgres");
+        if !known.is_empty() {
+            let known = Vec::from_iter(known).join(", ");
+            self.notes.push(format!("roles that were there stay as they are: {known}"));
+        }
+        Ok(())
+    }
+
+    /// Records how the database, its tablespaces and its roles differ from those of the snapshot.
+    pub(super) fn record_differences(&mut self) -> Result<(), SourceError> {
+        let differences = database_differences(self.document, self.session)?;
+        let database = format!("database {}", self.session.server.database);
+        for reason in differences.findings {
+            ledger::record_refused(self.session, &database, &reason)?;
+        }
+        self.leave_out_tablespaces()?;
+        if self.has_globals() {
+            self.notes.extend(differences.notes);
+        }
+        if self.options.owners == Owners::Restore {
+            self.notes.extend(absent_roles_note(self.script, &self.session.roles()?));
+        }
+        Ok(())
+    }
+
+    fn leave_out_tablespaces(&mut self) -> Result<(), SourceError> {
+        for tablespace in tablespaces::leave_out_unusable(self.session, self.script, self.options.globals)? {
+            ledger::record_refused(self.session, &tablespace.object(), &tablespace.reason())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn record_orphaned_keys(&self, orphaned: &[OrphanedKey]) -> Result<(), SourceError> {
+        for OrphanedKey { object, parent } in orphaned {
+            ledger::record_refused(self.session, object, &format!("it refers to {parent}, which is not restored"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore_pre_data(&mut self, scope: Scope) -> Result<(), SourceError> {
+        for item in &self.script.pre_data {
+            if !self.done.has(item.part, item.number) {
+                run_item(self.session, item, pre_data_policy(item, scope))?;
+            }
+        }
+        self.notes.extend(extension_differences(self.document, self.session)?);
+        Ok(())
+    }
+
+    pub(super) fn set_sequences(&self, scope: Scope) -> Result<(), SourceError> {
+        let missing = match scope {
+            Scope::Everything => MissingSequences::Record,
+            Scope::Chosen => MissingSequences::Ignore,
+        };
+        sequences::set_sequences(self.session, self.done, &self.document.sequences, missing)
+    }
+
+    pub(super) fn create_large_objects(&self) -> Result<(), SourceError> {
+        large_objects::create_empty(self.session, self.done, &self.document.large_objects)
+    }
+}
+
+fn pre_data_policy(item: &ScriptItem, scope: Scope) -> RefusalPolicy {
+    if scope == Scope::Chosen && is_support(item) {
+        return RefusalPolicy::Ignore;
+    }
+    RefusalPolicy::Record
+}

@@ -1,0 +1,224 @@
+//! A session that loads rows: how one or more of them go in, and what became of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio_postgres::types::ToSql;
+
+use crate::base::pipeline::lock;
+use crate::engine::contract::{Batch, SourceError};
+use crate::engine::postgres::connect::client::CopyIn;
+use crate::engine::postgres::restore::fault::ServerFault;
+use crate::engine::postgres::restore::large_objects::PageBuffer;
+use crate::engine::postgres::restore::ledger;
+use crate::engine::postgres::restore::session::TargetSession;
+use crate::engine::postgres::restore::table_plan::{CopyFormat, CopyPlan, LoadPlan, PreparedStatements};
+use crate::engine::postgres::value::encode::{BinaryFit, push_tuple};
+use crate::engine::postgres::value::encode::{EncodeTarget, RowForm, push_line};
+use crate::engine::postgres::value::parameter::Parameter;
+use crate::format::cell::Cell;
+
+/// Refused rows that are named one by one, per table.
+const ROWS_NAMED_MAX: u64 = 20;
+
+/// What the loaders of a restore have in common.
+pub(super) struct LoadContext {
+    pub(super) tables: Vec<LoadPlan>,
+    /// Rows that were refused so far, by table.
+    refused: Mutex<HashMap<usize, u64>>,
+}
+
+impl LoadContext {
+    pub(super) fn new(tables: Vec<LoadPlan>) -> Self {
+        Self { tables, refused: Mutex::default() }
+    }
+
+    /// Counts one more refused row; tells whether it is named.
+    pub(super) fn count_refused(&self, table: usize) -> RowNaming {
+        let mut refused = lock(&self.refused);
+        let count = refused.entry(table).or_default();
+        *count += 1;
+        if *count <= ROWS_NAMED_MAX { RowNaming::Named } else { RowNaming::Counted }
+    }
+}
+
+/// Whether a refused row is named.
+#[derive(PartialEq, Eq)]
+pub(super) enum RowNaming {
+    Named,
+    Counted,
+}
+
+/// What came of an attempt to load some rows.
+pub(super) enum LoadOutcome {
+    /// So many are in.
+    Loaded(u64),
+    Refused {
+        reason: String,
+    },
+    /// Others hold locks: the whole transaction is to be tried again.
+    Retry,
+}
+
+/// Why rows did not go in.
+pub(super) enum LoadFailure {
+    Server(tokio_postgres::Error),
+    /// A value that no server takes.
+    Value(String),
+    /// Others hold locks: the whole transaction is to be tried again.
+    Retry,
+    /// Nothing goes on.
+    Fatal(SourceError),
+}
+
+impl From<tokio_postgres::Error> for LoadFailure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl From<SourceError> for LoadFailure {
+    fn from(error: SourceError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+/// A session that loads rows.
+pub(super) struct LoadSession {
+    pub(super) session: TargetSession,
+    pub(super) context: Arc<LoadContext>,
+    prepared: PreparedStatements,
+}
+
+impl LoadSession {
+    pub(super) fn new(session: TargetSession, context: Arc<LoadContext>) -> Self {
+        Self { session, context, prepared: PreparedStatements::default() }
+    }
+
+    pub(super) fn encode_target(&self) -> EncodeTarget {
+        self.session.server.encode
+    }
+
+    /// Runs SQL around the rows, which no server refuses.
+    pub(super) fn execute(&self, sql: &str, plan: &LoadPlan) -> Result<(), SourceError> {
+        self.session.execute(&doing(plan), sql)
+    }
+
+    /// Ends the transaction of a batch.
+    pub(super) fn commit(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<(), SourceError> {
+        let marks = batch.marks().concat();
+        let committed = self.mark_and_commit(&plan.name, &marks);
+        committed.map_err(|error| self.session.fatal(&error, &doing(plan)))
+    }
+
+    fn mark_and_commit(&mut self, table: &str, marks: &[u8]) -> Result<(), tokio_postgres::Error> {
+        let statement = self.prepared.get(&self.session.client, ledger::MARK_BATCH)?;
+        self.session.client.attempt_statement(&statement, &[&table, &marks])?;
+        self.session.client.attempt("COMMIT")
+    }
+
+    /// What became of rows; an error if nothing goes on.
+    pub(super) fn outcome(
+        &self,
+        result: Result<u64, LoadFailure>,
+        plan: &LoadPlan,
+    ) -> Result<LoadOutcome, SourceError> {
+        match result {
+            Ok(rows) => Ok(LoadOutcome::Loaded(rows)),
+            Err(LoadFailure::Value(reason)) => Ok(LoadOutcome::Refused { reason }),
+            Err(LoadFailure::Retry) => Ok(LoadOutcome::Retry),
+            Err(LoadFailure::Fatal(error)) => Err(error),
+            Err(LoadFailure::Server(error)) => self.outcome_of_error(&error, plan),
+        }
+    }
+
+    fn outcome_of_error(&self, error: &tokio_postgres::Error, plan: &LoadPlan) -> Result<LoadOutcome, SourceError> {
+        match self.session.classify(error, &doing(plan)) {
+            ServerFault::Fatal(error) => Err(error),
+            ServerFault::Refused { reason, .. } => Ok(LoadOutcome::Refused { reason }),
+            ServerFault::Retry => Ok(LoadOutcome::Retry),
+        }
+    }
+
+    pub(super) fn begin_copy(&mut self, copy: &CopyPlan) -> Result<CopyIn<'_>, LoadFailure> {
+        let client = &self.session.client;
+        let statement = self.prepared.get(client, &copy.copy_sql)?;
+        Ok(client.copy_in(&statement)?)
+    }
+
+    /// Copies rows that are encoded.
+    pub(super) fn copy_encoded(&mut self, rows: Bytes, copy: &CopyPlan) -> Result<u64, LoadFailure> {
+        let mut sink = self.begin_copy(copy)?;
+        let header = Bytes::from_static(copy.format.header());
+        let trailer = Bytes::from_static(copy.format.trailer());
+        for part in [header, rows, trailer] {
+            if !part.is_empty() {
+                sink.send(part)?;
+            }
+        }
+        Ok(sink.finish()?)
+    }
+
+    /// Inserts a row as parameters.
+    pub(super) fn insert(&mut self, cells: &[Cell<'_>], copy: &CopyPlan) -> Result<u64, LoadFailure> {
+        let statement = self.prepared.get(&self.session.client, &copy.insert_sql)?;
+        let place = self.encode_target();
+        let columns = cells.iter().zip(&copy.kinds);
+        let values: Vec<Parameter<'_>> =
+            columns.map(|(cell, kind)| Parameter { cell: *cell, kind: *kind, target: place }).collect();
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+        Ok(self.session.client.attempt_statement(&statement, &values)?)
+    }
+
+    /// Writes one page of a large object.
+    pub(super) fn put_page(&mut self, cells: &[Cell<'_>]) -> Result<u64, LoadFailure> {
+        let mut page = PageBuffer::default();
+        page.add(cells).map_err(LoadFailure::Value)?;
+        page.write(&self.session.client)?;
+        Ok(page.written())
+    }
+}
+
+fn doing(plan: &LoadPlan) -> String {
+    format!("loading {}", plan.name)
+}
+
+/// Appends a row as a COPY takes it.
+pub(super) fn encode_row(
+    out: &mut Vec<u8>,
+    cells: &[Cell<'_>],
+    copy: &CopyPlan,
+    target: EncodeTarget,
+) -> Result<BinaryFit, LoadFailure> {
+    let fit = match copy.format {
+        CopyFormat::Binary => push_tuple(out, cells, &copy.kinds, target),
+        CopyFormat::Text => push_line(out, cells, &copy.kinds, target).map(fit_of_line),
+    };
+    fit.map_err(|error| LoadFailure::Value(error.to_string()))
+}
+
+fn fit_of_line(form: RowForm) -> BinaryFit {
+    match form {
+        RowForm::Copy => BinaryFit::Fits,
+        RowForm::Parameters => BinaryFit::Odd,
+    }
+}
+
+/// Passes on the rows of a batch, until one fails.
+pub(super) fn for_each_row(
+    batch: &dyn Batch,
+    each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), LoadFailure>,
+) -> Result<(), LoadFailure> {
+    let mut failed = None;
+    let given = batch.rows(&mut |cells| {
+        each(cells).map_err(|failure| {
+            failed = Some(failure);
+            SourceError::Sink("a row failed".into())
+        })
+    });
+    match failed {
+        Some(failure) => Err(failure),
+        None => Ok(given?),
+    }
+}

@@ -1,0 +1,188 @@
+//! Sessions of a restore: set up as `pg_restore` sets up its own, whatever the database and the role have as defaults.
+
+use tokio_postgres::Error;
+
+use crate::engine::contract::SourceError;
+use crate::engine::postgres::connect::address::Address;
+use crate::engine::postgres::connect::client::Client;
+use crate::engine::postgres::connect::error::PostgresError;
+use crate::engine::postgres::connect::login::connect;
+use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
+use crate::engine::postgres::connect::session::{SessionEncoding, VALUE_SETTINGS};
+use crate::engine::postgres::connect::session::{major_version, number, pid, pooled};
+use crate::engine::postgres::restore::fault::{ServerFault, answer_fatal, classify, fatal, worded_fatal};
+use crate::engine::postgres::value::encode::EncodeTarget;
+
+/// Besides those that values depend on. A server sets those that it knows. Nothing is waited for on disk until the end:
+/// what a crash takes, it takes together with the note that it was done.
+const SETTINGS: &[(&str, &str)] = &[
+    ("array_nulls", "on"),
+    ("check_function_bodies", "off"),
+    ("client_min_messages", "error"),
+    ("default_table_access_method", "heap"),
+    ("default_tablespace", ""),
+    ("default_transaction_deferrable", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("escape_string_warning", "off"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("row_security", "off"),
+    ("session_replication_role", "origin"),
+    ("standard_conforming_strings", "on"),
+    ("statement_timeout", "0"),
+    ("synchronous_commit", "off"),
+    ("transaction_timeout", "0"),
+    ("transform_null_equals", "off"),
+    ("vacuum_cost_delay", "0"),
+];
+/// What building an index may take, in kB.
+const MAINTENANCE_MEMORY_KB: u32 = 256 << 10;
+
+/// The leader of a restore holds both, each of its workers the second: the server may go on with a statement for a while
+/// after the process that sent it is gone, and must have ended it before another restore begins.
+const LEADER_LOCK: i64 = 0x7369_6465_6b65_6570;
+const WORKER_LOCK: i64 = LEADER_LOCK + 1;
+const LOCK_WAIT_MAX: &str = "60s";
+
+/// What a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SessionUse {
+    /// There is one at a time.
+    Leader,
+    Worker,
+}
+
+/// What is known of the server that is restored to.
+#[derive(Clone, Debug)]
+pub(super) struct TargetServer {
+    /// Its address as messages show it.
+    pub(super) name: String,
+    pub(super) encode: EncodeTarget,
+    pub(super) database: String,
+}
+
+impl TargetServer {
+    fn ask(client: &Client, address: &Address) -> Result<Self, PostgresError> {
+        let doing = "asking what the server is";
+        let version = number(client, doing, "SHOW server_version_num")?;
+        let server_encoding = client.value(doing, "SHOW server_encoding")?;
+        let encode =
+            EncodeTarget { version: major_version(version), encoding: SessionEncoding::for_server(&server_encoding) };
+        let database = client.value(doing, "SELECT pg_catalog.current_database()")?;
+        Ok(Self { name: address.to_string(), encode, database })
+    }
+}
+
+/// A session of a restore. Its methods return only errors that end the restore, unless they say otherwise.
+pub(super) struct TargetSession {
+    pub(super) client: Client,
+    pub(super) server: TargetServer,
+}
+
+impl TargetSession {
+    /// Opens a session; waits for sessions of another restore that was killed.
+    pub(super) fn open(address: &Address, session_use: SessionUse) -> Result<Self, SourceError> {
+        let client = connect(address)?;
+        let name = address.to_string();
+        let server = TargetServer::ask(&client, address).map_err(|error| worded_fatal(error, &name))?;
+        set_up(&client, server.encode.encoding).map_err(|error| worded_fatal(error, &name))?;
+        if session_use == SessionUse::Leader {
+            refuse_pooler(&client, address)?;
+        }
+        take_locks(&client, session_use).map_err(|error| not_free(error, &name))?;
+        Ok(Self { client, server })
+    }
+
+    /// Runs SQL of our own.
+    pub(super) fn execute(&self, doing: &str, sql: &str) -> Result<(), SourceError> {
+        self.client.attempt(sql).map_err(|error| self.fatal(&error, doing))
+    }
+
+    /// Runs a query of our own and reads each of its rows.
+    pub(super) fn rows<T>(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
+    ) -> Result<Vec<T>, SourceError> {
+        rows(&self.client, doing, sql, read).map_err(|error| answer_fatal(error, &self.server.name))
+    }
+
+    /// The names of all roles.
+    pub(super) fn roles(&self) -> Result<Vec<String>, SourceError> {
+        self.rows("listing roles", "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)
+    }
+
+    pub(super) fn rollback(&self) -> Result<(), SourceError> {
+        self.execute("going back", "ROLLBACK")
+    }
+
+    /// What an error means that the server gave while `doing` something.
+    pub(super) fn classify(&self, error: &Error, doing: &str) -> ServerFault {
+        classify(error, &self.server.name, doing)
+    }
+
+    /// An error of our own bookkeeping.
+    pub(super) fn fatal(&self, error: &Error, doing: &str) -> SourceError {
+        fatal(error, &self.server.name, doing)
+    }
+}
+
+/// Behind a pooler, settings and locks of a session would be those of others.
+fn refuse_pooler(leader: &Client, address: &Address) -> Result<(), SourceError> {
+    let second = connect(address)?;
+    let pooler = pooler(leader, &second).map_err(|error| worded_fatal(error, &address.to_string()))?;
+    match pooler {
+        Some(reason) => Err(SourceError::Unreachable { what: address.to_string(), reason }),
+        None => Ok(()),
+    }
+}
+
+/// How a pooler shows in the server processes of two connections, if it does.
+fn pooler(first: &Client, second: &Client) -> Result<Option<String>, PostgresError> {
+    let own = pid(first)?;
+    Ok(pooled(own, pid(second)?, pid(first)?))
+}
+
+fn take_locks(client: &Client, session_use: SessionUse) -> Result<(), PostgresError> {
+    let locks = locks_sql(session_use);
+    let sql = format!("SET lock_timeout = '{LOCK_WAIT_MAX}'; {locks}; SET lock_timeout = 0");
+    client.execute("waiting for sessions of another restore", &sql)
+}
+
+fn locks_sql(session_use: SessionUse) -> String {
+    match session_use {
+        SessionUse::Leader => format!(
+            "SELECT pg_catalog.pg_advisory_lock({LEADER_LOCK}), pg_catalog.pg_advisory_lock({WORKER_LOCK}); \
+             SELECT pg_catalog.pg_advisory_unlock({WORKER_LOCK})"
+        ),
+        SessionUse::Worker => format!("SELECT pg_catalog.pg_advisory_lock_shared({WORKER_LOCK})"),
+    }
+}
+
+const IN_USE: &str = "another restore works in it, or what the server was told by one that was killed is not done yet";
+
+fn not_free(error: PostgresError, server: &str) -> SourceError {
+    if error.state() != Some("55P03") {
+        return worded_fatal(error, server);
+    }
+    SourceError::Unreachable { what: server.to_owned(), reason: IN_USE.to_owned() }
+}
+
+fn set_up(client: &Client, encoding: SessionEncoding) -> Result<(), PostgresError> {
+    let own = [("client_encoding", encoding.name())];
+    let settings = VALUE_SETTINGS.iter().chain(SETTINGS).chain(&own);
+    let (names, values): (Vec<&str>, Vec<&str>) = settings.copied().unzip();
+    // Some a role may not set; superusers alone need them.
+    let sql = "SELECT pg_catalog.set_config(s.name, w.value, false) FROM unnest($1::text[], $2::text[]) AS w(name, value) \
+               JOIN pg_catalog.pg_settings AS s ON lower(s.name) = lower(w.name) \
+               WHERE s.context = 'user' OR pg_catalog.current_setting('is_superuser') = 'on'";
+    client.query("preparing a session", sql, &[&names, &values])?;
+    let sql = format!(
+        "SELECT pg_catalog.set_config('maintenance_work_mem', '{MAINTENANCE_MEMORY_KB}kB', false) \
+         FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < {MAINTENANCE_MEMORY_KB}"
+    );
+    client.query("preparing a session", &sql, &[]).map(drop)
+}

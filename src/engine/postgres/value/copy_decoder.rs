@@ -1,0 +1,605 @@
+//! The decoder of a `COPY ... TO STDOUT (FORMAT binary)` of one table: its messages into tuples of fields, and those
+//! into rows of canonical cells, without a copy per cell.
+//!
+//! Messages may be cut anywhere. A tuple that lies in one message is handed on from there. Of one that spans messages
+//! every byte is copied once, into room that was made for the whole value.
+
+use thiserror::Error;
+
+use crate::engine::contract::{RowSink, SinkError};
+use crate::engine::postgres::connect::session::SessionEncoding;
+use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, WireFormat};
+use crate::engine::postgres::value::field_decoder::{
+    PreparedRow, RowScratch, binary_cell, prepare_binary, prepare_text, text_cell,
+};
+use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
+use crate::format::cell::Cell;
+
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+/// Signature, flags, and the length of what follows.
+const HEADER_BYTES: usize = 19;
+const EXTENSION_BYTES_MAX: usize = 1 << 16;
+/// Flags that a reader must know: the upper half. None is in use.
+const CRITICAL_FLAGS: u32 = 0xffff_0000;
+const COUNT_BYTES: usize = 2;
+const LENGTH_BYTES: usize = 4;
+/// Stands in place of the number of fields.
+const TRAILER: i16 = -1;
+/// Stands in place of the length of a field.
+const NULL_LENGTH: i32 = -1;
+/// More than any value has.
+const FIELD_BYTES_MAX: usize = 1 << 30;
+/// Room that is kept from one tuple that spans messages to the next.
+const CARRY_BYTES_KEPT: usize = 1 << 20;
+
+/// Why a table's rows could not be read.
+#[derive(Debug, Error)]
+pub enum RowsError {
+    /// The stream is not what a server sends.
+    #[error("cannot read the copy of table {table}")]
+    Copy { table: String, source: CopyError },
+    /// A value is none of its column's type.
+    #[error("cannot read table {table}, row {row}, column {column}")]
+    Value { table: String, row: u64, column: String, source: FieldError },
+    /// Whoever receives the rows failed.
+    #[error("rows of table {table} could not be passed on")]
+    Sink { table: String, source: SinkError },
+}
+
+/// Why a stream is no binary COPY of this table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum CopyError {
+    #[error("the data does not begin as a binary copy does")]
+    Header,
+    #[error("the copy has flags or an extension that are not known ({flags:#010x})")]
+    Unsupported { flags: u32 },
+    #[error("row {row} has {found} fields instead of {expected}")]
+    Columns { row: u64, found: i16, expected: usize },
+    #[error("row {row} has a field of {len} bytes")]
+    FieldLength { row: u64, len: i32 },
+    #[error("the copy goes on after its end")]
+    AfterEnd,
+    #[error("the copy ends in the middle, after {rows} rows")]
+    Truncated { rows: u64 },
+}
+
+/// Reads the rows of one table.
+pub struct RowReader {
+    table: String,
+    copy: CopyReader,
+    decoder: RowDecoder,
+}
+
+impl RowReader {
+    /// A reader of a copy of these columns (name and type), selected as [`ColumnType::select`] says.
+    #[must_use]
+    pub fn new(
+        table: &str,
+        columns: &[(String, ColumnType)],
+        preference: FormatPreference,
+        encoding: SessionEncoding,
+    ) -> Self {
+        Self {
+            table: table.to_owned(),
+            copy: CopyReader::new(columns.len()),
+            decoder: RowDecoder::new(columns, preference, encoding),
+        }
+    }
+
+    /// The same with these companions at the end of each row.
+    #[must_use]
+    pub(crate) fn with_companions(mut self, companions: Companions) -> Self {
+        self.decoder.companions = companions;
+        self
+    }
+
+    /// Takes the next message of the copy; rows that end in it go to `sink`.
+    pub fn push(&mut self, message: &[u8], sink: &mut dyn RowSink) -> Result<(), RowsError> {
+        let decoder = &mut self.decoder;
+        let pushed = self.copy.push(message, &mut |fields| decoder.row(fields, sink));
+        pushed.map_err(|failure| self.error(failure))
+    }
+
+    /// Rows that were passed on so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.copy.rows
+    }
+
+    /// Ends the copy: the number of rows.
+    pub fn finish(self) -> Result<u64, RowsError> {
+        self.copy.finish().map_err(|error| self.error(RowFailure::Copy(error)))
+    }
+
+    fn error(&self, failure: RowFailure) -> RowsError {
+        let table = self.table.clone();
+        match failure {
+            RowFailure::Copy(source) => RowsError::Copy { table, source },
+            RowFailure::Sink(source) => RowsError::Sink { table, source },
+            RowFailure::Value { column, source } => {
+                let column = self.decoder.columns[column].name.clone();
+                RowsError::Value { table, row: self.copy.rows, column, source }
+            }
+        }
+    }
+}
+
+/// Why one row could not be passed on; the table is not known yet.
+enum RowFailure {
+    Copy(CopyError),
+    /// `column` is its position.
+    Value {
+        column: usize,
+        source: FieldError,
+    },
+    Sink(SinkError),
+}
+
+impl From<CopyError> for RowFailure {
+    fn from(error: CopyError) -> Self {
+        Self::Copy(error)
+    }
+}
+
+/// Decodes the fields of tuples into cells.
+struct RowDecoder {
+    encoding: SessionEncoding,
+    columns: Vec<ColumnDecoder>,
+    companions: Companions,
+    scratch: RowScratch,
+    /// The allocation for the cells of the next row.
+    spare: Vec<Cell<'static>>,
+}
+
+struct ColumnDecoder {
+    name: String,
+    kind: ValueKind,
+    format: WireFormat,
+}
+
+impl RowDecoder {
+    fn new(columns: &[(String, ColumnType)], preference: FormatPreference, encoding: SessionEncoding) -> Self {
+        let column = |(name, column_type): &(String, ColumnType)| ColumnDecoder {
+            name: name.clone(),
+            kind: column_type.kind,
+            format: column_type.wire_format(preference),
+        };
+        Self {
+            encoding,
+            columns: columns.iter().map(column).collect(),
+            companions: Companions::default(),
+            scratch: RowScratch::default(),
+            spare: Vec::with_capacity(columns.len()),
+        }
+    }
+
+    /// Decodes one row and passes it on.
+    fn row(&mut self, fields: TupleFields<'_>, sink: &mut dyn RowSink) -> Result<(), RowFailure> {
+        self.prepare(fields)?;
+        let mut cells = emptied(std::mem::take(&mut self.spare));
+        self.decode(fields, &mut cells)?;
+        self.companions.complete(&mut cells);
+        let passed = sink.row(&cells).map_err(RowFailure::Sink);
+        self.spare = emptied(cells);
+        passed
+    }
+
+    /// Fills the scratch for the whole row, from which its cells borrow afterwards.
+    fn prepare(&mut self, fields: TupleFields<'_>) -> Result<(), RowFailure> {
+        self.scratch.clear();
+        for (at, (column, field)) in self.columns.iter().zip(fields.iter()).enumerate() {
+            let Some(field) = field else { continue };
+            let prepared = match column.format {
+                WireFormat::Binary => prepare_binary(column.kind, field, &mut self.scratch),
+                WireFormat::Output => prepare_text(column.kind, field, &mut self.scratch),
+            };
+            prepared.map_err(|source| RowFailure::Value { column: at, source })?;
+        }
+        Ok(())
+    }
+
+    fn decode<'a>(&'a self, fields: TupleFields<'a>, cells: &mut Vec<Cell<'a>>) -> Result<(), RowFailure> {
+        let mut prepared = PreparedRow::of(&self.scratch);
+        for (at, (column, field)) in self.columns.iter().zip(fields.iter()).enumerate() {
+            let cell = match (field, column.format) {
+                (None, _) => Ok(Cell::Null),
+                (Some(field), WireFormat::Binary) => binary_cell(column.kind, self.encoding, field, &mut prepared),
+                (Some(field), WireFormat::Output) => text_cell(column.kind, self.encoding, field, &mut prepared),
+            };
+            cells.push(cell.map_err(|source| RowFailure::Value { column: at, source })?);
+        }
+        Ok(())
+    }
+}
+
+/// The same allocation for cells that borrow from something else.
+fn emptied<'b>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'b>> {
+    cells.clear();
+    cells.into_iter().map(|_| unreachable!("the vector is empty")).collect()
+}
+
+/// Cells after those of a table's columns: how parents write some of them.
+#[derive(Clone, Default)]
+pub(crate) struct Companions {
+    /// Columns of the table.
+    pub(crate) after: usize,
+    /// Positions of the cells that they are companions of.
+    pub(crate) of: Vec<usize>,
+}
+
+impl Companions {
+    /// Lets what has no parent, or was not asked for, be the row's own.
+    pub(crate) fn complete(&self, cells: &mut Vec<Cell<'_>>) {
+        for (at, &own) in (self.after..).zip(&self.of) {
+            match cells.get(at) {
+                None => cells.push(cells[own]),
+                Some(Cell::Null) => cells[at] = cells[own],
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// The fields of a tuple.
+#[derive(Clone, Copy)]
+struct TupleFields<'a> {
+    tuple: &'a [u8],
+    spans: &'a [Option<FieldSpan>],
+}
+
+/// Where a field is in its tuple.
+#[derive(Clone, Copy)]
+struct FieldSpan {
+    start: usize,
+    end: usize,
+}
+
+impl FieldSpan {
+    fn bytes_of(self, tuple: &[u8]) -> &[u8] {
+        &tuple[self.start..self.end]
+    }
+}
+
+impl<'a> TupleFields<'a> {
+    /// Each in order; `None` is NULL.
+    fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
+        let tuple = self.tuple;
+        self.spans.iter().map(move |span| span.map(|span| span.bytes_of(tuple)))
+    }
+}
+
+/// Takes a stream apart; knows no types.
+struct CopyReader {
+    part: CopyPart,
+    /// Fields of each tuple.
+    columns: usize,
+    rows: u64,
+    /// The beginning of a part whose end has not come yet.
+    carry: Vec<u8>,
+    scan: TupleScan,
+}
+
+/// What the next bytes are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CopyPart {
+    Header,
+    Tuple,
+    End,
+}
+
+/// How much of a part is there.
+enum PartFound {
+    /// All: it takes so many bytes.
+    Whole(usize),
+    /// Not all: nothing more can be said with less than so many bytes.
+    Needs(usize),
+}
+
+impl CopyReader {
+    fn new(columns: usize) -> Self {
+        let scan = TupleScan { at: 0, spans: Vec::with_capacity(columns) };
+        Self { part: CopyPart::Header, columns, rows: 0, carry: Vec::new(), scan }
+    }
+
+    /// Takes the next message; tuples that end in it go to `sink`, whose failures end the reading.
+    fn push<E: From<CopyError>>(
+        &mut self,
+        message: &[u8],
+        sink: &mut impl FnMut(TupleFields<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut rest = message;
+        while !self.carry.is_empty() && !rest.is_empty() {
+            rest = self.extend_carry(rest, sink)?;
+        }
+        while !rest.is_empty() {
+            rest = self.take_part(rest, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the carried part what it needs next, and completes it if it is whole. Gives the rest of the message.
+    fn extend_carry<'m, E: From<CopyError>>(
+        &mut self,
+        message: &'m [u8],
+        sink: &mut impl FnMut(TupleFields<'_>) -> Result<(), E>,
+    ) -> Result<&'m [u8], E> {
+        let mut carry = std::mem::take(&mut self.carry);
+        let missing = self.missing_bytes(&carry)?;
+        let (taken, rest) = message.split_at(missing.min(message.len()));
+        carry.reserve_exact(missing);
+        carry.extend_from_slice(taken);
+        if let PartFound::Whole(_) = self.scan_part(&carry)? {
+            self.complete(&carry, sink)?;
+            carry.clear();
+            carry.shrink_to(CARRY_BYTES_KEPT);
+        }
+        self.carry = carry;
+        Ok(rest)
+    }
+
+    fn missing_bytes(&mut self, carry: &[u8]) -> Result<usize, CopyError> {
+        let PartFound::Needs(bytes) = self.scan_part(carry)? else {
+            // Never more than the part was put there.
+            unreachable!("a whole part is not kept");
+        };
+        Ok(bytes.saturating_sub(carry.len()))
+    }
+
+    /// Takes the part at the beginning of the message: completes it, or carries it until its end comes. Gives the rest.
+    fn take_part<'m, E: From<CopyError>>(
+        &mut self,
+        message: &'m [u8],
+        sink: &mut impl FnMut(TupleFields<'_>) -> Result<(), E>,
+    ) -> Result<&'m [u8], E> {
+        match self.scan_part(message)? {
+            PartFound::Whole(bytes) => {
+                let (part, rest) = message.split_at(bytes);
+                self.complete(part, sink)?;
+                Ok(rest)
+            }
+            PartFound::Needs(bytes) => {
+                self.carry.reserve_exact(bytes);
+                self.carry.extend_from_slice(message);
+                Ok(&[])
+            }
+        }
+    }
+
+    /// Ends the stream; fails if its trailer has not come.
+    fn finish(&self) -> Result<u64, CopyError> {
+        if self.part != CopyPart::End {
+            return Err(CopyError::Truncated { rows: self.rows });
+        }
+        Ok(self.rows)
+    }
+
+    /// Scans the beginning of a part, further than last time.
+    fn scan_part(&mut self, bytes: &[u8]) -> Result<PartFound, CopyError> {
+        match self.part {
+            CopyPart::Header => header(bytes),
+            CopyPart::Tuple => self.scan.tuple(bytes, self.columns, self.rows),
+            CopyPart::End => Err(CopyError::AfterEnd),
+        }
+    }
+
+    /// A part is whole.
+    fn complete<E: From<CopyError>>(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut impl FnMut(TupleFields<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.part {
+            CopyPart::Header => self.part = CopyPart::Tuple,
+            CopyPart::Tuple if self.scan.is_trailer() => self.part = CopyPart::End,
+            CopyPart::Tuple => {
+                sink(TupleFields { tuple: bytes, spans: &self.scan.spans })?;
+                self.rows += 1;
+                self.scan.restart();
+            }
+            CopyPart::End => return Err(CopyError::AfterEnd.into()),
+        }
+        Ok(())
+    }
+}
+
+/// Checks as much of the signature as is there.
+fn check_signature(bytes: &[u8]) -> Result<(), CopyError> {
+    let known = bytes.len().min(SIGNATURE.len());
+    if bytes[..known] == SIGNATURE[..known] { Ok(()) } else { Err(CopyError::Header) }
+}
+
+fn header(bytes: &[u8]) -> Result<PartFound, CopyError> {
+    check_signature(bytes)?;
+    if bytes.len() < HEADER_BYTES {
+        return Ok(PartFound::Needs(HEADER_BYTES));
+    }
+    let flags = number_at(bytes, SIGNATURE.len());
+    let extension = number_at(bytes, SIGNATURE.len() + 4) as usize;
+    if flags & CRITICAL_FLAGS != 0 || extension > EXTENSION_BYTES_MAX {
+        return Err(CopyError::Unsupported { flags });
+    }
+    let whole = HEADER_BYTES + extension;
+    Ok(if bytes.len() < whole { PartFound::Needs(whole) } else { PartFound::Whole(whole) })
+}
+
+fn number_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// How far the current tuple has been scanned; positions are from its beginning.
+struct TupleScan {
+    at: usize,
+    /// Of the fields that were found.
+    spans: Vec<Option<FieldSpan>>,
+}
+
+impl TupleScan {
+    /// The count was that of the trailer, which has no fields.
+    fn is_trailer(&self) -> bool {
+        self.at == 0
+    }
+
+    fn restart(&mut self) {
+        self.at = 0;
+        self.spans.clear();
+    }
+
+    fn tuple(&mut self, bytes: &[u8], columns: usize, row: u64) -> Result<PartFound, CopyError> {
+        if self.at == 0 {
+            let Some(count) = bytes.first_chunk() else { return Ok(PartFound::Needs(COUNT_BYTES)) };
+            let count = i16::from_be_bytes(*count);
+            if count == TRAILER {
+                return Ok(PartFound::Whole(COUNT_BYTES));
+            }
+            if usize::try_from(count) != Ok(columns) {
+                return Err(CopyError::Columns { row, found: count, expected: columns });
+            }
+            self.at = COUNT_BYTES;
+        }
+        while self.spans.len() < columns {
+            if let Some(needed) = self.field(bytes, row)? {
+                return Ok(PartFound::Needs(needed));
+            }
+        }
+        Ok(PartFound::Whole(self.at))
+    }
+
+    /// Finds the next field; if it is not there yet, says how many bytes of the tuple it needs.
+    fn field(&mut self, bytes: &[u8], row: u64) -> Result<Option<usize>, CopyError> {
+        let start = self.at + LENGTH_BYTES;
+        let Some(length) = bytes.get(self.at..start).and_then(<[u8]>::first_chunk) else { return Ok(Some(start)) };
+        let Some(length) = field_length(i32::from_be_bytes(*length), row)? else {
+            self.spans.push(None);
+            self.at = start;
+            return Ok(None);
+        };
+        let end = start + length;
+        if bytes.len() < end {
+            return Ok(Some(end));
+        }
+        self.spans.push(Some(FieldSpan { start, end }));
+        self.at = end;
+        Ok(None)
+    }
+}
+
+/// `None`: the field is NULL.
+fn field_length(len: i32, row: u64) -> Result<Option<usize>, CopyError> {
+    match usize::try_from(len) {
+        Ok(bytes) if bytes <= FIELD_BYTES_MAX => Ok(Some(bytes)),
+        Err(_) if len == NULL_LENGTH => Ok(None),
+        _ => Err(CopyError::FieldLength { row, len }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{CopyError, CopyReader, TupleFields};
+
+    type Rows = Vec<Vec<Option<Vec<u8>>>>;
+
+    fn push(reader: &mut CopyReader, message: &[u8], rows: &mut Rows) -> Result<(), CopyError> {
+        reader.push(message, &mut |fields: TupleFields<'_>| {
+            rows.push(fields.iter().map(|field| field.map(<[u8]>::to_vec)).collect());
+            Ok(())
+        })
+    }
+
+    fn header() -> Vec<u8> {
+        [b"PGCOPY\n\xff\r\n\0".as_slice(), &[0, 0, 0, 1, 0, 0, 0, 3], b"new"].concat()
+    }
+
+    fn stream(rows: &[Vec<Option<Vec<u8>>>]) -> Vec<u8> {
+        let mut out = header();
+        for row in rows {
+            out.extend((row.len() as i16).to_be_bytes());
+            for field in row {
+                out.extend(field.as_ref().map_or(-1, |bytes| bytes.len() as i32).to_be_bytes());
+                out.extend(field.iter().flatten());
+            }
+        }
+        out.extend((-1i16).to_be_bytes());
+        out
+    }
+
+    fn read(columns: usize, messages: &[&[u8]]) -> Result<Rows, CopyError> {
+        let mut reader = CopyReader::new(columns);
+        let mut rows = Rows::default();
+        for message in messages {
+            push(&mut reader, message, &mut rows)?;
+        }
+        assert_eq!(reader.finish()?, rows.len() as u64);
+        Ok(rows)
+    }
+
+    fn table() -> impl Strategy<Value = (usize, Vec<Vec<Option<Vec<u8>>>>)> {
+        (0usize..5).prop_flat_map(|columns| {
+            let field = prop::option::of(prop::collection::vec(any::<u8>(), 0..9));
+            let row = prop::collection::vec(field, columns);
+            (Just(columns), prop::collection::vec(row, 0..6))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(crate::base::property::config())]
+
+        #[test]
+        fn any_cut_gives_the_same_rows((columns, rows) in table(), cuts in prop::collection::vec(0.0f64..1.0, 0..8)) {
+            let bytes = stream(&rows);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * bytes.len() as f64) as usize).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let messages: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(read(columns, &messages).expect("a copy"), rows.clone());
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            prop_assert_eq!(read(columns, &single).expect("a copy"), rows);
+        }
+
+        #[test]
+        fn a_stream_that_ends_early_is_an_error((columns, rows) in table(), cut in 0.0f64..1.0) {
+            let bytes = stream(&rows);
+            let cut = (cut * bytes.len() as f64) as usize;
+            prop_assert!(read(columns, &[&bytes[..cut]]).is_err());
+        }
+
+        #[test]
+        fn no_bytes_panic(columns in 0usize..4, bytes: Vec<u8>, cut in 0usize..20) {
+            let bytes = [header(), bytes].concat();
+            let (a, b) = bytes.split_at(cut);
+            let _ = read(columns, &[a, b]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_copy_is_refused() {
+        let read_one = |columns, bytes: &[u8]| read(columns, &[bytes]).expect_err("no copy");
+        assert_eq!(read_one(1, b"PGCOPY\n\xff\r\n\r"), CopyError::Header);
+        let flagged = [b"PGCOPY\n\xff\r\n\0".as_slice(), &[0, 1, 0, 0, 0, 0, 0, 0]].concat();
+        assert_eq!(read_one(1, &flagged), CopyError::Unsupported { flags: 1 << 16 });
+        let two = stream(&[vec![None, None]]);
+        assert_eq!(read_one(1, &two), CopyError::Columns { row: 0, found: 2, expected: 1 });
+        let negative = [header(), vec![0, 1, 0xff, 0xff, 0xff, 0xfe]].concat();
+        assert_eq!(read_one(1, &negative), CopyError::FieldLength { row: 0, len: -2 });
+        let more = [stream(&[]), vec![0]].concat();
+        assert_eq!(read_one(1, &more), CopyError::AfterEnd);
+    }
+
+    #[test]
+    fn room_for_a_large_value_is_made_once_and_let_go() {
+        let rows = [vec![Some(vec![7; 5 << 20])], vec![Some(vec![8; 3])]];
+        let bytes = stream(&rows);
+        let mut reader = CopyReader::new(1);
+        let mut found = Rows::default();
+        let mut rooms = Vec::new();
+        for message in bytes.chunks(100_000) {
+            push(&mut reader, message, &mut found).expect("a copy");
+            rooms.push(reader.carry.capacity());
+        }
+        assert_eq!(found, rows);
+        rooms.dedup();
+        assert!(rooms.len() <= 3, "{rooms:?}");
+        assert!(rooms.last() <= Some(&super::CARRY_BYTES_KEPT));
+    }
+}

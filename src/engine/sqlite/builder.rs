@@ -1,0 +1,460 @@
+//! Builds a database from a schema document in three steps, rows between the first and the second:
+//! tables; indexes; everything that has no pages of its own.
+//!
+//! Views, triggers and virtual tables enter `sqlite_schema` as rows and are never executed: a trigger
+//! cannot fire, and the tables that a virtual table keeps its data in are loaded as data. What is refused
+//! is named, and the rest goes on; the same building without rows tells a backup what a restore will lack.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::Value;
+use rusqlite::{Connection, ffi};
+
+use crate::engine::contract::{Refused, SourceError};
+use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText};
+use crate::engine::sqlite::sql::{
+    SqlContext, failed, failed_sql, number, primary_code, query_all, quoted, reason, strings,
+};
+
+/// Functions and collations of the application that one definition may need.
+const UNKNOWN_NAMES_MAX: usize = 1000;
+
+/// A database under construction, in one transaction.
+pub(super) struct DatabaseBuilder {
+    pub(super) conn: Connection,
+    document: SqliteSchema,
+    refused: Vec<Refused>,
+    /// Tables that exist, in lower case.
+    tables: HashSet<String>,
+    /// Functions that tables need and only the application has.
+    functions: BTreeSet<String>,
+    /// Collations that only the application has, in lower case.
+    collations: BTreeSet<String>,
+    /// Tables without columns that their definition has.
+    shortened: Vec<Object>,
+}
+
+/// A database whose schema is complete.
+pub(super) struct BuiltDatabase {
+    pub(super) conn: Connection,
+    pub(super) document: SqliteSchema,
+    pub(super) refused: Vec<Refused>,
+}
+
+impl DatabaseBuilder {
+    /// Begins in the empty database `conn`.
+    pub(super) fn new(conn: Connection, document: SqliteSchema) -> Result<Self, SourceError> {
+        conn.execute_batch(&settings(&document)).doing("begin a database")?;
+        Ok(Self {
+            conn,
+            document,
+            refused: Vec::new(),
+            tables: HashSet::new(),
+            functions: BTreeSet::new(),
+            collations: BTreeSet::new(),
+            shortened: Vec::new(),
+        })
+    }
+
+    pub(super) fn document(&self) -> &SqliteSchema {
+        &self.document
+    }
+
+    pub(super) fn has_table(&self, name: &str) -> bool {
+        self.tables.contains(&name.to_lowercase())
+    }
+
+    pub(super) fn refuse(&mut self, object: &str, reason: impl Into<String>) {
+        self.refused.push(Refused { object: object.to_owned(), reason: reason.into() });
+    }
+
+    pub(super) fn into_refused(self) -> Vec<Refused> {
+        self.refused
+    }
+
+    pub(super) fn into_built(self) -> BuiltDatabase {
+        BuiltDatabase { conn: self.conn, document: self.document, refused: self.refused }
+    }
+
+    fn objects(&self, is_wanted: impl Fn(&Object) -> bool) -> Vec<Object> {
+        self.document.objects.iter().filter(|object| is_wanted(object)).cloned().collect()
+    }
+
+    /// Makes every table that has pages, empty, with the indexes that its definition implies.
+    pub(super) fn create_tables(&mut self) -> Result<(), SourceError> {
+        let mut objects = self.objects(Object::is_stored_table);
+        if objects.is_empty() {
+            // Only a first table makes the file remember its encoding.
+            self.conn.execute_batch("CREATE TABLE first(a); DROP TABLE first").doing("begin a database")?;
+        }
+        // Otherwise the first AUTOINCREMENT table would make it.
+        objects.sort_by_key(|object| object.name.text() != Some("sqlite_sequence"));
+        for object in objects {
+            self.try_create_table(&object)?;
+        }
+        // Rows that are inserted compute stored columns.
+        self.functions.iter().try_for_each(|name| self.provide_function(name)).doing("begin")?;
+        self.shorten_tables().doing("look at computed columns")
+    }
+
+    fn try_create_table(&mut self, object: &Object) -> Result<(), SourceError> {
+        let name = object.name.lossy();
+        match self.create_table(object) {
+            Ok(()) => {
+                self.tables.insert(name.to_lowercase());
+            }
+            Err(error) => {
+                let reason = refusal(&name, &error)?;
+                self.refuse(&name, format!("the table cannot be created: {reason}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes computed columns that are not stored out of the tables, where nothing depends on them: SQLite would
+    /// compute them for each row that is inserted, and refuse rows for which that fails. Rows from before such a
+    /// column was added never had to be computed.
+    fn shorten_tables(&mut self) -> rusqlite::Result<()> {
+        // With a writable schema SQLite drops a column that others depend on, too.
+        self.conn.execute_batch("PRAGMA writable_schema=OFF")?;
+        for object in self.objects(Object::is_stored_table) {
+            if self.drop_computed_columns(&object.name.lossy())? > 0 {
+                self.shortened.push(object);
+            }
+        }
+        self.conn.execute_batch("PRAGMA writable_schema=ON")
+    }
+
+    /// Returns how many columns could be dropped.
+    fn drop_computed_columns(&self, table: &str) -> rusqlite::Result<usize> {
+        // Backwards, because one may depend on those before it.
+        let sql = "SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 2 ORDER BY cid DESC";
+        let mut dropped = 0;
+        for column in strings(&self.conn, sql, [table])? {
+            let sql = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(table), quoted(&column));
+            if self.conn.execute_batch(&sql).is_ok() {
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Gives the shortened tables their definitions back.
+    fn restore_definitions(&mut self) -> rusqlite::Result<()> {
+        for object in std::mem::take(&mut self.shortened) {
+            let sql = ExactText::new(object.sql.as_ref(), 1);
+            let expression = sql.expression;
+            let update = format!("UPDATE main.sqlite_schema SET sql = {expression} WHERE type = 'table' AND name = ?2");
+            self.conn.execute(&update, rusqlite::params![sql.value, object.name.lossy()])?;
+        }
+        // Forgets what was read of the schema.
+        self.conn.execute_batch("PRAGMA writable_schema=RESET; PRAGMA writable_schema=ON")
+    }
+
+    fn create_table(&mut self, object: &Object) -> rusqlite::Result<()> {
+        let mut functions = BTreeSet::new();
+        let created = self.create_with_stand_ins(object, &mut functions);
+        // The next table is to name its own unknown functions.
+        functions.iter().try_for_each(|name| self.conn.remove_function(name.as_str(), -1))?;
+        created?;
+        self.report_unknown(&object.name.lossy(), &functions)?;
+        self.functions.append(&mut functions);
+        Ok(())
+    }
+
+    /// Creates an object, with stand-ins for functions and collations that only the application has. Adds those
+    /// functions to `functions`.
+    fn create_with_stand_ins(&mut self, object: &Object, functions: &mut BTreeSet<String>) -> rusqlite::Result<()> {
+        for _ in 0..UNKNOWN_NAMES_MAX {
+            let Err(error) = self.execute_create(object) else { return Ok(()) };
+            if !self.provide(&reason(&error), functions)? {
+                return Err(error);
+            }
+        }
+        self.execute_create(object)
+    }
+
+    fn execute_create(&self, object: &Object) -> rusqlite::Result<()> {
+        let sql = definition(object);
+        // The only statements that belong here.
+        if !sql.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("create")) {
+            return Err(sql_error("its definition is no CREATE statement"));
+        }
+        self.conn.prepare(&sql)?.raw_execute().map(drop)
+    }
+
+    /// Makes a stand-in for a function or collation that only the application has; false if
+    /// `message` is about something else.
+    fn provide(&mut self, message: &str, functions: &mut BTreeSet<String>) -> rusqlite::Result<bool> {
+        if let Some(name) = message.strip_prefix("no such collation sequence: ") {
+            self.conn.create_collation(name, |a, b| a.cmp(b))?;
+            return Ok(self.collations.insert(name.to_lowercase()));
+        }
+        let Some(name) = message.strip_prefix("no such function: ") else { return Ok(false) };
+        self.provide_function(name)?;
+        Ok(functions.insert(name.to_owned()))
+    }
+
+    fn provide_function(&self, name: &str) -> rusqlite::Result<()> {
+        let flags = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+        self.conn.create_scalar_function(name, -1, flags, |_| Ok(Value::Null))
+    }
+
+    /// Says what unknown functions and collations do to a new table.
+    fn report_unknown(&mut self, table: &str, functions: &BTreeSet<String>) -> rusqlite::Result<()> {
+        if !functions.is_empty() && has_stored_computed_columns(&self.conn, table)? {
+            self.refuse(table, unknown_functions(functions));
+        }
+        let sql =
+            "SELECT DISTINCT lower(x.coll) FROM pragma_index_list(?1, 'main') l, pragma_index_xinfo(l.name, 'main') x";
+        let collations = self.unknown_collations(sql, table)?;
+        if !collations.is_empty() {
+            self.refuse(table, unknown_key_order(&collations));
+        }
+        Ok(())
+    }
+
+    /// Unknown collations among those that `sql` selects for `name`.
+    fn unknown_collations(&self, sql: &str, name: &str) -> rusqlite::Result<Vec<String>> {
+        if self.collations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut used: Vec<Option<String>> = query_all(&self.conn, sql, [name], |row| row.get(0))?;
+        used.retain(|name| name.as_ref().is_some_and(|name| self.collations.contains(name)));
+        Ok(used.into_iter().flatten().collect())
+    }
+
+    /// Makes the indexes that have a definition of their own.
+    pub(super) fn create_indexes(&mut self) -> Result<(), SourceError> {
+        self.restore_definitions().doing("complete the tables")?;
+        self.remove_functions()?;
+        for object in self.objects(|object| object.is("index") && object.sql.is_some()) {
+            self.try_create_index(&object)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the stand-ins for functions.
+    fn remove_functions(&mut self) -> Result<(), SourceError> {
+        for name in std::mem::take(&mut self.functions) {
+            let removed = self.conn.remove_function(name.as_str(), -1);
+            removed.doing(format!("forget the function {name}"))?;
+        }
+        Ok(())
+    }
+
+    fn try_create_index(&mut self, object: &Object) -> Result<(), SourceError> {
+        let Err(error) = self.create_index(object) else { return Ok(()) };
+        let name = object.name.lossy();
+        let reason = refusal(&name, &error)?;
+        let sql = definition(object);
+        self.refuse(&name, format!("the index cannot be created: {reason}: {sql}"));
+        Ok(())
+    }
+
+    fn create_index(&self, object: &Object) -> rusqlite::Result<()> {
+        self.execute_create(object)?;
+        let unknown = self.unknown_index_collations(object)?;
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        self.conn.execute_batch(&format!("DROP INDEX main.{}", quoted(&object.name.lossy())))?;
+        Err(sql_error(format!("no such collation sequence: {}", unknown.join(", "))))
+    }
+
+    fn unknown_index_collations(&self, object: &Object) -> rusqlite::Result<Vec<String>> {
+        if self.collations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let index = object.name.lossy();
+        let table = object.table.lossy();
+        let of_keys = "SELECT DISTINCT lower(coll) FROM pragma_index_xinfo(?1, 'main')";
+        let mut unknown = self.unknown_collations(of_keys, &index)?;
+        if has_expressions(&self.conn, &index, &table)? {
+            unknown.extend(self.unknown_column_collations(&table)?);
+        }
+        Ok(unknown)
+    }
+
+    fn unknown_column_collations(&self, table: &str) -> rusqlite::Result<Vec<String>> {
+        let mut collations = Vec::new();
+        for column in strings(&self.conn, "SELECT name FROM pragma_table_xinfo(?1, 'main')", [table])? {
+            collations.extend(self.collation_of(table, &column)?);
+        }
+        collations.retain(|name| self.collations.contains(name));
+        Ok(collations)
+    }
+
+    /// The collation of a column, in lower case.
+    fn collation_of(&self, table: &str, column: &str) -> rusqlite::Result<Option<String>> {
+        let (_, collation, ..) = self.conn.column_metadata(Some("main"), table, column)?;
+        Ok(collation.map(|name| name.to_string_lossy().to_lowercase()))
+    }
+
+    /// Writes the rest of `sqlite_schema`, puts it in the document's order and text, sets what the header
+    /// holds, and commits.
+    pub(super) fn finish_schema(&mut self) -> Result<(), SourceError> {
+        self.insert_pageless_objects().doing("write views and triggers")?;
+        self.arrange_objects().doing("write the schema")?;
+        let SqliteSchema { user_version, application_id, .. } = self.document;
+        let header = format!("PRAGMA user_version={user_version}; PRAGMA application_id={application_id}; COMMIT");
+        self.conn.execute_batch(&header).doing("commit the schema")
+    }
+
+    /// Writes views, triggers and virtual tables.
+    fn insert_pageless_objects(&mut self) -> rusqlite::Result<()> {
+        let mut trigger_tables = self.tables.clone();
+        for object in self.objects(|object| !object.is("index") && !object.is_stored_table()) {
+            let name = object.name.lossy();
+            if object.is("view") || object.is_virtual() {
+                trigger_tables.insert(name.to_lowercase());
+            } else if let Some(reason) = trigger_refusal(&object, &trigger_tables) {
+                self.refuse(&name, reason);
+                continue;
+            }
+            let sql = "INSERT INTO main.sqlite_schema(type, name, tbl_name, rootpage) VALUES(?1, ?2, ?3, 0)";
+            self.conn.execute(sql, [object.kind.lossy(), name, object.table.lossy()])?;
+        }
+        Ok(())
+    }
+
+    /// Gives the rows of `sqlite_schema` the document's order and exact text.
+    fn arrange_objects(&mut self) -> rusqlite::Result<()> {
+        // Out of the way of the numbers to come.
+        self.conn.execute("UPDATE main.sqlite_schema SET rowid = -rowid", [])?;
+        let mut rowids = schema_rowids(&self.conn)?;
+        for (new_rowid, object) in (1_i64..).zip(&self.document.objects) {
+            if let Some(rowid) = rowids.remove(&(object.kind.lossy(), object.name.lossy())) {
+                self.arrange_object(object, rowid, new_rowid)?;
+            }
+        }
+        self.arrange_implied(rowids.into_values().collect())
+    }
+
+    /// What definitions imply and a damaged schema did not list: an index must stand behind its table.
+    fn arrange_implied(&self, mut rowids: Vec<i64>) -> rusqlite::Result<()> {
+        rowids.sort_unstable_by_key(|rowid| rowid.unsigned_abs());
+        let first = self.document.objects.len() as i64 + 1;
+        for (new_rowid, rowid) in (first..).zip(rowids) {
+            self.conn.execute("UPDATE main.sqlite_schema SET rowid = ?1 WHERE rowid = ?2", [new_rowid, rowid])?;
+        }
+        Ok(())
+    }
+
+    fn arrange_object(&self, object: &Object, rowid: i64, new_rowid: i64) -> rusqlite::Result<()> {
+        let name = ExactText::new(Some(&object.name), 2);
+        let table = ExactText::new(Some(&object.table), 3);
+        let sql = ExactText::new(object.sql.as_ref(), 4);
+        let update = format!(
+            "UPDATE main.sqlite_schema SET rowid = ?1, name = {}, tbl_name = {}, sql = {} WHERE rowid = ?5",
+            name.expression, table.expression, sql.expression
+        );
+        let values: [Value; 5] = [new_rowid.into(), name.value, table.value, sql.value, rowid.into()];
+        self.conn.prepare_cached(&update)?.execute(rusqlite::params_from_iter(values))?;
+        Ok(())
+    }
+}
+
+fn settings(document: &SqliteSchema) -> String {
+    format!(
+        "PRAGMA page_size={}; PRAGMA encoding='{}'; PRAGMA auto_vacuum={}; \
+         PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-24576; \
+         PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON; PRAGMA writable_schema=ON; BEGIN",
+        document.page_size,
+        document.encoding.name(),
+        document.auto_vacuum
+    )
+}
+
+fn definition(object: &Object) -> String {
+    object.sql.as_ref().map(SqliteText::lossy).unwrap_or_default()
+}
+
+/// Why an object is refused; an error if nothing more can be written.
+fn refusal(name: &str, error: &rusqlite::Error) -> Result<String, SourceError> {
+    match stops_everything(error) {
+        true => Err(failed_sql(format!("create {name}"), error)),
+        false => Ok(reason(error)),
+    }
+}
+
+/// Why an object that should be a trigger is refused.
+fn trigger_refusal(object: &Object, tables: &HashSet<String>) -> Option<String> {
+    let table = object.table.lossy();
+    if !object.is("trigger") {
+        Some(format!("{} is no kind of object", object.kind.lossy()))
+    } else if !tables.contains(&table.to_lowercase()) {
+        Some(format!("the table {table} of the trigger is missing"))
+    } else {
+        None
+    }
+}
+
+fn unknown_functions(names: &BTreeSet<String>) -> String {
+    format!(
+        "generated columns that are stored or indexed may need functions that are unknown here ({}): they are NULL until the application updates their rows",
+        Vec::from_iter(names.iter().map(String::as_str)).join(", ")
+    )
+}
+
+fn unknown_key_order(collations: &[String]) -> String {
+    format!(
+        "its keys are ordered by collations that are unknown here ({}): rows are complete, but run REINDEX in the application before use",
+        collations.join(", ")
+    )
+}
+
+fn sql_error(message: impl Into<String>) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ERROR), Some(message.into()))
+}
+
+/// Whether a table has computed columns whose values are stored, or may be stored in an index.
+fn has_stored_computed_columns(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 3 \
+               OR hidden = 2 AND EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main'))";
+    Ok(number(conn, sql, [table])? > 0)
+}
+
+/// Whether an index has computed keys or a condition.
+fn has_expressions(conn: &Connection, index: &str, table: &str) -> rusqlite::Result<bool> {
+    let computed = "SELECT count(*) FROM pragma_index_xinfo(?1, 'main') WHERE cid = -2";
+    let partial = "SELECT count(*) FROM pragma_index_list(?2, 'main') WHERE name = ?1 AND partial";
+    Ok(number(conn, computed, [index])? > 0 || number(conn, partial, [index, table])? > 0)
+}
+
+/// The rowids of the schema's objects, by type and name.
+fn schema_rowids(conn: &Connection) -> rusqlite::Result<HashMap<(String, String), i64>> {
+    let sql = "SELECT type, name, rowid FROM main.sqlite_schema";
+    query_all(conn, sql, [], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))
+}
+
+/// A value, and the expression that makes the exact text of it.
+struct ExactText {
+    value: Value,
+    expression: String,
+}
+
+impl ExactText {
+    fn new(text: Option<&SqliteText>, parameter: usize) -> Self {
+        let (value, expression) = match text {
+            None => (Value::Null, format!("?{parameter}")),
+            Some(SqliteText::Text(text)) => (Value::Text(text.clone()), format!("?{parameter}")),
+            Some(raw) => (Value::Blob(raw.raw().unwrap_or_default()), format!("CAST(?{parameter} AS TEXT)")),
+        };
+        Self { value, expression }
+    }
+}
+
+/// Whether an error is about the database that is written to, and not about what is written.
+pub(super) fn stops_everything(error: &rusqlite::Error) -> bool {
+    !matches!(
+        primary_code(error),
+        ffi::SQLITE_ERROR | ffi::SQLITE_CONSTRAINT | ffi::SQLITE_MISMATCH | ffi::SQLITE_TOOBIG | ffi::SQLITE_RANGE
+    )
+}
+
+/// The error of a call that comes before the database has been begun.
+pub(super) fn not_begun(doing: &str) -> SourceError {
+    failed(doing, "no database has been begun")
+}

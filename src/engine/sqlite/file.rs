@@ -1,0 +1,104 @@
+//! A database file as bytes: its header, and the files that SQLite keeps beside it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use crate::engine::contract::SourceError;
+
+/// What every database file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+const HEADER_BYTES: usize = 100;
+const PAGE_BYTES_MIN: u32 = 512;
+/// The file format of WAL mode, for reading or writing.
+const WAL_VERSION: u8 = 2;
+
+/// The name of a file that SQLite keeps beside the database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> SourceError {
+    SourceError::Unreachable { what: path.display().to_string(), reason: reason.into() }
+}
+
+/// Fails if a file is surely not a database.
+pub(super) fn check_is_database(path: &Path) -> Result<(), SourceError> {
+    let metadata = path.metadata().map_err(|error| unreachable(path, error.to_string()))?;
+    if metadata.is_dir() {
+        return Err(unreachable(path, "it is a directory"));
+    }
+    if !metadata.is_file() {
+        return Err(unreachable(path, "it is not a file"));
+    }
+    let start = read_start(path).map_err(|error| unreachable(path, error.to_string()))?;
+    // A file without bytes is an empty database. After a crash the first page may be in the journal.
+    if start.is_empty() || start == MAGIC || has_log(path) {
+        return Ok(());
+    }
+    Err(unreachable(path, "it is not an SQLite database, or it is encrypted"))
+}
+
+fn read_start(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+fn has_log(path: &Path) -> bool {
+    beside(path, "-journal").exists() || beside(path, "-wal").exists()
+}
+
+/// Whether a database in WAL mode lacks the files that its users keep beside it. Where that cannot be
+/// told, opening says more.
+pub(super) fn is_unused_wal(path: &Path) -> bool {
+    let mut start = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    let is_wal = read.is_ok() && start[18..20].contains(&WAL_VERSION);
+    is_wal && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
+}
+
+/// What the header of a database file says.
+pub(super) struct FileHeader {
+    pub(super) page_size: u32,
+    /// `None` if the file was last written by a program that does not count them.
+    pub(super) pages: Option<u32>,
+    pub(super) is_wal: bool,
+}
+
+impl FileHeader {
+    /// `None` for an empty file.
+    pub(super) fn read(path: &Path) -> io::Result<Option<Self>> {
+        let mut bytes = [0; HEADER_BYTES];
+        match File::open(path)?.read_exact(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => Ok(Self::parse(&bytes)),
+        }
+    }
+
+    fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
+        let page_size = match u16::from_be_bytes([bytes[16], bytes[17]]) {
+            1 => 65_536,
+            size => u32::from(size),
+        };
+        if page_size < PAGE_BYTES_MIN {
+            return None;
+        }
+        let is_counted = bytes[24..28] == bytes[92..96];
+        let pages = u32_at(bytes, 28);
+        Some(Self {
+            page_size,
+            pages: (is_counted && pages > 0).then_some(pages),
+            is_wal: bytes[18..20].contains(&WAL_VERSION),
+        })
+    }
+}
+
+/// The big-endian number at a position.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}

@@ -1,0 +1,209 @@
+//! A PostgreSQL snapshot as an SQLite database: the rows of its tables with their keys. Types become affinities, and
+//! values of types that SQLite lacks ISO texts. Views, indexes, constraints and functions stay behind.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::engine::contract::{SourceError, TargetTable};
+use crate::engine::files::plain_text;
+use crate::engine::postgres::restore::{Declared, declared_types};
+use crate::engine::sqlite::schema::{SqliteSchema, TableDefinition};
+use crate::engine::sqlite::sql::{failed, quoted};
+use crate::format::cell::Cell;
+
+/// Declared types of a table's columns, by name.
+type ColumnTypes = HashMap<String, Declared>;
+
+/// The tables as SQLite has them, and the document that makes them.
+pub(super) fn tables(schema: &[u8], tables: &[TargetTable]) -> Result<(Vec<TargetTable>, SqliteSchema), SourceError> {
+    let types = declared_types(schema).map_err(|error| failed("read the schema of the snapshot", error.to_string()))?;
+    let bare_names = count_bare_names(tables);
+    let untyped = ColumnTypes::new();
+    let mut renamed = Vec::new();
+    let mut definitions = Vec::new();
+    for table in tables {
+        let declared = declared_columns(table, types.get(&table.name).unwrap_or(&untyped));
+        let table = TargetTable { name: table_name(&table.name, &bare_names), ..with_distinct_columns(table) };
+        definitions.push(TableDefinition { name: table.name.clone(), sql: definition(&table, &declared) });
+        renamed.push(table);
+    }
+    Ok((renamed, SqliteSchema::of_tables(definitions.into_iter())))
+}
+
+fn declared_columns(table: &TargetTable, types: &ColumnTypes) -> Vec<Option<Declared>> {
+    table.columns.iter().map(|column| types.get(&column.name).copied()).collect()
+}
+
+/// How many tables have each name without its schema, in lower case.
+fn count_bare_names(tables: &[TargetTable]) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for table in tables {
+        *counts.entry(bare_name(&table.name).to_lowercase()).or_default() += 1;
+    }
+    counts
+}
+
+/// The name without its schema, unless another table would have it too.
+fn table_name(name: &str, bare_names: &HashMap<String, usize>) -> String {
+    let bare = bare_name(name);
+    let lower = bare.to_lowercase();
+    let is_free = bare_names.get(&lower) == Some(&1) && !lower.starts_with("sqlite_");
+    if is_free { bare } else { name.to_owned() }
+}
+
+/// The name without its schema.
+fn bare_name(name: &str) -> String {
+    let part = &name[bare_name_start(name)..];
+    match part.strip_prefix('"').and_then(|part| part.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => part.to_owned(),
+    }
+}
+
+/// The position behind the last dot that is not in quotes.
+fn bare_name_start(name: &str) -> usize {
+    let mut is_quoted = false;
+    let mut start = 0;
+    for (at, c) in name.char_indices() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '.' if !is_quoted => start = at + 1,
+            _ => {}
+        }
+    }
+    start
+}
+
+/// The same table; columns whose names differ in the case of letters only get a number.
+fn with_distinct_columns(table: &TargetTable) -> TargetTable {
+    let mut table = table.clone();
+    let mut taken = HashSet::new();
+    for column in &mut table.columns {
+        let name = column.name.clone();
+        let mut number = 2;
+        while !taken.insert(column.name.to_lowercase()) {
+            column.name = format!("{name}_{number}");
+            number += 1;
+        }
+    }
+    table
+}
+
+fn definition(table: &TargetTable, declared: &[Option<Declared>]) -> String {
+    let mut parts = Vec::new();
+    for (column, declared) in table.columns.iter().zip(declared) {
+        parts.push(format!("{} {}", quoted(&column.name), sqlite_type(*declared)));
+    }
+    let key: Vec<String> = table.key.iter().map(|&at| quoted(&table.columns[at].name)).collect();
+    if !key.is_empty() {
+        parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
+    }
+    format!("CREATE TABLE {} ({})", quoted(&table.name), parts.join(", "))
+}
+
+fn sqlite_type(declared: Option<Declared>) -> &'static str {
+    match declared {
+        Some(Declared::Bool) => "BOOLEAN",
+        Some(Declared::Integer) => "INTEGER",
+        Some(Declared::Real) => "REAL",
+        Some(Declared::Bytes) => "BLOB",
+        Some(Declared::Text) => "TEXT",
+        // Such as a column that the table inherits: values stay as they are.
+        Some(Declared::Other) | None => "BLOB",
+    }
+}
+
+/// A value that SQLite has, in place of one that it lacks; `None`: it has this one.
+pub(super) fn replacement(cell: &Cell<'_>) -> Option<ReplacedValue> {
+    match *cell {
+        Cell::Null | Cell::Absent | Cell::Integer(_) | Cell::Text(_) | Cell::Bytes(_) | Cell::Stream(..) => None,
+        Cell::Bool(value) => Some(ReplacedValue::Integer(i64::from(value))),
+        // SQLite takes it for NULL.
+        Cell::Real(value) if value.is_nan() => Some(ReplacedValue::Text("NaN".to_owned())),
+        Cell::Real(_) => None,
+        Cell::Real32(value) if value.is_nan() => Some(ReplacedValue::Text("NaN".to_owned())),
+        Cell::Real32(value) => Some(ReplacedValue::Real(f64::from(value))),
+        Cell::Encoded(_, bytes) | Cell::Output(bytes) => Some(text_or_bytes(bytes)),
+        Cell::TimeZoned(time, west) => Some(ReplacedValue::Text(time_with_zone(time, west))),
+        Cell::Interval { months, days, microseconds } => {
+            let time = interval_time(microseconds);
+            Some(ReplacedValue::Text(format!("P{months}M{days}D{time}")))
+        }
+        Cell::Numeric(_) | Cell::Timestamp(_) | Cell::Date(_) | Cell::Time(_) | Cell::Uuid(_) => {
+            plain_text(cell).map(ReplacedValue::Text)
+        }
+    }
+}
+
+fn text_or_bytes(bytes: &[u8]) -> ReplacedValue {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => ReplacedValue::Text(text.to_owned()),
+        Err(_) => ReplacedValue::Bytes(bytes.to_vec()),
+    }
+}
+
+/// `west`: seconds west of UTC.
+fn time_with_zone(time: i64, west: i32) -> String {
+    let sign = if west > 0 { '-' } else { '+' };
+    let seconds = west.unsigned_abs();
+    let zone = format!("{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    plain_text(&Cell::Time(time)).unwrap_or_default() + zone.trim_end_matches(":00")
+}
+
+/// The part of an ISO 8601 interval that is less than a day.
+fn interval_time(microseconds: i64) -> String {
+    let sign = if microseconds < 0 { "-" } else { "" };
+    let rest = microseconds.unsigned_abs();
+    format!("T{sign}{}.{:06}S", rest / 1_000_000, rest % 1_000_000)
+}
+
+/// The cells of a row, with their replacements.
+pub(super) fn replace_cells<'a>(cells: &[Cell<'a>], replaced: &'a [Option<ReplacedValue>]) -> Vec<Cell<'a>> {
+    let pairs = replaced.iter().zip(cells);
+    pairs.map(|(value, cell)| value.as_ref().map_or(*cell, ReplacedValue::cell)).collect()
+}
+
+/// A value in the place of another.
+pub(super) enum ReplacedValue {
+    Integer(i64),
+    Real(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl ReplacedValue {
+    pub(super) fn cell(&self) -> Cell<'_> {
+        match self {
+            Self::Integer(value) => Cell::Integer(*value),
+            Self::Real(value) => Cell::Real(*value),
+            Self::Text(text) => Cell::Text(text),
+            Self::Bytes(bytes) => Cell::Bytes(bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bare_name, replacement};
+    use crate::format::cell::Cell;
+
+    #[test]
+    fn names_lose_their_schema() {
+        for (name, expected) in [("public.users", "users"), ("\"a.b\".\"C\"\"d.e\"", "C\"d.e"), ("plain", "plain")] {
+            assert_eq!(bare_name(name), expected);
+        }
+    }
+
+    #[test]
+    fn what_sqlite_lacks_is_text() {
+        let text = |cell: &Cell<'_>| match replacement(cell).expect("another").cell() {
+            Cell::Text(text) => text.to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(text(&Cell::Timestamp(0)), "2000-01-01T00:00:00.000000");
+        assert_eq!(text(&Cell::TimeZoned(1, -19_800)), "00:00:00.000001+05:30");
+        assert_eq!(text(&Cell::TimeZoned(0, 3_601)), "00:00:00.000000-01:00:01");
+        let interval = Cell::Interval { months: 14, days: -3, microseconds: -1_500_000 };
+        assert_eq!(text(&interval), "P14M-3DT-1.500000S");
+        assert!(replacement(&Cell::Integer(1)).is_none());
+    }
+}

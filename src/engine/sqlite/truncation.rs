@@ -1,0 +1,113 @@
+//! A database file that was truncated. SQLite refuses pages behind the end of a file, but not always: of a page
+//! that is there in part, and in WAL mode of every page, it takes the missing bytes for zeros. In a page that
+//! continues a long value nothing else shows it. So the end of the file is compared with what it should be.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::engine::sqlite::file::{FileHeader, beside, u32_at};
+use crate::engine::sqlite::sql::strings;
+
+const WAL_HEADER_BYTES: usize = 32;
+const FRAME_HEADER_BYTES: usize = 24;
+
+/// What is missing of a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Truncation {
+    /// Pages that the database has.
+    pages: u32,
+    /// Pages that are not whole, in the file or in its log.
+    missing: BTreeSet<u32>,
+}
+
+impl Truncation {
+    /// Compares the file at `path`, of which `conn` has an image open, with its size; `None` if it is whole.
+    pub(super) fn find(path: &Path, conn: &Connection) -> io::Result<Option<Self>> {
+        let Some(header) = FileHeader::read(path)? else { return Ok(None) };
+        let in_file = pages_in_file(path, header.page_size)?;
+        let counted: u32 = conn.query_row("PRAGMA main.page_count", [], |row| row.get(0)).unwrap_or(0);
+        let in_log = match header.is_wal {
+            true => pages_in_log(&beside(path, "-wal"), header.page_size)?,
+            false => BTreeSet::new(),
+        };
+        // Only in a log may more pages be than the header of the file counts.
+        let pages = if in_log.is_empty() { header.pages.unwrap_or(counted) } else { counted };
+        let truncation = Self { pages, missing: missing_pages(in_file, &in_log, pages) };
+        Ok((!truncation.missing.is_empty()).then_some(truncation))
+    }
+
+    /// Tables that have missing pages, as far as other pages lead to them; all of them if that cannot be told.
+    pub(super) fn tables(&self, conn: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+        let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0";
+        let tables = BTreeSet::from_iter(strings(conn, sql, [])?);
+        Ok(self.truncated_tables(&tables, conn).unwrap_or(tables))
+    }
+
+    fn truncated_tables(&self, tables: &BTreeSet<String>, conn: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+        let sql = "SELECT name, pageno FROM dbstat WHERE schema = 'main'";
+        let mut statement = conn.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut truncated = BTreeSet::new();
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(0)?;
+            if self.missing.contains(&row.get(1)?) && (tables.contains(&name) || name == "sqlite_schema") {
+                truncated.insert(name);
+            }
+        }
+        Ok(truncated)
+    }
+}
+
+impl std::fmt::Display for Truncation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "it is cut off: {} of {} pages are missing", self.missing.len(), self.pages)
+    }
+}
+
+/// Pages that are neither whole in the file nor in the log.
+fn missing_pages(in_file: u32, in_log: &BTreeSet<u32>, pages: u32) -> BTreeSet<u32> {
+    let behind_end = in_file.saturating_add(1)..=pages;
+    behind_end.filter(|page| !in_log.contains(page)).collect()
+}
+
+/// Whole pages.
+fn pages_in_file(path: &Path, page_size: u32) -> io::Result<u32> {
+    let pages = path.metadata()?.len() / u64::from(page_size);
+    Ok(u32::try_from(pages).unwrap_or(u32::MAX))
+}
+
+/// Pages that the log has since it was last begun. Frames without a commit may be among them.
+fn pages_in_log(path: &Path, page_size: u32) -> io::Result<BTreeSet<u32>> {
+    match File::open(path) {
+        Ok(mut log) => read_log(&mut log, page_size),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_log(log: &mut File, page_size: u32) -> io::Result<BTreeSet<u32>> {
+    let mut pages = BTreeSet::new();
+    let mut header = [0; WAL_HEADER_BYTES];
+    if !is_filled(log, &mut header)? {
+        return Ok(pages);
+    }
+    let mut frame = [0; FRAME_HEADER_BYTES];
+    // Frames with other salts are left from before.
+    while is_filled(log, &mut frame)? && frame[8..16] == header[16..24] {
+        pages.insert(u32_at(&frame, 0));
+        log.seek(SeekFrom::Current(i64::from(page_size)))?;
+    }
+    Ok(pages)
+}
+
+fn is_filled(file: &mut File, bytes: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}

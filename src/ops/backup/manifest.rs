@@ -1,0 +1,156 @@
+//! Drafts the manifest of a snapshot from what was read and stored.
+
+use std::collections::HashSet;
+
+use crate::base::frame::SessionWrap;
+use crate::base::id::{Digest, SessionId};
+use crate::base::limit::WRAPS_PER_PAGE;
+use crate::engine::contract::Gap;
+use crate::format::catalog::{Catalog, TableEntry};
+use crate::format::manifest::{
+    GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot, WrapPage,
+};
+use crate::format::name::Name;
+use crate::ops::backup::options::BackupMode;
+use crate::ops::backup::pipeline::{ReadTotals, references_tree, rows_tree};
+use crate::ops::backup::store_rows::{BackupRun, StoredRows};
+use crate::ops::error::OpError;
+use crate::repo::error::RepoError;
+use crate::repo::index::Index;
+use crate::repo::manifest::{ManifestDraft, OpenManifest, carry_wraps};
+
+/// Drafts the manifest. `catalog` has no pinned rows per leaf of this run yet; `own_wrap` is that of this run's session.
+pub fn draft(
+    run: &BackupRun<'_>,
+    mut catalog: Catalog,
+    stored: &StoredRows,
+    parent: Option<&OpenManifest>,
+    own_wrap: &SessionWrap,
+) -> Result<ManifestDraft, OpError> {
+    pin_rows_per_leaf(&mut catalog, &stored.totals);
+    let summary = summary(run, &catalog, stored);
+    let roots = roots(&catalog, stored);
+    let secrets = secrets(run, stored);
+    let SnapshotWraps { pages, wraps } = snapshot_wraps(run, parent, own_wrap)?;
+    Ok(ManifestDraft { summary, catalog, roots, secrets, pages, wraps })
+}
+
+fn pin_rows_per_leaf(catalog: &mut Catalog, totals: &ReadTotals) {
+    for table in &mut catalog.tables {
+        if let Some(rows) = totals.rows_per_leaf.get(&table.number) {
+            table.rows_per_leaf = Some(*rows);
+        }
+    }
+}
+
+fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Summary {
+    let description = &run.image.description;
+    let gaps = description.gaps.iter().chain(&stored.totals.gaps);
+    Summary {
+        engine: catalog.engine.clone(),
+        source_clock: description.source_clock,
+        started: run.started,
+        tables: catalog.tables.iter().filter_map(|table| table_summary(table, stored)).collect(),
+        gaps: gaps.map(gap_summary).collect(),
+        streams: stored.totals.streams,
+        stream_bytes: stored.totals.stream_bytes,
+        journal: None,
+        proofs: None,
+    }
+}
+
+fn gap_summary(gap: &Gap) -> GapSummary {
+    GapSummary { object: gap.object.clone(), reason: gap.reason.clone() }
+}
+
+fn table_summary(table: &TableEntry, stored: &StoredRows) -> Option<TableSummary> {
+    let built = stored.tree(rows_tree(table.number))?;
+    let counts = stored.totals.row_counts.get(&built.tree).copied().unwrap_or_default();
+    Some(TableSummary {
+        number: table.number,
+        name: table.name.clone(),
+        layout: table.layout,
+        rows: counts.owned + counts.none + counts.orphan,
+        owned: counts.owned,
+        none: counts.none,
+        orphan: counts.orphan,
+        duplicates: counts.duplicates,
+        bytes: built.bytes,
+        owners: built.owners,
+        leaves: built.leaves,
+        leaves_new: built.leaves_new,
+    })
+}
+
+fn roots(catalog: &Catalog, stored: &StoredRows) -> Vec<TreeRoot> {
+    let mut roots = Vec::new();
+    for table in &catalog.tables {
+        roots.extend(root(table.number, rows_tree(table.number), TreeKind::Rows, stored));
+        roots.extend(root(table.number, references_tree(table.number), TreeKind::References, stored));
+    }
+    roots
+}
+
+fn root(table: u32, tree: u32, kind: TreeKind, stored: &StoredRows) -> Option<TreeRoot> {
+    let built = stored.tree(tree)?;
+    Some(TreeRoot { table, kind, ..built.root.clone() })
+}
+
+/// The schema and where it lies.
+fn secrets(run: &BackupRun<'_>, stored: &StoredRows) -> Secrets {
+    let location = |index: &Index| {
+        let location = index.get(&stored.schema.id)?;
+        StoredLocation::new(&index.packs()[location.pack as usize].pack, &location)
+    };
+    let schema_at = location(&run.known.index).or_else(|| location(&stored.written.index));
+    Secrets { schema: stored.schema.into(), schema_at }
+}
+
+/// The wraps of all sessions whose chunks a snapshot may need.
+struct SnapshotWraps {
+    /// Full pages.
+    pages: Vec<Digest>,
+    /// Those that fill no page.
+    wraps: Vec<SessionWrap>,
+}
+
+fn snapshot_wraps(
+    run: &BackupRun<'_>,
+    parent: Option<&OpenManifest>,
+    own: &SessionWrap,
+) -> Result<SnapshotWraps, OpError> {
+    // Wraps of another epoch are for another restore key.
+    let parent = parent.filter(|manifest| manifest.context.epoch == run.epoch);
+    let mut pages = parent.map_or_else(Vec::new, |manifest| manifest.pages.clone());
+    let inherited = parent.map_or(&[][..], |manifest| &manifest.wraps);
+    let needed = sessions_of(&run.known.index);
+    let mut wraps = carry_wraps(inherited, |session| needed.contains(session), &run.known.wraps, own);
+    if wraps.len() >= WRAPS_PER_PAGE {
+        let page = take_full_page(&mut wraps);
+        pages.push(store_page(run, page)?);
+    }
+    Ok(SnapshotWraps { pages, wraps })
+}
+
+fn sessions_of(index: &Index) -> HashSet<SessionId> {
+    index.packs().iter().flat_map(|pack| pack.pack.sessions.iter().copied()).collect()
+}
+
+/// Takes a full page from the front. The last wrap of the page stays behind as well.
+fn take_full_page(wraps: &mut Vec<SessionWrap>) -> Vec<SessionWrap> {
+    let rest = wraps.split_off(WRAPS_PER_PAGE - 1);
+    let mut page = std::mem::replace(wraps, rest);
+    page.push(wraps[0].clone());
+    page
+}
+
+fn store_page(run: &BackupRun<'_>, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
+    let repository = run.unlocked.repository();
+    let page = WrapPage { repository: repository.id(), source: run.source, wraps }.to_bytes();
+    let digest = Digest::of(&page);
+    if run.options.mode == BackupMode::Commit {
+        let name = Name::Wraps(run.source, digest);
+        repository.objects().create(&name, page.into()).map_err(RepoError::Store)?;
+    }
+    Ok(digest)
+}

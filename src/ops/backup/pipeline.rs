@@ -1,0 +1,400 @@
+//! Tables of a source: several readers read and place rows, while tables before are sorted, cut into leaves and fed
+//! to the writer on another thread. Reading never waits for that: what is not wanted yet is laid aside, so that the
+//! source's image is let go as early as it can be read.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use crate::base::cancel::Cancel;
+use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
+use crate::base::pipeline::{
+    all_or_first_cause, both_or_first_cause, into_inner, join, join_all, lock, spawn, stop_on_failure,
+};
+use crate::base::progress::{CountUnit, SharedProgress};
+use crate::crypto::ids::SourceIdKeys;
+use crate::engine::contract::{Description, Gap, Reader, Source};
+use crate::format::wire::WireError;
+use crate::ops::backup::placed_rows::{PlacedRows, PlacedTotals, RowSorters};
+use crate::ops::backup::placer::Placer;
+use crate::ops::backup::plan::{MapKey, TablePlan};
+use crate::ops::backup::schedule::{Assignment, HandedIn, NextPart, Schedule};
+use crate::ops::error::OpError;
+use crate::repo::error::WriteError;
+use crate::repo::writer::ChunkSink;
+use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
+use crate::tree::builder::{LeafCutter, RowCounts, rows_per_leaf};
+
+/// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
+const SORTER_BYTES: usize = 12 << 20;
+/// Memory of a sorter of references, of which there are few.
+const REFERENCES_BYTES: usize = 2 << 20;
+/// Memory of one map of owners.
+const MAP_BYTES: usize = 8 << 20;
+
+/// What reading and placing needs.
+pub struct TablePipeline<'a> {
+    pub ids: &'a SourceIdKeys,
+    pub progress: SharedProgress,
+    pub cancel: Cancel,
+    pub spill: SpillOptions,
+    pub description: &'a Description,
+    pub plans: &'a [TablePlan],
+}
+
+/// Lets a source's image go; gives what was found to be missing only then.
+pub type Release<'a> = dyn FnMut(&mut dyn Source) -> Result<Vec<Gap>, OpError> + 'a;
+
+/// What was found in the rows of all tables.
+#[derive(Debug, Default)]
+pub struct ReadTotals {
+    /// By tree number.
+    pub row_counts: HashMap<u32, RowCounts>,
+    /// By table number, newly pinned ones too.
+    pub rows_per_leaf: HashMap<u32, u32>,
+    pub gaps: Vec<Gap>,
+    pub rows: u64,
+    pub streams: u64,
+    pub stream_bytes: u64,
+}
+
+/// Number of a table's tree of rows in a writing run.
+#[must_use]
+pub fn rows_tree(table: u32) -> u32 {
+    table * 2
+}
+
+/// Number of a table's tree of references.
+#[must_use]
+pub fn references_tree(table: u32) -> u32 {
+    table * 2 + 1
+}
+
+impl TablePipeline<'_> {
+    /// Reads, places, sorts and feeds all tables. `release` is called once everything has been read, and may find gaps.
+    pub fn feed(
+        &self,
+        source: &mut dyn Source,
+        chunk_sink: &ChunkSink<'_>,
+        release: &mut Release<'_>,
+    ) -> Result<ReadTotals, OpError> {
+        let pending = &AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let (jobs, queue) = channel();
+            let cutter = TreeCutter { ids: self.ids, chunk_sink, pending };
+            let cutter = spawn(scope, "cut", move || cutter.cut_all(&queue));
+            let read = self.read_and_release(source, chunk_sink, CutQueue { jobs, pending }, release);
+            let (row_counts, totals) = both_or_first_cause(join(cutter), read)?;
+            Ok(ReadTotals { row_counts, ..totals })
+        })
+    }
+
+    /// Reads everything and lets the image go at once, though the cutter still works.
+    fn read_and_release(
+        &self,
+        source: &mut dyn Source,
+        chunk_sink: &ChunkSink<'_>,
+        cut_queue: CutQueue<'_>,
+        release: &mut Release<'_>,
+    ) -> Result<ReadTotals, OpError> {
+        let mut totals = self.read(source, chunk_sink, cut_queue)?;
+        totals.gaps.extend(release(source)?);
+        self.progress.phase("storing", CountUnit::ContentBytes, None);
+        Ok(totals)
+    }
+
+    fn read(
+        &self,
+        source: &mut dyn Source,
+        chunk_sink: &ChunkSink<'_>,
+        cut_queue: CutQueue<'_>,
+    ) -> Result<ReadTotals, OpError> {
+        self.progress.phase("reading", CountUnit::Rows, self.rows_estimate());
+        let table_readers = TableReaders {
+            pipeline: self,
+            chunk_sink,
+            schedule: self.schedule(source),
+            tables: self.plans.iter().map(|plan| self.new_table(plan)).collect(),
+            cut_queue,
+            totals: Mutex::default(),
+        };
+        self.follow_keys(source);
+        let readers = source.readers().map_err(OpError::from_source)?;
+        table_readers.run(readers)?;
+        Ok(table_readers.into_totals())
+    }
+
+    /// None if the source does not know of all tables.
+    fn rows_estimate(&self) -> Option<u64> {
+        self.description.tables.iter().map(|table| table.rows_estimate).sum()
+    }
+
+    fn schedule(&self, source: &dyn Source) -> Schedule<'_> {
+        let parts: Vec<usize> = self.plans.iter().map(|plan| source.parts(plan.table)).collect();
+        Schedule::new(self.plans, &parts)
+    }
+
+    fn new_table(&self, plan: &TablePlan) -> CollectedTable {
+        let mut map_builders = Vec::with_capacity(plan.provides.len());
+        for _ in &plan.provides {
+            map_builders.push(Mutex::new(self.new_map_builder()));
+        }
+        CollectedTable { map_builders, rows: Mutex::default() }
+    }
+
+    fn new_map_builder(&self) -> OwnerMapBuilder {
+        OwnerMapBuilder::new(self.spill(MAP_BYTES))
+    }
+
+    fn new_sorters(&self) -> RowSorters {
+        let rows = Sorter::new(self.spill(SORTER_BYTES));
+        let references = Sorter::new(self.spill(REFERENCES_BYTES));
+        RowSorters { rows, references }
+    }
+
+    fn spill(&self, memory_bytes: usize) -> SpillOptions {
+        SpillOptions { memory_bytes, ..self.spill.clone() }
+    }
+
+    fn follow_keys(&self, source: &mut dyn Source) {
+        for plan in self.plans {
+            for &key in &plan.follows {
+                source.follow(plan.table, key);
+            }
+        }
+    }
+
+    /// So many rows more were read.
+    fn count_rows(&self, rows: u64) -> Result<(), OpError> {
+        self.progress.add(CountUnit::Rows, rows);
+        if self.cancel.is_cancelled() { Err(OpError::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// What all readers of a table have handed in.
+struct CollectedTable {
+    /// In the order of what the plan provides.
+    map_builders: Vec<Mutex<OwnerMapBuilder>>,
+    rows: Mutex<CollectedRows>,
+}
+
+#[derive(Default)]
+struct CollectedRows {
+    rows: SortedRuns,
+    references: SortedRuns,
+    totals: PlacedTotals,
+    gaps: Vec<Gap>,
+}
+
+impl CollectedRows {
+    fn add(&mut self, other: Self) {
+        self.rows.append(other.rows);
+        self.references.append(other.references);
+        self.totals.add(&other.totals);
+        self.gaps.extend(other.gaps);
+    }
+}
+
+/// Reads and places the rows of all tables, on one thread for each reader of the source.
+struct TableReaders<'a> {
+    pipeline: &'a TablePipeline<'a>,
+    chunk_sink: &'a ChunkSink<'a>,
+    schedule: Schedule<'a>,
+    /// Per plan.
+    tables: Vec<CollectedTable>,
+    cut_queue: CutQueue<'a>,
+    totals: Mutex<ReadTotals>,
+}
+
+impl TableReaders<'_> {
+    fn run(&self, readers: Vec<Box<dyn Reader + '_>>) -> Result<(), OpError> {
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for reader in readers {
+                threads.push(spawn(scope, "read", move || self.run_reader(reader)));
+            }
+            all_or_first_cause(join_all(threads)).map(drop)
+        })
+    }
+
+    /// Without a stop, the others would wait forever for a table whose reader failed.
+    fn run_reader(&self, reader: Box<dyn Reader + '_>) -> Result<(), OpError> {
+        stop_on_failure(|| self.schedule.stop(), || self.read_all(reader))
+    }
+
+    /// Reads until there is nothing left.
+    fn read_all(&self, mut reader: Box<dyn Reader + '_>) -> Result<(), OpError> {
+        loop {
+            match self.schedule.next() {
+                NextPart::Read(assignment) => self.read_parts(&mut *reader, &assignment)?,
+                NextPart::Nothing => return Ok(()),
+                NextPart::Impossible => {
+                    let reason = "its table was not read before".to_owned();
+                    return Err(OpError::Damaged { what: "the owners of a table".to_owned(), reason });
+                }
+            }
+        }
+    }
+
+    /// Reads parts of a table as long as there are any, and hands in what they came to.
+    fn read_parts(&self, reader: &mut dyn Reader, assignment: &Assignment) -> Result<(), OpError> {
+        let plan = &self.pipeline.plans[assignment.plan];
+        let mut count_rows = |rows| self.pipeline.count_rows(rows);
+        let joins = new_joins(&assignment.maps)?;
+        let placed = self.new_placed_rows(assignment.plan);
+        let mut placer = Placer::new(plan, self.chunk_sink, joins, placed, &mut count_rows);
+        let mut gaps = read_part(reader, plan.table, assignment.part, &mut placer)?;
+        while let Some(part) = self.schedule.more(assignment.plan) {
+            gaps.extend(read_part(reader, plan.table, part, &mut placer)?);
+        }
+        self.hand_in(assignment.plan, placer.finish()?, gaps)
+    }
+
+    fn new_placed_rows(&self, at: usize) -> PlacedRows<'_> {
+        let writers = self.tables[at].map_builders.iter().map(OwnerMapWriter::new).collect();
+        PlacedRows::new(&self.pipeline.plans[at], self.pipeline.ids, self.pipeline.new_sorters(), writers)
+    }
+
+    fn hand_in(&self, at: usize, placed: PlacedRows<'_>, gaps: Vec<Gap>) -> Result<(), OpError> {
+        let rows = self.cut_queue.keep(placed.rows)?;
+        let references = self.cut_queue.keep(placed.references)?;
+        let mut collected = lock(&self.tables[at].rows);
+        collected.add(CollectedRows { rows, references, totals: placed.totals, gaps });
+        match self.schedule.hand_in(at) {
+            HandedIn::MoreComes => Ok(()),
+            HandedIn::Last => self.complete(at, &mut collected),
+        }
+    }
+
+    /// All of a table was read: its children can be read, and its trees be cut.
+    fn complete(&self, at: usize, collected: &mut CollectedRows) -> Result<(), OpError> {
+        let plan = &self.pipeline.plans[at];
+        let placed = collected.totals;
+        self.schedule.complete(at, self.finish_maps(at)?);
+        let pinned = plan.rows_per_leaf.or_else(|| rows_per_leaf(placed.rows, placed.row_bytes));
+        self.add_totals(plan, pinned, &placed);
+        let rows = std::mem::take(&mut collected.rows);
+        self.cut_queue.send(rows_tree(plan.number), rows, pinned)?;
+        if placed.references > 0 {
+            let references = std::mem::take(&mut collected.references);
+            self.cut_queue.send(references_tree(plan.number), references, None)?;
+        }
+        Ok(())
+    }
+
+    /// The maps that children of this table need.
+    fn finish_maps(&self, at: usize) -> Result<Vec<(MapKey, OwnerMap)>, OpError> {
+        let provides = &self.pipeline.plans[at].provides;
+        let mut maps = Vec::with_capacity(provides.len());
+        for (provided, builder) in provides.iter().zip(&self.tables[at].map_builders) {
+            let builder = std::mem::replace(&mut *lock(builder), self.pipeline.new_map_builder());
+            maps.push((provided.map.clone(), builder.finish()?));
+        }
+        Ok(maps)
+    }
+
+    fn add_totals(&self, plan: &TablePlan, rows_per_leaf: Option<u32>, placed: &PlacedTotals) {
+        let mut totals = lock(&self.totals);
+        totals.rows += placed.rows;
+        totals.streams += placed.streams;
+        totals.stream_bytes += placed.stream_bytes;
+        if let Some(rows) = rows_per_leaf {
+            totals.rows_per_leaf.insert(plan.number, rows);
+        }
+    }
+
+    /// With the gaps in the order of the plans.
+    fn into_totals(self) -> ReadTotals {
+        let mut totals = into_inner(self.totals);
+        for table in self.tables {
+            totals.gaps.extend(into_inner(table.rows).gaps);
+        }
+        totals
+    }
+}
+
+fn read_part(
+    reader: &mut dyn Reader,
+    table: usize,
+    part: usize,
+    placer: &mut Placer<'_, '_, '_>,
+) -> Result<Vec<Gap>, OpError> {
+    reader.read(table, part, placer).map_err(OpError::from_source)
+}
+
+fn new_joins(maps: &[Arc<OwnerMap>]) -> Result<Vec<OwnerJoin<'_>>, OpError> {
+    let mut joins = Vec::with_capacity(maps.len());
+    for map in maps {
+        joins.push(OwnerJoin::new(map)?);
+    }
+    Ok(joins)
+}
+
+/// A sorted tree, to be cut.
+struct CutJob {
+    tree: u32,
+    rows: SortedRuns,
+    rows_per_leaf: u32,
+}
+
+/// Trees that were read and are not cut yet. The queue has no bound: their rows wait on disk.
+struct CutQueue<'a> {
+    jobs: Sender<CutJob>,
+    /// With the one that is being cut.
+    pending: &'a AtomicUsize,
+}
+
+impl CutQueue<'_> {
+    fn send(&self, tree: u32, rows: SortedRuns, rows_per_leaf: Option<u32>) -> Result<(), OpError> {
+        let rows_per_leaf = rows_per_leaf.unwrap_or(ROWS_PER_LEAF_DEFAULT);
+        self.pending.fetch_add(1, Ordering::SeqCst);
+        self.jobs.send(CutJob { tree, rows, rows_per_leaf }).map_err(|_| OpError::from(WriteError::Stopped))
+    }
+
+    /// The rows of a sorter for a job to come: in memory if that will be soon.
+    fn keep(&self, sorter: Sorter) -> Result<SortedRuns, OpError> {
+        let is_soon = self.pending.load(Ordering::SeqCst) == 0;
+        Ok(if is_soon { sorter.into_runs()? } else { sorter.into_spilled_runs()? })
+    }
+}
+
+/// Cuts sorted trees into leaves, one tree after the other, and passes the leaves on.
+struct TreeCutter<'a> {
+    ids: &'a SourceIdKeys,
+    chunk_sink: &'a ChunkSink<'a>,
+    pending: &'a AtomicUsize,
+}
+
+impl TreeCutter<'_> {
+    /// Gives the counts of rows by tree.
+    fn cut_all(&self, queue: &Receiver<CutJob>) -> Result<HashMap<u32, RowCounts>, OpError> {
+        let mut row_counts = HashMap::new();
+        while let Ok(job) = queue.recv() {
+            row_counts.insert(job.tree, self.cut(job)?);
+            self.pending.fetch_sub(1, Ordering::SeqCst);
+        }
+        Ok(row_counts)
+    }
+
+    fn cut(&self, job: CutJob) -> Result<RowCounts, OpError> {
+        let CutJob { tree, rows, rows_per_leaf } = job;
+        let mut merge = rows.merge()?;
+        let mut cutter = LeafCutter::new(|level, key: &[u8]| self.ids.boundary_hash(level, key), rows_per_leaf);
+        while let Some((key, payload)) = merge.next()? {
+            if let Some(cut) = cutter.push(key, payload).map_err(damaged_row)? {
+                self.chunk_sink.leaf(tree, cut)?;
+            }
+        }
+        let (cuts, row_counts) = cutter.finish().map_err(damaged_row)?;
+        for cut in cuts {
+            self.chunk_sink.leaf(tree, cut)?;
+        }
+        self.chunk_sink.end_tree(tree)?;
+        Ok(row_counts)
+    }
+}
+
+fn damaged_row(error: WireError) -> OpError {
+    OpError::Damaged { what: "a sorted row".to_owned(), reason: error.to_string() }
+}

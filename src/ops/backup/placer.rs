@@ -1,0 +1,298 @@
+//! From a row of the source to a row in the sorters: cells by column number, large values as streams, the owner by
+//! joins. Owners are looked up at once while their maps are in memory. Otherwise the row travels from join to join as a
+//! record (see `placed_rows`).
+
+use crate::base::limit::{ROW_INLINE_BYTES_MAX, STREAM_BYTES_MIN, STREAM_BYTES_MIN_IN_WIDE_ROW};
+use crate::engine::contract::{RowSink, SinkError};
+use crate::format::cell::Cell;
+use crate::format::key::{limit_key, push_component, push_folded};
+use crate::format::manifest::Layout;
+use crate::format::wire::{Put, WireError};
+use crate::ops::backup::placed_rows::{
+    NextPath, PathResult, PlacedRows, RECORD, ResolvedRow, damaged, intact, with_result,
+};
+use crate::ops::backup::plan::{JoinColumn, Slot, TablePlan};
+use crate::ops::error::OpError;
+use crate::repo::writer::ChunkSink;
+use crate::sort::{Lookup, OwnerJoin, PlacementPrefix};
+use crate::tree::builder::Streams;
+
+/// Rows between two calls of `tick`.
+const ROWS_PER_TICK: u64 = 1024;
+
+/// Places the rows of one table.
+pub struct Placer<'a, 'm, 't> {
+    plan: &'a TablePlan,
+    chunk_sink: &'a ChunkSink<'a>,
+    joins: Vec<OwnerJoin<'m>>,
+    placed: PlacedRows<'a>,
+    /// Called every so many rows with how many; may ask to stop.
+    tick: &'t mut dyn FnMut(u64) -> Result<(), OpError>,
+    buffers: RowBuffers,
+    rows: u64,
+}
+
+/// A row on its way, encoded.
+#[derive(Default)]
+struct RowBuffers {
+    cells: Vec<u8>,
+    key: Vec<u8>,
+    record: Vec<u8>,
+    join_key: Vec<u8>,
+    path_results: Vec<u8>,
+    provided_keys: Vec<u8>,
+}
+
+/// What is known of a row beside its bytes.
+struct EncodedRow {
+    cell_count: usize,
+    streams: Streams,
+}
+
+/// Whether all paths of a row could be resolved.
+enum Resolved {
+    Now,
+    Later,
+}
+
+impl<'a, 'm, 't> Placer<'a, 'm, 't> {
+    /// A placer for the rows of `plan`'s table.
+    pub fn new(
+        plan: &'a TablePlan,
+        chunk_sink: &'a ChunkSink<'a>,
+        joins: Vec<OwnerJoin<'m>>,
+        placed: PlacedRows<'a>,
+        tick: &'t mut dyn FnMut(u64) -> Result<(), OpError>,
+    ) -> Self {
+        Self { plan, chunk_sink, joins, placed, tick, buffers: RowBuffers::default(), rows: 0 }
+    }
+
+    /// Everything has been read: resolves what joins still hold.
+    pub fn finish(mut self) -> Result<PlacedRows<'a>, OpError> {
+        (self.tick)(self.rows % ROWS_PER_TICK)?;
+        let mut joins = self.joins;
+        let placed = &mut self.placed;
+        while !joins.is_empty() {
+            let first = joins.remove(0);
+            first.finish(&mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
+                advance(&mut joins, &with_placement(record, placement)?, placed)
+            })?;
+        }
+        self.placed.flush_maps()?;
+        Ok(self.placed)
+    }
+
+    fn place(&mut self, cells: &[Cell<'_>]) -> Result<(), OpError> {
+        self.count_row()?;
+        let row = self.encode(cells)?;
+        self.write_key(cells);
+        self.write_provided_keys(cells);
+        match self.resolve(cells) {
+            Resolved::Now => self.placed.place(&self.buffers.resolved_row(self.plan, &row)),
+            Resolved::Later => self.send_to_joins(cells, &row),
+        }
+    }
+
+    fn count_row(&mut self) -> Result<(), OpError> {
+        self.rows += 1;
+        if self.rows.is_multiple_of(ROWS_PER_TICK) {
+            (self.tick)(ROWS_PER_TICK)?;
+        }
+        Ok(())
+    }
+
+    /// Encodes the cells in order of their numbers. A row that is too long with short values inline is encoded again.
+    fn encode(&mut self, cells: &[Cell<'_>]) -> Result<EncodedRow, OpError> {
+        let row = self.encode_with(cells, STREAM_BYTES_MIN)?;
+        if self.buffers.cells.len() <= ROW_INLINE_BYTES_MAX {
+            return Ok(row);
+        }
+        self.encode_with(cells, STREAM_BYTES_MIN_IN_WIDE_ROW)
+    }
+
+    fn encode_with(&mut self, cells: &[Cell<'_>], stream_bytes_min: usize) -> Result<EncodedRow, OpError> {
+        let plan = self.plan;
+        let mut row = EncodedRow { cell_count: 0, streams: Streams::None };
+        let mut kept_len = 0;
+        self.buffers.cells.clear();
+        for (number, slot) in plan.slots.iter().enumerate() {
+            let start = self.buffers.cells.len();
+            if self.write_slot(slot, cells, stream_bytes_min)? == Streams::Some {
+                row.streams = Streams::Some;
+            }
+            if !slot.is_missing(&self.buffers.cells[start..]) {
+                row.cell_count = number + 1;
+                kept_len = self.buffers.cells.len();
+            }
+        }
+        // Trailing cells that a reader fills in by itself are left out.
+        self.buffers.cells.truncate(kept_len);
+        Ok(row)
+    }
+
+    fn write_slot(&mut self, slot: &Slot, cells: &[Cell<'_>], stream_bytes_min: usize) -> Result<Streams, OpError> {
+        match slot {
+            Slot::Column { at, .. } => self.write_cell(&cells[*at], stream_bytes_min),
+            Slot::Dropped => {
+                Cell::Absent.write(&mut self.buffers.cells);
+                Ok(Streams::None)
+            }
+        }
+    }
+
+    /// Appends a cell, as a stream if its value is long.
+    fn write_cell(&mut self, cell: &Cell<'_>, stream_bytes_min: usize) -> Result<Streams, OpError> {
+        if let Some((kind, bytes)) = cell.stream_candidate()
+            && bytes.len() >= stream_bytes_min
+        {
+            let stream = self.chunk_sink.stream(bytes)?;
+            self.placed.totals.streams += 1;
+            self.placed.totals.stream_bytes += stream.len;
+            Cell::Stream(kind, stream).write(&mut self.buffers.cells);
+            return Ok(Streams::Some);
+        }
+        cell.write(&mut self.buffers.cells);
+        Ok(Streams::None)
+    }
+
+    /// The key of the row; of a table without one, the hash of its cells.
+    fn write_key(&mut self, cells: &[Cell<'_>]) {
+        let ids = self.placed.ids;
+        let key = &mut self.buffers.key;
+        key.clear();
+        for &at in &self.plan.key {
+            push_component(key, &cells[at]);
+        }
+        if self.plan.key.is_empty() {
+            key.extend_from_slice(&ids.row_hash(&self.buffers.cells));
+        }
+        limit_key(key, |bytes| ids.row_hash(bytes));
+    }
+
+    /// The keys under which children find the row.
+    fn write_provided_keys(&mut self, cells: &[Cell<'_>]) {
+        let RowBuffers { provided_keys, join_key, .. } = &mut self.buffers;
+        provided_keys.clear();
+        for provided in &self.plan.provides {
+            put_join_key(provided_keys, join_key, &provided.columns, cells);
+        }
+    }
+
+    /// Where all paths of a row lead, into `path_results`, if all maps are in memory.
+    fn resolve(&mut self, cells: &[Cell<'_>]) -> Resolved {
+        let RowBuffers { path_results, join_key, .. } = &mut self.buffers;
+        path_results.clear();
+        for (join, path) in self.joins.iter_mut().zip(&self.plan.paths) {
+            join_key.clear();
+            push_join_key(join_key, &path.columns, cells);
+            let Some(result) = look_up(join, join_key) else { return Resolved::Later };
+            result.write(path_results);
+        }
+        Resolved::Now
+    }
+
+    /// The row waits in joins until its paths can be resolved.
+    fn send_to_joins(&mut self, cells: &[Cell<'_>], row: &EncodedRow) -> Result<(), OpError> {
+        self.write_record(cells, row);
+        advance(&mut self.joins, &self.buffers.record, &mut self.placed)
+    }
+
+    fn write_record(&mut self, cells: &[Cell<'_>], row: &EncodedRow) {
+        let RowBuffers { record, join_key, provided_keys, key, cells: encoded, .. } = &mut self.buffers;
+        record.clear();
+        record.put_uv(0);
+        record.put_uv(self.plan.paths.len() as u64);
+        for path in &self.plan.paths {
+            put_join_key(record, join_key, &path.columns, cells);
+        }
+        record.put_uv(self.plan.provides.len() as u64);
+        record.extend_from_slice(provided_keys);
+        record.push(u8::from(is_owner(self.plan)));
+        record.put_bytes(key);
+        record.put_uv(row.cell_count as u64);
+        record.push(u8::from(row.streams == Streams::Some));
+        record.extend_from_slice(encoded);
+    }
+}
+
+impl RowSink for Placer<'_, '_, '_> {
+    fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError> {
+        self.place(cells).map_err(|error| Box::new(error) as SinkError)
+    }
+}
+
+impl RowBuffers {
+    fn resolved_row(&self, plan: &TablePlan, row: &EncodedRow) -> ResolvedRow<'_> {
+        // A table that is laid out by its keys has no joins, so no path is resolved.
+        ResolvedRow {
+            path_results: &self.path_results,
+            provided_keys: &self.provided_keys,
+            is_owner: is_owner(plan),
+            key: &self.key,
+            cell_count: row.cell_count,
+            streams: row.streams,
+            cells: &self.cells,
+        }
+    }
+}
+
+fn is_owner(plan: &TablePlan) -> bool {
+    plan.is_owner && plan.layout == Layout::Owner
+}
+
+/// Appends the folded key of `columns`, or nothing if any is null (then it leads nowhere).
+fn push_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
+    if columns.iter().any(|column| matches!(cells[column.at], Cell::Null | Cell::Absent)) {
+        return;
+    }
+    for column in columns {
+        push_folded(key, &cells[column.at], column.fold);
+    }
+}
+
+/// The same with its length.
+fn put_join_key(record: &mut Vec<u8>, buffer: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
+    buffer.clear();
+    push_join_key(buffer, columns, cells);
+    record.put_bytes(buffer);
+}
+
+/// Where a path leads, if its map is in memory.
+fn look_up<'r, 'm: 'r>(join: &mut OwnerJoin<'m>, join_key: &'r [u8]) -> Option<PathResult<'r>> {
+    if join_key.is_empty() {
+        return Some(PathResult::NOWHERE);
+    }
+    match join.look_up(join_key) {
+        Lookup::Found(placement) => Some(PathResult::new(placement, join_key)),
+        Lookup::Deferred => None,
+    }
+}
+
+/// Passes a record on to the next join, or to the sorter when there is none.
+fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
+    let Some(path) = intact(NextPath::read(record))? else {
+        return placed.place(&intact(ResolvedRow::read(record))?);
+    };
+    let (current, rest) = joins_left(joins, path.paths_left)?;
+    if path.join_key.is_empty() {
+        let next = intact(with_result(record, |_| PathResult::NOWHERE))?;
+        return advance(rest, &next, placed);
+    }
+    current.push(path.join_key, record, &mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
+        advance(rest, &with_placement(record, placement)?, placed)
+    })
+}
+
+/// The join of the next path and those after it. Joins not yet passed stand last.
+fn joins_left<'j, 'm>(
+    joins: &'j mut [OwnerJoin<'m>],
+    paths_left: usize,
+) -> Result<(&'j mut OwnerJoin<'m>, &'j mut [OwnerJoin<'m>]), OpError> {
+    let passed = joins.len().saturating_sub(paths_left);
+    joins[passed..].split_first_mut().ok_or_else(|| damaged(&WireError::Invalid { what: RECORD }))
+}
+
+/// The record with what the join of its first remaining path found.
+fn with_placement(record: &[u8], placement: Option<PlacementPrefix<'_>>) -> Result<Vec<u8>, OpError> {
+    intact(with_result(record, |join_key| PathResult::new(placement, join_key)))
+}

@@ -1,0 +1,200 @@
+//! Reads all rows of the source and stores what the repository does not have.
+
+use crate::base::frame::SessionWrap;
+use crate::base::id::{Epoch, SourceId};
+use crate::base::progress::ImageState;
+use crate::base::time::Moment;
+use crate::crypto::session::SessionKeys;
+use crate::engine::contract::{Description, Source};
+use crate::format::cell::StreamRef;
+use crate::format::entry::{ObjectRef, Snapshot};
+use crate::ops::backup::options::{BackupMode, BackupOptions};
+use crate::ops::backup::pipeline::{ReadTotals, TablePipeline};
+use crate::ops::backup::plan::{TablePlan, plan};
+use crate::ops::error::OpError;
+use crate::ops::placement::update::Update;
+use crate::repo::commit::{Preconditions, draft_entry};
+use crate::repo::error::RepoError;
+use crate::repo::known_chunks::KnownChunks;
+use crate::repo::open::{SourceKeys, Unlocked};
+use crate::repo::writer::{
+    Announcer, BuiltTree, ChunkSink, StoredPack, UsedPacks, WriteMode, WriterSetup, Written, write,
+};
+use crate::sort::SpillOptions;
+
+/// What stays the same for the whole of one run.
+pub struct BackupRun<'a> {
+    pub unlocked: &'a Unlocked,
+    pub options: &'a BackupOptions,
+    pub source: SourceId,
+    pub epoch: Epoch,
+    pub keys: &'a SourceKeys,
+    pub known: &'a KnownChunks,
+    pub image: &'a SourceImage,
+    pub started: Moment,
+}
+
+/// The image of the database that is backed up.
+pub struct SourceImage {
+    pub description: Description,
+    pub opened: Moment,
+}
+
+/// The keys of this run's chunks, and their wrap for whoever restores.
+pub struct WriterSession {
+    pub keys: SessionKeys,
+    pub wrap: SessionWrap,
+}
+
+/// What the rows became.
+pub struct StoredRows {
+    pub totals: ReadTotals,
+    pub written: Written,
+    pub used: UsedPacks,
+    /// The schema document.
+    pub schema: StreamRef,
+    pub image_held_ms: u64,
+}
+
+/// What was read and given to the writer.
+struct FedRows {
+    totals: ReadTotals,
+    schema: StreamRef,
+    image_held_ms: u64,
+}
+
+impl StoredRows {
+    /// The tree with this number, if it was built.
+    #[must_use]
+    pub fn tree(&self, tree: u32) -> Option<&BuiltTree> {
+        self.written.trees.iter().find(|built| built.tree == tree)
+    }
+
+    /// The packs that the snapshot counts on.
+    #[must_use]
+    pub fn preconditions(&self, known: &KnownChunks) -> Preconditions {
+        let mut preconditions = Preconditions::default();
+        for ordinal in self.used.iter() {
+            let digest = known.index.packs()[ordinal as usize].pack.digest;
+            if let Some(object) = known.adopted.get(&digest) {
+                preconditions.adopted.push(*object);
+            } else {
+                preconditions.packs.insert(digest);
+            }
+        }
+        preconditions.added = self.written.packs.iter().map(object_ref).collect();
+        preconditions
+    }
+}
+
+fn object_ref(pack: &StoredPack) -> ObjectRef {
+    ObjectRef { sha256: pack.digest, size: pack.size }
+}
+
+impl BackupRun<'_> {
+    /// New keys for this run's chunks.
+    pub fn create_session(&self) -> Result<WriterSession, OpError> {
+        let repository = self.unlocked.repository();
+        let restore_key = repository.roster().restore_key(self.epoch)?;
+        let created = SessionKeys::create(repository.env(), &restore_key, &self.keys.structure, &self.keys.ids);
+        let (keys, wrap) = created.map_err(|error| RepoError::Damaged {
+            object: format!("the restore key of epoch {}", self.epoch),
+            reason: error.to_string(),
+        })?;
+        Ok(WriterSession { keys, wrap })
+    }
+
+    /// The ledger entry of this run's snapshot, but for its manifest.
+    pub fn draft_entry(&self, session: &WriterSession) -> Snapshot {
+        let clock = self.image.description.source_clock;
+        draft_entry(clock, session.keys.session(), self.epoch, self.options.tags.clone())
+    }
+
+    /// Reads all rows and stores those that are new.
+    pub fn store(
+        &self,
+        source: &mut dyn Source,
+        update: &Update,
+        session: &WriterSession,
+    ) -> Result<StoredRows, OpError> {
+        let plans = plan(update, &self.image.description.tables);
+        let tables = self.table_pipeline(&plans);
+        let setup = self.writer_setup(session);
+        let used = UsedPacks::new(self.known.index.packs().len());
+        let announcer = Announcer::new(self.unlocked, session.keys.context(), session.keys.session(), &session.wrap);
+        let result = write(&setup, &announcer, &used, |chunk_sink| self.feed(&tables, source, chunk_sink));
+        if result.is_err() {
+            // The next run can use the packs that are in the store already. A failure here must not hide why this run
+            // ended.
+            let _ = announcer.flush();
+        }
+        let (fed, written) = result?;
+        let FedRows { totals, schema, image_held_ms } = fed;
+        Ok(StoredRows { totals, written, used, schema, image_held_ms })
+    }
+
+    fn feed(
+        &self,
+        tables: &TablePipeline<'_>,
+        source: &mut dyn Source,
+        chunk_sink: &ChunkSink<'_>,
+    ) -> Result<FedRows, OpError> {
+        let schema = chunk_sink.stream(&self.image.description.schema)?;
+        let mut image_held_ms = 0;
+        let mut release = |source: &mut dyn Source| {
+            let gaps = source.release().map_err(OpError::from_source);
+            self.options.progress.image(ImageState::LetGo);
+            image_held_ms = self.image_held_ms();
+            gaps
+        };
+        let totals = tables.feed(source, chunk_sink, &mut release)?;
+        Ok(FedRows { totals, schema, image_held_ms })
+    }
+
+    fn image_held_ms(&self) -> u64 {
+        let now = self.unlocked.repository().env().now();
+        u64::try_from((now.0 - self.image.opened.0) / 1000).unwrap_or(0)
+    }
+
+    fn table_pipeline<'r>(&'r self, plans: &'r [TablePlan]) -> TablePipeline<'r> {
+        TablePipeline {
+            ids: &self.keys.ids,
+            progress: self.options.progress.clone(),
+            cancel: self.options.cancel.clone(),
+            spill: self.spill_options(),
+            description: &self.image.description,
+            plans,
+        }
+    }
+
+    fn writer_setup<'r>(&'r self, session: &'r WriterSession) -> WriterSetup<'r> {
+        let repository = self.unlocked.repository();
+        WriterSetup {
+            objects: repository.objects(),
+            env: repository.shared_env(),
+            progress: self.options.progress.clone(),
+            cancel: self.options.cancel.clone(),
+            identity: self.unlocked.identity(),
+            ids: &self.keys.ids,
+            session: &session.keys,
+            wrap: &session.wrap,
+            known: &self.known.index,
+            workers: self.options.workers,
+            spill: self.spill_options(),
+            mode: write_mode(self.options.mode),
+        }
+    }
+
+    /// Where rows and streams wait on disk. Each user sets its own bound of memory.
+    fn spill_options(&self) -> SpillOptions {
+        let env = self.unlocked.repository().shared_env();
+        SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env }
+    }
+}
+
+fn write_mode(mode: BackupMode) -> WriteMode {
+    match mode {
+        BackupMode::Commit => WriteMode::Store,
+        BackupMode::DryRun => WriteMode::Count,
+    }
+}

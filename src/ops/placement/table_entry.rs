@@ -1,0 +1,92 @@
+//! The catalog's entry of a table: of a new one, or of one that the last snapshot had under this or another name.
+
+use crate::engine::contract::{Column, Table};
+use crate::format::catalog::{ColumnEntry, TableEntry, Visibility};
+use crate::format::cell::{Cell, OwnedCell};
+use crate::format::manifest::Layout;
+
+/// The entry of a new table.
+pub fn new_entry(number: u32, table: &Table) -> TableEntry {
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for (number, column) in (0u32..).zip(&table.columns) {
+        // Every row has been stored with these columns, so what a row without them holds does not matter.
+        let missing = OwnedCell::new(&Cell::Null);
+        columns.push(column_entry(ColumnNumber { number, missing }, column));
+    }
+    TableEntry {
+        number,
+        name: table.name.clone(),
+        oid: table.oid,
+        next_column: columns.len() as u32,
+        columns,
+        key: table.key.iter().map(|&at| at as u32).collect(),
+        layout: Layout::Owner,
+        paths: Vec::new(),
+        rows_per_leaf: None,
+    }
+}
+
+/// The entry of a table whose last one is known. Columns keep their numbers; new ones get the next.
+pub fn carry_entry(old: &TableEntry, table: &Table) -> TableEntry {
+    let CarriedColumns { mut columns, next_column } = carry_columns(old, table);
+    let key = table.key.iter().map(|&at| columns[at].number).collect();
+    columns.sort_by_key(|column| column.number);
+    TableEntry {
+        number: old.number,
+        name: table.name.clone(),
+        oid: table.oid,
+        columns,
+        next_column,
+        key,
+        layout: old.layout,
+        paths: old.paths.clone(),
+        rows_per_leaf: old.rows_per_leaf,
+    }
+}
+
+/// The columns of a table in the order of the table.
+struct CarriedColumns {
+    columns: Vec<ColumnEntry>,
+    next_column: u32,
+}
+
+fn carry_columns(old: &TableEntry, table: &Table) -> CarriedColumns {
+    let mut next_column = old.next_column;
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for column in &table.columns {
+        let number = known_number(old, table, column).unwrap_or_else(|| {
+            next_column += 1;
+            ColumnNumber { number: next_column - 1, missing: column.missing.clone() }
+        });
+        columns.push(column_entry(number, column));
+    }
+    CarriedColumns { columns, next_column }
+}
+
+/// A column's number and what a row without the column holds.
+struct ColumnNumber {
+    number: u32,
+    missing: OwnedCell,
+}
+
+/// The number of a column that has kept its name, or of one that has vanished from this position.
+fn known_number(old: &TableEntry, table: &Table, column: &Column) -> Option<ColumnNumber> {
+    let same_name = old.columns.iter().find(|entry| is_same(entry, column));
+    let renamed = || old.columns.iter().find(|entry| entry.position == column.position && has_vanished(entry, table));
+    let entry = same_name.or_else(renamed)?;
+    Some(ColumnNumber { number: entry.number, missing: entry.missing.clone() })
+}
+
+fn is_same(entry: &ColumnEntry, column: &Column) -> bool {
+    entry.name == column.name && (entry.visibility == Visibility::Hidden) == column.hidden
+}
+
+fn has_vanished(entry: &ColumnEntry, table: &Table) -> bool {
+    !table.columns.iter().any(|column| is_same(entry, column))
+}
+
+fn column_entry(number: ColumnNumber, column: &Column) -> ColumnEntry {
+    let ColumnNumber { number, missing } = number;
+    let visibility = if column.hidden { Visibility::Hidden } else { Visibility::Declared };
+    ColumnEntry { number, name: column.name.clone(), position: column.position, visibility, missing }
+}
