@@ -187,8 +187,8 @@ impl Follows<'_> {
         let key = &table.foreign_keys[at];
         let key_pairs = key_pairs(key);
         let first = self.first_cell(at);
-        for (cell, &by_server) in (first..).zip(&key.by_server) {
-            if let Some(n) = pairs.iter().position(|pair| *pair == key_pairs[by_server]) {
+        for (cell, &server_compared) in (first..).zip(&key.server_compared) {
+            if let Some(n) = pairs.iter().position(|pair| *pair == key_pairs[server_compared]) {
                 columns[n].at = cell;
             }
         }
@@ -199,7 +199,7 @@ impl Follows<'_> {
         self.table.foreign_keys.iter().position(|key| {
             let own = key_pairs(key);
             let is_path = own.len() == pairs.len() && own.iter().all(|pair| pairs.contains(pair));
-            is_path && key.parent == parent.name && !key.by_server.is_empty()
+            is_path && key.parent == parent.name && !key.server_compared.is_empty()
         })
     }
 
@@ -210,7 +210,7 @@ impl Follows<'_> {
         if known.is_none() {
             self.keys.push(key);
         }
-        let before = self.keys[..position].iter().map(|&key| self.table.foreign_keys[key].by_server.len());
+        let before = self.keys[..position].iter().map(|&key| self.table.foreign_keys[key].server_compared.len());
         self.table.columns.len() + before.sum::<usize>()
     }
 }
