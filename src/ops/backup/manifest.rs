@@ -122,14 +122,19 @@ fn snapshot_wraps(
     // Wraps of another epoch are for another restore key.
     let parent = parent.filter(|manifest| manifest.context.epoch == run.epoch);
     let mut pages = parent.map_or_else(Vec::new, |manifest| manifest.pages.clone());
-    let inherited = parent.map_or(&[][..], |manifest| &manifest.wraps);
-    let needed = sessions_of(&run.known.index);
-    let mut wraps = carry_wraps(inherited, |session| needed.contains(session), &run.known.wraps, own);
+    let mut wraps = needed_wraps(run, parent, own);
     if wraps.len() >= WRAPS_PER_PAGE {
         let page = take_full_page(&mut wraps);
         pages.push(store_page(run, page)?);
     }
     Ok(SnapshotWraps { pages, wraps })
+}
+
+/// The wraps of the parent's last page and of adopted sessions that are still needed, then this run's own.
+fn needed_wraps(run: &BackupRun<'_>, parent: Option<&OpenManifest>, own: &SessionWrap) -> Vec<SessionWrap> {
+    let inherited = parent.map_or(&[][..], |manifest| &manifest.wraps);
+    let needed = sessions_of(&run.known.index);
+    carry_wraps(inherited, |session| needed.contains(session), &run.known.wraps, own)
 }
 
 fn sessions_of(index: &Index) -> HashSet<SessionId> {

@@ -24,7 +24,7 @@ use crate::ops::error::OpError;
 use crate::repo::error::WriteError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
-use crate::tree::builder::{LeafCutter, RowCounts, rows_per_leaf};
+use crate::tree::builder::{LeafCut, LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
 const SORTER_BYTES: usize = 12 << 20;
@@ -288,10 +288,14 @@ impl TableReaders<'_> {
         let provides = &self.pipeline.plans[at].provides;
         let mut maps = Vec::with_capacity(provides.len());
         for (provided, builder) in provides.iter().zip(&self.tables[at].map_builders) {
-            let builder = std::mem::replace(&mut *lock(builder), self.pipeline.new_map_builder());
-            maps.push((provided.map.clone(), builder.finish()?));
+            maps.push((provided.map.clone(), self.finish_map(builder)?));
         }
         Ok(maps)
+    }
+
+    fn finish_map(&self, builder: &Mutex<OwnerMapBuilder>) -> Result<OwnerMap, OpError> {
+        let builder = std::mem::replace(&mut *lock(builder), self.pipeline.new_map_builder());
+        Ok(builder.finish()?)
     }
 
     fn add_totals(&self, plan: &TablePlan, rows_per_leaf: Option<u32>, placed: &PlacedTotals) {
@@ -382,16 +386,20 @@ impl TreeCutter<'_> {
         let mut merge = rows.merge()?;
         let mut cutter = LeafCutter::new(|level, key: &[u8]| self.ids.boundary_hash(level, key), rows_per_leaf);
         while let Some((key, payload)) = merge.next()? {
-            if let Some(cut) = cutter.push(key, payload).map_err(damaged_row)? {
-                self.chunk_sink.leaf(tree, cut)?;
-            }
+            let cut = cutter.push(key, payload).map_err(damaged_row)?;
+            self.send(tree, cut)?;
         }
-        let (cuts, row_counts) = cutter.finish().map_err(damaged_row)?;
+        let (last_cuts, row_counts) = cutter.finish().map_err(damaged_row)?;
+        self.send(tree, last_cuts)?;
+        self.chunk_sink.end_tree(tree)?;
+        Ok(row_counts)
+    }
+
+    fn send(&self, tree: u32, cuts: impl IntoIterator<Item = LeafCut>) -> Result<(), OpError> {
         for cut in cuts {
             self.chunk_sink.leaf(tree, cut)?;
         }
-        self.chunk_sink.end_tree(tree)?;
-        Ok(row_counts)
+        Ok(())
     }
 }
 

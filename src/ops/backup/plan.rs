@@ -115,10 +115,7 @@ impl Planner<'_> {
         let entry = &self.update.catalog.tables[self.update.tables[table]];
         let positions = positions(entry, &self.tables[table]);
         let mut follows = Follows { table: &self.tables[table], keys: Vec::new() };
-        let mut paths = Vec::new();
-        for path in followed_paths(entry) {
-            paths.push(self.plan_path(path, &positions, &mut follows));
-        }
+        let paths = self.plan_paths(entry, &positions, &mut follows);
         TablePlan {
             table,
             number: entry.number,
@@ -131,6 +128,10 @@ impl Planner<'_> {
             provides: self.provided_keys(table, entry.number, &positions),
             rows_per_leaf: entry.rows_per_leaf,
         }
+    }
+
+    fn plan_paths(&self, entry: &TableEntry, positions: &ColumnPositions, follows: &mut Follows<'_>) -> Vec<JoinKey> {
+        followed_paths(entry).iter().map(|path| self.plan_path(path, positions, follows)).collect()
     }
 
     fn plan_path(&self, path: &OwnerPath, positions: &ColumnPositions, follows: &mut Follows<'_>) -> JoinKey {

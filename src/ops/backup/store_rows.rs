@@ -1,7 +1,7 @@
 //! Reads all rows of the source and stores what the repository does not have.
 
 use crate::base::frame::SessionWrap;
-use crate::base::id::{Epoch, SourceId};
+use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::progress::ImageState;
 use crate::base::time::Moment;
 use crate::crypto::session::SessionKeys;
@@ -70,12 +70,17 @@ impl StoredRows {
         self.written.trees.iter().find(|built| built.tree == tree)
     }
 
+    /// Bytes of the packs that were written.
+    #[must_use]
+    pub fn pack_bytes(&self) -> u64 {
+        self.written.packs.iter().map(|pack| pack.size).sum()
+    }
+
     /// The packs that the snapshot counts on.
     #[must_use]
     pub fn preconditions(&self, known: &KnownChunks) -> Preconditions {
         let mut preconditions = Preconditions::default();
-        for ordinal in self.used.iter() {
-            let digest = known.index.packs()[ordinal as usize].pack.digest;
+        for digest in self.used_packs(known) {
             if let Some(object) = known.adopted.get(&digest) {
                 preconditions.adopted.push(*object);
             } else {
@@ -84,6 +89,10 @@ impl StoredRows {
         }
         preconditions.added = self.written.packs.iter().map(object_ref).collect();
         preconditions
+    }
+
+    fn used_packs(&self, known: &KnownChunks) -> impl Iterator<Item = Digest> {
+        self.used.iter().map(|ordinal| known.index.packs()[ordinal as usize].pack.digest)
     }
 }
 

@@ -124,7 +124,7 @@ impl KeyGraph<'_> {
         if self.ranks[parent] >= self.ranks[child] {
             return None;
         }
-        let is_weak = self.tables[child].foreign_keys[key].strength == Strength::Weak;
+        let is_weak = !is_owning(self.tables, child, key);
         Some(PathCandidate { is_weak, depth, key })
     }
 }
@@ -133,6 +133,10 @@ impl KeyGraph<'_> {
 fn keys(tables: &[Table], child: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
     let foreign_keys = tables[child].foreign_keys.iter().enumerate();
     foreign_keys.filter_map(move |(key, foreign)| Some((key, parent(tables, child, foreign)?)))
+}
+
+fn is_owning(tables: &[Table], child: usize, key: usize) -> bool {
+    tables[child].foreign_keys[key].strength == Strength::Owning
 }
 
 /// The table that a foreign key of another refers to, if it has the columns.
@@ -156,8 +160,7 @@ fn depths(tables: &[Table], owner: Option<usize>) -> Vec<Option<usize>> {
 fn deepen_by_owning_keys(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
     let mut is_changed = false;
     for child in 0..tables.len() {
-        let is_owning = |key: usize| tables[child].foreign_keys[key].strength == Strength::Owning;
-        let parents = keys(tables, child).filter(|&(key, _)| is_owning(key));
+        let parents = keys(tables, child).filter(|&(key, _)| is_owning(tables, child, key));
         let Some(depth) = parents.filter_map(|(_, parent)| depths[parent]).min() else { continue };
         if depths[child].is_none_or(|known| known > depth + 1) {
             depths[child] = Some(depth + 1);
@@ -208,8 +211,7 @@ impl KeyOrder<'_> {
         }
         let tables = self.tables;
         for (key, parent) in keys(tables, table) {
-            let is_owning = tables[table].foreign_keys[key].strength == Strength::Owning;
-            if is_owning && self.depth[parent] == self.depth[table] {
+            if is_owning(tables, table, key) && self.depth[parent] == self.depth[table] {
                 self.visit(parent);
             }
         }

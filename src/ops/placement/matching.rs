@@ -20,16 +20,7 @@ pub fn match_tables<'a>(prior: Option<&'a Catalog>, description: &Description) -
         matched: tables.iter().map(|table| prior.table_named(&table.name)).collect(),
         left: entries_without_table(prior, tables),
     };
-    match description.engine {
-        Engine::Postgres => {
-            matching.match_rest(has_same_oid);
-            matching.match_rest(has_same_columns_and_no_oid);
-        }
-        Engine::Sqlite => {
-            matching.match_rest(|old, table| has_same_oid(old, table) && is_alike(old, table));
-            matching.match_rest(has_same_names);
-        }
-    }
+    matching.match_renamed(description.engine);
     matching.drop_full();
     matching.matched
 }
@@ -50,6 +41,20 @@ struct Matching<'a, 't> {
 }
 
 impl Matching<'_, '_> {
+    /// By what tells for certain, then by what makes it likely.
+    fn match_renamed(&mut self, engine: Engine) {
+        match engine {
+            Engine::Postgres => {
+                self.match_rest(has_same_oid);
+                self.match_rest(has_same_columns_and_no_oid);
+            }
+            Engine::Sqlite => {
+                self.match_rest(|old, table| has_same_oid(old, table) && is_alike(old, table));
+                self.match_rest(has_same_names);
+            }
+        }
+    }
+
     /// Matches tables without an entry with entries that are left.
     fn match_rest(&mut self, is_same: impl Fn(&TableEntry, &Table) -> bool) {
         for (table, slot) in self.tables.iter().zip(&mut self.matched) {
