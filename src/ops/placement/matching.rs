@@ -8,18 +8,14 @@
 //! the two.
 
 use crate::base::limit::COLUMN_NUMBERS_MAX;
-use crate::engine::contract::{Description, Engine, Table};
+use crate::engine::contract::{Column, Description, Engine, Table};
 use crate::format::catalog::{Catalog, TableEntry, Visibility};
 
 /// The last snapshot's entry of each table of the description.
 pub fn match_tables<'a>(prior: Option<&'a Catalog>, description: &Description) -> Vec<Option<&'a TableEntry>> {
     let tables = &description.tables;
     let Some(prior) = prior else { return vec![None; tables.len()] };
-    let mut matching = Matching {
-        tables,
-        matched: tables.iter().map(|table| prior.table_named(&table.name)).collect(),
-        left: entries_without_table(prior, tables),
-    };
+    let mut matching = Matching::by_name(prior, tables);
     matching.match_renamed(description.engine);
     matching.drop_full();
     matching.matched
@@ -38,6 +34,13 @@ struct Matching<'a, 't> {
     matched: Vec<Option<&'a TableEntry>>,
     /// Entries of no table yet.
     left: Vec<&'a TableEntry>,
+}
+
+impl<'a, 't> Matching<'a, 't> {
+    fn by_name(prior: &'a Catalog, tables: &'t [Table]) -> Self {
+        let matched = tables.iter().map(|table| prior.table_named(&table.name)).collect();
+        Self { tables, matched, left: entries_without_table(prior, tables) }
+    }
 }
 
 impl Matching<'_, '_> {
@@ -87,8 +90,8 @@ fn has_same_columns_and_no_oid(old: &TableEntry, table: &Table) -> bool {
 }
 
 fn has_same_names(old: &TableEntry, table: &Table) -> bool {
-    old.columns.len() == table.columns.len()
-        && table.columns.iter().all(|column| old.columns.iter().any(|entry| entry.name == column.name))
+    let has_name = |column: &Column| old.columns.iter().any(|entry| entry.name == column.name);
+    old.columns.len() == table.columns.len() && table.columns.iter().all(has_name)
 }
 
 /// Whether at least half of the columns have the same names.
