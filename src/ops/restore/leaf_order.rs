@@ -34,15 +34,8 @@ impl LeafOrder {
     ) -> Result<Self, OpError> {
         let mut sorter = Sorter::new(restore.spill_options(SORTER_BYTES));
         for &table in tables {
-            let size = table_size(restore, restore.entries[table]);
-            restore.list_leaves(table, &mut |leaves| {
-                for leaf in leaves {
-                    if skip(table, &leaf) == Skip::No {
-                        push_sorted(&mut sorter, size, &TableLeaf { table, leaf })?;
-                    }
-                }
-                Ok(())
-            })?;
+            let mut sorting = TableSorting { table, size: table_size(restore, restore.entries[table]), sorter: &mut sorter };
+            restore.list_leaves(table, &mut |leaves| sorting.push_all(leaves, skip))?;
         }
         Ok(Self(sorter.finish()?))
     }
@@ -50,9 +43,8 @@ impl LeafOrder {
     /// The next leaf.
     pub fn next(&mut self) -> Result<Option<TableLeaf>, OpError> {
         let Some((_, payload)) = self.0.next()? else { return Ok(None) };
-        let read = read_table_leaf(payload)
-            .map_err(|error| OpError::Damaged { what: "a temporary file".to_owned(), reason: error.to_string() })?;
-        Ok(Some(read))
+        let leaf = read_table_leaf(payload).map_err(damaged_leaf)?;
+        Ok(Some(leaf))
     }
 }
 
@@ -81,12 +73,34 @@ pub fn bytes_of(leaf: &LeafRef) -> u64 {
     leaf.bytes + stream_bytes
 }
 
-fn push_sorted(sorter: &mut Sorter, size: TableSize, leaf: &TableLeaf) -> Result<(), OpError> {
-    let key = order_key(size, &leaf.leaf);
-    let mut payload = Vec::new();
-    payload.put_uv(leaf.table as u64);
-    write_leaf(&mut payload, &leaf.leaf);
-    Ok(sorter.push(&key, &payload)?)
+/// Puts the leaves of one table in order.
+struct TableSorting<'s> {
+    table: usize,
+    size: TableSize,
+    sorter: &'s mut Sorter,
+}
+
+impl TableSorting<'_> {
+    fn push_all(
+        &mut self,
+        leaves: Vec<LeafRef>,
+        skip: &mut dyn FnMut(usize, &LeafRef) -> Skip,
+    ) -> Result<(), OpError> {
+        for leaf in leaves {
+            if skip(self.table, &leaf) == Skip::No {
+                self.push(&leaf)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, leaf: &LeafRef) -> Result<(), OpError> {
+        let key = order_key(self.size, leaf);
+        let mut payload = Vec::new();
+        payload.put_uv(self.table as u64);
+        write_leaf(&mut payload, leaf);
+        Ok(self.sorter.push(&key, &payload)?)
+    }
 }
 
 /// The rank of the leaf, its pack, its offset.
@@ -145,6 +159,10 @@ fn read_table_leaf(payload: &[u8]) -> Result<TableLeaf, WireError> {
     Ok(TableLeaf { table, leaf })
 }
 
+fn damaged_leaf(error: WireError) -> OpError {
+    OpError::Damaged { what: "a temporary file".to_owned(), reason: error.to_string() }
+}
+
 fn read_leaf(take: &mut Take<'_>) -> Result<LeafRef, WireError> {
     let what = "leaf in reading order";
     let id = ChunkId::new(take.array(what)?);
@@ -153,8 +171,12 @@ fn read_leaf(take: &mut Take<'_>) -> Result<LeafRef, WireError> {
     let owners = take.uv(what)?;
     let count = take.count(1, what)?;
     let location = read_location(take)?;
-    let streams = (0..count).map(|_| read_stream_place(take)).collect::<Result<_, _>>()?;
+    let streams = read_stream_places(take, count)?;
     Ok(LeafRef { id, location, rows, bytes, owners, streams })
+}
+
+fn read_stream_places(take: &mut Take<'_>, count: usize) -> Result<Box<[StreamPlace]>, WireError> {
+    (0..count).map(|_| read_stream_place(take)).collect()
 }
 
 fn read_stream_place(take: &mut Take<'_>) -> Result<StreamPlace, WireError> {

@@ -31,11 +31,20 @@ pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn BatchTarget) -> Resul
     let mut loaders = target.loaders()?;
     restore.options.progress.phase("restoring rows", CountUnit::Rows, Some(restore.rows()));
     for tables in target.stages() {
-        let order = order_leaves(&restored, &tables, target)?;
-        RestoreStage::new(order, &restored).run(&mut loaders)?;
-        target.loaded(&tables)?;
+        restore_stage(&restored, &tables, target, &mut loaders)?;
     }
     Ok(into_inner(restored.of_tables))
+}
+
+fn restore_stage(
+    restored: &RestoredRows<'_>,
+    tables: &[usize],
+    target: &mut dyn BatchTarget,
+    loaders: &mut [Box<dyn Loader>],
+) -> Result<(), OpError> {
+    let order = order_leaves(restored, tables, target)?;
+    RestoreStage::new(order, restored).run(loaders)?;
+    Ok(target.loaded(tables)?)
 }
 
 /// The leaves of these tables that the target does not have yet.
@@ -69,6 +78,24 @@ struct RestoreStage<'a> {
     /// A thread has failed, so the others end.
     is_stopped: AtomicBool,
     restored: &'a RestoredRows<'a>,
+}
+
+/// Leaves that are read in one go.
+#[derive(Default)]
+struct LeafSpan {
+    leaves: Vec<TableLeaf>,
+    bytes: u64,
+}
+
+impl LeafSpan {
+    fn is_full(&self) -> bool {
+        self.bytes >= SPAN_BYTES || self.leaves.len() >= SPAN_LEAVES
+    }
+
+    fn push(&mut self, leaf: TableLeaf) {
+        self.bytes += bytes_of(&leaf.leaf);
+        self.leaves.push(leaf);
+    }
 }
 
 /// Whether a reader goes on.
@@ -148,14 +175,12 @@ impl<'a> RestoreStage<'a> {
     fn next_span(&self) -> Result<Option<Vec<TableLeaf>>, OpError> {
         self.restore.check_cancelled()?;
         let mut order = lock(&self.order);
-        let mut span = Vec::new();
-        let mut bytes = 0;
-        while bytes < SPAN_BYTES && span.len() < SPAN_LEAVES && !self.is_stopped() {
+        let mut span = LeafSpan::default();
+        while !span.is_full() && !self.is_stopped() {
             let Some(next) = order.next()? else { break };
-            bytes += bytes_of(&next.leaf);
             span.push(next);
         }
-        Ok((!span.is_empty()).then_some(span))
+        Ok((!span.leaves.is_empty()).then_some(span.leaves))
     }
 
     /// The leaves of a span, with the streams that belong to them: a batch for each table.
@@ -170,14 +195,16 @@ impl<'a> RestoreStage<'a> {
     }
 
     fn load(&self, loader: &mut dyn Loader, queue: &Mutex<Receiver<LeavesBatch<'a>>>) -> Result<(), OpError> {
-        loop {
-            let next = lock(queue).recv();
-            let Ok(batch) = next else { return Ok(()) };
-            if self.is_stopped() {
-                return Ok(());
-            }
+        while let Some(batch) = self.next_batch(queue) {
             let rows = loader.load(&batch).map_err(OpError::from_source)?;
             self.restored.add(batch.table(), rows);
         }
+        Ok(())
+    }
+
+    /// None if no more come or a thread has failed.
+    fn next_batch(&self, queue: &Mutex<Receiver<LeavesBatch<'a>>>) -> Option<LeavesBatch<'a>> {
+        let next = lock(queue).recv().ok();
+        next.filter(|_| !self.is_stopped())
     }
 }
