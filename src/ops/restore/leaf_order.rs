@@ -34,7 +34,8 @@ impl LeafOrder {
     ) -> Result<Self, OpError> {
         let mut sorter = Sorter::new(restore.spill_options(SORTER_BYTES));
         for &table in tables {
-            let mut sorting = TableSorting { table, size: table_size(restore, restore.entries[table]), sorter: &mut sorter };
+            let mut sorting =
+                TableSorting { table, size: table_size(restore, restore.entries[table]), sorter: &mut sorter };
             restore.list_leaves(table, &mut |leaves| sorting.push_all(leaves, skip))?;
         }
         Ok(Self(sorter.finish()?))
@@ -81,11 +82,7 @@ struct TableSorting<'s> {
 }
 
 impl TableSorting<'_> {
-    fn push_all(
-        &mut self,
-        leaves: Vec<LeafRef>,
-        skip: &mut dyn FnMut(usize, &LeafRef) -> Skip,
-    ) -> Result<(), OpError> {
+    fn push_all(&mut self, leaves: Vec<LeafRef>, skip: &mut dyn FnMut(usize, &LeafRef) -> Skip) -> Result<(), OpError> {
         for leaf in leaves {
             if skip(self.table, &leaf) == Skip::No {
                 self.push(&leaf)?;
