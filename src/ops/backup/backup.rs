@@ -146,12 +146,13 @@ fn load_state(
 
 /// What is known of the store before anything is read, and changes nothing.
 fn notes_of_store(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
-    let mut notes = Vec::new();
-    for finding in ledger.warnings_at_head() {
-        notes.push(finding.with_severity(Severity::Information));
-    }
-    notes.extend(known.notes.iter().map(|note| Finding::note("the store", note)));
-    notes
+    let warnings = ledger.warnings_at_head().into_iter();
+    let warnings = warnings.map(|finding| finding.with_severity(Severity::Information));
+    warnings.chain(known.notes.iter().map(note_of_store)).collect()
+}
+
+fn note_of_store(note: impl AsRef<str>) -> Finding {
+    Finding::note("the store", note.as_ref())
 }
 
 fn update_catalog(

@@ -102,7 +102,9 @@ impl TableSorting<'_> {
 
 /// The rank of the leaf, its pack, its offset.
 fn order_key(size: TableSize, leaf: &LeafRef) -> [u8; 9] {
-    let (pack, offset) = leaf.location.map_or((u32::MAX, 0), |location| (location.pack, location.offset));
+    let location = leaf.location;
+    let pack = location.map_or(u32::MAX, |location| location.pack);
+    let offset = location.map_or(0, |location| location.offset);
     let mut key = [0; 9];
     key[0] = rank(size, leaf);
     key[1..5].copy_from_slice(&pack.to_be_bytes());
@@ -141,12 +143,12 @@ fn write_stream_place(out: &mut Vec<u8>, place: &StreamPlace) {
 
 fn write_location(out: &mut Vec<u8>, location: Option<FrameLocation>) {
     let Some(location) = location else { return out.push(0) };
+    let counter = location.frame_counter;
     out.push(1);
-    out.put_uv(u64::from(location.pack));
-    out.put_uv(u64::from(location.offset));
-    out.put_uv(u64::from(location.stored));
-    out.put_uv(u64::from(location.frame_counter.counter));
-    out.extend_from_slice(&[location.codec as u8, location.session, location.frame_counter.thread]);
+    for number in [location.pack, location.offset, location.stored, counter.counter] {
+        out.put_uv(u64::from(number));
+    }
+    out.extend_from_slice(&[location.codec as u8, location.session, counter.thread]);
 }
 
 fn read_table_leaf(payload: &[u8]) -> Result<TableLeaf, WireError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::base::pipeline::{all_or_first_cause, into_inner, join_all, lock, spawn, stop_on_failure};
@@ -80,6 +81,8 @@ struct RestoreStage<'a> {
     restored: &'a RestoredRows<'a>,
 }
 
+type StageThread<'scope> = ScopedJoinHandle<'scope, Result<(), OpError>>;
+
 /// Leaves that are read in one go.
 #[derive(Default)]
 struct LeafSpan {
@@ -113,19 +116,46 @@ impl<'a> RestoreStage<'a> {
     fn run(&self, loaders: &mut [Box<dyn Loader>]) -> Result<(), OpError> {
         let (batches, queue) = sync_channel(QUEUE);
         let queue = Mutex::new(queue);
-        let queue = &queue;
         std::thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for loader in loaders {
-                threads.push(spawn(scope, "load", move || self.run_thread(|| self.load(&mut **loader, queue))));
-            }
-            for _ in 0..READERS {
-                let batches = batches.clone();
-                threads.push(spawn(scope, "fetch", move || self.run_thread(|| self.read(&batches))));
-            }
-            drop(batches);
+            let mut threads = self.spawn_loaders(scope, loaders, &queue);
+            threads.extend(self.spawn_readers(scope, batches));
             all_or_first_cause(join_all(threads)).map(drop)
         })
+    }
+
+    fn spawn_loaders<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        loaders: &'scope mut [Box<dyn Loader>],
+        queue: &'scope Mutex<Receiver<LeavesBatch<'a>>>,
+    ) -> Vec<StageThread<'scope>> {
+        let mut threads = Vec::new();
+        for loader in loaders {
+            threads.push(spawn(scope, "load", move || self.run_thread(|| self.load(&mut **loader, queue))));
+        }
+        threads
+    }
+
+    /// The readers alone own the sending ends of the queue, so that loaders see when all of them end.
+    fn spawn_readers<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        batches: SyncSender<LeavesBatch<'a>>,
+    ) -> Vec<StageThread<'scope>> {
+        let mut threads = Vec::new();
+        for _ in 1..READERS {
+            threads.push(self.spawn_reader(scope, batches.clone()));
+        }
+        threads.push(self.spawn_reader(scope, batches));
+        threads
+    }
+
+    fn spawn_reader<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        batches: SyncSender<LeavesBatch<'a>>,
+    ) -> StageThread<'scope> {
+        spawn(scope, "fetch", move || self.run_thread(|| self.read(&batches)))
     }
 
     fn run_thread(&self, work: impl FnOnce() -> Result<(), OpError>) -> Result<(), OpError> {
@@ -185,7 +215,7 @@ impl<'a> RestoreStage<'a> {
 
     /// The leaves of a span, with the streams that belong to them: a batch for each table.
     fn fetch(&self, span: &[TableLeaf]) -> Result<Vec<LeavesBatch<'a>>, OpError> {
-        let mut batches: BTreeMap<usize, LeavesBatch<'a>> = BTreeMap::new();
+        let mut batches = BTreeMap::new();
         self.restore.fetch_leaves(span, &mut |TableLeaf { table, leaf }, content| {
             let batch = batches.entry(*table).or_insert_with(|| LeavesBatch::new(self.restore, *table));
             batch.add(leaf, content);

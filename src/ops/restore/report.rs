@@ -70,12 +70,10 @@ impl OpenRestore<'_> {
 
     /// Rows that are missing, damage, what the target refused, and gaps.
     fn findings(self, tables: &[RestoredTable], refused: Vec<Refused>) -> Vec<Finding> {
-        let gaps = &self.reader.manifest().summary.gaps;
-        let mut findings: Vec<Finding> = tables.iter().filter_map(RestoredTable::finding).collect();
-        findings.extend(self.damage.into_vec());
-        findings.extend(refused.into_iter().map(Finding::from));
-        findings.extend(gaps.iter().map(Finding::from));
-        findings
+        let counts = tables.iter().filter_map(RestoredTable::finding);
+        let refused = refused.into_iter().map(Finding::from);
+        let gaps = self.reader.manifest().summary.gaps.iter().map(Finding::from);
+        counts.chain(self.damage.into_vec()).chain(refused).chain(gaps).collect()
     }
 
     fn restored_tables(&self, restored: &[u64]) -> Vec<RestoredTable> {

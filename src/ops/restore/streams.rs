@@ -119,10 +119,8 @@ pub fn referred<'c>(cells: &'c [Cell<'_>]) -> impl Iterator<Item = StreamRef> + 
 pub fn put_back<'c>(cells: &mut [Cell<'c>], contents: &'c StreamContents) -> Result<(), WireError> {
     for cell in cells {
         if let Cell::Stream(kind, stream) = *cell {
-            *cell = match contents.get(&stream.id) {
-                Some(bytes) => Cell::from_stream(kind, bytes)?,
-                None => Cell::Null,
-            };
+            let bytes = contents.get(&stream.id);
+            *cell = bytes.map_or(Ok(Cell::Null), |bytes| Cell::from_stream(kind, bytes))?;
         }
     }
     Ok(())
