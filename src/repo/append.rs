@@ -31,15 +31,18 @@ pub fn append(
 ) -> Result<Appended, RepoError> {
     signer.check_role(&body)?;
     let entry = Entry { place: ledger.next_place()?, written: repository.env().now(), body };
-    let bytes = encode(&entry, signer.key, signer.sign)
-        .map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
-    let bytes = Bytes::from(bytes);
-    if !ledger.would_count(&Link::Whole(bytes.clone()))? {
-        // It would be void, and its signer would believe that it had committed.
-        return Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" });
-    }
+    let bytes = signer.encode(&entry)?;
+    check_counts(signer, ledger, &bytes)?;
     let appended = Numbered { number: entry.place.number, sha256: Digest::of(&bytes) };
     create_entry(repository, ledger.source, appended, bytes)
+}
+
+/// Fails if an entry would be void: its signer would believe that it had committed.
+fn check_counts(signer: &Signer<'_>, ledger: &Ledger, bytes: &Bytes) -> Result<(), RepoError> {
+    if ledger.would_count(&Link::Whole(bytes.clone()))? {
+        return Ok(());
+    }
+    Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" })
 }
 
 fn create_entry(
@@ -48,7 +51,13 @@ fn create_entry(
     entry: Numbered,
     bytes: Bytes,
 ) -> Result<Appended, RepoError> {
-    match repository.objects().create_durable(&Name::Ledger(source, entry.number), bytes) {
+    let created = repository.objects().create_durable(&Name::Ledger(source, entry.number), bytes);
+    outcome(created, entry)
+}
+
+/// What the store's answer means for the entry.
+fn outcome(created: Result<Created, StoreError>, entry: Numbered) -> Result<Appended, RepoError> {
+    match created {
         Ok(Created::New | Created::Same) => Ok(Appended::Done(entry)),
         Err(StoreError::Exists { .. }) => Ok(Appended::Lost),
         Err(source @ StoreError::Uncertain { .. }) => Err(RepoError::Unclear { source }),
@@ -70,5 +79,12 @@ impl Signer<'_> {
         }
         let needed = "the role that signs it";
         Err(RepoError::WrongRole { doing: "this entry", needed, key: self.key, role: self.role })
+    }
+
+    /// The bytes of an entry, signed.
+    fn encode(&self, entry: &Entry) -> Result<Bytes, RepoError> {
+        let encoded = encode(entry, self.key, self.sign);
+        let bytes = encoded.map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
+        Ok(bytes.into())
     }
 }

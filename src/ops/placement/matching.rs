@@ -8,28 +8,15 @@
 //! the two.
 
 use crate::base::limit::COLUMN_NUMBERS_MAX;
-use crate::engine::contract::{Description, Engine, Table};
+use crate::engine::contract::{Column, Description, Engine, Table};
 use crate::format::catalog::{Catalog, TableEntry, Visibility};
 
 /// The last snapshot's entry of each table of the description.
 pub fn match_tables<'a>(prior: Option<&'a Catalog>, description: &Description) -> Vec<Option<&'a TableEntry>> {
     let tables = &description.tables;
     let Some(prior) = prior else { return vec![None; tables.len()] };
-    let mut matching = Matching {
-        tables,
-        matched: tables.iter().map(|table| prior.table_named(&table.name)).collect(),
-        left: entries_without_table(prior, tables),
-    };
-    match description.engine {
-        Engine::Postgres => {
-            matching.match_rest(has_same_oid);
-            matching.match_rest(has_same_columns_and_no_oid);
-        }
-        Engine::Sqlite => {
-            matching.match_rest(|old, table| has_same_oid(old, table) && is_alike(old, table));
-            matching.match_rest(has_same_names);
-        }
-    }
+    let mut matching = Matching::by_name(prior, tables);
+    matching.match_renamed(description.engine);
     matching.drop_full();
     matching.matched
 }
@@ -49,13 +36,33 @@ struct Matching<'a, 't> {
     left: Vec<&'a TableEntry>,
 }
 
+impl<'a, 't> Matching<'a, 't> {
+    fn by_name(prior: &'a Catalog, tables: &'t [Table]) -> Self {
+        let matched = tables.iter().map(|table| prior.table_named(&table.name)).collect();
+        Self { tables, matched, left: entries_without_table(prior, tables) }
+    }
+}
+
 impl Matching<'_, '_> {
+    /// By what tells for certain, then by what makes it likely.
+    fn match_renamed(&mut self, engine: Engine) {
+        match engine {
+            Engine::Postgres => {
+                self.match_rest(has_same_oid);
+                self.match_rest(has_same_columns_and_no_oid);
+            }
+            Engine::Sqlite => {
+                self.match_rest(|old, table| has_same_oid(old, table) && is_alike(old, table));
+                self.match_rest(has_same_names);
+            }
+        }
+    }
+
     /// Matches tables without an entry with entries that are left.
     fn match_rest(&mut self, is_same: impl Fn(&TableEntry, &Table) -> bool) {
         for (table, slot) in self.tables.iter().zip(&mut self.matched) {
             if slot.is_none() {
-                let found = self.left.iter().position(|old| is_same(old, table));
-                *slot = found.map(|at| self.left.swap_remove(at));
+                *slot = take_first(&mut self.left, |old| is_same(old, table));
             }
         }
     }
@@ -66,6 +73,11 @@ impl Matching<'_, '_> {
             *slot = slot.filter(|old| has_room(old, table));
         }
     }
+}
+
+fn take_first<'a>(left: &mut Vec<&'a TableEntry>, is_same: impl Fn(&TableEntry) -> bool) -> Option<&'a TableEntry> {
+    let found = left.iter().position(|old| is_same(old))?;
+    Some(left.swap_remove(found))
 }
 
 fn has_room(old: &TableEntry, table: &Table) -> bool {
@@ -82,16 +94,20 @@ fn has_same_columns_and_no_oid(old: &TableEntry, table: &Table) -> bool {
 }
 
 fn has_same_names(old: &TableEntry, table: &Table) -> bool {
-    old.columns.len() == table.columns.len()
-        && table.columns.iter().all(|column| old.columns.iter().any(|entry| entry.name == column.name))
+    let has_name = |column: &Column| old.columns.iter().any(|entry| entry.name == column.name);
+    old.columns.len() == table.columns.len() && table.columns.iter().all(has_name)
 }
 
 /// Whether at least half of the columns have the same names.
 fn is_alike(old: &TableEntry, table: &Table) -> bool {
     let before: Vec<&str> = declared_names(old).collect();
     let now: Vec<&str> = visible_names(table).collect();
-    let same = now.iter().filter(|name| before.contains(name)).count();
+    let same = count_of_both(&before, &now);
     same > 0 && same * 2 >= before.len().max(now.len())
+}
+
+fn count_of_both(before: &[&str], now: &[&str]) -> usize {
+    now.iter().filter(|name| before.contains(name)).count()
 }
 
 fn declared_names(entry: &TableEntry) -> impl Iterator<Item = &str> {

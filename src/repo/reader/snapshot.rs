@@ -11,15 +11,17 @@ use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::cell::StreamRef;
 use crate::format::manifest::{TreeKind, TreeRoot};
-use crate::format::node::{FrameLocation, PackRef, Skeleton, StreamHint};
-use crate::format::wire::WireError;
-use crate::repo::error::RepoError;
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
+use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
 use crate::repo::known_chunks::WantedPack;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
+
+/// Names a root in errors.
+const ROOT: &str = "a root of the manifest";
 
 /// A chunk to be read.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +97,14 @@ pub(super) fn renumber_pack(location: &mut Option<FrameLocation>, ordinals: &[u3
     }
 }
 
+fn renumber_packs(child: &mut Child, ordinals: &[u32]) {
+    renumber_pack(&mut child.location, ordinals);
+    renumber_pack(&mut child.ranges_location, ordinals);
+    for hint in &mut child.streams {
+        renumber_pack(&mut hint.location, ordinals);
+    }
+}
+
 /// What a key sealed that was revoked since comes last: of two chunks of one id, its own may be garbage.
 fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     let packs = ledger.inventory().filter(|pack| pack.epoch == epoch);
@@ -102,8 +112,10 @@ fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     trusted.into_iter().chain(untrusted).map(WantedPack::from).collect()
 }
 
-fn undecodable_root(error: &WireError) -> RepoError {
-    RepoError::wire("a root of the manifest", error)
+/// The id keys, for roles that have them.
+fn id_keys(unlocked: &Unlocked, epoch: Epoch, structure: &StructureKeys) -> Result<Option<SourceIdKeys>, RepoError> {
+    let ids = unlocked.epoch(epoch)?.ids().map(|ids| ids.source(structure));
+    ids.transpose().map_err(|source| RepoError::Grant { key: unlocked.key(), source })
 }
 
 impl<'a> SnapshotReader<'a> {
@@ -114,12 +126,7 @@ impl<'a> SnapshotReader<'a> {
         let context = FrameContext { repository: unlocked.repository().id(), source, epoch };
         let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role)?;
         let structure = unlocked.structure(source, epoch)?;
-        let ids = match unlocked.epoch(epoch)?.ids() {
-            Some(ids) => {
-                Some(ids.source(&structure).map_err(|source| RepoError::Grant { key: unlocked.key(), source })?)
-            }
-            None => None,
-        };
+        let ids = id_keys(unlocked, epoch, &structure)?;
         let wraps = manifest.wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect();
         Ok(Self {
             unlocked,
@@ -163,13 +170,13 @@ impl<'a> SnapshotReader<'a> {
 
     /// A root of the manifest. The locations in it refer to the reader's packs.
     pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
-        let skeleton = Skeleton::read(&root.skeleton).map_err(|error| undecodable_root(&error))?;
+        let skeleton = Skeleton::read(&root.skeleton).in_object(ROOT)?;
         Ok(self.intern(skeleton))
     }
 
     /// The id that a root would have if it were stored like other nodes.
     pub fn root_id(&self, root: &TreeRoot) -> Result<ChunkId, RepoError> {
-        let hashed = Skeleton::hashed_of(&root.skeleton).map_err(|error| undecodable_root(&error))?;
+        let hashed = Skeleton::hashed_of(&root.skeleton).in_object(ROOT)?;
         Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))
     }
 
@@ -183,11 +190,7 @@ impl<'a> SnapshotReader<'a> {
     pub(super) fn intern(&self, mut skeleton: Skeleton) -> Skeleton {
         let ordinals = self.intern_packs(&std::mem::take(&mut skeleton.packs));
         for child in &mut skeleton.children {
-            renumber_pack(&mut child.location, &ordinals);
-            renumber_pack(&mut child.ranges_location, &ordinals);
-            for hint in &mut child.streams {
-                renumber_pack(&mut hint.location, &ordinals);
-            }
+            renumber_packs(child, &ordinals);
         }
         skeleton
     }

@@ -3,14 +3,15 @@
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::manifest::StoredLocation;
-use crate::format::node::{Child, FrameLocation, PieceList, Skeleton};
-use crate::format::wire::WireError;
-use crate::repo::error::RepoError;
-use crate::repo::reader::fetch::describe;
+use crate::format::node::{Child, FrameLocation, PieceList, Skeleton, StreamPiece};
+use crate::repo::error::{InObject, RepoError};
 use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, StreamPlace, Want, renumber_pack};
 
 /// Nodes that are open at the same time when a tree is walked.
 const NODES_PER_BATCH: usize = 24;
+
+/// Names the secrets in errors.
+const SECRETS: &str = "the secrets of the manifest";
 
 impl SnapshotReader<'_> {
     /// The leaves of a tree, in order.
@@ -33,24 +34,33 @@ impl SnapshotReader<'_> {
             return each(LeafBatch { leaves: leaf_refs(root.clone()).collect(), lost: Vec::new() });
         }
         for children in root.children.chunks(NODES_PER_BATCH) {
-            let (nodes, lost) = self.expand_children(children, root.level - 1)?;
+            let expanded = self.expand_children(children, root.level - 1)?;
             if root.level == 2 {
-                each(LeafBatch { leaves: nodes.into_iter().flat_map(leaf_refs).collect(), lost })?;
+                each(LeafBatch::of_nodes(expanded))?;
             } else {
-                each(LeafBatch { leaves: Vec::new(), lost })?;
-                nodes.iter().try_for_each(|node| self.leaf_batches(node, each))?;
+                self.batches_below(&expanded.nodes, expanded.lost, each)?;
             }
         }
         Ok(())
     }
 
+    fn batches_below<E: From<RepoError>>(
+        &self,
+        nodes: &[Skeleton],
+        lost: Vec<LostNode>,
+        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        each(LeafBatch { leaves: Vec::new(), lost })?;
+        nodes.iter().try_for_each(|node| self.leaf_batches(node, each))
+    }
+
     /// The nodes one level below, in order.
     pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
-        let (children, lost) = self.expand_children(nodes.iter().flat_map(|node| &node.children), level)?;
-        match lost.into_iter().next() {
+        let expanded = self.expand_children(nodes.iter().flat_map(|node| &node.children), level)?;
+        match expanded.lost.into_iter().next() {
             Some(lost) => Err(lost.error),
-            None => Ok(children),
+            None => Ok(expanded.nodes),
         }
     }
 
@@ -59,7 +69,7 @@ impl SnapshotReader<'_> {
         &self,
         children: impl IntoIterator<Item = &'c Child>,
         level: u8,
-    ) -> Result<(Vec<Skeleton>, Vec<LostNode>), RepoError> {
+    ) -> Result<ExpandedNodes, RepoError> {
         let children: Vec<&Child> = children.into_iter().collect();
         let wants: Vec<Want> = children.iter().map(|child| node_want(child)).collect();
         let mut nodes: Vec<Option<Skeleton>> = vec![None; wants.len()];
@@ -72,14 +82,14 @@ impl SnapshotReader<'_> {
             }
             Ok(())
         })?;
-        Ok((nodes.into_iter().flatten().collect(), lost))
+        Ok(ExpandedNodes { nodes: nodes.into_iter().flatten().collect(), lost })
     }
 
     /// Reads the content of a node that must be of this level.
     pub fn open_node(&self, want: &Want, content: &[u8], level: u8) -> Result<Skeleton, RepoError> {
-        let skeleton = Skeleton::read(content).map_err(|error| RepoError::wire(describe(want), &error))?;
+        let skeleton = Skeleton::read(content).in_object(want)?;
         if skeleton.level != level {
-            return Err(RepoError::damaged(describe(want), format!("it is of level {}, not {level}", skeleton.level)));
+            return Err(RepoError::damaged(want, format!("it is of level {}, not {level}", skeleton.level)));
         }
         Ok(self.intern(skeleton))
     }
@@ -92,8 +102,7 @@ impl SnapshotReader<'_> {
             StreamForm::List => self.fetch_pieces(&self.pieces(place)?)?,
         };
         if bytes.len() as u64 != stream.len {
-            let reason = format!("it has {} bytes, not {}", bytes.len(), stream.len);
-            return Err(RepoError::damaged(format!("stream {}", stream.id), reason));
+            return Err(wrong_length(&stream, bytes.len()));
         }
         Ok(bytes)
     }
@@ -111,13 +120,13 @@ impl SnapshotReader<'_> {
     pub fn schema(&self) -> Result<Vec<u8>, RepoError> {
         let secrets = self.manifest.secrets.as_ref();
         let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
-        let stream = StreamRef::try_from(secrets.schema).map_err(|error| undecodable_secrets(&error))?;
+        let stream = StreamRef::try_from(secrets.schema).in_object(SECRETS)?;
         let location = secrets.schema_at.as_ref().map(|hint| self.intern_hint(hint)).transpose()?;
         self.stream(&StreamPlace { stream, location })
     }
 
     fn intern_hint(&self, hint: &StoredLocation) -> Result<FrameLocation, RepoError> {
-        let (pack, location) = hint.pack_and_location().map_err(|error| undecodable_secrets(&error))?;
+        let (pack, location) = hint.pack_and_location().in_object(SECRETS)?;
         Ok(FrameLocation { pack: self.intern_packs(&[pack])[0], ..location })
     }
 
@@ -128,25 +137,38 @@ impl SnapshotReader<'_> {
 
     /// The same with the length of each in bytes.
     pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
+        let list = self.piece_list(place)?;
+        let ordinals = self.intern_packs(&list.packs);
+        let pieces = list.pieces.into_iter();
+        Ok(pieces.map(|piece| want_and_length(piece, &ordinals)).collect())
+    }
+
+    fn piece_list(&self, place: &StreamPlace) -> Result<PieceList, RepoError> {
         let want = Want { kind: FrameType::List, id: place.stream.id, location: place.location };
         let content = self.fetch_one(want)?;
-        let list = PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))?;
-        let ordinals = self.intern_packs(&list.packs);
-        let mut wants = Vec::with_capacity(list.pieces.len());
-        for mut piece in list.pieces {
-            renumber_pack(&mut piece.location, &ordinals);
-            wants.push((Want { kind: FrameType::Piece, id: piece.id, location: piece.location }, piece.len));
-        }
-        Ok(wants)
+        PieceList::read(&content).in_object(want)
     }
+}
+
+fn want_and_length(mut piece: StreamPiece, ordinals: &[u32]) -> (Want, u64) {
+    renumber_pack(&mut piece.location, ordinals);
+    (Want { kind: FrameType::Piece, id: piece.id, location: piece.location }, piece.len)
+}
+
+/// Nodes one level below others, in order.
+struct ExpandedNodes {
+    nodes: Vec<Skeleton>,
+    /// Those that cannot be read.
+    lost: Vec<LostNode>,
 }
 
 fn node_want(child: &Child) -> Want {
     Want { kind: FrameType::Node, id: child.id, location: child.location }
 }
 
-fn undecodable_secrets(error: &WireError) -> RepoError {
-    RepoError::wire("the secrets of the manifest", error)
+fn wrong_length(stream: &StreamRef, bytes: usize) -> RepoError {
+    let reason = format!("it has {bytes} bytes, not {}", stream.len);
+    RepoError::damaged(format!("stream {}", stream.id), reason)
 }
 
 /// Leaves that follow each other, but for what lies below the nodes that are lost.
@@ -154,6 +176,13 @@ fn undecodable_secrets(error: &WireError) -> RepoError {
 pub struct LeafBatch {
     pub leaves: Vec<LeafRef>,
     pub lost: Vec<LostNode>,
+}
+
+impl LeafBatch {
+    fn of_nodes(expanded: ExpandedNodes) -> Self {
+        let ExpandedNodes { nodes, lost } = expanded;
+        Self { leaves: nodes.into_iter().flat_map(leaf_refs).collect(), lost }
+    }
 }
 
 /// A node that cannot be read.
