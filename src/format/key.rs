@@ -226,7 +226,7 @@ impl Class {
             0x10 => Ok(Self::Owned),
             0x20 => Ok(Self::None),
             0x30 => Ok(Self::Orphan),
-            other => Err(WireError::Unsupported { what: "placement class", value: u64::from(other) }),
+            other => Err(WireError::unsupported("placement class", other)),
         }
     }
 }

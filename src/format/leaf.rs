@@ -75,15 +75,20 @@ impl LeafBuilder {
     /// The content, and a builder that is empty again.
     pub fn finish(&mut self) -> Vec<u8> {
         self.close_group();
+        let content = self.content();
+        self.groups.clear();
+        self.rows.clear();
+        self.group_count = 0;
+        self.row_count = 0;
+        content
+    }
+
+    fn content(&self) -> Vec<u8> {
         let mut content = Vec::with_capacity(self.groups.len() + self.rows.len() + 8);
         content.push(VERSION);
         content.put_uv(self.group_count);
         content.extend_from_slice(&self.groups);
         content.extend_from_slice(&self.rows);
-        self.groups.clear();
-        self.rows.clear();
-        self.group_count = 0;
-        self.row_count = 0;
         content
     }
 }
@@ -130,16 +135,13 @@ impl<'a> LeafRows<'a> {
     /// Opens the content of a leaf.
     pub fn new(content: &'a [u8]) -> Result<Self, WireError> {
         let mut take = Take::new(content);
-        let version = take.u8("leaf version")?;
-        if version != VERSION {
-            return Err(WireError::Unsupported { what: "leaf version", value: u64::from(version) });
-        }
-        let group_count = take.count(3, "groups of a leaf")? as u64;
+        take.version(VERSION, "leaf version")?;
+        let groups_left = take.count(3, "groups of a leaf")? as u64;
         let groups = take.clone();
-        for _ in 0..group_count {
+        for _ in 0..groups_left {
             read_group(&mut take)?;
         }
-        Ok(Self { groups, groups_left: group_count, current: None, rows: take })
+        Ok(Self { groups, groups_left, current: None, rows: take })
     }
 
     /// The next row, or `None` at the end. `cells` is cleared and filled with the stored cells.
@@ -178,16 +180,20 @@ impl<'a> LeafRows<'a> {
 
     fn read_row_head(&mut self) -> Result<RowHead, WireError> {
         let head = self.rows.uv("row")?;
-        let is_repeated = head & 1 == 1;
-        let multiplicity = if is_repeated { self.rows.uv("multiplicity")? } else { 1 };
-        if is_repeated && multiplicity < 2 {
-            return Err(WireError::Invalid { what: "multiplicity" });
-        }
+        let multiplicity = if head & 1 == 1 { self.read_multiplicity()? } else { 1 };
         let cell_count = usize::try_from(head >> 1).map_err(|_| WireError::Invalid { what: "row" })?;
         if cell_count > self.rows.remaining() {
             return Err(WireError::Truncated { what: "row" });
         }
         Ok(RowHead { multiplicity, cell_count })
+    }
+
+    /// How often a repeated row is in the table.
+    fn read_multiplicity(&mut self) -> Result<u64, WireError> {
+        match self.rows.uv("multiplicity")? {
+            0 | 1 => Err(WireError::Invalid { what: "multiplicity" }),
+            multiplicity => Ok(multiplicity),
+        }
     }
 }
 

@@ -144,16 +144,20 @@ fn describe(error: &object_store::Error) -> String {
     let causes: Vec<Cause<'_>> = causes(error).collect();
     let mut words = String::new();
     for cause in &causes[first_telling(error, &causes)..] {
-        let text = without_queries(&cause.to_string());
-        if words.contains(&text) {
-            continue;
-        }
-        if !words.is_empty() {
-            words.push_str(": ");
-        }
-        words.push_str(&text);
+        add_words(&mut words, &without_queries(&cause.to_string()));
     }
     words
+}
+
+/// Appends what a cause says, unless it was said.
+fn add_words(words: &mut String, text: &str) {
+    if words.contains(text) {
+        return;
+    }
+    if !words.is_empty() {
+        words.push_str(": ");
+    }
+    words.push_str(text);
 }
 
 type Cause<'a> = &'a (dyn StdError + 'static);
@@ -171,11 +175,21 @@ fn first_telling(error: &object_store::Error, causes: &[Cause<'_>]) -> usize {
 
 /// The position of the cause that our HTTP client made, or that of the library's client.
 fn first_own(causes: &[Cause<'_>]) -> Option<usize> {
-    let ours = causes.iter().position(|cause| cause.is::<Rejected>() || cause.is::<NoCredentials>());
-    let http = || causes.iter().position(|cause| cause.is::<HttpError>());
-    // A status for which the library has no kind of error.
-    let status = || causes.iter().position(|cause| cause.to_string().starts_with("Server returned"));
-    ours.or_else(http).or_else(status)
+    let first = |is_it: fn(&Cause<'_>) -> bool| causes.iter().position(is_it);
+    first(is_ours).or_else(|| first(is_of_http)).or_else(|| first(is_unknown_status))
+}
+
+fn is_ours(cause: &Cause<'_>) -> bool {
+    cause.is::<Rejected>() || cause.is::<NoCredentials>()
+}
+
+fn is_of_http(cause: &Cause<'_>) -> bool {
+    cause.is::<HttpError>()
+}
+
+/// A status for which the library has no kind of error.
+fn is_unknown_status(cause: &Cause<'_>) -> bool {
+    cause.to_string().starts_with("Server returned")
 }
 
 /// Cuts the query off every address in `text`.
