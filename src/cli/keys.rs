@@ -148,10 +148,15 @@ impl KeySource {
         let failed = |source| KeyError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let warning = permissions_warning(path, &file.metadata().map_err(failed)?);
-        let Some(text) = read_text(file).map_err(failed)? else {
-            return Err(KeyError::NoText { key: self.clone() });
-        };
-        Ok(ReadKey { file: self.parse(&text)?, warning })
+        let text = read_text(file).map_err(failed)?;
+        Ok(ReadKey { file: self.parse_some(text)?, warning })
+    }
+
+    fn parse_some(&self, text: Option<Zeroizing<String>>) -> Result<KeyFile, KeyError> {
+        match text {
+            Some(text) => self.parse(&text),
+            None => Err(KeyError::NoText { key: self.clone() }),
+        }
     }
 
     fn parse(&self, text: &str) -> Result<KeyFile, KeyError> {

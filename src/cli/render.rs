@@ -154,15 +154,15 @@ impl TextTable {
     }
 
     fn used_columns(&self) -> Vec<TextColumn> {
-        let mut columns = Vec::new();
-        for (at, (head, align)) in self.heads.iter().enumerate() {
-            let widest = self.rows.iter().map(|row| row[at].chars().count()).max();
-            let widest = widest.unwrap_or(0);
-            if widest > 0 {
-                columns.push(TextColumn { at, align: *align, width: widest.max(head.chars().count()) });
-            }
-        }
-        columns
+        let columns = self.heads.iter().enumerate();
+        columns.filter_map(|(at, (head, align))| self.used_column(at, head, *align)).collect()
+    }
+
+    /// The column, if any of its cells is not empty.
+    fn used_column(&self, at: usize, head: &str, align: Align) -> Option<TextColumn> {
+        let widest = self.rows.iter().map(|row| row[at].chars().count()).max()?;
+        let width = widest.max(head.chars().count());
+        (widest > 0).then_some(TextColumn { at, align, width })
     }
 }
 
@@ -175,15 +175,18 @@ struct TextColumn {
 }
 
 fn render_line(cells: &[String], columns: &[TextColumn]) -> String {
-    let mut padded = Vec::new();
-    for TextColumn { at, align, width } in columns {
-        let cell = &cells[*at];
-        padded.push(match align {
+    let padded: Vec<String> = columns.iter().map(|column| column.pad(&cells[column.at])).collect();
+    padded.join("  ").trim_end().to_owned() + "\n"
+}
+
+impl TextColumn {
+    fn pad(&self, cell: &str) -> String {
+        let width = self.width;
+        match self.align {
             Align::Left => format!("{cell:<width$}"),
             Align::Right => format!("{cell:>width$}"),
-        });
+        }
     }
-    padded.join("  ").trim_end().to_owned() + "\n"
 }
 
 #[cfg(test)]

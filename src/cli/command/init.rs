@@ -71,6 +71,17 @@ struct NewConfig {
     state: NewConfigState,
 }
 
+impl NewConfig {
+    /// Writes the file, unless there is one.
+    fn write(file: PathBuf, text: &str) -> Result<Self, CliError> {
+        match create_file(&file, text) {
+            Ok(()) => Ok(Self { file, state: NewConfigState::Written }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self { file, state: NewConfigState::Kept }),
+            Err(error) => Err(CliError::cannot(format!("write {}", file.display()))(error)),
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum NewConfigState {
@@ -192,12 +203,7 @@ fn write_config(
     let file = context.named_config().cloned().unwrap_or_else(|| PathBuf::from(FILE_NAME));
     let source = source.map(SourceAddress::url);
     let text = Template { repo: &absolute(location), key_file, source: source.as_deref() }.render();
-    let state = match create_file(&file, &text) {
-        Ok(()) => NewConfigState::Written,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => NewConfigState::Kept,
-        Err(source) => return Err(CliError::Io { doing: format!("write {}", file.display()), source }),
-    };
-    Ok(NewConfig { file, state })
+    NewConfig::write(file, &text)
 }
 
 /// Writes a file that is not there yet.

@@ -98,14 +98,16 @@ fn pinned_line(report: &OwnersReport) -> String {
     }
 }
 
+const COLUMNS: [(&str, Align); 5] = [
+    ("table", Align::Left),
+    ("rows", Align::Right),
+    ("placed", Align::Left),
+    ("state", Align::Left),
+    ("by", Align::Left),
+];
+
 fn tables(report: &OwnersReport) -> String {
-    let mut table = TextTable::new(&[
-        ("table", Align::Left),
-        ("rows", Align::Right),
-        ("placed", Align::Left),
-        ("state", Align::Left),
-        ("by", Align::Left),
-    ]);
+    let mut table = TextTable::new(&COLUMNS);
     for line in &report.tables {
         let rows = line.rows_estimate.map(magnitude).unwrap_or_default();
         table.row([line.table.clone(), rows, kind(line.kind).to_owned(), state(&line.state), by(line)]);
