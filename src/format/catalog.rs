@@ -84,10 +84,13 @@ pub struct OwnerPath {
 
 /// Which of these names of tables a person means: that one, or the only one that ends so behind a dot.
 pub fn position_meant<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: &str) -> Option<usize> {
-    if let Some(at) = names.clone().position(|name| name == wanted) {
-        return Some(at);
-    }
-    let mut matching = names.enumerate().filter(|(_, name)| is_without_schema(wanted, name));
+    let exactly = names.clone().position(|name| name == wanted);
+    exactly.or_else(|| only_position(names, |name| is_without_schema(wanted, name)))
+}
+
+/// The position of the only name that is so.
+fn only_position<'n>(names: impl Iterator<Item = &'n str>, is_so: impl Fn(&str) -> bool) -> Option<usize> {
+    let mut matching = names.enumerate().filter(|(_, name)| is_so(name));
     let (only, _) = matching.next()?;
     matching.next().is_none().then_some(only)
 }

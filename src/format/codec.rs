@@ -180,14 +180,13 @@ fn read_spans(take: &mut Take<'_>) -> Result<Vec<(usize, usize)>, WireError> {
 /// Cheap, and wrong only at the cost of some bytes.
 #[must_use]
 pub fn looks_incompressible(bytes: &[u8]) -> bool {
-    if bytes.len() < SPAN_BYTES_MIN {
-        return false;
-    }
-    let counts = sampled_counts(bytes);
     // The sum of squares of 512 evenly drawn bytes is about 512 + 512 * 511 / 256 = 1534, with a
     // deviation of about 45; text has ten times that, and base64 four times.
-    let squares: u32 = counts.iter().map(|&n| u32::from(n) * u32::from(n)).sum();
-    squares < 2000
+    bytes.len() >= SPAN_BYTES_MIN && sum_of_squares(&sampled_counts(bytes)) < 2000
+}
+
+fn sum_of_squares(counts: &[u16; 256]) -> u32 {
+    counts.iter().map(|&n| u32::from(n) * u32::from(n)).sum()
 }
 
 /// How often each byte occurs in a sample of 512 bytes.

@@ -77,10 +77,10 @@ fn kind_of(error: &object_store::Error) -> FailureKind {
     use object_store::Error as E;
     match error {
         E::NotFound { .. } => FailureKind::Missing,
-        E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => FailureKind::Exists,
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => FailureKind::Refused,
         E::NotImplemented { .. } | E::NotSupported { .. } => FailureKind::Unsupported,
-        _ => causes(error).find_map(kind_of_cause).unwrap_or(FailureKind::Other),
+        error if is_of_state(error) => FailureKind::Exists,
+        error => causes(error).find_map(kind_of_cause).unwrap_or(FailureKind::Other),
     }
 }
 
@@ -164,13 +164,23 @@ type Cause<'a> = &'a (dyn StdError + 'static);
 
 /// The position of the first of `causes` that tells a person something.
 fn first_telling(error: &object_store::Error, causes: &[Cause<'_>]) -> usize {
-    use object_store::Error as E;
-    match error {
-        // The innermost cause is the status and what the store said to it.
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotFound { .. } => causes.len() - 1,
-        E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => causes.len() - 1,
-        _ => first_own(causes).unwrap_or(usize::from(causes.len() > 1)),
+    if is_told_by_status(error) {
+        return causes.len() - 1;
     }
+    first_own(causes).unwrap_or(usize::from(causes.len() > 1))
+}
+
+/// Whether the innermost cause of `error` is the status and what the store said to it.
+fn is_told_by_status(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    let is_refusal = matches!(error, E::PermissionDenied { .. } | E::Unauthenticated { .. });
+    is_refusal || matches!(error, E::NotFound { .. }) || is_of_state(error)
+}
+
+/// Whether the store refuses because of what is there.
+fn is_of_state(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(error, E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. })
 }
 
 /// The position of the cause that our HTTP client made, or that of the library's client.

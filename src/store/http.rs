@@ -96,12 +96,11 @@ impl StoreHttpClient {
 
     /// Sends a request with a body, and receives the whole answer unless that is an error.
     async fn upload(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (parts, body) = self.uploads.execute(request).await?.into_parts();
-        if parts.status.as_u16() >= 400 {
-            return Ok(HttpResponse::from_parts(parts, body));
+        let response = self.uploads.execute(request).await?;
+        if response.status().as_u16() >= 400 {
+            return Ok(response);
         }
-        let body = HttpResponseBody::from(body.bytes().await?);
-        Ok(HttpResponse::from_parts(parts, body))
+        in_memory(response).await
     }
 
     /// Lets success and the statuses that `object_store` sorts itself pass; types all others.
@@ -162,6 +161,13 @@ async fn error_page(body: HttpResponseBody) -> Result<Vec<u8>, HttpError> {
     Ok(page)
 }
 
+/// The same after all of its body has come.
+async fn in_memory(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = response.into_parts();
+    let body = HttpResponseBody::from(body.bytes().await?);
+    Ok(HttpResponse::from_parts(parts, body))
+}
+
 /// Appends as much of `piece` as an error page may have.
 fn add_while_room(page: &mut Vec<u8>, piece: &[u8]) {
     let room = ERROR_PAGE_BYTES_MAX - page.len();
@@ -172,7 +178,12 @@ fn add_while_room(page: &mut Vec<u8>, piece: &[u8]) {
 fn code_and_message(page: &str) -> String {
     let json = serde_json::from_str(page).unwrap_or_default();
     let words: Vec<&str> = code(page, &json).into_iter().chain(message(page, &json)).collect();
-    words.join(": ").chars().map(without_control).take(MESSAGE_CHARS_MAX).collect()
+    start_of(&words.join(": "))
+}
+
+/// As much as an error shows of `text`, in one line.
+fn start_of(text: &str) -> String {
+    text.chars().map(without_control).take(MESSAGE_CHARS_MAX).collect()
 }
 
 fn code<'p>(page: &'p str, json: &'p serde_json::Value) -> Option<&'p str> {

@@ -98,12 +98,17 @@ fn url(text: &str, scheme: &str, rest: &str) -> Result<Location, LocationError> 
 }
 
 fn directory(text: &str) -> Result<Location, LocationError> {
-    let url = url::Url::parse(text).map_err(|_| LocationError::File)?;
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(LocationError::File);
-    }
-    let path = url.to_file_path().map_err(|()| LocationError::File)?;
+    let path = url_path(text).ok_or(LocationError::File)?;
     Ok(Location(StorePlace::Directory(path)))
+}
+
+/// The path that a `file:` URL names and nothing else.
+fn url_path(text: &str) -> Option<PathBuf> {
+    let url = url::Url::parse(text).ok()?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return None;
+    }
+    url.to_file_path().ok()
 }
 
 fn bucket(cloud: Cloud, rest: &str) -> Result<Location, LocationError> {

@@ -180,21 +180,22 @@ impl Store {
         if !self.may_create_again(&failure, attempt) {
             return Err(self.not_created(failure, name, attempt));
         }
-        let pause = self.0.retry_policy.pause_before(attempt);
-        log_retry(attempt, pause, &failure.reason);
-        tokio::time::sleep(pause).await;
+        self.pause_after(attempt, &failure.reason).await;
         Ok(())
+    }
+
+    async fn pause_after(&self, failed_attempt: u32, reason: &str) {
+        let pause = self.0.retry_policy.pause_before(failed_attempt);
+        log_retry(failed_attempt, pause, reason);
+        tokio::time::sleep(pause).await;
     }
 
     /// One attempt to create an object.
     async fn put(&self, path: &ObjectPath, bytes: &Bytes) -> Result<(), StoreFailure> {
-        self.0.tally.creates.add(1);
-        self.0.tally.bytes_sent.add(bytes.len() as u64);
+        self.0.tally.count_create(bytes.len());
         let payload = PutPayload::from(bytes.clone());
-        match self.0.objects.put_opts(path, payload, PutMode::Create.into()).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(StoreFailure::of(&error)),
-        }
+        let put = self.0.objects.put_opts(path, payload, PutMode::Create.into()).await;
+        put.map(drop).map_err(|error| StoreFailure::of(&error))
     }
 
     /// What is there after an attempt to create that failed in a way that leaves this open.
@@ -312,10 +313,8 @@ impl Store {
 
     async fn size_at_path(&self, name: &str, path: &ObjectPath) -> Result<u64, StoreError> {
         self.0.tally.heads.add(1);
-        match self.0.objects.head(path).await {
-            Ok(meta) => Ok(meta.size),
-            Err(error) => Err(self.failed(&error, Doing::Sizing, name)),
-        }
+        let found = self.0.objects.head(path).await;
+        found.map(|meta| meta.size).map_err(|error| self.failed(&error, Doing::Sizing, name))
     }
 
     /// All objects whose names begin with `prefix` and a slash (all there are, if it is empty), in
@@ -357,10 +356,9 @@ impl Store {
 
     async fn list_prefixes_at_path(&self, prefix: &str, path: &ObjectPath) -> Result<Vec<String>, StoreError> {
         self.0.tally.lists.add(1);
-        match self.0.objects.list_with_delimiter(Some(path)).await {
-            Ok(result) => Ok(sorted_texts(&result.common_prefixes)),
-            Err(error) => Err(self.failed(&error, Doing::Listing, prefix)),
-        }
+        let listed = self.0.objects.list_with_delimiter(Some(path)).await;
+        let listed = listed.map_err(|error| self.failed(&error, Doing::Listing, prefix))?;
+        Ok(sorted_texts(&listed.common_prefixes))
     }
 
     /// Deletes the object `name`. That it is not there is success.
@@ -420,10 +418,7 @@ impl Store {
         let got_bytes = bytes.len() as u64;
         record_bytes(got_bytes);
         self.0.tally.bytes_received.add(got_bytes);
-        if got_bytes != wanted_bytes {
-            // Not what the object is, but what came of it: its length was announced, so the transfer broke off.
-            return Err(broken_off(name, format!("the answer ended after {got_bytes} of {wanted_bytes} bytes")));
-        }
+        check_received(name, got_bytes, wanted_bytes)?;
         Ok(bytes)
     }
 
@@ -463,6 +458,14 @@ fn sorted_texts(paths: &[ObjectPath]) -> Vec<String> {
     let mut texts: Vec<String> = paths.iter().map(ToString::to_string).collect();
     texts.sort_unstable();
     texts
+}
+
+/// An answer that is too short says nothing of the object: its length was announced, so the transfer broke off.
+fn check_received(name: &str, got_bytes: u64, wanted_bytes: u64) -> Result<(), StoreError> {
+    if got_bytes != wanted_bytes {
+        return Err(broken_off(name, format!("the answer ended after {got_bytes} of {wanted_bytes} bytes")));
+    }
+    Ok(())
 }
 
 fn too_slow(name: &str, wanted_bytes: u64, limit: Duration) -> StoreError {

@@ -82,13 +82,19 @@ async fn judge(store: &Store, name: &str, bodies: &[Bytes], winners: &[usize]) -
 fn winners(answers: Vec<Result<Created, StoreError>>) -> Result<Vec<usize>, StoreError> {
     let mut winners = Vec::new();
     for (writer, answer) in answers.into_iter().enumerate() {
-        match answer {
-            Ok(Created::New | Created::Same) => winners.push(writer),
-            Err(StoreError::Exists { .. }) => {}
-            Err(error) => return Err(error),
+        if has_won(answer)? {
+            winners.push(writer);
         }
     }
     Ok(winners)
+}
+
+fn has_won(answer: Result<Created, StoreError>) -> Result<bool, StoreError> {
+    match answer {
+        Ok(Created::New | Created::Same) => Ok(true),
+        Err(StoreError::Exists { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the winner's bytes stand, and whether a later writer is told so.
