@@ -99,10 +99,7 @@ impl CommandContext {
         }
         match &self.config()?.repo {
             Some(text) => Ok(Location::parse(text)?),
-            None => Err(CliError::usage(
-                "no repository is named",
-                "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml",
-            )),
+            None => Err(no_repository()),
         }
     }
 
@@ -265,6 +262,10 @@ fn interrupted_if(is_cancelled: bool, error: CliError) -> CliError {
     if is_cancelled { error.interrupted() } else { error }
 }
 
+fn no_repository() -> CliError {
+    CliError::usage("no repository is named", "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml")
+}
+
 fn variable_key_source() -> Result<Option<KeySource>, CliError> {
     match (variable("SIDEKEEP_KEY_FILE"), variable("SIDEKEEP_KEY_COMMAND")) {
         (Some(_), Some(_)) => {
@@ -278,11 +279,10 @@ fn variable_key_source() -> Result<Option<KeySource>, CliError> {
 
 /// The passphrase that stands in a variable.
 fn given_passphrase(text: OsString) -> Result<PassphraseSource, CliError> {
-    match text.into_string() {
-        Ok(text) => Ok(PassphraseSource::Given(Zeroizing::new(text))),
-        Err(_) => Err(CliError::usage(
-            format!("{PASSPHRASE_VARIABLE} is not UTF-8"),
-            "give the passphrase with --passphrase-command",
-        )),
-    }
+    let text = text.into_string().map_err(|_| passphrase_is_not_text())?;
+    Ok(PassphraseSource::Given(Zeroizing::new(text)))
+}
+
+fn passphrase_is_not_text() -> CliError {
+    CliError::usage(format!("{PASSPHRASE_VARIABLE} is not UTF-8"), "give the passphrase with --passphrase-command")
 }

@@ -7,11 +7,11 @@ use thiserror::Error;
 
 use super::address::AddressError;
 use super::config::ConfigError;
+use super::error_verdict::{self, ErrorVerdict, QuotedValues};
 use super::exit::Exit;
 use super::keys::KeyError;
 use super::render::printable;
 use super::time::TimeError;
-use super::error_verdict::{self, ErrorVerdict, QuotedValues};
 use crate::base::chain::{causes, chain};
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::SourceError;

@@ -209,11 +209,12 @@ fn output(command: &OsString, kind: SecretKind) -> Result<Zeroizing<String>, Key
     let mut child = shell(command).spawn().map_err(failed)?;
     let stdout = child.stdout.take().expect("standard output is a pipe");
     let text = read_text(stdout).map_err(failed);
-    let status = child.wait().map_err(failed)?;
-    if !status.success() {
-        return Err(KeyError::CommandFailed { kind, status });
-    }
+    check_status(child.wait().map_err(failed)?, kind)?;
     text?.ok_or(KeyError::CommandOutput { kind })
+}
+
+fn check_status(status: ExitStatus, kind: SecretKind) -> Result<(), KeyError> {
+    if status.success() { Ok(()) } else { Err(KeyError::CommandFailed { kind, status }) }
 }
 
 fn shell(command: &OsString) -> Command {

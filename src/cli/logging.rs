@@ -77,7 +77,10 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), CliError> {
     if !options.is_on() {
         return Ok(());
     }
-    let targets = options.targets()?;
+    install_writer(options, options.targets()?)
+}
+
+fn install_writer(options: &LogOptions, targets: Targets) -> Result<(), CliError> {
     match &options.file {
         Some(path) => install(targets, options.format, Mutex::new(open(path)?)),
         None => install(targets, options.format, std::io::stderr),

@@ -197,16 +197,21 @@ impl Meter {
             if self.started.elapsed() < SILENCE || self.is_done() {
                 continue;
             }
-            if let Some(bar) = &self.bar {
-                self.redraw(bar, is_visible);
-            } else if last_line.elapsed() >= LINE {
-                last_line = Instant::now();
-                self.write_log_line();
-            }
+            self.show(&mut last_line, is_visible);
             is_visible = true;
         }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Draws the bar again, or writes a line if the last one was long ago.
+    fn show(&self, last_line: &mut Instant, is_visible: bool) {
+        if let Some(bar) = &self.bar {
+            self.redraw(bar, is_visible);
+        } else if last_line.elapsed() >= LINE {
+            *last_line = Instant::now();
+            self.write_log_line();
         }
     }
 

@@ -98,14 +98,15 @@ pub(crate) fn count_or_blank(n: u64) -> String {
 
 /// `text` with control characters escaped, so that a name in a database cannot steer the terminal.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(steers_terminal) {
-        return Cow::Borrowed(text);
-    }
+    if text.contains(steers_terminal) { Cow::Owned(escaped(text)) } else { Cow::Borrowed(text) }
+}
+
+fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         if steers_terminal(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
-    Cow::Owned(out)
+    out
 }
 
 /// Whether `c` is a control character or a mark that reorders what is shown around it.
@@ -145,12 +146,15 @@ impl TextTable {
     /// The lines, each ended by a line feed; columns that are empty in every row are left out.
     pub(crate) fn render(&self) -> String {
         let columns = self.used_columns();
-        let heads: Vec<String> = self.heads.iter().map(|(head, _)| (*head).to_owned()).collect();
-        let mut out = render_line(&heads, &columns);
+        let mut out = render_line(&self.head_cells(), &columns);
         for row in &self.rows {
             out += &render_line(row, &columns);
         }
         out
+    }
+
+    fn head_cells(&self) -> Vec<String> {
+        self.heads.iter().map(|(head, _)| (*head).to_owned()).collect()
     }
 
     fn used_columns(&self) -> Vec<TextColumn> {

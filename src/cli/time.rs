@@ -61,8 +61,12 @@ fn before(span: &str, text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     if span.is_negative() {
         return Err(unknown(text));
     }
-    let then = now.checked_sub(span).map_err(|_| TimeError::OutOfRange { text: text.to_owned() })?;
+    let then = now.checked_sub(span).map_err(|_| out_of_range(text))?;
     Ok(moment(then.timestamp()))
+}
+
+fn out_of_range(text: &str) -> TimeError {
+    TimeError::OutOfRange { text: text.to_owned() }
 }
 
 /// The day that a word means.
@@ -140,10 +144,8 @@ fn local(time: DateTime, zone: &TimeZone) -> Result<Moment, TimeError> {
 }
 
 fn at_offset(time: DateTime, offset: Offset) -> Result<Moment, TimeError> {
-    match offset.to_timestamp(time) {
-        Ok(time) => Ok(moment(time)),
-        Err(_) => Err(TimeError::OutOfRange { text: time.to_string() }),
-    }
+    let at = offset.to_timestamp(time).map_err(|_| out_of_range(&time.to_string()))?;
+    Ok(moment(at))
 }
 
 fn start_of(day: Date, zone: &TimeZone) -> Option<Moment> {

@@ -124,13 +124,18 @@ impl Catalog {
     /// The same with tables numbered from `first` on; columns keep their numbers.
     #[must_use]
     pub fn renumbered(mut self, first: u32) -> Self {
-        let numbers: BTreeMap<u32, u32> = self.tables.iter().map(|table| table.number).zip(first..).collect();
+        let numbers = self.numbers_from(first);
         self.owner_table = self.owner_table.and_then(|number| numbers.get(&number).copied());
         self.next_table = first.saturating_add(self.tables.len() as u32);
         for table in &mut self.tables {
             table.renumber(&numbers);
         }
         self
+    }
+
+    /// The numbers from `first` on that replace those of the tables.
+    fn numbers_from(&self, first: u32) -> BTreeMap<u32, u32> {
+        self.tables.iter().map(|table| table.number).zip(first..).collect()
     }
 }
 

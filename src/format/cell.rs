@@ -289,9 +289,7 @@ fn read_interval<'a>(take: &mut Take<'a>) -> Result<Cell<'a>, WireError> {
 fn write_stream(out: &mut Vec<u8>, kind: StreamKind, stream: &StreamRef) {
     out.push(STREAM);
     write_stream_kind(out, kind);
-    out.push(stream.form as u8);
-    out.put_uv(stream.len);
-    out.extend_from_slice(stream.id.as_bytes());
+    stream.write(out);
 }
 
 fn write_stream_kind(out: &mut Vec<u8>, kind: StreamKind) {
@@ -305,10 +303,22 @@ fn write_stream_kind(out: &mut Vec<u8>, kind: StreamKind) {
 
 fn read_stream<'a>(take: &mut Take<'a>) -> Result<Cell<'a>, WireError> {
     let kind = read_stream_kind(take)?;
-    let form = StreamForm::from_byte(take.u8("stream form")?)?;
-    let len = take.uv("stream length")?;
-    let id = ChunkId::new(take.array("stream id")?);
-    Ok(Cell::Stream(kind, StreamRef { form, id, len }))
+    Ok(Cell::Stream(kind, StreamRef::read(take)?))
+}
+
+impl StreamRef {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.form as u8);
+        out.put_uv(self.len);
+        out.extend_from_slice(self.id.as_bytes());
+    }
+
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let form = StreamForm::from_byte(take.u8("stream form")?)?;
+        let len = take.uv("stream length")?;
+        let id = ChunkId::new(take.array("stream id")?);
+        Ok(Self { form, id, len })
+    }
 }
 
 fn read_stream_kind(take: &mut Take<'_>) -> Result<StreamKind, WireError> {

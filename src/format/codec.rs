@@ -77,7 +77,7 @@ impl Encoder {
 
     fn encode_whole(&mut self, content: &[u8]) -> Result<(Codec, Vec<u8>), CodecError> {
         let packed = self.zstd.compress(content).map_err(|_| CodecError::Compress)?;
-        if packed.len() < content.len() { Ok((Codec::Zstd, packed)) } else { Ok((Codec::Stored, content.to_vec())) }
+        Ok(smaller(packed, content))
     }
 
     fn encode_split(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<Vec<u8>, CodecError> {
@@ -90,6 +90,11 @@ impl Encoder {
 }
 
 /// Appends how many spans there are, and for each the gap before it and its length.
+/// What is stored of `content`: compressed if that is smaller, else as it is.
+fn smaller(packed: Vec<u8>, content: &[u8]) -> (Codec, Vec<u8>) {
+    if packed.len() < content.len() { (Codec::Zstd, packed) } else { (Codec::Stored, content.to_vec()) }
+}
+
 /// The compressed part, then the spans as they are.
 fn split_payload(packed: &[u8], content: &[u8], spans: &[(usize, usize)]) -> Vec<u8> {
     let raw: usize = spans.iter().map(|(_, len)| len).sum();
@@ -138,9 +143,13 @@ fn decode_split(payload: &[u8]) -> Result<Vec<u8>, CodecError> {
 
 /// Decompresses a zstd frame that states its content size, within [`FRAME_CONTENT_BYTES_MAX`].
 pub fn decompress(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let size = content_size(packed).ok_or(CodecError::Zstd)?;
-    let content = zstd::bulk::decompress(packed, size).map_err(|_| CodecError::Zstd)?;
-    if content.len() == size { Ok(content) } else { Err(CodecError::Zstd) }
+    content_size(packed).and_then(|size| unpack(packed, size)).ok_or(CodecError::Zstd)
+}
+
+/// What is in `packed`, if it has this size.
+fn unpack(packed: &[u8], size: usize) -> Option<Vec<u8>> {
+    let content = zstd::bulk::decompress(packed, size).ok()?;
+    (content.len() == size).then_some(content)
 }
 
 fn content_size(packed: &[u8]) -> Option<usize> {

@@ -109,6 +109,12 @@ struct StoredSignature {
     sig: [u8; 64],
 }
 
+impl StoredEnvelope {
+    fn new(payload: Vec<u8>, signature: StoredSignature) -> Self {
+        Self { payload, payload_type: PAYLOAD_TYPE.to_owned(), signatures: vec![signature] }
+    }
+}
+
 impl Envelope {
     /// Reads stored bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
@@ -189,8 +195,7 @@ pub fn encode<P: Predicate>(
 ) -> Result<Vec<u8>, StatementError> {
     let payload = payload(predicate)?;
     let sig = sign(&pae(PAYLOAD_TYPE, &payload));
-    let signatures = vec![StoredSignature { keyid: key, sig }];
-    let stored = StoredEnvelope { payload, payload_type: PAYLOAD_TYPE.to_owned(), signatures };
+    let stored = StoredEnvelope::new(payload, StoredSignature { keyid: key, sig });
     let bytes = to_json(&stored, "envelope")?;
     check_len(bytes.len())?;
     Ok(bytes)

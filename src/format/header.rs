@@ -46,10 +46,11 @@ pub fn read(take: &mut Take<'_>, kind: ObjectKind) -> Result<(), WireError> {
     if version != VERSION || reserved != [0, 0] {
         return Err(WireError::unsupported("object version", version));
     }
-    if found != kind as u8 {
-        return Err(WireError::Invalid { what: "object kind" });
-    }
-    Ok(())
+    check_kind(found, kind)
+}
+
+fn check_kind(found: u8, wanted: ObjectKind) -> Result<(), WireError> {
+    if found == wanted as u8 { Ok(()) } else { Err(WireError::Invalid { what: "object kind" }) }
 }
 
 fn read_magic(take: &mut Take<'_>) -> Result<(), WireError> {

@@ -198,15 +198,18 @@ impl<'a> EntryColumns<'a> {
     }
 
     fn location(&self, at: usize) -> Result<FrameLocation, WireError> {
-        let counter = u32::from_le_bytes(self.counters[at]);
         Ok(FrameLocation {
             pack: u32::from_le_bytes(self.packs[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
             stored: u32::from_le_bytes(self.stored[at]),
             codec: Codec::from_byte(self.codecs[at])?,
             session: self.sessions[at],
-            frame_counter: FrameCounter { thread: self.threads[at], counter },
+            frame_counter: self.frame_counter(at),
         })
+    }
+
+    fn frame_counter(&self, at: usize) -> FrameCounter {
+        FrameCounter { thread: self.threads[at], counter: u32::from_le_bytes(self.counters[at]) }
     }
 }
 

@@ -145,12 +145,16 @@ fn integer_of(negative: bool, digits: &[u8], exponent: i64) -> Option<i64> {
     if digits.is_empty() {
         return Some(0);
     }
-    let zeros = u32::try_from(exponent).ok()?;
+    let value = magnitude(digits, u32::try_from(exponent).ok()?)?;
+    i64::try_from(if negative { -value } else { value }).ok()
+}
+
+/// `digits` and so many zeros, if those are at most the 19 digits of an i64.
+fn magnitude(digits: &[u8], zeros: u32) -> Option<i128> {
     if digits.len() + zeros as usize > 19 {
         return None;
     }
-    let value = decimal(digits)? * 10i128.pow(zeros);
-    i64::try_from(if negative { -value } else { value }).ok()
+    Some(decimal(digits)? * 10i128.pow(zeros))
 }
 
 /// The value of at most 19 ASCII digits.

@@ -45,14 +45,20 @@ impl LeafBuilder {
 
     /// Appends a row, already encoded by [`write_row`]. Returns whether it begins a new group.
     pub fn push(&mut self, class: u8, owner: &[u8], row: &[u8]) -> GroupStart {
-        let same = self.group_rows > 0 && self.group_class == class && self.group_owner == owner;
-        if !same {
-            self.start_group(class, owner);
-        }
+        let start = self.begin_row(class, owner);
         self.group_rows += 1;
         self.row_count += 1;
         self.rows.extend_from_slice(row);
-        if same { GroupStart::Same } else { GroupStart::New }
+        start
+    }
+
+    /// Begins another group, unless the row belongs to the one that is open.
+    fn begin_row(&mut self, class: u8, owner: &[u8]) -> GroupStart {
+        if self.group_rows > 0 && self.group_class == class && self.group_owner == owner {
+            return GroupStart::Same;
+        }
+        self.start_group(class, owner);
+        GroupStart::New
     }
 
     fn start_group(&mut self, class: u8, owner: &[u8]) {
@@ -149,13 +155,18 @@ impl<'a> LeafRows<'a> {
         cells.clear();
         let Some(group) = self.group_of_next_row()? else { return Ok(None) };
         let RowHead { multiplicity, cell_count } = self.read_row_head()?;
-        let before = self.rows.clone();
-        for _ in 0..cell_count {
+        let bytes = self.read_cells(cell_count, cells)?;
+        Ok(Some(LeafRow { class: group.class, owner: group.owner, multiplicity, bytes }))
+    }
+
+    /// Reads the cells of a row, and returns their bytes.
+    fn read_cells(&mut self, count: usize, cells: &mut Vec<Cell<'a>>) -> Result<&'a [u8], WireError> {
+        let mut before = self.rows.clone();
+        for _ in 0..count {
             cells.push(Cell::read(&mut self.rows)?);
         }
         let len = before.remaining() - self.rows.remaining();
-        let bytes = before.clone().raw(len, "row")?;
-        Ok(Some(LeafRow { class: group.class, owner: group.owner, multiplicity, bytes }))
+        before.raw(len, "row")
     }
 
     /// Counts one row of the current group, or of the first after it that has rows left; `None` at the end.
@@ -206,11 +217,17 @@ struct RowHead {
 fn read_group<'a>(take: &mut Take<'a>) -> Result<Group<'a>, WireError> {
     let class = take.u8("class of a group")?;
     let owner = take.bytes("owner of a group")?;
-    let rows = take.uv("rows of a group")?;
-    if rows == 0 {
-        return Err(WireError::Invalid { what: "rows of a group" });
-    }
+    let rows = read_group_rows(take)?;
     Ok(Group { class, owner, rows })
+}
+
+/// No group is empty.
+fn read_group_rows(take: &mut Take<'_>) -> Result<u64, WireError> {
+    const ROWS: &str = "rows of a group";
+    match take.uv(ROWS)? {
+        0 => Err(WireError::Invalid { what: ROWS }),
+        rows => Ok(rows),
+    }
 }
 
 #[cfg(test)]

@@ -378,8 +378,6 @@ fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocati
     }
 }
 
-
-
 impl FrameLocation {
     fn write(&self, out: &mut Vec<u8>) {
         out.put_uv(u64::from(self.pack));
@@ -456,11 +454,15 @@ fn read_separators(take: &mut Take<'_>, count: usize) -> Result<Vec<Vec<u8>>, Wi
 }
 
 fn read_separator(take: &mut Take<'_>, before: &[u8]) -> Result<Vec<u8>, WireError> {
-    let shared: usize = take.uv_as("shared bytes of a separator")?;
-    let prefix = before.get(..shared).ok_or(WireError::Invalid { what: "separator" })?;
-    let mut separator = prefix.to_vec();
+    let mut separator = read_shared(take, before)?.to_vec();
     separator.extend_from_slice(take.bytes("separator")?);
     Ok(separator)
+}
+
+/// The bytes that a separator shares with the one before it.
+fn read_shared<'b>(take: &mut Take<'_>, before: &'b [u8]) -> Result<&'b [u8], WireError> {
+    let len: usize = take.uv_as("shared bytes of a separator")?;
+    before.get(..len).ok_or(WireError::Invalid { what: "separator" })
 }
 
 /// Length of the longest common prefix.

@@ -237,6 +237,15 @@ impl<'a> TableColumns<'a> {
     }
 }
 
+const REAR_TABLE: &str = "rear table";
+const NO_REAR_TABLE: WireError = WireError::Truncated { what: REAR_TABLE };
+
+/// The last `len` of `bytes`.
+fn last(bytes: &[u8], len: usize) -> Option<&[u8]> {
+    let start = bytes.len().checked_sub(len)?;
+    Some(&bytes[start..])
+}
+
 /// A sealed table as it lies in a pack.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedTable {
@@ -276,14 +285,13 @@ impl SealedTable {
 
     /// Reads the table that ends `tail`, the last bytes of a pack.
     pub fn read_rear(tail: &[u8]) -> Result<Self, WireError> {
-        let what = "rear table";
-        let (front, head) = tail.split_last_chunk::<TABLE_HEAD_LEN>().ok_or(WireError::Truncated { what })?;
+        let (front, head) = tail.split_last_chunk::<TABLE_HEAD_LEN>().ok_or(NO_REAR_TABLE)?;
         let mut head = Take::new(head);
-        let len = head.u32(what)? as usize;
-        let thread = head.u8(what)?;
-        let counter = head.u32(what)?;
-        let start = front.len().checked_sub(len).ok_or(WireError::Truncated { what })?;
-        Ok(Self { frame_counter: FrameCounter { thread, counter }, sealed: front[start..].to_vec() })
+        let len = head.u32(REAR_TABLE)? as usize;
+        let thread = head.u8(REAR_TABLE)?;
+        let counter = head.u32(REAR_TABLE)?;
+        let sealed = last(front, len).ok_or(NO_REAR_TABLE)?.to_vec();
+        Ok(Self { frame_counter: FrameCounter { thread, counter }, sealed })
     }
 }
 

@@ -86,10 +86,7 @@ impl<'a> Take<'a> {
     }
 
     /// What `read` makes of `bytes`, which must read them all.
-    pub fn whole<T>(
-        bytes: &'a [u8],
-        read: impl FnOnce(&mut Self) -> Result<T, WireError>,
-    ) -> Result<T, WireError> {
+    pub fn whole<T>(bytes: &'a [u8], read: impl FnOnce(&mut Self) -> Result<T, WireError>) -> Result<T, WireError> {
         let mut take = Self::new(bytes);
         let value = read(&mut take)?;
         take.finish()?;

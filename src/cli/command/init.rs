@@ -220,8 +220,13 @@ fn absolute(location: &Location) -> String {
 /// What people call this machine, for the labels of keys.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(64).collect();
+    let name = start_of(name.trim());
     if name.is_empty() { "sidekeep".to_owned() } else { name }
+}
+
+/// As much of a name as a label has room for.
+fn start_of(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 fn human(document: &InitDocument) -> String {
