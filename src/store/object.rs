@@ -46,13 +46,13 @@ struct Inner {
 }
 
 /// What speaks to the store.
-struct Client {
+struct OpenedStore {
     objects: Arc<dyn ObjectStore>,
     /// If the store is one.
     directory: Option<StoreDirectory>,
 }
 
-impl Client {
+impl OpenedStore {
     fn open(location: &Location, options: &OpenOptions, tally: &Arc<Tally>) -> Result<Self, StoreError> {
         match &location.0 {
             StorePlace::Directory(path) => Self::of_directory(path),
@@ -108,12 +108,12 @@ impl Store {
         let place = location.to_string();
         tracing::info!(place, "store");
         let tally = Arc::new(Tally::default());
-        let client = Client::open(location, options, &tally)?;
+        let client = OpenedStore::open(location, options, &tally)?;
         Ok(Self::over(client, place, options.retry_policy, tally))
     }
 
-    fn over(client: Client, place: String, retry_policy: RetryPolicy, tally: Arc<Tally>) -> Self {
-        let Client { objects, directory } = client;
+    fn over(client: OpenedStore, place: String, retry_policy: RetryPolicy, tally: Arc<Tally>) -> Self {
+        let OpenedStore { objects, directory } = client;
         Self(Arc::new(Inner { objects, place, directory, retry_policy, tally }))
     }
 
@@ -131,7 +131,7 @@ impl Store {
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         let place = objects.to_string();
         let retry_policy = RetryPolicy { pause: Duration::ZERO, ..RetryPolicy::default() };
-        Self::over(Client { objects, directory: None }, place, retry_policy, Arc::default())
+        Self::over(OpenedStore { objects, directory: None }, place, retry_policy, Arc::default())
     }
 
     /// Where the store lies, for people; without secrets.

@@ -184,7 +184,9 @@ impl SqliteTarget {
     fn insert(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
         match self.try_insert(cells)? {
             InsertedRow::AsItIs => Ok(()),
-            InsertedRow::Altered => self.report_row(cells, "is in, but a value took on the declared type of its column"),
+            InsertedRow::Altered => {
+                self.report_row(cells, "is in, but a value took on the declared type of its column")
+            }
             InsertedRow::Refused(why) => self.refuse_row(cells, &why),
         }
     }

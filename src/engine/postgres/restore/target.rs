@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::contract::{
-    BatchTarget, UnfinishedRestore, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
+    BatchTarget, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
+    UnfinishedRestore,
 };
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::login::connect;
