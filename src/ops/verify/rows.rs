@@ -19,7 +19,7 @@ use crate::ops::verify::leaf::{Junction, LeafFacts, LeafFault, TreeRules};
 use crate::ops::verify::nodes::{VerifiedNode, fetch_nodes, open_node, separators};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
 use crate::ops::verify::streams::StreamCheck;
-use crate::ops::verify::tree_scan::{LeafBatch, LeafPair, PathStep, ScannedLeaf, TreeScan, needed_leaves};
+use crate::ops::verify::tree_scan::{LeafPair, PathStep, ScanBatch, ScannedLeaf, TreeScan, needed_leaves};
 use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::ledger::SnapshotRecord;
@@ -273,7 +273,7 @@ impl<'a> RowCheck<'a> {
         Ok(())
     }
 
-    fn check_pairs(&mut self, tree: &mut TreeScan<'_>, batch: &mut LeafBatch) -> Result<(), OpError> {
+    fn check_pairs(&mut self, tree: &mut TreeScan<'_>, batch: &mut ScanBatch) -> Result<(), OpError> {
         let fresh = self.fresh_pairs(tree, batch);
         let needed = needed_leaves(&batch.items, &fresh);
         self.open_leaves(tree, &mut batch.items, &needed)?;
@@ -288,7 +288,7 @@ impl<'a> RowCheck<'a> {
     }
 
     /// Pairs of neighbours that were not found sound before.
-    fn fresh_pairs(&self, tree: &TreeScan<'_>, batch: &LeafBatch) -> Vec<LeafPair> {
+    fn fresh_pairs(&self, tree: &TreeScan<'_>, batch: &ScanBatch) -> Vec<LeafPair> {
         let mut fresh = Vec::new();
         for at in batch.first..batch.items.len() {
             let hash = tree.pair_hash(&batch.items, at);

@@ -55,7 +55,7 @@ pub struct ScannedLeaf {
 }
 
 /// Leaves that are checked together.
-pub struct LeafBatch {
+pub struct ScanBatch {
     pub items: Vec<ScannedLeaf>,
     /// The position of the first that is not of the batch before.
     pub first: usize,
@@ -110,7 +110,7 @@ impl<'r> TreeScan<'r> {
     }
 
     /// The leaves that wait, after the one before them; `None` if none waits.
-    pub fn take_batch(&mut self) -> Option<LeafBatch> {
+    pub fn take_batch(&mut self) -> Option<ScanBatch> {
         let mut items = std::mem::take(&mut self.batch);
         if items.is_empty() {
             return None;
@@ -120,7 +120,7 @@ impl<'r> TreeScan<'r> {
             items.insert(0, previous);
             first = 1;
         }
-        Some(LeafBatch { items, first })
+        Some(ScanBatch { items, first })
     }
 
     /// Reports something wrong in this tree.
