@@ -136,11 +136,13 @@ fn is_too_long(cell: &Cell<'_>) -> bool {
 
 /// Whether the row could go as parameters at worst; a server ends the session over one that is too long.
 fn fits_message(cells: &[Cell<'_>]) -> Result<(), EncodeError> {
-    let mut bytes = MESSAGE_BYTES_OF_ROW + MESSAGE_BYTES_OF_VALUE * cells.len();
-    for (_, value) in cells.iter().filter_map(Cell::stream_candidate) {
-        bytes += value.len();
-    }
-    if bytes > MESSAGE_BYTES_MAX { Err(EncodeError::RowTooLong) } else { Ok(()) }
+    if message_bytes(cells) > MESSAGE_BYTES_MAX { Err(EncodeError::RowTooLong) } else { Ok(()) }
+}
+
+fn message_bytes(cells: &[Cell<'_>]) -> usize {
+    let values = cells.iter().filter_map(Cell::stream_candidate);
+    let value_bytes: usize = values.map(|(_, value)| value.len()).sum();
+    MESSAGE_BYTES_OF_ROW + MESSAGE_BYTES_OF_VALUE * cells.len() + value_bytes
 }
 
 fn push_text_field(
@@ -303,7 +305,9 @@ pub(crate) fn is_binary_only(cell: &Cell<'_>, kind: ValueKind, target: EncodeTar
 
 fn is_binary_only_interval(cell: &Cell<'_>, version: u32) -> bool {
     match *cell {
-        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => version < INTERVAL_INFINITY_SINCE,
+        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => {
+            version < INTERVAL_INFINITY_SINCE
+        }
         // The server reads the digits first and the sign afterwards.
         Cell::Interval { microseconds: i64::MIN, .. } => true,
         Cell::Interval { microseconds, .. } => {
