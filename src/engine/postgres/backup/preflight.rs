@@ -171,12 +171,16 @@ fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
     if unreadable.is_empty() {
         return Ok(Remark::well("rights", format!("{role} may read all {tables} tables and their sequences")));
     }
+    Ok(missing_rights(&role, &unreadable))
+}
+
+fn missing_rights(role: &str, unreadable: &[String]) -> Remark {
     let count = unreadable.len();
-    Ok(Remark::doubtful(
+    Remark::doubtful(
         "rights",
-        format!("{role} may not read {count} tables and sequences: {}", abbreviated(&unreadable)),
+        format!("{role} may not read {count} tables and sequences: {}", abbreviated(unreadable)),
         "grant the role what docs/postgresql.md says",
-    ))
+    )
 }
 
 /// The role of a session.
@@ -205,12 +209,15 @@ fn identity(client: &Client) -> Result<Remark, QueryError> {
     if refused.is_empty() {
         return Ok(Remark::well("identity", "another server behind the same name would be noticed"));
     }
-    let refused = abbreviated(&refused);
-    Ok(Remark::doubtful(
+    Ok(uncertain_identity(&abbreviated(&refused)))
+}
+
+fn uncertain_identity(refused: &str) -> Remark {
+    Remark::doubtful(
         "identity",
         format!("the role may not call {refused}: another server behind the same name is harder to notice"),
         "grant the role EXECUTE on these functions",
-    ))
+    )
 }
 
 fn locks(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {

@@ -138,11 +138,13 @@ fn globals(
         }
         Err(error) => return Err(error.into()),
     };
-    if passwords == RolePasswords::LeftOut {
-        let reason = "only a superuser and who may read pg_authid can read them: they must be set anew after a restore";
-        gaps.push(gap("role passwords", reason.to_owned()));
-    }
+    gaps.extend(passwords_gap(passwords));
     statements("pg_dumpall", &dumped)
+}
+
+fn passwords_gap(passwords: RolePasswords) -> Option<Gap> {
+    let reason = "only a superuser and who may read pg_authid can read them: they must be set anew after a restore";
+    (passwords == RolePasswords::LeftOut).then(|| gap("role passwords", reason.to_owned()))
 }
 
 fn readable_passwords(client: &Client) -> Result<RolePasswords, QueryError> {
@@ -277,12 +279,15 @@ impl ListedSequence {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
     }
 
+    fn missing_right(&self) -> String {
+        let name = self.sql_name();
+        format!("the role may not read where this sequence stands; GRANT SELECT ON SEQUENCE {name} helps")
+    }
+
     /// Why its position cannot be read.
     fn gap_reason(&self) -> Option<String> {
         if !self.is_allowed {
-            let name = self.sql_name();
-            let reason = "the role may not read where this sequence stands";
-            return Some(format!("{reason}; GRANT SELECT ON SEQUENCE {name} helps"));
+            return Some(self.missing_right());
         }
         if self.is_absent {
             return Some("a standby does not know where an unlogged sequence stands".to_owned());
