@@ -148,11 +148,8 @@ fn load_state(
 fn notes_of_store(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
     let warnings = ledger.warnings_at_head().into_iter();
     let warnings = warnings.map(|finding| finding.with_severity(Severity::Information));
-    warnings.chain(known.notes.iter().map(note_of_store)).collect()
-}
-
-fn note_of_store(note: impl AsRef<str>) -> Finding {
-    Finding::note("the store", note.as_ref())
+    let notes = known.notes.iter().map(|note| Finding::note("the store", note));
+    warnings.chain(notes).collect()
 }
 
 fn update_catalog(
