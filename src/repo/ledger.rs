@@ -10,13 +10,13 @@ use std::sync::Arc;
 use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
-use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{
     Add, ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, ObjectRef, Repack, ReplacedManifest, Snapshot, Tag,
     TagChange, Verdict,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
+use crate::repo::decoded_entry::DecodedEntry;
 use crate::repo::error::RepoError;
 use crate::repo::finding::{chain_hole, void_entry};
 use crate::repo::open::Repository;
@@ -492,17 +492,3 @@ impl Ledger {
 
 /// Whether an entry counts; `Err` says why it is void.
 type Judgement = Result<(), &'static str>;
-
-/// An entry that stands in its place, not yet judged.
-struct DecodedEntry {
-    entry: Box<Entry>,
-    envelope: Envelope,
-}
-
-impl DecodedEntry {
-    fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
-        let envelope = Envelope::decode(bytes)?;
-        let entry = Box::new(envelope.predicate()?);
-        Ok(Self { entry, envelope })
-    }
-}
