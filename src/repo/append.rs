@@ -31,9 +31,7 @@ pub fn append(
 ) -> Result<Appended, RepoError> {
     signer.check_role(&body)?;
     let entry = Entry { place: ledger.next_place()?, written: repository.env().now(), body };
-    let bytes = encode(&entry, signer.key, signer.sign)
-        .map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
-    let bytes = Bytes::from(bytes);
+    let bytes = signer.encode(&entry)?;
     if !ledger.would_count(&Link::Whole(bytes.clone()))? {
         // It would be void, and its signer would believe that it had committed.
         return Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" });
@@ -48,7 +46,13 @@ fn create_entry(
     entry: Numbered,
     bytes: Bytes,
 ) -> Result<Appended, RepoError> {
-    match repository.objects().create_durable(&Name::Ledger(source, entry.number), bytes) {
+    let created = repository.objects().create_durable(&Name::Ledger(source, entry.number), bytes);
+    outcome(created, entry)
+}
+
+/// What the store's answer means for the entry.
+fn outcome(created: Result<Created, StoreError>, entry: Numbered) -> Result<Appended, RepoError> {
+    match created {
         Ok(Created::New | Created::Same) => Ok(Appended::Done(entry)),
         Err(StoreError::Exists { .. }) => Ok(Appended::Lost),
         Err(source @ StoreError::Uncertain { .. }) => Err(RepoError::Unclear { source }),
@@ -70,5 +74,12 @@ impl Signer<'_> {
         }
         let needed = "the role that signs it";
         Err(RepoError::WrongRole { doing: "this entry", needed, key: self.key, role: self.role })
+    }
+
+    /// The bytes of an entry, signed.
+    fn encode(&self, entry: &Entry) -> Result<Bytes, RepoError> {
+        let encoded = encode(entry, self.key, self.sign);
+        let bytes = encoded.map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;
+        Ok(bytes.into())
     }
 }

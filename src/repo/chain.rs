@@ -67,12 +67,15 @@ fn read_listed(
     name: impl Fn(u64) -> Name,
     mut each: impl FnMut(u64, Link) -> Result<(), RepoError>,
 ) -> Result<(), RepoError> {
-    let bytes_max = STATEMENT_BYTES_MAX as u64;
-    let reads: Vec<Read> = (1..=last).map(|number| Read { name: name(number), range: None, bytes_max }).collect();
+    let reads: Vec<Read> = (1..=last).map(|number| read_of(name(number))).collect();
     objects.get_many(&reads, |at, answer| {
-        let number = at as u64 + 1;
-        each(number, link(objects, &name(number), answer)?)
+        let read = &reads[at];
+        each(at as u64 + 1, link(objects, &read.name, answer)?)
     })
+}
+
+fn read_of(name: Name) -> Read {
+    Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
 }
 
 /// Gives the objects after number `last`, one by one, and returns the number of the last that there is.
@@ -102,22 +105,29 @@ fn answers_for_all(name: &Name) -> RepoError {
 fn link(objects: &Objects, name: &Name, answer: Result<Bytes, StoreError>) -> Result<Link, RepoError> {
     match answer {
         Ok(bytes) => Ok(Link::Whole(bytes)),
-        Err(StoreError::TooLarge { .. }) => {
-            let start = objects.get_range(name, 0, STATEMENT_BYTES_MAX as u64 + 1).map_err(RepoError::referenced)?;
-            Ok(Link::TooLong(Digest::of(&start)))
-        }
+        Err(StoreError::TooLarge { .. }) => digest_of_start(objects, name).map(Link::TooLong),
         Err(error) => Err(RepoError::referenced(error)),
     }
+}
+
+fn digest_of_start(objects: &Objects, name: &Name) -> Result<Digest, RepoError> {
+    let start = objects.get_range(name, 0, STATEMENT_BYTES_MAX as u64 + 1).map_err(RepoError::referenced)?;
+    Ok(Digest::of(&start))
 }
 
 fn list(objects: &Objects, prefix: &str) -> Result<Vec<u64>, RepoError> {
     let mut numbers = Vec::new();
     objects.list_each(prefix, |listed| {
-        if let Some(Name::Roster(number) | Name::Ledger(_, number)) = Name::parse(&listed.name) {
-            numbers.push(number);
-        }
+        numbers.extend(number_in_chain(&listed.name));
         Ok::<(), RepoError>(())
     })?;
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+fn number_in_chain(name: &str) -> Option<u64> {
+    match Name::parse(name)? {
+        Name::Roster(number) | Name::Ledger(_, number) => Some(number),
+        _ => None,
+    }
 }

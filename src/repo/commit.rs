@@ -38,12 +38,9 @@ impl Preconditions {
 
     /// The last of the packs to be added, as many as one entry names.
     fn surplus(&self) -> Surplus {
-        let adopted = self.adopted.len().min(ENTRY_PACKS_MAX);
-        let added = self.added.len().min(ENTRY_PACKS_MAX - adopted);
-        Surplus {
-            added: self.added[self.added.len() - added..].to_vec(),
-            adopted: self.adopted[self.adopted.len() - adopted..].to_vec(),
-        }
+        let adopted = last_of(&self.adopted, ENTRY_PACKS_MAX);
+        let added = last_of(&self.added, ENTRY_PACKS_MAX - adopted.len());
+        Surplus { added: added.to_vec(), adopted: adopted.to_vec() }
     }
 
     /// The surplus was added to the inventory.
@@ -52,6 +49,11 @@ impl Preconditions {
         self.adopted.truncate(self.adopted.len() - surplus.adopted.len());
         self.packs.extend(surplus.added.iter().chain(&surplus.adopted).map(|pack| pack.sha256));
     }
+}
+
+/// The last packs, at most so many.
+fn last_of(packs: &[ObjectRef], count: usize) -> &[ObjectRef] {
+    &packs[packs.len().saturating_sub(count)..]
 }
 
 /// Packs that an entry before the snapshot's adds.
@@ -129,16 +131,20 @@ impl CommitAttempt<'_> {
     /// Adds packs ahead of the snapshot, in an entry of their own.
     fn add_surplus(&mut self) -> Result<(), RepoError> {
         let surplus = self.preconditions.surplus();
-        let add = Add {
-            session: self.snapshot.session,
-            epoch: self.snapshot.epoch,
-            packs: surplus.added.clone(),
-            adopted: surplus.adopted.clone(),
-        };
+        let add = self.surplus_entry(&surplus);
         self.append(&EntryBody::Add(add))?;
         self.reload_ledger()?;
         self.preconditions.move_to_inventory(&surplus);
         Ok(())
+    }
+
+    fn surplus_entry(&self, surplus: &Surplus) -> Add {
+        Add {
+            session: self.snapshot.session,
+            epoch: self.snapshot.epoch,
+            packs: surplus.added.clone(),
+            adopted: surplus.adopted.clone(),
+        }
     }
 
     fn add_snapshot(&mut self) -> Result<Numbered, RepoError> {
@@ -154,14 +160,17 @@ impl CommitAttempt<'_> {
             self.unlocked.repository().objects().barrier()?;
             match self.try_append(body.clone())? {
                 Appended::Done(entry) => return Ok(entry),
-                Appended::Lost => {
-                    self.races_lost += 1;
-                    self.unlocked.repository_mut().reload()?;
-                    self.reload_ledger()?;
-                }
+                Appended::Lost => self.catch_up()?,
             }
         }
         Err(overtaken("too many others write to this source at the same time"))
+    }
+
+    /// Somebody else was first: reads the chains again.
+    fn catch_up(&mut self) -> Result<(), RepoError> {
+        self.races_lost += 1;
+        self.unlocked.repository_mut().reload()?;
+        self.reload_ledger()
     }
 
     fn try_append(&self, body: EntryBody) -> Result<Appended, RepoError> {
@@ -173,14 +182,16 @@ impl CommitAttempt<'_> {
 
     /// Fails if a precondition no longer holds.
     fn validate(&self) -> Result<(), RepoError> {
-        let key = self.unlocked.key();
-        if !self.ledger.trusts(&key) {
-            return Err(RepoError::NotEnrolled { key, state: "revoked" });
-        }
+        self.check_key()?;
         check_clock(self.ledger, self.snapshot.source_clock)?;
         self.check_epoch()?;
         self.check_shared_packs()?;
         self.check_own_objects()
+    }
+
+    fn check_key(&self) -> Result<(), RepoError> {
+        let key = self.unlocked.key();
+        if self.ledger.trusts(&key) { Ok(()) } else { Err(RepoError::NotEnrolled { key, state: "revoked" }) }
     }
 
     fn check_epoch(&self) -> Result<(), RepoError> {
@@ -191,26 +202,34 @@ impl CommitAttempt<'_> {
     }
 
     fn check_shared_packs(&self) -> Result<(), RepoError> {
-        let ledger = &*self.ledger;
         let packs = &self.preconditions.packs;
-        if packs.iter().any(|digest| !ledger.has_pack(digest)) {
+        if packs.iter().any(|digest| !self.ledger.has_pack(digest)) {
             return Err(overtaken("data that this snapshot shares with earlier ones was pruned meanwhile"));
         }
-        let trusted: HashSet<Digest> =
-            ledger.inventory().filter(|pack| ledger.trusts(&pack.signer)).map(|pack| pack.digest).collect();
+        let trusted = self.trusted_packs();
         if packs.iter().any(|digest| !trusted.contains(digest)) {
             return Err(overtaken("a key whose data this snapshot shares was revoked meanwhile"));
         }
         Ok(())
     }
 
+    /// Packs of the inventory whose signers are still trusted.
+    fn trusted_packs(&self) -> HashSet<Digest> {
+        let trusted = self.ledger.inventory().filter(|pack| self.ledger.trusts(&pack.signer));
+        trusted.map(|pack| pack.digest).collect()
+    }
+
     fn check_own_objects(&self) -> Result<(), RepoError> {
-        let packs = self.preconditions.adopted.iter().chain(&self.preconditions.added);
-        let mut own = packs.chain([&self.snapshot.manifest]);
-        if own.any(|object| self.ledger.was_removed(&object.sha256)) {
+        if self.own_objects().any(|object| self.ledger.was_removed(&object.sha256)) {
             return Err(overtaken("data that this snapshot wrote was pruned before it could commit"));
         }
         Ok(())
+    }
+
+    /// What this session wrote or adopted.
+    fn own_objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        let packs = self.preconditions.adopted.iter().chain(&self.preconditions.added);
+        packs.chain([&self.snapshot.manifest])
     }
 }
 

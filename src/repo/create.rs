@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::env::{Env, SharedEnv, random};
+use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, RepositoryId, SourceId};
 use crate::base::role::{Role, SourceScope};
 use crate::crypto::role::{AdminKeys, Identity};
@@ -30,7 +31,7 @@ pub struct Made {
 
 /// Races a conditional create and fails unless the store lets exactly one win.
 pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<String>, RepoError> {
-    let place = objects.store().place().to_owned();
+    let place = place_of(objects);
     let probe = objects.runtime().block_on(probe(objects.store(), &**env))?;
     match probe.conditional {
         Conditional::Works => Ok(probe.left.map(|error| format!("a probe object could not be deleted: {error}"))),
@@ -44,13 +45,10 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, Rep
     check_empty(&objects)?;
     check_store(&objects, &env)?;
     let repository = RepositoryId::new(random(&*env));
-    let identities: Vec<Identity> =
-        FIRST_ROLES.iter().map(|role| Identity::generate(&*env, *role, repository)).collect();
+    let identities = generate_identities(&*env, repository);
     let descriptor = Descriptor { repository, created: env.now() }.encode();
     let epoch = create_first_epoch(&objects, &*env, repository, &identities)?;
-    let mut statements: Vec<RosterStatement> =
-        identities.iter().map(|identity| RosterStatement::Enrol(enrol(identity, label))).collect();
-    statements.push(RosterStatement::Epoch(epoch));
+    let statements = first_statements(&identities, label, epoch);
     let previous = Digest::of(&descriptor);
     let entry = RosterEntry { repository, number: 1, previous, written: env.now(), statements };
     create_first_entry(&objects, &entry, &identities)?;
@@ -60,9 +58,23 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, Rep
     Ok(Made { repository: Repository::open(objects, env)?, identities })
 }
 
+fn generate_identities(env: &dyn Env, repository: RepositoryId) -> Vec<Identity> {
+    FIRST_ROLES.iter().map(|role| Identity::generate(env, *role, repository)).collect()
+}
+
+/// Enrols all identities and opens the first epoch.
+fn first_statements(identities: &[Identity], label: &str, epoch: OpenEpoch) -> Vec<RosterStatement> {
+    let mut statements = Vec::with_capacity(identities.len() + 1);
+    for identity in identities {
+        statements.push(RosterStatement::Enrol(enrol(identity, label)));
+    }
+    statements.push(RosterStatement::Epoch(epoch));
+    statements
+}
+
 /// Fails if there is a repository, or what an unfinished `init` left.
 fn check_empty(objects: &Objects) -> Result<(), RepoError> {
-    let place = objects.store().place().to_owned();
+    let place = place_of(objects);
     if exists(objects, &Name::Descriptor)? {
         return Err(RepoError::Exists { place });
     }
@@ -93,30 +105,45 @@ fn create_first_epoch(
     let mut grants = BTreeMap::new();
     for identity in identities {
         let key = identity.key_id();
-        let sealed = keys
-            .grant(env, &identity.public(), identity.role(), &SourceScope::All)
-            .map_err(|source| RepoError::Grant { key, source })?;
-        let bytes = Grant { repository, epoch, key, sealed }.encode();
-        grants.insert(key, Digest::of(&bytes));
-        objects.create(&Name::Grant(epoch, key), bytes.into())?;
+        let grant = Grant { repository, epoch, key, sealed: seal_grant(&keys, env, identity)? };
+        grants.insert(key, create_grant(objects, &grant)?);
     }
     Ok(OpenEpoch { epoch, sealing: keys.restore_public().to_bytes(), grants })
 }
 
+fn seal_grant(keys: &AdminKeys, env: &dyn Env, identity: &Identity) -> Result<Vec<u8>, RepoError> {
+    let sealed = keys.grant(env, &identity.public(), identity.role(), &SourceScope::All);
+    sealed.map_err(|source| RepoError::Grant { key: identity.key_id(), source })
+}
+
+fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
+    let bytes = grant.encode();
+    let digest = Digest::of(&bytes);
+    objects.create(&Name::Grant(grant.epoch, grant.key), bytes.into())?;
+    Ok(digest)
+}
+
 fn create_first_entry(objects: &Objects, entry: &RosterEntry, identities: &[Identity]) -> Result<(), RepoError> {
-    let admin = identities.iter().find(|identity| identity.role() == Role::Admin).expect("an admin is a first role");
-    let bytes = sign(entry, admin, "the first roster entry")?;
+    let bytes = sign(entry, first_admin(identities), "the first roster entry")?;
     match objects.create(&Name::Roster(1), bytes.into()) {
         Ok(_) => Ok(()),
-        Err(StoreError::Exists { .. }) => Err(RepoError::Unfinished { place: objects.store().place().to_owned() }),
+        Err(StoreError::Exists { .. }) => Err(RepoError::Unfinished { place: place_of(objects) }),
         Err(error) => Err(error.into()),
     }
+}
+
+fn first_admin(identities: &[Identity]) -> &Identity {
+    identities.iter().find(|identity| identity.role() == Role::Admin).expect("an admin is a first role")
+}
+
+fn place_of(objects: &Objects) -> String {
+    objects.store().place().to_owned()
 }
 
 fn create_descriptor(objects: &Objects, descriptor: Vec<u8>) -> Result<(), RepoError> {
     match objects.create_durable(&Name::Descriptor, descriptor.into()) {
         Ok(_) => Ok(()),
-        Err(StoreError::Exists { .. }) => Err(RepoError::Exists { place: objects.store().place().to_owned() }),
+        Err(StoreError::Exists { .. }) => Err(RepoError::Exists { place: place_of(objects) }),
         Err(error) => Err(error.into()),
     }
 }
@@ -145,9 +172,7 @@ pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoE
         if let Some(source) = source_named(unlocked, name) {
             return Ok(source);
         }
-        let source = SourceId::new(random(unlocked.repository().env()));
-        append_source(unlocked, source, name)?;
-        if unlocked.repository().roster().sources.contains_key(&source) {
+        if let Some(source) = append_source(unlocked, name)? {
             return Ok(source);
         }
         if !entitled_to_add(unlocked) {
@@ -161,15 +186,30 @@ fn source_named(unlocked: &Unlocked, name: &str) -> Option<SourceId> {
     sources.find(|source| unlocked.source_name(*source).as_deref() == Some(name))
 }
 
-/// Tries to append an entry that adds a source, then reads the roster again. Another entry may have come first.
-fn append_source(unlocked: &mut Unlocked, source: SourceId, name: &str) -> Result<(), RepoError> {
-    let repository = unlocked.repository();
-    let (epoch, _) =
-        repository.roster().open_epoch().ok_or_else(|| RepoError::missing("an epoch that is open for writing"))?;
-    let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
-    let entry = next_entry(repository, RosterStatement::Source(AddSource { source, epoch, label }));
+/// Tries to append an entry that adds a source, then reads the roster again. None if another entry came first.
+fn append_source(unlocked: &mut Unlocked, name: &str) -> Result<Option<SourceId>, RepoError> {
+    let source = SourceId::new(random(unlocked.repository().env()));
+    let entry = source_entry(unlocked, source, name)?;
     let bytes = sign(&entry, unlocked.identity(), "a roster entry")?;
-    match repository.objects().create_durable(&Name::Roster(entry.number), bytes.into()) {
+    append_entry(unlocked, entry.number, bytes)?;
+    let is_added = unlocked.repository().roster().sources.contains_key(&source);
+    Ok(is_added.then_some(source))
+}
+
+fn source_entry(unlocked: &Unlocked, source: SourceId, name: &str) -> Result<RosterEntry, RepoError> {
+    let repository = unlocked.repository();
+    let epoch = newest_epoch(repository)?;
+    let label = unlocked.structure(source, epoch)?.seal_label(repository.env(), name);
+    Ok(next_entry(repository, RosterStatement::Source(AddSource { source, epoch, label })))
+}
+
+fn newest_epoch(repository: &Repository) -> Result<Epoch, RepoError> {
+    let open = repository.roster().open_epoch().map(|(epoch, _)| epoch);
+    open.ok_or_else(|| RepoError::missing("an epoch that is open for writing"))
+}
+
+fn append_entry(unlocked: &mut Unlocked, number: u64, bytes: Vec<u8>) -> Result<(), RepoError> {
+    match unlocked.repository().objects().create_durable(&Name::Roster(number), bytes.into()) {
         Ok(_) | Err(StoreError::Exists { .. }) => unlocked.repository_mut().reload(),
         Err(error) => Err(error.into()),
     }
@@ -203,13 +243,20 @@ fn entitled_to_add(unlocked: &Unlocked) -> bool {
 /// Seals a session to the epoch as an operator would and opens it with `admin`: proof that a backup
 /// made with these keys can be restored with them.
 pub fn prove_openable(operator: &Unlocked, admin: &Unlocked, epoch: Epoch) -> Result<(), RepoError> {
-    let repository = operator.repository();
-    let source = SourceId::new(random(repository.env()));
-    let keys = operator.source_keys(source, epoch, "sealing")?;
-    let restore = repository.roster().restore_key(epoch)?;
-    let (_, wrap) = SessionKeys::create(repository.env(), &restore, &keys.structure, &keys.ids)
-        .map_err(|error| RepoError::damaged(format!("epoch {epoch}"), error.to_string()))?;
+    let source = SourceId::new(random(operator.repository().env()));
+    let wrap = seal_session(operator, source, epoch)?;
     let opened = admin.admin(epoch, "opening what was sealed")?.opener(source, &wrap);
     opened.map_err(|source| RepoError::Grant { key: admin.key(), source })?;
     Ok(())
+}
+
+/// A new session of the operator, sealed to the restore key of the epoch.
+fn seal_session(operator: &Unlocked, source: SourceId, epoch: Epoch) -> Result<SessionWrap, RepoError> {
+    let repository = operator.repository();
+    let keys = operator.source_keys(source, epoch, "sealing")?;
+    let restore = repository.roster().restore_key(epoch)?;
+    match SessionKeys::create(repository.env(), &restore, &keys.structure, &keys.ids) {
+        Ok((_, wrap)) => Ok(wrap),
+        Err(error) => Err(RepoError::damaged(format!("epoch {epoch}"), error.to_string())),
+    }
 }

@@ -84,23 +84,24 @@ impl FragmentDraft {
         if self.packs.is_empty() {
             return Ok(None);
         }
+        let fragment = self.seal(session, sealer, identity.key_id())?;
+        Ok(Some(fragment.to_bytes(|message| identity.sign(message))))
+    }
+
+    fn seal(
+        &mut self,
+        session: &SessionKeys,
+        sealer: &mut Sealer,
+        signer: KeyId,
+    ) -> Result<SealedFragment, WriteError> {
         let mut sealed = codec::compress(&self.take_content())?;
-        let session_id = session.session();
         let sequence = self.sequence;
         self.sequence += 1;
-        let frame_counter = sealer.seal(FrameType::Index, &ordinal_id(session_id, sequence), &mut sealed)?;
+        let id = ordinal_id(session.session(), sequence);
+        let frame_counter = sealer.seal(FrameType::Index, &id, &mut sealed)?;
         let FrameContext { repository, source, epoch } = session.context();
-        let fragment = SealedFragment {
-            repository,
-            source,
-            epoch,
-            session: session_id,
-            sequence,
-            signer: identity.key_id(),
-            frame_counter,
-            sealed,
-        };
-        Ok(Some(fragment.to_bytes(|message| identity.sign(message))))
+        let session = session.session();
+        Ok(SealedFragment { repository, source, epoch, session, sequence, signer, frame_counter, sealed })
     }
 
     fn take_content(&mut self) -> Vec<u8> {
@@ -118,8 +119,7 @@ pub fn read_all(
     notes: &mut Vec<String>,
 ) -> Result<Vec<Fragment>, RepoError> {
     let source = keys.context().source;
-    let listed = objects.list(&format!("{source}/index"))?;
-    let names: Vec<Name> = listed.iter().filter_map(|listed| Name::parse(&listed.name)).collect();
+    let names = list(objects, source)?;
     let mut reader = FragmentReader { objects, keys, signers, notes, fragments: Vec::new() };
     let missing = reader.read_cached(&names)?;
     reader.read_stored(missing)?;
@@ -127,6 +127,11 @@ pub fn read_all(
         cache.retain(source, &names);
     }
     Ok(reader.fragments)
+}
+
+fn list(objects: &Objects, source: SourceId) -> Result<Vec<Name>, RepoError> {
+    let listed = objects.list(&format!("{source}/index"))?;
+    Ok(listed.iter().filter_map(|listed| Name::parse(&listed.name)).collect())
 }
 
 struct FragmentReader<'a> {
@@ -142,7 +147,7 @@ impl FragmentReader<'_> {
     fn read_cached(&mut self, names: &[Name]) -> Result<Vec<Name>, RepoError> {
         let mut missing = Vec::new();
         for &name in names {
-            match self.objects.cache().and_then(|cache| cache.get(&name)) {
+            match self.cached(&name) {
                 Some(bytes) => self.add(name, Ok(bytes))?,
                 None => missing.push(name),
             }
@@ -150,27 +155,43 @@ impl FragmentReader<'_> {
         Ok(missing)
     }
 
+    fn cached(&self, name: &Name) -> Option<Bytes> {
+        self.objects.cache()?.get(name)
+    }
+
     fn read_stored(&mut self, names: Vec<Name>) -> Result<(), RepoError> {
-        let bytes_max = INDEX_BYTES_MAX as u64;
-        let reads: Vec<Read> = names.iter().map(|&name| Read { name, range: None, bytes_max }).collect();
-        let objects = self.objects;
-        objects.get_many(&reads, |at, bytes| {
-            if let (Some(cache), Ok(bytes)) = (objects.cache(), &bytes) {
-                cache.keep(&names[at], bytes);
-            }
-            self.add(names[at], bytes)
+        let reads: Vec<Read> = names.into_iter().map(whole_fragment).collect();
+        self.objects.get_many(&reads, |at, bytes| {
+            let name = reads[at].name;
+            self.keep(&name, &bytes);
+            self.add(name, bytes)
         })
     }
 
+    /// Keeps a copy of what was read from the store.
+    fn keep(&self, name: &Name, bytes: &Result<Bytes, StoreError>) {
+        let Some(cache) = self.objects.cache() else { return };
+        if let Ok(bytes) = bytes {
+            cache.keep(name, bytes);
+        }
+    }
+
     fn add(&mut self, name: Name, bytes: Result<Bytes, StoreError>) -> Result<(), RepoError> {
-        let opened = bytes.map_err(RepoError::from).and_then(|bytes| open(name, &bytes, self.keys, self.signers));
-        match opened {
+        match self.open(name, bytes) {
             Ok(fragment) => self.fragments.extend(fragment),
             Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
             Err(error) => self.notes.push(format!("index fragment left out: {error}")),
         }
         Ok(())
     }
+
+    fn open(&self, name: Name, bytes: Result<Bytes, StoreError>) -> Result<Option<Fragment>, RepoError> {
+        open(name, &bytes?, self.keys, self.signers)
+    }
+}
+
+fn whole_fragment(name: Name) -> Read {
+    Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }
 }
 
 /// The fragment, or `None` if it is of another epoch or of an operator who was revoked since.
@@ -182,16 +203,18 @@ pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -
     if name.digest() != Some(Digest::of(bytes)) {
         return Err(RepoError::damaged(name, "its content is not what its name says"));
     }
-    let signer = match signers.0.get(&fragment.signer) {
-        Some(Some(signer)) => signer,
-        Some(None) => return Ok(None),
-        None => return Err(RepoError::damaged(name, unknown_signer(fragment.signer))),
-    };
+    let Some(signer) = trusted_signer(name, fragment.signer, signers)? else { return Ok(None) };
     if signer.verify(signed.message, signed.signature).is_err() {
         let reason = format!("it was not signed by key {}, which it names", fragment.signer);
         return Err(RepoError::damaged(name, reason));
     }
     open_body(name, fragment, keys).map(Some)
+}
+
+/// The key with which a signer signs; `None` of one who was revoked.
+fn trusted_signer(name: Name, id: KeyId, signers: &Signers) -> Result<Option<&VerifyingKey>, RepoError> {
+    let signer = signers.0.get(&id).ok_or_else(|| RepoError::damaged(name, unknown_signer(id)))?;
+    Ok(signer.as_ref())
 }
 
 fn unknown_signer(key: KeyId) -> String {
@@ -201,9 +224,9 @@ fn unknown_signer(key: KeyId) -> String {
 fn open_body(name: Name, fragment: SealedFragment, keys: &StructureKeys) -> Result<Fragment, RepoError> {
     let id = ordinal_id(fragment.session, fragment.sequence);
     let mut content = fragment.sealed;
-    keys.opener(fragment.session)
-        .open(FrameType::Index, &id, fragment.frame_counter, &mut content)
-        .map_err(|error| RepoError::sealed(name, &error))?;
+    let opener = keys.opener(fragment.session);
+    let opened = opener.open(FrameType::Index, &id, fragment.frame_counter, &mut content);
+    opened.map_err(|error| RepoError::sealed(name, &error))?;
     let content = codec::decompress(&content).map_err(|error| RepoError::codec(name, &error))?;
     Fragment::read(&content).map_err(|error| RepoError::wire(name, &error))
 }

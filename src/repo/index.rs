@@ -170,21 +170,33 @@ impl Index {
     pub fn insert(&mut self, id: &ChunkId, location: &FrameLocation) {
         self.recent.entry(short(id)).or_insert_with(|| IndexSlot::new(id, location));
         if self.recent.len() >= RECENT_MAX {
-            let mut run: Vec<IndexSlot> = self.recent.drain().map(|entry| entry.1).collect();
-            run.sort_unstable_by_key(|entry| entry.id);
-            self.push_run(run);
+            self.empty_recent();
         }
+    }
+
+    /// Makes a run of the entries in the small map.
+    fn empty_recent(&mut self) {
+        let mut run: Vec<IndexSlot> = self.recent.drain().map(|entry| entry.1).collect();
+        run.sort_unstable_by_key(|entry| entry.id);
+        self.push_run(run);
     }
 
     fn push_run(&mut self, run: Vec<IndexSlot>) {
         self.runs.push(run);
-        while let [.., older, newer] = self.runs.as_slice()
-            && newer.len() * 2 > older.len()
-        {
-            let newer = self.runs.pop().expect("there are two");
-            let older = self.runs.pop().expect("there are two");
-            self.runs.push(merge(&older, &newer));
+        while self.are_last_runs_alike() {
+            self.merge_last_runs();
         }
+    }
+
+    /// Whether the newest run is more than half as long as the one before.
+    fn are_last_runs_alike(&self) -> bool {
+        matches!(self.runs.as_slice(), [.., older, newer] if newer.len() * 2 > older.len())
+    }
+
+    fn merge_last_runs(&mut self) {
+        let newer = self.runs.pop().expect("there are two");
+        let older = self.runs.pop().expect("there are two");
+        self.runs.push(merge(&older, &newer));
     }
 
     /// Where a chunk lies.

@@ -9,7 +9,7 @@ use crate::base::limit::STATEMENT_BYTES_MAX;
 use crate::crypto::ids::StructureKeys;
 use crate::format::dsse::Envelope;
 use crate::format::entry::ObjectRef;
-use crate::format::index::Fragment;
+use crate::format::index::{Fragment, FragmentPack};
 use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
@@ -17,10 +17,11 @@ use crate::format::session::Announcement;
 use crate::repo::error::RepoError;
 use crate::repo::fragment::{self, Signers};
 use crate::repo::index::{Index, IndexedPack};
-use crate::repo::io::Read;
+use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::{InventoryPack, Ledger};
 use crate::repo::open::{Repository, Unlocked};
 use crate::repo::pack_table::PackTable;
+use crate::store::ListedObject;
 
 /// Chunks that a writer may count on, from index fragments and the tables of packs that no fragment has. A fragment
 /// that is found damaged costs the reading of those tables and nothing else.
@@ -57,19 +58,23 @@ pub fn load(
     epoch: Epoch,
 ) -> Result<KnownChunks, RepoError> {
     let repository = unlocked.repository();
-    let trusted: Vec<WantedPack> = ledger
-        .inventory()
-        .filter(|pack| pack.epoch == epoch && ledger.trusts(&pack.signer))
-        .map(WantedPack::from)
-        .collect();
+    let trusted = trusted_packs(ledger, epoch);
     let wanted = existing(repository, keys, &trusted)?;
     let mut known = index(repository, keys, &Signers::of(ledger), &wanted, LaterPack::Stops)?;
-    let missing = trusted.len() - wanted.len();
-    if missing > 0 {
-        known.notes.push(format!("{missing} packs are missing or have another size; what they held is stored again"));
-    }
+    known.notes.extend(note_of_missing(trusted.len() - wanted.len()));
     Adoption { unlocked, ledger, keys, seen: HashSet::new(), known: &mut known }.adopt_all()?;
     Ok(known)
+}
+
+/// Packs of an epoch whose signers are trusted.
+fn trusted_packs(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
+    let packs = ledger.inventory().filter(|pack| pack.epoch == epoch && ledger.trusts(&pack.signer));
+    packs.map(WantedPack::from).collect()
+}
+
+fn note_of_missing(packs: usize) -> Option<String> {
+    let note = || format!("{packs} packs are missing or have another size; what they held is stored again");
+    (packs > 0).then(note)
 }
 
 /// Those packs that the store still has in their full size: a request per thousand packs, so that a
@@ -86,12 +91,17 @@ fn existing(repository: &Repository, keys: &StructureKeys, packs: &[WantedPack])
 fn stored_sizes(repository: &Repository, source: SourceId) -> Result<HashMap<Digest, u64>, RepoError> {
     let mut sizes = HashMap::new();
     repository.objects().list_each(&format!("{source}/packs"), |listed| {
-        if let Some(Name::Pack(_, digest)) = Name::parse(&listed.name) {
-            sizes.insert(digest, listed.size_bytes);
-        }
+        sizes.extend(digest_and_size(&listed));
         Ok::<(), RepoError>(())
     })?;
     Ok(sizes)
+}
+
+fn digest_and_size(listed: &ListedObject) -> Option<(Digest, u64)> {
+    match Name::parse(&listed.name)? {
+        Name::Pack(_, digest) => Some((digest, listed.size_bytes)),
+        _ => None,
+    }
 }
 
 /// The index of those of `wanted` that can be read, for a reader that works around damage.
@@ -123,23 +133,16 @@ fn index(
     wanted: &[WantedPack],
     later: LaterPack,
 ) -> Result<KnownChunks, RepoError> {
-    let mut known = KnownChunks::default();
+    let objects = repository.objects();
+    let mut notes = Vec::new();
     let mut builder = IndexBuilder::new(keys, wanted);
-    for fragment in fragment::read_all(repository.objects(), keys, signers, &mut known.notes)? {
+    for fragment in fragment::read_all(objects, keys, signers, &mut notes)? {
         builder.add_fragment(fragment);
     }
     for rank in builder.missing() {
-        let pack = wanted[rank];
-        match PackTable::read(repository.objects(), keys, pack.digest, pack.size) {
-            Ok(table) => builder.add_table(rank, &table),
-            Err(error) => {
-                known.notes.push(left_out(error, later)?);
-                builder.leave_out(rank);
-            }
-        }
+        notes.extend(builder.add_missing(objects, rank, later)?);
     }
-    known.index = builder.finish();
-    Ok(known)
+    Ok(KnownChunks { index: builder.finish(), notes, ..KnownChunks::default() })
 }
 
 /// The note on a pack that cannot be read; an error that is no reason to leave the pack out is returned.
@@ -168,10 +171,25 @@ impl<'a> IndexBuilder<'a> {
         Self { keys, wanted, ranks, packs: vec![None; wanted.len()], entries: Vec::new() }
     }
 
+    /// Adds a pack from its own table. If that cannot be read, leaves it out and returns a note.
+    fn add_missing(&mut self, objects: &Objects, rank: usize, later: LaterPack) -> Result<Option<String>, RepoError> {
+        let pack = self.wanted[rank];
+        match PackTable::read(objects, self.keys, pack.digest, pack.size) {
+            Ok(table) => {
+                self.add_table(rank, &table);
+                Ok(None)
+            }
+            Err(error) => {
+                let note = left_out(error, later)?;
+                self.leave_out(rank);
+                Ok(Some(note))
+            }
+        }
+    }
+
     /// Adds the packs of a fragment that are wanted, and their entries.
     fn add_fragment(&mut self, fragment: Fragment) {
-        let ranks: Vec<Option<usize>> =
-            fragment.packs.iter().map(|pack| self.ranks.get(&pack.pack.digest).copied()).collect();
+        let ranks = self.ranks_of(&fragment.packs);
         for (pack, rank) in fragment.packs.into_iter().zip(&ranks) {
             if let Some(rank) = *rank {
                 self.add_pack(rank, pack.pack, pack.content);
@@ -182,6 +200,11 @@ impl<'a> IndexBuilder<'a> {
                 self.add_entry(rank, id, location);
             }
         }
+    }
+
+    /// The positions of a fragment's packs among those that are wanted.
+    fn ranks_of(&self, packs: &[FragmentPack]) -> Vec<Option<usize>> {
+        packs.iter().map(|pack| self.ranks.get(&pack.pack.digest).copied()).collect()
     }
 
     fn add_table(&mut self, rank: usize, table: &PackTable) {
@@ -234,16 +257,20 @@ struct Adoption<'a> {
 impl Adoption<'_> {
     fn adopt_all(&mut self) -> Result<(), RepoError> {
         let names = self.announcements()?;
-        let bytes_max = STATEMENT_BYTES_MAX as u64;
-        let reads: Vec<Read> = names.iter().map(|&name| Read { name, range: None, bytes_max }).collect();
+        let reads: Vec<Read> = names.into_iter().map(whole_announcement).collect();
         let unlocked = self.unlocked;
         unlocked.repository().objects().get_many(&reads, |at, bytes| {
-            let announcement = bytes.ok().and_then(|bytes| own_announcement(unlocked, names[at], &bytes));
-            if let Some(announcement) = announcement {
-                self.adopt(announcement);
+            if let Ok(bytes) = bytes {
+                self.adopt_announced(reads[at].name, &bytes);
             }
             Ok::<(), RepoError>(())
         })
+    }
+
+    fn adopt_announced(&mut self, name: Name, bytes: &[u8]) {
+        if let Some(announcement) = own_announcement(self.unlocked, name, bytes) {
+            self.adopt(announcement);
+        }
     }
 
     /// The announcements of sessions without a snapshot.
@@ -259,17 +286,24 @@ impl Adoption<'_> {
     }
 
     fn adopt(&mut self, announcement: Announcement) {
-        let context = self.keys.context();
-        if announcement.epoch != context.epoch || announcement.repository != context.repository {
+        if !self.is_of_epoch(&announcement) {
             return;
         }
         for pack in announcement.packs {
-            let is_new = !self.ledger.has_pack(&pack.sha256) && !self.ledger.was_removed(&pack.sha256);
-            if is_new && self.seen.insert(pack.sha256) {
+            if self.is_new(&pack.sha256) && self.seen.insert(pack.sha256) {
                 self.adopt_pack(pack);
             }
         }
         self.add_wraps(announcement.wrap);
+    }
+
+    fn is_of_epoch(&self, announcement: &Announcement) -> bool {
+        let context = self.keys.context();
+        announcement.epoch == context.epoch && announcement.repository == context.repository
+    }
+
+    fn is_new(&self, pack: &Digest) -> bool {
+        !self.ledger.has_pack(pack) && !self.ledger.was_removed(pack)
     }
 
     /// A pack that cannot be read is simply not adopted.
@@ -292,6 +326,10 @@ impl Adoption<'_> {
     fn add_wraps(&mut self, wraps: impl IntoIterator<Item = SessionWrap>) {
         self.known.wraps.extend(wraps.into_iter().map(|wrap| (wrap.session(), wrap)));
     }
+}
+
+fn whole_announcement(name: Name) -> Read {
+    Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
 }
 
 /// The announcement, if this very key signed it for the object of this name.

@@ -37,17 +37,7 @@ const SEALED_OBJECT: &str = "a manifest";
 
 /// The bytes of a manifest.
 pub fn seal(draft: &ManifestDraft, keys: &SessionKeys, ordinal: u32) -> Result<Vec<u8>, RepoError> {
-    let FrameContext { repository, source, epoch } = keys.context();
-    let mut manifest = SealedManifest {
-        repository,
-        source,
-        epoch,
-        session: keys.session(),
-        ordinal,
-        pages: draft.pages.clone(),
-        wraps: draft.wraps.clone(),
-        sections: Vec::new(),
-    };
+    let mut manifest = draft.unsealed(keys, ordinal);
     let mut sections = SectionSealer::new(keys, manifest.section_id())?;
     for (kind, content) in draft.sections() {
         manifest.sections.push(sections.seal(kind, &content)?);
@@ -56,6 +46,21 @@ pub fn seal(draft: &ManifestDraft, keys: &SessionKeys, ordinal: u32) -> Result<V
 }
 
 impl ManifestDraft {
+    /// The manifest without its sections.
+    fn unsealed(&self, keys: &SessionKeys, ordinal: u32) -> SealedManifest {
+        let FrameContext { repository, source, epoch } = keys.context();
+        SealedManifest {
+            repository,
+            source,
+            epoch,
+            session: keys.session(),
+            ordinal,
+            pages: self.pages.clone(),
+            wraps: self.wraps.clone(),
+            sections: Vec::new(),
+        }
+    }
+
     fn sections(&self) -> [(FrameType, Vec<u8>); 5] {
         [
             (FrameType::Summary, json(&self.summary)),
@@ -81,10 +86,11 @@ impl SectionSealer {
     }
 
     fn seal(&mut self, kind: FrameType, content: &[u8]) -> Result<SealedSection, RepoError> {
+        let content_len = content.len() as u64;
         let encoded = self.encoder.encode(content, &[]);
         let (codec, mut sealed) = encoded.map_err(|error| RepoError::codec(SEALED_OBJECT, &error))?;
         let frame_counter = self.sealer.seal(kind, &self.id, &mut sealed).map_err(unsealable)?;
-        Ok(SealedSection { kind, codec, frame_counter, content_len: content.len() as u64, sealed })
+        Ok(SealedSection { kind, codec, frame_counter, content_len, sealed })
     }
 }
 
@@ -132,7 +138,7 @@ pub fn open(
     let bytes = unlocked.repository().objects().get(&name, MANIFEST_BYTES_MAX).map_err(RepoError::referenced)?;
     let manifest = read_sealed(name, &bytes, &context)?;
     let mut sections = SectionReader { name, manifest: &manifest, unlocked, context, data: None };
-    let summary = sections.json(FrameType::Summary)?.ok_or_else(|| sections.damaged("it has no summary"))?;
+    let summary = sections.summary()?;
     let mut roots = sections.roots()?;
     let keys = unlocked.epoch(context.epoch)?;
     let catalog = if keys.ids().is_some() { sections.json(FrameType::Catalog)? } else { None };
@@ -168,32 +174,40 @@ struct SectionReader<'a> {
 impl SectionReader<'_> {
     /// The content of a section; `None` if the manifest has no such section.
     fn content(&mut self, kind: FrameType) -> Result<Option<Vec<u8>>, RepoError> {
-        let Some(section) = self.manifest.sections.iter().find(|section| section.kind == kind) else { return Ok(None) };
+        let manifest = self.manifest;
+        let section = manifest.sections.iter().find(|section| section.kind == kind);
+        section.map(|section| self.content_of(section)).transpose()
+    }
+
+    fn content_of(&mut self, section: &SealedSection) -> Result<Vec<u8>, RepoError> {
         let mut content = section.sealed.clone();
         self.open(section, &mut content)?;
         let content = codec::decode(section.codec, content).map_err(|error| RepoError::codec(self.name, &error))?;
         if content.len() as u64 != section.content_len {
             return Err(self.undecodable(&WireError::Invalid { what: "length of a section" }));
         }
-        Ok(Some(content))
+        Ok(content)
     }
 
     fn open(&mut self, section: &SealedSection, content: &mut Vec<u8>) -> Result<(), RepoError> {
         let id = self.manifest.section_id();
-        let session = self.manifest.session;
-        let FrameContext { source, epoch, .. } = self.context;
         let opened = match section.kind.tier() {
-            Tier::Structure => {
-                let opener = self.unlocked.structure(source, epoch)?.opener(session);
-                opener.open(section.kind, &id, section.frame_counter, content)
-            }
-            Tier::Catalog => {
-                let keys = self.unlocked.source_keys(source, epoch, "reading a catalog")?;
-                keys.ids.opener(session).open(section.kind, &id, section.frame_counter, content)
-            }
+            Tier::Structure => self.structure_opener()?.open(section.kind, &id, section.frame_counter, content),
+            Tier::Catalog => self.catalog_opener()?.open(section.kind, &id, section.frame_counter, content),
             Tier::Data => self.data_opener()?.open(section.kind, &id, section.frame_counter, content),
         };
         opened.map_err(|error| RepoError::sealed(self.name, &error))
+    }
+
+    fn structure_opener(&self) -> Result<Opener, RepoError> {
+        let FrameContext { source, epoch, .. } = self.context;
+        Ok(self.unlocked.structure(source, epoch)?.opener(self.manifest.session))
+    }
+
+    fn catalog_opener(&self) -> Result<Opener, RepoError> {
+        let FrameContext { source, epoch, .. } = self.context;
+        let keys = self.unlocked.source_keys(source, epoch, "reading a catalog")?;
+        Ok(keys.ids.opener(self.manifest.session))
     }
 
     /// The opener of the manifest's own session.
@@ -219,6 +233,10 @@ impl SectionReader<'_> {
         }
     }
 
+    fn summary(&mut self) -> Result<Summary, RepoError> {
+        self.json(FrameType::Summary)?.ok_or_else(|| self.damaged("it has no summary"))
+    }
+
     /// Roots without ranges.
     fn roots(&mut self) -> Result<Vec<TreeRoot>, RepoError> {
         let roots = self.content(FrameType::Roots)?.ok_or_else(|| self.damaged("it has no roots"))?;
@@ -226,8 +244,7 @@ impl SectionReader<'_> {
     }
 
     fn add_ranges(&mut self, roots: &mut [TreeRoot]) -> Result<(), RepoError> {
-        let content = self.content(FrameType::RootRanges)?.ok_or_else(|| self.damaged("it has no root ranges"))?;
-        let ranges = read_root_ranges(&content).map_err(|error| self.undecodable(&error))?;
+        let ranges = self.ranges()?;
         if ranges.len() != roots.len() {
             return Err(self.damaged("roots and their ranges do not fit together"));
         }
@@ -235,6 +252,12 @@ impl SectionReader<'_> {
             root.ranges = ranges;
         }
         Ok(())
+    }
+
+    /// The ranges of all roots.
+    fn ranges(&mut self) -> Result<Vec<Vec<u8>>, RepoError> {
+        let content = self.content(FrameType::RootRanges)?.ok_or_else(|| self.damaged("it has no root ranges"))?;
+        read_root_ranges(&content).map_err(|error| self.undecodable(&error))
     }
 
     fn damaged(&self, reason: impl Into<String>) -> RepoError {
@@ -251,11 +274,14 @@ pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Re
     let name = Name::Wraps(context.source, digest);
     let bytes = objects.get(&name, 1 << 20).map_err(RepoError::referenced)?;
     let page = WrapPage::read(&bytes).map_err(|error| RepoError::wire(name, &error))?;
-    let is_of_source = (page.repository, page.source) == (context.repository, context.source);
-    if Digest::of(&bytes) != digest || !is_of_source {
+    if Digest::of(&bytes) != digest || !is_page_of(&page, &context) {
         return Err(RepoError::damaged(name, "its content is not what its name says"));
     }
     Ok(page.wraps)
+}
+
+fn is_page_of(page: &WrapPage, context: &FrameContext) -> bool {
+    page.repository == context.repository && page.source == context.source
 }
 
 /// The wraps that a new manifest carries: the parent snapshot's of sessions that are still needed, those of
@@ -269,11 +295,14 @@ pub fn carry_wraps(
 ) -> Vec<SessionWrap> {
     let mut wraps: Vec<SessionWrap> = parent.iter().filter(|wrap| is_needed(&wrap.session())).cloned().collect();
     for (session, wrap) in adopted {
-        let is_carried = wraps.iter().any(|carried| carried.session() == *session);
-        if is_needed(session) && !is_carried {
+        if is_needed(session) && !has_wrap(&wraps, session) {
             wraps.push(wrap.clone());
         }
     }
     wraps.push(own.clone());
     wraps
+}
+
+fn has_wrap(wraps: &[SessionWrap], session: &SessionId) -> bool {
+    wraps.iter().any(|wrap| wrap.session() == *session)
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::base::env::{Env, SharedEnv};
 use crate::base::frame::{FrameContext, SessionWrap};
 use crate::base::id::{Digest, Epoch, KeyId, RepositoryId, SourceId};
@@ -34,8 +36,7 @@ pub struct Repository {
 impl Repository {
     /// Reads descriptor and roster.
     pub fn open(objects: Objects, env: SharedEnv) -> Result<Self, RepoError> {
-        let bytes =
-            objects.get(&Name::Descriptor, DESCRIPTOR_BYTES_MAX).map_err(|error| no_descriptor(&objects, error))?;
+        let bytes = read_descriptor(&objects)?;
         let descriptor = Descriptor::decode(&bytes).map_err(|error| undecodable_descriptor(&error))?;
         let descriptor_digest = Digest::of(&bytes);
         let roster = Arc::new(Roster::load(&objects, descriptor.repository, descriptor_digest)?);
@@ -104,14 +105,18 @@ impl Repository {
     /// Opens every grant that `identity` has.
     pub fn unlock(self, identity: Identity) -> Result<Unlocked, RepoError> {
         self.check_enrolled(&identity)?;
-        let key = identity.key_id();
+        let epochs = self.open_grants(&identity)?;
+        Ok(Unlocked { repository: self, identity, epochs })
+    }
+
+    fn open_grants(&self, identity: &Identity) -> Result<BTreeMap<Epoch, RoleKeys>, RepoError> {
         let mut epochs = BTreeMap::new();
         for (epoch, state) in &self.roster.epochs {
-            if let Some(digest) = state.grants.get(&key) {
-                epochs.insert(*epoch, self.open_grant(&identity, *epoch, digest)?);
+            if let Some(digest) = state.grants.get(&identity.key_id()) {
+                epochs.insert(*epoch, self.open_grant(identity, *epoch, digest)?);
             }
         }
-        Ok(Unlocked { repository: self, identity, epochs })
+        Ok(epochs)
     }
 
     fn check_enrolled(&self, identity: &Identity) -> Result<(), RepoError> {
@@ -119,20 +124,27 @@ impl Repository {
         if identity.repository() != self.id() {
             return Err(RepoError::OtherRepository { key });
         }
-        let state = match self.roster.keys.get(&key) {
-            None => "not enrolled",
-            Some(enrolled) if enrolled.revoked.is_some() => "revoked",
-            Some(enrolled) if enrolled.role != identity.role() => "enrolled for another role",
-            Some(_) => return Ok(()),
-        };
-        Err(RepoError::NotEnrolled { key, state })
+        match self.obstacle(identity) {
+            Some(state) => Err(RepoError::NotEnrolled { key, state }),
+            None => Ok(()),
+        }
+    }
+
+    /// Why the roster does not let a key in; `None` if it does.
+    fn obstacle(&self, identity: &Identity) -> Option<&'static str> {
+        match self.roster.keys.get(&identity.key_id()) {
+            None => Some("not enrolled"),
+            Some(enrolled) if enrolled.revoked.is_some() => Some("revoked"),
+            Some(enrolled) if enrolled.role != identity.role() => Some("enrolled for another role"),
+            Some(_) => None,
+        }
     }
 
     fn open_grant(&self, identity: &Identity, epoch: Epoch, digest: &Digest) -> Result<RoleKeys, RepoError> {
         let key = identity.key_id();
         let name = Name::Grant(epoch, key);
         let grant = self.read_grant(name, digest)?;
-        if (grant.repository, grant.epoch, grant.key) != (self.id(), epoch, key) {
+        if !self.is_grant_of(&grant, epoch, key) {
             return Err(RepoError::damaged(name, "it belongs elsewhere"));
         }
         let keys = identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })?;
@@ -141,6 +153,10 @@ impl Repository {
             return Err(RepoError::damaged(name, "its restore key is not the one that the roster names"));
         }
         Ok(keys)
+    }
+
+    fn is_grant_of(&self, grant: &Grant, epoch: Epoch, key: KeyId) -> bool {
+        grant.repository == self.id() && grant.epoch == epoch && grant.key == key
     }
 
     fn read_grant(&self, name: Name, digest: &Digest) -> Result<Grant, RepoError> {
@@ -157,6 +173,10 @@ impl Repository {
         let state = self.roster.epochs.get(&epoch);
         state.is_some_and(|state| state.sealing == admin.restore_public().to_bytes())
     }
+}
+
+fn read_descriptor(objects: &Objects) -> Result<Bytes, RepoError> {
+    objects.get(&Name::Descriptor, DESCRIPTOR_BYTES_MAX).map_err(|error| no_descriptor(objects, error))
 }
 
 fn no_descriptor(objects: &Objects, error: StoreError) -> RepoError {
@@ -267,22 +287,29 @@ impl Unlocked {
 
     /// The source of this name; without a name the only one.
     pub fn find_source(&self, name: Option<&str>) -> Result<SourceId, RepoError> {
-        let roster = &self.repository.roster;
         let found = match name {
             Some(name) => self.source_of_name(name),
             None => self.only_source(),
         };
-        found.map_err(|error| {
-            // What an entry said that is void or missing is lost, and it may have been this source.
-            let may_be_lost = name.is_some() || roster.sources.is_empty();
-            lost_entry(roster).filter(|_| may_be_lost).unwrap_or(error)
-        })
+        found.map_err(|error| self.lost_source(name).unwrap_or(error))
+    }
+
+    /// What an entry said that is void or missing is lost, and it may have been this source.
+    fn lost_source(&self, name: Option<&str>) -> Option<RepoError> {
+        let roster = &self.repository.roster;
+        let may_be_lost = name.is_some() || roster.sources.is_empty();
+        lost_entry(roster).filter(|_| may_be_lost)
     }
 
     fn source_of_name(&self, name: &str) -> Result<SourceId, RepoError> {
         let mut sources = self.repository.roster.sources.keys().copied();
-        let found = sources.find(|id| self.source_name(*id).as_deref() == Some(name) || id.to_string() == name);
+        let found = sources.find(|id| self.is_called(*id, name));
         found.ok_or_else(|| RepoError::NoSource { name: name.to_owned() })
+    }
+
+    /// Whether this is the name of a source, or its id.
+    fn is_called(&self, source: SourceId, name: &str) -> bool {
+        self.source_name(source).as_deref() == Some(name) || source.to_string() == name
     }
 
     fn only_source(&self) -> Result<SourceId, RepoError> {

@@ -93,12 +93,10 @@ impl PackTable {
         let name = Name::Pack(keys.context().source, digest);
         let tail = read_tail(objects, &name, size)?;
         let mut take = Take::new(front);
-        let header = header(&mut take, keys, digest)
-            .map_err(|_| RepoError::damaged(name, "neither its header nor its front table can be read"))?;
+        let header = header(&mut take, keys, digest).map_err(|_| no_header(name))?;
         let header_len = front.len() - take.remaining();
         let table = SealedTable::read_rear(&tail).map_err(|error| RepoError::wire(name, &error))?;
-        let entries = open(&table, FrameType::RearTable, &header, keys)
-            .map_err(|_| RepoError::damaged(name, "neither of its tables opens"))?;
+        let entries = open(&table, FrameType::RearTable, &header, keys).map_err(|_| no_table(name))?;
         // Both tables have the same length, so the rear one tells where frames begin.
         let frames_start = (header_len + TABLE_HEAD_LEN + table.sealed.len()) as u32;
         Ok(Self { header, entries, frames_start, size, digest })
@@ -129,6 +127,14 @@ impl PackTable {
     }
 }
 
+fn no_header(name: Name) -> RepoError {
+    RepoError::damaged(name, "neither its header nor its front table can be read")
+}
+
+fn no_table(name: Name) -> RepoError {
+    RepoError::damaged(name, "neither of its tables opens")
+}
+
 /// The end of a pack, in which the rear table lies.
 fn read_tail(objects: &Objects, name: &Name, size: u64) -> Result<Bytes, RepoError> {
     let start = size.saturating_sub(FRONT_BYTES.max(size / 4));
@@ -154,10 +160,7 @@ impl TableError {
 fn header(take: &mut Take<'_>, keys: &StructureKeys, digest: Digest) -> Result<PackHeader, TableError> {
     let context = keys.context();
     let name = Name::Pack(context.source, digest);
-    let header = PackHeader::read(take).map_err(|error| match error {
-        WireError::Foreign | WireError::Unsupported { .. } => TableError::Header(RepoError::wire(name, &error)),
-        other => TableError::Wire(other),
-    })?;
+    let header = PackHeader::read(take).map_err(|error| unreadable_header(name, error))?;
     debug_assert!(header.wraps.len() <= PACK_WRAPS_MAX);
     if header.context() != context {
         let error = RepoError::damaged(name, "it belongs to another repository, source or epoch");
@@ -166,16 +169,33 @@ fn header(take: &mut Take<'_>, keys: &StructureKeys, digest: Digest) -> Result<P
     Ok(header)
 }
 
+fn unreadable_header(name: Name, error: WireError) -> TableError {
+    match error {
+        WireError::Foreign | WireError::Unsupported { .. } => TableError::Header(RepoError::wire(name, &error)),
+        other => TableError::Wire(other),
+    }
+}
+
 fn open(
     table: &SealedTable,
     kind: FrameType,
     header: &PackHeader,
     keys: &StructureKeys,
 ) -> Result<Vec<FrameEntry>, TableError> {
+    let content = unseal(table, kind, header, keys)?;
+    let content = codec::decompress(&content).map_err(|error| TableError::Damaged(error.to_string()))?;
+    read_table(&content).map_err(TableError::Wire)
+}
+
+fn unseal(
+    table: &SealedTable,
+    kind: FrameType,
+    header: &PackHeader,
+    keys: &StructureKeys,
+) -> Result<Vec<u8>, TableError> {
     let mut content = table.sealed.clone();
     let opener = keys.opener(header.session);
     let opened = opener.open(kind, &header.table_id(), table.frame_counter, &mut content);
     opened.map_err(|error| TableError::Damaged(error.to_string()))?;
-    let content = codec::decompress(&content).map_err(|error| TableError::Damaged(error.to_string()))?;
-    read_table(&content).map_err(TableError::Wire)
+    Ok(content)
 }

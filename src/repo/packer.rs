@@ -24,6 +24,22 @@ pub struct SealedFrame {
     pub sealed: Vec<u8>,
 }
 
+impl SealedFrame {
+    /// The entry in the table of contents; `offset` counts from the first frame.
+    fn entry(&self, offset: usize) -> FrameEntry {
+        FrameEntry {
+            kind: self.kind,
+            codec: self.codec,
+            session: 0,
+            frame_counter: self.frame_counter,
+            id: self.id,
+            offset: offset as u32,
+            stored: self.sealed.len() as u32,
+            content: self.content_len,
+        }
+    }
+}
+
 /// Room kept before the first frame for the header and the front table, so that a pack is closed without a copy of
 /// its frames. A table that needs more, one of a thousand small frames, costs that copy.
 const HEAD_ROOM: usize = 64 << 10;
@@ -79,17 +95,13 @@ impl OpenPack {
     /// Appends a frame.
     pub fn push(&mut self, frame: &SealedFrame) {
         self.make_room();
-        self.entries.push(FrameEntry {
-            kind: frame.kind,
-            codec: frame.codec,
-            session: 0,
-            frame_counter: frame.frame_counter,
-            id: frame.id,
-            offset: (self.bytes.len() - HEAD_ROOM) as u32,
-            stored: frame.sealed.len() as u32,
-            content: frame.content_len,
-        });
+        self.entries.push(frame.entry(self.frame_bytes()));
         self.bytes.extend_from_slice(&frame.sealed);
+    }
+
+    /// Bytes of the frames so far.
+    fn frame_bytes(&self) -> usize {
+        self.bytes.len() - HEAD_ROOM
     }
 
     fn make_room(&mut self) {
@@ -105,20 +117,18 @@ impl OpenPack {
         if self.content == PackContent::Streams {
             self.shuffle(seal.env);
         }
-        let header = seal.header(self.content);
-        let table = codec::compress(&write_table(&self.entries)).expect("a table of contents compresses");
-        let front = seal_table(sealer, FrameType::FrontTable, &header, table.clone())?;
-        let rear = seal_table(sealer, FrameType::RearTable, &header, table)?;
-        let mut head = Vec::new();
-        header.write(&mut head);
-        front.write_front(&mut head);
-        let frames_start = head.len() as u32;
+        let tables = SealedTables::new(&self.entries, seal.header(self.content), sealer)?;
+        let head = tables.head();
         let start = self.put_head(&head);
-        self.pad(start, &rear);
-        rear.write_rear(&mut self.bytes);
+        self.pad(start, &tables.rear);
+        tables.rear.write_rear(&mut self.bytes);
+        let locations = self.locations(head.len() as u32);
         let bytes = Bytes::from(self.bytes).slice(start..);
-        let locations = self.entries.iter().map(|entry| (entry.id, location(entry, frames_start))).collect();
         Ok(ClosedPack { digest: Digest::of(&bytes), bytes, content: self.content, locations })
+    }
+
+    fn locations(&self, frames_start: u32) -> Vec<(ChunkId, FrameLocation)> {
+        self.entries.iter().map(|entry| (entry.id, location(entry, frames_start))).collect()
     }
 
     /// Writes what precedes the frames; returns where the pack begins.
@@ -150,14 +160,19 @@ impl OpenPack {
         let mut shuffled = Self::new(self.content);
         shuffled.make_room();
         for at in random_order(self.entries.len(), env) {
-            let mut entry = self.entries[at];
-            let start = HEAD_ROOM + entry.offset as usize;
-            let frame = &self.bytes[start..start + entry.stored as usize];
-            entry.offset = (shuffled.bytes.len() - HEAD_ROOM) as u32;
-            shuffled.bytes.extend_from_slice(frame);
-            shuffled.entries.push(entry);
+            shuffled.push_from(self, at);
         }
         *self = shuffled;
+    }
+
+    /// Appends a frame of another pack.
+    fn push_from(&mut self, other: &Self, at: usize) {
+        let mut entry = other.entries[at];
+        let start = HEAD_ROOM + entry.offset as usize;
+        let frame = &other.bytes[start..start + entry.stored as usize];
+        entry.offset = self.frame_bytes() as u32;
+        self.bytes.extend_from_slice(frame);
+        self.entries.push(entry);
     }
 }
 
@@ -171,6 +186,30 @@ fn random_order(len: usize, env: &dyn Env) -> Vec<usize> {
         order.swap(at, other as usize);
     }
     order
+}
+
+/// The table of contents, as it stands before and behind the frames.
+struct SealedTables {
+    header: PackHeader,
+    front: SealedTable,
+    rear: SealedTable,
+}
+
+impl SealedTables {
+    fn new(entries: &[FrameEntry], header: PackHeader, sealer: &mut Sealer) -> Result<Self, SealError> {
+        let table = codec::compress(&write_table(entries)).expect("a table of contents compresses");
+        let front = seal_table(sealer, FrameType::FrontTable, &header, table.clone())?;
+        let rear = seal_table(sealer, FrameType::RearTable, &header, table)?;
+        Ok(Self { header, front, rear })
+    }
+
+    /// What precedes the frames.
+    fn head(&self) -> Vec<u8> {
+        let mut head = Vec::new();
+        self.header.write(&mut head);
+        self.front.write_front(&mut head);
+        head
+    }
 }
 
 fn seal_table(

@@ -101,13 +101,9 @@ impl Roster {
     /// Folds what stands at the next number. An entry that is void is passed over, except the first.
     fn fold(&mut self, number: u64, descriptor: Digest, link: &Link) -> Result<(), RepoError> {
         let previous = self.digests.last().copied().unwrap_or(descriptor);
-        let digest = link.digest();
-        self.digests.push(digest);
-        let applied = match link {
-            Link::Whole(bytes) => self.apply(Numbered { number, sha256: digest }, previous, bytes),
-            Link::TooLong(_) => Err(damaged(number, "it is too long")),
-        };
-        match applied {
+        let at = Numbered { number, sha256: link.digest() };
+        self.digests.push(at.sha256);
+        match self.apply_link(at, previous, link) {
             Ok(()) => Ok(()),
             Err(error @ RepoError::Unsupported { .. }) => Err(error),
             Err(error) if number == 1 => Err(error),
@@ -118,16 +114,24 @@ impl Roster {
         }
     }
 
+    fn apply_link(&mut self, at: Numbered, previous: Digest, link: &Link) -> Result<(), RepoError> {
+        match link {
+            Link::Whole(bytes) => self.apply(at, previous, bytes),
+            Link::TooLong(_) => Err(damaged(at.number, "it is too long")),
+        }
+    }
+
     /// Entries that do not count: what they said of keys and sources is lost.
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
-        let mut warnings = Vec::new();
-        for (number, reason) in &self.voids {
-            warnings.push(void_entry(Name::Roster(*number), reason));
-        }
+        let voids = self.voids.iter();
+        let voids = voids.map(|(number, reason)| void_entry(Name::Roster(*number), reason));
+        voids.chain(self.hole_finding()).collect()
+    }
+
+    fn hole_finding(&self) -> Option<Finding> {
         let missing = Name::Roster(self.digests.len() as u64 + 1);
-        warnings.extend(chain_hole(missing, &self.ignored));
-        warnings
+        chain_hole(missing, &self.ignored)
     }
 
     /// The digest of an entry, from number 1.
@@ -170,24 +174,26 @@ impl Roster {
     }
 
     fn apply(&mut self, at: Numbered, previous: Digest, bytes: &[u8]) -> Result<(), RepoError> {
-        let number = at.number;
-        let undecodable = |error: StatementError| damaged(number, &format!("it {error}"));
-        let envelope = Envelope::decode(bytes).map_err(undecodable)?;
-        let entry: RosterEntry = envelope.predicate().map_err(undecodable)?;
-        let signer = self.signer(number, &entry, envelope.key())?;
-        if signer.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
-            return Err(damaged(number, "its signature does not hold"));
-        }
-        self.check_place(number, previous, &entry)?;
-        if !entry.statements.iter().all(|statement| statement.may_be_signed_by(signer.role, signer.scope.as_ref())) {
-            return Err(damaged(number, "its signer may not say this"));
-        }
-        // Only now: only keys that are entitled may stop readers of this version.
-        entry.statements.iter().try_for_each(|statement| check_supported(number, statement))?;
-        for statement in entry.statements {
+        let decoded = DecodedStatements::decode(at.number, bytes)?;
+        self.check(at.number, previous, &decoded)?;
+        for statement in decoded.entry.statements {
             self.apply_statement(at, statement);
         }
         Ok(())
+    }
+
+    fn check(&self, number: u64, previous: Digest, decoded: &DecodedStatements) -> Result<(), RepoError> {
+        let entry = &decoded.entry;
+        let signer = self.signer(number, entry, decoded.envelope.key())?;
+        if !decoded.is_signed_by(&signer) {
+            return Err(damaged(number, "its signature does not hold"));
+        }
+        self.check_place(number, previous, entry)?;
+        if !signer.may_sign(entry) {
+            return Err(damaged(number, "its signer may not say this"));
+        }
+        // Only now: only keys that are entitled may stop readers of this version.
+        entry.statements.iter().try_for_each(|statement| check_supported(number, statement))
     }
 
     /// The signer of an entry: an enrolled key, or the admin that the first entry itself enrols.
@@ -202,7 +208,7 @@ impl Roster {
     }
 
     fn check_place(&self, number: u64, previous: Digest, entry: &RosterEntry) -> Result<(), RepoError> {
-        if number == 1 && (entry.repository, entry.previous) != (self.repository, previous) {
+        if number == 1 && !self.is_of_descriptor(previous, entry) {
             // The first entry is whole, so it is the descriptor that was altered.
             let reason = format!("it is not the one that {} names", Name::Roster(1));
             return Err(RepoError::damaged(Name::Descriptor, reason));
@@ -214,6 +220,11 @@ impl Roster {
             return Err(damaged(number, "it names another predecessor"));
         }
         Ok(())
+    }
+
+    /// Whether the first entry names the descriptor that was read.
+    fn is_of_descriptor(&self, descriptor: Digest, entry: &RosterEntry) -> bool {
+        entry.repository == self.repository && entry.previous == descriptor
     }
 
     /// Applies one statement. The first of two that contradict each other stands.
@@ -276,6 +287,32 @@ struct EntrySigner {
     signing: VerifyingKey,
     role: Role,
     scope: Option<SourceScope>,
+}
+
+impl EntrySigner {
+    fn may_sign(&self, entry: &RosterEntry) -> bool {
+        let scope = self.scope.as_ref();
+        entry.statements.iter().all(|statement| statement.may_be_signed_by(self.role, scope))
+    }
+}
+
+/// An entry that is not checked yet.
+struct DecodedStatements {
+    envelope: Envelope,
+    entry: RosterEntry,
+}
+
+impl DecodedStatements {
+    fn decode(number: u64, bytes: &[u8]) -> Result<Self, RepoError> {
+        let undecodable = |error: StatementError| damaged(number, &format!("it {error}"));
+        let envelope = Envelope::decode(bytes).map_err(undecodable)?;
+        let entry = envelope.predicate().map_err(undecodable)?;
+        Ok(Self { envelope, entry })
+    }
+
+    fn is_signed_by(&self, signer: &EntrySigner) -> bool {
+        signer.signing.verify(&self.envelope.pae(), self.envelope.signature()).is_ok()
+    }
 }
 
 fn check_supported(number: u64, statement: &RosterStatement) -> Result<(), RepoError> {

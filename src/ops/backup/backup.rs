@@ -30,7 +30,8 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let KnownSource { id, image } = known_source(unlocked, source, options)?;
     let keys = unlocked.source_keys(id, epoch, "a backup")?;
     // What is stored already is not stored again.
-    let StoredState { mut ledger, known, parent, notes } = load_state(unlocked, id, &keys, epoch, options)?;
+    let state = load_state(unlocked, id, &keys, epoch, options)?;
+    let StoredState { mut ledger, known, parent, notes } = state;
     let image = image.map_or_else(|| open_image(unlocked, source, options), Ok)?;
     // A clock that was set back would put the snapshot before older ones.
     check_clock(&ledger, image.description.source_clock)?;
@@ -44,11 +45,9 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let draft = draft(&backup, update.catalog, &stored, parent.manifest.as_ref(), &session.wrap)?;
     let manifest = manifest::seal(&draft, &session.keys, 0)?;
     let preconditions = stored.preconditions(&known);
-    let mut report = BackupReport {
-        manifest_bytes: manifest.len() as u64,
-        adopted: preconditions.adopted.len(),
-        ..BackupReport::of_stored(id, &stored, &draft.summary)
-    };
+    let mut report = BackupReport::of_stored(id, &stored, &draft.summary);
+    report.manifest_bytes = manifest.len() as u64;
+    report.adopted = preconditions.adopted.len();
     report.findings.splice(0..0, notes.into_iter().chain(update.drift));
     // Until here packs are orphans; the ledger entry makes them a snapshot.
     if options.mode == BackupMode::Commit {
@@ -69,9 +68,8 @@ fn check_role(unlocked: &Unlocked) -> Result<(), OpError> {
 
 fn open_epoch(unlocked: &Unlocked) -> Result<Epoch, RepoError> {
     let open = unlocked.repository().roster().open_epoch();
-    let (epoch, _) =
-        open.ok_or_else(|| RepoError::Missing { object: "an epoch that is open for writing".to_owned() })?;
-    Ok(epoch)
+    let epoch = open.map(|(epoch, _)| epoch);
+    epoch.ok_or_else(|| RepoError::missing("an epoch that is open for writing"))
 }
 
 /// A source that the repository knows.
@@ -88,11 +86,19 @@ fn known_source(
 ) -> Result<KnownSource, OpError> {
     match &options.source {
         BackupSubject::Known(id) => Ok(KnownSource { id: *id, image: None }),
-        BackupSubject::New(name) => {
-            let image = open_image(unlocked, source, options)?;
-            Ok(KnownSource { id: add_source(unlocked, name)?, image: Some(image) })
-        }
+        BackupSubject::New(name) => new_source(unlocked, source, name, options),
     }
+}
+
+/// Adds a source once its database has answered.
+fn new_source(
+    unlocked: &mut Unlocked,
+    source: &mut dyn Source,
+    name: &str,
+    options: &BackupOptions,
+) -> Result<KnownSource, OpError> {
+    let image = open_image(unlocked, source, options)?;
+    Ok(KnownSource { id: add_source(unlocked, name)?, image: Some(image) })
 }
 
 fn open_image(unlocked: &Unlocked, source: &mut dyn Source, options: &BackupOptions) -> Result<SourceImage, OpError> {

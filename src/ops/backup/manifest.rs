@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::base::frame::SessionWrap;
-use crate::base::id::{Digest, SessionId};
+use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::WRAPS_PER_PAGE;
 use crate::engine::contract::Gap;
 use crate::format::catalog::{Catalog, TableEntry};
@@ -45,18 +45,22 @@ fn pin_rows_per_leaf(catalog: &mut Catalog, totals: &ReadTotals) {
 
 fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Summary {
     let description = &run.image.description;
-    let gaps = description.gaps.iter().chain(&stored.totals.gaps);
     Summary {
         engine: catalog.engine.clone(),
         source_clock: description.source_clock,
         started: run.started,
         tables: catalog.tables.iter().filter_map(|table| table_summary(table, stored)).collect(),
-        gaps: gaps.map(gap_summary).collect(),
+        gaps: gap_summaries(&description.gaps, &stored.totals.gaps),
         streams: stored.totals.streams,
         stream_bytes: stored.totals.stream_bytes,
         journal: None,
         proofs: None,
     }
+}
+
+/// Gaps of the description, then those that were found while rows were read.
+fn gap_summaries(described: &[Gap], found: &[Gap]) -> Vec<GapSummary> {
+    described.iter().chain(found).map(gap_summary).collect()
 }
 
 fn gap_summary(gap: &Gap) -> GapSummary {
@@ -83,12 +87,14 @@ fn table_summary(table: &TableEntry, stored: &StoredRows) -> Option<TableSummary
 }
 
 fn roots(catalog: &Catalog, stored: &StoredRows) -> Vec<TreeRoot> {
-    let mut roots = Vec::new();
-    for table in &catalog.tables {
-        roots.extend(root(table.number, rows_tree(table.number), TreeKind::Rows, stored));
-        roots.extend(root(table.number, references_tree(table.number), TreeKind::References, stored));
-    }
-    roots
+    catalog.tables.iter().flat_map(|table| roots_of(table, stored)).collect()
+}
+
+fn roots_of(table: &TableEntry, stored: &StoredRows) -> impl Iterator<Item = TreeRoot> {
+    let number = table.number;
+    let rows = root(number, rows_tree(number), TreeKind::Rows, stored);
+    let references = root(number, references_tree(number), TreeKind::References, stored);
+    rows.into_iter().chain(references)
 }
 
 fn root(table: u32, tree: u32, kind: TreeKind, stored: &StoredRows) -> Option<TreeRoot> {
@@ -98,12 +104,15 @@ fn root(table: u32, tree: u32, kind: TreeKind, stored: &StoredRows) -> Option<Tr
 
 /// The schema and where it lies.
 fn secrets(run: &BackupRun<'_>, stored: &StoredRows) -> Secrets {
-    let location = |index: &Index| {
-        let location = index.get(&stored.schema.id)?;
-        StoredLocation::new(&index.packs()[location.pack as usize].pack, &location)
-    };
-    let schema_at = location(&run.known.index).or_else(|| location(&stored.written.index));
+    let id = stored.schema.id;
+    let known = location_in(&run.known.index, &id);
+    let schema_at = known.or_else(|| location_in(&stored.written.index, &id));
     Secrets { schema: stored.schema.into(), schema_at }
+}
+
+fn location_in(index: &Index, id: &ChunkId) -> Option<StoredLocation> {
+    let location = index.get(id)?;
+    StoredLocation::new(&index.packs()[location.pack as usize].pack, &location)
 }
 
 /// The wraps of all sessions whose chunks a snapshot may need.
@@ -122,14 +131,19 @@ fn snapshot_wraps(
     // Wraps of another epoch are for another restore key.
     let parent = parent.filter(|manifest| manifest.context.epoch == run.epoch);
     let mut pages = parent.map_or_else(Vec::new, |manifest| manifest.pages.clone());
-    let inherited = parent.map_or(&[][..], |manifest| &manifest.wraps);
-    let needed = sessions_of(&run.known.index);
-    let mut wraps = carry_wraps(inherited, |session| needed.contains(session), &run.known.wraps, own);
+    let mut wraps = needed_wraps(run, parent, own);
     if wraps.len() >= WRAPS_PER_PAGE {
         let page = take_full_page(&mut wraps);
         pages.push(store_page(run, page)?);
     }
     Ok(SnapshotWraps { pages, wraps })
+}
+
+/// The wraps of the parent's last page and of adopted sessions that are still needed, then this run's own.
+fn needed_wraps(run: &BackupRun<'_>, parent: Option<&OpenManifest>, own: &SessionWrap) -> Vec<SessionWrap> {
+    let inherited = parent.map_or(&[][..], |manifest| &manifest.wraps);
+    let needed = sessions_of(&run.known.index);
+    carry_wraps(inherited, |session| needed.contains(session), &run.known.wraps, own)
 }
 
 fn sessions_of(index: &Index) -> HashSet<SessionId> {
@@ -145,12 +159,16 @@ fn take_full_page(wraps: &mut Vec<SessionWrap>) -> Vec<SessionWrap> {
 }
 
 fn store_page(run: &BackupRun<'_>, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
-    let repository = run.unlocked.repository();
-    let page = WrapPage { repository: repository.id(), source: run.source, wraps }.to_bytes();
+    let page = WrapPage { repository: run.unlocked.repository().id(), source: run.source, wraps }.to_bytes();
     let digest = Digest::of(&page);
     if run.options.mode == BackupMode::Commit {
-        let name = Name::Wraps(run.source, digest);
-        repository.objects().create(&name, page.into()).map_err(RepoError::Store)?;
+        create_page(run, digest, page)?;
     }
     Ok(digest)
+}
+
+fn create_page(run: &BackupRun<'_>, digest: Digest, page: Vec<u8>) -> Result<(), RepoError> {
+    let objects = run.unlocked.repository().objects();
+    objects.create(&Name::Wraps(run.source, digest), page.into())?;
+    Ok(())
 }

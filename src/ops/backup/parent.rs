@@ -52,14 +52,19 @@ struct OpenedSnapshot {
 }
 
 fn open(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<OpenedSnapshot, RepoError> {
-    let context =
-        FrameContext { repository: unlocked.repository().id(), source: ledger.source, epoch: record.snapshot.epoch };
-    let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)?;
+    let manifest = open_manifest(unlocked, ledger, record)?;
     let catalog = manifest.catalog.clone().ok_or_else(|| damaged_catalog("it is missing"))?;
     if !is_sound(&catalog) {
         return Err(damaged_catalog("its numbers make no sense"));
     }
     Ok(OpenedSnapshot { manifest, catalog })
+}
+
+fn open_manifest(unlocked: &Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<OpenManifest, RepoError> {
+    let repository = unlocked.repository().id();
+    let epoch = record.snapshot.epoch;
+    let context = FrameContext { repository, source: ledger.source, epoch };
+    manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog)
 }
 
 fn damaged_catalog(reason: &str) -> RepoError {

@@ -24,7 +24,7 @@ use crate::ops::error::OpError;
 use crate::repo::error::WriteError;
 use crate::repo::writer::ChunkSink;
 use crate::sort::{OwnerJoin, OwnerMap, OwnerMapBuilder, OwnerMapWriter, SortedRuns, Sorter, SpillOptions};
-use crate::tree::builder::{LeafCutter, RowCounts, rows_per_leaf};
+use crate::tree::builder::{LeafCut, LeafCutter, RowCounts, rows_per_leaf};
 
 /// Memory of one sorter. Each reader fills one, while those of a table before are emptied.
 const SORTER_BYTES: usize = 12 << 20;
@@ -115,7 +115,7 @@ impl TablePipeline<'_> {
             pipeline: self,
             chunk_sink,
             schedule: self.schedule(source),
-            tables: self.plans.iter().map(|plan| self.new_table(plan)).collect(),
+            tables: self.new_tables(),
             cut_queue,
             totals: Mutex::default(),
         };
@@ -135,12 +135,13 @@ impl TablePipeline<'_> {
         Schedule::new(self.plans, &parts)
     }
 
+    fn new_tables(&self) -> Vec<CollectedTable> {
+        self.plans.iter().map(|plan| self.new_table(plan)).collect()
+    }
+
     fn new_table(&self, plan: &TablePlan) -> CollectedTable {
-        let mut map_builders = Vec::with_capacity(plan.provides.len());
-        for _ in &plan.provides {
-            map_builders.push(Mutex::new(self.new_map_builder()));
-        }
-        CollectedTable { map_builders, rows: Mutex::default() }
+        let builders = plan.provides.iter().map(|_| Mutex::new(self.new_map_builder()));
+        CollectedTable { map_builders: builders.collect(), rows: Mutex::default() }
     }
 
     fn new_map_builder(&self) -> OwnerMapBuilder {
@@ -229,10 +230,7 @@ impl TableReaders<'_> {
             match self.schedule.next() {
                 NextPart::Read(assignment) => self.read_parts(&mut *reader, &assignment)?,
                 NextPart::Nothing => return Ok(()),
-                NextPart::Impossible => {
-                    let reason = "its table was not read before".to_owned();
-                    return Err(OpError::Damaged { what: "the owners of a table".to_owned(), reason });
-                }
+                NextPart::Impossible => return Err(contradictory_plans()),
             }
         }
     }
@@ -244,11 +242,22 @@ impl TableReaders<'_> {
         let joins = new_joins(&assignment.maps)?;
         let placed = self.new_placed_rows(assignment.plan);
         let mut placer = Placer::new(plan, self.chunk_sink, joins, placed, &mut count_rows);
-        let mut gaps = read_part(reader, plan.table, assignment.part, &mut placer)?;
-        while let Some(part) = self.schedule.more(assignment.plan) {
-            gaps.extend(read_part(reader, plan.table, part, &mut placer)?);
-        }
+        let gaps = self.place_parts(reader, assignment, &mut placer)?;
         self.hand_in(assignment.plan, placer.finish()?, gaps)
+    }
+
+    fn place_parts(
+        &self,
+        reader: &mut dyn Reader,
+        assignment: &Assignment,
+        placer: &mut Placer<'_, '_, '_>,
+    ) -> Result<Vec<Gap>, OpError> {
+        let table = self.pipeline.plans[assignment.plan].table;
+        let mut gaps = read_part(reader, table, assignment.part, placer)?;
+        while let Some(part) = self.schedule.more(assignment.plan) {
+            gaps.extend(read_part(reader, table, part, placer)?);
+        }
+        Ok(gaps)
     }
 
     fn new_placed_rows(&self, at: usize) -> PlacedRows<'_> {
@@ -274,13 +283,22 @@ impl TableReaders<'_> {
         self.schedule.complete(at, self.finish_maps(at)?);
         let pinned = plan.rows_per_leaf.or_else(|| rows_per_leaf(placed.rows, placed.row_bytes));
         self.add_totals(plan, pinned, &placed);
+        self.cut_rows(plan, pinned, collected)?;
+        self.cut_references(plan, collected)
+    }
+
+    fn cut_rows(&self, plan: &TablePlan, rows_per_leaf: Option<u32>, collected: &mut CollectedRows) -> Result<(), OpError> {
         let rows = std::mem::take(&mut collected.rows);
-        self.cut_queue.send(rows_tree(plan.number), rows, pinned)?;
-        if placed.references > 0 {
-            let references = std::mem::take(&mut collected.references);
-            self.cut_queue.send(references_tree(plan.number), references, None)?;
+        self.cut_queue.send(rows_tree(plan.number), rows, rows_per_leaf)
+    }
+
+    /// A table without references has no tree of them.
+    fn cut_references(&self, plan: &TablePlan, collected: &mut CollectedRows) -> Result<(), OpError> {
+        if collected.totals.references == 0 {
+            return Ok(());
         }
-        Ok(())
+        let references = std::mem::take(&mut collected.references);
+        self.cut_queue.send(references_tree(plan.number), references, None)
     }
 
     /// The maps that children of this table need.
@@ -288,10 +306,14 @@ impl TableReaders<'_> {
         let provides = &self.pipeline.plans[at].provides;
         let mut maps = Vec::with_capacity(provides.len());
         for (provided, builder) in provides.iter().zip(&self.tables[at].map_builders) {
-            let builder = std::mem::replace(&mut *lock(builder), self.pipeline.new_map_builder());
-            maps.push((provided.map.clone(), builder.finish()?));
+            maps.push((provided.map.clone(), self.finish_map(builder)?));
         }
         Ok(maps)
+    }
+
+    fn finish_map(&self, builder: &Mutex<OwnerMapBuilder>) -> Result<OwnerMap, OpError> {
+        let builder = std::mem::replace(&mut *lock(builder), self.pipeline.new_map_builder());
+        Ok(builder.finish()?)
     }
 
     fn add_totals(&self, plan: &TablePlan, rows_per_leaf: Option<u32>, placed: &PlacedTotals) {
@@ -312,6 +334,11 @@ impl TableReaders<'_> {
         }
         totals
     }
+}
+
+fn contradictory_plans() -> OpError {
+    let reason = "its table was not read before".to_owned();
+    OpError::Damaged { what: "the owners of a table".to_owned(), reason }
 }
 
 fn read_part(
@@ -379,19 +406,23 @@ impl TreeCutter<'_> {
 
     fn cut(&self, job: CutJob) -> Result<RowCounts, OpError> {
         let CutJob { tree, rows, rows_per_leaf } = job;
-        let mut merge = rows.merge()?;
         let mut cutter = LeafCutter::new(|level, key: &[u8]| self.ids.boundary_hash(level, key), rows_per_leaf);
+        let mut merge = rows.merge()?;
         while let Some((key, payload)) = merge.next()? {
-            if let Some(cut) = cutter.push(key, payload).map_err(damaged_row)? {
-                self.chunk_sink.leaf(tree, cut)?;
-            }
+            let cut = cutter.push(key, payload).map_err(damaged_row)?;
+            self.send(tree, cut)?;
         }
-        let (cuts, row_counts) = cutter.finish().map_err(damaged_row)?;
+        let (last_cuts, row_counts) = cutter.finish().map_err(damaged_row)?;
+        self.send(tree, last_cuts)?;
+        self.chunk_sink.end_tree(tree)?;
+        Ok(row_counts)
+    }
+
+    fn send(&self, tree: u32, cuts: impl IntoIterator<Item = LeafCut>) -> Result<(), OpError> {
         for cut in cuts {
             self.chunk_sink.leaf(tree, cut)?;
         }
-        self.chunk_sink.end_tree(tree)?;
-        Ok(row_counts)
+        Ok(())
     }
 }
 

@@ -26,6 +26,17 @@ enum ParentRow {
     Missing = 2,
 }
 
+impl ParentRow {
+    fn from_byte(byte: u8) -> Result<Self, WireError> {
+        match byte {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Found),
+            2 => Ok(Self::Missing),
+            _ => Err(WireError::Invalid { what: RECORD }),
+        }
+    }
+}
+
 /// Where a path leads.
 #[derive(Clone, Copy)]
 pub(super) struct PathResult<'r> {
@@ -46,6 +57,16 @@ impl<'r> PathResult<'r> {
         }
     }
 
+    fn leads_anywhere(&self) -> bool {
+        self.parent != ParentRow::None
+    }
+
+    /// The owner to whom this path leads, if there is one.
+    fn owner(&self) -> Option<PlacementPrefix<'r>> {
+        let is_owned = self.leads_anywhere() && self.class == Class::Owned;
+        is_owned.then(|| self.placement())
+    }
+
     /// The placement of a row that takes it from this path.
     fn placement(&self) -> PlacementPrefix<'r> {
         let owner = if self.class == Class::None { &[][..] } else { self.owner };
@@ -58,12 +79,7 @@ impl<'r> PathResult<'r> {
     }
 
     fn read(take: &mut Take<'r>) -> Result<Self, WireError> {
-        let parent = match take.u8(RECORD)? {
-            0 => ParentRow::None,
-            1 => ParentRow::Found,
-            2 => ParentRow::Missing,
-            _ => return Err(WireError::Invalid { what: RECORD }),
-        };
+        let parent = ParentRow::from_byte(take.u8(RECORD)?)?;
         let class = Class::from_byte(take.u8(RECORD)?)?;
         Ok(Self { parent, class, owner: take.bytes(RECORD)? })
     }
@@ -123,7 +139,7 @@ impl<'r> ResolvedRow<'r> {
         let mut results = Take::new(self.path_results);
         while results.remaining() > 0 {
             let result = PathResult::read(&mut results)?;
-            if result.parent != ParentRow::None {
+            if result.leads_anywhere() {
                 return Ok(result.placement());
             }
         }
@@ -249,13 +265,19 @@ impl<'a> PlacedRows<'a> {
     /// All paths are resolved: the first that leads anywhere places the row, others become references.
     pub(super) fn place(&mut self, row: &ResolvedRow<'_>) -> Result<(), OpError> {
         let PlacementPrefix { class, owner } = intact(row.placement())?;
+        let limited = self.limited(owner);
+        let stored = self.store(row, PlacementPrefix { class, owner: &limited });
+        self.owner = limited;
+        stored
+    }
+
+    /// An owner's key in its stored length, in the buffer that is kept for it.
+    fn limited(&mut self, owner: &[u8]) -> Vec<u8> {
         let mut limited = std::mem::take(&mut self.owner);
         limited.clear();
         limited.extend_from_slice(owner);
         limit_key(&mut limited, |bytes| self.ids.row_hash(bytes));
-        let stored = self.store(row, PlacementPrefix { class, owner: &limited });
-        self.owner = limited;
-        stored
+        limited
     }
 
     fn store(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
@@ -265,15 +287,20 @@ impl<'a> PlacedRows<'a> {
     }
 
     fn push_row(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
-        let PlacementPrefix { class, owner } = placement;
-        self.key.clear();
-        PlacementKey { class, owner, key: row.key }.write(&mut self.key);
+        self.write_key(placement, row.key);
         self.payload.clear();
-        RowPayload::write(&mut self.payload, row.cell_count, row.cells, owner.len() as u16, row.streams);
+        let owner_len = placement.owner.len() as u16;
+        RowPayload::write(&mut self.payload, row.cell_count, row.cells, owner_len, row.streams);
         self.rows.push(&self.key, &self.payload)?;
         self.totals.rows += 1;
         self.totals.row_bytes += self.payload.len() as u64;
         Ok(())
+    }
+
+    fn write_key(&mut self, placement: PlacementPrefix<'_>, key: &[u8]) {
+        let PlacementPrefix { class, owner } = placement;
+        self.key.clear();
+        PlacementKey { class, owner, key }.write(&mut self.key);
     }
 
     /// Every owner that a path leads to, but for the row's own, gets a reference to the row.
@@ -281,8 +308,7 @@ impl<'a> PlacedRows<'a> {
         let mut results = Take::new(row.path_results);
         while results.remaining() > 0 {
             let result = intact(PathResult::read(&mut results))?;
-            let other = result.placement();
-            if result.parent != ParentRow::None && other.class == Class::Owned && other != placement {
+            if let Some(other) = result.owner().filter(|other| *other != placement) {
                 self.push_reference(row.key, other.owner)?;
             }
         }
@@ -291,8 +317,7 @@ impl<'a> PlacedRows<'a> {
 
     fn push_reference(&mut self, row_key: &[u8], owner: &[u8]) -> Result<(), OpError> {
         let key = self.reference_key(row_key);
-        self.key.clear();
-        PlacementKey { class: Class::Owned, owner, key: &key }.write(&mut self.key);
+        self.write_key(PlacementPrefix { class: Class::Owned, owner }, &key);
         self.payload.clear();
         write_reference(&mut self.payload, self.number, row_key, owner.len() as u16);
         self.references.push(&self.key, &self.payload)?;

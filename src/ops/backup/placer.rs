@@ -4,7 +4,7 @@
 
 use crate::base::limit::{ROW_INLINE_BYTES_MAX, STREAM_BYTES_MIN, STREAM_BYTES_MIN_IN_WIDE_ROW};
 use crate::engine::contract::{RowSink, SinkError};
-use crate::format::cell::Cell;
+use crate::format::cell::{Cell, StreamRef};
 use crate::format::key::{limit_key, push_component, push_folded};
 use crate::format::manifest::Layout;
 use crate::format::wire::{Put, WireError};
@@ -70,14 +70,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
     /// Everything has been read: resolves what joins still hold.
     pub fn finish(mut self) -> Result<PlacedRows<'a>, OpError> {
         (self.tick)(self.rows % ROWS_PER_TICK)?;
-        let mut joins = self.joins;
-        let placed = &mut self.placed;
-        while !joins.is_empty() {
-            let first = joins.remove(0);
-            first.finish(&mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
-                advance(&mut joins, &with_placement(record, placement)?, placed)
-            })?;
-        }
+        finish_joins(self.joins, &mut self.placed)?;
         self.placed.flush_maps()?;
         Ok(self.placed)
     }
@@ -142,17 +135,24 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
 
     /// Appends a cell, as a stream if its value is long.
     fn write_cell(&mut self, cell: &Cell<'_>, stream_bytes_min: usize) -> Result<Streams, OpError> {
-        if let Some((kind, bytes)) = cell.stream_candidate()
-            && bytes.len() >= stream_bytes_min
-        {
-            let stream = self.chunk_sink.stream(bytes)?;
-            self.placed.totals.streams += 1;
-            self.placed.totals.stream_bytes += stream.len;
-            Cell::Stream(kind, stream).write(&mut self.buffers.cells);
-            return Ok(Streams::Some);
+        match cell.stream_candidate() {
+            Some((kind, bytes)) if bytes.len() >= stream_bytes_min => {
+                let stream = self.store_stream(bytes)?;
+                Cell::Stream(kind, stream).write(&mut self.buffers.cells);
+                Ok(Streams::Some)
+            }
+            _ => {
+                cell.write(&mut self.buffers.cells);
+                Ok(Streams::None)
+            }
         }
-        cell.write(&mut self.buffers.cells);
-        Ok(Streams::None)
+    }
+
+    fn store_stream(&mut self, bytes: &[u8]) -> Result<StreamRef, OpError> {
+        let stream = self.chunk_sink.stream(bytes)?;
+        self.placed.totals.streams += 1;
+        self.placed.totals.stream_bytes += stream.len;
+        Ok(stream)
     }
 
     /// The key of the row; of a table without one, the hash of its cells.
@@ -198,20 +198,32 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
     }
 
     fn write_record(&mut self, cells: &[Cell<'_>], row: &EncodedRow) {
-        let RowBuffers { record, join_key, provided_keys, key, cells: encoded, .. } = &mut self.buffers;
+        self.write_record_paths(cells);
+        self.write_record_keys();
+        let RowBuffers { record, key, cells: encoded, .. } = &mut self.buffers;
+        record.push(u8::from(is_owner(self.plan)));
+        record.put_bytes(key);
+        record.put_uv(row.cell_count as u64);
+        record.push(u8::from(row.streams == Streams::Some));
+        record.extend_from_slice(encoded);
+    }
+
+    /// Begins a record: no result yet, and the join keys of all paths.
+    fn write_record_paths(&mut self, cells: &[Cell<'_>]) {
+        let RowBuffers { record, join_key, .. } = &mut self.buffers;
         record.clear();
         record.put_uv(0);
         record.put_uv(self.plan.paths.len() as u64);
         for path in &self.plan.paths {
             put_join_key(record, join_key, &path.columns, cells);
         }
+    }
+
+    /// Appends the keys under which children find the row.
+    fn write_record_keys(&mut self) {
+        let RowBuffers { record, provided_keys, .. } = &mut self.buffers;
         record.put_uv(self.plan.provides.len() as u64);
         record.extend_from_slice(provided_keys);
-        record.push(u8::from(is_owner(self.plan)));
-        record.put_bytes(key);
-        record.put_uv(row.cell_count as u64);
-        record.push(u8::from(row.streams == Streams::Some));
-        record.extend_from_slice(encoded);
     }
 }
 
@@ -242,12 +254,16 @@ fn is_owner(plan: &TablePlan) -> bool {
 
 /// Appends the folded key of `columns`, or nothing if any is null (then it leads nowhere).
 fn push_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
-    if columns.iter().any(|column| matches!(cells[column.at], Cell::Null | Cell::Absent)) {
+    if columns.iter().any(|column| is_nothing(&cells[column.at])) {
         return;
     }
     for column in columns {
         push_folded(key, &cells[column.at], column.fold);
     }
+}
+
+fn is_nothing(cell: &Cell<'_>) -> bool {
+    matches!(cell, Cell::Null | Cell::Absent)
 }
 
 /// The same with its length.
@@ -281,6 +297,17 @@ fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'
     current.push(path.join_key, record, &mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
         advance(rest, &with_placement(record, placement)?, placed)
     })
+}
+
+/// Resolves what the joins still hold, one after the other.
+fn finish_joins(mut joins: Vec<OwnerJoin<'_>>, placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
+    while !joins.is_empty() {
+        let first = joins.remove(0);
+        first.finish(&mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
+            advance(&mut joins, &with_placement(record, placement)?, placed)
+        })?;
+    }
+    Ok(())
 }
 
 /// The join of the next path and those after it. Joins not yet passed stand last.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::engine::contract::{Column, ForeignKey, Table};
-use crate::format::catalog::{Catalog, OwnerPath, TableEntry, Visibility};
+use crate::format::catalog::{Catalog, ColumnEntry, OwnerPath, TableEntry, Visibility};
 use crate::format::cell::OwnedCell;
 use crate::format::key::Fold;
 use crate::format::manifest::Layout;
@@ -76,6 +76,14 @@ pub struct TablePlan {
     pub rows_per_leaf: Option<u32>,
 }
 
+impl TablePlan {
+    /// Whether owners are found by this map.
+    #[must_use]
+    pub fn looks_into(&self, map: &MapKey) -> bool {
+        self.paths.iter().any(|path| path.map == *map)
+    }
+}
+
 /// The plans of all tables, in reading order.
 #[must_use]
 pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
@@ -87,13 +95,15 @@ pub fn plan(update: &Update, tables: &[Table]) -> Vec<TablePlan> {
 fn wanted_maps(catalog: &Catalog) -> HashMap<u32, Vec<MapKey>> {
     let mut wanted: HashMap<u32, Vec<MapKey>> = HashMap::new();
     for path in catalog.tables.iter().flat_map(followed_paths) {
-        let maps = wanted.entry(path.parent).or_default();
-        let key = map_key(path);
-        if !maps.contains(&key) {
-            maps.push(key);
-        }
+        add_once(wanted.entry(path.parent).or_default(), map_key(path));
     }
     wanted
+}
+
+fn add_once(maps: &mut Vec<MapKey>, key: MapKey) {
+    if !maps.contains(&key) {
+        maps.push(key);
+    }
 }
 
 /// The paths by which the rows of a table are placed.
@@ -115,17 +125,14 @@ impl Planner<'_> {
         let entry = &self.update.catalog.tables[self.update.tables[table]];
         let positions = positions(entry, &self.tables[table]);
         let mut follows = Follows { table: &self.tables[table], keys: Vec::new() };
-        let mut paths = Vec::new();
-        for path in followed_paths(entry) {
-            paths.push(self.plan_path(path, &positions, &mut follows));
-        }
+        let paths = self.plan_paths(entry, &positions, &mut follows);
         TablePlan {
             table,
             number: entry.number,
             layout: entry.layout,
             slots: slots(entry, &positions),
             key: entry.key.iter().map(|number| positions[number]).collect(),
-            is_owner: self.update.catalog.owner_table == Some(entry.number),
+            is_owner: self.is_owner(entry),
             paths,
             follows: follows.keys,
             provides: self.provided_keys(table, entry.number, &positions),
@@ -133,39 +140,61 @@ impl Planner<'_> {
         }
     }
 
+    fn is_owner(&self, entry: &TableEntry) -> bool {
+        self.update.catalog.owner_table == Some(entry.number)
+    }
+
+    fn plan_paths(&self, entry: &TableEntry, positions: &ColumnPositions, follows: &mut Follows<'_>) -> Vec<JoinKey> {
+        followed_paths(entry).iter().map(|path| self.plan_path(path, positions, follows)).collect()
+    }
+
     fn plan_path(&self, path: &OwnerPath, positions: &ColumnPositions, follows: &mut Follows<'_>) -> JoinKey {
         // A child's value equals what the parent takes it for.
         let folds = self.parent_folds(path);
-        let mut columns = Vec::with_capacity(path.columns.len());
-        for (n, number) in path.columns.iter().enumerate() {
-            let fold = folds.get(n).copied().unwrap_or(Fold::Exact);
-            columns.push(JoinColumn { at: positions[number], fold });
-        }
+        let folds = folds.into_iter().chain(std::iter::repeat(Fold::Exact));
+        let columns = path.columns.iter().zip(folds);
+        let mut columns = columns.map(|(number, fold)| JoinColumn { at: positions[number], fold }).collect::<Vec<_>>();
         follows.redirect(&mut columns, path, &self.update.catalog);
         JoinKey { columns, map: map_key(path) }
     }
 
     /// How the parent compares the values that its children refer to.
     fn parent_folds(&self, path: &OwnerPath) -> Vec<Fold> {
+        let Some(parent) = self.parent_of(path) else { return Vec::new() };
+        let positions = positions(parent.entry, parent.table);
+        let fold = |number: &u32| parent.table.columns[positions[number]].fold;
+        path.parent_columns.iter().map(fold).collect()
+    }
+
+    /// The table that a path leads to, if the source has it.
+    fn parent_of(&self, path: &OwnerPath) -> Option<PlannedTable<'_>> {
         let entries = &self.update.catalog.tables;
-        let Some(entry) = entries.iter().position(|entry| entry.number == path.parent) else { return Vec::new() };
-        let Some(table) = self.update.tables.iter().position(|&at| at == entry) else { return Vec::new() };
-        let table = &self.tables[table];
-        let positions = positions(&entries[entry], table);
-        path.parent_columns.iter().map(|number| table.columns[positions[number]].fold).collect()
+        let entry = entries.iter().position(|entry| entry.number == path.parent)?;
+        let table = self.update.tables.iter().position(|&at| at == entry)?;
+        Some(PlannedTable { entry: &entries[entry], table: &self.tables[table] })
     }
 
     /// The keys of the maps that other tables need of this one.
     fn provided_keys(&self, table: usize, number: u32, positions: &ColumnPositions) -> Vec<JoinKey> {
         let columns = &self.tables[table].columns;
-        let column = |number: &u32| {
-            let at = positions[number];
-            JoinColumn { at, fold: columns[at].fold }
-        };
-        let wanted = self.wanted.get(&number).map_or(&[][..], Vec::as_slice);
+        let column = |number: &u32| join_column(columns, positions[number]);
         let provided = |map: &MapKey| JoinKey { columns: map.columns.iter().map(column).collect(), map: map.clone() };
-        wanted.iter().map(provided).collect()
+        self.wanted_of(number).iter().map(provided).collect()
     }
+
+    fn wanted_of(&self, number: u32) -> &[MapKey] {
+        self.wanted.get(&number).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn join_column(columns: &[Column], at: usize) -> JoinColumn {
+    JoinColumn { at, fold: columns[at].fold }
+}
+
+/// A table as the catalog and as the source have it.
+struct PlannedTable<'a> {
+    entry: &'a TableEntry,
+    table: &'a Table,
 }
 
 /// The foreign keys of a table that its source is to follow.
@@ -177,42 +206,60 @@ struct Follows<'a> {
 /// A column of a table and the name of the parent's column that it refers to.
 type ColumnPair<'a> = (usize, Option<&'a str>);
 
+/// A cell that the source adds to a row because it follows a foreign key.
+struct FollowedCell<'a> {
+    at: usize,
+    pair: ColumnPair<'a>,
+}
+
 impl Follows<'_> {
     /// Lets a path that is a foreign key of today join by what the parent writes, where the source alone knows that.
     fn redirect(&mut self, columns: &mut [JoinColumn], path: &OwnerPath, catalog: &Catalog) {
         let Some(parent) = catalog.tables.iter().find(|entry| entry.number == path.parent) else { return };
         let pairs = path_pairs(columns, path, parent);
         let Some(at) = self.foreign_key(parent, &pairs) else { return };
-        let table = self.table;
-        let key = &table.foreign_keys[at];
-        let key_pairs = key_pairs(key);
-        let first = self.first_cell(at);
-        for (cell, &by_server) in (first..).zip(&key.by_server) {
-            if let Some(n) = pairs.iter().position(|pair| *pair == key_pairs[by_server]) {
-                columns[n].at = cell;
+        for cell in self.cells_by_server(at) {
+            if let Some(n) = pairs.iter().position(|pair| *pair == cell.pair) {
+                columns[n].at = cell.at;
             }
         }
     }
 
+    /// The cells that following a key adds to a row.
+    fn cells_by_server(&mut self, at: usize) -> Vec<FollowedCell<'_>> {
+        let first = self.first_cell(at);
+        let key = &self.table.foreign_keys[at];
+        let pairs = key_pairs(key);
+        let cells = (first..).zip(&key.by_server);
+        cells.map(|(at, &by_server)| FollowedCell { at, pair: pairs[by_server] }).collect()
+    }
+
     /// The foreign key that joins by these columns, of those that the server compares.
     fn foreign_key(&self, parent: &TableEntry, pairs: &[ColumnPair<'_>]) -> Option<usize> {
-        self.table.foreign_keys.iter().position(|key| {
-            let own = key_pairs(key);
-            let is_path = own.len() == pairs.len() && own.iter().all(|pair| pairs.contains(pair));
-            is_path && key.parent == parent.name && !key.by_server.is_empty()
-        })
+        let is_path = |key: &ForeignKey| key.parent == parent.name && are_same_pairs(&key_pairs(key), pairs);
+        let mut keys = self.table.foreign_keys.iter();
+        keys.position(|key| is_path(key) && !key.by_server.is_empty())
     }
 
     /// Where what this key adds begins.
     fn first_cell(&mut self, key: usize) -> usize {
-        let known = self.keys.iter().position(|&known| known == key);
-        let position = known.unwrap_or(self.keys.len());
-        if known.is_none() {
-            self.keys.push(key);
-        }
+        let position = self.position(key);
         let before = self.keys[..position].iter().map(|&key| self.table.foreign_keys[key].by_server.len());
         self.table.columns.len() + before.sum::<usize>()
     }
+
+    /// The position of a key among those that are followed, the last if it is not one of them yet.
+    fn position(&mut self, key: usize) -> usize {
+        let known = self.keys.iter().position(|&known| known == key);
+        known.unwrap_or_else(|| {
+            self.keys.push(key);
+            self.keys.len() - 1
+        })
+    }
+}
+
+fn are_same_pairs(own: &[ColumnPair<'_>], others: &[ColumnPair<'_>]) -> bool {
+    own.len() == others.len() && own.iter().all(|pair| others.contains(pair))
 }
 
 fn path_pairs<'a>(columns: &[JoinColumn], path: &OwnerPath, parent: &'a TableEntry) -> Vec<ColumnPair<'a>> {
@@ -233,8 +280,12 @@ fn reading_order(update: &Update) -> Vec<usize> {
     for &table in &update.mapping.order {
         walk.visit(update.tables[table]);
     }
-    let back: HashMap<usize, usize> = update.tables.iter().enumerate().map(|(table, &entry)| (entry, table)).collect();
-    walk.order.into_iter().map(|entry| back[&entry]).collect()
+    let tables = tables_by_entry(update);
+    walk.order.into_iter().map(|entry| tables[&entry]).collect()
+}
+
+fn tables_by_entry(update: &Update) -> HashMap<usize, usize> {
+    update.tables.iter().enumerate().map(|(table, &entry)| (entry, table)).collect()
 }
 
 /// A walk up the owner paths of entries.
@@ -269,20 +320,25 @@ type ColumnPositions = HashMap<u32, usize>;
 fn positions(entry: &TableEntry, table: &Table) -> ColumnPositions {
     let mut positions = ColumnPositions::new();
     for column in &entry.columns {
-        let hidden = column.visibility == Visibility::Hidden;
-        let is_same = |own: &Column| own.name == column.name && own.hidden == hidden;
-        if let Some(at) = table.columns.iter().position(is_same) {
+        if let Some(at) = table.columns.iter().position(|own| is_same(own, column)) {
             positions.insert(column.number, at);
         }
     }
     positions
 }
 
+fn is_same(own: &Column, entry: &ColumnEntry) -> bool {
+    own.name == entry.name && own.hidden == (entry.visibility == Visibility::Hidden)
+}
+
 fn slots(entry: &TableEntry, positions: &ColumnPositions) -> Vec<Slot> {
     let end = entry.columns.iter().map(|column| column.number + 1).max().unwrap_or(0);
-    let slot = |number: u32| match entry.column(number) {
+    (0..end).map(|number| slot(entry, number, positions)).collect()
+}
+
+fn slot(entry: &TableEntry, number: u32, positions: &ColumnPositions) -> Slot {
+    match entry.column(number) {
         Some(column) => Slot::Column { at: positions[&number], missing: column.missing.clone() },
         None => Slot::Dropped,
-    };
-    (0..end).map(slot).collect()
+    }
 }

@@ -47,15 +47,14 @@ pub struct TableReport {
 impl BackupReport {
     /// What is known before the commit. The rest of the fields is empty.
     pub(super) fn of_stored(source: SourceId, stored: &StoredRows, summary: &Summary) -> Self {
-        let leaf_bytes: u64 = summary.tables.iter().map(|table| table.bytes).sum();
         Self {
             snapshot: None,
             number: None,
             source,
             source_clock: summary.source_clock,
             rows: stored.totals.rows,
-            content_bytes: leaf_bytes + summary.stream_bytes,
-            new_bytes: stored.written.packs.iter().map(|pack| pack.size).sum(),
+            content_bytes: content_bytes(summary),
+            new_bytes: stored.pack_bytes(),
             packs: stored.written.packs.len(),
             manifest_bytes: 0,
             tables: summary.tables.iter().map(TableReport::new).collect(),
@@ -72,6 +71,11 @@ impl BackupReport {
         self.number = Some(committed.entry.number);
         self.races_lost = committed.races_lost;
     }
+}
+
+fn content_bytes(summary: &Summary) -> u64 {
+    let leaf_bytes: u64 = summary.tables.iter().map(|table| table.bytes).sum();
+    leaf_bytes + summary.stream_bytes
 }
 
 impl TableReport {

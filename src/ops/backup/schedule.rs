@@ -23,6 +23,17 @@ struct ReadState {
     is_stopped: bool,
 }
 
+impl ReadState {
+    fn has_work_left(&self) -> bool {
+        !self.is_stopped && self.tables.iter().any(TableProgress::has_parts_left)
+    }
+
+    /// Whether somebody reads a table whose maps others may wait for.
+    fn is_being_read(&self) -> bool {
+        self.tables.iter().any(TableProgress::is_being_read)
+    }
+}
+
 /// How far a table is.
 #[derive(Clone, Copy, Default)]
 struct TableProgress {
@@ -35,12 +46,26 @@ struct TableProgress {
 }
 
 impl TableProgress {
+    fn new(parts: usize) -> Self {
+        Self { parts: parts.max(1), ..Self::default() }
+    }
+
     fn has_parts_left(&self) -> bool {
         self.begun < self.parts
     }
 
+    fn is_all_read(&self) -> bool {
+        self.reading == 0 && !self.has_parts_left()
+    }
+
     fn is_being_read(&self) -> bool {
         self.begun > 0 && !self.is_complete
+    }
+
+    /// One more reader, with its first part.
+    fn begin_reading(&mut self) -> usize {
+        self.reading += 1;
+        self.begin_part()
     }
 
     fn begin_part(&mut self) -> usize {
@@ -78,8 +103,7 @@ impl<'p> Schedule<'p> {
     /// Nothing is read yet. `parts` says for each plan into how many parts its table is divided.
     #[must_use]
     pub fn new(plans: &'p [TablePlan], parts: &[usize]) -> Self {
-        let new = |parts: &usize| TableProgress { parts: (*parts).max(1), ..TableProgress::default() };
-        let tables = parts.iter().map(new).collect();
+        let tables = parts.iter().map(|parts| TableProgress::new(*parts)).collect();
         let state = ReadState { tables, maps: HashMap::new(), is_stopped: false };
         Self { plans, state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -88,13 +112,13 @@ impl<'p> Schedule<'p> {
     pub fn next(&self) -> NextPart {
         let mut state = lock(&self.state);
         loop {
-            if state.is_stopped || !state.tables.iter().any(TableProgress::has_parts_left) {
+            if !state.has_work_left() {
                 return NextPart::Nothing;
             }
             if let Some(assignment) = self.assign(&mut state) {
                 return NextPart::Read(assignment);
             }
-            if !state.tables.iter().any(TableProgress::is_being_read) {
+            if !state.is_being_read() {
                 return NextPart::Impossible;
             }
             state = wait(&self.changed, state);
@@ -103,17 +127,20 @@ impl<'p> Schedule<'p> {
 
     /// Begins the first part of a table whose maps are all there.
     fn assign(&self, state: &mut ReadState) -> Option<Assignment> {
-        for plan in 0..self.plans.len() {
-            if !state.tables[plan].has_parts_left() {
-                continue;
-            }
-            if let Some(maps) = self.maps_of(plan, state) {
-                let table = &mut state.tables[plan];
-                table.reading += 1;
-                return Some(Assignment { plan, part: table.begin_part(), maps });
-            }
+        let mut plans = 0..self.plans.len();
+        plans.find_map(|plan| {
+            let maps = self.ready_maps(plan, state)?;
+            let part = state.tables[plan].begin_reading();
+            Some(Assignment { plan, part, maps })
+        })
+    }
+
+    /// The maps of a table that has parts left, if all of them are there.
+    fn ready_maps(&self, plan: usize, state: &ReadState) -> Option<Vec<Arc<OwnerMap>>> {
+        if !state.tables[plan].has_parts_left() {
+            return None;
         }
-        None
+        self.maps_of(plan, state)
     }
 
     fn maps_of(&self, plan: usize, state: &ReadState) -> Option<Vec<Arc<OwnerMap>>> {
@@ -134,7 +161,7 @@ impl<'p> Schedule<'p> {
     pub fn hand_in(&self, plan: usize) -> HandedIn {
         let table = &mut lock(&self.state).tables[plan];
         table.reading -= 1;
-        if table.reading == 0 && !table.has_parts_left() { HandedIn::Last } else { HandedIn::MoreComes }
+        if table.is_all_read() { HandedIn::Last } else { HandedIn::MoreComes }
     }
 
     /// All of a table was read: children may look into its maps. Drops maps that nobody needs any more.
@@ -153,7 +180,7 @@ impl<'p> Schedule<'p> {
     /// Whether a table that has parts left looks into this map.
     fn is_needed(&self, map: &MapKey, tables: &[TableProgress]) -> bool {
         let mut left = self.plans.iter().zip(tables).filter(|(_, table)| table.has_parts_left());
-        left.any(|(plan, _)| plan.paths.iter().any(|path| path.map == *map))
+        left.any(|(plan, _)| plan.looks_into(map))
     }
 
     /// Somebody failed: nobody begins anything.

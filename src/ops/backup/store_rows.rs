@@ -1,13 +1,13 @@
 //! Reads all rows of the source and stores what the repository does not have.
 
 use crate::base::frame::SessionWrap;
-use crate::base::id::{Epoch, SourceId};
+use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::progress::ImageState;
 use crate::base::time::Moment;
 use crate::crypto::session::SessionKeys;
-use crate::engine::contract::{Description, Source};
+use crate::engine::contract::{Description, Gap, Source};
 use crate::format::cell::StreamRef;
-use crate::format::entry::{ObjectRef, Snapshot};
+use crate::format::entry::Snapshot;
 use crate::ops::backup::options::{BackupMode, BackupOptions};
 use crate::ops::backup::pipeline::{ReadTotals, TablePipeline};
 use crate::ops::backup::plan::{TablePlan, plan};
@@ -70,25 +70,33 @@ impl StoredRows {
         self.written.trees.iter().find(|built| built.tree == tree)
     }
 
+    /// Bytes of the packs that were written.
+    #[must_use]
+    pub fn pack_bytes(&self) -> u64 {
+        self.written.packs.iter().map(|pack| pack.size).sum()
+    }
+
     /// The packs that the snapshot counts on.
     #[must_use]
     pub fn preconditions(&self, known: &KnownChunks) -> Preconditions {
-        let mut preconditions = Preconditions::default();
-        for ordinal in self.used.iter() {
-            let digest = known.index.packs()[ordinal as usize].pack.digest;
-            if let Some(object) = known.adopted.get(&digest) {
-                preconditions.adopted.push(*object);
-            } else {
-                preconditions.packs.insert(digest);
+        let mut preconditions = Preconditions {
+            added: self.written.packs.iter().map(StoredPack::object).collect(),
+            ..Preconditions::default()
+        };
+        for digest in self.used_packs(known) {
+            match known.adopted.get(&digest) {
+                Some(object) => preconditions.adopted.push(*object),
+                None => {
+                    preconditions.packs.insert(digest);
+                }
             }
         }
-        preconditions.added = self.written.packs.iter().map(object_ref).collect();
         preconditions
     }
-}
 
-fn object_ref(pack: &StoredPack) -> ObjectRef {
-    ObjectRef { sha256: pack.digest, size: pack.size }
+    fn used_packs(&self, known: &KnownChunks) -> impl Iterator<Item = Digest> {
+        self.used.iter().map(|ordinal| known.index.packs()[ordinal as usize].pack.digest)
+    }
 }
 
 impl BackupRun<'_> {
@@ -97,11 +105,15 @@ impl BackupRun<'_> {
         let repository = self.unlocked.repository();
         let restore_key = repository.roster().restore_key(self.epoch)?;
         let created = SessionKeys::create(repository.env(), &restore_key, &self.keys.structure, &self.keys.ids);
-        let (keys, wrap) = created.map_err(|error| RepoError::Damaged {
-            object: format!("the restore key of epoch {}", self.epoch),
-            reason: error.to_string(),
-        })?;
-        Ok(WriterSession { keys, wrap })
+        match created {
+            Ok((keys, wrap)) => Ok(WriterSession { keys, wrap }),
+            Err(error) => Err(self.unusable_restore_key(&error).into()),
+        }
+    }
+
+    fn unusable_restore_key(&self, error: &impl ToString) -> RepoError {
+        let object = format!("the restore key of epoch {}", self.epoch);
+        RepoError::damaged(object, error.to_string())
     }
 
     /// The ledger entry of this run's snapshot, but for its manifest.
@@ -119,18 +131,27 @@ impl BackupRun<'_> {
     ) -> Result<StoredRows, OpError> {
         let plans = plan(update, &self.image.description.tables);
         let tables = self.table_pipeline(&plans);
-        let setup = self.writer_setup(session);
         let used = UsedPacks::new(self.known.index.packs().len());
+        let (fed, written) = self.write(session, &used, |chunk_sink| self.feed(&tables, source, chunk_sink))?;
+        let FedRows { totals, schema, image_held_ms } = fed;
+        Ok(StoredRows { totals, written, used, schema, image_held_ms })
+    }
+
+    fn write(
+        &self,
+        session: &WriterSession,
+        used: &UsedPacks,
+        feed: impl FnOnce(&ChunkSink<'_>) -> Result<FedRows, OpError>,
+    ) -> Result<(FedRows, Written), OpError> {
+        let setup = self.writer_setup(session);
         let announcer = Announcer::new(self.unlocked, session.keys.context(), session.keys.session(), &session.wrap);
-        let result = write(&setup, &announcer, &used, |chunk_sink| self.feed(&tables, source, chunk_sink));
+        let result = write(&setup, &announcer, used, feed);
         if result.is_err() {
             // The next run can use the packs that are in the store already. A failure here must not hide why this run
             // ended.
             let _ = announcer.flush();
         }
-        let (fed, written) = result?;
-        let FedRows { totals, schema, image_held_ms } = fed;
-        Ok(StoredRows { totals, written, used, schema, image_held_ms })
+        result
     }
 
     fn feed(
@@ -142,13 +163,18 @@ impl BackupRun<'_> {
         let schema = chunk_sink.stream(&self.image.description.schema)?;
         let mut image_held_ms = 0;
         let mut release = |source: &mut dyn Source| {
-            let gaps = source.release().map_err(OpError::from_source);
-            self.options.progress.image(ImageState::LetGo);
+            let gaps = self.release(source);
             image_held_ms = self.image_held_ms();
             gaps
         };
         let totals = tables.feed(source, chunk_sink, &mut release)?;
         Ok(FedRows { totals, schema, image_held_ms })
+    }
+
+    fn release(&self, source: &mut dyn Source) -> Result<Vec<Gap>, OpError> {
+        let gaps = source.release().map_err(OpError::from_source);
+        self.options.progress.image(ImageState::LetGo);
+        gaps
     }
 
     fn image_held_ms(&self) -> u64 {

@@ -38,7 +38,7 @@ pub struct Mapping {
 /// Infers the mapping. `owner_table` is what the configuration says, if anything.
 #[must_use]
 pub fn infer(tables: &[Table], owner_table: Option<&str>) -> Mapping {
-    let (owner_table, owner_reason) = match owner_table {
+    let OwnerChoice { owner_table, owner_reason } = match owner_table {
         Some(name) => configured_owner(tables, name),
         None => owner_by_name(tables),
     };
@@ -50,23 +50,36 @@ pub fn infer(tables: &[Table], owner_table: Option<&str>) -> Mapping {
     Mapping { owner_table, owner_reason, paths, order }
 }
 
-fn configured_owner(tables: &[Table], name: &str) -> (Option<usize>, String) {
-    let found = position_meant(tables.iter().map(|table| table.name.as_str()), name);
-    let reason = match found {
+/// The table of owners.
+struct OwnerChoice {
+    owner_table: Option<usize>,
+    owner_reason: String,
+}
+
+fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
+    let owner_table = position_meant(tables.iter().map(|table| table.name.as_str()), name);
+    let owner_reason = match owner_table {
         Some(_) => "named in the configuration".to_owned(),
         None => format!("the configuration names {name}, which is not there"),
     };
-    (found, reason)
+    OwnerChoice { owner_table, owner_reason }
 }
 
 /// The table with a usual name and a key to which most tables lead; of several, the one with the most usual name.
-fn owner_by_name(tables: &[Table]) -> (Option<usize>, String) {
-    let reach = |owner: usize| depths(tables, Some(owner)).iter().flatten().count();
+fn owner_by_name(tables: &[Table]) -> OwnerChoice {
     let candidates = (0..tables.len()).filter_map(|at| Some((at, name_rank(&tables[at])?)));
-    match candidates.max_by_key(|&(at, rank)| (reach(at), usize::MAX - rank)) {
-        Some((at, _)) => (Some(at), format!("by its name; {} tables lead to it", reach(at) - 1)),
-        None => (None, "no table has a usual name for owners; name one with owner_table".to_owned()),
-    }
+    let best = candidates.max_by_key(|&(at, rank)| (reach(tables, at), usize::MAX - rank));
+    let owner_table = best.map(|(at, _)| at);
+    let owner_reason = match owner_table {
+        Some(at) => format!("by its name; {} tables lead to it", reach(tables, at) - 1),
+        None => "no table has a usual name for owners; name one with owner_table".to_owned(),
+    };
+    OwnerChoice { owner_table, owner_reason }
+}
+
+/// How many tables lead to this one, with itself.
+fn reach(tables: &[Table], owner: usize) -> usize {
+    depths(tables, Some(owner)).iter().flatten().count()
 }
 
 /// How usual the name of a table of owners is; the most usual first.
@@ -110,13 +123,16 @@ impl KeyGraph<'_> {
         if self.depths[child].is_none_or(|depth| depth == 0) {
             return Vec::new();
         }
-        let parents = keys(self.tables, child);
-        let mut candidates: Vec<PathCandidate> =
-            parents.filter_map(|(key, parent)| self.candidate(child, key, parent)).collect();
+        let mut candidates = self.candidates(child);
         candidates.sort_unstable();
         let is_weak = candidates.first().is_some_and(|best| best.is_weak);
         candidates.retain(|candidate| candidate.is_weak == is_weak);
         candidates.into_iter().map(|candidate| candidate.key).collect()
+    }
+
+    fn candidates(&self, child: usize) -> Vec<PathCandidate> {
+        let parents = keys(self.tables, child);
+        parents.filter_map(|(key, parent)| self.candidate(child, key, parent)).collect()
     }
 
     fn candidate(&self, child: usize, key: usize, parent: usize) -> Option<PathCandidate> {
@@ -124,7 +140,7 @@ impl KeyGraph<'_> {
         if self.ranks[parent] >= self.ranks[child] {
             return None;
         }
-        let is_weak = self.tables[child].foreign_keys[key].strength == Strength::Weak;
+        let is_weak = !is_owning(self.tables, child, key);
         Some(PathCandidate { is_weak, depth, key })
     }
 }
@@ -135,11 +151,19 @@ fn keys(tables: &[Table], child: usize) -> impl Iterator<Item = (usize, usize)> 
     foreign_keys.filter_map(move |(key, foreign)| Some((key, parent(tables, child, foreign)?)))
 }
 
+fn is_owning(tables: &[Table], child: usize, key: usize) -> bool {
+    tables[child].foreign_keys[key].strength == Strength::Owning
+}
+
 /// The table that a foreign key of another refers to, if it has the columns.
 fn parent(tables: &[Table], child: usize, foreign: &ForeignKey) -> Option<usize> {
     let parent = tables.iter().position(|table| table.name == foreign.parent)?;
-    let has_column = |name: &String| tables[parent].columns.iter().any(|column| column.name == *name);
-    (parent != child && foreign.parent_columns.iter().all(has_column)).then_some(parent)
+    let has_columns = foreign.parent_columns.iter().all(|name| has_column(&tables[parent], name));
+    (parent != child && has_columns).then_some(parent)
+}
+
+fn has_column(table: &Table, name: &str) -> bool {
+    table.columns.iter().any(|column| column.name == name)
 }
 
 /// Fewest foreign keys from each table to the owner; owning ones first, weak ones where nothing else leads there.
@@ -156,11 +180,9 @@ fn depths(tables: &[Table], owner: Option<usize>) -> Vec<Option<usize>> {
 fn deepen_by_owning_keys(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
     let mut is_changed = false;
     for child in 0..tables.len() {
-        let is_owning = |key: usize| tables[child].foreign_keys[key].strength == Strength::Owning;
-        let parents = keys(tables, child).filter(|&(key, _)| is_owning(key));
-        let Some(depth) = parents.filter_map(|(_, parent)| depths[parent]).min() else { continue };
-        if depths[child].is_none_or(|known| known > depth + 1) {
-            depths[child] = Some(depth + 1);
+        let Some(depth) = depth_by_owning_keys(tables, depths, child) else { continue };
+        if depths[child].is_none_or(|known| known > depth) {
+            depths[child] = Some(depth);
             is_changed = true;
         }
     }
@@ -174,23 +196,37 @@ fn deepen_by_any_key(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
         if depths[child].is_some() {
             continue;
         }
-        let Some(depth) = keys(tables, child).filter_map(|(_, parent)| depths[parent]).min() else { continue };
-        depths[child] = Some(depth + 1);
-        is_changed = true;
+        depths[child] = depth_by_any_key(tables, depths, child);
+        is_changed |= depths[child].is_some();
     }
     is_changed
 }
 
+/// One more than the least depth of the parents by owning keys.
+fn depth_by_owning_keys(tables: &[Table], depths: &[Option<usize>], child: usize) -> Option<usize> {
+    let parents = keys(tables, child).filter(|&(key, _)| is_owning(tables, child, key));
+    Some(parents.filter_map(|(_, parent)| depths[parent]).min()? + 1)
+}
+
+/// One more than the least depth of all parents.
+fn depth_by_any_key(tables: &[Table], depths: &[Option<usize>], child: usize) -> Option<usize> {
+    Some(keys(tables, child).filter_map(|(_, parent)| depths[parent]).min()? + 1)
+}
+
 /// Tables by depth, then parents of equal depth before children, then by name.
 fn order(tables: &[Table], depth: &[Option<usize>]) -> Vec<usize> {
-    let mut by_name: Vec<usize> = (0..tables.len()).collect();
-    by_name.sort_by_key(|&table| (depth[table].unwrap_or(usize::MAX), &tables[table].name));
     let begun = vec![false; tables.len()];
     let mut walk = KeyOrder { tables, depth, begun, order: Vec::with_capacity(tables.len()) };
-    for &table in &by_name {
+    for table in by_depth_and_name(tables, depth) {
         walk.visit(table);
     }
     walk.order
+}
+
+fn by_depth_and_name(tables: &[Table], depth: &[Option<usize>]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..tables.len()).collect();
+    order.sort_by_key(|&table| (depth[table].unwrap_or(usize::MAX), &tables[table].name));
+    order
 }
 
 /// A walk up the owning keys between tables of equal depth.
@@ -206,14 +242,17 @@ impl KeyOrder<'_> {
         if std::mem::replace(&mut self.begun[table], true) {
             return;
         }
-        let tables = self.tables;
-        for (key, parent) in keys(tables, table) {
-            let is_owning = tables[table].foreign_keys[key].strength == Strength::Owning;
-            if is_owning && self.depth[parent] == self.depth[table] {
+        for (key, parent) in keys(self.tables, table) {
+            if self.is_beside(table, key, parent) {
                 self.visit(parent);
             }
         }
         self.order.push(table);
+    }
+
+    /// Whether an owning key leads to a parent of equal depth.
+    fn is_beside(&self, table: usize, key: usize, parent: usize) -> bool {
+        is_owning(self.tables, table, key) && self.depth[parent] == self.depth[table]
     }
 }
 

@@ -8,28 +8,15 @@
 //! the two.
 
 use crate::base::limit::COLUMN_NUMBERS_MAX;
-use crate::engine::contract::{Description, Engine, Table};
+use crate::engine::contract::{Column, Description, Engine, Table};
 use crate::format::catalog::{Catalog, TableEntry, Visibility};
 
 /// The last snapshot's entry of each table of the description.
 pub fn match_tables<'a>(prior: Option<&'a Catalog>, description: &Description) -> Vec<Option<&'a TableEntry>> {
     let tables = &description.tables;
     let Some(prior) = prior else { return vec![None; tables.len()] };
-    let mut matching = Matching {
-        tables,
-        matched: tables.iter().map(|table| prior.table_named(&table.name)).collect(),
-        left: entries_without_table(prior, tables),
-    };
-    match description.engine {
-        Engine::Postgres => {
-            matching.match_rest(has_same_oid);
-            matching.match_rest(has_same_columns_and_no_oid);
-        }
-        Engine::Sqlite => {
-            matching.match_rest(|old, table| has_same_oid(old, table) && is_alike(old, table));
-            matching.match_rest(has_same_names);
-        }
-    }
+    let mut matching = Matching::by_name(prior, tables);
+    matching.match_renamed(description.engine);
     matching.drop_full();
     matching.matched
 }
@@ -49,7 +36,28 @@ struct Matching<'a, 't> {
     left: Vec<&'a TableEntry>,
 }
 
+impl<'a, 't> Matching<'a, 't> {
+    fn by_name(prior: &'a Catalog, tables: &'t [Table]) -> Self {
+        let matched = tables.iter().map(|table| prior.table_named(&table.name)).collect();
+        Self { tables, matched, left: entries_without_table(prior, tables) }
+    }
+}
+
 impl Matching<'_, '_> {
+    /// By what tells for certain, then by what makes it likely.
+    fn match_renamed(&mut self, engine: Engine) {
+        match engine {
+            Engine::Postgres => {
+                self.match_rest(has_same_oid);
+                self.match_rest(has_same_columns_and_no_oid);
+            }
+            Engine::Sqlite => {
+                self.match_rest(|old, table| has_same_oid(old, table) && is_alike(old, table));
+                self.match_rest(has_same_names);
+            }
+        }
+    }
+
     /// Matches tables without an entry with entries that are left.
     fn match_rest(&mut self, is_same: impl Fn(&TableEntry, &Table) -> bool) {
         for (table, slot) in self.tables.iter().zip(&mut self.matched) {
@@ -82,8 +90,8 @@ fn has_same_columns_and_no_oid(old: &TableEntry, table: &Table) -> bool {
 }
 
 fn has_same_names(old: &TableEntry, table: &Table) -> bool {
-    old.columns.len() == table.columns.len()
-        && table.columns.iter().all(|column| old.columns.iter().any(|entry| entry.name == column.name))
+    let has_name = |column: &Column| old.columns.iter().any(|entry| entry.name == column.name);
+    old.columns.len() == table.columns.len() && table.columns.iter().all(has_name)
 }
 
 /// Whether at least half of the columns have the same names.

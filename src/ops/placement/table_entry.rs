@@ -7,12 +7,7 @@ use crate::format::manifest::Layout;
 
 /// The entry of a new table.
 pub fn new_entry(number: u32, table: &Table) -> TableEntry {
-    let mut columns = Vec::with_capacity(table.columns.len());
-    for (number, column) in (0u32..).zip(&table.columns) {
-        // Every row has been stored with these columns, so what a row without them holds does not matter.
-        let missing = OwnedCell::new(&Cell::Null);
-        columns.push(column_entry(ColumnNumber { number, missing }, column));
-    }
+    let columns: Vec<ColumnEntry> = (0u32..).zip(&table.columns).map(|(number, column)| new_column(number, column)).collect();
     TableEntry {
         number,
         name: table.name.clone(),
@@ -24,6 +19,12 @@ pub fn new_entry(number: u32, table: &Table) -> TableEntry {
         paths: Vec::new(),
         rows_per_leaf: None,
     }
+}
+
+/// Every row has been stored with these columns, so what a row without them holds does not matter.
+fn new_column(number: u32, column: &Column) -> ColumnEntry {
+    let missing = OwnedCell::new(&Cell::Null);
+    column_entry(ColumnNumber { number, missing }, column)
 }
 
 /// The entry of a table whose last one is known. Columns keep their numbers; new ones get the next.
@@ -71,10 +72,15 @@ struct ColumnNumber {
 
 /// The number of a column that has kept its name, or of one that has vanished from this position.
 fn known_number(old: &TableEntry, table: &Table, column: &Column) -> Option<ColumnNumber> {
-    let same_name = old.columns.iter().find(|entry| is_same(entry, column));
-    let renamed = || old.columns.iter().find(|entry| entry.position == column.position && has_vanished(entry, table));
-    let entry = same_name.or_else(renamed)?;
+    let mut columns = old.columns.iter();
+    let same_name = columns.find(|entry| is_same(entry, column));
+    let entry = same_name.or_else(|| renamed_column(old, table, column))?;
     Some(ColumnNumber { number: entry.number, missing: entry.missing.clone() })
+}
+
+fn renamed_column<'e>(old: &'e TableEntry, table: &Table, column: &Column) -> Option<&'e ColumnEntry> {
+    let mut columns = old.columns.iter();
+    columns.find(|entry| entry.position == column.position && has_vanished(entry, table))
 }
 
 fn is_same(entry: &ColumnEntry, column: &Column) -> bool {

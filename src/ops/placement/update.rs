@@ -65,12 +65,8 @@ pub fn update(
     let pinned_by = prior.filter(|_| pinned == Pinned::Keep);
     let owner_table = today.owner_table(pinned_by, &entries, &mut drift);
     for at in 0..entries.len() {
-        let placement = today.placement(&entries, at);
-        if pinned == Pinned::Keep && matched[at].is_some() {
-            note_drift(&entries[at], &placement, &mut drift);
-        } else {
-            placement.pin(&mut entries[at]);
-        }
+        let keeps = pinned == Pinned::Keep && matched[at].is_some();
+        today.place(&mut entries, at, keeps, &mut drift);
     }
     drop_broken_paths(&mut entries, &mut drift);
     note_missing_owner_table(config, &mapping, &mut drift);
@@ -82,7 +78,7 @@ pub fn update(
 }
 
 fn note_missing_owner_table(config: &PlacementConfig, mapping: &Mapping, drift: &mut Vec<Finding>) {
-    if let (Some(name), None) = (&config.owner_table, mapping.owner_table) {
+    if let Some(name) = config.owner_table.as_ref().filter(|_| mapping.owner_table.is_none()) {
         let detail = format!("the configuration names {name} as the table of owners, which is not there");
         drift.push(Finding::new(PlacementDrift, "owner_table", detail));
     }
@@ -158,10 +154,21 @@ impl Today<'_> {
         kept.or(todays)
     }
 
+    /// Pins how a table's rows are placed, unless they keep what is pinned.
+    fn place(&self, entries: &mut [TableEntry], at: usize, keeps_pinned: bool, drift: &mut Vec<Finding>) {
+        let placement = self.placement(entries, at);
+        if keeps_pinned {
+            note_drift(&entries[at], &placement, drift);
+        } else {
+            placement.pin(&mut entries[at]);
+        }
+    }
+
     fn placement(&self, entries: &[TableEntry], at: usize) -> PlacementChoice {
-        let keys = self.mapping.paths[at].iter().map(|&key| &self.tables[at].foreign_keys[key]);
-        let paths = keys.filter_map(|key| owner_path(&self.tables[at], &entries[at], key, entries)).collect();
-        PlacementChoice { paths, layout: self.layout(&self.tables[at]) }
+        let table = &self.tables[at];
+        let keys = self.mapping.paths[at].iter().map(|&key| &table.foreign_keys[key]);
+        let paths = keys.filter_map(|key| owner_path(table, &entries[at], key, entries)).collect();
+        PlacementChoice { paths, layout: self.layout(table) }
     }
 
     fn layout(&self, table: &Table) -> Layout {
@@ -173,10 +180,15 @@ impl Today<'_> {
 /// A foreign key in numbers.
 fn owner_path(table: &Table, entry: &TableEntry, key: &ForeignKey, entries: &[TableEntry]) -> Option<OwnerPath> {
     let parent = entries.iter().find(|entry| entry.name == key.parent)?;
-    let own_number = |&at: &usize| column_number(entry, &table.columns[at].name);
-    let columns = key.columns.iter().map(own_number).collect::<Option<_>>()?;
-    let parent_columns = key.parent_columns.iter().map(|name| column_number(parent, name)).collect::<Option<_>>()?;
+    let own_names = key.columns.iter().map(|&at| &table.columns[at].name);
+    let columns = column_numbers_of(entry, own_names)?;
+    let parent_columns = column_numbers_of(parent, key.parent_columns.iter())?;
     Some(OwnerPath { columns, parent: parent.number, parent_columns })
+}
+
+/// The numbers of these columns, if the table has all of them.
+fn column_numbers_of<'n>(entry: &TableEntry, names: impl Iterator<Item = &'n String>) -> Option<Vec<u32>> {
+    names.map(|name| column_number(entry, name)).collect()
 }
 
 fn has_number(entries: &[TableEntry], number: u32) -> bool {
@@ -189,14 +201,11 @@ fn column_number(entry: &TableEntry, name: &str) -> Option<u32> {
 
 /// A pinned path over a column or table that is gone can place nothing.
 fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<Finding>) {
-    let columns: BTreeMap<u32, Vec<u32>> = entries.iter().map(|entry| (entry.number, column_numbers(entry))).collect();
+    let columns = ColumnsByTable::of(entries);
     for entry in entries {
         let before = entry.paths.len();
-        let own = &columns[&entry.number];
-        entry.paths.retain(|path| {
-            let has_parent = columns.get(&path.parent).is_some_and(|parent| contains_all(parent, &path.parent_columns));
-            has_parent && contains_all(own, &path.columns)
-        });
+        let number = entry.number;
+        entry.paths.retain(|path| columns.has_path(number, path));
         if entry.paths.len() < before {
             let detail = "a column or table on its way to the owner is gone";
             drift.push(Finding::new(PlacementDrift, &entry.name, detail));
@@ -204,10 +213,24 @@ fn drop_broken_paths(entries: &mut [TableEntry], drift: &mut Vec<Finding>) {
     }
 }
 
-fn column_numbers(entry: &TableEntry) -> Vec<u32> {
-    entry.columns.iter().map(|column| column.number).collect()
+/// The numbers of all columns that there are, by the number of their table.
+struct ColumnsByTable(BTreeMap<u32, Vec<u32>>);
+
+impl ColumnsByTable {
+    fn of(entries: &[TableEntry]) -> Self {
+        Self(entries.iter().map(|entry| (entry.number, column_numbers(entry))).collect())
+    }
+
+    fn has_path(&self, table: u32, path: &OwnerPath) -> bool {
+        self.has_all(path.parent, &path.parent_columns) && self.has_all(table, &path.columns)
+    }
+
+    fn has_all(&self, table: u32, needed: &[u32]) -> bool {
+        let columns = self.0.get(&table);
+        columns.is_some_and(|columns| needed.iter().all(|column| columns.contains(column)))
+    }
 }
 
-fn contains_all(columns: &[u32], needed: &[u32]) -> bool {
-    needed.iter().all(|column| columns.contains(column))
+fn column_numbers(entry: &TableEntry) -> Vec<u32> {
+    entry.columns.iter().map(|column| column.number).collect()
 }

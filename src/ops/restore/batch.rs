@@ -57,13 +57,13 @@ impl<'a> LeavesBatch<'a> {
     }
 
     /// Reads the streams, unless they are too many to be kept.
-    pub fn read_ahead(&mut self) -> Result<(), OpError> {
+    pub fn read_ahead(mut self) -> Result<Self, OpError> {
         let streams = std::mem::take(&mut self.streams);
         let bytes: u64 = streams.iter().map(|stream| stream.len).sum();
-        if bytes > AHEAD_BYTES_MAX {
-            return Ok(());
+        if bytes <= AHEAD_BYTES_MAX {
+            self.decoder.read_ahead(streams)?;
         }
-        self.decoder.read_ahead(streams)
+        Ok(self)
     }
 
     fn name_damaged(&self, at: usize, error: &WireError) {

@@ -32,9 +32,7 @@ pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn BatchTarget) -> Resul
     restore.options.progress.phase("restoring rows", CountUnit::Rows, Some(restore.rows()));
     for tables in target.stages() {
         let order = order_leaves(&restored, &tables, target)?;
-        let stage =
-            RestoreStage { restore, order: Mutex::new(order), is_stopped: AtomicBool::new(false), restored: &restored };
-        stage.run(&mut loaders)?;
+        RestoreStage::new(order, &restored).run(&mut loaders)?;
         target.loaded(&tables)?;
     }
     Ok(into_inner(restored.of_tables))
@@ -81,6 +79,10 @@ enum Sent {
 }
 
 impl<'a> RestoreStage<'a> {
+    fn new(order: LeafOrder, restored: &'a RestoredRows<'a>) -> Self {
+        Self { restore: restored.restore, order: Mutex::new(order), is_stopped: AtomicBool::new(false), restored }
+    }
+
     fn run(&self, loaders: &mut [Box<dyn Loader>]) -> Result<(), OpError> {
         let (batches, queue) = sync_channel(QUEUE);
         let queue = Mutex::new(queue);
@@ -109,13 +111,21 @@ impl<'a> RestoreStage<'a> {
 
     fn read(&self, batches: &SyncSender<LeavesBatch<'a>>) -> Result<(), OpError> {
         while let Some(span) = self.next_span()? {
-            for batch in self.fetch(&span)? {
-                if self.send(batches, batch) == Sent::Stopped {
-                    return Ok(());
-                }
+            let ready = self.fetch(&span)?;
+            if self.send_all(batches, ready) == Sent::Stopped {
+                break;
             }
         }
         Ok(())
+    }
+
+    fn send_all(&self, batches: &SyncSender<LeavesBatch<'a>>, ready: Vec<LeavesBatch<'a>>) -> Sent {
+        for batch in ready {
+            if self.send(batches, batch) == Sent::Stopped {
+                return Sent::Stopped;
+            }
+        }
+        Sent::Yes
     }
 
     /// Waits for room in the queue. A plain `send` could wait forever: the queue outlives the loaders, so it stays full
@@ -156,11 +166,7 @@ impl<'a> RestoreStage<'a> {
             batch.add(leaf, content);
             Ok(())
         })?;
-        let mut batches: Vec<LeavesBatch<'a>> = batches.into_values().collect();
-        for batch in &mut batches {
-            batch.read_ahead()?;
-        }
-        Ok(batches)
+        batches.into_values().map(LeavesBatch::read_ahead).collect()
     }
 
     fn load(&self, loader: &mut dyn Loader, queue: &Mutex<Receiver<LeavesBatch<'a>>>) -> Result<(), OpError> {

@@ -198,17 +198,20 @@ impl SortedWriter<'_, '_> {
         self.restore.check_cancelled()?;
         let table = self.begun - 1;
         let content = self.batch.finish();
-        let decoder = LeafDecoder::new(self.restore, table, Cow::Borrowed(self.locations));
-        let mut rows = 0;
-        let target = &mut *self.target;
-        let written = decoder.decode(&content, &mut |cells| {
-            rows += 1;
-            target.row(cells)
-        });
-        written.map_err(write_error)?;
+        let rows = self.write_rows(table, &content).map_err(write_error)?;
         self.restored[table] += rows;
         self.restore.options.progress.add(CountUnit::Rows, rows);
         Ok(())
+    }
+
+    fn write_rows(&mut self, table: usize, content: &[u8]) -> Result<u64, RowError> {
+        let decoder = LeafDecoder::new(self.restore, table, Cow::Borrowed(self.locations));
+        let mut rows = 0;
+        decoder.decode(content, &mut |cells| {
+            rows += 1;
+            self.target.row(cells)
+        })?;
+        Ok(rows)
     }
 }
 

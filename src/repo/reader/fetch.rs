@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::base::frame::{FrameType, SessionWrap, Tier};
-use crate::base::id::{ChunkId, SessionId};
+use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::pipeline::lock;
 use crate::crypto::seal::Opener;
 use crate::format::codec;
@@ -38,8 +38,7 @@ impl SnapshotReader<'_> {
     ) -> Result<(), E> {
         let runs = self.runs(wants);
         let reads: Vec<Read> = runs.iter().map(|run| run.read.clone()).collect();
-        let without_hint = (0..wants.len()).filter(|at| wants[*at].location.is_none()).collect();
-        let mut fetch = Fetch { reader: self, wants, each, alone: Vec::new(), by_index: without_hint };
+        let mut fetch = Fetch { reader: self, wants, each, alone: Vec::new(), by_index: without_hint(wants) };
         let objects = self.unlocked.repository().objects();
         objects.get_many::<E>(&reads, |at, bytes| fetch.take_run(&runs[at], bytes))?;
         fetch.fetch_alone()?;
@@ -69,19 +68,21 @@ impl SnapshotReader<'_> {
     }
 
     fn new_run(&self, at: usize, location: &FrameLocation) -> FetchRun {
-        let name = Name::Pack(self.context.source, self.pack(location.pack).digest);
         let offset = u64::from(location.offset);
         let len = u64::from(location.stored);
-        let read = Read { name, range: Some((offset, len)), bytes_max: 0 };
+        let read = Read { name: self.pack_name(location.pack), range: Some((offset, len)), bytes_max: 0 };
         FetchRun { read, pack: location.pack, offset, end: offset + len, wants: vec![at] }
+    }
+
+    /// The name of the pack with this ordinal.
+    fn pack_name(&self, ordinal: u32) -> Name {
+        Name::Pack(self.context.source, self.pack(ordinal).digest)
     }
 
     /// Opens a frame in the bytes of a pack from `run_offset` on.
     fn open_in_run(&self, want: &Want, run_offset: u64, bytes: &[u8]) -> Result<Vec<u8>, RepoError> {
         let location = want.location.as_ref().ok_or_else(|| missing(want))?;
-        let start = usize::try_from(u64::from(location.offset) - run_offset).unwrap_or(usize::MAX);
-        let sealed = bytes.get(start..start.saturating_add(location.stored as usize));
-        let sealed = sealed.ok_or_else(|| missing(want))?;
+        let sealed = frame_in_run(location, run_offset, bytes).ok_or_else(|| missing(want))?;
         let pack = self.pack(location.pack);
         self.open_frame(want, &pack, location, sealed.to_vec())
     }
@@ -94,20 +95,33 @@ impl SnapshotReader<'_> {
         location: &FrameLocation,
         mut sealed: Vec<u8>,
     ) -> Result<Vec<u8>, RepoError> {
-        const UNKNOWN_SESSION: WireError = WireError::Invalid { what: "session of a hint" };
         let object = || self.describe_in(want, pack);
-        let session = pack.sessions.get(usize::from(location.session));
-        let session = session.ok_or_else(|| RepoError::wire(object(), &UNKNOWN_SESSION))?;
-        let opener = self.opener(*session, want.kind.tier(), pack)?;
-        opener
-            .open(want.kind, &want.id, location.frame_counter, &mut sealed)
-            .map_err(|error| RepoError::sealed(object(), &error))?;
+        self.unseal(want, pack, location, &mut sealed)?;
         let content = codec::decode(location.codec, sealed).map_err(|error| RepoError::codec(object(), &error))?;
         let computed = self.compute_id(want, &content).map_err(|error| RepoError::wire(object(), &error))?;
         if computed.is_some_and(|computed| computed != want.id) {
             return Err(RepoError::damaged(object(), "its content has another id"));
         }
         Ok(content)
+    }
+
+    fn unseal(
+        &self,
+        want: &Want,
+        pack: &PackRef,
+        location: &FrameLocation,
+        sealed: &mut Vec<u8>,
+    ) -> Result<(), RepoError> {
+        let session = pack.sessions.get(usize::from(location.session));
+        let session = session.ok_or_else(|| self.unknown_session(want, pack))?;
+        let opener = self.opener(*session, want.kind.tier(), pack)?;
+        let opened = opener.open(want.kind, &want.id, location.frame_counter, sealed);
+        opened.map_err(|error| RepoError::sealed(self.describe_in(want, pack), &error))
+    }
+
+    fn unknown_session(&self, want: &Want, pack: &PackRef) -> RepoError {
+        let error = WireError::Invalid { what: "session of a hint" };
+        RepoError::wire(self.describe_in(want, pack), &error)
     }
 
     fn describe_in(&self, want: &Want, pack: &PackRef) -> String {
@@ -140,17 +154,23 @@ impl SnapshotReader<'_> {
     fn create_opener(&self, session: SessionId, tier: Tier, pack: &PackRef) -> Result<Opener, RepoError> {
         match tier {
             Tier::Structure => Ok(self.structure.opener(session)),
-            Tier::Catalog => match &self.ids {
-                Some(ids) => Ok(ids.opener(session)),
-                None => Err(self.unlocked.wrong_role("reading a catalog", "an operator or admin")),
-            },
-            Tier::Data => {
-                // Without the key of an admin the wrap is of no use.
-                self.unlocked.admin(self.context.epoch, "opening rows")?;
-                let wrap = self.wrap(session, pack)?;
-                self.unlocked.data_opener(&self.context, &wrap)
-            }
+            Tier::Catalog => self.catalog_opener(session),
+            Tier::Data => self.data_opener(session, pack),
         }
+    }
+
+    fn catalog_opener(&self, session: SessionId) -> Result<Opener, RepoError> {
+        match &self.ids {
+            Some(ids) => Ok(ids.opener(session)),
+            None => Err(self.unlocked.wrong_role("reading a catalog", "an operator or admin")),
+        }
+    }
+
+    fn data_opener(&self, session: SessionId, pack: &PackRef) -> Result<Opener, RepoError> {
+        // Without the key of an admin the wrap is of no use.
+        self.unlocked.admin(self.context.epoch, "opening rows")?;
+        let wrap = self.wrap(session, pack)?;
+        self.unlocked.data_opener(&self.context, &wrap)
     }
 
     /// The wrap of a session: from the manifest, its pages, or the header of a pack that it wrote.
@@ -175,15 +195,18 @@ impl SnapshotReader<'_> {
 
     fn wraps_of_pack(&self, pack: &PackRef) -> Result<Vec<SessionWrap>, RepoError> {
         let objects = self.unlocked.repository().objects();
-        let size = self.inventory.iter().find(|known| known.digest == pack.digest).map_or(1 << 20, |known| known.size);
+        let size = self.size_of(&pack.digest).unwrap_or(1 << 20);
         let table = PackTable::read(objects, &self.structure, pack.digest, size)?;
         Ok(table.header.wraps)
     }
 
+    fn size_of(&self, pack: &Digest) -> Option<u64> {
+        self.inventory.iter().find(|known| known.digest == *pack).map(|known| known.size)
+    }
+
     fn fetch_by_hint(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
         let location = want.location.ok_or_else(|| missing(want))?;
-        let name = Name::Pack(self.context.source, self.pack(location.pack).digest);
-        let sealed = self.read_frame(&name, &location)?;
+        let sealed = self.read_frame(&self.pack_name(location.pack), &location)?;
         self.open_in_run(want, u64::from(location.offset), &sealed)
     }
 
@@ -198,11 +221,14 @@ impl SnapshotReader<'_> {
     fn fetch_by_index(&self, want: &Want) -> Result<Vec<u8>, RepoError> {
         let index = self.index()?;
         let location = index.get(&want.id).ok_or_else(|| RepoError::missing(self.describe_at_hint(want)))?;
-        let pack = &index.packs()[location.pack as usize].pack;
-        let sealed = self.read_frame(&Name::Pack(self.context.source, pack.digest), &location)?;
-        let content = self.open_frame(want, pack, &location, sealed.to_vec())?;
+        let content = self.fetch_at(want, &index.packs()[location.pack as usize].pack, &location)?;
         self.stale_hints.fetch_add(u64::from(want.location.is_some()), Ordering::Relaxed);
         Ok(content)
+    }
+
+    fn fetch_at(&self, want: &Want, pack: &PackRef, location: &FrameLocation) -> Result<Vec<u8>, RepoError> {
+        let sealed = self.read_frame(&Name::Pack(self.context.source, pack.digest), location)?;
+        self.open_frame(want, pack, location, sealed.to_vec())
     }
 
     fn describe_at_hint(&self, want: &Want) -> String {
@@ -214,16 +240,30 @@ impl SnapshotReader<'_> {
 
     fn index(&self) -> Result<&Index, RepoError> {
         if self.index.get().is_none() {
-            let repository = self.unlocked.repository();
-            let loaded = known_chunks::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
-            let _ = self.index.set(loaded.index);
+            let _ = self.index.set(self.load_index()?);
         }
         Ok(self.index.get().expect("just set"))
     }
+
+    fn load_index(&self) -> Result<Index, RepoError> {
+        let repository = self.unlocked.repository();
+        let loaded = known_chunks::index_of_readable(repository, &self.structure, &self.signers, &self.inventory)?;
+        Ok(loaded.index)
+    }
+}
+
+/// The bytes of a frame among those of its pack from `run_offset` on.
+fn frame_in_run<'b>(location: &FrameLocation, run_offset: u64, bytes: &'b [u8]) -> Option<&'b [u8]> {
+    let start = usize::try_from(u64::from(location.offset) - run_offset).unwrap_or(usize::MAX);
+    bytes.get(start..start.saturating_add(location.stored as usize))
 }
 
 fn add_wraps(wraps: &mut BTreeMap<SessionId, SessionWrap>, found: Vec<SessionWrap>) {
     wraps.extend(found.into_iter().map(|wrap| (wrap.session(), wrap)));
+}
+
+fn without_hint(wants: &[Want]) -> Vec<usize> {
+    (0..wants.len()).filter(|at| wants[*at].location.is_none()).collect()
 }
 
 /// The wants that have a hint, by pack and offset.
@@ -287,7 +327,7 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
     fn fail_run(&mut self, run: &FetchRun, error: StoreError) -> Result<(), E> {
         let mut error = Some(error);
         for &at in &run.wants {
-            let error = error.take().unwrap_or_else(|| StoreError::NotFound { name: run.read.name.to_string() });
+            let error = error.take().unwrap_or_else(|| run.not_found());
             (self.each)(at, Err(RepoError::Store(error)))?;
         }
         Ok(())
@@ -320,6 +360,10 @@ struct FetchRun {
 }
 
 impl FetchRun {
+    fn not_found(&self) -> StoreError {
+        StoreError::NotFound { name: self.read.name.to_string() }
+    }
+
     fn has_room_for(&self, location: &FrameLocation) -> bool {
         let start = u64::from(location.offset);
         let end = start + u64::from(location.stored);

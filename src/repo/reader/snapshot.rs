@@ -11,7 +11,7 @@ use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::Opener;
 use crate::format::cell::StreamRef;
 use crate::format::manifest::{TreeKind, TreeRoot};
-use crate::format::node::{FrameLocation, PackRef, Skeleton, StreamHint};
+use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
 use crate::format::wire::WireError;
 use crate::repo::error::RepoError;
 use crate::repo::fragment::Signers;
@@ -95,11 +95,25 @@ pub(super) fn renumber_pack(location: &mut Option<FrameLocation>, ordinals: &[u3
     }
 }
 
+fn renumber_packs(child: &mut Child, ordinals: &[u32]) {
+    renumber_pack(&mut child.location, ordinals);
+    renumber_pack(&mut child.ranges_location, ordinals);
+    for hint in &mut child.streams {
+        renumber_pack(&mut hint.location, ordinals);
+    }
+}
+
 /// What a key sealed that was revoked since comes last: of two chunks of one id, its own may be garbage.
 fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     let packs = ledger.inventory().filter(|pack| pack.epoch == epoch);
     let (trusted, untrusted): (Vec<&InventoryPack>, Vec<_>) = packs.partition(|pack| ledger.trusts(&pack.signer));
     trusted.into_iter().chain(untrusted).map(WantedPack::from).collect()
+}
+
+/// The id keys, for roles that have them.
+fn id_keys(unlocked: &Unlocked, epoch: Epoch, structure: &StructureKeys) -> Result<Option<SourceIdKeys>, RepoError> {
+    let ids = unlocked.epoch(epoch)?.ids().map(|ids| ids.source(structure));
+    ids.transpose().map_err(|source| RepoError::Grant { key: unlocked.key(), source })
 }
 
 fn undecodable_root(error: &WireError) -> RepoError {
@@ -114,12 +128,7 @@ impl<'a> SnapshotReader<'a> {
         let context = FrameContext { repository: unlocked.repository().id(), source, epoch };
         let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role)?;
         let structure = unlocked.structure(source, epoch)?;
-        let ids = match unlocked.epoch(epoch)?.ids() {
-            Some(ids) => {
-                Some(ids.source(&structure).map_err(|source| RepoError::Grant { key: unlocked.key(), source })?)
-            }
-            None => None,
-        };
+        let ids = id_keys(unlocked, epoch, &structure)?;
         let wraps = manifest.wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect();
         Ok(Self {
             unlocked,
@@ -183,11 +192,7 @@ impl<'a> SnapshotReader<'a> {
     pub(super) fn intern(&self, mut skeleton: Skeleton) -> Skeleton {
         let ordinals = self.intern_packs(&std::mem::take(&mut skeleton.packs));
         for child in &mut skeleton.children {
-            renumber_pack(&mut child.location, &ordinals);
-            renumber_pack(&mut child.ranges_location, &ordinals);
-            for hint in &mut child.streams {
-                renumber_pack(&mut hint.location, &ordinals);
-            }
+            renumber_packs(child, &ordinals);
         }
         skeleton
     }

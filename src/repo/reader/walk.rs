@@ -33,24 +33,33 @@ impl SnapshotReader<'_> {
             return each(LeafBatch { leaves: leaf_refs(root.clone()).collect(), lost: Vec::new() });
         }
         for children in root.children.chunks(NODES_PER_BATCH) {
-            let (nodes, lost) = self.expand_children(children, root.level - 1)?;
+            let expanded = self.expand_children(children, root.level - 1)?;
             if root.level == 2 {
-                each(LeafBatch { leaves: nodes.into_iter().flat_map(leaf_refs).collect(), lost })?;
+                each(LeafBatch::of_nodes(expanded))?;
             } else {
-                each(LeafBatch { leaves: Vec::new(), lost })?;
-                nodes.iter().try_for_each(|node| self.leaf_batches(node, each))?;
+                self.batches_below(&expanded.nodes, expanded.lost, each)?;
             }
         }
         Ok(())
     }
 
+    fn batches_below<E: From<RepoError>>(
+        &self,
+        nodes: &[Skeleton],
+        lost: Vec<LostNode>,
+        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        each(LeafBatch { leaves: Vec::new(), lost })?;
+        nodes.iter().try_for_each(|node| self.leaf_batches(node, each))
+    }
+
     /// The nodes one level below, in order.
     pub fn expand(&self, nodes: &[Skeleton]) -> Result<Vec<Skeleton>, RepoError> {
         let level = nodes.first().map_or(0, |node| node.level.saturating_sub(1));
-        let (children, lost) = self.expand_children(nodes.iter().flat_map(|node| &node.children), level)?;
-        match lost.into_iter().next() {
+        let expanded = self.expand_children(nodes.iter().flat_map(|node| &node.children), level)?;
+        match expanded.lost.into_iter().next() {
             Some(lost) => Err(lost.error),
-            None => Ok(children),
+            None => Ok(expanded.nodes),
         }
     }
 
@@ -59,7 +68,7 @@ impl SnapshotReader<'_> {
         &self,
         children: impl IntoIterator<Item = &'c Child>,
         level: u8,
-    ) -> Result<(Vec<Skeleton>, Vec<LostNode>), RepoError> {
+    ) -> Result<ExpandedNodes, RepoError> {
         let children: Vec<&Child> = children.into_iter().collect();
         let wants: Vec<Want> = children.iter().map(|child| node_want(child)).collect();
         let mut nodes: Vec<Option<Skeleton>> = vec![None; wants.len()];
@@ -72,7 +81,7 @@ impl SnapshotReader<'_> {
             }
             Ok(())
         })?;
-        Ok((nodes.into_iter().flatten().collect(), lost))
+        Ok(ExpandedNodes { nodes: nodes.into_iter().flatten().collect(), lost })
     }
 
     /// Reads the content of a node that must be of this level.
@@ -92,8 +101,7 @@ impl SnapshotReader<'_> {
             StreamForm::List => self.fetch_pieces(&self.pieces(place)?)?,
         };
         if bytes.len() as u64 != stream.len {
-            let reason = format!("it has {} bytes, not {}", bytes.len(), stream.len);
-            return Err(RepoError::damaged(format!("stream {}", stream.id), reason));
+            return Err(wrong_length(&stream, bytes.len()));
         }
         Ok(bytes)
     }
@@ -128,9 +136,7 @@ impl SnapshotReader<'_> {
 
     /// The same with the length of each in bytes.
     pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
-        let want = Want { kind: FrameType::List, id: place.stream.id, location: place.location };
-        let content = self.fetch_one(want)?;
-        let list = PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))?;
+        let list = self.piece_list(place)?;
         let ordinals = self.intern_packs(&list.packs);
         let mut wants = Vec::with_capacity(list.pieces.len());
         for mut piece in list.pieces {
@@ -139,10 +145,28 @@ impl SnapshotReader<'_> {
         }
         Ok(wants)
     }
+
+    fn piece_list(&self, place: &StreamPlace) -> Result<PieceList, RepoError> {
+        let want = Want { kind: FrameType::List, id: place.stream.id, location: place.location };
+        let content = self.fetch_one(want)?;
+        PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))
+    }
+}
+
+/// Nodes one level below others, in order.
+struct ExpandedNodes {
+    nodes: Vec<Skeleton>,
+    /// Those that cannot be read.
+    lost: Vec<LostNode>,
 }
 
 fn node_want(child: &Child) -> Want {
     Want { kind: FrameType::Node, id: child.id, location: child.location }
+}
+
+fn wrong_length(stream: &StreamRef, bytes: usize) -> RepoError {
+    let reason = format!("it has {bytes} bytes, not {}", stream.len);
+    RepoError::damaged(format!("stream {}", stream.id), reason)
 }
 
 fn undecodable_secrets(error: &WireError) -> RepoError {
@@ -154,6 +178,13 @@ fn undecodable_secrets(error: &WireError) -> RepoError {
 pub struct LeafBatch {
     pub leaves: Vec<LeafRef>,
     pub lost: Vec<LostNode>,
+}
+
+impl LeafBatch {
+    fn of_nodes(expanded: ExpandedNodes) -> Self {
+        let ExpandedNodes { nodes, lost } = expanded;
+        Self { leaves: nodes.into_iter().flat_map(leaf_refs).collect(), lost }
+    }
 }
 
 /// A node that cannot be read.

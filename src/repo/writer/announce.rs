@@ -10,7 +10,6 @@ use crate::base::id::SessionId;
 use crate::base::pipeline::lock;
 use crate::base::time::Moment;
 use crate::format::dsse::encode;
-use crate::format::entry::ObjectRef;
 use crate::format::session::Announcement;
 use crate::repo::error::WriteError;
 use crate::repo::open::Unlocked;
@@ -71,9 +70,7 @@ impl<'a> Announcer<'a> {
 
     fn announce(&self, state: &mut AnnouncerState) -> Result<(), WriteError> {
         let announcement = self.announcement(state);
-        let identity = self.unlocked.identity();
-        let bytes = encode(&announcement, identity.key_id(), |message| identity.sign(message))
-            .map_err(|source| WriteError::Statement { source })?;
+        let bytes = self.sign(&announcement)?;
         let objects = self.unlocked.repository().objects();
         // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
         objects.barrier()?;
@@ -84,10 +81,15 @@ impl<'a> Announcer<'a> {
         Ok(())
     }
 
+    fn sign(&self, announcement: &Announcement) -> Result<Vec<u8>, WriteError> {
+        let identity = self.unlocked.identity();
+        let encoded = encode(announcement, identity.key_id(), |message| identity.sign(message));
+        encoded.map_err(|source| WriteError::Statement { source })
+    }
+
     /// The next announcement, of the packs that wait for one.
     fn announcement(&self, state: &AnnouncerState) -> Announcement {
         let number = state.number + 1;
-        let packs = state.waiting.iter().map(|pack| ObjectRef { sha256: pack.digest, size: pack.size }).collect();
         Announcement {
             repository: self.context.repository,
             source: self.context.source,
@@ -96,7 +98,7 @@ impl<'a> Announcer<'a> {
             epoch: self.context.epoch,
             written: self.unlocked.repository().env().now(),
             wrap: (number == 1).then(|| self.wrap.clone()),
-            packs,
+            packs: state.waiting.iter().map(StoredPack::object).collect(),
         }
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::base::frame::FrameType;
 use crate::base::id::{ChunkId, Digest};
 use crate::crypto::ids::SourceIdKeys;
+use crate::format::cell::StreamRef;
 use crate::format::manifest::{TreeKind, TreeRoot};
 use crate::format::node::{Child, FrameLocation, PackRef, PieceList, StreamHint, ranges_id};
 use crate::format::pack::PackContent;
@@ -45,12 +46,7 @@ pub(super) fn run(
     let mut assembler = Assembler::new(setup, used, uploads)?;
     let mut ordered = InOrder::default();
     while let Ok(result) = results.recv() {
-        match result {
-            SealResult::Piece(frame) => assembler.append(PackContent::Streams, &frame)?,
-            SealResult::List { id, list } => assembler.add_pending(PendingChunk::List { id, list }),
-            SealResult::Leaves { seq, tree, leaves } => ordered.insert(seq, TreePart::Leaves { tree, leaves }),
-            SealResult::TreeEnd { seq, tree } => ordered.insert(seq, TreePart::End { tree }),
-        }
+        assembler.take(result, &mut ordered)?;
         while let Some(part) = ordered.next() {
             assembler.add_part(part)?;
         }
@@ -110,6 +106,26 @@ impl PendingChunk {
     }
 }
 
+impl SealedLeaf {
+    /// The leaf as its node has it, without locations.
+    fn child(&self) -> Child {
+        Child {
+            id: self.id,
+            rows: self.cut.rows,
+            bytes: self.bytes,
+            owners: self.cut.owners,
+            leaves: 1,
+            streams: self.cut.streams.iter().map(stream_hint).collect(),
+            location: None,
+            ranges_location: None,
+        }
+    }
+}
+
+fn stream_hint(stream: &StreamRef) -> StreamHint {
+    StreamHint { stream: *stream, location: None }
+}
+
 struct OpenTree<'a> {
     builder: TreeBuilder<AssemblerKeys<'a>>,
     leaves: u64,
@@ -124,24 +140,17 @@ impl<'a> OpenTree<'a> {
     }
 
     /// Adds a leaf and returns the nodes that are complete with it.
-    fn push(&mut self, leaf: SealedLeaf) -> Vec<BuiltNode> {
-        let SealedLeaf { id, cut, bytes, frame } = leaf;
-        self.leaves += 1;
-        self.leaves_new += u64::from(frame.is_some());
-        self.bytes += bytes;
-        self.owners += cut.owners;
-        let child = Child {
-            id,
-            rows: cut.rows,
-            bytes,
-            owners: cut.owners,
-            leaves: 1,
-            streams: cut.streams.iter().map(|stream| StreamHint { stream: *stream, location: None }).collect(),
-            location: None,
-            ranges_location: None,
-        };
-        self.builder.push(child, &cut.first_key, &cut.last_key);
+    fn push(&mut self, leaf: &SealedLeaf) -> Vec<BuiltNode> {
+        self.count(&leaf);
+        self.builder.push(leaf.child(), &leaf.cut.first_key, &leaf.cut.last_key);
         self.builder.take_built()
+    }
+
+    fn count(&mut self, leaf: &SealedLeaf) {
+        self.leaves += 1;
+        self.leaves_new += u64::from(leaf.frame.is_some());
+        self.bytes += leaf.bytes;
+        self.owners += leaf.cut.owners;
     }
 
     fn finish(self, tree: u32) -> FinishedTree {
@@ -209,6 +218,17 @@ impl<'a> Assembler<'a> {
         })
     }
 
+    /// Takes a result; what has to come in order goes into `ordered`.
+    fn take(&mut self, result: SealResult, ordered: &mut InOrder) -> Result<(), WriteError> {
+        match result {
+            SealResult::Piece(frame) => self.append(PackContent::Streams, &frame)?,
+            SealResult::List { id, list } => self.add_pending(PendingChunk::List { id, list }),
+            SealResult::Leaves { seq, tree, leaves } => ordered.insert(seq, TreePart::Leaves { tree, leaves }),
+            SealResult::TreeEnd { seq, tree } => ordered.insert(seq, TreePart::End { tree }),
+        }
+        Ok(())
+    }
+
     fn add_part(&mut self, part: TreePart) -> Result<(), WriteError> {
         match part {
             TreePart::Leaves { tree, leaves } => leaves.into_iter().try_for_each(|leaf| self.add_leaf(tree, leaf)),
@@ -223,7 +243,7 @@ impl<'a> Assembler<'a> {
         if let Some(frame) = &leaf.frame {
             self.append(PackContent::Leaves, frame)?;
         }
-        let nodes = self.open_tree(tree).push(leaf);
+        let nodes = self.open_tree(tree).push(&leaf);
         self.add_nodes(nodes);
         if self.pending.len() > PENDING_MAX { self.settle() } else { Ok(()) }
     }
@@ -263,15 +283,22 @@ impl<'a> Assembler<'a> {
 
     /// Appends a frame to the open pack of its kind, unless its chunk is there already.
     fn append(&mut self, content: PackContent, frame: &SealedFrame) -> Result<(), WriteError> {
-        if self.open.contains(&frame.id) || self.has_location(&frame.id) {
+        if self.is_written(&frame.id) {
             return Ok(());
         }
         self.push(content, frame);
-        if self.open_pack(content).is_full() {
-            self.close(content)?;
-            self.resolve()?;
-        }
-        Ok(())
+        if self.open_pack(content).is_full() { self.close_and_resolve(content) } else { Ok(()) }
+    }
+
+    /// Whether a chunk lies in a pack, be it open or closed.
+    fn is_written(&self, id: &ChunkId) -> bool {
+        self.open.contains(id) || self.has_location(id)
+    }
+
+    /// Closes a pack and writes what waited for it.
+    fn close_and_resolve(&mut self, content: PackContent) -> Result<(), WriteError> {
+        self.close(content)?;
+        self.resolve()
     }
 
     fn push(&mut self, content: PackContent, frame: &SealedFrame) {
@@ -295,15 +322,11 @@ impl<'a> Assembler<'a> {
             return Ok(());
         }
         let closed = self.seal_pack(pack)?;
-        let bytes = closed.bytes.clone();
-        let digest = closed.digest;
-        self.packs.push(StoredPack { digest, size: bytes.len() as u64 });
+        let upload = Upload::Pack(closed.digest, closed.bytes.clone());
+        self.packs.push(StoredPack { digest: closed.digest, size: closed.bytes.len() as u64 });
         self.index_pack(closed);
-        self.upload(Upload::Pack(digest, bytes))?;
-        if self.fragment.entries() >= FRAGMENT_ENTRIES {
-            self.write_fragment()?;
-        }
-        Ok(())
+        self.upload(upload)?;
+        if self.fragment.entries() >= FRAGMENT_ENTRIES { self.write_fragment() } else { Ok(()) }
     }
 
     fn seal_pack(&mut self, pack: OpenPack) -> Result<ClosedPack, WriteError> {
@@ -320,19 +343,23 @@ impl<'a> Assembler<'a> {
 
     /// Notes where the chunks of a closed pack lie.
     fn index_pack(&mut self, closed: ClosedPack) {
-        let session = self.setup.session;
-        let indexed = IndexedPack {
-            pack: PackRef { digest: closed.digest, sessions: vec![session.session()] },
-            size: closed.bytes.len() as u64,
-            content: closed.content,
-            epoch: session.context().epoch,
-        };
+        let indexed = self.indexed(&closed);
         let ordinal = self.closed.add_pack(indexed.clone());
         for (id, location) in &closed.locations {
             self.closed.insert(id, &FrameLocation { pack: ordinal, ..*location });
             self.open.remove(id);
         }
         self.fragment.add(indexed, closed.locations.into_iter());
+    }
+
+    fn indexed(&self, closed: &ClosedPack) -> IndexedPack {
+        let session = self.setup.session;
+        IndexedPack {
+            pack: PackRef { digest: closed.digest, sessions: vec![session.session()] },
+            size: closed.bytes.len() as u64,
+            content: closed.content,
+            epoch: session.context().epoch,
+        }
     }
 
     fn upload(&self, upload: Upload) -> Result<(), WriteError> {
@@ -403,8 +430,7 @@ impl<'a> Assembler<'a> {
         self.resolve()?;
         for content in [PackContent::Streams, PackContent::Leaves, PackContent::Nodes] {
             if self.pending.len() > PENDING_MAX / 2 {
-                self.close(content)?;
-                self.resolve()?;
+                self.close_and_resolve(content)?;
             }
         }
         Ok(())
@@ -427,20 +453,24 @@ impl<'a> Assembler<'a> {
             if self.nodes.is_empty() {
                 return Err(WriteError::Stopped);
             }
-            self.close(PackContent::Nodes)?;
-            self.resolve()?;
+            self.close_and_resolve(PackContent::Nodes)?;
         }
         Ok(())
     }
 
+    /// The content of a root whose children all lie in closed packs.
+    fn located_content(&self, mut root: BuiltNode) -> Result<Vec<u8>, WriteError> {
+        let locator = Locator::new(self.setup.known, &self.closed);
+        match locator.locate_node(&mut root.skeleton) {
+            Located::All => Ok(root.skeleton.content()),
+            Located::NotYet => Err(WriteError::Stopped),
+        }
+    }
+
     fn locate_roots(&mut self) -> Result<Vec<BuiltTree>, WriteError> {
         let mut trees = Vec::with_capacity(self.roots.len());
-        for (mut tree, mut root) in std::mem::take(&mut self.roots) {
-            let locator = Locator::new(self.setup.known, &self.closed);
-            if let Located::NotYet = locator.locate_node(&mut root.skeleton) {
-                return Err(WriteError::Stopped);
-            }
-            tree.root.skeleton = root.skeleton.content();
+        for (mut tree, root) in std::mem::take(&mut self.roots) {
+            tree.root.skeleton = self.located_content(root)?;
             trees.push(tree);
         }
         Ok(trees)

@@ -50,8 +50,7 @@ impl<'a> ChunkSink<'a> {
     pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
         let mut batch = lock(&self.batch);
         batch.push(cut);
-        let bytes: usize = batch.iter().map(|cut| cut.content.len()).sum();
-        if bytes >= BATCH_BYTES { self.send_batch(tree, &mut batch) } else { Ok(()) }
+        if content_bytes(&batch) >= BATCH_BYTES { self.send_batch(tree, &mut batch) } else { Ok(()) }
     }
 
     fn send_batch(&self, tree: u32, batch: &mut Vec<LeafCut>) -> Result<(), WriteError> {
@@ -75,12 +74,11 @@ impl<'a> ChunkSink<'a> {
     /// A stream, cut into pieces that are stored if they are new. Does not wait until they are stored.
     pub fn stream(&self, bytes: &[u8]) -> Result<StreamRef, WriteError> {
         let pieces = self.cut_stream(bytes)?;
-        let len = bytes.len() as u64;
-        if let [only] = pieces.as_slice() {
-            return Ok(StreamRef { form: StreamForm::Piece, id: only.id, len });
-        }
-        let id = self.push_list(pieces)?;
-        Ok(StreamRef { form: StreamForm::List, id, len })
+        let (form, id) = match pieces.as_slice() {
+            [only] => (StreamForm::Piece, only.id),
+            _ => (StreamForm::List, self.push_list(pieces)?),
+        };
+        Ok(StreamRef { form, id, len: bytes.len() as u64 })
     }
 
     fn cut_stream(&self, bytes: &[u8]) -> Result<Vec<StreamPiece>, WriteError> {
@@ -121,6 +119,10 @@ impl<'a> ChunkSink<'a> {
     }
 }
 
+fn content_bytes(cuts: &[LeafCut]) -> usize {
+    cuts.iter().map(|cut| cut.content.len()).sum()
+}
+
 /// Passes queued pieces to the workers and queued lists to the assembler, until no more come.
 pub(super) fn forward_streams(
     mut queue: SpillQueueReader<'_>,
@@ -128,16 +130,32 @@ pub(super) fn forward_streams(
     results: &SyncSender<SealResult>,
 ) -> Result<(), WriteError> {
     while let Some((key, bytes)) = queue.next()? {
-        let (kind, id) = key.split_first().expect("a record begins with its kind");
-        let id = ChunkId::from_slice(id).expect("a kind is followed by an id");
-        if *kind == FrameType::Piece as u8 {
-            send(jobs, SealJob::Piece { id, bytes: bytes.to_vec() })?;
+        let record = QueuedKey::read(key);
+        if record.kind == FrameType::Piece as u8 {
+            send(jobs, SealJob::Piece { id: record.id, bytes: bytes.to_vec() })?;
         } else {
-            let pieces = decode_pieces(bytes).expect("a list was encoded in this file");
-            send(results, SealResult::List { id, list: PieceList { pieces, packs: Vec::new() } })?;
+            send(results, SealResult::List { id: record.id, list: queued_list(bytes) })?;
         }
     }
     Ok(())
+}
+
+/// The key of what is queued.
+struct QueuedKey {
+    kind: u8,
+    id: ChunkId,
+}
+
+impl QueuedKey {
+    fn read(key: &[u8]) -> Self {
+        let (kind, id) = key.split_first().expect("a record begins with its kind");
+        Self { kind: *kind, id: ChunkId::from_slice(id).expect("a kind is followed by an id") }
+    }
+}
+
+fn queued_list(bytes: &[u8]) -> PieceList {
+    let pieces = decode_pieces(bytes).expect("a list was encoded in this file");
+    PieceList { pieces, packs: Vec::new() }
 }
 
 fn encode_pieces(pieces: &[StreamPiece]) -> Vec<u8> {

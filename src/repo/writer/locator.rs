@@ -39,11 +39,8 @@ impl<'a> Locator<'a> {
         if self.is_last_missing(skeleton.children.last().map(|last| &last.id)) {
             return Located::NotYet;
         }
-        let inner = skeleton.level > 1;
-        for child in &mut skeleton.children {
-            if self.locate_child(child, inner).is_none() {
-                return Located::NotYet;
-            }
+        if self.locate_children(skeleton).is_none() {
+            return Located::NotYet;
         }
         skeleton.packs = self.packs;
         Located::All
@@ -53,19 +50,29 @@ impl<'a> Locator<'a> {
         if self.is_last_missing(list.pieces.last().map(|last| &last.id)) {
             return Located::NotYet;
         }
-        for piece in &mut list.pieces {
-            piece.location = self.location(&piece.id);
-            if piece.location.is_none() {
-                return Located::NotYet;
-            }
+        if self.locate_pieces(list).is_none() {
+            return Located::NotYet;
         }
         list.packs = self.packs;
         Located::All
     }
 
+    fn locate_pieces(&mut self, list: &mut PieceList) -> Option<()> {
+        for piece in &mut list.pieces {
+            piece.location = Some(self.location(&piece.id)?);
+        }
+        Some(())
+    }
+
     /// Chunks are stored in order: while the last has no location, it is of no use to look for all.
     fn is_last_missing(&self, last: Option<&ChunkId>) -> bool {
         last.is_some_and(|id| self.closed.get(id).is_none() && self.known.get(id).is_none())
+    }
+
+    /// `None` if a location is missing.
+    fn locate_children(&mut self, skeleton: &mut Skeleton) -> Option<()> {
+        let inner = skeleton.level > 1;
+        skeleton.children.iter_mut().try_for_each(|child| self.locate_child(child, inner))
     }
 
     /// `None` if a location is missing.
@@ -81,22 +88,28 @@ impl<'a> Locator<'a> {
     }
 
     fn location(&mut self, id: &ChunkId) -> Option<FrameLocation> {
-        let (origin, location) = match self.known.get(id) {
-            Some(location) => (IndexOrigin::Known, location),
-            None => (IndexOrigin::Closed, self.closed.get(id)?),
-        };
+        let (origin, location) = self.find(id)?;
         Some(FrameLocation { pack: self.pack_ordinal(origin, location.pack), ..location })
     }
 
+    fn find(&self, id: &ChunkId) -> Option<(IndexOrigin, FrameLocation)> {
+        let known = self.known.get(id).map(|location| (IndexOrigin::Known, location));
+        known.or_else(|| Some((IndexOrigin::Closed, self.closed.get(id)?)))
+    }
+
     fn pack_ordinal(&mut self, origin: IndexOrigin, pack: u32) -> u32 {
-        let index = match origin {
-            IndexOrigin::Known => self.known,
-            IndexOrigin::Closed => self.closed,
-        };
+        let index = self.index(origin);
         let packs = &mut self.packs;
         *self.ordinals.entry((origin, pack)).or_insert_with(|| {
             packs.push(index.packs()[pack as usize].pack.clone());
             (packs.len() - 1) as u32
         })
+    }
+
+    fn index(&self, origin: IndexOrigin) -> &'a Index {
+        match origin {
+            IndexOrigin::Known => self.known,
+            IndexOrigin::Closed => self.closed,
+        }
     }
 }

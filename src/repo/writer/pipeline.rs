@@ -73,9 +73,18 @@ impl Pipeline<'_> {
         let mut others = self.spawn_workers(scope, job_queue, &results);
         others.extend(self.spawn_uploaders(scope, upload_queue));
         others.push(self.spawn_forwarder(scope, jobs.clone(), results.clone()));
-        let assembler = spawn(scope, "assemble", move || assembler::run(self.setup, self.used, &result_queue, uploads));
+        let assembler = self.spawn_assembler(scope, result_queue, uploads);
         let chunk_sink = ChunkSink::new(self.setup, self.used, jobs, results, self.spill_queue);
         (chunk_sink, Stages { assembler, others })
+    }
+
+    fn spawn_assembler<'scope, 'env>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        results: Receiver<SealResult>,
+        uploads: SyncSender<Upload>,
+    ) -> StageHandle<'scope, Written> {
+        spawn(scope, "assemble", move || assembler::run(self.setup, self.used, &results, uploads))
     }
 
     fn spawn_workers<'scope, 'env>(
@@ -151,11 +160,19 @@ impl Stages<'_> {
     fn finish<R, E: From<WriteError>>(self, fed: Result<R, E>) -> Result<(R, Written), E> {
         let assembled = join(self.assembler);
         let others = all_or_first_cause(join_all(self.others));
-        match (fed, both_or_first_cause(others, assembled)) {
-            (Ok(fed), Ok((_, written))) => Ok((fed, written)),
-            (Err(error), Ok(_)) => Err(error),
-            (Err(error), Err(stopped)) if stopped.is_consequence() => Err(error),
-            (_, Err(cause)) => Err(cause.into()),
-        }
+        let written = both_or_first_cause(others, assembled).map(|(_, written)| written);
+        with_first_cause(fed, written)
+    }
+}
+
+fn with_first_cause<R, E: From<WriteError>>(
+    fed: Result<R, E>,
+    written: Result<Written, WriteError>,
+) -> Result<(R, Written), E> {
+    match (fed, written) {
+        (Ok(fed), Ok(written)) => Ok((fed, written)),
+        (Err(error), Ok(_)) => Err(error),
+        (Err(error), Err(stopped)) if stopped.is_consequence() => Err(error),
+        (_, Err(cause)) => Err(cause.into()),
     }
 }

@@ -10,6 +10,7 @@ use crate::base::progress::SharedProgress;
 use crate::crypto::ids::SourceIdKeys;
 use crate::crypto::role::Identity;
 use crate::crypto::session::SessionKeys;
+use crate::format::entry::ObjectRef;
 use crate::format::manifest::TreeRoot;
 use crate::repo::index::Index;
 use crate::repo::io::Objects;
@@ -49,6 +50,14 @@ pub struct StoredPack {
     pub digest: Digest,
     /// Size of the object in bytes.
     pub size: u64,
+}
+
+impl StoredPack {
+    /// The object that it is.
+    #[must_use]
+    pub fn object(&self) -> ObjectRef {
+        ObjectRef { sha256: self.digest, size: self.size }
+    }
 }
 
 /// What became of one tree.

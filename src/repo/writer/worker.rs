@@ -113,10 +113,14 @@ impl Worker<'_> {
         let frame = if self.used.mark_if_known(self.setup.known, &id) {
             None
         } else {
-            let spans = incompressible_spans(&content, cut.distinct_rows);
-            Some(self.frame_sealer.seal(FrameType::Leaf, id, &content, &spans)?)
+            Some(self.seal_rows(id, &content, cut.distinct_rows)?)
         };
         Ok(SealedLeaf { id, cut, bytes: content.len() as u64, frame })
+    }
+
+    fn seal_rows(&mut self, id: ChunkId, content: &[u8], rows: u64) -> Result<SealedFrame, WriteError> {
+        let spans = incompressible_spans(content, rows);
+        self.frame_sealer.seal(FrameType::Leaf, id, content, &spans)
     }
 
     fn seal_piece(&mut self, id: ChunkId, bytes: &[u8]) -> Result<SealedFrame, WriteError> {
@@ -145,9 +149,10 @@ impl FrameSealer {
         content: &[u8],
         spans: &[(usize, usize)],
     ) -> Result<SealedFrame, WriteError> {
+        let content_len = content.len() as u32;
         let (codec, mut sealed) = self.encoder.encode(content, spans)?;
         let frame_counter = self.sealer.seal(kind, &id, &mut sealed)?;
-        Ok(SealedFrame { kind, id, codec, frame_counter, content_len: content.len() as u32, sealed })
+        Ok(SealedFrame { kind, id, codec, frame_counter, content_len, sealed })
     }
 }
 
@@ -155,25 +160,24 @@ impl FrameSealer {
 /// hold any.
 fn incompressible_spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
-    if (content.len() as u64) < rows * SPAN_BYTES_MIN as u64 {
+    if !may_hold_spans(content, rows) {
         return spans;
     }
     let Ok(mut leaf) = LeafRows::new(content) else { return spans };
     let mut cells = Vec::new();
     while let Ok(Some(_)) = leaf.next_row(&mut cells) {
-        for cell in &cells {
-            spans.extend(incompressible_span(content, cell));
-        }
+        spans.extend(cells.iter().filter_map(|cell| incompressible_span(content, cell)));
     }
     spans
 }
 
+fn may_hold_spans(content: &[u8], rows: u64) -> bool {
+    content.len() as u64 >= rows * SPAN_BYTES_MIN as u64
+}
+
 fn incompressible_span(content: &[u8], cell: &Cell<'_>) -> Option<(usize, usize)> {
     let Cell::Bytes(bytes) = cell else { return None };
-    if !looks_incompressible(bytes) {
-        return None;
-    }
     // Cells borrow from the content, so an offset is a difference of addresses.
     let offset = bytes.as_ptr().addr() - content.as_ptr().addr();
-    Some((offset, bytes.len()))
+    looks_incompressible(bytes).then_some((offset, bytes.len()))
 }

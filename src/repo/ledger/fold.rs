@@ -10,83 +10,18 @@ use std::sync::Arc;
 use crate::base::finding::Finding;
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 use crate::base::time::Moment;
-use crate::format::dsse::{Envelope, StatementError};
 use crate::format::entry::{
-    Add, ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, ObjectRef, Repack, ReplacedManifest, Snapshot, Tag,
-    TagChange, Verdict,
+    Add, ChainPlace, Entry, EntryBody, Erase, Forget, Numbered, ObjectRef, Prune, Repack, ReplacedManifest, Snapshot,
 };
 use crate::format::name::Name;
 use crate::repo::chain::{self, Link};
 use crate::repo::error::RepoError;
 use crate::repo::finding::{chain_hole, void_entry};
+use crate::repo::ledger::inventory::{Inventory, InventoryPack};
+use crate::repo::ledger::judge::{DecodedEntry, Judge, Judgement};
+use crate::repo::ledger::record::{PacksAhead, SnapshotRecord};
 use crate::repo::open::Repository;
 use crate::repo::roster::Roster;
-
-/// A pack of the inventory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct InventoryPack {
-    pub digest: Digest,
-    /// Size of the object in bytes.
-    pub size: u64,
-    pub epoch: Epoch,
-    /// Who sealed its frames.
-    pub signer: KeyId,
-    /// The entry that added it.
-    pub entry: u64,
-}
-
-/// A snapshot as the ledger tells it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SnapshotRecord {
-    /// SHA-256 of the entry: the snapshot's id.
-    pub id: Digest,
-    pub number: u64,
-    pub signer: KeyId,
-    /// The signer's clock.
-    pub written: Moment,
-    pub snapshot: Snapshot,
-    /// What the same session added in entries before this one.
-    pub ahead: PacksAhead,
-    pub tags: Vec<String>,
-    pub accepted: bool,
-    pub forgotten: bool,
-}
-
-/// How many packs, and their bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PacksAhead {
-    pub packs: usize,
-    pub bytes: u64,
-}
-
-impl PacksAhead {
-    fn add(&mut self, packs: &[ObjectRef]) {
-        self.packs += packs.len();
-        self.bytes += packs.iter().map(|pack| pack.size).sum::<u64>();
-    }
-}
-
-impl SnapshotRecord {
-    fn change_tag(&mut self, change: &Tag) {
-        self.tags.retain(|known| *known != change.tag);
-        if change.change == TagChange::Put {
-            self.tags.push(change.tag.clone());
-        }
-    }
-
-    /// Whether it may stand for the latest state of its source.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.snapshot.verdict == Verdict::Clean || self.accepted
-    }
-
-    /// Bytes of packs that this snapshot's session added.
-    #[must_use]
-    pub fn new_bytes(&self) -> u64 {
-        let packs = self.snapshot.packs.iter().chain(&self.snapshot.adopted);
-        self.ahead.bytes + packs.map(|pack| pack.size).sum::<u64>()
-    }
-}
 
 /// The ledger of one source, folded.
 #[derive(Clone, Debug)]
@@ -97,10 +32,7 @@ pub struct Ledger {
     pub digests: Vec<Digest>,
     /// In chain order.
     pub snapshots: Vec<SnapshotRecord>,
-    inventory: BTreeMap<u64, InventoryPack>,
-    /// Of packs in the inventory.
-    positions: BTreeMap<Digest, u64>,
-    next_position: u64,
+    inventory: Inventory,
     manifests: BTreeMap<Digest, u64>,
     removed: HashSet<Digest>,
     sessions: HashSet<SessionId>,
@@ -117,10 +49,7 @@ pub struct Ledger {
 impl Ledger {
     /// Reads and folds the chain of `source`.
     pub fn load(repository: &Repository, source: SourceId) -> Result<Self, RepoError> {
-        let mut ledger = Self::empty(repository.shared_roster(), source);
-        if !ledger.roster.sources.contains_key(&source) {
-            ledger.roster = repository.newest_roster()?;
-        }
+        let mut ledger = Self::empty(roster_with(repository, source)?, source);
         let prefix = format!("{source}/ledger");
         let name = |number| Name::Ledger(source, number);
         ledger.ignored = chain::read(repository.objects(), &prefix, name, |_, link| ledger.fold(repository, &link))?;
@@ -129,26 +58,30 @@ impl Ledger {
 
     fn fold(&mut self, repository: &Repository, link: &Link) -> Result<(), RepoError> {
         let decoded = self.decode(link)?;
-        if let Ok(decoded) = &decoded
-            && decoded.entry.place.roster.number > self.roster.head().number
-        {
+        if decoded.as_ref().is_ok_and(|decoded| self.is_behind(decoded)) {
             // Read after the entry, it has all that an honest signer had seen.
             self.roster = repository.newest_roster()?;
         }
         self.apply(link.digest(), decoded)
     }
 
+    /// Whether the signer of an entry had seen a newer roster.
+    fn is_behind(&self, decoded: &DecodedEntry) -> bool {
+        decoded.roster_seen() > self.roster.head().number
+    }
+
     /// What does not count since the last entry that does, so that newer snapshots may be missing.
     #[must_use]
     pub fn warnings_at_head(&self) -> Vec<Finding> {
         let voids = self.voids_at_head().iter().rev();
-        voids.map(|void| self.void_finding(void)).chain(self.hole_finding()).collect()
+        voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
     }
 
     /// Everything that does not count, in chain order: what a snapshot that is not found may have been.
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
-        self.voids.iter().map(|void| self.void_finding(void)).chain(self.hole_finding()).collect()
+        let voids = self.voids.iter();
+        voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
     }
 
     /// The void entries behind which no entry counts.
@@ -162,13 +95,12 @@ impl Ledger {
         &self.voids[first..]
     }
 
-    fn void_finding(&self, void: &(Numbered, String)) -> Finding {
-        let (at, reason) = void;
+    fn void_finding(&self, at: &Numbered, reason: &str) -> Finding {
         void_entry(Name::Ledger(self.source, at.number), reason).of_source(self.source)
     }
 
     fn hole_finding(&self) -> Option<Finding> {
-        let missing = Name::Ledger(self.source, self.digests.len() as u64 + 1);
+        let missing = Name::Ledger(self.source, self.next_number());
         Some(chain_hole(missing, &self.ignored)?.of_source(self.source))
     }
 
@@ -180,9 +112,7 @@ impl Ledger {
             roster,
             digests: Vec::new(),
             snapshots: Vec::new(),
-            inventory: BTreeMap::new(),
-            positions: BTreeMap::new(),
-            next_position: 0,
+            inventory: Inventory::default(),
             manifests: BTreeMap::new(),
             removed: HashSet::new(),
             sessions: HashSet::new(),
@@ -220,7 +150,7 @@ impl Ledger {
 
     /// Packs of the inventory, oldest first.
     pub fn inventory(&self) -> impl Iterator<Item = &InventoryPack> {
-        self.inventory.values()
+        self.inventory.iter()
     }
 
     /// Manifests that exist: digest and size in bytes.
@@ -231,7 +161,7 @@ impl Ledger {
     /// Whether the inventory has this pack.
     #[must_use]
     pub fn has_pack(&self, digest: &Digest) -> bool {
-        self.positions.contains_key(digest)
+        self.inventory.contains(digest)
     }
 
     /// Whether a prune or repack ever named this object.
@@ -254,17 +184,22 @@ impl Ledger {
 
     /// Where the next entry stands.
     pub fn next_place(&self) -> Result<ChainPlace, RepoError> {
-        let previous = match self.digests.last() {
-            Some(last) => *last,
-            None => self.source_entry()?,
-        };
         Ok(ChainPlace {
             repository: self.roster.repository,
             source: self.source,
-            number: self.digests.len() as u64 + 1,
-            previous,
+            number: self.next_number(),
+            previous: self.previous()?,
             roster: self.roster.head(),
         })
+    }
+
+    fn next_number(&self) -> u64 {
+        self.digests.len() as u64 + 1
+    }
+
+    /// What the next entry names as the one before it.
+    fn previous(&self) -> Result<Digest, RepoError> {
+        self.digests.last().map_or_else(|| self.source_entry(), |last| Ok(*last))
     }
 
     /// The roster entry that added the source.
@@ -277,33 +212,30 @@ impl Ledger {
     /// Decodes what stands at the next number; an `Err` inside says why it is void.
     fn decode(&self, link: &Link) -> Result<Result<DecodedEntry, String>, RepoError> {
         let Link::Whole(bytes) = link else { return Ok(Err("it is too long".to_owned())) };
-        let decoded = match DecodedEntry::decode(bytes) {
-            Ok(decoded) => decoded,
-            Err(error) => return Ok(Err(format!("it {error}"))),
-        };
+        match DecodedEntry::decode(bytes) {
+            Ok(decoded) if self.is_at_next_place(&decoded)? => Ok(Ok(decoded)),
+            Ok(_) => Ok(Err("it names another place or predecessor".to_owned())),
+            Err(error) => Ok(Err(format!("it {error}"))),
+        }
+    }
+
+    fn is_at_next_place(&self, decoded: &DecodedEntry) -> Result<bool, RepoError> {
         let place = &decoded.entry.place;
         // Not the roster: a signer may have seen another one.
         let expected = ChainPlace { roster: place.roster, ..self.next_place()? };
-        if *place != expected {
-            return Ok(Err("it names another place or predecessor".to_owned()));
-        }
-        Ok(Ok(decoded))
+        Ok(*place == expected)
     }
 
     /// Whether an entry would count at the next number.
-    pub(super) fn would_count(&self, link: &Link) -> Result<bool, RepoError> {
+    pub(in crate::repo) fn would_count(&self, link: &Link) -> Result<bool, RepoError> {
         let decoded = self.decode(link)?;
         Ok(decoded.is_ok_and(|decoded| matches!(self.judge(&decoded), Ok(Ok(())))))
     }
 
     /// Folds what stands at the next number.
     fn apply(&mut self, sha256: Digest, decoded: Result<DecodedEntry, String>) -> Result<(), RepoError> {
-        let at = Numbered { number: self.digests.len() as u64 + 1, sha256 };
-        let judged = match decoded {
-            Ok(decoded) => self.judge(&decoded)?.map(|()| decoded).map_err(str::to_owned),
-            Err(reason) => Err(reason),
-        };
-        match judged {
+        let at = Numbered { number: self.next_number(), sha256 };
+        match self.judge_decoded(decoded)? {
             Ok(DecodedEntry { entry, envelope }) => self.apply_entry(at, envelope.key(), *entry),
             Err(reason) => self.voids.push((at, reason)),
         }
@@ -311,80 +243,33 @@ impl Ledger {
         Ok(())
     }
 
-    /// Decides whether an entry in its place counts (rules L2 to L4). Keys that are not entitled must not be
-    /// able to do more than leave a void entry: errors, which stop all readers, come last.
+    fn judge_decoded(
+        &self,
+        decoded: Result<DecodedEntry, String>,
+    ) -> Result<Result<DecodedEntry, String>, RepoError> {
+        match decoded {
+            Ok(decoded) => Ok(self.judge(&decoded)?.map(|()| decoded).map_err(str::to_owned)),
+            Err(reason) => Ok(Err(reason)),
+        }
+    }
+
     fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
-        if let Err(reason) = self.judge_signer(decoded) {
-            return Ok(Err(reason));
-        }
-        if let Err(reason) = self.judge_roster_seen(decoded)? {
-            return Ok(Err(reason));
-        }
-        self.judge_body(&decoded.entry.body)
-    }
-
-    fn judge_signer(&self, decoded: &DecodedEntry) -> Judgement {
-        let DecodedEntry { entry, envelope } = decoded;
-        let signer = envelope.key();
-        let seen = entry.place.roster.number;
-        let state = self.roster.keys.get(&signer).ok_or("its signer was never enrolled")?;
-        if state.signing.verify(&envelope.pae(), envelope.signature()).is_err() {
-            return Err("its signature does not hold");
-        }
-        let enrolled = self.roster.key_at(signer, seen).is_some() && !self.revoked.contains(&signer);
-        let in_scope = state.scope.as_ref().is_none_or(|scope| scope.contains(self.source));
-        if !enrolled || !in_scope || !entry.body.may_be_signed_by(state.role) {
-            return Err("its signer was not entitled to it at this position");
-        }
-        if seen < self.roster_seen {
-            return Err("its signer had seen an older roster than the entry before");
-        }
-        Ok(())
-    }
-
-    fn judge_roster_seen(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
-        let place = &decoded.entry.place;
-        let seen = place.roster;
-        if self.roster.digest_of(seen.number) == Some(seen.sha256) {
-            return Ok(Ok(()));
-        }
-        // A thief may name a roster that never was; revoking the key must void the entry.
-        let signer = self.roster.keys.get(&decoded.envelope.key());
-        if signer.is_some_and(|state| state.revoked.is_some()) {
-            return Ok(Err("it names a roster that never was, and its signer was revoked"));
-        }
-        let object = Name::Ledger(self.source, place.number).to_string();
-        let reason = format!("it saw roster entry {} with another content than the store has", seen.number);
-        Err(RepoError::RolledBack { object, reason })
-    }
-
-    fn judge_body(&self, body: &EntryBody) -> Result<Judgement, RepoError> {
-        match body {
-            EntryBody::Unsupported(what) => Err(RepoError::LaterLedger { source_id: self.source, what: what.clone() }),
-            // Written before entries that were lost and whose numbers others took since: no writer
-            // commits such an image.
-            EntryBody::Snapshot(snapshot) if !self.is_newer_image(snapshot.source_clock) => {
-                Ok(Err("its image is not newer than that of a snapshot before it"))
-            }
-            _ => Ok(Ok(())),
-        }
-    }
-
-    fn is_newer_image(&self, clock: Moment) -> bool {
-        self.newest_image().is_none_or(|newest| newest < clock)
+        let judge = Judge {
+            source: self.source,
+            roster: &self.roster,
+            revoked: &self.revoked,
+            roster_seen: self.roster_seen,
+            newest_image: &|| self.newest_image(),
+        };
+        judge.judge(decoded)
     }
 
     fn apply_entry(&mut self, at: Numbered, signer: KeyId, entry: Entry) {
         self.roster_seen = entry.place.roster.number;
-        let written = entry.written;
         match entry.body {
-            EntryBody::Snapshot(snapshot) => self.add_snapshot(at, signer, written, snapshot),
+            EntryBody::Snapshot(snapshot) => self.add_snapshot(at, signer, entry.written, snapshot),
             EntryBody::Forget(forget) => self.forget(&forget),
-            EntryBody::Prune(prune) => {
-                self.remove_all(&prune.packs);
-                self.remove_all(&prune.manifests);
-                self.remove_all(&prune.wraps);
-            }
+            EntryBody::Prune(prune) => self.prune(&prune),
             EntryBody::Add(add) => self.add_ahead(at, signer, &add),
             EntryBody::Repack(repack) => self.repack(at, &repack),
             EntryBody::Accept(accept) => self.update_snapshot(&accept.snapshot, |record| record.accepted = true),
@@ -450,34 +335,26 @@ impl Ledger {
         self.manifests.remove(&replaced.old);
         self.manifests.insert(replaced.new.sha256, replaced.new.size);
         for record in &mut self.snapshots {
-            if record.snapshot.manifest.sha256 == replaced.old {
-                record.snapshot.manifest = replaced.new;
-            }
+            record.replace_manifest(replaced);
         }
     }
 
     fn add_packs(&mut self, at: Numbered, signer: KeyId, epoch: Epoch, objects: &[ObjectRef]) {
         for object in objects {
             let pack = InventoryPack { digest: object.sha256, size: object.size, epoch, signer, entry: at.number };
-            self.add_pack(pack);
+            self.inventory.add(pack);
         }
     }
 
-    /// Adds a pack to the inventory unless it is there already.
-    fn add_pack(&mut self, pack: InventoryPack) {
-        if self.positions.contains_key(&pack.digest) {
-            return;
-        }
-        self.positions.insert(pack.digest, self.next_position);
-        self.inventory.insert(self.next_position, pack);
-        self.next_position += 1;
+    fn prune(&mut self, prune: &Prune) {
+        self.remove_all(&prune.packs);
+        self.remove_all(&prune.manifests);
+        self.remove_all(&prune.wraps);
     }
 
     fn remove_all(&mut self, digests: &[Digest]) {
         for digest in digests {
-            if let Some(position) = self.positions.remove(digest) {
-                self.inventory.remove(&position);
-            }
+            self.inventory.remove(digest);
             self.manifests.remove(digest);
             self.removed.insert(*digest);
         }
@@ -490,19 +367,8 @@ impl Ledger {
     }
 }
 
-/// Whether an entry counts; `Err` says why it is void.
-type Judgement = Result<(), &'static str>;
-
-/// An entry that stands in its place, not yet judged.
-struct DecodedEntry {
-    entry: Box<Entry>,
-    envelope: Envelope,
-}
-
-impl DecodedEntry {
-    fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
-        let envelope = Envelope::decode(bytes)?;
-        let entry = Box::new(envelope.predicate()?);
-        Ok(Self { entry, envelope })
-    }
+/// A roster that has this source, if any has.
+fn roster_with(repository: &Repository, source: SourceId) -> Result<Arc<Roster>, RepoError> {
+    let roster = repository.shared_roster();
+    if roster.sources.contains_key(&source) { Ok(roster) } else { repository.newest_roster() }
 }

@@ -1,0 +1,52 @@
+//! The packs that a ledger counts, in the order in which its entries added them.
+
+use std::collections::BTreeMap;
+
+use crate::base::id::{Digest, Epoch, KeyId};
+
+/// A pack of the inventory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InventoryPack {
+    pub digest: Digest,
+    /// Size of the object in bytes.
+    pub size: u64,
+    pub epoch: Epoch,
+    /// Who sealed its frames.
+    pub signer: KeyId,
+    /// The entry that added it.
+    pub entry: u64,
+}
+
+/// All packs, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inventory {
+    packs: BTreeMap<u64, InventoryPack>,
+    positions: BTreeMap<Digest, u64>,
+    next_position: u64,
+}
+
+impl Inventory {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &InventoryPack> {
+        self.packs.values()
+    }
+
+    pub(super) fn contains(&self, digest: &Digest) -> bool {
+        self.positions.contains_key(digest)
+    }
+
+    /// Adds a pack unless it is there already.
+    pub(super) fn add(&mut self, pack: InventoryPack) {
+        if self.contains(&pack.digest) {
+            return;
+        }
+        self.positions.insert(pack.digest, self.next_position);
+        self.packs.insert(self.next_position, pack);
+        self.next_position += 1;
+    }
+
+    pub(super) fn remove(&mut self, digest: &Digest) {
+        if let Some(position) = self.positions.remove(digest) {
+            self.packs.remove(&position);
+        }
+    }
+}
