@@ -45,7 +45,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let draft = draft(&backup, update.catalog, &stored, parent.manifest.as_ref(), &session.wrap)?;
     let manifest = manifest::seal(&draft, &session.keys, 0)?;
     let preconditions = stored.preconditions(&known);
-    let mut report = BackupReport::of_stored(id, &stored, &draft.summary);
+    let mut report = BackupReport::of_stored(&backup, &stored, &draft.summary);
     report.manifest_bytes = manifest.len() as u64;
     report.adopted = preconditions.adopted.len();
     report.findings.splice(0..0, notes.into_iter().chain(update.drift));
@@ -150,7 +150,7 @@ fn notes_of_store(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
     for finding in ledger.warnings_at_head() {
         notes.push(finding.with_severity(Severity::Information));
     }
-    notes.extend(known.notes.iter().map(|note| Finding::note("the store", note)));
+    notes.extend(known.notes.iter().cloned());
     notes
 }
 

@@ -3,7 +3,6 @@
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::Digest;
 use crate::base::time::Moment;
-use crate::engine::contract::Refused;
 use crate::format::catalog::TableEntry;
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::repo::ledger::SnapshotRecord;
@@ -54,12 +53,12 @@ impl RestoredTable {
 
 impl OpenRestore<'_> {
     /// What a restore did; `restored` has the rows that each table got, `refused` what the target refused.
-    pub(super) fn report(self, record: &SnapshotRecord, restored: &[u64], refused: Vec<Refused>) -> RestoreReport {
+    pub(super) fn report(self, record: &SnapshotRecord, restored: &[u64], refused: Vec<Finding>) -> RestoreReport {
         let tables = self.restored_tables(restored);
         let gaps = &self.reader.manifest().summary.gaps;
         let mut findings: Vec<Finding> = tables.iter().filter_map(RestoredTable::finding).collect();
         findings.extend(self.damage.into_vec());
-        findings.extend(refused.into_iter().map(Finding::from));
+        findings.extend(refused);
         findings.extend(gaps.iter().map(Finding::from));
         RestoreReport {
             snapshot: record.id,
