@@ -216,7 +216,7 @@ fn of_source(error: &SourceError) -> Option<ErrorVerdict> {
             Exit::Unreachable,
             "check the address and the permissions, and what the database's own tools say of it",
         )),
-        SourceError::GaveWay { .. } => Some(ErrorVerdict::new(
+        SourceError::Yielded { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
             "take the backup when nobody alters the tables; what was uploaded is reused",
         )),
@@ -229,7 +229,7 @@ fn of_source(error: &SourceError) -> Option<ErrorVerdict> {
             Exit::Unreachable,
             "go on with it by --resume and the same snapshot, or restore to a new database",
         )),
-        SourceError::NothingBegun { .. } => Some(ErrorVerdict::new(
+        SourceError::NothingToResume { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
             "if a restore lost its connection there in its last step, that was done and it is whole; else restore to a \
              database where there is nothing yet",
@@ -252,7 +252,7 @@ fn of_postgres(error: &PostgresError) -> ErrorVerdict {
         PostgresError::Address { .. } => {
             ErrorVerdict::new(Exit::Usage, "see docs/postgresql.md for what an address may say")
         }
-        PostgresError::Connect { .. } | PostgresError::Unsuitable { .. } | PostgresError::GaveWay { .. } => {
+        PostgresError::Connect { .. } | PostgresError::Unsuitable { .. } | PostgresError::Yielded { .. } => {
             ErrorVerdict::new(Exit::Unreachable, "`sidekeep doctor` tries the server and says what is missing")
         }
         PostgresError::Failed { .. } => {

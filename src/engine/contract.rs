@@ -30,7 +30,7 @@ pub enum SourceError {
     },
     /// Reading blocked other sessions, and was aborted (exit 7).
     #[error("left off reading {what}: {reason}")]
-    GaveWay { what: String, reason: String },
+    Yielded { what: String, reason: String },
     /// There is no space for a copy that must be made before anything can be read: another directory helps.
     #[error("cannot make a private copy in {dir}: {reason}")]
     Copy { dir: String, reason: String },
@@ -42,7 +42,7 @@ pub enum SourceError {
     Unfinished { what: String, snapshot: String },
     /// A restore was to be resumed, but the target has no ledger of one and is not empty (exit 7).
     #[error("{what} holds no unfinished restore, and has {has}")]
-    NothingBegun { what: String, has: String },
+    NothingToResume { what: String, has: String },
     /// The connection to a source or target was lost (exit 7). What was restored stays, and the restore can be resumed.
     #[error("lost {what}: {reason}")]
     Lost { what: String, reason: String },
@@ -121,8 +121,8 @@ pub struct ForeignKey {
     /// Names of the parent's columns.
     pub parent_columns: Vec<String>,
     pub strength: Strength,
-    /// Positions in `columns` of values that only the engine can compare with the parent's ([`Source::follow`]).
-    pub by_server: Vec<usize>,
+    /// Positions in `columns` of values that only the engine can compare with the parent's ([`Source::request_parent_values`]).
+    pub server_compared: Vec<usize>,
 }
 
 /// What happens to a row when its parent is deleted.
@@ -136,7 +136,7 @@ pub enum Strength {
 
 /// Receives the rows of one table.
 pub trait RowSink {
-    /// One row: cells in the order of [`Table::columns`], then those that [`Source::follow`] requested.
+    /// One row: cells in the order of [`Table::columns`], then those that [`Source::request_parent_values`] requested.
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError>;
 }
 
@@ -150,8 +150,8 @@ pub trait Source: Send {
         1
     }
     /// From now on rows of `table` have more cells after those of its columns, in the order of these calls: each value of
-    /// [`ForeignKey::by_server`] as the parent has it. A row without parent has its own values there.
-    fn follow(&mut self, _table: usize, _foreign_key: usize) {}
+    /// [`ForeignKey::server_compared`] as the parent has it. A row without parent has its own values there.
+    fn request_parent_values(&mut self, _table: usize, _foreign_key: usize) {}
     /// Readers of the image, each for a thread of its own; at least one.
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError>;
     /// Reads every row of a table by one reader.
@@ -206,7 +206,7 @@ pub struct RestoreContent<'a> {
 
 /// An unfinished restore.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Begun {
+pub struct UnfinishedRestore {
     /// The target that it is in, for messages.
     pub what: String,
     /// The name of its snapshot.
@@ -225,7 +225,7 @@ pub enum Scope {
 /// `batches` if the target has them; then `finish`.
 pub trait Target: Send {
     /// The restore that this target was told to go on with, if there is one.
-    fn begun(&mut self) -> Result<Option<Begun>, SourceError> {
+    fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, SourceError> {
         Ok(None)
     }
     /// Makes the target from the engine's schema document. Refuses one that is not empty.

@@ -213,18 +213,24 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
         let row = PayloadParts::read(&pending.payload)?;
         self.encoded.clear();
         write_row(&mut self.encoded, row.cell_count, pending.multiplicity, row.cells);
-        let is_same_key = self.equal_keys > 0 && self.last_key == pending.key;
-        let cut = self.ends_before(is_same_key).then(|| self.cut());
-        if !is_same_key {
-            self.count_equal_keys();
-        }
-        self.equal_keys += pending.multiplicity;
+        let cut = self.begin_row(pending);
         self.count_rows(&pending.key[..=row.owner_len], pending.multiplicity)?;
         if row.streams == Streams::Some {
             collect_streams(row.cells, row.cell_count, &mut self.streams)?;
         }
         self.append(pending, row.owner_len);
         Ok(cut)
+    }
+
+    /// Returns the leaf if it ends before the encoded row.
+    fn begin_row(&mut self, pending: &PendingRow) -> Option<LeafCut> {
+        let is_same_key = self.equal_keys > 0 && self.last_key == pending.key;
+        let cut = self.ends_before(is_same_key).then(|| self.cut());
+        if !is_same_key {
+            self.count_equal_keys();
+        }
+        self.equal_keys += pending.multiplicity;
+        cut
     }
 
     /// Whether the leaf ends before the encoded row.
@@ -252,11 +258,17 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
     fn count_rows(&mut self, class_and_owner: &[u8], rows: u64) -> Result<(), WireError> {
         let class = Class::from_byte(class_and_owner[0])?;
         self.counts.add(class, rows);
-        if class == Class::Owned && self.last_owner.as_deref() != Some(class_and_owner) {
+        if class == Class::Owned {
+            self.count_owner(class_and_owner);
+        }
+        Ok(())
+    }
+
+    fn count_owner(&mut self, class_and_owner: &[u8]) {
+        if self.last_owner.as_deref() != Some(class_and_owner) {
             self.owners += 1;
             self.last_owner = Some(class_and_owner.to_vec());
         }
-        Ok(())
     }
 
     fn count_equal_keys(&mut self) {

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::base::id::ChunkId;
-use crate::format::node::Skeleton;
+use crate::format::node::{Child, Skeleton};
 
 /// How often each child occurs.
 type ChildCounts = HashMap<ChunkId, u32>;
@@ -15,25 +15,37 @@ type ChildCounts = HashMap<ChunkId, u32>;
 /// Drops children that both sides have, and nodes that have no child left. Returns how many leaves
 /// were dropped on either side.
 pub fn cancel_common(old: &mut Vec<Skeleton>, new: &mut Vec<Skeleton>) -> u64 {
-    let mut in_new = count_children(new);
-    let mut in_both = ChildCounts::new();
-    let mut leaves = 0;
+    let mut common = CommonChildren { in_new: count_children(new), in_both: ChildCounts::new(), leaves: 0 };
     for node in old.iter_mut() {
-        node.children.retain(|child| {
-            let is_common = take_one(&mut in_new, child.id);
-            if is_common {
-                *in_both.entry(child.id).or_default() += 1;
-                leaves += child.leaves;
-            }
-            !is_common
-        });
+        node.children.retain(|child| !common.take_old(child));
     }
     for node in new.iter_mut() {
-        node.children.retain(|child| !take_one(&mut in_both, child.id));
+        node.children.retain(|child| !take_one(&mut common.in_both, child.id));
     }
     old.retain(|node| !node.children.is_empty());
     new.retain(|node| !node.children.is_empty());
-    leaves
+    common.leaves
+}
+
+/// Children that both sides have.
+struct CommonChildren {
+    /// Those that no child of the old side was found for.
+    in_new: ChildCounts,
+    /// Those that were found on the old side.
+    in_both: ChildCounts,
+    leaves: u64,
+}
+
+impl CommonChildren {
+    /// Whether a child of the old side is on the new side, too.
+    fn take_old(&mut self, child: &Child) -> bool {
+        let is_common = take_one(&mut self.in_new, child.id);
+        if is_common {
+            *self.in_both.entry(child.id).or_default() += 1;
+            self.leaves += child.leaves;
+        }
+        is_common
+    }
 }
 
 fn count_children(nodes: &[Skeleton]) -> ChildCounts {
@@ -86,6 +98,12 @@ impl TreeRow {
     pub fn key(&self) -> &[u8] {
         &self.place[1 + self.owner_len..]
     }
+
+    /// Counts the row so many times less; whether it is not there any more.
+    fn take_times(&mut self, times: u64) -> bool {
+        self.multiplicity -= times;
+        self.multiplicity == 0
+    }
 }
 
 /// Rows with one key that are not the same on both sides.
@@ -118,13 +136,15 @@ impl Difference {
                 Ordering::Equal => {
                     let times = old.multiplicity.min(new.multiplicity);
                     each(old, new, times);
-                    old.multiplicity -= times;
-                    new.multiplicity -= times;
-                    a += usize::from(old.multiplicity == 0);
-                    b += usize::from(new.multiplicity == 0);
+                    a += usize::from(old.take_times(times));
+                    b += usize::from(new.take_times(times));
                 }
             }
         }
+        self.drop_taken();
+    }
+
+    fn drop_taken(&mut self) {
         self.old.retain(|row| row.multiplicity > 0);
         self.new.retain(|row| row.multiplicity > 0);
     }
@@ -154,13 +174,9 @@ pub fn diff_rows<E>(
     let mut old = RowCursor::new(old)?;
     let mut new = RowCursor::new(new)?;
     while let Some(order) = compare_keys(old.current.as_ref(), new.current.as_ref()) {
-        let mut difference = Difference::default();
-        if order != Ordering::Greater {
-            difference.old = old.take_key()?;
-        }
-        if order != Ordering::Less {
-            difference.new = new.take_key()?;
-        }
+        let old = old.take_key_if(order != Ordering::Greater)?;
+        let new = new.take_key_if(order != Ordering::Less)?;
+        let mut difference = Difference { old, new };
         difference.cancel_equal();
         if !difference.is_empty() {
             each(difference)?;
@@ -188,6 +204,10 @@ struct RowCursor<N> {
 impl<E, N: FnMut() -> Result<Option<TreeRow>, E>> RowCursor<N> {
     fn new(mut next: N) -> Result<Self, E> {
         Ok(Self { current: next()?, next })
+    }
+
+    fn take_key_if(&mut self, is_wanted: bool) -> Result<Vec<TreeRow>, E> {
+        if is_wanted { self.take_key() } else { Ok(Vec::new()) }
     }
 
     /// The current row and all that follow with its key.

@@ -34,7 +34,7 @@ fn an_alter_behind_the_image_ends_it() {
         for part in ["the database postgres on", "with ALTER TABLE begun 20", "waited 2 s", "public.contacts"] {
             assert!(message.contains(part), "{part:?} is not in {message:?}");
         }
-        assert!(matches!(SourceError::from(error), SourceError::GaveWay { .. }));
+        assert!(matches!(SourceError::from(error), SourceError::Yielded { .. }));
         other.join().expect("no panic")
     });
     assert!(waited >= wait_limit && waited < Duration::from_secs(20), "{waited:?}");

@@ -64,7 +64,7 @@ fn foreign_keys_lead_to_what_is_in_the_snapshot() {
         parent: parent.to_owned(),
         parent_columns: parent_columns.iter().map(|name| (*name).to_owned()).collect(),
         strength: Strength::Owning,
-        by_server: Vec::new(),
+        server_compared: Vec::new(),
     };
     assert_eq!(
         found[2].foreign_keys,

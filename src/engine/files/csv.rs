@@ -107,13 +107,17 @@ fn push_quoted(line: &mut Vec<u8>, field: &[u8]) {
         return;
     }
     line.push(b'"');
+    push_with_doubled_quotes(line, field);
+    line.push(b'"');
+}
+
+fn push_with_doubled_quotes(line: &mut Vec<u8>, field: &[u8]) {
     for byte in field {
         if *byte == b'"' {
             line.push(b'"');
         }
         line.push(*byte);
     }
-    line.push(b'"');
 }
 
 fn needs_quotes(field: &[u8]) -> bool {
@@ -129,13 +133,19 @@ impl CsvTarget {
         }
         self.line.clear();
         for cell in cells {
-            self.field.clear();
-            push_field(&mut self.field, &ValueText::of(cell)?);
-            push_quoted(&mut self.line, &self.field);
-            self.line.push(b',');
+            self.push_cell(cell)?;
         }
         self.line.pop();
         self.line.push(b'\n');
+        Ok(())
+    }
+
+    /// Appends a cell and a comma.
+    fn push_cell(&mut self, cell: &Cell<'_>) -> Result<(), &'static str> {
+        self.field.clear();
+        push_field(&mut self.field, &ValueText::of(cell)?);
+        push_quoted(&mut self.line, &self.field);
+        self.line.push(b',');
         Ok(())
     }
 }

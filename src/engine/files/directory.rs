@@ -78,11 +78,9 @@ impl TableDirectory {
         check_free(path)?;
         // With or without a slash at its end a path names the same directory.
         let path: PathBuf = path.components().collect();
-        let mut partial = path.clone().into_os_string();
-        partial.push(format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref()))));
         Ok(Self {
+            partial: partial_path(&path, env),
             path,
-            partial: partial.into(),
             mode: 0o700,
             extension,
             engine: None,
@@ -102,8 +100,16 @@ impl TableDirectory {
         self.mode = create_private(&self.partial).map_err(|error| unreachable(&self.path, &error))?;
         self.engine = Some(content.engine);
         self.write_file("schema.json", content.schema)?;
+        self.write_table_files(content.tables, header)
+    }
+
+    fn write_table_files(
+        &mut self,
+        tables: &[TargetTable],
+        header: fn(&TargetTable) -> Vec<u8>,
+    ) -> Result<(), SourceError> {
         let mut taken = HashSet::new();
-        for (at, table) in content.tables.iter().enumerate() {
+        for (at, table) in tables.iter().enumerate() {
             let file = file_name(&table.name, at, self.extension, &mut taken);
             self.write_file(&file, &header(table))?;
             self.tables.push(TableFile::new(table, file));
@@ -123,8 +129,7 @@ impl TableDirectory {
             let reason = format!("there is no table {table}");
             return Err(SourceError::Failed { doing: "restore a table".to_owned(), reason });
         };
-        let path = self.partial.join(&listed.file);
-        let file = OpenOptions::new().append(true).open(&path).map_err(|error| failed("open", &path, &error))?;
+        let file = open_to_append(&self.partial.join(&listed.file))?;
         self.current = Some(OpenFile { table, file: BufWriter::with_capacity(BUFFER_BYTES, file) });
         Ok(())
     }
@@ -143,8 +148,7 @@ impl TableDirectory {
         let listed = &mut self.tables[open.table];
         listed.rows_refused += 1;
         if listed.rows_refused <= ROWS_NAMED_MAX {
-            let reason = format!("a row was refused: {why}");
-            self.refused.push(Refused { object: listed.name.clone(), reason });
+            self.refused.push(listed.refused(format!("a row was refused: {why}")));
         }
         Ok(())
     }
@@ -168,18 +172,15 @@ impl TableDirectory {
         self.count_unnamed_rows();
         self.write_list()?;
         self.state = PartialDirectory::Complete;
-        self.publish().map_err(|error| {
-            let reason = format!("{error}; the complete directory is {}", self.partial.display());
-            SourceError::Failed { doing: format!("publish {}", self.path.display()), reason }
-        })?;
+        self.publish().map_err(|error| self.publish_error(&error))?;
         Ok(std::mem::take(&mut self.refused))
     }
 
     /// Says how many rows of each table were refused without being named.
     fn count_unnamed_rows(&mut self) {
         for table in self.tables.iter().filter(|table| table.rows_refused > ROWS_NAMED_MAX) {
-            let reason = format!("{} more rows were refused", table.rows_refused - ROWS_NAMED_MAX);
-            self.refused.push(Refused { object: table.name.clone(), reason });
+            let more = table.rows_refused - ROWS_NAMED_MAX;
+            self.refused.push(table.refused(format!("{more} more rows were refused")));
         }
     }
 
@@ -188,6 +189,11 @@ impl TableDirectory {
         let mut bytes = serde_json::to_vec_pretty(&list).expect("a list has only strings and numbers");
         bytes.push(b'\n');
         self.write_file("tables.json", &bytes)
+    }
+
+    fn publish_error(&self, error: &io::Error) -> SourceError {
+        let reason = format!("{error}; the complete directory is {}", self.partial.display());
+        SourceError::Failed { doing: format!("publish {}", self.path.display()), reason }
     }
 
     fn publish(&self) -> io::Result<()> {
@@ -201,11 +207,22 @@ impl TableDirectory {
 }
 
 impl TableFile {
+    fn refused(&self, reason: String) -> Refused {
+        Refused { object: self.name.clone(), reason }
+    }
+
     fn new(table: &TargetTable, file: String) -> Self {
         let columns = table.columns.iter();
         let columns = columns.map(|column| ListedColumn { name: column.name.clone(), hidden: column.hidden });
         Self { name: table.name.clone(), file, columns: columns.collect(), rows: 0, rows_refused: 0 }
     }
+}
+
+/// A name beside `path` that nothing else has.
+fn partial_path(path: &Path, env: &SharedEnv) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref()))));
+    partial.into()
 }
 
 /// Fails if there is anything at `path` but an empty directory.
@@ -227,6 +244,10 @@ fn create_private(path: &Path) -> io::Result<u32> {
     let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
     std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
     Ok(mode)
+}
+
+fn open_to_append(path: &Path) -> Result<File, SourceError> {
+    OpenOptions::new().append(true).open(path).map_err(|error| failed("open", path, &error))
 }
 
 /// Writes a file that does not exist yet, durably.
@@ -277,14 +298,16 @@ fn file_name(table: &str, at: usize, extension: &str, taken: &mut HashSet<String
 fn escaped(table: &str) -> String {
     let mut name = String::new();
     for byte in table.bytes() {
-        let is_kept = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if is_kept || (byte == b'.' && !name.is_empty()) {
-            name.push(char::from(byte));
-        } else {
-            name.push_str(&format!("%{byte:02X}"));
+        match is_kept(byte) || (byte == b'.' && !name.is_empty()) {
+            true => name.push(char::from(byte)),
+            false => name.push_str(&format!("%{byte:02X}")),
         }
     }
     name
+}
+
+fn is_kept(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 #[cfg(test)]

@@ -71,18 +71,22 @@ fn write_line(line: &mut Vec<u8>, members: &[Vec<u8>], cells: &[Cell<'_>]) -> Re
     line.clear();
     line.push(b'{');
     for (member, cell) in members.iter().zip(cells) {
-        let value = ValueText::of(cell)?;
-        if matches!(value, ValueText::Absent) {
-            continue;
-        }
-        if line.len() > 1 {
-            line.push(b',');
-        }
-        line.extend_from_slice(member);
-        push_value(line, &value);
+        push_member(line, member, &ValueText::of(cell)?);
     }
     line.extend_from_slice(b"}\n");
     Ok(())
+}
+
+/// A member for the value, unless it is absent.
+fn push_member(line: &mut Vec<u8>, start: &[u8], value: &ValueText<'_>) {
+    if matches!(value, ValueText::Absent) {
+        return;
+    }
+    if line.len() > 1 {
+        line.push(b',');
+    }
+    line.extend_from_slice(start);
+    push_value(line, value);
 }
 
 impl Target for JsonLinesTarget {

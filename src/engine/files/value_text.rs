@@ -46,17 +46,12 @@ impl<'a> ValueText<'a> {
             Cell::Real32(value) => real32_text(value),
             Cell::Text(text) => Self::Text(text),
             Cell::Bytes(bytes) => marked("bytes", BASE64.encode(bytes)),
-            Cell::Encoded(encoding, bytes) => {
-                let detail = Detail::Encoding(encoding_name(encoding));
-                Self::Marked { kind: "encoded", text: BASE64.encode(bytes), detail: Some(detail) }
-            }
+            Cell::Encoded(encoding, bytes) => encoded_text(encoding, bytes),
             Cell::Numeric(numeric) => marked("numeric", numeric_text(&numeric)),
             Cell::Timestamp(value) => marked("timestamp", timestamp_text(value)),
             Cell::Date(value) => marked("date", date_text(value)),
             Cell::Time(value) => marked("time", time_text(value)),
-            Cell::TimeZoned(value, west) => {
-                Self::Marked { kind: "timetz", text: time_text(value), detail: Some(Detail::West(west)) }
-            }
+            Cell::TimeZoned(value, west) => time_zoned_text(value, west),
             Cell::Interval { months, days, microseconds } => {
                 marked("interval", format!("{months} {days} {microseconds}"))
             }
@@ -82,6 +77,15 @@ pub fn plain_text(cell: &Cell<'_>) -> Option<String> {
 
 fn marked<'a>(kind: &'static str, text: String) -> ValueText<'a> {
     ValueText::Marked { kind, text, detail: None }
+}
+
+fn encoded_text<'a>(encoding: Encoding, bytes: &[u8]) -> ValueText<'a> {
+    let detail = Detail::Encoding(encoding_name(encoding));
+    ValueText::Marked { kind: "encoded", text: BASE64.encode(bytes), detail: Some(detail) }
+}
+
+fn time_zoned_text<'a>(value: i64, west: i32) -> ValueText<'a> {
+    ValueText::Marked { kind: "timetz", text: time_text(value), detail: Some(Detail::West(west)) }
 }
 
 fn real_text<'a>(value: f64) -> ValueText<'a> {
@@ -124,21 +128,21 @@ fn numeric_text(numeric: &Numeric<'_>) -> String {
         Numeric::NegativeInfinity => "-Infinity".to_owned(),
         Numeric::Finite { negative, scale, exponent, digits } => {
             let sign = if negative { "-" } else { "" };
-            let digits = String::from_utf8_lossy(digits);
-            if exponent > NUMERIC_ZEROS_MAX || exponent < -i32::from(scale) {
-                return format!("{sign}{digits}e{exponent} {scale}");
-            }
-            format!("{sign}{}", decimal(&digits, exponent, scale))
+            format!("{sign}{}", finite_text(&String::from_utf8_lossy(digits), exponent, scale))
         }
     }
 }
 
+fn finite_text(digits: &str, exponent: i32, scale: u16) -> String {
+    if exponent > NUMERIC_ZEROS_MAX || exponent < -i32::from(scale) {
+        return format!("{digits}e{exponent} {scale}");
+    }
+    decimal(digits, exponent, scale)
+}
+
 /// `digits` times ten to the power of `exponent`, with `scale` digits behind the point.
 fn decimal(digits: &str, exponent: i32, scale: u16) -> String {
-    let zeros = match digits {
-        "" => 0,
-        _ => usize::try_from(exponent.saturating_add(i32::from(scale))).unwrap_or(0),
-    };
+    let zeros = if digits.is_empty() { 0 } else { zeros_behind(exponent, scale) };
     let scale = usize::from(scale);
     let all = format!("{digits}{}", "0".repeat(zeros));
     let all = format!("{all:0>width$}", width = scale + 1);
@@ -147,12 +151,20 @@ fn decimal(digits: &str, exponent: i32, scale: u16) -> String {
     format!("{whole}{point}{fraction}")
 }
 
+fn zeros_behind(exponent: i32, scale: u16) -> usize {
+    let zeros = exponent.saturating_add(i32::from(scale));
+    usize::try_from(zeros).unwrap_or(0)
+}
+
 fn timestamp_text(value: i64) -> String {
     match value {
-        i64::MAX => return "infinity".to_owned(),
-        i64::MIN => return "-infinity".to_owned(),
-        _ => {}
+        i64::MAX => "infinity".to_owned(),
+        i64::MIN => "-infinity".to_owned(),
+        _ => finite_timestamp_text(value),
     }
+}
+
+fn finite_timestamp_text(value: i64) -> String {
     match day_text(value.div_euclid(DAY_US)) {
         Some(day) => format!("{day}T{}", time_text(value.rem_euclid(DAY_US))),
         None => format!("{value} us"),
@@ -168,11 +180,10 @@ fn day_text(days: i64) -> Option<String> {
 
 fn date_text(value: i32) -> String {
     match value {
-        i32::MAX => return "infinity".to_owned(),
-        i32::MIN => return "-infinity".to_owned(),
-        _ => {}
+        i32::MAX => "infinity".to_owned(),
+        i32::MIN => "-infinity".to_owned(),
+        _ => day_text(i64::from(value)).unwrap_or_else(|| format!("{value} days")),
     }
-    day_text(i64::from(value)).unwrap_or_else(|| format!("{value} days"))
 }
 
 fn time_text(value: i64) -> String {

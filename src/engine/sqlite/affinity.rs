@@ -67,14 +67,16 @@ fn contains_any(text: &str, parts: &[&str]) -> bool {
 /// Whether SQLite takes a value for a text that is a number.
 fn is_numeric_text(cell: &Cell<'_>, encoding: TextEncoding) -> bool {
     match cell {
-        // UTF-16 with such a letter anywhere, even behind a NUL, is no number to SQLite.
-        Cell::Text(text) => {
-            looks_numeric(text) && (encoding == TextEncoding::Utf8 || text.chars().all(|c| u32::from(c) < 0x100))
-        }
+        Cell::Text(text) => looks_numeric(text) && (encoding == TextEncoding::Utf8 || is_latin1(text)),
         // Invalid UTF-16 has a surrogate somewhere.
         Cell::Encoded(Encoding::Utf8Invalid, bytes) => looks_numeric(&String::from_utf8_lossy(bytes)),
         _ => false,
     }
+}
+
+/// UTF-16 with another letter anywhere, even behind a NUL, is no number to SQLite.
+fn is_latin1(text: &str) -> bool {
+    text.chars().all(|c| u32::from(c) < 0x100)
 }
 
 /// Whether storing a value changes it.

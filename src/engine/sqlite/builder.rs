@@ -83,13 +83,11 @@ impl DatabaseBuilder {
 
     /// Makes every table that has pages, empty, with the indexes that its definition implies.
     pub(super) fn create_tables(&mut self) -> Result<(), SourceError> {
-        let mut objects = self.objects(Object::is_stored_table);
+        let objects = self.stored_tables();
         if objects.is_empty() {
             // Only a first table makes the file remember its encoding.
             self.conn.execute_batch("CREATE TABLE first(a); DROP TABLE first").doing("begin a database")?;
         }
-        // Otherwise the first AUTOINCREMENT table would make it.
-        objects.sort_by_key(|object| object.name.text() != Some("sqlite_sequence"));
         for object in objects {
             self.try_create_table(&object)?;
         }
@@ -98,17 +96,28 @@ impl DatabaseBuilder {
         self.shorten_tables().doing("look at computed columns")
     }
 
+    /// In the order in which they can be made.
+    fn stored_tables(&self) -> Vec<Object> {
+        let mut objects = self.objects(Object::is_stored_table);
+        // Otherwise the first AUTOINCREMENT table would make it.
+        objects.sort_by_key(|object| object.name.text() != Some("sqlite_sequence"));
+        objects
+    }
+
     fn try_create_table(&mut self, object: &Object) -> Result<(), SourceError> {
         let name = object.name.lossy();
         match self.create_table(object) {
             Ok(()) => {
                 self.tables.insert(name.to_lowercase());
+                Ok(())
             }
-            Err(error) => {
-                let reason = refusal(&name, &error)?;
-                self.refuse(&name, format!("the table cannot be created: {reason}"));
-            }
+            Err(error) => self.refuse_table(&name, &error),
         }
+    }
+
+    fn refuse_table(&mut self, name: &str, error: &rusqlite::Error) -> Result<(), SourceError> {
+        let reason = refusal(name, error)?;
+        self.refuse(name, format!("the table cannot be created: {reason}"));
         Ok(())
     }
 
@@ -132,24 +141,30 @@ impl DatabaseBuilder {
         let sql = "SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 2 ORDER BY cid DESC";
         let mut dropped = 0;
         for column in strings(&self.conn, sql, [table])? {
-            let sql = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(table), quoted(&column));
-            if self.conn.execute_batch(&sql).is_ok() {
-                dropped += 1;
-            }
+            dropped += usize::from(self.drop_column(table, &column).is_ok());
         }
         Ok(dropped)
+    }
+
+    fn drop_column(&self, table: &str, column: &str) -> rusqlite::Result<()> {
+        let sql = format!("ALTER TABLE main.{} DROP COLUMN {}", quoted(table), quoted(column));
+        self.conn.execute_batch(&sql)
     }
 
     /// Gives the shortened tables their definitions back.
     fn restore_definitions(&mut self) -> rusqlite::Result<()> {
         for object in std::mem::take(&mut self.shortened) {
-            let sql = ExactText::new(object.sql.as_ref(), 1);
-            let expression = sql.expression;
-            let update = format!("UPDATE main.sqlite_schema SET sql = {expression} WHERE type = 'table' AND name = ?2");
-            self.conn.execute(&update, rusqlite::params![sql.value, object.name.lossy()])?;
+            self.restore_definition(&object)?;
         }
         // Forgets what was read of the schema.
         self.conn.execute_batch("PRAGMA writable_schema=RESET; PRAGMA writable_schema=ON")
+    }
+
+    fn restore_definition(&self, object: &Object) -> rusqlite::Result<()> {
+        let sql = ExactText::new(object.sql.as_ref(), 1);
+        let expression = sql.expression;
+        let update = format!("UPDATE main.sqlite_schema SET sql = {expression} WHERE type = 'table' AND name = ?2");
+        self.conn.execute(&update, rusqlite::params![sql.value, object.name.lossy()]).map(drop)
     }
 
     fn create_table(&mut self, object: &Object) -> rusqlite::Result<()> {
@@ -188,12 +203,17 @@ impl DatabaseBuilder {
     /// `message` is about something else.
     fn provide(&mut self, message: &str, functions: &mut BTreeSet<String>) -> rusqlite::Result<bool> {
         if let Some(name) = message.strip_prefix("no such collation sequence: ") {
-            self.conn.create_collation(name, |a, b| a.cmp(b))?;
-            return Ok(self.collations.insert(name.to_lowercase()));
+            return self.provide_collation(name);
         }
         let Some(name) = message.strip_prefix("no such function: ") else { return Ok(false) };
         self.provide_function(name)?;
         Ok(functions.insert(name.to_owned()))
+    }
+
+    /// False if it was there already.
+    fn provide_collation(&mut self, name: &str) -> rusqlite::Result<bool> {
+        self.conn.create_collation(name, |a, b| a.cmp(b))?;
+        Ok(self.collations.insert(name.to_lowercase()))
     }
 
     fn provide_function(&self, name: &str) -> rusqlite::Result<()> {
@@ -206,13 +226,18 @@ impl DatabaseBuilder {
         if !functions.is_empty() && has_stored_computed_columns(&self.conn, table)? {
             self.refuse(table, unknown_functions(functions));
         }
-        let sql =
-            "SELECT DISTINCT lower(x.coll) FROM pragma_index_list(?1, 'main') l, pragma_index_xinfo(l.name, 'main') x";
-        let collations = self.unknown_collations(sql, table)?;
+        let collations = self.unknown_key_collations(table)?;
         if !collations.is_empty() {
             self.refuse(table, unknown_key_order(&collations));
         }
         Ok(())
+    }
+
+    /// Unknown collations that the indexes of a table sort by.
+    fn unknown_key_collations(&self, table: &str) -> rusqlite::Result<Vec<String>> {
+        let sql =
+            "SELECT DISTINCT lower(x.coll) FROM pragma_index_list(?1, 'main') l, pragma_index_xinfo(l.name, 'main') x";
+        self.unknown_collations(sql, table)
     }
 
     /// Unknown collations among those that `sql` selects for `name`.
@@ -220,9 +245,8 @@ impl DatabaseBuilder {
         if self.collations.is_empty() {
             return Ok(Vec::new());
         }
-        let mut used: Vec<Option<String>> = query_all(&self.conn, sql, [name], |row| row.get(0))?;
-        used.retain(|name| name.as_ref().is_some_and(|name| self.collations.contains(name)));
-        Ok(used.into_iter().flatten().collect())
+        let used: Vec<Option<String>> = query_all(&self.conn, sql, [name], |row| row.get(0))?;
+        Ok(used.into_iter().flatten().filter(|name| self.collations.contains(name)).collect())
     }
 
     /// Makes the indexes that have a definition of their own.
@@ -259,8 +283,12 @@ impl DatabaseBuilder {
         if unknown.is_empty() {
             return Ok(());
         }
-        self.conn.execute_batch(&format!("DROP INDEX main.{}", quoted(&object.name.lossy())))?;
+        self.drop_index(&object.name.lossy())?;
         Err(sql_error(format!("no such collation sequence: {}", unknown.join(", "))))
+    }
+
+    fn drop_index(&self, name: &str) -> rusqlite::Result<()> {
+        self.conn.execute_batch(&format!("DROP INDEX main.{}", quoted(name)))
     }
 
     fn unknown_index_collations(&self, object: &Object) -> rusqlite::Result<Vec<String>> {
@@ -306,17 +334,20 @@ impl DatabaseBuilder {
     fn insert_pageless_objects(&mut self) -> rusqlite::Result<()> {
         let mut trigger_tables = self.tables.clone();
         for object in self.objects(|object| !object.is("index") && !object.is_stored_table()) {
-            let name = object.name.lossy();
             if object.is("view") || object.is_virtual() {
-                trigger_tables.insert(name.to_lowercase());
+                trigger_tables.insert(object.name.lossy().to_lowercase());
             } else if let Some(reason) = trigger_refusal(&object, &trigger_tables) {
-                self.refuse(&name, reason);
+                self.refuse(&object.name.lossy(), reason);
                 continue;
             }
-            let sql = "INSERT INTO main.sqlite_schema(type, name, tbl_name, rootpage) VALUES(?1, ?2, ?3, 0)";
-            self.conn.execute(sql, [object.kind.lossy(), name, object.table.lossy()])?;
+            self.insert_pageless(&object)?;
         }
         Ok(())
+    }
+
+    fn insert_pageless(&self, object: &Object) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO main.sqlite_schema(type, name, tbl_name, rootpage) VALUES(?1, ?2, ?3, 0)";
+        self.conn.execute(sql, [object.kind.lossy(), object.name.lossy(), object.table.lossy()]).map(drop)
     }
 
     /// Gives the rows of `sqlite_schema` the document's order and exact text.
@@ -346,14 +377,18 @@ impl DatabaseBuilder {
         let name = ExactText::new(Some(&object.name), 2);
         let table = ExactText::new(Some(&object.table), 3);
         let sql = ExactText::new(object.sql.as_ref(), 4);
-        let update = format!(
-            "UPDATE main.sqlite_schema SET rowid = ?1, name = {}, tbl_name = {}, sql = {} WHERE rowid = ?5",
-            name.expression, table.expression, sql.expression
-        );
+        let update = arrange_sql(&name, &table, &sql);
         let values: [Value; 5] = [new_rowid.into(), name.value, table.value, sql.value, rowid.into()];
         self.conn.prepare_cached(&update)?.execute(rusqlite::params_from_iter(values))?;
         Ok(())
     }
+}
+
+fn arrange_sql(name: &ExactText, table: &ExactText, sql: &ExactText) -> String {
+    format!(
+        "UPDATE main.sqlite_schema SET rowid = ?1, name = {}, tbl_name = {}, sql = {} WHERE rowid = ?5",
+        name.expression, table.expression, sql.expression
+    )
 }
 
 fn settings(document: &SqliteSchema) -> String {
@@ -437,12 +472,19 @@ struct ExactText {
 
 impl ExactText {
     fn new(text: Option<&SqliteText>, parameter: usize) -> Self {
-        let (value, expression) = match text {
-            None => (Value::Null, format!("?{parameter}")),
-            Some(SqliteText::Text(text)) => (Value::Text(text.clone()), format!("?{parameter}")),
-            Some(raw) => (Value::Blob(raw.raw().unwrap_or_default()), format!("CAST(?{parameter} AS TEXT)")),
-        };
-        Self { value, expression }
+        match text {
+            None => Self::as_it_is(Value::Null, parameter),
+            Some(SqliteText::Text(text)) => Self::as_it_is(Value::Text(text.clone()), parameter),
+            Some(raw) => Self::of_bytes(raw.raw().unwrap_or_default(), parameter),
+        }
+    }
+
+    fn as_it_is(value: Value, parameter: usize) -> Self {
+        Self { value, expression: format!("?{parameter}") }
+    }
+
+    fn of_bytes(bytes: Vec<u8>, parameter: usize) -> Self {
+        Self { value: Value::Blob(bytes), expression: format!("CAST(?{parameter} AS TEXT)") }
     }
 }
 

@@ -27,6 +27,16 @@ pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> SourceError
 
 /// Fails if a file is surely not a database.
 pub(super) fn check_is_database(path: &Path) -> Result<(), SourceError> {
+    check_is_file(path)?;
+    let start = read_start(path).map_err(|error| unreachable(path, error.to_string()))?;
+    // A file without bytes is an empty database. After a crash the first page may be in the journal.
+    if start.is_empty() || start == MAGIC || has_log(path) {
+        return Ok(());
+    }
+    Err(unreachable(path, "it is not an SQLite database, or it is encrypted"))
+}
+
+fn check_is_file(path: &Path) -> Result<(), SourceError> {
     let metadata = path.metadata().map_err(|error| unreachable(path, error.to_string()))?;
     if metadata.is_dir() {
         return Err(unreachable(path, "it is a directory"));
@@ -34,12 +44,7 @@ pub(super) fn check_is_database(path: &Path) -> Result<(), SourceError> {
     if !metadata.is_file() {
         return Err(unreachable(path, "it is not a file"));
     }
-    let start = read_start(path).map_err(|error| unreachable(path, error.to_string()))?;
-    // A file without bytes is an empty database. After a crash the first page may be in the journal.
-    if start.is_empty() || start == MAGIC || has_log(path) {
-        return Ok(());
-    }
-    Err(unreachable(path, "it is not an SQLite database, or it is encrypted"))
+    Ok(())
 }
 
 fn read_start(path: &Path) -> io::Result<Vec<u8>> {
@@ -55,10 +60,13 @@ fn has_log(path: &Path) -> bool {
 /// Whether a database in WAL mode lacks the files that its users keep beside it. Where that cannot be
 /// told, opening says more.
 pub(super) fn is_unused_wal(path: &Path) -> bool {
+    is_wal(path) && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
+}
+
+fn is_wal(path: &Path) -> bool {
     let mut start = [0; 20];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    let is_wal = read.is_ok() && start[18..20].contains(&WAL_VERSION);
-    is_wal && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
+    read.is_ok() && start[18..20].contains(&WAL_VERSION)
 }
 
 /// What the header of a database file says.
@@ -81,21 +89,27 @@ impl FileHeader {
     }
 
     fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let page_size = match u16::from_be_bytes([bytes[16], bytes[17]]) {
-            1 => 65_536,
-            size => u32::from(size),
-        };
-        if page_size < PAGE_BYTES_MIN {
-            return None;
-        }
-        let is_counted = bytes[24..28] == bytes[92..96];
-        let pages = u32_at(bytes, 28);
         Some(Self {
-            page_size,
-            pages: (is_counted && pages > 0).then_some(pages),
+            page_size: page_size(bytes)?,
+            pages: page_count(bytes),
             is_wal: bytes[18..20].contains(&WAL_VERSION),
         })
     }
+}
+
+/// `None` if it is none that a database can have.
+fn page_size(header: &[u8; HEADER_BYTES]) -> Option<u32> {
+    let page_size = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        size => u32::from(size),
+    };
+    (page_size >= PAGE_BYTES_MIN).then_some(page_size)
+}
+
+fn page_count(header: &[u8; HEADER_BYTES]) -> Option<u32> {
+    let is_counted = header[24..28] == header[92..96];
+    let pages = u32_at(header, 28);
+    (is_counted && pages > 0).then_some(pages)
 }
 
 /// The big-endian number at a position.

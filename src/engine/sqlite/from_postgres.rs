@@ -16,21 +16,28 @@ type ColumnTypes = HashMap<String, Declared>;
 /// The tables as SQLite has them, and the document that makes them.
 pub(super) fn tables(schema: &[u8], tables: &[TargetTable]) -> Result<(Vec<TargetTable>, SqliteSchema), SourceError> {
     let types = declared_types(schema).map_err(|error| failed("read the schema of the snapshot", error.to_string()))?;
-    let bare_names = count_bare_names(tables);
-    let untyped = ColumnTypes::new();
-    let mut renamed = Vec::new();
-    let mut definitions = Vec::new();
-    for table in tables {
-        let declared = declared_columns(table, types.get(&table.name).unwrap_or(&untyped));
-        let table = TargetTable { name: table_name(&table.name, &bare_names), ..with_distinct_columns(table) };
-        definitions.push(TableDefinition { name: table.name.clone(), sql: definition(&table, &declared) });
-        renamed.push(table);
-    }
-    Ok((renamed, SqliteSchema::of_tables(definitions.into_iter())))
+    let renamed = rename_tables(tables);
+    let definitions = tables.iter().zip(&renamed).map(|(table, renamed)| {
+        let declared = declared_columns(table, types.get(&table.name));
+        TableDefinition { name: renamed.name.clone(), sql: definition(renamed, &declared) }
+    });
+    let document = SqliteSchema::of_tables(definitions);
+    Ok((renamed, document))
 }
 
-fn declared_columns(table: &TargetTable, types: &ColumnTypes) -> Vec<Option<Declared>> {
-    table.columns.iter().map(|column| types.get(&column.name).copied()).collect()
+/// The tables under the names that they and their columns have in SQLite.
+fn rename_tables(tables: &[TargetTable]) -> Vec<TargetTable> {
+    let bare_names = count_bare_names(tables);
+    let renamed = tables.iter().map(|table| {
+        let name = table_name(&table.name, &bare_names);
+        TargetTable { name, ..with_distinct_columns(table) }
+    });
+    renamed.collect()
+}
+
+fn declared_columns(table: &TargetTable, types: Option<&ColumnTypes>) -> Vec<Option<Declared>> {
+    let declared = |name: &str| types.and_then(|types| types.get(name)).copied();
+    table.columns.iter().map(|column| declared(&column.name)).collect()
 }
 
 /// How many tables have each name without its schema, in lower case.
@@ -78,14 +85,19 @@ fn with_distinct_columns(table: &TargetTable) -> TargetTable {
     let mut table = table.clone();
     let mut taken = HashSet::new();
     for column in &mut table.columns {
-        let name = column.name.clone();
-        let mut number = 2;
-        while !taken.insert(column.name.to_lowercase()) {
-            column.name = format!("{name}_{number}");
-            number += 1;
-        }
+        column.name = distinct_name(&column.name, &mut taken);
     }
     table
+}
+
+fn distinct_name(name: &str, taken: &mut HashSet<String>) -> String {
+    let mut distinct = name.to_owned();
+    let mut number = 2;
+    while !taken.insert(distinct.to_lowercase()) {
+        distinct = format!("{name}_{number}");
+        number += 1;
+    }
+    distinct
 }
 
 fn definition(table: &TargetTable, declared: &[Option<Declared>]) -> String {
@@ -93,11 +105,13 @@ fn definition(table: &TargetTable, declared: &[Option<Declared>]) -> String {
     for (column, declared) in table.columns.iter().zip(declared) {
         parts.push(format!("{} {}", quoted(&column.name), sqlite_type(*declared)));
     }
-    let key: Vec<String> = table.key.iter().map(|&at| quoted(&table.columns[at].name)).collect();
-    if !key.is_empty() {
-        parts.push(format!("PRIMARY KEY ({})", key.join(", ")));
-    }
+    parts.extend(primary_key(table));
     format!("CREATE TABLE {} ({})", quoted(&table.name), parts.join(", "))
+}
+
+fn primary_key(table: &TargetTable) -> Option<String> {
+    let key: Vec<String> = table.key.iter().map(|&at| quoted(&table.columns[at].name)).collect();
+    (!key.is_empty()).then(|| format!("PRIMARY KEY ({})", key.join(", ")))
 }
 
 fn sqlite_type(declared: Option<Declared>) -> &'static str {
@@ -117,21 +131,23 @@ pub(super) fn replacement(cell: &Cell<'_>) -> Option<ReplacedValue> {
     match *cell {
         Cell::Null | Cell::Absent | Cell::Integer(_) | Cell::Text(_) | Cell::Bytes(_) | Cell::Stream(..) => None,
         Cell::Bool(value) => Some(ReplacedValue::Integer(i64::from(value))),
-        // SQLite takes it for NULL.
-        Cell::Real(value) if value.is_nan() => Some(ReplacedValue::Text("NaN".to_owned())),
-        Cell::Real(_) => None,
-        Cell::Real32(value) if value.is_nan() => Some(ReplacedValue::Text("NaN".to_owned())),
+        Cell::Real(value) => value.is_nan().then(not_a_number),
+        Cell::Real32(value) if value.is_nan() => Some(not_a_number()),
         Cell::Real32(value) => Some(ReplacedValue::Real(f64::from(value))),
         Cell::Encoded(_, bytes) | Cell::Output(bytes) => Some(text_or_bytes(bytes)),
         Cell::TimeZoned(time, west) => Some(ReplacedValue::Text(time_with_zone(time, west))),
         Cell::Interval { months, days, microseconds } => {
-            let time = interval_time(microseconds);
-            Some(ReplacedValue::Text(format!("P{months}M{days}D{time}")))
+            Some(ReplacedValue::Text(format!("P{months}M{days}D{}", interval_time(microseconds))))
         }
         Cell::Numeric(_) | Cell::Timestamp(_) | Cell::Date(_) | Cell::Time(_) | Cell::Uuid(_) => {
             plain_text(cell).map(ReplacedValue::Text)
         }
     }
+}
+
+/// As a real SQLite takes it for NULL.
+fn not_a_number() -> ReplacedValue {
+    ReplacedValue::Text("NaN".to_owned())
 }
 
 fn text_or_bytes(bytes: &[u8]) -> ReplacedValue {
@@ -143,10 +159,14 @@ fn text_or_bytes(bytes: &[u8]) -> ReplacedValue {
 
 /// `west`: seconds west of UTC.
 fn time_with_zone(time: i64, west: i32) -> String {
+    let zone = zone_text(west);
+    plain_text(&Cell::Time(time)).unwrap_or_default() + zone.trim_end_matches(":00")
+}
+
+fn zone_text(west: i32) -> String {
     let sign = if west > 0 { '-' } else { '+' };
     let seconds = west.unsigned_abs();
-    let zone = format!("{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-    plain_text(&Cell::Time(time)).unwrap_or_default() + zone.trim_end_matches(":00")
+    format!("{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// The part of an ISO 8601 interval that is less than a day.

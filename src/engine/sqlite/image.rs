@@ -86,12 +86,18 @@ impl SqliteImage {
                 Err(InPlaceError::Other(error)) => return Err(error),
                 Err(InPlaceError::NeedsCopy(reason)) => why = reason,
             }
-            let as_of = env.now();
-            if let Some(content) = open_recovered_copy(path, spill)? {
-                return Ok(Self { content, as_of });
+            if let Some(image) = Self::open_copy(path, spill, env)? {
+                return Ok(image);
             }
         }
         Err(unreachable(path, format!("it must be copied to be read ({why}), but it changed during each copy")))
+    }
+
+    /// `None` if the file changed while it was copied.
+    fn open_copy(path: &Path, spill: &Path, env: &dyn Env) -> Result<Option<Self>, SourceError> {
+        let as_of = env.now();
+        let content = open_recovered_copy(path, spill)?;
+        Ok(content.map(|content| Self { content, as_of }))
     }
 }
 
@@ -116,9 +122,13 @@ enum JournalKind {
 fn begin_in_place(path: &Path) -> rusqlite::Result<(ReadTransaction, JournalKind)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let transaction = begin(Connection::open_with_flags(path, flags)?)?;
-    let mode: String = transaction.conn.query_row("PRAGMA main.journal_mode", [], |row| row.get(0))?;
-    let journal = if mode == "wal" { JournalKind::Wal } else { JournalKind::Other };
+    let journal = journal_kind(&transaction.conn)?;
     Ok((transaction, journal))
+}
+
+fn journal_kind(conn: &Connection) -> rusqlite::Result<JournalKind> {
+    let mode: String = conn.query_row("PRAGMA main.journal_mode", [], |row| row.get(0))?;
+    Ok(if mode == "wal" { JournalKind::Wal } else { JournalKind::Other })
 }
 
 /// Fixes the image. A schema that SQLite finds malformed in places is read as far as it goes.
@@ -127,10 +137,7 @@ fn begin(mut conn: Connection) -> rusqlite::Result<ReadTransaction> {
     conn.execute_batch("BEGIN")?;
     let gaps = match read_schema(&conn) {
         Ok(()) => Vec::new(),
-        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => {
-            read_malformed_schema(&conn)?;
-            vec![Gap { object: "sqlite_schema".to_owned(), reason: reason(&error) }]
-        }
+        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => vec![read_malformed_schema(&conn, &error)?],
         Err(error) => return Err(error),
     };
     Ok(ReadTransaction { conn, gaps })
@@ -144,9 +151,10 @@ fn configure(conn: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// Reads the schema as far as it goes.
-fn read_malformed_schema(conn: &Connection) -> rusqlite::Result<()> {
+fn read_malformed_schema(conn: &Connection, error: &rusqlite::Error) -> rusqlite::Result<Gap> {
     conn.execute_batch("PRAGMA writable_schema=ON")?;
-    read_schema(conn)
+    read_schema(conn)?;
+    Ok(Gap { object: "sqlite_schema".to_owned(), reason: reason(error) })
 }
 
 /// Reads all of the schema: what cannot be read of it, nobody would miss.
@@ -168,17 +176,27 @@ fn takes_a_write(error: &rusqlite::Error) -> bool {
 
 /// Adds what is missing at the end of `file`, of which `transaction` is an image; `path` is the database's own.
 fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Result<ImageContent, SourceError> {
-    let ReadTransaction { conn, mut gaps } = transaction;
+    let ReadTransaction { conn, gaps } = transaction;
     let found = Truncation::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))?;
     let Some(truncation) = found else { return Ok(ImageContent { conn, gaps, truncated: BTreeSet::new() }) };
-    let truncated = truncation.tables(&conn).map_err(|error| open_error(path, &error))?;
+    let truncated = truncated_tables(path, &conn, &truncation)?;
+    Ok(ImageContent { conn, gaps: with_truncation_gap(gaps, &truncation), truncated })
+}
+
+/// Fails if it cannot be known what tables there are.
+fn truncated_tables(path: &Path, conn: &Connection, truncation: &Truncation) -> Result<BTreeSet<String>, SourceError> {
+    let truncated = truncation.tables(conn).map_err(|error| open_error(path, &error))?;
     if truncated.contains("sqlite_schema") {
         return Err(unreachable(path, format!("{truncation}, among them some that say what tables there are")));
     }
-    // Replaces SQLite's general message.
+    Ok(truncated)
+}
+
+/// Replaces SQLite's general message.
+fn with_truncation_gap(mut gaps: Vec<Gap>, truncation: &Truncation) -> Vec<Gap> {
     gaps.retain(|gap| !gap.reason.contains(MALFORMED_IMAGE));
     gaps.push(Gap { object: "the file".to_owned(), reason: truncation.to_string() });
-    Ok(ImageContent { conn, gaps, truncated })
+    gaps
 }
 
 fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
@@ -194,13 +212,17 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 /// Copies all pages in one step, under one read lock, into a file without a name.
 fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageContent, SourceError> {
     let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| copy_failed(spill, error))?;
-    let copied = copy_to(file, from).map_err(|error| match primary_code(&error) {
-        ffi::SQLITE_FULL => copy_failed(spill, "no space is left"),
-        _ if code(&error) == ffi::SQLITE_IOERR_WRITE => copy_failed(spill, "it cannot be written"),
-        _ => open_error(path, &error),
-    })?;
+    let copied = copy_to(file, from).map_err(|error| copy_error(path, spill, &error))?;
     // The file itself tells, while it is still locked: the copy is filled up.
     with_truncation(path, path, copied)
+}
+
+fn copy_error(path: &Path, spill: &Path, error: &rusqlite::Error) -> SourceError {
+    match primary_code(error) {
+        ffi::SQLITE_FULL => copy_failed(spill, "no space is left"),
+        _ if code(error) == ffi::SQLITE_IOERR_WRITE => copy_failed(spill, "it cannot be written"),
+        _ => open_error(path, error),
+    }
 }
 
 fn copy_to(file: tempfile::NamedTempFile, from: &Connection) -> rusqlite::Result<ReadTransaction> {
@@ -241,8 +263,9 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>
 
 /// Copies the files that exist.
 fn copy_all(path: &Path, copy: &Path, stats: &FileStats, spill: &Path) -> Result<FileCopy, SourceError> {
-    for (suffix, stat) in SUFFIXES.iter().zip(stats) {
-        if stat.is_some() && copy_file(&beside(path, suffix), &beside(copy, suffix), spill)? == FileCopy::Vanished {
+    let existing = SUFFIXES.iter().zip(stats).filter(|(_, stat)| stat.is_some());
+    for (suffix, _) in existing {
+        if copy_file(&beside(path, suffix), &beside(copy, suffix), spill)? == FileCopy::Vanished {
             return Ok(FileCopy::Vanished);
         }
     }

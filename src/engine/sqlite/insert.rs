@@ -39,14 +39,19 @@ pub(super) fn is_sequence(table: &TargetTable) -> bool {
 
 /// The statement that inserts a row; the columns of `as_bytes` are bound as bytes of text.
 pub(super) fn insert_sql(table: &TargetTable, as_bytes: &[usize]) -> String {
-    let into = match is_sequence(table) {
-        true => format!("temp.{SEQUENCE_COPY}"),
-        false => format!("main.{}", quoted(&table.name)),
-    };
+    let into = loaded_name(table);
     let names: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
     let values: Vec<String> = (0..names.len()).map(|at| parameter(at, as_bytes.contains(&at))).collect();
     // ABORT overrules whatever a constraint of the table says is to be done to rows that break it.
     format!("INSERT OR ABORT INTO {into}({}) VALUES({})", names.join(", "), values.join(", "))
+}
+
+/// Where the rows of a table are loaded.
+fn loaded_name(table: &TargetTable) -> String {
+    match is_sequence(table) {
+        true => format!("temp.{SEQUENCE_COPY}"),
+        false => format!("main.{}", quoted(&table.name)),
+    }
 }
 
 fn parameter(at: usize, is_bytes: bool) -> String {
@@ -63,19 +68,10 @@ pub(super) fn insert_row(
     table: &TargetTable,
     cells: &[Cell<'_>],
 ) -> Result<(), InsertError> {
-    let encoding = builder.document().encoding;
-    let mut as_bytes = Vec::new();
-    let mut values = Vec::with_capacity(cells.len());
-    for (at, cell) in cells.iter().enumerate() {
-        let value = bind(cell, encoding).map_err(InsertError::Value)?;
-        if matches!(value, BoundValue::TextBytes(_)) {
-            as_bytes.push(at);
-        }
-        values.push(value);
-    }
-    match as_bytes.is_empty() {
-        true => execute(builder, plain_sql, &values)?,
-        false => execute(builder, &insert_sql(table, &as_bytes), &values)?,
+    let row = BoundRow::of(cells, builder.document().encoding).map_err(InsertError::Value)?;
+    match row.as_bytes.is_empty() {
+        true => execute(builder, plain_sql, &row.values)?,
+        false => execute(builder, &insert_sql(table, &row.as_bytes), &row.values)?,
     }
     Ok(())
 }
@@ -86,6 +82,30 @@ fn execute(builder: &DatabaseBuilder, sql: &str, values: &[BoundValue<'_>]) -> r
         statement.raw_bind_parameter(at + 1, value)?;
     }
     statement.raw_execute().map(drop)
+}
+
+/// How the cells of a row are bound.
+struct BoundRow<'a> {
+    values: Vec<BoundValue<'a>>,
+    /// Positions of those that are bound as bytes of text.
+    as_bytes: Vec<usize>,
+}
+
+impl<'a> BoundRow<'a> {
+    fn of(cells: &[Cell<'a>], encoding: TextEncoding) -> Result<Self, &'static str> {
+        let mut row = Self { values: Vec::with_capacity(cells.len()), as_bytes: Vec::new() };
+        for cell in cells {
+            row.push(bind(cell, encoding)?);
+        }
+        Ok(row)
+    }
+
+    fn push(&mut self, value: BoundValue<'a>) {
+        if matches!(value, BoundValue::TextBytes(_)) {
+            self.as_bytes.push(self.values.len());
+        }
+        self.values.push(value);
+    }
 }
 
 /// How a cell is bound.
@@ -105,20 +125,30 @@ impl ToSql for BoundValue<'_> {
 }
 
 fn bind<'a>(cell: &Cell<'a>, encoding: TextEncoding) -> Result<BoundValue<'a>, &'static str> {
-    let value = match *cell {
-        Cell::Null | Cell::Absent => ValueRef::Null,
-        Cell::Integer(value) => ValueRef::Integer(value),
-        Cell::Real(value) => ValueRef::Real(value),
-        Cell::Bytes(bytes) => ValueRef::Blob(bytes),
-        // On its way to UTF-16 SQLite replaces these two.
-        Cell::Text(text) if encoding != TextEncoding::Utf8 && text.contains(['\u{fffe}', '\u{ffff}']) => {
-            return Ok(BoundValue::TextBytes(encoding.encode(text)));
-        }
-        Cell::Text(text) => ValueRef::Text(text.as_bytes()),
-        Cell::Encoded(in_encoding, bytes) => return bind_invalid_text(in_encoding, bytes, encoding),
-        _ => return Err("it has a value of a kind that SQLite does not have"),
-    };
-    Ok(BoundValue::Borrowed(value))
+    match *cell {
+        Cell::Text(text) => Ok(bind_text(text, encoding)),
+        Cell::Encoded(in_encoding, bytes) => bind_invalid_text(in_encoding, bytes, encoding),
+        _ => value_of(cell).map(BoundValue::Borrowed),
+    }
+}
+
+/// SQLite's value for a cell that is no text.
+fn value_of<'a>(cell: &Cell<'a>) -> Result<ValueRef<'a>, &'static str> {
+    match *cell {
+        Cell::Null | Cell::Absent => Ok(ValueRef::Null),
+        Cell::Integer(value) => Ok(ValueRef::Integer(value)),
+        Cell::Real(value) => Ok(ValueRef::Real(value)),
+        Cell::Bytes(bytes) => Ok(ValueRef::Blob(bytes)),
+        _ => Err("it has a value of a kind that SQLite does not have"),
+    }
+}
+
+fn bind_text(text: &str, encoding: TextEncoding) -> BoundValue<'_> {
+    // On its way to UTF-16 SQLite replaces these two.
+    if encoding != TextEncoding::Utf8 && text.contains(['\u{fffe}', '\u{ffff}']) {
+        return BoundValue::TextBytes(encoding.encode(text));
+    }
+    BoundValue::Borrowed(ValueRef::Text(text.as_bytes()))
 }
 
 fn bind_invalid_text(

@@ -58,27 +58,43 @@ impl Scan {
     /// Passes every row on. Where the file is damaged the rows before the damage are passed on and the gap is named.
     pub(super) fn run(&self, conn: &Connection, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
         let mut statements = self.prepare(conn).map_err(|error| self.error(&error))?;
+        let mut progress = ScanProgress::new(self.columns);
+        let damage = self.pass_rows(&mut statements, &mut progress, sink)?;
+        let mut gaps = Vec::from_iter(self.ambiguity_gap(&progress.texts));
+        gaps.extend(damage.map(|error| self.damage_gap(progress.rows_read, &error)));
+        Ok(gaps)
+    }
+
+    /// Passes on all rows, or those before the damage that it returns.
+    fn pass_rows(
+        &self,
+        statements: &mut [Statement<'_>],
+        progress: &mut ScanProgress,
+        sink: &mut dyn RowSink,
+    ) -> Result<Option<rusqlite::Error>, SourceError> {
         let mut results: Vec<Rows<'_>> = statements.iter_mut().map(Statement::raw_query).collect();
-        let mut spare: Vec<Cell<'static>> = Vec::with_capacity(self.columns);
-        let mut texts = Utf16Texts::default();
-        let mut rows_read: u64 = 0;
         loop {
-            let rows = match step_all(&mut results) {
-                Ok(Some(rows)) => rows,
-                Ok(None) => return Ok(Vec::from_iter(self.ambiguity_gap(&texts))),
-                Err(error) if is_damage(&error) => {
-                    let mut gaps = Vec::from_iter(self.ambiguity_gap(&texts));
-                    gaps.push(self.damage_gap(rows_read, &error));
-                    return Ok(gaps);
-                }
+            match step_all(&mut results) {
+                Ok(Some(rows)) => self.pass_row(&rows, progress, sink)?,
+                Ok(None) => return Ok(None),
+                Err(error) if is_damage(&error) => return Ok(Some(error)),
                 Err(error) => return Err(self.error(&error)),
-            };
-            let mut cells = emptied(spare);
-            self.read_cells(&rows, &mut texts, &mut cells).map_err(|error| self.error(&error))?;
-            sink.row(&cells).map_err(SourceError::Sink)?;
-            rows_read += 1;
-            spare = emptied(cells);
+            }
         }
+    }
+
+    fn pass_row(
+        &self,
+        rows: &[&Row<'_>],
+        progress: &mut ScanProgress,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), SourceError> {
+        let mut cells = emptied(std::mem::take(&mut progress.spare));
+        self.read_cells(rows, &mut progress.texts, &mut cells).map_err(|error| self.error(&error))?;
+        sink.row(&cells).map_err(SourceError::Sink)?;
+        progress.rows_read += 1;
+        progress.spare = emptied(cells);
+        Ok(())
     }
 
     fn read_cells<'r>(
@@ -117,6 +133,20 @@ impl Scan {
     }
 }
 
+/// A scan that is going on.
+struct ScanProgress {
+    /// Of the last row: its allocation serves the next.
+    spare: Vec<Cell<'static>>,
+    texts: Utf16Texts,
+    rows_read: u64,
+}
+
+impl ScanProgress {
+    fn new(columns: usize) -> Self {
+        Self { spare: Vec::with_capacity(columns), texts: Utf16Texts::default(), rows_read: 0 }
+    }
+}
+
 /// The next row of each result; `None` at the end.
 fn step_all<'r, 's>(results: &'r mut [Rows<'s>]) -> rusqlite::Result<Option<Vec<&'r Row<'s>>>> {
     results.iter_mut().map(Rows::next).collect()
@@ -125,9 +155,13 @@ fn step_all<'r, 's>(results: &'r mut [Rows<'s>]) -> rusqlite::Result<Option<Vec<
 fn columns_per_select(conn: &Connection, encoding: TextEncoding) -> usize {
     // Of UTF-16 each column makes two items, and its name stands in a statement nine times.
     let width = if encoding == TextEncoding::Utf8 { 1 } else { 8 };
+    (result_columns_max(conn) / width).max(1)
+}
+
+fn result_columns_max(conn: &Connection) -> usize {
     let limit = conn.limit(Limit::SQLITE_LIMIT_COLUMN).ok();
     let limit = limit.and_then(|limit| usize::try_from(limit).ok());
-    (limit.unwrap_or(RESULT_COLUMNS_MAX) / width).max(1)
+    limit.unwrap_or(RESULT_COLUMNS_MAX)
 }
 
 fn select(items: &[String], table: &str) -> String {
@@ -142,17 +176,22 @@ fn select_items(
     table: &str,
     columns: &[&str],
 ) -> rusqlite::Result<Vec<String>> {
-    if encoding == TextEncoding::Utf8 {
-        return Ok(columns.iter().map(|column| quoted(column)).collect());
+    match encoding {
+        TextEncoding::Utf8 => Ok(columns.iter().map(|column| quoted(column)).collect()),
+        _ => utf16_items(conn, table, columns),
     }
+}
+
+fn utf16_items(conn: &Connection, table: &str, columns: &[&str]) -> rusqlite::Result<Vec<String>> {
     let affinities = affinity::of_columns(conn, table, columns)?;
+    let has_rowids = has_rowids(conn, table)?;
+    let names = columns.iter().map(|column| quoted(column)).zip(affinities);
+    Ok(names.map(|(name, affinity)| utf16_item(&name, &mark_of(&name, affinity, has_rowids))).collect())
+}
+
+fn has_rowids(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
     let sql = "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND name = ?1 AND wr";
-    let has_rowids = number(conn, sql, [table])? == 0;
-    let item = |(column, affinity): (&&str, Affinity)| match affinity {
-        Affinity::Real if has_rowids => utf16_item(&quoted(column), &mark_by_length(&quoted(column))),
-        _ => utf16_item(&quoted(column), &mark_by_octet_length(&quoted(column))),
-    };
-    Ok(columns.iter().zip(affinities).map(item).collect())
+    Ok(number(conn, sql, [table])? == 0)
 }
 
 /// Selects a column of a UTF-16 database: its text as bytes, and what became of its byte order mark.
@@ -161,6 +200,14 @@ fn utf16_item(name: &str, mark: &str) -> String {
         "CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END, \
          CASE WHEN typeof({name}) <> 'text' THEN NULL {mark} END"
     )
+}
+
+/// How it is found out what became of the byte order mark.
+fn mark_of(name: &str, affinity: Affinity, has_rowids: bool) -> String {
+    match affinity {
+        Affinity::Real if has_rowids => mark_by_length(name),
+        _ => mark_by_octet_length(name),
+    }
 }
 
 /// Compares the length in the head of the row with that of the text.
@@ -251,36 +298,53 @@ impl Utf16Texts {
     }
 
     fn decode_rows(&mut self, encoding: TextEncoding, rows: &[&Row<'_>]) -> rusqlite::Result<()> {
+        self.clear();
+        for row in rows {
+            self.decode_row(encoding, row)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
         self.decoded.clear();
         self.invalid.clear();
         self.locations.clear();
-        for row in rows {
-            for column in value_columns(row) {
-                let location = match (row.get_ref(column)?, row.get_ref(column + 1)?) {
-                    (ValueRef::Blob(bytes), ValueRef::Integer(mark)) => self.decode(encoding, bytes, mark),
-                    _ => ValueLocation::InRow,
-                };
-                self.locations.push(location);
-            }
+    }
+
+    fn decode_row(&mut self, encoding: TextEncoding, row: &Row<'_>) -> rusqlite::Result<()> {
+        for column in value_columns(row) {
+            let location = match (row.get_ref(column)?, row.get_ref(column + 1)?) {
+                (ValueRef::Blob(bytes), ValueRef::Integer(mark)) => self.decode(encoding, bytes, mark),
+                _ => ValueLocation::InRow,
+            };
+            self.locations.push(location);
         }
         Ok(())
     }
 
     /// Decodes a text, and puts its byte order mark back.
     fn decode(&mut self, encoding: TextEncoding, bytes: &[u8], mark: i64) -> ValueLocation {
-        if mark == MARK_UNKNOWN || mark == MARK_TAKEN && is_same_in_both_orders(bytes) {
-            self.ambiguous += 1;
-        }
+        self.ambiguous += u64::from(is_ambiguous(bytes, mark));
         let mark = taken_mark(mark);
+        match self.push_decoded(encoding, mark, bytes) {
+            Some(location) => location,
+            None if mark.is_empty() => ValueLocation::InvalidInRow,
+            None => self.push_invalid(encoding, mark, bytes),
+        }
+    }
+
+    /// `None` if the text is invalid.
+    fn push_decoded(&mut self, encoding: TextEncoding, mark: &str, bytes: &[u8]) -> Option<ValueLocation> {
         let start = self.decoded.len();
         self.decoded.push_str(mark);
         if encoding.decode(bytes, &mut self.decoded) == Decoded::Valid {
-            return ValueLocation::Decoded(start, self.decoded.len());
+            return Some(ValueLocation::Decoded(start, self.decoded.len()));
         }
         self.decoded.truncate(start);
-        if mark.is_empty() {
-            return ValueLocation::InvalidInRow;
-        }
+        None
+    }
+
+    fn push_invalid(&mut self, encoding: TextEncoding, mark: &str, bytes: &[u8]) -> ValueLocation {
         let start = self.invalid.len();
         self.invalid.extend_from_slice(&encoding.encode(mark));
         self.invalid.extend_from_slice(bytes);
@@ -309,6 +373,11 @@ fn taken_mark(mark: i64) -> &'static str {
         SWAPPED_MARK_TAKEN => "\u{fffe}",
         _ => "",
     }
+}
+
+/// Whether the text may have begun with another character than the one that is put back.
+fn is_ambiguous(bytes: &[u8], mark: i64) -> bool {
+    mark == MARK_UNKNOWN || mark == MARK_TAKEN && is_same_in_both_orders(bytes)
 }
 
 fn is_same_in_both_orders(bytes: &[u8]) -> bool {

@@ -32,6 +32,13 @@ pub(super) enum JournalMode {
     Rollback,
 }
 
+impl JournalMode {
+    fn read(conn: &Connection) -> Result<Self, SourceError> {
+        let mode: String = pragma(conn, "journal_mode")?;
+        Ok(if mode == "wal" { Self::Wal } else { Self::Rollback })
+    }
+}
+
 /// A row of `sqlite_schema`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Object {
@@ -155,12 +162,11 @@ impl SqliteSchema {
     /// Reads the document of the open image.
     pub(super) fn read(conn: &Connection) -> Result<Self, SourceError> {
         let encoding = TextEncoding::of(conn)?;
-        let journal: String = pragma(conn, "journal_mode")?;
         Ok(Self {
             encoding,
             page_size: pragma(conn, "page_size")?,
             auto_vacuum: pragma(conn, "auto_vacuum")?,
-            journal_mode: if journal == "wal" { JournalMode::Wal } else { JournalMode::Rollback },
+            journal_mode: JournalMode::read(conn)?,
             user_version: pragma(conn, "user_version")?,
             application_id: pragma(conn, "application_id")?,
             objects: read_objects(conn, encoding).doing("read the schema")?,

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::base::env::SharedEnv;
-use crate::engine::contract::{Description, Engine, Gap, Reader, RowSink, Source, SourceError};
+use crate::base::time::Moment;
+use crate::engine::contract::{Description, Engine, Gap, Reader, Refused, RowSink, Source, SourceError, Table};
 use crate::engine::sqlite::builder::DatabaseBuilder;
 use crate::engine::sqlite::file::{check_is_database, unreachable};
-use crate::engine::sqlite::image::SqliteImage;
+use crate::engine::sqlite::image::{ImageContent, SqliteImage};
 use crate::engine::sqlite::scan::Scan;
 use crate::engine::sqlite::schema::SqliteSchema;
 use crate::engine::sqlite::sql::{SqlContext, failed, failed_sql};
@@ -34,17 +35,45 @@ struct OpenImage {
     scans: Vec<Scan>,
 }
 
+impl OpenImage {
+    fn new(content: ImageContent, tables: &[Table], scans: Vec<Scan>) -> Self {
+        let names = tables.iter().map(|table| table.name.clone()).collect();
+        Self { conn: content.conn, names, truncated: content.truncated, scans }
+    }
+
+    /// What SQLite took for zeros.
+    fn truncation_gap(&self, table: usize) -> Option<Gap> {
+        let name = &self.names[table];
+        let reason = "pages of it are missing in the file: values may end in zeros, or be NULL";
+        self.truncated.contains(name).then(|| Gap { object: name.clone(), reason: reason.to_owned() })
+    }
+}
+
 impl SqliteSource {
     /// Finds the file at `path`; it must exist and look like a database. Copies that have to be made
     /// go to `spill`.
     pub fn open(path: &Path, spill: PathBuf, env: SharedEnv) -> Result<Self, SourceError> {
-        // The absolute path also keeps SQLite from taking a name for a URI.
-        let path = path.canonicalize().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => unreachable(path, "there is no such file"),
-            _ => unreachable(path, error.to_string()),
-        })?;
+        let path = absolute_path(path)?;
         check_is_database(&path)?;
         Ok(Self { path, spill, env, image: None })
+    }
+
+    fn description(
+        &self,
+        document: &SqliteSchema,
+        source_clock: Moment,
+        tables: Vec<Table>,
+        gaps: Vec<Gap>,
+    ) -> Description {
+        Description {
+            engine: Engine::Sqlite,
+            identity: self.identity(document),
+            source_clock,
+            schema: document.to_bytes(),
+            tables,
+            bytes_estimate: self.path.metadata().ok().map(|metadata| metadata.len()),
+            gaps,
+        }
     }
 
     fn identity(&self, document: &SqliteSchema) -> BTreeMap<String, String> {
@@ -59,6 +88,14 @@ impl SqliteSource {
     }
 }
 
+/// The absolute path, which also keeps SQLite from taking a name for a URI.
+fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
+    path.canonicalize().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => unreachable(path, "there is no such file"),
+        _ => unreachable(path, error.to_string()),
+    })
+}
+
 /// Builds this schema without rows: what a target could not make of it.
 fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Gap>, SourceError> {
     let conn = Connection::open_in_memory().doing("open a scratch database")?;
@@ -66,31 +103,24 @@ fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Gap>, SourceError> {
     builder.create_tables()?;
     builder.create_indexes()?;
     builder.finish_schema()?;
-    let refused = builder.into_refused().into_iter();
-    Ok(refused.map(|refused| Gap { object: refused.object, reason: refused.reason }).collect())
+    Ok(builder.into_refused().into_iter().map(gap_of).collect())
+}
+
+fn gap_of(refused: Refused) -> Gap {
+    Gap { object: refused.object, reason: refused.reason }
 }
 
 impl Source for SqliteSource {
     fn describe(&mut self) -> Result<Description, SourceError> {
         self.release()?;
-        let image = SqliteImage::open(&self.path, &self.spill, self.env.as_ref())?;
-        let content = image.content;
+        let SqliteImage { mut content, as_of } = SqliteImage::open(&self.path, &self.spill, self.env.as_ref())?;
         let document = SqliteSchema::read(&content.conn)?;
         let found = SqliteTables::read(&content.conn, &document)?;
-        let mut gaps = content.gaps;
+        let mut gaps = std::mem::take(&mut content.gaps);
         gaps.extend(found.gaps);
         gaps.extend(find_unrestorable(&document)?);
-        let names = found.tables.iter().map(|table| table.name.clone()).collect();
-        self.image = Some(OpenImage { conn: content.conn, names, truncated: content.truncated, scans: found.scans });
-        Ok(Description {
-            engine: Engine::Sqlite,
-            identity: self.identity(&document),
-            source_clock: image.as_of,
-            schema: document.to_bytes(),
-            tables: found.tables,
-            bytes_estimate: self.path.metadata().ok().map(|metadata| metadata.len()),
-            gaps,
-        })
+        self.image = Some(OpenImage::new(content, &found.tables, found.scans));
+        Ok(self.description(&document, as_of, found.tables, gaps))
     }
 
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError> {
@@ -119,11 +149,9 @@ impl SqliteSource {
         let image = self.image.as_ref().ok_or_else(|| self.unreadable(table, "no image is open"))?;
         let scan = image.scans.get(table).ok_or_else(|| self.unreadable(table, "there is no such table"))?;
         let mut gaps = scan.run(&image.conn, sink)?;
-        let name = &image.names[table];
-        // What SQLite took for zeros. Where it noticed, the gap says more.
-        if image.truncated.contains(name) && !gaps.iter().any(Scan::is_damage) {
-            let reason = "pages of it are missing in the file: values may end in zeros, or be NULL".to_owned();
-            gaps.push(Gap { object: name.clone(), reason });
+        // Where SQLite noticed that pages are missing, the gap says more.
+        if !gaps.iter().any(Scan::is_damage) {
+            gaps.extend(image.truncation_gap(table));
         }
         Ok(gaps)
     }

@@ -94,11 +94,17 @@ fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16, out: &mut String) -> Dec
         return Decoded::Invalid;
     }
     let before = out.len();
-    for decoded in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
-        let Ok(character) = decoded else {
-            out.truncate(before);
-            return Decoded::Invalid;
-        };
+    let decoded = push_utf16(pairs.iter().map(|pair| unit(*pair)), out);
+    if decoded == Decoded::Invalid {
+        out.truncate(before);
+    }
+    decoded
+}
+
+/// Leaves what is before an invalid unit in `out`.
+fn push_utf16(units: impl Iterator<Item = u16>, out: &mut String) -> Decoded {
+    for decoded in char::decode_utf16(units) {
+        let Ok(character) = decoded else { return Decoded::Invalid };
         out.push(character);
     }
     Decoded::Valid
@@ -110,11 +116,15 @@ pub(super) fn cell_of(value: ValueRef<'_>) -> Cell<'_> {
         ValueRef::Null => Cell::Null,
         ValueRef::Integer(value) => Cell::Integer(value),
         ValueRef::Real(value) => Cell::Real(value),
-        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => Cell::Text(text),
-            Err(_) => Cell::Encoded(Encoding::Utf8Invalid, bytes),
-        },
+        ValueRef::Text(bytes) => text_cell(bytes),
         ValueRef::Blob(bytes) => Cell::Bytes(bytes),
+    }
+}
+
+fn text_cell(bytes: &[u8]) -> Cell<'_> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cell::Text(text),
+        Err(_) => Cell::Encoded(Encoding::Utf8Invalid, bytes),
     }
 }
 

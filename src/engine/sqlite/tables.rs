@@ -33,14 +33,19 @@ impl SqliteTables {
     /// Reads what every table of the document looks like.
     pub(super) fn read(conn: &Connection, document: &SqliteSchema) -> Result<Self, SourceError> {
         let mut found = Self::default();
-        let reader = TableReader::new(conn)?;
-        for object in document.objects.iter().filter(|object| object.is_stored_table()) {
-            found.read_table(&reader, object, document.encoding);
-        }
+        found.read_tables(conn, document)?;
         found.read_foreign_keys(conn)?;
         found.mark_feeds(conn, document)?;
         found.check_modules(conn, document)?;
         Ok(found)
+    }
+
+    fn read_tables(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
+        let reader = TableReader::new(conn)?;
+        for object in document.objects.iter().filter(|object| object.is_stored_table()) {
+            self.read_table(&reader, object, document.encoding);
+        }
+        Ok(())
     }
 
     fn gap(&mut self, object: &str, reason: impl Into<String>) {
@@ -55,22 +60,24 @@ impl SqliteTables {
             return self.gap(name, "SQLite cannot read its definition: its rows are not in the snapshot");
         };
         match reader.read(name, *rowids) {
-            Ok(found) => {
-                self.add(reader.conn, encoding, found.table);
-                self.gaps.extend(found.gap);
-            }
-            Err(error) => self.gap(name, format!("its rows are not in the snapshot: {}", reason(&error))),
+            Ok(found) => self.add(reader.conn, encoding, found),
+            Err(error) => self.unreadable(name, &error),
         }
     }
 
-    fn add(&mut self, conn: &Connection, encoding: TextEncoding, table: Table) {
-        match checked_scan(conn, encoding, &table) {
+    fn add(&mut self, conn: &Connection, encoding: TextEncoding, found: TableWithGap) {
+        match checked_scan(conn, encoding, &found.table) {
             Ok(scan) => {
                 self.scans.push(scan);
-                self.tables.push(table);
+                self.tables.push(found.table);
             }
-            Err(error) => self.gap(&table.name, format!("its rows are not in the snapshot: {}", reason(&error))),
+            Err(error) => self.unreadable(&found.table.name, &error),
         }
+        self.gaps.extend(found.gap);
+    }
+
+    fn unreadable(&mut self, table: &str, error: &rusqlite::Error) {
+        self.gap(table, format!("its rows are not in the snapshot: {}", reason(error)));
     }
 
     /// Foreign keys whose columns and parent are both in the snapshot, in the order of their definition.
@@ -90,10 +97,7 @@ impl SqliteTables {
     fn mark_feeds(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
         let parents = self.parents();
         for table in self.tables.iter_mut().filter(|table| !parents.contains(&table.name)) {
-            let is_numbered = has_named_rowid(conn, &table.name).doing(format!("read the key of {}", table.name))?;
-            if is_numbered && let Some(sql) = definition(document, &table.name) {
-                table.feed_hint = feed::hint(&table.name, &table.columns, feed::RowidSource::of_definition(&sql));
-            }
+            table.feed_hint = feed_hint(conn, document, table)?;
         }
         Ok(())
     }
@@ -108,15 +112,18 @@ impl SqliteTables {
     fn check_modules(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
         let known = strings(conn, "SELECT lower(name) FROM pragma_module_list", []).doing("list the modules")?;
         for object in document.objects.iter().filter(|object| object.is("table")) {
-            let name = object.name.lossy();
-            if let Some(module) = module_of(object)
-                && !known.contains(&module.to_lowercase())
-                && !self.has_shadow_tables(&name)
-            {
-                self.gap(&name, unknown_module(&module));
+            if let Some(module) = self.unknown_module_of(object, &known) {
+                self.gap(&object.name.lossy(), unknown_module(&module));
             }
         }
         Ok(())
+    }
+
+    /// The module of a virtual table, unless it is known or keeps its rows in tables of the file.
+    fn unknown_module_of(&self, object: &Object, known: &[String]) -> Option<String> {
+        let module = module_of(object)?;
+        let is_known = known.contains(&module.to_lowercase()) || self.has_shadow_tables(&object.name.lossy());
+        (!is_known).then_some(module)
     }
 
     /// Whether tables are named after a virtual table.
@@ -124,6 +131,15 @@ impl SqliteTables {
         let prefix = format!("{name}_").to_lowercase();
         self.tables.iter().any(|table| table.name.to_lowercase().starts_with(&prefix))
     }
+}
+
+fn feed_hint(conn: &Connection, document: &SqliteSchema, table: &Table) -> Result<Option<String>, SourceError> {
+    let name = &table.name;
+    if !has_named_rowid(conn, name).doing(format!("read the key of {name}"))? {
+        return Ok(None);
+    }
+    let sources = definition(document, name).map(|sql| feed::RowidSource::of_definition(&sql));
+    Ok(sources.and_then(|source| feed::hint(name, &table.columns, source)))
 }
 
 /// The module of a virtual table.
@@ -234,14 +250,18 @@ impl<'c> TableReader<'c> {
     }
 
     fn column(&self, table: &str, info: &ColumnInfo) -> rusqlite::Result<Column> {
-        let (_, collation, ..) = self.conn.column_metadata(Some("main"), table, info.name.as_str())?;
         Ok(Column {
             name: info.name.clone(),
             position: info.position,
             missing: self.defaults.value(info),
             hidden: false,
-            fold: fold_of(collation.map(|name| name.to_string_lossy()).as_deref()),
+            fold: self.fold(table, &info.name)?,
         })
+    }
+
+    fn fold(&self, table: &str, column: &str) -> rusqlite::Result<Fold> {
+        let (_, collation, ..) = self.conn.column_metadata(Some("main"), table, column)?;
+        Ok(fold_of(collation.map(|name| name.to_string_lossy()).as_deref()))
     }
 }
 
@@ -262,10 +282,13 @@ fn oids(conn: &Connection) -> rusqlite::Result<HashMap<String, u64>> {
 
 fn read_oid(row: &Row<'_>) -> rusqlite::Result<Option<(String, u64)>> {
     let name = lossy_text(row.get_ref(0)?);
-    let rowid: i64 = row.get(1)?;
-    let root_page: u32 = row.get(2)?;
-    let oid = u32::try_from(rowid).ok().map(|rowid| u64::from(rowid) << 32 | u64::from(root_page));
+    let oid = oid_of(row.get(1)?, row.get(2)?);
     Ok(name.zip(oid))
+}
+
+fn oid_of(rowid: i64, root_page: u32) -> Option<u64> {
+    let rowid = u32::try_from(rowid).ok()?;
+    Some(u64::from(rowid) << 32 | u64::from(root_page))
 }
 
 /// A line of `table_xinfo`.
@@ -342,13 +365,22 @@ fn has_named_rowid(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
 /// Whether a column of the definition is the rowid: the only one of the key, exactly `INTEGER`, and
 /// not backed by an index (as `INTEGER PRIMARY KEY DESC` is).
 fn is_rowid_named(conn: &Connection, table: &str, infos: &[ColumnInfo]) -> rusqlite::Result<bool> {
-    let mut key = infos.iter().filter(|info| info.key_position > 0);
-    let (Some(only), None) = (key.next(), key.next()) else { return Ok(false) };
-    if !only.declared.eq_ignore_ascii_case("INTEGER") {
-        return Ok(false);
+    match only_key_column(infos) {
+        Some(only) if only.declared.eq_ignore_ascii_case("INTEGER") => Ok(!has_key_index(conn, table)?),
+        _ => Ok(false),
     }
+}
+
+/// The column of a key that has one.
+fn only_key_column(infos: &[ColumnInfo]) -> Option<&ColumnInfo> {
+    let mut key = infos.iter().filter(|info| info.key_position > 0);
+    let first = key.next()?;
+    key.next().is_none().then_some(first)
+}
+
+fn has_key_index(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
     let sql = "SELECT count(*) FROM pragma_index_list(?1, 'main') WHERE origin = 'pk'";
-    Ok(number(conn, sql, [table])? == 0)
+    Ok(number(conn, sql, [table])? > 0)
 }
 
 fn fold_of(collation: Option<&str>) -> Fold {
@@ -395,12 +427,13 @@ struct KeyLine {
 }
 
 fn foreign_keys(conn: &Connection, tables: &[Table], table: &Table) -> rusqlite::Result<Vec<ForeignKey>> {
-    let mut found = Vec::new();
-    for lines in key_lines(conn, &table.name)?.chunk_by(|a, b| a.id == b.id) {
-        let parent = tables.iter().find(|parent| parent.name.eq_ignore_ascii_case(&lines[0].parent));
-        found.extend(parent.and_then(|parent| foreign_key(table, parent, lines)));
-    }
-    Ok(found)
+    let lines = key_lines(conn, &table.name)?;
+    let keys = lines.chunk_by(|a, b| a.id == b.id);
+    Ok(keys.filter_map(|lines| foreign_key(table, find_table(tables, &lines[0].parent)?, lines)).collect())
+}
+
+fn find_table<'t>(tables: &'t [Table], name: &str) -> Option<&'t Table> {
+    tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
 }
 
 impl KeyLine {
@@ -423,10 +456,14 @@ fn foreign_key(table: &Table, parent: &Table, lines: &[KeyLine]) -> Option<Forei
     Some(ForeignKey {
         columns,
         parent: parent.name.clone(),
-        parent_columns: parent_columns.iter().map(|at| parent.columns[*at].name.clone()).collect(),
+        parent_columns: column_names(parent, &parent_columns),
         strength: strength_of(&lines[0].on_delete),
-        by_server: Vec::new(),
+        server_compared: Vec::new(),
     })
+}
+
+fn column_names(table: &Table, positions: &[usize]) -> Vec<String> {
+    positions.iter().map(|at| table.columns[*at].name.clone()).collect()
 }
 
 fn strength_of(on_delete: &str) -> Strength {
@@ -462,9 +499,12 @@ fn read_statistics(conn: &Connection) -> rusqlite::Result<HashMap<String, u64>> 
 
 /// The highest rowid, found without a scan.
 fn rows_at_most(conn: &Connection, table: &Table) -> Option<u64> {
-    let hidden = table.columns.iter().rfind(|column| column.hidden);
-    let rowid = hidden.map_or("rowid", |column| column.name.as_str());
-    let sql = format!("SELECT max({rowid}) FROM main.{}", quoted(&table.name));
+    let sql = format!("SELECT max({}) FROM main.{}", rowid_name(table), quoted(&table.name));
     let highest: Option<i64> = conn.query_row(&sql, [], |row| row.get(0)).ok()?;
     u64::try_from(highest.unwrap_or(0)).ok()
+}
+
+fn rowid_name(table: &Table) -> &str {
+    let hidden = table.columns.iter().rfind(|column| column.hidden);
+    hidden.map_or("rowid", |column| column.name.as_str())
 }

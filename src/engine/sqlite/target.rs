@@ -61,10 +61,52 @@ struct TableLoad {
 }
 
 impl TableLoad {
+    /// `wanted` is the table at position `table`.
+    fn new(table: usize, wanted: &TargetTable, builder: &DatabaseBuilder) -> Result<Self, SourceError> {
+        Ok(Self {
+            table,
+            rows_refused: 0,
+            insert_sql: builder.has_table(&wanted.name).then(|| insert_sql(wanted, &[])),
+            affinities: affinities(&builder.conn, wanted).doing(format!("look at table {}", wanted.name))?,
+        })
+    }
+
+    fn insert(
+        &self,
+        builder: &DatabaseBuilder,
+        table: &TargetTable,
+        cells: &[Cell<'_>],
+    ) -> Result<InsertedRow, SourceError> {
+        let Some(sql) = &self.insert_sql else { return Ok(InsertedRow::refused("its table does not exist")) };
+        match insert_row(builder, sql, table, cells) {
+            Ok(()) if self.alters_any(cells, builder.document().encoding) => Ok(InsertedRow::Altered),
+            Ok(()) => Ok(InsertedRow::AsItIs),
+            Err(InsertError::Sql(error)) if stops_everything(&error) => {
+                Err(failed_sql(format!("write a row of {}", table.name), &error))
+            }
+            Err(error) => Ok(InsertedRow::Refused(error.reason())),
+        }
+    }
+
     /// Whether some value of a row takes on the declared type of its column.
     fn alters_any(&self, cells: &[Cell<'_>], encoding: TextEncoding) -> bool {
         let mut pairs = self.affinities.iter().zip(cells);
         pairs.any(|(affinity, cell)| affinity.alters(cell, encoding) == Alters::Yes)
+    }
+}
+
+/// What became of a row.
+enum InsertedRow {
+    AsItIs,
+    /// It is in, with a value that took on the declared type of its column.
+    Altered,
+    /// Why it is not in.
+    Refused(String),
+}
+
+impl InsertedRow {
+    fn refused(why: &str) -> Self {
+        Self::Refused(why.to_owned())
     }
 }
 
@@ -126,7 +168,12 @@ impl SqliteTarget {
         if load.rows_refused > ROWS_NAMED_MAX {
             return Ok(());
         }
-        let table = &self.tables[load.table];
+        let table = load.table;
+        self.name_row(table, cells, what)
+    }
+
+    fn name_row(&mut self, table: usize, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
+        let table = &self.tables[table];
         let name = table.name.clone();
         let row = name_of_row(table, cells);
         self.builder()?.refuse(&name, format!("{row} {what}"));
@@ -135,26 +182,22 @@ impl SqliteTarget {
 
     /// Inserts one row of values that SQLite has.
     fn insert(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+        match self.try_insert(cells)? {
+            InsertedRow::AsItIs => Ok(()),
+            InsertedRow::Altered => self.report_row(cells, "is in, but a value took on the declared type of its column"),
+            InsertedRow::Refused(why) => self.refuse_row(cells, &why),
+        }
+    }
+
+    fn try_insert(&self, cells: &[Cell<'_>]) -> Result<InsertedRow, SourceError> {
         let (Some(load), Some(builder)) = (&self.current, &self.builder) else {
             return Err(not_begun("restore a row"));
         };
         let table = &self.tables[load.table];
         if cells.len() != table.columns.len() {
-            return self.refuse_row(cells, "it has another number of cells than its table has columns");
+            return Ok(InsertedRow::refused("it has another number of cells than its table has columns"));
         }
-        let Some(sql) = &load.insert_sql else {
-            return self.refuse_row(cells, "its table does not exist");
-        };
-        match insert_row(builder, sql, table, cells) {
-            Ok(()) if load.alters_any(cells, builder.document().encoding) => {
-                self.report_row(cells, "is in, but a value took on the declared type of its column")
-            }
-            Ok(()) => Ok(()),
-            Err(InsertError::Sql(error)) if stops_everything(&error) => {
-                Err(failed_sql(format!("write a row of {}", table.name), &error))
-            }
-            Err(error) => self.refuse_row(cells, &error.reason()),
-        }
+        load.insert(builder, table, cells)
     }
 
     /// Builds everything but the rows.
@@ -196,12 +239,10 @@ impl SqliteTarget {
         for _ in 0..=document.objects.len() {
             let conn = open_writable(&self.partial)?;
             let Err(error) = number(&conn, "SELECT count(*) FROM main.sqlite_schema", []) else { return Ok(conn) };
-            let message = reason(&error);
-            let Some(name) = malformed_object(document, refused, &message) else {
+            let Some(name) = malformed_object(document, refused, &reason(&error)) else {
                 return Err(failed_sql("open the restored database", &error));
             };
-            remove_object(&conn, &name).doing(format!("leave out {name}"))?;
-            refused.push(Refused { object: name, reason: message });
+            refused.push(leave_out(&conn, name, &error)?);
         }
         Err(failed("open the restored database", "its schema stays malformed"))
     }
@@ -222,6 +263,10 @@ impl SqliteTarget {
         file.set_permissions(Permissions::from_mode(self.mode))?;
         file.sync_all()?;
         self.rename()?;
+        self.sync_dir()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
         let parent = self.path.parent().expect("the path was joined to its directory");
         File::open(parent)?.sync_all()
     }
@@ -248,29 +293,36 @@ fn is_empty_file(path: &Path) -> bool {
 
 /// The absolute path, which also keeps SQLite from taking a name for a URI.
 fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let parent = parent.canonicalize().map_err(|error| unreachable(path, error.to_string()))?;
+    let parent = parent_dir(path).canonicalize().map_err(|error| unreachable(path, error.to_string()))?;
     match path.file_name() {
         Some(name) => Ok(parent.join(name)),
         None => Err(failed(format!("create {}", path.display()), "it names no file")),
     }
 }
 
+fn parent_dir(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Fails if there is anything at `path` but an empty file.
 fn check_free(path: &Path) -> Result<(), SourceError> {
-    match path.symlink_metadata() {
-        Ok(metadata) if !metadata.is_file() || metadata.len() > 0 => return Err(not_empty(path)),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unreachable(path, error.to_string())),
-        _ => {}
-    }
+    check_no_content(path)?;
     // Somebody else's journal would be taken for the new database's.
     let logs = ["-wal", "-journal"].map(|suffix| beside(path, suffix));
     match logs.iter().find(|log| log.exists()) {
         Some(log) => Err(not_empty(log)),
         None => Ok(()),
+    }
+}
+
+fn check_no_content(path: &Path) -> Result<(), SourceError> {
+    match path.symlink_metadata() {
+        Ok(metadata) if !metadata.is_file() || metadata.len() > 0 => Err(not_empty(path)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreachable(path, error.to_string())),
+        _ => Ok(()),
     }
 }
 
@@ -307,6 +359,11 @@ fn malformed_object(document: &SqliteSchema, refused: &[Refused], message: &str)
     names.find(|name| message.contains(&format!("({name})")) && !refused.iter().any(|other| other.object == *name))
 }
 
+fn leave_out(conn: &Connection, object: String, error: &rusqlite::Error) -> Result<Refused, SourceError> {
+    remove_object(conn, &object).doing(format!("leave out {object}"))?;
+    Ok(Refused { object, reason: reason(error) })
+}
+
 fn remove_object(conn: &Connection, name: &str) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA writable_schema=ON")?;
     conn.execute("DELETE FROM main.sqlite_schema WHERE name = ?1 AND rootpage = 0", [name])?;
@@ -330,12 +387,27 @@ fn integrity_notes(conn: &Connection) -> Vec<String> {
     }
 }
 
+/// The tables as SQLite has them, and the document that makes them.
+fn sqlite_content(content: &RestoreContent<'_>) -> Result<(Vec<TargetTable>, SqliteSchema), SourceError> {
+    match content.engine {
+        Engine::Sqlite => Ok((content.tables.to_vec(), SqliteSchema::from_bytes(content.schema)?)),
+        Engine::Postgres => from_postgres::tables(content.schema, content.tables),
+    }
+}
+
+fn restore_journal_mode(conn: &Connection, mode: JournalMode) -> Result<(), SourceError> {
+    match mode {
+        JournalMode::Wal => {
+            let sql = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL";
+            conn.execute_batch(sql).doing("set the journal mode")
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Target for SqliteTarget {
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
-        let (tables, document) = match content.engine {
-            Engine::Sqlite => (content.tables.to_vec(), SqliteSchema::from_bytes(content.schema)?),
-            Engine::Postgres => from_postgres::tables(content.schema, content.tables)?,
-        };
+        let (tables, document) = sqlite_content(content)?;
         self.engine = content.engine;
         self.create_partial().map_err(|error| unreachable(&self.path, error.to_string()))?;
         self.builder = Some(self.start_database(document, &tables)?);
@@ -348,13 +420,7 @@ impl Target for SqliteTarget {
         let Some(wanted) = self.tables.get(table).cloned() else {
             return Err(failed("restore a table", format!("there is no table {table}")));
         };
-        let builder = self.builder()?;
-        self.current = Some(TableLoad {
-            table,
-            rows_refused: 0,
-            insert_sql: builder.has_table(&wanted.name).then(|| insert_sql(&wanted, &[])),
-            affinities: affinities(&builder.conn, &wanted).doing(format!("look at table {}", wanted.name))?,
-        });
+        self.current = Some(TableLoad::new(table, &wanted, self.builder()?)?);
         Ok(())
     }
 
@@ -372,10 +438,7 @@ impl Target for SqliteTarget {
         close(conn)?;
         let conn = self.open_finished(&document, &mut refused)?;
         self.set_notes(&conn);
-        if document.journal_mode == JournalMode::Wal {
-            let sql = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL";
-            conn.execute_batch(sql).doing("set the journal mode")?;
-        }
+        restore_journal_mode(&conn, document.journal_mode)?;
         close(conn)?;
         self.state = PartialFile::Complete;
         self.publish().map_err(|error| self.publish_error(&error))?;

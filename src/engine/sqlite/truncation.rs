@@ -29,13 +29,12 @@ impl Truncation {
     pub(super) fn find(path: &Path, conn: &Connection) -> io::Result<Option<Self>> {
         let Some(header) = FileHeader::read(path)? else { return Ok(None) };
         let in_file = pages_in_file(path, header.page_size)?;
-        let counted: u32 = conn.query_row("PRAGMA main.page_count", [], |row| row.get(0)).unwrap_or(0);
         let in_log = match header.is_wal {
             true => pages_in_log(&beside(path, "-wal"), header.page_size)?,
             false => BTreeSet::new(),
         };
         // Only in a log may more pages be than the header of the file counts.
-        let pages = if in_log.is_empty() { header.pages.unwrap_or(counted) } else { counted };
+        let pages = header.pages.filter(|_| in_log.is_empty()).unwrap_or_else(|| count_pages(conn));
         let truncation = Self { pages, missing: missing_pages(in_file, &in_log, pages) };
         Ok((!truncation.missing.is_empty()).then_some(truncation))
     }
@@ -68,6 +67,11 @@ impl std::fmt::Display for Truncation {
     }
 }
 
+/// The pages of the image, as SQLite counts them.
+fn count_pages(conn: &Connection) -> u32 {
+    conn.query_row("PRAGMA main.page_count", [], |row| row.get(0)).unwrap_or(0)
+}
+
 /// Pages that are neither whole in the file nor in the log.
 fn missing_pages(in_file: u32, in_log: &BTreeSet<u32>, pages: u32) -> BTreeSet<u32> {
     let behind_end = in_file.saturating_add(1)..=pages;
@@ -90,14 +94,18 @@ fn pages_in_log(path: &Path, page_size: u32) -> io::Result<BTreeSet<u32>> {
 }
 
 fn read_log(log: &mut File, page_size: u32) -> io::Result<BTreeSet<u32>> {
-    let mut pages = BTreeSet::new();
     let mut header = [0; WAL_HEADER_BYTES];
-    if !is_filled(log, &mut header)? {
-        return Ok(pages);
+    match is_filled(log, &mut header)? {
+        true => read_frames(log, page_size, &header[16..24]),
+        false => Ok(BTreeSet::new()),
     }
+}
+
+fn read_frames(log: &mut File, page_size: u32, salts: &[u8]) -> io::Result<BTreeSet<u32>> {
+    let mut pages = BTreeSet::new();
     let mut frame = [0; FRAME_HEADER_BYTES];
     // Frames with other salts are left from before.
-    while is_filled(log, &mut frame)? && frame[8..16] == header[16..24] {
+    while is_filled(log, &mut frame)? && frame[8..16] == *salts {
         pages.insert(u32_at(&frame, 0));
         log.seek(SeekFrom::Current(i64::from(page_size)))?;
     }

@@ -162,7 +162,7 @@ impl TablePipeline<'_> {
     fn follow_keys(&self, source: &mut dyn Source) {
         for plan in self.plans {
             for &key in &plan.follows {
-                source.follow(plan.table, key);
+                source.request_parent_values(plan.table, key);
             }
         }
     }

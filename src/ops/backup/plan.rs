@@ -230,7 +230,7 @@ impl Follows<'_> {
         let first = self.first_cell(at);
         let key = &self.table.foreign_keys[at];
         let pairs = key_pairs(key);
-        let cells = (first..).zip(&key.by_server);
+        let cells = (first..).zip(&key.server_compared);
         cells.map(|(at, &by_server)| FollowedCell { at, pair: pairs[by_server] }).collect()
     }
 
@@ -238,13 +238,13 @@ impl Follows<'_> {
     fn foreign_key(&self, parent: &TableEntry, pairs: &[ColumnPair<'_>]) -> Option<usize> {
         let is_path = |key: &ForeignKey| key.parent == parent.name && are_same_pairs(&key_pairs(key), pairs);
         let mut keys = self.table.foreign_keys.iter();
-        keys.position(|key| is_path(key) && !key.by_server.is_empty())
+        keys.position(|key| is_path(key) && !key.server_compared.is_empty())
     }
 
     /// Where what this key adds begins.
     fn first_cell(&mut self, key: usize) -> usize {
         let position = self.position(key);
-        let before = self.keys[..position].iter().map(|&key| self.table.foreign_keys[key].by_server.len());
+        let before = self.keys[..position].iter().map(|&key| self.table.foreign_keys[key].server_compared.len());
         self.table.columns.len() + before.sum::<usize>()
     }
 

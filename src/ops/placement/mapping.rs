@@ -280,7 +280,7 @@ mod tests {
                 parent: (*parent).to_owned(),
                 parent_columns: vec!["id".to_owned()],
                 strength: *strength,
-                by_server: Vec::new(),
+                server_compared: Vec::new(),
             });
         }
         let (name, oid, key) = (name.to_owned(), None, vec![0]);

@@ -2,7 +2,7 @@
 //! sorted, or in batches to several loaders at once, whichever it wants.
 
 use crate::base::progress::CountUnit;
-use crate::engine::contract::{Begun, Engine, RestoreContent, Scope, SourceError, Target, TargetTable};
+use crate::engine::contract::{UnfinishedRestore, Engine, RestoreContent, Scope, SourceError, Target, TargetTable};
 use crate::engine::sqlite;
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::ops::error::OpError;
@@ -54,7 +54,7 @@ fn choose_snapshot<'l>(
     options: &RestoreOptions,
 ) -> Result<ChosenSnapshot<'l>, OpError> {
     let named = options.snapshot.find(ledger)?;
-    match target.begun()? {
+    match target.unfinished_restore()? {
         Some(begun) if begun.snapshot != named.id.to_string() => go_on(ledger, named, begun, options),
         _ => Ok(ChosenSnapshot { record: named, named_now: None }),
     }
@@ -63,13 +63,13 @@ fn choose_snapshot<'l>(
 fn go_on<'l>(
     ledger: &'l Ledger,
     named: &SnapshotRecord,
-    begun: Begun,
+    begun: UnfinishedRestore,
     options: &RestoreOptions,
 ) -> Result<ChosenSnapshot<'l>, OpError> {
     let begun_record = ledger.live().find(|record| record.id.to_string() == begun.snapshot);
     let Some(record) = begun_record else {
         let snapshot = format!("{}, which is none of this source's", begun.snapshot);
-        return Err(unfinished(Begun { what: begun.what, snapshot }));
+        return Err(unfinished(UnfinishedRestore { what: begun.what, snapshot }));
     };
     if options.snapshot.is_id_of(named) {
         return Err(unfinished(begun));
@@ -81,7 +81,7 @@ fn go_on<'l>(
     Ok(ChosenSnapshot { record, named_now: Some(named_now) })
 }
 
-fn unfinished(begun: Begun) -> OpError {
+fn unfinished(begun: UnfinishedRestore) -> OpError {
     SourceError::Unfinished { what: begun.what, snapshot: begun.snapshot }.into()
 }
 

@@ -120,5 +120,5 @@ fn who_goes_on_with_what_is_whole_is_told_so() {
     assert_same((&stage.cluster, DATABASE), (&stage.cluster, "copy"));
     let options = TargetOptions { resume: Resume::GoOn, ..TargetOptions::default() };
     let again = stage.restore(&mut stage.target(&stage.cluster, "copy", options), &[]);
-    assert!(matches!(again, Err(OpError::Source(SourceError::NothingBegun { .. }))), "{again:?}");
+    assert!(matches!(again, Err(OpError::Source(SourceError::NothingToResume { .. }))), "{again:?}");
 }

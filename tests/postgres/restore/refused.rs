@@ -88,7 +88,7 @@ fn only_an_empty_database_is_restored_to() {
             let result = stage.restore(&mut stage.target(&stage.cluster, &name, options), &[]);
             match (result, resume) {
                 (Err(OpError::Source(SourceError::NotEmpty { what })), Resume::Refuse)
-                | (Err(OpError::Source(SourceError::NothingBegun { what, .. })), Resume::GoOn) => {
+                | (Err(OpError::Source(SourceError::NothingToResume { what, .. })), Resume::GoOn) => {
                     assert!(what.contains(&name), "{what}");
                 }
                 (other, _) => panic!("{sql}: {other:?}"),

@@ -159,16 +159,16 @@ fn a_companion_is_what_the_parent_writes() {
     let mut source = live.cluster.source("keys", SUPERUSER);
     let description = source.describe().expect("an image");
     let at = |name: &str| description.tables.iter().position(|table| table.name == name).expect("a table");
-    let by_server = |name: &str| {
+    let server_compared = |name: &str| {
         let keys = &description.tables[at(name)].foreign_keys;
-        keys.iter().map(|key| key.by_server.clone()).collect::<Vec<_>>()
+        keys.iter().map(|key| key.server_compared.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(by_server("s.parent"), [vec![0]], "a number needs no server");
-    assert_eq!((by_server("s.tagged"), by_server("s.dated")), (vec![vec![]], vec![vec![0]]));
+    assert_eq!(server_compared("s.parent"), [vec![0]], "a number needs no server");
+    assert_eq!((server_compared("s.tagged"), server_compared("s.dated")), (vec![vec![]], vec![vec![0]]));
     let parent = at("s.parent");
     let mut before = Kept::default();
     source.read(parent, &mut before).expect("rows");
-    source.follow(parent, 0);
+    source.request_parent_values(parent, 0);
     let mut after = Kept::default();
     source.read(parent, &mut after).expect("rows");
     source.release().expect("let go");
@@ -261,7 +261,7 @@ fn a_parent_that_is_there_twice() {
     let mut source = live.cluster.source("twice", SUPERUSER);
     let description = source.describe().expect("an image");
     let notes = description.tables.iter().position(|table| table.name == "public.notes").expect("a table");
-    source.follow(notes, 0);
+    source.request_parent_values(notes, 0);
     let mut rows = Kept::default();
     source.read(notes, &mut rows).expect("rows");
     source.release().expect("let go");
@@ -334,8 +334,8 @@ fn who_queues_up_for_a_parent_keeps_nobody_from_reading() {
     let description = source.describe().expect("an image");
     let at = |name: &str| description.tables.iter().position(|table| table.name == name).expect("a table");
     let (notes, said) = (at("s.notes"), at("s.said"));
-    source.follow(notes, 0);
-    source.follow(said, 0);
+    source.request_parent_values(notes, 0);
+    source.request_parent_values(said, 0);
     // A root that somebody keeps locked, as one does who drops a partition and waits for us.
     let holder = live.cluster.client("keys");
     holder.execute("holding", "BEGIN; LOCK TABLE ONLY s.rooms IN ACCESS EXCLUSIVE MODE").expect("locked");

@@ -121,7 +121,7 @@ fn foreign_keys() {
         parent: parent.to_owned(),
         parent_columns: parent_columns.iter().map(|&name| name.to_owned()).collect(),
         strength,
-        by_server: Vec::new(),
+        server_compared: Vec::new(),
     };
     assert_eq!(
         contacts[..],

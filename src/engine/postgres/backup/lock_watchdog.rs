@@ -116,7 +116,7 @@ impl LockWatchdog {
     #[must_use]
     pub fn verdict(&self) -> Option<PostgresError> {
         let reason = self.verdict.get()?;
-        Some(PostgresError::GaveWay { place: self.place.clone(), reason })
+        Some(PostgresError::Yielded { place: self.place.clone(), reason })
     }
 
     /// What an error in one of the sessions comes from: that we ended them, if so.

@@ -86,7 +86,7 @@ pub(super) fn open_locked_image<T>(
         }
     }
     let reason = format!("{disturbance} while the backup began, and so it was {ATTEMPTS_MAX} times");
-    Err(SourceError::GaveWay { what: address.to_string(), reason })
+    Err(SourceError::Yielded { what: address.to_string(), reason })
 }
 
 fn attempt<T>(

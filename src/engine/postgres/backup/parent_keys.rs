@@ -77,7 +77,7 @@ pub(super) fn find_parent_lookups(
         let foreign_key = candidate.foreign_key;
         let comparisons = comparisons.remove(&candidate.oid).unwrap_or_default();
         if let Some(lookup) = candidate.into_lookup(comparisons) {
-            tables[table].table.foreign_keys[foreign_key].by_server = lookup.by_server();
+            tables[table].table.foreign_keys[foreign_key].server_compared = lookup.server_compared();
             found.entry(table).or_default().insert(foreign_key, lookup);
         }
     }
@@ -102,8 +102,8 @@ fn candidate(at: usize, table: &PgTable, foreign_key: usize, types: &PgTypes) ->
         return None;
     }
     let columns = candidate_columns(table, foreign_key, types)?;
-    let is_by_server = columns.iter().any(|column| column.equality == Equality::Server);
-    is_by_server.then_some(Candidate { table: at, foreign_key, oid: reference.oid, parent, columns })
+    let is_server_compared = columns.iter().any(|column| column.equality == Equality::Server);
+    is_server_compared.then_some(Candidate { table: at, foreign_key, oid: reference.oid, parent, columns })
 }
 
 /// The columns of a foreign key with their parents; None if the type of one is not known.
@@ -153,18 +153,18 @@ impl CandidateColumn {
 
 impl ParentLookup {
     /// Positions in the key of the columns that only the server can compare.
-    fn by_server(&self) -> Vec<usize> {
+    fn server_compared(&self) -> Vec<usize> {
         let pairs = self.pairs.iter().enumerate();
-        pairs.filter(|(_, pair)| pair.is_by_server()).map(|(position, _)| position).collect()
+        pairs.filter(|(_, pair)| pair.is_server_compared()).map(|(position, _)| position).collect()
     }
 
-    fn pairs_by_server(&self) -> impl Iterator<Item = &ColumnPair> {
-        self.pairs.iter().filter(|pair| pair.is_by_server())
+    fn server_compared_pairs(&self) -> impl Iterator<Item = &ColumnPair> {
+        self.pairs.iter().filter(|pair| pair.is_server_compared())
     }
 
     /// The cells that it adds.
     pub(super) fn values(&self) -> impl Iterator<Item = ParentValue<'_>> {
-        self.pairs_by_server().map(|pair| ParentValue { lookup: self, pair })
+        self.server_compared_pairs().map(|pair| ParentValue { lookup: self, pair })
     }
 
     /// Whether a row of `child` and one of `parent` belong together.
@@ -177,7 +177,7 @@ impl ParentLookup {
     fn parent_order(&self, child: &str) -> String {
         let mut differences = Vec::new();
         let mut order = Vec::new();
-        for pair in self.pairs_by_server() {
+        for pair in self.server_compared_pairs() {
             let child_text = pair.child.text_of(&pair.child_sql(child));
             let parent_text = pair.parent.text_of(&pair.parent_sql());
             differences.push(format!("{parent_text} OPERATOR(pg_catalog.<>) {child_text}"));
@@ -188,7 +188,7 @@ impl ParentLookup {
 }
 
 impl ColumnPair {
-    fn is_by_server(&self) -> bool {
+    fn is_server_compared(&self) -> bool {
         self.equality == Equality::Server
     }
 
@@ -275,7 +275,7 @@ mod tests {
         };
         let key = ParentLookup { parent: Parent::Alone("ONLY \"s\".\"p\"".to_owned()), pairs: vec![id, name] };
         let values: Vec<ParentValue<'_>> = key.values().collect();
-        assert_eq!((key.by_server(), values.len(), values[0].child_position()), (vec![1], 1, 3));
+        assert_eq!((key.server_compared(), values.len(), values[0].child_position()), (vec![1], 1, 3));
         let theirs = "pg_catalog.textin(\"ext\".\"citextout\"(parent.\"name\"))";
         let expected = format!(
             "(SELECT {theirs} FROM ONLY \"s\".\"p\" AS parent \

@@ -91,10 +91,10 @@ pub(super) struct ReadableTable {
     pub(super) untyped_column: Option<String>,
     pub(super) condition: Option<String>,
     pub(super) parts: Vec<ScanPart>,
-    /// By their place among the table's foreign keys: those that can be followed.
+    /// By their place among the table's foreign keys: those that the server can look up.
     lookups: ParentLookups,
-    /// Those that are followed.
-    followed: Vec<usize>,
+    /// Those whose parents' values were requested.
+    requested: Vec<usize>,
     /// Why parents are not looked up, if they are not.
     pub(super) lookup_obstacle: Option<String>,
     /// Set once the gap is reported that parents could not be looked up.
@@ -152,22 +152,22 @@ impl ReadableTable {
             condition: table.condition.as_ref().map(|sql| format!("({sql})")),
             parts,
             lookups,
-            followed: Vec::new(),
+            requested: Vec::new(),
             lookup_obstacle: None,
             is_gap_reported: OnceLock::new(),
         }
     }
 
     /// From now on its rows have parent values for this foreign key.
-    pub(super) fn follow(&mut self, foreign_key: usize) {
+    pub(super) fn request_parent_values(&mut self, foreign_key: usize) {
         if self.lookups.contains_key(&foreign_key) {
-            self.followed.push(foreign_key);
+            self.requested.push(foreign_key);
         }
     }
 
     /// Locks the parents that are not locked yet.
     pub(super) fn lock_parents(&mut self, image: &PgImage) -> Result<(), PostgresError> {
-        self.lookup_obstacle = self.lock_followed_parents(image)?;
+        self.lookup_obstacle = self.lock_requested_parents(image)?;
         if self.columns.len() + self.parent_values().count() > SELECTED_MAX {
             self.lookup_obstacle = Some("the table has too many columns".to_owned());
         }
@@ -175,9 +175,9 @@ impl ReadableTable {
     }
 
     /// Why one of them cannot be read, if so.
-    fn lock_followed_parents(&self, image: &PgImage) -> Result<Option<String>, PostgresError> {
+    fn lock_requested_parents(&self, image: &PgImage) -> Result<Option<String>, PostgresError> {
         let mut obstacle = None;
-        for lookup in self.followed_lookups() {
+        for lookup in self.requested_lookups() {
             let Parent::Partitioned(parent) = &lookup.parent else { continue };
             if image.try_lock(image.leader(), parent)? == TableLock::Contended {
                 obstacle = Some(format!("somebody keeps {parent} locked"));
@@ -186,12 +186,12 @@ impl ReadableTable {
         Ok(obstacle)
     }
 
-    fn followed_lookups(&self) -> impl Iterator<Item = &ParentLookup> {
-        self.followed.iter().filter_map(|foreign_key| self.lookups.get(foreign_key))
+    fn requested_lookups(&self) -> impl Iterator<Item = &ParentLookup> {
+        self.requested.iter().filter_map(|foreign_key| self.lookups.get(foreign_key))
     }
 
     fn parent_values(&self) -> impl Iterator<Item = ParentValue<'_>> {
-        self.followed_lookups().flat_map(ParentLookup::values)
+        self.requested_lookups().flat_map(ParentLookup::values)
     }
 
     pub(super) fn has_parent_values(&self) -> bool {
@@ -202,7 +202,7 @@ impl ReadableTable {
     pub(super) fn tables_to_lock(&self, part: &ScanPart) -> Vec<String> {
         let mut tables = vec![format!("ONLY {}", part.sql_name)];
         if self.lookup_obstacle.is_none() {
-            tables.extend(self.followed_lookups().map(|lookup| lookup.parent.sql().to_owned()));
+            tables.extend(self.requested_lookups().map(|lookup| lookup.parent.sql().to_owned()));
         }
         tables
     }

@@ -55,7 +55,7 @@ impl ReadableImage {
         match self.altered_type() {
             Some(name) => {
                 let reason = format!("type {name} was altered meanwhile ({error})");
-                SourceError::GaveWay { what: self.image.address().to_string(), reason }
+                SourceError::Yielded { what: self.image.address().to_string(), reason }
             }
             None => error,
         }

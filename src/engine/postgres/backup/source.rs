@@ -225,10 +225,10 @@ impl Source for PostgresSource {
         table.map_or(1, |table| table.parts.len())
     }
 
-    fn follow(&mut self, table: usize, foreign_key: usize) {
+    fn request_parent_values(&mut self, table: usize, foreign_key: usize) {
         let table = self.open.as_mut().and_then(|open| open.tables.get_mut(table));
         if let Some(table) = table {
-            table.follow(foreign_key);
+            table.request_parent_values(foreign_key);
         }
     }
 

@@ -21,7 +21,7 @@ pub enum PostgresError {
     Unsuitable { place: String, reason: String },
     /// Somebody waited behind our locks for too long, and we let them go first (exit 7).
     #[error("left off reading {place}: {reason}")]
-    GaveWay { place: String, reason: String },
+    Yielded { place: String, reason: String },
     /// The server answered with an error while `doing` something.
     #[error("{doing}: {reason}")]
     Failed { doing: String, reason: String, state: Option<String> },
@@ -93,7 +93,7 @@ impl From<PostgresError> for SourceError {
             PostgresError::Connect { place, reason } | PostgresError::Unsuitable { place, reason } => {
                 Self::Unreachable { what: place, reason }
             }
-            PostgresError::GaveWay { place, reason } => Self::GaveWay { what: place, reason },
+            PostgresError::Yielded { place, reason } => Self::Yielded { what: place, reason },
             PostgresError::Failed { doing, reason, state } => match &state {
                 Some(state) if is_loss(state) => Self::Lost { what: format!("the server while {doing}"), reason },
                 _ => Self::Server { doing, reason, state },

@@ -220,10 +220,7 @@ struct SessionSettings(Vec<(&'static str, String)>);
 
 impl SessionSettings {
     fn set(&mut self, statement: &SchemaStatement) {
-        let bytes = statement.sql.bytes();
-        let words = StatementWords::of(&bytes);
-        let name = words.name(1).filter(|_| words.is(0, "SET")).unwrap_or_default();
-        if let Some(name) = SETTINGS.into_iter().find(|setting| *setting == name) {
+        if let Some(name) = setting_of(&statement.sql.bytes()) {
             self.0.retain(|(known, _)| *known != name);
             self.0.push((name, statement.sql.lossy()));
         }
@@ -232,6 +229,16 @@ impl SessionSettings {
     fn statements(&self) -> Vec<String> {
         self.0.iter().map(|(_, sql)| sql.clone()).collect()
     }
+}
+
+/// The setting that a statement sets, if it is one that others depend on.
+fn setting_of(sql: &[u8]) -> Option<&'static str> {
+    let words = StatementWords::of(sql);
+    if !words.is(0, "SET") {
+        return None;
+    }
+    let name = words.name(1)?;
+    SETTINGS.into_iter().find(|setting| *setting == name)
 }
 
 fn object_name(statement: &SchemaStatement, part: RestorePart) -> String {

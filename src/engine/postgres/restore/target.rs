@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::contract::{
-    BatchTarget, Begun, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
+    BatchTarget, UnfinishedRestore, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
 };
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::login::connect;
@@ -134,7 +134,7 @@ impl PostgresTarget {
 
     fn not_empty(&self, what: String, has: String) -> SourceError {
         if self.options.resume == Resume::GoOn {
-            return SourceError::NothingBegun { what, has };
+            return SourceError::NothingToResume { what, has };
         }
         SourceError::NotEmpty { what: format!("{what} has {has}; it") }
     }
@@ -321,14 +321,14 @@ impl Target for PostgresTarget {
         Ok(())
     }
 
-    fn begun(&mut self) -> Result<Option<Begun>, SourceError> {
+    fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, SourceError> {
         if self.options.resume == Resume::Refuse {
             return Ok(None);
         }
         // This only informs: what is done is read once the leader's session holds its lock.
         let what = self.address.to_string();
         let head = ledger::find(&connect(&self.address)?, &what)?;
-        Ok(head.map(|head| Begun { what, snapshot: head.snapshot }))
+        Ok(head.map(|head| UnfinishedRestore { what, snapshot: head.snapshot }))
     }
 
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {

@@ -40,13 +40,7 @@ pub struct PgCatalog {
 pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
     // Sizes are asked for under a lock; the setting ends with the transaction, or when tables are locked.
     client.execute("setting how long to wait for locks", LOCK_TIMEOUT)?;
-    let facts = CatalogFacts::read(client)?;
-    let mut catalog = PgCatalog {
-        tables: facts.relations.iter().filter_map(|relation| facts.table(relation)).collect(),
-        gaps: facts.relations.iter().filter_map(gap_of).collect(),
-        unreadable: facts.unreadable(),
-        unreadable_sequences: Vec::new(),
-    };
+    let mut catalog = PgCatalog::of_facts(&CatalogFacts::read(client)?);
     for (object, reason) in hidden(client)? {
         catalog.gaps.push(Gap { object, reason });
     }
@@ -60,6 +54,15 @@ pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
 }
 
 impl PgCatalog {
+    fn of_facts(facts: &CatalogFacts) -> Self {
+        Self {
+            tables: facts.relations.iter().filter_map(|relation| facts.table(relation)).collect(),
+            gaps: facts.relations.iter().filter_map(gap_of).collect(),
+            unreadable: facts.unreadable(),
+            unreadable_sequences: Vec::new(),
+        }
+    }
+
     fn add_large_objects(&mut self, pages: &LargeObjectPages) {
         match large_objects_table(pages) {
             Ok(table) => self.tables.push(table),
@@ -129,11 +132,8 @@ impl CatalogFacts {
         let uniques = uniques(client)?;
         let references = references(client)?;
         let feeds = feeds(client)?.into_iter().collect();
-        let mut by_relation: BTreeMap<u32, Vec<PgAttribute>> = BTreeMap::new();
-        for attribute in attributes(client)? {
-            by_relation.entry(attribute.relation).or_default().push(attribute);
-        }
-        Ok(Self { relations, attributes: by_relation, uniques, references, feeds })
+        let attributes = by_relation(attributes(client)?);
+        Ok(Self { relations, attributes, uniques, references, feeds })
     }
 
     /// Tables that the role may not lock, quoted for SQL.
@@ -149,15 +149,7 @@ impl CatalogFacts {
     /// Whether its rows are captured, those of a partitioned table through its leaves.
     fn is_read(&self, relation: &PgRelation) -> bool {
         let is_member = matches!(relation.extension, Some(ExtensionMembership::Member { .. }));
-        // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
-        let may_be = match relation.kind {
-            RelationKind::Ordinary => relation.obstacle.is_none(),
-            RelationKind::Partitioned => {
-                !matches!(relation.obstacle, Some(ReadObstacle::NoRight | ReadObstacle::Unnamed))
-            }
-            RelationKind::Foreign => false,
-        };
-        !is_member && may_be
+        !is_member && may_be_read(relation)
     }
 
     /// Whether its rows are those of a partitioned table that is captured. Leaves of others are tables of their own.
@@ -168,29 +160,40 @@ impl CatalogFacts {
 
     /// `None`: its rows are not captured, or are those of another table.
     fn table(&self, relation: &PgRelation) -> Option<PgTable> {
-        if !self.is_read(relation) || self.is_of_root(relation) {
-            return None;
-        }
+        let is_own = self.is_read(relation) && !self.is_of_root(relation);
+        is_own.then(|| self.own_table(relation))
+    }
+
+    fn own_table(&self, relation: &PgRelation) -> PgTable {
         let parts = self.parts(relation);
         let attributes: Vec<&PgAttribute> = self.stored(relation.oid).collect();
         let (foreign_keys, references) = self.foreign_keys(relation.oid, &attributes);
-        let table = Table {
-            name: name_of(relation),
-            oid: Some(u64::from(relation.oid)),
-            columns: attributes.iter().map(|attribute| contract_column(attribute)).collect(),
-            key: self.key(relation.oid, &attributes),
-            foreign_keys,
-            rows_estimate: rows_estimate(&parts, relation.kind),
-            feed_hint: self.feed_hint(relation.oid),
-        };
-        Some(PgTable {
-            table,
+        PgTable {
+            table: self.contract_table(relation, &attributes, foreign_keys, &parts),
             columns: attributes.iter().map(|attribute| self.column(attribute, &parts)).collect(),
             references,
             parts: parts.into_iter().map(part).collect(),
             condition: relation.extension.as_ref().and_then(row_condition),
             sql_name: sql_name(relation),
-        })
+        }
+    }
+
+    fn contract_table(
+        &self,
+        relation: &PgRelation,
+        attributes: &[&PgAttribute],
+        foreign_keys: Vec<ForeignKey>,
+        parts: &[&PgRelation],
+    ) -> Table {
+        Table {
+            name: name_of(relation),
+            oid: Some(u64::from(relation.oid)),
+            columns: attributes.iter().map(|attribute| contract_column(attribute)).collect(),
+            key: self.key(relation.oid, attributes),
+            foreign_keys,
+            rows_estimate: rows_estimate(parts, relation.kind),
+            feed_hint: self.feed_hint(relation.oid),
+        }
     }
 
     fn parts<'a>(&'a self, relation: &'a PgRelation) -> Vec<&'a PgRelation> {
@@ -228,13 +231,12 @@ impl CatalogFacts {
 
     /// Of a partitioned table only the leaves that were there when the column was added know it.
     fn missing_of_parts(&self, attribute: &PgAttribute, parts: &[&PgRelation]) -> Option<String> {
-        for part in parts {
-            let own = self.stored(part.oid).find(|other| other.name == attribute.name);
-            if let Some(missing) = own.and_then(|own| own.missing.clone()) {
-                return Some(missing);
-            }
-        }
-        None
+        parts.iter().find_map(|part| self.missing_of(part.oid, &attribute.name))
+    }
+
+    fn missing_of(&self, relation: u32, column: &str) -> Option<String> {
+        let own = self.stored(relation).find(|attribute| attribute.name == column)?;
+        own.missing.clone()
     }
 
     /// The primary key, else the unique index with the fewest columns, none of which may be NULL.
@@ -255,21 +257,27 @@ impl CatalogFacts {
     fn foreign_key(&self, reference: &Reference, attributes: &[&PgAttribute]) -> Option<(ForeignKey, PgReference)> {
         let parent = self.relation(reference.parent)?;
         let parent_columns = self.parent_columns(reference)?;
-        // A leaf's rows are its root's.
-        let root = parent.root.and_then(|root| self.relation(root)).unwrap_or(parent);
         let foreign_key = ForeignKey {
             columns: positions(&reference.columns, attributes)?,
-            parent: name_of(root),
+            parent: name_of(self.root_of(parent)),
             parent_columns: parent_columns.iter().map(|attribute| attribute.name.clone()).collect(),
             strength: strength(&reference.on_delete),
-            by_server: Vec::new(),
+            server_compared: Vec::new(),
         };
-        let pg_reference = PgReference {
-            oid: reference.oid,
+        Some((foreign_key, self.pg_reference(reference.oid, parent, &parent_columns)))
+    }
+
+    /// A leaf's rows are its root's.
+    fn root_of<'a>(&'a self, relation: &'a PgRelation) -> &'a PgRelation {
+        relation.root.and_then(|root| self.relation(root)).unwrap_or(relation)
+    }
+
+    fn pg_reference(&self, oid: u32, parent: &PgRelation, columns: &[&PgAttribute]) -> PgReference {
+        PgReference {
+            oid,
             parent: self.readable_parent(parent),
-            columns: parent_columns.iter().map(|attribute| self.column(attribute, &[])).collect(),
-        };
-        Some((foreign_key, pg_reference))
+            columns: columns.iter().map(|attribute| self.column(attribute, &[])).collect(),
+        }
     }
 
     fn parent_columns(&self, reference: &Reference) -> Option<Vec<&PgAttribute>> {
@@ -300,6 +308,23 @@ impl CatalogFacts {
         let mut tree = self.relations.iter().filter(|other| other.oid == root || other.root == Some(root));
         tree.all(|other| self.is_unrestricted(other))
     }
+}
+
+fn may_be_read(relation: &PgRelation) -> bool {
+    match relation.kind {
+        RelationKind::Ordinary => relation.obstacle.is_none(),
+        // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
+        RelationKind::Partitioned => !matches!(relation.obstacle, Some(ReadObstacle::NoRight | ReadObstacle::Unnamed)),
+        RelationKind::Foreign => false,
+    }
+}
+
+fn by_relation(attributes: Vec<PgAttribute>) -> BTreeMap<u32, Vec<PgAttribute>> {
+    let mut by_relation: BTreeMap<u32, Vec<PgAttribute>> = BTreeMap::new();
+    for attribute in attributes {
+        by_relation.entry(attribute.relation).or_default().push(attribute);
+    }
+    by_relation
 }
 
 /// `None`: one of them may be NULL, or is not read.
@@ -384,8 +409,19 @@ fn large_objects_table(pages: &LargeObjectPages) -> Result<PgTable, Gap> {
     if pages.obstacle.is_some() {
         return Err(large_objects_gap(pages.objects));
     }
+    Ok(PgTable {
+        table: large_objects_contract_table(pages),
+        columns: LARGE_OBJECT_COLUMNS.iter().map(large_object_pg_column).collect(),
+        references: Vec::new(),
+        parts: vec![large_objects_part(pages)],
+        condition: None,
+        sql_name: LARGE_OBJECTS.to_owned(),
+    })
+}
+
+fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {
     let columns = (1..).zip(&LARGE_OBJECT_COLUMNS).map(|(position, column)| plain_column(column.name, position));
-    let table = Table {
+    Table {
         name: LARGE_OBJECTS.to_owned(),
         oid: Some(u64::from(pages.oid)),
         columns: columns.collect(),
@@ -393,15 +429,7 @@ fn large_objects_table(pages: &LargeObjectPages) -> Result<PgTable, Gap> {
         foreign_keys: Vec::new(),
         rows_estimate: pages.rows_estimate,
         feed_hint: Some("large objects have no owners; their pages stay in order".to_owned()),
-    };
-    Ok(PgTable {
-        table,
-        columns: LARGE_OBJECT_COLUMNS.iter().map(large_object_pg_column).collect(),
-        references: Vec::new(),
-        parts: vec![large_objects_part(pages)],
-        condition: None,
-        sql_name: LARGE_OBJECTS.to_owned(),
-    })
+    }
 }
 
 fn large_objects_gap(objects: u64) -> Gap {

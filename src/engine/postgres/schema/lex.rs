@@ -123,12 +123,7 @@ fn quoted(text: &[u8], start: usize, backslashes: Backslashes) -> usize {
 
 /// Length of `$tag$ … $tag$`, unless this is no such thing (`$1`).
 fn dollar_quoted(text: &[u8]) -> Option<usize> {
-    let tag_len = run(&text[1..], |byte| byte != b'$' && is_word_part(byte));
-    let starts_well = tag_len == 0 || is_word_start(text[1]);
-    if !starts_well || text.get(1 + tag_len) != Some(&b'$') {
-        return None;
-    }
-    let tag = &text[..tag_len + 2];
+    let tag = dollar_tag(text)?;
     let mut at = tag.len();
     while let Some(next) = text[at..].iter().position(|&byte| byte == b'$') {
         at += next;
@@ -138,6 +133,14 @@ fn dollar_quoted(text: &[u8]) -> Option<usize> {
         at += 1;
     }
     Some(text.len())
+}
+
+/// `$tag$` at the beginning.
+fn dollar_tag(text: &[u8]) -> Option<&[u8]> {
+    let tag_len = run(&text[1..], |byte| byte != b'$' && is_word_part(byte));
+    let starts_well = tag_len == 0 || is_word_start(text[1]);
+    let is_closed = text.get(1 + tag_len) == Some(&b'$');
+    (starts_well && is_closed).then(|| &text[..tag_len + 2])
 }
 
 /// The words and signs of a statement, without space and comments.

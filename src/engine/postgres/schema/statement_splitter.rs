@@ -67,21 +67,25 @@ struct Splitter<'a> {
 impl<'a> Splitter<'a> {
     fn piece(&mut self) -> Result<DumpPiece<'a>, SplitError> {
         let start = self.at;
-        let kind = match token(&self.text[start..], self.backslashes).0 {
+        let kind = self.take_piece()?;
+        Ok(DumpPiece { kind, text: &self.text[start..self.at] })
+    }
+
+    fn take_piece(&mut self) -> Result<PieceKind, SplitError> {
+        match token(&self.text[self.at..], self.backslashes).0 {
             TokenKind::Space | TokenKind::Comment => {
                 self.between();
-                PieceKind::Between
+                Ok(PieceKind::Between)
             }
             TokenKind::Sign(b'\\') => {
                 self.skip_line();
-                PieceKind::Meta
+                Ok(PieceKind::Meta)
             }
             _ => {
                 self.statement()?;
-                PieceKind::Statement(self.entry.clone())
+                Ok(PieceKind::Statement(self.entry.clone()))
             }
-        };
-        Ok(DumpPiece { kind, text: &self.text[start..self.at] })
+        }
     }
 
     fn skip_line(&mut self) {
@@ -99,14 +103,17 @@ impl<'a> Splitter<'a> {
 
     fn between(&mut self) {
         let start = self.at;
-        while self.at < self.text.len() {
-            let (kind, len) = token(&self.text[self.at..], self.backslashes);
-            if !matches!(kind, TokenKind::Space | TokenKind::Comment) {
-                break;
-            }
+        while let Some(len) = self.space_or_comment() {
             self.at += len;
         }
         self.read_headings(&self.text[start..self.at]);
+    }
+
+    /// The length of what comes next, if it is space or a comment.
+    fn space_or_comment(&self) -> Option<usize> {
+        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let (kind, len) = token(rest, self.backslashes);
+        matches!(kind, TokenKind::Space | TokenKind::Comment).then_some(len)
     }
 
     /// A heading is an empty comment, one line, an empty comment.

@@ -133,19 +133,22 @@ pub(crate) fn push_time(out: &mut Vec<u8>, value: i64) {
     }
     let microseconds = value.unsigned_abs();
     let seconds = microseconds / SECOND.unsigned_abs();
-    put!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    push_clock(out, seconds);
     let fraction = microseconds % SECOND.unsigned_abs();
     if fraction > 0 {
         put!(out, ".{fraction:06}");
     }
 }
 
+fn push_clock(out: &mut Vec<u8>, seconds: u64) {
+    put!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+}
+
 /// Appends a time with its zone.
 pub(crate) fn push_time_zoned(out: &mut Vec<u8>, value: i64, west: i32) {
     push_time(out, value);
     out.push(if west > 0 { b'-' } else { b'+' });
-    let away = west.unsigned_abs();
-    put!(out, "{:02}:{:02}:{:02}", away / 3600, away / 60 % 60, away % 60);
+    push_clock(out, west.unsigned_abs().into());
 }
 
 /// Appends an interval. Each part has its own sign, so that no reader carries one over.
@@ -269,24 +272,36 @@ pub(crate) fn interval(text: &str) -> Option<(i32, i32, i64)> {
 }
 
 fn finite_interval(text: &str) -> Option<(i32, i32, i64)> {
-    let mut months = 0i64;
-    let mut days = 0i64;
-    let mut microseconds = 0i64;
+    let mut sum = IntervalSum::default();
     let mut words = text.split(' ');
     while let Some(word) = words.next() {
         if word.contains(':') {
-            microseconds = time(word)?;
-            continue;
-        }
-        let count: i64 = word.parse::<i32>().ok()?.into();
-        match words.next()?.trim_end_matches('s') {
-            "year" => months += 12 * count,
-            "mon" => months += count,
-            "day" => days += count,
-            _ => return None,
+            sum.microseconds = time(word)?;
+        } else {
+            sum.add(word, words.next()?)?;
         }
     }
-    Some((i32::try_from(months).ok()?, i32::try_from(days).ok()?, microseconds))
+    Some((i32::try_from(sum.months).ok()?, i32::try_from(sum.days).ok()?, sum.microseconds))
+}
+
+#[derive(Default)]
+struct IntervalSum {
+    months: i64,
+    days: i64,
+    microseconds: i64,
+}
+
+impl IntervalSum {
+    fn add(&mut self, count: &str, unit: &str) -> Option<()> {
+        let count: i64 = count.parse::<i32>().ok()?.into();
+        match unit.trim_end_matches('s') {
+            "year" => self.months += 12 * count,
+            "mon" => self.months += count,
+            "day" => self.days += count,
+            _ => return None,
+        }
+        Some(())
+    }
 }
 
 #[cfg(test)]

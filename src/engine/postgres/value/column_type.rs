@@ -151,7 +151,7 @@ impl ColumnType {
         let is_enum = type_kind == "e";
         let allowed = allowed(base).or(is_enum.then_some(ValueKind::Text));
         let column_type = Self {
-            kind: allowed.unwrap_or(if is_citext(row) { ValueKind::Text } else { ValueKind::Output }),
+            kind: allowed.unwrap_or_else(|| kind_of_output(row)),
             name: qualified_name(row, 3),
             output: qualified_name(row, 5),
             binary: allowed.is_some(),
@@ -160,6 +160,10 @@ impl ColumnType {
         };
         (oid, column_type)
     }
+}
+
+fn kind_of_output(row: &Row) -> ValueKind {
+    if is_citext(row) { ValueKind::Text } else { ValueKind::Output }
 }
 
 fn is_citext(row: &Row) -> bool {

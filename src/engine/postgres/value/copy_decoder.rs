@@ -157,6 +157,27 @@ struct ColumnDecoder {
     format: WireFormat,
 }
 
+impl ColumnDecoder {
+    fn prepare(&self, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
+        match self.format {
+            WireFormat::Binary => prepare_binary(self.kind, field, scratch),
+            WireFormat::Output => prepare_text(self.kind, field, scratch),
+        }
+    }
+
+    fn cell<'a>(
+        &self,
+        field: &'a [u8],
+        encoding: SessionEncoding,
+        prepared: &mut PreparedRow<'a>,
+    ) -> Result<Cell<'a>, FieldError> {
+        match self.format {
+            WireFormat::Binary => binary_cell(self.kind, encoding, field, prepared),
+            WireFormat::Output => text_cell(self.kind, encoding, field, prepared),
+        }
+    }
+}
+
 impl RowDecoder {
     fn new(columns: &[(String, ColumnType)], preference: FormatPreference, encoding: SessionEncoding) -> Self {
         let column = |(name, column_type): &(String, ColumnType)| ColumnDecoder {
@@ -189,10 +210,7 @@ impl RowDecoder {
         self.scratch.clear();
         for (at, (column, field)) in self.columns.iter().zip(fields.iter()).enumerate() {
             let Some(field) = field else { continue };
-            let prepared = match column.format {
-                WireFormat::Binary => prepare_binary(column.kind, field, &mut self.scratch),
-                WireFormat::Output => prepare_text(column.kind, field, &mut self.scratch),
-            };
+            let prepared = column.prepare(field, &mut self.scratch);
             prepared.map_err(|source| RowFailure::Value { column: at, source })?;
         }
         Ok(())
@@ -201,10 +219,9 @@ impl RowDecoder {
     fn decode<'a>(&'a self, fields: TupleFields<'a>, cells: &mut Vec<Cell<'a>>) -> Result<(), RowFailure> {
         let mut prepared = PreparedRow::of(&self.scratch);
         for (at, (column, field)) in self.columns.iter().zip(fields.iter()).enumerate() {
-            let cell = match (field, column.format) {
-                (None, _) => Ok(Cell::Null),
-                (Some(field), WireFormat::Binary) => binary_cell(column.kind, self.encoding, field, &mut prepared),
-                (Some(field), WireFormat::Output) => text_cell(column.kind, self.encoding, field, &mut prepared),
+            let cell = match field {
+                Some(field) => column.cell(field, self.encoding, &mut prepared),
+                None => Ok(Cell::Null),
             };
             cells.push(cell.map_err(|source| RowFailure::Value { column: at, source })?);
         }
@@ -413,13 +430,17 @@ fn header(bytes: &[u8]) -> Result<PartFound, CopyError> {
     if bytes.len() < HEADER_BYTES {
         return Ok(PartFound::Needs(HEADER_BYTES));
     }
-    let flags = number_at(bytes, SIGNATURE.len());
-    let extension = number_at(bytes, SIGNATURE.len() + 4) as usize;
-    if flags & CRITICAL_FLAGS != 0 || extension > EXTENSION_BYTES_MAX {
-        return Err(CopyError::Unsupported { flags });
-    }
-    let whole = HEADER_BYTES + extension;
+    let whole = HEADER_BYTES + extension_bytes(bytes)?;
     Ok(if bytes.len() < whole { PartFound::Needs(whole) } else { PartFound::Whole(whole) })
+}
+
+fn extension_bytes(header: &[u8]) -> Result<usize, CopyError> {
+    let flags = number_at(header, SIGNATURE.len());
+    let extension = number_at(header, SIGNATURE.len() + 4) as usize;
+    match flags & CRITICAL_FLAGS != 0 || extension > EXTENSION_BYTES_MAX {
+        true => Err(CopyError::Unsupported { flags }),
+        false => Ok(extension),
+    }
 }
 
 fn number_at(bytes: &[u8], at: usize) -> u32 {
@@ -451,11 +472,14 @@ impl TupleScan {
             if count == TRAILER {
                 return Ok(PartFound::Whole(COUNT_BYTES));
             }
-            if usize::try_from(count) != Ok(columns) {
-                return Err(CopyError::Columns { row, found: count, expected: columns });
-            }
+            check_columns(count, columns, row)?;
             self.at = COUNT_BYTES;
         }
+        self.fields(bytes, columns, row)
+    }
+
+    /// Finds the fields that are left.
+    fn fields(&mut self, bytes: &[u8], columns: usize, row: u64) -> Result<PartFound, CopyError> {
         while self.spans.len() < columns {
             if let Some(needed) = self.field(bytes, row)? {
                 return Ok(PartFound::Needs(needed));
@@ -469,17 +493,27 @@ impl TupleScan {
         let start = self.at + LENGTH_BYTES;
         let Some(length) = bytes.get(self.at..start).and_then(<[u8]>::first_chunk) else { return Ok(Some(start)) };
         let Some(length) = field_length(i32::from_be_bytes(*length), row)? else {
-            self.spans.push(None);
-            self.at = start;
+            self.pass(None, start);
             return Ok(None);
         };
         let end = start + length;
         if bytes.len() < end {
             return Ok(Some(end));
         }
-        self.spans.push(Some(FieldSpan { start, end }));
-        self.at = end;
+        self.pass(Some(FieldSpan { start, end }), end);
         Ok(None)
+    }
+
+    fn pass(&mut self, span: Option<FieldSpan>, end: usize) {
+        self.spans.push(span);
+        self.at = end;
+    }
+}
+
+fn check_columns(found: i16, expected: usize, row: u64) -> Result<(), CopyError> {
+    match usize::try_from(found) == Ok(expected) {
+        true => Ok(()),
+        false => Err(CopyError::Columns { row, found, expected }),
     }
 }
 

@@ -117,13 +117,16 @@ fn push_text_fields(
         if at > 0 {
             out.push(b'\t');
         }
-        let has_text = !is_too_long(cell) && !is_binary_only(cell, *kind, target);
-        if !has_text || out.len() - start > LINE_BYTES_MAX {
+        if !has_text(cell, *kind, target) || out.len() - start > LINE_BYTES_MAX {
             return Ok(RowForm::Parameters);
         }
         push_text_field(out, cell, *kind, target)?;
     }
     Ok(RowForm::Copy)
+}
+
+fn has_text(cell: &Cell<'_>, kind: ValueKind, target: EncodeTarget) -> bool {
+    !is_too_long(cell) && !is_binary_only(cell, kind, target)
 }
 
 /// Bytes take two digits each, and a text grows by its escapes.
@@ -188,19 +191,22 @@ fn escape_letter(byte: u8) -> u8 {
 
 /// The text of a cell that is one, as the session takes it.
 pub(crate) fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<Option<Cow<'a, [u8]>>, EncodeError> {
-    let text = match *cell {
+    let text = unchecked_text(cell, encoding)?;
+    if text.as_ref().is_some_and(|text| text.contains(&0)) {
+        return Err(EncodeError::ZeroByte);
+    }
+    Ok(text)
+}
+
+/// May have zero bytes.
+fn unchecked_text<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<Option<Cow<'a, [u8]>>, EncodeError> {
+    Ok(Some(match *cell {
         Cell::Text(text) => Cow::Borrowed(text.as_bytes()),
         Cell::Output(bytes) | Cell::Encoded(Encoding::SqlAscii | Encoding::Utf8Invalid, bytes) => Cow::Borrowed(bytes),
         Cell::Encoded(Encoding::Latin1, bytes) => latin1_text(bytes, encoding),
         Cell::Encoded(Encoding::Utf16Le | Encoding::Utf16Be, _) => return Err(EncodeError::Encoding),
         _ => return Ok(None),
-    };
-    check_no_zero(&text)?;
-    Ok(Some(text))
-}
-
-fn check_no_zero(text: &[u8]) -> Result<(), EncodeError> {
-    if text.contains(&0) { Err(EncodeError::ZeroByte) } else { Ok(()) }
+    }))
 }
 
 fn latin1_text(bytes: &[u8], encoding: SessionEncoding) -> Cow<'_, [u8]> {
@@ -224,23 +230,32 @@ pub(crate) fn push_words(
         Cell::Integer(value) => push_str(out, &value.to_string()),
         Cell::Real(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
         Cell::Real32(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
-        Cell::Numeric(number) => match numeric::push_text(out, &number) {
-            NumericFit::Fits => {}
-            NumericFit::TooLarge => return Err(EncodeError::TooLarge),
-        },
-        Cell::Timestamp(value) => calendar::push_timestamp(out, value, zone_of(kind)),
+        Cell::Numeric(number) => return push_numeric(out, &number),
+        Cell::Uuid(bytes) => push_str(out, &data_encoding::HEXLOWER.encode(&bytes)),
+        Cell::Interval { months, days, microseconds } => push_interval(out, months, days, microseconds, target),
+        Cell::Absent => return Err(EncodeError::Absent),
+        Cell::Stream(..) => return Err(EncodeError::Stream),
+        _ => push_time_words(out, cell, zone_of(kind)),
+    }
+    Ok(())
+}
+
+fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> Result<(), EncodeError> {
+    match numeric::push_text(out, number) {
+        NumericFit::Fits => Ok(()),
+        NumericFit::TooLarge => Err(EncodeError::TooLarge),
+    }
+}
+
+/// Dates and times.
+fn push_time_words(out: &mut Vec<u8>, cell: &Cell<'_>, zone: Zone) {
+    match *cell {
+        Cell::Timestamp(value) => calendar::push_timestamp(out, value, zone),
         Cell::Date(value) => calendar::push_date(out, value),
         Cell::Time(value) => calendar::push_time(out, value),
         Cell::TimeZoned(value, west) => calendar::push_time_zoned(out, value, west),
-        Cell::Interval { months, days, microseconds } => push_interval(out, months, days, microseconds, target),
-        Cell::Uuid(bytes) => push_str(out, &data_encoding::HEXLOWER.encode(&bytes)),
-        Cell::Absent => return Err(EncodeError::Absent),
-        Cell::Stream(..) => return Err(EncodeError::Stream),
-        Cell::Null | Cell::Text(_) | Cell::Bytes(_) | Cell::Encoded(..) | Cell::Output(_) => {
-            unreachable!("texts, bytes and nulls have their own ways")
-        }
+        _ => unreachable!("texts, bytes and nulls have their own ways"),
     }
-    Ok(())
 }
 
 fn push_money(out: &mut Vec<u8>, value: i64) {
@@ -281,13 +296,18 @@ pub(crate) fn is_binary_only(cell: &Cell<'_>, kind: ValueKind, target: EncodeTar
         Cell::Real(value) => value.is_nan() && value.to_bits() != NAN,
         Cell::Real32(value) => value.is_nan() && value.to_bits() != NAN32,
         Cell::Text(text) => kind == ValueKind::Char && target.version < CHAR_TEXT_SINCE && text.len() > 1,
-        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => {
-            target.version < INTERVAL_INFINITY_SINCE
-        }
+        Cell::Interval { .. } => is_binary_only_interval(cell, target.version),
+        _ => false,
+    }
+}
+
+fn is_binary_only_interval(cell: &Cell<'_>, version: u32) -> bool {
+    match *cell {
+        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => version < INTERVAL_INFINITY_SINCE,
         // The server reads the digits first and the sign afterwards.
         Cell::Interval { microseconds: i64::MIN, .. } => true,
         Cell::Interval { microseconds, .. } => {
-            target.version < LONG_INTERVAL_TEXT_SINCE && microseconds.unsigned_abs() >= SHORT_INTERVAL_US
+            version < LONG_INTERVAL_TEXT_SINCE && microseconds.unsigned_abs() >= SHORT_INTERVAL_US
         }
         _ => false,
     }
@@ -326,14 +346,19 @@ fn push_binary_field(
     }
     // The length is known afterwards.
     let at = out.len();
-    let start = at + LENGTH_BYTES;
     out.extend_from_slice(&[0; LENGTH_BYTES]);
-    if push_binary_value(out, cell, kind, target)? == BinaryFit::Odd {
-        return Ok(BinaryFit::Odd);
+    match push_binary_value(out, cell, kind, target)? {
+        BinaryFit::Fits => Ok(set_length(out, at)),
+        BinaryFit::Odd => Ok(BinaryFit::Odd),
     }
-    let Ok(len) = i32::try_from(out.len() - start) else { return Ok(BinaryFit::Odd) };
+}
+
+/// Writes how long the value is that follows the length at `at`.
+fn set_length(out: &mut [u8], at: usize) -> BinaryFit {
+    let start = at + LENGTH_BYTES;
+    let Ok(len) = i32::try_from(out.len() - start) else { return BinaryFit::Odd };
     out[at..start].copy_from_slice(&len.to_be_bytes());
-    Ok(BinaryFit::Fits)
+    BinaryFit::Fits
 }
 
 fn push_binary_value(
@@ -343,27 +368,31 @@ fn push_binary_value(
     target: EncodeTarget,
 ) -> Result<BinaryFit, EncodeError> {
     match (kind, *cell) {
-        (_, Cell::Integer(value)) => return Ok(push_integer(out, value, kind)),
-        (ValueKind::Numeric, Cell::Numeric(number)) => return Ok(push_binary_numeric(out, &number)),
         (ValueKind::Text, Cell::Text(_) | Cell::Encoded(..)) | (ValueKind::Json, Cell::Output(_)) => {
-            return push_binary_text(out, cell, target);
+            push_binary_text(out, cell, target)
         }
         (ValueKind::Jsonb, Cell::Output(_)) => {
             out.push(JSONB_VERSION);
-            return push_binary_text(out, cell, target);
+            push_binary_text(out, cell, target)
         }
-        (ValueKind::Char, Cell::Text(text)) => match char_byte(text) {
-            Some(byte) => out.push(byte),
-            None => return Ok(BinaryFit::Odd),
-        },
+        (_, Cell::Integer(value)) => Ok(push_integer(out, value, kind)),
+        (ValueKind::Numeric, Cell::Numeric(number)) => Ok(push_binary_numeric(out, &number)),
+        (ValueKind::Char, Cell::Text(text)) => Ok(push_bytes(out, char_byte(text).map(|byte| [byte]).ok_or(()))),
+        _ => Ok(push_binary_bytes(out, cell, kind)),
+    }
+}
+
+/// Values that go as their bytes.
+fn push_binary_bytes(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> BinaryFit {
+    match (kind, *cell) {
         (ValueKind::Bool, Cell::Bool(value)) => out.push(u8::from(value)),
         (ValueKind::Real, Cell::Real(value)) => out.extend_from_slice(&value.to_be_bytes()),
         (ValueKind::Real32, Cell::Real32(value)) => out.extend_from_slice(&value.to_be_bytes()),
         (ValueKind::Bytes, Cell::Bytes(bytes)) => out.extend_from_slice(bytes),
         (ValueKind::Uuid, Cell::Uuid(bytes)) => out.extend_from_slice(&bytes),
-        _ => return Ok(push_binary_time(out, cell, kind)),
+        _ => return push_binary_time(out, cell, kind),
     }
-    Ok(BinaryFit::Fits)
+    BinaryFit::Fits
 }
 
 /// Dates, times and intervals.

@@ -44,6 +44,14 @@ impl RowScratch {
         }
         self.pieces.push(RowPiece::Bytes(start..self.bytes.len()));
     }
+
+    /// Keeps the bytes of a bytea; `None` if the field is not hexadecimal.
+    fn push_hex(&mut self, field: &[u8]) -> Option<()> {
+        let start = self.bytes.len();
+        unhex(field.strip_prefix(b"\\x"), &mut self.bytes)?;
+        self.pieces.push(RowPiece::Bytes(start..self.bytes.len()));
+        Some(())
+    }
 }
 
 /// A backslash and three octal digits.
@@ -177,11 +185,7 @@ pub(crate) fn prepare_text(kind: ValueKind, field: &[u8], scratch: &mut RowScrat
             scratch.pieces.push(RowPiece::Numeric(number));
         }
         ValueKind::Char => scratch.push_char(text_char(field)?),
-        ValueKind::Bytes => {
-            let start = scratch.bytes.len();
-            unhex(field.strip_prefix(b"\\x"), &mut scratch.bytes).ok_or(invalid(kind, "not hexadecimal"))?;
-            scratch.pieces.push(RowPiece::Bytes(start..scratch.bytes.len()));
-        }
+        ValueKind::Bytes => scratch.push_hex(field).ok_or(invalid(kind, "not hexadecimal"))?,
         _ => {}
     }
     Ok(())
@@ -192,12 +196,18 @@ fn text_char(field: &[u8]) -> Result<u8, FieldError> {
     match *field {
         [] => Ok(0),
         [byte] => Ok(byte),
-        [b'\\', ref digits @ ..] if digits.len() == 3 && digits.iter().all(|digit| matches!(digit, b'0'..=b'7')) => {
-            let value = digits.iter().fold(0u16, |value, digit| value * 8 + u16::from(digit - b'0'));
-            u8::try_from(value).map_err(|_| invalid(ValueKind::Char, "out of range"))
-        }
+        [b'\\', ref digits @ ..] if is_octal(digits) => octal(digits),
         _ => Err(invalid(ValueKind::Char, "more than one byte")),
     }
+}
+
+fn is_octal(digits: &[u8]) -> bool {
+    digits.len() == 3 && digits.iter().all(|digit| matches!(digit, b'0'..=b'7'))
+}
+
+fn octal(digits: &[u8]) -> Result<u8, FieldError> {
+    let value = digits.iter().fold(0u16, |value, digit| value * 8 + u16::from(digit - b'0'));
+    u8::try_from(value).map_err(|_| invalid(ValueKind::Char, "out of range"))
 }
 
 /// The cell of a text field, after [`prepare_text`].
@@ -266,23 +276,24 @@ fn parsed<T>(kind: ValueKind, field: &[u8], parse: impl Fn(&str) -> Option<T>) -
 
 /// Minor units of what the C locale shows as `-$1,234.56`.
 fn money(text: &str) -> Option<i64> {
-    let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    match text.strip_prefix('-') {
+        Some(unsigned) => signed_money(-1, unsigned),
+        None => signed_money(1, text),
+    }
+}
+
+fn signed_money(sign: i64, text: &str) -> Option<i64> {
     let (whole, cents) = text.strip_prefix('$')?.split_once('.')?;
     if cents.len() != 2 {
         return None;
     }
-    let mut sum = 0i64;
-    for byte in whole.bytes().chain(cents.bytes()) {
-        if byte == b',' {
-            continue;
-        }
-        if !byte.is_ascii_digit() {
-            return None;
-        }
-        // The largest negative sum has no positive counterpart.
-        sum = sum.checked_mul(10)?.checked_add(sign * i64::from(byte - b'0'))?;
-    }
-    Some(sum)
+    let mut digits = whole.bytes().chain(cents.bytes()).filter(|byte| *byte != b',');
+    // The largest negative sum has no positive counterpart.
+    digits.try_fold(0i64, |sum, digit| sum.checked_mul(10)?.checked_add(sign * decimal_digit(digit)?))
+}
+
+fn decimal_digit(byte: u8) -> Option<i64> {
+    byte.is_ascii_digit().then(|| i64::from(byte - b'0'))
 }
 
 fn uuid(text: &str) -> Option<[u8; 16]> {

@@ -67,6 +67,12 @@ impl BinaryHeader {
         }
     }
 
+    /// Of the last digit of the last group.
+    fn exponent(&self) -> i64 {
+        let groups_after_first = i64::from(self.groups) - 1;
+        (i64::from(self.weight) - groups_after_first) * GROUP
+    }
+
     fn push(&self, out: &mut Vec<u8>) {
         for number in [self.groups, self.weight.cast_unsigned(), self.sign, self.scale] {
             out.extend_from_slice(&number.to_be_bytes());
@@ -86,21 +92,27 @@ pub(crate) fn from_binary(field: &[u8], buffer: &mut Vec<u8>) -> Result<Unpacked
     if groups.len() != 2 * usize::from(header.groups) {
         return Err(wrong_length);
     }
-    let negative = match header.sign {
-        SIGN_POSITIVE => false,
-        SIGN_NEGATIVE => true,
-        SIGN_NAN => return Ok(Unpacked::NaN),
-        SIGN_INFINITY => return Ok(Unpacked::Infinity),
-        SIGN_NEGATIVE_INFINITY => return Ok(Unpacked::NegativeInfinity),
-        _ => return Err(invalid("unknown sign")),
-    };
+    match header.sign {
+        SIGN_POSITIVE => from_groups(false, &header, groups, buffer),
+        SIGN_NEGATIVE => from_groups(true, &header, groups, buffer),
+        SIGN_NAN => Ok(Unpacked::NaN),
+        SIGN_INFINITY => Ok(Unpacked::Infinity),
+        SIGN_NEGATIVE_INFINITY => Ok(Unpacked::NegativeInfinity),
+        _ => Err(invalid("unknown sign")),
+    }
+}
+
+fn from_groups(
+    negative: bool,
+    header: &BinaryHeader,
+    groups: &[u8],
+    buffer: &mut Vec<u8>,
+) -> Result<Unpacked, FieldError> {
     let start = buffer.len();
     for group in groups.chunks_exact(2) {
         push_group_digits(number_at(group, 0), buffer)?;
     }
-    let groups_after_first = i64::from(header.groups) - 1;
-    let exponent = (i64::from(header.weight) - groups_after_first) * GROUP;
-    Ok(strip_zeros(negative, header.scale, exponent, start, buffer))
+    Ok(strip_zeros(negative, header.scale, header.exponent(), start, buffer))
 }
 
 fn push_group_digits(group: u16, buffer: &mut Vec<u8>) -> Result<(), FieldError> {
@@ -130,11 +142,15 @@ fn from_decimal_text(negative: bool, unsigned: &str, buffer: &mut Vec<u8>) -> Re
     if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
         return Err(invalid("no decimal number"));
     }
-    let scale = u16::try_from(fraction.len()).map_err(|_| invalid("too many decimals"))?;
+    let scale = scale_of(fraction)?;
     let start = buffer.len();
     buffer.extend_from_slice(whole.as_bytes());
     buffer.extend_from_slice(fraction.as_bytes());
     Ok(strip_zeros(negative, scale, -i64::from(scale), start, buffer))
+}
+
+fn scale_of(fraction: &str) -> Result<u16, FieldError> {
+    u16::try_from(fraction.len()).map_err(|_| invalid("too many decimals"))
 }
 
 fn is_digits(text: &str) -> bool {
@@ -144,14 +160,20 @@ fn is_digits(text: &str) -> bool {
 /// Takes the zeros from both ends of what lies in `buffer` from `start`; `exponent` is of the last digit.
 fn strip_zeros(negative: bool, scale: u16, exponent: i64, start: usize, buffer: &[u8]) -> Unpacked {
     let digits = &buffer[start..];
-    let is_significant = |digit: &u8| *digit != b'0';
-    let Some(first) = digits.iter().position(is_significant) else {
+    let Some(significant) = significant_digits(digits) else {
         return Unpacked::Finite { negative: false, scale, exponent: 0, digits: start..start };
     };
-    let end = digits.iter().rposition(is_significant).map_or(0, |last| last + 1);
-    let exponent = exponent + (digits.len() - end) as i64;
+    let exponent = exponent + (digits.len() - significant.end) as i64;
     let exponent = i32::try_from(exponent).expect("a number of a few hundred thousand digits");
-    Unpacked::Finite { negative, scale, exponent, digits: start + first..start + end }
+    Unpacked::Finite { negative, scale, exponent, digits: start + significant.start..start + significant.end }
+}
+
+/// From the first digit that is not zero to the last; `None` if all are zero.
+fn significant_digits(digits: &[u8]) -> Option<Range<usize>> {
+    let is_significant = |digit: &u8| *digit != b'0';
+    let first = digits.iter().position(is_significant)?;
+    let last = digits.iter().rposition(is_significant)?;
+    Some(first..last + 1)
 }
 
 /// Whether a server can hold a number, in the form that was asked for.
@@ -204,6 +226,17 @@ impl<'a> Decimal<'a> {
         self.digits.split_at(before.min(self.digits.len()))
     }
 
+    fn push_text(&self, out: &mut Vec<u8>) {
+        if self.negative {
+            out.push(b'-');
+        }
+        self.push_whole(out);
+        if self.decimals() > 0 {
+            out.push(b'.');
+            self.push_fraction(out);
+        }
+    }
+
     fn push_whole(&self, out: &mut Vec<u8>) {
         let (before, _) = self.split_at_point();
         out.extend_from_slice(before);
@@ -230,20 +263,10 @@ fn push_zeros(out: &mut Vec<u8>, count: i64) {
 /// Appends the text that the server reads as this number, scale and all, if a server can hold it.
 #[must_use]
 pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFit {
-    let Some(decimal) = Decimal::of(numeric) else {
-        out.extend_from_slice(special_text(numeric).as_bytes());
-        return NumericFit::Fits;
-    };
-    if !decimal.fits_text() {
-        return NumericFit::TooLarge;
-    }
-    if decimal.negative {
-        out.push(b'-');
-    }
-    decimal.push_whole(out);
-    if decimal.decimals() > 0 {
-        out.push(b'.');
-        decimal.push_fraction(out);
+    match Decimal::of(numeric) {
+        None => out.extend_from_slice(special_text(numeric).as_bytes()),
+        Some(decimal) if decimal.fits_text() => decimal.push_text(out),
+        Some(_) => return NumericFit::TooLarge,
     }
     NumericFit::Fits
 }
@@ -264,14 +287,9 @@ pub(crate) fn push_binary(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFi
         BinaryHeader { groups: 0, weight: 0, sign: special_sign(numeric), scale: 0 }.push(out);
         return NumericFit::Fits;
     };
-    if !decimal.fits_binary() {
-        return NumericFit::TooLarge;
-    }
-    let Some(groups) = DigitGroups::of(&decimal) else { return NumericFit::TooLarge };
-    let sign = if decimal.negative { SIGN_NEGATIVE } else { SIGN_POSITIVE };
-    BinaryHeader { groups: groups.count.cast_unsigned(), weight: groups.weight, sign, scale: decimal.scale }.push(out);
-    for group in 0..groups.count {
-        out.extend_from_slice(&groups.value(group).to_be_bytes());
+    match DigitGroups::of(&decimal).filter(|_| decimal.fits_binary()) {
+        Some(groups) => groups.push(&decimal, out),
+        None => return NumericFit::TooLarge,
     }
     NumericFit::Fits
 }
@@ -308,6 +326,15 @@ impl<'a> DigitGroups<'a> {
             weight: i16::try_from(weight).ok()?,
             leading_zeros,
         })
+    }
+
+    fn push(&self, decimal: &Decimal<'_>, out: &mut Vec<u8>) {
+        let sign = if decimal.negative { SIGN_NEGATIVE } else { SIGN_POSITIVE };
+        let groups = self.count.cast_unsigned();
+        BinaryHeader { groups, weight: self.weight, sign, scale: decimal.scale }.push(out);
+        for group in 0..self.count {
+            out.extend_from_slice(&self.value(group).to_be_bytes());
+        }
     }
 
     fn value(&self, group: i16) -> u16 {
