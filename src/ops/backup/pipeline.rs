@@ -288,7 +288,12 @@ impl TableReaders<'_> {
         self.cut_references(plan, collected)
     }
 
-    fn cut_rows(&self, plan: &TablePlan, rows_per_leaf: Option<u32>, collected: &mut CollectedRows) -> Result<(), OpError> {
+    fn cut_rows(
+        &self,
+        plan: &TablePlan,
+        rows_per_leaf: Option<u32>,
+        collected: &mut CollectedRows,
+    ) -> Result<(), OpError> {
         let rows = std::mem::take(&mut collected.rows);
         self.cut_queue.send(rows_tree(plan.number), rows, rows_per_leaf)
     }

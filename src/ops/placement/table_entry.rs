@@ -7,7 +7,8 @@ use crate::format::manifest::Layout;
 
 /// The entry of a new table.
 pub fn new_entry(number: u32, table: &Table) -> TableEntry {
-    let columns: Vec<ColumnEntry> = (0u32..).zip(&table.columns).map(|(number, column)| new_column(number, column)).collect();
+    let columns: Vec<ColumnEntry> =
+        (0u32..).zip(&table.columns).map(|(number, column)| new_column(number, column)).collect();
     TableEntry {
         number,
         name: table.name.clone(),

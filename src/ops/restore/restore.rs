@@ -2,7 +2,7 @@
 //! sorted, or in batches to several loaders at once, whichever it wants.
 
 use crate::base::progress::CountUnit;
-use crate::engine::contract::{UnfinishedRestore, Engine, RestoreContent, Scope, SourceError, Target, TargetTable};
+use crate::engine::contract::{Engine, RestoreContent, Scope, SourceError, Target, TargetTable, UnfinishedRestore};
 use crate::engine::sqlite;
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::ops::error::OpError;

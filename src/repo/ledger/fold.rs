@@ -243,10 +243,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn judge_decoded(
-        &self,
-        decoded: Result<DecodedEntry, String>,
-    ) -> Result<Result<DecodedEntry, String>, RepoError> {
+    fn judge_decoded(&self, decoded: Result<DecodedEntry, String>) -> Result<Result<DecodedEntry, String>, RepoError> {
         match decoded {
             Ok(decoded) => Ok(self.judge(&decoded)?.map(|()| decoded).map_err(str::to_owned)),
             Err(reason) => Ok(Err(reason)),

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use crate::base::chain::chain;
-use crate::engine::contract::{Column, Description, Engine, Gap, Reader, Source, SourceError};
+use crate::base::finding::Finding;
+use crate::engine::contract::{Column, Description, Engine, Reader, Source, SourceError};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
 use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
 use crate::engine::postgres::backup::parent_keys::find_parent_lookups;
@@ -37,7 +38,7 @@ pub struct PostgresSource {
 /// A schema as it was written down, and what is missing in it.
 struct Schema {
     document: Vec<u8>,
-    gaps: Vec<Gap>,
+    gaps: Vec<Finding>,
 }
 
 impl PostgresSource {
@@ -90,7 +91,7 @@ impl PostgresSource {
     }
 
     /// What the server's tools and catalogs tell of the schema.
-    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Gap>)>, SourceError> {
+    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Finding>)>, SourceError> {
         let LockedImage { image, watchdog, catalog, .. } = locked;
         let facts = image.facts();
         let tools = self.tools(facts.version)?;
@@ -244,7 +245,7 @@ impl Source for PostgresSource {
         Ok(sessions.into_iter().map(reader).collect())
     }
 
-    fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
+    fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
         let Some(ReadableImage { image, watchdog, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
         // Before others are let in, who may alter types next.
         let gaps = types.gaps(&image, &watchdog);

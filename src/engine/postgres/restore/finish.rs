@@ -7,8 +7,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::pipeline::{into_inner, lock};
-use crate::engine::contract::{Refused, SourceError};
+use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::{
     ItemOutcome, RefusalPolicy, run_item, run_items, statement_text, try_statement,
@@ -32,10 +33,10 @@ pub(super) struct Finisher<'a> {
 
 /// How the last transaction went, and all that was refused.
 pub(super) enum RestoreEnd {
-    Done(Vec<Refused>),
+    Done(Vec<Finding>),
     /// The session was lost before the server said whether it was committed.
     Unanswered {
-        refused: Vec<Refused>,
+        refused: Vec<Finding>,
         error: SourceError,
     },
 }
@@ -236,11 +237,11 @@ fn analyze_relation(session: &TargetSession, sql: &str) -> Result<(), SourceErro
 fn make_event_trigger(
     session: &TargetSession,
     item: &ScriptItem,
-    refused: &mut Vec<Refused>,
+    refused: &mut Vec<Finding>,
 ) -> Result<(), SourceError> {
     for step in &item.statements {
         if let Some(reason) = try_statement(session, &item.doing(), &statement_text(&step.sql))? {
-            refused.push(Refused { object: item.object.clone(), reason });
+            refused.push(Finding::new(FindingKind::Refused, &item.object, reason));
         }
     }
     Ok(())

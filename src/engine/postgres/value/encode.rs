@@ -303,7 +303,9 @@ pub(crate) fn is_binary_only(cell: &Cell<'_>, kind: ValueKind, target: EncodeTar
 
 fn is_binary_only_interval(cell: &Cell<'_>, version: u32) -> bool {
     match *cell {
-        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => version < INTERVAL_INFINITY_SINCE,
+        Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => {
+            version < INTERVAL_INFINITY_SINCE
+        }
         // The server reads the digits first and the sign afterwards.
         Cell::Interval { microseconds: i64::MIN, .. } => true,
         Cell::Interval { microseconds, .. } => {
