@@ -40,11 +40,11 @@ pub const PACK_FRAMES_MAX: usize = 65_535;
 /// Most session wraps in the header of a pack.
 pub const PACK_WRAPS_MAX: usize = 15;
 /// Largest stored frame.
-pub const FRAME_STORED_BYTES_MAX: usize = (16 << 20) - 1;
+const FRAME_STORED_BYTES_MAX: usize = (16 << 20) - 1;
 /// Largest content of a frame.
 pub const FRAME_CONTENT_BYTES_MAX: usize = 64 << 20;
 /// Largest pack that a reader accepts.
-pub const PACK_BYTES_MAX: usize = 64 << 20;
+const PACK_BYTES_MAX: usize = 64 << 20;
 /// Largest manifest.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 /// Largest index fragment.

@@ -83,7 +83,7 @@ pub trait StageError {
 }
 
 /// The first error that is the consequence of no other; if there is none, the first.
-pub fn first_cause<E: StageError>(errors: impl IntoIterator<Item = E>) -> Option<E> {
+fn first_cause<E: StageError>(errors: impl IntoIterator<Item = E>) -> Option<E> {
     let mut first = None;
     for error in errors {
         if !error.is_consequence() {

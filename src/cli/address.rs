@@ -1,7 +1,7 @@
 //! The address of a database as a person writes it. It may hold a password: nothing here shows one.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use url::Url;
@@ -120,13 +120,14 @@ impl SourceAddress {
         if SERVER_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
             return ServerAddress::parse(text, host).map(Self::Postgres);
         }
-        let Some(file) = text.strip_prefix("sqlite:") else {
-            return Err(AddressError::Unsupported(redact::address(text)));
-        };
-        match sqlite_path(file) {
-            Some(path) => Ok(Self::Sqlite(path)),
-            None => Err(AddressError::NotAFile(redact::address(text))),
+        match text.strip_prefix("sqlite:") {
+            Some(file) => Self::of_file(file).ok_or_else(|| AddressError::NotAFile(redact::address(text))),
+            None => Err(AddressError::Unsupported(redact::address(text))),
         }
+    }
+
+    fn of_file(text: &str) -> Option<Self> {
+        sqlite_path(text).map(Self::Sqlite)
     }
 }
 
@@ -136,8 +137,11 @@ fn sqlite_path(text: &str) -> Option<PathBuf> {
         Some(rest) => url_path(rest)?,
         None => PathBuf::from(text),
     };
-    let is_file = !path.as_os_str().is_empty() && path.as_os_str() != "/";
-    is_file.then_some(path)
+    may_be_file(&path).then_some(path)
+}
+
+fn may_be_file(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && path.as_os_str() != "/"
 }
 
 /// The path of a URL without its scheme. It must begin with the path: a file has no host in front.

@@ -153,8 +153,13 @@ fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliEr
 /// Says where, but neither the values at hand nor the calls on the way, because those may be secrets.
 fn report_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    // A message without arguments is a literal of the program.
-    let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("an invariant does not hold");
+    let message = panic_message(info);
     tracing::error!(place, reason = message, "the program panics");
     write_err(&format!("sidekeep {} stopped at {place}: {message}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// A message without arguments is a literal of the program; any other may quote data.
+fn panic_message(info: &PanicHookInfo<'_>) -> &'static str {
+    let literal = info.payload().downcast_ref::<&'static str>();
+    literal.copied().unwrap_or("an invariant does not hold")
 }

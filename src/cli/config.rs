@@ -161,20 +161,28 @@ fn read(path: PathBuf) -> Result<FoundConfig, ConfigError> {
 /// What `text`, the content of `path`, says.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut config: Config = toml::from_str(text).map_err(|error| content_error(&error, text, path))?;
-    for name in config.source.keys() {
-        if !is_source_name(name) {
-            return Err(ConfigError::SourceName { path: path.to_owned(), name: name.clone() });
-        }
-    }
+    check_source_names(&config, path)?;
     config.resolve_paths(path.parent().unwrap_or(Path::new("")));
     Ok(config)
+}
+
+fn check_source_names(config: &Config, path: &Path) -> Result<(), ConfigError> {
+    match config.source.keys().find(|name| !is_source_name(name)) {
+        Some(name) => Err(ConfigError::SourceName { path: path.to_owned(), name: name.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Where and why a text is no configuration. The line itself is left out: it may hold a password.
 fn content_error(error: &toml::de::Error, text: &str, path: &Path) -> ConfigError {
     let start = error.span().map_or(0, |span| span.start);
-    let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
+    let line = line_at(text, start);
     ConfigError::Content { path: path.to_owned(), line, reason: redact::message(error.message()) }
+}
+
+/// The number of the line in which the byte at `position` stands.
+fn line_at(text: &str, position: usize) -> usize {
+    text.get(..position).map_or(1, |before| before.matches('\n').count() + 1)
 }
 
 fn is_source_name(name: &str) -> bool {
@@ -188,13 +196,17 @@ impl Config {
         for path in [&mut self.key_file, &mut self.spill_dir, &mut self.pg_bin] {
             resolve(path, dir);
         }
+        self.resolve_repo(dir);
+        for source in self.source.values_mut() {
+            source.resolve_paths(dir);
+        }
+    }
+
+    fn resolve_repo(&mut self, dir: &Path) {
         if let Some(repo) = &mut self.repo
             && !repo.contains("://")
         {
             *repo = dir.join(&*repo).to_string_lossy().into_owned();
-        }
-        for source in self.source.values_mut() {
-            source.resolve_paths(dir);
         }
     }
 }

@@ -99,10 +99,7 @@ impl CommandContext {
         }
         match &self.config()?.repo {
             Some(text) => Ok(Location::parse(text)?),
-            None => Err(CliError::usage(
-                "no repository is named",
-                "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml",
-            )),
+            None => Err(no_repository()),
         }
     }
 
@@ -190,11 +187,8 @@ impl CommandContext {
     }
 
     fn key_source(&self) -> Result<KeySource, CliError> {
-        if let Some(path) = &self.global.key_file {
-            return Ok(KeySource::File(path.clone()));
-        }
-        if let Some(command) = &self.global.key_command {
-            return Ok(KeySource::Command(command.clone()));
+        if let Some(source) = self.named_key_source() {
+            return Ok(source);
         }
         if let Some(source) = variable_key_source()? {
             return Ok(source);
@@ -203,6 +197,12 @@ impl CommandContext {
             Some(path) => Ok(KeySource::File(path.clone())),
             None => Err(KeyError::Missing.into()),
         }
+    }
+
+    /// Where the options say that the key is.
+    fn named_key_source(&self) -> Option<KeySource> {
+        let file = self.global.key_file.clone().map(KeySource::File);
+        file.or_else(|| self.global.key_command.clone().map(KeySource::Command))
     }
 
     /// Where passphrases come from.
@@ -252,16 +252,20 @@ impl CommandContext {
         let cancel = monitor.cancel.clone();
         signal::listen(&self.runtime, cancel.clone(), view.progress())
             .map_err(CliError::cannot("listen to signals"))?;
-        let error: CliError = match operation(monitor) {
-            Ok(done) => return Ok(done),
-            Err(error) => error.into(),
-        };
-        // An operation that stops because it was asked to fails with an error of its own.
-        Err(if cancel.is_cancelled() { error.interrupted() } else { error })
+        operation(monitor).map_err(|error| interrupted_if(cancel.is_cancelled(), error.into()))
     }
 }
 
 /// The key that the environment names.
+/// The error of an operation. One that stops because it was asked to fails with an error of its own.
+fn interrupted_if(is_cancelled: bool, error: CliError) -> CliError {
+    if is_cancelled { error.interrupted() } else { error }
+}
+
+fn no_repository() -> CliError {
+    CliError::usage("no repository is named", "name it with --repo, SIDEKEEP_REPO or repo in sidekeep.toml")
+}
+
 fn variable_key_source() -> Result<Option<KeySource>, CliError> {
     match (variable("SIDEKEEP_KEY_FILE"), variable("SIDEKEEP_KEY_COMMAND")) {
         (Some(_), Some(_)) => {
@@ -275,11 +279,10 @@ fn variable_key_source() -> Result<Option<KeySource>, CliError> {
 
 /// The passphrase that stands in a variable.
 fn given_passphrase(text: OsString) -> Result<PassphraseSource, CliError> {
-    match text.into_string() {
-        Ok(text) => Ok(PassphraseSource::Given(Zeroizing::new(text))),
-        Err(_) => Err(CliError::usage(
-            format!("{PASSPHRASE_VARIABLE} is not UTF-8"),
-            "give the passphrase with --passphrase-command",
-        )),
-    }
+    let text = text.into_string().map_err(|_| passphrase_is_not_text())?;
+    Ok(PassphraseSource::Given(Zeroizing::new(text)))
+}
+
+fn passphrase_is_not_text() -> CliError {
+    CliError::usage(format!("{PASSPHRASE_VARIABLE} is not UTF-8"), "give the passphrase with --passphrase-command")
 }

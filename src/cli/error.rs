@@ -1,5 +1,5 @@
 //! Why a command fails. Every error of the layers below becomes a [`CliError`] with its chain of causes; its exit code
-//! and its hint come from `verdict.rs`.
+//! and its hint come from `error_verdict.rs`.
 
 use std::error::Error;
 
@@ -7,11 +7,11 @@ use thiserror::Error;
 
 use super::address::AddressError;
 use super::config::ConfigError;
+use super::error_verdict::{self, ErrorVerdict, QuotedValues};
 use super::exit::Exit;
 use super::keys::KeyError;
 use super::render::printable;
 use super::time::TimeError;
-use super::verdict::{self, ErrorVerdict, QuotedValues};
 use crate::base::chain::{causes, chain};
 use crate::crypto::keyfile::KeyFileError;
 use crate::engine::contract::SourceError;
@@ -94,7 +94,7 @@ impl CliError {
 
     /// The code of this error.
     pub(crate) fn exit(&self) -> Exit {
-        self.verdict().exit
+        self.error_verdict().exit
     }
 
     /// The same, of an operation that was asked to stop.
@@ -102,17 +102,17 @@ impl CliError {
         if self.exit() == Exit::Interrupted {
             return self;
         }
-        Self::Interrupted { source: Box::new(self), hint: verdict::REUSED }
+        Self::Interrupted { source: Box::new(self), hint: error_verdict::REUSED }
     }
 
     /// The same with what to do about an interrupted restore that can go on.
     pub(crate) fn resumable(self) -> Self {
-        self.if_interrupted(verdict::RESUMED)
+        self.if_interrupted(error_verdict::RESUMED)
     }
 
     /// The same with what became of the files of an interrupted restore.
     pub(crate) fn removed(self) -> Self {
-        self.if_interrupted(verdict::REMOVED)
+        self.if_interrupted(error_verdict::REMOVED)
     }
 
     fn if_interrupted(self, hint: &'static str) -> Self {
@@ -127,7 +127,7 @@ impl CliError {
 
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
-        let hint = self.verdict().hint;
+        let hint = self.error_verdict().hint;
         (!hint.is_empty()).then(|| hint.to_owned())
     }
 
@@ -149,19 +149,19 @@ impl CliError {
     fn quoted_values(&self) -> Option<QuotedValues<'_>> {
         match self {
             Self::Interrupted { source, .. } => source.quoted_values(),
-            Self::Failed(error) => causes(&**error).find_map(verdict::quoted_values),
+            Self::Failed(error) => causes(&**error).find_map(error_verdict::quoted_values),
             _ => None,
         }
     }
 
-    fn verdict(&self) -> ErrorVerdict {
+    fn error_verdict(&self) -> ErrorVerdict {
         match self {
             Self::Usage { hint, .. } => ErrorVerdict::new(Exit::Usage, hint),
-            Self::Bug => ErrorVerdict::new(Exit::Failed, verdict::BUG),
+            Self::Bug => ErrorVerdict::new(Exit::Failed, error_verdict::BUG),
             Self::Interrupted { hint, .. } => ErrorVerdict::new(Exit::Interrupted, hint),
             Self::Output { .. } => ErrorVerdict::new(Exit::Failed, OUTPUT_HINT),
             Self::Io { .. } => ErrorVerdict::new(Exit::Failed, IO_HINT),
-            Self::Failed(error) => verdict::verdict(&**error),
+            Self::Failed(error) => error_verdict::error_verdict(&**error),
         }
     }
 }

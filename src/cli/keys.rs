@@ -148,10 +148,15 @@ impl KeySource {
         let failed = |source| KeyError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         let warning = permissions_warning(path, &file.metadata().map_err(failed)?);
-        let Some(text) = read_text(file).map_err(failed)? else {
-            return Err(KeyError::NoText { key: self.clone() });
-        };
-        Ok(ReadKey { file: self.parse(&text)?, warning })
+        let text = read_text(file).map_err(failed)?;
+        Ok(ReadKey { file: self.parse_some(text)?, warning })
+    }
+
+    fn parse_some(&self, text: Option<Zeroizing<String>>) -> Result<KeyFile, KeyError> {
+        match text {
+            Some(text) => self.parse(&text),
+            None => Err(KeyError::NoText { key: self.clone() }),
+        }
     }
 
     fn parse(&self, text: &str) -> Result<KeyFile, KeyError> {
@@ -204,11 +209,12 @@ fn output(command: &OsString, kind: SecretKind) -> Result<Zeroizing<String>, Key
     let mut child = shell(command).spawn().map_err(failed)?;
     let stdout = child.stdout.take().expect("standard output is a pipe");
     let text = read_text(stdout).map_err(failed);
-    let status = child.wait().map_err(failed)?;
-    if !status.success() {
-        return Err(KeyError::CommandFailed { kind, status });
-    }
+    check_status(child.wait().map_err(failed)?, kind)?;
     text?.ok_or(KeyError::CommandOutput { kind })
+}
+
+fn check_status(status: ExitStatus, kind: SecretKind) -> Result<(), KeyError> {
+    if status.success() { Ok(()) } else { Err(KeyError::CommandFailed { kind, status }) }
 }
 
 fn shell(command: &OsString) -> Command {

@@ -77,7 +77,10 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), CliError> {
     if !options.is_on() {
         return Ok(());
     }
-    let targets = options.targets()?;
+    install_writer(options, options.targets()?)
+}
+
+fn install_writer(options: &LogOptions, targets: Targets) -> Result<(), CliError> {
     match &options.file {
         Some(path) => install(targets, options.format, Mutex::new(open(path)?)),
         None => install(targets, options.format, std::io::stderr),
@@ -118,12 +121,16 @@ fn parse_filter(text: &str) -> Result<Targets, CliError> {
 
 fn parse_directive(text: &str) -> Option<(&str, LevelFilter)> {
     let (target, level) = text.split_once('=').unwrap_or((OWN_TARGET, text));
-    let module = target.strip_prefix(OWN_TARGET)?;
-    let is_own = module.is_empty() || module.starts_with("::");
-    if !is_own || level.is_empty() {
+    if !is_own(target) || level.is_empty() {
         return None;
     }
     Some((target, level.parse().ok()?))
+}
+
+/// Whether `target` is this program or one of its modules.
+fn is_own(target: &str) -> bool {
+    let module = target.strip_prefix(OWN_TARGET);
+    module.is_some_and(|module| module.is_empty() || module.starts_with("::"))
 }
 
 fn unknown_directive(directive: &str) -> CliError {

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod environment;
 mod error;
+mod error_verdict;
 mod exit;
 mod findings;
 mod global;
@@ -25,6 +26,5 @@ mod tag;
 mod target;
 mod time;
 mod ui;
-mod verdict;
 
 pub use app::main;

@@ -60,11 +60,7 @@ impl ReservedKeyFile {
         let path = dir.join(format!("{role}.key"));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => Ok(Self { role, path, file, is_filled: false }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(CliError::usage(
-                format!("{} is there already, and no key is ever overwritten", path.display()),
-                "name another directory with --keys-dir",
-            )),
-            Err(source) => Err(CliError::Io { doing: format!("create {}", path.display()), source }),
+            Err(error) => Err(not_created(&path, error)),
         }
     }
 
@@ -89,6 +85,16 @@ impl Drop for ReservedKeyFiles {
             let _ = std::fs::remove_dir(&self.dir);
         }
     }
+}
+
+fn not_created(path: &Path, error: io::Error) -> CliError {
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        return CliError::cannot(format!("create {}", path.display()))(error);
+    }
+    CliError::usage(
+        format!("{} is there already, and no key is ever overwritten", path.display()),
+        "name another directory with --keys-dir",
+    )
 }
 
 #[cfg(test)]

@@ -172,9 +172,14 @@ impl Meter {
         let phase = lock(&self.phase).clone()?;
         let elapsed = phase.started.elapsed();
         let line = PhaseLine { phase: &phase, counts: self.counts(), elapsed }.text();
+        Some(line + &self.held_text())
+    }
+
+    /// How long the snapshot of the database has been open, if that is long.
+    fn held_text(&self) -> String {
         match self.held_for() {
-            Some(age) if age >= HELD_SHOWN => Some(format!("{line}  snapshot open {}", duration(age))),
-            _ => Some(line),
+            Some(age) if age >= HELD_SHOWN => format!("  snapshot open {}", duration(age)),
+            _ => String::new(),
         }
     }
 
@@ -192,16 +197,21 @@ impl Meter {
             if self.started.elapsed() < SILENCE || self.is_done() {
                 continue;
             }
-            if let Some(bar) = &self.bar {
-                self.redraw(bar, is_visible);
-            } else if last_line.elapsed() >= LINE {
-                last_line = Instant::now();
-                self.write_log_line();
-            }
+            self.show(&mut last_line, is_visible);
             is_visible = true;
         }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Draws the bar again, or writes a line if the last one was long ago.
+    fn show(&self, last_line: &mut Instant, is_visible: bool) {
+        if let Some(bar) = &self.bar {
+            self.redraw(bar, is_visible);
+        } else if last_line.elapsed() >= LINE {
+            *last_line = Instant::now();
+            self.write_log_line();
         }
     }
 
@@ -229,6 +239,19 @@ fn hidden_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
     bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a valid template"));
     bar
+}
+
+impl Meter {
+    fn image_opens(&self) {
+        tracing::info!("the snapshot of the database is open");
+        *lock(&self.held) = Some(Instant::now());
+    }
+
+    fn image_closes(&self) {
+        let held_ms = self.held_for().map(millis);
+        tracing::info!(held_ms, "the snapshot of the database is closed");
+        *lock(&self.held) = None;
+    }
 }
 
 impl Drop for Meter {
@@ -259,15 +282,8 @@ impl Progress for Meter {
 
     fn image(&self, image: ImageState) {
         match image {
-            ImageState::Held => {
-                tracing::info!("the snapshot of the database is open");
-                *lock(&self.held) = Some(Instant::now());
-            }
-            ImageState::LetGo => {
-                let held_ms = self.held_for().map(millis);
-                tracing::info!(held_ms, "the snapshot of the database is closed");
-                *lock(&self.held) = None;
-            }
+            ImageState::Held => self.image_opens(),
+            ImageState::LetGo => self.image_closes(),
         }
     }
 }
@@ -283,6 +299,14 @@ fn millis(duration: Duration) -> u64 {
 /// The reader of standard error may be gone; the operation goes on.
 fn write_line(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+fn seconds_left(left_ms: u128) -> String {
+    let seconds = u64::try_from(left_ms / 1000).unwrap_or(u64::MAX).max(1);
+    match seconds {
+        0..60 => format!("{seconds} s left"),
+        _ => format!("{} left", duration(Duration::from_secs(seconds))),
+    }
 }
 
 /// What a line says of a phase:
@@ -363,12 +387,12 @@ impl PhaseLine<'_> {
         if left == 0 || done == 0 || self.millis() < TIME_LEFT_AFTER_MS {
             return None;
         }
-        let left_ms = u128::from(left) * u128::from(self.millis()) / u128::from(done);
-        let seconds = u64::try_from(left_ms / 1000).unwrap_or(u64::MAX).max(1);
-        match seconds {
-            0..60 => Some(format!("{seconds} s left")),
-            _ => Some(format!("{} left", duration(Duration::from_secs(seconds)))),
-        }
+        Some(seconds_left(self.millis_for(left, done)))
+    }
+
+    /// How long `left` takes at the pace of `done`.
+    fn millis_for(&self, left: u64, done: u64) -> u128 {
+        u128::from(left) * u128::from(self.millis()) / u128::from(done)
     }
 }
 

@@ -10,14 +10,17 @@ pub(crate) fn address(text: &str) -> String {
     let Some((scheme, _)) = text.split_once(':') else {
         return HIDDEN.to_owned();
     };
-    let shown = Url::parse(text).ok().and_then(without_passwords);
-    let Some(shown) = shown else {
-        return format!("{scheme}:{HIDDEN}");
-    };
-    // Parsing has put the scheme in small letters. Only so is it one that we know: how it was written must show.
-    match shown.as_str().split_once(':') {
+    match Url::parse(text).ok().and_then(without_passwords) {
+        Some(url) => with_scheme(url, scheme),
+        None => format!("{scheme}:{HIDDEN}"),
+    }
+}
+
+/// Parsing has put the scheme in small letters. Only so is it one that we know: how it was written must show.
+fn with_scheme(url: Url, scheme: &str) -> String {
+    match url.as_str().split_once(':') {
         Some((_, rest)) => format!("{scheme}:{rest}"),
-        None => shown.into(),
+        None => url.into(),
     }
 }
 
@@ -43,12 +46,18 @@ pub(crate) fn message(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + "://".len());
-        let (address, tail) = after.split_at(after.find(ends_address).unwrap_or(after.len()));
         shown.push_str(before);
-        shown.push_str(&without_user(address));
-        rest = tail;
+        rest = push_address(&mut shown, after);
     }
     shown + rest
+}
+
+/// Appends the address that `text` begins with, and returns what follows it.
+fn push_address<'a>(shown: &mut String, text: &'a str) -> &'a str {
+    let end = text.find(ends_address).unwrap_or(text.len());
+    let (address, tail) = text.split_at(end);
+    shown.push_str(&without_user(address));
+    tail
 }
 
 /// Whether an address in a text ends before `c`.
@@ -58,13 +67,16 @@ fn ends_address(c: char) -> bool {
 
 /// What follows the scheme of an address, without user, password and a query that may hold one.
 fn without_user(address: &str) -> String {
-    let address = match address.rsplit_once('@') {
-        Some((_, host)) => format!("{HIDDEN}@{host}"),
-        None => address.to_owned(),
-    };
+    match address.rsplit_once('@') {
+        Some((_, host)) => without_query(&format!("{HIDDEN}@{host}")),
+        None => without_query(address),
+    }
+}
+
+fn without_query(address: &str) -> String {
     match address.split_once('?') {
         Some((path, query)) if may_hold_password(query) => format!("{path}?{HIDDEN}"),
-        _ => address,
+        _ => address.to_owned(),
     }
 }
 

@@ -98,14 +98,15 @@ pub(crate) fn count_or_blank(n: u64) -> String {
 
 /// `text` with control characters escaped, so that a name in a database cannot steer the terminal.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(steers_terminal) {
-        return Cow::Borrowed(text);
-    }
+    if text.contains(steers_terminal) { Cow::Owned(escaped(text)) } else { Cow::Borrowed(text) }
+}
+
+fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         if steers_terminal(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
-    Cow::Owned(out)
+    out
 }
 
 /// Whether `c` is a control character or a mark that reorders what is shown around it.
@@ -145,24 +146,27 @@ impl TextTable {
     /// The lines, each ended by a line feed; columns that are empty in every row are left out.
     pub(crate) fn render(&self) -> String {
         let columns = self.used_columns();
-        let heads: Vec<String> = self.heads.iter().map(|(head, _)| (*head).to_owned()).collect();
-        let mut out = render_line(&heads, &columns);
+        let mut out = render_line(&self.head_cells(), &columns);
         for row in &self.rows {
             out += &render_line(row, &columns);
         }
         out
     }
 
+    fn head_cells(&self) -> Vec<String> {
+        self.heads.iter().map(|(head, _)| (*head).to_owned()).collect()
+    }
+
     fn used_columns(&self) -> Vec<TextColumn> {
-        let mut columns = Vec::new();
-        for (at, (head, align)) in self.heads.iter().enumerate() {
-            let widest = self.rows.iter().map(|row| row[at].chars().count()).max();
-            let widest = widest.unwrap_or(0);
-            if widest > 0 {
-                columns.push(TextColumn { at, align: *align, width: widest.max(head.chars().count()) });
-            }
-        }
-        columns
+        let columns = self.heads.iter().enumerate();
+        columns.filter_map(|(at, (head, align))| self.used_column(at, head, *align)).collect()
+    }
+
+    /// The column, if any of its cells is not empty.
+    fn used_column(&self, at: usize, head: &str, align: Align) -> Option<TextColumn> {
+        let widest = self.rows.iter().map(|row| row[at].chars().count()).max()?;
+        let width = widest.max(head.chars().count());
+        (widest > 0).then_some(TextColumn { at, align, width })
     }
 }
 
@@ -175,15 +179,18 @@ struct TextColumn {
 }
 
 fn render_line(cells: &[String], columns: &[TextColumn]) -> String {
-    let mut padded = Vec::new();
-    for TextColumn { at, align, width } in columns {
-        let cell = &cells[*at];
-        padded.push(match align {
+    let padded: Vec<String> = columns.iter().map(|column| column.pad(&cells[column.at])).collect();
+    padded.join("  ").trim_end().to_owned() + "\n"
+}
+
+impl TextColumn {
+    fn pad(&self, cell: &str) -> String {
+        let width = self.width;
+        match self.align {
             Align::Left => format!("{cell:<width$}"),
             Align::Right => format!("{cell:>width$}"),
-        });
+        }
     }
-    padded.join("  ").trim_end().to_owned() + "\n"
 }
 
 #[cfg(test)]

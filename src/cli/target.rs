@@ -40,16 +40,11 @@ impl RestoreTarget {
     pub(crate) fn parse(text: &str, format: Option<FileFormat>, host: &HostEnvironment) -> Result<Self, CliError> {
         let is_address = text.starts_with("sqlite:") || text.contains("://");
         match format {
-            Some(_) if is_address => {
-                Err(CliError::usage("--format is for a directory of files", "name a directory, or leave --format out"))
-            }
+            Some(_) if is_address => Err(format_of_no_directory()),
             Some(format) => Ok(Self::Files(text.into(), format)),
             None if is_address => Ok(SourceAddress::parse(text, host)?.into()),
             None if ends_as_database(text) => Ok(Self::Sqlite(text.into())),
-            None => Err(CliError::usage(
-                format!("it is not said what {text:?} is to become"),
-                "write postgres://role@host/database, end its name in .sqlite, or say --format csv or jsonl for a directory",
-            )),
+            None => Err(unclear_target(text)),
         }
     }
 
@@ -83,6 +78,17 @@ impl From<SourceAddress> for RestoreTarget {
 }
 
 /// Whether the name of a file is that of a database.
+fn format_of_no_directory() -> CliError {
+    CliError::usage("--format is for a directory of files", "name a directory, or leave --format out")
+}
+
+fn unclear_target(text: &str) -> CliError {
+    CliError::usage(
+        format!("it is not said what {text:?} is to become"),
+        "write postgres://role@host/database, end its name in .sqlite, or say --format csv or jsonl for a directory",
+    )
+}
+
 fn ends_as_database(name: &str) -> bool {
     let ending = Path::new(name).extension();
     ending.is_some_and(|ending| DATABASE_ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))

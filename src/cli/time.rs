@@ -36,10 +36,15 @@ pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     if words == "now" {
         return Ok(moment(now.timestamp()));
     }
-    if let Some(span) = words.strip_suffix(" ago") {
-        return before(span, text, now);
+    match words.strip_suffix(" ago") {
+        Some(span) => before(span, text, now),
+        None => day_and_clock(&words, text, now),
     }
-    let (day, clock) = words.split_once(' ').unwrap_or((&words, ""));
+}
+
+/// A day and perhaps a time on it; `words` is `text` in small letters.
+fn day_and_clock(words: &str, text: &str, now: &Zoned) -> Result<Moment, TimeError> {
+    let (day, clock) = words.split_once(' ').unwrap_or((words, ""));
     match named_day(day, now) {
         Some(day) => on_day(day, clock.trim(), text, now.time_zone()),
         None => written(text.trim(), now.time_zone()).ok_or_else(|| unknown(text))?,
@@ -56,8 +61,12 @@ fn before(span: &str, text: &str, now: &Zoned) -> Result<Moment, TimeError> {
     if span.is_negative() {
         return Err(unknown(text));
     }
-    let then = now.checked_sub(span).map_err(|_| TimeError::OutOfRange { text: text.to_owned() })?;
+    let then = now.checked_sub(span).map_err(|_| out_of_range(text))?;
     Ok(moment(then.timestamp()))
+}
+
+fn out_of_range(text: &str) -> TimeError {
+    TimeError::OutOfRange { text: text.to_owned() }
 }
 
 /// The day that a word means.
@@ -98,10 +107,7 @@ pub(crate) fn parse_past(text: &str, now: &Zoned) -> Result<Moment, TimeError> {
 /// A time with its date, with or without a zone.
 fn written(text: &str, zone: &TimeZone) -> Option<Result<Moment, TimeError>> {
     let joined = with_offset_joined(text);
-    if let Ok(time) = joined.parse::<Zoned>() {
-        return Some(Ok(moment(time.timestamp())));
-    }
-    if let Ok(time) = joined.parse::<Timestamp>() {
+    if let Some(time) = with_offset(&joined) {
         return Some(Ok(moment(time)));
     }
     // A date alone parses as midnight, which a zone may skip.
@@ -109,6 +115,12 @@ fn written(text: &str, zone: &TimeZone) -> Option<Result<Moment, TimeError>> {
         return start_of(joined.parse().ok()?, zone).map(Ok);
     }
     Some(local(joined.parse().ok()?, zone))
+}
+
+/// A time that says its zone or its distance from UTC.
+fn with_offset(text: &str) -> Option<Timestamp> {
+    let zoned = text.parse::<Zoned>().map(|time| time.timestamp());
+    zoned.or_else(|_| text.parse()).ok()
 }
 
 /// `text` without the blank before its offset: times are printed with one, and what is printed can be given back.
@@ -127,11 +139,13 @@ fn local(time: DateTime, zone: &TimeZone) -> Result<Moment, TimeError> {
     match zone.to_ambiguous_timestamp(time).offset() {
         AmbiguousOffset::Gap { before, after } => Err(TimeError::Skipped { local: time, before, after }),
         AmbiguousOffset::Fold { before, after } => Err(TimeError::Twice { local: time, before, after }),
-        AmbiguousOffset::Unambiguous { offset } => match offset.to_timestamp(time) {
-            Ok(time) => Ok(moment(time)),
-            Err(_) => Err(TimeError::OutOfRange { text: time.to_string() }),
-        },
+        AmbiguousOffset::Unambiguous { offset } => at_offset(time, offset),
     }
+}
+
+fn at_offset(time: DateTime, offset: Offset) -> Result<Moment, TimeError> {
+    let at = offset.to_timestamp(time).map_err(|_| out_of_range(&time.to_string()))?;
+    Ok(moment(at))
 }
 
 fn start_of(day: Date, zone: &TimeZone) -> Option<Moment> {

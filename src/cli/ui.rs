@@ -87,15 +87,9 @@ impl Ui {
 
     /// Writes why the command ends.
     pub(crate) fn fail(&self, error: &CliError) {
-        let message = error.chain();
-        let hint = error.hint();
         match self.format {
-            Format::Human => write_err(&human_error(&message, hint.as_deref())),
-            Format::Json => {
-                let exit_code = error.exit().code();
-                let body = ErrorBody { message: &message, hint: hint.as_deref(), exit_code };
-                write_err(&json_document("error", &body));
-            }
+            Format::Human => write_err(&human_error(&error.chain(), error.hint().as_deref())),
+            Format::Json => write_err(&json_error(error)),
         }
     }
 }
@@ -104,6 +98,13 @@ impl Ui {
 fn json_document<T: Serialize>(kind: &str, body: &T) -> String {
     let document = VersionedDocument { schema: SCHEMA, kind, body };
     serde_json::to_string(&document).expect("a report is JSON") + "\n"
+}
+
+fn json_error(error: &CliError) -> String {
+    let message = error.chain();
+    let hint = error.hint();
+    let exit_code = error.exit().code();
+    json_document("error", &ErrorBody { message: &message, hint: hint.as_deref(), exit_code })
 }
 
 fn human_error(message: &str, hint: Option<&str>) -> String {

@@ -20,7 +20,7 @@ use crate::base::id::{Epoch, KeyId, RepositoryId, SessionId};
 use crate::crypto::secret::{Secret, SecretBytes};
 
 /// Bytes of an encapsulated key.
-pub const ENCAPSULATED_BYTES: usize = 1120;
+const ENCAPSULATED_BYTES: usize = 1120;
 
 /// A public key that cannot be sealed to, or sealed bytes that this key does not open.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]

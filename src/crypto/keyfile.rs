@@ -24,7 +24,7 @@ const VERSION: &str = "1";
 /// Longest key file that is looked at.
 const FILE_BYTES_MAX: usize = 16 << 10;
 /// Longest label.
-pub const LABEL_BYTES_MAX: usize = 256;
+const LABEL_BYTES_MAX: usize = 256;
 const SALT_BYTES: usize = 16;
 const SEEDS_BYTES: usize = 2 * Secret::LEN;
 

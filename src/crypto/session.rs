@@ -95,7 +95,7 @@ impl SessionKeys {
 mod tests {
     use super::SessionKeys;
     use crate::base::env::Seeded;
-    use crate::base::frame::{FrameCounter, FrameType, Tier};
+    use crate::base::frame::{FrameCounter, FrameType};
     use crate::base::id::{ChunkId, Epoch, RepositoryId, SourceId};
     use crate::crypto::role::AdminKeys;
     use crate::crypto::seal::SealError;
@@ -180,15 +180,5 @@ mod tests {
         }
         assert_eq!(keys.sealer().err(), Some(SealError::Threads));
         assert_eq!(keys.sealer().err(), Some(SealError::Threads));
-    }
-
-    #[test]
-    fn a_structure_session_seals_no_rows() {
-        let admin = admin();
-        let keys = SessionKeys::create_structure_only(&Seeded::new(9), &admin.structure().source(SOURCE));
-        let mut sealer = keys.sealer().expect("a thread");
-        assert!(sealer.seal(FrameType::FrontTable, &ID, &mut vec![]).is_ok());
-        let refused = SealError::NoKey { session: keys.session(), tier: Tier::Data };
-        assert_eq!(sealer.seal(FrameType::Leaf, &ID, &mut vec![]), Err(refused));
     }
 }

@@ -121,7 +121,8 @@ pub struct ForeignKey {
     /// Names of the parent's columns.
     pub parent_columns: Vec<String>,
     pub strength: Strength,
-    /// Positions in `columns` of values that only the engine can compare with the parent's ([`Source::request_parent_values`]).
+    /// Positions in `columns` of values that only the engine can compare with the parent's
+    /// ([`Source::request_parent_values`]).
     pub server_compared: Vec<usize>,
 }
 
@@ -136,7 +137,7 @@ pub enum Strength {
 
 /// Receives the rows of one table.
 pub trait RowSink {
-    /// One row: cells in the order of [`Table::columns`], then those that [`Source::request_parent_values`] requested.
+    /// One row: cells in the order of [`Table::columns`], then those of [`Source::request_parent_values`].
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError>;
 }
 

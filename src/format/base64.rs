@@ -12,5 +12,9 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<Vec<u8>>>(deseri
     let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
     let bytes = BASE64.decode(text.as_bytes()).map_err(D::Error::custom)?;
     let len = bytes.len();
-    T::try_from(bytes).map_err(|_| D::Error::custom(format!("{len} bytes are too few or too many")))
+    T::try_from(bytes).map_err(|_| wrong_len(len))
+}
+
+fn wrong_len<E: serde::de::Error>(len: usize) -> E {
+    E::custom(format!("{len} bytes are too few or too many"))
 }

@@ -84,10 +84,13 @@ pub struct OwnerPath {
 
 /// Which of these names of tables a person means: that one, or the only one that ends so behind a dot.
 pub fn position_meant<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: &str) -> Option<usize> {
-    if let Some(at) = names.clone().position(|name| name == wanted) {
-        return Some(at);
-    }
-    let mut matching = names.enumerate().filter(|(_, name)| is_without_schema(wanted, name));
+    let exactly = names.clone().position(|name| name == wanted);
+    exactly.or_else(|| only_position(names, |name| is_without_schema(wanted, name)))
+}
+
+/// The position of the only name that is so.
+fn only_position<'n>(names: impl Iterator<Item = &'n str>, is_so: impl Fn(&str) -> bool) -> Option<usize> {
+    let mut matching = names.enumerate().filter(|(_, name)| is_so(name));
     let (only, _) = matching.next()?;
     matching.next().is_none().then_some(only)
 }
@@ -121,13 +124,18 @@ impl Catalog {
     /// The same with tables numbered from `first` on; columns keep their numbers.
     #[must_use]
     pub fn renumbered(mut self, first: u32) -> Self {
-        let numbers: BTreeMap<u32, u32> = self.tables.iter().map(|table| table.number).zip(first..).collect();
+        let numbers = self.numbers_from(first);
         self.owner_table = self.owner_table.and_then(|number| numbers.get(&number).copied());
         self.next_table = first.saturating_add(self.tables.len() as u32);
         for table in &mut self.tables {
             table.renumber(&numbers);
         }
         self
+    }
+
+    /// The numbers from `first` on that replace those of the tables.
+    fn numbers_from(&self, first: u32) -> BTreeMap<u32, u32> {
+        self.tables.iter().map(|table| table.number).zip(first..).collect()
     }
 }
 

@@ -30,7 +30,7 @@ impl Encoding {
             3 => Self::Utf16Be,
             4 => Self::Latin1,
             5 => Self::SqlAscii,
-            other => return Err(WireError::Unsupported { what: "text encoding", value: u64::from(other) }),
+            other => return Err(WireError::unsupported("text encoding", other)),
         })
     }
 }
@@ -75,7 +75,7 @@ impl StreamForm {
         match byte {
             0 => Ok(Self::Piece),
             1 => Ok(Self::List),
-            other => Err(WireError::Unsupported { what: "stream form", value: u64::from(other) }),
+            other => Err(WireError::unsupported("stream form", other)),
         }
     }
 }
@@ -161,23 +161,13 @@ impl<'a> Cell<'a> {
             Self::Real32(value) => tagged(out, REAL32, &value.to_bits().to_le_bytes()),
             Self::Text(text) => tagged_bytes(out, TEXT, text.as_bytes()),
             Self::Bytes(bytes) => tagged_bytes(out, BYTES, bytes),
-            Self::Encoded(encoding, bytes) => {
-                out.push(ENCODED);
-                tagged_bytes(out, encoding as u8, bytes);
-            }
+            Self::Encoded(encoding, bytes) => write_encoded(out, encoding, bytes),
             Self::Numeric(numeric) => numeric.write(out),
             Self::Timestamp(value) => tagged_sv(out, TIMESTAMP, value),
             Self::Date(value) => tagged_sv(out, DATE, i64::from(value)),
             Self::Time(value) => tagged_sv(out, TIME, value),
-            Self::TimeZoned(value, west) => {
-                tagged_sv(out, TIME_ZONED, value);
-                out.put_sv(i64::from(west));
-            }
-            Self::Interval { months, days, microseconds } => {
-                tagged_sv(out, INTERVAL, i64::from(months));
-                out.put_sv(i64::from(days));
-                out.put_sv(microseconds);
-            }
+            Self::TimeZoned(value, west) => write_time_zoned(out, value, west),
+            Self::Interval { months, days, microseconds } => write_interval(out, months, days, microseconds),
             Self::Uuid(bytes) => tagged(out, UUID, &bytes),
             Self::Output(bytes) => tagged_bytes(out, OUTPUT, bytes),
             Self::Stream(kind, stream) => write_stream(out, kind, &stream),
@@ -196,20 +186,17 @@ impl<'a> Cell<'a> {
             REAL32 => Self::Real32(f32::from_bits(take.u32("real32")?)),
             TEXT => Self::Text(valid_text(take.bytes("text")?, "text")?),
             BYTES => Self::Bytes(take.bytes("bytes")?),
-            ENCODED => {
-                let encoding = Encoding::from_byte(take.u8("encoding")?)?;
-                Self::Encoded(encoding, take.bytes("encoded text")?)
-            }
+            ENCODED => Self::Encoded(read_encoding(take)?, take.bytes("encoded text")?),
             NUMERIC => Self::Numeric(Numeric::read(take)?),
             TIMESTAMP => Self::Timestamp(take.sv("timestamp")?),
             DATE => Self::Date(read_i32(take, "date")?),
             TIME => Self::Time(take.sv("time")?),
-            TIME_ZONED => Self::TimeZoned(take.sv("time with zone")?, read_i32(take, "time with zone")?),
+            TIME_ZONED => read_time_zoned(take)?,
             INTERVAL => read_interval(take)?,
             UUID => Self::Uuid(take.array("uuid")?),
             OUTPUT => Self::Output(take.bytes("output")?),
             STREAM => read_stream(take)?,
-            other => return Err(WireError::Unsupported { what: "cell kind", value: u64::from(other) }),
+            other => return Err(WireError::unsupported("cell kind", other)),
         })
     }
 
@@ -251,6 +238,39 @@ fn tagged_bytes(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     out.put_bytes(bytes);
 }
 
+/// Digits are decimal, and the first is not 0.
+fn check_digits(digits: &[u8]) -> Result<(), WireError> {
+    if !digits.iter().all(u8::is_ascii_digit) || digits.first() == Some(&b'0') {
+        return Err(WireError::Invalid { what: "digits of a numeric" });
+    }
+    Ok(())
+}
+
+fn write_encoded(out: &mut Vec<u8>, encoding: Encoding, bytes: &[u8]) {
+    out.push(ENCODED);
+    tagged_bytes(out, encoding as u8, bytes);
+}
+
+fn write_time_zoned(out: &mut Vec<u8>, microseconds: i64, west: i32) {
+    tagged_sv(out, TIME_ZONED, microseconds);
+    out.put_sv(i64::from(west));
+}
+
+fn write_interval(out: &mut Vec<u8>, months: i32, days: i32, microseconds: i64) {
+    tagged_sv(out, INTERVAL, i64::from(months));
+    out.put_sv(i64::from(days));
+    out.put_sv(microseconds);
+}
+
+fn read_encoding(take: &mut Take<'_>) -> Result<Encoding, WireError> {
+    Encoding::from_byte(take.u8("encoding")?)
+}
+
+fn read_time_zoned<'a>(take: &mut Take<'a>) -> Result<Cell<'a>, WireError> {
+    let microseconds = take.sv("time with zone")?;
+    Ok(Cell::TimeZoned(microseconds, read_i32(take, "time with zone")?))
+}
+
 fn read_i32(take: &mut Take<'_>, what: &'static str) -> Result<i32, WireError> {
     i32::try_from(take.sv(what)?).map_err(|_| WireError::Invalid { what })
 }
@@ -268,32 +288,46 @@ fn read_interval<'a>(take: &mut Take<'a>) -> Result<Cell<'a>, WireError> {
 
 fn write_stream(out: &mut Vec<u8>, kind: StreamKind, stream: &StreamRef) {
     out.push(STREAM);
+    write_stream_kind(out, kind);
+    stream.write(out);
+}
+
+fn write_stream_kind(out: &mut Vec<u8>, kind: StreamKind) {
     match kind {
         StreamKind::Text => out.push(TEXT),
         StreamKind::Bytes => out.push(BYTES),
         StreamKind::Encoded(encoding) => out.extend_from_slice(&[ENCODED, encoding as u8]),
         StreamKind::Output => out.push(OUTPUT),
     }
-    out.push(stream.form as u8);
-    out.put_uv(stream.len);
-    out.extend_from_slice(stream.id.as_bytes());
 }
 
 fn read_stream<'a>(take: &mut Take<'a>) -> Result<Cell<'a>, WireError> {
     let kind = read_stream_kind(take)?;
-    let form = StreamForm::from_byte(take.u8("stream form")?)?;
-    let len = take.uv("stream length")?;
-    let id = ChunkId::new(take.array("stream id")?);
-    Ok(Cell::Stream(kind, StreamRef { form, id, len }))
+    Ok(Cell::Stream(kind, StreamRef::read(take)?))
+}
+
+impl StreamRef {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.form as u8);
+        out.put_uv(self.len);
+        out.extend_from_slice(self.id.as_bytes());
+    }
+
+    fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
+        let form = StreamForm::from_byte(take.u8("stream form")?)?;
+        let len = take.uv("stream length")?;
+        let id = ChunkId::new(take.array("stream id")?);
+        Ok(Self { form, id, len })
+    }
 }
 
 fn read_stream_kind(take: &mut Take<'_>) -> Result<StreamKind, WireError> {
     match take.u8("stream kind")? {
         TEXT => Ok(StreamKind::Text),
         BYTES => Ok(StreamKind::Bytes),
-        ENCODED => Encoding::from_byte(take.u8("encoding")?).map(StreamKind::Encoded),
+        ENCODED => read_encoding(take).map(StreamKind::Encoded),
         OUTPUT => Ok(StreamKind::Output),
-        other => Err(WireError::Unsupported { what: "stream kind", value: u64::from(other) }),
+        other => Err(WireError::unsupported("stream kind", other)),
     }
 }
 
@@ -319,7 +353,7 @@ impl<'a> Numeric<'a> {
             2 => Ok(Self::NaN),
             3 => Ok(Self::Infinity),
             4 => Ok(Self::NegativeInfinity),
-            other => Err(WireError::Unsupported { what: "numeric form", value: u64::from(other) }),
+            other => Err(WireError::unsupported("numeric form", other)),
         }
     }
 
@@ -327,9 +361,7 @@ impl<'a> Numeric<'a> {
         let scale = take.uv_as("scale of a numeric")?;
         let exponent = read_i32(take, "exponent of a numeric")?;
         let digits = take.bytes("digits of a numeric")?;
-        if !digits.iter().all(u8::is_ascii_digit) || digits.first() == Some(&b'0') {
-            return Err(WireError::Invalid { what: "digits of a numeric" });
-        }
+        check_digits(digits)?;
         Ok(Self::Finite { negative, scale, exponent, digits })
     }
 }

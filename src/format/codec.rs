@@ -22,7 +22,7 @@ impl Codec {
             0 => Self::Stored,
             1 => Self::Zstd,
             2 => Self::Split,
-            other => return Err(WireError::Unsupported { what: "codec", value: u64::from(other) }),
+            other => return Err(WireError::unsupported("codec", other)),
         })
     }
 }
@@ -43,7 +43,7 @@ pub enum CodecError {
 
 /// Compression level of everything: 3 takes a ninth more time for sealing and 0.2 % off the stored bytes of the sync
 /// database that `scripts/bench` makes; 1 takes 0.3 % more and saves 3 % of the time.
-pub const LEVEL: i32 = 2;
+const LEVEL: i32 = 2;
 /// Cells shorter than this stay in the compressed part.
 pub const SPAN_BYTES_MIN: usize = 512;
 
@@ -77,7 +77,7 @@ impl Encoder {
 
     fn encode_whole(&mut self, content: &[u8]) -> Result<(Codec, Vec<u8>), CodecError> {
         let packed = self.zstd.compress(content).map_err(|_| CodecError::Compress)?;
-        if packed.len() < content.len() { Ok((Codec::Zstd, packed)) } else { Ok((Codec::Stored, content.to_vec())) }
+        Ok(smaller(packed, content))
     }
 
     fn encode_split(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<Vec<u8>, CodecError> {
@@ -85,17 +85,27 @@ impl Encoder {
         write_spans(&mut self.rest, spans);
         write_gaps(&mut self.rest, content, spans);
         let packed = self.zstd.compress(&self.rest).map_err(|_| CodecError::Compress)?;
-        let raw: usize = spans.iter().map(|(_, len)| len).sum();
-        let mut payload = Vec::with_capacity(packed.len() + raw + 5 + 16);
-        payload.put_bytes(&packed);
-        for &(offset, len) in spans {
-            payload.extend_from_slice(&content[offset..offset + len]);
-        }
-        Ok(payload)
+        Ok(split_payload(&packed, content, spans))
     }
 }
 
 /// Appends how many spans there are, and for each the gap before it and its length.
+/// What is stored of `content`: compressed if that is smaller, else as it is.
+fn smaller(packed: Vec<u8>, content: &[u8]) -> (Codec, Vec<u8>) {
+    if packed.len() < content.len() { (Codec::Zstd, packed) } else { (Codec::Stored, content.to_vec()) }
+}
+
+/// The compressed part, then the spans as they are.
+fn split_payload(packed: &[u8], content: &[u8], spans: &[(usize, usize)]) -> Vec<u8> {
+    let raw: usize = spans.iter().map(|(_, len)| len).sum();
+    let mut payload = Vec::with_capacity(packed.len() + raw + 5 + 16);
+    payload.put_bytes(packed);
+    for &(offset, len) in spans {
+        payload.extend_from_slice(&content[offset..offset + len]);
+    }
+    payload
+}
+
 fn write_spans(out: &mut Vec<u8>, spans: &[(usize, usize)]) {
     out.put_uv(spans.len() as u64);
     let mut end = 0;
@@ -121,19 +131,25 @@ pub fn decode(codec: Codec, payload: Vec<u8>) -> Result<Vec<u8>, CodecError> {
     match codec {
         Codec::Stored => Ok(payload),
         Codec::Zstd => decompress(&payload),
-        Codec::Split => {
-            let mut take = Take::new(&payload);
-            let rest = decompress(take.bytes("compressed part")?)?;
-            join(&rest, take.rest())
-        }
+        Codec::Split => decode_split(&payload),
     }
+}
+
+fn decode_split(payload: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut take = Take::new(payload);
+    let rest = decompress(take.bytes("compressed part")?)?;
+    join(&rest, take.rest())
 }
 
 /// Decompresses a zstd frame that states its content size, within [`FRAME_CONTENT_BYTES_MAX`].
 pub fn decompress(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let size = content_size(packed).ok_or(CodecError::Zstd)?;
-    let content = zstd::bulk::decompress(packed, size).map_err(|_| CodecError::Zstd)?;
-    if content.len() == size { Ok(content) } else { Err(CodecError::Zstd) }
+    content_size(packed).and_then(|size| unpack(packed, size)).ok_or(CodecError::Zstd)
+}
+
+/// What is in `packed`, if it has this size.
+fn unpack(packed: &[u8], size: usize) -> Option<Vec<u8>> {
+    let content = zstd::bulk::decompress(packed, size).ok()?;
+    (content.len() == size).then_some(content)
 }
 
 fn content_size(packed: &[u8]) -> Option<usize> {
@@ -148,37 +164,38 @@ pub fn compress(content: &[u8]) -> Result<Vec<u8>, CodecError> {
 }
 
 fn join(rest: &[u8], raw: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let mut gaps = Take::new(rest);
-    let spans = read_spans(&mut gaps)?;
     let mut content = Vec::with_capacity(rest.len() + raw.len());
-    let mut raw = Take::new(raw);
-    for (gap, len) in spans {
+    Take::whole(raw, |raw| append_joined(&mut content, rest, raw))?;
+    Ok(content)
+}
+
+/// Appends the gaps, with the spans between them.
+fn append_joined(content: &mut Vec<u8>, rest: &[u8], raw: &mut Take<'_>) -> Result<(), WireError> {
+    let mut gaps = Take::new(rest);
+    for (gap, len) in read_spans(&mut gaps)? {
         content.extend_from_slice(gaps.raw(gap, "gap")?);
         content.extend_from_slice(raw.raw(len, "span")?);
     }
     content.extend_from_slice(gaps.rest());
-    raw.finish()?;
-    Ok(content)
+    Ok(())
 }
 
 /// The gap before each span, and the span's length.
 fn read_spans(take: &mut Take<'_>) -> Result<Vec<(usize, usize)>, WireError> {
-    let count = take.count(2, "spans")?;
-    take.items(count, |take| Ok((take.uv_as("gap")?, take.uv_as("span")?)))
+    take.list(2, "spans", |take| Ok((take.uv_as("gap")?, take.uv_as("span")?)))
 }
 
 /// Whether bytes are likely not to shrink: judged by how even their byte counts are, over a sample.
 /// Cheap, and wrong only at the cost of some bytes.
 #[must_use]
 pub fn looks_incompressible(bytes: &[u8]) -> bool {
-    if bytes.len() < SPAN_BYTES_MIN {
-        return false;
-    }
-    let counts = sampled_counts(bytes);
     // The sum of squares of 512 evenly drawn bytes is about 512 + 512 * 511 / 256 = 1534, with a
     // deviation of about 45; text has ten times that, and base64 four times.
-    let squares: u32 = counts.iter().map(|&n| u32::from(n) * u32::from(n)).sum();
-    squares < 2000
+    bytes.len() >= SPAN_BYTES_MIN && sum_of_squares(&sampled_counts(bytes)) < 2000
+}
+
+fn sum_of_squares(counts: &[u16; 256]) -> u32 {
+    counts.iter().map(|&n| u32::from(n) * u32::from(n)).sum()
 }
 
 /// How often each byte occurs in a sample of 512 bytes.

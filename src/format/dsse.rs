@@ -109,6 +109,12 @@ struct StoredSignature {
     sig: [u8; 64],
 }
 
+impl StoredEnvelope {
+    fn new(payload: Vec<u8>, signature: StoredSignature) -> Self {
+        Self { payload, payload_type: PAYLOAD_TYPE.to_owned(), signatures: vec![signature] }
+    }
+}
+
 impl Envelope {
     /// Reads stored bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
@@ -118,8 +124,7 @@ impl Envelope {
         if stored.payload_type != PAYLOAD_TYPE {
             return Err(StatementError::Invalid { what: "payload type" });
         }
-        let [signature]: [StoredSignature; 1] =
-            stored.signatures.try_into().map_err(|_| StatementError::Invalid { what: "number of signatures" })?;
+        let signature = only_signature(stored.signatures)?;
         Ok(Self { payload: stored.payload, key: signature.keyid, signature: signature.sig })
     }
 
@@ -143,20 +148,33 @@ impl Envelope {
 
     /// What is stated.
     pub fn predicate<P: Predicate>(&self) -> Result<P, StatementError> {
-        #[derive(Deserialize)]
-        struct StatementTypes {
-            _type: String,
-            #[serde(rename = "predicateType")]
-            predicate: String,
-        }
         check_members(&self.payload, P::WHAT)?;
         let types: StatementTypes = from_json(&self.payload, P::WHAT)?;
-        if types._type != STATEMENT_TYPE {
+        let later_type = types.later_type::<P>()?;
+        P::decode(&Payload { bytes: &self.payload, what: P::WHAT, later_type })
+    }
+}
+
+fn only_signature(signatures: Vec<StoredSignature>) -> Result<StoredSignature, StatementError> {
+    let only: Result<[StoredSignature; 1], _> = signatures.try_into();
+    only.map(|[signature]| signature).map_err(|_| StatementError::Invalid { what: "number of signatures" })
+}
+
+#[derive(Deserialize)]
+struct StatementTypes {
+    _type: String,
+    #[serde(rename = "predicateType")]
+    predicate: String,
+}
+
+impl StatementTypes {
+    /// The type of the predicate, if it is one of a later version.
+    fn later_type<P: Predicate>(&self) -> Result<Option<String>, StatementError> {
+        if self._type != STATEMENT_TYPE {
             return Err(StatementError::Invalid { what: "statement type" });
         }
-        let version = predicate_version::<P>(&types.predicate)?;
-        let later_type = (version != FORMAT).then(|| format!("predicate type {}", types.predicate));
-        P::decode(&Payload { bytes: &self.payload, what: P::WHAT, later_type })
+        let version = predicate_version::<P>(&self.predicate)?;
+        Ok((version != FORMAT).then(|| format!("predicate type {}", self.predicate)))
     }
 }
 
@@ -177,8 +195,7 @@ pub fn encode<P: Predicate>(
 ) -> Result<Vec<u8>, StatementError> {
     let payload = payload(predicate)?;
     let sig = sign(&pae(PAYLOAD_TYPE, &payload));
-    let signatures = vec![StoredSignature { keyid: key, sig }];
-    let stored = StoredEnvelope { payload, payload_type: PAYLOAD_TYPE.to_owned(), signatures };
+    let stored = StoredEnvelope::new(payload, StoredSignature { keyid: key, sig });
     let bytes = to_json(&stored, "envelope")?;
     check_len(bytes.len())?;
     Ok(bytes)
@@ -211,12 +228,18 @@ impl From<StatementSubject> for StoredSubject {
 }
 
 fn payload<P: Predicate>(predicate: &P) -> Result<Vec<u8>, StatementError> {
-    let subject: Vec<StoredSubject> = predicate.subjects().into_iter().map(StoredSubject::from).collect();
-    if subject.is_empty() {
-        return Err(StatementError::Invalid { what: "empty list of subjects" });
-    }
+    let subject = stored_subjects(predicate)?;
     let predicate_type = format!("{}:{FORMAT}", P::FAMILY);
     to_json(&StoredStatement { _type: STATEMENT_TYPE, subject, predicate_type, predicate }, P::WHAT)
+}
+
+/// What the statement is about, which is one object at least.
+fn stored_subjects<P: Predicate>(predicate: &P) -> Result<Vec<StoredSubject>, StatementError> {
+    let subjects = predicate.subjects();
+    if subjects.is_empty() {
+        return Err(StatementError::Invalid { what: "empty list of subjects" });
+    }
+    Ok(subjects.into_iter().map(StoredSubject::from).collect())
 }
 
 /// Pre-authentication encoding of the DSSE protocol, version 1.

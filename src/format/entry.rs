@@ -314,12 +314,19 @@ impl Predicate for Entry {
         if head.number == 0 {
             return Err(StatementError::Invalid { what: "number of a ledger entry" });
         }
-        let body = match payload.later_than_ours(head.format).or_else(|| unknown_kind(&head.kind)) {
-            Some(what) => EntryBody::Unsupported(what),
-            None => payload.predicate::<StoredBody>()?.body,
-        };
+        let body = head.read_body(payload)?;
         let EntryHead { repository, source, number, previous, roster, written, .. } = head;
         Ok(Self { place: ChainPlace { repository, source, number, previous, roster }, written, body })
+    }
+}
+
+impl EntryHead {
+    /// Reads the part that differs by kind, if this version knows it.
+    fn read_body(&self, payload: &Payload<'_>) -> Result<EntryBody, StatementError> {
+        match payload.later_than_ours(self.format).or_else(|| unknown_kind(&self.kind)) {
+            Some(what) => Ok(EntryBody::Unsupported(what)),
+            None => Ok(payload.predicate::<StoredBody>()?.body),
+        }
     }
 }
 
@@ -348,30 +355,42 @@ impl ChainPlace {
 impl EntryBody {
     /// The objects that the entry adds to `source`.
     fn added_objects(&self, source: SourceId) -> Vec<StatementSubject> {
-        let mut subjects = Vec::new();
         match self {
-            Self::Snapshot(snapshot) => {
-                subjects.push(manifest_subject(source, snapshot.manifest.sha256));
-                subjects.extend(pack_subjects(source, &snapshot.packs));
-                subjects.extend(pack_subjects(source, &snapshot.adopted));
-            }
-            Self::Repack(repack) => {
-                subjects.extend(repack.added.iter().map(|pack| pack_subject(source, pack.sha256)));
-            }
-            Self::Erase(erase) => {
-                subjects.extend(erase.manifests.iter().map(|replaced| manifest_subject(source, replaced.new.sha256)));
-                subjects.extend(pack_subjects(source, &erase.packs));
-            }
-            Self::Add(add) => {
-                subjects.extend(pack_subjects(source, &add.packs));
-                subjects.extend(pack_subjects(source, &add.adopted));
-            }
-            Self::Checkpoint(Checkpoint { fold }) => {
-                subjects.push(StatementSubject { name: format!("{source}/folds/{fold}"), sha256: *fold });
-            }
-            _ => {}
+            Self::Snapshot(snapshot) => snapshot.added_objects(source),
+            Self::Repack(repack) => repack.added_objects(source),
+            Self::Erase(erase) => erase.added_objects(source),
+            Self::Add(add) => pack_subjects(source, &add.packs).chain(pack_subjects(source, &add.adopted)).collect(),
+            Self::Checkpoint(checkpoint) => vec![checkpoint.added_object(source)],
+            _ => Vec::new(),
         }
+    }
+}
+
+impl Snapshot {
+    fn added_objects(&self, source: SourceId) -> Vec<StatementSubject> {
+        let mut subjects = vec![manifest_subject(source, self.manifest.sha256)];
+        subjects.extend(pack_subjects(source, &self.packs));
+        subjects.extend(pack_subjects(source, &self.adopted));
         subjects
+    }
+}
+
+impl Repack {
+    fn added_objects(&self, source: SourceId) -> Vec<StatementSubject> {
+        self.added.iter().map(|pack| pack_subject(source, pack.sha256)).collect()
+    }
+}
+
+impl Erase {
+    fn added_objects(&self, source: SourceId) -> Vec<StatementSubject> {
+        let manifests = self.manifests.iter().map(|replaced| manifest_subject(source, replaced.new.sha256));
+        manifests.chain(pack_subjects(source, &self.packs)).collect()
+    }
+}
+
+impl Checkpoint {
+    fn added_object(&self, source: SourceId) -> StatementSubject {
+        StatementSubject { name: format!("{source}/folds/{}", self.fold), sha256: self.fold }
     }
 }
 

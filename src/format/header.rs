@@ -15,8 +15,6 @@ pub enum ObjectKind {
     Grant = b'K',
 }
 
-/// Length of the header in bytes.
-pub const HEADER_LEN: usize = 12;
 const MAGIC: &[u8; 8] = b"SIDEKEEP";
 const VERSION: u8 = 1;
 
@@ -43,16 +41,21 @@ pub fn read_context(take: &mut Take<'_>) -> Result<FrameContext, WireError> {
 
 /// Reads a header and demands this kind.
 pub fn read(take: &mut Take<'_>, kind: ObjectKind) -> Result<(), WireError> {
-    let magic = take.raw(MAGIC.len(), "magic").map_err(|_| WireError::Foreign)?;
-    if magic != MAGIC {
-        return Err(WireError::Foreign);
-    }
+    read_magic(take)?;
     let [found, version, reserved @ ..] = take.array::<4>("header")?;
     if version != VERSION || reserved != [0, 0] {
-        return Err(WireError::Unsupported { what: "object version", value: u64::from(version) });
+        return Err(WireError::unsupported("object version", version));
     }
-    if found != kind as u8 {
-        return Err(WireError::Invalid { what: "object kind" });
+    check_kind(found, kind)
+}
+
+fn check_kind(found: u8, wanted: ObjectKind) -> Result<(), WireError> {
+    if found == wanted as u8 { Ok(()) } else { Err(WireError::Invalid { what: "object kind" }) }
+}
+
+fn read_magic(take: &mut Take<'_>) -> Result<(), WireError> {
+    match take.raw(MAGIC.len(), "magic") {
+        Ok(magic) if magic == MAGIC => Ok(()),
+        _ => Err(WireError::Foreign),
     }
-    Ok(())
 }

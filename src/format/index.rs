@@ -5,7 +5,7 @@ use crate::base::frame::{FrameContext, FrameCounter};
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
 use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
-use crate::format::node::{FrameLocation, PackRef, read_sessions};
+use crate::format::node::{FrameLocation, PackRef, read_session};
 use crate::format::pack::PackContent;
 use crate::format::wire::{Take, WireError};
 
@@ -39,16 +39,20 @@ impl SealedFragment {
     pub fn to_bytes(&self, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_LEN]) -> Vec<u8> {
         let mut out = Vec::with_capacity(176 + self.sealed.len());
         header::write(&mut out, ObjectKind::Index);
-        header::write_context(&mut out, &self.context());
+        self.write_body(&mut out);
+        let signature = sign(&out);
+        out.extend_from_slice(&signature);
+        out
+    }
+
+    fn write_body(&self, out: &mut Vec<u8>) {
+        header::write_context(out, &self.context());
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(self.signer.as_bytes());
         out.push(self.frame_counter.thread);
         out.extend_from_slice(&self.frame_counter.counter.to_le_bytes());
         out.extend_from_slice(&self.sealed);
-        let signature = sign(&out);
-        out.extend_from_slice(&signature);
-        out
     }
 
     /// Reads stored bytes, and what is to be verified against the signer's public key.
@@ -104,22 +108,32 @@ impl Fragment {
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.packs.len() * 64 + self.entries.len() * 40);
+        self.write_packs(&mut out);
+        self.write_ids(&mut out);
+        self.write_locations(&mut out);
+        out
+    }
+
+    fn write_packs(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
-        for pack in &self.packs {
-            write_pack(&mut out, pack);
-        }
+        self.packs.iter().for_each(|pack| write_pack(out, pack));
+    }
+
+    fn write_ids(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
         for (id, _) in &self.entries {
             out.extend_from_slice(id.as_bytes());
         }
-        self.write_words(&mut out, |location| location.pack);
-        self.write_words(&mut out, |location| location.offset);
-        self.write_words(&mut out, |location| location.stored);
-        self.write_bytes(&mut out, |location| location.codec as u8);
-        self.write_bytes(&mut out, |location| location.session);
-        self.write_bytes(&mut out, |location| location.frame_counter.thread);
-        self.write_words(&mut out, |location| location.frame_counter.counter);
-        out
+    }
+
+    fn write_locations(&self, out: &mut Vec<u8>) {
+        self.write_words(out, |location| location.pack);
+        self.write_words(out, |location| location.offset);
+        self.write_words(out, |location| location.stored);
+        self.write_bytes(out, |location| location.codec as u8);
+        self.write_bytes(out, |location| location.session);
+        self.write_bytes(out, |location| location.frame_counter.thread);
+        self.write_words(out, |location| location.frame_counter.counter);
     }
 
     fn write_words(&self, out: &mut Vec<u8>, word: impl Fn(&FrameLocation) -> u32) {
@@ -139,17 +153,21 @@ impl Fragment {
         let count = take.u32("entries of a fragment")? as usize;
         let columns = EntryColumns::read(&mut take, count)?;
         take.finish()?;
-        let mut entries: Vec<(ChunkId, FrameLocation)> = Vec::with_capacity(count);
+        let mut fragment = Self { packs, entries: Vec::with_capacity(count) };
         for at in 0..count {
-            let id = ChunkId::new(columns.ids[at]);
-            let location = columns.location(at)?;
-            let in_order = entries.last().is_none_or(|last| last.0 <= id);
-            if location.pack as usize >= packs.len() || !in_order {
-                return Err(WireError::Invalid { what: "entry of a fragment" });
-            }
-            entries.push((id, location));
+            fragment.add(ChunkId::new(columns.ids[at]), columns.location(at)?)?;
         }
-        Ok(Self { packs, entries })
+        Ok(fragment)
+    }
+
+    /// Adds an entry, which may not go before the last one and must lie in one of the packs.
+    fn add(&mut self, id: ChunkId, location: FrameLocation) -> Result<(), WireError> {
+        let in_order = self.entries.last().is_none_or(|last| last.0 <= id);
+        if location.pack as usize >= self.packs.len() || !in_order {
+            return Err(WireError::Invalid { what: "entry of a fragment" });
+        }
+        self.entries.push((id, location));
+        Ok(())
     }
 }
 
@@ -180,15 +198,18 @@ impl<'a> EntryColumns<'a> {
     }
 
     fn location(&self, at: usize) -> Result<FrameLocation, WireError> {
-        let counter = u32::from_le_bytes(self.counters[at]);
         Ok(FrameLocation {
             pack: u32::from_le_bytes(self.packs[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
             stored: u32::from_le_bytes(self.stored[at]),
             codec: Codec::from_byte(self.codecs[at])?,
             session: self.sessions[at],
-            frame_counter: FrameCounter { thread: self.threads[at], counter },
+            frame_counter: self.frame_counter(at),
         })
+    }
+
+    fn frame_counter(&self, at: usize) -> FrameCounter {
+        FrameCounter { thread: self.threads[at], counter: u32::from_le_bytes(self.counters[at]) }
     }
 }
 
@@ -212,7 +233,7 @@ fn read_pack(take: &mut Take<'_>) -> Result<FragmentPack, WireError> {
     let size = take.u64("pack size")?;
     let content = PackContent::from_byte(take.u8("pack content")?)?;
     let count = take.u8("sessions of a pack")?;
-    let sessions = read_sessions(take, usize::from(count))?;
+    let sessions = take.items(usize::from(count), read_session)?;
     Ok(FragmentPack { pack: PackRef { digest, sessions }, size, content })
 }
 

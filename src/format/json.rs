@@ -61,11 +61,15 @@ impl<'de> Visitor<'de> for UniqueMembers {
         while let Some(name) = members.next_key::<String>()? {
             members.next_value::<Self>()?;
             if let Some(twice) = names.replace(name) {
-                return Err(A::Error::custom(format_args!("member {twice:?} stands twice")));
+                return Err(stands_twice(&twice));
             }
         }
         Ok(self)
     }
+}
+
+fn stands_twice<E: serde::de::Error>(member: &str) -> E {
+    E::custom(format_args!("member {member:?} stands twice"))
 }
 
 #[cfg(test)]

@@ -50,10 +50,7 @@ pub fn push_component(out: &mut Vec<u8>, cell: &Cell<'_>) {
         Cell::Timestamp(value) => push_temporal(out, KIND_TIMESTAMP, value),
         Cell::Date(value) => push_temporal(out, KIND_DATE, i64::from(value)),
         Cell::Time(value) => push_temporal(out, KIND_TIME, value),
-        Cell::Uuid(bytes) => {
-            out.push(UUID);
-            out.extend_from_slice(&bytes);
-        }
+        Cell::Uuid(bytes) => push_uuid(out, bytes),
         Cell::Text(text) => push_escaped(out, TEXT, text.as_bytes()),
         Cell::Encoded(_, bytes) => push_escaped(out, TEXT, bytes),
         Cell::Bytes(bytes) => push_escaped(out, BYTES, bytes),
@@ -66,15 +63,22 @@ pub fn push_component(out: &mut Vec<u8>, cell: &Cell<'_>) {
 /// Appends the component of `cell` as the database compares it with those that refer to it: for
 /// joins only, never for what is stored.
 pub fn push_folded(out: &mut Vec<u8>, cell: &Cell<'_>, fold: Fold) {
-    let text = match *cell {
-        Cell::Text(text) => text.as_bytes(),
-        Cell::Encoded(Encoding::Utf8Invalid | Encoding::Latin1 | Encoding::SqlAscii, bytes) => bytes,
-        _ => return push_component(out, cell),
+    let Some(text) = foldable_text(cell) else {
+        return push_component(out, cell);
     };
     match fold {
         Fold::Exact => push_escaped(out, TEXT, text),
         Fold::AsciiCase => push_lowercase(out, text),
         Fold::TrailingSpace => push_escaped(out, TEXT, without_trailing(text, b' ')),
+    }
+}
+
+/// Text of which a byte of ASCII is that character.
+fn foldable_text<'a>(cell: &Cell<'a>) -> Option<&'a [u8]> {
+    match *cell {
+        Cell::Text(text) => Some(text.as_bytes()),
+        Cell::Encoded(Encoding::Utf8Invalid | Encoding::Latin1 | Encoding::SqlAscii, bytes) => Some(bytes),
+        _ => None,
     }
 }
 
@@ -94,6 +98,11 @@ fn push_integer(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(&(value as u64 ^ SIGN_BIT).to_be_bytes());
 }
 
+fn push_uuid(out: &mut Vec<u8>, bytes: [u8; 16]) {
+    out.push(UUID);
+    out.extend_from_slice(&bytes);
+}
+
 fn push_temporal(out: &mut Vec<u8>, kind: u8, value: i64) {
     out.extend_from_slice(&[TEMPORAL, kind]);
     out.extend_from_slice(&(value as u64 ^ SIGN_BIT).to_be_bytes());
@@ -103,10 +112,14 @@ fn push_real(out: &mut Vec<u8>, value: f64) {
     if value.trunc() == value && (-I64_END..I64_END).contains(&value) {
         return push_integer(out, value as i64);
     }
-    let bits = if value.is_nan() { NAN_BITS } else { value.to_bits() };
-    let ordered = if bits & SIGN_BIT == 0 { bits | SIGN_BIT } else { !bits };
     out.push(REAL);
-    out.extend_from_slice(&ordered.to_be_bytes());
+    out.extend_from_slice(&ordered_bits(value).to_be_bytes());
+}
+
+/// Bits that sort as the numbers do; NaN comes last.
+fn ordered_bits(value: f64) -> u64 {
+    let bits = if value.is_nan() { NAN_BITS } else { value.to_bits() };
+    if bits & SIGN_BIT == 0 { bits | SIGN_BIT } else { !bits }
 }
 
 /// Equal numbers have one form: neither the display scale nor zeros at the end count.
@@ -116,10 +129,13 @@ fn push_numeric(out: &mut Vec<u8>, numeric: &Numeric<'_>) {
     };
     let kept = without_trailing(digits, b'0');
     let exponent = i64::from(exponent) + (digits.len() - kept.len()) as i64;
-    let digits = kept;
-    if let Some(value) = integer_of(negative, digits, exponent) {
-        return push_integer(out, value);
+    match integer_of(negative, kept, exponent) {
+        Some(value) => push_integer(out, value),
+        None => push_decimal(out, negative, kept, exponent),
     }
+}
+
+fn push_decimal(out: &mut Vec<u8>, negative: bool, digits: &[u8], exponent: i64) {
     let exponent = i32::try_from(exponent).unwrap_or(i32::MAX);
     push_other(out, &Cell::Numeric(Numeric::Finite { negative, scale: 0, exponent, digits }));
 }
@@ -129,12 +145,16 @@ fn integer_of(negative: bool, digits: &[u8], exponent: i64) -> Option<i64> {
     if digits.is_empty() {
         return Some(0);
     }
-    let zeros = u32::try_from(exponent).ok()?;
+    let value = magnitude(digits, u32::try_from(exponent).ok()?)?;
+    i64::try_from(if negative { -value } else { value }).ok()
+}
+
+/// `digits` and so many zeros, if those are at most the 19 digits of an i64.
+fn magnitude(digits: &[u8], zeros: u32) -> Option<i128> {
     if digits.len() + zeros as usize > 19 {
         return None;
     }
-    let value = decimal(digits)? * 10i128.pow(zeros);
-    i64::try_from(if negative { -value } else { value }).ok()
+    Some(decimal(digits)? * 10i128.pow(zeros))
 }
 
 /// The value of at most 19 ASCII digits.
@@ -226,7 +246,7 @@ impl Class {
             0x10 => Ok(Self::Owned),
             0x20 => Ok(Self::None),
             0x30 => Ok(Self::Orphan),
-            other => Err(WireError::Unsupported { what: "placement class", value: u64::from(other) }),
+            other => Err(WireError::unsupported("placement class", other)),
         }
     }
 }

@@ -45,14 +45,20 @@ impl LeafBuilder {
 
     /// Appends a row, already encoded by [`write_row`]. Returns whether it begins a new group.
     pub fn push(&mut self, class: u8, owner: &[u8], row: &[u8]) -> GroupStart {
-        let same = self.group_rows > 0 && self.group_class == class && self.group_owner == owner;
-        if !same {
-            self.start_group(class, owner);
-        }
+        let start = self.begin_row(class, owner);
         self.group_rows += 1;
         self.row_count += 1;
         self.rows.extend_from_slice(row);
-        if same { GroupStart::Same } else { GroupStart::New }
+        start
+    }
+
+    /// Begins another group, unless the row belongs to the one that is open.
+    fn begin_row(&mut self, class: u8, owner: &[u8]) -> GroupStart {
+        if self.group_rows > 0 && self.group_class == class && self.group_owner == owner {
+            return GroupStart::Same;
+        }
+        self.start_group(class, owner);
+        GroupStart::New
     }
 
     fn start_group(&mut self, class: u8, owner: &[u8]) {
@@ -75,15 +81,20 @@ impl LeafBuilder {
     /// The content, and a builder that is empty again.
     pub fn finish(&mut self) -> Vec<u8> {
         self.close_group();
+        let content = self.content();
+        self.groups.clear();
+        self.rows.clear();
+        self.group_count = 0;
+        self.row_count = 0;
+        content
+    }
+
+    fn content(&self) -> Vec<u8> {
         let mut content = Vec::with_capacity(self.groups.len() + self.rows.len() + 8);
         content.push(VERSION);
         content.put_uv(self.group_count);
         content.extend_from_slice(&self.groups);
         content.extend_from_slice(&self.rows);
-        self.groups.clear();
-        self.rows.clear();
-        self.group_count = 0;
-        self.row_count = 0;
         content
     }
 }
@@ -130,16 +141,13 @@ impl<'a> LeafRows<'a> {
     /// Opens the content of a leaf.
     pub fn new(content: &'a [u8]) -> Result<Self, WireError> {
         let mut take = Take::new(content);
-        let version = take.u8("leaf version")?;
-        if version != VERSION {
-            return Err(WireError::Unsupported { what: "leaf version", value: u64::from(version) });
-        }
-        let group_count = take.count(3, "groups of a leaf")? as u64;
+        take.version(VERSION, "leaf version")?;
+        let groups_left = take.count(3, "groups of a leaf")? as u64;
         let groups = take.clone();
-        for _ in 0..group_count {
+        for _ in 0..groups_left {
             read_group(&mut take)?;
         }
-        Ok(Self { groups, groups_left: group_count, current: None, rows: take })
+        Ok(Self { groups, groups_left, current: None, rows: take })
     }
 
     /// The next row, or `None` at the end. `cells` is cleared and filled with the stored cells.
@@ -147,13 +155,18 @@ impl<'a> LeafRows<'a> {
         cells.clear();
         let Some(group) = self.group_of_next_row()? else { return Ok(None) };
         let RowHead { multiplicity, cell_count } = self.read_row_head()?;
-        let before = self.rows.clone();
-        for _ in 0..cell_count {
+        let bytes = self.read_cells(cell_count, cells)?;
+        Ok(Some(LeafRow { class: group.class, owner: group.owner, multiplicity, bytes }))
+    }
+
+    /// Reads the cells of a row, and returns their bytes.
+    fn read_cells(&mut self, count: usize, cells: &mut Vec<Cell<'a>>) -> Result<&'a [u8], WireError> {
+        let mut before = self.rows.clone();
+        for _ in 0..count {
             cells.push(Cell::read(&mut self.rows)?);
         }
         let len = before.remaining() - self.rows.remaining();
-        let bytes = before.clone().raw(len, "row")?;
-        Ok(Some(LeafRow { class: group.class, owner: group.owner, multiplicity, bytes }))
+        before.raw(len, "row")
     }
 
     /// Counts one row of the current group, or of the first after it that has rows left; `None` at the end.
@@ -178,16 +191,20 @@ impl<'a> LeafRows<'a> {
 
     fn read_row_head(&mut self) -> Result<RowHead, WireError> {
         let head = self.rows.uv("row")?;
-        let is_repeated = head & 1 == 1;
-        let multiplicity = if is_repeated { self.rows.uv("multiplicity")? } else { 1 };
-        if is_repeated && multiplicity < 2 {
-            return Err(WireError::Invalid { what: "multiplicity" });
-        }
+        let multiplicity = if head & 1 == 1 { self.read_multiplicity()? } else { 1 };
         let cell_count = usize::try_from(head >> 1).map_err(|_| WireError::Invalid { what: "row" })?;
         if cell_count > self.rows.remaining() {
             return Err(WireError::Truncated { what: "row" });
         }
         Ok(RowHead { multiplicity, cell_count })
+    }
+
+    /// How often a repeated row is in the table.
+    fn read_multiplicity(&mut self) -> Result<u64, WireError> {
+        match self.rows.uv("multiplicity")? {
+            0 | 1 => Err(WireError::Invalid { what: "multiplicity" }),
+            multiplicity => Ok(multiplicity),
+        }
     }
 }
 
@@ -200,11 +217,17 @@ struct RowHead {
 fn read_group<'a>(take: &mut Take<'a>) -> Result<Group<'a>, WireError> {
     let class = take.u8("class of a group")?;
     let owner = take.bytes("owner of a group")?;
-    let rows = take.uv("rows of a group")?;
-    if rows == 0 {
-        return Err(WireError::Invalid { what: "rows of a group" });
-    }
+    let rows = read_group_rows(take)?;
     Ok(Group { class, owner, rows })
+}
+
+/// No group is empty.
+fn read_group_rows(take: &mut Take<'_>) -> Result<u64, WireError> {
+    const ROWS: &str = "rows of a group";
+    match take.uv(ROWS)? {
+        0 => Err(WireError::Invalid { what: ROWS }),
+        rows => Ok(rows),
+    }
 }
 
 #[cfg(test)]

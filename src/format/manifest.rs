@@ -62,42 +62,42 @@ impl SealedManifest {
         header::write_context(&mut out, &self.context());
         out.extend_from_slice(self.session.as_bytes());
         out.extend_from_slice(&self.ordinal.to_le_bytes());
-        out.put_uv(self.pages.len() as u64);
-        self.pages.iter().for_each(|page| out.extend_from_slice(page.as_bytes()));
-        out.put_uv(self.wraps.len() as u64);
-        self.wraps.iter().for_each(|wrap| out.extend_from_slice(wrap.as_bytes()));
-        out.put_uv(self.sections.len() as u64);
-        self.sections.iter().for_each(|section| section.write(&mut out));
+        self.write_lists(&mut out);
         out
+    }
+
+    fn write_lists(&self, out: &mut Vec<u8>) {
+        out.put_list(&self.pages, |page, out| out.extend_from_slice(page.as_bytes()));
+        out.put_list(&self.wraps, |wrap, out| out.extend_from_slice(wrap.as_bytes()));
+        out.put_list(&self.sections, SealedSection::write);
     }
 
     /// Reads stored bytes.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
-        let mut take = Take::new(bytes);
-        header::read(&mut take, ObjectKind::Manifest)?;
-        let FrameContext { repository, source, epoch } = header::read_context(&mut take)?;
-        let session = SessionId::new(take.array("session id")?);
-        let ordinal = take.u32("manifest ordinal")?;
-        let pages = read_pages(&mut take)?;
-        let wraps = take.count(1, "wraps")?;
-        if wraps >= WRAPS_PER_PAGE {
-            return Err(WireError::Invalid { what: "wraps" });
-        }
-        let wraps = read_wraps(&mut take, wraps)?;
-        let sections = read_sections(&mut take)?;
-        take.finish()?;
-        Ok(Self { repository, source, epoch, session, ordinal, pages, wraps, sections })
+        Take::whole(bytes, |take| {
+            header::read(take, ObjectKind::Manifest)?;
+            let FrameContext { repository, source, epoch } = header::read_context(take)?;
+            let session = SessionId::new(take.array("session id")?);
+            let ordinal = take.u32("manifest ordinal")?;
+            let pages = take.list(32, "pages of wraps", read_page)?;
+            let wraps = read_last_wraps(take)?;
+            let sections = take.list(5, "sections", SealedSection::read)?;
+            Ok(Self { repository, source, epoch, session, ordinal, pages, wraps, sections })
+        })
     }
 }
 
-fn read_pages(take: &mut Take<'_>) -> Result<Vec<Digest>, WireError> {
-    let count = take.count(32, "pages of wraps")?;
-    take.items(count, |take| Ok(Digest::new(take.array("page digest")?)))
+fn read_page(take: &mut Take<'_>) -> Result<Digest, WireError> {
+    Ok(Digest::new(take.array("page digest")?))
 }
 
-fn read_sections(take: &mut Take<'_>) -> Result<Vec<SealedSection>, WireError> {
-    let count = take.count(5, "sections")?;
-    take.items(count, SealedSection::read)
+/// The wraps that fill no page.
+fn read_last_wraps(take: &mut Take<'_>) -> Result<Vec<SessionWrap>, WireError> {
+    let count = take.count(1, "wraps")?;
+    if count >= WRAPS_PER_PAGE {
+        return Err(WireError::Invalid { what: "wraps" });
+    }
+    read_wraps(take, count)
 }
 
 impl SealedSection {
@@ -111,16 +111,19 @@ impl SealedSection {
     }
 
     fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
-        let kind = take.u8("section type")?;
-        let unsupported = WireError::Unsupported { what: "section type", value: u64::from(kind) };
         Ok(Self {
-            kind: FrameType::from_byte(kind).ok_or(unsupported)?,
+            kind: read_section_kind(take)?,
             codec: Codec::from_byte(take.u8("codec")?)?,
             frame_counter: FrameCounter { thread: take.u8("section thread")?, counter: take.uv_as("section counter")? },
             content_len: take.uv("section length")?,
             sealed: take.bytes("section")?.to_vec(),
         })
     }
+}
+
+fn read_section_kind(take: &mut Take<'_>) -> Result<FrameType, WireError> {
+    let kind = take.u8("section type")?;
+    FrameType::from_byte(kind).ok_or(WireError::unsupported("section type", kind))
 }
 
 /// An immutable page of [`WRAPS_PER_PAGE`] session wraps.
@@ -145,13 +148,12 @@ impl WrapPage {
 
     /// Reads stored bytes.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
-        let mut take = Take::new(bytes);
-        header::read(&mut take, ObjectKind::Wraps)?;
-        let repository = RepositoryId::new(take.array("repository id")?);
-        let source = SourceId::new(take.array("source id")?);
-        let wraps = read_wraps(&mut take, WRAPS_PER_PAGE)?;
-        take.finish()?;
-        Ok(Self { repository, source, wraps })
+        Take::whole(bytes, |take| {
+            header::read(take, ObjectKind::Wraps)?;
+            let repository = RepositoryId::new(take.array("repository id")?);
+            let source = SourceId::new(take.array("source id")?);
+            Ok(Self { repository, source, wraps: read_wraps(take, WRAPS_PER_PAGE)? })
+        })
     }
 }
 
@@ -170,7 +172,7 @@ impl TreeKind {
         match byte {
             0 => Ok(Self::Rows),
             1 => Ok(Self::References),
-            other => Err(WireError::Unsupported { what: "kind of a root", value: u64::from(other) }),
+            other => Err(WireError::unsupported("kind of a root", other)),
         }
     }
 }
@@ -204,8 +206,7 @@ impl TreeRoot {
 #[must_use]
 pub fn write_roots(roots: &[TreeRoot]) -> Vec<u8> {
     let mut out = Vec::new();
-    out.put_uv(roots.len() as u64);
-    roots.iter().for_each(|root| root.write(&mut out));
+    out.put_list(roots, TreeRoot::write);
     out
 }
 
@@ -213,27 +214,19 @@ pub fn write_roots(roots: &[TreeRoot]) -> Vec<u8> {
 #[must_use]
 pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
     let mut out = Vec::new();
-    out.put_uv(roots.len() as u64);
-    roots.iter().for_each(|root| out.put_bytes(&root.ranges));
+    out.put_list(roots, |root, out| out.put_bytes(&root.ranges));
     out
 }
 
 /// Reads the roots section; ranges stay empty.
 pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
-    let mut take = Take::new(content);
-    let count = take.count(6, "roots")?;
-    let roots = take.items(count, TreeRoot::read)?;
-    take.finish()?;
-    Ok(roots)
+    Take::whole(content, |take| take.list(6, "roots", TreeRoot::read))
 }
 
 /// Reads the root ranges section, in the order of the roots.
 pub fn read_root_ranges(content: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
-    let mut take = Take::new(content);
-    let count = take.count(1, "root ranges")?;
-    let ranges = take.items(count, |take| Ok(take.bytes("root ranges")?.to_vec()))?;
-    take.finish()?;
-    Ok(ranges)
+    let read_ranges = |take: &mut Take<'_>| Ok(take.bytes("root ranges")?.to_vec());
+    Take::whole(content, |take| take.list(1, "root ranges", read_ranges))
 }
 
 /// How the rows of a table are laid out.
@@ -342,15 +335,19 @@ impl StoredLocation {
     /// The pack, and the location in it.
     pub fn pack_and_location(&self) -> Result<(PackRef, FrameLocation), WireError> {
         let pack = PackRef { digest: self.pack, sessions: vec![self.session] };
-        let location = FrameLocation {
+        Ok((pack, self.location()?))
+    }
+
+    /// Where the frame lies in a table that has the pack alone.
+    fn location(&self) -> Result<FrameLocation, WireError> {
+        Ok(FrameLocation {
             pack: 0,
             offset: self.offset,
             stored: self.stored,
             codec: Codec::from_byte(self.codec)?,
             session: 0,
             frame_counter: FrameCounter { thread: self.thread, counter: self.counter },
-        };
-        Ok((pack, location))
+        })
     }
 }
 

@@ -41,14 +41,18 @@ impl Name {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('/').collect();
-        let name = match parts.as_slice() {
-            ["sidekeep.json"] => Self::Descriptor,
-            ["roster", entry] => Self::Roster(number(entry, 10)?),
-            ["keys", epoch, key] => Self::Grant(parse_epoch(epoch)?, key.parse().ok()?),
-            [source, rest @ ..] => Self::parse_in_source(source.parse().ok()?, rest)?,
-            [] => return None,
-        };
+        let name = Self::of_parts(&parts)?;
         (name.to_string() == text).then_some(name)
+    }
+
+    fn of_parts(parts: &[&str]) -> Option<Self> {
+        match parts {
+            ["sidekeep.json"] => Some(Self::Descriptor),
+            ["roster", entry] => Some(Self::Roster(number(entry, 10)?)),
+            ["keys", epoch, key] => Some(Self::Grant(parse_epoch(epoch)?, key.parse().ok()?)),
+            [source, rest @ ..] => Self::parse_in_source(source.parse().ok()?, rest),
+            [] => None,
+        }
     }
 
     fn parse_in_source(source: SourceId, parts: &[&str]) -> Option<Self> {
@@ -81,9 +85,13 @@ fn parse_epoch(text: &str) -> Option<Epoch> {
 }
 
 /// Numbers start at 1: a planted number 0 must not be taken for the start of a chain.
-fn number(text: &str, digits: usize) -> Option<u64> {
-    let is_decimal = text.len() >= digits && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|number| is_decimal && *number > 0)
+fn number(text: &str, digits_min: usize) -> Option<u64> {
+    let number = text.parse().ok()?;
+    (is_decimal(text, digits_min) && number > 0).then_some(number)
+}
+
+fn is_decimal(text: &str, digits_min: usize) -> bool {
+    text.len() >= digits_min && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]

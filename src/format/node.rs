@@ -80,6 +80,11 @@ impl Child {
         Self { id, rows: 0, bytes: 0, owners: 0, leaves: 0, streams: Vec::new(), location: None, ranges_location: None }
     }
 
+    /// Reads the id of a child alone.
+    fn read_id(take: &mut Take<'_>) -> Result<Self, WireError> {
+        Ok(Self::new(ChunkId::new(take.array("child id")?)))
+    }
+
     fn write_streams(&self, out: &mut Vec<u8>) {
         for StreamHint { stream, .. } in &self.streams {
             out.push(stream.form as u8);
@@ -111,21 +116,29 @@ impl Skeleton {
     #[must_use]
     pub fn hashed(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32 + self.children.len() * 30);
+        self.write_head(&mut out);
+        self.write_child_counts(&mut out);
+        if self.level == 1 {
+            self.write_counts(&mut out, |child| child.streams.len() as u64);
+            self.children.iter().for_each(|child| child.write_streams(&mut out));
+        }
+        out
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[VERSION, self.level]);
         out.put_uv(self.children.len() as u64);
         out.extend_from_slice(self.ranges.as_bytes());
         for child in &self.children {
             out.extend_from_slice(child.id.as_bytes());
         }
-        self.write_counts(&mut out, |child| child.rows);
-        self.write_counts(&mut out, |child| child.bytes);
-        self.write_counts(&mut out, |child| child.owners);
-        self.write_counts(&mut out, |child| child.leaves);
-        if self.level == 1 {
-            self.write_counts(&mut out, |child| child.streams.len() as u64);
-            self.children.iter().for_each(|child| child.write_streams(&mut out));
-        }
-        out
+    }
+
+    fn write_child_counts(&self, out: &mut Vec<u8>) {
+        self.write_counts(out, |child| child.rows);
+        self.write_counts(out, |child| child.bytes);
+        self.write_counts(out, |child| child.owners);
+        self.write_counts(out, |child| child.leaves);
     }
 
     fn write_counts(&self, out: &mut Vec<u8>, count: impl Fn(&Child) -> u64) {
@@ -139,18 +152,25 @@ impl Skeleton {
     pub fn content(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.children.len() * 48);
         out.put_bytes(&self.hashed());
-        write_packs(&mut out, &self.packs);
-        let packs = self.packs.len();
+        out.put_list(&self.packs, PackRef::write);
+        self.write_child_locations(&mut out);
+        self.write_stream_locations(&mut out);
+        out
+    }
+
+    fn write_child_locations(&self, out: &mut Vec<u8>) {
         for child in &self.children {
-            write_location(&mut out, child.location.as_ref(), packs);
+            write_location(out, child.location.as_ref(), self.packs.len());
             if self.level > 1 {
-                write_location(&mut out, child.ranges_location.as_ref(), packs);
+                write_location(out, child.ranges_location.as_ref(), self.packs.len());
             }
         }
+    }
+
+    fn write_stream_locations(&self, out: &mut Vec<u8>) {
         for hint in self.children.iter().flat_map(|child| &child.streams) {
-            write_location(&mut out, hint.location.as_ref(), packs);
+            write_location(out, hint.location.as_ref(), self.packs.len());
         }
-        out
     }
 
     /// The part of `content` that the id covers.
@@ -160,61 +180,67 @@ impl Skeleton {
 
     /// Reads the content of a skeleton's frame.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        let mut take = Take::new(content);
-        let mut node = Self::read_hashed(take.bytes("hashed part of a node")?)?;
-        node.packs = read_packs(&mut take)?;
-        node.read_locations(&mut take)?;
-        take.finish()?;
-        Ok(node)
+        Take::whole(content, |take| {
+            let mut node = Self::read_hashed(take.bytes("hashed part of a node")?)?;
+            node.packs = read_packs(take)?;
+            node.read_child_locations(take)?;
+            node.read_stream_locations(take)?;
+            Ok(node)
+        })
     }
 
-    fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
-        let packs = self.packs.len();
+    fn read_child_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
         for child in &mut self.children {
-            child.location = read_location(take, packs)?;
+            child.location = read_location(take, self.packs.len())?;
             if self.level > 1 {
-                child.ranges_location = read_location(take, packs)?;
+                child.ranges_location = read_location(take, self.packs.len())?;
             }
         }
+        Ok(())
+    }
+
+    fn read_stream_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
         for hint in self.children.iter_mut().flat_map(|child| &mut child.streams) {
-            hint.location = read_location(take, packs)?;
+            hint.location = read_location(take, self.packs.len())?;
         }
         Ok(())
     }
 
     fn read_hashed(hashed: &[u8]) -> Result<Self, WireError> {
-        let mut take = Take::new(hashed);
-        read_version(&mut take, "node version")?;
-        let level = take.u8("node level")?;
-        let count = take.count(0, "children of a node")?;
-        if level == 0 || count > FAN_OUT_MAX {
-            return Err(WireError::Invalid { what: "node level or children" });
-        }
-        let ranges = ChunkId::new(take.array("ranges digest")?);
-        let mut children = read_children(&mut take, count)?;
-        if level == 1 {
-            read_stream_refs(&mut take, &mut children)?;
-        }
-        take.finish()?;
-        Ok(Self { level, ranges, children, packs: Vec::new() })
+        Take::whole(hashed, |take| {
+            take.version(VERSION, "node version")?;
+            let level = take.u8("node level")?;
+            let count = read_child_count(take, level)?;
+            let ranges = ChunkId::new(take.array("ranges digest")?);
+            let children = read_children(take, count, level)?;
+            Ok(Self { level, ranges, children, packs: Vec::new() })
+        })
     }
 }
 
-fn read_version(take: &mut Take<'_>, what: &'static str) -> Result<(), WireError> {
-    match take.u8(what)? {
-        VERSION => Ok(()),
-        version => Err(WireError::Unsupported { what, value: u64::from(version) }),
+fn read_child_count(take: &mut Take<'_>, level: u8) -> Result<usize, WireError> {
+    let count = take.count(0, "children of a node")?;
+    if level == 0 || count > FAN_OUT_MAX {
+        return Err(WireError::Invalid { what: "node level or children" });
     }
+    Ok(count)
 }
 
-/// Children with their counts.
-fn read_children(take: &mut Take<'_>, count: usize) -> Result<Vec<Child>, WireError> {
-    let mut children = take.items(count, |take| Ok(Child::new(ChunkId::new(take.array("child id")?))))?;
-    read_counts(take, &mut children, |child| &mut child.rows)?;
-    read_counts(take, &mut children, |child| &mut child.bytes)?;
-    read_counts(take, &mut children, |child| &mut child.owners)?;
-    read_counts(take, &mut children, |child| &mut child.leaves)?;
+/// Children with their counts, and above leaves with their streams.
+fn read_children(take: &mut Take<'_>, count: usize, level: u8) -> Result<Vec<Child>, WireError> {
+    let mut children = take.items(count, Child::read_id)?;
+    read_child_counts(take, &mut children)?;
+    if level == 1 {
+        read_stream_refs(take, &mut children)?;
+    }
     Ok(children)
+}
+
+fn read_child_counts(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), WireError> {
+    read_counts(take, children, |child| &mut child.rows)?;
+    read_counts(take, children, |child| &mut child.bytes)?;
+    read_counts(take, children, |child| &mut child.owners)?;
+    read_counts(take, children, |child| &mut child.leaves)
 }
 
 fn read_counts(
@@ -257,11 +283,7 @@ impl PieceList {
     #[must_use]
     pub fn hashed(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
-        out.put_uv(self.pieces.len() as u64);
-        for piece in &self.pieces {
-            out.extend_from_slice(piece.id.as_bytes());
-            out.put_uv(piece.len);
-        }
+        out.put_list(&self.pieces, StreamPiece::write);
         out
     }
 
@@ -270,7 +292,7 @@ impl PieceList {
     pub fn content(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.put_bytes(&self.hashed());
-        write_packs(&mut out, &self.packs);
+        out.put_list(&self.packs, PackRef::write);
         for piece in &self.pieces {
             write_location(&mut out, piece.location.as_ref(), self.packs.len());
         }
@@ -279,27 +301,37 @@ impl PieceList {
 
     /// Reads the content of a list's frame.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        let mut take = Take::new(content);
-        let mut pieces = read_pieces(take.bytes("hashed part of a list")?)?;
-        let packs = read_packs(&mut take)?;
-        for piece in &mut pieces {
-            piece.location = read_location(&mut take, packs.len())?;
+        Take::whole(content, |take| {
+            let pieces = read_pieces(take.bytes("hashed part of a list")?)?;
+            let packs = read_packs(take)?;
+            let mut list = Self { pieces, packs };
+            list.read_locations(take)?;
+            Ok(list)
+        })
+    }
+
+    fn read_locations(&mut self, take: &mut Take<'_>) -> Result<(), WireError> {
+        for piece in &mut self.pieces {
+            piece.location = read_location(take, self.packs.len())?;
         }
-        take.finish()?;
-        Ok(Self { pieces, packs })
+        Ok(())
     }
 }
 
 fn read_pieces(hashed: &[u8]) -> Result<Vec<StreamPiece>, WireError> {
-    let mut take = Take::new(hashed);
-    read_version(&mut take, "list version")?;
-    let count = take.count(21, "pieces of a list")?;
-    let pieces = take.items(count, StreamPiece::read)?;
-    take.finish()?;
-    Ok(pieces)
+    Take::whole(hashed, |take| {
+        take.version(VERSION, "list version")?;
+        take.list(21, "pieces of a list", StreamPiece::read)
+    })
 }
 
 impl StreamPiece {
+    /// Writes the piece without its location.
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id.as_bytes());
+        out.put_uv(self.len);
+    }
+
     /// Reads a piece without its location.
     fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         let id = ChunkId::new(take.array("piece id")?);
@@ -308,68 +340,70 @@ impl StreamPiece {
     }
 }
 
-fn write_packs(out: &mut Vec<u8>, packs: &[PackRef]) {
-    out.put_uv(packs.len() as u64);
-    packs.iter().for_each(|pack| pack.write(out));
-}
-
 fn read_packs(take: &mut Take<'_>) -> Result<Vec<PackRef>, WireError> {
-    let count = take.count(33, "packs of a node")?;
-    take.items(count, PackRef::read)
+    take.list(33, "packs of a node", PackRef::read)
 }
 
 impl PackRef {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.digest.as_bytes());
-        out.put_uv(self.sessions.len() as u64);
-        for session in &self.sessions {
-            out.extend_from_slice(session.as_bytes());
-        }
+        out.put_list(&self.sessions, |session, out| out.extend_from_slice(session.as_bytes()));
     }
 
     fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         let digest = Digest::new(take.array("pack digest")?);
-        let count = take.count(SessionId::LEN, "sessions of a pack")?;
-        Ok(Self { digest, sessions: read_sessions(take, count)? })
+        let sessions = take.list(SessionId::LEN, "sessions of a pack", read_session)?;
+        Ok(Self { digest, sessions })
     }
 }
 
-/// Reads `count` session ids.
-pub(super) fn read_sessions(take: &mut Take<'_>, count: usize) -> Result<Vec<SessionId>, WireError> {
-    take.items(count, |take| Ok(SessionId::new(take.array("session id")?)))
+pub(super) fn read_session(take: &mut Take<'_>) -> Result<SessionId, WireError> {
+    Ok(SessionId::new(take.array("session id")?))
 }
 
 fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: usize) {
-    let Some(location) = location else { return out.put_uv(packs as u64) };
-    out.put_uv(u64::from(location.pack));
-    out.put_uv(u64::from(location.offset));
-    out.put_uv(u64::from(location.stored));
-    out.extend_from_slice(&[location.codec as u8, location.session, location.frame_counter.thread]);
-    out.put_uv(u64::from(location.frame_counter.counter));
+    match location {
+        Some(location) => location.write(out),
+        None => out.put_uv(packs as u64),
+    }
 }
 
 /// Reads a location; a pack number equal to `packs` stands for none.
 fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
     let pack: u32 = take.uv_as("pack of a location")?;
     match (pack as usize).cmp(&packs) {
-        Ordering::Less => read_location_in(take, pack).map(Some),
+        Ordering::Less => FrameLocation::read(take, pack).map(Some),
         Ordering::Equal => Ok(None),
         Ordering::Greater => Err(WireError::Invalid { what: "pack of a location" }),
     }
 }
 
-fn read_location_in(take: &mut Take<'_>, pack: u32) -> Result<FrameLocation, WireError> {
-    Ok(FrameLocation {
-        pack,
-        offset: take.uv_as("offset of a location")?,
-        stored: take.uv_as("length of a location")?,
-        codec: Codec::from_byte(take.u8("codec of a location")?)?,
-        session: take.u8("session of a location")?,
-        frame_counter: FrameCounter {
-            thread: take.u8("thread of a location")?,
-            counter: take.uv_as("counter of a location")?,
-        },
-    })
+impl FrameLocation {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_uv(u64::from(self.pack));
+        out.put_uv(u64::from(self.offset));
+        out.put_uv(u64::from(self.stored));
+        out.extend_from_slice(&[self.codec as u8, self.session, self.frame_counter.thread]);
+        out.put_uv(u64::from(self.frame_counter.counter));
+    }
+
+    /// Reads what follows the number of the pack.
+    fn read(take: &mut Take<'_>, pack: u32) -> Result<Self, WireError> {
+        Ok(Self {
+            pack,
+            offset: take.uv_as("offset of a location")?,
+            stored: take.uv_as("length of a location")?,
+            codec: Codec::from_byte(take.u8("codec of a location")?)?,
+            session: take.u8("session of a location")?,
+            frame_counter: read_frame_counter(take)?,
+        })
+    }
+}
+
+fn read_frame_counter(take: &mut Take<'_>) -> Result<FrameCounter, WireError> {
+    let thread = take.u8("thread of a location")?;
+    let counter = take.uv_as("counter of a location")?;
+    Ok(FrameCounter { thread, counter })
 }
 
 /// Separators between the children of a node, each the least upper bound of what lies left of it.
@@ -387,9 +421,7 @@ impl Ranges {
         out.put_uv(self.separators.len() as u64);
         let mut before: &[u8] = &[];
         for separator in &self.separators {
-            let shared = shared_len(before, separator);
-            out.put_uv(shared as u64);
-            out.put_bytes(&separator[shared..]);
+            write_separator(&mut out, before, separator);
             before = separator;
         }
         out
@@ -397,25 +429,40 @@ impl Ranges {
 
     /// Reads the content of a ranges' frame.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
-        let mut take = Take::new(content);
-        read_version(&mut take, "ranges version")?;
-        let count = take.count(2, "separators")?;
-        let mut separators: Vec<Vec<u8>> = Vec::with_capacity(count);
-        for _ in 0..count {
-            let before = separators.last().map_or(&[][..], Vec::as_slice);
-            separators.push(read_separator(&mut take, before)?);
-        }
-        take.finish()?;
-        Ok(Self { separators })
+        Take::whole(content, |take| {
+            take.version(VERSION, "ranges version")?;
+            let count = take.count(2, "separators")?;
+            Ok(Self { separators: read_separators(take, count)? })
+        })
     }
 }
 
+/// Writes how many bytes a separator shares with the one before it, and the others.
+fn write_separator(out: &mut Vec<u8>, before: &[u8], separator: &[u8]) {
+    let shared = shared_len(before, separator);
+    out.put_uv(shared as u64);
+    out.put_bytes(&separator[shared..]);
+}
+
+fn read_separators(take: &mut Take<'_>, count: usize) -> Result<Vec<Vec<u8>>, WireError> {
+    let mut separators: Vec<Vec<u8>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let before = separators.last().map_or(&[][..], Vec::as_slice);
+        separators.push(read_separator(take, before)?);
+    }
+    Ok(separators)
+}
+
 fn read_separator(take: &mut Take<'_>, before: &[u8]) -> Result<Vec<u8>, WireError> {
-    let shared: usize = take.uv_as("shared bytes of a separator")?;
-    let prefix = before.get(..shared).ok_or(WireError::Invalid { what: "separator" })?;
-    let mut separator = prefix.to_vec();
+    let mut separator = read_shared(take, before)?.to_vec();
     separator.extend_from_slice(take.bytes("separator")?);
     Ok(separator)
+}
+
+/// The bytes that a separator shares with the one before it.
+fn read_shared<'b>(take: &mut Take<'_>, before: &'b [u8]) -> Result<&'b [u8], WireError> {
+    let len: usize = take.uv_as("shared bytes of a separator")?;
+    before.get(..len).ok_or(WireError::Invalid { what: "separator" })
 }
 
 /// Length of the longest common prefix.

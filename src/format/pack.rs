@@ -28,7 +28,7 @@ impl PackContent {
             2 => Self::Nodes,
             3 => Self::Streams,
             4 => Self::Repacked,
-            other => return Err(WireError::Unsupported { what: "pack content", value: u64::from(other) }),
+            other => return Err(WireError::unsupported("pack content", other)),
         })
     }
 }
@@ -75,11 +75,7 @@ impl PackHeader {
         let session = SessionId::new(take.array("session id")?);
         let sequence = take.u32("pack sequence")?;
         let content = PackContent::from_byte(take.u8("pack content")?)?;
-        let wraps = usize::from(take.u8("wraps")?);
-        if !(1..=PACK_WRAPS_MAX).contains(&wraps) {
-            return Err(WireError::Invalid { what: "wraps" });
-        }
-        let wraps = read_wraps(take, wraps)?;
+        let wraps = read_pack_wraps(take)?;
         Ok(Self { repository, source, epoch, session, sequence, content, wraps })
     }
 
@@ -94,6 +90,15 @@ impl PackHeader {
     pub fn table_id(&self) -> ChunkId {
         ordinal_id(self.session, self.sequence)
     }
+}
+
+/// Reads the wraps of a pack, of which there is one at least.
+fn read_pack_wraps(take: &mut Take<'_>) -> Result<Vec<SessionWrap>, WireError> {
+    let count = usize::from(take.u8("wraps")?);
+    if !(1..=PACK_WRAPS_MAX).contains(&count) {
+        return Err(WireError::Invalid { what: "wraps" });
+    }
+    read_wraps(take, count)
 }
 
 /// Reads `count` session wraps.
@@ -132,18 +137,26 @@ pub struct FrameEntry {
 pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.len() * 40);
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-    write_bytes(&mut out, entries, |entry| entry.kind as u8);
-    write_bytes(&mut out, entries, |entry| entry.codec as u8);
-    write_bytes(&mut out, entries, |entry| entry.session);
-    write_bytes(&mut out, entries, |entry| entry.frame_counter.thread);
-    write_words(&mut out, entries, |entry| entry.frame_counter.counter);
-    for entry in entries {
-        out.extend_from_slice(entry.id.as_bytes());
-    }
-    write_words(&mut out, entries, |entry| entry.offset);
-    write_words(&mut out, entries, |entry| entry.stored);
-    write_words(&mut out, entries, |entry| entry.content);
+    write_seals(&mut out, entries);
+    entries.iter().for_each(|entry| out.extend_from_slice(entry.id.as_bytes()));
+    write_extents(&mut out, entries);
     out
+}
+
+/// The columns that say what each frame is and how it is sealed.
+fn write_seals(out: &mut Vec<u8>, entries: &[FrameEntry]) {
+    write_bytes(out, entries, |entry| entry.kind as u8);
+    write_bytes(out, entries, |entry| entry.codec as u8);
+    write_bytes(out, entries, |entry| entry.session);
+    write_bytes(out, entries, |entry| entry.frame_counter.thread);
+    write_words(out, entries, |entry| entry.frame_counter.counter);
+}
+
+/// The columns that say where each frame lies and how long it is.
+fn write_extents(out: &mut Vec<u8>, entries: &[FrameEntry]) {
+    write_words(out, entries, |entry| entry.offset);
+    write_words(out, entries, |entry| entry.stored);
+    write_words(out, entries, |entry| entry.content);
 }
 
 fn write_bytes(out: &mut Vec<u8>, entries: &[FrameEntry], byte: impl Fn(&FrameEntry) -> u8) {
@@ -158,14 +171,19 @@ fn write_words(out: &mut Vec<u8>, entries: &[FrameEntry], word: impl Fn(&FrameEn
 
 /// Reads a table's plaintext.
 pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
-    let mut take = Take::new(content);
+    let columns = Take::whole(content, |take| {
+        let count = read_frame_count(take)?;
+        TableColumns::read(take, count)
+    })?;
+    (0..columns.kinds.len()).map(|at| columns.entry(at)).collect()
+}
+
+fn read_frame_count(take: &mut Take<'_>) -> Result<usize, WireError> {
     let count = take.u32("frames of a pack")? as usize;
     if count > PACK_FRAMES_MAX {
         return Err(WireError::Invalid { what: "frames of a pack" });
     }
-    let columns = TableColumns::read(&mut take, count)?;
-    take.finish()?;
-    (0..count).map(|at| columns.entry(at)).collect()
+    Ok(count)
 }
 
 /// The entries of a table as they are stored: each member of all entries in a row.
@@ -197,20 +215,35 @@ impl<'a> TableColumns<'a> {
     }
 
     fn entry(&self, at: usize) -> Result<FrameEntry, WireError> {
-        let kind = self.kinds[at];
-        let unsupported = WireError::Unsupported { what: "frame type", value: u64::from(kind) };
-        let counter = u32::from_le_bytes(self.counters[at]);
         Ok(FrameEntry {
-            kind: FrameType::from_byte(kind).ok_or(unsupported)?,
+            kind: self.kind(at)?,
             codec: Codec::from_byte(self.codecs[at])?,
             session: self.sessions[at],
-            frame_counter: FrameCounter { thread: self.threads[at], counter },
+            frame_counter: self.frame_counter(at),
             id: ChunkId::new(self.ids[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
             stored: u32::from_le_bytes(self.stored[at]),
             content: u32::from_le_bytes(self.contents[at]),
         })
     }
+
+    fn kind(&self, at: usize) -> Result<FrameType, WireError> {
+        let kind = self.kinds[at];
+        FrameType::from_byte(kind).ok_or(WireError::unsupported("frame type", kind))
+    }
+
+    fn frame_counter(&self, at: usize) -> FrameCounter {
+        FrameCounter { thread: self.threads[at], counter: u32::from_le_bytes(self.counters[at]) }
+    }
+}
+
+const REAR_TABLE: &str = "rear table";
+const NO_REAR_TABLE: WireError = WireError::Truncated { what: REAR_TABLE };
+
+/// The last `len` of `bytes`.
+fn last(bytes: &[u8], len: usize) -> Option<&[u8]> {
+    let start = bytes.len().checked_sub(len)?;
+    Some(&bytes[start..])
 }
 
 /// A sealed table as it lies in a pack.
@@ -252,14 +285,13 @@ impl SealedTable {
 
     /// Reads the table that ends `tail`, the last bytes of a pack.
     pub fn read_rear(tail: &[u8]) -> Result<Self, WireError> {
-        let what = "rear table";
-        let (front, head) = tail.split_last_chunk::<TABLE_HEAD_LEN>().ok_or(WireError::Truncated { what })?;
+        let (front, head) = tail.split_last_chunk::<TABLE_HEAD_LEN>().ok_or(NO_REAR_TABLE)?;
         let mut head = Take::new(head);
-        let len = head.u32(what)? as usize;
-        let thread = head.u8(what)?;
-        let counter = head.u32(what)?;
-        let start = front.len().checked_sub(len).ok_or(WireError::Truncated { what })?;
-        Ok(Self { frame_counter: FrameCounter { thread, counter }, sealed: front[start..].to_vec() })
+        let len = head.u32(REAR_TABLE)? as usize;
+        let thread = head.u8(REAR_TABLE)?;
+        let counter = head.u32(REAR_TABLE)?;
+        let sealed = last(front, len).ok_or(NO_REAR_TABLE)?.to_vec();
+        Ok(Self { frame_counter: FrameCounter { thread, counter }, sealed })
     }
 }
 

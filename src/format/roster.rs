@@ -120,9 +120,7 @@ impl RosterStatement {
     /// The grants that the statement names.
     fn grants(&self) -> Vec<StatementSubject> {
         match self {
-            Self::Epoch(opened) => {
-                opened.grants.iter().map(|(key, sha256)| grant_subject(opened.epoch, *key, *sha256)).collect()
-            }
+            Self::Epoch(opened) => opened.grants(),
             Self::Grant(added) => vec![grant_subject(added.epoch, added.key, added.sha256)],
             _ => Vec::new(),
         }
@@ -133,6 +131,13 @@ impl RosterStatement {
             Self::Enrol(enrol) => enrol.check(),
             _ => Ok(()),
         }
+    }
+}
+
+impl OpenEpoch {
+    fn grants(&self) -> Vec<StatementSubject> {
+        let grants = self.grants.iter();
+        grants.map(|(key, sha256)| grant_subject(self.epoch, *key, *sha256)).collect()
     }
 }
 
@@ -193,11 +198,10 @@ impl Predicate for RosterEntry {
 
     fn subjects(&self) -> Vec<StatementSubject> {
         let grants: Vec<_> = self.statements.iter().flat_map(RosterStatement::grants).collect();
-        if !grants.is_empty() {
-            return grants;
+        if grants.is_empty() {
+            return vec![self.predecessor()];
         }
-        let name = if self.number > 1 { Name::Roster(self.number - 1) } else { Name::Descriptor };
-        vec![StatementSubject { name: name.to_string(), sha256: self.previous }]
+        grants
     }
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
@@ -208,6 +212,14 @@ impl Predicate for RosterEntry {
         let statements = decode_statements(payload, head.format)?;
         let RosterHead { repository, number, previous, written, .. } = head;
         Ok(Self { repository, number, previous, written, statements })
+    }
+}
+
+impl RosterEntry {
+    /// The object that the entry follows.
+    fn predecessor(&self) -> StatementSubject {
+        let name = if self.number > 1 { Name::Roster(self.number - 1) } else { Name::Descriptor };
+        StatementSubject { name: name.to_string(), sha256: self.previous }
     }
 }
 
@@ -227,16 +239,20 @@ struct StoredStatements {
 }
 
 fn decode_statements(payload: &Payload<'_>, format: u32) -> Result<Vec<RosterStatement>, StatementError> {
-    let unsupported = match payload.later_than_ours(format) {
-        Some(what) => Some(what),
-        None => unknown_statement(&payload.predicate()?),
-    };
-    if let Some(what) = unsupported {
+    if let Some(what) = unsupported(payload, format)? {
         return Ok(vec![RosterStatement::Unsupported(what)]);
     }
     let statements = payload.predicate::<StoredStatements>()?.statements;
     statements.iter().try_for_each(RosterStatement::check)?;
     Ok(statements)
+}
+
+/// Why this version cannot judge the statements, if it cannot.
+fn unsupported(payload: &Payload<'_>, format: u32) -> Result<Option<String>, StatementError> {
+    match payload.later_than_ours(format) {
+        Some(what) => Ok(Some(what)),
+        None => Ok(unknown_statement(&payload.predicate()?)),
+    }
 }
 
 fn unknown_statement(kinds: &StatementKinds) -> Option<String> {

@@ -94,16 +94,22 @@ struct AnnouncementHead {
     format: u32,
 }
 
+impl StoredAnnouncement {
+    /// The first announcement of a session has its wrap, the others have none.
+    fn may_have(&self, wrap: Option<&SessionWrap>) -> bool {
+        match wrap {
+            Some(wrap) => self.number == 1 && wrap.session() == self.session,
+            None => self.number > 1,
+        }
+    }
+}
+
 impl TryFrom<StoredAnnouncement> for Announcement {
     type Error = StatementError;
 
     fn try_from(stored: StoredAnnouncement) -> Result<Self, StatementError> {
-        let wrap = stored.wrap.map(|wrap| SessionWrap::new(wrap.0));
-        let wrap_fits = match &wrap {
-            Some(wrap) => stored.number == 1 && wrap.session() == stored.session,
-            None => stored.number > 1,
-        };
-        if !wrap_fits {
+        let wrap = stored.wrap.as_ref().map(|wrap| SessionWrap::new(wrap.0));
+        if !stored.may_have(wrap.as_ref()) {
             return Err(StatementError::Invalid { what: "wrap of a session announcement" });
         }
         Ok(Self {

@@ -23,6 +23,14 @@ pub enum WireError {
     Unsupported { what: &'static str, value: u64 },
 }
 
+impl WireError {
+    /// A byte `what` that this program does not know.
+    #[must_use]
+    pub fn unsupported(what: &'static str, byte: u8) -> Self {
+        Self::Unsupported { what, value: u64::from(byte) }
+    }
+}
+
 /// Appends primitives to a buffer.
 pub trait Put {
     /// Unsigned LEB128, shortest form.
@@ -31,6 +39,8 @@ pub trait Put {
     fn put_sv(&mut self, value: i64);
     /// Length, then bytes.
     fn put_bytes(&mut self, bytes: &[u8]);
+    /// Count, then items.
+    fn put_list<T>(&mut self, items: &[T], put: impl Fn(&T, &mut Self));
 }
 
 impl Put for Vec<u8> {
@@ -50,12 +60,13 @@ impl Put for Vec<u8> {
         self.put_uv(bytes.len() as u64);
         self.extend_from_slice(bytes);
     }
-}
 
-/// Bytes that [`Put::put_uv`] takes for `value`.
-#[must_use]
-pub fn uv_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+    fn put_list<T>(&mut self, items: &[T], put: impl Fn(&T, &mut Self)) {
+        self.put_uv(items.len() as u64);
+        for item in items {
+            put(item, self);
+        }
+    }
 }
 
 /// Items that [`Take::items`] makes room for before it has read any.
@@ -72,6 +83,14 @@ impl<'a> Take<'a> {
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
+    }
+
+    /// What `read` makes of `bytes`, which must read them all.
+    pub fn whole<T>(bytes: &'a [u8], read: impl FnOnce(&mut Self) -> Result<T, WireError>) -> Result<T, WireError> {
+        let mut take = Self::new(bytes);
+        let value = read(&mut take)?;
+        take.finish()?;
+        Ok(value)
     }
 
     /// Bytes not read yet.
@@ -142,10 +161,34 @@ impl<'a> Take<'a> {
     /// A `uv` that counts things of at least `unit_bytes` bytes each, all of which must follow: so
     /// a hostile count never makes a reader allocate more than the input could hold.
     pub fn count(&mut self, unit_bytes: usize, what: &'static str) -> Result<usize, WireError> {
-        let count = self.uv(what)?;
-        let count = usize::try_from(count).map_err(|_| WireError::Truncated { what })?;
+        let count = self.len(what)?;
         let most = self.rest.len() / unit_bytes.max(1);
         if count <= most { Ok(count) } else { Err(WireError::Truncated { what }) }
+    }
+
+    /// A `uv` that fits into memory.
+    fn len(&mut self, what: &'static str) -> Result<usize, WireError> {
+        let len = self.uv(what)?;
+        usize::try_from(len).map_err(|_| WireError::Truncated { what })
+    }
+
+    /// A count as of [`Self::count`], then so many items.
+    pub fn list<T>(
+        &mut self,
+        unit_bytes: usize,
+        what: &'static str,
+        read: impl FnMut(&mut Self) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        let count = self.count(unit_bytes, what)?;
+        self.items(count, read)
+    }
+
+    /// A version, which must be `known`.
+    pub fn version(&mut self, known: u8, what: &'static str) -> Result<(), WireError> {
+        match self.u8(what)? {
+            version if version == known => Ok(()),
+            version => Err(WireError::unsupported(what, version)),
+        }
     }
 
     /// `count` items that follow each other. Memory grows with what is read, not with `count`.
@@ -168,8 +211,7 @@ impl<'a> Take<'a> {
 
     /// Length, then bytes.
     pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], WireError> {
-        let len = self.uv(what)?;
-        let len = usize::try_from(len).map_err(|_| WireError::Truncated { what })?;
+        let len = self.len(what)?;
         self.raw(len, what)
     }
 
@@ -188,7 +230,12 @@ impl<'a> Take<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Put, Take, WireError, uv_len};
+    use super::{Put, Take, WireError};
+
+    /// Bytes that [`Put::put_uv`] takes for `value`.
+    fn uv_len(value: u64) -> usize {
+        (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+    }
 
     proptest! {
         #![proptest_config(crate::base::property::config())]

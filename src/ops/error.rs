@@ -53,6 +53,14 @@ impl StageError for OpError {
     }
 }
 
+/// What came of a read. A store that does not answer ends the work; any other fault is the object's own.
+pub fn unless_store_fails<T>(read: Result<T, RepoError>) -> Result<Result<T, RepoError>, OpError> {
+    match read {
+        Err(RepoError::Store(error)) => Err(error.into()),
+        read => Ok(read),
+    }
+}
+
 impl OpError {
     /// The error of a source; what its sink failed of is the cause that counts.
     #[must_use]

@@ -24,53 +24,68 @@ pub fn key_text(key: &[u8]) -> String {
         rest = after;
     }
     if !rest.is_empty() {
-        let (head, hash) = rest.split_at(rest.len().saturating_sub(32));
-        let head = String::from_utf8_lossy(head.get(1..).unwrap_or_default()).into_owned();
-        words.push(format!("{head}…{}", HEXLOWER.encode(&hash[..hash.len().min(4)])));
+        words.push(cut_text(rest));
     }
     words.join(", ")
 }
 
+/// What is left of a component that was cut, with the beginning of the hash at its end.
+fn cut_text(rest: &[u8]) -> String {
+    let (head, hash) = rest.split_at(rest.len().saturating_sub(32));
+    let head = String::from_utf8_lossy(head.get(1..).unwrap_or_default());
+    format!("{head}…{}", HEXLOWER.encode(&hash[..hash.len().min(4)]))
+}
+
 /// A whole component, by its tag (`docs/format.md` section 4).
 fn component_text(component: &[u8]) -> String {
-    let (tag, payload) = (component[0], &component[1..]);
-    let sortable = |bytes: &[u8]| -> i64 {
-        let bytes = bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        (bytes ^ 1 << 63) as i64
-    };
-    let words = |cell: &Cell<'_>| plain_text(cell).unwrap_or_default();
-    match tag {
+    let payload = &component[1..];
+    match component[0] {
         0x02 => "null".to_owned(),
         0x08 => "false".to_owned(),
         0x09 => "true".to_owned(),
         0x10 => sortable(payload).to_string(),
-        0x14 => {
-            let bits = sortable(payload) as u64;
-            words(&Cell::Real(f64::from_bits(if bits >> 63 == 0 { bits } else { !bits ^ 1 << 63 })))
-        }
-        0x18 => {
-            let value = sortable(&payload[1..]);
-            match payload[0] {
-                11 => words(&Cell::Timestamp(value)),
-                12 => i32::try_from(value).map_or_else(|_| value.to_string(), |days| words(&Cell::Date(days))),
-                _ => words(&Cell::Time(value)),
-            }
-        }
+        0x14 => words(&Cell::Real(sortable_real(payload))),
+        0x18 => time_text(payload[0], sortable(&payload[1..])),
         0x20 => payload.first_chunk().map_or_else(String::new, |bytes| words(&Cell::Uuid(*bytes))),
         0x28 => String::from_utf8_lossy(&unescaped(payload)).into_owned(),
         0x30 => format!("x'{}'", HEXLOWER.encode(&unescaped(payload))),
-        _ => {
-            let canonical = unescaped(payload);
-            match Cell::read(&mut Take::new(&canonical)) {
-                // A key has lost the scale; enough of one shows all digits.
-                Ok(Cell::Numeric(Numeric::Finite { negative, exponent, digits, .. })) => {
-                    let scale = u16::try_from(-exponent.min(0)).unwrap_or(0);
-                    words(&Cell::Numeric(Numeric::Finite { negative, scale, exponent, digits }))
-                }
-                Ok(cell) => words(&cell),
-                Err(_) => format!("x'{}'", HEXLOWER.encode(&canonical)),
-            }
+        _ => canonical_text(&unescaped(payload)),
+    }
+}
+
+fn words(cell: &Cell<'_>) -> String {
+    plain_text(cell).unwrap_or_default()
+}
+
+/// An integer whose bytes sort as it does.
+fn sortable(bytes: &[u8]) -> i64 {
+    let bytes = bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    (bytes ^ 1 << 63) as i64
+}
+
+fn sortable_real(payload: &[u8]) -> f64 {
+    let bits = sortable(payload) as u64;
+    let is_positive = bits >> 63 == 0;
+    f64::from_bits(if is_positive { bits } else { !bits ^ 1 << 63 })
+}
+
+fn time_text(kind: u8, value: i64) -> String {
+    match kind {
+        11 => words(&Cell::Timestamp(value)),
+        12 => i32::try_from(value).map_or_else(|_| value.to_string(), |days| words(&Cell::Date(days))),
+        _ => words(&Cell::Time(value)),
+    }
+}
+
+fn canonical_text(canonical: &[u8]) -> String {
+    match Cell::read(&mut Take::new(canonical)) {
+        // A key has lost the scale; enough of one shows all digits.
+        Ok(Cell::Numeric(Numeric::Finite { negative, exponent, digits, .. })) => {
+            let scale = u16::try_from(-exponent.min(0)).unwrap_or(0);
+            words(&Cell::Numeric(Numeric::Finite { negative, scale, exponent, digits }))
         }
+        Ok(cell) => words(&cell),
+        Err(_) => format!("x'{}'", HEXLOWER.encode(canonical)),
     }
 }
 
@@ -94,10 +109,16 @@ pub fn cell_value(cell: &Cell<'_>) -> Value {
         Cell::Null | Cell::Absent => Value::Null,
         Cell::Bool(value) => Value::Bool(value),
         Cell::Integer(value) => Value::from(value),
-        Cell::Bytes(bytes) if bytes.len() > 32 => Value::String(format!("{} bytes", bytes.len())),
-        Cell::Bytes(bytes) => Value::String(format!("x'{}'", HEXLOWER.encode(bytes))),
+        Cell::Bytes(bytes) => Value::String(bytes_text(bytes)),
         Cell::Stream(_, stream) => Value::String(format!("{} bytes", stream.len)),
-        _ => Value::String(shortened(plain_text(cell).unwrap_or_default())),
+        _ => Value::String(shortened(words(cell))),
+    }
+}
+
+fn bytes_text(bytes: &[u8]) -> String {
+    match bytes.len() {
+        0..=32 => format!("x'{}'", HEXLOWER.encode(bytes)),
+        len => format!("{len} bytes"),
     }
 }
 

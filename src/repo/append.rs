@@ -32,12 +32,17 @@ pub fn append(
     signer.check_role(&body)?;
     let entry = Entry { place: ledger.next_place()?, written: repository.env().now(), body };
     let bytes = signer.encode(&entry)?;
-    if !ledger.would_count(&Link::Whole(bytes.clone()))? {
-        // It would be void, and its signer would believe that it had committed.
-        return Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" });
-    }
+    check_counts(signer, ledger, &bytes)?;
     let appended = Numbered { number: entry.place.number, sha256: Digest::of(&bytes) };
     create_entry(repository, ledger.source, appended, bytes)
+}
+
+/// Fails if an entry would be void: its signer would believe that it had committed.
+fn check_counts(signer: &Signer<'_>, ledger: &Ledger, bytes: &Bytes) -> Result<(), RepoError> {
+    if ledger.would_count(&Link::Whole(bytes.clone()))? {
+        return Ok(());
+    }
+    Err(RepoError::NotEnrolled { key: signer.key, state: "not entitled to write to this source" })
 }
 
 fn create_entry(

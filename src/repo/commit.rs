@@ -90,9 +90,7 @@ pub fn commit(
     attempt.store_manifest(manifest)?;
     // Uploading may have taken hours, and keys are rotated and revoked in the roster alone.
     attempt.reload_roster()?;
-    while attempt.preconditions.new_packs() > ENTRY_PACKS_MAX {
-        attempt.add_surplus()?;
-    }
+    attempt.add_all_surplus()?;
     let entry = attempt.add_snapshot()?;
     Ok(Committed { entry, races_lost: attempt.races_lost })
 }
@@ -125,6 +123,14 @@ impl CommitAttempt<'_> {
 
     fn reload_ledger(&mut self) -> Result<(), RepoError> {
         *self.ledger = Ledger::load(self.unlocked.repository(), self.ledger.source)?;
+        Ok(())
+    }
+
+    /// Adds packs ahead of the snapshot until one entry can name the rest.
+    fn add_all_surplus(&mut self) -> Result<(), RepoError> {
+        while self.preconditions.new_packs() > ENTRY_PACKS_MAX {
+            self.add_surplus()?;
+        }
         Ok(())
     }
 

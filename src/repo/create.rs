@@ -34,10 +34,14 @@ pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<String>,
     let place = place_of(objects);
     let probe = objects.runtime().block_on(probe(objects.store(), &**env))?;
     match probe.conditional {
-        Conditional::Works => Ok(probe.left.map(|error| format!("a probe object could not be deleted: {error}"))),
+        Conditional::Works => Ok(probe.left.map(note_of_left_probe)),
         Conditional::Ignored { seen } => Err(RepoError::Unconditional { place, reason: seen }),
         Conditional::Unsupported { reason } => Err(RepoError::Unconditional { place, reason }),
     }
+}
+
+fn note_of_left_probe(error: StoreError) -> String {
+    format!("a probe object could not be deleted: {error}")
 }
 
 /// Makes a repository in an empty place.
@@ -125,11 +129,11 @@ fn create_grant(objects: &Objects, grant: &Grant) -> Result<Digest, RepoError> {
 
 fn create_first_entry(objects: &Objects, entry: &RosterEntry, identities: &[Identity]) -> Result<(), RepoError> {
     let bytes = sign(entry, first_admin(identities), "the first roster entry")?;
-    match objects.create(&Name::Roster(1), bytes.into()) {
-        Ok(_) => Ok(()),
-        Err(StoreError::Exists { .. }) => Err(RepoError::Unfinished { place: place_of(objects) }),
-        Err(error) => Err(error.into()),
-    }
+    objects.create(&Name::Roster(1), bytes.into()).map_err(|error| match error {
+        StoreError::Exists { .. } => RepoError::Unfinished { place: place_of(objects) },
+        error => error.into(),
+    })?;
+    Ok(())
 }
 
 fn first_admin(identities: &[Identity]) -> &Identity {
@@ -192,8 +196,11 @@ fn append_source(unlocked: &mut Unlocked, name: &str) -> Result<Option<SourceId>
     let entry = source_entry(unlocked, source, name)?;
     let bytes = sign(&entry, unlocked.identity(), "a roster entry")?;
     append_entry(unlocked, entry.number, bytes)?;
-    let is_added = unlocked.repository().roster().sources.contains_key(&source);
-    Ok(is_added.then_some(source))
+    Ok(has_source(unlocked, source).then_some(source))
+}
+
+fn has_source(unlocked: &Unlocked, source: SourceId) -> bool {
+    unlocked.repository().roster().sources.contains_key(&source)
 }
 
 fn source_entry(unlocked: &Unlocked, source: SourceId, name: &str) -> Result<RosterEntry, RepoError> {

@@ -159,6 +159,30 @@ impl RepoError {
     }
 }
 
+/// Names the object in what goes wrong when it is decoded or opened.
+pub trait InObject<T> {
+    /// The same result, with an error that names `object`.
+    fn in_object(self, object: impl ToString) -> Result<T, RepoError>;
+}
+
+impl<T> InObject<T> for Result<T, WireError> {
+    fn in_object(self, object: impl ToString) -> Result<T, RepoError> {
+        self.map_err(|error| RepoError::wire(object, &error))
+    }
+}
+
+impl<T> InObject<T> for Result<T, CodecError> {
+    fn in_object(self, object: impl ToString) -> Result<T, RepoError> {
+        self.map_err(|error| RepoError::codec(object, &error))
+    }
+}
+
+impl<T> InObject<T> for Result<T, SealError> {
+    fn in_object(self, object: impl ToString) -> Result<T, RepoError> {
+        self.map_err(|error| RepoError::sealed(object, &error))
+    }
+}
+
 /// Why writing stopped.
 #[derive(Debug, Error)]
 pub enum WriteError {

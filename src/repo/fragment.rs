@@ -21,7 +21,7 @@ use crate::format::index::{Fragment, FragmentPack, SealedFragment};
 use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::ordinal_id;
-use crate::repo::error::{RepoError, WriteError};
+use crate::repo::error::{InObject, RepoError, WriteError};
 use crate::repo::finding::note_of_store;
 use crate::repo::index::IndexedPack;
 use crate::repo::io::{Objects, Read};
@@ -198,7 +198,7 @@ fn whole_fragment(name: Name) -> Read {
 
 /// The fragment, or `None` if it is of another epoch or of an operator who was revoked since.
 pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -> Result<Option<Fragment>, RepoError> {
-    let (fragment, signed) = SealedFragment::read(bytes).map_err(|error| RepoError::wire(name, &error))?;
+    let (fragment, signed) = SealedFragment::read(bytes).in_object(name)?;
     if fragment.epoch != keys.context().epoch {
         return Ok(None);
     }
@@ -228,7 +228,7 @@ fn open_body(name: Name, fragment: SealedFragment, keys: &StructureKeys) -> Resu
     let mut content = fragment.sealed;
     let opener = keys.opener(fragment.session);
     let opened = opener.open(FrameType::Index, &id, fragment.frame_counter, &mut content);
-    opened.map_err(|error| RepoError::sealed(name, &error))?;
-    let content = codec::decompress(&content).map_err(|error| RepoError::codec(name, &error))?;
-    Fragment::read(&content).map_err(|error| RepoError::wire(name, &error))
+    opened.in_object(name)?;
+    let content = codec::decompress(&content).in_object(name)?;
+    Fragment::read(&content).in_object(name)
 }

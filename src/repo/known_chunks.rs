@@ -177,16 +177,16 @@ impl<'a> IndexBuilder<'a> {
     fn add_missing(&mut self, objects: &Objects, rank: usize, later: LaterPack) -> Result<Option<Finding>, RepoError> {
         let pack = self.wanted[rank];
         match PackTable::read(objects, self.keys, pack.digest, pack.size) {
-            Ok(table) => {
-                self.add_table(rank, &table);
-                Ok(None)
-            }
-            Err(error) => {
-                let note = left_out(error, later)?;
-                self.leave_out(rank);
-                Ok(Some(note))
-            }
+            Ok(table) => self.add_table(rank, &table),
+            Err(error) => return self.leave_out_or_fail(error, rank, later).map(Some),
         }
+        Ok(None)
+    }
+
+    fn leave_out_or_fail(&mut self, error: RepoError, rank: usize, later: LaterPack) -> Result<String, RepoError> {
+        let note = left_out(error, later)?;
+        self.leave_out(rank);
+        Ok(note)
     }
 
     /// Adds the packs of a fragment that are wanted, and their entries.
@@ -341,9 +341,14 @@ fn whole_announcement(name: Name) -> Read {
 fn own_announcement(unlocked: &Unlocked, name: Name, bytes: &[u8]) -> Option<Announcement> {
     let envelope = Envelope::decode(bytes).ok()?;
     let announcement: Announcement = envelope.predicate().ok()?;
-    if announcement.name() != name || envelope.key() != unlocked.key() {
-        return None;
+    let is_own = announcement.name() == name && is_signed_by(unlocked, &envelope);
+    is_own.then_some(announcement)
+}
+
+fn is_signed_by(unlocked: &Unlocked, envelope: &Envelope) -> bool {
+    if envelope.key() != unlocked.key() {
+        return false;
     }
-    let verified = unlocked.identity().public().signing.verify(&envelope.pae(), envelope.signature());
-    verified.is_ok().then_some(announcement)
+    let signing = &unlocked.identity().public().signing;
+    signing.verify(&envelope.pae(), envelope.signature()).is_ok()
 }

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::base::frame::{FrameContext, FrameType, SessionWrap, Tier};
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::MANIFEST_BYTES_MAX;
+use crate::crypto::role::RoleKeys;
 use crate::crypto::seal::{Opener, SealError, Sealer};
 use crate::crypto::session::SessionKeys;
 use crate::format::catalog::Catalog;
@@ -17,7 +20,7 @@ use crate::format::manifest::{
 };
 use crate::format::name::Name;
 use crate::format::wire::WireError;
-use crate::repo::error::RepoError;
+use crate::repo::error::{InObject, RepoError};
 use crate::repo::io::Objects;
 use crate::repo::open::Unlocked;
 
@@ -81,14 +84,14 @@ struct SectionSealer {
 impl SectionSealer {
     fn new(keys: &SessionKeys, id: ChunkId) -> Result<Self, RepoError> {
         let sealer = keys.sealer().map_err(unsealable)?;
-        let encoder = Encoder::new().map_err(|error| RepoError::codec(SEALED_OBJECT, &error))?;
+        let encoder = Encoder::new().in_object(SEALED_OBJECT)?;
         Ok(Self { id, sealer, encoder })
     }
 
     fn seal(&mut self, kind: FrameType, content: &[u8]) -> Result<SealedSection, RepoError> {
         let content_len = content.len() as u64;
         let encoded = self.encoder.encode(content, &[]);
-        let (codec, mut sealed) = encoded.map_err(|error| RepoError::codec(SEALED_OBJECT, &error))?;
+        let (codec, mut sealed) = encoded.in_object(SEALED_OBJECT)?;
         let frame_counter = self.sealer.seal(kind, &self.id, &mut sealed).map_err(unsealable)?;
         Ok(SealedSection { kind, codec, frame_counter, content_len, sealed })
     }
@@ -135,13 +138,13 @@ pub fn open(
     depth: Depth,
 ) -> Result<OpenManifest, RepoError> {
     let name = Name::Manifest(context.source, object.sha256);
-    let bytes = unlocked.repository().objects().get(&name, MANIFEST_BYTES_MAX).map_err(RepoError::referenced)?;
+    let bytes = fetch(unlocked, &name)?;
     let manifest = read_sealed(name, &bytes, &context)?;
     let mut sections = SectionReader { name, manifest: &manifest, unlocked, context, data: None };
     let summary = sections.summary()?;
     let mut roots = sections.roots()?;
     let keys = unlocked.epoch(context.epoch)?;
-    let catalog = if keys.ids().is_some() { sections.json(FrameType::Catalog)? } else { None };
+    let catalog = sections.catalog(keys)?;
     let mut secrets = None;
     if depth == Depth::Role && keys.admin().is_some() {
         secrets = sections.json(FrameType::Secrets)?;
@@ -151,11 +154,15 @@ pub fn open(
     Ok(OpenManifest { context, session, pages, wraps, summary, catalog, roots, secrets, size: bytes.len() as u64 })
 }
 
+fn fetch(unlocked: &Unlocked, name: &Name) -> Result<Bytes, RepoError> {
+    unlocked.repository().objects().get(name, MANIFEST_BYTES_MAX).map_err(RepoError::referenced)
+}
+
 fn read_sealed(name: Name, bytes: &[u8], context: &FrameContext) -> Result<SealedManifest, RepoError> {
     if name.digest() != Some(Digest::of(bytes)) {
         return Err(RepoError::damaged(name, "its content is not what the ledger names"));
     }
-    let manifest = SealedManifest::read(bytes).map_err(|error| RepoError::wire(name, &error))?;
+    let manifest = SealedManifest::read(bytes).in_object(name)?;
     if manifest.context() != *context {
         return Err(RepoError::damaged(name, "it belongs to another repository, source or epoch"));
     }
@@ -182,7 +189,7 @@ impl SectionReader<'_> {
     fn content_of(&mut self, section: &SealedSection) -> Result<Vec<u8>, RepoError> {
         let mut content = section.sealed.clone();
         self.open(section, &mut content)?;
-        let content = codec::decode(section.codec, content).map_err(|error| RepoError::codec(self.name, &error))?;
+        let content = codec::decode(section.codec, content).in_object(self.name)?;
         if content.len() as u64 != section.content_len {
             return Err(self.undecodable(&WireError::Invalid { what: "length of a section" }));
         }
@@ -196,7 +203,7 @@ impl SectionReader<'_> {
             Tier::Catalog => self.catalog_opener()?.open(section.kind, &id, section.frame_counter, content),
             Tier::Data => self.data_opener()?.open(section.kind, &id, section.frame_counter, content),
         };
-        opened.map_err(|error| RepoError::sealed(self.name, &error))
+        opened.in_object(self.name)
     }
 
     fn structure_opener(&self) -> Result<Opener, RepoError> {
@@ -237,6 +244,14 @@ impl SectionReader<'_> {
         self.json(FrameType::Summary)?.ok_or_else(|| self.damaged("it has no summary"))
     }
 
+    /// The catalog, for roles that have its keys.
+    fn catalog(&mut self, keys: &RoleKeys) -> Result<Option<Catalog>, RepoError> {
+        match keys.ids() {
+            Some(_) => self.json(FrameType::Catalog),
+            None => Ok(None),
+        }
+    }
+
     /// Roots without ranges.
     fn roots(&mut self) -> Result<Vec<TreeRoot>, RepoError> {
         let roots = self.content(FrameType::Roots)?.ok_or_else(|| self.damaged("it has no roots"))?;
@@ -273,7 +288,7 @@ impl SectionReader<'_> {
 pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Result<Vec<SessionWrap>, RepoError> {
     let name = Name::Wraps(context.source, digest);
     let bytes = objects.get(&name, 1 << 20).map_err(RepoError::referenced)?;
-    let page = WrapPage::read(&bytes).map_err(|error| RepoError::wire(name, &error))?;
+    let page = WrapPage::read(&bytes).in_object(name)?;
     if Digest::of(&bytes) != digest || !is_page_of(&page, &context) {
         return Err(RepoError::damaged(name, "its content is not what its name says"));
     }

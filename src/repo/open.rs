@@ -15,7 +15,7 @@ use crate::crypto::seal::Opener;
 use crate::format::descriptor::{Descriptor, DescriptorError};
 use crate::format::grant::Grant;
 use crate::format::name::Name;
-use crate::repo::error::RepoError;
+use crate::repo::error::{InObject, RepoError};
 use crate::repo::io::Objects;
 use crate::repo::roster::Roster;
 use crate::store::StoreError;
@@ -164,7 +164,7 @@ impl Repository {
         if Digest::of(&bytes) != *digest {
             return Err(RepoError::damaged(name, "it is not the grant that the roster names"));
         }
-        Grant::decode(&bytes).map_err(|error| RepoError::wire(name, &error))
+        Grant::decode(&bytes).in_object(name)
     }
 
     /// Whether the restore key, if the role has it, is the one that the roster names for the epoch.

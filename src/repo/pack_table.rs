@@ -11,7 +11,7 @@ use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::{FrameEntry, PackHeader, SealedTable, TABLE_HEAD_LEN, read_table};
 use crate::format::wire::{Take, WireError};
-use crate::repo::error::RepoError;
+use crate::repo::error::{InObject, RepoError};
 use crate::repo::index::IndexedPack;
 use crate::repo::io::Objects;
 use crate::repo::packer::location;
@@ -57,7 +57,7 @@ impl PackTable {
         let name = Name::Pack(keys.context().source, digest);
         header(&mut take, keys, digest).map_err(|error| error.into_repo(name))?;
         let header_len = start.len() - take.remaining();
-        let table_len = take.u32("table length").map_err(|error| RepoError::wire(name, &error))?;
+        let table_len = take.u32("table length").in_object(name)?;
         Ok((header_len + TABLE_HEAD_LEN) as u64 + u64::from(table_len))
     }
 
@@ -70,7 +70,7 @@ impl PackTable {
     /// The frames that the rear table tells of; `tail` is the end of the pack.
     pub fn open_rear(&self, tail: &[u8], keys: &StructureKeys) -> Result<Vec<FrameEntry>, RepoError> {
         let name = Name::Pack(keys.context().source, self.digest);
-        let table = SealedTable::read_rear(tail).map_err(|error| RepoError::wire(name, &error))?;
+        let table = SealedTable::read_rear(tail).in_object(name)?;
         open(&table, FrameType::RearTable, &self.header, keys).map_err(|error| error.into_repo(name))
     }
 
@@ -95,7 +95,7 @@ impl PackTable {
         let mut take = Take::new(front);
         let header = header(&mut take, keys, digest).map_err(|_| no_header(name))?;
         let header_len = front.len() - take.remaining();
-        let table = SealedTable::read_rear(&tail).map_err(|error| RepoError::wire(name, &error))?;
+        let table = SealedTable::read_rear(&tail).in_object(name)?;
         let entries = open(&table, FrameType::RearTable, &header, keys).map_err(|_| no_table(name))?;
         // Both tables have the same length, so the rear one tells where frames begin.
         let frames_start = (header_len + TABLE_HEAD_LEN + table.sealed.len()) as u32;

@@ -104,13 +104,11 @@ impl Roster {
         let at = Numbered { number, sha256: link.digest() };
         self.digests.push(at.sha256);
         match self.apply_link(at, previous, link) {
-            Ok(()) => Ok(()),
-            Err(error @ RepoError::Unsupported { .. }) => Err(error),
-            Err(error) if number == 1 => Err(error),
-            Err(error) => {
+            Err(error) if is_passed_over(number, &error) => {
                 self.voids.push((number, void_reason(error)));
                 Ok(())
             }
+            applied => applied,
         }
     }
 
@@ -204,7 +202,7 @@ impl Roster {
             return Ok(EntrySigner { signing, role: Role::Admin, scope: None });
         }
         let state = self.key_at(key, number - 1).ok_or_else(|| damaged(number, "its signer is not enrolled"))?;
-        Ok(EntrySigner { signing: state.signing, role: state.role, scope: state.scope.clone() })
+        Ok(EntrySigner::from(state))
     }
 
     fn check_place(&self, number: u64, previous: Digest, entry: &RosterEntry) -> Result<(), RepoError> {
@@ -289,6 +287,12 @@ struct EntrySigner {
     scope: Option<SourceScope>,
 }
 
+impl From<&EnrolledKey> for EntrySigner {
+    fn from(key: &EnrolledKey) -> Self {
+        Self { signing: key.signing, role: key.role, scope: key.scope.clone() }
+    }
+}
+
 impl EntrySigner {
     fn may_sign(&self, entry: &RosterEntry) -> bool {
         let scope = self.scope.as_ref();
@@ -322,6 +326,11 @@ fn check_supported(number: u64, statement: &RosterStatement) -> Result<(), RepoE
         _ => return Ok(()),
     };
     Err(RepoError::Unsupported { object: Name::Roster(number).to_string(), what })
+}
+
+/// Whether an entry with this error is void, and the roster goes on behind it.
+fn is_passed_over(number: u64, error: &RepoError) -> bool {
+    number > 1 && !matches!(error, RepoError::Unsupported { .. })
 }
 
 fn void_reason(error: RepoError) -> String {

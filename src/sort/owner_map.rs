@@ -195,11 +195,15 @@ impl MemoryMap {
             hash_map::Entry::Occupied(known) => return *known.get(),
             hash_map::Entry::Vacant(vacant) => vacant.insert(next),
         };
+        self.push_prefix(prefix);
+        next
+    }
+
+    fn push_prefix(&mut self, prefix: &[u8]) {
         grow(&mut self.prefixes, prefix.len());
         self.prefixes.extend_from_slice(prefix);
         grow(&mut self.prefix_ends, 1);
         self.prefix_ends.push(self.prefixes.len());
-        next
     }
 
     /// Most bytes that are allocated at any moment of one more insertion.

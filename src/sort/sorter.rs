@@ -107,16 +107,18 @@ impl Sorter {
 
     /// Hands the full buffer to a thread that writes it to disk. The buffer of the thread before comes next.
     fn spill(&mut self) -> Result<(), SpillError> {
-        let empty = match self.await_spill()? {
-            Some(buffer) => buffer,
-            None => Buffer::new(self.options.memory_bytes / 2),
-        };
+        let empty = self.empty_buffer()?;
         let file = self.spill_file()?;
         let full = std::mem::replace(&mut self.buffer, empty);
         let skip = self.shared_prefix.len();
         let thread = Builder::new().name("sort".to_owned()).spawn(move || write_run(full, file, skip));
         self.spilling = Some(thread.map_err(|source| SpillError::Thread { source })?);
         Ok(())
+    }
+
+    fn empty_buffer(&mut self) -> Result<Buffer, SpillError> {
+        let spilled = self.await_spill()?;
+        Ok(spilled.unwrap_or_else(|| Buffer::new(self.options.memory_bytes / 2)))
     }
 
     fn spill_file(&mut self) -> Result<Arc<SpillFile>, SpillError> {

@@ -40,6 +40,19 @@ struct QueueFile {
     bytes: u64,
 }
 
+impl QueueFile {
+    fn create(options: &SpillOptions) -> Result<Self, SpillError> {
+        let file = SpillFile::create(options)?;
+        Ok(Self { writer: ExtentWriter::new(file), bytes: 0 })
+    }
+
+    fn write(&mut self, key: &[u8], payload: &[u8]) -> Result<(), SpillError> {
+        self.writer.write(key, payload)?;
+        self.bytes += (key.len() + payload.len()) as u64;
+        Ok(())
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum QueueEnd {
     /// More may come.
@@ -150,10 +163,9 @@ impl QueueState {
     fn push_to_disk(&mut self, key: &[u8], payload: &[u8], options: &SpillOptions) -> Result<(), SpillError> {
         let mut file = match self.writing.take() {
             Some(file) => file,
-            None => QueueFile { writer: ExtentWriter::new(SpillFile::create(options)?), bytes: 0 },
+            None => QueueFile::create(options)?,
         };
-        file.writer.write(key, payload)?;
-        file.bytes += (key.len() + payload.len()) as u64;
+        file.write(key, payload)?;
         if file.bytes >= FILE_BYTES {
             self.files.push_back(file.writer.finish()?);
         } else {

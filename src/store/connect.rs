@@ -90,12 +90,11 @@ fn below(client: Arc<dyn ObjectStore>, prefix: &str) -> Result<Arc<dyn ObjectSto
 }
 
 fn setting<K: FromStr>(key: &str) -> Result<K, StoreError> {
-    match key.to_ascii_lowercase().parse() {
-        Ok(key) => Ok(key),
-        Err(_) => {
-            Err(StoreError::Setting { key: key.to_owned(), reason: "this kind of store does not know it".to_owned() })
-        }
-    }
+    key.to_ascii_lowercase().parse().map_err(|_| unknown_setting(key))
+}
+
+fn unknown_setting(key: &str) -> StoreError {
+    StoreError::Setting { key: key.to_owned(), reason: "this kind of store does not know it".to_owned() }
 }
 
 fn refused_setting(error: object_store::Error) -> StoreError {

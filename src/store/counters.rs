@@ -67,18 +67,24 @@ impl RunningCount {
 /// The running counts behind [`Counters`].
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) creates: RunningCount,
+    creates: RunningCount,
     pub(crate) gets: RunningCount,
     pub(crate) heads: RunningCount,
     pub(crate) lists: RunningCount,
     pub(crate) deletes: RunningCount,
     pub(crate) http_requests: RunningCount,
     pub(crate) files_synced: RunningCount,
-    pub(crate) bytes_sent: RunningCount,
+    bytes_sent: RunningCount,
     pub(crate) bytes_received: RunningCount,
 }
 
 impl Tally {
+    /// Counts an object offered to the store.
+    pub(crate) fn count_create(&self, bytes: usize) {
+        self.creates.add(1);
+        self.bytes_sent.add(bytes as u64);
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         Counters {
             creates: self.creates.get(),

@@ -45,12 +45,7 @@ impl StoreDirectory {
     /// The existing directory `root`, and a client of it.
     pub(crate) fn open(root: &Path) -> io::Result<(Self, LocalFileSystem)> {
         let root = root.canonicalize()?;
-        if !root.is_dir() {
-            return Err(ErrorKind::NotADirectory.into());
-        }
-        if root.to_str().is_none() {
-            return Err(io::Error::new(ErrorKind::InvalidFilename, "the path is not UTF-8"));
-        }
+        check_root(&root)?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
         Ok((Self { root, pending: Arc::default(), syncing: Arc::default() }, files))
     }
@@ -60,10 +55,8 @@ impl StoreDirectory {
         let root = std::path::absolute(root)?;
         std::fs::create_dir_all(&root)?;
         for directory in root.ancestors() {
-            match sync_directory(directory) {
-                // A directory that we may not read was not made by us.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
-                done => done?,
+            if !sync_if_readable(directory)? {
+                break;
             }
         }
         Ok(())
@@ -87,10 +80,7 @@ impl StoreDirectory {
         let path = self.root.join(name);
         let pending = Arc::clone(&self.pending);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = sync_file(&path) {
-                // The barrier would not hear of it again.
-                lock(&pending).failed = Some(format!("{}: {error}", path.display()));
-            }
+            sync_or_note(&path, &pending);
             drop(reading);
         });
     }
@@ -100,17 +90,8 @@ impl StoreDirectory {
         let _alone = self.syncing.write().await;
         let names = self.pending_names()?;
         let synced = self.sync_names(&names).await;
-        let mut pending = lock(&self.pending);
-        match synced {
-            Ok(()) => {
-                pending.names.drain(..names.len());
-                Ok(names.len() as u64)
-            }
-            Err(error) => {
-                pending.failed = Some(error.to_string());
-                Err(error)
-            }
-        }
+        lock(&self.pending).note(&synced, names.len());
+        synced.map(|()| names.len() as u64)
     }
 
     /// The objects to force down, unless a sync has failed. Copied, not taken: the sync may be given up half way.
@@ -123,16 +104,38 @@ impl StoreDirectory {
     }
 
     async fn sync_names(&self, names: &[Box<str>]) -> io::Result<()> {
-        let mut files = Vec::with_capacity(names.len());
-        let mut directories = BTreeSet::new();
-        for name in names {
-            let file = Path::new(&**name);
-            files.push(self.root.join(file));
-            directories.extend(file.ancestors().skip(1).map(|parent| self.root.join(parent)));
-        }
-        each(files, sync_file).await?;
+        let files = names.iter().map(|name| self.root.join(&**name));
+        let directories = self.directories_of(names);
+        each(files.collect(), sync_file).await?;
         each(directories.into_iter().collect(), sync_directory).await
     }
+
+    /// All directories between the root and the objects.
+    fn directories_of(&self, names: &[Box<str>]) -> BTreeSet<PathBuf> {
+        let parents = names.iter().flat_map(|name| Path::new(&**name).ancestors().skip(1));
+        parents.map(|parent| self.root.join(parent)).collect()
+    }
+}
+
+impl PendingSync {
+    /// Notes what came of syncing the first `synced_names`.
+    fn note(&mut self, synced: &io::Result<()>, synced_names: usize) {
+        match synced {
+            Ok(()) => drop(self.names.drain(..synced_names)),
+            Err(error) => self.failed = Some(error.to_string()),
+        }
+    }
+}
+
+/// A store lies in a directory whose path is UTF-8.
+fn check_root(root: &Path) -> io::Result<()> {
+    if !root.is_dir() {
+        return Err(ErrorKind::NotADirectory.into());
+    }
+    if root.to_str().is_none() {
+        return Err(io::Error::new(ErrorKind::InvalidFilename, "the path is not UTF-8"));
+    }
+    Ok(())
 }
 
 fn lock(pending: &Mutex<PendingSync>) -> MutexGuard<'_, PendingSync> {
@@ -158,15 +161,33 @@ fn with_path(error: &io::Error, path: &Path) -> io::Error {
 
 fn sync_file(path: &Path) -> io::Result<()> {
     match File::open(path) {
-        Ok(file) => {
-            file.sync_all()?;
-            // Advice: not every file system takes it.
-            let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-            Ok(())
-        }
+        Ok(file) => sync_and_forget(&file),
         // Deleted since.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Forces a file down, and lets the system forget its pages.
+fn sync_and_forget(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    // Advice: not every file system takes it.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    Ok(())
+}
+
+fn sync_or_note(path: &Path, pending: &Mutex<PendingSync>) {
+    if let Err(error) = sync_file(path) {
+        // The barrier would not hear of it again.
+        lock(pending).failed = Some(format!("{}: {error}", path.display()));
+    }
+}
+
+/// Whether the directory could be synced. One that we may not read was not made by us.
+fn sync_if_readable(directory: &Path) -> io::Result<bool> {
+    match sync_directory(directory) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(false),
+        synced => synced.map(|()| true),
     }
 }
 

@@ -77,10 +77,10 @@ fn kind_of(error: &object_store::Error) -> FailureKind {
     use object_store::Error as E;
     match error {
         E::NotFound { .. } => FailureKind::Missing,
-        E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => FailureKind::Exists,
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => FailureKind::Refused,
         E::NotImplemented { .. } | E::NotSupported { .. } => FailureKind::Unsupported,
-        _ => causes(error).find_map(kind_of_cause).unwrap_or(FailureKind::Other),
+        error if is_of_state(error) => FailureKind::Exists,
+        error => causes(error).find_map(kind_of_cause).unwrap_or(FailureKind::Other),
     }
 }
 
@@ -144,38 +144,62 @@ fn describe(error: &object_store::Error) -> String {
     let causes: Vec<Cause<'_>> = causes(error).collect();
     let mut words = String::new();
     for cause in &causes[first_telling(error, &causes)..] {
-        let text = without_queries(&cause.to_string());
-        if words.contains(&text) {
-            continue;
-        }
-        if !words.is_empty() {
-            words.push_str(": ");
-        }
-        words.push_str(&text);
+        add_words(&mut words, &without_queries(&cause.to_string()));
     }
     words
+}
+
+/// Appends what a cause says, unless it was said.
+fn add_words(words: &mut String, text: &str) {
+    if words.contains(text) {
+        return;
+    }
+    if !words.is_empty() {
+        words.push_str(": ");
+    }
+    words.push_str(text);
 }
 
 type Cause<'a> = &'a (dyn StdError + 'static);
 
 /// The position of the first of `causes` that tells a person something.
 fn first_telling(error: &object_store::Error, causes: &[Cause<'_>]) -> usize {
-    use object_store::Error as E;
-    match error {
-        // The innermost cause is the status and what the store said to it.
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotFound { .. } => causes.len() - 1,
-        E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => causes.len() - 1,
-        _ => first_own(causes).unwrap_or(usize::from(causes.len() > 1)),
+    if is_told_by_status(error) {
+        return causes.len() - 1;
     }
+    first_own(causes).unwrap_or(usize::from(causes.len() > 1))
+}
+
+/// Whether the innermost cause of `error` is the status and what the store said to it.
+fn is_told_by_status(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    let is_refusal = matches!(error, E::PermissionDenied { .. } | E::Unauthenticated { .. });
+    is_refusal || matches!(error, E::NotFound { .. }) || is_of_state(error)
+}
+
+/// Whether the store refuses because of what is there.
+fn is_of_state(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(error, E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. })
 }
 
 /// The position of the cause that our HTTP client made, or that of the library's client.
 fn first_own(causes: &[Cause<'_>]) -> Option<usize> {
-    let ours = causes.iter().position(|cause| cause.is::<Rejected>() || cause.is::<NoCredentials>());
-    let http = || causes.iter().position(|cause| cause.is::<HttpError>());
-    // A status for which the library has no kind of error.
-    let status = || causes.iter().position(|cause| cause.to_string().starts_with("Server returned"));
-    ours.or_else(http).or_else(status)
+    let first = |is_it: fn(&Cause<'_>) -> bool| causes.iter().position(is_it);
+    first(is_ours).or_else(|| first(is_of_http)).or_else(|| first(is_unknown_status))
+}
+
+fn is_ours(cause: &Cause<'_>) -> bool {
+    cause.is::<Rejected>() || cause.is::<NoCredentials>()
+}
+
+fn is_of_http(cause: &Cause<'_>) -> bool {
+    cause.is::<HttpError>()
+}
+
+/// A status for which the library has no kind of error.
+fn is_unknown_status(cause: &Cause<'_>) -> bool {
+    cause.to_string().starts_with("Server returned")
 }
 
 /// Cuts the query off every address in `text`.

@@ -84,23 +84,23 @@ impl StoreHttpClient {
             // What a refusal means there, `object_store` knows.
             return self.reads.execute(request).await.map_err(without_machine);
         }
-        let body_bytes = request.body().content_length() as u64;
-        let response = if body_bytes == 0 {
-            self.reads.execute(request).await?
-        } else {
-            within(self.retry_policy.transfer(body_bytes), self.upload(request)).await?
-        };
-        self.sort(response).await
+        self.sort(self.execute(request).await?).await
+    }
+
+    async fn execute(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        match request.body().content_length() as u64 {
+            0 => self.reads.execute(request).await,
+            body_bytes => within(self.retry_policy.transfer(body_bytes), self.upload(request)).await,
+        }
     }
 
     /// Sends a request with a body, and receives the whole answer unless that is an error.
     async fn upload(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (parts, body) = self.uploads.execute(request).await?.into_parts();
-        if parts.status.as_u16() >= 400 {
-            return Ok(HttpResponse::from_parts(parts, body));
+        let response = self.uploads.execute(request).await?;
+        if response.status().as_u16() >= 400 {
+            return Ok(response);
         }
-        let body = HttpResponseBody::from(body.bytes().await?);
-        Ok(HttpResponse::from_parts(parts, body))
+        in_memory(response).await
     }
 
     /// Lets success and the statuses that `object_store` sorts itself pass; types all others.
@@ -110,13 +110,17 @@ impl StoreHttpClient {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
-        // A page that cannot be read tells nothing; the status does.
-        let page = within(self.retry_policy.idle, error_page(body)).await.unwrap_or_default();
-        let text = code_and_message(&String::from_utf8_lossy(&page));
+        let text = self.error_text(body).await;
         if matches!(status, 404 | 409 | 412) {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(text)));
         }
         Err(rejection(Rejected { status, text }))
+    }
+
+    /// What the store says of an error. A page that cannot be read tells nothing; the status does.
+    async fn error_text(&self, body: HttpResponseBody) -> String {
+        let page = within(self.retry_policy.idle, error_page(body)).await.unwrap_or_default();
+        code_and_message(&String::from_utf8_lossy(&page))
     }
 }
 
@@ -152,20 +156,42 @@ async fn error_page(body: HttpResponseBody) -> Result<Vec<u8>, HttpError> {
     while page.len() < ERROR_PAGE_BYTES_MAX
         && let Some(piece) = pieces.try_next().await?
     {
-        let room = ERROR_PAGE_BYTES_MAX - page.len();
-        page.extend_from_slice(&piece[..piece.len().min(room)]);
+        add_while_room(&mut page, &piece);
     }
     Ok(page)
+}
+
+/// The same after all of its body has come.
+async fn in_memory(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = response.into_parts();
+    let body = HttpResponseBody::from(body.bytes().await?);
+    Ok(HttpResponse::from_parts(parts, body))
+}
+
+/// Appends as much of `piece` as an error page may have.
+fn add_while_room(page: &mut Vec<u8>, piece: &[u8]) {
+    let room = ERROR_PAGE_BYTES_MAX - page.len();
+    page.extend_from_slice(&piece[..piece.len().min(room)]);
 }
 
 /// `Code: Message` of an error page in the XML of the stores or the JSON of the token services.
 fn code_and_message(page: &str) -> String {
     let json = serde_json::from_str(page).unwrap_or_default();
-    let code = element(page, "Code").or_else(|| first_text(&json, ["error", "code"]));
-    let message = element(page, "Message").or_else(|| first_text(&json, ["error_description", "message"]));
-    let words: Vec<&str> = code.into_iter().chain(message).collect();
-    let text = words.join(": ");
+    let words: Vec<&str> = code(page, &json).into_iter().chain(message(page, &json)).collect();
+    start_of(&words.join(": "))
+}
+
+/// As much as an error shows of `text`, in one line.
+fn start_of(text: &str) -> String {
     text.chars().map(without_control).take(MESSAGE_CHARS_MAX).collect()
+}
+
+fn code<'p>(page: &'p str, json: &'p serde_json::Value) -> Option<&'p str> {
+    element(page, "Code").or_else(|| first_text(json, ["error", "code"]))
+}
+
+fn message<'p>(page: &'p str, json: &'p serde_json::Value) -> Option<&'p str> {
+    element(page, "Message").or_else(|| first_text(json, ["error_description", "message"]))
 }
 
 /// The first of `names` that is a text in a JSON object.

@@ -66,15 +66,8 @@ impl Location {
         if text.is_empty() {
             return Err(LocationError::Empty);
         }
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return Ok(Self(StorePlace::Directory(PathBuf::from(text))));
-        };
-        match scheme {
-            "s3" => bucket(Cloud::S3, rest),
-            "gs" => bucket(Cloud::Gcs, rest),
-            "az" => bucket(Cloud::Azure, rest),
-            "file" => directory(text),
-            _ if is_scheme(scheme) => Err(LocationError::Scheme { scheme: scheme.to_owned() }),
+        match text.split_once("://") {
+            Some((scheme, rest)) if is_scheme(scheme) => url(text, scheme, rest),
             _ => Ok(Self(StorePlace::Directory(PathBuf::from(text)))),
         }
     }
@@ -93,26 +86,47 @@ fn is_scheme(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-fn directory(text: &str) -> Result<Location, LocationError> {
-    let url = url::Url::parse(text).map_err(|_| LocationError::File)?;
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(LocationError::File);
+/// The location `text`, which is `scheme` and `rest`.
+fn url(text: &str, scheme: &str, rest: &str) -> Result<Location, LocationError> {
+    match scheme {
+        "s3" => bucket(Cloud::S3, rest),
+        "gs" => bucket(Cloud::Gcs, rest),
+        "az" => bucket(Cloud::Azure, rest),
+        "file" => directory(text),
+        _ => Err(LocationError::Scheme { scheme: scheme.to_owned() }),
     }
-    let path = url.to_file_path().map_err(|()| LocationError::File)?;
+}
+
+fn directory(text: &str) -> Result<Location, LocationError> {
+    let path = url_path(text).ok_or(LocationError::File)?;
     Ok(Location(StorePlace::Directory(path)))
 }
 
+/// The path that a `file:` URL names and nothing else.
+fn url_path(text: &str) -> Option<PathBuf> {
+    let url = url::Url::parse(text).ok()?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return None;
+    }
+    url.to_file_path().ok()
+}
+
 fn bucket(cloud: Cloud, rest: &str) -> Result<Location, LocationError> {
-    let scheme = cloud.scheme();
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if !is_part(bucket) {
-        return Err(LocationError::Bucket { scheme });
+        return Err(LocationError::Bucket { scheme: cloud.scheme() });
     }
-    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    let prefix = bucket_prefix(cloud, prefix)?.to_owned();
+    Ok(Location(StorePlace::Bucket { cloud, bucket: bucket.to_owned(), prefix }))
+}
+
+/// The prefix without a slash at its end.
+fn bucket_prefix(cloud: Cloud, text: &str) -> Result<&str, LocationError> {
+    let prefix = text.strip_suffix('/').unwrap_or(text);
     if !prefix.is_empty() && !prefix.split('/').all(is_part) {
-        return Err(LocationError::Prefix { scheme });
+        return Err(LocationError::Prefix { scheme: cloud.scheme() });
     }
-    Ok(Location(StorePlace::Bucket { cloud, bucket: bucket.to_owned(), prefix: prefix.to_owned() }))
+    Ok(prefix)
 }
 
 /// Whether every store takes `part` between two slashes and gives it back unchanged.

@@ -12,9 +12,18 @@ const NAME_BYTES_MAX: usize = 512;
 
 /// The path of the object `name`.
 pub(crate) fn object_path(name: &str) -> Result<Path, StoreError> {
-    let valid = name.len() <= NAME_BYTES_MAX && name.split('/').all(is_part);
-    let path = valid.then(|| Path::parse(name).ok()).flatten();
-    path.ok_or_else(|| StoreError::Name { name: name.escape_default().take(NAME_BYTES_MAX).collect() })
+    if !is_name(name) {
+        return Err(no_name(name));
+    }
+    Path::parse(name).map_err(|_| no_name(name))
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && text.split('/').all(is_part)
+}
+
+fn no_name(text: &str) -> StoreError {
+    StoreError::Name { name: text.escape_default().take(NAME_BYTES_MAX).collect() }
 }
 
 /// The path of what lies below `prefix`; the empty prefix is the whole repository.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -42,6 +43,29 @@ struct Inner {
     directory: Option<StoreDirectory>,
     retry_policy: RetryPolicy,
     tally: Arc<Tally>,
+}
+
+/// What speaks to the store.
+struct OpenedStore {
+    objects: Arc<dyn ObjectStore>,
+    /// If the store is one.
+    directory: Option<StoreDirectory>,
+}
+
+impl OpenedStore {
+    fn open(location: &Location, options: &OpenOptions, tally: &Arc<Tally>) -> Result<Self, StoreError> {
+        match &location.0 {
+            StorePlace::Directory(path) => Self::of_directory(path),
+            StorePlace::Bucket { cloud, bucket, prefix } => {
+                Ok(Self { objects: connect::bucket(*cloud, bucket, prefix, options, tally)?, directory: None })
+            }
+        }
+    }
+
+    fn of_directory(path: &Path) -> Result<Self, StoreError> {
+        let (directory, files) = StoreDirectory::open(path).map_err(|error| no_directory(&error, path))?;
+        Ok(Self { objects: Arc::new(files), directory: Some(directory) })
+    }
 }
 
 /// How an object came to be there.
@@ -83,19 +107,14 @@ impl Store {
     pub fn open_with(location: &Location, options: &OpenOptions) -> Result<Self, StoreError> {
         let place = location.to_string();
         tracing::info!(place, "store");
-        let retry_policy = options.retry_policy;
         let tally = Arc::new(Tally::default());
-        let inner = match &location.0 {
-            StorePlace::Bucket { cloud, bucket, prefix } => {
-                let objects = connect::bucket(*cloud, bucket, prefix, options, &tally)?;
-                Inner { objects, place, directory: None, retry_policy, tally }
-            }
-            StorePlace::Directory(path) => {
-                let (directory, files) = StoreDirectory::open(path).map_err(|error| no_directory(&error, path))?;
-                Inner { objects: Arc::new(files), place, directory: Some(directory), retry_policy, tally }
-            }
-        };
-        Ok(Self(Arc::new(inner)))
+        let client = OpenedStore::open(location, options, &tally)?;
+        Ok(Self::over(client, place, options.retry_policy, tally))
+    }
+
+    fn over(client: OpenedStore, place: String, retry_policy: RetryPolicy, tally: Arc<Tally>) -> Self {
+        let OpenedStore { objects, directory } = client;
+        Self(Arc::new(Inner { objects, place, directory, retry_policy, tally }))
     }
 
     /// Makes the directory at `location`, if it is one and not there, and opens the store.
@@ -111,8 +130,8 @@ impl Store {
     #[must_use]
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         let place = objects.to_string();
-        let retry_policy = RetryPolicy { pause: std::time::Duration::ZERO, ..RetryPolicy::default() };
-        Self(Arc::new(Inner { objects, place, directory: None, retry_policy, tally: Arc::default() }))
+        let retry_policy = RetryPolicy { pause: Duration::ZERO, ..RetryPolicy::default() };
+        Self::over(OpenedStore { objects, directory: None }, place, retry_policy, Arc::default())
     }
 
     /// Where the store lies, for people; without secrets.
@@ -150,25 +169,33 @@ impl Store {
             match self.look_for(name, &bytes, &failure, attempt).await? {
                 ReadBack::Equal => return self.created(name, bytes.len(), Created::Same).await,
                 ReadBack::Other => return Err(StoreError::Exists { name: name.to_owned() }),
-                ReadBack::Nothing if self.may_create_again(&failure, attempt) => {}
-                ReadBack::Nothing => return Err(self.not_created(failure, name, attempt)),
+                ReadBack::Nothing => self.wait_to_create_again(failure, name, attempt).await?,
             }
-            let pause = self.0.retry_policy.pause_before(attempt);
-            log_retry(attempt, pause, &failure.reason);
-            tokio::time::sleep(pause).await;
             attempt += 1;
         }
     }
 
+    /// Waits before the next attempt to create an object, or fails if there is to be none.
+    async fn wait_to_create_again(&self, failure: StoreFailure, name: &str, attempt: u32) -> Result<(), StoreError> {
+        if !self.may_create_again(&failure, attempt) {
+            return Err(self.not_created(failure, name, attempt));
+        }
+        self.pause_after(attempt, &failure.reason).await;
+        Ok(())
+    }
+
+    async fn pause_after(&self, failed_attempt: u32, reason: &str) {
+        let pause = self.0.retry_policy.pause_before(failed_attempt);
+        log_retry(failed_attempt, pause, reason);
+        tokio::time::sleep(pause).await;
+    }
+
     /// One attempt to create an object.
     async fn put(&self, path: &ObjectPath, bytes: &Bytes) -> Result<(), StoreFailure> {
-        self.0.tally.creates.add(1);
-        self.0.tally.bytes_sent.add(bytes.len() as u64);
+        self.0.tally.count_create(bytes.len());
         let payload = PutPayload::from(bytes.clone());
-        match self.0.objects.put_opts(path, payload, PutMode::Create.into()).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(StoreFailure::of(&error)),
-        }
+        let put = self.0.objects.put_opts(path, payload, PutMode::Create.into()).await;
+        put.map(drop).map_err(|error| StoreFailure::of(&error))
     }
 
     /// What is there after an attempt to create that failed in a way that leaves this open.
@@ -179,17 +206,14 @@ impl Store {
         failure: &StoreFailure,
         attempts: u32,
     ) -> Result<ReadBack, StoreError> {
-        use FailureKind::{Exists, Other, Throttled, Unclear};
-        if !matches!(failure.kind, Exists | Unclear | Throttled | Other) {
+        if !may_be_there(failure.kind) {
             return Err(self.error(failure.clone(), Doing::Creating, name));
         }
-        match self.read_back(name, bytes).await {
-            Err(error) if failure.kind == Unclear => {
-                let reason = format!("{}; {error}", failure.reason);
-                Err(StoreError::Uncertain { name: name.to_owned(), attempts, reason })
-            }
-            found => found,
-        }
+        let found = self.read_back(name, bytes).await;
+        found.map_err(|error| match failure.kind {
+            FailureKind::Unclear => uncertain(name, attempts, format!("{}; {error}", failure.reason)),
+            _ => error,
+        })
     }
 
     fn may_create_again(&self, failure: &StoreFailure, attempt: u32) -> bool {
@@ -202,7 +226,7 @@ impl Store {
         if matches!(failure.kind, FailureKind::Other | FailureKind::Throttled) {
             return self.error(failure, Doing::Creating, name);
         }
-        StoreError::Uncertain { name: name.to_owned(), attempts, reason: failure.reason }
+        uncertain(name, attempts, failure.reason)
     }
 
     /// Creates the object and makes it, and all that was written before, durable.
@@ -218,11 +242,13 @@ impl Store {
         let Some(directory) = &self.0.directory else {
             return Ok(());
         };
-        match directory.sync().await {
-            Ok(files) => self.0.tally.files_synced.add(files),
-            Err(error) => return Err(self.error(StoreFailure::of_io(&error), Doing::Syncing, "written objects")),
-        }
+        let files_synced = directory.sync().await.map_err(|error| self.not_synced(&error))?;
+        self.0.tally.files_synced.add(files_synced);
         Ok(())
+    }
+
+    fn not_synced(&self, error: &std::io::Error) -> StoreError {
+        self.error(StoreFailure::of_io(error), Doing::Syncing, "written objects")
     }
 
     /// The object `name`, which may have at most `bytes_max`.
@@ -234,9 +260,7 @@ impl Store {
     async fn get_at_path(&self, name: &str, path: &ObjectPath, bytes_max: u64) -> Result<Bytes, StoreError> {
         let result = self.ask(name, path, GetOptions::default()).await?;
         let size_bytes = result.meta.size;
-        if size_bytes > bytes_max {
-            return Err(StoreError::TooLarge { name: name.to_owned(), size_bytes, limit_bytes: bytes_max });
-        }
+        check_size(name, size_bytes, bytes_max)?;
         self.collect(name, size_bytes, result).await
     }
 
@@ -250,8 +274,7 @@ impl Store {
     }
 
     async fn get_range_at_path(&self, name: &str, path: &ObjectPath, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
-        let result = match self.ask(name, path, options).await {
+        let result = match self.ask(name, path, only(&range)).await {
             // A range that begins beyond the end has an error of its own in every store.
             Err(error @ StoreError::Other { .. }) => return Err(self.range_error(error, name, &range).await?),
             answer => answer?,
@@ -272,10 +295,14 @@ impl Store {
     pub async fn get_ranges(&self, name: &str, wanted: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
         object_path(name)?;
         let runs = ranges::runs(wanted, ranges::GAP_BYTES_MAX);
-        let reads = runs.clone().into_iter().map(|run| self.get_range(name, run));
-        let reads = futures_util::stream::iter(reads).buffered(RANGES_AT_ONCE);
-        let read: Vec<Bytes> = reads.try_collect().await?;
+        let read = self.get_runs(name, &runs).await?;
         Ok(wanted.iter().map(|range| ranges::cut(range, &runs, &read)).collect())
+    }
+
+    /// Reads each of `runs` in a request of its own, some at once.
+    async fn get_runs(&self, name: &str, runs: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
+        let requests = runs.iter().map(|run| self.get_range(name, run.clone()));
+        futures_util::stream::iter(requests).buffered(RANGES_AT_ONCE).try_collect().await
     }
 
     /// The size of the object `name` in bytes.
@@ -286,10 +313,8 @@ impl Store {
 
     async fn size_at_path(&self, name: &str, path: &ObjectPath) -> Result<u64, StoreError> {
         self.0.tally.heads.add(1);
-        match self.0.objects.head(path).await {
-            Ok(meta) => Ok(meta.size),
-            Err(error) => Err(self.failed(&error, Doing::Sizing, name)),
-        }
+        let found = self.0.objects.head(path).await;
+        found.map(|meta| meta.size).map_err(|error| self.failed(&error, Doing::Sizing, name))
     }
 
     /// All objects whose names begin with `prefix` and a slash (all there are, if it is empty), in
@@ -306,11 +331,13 @@ impl Store {
         self.0.tally.lists.add(1);
         let store = self.clone();
         let below = prefix.to_owned();
-        let listing = self.0.objects.list(Some(path)).map(move |answer| match answer {
-            Ok(meta) => Ok(ListedObject::from(meta)),
-            Err(error) => Err(store.failed(&error, Doing::Listing, &below)),
-        });
+        let answers = self.0.objects.list(Some(path));
+        let listing = answers.map(move |answer| store.listed(answer, &below));
         log_listing(prefix, listing.boxed())
+    }
+
+    fn listed(&self, answer: object_store::Result<ObjectMeta>, below: &str) -> Result<ListedObject, StoreError> {
+        answer.map(ListedObject::from).map_err(|error| self.failed(&error, Doing::Listing, below))
     }
 
     /// The same in memory, sorted by name.
@@ -329,14 +356,9 @@ impl Store {
 
     async fn list_prefixes_at_path(&self, prefix: &str, path: &ObjectPath) -> Result<Vec<String>, StoreError> {
         self.0.tally.lists.add(1);
-        match self.0.objects.list_with_delimiter(Some(path)).await {
-            Ok(result) => {
-                let mut prefixes: Vec<String> = result.common_prefixes.iter().map(ToString::to_string).collect();
-                prefixes.sort_unstable();
-                Ok(prefixes)
-            }
-            Err(error) => Err(self.failed(&error, Doing::Listing, prefix)),
-        }
+        let listed = self.0.objects.list_with_delimiter(Some(path)).await;
+        let listed = listed.map_err(|error| self.failed(&error, Doing::Listing, prefix))?;
+        Ok(sorted_texts(&listed.common_prefixes))
     }
 
     /// Deletes the object `name`. That it is not there is success.
@@ -347,14 +369,11 @@ impl Store {
 
     async fn delete_at_path(&self, name: &str, path: &ObjectPath) -> Result<(), StoreError> {
         self.0.tally.deletes.add(1);
-        let Err(error) = self.0.objects.delete(path).await else {
-            return Ok(());
-        };
-        let failure = StoreFailure::of(&error);
-        if failure.kind == FailureKind::Missing {
-            return Ok(());
+        let deleted = self.0.objects.delete(path).await;
+        match deleted.map_err(|error| StoreFailure::of(&error)) {
+            Err(failure) if failure.kind != FailureKind::Missing => Err(self.error(failure, Doing::Deleting, name)),
+            _ => Ok(()),
         }
-        Err(self.error(failure, Doing::Deleting, name))
     }
 
     /// The error for a person, of an error of the library.
@@ -395,25 +414,63 @@ impl Store {
 
     /// The `wanted_bytes` that `result` announces.
     async fn collect(&self, name: &str, wanted_bytes: u64, result: GetResult) -> Result<Bytes, StoreError> {
-        // The client limits silence; this limits a trickle.
-        let limit = self.0.retry_policy.transfer(wanted_bytes);
-        let bytes = match tokio::time::timeout(limit, result.bytes()).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Err(self.failed(&error, Doing::Reading, name)),
-            Err(_) => {
-                let seconds = limit.as_secs();
-                return Err(broken_off(name, format!("{wanted_bytes} bytes did not come within {seconds} seconds")));
-            }
-        };
+        let bytes = self.receive(name, wanted_bytes, result).await?;
         let got_bytes = bytes.len() as u64;
         record_bytes(got_bytes);
         self.0.tally.bytes_received.add(got_bytes);
-        if got_bytes != wanted_bytes {
-            // Not what the object is, but what came of it: its length was announced, so the transfer broke off.
-            return Err(broken_off(name, format!("the answer ended after {got_bytes} of {wanted_bytes} bytes")));
-        }
+        check_received(name, got_bytes, wanted_bytes)?;
         Ok(bytes)
     }
+
+    /// All that comes. The client limits silence; this limits a trickle.
+    async fn receive(&self, name: &str, wanted_bytes: u64, result: GetResult) -> Result<Bytes, StoreError> {
+        let limit = self.0.retry_policy.transfer(wanted_bytes);
+        match tokio::time::timeout(limit, result.bytes()).await {
+            Ok(answer) => answer.map_err(|error| self.failed(&error, Doing::Reading, name)),
+            Err(_) => Err(too_slow(name, wanted_bytes, limit)),
+        }
+    }
+}
+
+/// Whether an attempt to create that failed so leaves open what is there.
+fn may_be_there(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Exists | FailureKind::Unclear | FailureKind::Throttled | FailureKind::Other)
+}
+
+/// The error when it is not known whether the object was created.
+fn uncertain(name: &str, attempts: u32, reason: String) -> StoreError {
+    StoreError::Uncertain { name: name.to_owned(), attempts, reason }
+}
+
+fn check_size(name: &str, size_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
+    if size_bytes > limit_bytes {
+        return Err(StoreError::TooLarge { name: name.to_owned(), size_bytes, limit_bytes });
+    }
+    Ok(())
+}
+
+/// Asks for the bytes `range`.
+fn only(range: &Range<u64>) -> GetOptions {
+    GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() }
+}
+
+fn sorted_texts(paths: &[ObjectPath]) -> Vec<String> {
+    let mut texts: Vec<String> = paths.iter().map(ToString::to_string).collect();
+    texts.sort_unstable();
+    texts
+}
+
+/// An answer that is too short says nothing of the object: its length was announced, so the transfer broke off.
+fn check_received(name: &str, got_bytes: u64, wanted_bytes: u64) -> Result<(), StoreError> {
+    if got_bytes != wanted_bytes {
+        return Err(broken_off(name, format!("the answer ended after {got_bytes} of {wanted_bytes} bytes")));
+    }
+    Ok(())
+}
+
+fn too_slow(name: &str, wanted_bytes: u64, limit: Duration) -> StoreError {
+    let seconds = limit.as_secs();
+    broken_off(name, format!("{wanted_bytes} bytes did not come within {seconds} seconds"))
 }
 
 /// The error of a transfer that did not come to its end.

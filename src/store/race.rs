@@ -45,11 +45,16 @@ pub async fn probe(store: &Store, env: &dyn Env) -> Result<Probe, StoreError> {
     let name = format!("probe/{}", HEXLOWER.encode(&random::<16>(env)));
     let bodies: Vec<Bytes> = (0..WRITERS).map(|_| random_body(env)).collect();
     let conditional = race(store, &name, &bodies).await?;
-    let left = match conditional {
-        Conditional::Unsupported { .. } => None,
-        Conditional::Works | Conditional::Ignored { .. } => store.delete(&name).await.err(),
-    };
+    let left = clean_up(store, &name, &conditional).await;
     Ok(Probe { conditional, left })
+}
+
+/// Deletes what was probed, if there can be any. Returns why that failed.
+async fn clean_up(store: &Store, name: &str, conditional: &Conditional) -> Option<StoreError> {
+    match conditional {
+        Conditional::Unsupported { .. } => None,
+        Conditional::Works | Conditional::Ignored { .. } => store.delete(name).await.err(),
+    }
 }
 
 fn random_body(env: &dyn Env) -> Bytes {
@@ -59,12 +64,15 @@ fn random_body(env: &dyn Env) -> Bytes {
 async fn race(store: &Store, name: &str, bodies: &[Bytes]) -> Result<Conditional, StoreError> {
     let writers = bodies.iter().map(|body| store.create(name, body.clone()));
     let answers = futures_util::future::join_all(writers).await;
-    let winners = match winners(answers) {
-        Ok(winners) => winners,
-        Err(StoreError::Unsupported { reason, .. }) => return Ok(Conditional::Unsupported { reason }),
-        Err(error) => return Err(error),
-    };
-    match winners[..] {
+    match winners(answers) {
+        Ok(winners) => judge(store, name, bodies, &winners).await,
+        Err(StoreError::Unsupported { reason, .. }) => Ok(Conditional::Unsupported { reason }),
+        Err(error) => Err(error),
+    }
+}
+
+async fn judge(store: &Store, name: &str, bodies: &[Bytes], winners: &[usize]) -> Result<Conditional, StoreError> {
+    match *winners {
         [winner] => check_winner(store, name, bodies, winner).await,
         _ => Ok(ignored(&format!("{} of {WRITERS} writers were told that they won", winners.len()))),
     }
@@ -74,13 +82,19 @@ async fn race(store: &Store, name: &str, bodies: &[Bytes]) -> Result<Conditional
 fn winners(answers: Vec<Result<Created, StoreError>>) -> Result<Vec<usize>, StoreError> {
     let mut winners = Vec::new();
     for (writer, answer) in answers.into_iter().enumerate() {
-        match answer {
-            Ok(Created::New | Created::Same) => winners.push(writer),
-            Err(StoreError::Exists { .. }) => {}
-            Err(error) => return Err(error),
+        if has_won(answer)? {
+            winners.push(writer);
         }
     }
     Ok(winners)
+}
+
+fn has_won(answer: Result<Created, StoreError>) -> Result<bool, StoreError> {
+    match answer {
+        Ok(Created::New | Created::Same) => Ok(true),
+        Err(StoreError::Exists { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the winner's bytes stand, and whether a later writer is told so.
@@ -88,8 +102,12 @@ async fn check_winner(store: &Store, name: &str, bodies: &[Bytes], winner: usize
     if store.get(name, BODY_BYTES as u64).await? != bodies[winner] {
         return Ok(ignored("another writer's bytes stand than the winner's"));
     }
-    let other = bodies[(winner + 1) % WRITERS].clone();
-    match store.create(name, other).await {
+    overwrite(store, name, &bodies[(winner + 1) % WRITERS]).await
+}
+
+/// Tries to write over the object, which must be refused.
+async fn overwrite(store: &Store, name: &str, body: &Bytes) -> Result<Conditional, StoreError> {
+    match store.create(name, body.clone()).await {
         Err(StoreError::Exists { .. }) => Ok(Conditional::Works),
         Ok(_) => Ok(ignored("an object was overwritten")),
         Err(error) => Err(error),

@@ -39,10 +39,18 @@ pub(crate) fn cut(range: &Range<u64>, runs: &[Range<u64>], read: &[Bytes]) -> By
     if range.is_empty() {
         return Bytes::new();
     }
-    let at = runs.partition_point(|run| run.start <= range.start) - 1;
-    let start = offset(range.start, &runs[at]);
-    let end = offset(range.end, &runs[at]);
-    read[at].slice(start..end)
+    let at = run_of(range, runs);
+    read[at].slice(within(range, &runs[at]))
+}
+
+/// The position of the run that covers `range`.
+fn run_of(range: &Range<u64>, runs: &[Range<u64>]) -> usize {
+    runs.partition_point(|run| run.start <= range.start) - 1
+}
+
+/// `range` counted from the start of `run`.
+fn within(range: &Range<u64>, run: &Range<u64>) -> Range<usize> {
+    offset(range.start, run)..offset(range.end, run)
 }
 
 fn offset(position: u64, run: &Range<u64>) -> usize {

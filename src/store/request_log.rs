@@ -60,8 +60,7 @@ impl RequestLog {
         let duration_ms = millis(self.started.elapsed());
         match error {
             None => tracing::debug!(duration_ms, "request ends"),
-            // What is there or not is an answer, and decides nothing by itself.
-            Some(error @ (StoreError::NotFound { .. } | StoreError::Exists { .. })) => {
+            Some(error) if is_answer(error) => {
                 tracing::debug!(duration_ms, outcome = error.to_string(), "request ends");
             }
             Some(error) => {
@@ -69,6 +68,16 @@ impl RequestLog {
             }
         }
     }
+
+    fn log_listing_end(&self, objects: u64) {
+        self.span.in_scope(|| tracing::debug!(objects, "listing ends"));
+        self.log_end(None);
+    }
+}
+
+/// What is there or not is an answer, and decides nothing by itself.
+fn is_answer(error: &StoreError) -> bool {
+    matches!(error, StoreError::NotFound { .. } | StoreError::Exists { .. })
 }
 
 /// Notes how many bytes of an object the call that is under way sends or has received.
@@ -107,10 +116,7 @@ impl<T> LoggedListing<T> {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(_))) => self.listed += 1,
             Poll::Ready(Some(Err(error))) => self.log.log_end(Some(error)),
-            Poll::Ready(None) => {
-                self.log.span.in_scope(|| tracing::debug!(objects = self.listed, "listing ends"));
-                self.log.log_end(None);
-            }
+            Poll::Ready(None) => self.log.log_listing_end(self.listed),
         }
     }
 }
@@ -129,6 +135,14 @@ struct AttemptCount {
 struct AttemptFailure {
     at: Instant,
     reason: String,
+}
+
+impl AttemptFailure {
+    /// Logs, in the span of the next attempt, why there is one.
+    fn log_retry(self, next_attempt: &Span) {
+        let waited_ms = millis(self.at.elapsed());
+        next_attempt.in_scope(|| tracing::warn!(waited_ms, reason = self.reason, "trying again"));
+    }
 }
 
 impl Attempts {
@@ -152,8 +166,7 @@ impl Attempt {
         count.made += 1;
         let span = tracing::info_span!("attempt", number = count.made, method);
         if let Some(failure) = count.last_failure.take() {
-            let waited_ms = millis(failure.at.elapsed());
-            span.in_scope(|| tracing::warn!(waited_ms, reason = failure.reason, "trying again"));
+            failure.log_retry(&span);
         }
         drop(count);
         Self { span, started: Instant::now(), attempts }

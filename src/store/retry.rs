@@ -58,15 +58,7 @@ impl RetryPolicy {
     #[must_use]
     pub fn for_time(time: Duration) -> Self {
         let default = Self::default();
-        let mut retries_max = 0;
-        let mut waited = Duration::ZERO;
-        while retries_max < RETRIES_MAX {
-            waited += default.pause_before(retries_max + 1);
-            if waited > time {
-                break;
-            }
-            retries_max += 1;
-        }
+        let retries_max = default.retries_within(time);
         Self {
             idle: time.clamp(IDLE_MIN, default.idle),
             retries_max,
@@ -74,6 +66,18 @@ impl RetryPolicy {
             create_attempts_max: default.create_attempts_max.min(retries_max + 1),
             ..default
         }
+    }
+
+    /// How often one can try again in `time`.
+    fn retries_within(&self, time: Duration) -> u32 {
+        let mut waited = Duration::ZERO;
+        for retry in 1..=RETRIES_MAX {
+            waited += self.pause_before(retry);
+            if waited > time {
+                return retry - 1;
+            }
+        }
+        RETRIES_MAX
     }
 
     /// The same in the client's words.

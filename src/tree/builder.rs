@@ -50,9 +50,13 @@ struct PayloadParts<'a> {
 
 impl<'a> PayloadParts<'a> {
     fn read(payload: &'a [u8]) -> Result<Self, WireError> {
-        let Some((row, tail)) = payload.split_last_chunk::<TAIL_LEN>() else {
-            return Err(WireError::Truncated { what: PAYLOAD });
-        };
+        match payload.split_last_chunk() {
+            Some((row, tail)) => Self::of_parts(row, *tail),
+            None => Err(WireError::Truncated { what: PAYLOAD }),
+        }
+    }
+
+    fn of_parts(row: &'a [u8], tail: [u8; TAIL_LEN]) -> Result<Self, WireError> {
         let mut take = Take::new(row);
         let cell_count = (take.uv(PAYLOAD)? >> 1) as usize;
         Ok(Self {

@@ -260,9 +260,13 @@ fn stored_line(report: &BackupReport) -> String {
     let stored = if report.snapshot.is_some() { "stored" } else { "to store" };
     let new_bytes = bytes(report.new_bytes);
     let packs = plural(report.packs as u64, "pack");
+    format!("{new_bytes} {stored} in {packs}; {}\n", new_leaves(report))
+}
+
+fn new_leaves(report: &BackupReport) -> String {
     let new: u64 = report.tables.iter().map(|table| table.leaves_new).sum();
     let all: u64 = report.tables.iter().map(|table| table.leaves).sum();
-    format!("{new_bytes} {stored} in {packs}; {} of {} leaves new\n", count(new), count(all))
+    format!("{} of {} leaves new", count(new), count(all))
 }
 
 fn held_line(report: &BackupReport) -> String {
@@ -275,15 +279,20 @@ fn held_line(report: &BackupReport) -> String {
 
 /// What is odd about the rows of a table and not wrong, if anything is.
 fn odd_rows_line(table: &TableReport) -> String {
-    let mut odd = Vec::new();
-    if table.orphans > 0 {
-        odd.push(format!("{} with an owner that does not exist", plural(table.orphans, "row")));
-    }
-    if table.duplicates > 0 {
-        odd.push(format!("{} that share their key with another", plural(table.duplicates, "row")));
-    }
-    if odd.is_empty() {
+    let odd = [orphans(table), duplicates(table)];
+    let words: Vec<String> = odd.into_iter().flatten().collect();
+    if words.is_empty() {
         return String::new();
     }
-    labelled_object("note", &table.name, &odd.join(", "))
+    labelled_object("note", &table.name, &words.join(", "))
+}
+
+fn orphans(table: &TableReport) -> Option<String> {
+    let rows = plural(table.orphans, "row");
+    (table.orphans > 0).then(|| format!("{rows} with an owner that does not exist"))
+}
+
+fn duplicates(table: &TableReport) -> Option<String> {
+    let rows = plural(table.duplicates, "row");
+    (table.duplicates > 0).then(|| format!("{rows} that share their key with another"))
 }

@@ -183,13 +183,15 @@ fn dir_line(dir: &Path) -> String {
     format!("The commands above can be typed in the new directory, where all of it is: cd {}.\n", printable(&dir))
 }
 
+const ROWS_COLUMNS: [(&str, Align); 4] = [
+    ("rows of", Align::Left),
+    ("before", Align::Right),
+    ("after the disaster", Align::Right),
+    ("restored", Align::Right),
+];
+
 fn rows_table(report: &DemoReport) -> String {
-    let mut table = TextTable::new(&[
-        ("rows of", Align::Left),
-        ("before", Align::Right),
-        ("after the disaster", Align::Right),
-        ("restored", Align::Right),
-    ]);
+    let mut table = TextTable::new(&ROWS_COLUMNS);
     for (name, rows) in &report.before {
         let broken = rows_of(name, &report.after_disaster);
         let restored = rows_of(name, &report.after_restore);

@@ -127,15 +127,14 @@ fn other_users_line(report: &DiffReport) -> String {
 }
 
 fn samples(report: &DiffReport) -> String {
-    let mut text = String::new();
-    for table in &report.tables {
-        if table.samples.is_empty() {
-            continue;
-        }
-        text += &format!("\n{}\n", printable(&table.name));
-        for row in &table.samples {
-            text += &sample(row);
-        }
+    let sampled = report.tables.iter().filter(|table| !table.samples.is_empty());
+    sampled.map(table_samples).collect()
+}
+
+fn table_samples(table: &TableDiff) -> String {
+    let mut text = format!("\n{}\n", printable(&table.name));
+    for row in &table.samples {
+        text += &sample(row);
     }
     text
 }
@@ -150,15 +149,19 @@ fn table_name(table: &TableDiff) -> String {
 
 fn table_remarks(table: &TableDiff) -> Vec<String> {
     let mut remarks = Vec::new();
-    match table.presence {
-        TablePresence::Both => {}
-        TablePresence::Added => remarks.push("new".to_owned()),
-        TablePresence::Removed => remarks.push("gone".to_owned()),
-    }
+    remarks.extend(presence_remark(table.presence).map(str::to_owned));
     remarks.extend(table.renamed_from.iter().map(|name| format!("was {name}")));
     remarks.extend(table.columns_added.iter().map(|column| format!("+{column}")));
     remarks.extend(table.columns_removed.iter().map(|column| format!("-{column}")));
     remarks
+}
+
+fn presence_remark(presence: TablePresence) -> Option<&'static str> {
+    match presence {
+        TablePresence::Both => None,
+        TablePresence::Added => Some("new"),
+        TablePresence::Removed => Some("gone"),
+    }
 }
 
 fn changes_table(subject: &'static str) -> TextTable {

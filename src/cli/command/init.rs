@@ -71,6 +71,17 @@ struct NewConfig {
     state: NewConfigState,
 }
 
+impl NewConfig {
+    /// Writes the file, unless there is one.
+    fn write(file: PathBuf, text: &str) -> Result<Self, CliError> {
+        match create_file(&file, text) {
+            Ok(()) => Ok(Self { file, state: NewConfigState::Written }),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self { file, state: NewConfigState::Kept }),
+            Err(error) => Err(CliError::cannot(format!("write {}", file.display()))(error)),
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum NewConfigState {
@@ -192,12 +203,7 @@ fn write_config(
     let file = context.named_config().cloned().unwrap_or_else(|| PathBuf::from(FILE_NAME));
     let source = source.map(SourceAddress::url);
     let text = Template { repo: &absolute(location), key_file, source: source.as_deref() }.render();
-    let state = match create_file(&file, &text) {
-        Ok(()) => NewConfigState::Written,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => NewConfigState::Kept,
-        Err(source) => return Err(CliError::Io { doing: format!("write {}", file.display()), source }),
-    };
-    Ok(NewConfig { file, state })
+    NewConfig::write(file, &text)
 }
 
 /// Writes a file that is not there yet.
@@ -214,8 +220,13 @@ fn absolute(location: &Location) -> String {
 /// What people call this machine, for the labels of keys.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(64).collect();
+    let name = start_of(name.trim());
     if name.is_empty() { "sidekeep".to_owned() } else { name }
+}
+
+/// As much of a name as a label has room for.
+fn start_of(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 fn human(document: &InitDocument) -> String {

@@ -50,17 +50,24 @@ pub(crate) fn run(args: &ManArgs, mut root: clap::Command, context: &CommandCont
 fn write_all(root: &clap::Command, dir: &Path, context: &CommandContext) -> Result<(), CliError> {
     let pages = ManPages { pages: commands(root).into_iter().map(page).collect() };
     pages.write(dir).map_err(CliError::cannot(format!("write manual pages to {}", dir.display())))?;
-    let human = |pages: &ManPages| format!("wrote {} to {}\n", plural(pages.pages.len() as u64, "page"), dir.display());
-    context.ui.result("man", &pages, human)
+    context.ui.result("man", &pages, |pages| wrote_line(pages, dir))
+}
+
+fn wrote_line(pages: &ManPages, dir: &Path) -> String {
+    let written = plural(pages.pages.len() as u64, "page");
+    format!("wrote {written} to {}\n", dir.display())
 }
 
 fn print_one(root: &clap::Command, name: Option<&str>, context: &CommandContext) -> Result<(), CliError> {
     let name = name.unwrap_or("sidekeep");
-    let Some(command) = commands(root).into_iter().find(|command| command.get_name() == name) else {
-        return Err(CliError::usage(format!("there is no command {name:?}"), "`sidekeep --help` lists the commands"));
-    };
+    let command = commands(root).into_iter().find(|command| command.get_name() == name);
+    let command = command.ok_or_else(|| no_command(name))?;
     let pages = ManPages { pages: vec![page(command)] };
     context.ui.result("man", &pages, |pages| pages.pages[0].text.clone())
+}
+
+fn no_command(name: &str) -> CliError {
+    CliError::usage(format!("there is no command {name:?}"), "`sidekeep --help` lists the commands")
 }
 
 /// `root` and the commands below it.

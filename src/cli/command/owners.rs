@@ -78,12 +78,13 @@ fn open(
 }
 
 fn human(report: &OwnersReport) -> String {
-    let mut text = owner_line(report) + &pinned_line(report) + &tables(report);
-    text += &human_findings(&report.findings);
-    if report.findings.iter().any(|finding| finding.kind == FindingKind::PlacementDrift) {
-        text += "`sidekeep owners --accept` places everything as it would be today\n";
-    }
-    text
+    let placed = owner_line(report) + &pinned_line(report) + &tables(report);
+    placed + &human_findings(&report.findings) + accept_line(report)
+}
+
+fn accept_line(report: &OwnersReport) -> &'static str {
+    let has_drift = report.findings.iter().any(|finding| finding.kind == FindingKind::PlacementDrift);
+    if has_drift { "`sidekeep owners --accept` places everything as it would be today\n" } else { "" }
 }
 
 fn owner_line(report: &OwnersReport) -> String {
@@ -98,14 +99,16 @@ fn pinned_line(report: &OwnersReport) -> String {
     }
 }
 
+const COLUMNS: [(&str, Align); 5] = [
+    ("table", Align::Left),
+    ("rows", Align::Right),
+    ("placed", Align::Left),
+    ("state", Align::Left),
+    ("by", Align::Left),
+];
+
 fn tables(report: &OwnersReport) -> String {
-    let mut table = TextTable::new(&[
-        ("table", Align::Left),
-        ("rows", Align::Right),
-        ("placed", Align::Left),
-        ("state", Align::Left),
-        ("by", Align::Left),
-    ]);
+    let mut table = TextTable::new(&COLUMNS);
     for line in &report.tables {
         let rows = line.rows_estimate.map(magnitude).unwrap_or_default();
         table.row([line.table.clone(), rows, kind(line.kind).to_owned(), state(&line.state), by(line)]);

@@ -170,13 +170,18 @@ fn human(document: &RestoreDocument) -> String {
 }
 
 fn headline(report: &RestoreReport) -> String {
-    let mut text = format!("restored {}  as of {}\n", short(&report.snapshot), moment(report.source_clock));
-    if let Some(named) = report.named_now {
-        let snapshot = short(&named.snapshot);
-        let clock = moment(named.source_clock);
-        text += &format!("note: it went on with what was begun; a new restore would be of {snapshot}  as of {clock}\n");
-    }
-    text
+    let line = format!("restored {}  as of {}\n", short(&report.snapshot), moment(report.source_clock));
+    line + &named_now_line(report)
+}
+
+/// Which snapshot the command names now, if the restore that it goes on with is of another.
+fn named_now_line(report: &RestoreReport) -> String {
+    let Some(named) = &report.named_now else {
+        return String::new();
+    };
+    let snapshot = short(&named.snapshot);
+    let clock = moment(named.source_clock);
+    format!("note: it went on with what was begun; a new restore would be of {snapshot}  as of {clock}\n")
 }
 
 fn rows_line(document: &RestoreDocument) -> String {

@@ -9,6 +9,7 @@ use crate::cli::exit::Outcome;
 use crate::cli::findings::{human_findings, outcome};
 use crate::cli::render::{Align, TextTable, bytes, count, count_or_blank, moment, plural, printable};
 use crate::cli::snapshot::SnapshotArgs;
+use crate::format::manifest::TableSummary;
 use crate::ops::show::{self, ShowOptions, ShowReport};
 
 /// Show what a snapshot holds: tables, rows, what could not be captured, and its ledger entry
@@ -82,26 +83,32 @@ fn signer(report: &ShowReport) -> String {
     }
 }
 
+const COLUMNS: [(&str, Align); 7] = [
+    ("table", Align::Left),
+    ("rows", Align::Right),
+    ("owners", Align::Right),
+    ("unowned", Align::Right),
+    ("orphans", Align::Right),
+    ("duplicates", Align::Right),
+    ("bytes", Align::Right),
+];
+
 fn tables(report: &ShowReport) -> String {
-    let mut table = TextTable::new(&[
-        ("table", Align::Left),
-        ("rows", Align::Right),
-        ("owners", Align::Right),
-        ("unowned", Align::Right),
-        ("orphans", Align::Right),
-        ("duplicates", Align::Right),
-        ("bytes", Align::Right),
-    ]);
+    let mut table = TextTable::new(&COLUMNS);
     for line in &report.tables {
-        table.row([
-            line.name.clone(),
-            count(line.rows),
-            count_or_blank(line.owners),
-            count_or_blank(line.none),
-            count_or_blank(line.orphan),
-            count_or_blank(line.duplicates),
-            bytes(line.bytes),
-        ]);
+        table.row(table_cells(line));
     }
     table.render()
+}
+
+fn table_cells(line: &TableSummary) -> [String; 7] {
+    [
+        line.name.clone(),
+        count(line.rows),
+        count_or_blank(line.owners),
+        count_or_blank(line.none),
+        count_or_blank(line.orphan),
+        count_or_blank(line.duplicates),
+        bytes(line.bytes),
+    ]
 }

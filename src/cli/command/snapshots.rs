@@ -70,17 +70,19 @@ fn human_source(source: &SourceSnapshots) -> String {
     format!("source {}\n{snapshots}", printable(name))
 }
 
+const COLUMNS: [(&str, Align); 8] = [
+    ("snapshot", Align::Left),
+    ("as of", Align::Left),
+    ("rows", Align::Right),
+    ("bytes", Align::Right),
+    ("new", Align::Right),
+    ("gaps", Align::Right),
+    ("state", Align::Left),
+    ("tags", Align::Left),
+];
+
 fn snapshots_table(source: &SourceSnapshots) -> TextTable {
-    let mut table = TextTable::new(&[
-        ("snapshot", Align::Left),
-        ("as of", Align::Left),
-        ("rows", Align::Right),
-        ("bytes", Align::Right),
-        ("new", Align::Right),
-        ("gaps", Align::Right),
-        ("state", Align::Left),
-        ("tags", Align::Left),
-    ]);
+    let mut table = TextTable::new(&COLUMNS);
     for line in &source.snapshots {
         table.row(snapshot_cells(line));
     }

@@ -49,14 +49,17 @@ impl Affinity {
 
     /// Whether a value becomes one of another type, or another value, when it is stored in a database of this encoding.
     pub(super) fn alters(self, cell: &Cell<'_>, encoding: TextEncoding) -> Alters {
-        let alters = match (self, cell) {
+        if self.changes(cell, encoding) { Alters::Yes } else { Alters::No }
+    }
+
+    fn changes(self, cell: &Cell<'_>, encoding: TextEncoding) -> bool {
+        match (self, cell) {
             (Self::Text, Cell::Integer(_) | Cell::Real(_)) => true,
             (Self::Real, Cell::Integer(_)) => true,
             (Self::Integer | Self::Numeric, Cell::Real(value)) => is_integer(*value),
             (Self::Integer | Self::Numeric | Self::Real, _) => is_numeric_text(cell, encoding),
             _ => false,
-        };
-        if alters { Alters::Yes } else { Alters::No }
+        }
     }
 }
 

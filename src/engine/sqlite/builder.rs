@@ -302,10 +302,16 @@ impl DatabaseBuilder {
         let table = object.table.lossy();
         let of_keys = "SELECT DISTINCT lower(coll) FROM pragma_index_xinfo(?1, 'main')";
         let mut unknown = self.unknown_collations(of_keys, &index)?;
-        if has_expressions(&self.conn, &index, &table)? {
-            unknown.extend(self.unknown_column_collations(&table)?);
-        }
+        unknown.extend(self.unknown_expression_collations(&index, &table)?);
         Ok(unknown)
+    }
+
+    /// Those that the expressions of an index may use.
+    fn unknown_expression_collations(&self, index: &str, table: &str) -> rusqlite::Result<Vec<String>> {
+        match has_expressions(&self.conn, index, table)? {
+            true => self.unknown_column_collations(table),
+            false => Ok(Vec::new()),
+        }
     }
 
     fn unknown_column_collations(&self, table: &str) -> rusqlite::Result<Vec<String>> {

@@ -231,9 +231,13 @@ fn copy_to(file: tempfile::NamedTempFile, from: &Connection) -> rusqlite::Result
     to.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")?;
     // From here on a crash leaves nothing behind: the connection alone holds the file.
     file.close().map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    let copied = Backup::new(from, &mut to)?.step(-1)?;
-    match copied {
-        StepResult::Done => begin(to),
+    copy_in_one_step(from, &mut to)?;
+    begin(to)
+}
+
+fn copy_in_one_step(from: &Connection, to: &mut Connection) -> rusqlite::Result<()> {
+    match Backup::new(from, to)?.step(-1)? {
+        StepResult::Done => Ok(()),
         _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
     }
 }

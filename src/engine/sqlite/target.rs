@@ -149,13 +149,17 @@ impl SqliteTarget {
 
     /// Says how many rows of the table that just ended were refused without being named.
     fn end_table(&mut self) -> Result<(), SourceError> {
-        let Some(load) = self.current.take() else { return Ok(()) };
-        if load.rows_refused > ROWS_NAMED_MAX {
-            let name = self.tables[load.table].name.clone();
-            let rows = load.rows_refused - ROWS_NAMED_MAX;
-            let detail = format!("{rows} more rows were refused or altered");
-            self.builder()?.refuse(FindingKind::RefusedRows { rows }, &name, detail);
+        match self.current.take() {
+            Some(load) if load.rows_refused > ROWS_NAMED_MAX => self.count_unnamed_rows(&load),
+            _ => Ok(()),
         }
+    }
+
+    fn count_unnamed_rows(&mut self, load: &TableLoad) -> Result<(), SourceError> {
+        let name = self.tables[load.table].name.clone();
+        let rows = load.rows_refused - ROWS_NAMED_MAX;
+        let detail = format!("{rows} more rows were refused or altered");
+        self.builder()?.refuse(FindingKind::RefusedRows { rows }, &name, detail);
         Ok(())
     }
 
@@ -214,8 +218,7 @@ impl SqliteTarget {
         let mut builder = DatabaseBuilder::new(conn, document)?;
         builder.create_tables()?;
         if tables.iter().any(is_sequence) {
-            let sql = format!("CREATE TEMP TABLE {SEQUENCE_COPY}(name, seq)");
-            builder.conn.execute_batch(&sql).doing("begin a database")?;
+            create_sequence_copy(&builder.conn)?;
         }
         Ok(builder)
     }
@@ -291,6 +294,11 @@ impl SqliteTarget {
         let reason = format!("{error}; the complete database is {}", self.partial.display());
         failed(format!("publish {}", self.path.display()), reason)
     }
+}
+
+fn create_sequence_copy(conn: &Connection) -> Result<(), SourceError> {
+    let sql = format!("CREATE TEMP TABLE {SEQUENCE_COPY}(name, seq)");
+    conn.execute_batch(&sql).doing("begin a database")
 }
 
 /// Also true if there is no such file.

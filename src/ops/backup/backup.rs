@@ -146,12 +146,9 @@ fn load_state(
 
 /// What is known of the store before anything is read, and changes nothing.
 fn notes_of_store(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
-    let mut notes = Vec::new();
-    for finding in ledger.warnings_at_head() {
-        notes.push(finding.with_severity(Severity::Information));
-    }
-    notes.extend(known.notes.iter().cloned());
-    notes
+    let warnings = ledger.warnings_at_head().into_iter();
+    let warnings = warnings.map(|finding| finding.with_severity(Severity::Information));
+    warnings.chain(known.notes.iter().cloned()).collect()
 }
 
 fn update_catalog(

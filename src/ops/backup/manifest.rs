@@ -125,13 +125,24 @@ fn snapshot_wraps(
 ) -> Result<SnapshotWraps, OpError> {
     // Wraps of another epoch are for another restore key.
     let parent = parent.filter(|manifest| manifest.context.epoch == run.epoch);
-    let mut pages = parent.map_or_else(Vec::new, |manifest| manifest.pages.clone());
-    let mut wraps = needed_wraps(run, parent, own);
-    if wraps.len() >= WRAPS_PER_PAGE {
-        let page = take_full_page(&mut wraps);
-        pages.push(store_page(run, page)?);
+    let pages = parent.map_or_else(Vec::new, |manifest| manifest.pages.clone());
+    let mut snapshot = SnapshotWraps { pages, wraps: needed_wraps(run, parent, own) };
+    if snapshot.fill_a_page() {
+        snapshot.store_page(run)?;
     }
-    Ok(SnapshotWraps { pages, wraps })
+    Ok(snapshot)
+}
+
+impl SnapshotWraps {
+    fn fill_a_page(&self) -> bool {
+        self.wraps.len() >= WRAPS_PER_PAGE
+    }
+
+    fn store_page(&mut self, run: &BackupRun<'_>) -> Result<(), OpError> {
+        let page = take_full_page(&mut self.wraps);
+        self.pages.push(store_page(run, page)?);
+        Ok(())
+    }
 }
 
 /// The wraps of the parent's last page and of adopted sessions that are still needed, then this run's own.
@@ -154,7 +165,8 @@ fn take_full_page(wraps: &mut Vec<SessionWrap>) -> Vec<SessionWrap> {
 }
 
 fn store_page(run: &BackupRun<'_>, wraps: Vec<SessionWrap>) -> Result<Digest, OpError> {
-    let page = WrapPage { repository: run.unlocked.repository().id(), source: run.source, wraps }.to_bytes();
+    let repository = run.unlocked.repository().id();
+    let page = WrapPage { repository, source: run.source, wraps }.to_bytes();
     let digest = Digest::of(&page);
     if run.options.mode == BackupMode::Commit {
         create_page(run, digest, page)?;

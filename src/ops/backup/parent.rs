@@ -145,8 +145,7 @@ impl PassedSnapshots {
             Err(error @ (RepoError::Store(_) | RepoError::Unsupported { .. })) => Err(error.into()),
             Err(error) => {
                 self.lost += 1;
-                let note = format!("manifest of snapshot {} left out: {error}", record.number);
-                notes.push(Finding::note("the store", note));
+                notes.push(note_of_lost(record, &error));
                 Ok(None)
             }
         }
@@ -173,4 +172,9 @@ impl PassedSnapshots {
             notes.push(Finding::note("the store", note));
         }
     }
+}
+
+fn note_of_lost(record: &SnapshotRecord, error: &RepoError) -> Finding {
+    let note = format!("manifest of snapshot {} left out: {error}", record.number);
+    Finding::note("the store", note)
 }

@@ -269,8 +269,12 @@ impl TableReaders<'_> {
     fn hand_in(&self, at: usize, placed: PlacedRows<'_>, gaps: Vec<Finding>) -> Result<(), OpError> {
         let rows = self.cut_queue.keep(placed.rows)?;
         let references = self.cut_queue.keep(placed.references)?;
+        self.collect(at, CollectedRows { rows, references, totals: placed.totals, gaps })
+    }
+
+    fn collect(&self, at: usize, rows: CollectedRows) -> Result<(), OpError> {
         let mut collected = lock(&self.tables[at].rows);
-        collected.add(CollectedRows { rows, references, totals: placed.totals, gaps });
+        collected.add(rows);
         match self.schedule.hand_in(at) {
             HandedIn::MoreComes => Ok(()),
             HandedIn::Last => self.complete(at, &mut collected),
@@ -309,12 +313,9 @@ impl TableReaders<'_> {
 
     /// The maps that children of this table need.
     fn finish_maps(&self, at: usize) -> Result<Vec<(MapKey, OwnerMap)>, OpError> {
-        let provides = &self.pipeline.plans[at].provides;
-        let mut maps = Vec::with_capacity(provides.len());
-        for (provided, builder) in provides.iter().zip(&self.tables[at].map_builders) {
-            maps.push((provided.map.clone(), self.finish_map(builder)?));
-        }
-        Ok(maps)
+        let provides = self.pipeline.plans[at].provides.iter();
+        let builders = &self.tables[at].map_builders;
+        provides.zip(builders).map(|(key, builder)| Ok((key.map.clone(), self.finish_map(builder)?))).collect()
     }
 
     fn finish_map(&self, builder: &Mutex<OwnerMapBuilder>) -> Result<OwnerMap, OpError> {

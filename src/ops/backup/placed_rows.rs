@@ -136,14 +136,19 @@ impl<'r> ResolvedRow<'r> {
         if self.is_owner {
             return Ok(PlacementPrefix { class: Class::Owned, owner: self.key });
         }
+        let first = self.first_that_leads()?;
+        Ok(first.unwrap_or(PathResult::NOWHERE).placement())
+    }
+
+    fn first_that_leads(&self) -> Result<Option<PathResult<'r>>, WireError> {
         let mut results = Take::new(self.path_results);
         while results.remaining() > 0 {
             let result = PathResult::read(&mut results)?;
             if result.leads_anywhere() {
-                return Ok(result.placement());
+                return Ok(Some(result));
             }
         }
-        Ok(PathResult::NOWHERE.placement())
+        Ok(None)
     }
 }
 
@@ -288,13 +293,16 @@ impl<'a> PlacedRows<'a> {
 
     fn push_row(&mut self, row: &ResolvedRow<'_>, placement: PlacementPrefix<'_>) -> Result<(), OpError> {
         self.write_key(placement, row.key);
-        self.payload.clear();
-        let owner_len = placement.owner.len() as u16;
-        RowPayload::write(&mut self.payload, row.cell_count, row.cells, owner_len, row.streams);
+        self.write_payload(row, placement.owner.len() as u16);
         self.rows.push(&self.key, &self.payload)?;
         self.totals.rows += 1;
         self.totals.row_bytes += self.payload.len() as u64;
         Ok(())
+    }
+
+    fn write_payload(&mut self, row: &ResolvedRow<'_>, owner_len: u16) {
+        self.payload.clear();
+        RowPayload::write(&mut self.payload, row.cell_count, row.cells, owner_len, row.streams);
     }
 
     fn write_key(&mut self, placement: PlacementPrefix<'_>, key: &[u8]) {

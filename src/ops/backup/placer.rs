@@ -183,8 +183,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         let RowBuffers { path_results, join_key, .. } = &mut self.buffers;
         path_results.clear();
         for (join, path) in self.joins.iter_mut().zip(&self.plan.paths) {
-            join_key.clear();
-            push_join_key(join_key, &path.columns, cells);
+            set_join_key(join_key, &path.columns, cells);
             let Some(result) = look_up(join, join_key) else { return Resolved::Later };
             result.write(path_results);
         }
@@ -266,10 +265,15 @@ fn is_nothing(cell: &Cell<'_>) -> bool {
     matches!(cell, Cell::Null | Cell::Absent)
 }
 
+/// The same in the place of what `key` held.
+fn set_join_key(key: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
+    key.clear();
+    push_join_key(key, columns, cells);
+}
+
 /// The same with its length.
 fn put_join_key(record: &mut Vec<u8>, buffer: &mut Vec<u8>, columns: &[JoinColumn], cells: &[Cell<'_>]) {
-    buffer.clear();
-    push_join_key(buffer, columns, cells);
+    set_join_key(buffer, columns, cells);
     record.put_bytes(buffer);
 }
 
@@ -291,12 +295,17 @@ fn advance(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'
     };
     let (current, rest) = joins_left(joins, path.paths_left)?;
     if path.join_key.is_empty() {
-        let next = intact(with_result(record, |_| PathResult::NOWHERE))?;
-        return advance(rest, &next, placed);
+        return advance_nowhere(rest, record, placed);
     }
     current.push(path.join_key, record, &mut |placement: Option<PlacementPrefix<'_>>, record: &[u8]| {
         advance(rest, &with_placement(record, placement)?, placed)
     })
+}
+
+/// The next path's columns are null.
+fn advance_nowhere(joins: &mut [OwnerJoin<'_>], record: &[u8], placed: &mut PlacedRows<'_>) -> Result<(), OpError> {
+    let next = intact(with_result(record, |_| PathResult::NOWHERE))?;
+    advance(joins, &next, placed)
 }
 
 /// Resolves what the joins still hold, one after the other.

@@ -149,13 +149,16 @@ impl Planner<'_> {
     }
 
     fn plan_path(&self, path: &OwnerPath, positions: &ColumnPositions, follows: &mut Follows<'_>) -> JoinKey {
-        // A child's value equals what the parent takes it for.
-        let folds = self.parent_folds(path);
-        let folds = folds.into_iter().chain(std::iter::repeat(Fold::Exact));
-        let columns = path.columns.iter().zip(folds);
-        let mut columns = columns.map(|(number, fold)| JoinColumn { at: positions[number], fold }).collect::<Vec<_>>();
+        let mut columns = self.path_columns(path, positions);
         follows.redirect(&mut columns, path, &self.update.catalog);
         JoinKey { columns, map: map_key(path) }
+    }
+
+    /// A child's value equals what the parent takes it for.
+    fn path_columns(&self, path: &OwnerPath, positions: &ColumnPositions) -> Vec<JoinColumn> {
+        let folds = self.parent_folds(path).into_iter().chain(std::iter::repeat(Fold::Exact));
+        let columns = path.columns.iter().zip(folds);
+        columns.map(|(number, fold)| JoinColumn { at: positions[number], fold }).collect()
     }
 
     /// How the parent compares the values that its children refer to.
@@ -169,7 +172,7 @@ impl Planner<'_> {
     /// The table that a path leads to, if the source has it.
     fn parent_of(&self, path: &OwnerPath) -> Option<PlannedTable<'_>> {
         let entries = &self.update.catalog.tables;
-        let entry = entries.iter().position(|entry| entry.number == path.parent)?;
+        let entry = position_of(entries, path.parent)?;
         let table = self.update.tables.iter().position(|&at| at == entry)?;
         Some(PlannedTable { entry: &entries[entry], table: &self.tables[table] })
     }
@@ -177,14 +180,18 @@ impl Planner<'_> {
     /// The keys of the maps that other tables need of this one.
     fn provided_keys(&self, table: usize, number: u32, positions: &ColumnPositions) -> Vec<JoinKey> {
         let columns = &self.tables[table].columns;
-        let column = |number: &u32| join_column(columns, positions[number]);
-        let provided = |map: &MapKey| JoinKey { columns: map.columns.iter().map(column).collect(), map: map.clone() };
-        self.wanted_of(number).iter().map(provided).collect()
+        let wanted = self.wanted_of(number).iter();
+        wanted.map(|map| provided_key(columns, map, positions)).collect()
     }
 
     fn wanted_of(&self, number: u32) -> &[MapKey] {
         self.wanted.get(&number).map_or(&[], Vec::as_slice)
     }
+}
+
+fn provided_key(columns: &[Column], map: &MapKey, positions: &ColumnPositions) -> JoinKey {
+    let own = map.columns.iter().map(|number| join_column(columns, positions[number]));
+    JoinKey { columns: own.collect(), map: map.clone() }
 }
 
 fn join_column(columns: &[Column], at: usize) -> JoinColumn {
@@ -215,7 +222,8 @@ struct FollowedCell<'a> {
 impl Follows<'_> {
     /// Lets a path that is a foreign key of today join by what the parent writes, where the source alone knows that.
     fn redirect(&mut self, columns: &mut [JoinColumn], path: &OwnerPath, catalog: &Catalog) {
-        let Some(parent) = catalog.tables.iter().find(|entry| entry.number == path.parent) else { return };
+        let Some(parent) = position_of(&catalog.tables, path.parent) else { return };
+        let parent = &catalog.tables[parent];
         let pairs = path_pairs(columns, path, parent);
         let Some(at) = self.foreign_key(parent, &pairs) else { return };
         for cell in self.cells_by_server(at) {
@@ -302,12 +310,17 @@ impl PathOrder<'_> {
         }
         let entries = self.entries;
         for path in &entries[entry].paths {
-            if let Some(parent) = entries.iter().position(|entry| entry.number == path.parent) {
+            if let Some(parent) = position_of(entries, path.parent) {
                 self.visit(parent);
             }
         }
         self.order.push(entry);
     }
+}
+
+/// The position of the entry with this number.
+fn position_of(entries: &[TableEntry], number: u32) -> Option<usize> {
+    entries.iter().position(|entry| entry.number == number)
 }
 
 fn map_key(path: &OwnerPath) -> MapKey {

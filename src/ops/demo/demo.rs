@@ -50,7 +50,8 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
     let last = nights.last().ok_or_else(|| OpError::NotFound("a demo needs one night at least".to_owned()))?.clone();
     let copy = dir.join("kept-aside.sqlite");
     service.copy_to(&copy)?;
-    let (users, before) = (service.users()?, holdings(&copy)?);
+    let users = service.users()?;
+    let before = holdings(&copy)?;
     service.lose_everything()?;
     clock.sleep();
     let disaster = demo.disaster(&database, &last, tell)?;
@@ -237,7 +238,8 @@ impl<'a> Demo<'a> {
             cancel: self.options.cancel.clone(),
         };
         let lost = diff::run(&self.unlock(Role::Admin)?, &options)?;
-        let (rows_lost, users_affected) = (lost.rows.removed, lost.users_differing);
+        let rows_lost = lost.rows.removed;
+        let users_affected = lost.users_differing;
         tell(
             Chapter::Disaster,
             &format!(

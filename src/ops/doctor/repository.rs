@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn what_is_not_handed_out_is_not_called_damaged() {
-        let (name, reason) = ("sidekeep.json".to_owned(), "why".to_owned());
+        let name = "sidekeep.json".to_owned();
+        let reason = "why".to_owned();
         let refused = StoreError::Refused { doing: Doing::Reading, name: name.clone(), reason: reason.clone() };
         assert!(remedy(&RepoError::Store(refused), "damaged").contains("permissions"));
         let silent = StoreError::Unreachable { doing: Doing::Reading, name: name.clone(), reason };

@@ -67,14 +67,22 @@ fn configured_owner(tables: &[Table], name: &str) -> OwnerChoice {
 
 /// The table with a usual name and a key to which most tables lead; of several, the one with the most usual name.
 fn owner_by_name(tables: &[Table]) -> OwnerChoice {
+    match best_by_name(tables) {
+        Some(at) => {
+            let others = reach(tables, at) - 1;
+            OwnerChoice { owner_table: Some(at), owner_reason: format!("by its name; {others} tables lead to it") }
+        }
+        None => {
+            let owner_reason = "no table has a usual name for owners; name one with owner_table".to_owned();
+            OwnerChoice { owner_table: None, owner_reason }
+        }
+    }
+}
+
+fn best_by_name(tables: &[Table]) -> Option<usize> {
     let candidates = (0..tables.len()).filter_map(|at| Some((at, name_rank(&tables[at])?)));
     let best = candidates.max_by_key(|&(at, rank)| (reach(tables, at), usize::MAX - rank));
-    let owner_table = best.map(|(at, _)| at);
-    let owner_reason = match owner_table {
-        Some(at) => format!("by its name; {} tables lead to it", reach(tables, at) - 1),
-        None => "no table has a usual name for owners; name one with owner_table".to_owned(),
-    };
-    OwnerChoice { owner_table, owner_reason }
+    best.map(|(at, _)| at)
 }
 
 /// How many tables lead to this one, with itself.
@@ -125,8 +133,7 @@ impl KeyGraph<'_> {
         }
         let mut candidates = self.candidates(child);
         candidates.sort_unstable();
-        let is_weak = candidates.first().is_some_and(|best| best.is_weak);
-        candidates.retain(|candidate| candidate.is_weak == is_weak);
+        keep_strongest(&mut candidates);
         candidates.into_iter().map(|candidate| candidate.key).collect()
     }
 
@@ -143,6 +150,12 @@ impl KeyGraph<'_> {
         let is_weak = !is_owning(self.tables, child, key);
         Some(PathCandidate { is_weak, depth, key })
     }
+}
+
+/// Drops weak keys if there are others.
+fn keep_strongest(candidates: &mut Vec<PathCandidate>) {
+    let is_weak = candidates.first().is_some_and(|best| best.is_weak);
+    candidates.retain(|candidate| candidate.is_weak == is_weak);
 }
 
 /// Foreign keys of a table with their parents, self-references left out.
@@ -180,13 +193,19 @@ fn depths(tables: &[Table], owner: Option<usize>) -> Vec<Option<usize>> {
 fn deepen_by_owning_keys(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
     let mut is_changed = false;
     for child in 0..tables.len() {
-        let Some(depth) = depth_by_owning_keys(tables, depths, child) else { continue };
-        if depths[child].is_none_or(|known| known > depth) {
-            depths[child] = Some(depth);
-            is_changed = true;
-        }
+        let depth = depth_by_owning_keys(tables, depths, child);
+        is_changed |= shorten(&mut depths[child], depth);
     }
     is_changed
+}
+
+/// Takes a depth that is less than the one known.
+fn shorten(known: &mut Option<usize>, depth: Option<usize>) -> bool {
+    let is_less = depth.is_some_and(|depth| known.is_none_or(|known| known > depth));
+    if is_less {
+        *known = depth;
+    }
+    is_less
 }
 
 /// Finds ways of tables that have none, by weak keys too. Returns whether there was one to find.
@@ -205,12 +224,16 @@ fn deepen_by_any_key(tables: &[Table], depths: &mut [Option<usize>]) -> bool {
 /// One more than the least depth of the parents by owning keys.
 fn depth_by_owning_keys(tables: &[Table], depths: &[Option<usize>], child: usize) -> Option<usize> {
     let parents = keys(tables, child).filter(|&(key, _)| is_owning(tables, child, key));
-    Some(parents.filter_map(|(_, parent)| depths[parent]).min()? + 1)
+    below_highest(depths, parents.map(|(_, parent)| parent))
 }
 
 /// One more than the least depth of all parents.
 fn depth_by_any_key(tables: &[Table], depths: &[Option<usize>], child: usize) -> Option<usize> {
-    Some(keys(tables, child).filter_map(|(_, parent)| depths[parent]).min()? + 1)
+    below_highest(depths, keys(tables, child).map(|(_, parent)| parent))
+}
+
+fn below_highest(depths: &[Option<usize>], parents: impl Iterator<Item = usize>) -> Option<usize> {
+    Some(parents.filter_map(|parent| depths[parent]).min()? + 1)
 }
 
 /// Tables by depth, then parents of equal depth before children, then by name.

@@ -62,8 +62,7 @@ impl Matching<'_, '_> {
     fn match_rest(&mut self, is_same: impl Fn(&TableEntry, &Table) -> bool) {
         for (table, slot) in self.tables.iter().zip(&mut self.matched) {
             if slot.is_none() {
-                let found = self.left.iter().position(|old| is_same(old, table));
-                *slot = found.map(|at| self.left.swap_remove(at));
+                *slot = take_first(&mut self.left, |old| is_same(old, table));
             }
         }
     }
@@ -74,6 +73,11 @@ impl Matching<'_, '_> {
             *slot = slot.filter(|old| has_room(old, table));
         }
     }
+}
+
+fn take_first<'a>(left: &mut Vec<&'a TableEntry>, is_same: impl Fn(&TableEntry) -> bool) -> Option<&'a TableEntry> {
+    let found = left.iter().position(|old| is_same(old))?;
+    Some(left.swap_remove(found))
 }
 
 fn has_room(old: &TableEntry, table: &Table) -> bool {
@@ -98,8 +102,12 @@ fn has_same_names(old: &TableEntry, table: &Table) -> bool {
 fn is_alike(old: &TableEntry, table: &Table) -> bool {
     let before: Vec<&str> = declared_names(old).collect();
     let now: Vec<&str> = visible_names(table).collect();
-    let same = now.iter().filter(|name| before.contains(name)).count();
+    let same = count_of_both(&before, &now);
     same > 0 && same * 2 >= before.len().max(now.len())
+}
+
+fn count_of_both(before: &[&str], now: &[&str]) -> usize {
+    now.iter().filter(|name| before.contains(name)).count()
 }
 
 fn declared_names(entry: &TableEntry) -> impl Iterator<Item = &str> {

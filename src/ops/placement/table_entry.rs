@@ -53,16 +53,20 @@ struct CarriedColumns {
 }
 
 fn carry_columns(old: &TableEntry, table: &Table) -> CarriedColumns {
-    let mut next_column = old.next_column;
-    let mut columns = Vec::with_capacity(table.columns.len());
+    let mut carried = CarriedColumns { columns: Vec::with_capacity(table.columns.len()), next_column: old.next_column };
     for column in &table.columns {
-        let number = known_number(old, table, column).unwrap_or_else(|| {
-            next_column += 1;
-            ColumnNumber { number: next_column - 1, missing: column.missing.clone() }
-        });
-        columns.push(column_entry(number, column));
+        let number = known_number(old, table, column).unwrap_or_else(|| carried.new_number(column));
+        carried.columns.push(column_entry(number, column));
     }
-    CarriedColumns { columns, next_column }
+    carried
+}
+
+impl CarriedColumns {
+    fn new_number(&mut self, column: &Column) -> ColumnNumber {
+        let number = self.next_column;
+        self.next_column += 1;
+        ColumnNumber { number, missing: column.missing.clone() }
+    }
 }
 
 /// A column's number and what a row without the column holds.

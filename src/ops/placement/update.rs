@@ -99,18 +99,25 @@ struct NumberedTables {
 
 /// A table that was matched keeps its number; another gets the next.
 fn number_tables(prior: Option<&Catalog>, tables: &[Table], matched: &[Option<&TableEntry>]) -> NumberedTables {
-    let mut next_table = prior.map_or(1, |catalog| catalog.next_table);
-    let mut entries = Vec::with_capacity(tables.len());
+    let next_table = prior.map_or(1, |catalog| catalog.next_table);
+    let mut numbered = NumberedTables { entries: Vec::with_capacity(tables.len()), next_table };
     for (table, old) in tables.iter().zip(matched) {
-        entries.push(match old {
+        numbered.add(table, *old);
+    }
+    numbered
+}
+
+impl NumberedTables {
+    fn add(&mut self, table: &Table, old: Option<&TableEntry>) {
+        let entry = match old {
             Some(old) => carry_entry(old, table),
             None => {
-                next_table += 1;
-                new_entry(next_table - 1, table)
+                self.next_table += 1;
+                new_entry(self.next_table - 1, table)
             }
-        });
+        };
+        self.entries.push(entry);
     }
-    NumberedTables { entries, next_table }
 }
 
 /// How the rows of a table are placed.
@@ -144,12 +151,10 @@ impl Today<'_> {
     /// The pinned table of owners while it is there, else that of today.
     fn owner_table(&self, pinned: Option<&Catalog>, entries: &[TableEntry], drift: &mut Vec<Finding>) -> Option<u32> {
         let todays = self.mapping.owner_table.map(|at| entries[at].number);
-        let Some(pinned) = pinned else { return todays };
-        let pinned = pinned.owner_table;
+        let Some(pinned) = pinned.map(|pinned| pinned.owner_table) else { return todays };
         let kept = pinned.filter(|number| has_number(entries, *number));
         if kept != todays && pinned.is_some() {
-            let detail = "the table of owners would be another one today";
-            drift.push(Finding::new(PlacementDrift, "owner_table", detail));
+            drift.push(other_owner_table());
         }
         kept.or(todays)
     }
@@ -175,6 +180,10 @@ impl Today<'_> {
         let default = if table.feed_hint.is_some() { Layout::Key } else { Layout::Owner };
         self.config.layout_of(&table.name).unwrap_or(default)
     }
+}
+
+fn other_owner_table() -> Finding {
+    Finding::new(PlacementDrift, "owner_table", "the table of owners would be another one today")
 }
 
 /// A foreign key in numbers.

@@ -8,7 +8,7 @@ use crate::engine::contract::{Batch, Mark, SourceError};
 use crate::format::cell::{Cell, StreamRef};
 use crate::format::wire::WireError;
 use crate::ops::error::OpError;
-use crate::ops::restore::decode::{LeafDecoder, RowError, to_source_error};
+use crate::ops::restore::decode::{LeafDecoder, RowConsumer, RowError, to_source_error};
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::streams::StreamLocations;
 use crate::repo::reader::LeafRef;
@@ -66,6 +66,18 @@ impl<'a> LeavesBatch<'a> {
         Ok(self)
     }
 
+    /// Damage is named and costs the rest of the leaf.
+    fn decode_leaf(&self, at: usize, content: &[u8], each: RowConsumer<'_>) -> Result<(), SourceError> {
+        match self.decoder.decode(content, each) {
+            Ok(()) => Ok(()),
+            Err(RowError::Content(error)) => {
+                self.name_damaged(at, &error);
+                Ok(())
+            }
+            Err(RowError::Stop(error)) => Err(error),
+        }
+    }
+
     fn name_damaged(&self, at: usize, error: &WireError) {
         if self.damaged.borrow_mut().insert(at) {
             self.restore.name_damaged_leaf(self.table, error);
@@ -85,11 +97,7 @@ impl Batch for LeavesBatch<'_> {
     fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>) -> Result<(), SourceError> {
         for (at, content) in self.contents.iter().enumerate() {
             self.restore.check_cancelled().map_err(to_source_error)?;
-            match self.decoder.decode(content, each) {
-                Ok(()) => {}
-                Err(RowError::Content(error)) => self.name_damaged(at, &error),
-                Err(RowError::Stop(error)) => return Err(error),
-            }
+            self.decode_leaf(at, content, each)?;
         }
         Ok(())
     }

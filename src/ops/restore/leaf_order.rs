@@ -34,15 +34,9 @@ impl LeafOrder {
     ) -> Result<Self, OpError> {
         let mut sorter = Sorter::new(restore.spill_options(SORTER_BYTES));
         for &table in tables {
-            let size = table_size(restore, restore.entries[table]);
-            restore.list_leaves(table, &mut |leaves| {
-                for leaf in leaves {
-                    if skip(table, &leaf) == Skip::No {
-                        push_sorted(&mut sorter, size, &TableLeaf { table, leaf })?;
-                    }
-                }
-                Ok(())
-            })?;
+            let mut sorting =
+                TableSorting { table, size: table_size(restore, restore.entries[table]), sorter: &mut sorter };
+            restore.list_leaves(table, &mut |leaves| sorting.push_all(leaves, skip))?;
         }
         Ok(Self(sorter.finish()?))
     }
@@ -50,9 +44,8 @@ impl LeafOrder {
     /// The next leaf.
     pub fn next(&mut self) -> Result<Option<TableLeaf>, OpError> {
         let Some((_, payload)) = self.0.next()? else { return Ok(None) };
-        let read = read_table_leaf(payload)
-            .map_err(|error| OpError::Damaged { what: "a temporary file".to_owned(), reason: error.to_string() })?;
-        Ok(Some(read))
+        let leaf = read_table_leaf(payload).map_err(damaged_leaf)?;
+        Ok(Some(leaf))
     }
 }
 
@@ -81,17 +74,37 @@ pub fn bytes_of(leaf: &LeafRef) -> u64 {
     leaf.bytes + stream_bytes
 }
 
-fn push_sorted(sorter: &mut Sorter, size: TableSize, leaf: &TableLeaf) -> Result<(), OpError> {
-    let key = order_key(size, &leaf.leaf);
-    let mut payload = Vec::new();
-    payload.put_uv(leaf.table as u64);
-    write_leaf(&mut payload, &leaf.leaf);
-    Ok(sorter.push(&key, &payload)?)
+/// Puts the leaves of one table in order.
+struct TableSorting<'s> {
+    table: usize,
+    size: TableSize,
+    sorter: &'s mut Sorter,
+}
+
+impl TableSorting<'_> {
+    fn push_all(&mut self, leaves: Vec<LeafRef>, skip: &mut dyn FnMut(usize, &LeafRef) -> Skip) -> Result<(), OpError> {
+        for leaf in leaves {
+            if skip(self.table, &leaf) == Skip::No {
+                self.push(&leaf)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, leaf: &LeafRef) -> Result<(), OpError> {
+        let key = order_key(self.size, leaf);
+        let mut payload = Vec::new();
+        payload.put_uv(self.table as u64);
+        write_leaf(&mut payload, leaf);
+        Ok(self.sorter.push(&key, &payload)?)
+    }
 }
 
 /// The rank of the leaf, its pack, its offset.
 fn order_key(size: TableSize, leaf: &LeafRef) -> [u8; 9] {
-    let (pack, offset) = leaf.location.map_or((u32::MAX, 0), |location| (location.pack, location.offset));
+    let location = leaf.location;
+    let pack = location.map_or(u32::MAX, |location| location.pack);
+    let offset = location.map_or(0, |location| location.offset);
     let mut key = [0; 9];
     key[0] = rank(size, leaf);
     key[1..5].copy_from_slice(&pack.to_be_bytes());
@@ -130,12 +143,12 @@ fn write_stream_place(out: &mut Vec<u8>, place: &StreamPlace) {
 
 fn write_location(out: &mut Vec<u8>, location: Option<FrameLocation>) {
     let Some(location) = location else { return out.push(0) };
+    let counter = location.frame_counter;
     out.push(1);
-    out.put_uv(u64::from(location.pack));
-    out.put_uv(u64::from(location.offset));
-    out.put_uv(u64::from(location.stored));
-    out.put_uv(u64::from(location.frame_counter.counter));
-    out.extend_from_slice(&[location.codec as u8, location.session, location.frame_counter.thread]);
+    for number in [location.pack, location.offset, location.stored, counter.counter] {
+        out.put_uv(u64::from(number));
+    }
+    out.extend_from_slice(&[location.codec as u8, location.session, counter.thread]);
 }
 
 fn read_table_leaf(payload: &[u8]) -> Result<TableLeaf, WireError> {
@@ -143,6 +156,10 @@ fn read_table_leaf(payload: &[u8]) -> Result<TableLeaf, WireError> {
     let table = take.uv_as("table of a leaf")?;
     let leaf = read_leaf(&mut take)?;
     Ok(TableLeaf { table, leaf })
+}
+
+fn damaged_leaf(error: WireError) -> OpError {
+    OpError::Damaged { what: "a temporary file".to_owned(), reason: error.to_string() }
 }
 
 fn read_leaf(take: &mut Take<'_>) -> Result<LeafRef, WireError> {
@@ -153,8 +170,12 @@ fn read_leaf(take: &mut Take<'_>) -> Result<LeafRef, WireError> {
     let owners = take.uv(what)?;
     let count = take.count(1, what)?;
     let location = read_location(take)?;
-    let streams = (0..count).map(|_| read_stream_place(take)).collect::<Result<_, _>>()?;
+    let streams = read_stream_places(take, count)?;
     Ok(LeafRef { id, location, rows, bytes, owners, streams })
+}
+
+fn read_stream_places(take: &mut Take<'_>, count: usize) -> Result<Box<[StreamPlace]>, WireError> {
+    (0..count).map(|_| read_stream_place(take)).collect()
 }
 
 fn read_stream_place(take: &mut Take<'_>) -> Result<StreamPlace, WireError> {

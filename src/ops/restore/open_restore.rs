@@ -98,12 +98,19 @@ impl OpenRestore<'_> {
         let wants: Vec<Want> = leaves.iter().map(want).collect();
         self.reader.fetch(&wants, |at, content| match content {
             Ok(content) => each(&leaves[at], content),
-            Err(error @ RepoError::Store(_)) => Err(error.into()),
-            Err(error) => {
-                self.name_unreadable(&leaves[at], &error);
+            Err(error) => self.leave_out(&leaves[at], error),
+        })
+    }
+
+    /// What the store does not answer is an error; damage is named.
+    fn leave_out(&self, leaf: &TableLeaf, error: RepoError) -> Result<(), OpError> {
+        match error {
+            error @ RepoError::Store(_) => Err(error.into()),
+            error => {
+                self.name_unreadable(leaf, &error);
                 Ok(())
             }
-        })
+        }
     }
 
     fn name_unreadable(&self, leaf: &TableLeaf, error: &RepoError) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::base::pipeline::{all_or_first_cause, into_inner, join_all, lock, spawn, stop_on_failure};
@@ -31,11 +32,20 @@ pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn BatchTarget) -> Resul
     let mut loaders = target.loaders()?;
     restore.options.progress.phase("restoring rows", CountUnit::Rows, Some(restore.rows()));
     for tables in target.stages() {
-        let order = order_leaves(&restored, &tables, target)?;
-        RestoreStage::new(order, &restored).run(&mut loaders)?;
-        target.loaded(&tables)?;
+        restore_stage(&restored, &tables, target, &mut loaders)?;
     }
     Ok(into_inner(restored.of_tables))
+}
+
+fn restore_stage(
+    restored: &RestoredRows<'_>,
+    tables: &[usize],
+    target: &mut dyn BatchTarget,
+    loaders: &mut [Box<dyn Loader>],
+) -> Result<(), OpError> {
+    let order = order_leaves(restored, tables, target)?;
+    RestoreStage::new(order, restored).run(loaders)?;
+    Ok(target.loaded(tables)?)
 }
 
 /// The leaves of these tables that the target does not have yet.
@@ -71,6 +81,26 @@ struct RestoreStage<'a> {
     restored: &'a RestoredRows<'a>,
 }
 
+type StageThread<'scope> = ScopedJoinHandle<'scope, Result<(), OpError>>;
+
+/// Leaves that are read in one go.
+#[derive(Default)]
+struct LeafSpan {
+    leaves: Vec<TableLeaf>,
+    bytes: u64,
+}
+
+impl LeafSpan {
+    fn is_full(&self) -> bool {
+        self.bytes >= SPAN_BYTES || self.leaves.len() >= SPAN_LEAVES
+    }
+
+    fn push(&mut self, leaf: TableLeaf) {
+        self.bytes += bytes_of(&leaf.leaf);
+        self.leaves.push(leaf);
+    }
+}
+
 /// Whether a reader goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
@@ -86,19 +116,46 @@ impl<'a> RestoreStage<'a> {
     fn run(&self, loaders: &mut [Box<dyn Loader>]) -> Result<(), OpError> {
         let (batches, queue) = sync_channel(QUEUE);
         let queue = Mutex::new(queue);
-        let queue = &queue;
         std::thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for loader in loaders {
-                threads.push(spawn(scope, "load", move || self.run_thread(|| self.load(&mut **loader, queue))));
-            }
-            for _ in 0..READERS {
-                let batches = batches.clone();
-                threads.push(spawn(scope, "fetch", move || self.run_thread(|| self.read(&batches))));
-            }
-            drop(batches);
+            let mut threads = self.spawn_loaders(scope, loaders, &queue);
+            threads.extend(self.spawn_readers(scope, batches));
             all_or_first_cause(join_all(threads)).map(drop)
         })
+    }
+
+    fn spawn_loaders<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        loaders: &'scope mut [Box<dyn Loader>],
+        queue: &'scope Mutex<Receiver<LeavesBatch<'a>>>,
+    ) -> Vec<StageThread<'scope>> {
+        let mut threads = Vec::new();
+        for loader in loaders {
+            threads.push(spawn(scope, "load", move || self.run_thread(|| self.load(&mut **loader, queue))));
+        }
+        threads
+    }
+
+    /// The readers alone own the sending ends of the queue, so that loaders see when all of them end.
+    fn spawn_readers<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        batches: SyncSender<LeavesBatch<'a>>,
+    ) -> Vec<StageThread<'scope>> {
+        let mut threads = Vec::new();
+        for _ in 1..READERS {
+            threads.push(self.spawn_reader(scope, batches.clone()));
+        }
+        threads.push(self.spawn_reader(scope, batches));
+        threads
+    }
+
+    fn spawn_reader<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        batches: SyncSender<LeavesBatch<'a>>,
+    ) -> StageThread<'scope> {
+        spawn(scope, "fetch", move || self.run_thread(|| self.read(&batches)))
     }
 
     fn run_thread(&self, work: impl FnOnce() -> Result<(), OpError>) -> Result<(), OpError> {
@@ -148,19 +205,17 @@ impl<'a> RestoreStage<'a> {
     fn next_span(&self) -> Result<Option<Vec<TableLeaf>>, OpError> {
         self.restore.check_cancelled()?;
         let mut order = lock(&self.order);
-        let mut span = Vec::new();
-        let mut bytes = 0;
-        while bytes < SPAN_BYTES && span.len() < SPAN_LEAVES && !self.is_stopped() {
+        let mut span = LeafSpan::default();
+        while !span.is_full() && !self.is_stopped() {
             let Some(next) = order.next()? else { break };
-            bytes += bytes_of(&next.leaf);
             span.push(next);
         }
-        Ok((!span.is_empty()).then_some(span))
+        Ok((!span.leaves.is_empty()).then_some(span.leaves))
     }
 
     /// The leaves of a span, with the streams that belong to them: a batch for each table.
     fn fetch(&self, span: &[TableLeaf]) -> Result<Vec<LeavesBatch<'a>>, OpError> {
-        let mut batches: BTreeMap<usize, LeavesBatch<'a>> = BTreeMap::new();
+        let mut batches = BTreeMap::new();
         self.restore.fetch_leaves(span, &mut |TableLeaf { table, leaf }, content| {
             let batch = batches.entry(*table).or_insert_with(|| LeavesBatch::new(self.restore, *table));
             batch.add(leaf, content);
@@ -170,14 +225,16 @@ impl<'a> RestoreStage<'a> {
     }
 
     fn load(&self, loader: &mut dyn Loader, queue: &Mutex<Receiver<LeavesBatch<'a>>>) -> Result<(), OpError> {
-        loop {
-            let next = lock(queue).recv();
-            let Ok(batch) = next else { return Ok(()) };
-            if self.is_stopped() {
-                return Ok(());
-            }
+        while let Some(batch) = self.next_batch(queue) {
             let rows = loader.load(&batch).map_err(OpError::from_source)?;
             self.restored.add(batch.table(), rows);
         }
+        Ok(())
+    }
+
+    /// None if no more come or a thread has failed.
+    fn next_batch(&self, queue: &Mutex<Receiver<LeavesBatch<'a>>>) -> Option<LeavesBatch<'a>> {
+        let next = lock(queue).recv().ok();
+        next.filter(|_| !self.is_stopped())
     }
 }

@@ -55,20 +55,23 @@ impl OpenRestore<'_> {
     /// What a restore did; `restored` has the rows that each table got, `refused` what the target refused.
     pub(super) fn report(self, record: &SnapshotRecord, restored: &[u64], refused: Vec<Finding>) -> RestoreReport {
         let tables = self.restored_tables(restored);
-        let gaps = &self.reader.manifest().summary.gaps;
-        let mut findings: Vec<Finding> = tables.iter().filter_map(RestoredTable::finding).collect();
-        findings.extend(self.damage.into_vec());
-        findings.extend(refused);
-        findings.extend(gaps.iter().map(Finding::from));
+        let stale_hints = self.reader.stale_hints();
         RestoreReport {
             snapshot: record.id,
             source_clock: record.snapshot.source_clock,
             named_now: None,
             rows: restored.iter().sum(),
+            findings: self.findings(&tables, refused),
             tables,
-            findings,
-            stale_hints: self.reader.stale_hints(),
+            stale_hints,
         }
+    }
+
+    /// Rows that are missing, damage, what the target refused, and gaps.
+    fn findings(self, tables: &[RestoredTable], refused: Vec<Finding>) -> Vec<Finding> {
+        let counts = tables.iter().filter_map(RestoredTable::finding);
+        let gaps = self.reader.manifest().summary.gaps.iter().map(Finding::from);
+        counts.chain(self.damage.into_vec()).chain(refused).chain(gaps).collect()
     }
 
     fn restored_tables(&self, restored: &[u64]) -> Vec<RestoredTable> {

@@ -66,19 +66,27 @@ fn go_on<'l>(
     begun: UnfinishedRestore,
     options: &RestoreOptions,
 ) -> Result<ChosenSnapshot<'l>, OpError> {
-    let begun_record = ledger.live().find(|record| record.id.to_string() == begun.snapshot);
-    let Some(record) = begun_record else {
+    let Some(record) = record_of(ledger, &begun.snapshot) else {
         let snapshot = format!("{}, which is none of this source's", begun.snapshot);
         return Err(unfinished(UnfinishedRestore { what: begun.what, snapshot }));
     };
     if options.snapshot.is_id_of(named) {
         return Err(unfinished(begun));
     }
-    let clock = record.snapshot.source_clock;
-    let snapshot = begun.snapshot;
-    options.progress.note(&format!("going on with snapshot {snapshot}, as of {clock}, which was begun"));
+    note_going_on(options, record);
     let named_now = Named { snapshot: named.id, source_clock: named.snapshot.source_clock };
     Ok(ChosenSnapshot { record, named_now: Some(named_now) })
+}
+
+/// The snapshot with this id.
+fn record_of<'l>(ledger: &'l Ledger, id: &str) -> Option<&'l SnapshotRecord> {
+    ledger.live().find(|record| record.id.to_string() == id)
+}
+
+fn note_going_on(options: &RestoreOptions, record: &SnapshotRecord) {
+    let snapshot = record.id;
+    let clock = record.snapshot.source_clock;
+    options.progress.note(&format!("going on with snapshot {snapshot}, as of {clock}, which was begun"));
 }
 
 fn unfinished(begun: UnfinishedRestore) -> OpError {
@@ -110,10 +118,7 @@ fn chosen_tables<'c>(catalog: &'c Catalog, names: &[String]) -> Result<Vec<&'c T
     if names.is_empty() {
         return Ok(catalog.tables.iter().collect());
     }
-    let mut chosen = Vec::new();
-    for name in names {
-        chosen.push(chosen_number(catalog, name)?);
-    }
+    let chosen: Vec<u32> = names.iter().map(|name| chosen_number(catalog, name)).collect::<Result<_, _>>()?;
     Ok(catalog.tables.iter().filter(|entry| chosen.contains(&entry.number)).collect())
 }
 
@@ -143,11 +148,13 @@ fn engine(catalog: &Catalog) -> Result<Engine, OpError> {
     match catalog.engine.as_str() {
         "sqlite" => Ok(Engine::Sqlite),
         "postgres" => Ok(Engine::Postgres),
-        other => {
-            let what = format!("is of a source of engine {other:?}");
-            Err(RepoError::Unsupported { object: "the snapshot".to_owned(), what }.into())
-        }
+        other => Err(unknown_engine(other)),
     }
+}
+
+fn unknown_engine(engine: &str) -> OpError {
+    let what = format!("is of a source of engine {engine:?}");
+    RepoError::Unsupported { object: "the snapshot".to_owned(), what }.into()
 }
 
 fn target_tables(restore: &OpenRestore<'_>) -> Vec<TargetTable> {
@@ -161,12 +168,15 @@ fn schema(restore: &OpenRestore<'_>, engine: Engine, tables: &[TargetTable]) -> 
         (Ok(schema), _) => Ok(schema),
         (Err(error @ RepoError::Store(_)), _) | (Err(error), Engine::Postgres) => Err(error.into()),
         (Err(error), Engine::Sqlite) => {
-            let detail =
-                format!("{error}; tables have their columns alone, without types, keys, indexes, views and triggers");
-            restore.damage.add("the schema", &detail);
+            name_lost_schema(restore, &error);
             Ok(sqlite::stand_in_schema(tables))
         }
     }
+}
+
+fn name_lost_schema(restore: &OpenRestore<'_>, error: &RepoError) {
+    let detail = format!("{error}; tables have their columns alone, without types, keys, indexes, views and triggers");
+    restore.damage.add("the schema", &detail);
 }
 
 /// Gives all rows to the target in the way that it wants. Returns how many each table got.

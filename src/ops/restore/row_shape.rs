@@ -41,11 +41,14 @@ impl RowShape {
     #[must_use]
     pub fn target_table(&self, entry: &TableEntry) -> TargetTable {
         let columns: Vec<&ColumnEntry> = self.delivery.iter().map(|&at| &entry.columns[at]).collect();
-        let position = |number: &u32| columns.iter().position(|column| column.number == *number);
-        let key = entry.key.iter().filter_map(position).collect();
+        let key = entry.key.iter().filter_map(|number| position(&columns, *number)).collect();
         let columns = columns.into_iter().map(target_column).collect();
         TargetTable { name: entry.name.clone(), columns, key }
     }
+}
+
+fn position(columns: &[&ColumnEntry], number: u32) -> Option<usize> {
+    columns.iter().position(|column| column.number == number)
 }
 
 /// Positions of columns in the order of the source's delivery.

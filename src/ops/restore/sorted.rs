@@ -17,6 +17,7 @@ use crate::ops::error::OpError;
 use crate::ops::restore::decode::{LeafDecoder, RowError};
 use crate::ops::restore::open_restore::{OpenRestore, TableLeaf};
 use crate::ops::restore::streams::StreamLocations;
+use crate::repo::reader::LeafRef;
 use crate::sort::{Merge, Sorter, SpillError};
 
 /// Memory of the sorter that brings rows into the target's order.
@@ -31,15 +32,7 @@ const BATCH_BYTES: usize = 1 << 20;
 pub fn restore(restore: &OpenRestore<'_>, target: &mut dyn Target) -> Result<Vec<u64>, OpError> {
     let SortedRows { merge, locations } = sort(restore)?;
     restore.options.progress.phase("writing", CountUnit::Rows, None);
-    let writer = SortedWriter {
-        restore,
-        locations: &locations,
-        target,
-        begun: 0,
-        batch: LeafBuilder::default(),
-        restored: vec![0; restore.entries.len()],
-    };
-    writer.write(merge)
+    SortedWriter::new(restore, &locations, target).write(merge)
 }
 
 /// All rows in the target's order.
@@ -72,14 +65,21 @@ fn fetch_all(restore: &OpenRestore<'_>, contents: &SyncSender<LeafContent>) -> R
     let mut locations = StreamLocations::new();
     for table in 0..restore.entries.len() {
         restore.list_leaves(table, &mut |leaves| {
-            for place in leaves.iter().flat_map(|leaf| &leaf.streams) {
-                locations.insert(place.stream.id, place.location);
-            }
-            let leaves: Vec<TableLeaf> = leaves.into_iter().map(|leaf| TableLeaf { table, leaf }).collect();
-            fetch(restore, &leaves, contents)
+            note_locations(&leaves, &mut locations);
+            fetch(restore, &table_leaves(table, leaves), contents)
         })?;
     }
     Ok(locations)
+}
+
+fn note_locations(leaves: &[LeafRef], locations: &mut StreamLocations) {
+    for place in leaves.iter().flat_map(|leaf| &leaf.streams) {
+        locations.insert(place.stream.id, place.location);
+    }
+}
+
+fn table_leaves(table: usize, leaves: Vec<LeafRef>) -> Vec<TableLeaf> {
+    leaves.into_iter().map(|leaf| TableLeaf { table, leaf }).collect()
 }
 
 fn fetch(restore: &OpenRestore<'_>, leaves: &[TableLeaf], contents: &SyncSender<LeafContent>) -> Result<(), OpError> {
@@ -92,13 +92,7 @@ fn fetch(restore: &OpenRestore<'_>, leaves: &[TableLeaf], contents: &SyncSender<
 
 /// Decodes leaves and brings their rows into the target's order.
 fn sort_rows(restore: &OpenRestore<'_>, queue: &Receiver<LeafContent>) -> Result<Merge, OpError> {
-    let mut sorting = RowSorting {
-        restore,
-        sorter: Sorter::new(restore.spill_options(SORTER_BYTES)),
-        order_columns: restore.entries.iter().map(|entry| order_columns(entry)).collect(),
-        key: Vec::new(),
-        row: Vec::new(),
-    };
+    let mut sorting = RowSorting::new(restore);
     while let Ok(content) = queue.recv() {
         sorting.add_leaf(&content)?;
     }
@@ -112,6 +106,18 @@ struct RowSorting<'a> {
     order_columns: Vec<Vec<usize>>,
     key: Vec<u8>,
     row: Vec<u8>,
+}
+
+impl<'a> RowSorting<'a> {
+    fn new(restore: &'a OpenRestore<'a>) -> Self {
+        Self {
+            restore,
+            sorter: Sorter::new(restore.spill_options(SORTER_BYTES)),
+            order_columns: restore.entries.iter().map(|entry| order_columns(entry)).collect(),
+            key: Vec::new(),
+            row: Vec::new(),
+        }
+    }
 }
 
 impl RowSorting<'_> {
@@ -160,6 +166,14 @@ struct SortedWriter<'a, 't> {
     batch: LeafBuilder,
     /// Per table.
     restored: Vec<u64>,
+}
+
+impl<'a, 't> SortedWriter<'a, 't> {
+    fn new(restore: &'a OpenRestore<'a>, locations: &'a StreamLocations, target: &'t mut dyn Target) -> Self {
+        let batch = LeafBuilder::default();
+        let restored = vec![0; restore.entries.len()];
+        Self { restore, locations, target, begun: 0, batch, restored }
+    }
 }
 
 impl SortedWriter<'_, '_> {
@@ -224,12 +238,14 @@ fn write_error(error: RowError) -> OpError {
 
 /// The columns, as positions among the table's columns by number, that order its rows.
 fn order_columns(entry: &TableEntry) -> Vec<usize> {
-    let hidden = entry.columns.iter().position(|column| column.visibility == Visibility::Hidden);
-    if let Some(at) = hidden {
-        return vec![at];
+    match entry.columns.iter().position(|column| column.visibility == Visibility::Hidden) {
+        Some(hidden) => vec![hidden],
+        None => entry.key.iter().filter_map(|number| position(entry, *number)).collect(),
     }
-    let position = |number: &u32| entry.columns.iter().position(|column| column.number == *number);
-    entry.key.iter().filter_map(position).collect()
+}
+
+fn position(entry: &TableEntry, number: u32) -> Option<usize> {
+    entry.columns.iter().position(|column| column.number == number)
 }
 
 /// Appends the sort key of a row of a table.

@@ -51,14 +51,18 @@ pub fn fetch(
     locations: &StreamLocations,
     damage: &Damage,
 ) -> Result<StreamContents, OpError> {
-    wanted.sort_by_key(|stream| stream.id);
-    wanted.dedup_by_key(|stream| stream.id);
+    drop_repeated(&mut wanted);
     let places = wanted.iter().map(|stream| stream_place(stream, locations));
     let (pieces, lists) = places.partition(|place| place.stream.form == StreamForm::Piece);
     let mut fetched = FetchedStreams { reader, contents: StreamContents::new(), damage };
     fetched.fetch_pieces(pieces)?;
     fetched.fetch_lists(lists)?;
     Ok(fetched.contents)
+}
+
+fn drop_repeated(streams: &mut Vec<StreamRef>) {
+    streams.sort_by_key(|stream| stream.id);
+    streams.dedup_by_key(|stream| stream.id);
 }
 
 fn stream_place(stream: &StreamRef, locations: &StreamLocations) -> StreamPlace {
@@ -92,12 +96,14 @@ impl FetchedStreams<'_> {
                 self.contents.insert(stream.id, content);
             }
             Err(error @ RepoError::Store(_)) => return Err(error.into()),
-            Err(error) => {
-                let value = format!("a value of {} bytes", stream.len);
-                self.damage.add(&value, &format!("it is left out: {error}"));
-            }
+            Err(error) => self.name_lost(stream, &error),
         }
         Ok(())
+    }
+
+    fn name_lost(&self, stream: &StreamRef, error: &RepoError) {
+        let value = format!("a value of {} bytes", stream.len);
+        self.damage.add(&value, &format!("it is left out: {error}"));
     }
 }
 
@@ -113,10 +119,8 @@ pub fn referred<'c>(cells: &'c [Cell<'_>]) -> impl Iterator<Item = StreamRef> + 
 pub fn put_back<'c>(cells: &mut [Cell<'c>], contents: &'c StreamContents) -> Result<(), WireError> {
     for cell in cells {
         if let Cell::Stream(kind, stream) = *cell {
-            *cell = match contents.get(&stream.id) {
-                Some(bytes) => Cell::from_stream(kind, bytes)?,
-                None => Cell::Null,
-            };
+            let bytes = contents.get(&stream.id);
+            *cell = bytes.map_or(Ok(Cell::Null), |bytes| Cell::from_stream(kind, bytes))?;
         }
     }
     Ok(())

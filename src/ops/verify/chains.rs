@@ -3,6 +3,8 @@
 //! A void entry that its successor names was void when that was written: it never counted. One that
 //! its successor does not name has been altered since, and so has, until proven otherwise, the newest.
 
+use bytes::Bytes;
+
 use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::id::{Digest, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
@@ -16,19 +18,24 @@ use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Repository;
+use crate::repo::roster::Roster;
 use crate::store::StoreError;
 
 /// Reports what is wrong with the roster.
 pub fn check_roster(repository: &Repository, findings: &mut Findings) -> Result<(), OpError> {
     let roster = repository.roster();
+    let chain = ReadChain { repository, source: None, digests: &roster.digests };
+    chain.report_voids(&roster_voids(roster), findings)?;
+    chain.report_hole(&roster.ignored, findings);
+    Ok(())
+}
+
+fn roster_voids(roster: &Roster) -> Vec<VoidEntry<'_>> {
     let mut voids = Vec::new();
     for (number, reason) in &roster.voids {
         voids.push(VoidEntry { number: *number, reason });
     }
-    let chain = ReadChain { repository, source: None, digests: &roster.digests };
-    chain.report_voids(&voids, findings)?;
-    chain.report_hole(&roster.ignored, findings);
-    Ok(())
+    voids
 }
 
 /// Folds the ledger of a source and reports what is wrong with it; `None` if it cannot be folded.
@@ -37,46 +44,70 @@ pub fn check_ledger(
     source: SourceId,
     findings: &mut Findings,
 ) -> Result<Option<Ledger>, OpError> {
-    let ledger = match Ledger::load(repository, source) {
-        Ok(ledger) => ledger,
+    match Ledger::load(repository, source) {
+        Ok(ledger) => {
+            report_ledger(repository, &ledger, findings)?;
+            Ok(Some(ledger))
+        }
         Err(error) => {
             findings.add(finding_of(Some(source), error)?);
-            return Ok(None);
+            Ok(None)
         }
-    };
+    }
+}
+
+fn report_ledger(repository: &Repository, ledger: &Ledger, findings: &mut Findings) -> Result<(), OpError> {
+    let chain = ReadChain { repository, source: Some(ledger.source), digests: &ledger.digests };
+    chain.report_voids(&ledger_voids(ledger), findings)?;
+    chain.report_hole(&ledger.ignored, findings);
+    Ok(())
+}
+
+fn ledger_voids(ledger: &Ledger) -> Vec<VoidEntry<'_>> {
     let mut voids = Vec::new();
     for (entry, reason) in &ledger.voids {
         voids.push(VoidEntry { number: entry.number, reason });
     }
-    let chain = ReadChain { repository, source: Some(source), digests: &ledger.digests };
-    chain.report_voids(&voids, findings)?;
-    chain.report_hole(&ledger.ignored, findings);
-    Ok(Some(ledger))
+    voids
 }
 
 /// Compares the chains with what an earlier check saw.
 pub fn check_known_heads(repository: &Repository, ledgers: &[Ledger], known: &Heads, findings: &mut Findings) {
     let roster = repository.roster();
-    if roster.fingerprint() != known.fingerprint {
-        let detail = format!("the fingerprint is {}, and {} was seen before", roster.fingerprint(), known.fingerprint);
-        findings.add(Finding::new(FindingKind::RolledBack, Name::Roster(1), detail));
-    }
+    check_fingerprint(roster.fingerprint(), known.fingerprint, findings);
     check_head(&roster.digests, known.roster, None, findings);
     for (source, head) in &known.ledgers {
-        let ledger = ledgers.iter().find(|ledger| ledger.source == *source);
-        let digests = ledger.map(|ledger| ledger.digests.as_slice()).unwrap_or_default();
-        check_head(digests, *head, Some(*source), findings);
+        check_head(digests_of(ledgers, *source), *head, Some(*source), findings);
     }
 }
 
+fn check_fingerprint(found: Digest, known: Digest, findings: &mut Findings) {
+    if found != known {
+        let detail = format!("the fingerprint is {found}, and {known} was seen before");
+        findings.add(Finding::new(FindingKind::RolledBack, Name::Roster(1), detail));
+    }
+}
+
+/// The digests of a ledger; none if it could not be folded.
+fn digests_of(ledgers: &[Ledger], source: SourceId) -> &[Digest] {
+    let ledger = ledgers.iter().find(|ledger| ledger.source == source);
+    ledger.map(|ledger| ledger.digests.as_slice()).unwrap_or_default()
+}
+
 fn check_head(digests: &[Digest], known: Numbered, source: Option<SourceId>, findings: &mut Findings) {
+    if let Some(detail) = head_fault(digests, known) {
+        findings.add(entry_finding(FindingKind::RolledBack, source, known.number, detail));
+    }
+}
+
+/// What became of the newest entry that an earlier check saw.
+fn head_fault(digests: &[Digest], known: Numbered) -> Option<String> {
     let at = usize::try_from(known.number).unwrap_or(usize::MAX).wrapping_sub(1);
-    let detail = match digests.get(at) {
-        Some(found) if *found == known.sha256 => return,
-        Some(found) => format!("it was {} at an earlier visit and is {found} now", known.sha256),
-        None => format!("it was there at an earlier visit; the chain now ends at number {}", digests.len()),
-    };
-    findings.add(entry_finding(FindingKind::RolledBack, source, known.number, detail));
+    match digests.get(at) {
+        Some(found) if *found == known.sha256 => None,
+        Some(found) => Some(format!("it was {} at an earlier visit and is {found} now", known.sha256)),
+        None => Some(format!("it was there at an earlier visit; the chain now ends at number {}", digests.len())),
+    }
 }
 
 /// What a later check must find again.
@@ -85,12 +116,16 @@ pub fn heads(repository: &Repository, ledgers: &[Ledger]) -> Heads {
     let roster = repository.roster();
     let mut heads = Heads { fingerprint: roster.fingerprint(), roster: roster.head(), ledgers: Default::default() };
     for ledger in ledgers {
-        if let Some(sha256) = ledger.digests.last() {
-            let head = Numbered { number: ledger.digests.len() as u64, sha256: *sha256 };
+        if let Some(head) = head_of(ledger) {
             heads.ledgers.insert(ledger.source, head);
         }
     }
     heads
+}
+
+fn head_of(ledger: &Ledger) -> Option<Numbered> {
+    let sha256 = *ledger.digests.last()?;
+    Some(Numbered { number: ledger.digests.len() as u64, sha256 })
 }
 
 fn entry_name(source: Option<SourceId>, number: u64) -> Name {
@@ -110,6 +145,29 @@ fn entry_finding(kind: FindingKind, source: Option<SourceId>, number: u64, detai
 struct VoidEntry<'a> {
     number: u64,
     reason: &'a str,
+}
+
+impl VoidEntry<'_> {
+    /// Its successor saw another content.
+    fn changed(&self, seen: Digest, own: Digest) -> VoidVerdict {
+        let detail = format!("{}; its successor saw {seen}, and it is {own} now", self.reason);
+        VoidVerdict::altered(detail, Some(seen))
+    }
+
+    fn follows_altered(&self, snapshot: Option<Digest>) -> VoidVerdict {
+        let detail = format!("{}, because the entry before it was altered", self.reason);
+        VoidVerdict::altered(detail, snapshot)
+    }
+
+    fn is_lost(&self, snapshot: Option<Digest>) -> VoidVerdict {
+        let detail = format!("{}; it is the newest entry, so what it said is lost", self.reason);
+        VoidVerdict::altered(detail, snapshot)
+    }
+
+    fn passed_over(&self) -> VoidVerdict {
+        let detail = format!("{}; it was passed over", self.reason);
+        VoidVerdict { kind: FindingKind::Void, detail, snapshot: None }
+    }
 }
 
 /// A chain as it was read.
@@ -149,63 +207,72 @@ impl ReadChain<'_> {
             if verdict.kind == FindingKind::Altered {
                 altered_before = Some(void.number);
             }
-            let mut finding = entry_finding(verdict.kind, self.source, void.number, verdict.detail);
-            if self.source.is_some() {
-                finding = finding.affecting(Affected::snapshot(verdict.snapshot));
-            }
-            findings.add(finding);
+            findings.add(self.void_finding(void, verdict));
         }
         Ok(())
     }
 
+    fn void_finding(&self, void: &VoidEntry<'_>, verdict: VoidVerdict) -> Finding {
+        let finding = entry_finding(verdict.kind, self.source, void.number, verdict.detail);
+        match self.source {
+            Some(_) => finding.affecting(Affected::snapshot(verdict.snapshot)),
+            None => finding,
+        }
+    }
+
     /// Whether a void entry was altered after it was written; `altered_before` is the last one that was.
     fn judge(&self, void: &VoidEntry<'_>, altered_before: Option<u64>) -> Result<VoidVerdict, OpError> {
-        let VoidEntry { number, reason } = *void;
-        let own = self.digests[number as usize - 1];
-        let is_newest = number as usize == self.digests.len();
-        let claims = self.claims(number)?;
+        let own = self.digests[void.number as usize - 1];
+        let claims = self.claims(void.number)?;
         let snapshot = claims.is_snapshot.then_some(own);
-        let successor = if is_newest { EntryClaims::default() } else { self.claims(number + 1)? };
-        if let Some(seen) = successor.previous
-            && seen != own
-        {
-            let detail = format!("{reason}; its successor saw {seen}, and it is {own} now");
-            return Ok(VoidVerdict::altered(detail, Some(seen)));
+        Ok(match self.seen_by_successor(void)? {
+            Some(seen) if seen != own => void.changed(seen, own),
+            _ if altered_before == Some(void.number - 1) => void.follows_altered(snapshot),
+            _ if self.is_newest(void) => void.is_lost(snapshot),
+            _ => void.passed_over(),
+        })
+    }
+
+    /// The digest that the next entry names.
+    fn seen_by_successor(&self, void: &VoidEntry<'_>) -> Result<Option<Digest>, OpError> {
+        if self.is_newest(void) {
+            return Ok(None);
         }
-        if altered_before == Some(number - 1) {
-            let detail = format!("{reason}, because the entry before it was altered");
-            return Ok(VoidVerdict::altered(detail, snapshot));
-        }
-        if is_newest {
-            let detail = format!("{reason}; it is the newest entry, so what it said is lost");
-            return Ok(VoidVerdict::altered(detail, snapshot));
-        }
-        let detail = format!("{reason}; it was passed over");
-        Ok(VoidVerdict { kind: FindingKind::Void, detail, snapshot: None })
+        Ok(self.claims(void.number + 1)?.previous)
+    }
+
+    fn is_newest(&self, void: &VoidEntry<'_>) -> bool {
+        void.number as usize == self.digests.len()
     }
 
     fn report_hole(&self, ignored: &[u64], findings: &mut Findings) {
         let Some(&first) = ignored.first() else { return };
+        let count = ignored.len() as u64;
         let missing = self.digests.len() as u64 + 1;
-        let detail = format!("it is missing, so {} entries from number {first} on do not count", ignored.len());
-        let kind = FindingKind::Hole { first, ignored: ignored.len() as u64 };
+        let detail = format!("it is missing, so {count} entries from number {first} on do not count");
+        let kind = FindingKind::Hole { first, ignored: count };
         findings.add(entry_finding(kind, self.source, missing, detail));
     }
 
+    /// What an entry says; nothing if it is not there or cannot be decoded.
     fn claims(&self, number: u64) -> Result<EntryClaims, OpError> {
-        let name = entry_name(self.source, number);
-        let bytes = match self.repository.objects().get(&name, STATEMENT_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. } | StoreError::Short { .. }) => {
-                return Ok(EntryClaims::default());
-            }
-            Err(error) => return Err(RepoError::Store(error).into()),
-        };
-        let Ok(envelope) = Envelope::decode(&bytes) else { return Ok(EntryClaims::default()) };
-        Ok(match self.source {
-            None => roster_claims(&envelope),
-            Some(_) => ledger_claims(&envelope),
+        let bytes = self.entry_bytes(number)?;
+        let envelope = bytes.and_then(|bytes| Envelope::decode(&bytes).ok());
+        Ok(match (envelope, self.source) {
+            (None, _) => EntryClaims::default(),
+            (Some(envelope), None) => roster_claims(&envelope),
+            (Some(envelope), Some(_)) => ledger_claims(&envelope),
         })
+    }
+
+    /// The bytes of an entry; `None` if there is none of a possible length.
+    fn entry_bytes(&self, number: u64) -> Result<Option<Bytes>, OpError> {
+        let name = entry_name(self.source, number);
+        match self.repository.objects().get(&name, STATEMENT_BYTES_MAX) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. } | StoreError::Short { .. }) => Ok(None),
+            Err(error) => Err(RepoError::Store(error).into()),
+        }
     }
 }
 
@@ -215,11 +282,7 @@ fn roster_claims(envelope: &Envelope) -> EntryClaims {
 }
 
 fn ledger_claims(envelope: &Envelope) -> EntryClaims {
-    match envelope.predicate::<Entry>() {
-        Ok(entry) => EntryClaims {
-            previous: Some(entry.place.previous),
-            is_snapshot: matches!(entry.body, EntryBody::Snapshot(_)),
-        },
-        Err(_) => EntryClaims::default(),
-    }
+    let Ok(entry) = envelope.predicate::<Entry>() else { return EntryClaims::default() };
+    let is_snapshot = matches!(entry.body, EntryBody::Snapshot(_));
+    EntryClaims { previous: Some(entry.place.previous), is_snapshot }
 }

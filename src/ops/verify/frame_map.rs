@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use crate::base::frame::FrameType;
-use crate::base::id::{ChunkId, Digest, SessionId};
+use crate::base::id::{ChunkId, Digest, SessionId, SourceId};
+use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::FrameEntry;
 use crate::repo::packer::location;
@@ -27,6 +28,15 @@ struct FrameRecord {
 const _: () = assert!(size_of::<FrameRecord>() == 32);
 
 impl FrameRecord {
+    fn new(ordinal: u32, entry: &FrameEntry, location: &FrameLocation, session: &SessionId) -> Self {
+        Self {
+            id: short(&entry.id),
+            pack_kind: ordinal << 8 | u32::from(entry.kind.byte()),
+            offset: location.offset,
+            content: entry.content,
+            check: check(location, session),
+        }
+    }
     fn is_of(&self, kind: FrameType) -> bool {
         self.pack_kind & 0xff == u32::from(kind.byte())
     }
@@ -63,6 +73,25 @@ pub enum FrameSearch {
     Nowhere,
 }
 
+impl FrameSearch {
+    /// The length of the content, if the chunk was found at all.
+    #[must_use]
+    pub fn content(self) -> Option<u32> {
+        match self {
+            Self::Exact { content } | Self::Elsewhere { content } => Some(content),
+            Self::Nowhere => None,
+        }
+    }
+}
+
+/// What a fault of a pack is named by; if the pack is not known, by where packs are.
+pub fn pack_object(source: SourceId, pack: Option<Digest>) -> String {
+    match pack {
+        Some(digest) => Name::Pack(source, digest).to_string(),
+        None => format!("{source}/packs"),
+    }
+}
+
 impl FrameMap {
     /// Adds a pack and its frames, which begin at `base`.
     pub fn add(&mut self, digest: Digest, sessions: &[SessionId], base: u32, entries: &[FrameEntry]) {
@@ -71,15 +100,10 @@ impl FrameMap {
         self.ordinals.insert(digest, ordinal);
         self.frames.reserve(entries.len());
         for entry in entries {
-            let Some(session) = sessions.get(usize::from(entry.session)) else { continue };
-            let location = location(entry, base);
-            self.frames.push(FrameRecord {
-                id: short(&entry.id),
-                pack_kind: ordinal << 8 | u32::from(entry.kind.byte()),
-                offset: location.offset,
-                content: entry.content,
-                check: check(&location, session),
-            });
+            if let Some(session) = sessions.get(usize::from(entry.session)) {
+                let location = location(entry, base);
+                self.frames.push(FrameRecord::new(ordinal, entry, &location, session));
+            }
         }
     }
 
@@ -105,10 +129,7 @@ impl FrameMap {
     #[must_use]
     pub fn find(&self, kind: FrameType, id: &ChunkId, hint: Option<FrameHint<'_>>) -> FrameSearch {
         let mut search = FrameSearch::Nowhere;
-        for frame in self.frames_of(id) {
-            if !frame.is_of(kind) {
-                continue;
-            }
+        for frame in self.frames_of(id).filter(|frame| frame.is_of(kind)) {
             let content = frame.content;
             if hint.is_some_and(|hint| self.is_at(frame, hint)) {
                 return FrameSearch::Exact { content };
@@ -156,12 +177,18 @@ fn short(id: &ChunkId) -> [u8; 16] {
 }
 
 fn check(location: &FrameLocation, session: &SessionId) -> u32 {
+    let hash = blake3::hash(&seal_bytes(location, session));
+    u32::from_le_bytes(*hash.as_bytes().first_chunk().expect("32 bytes hold 4"))
+}
+
+/// What a reader must know to open a frame.
+fn seal_bytes(location: &FrameLocation, session: &SessionId) -> [u8; 26] {
     let mut bytes = [0; 26];
     bytes[..16].copy_from_slice(session.as_bytes());
     bytes[16..20].copy_from_slice(&location.stored.to_le_bytes());
     bytes[20..24].copy_from_slice(&location.frame_counter.counter.to_le_bytes());
     bytes[24..].copy_from_slice(&[location.codec as u8, location.frame_counter.thread]);
-    u32::from_le_bytes(*blake3::hash(&bytes).as_bytes().first_chunk().expect("32 bytes hold 4"))
+    bytes
 }
 
 #[cfg(test)]
@@ -189,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_chunk_in_two_packs_is_found_in_either() {
-        let (one, two) = (Digest::new([1; 32]), Digest::new([2; 32]));
+        let one = Digest::new([1; 32]);
+        let two = Digest::new([2; 32]);
         let session = SessionId::new([3; 16]);
         let mut frames = FrameMap::default();
         frames.add(one, &[session], 100, &[entry(7, 0), entry(8, 9)]);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::finding::{Affected, Findings};
+use crate::base::finding::{Affected, Finding, Findings};
 use crate::base::id::{Epoch, SourceId};
 use crate::crypto::ids::StructureKeys;
 use crate::ops::error::OpError;
 use crate::ops::verify::listing::SourceObjects;
+use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::fragment::Signers;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
@@ -42,11 +43,15 @@ impl<'a> KeyedSource<'a> {
         match SnapshotReader::open(self.unlocked, self.ledger, record) {
             Ok(reader) => Ok(Some(reader)),
             Err(error) => {
-                let finding = finding_of(Some(self.ledger.source), error)?;
-                findings.add(finding.affecting(Affected::snapshot(Some(record.id))));
+                findings.add(self.unopened(record, error)?);
                 Ok(None)
             }
         }
+    }
+
+    fn unopened(&self, record: &SnapshotRecord, error: RepoError) -> Result<Finding, OpError> {
+        let finding = finding_of(Some(self.ledger.source), error)?;
+        Ok(finding.affecting(Affected::snapshot(Some(record.id))))
     }
 }
 

@@ -4,13 +4,13 @@
 use crate::base::limit::{LEAF_BYTES_MAX, ROWS_PER_LEAF_DEFAULT, STREAM_BYTES_MIN};
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::TableEntry;
-use crate::format::cell::{Cell, StreamRef};
+use crate::format::cell::{Cell, StreamKind, StreamRef};
 use crate::format::key::{Class, PlacementKey, limit_key, push_component};
 use crate::format::leaf::{LeafRow, LeafRows, write_row};
 use crate::format::manifest::{Layout, TreeKind};
 use crate::format::node::{Child, separator};
 use crate::format::wire::WireError;
-use crate::tree::builder::{LeafCutter, RowCounts, RowPayload, Streams, is_leaf_boundary, is_node_boundary};
+use crate::tree::builder::{LeafCut, LeafCutter, RowCounts, RowPayload, Streams, is_leaf_boundary, is_node_boundary};
 
 /// More equal rows than any table has; with as many rows as fit a leaf, counts stay within 64 bits.
 const MULTIPLICITY_MAX: u64 = 1 << 40;
@@ -83,40 +83,35 @@ impl TreeRules<'_> {
         let mut scan = RowScan::default();
         let mut cells = Vec::new();
         while let Some(row) = rows.next_row(&mut cells)? {
-            if row.multiplicity > MULTIPLICITY_MAX {
-                return Err(wrong("it has a row that is there too often to be counted"));
-            }
-            let class = Class::from_byte(row.class)?;
-            let own_key = self.key(&cells, row.bytes, read)?;
-            self.check_placement(class, row.owner, &own_key)?;
-            scan.next(PlacementKey { class, owner: row.owner, key: &own_key }, row.bytes, &cells);
-            if !scan.is_in_order() {
-                return Err(wrong("its rows are not in order"));
-            }
+            self.scan_row(&mut scan, &row, &cells, read)?;
             if cutter.push_times(&scan.key, &scan.payload, row.multiplicity)?.is_some() {
                 return Err(wrong("its rows belong into more than one leaf"));
             }
-            scan.count(class, &row, cells.len());
         }
         let (cuts, counts) = cutter.finish()?;
-        let [cut] = <[_; 1]>::try_from(cuts)
-            .map_err(|cuts| LeafFault::Wrong(format!("its rows make {} leaves", cuts.len())))?;
-        if cut.content != content {
-            return Err(wrong("its rows are written in another way than the format's"));
+        Ok(scan.facts(only_cut(cuts, content)?, counts))
+    }
+
+    /// Checks the next row by itself and that it comes after the one before.
+    fn scan_row(
+        &self,
+        scan: &mut RowScan,
+        row: &LeafRow<'_>,
+        cells: &[Cell<'_>],
+        read: ReadStream<'_>,
+    ) -> Result<(), LeafFault> {
+        if row.multiplicity > MULTIPLICITY_MAX {
+            return Err(wrong("it has a row that is there too often to be counted"));
         }
-        Ok(LeafFacts {
-            first_key: cut.first_key,
-            last_key: cut.last_key,
-            first_row_bytes: scan.first_row_bytes,
-            row_bytes: scan.row_bytes,
-            distinct_rows: cut.distinct_rows,
-            rows: cut.rows,
-            owners: cut.owners,
-            first_owner: scan.first_owner,
-            last_owner: scan.last_owner,
-            counts,
-            streams: cut.streams,
-        })
+        let class = Class::from_byte(row.class)?;
+        let own_key = self.key(cells, row.bytes, read)?;
+        self.check_placement(class, row.owner, &own_key)?;
+        scan.next(PlacementKey { class, owner: row.owner, key: &own_key }, row.bytes, cells);
+        if !scan.is_in_order() {
+            return Err(wrong("its rows are not in order"));
+        }
+        scan.count(class, row, cells.len());
+        Ok(())
     }
 
     /// The key of a row, from its cells.
@@ -131,12 +126,12 @@ impl TreeRules<'_> {
 
     fn row_key(&self, cells: &[Cell<'_>], bytes: &[u8], read: ReadStream<'_>) -> Result<Vec<u8>, LeafFault> {
         self.check_cells(cells)?;
+        if self.entry.key.is_empty() {
+            return Ok(self.ids.row_hash(bytes).to_vec());
+        }
         let mut key = Vec::new();
         for number in &self.entry.key {
             self.push_key_column(&mut key, *number, cells, read)?;
-        }
-        if self.entry.key.is_empty() {
-            key.extend_from_slice(&self.ids.row_hash(bytes));
         }
         Ok(key)
     }
@@ -152,10 +147,7 @@ impl TreeRules<'_> {
         let column = column.ok_or_else(|| wrong("its table's key has a column that is not there"))?;
         match cells.get(number as usize) {
             None => push_component(key, &column.missing.get()),
-            Some(Cell::Stream(kind, stream)) => {
-                let bytes = read(stream).ok_or(LeafFault::KeyLost)?;
-                push_component(key, &Cell::from_stream(*kind, &bytes)?);
-            }
+            Some(Cell::Stream(kind, stream)) => push_stream(key, *kind, stream, read)?,
             Some(cell) => push_component(key, cell),
         }
         Ok(())
@@ -164,18 +156,23 @@ impl TreeRules<'_> {
     /// Cells are those of live columns, the last one is not its column's default, and large values are streams.
     fn check_cells(&self, cells: &[Cell<'_>]) -> Result<(), LeafFault> {
         for (number, cell) in (0u32..).zip(cells) {
-            let has_column = self.entry.column(number).is_some();
-            if has_column == matches!(cell, Cell::Absent) {
-                return Err(wrong("it has a row whose cells are not those of the table's columns"));
-            }
-            if cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() >= STREAM_BYTES_MIN) {
-                return Err(wrong("it has a large value that is no stream"));
-            }
+            self.check_cell(number, cell)?;
         }
         match cells.last() {
             Some(last) if self.is_default(cells.len() - 1, last) => Err(wrong("it has a row that ends with a default")),
             _ => Ok(()),
         }
+    }
+
+    fn check_cell(&self, number: u32, cell: &Cell<'_>) -> Result<(), LeafFault> {
+        let has_column = self.entry.column(number).is_some();
+        if has_column == matches!(cell, Cell::Absent) {
+            return Err(wrong("it has a row whose cells are not those of the table's columns"));
+        }
+        if cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() >= STREAM_BYTES_MIN) {
+            return Err(wrong("it has a large value that is no stream"));
+        }
+        Ok(())
     }
 
     /// Whether readers would put this cell in place of one that is not there.
@@ -187,16 +184,44 @@ impl TreeRules<'_> {
     }
 
     fn check_placement(&self, class: Class, owner: &[u8], key: &[u8]) -> Result<(), LeafFault> {
-        let by_key = self.kind == TreeKind::Rows && self.entry.layout == Layout::Key;
-        let fits = match class {
-            _ if by_key => class == Class::None && owner.is_empty(),
+        if self.is_placed(class, owner, key) {
+            Ok(())
+        } else {
+            Err(wrong("it has a row placed under another owner than its own"))
+        }
+    }
+
+    /// Whether a row may be placed like this.
+    fn is_placed(&self, class: Class, owner: &[u8], key: &[u8]) -> bool {
+        match class {
+            _ if self.is_by_key() => class == Class::None && owner.is_empty(),
             _ if self.kind == TreeKind::References => class == Class::Owned,
             Class::Owned => !self.is_owner || owner == key,
             Class::None => !self.is_owner && owner.is_empty(),
             Class::Orphan => !self.is_owner,
-        };
-        if fits { Ok(()) } else { Err(wrong("it has a row placed under another owner than its own")) }
+        }
     }
+
+    fn is_by_key(&self) -> bool {
+        self.kind == TreeKind::Rows && self.entry.layout == Layout::Key
+    }
+}
+
+/// A value of a key that became a stream.
+fn push_stream(key: &mut Vec<u8>, kind: StreamKind, stream: &StreamRef, read: ReadStream<'_>) -> Result<(), LeafFault> {
+    let bytes = read(stream).ok_or(LeafFault::KeyLost)?;
+    push_component(key, &Cell::from_stream(kind, &bytes)?);
+    Ok(())
+}
+
+/// The one leaf that the rows make, if it is written as `content` is.
+fn only_cut(cuts: Vec<LeafCut>, content: &[u8]) -> Result<LeafCut, LeafFault> {
+    let [cut] =
+        <[_; 1]>::try_from(cuts).map_err(|cuts| LeafFault::Wrong(format!("its rows make {} leaves", cuts.len())))?;
+    if cut.content != content {
+        return Err(wrong("its rows are written in another way than the format's"));
+    }
+    Ok(cut)
 }
 
 /// The key of a reference.
@@ -233,10 +258,9 @@ impl RowScan {
         std::mem::swap(&mut self.payload, &mut self.payload_before);
         self.key.clear();
         placement.write(&mut self.key);
-        let has_stream = cells.iter().any(|cell| matches!(cell, Cell::Stream(..)));
-        let streams = if has_stream { Streams::Some } else { Streams::None };
         self.payload.clear();
-        RowPayload::write(&mut self.payload, cells.len(), bytes, placement.owner.len() as u16, streams);
+        let owner_len = placement.owner.len() as u16;
+        RowPayload::write(&mut self.payload, cells.len(), bytes, owner_len, streams_among(cells));
     }
 
     fn is_in_order(&self) -> bool {
@@ -246,17 +270,44 @@ impl RowScan {
 
     /// Counts the current row.
     fn count(&mut self, class: Class, row: &LeafRow<'_>, cells: usize) {
-        self.encoded.clear();
-        write_row(&mut self.encoded, cells, row.multiplicity, row.bytes);
-        self.row_bytes += self.encoded.len();
+        self.count_bytes(row, cells);
         let owner = (class == Class::Owned).then(|| row.owner.to_vec());
         if self.rows == 0 {
-            self.first_row_bytes = self.encoded.len();
             self.first_owner.clone_from(&owner);
         }
         self.last_owner = owner;
         self.rows += 1;
     }
+
+    fn count_bytes(&mut self, row: &LeafRow<'_>, cells: usize) {
+        self.encoded.clear();
+        write_row(&mut self.encoded, cells, row.multiplicity, row.bytes);
+        self.row_bytes += self.encoded.len();
+        if self.rows == 0 {
+            self.first_row_bytes = self.encoded.len();
+        }
+    }
+
+    fn facts(self, cut: LeafCut, counts: RowCounts) -> LeafFacts {
+        LeafFacts {
+            first_key: cut.first_key,
+            last_key: cut.last_key,
+            first_row_bytes: self.first_row_bytes,
+            row_bytes: self.row_bytes,
+            distinct_rows: cut.distinct_rows,
+            rows: cut.rows,
+            owners: cut.owners,
+            first_owner: self.first_owner,
+            last_owner: self.last_owner,
+            counts,
+            streams: cut.streams,
+        }
+    }
+}
+
+fn streams_among(cells: &[Cell<'_>]) -> Streams {
+    let has_stream = cells.iter().any(|cell| matches!(cell, Cell::Stream(..)));
+    if has_stream { Streams::Some } else { Streams::None }
 }
 
 /// How two leaves of a tree, one after the other, lie in its nodes.
@@ -285,10 +336,12 @@ impl LeafFacts {
     /// Whether it has the rows, bytes and streams that its node says.
     #[must_use]
     pub fn is_as_described(&self, described: &Child, content: &[u8]) -> bool {
+        self.rows == described.rows && content.len() as u64 == described.bytes && self.has_streams_of(described)
+    }
+
+    fn has_streams_of(&self, described: &Child) -> bool {
         let streams = described.streams.iter().map(|hint| hint.stream);
-        self.rows == described.rows
-            && content.len() as u64 == described.bytes
-            && self.streams.iter().copied().eq(streams)
+        self.streams.iter().copied().eq(streams)
     }
 
     /// What is wrong between this leaf and the next.
@@ -297,31 +350,45 @@ impl LeafFacts {
         if self.last_key > next.first_key {
             return Some("leaves that are not in order");
         }
-        let full = self.row_bytes + next.first_row_bytes > LEAF_BYTES_MAX;
-        let hash = |level: u8| rules.ids.boundary_hash(level, &self.last_key);
-        let ends = || is_leaf_boundary(self.distinct_rows, u64::from(rules.rows_per_leaf()), || hash(0));
-        if !full && (self.last_key == next.first_key || !ends()) {
+        if self.ends_too_early(next, rules) {
             return Some("a leaf that ends too early");
         }
         if junction.separator != separator(&self.last_key, &next.first_key) {
             return Some("a separator that does not follow from its leaves");
         }
+        self.has_misplaced_end(junction, rules).then_some("a node that ends in the wrong place")
+    }
+
+    /// Whether the rows of `next` would have gone into this leaf.
+    fn ends_too_early(&self, next: &Self, rules: &TreeRules<'_>) -> bool {
+        let is_full = self.row_bytes + next.first_row_bytes > LEAF_BYTES_MAX;
+        !is_full && (self.last_key == next.first_key || !self.ends_leaf(rules))
+    }
+
+    /// Whether a node above ends here that must not, or goes on that must end.
+    fn has_misplaced_end(&self, junction: &Junction, rules: &TreeRules<'_>) -> bool {
         let top = junction.children.len();
-        for (level, &children) in (1..).zip(&junction.children) {
-            let ends = is_node_boundary(children, || hash(level as u8));
-            if ends != (level < top) {
-                return Some("a node that ends in the wrong place");
-            }
-        }
-        None
+        let mut nodes = (1..).zip(&junction.children);
+        nodes.any(|(level, children)| self.ends_node(level, *children, rules) != (level < top))
+    }
+
+    fn ends_leaf(&self, rules: &TreeRules<'_>) -> bool {
+        let rows_per_leaf = u64::from(rules.rows_per_leaf());
+        is_leaf_boundary(self.distinct_rows, rows_per_leaf, || self.boundary_hash(0, rules))
+    }
+
+    fn ends_node(&self, level: usize, children: usize, rules: &TreeRules<'_>) -> bool {
+        is_node_boundary(children, || self.boundary_hash(level as u8, rules))
+    }
+
+    fn boundary_hash(&self, level: u8, rules: &TreeRules<'_>) -> u64 {
+        rules.ids.boundary_hash(level, &self.last_key)
     }
 
     /// What is wrong at the end of a tree, whose root has `children[levels - 1]` children, and so on.
     #[must_use]
     pub fn fault_at_end(&self, children: &[usize], rules: &TreeRules<'_>) -> Option<&'static str> {
-        let ends = |level: usize| {
-            is_node_boundary(children[level - 1], || rules.ids.boundary_hash(level as u8, &self.last_key))
-        };
+        let ends = |level: usize| self.ends_node(level, children[level - 1], rules);
         let top = children.len();
         let alone = top > 1 && children[top - 1] == 1;
         (ends(top) || (alone && !ends(top - 1))).then_some("a tree of the wrong height")
@@ -376,7 +443,9 @@ mod tests {
         Cell::Integer(id).write(&mut cells);
         Cell::Integer(owner).write(&mut cells);
         Cell::Text("x").write(&mut cells);
-        let (mut of, mut key, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        let mut of = Vec::new();
+        let mut key = Vec::new();
+        let mut own = Vec::new();
         let class = if owner == 0 { Class::None } else { Class::Owned };
         if owner != 0 {
             push_component(&mut of, &Cell::Integer(owner));
@@ -411,7 +480,8 @@ mod tests {
 
     #[test]
     fn leaves_as_written_are_right_and_no_two_of_them_can_be_one() {
-        let (ids, entry) = (ids(), entry(10));
+        let ids = ids();
+        let entry = entry(10);
         let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
         let cuts = cut(&ids, 10, &many(500));
         let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();
@@ -452,7 +522,8 @@ mod tests {
 
     #[test]
     fn rows_that_lie_are_found() {
-        let (ids, entry) = (ids(), entry(64));
+        let ids = ids();
+        let entry = entry(64);
         let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
         assert!(facts(&rules, &joined(&[(1, 1), (1, 2), (2, 1)])).is_ok());
         let wrong = |content: &[u8], what: &str| match facts(&rules, content) {
@@ -463,7 +534,9 @@ mod tests {
         wrong(&joined(&[(1, 1), (1, 1)]), "order");
         wrong(&joined(&[(2, 1), (1, 2)]), "order");
         let leaf = |class: u8, owner: &[u8], cells: &[Cell<'_>], times: u64| {
-            let (mut bytes, mut encoded, mut builder) = (Vec::new(), Vec::new(), LeafBuilder::default());
+            let mut bytes = Vec::new();
+            let mut encoded = Vec::new();
+            let mut builder = LeafBuilder::default();
             cells.iter().for_each(|cell| cell.write(&mut bytes));
             write_row(&mut encoded, cells.len(), times, &bytes);
             builder.push(class, owner, &encoded);
@@ -503,7 +576,8 @@ mod tests {
     /// Every junction of a tree of three levels is right, and none is on another level.
     #[test]
     fn nodes_as_built_are_right() {
-        let (ids, entry) = (ids(), entry(1));
+        let ids = ids();
+        let entry = entry(1);
         let rules = TreeRules { ids: &ids, kind: TreeKind::Rows, entry: &entry, is_owner: false };
         let cuts = cut(&ids, 1, &many(2500));
         let all: Vec<LeafFacts> = cuts.iter().map(|cut| facts(&rules, &cut.content).expect("a leaf")).collect();

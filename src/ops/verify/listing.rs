@@ -10,7 +10,7 @@ use crate::base::finding::{Affected, Finding, FindingKind, Findings, Severity};
 use crate::base::id::{Digest, Epoch, KeyId, SourceId};
 use crate::format::name::Name;
 use crate::ops::error::OpError;
-use crate::repo::error::RepoError;
+
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Repository;
@@ -43,6 +43,24 @@ pub struct SourceObjects {
 }
 
 impl SourceObjects {
+    fn add(&mut self, name: Name, size: u64) {
+        match name {
+            Name::Pack(_, digest) => drop(self.packs.insert(digest, size)),
+            Name::Wraps(_, digest) => drop(self.wraps.insert(digest, size)),
+            Name::Manifest(_, digest) => drop(self.manifests.insert(digest, size)),
+            Name::Index(_, digest) => drop(self.index.insert(digest, size)),
+            Name::Session(..) => self.sessions.push(name),
+            Name::Ledger(..) => self.entries += 1,
+            Name::Descriptor | Name::Roster(_) | Name::Grant(..) => {}
+        }
+    }
+    /// What is found of them if the roster does not know their source.
+    fn unknown_source(&self, source: SourceId) -> Finding {
+        let count = self.count();
+        let detail = format!("no valid roster entry adds this source, and the store has {count} objects of it");
+        Finding::new(FindingKind::UnknownSource, format!("{source}/"), detail).of_source(source)
+    }
+
     fn count(&self) -> u64 {
         let by_digest = self.packs.len() + self.manifests.len() + self.wraps.len() + self.index.len();
         (by_digest + self.sessions.len()) as u64 + self.entries
@@ -57,32 +75,32 @@ impl Listing {
             if cancel.is_cancelled() {
                 return Err(OpError::Cancelled);
             }
-            listing.objects += 1;
-            listing.bytes += listed.size_bytes;
-            match Name::parse(&listed.name) {
-                Some(name) => listing.add(name, listed.size_bytes),
-                None => report_unknown_name(&listed.name, findings),
-            }
+            listing.add_named(&listed.name, listed.size_bytes, findings);
             Ok(())
         })?;
         Ok(listing)
+    }
+
+    fn add_named(&mut self, text: &str, size: u64, findings: &mut Findings) {
+        self.objects += 1;
+        self.bytes += size;
+        match Name::parse(text) {
+            Some(name) => self.add(name, size),
+            None => report_unknown_name(text, findings),
+        }
     }
 
     fn add(&mut self, name: Name, size: u64) {
         match name {
             Name::Descriptor | Name::Roster(_) => {}
             Name::Grant(epoch, key) => drop(self.grants.insert((epoch, key))),
-            Name::Ledger(source, _) => self.of_mut(source).entries += 1,
-            Name::Pack(source, digest) => drop(self.of_mut(source).packs.insert(digest, size)),
-            Name::Wraps(source, digest) => drop(self.of_mut(source).wraps.insert(digest, size)),
-            Name::Manifest(source, digest) => drop(self.of_mut(source).manifests.insert(digest, size)),
-            Name::Index(source, digest) => drop(self.of_mut(source).index.insert(digest, size)),
-            Name::Session(source, _, _) => self.of_mut(source).sessions.push(name),
+            Name::Ledger(source, _)
+            | Name::Pack(source, _)
+            | Name::Wraps(source, _)
+            | Name::Manifest(source, _)
+            | Name::Index(source, _)
+            | Name::Session(source, _, _) => self.sources.entry(source).or_default().add(name, size),
         }
-    }
-
-    fn of_mut(&mut self, source: SourceId) -> &mut SourceObjects {
-        self.sources.entry(source).or_default()
     }
 
     /// What the store has of a source.
@@ -93,14 +111,11 @@ impl Listing {
 
     /// Reports sources that the roster does not know.
     pub fn report_unknown_sources(&self, repository: &Repository, findings: &mut Findings) {
+        let known = &repository.roster().sources;
         for (source, objects) in &self.sources {
-            if repository.roster().sources.contains_key(source) {
-                continue;
+            if !known.contains_key(source) {
+                findings.add(objects.unknown_source(*source));
             }
-            let count = objects.count();
-            let detail = format!("no valid roster entry adds this source, and the store has {count} objects of it");
-            let finding = Finding::new(FindingKind::UnknownSource, format!("{source}/"), detail);
-            findings.add(finding.of_source(*source));
         }
     }
 }
@@ -126,11 +141,14 @@ fn reserved(text: &str) -> ReservedName {
     match parts.as_slice() {
         ["probe", _] => ReservedName::Probe,
         ["reports", key, _] if key.parse::<KeyId>().is_ok() => ReservedName::Later,
-        [source, "plans" | "folds", _] | [source, "journal", _, ..] if source.parse::<SourceId>().is_ok() => {
-            ReservedName::Later
-        }
+        [source, within @ ..] if source.parse::<SourceId>().is_ok() && is_kept(within) => ReservedName::Later,
         _ => ReservedName::No,
     }
+}
+
+/// Names within a source that a later version may write.
+fn is_kept(within: &[&str]) -> bool {
+    matches!(within, ["plans" | "folds", _] | ["journal", _, ..])
 }
 
 /// An object that an entry of a ledger added.
@@ -159,39 +177,50 @@ impl AddedObject {
     }
 
     fn finding(&self, listed: &SourceObjects) -> Finding {
-        let Self { size, entry, .. } = self;
         match self.found(listed) {
-            None => {
-                let detail = format!("ledger entry {entry} added it and it is not there");
-                Finding::new(FindingKind::Missing, self.name, detail)
-            }
-            Some(found) => {
-                let detail = format!("ledger entry {entry} added it with {size} bytes and it has {found}");
-                let kind = FindingKind::WrongSize { expected_bytes: *size, found_bytes: found };
-                Finding::new(kind, self.name, detail)
-            }
+            None => self.missing(),
+            Some(found_bytes) => self.wrong_size(found_bytes),
         }
+    }
+
+    fn missing(&self) -> Finding {
+        let detail = format!("ledger entry {} added it and it is not there", self.entry);
+        Finding::new(FindingKind::Missing, self.name, detail)
+    }
+
+    fn wrong_size(&self, found_bytes: u64) -> Finding {
+        let Self { size, entry, .. } = self;
+        let detail = format!("ledger entry {entry} added it with {size} bytes and it has {found_bytes}");
+        let kind = FindingKind::WrongSize { expected_bytes: *size, found_bytes };
+        Finding::new(kind, self.name, detail)
     }
 }
 
 /// Packs and manifests that the ledger needs and that are not there in their size.
 fn missing_objects(ledger: &Ledger, listed: &SourceObjects) -> Vec<AddedObject> {
-    let source = ledger.source;
-    let mut missing = Vec::new();
-    for pack in ledger.inventory() {
-        if listed.packs.get(&pack.digest) != Some(&pack.size) {
-            let name = Name::Pack(source, pack.digest);
-            missing.push(AddedObject { name, digest: pack.digest, size: pack.size, entry: pack.entry });
-        }
-    }
-    for record in ledger.live() {
+    let needed = needed_packs(ledger).chain(needed_manifests(ledger));
+    needed.filter(|object| object.found(listed) != Some(object.size)).collect()
+}
+
+fn needed_packs(ledger: &Ledger) -> impl Iterator<Item = AddedObject> {
+    ledger.inventory().map(|pack| AddedObject {
+        name: Name::Pack(ledger.source, pack.digest),
+        digest: pack.digest,
+        size: pack.size,
+        entry: pack.entry,
+    })
+}
+
+fn needed_manifests(ledger: &Ledger) -> impl Iterator<Item = AddedObject> {
+    ledger.live().map(|record| {
         let manifest = record.snapshot.manifest;
-        if listed.manifests.get(&manifest.sha256) != Some(&manifest.size) {
-            let name = Name::Manifest(source, manifest.sha256);
-            missing.push(AddedObject { name, digest: manifest.sha256, size: manifest.size, entry: record.number });
+        AddedObject {
+            name: Name::Manifest(ledger.source, manifest.sha256),
+            digest: manifest.sha256,
+            size: manifest.size,
+            entry: record.number,
         }
-    }
-    missing
+    })
 }
 
 /// Compares the inventory of a source with what is there.
@@ -208,29 +237,45 @@ pub fn check_inventory(
         missing.retain(|object| object.is_in(&now));
     }
     for object in missing {
-        let record = ledger.live().find(|record| record.number == object.entry);
-        let affected = Affected::snapshot(record.map(|record| record.id));
-        findings.add(object.finding(listed).of_source(ledger.source).affecting(affected));
+        report_added(&object, ledger, listed, findings);
     }
     report_orphans(ledger, listed, findings);
     Ok(())
 }
 
+/// Reports an object that is not there in its size.
+fn report_added(object: &AddedObject, ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
+    let record = ledger.live().find(|record| record.number == object.entry);
+    let affected = Affected::snapshot(record.map(|record| record.id));
+    findings.add(object.finding(listed).of_source(ledger.source).affecting(affected));
+}
+
 const UNNAMED: &str = "no ledger entry names it: of an interrupted run, or of a run that goes on";
 
 fn report_orphans(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
-    let orphan = |name, detail| Finding::new(FindingKind::Orphan, name, detail).of_source(ledger.source);
+    report_orphaned_packs(ledger, listed, findings);
+    report_orphaned_manifests(ledger, listed, findings);
+}
+
+fn report_orphaned_packs(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
     for digest in listed.packs.keys().filter(|digest| !ledger.has_pack(digest)) {
         let was_pruned = ledger.was_removed(digest);
         let detail = if was_pruned { "a prune named it and has not deleted it yet" } else { UNNAMED };
-        findings.add(orphan(Name::Pack(ledger.source, *digest), detail));
+        findings.add(orphan(ledger, Name::Pack(ledger.source, *digest), detail));
     }
+}
+
+fn report_orphaned_manifests(ledger: &Ledger, listed: &SourceObjects, findings: &mut Findings) {
     let manifests: HashMap<Digest, u64> = ledger.manifests().collect();
     for digest in listed.manifests.keys().filter(|digest| !manifests.contains_key(digest)) {
         let is_forgotten = ledger.snapshots.iter().any(|record| record.snapshot.manifest.sha256 == *digest);
         let detail = if is_forgotten { "of a snapshot that was forgotten" } else { UNNAMED };
-        findings.add(orphan(Name::Manifest(ledger.source, *digest), detail));
+        findings.add(orphan(ledger, Name::Manifest(ledger.source, *digest), detail));
     }
+}
+
+fn orphan(ledger: &Ledger, name: Name, detail: &str) -> Finding {
+    Finding::new(FindingKind::Orphan, name, detail).of_source(ledger.source)
 }
 
 /// A grant that the roster names.
@@ -238,6 +283,20 @@ struct NamedGrant {
     epoch: Epoch,
     key: KeyId,
     digest: Digest,
+}
+
+impl NamedGrant {
+    fn name(&self) -> Name {
+        Name::Grant(self.epoch, self.key)
+    }
+
+    fn read(&self) -> Read {
+        Read { name: self.name(), range: None, bytes_max: GRANT_BYTES_MAX }
+    }
+
+    fn finding(&self, kind: FindingKind, detail: &str) -> Finding {
+        Finding::new(kind, self.name(), detail)
+    }
 }
 
 fn named_grants(roster: &Roster) -> Vec<NamedGrant> {
@@ -254,36 +313,37 @@ fn named_grants(roster: &Roster) -> Vec<NamedGrant> {
 pub fn check_grants(repository: &Repository, listing: &Listing, findings: &mut Findings) -> Result<(), OpError> {
     let roster = repository.roster();
     let grants = named_grants(roster);
-    let known: BTreeSet<(Epoch, KeyId)> = grants.iter().map(|grant| (grant.epoch, grant.key)).collect();
-    for (epoch, key) in listing.grants.iter().filter(|grant| !known.contains(grant)) {
-        let name = Name::Grant(*epoch, *key);
-        findings.add(Finding::new(FindingKind::Orphan, name, "the roster does not name it"));
-    }
-    let mut reads = Vec::new();
-    for grant in &grants {
-        let name = Name::Grant(grant.epoch, grant.key);
-        reads.push(Read { name, range: None, bytes_max: GRANT_BYTES_MAX });
-    }
+    report_unnamed_grants(listing, &grants, findings);
+    let reads: Vec<Read> = grants.iter().map(NamedGrant::read).collect();
     repository.objects().get_many(&reads, |at, bytes| {
         let grant = &grants[at];
-        if let Some(finding) = grant_finding(grant, reads[at].name, bytes)? {
+        if let Some(finding) = grant_finding(grant, bytes)? {
             findings.add(limit_to_enrolled(finding, roster, grant.key));
         }
         Ok(())
     })
 }
 
+fn report_unnamed_grants(listing: &Listing, named: &[NamedGrant], findings: &mut Findings) {
+    let known: BTreeSet<(Epoch, KeyId)> = named.iter().map(|grant| (grant.epoch, grant.key)).collect();
+    for (epoch, key) in listing.grants.difference(&known) {
+        let name = Name::Grant(*epoch, *key);
+        findings.add(Finding::new(FindingKind::Orphan, name, "the roster does not name it"));
+    }
+}
+
 /// What is wrong with a grant.
-fn grant_finding(grant: &NamedGrant, name: Name, bytes: Result<Bytes, StoreError>) -> Result<Option<Finding>, OpError> {
-    let (kind, detail) = match bytes {
-        Ok(bytes) if Digest::of(&bytes) == grant.digest => return Ok(None),
+fn grant_finding(grant: &NamedGrant, bytes: Result<Bytes, StoreError>) -> Result<Option<Finding>, OpError> {
+    match bytes {
+        Ok(bytes) if Digest::of(&bytes) == grant.digest => Ok(None),
         Ok(_) | Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => {
-            (FindingKind::WrongContent, "it is not the grant that the roster names")
+            Ok(Some(grant.finding(FindingKind::WrongContent, "it is not the grant that the roster names")))
         }
-        Err(StoreError::NotFound { .. }) => (FindingKind::Missing, "the roster names it and it is not there"),
-        Err(error) => return Err(OpError::from(RepoError::Store(error))),
-    };
-    Ok(Some(Finding::new(kind, name, detail)))
+        Err(StoreError::NotFound { .. }) => {
+            Ok(Some(grant.finding(FindingKind::Missing, "the roster names it and it is not there")))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A revoked key has no use for its grant.

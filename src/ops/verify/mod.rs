@@ -11,7 +11,9 @@ mod read;
 mod report;
 mod rows;
 mod source;
+mod streams;
 mod structure;
+mod sums;
 mod tree_scan;
 mod verify;
 

@@ -1,14 +1,15 @@
 //! The tables at both ends of every pack, against each other and against the index fragments.
 
 use crate::base::finding::{Finding, FindingKind, Findings, Severity};
-use crate::base::id::SourceId;
+use crate::base::id::{ChunkId, Digest, Epoch, SourceId};
 use crate::base::limit::INDEX_BYTES_MAX;
 use crate::base::progress::CountUnit;
 use crate::crypto::ids::StructureKeys;
 use crate::format::index::{Fragment, SealedFragment};
 use crate::format::name::Name;
+use crate::format::node::FrameLocation;
 use crate::format::pack::{FrameEntry, PackContent, TABLE_HEAD_LEN, padme};
-use crate::ops::error::OpError;
+use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::{FrameHint, FrameMap};
 use crate::ops::verify::keyed_source::KeyedSource;
 use crate::ops::verify::report::VerifyOptions;
@@ -59,13 +60,16 @@ fn keyed_packs<'a>(source: &'a KeyedSource<'_>, findings: &mut Findings) -> Vec<
         match source.keys.get(&pack.epoch) {
             Some(keys) => packs.push(KeyedPack { pack, keys }),
             None => {
-                let detail = "this key was not granted that epoch, so its packs and snapshots are not looked into";
-                let finding = Finding::new(FindingKind::NotChecked, format!("epoch {}", pack.epoch), detail);
-                findings.add(finding.of_source(source.ledger.source));
+                findings.add(not_granted(source.ledger.source, pack.epoch));
             }
         }
     }
     packs
+}
+
+fn not_granted(source: SourceId, epoch: Epoch) -> Finding {
+    let detail = "this key was not granted that epoch, so its packs and snapshots are not looked into";
+    Finding::new(FindingKind::NotChecked, format!("epoch {epoch}"), detail).of_source(source)
 }
 
 /// The first bytes of a pack, up to the end of its table; `None` if it is gone meanwhile.
@@ -114,28 +118,41 @@ impl PackBatch<'_> {
         findings: &mut Findings,
     ) -> Result<Option<PackTable>, OpError> {
         let KeyedPack { pack, keys } = packed;
-        let opened = front.and_then(|front| PackTable::open_front(&front, keys, pack.digest, pack.size));
-        let error = match opened {
-            Ok(table) => return Ok(Some(table)),
-            Err(error) => error,
-        };
-        findings.add(finding_of(Some(self.source), error)?);
-        // Readers then use the rear; so does the rest of this check.
-        match PackTable::read(self.objects, keys, pack.digest, pack.size) {
+        match front.and_then(|front| PackTable::open_front(&front, keys, pack.digest, pack.size)) {
             Ok(table) => Ok(Some(table)),
-            Err(RepoError::Store(error)) => Err(RepoError::Store(error).into()),
-            Err(_) => Ok(None),
+            Err(error) => {
+                findings.add(finding_of(Some(self.source), error)?);
+                // Readers then use the rear; so does the rest of this check.
+                let rear = PackTable::read(self.objects, keys, pack.digest, pack.size);
+                Ok(unless_store_fails(rear)?.ok())
+            }
         }
     }
 
     /// The front of each pack, all of it; `None` for one that is gone meanwhile.
     fn fronts(&self, findings: &mut Findings) -> Result<Vec<Front>, OpError> {
+        let mut fronts: Vec<Front> = self.packs.iter().map(|_| None).collect();
+        self.read(&self.starts(), findings, |at, bytes| fronts[at] = Some(Ok(bytes)))?;
+        let rests = self.rests(&mut fronts);
+        self.read(&rests, findings, |at, bytes| {
+            if let Some(Ok(front)) = &mut fronts[at] {
+                front.extend_from_slice(&bytes);
+            }
+        })?;
+        Ok(fronts)
+    }
+
+    /// The part of every front that is read without knowing how long the front is.
+    fn starts(&self) -> Vec<PackRange> {
         let mut starts = Vec::new();
         for (at, packed) in self.packs.iter().enumerate() {
             starts.push(PackRange { at, offset: 0, len: packed.pack.size.min(FRONT_BYTES) });
         }
-        let mut fronts: Vec<Front> = self.packs.iter().map(|_| None).collect();
-        self.read(&starts, findings, |at, bytes| fronts[at] = Some(Ok(bytes)))?;
+        starts
+    }
+
+    /// What is missing at the end of each front. One that does not say how long it is becomes an error.
+    fn rests(&self, fronts: &mut [Front]) -> Vec<PackRange> {
         let mut rests = Vec::new();
         for (at, front) in fronts.iter_mut().enumerate() {
             let Some(Ok(start)) = front else { continue };
@@ -146,12 +163,7 @@ impl PackBatch<'_> {
                 Err(error) => *front = Some(Err(error)),
             }
         }
-        self.read(&rests, findings, |at, bytes| {
-            if let Some(Ok(front)) = &mut fronts[at] {
-                front.extend_from_slice(&bytes);
-            }
-        })?;
-        Ok(fronts)
+        rests
     }
 
     /// The length of a pack's front, of which `start` is the first part.
@@ -264,12 +276,7 @@ fn end_of_frames(table: &PackTable) -> Option<u32> {
 
 /// Opens every index fragment and compares it with the packs' own tables. Gives how many are right.
 pub fn check_fragments(source: &KeyedSource<'_>, frames: &FrameMap, findings: &mut Findings) -> Result<u64, OpError> {
-    let source_id = source.ledger.source;
-    let mut reads = Vec::new();
-    for digest in source.listed.index.keys() {
-        let name = Name::Index(source_id, *digest);
-        reads.push(Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 });
-    }
+    let reads = fragment_reads(source);
     let mut sound = 0;
     source.unlocked.repository().objects().get_many(&reads, |at, bytes| {
         let name = reads[at].name;
@@ -277,19 +284,31 @@ pub fn check_fragments(source: &KeyedSource<'_>, frames: &FrameMap, findings: &m
             Ok(bytes) => fragment_fault(name, &bytes, source, frames),
             Err(StoreError::NotFound { .. }) => None,
             Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => Some("it is too long".to_owned()),
-            Err(error) => return Err(OpError::from(RepoError::Store(error))),
+            Err(error) => return Err(OpError::from(error)),
         };
         match fault {
             Some(fault) => {
-                let detail = format!("{fault}; the packs' own tables count");
-                let finding = Finding::new(FindingKind::StaleIndex, name, detail);
-                findings.add(finding.of_source(source_id).with_severity(Severity::Warning));
+                findings.add(fragment_finding(source.ledger.source, name, &fault));
             }
             None => sound += 1,
         }
         Ok(())
     })?;
     Ok(sound)
+}
+
+fn fragment_reads(source: &KeyedSource<'_>) -> Vec<Read> {
+    let mut reads = Vec::new();
+    for digest in source.listed.index.keys() {
+        let name = Name::Index(source.ledger.source, *digest);
+        reads.push(Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 });
+    }
+    reads
+}
+
+fn fragment_finding(source: SourceId, name: Name, fault: &str) -> Finding {
+    let detail = format!("{fault}; the packs' own tables count");
+    Finding::new(FindingKind::StaleIndex, name, detail).of_source(source).with_severity(Severity::Warning)
 }
 
 fn fragment_fault(name: Name, bytes: &[u8], source: &KeyedSource<'_>, frames: &FrameMap) -> Option<String> {
@@ -307,23 +326,26 @@ fn fragment_fault(name: Name, bytes: &[u8], source: &KeyedSource<'_>, frames: &F
 
 /// Entries of a fragment that lead to another place than the packs' own tables, where those are known.
 fn wrong_entries(fragment: &Fragment, source: &KeyedSource<'_>, frames: &FrameMap) -> u64 {
-    let mut is_known = Vec::with_capacity(fragment.packs.len());
-    for pack in &fragment.packs {
-        let digest = &pack.pack.digest;
-        is_known.push(source.ledger.has_pack(digest) && frames.has_pack(digest));
-    }
+    let is_known: Vec<bool> = fragment.packs.iter().map(|pack| is_known(&pack.pack.digest, source, frames)).collect();
     let mut wrong = 0;
     for (id, location) in &fragment.entries {
-        if !is_known[location.pack as usize] {
-            continue;
+        if is_known[location.pack as usize] {
+            wrong += u64::from(!leads_to_frame(fragment, id, location, frames));
         }
-        let pack = &fragment.packs[location.pack as usize].pack;
-        let session = pack.sessions.get(usize::from(location.session));
-        let is_right = session.is_some_and(|session| {
-            let hint = FrameHint { pack: &pack.digest, session, location: *location };
-            frames.has(id, hint)
-        });
-        wrong += u64::from(!is_right);
     }
     wrong
+}
+
+/// Whether a pack is of the inventory and its table was read.
+fn is_known(pack: &Digest, source: &KeyedSource<'_>, frames: &FrameMap) -> bool {
+    source.ledger.has_pack(pack) && frames.has_pack(pack)
+}
+
+fn leads_to_frame(fragment: &Fragment, id: &ChunkId, location: &FrameLocation, frames: &FrameMap) -> bool {
+    let pack = &fragment.packs[location.pack as usize].pack;
+    let session = pack.sessions.get(usize::from(location.session));
+    session.is_some_and(|session| {
+        let hint = FrameHint { pack: &pack.digest, session, location: *location };
+        frames.has(id, hint)
+    })
 }

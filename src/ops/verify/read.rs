@@ -18,9 +18,9 @@ use crate::format::session::Announcement;
 use crate::ops::error::OpError;
 use crate::ops::verify::listing::{Listing, SourceObjects};
 use crate::ops::verify::report::{VerifyOptions, VerifyReport};
-use crate::repo::error::RepoError;
+
 use crate::repo::io::{Objects, Read};
-use crate::repo::ledger::Ledger;
+use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::open::Repository;
 use crate::store::StoreError;
 
@@ -63,40 +63,60 @@ pub struct ReadCheck<'a> {
 impl ReadCheck<'_> {
     /// Reads everything.
     pub fn run(&self, report: &mut VerifyReport, findings: &mut Findings) -> Result<(), OpError> {
+        let mut pages = self.read(report, findings)?;
+        for ledger in self.ledgers {
+            let listed = self.listing.of(ledger.source);
+            let named = pages.remove(&ledger.source).unwrap_or_default();
+            check_pages(ledger, listed, &named, findings);
+            check_sessions(self.repository, ledger, listed, findings)?;
+        }
+        Ok(())
+    }
+
+    /// Compares every object with its digest. Gives the pages that the manifests of each source name.
+    fn read(
+        &self,
+        report: &mut VerifyReport,
+        findings: &mut Findings,
+    ) -> Result<BTreeMap<SourceId, NamedPages>, OpError> {
         let jobs = self.jobs();
         let total = jobs.iter().map(|job| job.size).sum();
         self.options.progress.phase("reading", CountUnit::StoredBytes, Some(total));
         let mut pages: BTreeMap<SourceId, NamedPages> = BTreeMap::new();
         read_all(self.repository.objects(), &jobs, self.options, |at, result| {
             let job = &jobs[at];
-            match result {
-                Ok(result) => {
-                    report.objects_read += 1;
-                    report.bytes_read += job.size;
-                    let named = pages.entry(job.source).or_default();
-                    for page in result.pages {
-                        *named.entry(page).or_default() = job.entry;
-                    }
-                    if job.name.digest() != Some(result.digest) {
-                        self.report_altered(job, findings);
-                    }
-                    Ok(())
-                }
-                // Deleted since it was listed: by a prune, or the inventory has been compared already.
-                Err(StoreError::NotFound { .. }) => Ok(()),
-                Err(StoreError::Short { .. }) => {
-                    self.report_altered(job, findings);
-                    Ok(())
-                }
-                Err(error) => Err(OpError::from(RepoError::Store(error))),
+            if let Some(result) = self.judge(job, result, findings)? {
+                report.objects_read += 1;
+                report.bytes_read += job.size;
+                name_pages(pages.entry(job.source).or_default(), job, &result.pages);
             }
+            Ok(())
         })?;
-        for ledger in self.ledgers {
-            let named = pages.remove(&ledger.source).unwrap_or_default();
-            check_pages(ledger, self.listing.of(ledger.source), &named, findings);
-            check_sessions(self.repository, ledger, self.listing.of(ledger.source), findings)?;
+        Ok(pages)
+    }
+
+    /// Reports an object that is not what its name says. Gives what was found of one that was read to its end.
+    fn judge(
+        &self,
+        job: &DigestJob,
+        result: Result<DigestResult, StoreError>,
+        findings: &mut Findings,
+    ) -> Result<Option<DigestResult>, OpError> {
+        match result {
+            Ok(result) => {
+                if job.name.digest() != Some(result.digest) {
+                    self.report_altered(job, findings);
+                }
+                Ok(Some(result))
+            }
+            // Deleted since it was listed: by a prune, or the inventory has been compared already.
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(StoreError::Short { .. }) => {
+                self.report_altered(job, findings);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     fn jobs(&self) -> Vec<DigestJob> {
@@ -105,29 +125,41 @@ impl ReadCheck<'_> {
             let listed = self.listing.of(ledger.source);
             push_packs(ledger, listed, &mut jobs);
             push_manifests(ledger, listed, &mut jobs);
-            for (digest, size) in &listed.wraps {
-                push_job(ledger, Name::Wraps(ledger.source, *digest), *size, &mut jobs);
-            }
-            for (digest, size) in &listed.index {
-                push_job(ledger, Name::Index(ledger.source, *digest), *size, &mut jobs);
-            }
+            push_savers(ledger, listed, &mut jobs);
         }
         jobs
     }
 
     fn report_altered(&self, job: &DigestJob, findings: &mut Findings) {
-        let kind = match (job.entry, job.name) {
-            (None, Name::Index(..)) => FindingKind::StaleIndex,
-            _ => FindingKind::WrongContent,
-        };
-        let severity = if job.entry.is_some() { Severity::Damage } else { Severity::Warning };
-        let mut finding = Finding::new(kind, job.name, "its bytes are not those that its name says");
+        let detail = "its bytes are not those that its name says";
+        let mut finding = Finding::new(job.altered_kind(), job.name, detail);
         if let Some(number) = job.entry {
-            let ledger = self.ledgers.iter().find(|ledger| ledger.source == job.source);
-            let record = ledger.and_then(|ledger| ledger.live().find(|record| record.number == number));
-            finding = finding.affecting(Affected::snapshot(record.map(|record| record.id)));
+            finding = finding.affecting(Affected::snapshot(self.snapshot_of(job.source, number)));
         }
-        findings.add(finding.of_source(job.source).with_severity(severity));
+        findings.add(finding.of_source(job.source).with_severity(job.altered_severity()));
+    }
+
+    /// The snapshot that an entry of a ledger commits.
+    fn snapshot_of(&self, source: SourceId, number: u64) -> Option<Digest> {
+        let ledger = self.ledgers.iter().find(|ledger| ledger.source == source)?;
+        let record = ledger.live().find(|record| record.number == number)?;
+        Some(record.id)
+    }
+}
+
+fn name_pages(named: &mut NamedPages, manifest: &DigestJob, pages: &[Digest]) {
+    for page in pages {
+        *named.entry(*page).or_default() = manifest.entry;
+    }
+}
+
+/// Pages of wraps and index fragments.
+fn push_savers(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
+    for (digest, size) in &listed.wraps {
+        push_job(ledger, Name::Wraps(ledger.source, *digest), *size, jobs);
+    }
+    for (digest, size) in &listed.index {
+        push_job(ledger, Name::Index(ledger.source, *digest), *size, jobs);
     }
 }
 
@@ -138,17 +170,10 @@ fn push_job(ledger: &Ledger, name: Name, size: u64, jobs: &mut Vec<DigestJob>) {
 
 /// Packs of the inventory, newest first, as what is new was verified least; then others.
 fn push_packs(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
-    let mut inventory = HashSet::new();
-    let mut needed = Vec::new();
-    for pack in ledger.inventory() {
-        inventory.insert(pack.digest);
-        // Another size has been reported, and another content goes without saying.
-        if listed.packs.get(&pack.digest) == Some(&pack.size) {
-            let name = Name::Pack(ledger.source, pack.digest);
-            needed.push(DigestJob { source: ledger.source, name, size: pack.size, entry: Some(pack.entry) });
-        }
-    }
-    jobs.extend(needed.into_iter().rev());
+    let mut needed = needed_packs(ledger, listed);
+    needed.reverse();
+    jobs.extend(needed);
+    let inventory: HashSet<Digest> = ledger.inventory().map(|pack| pack.digest).collect();
     for (digest, size) in &listed.packs {
         if !inventory.contains(digest) {
             push_job(ledger, Name::Pack(ledger.source, *digest), *size, jobs);
@@ -156,11 +181,22 @@ fn push_packs(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>
     }
 }
 
+/// Packs of the inventory that are there in their size; another has been reported, and its content goes without
+/// saying.
+fn needed_packs(ledger: &Ledger, listed: &SourceObjects) -> Vec<DigestJob> {
+    let is_there = |pack: &&InventoryPack| listed.packs.get(&pack.digest) == Some(&pack.size);
+    let job = |pack: &InventoryPack| DigestJob {
+        source: ledger.source,
+        name: Name::Pack(ledger.source, pack.digest),
+        size: pack.size,
+        entry: Some(pack.entry),
+    };
+    ledger.inventory().filter(is_there).map(job).collect()
+}
+
 fn push_manifests(ledger: &Ledger, listed: &SourceObjects, jobs: &mut Vec<DigestJob>) {
-    let mut live = BTreeMap::new();
-    for record in ledger.live() {
-        live.insert(record.snapshot.manifest.sha256, record);
-    }
+    let live: BTreeMap<Digest, &SnapshotRecord> =
+        ledger.live().map(|record| (record.snapshot.manifest.sha256, record)).collect();
     for (digest, size) in &listed.manifests {
         let record = live.get(digest);
         let has_other_size = record.is_some_and(|record| record.snapshot.manifest.size != *size);
@@ -180,13 +216,14 @@ fn check_pages(ledger: &Ledger, listed: &SourceObjects, named: &NamedPages, find
             report_missing_page(ledger.source, *page, record.map(|record| record.id), findings);
         }
     }
-    for page in listed.wraps.keys() {
-        if !named.contains_key(page) {
-            let name = Name::Wraps(ledger.source, *page);
-            let finding = Finding::new(FindingKind::Orphan, name, "no manifest names it");
-            findings.add(finding.of_source(ledger.source));
-        }
+    for page in listed.wraps.keys().filter(|page| !named.contains_key(page)) {
+        findings.add(unnamed_page(ledger.source, *page));
     }
+}
+
+fn unnamed_page(source: SourceId, page: Digest) -> Finding {
+    let finding = Finding::new(FindingKind::Orphan, Name::Wraps(source, page), "no manifest names it");
+    finding.of_source(source)
 }
 
 /// Reports a page of wraps that a manifest names and that is not there.
@@ -203,23 +240,29 @@ fn check_sessions(
     listed: &SourceObjects,
     findings: &mut Findings,
 ) -> Result<(), OpError> {
-    let read = |name: &Name| Read { name: *name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 };
-    let reads: Vec<Read> = listed.sessions.iter().map(read).collect();
+    let reads: Vec<Read> = listed.sessions.iter().map(|name| announcement_read(*name)).collect();
     repository.objects().get_many(&reads, |at, bytes| {
         let name = reads[at].name;
         let fault = match bytes {
             Ok(bytes) => announcement_fault(repository, name, &bytes),
             Err(StoreError::NotFound { .. }) => None,
             Err(StoreError::TooLarge { .. } | StoreError::Short { .. }) => Some("it is too long".to_owned()),
-            Err(error) => return Err(OpError::from(RepoError::Store(error))),
+            Err(error) => return Err(OpError::from(error)),
         };
         if let Some(fault) = fault {
-            let detail = format!("{fault}; what an interrupted run stored may be stored again");
-            let finding = Finding::new(FindingKind::WrongContent, name, detail);
-            findings.add(finding.of_source(ledger.source).with_severity(Severity::Warning));
+            findings.add(announcement_finding(ledger.source, name, &fault));
         }
         Ok(())
     })
+}
+
+fn announcement_read(name: Name) -> Read {
+    Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
+}
+
+fn announcement_finding(source: SourceId, name: Name, fault: &str) -> Finding {
+    let detail = format!("{fault}; what an interrupted run stored may be stored again");
+    Finding::new(FindingKind::WrongContent, name, detail).of_source(source).with_severity(Severity::Warning)
 }
 
 fn announcement_fault(repository: &Repository, name: Name, bytes: &[u8]) -> Option<String> {
@@ -227,14 +270,19 @@ fn announcement_fault(repository: &Repository, name: Name, bytes: &[u8]) -> Opti
         Ok(envelope) => envelope,
         Err(error) => return Some(format!("it {error}")),
     };
-    let announcement: Announcement = match envelope.predicate() {
-        Ok(announcement) => announcement,
-        Err(error) => return Some(format!("it {error}")),
-    };
-    let place = Name::Session(announcement.source, announcement.session, announcement.number);
-    if place != name || announcement.repository != repository.id() {
-        return Some("it belongs elsewhere".to_owned());
+    match envelope.predicate() {
+        Ok(announcement) if is_in_place(repository, name, &announcement) => signature_fault(repository, &envelope),
+        Ok(_) => Some("it belongs elsewhere".to_owned()),
+        Err(error) => Some(format!("it {error}")),
     }
+}
+
+fn is_in_place(repository: &Repository, name: Name, announcement: &Announcement) -> bool {
+    let place = Name::Session(announcement.source, announcement.session, announcement.number);
+    place == name && announcement.repository == repository.id()
+}
+
+fn signature_fault(repository: &Repository, envelope: &Envelope) -> Option<String> {
     let Some(state) = repository.roster().keys.get(&envelope.key()) else {
         return Some("its signer was never enrolled".to_owned());
     };
@@ -305,34 +353,40 @@ impl JobQueue<'_> {
         loop {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = self.jobs.get(at) else { return };
-            if self.options.cancel.is_cancelled() {
-                return;
-            }
-            let bytes = job.size.min(WHOLE_BYTES_MAX);
-            self.budget.take(bytes);
-            let result = job.digest(self.objects);
-            self.budget.give(bytes);
-            self.options.progress.add(CountUnit::StoredBytes, job.size);
-            if results.send((at, result)).is_err() {
+            if self.options.cancel.is_cancelled() || results.send((at, self.digest(job))).is_err() {
                 return;
             }
         }
     }
+
+    /// Reads an object within the budget.
+    fn digest(&self, job: &DigestJob) -> Result<DigestResult, StoreError> {
+        let bytes = job.size.min(WHOLE_BYTES_MAX);
+        self.budget.take(bytes);
+        let result = job.digest(self.objects);
+        self.budget.give(bytes);
+        self.options.progress.add(CountUnit::StoredBytes, job.size);
+        result
+    }
 }
 
 impl DigestJob {
+    fn altered_kind(&self) -> FindingKind {
+        match (self.entry, self.name) {
+            (None, Name::Index(..)) => FindingKind::StaleIndex,
+            _ => FindingKind::WrongContent,
+        }
+    }
+
+    fn altered_severity(&self) -> Severity {
+        if self.entry.is_some() { Severity::Damage } else { Severity::Warning }
+    }
     fn digest(&self, objects: &Objects) -> Result<DigestResult, StoreError> {
         if self.is_read_in_parts(objects) {
             let digest = objects.digest(&self.name, self.size)?;
             return Ok(DigestResult { digest, pages: Vec::new() });
         }
-        let bytes = match objects.get(&self.name, self.size as usize) {
-            // It has grown since it was listed.
-            Err(StoreError::TooLarge { name, size_bytes, limit_bytes }) => {
-                return Err(StoreError::Short { name, wanted_bytes: limit_bytes, got_bytes: size_bytes });
-            }
-            answer => answer?,
-        };
+        let bytes = objects.get(&self.name, self.size as usize).map_err(grown)?;
         let pages = if self.is_manifest() { named_pages(&bytes) } else { Vec::new() };
         Ok(DigestResult { digest: Digest::of(&bytes), pages })
     }
@@ -344,6 +398,16 @@ impl DigestJob {
     fn is_read_in_parts(&self, objects: &Objects) -> bool {
         let whole_max = if objects.store().has_free_requests() { WHOLE_BYTES_MAX_FREE } else { WHOLE_BYTES_MAX };
         self.size > WHOLE_BYTES_MAX || (self.size > whole_max && !self.is_manifest())
+    }
+}
+
+/// An object that is too large has grown since it was listed.
+fn grown(error: StoreError) -> StoreError {
+    match error {
+        StoreError::TooLarge { name, size_bytes, limit_bytes } => {
+            StoreError::Short { name, wanted_bytes: limit_bytes, got_bytes: size_bytes }
+        }
+        error => error,
     }
 }
 

@@ -6,20 +6,20 @@ use std::collections::{HashMap, HashSet};
 
 use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::frame::FrameType;
-use crate::base::id::ChunkId;
-use crate::base::progress::CountUnit;
+
 use crate::crypto::ids::SourceIdKeys;
 use crate::format::catalog::Catalog;
-use crate::format::cell::{StreamForm, StreamRef};
+use crate::format::cell::StreamRef;
 use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
-use crate::format::node::{Child, FrameLocation, Skeleton};
-use crate::ops::error::OpError;
+use crate::format::node::{Child, Skeleton};
+use crate::ops::error::{OpError, unless_store_fails};
 use crate::ops::verify::frame_map::FrameMap;
-use crate::ops::verify::leaf::{LeafFacts, LeafFault, TreeRules};
+use crate::ops::verify::leaf::{Junction, LeafFacts, LeafFault, TreeRules};
 use crate::ops::verify::nodes::{VerifiedNode, fetch_nodes, open_node, separators};
 use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
-use crate::ops::verify::tree_scan::{LeafPair, PathStep, ScannedLeaf, TreeScan, needed_leaves};
+use crate::ops::verify::streams::StreamCheck;
+use crate::ops::verify::tree_scan::{LeafPair, PathStep, ScanBatch, ScannedLeaf, TreeScan, needed_leaves};
 use crate::repo::error::RepoError;
 use crate::repo::finding::finding_of;
 use crate::repo::ledger::SnapshotRecord;
@@ -40,9 +40,24 @@ pub struct OpenSnapshot<'a> {
     pub record: &'a SnapshotRecord,
 }
 
-impl OpenSnapshot<'_> {
+impl<'a> OpenSnapshot<'a> {
     fn manifest_finding(&self, detail: &str) -> Finding {
         manifest_finding(self.reader, self.record, detail)
+    }
+
+    fn summary(&self, root: &TreeRoot) -> Option<&'a TableSummary> {
+        let mut tables = self.reader.manifest().summary.tables.iter();
+        tables.find(|table| table.number == root.table)
+    }
+
+    fn rules(&self, catalog: &'a Catalog, root: &TreeRoot) -> Option<TreeRules<'a>> {
+        let entry = catalog.table(root.table)?;
+        let is_owner = catalog.owner_table == Some(root.table);
+        Some(TreeRules { ids: self.ids, kind: root.kind, entry, is_owner })
+    }
+
+    fn has_schema(&self, schema: &[u8], catalog: &Catalog) -> bool {
+        data_encoding::HEXLOWER.encode(&self.ids.row_hash(schema)) == catalog.schema_digest
     }
 }
 
@@ -62,10 +77,7 @@ pub struct RowCheck<'a> {
     sound: HashSet<u64>,
     /// Row counts of leaves by the position of their chunk.
     counts: HashMap<usize, RowCounts>,
-    /// Streams that were opened, and what was found wrong with them.
-    streams: HashSet<ChunkId>,
-    pieces: HashSet<ChunkId>,
-    stream_findings: HashMap<ChunkId, Vec<usize>>,
+    streams: StreamCheck<'a>,
     /// Whether equal keys were ever found on both sides of a cut.
     keys_split: bool,
 }
@@ -79,9 +91,7 @@ impl<'a> RowCheck<'a> {
             options,
             sound: HashSet::new(),
             counts: HashMap::new(),
-            streams: HashSet::new(),
-            pieces: HashSet::new(),
-            stream_findings: HashMap::new(),
+            streams: StreamCheck::new(options),
             keys_split: false,
         }
     }
@@ -92,30 +102,35 @@ impl<'a> RowCheck<'a> {
         let Some(catalog) = &manifest.catalog else { return Ok(()) };
         self.schema(snapshot, catalog)?;
         for root in &manifest.roots {
-            let summary = manifest.summary.tables.iter().find(|table| table.number == root.table);
-            let (Some(entry), Some(summary)) = (catalog.table(root.table), summary) else {
-                let detail = "it has a tree of a table that its catalog does not have";
-                self.findings.add(snapshot.manifest_finding(detail));
-                continue;
-            };
-            let is_owner = catalog.owner_table == Some(root.table);
-            let rules = TreeRules { ids: snapshot.ids, kind: root.kind, entry, is_owner };
-            let mut tree = TreeScan::new(snapshot.reader, snapshot.record, &summary.name, rules);
-            self.tree(&mut tree, root, summary)?;
-            checked.opened += tree.opened;
-            checked.opened_bytes += tree.opened_bytes;
+            self.root(snapshot, catalog, root, checked)?;
         }
+        Ok(())
+    }
+
+    fn root<'r>(
+        &mut self,
+        snapshot: &OpenSnapshot<'r>,
+        catalog: &'r Catalog,
+        root: &TreeRoot,
+        checked: &mut SnapshotChecked,
+    ) -> Result<(), OpError> {
+        let Some((rules, summary)) = snapshot.rules(catalog, root).zip(snapshot.summary(root)) else {
+            self.findings.add(snapshot.manifest_finding("it has a tree of a table that its catalog does not have"));
+            return Ok(());
+        };
+        let mut tree = TreeScan::new(snapshot.reader, snapshot.record, &summary.name, rules);
+        self.tree(&mut tree, root, summary)?;
+        checked.opened += tree.opened;
+        checked.opened_bytes += tree.opened_bytes;
         Ok(())
     }
 
     fn schema(&mut self, snapshot: &OpenSnapshot<'_>, catalog: &Catalog) -> Result<(), OpError> {
         match snapshot.reader.schema() {
-            Ok(schema) => {
-                let digest = data_encoding::HEXLOWER.encode(&snapshot.ids.row_hash(&schema));
-                if digest != catalog.schema_digest {
-                    let detail = "its schema is not the one whose digest its catalog has";
-                    self.findings.add(snapshot.manifest_finding(detail));
-                }
+            Ok(schema) if snapshot.has_schema(&schema, catalog) => {}
+            Ok(_) => {
+                let detail = "its schema is not the one whose digest its catalog has";
+                self.findings.add(snapshot.manifest_finding(detail));
             }
             Err(error) => {
                 let finding = finding_of(Some(snapshot.reader.source()), error)?;
@@ -125,6 +140,7 @@ impl<'a> RowCheck<'a> {
         Ok(())
     }
 
+    /// Checks a tree unless the same one was found sound before.
     fn tree(&mut self, tree: &mut TreeScan<'_>, root: &TreeRoot, summary: &TableSummary) -> Result<(), OpError> {
         // A root that does not open has been reported with its structure.
         let Ok(skeleton) = tree.reader.open_root(root) else { return Ok(()) };
@@ -133,21 +149,43 @@ impl<'a> RowCheck<'a> {
         if self.sound.contains(&hash) {
             return Ok(());
         }
-        let Some(separators) = separators(tree.rules.ids, &skeleton, &root.ranges) else {
-            self.manifest_fault(tree, "the ranges of a root are not those that it names");
-            return Ok(());
-        };
-        tree.path = (0..skeleton.level).map(|_| PathStep::default()).collect();
-        self.node(tree, &skeleton, separators)?;
-        self.check_batch(tree)?;
-        self.check_streams(tree)?;
-        self.check_end(tree, &skeleton);
-        if root.kind == TreeKind::Rows && tree.is_complete {
-            self.check_totals(tree, summary);
-        }
+        self.fresh_tree(tree, root, &skeleton, summary)?;
         if tree.is_sound && tree.is_complete {
             self.sound.insert(hash);
         }
+        Ok(())
+    }
+
+    fn fresh_tree(
+        &mut self,
+        tree: &mut TreeScan<'_>,
+        root: &TreeRoot,
+        skeleton: &Skeleton,
+        summary: &TableSummary,
+    ) -> Result<(), OpError> {
+        let Some(separators) = separators(tree.rules.ids, skeleton, &root.ranges) else {
+            tree.is_sound = false;
+            self.manifest_fault(tree, "the ranges of a root are not those that it names");
+            return Ok(());
+        };
+        self.rows_below(tree, skeleton, separators)?;
+        if root.kind == TreeKind::Rows && tree.is_complete {
+            self.check_totals(tree, summary);
+        }
+        Ok(())
+    }
+
+    fn rows_below(
+        &mut self,
+        tree: &mut TreeScan<'_>,
+        root: &Skeleton,
+        separators: Vec<Vec<u8>>,
+    ) -> Result<(), OpError> {
+        tree.path = (0..root.level).map(|_| PathStep::default()).collect();
+        self.node(tree, root, separators)?;
+        self.check_batch(tree)?;
+        self.streams.check(tree, self.findings)?;
+        self.check_end(tree, root);
         Ok(())
     }
 
@@ -157,22 +195,32 @@ impl<'a> RowCheck<'a> {
         }
         let level = usize::from(node.level);
         tree.path[level - 1] = PathStep { separators, children: 0 };
-        if level == 1 {
-            return self.leaves(tree, node);
+        match level {
+            1 => self.leaves(tree, node),
+            _ => self.nodes_below(tree, node),
         }
+    }
+
+    fn nodes_below(&mut self, tree: &mut TreeScan<'_>, node: &Skeleton) -> Result<(), OpError> {
         for children in node.children.chunks(NODES_AT_ONCE) {
-            for opened in self.open_nodes(tree, node.level - 1, children)? {
-                tree.path[level - 1].children += 1;
-                match opened {
-                    Some(VerifiedNode { skeleton, separators }) => self.node(tree, &skeleton, separators)?,
-                    None => {
-                        self.check_batch(tree)?;
-                        tree.skip();
-                    }
-                }
+            for child in self.open_nodes(tree, node.level - 1, children)? {
+                tree.path[usize::from(node.level) - 1].children += 1;
+                self.child(tree, child)?;
             }
         }
         Ok(())
+    }
+
+    /// Goes on with a node, or after one that cannot be read.
+    fn child(&mut self, tree: &mut TreeScan<'_>, child: Option<VerifiedNode>) -> Result<(), OpError> {
+        match child {
+            Some(VerifiedNode { skeleton, separators }) => self.node(tree, &skeleton, separators),
+            None => {
+                self.check_batch(tree)?;
+                tree.skip();
+                Ok(())
+            }
+        }
     }
 
     fn leaves(&mut self, tree: &mut TreeScan<'_>, node: &Skeleton) -> Result<(), OpError> {
@@ -195,54 +243,55 @@ impl<'a> RowCheck<'a> {
         let contents = fetch_nodes(tree.reader, children)?;
         let mut opened = Vec::with_capacity(children.len());
         for (child, content) in children.iter().zip(contents) {
-            match open_node(tree, level, child, content) {
-                Ok(node) => opened.push(Some(node)),
-                Err(error) => {
-                    let detail = format!("a node over {} rows or its ranges cannot be read: {error}", child.rows);
-                    self.fault(tree, FindingKind::Unreadable, child.location, detail);
-                    opened.push(None);
-                }
+            let node = open_node(tree, level, child, content);
+            if let Err(error) = &node {
+                self.report_unreadable_node(tree, child, error);
             }
+            opened.push(node.ok());
         }
         Ok(opened)
     }
 
+    fn report_unreadable_node(&mut self, tree: &mut TreeScan<'_>, node: &Child, error: &str) {
+        let detail = format!("a node over {} rows or its ranges cannot be read: {error}", node.rows);
+        tree.fault(self.findings, FindingKind::Unreadable, node.location, detail);
+    }
+
     /// Checks the leaves of the batch and what lies between them.
     fn check_batch(&mut self, tree: &mut TreeScan<'_>) -> Result<(), OpError> {
-        let mut items = std::mem::take(&mut tree.batch);
-        if items.is_empty() {
-            return Ok(());
-        }
-        let mut first = 0;
-        if let Some(previous) = tree.previous.take() {
-            items.insert(0, previous);
-            first = 1;
-        }
-        let fresh = self.fresh_pairs(tree, &items, first);
-        let needed = needed_leaves(&items, &fresh);
-        self.open_leaves(tree, &mut items, &needed)?;
-        for pair in fresh {
-            if self.check_pair(tree, &items, pair.at) == LeafVerdict::Sound {
-                self.sound.insert(pair.hash);
-            }
-        }
-        for item in &items[first..] {
-            self.queue_streams(tree, item);
+        let Some(mut batch) = tree.take_batch() else { return Ok(()) };
+        self.check_pairs(tree, &mut batch)?;
+        for item in &batch.items[batch.first..] {
+            self.streams.queue(tree, self.findings, &item.leaf);
             let counts = self.row_counts(item);
             tree.add_counts(counts);
         }
-        tree.previous = items.pop();
+        tree.previous = batch.items.pop();
         if tree.streams.len() >= STREAMS_AT_ONCE {
-            self.check_streams(tree)?;
+            self.streams.check(tree, self.findings)?;
+        }
+        Ok(())
+    }
+
+    fn check_pairs(&mut self, tree: &mut TreeScan<'_>, batch: &mut ScanBatch) -> Result<(), OpError> {
+        let fresh = self.fresh_pairs(tree, batch);
+        let needed = needed_leaves(&batch.items, &fresh);
+        self.open_leaves(tree, &mut batch.items, &needed)?;
+        for pair in fresh {
+            match self.judge_pair(tree, &batch.items, pair.at) {
+                PairVerdict::Sound => drop(self.sound.insert(pair.hash)),
+                PairVerdict::Wrong(fault) => self.leaf_fault(tree, &batch.items[pair.at].leaf, fault),
+                PairVerdict::Unknown => {}
+            }
         }
         Ok(())
     }
 
     /// Pairs of neighbours that were not found sound before.
-    fn fresh_pairs(&self, tree: &TreeScan<'_>, items: &[ScannedLeaf], first: usize) -> Vec<LeafPair> {
+    fn fresh_pairs(&self, tree: &TreeScan<'_>, batch: &ScanBatch) -> Vec<LeafPair> {
         let mut fresh = Vec::new();
-        for at in first..items.len() {
-            let hash = tree.pair_hash(items, at);
+        for at in batch.first..batch.items.len() {
+            let hash = tree.pair_hash(&batch.items, at);
             if !self.sound.contains(&hash) {
                 fresh.push(LeafPair { at, hash });
             }
@@ -256,78 +305,60 @@ impl<'a> RowCheck<'a> {
         items: &mut [ScannedLeaf],
         needed: &[usize],
     ) -> Result<(), OpError> {
-        let mut wants = Vec::new();
-        for &at in needed {
-            let leaf = &items[at].leaf;
-            wants.push(Want { kind: FrameType::Leaf, id: leaf.id, location: leaf.location });
-        }
+        let wants: Vec<Want> = needed.iter().map(|&at| leaf_want(&items[at].leaf)).collect();
         let reader = tree.reader;
         reader.fetch(&wants, |n, content| {
             let item = &mut items[needed[n]];
-            match content {
+            match unless_store_fails(content)? {
                 Ok(content) => item.facts = self.leaf_facts(tree, &item.leaf, &content),
-                Err(RepoError::Store(error)) => return Err(OpError::from(RepoError::Store(error))),
-                Err(error) => {
-                    let detail = format!("{} rows cannot be read: {error}", item.leaf.rows);
-                    self.fault(tree, FindingKind::Unreadable, item.leaf.location, detail);
-                }
+                Err(error) => self.report_unreadable_leaf(tree, &item.leaf, &error),
             }
             Ok(())
         })
     }
 
+    fn report_unreadable_leaf(&mut self, tree: &mut TreeScan<'_>, leaf: &Child, error: &RepoError) {
+        let detail = format!("{} rows cannot be read: {error}", leaf.rows);
+        tree.fault(self.findings, FindingKind::Unreadable, leaf.location, detail);
+    }
+
     /// What the rows of a leaf say, unless something is wrong with them.
     fn leaf_facts(&mut self, tree: &mut TreeScan<'_>, leaf: &Child, content: &[u8]) -> Option<LeafFacts> {
-        self.count_opened(tree, content);
-        let reader = tree.reader;
-        let mut read = |stream: &StreamRef| reader.stream(&place_of(leaf, stream)).ok();
-        let fault = match tree.rules.facts(content, &mut read) {
-            Ok(facts) if facts.is_as_described(leaf, content) => return Some(facts),
-            Ok(_) => format!("leaf {} has other rows or streams than its node says", leaf.id),
-            Err(LeafFault::Wrong(fault)) => format!("leaf {}: {fault}", leaf.id),
-            Err(LeafFault::KeyLost) => {
-                // The stream is opened with the others, and named then.
-                tree.is_sound = false;
-                return None;
+        tree.count_opened(content, &self.options.progress);
+        match described_facts(tree, leaf, content) {
+            Ok(facts) => return Some(facts),
+            Err(LeafFault::Wrong(fault)) => {
+                tree.fault(self.findings, FindingKind::Contradiction, leaf.location, fault);
             }
-        };
-        self.fault(tree, FindingKind::Contradiction, leaf.location, fault);
+            // The stream is opened with the others, and named then.
+            Err(LeafFault::KeyLost) => tree.is_sound = false,
+        }
         None
     }
 
-    /// Checks what lies before the leaf at `at`.
-    fn check_pair(&mut self, tree: &mut TreeScan<'_>, items: &[ScannedLeaf], at: usize) -> LeafVerdict {
+    /// Judges what lies before the leaf at `at`.
+    fn judge_pair(&mut self, tree: &TreeScan<'_>, items: &[ScannedLeaf], at: usize) -> PairVerdict {
         let item = &items[at];
-        let Some(facts) = &item.facts else { return LeafVerdict::Unsound };
-        let fault = match (&item.junction, at.checked_sub(1)) {
-            (Some(junction), Some(before)) => {
-                let Some(facts_before) = &items[before].facts else { return LeafVerdict::Unsound };
-                self.keys_split |= facts_before.last_key == facts.first_key;
-                let fault = facts_before.fault_before(facts, junction, &tree.rules);
-                fault.or_else(|| facts.owners_fault(Some(facts_before), &item.leaf))
-            }
-            _ if item.is_first => facts.owners_fault(None, &item.leaf),
+        match (&item.junction, at.checked_sub(1)) {
+            (Some(junction), Some(before)) => self.judge_junction(tree, &items[before], junction, item),
+            _ if item.is_first => judge_first(item),
             // Something before it cannot be read.
-            _ => return LeafVerdict::Unsound,
-        };
-        let Some(fault) = fault else { return LeafVerdict::Sound };
-        self.leaf_fault(tree, &item.leaf, fault);
-        LeafVerdict::Unsound
+            _ => PairVerdict::Unknown,
+        }
     }
 
-    /// Queues the streams of a leaf that were not opened yet.
-    fn queue_streams(&mut self, tree: &mut TreeScan<'_>, item: &ScannedLeaf) {
-        for hint in &item.leaf.streams {
-            let stream = hint.stream;
-            if let Some(found) = self.stream_findings.get(&stream.id) {
-                tree.is_sound = false;
-                for at in found {
-                    self.findings.met_again(*at, tree.affected());
-                }
-            } else if !self.streams.contains(&stream.id) {
-                tree.streams.push(StreamPlace { stream, location: hint.location });
-            }
-        }
+    fn judge_junction(
+        &mut self,
+        tree: &TreeScan<'_>,
+        before: &ScannedLeaf,
+        junction: &Junction,
+        item: &ScannedLeaf,
+    ) -> PairVerdict {
+        let Some(facts) = &item.facts else { return PairVerdict::Unknown };
+        let Some(facts_before) = &before.facts else { return PairVerdict::Unknown };
+        self.keys_split |= facts_before.last_key == facts.first_key;
+        let fault = facts_before.fault_before(facts, junction, &tree.rules);
+        PairVerdict::of(fault.or_else(|| facts.owners_fault(Some(facts_before), &item.leaf)))
     }
 
     /// The counts of a leaf, opened now or before.
@@ -351,126 +382,65 @@ impl<'a> RowCheck<'a> {
     }
 
     fn check_totals(&mut self, tree: &mut TreeScan<'_>, summary: &TableSummary) {
-        let expected = RowCounts {
-            owned: summary.owned,
-            none: summary.none,
-            orphan: summary.orphan,
-            duplicates: if self.keys_split { tree.totals.duplicates } else { summary.duplicates },
-        };
+        let mut expected = counts_of(summary);
+        if self.keys_split {
+            expected.duplicates = tree.totals.duplicates;
+        }
         if expected != tree.totals {
             tree.is_sound = false;
             self.manifest_fault(tree, "the counts of its summary are not those of the rows");
         }
     }
 
-    /// Opens every piece of the streams that wait.
-    fn check_streams(&mut self, tree: &mut TreeScan<'_>) -> Result<(), OpError> {
-        let mut pieces = Vec::new();
-        for place in std::mem::take(&mut tree.streams) {
-            if self.streams.insert(place.stream.id) {
-                self.queue_pieces(tree, &place, &mut pieces)?;
-            }
-        }
-        let wants: Vec<Want> = pieces.iter().map(|piece| piece.want).collect();
-        let reader = tree.reader;
-        reader.fetch(&wants, |at, content| {
-            if self.options.cancel.is_cancelled() {
-                return Err(OpError::Cancelled);
-            }
-            let piece = &pieces[at];
-            match content {
-                Ok(content) => self.check_piece(tree, piece, &content),
-                Err(RepoError::Store(error)) => return Err(OpError::from(RepoError::Store(error))),
-                Err(error) => self.stream_fault(tree, piece, format!("a value cannot be read: {error}")),
-            }
-            Ok(())
-        })
-    }
-
-    /// Queues the pieces of a stream that were not opened yet.
-    fn queue_pieces(
-        &mut self,
-        tree: &mut TreeScan<'_>,
-        place: &StreamPlace,
-        queue: &mut Vec<StreamPart>,
-    ) -> Result<(), OpError> {
-        let StreamPlace { stream, location } = *place;
-        let whole = Want { kind: FrameType::Piece, id: stream.id, location };
-        let pieces = match stream.form {
-            StreamForm::Piece => Ok(vec![(whole, stream.len)]),
-            StreamForm::List => tree.reader.pieces_and_lengths(place),
-        };
-        match pieces {
-            Ok(pieces) => {
-                for (want, len) in pieces {
-                    if self.pieces.insert(want.id) {
-                        queue.push(StreamPart { want, len, stream: stream.id });
-                    }
-                }
-                Ok(())
-            }
-            Err(RepoError::Store(error)) => Err(RepoError::Store(error).into()),
-            Err(error) => {
-                let list = StreamPart { want: whole, len: stream.len, stream: stream.id };
-                self.stream_fault(tree, &list, format!("a value of {} bytes cannot be read: {error}", stream.len));
-                Ok(())
-            }
-        }
-    }
-
-    fn check_piece(&mut self, tree: &mut TreeScan<'_>, piece: &StreamPart, content: &[u8]) {
-        self.count_opened(tree, content);
-        if content.len() as u64 != piece.len {
-            let detail = format!("piece {} of a value has another length than it must have", piece.want.id);
-            self.stream_fault(tree, piece, detail);
-        }
-    }
-
-    fn count_opened(&self, tree: &mut TreeScan<'_>, content: &[u8]) {
-        tree.opened += 1;
-        tree.opened_bytes += content.len() as u64;
-        self.options.progress.add(CountUnit::ContentBytes, content.len() as u64);
-    }
-
-    fn stream_fault(&mut self, tree: &mut TreeScan<'_>, part: &StreamPart, detail: String) {
-        let mark = self.findings.mark();
-        self.fault(tree, FindingKind::Unreadable, part.want.location, detail);
-        let met = self.findings.met_since(mark);
-        self.stream_findings.entry(part.stream).or_default().extend(met);
-    }
-
     fn leaf_fault(&mut self, tree: &mut TreeScan<'_>, leaf: &Child, fault: &str) {
         let detail = format!("it has {fault}, at leaf {}", leaf.id);
-        self.fault(tree, FindingKind::Contradiction, leaf.location, detail);
+        tree.fault(self.findings, FindingKind::Contradiction, leaf.location, detail);
     }
 
     fn manifest_fault(&mut self, tree: &TreeScan<'_>, detail: &str) {
         self.findings.add(manifest_finding(tree.reader, tree.record, detail));
     }
+}
 
-    fn fault(&mut self, tree: &mut TreeScan<'_>, kind: FindingKind, location: Option<FrameLocation>, detail: String) {
-        tree.is_sound = false;
-        let source = tree.reader.source();
-        let object = match location {
-            Some(location) => Name::Pack(source, tree.reader.pack_digest(location.pack)).to_string(),
-            None => format!("{source}/packs"),
-        };
-        let finding = Finding::new(kind, object, detail).of_source(source);
-        self.findings.add(finding.affecting(tree.affected()));
+/// What became of a comparison of two neighbours.
+enum PairVerdict {
+    Sound,
+    Wrong(&'static str),
+    /// One of them cannot be read.
+    Unknown,
+}
+
+impl PairVerdict {
+    fn of(fault: Option<&'static str>) -> Self {
+        fault.map_or(Self::Sound, Self::Wrong)
     }
 }
 
-/// A piece of a stream.
-struct StreamPart {
-    want: Want,
-    len: u64,
-    stream: ChunkId,
+/// Judges the first leaf of a tree.
+fn judge_first(item: &ScannedLeaf) -> PairVerdict {
+    match &item.facts {
+        Some(facts) => PairVerdict::of(facts.owners_fault(None, &item.leaf)),
+        None => PairVerdict::Unknown,
+    }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum LeafVerdict {
-    Sound,
-    Unsound,
+/// The facts of a leaf, if they are those that its node says.
+fn described_facts(tree: &TreeScan<'_>, leaf: &Child, content: &[u8]) -> Result<LeafFacts, LeafFault> {
+    let mut read = |stream: &StreamRef| tree.reader.stream(&place_of(leaf, stream)).ok();
+    match tree.rules.facts(content, &mut read) {
+        Ok(facts) if facts.is_as_described(leaf, content) => Ok(facts),
+        Ok(_) => Err(LeafFault::Wrong(format!("leaf {} has other rows or streams than its node says", leaf.id))),
+        Err(LeafFault::Wrong(fault)) => Err(LeafFault::Wrong(format!("leaf {}: {fault}", leaf.id))),
+        Err(LeafFault::KeyLost) => Err(LeafFault::KeyLost),
+    }
+}
+
+fn leaf_want(leaf: &Child) -> Want {
+    Want { kind: FrameType::Leaf, id: leaf.id, location: leaf.location }
+}
+
+fn counts_of(summary: &TableSummary) -> RowCounts {
+    RowCounts { owned: summary.owned, none: summary.none, orphan: summary.orphan, duplicates: summary.duplicates }
 }
 
 /// Where a stream of a leaf should be.

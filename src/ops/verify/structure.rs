@@ -11,10 +11,12 @@ use crate::base::progress::CountUnit;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::manifest::{TableSummary, TreeKind, TreeRoot};
 use crate::format::name::Name;
-use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, ranges_id};
-use crate::ops::error::OpError;
-use crate::ops::verify::frame_map::{FrameHint, FrameMap, FrameSearch};
-use crate::ops::verify::report::{SnapshotChecked, TableChecked, VerifyOptions};
+use crate::format::node::{Child, FrameLocation, PackRef, PieceList, Skeleton, StreamHint, StreamPiece, ranges_id};
+use crate::ops::error::{OpError, unless_store_fails};
+use crate::ops::verify::frame_map::{FrameHint, FrameMap, FrameSearch, pack_object};
+use crate::ops::verify::nodes::{has_ranges_elsewhere, read_nodes};
+use crate::ops::verify::report::{SnapshotChecked, VerifyOptions};
+use crate::ops::verify::sums::{Sums, classes_add_up};
 use crate::repo::error::RepoError;
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, StreamPlace, Want};
@@ -42,36 +44,6 @@ struct CheckedSnapshot<'r> {
     table: String,
 }
 
-/// Sums over children.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Sums {
-    rows: u64,
-    bytes: u64,
-    owners: u64,
-    leaves: u64,
-}
-
-impl Sums {
-    fn of(child: &Child) -> Self {
-        Self { rows: child.rows, bytes: child.bytes, owners: child.owners, leaves: child.leaves }
-    }
-
-    fn of_table(table: &TableSummary) -> Self {
-        Self { rows: table.rows, bytes: table.bytes, owners: table.owners, leaves: table.leaves }
-    }
-
-    fn below(node: &Skeleton) -> Self {
-        let mut sums = Self::default();
-        for child in &node.children {
-            sums.rows = sums.rows.saturating_add(child.rows);
-            sums.bytes = sums.bytes.saturating_add(child.bytes);
-            sums.owners = sums.owners.saturating_add(child.owners);
-            sums.leaves = sums.leaves.saturating_add(child.leaves);
-        }
-        sums
-    }
-}
-
 impl<'a> StructureCheck<'a> {
     /// Nothing is visited yet.
     pub fn new(frames: &'a FrameMap, findings: &'a mut Findings, options: &'a VerifyOptions) -> Self {
@@ -84,8 +56,7 @@ impl<'a> StructureCheck<'a> {
         reader: &SnapshotReader<'_>,
         record: &SnapshotRecord,
     ) -> Result<SnapshotChecked, OpError> {
-        let checked = SnapshotChecked::new(record);
-        let mut snapshot = CheckedSnapshot { reader, record, checked, table: String::new() };
+        let mut snapshot = CheckedSnapshot::new(reader, record);
         for table in &reader.manifest().summary.tables {
             self.table(&mut snapshot, table)?;
         }
@@ -102,31 +73,43 @@ impl<'a> StructureCheck<'a> {
             return Ok(());
         };
         let Some(sums) = self.root(snapshot, root)? else { return Ok(()) };
-        if sums != Sums::of_table(table) || !classes_add_up(table) {
-            self.manifest_fault(snapshot, "the counts of its summary are not those of its trees");
-        }
-        let Sums { rows, bytes, leaves, .. } = sums;
-        snapshot.checked.tables.push(TableChecked { name: table.name.clone(), rows, leaves, bytes });
+        self.check_summary(snapshot, table, sums);
+        snapshot.checked.tables.push(sums.checked(table));
         if let Some(root) = snapshot.root(table, TreeKind::References) {
             self.root(snapshot, root)?;
         }
         Ok(())
     }
 
+    fn check_summary(&mut self, snapshot: &CheckedSnapshot<'_>, table: &TableSummary, sums: Sums) {
+        if sums != Sums::of_table(table) || !classes_add_up(table) {
+            self.manifest_fault(snapshot, "the counts of its summary are not those of its trees");
+        }
+    }
+
     /// Checks a tree. Gives the sums over all of it.
     fn root(&mut self, snapshot: &mut CheckedSnapshot<'_>, root: &TreeRoot) -> Result<Option<Sums>, OpError> {
-        let skeleton = match snapshot.reader.open_root(root) {
-            Ok(skeleton) => skeleton,
+        match snapshot.reader.open_root(root) {
+            Ok(skeleton) => {
+                self.check_below(snapshot, root, &skeleton)?;
+                Ok(Some(Sums::below(&skeleton)))
+            }
             Err(error) => {
                 self.manifest_fault(snapshot, &error.to_string());
-                return Ok(None);
+                Ok(None)
             }
-        };
-        let sums = Sums::below(&skeleton);
+        }
+    }
+
+    fn check_below(
+        &mut self,
+        snapshot: &mut CheckedSnapshot<'_>,
+        root: &TreeRoot,
+        skeleton: &Skeleton,
+    ) -> Result<(), OpError> {
         // Equal roots of two snapshots hold the same hashed part, and mostly the same hints.
         let id = snapshot.reader.root_id(root)?;
-        self.once(snapshot, id, |check, snapshot| check.node(snapshot, &skeleton))?;
-        Ok(Some(sums))
+        self.once(snapshot, id, |check, snapshot| check.node(snapshot, skeleton))
     }
 
     /// Does `check` unless it was done for this chunk before; findings of then affect this snapshot too.
@@ -142,11 +125,16 @@ impl<'a> StructureCheck<'a> {
         }
         let mark = self.findings.mark();
         check(self, snapshot)?;
+        self.keep_findings(id, mark);
+        Ok(())
+    }
+
+    /// Remembers what was found since `mark`, as found at or below this chunk.
+    fn keep_findings(&mut self, id: ChunkId, mark: usize) {
         let met = self.findings.met_since(mark);
         if !met.is_empty() {
             self.found_below.insert(id, met);
         }
-        Ok(())
     }
 
     /// What was found below a visited chunk affects this snapshot too.
@@ -160,9 +148,13 @@ impl<'a> StructureCheck<'a> {
         if self.options.cancel.is_cancelled() {
             return Err(OpError::Cancelled);
         }
-        if node.level == 1 {
-            return self.leaves(snapshot, node);
+        match node.level {
+            1 => self.leaves(snapshot, node),
+            _ => self.nodes_below(snapshot, node),
         }
+    }
+
+    fn nodes_below(&mut self, snapshot: &mut CheckedSnapshot<'_>, node: &Skeleton) -> Result<(), OpError> {
         for child in &node.children {
             self.child_place(snapshot, child);
         }
@@ -176,9 +168,7 @@ impl<'a> StructureCheck<'a> {
     fn child_place(&mut self, snapshot: &CheckedSnapshot<'_>, child: &Child) {
         self.find(snapshot, FrameType::Node, child.id, child.location);
         self.find(snapshot, FrameType::Ranges, ranges_id(&child.id), child.ranges_location);
-        if let (Some(node), Some(ranges)) = (&child.location, &child.ranges_location)
-            && !is_followed_by(node, ranges)
-        {
+        if has_ranges_elsewhere(child) {
             let detail = format!("the ranges of node {} do not lie beside it", child.id);
             self.fault(snapshot, FindingKind::StaleHint, child.location, detail);
         }
@@ -186,14 +176,7 @@ impl<'a> StructureCheck<'a> {
 
     /// Opens those of `children` that were not checked before, and checks them.
     fn children(&mut self, snapshot: &mut CheckedSnapshot<'_>, level: u8, children: &[Child]) -> Result<(), OpError> {
-        let mut fresh = Vec::new();
-        for child in children {
-            if self.visited.contains(&child.id) {
-                self.repeat_findings(snapshot, &child.id);
-            } else {
-                fresh.push(child);
-            }
-        }
+        let fresh = self.fresh_children(snapshot, children);
         let opened = self.open_nodes(snapshot, level, &fresh)?;
         for (child, skeleton) in fresh.iter().zip(&opened) {
             let Some(skeleton) = skeleton else { continue };
@@ -204,6 +187,19 @@ impl<'a> StructureCheck<'a> {
         Ok(())
     }
 
+    /// Those that were not checked before. What was found below the others affects this snapshot too.
+    fn fresh_children<'n>(&mut self, snapshot: &CheckedSnapshot<'_>, children: &'n [Child]) -> Vec<&'n Child> {
+        let mut fresh = Vec::new();
+        for child in children {
+            if self.visited.contains(&child.id) {
+                self.repeat_findings(snapshot, &child.id);
+            } else {
+                fresh.push(child);
+            }
+        }
+        fresh
+    }
+
     /// Nodes of `level`; `None` for one that cannot be read, which is reported.
     fn open_nodes(
         &mut self,
@@ -211,34 +207,26 @@ impl<'a> StructureCheck<'a> {
         level: u8,
         children: &[&Child],
     ) -> Result<Vec<Option<Skeleton>>, OpError> {
-        let want = |child: &&Child| Want { kind: FrameType::Node, id: child.id, location: child.location };
-        let wants: Vec<Want> = children.iter().map(want).collect();
-        let mut opened: Vec<Option<Skeleton>> = children.iter().map(|_| None).collect();
-        let mut failed = Vec::new();
-        let reader = snapshot.reader;
-        reader.fetch(&wants, |at, content| {
-            match content.and_then(|content| reader.open_node(&wants[at], &content, level)) {
-                Ok(skeleton) => opened[at] = Some(skeleton),
-                Err(RepoError::Store(error)) => return Err(OpError::from(RepoError::Store(error))),
-                Err(error) => failed.push((at, error)),
-            }
-            Ok(())
-        })?;
-        for (at, error) in failed {
+        let nodes = read_nodes(snapshot.reader, level, children)?;
+        for (at, error) in nodes.failed {
             let child = children[at];
             self.once(snapshot, child.id, |check, snapshot| {
-                let detail = format!("a node over {} rows cannot be read: {error}", child.rows);
-                check.fault(snapshot, FindingKind::Unreadable, child.location, detail);
+                check.report_unreadable(snapshot, child, &error);
                 Ok(())
             })?;
         }
-        Ok(opened)
+        Ok(nodes.opened)
+    }
+
+    fn report_unreadable(&mut self, snapshot: &CheckedSnapshot<'_>, child: &Child, error: &RepoError) {
+        let detail = format!("a node over {} rows cannot be read: {error}", child.rows);
+        self.fault(snapshot, FindingKind::Unreadable, child.location, detail);
     }
 
     fn child(&mut self, snapshot: &mut CheckedSnapshot<'_>, child: &Child, skeleton: &Skeleton) -> Result<(), OpError> {
         if Sums::below(skeleton) != Sums::of(child) {
             let detail = format!("the counts of node {} are not those that its parent has", child.id);
-            self.fault(snapshot, FindingKind::Contradiction, child.location, detail);
+            self.contradiction(snapshot, child.location, detail);
         }
         self.node(snapshot, skeleton)
     }
@@ -248,27 +236,34 @@ impl<'a> StructureCheck<'a> {
         for leaf in &node.children {
             self.leaf(snapshot, leaf);
             for hint in &leaf.streams {
-                snapshot.checked.streams += 1;
-                let place = StreamPlace { stream: hint.stream, location: hint.location };
-                match place.stream.form {
-                    StreamForm::Piece => self.piece(snapshot, &place),
-                    StreamForm::List => {
-                        self.find(snapshot, FrameType::List, place.stream.id, place.location);
-                        lists.push(place);
-                    }
-                }
+                lists.extend(self.stream(snapshot, hint));
             }
         }
         self.lists(snapshot, &lists)
     }
 
+    /// Checks the place of a stream. Gives it if it is a list, as that has to be opened.
+    fn stream(&mut self, snapshot: &mut CheckedSnapshot<'_>, hint: &StreamHint) -> Option<StreamPlace> {
+        snapshot.checked.streams += 1;
+        let place = StreamPlace { stream: hint.stream, location: hint.location };
+        match place.stream.form {
+            StreamForm::Piece => {
+                self.piece(snapshot, &place);
+                None
+            }
+            StreamForm::List => {
+                self.find(snapshot, FrameType::List, place.stream.id, place.location);
+                Some(place)
+            }
+        }
+    }
+
     fn leaf(&mut self, snapshot: &mut CheckedSnapshot<'_>, leaf: &Child) {
         snapshot.checked.leaves += 1;
         let content = self.find(snapshot, FrameType::Leaf, leaf.id, leaf.location);
-        let has_other_length = content.is_some_and(|len| u64::from(len) != leaf.bytes);
-        if leaf.leaves != 1 || has_other_length {
+        if leaf.leaves != 1 || has_other_length(content, leaf.bytes) {
             let detail = format!("leaf {} has another length than its node says", leaf.id);
-            self.fault(snapshot, FindingKind::Contradiction, leaf.location, detail);
+            self.contradiction(snapshot, leaf.location, detail);
         }
     }
 
@@ -276,14 +271,23 @@ impl<'a> StructureCheck<'a> {
     fn piece(&mut self, snapshot: &CheckedSnapshot<'_>, place: &StreamPlace) {
         let StreamPlace { stream, location } = *place;
         let content = self.find(snapshot, FrameType::Piece, stream.id, location);
-        if content.is_some_and(|len| u64::from(len) != stream.len) {
+        if has_other_length(content, stream.len) {
             let detail = format!("stream {} has another length than its node says", stream.id);
-            self.fault(snapshot, FindingKind::Contradiction, location, detail);
+            self.contradiction(snapshot, location, detail);
         }
     }
 
     /// Opens lists and checks the places and lengths of their pieces.
     fn lists(&mut self, snapshot: &mut CheckedSnapshot<'_>, lists: &[StreamPlace]) -> Result<(), OpError> {
+        let fresh = self.fresh_lists(snapshot, lists);
+        for batch in fresh.chunks(NODES_AT_ONCE) {
+            self.list_batch(snapshot, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Those that were not checked before, each once.
+    fn fresh_lists(&mut self, snapshot: &CheckedSnapshot<'_>, lists: &[StreamPlace]) -> Vec<StreamPlace> {
         let mut fresh: Vec<StreamPlace> = Vec::new();
         for list in lists {
             let id = list.stream.id;
@@ -293,33 +297,36 @@ impl<'a> StructureCheck<'a> {
                 fresh.push(*list);
             }
         }
-        for batch in fresh.chunks(NODES_AT_ONCE) {
-            self.list_batch(snapshot, batch)?;
-        }
-        Ok(())
+        fresh
     }
 
     fn list_batch(&mut self, snapshot: &mut CheckedSnapshot<'_>, batch: &[StreamPlace]) -> Result<(), OpError> {
-        let want = |list: &StreamPlace| Want { kind: FrameType::List, id: list.stream.id, location: list.location };
-        let wants: Vec<Want> = batch.iter().map(want).collect();
+        let wants: Vec<Want> = batch.iter().map(list_want).collect();
         let reader = snapshot.reader;
         reader.fetch(&wants, |at, content| {
-            let StreamPlace { stream, location } = batch[at];
-            let list = match content.and_then(|content| read_list(&stream, &content)) {
-                Err(RepoError::Store(error)) => return Err(OpError::from(RepoError::Store(error))),
-                list => list,
-            };
-            self.once(snapshot, stream.id, |check, snapshot| {
-                match list {
-                    Ok(list) => check.list(snapshot, &batch[at], &list),
-                    Err(error) => {
-                        let detail = format!("the list of a stream of {} bytes cannot be read: {error}", stream.len);
-                        check.fault(snapshot, FindingKind::Unreadable, location, detail);
-                    }
-                }
+            let place = &batch[at];
+            let list = content.and_then(|content| read_list(&place.stream, &content));
+            let list = unless_store_fails(list)?;
+            self.once(snapshot, place.stream.id, |check, snapshot| {
+                check.opened_list(snapshot, place, list);
                 Ok(())
             })
         })
+    }
+
+    fn opened_list(
+        &mut self,
+        snapshot: &mut CheckedSnapshot<'_>,
+        place: &StreamPlace,
+        list: Result<PieceList, RepoError>,
+    ) {
+        match list {
+            Ok(list) => self.list(snapshot, place, &list),
+            Err(error) => {
+                let detail = format!("the list of a stream of {} bytes cannot be read: {error}", place.stream.len);
+                self.fault(snapshot, FindingKind::Unreadable, place.location, detail);
+            }
+        }
     }
 
     fn list(&mut self, snapshot: &mut CheckedSnapshot<'_>, place: &StreamPlace, list: &PieceList) {
@@ -327,16 +334,21 @@ impl<'a> StructureCheck<'a> {
         let mut sum = 0u64;
         for piece in &list.pieces {
             sum = sum.saturating_add(piece.len);
-            let pack = piece.location.map(|location| &list.packs[location.pack as usize]);
-            let content = self.find_in(snapshot, FrameType::Piece, piece.id, pack.zip(piece.location));
-            if content.is_some_and(|len| u64::from(len) != piece.len) {
+            if self.has_other_piece(snapshot, list, piece) {
                 sum = u64::MAX;
             }
         }
         if sum != place.stream.len {
             let detail = format!("the pieces of stream {} do not add up to its length", place.stream.id);
-            self.fault(snapshot, FindingKind::Contradiction, place.location, detail);
+            self.contradiction(snapshot, place.location, detail);
         }
+    }
+
+    /// Whether a piece is of another length than its list says; one that is nowhere is reported by itself.
+    fn has_other_piece(&mut self, snapshot: &CheckedSnapshot<'_>, list: &PieceList, piece: &StreamPiece) -> bool {
+        let pack = piece.location.map(|location| &list.packs[location.pack as usize]);
+        let content = self.find_in(snapshot, FrameType::Piece, piece.id, pack.zip(piece.location));
+        has_other_length(content, piece.len)
     }
 
     /// The content length of a chunk, if it lies in a pack of the inventory.
@@ -364,19 +376,29 @@ impl<'a> StructureCheck<'a> {
             let session = pack.sessions.get(usize::from(location.session))?;
             Some(FrameHint { pack: &pack.digest, session, location })
         });
-        let pack = place.map(|(pack, _)| pack.digest);
-        match self.frames.find(kind, &id, hint) {
-            FrameSearch::Exact { content } => Some(content),
-            FrameSearch::Elsewhere { content } => {
+        let search = self.frames.find(kind, &id, hint);
+        self.report_search(snapshot, &id, place.map(|(pack, _)| pack.digest), search);
+        search.content()
+    }
+
+    /// Reports a chunk that is not where the hint to a pack says.
+    fn report_search(
+        &mut self,
+        snapshot: &CheckedSnapshot<'_>,
+        id: &ChunkId,
+        pack: Option<Digest>,
+        search: FrameSearch,
+    ) {
+        match search {
+            FrameSearch::Exact { .. } => {}
+            FrameSearch::Elsewhere { .. } => {
                 // A hint may lead to a pack that is gone while the chunk is stored again elsewhere.
                 let detail = format!("a hint to chunk {id} leads nowhere; the index finds it elsewhere");
                 self.pack_fault(snapshot, FindingKind::StaleHint, pack, detail);
-                Some(content)
             }
             FrameSearch::Nowhere => {
                 let detail = format!("chunk {id} is needed from it, and no readable pack of the inventory has it");
                 self.pack_fault(snapshot, FindingKind::LostChunk, pack, detail);
-                None
             }
         }
     }
@@ -396,17 +418,17 @@ impl<'a> StructureCheck<'a> {
         location: Option<FrameLocation>,
         detail: String,
     ) {
-        let pack = location.map(|location| snapshot.reader.pack(location.pack).digest);
+        let pack = location.map(|location| snapshot.reader.pack_digest(location.pack));
         self.pack_fault(snapshot, kind, pack, detail);
+    }
+
+    fn contradiction(&mut self, snapshot: &CheckedSnapshot<'_>, location: Option<FrameLocation>, detail: String) {
+        self.fault(snapshot, FindingKind::Contradiction, location, detail);
     }
 
     fn pack_fault(&mut self, snapshot: &CheckedSnapshot<'_>, kind: FindingKind, pack: Option<Digest>, detail: String) {
         let source = snapshot.reader.source();
-        let object = match pack {
-            Some(digest) => Name::Pack(source, digest).to_string(),
-            None => format!("{source}/packs"),
-        };
-        let finding = Finding::new(kind, object, detail).of_source(source);
+        let finding = Finding::new(kind, pack_object(source, pack), detail).of_source(source);
         self.findings.add(finding.affecting(snapshot.affected()));
     }
 }
@@ -425,21 +447,22 @@ impl CheckedSnapshot<'_> {
 }
 
 impl<'r> CheckedSnapshot<'r> {
+    fn new(reader: &'r SnapshotReader<'r>, record: &'r SnapshotRecord) -> Self {
+        Self { reader, record, checked: SnapshotChecked::new(record), table: String::new() }
+    }
     fn root(&self, table: &TableSummary, kind: TreeKind) -> Option<&'r TreeRoot> {
         let mut roots = self.reader.manifest().roots.iter();
         roots.find(|root| root.table == table.number && root.kind == kind)
     }
 }
 
-/// Whether the rows of every class together are all rows.
-fn classes_add_up(table: &TableSummary) -> bool {
-    let sum = table.owned.checked_add(table.none).and_then(|sum| sum.checked_add(table.orphan));
-    sum == Some(table.rows)
+fn list_want(list: &StreamPlace) -> Want {
+    Want { kind: FrameType::List, id: list.stream.id, location: list.location }
 }
 
-/// Whether a frame begins where another ends, in the same pack.
-fn is_followed_by(frame: &FrameLocation, next: &FrameLocation) -> bool {
-    frame.pack == next.pack && u64::from(frame.offset) + u64::from(frame.stored) == u64::from(next.offset)
+/// Whether a chunk was found, and with another length than it must have.
+fn has_other_length(content: Option<u32>, expected: u64) -> bool {
+    content.is_some_and(|len| u64::from(len) != expected)
 }
 
 fn read_list(stream: &StreamRef, content: &[u8]) -> Result<PieceList, RepoError> {

@@ -1,9 +1,11 @@
 //! The leaves of one tree in their order, each with what lies between it and the one before, and the
 //! names under which what was found sound is remembered.
 
-use crate::base::finding::Affected;
+use crate::base::finding::{Affected, Finding, FindingKind, Findings};
 use crate::base::limit::{FAN_OUT_MAX, FAN_OUT_MIN, FAN_OUT_TARGET};
-use crate::format::node::{Child, StreamHint};
+use crate::base::progress::{CountUnit, SharedProgress};
+use crate::format::node::{Child, FrameLocation, StreamHint};
+use crate::ops::verify::frame_map::pack_object;
 use crate::ops::verify::leaf::{Junction, LeafFacts, TreeRules};
 use crate::repo::ledger::SnapshotRecord;
 use crate::repo::reader::{SnapshotReader, StreamPlace};
@@ -50,6 +52,13 @@ pub struct ScannedLeaf {
     pub junction: Option<Junction>,
     pub is_first: bool,
     pub facts: Option<LeafFacts>,
+}
+
+/// Leaves that are checked together.
+pub struct ScanBatch {
+    pub items: Vec<ScannedLeaf>,
+    /// The position of the first that is not of the batch before.
+    pub first: usize,
 }
 
 /// A leaf that has to be compared with the one before it.
@@ -100,15 +109,57 @@ impl<'r> TreeScan<'r> {
         self.batch.push(ScannedLeaf { leaf: leaf.clone(), junction, is_first, facts: None });
     }
 
+    /// The leaves that wait, after the one before them; `None` if none waits.
+    pub fn take_batch(&mut self) -> Option<ScanBatch> {
+        let mut items = std::mem::take(&mut self.batch);
+        if items.is_empty() {
+            return None;
+        }
+        let mut first = 0;
+        if let Some(previous) = self.previous.take() {
+            items.insert(0, previous);
+            first = 1;
+        }
+        Some(ScanBatch { items, first })
+    }
+
+    /// Reports something wrong in this tree.
+    pub fn fault(
+        &mut self,
+        findings: &mut Findings,
+        kind: FindingKind,
+        location: Option<FrameLocation>,
+        detail: String,
+    ) {
+        self.is_sound = false;
+        let source = self.reader.source();
+        let pack = location.map(|location| self.reader.pack_digest(location.pack));
+        let finding = Finding::new(kind, pack_object(source, pack), detail).of_source(source);
+        findings.add(finding.affecting(self.affected()));
+    }
+
+    /// Counts a leaf or piece that was opened.
+    pub fn count_opened(&mut self, content: &[u8], progress: &SharedProgress) {
+        let len = content.len() as u64;
+        self.opened += 1;
+        self.opened_bytes += len;
+        progress.add(CountUnit::ContentBytes, len);
+    }
+
     /// What lies between the leaf that was reached by `before` and the one reached now. The lowest
     /// node above both is on the highest level whose count has moved.
     fn junction(&self, mut before: Vec<usize>) -> Junction {
-        let counts = &self.last_counts;
-        let moved = (0..counts.len()).rev().find(|&level| counts[level] != before[level]).unwrap_or(0);
+        let moved = self.highest_moved(&before);
         let separators = &self.path[moved].separators;
-        let separator = counts[moved].checked_sub(2).and_then(|at| separators.get(at));
+        let separator = self.last_counts[moved].checked_sub(2).and_then(|at| separators.get(at));
         before.truncate(moved + 1);
         Junction { separator: separator.cloned().unwrap_or_default(), children: before }
+    }
+
+    fn highest_moved(&self, before: &[usize]) -> usize {
+        let counts = &self.last_counts;
+        let mut levels = (0..counts.len()).rev();
+        levels.find(|&level| counts[level] != before[level]).unwrap_or(0)
     }
 
     /// Something is left out here.
@@ -120,10 +171,13 @@ impl<'r> TreeScan<'r> {
 
     /// Adds the counts of a leaf; without them the totals mean nothing.
     pub fn add_counts(&mut self, counts: Option<RowCounts>) {
-        let Some(counts) = counts else {
-            self.is_complete = false;
-            return;
-        };
+        match counts {
+            Some(counts) => self.add_to_totals(counts),
+            None => self.is_complete = false,
+        }
+    }
+
+    fn add_to_totals(&mut self, counts: RowCounts) {
         self.totals.owned += counts.owned;
         self.totals.none += counts.none;
         self.totals.orphan += counts.orphan;
@@ -144,24 +198,43 @@ impl<'r> TreeScan<'r> {
     /// Names the neighbours `at - 1` and `at`, all that their node says of the second, and what lies between.
     pub fn pair_hash(&self, items: &[ScannedLeaf], at: usize) -> u64 {
         let item = &items[at];
-        let leaf = &item.leaf;
-        let mut before: &[u8] = &[];
-        let mut separator: &[u8] = &[];
-        let mut children = Vec::new();
+        let mut between = JunctionParts::default();
         if let Some(junction) = &item.junction {
-            before = at.checked_sub(1).map_or(&[], |before| items[before].leaf.id.as_bytes());
-            separator = &junction.separator;
-            children = junction.children.iter().map(fan_out_range).collect();
+            let before = at.checked_sub(1).map(|before| &items[before]);
+            between = JunctionParts::of(before, junction);
         }
+        self.hash_of(item, &between)
+    }
+
+    fn hash_of(&self, item: &ScannedLeaf, between: &JunctionParts<'_>) -> u64 {
+        let leaf = &item.leaf;
         self.hash(&[
-            before,
+            between.leaf_before,
             leaf.id.as_bytes(),
             &[u8::from(item.is_first)],
             &counts_bytes(leaf),
             &streams_bytes(&leaf.streams),
-            separator,
-            &children,
+            between.separator,
+            &between.fan_outs,
         ])
+    }
+}
+
+/// What lies before a leaf, as its name for a pair needs it.
+#[derive(Default)]
+struct JunctionParts<'a> {
+    leaf_before: &'a [u8],
+    separator: &'a [u8],
+    fan_outs: Vec<u8>,
+}
+
+impl<'a> JunctionParts<'a> {
+    fn of(before: Option<&'a ScannedLeaf>, junction: &'a Junction) -> Self {
+        Self {
+            leaf_before: before.map_or(&[], |before| before.leaf.id.as_bytes()),
+            separator: &junction.separator,
+            fan_outs: junction.children.iter().map(fan_out_range).collect(),
+        }
     }
 }
 
@@ -199,15 +272,20 @@ fn streams_bytes(streams: &[StreamHint]) -> Vec<u8> {
 
 /// Positions of the leaves that must be opened to compare these pairs.
 pub fn needed_leaves(items: &[ScannedLeaf], pairs: &[LeafPair]) -> Vec<usize> {
-    let mut needed = Vec::new();
-    for pair in pairs {
-        needed.extend(pair.at.checked_sub(1));
-        needed.push(pair.at);
-    }
+    let mut needed = leaves_of_pairs(pairs);
     // The last one is needed at the tree's end, or by the next batch, or not at all; it costs one leaf.
     needed.push(items.len() - 1);
     needed.sort_unstable();
     needed.dedup();
     needed.retain(|&at| items[at].facts.is_none());
     needed
+}
+
+fn leaves_of_pairs(pairs: &[LeafPair]) -> Vec<usize> {
+    let mut leaves = Vec::new();
+    for pair in pairs {
+        leaves.extend(pair.at.checked_sub(1));
+        leaves.push(pair.at);
+    }
+    leaves
 }

@@ -2,6 +2,7 @@
 //! frame is opened under the id that its parent names, and the id is computed again.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ use crate::format::codec;
 use crate::format::name::Name;
 use crate::format::node::{FrameLocation, PackRef, Skeleton};
 use crate::format::wire::WireError;
-use crate::repo::error::RepoError;
+use crate::repo::error::{InObject, RepoError};
 use crate::repo::index::Index;
 use crate::repo::io::Read;
 use crate::repo::known_chunks;
@@ -26,6 +27,7 @@ use crate::store::StoreError;
 
 /// Frames that are at most this far apart are read in one go.
 const GAP_BYTES_MAX: u64 = 64 << 10;
+const UNKNOWN_SESSION: WireError = WireError::Invalid { what: "session of a hint" };
 /// Longest range that is read in one go.
 const RUN_BYTES_MAX: u64 = 2 << 20;
 
@@ -95,12 +97,12 @@ impl SnapshotReader<'_> {
         location: &FrameLocation,
         mut sealed: Vec<u8>,
     ) -> Result<Vec<u8>, RepoError> {
-        let object = || self.describe_in(want, pack);
+        let object = self.in_pack(want, pack);
         self.unseal(want, pack, location, &mut sealed)?;
-        let content = codec::decode(location.codec, sealed).map_err(|error| RepoError::codec(object(), &error))?;
-        let computed = self.compute_id(want, &content).map_err(|error| RepoError::wire(object(), &error))?;
+        let content = codec::decode(location.codec, sealed).in_object(&object)?;
+        let computed = self.compute_id(want, &content).in_object(&object)?;
         if computed.is_some_and(|computed| computed != want.id) {
-            return Err(RepoError::damaged(object(), "its content has another id"));
+            return Err(RepoError::damaged(object, "its content has another id"));
         }
         Ok(content)
     }
@@ -113,19 +115,14 @@ impl SnapshotReader<'_> {
         sealed: &mut Vec<u8>,
     ) -> Result<(), RepoError> {
         let session = pack.sessions.get(usize::from(location.session));
-        let session = session.ok_or_else(|| self.unknown_session(want, pack))?;
+        let session = session.ok_or(UNKNOWN_SESSION).in_object(self.in_pack(want, pack))?;
         let opener = self.opener(*session, want.kind.tier(), pack)?;
         let opened = opener.open(want.kind, &want.id, location.frame_counter, sealed);
-        opened.map_err(|error| RepoError::sealed(self.describe_in(want, pack), &error))
+        opened.in_object(self.in_pack(want, pack))
     }
 
-    fn unknown_session(&self, want: &Want, pack: &PackRef) -> RepoError {
-        let error = WireError::Invalid { what: "session of a hint" };
-        RepoError::wire(self.describe_in(want, pack), &error)
-    }
-
-    fn describe_in(&self, want: &Want, pack: &PackRef) -> String {
-        format!("{} in {}", describe(want), Name::Pack(self.context.source, pack.digest))
+    fn in_pack<'w>(&self, want: &'w Want, pack: &PackRef) -> WantInPack<'w> {
+        WantInPack { want, pack: Name::Pack(self.context.source, pack.digest) }
     }
 
     /// The id of content, if this role can compute it.
@@ -233,8 +230,8 @@ impl SnapshotReader<'_> {
 
     fn describe_at_hint(&self, want: &Want) -> String {
         match want.location {
-            Some(location) => self.describe_in(want, &self.pack(location.pack)),
-            None => describe(want),
+            Some(location) => self.in_pack(want, &self.pack(location.pack)).to_string(),
+            None => want.to_string(),
         }
     }
 
@@ -379,17 +376,34 @@ impl FetchRun {
 }
 
 fn missing(want: &Want) -> RepoError {
-    RepoError::missing(describe(want))
+    RepoError::missing(want)
 }
 
-pub(super) fn describe(want: &Want) -> String {
-    let what = match want.kind {
+impl fmt::Display for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", kind_name(self.kind), self.id)
+    }
+}
+
+fn kind_name(kind: FrameType) -> &'static str {
+    match kind {
         FrameType::Leaf => "leaf",
         FrameType::Node => "node",
         FrameType::Ranges => "ranges",
         FrameType::Piece => "piece",
         FrameType::List => "list",
         _ => "frame",
-    };
-    format!("{what} {}", want.id)
+    }
+}
+
+/// A wanted chunk and the pack that it should lie in.
+struct WantInPack<'w> {
+    want: &'w Want,
+    pack: Name,
+}
+
+impl fmt::Display for WantInPack<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.want, self.pack)
+    }
 }

@@ -12,14 +12,16 @@ use crate::crypto::seal::Opener;
 use crate::format::cell::StreamRef;
 use crate::format::manifest::{TreeKind, TreeRoot};
 use crate::format::node::{Child, FrameLocation, PackRef, Skeleton, StreamHint};
-use crate::format::wire::WireError;
-use crate::repo::error::RepoError;
+use crate::repo::error::{InObject, RepoError};
 use crate::repo::fragment::Signers;
 use crate::repo::index::Index;
 use crate::repo::known_chunks::WantedPack;
 use crate::repo::ledger::{InventoryPack, Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth, OpenManifest};
 use crate::repo::open::Unlocked;
+
+/// Names a root in errors.
+const ROOT: &str = "a root of the manifest";
 
 /// A chunk to be read.
 #[derive(Clone, Copy, Debug)]
@@ -116,10 +118,6 @@ fn id_keys(unlocked: &Unlocked, epoch: Epoch, structure: &StructureKeys) -> Resu
     ids.transpose().map_err(|source| RepoError::Grant { key: unlocked.key(), source })
 }
 
-fn undecodable_root(error: &WireError) -> RepoError {
-    RepoError::wire("a root of the manifest", error)
-}
-
 impl<'a> SnapshotReader<'a> {
     /// Opens a snapshot as far as the role goes.
     pub fn open(unlocked: &'a Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<Self, RepoError> {
@@ -172,13 +170,13 @@ impl<'a> SnapshotReader<'a> {
 
     /// A root of the manifest. The locations in it refer to the reader's packs.
     pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
-        let skeleton = Skeleton::read(&root.skeleton).map_err(|error| undecodable_root(&error))?;
+        let skeleton = Skeleton::read(&root.skeleton).in_object(ROOT)?;
         Ok(self.intern(skeleton))
     }
 
     /// The id that a root would have if it were stored like other nodes.
     pub fn root_id(&self, root: &TreeRoot) -> Result<ChunkId, RepoError> {
-        let hashed = Skeleton::hashed_of(&root.skeleton).map_err(|error| undecodable_root(&error))?;
+        let hashed = Skeleton::hashed_of(&root.skeleton).in_object(ROOT)?;
         Ok(self.structure.chunk_id(FrameType::Node, hashed).expect("nodes are of the structure tier"))
     }
 

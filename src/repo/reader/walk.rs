@@ -3,14 +3,15 @@
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
 use crate::format::manifest::StoredLocation;
-use crate::format::node::{Child, FrameLocation, PieceList, Skeleton};
-use crate::format::wire::WireError;
-use crate::repo::error::RepoError;
-use crate::repo::reader::fetch::describe;
+use crate::format::node::{Child, FrameLocation, PieceList, Skeleton, StreamPiece};
+use crate::repo::error::{InObject, RepoError};
 use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, StreamPlace, Want, renumber_pack};
 
 /// Nodes that are open at the same time when a tree is walked.
 const NODES_PER_BATCH: usize = 24;
+
+/// Names the secrets in errors.
+const SECRETS: &str = "the secrets of the manifest";
 
 impl SnapshotReader<'_> {
     /// The leaves of a tree, in order.
@@ -86,9 +87,9 @@ impl SnapshotReader<'_> {
 
     /// Reads the content of a node that must be of this level.
     pub fn open_node(&self, want: &Want, content: &[u8], level: u8) -> Result<Skeleton, RepoError> {
-        let skeleton = Skeleton::read(content).map_err(|error| RepoError::wire(describe(want), &error))?;
+        let skeleton = Skeleton::read(content).in_object(want)?;
         if skeleton.level != level {
-            return Err(RepoError::damaged(describe(want), format!("it is of level {}, not {level}", skeleton.level)));
+            return Err(RepoError::damaged(want, format!("it is of level {}, not {level}", skeleton.level)));
         }
         Ok(self.intern(skeleton))
     }
@@ -119,13 +120,13 @@ impl SnapshotReader<'_> {
     pub fn schema(&self) -> Result<Vec<u8>, RepoError> {
         let secrets = self.manifest.secrets.as_ref();
         let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
-        let stream = StreamRef::try_from(secrets.schema).map_err(|error| undecodable_secrets(&error))?;
+        let stream = StreamRef::try_from(secrets.schema).in_object(SECRETS)?;
         let location = secrets.schema_at.as_ref().map(|hint| self.intern_hint(hint)).transpose()?;
         self.stream(&StreamPlace { stream, location })
     }
 
     fn intern_hint(&self, hint: &StoredLocation) -> Result<FrameLocation, RepoError> {
-        let (pack, location) = hint.pack_and_location().map_err(|error| undecodable_secrets(&error))?;
+        let (pack, location) = hint.pack_and_location().in_object(SECRETS)?;
         Ok(FrameLocation { pack: self.intern_packs(&[pack])[0], ..location })
     }
 
@@ -138,19 +139,20 @@ impl SnapshotReader<'_> {
     pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
         let list = self.piece_list(place)?;
         let ordinals = self.intern_packs(&list.packs);
-        let mut wants = Vec::with_capacity(list.pieces.len());
-        for mut piece in list.pieces {
-            renumber_pack(&mut piece.location, &ordinals);
-            wants.push((Want { kind: FrameType::Piece, id: piece.id, location: piece.location }, piece.len));
-        }
-        Ok(wants)
+        let pieces = list.pieces.into_iter();
+        Ok(pieces.map(|piece| want_and_length(piece, &ordinals)).collect())
     }
 
     fn piece_list(&self, place: &StreamPlace) -> Result<PieceList, RepoError> {
         let want = Want { kind: FrameType::List, id: place.stream.id, location: place.location };
         let content = self.fetch_one(want)?;
-        PieceList::read(&content).map_err(|error| RepoError::wire(describe(&want), &error))
+        PieceList::read(&content).in_object(want)
     }
+}
+
+fn want_and_length(mut piece: StreamPiece, ordinals: &[u32]) -> (Want, u64) {
+    renumber_pack(&mut piece.location, ordinals);
+    (Want { kind: FrameType::Piece, id: piece.id, location: piece.location }, piece.len)
 }
 
 /// Nodes one level below others, in order.
@@ -167,10 +169,6 @@ fn node_want(child: &Child) -> Want {
 fn wrong_length(stream: &StreamRef, bytes: usize) -> RepoError {
     let reason = format!("it has {bytes} bytes, not {}", stream.len);
     RepoError::damaged(format!("stream {}", stream.id), reason)
-}
-
-fn undecodable_secrets(error: &WireError) -> RepoError {
-    RepoError::wire("the secrets of the manifest", error)
 }
 
 /// Leaves that follow each other, but for what lies below the nodes that are lost.

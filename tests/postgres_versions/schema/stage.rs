@@ -87,7 +87,7 @@ pub fn build(cluster: &Cluster, document: &SchemaDocument, database: &str) {
 }
 
 /// Objects that are named, and the reason of one of them.
-pub fn reason_of<'a>(gaps: &'a [Gap], object: &str) -> &'a str {
+pub fn reason_of<'a>(gaps: &'a [Finding], object: &str) -> &'a str {
     let found = gaps.iter().find(|gap| gap.object == object);
     found.map(|gap| gap.detail.as_str()).unwrap_or_else(|| panic!("no gap named {object}: {gaps:?}"))
 }

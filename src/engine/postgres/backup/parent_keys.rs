@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 
+use crate::engine::contract::ForeignKey;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::QueryError;
 use crate::engine::postgres::schema::catalog_queries::{KeyComparison, comparisons};
+use crate::engine::postgres::schema::table::PgReference;
 use crate::engine::postgres::schema::table::{Parent, PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference, PgTypes};
 
@@ -85,13 +87,13 @@ pub(super) fn find_parent_lookups(
 }
 
 fn candidates(tables: &[PgTable], types: &PgTypes) -> Vec<Candidate> {
-    let mut found = Vec::new();
-    for (at, table) in tables.iter().enumerate() {
-        for foreign_key in 0..table.references.len() {
-            found.extend(candidate(at, table, foreign_key, types));
-        }
-    }
-    found
+    let all = tables.iter().enumerate().flat_map(|(at, table)| candidates_of(at, table, types));
+    all.collect()
+}
+
+fn candidates_of(at: usize, table: &PgTable, types: &PgTypes) -> Vec<Candidate> {
+    let keys = 0..table.references.len();
+    keys.filter_map(|foreign_key| candidate(at, table, foreign_key, types)).collect()
 }
 
 /// None if the bytes of the columns tell which are equal, or if the parent cannot be asked, or is the table itself.
@@ -109,15 +111,24 @@ fn candidate(at: usize, table: &PgTable, foreign_key: usize, types: &PgTypes) ->
 /// The columns of a foreign key with their parents; None if the type of one is not known.
 fn candidate_columns(table: &PgTable, foreign_key: usize, types: &PgTypes) -> Option<Vec<CandidateColumn>> {
     let key = &table.table.foreign_keys[foreign_key];
-    let mut columns = Vec::with_capacity(key.columns.len());
-    for (place, &at) in key.columns.iter().enumerate() {
-        let child = KeyColumn::new(at, &table.table.columns[at].name, &table.columns[at], types)?;
-        let parent_column = &table.references[foreign_key].columns[place];
-        let parent = KeyColumn::new(place, &key.parent_columns[place], parent_column, types)?;
-        let equality = parent.kind.key_equality(parent_column.collation, &child.kind);
-        columns.push(CandidateColumn { child, parent, equality });
-    }
-    Some(columns)
+    let reference = &table.references[foreign_key];
+    (0..key.columns.len()).map(|place| candidate_column(table, key, reference, place, types)).collect()
+}
+
+/// `place` is the column's in the key.
+fn candidate_column(
+    table: &PgTable,
+    key: &ForeignKey,
+    reference: &PgReference,
+    place: usize,
+    types: &PgTypes,
+) -> Option<CandidateColumn> {
+    let at = key.columns[place];
+    let child = KeyColumn::new(at, &table.table.columns[at].name, &table.columns[at], types)?;
+    let parent_column = &reference.columns[place];
+    let parent = KeyColumn::new(place, &key.parent_columns[place], parent_column, types)?;
+    let equality = parent.kind.key_equality(parent_column.collation, &child.kind);
+    Some(CandidateColumn { child, parent, equality })
 }
 
 /// How the server compares the columns of each foreign key, by its OID.

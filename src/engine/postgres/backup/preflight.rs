@@ -182,13 +182,17 @@ fn rights(client: &Client, catalog: &PgCatalog) -> Result<ServerCheck, QueryErro
     if unreadable.is_empty() {
         return Ok(ServerCheck::well("rights", format!("{role} may read all {tables} tables and their sequences")));
     }
+    Ok(missing_rights(&role, &unreadable))
+}
+
+fn missing_rights(role: &str, unreadable: &[String]) -> ServerCheck {
     let count = unreadable.len();
-    Ok(ServerCheck::doubtful(
+    ServerCheck::doubtful(
         "rights",
         FindingKind::NoPrivilege,
-        format!("{role} may not read {count} tables and sequences: {}", abbreviated(&unreadable)),
+        format!("{role} may not read {count} tables and sequences: {}", abbreviated(unreadable)),
         "grant the role what docs/postgresql.md says",
-    ))
+    )
 }
 
 /// The role of a session.
@@ -217,13 +221,16 @@ fn identity(client: &Client) -> Result<ServerCheck, QueryError> {
     if refused.is_empty() {
         return Ok(ServerCheck::well("identity", "another server behind the same name would be noticed"));
     }
-    let refused = abbreviated(&refused);
-    Ok(ServerCheck::doubtful(
+    Ok(uncertain_identity(&abbreviated(&refused)))
+}
+
+fn uncertain_identity(refused: &str) -> ServerCheck {
+    ServerCheck::doubtful(
         "identity",
         FindingKind::ServerUnknown,
         format!("the role may not call {refused}: another server behind the same name is harder to notice"),
         "grant the role EXECUTE on these functions",
-    ))
+    )
 }
 
 fn locks(client: &Client, catalog: &PgCatalog) -> Result<ServerCheck, QueryError> {

@@ -66,14 +66,18 @@ fn row_order(relation: &TablePart) -> RowOrder {
 fn push_ranges(parts: &mut Vec<ScanPart>, relation: &TablePart) {
     let count = relation.pages / PART_PAGES;
     for at in 0..count {
-        let mut range = format!("ctid >= '({},0)'::pg_catalog.tid", at * PART_PAGES);
-        let next = at + 1;
-        // The last range has no end: the table may have more pages by now.
-        if next < count {
-            range.push_str(&format!(" AND ctid < '({},0)'::pg_catalog.tid", next * PART_PAGES));
-        }
-        parts.push(ScanPart::new(relation, Some(range)));
+        parts.push(ScanPart::new(relation, Some(range_condition(at, count))));
     }
+}
+
+fn range_condition(at: u64, count: u64) -> String {
+    let next = at + 1;
+    let range = format!("ctid >= '({},0)'::pg_catalog.tid", at * PART_PAGES);
+    // The last range has no end: the table may have more pages by now.
+    if next == count {
+        return range;
+    }
+    format!("{range} AND ctid < '({},0)'::pg_catalog.tid", next * PART_PAGES)
 }
 
 impl ScanPart {

@@ -66,10 +66,7 @@ impl ReadableImage {
     fn table(&self, at: usize) -> Result<&ReadableTable, SourceError> {
         let table = self.tables.get(at).ok_or_else(|| failed(READING, "there is no such table"))?;
         match &table.untyped_column {
-            Some(column) => {
-                let reason = format!("the type of column {column} is not known");
-                Err(failed(format!("read {}", table.name), reason))
-            }
+            Some(column) => Err(unknown_type(&table.name, column)),
             None => Ok(table),
         }
     }
@@ -428,4 +425,8 @@ impl RowSink for FirstCell {
 
 pub(super) fn failed(doing: impl Into<String>, reason: impl ToString) -> SourceError {
     SourceError::Failed { doing: doing.into(), reason: reason.to_string() }
+}
+
+fn unknown_type(table: &str, column: &str) -> SourceError {
+    failed(format!("read {table}"), format!("the type of column {column} is not known"))
 }

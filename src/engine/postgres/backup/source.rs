@@ -8,6 +8,7 @@ use crate::base::chain::chain;
 use crate::base::finding::Finding;
 use crate::engine::contract::{Column, Description, Engine, Reader, Source, SourceError};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
+use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
 use crate::engine::postgres::backup::parent_keys::find_parent_lookups;
 use crate::engine::postgres::backup::read_options::{Gentle, RateLimiter, ReadOptions};
@@ -21,6 +22,7 @@ use crate::engine::postgres::connect::tool_connection::tool_connection;
 use crate::engine::postgres::schema::catalog::PgCatalog;
 use crate::engine::postgres::schema::document::SchemaDocument;
 use crate::engine::postgres::schema::document_reader;
+use crate::engine::postgres::schema::document_reader::SchemaError;
 use crate::engine::postgres::schema::dump::{DumpEncoding, DumpRequest, DumpTools, ToolSearch};
 use crate::engine::postgres::schema::table::{PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes};
@@ -103,15 +105,9 @@ impl PostgresSource {
             excluded_sequences: &catalog.unreadable_sequences,
             cancelled: self.address.cancel.flag(),
         };
-        let error = match document_reader::read_document(image.leader(), &tools, &request) {
-            Ok(gathered) => return Ok(ImageAttempt::Done(gathered)),
-            Err(error) => error,
-        };
-        match error.not_locked() {
-            Some(how) if watchdog.verdict().is_none() => {
-                Ok(ImageAttempt::Disturbed(format!("somebody wanted to alter a table ({how})")))
-            }
-            _ => Err(schema_failed(&error)),
+        match document_reader::read_document(image.leader(), &tools, &request) {
+            Ok(gathered) => Ok(ImageAttempt::Done(gathered)),
+            Err(error) => disturbance(&error, watchdog).map(ImageAttempt::Disturbed),
         }
     }
 
@@ -200,15 +196,7 @@ impl Source for PostgresSource {
         let types = PgTypes::load(image.leader())?;
         self.complete_columns(&image, &mut tables, &types)?;
         let readable = self.readable_tables(&image, &mut tables, &types)?;
-        let description = Description {
-            engine: Engine::Postgres,
-            identity: image.facts().identity.clone(),
-            source_clock: image.facts().clock,
-            schema: schema.document,
-            bytes_estimate: table_bytes(image.leader(), &tables)?,
-            tables: tables.into_iter().map(|table| table.table).collect(),
-            gaps,
-        };
+        let description = description(&image, schema.document, tables, gaps)?;
         self.open = Some(ReadableImage {
             encoding: SessionEncoding::for_server(&image.facts().server_encoding),
             limiter: RateLimiter::new(self.options.max_rate),
@@ -257,15 +245,44 @@ impl Source for PostgresSource {
 
 /// The leader's session, and workers beside it.
 fn open_sessions(image: &mut PgImage, options: &ReadOptions) -> Result<Vec<(Arc<Client>, SessionLocks)>, SourceError> {
-    let count = match options.gentle {
-        Gentle::Yes => 1,
-        Gentle::No => options.sessions.get(),
-    };
+    let count = session_count(options);
     let mut sessions = vec![(Arc::clone(image.leader()), SessionLocks::All)];
     for _ in 1..count {
         sessions.push((image.worker()?, SessionLocks::Own(HashSet::new())));
     }
     Ok(sessions)
+}
+
+fn description(
+    image: &PgImage,
+    schema: Vec<u8>,
+    tables: Vec<PgTable>,
+    gaps: Vec<Finding>,
+) -> Result<Description, SourceError> {
+    Ok(Description {
+        engine: Engine::Postgres,
+        identity: image.facts().identity.clone(),
+        source_clock: image.facts().clock,
+        schema,
+        bytes_estimate: table_bytes(image.leader(), &tables)?,
+        tables: tables.into_iter().map(|table| table.table).collect(),
+        gaps,
+    })
+}
+
+/// What kept the schema from being read, if another attempt may go better.
+fn disturbance(error: &SchemaError, watchdog: &LockWatchdog) -> Result<String, SourceError> {
+    match error.not_locked() {
+        Some(how) if watchdog.verdict().is_none() => Ok(format!("somebody wanted to alter a table ({how})")),
+        _ => Err(schema_failed(error)),
+    }
+}
+
+fn session_count(options: &ReadOptions) -> usize {
+    match options.gentle {
+        Gentle::Yes => 1,
+        Gentle::No => options.sessions.get(),
+    }
 }
 
 /// Bytes of these tables with the values that lie outside of their rows; none if the server does not say.

@@ -172,12 +172,13 @@ fn from_parameters(mut parameters: ConnectionParameters, environment: &HostEnvir
 }
 
 fn user(parameters: &mut ConnectionParameters, environment: &HostEnvironment) -> Result<String, String> {
-    if let Some(user) = parameters.take_text("user") {
-        return Ok(user);
-    }
-    let login = environment.get("USER").or(environment.get("LOGNAME"));
-    let login = login.ok_or("it names no role; write postgres://role@host/database or set PGUSER")?;
-    Ok(login.to_owned())
+    let user = parameters.take_text("user").or_else(|| login_name(environment));
+    user.ok_or_else(|| "it names no role; write postgres://role@host/database or set PGUSER".to_owned())
+}
+
+fn login_name(environment: &HostEnvironment) -> Option<String> {
+    let login = environment.get("USER").or(environment.get("LOGNAME"))?;
+    Some(login.to_owned())
 }
 
 fn password_file(parameters: &mut ConnectionParameters, environment: &HostEnvironment) -> Option<PathBuf> {
@@ -186,7 +187,13 @@ fn password_file(parameters: &mut ConnectionParameters, environment: &HostEnviro
 }
 
 fn connect_timeout(parameters: &mut ConnectionParameters) -> Result<Duration, String> {
-    let Some(seconds) = parameters.take_text("connect_timeout") else { return Ok(CONNECT_TIMEOUT) };
+    match parameters.take_text("connect_timeout") {
+        Some(seconds) => timeout_of(&seconds),
+        None => Ok(CONNECT_TIMEOUT),
+    }
+}
+
+fn timeout_of(seconds: &str) -> Result<Duration, String> {
     match seconds.parse::<u32>() {
         Ok(0) => Ok(CONNECT_TIMEOUT),
         Ok(seconds) => Ok(Duration::from_secs(seconds.into())),

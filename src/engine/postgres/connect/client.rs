@@ -117,11 +117,7 @@ impl Client {
     /// The one value that a statement gives, as text.
     pub fn value(&self, doing: &str, sql: &str) -> Result<String, PostgresError> {
         let first = self.texts(doing, sql)?.into_iter().next().and_then(|row| row.into_iter().next());
-        first.flatten().ok_or_else(|| PostgresError::Failed {
-            doing: doing.to_owned(),
-            reason: "the server gave no value".to_owned(),
-            state: None,
-        })
+        first.flatten().ok_or_else(|| no_value(doing))
     }
 
     /// The data of a COPY ... TO STDOUT, a message at a time.
@@ -283,6 +279,11 @@ impl CopyOut<'_> {
 
 fn new_runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn no_value(doing: &str) -> PostgresError {
+    let reason = "the server gave no value".to_owned();
+    PostgresError::Failed { doing: doing.to_owned(), reason, state: None }
 }
 
 /// Says what the server means when it has no room for a whole row in one message.

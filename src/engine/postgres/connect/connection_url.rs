@@ -11,6 +11,11 @@ pub(crate) fn url_parameters(text: &str) -> Result<ConnectionParameters, String>
     }
     let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
     let rest = rest.ok_or("it must begin with postgres://, postgresql:// or service=")?;
+    parameters_of(rest)
+}
+
+/// From what follows the scheme.
+fn parameters_of(rest: &str) -> Result<ConnectionParameters, String> {
     let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut parameters = ConnectionParameters::default();
     add_location(&mut parameters, location)?;
@@ -61,10 +66,7 @@ impl HostList {
         let mut hosts = Vec::new();
         let mut ports = Vec::new();
         for part in list.split(',') {
-            let (host, port) = match part.strip_prefix('[') {
-                Some(part) => part.split_once(']').ok_or("a host begins with [ and has no ]")?,
-                None => part.split_at(part.find(':').unwrap_or(part.len())),
-            };
+            let (host, port) = host_and_port(part)?;
             hosts.push(host);
             ports.push(port.strip_prefix(':').unwrap_or(port));
         }
@@ -73,17 +75,27 @@ impl HostList {
 }
 
 /// Reads `key=value&key=value`.
+/// The colon between them may be left at the port.
+fn host_and_port(part: &str) -> Result<(&str, &str), &'static str> {
+    match part.strip_prefix('[') {
+        Some(part) => part.split_once(']').ok_or("a host begins with [ and has no ]"),
+        None => Ok(part.split_at(part.find(':').unwrap_or(part.len()))),
+    }
+}
+
 fn add_query(parameters: &mut ConnectionParameters, query: &str) -> Result<(), String> {
-    for pair in query.split('&') {
-        if pair.is_empty() {
-            continue;
-        }
-        let (key, value) = pair.split_once('=').ok_or("a parameter of the URL has no value")?;
-        let key = percent_decode("a parameter's name", key)?;
-        match (key.as_str(), value) {
-            ("ssl", "true") => parameters.set("sslmode", Zeroizing::new("require".to_owned())),
-            (key, value) => parameters.set(key, percent_decode(key, value)?),
-        }
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        add_pair(parameters, pair)?;
+    }
+    Ok(())
+}
+
+fn add_pair(parameters: &mut ConnectionParameters, pair: &str) -> Result<(), String> {
+    let (key, value) = pair.split_once('=').ok_or("a parameter of the URL has no value")?;
+    let key = percent_decode("a parameter's name", key)?;
+    match (key.as_str(), value) {
+        ("ssl", "true") => parameters.set("sslmode", Zeroizing::new("require".to_owned())),
+        (key, value) => parameters.set(key, percent_decode(key, value)?),
     }
     Ok(())
 }

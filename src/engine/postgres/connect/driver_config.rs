@@ -1,5 +1,6 @@
 //! What the driver needs to open a session at one endpoint of an address.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_postgres::Config;
@@ -26,10 +27,14 @@ pub(crate) struct EndpointPassword {
 impl EndpointPassword {
     /// That of the address, else that of its password file.
     pub(crate) fn of(address: &Address, endpoint: &Endpoint) -> Self {
-        if let Some(password) = &address.password {
-            return Self { password: Some(password.clone()), note: None };
+        match (&address.password, &address.password_file) {
+            (Some(password), _) => Self { password: Some(password.clone()), note: None },
+            (None, Some(path)) => Self::read(path, address, endpoint),
+            (None, None) => Self::default(),
         }
-        let Some(path) = &address.password_file else { return Self::default() };
+    }
+
+    fn read(path: &Path, address: &Address, endpoint: &Endpoint) -> Self {
         let host = endpoint.password_file_host();
         let login = Login { host: &host, port: endpoint.port, database: &address.database, user: &address.user };
         match password_file::find_password(path, &login) {

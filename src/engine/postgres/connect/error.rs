@@ -31,12 +31,7 @@ impl PostgresError {
     /// What the server said while `doing` something: its message, detail and hint, and the SQLSTATE.
     #[must_use]
     pub fn failed(doing: impl Into<String>, error: &tokio_postgres::Error) -> Self {
-        let state = match error.code() {
-            Some(code) => Some(code.code().to_owned()),
-            None if is_disconnect(error) => Some(CONNECTION_FAILURE.to_owned()),
-            None => None,
-        };
-        Self::Failed { doing: doing.into(), reason: server_message(error), state }
+        Self::Failed { doing: doing.into(), reason: server_message(error), state: state_of(error) }
     }
 
     /// Somebody wished to stop while we were `doing` something.
@@ -86,6 +81,13 @@ fn db_error_message(db_error: &DbError) -> String {
     parts.join("; ")
 }
 
+fn state_of(error: &tokio_postgres::Error) -> Option<String> {
+    match error.code() {
+        Some(code) => Some(code.code().to_owned()),
+        None => is_disconnect(error).then(|| CONNECTION_FAILURE.to_owned()),
+    }
+}
+
 impl From<PostgresError> for SourceError {
     fn from(error: PostgresError) -> Self {
         match error {
@@ -94,9 +96,9 @@ impl From<PostgresError> for SourceError {
                 Self::Unreachable { what: place, reason }
             }
             PostgresError::Yielded { place, reason } => Self::Yielded { what: place, reason },
-            PostgresError::Failed { doing, reason, state } => match &state {
-                Some(state) if is_loss(state) => Self::Lost { what: format!("the server while {doing}"), reason },
-                _ => Self::Server { doing, reason, state },
+            PostgresError::Failed { doing, reason, state } => match state.as_deref().is_some_and(is_loss) {
+                true => Self::Lost { what: format!("the server while {doing}"), reason },
+                false => Self::Server { doing, reason, state },
             },
         }
     }

@@ -50,12 +50,13 @@ fn no_session(address: &Address, refusals: &[(&Endpoint, String)]) -> PostgresEr
     match refusals {
         [] => PostgresError::Connect { place, reason: "it names no host".to_owned() },
         [(endpoint, reason)] => PostgresError::Connect { place: address.name_at(endpoint), reason: reason.clone() },
-        several => {
-            let reasons: Vec<String> =
-                several.iter().map(|(endpoint, reason)| format!("on {endpoint}: {reason}")).collect();
-            PostgresError::Connect { place, reason: reasons.join("; ") }
-        }
+        several => PostgresError::Connect { place, reason: all_reasons(several) },
     }
+}
+
+fn all_reasons(refusals: &[(&Endpoint, String)]) -> String {
+    let reasons: Vec<String> = refusals.iter().map(|(endpoint, reason)| format!("on {endpoint}: {reason}")).collect();
+    reasons.join("; ")
 }
 
 /// Why one endpoint gave no session, and whether another may.
@@ -88,11 +89,20 @@ fn connect_to(
         config.password(password.as_bytes());
     }
     config.ssl_mode(ssl_mode(address.tls.mode, tls));
-    let mut opened = log_in(address, &config, tls);
+    log_in_as_allowed(address, &mut config, tls).map_err(|failure| refusal(&failure, address, note))
+}
+
+/// With TLS, and where it is only preferred without it as well.
+fn log_in_as_allowed(
+    address: &Address,
+    config: &mut Config,
+    tls: Option<&MakeRustlsConnect>,
+) -> Result<Client, LoginFailure> {
+    let opened = log_in(address, config, tls);
     if config.get_ssl_mode() == SslMode::Prefer && may_succeed_without_tls(&opened) {
-        opened = log_in(address, config.ssl_mode(SslMode::Disable), tls);
+        return log_in(address, config.ssl_mode(SslMode::Disable), tls);
     }
-    opened.map_err(|failure| refusal(&failure, address, note))
+    opened
 }
 
 fn ssl_mode(mode: TlsMode, tls: Option<&MakeRustlsConnect>) -> SslMode {

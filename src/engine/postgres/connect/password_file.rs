@@ -1,7 +1,7 @@
 //! Passwords from a file as libpq reads it: `host:port:database:user:password` a line, `*` for anything, `\` before
 //! a colon that is meant. A file that others may read is not used.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -29,16 +29,20 @@ pub(crate) fn find_password(path: &Path, login: &Login<'_>) -> Result<Option<Zer
 /// Reads a file that nobody else may read.
 fn read_private(path: &Path) -> std::io::Result<Zeroizing<String>> {
     let mut file = File::open(path)?;
-    let metadata = file.metadata()?;
+    check_private(&file.metadata()?)?;
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn check_private(metadata: &Metadata) -> std::io::Result<()> {
     if !metadata.is_file() {
         return Err(std::io::Error::other("it is no plain file"));
     }
     if metadata.mode() & 0o077 != 0 {
         return Err(std::io::Error::other("others may read it; chmod 600"));
     }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text)?;
-    Ok(text)
+    Ok(())
 }
 
 /// The password of a line, if the line is for this login.

@@ -61,11 +61,7 @@ pub(crate) fn tls_options(
     parameters: &mut ConnectionParameters,
     environment: &HostEnvironment,
 ) -> Result<TlsOptions, String> {
-    let root = match parameters.take_text("sslrootcert") {
-        Some(root) if root == "system" => TlsRoot::System,
-        Some(root) => TlsRoot::File(PathBuf::from(root)),
-        None => default_file(environment, "root.crt").map_or(TlsRoot::None, TlsRoot::File),
-    };
+    let root = tls_root(parameters, environment);
     let mode = tls_mode(parameters.take_text("sslmode").as_deref(), &root)?;
     if root == TlsRoot::None && matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
         return Err("to verify the server, name its authority with sslrootcert, a file or system".to_owned());
@@ -80,27 +76,39 @@ fn default_file(environment: &HostEnvironment, name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+fn tls_root(parameters: &mut ConnectionParameters, environment: &HostEnvironment) -> TlsRoot {
+    match parameters.take_text("sslrootcert") {
+        Some(root) if root == "system" => TlsRoot::System,
+        Some(root) => TlsRoot::File(PathBuf::from(root)),
+        None => default_file(environment, "root.crt").map_or(TlsRoot::None, TlsRoot::File),
+    }
+}
+
 fn tls_mode(name: Option<&str>, root: &TlsRoot) -> Result<TlsMode, String> {
     let Some(name) = name else {
         return Ok(if *root == TlsRoot::System { TlsMode::VerifyFull } else { TlsMode::Prefer });
     };
-    let mode = match name {
-        "disable" => TlsMode::Disable,
-        "allow" | "prefer" => TlsMode::Prefer,
-        // As libpq: who has named an authority wants it to be asked.
-        "require" if matches!(root, TlsRoot::File(_)) => TlsMode::VerifyCa,
-        "require" => TlsMode::Require,
-        "verify-ca" => TlsMode::VerifyCa,
-        "verify-full" => TlsMode::VerifyFull,
-        _ => {
-            let known = "disable, allow, prefer, require, verify-ca or verify-full";
-            return Err(format!("sslmode {name:?} is none of {known}"));
-        }
-    };
+    let mode = mode_named(name, root)?;
     if *root == TlsRoot::System && !matches!(mode, TlsMode::Disable | TlsMode::VerifyFull) {
         return Err(format!("sslmode={name} is too weak for sslrootcert=system; use verify-full"));
     }
     Ok(mode)
+}
+
+fn mode_named(name: &str, root: &TlsRoot) -> Result<TlsMode, String> {
+    match name {
+        "disable" => Ok(TlsMode::Disable),
+        "allow" | "prefer" => Ok(TlsMode::Prefer),
+        // As libpq: who has named an authority wants it to be asked.
+        "require" if matches!(root, TlsRoot::File(_)) => Ok(TlsMode::VerifyCa),
+        "require" => Ok(TlsMode::Require),
+        "verify-ca" => Ok(TlsMode::VerifyCa),
+        "verify-full" => Ok(TlsMode::VerifyFull),
+        _ => {
+            let known = "disable, allow, prefer, require, verify-ca or verify-full";
+            Err(format!("sslmode {name:?} is none of {known}"))
+        }
+    }
 }
 
 impl ClientCertificate {
@@ -171,12 +179,14 @@ fn verifier(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Arc<
     match options.mode {
         TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Ok(Arc::new(LooseVerifier { roots: None, provider })),
         TlsMode::VerifyCa => Ok(Arc::new(LooseVerifier { roots: Some(roots(&options.root)?), provider })),
-        TlsMode::VerifyFull => {
-            let roots = Arc::new(roots(&options.root)?);
-            let built = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-            Ok(built.map_err(|error| format!("the certificates of {}: {error}", options.root.name()))?)
-        }
+        TlsMode::VerifyFull => full_verifier(&options.root, provider),
     }
+}
+
+fn full_verifier(root: &TlsRoot, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    let roots = Arc::new(roots(root)?);
+    let built = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+    Ok(built.map_err(|error| format!("the certificates of {}: {error}", root.name()))?)
 }
 
 impl ClientCertificate {
@@ -208,17 +218,20 @@ impl TlsRoot {
 }
 
 fn roots(root: &TlsRoot) -> Result<RootCertStore, String> {
-    let found = match root {
-        TlsRoot::None => Vec::new(),
-        TlsRoot::System => rustls_native_certs::load_native_certs().certs,
-        TlsRoot::File(path) => certificates(path)?,
-    };
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found);
+    let (added, _) = roots.add_parsable_certificates(authorities(root)?);
     if added == 0 {
         return Err(format!("{} has no certificate of an authority", root.name()));
     }
     Ok(roots)
+}
+
+fn authorities(root: &TlsRoot) -> Result<Vec<CertificateDer<'static>>, String> {
+    match root {
+        TlsRoot::None => Ok(Vec::new()),
+        TlsRoot::System => Ok(rustls_native_certs::load_native_certs().certs),
+        TlsRoot::File(path) => certificates(path),
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

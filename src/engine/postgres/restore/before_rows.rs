@@ -1,5 +1,7 @@
 //! What must be there before the rows: roles, everything of the schema that rows need, and the positions of sequences.
 
+use std::collections::BTreeSet;
+
 use crate::engine::contract::{Scope, SourceError};
 use crate::engine::postgres::restore::differences::{absent_roles_note, database_differences, extension_differences};
 use crate::engine::postgres::restore::globals;
@@ -37,11 +39,15 @@ impl BeforeRows<'_> {
         let mut known = globals::restore_globals(self.session, self.done, &self.script.globals, roles_before)?;
         // Nearly every server has this one.
         known.remove("postgres");
+        self.note_known_roles(known);
+        Ok(())
+    }
+
+    fn note_known_roles(&mut self, known: BTreeSet<String>) {
         if !known.is_empty() {
             let known = Vec::from_iter(known).join(", ");
             self.notes.push(format!("roles that were there stay as they are: {known}"));
         }
-        Ok(())
     }
 
     /// Records how the database, its tablespaces and its roles differ from those of the snapshot.
@@ -55,6 +61,10 @@ impl BeforeRows<'_> {
         if self.has_globals() {
             self.notes.extend(differences.notes);
         }
+        self.note_absent_roles()
+    }
+
+    fn note_absent_roles(&mut self) -> Result<(), SourceError> {
         if self.options.owners == Owners::Restore {
             self.notes.extend(absent_roles_note(self.script, &self.session.roles()?));
         }

@@ -8,6 +8,7 @@ use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::script::{Script, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::statement_words::StatementWords;
+use crate::engine::postgres::schema::document::Extension;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument};
 
 /// Roles that a message names.
@@ -166,18 +167,23 @@ pub(super) fn extension_differences(
     document: &SchemaDocument,
     session: &TargetSession,
 ) -> Result<Vec<String>, SourceError> {
+    let here = installed_extensions(session)?;
+    let differences = document.extensions.iter().filter_map(|extension| extension_difference(extension, &here));
+    Ok(differences.collect())
+}
+
+/// Their versions by name.
+fn installed_extensions(session: &TargetSession) -> Result<BTreeMap<String, String>, SourceError> {
     let sql = "SELECT extname, extversion FROM pg_catalog.pg_extension";
     let here = session.rows("listing extensions", sql, |fields| Ok((fields.text()?, fields.text()?)))?;
-    let here: BTreeMap<String, String> = here.into_iter().collect();
-    let mut differences = Vec::new();
-    for extension in &document.extensions {
-        let name = &extension.name;
-        let snapshot = &extension.version;
-        if let Some(version) = here.get(name).filter(|version| *version != snapshot) {
-            differences.push(format!("extension {name} has version {version} here, in the snapshot {snapshot}"));
-        }
-    }
-    Ok(differences)
+    Ok(here.into_iter().collect())
+}
+
+fn extension_difference(extension: &Extension, here: &BTreeMap<String, String>) -> Option<String> {
+    let name = &extension.name;
+    let snapshot = &extension.version;
+    let version = here.get(name).filter(|version| *version != snapshot)?;
+    Some(format!("extension {name} has version {version} here, in the snapshot {snapshot}"))
 }
 
 /// What to do about owners and grantees who are not among `roles`: each of their objects is refused something.

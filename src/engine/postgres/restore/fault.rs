@@ -90,11 +90,13 @@ fn before_value(message: &str) -> &str {
 pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> SourceError {
     match classify(error, server, doing) {
         ServerFault::Fatal(error) => error,
-        _ => {
-            let state = error.code().map(|code| code.code().to_owned());
-            SourceError::Server { doing: doing.to_owned(), reason: server_message(error), state }
-        }
+        _ => server_error(error, doing),
     }
+}
+
+fn server_error(error: &Error, doing: &str) -> SourceError {
+    let state = error.code().map(|code| code.code().to_owned());
+    SourceError::Server { doing: doing.to_owned(), reason: server_message(error), state }
 }
 
 /// The same of an error that has been worded.

@@ -18,6 +18,7 @@ use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart};
 use crate::engine::postgres::restore::schedule::{ResourceUse, Task, run_in_parallel};
 use crate::engine::postgres::restore::script::{ScriptItem, ScriptStep};
 use crate::engine::postgres::restore::session::TargetSession;
+use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::restore::target_tables::{
     AnalyzedRelation, ExistingRelations, existing_relations, relations_to_analyze,
 };
@@ -147,17 +148,21 @@ impl Finisher<'_> {
         for item in event_triggers {
             make_event_trigger(leader, item, &mut refused)?;
         }
-        match leader.execute(doing, "COMMIT") {
-            Ok(()) => Ok(RestoreEnd::Done(refused)),
-            Err(error @ SourceError::Lost { .. }) => Ok(RestoreEnd::Unanswered { refused, error }),
-            Err(error) => Err(error),
-        }
+        restore_end(leader.execute(doing, "COMMIT"), refused)
     }
 }
 
 fn is_of_tables(item: &ScriptItem, tables: Option<&BTreeSet<String>>) -> bool {
     let Some(tables) = tables else { return true };
     item.subject().is_some_and(|subject| tables.contains(&subject))
+}
+
+fn restore_end(committed: Result<(), SourceError>, refused: Vec<Finding>) -> Result<RestoreEnd, SourceError> {
+    match committed {
+        Ok(()) => Ok(RestoreEnd::Done(refused)),
+        Err(error @ SourceError::Lost { .. }) => Ok(RestoreEnd::Unanswered { refused, error }),
+        Err(error) => Err(error),
+    }
 }
 
 fn key_task<'i>(item: &'i ScriptItem, relations: &ExistingRelations) -> Task<&'i ScriptItem> {
@@ -200,14 +205,16 @@ fn validation_task(item: &ScriptItem, relations: &ExistingRelations) -> Option<T
     let table = words.subject()?;
     let child = relations.get(&table)?;
     let parent = relations.get(&words.referenced_table()?)?;
-    let constraint = words.constraint()?;
     if words.is_not_valid() || words.is_not_enforced() || child.is_partitioned || parent.is_partitioned {
         return None;
     }
-    let sql =
-        format!("ALTER TABLE {} VALIDATE CONSTRAINT {};", words.subject_for_sql()?, quote_identifier(&constraint));
-    let work = validation_item(item, sql);
+    let work = validation_item(item, validation_sql(&words)?);
     Some(Task { work, weight: child.bytes, resources: vec![(table, ResourceUse::Exclusive)] })
+}
+
+fn validation_sql(words: &StatementWords<'_>) -> Option<String> {
+    let constraint = quote_identifier(&words.constraint()?);
+    Some(format!("ALTER TABLE {} VALIDATE CONSTRAINT {constraint};", words.subject_for_sql()?))
 }
 
 fn validation_item(item: &ScriptItem, sql: String) -> ScriptItem {

@@ -94,9 +94,7 @@ fn grant_membership(
 fn membership_forms(item: &ScriptItem, words: &StatementWords<'_>, version: u32) -> Vec<String> {
     let whole = String::from_utf8_lossy(&item.statements[0].sql).into_owned();
     if version < MEMBERSHIP_OPTIONS_SINCE && whole.contains(" INHERIT ") {
-        let is_plain = !whole.contains(" INHERIT FALSE") && !whole.contains(" SET FALSE");
-        let plain = words.membership().filter(|_| is_plain);
-        return vec![plain.unwrap_or(whole)];
+        return vec![plain_membership(&whole, words).unwrap_or(whole)];
     }
     let without_grantor = whole.rsplit_once(" GRANTED BY ").map(|(before, _)| format!("{before};"));
     let mut forms = vec![whole];
@@ -108,6 +106,12 @@ fn with_sql(item: &ScriptItem, sql: &str) -> ScriptItem {
     let mut item = item.clone();
     item.statements[0].sql = sql.as_bytes().to_vec();
     item
+}
+
+/// The same without options, if they say what an older server does anyway.
+fn plain_membership(whole: &str, words: &StatementWords<'_>) -> Option<String> {
+    let is_plain = !whole.contains(" INHERIT FALSE") && !whole.contains(" SET FALSE");
+    words.membership().filter(|_| is_plain)
 }
 
 /// Runs a statement that no transaction takes, and that a run before may have run.

@@ -72,8 +72,7 @@ fn rights_sql(object: &LargeObject, roles: &WantedRoles) -> Vec<String> {
         sql.push(format!("COMMENT ON LARGE OBJECT {oid} IS {};", literal(comment)));
     }
     if roles.has_owners() {
-        sql.extend(object.labels.iter().map(|label| label_sql(oid, label)));
-        sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quote_identifier(&object.owner)));
+        push_owner(&mut sql, object);
     }
     if let Some(grants) = &object.grants {
         push_grants(&mut sql, object, grants, roles);
@@ -85,6 +84,12 @@ fn label_sql(oid: u32, label: &Label) -> String {
     let provider = quote_identifier(&label.provider);
     let text = literal(&label.label);
     format!("SECURITY LABEL FOR {provider} ON LARGE OBJECT {oid} IS {text};")
+}
+
+fn push_owner(sql: &mut Vec<String>, object: &LargeObject) {
+    let oid = object.oid;
+    sql.extend(object.labels.iter().map(|label| label_sql(oid, label)));
+    sql.push(format!("ALTER LARGE OBJECT {oid} OWNER TO {};", quote_identifier(&object.owner)));
 }
 
 fn push_grants(sql: &mut Vec<String>, object: &LargeObject, grants: &[Privilege], roles: &WantedRoles) {
@@ -113,6 +118,11 @@ fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
+fn blob_item(part: RestorePart, number: u32, objects: &[LargeObject], statements: Vec<ScriptStep>) -> ScriptItem {
+    let class = "BLOB".to_owned();
+    ScriptItem { part, number, class, object: name_of(objects), settings: Vec::new(), statements }
+}
+
 /// Runs the statements that `sql` gives for each object.
 fn run_for_all(
     session: &TargetSession,
@@ -126,10 +136,7 @@ fn run_for_all(
         if statements.is_empty() || done.has(part, number) {
             continue;
         }
-        let class = "BLOB".to_owned();
-        let object = name_of(objects);
-        let item = ScriptItem { part, number, class, object, settings: Vec::new(), statements };
-        run_item(session, &item, RefusalPolicy::Record)?;
+        run_item(session, &blob_item(part, number, objects, statements), RefusalPolicy::Record)?;
     }
     Ok(())
 }
@@ -183,10 +190,14 @@ impl PageBuffer {
         let params: [&(dyn ToSql + Sync); 3] = [&self.objects, &self.offsets, &self.data];
         client.attempt_with(sql, &params)?;
         self.written += self.objects.len() as u64;
+        self.clear();
+        Ok(())
+    }
+
+    fn clear(&mut self) {
         self.objects.clear();
         self.offsets.clear();
         self.data.clear();
-        Ok(())
     }
 
     /// Pages that were written.

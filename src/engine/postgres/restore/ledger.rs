@@ -179,10 +179,13 @@ pub(super) fn create(
     let doing = "beginning the ledger of the restore";
     let roles = session.rows(doing, "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)?;
     let head = RestoreHead { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
-    let content = serde_json::to_string(&head).expect("strings and numbers").replace('\'', "''");
-    let sql = format!("BEGIN; {CREATE} INSERT INTO sidekeep_restore.head VALUES ('{content}'); COMMIT");
-    session.client.execute(doing, &sql).map_err(|error| not_begun(error, &session.server.name))?;
+    session.client.execute(doing, &create_sql(&head)).map_err(|error| not_begun(error, &session.server.name))?;
     Ok(head)
+}
+
+fn create_sql(head: &RestoreHead) -> String {
+    let content = serde_json::to_string(head).expect("strings and numbers").replace('\'', "''");
+    format!("BEGIN; {CREATE} INSERT INTO sidekeep_restore.head VALUES ('{content}'); COMMIT")
 }
 
 /// The first statement that writes shows what the role may do there, and whether anybody may.

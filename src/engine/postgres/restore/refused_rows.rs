@@ -54,6 +54,12 @@ struct EncodedRows {
 }
 
 impl EncodedRows {
+    /// The row that was encoded last is complete.
+    fn end_row(&mut self, key: String) {
+        self.ends.push(self.bytes.len());
+        self.keys.push(key);
+    }
+
     fn start(&self, row: usize) -> usize {
         match row.checked_sub(1) {
             Some(previous) => self.ends[previous],
@@ -78,10 +84,7 @@ impl<'a> SelectiveLoad<'a> {
 
     fn collect(&mut self, cells: &[Cell<'_>], copy: &CopyPlan) -> Result<(), LoadFailure> {
         match encode_row(&mut self.collected.bytes, cells, copy, self.load.encode_target()) {
-            Ok(BinaryFit::Fits) => {
-                self.collected.ends.push(self.collected.bytes.len());
-                self.collected.keys.push(self.plan.key_of(cells));
-            }
+            Ok(BinaryFit::Fits) => self.collected.end_row(self.plan.key_of(cells)),
             Ok(BinaryFit::Odd) => self.load_one(cells, |load| load.insert(cells, copy))?,
             Err(LoadFailure::Value(reason)) => self.refuse(&self.plan.key_of(cells), &reason),
             Err(other) => return Err(other),
@@ -136,17 +139,20 @@ impl<'a> SelectiveLoad<'a> {
     ) -> Result<Option<String>, LoadFailure> {
         let result = load(self.load);
         match self.load.outcome(result, self.plan)? {
-            LoadOutcome::Loaded(rows) => {
-                self.loaded += rows;
-                self.load.execute("RELEASE SAVEPOINT sidekeep; SAVEPOINT sidekeep", self.plan)?;
-                Ok(None)
-            }
-            LoadOutcome::Refused { reason } => {
-                self.load.execute("ROLLBACK TO SAVEPOINT sidekeep", self.plan)?;
-                Ok(Some(reason))
-            }
+            LoadOutcome::Loaded(rows) => self.keep(rows).map(|()| None),
+            LoadOutcome::Refused { reason } => self.undo().map(|()| Some(reason)),
             LoadOutcome::Retry => Err(LoadFailure::Retry),
         }
+    }
+
+    /// Keeps what was loaded since the savepoint.
+    fn keep(&mut self, rows: u64) -> Result<(), LoadFailure> {
+        self.loaded += rows;
+        Ok(self.load.execute("RELEASE SAVEPOINT sidekeep; SAVEPOINT sidekeep", self.plan)?)
+    }
+
+    fn undo(&mut self) -> Result<(), LoadFailure> {
+        Ok(self.load.execute("ROLLBACK TO SAVEPOINT sidekeep", self.plan)?)
     }
 
     fn refuse(&mut self, key: &str, reason: &str) {

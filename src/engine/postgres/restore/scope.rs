@@ -181,18 +181,26 @@ fn with_relatives(script: &Script, tables: &[String]) -> BTreeSet<String> {
     let mut wanted: BTreeSet<String> = tables.iter().cloned().collect();
     loop {
         let before = wanted.len();
-        for AttachedPartition { parent, partition } in &attached {
-            if wanted.contains(parent) {
-                wanted.insert(partition.clone());
-            }
-        }
-        for Inheritance { table, parents } in &inheritance {
-            if wanted.contains(table) {
-                wanted.extend(parents.iter().cloned());
-            }
-        }
+        add_partitions(&mut wanted, &attached);
+        add_inherited(&mut wanted, &inheritance);
         if wanted.len() == before {
             return wanted;
+        }
+    }
+}
+
+fn add_partitions(wanted: &mut BTreeSet<String>, attached: &[AttachedPartition]) {
+    for AttachedPartition { parent, partition } in attached {
+        if wanted.contains(parent) {
+            wanted.insert(partition.clone());
+        }
+    }
+}
+
+fn add_inherited(wanted: &mut BTreeSet<String>, inheritance: &[Inheritance]) {
+    for Inheritance { table, parents } in inheritance {
+        if wanted.contains(table) {
+            wanted.extend(parents.iter().cloned());
         }
     }
 }

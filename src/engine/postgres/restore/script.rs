@@ -192,16 +192,20 @@ impl<'a> Grouping<'a> {
         let belongs_to_last = self.belongs_to_last(statement);
         match self.items.last_mut() {
             Some(item) if belongs_to_last && item.settings == settings => item.statements.push(step),
-            _ => self.items.push(ScriptItem {
-                part: self.part,
-                number,
-                class: statement.class.clone(),
-                object: object_name(statement, self.part),
-                settings,
-                statements: vec![step],
-            }),
+            _ => self.begin_item(number, statement, settings, step),
         }
         self.last = Some(statement);
+    }
+
+    fn begin_item(&mut self, number: u32, statement: &SchemaStatement, settings: Vec<String>, step: ScriptStep) {
+        self.items.push(ScriptItem {
+            part: self.part,
+            number,
+            class: statement.class.clone(),
+            object: object_name(statement, self.part),
+            settings,
+            statements: vec![step],
+        });
     }
 
     /// Statements about roles have nothing above them that says whose they are.

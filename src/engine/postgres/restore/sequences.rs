@@ -65,11 +65,16 @@ fn existing_sequences(session: &TargetSession) -> Result<ExistingSequences, Sour
 
 /// Sets some at once, or each by itself if one is refused. Gives the SQL that records what was refused.
 fn set_batch(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, SourceError> {
-    let mut refused = String::new();
     let together: String = sequences.iter().map(|sequence| setval(sequence)).collect();
-    if try_statement(session, DOING, &together)?.is_none() {
-        return Ok(refused);
+    match try_statement(session, DOING, &together)? {
+        Some(_) => set_each(session, sequences),
+        None => Ok(String::new()),
     }
+}
+
+/// Returns the statements that record those which were refused.
+fn set_each(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, SourceError> {
+    let mut refused = String::new();
     for sequence in sequences {
         if let Some(reason) = try_statement(session, DOING, &setval(sequence))? {
             refused.push_str(&refused_sql(sequence, &reason));

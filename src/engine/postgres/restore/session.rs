@@ -180,6 +180,10 @@ fn set_up(client: &Client, encoding: SessionEncoding) -> Result<(), PostgresErro
                JOIN pg_catalog.pg_settings AS s ON lower(s.name) = lower(w.name) \
                WHERE s.context = 'user' OR pg_catalog.current_setting('is_superuser') = 'on'";
     client.query("preparing a session", sql, &[&names, &values])?;
+    raise_maintenance_memory(client)
+}
+
+fn raise_maintenance_memory(client: &Client) -> Result<(), PostgresError> {
     let sql = format!(
         "SELECT pg_catalog.set_config('maintenance_work_mem', '{MAINTENANCE_MEMORY_KB}kB', false) \
          FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem' AND setting::bigint < {MAINTENANCE_MEMORY_KB}"

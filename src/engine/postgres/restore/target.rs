@@ -118,11 +118,10 @@ impl PostgresTarget {
         if self.options.resume == Resume::Refuse || head.snapshot != snapshot {
             return Err(SourceError::Unfinished { what, snapshot: head.snapshot });
         }
-        if head.tables.as_ref() != tables {
-            let reason = "it was begun with other tables; name the same".to_owned();
-            return Err(SourceError::Failed { doing: format!("go on with the restore in {what}"), reason });
+        match head.tables.as_ref() == tables {
+            true => Ok(head),
+            false => Err(other_tables(&what)),
         }
-        Ok(head)
     }
 
     fn check_empty(&self, leader: &TargetSession) -> Result<(), SourceError> {
@@ -290,18 +289,12 @@ impl OpenTarget {
     }
 }
 
-impl Target for PostgresTarget {
-    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
-        if content.engine != Engine::Postgres {
-            return Err(self.failed("the snapshot is not of a PostgreSQL database"));
-        }
-        self.resolve_first_tables(content.tables)?;
-        let document = SchemaDocument::from_bytes(content.schema).map_err(|error| self.failed(error.to_string()))?;
-        let leader = TargetSession::open(&self.address, SessionUse::Leader)?;
-        let head = self.open_ledger(&leader, content)?;
-        let mut open = OpenTarget::begin(leader, document, content)?;
+impl PostgresTarget {
+    /// Makes everything that the rows need.
+    fn restore_before_rows(&mut self, open: &mut OpenTarget, head: &RestoreHead) -> Result<(), SourceError> {
         let orphaned = open.reduce_script(self.options.owners)?;
         let has_large_objects = open.has_large_objects();
+        let scope = open.scope;
         let mut before_rows = BeforeRows {
             session: &open.leader,
             document: &open.document,
@@ -313,11 +306,26 @@ impl Target for PostgresTarget {
         before_rows.restore_globals(&head.roles)?;
         before_rows.record_differences()?;
         before_rows.record_orphaned_keys(&orphaned)?;
-        before_rows.restore_pre_data(content.scope)?;
-        before_rows.set_sequences(content.scope)?;
+        before_rows.restore_pre_data(scope)?;
+        before_rows.set_sequences(scope)?;
         if has_large_objects {
             before_rows.create_large_objects()?;
         }
+        Ok(())
+    }
+}
+
+impl Target for PostgresTarget {
+    fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
+        if content.engine != Engine::Postgres {
+            return Err(self.failed("the snapshot is not of a PostgreSQL database"));
+        }
+        self.resolve_first_tables(content.tables)?;
+        let document = SchemaDocument::from_bytes(content.schema).map_err(|error| self.failed(error.to_string()))?;
+        let leader = TargetSession::open(&self.address, SessionUse::Leader)?;
+        let head = self.open_ledger(&leader, content)?;
+        let mut open = OpenTarget::begin(leader, document, content)?;
+        self.restore_before_rows(&mut open, &head)?;
         self.open = Some(open);
         Ok(())
     }
@@ -358,6 +366,15 @@ impl Target for PostgresTarget {
     }
 }
 
+fn other_tables(what: &str) -> SourceError {
+    let reason = "it was begun with other tables; name the same".to_owned();
+    SourceError::Failed { doing: format!("go on with the restore in {what}"), reason }
+}
+
+fn new_loader(session: TargetSession, context: &Arc<LoadContext>) -> Box<dyn Loader> {
+    Box::new(PostgresLoader::new(session, Arc::clone(context)))
+}
+
 impl BatchTarget for PostgresTarget {
     fn stages(&self) -> Vec<Vec<usize>> {
         let Some(open) = &self.open else { return Vec::new() };
@@ -377,11 +394,7 @@ impl BatchTarget for PostgresTarget {
         let plans = load_plans(&open.leader, &open.tables)?;
         open.record_unloadable(&plans)?;
         let context = Arc::new(LoadContext::new(plans));
-        let mut loaders: Vec<Box<dyn Loader>> = Vec::with_capacity(sessions.len());
-        for session in sessions {
-            loaders.push(Box::new(PostgresLoader::new(session, Arc::clone(&context))));
-        }
-        Ok(loaders)
+        Ok(sessions.into_iter().map(|session| new_loader(session, &context)).collect())
     }
 
     fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError> {

@@ -65,9 +65,10 @@ impl PgCatalog {
     }
 
     fn add_large_objects(&mut self, pages: &LargeObjectPages) {
-        match large_objects_table(pages) {
-            Ok(table) => self.tables.push(table),
-            Err(gap) => self.gaps.push(gap),
+        if pages.obstacle.is_some() {
+            self.gaps.push(large_objects_gap(pages.objects));
+        } else {
+            self.tables.push(large_objects_table(pages));
         }
     }
 }
@@ -416,19 +417,16 @@ const LARGE_OBJECT_COLUMNS: [LargeObjectColumn; 3] = [
 ];
 
 /// What large objects hold, as a table of the snapshot: a row for each page that is stored, so that holes stay holes.
-/// Owner, grants and comment are in the schema document. The gap says why it cannot be read.
-fn large_objects_table(pages: &LargeObjectPages) -> Result<PgTable, Finding> {
-    if pages.obstacle.is_some() {
-        return Err(large_objects_gap(pages.objects));
-    }
-    Ok(PgTable {
+/// Owner, grants and comment are in the schema document.
+fn large_objects_table(pages: &LargeObjectPages) -> PgTable {
+    PgTable {
         table: large_objects_contract_table(pages),
         columns: LARGE_OBJECT_COLUMNS.iter().map(large_object_pg_column).collect(),
         references: Vec::new(),
         parts: vec![large_objects_part(pages)],
         condition: None,
         sql_name: LARGE_OBJECTS.to_owned(),
-    })
+    }
 }
 
 fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {

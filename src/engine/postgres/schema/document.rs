@@ -304,13 +304,16 @@ fn database_name(sql: &[u8]) -> Option<Range<usize>> {
     let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(sql).collect();
     for window in tokens.windows(3) {
         let &[(_, _, before), (_, _, keyword), (at, kind, name)] = window else { continue };
-        // A role may be called `database`, and is not preceded by these.
-        let is_keyword = keyword == b"DATABASE" && matches!(before, b"ALTER" | b"CREATE" | b"ON" | b"IN");
-        if is_keyword && matches!(kind, TokenKind::Word | TokenKind::QuotedName) {
+        if is_database_keyword(before, keyword) && matches!(kind, TokenKind::Word | TokenKind::QuotedName) {
             return Some(at..at + name.len());
         }
     }
     None
+}
+
+/// A role may be called `database`, and is not preceded by these.
+fn is_database_keyword(before: &[u8], word: &[u8]) -> bool {
+    word == b"DATABASE" && matches!(before, b"ALTER" | b"CREATE" | b"ON" | b"IN")
 }
 
 /// What a statement is about.

@@ -139,11 +139,13 @@ fn globals(
         }
         Err(error) => return Err(error.into()),
     };
-    if passwords == RolePasswords::LeftOut {
-        let reason = "only a superuser and who may read pg_authid can read them: they must be set anew after a restore";
-        gaps.push(Finding::new(FindingKind::UnreadableRoles, "role passwords", reason));
-    }
+    gaps.extend(passwords_gap(passwords));
     statements("pg_dumpall", &dumped)
+}
+
+fn passwords_gap(passwords: RolePasswords) -> Option<Finding> {
+    let reason = "only a superuser and who may read pg_authid can read them: they must be set anew after a restore";
+    (passwords == RolePasswords::LeftOut).then(|| Finding::new(FindingKind::UnreadableRoles, "role passwords", reason))
 }
 
 fn readable_passwords(client: &Client) -> Result<RolePasswords, QueryError> {
@@ -278,13 +280,16 @@ impl ListedSequence {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
     }
 
+    fn missing_right(&self) -> String {
+        let name = self.sql_name();
+        format!("the role may not read where this sequence stands; GRANT SELECT ON SEQUENCE {name} helps")
+    }
+
     /// Why its position cannot be read.
     fn gap(&self) -> Option<Finding> {
         let name = self.sql_name();
         if !self.is_allowed {
-            let reason = "the role may not read where this sequence stands";
-            let detail = format!("{reason}; GRANT SELECT ON SEQUENCE {name} helps");
-            return Some(Finding::new(FindingKind::UnreadableSequence, name, detail));
+            return Some(Finding::new(FindingKind::UnreadableSequence, name, self.missing_right()));
         }
         if self.is_absent {
             let detail = "a standby does not know where an unlogged sequence stands";

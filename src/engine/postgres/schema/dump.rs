@@ -95,17 +95,18 @@ impl ToolSearch {
     }
 
     fn candidates(&self) -> Vec<PathBuf> {
-        if let Some(configured) = &self.configured {
-            return vec![if configured.is_dir() { configured.join("pg_dump") } else { configured.clone() }];
+        match &self.configured {
+            Some(dir) if dir.is_dir() => vec![dir.join("pg_dump")],
+            Some(program) => vec![program.clone()],
+            None => self.programs(),
         }
-        let mut candidates = Vec::new();
-        for dir in self.installed_dirs().iter().chain(&self.path) {
-            let pg_dump = dir.join("pg_dump");
-            if pg_dump.is_file() {
-                candidates.push(pg_dump);
-            }
-        }
-        candidates
+    }
+
+    /// Every `pg_dump` in the directories.
+    fn programs(&self) -> Vec<PathBuf> {
+        let dirs = self.installed_dirs();
+        let programs = dirs.iter().chain(&self.path).map(|dir| dir.join("pg_dump"));
+        programs.filter(|pg_dump| pg_dump.is_file()).collect()
     }
 
     /// The `bin` of each version, in order.
@@ -123,10 +124,7 @@ impl ToolSearch {
         match &self.configured {
             Some(path) if found.is_empty() => format!("none in {}", path.display()),
             None if found.is_empty() => "none found".to_owned(),
-            _ => {
-                let tools: Vec<String> = found.iter().map(DumpTools::description).collect();
-                tools.join(", ")
-            }
+            _ => descriptions(found),
         }
     }
 }
@@ -268,6 +266,11 @@ impl DumpTools {
     }
 }
 
+fn descriptions(tools: &[DumpTools]) -> String {
+    let descriptions: Vec<String> = tools.iter().map(DumpTools::description).collect();
+    descriptions.join(", ")
+}
+
 fn version_of(tool: &Path) -> Option<u32> {
     let output = Command::new(tool).arg("--version").stdin(Stdio::null()).output().ok()?;
     parse_version(std::str::from_utf8(&output.stdout).ok()?)
@@ -303,11 +306,15 @@ fn run(
     let finished = finished.map_err(|source| DumpError::Run { tool: tool.to_owned(), source })?;
     let output = finished.ok_or_else(|| DumpError::Cancelled { tool: tool.to_owned() })?;
     let lines = message_lines(&output.stderr, connection);
-    if !output.status.success() {
-        let reason = if lines.is_empty() { output.status.to_string() } else { first_lines(&lines) };
-        return Err(DumpError::Failed { tool: tool.to_owned(), reason });
+    match output.status.success() {
+        true => Ok(DumpOutput { text: output.stdout, warnings: lines }),
+        false => Err(tool_failed(tool, output.status, &lines)),
     }
-    Ok(DumpOutput { text: output.stdout, warnings: lines })
+}
+
+fn tool_failed(tool: &str, status: ExitStatus, lines: &[String]) -> DumpError {
+    let reason = if lines.is_empty() { status.to_string() } else { first_lines(lines) };
+    DumpError::Failed { tool: tool.to_owned(), reason }
 }
 
 fn first_lines(lines: &[String]) -> String {
@@ -341,18 +348,16 @@ fn drain(pipe: &mut Option<impl Read>) -> std::io::Result<Vec<u8>> {
 
 /// What a tool wrote on its standard error, without the password.
 fn message_lines(stderr: &[u8], connection: &ToolConnection) -> Vec<String> {
-    let mut text = String::from_utf8_lossy(stderr).into_owned();
-    if let Some(password) = connection.password.as_ref().filter(|password| !password.is_empty()) {
-        text = text.replace(password.as_str(), "***");
+    let text = without_password(String::from_utf8_lossy(stderr).into_owned(), connection);
+    let lines = text.lines().map(without_tool_name).filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
+}
+
+fn without_password(text: String, connection: &ToolConnection) -> String {
+    match connection.password.as_ref().filter(|password| !password.is_empty()) {
+        Some(password) => text.replace(password.as_str(), "***"),
+        None => text,
     }
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        let line = without_tool_name(line);
-        if !line.is_empty() {
-            lines.push(line.to_owned());
-        }
-    }
-    lines
 }
 
 fn without_tool_name(line: &str) -> &str {
@@ -370,12 +375,16 @@ impl ToolProcess {
                 return Ok(Some(status));
             }
             if cancelled.load(Ordering::Relaxed) {
-                self.0.kill()?;
-                self.0.wait()?;
+                self.stop()?;
                 return Ok(None);
             }
             std::thread::sleep(POLL_PAUSE);
         }
+    }
+
+    fn stop(&mut self) -> std::io::Result<()> {
+        self.0.kill()?;
+        self.0.wait().map(drop)
     }
 }
 

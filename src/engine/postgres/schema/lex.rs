@@ -36,15 +36,16 @@ pub(crate) fn token(text: &[u8], backslashes: Backslashes) -> (TokenKind, usize)
     if let Some(found) = quoted_token(text, backslashes) {
         return found;
     }
-    let first = text[0];
-    if first.is_ascii_digit() {
+    word_or_sign(text)
+}
+
+fn word_or_sign(text: &[u8]) -> (TokenKind, usize) {
+    match text[0] {
         // A number takes the letters after it along, or `1e'…'` would look like a string of escapes.
-        return (TokenKind::Sign(first), run(text, |byte| byte.is_ascii_digit()));
+        digit if digit.is_ascii_digit() => (TokenKind::Sign(digit), run(text, |byte| byte.is_ascii_digit())),
+        first if is_word_start(first) => (TokenKind::Word, run(text, is_word_part)),
+        sign => (TokenKind::Sign(sign), 1),
     }
-    if is_word_start(first) {
-        return (TokenKind::Word, run(text, is_word_part));
-    }
-    (TokenKind::Sign(first), 1)
 }
 
 fn space_or_comment(text: &[u8]) -> Option<(TokenKind, usize)> {

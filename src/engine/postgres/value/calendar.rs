@@ -134,9 +134,12 @@ pub(crate) fn push_time(out: &mut Vec<u8>, value: i64) {
     let microseconds = value.unsigned_abs();
     let seconds = microseconds / SECOND.unsigned_abs();
     push_clock(out, seconds);
-    let fraction = microseconds % SECOND.unsigned_abs();
-    if fraction > 0 {
-        put!(out, ".{fraction:06}");
+    push_fraction(out, microseconds % SECOND.unsigned_abs());
+}
+
+fn push_fraction(out: &mut Vec<u8>, microseconds: u64) {
+    if microseconds > 0 {
+        put!(out, ".{microseconds:06}");
     }
 }
 

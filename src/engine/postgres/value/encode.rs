@@ -136,11 +136,13 @@ fn is_too_long(cell: &Cell<'_>) -> bool {
 
 /// Whether the row could go as parameters at worst; a server ends the session over one that is too long.
 fn fits_message(cells: &[Cell<'_>]) -> Result<(), EncodeError> {
-    let mut bytes = MESSAGE_BYTES_OF_ROW + MESSAGE_BYTES_OF_VALUE * cells.len();
-    for (_, value) in cells.iter().filter_map(Cell::stream_candidate) {
-        bytes += value.len();
-    }
-    if bytes > MESSAGE_BYTES_MAX { Err(EncodeError::RowTooLong) } else { Ok(()) }
+    if message_bytes(cells) > MESSAGE_BYTES_MAX { Err(EncodeError::RowTooLong) } else { Ok(()) }
+}
+
+fn message_bytes(cells: &[Cell<'_>]) -> usize {
+    let values = cells.iter().filter_map(Cell::stream_candidate);
+    let value_bytes: usize = values.map(|(_, value)| value.len()).sum();
+    MESSAGE_BYTES_OF_ROW + MESSAGE_BYTES_OF_VALUE * cells.len() + value_bytes
 }
 
 fn push_text_field(

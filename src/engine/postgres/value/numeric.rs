@@ -130,10 +130,14 @@ pub(crate) fn from_text(text: &str, buffer: &mut Vec<u8>) -> Result<Unpacked, Fi
         "NaN" => Ok(Unpacked::NaN),
         "Infinity" => Ok(Unpacked::Infinity),
         "-Infinity" => Ok(Unpacked::NegativeInfinity),
-        _ => match text.strip_prefix('-') {
-            Some(unsigned) => from_decimal_text(true, unsigned, buffer),
-            None => from_decimal_text(false, text, buffer),
-        },
+        _ => from_finite_text(text, buffer),
+    }
+}
+
+fn from_finite_text(text: &str, buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
+    match text.strip_prefix('-') {
+        Some(unsigned) => from_decimal_text(true, unsigned, buffer),
+        None => from_decimal_text(false, text, buffer),
     }
 }
 
@@ -247,9 +251,14 @@ impl<'a> Decimal<'a> {
         }
     }
 
+    /// Between the point and the first digit.
+    fn leading_zeros(&self) -> i64 {
+        if self.digits.is_empty() { 0 } else { (-self.whole_digits()).max(0) }
+    }
+
     fn push_fraction(&self, out: &mut Vec<u8>) {
         let (_, after) = self.split_at_point();
-        let leading_zeros = if self.digits.is_empty() { 0 } else { (-self.whole_digits()).max(0) };
+        let leading_zeros = self.leading_zeros();
         push_zeros(out, leading_zeros);
         out.extend_from_slice(after);
         push_zeros(out, self.decimals() - leading_zeros - after.len() as i64);

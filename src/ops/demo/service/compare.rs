@@ -26,31 +26,48 @@ pub struct DatabaseComparison {
 
 /// Compares the databases at `a` and `b`.
 pub fn compare(a: &Path, b: &Path) -> std::result::Result<DatabaseComparison, SourceError> {
-    let open = |path: &Path| {
-        let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
-        opened.map_err(|error| failed(&format!("open {}", path.display()), &error))
-    };
-    let (a, b) = (open(a)?, open(b)?);
+    let a = open(a)?;
+    let b = open(b)?;
     compare_open(&a, &b).map_err(|error| failed("compare databases", &error))
+}
+
+fn open(path: &Path) -> std::result::Result<Connection, SourceError> {
+    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    opened.map_err(|error| failed(&format!("open {}", path.display()), &error))
 }
 
 fn compare_open(a: &Connection, b: &Connection) -> Result<DatabaseComparison> {
     let mut found = DatabaseComparison::default();
-    for name in ["encoding", "page_size", "user_version", "application_id", "journal_mode"] {
-        let get = |conn: &Connection| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, Value>(0));
-        let (in_a, in_b) = (get(a)?, get(b)?);
-        found.check(in_a == in_b, || format!("setting {name}: {in_a:?} and {in_b:?}"));
-    }
-    let (schema_a, schema_b) = (schema(a)?, schema(b)?);
+    compare_settings(a, b, &mut found)?;
+    let schema_a = schema(a)?;
+    let schema_b = schema(b)?;
     found.schema_objects = schema_a.len() as u64;
     found.check(schema_a == schema_b, || "the schemas differ".to_owned());
-    for [_, table, _] in schema_a.iter().filter(|object| object[0] == "table") {
+    for table in tables(&schema_a) {
         found.tables += 1;
-        if schema_b.iter().any(|object| object[0] == "table" && object[1] == *table) {
+        if tables(&schema_b).any(|other| other == table) {
             compare_rows(a, b, table, &mut found)?;
         }
     }
     Ok(found)
+}
+
+fn compare_settings(a: &Connection, b: &Connection, found: &mut DatabaseComparison) -> Result<()> {
+    for name in ["encoding", "page_size", "user_version", "application_id", "journal_mode"] {
+        let in_a = setting(a, name)?;
+        let in_b = setting(b, name)?;
+        found.check(in_a == in_b, || format!("setting {name}: {in_a:?} and {in_b:?}"));
+    }
+    Ok(())
+}
+
+fn setting(conn: &Connection, name: &str) -> Result<Value> {
+    conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+}
+
+/// Names of tables.
+fn tables(schema: &[[String; 3]]) -> impl Iterator<Item = &str> {
+    schema.iter().filter(|object| object[0] == "table").map(|object| object[1].as_str())
 }
 
 impl DatabaseComparison {
@@ -69,13 +86,12 @@ fn schema(conn: &Connection) -> Result<Vec<[String; 3]>> {
 }
 
 fn compare_rows(a: &Connection, b: &Connection, table: &str, found: &mut DatabaseComparison) -> Result<()> {
-    let quoted = format!("\"{}\"", table.replace('"', "\"\""));
-    // A table without rowids refuses the first form.
-    let sql = [format!("SELECT rowid, * FROM {quoted} NOT INDEXED"), format!("SELECT * FROM {quoted} NOT INDEXED")];
-    let sql = if a.prepare(&sql[0]).is_ok() { &sql[0] } else { &sql[1] };
-    let (mut of_a, mut of_b) = (a.prepare(sql)?, b.prepare(sql)?);
+    let sql = all_rows(a, table);
+    let mut of_a = a.prepare(&sql)?;
+    let mut of_b = b.prepare(&sql)?;
     let columns = of_a.column_count().min(of_b.column_count());
-    let (mut of_a, mut of_b) = (of_a.query([])?, of_b.query([])?);
+    let mut of_a = of_a.query([])?;
+    let mut of_b = of_b.query([])?;
     let mut at = 0;
     loop {
         at += 1;
@@ -96,6 +112,14 @@ fn compare_rows(a: &Connection, b: &Connection, table: &str, found: &mut Databas
             }
         }
     }
+}
+
+/// Reads a table in its own order, with the rowids if it has any.
+fn all_rows(conn: &Connection, table: &str) -> String {
+    let quoted = format!("\"{}\"", table.replace('"', "\"\""));
+    let with_rowids = format!("SELECT rowid, * FROM {quoted} NOT INDEXED");
+    // A table without rowids refuses this form.
+    if conn.prepare(&with_rowids).is_ok() { with_rowids } else { format!("SELECT * FROM {quoted} NOT INDEXED") }
 }
 
 /// Reals by their bits: a value that is not a number equals itself here.
@@ -127,7 +151,8 @@ mod tests {
             assert!(day.rows_changed > 20 && service.size_bytes().expect("a size") > 100_000);
             service
         };
-        let (one, two) = (live("one"), live("two"));
+        let one = live("one");
+        let two = live("two");
         let found = compare(&path("one"), &path("two")).expect("a comparison");
         assert!(found.differences.is_empty(), "{found:?}");
         assert!(found.rows > 500 && found.tables >= 10 && found.values > found.rows);

@@ -45,17 +45,7 @@ impl Maker<'_> {
             self.contact(user)?;
         }
         for title in ["Home", "Work"] {
-            let sql = "INSERT INTO calendars (user_id, title) VALUES (?1, ?2)";
-            self.conn.prepare_cached(sql)?.execute(params![user, title])?;
-            let calendar = self.conn.last_insert_rowid();
-            for _ in 0..self.random.between(10, 60) {
-                self.event(calendar)?;
-            }
-            if user > 1 && self.random.below(4) == 0 {
-                let other = 1 + self.random.below(user as u64 - 1) as i64;
-                let sql = "INSERT INTO calendar_shares VALUES (?1, ?2)";
-                self.conn.prepare_cached(sql)?.execute(params![calendar, other])?;
-            }
+            self.calendar(user, title)?;
         }
         for _ in 0..self.random.between(2, 14) {
             self.photo(user)?;
@@ -63,13 +53,40 @@ impl Maker<'_> {
         for _ in 0..self.random.between(0, 10) {
             self.note(user)?;
         }
-        let sql = "UPDATE users SET avatar_id = (SELECT id FROM photos WHERE user_id = ?1 LIMIT 1) WHERE id = ?1";
-        self.conn.prepare_cached(sql)?.execute([user])?;
+        self.choose_avatar(user)?;
         Ok(user)
     }
 
+    fn calendar(&mut self, user: i64, title: &str) -> Result<()> {
+        let sql = "INSERT INTO calendars (user_id, title) VALUES (?1, ?2)";
+        self.conn.prepare_cached(sql)?.execute(params![user, title])?;
+        let calendar = self.conn.last_insert_rowid();
+        for _ in 0..self.random.between(10, 60) {
+            self.event(calendar)?;
+        }
+        if user > 1 && self.random.below(4) == 0 {
+            self.share(calendar, user)?;
+        }
+        Ok(())
+    }
+
+    /// Shares a calendar with somebody who was there before its user.
+    fn share(&mut self, calendar: i64, user: i64) -> Result<()> {
+        let other = 1 + self.random.below(user as u64 - 1) as i64;
+        let sql = "INSERT INTO calendar_shares VALUES (?1, ?2)";
+        self.conn.prepare_cached(sql)?.execute(params![calendar, other])?;
+        Ok(())
+    }
+
+    fn choose_avatar(&self, user: i64) -> Result<()> {
+        let sql = "UPDATE users SET avatar_id = (SELECT id FROM photos WHERE user_id = ?1 LIMIT 1) WHERE id = ?1";
+        self.conn.prepare_cached(sql)?.execute([user])?;
+        Ok(())
+    }
+
     fn new_user(&mut self) -> Result<i64> {
-        let (given, family) = (self.random.given_name(), self.random.family_name());
+        let given = self.random.given_name();
+        let family = self.random.family_name();
         let created_at = self.now_s - self.random.below(100_000_000) as i64;
         let sql = "INSERT INTO users (email, name, created_at) VALUES ((SELECT coalesce(max(id), 0) + 1 FROM users) || ?1, ?2, ?3)";
         let email = format!(".{given}.{family}@example.org").to_lowercase();
@@ -79,7 +96,8 @@ impl Maker<'_> {
 
     pub(super) fn contact(&mut self, user: i64) -> Result<()> {
         let id = self.random.id();
-        let (given, family) = (self.random.given_name(), self.random.family_name());
+        let given = self.random.given_name();
+        let family = self.random.family_name();
         let note = (self.random.below(5) == 0).then(|| self.random.words(6));
         let sql = "INSERT INTO contacts VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         self.conn.prepare_cached(sql)?.execute(params![id, user, given, family, note, self.now_s])?;
@@ -109,7 +127,8 @@ impl Maker<'_> {
 
     pub(super) fn photo(&mut self, user: i64) -> Result<()> {
         let id = self.random.id();
-        let (thumbnail_len, preview_len) = (self.random.between(2000, 6000), self.random.between(40_000, 160_000));
+        let thumbnail_len = self.random.between(2000, 6000);
+        let preview_len = self.random.between(40_000, 160_000);
         let thumbnail = self.random.noise(thumbnail_len);
         // Previews are made when somebody looks.
         let preview = (self.random.below(6) == 0).then(|| self.random.noise(preview_len));

@@ -44,33 +44,42 @@ fn count(maker: &Maker<'_>, sql: &str) -> Result<u64> {
 
 /// One thing that a user does.
 fn act(maker: &mut Maker<'_>, user: i64) -> Result<()> {
-    let now_s = maker.now_s;
     match maker.random.below(10) {
         0 | 1 => maker.contact(user),
-        2 | 3 => {
-            let (note, which) = (maker.random.words(4), maker.random.below(10) as i64);
-            let sql = format!("UPDATE contacts SET note = ?3, changed_at = ?4 WHERE id = {ONE_CONTACT}");
-            maker.conn.prepare_cached(&sql)?.execute(params![user, which, note, now_s])?;
-            Ok(())
-        }
-        4 => {
-            let sql = format!("DELETE FROM contacts WHERE id = {ONE_CONTACT}");
-            maker.conn.prepare_cached(&sql)?.execute(params![user, maker.random.below(10) as i64])?;
-            Ok(())
-        }
-        5 | 6 => {
-            let sql = "SELECT id FROM calendars WHERE user_id = ?1 LIMIT 1";
-            let calendar = maker.conn.query_row(sql, [user], |row| row.get(0))?;
-            maker.event(calendar)
-        }
-        7 => {
-            let sql = "UPDATE events SET starts_at = starts_at + 3600, ends_at = ends_at + 3600, changed_at = ?2 WHERE id = (SELECT max(e.id) FROM events e JOIN calendars c ON c.id = e.calendar_id WHERE c.user_id = ?1)";
-            maker.conn.prepare_cached(sql)?.execute(params![user, now_s])?;
-            Ok(())
-        }
+        2 | 3 => change_contact(maker, user),
+        4 => delete_contact(maker, user),
+        5 | 6 => add_event(maker, user),
+        7 => move_event(maker, user),
         8 => maker.photo(user),
         _ => maker.note(user),
     }
+}
+
+fn change_contact(maker: &mut Maker<'_>, user: i64) -> Result<()> {
+    let note = maker.random.words(4);
+    let which = maker.random.below(10) as i64;
+    let sql = format!("UPDATE contacts SET note = ?3, changed_at = ?4 WHERE id = {ONE_CONTACT}");
+    maker.conn.prepare_cached(&sql)?.execute(params![user, which, note, maker.now_s])?;
+    Ok(())
+}
+
+fn delete_contact(maker: &mut Maker<'_>, user: i64) -> Result<()> {
+    let which = maker.random.below(10) as i64;
+    let sql = format!("DELETE FROM contacts WHERE id = {ONE_CONTACT}");
+    maker.conn.prepare_cached(&sql)?.execute(params![user, which])?;
+    Ok(())
+}
+
+fn add_event(maker: &mut Maker<'_>, user: i64) -> Result<()> {
+    let sql = "SELECT id FROM calendars WHERE user_id = ?1 LIMIT 1";
+    let calendar = maker.conn.query_row(sql, [user], |row| row.get(0))?;
+    maker.event(calendar)
+}
+
+fn move_event(maker: &Maker<'_>, user: i64) -> Result<()> {
+    let sql = "UPDATE events SET starts_at = starts_at + 3600, ends_at = ends_at + 3600, changed_at = ?2 WHERE id = (SELECT max(e.id) FROM events e JOIN calendars c ON c.id = e.calendar_id WHERE c.user_id = ?1)";
+    maker.conn.prepare_cached(sql)?.execute(params![user, maker.now_s])?;
+    Ok(())
 }
 
 fn expire(maker: &Maker<'_>) -> Result<()> {

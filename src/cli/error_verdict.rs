@@ -57,14 +57,22 @@ pub(super) fn quoted_values(error: &AnyError) -> Option<QuotedValues<'_>> {
     if let Some(OpError::Source(error)) = error.downcast_ref() {
         return quoted_values(error);
     }
-    let (words, state) = match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(SourceError::Server { reason, state, .. }), _) => (reason, state),
-        (_, Some(PostgresError::Failed { reason, state, .. })) => (reason, state),
-        _ => return None,
-    };
-    let state = state.as_deref()?;
-    let is_about_data = DATA_STATES.iter().any(|class| state.starts_with(class));
-    is_about_data.then_some(QuotedValues { words, state })
+    let words = words_of_source(error).or_else(|| words_of_postgres(error))?;
+    words.are_about_data().then_some(words)
+}
+
+fn words_of_source(error: &AnyError) -> Option<QuotedValues<'_>> {
+    match error.downcast_ref()? {
+        SourceError::Server { reason, state: Some(state), .. } => Some(QuotedValues { words: reason, state }),
+        _ => None,
+    }
+}
+
+fn words_of_postgres(error: &AnyError) -> Option<QuotedValues<'_>> {
+    match error.downcast_ref()? {
+        PostgresError::Failed { reason, state: Some(state), .. } => Some(QuotedValues { words: reason, state }),
+        _ => None,
+    }
 }
 
 /// Words of a database server about values of rows.
@@ -73,11 +81,17 @@ pub(super) struct QuotedValues<'a> {
     pub(super) state: &'a str,
 }
 
+impl QuotedValues<'_> {
+    fn are_about_data(&self) -> bool {
+        DATA_STATES.iter().any(|class| self.state.starts_with(class))
+    }
+}
+
 /// Classes of SQLSTATE whose messages quote values: data, constraints, triggers and functions.
 const DATA_STATES: [&str; 8] = ["21", "22", "23", "27", "38", "39", "44", "P0"];
 
 /// The verdict on `error`: that on the first of its causes that is known.
-pub(super) fn verdict(error: &AnyError) -> ErrorVerdict {
+pub(super) fn error_verdict(error: &AnyError) -> ErrorVerdict {
     causes(error).find_map(known).unwrap_or(ErrorVerdict::new(Exit::Failed, ""))
 }
 
