@@ -69,8 +69,6 @@ pub enum FindingKind {
     NoSnapshot,
     /// Snapshots that may hold a ruined state of the source, and that nobody has accepted.
     Suspect { snapshots: u64 },
-    /// Something of the source that a snapshot does not have, or not exactly.
-    NotCaptured,
     /// Rows that would be placed under other users if that were decided today.
     PlacementDrift,
     /// A question about the placement of rows that only a person can answer.
@@ -78,11 +76,67 @@ pub enum FindingKind {
     /// The keys were rotated between the snapshots that are compared.
     KeysRotated,
 
+    // What a snapshot does not have of its source, or not exactly.
+    /// As the manifest tells it, which keeps only words.
+    NotCaptured,
+    /// The role may not read a table.
+    NoPrivilege,
+    /// Row security would hide rows from the role.
+    RowSecurity,
+    /// The rows of a table are on another server.
+    ForeignTable { server: String },
+    /// A standby does not have what an unlogged table or sequence holds.
+    UnloggedOnStandby,
+    /// Rows that are taken for a part of an extension, which makes its tables anew.
+    ExtensionRows { extension: String },
+    /// A name that is not valid text.
+    UnreadableName,
+    /// The role may not read where a sequence stands.
+    UnreadableSequence,
+    /// The role may not read what large objects hold.
+    UnreadableLargeObjects { objects: u64 },
+    /// The role may not read roles and tablespaces, or the passwords of roles.
+    UnreadableRoles,
+    /// A definition that is hidden from the role, that no dump has, or that the database itself cannot read.
+    UnreadableDefinition,
+    /// The tool that dumps the schema warned of something.
+    DumpWarning,
+    /// A type was altered while rows of these tables were read.
+    AlteredType { tables: Vec<String> },
+    /// A row is missing, because its value in this column is longer than the server sends.
+    ValueTooLong { column: String },
+    /// How parents write their keys could not be asked: rows that write them otherwise are not found by their owner.
+    ParentsNotAsked,
+    /// A virtual table whose module is not known here and may keep rows elsewhere.
+    UnknownModule { module: String },
+    /// The numbers of rows that no column has.
+    RowidsNotKept,
+    /// Texts of which the database does not tell how they begin.
+    AmbiguousTexts { texts: u64 },
+    /// A table that can be read only in part, because the file is damaged.
+    DamagedTable { rows_read: u64 },
+    /// A table that has pages behind the end of the file, which the database takes for zeros.
+    TruncatedTable,
+    /// A file that ends too early.
+    TruncatedFile { missing_pages: u64, pages: u64 },
+    /// Part of the schema that is captured, but that a restore could not make as it is.
+    NotRestorable,
+
     // What a restore wrote.
     /// Data of the snapshot that cannot be read, left out of what is restored; `rows` as far as they are known.
     LeftOut { rows: u64 },
-    /// A row or statement that the target refused.
+    /// A statement or an object that the target refused.
     Refused,
+    /// A key or another constraint that the target refused.
+    RefusedConstraint,
+    /// Rows that the target refused.
+    RefusedRows { rows: u64 },
+    /// Rows that the target took, with a value that is not the snapshot's.
+    AlteredRows { rows: u64 },
+    /// Functions of the application that are not known where the restore ran: what they compute is not there yet.
+    UnknownFunctions { functions: Vec<String> },
+    /// Collations of the application that are not known where the restore ran: what they order is to be ordered again.
+    UnknownCollations { collations: Vec<String> },
     /// A table of the target has another number of rows than the snapshot.
     RowCount { expected: u64, restored: u64 },
 
@@ -95,6 +149,16 @@ pub enum FindingKind {
     KeyUnfit,
     /// A live database cannot be backed up, or not reliably.
     SourceUnfit,
+    /// The connection to a server is not encrypted.
+    Unencrypted,
+    /// A server of a version that is not supported, or not yet.
+    ServerVersion { major: i32 },
+    /// A program that a backup runs is not there, or does not suit the server.
+    NoTool,
+    /// The role may not ask which server this is.
+    ServerUnknown,
+    /// A server may run out of locks during a backup.
+    FewLocks { needed: i64, free: i64 },
     /// This host lacks something, such as room for temporary files.
     HostUnfit,
     /// Another clock differs from this host's; positive: it is ahead.
@@ -129,9 +193,12 @@ impl FindingKind {
             | Self::LostChunk
             | Self::Contradiction
             | Self::LeftOut { .. } => Severity::Damage,
-            Self::Configuration | Self::StoreUnfit | Self::KeyUnfit | Self::SourceUnfit | Self::HostUnfit => {
-                Severity::Failure
-            }
+            Self::Configuration
+            | Self::StoreUnfit
+            | Self::KeyUnfit
+            | Self::SourceUnfit
+            | Self::NoTool
+            | Self::HostUnfit => Severity::Failure,
             Self::Void
             | Self::StaleHint
             | Self::StaleIndex
@@ -140,14 +207,88 @@ impl FindingKind {
             | Self::Stale { .. }
             | Self::NoSnapshot
             | Self::Suspect { .. }
-            | Self::NotCaptured
             | Self::PlacementDrift
             | Self::Undecided
+            | Self::NotCaptured
+            | Self::NoPrivilege
+            | Self::RowSecurity
+            | Self::ForeignTable { .. }
+            | Self::UnloggedOnStandby
+            | Self::ExtensionRows { .. }
+            | Self::UnreadableName
+            | Self::UnreadableSequence
+            | Self::UnreadableLargeObjects { .. }
+            | Self::UnreadableRoles
+            | Self::UnreadableDefinition
+            | Self::DumpWarning
+            | Self::AlteredType { .. }
+            | Self::ValueTooLong { .. }
+            | Self::ParentsNotAsked
+            | Self::UnknownModule { .. }
+            | Self::RowidsNotKept
+            | Self::AmbiguousTexts { .. }
+            | Self::DamagedTable { .. }
+            | Self::TruncatedTable
+            | Self::TruncatedFile { .. }
+            | Self::NotRestorable
             | Self::Refused
+            | Self::RefusedConstraint
+            | Self::RefusedRows { .. }
+            | Self::AlteredRows { .. }
+            | Self::UnknownFunctions { .. }
+            | Self::UnknownCollations { .. }
             | Self::RowCount { .. }
+            | Self::Unencrypted
+            | Self::ServerVersion { .. }
+            | Self::ServerUnknown
+            | Self::FewLocks { .. }
             | Self::ClockSkew { .. } => Severity::Warning,
             Self::Orphan | Self::Foreign | Self::KeysRotated | Self::Note => Severity::Information,
         }
+    }
+
+    /// Whether a snapshot does not have something of its source, or not exactly.
+    #[must_use]
+    pub fn is_gap(&self) -> bool {
+        matches!(
+            self,
+            Self::NotCaptured
+                | Self::NoPrivilege
+                | Self::RowSecurity
+                | Self::ForeignTable { .. }
+                | Self::UnloggedOnStandby
+                | Self::ExtensionRows { .. }
+                | Self::UnreadableName
+                | Self::UnreadableSequence
+                | Self::UnreadableLargeObjects { .. }
+                | Self::UnreadableRoles
+                | Self::UnreadableDefinition
+                | Self::DumpWarning
+                | Self::AlteredType { .. }
+                | Self::ValueTooLong { .. }
+                | Self::ParentsNotAsked
+                | Self::UnknownModule { .. }
+                | Self::RowidsNotKept
+                | Self::AmbiguousTexts { .. }
+                | Self::DamagedTable { .. }
+                | Self::TruncatedTable
+                | Self::TruncatedFile { .. }
+                | Self::NotRestorable
+        )
+    }
+
+    /// Whether a target does not have something of the snapshot, or not exactly, because it refused it.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused
+                | Self::RefusedConstraint
+                | Self::RefusedRows { .. }
+                | Self::AlteredRows { .. }
+                | Self::UnknownFunctions { .. }
+                | Self::UnknownCollations { .. }
+        )
     }
 
     /// What to do about it, in one sentence, where that is the same whatever the object is.

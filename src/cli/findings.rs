@@ -46,10 +46,10 @@ fn headline(finding: &Finding) -> String {
 
 /// A word for the kind where it has one of its own, else for how bad it is.
 fn label(finding: &Finding) -> &'static str {
-    match finding.kind {
-        FindingKind::NotCaptured => "not captured",
+    match &finding.kind {
+        kind if kind.is_gap() => "not captured",
+        kind if kind.is_refusal() => "refused",
         FindingKind::LeftOut { .. } => "damaged",
-        FindingKind::Refused => "refused",
         FindingKind::PlacementDrift => "drift",
         FindingKind::Undecided => "to decide",
         FindingKind::Note | FindingKind::KeysRotated => "note",

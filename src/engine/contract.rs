@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::base::finding::{Finding, FindingKind};
+use crate::base::finding::Finding;
 use crate::base::time::Moment;
 use crate::format::cell::{Cell, OwnedCell};
 pub use crate::format::key::Fold;
@@ -62,15 +62,6 @@ pub enum Engine {
     Postgres,
 }
 
-/// Something that cannot be captured, or not exactly.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Gap {
-    /// The object, by its name in the source.
-    pub object: String,
-    /// Why, and what is missing in the snapshot.
-    pub reason: String,
-}
-
 /// What a source contains, as of one consistent image.
 #[derive(Clone, Debug)]
 pub struct Description {
@@ -84,7 +75,8 @@ pub struct Description {
     pub tables: Vec<Table>,
     /// Bytes that the tables take in the source, as far as known without a scan.
     pub bytes_estimate: Option<u64>,
-    pub gaps: Vec<Gap>,
+    /// What cannot be captured, or not exactly: each object by its name in the source.
+    pub gaps: Vec<Finding>,
 }
 
 /// A table as its source shows it.
@@ -164,7 +156,7 @@ pub trait Source: Send {
     /// Readers of the image, each for a thread of its own; at least one.
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError>;
     /// Reads every row of a table by one reader.
-    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+    fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
         let parts = self.parts(table);
         let mut readers = self.readers()?;
         let Some(reader) = readers.first_mut() else { return Ok(Vec::new()) };
@@ -175,13 +167,13 @@ pub trait Source: Send {
         Ok(gaps)
     }
     /// Closes the image. Returns the gaps that are known only after everything was read.
-    fn release(&mut self) -> Result<Vec<Gap>, SourceError>;
+    fn release(&mut self) -> Result<Vec<Finding>, SourceError>;
 }
 
 /// Reads an image, possibly at the same time as others.
 pub trait Reader: Send {
     /// Reads every row of one part of a table, in any order. Returns the gaps that it found.
-    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError>;
+    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError>;
 }
 
 /// A table as a target sees it.
@@ -199,26 +191,6 @@ pub struct TargetTable {
 pub struct TargetColumn {
     pub name: String,
     pub hidden: bool,
-}
-
-/// A row or statement that the target refused; the restore continued.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
-pub struct Refused {
-    /// The table, index, trigger, … concerned.
-    pub object: String,
-    pub reason: String,
-}
-
-impl From<&Gap> for Finding {
-    fn from(gap: &Gap) -> Self {
-        Self::new(FindingKind::NotCaptured, &gap.object, &gap.reason)
-    }
-}
-
-impl From<Refused> for Finding {
-    fn from(refused: Refused) -> Self {
-        Self::new(FindingKind::Refused, refused.object, refused.reason)
-    }
 }
 
 /// What is to be restored.
@@ -267,8 +239,9 @@ pub trait Target: Send {
     fn table(&mut self, table: usize) -> Result<(), SourceError>;
     /// One row, cells in the order of the table's columns. Streams have been put back.
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError>;
-    /// Builds what comes after the rows, makes everything durable and publishes it.
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError>;
+    /// Builds what comes after the rows, makes everything durable and publishes it. Returns what was refused, of which
+    /// the restore did without.
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError>;
 }
 
 /// Part of a batch as a target remembers it.

@@ -32,6 +32,12 @@ pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
     })
 }
 
+/// Something about the store that changes nothing of what is done.
+#[must_use]
+pub fn note_of_store(detail: impl ToString) -> Finding {
+    Finding::note("the store", detail)
+}
+
 /// An entry of a chain that does not count.
 #[must_use]
 pub fn void_entry(name: Name, reason: &str) -> Finding {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::base::finding::Finding;
 use crate::base::frame::{FrameContext, FrameType};
 use crate::base::id::{ChunkId, Digest, KeyId, SourceId};
 use crate::base::limit::INDEX_BYTES_MAX;
@@ -21,6 +22,7 @@ use crate::format::name::Name;
 use crate::format::node::FrameLocation;
 use crate::format::pack::ordinal_id;
 use crate::repo::error::{InObject, RepoError, WriteError};
+use crate::repo::finding::note_of_store;
 use crate::repo::index::IndexedPack;
 use crate::repo::io::{Objects, Read};
 use crate::repo::ledger::Ledger;
@@ -116,7 +118,7 @@ pub fn read_all(
     objects: &Objects,
     keys: &StructureKeys,
     signers: &Signers,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Finding>,
 ) -> Result<Vec<Fragment>, RepoError> {
     let source = keys.context().source;
     let names = list(objects, source)?;
@@ -142,7 +144,7 @@ struct FragmentReader<'a> {
     objects: &'a Objects,
     keys: &'a StructureKeys,
     signers: &'a Signers,
-    notes: &'a mut Vec<String>,
+    notes: &'a mut Vec<Finding>,
     fragments: Vec<Fragment>,
 }
 
@@ -184,7 +186,7 @@ impl FragmentReader<'_> {
         match self.open(name, bytes) {
             Ok(fragment) => self.fragments.extend(fragment),
             Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
-            Err(error) => self.notes.push(format!("index fragment left out: {error}")),
+            Err(error) => self.notes.push(note_of_store(format!("index fragment left out: {error}"))),
         }
         Ok(())
     }

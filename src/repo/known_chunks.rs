@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
 use crate::base::id::{ChunkId, Digest, Epoch, SessionId, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
@@ -15,6 +16,7 @@ use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
 use crate::format::session::Announcement;
 use crate::repo::error::RepoError;
+use crate::repo::finding::note_of_store;
 use crate::repo::fragment::{self, Signers};
 use crate::repo::index::{Index, IndexedPack};
 use crate::repo::io::{Objects, Read};
@@ -33,7 +35,7 @@ pub struct KnownChunks {
     /// Data keys of the sessions that were adopted.
     pub wraps: BTreeMap<SessionId, SessionWrap>,
     /// What a person should know, such as damaged fragments.
-    pub notes: Vec<String>,
+    pub notes: Vec<Finding>,
 }
 
 /// A pack that an index should have.
@@ -72,9 +74,9 @@ fn trusted_packs(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     packs.map(WantedPack::from).collect()
 }
 
-fn note_of_missing(packs: usize) -> Option<String> {
-    let note = || format!("{packs} packs are missing or have another size; what they held is stored again");
-    (packs > 0).then(note)
+fn note_of_missing(packs: usize) -> Option<Finding> {
+    let detail = format!("{packs} packs are missing or have another size; what they held is stored again");
+    (packs > 0).then(|| note_of_store(detail))
 }
 
 /// Those packs that the store still has in their full size: a request per thousand packs, so that a
@@ -146,11 +148,11 @@ fn index(
 }
 
 /// The note on a pack that cannot be read; an error that is no reason to leave the pack out is returned.
-fn left_out(error: RepoError, later: LaterPack) -> Result<String, RepoError> {
+fn left_out(error: RepoError, later: LaterPack) -> Result<Finding, RepoError> {
     match error {
         RepoError::Unsupported { .. } if later == LaterPack::Stops => Err(error),
         RepoError::Store(_) => Err(error),
-        error => Ok(format!("left out: {error}")),
+        error => Ok(note_of_store(format!("left out: {error}"))),
     }
 }
 
@@ -172,7 +174,7 @@ impl<'a> IndexBuilder<'a> {
     }
 
     /// Adds a pack from its own table. If that cannot be read, leaves it out and returns a note.
-    fn add_missing(&mut self, objects: &Objects, rank: usize, later: LaterPack) -> Result<Option<String>, RepoError> {
+    fn add_missing(&mut self, objects: &Objects, rank: usize, later: LaterPack) -> Result<Option<Finding>, RepoError> {
         let pack = self.wanted[rank];
         match PackTable::read(objects, self.keys, pack.digest, pack.size) {
             Ok(table) => self.add_table(rank, &table),
@@ -311,7 +313,10 @@ impl Adoption<'_> {
         let objects = self.unlocked.repository().objects();
         match PackTable::read(objects, self.keys, pack.sha256, pack.size) {
             Ok(table) => self.add_table(pack, table),
-            Err(error) => self.known.notes.push(format!("pack of an interrupted run left out: {error}")),
+            Err(error) => {
+                let note = note_of_store(format!("pack of an interrupted run left out: {error}"));
+                self.known.notes.push(note);
+            }
         }
     }
 

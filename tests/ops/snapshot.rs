@@ -10,9 +10,10 @@ use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::snapshot;
 use crate::support::world::{SOURCE, World, open_key};
 use rusqlite::Connection;
+use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::{CountUnit, Progress};
 use sidekeep::base::role::{Role, SourceScope};
-use sidekeep::engine::contract::{Description, Gap, Reader, Source, SourceError};
+use sidekeep::engine::contract::{Description, Reader, Source, SourceError};
 use sidekeep::engine::sqlite::SqliteSource;
 use sidekeep::format::entry::{EntryBody, Revoke};
 use sidekeep::format::name::Name;
@@ -60,7 +61,7 @@ impl Source for Vast {
         self.0.readers()
     }
 
-    fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
+    fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
         self.0.release()
     }
 }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use serde_json::Value;
 
 use crate::support::postgres::service::Live;
-use crate::support::sandbox::of_kind;
+use crate::support::sandbox::gaps_of;
 
 /// One with two holes, one whose end is a hole of its own making, an empty one, and one of several pages.
 const OBJECTS: &str = "
@@ -39,7 +39,7 @@ fn pages_come_back_as_they_were() {
     let Some(live) = Live::new() else { return };
     live.sql(OBJECTS);
     let first = live.sandbox.json(&["backup"]);
-    assert!(of_kind(&first, "not-captured").is_empty(), "{first}");
+    assert!(gaps_of(&first).is_empty(), "{first}");
     let pages = stored(&live);
     assert!(pages.len() > 30, "{}", pages.len());
     assert_eq!(restored(&live, "one"), pages);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::postgres::cluster::{Cluster, Network, Settings};
 use crate::support::postgres::service::Live;
-use crate::support::sandbox::{interrupt, of_kind};
+use crate::support::sandbox::{gaps_of, interrupt};
 use crate::wire::Wire;
 
 /// More than comes in a session before the rows, and less than these.
@@ -71,7 +71,7 @@ fn a_server_that_is_down_before_one_that_is_up() {
     let Some(live) = live(&[]) else { return };
     live.configure(&format!("postgres://postgres@127.0.0.1:1,127.0.0.1:{}/sync", live.cluster.port()), "");
     let report = live.sandbox.json(&["backup", "--workers", "2"]);
-    assert!(of_kind(&report, "not-captured").is_empty(), "{report}");
+    assert!(gaps_of(&report).is_empty(), "{report}");
 }
 
 #[test]
@@ -278,9 +278,10 @@ fn a_type_that_is_altered_while_rows_are_read() {
         let (code, out, err) = end(child);
         assert_eq!(code, if gaps.is_empty() { 0 } else { 3 }, "{change}: {out}{err}");
         let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-        let found = of_kind(&report, "not-captured");
+        let found = gaps_of(&report);
         assert_eq!(found.iter().map(|gap| gap["object"].as_str().expect("a name")).collect::<Vec<_>>(), gaps);
         if let [gap] = &found[..] {
+            assert_eq!(gap["kind"], "altered-type");
             let reason = gap["detail"].as_str().expect("a reason");
             let tables = match gaps[0] {
                 "type public.pair" => "those of public.pairs may",

@@ -4,14 +4,14 @@ use std::process::Stdio;
 
 use crate::support::postgres::cluster::Cluster;
 use crate::support::postgres::service::{Live, ROWS};
-use crate::support::sandbox::of_kind;
+use crate::support::sandbox::gaps_of;
 
 #[test]
 fn a_night_costs_what_changed() {
     let Some(live) = Live::new() else { return };
     let sandbox = &live.sandbox;
     let first = sandbox.json(&["backup", "main", "--tag", "first"]);
-    assert_eq!((&first["rows"], of_kind(&first, "not-captured").len()), (&ROWS.into(), 0));
+    assert_eq!((&first["rows"], gaps_of(&first).len()), (&ROWS.into(), 0));
     assert!(first["image_held_ms"].as_u64() > Some(0));
 
     let before = live.objects();

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::support::postgres::service::{Live, ROWS};
-use crate::support::sandbox::of_kind;
+use crate::support::sandbox::{gaps_of, of_kind};
 
 const PAGE: &str = include_str!("../../docs/postgresql.md");
 
@@ -31,7 +31,7 @@ fn gaps(live: &Live) -> (i32, Vec<(String, String)>) {
     assert!(ran.code == 0 || ran.code == 3, "{}", ran.err);
     let report: Value = serde_json::from_str(&ran.out).expect("JSON");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let gaps = of_kind(&report, "not-captured");
+    let gaps = gaps_of(&report);
     let gaps = gaps.iter();
     (ran.code, gaps.map(|gap| (text(&gap["object"]), text(&gap["detail"]))).collect())
 }
@@ -111,6 +111,19 @@ fn a_role_without_rights_leaves_named_gaps() {
     assert!(reason("role passwords").contains("superuser"));
     assert!(missing.iter().all(|(_, reason)| !reason.contains("hunter2")));
 
+    let ran = live.sandbox.run(&["backup", "--json"]);
+    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+    for (kind, object) in [
+        ("no-privilege", "public.users"),
+        ("unreadable-sequence", "\"public\".\"users_id_seq\""),
+        ("unreadable-definition", "subscription idle"),
+        ("unreadable-large-objects", "large objects"),
+        ("unreadable-roles", "role passwords"),
+    ] {
+        assert!(of_kind(&report, kind).iter().any(|gap| gap["object"] == object), "{kind} in {report}");
+    }
+    let far = of_kind(&report, "foreign-table");
+    assert_eq!((far.len(), &far[0]["facts"]["server"]), (1, &"far".into()), "{report}");
     let text = live.sandbox.run(&["backup"]).out;
     assert!(text.contains("not captured: public.users: the role may not read it"), "{text}");
     let ran = live.sandbox.run(&["show", "latest", "--key-file", "keys/auditor.key", "--json"]);

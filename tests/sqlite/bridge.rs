@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use sidekeep::base::env::{Seeded, SharedEnv, System};
+use sidekeep::base::finding::Finding;
 use sidekeep::engine::contract::{
-    Description, Engine, Gap, Refused, RestoreContent, RowSink, Scope, SinkError, Source, Target, TargetColumn,
-    TargetTable,
+    Description, Engine, RestoreContent, RowSink, Scope, SinkError, Source, Target, TargetColumn, TargetTable,
 };
 use sidekeep::engine::sqlite::{SqliteSource, SqliteTarget};
 use sidekeep::format::cell::{Cell, OwnedCell};
@@ -41,7 +41,7 @@ impl RowSink for Rows {
 pub struct Snapshot {
     pub description: Description,
     pub rows: Vec<Rows>,
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<Finding>,
 }
 
 impl Snapshot {
@@ -114,7 +114,7 @@ pub fn target_tables(snapshot: &Snapshot) -> Vec<TargetTable> {
 /// What came of a restore.
 pub struct Restored {
     pub path: PathBuf,
-    pub refused: Vec<Refused>,
+    pub refused: Vec<Finding>,
     pub notes: Vec<String>,
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
+use sidekeep::base::finding::FindingKind;
 use sidekeep::engine::contract::{SourceError, Target, TargetColumn, TargetTable};
 use sidekeep::engine::sqlite::SqliteTarget;
 use sidekeep::format::cell::Cell;
@@ -59,7 +60,8 @@ fn unknown_modules() {
     );
     let (_dir, snapshot, restored, path) = made.there_and_back();
     assert_eq!(names(&snapshot), ["elsewhere"], "far keeps its rows in far_node");
-    assert!(snapshot.gaps[0].reason.contains("some_module"));
+    assert!(snapshot.gaps[0].detail.contains("some_module"));
+    assert_eq!(snapshot.gaps[0].kind, FindingKind::UnknownModule { module: "some_module".to_owned() });
     assert_eq!(refused(&restored), [""; 0]);
     assert_same_database(&path, &restored.path);
 }
@@ -128,7 +130,8 @@ fn hidden_row_numbers() {
     );
     let (_dir, snapshot, restored, _path) = made.there_and_back();
     assert_eq!(names(&snapshot), ["t"]);
-    assert!(snapshot.gaps[0].reason.contains("row numbers"));
+    assert!(snapshot.gaps[0].detail.contains("row numbers"));
+    assert_eq!(snapshot.gaps[0].kind, FindingKind::RowidsNotKept);
     assert_eq!(snapshot.table("t").0.len(), 1);
     assert_eq!(refused(&restored), [""; 0]);
 }
@@ -153,7 +156,8 @@ fn a_damaged_page_costs_only_its_table() {
     assert_eq!(names(&found), ["broken"]);
     let rows = found.table("broken").0.len();
     assert!((100..200).contains(&rows), "{rows} rows before the damage");
-    assert!(found.gaps[0].reason.contains(&format!("{rows} rows were read")), "{:?}", found.gaps);
+    assert!(found.gaps[0].detail.contains(&format!("{rows} rows were read")), "{:?}", found.gaps);
+    assert_eq!(found.gaps[0].kind, FindingKind::DamagedTable { rows_read: rows as u64 });
     assert_eq!(found.table("whole").0.len(), 1);
 }
 
@@ -240,7 +244,8 @@ fn rows_that_are_refused_are_named_and_the_rest_is_kept() {
     let refused = target.finish().expect("finish");
     let of = |name: &str| refused.iter().filter(|refused| refused.object == name).count();
     assert_eq!((of("t"), of("ui"), of("s"), of("nowhere")), (5, 1, 21, 1), "{refused:?}");
-    assert!(refused.iter().any(|refused| refused.reason.contains("11 more rows")), "{refused:?}");
+    let more = refused.iter().find(|refused| refused.detail.contains("11 more rows"));
+    assert!(more.is_some_and(|more| more.kind == FindingKind::RefusedRows { rows: 11 }), "{refused:?}");
     let conn = Connection::open(&copy).expect("open");
     let counts: (i64, i64, i64) = conn
         .query_row("SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM u), (SELECT count(*) FROM s)", [], |row| {
@@ -302,8 +307,13 @@ fn values_that_the_declared_type_would_change_are_named() {
     let (_dir, snapshot, restored, _path) = made.there_and_back();
     assert_eq!(names(&snapshot), [""; 0]);
     let rows: Vec<&str> =
-        restored.refused.iter().map(|refused| refused.reason.split(" is in").next().unwrap()).collect();
+        restored.refused.iter().map(|refused| refused.detail.split(" is in").next().unwrap()).collect();
     assert_eq!(rows, ["the row with rowid 1", "the row with rowid 4"], "{:?}", restored.refused);
+    assert!(
+        restored.refused.iter().all(|row| row.kind == FindingKind::AlteredRows { rows: 1 }),
+        "{:?}",
+        restored.refused
+    );
 }
 
 #[test]

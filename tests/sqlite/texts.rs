@@ -108,7 +108,7 @@ fn a_beginning_that_nothing_tells_is_a_gap_of_its_table() {
     ));
     let (_dir, snapshot, restored, _path) = made.there_and_back();
     assert_eq!(names(&snapshot), ["t"], "{:?}", snapshot.gaps);
-    assert!(snapshot.gaps[0].reason.starts_with("of 2 long texts SQLite does not tell"), "{:?}", snapshot.gaps);
+    assert!(snapshot.gaps[0].detail.starts_with("of 2 long texts SQLite does not tell"), "{:?}", snapshot.gaps);
     assert_eq!(refused(&restored), [""; 0]);
     let begins: Vec<char> = snapshot.table("t").0.iter().map(|row| first(&row[0].get())).collect();
     assert_eq!(begins, ['\u{feff}', '\u{101}', '\u{feff}', 'x']);
@@ -131,7 +131,7 @@ fn long_texts_in_columns_of_reals_are_a_gap_of_their_table() {
         ));
         let (_dir, snapshot, restored, _path) = made.there_and_back();
         assert_eq!((&names(&snapshot)[..], refused(&restored)), (gaps, vec![]), "{:?}", snapshot.gaps);
-        assert!(gaps.is_empty() || snapshot.gaps[0].reason.starts_with("of 2 long texts"), "{:?}", snapshot.gaps);
+        assert!(gaps.is_empty() || snapshot.gaps[0].detail.starts_with("of 2 long texts"), "{:?}", snapshot.gaps);
         let keyed = &snapshot.table("keyed").0[0];
         assert_eq!((first(&keyed[0].get()), first(&keyed[1].get())), ('\u{feff}', '\u{fffe}'));
     }

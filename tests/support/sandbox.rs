@@ -138,6 +138,12 @@ pub fn interrupt(child: &Child) {
     assert!(sent.expect("kill runs").success());
 }
 
+/// What a backup did not capture, in its JSON: what else it tells is information or worse.
+pub fn gaps_of(report: &serde_json::Value) -> Vec<serde_json::Value> {
+    let findings = report["findings"].as_array().expect("findings");
+    findings.iter().filter(|found| found["severity"] == "warning").cloned().collect()
+}
+
 /// The findings of a kind in a command's JSON.
 pub fn of_kind(report: &serde_json::Value, kind: &str) -> Vec<serde_json::Value> {
     let findings = report["findings"].as_array().expect("findings");

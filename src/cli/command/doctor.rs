@@ -13,7 +13,7 @@ use crate::cli::exit::Outcome;
 use crate::cli::keys::OpenedKey;
 use crate::cli::render::printable;
 use crate::cli::source::{SourceOptions, choose};
-use crate::engine::postgres::backup::preflight::{self, Remark};
+use crate::engine::postgres::backup::preflight::{self, ServerCheck};
 use crate::engine::postgres::backup::read_options::ReadOptions;
 use crate::ops::doctor::{self, CheckState, ConfigFact, DoctorOptions, DoctorReport, LiveSource, Opener};
 use crate::repo::error::RepoError;
@@ -98,7 +98,7 @@ fn live<'a>(name: &'a str, config: &'a Config, context: &'a CommandContext) -> L
                     let address = server.address(context.host_environment())?;
                     Ok(preflight::preflight(&address, &search)?)
                 };
-                Some(Box::new(look) as Opener<'a, Vec<Remark>>)
+                Some(Box::new(look) as Opener<'a, Vec<ServerCheck>>)
             }
             SourceAddress::Sqlite(_) => None,
         },

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::env::SharedEnv;
-use crate::engine::contract::{Refused, RestoreContent, SourceError, Target, TargetTable};
+use crate::base::finding::Finding;
+use crate::engine::contract::{RestoreContent, SourceError, Target, TargetTable};
 use crate::engine::files::directory::TableDirectory;
 use crate::engine::files::json::push_string;
 use crate::engine::files::value_text::{Detail, ValueText};
@@ -168,7 +169,7 @@ impl Target for CsvTarget {
         }
     }
 
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         self.directory.finish()
     }
 }

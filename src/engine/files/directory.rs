@@ -11,7 +11,8 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 
 use crate::base::env::{SharedEnv, random};
-use crate::engine::contract::{Engine, Refused, RestoreContent, SourceError, TargetTable};
+use crate::base::finding::{Finding, FindingKind};
+use crate::engine::contract::{Engine, RestoreContent, SourceError, TargetTable};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -29,7 +30,7 @@ pub(super) struct TableDirectory {
     engine: Option<Engine>,
     tables: Vec<TableFile>,
     current: Option<OpenFile>,
-    refused: Vec<Refused>,
+    refused: Vec<Finding>,
     state: PartialDirectory,
 }
 
@@ -148,7 +149,7 @@ impl TableDirectory {
         let listed = &mut self.tables[open.table];
         listed.rows_refused += 1;
         if listed.rows_refused <= ROWS_NAMED_MAX {
-            self.refused.push(listed.refused(format!("a row was refused: {why}")));
+            self.refused.push(listed.refused(1, format!("a row was refused: {why}")));
         }
         Ok(())
     }
@@ -167,7 +168,7 @@ impl TableDirectory {
     }
 
     /// Writes the list, makes everything durable, and gives the directory its name.
-    pub(super) fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    pub(super) fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         self.end_table()?;
         self.count_unnamed_rows();
         self.write_list()?;
@@ -180,7 +181,7 @@ impl TableDirectory {
     fn count_unnamed_rows(&mut self) {
         for table in self.tables.iter().filter(|table| table.rows_refused > ROWS_NAMED_MAX) {
             let more = table.rows_refused - ROWS_NAMED_MAX;
-            self.refused.push(table.refused(format!("{more} more rows were refused")));
+            self.refused.push(table.refused(more, format!("{more} more rows were refused")));
         }
     }
 
@@ -207,8 +208,8 @@ impl TableDirectory {
 }
 
 impl TableFile {
-    fn refused(&self, reason: String) -> Refused {
-        Refused { object: self.name.clone(), reason }
+    fn refused(&self, rows: u64, detail: String) -> Finding {
+        Finding::new(FindingKind::RefusedRows { rows }, &self.name, detail)
     }
 
     fn new(table: &TargetTable, file: String) -> Self {

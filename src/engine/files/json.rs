@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::env::SharedEnv;
-use crate::engine::contract::{Refused, RestoreContent, SourceError, Target};
+use crate::base::finding::Finding;
+use crate::engine::contract::{RestoreContent, SourceError, Target};
 use crate::engine::files::directory::TableDirectory;
 use crate::engine::files::value_text::{Detail, ValueText};
 use crate::format::cell::Cell;
@@ -107,7 +108,7 @@ impl Target for JsonLinesTarget {
         }
     }
 
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         self.directory.finish()
     }
 }

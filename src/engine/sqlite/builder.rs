@@ -11,7 +11,8 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ffi};
 
-use crate::engine::contract::{Refused, SourceError};
+use crate::base::finding::{Finding, FindingKind};
+use crate::engine::contract::SourceError;
 use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText};
 use crate::engine::sqlite::sql::{
     SqlContext, failed, failed_sql, number, primary_code, query_all, quoted, reason, strings,
@@ -24,7 +25,7 @@ const UNKNOWN_NAMES_MAX: usize = 1000;
 pub(super) struct DatabaseBuilder {
     pub(super) conn: Connection,
     document: SqliteSchema,
-    refused: Vec<Refused>,
+    refused: Vec<Finding>,
     /// Tables that exist, in lower case.
     tables: HashSet<String>,
     /// Functions that tables need and only the application has.
@@ -39,7 +40,7 @@ pub(super) struct DatabaseBuilder {
 pub(super) struct BuiltDatabase {
     pub(super) conn: Connection,
     pub(super) document: SqliteSchema,
-    pub(super) refused: Vec<Refused>,
+    pub(super) refused: Vec<Finding>,
 }
 
 impl DatabaseBuilder {
@@ -65,11 +66,11 @@ impl DatabaseBuilder {
         self.tables.contains(&name.to_lowercase())
     }
 
-    pub(super) fn refuse(&mut self, object: &str, reason: impl Into<String>) {
-        self.refused.push(Refused { object: object.to_owned(), reason: reason.into() });
+    pub(super) fn refuse(&mut self, kind: FindingKind, object: &str, reason: impl ToString) {
+        self.refused.push(Finding::new(kind, object, reason));
     }
 
-    pub(super) fn into_refused(self) -> Vec<Refused> {
+    pub(super) fn into_refused(self) -> Vec<Finding> {
         self.refused
     }
 
@@ -117,7 +118,7 @@ impl DatabaseBuilder {
 
     fn refuse_table(&mut self, name: &str, error: &rusqlite::Error) -> Result<(), SourceError> {
         let reason = refusal(name, error)?;
-        self.refuse(name, format!("the table cannot be created: {reason}"));
+        self.refuse(FindingKind::Refused, name, format!("the table cannot be created: {reason}"));
         Ok(())
     }
 
@@ -224,11 +225,13 @@ impl DatabaseBuilder {
     /// Says what unknown functions and collations do to a new table.
     fn report_unknown(&mut self, table: &str, functions: &BTreeSet<String>) -> rusqlite::Result<()> {
         if !functions.is_empty() && has_stored_computed_columns(&self.conn, table)? {
-            self.refuse(table, unknown_functions(functions));
+            let kind = FindingKind::UnknownFunctions { functions: functions.iter().cloned().collect() };
+            self.refuse(kind, table, unknown_functions(functions));
         }
         let collations = self.unknown_key_collations(table)?;
         if !collations.is_empty() {
-            self.refuse(table, unknown_key_order(&collations));
+            let detail = unknown_key_order(&collations);
+            self.refuse(FindingKind::UnknownCollations { collations }, table, detail);
         }
         Ok(())
     }
@@ -273,7 +276,7 @@ impl DatabaseBuilder {
         let name = object.name.lossy();
         let reason = refusal(&name, &error)?;
         let sql = definition(object);
-        self.refuse(&name, format!("the index cannot be created: {reason}: {sql}"));
+        self.refuse(FindingKind::Refused, &name, format!("the index cannot be created: {reason}: {sql}"));
         Ok(())
     }
 
@@ -343,7 +346,7 @@ impl DatabaseBuilder {
             if object.is("view") || object.is_virtual() {
                 trigger_tables.insert(object.name.lossy().to_lowercase());
             } else if let Some(reason) = trigger_refusal(&object, &trigger_tables) {
-                self.refuse(&object.name.lossy(), reason);
+                self.refuse(FindingKind::Refused, &object.name.lossy(), reason);
                 continue;
             }
             self.insert_pageless(&object)?;

@@ -21,8 +21,9 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::base::env::Env;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
-use crate::engine::contract::{Gap, SourceError};
+use crate::engine::contract::SourceError;
 use crate::engine::sqlite::file::{beside, is_unused_wal, unreachable};
 use crate::engine::sqlite::sql::{code, primary_code, reason};
 use crate::engine::sqlite::truncation::Truncation;
@@ -50,7 +51,7 @@ pub(super) struct SqliteImage {
 pub(super) struct ImageContent {
     pub(super) conn: Connection,
     /// What is wrong with the file as a whole.
-    pub(super) gaps: Vec<Gap>,
+    pub(super) gaps: Vec<Finding>,
     /// Tables that have pages which are not in the file.
     pub(super) truncated: BTreeSet<String>,
 }
@@ -59,7 +60,7 @@ pub(super) struct ImageContent {
 struct ReadTransaction {
     conn: Connection,
     /// What is wrong with the schema.
-    gaps: Vec<Gap>,
+    gaps: Vec<Finding>,
 }
 
 /// Why an image could not be opened in place.
@@ -151,10 +152,10 @@ fn configure(conn: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// Reads the schema as far as it goes.
-fn read_malformed_schema(conn: &Connection, error: &rusqlite::Error) -> rusqlite::Result<Gap> {
+fn read_malformed_schema(conn: &Connection, error: &rusqlite::Error) -> rusqlite::Result<Finding> {
     conn.execute_batch("PRAGMA writable_schema=ON")?;
     read_schema(conn)?;
-    Ok(Gap { object: "sqlite_schema".to_owned(), reason: reason(error) })
+    Ok(Finding::new(FindingKind::UnreadableDefinition, "sqlite_schema", reason(error)))
 }
 
 /// Reads all of the schema: what cannot be read of it, nobody would miss.
@@ -193,9 +194,9 @@ fn truncated_tables(path: &Path, conn: &Connection, truncation: &Truncation) -> 
 }
 
 /// Replaces SQLite's general message.
-fn with_truncation_gap(mut gaps: Vec<Gap>, truncation: &Truncation) -> Vec<Gap> {
-    gaps.retain(|gap| !gap.reason.contains(MALFORMED_IMAGE));
-    gaps.push(Gap { object: "the file".to_owned(), reason: truncation.to_string() });
+fn with_truncation_gap(mut gaps: Vec<Finding>, truncation: &Truncation) -> Vec<Finding> {
+    gaps.retain(|gap| !gap.detail.contains(MALFORMED_IMAGE));
+    gaps.push(Finding::new(truncation.kind(), "the file", truncation));
     gaps
 }
 

@@ -14,13 +14,12 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, Rows, Statement};
 
-use crate::engine::contract::{Gap, RowSink, SourceError};
+use crate::base::finding::{Finding, FindingKind};
+use crate::engine::contract::{RowSink, SourceError};
 use crate::engine::sqlite::affinity::{self, Affinity};
 use crate::engine::sqlite::sql::{Decoded, TextEncoding, cell_of, failed_sql, is_damage, number, quoted, reason};
 use crate::format::cell::Cell;
 
-/// How the reason of a gap begins if rows could not be read.
-const DAMAGED: &str = "the file is damaged";
 /// SQLite's default.
 const RESULT_COLUMNS_MAX: usize = 2000;
 
@@ -56,7 +55,7 @@ impl Scan {
     }
 
     /// Passes every row on. Where the file is damaged the rows before the damage are passed on and the gap is named.
-    pub(super) fn run(&self, conn: &Connection, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+    pub(super) fn run(&self, conn: &Connection, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
         let mut statements = self.prepare(conn).map_err(|error| self.error(&error))?;
         let mut progress = ScanProgress::new(self.columns);
         let damage = self.pass_rows(&mut statements, &mut progress, sink)?;
@@ -114,22 +113,23 @@ impl Scan {
     }
 
     /// Texts whose beginning cannot be known.
-    fn ambiguity_gap(&self, texts: &Utf16Texts) -> Option<Gap> {
+    fn ambiguity_gap(&self, texts: &Utf16Texts) -> Option<Finding> {
         let reason = format!(
             "of {} long texts SQLite does not tell whether they begin with U+FEFF, U+FFFE or neither: all else of them is in the snapshot",
             texts.ambiguous
         );
-        (texts.ambiguous > 0).then(|| Gap { object: self.table.clone(), reason })
+        let kind = FindingKind::AmbiguousTexts { texts: texts.ambiguous };
+        (texts.ambiguous > 0).then(|| Finding::new(kind, &self.table, reason))
     }
 
-    fn damage_gap(&self, rows_read: u64, error: &rusqlite::Error) -> Gap {
-        let reason = format!("{DAMAGED}: {} rows were read, then: {}", rows_read, reason(error));
-        Gap { object: self.table.clone(), reason }
+    fn damage_gap(&self, rows_read: u64, error: &rusqlite::Error) -> Finding {
+        let reason = format!("the file is damaged: {} rows were read, then: {}", rows_read, reason(error));
+        Finding::new(FindingKind::DamagedTable { rows_read }, &self.table, reason)
     }
 
     /// Whether a gap is of a file that could not be read to the end of the table.
-    pub(super) fn is_damage(gap: &Gap) -> bool {
-        gap.reason.starts_with(DAMAGED)
+    pub(super) fn is_damage(gap: &Finding) -> bool {
+        matches!(gap.kind, FindingKind::DamagedTable { .. })
     }
 }
 

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::base::env::SharedEnv;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
-use crate::engine::contract::{Description, Engine, Gap, Reader, Refused, RowSink, Source, SourceError, Table};
+use crate::engine::contract::{Description, Engine, Reader, RowSink, Source, SourceError, Table};
 use crate::engine::sqlite::builder::DatabaseBuilder;
 use crate::engine::sqlite::file::{check_is_database, unreachable};
 use crate::engine::sqlite::image::{ImageContent, SqliteImage};
@@ -42,10 +43,10 @@ impl OpenImage {
     }
 
     /// What SQLite took for zeros.
-    fn truncation_gap(&self, table: usize) -> Option<Gap> {
+    fn truncation_gap(&self, table: usize) -> Option<Finding> {
         let name = &self.names[table];
         let reason = "pages of it are missing in the file: values may end in zeros, or be NULL";
-        self.truncated.contains(name).then(|| Gap { object: name.clone(), reason: reason.to_owned() })
+        self.truncated.contains(name).then(|| Finding::new(FindingKind::TruncatedTable, name, reason))
     }
 }
 
@@ -63,7 +64,7 @@ impl SqliteSource {
         document: &SqliteSchema,
         source_clock: Moment,
         tables: Vec<Table>,
-        gaps: Vec<Gap>,
+        gaps: Vec<Finding>,
     ) -> Description {
         Description {
             engine: Engine::Sqlite,
@@ -97,7 +98,7 @@ fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
 }
 
 /// Builds this schema without rows: what a target could not make of it.
-fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Gap>, SourceError> {
+fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Finding>, SourceError> {
     let conn = Connection::open_in_memory().doing("open a scratch database")?;
     let mut builder = DatabaseBuilder::new(conn, document.clone())?;
     builder.create_tables()?;
@@ -106,8 +107,8 @@ fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Gap>, SourceError> {
     Ok(builder.into_refused().into_iter().map(gap_of).collect())
 }
 
-fn gap_of(refused: Refused) -> Gap {
-    Gap { object: refused.object, reason: refused.reason }
+fn gap_of(refused: Finding) -> Finding {
+    Finding::new(FindingKind::NotRestorable, refused.object, refused.detail)
 }
 
 impl Source for SqliteSource {
@@ -127,7 +128,7 @@ impl Source for SqliteSource {
         Ok(vec![Box::new(OneReader(self))])
     }
 
-    fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
+    fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
         let Some(image) = self.image.take() else { return Ok(Vec::new()) };
         let closed = image.conn.close();
         closed.map_err(|(_, error)| failed_sql(format!("close {}", self.path.display()), &error))?;
@@ -139,13 +140,13 @@ impl Source for SqliteSource {
 struct OneReader<'s>(&'s mut SqliteSource);
 
 impl Reader for OneReader<'_> {
-    fn read(&mut self, table: usize, _part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+    fn read(&mut self, table: usize, _part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
         self.0.scan(table, sink)
     }
 }
 
 impl SqliteSource {
-    fn scan(&self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+    fn scan(&self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
         let image = self.image.as_ref().ok_or_else(|| self.unreadable(table, "no image is open"))?;
         let scan = image.scans.get(table).ok_or_else(|| self.unreadable(table, "there is no such table"))?;
         let mut gaps = scan.run(&image.conn, sink)?;

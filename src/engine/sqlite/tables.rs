@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use crate::engine::contract::{Column, Fold, ForeignKey, Gap, SourceError, Strength, Table};
+use crate::base::finding::{Finding, FindingKind};
+use crate::engine::contract::{Column, Fold, ForeignKey, SourceError, Strength, Table};
 use crate::engine::sqlite::affinity::Affinity;
 use crate::engine::sqlite::feed;
 use crate::engine::sqlite::scan::Scan;
@@ -26,7 +27,7 @@ const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
 pub(super) struct SqliteTables {
     pub(super) tables: Vec<Table>,
     pub(super) scans: Vec<Scan>,
-    pub(super) gaps: Vec<Gap>,
+    pub(super) gaps: Vec<Finding>,
 }
 
 impl SqliteTables {
@@ -48,16 +49,22 @@ impl SqliteTables {
         Ok(())
     }
 
-    fn gap(&mut self, object: &str, reason: impl Into<String>) {
-        self.gaps.push(Gap { object: object.to_owned(), reason: reason.into() });
+    fn gap(&mut self, kind: FindingKind, object: &str, reason: impl ToString) {
+        self.gaps.push(Finding::new(kind, object, reason));
     }
 
     fn read_table(&mut self, reader: &TableReader<'_>, object: &Object, encoding: TextEncoding) {
         let Some(name) = object.name.text() else {
-            return self.gap(&object.name.lossy(), "its name is not valid text: its rows are not in the snapshot");
+            let lossy = object.name.lossy();
+            return self.gap(
+                FindingKind::UnreadableName,
+                &lossy,
+                "its name is not valid text: its rows are not in the snapshot",
+            );
         };
         let Some(rowids) = reader.listed.get(name) else {
-            return self.gap(name, "SQLite cannot read its definition: its rows are not in the snapshot");
+            let detail = "SQLite cannot read its definition: its rows are not in the snapshot";
+            return self.gap(FindingKind::UnreadableDefinition, name, detail);
         };
         match reader.read(name, *rowids) {
             Ok(found) => self.add(reader.conn, encoding, found),
@@ -77,7 +84,8 @@ impl SqliteTables {
     }
 
     fn unreadable(&mut self, table: &str, error: &rusqlite::Error) {
-        self.gap(table, format!("its rows are not in the snapshot: {}", reason(error)));
+        let detail = format!("its rows are not in the snapshot: {}", reason(error));
+        self.gap(FindingKind::UnreadableDefinition, table, detail);
     }
 
     /// Foreign keys whose columns and parent are both in the snapshot, in the order of their definition.
@@ -113,7 +121,8 @@ impl SqliteTables {
         let known = strings(conn, "SELECT lower(name) FROM pragma_module_list", []).doing("list the modules")?;
         for object in document.objects.iter().filter(|object| object.is("table")) {
             if let Some(module) = self.unknown_module_of(object, &known) {
-                self.gap(&object.name.lossy(), unknown_module(&module));
+                let detail = unknown_module(&module);
+                self.gap(FindingKind::UnknownModule { module }, &object.name.lossy(), detail);
             }
         }
         Ok(())
@@ -186,7 +195,7 @@ struct TableReader<'c> {
 /// A table, and what of it cannot be read.
 struct TableWithGap {
     table: Table,
-    gap: Option<Gap>,
+    gap: Option<Finding>,
 }
 
 impl TableWithGap {
@@ -353,9 +362,9 @@ fn hidden_rowid(alias: &str) -> Column {
     }
 }
 
-fn hidden_numbers_gap(table: &str) -> Gap {
+fn hidden_numbers_gap(table: &str) -> Finding {
     let reason = "columns named rowid, _rowid_ and oid hide the row numbers: rows are complete, their numbers are not in the snapshot";
-    Gap { object: table.to_owned(), reason: reason.to_owned() }
+    Finding::new(FindingKind::RowidsNotKept, table, reason)
 }
 
 fn has_named_rowid(conn: &Connection, table: &str) -> rusqlite::Result<bool> {

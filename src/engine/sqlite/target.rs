@@ -13,7 +13,8 @@ use data_encoding::HEXLOWER;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::base::env::{SharedEnv, random};
-use crate::engine::contract::{Engine, Refused, RestoreContent, SourceError, Target, TargetTable};
+use crate::base::finding::{Finding, FindingKind};
+use crate::engine::contract::{Engine, RestoreContent, SourceError, Target, TargetTable};
 use crate::engine::row_name::row_name;
 use crate::engine::sqlite::affinity::{self, Affinity, Alters};
 use crate::engine::sqlite::builder::{BuiltDatabase, DatabaseBuilder, not_begun, stops_everything};
@@ -156,31 +157,32 @@ impl SqliteTarget {
 
     fn count_unnamed_rows(&mut self, load: &TableLoad) -> Result<(), SourceError> {
         let name = self.tables[load.table].name.clone();
-        let more = load.rows_refused - ROWS_NAMED_MAX;
-        self.builder()?.refuse(&name, format!("{more} more rows were refused or altered"));
+        let rows = load.rows_refused - ROWS_NAMED_MAX;
+        let detail = format!("{rows} more rows were refused or altered");
+        self.builder()?.refuse(FindingKind::RefusedRows { rows }, &name, detail);
         Ok(())
     }
 
     fn refuse_row(&mut self, cells: &[Cell<'_>], why: &str) -> Result<(), SourceError> {
-        self.report_row(cells, &format!("was refused: {why}"))
+        self.report_row(FindingKind::RefusedRows { rows: 1 }, cells, &format!("was refused: {why}"))
     }
 
     /// Reports what became of a row, unless too many rows of its table are reported already.
-    fn report_row(&mut self, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
+    fn report_row(&mut self, kind: FindingKind, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
         let load = self.current.as_mut().expect("a row arrives only while a table is loading");
         load.rows_refused += 1;
         if load.rows_refused > ROWS_NAMED_MAX {
             return Ok(());
         }
         let table = load.table;
-        self.name_row(table, cells, what)
+        self.name_row(kind, table, cells, what)
     }
 
-    fn name_row(&mut self, table: usize, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
+    fn name_row(&mut self, kind: FindingKind, table: usize, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
         let table = &self.tables[table];
         let name = table.name.clone();
         let row = name_of_row(table, cells);
-        self.builder()?.refuse(&name, format!("{row} {what}"));
+        self.builder()?.refuse(kind, &name, format!("{row} {what}"));
         Ok(())
     }
 
@@ -188,11 +190,14 @@ impl SqliteTarget {
     fn insert(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
         match self.try_insert(cells)? {
             InsertedRow::AsItIs => Ok(()),
-            InsertedRow::Altered => {
-                self.report_row(cells, "is in, but a value took on the declared type of its column")
-            }
+            InsertedRow::Altered => self.report_altered(cells),
             InsertedRow::Refused(why) => self.refuse_row(cells, &why),
         }
+    }
+
+    fn report_altered(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
+        let what = "is in, but a value took on the declared type of its column";
+        self.report_row(FindingKind::AlteredRows { rows: 1 }, cells, what)
     }
 
     fn try_insert(&self, cells: &[Cell<'_>]) -> Result<InsertedRow, SourceError> {
@@ -240,7 +245,7 @@ impl SqliteTarget {
     }
 
     /// Opens the closed file as anybody would, and removes what keeps SQLite from understanding it.
-    fn open_finished(&self, document: &SqliteSchema, refused: &mut Vec<Refused>) -> Result<Connection, SourceError> {
+    fn open_finished(&self, document: &SqliteSchema, refused: &mut Vec<Finding>) -> Result<Connection, SourceError> {
         for _ in 0..=document.objects.len() {
             let conn = open_writable(&self.partial)?;
             let Err(error) = number(&conn, "SELECT count(*) FROM main.sqlite_schema", []) else { return Ok(conn) };
@@ -364,14 +369,14 @@ fn name_of_row(table: &TargetTable, cells: &[Cell<'_>]) -> String {
 }
 
 /// The object that SQLite's message is about, if it was not left out already.
-fn malformed_object(document: &SqliteSchema, refused: &[Refused], message: &str) -> Option<String> {
+fn malformed_object(document: &SqliteSchema, refused: &[Finding], message: &str) -> Option<String> {
     let mut names = document.objects.iter().map(|object| object.name.lossy());
     names.find(|name| message.contains(&format!("({name})")) && !refused.iter().any(|other| other.object == *name))
 }
 
-fn leave_out(conn: &Connection, object: String, error: &rusqlite::Error) -> Result<Refused, SourceError> {
+fn leave_out(conn: &Connection, object: String, error: &rusqlite::Error) -> Result<Finding, SourceError> {
     remove_object(conn, &object).doing(format!("leave out {object}"))?;
-    Ok(Refused { object, reason: reason(error) })
+    Ok(Finding::new(FindingKind::Refused, object, reason(error)))
 }
 
 fn remove_object(conn: &Connection, name: &str) -> rusqlite::Result<()> {
@@ -442,7 +447,7 @@ impl Target for SqliteTarget {
         self.insert(&from_postgres::replace_cells(cells, &replaced))
     }
 
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         self.end_table()?;
         let BuiltDatabase { conn, document, mut refused } = self.finish_database()?;
         close(conn)?;

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use crate::base::finding::FindingKind;
 use crate::engine::sqlite::file::{FileHeader, beside, u32_at};
 use crate::engine::sqlite::sql::strings;
 
@@ -58,6 +59,12 @@ impl Truncation {
             }
         }
         Ok(truncated)
+    }
+}
+
+impl Truncation {
+    pub(super) fn kind(&self) -> FindingKind {
+        FindingKind::TruncatedFile { missing_pages: self.missing.len() as u64, pages: u64::from(self.pages) }
     }
 }
 

@@ -45,7 +45,7 @@ pub fn run(unlocked: &mut Unlocked, source: &mut dyn Source, options: &BackupOpt
     let draft = draft(&backup, update.catalog, &stored, parent.manifest.as_ref(), &session.wrap)?;
     let manifest = manifest::seal(&draft, &session.keys, 0)?;
     let preconditions = stored.preconditions(&known);
-    let mut report = BackupReport::of_stored(id, &stored, &draft.summary);
+    let mut report = BackupReport::of_stored(&backup, &stored, &draft.summary);
     report.manifest_bytes = manifest.len() as u64;
     report.adopted = preconditions.adopted.len();
     report.findings.splice(0..0, notes.into_iter().chain(update.drift));
@@ -148,8 +148,7 @@ fn load_state(
 fn notes_of_store(ledger: &Ledger, known: &KnownChunks) -> Vec<Finding> {
     let warnings = ledger.warnings_at_head().into_iter();
     let warnings = warnings.map(|finding| finding.with_severity(Severity::Information));
-    let notes = known.notes.iter().map(|note| Finding::note("the store", note));
-    warnings.chain(notes).collect()
+    warnings.chain(known.notes.iter().cloned()).collect()
 }
 
 fn update_catalog(

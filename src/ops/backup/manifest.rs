@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
+use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
 use crate::base::id::{ChunkId, Digest, SessionId};
 use crate::base::limit::WRAPS_PER_PAGE;
-use crate::engine::contract::Gap;
 use crate::format::catalog::{Catalog, TableEntry};
 use crate::format::manifest::{
     GapSummary, Secrets, StoredLocation, Summary, TableSummary, TreeKind, TreeRoot, WrapPage,
@@ -50,7 +50,7 @@ fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Summa
         source_clock: description.source_clock,
         started: run.started,
         tables: catalog.tables.iter().filter_map(|table| table_summary(table, stored)).collect(),
-        gaps: gap_summaries(&description.gaps, &stored.totals.gaps),
+        gaps: run.gaps(stored).map(gap_summary).collect(),
         streams: stored.totals.streams,
         stream_bytes: stored.totals.stream_bytes,
         journal: None,
@@ -58,13 +58,8 @@ fn summary(run: &BackupRun<'_>, catalog: &Catalog, stored: &StoredRows) -> Summa
     }
 }
 
-/// Gaps of the description, then those that were found while rows were read.
-fn gap_summaries(described: &[Gap], found: &[Gap]) -> Vec<GapSummary> {
-    described.iter().chain(found).map(gap_summary).collect()
-}
-
-fn gap_summary(gap: &Gap) -> GapSummary {
-    GapSummary { object: gap.object.clone(), reason: gap.reason.clone() }
+fn gap_summary(gap: &Finding) -> GapSummary {
+    GapSummary { object: gap.object.clone(), reason: gap.detail.clone() }
 }
 
 fn table_summary(table: &TableEntry, stored: &StoredRows) -> Option<TableSummary> {

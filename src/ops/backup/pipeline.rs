@@ -8,13 +8,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use crate::base::cancel::Cancel;
+use crate::base::finding::Finding;
 use crate::base::limit::ROWS_PER_LEAF_DEFAULT;
 use crate::base::pipeline::{
     all_or_first_cause, both_or_first_cause, into_inner, join, join_all, lock, spawn, stop_on_failure,
 };
 use crate::base::progress::{CountUnit, SharedProgress};
 use crate::crypto::ids::SourceIdKeys;
-use crate::engine::contract::{Description, Gap, Reader, Source};
+use crate::engine::contract::{Description, Reader, Source};
 use crate::format::wire::WireError;
 use crate::ops::backup::placed_rows::{PlacedRows, PlacedTotals, RowSorters};
 use crate::ops::backup::placer::Placer;
@@ -44,7 +45,7 @@ pub struct TablePipeline<'a> {
 }
 
 /// Lets a source's image go; gives what was found to be missing only then.
-pub type Release<'a> = dyn FnMut(&mut dyn Source) -> Result<Vec<Gap>, OpError> + 'a;
+pub type Release<'a> = dyn FnMut(&mut dyn Source) -> Result<Vec<Finding>, OpError> + 'a;
 
 /// What was found in the rows of all tables.
 #[derive(Debug, Default)]
@@ -53,7 +54,7 @@ pub struct ReadTotals {
     pub row_counts: HashMap<u32, RowCounts>,
     /// By table number, newly pinned ones too.
     pub rows_per_leaf: HashMap<u32, u32>,
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<Finding>,
     pub rows: u64,
     pub streams: u64,
     pub stream_bytes: u64,
@@ -184,7 +185,7 @@ struct CollectedRows {
     rows: SortedRuns,
     references: SortedRuns,
     totals: PlacedTotals,
-    gaps: Vec<Gap>,
+    gaps: Vec<Finding>,
 }
 
 impl CollectedRows {
@@ -250,7 +251,7 @@ impl TableReaders<'_> {
         reader: &mut dyn Reader,
         assignment: &Assignment,
         placer: &mut Placer<'_, '_, '_>,
-    ) -> Result<Vec<Gap>, OpError> {
+    ) -> Result<Vec<Finding>, OpError> {
         let table = self.pipeline.plans[assignment.plan].table;
         let mut gaps = read_part(reader, table, assignment.part, placer)?;
         while let Some(part) = self.schedule.more(assignment.plan) {
@@ -264,7 +265,7 @@ impl TableReaders<'_> {
         PlacedRows::new(&self.pipeline.plans[at], self.pipeline.ids, self.pipeline.new_sorters(), writers)
     }
 
-    fn hand_in(&self, at: usize, placed: PlacedRows<'_>, gaps: Vec<Gap>) -> Result<(), OpError> {
+    fn hand_in(&self, at: usize, placed: PlacedRows<'_>, gaps: Vec<Finding>) -> Result<(), OpError> {
         let rows = self.cut_queue.keep(placed.rows)?;
         let references = self.cut_queue.keep(placed.references)?;
         self.collect(at, CollectedRows { rows, references, totals: placed.totals, gaps })
@@ -351,7 +352,7 @@ fn read_part(
     table: usize,
     part: usize,
     placer: &mut Placer<'_, '_, '_>,
-) -> Result<Vec<Gap>, OpError> {
+) -> Result<Vec<Finding>, OpError> {
     reader.read(table, part, placer).map_err(OpError::from_source)
 }
 

@@ -4,7 +4,7 @@ use crate::base::finding::Finding;
 use crate::base::id::{Digest, SourceId};
 use crate::base::time::Moment;
 use crate::format::manifest::{Summary, TableSummary};
-use crate::ops::backup::store_rows::StoredRows;
+use crate::ops::backup::store_rows::{BackupRun, StoredRows};
 use crate::repo::commit::Committed;
 
 /// What a backup did.
@@ -46,11 +46,11 @@ pub struct TableReport {
 
 impl BackupReport {
     /// What is known before the commit. The rest of the fields is empty.
-    pub(super) fn of_stored(source: SourceId, stored: &StoredRows, summary: &Summary) -> Self {
+    pub(super) fn of_stored(run: &BackupRun<'_>, stored: &StoredRows, summary: &Summary) -> Self {
         Self {
             snapshot: None,
             number: None,
-            source,
+            source: run.source,
             source_clock: summary.source_clock,
             rows: stored.totals.rows,
             content_bytes: content_bytes(summary),
@@ -58,7 +58,7 @@ impl BackupReport {
             packs: stored.written.packs.len(),
             manifest_bytes: 0,
             tables: summary.tables.iter().map(TableReport::new).collect(),
-            findings: summary.gaps.iter().map(Finding::from).collect(),
+            findings: run.gaps(stored).cloned().collect(),
             image_held_ms: stored.image_held_ms,
             adopted: 0,
             races_lost: 0,

@@ -1,11 +1,12 @@
 //! Reads all rows of the source and stores what the repository does not have.
 
+use crate::base::finding::Finding;
 use crate::base::frame::SessionWrap;
 use crate::base::id::{Digest, Epoch, SourceId};
 use crate::base::progress::ImageState;
 use crate::base::time::Moment;
 use crate::crypto::session::SessionKeys;
-use crate::engine::contract::{Description, Gap, Source};
+use crate::engine::contract::{Description, Source};
 use crate::format::cell::StreamRef;
 use crate::format::entry::Snapshot;
 use crate::ops::backup::options::{BackupMode, BackupOptions};
@@ -100,6 +101,11 @@ impl StoredRows {
 }
 
 impl BackupRun<'_> {
+    /// What is not captured: what the description says, then what was found while rows were read.
+    pub fn gaps<'g>(&'g self, stored: &'g StoredRows) -> impl Iterator<Item = &'g Finding> {
+        self.image.description.gaps.iter().chain(&stored.totals.gaps)
+    }
+
     /// New keys for this run's chunks.
     pub fn create_session(&self) -> Result<WriterSession, OpError> {
         let repository = self.unlocked.repository();
@@ -171,7 +177,7 @@ impl BackupRun<'_> {
         Ok(FedRows { totals, schema, image_held_ms })
     }
 
-    fn release(&self, source: &mut dyn Source) -> Result<Vec<Gap>, OpError> {
+    fn release(&self, source: &mut dyn Source) -> Result<Vec<Finding>, OpError> {
         let gaps = source.release().map_err(OpError::from_source);
         self.options.progress.image(ImageState::LetGo);
         gaps

@@ -288,7 +288,8 @@ impl<'a> Demo<'a> {
         let report = self.restore_to(&to, night, Role::Admin)?;
         let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
         let mut comparison = compare(copy, &to)?;
-        let lost = |finding: &&Finding| matches!(finding.kind, FindingKind::Refused | FindingKind::LeftOut { .. });
+        let lost =
+            |finding: &&Finding| finding.kind.is_refusal() || matches!(finding.kind, FindingKind::LeftOut { .. });
         for finding in report.findings.iter().filter(lost) {
             comparison.differences.push(format!("{}: {}", finding.object, finding.detail));
         }

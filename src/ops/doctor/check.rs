@@ -82,6 +82,13 @@ impl Checks {
         self.find(name, problem, severity);
     }
 
+    /// A check that found something.
+    pub(super) fn found(&mut self, name: &str, finding: Finding) {
+        let state = if finding.severity == Severity::Warning { CheckState::Warning } else { CheckState::Failed };
+        self.add(name, state, &finding.detail, finding.remedy.as_deref());
+        self.findings.push(Finding { object: name.to_owned(), ..finding });
+    }
+
     /// One check that found several things.
     pub(super) fn warn_of_all(&mut self, name: &str, summary: &Problem<'_>, findings: Vec<Finding>) {
         self.add(name, CheckState::Warning, &summary.detail, Some(summary.remedy));

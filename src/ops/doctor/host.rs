@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::base::finding::{Finding, FindingKind};
-use crate::engine::contract::{Description, Gap, Source};
-use crate::engine::postgres::backup::preflight::{Remark, Standing};
+use crate::engine::contract::{Description, Source};
+use crate::engine::postgres::backup::preflight::ServerCheck;
 use crate::ops::doctor::check::{Checks, Problem};
 use crate::ops::doctor::options::LiveSource;
 use crate::sort::{SpillError, check_space};
@@ -18,15 +18,16 @@ const UNOPENED: &str = "check its address, and that this host may read it";
 /// Looks at its server, opens a live source and looks at its schema, in the way a backup begins.
 pub(super) fn check_source(live: LiveSource<'_>, checks: &mut Checks) {
     let line = format!("database {}", live.name);
-    let remarks = match live.examine.map(|examine| examine()) {
+    let server_checks = match live.examine.map(|examine| examine()) {
         Some(Err(error)) => return checks.fail(&line, Problem::of(FindingKind::SourceUnfit, &*error, UNOPENED)),
-        Some(Ok(remarks)) => remarks,
+        Some(Ok(server_checks)) => server_checks,
         None => Vec::new(),
     };
-    for remark in &remarks {
-        check_remark(&line, remark, checks);
+    let is_unfit = server_checks.iter().any(ServerCheck::is_unfit);
+    for check in server_checks {
+        add_server_check(&line, check, checks);
     }
-    if remarks.iter().any(|remark| remark.standing == Standing::Unfit) {
+    if is_unfit {
         return checks.skip(&line, "no backup can be taken of it as it is");
     }
     match (live.open)() {
@@ -35,13 +36,11 @@ pub(super) fn check_source(live: LiveSource<'_>, checks: &mut Checks) {
     }
 }
 
-fn check_remark(line: &str, remark: &Remark, checks: &mut Checks) {
-    let name = format!("{line}, {}", remark.about);
-    let problem = Problem::new(FindingKind::SourceUnfit, &remark.what, &remark.remedy);
-    match remark.standing {
-        Standing::Well => checks.ok(&name, &remark.what),
-        Standing::Doubtful => checks.warn(&name, problem),
-        Standing::Unfit => checks.fail(&name, problem),
+fn add_server_check(line: &str, check: ServerCheck, checks: &mut Checks) {
+    let name = format!("{line}, {}", check.about);
+    match check.outcome {
+        Ok(detail) => checks.ok(&name, detail),
+        Err(finding) => checks.found(&name, finding),
     }
 }
 
@@ -65,14 +64,14 @@ fn check_gaps(line: &str, description: &Description, checks: &mut Checks) {
     }
     let remedy = "decide whether that may be missing in a restore";
     let summary = Problem::new(FindingKind::NotCaptured, format!("{detail}; {}", first_gaps(gaps)), remedy);
-    let findings = gaps.iter().map(|gap| Finding::from(gap).with_remedy(remedy)).collect();
+    let findings = gaps.iter().map(|gap| gap.clone().with_remedy(remedy)).collect();
     checks.warn_of_all(line, &summary, findings);
 }
 
-fn first_gaps(gaps: &[Gap]) -> String {
+fn first_gaps(gaps: &[Finding]) -> String {
     let mut shown = Vec::new();
     for gap in gaps.iter().take(GAPS_SHOWN) {
-        shown.push(format!("{}: {}", gap.object, gap.reason));
+        shown.push(format!("{}: {}", gap.object, gap.detail));
     }
     let text = shown.join("; ");
     match gaps.len().saturating_sub(GAPS_SHOWN) {

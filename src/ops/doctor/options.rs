@@ -7,7 +7,7 @@ use crate::base::env::SharedEnv;
 use crate::base::progress::SharedProgress;
 use crate::crypto::role::Identity;
 use crate::engine::contract::Source;
-use crate::engine::postgres::backup::preflight::Remark;
+use crate::engine::postgres::backup::preflight::ServerCheck;
 use crate::repo::io::Objects;
 
 /// Opens something that may not open.
@@ -30,7 +30,7 @@ pub struct DoctorOptions<'a> {
 pub struct LiveSource<'a> {
     pub name: String,
     /// Looks at its server, if it has one.
-    pub examine: Option<Opener<'a, Vec<Remark>>>,
+    pub examine: Option<Opener<'a, Vec<ServerCheck>>>,
     pub open: Opener<'a, Box<dyn Source>>,
 }
 

@@ -3,7 +3,6 @@
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::Digest;
 use crate::base::time::Moment;
-use crate::engine::contract::Refused;
 use crate::format::catalog::TableEntry;
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::repo::ledger::SnapshotRecord;
@@ -54,7 +53,7 @@ impl RestoredTable {
 
 impl OpenRestore<'_> {
     /// What a restore did; `restored` has the rows that each table got, `refused` what the target refused.
-    pub(super) fn report(self, record: &SnapshotRecord, restored: &[u64], refused: Vec<Refused>) -> RestoreReport {
+    pub(super) fn report(self, record: &SnapshotRecord, restored: &[u64], refused: Vec<Finding>) -> RestoreReport {
         let tables = self.restored_tables(restored);
         let stale_hints = self.reader.stale_hints();
         RestoreReport {
@@ -69,9 +68,8 @@ impl OpenRestore<'_> {
     }
 
     /// Rows that are missing, damage, what the target refused, and gaps.
-    fn findings(self, tables: &[RestoredTable], refused: Vec<Refused>) -> Vec<Finding> {
+    fn findings(self, tables: &[RestoredTable], refused: Vec<Finding>) -> Vec<Finding> {
         let counts = tables.iter().filter_map(RestoredTable::finding);
-        let refused = refused.into_iter().map(Finding::from);
         let gaps = self.reader.manifest().summary.gaps.iter().map(Finding::from);
         counts.chain(self.damage.into_vec()).chain(refused).chain(gaps).collect()
     }

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::bad_input::{BACKUP, CONFIG};
-use crate::support::sandbox::{Sandbox, of_kind};
+use crate::support::sandbox::{Sandbox, gaps_of};
 use crate::support::sqlite::assert_same_rows;
 
 const PAGE: usize = 1024;
@@ -66,7 +66,7 @@ fn assert_named(sandbox: &Sandbox, what: &str) -> BTreeSet<String> {
     let ran = sandbox.run(&["backup", "--json"]);
     assert_eq!(ran.code, 3, "{what}: {}", ran.err);
     let report: Value = serde_json::from_str(&ran.out).expect("a report");
-    let named = objects(&of_kind(&report, "not-captured").into());
+    let named = objects(&gaps_of(&report).into());
     let once: BTreeSet<String> = named.iter().cloned().collect();
     assert_eq!(named.len(), once.len(), "{what}: each is named once: {named:?}");
     let said = |args: &[&str], code: i32| {

@@ -1,6 +1,7 @@
 //! Some tables with what they need, and tables that come first.
 
-use sidekeep::engine::contract::{BatchTarget, Loader, Mark, Refused, RestoreContent, SourceError, Target};
+use sidekeep::base::finding::Finding;
+use sidekeep::engine::contract::{BatchTarget, Loader, Mark, RestoreContent, SourceError, Target};
 use sidekeep::engine::postgres::restore::TargetOptions;
 
 use crate::support::postgres::stage::{DATABASE, Stage, refused};
@@ -71,7 +72,7 @@ impl Target for Watching<'_> {
     fn row(&mut self, cells: &[sidekeep::format::cell::Cell<'_>]) -> Result<(), SourceError> {
         self.inner.row(cells)
     }
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         self.inner.finish()
     }
 }

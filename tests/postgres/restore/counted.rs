@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sidekeep::engine::contract::{Batch, BatchTarget, Loader, Mark, Refused, RestoreContent, SourceError, Target};
+use sidekeep::base::finding::Finding;
+use sidekeep::engine::contract::{Batch, BatchTarget, Loader, Mark, RestoreContent, SourceError, Target};
 use sidekeep::engine::postgres::restore::{PostgresTarget, TargetOptions};
 use sidekeep::format::cell::Cell;
 
@@ -44,7 +45,7 @@ impl Target for Counted {
         self.inner.row(cells)
     }
 
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         self.inner.finish()
     }
 }

@@ -1,5 +1,6 @@
 //! What a server refuses is named and left out, and the rest is restored; what must not be touched is refused.
 
+use sidekeep::base::finding::FindingKind;
 use sidekeep::engine::contract::SourceError;
 use sidekeep::engine::postgres::restore::{Globals, Owners, PostgresTarget, Resume, TargetOptions};
 use sidekeep::ops::error::OpError;
@@ -56,6 +57,9 @@ fn what_is_refused_is_named_and_the_rest_is_there() {
         assert!(lines.iter().any(|found| found == line), "{line} in {lines:#?}");
     }
     assert_eq!(lines.len(), 21 + expected.len(), "{lines:#?}");
+    let count = |kind: FindingKind| report.findings.iter().filter(|found| found.kind == kind).count();
+    assert_eq!((count(FindingKind::RefusedRows { rows: 1 }), count(FindingKind::RefusedRows { rows: 980 })), (21, 1));
+    assert_eq!((count(FindingKind::Refused), count(FindingKind::RefusedConstraint)), (2, 1));
     assert!(!lines.iter().any(|line| line.contains("secret1") || line.contains("12345678")), "{lines:#?}");
     let rows = stage.cluster.sql("copy", "SELECT count(*), min(n), max(n) FROM numbers");
     assert_eq!(rows, [["1000", "0", "999"].map(|text| Some(text.to_owned()))]);

@@ -355,7 +355,7 @@ fn who_queues_up_for_a_parent_keeps_nobody_from_reading() {
         assert!(rows.0.iter().any(|row| row[0] != row[2]), "companions");
         let mut rows = Kept::default();
         let gaps = readers[1].read(said, 0, &mut rows).expect("read");
-        assert!(gaps.len() == 1 && gaps[0].reason.contains("keeps \"s\".\"rooms\" locked"), "{gaps:?}");
+        assert!(gaps.len() == 1 && gaps[0].detail.contains("keeps \"s\".\"rooms\" locked"), "{gaps:?}");
         assert!(rows.0.len() == 5 && rows.0.iter().all(|row| row.len() == 3 && row[0] == row[2]));
         drop(readers);
         source.release().expect("let go");

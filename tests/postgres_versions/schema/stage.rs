@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use sidekeep::engine::contract::Gap;
+use sidekeep::base::finding::Finding;
 use sidekeep::engine::postgres::connect::client::Client;
 use sidekeep::engine::postgres::connect::tool_connection::ToolConnection;
 use sidekeep::engine::postgres::schema::catalog::{self, PgCatalog};
@@ -40,7 +40,7 @@ pub struct Taken {
     pub document: SchemaDocument,
     pub catalog: PgCatalog,
     /// Of the schema alone.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<Finding>,
 }
 
 pub fn take_as(cluster: &Cluster, database: &str, role: &str, encoding: DumpEncoding) -> Taken {
@@ -87,7 +87,7 @@ pub fn build(cluster: &Cluster, document: &SchemaDocument, database: &str) {
 }
 
 /// Objects that are named, and the reason of one of them.
-pub fn reason_of<'a>(gaps: &'a [Gap], object: &str) -> &'a str {
+pub fn reason_of<'a>(gaps: &'a [Finding], object: &str) -> &'a str {
     let found = gaps.iter().find(|gap| gap.object == object);
-    found.map(|gap| gap.reason.as_str()).unwrap_or_else(|| panic!("no gap named {object}: {gaps:?}"))
+    found.map(|gap| gap.detail.as_str()).unwrap_or_else(|| panic!("no gap named {object}: {gaps:?}"))
 }

@@ -64,7 +64,7 @@ fn which_tables_there_are() {
     expected.sort_unstable();
     assert_eq!(found, expected);
     assert_eq!(catalog.gaps.iter().map(|gap| gap.object.as_str()).collect::<Vec<_>>(), ["app.far"]);
-    assert!(catalog.gaps[0].reason.contains("server remote") && catalog.unreadable.is_empty());
+    assert!(catalog.gaps[0].detail.contains("server remote") && catalog.unreadable.is_empty());
 }
 
 #[test]

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use crate::support::postgres::cluster::{Cluster, SUPERUSER};
 use crate::support::world::{SOURCE, World};
 use sidekeep::base::cancel::Cancel;
+use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
-use sidekeep::engine::contract::{Engine, Refused, RestoreContent, RowSink, SinkError, Source, SourceError, Target};
+use sidekeep::engine::contract::{Engine, RestoreContent, RowSink, SinkError, Source, SourceError, Target};
 use sidekeep::engine::postgres::backup::source::PostgresSource;
 use sidekeep::engine::postgres::schema::document::SchemaDocument;
 use sidekeep::engine::postgres::value::column_type::FormatPreference;
@@ -151,7 +152,7 @@ impl Target for Collected {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         Ok(Vec::new())
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use sidekeep::base::cancel::Cancel;
 use sidekeep::base::chain::chain;
+use sidekeep::base::finding::Finding;
 use sidekeep::base::progress::Silent;
 use sidekeep::base::role::Role;
-use sidekeep::engine::contract::{Engine, Refused, RestoreContent, SourceError, Target, TargetTable};
+use sidekeep::engine::contract::{Engine, RestoreContent, SourceError, Target, TargetTable};
 use sidekeep::engine::postgres::schema::document::SchemaDocument;
 use sidekeep::format::cell::{Cell, OwnedCell};
 use sidekeep::format::manifest::GapSummary;
@@ -147,7 +148,7 @@ impl Target for Collected {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         Ok(Vec::new())
     }
 }

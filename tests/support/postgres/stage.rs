@@ -114,5 +114,5 @@ impl Stage {
 
 /// What was refused, a line each.
 pub fn refused(report: &RestoreReport) -> Vec<String> {
-    report.refused().iter().map(|refused| format!("{}: {}", refused.object, refused.reason)).collect()
+    report.refused().iter().map(|refused| format!("{}: {}", refused.object, refused.detail)).collect()
 }

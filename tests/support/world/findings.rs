@@ -1,7 +1,6 @@
 //! The findings of a report by what they are about.
 
 use sidekeep::base::finding::{Finding, FindingKind, Severity};
-use sidekeep::engine::contract::Refused;
 use sidekeep::format::manifest::GapSummary;
 use sidekeep::ops::backup::BackupReport;
 use sidekeep::ops::diff::DiffReport;
@@ -13,14 +12,13 @@ pub trait FindingsByKind {
 
     /// What was not captured.
     fn gaps(&self) -> Vec<GapSummary> {
-        let gaps = self.all().iter().filter(|found| found.kind == FindingKind::NotCaptured);
+        let gaps = self.all().iter().filter(|found| found.kind.is_gap());
         gaps.map(|found| GapSummary { object: found.object.clone(), reason: found.detail.clone() }).collect()
     }
 
     /// What the target refused.
-    fn refused(&self) -> Vec<Refused> {
-        let refused = self.all().iter().filter(|found| found.kind == FindingKind::Refused);
-        refused.map(|found| Refused { object: found.object.clone(), reason: found.detail.clone() }).collect()
+    fn refused(&self) -> Vec<&Finding> {
+        self.all().iter().filter(|found| found.kind.is_refusal()).collect()
     }
 
     /// What could not be read.

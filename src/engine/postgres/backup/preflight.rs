@@ -1,5 +1,6 @@
 //! Checks what a backup needs of a server, before a backup does. It takes no image and no locks.
 
+use crate::base::finding::{Finding, FindingKind, Severity};
 use crate::engine::postgres::backup::image::{ServerRole, find_pooler, role};
 use crate::engine::postgres::backup::name_list::abbreviated;
 use crate::engine::postgres::connect::address::Address;
@@ -16,50 +17,50 @@ const MAJORS: std::ops::RangeInclusive<i32> = 13..=18;
 /// Locks of other sessions that come and go.
 const SPARE_LOCKS: i64 = 200;
 
-/// How something stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    Well,
-    /// A backup is taken, but something will be missing or may go wrong.
-    Doubtful,
-    /// No backup can be taken.
-    Unfit,
-}
-
 /// One thing that was looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Remark {
+pub struct ServerCheck {
     pub about: &'static str,
-    pub standing: Standing,
-    pub what: String,
-    /// What to do; empty if all is well.
-    pub remedy: String,
+    /// What was seen if all is well. A finding that is a failure means that no backup can be taken.
+    pub outcome: Result<String, Finding>,
 }
 
-impl Remark {
-    fn well(about: &'static str, what: impl Into<String>) -> Self {
-        Self { about, standing: Standing::Well, what: what.into(), remedy: String::new() }
+impl ServerCheck {
+    fn well(about: &'static str, detail: impl Into<String>) -> Self {
+        Self { about, outcome: Ok(detail.into()) }
     }
 
-    fn doubtful(about: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { about, standing: Standing::Doubtful, what: what.into(), remedy: remedy.into() }
+    /// A backup is taken, but something will be missing or may go wrong.
+    fn doubtful(about: &'static str, kind: FindingKind, detail: impl ToString, remedy: &str) -> Self {
+        Self::found(about, Finding::new(kind, about, detail).with_severity(Severity::Warning).with_remedy(remedy))
     }
 
-    fn unfit(about: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { about, standing: Standing::Unfit, what: what.into(), remedy: remedy.into() }
+    /// No backup can be taken.
+    fn unfit(about: &'static str, kind: FindingKind, detail: impl ToString, remedy: &str) -> Self {
+        Self::found(about, Finding::new(kind, about, detail).with_severity(Severity::Failure).with_remedy(remedy))
+    }
+
+    fn found(about: &'static str, finding: Finding) -> Self {
+        Self { about, outcome: Err(finding) }
+    }
+
+    /// Whether no backup can be taken.
+    #[must_use]
+    pub fn is_unfit(&self) -> bool {
+        self.outcome.as_ref().is_err_and(|finding| finding.severity == Severity::Failure)
     }
 }
 
 /// Checks everything; fails only if nothing can be learned at all.
-pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<Remark>, QueryError> {
+pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<ServerCheck>, QueryError> {
     let client = connect(address)?;
     if let Some(reason) = find_pooler(&client, pid(&client)?, address)? {
-        return Ok(vec![Remark::unfit("connection", reason, "name the server itself in the source's url")]);
+        return Ok(vec![pooler(reason)]);
     }
     let version = number(&client, "asking for the server's version", "SHOW server_version_num")?;
     let encoding = encoding(&client)?;
     prepare(&client, &encoding)?;
-    let mut remarks = vec![
+    let mut checks = vec![
         connection(&client, address)?,
         server(&client, version)?,
         standby(&client, address)?,
@@ -67,10 +68,14 @@ pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<Remark>, 
     ];
     // Within one transaction, which an answer that makes no sense would end.
     let catalog = catalog::read_catalog(&client)?;
-    remarks.push(rights(&client, &catalog)?);
-    remarks.push(identity(&client)?);
-    remarks.push(locks(&client, &catalog)?);
-    Ok(remarks)
+    checks.push(rights(&client, &catalog)?);
+    checks.push(identity(&client)?);
+    checks.push(locks(&client, &catalog)?);
+    Ok(checks)
+}
+
+fn pooler(reason: String) -> ServerCheck {
+    ServerCheck::unfit("connection", FindingKind::SourceUnfit, reason, "name the server itself in the source's url")
 }
 
 /// The first row of an answer; an empty one where there is none.
@@ -84,16 +89,17 @@ fn first_row<T: Default>(
     Ok(found.into_iter().next().unwrap_or_default())
 }
 
-fn connection(client: &Client, address: &Address) -> Result<Remark, QueryError> {
+fn connection(client: &Client, address: &Address) -> Result<ServerCheck, QueryError> {
     let ConnectionFacts { tls, host } = ConnectionFacts::ask(client)?;
     Ok(match tls.as_str() {
-        "" if !is_local(&host) => Remark::doubtful(
+        "" if !is_local(&host) => ServerCheck::doubtful(
             "connection",
+            FindingKind::Unencrypted,
             format!("{address}, without encryption"),
             "let the server have a certificate, and add sslmode=verify-full to the source's url",
         ),
-        "" => Remark::well("connection", address.to_string()),
-        tls => Remark::well("connection", format!("{address}, by {tls}")),
+        "" => ServerCheck::well("connection", address.to_string()),
+        tls => ServerCheck::well("connection", format!("{address}, by {tls}")),
     })
 }
 
@@ -123,61 +129,67 @@ fn is_local(host: &str) -> bool {
     host.is_empty() || host.starts_with("127.") || host == "::1"
 }
 
-fn server(client: &Client, version: i32) -> Result<Remark, QueryError> {
+fn server(client: &Client, version: i32) -> Result<ServerCheck, QueryError> {
     let name = client.value("asking for the server's version", "SHOW server_version")?;
     Ok(server_version(format!("PostgreSQL {name}"), version / 10_000))
 }
 
-fn server_version(what: String, major: i32) -> Remark {
+fn server_version(what: String, major: i32) -> ServerCheck {
+    let kind = FindingKind::ServerVersion { major };
     if major < *MAJORS.start() {
-        return Remark::unfit("server", what, format!("upgrade it to {} or newer", MAJORS.start()));
+        return ServerCheck::unfit("server", kind, what, &format!("upgrade it to {} or newer", MAJORS.start()));
     }
     if major > *MAJORS.end() {
         let what = format!("{what}, which is newer than what was tried");
-        return Remark::doubtful("server", what, "restore a snapshot of it as a trial");
+        return ServerCheck::doubtful("server", kind, what, "restore a snapshot of it as a trial");
     }
-    Remark::well("server", what)
+    ServerCheck::well("server", what)
 }
 
-fn standby(client: &Client, address: &Address) -> Result<Remark, QueryError> {
+fn standby(client: &Client, address: &Address) -> Result<ServerCheck, QueryError> {
     match role(client, address) {
-        Ok(ServerRole::Primary) => Ok(Remark::well("standby", "none: this is a primary")),
-        Ok(ServerRole::Standby) => Ok(Remark::well("standby", "this is one, and it lets a backup read to the end")),
+        Ok(ServerRole::Primary) => Ok(ServerCheck::well("standby", "none: this is a primary")),
+        Ok(ServerRole::Standby) => {
+            Ok(ServerCheck::well("standby", "this is one, and it lets a backup read to the end"))
+        }
         Err(PostgresError::Unsuitable { reason, .. }) => {
-            Ok(Remark::unfit("standby", reason, "change the settings of the standby, or read the primary"))
+            let remedy = "change the settings of the standby, or read the primary";
+            Ok(ServerCheck::unfit("standby", FindingKind::SourceUnfit, reason, remedy))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn tools(search: &ToolSearch, version: i32) -> Remark {
+fn tools(search: &ToolSearch, version: i32) -> ServerCheck {
     match DumpTools::find(search, major_version(version)) {
-        Ok(tools) => Remark::well("pg_dump", format!("{} of version {}", tools.path().display(), tools.major())),
-        Err(error) => Remark::unfit(
+        Ok(tools) => ServerCheck::well("pg_dump", format!("{} of version {}", tools.path().display(), tools.major())),
+        Err(error) => ServerCheck::unfit(
             "pg_dump",
-            error.to_string(),
+            FindingKind::NoTool,
+            error,
             "install it here, or say where it is with pg_bin in sidekeep.toml",
         ),
     }
 }
 
-fn rights(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
+fn rights(client: &Client, catalog: &PgCatalog) -> Result<ServerCheck, QueryError> {
     let RoleFacts { name: role, is_superuser } = RoleFacts::ask(client)?;
     let tables = catalog.tables.len();
     if is_superuser {
-        return Ok(Remark::well("rights", format!("{role} is a superuser and may read all {tables} tables")));
+        return Ok(ServerCheck::well("rights", format!("{role} is a superuser and may read all {tables} tables")));
     }
     let unreadable = [&catalog.unreadable[..], &catalog.unreadable_sequences[..]].concat();
     if unreadable.is_empty() {
-        return Ok(Remark::well("rights", format!("{role} may read all {tables} tables and their sequences")));
+        return Ok(ServerCheck::well("rights", format!("{role} may read all {tables} tables and their sequences")));
     }
     Ok(missing_rights(&role, &unreadable))
 }
 
-fn missing_rights(role: &str, unreadable: &[String]) -> Remark {
+fn missing_rights(role: &str, unreadable: &[String]) -> ServerCheck {
     let count = unreadable.len();
-    Remark::doubtful(
+    ServerCheck::doubtful(
         "rights",
+        FindingKind::NoPrivilege,
         format!("{role} may not read {count} tables and sequences: {}", abbreviated(unreadable)),
         "grant the role what docs/postgresql.md says",
     )
@@ -202,33 +214,35 @@ impl RoleFacts {
 }
 
 /// Whether another server behind the same name would be noticed.
-fn identity(client: &Client) -> Result<Remark, QueryError> {
+fn identity(client: &Client) -> Result<ServerCheck, QueryError> {
     let sql = "SELECT f FROM (VALUES ('pg_control_system()'), ('pg_control_checkpoint()')) AS v (f)
         WHERE NOT has_function_privilege('pg_catalog.' || f, 'EXECUTE')";
     let refused = rows(client, "asking for rights", sql, RowFields::text)?;
     if refused.is_empty() {
-        return Ok(Remark::well("identity", "another server behind the same name would be noticed"));
+        return Ok(ServerCheck::well("identity", "another server behind the same name would be noticed"));
     }
     Ok(uncertain_identity(&abbreviated(&refused)))
 }
 
-fn uncertain_identity(refused: &str) -> Remark {
-    Remark::doubtful(
+fn uncertain_identity(refused: &str) -> ServerCheck {
+    ServerCheck::doubtful(
         "identity",
+        FindingKind::ServerUnknown,
         format!("the role may not call {refused}: another server behind the same name is harder to notice"),
         "grant the role EXECUTE on these functions",
     )
 }
 
-fn locks(client: &Client, catalog: &PgCatalog) -> Result<Remark, QueryError> {
+fn locks(client: &Client, catalog: &PgCatalog) -> Result<ServerCheck, QueryError> {
     let LockRoom { room, used } = LockRoom::ask(client)?;
     let free = room - used;
     let needed = needed_locks(catalog);
     let what = format!("a backup needs {needed}; {free} of {room} are free");
     if needed.saturating_add(SPARE_LOCKS.min(room / 10)) <= free {
-        return Ok(Remark::well("locks", what));
+        return Ok(ServerCheck::well("locks", what));
     }
-    Ok(Remark::doubtful("locks", what, "raise max_locks_per_transaction there and restart the server"))
+    let remedy = "raise max_locks_per_transaction there and restart the server";
+    Ok(ServerCheck::doubtful("locks", FindingKind::FewLocks { needed, free }, what, remedy))
 }
 
 /// The locks of a server.

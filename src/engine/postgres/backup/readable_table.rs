@@ -7,7 +7,7 @@
 
 use std::sync::OnceLock;
 
-use crate::engine::contract::Gap;
+use crate::base::finding::{Finding, FindingKind};
 use crate::engine::postgres::backup::image::{PgImage, TableLock};
 use crate::engine::postgres::backup::parent_keys::{ParentLookup, ParentLookups, ParentValue};
 use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
@@ -228,13 +228,13 @@ impl ReadableTable {
     }
 
     /// That parents could not be looked up; None if it is reported already.
-    pub(super) fn lookup_gap(&self, reason: &str) -> Option<Gap> {
+    pub(super) fn lookup_gap(&self, reason: &str) -> Option<Finding> {
         self.is_gap_reported.set(()).ok()?;
         let reason = format!(
             "the parents of its rows could not be asked how they write their keys ({reason}): rows that write them \
              otherwise are captured, but not found by their user"
         );
-        Some(Gap { object: self.name.clone(), reason })
+        Some(Finding::new(FindingKind::ParentsNotAsked, &self.name, reason))
     }
 
     /// A SELECT of rows that meet this condition, and those of table and part.

@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::chain::chain;
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::pipeline::lock;
-use crate::engine::contract::{Gap, Reader, RowSink, SinkError, SourceError};
+use crate::engine::contract::{Reader, RowSink, SinkError, SourceError};
 use crate::engine::postgres::backup::image::{PgImage, TableLock};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::read_options::RateLimiter;
@@ -121,7 +122,7 @@ impl Session<'_> {
         table: &ReadableTable,
         part: &ScanPart,
         sink: &mut dyn RowSink,
-    ) -> Result<Vec<Gap>, SourceError> {
+    ) -> Result<Vec<Finding>, SourceError> {
         let client = self.lock_tables(table.tables_to_lock(part))?;
         let _turn = self.open.leader_turn(&client);
         let copier = self.copier(&client, &table.name);
@@ -137,7 +138,7 @@ impl Session<'_> {
 }
 
 impl Reader for Session<'_> {
-    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Gap>, SourceError> {
+    fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
         let open = self.open;
         let table = open.table(table)?;
         // A partitioned table without partitions is read all the same, and has no rows.
@@ -207,7 +208,7 @@ struct PartScan<'a> {
     parents: ParentMode,
     /// The condition of the rows that are not read yet, if it is not that of the part alone.
     rest: Option<String>,
-    gaps: Vec<Gap>,
+    gaps: Vec<Finding>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -349,9 +350,9 @@ impl<'a> PartScan<'a> {
         self.pass_on(&cells, sink)
     }
 
-    fn long_cell_gap(&self, column: &str, error: &PostgresError) -> Gap {
+    fn long_cell_gap(&self, column: &str, error: &PostgresError) -> Finding {
         let reason = format!("one row is not captured: column {column} of it, {error}");
-        Gap { object: self.table.name.clone(), reason }
+        Finding::new(FindingKind::ValueTooLong { column: column.to_owned() }, &self.table.name, reason)
     }
 
     fn pass_on(&self, cells: &[OwnedCell], sink: &mut dyn RowSink) -> Result<(), SourceError> {

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use crate::base::chain::chain;
-use crate::engine::contract::{Column, Description, Engine, Gap, Reader, Source, SourceError};
+use crate::base::finding::Finding;
+use crate::engine::contract::{Column, Description, Engine, Reader, Source, SourceError};
 use crate::engine::postgres::backup::image::{ImageFacts, PgImage};
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::locked_image::{ImageAttempt, LockedImage, open_locked_image};
@@ -39,7 +40,7 @@ pub struct PostgresSource {
 /// A schema as it was written down, and what is missing in it.
 struct Schema {
     document: Vec<u8>,
-    gaps: Vec<Gap>,
+    gaps: Vec<Finding>,
 }
 
 impl PostgresSource {
@@ -92,7 +93,7 @@ impl PostgresSource {
     }
 
     /// What the server's tools and catalogs tell of the schema.
-    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Gap>)>, SourceError> {
+    fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Finding>)>, SourceError> {
         let LockedImage { image, watchdog, catalog, .. } = locked;
         let facts = image.facts();
         let tools = self.tools(facts.version)?;
@@ -232,7 +233,7 @@ impl Source for PostgresSource {
         Ok(sessions.into_iter().map(reader).collect())
     }
 
-    fn release(&mut self) -> Result<Vec<Gap>, SourceError> {
+    fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
         let Some(ReadableImage { image, watchdog, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
         // Before others are let in, who may alter types next.
         let gaps = types.gaps(&image, &watchdog);
@@ -256,7 +257,7 @@ fn description(
     image: &PgImage,
     schema: Vec<u8>,
     tables: Vec<PgTable>,
-    gaps: Vec<Gap>,
+    gaps: Vec<Finding>,
 ) -> Result<Description, SourceError> {
     Ok(Description {
         engine: Engine::Postgres,

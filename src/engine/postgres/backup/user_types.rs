@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::Row;
 
-use crate::engine::contract::Gap;
+use crate::base::finding::{Finding, FindingKind};
 use crate::engine::postgres::backup::image::PgImage;
 use crate::engine::postgres::backup::lock_watchdog::LockWatchdog;
 use crate::engine::postgres::backup::name_list::abbreviated;
@@ -104,7 +104,7 @@ impl UserTypes {
     }
 
     /// What rows that were read until now may have in them that the schema does not know.
-    pub(super) fn gaps(&self, image: &PgImage, watchdog: &LockWatchdog) -> Result<Vec<Gap>, PostgresError> {
+    pub(super) fn gaps(&self, image: &PgImage, watchdog: &LockWatchdog) -> Result<Vec<Finding>, PostgresError> {
         let altered = self.altered_types(image, watchdog, Aspect::Values)?;
         Ok(altered.into_iter().map(UserType::gap).collect())
     }
@@ -143,13 +143,14 @@ impl UserType {
         Self { oid, name, tables: names_of(row.get(1), tables) }
     }
 
-    fn gap(&self) -> Gap {
+    fn gap(&self) -> Finding {
         let reason = format!(
             "it was altered while rows were read: those of {} may have values in its new form, which the schema of this \
              snapshot does not know and a restore may refuse; the next backup has both alike",
             abbreviated(&self.tables)
         );
-        Gap { object: format!("type {}", self.name), reason }
+        let kind = FindingKind::AlteredType { tables: self.tables.clone() };
+        Finding::new(kind, format!("type {}", self.name), reason)
     }
 }
 

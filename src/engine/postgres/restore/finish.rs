@@ -7,8 +7,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::pipeline::{into_inner, lock};
-use crate::engine::contract::{Refused, SourceError};
+use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::restore::items::{
     ItemOutcome, RefusalPolicy, run_item, run_items, statement_text, try_statement,
@@ -33,10 +34,10 @@ pub(super) struct Finisher<'a> {
 
 /// How the last transaction went, and all that was refused.
 pub(super) enum RestoreEnd {
-    Done(Vec<Refused>),
+    Done(Vec<Finding>),
     /// The session was lost before the server said whether it was committed.
     Unanswered {
-        refused: Vec<Refused>,
+        refused: Vec<Finding>,
         error: SourceError,
     },
 }
@@ -156,7 +157,7 @@ fn is_of_tables(item: &ScriptItem, tables: Option<&BTreeSet<String>>) -> bool {
     item.subject().is_some_and(|subject| tables.contains(&subject))
 }
 
-fn restore_end(committed: Result<(), SourceError>, refused: Vec<Refused>) -> Result<RestoreEnd, SourceError> {
+fn restore_end(committed: Result<(), SourceError>, refused: Vec<Finding>) -> Result<RestoreEnd, SourceError> {
     match committed {
         Ok(()) => Ok(RestoreEnd::Done(refused)),
         Err(error @ SourceError::Lost { .. }) => Ok(RestoreEnd::Unanswered { refused, error }),
@@ -243,11 +244,11 @@ fn analyze_relation(session: &TargetSession, sql: &str) -> Result<(), SourceErro
 fn make_event_trigger(
     session: &TargetSession,
     item: &ScriptItem,
-    refused: &mut Vec<Refused>,
+    refused: &mut Vec<Finding>,
 ) -> Result<(), SourceError> {
     for step in &item.statements {
         if let Some(reason) = try_statement(session, &item.doing(), &statement_text(&step.sql))? {
-            refused.push(Refused { object: item.object.clone(), reason });
+            refused.push(Finding::new(FindingKind::Refused, &item.object, reason));
         }
     }
     Ok(())

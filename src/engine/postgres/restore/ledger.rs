@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::contract::{Mark, Refused, SourceError};
+use crate::base::finding::{Finding, FindingKind};
+use crate::engine::contract::{Mark, SourceError};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::fault::worded_fatal;
+use crate::engine::postgres::restore::script::is_constraint;
 use crate::engine::postgres::restore::session::TargetSession;
 
 const FORMAT: u32 = 1;
@@ -226,7 +228,7 @@ fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>
 }
 
 /// Everything that was refused, in the order in which it was.
-pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Refused>, SourceError> {
+pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Finding>, SourceError> {
     let sql = "SELECT object, reason, count FROM sidekeep_restore.refused ORDER BY ctid";
     let mut list = RefusedList::default();
     for record in session.rows(READING, sql, RefusedRecord::read)? {
@@ -250,9 +252,18 @@ impl RefusedRecord {
     }
 }
 
+/// What was refused, as far as the ledger tells.
+fn kind_of(object: &str, rows: u64) -> FindingKind {
+    match rows {
+        0 if is_constraint(object) => FindingKind::RefusedConstraint,
+        0 => FindingKind::Refused,
+        rows => FindingKind::RefusedRows { rows },
+    }
+}
+
 #[derive(Default)]
 struct RefusedList {
-    named: Vec<Refused>,
+    named: Vec<Finding>,
     /// Rows by table.
     unnamed: BTreeMap<String, u64>,
 }
@@ -265,15 +276,16 @@ impl RefusedList {
             return;
         };
         // What each run that goes on finds again, such as a table that is missing.
-        let is_repeated = count == 0 && self.named.iter().any(|known| known.object == object && known.reason == reason);
+        let is_repeated = count == 0 && self.named.iter().any(|known| known.object == object && known.detail == reason);
         if !is_repeated {
-            self.named.push(Refused { object, reason });
+            self.named.push(Finding::new(kind_of(&object, count), object, reason));
         }
     }
 
-    fn finish(mut self) -> Vec<Refused> {
+    fn finish(mut self) -> Vec<Finding> {
         for (object, count) in self.unnamed {
-            self.named.push(Refused { object, reason: format!("{count} more rows were refused") });
+            let detail = format!("{count} more rows were refused");
+            self.named.push(Finding::new(FindingKind::RefusedRows { rows: count }, object, detail));
         }
         self.named
     }

@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::finding::Finding;
 use crate::engine::contract::{
-    BatchTarget, Engine, Loader, Mark, Refused, RestoreContent, Scope, SourceError, Target, TargetTable,
-    UnfinishedRestore,
+    BatchTarget, Engine, Loader, Mark, RestoreContent, Scope, SourceError, Target, TargetTable, UnfinishedRestore,
 };
 use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::login::connect;
@@ -352,7 +352,7 @@ impl Target for PostgresTarget {
         self.table(0)
     }
 
-    fn finish(&mut self) -> Result<Vec<Refused>, SourceError> {
+    fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         let owners = self.options.owners;
         let end = self.with_finisher(|finisher, open| open.finish(finisher, owners))?;
         self.open = None;

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::contract::{Column, ForeignKey, Gap, Strength, Table};
+use crate::base::finding::{Finding, FindingKind};
+use crate::engine::contract::{Column, ForeignKey, Strength, Table};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::QueryError;
@@ -29,7 +30,7 @@ const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '30s'";
 pub struct PgCatalog {
     /// Ordered by schema and name; last what large objects hold, if there are any.
     pub tables: Vec<PgTable>,
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<Finding>,
     /// Tables that `pg_dump` must leave out because the role may not lock them, quoted for SQL.
     pub unreadable: Vec<String>,
     /// Sequences that `pg_dump` must not look into, quoted for SQL. Reading them is what makes gaps of them.
@@ -42,7 +43,7 @@ pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
     client.execute("setting how long to wait for locks", LOCK_TIMEOUT)?;
     let mut catalog = PgCatalog::of_facts(&CatalogFacts::read(client)?);
     for (object, reason) in hidden(client)? {
-        catalog.gaps.push(Gap { object, reason });
+        catalog.gaps.push(Finding::new(FindingKind::UnreadableDefinition, object, reason));
     }
     if let Some(pages) = large_objects(client)? {
         catalog.add_large_objects(&pages);
@@ -64,9 +65,10 @@ impl PgCatalog {
     }
 
     fn add_large_objects(&mut self, pages: &LargeObjectPages) {
-        match large_objects_table(pages) {
-            Ok(table) => self.tables.push(table),
-            Err(gap) => self.gaps.push(gap),
+        if pages.obstacle.is_some() {
+            self.gaps.push(large_objects_gap(pages.objects));
+        } else {
+            self.tables.push(large_objects_table(pages));
         }
     }
 }
@@ -95,15 +97,26 @@ fn sql_name_of(schema: &str, name: &str) -> String {
 }
 
 /// Why rows of a relation are not captured, if they should be.
-fn gap_of(relation: &PgRelation) -> Option<Gap> {
-    let reason = match &relation.extension {
+fn gap_of(relation: &PgRelation) -> Option<Finding> {
+    let (kind, reason) = match &relation.extension {
         Some(ExtensionMembership::Member { .. }) if relation.pages == 0 => return None,
         Some(ExtensionMembership::Member { extension }) => {
-            format!("its rows are taken for a part of extension {extension}, which makes the table anew")
+            let reason = format!("its rows are taken for a part of extension {extension}, which makes the table anew");
+            (FindingKind::ExtensionRows { extension: extension.clone() }, reason)
         }
-        _ => obstacle_reason(relation)?,
+        _ => (obstacle_kind(relation.obstacle.as_ref()?), obstacle_reason(relation)?),
     };
-    Some(Gap { object: name_of(relation), reason })
+    Some(Finding::new(kind, name_of(relation), reason))
+}
+
+fn obstacle_kind(obstacle: &ReadObstacle) -> FindingKind {
+    match obstacle {
+        ReadObstacle::Unnamed => FindingKind::UnreadableName,
+        ReadObstacle::NoRight => FindingKind::NoPrivilege,
+        ReadObstacle::RowSecurity => FindingKind::RowSecurity,
+        ReadObstacle::Unlogged => FindingKind::UnloggedOnStandby,
+        ReadObstacle::Foreign { server } => FindingKind::ForeignTable { server: server.clone() },
+    }
 }
 
 fn obstacle_reason(relation: &PgRelation) -> Option<String> {
@@ -404,19 +417,16 @@ const LARGE_OBJECT_COLUMNS: [LargeObjectColumn; 3] = [
 ];
 
 /// What large objects hold, as a table of the snapshot: a row for each page that is stored, so that holes stay holes.
-/// Owner, grants and comment are in the schema document. The gap says why it cannot be read.
-fn large_objects_table(pages: &LargeObjectPages) -> Result<PgTable, Gap> {
-    if pages.obstacle.is_some() {
-        return Err(large_objects_gap(pages.objects));
-    }
-    Ok(PgTable {
+/// Owner, grants and comment are in the schema document.
+fn large_objects_table(pages: &LargeObjectPages) -> PgTable {
+    PgTable {
         table: large_objects_contract_table(pages),
         columns: LARGE_OBJECT_COLUMNS.iter().map(large_object_pg_column).collect(),
         references: Vec::new(),
         parts: vec![large_objects_part(pages)],
         condition: None,
         sql_name: LARGE_OBJECTS.to_owned(),
-    })
+    }
 }
 
 fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {
@@ -432,11 +442,11 @@ fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {
     }
 }
 
-fn large_objects_gap(objects: u64) -> Gap {
+fn large_objects_gap(objects: u64) -> Finding {
     let reason = format!(
         "the role may not read what {objects} of them hold: GRANT SELECT ON {LARGE_OBJECTS}, or pg_read_all_data"
     );
-    Gap { object: "large objects".to_owned(), reason }
+    Finding::new(FindingKind::UnreadableLargeObjects { objects }, "large objects", reason)
 }
 
 fn large_object_pg_column(column: &LargeObjectColumn) -> PgColumn {

@@ -4,8 +4,8 @@
 
 use thiserror::Error;
 
+use crate::base::finding::{Finding, FindingKind};
 use crate::base::pipeline::{join, spawn};
-use crate::engine::contract::Gap;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::identifier::{is_readable, readable_text};
@@ -51,7 +51,7 @@ pub fn read_document(
     client: &Client,
     tools: &DumpTools,
     request: &DumpRequest<'_>,
-) -> Result<(SchemaDocument, Vec<Gap>), SchemaError> {
+) -> Result<(SchemaDocument, Vec<Finding>), SchemaError> {
     let server = server(client)?;
     let sections = DumpSections::run(tools, request)?;
     let mut gaps = sections.warning_gaps(&server.database);
@@ -90,7 +90,7 @@ impl DumpSections {
         Ok(Self { pre_data: pre_data?, post_data: post_data? })
     }
 
-    fn warning_gaps(&self, object: &str) -> Vec<Gap> {
+    fn warning_gaps(&self, object: &str) -> Vec<Finding> {
         let mut gaps = Vec::new();
         for gap in [&self.pre_data, &self.post_data].into_iter().flat_map(|dumped| warning_gaps(object, dumped)) {
             // Both sections warn of the same.
@@ -108,32 +108,33 @@ fn statements(tool: &'static str, dumped: &DumpOutput) -> Result<Vec<SchemaState
 }
 
 /// What a tool warned of, one gap per warning with the lines that explain it.
-fn warning_gaps(object: &str, dumped: &DumpOutput) -> Vec<Gap> {
-    let mut gaps: Vec<Gap> = Vec::new();
+fn warning_gaps(object: &str, dumped: &DumpOutput) -> Vec<Finding> {
+    let mut gaps: Vec<Finding> = Vec::new();
     for line in &dumped.warnings {
         match (line.strip_prefix("warning: "), gaps.last_mut()) {
-            (None, Some(gap)) => gap.reason = format!("{}; {line}", gap.reason),
-            (warning, _) => gaps.push(gap(object, format!("pg_dump warns: {}", warning.unwrap_or(line)))),
+            (None, Some(gap)) => gap.detail = format!("{}; {line}", gap.detail),
+            (warning, _) => gaps.push(dump_warning(object, warning.unwrap_or(line))),
         }
     }
     gaps
 }
 
-fn gap(object: &str, reason: String) -> Gap {
-    Gap { object: object.to_owned(), reason }
+fn dump_warning(object: &str, warning: &str) -> Finding {
+    Finding::new(FindingKind::DumpWarning, object, format!("pg_dump warns: {warning}"))
 }
 
 fn globals(
     client: &Client,
     tools: &DumpTools,
     request: &DumpRequest<'_>,
-    gaps: &mut Vec<Gap>,
+    gaps: &mut Vec<Finding>,
 ) -> Result<Vec<SchemaStatement>, SchemaError> {
     let passwords = readable_passwords(client)?;
     let dumped = match tools.globals(request.connection, passwords, request.cancelled) {
         Ok(dumped) => dumped,
         Err(DumpError::Failed { reason, .. }) => {
-            gaps.push(gap("roles and tablespaces", format!("the role may not read them: {reason}")));
+            let detail = format!("the role may not read them: {reason}");
+            gaps.push(Finding::new(FindingKind::UnreadableRoles, "roles and tablespaces", detail));
             return Ok(Vec::new());
         }
         Err(error) => return Err(error.into()),
@@ -142,9 +143,9 @@ fn globals(
     statements("pg_dumpall", &dumped)
 }
 
-fn passwords_gap(passwords: RolePasswords) -> Option<Gap> {
+fn passwords_gap(passwords: RolePasswords) -> Option<Finding> {
     let reason = "only a superuser and who may read pg_authid can read them: they must be set anew after a restore";
-    (passwords == RolePasswords::LeftOut).then(|| gap("role passwords", reason.to_owned()))
+    (passwords == RolePasswords::LeftOut).then(|| Finding::new(FindingKind::UnreadableRoles, "role passwords", reason))
 }
 
 fn readable_passwords(client: &Client) -> Result<RolePasswords, QueryError> {
@@ -242,13 +243,13 @@ fn large_object(fields: &mut RowFields) -> Result<LargeObject, QueryError> {
 
 /// Where sequences stand. They move outside every transaction: read them after the rows, or rows may hold values
 /// that a restored sequence gives out again.
-pub fn read_sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Gap>), QueryError> {
+pub fn read_sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Finding>), QueryError> {
     let mut readable = Vec::new();
     let mut gaps = Vec::new();
     for sequence in listed_sequences(client)? {
-        match sequence.gap_reason() {
+        match sequence.gap() {
             None => readable.push(sequence),
-            Some(reason) => gaps.push(Gap { object: sequence.sql_name(), reason }),
+            Some(gap) => gaps.push(gap),
         }
     }
     Ok((read_positions(client, &readable)?, gaps))
@@ -285,15 +286,18 @@ impl ListedSequence {
     }
 
     /// Why its position cannot be read.
-    fn gap_reason(&self) -> Option<String> {
+    fn gap(&self) -> Option<Finding> {
+        let name = self.sql_name();
         if !self.is_allowed {
-            return Some(self.missing_right());
+            return Some(Finding::new(FindingKind::UnreadableSequence, name, self.missing_right()));
         }
         if self.is_absent {
-            return Some("a standby does not know where an unlogged sequence stands".to_owned());
+            let detail = "a standby does not know where an unlogged sequence stands";
+            return Some(Finding::new(FindingKind::UnloggedOnStandby, name, detail));
         }
         if !self.is_named {
-            return Some("its name is not UTF-8: where it stands is not captured".to_owned());
+            let detail = "its name is not UTF-8: where it stands is not captured";
+            return Some(Finding::new(FindingKind::UnreadableName, name, detail));
         }
         None
     }
