@@ -270,9 +270,9 @@ pub type Record<'a> = (&'a [u8], &'a [u8]);
 
 /// Lengths of key and payload, as they stand before a record.
 pub(super) fn record_header(key: &[u8], payload: &[u8]) -> Result<[u8; RECORD_HEADER_BYTES], SpillError> {
-    let (Ok(key_bytes), Ok(payload_bytes)) = (u32::try_from(key.len()), u32::try_from(payload.len())) else {
-        return Err(SpillError::TooLong { bytes: key.len().saturating_add(payload.len()) });
-    };
+    let too_long = |_| SpillError::TooLong { bytes: key.len().saturating_add(payload.len()) };
+    let key_bytes = u32::try_from(key.len()).map_err(too_long)?;
+    let payload_bytes = u32::try_from(payload.len()).map_err(too_long)?;
     let both = u64::from(payload_bytes) << 32 | u64::from(key_bytes);
     Ok(both.to_le_bytes())
 }

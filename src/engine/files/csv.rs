@@ -122,7 +122,8 @@ fn push_with_doubled_quotes(line: &mut Vec<u8>, field: &[u8]) {
 }
 
 fn needs_quotes(field: &[u8]) -> bool {
-    let (Some(first), Some(last)) = (field.first(), field.last()) else { return true };
+    let Some(first) = field.first() else { return true };
+    let Some(last) = field.last() else { return true };
     let is_special = |byte: &u8| matches!(byte, b',' | b'"' | b'\r' | b'\n');
     *first <= b' ' || *last <= b' ' || field.iter().any(is_special)
 }

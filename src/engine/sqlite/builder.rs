@@ -13,6 +13,7 @@ use rusqlite::{Connection, ffi};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::SourceError;
+use crate::engine::sqlite::exact_text::ExactText;
 use crate::engine::sqlite::schema::{Object, SqliteSchema, SqliteText};
 use crate::engine::sqlite::sql::{
     SqlContext, failed, failed_sql, number, primary_code, query_all, quoted, reason, strings,
@@ -471,30 +472,6 @@ fn has_expressions(conn: &Connection, index: &str, table: &str) -> rusqlite::Res
 fn schema_rowids(conn: &Connection) -> rusqlite::Result<HashMap<(String, String), i64>> {
     let sql = "SELECT type, name, rowid FROM main.sqlite_schema";
     query_all(conn, sql, [], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))
-}
-
-/// A value, and the expression that makes the exact text of it.
-struct ExactText {
-    value: Value,
-    expression: String,
-}
-
-impl ExactText {
-    fn new(text: Option<&SqliteText>, parameter: usize) -> Self {
-        match text {
-            None => Self::as_it_is(Value::Null, parameter),
-            Some(SqliteText::Text(text)) => Self::as_it_is(Value::Text(text.clone()), parameter),
-            Some(raw) => Self::of_bytes(raw.raw().unwrap_or_default(), parameter),
-        }
-    }
-
-    fn as_it_is(value: Value, parameter: usize) -> Self {
-        Self { value, expression: format!("?{parameter}") }
-    }
-
-    fn of_bytes(bytes: Vec<u8>, parameter: usize) -> Self {
-        Self { value: Value::Blob(bytes), expression: format!("CAST(?{parameter} AS TEXT)") }
-    }
 }
 
 /// Whether an error is about the database that is written to, and not about what is written.

@@ -2,6 +2,8 @@
 
 mod affinity;
 mod builder;
+mod column_defaults;
+mod exact_text;
 mod feed;
 mod file;
 mod from_postgres;

@@ -11,11 +11,11 @@ use rusqlite::{Connection, Row};
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::{Column, Fold, ForeignKey, SourceError, Strength, Table};
-use crate::engine::sqlite::affinity::Affinity;
+use crate::engine::sqlite::column_defaults::ColumnDefaults;
 use crate::engine::sqlite::feed;
 use crate::engine::sqlite::scan::Scan;
 use crate::engine::sqlite::schema::{Object, SqliteSchema, virtual_module};
-use crate::engine::sqlite::sql::{SqlContext, TextEncoding, cell_of, number, query_all, quoted, reason, strings};
+use crate::engine::sqlite::sql::{SqlContext, TextEncoding, number, query_all, quoted, reason, strings};
 use crate::format::cell::{Cell, OwnedCell};
 
 /// Position of the rowid among the columns of a definition that does not name it.
@@ -187,7 +187,7 @@ struct TableReader<'c> {
     conn: &'c Connection,
     /// Every table that SQLite could make sense of.
     listed: HashMap<String, Rowids>,
-    defaults: Defaults,
+    defaults: ColumnDefaults,
     row_counts: HashMap<String, u64>,
     oids: HashMap<String, u64>,
 }
@@ -217,7 +217,7 @@ impl<'c> TableReader<'c> {
         Ok(Self {
             conn,
             listed: list_tables(conn).doing("list the tables")?,
-            defaults: Defaults::new().doing("open a scratch database")?,
+            defaults: ColumnDefaults::new().doing("open a scratch database")?,
             row_counts: row_counts(conn),
             oids: oids(conn).doing("read the schema")?,
         })
@@ -262,7 +262,7 @@ impl<'c> TableReader<'c> {
         Ok(Column {
             name: info.name.clone(),
             position: info.position,
-            missing: self.defaults.value(info),
+            missing: self.defaults.value(&info.declared, info.default.as_deref()),
             hidden: false,
             fold: self.fold(table, &info.name)?,
         })
@@ -397,32 +397,6 @@ fn fold_of(collation: Option<&str>) -> Fold {
         Some(name) if name.eq_ignore_ascii_case("NOCASE") => Fold::AsciiCase,
         Some(name) if name.eq_ignore_ascii_case("RTRIM") => Fold::TrailingSpace,
         _ => Fold::Exact,
-    }
-}
-
-/// Evaluates column defaults: a scratch database in which each is added to a table with a row.
-struct Defaults(Connection);
-
-impl Defaults {
-    fn new() -> rusqlite::Result<Self> {
-        Connection::open_in_memory().map(Self)
-    }
-
-    /// What rows older than the column hold in it; null unless the default is a constant.
-    fn value(&self, info: &ColumnInfo) -> OwnedCell {
-        let null = OwnedCell::new(&Cell::Null);
-        let Some(default) = &info.default else { return null };
-        let affinity = Affinity::of_declared(&info.declared).name();
-        self.evaluate(affinity, &format!("DEFAULT {default}"))
-            .or_else(|_| self.evaluate(affinity, &format!("DEFAULT ({default})")))
-            .unwrap_or(null)
-    }
-
-    fn evaluate(&self, affinity: &str, clause: &str) -> rusqlite::Result<OwnedCell> {
-        self.0.execute_batch("DROP TABLE IF EXISTS t; CREATE TABLE t(a); INSERT INTO t VALUES(1)")?;
-        // Not as a batch: whatever the clause says, it stays one statement.
-        self.0.execute(&format!("ALTER TABLE t ADD COLUMN c {affinity} {clause}"), [])?;
-        self.0.query_row("SELECT c FROM t", [], |row| Ok(OwnedCell::new(&cell_of(row.get_ref(0)?))))
     }
 }
 

@@ -201,9 +201,8 @@ impl SqliteTarget {
     }
 
     fn try_insert(&self, cells: &[Cell<'_>]) -> Result<InsertedRow, SourceError> {
-        let (Some(load), Some(builder)) = (&self.current, &self.builder) else {
-            return Err(not_begun("restore a row"));
-        };
+        let load = self.current.as_ref().ok_or_else(|| not_begun("restore a row"))?;
+        let builder = self.builder.as_ref().ok_or_else(|| not_begun("restore a row"))?;
         let table = &self.tables[load.table];
         if cells.len() != table.columns.len() {
             return Ok(InsertedRow::refused("it has another number of cells than its table has columns"));

@@ -29,7 +29,7 @@ const UNDEFINED_TABLE: &str = "42P01";
 
 /// Why there is no image.
 #[derive(Debug, Error)]
-pub(super) enum LockedImageError {
+enum LockedImageError {
     #[error(transparent)]
     Server(#[from] PostgresError),
     #[error("read the catalog: {0}")]

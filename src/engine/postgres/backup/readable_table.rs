@@ -14,7 +14,7 @@ use crate::engine::postgres::backup::read_options::{Gentle, ReadOptions};
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::schema::table::{Parent, PgTable, TablePart};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
-use crate::engine::postgres::value::copy_decoder::Companions;
+use crate::engine::postgres::value::companions::Companions;
 
 /// The first server that reads ranges of pages.
 const RANGES_SINCE: i32 = 140_000;
@@ -137,9 +137,8 @@ pub(super) struct SelectedColumn {
 }
 
 impl SelectedColumn {
-    fn own(column: &(String, ColumnType), mode: FormatPreference) -> Self {
-        let sql = column.1.select(&column.0, mode);
-        Self { column: column.clone(), sql }
+    fn own(name: &str, kind: &ColumnType, mode: FormatPreference) -> Self {
+        Self { column: (name.to_owned(), kind.clone()), sql: kind.select(name, mode) }
     }
 
     fn of_parent(value: &ParentValue<'_>, part: &ScanPart, mode: FormatPreference) -> Self {
@@ -214,7 +213,7 @@ impl ReadableTable {
     /// Everything that is selected.
     pub(super) fn selected(&self, part: &ScanPart, parents: ParentMode, mode: FormatPreference) -> Vec<SelectedColumn> {
         let mut selected: Vec<SelectedColumn> =
-            self.columns.iter().map(|column| SelectedColumn::own(column, mode)).collect();
+            self.columns.iter().map(|(name, kind)| SelectedColumn::own(name, kind, mode)).collect();
         if parents == ParentMode::LookUp {
             selected.extend(self.parent_values().map(|value| SelectedColumn::of_parent(&value, part, mode)));
         }

@@ -331,7 +331,7 @@ impl<'a> PartScan<'a> {
         let mut cells = Vec::new();
         for SelectedColumn { column, sql } in self.selected() {
             let select = self.table.select(self.part, &sql, Some(condition));
-            match self.copier.copy_cell(&select, &column) {
+            match self.copier.copy_cell(&select, &column.0, &column.1) {
                 Ok(cell) => cells.push(cell),
                 Err(ReadFailure::TooLong { error, .. }) => {
                     self.undo()?;
@@ -395,11 +395,12 @@ impl Copier<'_> {
     }
 
     /// The cell of a SELECT of one row with one column.
-    fn copy_cell(&self, select: &str, column: &(String, ColumnType)) -> Result<OwnedCell, ReadFailure> {
+    fn copy_cell(&self, select: &str, name: &str, kind: &ColumnType) -> Result<OwnedCell, ReadFailure> {
         let mut first = FirstCell(None);
-        self.copy(select, self.row_reader(std::slice::from_ref(column)), &mut first)?;
+        let reader = self.row_reader(&[(name.to_owned(), kind.clone())]);
+        self.copy(select, reader, &mut first)?;
         first.0.ok_or_else(|| {
-            let reason = format!("column {} is not there", column.0);
+            let reason = format!("column {name} is not there");
             ReadFailure::Other(failed(format!("read {}", self.table), reason))
         })
     }
@@ -409,8 +410,7 @@ impl Copier<'_> {
         let literal = text.replace('\'', "''");
         let value = kind.select("value", self.mode);
         let select = format!("SELECT {value} FROM (SELECT '{literal}'::{type_name} AS value) AS one");
-        let column = ("value".to_owned(), kind.clone());
-        Ok(self.copy_cell(&select, &column)?)
+        Ok(self.copy_cell(&select, "value", kind)?)
     }
 }
 

@@ -9,9 +9,11 @@ use thiserror::Error;
 use crate::engine::contract::{RowSink, SinkError};
 use crate::engine::postgres::connect::session::SessionEncoding;
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, WireFormat};
+use crate::engine::postgres::value::companions::Companions;
 use crate::engine::postgres::value::field_decoder::{
     PreparedRow, RowScratch, binary_cell, prepare_binary, prepare_text, text_cell,
 };
+use crate::engine::postgres::value::tuple_fields::{FieldSpan, TupleFields};
 use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::Cell;
 
@@ -233,56 +235,6 @@ impl RowDecoder {
 fn emptied<'b>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'b>> {
     cells.clear();
     cells.into_iter().map(|_| unreachable!("the vector is empty")).collect()
-}
-
-/// Cells after those of a table's columns: how parents write some of them.
-#[derive(Clone, Default)]
-pub(crate) struct Companions {
-    /// Columns of the table.
-    pub(crate) after: usize,
-    /// Positions of the cells that they are companions of.
-    pub(crate) of: Vec<usize>,
-}
-
-impl Companions {
-    /// Lets what has no parent, or was not asked for, be the row's own.
-    pub(crate) fn complete(&self, cells: &mut Vec<Cell<'_>>) {
-        for (at, &own) in (self.after..).zip(&self.of) {
-            match cells.get(at) {
-                None => cells.push(cells[own]),
-                Some(Cell::Null) => cells[at] = cells[own],
-                Some(_) => {}
-            }
-        }
-    }
-}
-
-/// The fields of a tuple.
-#[derive(Clone, Copy)]
-struct TupleFields<'a> {
-    tuple: &'a [u8],
-    spans: &'a [Option<FieldSpan>],
-}
-
-/// Where a field is in its tuple.
-#[derive(Clone, Copy)]
-struct FieldSpan {
-    start: usize,
-    end: usize,
-}
-
-impl FieldSpan {
-    fn bytes_of(self, tuple: &[u8]) -> &[u8] {
-        &tuple[self.start..self.end]
-    }
-}
-
-impl<'a> TupleFields<'a> {
-    /// Each in order; `None` is NULL.
-    fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
-        let tuple = self.tuple;
-        self.spans.iter().map(move |span| span.map(|span| span.bytes_of(tuple)))
-    }
 }
 
 /// Takes a stream apart; knows no types.
