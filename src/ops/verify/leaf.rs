@@ -322,7 +322,7 @@ pub struct Junction {
 impl LeafFacts {
     /// Owners of a leaf whose first row comes after `before`.
     #[must_use]
-    pub fn owners_after(&self, before: Option<&Self>) -> u64 {
+    fn owners_after(&self, before: Option<&Self>) -> u64 {
         let goes_on = before.is_some_and(|before| self.first_owner.is_some() && before.last_owner == self.first_owner);
         self.owners - u64::from(goes_on)
     }
