@@ -183,7 +183,7 @@ impl<'a> IndexBuilder<'a> {
         Ok(None)
     }
 
-    fn leave_out_or_fail(&mut self, error: RepoError, rank: usize, later: LaterPack) -> Result<String, RepoError> {
+    fn leave_out_or_fail(&mut self, error: RepoError, rank: usize, later: LaterPack) -> Result<Finding, RepoError> {
         let note = left_out(error, later)?;
         self.leave_out(rank);
         Ok(note)
