@@ -262,8 +262,7 @@ fn seal_session(operator: &Unlocked, source: SourceId, epoch: Epoch) -> Result<S
     let repository = operator.repository();
     let keys = operator.source_keys(source, epoch, "sealing")?;
     let restore = repository.roster().restore_key(epoch)?;
-    match SessionKeys::create(repository.env(), &restore, &keys.structure, &keys.ids) {
-        Ok((_, wrap)) => Ok(wrap),
-        Err(error) => Err(RepoError::damaged(format!("epoch {epoch}"), error.to_string())),
-    }
+    let created = SessionKeys::create(repository.env(), &restore, &keys.structure, &keys.ids);
+    let wrap = created.map(|(_, wrap)| wrap);
+    wrap.map_err(|error| RepoError::damaged(format!("epoch {epoch}"), error.to_string()))
 }

@@ -125,10 +125,14 @@ pub fn read_all(
     let mut reader = FragmentReader { objects, keys, signers, notes, fragments: Vec::new() };
     let missing = reader.read_cached(&names)?;
     reader.read_stored(missing)?;
-    if let Some(cache) = objects.cache() {
-        cache.retain(source, &names);
-    }
+    drop_unlisted_copies(objects, source, &names);
     Ok(reader.fragments)
+}
+
+fn drop_unlisted_copies(objects: &Objects, source: SourceId, listed: &[Name]) {
+    if let Some(cache) = objects.cache() {
+        cache.retain(source, listed);
+    }
 }
 
 fn list(objects: &Objects, source: SourceId) -> Result<Vec<Name>, RepoError> {
@@ -207,10 +211,13 @@ pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -
     }
     let Some(signer) = trusted_signer(name, fragment.signer, signers)? else { return Ok(None) };
     if signer.verify(signed.message, signed.signature).is_err() {
-        let reason = format!("it was not signed by key {}, which it names", fragment.signer);
-        return Err(RepoError::damaged(name, reason));
+        return Err(not_signed(name, fragment.signer));
     }
     open_body(name, fragment, keys).map(Some)
+}
+
+fn not_signed(name: Name, signer: KeyId) -> RepoError {
+    RepoError::damaged(name, format!("it was not signed by key {signer}, which it names"))
 }
 
 /// The key with which a signer signs; `None` of one who was revoked.
@@ -224,11 +231,15 @@ fn unknown_signer(key: KeyId) -> String {
 }
 
 fn open_body(name: Name, fragment: SealedFragment, keys: &StructureKeys) -> Result<Fragment, RepoError> {
+    let content = unseal(name, fragment, keys)?;
+    let content = codec::decompress(&content).in_object(name)?;
+    Fragment::read(&content).in_object(name)
+}
+
+fn unseal(name: Name, fragment: SealedFragment, keys: &StructureKeys) -> Result<Vec<u8>, RepoError> {
     let id = ordinal_id(fragment.session, fragment.sequence);
     let mut content = fragment.sealed;
     let opener = keys.opener(fragment.session);
-    let opened = opener.open(FrameType::Index, &id, fragment.frame_counter, &mut content);
-    opened.in_object(name)?;
-    let content = codec::decompress(&content).in_object(name)?;
-    Fragment::read(&content).in_object(name)
+    opener.open(FrameType::Index, &id, fragment.frame_counter, &mut content).in_object(name)?;
+    Ok(content)
 }

@@ -98,7 +98,7 @@ impl PackTable {
         let table = SealedTable::read_rear(&tail).in_object(name)?;
         let entries = open(&table, FrameType::RearTable, &header, keys).map_err(|_| no_table(name))?;
         // Both tables have the same length, so the rear one tells where frames begin.
-        let frames_start = (header_len + TABLE_HEAD_LEN + table.sealed.len()) as u32;
+        let frames_start = (header_len + len_with_head(&table)) as u32;
         Ok(Self { header, entries, frames_start, size, digest })
     }
 
@@ -125,6 +125,10 @@ impl PackTable {
     pub fn locations(&self) -> impl Iterator<Item = (ChunkId, FrameLocation)> + '_ {
         self.entries.iter().map(|entry| (entry.id, location(entry, self.frames_start)))
     }
+}
+
+fn len_with_head(table: &SealedTable) -> usize {
+    TABLE_HEAD_LEN + table.sealed.len()
 }
 
 fn no_header(name: Name) -> RepoError {
@@ -162,11 +166,11 @@ fn header(take: &mut Take<'_>, keys: &StructureKeys, digest: Digest) -> Result<P
     let name = Name::Pack(context.source, digest);
     let header = PackHeader::read(take).map_err(|error| unreadable_header(name, error))?;
     debug_assert!(header.wraps.len() <= PACK_WRAPS_MAX);
-    if header.context() != context {
-        let error = RepoError::damaged(name, "it belongs to another repository, source or epoch");
-        return Err(TableError::Header(error));
-    }
-    Ok(header)
+    if header.context() == context { Ok(header) } else { Err(TableError::Header(foreign_pack(name))) }
+}
+
+fn foreign_pack(name: Name) -> RepoError {
+    RepoError::damaged(name, "it belongs to another repository, source or epoch")
 }
 
 fn unreadable_header(name: Name, error: WireError) -> TableError {

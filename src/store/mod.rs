@@ -14,6 +14,7 @@ mod ranges;
 mod rejection;
 mod request_log;
 mod retry;
+mod store_client;
 
 pub use connect::OpenOptions;
 pub use counters::Counters;

@@ -8,7 +8,6 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,16 +17,17 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use super::connect::{self, OpenOptions};
+use super::connect::OpenOptions;
 use super::counters::{Counters, Tally};
 use super::directory::{PENDING_MAX, StoreDirectory};
 use super::error::{Doing, StoreError};
 use super::failure::{FailureKind, StoreFailure};
-use super::location::{Location, StorePlace};
+use super::location::Location;
 use super::name::{object_path, prefix_path};
 use super::ranges;
 use super::request_log::{log_listing, log_retry, logged, record_bytes};
 use super::retry::RetryPolicy;
+use super::store_client::{StoreClient, no_directory};
 use crate::base::time::Moment;
 
 /// Requests in flight for one call of [`Store::get_ranges`].
@@ -43,29 +43,6 @@ struct Inner {
     directory: Option<StoreDirectory>,
     retry_policy: RetryPolicy,
     tally: Arc<Tally>,
-}
-
-/// What speaks to the store.
-struct OpenedStore {
-    objects: Arc<dyn ObjectStore>,
-    /// If the store is one.
-    directory: Option<StoreDirectory>,
-}
-
-impl OpenedStore {
-    fn open(location: &Location, options: &OpenOptions, tally: &Arc<Tally>) -> Result<Self, StoreError> {
-        match &location.0 {
-            StorePlace::Directory(path) => Self::of_directory(path),
-            StorePlace::Bucket { cloud, bucket, prefix } => {
-                Ok(Self { objects: connect::bucket(*cloud, bucket, prefix, options, tally)?, directory: None })
-            }
-        }
-    }
-
-    fn of_directory(path: &Path) -> Result<Self, StoreError> {
-        let (directory, files) = StoreDirectory::open(path).map_err(|error| no_directory(&error, path))?;
-        Ok(Self { objects: Arc::new(files), directory: Some(directory) })
-    }
 }
 
 /// How an object came to be there.
@@ -108,12 +85,12 @@ impl Store {
         let place = location.to_string();
         tracing::info!(place, "store");
         let tally = Arc::new(Tally::default());
-        let client = OpenedStore::open(location, options, &tally)?;
+        let client = StoreClient::open(location, options, &tally)?;
         Ok(Self::over(client, place, options.retry_policy, tally))
     }
 
-    fn over(client: OpenedStore, place: String, retry_policy: RetryPolicy, tally: Arc<Tally>) -> Self {
-        let OpenedStore { objects, directory } = client;
+    fn over(client: StoreClient, place: String, retry_policy: RetryPolicy, tally: Arc<Tally>) -> Self {
+        let StoreClient { objects, directory } = client;
         Self(Arc::new(Inner { objects, place, directory, retry_policy, tally }))
     }
 
@@ -131,7 +108,7 @@ impl Store {
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         let place = objects.to_string();
         let retry_policy = RetryPolicy { pause: Duration::ZERO, ..RetryPolicy::default() };
-        Self::over(OpenedStore { objects, directory: None }, place, retry_policy, Arc::default())
+        Self::over(StoreClient { objects, directory: None }, place, retry_policy, Arc::default())
     }
 
     /// Where the store lies, for people; without secrets.
@@ -502,12 +479,4 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Store").field(&self.0.place).finish()
     }
-}
-
-fn no_directory(error: &std::io::Error, path: &Path) -> StoreError {
-    let place = path.display().to_string();
-    if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) {
-        return StoreError::NoPlace { reason: error.to_string(), place };
-    }
-    StoreFailure::of_io(error).into_error(Doing::Opening, &place, &place)
 }

@@ -121,8 +121,7 @@ impl TablePipeline<'_> {
             totals: Mutex::default(),
         };
         self.follow_keys(source);
-        let readers = source.readers().map_err(OpError::from_source)?;
-        table_readers.run(readers)?;
+        table_readers.run(source.readers().map_err(OpError::from_source)?)?;
         Ok(table_readers.into_totals())
     }
 

@@ -157,18 +157,35 @@ pub(super) fn with_result<'r>(
     record: &'r [u8],
     result: impl FnOnce(&'r [u8]) -> PathResult<'r>,
 ) -> Result<Vec<u8>, WireError> {
-    let mut take = Take::new(record);
-    let results = take.clone().uv(RECORD)?;
-    let before = skip_path_results(&mut take)?;
-    let paths = take.uv(RECORD)?;
-    let result = result(take.bytes(RECORD)?);
+    let parts = RecordParts::read(record)?;
+    let result = result(parts.join_key);
     let mut out = Vec::with_capacity(record.len() + result.owner.len() + 4);
-    out.put_uv(results + 1);
-    out.extend_from_slice(before);
+    out.put_uv(parts.results + 1);
+    out.extend_from_slice(parts.path_results);
     result.write(&mut out);
-    out.put_uv(paths - 1);
-    out.extend_from_slice(take.rest());
+    out.put_uv(parts.paths - 1);
+    out.extend_from_slice(parts.rest);
     Ok(out)
+}
+
+/// A record with paths left, taken apart at the first of them.
+struct RecordParts<'r> {
+    results: u64,
+    path_results: &'r [u8],
+    paths: u64,
+    join_key: &'r [u8],
+    rest: &'r [u8],
+}
+
+impl<'r> RecordParts<'r> {
+    fn read(record: &'r [u8]) -> Result<Self, WireError> {
+        let mut take = Take::new(record);
+        let results = take.clone().uv(RECORD)?;
+        let path_results = skip_path_results(&mut take)?;
+        let paths = take.uv(RECORD)?;
+        let join_key = take.bytes(RECORD)?;
+        Ok(Self { results, path_results, paths, join_key, rest: take.rest() })
+    }
 }
 
 /// Passes the results of the paths so far. Returns their bytes.

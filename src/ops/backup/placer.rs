@@ -49,6 +49,15 @@ struct EncodedRow {
     streams: Streams,
 }
 
+impl EncodedRow {
+    /// One stream makes a row one with streams.
+    fn note(&mut self, streams: Streams) {
+        if streams == Streams::Some {
+            self.streams = Streams::Some;
+        }
+    }
+}
+
 /// Whether all paths of a row could be resolved.
 enum Resolved {
     Now,
@@ -104,15 +113,12 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
     }
 
     fn encode_with(&mut self, cells: &[Cell<'_>], stream_bytes_min: usize) -> Result<EncodedRow, OpError> {
-        let plan = self.plan;
         let mut row = EncodedRow { cell_count: 0, streams: Streams::None };
         let mut kept_len = 0;
         self.buffers.cells.clear();
-        for (number, slot) in plan.slots.iter().enumerate() {
+        for (number, slot) in self.plan.slots.iter().enumerate() {
             let start = self.buffers.cells.len();
-            if self.write_slot(slot, cells, stream_bytes_min)? == Streams::Some {
-                row.streams = Streams::Some;
-            }
+            row.note(self.write_slot(slot, cells, stream_bytes_min)?);
             if !slot.is_missing(&self.buffers.cells[start..]) {
                 row.cell_count = number + 1;
                 kept_len = self.buffers.cells.len();

@@ -64,8 +64,8 @@ pub fn update(
     let mut drift = Vec::new();
     let pinned_by = prior.filter(|_| pinned == Pinned::Keep);
     let owner_table = today.owner_table(pinned_by, &entries, &mut drift);
-    for at in 0..entries.len() {
-        let keeps = pinned == Pinned::Keep && matched[at].is_some();
+    for (at, old) in matched.iter().enumerate() {
+        let keeps = pinned == Pinned::Keep && old.is_some();
         today.place(&mut entries, at, keeps, &mut drift);
     }
     drop_broken_paths(&mut entries, &mut drift);

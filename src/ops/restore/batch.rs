@@ -11,7 +11,7 @@ use crate::ops::error::OpError;
 use crate::ops::restore::decode::{LeafDecoder, RowConsumer, RowError, to_source_error};
 use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::streams::StreamLocations;
-use crate::repo::reader::LeafRef;
+use crate::repo::reader::{LeafRef, StreamPlace};
 
 /// Streams of a batch that are read before it goes to a loader; of more they are read as its rows come up.
 const AHEAD_BYTES_MAX: u64 = 16 << 20;
@@ -52,8 +52,12 @@ impl<'a> LeavesBatch<'a> {
     pub fn add(&mut self, leaf: &LeafRef, content: Vec<u8>) {
         self.marks.push(mark_of(leaf));
         self.contents.push(content);
-        self.streams.extend(leaf.streams.iter().map(|place| place.stream));
-        self.decoder.add_locations(leaf.streams.iter().map(|place| (place.stream.id, place.location)));
+        self.add_streams(&leaf.streams);
+    }
+
+    fn add_streams(&mut self, places: &[StreamPlace]) {
+        self.streams.extend(places.iter().map(|place| place.stream));
+        self.decoder.add_locations(places.iter().map(|place| (place.stream.id, place.location)));
     }
 
     /// Reads the streams, unless they are too many to be kept.

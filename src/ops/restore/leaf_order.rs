@@ -102,14 +102,25 @@ impl TableSorting<'_> {
 
 /// The rank of the leaf, its pack, its offset.
 fn order_key(size: TableSize, leaf: &LeafRef) -> [u8; 9] {
-    let location = leaf.location;
-    let pack = location.map_or(u32::MAX, |location| location.pack);
-    let offset = location.map_or(0, |location| location.offset);
+    let place = place_of(leaf);
     let mut key = [0; 9];
     key[0] = rank(size, leaf);
-    key[1..5].copy_from_slice(&pack.to_be_bytes());
-    key[5..].copy_from_slice(&offset.to_be_bytes());
+    key[1..5].copy_from_slice(&place.pack.to_be_bytes());
+    key[5..].copy_from_slice(&place.offset.to_be_bytes());
     key
+}
+
+/// Where a leaf lies; leaves that lie nowhere known come last.
+struct LeafPlace {
+    pack: u32,
+    offset: u32,
+}
+
+fn place_of(leaf: &LeafRef) -> LeafPlace {
+    match leaf.location {
+        Some(location) => LeafPlace { pack: location.pack, offset: location.offset },
+        None => LeafPlace { pack: u32::MAX, offset: 0 },
+    }
 }
 
 fn rank(size: TableSize, leaf: &LeafRef) -> u8 {
@@ -198,7 +209,6 @@ fn read_location(take: &mut Take<'_>) -> Result<Option<FrameLocation>, WireError
     let counter = take.uv_as(what)?;
     let codec = Codec::from_byte(take.u8(what)?)?;
     let session = take.u8(what)?;
-    let thread = take.u8(what)?;
-    let frame_counter = FrameCounter { thread, counter };
+    let frame_counter = FrameCounter { thread: take.u8(what)?, counter };
     Ok(Some(FrameLocation { pack, offset, stored, codec, session, frame_counter }))
 }

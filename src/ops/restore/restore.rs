@@ -118,8 +118,12 @@ fn chosen_tables<'c>(catalog: &'c Catalog, names: &[String]) -> Result<Vec<&'c T
     if names.is_empty() {
         return Ok(catalog.tables.iter().collect());
     }
-    let chosen: Vec<u32> = names.iter().map(|name| chosen_number(catalog, name)).collect::<Result<_, _>>()?;
+    let chosen = chosen_numbers(catalog, names)?;
     Ok(catalog.tables.iter().filter(|entry| chosen.contains(&entry.number)).collect())
+}
+
+fn chosen_numbers(catalog: &Catalog, names: &[String]) -> Result<Vec<u32>, OpError> {
+    names.iter().map(|name| chosen_number(catalog, name)).collect()
 }
 
 fn chosen_number(catalog: &Catalog, name: &str) -> Result<u32, OpError> {
@@ -134,7 +138,8 @@ fn make_tables(restore: &OpenRestore<'_>, record: &SnapshotRecord, target: &mut 
     let scope = scope(&restore.options.tables);
     let snapshot = record.id.to_string();
     restore.options.progress.phase("making tables", CountUnit::Objects, None);
-    Ok(target.begin(&RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope })?)
+    let content = RestoreContent { engine, snapshot: &snapshot, schema: &schema, tables: &tables, scope };
+    Ok(target.begin(&content)?)
 }
 
 fn scope(chosen_tables: &[String]) -> Scope {

@@ -141,13 +141,18 @@ impl RowSorting<'_> {
         while let Some(row) = rows.next_row(&mut stored)? {
             shape.fill(&stored, &mut cells);
             self.write_key(content.table, &cells);
-            self.row.clear();
-            write_row(&mut self.row, stored.len(), row.multiplicity, row.bytes);
+            self.write_row(stored.len(), row.multiplicity, row.bytes);
             if let Err(error) = self.sorter.push(&self.key, &self.row) {
                 return Ok(Err(error));
             }
         }
         Ok(Ok(()))
+    }
+
+    /// The row as it is stored.
+    fn write_row(&mut self, cell_count: usize, multiplicity: u64, cells: &[u8]) {
+        self.row.clear();
+        write_row(&mut self.row, cell_count, multiplicity, cells);
     }
 
     fn write_key(&mut self, table: usize, cells: &[Cell<'_>]) {
@@ -180,15 +185,17 @@ impl SortedWriter<'_, '_> {
     fn write(mut self, mut merge: Merge) -> Result<Vec<u64>, OpError> {
         while let Some((key, row)) = merge.next()? {
             self.begin_tables(table_of(key) + 1)?;
-            // A batch has the form of a leaf with one group.
-            self.batch.push(0, &[], row);
-            if self.is_batch_full() {
-                self.write_batch()?;
-            }
+            self.add(row)?;
         }
         self.begin_tables(self.restore.entries.len())?;
         self.write_batch()?;
         Ok(self.restored)
+    }
+
+    /// A batch has the form of a leaf with one group.
+    fn add(&mut self, row: &[u8]) -> Result<(), OpError> {
+        self.batch.push(0, &[], row);
+        if self.is_batch_full() { self.write_batch() } else { Ok(()) }
     }
 
     fn is_batch_full(&self) -> bool {
@@ -213,9 +220,13 @@ impl SortedWriter<'_, '_> {
         let table = self.begun - 1;
         let content = self.batch.finish();
         let rows = self.write_rows(table, &content).map_err(write_error)?;
+        self.count(table, rows);
+        Ok(())
+    }
+
+    fn count(&mut self, table: usize, rows: u64) {
         self.restored[table] += rows;
         self.restore.options.progress.add(CountUnit::Rows, rows);
-        Ok(())
     }
 
     fn write_rows(&mut self, table: usize, content: &[u8]) -> Result<u64, RowError> {

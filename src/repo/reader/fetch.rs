@@ -85,8 +85,7 @@ impl SnapshotReader<'_> {
     fn open_in_run(&self, want: &Want, run_offset: u64, bytes: &[u8]) -> Result<Vec<u8>, RepoError> {
         let location = want.location.as_ref().ok_or_else(|| missing(want))?;
         let sealed = frame_in_run(location, run_offset, bytes).ok_or_else(|| missing(want))?;
-        let pack = self.pack(location.pack);
-        self.open_frame(want, &pack, location, sealed.to_vec())
+        self.open_frame(want, &self.pack(location.pack), location, sealed.to_vec())
     }
 
     /// Opens a frame under the id that it must have, and computes the id again.
@@ -100,8 +99,7 @@ impl SnapshotReader<'_> {
         let object = self.in_pack(want, pack);
         self.unseal(want, pack, location, &mut sealed)?;
         let content = codec::decode(location.codec, sealed).in_object(&object)?;
-        let computed = self.compute_id(want, &content).in_object(&object)?;
-        if computed.is_some_and(|computed| computed != want.id) {
+        if !self.is_id_of(want, &content).in_object(&object)? {
             return Err(RepoError::damaged(object, "its content has another id"));
         }
         Ok(content)
@@ -123,6 +121,12 @@ impl SnapshotReader<'_> {
 
     fn in_pack<'w>(&self, want: &'w Want, pack: &PackRef) -> WantInPack<'w> {
         WantInPack { want, pack: Name::Pack(self.context.source, pack.digest) }
+    }
+
+    /// Whether content has the id under which it was wanted, as far as this role can compute it.
+    fn is_id_of(&self, want: &Want, content: &[u8]) -> Result<bool, WireError> {
+        let computed = self.compute_id(want, content)?;
+        Ok(computed.is_none_or(|computed| computed == want.id))
     }
 
     /// The id of content, if this role can compute it.
@@ -179,8 +183,7 @@ impl SnapshotReader<'_> {
         if !wraps.contains_key(&session) {
             add_wraps(&mut wraps, self.wraps_of_pack(pack)?);
         }
-        let wrap = wraps.get(&session).cloned();
-        wrap.ok_or_else(|| RepoError::missing(format!("the data key of session {session}")))
+        wraps.get(&session).cloned().ok_or_else(|| missing_key(session))
     }
 
     /// A page that is gone is no loss while the pack's own header has the wrap.
@@ -373,6 +376,10 @@ impl FetchRun {
         self.read.range = Some((self.offset, self.end - self.offset));
         self.wants.push(at);
     }
+}
+
+fn missing_key(session: SessionId) -> RepoError {
+    RepoError::missing(format!("the data key of session {session}"))
 }
 
 fn missing(want: &Want) -> RepoError {

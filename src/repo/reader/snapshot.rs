@@ -112,6 +112,10 @@ fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     trusted.into_iter().chain(untrusted).map(WantedPack::from).collect()
 }
 
+fn wraps_by_session(wraps: &[SessionWrap]) -> BTreeMap<SessionId, SessionWrap> {
+    wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect()
+}
+
 /// The id keys, for roles that have them.
 fn id_keys(unlocked: &Unlocked, epoch: Epoch, structure: &StructureKeys) -> Result<Option<SourceIdKeys>, RepoError> {
     let ids = unlocked.epoch(epoch)?.ids().map(|ids| ids.source(structure));
@@ -127,7 +131,7 @@ impl<'a> SnapshotReader<'a> {
         let manifest = manifest::open(unlocked, context, record.snapshot.manifest, Depth::Role)?;
         let structure = unlocked.structure(source, epoch)?;
         let ids = id_keys(unlocked, epoch, &structure)?;
-        let wraps = manifest.wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect();
+        let wraps = wraps_by_session(&manifest.wraps);
         Ok(Self {
             unlocked,
             context,

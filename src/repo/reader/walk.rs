@@ -31,17 +31,26 @@ impl SnapshotReader<'_> {
         each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
     ) -> Result<(), E> {
         if root.level == 1 {
-            return each(LeafBatch { leaves: leaf_refs(root.clone()).collect(), lost: Vec::new() });
+            return each(LeafBatch::of_root(root));
         }
         for children in root.children.chunks(NODES_PER_BATCH) {
             let expanded = self.expand_children(children, root.level - 1)?;
-            if root.level == 2 {
-                each(LeafBatch::of_nodes(expanded))?;
-            } else {
-                self.batches_below(&expanded.nodes, expanded.lost, each)?;
-            }
+            self.batches_of(expanded, root.level, each)?;
         }
         Ok(())
+    }
+
+    /// The leaves below nodes whose parent is of this level.
+    fn batches_of<E: From<RepoError>>(
+        &self,
+        expanded: ExpandedNodes,
+        level: u8,
+        each: &mut dyn FnMut(LeafBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if level == 2 {
+            return each(LeafBatch::of_nodes(expanded));
+        }
+        self.batches_below(&expanded.nodes, expanded.lost, each)
     }
 
     fn batches_below<E: From<RepoError>>(
@@ -70,19 +79,10 @@ impl SnapshotReader<'_> {
         children: impl IntoIterator<Item = &'c Child>,
         level: u8,
     ) -> Result<ExpandedNodes, RepoError> {
-        let children: Vec<&Child> = children.into_iter().collect();
-        let wants: Vec<Want> = children.iter().map(|child| node_want(child)).collect();
-        let mut nodes: Vec<Option<Skeleton>> = vec![None; wants.len()];
-        let mut lost = Vec::new();
-        self.fetch(&wants, |at, content| {
-            match content.and_then(|content| self.open_node(&wants[at], &content, level)) {
-                Ok(node) => nodes[at] = Some(node),
-                Err(RepoError::Store(error)) => return Err(RepoError::Store(error)),
-                Err(error) => lost.push(LostNode { rows: children[at].rows, error }),
-            }
-            Ok(())
-        })?;
-        Ok(ExpandedNodes { nodes: nodes.into_iter().flatten().collect(), lost })
+        let mut expansion = NodeExpansion::new(self, children.into_iter().collect(), level);
+        let wants = expansion.wants();
+        self.fetch(&wants, |at, content| expansion.take(at, &wants[at], content))?;
+        Ok(expansion.finish())
     }
 
     /// Reads the content of a node that must be of this level.
@@ -155,6 +155,40 @@ fn want_and_length(mut piece: StreamPiece, ordinals: &[u32]) -> (Want, u64) {
     (Want { kind: FrameType::Piece, id: piece.id, location: piece.location }, piece.len)
 }
 
+/// Children whose nodes are being read.
+struct NodeExpansion<'a, 'c> {
+    reader: &'a SnapshotReader<'a>,
+    children: Vec<&'c Child>,
+    level: u8,
+    /// In the order of the children.
+    nodes: Vec<Option<Skeleton>>,
+    lost: Vec<LostNode>,
+}
+
+impl<'a, 'c> NodeExpansion<'a, 'c> {
+    fn new(reader: &'a SnapshotReader<'a>, children: Vec<&'c Child>, level: u8) -> Self {
+        let nodes = vec![None; children.len()];
+        Self { reader, children, level, nodes, lost: Vec::new() }
+    }
+
+    fn wants(&self) -> Vec<Want> {
+        self.children.iter().map(|child| node_want(child)).collect()
+    }
+
+    fn take(&mut self, at: usize, want: &Want, content: Result<Vec<u8>, RepoError>) -> Result<(), RepoError> {
+        match content.and_then(|content| self.reader.open_node(want, &content, self.level)) {
+            Ok(node) => self.nodes[at] = Some(node),
+            Err(RepoError::Store(error)) => return Err(RepoError::Store(error)),
+            Err(error) => self.lost.push(LostNode { rows: self.children[at].rows, error }),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> ExpandedNodes {
+        ExpandedNodes { nodes: self.nodes.into_iter().flatten().collect(), lost: self.lost }
+    }
+}
+
 /// Nodes one level below others, in order.
 struct ExpandedNodes {
     nodes: Vec<Skeleton>,
@@ -179,6 +213,10 @@ pub struct LeafBatch {
 }
 
 impl LeafBatch {
+    fn of_root(root: &Skeleton) -> Self {
+        Self { leaves: leaf_refs(root.clone()).collect(), lost: Vec::new() }
+    }
+
     fn of_nodes(expanded: ExpandedNodes) -> Self {
         let ExpandedNodes { nodes, lost } = expanded;
         Self { leaves: nodes.into_iter().flat_map(leaf_refs).collect(), lost }

@@ -141,7 +141,7 @@ impl<'a> OpenTree<'a> {
 
     /// Adds a leaf and returns the nodes that are complete with it.
     fn push(&mut self, leaf: &SealedLeaf) -> Vec<BuiltNode> {
-        self.count(&leaf);
+        self.count(leaf);
         self.builder.push(leaf.child(), &leaf.cut.first_key, &leaf.cut.last_key);
         self.builder.take_built()
     }

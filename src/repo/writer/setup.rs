@@ -12,6 +12,7 @@ use crate::crypto::role::Identity;
 use crate::crypto::session::SessionKeys;
 use crate::format::entry::ObjectRef;
 use crate::format::manifest::TreeRoot;
+use crate::repo::error::WriteError;
 use crate::repo::index::Index;
 use crate::repo::io::Objects;
 use crate::sort::SpillOptions;
@@ -34,6 +35,13 @@ pub struct WriterSetup<'a> {
     /// Where streams wait for the workers.
     pub spill: SpillOptions,
     pub mode: WriteMode,
+}
+
+impl WriterSetup<'_> {
+    /// Fails if somebody asked to stop.
+    pub(super) fn check_cancelled(&self) -> Result<(), WriteError> {
+        if self.cancel.is_cancelled() { Err(WriteError::Cancelled) } else { Ok(()) }
+    }
 }
 
 /// Whether anything reaches the store.

@@ -74,9 +74,7 @@ pub(super) fn run(
 ) -> Result<(), WriteError> {
     let mut worker = Worker { setup, used, frame_sealer: FrameSealer::new(setup.session)? };
     while let Some(job) = receive(jobs) {
-        if setup.cancel.is_cancelled() {
-            return Err(WriteError::Cancelled);
-        }
+        setup.check_cancelled()?;
         send(results, worker.work(job)?)?;
     }
     Ok(())

@@ -13,7 +13,6 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
 use crate::engine::postgres::restore::fault::worded_fatal;
-use crate::engine::postgres::restore::script::is_constraint;
 use crate::engine::postgres::restore::session::TargetSession;
 
 const FORMAT: u32 = 1;
@@ -289,4 +288,10 @@ impl RefusedList {
         }
         self.named
     }
+}
+
+/// Whether an object that was named like this is a constraint.
+fn is_constraint(object: &str) -> bool {
+    let mut classes = ["constraint ", "check constraint ", "fk constraint "].into_iter();
+    classes.any(|class| object.starts_with(class))
 }

@@ -259,12 +259,6 @@ fn object_name(statement: &SchemaStatement, part: RestorePart) -> String {
     format!("{class} {}", qualified(&schema.lossy(), &name))
 }
 
-/// Whether an object that was named like this is a constraint.
-pub(super) fn is_constraint(object: &str) -> bool {
-    let mut classes = ["constraint ", "check constraint ", "fk constraint "].into_iter();
-    classes.any(|class| object.starts_with(class))
-}
-
 /// A comment or a label, with what it is about further on than the third word.
 fn remark_name(statement: &SchemaStatement) -> Option<String> {
     let class = match statement.class.as_str() {

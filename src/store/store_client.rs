@@ -1,0 +1,45 @@
+//! The client that speaks to a store of either kind.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use super::connect::{self, OpenOptions};
+use super::counters::Tally;
+use super::directory::StoreDirectory;
+use super::error::{Doing, StoreError};
+use super::failure::StoreFailure;
+use super::location::{Location, StorePlace};
+
+/// What speaks to the store.
+pub(super) struct StoreClient {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    /// If the store is one.
+    pub(super) directory: Option<StoreDirectory>,
+}
+
+impl StoreClient {
+    pub(super) fn open(location: &Location, options: &OpenOptions, tally: &Arc<Tally>) -> Result<Self, StoreError> {
+        match &location.0 {
+            StorePlace::Directory(path) => Self::of_directory(path),
+            StorePlace::Bucket { cloud, bucket, prefix } => {
+                Ok(Self { objects: connect::bucket(*cloud, bucket, prefix, options, tally)?, directory: None })
+            }
+        }
+    }
+
+    fn of_directory(path: &Path) -> Result<Self, StoreError> {
+        let (directory, files) = StoreDirectory::open(path).map_err(|error| no_directory(&error, path))?;
+        Ok(Self { objects: Arc::new(files), directory: Some(directory) })
+    }
+}
+
+/// The error of a directory that cannot be opened.
+pub(super) fn no_directory(error: &std::io::Error, path: &Path) -> StoreError {
+    let place = path.display().to_string();
+    if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) {
+        return StoreError::NoPlace { reason: error.to_string(), place };
+    }
+    StoreFailure::of_io(error).into_error(Doing::Opening, &place, &place)
+}
