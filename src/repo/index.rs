@@ -220,12 +220,6 @@ impl Index {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// Bytes that the entries take.
-    #[must_use]
-    pub fn entry_bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.capacity() * size_of::<IndexSlot>()).sum()
-    }
 }
 
 /// Both runs in one; of equal ids the older slot stays.
@@ -247,7 +241,7 @@ fn merge(older: &[IndexSlot], newer: &[IndexSlot]) -> Vec<IndexSlot> {
 mod tests {
     use std::collections::HashMap;
 
-    use super::Index;
+    use super::{Index, IndexSlot};
     use crate::base::frame::FrameCounter;
     use crate::base::id::ChunkId;
     use crate::format::codec::Codec;
@@ -267,6 +261,11 @@ mod tests {
             session: (n % 16) as u8,
             frame_counter,
         }
+    }
+
+    /// Bytes that the entries take.
+    fn entry_bytes(index: &Index) -> usize {
+        index.runs.iter().map(|run| run.capacity() * size_of::<IndexSlot>()).sum()
     }
 
     #[test]
@@ -295,7 +294,7 @@ mod tests {
         }
         assert_eq!(index.get(&id(120_001)), None);
         assert_eq!(index.len(), 120_000);
-        assert!(index.entry_bytes() <= 120_000 * 32);
+        assert!(entry_bytes(&index) <= 120_000 * 32);
         index.insert(&id(60_000), &location(1));
         index.load([(id(1), location(9))].into_iter());
         assert_eq!(index.get(&id(1)), Some(location(1)));

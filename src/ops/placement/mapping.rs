@@ -306,8 +306,9 @@ mod tests {
                 server_compared: Vec::new(),
             });
         }
-        let (name, oid, key) = (name.to_owned(), None, vec![0]);
-        Table { name, oid, columns, key, foreign_keys, rows_estimate: None, feed_hint: None }
+        let name = name.to_owned();
+        let key = vec![0];
+        Table { name, oid: None, columns, key, foreign_keys, rows_estimate: None, feed_hint: None }
     }
 
     #[test]
