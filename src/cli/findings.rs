@@ -53,12 +53,16 @@ fn label(finding: &Finding) -> &'static str {
         FindingKind::PlacementDrift => "drift",
         FindingKind::Undecided => "to decide",
         FindingKind::Note | FindingKind::KeysRotated => "note",
-        _ => match finding.severity {
-            Severity::Damage => "DAMAGE",
-            Severity::Failure => "FAILED",
-            Severity::Warning => "warning",
-            Severity::Information => "info",
-        },
+        _ => severity_label(finding.severity),
+    }
+}
+
+fn severity_label(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Damage => "DAMAGE",
+        Severity::Failure => "FAILED",
+        Severity::Warning => "warning",
+        Severity::Information => "info",
     }
 }
 

@@ -92,7 +92,10 @@ impl Encoder {
 /// Appends how many spans there are, and for each the gap before it and its length.
 /// What is stored of `content`: compressed if that is smaller, else as it is.
 fn smaller(packed: Vec<u8>, content: &[u8]) -> (Codec, Vec<u8>) {
-    if packed.len() < content.len() { (Codec::Zstd, packed) } else { (Codec::Stored, content.to_vec()) }
+    if packed.len() < content.len() {
+        return (Codec::Zstd, packed);
+    }
+    (Codec::Stored, content.to_vec())
 }
 
 /// The compressed part, then the spans as they are.

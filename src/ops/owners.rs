@@ -98,9 +98,7 @@ pub fn run(unlocked: &Unlocked, source: &mut dyn Source, options: &OwnersOptions
         now: update_with(Pinned::Keep),
         today: update_with(Pinned::Renew).catalog,
     };
-    let mut findings = view.now.drift.clone();
-    findings.extend(view.open_questions());
-    findings.extend(notes);
+    let findings = view.findings(notes);
     Ok(OwnersReport {
         source: options.source,
         source_clock: description.source_clock,
@@ -125,8 +123,7 @@ fn check_rights(unlocked: &Unlocked, ledger: &Ledger) -> Result<(), OpError> {
 /// The snapshot whose manifest this is.
 fn snapshot_of(parent: &ParentSnapshot, ledger: &Ledger) -> Option<Digest> {
     let session = parent.manifest.as_ref()?.session;
-    let record = ledger.live().find(|record| record.snapshot.session == session)?;
-    Some(record.id)
+    ledger.live().find(|record| record.snapshot.session == session).map(|record| record.id)
 }
 
 /// Pins the placement of today: takes a backup with everything inferred anew.
@@ -194,13 +191,7 @@ impl PlacementView<'_> {
             PlacementKind::Owner => self.now.mapping.owner_reason.clone(),
             PlacementKind::Feed => self.feed_reason(table),
             PlacementKind::Global => format!("no foreign key leads to {owner}"),
-            PlacementKind::Owned | PlacementKind::Shared if is_weak(table, entry) => {
-                format!("only foreign keys that are forgotten when their parent goes lead to {owner}")
-            }
-            PlacementKind::Owned => format!("its foreign key leads to {owner}"),
-            PlacementKind::Shared => format!(
-                "several foreign keys lead to {owner}: the first that is not null places a row, the others find it"
-            ),
+            PlacementKind::Owned | PlacementKind::Shared => owned_reason(table, entry, kind, owner),
         }
     }
 
@@ -209,6 +200,13 @@ impl PlacementView<'_> {
             return "named in the configuration".to_owned();
         }
         table.feed_hint.clone().unwrap_or_else(|| "pinned earlier".to_owned())
+    }
+
+    fn findings(&self, notes: Vec<Finding>) -> Vec<Finding> {
+        let mut findings = self.now.drift.clone();
+        findings.extend(self.open_questions());
+        findings.extend(notes);
+        findings
     }
 
     /// Questions that only a person can answer.
@@ -232,34 +230,49 @@ impl PlacementView<'_> {
     fn config_questions(&self) -> Vec<Finding> {
         let is_known = |name: &String| self.description.tables.iter().any(|table| table.name == *name);
         let mut questions = Vec::new();
-        if let Some(name) = &self.config.owner_table
-            && !is_known(name)
-        {
-            let text = format!("the configuration names {name}, which is not there");
-            questions.push(question("owner_table", text));
-        }
-        for name in self.config.layouts.keys().filter(|name| !is_known(name)) {
-            questions.push(question(name, "the configuration gives it a layout, and it is not there"));
-        }
+        questions.extend(
+            self.config.owner_table.iter().filter(|name| !is_known(name)).map(|name| unknown_owner_table(name)),
+        );
+        questions.extend(self.config.layouts.keys().filter(|name| !is_known(name)).map(|name| unknown_layout(name)));
         questions
     }
 
     fn table_question(&self, table: &Table, entry: &TableEntry, owner: &TableEntry) -> Option<Finding> {
         match kind(&self.now.catalog, entry) {
-            PlacementKind::Global => {
-                let column = user_column(table, &owner.name)?;
-                let text = format!(
-                    "{column} looks like a user, but is no foreign key: its rows are placed under nobody; a layout in \
-                     the configuration says that this is right"
-                );
-                Some(question(&table.name, text))
-            }
+            PlacementKind::Global => user_column_question(table, owner),
             PlacementKind::Owned | PlacementKind::Shared if is_weak(table, entry) => {
                 Some(question(&table.name, "does a row of it belong to the user that it may forget?"))
             }
             _ => None,
         }
     }
+}
+
+fn owned_reason(table: &Table, entry: &TableEntry, kind: PlacementKind, owner: &str) -> String {
+    if is_weak(table, entry) {
+        return format!("only foreign keys that are forgotten when their parent goes lead to {owner}");
+    }
+    if kind == PlacementKind::Owned {
+        return format!("its foreign key leads to {owner}");
+    }
+    format!("several foreign keys lead to {owner}: the first that is not null places a row, the others find it")
+}
+
+fn unknown_owner_table(name: &str) -> Finding {
+    question("owner_table", format!("the configuration names {name}, which is not there"))
+}
+
+fn unknown_layout(name: &str) -> Finding {
+    question(name, "the configuration gives it a layout, and it is not there")
+}
+
+fn user_column_question(table: &Table, owner: &TableEntry) -> Option<Finding> {
+    let column = user_column(table, &owner.name)?;
+    let text = format!(
+        "{column} looks like a user, but is no foreign key: its rows are placed under nobody; a layout in the \
+         configuration says that this is right"
+    );
+    Some(question(&table.name, text))
 }
 
 fn question(object: &str, text: impl ToString) -> Finding {
@@ -329,11 +342,16 @@ fn column_words(entry: &TableEntry, columns: &[u32]) -> String {
     }
 }
 
-/// A column that by its name holds a user's id.
-fn user_column<'t>(table: &'t Table, owner: &str) -> Option<&'t str> {
+/// Names of columns that hold the id of a row of `owner`.
+fn id_names(owner: &str) -> [String; 2] {
     let owner = owner.rsplit('.').next().unwrap_or(owner).to_ascii_lowercase();
     let singular = owner.strip_suffix('s').unwrap_or(&owner);
-    let of_owner = [format!("{singular}_id"), format!("{singular}id")];
+    [format!("{singular}_id"), format!("{singular}id")]
+}
+
+/// A column that by its name holds a user's id.
+fn user_column<'t>(table: &'t Table, owner: &str) -> Option<&'t str> {
+    let of_owner = id_names(owner);
     let mut names = table.columns.iter().map(|column| column.name.as_str());
     names.find(|name| {
         let name = name.to_ascii_lowercase();

@@ -79,11 +79,14 @@ fn find_latest(ledger: &Ledger, back: usize) -> Result<&SnapshotRecord, OpError>
     if let Some(at) = clean.len().checked_sub(back + 1) {
         return Ok(clean[at]);
     }
-    let counted = match clean.len() {
+    Err(OpError::NotFound(format!("{}, so latest~{back} names none", clean_snapshots(clean.len()))))
+}
+
+fn clean_snapshots(count: usize) -> String {
+    match count {
         1 => "there is 1 clean snapshot".to_owned(),
         some => format!("there are {some} clean snapshots"),
-    };
-    Err(OpError::NotFound(format!("{counted}, so latest~{back} names none")))
+    }
 }
 
 fn find_at(ledger: &Ledger, moment: Moment) -> Result<&SnapshotRecord, OpError> {
@@ -91,18 +94,25 @@ fn find_at(ledger: &Ledger, moment: Moment) -> Result<&SnapshotRecord, OpError> 
     if let Some(newest) = before.max_by_key(|record| record.snapshot.source_clock) {
         return Ok(newest);
     }
-    let first = ledger.live().map(|record| record.snapshot.source_clock).min();
-    Err(OpError::NotFound(match first {
+    Err(OpError::NotFound(no_snapshot_at(ledger, moment)))
+}
+
+fn no_snapshot_at(ledger: &Ledger, moment: Moment) -> String {
+    match ledger.live().map(|record| record.snapshot.source_clock).min() {
         Some(first) => format!("no snapshot is as old as {moment}; the first is as of {first}"),
         None => "the source has no snapshots".to_owned(),
-    }))
+    }
 }
 
 fn find_named<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
     let is_tagged = |record: &&SnapshotRecord| record.tags.iter().any(|tag| tag == name);
-    if let Some(newest) = ledger.live().rfind(is_tagged) {
-        return Ok(newest);
+    match ledger.live().rfind(is_tagged) {
+        Some(newest) => Ok(newest),
+        None => find_by_id(ledger, name),
     }
+}
+
+fn find_by_id<'l>(ledger: &'l Ledger, name: &str) -> Result<&'l SnapshotRecord, OpError> {
     match with_id_prefix(ledger, name).as_slice() {
         [one] => Ok(one),
         [] => Err(OpError::NotFound(format!("no snapshot has the id or tag {name:?}"))),

@@ -105,12 +105,7 @@ pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpE
     let mut findings = snapshot_findings(record, &manifest);
     findings.extend(options.snapshot.uncounted(&ledger, record));
     let source_name = unlocked.source_name(options.source);
-    let facts = ManifestFacts {
-        sha256: record.snapshot.manifest.sha256,
-        bytes: manifest.size,
-        wrap_pages: manifest.pages.len(),
-        wraps: manifest.wraps.len(),
-    };
+    let facts = ManifestFacts::of(record, &manifest);
     let summary = manifest.summary;
     let totals = Totals::of(&summary);
     Ok(ShowReport {
@@ -133,6 +128,17 @@ pub fn run(unlocked: &Unlocked, options: &ShowOptions) -> Result<ShowReport, OpE
         entry,
         manifest: facts,
     })
+}
+
+impl ManifestFacts {
+    fn of(record: &SnapshotRecord, manifest: &OpenManifest) -> Self {
+        Self {
+            sha256: record.snapshot.manifest.sha256,
+            bytes: manifest.size,
+            wrap_pages: manifest.pages.len(),
+            wraps: manifest.wraps.len(),
+        }
+    }
 }
 
 fn snapshot_findings(record: &SnapshotRecord, manifest: &OpenManifest) -> Vec<Finding> {

@@ -12,7 +12,7 @@ use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
 use crate::repo::ledger::{Ledger, SnapshotRecord};
 use crate::repo::manifest::{self, Depth};
-use crate::repo::open::Repository;
+use crate::repo::open::{Repository, Unlocked};
 
 /// What to list.
 #[derive(Clone, Debug)]
@@ -101,11 +101,16 @@ pub fn run(access: RepositoryAccess<'_>, options: &SnapshotsOptions) -> Result<S
         let list = SnapshotList { access, ledger: Ledger::load(access.repository(), source)?, counts: options.counts };
         report.sources.push(list.read(&mut report.findings)?);
     }
-    for mut finding in access.repository().roster().warnings() {
-        finding.detail += "; a source may be missing";
-        report.findings.push(finding);
-    }
+    report.findings.extend(roster_findings(access));
     Ok(report)
+}
+
+fn roster_findings(access: RepositoryAccess<'_>) -> Vec<Finding> {
+    let mut findings = access.repository().roster().warnings();
+    for finding in &mut findings {
+        finding.detail += "; a source may be missing";
+    }
+    findings
 }
 
 /// The sources to list, by name.
@@ -135,30 +140,31 @@ impl SnapshotList<'_> {
             snapshots.push(line);
         }
         findings.extend(self.ledger.warnings());
-        Ok(SourceSnapshots {
-            source,
-            name: self.access.source_name(source),
-            snapshots,
-            forgotten: self.ledger.snapshots.iter().filter(|record| record.forgotten).count(),
-        })
+        Ok(SourceSnapshots { source, name: self.access.source_name(source), snapshots, forgotten: self.forgotten() })
+    }
+
+    fn forgotten(&self) -> usize {
+        self.ledger.snapshots.iter().filter(|record| record.forgotten).count()
     }
 
     fn line(&self, record: &SnapshotRecord) -> Result<SnapshotLine, OpError> {
         let mut line = SnapshotLine::new(record, self.access.repository());
         if let (RepositoryAccess::WithKey(unlocked), Counts::Read) = (self.access, self.counts) {
-            let context = FrameContext {
-                repository: unlocked.repository().id(),
-                source: self.ledger.source,
-                epoch: record.snapshot.epoch,
-            };
-            match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
-                Ok(manifest) => line.count(&manifest.summary),
-                // One damaged manifest must not hide the other snapshots.
-                Err(error @ RepoError::Store(_)) => return Err(error.into()),
-                Err(error) => line.unreadable = Some(error.to_string()),
-            }
+            self.count(unlocked, record, &mut line)?;
         }
         Ok(line)
+    }
+
+    /// Adds what the manifest says. One damaged manifest must not hide the other snapshots.
+    fn count(&self, unlocked: &Unlocked, record: &SnapshotRecord, line: &mut SnapshotLine) -> Result<(), OpError> {
+        let repository = unlocked.repository().id();
+        let context = FrameContext { repository, source: self.ledger.source, epoch: record.snapshot.epoch };
+        match manifest::open(unlocked, context, record.snapshot.manifest, Depth::Catalog) {
+            Ok(manifest) => line.count(&manifest.summary),
+            Err(error @ RepoError::Store(_)) => return Err(error.into()),
+            Err(error) => line.unreadable = Some(error.to_string()),
+        }
+        Ok(())
     }
 }
 

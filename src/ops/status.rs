@@ -9,7 +9,7 @@ use crate::base::frame::FrameContext;
 use crate::base::id::{Digest, SourceId};
 use crate::base::role::Role;
 use crate::base::time::Moment;
-use crate::format::manifest::GapSummary;
+use crate::format::manifest::{GapSummary, Summary};
 use crate::ops::error::OpError;
 use crate::ops::snapshots::SnapshotState;
 use crate::repo::error::RepoError;
@@ -200,9 +200,13 @@ impl<'a> SourceCheck<'a> {
         if self.freshness(Some(newest)) == Freshness::Fresh {
             return None;
         }
+        Some(self.stale_finding(newest))
+    }
+
+    fn stale_finding(&self, newest: &NewestSnapshot) -> Finding {
         let kind = FindingKind::Stale { age_s: newest.age_s, max_age_s: self.max_age.as_secs() };
         let detail = format!("the newest clean snapshot is as of {}", newest.source_clock);
-        Some(self.finding(kind, detail).affecting(Affected::snapshot(Some(newest.id))))
+        self.finding(kind, detail).affecting(Affected::snapshot(Some(newest.id)))
     }
 
     fn clock_finding(&self, newest: Option<&NewestSnapshot>) -> Option<Finding> {
@@ -230,11 +234,8 @@ impl<'a> SourceCheck<'a> {
 
     fn suspect_finding(&self, suspect: &[SuspectSnapshot]) -> Option<Finding> {
         let newest = suspect.last()?;
-        let detail = match suspect.len() {
-            1 => format!("snapshot {} is suspect: find out what happened to the source", newest.number),
-            many => format!("{many} snapshots are suspect, the newest has number {}", newest.number),
-        };
-        let mut finding = self.finding(FindingKind::Suspect { snapshots: suspect.len() as u64 }, detail);
+        let kind = FindingKind::Suspect { snapshots: suspect.len() as u64 };
+        let mut finding = self.finding(kind, suspect_words(suspect.len(), newest.number));
         finding.snapshots.extend(suspect.iter().map(|snapshot| snapshot.id));
         Some(finding)
     }
@@ -243,24 +244,37 @@ impl<'a> SourceCheck<'a> {
     fn open(&self, record: &SnapshotRecord, findings: &mut Vec<Finding>) -> Result<OpenedManifest, OpError> {
         let epoch = record.snapshot.epoch;
         let context = FrameContext { repository: self.unlocked.repository().id(), source: self.source, epoch };
-        let affected = Affected::snapshot(Some(record.id));
         match manifest::open(self.unlocked, context, record.snapshot.manifest, Depth::Role) {
-            Ok(OpenManifest { summary, secrets, .. }) => {
-                for gap in &summary.gaps {
-                    findings.push(Finding::from(gap).of_source(self.source).affecting(affected));
-                }
-                let is_proven = secrets.is_some();
-                let state = if is_proven { NewestSnapshotState::Proven } else { NewestSnapshotState::Unproven };
-                Ok(OpenedManifest { gaps: summary.gaps, state })
+            Ok(manifest) => {
+                findings.extend(self.gap_findings(record, &manifest.summary));
+                Ok(OpenedManifest::of(manifest))
             }
             Err(error @ RepoError::Store(_)) => Err(error.into()),
             Err(error) => {
-                let reason = error.to_string();
-                let detail = format!("snapshot {} cannot be opened: {reason}", record.number);
-                findings.push(self.finding(FindingKind::Unreadable, detail).affecting(affected));
-                Ok(OpenedManifest { gaps: Vec::new(), state: NewestSnapshotState::Failed { reason } })
+                findings.push(self.unreadable_finding(record, &error));
+                let state = NewestSnapshotState::Failed { reason: error.to_string() };
+                Ok(OpenedManifest { gaps: Vec::new(), state })
             }
         }
+    }
+
+    fn gap_findings(&self, record: &SnapshotRecord, summary: &Summary) -> Vec<Finding> {
+        let affected = Affected::snapshot(Some(record.id));
+        let gaps = summary.gaps.iter().map(Finding::from);
+        gaps.map(|gap| gap.of_source(self.source).affecting(affected)).collect()
+    }
+
+    fn unreadable_finding(&self, record: &SnapshotRecord, error: &RepoError) -> Finding {
+        let detail = format!("snapshot {} cannot be opened: {error}", record.number);
+        self.finding(FindingKind::Unreadable, detail).affecting(Affected::snapshot(Some(record.id)))
+    }
+}
+
+impl OpenedManifest {
+    fn of(manifest: OpenManifest) -> Self {
+        let is_proven = manifest.secrets.is_some();
+        let state = if is_proven { NewestSnapshotState::Proven } else { NewestSnapshotState::Unproven };
+        Self { gaps: manifest.summary.gaps, state }
     }
 }
 
@@ -269,5 +283,12 @@ impl NewestSnapshot {
         let source_clock = record.snapshot.source_clock;
         let age_us = u64::try_from(now.0.saturating_sub(source_clock.0)).unwrap_or(0);
         Self { id: record.id, number: record.number, source_clock, age_s: age_us / 1_000_000 }
+    }
+}
+
+fn suspect_words(count: usize, newest: u64) -> String {
+    match count {
+        1 => format!("snapshot {newest} is suspect: find out what happened to the source"),
+        many => format!("{many} snapshots are suspect, the newest has number {newest}"),
     }
 }

@@ -258,9 +258,8 @@ fn rows_line(report: &BackupReport) -> String {
 
 fn stored_line(report: &BackupReport) -> String {
     let stored = if report.snapshot.is_some() { "stored" } else { "to store" };
-    let new_bytes = bytes(report.new_bytes);
     let packs = plural(report.packs as u64, "pack");
-    format!("{new_bytes} {stored} in {packs}; {}\n", new_leaves(report))
+    format!("{} {stored} in {packs}; {}\n", bytes(report.new_bytes), new_leaves(report))
 }
 
 fn new_leaves(report: &BackupReport) -> String {

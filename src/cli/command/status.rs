@@ -72,16 +72,18 @@ impl ConfiguredSources {
     }
 }
 
+const COLUMNS: [(&str, Align); 7] = [
+    ("source", Align::Left),
+    ("state", Align::Left),
+    ("age", Align::Right),
+    ("limit", Align::Right),
+    ("snapshot", Align::Left),
+    ("as of", Align::Left),
+    ("opened", Align::Left),
+];
+
 fn human(report: &StatusReport) -> String {
-    let mut table = TextTable::new(&[
-        ("source", Align::Left),
-        ("state", Align::Left),
-        ("age", Align::Right),
-        ("limit", Align::Right),
-        ("snapshot", Align::Left),
-        ("as of", Align::Left),
-        ("opened", Align::Left),
-    ]);
+    let mut table = TextTable::new(&COLUMNS);
     for source in &report.sources {
         table.row(human_source(source));
     }

@@ -164,19 +164,26 @@ impl VerifyTarget {
 
 /// What was remembered the last time, if there was one.
 fn read_state(path: &Path) -> Result<Option<Heads>, CliError> {
-    let failed = |source| CliError::Io { doing: format!("read {}", path.display()), source };
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
+    let read = match std::fs::read(path) {
+        Ok(bytes) => parse_state(&bytes).map(Some),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
+        Err(error) => Err(error),
+    };
+    read.map_err(|source| CliError::Io { doing: format!("read {}", path.display()), source })
+}
+
+fn parse_state(bytes: &[u8]) -> std::io::Result<Heads> {
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Replaces the file at once, so that an interrupted check leaves the older one.
 fn write_state(path: &Path, heads: &Heads) -> Result<(), CliError> {
     let failed = |source| CliError::Io { doing: format!("write {}", path.display()), source };
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory_of(path)).map_err(failed)?;
     let text = serde_json::to_vec_pretty(heads).expect("heads are JSON");
     file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
@@ -208,28 +215,37 @@ fn human_extent(report: &VerifyReport) -> String {
 fn human_result(findings: &[Finding]) -> String {
     let (matters, information): (Vec<&Finding>, Vec<&Finding>) = findings.iter().partition(|finding| finding.matters());
     let is_well = matters.is_empty();
-    let mut text = human_findings(matters);
-    let more = information.len().saturating_sub(INFORMATION_SHOWN) as u64;
-    text += &human_findings(information.into_iter().take(INFORMATION_SHOWN));
-    if more > 0 {
-        text += &format!("and {} that are only worth knowing; --json has them all\n", plural(more, "finding"));
-    }
+    let mut text = human_findings(matters) + &human_information(information);
     if is_well {
         text += "nothing is wrong\n";
     }
     text
 }
 
-fn human_source(source: &SourceChecked) -> String {
+fn human_information(findings: Vec<&Finding>) -> String {
+    let more = findings.len().saturating_sub(INFORMATION_SHOWN) as u64;
+    let text = human_findings(findings.into_iter().take(INFORMATION_SHOWN));
+    if more == 0 {
+        return text;
+    }
+    format!("{text}and {} that are only worth knowing; --json has them all\n", plural(more, "finding"))
+}
+
+fn human_entries(entries: u64) -> String {
+    if entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(entries)) }
+}
+
+fn human_objects(source: &SourceChecked) -> String {
     let id = source.source.to_string();
-    let entries = if source.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", count(source.entries)) };
-    let mut text = format!(
-        "source {}: {entries} in the ledger, {} of {}, {}\n",
-        printable(source.name.as_deref().unwrap_or(&id)),
-        plural(source.packs, "pack"),
-        bytes(source.pack_bytes),
-        plural(source.manifests, "manifest"),
-    );
+    let name = printable(source.name.as_deref().unwrap_or(&id));
+    let entries = human_entries(source.entries);
+    let packs = plural(source.packs, "pack");
+    let manifests = plural(source.manifests, "manifest");
+    format!("source {name}: {entries} in the ledger, {packs} of {}, {manifests}\n", bytes(source.pack_bytes))
+}
+
+fn human_source(source: &SourceChecked) -> String {
+    let mut text = human_objects(source);
     for snapshot in &source.snapshots {
         text += &human_snapshot(snapshot);
     }

@@ -68,8 +68,8 @@ fn check_role(unlocked: &Unlocked) -> Result<(), OpError> {
 
 fn open_epoch(unlocked: &Unlocked) -> Result<Epoch, RepoError> {
     let open = unlocked.repository().roster().open_epoch();
-    let epoch = open.map(|(epoch, _)| epoch);
-    epoch.ok_or_else(|| RepoError::missing("an epoch that is open for writing"))
+    let (epoch, _) = open.ok_or_else(|| RepoError::missing("an epoch that is open for writing"))?;
+    Ok(epoch)
 }
 
 /// A source that the repository knows.

@@ -258,11 +258,11 @@ impl Follows<'_> {
 
     /// The position of a key among those that are followed, the last if it is not one of them yet.
     fn position(&mut self, key: usize) -> usize {
-        let known = self.keys.iter().position(|&known| known == key);
-        known.unwrap_or_else(|| {
-            self.keys.push(key);
-            self.keys.len() - 1
-        })
+        if let Some(position) = self.keys.iter().position(|&known| known == key) {
+            return position;
+        }
+        self.keys.push(key);
+        self.keys.len() - 1
     }
 }
 

@@ -11,6 +11,7 @@ use crate::engine::contract::SourceError;
 use crate::engine::sqlite::{SqliteSource, SqliteTarget};
 use crate::ops::backup::{self, BackupMode, BackupOptions, BackupReport, BackupSubject};
 use crate::ops::demo::clock::Clock;
+use crate::ops::demo::judge::{judge, megabytes};
 use crate::ops::demo::keys::DemoKeys;
 use crate::ops::demo::options::DemoOptions;
 use crate::ops::demo::prove::prove;
@@ -38,7 +39,7 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
     let env: SharedEnv = clock.clone();
     let database = dir.join("service.sqlite");
     let mut service = Service::create(&database, options.users, env.clone())?;
-    let made = format!("{} users, {} in {}", options.users, mega(service.size_bytes()?), database.display());
+    let made = format!("{} users, {} in {}", options.users, megabytes(service.size_bytes()?), database.display());
     tell(Chapter::Service, &format!("a sync service with {made}"));
     let demo = Demo::create(options, &dir, env)?;
     tell(
@@ -83,42 +84,6 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
     judge(&mut report);
     report.proven.iter().chain(&report.failures).for_each(|line| tell(Chapter::Proof, line));
     Ok(report)
-}
-
-/// Says what was shown, or what was not.
-fn judge(report: &mut DemoReport) {
-    let comparison = &report.restored.comparison;
-    let verified = &report.verified;
-    let later: Vec<f64> = report.nights.iter().skip(1).map(|night| night.added_share * 100.0).collect();
-    let mean = later.iter().sum::<f64>() / (later.len().max(1) as f64);
-    let mut say = |shown: bool, text: String| if shown { report.proven.push(text) } else { report.failures.push(text) };
-    let same = comparison.differences.is_empty() && comparison.rows > 0;
-    let text = match comparison.differences.first() {
-        None => format!("{} rows in {} tables came back, every value as it was", comparison.rows, comparison.tables),
-        Some(first) => format!("the restored database differs: {first}"),
-    };
-    say(same, text);
-    let intact = verified.damage.is_empty() && verified.snapshots == report.nights.len() as u64 + 1;
-    let text = match verified.damage.first() {
-        None => format!(
-            "every byte of {} in {} objects is what its digest says, {} signed entries hold, and every row of {} snapshots was opened and computed again",
-            mega(verified.bytes_read),
-            verified.objects_read,
-            verified.entries,
-            verified.snapshots,
-        ),
-        Some(damage) => damage.clone(),
-    };
-    say(intact, text);
-    let text = match verified.readable {
-        0 => "no address of the database can be read anywhere in the store, and the key that writes it opens no row"
-            .to_owned(),
-        some => format!("{some} objects in the store show an address of the database in clear"),
-    };
-    say(verified.readable == 0, text);
-    if !later.is_empty() {
-        say(true, format!("a night added {mean:.1} % of the database's size in the mean"));
-    }
 }
 
 struct Demo<'a> {
@@ -225,19 +190,7 @@ impl<'a> Demo<'a> {
         tell(Chapter::Disaster, "an empty database took the place of the database, and nobody noticed");
         let report = self.backup(database)?;
         let (snapshot, number) = committed(&report)?;
-        let options = DiffOptions {
-            source: self.source,
-            old: Selector::Name(last.snapshot.to_string()),
-            new: Selector::Name(snapshot.to_string()),
-            table: None,
-            user: None,
-            samples_max: 0,
-            users_max: 0,
-            spill_dir: self.dir.clone(),
-            progress: self.options.progress.clone(),
-            cancel: self.options.cancel.clone(),
-        };
-        let lost = diff::run(&self.unlock(Role::Admin)?, &options)?;
+        let lost = diff::run(&self.unlock(Role::Admin)?, &self.diff_options(&last.snapshot, &snapshot))?;
         let rows_lost = lost.rows.removed;
         let users_affected = lost.users_differing;
         tell(
@@ -254,6 +207,21 @@ impl<'a> Demo<'a> {
         Ok(Disaster { snapshot, number, rows: report.rows, rows_lost, users_affected })
     }
 
+    fn diff_options(&self, old: &Digest, new: &Digest) -> DiffOptions {
+        DiffOptions {
+            source: self.source,
+            old: Selector::Name(old.to_string()),
+            new: Selector::Name(new.to_string()),
+            table: None,
+            user: None,
+            samples_max: 0,
+            users_max: 0,
+            spill_dir: self.dir.clone(),
+            progress: self.options.progress.clone(),
+            cancel: self.options.cancel.clone(),
+        }
+    }
+
     /// What the operator's key is told when it is used to restore.
     fn operator_restores(&self, night: &NightlyRun) -> Result<String, OpError> {
         match self.restore_to(&self.dir.join("never.sqlite"), night, Role::Operator) {
@@ -264,17 +232,20 @@ impl<'a> Demo<'a> {
     }
 
     fn restore_to(&self, to: &Path, night: &NightlyRun, role: Role) -> Result<RestoreReport, OpError> {
-        let options = RestoreOptions {
+        let unlocked = self.unlock(role)?;
+        let mut target = SqliteTarget::create(to, &self.env)?;
+        restore::run(&unlocked, &mut target, &self.restore_options(night))
+    }
+
+    fn restore_options(&self, night: &NightlyRun) -> RestoreOptions {
+        RestoreOptions {
             source: self.source,
             snapshot: Selector::Name(night.snapshot.to_string()),
             tables: Vec::new(),
             spill_dir: self.dir.clone(),
             progress: self.options.progress.clone(),
             cancel: self.options.cancel.clone(),
-        };
-        let unlocked = self.unlock(role)?;
-        let mut target = SqliteTarget::create(to, &self.env)?;
-        restore::run(&unlocked, &mut target, &options)
+        }
     }
 
     fn restore(
@@ -288,26 +259,21 @@ impl<'a> Demo<'a> {
         let report = self.restore_to(&to, night, Role::Admin)?;
         let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
         let mut comparison = compare(copy, &to)?;
-        let lost =
-            |finding: &&Finding| finding.kind.is_refusal() || matches!(finding.kind, FindingKind::LeftOut { .. });
-        for finding in report.findings.iter().filter(lost) {
+        for finding in report.findings.iter().filter(|finding| is_loss(finding)) {
             comparison.differences.push(format!("{}: {}", finding.object, finding.detail));
         }
-        tell(
-            Chapter::Restore,
-            &format!(
-                "the admin's key restored {} rows in {:.1} s to {}",
-                report.rows,
-                elapsed_ms as f64 / 1000.0,
-                to.display()
-            ),
-        );
+        tell(Chapter::Restore, &restored_words(report.rows, elapsed_ms, &to));
         Ok(Restored { to, snapshot: report.snapshot, number: night.number, rows: report.rows, elapsed_ms, comparison })
     }
 }
 
+fn restored_words(rows: u64, elapsed_ms: u64, to: &Path) -> String {
+    let seconds = elapsed_ms as f64 / 1000.0;
+    format!("the admin's key restored {rows} rows in {seconds:.1} s to {}", to.display())
+}
+
 fn night_words(night: &NightlyRun) -> String {
-    let added = format!("{} stored, {:.1} % of the database", mega(night.added_bytes), night.added_share * 100.0);
+    let added = format!("{} stored, {:.1} % of the database", megabytes(night.added_bytes), night.added_share * 100.0);
     match (night.rows_changed, night.users_active) {
         (Some(rows), Some(users)) => {
             format!("night {}: {rows} rows of {users} users changed; {added}", night.number)
@@ -332,14 +298,14 @@ fn empty_dir(dir: &Path) -> Result<PathBuf, OpError> {
     Ok(dir)
 }
 
+fn is_loss(finding: &Finding) -> bool {
+    finding.kind.is_refusal() || matches!(finding.kind, FindingKind::LeftOut { .. })
+}
+
 fn unusable(path: &Path, reason: &str) -> OpError {
     OpError::Source(SourceError::Failed { doing: format!("use {}", path.display()), reason: reason.to_owned() })
 }
 
 fn elapsed_ms(env: &dyn Env, since_us: i64) -> u64 {
     u64::try_from((env.now().0 - since_us) / 1000).unwrap_or(0)
-}
-
-fn mega(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -3,6 +3,7 @@
 
 mod clock;
 mod demo;
+mod judge;
 mod keys;
 mod options;
 mod prove;

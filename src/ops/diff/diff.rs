@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::base::cancel::Cancel;
+use crate::base::env::SharedEnv;
 use crate::base::finding::{Finding, FindingKind, Severity};
 use crate::base::id::SourceId;
 use crate::base::progress::{CountUnit, SharedProgress};
@@ -58,26 +59,10 @@ pub fn run(unlocked: &Unlocked, options: &DiffOptions) -> Result<DiffReport, OpE
     let old_reader = open(unlocked, &ledger, old)?;
     let new_reader = open(unlocked, &ledger, new)?;
     let pairs = pair_tables(catalog(&old_reader)?, catalog(&new_reader)?, options.table.as_deref())?;
-    let env = unlocked.repository().shared_env();
-    let spill = SpillOptions { dir: options.spill_dir.clone(), memory_bytes: ROWS_BYTES, env };
-    let mut diff = Diff {
-        options,
-        readers: Readers { old: &old_reader, new: &new_reader },
-        ids: IdComparison::of(old, new),
-        users: UserCounts::new(SpillOptions { memory_bytes: USERS_BYTES, ..spill.clone() }),
-        spill,
-        leaves_read: 0,
-        leaves_shared: 0,
-    };
+    let readers = Readers { old: &old_reader, new: &new_reader };
+    let mut diff = Diff::new(options, readers, IdComparison::of(old, new), unlocked.repository().shared_env());
     let mut report = DiffReport::new(Compared::of(old), Compared::of(new));
-    for pair in &pairs {
-        if options.cancel.is_cancelled() {
-            return Err(OpError::Cancelled);
-        }
-        if let Some(table) = diff.table(pair)? {
-            report.add(table);
-        }
-    }
+    diff.tables(&pairs, &mut report)?;
     report.leaves_read = diff.leaves_read;
     report.leaves_shared = diff.leaves_shared;
     report.findings = findings(options, &ledger, old, new);
@@ -205,7 +190,26 @@ struct Diff<'a> {
     leaves_shared: u64,
 }
 
-impl Diff<'_> {
+impl<'a> Diff<'a> {
+    fn new(options: &'a DiffOptions, readers: Readers<'a>, ids: IdComparison, env: SharedEnv) -> Self {
+        let spill = SpillOptions { dir: options.spill_dir.clone(), memory_bytes: ROWS_BYTES, env };
+        let users = UserCounts::new(SpillOptions { memory_bytes: USERS_BYTES, ..spill.clone() });
+        Self { options, readers, ids, spill, users, leaves_read: 0, leaves_shared: 0 }
+    }
+
+    /// Adds the tables that differ.
+    fn tables(&mut self, pairs: &[TablePair<'_>], report: &mut DiffReport) -> Result<(), OpError> {
+        for pair in pairs {
+            if self.options.cancel.is_cancelled() {
+                return Err(OpError::Cancelled);
+            }
+            if let Some(table) = self.table(pair)? {
+                report.add(table);
+            }
+        }
+        Ok(())
+    }
+
     /// The difference of a table, if there is any.
     fn table(&mut self, pair: &TablePair<'_>) -> Result<Option<TableDiff>, OpError> {
         let (_, entry) = pair.entries();
@@ -219,9 +223,7 @@ impl Diff<'_> {
     fn rows(&mut self, pair: &TablePair<'_>) -> Result<TableFound, OpError> {
         let (old_entry, entry) = pair.entries();
         let Readers { old, new } = self.readers;
-        let old_side = TreeSide { reader: old, root: pair.older().map(|entry| root(old, entry)).transpose()? };
-        let new_side = TreeSide { reader: new, root: pair.newer().map(|entry| root(new, entry)).transpose()? };
-        let differing = descend(old_side, new_side)?;
+        let differing = descend(tree_side(old, pair.older())?, tree_side(new, pair.newer())?)?;
         self.leaves_shared += differing.leaves_shared;
         let order = order(old_entry, entry, self.ids);
         let keys = new.ids().ok_or_else(|| RepoError::Missing { object: "the id keys of an admin".to_owned() })?;
@@ -287,6 +289,11 @@ fn differs(diff: &TableDiff) -> bool {
         || diff.renamed_from.is_some()
         || !diff.columns_added.is_empty()
         || !diff.columns_removed.is_empty()
+}
+
+fn tree_side<'a>(reader: &'a SnapshotReader<'a>, entry: Option<&TableEntry>) -> Result<TreeSide<'a>, OpError> {
+    let root = entry.map(|entry| root(reader, entry)).transpose()?;
+    Ok(TreeSide { reader, root })
 }
 
 fn root(reader: &SnapshotReader<'_>, entry: &TableEntry) -> Result<Skeleton, OpError> {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::base::frame::FrameType;
-use crate::format::node::Skeleton;
+use crate::format::node::{Child, Skeleton};
 use crate::ops::diff::rows::Shape;
 use crate::ops::error::OpError;
 use crate::repo::error::RepoError;
@@ -33,18 +33,20 @@ pub enum NextRow {
     Stray(TreeRow),
 }
 
+/// A leaf to read, and its bytes.
+fn wanted_leaf(child: Child) -> (Want, u64) {
+    (Want { kind: FrameType::Leaf, id: child.id, location: child.location }, child.bytes)
+}
+
 impl<'a> Side<'a> {
     /// The rows below nodes of level 1.
     #[must_use]
     pub fn new(reader: &'a SnapshotReader<'a>, shape: Shape<'a>, nodes: Vec<Skeleton>) -> Self {
-        let leaves = nodes
-            .into_iter()
-            .flat_map(|node| node.children)
-            .map(|child| (Want { kind: FrameType::Leaf, id: child.id, location: child.location }, child.bytes));
+        let children = nodes.into_iter().flat_map(|node| node.children);
         Self {
             reader,
             shape,
-            leaves: leaves.collect(),
+            leaves: children.map(wanted_leaf).collect(),
             contents: VecDeque::new(),
             rows: VecDeque::new(),
             last_place: Vec::new(),
@@ -61,12 +63,16 @@ impl<'a> Side<'a> {
             let Some(content) = self.contents.pop_front() else { continue };
             self.shape.read(&content, &mut self.rows).map_err(|error| RepoError::wire("a leaf", &error))?;
         }
-        let Some(row) = self.rows.pop_front() else { return Ok(None) };
+        let row = self.rows.pop_front();
+        Ok(row.map(|row| self.in_order_or_stray(row)))
+    }
+
+    fn in_order_or_stray(&mut self, row: TreeRow) -> NextRow {
         if row.place < self.last_place {
-            return Ok(Some(NextRow::Stray(row)));
+            return NextRow::Stray(row);
         }
         self.last_place.clone_from(&row.place);
-        Ok(Some(NextRow::InOrder(row)))
+        NextRow::InOrder(row)
     }
 
     fn fetch(&mut self) -> Result<bool, OpError> {

@@ -91,12 +91,13 @@ pub(super) fn check_spill(dir: &Path, bytes_min: u64, checks: &mut Checks) {
     }
     match check_space(dir, bytes_min) {
         Ok(()) => checks.ok(name, format!("{place} can be written and has room")),
-        Err(error @ SpillError::TooSmall { .. }) => {
-            let remedy = "name a directory with more room";
-            checks.warn(name, Problem::new(FindingKind::HostUnfit, error.to_string(), remedy));
-        }
+        Err(error @ SpillError::TooSmall { .. }) => checks.warn(name, too_small(&error)),
         Err(error) => checks.fail(name, Problem::of(FindingKind::HostUnfit, &error, another)),
     }
+}
+
+fn too_small(error: &SpillError) -> Problem<'static> {
+    Problem::new(FindingKind::HostUnfit, error.to_string(), "name a directory with more room")
 }
 
 fn try_writing(dir: &Path) -> std::io::Result<()> {

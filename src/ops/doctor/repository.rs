@@ -76,9 +76,7 @@ fn remedy(error: &RepoError, damaged: &'static str) -> &'static str {
 
 fn check_key(unlocked: &Unlocked, checks: &mut Checks) {
     let Some((epoch, _)) = unlocked.repository().roster().open_epoch() else {
-        let remedy = "everything can still be restored; back up to a new repository made with `sidekeep init`";
-        let problem = Problem::new(FindingKind::KeyUnfit, "no epoch is open for writing", remedy);
-        return checks.fail("key", problem);
+        return checks.fail("key", no_open_epoch());
     };
     match unlocked.epoch(epoch) {
         Ok(_) => checks.ok("key", format!("its grant of epoch {epoch} opens; it is an {} key", unlocked.role())),
@@ -86,6 +84,11 @@ fn check_key(unlocked: &Unlocked, checks: &mut Checks) {
             checks.fail("key", Problem::of(FindingKind::KeyUnfit, &error, "use another key of this repository"));
         }
     }
+}
+
+fn no_open_epoch() -> Problem<'static> {
+    let remedy = "everything can still be restored; back up to a new repository made with `sidekeep init`";
+    Problem::new(FindingKind::KeyUnfit, "no epoch is open for writing", remedy)
 }
 
 fn check_source(unlocked: &Unlocked, source: SourceId, checks: &mut Checks) {
@@ -110,12 +113,16 @@ fn check_ledger(name: &str, ledger: &Ledger, checks: &mut Checks) {
     if voids + ignored == 0 {
         return;
     }
-    let kind = match ledger.ignored.first() {
-        Some(first) => FindingKind::Hole { first: *first, ignored: ignored as u64 },
-        None => FindingKind::Void,
-    };
+    let kind = uncounted_kind(ledger);
     let detail = format!("{voids} ledger entries count for nothing, {ignored} lie beyond a gap");
     checks.warn(name, Problem::new(kind, detail, "find out who wrote or removed them"));
+}
+
+fn uncounted_kind(ledger: &Ledger) -> FindingKind {
+    match ledger.ignored.first() {
+        Some(first) => FindingKind::Hole { first: *first, ignored: ledger.ignored.len() as u64 },
+        None => FindingKind::Void,
+    }
 }
 
 fn check_newest(name: &str, unlocked: &Unlocked, source: SourceId, newest: &SnapshotRecord, checks: &mut Checks) {

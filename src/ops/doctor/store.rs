@@ -125,13 +125,11 @@ impl StoreProbe<'_> {
             }
         };
         let Some(found) = listed.iter().find(|listed| listed.name == self.name) else {
-            let remedy = "nothing: backups and restores do not count on listings being up to date";
-            checks.warn("list", unfit("the new object is not listed yet", remedy));
+            checks.warn("list", not_listed());
             return None;
         };
         if found.size_bytes != PROBE_BYTES as u64 {
-            let detail = format!("{} bytes are listed where {PROBE_BYTES} are", found.size_bytes);
-            checks.fail("list", unfit(detail, "do not use this store"));
+            checks.fail("list", wrong_size(found.size_bytes));
             return None;
         }
         checks.ok("list", "the new object is listed");
@@ -161,4 +159,13 @@ fn check_clock(skew_us: i64, checks: &mut Checks) {
     let kind = FindingKind::ClockSkew { seconds: skew_us / 1_000_000 };
     let remedy = "set both by a time server: ages are judged by this host's clock";
     checks.warn("clock", Problem::new(kind, detail, remedy));
+}
+
+fn not_listed() -> Problem<'static> {
+    let remedy = "nothing: backups and restores do not count on listings being up to date";
+    unfit("the new object is not listed yet", remedy)
+}
+
+fn wrong_size(listed_bytes: u64) -> Problem<'static> {
+    unfit(format!("{listed_bytes} bytes are listed where {PROBE_BYTES} are"), "do not use this store")
 }
