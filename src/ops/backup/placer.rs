@@ -119,7 +119,7 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         for (number, slot) in self.plan.slots.iter().enumerate() {
             let start = self.buffers.cells.len();
             row.note(self.write_slot(slot, cells, stream_bytes_min)?);
-            if !slot.is_missing(&self.buffers.cells[start..]) {
+            if !is_filled_in(slot, &self.buffers.cells[start..]) {
                 row.cell_count = number + 1;
                 kept_len = self.buffers.cells.len();
             }
@@ -229,6 +229,14 @@ impl<'a, 'm, 't> Placer<'a, 'm, 't> {
         let RowBuffers { record, provided_keys, .. } = &mut self.buffers;
         record.put_uv(self.plan.provides.len() as u64);
         record.extend_from_slice(provided_keys);
+    }
+}
+
+/// Whether a cell at the end of a row is left out, because a reader fills it in.
+fn is_filled_in(slot: &Slot, cell: &[u8]) -> bool {
+    match slot {
+        Slot::Column { missing, .. } => cell == missing.as_bytes(),
+        Slot::Dropped => true,
     }
 }
 

@@ -43,17 +43,6 @@ pub enum Slot {
     Dropped,
 }
 
-impl Slot {
-    /// Whether this is the cell that a reader fills in.
-    #[must_use]
-    pub fn is_missing(&self, cell: &[u8]) -> bool {
-        match self {
-            Self::Column { missing, .. } => cell == missing.as_bytes(),
-            Self::Dropped => true,
-        }
-    }
-}
-
 /// How to store the rows of one table.
 #[derive(Clone, Debug)]
 pub struct TablePlan {

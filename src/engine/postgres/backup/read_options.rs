@@ -44,21 +44,25 @@ impl Default for ReadOptions {
 
 /// Keeps several sessions together to a number of bytes per second.
 pub(crate) struct RateLimiter {
-    rate: ReadRate,
+    bytes_per_second: NonZeroU64,
     /// When the bytes that were read so far are paid off.
     paid_at: Mutex<Instant>,
 }
 
 impl RateLimiter {
-    /// Nothing was read yet.
-    pub(crate) fn new(rate: ReadRate) -> Self {
-        Self { rate, paid_at: Mutex::new(Instant::now()) }
+    /// Nothing was read yet. None if any number may be read.
+    pub(crate) fn new(rate: ReadRate) -> Option<Self> {
+        match rate {
+            ReadRate::Unlimited => None,
+            ReadRate::BytesPerSecond(bytes_per_second) => {
+                Some(Self { bytes_per_second, paid_at: Mutex::new(Instant::now()) })
+            }
+        }
     }
 
     /// Counts `bytes` that were read; waits until more may be read.
     pub(crate) fn spend(&self, bytes: usize) {
-        let ReadRate::BytesPerSecond(rate) = self.rate else { return };
-        let cost = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.get() as f64);
         let wait = self.charge(cost);
         if wait > BURST {
             std::thread::sleep(wait - BURST);
@@ -84,7 +88,7 @@ mod tests {
     #[test]
     fn sessions_share_the_rate() {
         let rate = ReadRate::BytesPerSecond(NonZeroU64::new(1_000_000).expect("not zero"));
-        let limiter = RateLimiter::new(rate);
+        let limiter = RateLimiter::new(rate).expect("a limit");
         let started = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..2 {

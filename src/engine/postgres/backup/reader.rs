@@ -37,7 +37,7 @@ pub(super) struct ReadableImage {
     pub(super) types: UserTypes,
     pub(super) tables: Vec<ReadableTable>,
     pub(super) encoding: SessionEncoding,
-    pub(super) limiter: RateLimiter,
+    pub(super) limiter: Option<RateLimiter>,
     /// Held by the reader that uses the leader's session: other readers than its own use it at times.
     pub(super) leader_turn: Mutex<()>,
 }
@@ -133,7 +133,7 @@ impl Session<'_> {
 
     fn copier<'a>(&'a self, client: &'a Client, table: &'a str) -> Copier<'a> {
         let open = self.open;
-        Copier { client, table, mode: self.mode, encoding: open.encoding, limiter: Some(&open.limiter) }
+        Copier { client, table, mode: self.mode, encoding: open.encoding, limiter: open.limiter.as_ref() }
     }
 }
 

@@ -91,7 +91,7 @@ impl RowReader {
     /// The same with these companions at the end of each row.
     #[must_use]
     pub(crate) fn with_companions(mut self, companions: Companions) -> Self {
-        self.decoder.companions = companions;
+        self.decoder.companions = (!companions.of.is_empty()).then_some(companions);
         self
     }
 
@@ -147,7 +147,7 @@ impl From<CopyError> for RowFailure {
 struct RowDecoder {
     encoding: SessionEncoding,
     columns: Vec<ColumnDecoder>,
-    companions: Companions,
+    companions: Option<Companions>,
     scratch: RowScratch,
     /// The allocation for the cells of the next row.
     spare: Vec<Cell<'static>>,
@@ -190,7 +190,7 @@ impl RowDecoder {
         Self {
             encoding,
             columns: columns.iter().map(column).collect(),
-            companions: Companions::default(),
+            companions: None,
             scratch: RowScratch::default(),
             spare: Vec::with_capacity(columns.len()),
         }
@@ -201,7 +201,9 @@ impl RowDecoder {
         self.prepare(fields)?;
         let mut cells = emptied(std::mem::take(&mut self.spare));
         self.decode(fields, &mut cells)?;
-        self.companions.complete(&mut cells);
+        if let Some(companions) = &self.companions {
+            companions.complete(&mut cells);
+        }
         let passed = sink.row(&cells).map_err(RowFailure::Sink);
         self.spare = emptied(cells);
         passed
