@@ -50,8 +50,9 @@ impl ReservedKeyFiles {
 
     /// Makes the names of the files durable too.
     pub(crate) fn finish(self) -> Result<(), CliError> {
-        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.map_err(CliError::cannot(format!("make {} durable", self.dir.display())))
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(CliError::cannot(format!("make {} durable", self.dir.display())))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::Span;
 
 use super::render::{bytes, duration, magnitude, printable};
+use crate::base::pipeline::lock;
 use crate::base::progress::{CountUnit, ImageState, Progress, SharedProgress};
 
 /// Nothing is shown of what is over sooner.
@@ -286,10 +287,6 @@ impl Progress for Meter {
             ImageState::LetGo => self.image_closes(),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::base::env::{Env, random};
+use crate::base::pipeline::lock;
 use crate::format::key::Class;
 use crate::sort::spill::{
     Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, record_header, record_lengths,
@@ -375,7 +376,7 @@ impl<'b> OwnerMapWriter<'b> {
 
     /// Passes the buffer on; must be called at the end.
     pub fn flush(&mut self) -> Result<(), SpillError> {
-        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut builder = lock(self.builder);
         let mut rest = self.buffer.as_slice();
         while let Some((header, after)) = rest.split_first_chunk() {
             let (key_bytes, owner_bytes) = record_lengths(*header);

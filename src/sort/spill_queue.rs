@@ -2,8 +2,9 @@
 //! they are taken out. Records come out in the order in which they went in.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
+use crate::base::pipeline::{lock, wait};
 use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, Record, SpillError, SpillFile, SpillOptions};
 
 /// Bytes of records in one spill file; its space on the disk is free again when all of it was taken out.
@@ -96,7 +97,7 @@ impl SpillQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Copies a record. Waits for the disk at most.
@@ -143,7 +144,7 @@ impl SpillQueue {
             if state.end != QueueEnd::Open {
                 return Ok(NextRecord::End);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.changed, state);
         }
     }
 }

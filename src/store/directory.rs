@@ -10,10 +10,12 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
+
+use crate::base::pipeline::lock;
 
 /// Objects that may wait for a barrier; more than these are forced down at once, so that neither
 /// memory nor the barrier's time grows without bound.
@@ -136,10 +138,6 @@ fn check_root(root: &Path) -> io::Result<()> {
         return Err(io::Error::new(ErrorKind::InvalidFilename, "the path is not UTF-8"));
     }
     Ok(())
-}
-
-fn lock(pending: &Mutex<PendingSync>) -> MutexGuard<'_, PendingSync> {
-    pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What syncs a file or a directory.

@@ -2,7 +2,7 @@
 //! each HTTP request below it that failed or was tried again. Names, numbers and statuses only: no address, no header.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use tracing::{Instrument, Span};
 
 use super::error::{Doing, StoreError};
 use super::rejection::Rejected;
+use crate::base::pipeline::lock;
 
 tokio::task_local! {
     /// The HTTP requests of the call that is under way.
@@ -147,7 +148,7 @@ impl AttemptFailure {
 
 impl Attempts {
     fn lock(&self) -> MutexGuard<'_, AttemptCount> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::base::finding::{Affected, Finding, FindingKind, Findings, Severity};
 use crate::base::id::{Digest, SourceId};
 use crate::base::limit::STATEMENT_BYTES_MAX;
-use crate::base::pipeline::spawn;
+use crate::base::pipeline::{lock, spawn};
 use crate::base::progress::CountUnit;
 use crate::format::dsse::Envelope;
 use crate::format::manifest::SealedManifest;
@@ -298,13 +298,13 @@ struct Budget {
 
 impl Budget {
     fn take(&self, bytes: u64) {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = lock(&self.free);
         let mut free = self.freed.wait_while(free, |free| *free < bytes).unwrap_or_else(PoisonError::into_inner);
         *free -= bytes;
     }
 
     fn give(&self, bytes: u64) {
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
+        *lock(&self.free) += bytes;
         self.freed.notify_all();
     }
 }

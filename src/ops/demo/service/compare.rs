@@ -32,8 +32,8 @@ pub fn compare(a: &Path, b: &Path) -> std::result::Result<DatabaseComparison, So
 }
 
 fn open(path: &Path) -> std::result::Result<Connection, SourceError> {
-    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
-    opened.map_err(|error| failed(&format!("open {}", path.display()), &error))
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .map_err(|error| failed(&format!("open {}", path.display()), &error))
 }
 
 fn compare_open(a: &Connection, b: &Connection) -> Result<DatabaseComparison> {
