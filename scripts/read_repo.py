@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Reads a Sidekeep repository in a directory: a second reader, written from docs/format.md alone.
+"""Read a Sidekeep repository in a directory: a second reader, written only from docs/format.md.
 
-It checks the roster, each source's ledger and inventory, and, as far as the key goes, the structure of every
-snapshot; it lists the snapshots; and it prints a table of one as CSV (docs/export.md), opening every node and leaf
-on the way and computing every chunk id, separator, cut and count again. What a key does not open, it leaves out:
-without one, chains and stored bytes are checked; with an auditor's, every tree; rows need an admin's or recovery key.
+It checks the roster, each source's ledger and inventory and, as far as the key allows, the structure of every
+snapshot. It lists the snapshots. It prints a table of a snapshot as CSV (docs/export.md), and on the way opens every
+node and leaf and recomputes every chunk id, separator, cut and count. It skips what the key cannot open: without a
+key it checks chains and stored bytes, with an auditor key every tree too. Rows need an admin or recovery key.
 
     read_repo.py REPO                                             chains, inventory, snapshots
     read_repo.py REPO --key-file admin.key                        and the structure of each snapshot
-    read_repo.py REPO --key-file admin.key --snapshot latest      and its tables
-    read_repo.py REPO --key-file admin.key --table contacts       the rows of one, of the newest snapshot
+    read_repo.py REPO --key-file admin.key --snapshot latest      the tables of a snapshot
+    read_repo.py REPO --key-file admin.key --table contacts       the rows of a table in the newest snapshot
 
-It writes nothing, reads no index fragment, session, journal or live database, knows directories alone, and is not
-fast: it is meant to be read beside the document, in whose order it stands. The sections are named in the headings.
+It writes nothing. It reads no index fragment, session, journal or live database, and supports only directories. It is
+not fast: it is meant to be read next to the document and has the same order. The headings name the sections.
 
 Needs Python 3.9 and three packages: pip install "cryptography>=50" "zstandard>=0.23" "blake3>=1.0"
-Exit codes: 0 all is well, 1 failed or unsupported, 2 usage, 3 done with findings, 4 no repository, 5 wrong key.
+Exit codes: 0 success, 1 failed or unsupported, 2 usage, 3 done with findings, 4 no repository, 5 wrong key.
 """
 import argparse
 import base64
@@ -45,17 +45,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class Failure(Exception):
-    """What ends the run; `code` is the exit code."""
+    """Ends the run; `code` is the exit code."""
 
     code = 1
 
 
 class Damage(Failure):
-    """Something stored is not as the document demands."""
+    """A stored object violates the document."""
 
 
 class Unsupported(Failure):
-    """Something stored is of a later format, or of a kind that this reader does not know."""
+    """A stored object has a later format, or a kind that this reader does not know."""
 
 
 class NoRepository(Failure):
@@ -67,7 +67,7 @@ class WrongKey(Failure):
 
 
 class Void(Exception):
-    """Why an entry of a chain does not count."""
+    """The reason why an entry of a chain does not count."""
 
 
 UNDECODABLE = (KeyError, TypeError, ValueError, AttributeError)
@@ -86,7 +86,7 @@ def say(text):
 
 
 class Cursor:
-    """Reads a binary object from its beginning to exactly its end."""
+    """Reads a binary object completely: bytes left over are damage."""
 
     def __init__(self, data, what, at=0):
         self.data, self.what, self.at = data, what, at
@@ -130,7 +130,7 @@ class Cursor:
 
     def header(self, kind):
         need(self.take(8) == b"SIDEKEEP" and self.u8() == ord(kind), f"{self.what} is foreign: not of kind {kind}")
-        need(self.take(3) == b"\1\0\0", f"{self.what} is of an unsupported version", Unsupported)
+        need(self.take(3) == b"\1\0\0", f"{self.what} has an unsupported version", Unsupported)
         return self
 
 
@@ -160,14 +160,14 @@ def integer(value):
 
 
 def moment(text):
-    need(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text), "not a moment", Void)
+    need(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", text), "not a time", Void)
     return text
 
 
 def parse_json(data):
     def once(pairs):
         if len(dict(pairs)) != len(pairs):
-            raise ValueError("a member stands twice")
+            raise ValueError("a member occurs twice")
         return dict(pairs)
 
     return json.loads(data.decode("utf-8"), object_pairs_hook=once)
@@ -179,7 +179,7 @@ STATEMENT_MAX = 16 << 20
 
 
 class Store:
-    """The objects of a directory, and what was found wrong with them."""
+    """The objects of a directory, and the findings about them."""
 
     def __init__(self, root):
         self.root, self.findings = root, []
@@ -191,14 +191,14 @@ class Store:
         return None
 
     def named(self, folder, digest, size=None):
-        """An object that is named by its digest."""
+        """The bytes of an object that is named by its digest."""
         data = self.get(f"{folder}/{digest}")
         need(data is not None, f"{folder}/{digest} is missing")
-        need(sha256(data) == digest and size in (None, len(data)), f"{folder}/{digest} is not what its name says")
+        need(sha256(data) == digest and size in (None, len(data)), f"{folder}/{digest} does not match its name or size")
         return data
 
     def chain(self, folder):
-        """The entries of a chain up to the first number that is not there: number, bytes, digest."""
+        """Yields number, bytes and digest of each entry, up to the first missing number."""
         number = 1
         while (path := self.root / folder / f"{number:010}").exists():
             with open(path, "rb") as file:
@@ -207,7 +207,7 @@ class Store:
             number += 1
         beyond = sum(path.name.isdigit() and int(path.name) > number for path in path.parent.glob("*"))
         if beyond:
-            self.found(f"{folder}: number {number} is missing, so {beyond} entries after it do not count")
+            self.found(f"{folder}: number {number} is missing, so {beyond} later entries do not count")
 
     def found(self, message):
         if message not in self.findings:
@@ -216,7 +216,7 @@ class Store:
 
     @contextlib.contextmanager
     def finding(self):
-        """Turns damage into a finding: what comes after it is checked all the same."""
+        """Turns damage into a finding, so that checking continues."""
         try:
             yield
         except Damage as damage:
@@ -238,7 +238,7 @@ def hkdf(key, info, salt=b""):
 
 
 class SealingKey:
-    """An X-Wing secret key (draft-connolly-cfrg-xwing-kem): SHAKE-256 makes both halves of its seed."""
+    """An X-Wing secret key (draft-connolly-cfrg-xwing-kem): SHAKE-256 expands its seed into both halves."""
 
     def __init__(self, seed):
         both = hashlib.shake_256(seed).digest(96)
@@ -258,25 +258,26 @@ def key_id(signing, sealing):
 
 
 class KeyFile:
-    """A key file: its words and, opened, the key that opens grants."""
+    """A key file: its fields and, once opened, the key that opens grants."""
 
     FIELDS = ["role", "repository", "key", "label", "fingerprint"]
 
     def __init__(self, path, passphrase):
         text = path.read_bytes()
         lines = [line.rstrip() for line in text[: 16 << 10].decode("utf-8").rstrip().split("\n")]
-        need(len(text) <= 16 << 10 and lines[:1] == ["sidekeep key 1"], f"{path} is no key file", WrongKey)
+        need(len(text) <= 16 << 10 and lines[:1] == ["sidekeep key 1"], f"{path} is not a key file", WrongKey)
         words = [line.partition(":") for line in lines[1:]]
         names = [name for name, _, _ in words]
-        need(names in (self.FIELDS + ["secret"], self.FIELDS + ["kdf", "sealed"]), f"{path} is no key file", WrongKey)
+        known = self.FIELDS + ["secret"], self.FIELDS + ["kdf", "sealed"]
+        need(names in known, f"{path} is not a key file", WrongKey)
         self.words = {name: value.lstrip() for name, _, value in words}
         self.role, self.fingerprint = self.words["role"], self.words["fingerprint"]
         seeds = unbase64(self.words["secret"]) if "secret" in names else self.unseal(lines, path, passphrase)
-        need(len(seeds) == 64, f"{path} holds no two seeds", WrongKey)
+        need(len(seeds) == 64, f"{path} does not contain two seeds", WrongKey)
         signing = Ed25519PrivateKey.from_private_bytes(seeds[:32]).public_key()
         self.sealing = SealingKey(seeds[32:])
         self.id = key_id(signing.public_bytes(Encoding.Raw, PublicFormat.Raw), self.sealing.public)
-        need(self.id.hex() == self.words["key"], f"{path}: the secret is not that of the key named", WrongKey)
+        need(self.id.hex() == self.words["key"], f"{path}: the secret does not match the key id in the file", WrongKey)
 
     def unseal(self, lines, path, passphrase):
         need(passphrase is not None, f"{path} needs a passphrase: --passphrase-file", WrongKey)
@@ -298,24 +299,24 @@ GRANTED["recovery"] = GRANTED["admin"]
 
 
 class EpochKeys:
-    """What one key holds of one epoch: a grant, opened."""
+    """The part of an epoch's keys that one key holds: an opened grant."""
 
     def __init__(self, store, roster, number, key):
         self.number, epoch, name = number, roster.epochs[number], f"keys/{number:06}/{key.id.hex()}"
         data = store.get(name)
-        need(data is not None and sha256(data) == epoch.grants[key.id], f"{name} is not what the roster names")
+        need(data is not None and sha256(data) == epoch.grants[key.id], f"{name} is missing or not the roster's")
         grant, place = Cursor(data, name).header("K"), roster.repository + u32(number) + key.id
-        need(grant.take(36) == place, f"{name} is of another place")
+        need(grant.take(36) == place, f"{name} belongs to another place")
         opened = parse_json(key.sealing.open(grant.rest(), b"sidekeep/1 grant" + place, name))
         enrolled = roster.keys[key.id]
         operator = {"id_root"} if enrolled.sources == "all" else {"source_keys"}
         wanted = {"structure_key"} | GRANTED.get(enrolled.role, operator)
-        need(set(opened) == wanted, f"{name} does not hold what its role needs")
+        need(set(opened) == wanted, f"{name} does not contain exactly the keys that its role needs")
         self.structure = unbase64(opened["structure_key"])
         self.id_root = unbase64(opened["id_root"]) if "id_root" in opened else None
         self.source_keys = opened.get("source_keys", {})
         self.restore = SealingKey(unbase64(opened["restore_secret"])) if "restore_secret" in opened else None
-        need(not self.restore or self.restore.public == epoch.sealing, f"{name} holds another restore key")
+        need(not self.restore or self.restore.public == epoch.sealing, f"{name} contains another restore key")
 
     def source_key(self, source):
         if self.id_root:
@@ -326,7 +327,7 @@ class EpochKeys:
 
 @dataclass(frozen=True)
 class Place:
-    """Where sealed bytes belong: a part of what they are sealed with."""
+    """Where sealed bytes belong; part of their AAD."""
 
     repository: bytes
     source: bytes
@@ -337,7 +338,7 @@ class Place:
 
 
 def open_sealed(key, thread, counter, place, kind, ident, sealed, what):
-    """A frame, section or table, sealed under the `key` of its session and tier."""
+    """Opens a frame, section or table. `key` is the key of its session and tier."""
     aad = b"sidekeep/1 frame" + place.bytes() + bytes([kind]) + ident
     try:
         thread_key = hkdf(key, b"sidekeep/1 thread" + u32(thread))
@@ -401,7 +402,7 @@ def key_real(value):
 
 
 def key_component(cell):
-    """One cell of a key, of the kinds that SQLite has; a stream was read before."""
+    """One cell of a key, of the kinds that SQLite has. A stream must have been read before."""
     if cell.kind == NULL:
         return b"\x02"
     if cell.kind == INTEGER:
@@ -415,7 +416,7 @@ def key_component(cell):
 
 
 class SourceKeys:
-    """What is derived, for one source, of the keys of an epoch."""
+    """The keys that are derived from an epoch's keys for one source."""
 
     def __init__(self, epoch, source):
         self.epoch, self.source_key = epoch, epoch.source_key(source)
@@ -430,7 +431,7 @@ class SourceKeys:
         return blake3(bytes([kind]) + content, key=key).digest()[:20]
 
     def bounded(self, key):
-        """A key as it stands in a tree."""
+        """A key as it is stored in a tree."""
         return key if len(key) <= 256 else key[:200] + blake3(key, key=self.row_hash).digest()
 
     def boundary_hash(self, level, key):
@@ -456,7 +457,7 @@ def decoded(codec, data, what):
         return data
     if codec == 1:
         return unzstd(data, what)
-    need(codec == 2, f"{what} has the unknown codec {codec}", Unsupported)
+    need(codec == 2, f"{what} has an unknown codec {codec}", Unsupported)
     raw = Cursor(data, what)
     spans = Cursor(unzstd(raw.bytes(), what), what)
     pieces = []
@@ -467,12 +468,12 @@ def decoded(codec, data, what):
 
 
 class Pack:
-    """A pack's header and, for who has the structure key, its tables."""
+    """A pack's header and, if you have the structure key, its tables."""
 
     def __init__(self, store, name, data, repository, source):
         self.path, self.name, self.digest = store.root / name, name, name.rsplit("/", 1)[-1]
         c = Cursor(data, name).header("P")
-        need(c.take(32) == repository + source, f"{name} is of another place")
+        need(c.take(32) == repository + source, f"{name} belongs to another place")
         self.place = Place(repository, source, c.u32())
         self.session, self.sequence, self.content = c.take(16), c.u32(), c.u8()
         need(1 <= self.content <= 4, f"{name} has unknown content", Unsupported)
@@ -502,7 +503,8 @@ class Pack:
             need(frame.offset == at - start, f"{self.name}: frames are not back to back")
             at += frame.stored
         padding = data[at:end]
-        need(at <= end and not any(padding) and (self.content == 3 or not padding), f"{self.name}: bytes after frames")
+        valid = at <= end and not any(padding) and (self.content == 3 or not padding)
+        need(valid, f"{self.name}: stray bytes after the frames")
         return [frame._replace(offset=start + frame.offset) for frame in entries]
 
     def read(self, frame):
@@ -516,14 +518,15 @@ class Pack:
         counters, ids = c.list(c.u32, n), c.list(lambda: c.take(20), n)
         offsets, stored, contents = (c.list(c.u32, n) for _ in range(3))
         c.end()
-        need(all(session < len(self.wraps) for session in sessions), f"{self.name}: a frame of no session")
+        valid = all(session < len(self.wraps) for session in sessions)
+        need(valid, f"{self.name}: a frame refers to a session that is not in the header")
         sessions = [self.wraps[session][:16] for session in sessions]
         columns = (types, codecs, sessions, threads, counters, ids, offsets, stored, contents)
         return [Frame(self, *entry) for entry in zip(*columns)]
 
 
 class Chunks:
-    """All frames of a source's inventory by chunk id, and what opens them."""
+    """All frames of a source's inventory by chunk id, and the keys that open them."""
 
     def __init__(self, keys):
         self.keys, self.frames, self.wraps, self.opened = keys, {}, {}, {}
@@ -539,7 +542,7 @@ class Chunks:
             self.wraps.setdefault((place, wrap[:16]), wrap)
 
     def session_key(self, place, session, tier):
-        """The session's key of a tier, or None if that is not ours to open."""
+        """The session's key of a tier, or None if our key cannot open that tier."""
         keys = self.keys.get(place.epoch)
         if tier == STRUCTURE:
             return keys and hkdf(keys.epoch.structure, b"sidekeep/1 structure session", session)
@@ -549,7 +552,7 @@ class Chunks:
             return None
         if (place, session) not in self.opened:
             wrap = self.wraps.get((place, session))
-            need(wrap, f"no wrap of session {session.hex()}")
+            need(wrap, f"there is no wrap of session {session.hex()}")
             info = b"sidekeep/1 session" + place.bytes() + session
             self.opened[place, session] = keys.epoch.restore.open(wrap[16:], info, f"wrap of session {session.hex()}")
         return self.opened[place, session]
@@ -560,16 +563,16 @@ class Chunks:
         return frame
 
     def open(self, kind, ident):
-        """A chunk's content; its id is the caller's to check where it is not over the content."""
+        """A chunk's content. If its id is not over the content, the caller must check it."""
         frame, what = self.find(kind, ident), f"chunk {ident.hex()} of type {kind}"
         what += f" in {frame.pack.name}"
         place, sealed = frame.pack.place, frame.pack.read(frame)
         key = self.session_key(place, frame.session, TIERS[kind])
         opened = open_sealed(key, frame.thread, frame.counter, place, kind, ident, sealed, what)
         content = decoded(frame.codec, opened, what)
-        need(len(content) == frame.content, f"{what} is not as long as it should be")
+        need(len(content) == frame.content, f"{what} has the wrong length")
         if kind in (LEAF, PIECE):
-            need(self.keys[place.epoch].id(kind, content) == ident, f"{what} has another id")
+            need(self.keys[place.epoch].id(kind, content) == ident, f"{what} does not match its id")
         return content
 
 
@@ -592,7 +595,7 @@ class Table:
         self.defaults = [read_cell(Cursor(defaults.get(number, b"\1"), "a default")) for number in numbers]
 
     def cuts(self, rows, hashed):
-        """Whether a leaf of so many rows may end before another key."""
+        """Whether a leaf with this many rows ends before a row with another key."""
         r, limit = self.rows_per_leaf, 0
         if rows >= max(1, r // 4):
             limit = (1 << 64) // (4 * r) if rows < r else (1 << 64) // max(2, r // 4)
@@ -600,21 +603,22 @@ class Table:
 
 
 class Leaves:
-    """Opens the leaves of one table in order, and holds each against the one before."""
+    """Opens the leaves of one table in order, and compares each with the previous one."""
 
     def __init__(self, table, keys, stream):
         self.table, self.keys, self.stream = table, keys, stream
-        self.row, self.owner, self.rows, self.size = None, None, 0, 0  # the last row; its leaf so far
+        self.row, self.owner, self.rows, self.size = None, None, 0, 0  # the last row; the current leaf so far
 
     def open(self, content, what):
-        """The leaf's rows, which are yielded, its bounds and its stream references."""
+        """Yields the leaf's rows. Returns its bounds and its stream references."""
         c = Cursor(content, what)
-        need(c.u8() == 1, f"{what} is of an unknown version", Unsupported)
+        need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
         groups = c.list(lambda: (c.u8(), c.bytes(), c.uv()))
         first, rows, owners, references = None, 0, 0, []
-        need(groups == sorted(groups) and len({group[:2] for group in groups}) == len(groups), f"{what}: group order")
+        ascending = groups == sorted(groups) and len({group[:2] for group in groups}) == len(groups)
+        need(ascending, f"{what}: groups are out of order or occur twice")
         for number, (group, owner, count) in enumerate(groups):
-            need(group in (0x10, 0x20, 0x30) and count, f"{what} has an impossible group")
+            need(group in (0x10, 0x20, 0x30) and count, f"{what} has an invalid group")
             if group == 0x10 and owner != self.owner:
                 self.owner, owners = owner, owners + 1
             for _ in range(count):
@@ -630,7 +634,7 @@ class Leaves:
     def read_row(self, c, prefix):
         start, head = c.at, c.uv()
         count = c.uv() if head & 1 else 1
-        need(not head & 1 or count >= 2, f"{c.what}: a multiplicity below 2")
+        need(not head & 1 or count >= 2, f"{c.what}: a row has a multiplicity below 2")
         at, cells = c.at, c.list(lambda: read_cell(c), head >> 1)
         data, defaults = c.data[at : c.at], self.table.defaults[head >> 1 :]
         need(len(cells) <= len(self.table.defaults), f"{c.what}: a row has more cells than its table columns")
@@ -642,7 +646,7 @@ class Leaves:
         return Row(cells, count, prefix + key, write_uv(head & ~1) + data, c.at - start)
 
     def follow(self, row, begins, what):
-        """Order, and whether the leaf is cut where it must be and nowhere else."""
+        """Checks the order, and that leaves are cut exactly where they must be."""
         last, self.row = self.row, row
         if last:
             need((last.key, last.data) < (row.key, row.data), f"{what}: rows are out of order")
@@ -656,23 +660,23 @@ class Leaves:
 
 
 class Node:
-    """A skeleton: children, counts, and where they lie."""
+    """A skeleton: children, counts and locations."""
 
     def __init__(self, content, keys, what):
         outer = Cursor(content, what)
         hashed = outer.bytes()
         self.what, self.id = what, keys.id(NODE, hashed)
         c = Cursor(hashed, what)
-        need(c.u8() == 1, f"{what} is of an unknown version", Unsupported)
+        need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
         self.level, count = c.u8(), c.uv()
-        need(1 <= self.level and count <= 1024, f"{what} has an impossible level or number of children")
+        need(1 <= self.level and count <= 1024, f"{what} has an invalid level or number of children")
         self.ranges_digest, self.children = c.take(20), c.list(lambda: c.take(20), count)
         self.counts = list(zip(*(c.list(c.uv, count) for _ in range(4))))  # rows, bytes, owners, leaves
         self.references = [[] for _ in self.children]
         if self.level == 1:
             numbers = c.list(c.uv, count)
             self.references = [c.list(lambda: Reference(c.u8(), c.take(20), c.uv()), number) for number in numbers]
-        c.end()  # The rest of `outer` is hints. The tables of all packs are read, so nobody needs them here.
+        c.end()  # The rest of `outer` is hints, which are not needed here: the tables of all packs are read.
 
     def totals(self):
         return tuple(map(sum, zip(*self.counts))) or (0, 0, 0, 0)
@@ -684,18 +688,18 @@ def complement(ident):
 
 def read_separators(content, what):
     c = Cursor(content, what)
-    need(c.u8() == 1, f"{what} are of an unknown version", Unsupported)
+    need(c.u8() == 1, f"{what} have an unknown version", Unsupported)
     separators = []
     for _ in range(c.uv()):
         shared = c.uv()
-        need(shared <= len(separators[-1] if separators else b""), f"{what}: shares more than there is")
+        need(shared <= len(separators[-1] if separators else b""), f"{what}: a separator shares too many bytes")
         separators.append((separators[-1][:shared] if separators else b"") + c.bytes())
     c.end()
     return separators
 
 
 def separator(last, first):
-    """The shortest prefix of `first` that is greater than `last`, or all of it if they are equal."""
+    """The shortest prefix of `first` that is greater than `last`, or all of `first` if they are equal."""
     same = next((at for at, (a, b) in enumerate(zip(last, first)) if a != b), min(len(last), len(first)))
     return first[: same + 1]
 
@@ -706,7 +710,7 @@ def node_ends(children, hashed):
 
 
 class Trees:
-    """Walks trees and streams of one epoch: with the structure key their nodes, with the restore key their rows."""
+    """Walks trees and streams of one epoch: nodes with the structure key, rows with the restore key."""
 
     def __init__(self, store, chunks, keys):
         self.store, self.chunks, self.keys, self.checked = store, chunks, keys, set()
@@ -714,12 +718,12 @@ class Trees:
     def node(self, ident):
         what = f"node {ident.hex()}"
         node = Node(self.chunks.open(NODE, ident), self.keys, what)
-        need(node.id == ident, f"{what} has another id")
+        need(node.id == ident, f"{what} does not match its id")
         self.chunks.find(RANGES, complement(ident))
         return node
 
     def check_node(self, node):
-        """The structure below a node: all is there, levels fall and counts add up."""
+        """Checks the structure below a node: nothing is missing, levels decrease and counts add up."""
         if node.id in self.checked:
             return
         for ident, counts, references in zip(node.children, node.counts, node.references):
@@ -727,7 +731,7 @@ class Trees:
                 below = (counts[0], self.chunks.find(LEAF, ident).content, counts[2], 1)
             else:
                 child = self.node(ident)
-                need(child.level == node.level - 1 and child.children, f"{child.what} is at a wrong level or empty")
+                need(child.level == node.level - 1 and child.children, f"{child.what} has the wrong level or is empty")
                 self.check_node(child)
                 below = child.totals()
             need(counts == below, f"{node.what}: the counts of child {ident.hex()} are wrong")
@@ -736,16 +740,16 @@ class Trees:
         self.checked.add(node.id)
 
     def rows(self, node, ranges, leaves, rightmost=True):
-        """All rows below a node, everything computed again; returns the node's bounds."""
+        """Yields all rows below a node and recomputes everything. Returns the node's bounds."""
         what = f"ranges of {node.what}"
-        need(self.keys.id(RANGES, ranges) == node.ranges_digest, f"{what} have another digest")
+        need(self.keys.id(RANGES, ranges) == node.ranges_digest, f"{what} do not match their digest")
         separators, bounds = read_separators(ranges, what), []
-        need(len(separators) == max(len(node.children) - 1, 0), f"{what} are of another number")
+        need(len(separators) == max(len(node.children) - 1, 0), f"{what} have the wrong number of separators")
         for number, ident in enumerate(node.children):
             last = number == len(node.children) - 1
             if node.level == 1:
                 below, references = yield from leaves.open(self.chunks.open(LEAF, ident), f"leaf {ident.hex()}")
-                need(references == node.references[number], f"{node.what}: stream references of {ident.hex()}")
+                need(references == node.references[number], f"{node.what}: wrong stream references of {ident.hex()}")
             else:
                 inner = self.chunks.open(RANGES, complement(ident))
                 below = yield from self.rows(self.node(ident), inner, leaves, rightmost and last)
@@ -767,22 +771,22 @@ class Trees:
             what = f"list {reference.id.hex()}"
             outer = Cursor(self.chunks.open(LIST, reference.id), what)
             hashed = outer.bytes()
-            need(self.keys.id(LIST, hashed) == reference.id, f"{what} has another id")
+            need(self.keys.id(LIST, hashed) == reference.id, f"{what} does not match its id")
             c = Cursor(hashed, what)
-            need(c.u8() == 1, f"{what} is of an unknown version", Unsupported)
+            need(c.u8() == 1, f"{what} has an unknown version", Unsupported)
             pieces = c.list(lambda: (c.take(20), c.uv()))
             c.end()
         for ident, length in pieces:
-            need(self.chunks.find(PIECE, ident).content == length, f"piece {ident.hex()} has another length")
+            need(self.chunks.find(PIECE, ident).content == length, f"piece {ident.hex()} has the wrong length")
         total = sum(length for _, length in pieces)
-        need(total == reference.length, f"stream {reference.id.hex()} has another length")
+        need(total == reference.length, f"stream {reference.id.hex()} has the wrong length")
         return pieces
 
     def stream(self, reference):
         return b"".join(self.chunks.open(PIECE, ident) for ident, _ in self.pieces(reference))
 
     def whole(self, cell):
-        """The cell itself, or the one that a stream stands for."""
+        """The cell itself or, for a stream, the cell with its bytes."""
         if cell.kind != STREAM:
             return cell
         kind, encoding, reference = cell.value
@@ -794,7 +798,7 @@ class Trees:
 
 
 class Snapshot:
-    """A snapshot of the ledger and, opened as far as the key goes, its manifest."""
+    """A snapshot of the ledger and its manifest, opened as far as the key allows."""
 
     def __init__(self, entry_id, entry):
         self.id, self.entry, self.manifest = entry_id, entry, entry["manifest"]["sha256"]
@@ -804,13 +808,13 @@ class Snapshot:
     def open(self, data, store, chunks, place):
         name = f"manifest {self.manifest}"
         c = Cursor(data, name).header("M")
-        need(c.take(36) == place.bytes(), f"{name} is of another place")
+        need(c.take(36) == place.bytes(), f"{name} belongs to another place")
         self.place, session = place, c.take(16)
-        need(session.hex() == self.entry["session"], f"{name} is of another session")
+        need(session.hex() == self.entry["session"], f"{name} belongs to another session")
         ident = session + c.take(4)
         for digest in c.list(lambda: c.take(32).hex()):
             page = Cursor(store.named(f"{place.source.hex()}/wraps", digest), f"page of wraps {digest}").header("W")
-            need(page.take(32) == place.repository + place.source, f"{page.what} is of another place")
+            need(page.take(32) == place.repository + place.source, f"{page.what} belongs to another place")
             chunks.add_wraps(place, page.list(lambda: page.take(1184), 64))
             page.end()
         chunks.add_wraps(place, c.list(lambda: c.take(1184)))
@@ -822,11 +826,11 @@ class Snapshot:
             if key:
                 opened = open_sealed(key, thread, counter, place, kind, ident, sealed, what)
                 self.sections[kind] = decoded(codec, opened, what)
-                need(len(self.sections[kind]) == length, f"{what} is not as long as it should be")
+                need(len(self.sections[kind]) == length, f"{what} has the wrong length")
         c.end()
 
     def read(self, trees):
-        """What the opened sections say."""
+        """Decodes the opened sections."""
         self.summary = parse_json(self.sections[32])
         c = Cursor(self.sections[34], "roots")
         for table, kind, content in c.list(lambda: (c.u32(), c.u8(), c.bytes())):
@@ -843,13 +847,14 @@ class Snapshot:
             node = self.roots.get((table["number"], 0))
             need(node, f"table {table['name']} has no root")
             said = tuple(table[name] for name in ("rows", "bytes", "owners", "leaves"))
-            need(node.totals() == said, f"table {table['name']}: {node.totals()} is stored, the summary says {said}")
+            what = f"table {table['name']}: the tree has {node.totals()}, but the summary says {said}"
+            need(node.totals() == said, what)
 
     def rows(self, trees, number):
-        need(self.ranges and self.catalog, "rows need an admin's or the recovery key", WrongKey)
+        need(self.ranges and self.catalog, "rows need an admin or recovery key", WrongKey)
         leaves = Leaves(self.catalog[number], trees.keys, trees.whole)
         node = self.roots[number, 0]
-        need(node.level == 1 or len(node.children) > 1, f"{node.what} has one child")
+        need(node.level == 1 or len(node.children) > 1, f"{node.what} has only one child")
         return trees.rows(node, self.ranges[number, 0], leaves)
 
 
@@ -857,7 +862,7 @@ class Snapshot:
 
 
 class Statement:
-    """A statement in its envelope: decoded, and only then, by `verify`, believed."""
+    """A statement in its envelope: decoded, but not trusted before `verify`."""
 
     def __init__(self, raw, chain):
         need(len(raw) <= STATEMENT_MAX, "is over 16 MiB", Void)
@@ -866,9 +871,9 @@ class Statement:
             (signature,) = envelope["signatures"]
             self.signer, self.signature = unhex(signature["keyid"], 16), unbase64(signature["sig"])
             kind, body = envelope["payloadType"].encode(), unbase64(envelope["payload"])
-            need(kind == b"application/vnd.in-toto+json", "is of another payload type", Void)
+            need(kind == b"application/vnd.in-toto+json", "has another payload type", Void)
             statement = parse_json(body)
-            need(statement["_type"] == "https://in-toto.io/Statement/v1", "is no in-toto statement", Void)
+            need(statement["_type"] == "https://in-toto.io/Statement/v1", "is not an in-toto statement", Void)
             version = re.fullmatch(rf"urn:sidekeep:{chain}:([0-9]+)", statement["predicateType"])
             self.predicate = predicate = statement["predicate"]
             self.number, self.previous = integer(predicate["number"]), unhex(predicate["previous"]).hex()
@@ -879,9 +884,9 @@ class Statement:
             raise Void("cannot be decoded") from error
         self.signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
 
-    def stands(self, place, number, previous):
-        need((self.place, self.number) == (place, number), "is of another place", Void)
-        need(self.previous == previous, "does not follow its predecessor", Void)
+    def check_place(self, place, number, previous):
+        need((self.place, self.number) == (place, number), "belongs to another place", Void)
+        need(self.previous == previous, "does not name its predecessor", Void)
 
     def verify(self, signing):
         try:
@@ -906,7 +911,7 @@ MEMBERS = {
 
 
 class Ledger:
-    """The chain of a source, folded: snapshots and the inventory."""
+    """The folded chain of a source: snapshots and the inventory."""
 
     def __init__(self, store, roster, source):
         self.store, self.roster, self.source, self.name = store, roster, source, source.hex()
@@ -922,7 +927,7 @@ class Ledger:
 
     def judge(self, raw, previous):
         statement = Statement(raw, "ledger")
-        statement.stands((self.roster.repository.hex(), self.name), self.entries, previous)
+        statement.check_place((self.roster.repository.hex(), self.name), self.entries, previous)
         signer = self.roster.keys.get(statement.signer)
         need(signer, "is signed by a key that is not enrolled", Void)
         statement.verify(signer.signing)
@@ -930,25 +935,25 @@ class Ledger:
         known = statement.known and kind in MEMBERS
         roles, members = MEMBERS[kind] if known else ("operator maintainer admin recovery", "")
         need(all(name in entry for name in members.split()), "lacks a member", Void)
-        entitled = signer.stands_at(integer(seen["number"])) and statement.signer not in self.revoked
+        entitled = signer.is_enrolled_at(integer(seen["number"])) and statement.signer not in self.revoked
         entitled = entitled and signer.role in roles.split() and signer.serves(self.source)
-        need(entitled, "is signed by a key that is not entitled to it there", Void)
-        need(seen["number"] >= self.seen, "saw an older roster than an entry before it", Void)
+        need(entitled, "is signed by a key that is not entitled to it at this position", Void)
+        need(seen["number"] >= self.seen, "saw an older roster than an earlier entry", Void)
         name = f"entry {self.entries} of source {self.name}"
         if self.roster.digests.get(seen["number"]) != unhex(seen["sha256"]).hex():
-            need(not signer.revoked, "is signed by a revoked key, which saw another roster", Void)
+            need(not signer.revoked, "is signed by a revoked key that saw another roster", Void)
             raise Damage(f"{name} saw another roster entry {seen['number']}: the roster was rolled back")
-        need(known, f"{name} is of an unsupported kind or format", Unsupported)
+        need(known, f"{name} has an unsupported kind or format", Unsupported)
         if kind == "snapshot":
             newer = all(moment(entry["source_clock"]) > other.entry["source_clock"] for other in self.kept())
-            need(newer, "is not newer than the snapshots before it", Void)
+            need(newer, "is not newer than the earlier snapshots", Void)
         return entry
 
     def kept(self):
         return [snapshot for snapshot in self.snapshots.values() if not snapshot.forgotten]
 
     def fold(self, digest, entry):
-        """Decodes first and changes afterwards: a void entry changes nothing."""
+        """Decodes everything before it changes anything: a void entry changes nothing."""
         kind, snapshot = entry["kind"], self.snapshots.get(entry.get("snapshot"))
         added, removed, manifests, renamed, forgotten = {}, [], {}, {}, []
         if kind == "snapshot":
@@ -968,7 +973,7 @@ class Ledger:
         elif kind == "forget":
             forgotten = [self.snapshots[ident] for ident in entry["snapshots"] if ident in self.snapshots]
         revoked = unhex(entry["key"], 16) if kind == "revoke" else None
-        # All is decoded.
+        # Everything is decoded.
         self.seen = entry["roster"]["number"]
         for ident, size in added.items():
             self.packs.setdefault(ident, size)
@@ -1005,8 +1010,8 @@ class EnrolledKey:
     enrolled: int
     revoked: int = None
 
-    def stands_at(self, number):
-        """Whether its signature counted once the roster had so many entries."""
+    def is_enrolled_at(self, number):
+        """Whether its signature counts at this roster entry."""
         return self.enrolled <= number and (self.revoked is None or number < self.revoked)
 
     def revoke(self, number):
@@ -1017,7 +1022,7 @@ class EnrolledKey:
 
 
 Epoch = collections.namedtuple("Epoch", "sealing grants")
-EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label entry")  # entry: digest of the one that added it
+EnrolledSource = collections.namedtuple("EnrolledSource", "epoch label entry")  # entry: digest of the one that adds it
 
 
 class Roster:
@@ -1028,7 +1033,7 @@ class Roster:
         need(descriptor is not None, f"there is no repository in {store.root}", NoRepository)
         try:
             described = parse_json(descriptor)
-            need(described["sidekeep"] == "repository", "sidekeep.json describes no repository")
+            need(described["sidekeep"] == "repository", "sidekeep.json does not describe a repository")
             need(described["format"] == 1, f"format {described['format']} is unsupported", Unsupported)
             self.repository = unhex(described["repository"], 16)
         except (Void, *UNDECODABLE) as error:
@@ -1047,13 +1052,13 @@ class Roster:
 
     def add(self, number, digest, raw, previous):
         statement = Statement(raw, "roster")
-        statement.stands((self.repository.hex(), None), number, previous)
+        statement.check_place((self.repository.hex(), None), number, previous)
         said = statement.predicate["statements"] if statement.known else []
         signer = self.keys.get(statement.signer)
         if number == 1:
             own = [one for one in said if one["statement"] == "enrol" and unhex(one["key"], 16) == statement.signer]
             signer = own and self.enrolled(own[0], 1)
-        need(signer and signer.stands_at(number), "is signed by a key that is not enrolled", Void)
+        need(signer and signer.is_enrolled_at(number), "is signed by a key that is not enrolled", Void)
         statement.verify(signer.signing)
         known = {"enrol", "revoke", "epoch", "grant", "close", "source", "feature"}
         kinds = {one["statement"] for one in said} if statement.known else {"another format"}
@@ -1062,22 +1067,23 @@ class Roster:
         entitled = signer.role in ("admin", "recovery") or adds_sources
         entitled = entitled or kinds == {"unknown"} and signer.role != "auditor"
         need(entitled, "is signed by a key that is not entitled to it", Void)
-        what = f"roster entry {number} is of a format, or needs a feature, that is unsupported"
+        what = f"roster entry {number} has an unsupported format or needs an unsupported feature"
         need(not kinds & {"unknown", "feature"}, what, Unsupported)
-        for change in [self.change(one, number, digest) for one in said]:  # decodes all before it changes anything
+        # Everything is decoded before anything changes.
+        for change in [self.change(one, number, digest) for one in said]:
             change()
 
     @staticmethod
     def enrolled(said, number):
         signing, sealing = unbase64(said["signing"]), unbase64(said["sealing"])
-        need(key_id(signing, sealing).hex() == said["key"], "enrols a key whose id is not that of the key", Void)
+        need(key_id(signing, sealing).hex() == said["key"], "enrols a key under an id that does not match", Void)
         role, sources = said["role"], said.get("sources")
         need(role in ("operator", "maintainer", "admin", "auditor", "recovery"), "enrols an unknown role", Void)
-        need((role == "operator") == (sources is not None), "gives sources to another than an operator", Void)
+        need((role == "operator") == (sources is not None), "must name sources for operators, and only for them", Void)
         return EnrolledKey(role, signing, sources, number)
 
     def change(self, said, number, digest):
-        """What a statement does, once all of its entry are decoded."""
+        """Decodes a statement. Returns the function that applies it."""
         kind = said["statement"]
         if kind == "enrol":
             key = self.enrolled(said, number)
@@ -1095,10 +1101,10 @@ class Roster:
         if kind == "source":
             source = EnrolledSource(said["epoch"], unbase64(said["label"]), digest)
             return lambda: self.sources.setdefault(unhex(said["source"], 16), source)
-        return lambda: None  # close: matters to writers alone
+        return lambda: None  # close: matters only to writers
 
 
-# ---- Checks, as far as the key goes
+# ---- Checks, as far as the key allows
 
 
 class Source:
@@ -1134,7 +1140,7 @@ class Source:
 
     def open(self, snapshot):
         """Reads the manifest and, with a key, walks its trees."""
-        need(snapshot.manifest in self.ledger.manifests, f"snapshot {snapshot.id} has no manifest any more")
+        need(snapshot.manifest in self.ledger.manifests, f"snapshot {snapshot.id}: its manifest was removed")
         data = self.store.named(f"{self.name}/manifests", snapshot.manifest)
         place = Place(self.repository, self.id, snapshot.entry["epoch"])
         snapshot.open(data, self.store, self.chunks, place)
@@ -1192,13 +1198,13 @@ def quoted(text):
 def print_table(source, snapshot, name, out):
     """The rows of a table in the order of its tree."""
     trees = source.trees.get(snapshot.entry["epoch"])
-    need(trees and snapshot.catalog, "rows need an admin's or the recovery key", WrongKey)
+    need(trees and snapshot.catalog, "rows need an admin or recovery key", WrongKey)
     table = next((table for table in snapshot.catalog.values() if table.name == name), None)
     need(table, f"snapshot {snapshot.id} has no table {name}", Failure)
     out.write(",".join(quoted(column["name"]) for column in table.columns) + "\n")
     for row in snapshot.rows(trees, table.number):
         cells = [trees.whole(row.cells[column["number"]]) for column in table.columns]
-        need(all(cell.kind in FIELDS for cell in cells), "a cell is of a kind that is not SQLite's", Unsupported)
+        need(all(cell.kind in FIELDS for cell in cells), "a cell has a kind that SQLite does not have", Unsupported)
         line = ",".join(quoted(FIELDS[cell.kind](cell.value)) for cell in cells) + "\n"
         out.write(line * row.count)
 
@@ -1207,21 +1213,21 @@ def print_table(source, snapshot, name, out):
 
 
 def open_repository(options, store):
-    """The roster, checked against the pin and the key, and the epochs that the key opens."""
+    """The roster, checked against the pinned fingerprint and the key, and the epochs that the key opens."""
     roster, epochs, key = Roster(store), {}, None
     if options.key_file:
         passphrase = options.passphrase_file and options.passphrase_file.read_bytes().removesuffix(b"\n")
         key = KeyFile(options.key_file, passphrase)
-        need(key.words["repository"] == roster.repository.hex(), "the key is of another repository", WrongKey)
+        need(key.words["repository"] == roster.repository.hex(), "the key belongs to another repository", WrongKey)
     for pin in filter(None, [options.fingerprint, key and key.fingerprint]):
-        need(pin == roster.fingerprint, f"the fingerprint is {roster.fingerprint}, not {pin}", WrongKey)
+        need(pin == roster.fingerprint, f"the fingerprint is {roster.fingerprint}, expected {pin}", WrongKey)
     need(not key or key.id in roster.keys, "the key is not enrolled", WrongKey)
-    need(not key or roster.keys[key.id].role == key.role, "the key file names another role than the roster", WrongKey)
+    need(not key or roster.keys[key.id].role == key.role, "the key file and the roster name different roles", WrongKey)
     for number, epoch in roster.epochs.items():
         for ident, granted in epoch.grants.items():
             with store.finding():
                 name = f"keys/{number:06}/{ident.hex()}"
-                need(sha256(store.get(name) or b"") == granted, f"{name} is missing or not what the roster names")
+                need(sha256(store.get(name) or b"") == granted, f"{name} is missing or not the roster's")
         if key and key.id in epoch.grants:
             epochs[number] = EpochKeys(store, roster, number, key)
     return roster, epochs
@@ -1232,7 +1238,7 @@ def choose(snapshots, wanted):
     if wanted == "latest":
         return snapshots[-1]
     fitting = [one for one in snapshots if wanted in one[1].tags or one[1].id.startswith(wanted)]
-    need(len(fitting) == 1, f"{len(fitting)} snapshots are named {wanted}", Failure)
+    need(len(fitting) == 1, f"{len(fitting)} snapshots match {wanted}", Failure)
     return fitting[0]
 
 
@@ -1240,10 +1246,10 @@ def run(options, store):
     roster, epochs = open_repository(options, store)
     say(f"repository {roster.repository.hex()}, fingerprint {roster.fingerprint}")
     if not options.fingerprint and not options.key_file:
-        say("note: nothing says that this is the repository that was meant: --fingerprint")
+        say("note: nothing proves that this is the right repository: pass --fingerprint")
     for folder in store.root.glob("[0-9a-f]" * 32):
         if bytes.fromhex(folder.name) not in roster.sources:
-            store.found(f"the roster names no source {folder.name}: it is rolled back, or the folder is foreign")
+            store.found(f"the roster does not name source {folder.name}: it was rolled back, or the folder is foreign")
     sources = [Source(store, roster, ident, epochs) for ident in roster.sources]
     sources = [source for source in sources if options.source in (None, source.name, source.label)]
     need(sources or not options.source, f"there is no source {options.source}", Failure)
@@ -1253,12 +1259,13 @@ def run(options, store):
         say(f"source {source.label}: {ledger.entries} entries, {len(ledger.packs)} packs")
     snapshots = [(source, snapshot) for source in sources for snapshot in source.ledger.kept()]
     if options.table is not None or options.snapshot:
-        need(len(sources) == 1 or options.snapshot not in (None, "latest"), "which source? --source", Failure)
+        chosen = len(sources) == 1 or options.snapshot not in (None, "latest")
+        need(chosen, "there are several sources: pass --source", Failure)
         source, snapshot = choose(snapshots, options.snapshot or "latest")
         if options.table is not None:
             print_table(source, snapshot, options.table, sys.stdout)
         else:
-            need(snapshot.summary, "tables need an auditor's or admin's key", WrongKey)
+            need(snapshot.summary, "tables need an auditor or admin key", WrongKey)
             for table in snapshot.summary["tables"]:
                 print(f"{table['number']}\t{table['rows']}\t{table['name']}")
         return
@@ -1269,14 +1276,14 @@ def run(options, store):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="checks and reads a Sidekeep repository in a directory")
-    parser.add_argument("repository", type=Path, help="its directory")
-    parser.add_argument("--key-file", type=Path, help="without one, chains and stored bytes alone are checked")
-    parser.add_argument("--passphrase-file", type=Path, help="what opens the key file")
-    parser.add_argument("--fingerprint", help="what the repository must have")
-    parser.add_argument("--source", help="one source alone: its id or label")
-    parser.add_argument("--snapshot", help="list its tables: a tag, (the beginning of) an id, or latest")
-    parser.add_argument("--table", help="print this table of the snapshot, or of the latest, as CSV")
+    parser = argparse.ArgumentParser(description="check and read a Sidekeep repository in a directory")
+    parser.add_argument("repository", type=Path, help="directory of the repository")
+    parser.add_argument("--key-file", type=Path, help="without a key, only chains and stored bytes are checked")
+    parser.add_argument("--passphrase-file", type=Path, help="file with the passphrase of the key file")
+    parser.add_argument("--fingerprint", help="fingerprint that the repository must have")
+    parser.add_argument("--source", help="read only this source: its id or label")
+    parser.add_argument("--snapshot", help="list the tables of a snapshot: a tag, an id or its first digits, or latest")
+    parser.add_argument("--table", help="print this table of the snapshot (default: latest) as CSV")
     options = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     store = Store(options.repository)
@@ -1286,7 +1293,7 @@ def main():
         say(f"error: {failure}")
         return failure.code if isinstance(failure, Failure) else 1
     except (Void, *UNDECODABLE) as error:
-        say(f"error: something that only the repository's keys can write cannot be decoded: {error!r}")
+        say(f"error: an object that only the repository's keys can write cannot be decoded: {error!r}")
         return 1
     return 3 if store.findings else 0
 

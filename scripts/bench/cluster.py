@@ -1,7 +1,7 @@
-"""PostgreSQL servers for a benchmark: each of one data directory, on a unix socket in a directory of its own.
+"""PostgreSQL servers for a benchmark. Each has one data directory, and a unix socket in a separate directory.
 
-Whoever may use the socket is trusted: there are no passwords. Run by root, the server runs as the user postgres.
-A server ends with the block that began it.
+Anyone who can use the socket is trusted: there are no passwords. If root runs the benchmark, the server runs as the
+user postgres. A server stops at the end of its `with` block.
 """
 
 import os
@@ -19,14 +19,14 @@ import urllib.parse
 import measure
 
 START_SECONDS_MAX = 120
-# Every table's rows, whatever order they lie in.
+# Count and checksum of every table's rows, independent of their order.
 TABLES = """SELECT format('SELECT %L, count(*), sum(hashtextextended(whole_row::text, 0)) FROM %I.%I AS whole_row;',
     nspname || '.' || relname, nspname, relname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
     WHERE relkind = 'r' AND nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY nspname, relname"""
 
 
 def programs():
-    """The directory of PostgreSQL's programs: those of the newest version installed, or those in PATH."""
+    """The directory of PostgreSQL's programs: of the newest installed version, otherwise from PATH."""
     installed = pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")
     newest = sorted(installed, key=lambda path: float(path.parents[1].name))
     found = newest[-1] if newest else shutil.which("initdb")
@@ -42,7 +42,7 @@ def version(bin):
 
 
 def as_server():
-    """What makes a process the server's user."""
+    """Arguments that make a process run as the server's user."""
     if os.geteuid() != 0:
         return {}
     user = pwd.getpwnam("postgres")
@@ -55,14 +55,14 @@ class Cluster:
 
     @classmethod
     def create(cls, bin, data, settings):
-        """An empty one."""
+        """Creates an empty cluster."""
         data.mkdir(parents=True)
         if as_server():
             shutil.chown(data, as_server()["user"], as_server()["group"])
         words = [bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         made = subprocess.run(words, cwd="/", capture_output=True, **as_server())
         if made.returncode:
-            sys.exit(f"bench: initdb of {data} failed; may the user postgres go there?\n{made.stderr.decode()}")
+            sys.exit(f"bench: initdb of {data} failed; can the user postgres access it?\n{made.stderr.decode()}")
         return cls(bin, data, settings)
 
     def __enter__(self):
@@ -86,7 +86,7 @@ class Cluster:
 
         def problem():
             code = subprocess.run(ready).returncode
-            return f"pg_isready gives {code} for {self.data}" if code else None
+            return f"pg_isready returned {code} for {self.data}" if code else None
 
         def log():
             self.log.seek(0)
@@ -95,7 +95,7 @@ class Cluster:
         measure.until_ready(self.process, START_SECONDS_MAX, problem, log)
 
     def __exit__(self, *_):
-        """Ends the server: sessions are cut, what was committed is on disk."""
+        """Stops the server. Sessions are disconnected; committed data is on disk."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
         self.log.close()
@@ -108,11 +108,11 @@ class Cluster:
         return f"postgres://postgres@{urllib.parse.quote(str(self.socket), safe='')}:5432/{database}"
 
     def program(self, name, *words):
-        """The command of a client."""
+        """The command line of a client."""
         return [self.bin / name, *self.address(), *words]
 
     def sql(self, database, *words):
-        """What psql prints."""
+        """The output of psql."""
         command = self.program("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, *words)
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -120,16 +120,16 @@ class Cluster:
         return int(self.sql(database, "-c", f"SELECT pg_database_size('{database}')"))
 
     def content(self, database):
-        """A line for each table: its name, the count and a checksum of its rows."""
+        """One line per table: its name, the count and a checksum of its rows."""
         same = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET bytea_output = 'hex';"
         return set(self.sql(database, "-c", same + self.sql(database, "-c", TABLES)).splitlines())
 
     def measure(self, *commands, env=None):
-        """Figures of commands that use this server, its own CPU seconds among them, and their threads' by name."""
+        """Figures of commands that use this server, including the server's CPU seconds; and CPU seconds by thread."""
         standing, before = self.children(), self.cpu()
         watch = measure.Watch()
         figures = measure.pipeline(commands, env, watch)
-        # The time of a session is the postmaster's as soon as it has seen it end.
+        # The postmaster's CPU time includes a session's time once it has reaped the session.
         while self.children() - standing:
             time.sleep(0.01)
         return figures._replace(server=self.cpu() - before), watch.by_name()
@@ -138,6 +138,6 @@ class Cluster:
         return set(measure.tree(self.process.pid)) - {self.process.pid}
 
     def cpu(self):
-        """CPU seconds of the server since it began, those of sessions that ended among them."""
+        """CPU seconds of the server since it started, including sessions that have ended."""
         own = measure.cpu(self.process.pid, children=True)
         return own + sum(map(measure.cpu, self.children()))

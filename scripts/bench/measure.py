@@ -1,6 +1,6 @@
-"""What the scripts here share: running a command and what it cost, what a repository holds, and the table.
+"""Shared by the scripts here: running a command and measuring its cost, the size of a repository, and the table.
 
-CPU seconds are those that the kernel counted for the commands and their children. Nothing here knows a database.
+CPU seconds are what the kernel counted for the commands and their children. This module is independent of databases.
 """
 
 import argparse
@@ -15,21 +15,21 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MB = 1e6
-# How often a command is looked at while it runs. A thread's last CPU time is at most this old when it ends.
+# How often a running command is sampled. When a thread ends, its last CPU time is at most this old.
 PAUSE_SECONDS = 0.03
 TICKS = os.sysconf("SC_CLK_TCK")
 
-# `server`: CPU seconds of a database server, or None where there is none.
+# `server`: CPU seconds of a database server, or None without a server.
 Figures = collections.namedtuple("Figures", "wall cpu rss server", defaults=[None])
 
 
 def parser(doc, users):
-    """The options of every script here."""
+    """The options that all scripts here have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=users)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target" / "bench")
-    parser.add_argument("--binary", type=pathlib.Path, help="measure this one; default: a release build made first")
+    parser.add_argument("--binary", type=pathlib.Path, help="program to measure (default: make a release build)")
     return parser
 
 
@@ -45,11 +45,11 @@ def arguments(parser):
 
 
 def data_set(*names):
-    """The files that make the database and age it."""
+    """The files that create the database and apply a day of use."""
     folder = os.environ.get("SIDEKEEP_BENCH_DATA")
     paths = [pathlib.Path(folder or "", name).resolve() for name in names]
     if not folder or not all(path.exists() for path in paths):
-        sys.exit(f"bench: set SIDEKEEP_BENCH_DATA to a directory with {', '.join(names)}, which make the database")
+        sys.exit(f"bench: set SIDEKEEP_BENCH_DATA to a directory with {', '.join(names)}, which create the database")
     return paths
 
 
@@ -69,13 +69,13 @@ def row(tool, what, figures, stored=None, before=(0, 0)):
 
 
 def run(command, env=None):
-    """Figures of a command; its memory is the largest resident set of it and its children."""
+    """Figures of a command. Memory is the largest resident set of the command and its children."""
     return pipeline([command], env)
 
 
 def pipeline(commands, env=None, watch=None):
-    """Figures of commands, each reading what the one before writes."""
-    # What the one before has not written out yet is not this one's burden.
+    """Figures of commands, each of which reads the output of the previous one."""
+    # Unwritten data of an earlier command must not slow this one down.
     os.sync()
     with tempfile.TemporaryFile() as said:
         began = time.monotonic()
@@ -90,7 +90,7 @@ def pipeline(commands, env=None, watch=None):
             if process.returncode not in (0, 3):
                 said.seek(0)
                 words = " ".join(map(str, command))
-                sys.exit(f"bench: {words} ended with {process.returncode}:\n{said.read().decode(errors='replace')}")
+                sys.exit(f"bench: {words} exited with {process.returncode}:\n{said.read().decode(errors='replace')}")
     rss = max(one.ru_maxrss * 1024 for one in used)
     return Figures(wall, sum(one.ru_utime + one.ru_stime for one in used), max(rss, watch.rss if watch else 0))
 
@@ -114,11 +114,11 @@ def wait(process):
 
 
 def until_ready(server, seconds_max, problem, log):
-    """Waits until `problem()` is None; a server that has ended by then, or takes too long, ends the benchmark."""
+    """Waits until `problem()` is None. If the server exits or takes too long, the benchmark stops."""
     began = time.monotonic()
     while (found := problem()) is not None:
         if server.poll() is not None or time.monotonic() - began > seconds_max:
-            sys.exit(f"bench: no server ({found}):\n{log()[-2000:]}")
+            sys.exit(f"bench: the server is not ready ({found}):\n{log()[-2000:]}")
         time.sleep(0.05)
 
 
@@ -128,7 +128,7 @@ def together(*runs):
 
 
 class Watch:
-    """Looks at running commands: the largest sum of their resident sets and their children's, and each thread's CPU."""
+    """Samples running commands: the largest sum of resident sets, including children, and each thread's CPU time."""
 
     def __init__(self):
         self.rss, self.threads = 0, {}
@@ -151,14 +151,14 @@ class Watch:
 
     def look(self, process):
         for task in listed(f"/proc/{process}/task"):
-            # Nanoseconds: a dozen threads' ticks, each cut off, would hide a tenth of a second.
+            # In nanoseconds: the truncated ticks of a dozen threads would hide a tenth of a second.
             spent = content(f"/proc/{process}/task/{task}/schedstat").split()
             name = content(f"/proc/{process}/task/{task}/comm").strip()
             if spent and name:
                 self.threads[task] = (name, int(spent[0]) / 1e9)
 
     def by_name(self):
-        """CPU seconds by the threads' names."""
+        """CPU seconds by thread name."""
         sums = collections.Counter()
         for name, seconds in self.threads.values():
             sums[name] += seconds
@@ -166,7 +166,7 @@ class Watch:
 
 
 def tree(process):
-    """A process and its descendants; none once it has ended."""
+    """A process and its descendants; only the process itself once it has ended."""
     found = [process]
     for task in listed(f"/proc/{process}/task"):
         for child in content(f"/proc/{process}/task/{task}/children").split():
@@ -180,7 +180,7 @@ def resident(process):
 
 
 def cpu(process, children=False):
-    """CPU seconds of a process, also those of children that it has seen end; 0 if it has ended itself."""
+    """CPU seconds of a process, with `children` including reaped children; 0 if the process has ended."""
     fields = content(f"/proc/{process}/stat").rpartition(")")[2].split()
     return sum(map(int, fields[11 : 15 if children else 13])) / TICKS
 

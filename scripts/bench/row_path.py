@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Which source files a row passes on its way out of PostgreSQL into a pack, and on its way back.
+"""Lists the source files that a row passes on its way from PostgreSQL into a pack, and on its way back.
 
-Runs a debug build of sidekeep under `valgrind --tool=callgrind`, with a small table and with a larger one, and lists
-the files below src/ that have a function whose calls grow with the rows: at least one more call for each LEAF rows.
-A file that is not listed does the same work however many rows there are. Files that do not get the row's bytes are shown
-apart: those of src/base, and those that only record where chunks are.
+Runs a debug build of sidekeep under `valgrind --tool=callgrind` with a small table and with a larger one. Lists the
+files below src/ that have a function whose calls grow with the rows: at least one more call for each LEAF rows. A file
+that is not listed does the same work however many rows there are. Files that do not get the row's bytes are listed
+separately: files of src/base, and files that only record where chunks are.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import cluster
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYERS = "base|cli|crypto|engine|format|ops|repo|sort|store|tree"
-# Fewer rows than these make one leaf; a file with one more call for each leaf is on the way.
+# A leaf has fewer rows than LEAF. A file with one more call for each leaf is on the path.
 ROWS = (1000, 9000)
 LEAF = 512
 SCHEMA = """CREATE TABLE users (id bigint PRIMARY KEY, name text NOT NULL);
@@ -29,13 +29,13 @@ INSERT INTO contacts SELECT n, 1 + n % 50, 'contact ' || n, date '1980-01-01' + 
     FROM generate_series(1, {rows}) n;"""
 
 
-# They handle the ids, places and counts of chunks, or hand out what others work with; never a row's bytes.
+# These files handle ids, locations and counts of chunks, or provide what others use, but never a row's bytes.
 APART = re.compile(r"src/base/|/(index|fragment|node|locator|setup|secret)\.rs$")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", type=pathlib.Path, help="a debug build; default: one made first")
+    parser.add_argument("--binary", type=pathlib.Path, help="debug build to run (default: make one)")
     args = parser.parse_args()
     if not args.binary:
         subprocess.run(["cargo", "build", "--locked"], cwd=ROOT, check=True)
@@ -49,7 +49,7 @@ def main():
 
 
 def run(binary, work, rows):
-    """Calls of each function in a backup and in a restore of a database with so many rows."""
+    """Calls of each function in a backup and in a restore of a database with this many rows."""
     work.mkdir()
     work.chmod(0o755)
     data = pathlib.Path(tempfile.mkdtemp(prefix="row-path-pg-"))
@@ -78,7 +78,7 @@ def traced(work, command):
 
 
 def calls(path):
-    """Calls by function, and the file of each, from callgrind's output (its compressed names are spelled out)."""
+    """Calls and file of each function, from callgrind's output. Expands its compressed names."""
     files, functions, counts, homes = {}, {}, collections.Counter(), {}
     here = callee_file = callee = None
 
@@ -108,7 +108,7 @@ def calls(path):
 
 
 def grown(few, many, least):
-    """For each file below src/: how often its function that grew most was called more, and which one that is."""
+    """For each file below src/: the function whose calls grew most, and by how many calls."""
     found = {}
     for function, (count, home) in many.items():
         path = re.search(rf"(?:^|/)(src/(?:{LAYERS})/[\w/]+\.rs)$", home)
@@ -123,7 +123,7 @@ def show(way, found):
     print(f"{way}: a row passes {len(bytes_of_rows)} files")
     lines(bytes_of_rows)
     apart = {path: most for path, most in found.items() if path not in bytes_of_rows}
-    print(f"{way}: {len(apart)} more run more often with more rows")
+    print(f"{way}: {len(apart)} other files run more often with more rows")
     lines(apart)
 
 

@@ -1,4 +1,4 @@
-"""An S3 server for a benchmark: SeaweedFS, in a directory and on ports of its own, ended with the block that began it."""
+"""An S3 server for a benchmark: SeaweedFS in a separate directory, on free ports. Stops when its `with` block ends."""
 
 import json
 import os
@@ -53,7 +53,7 @@ class Seaweed:
         return self
 
     def identities(self):
-        """One that may do everything, and anybody may look and make a bucket: this script cannot sign requests."""
+        """One identity with all rights. Anyone may list and create buckets: this script cannot sign requests."""
         keys = [{"accessKey": self.env["AWS_ACCESS_KEY_ID"], "secretKey": self.env["AWS_SECRET_ACCESS_KEY"]}]
         actions = ["Admin", "Read", "List", "Tagging", "Write"]
         return [
@@ -76,13 +76,13 @@ class Seaweed:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
-        # Files that it makes outside its directory wherever it is told to run.
+        # SeaweedFS creates these files outside its directory.
         for role, port in self.ports.items():
             for name in (f"{role}-{port}", f"{role}-grpc-{port + 10000}"):
                 pathlib.Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)
 
     def usage(self, prefix):
-        """Bytes and objects below a prefix; a directory marker is no object."""
+        """Bytes and objects below a prefix, without directory markers."""
         sizes, marker = [], ""
         while True:
             query = urllib.parse.urlencode({"list-type": 2, "prefix": prefix, "start-after": marker})
@@ -97,7 +97,7 @@ class Seaweed:
 
 
 def ports(count):
-    """Ports that are free together with those 10,000 above, where SeaweedFS puts its own protocol."""
+    """Free ports whose counterparts 10,000 higher are free too: SeaweedFS uses those for gRPC."""
     start = 11000 + os.getpid() % 500 * 20
     found = [port for port in range(start, start + 2000) if free(port) and free(port + 10000)]
     return found[:count]
