@@ -41,7 +41,7 @@ pub enum SourceError {
     #[error("{what} holds an unfinished restore of snapshot {snapshot}")]
     Unfinished { what: String, snapshot: String },
     /// A restore was to be resumed, but the target is not empty and has no ledger of a restore (exit 7).
-    #[error("{what} has no unfinished restore to resume, but contains {has}")]
+    #[error("{what} holds no unfinished restore to resume, but contains {has}")]
     NothingToResume { what: String, has: String },
     /// The connection to a source or target was lost (exit 7). Rows already restored stay; the restore can be resumed.
     #[error("lost {what}: {reason}")]

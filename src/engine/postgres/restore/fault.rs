@@ -99,7 +99,7 @@ fn server_error(error: &Error, doing: &str) -> SourceError {
 }
 
 /// Like [`fatal`], for an error that was already converted.
-pub(super) fn worded_fatal(error: PostgresError, server: &str) -> SourceError {
+pub(super) fn converted_fatal(error: PostgresError, server: &str) -> SourceError {
     match &error {
         PostgresError::Failed { state: None, reason, .. } => lost(server, reason.clone()),
         PostgresError::Failed { state: Some(state), reason, .. } if state.starts_with("57") => {
@@ -110,9 +110,9 @@ pub(super) fn worded_fatal(error: PostgresError, server: &str) -> SourceError {
 }
 
 /// Like [`fatal`], for one of our own queries that failed or returned an unexpected answer.
-pub(super) fn answer_fatal(error: QueryError, server: &str) -> SourceError {
+pub(super) fn query_fatal(error: QueryError, server: &str) -> SourceError {
     match error {
-        QueryError::Query(error) => worded_fatal(error, server),
+        QueryError::Query(error) => converted_fatal(error, server),
         other => SourceError::from(PostgresError::Failed {
             doing: "querying the server".to_owned(),
             reason: other.to_string(),

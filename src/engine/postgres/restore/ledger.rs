@@ -13,7 +13,7 @@ use crate::engine::contract::{Mark, SourceError};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
-use crate::engine::postgres::restore::fault::worded_fatal;
+use crate::engine::postgres::restore::fault::converted_fatal;
 use crate::engine::postgres::restore::session::TargetSession;
 
 const FORMAT: u32 = 1;
@@ -144,7 +144,7 @@ pub(super) fn find(client: &Client, server: &str) -> Result<Option<RestoreHead>,
     match read_head(client) {
         Ok(Some(content)) => parse_head(&content).map(Some),
         Ok(None) => Ok(None),
-        Err(error) => Err(worded_fatal(error, server)),
+        Err(error) => Err(converted_fatal(error, server)),
     }
 }
 
@@ -193,7 +193,7 @@ fn not_begun(error: PostgresError, server: &str) -> SourceError {
     let advice = match error.state() {
         Some("42501") => "connect as a superuser or as the database's owner",
         Some("25006") => "restore to a primary server and to a database that accepts writes",
-        _ => return worded_fatal(error, server),
+        _ => return converted_fatal(error, server),
     };
     SourceError::Unreachable { what: server.to_owned(), reason: format!("{error}; {advice}") }
 }
@@ -219,7 +219,7 @@ fn load_steps(session: &TargetSession) -> Result<HashSet<(RestorePart, u32)>, So
 fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>>, SourceError> {
     let found = session.client.query(READING, "SELECT name, marks FROM sidekeep_restore.batches", &[]);
     let mut batches: HashMap<String, HashSet<Mark>> = HashMap::new();
-    for row in found.map_err(|error| worded_fatal(error, &session.server.name))? {
+    for row in found.map_err(|error| converted_fatal(error, &session.server.name))? {
         let marks: &[u8] = row.get(1);
         let known = batches.entry(row.get(0)).or_default();
         known.extend(marks.as_chunks::<{ size_of::<Mark>() }>().0);

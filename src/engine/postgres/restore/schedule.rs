@@ -195,7 +195,7 @@ mod tests {
         tasks.sort_by_key(|task| task.weight);
         let mut state = ScheduleState::new(&tasks);
         let first = state.take().expect("the largest");
-        let second = state.take().expect("another table's");
+        let second = state.take().expect("a task of another table");
         assert_eq!((first.work, second.work), (1, 3));
         assert!(state.take().is_none());
         state.release(first);

@@ -11,7 +11,7 @@ use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::connect::session::{SessionEncoding, VALUE_SETTINGS};
 use crate::engine::postgres::connect::session::{major_version, number, pid, pooled};
-use crate::engine::postgres::restore::fault::{ServerFault, answer_fatal, classify, fatal, worded_fatal};
+use crate::engine::postgres::restore::fault::{ServerFault, classify, converted_fatal, fatal, query_fatal};
 use crate::engine::postgres::value::encode::EncodeTarget;
 
 /// Settings in addition to those that values depend on. Settings that a server does not know are skipped. Commits do
@@ -88,8 +88,8 @@ impl TargetSession {
     pub(super) fn open(address: &Address, session_use: SessionUse) -> Result<Self, SourceError> {
         let client = connect(address)?;
         let name = address.to_string();
-        let server = TargetServer::ask(&client, address).map_err(|error| worded_fatal(error, &name))?;
-        set_up(&client, server.encode.encoding).map_err(|error| worded_fatal(error, &name))?;
+        let server = TargetServer::ask(&client, address).map_err(|error| converted_fatal(error, &name))?;
+        set_up(&client, server.encode.encoding).map_err(|error| converted_fatal(error, &name))?;
         if session_use == SessionUse::Leader {
             refuse_pooler(&client, address)?;
         }
@@ -109,7 +109,7 @@ impl TargetSession {
         sql: &str,
         read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
     ) -> Result<Vec<T>, SourceError> {
-        rows(&self.client, doing, sql, read).map_err(|error| answer_fatal(error, &self.server.name))
+        rows(&self.client, doing, sql, read).map_err(|error| query_fatal(error, &self.server.name))
     }
 
     /// The names of all roles.
@@ -135,7 +135,7 @@ impl TargetSession {
 /// Refuses a pooler: it would let other clients share a session's settings and locks.
 fn refuse_pooler(leader: &Client, address: &Address) -> Result<(), SourceError> {
     let second = connect(address)?;
-    let pooler = pooler(leader, &second).map_err(|error| worded_fatal(error, &address.to_string()))?;
+    let pooler = pooler(leader, &second).map_err(|error| converted_fatal(error, &address.to_string()))?;
     match pooler {
         Some(reason) => Err(SourceError::Unreachable { what: address.to_string(), reason }),
         None => Ok(()),
@@ -169,7 +169,7 @@ const IN_USE: &str =
 
 fn not_free(error: PostgresError, server: &str) -> SourceError {
     if error.state() != Some("55P03") {
-        return worded_fatal(error, server);
+        return converted_fatal(error, server);
     }
     SourceError::Unreachable { what: server.to_owned(), reason: IN_USE.to_owned() }
 }

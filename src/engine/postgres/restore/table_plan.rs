@@ -8,7 +8,7 @@ use crate::engine::contract::{SourceError, TargetTable};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
-use crate::engine::postgres::restore::fault::worded_fatal;
+use crate::engine::postgres::restore::fault::converted_fatal;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::table::{LARGE_OBJECTS, qualified};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes, WireFormat};
@@ -102,7 +102,7 @@ struct ExistingTable {
 
 /// Creates the plans of all tables, in the same order.
 pub(super) fn load_plans(session: &TargetSession, tables: &[TargetTable]) -> Result<Vec<LoadPlan>, SourceError> {
-    let types = PgTypes::load(&session.client).map_err(|error| worded_fatal(error, &session.server.name))?;
+    let types = PgTypes::load(&session.client).map_err(|error| converted_fatal(error, &session.server.name))?;
     let existing = existing_tables(session)?;
     let mut plans = Vec::with_capacity(tables.len());
     for table in tables {

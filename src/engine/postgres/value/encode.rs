@@ -156,7 +156,7 @@ fn push_text_field(
         Cell::Bytes(bytes) => push_hex(out, bytes),
         _ => match text_of(cell, target.encoding)? {
             Some(text) => push_escaped(out, &text),
-            None => push_words(out, cell, kind, target)?,
+            None => push_scalar_text(out, cell, kind, target)?,
         },
     }
     Ok(())
@@ -220,7 +220,7 @@ fn latin1_text(bytes: &[u8], encoding: SessionEncoding) -> Cow<'_, [u8]> {
 
 /// Appends what the input function of the column's type reads, for cells that are neither text nor bytes. The output
 /// never needs escapes.
-pub(crate) fn push_words(
+pub(crate) fn push_scalar_text(
     out: &mut Vec<u8>,
     cell: &Cell<'_>,
     kind: ValueKind,
@@ -230,14 +230,14 @@ pub(crate) fn push_words(
         Cell::Bool(value) => out.push(if value { b't' } else { b'f' }),
         Cell::Integer(value) if kind == ValueKind::Money => push_money(out, value),
         Cell::Integer(value) => push_str(out, &value.to_string()),
-        Cell::Real(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
-        Cell::Real32(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
+        Cell::Real(value) => push_str(out, &real_text(value.is_nan(), value.is_infinite(), &value)),
+        Cell::Real32(value) => push_str(out, &real_text(value.is_nan(), value.is_infinite(), &value)),
         Cell::Numeric(number) => return push_numeric(out, &number),
         Cell::Uuid(bytes) => push_str(out, &data_encoding::HEXLOWER.encode(&bytes)),
         Cell::Interval { months, days, microseconds } => push_interval(out, months, days, microseconds, target),
         Cell::Absent => return Err(EncodeError::Absent),
         Cell::Stream(..) => return Err(EncodeError::Stream),
-        _ => push_time_words(out, cell, zone_of(kind)),
+        _ => push_time_text(out, cell, zone_of(kind)),
     }
     Ok(())
 }
@@ -250,7 +250,7 @@ fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> Result<(), EncodeErr
 }
 
 /// Appends a date or a time.
-fn push_time_words(out: &mut Vec<u8>, cell: &Cell<'_>, zone: Zone) {
+fn push_time_text(out: &mut Vec<u8>, cell: &Cell<'_>, zone: Zone) {
     match *cell {
         Cell::Timestamp(value) => calendar::push_timestamp(out, value, zone),
         Cell::Date(value) => calendar::push_date(out, value),
@@ -284,7 +284,7 @@ fn push_str(out: &mut Vec<u8>, text: &str) {
 }
 
 /// The shortest decimal digits that are read back as the same bits.
-fn real_words(nan: bool, infinite: bool, value: &dyn std::fmt::Debug) -> String {
+fn real_text(nan: bool, infinite: bool, value: &dyn std::fmt::Debug) -> String {
     match (nan, infinite) {
         (true, _) => "NaN".to_owned(),
         (_, true) => format!("{value:?}").replace("inf", "Infinity"),

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use crate::engine::postgres::value::encode::{
-    EncodeError, EncodeTarget, interval_bytes, is_binary_only, push_words, text_of,
+    EncodeError, EncodeTarget, interval_bytes, is_binary_only, push_scalar_text, text_of,
 };
 use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::Cell;
@@ -35,7 +35,7 @@ impl Parameter<'_> {
             return Ok(());
         }
         let mut words = Vec::new();
-        push_words(&mut words, &self.cell, self.kind, self.target)?;
+        push_scalar_text(&mut words, &self.cell, self.kind, self.target)?;
         out.extend_from_slice(&words);
         Ok(())
     }
