@@ -28,7 +28,7 @@ impl JsonLinesTarget {
 
 /// Appends `text` as a JSON string.
 pub(super) fn push_string(line: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(line, text).expect("a string fits in memory");
+    serde_json::to_writer(line, text).expect("writing a string to a vector cannot fail");
 }
 
 /// Appends the value of a member as JSON.

@@ -101,7 +101,7 @@ fn rows_are_restored_even_if_tablespaces_are_unusable() {
     assert_eq!(refused(&stage.restored("without", without)), [""; 0]);
     assert_there(&stage.cluster, "without", "0");
 
-    let unusable = "tablespace Fast: it does not exist here or must not be used: 4 objects are in the database's default tablespace instead";
+    let unusable = "tablespace Fast: it does not exist here or this role may not use it: 4 objects are in the database's default tablespace instead";
     stage.cluster.create_database("plain", "TEMPLATE template0 OWNER plain");
     stage.cluster.sql("plain", "ALTER SCHEMA public OWNER TO plain");
     let dsn = stage.cluster.dsn("plain").replace("postgres://postgres@", "postgres://plain@");

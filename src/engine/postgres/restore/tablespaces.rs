@@ -28,7 +28,9 @@ impl UnusableTablespace {
             1 => "1 object is".to_owned(),
             count => format!("{count} objects are"),
         };
-        format!("it does not exist here or must not be used: {objects} in the database's default tablespace instead")
+        format!(
+            "it does not exist here or this role may not use it: {objects} in the database's default tablespace instead"
+        )
     }
 }
 

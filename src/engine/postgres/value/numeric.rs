@@ -168,7 +168,7 @@ fn strip_zeros(negative: bool, scale: u16, exponent: i64, start: usize, buffer: 
         return Unpacked::Finite { negative: false, scale, exponent: 0, digits: start..start };
     };
     let exponent = exponent + (digits.len() - significant.end) as i64;
-    let exponent = i32::try_from(exponent).expect("a number of a few hundred thousand digits");
+    let exponent = i32::try_from(exponent).expect("a number has at most a few hundred thousand digits");
     Unpacked::Finite { negative, scale, exponent, digits: start + significant.start..start + significant.end }
 }
 
