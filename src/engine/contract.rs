@@ -1,5 +1,5 @@
-//! The traits of an engine: sources, which are live systems to be backed up, and targets, which are restored to.
-//! Rows are passed as borrowed cells. Nothing here knows a repository.
+//! The traits that an engine implements: sources (live systems to back up) and targets (systems to restore to).
+//! Rows are passed as borrowed cells. Nothing here depends on a repository.
 
 use std::collections::BTreeMap;
 
@@ -23,27 +23,27 @@ pub enum SourceError {
     #[error("{doing}: {reason}")]
     Server {
         doing: String,
-        /// The server's words. For some errors they quote values of rows.
+        /// The server's message. For some errors it quotes values of rows.
         reason: String,
         /// Its SQLSTATE.
         state: Option<String>,
     },
-    /// Reading blocked other sessions, and was aborted (exit 7).
-    #[error("left off reading {what}: {reason}")]
+    /// Reading blocked other sessions and was aborted (exit 7).
+    #[error("stopped reading {what}: {reason}")]
     Yielded { what: String, reason: String },
-    /// There is no space for a copy that must be made before anything can be read: another directory helps.
+    /// The private copy that reading needs could not be made, for example for lack of space. Another directory helps.
     #[error("cannot make a private copy in {dir}: {reason}")]
     Copy { dir: String, reason: String },
-    /// The target is not empty, or exists (exit 7).
+    /// The target is not empty, or it exists already (exit 7).
     #[error("{what} is not empty")]
     NotEmpty { what: String },
     /// The target has an unfinished restore (exit 7).
     #[error("{what} holds an unfinished restore of snapshot {snapshot}")]
     Unfinished { what: String, snapshot: String },
-    /// A restore was to be resumed, but the target has no ledger of one and is not empty (exit 7).
-    #[error("{what} holds no unfinished restore, and has {has}")]
+    /// A restore was to be resumed, but the target is not empty and has no ledger of a restore (exit 7).
+    #[error("{what} holds no unfinished restore to resume, but contains {has}")]
     NothingToResume { what: String, has: String },
-    /// The connection to a source or target was lost (exit 7). What was restored stays, and the restore can be resumed.
+    /// The connection to a source or target was lost (exit 7). Rows already restored stay; the restore can be resumed.
     #[error("lost {what}: {reason}")]
     Lost { what: String, reason: String },
     /// The receiver of the rows failed.
@@ -54,7 +54,7 @@ pub enum SourceError {
 /// A failure on the receiving side of a scan, of any type.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Which kind of system a source is; decides how its schema document is understood.
+/// The kind of system that a source is. It decides how the schema document is interpreted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
@@ -66,62 +66,61 @@ pub enum Engine {
 #[derive(Clone, Debug)]
 pub struct Description {
     pub engine: Engine,
-    /// Facts that distinguish this source from another with the same name (never secrets).
+    /// Facts that distinguish this source from another one with the same name (never secrets).
     pub identity: BTreeMap<String, String>,
-    /// The moment of the image by the source's own clock.
+    /// When the image was taken, by the source's own clock.
     pub source_clock: Moment,
-    /// Everything but the rows, in the engine's own document (JSON); read back by the engine's target.
+    /// Everything except the rows, as the engine's own JSON document. The engine's target reads it back.
     pub schema: Vec<u8>,
     pub tables: Vec<Table>,
-    /// Bytes that the tables take in the source, as far as known without a scan.
+    /// Size of the tables in the source in bytes, if known without a scan.
     pub bytes_estimate: Option<u64>,
-    /// What cannot be captured, or not exactly: each object by its name in the source.
+    /// Objects that cannot be captured exactly or at all, by their names in the source.
     pub gaps: Vec<Finding>,
 }
 
-/// A table as its source shows it.
+/// A table as its source describes it.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// Name, qualified where the engine has schemas.
+    /// Name, qualified if the engine has schemas.
     pub name: String,
-    /// A number that stays when the table is renamed, if the engine has one. SQLite may later give it to another table.
+    /// A number that survives a rename of the table, if the engine has one. SQLite may reuse it for another table.
     pub oid: Option<u64>,
-    /// In the order in which [`Reader::read`] delivers cells.
+    /// In the order of the cells from [`Reader::read`].
     pub columns: Vec<Column>,
-    /// Columns of the key, as positions in `columns`; empty: none.
+    /// Columns of the key, as positions in `columns`. Empty if the table has no key.
     pub key: Vec<usize>,
     pub foreign_keys: Vec<ForeignKey>,
-    /// Rows, as far as known without a scan.
+    /// Number of rows, if known without a scan.
     pub rows_estimate: Option<u64>,
-    /// Why this looks like a feed (append and expire), if it does.
+    /// Why this table looks like a feed (rows are appended and expire), if it does.
     pub feed_hint: Option<String>,
 }
 
-/// A column as its source shows it.
+/// A column as its source describes it.
 #[derive(Clone, Debug)]
 pub struct Column {
     pub name: String,
-    /// Position among all columns that the table has ever had (PostgreSQL's attnum), or in its definition.
+    /// Position among all columns that the table has ever had (PostgreSQL's attnum), or in the table's definition.
     pub position: u32,
     /// The value of this column in rows that were written before it existed.
     pub missing: OwnedCell,
-    /// Not part of the table's definition (SQLite's rowid).
+    /// The column is not part of the table's definition (SQLite's rowid).
     pub hidden: bool,
-    /// How the database compares values of this column with those that refer to it.
+    /// How the database compares values of this column with values that refer to it.
     pub fold: Fold,
 }
 
-/// Columns of a table that hold the key of a row of `parent`.
+/// A foreign key: columns of a table that contain the key of a row of `parent`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ForeignKey {
     /// Positions in the child's columns.
     pub columns: Vec<usize>,
-    /// Name of the parent table.
     pub parent: String,
-    /// Names of the parent's columns.
+    /// Names of the referenced columns of the parent.
     pub parent_columns: Vec<String>,
     pub strength: Strength,
-    /// Positions in `columns` of values that only the engine can compare with the parent's
+    /// Positions in `columns` of the values that only the engine can compare with the parent's values
     /// ([`Source::request_parent_values`]).
     pub server_compared: Vec<usize>,
 }
@@ -129,33 +128,33 @@ pub struct ForeignKey {
 /// What happens to a row when its parent is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Strength {
-    /// It is deleted too, or prevents the deletion: it belongs to the parent.
+    /// The row is deleted too, or it prevents the deletion. It belongs to the parent.
     Owning,
-    /// It stays and loses the reference (`ON DELETE SET NULL` or `SET DEFAULT`).
+    /// The row stays and loses the reference (`ON DELETE SET NULL` or `SET DEFAULT`).
     Weak,
 }
 
 /// Receives the rows of one table.
 pub trait RowSink {
-    /// One row: cells in the order of [`Table::columns`], then those of [`Source::request_parent_values`].
+    /// Receives one row: cells in the order of [`Table::columns`], then those from [`Source::request_parent_values`].
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SinkError>;
 }
 
-/// A live system, opened for one snapshot. [`Source::describe`] fixes the image; everything read later is from that image.
-/// Tables are named by their position in [`Description::tables`].
+/// A live system, opened for one snapshot. [`Source::describe`] fixes the image. Everything read later is from that
+/// image. A table is identified by its position in [`Description::tables`].
 pub trait Source: Send {
     /// Opens the consistent image and describes it.
     fn describe(&mut self) -> Result<Description, SourceError>;
-    /// Into how many parts a table's rows are divided, each of which may be read by another reader.
+    /// Number of parts that a table's rows are divided into. Different readers may read different parts.
     fn parts(&self, _table: usize) -> usize {
         1
     }
-    /// From now on rows of `table` have more cells after those of its columns, in the order of these calls: each value of
-    /// [`ForeignKey::server_compared`] as the parent has it. A row without parent has its own values there.
+    /// Adds cells to all later rows of `table`, after its columns and in the order of these calls: each value of
+    /// [`ForeignKey::server_compared`] as the parent stores it, or the row's own value if there is no parent.
     fn request_parent_values(&mut self, _table: usize, _foreign_key: usize) {}
-    /// Readers of the image, each for a thread of its own; at least one.
+    /// Readers of the image, at least one. Each may run in its own thread.
     fn readers(&mut self) -> Result<Vec<Box<dyn Reader + '_>>, SourceError>;
-    /// Reads every row of a table by one reader.
+    /// Reads every row of a table with one reader.
     fn read(&mut self, table: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
         let parts = self.parts(table);
         let mut readers = self.readers()?;
@@ -166,13 +165,13 @@ pub trait Source: Send {
         }
         Ok(gaps)
     }
-    /// Closes the image. Returns the gaps that are known only after everything was read.
+    /// Closes the image. Returns the gaps that become known only after everything was read.
     fn release(&mut self) -> Result<Vec<Finding>, SourceError>;
 }
 
-/// Reads an image, possibly at the same time as others.
+/// Reads an image, possibly in parallel with other readers.
 pub trait Reader: Send {
-    /// Reads every row of one part of a table, in any order. Returns the gaps that it found.
+    /// Reads every row of one part of a table, in any order. Returns the gaps found.
     fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError>;
 }
 
@@ -180,9 +179,9 @@ pub trait Reader: Send {
 #[derive(Clone, Debug)]
 pub struct TargetTable {
     pub name: String,
-    /// In the order in which [`Target::row`] receives cells: as the source had them.
+    /// In the order of the cells that [`Target::row`] receives, which is the order in the source.
     pub columns: Vec<TargetColumn>,
-    /// Columns of the key, as positions in `columns`; empty: none.
+    /// Columns of the key, as positions in `columns`. Empty if the table has no key.
     pub key: Vec<usize>,
 }
 
@@ -193,11 +192,11 @@ pub struct TargetColumn {
     pub hidden: bool,
 }
 
-/// What is to be restored.
+/// What a restore writes.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreContent<'a> {
     pub engine: Engine,
-    /// The snapshot's name: an unfinished restore can be resumed only with the same snapshot.
+    /// The snapshot's name. An unfinished restore can be resumed only with the same snapshot.
     pub snapshot: &'a str,
     /// The engine's schema document.
     pub schema: &'a [u8],
@@ -208,71 +207,71 @@ pub struct RestoreContent<'a> {
 /// An unfinished restore.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnfinishedRestore {
-    /// The target that it is in, for messages.
+    /// The target that contains it, for messages.
     pub what: String,
     /// The name of its snapshot.
     pub snapshot: String,
 }
 
-/// How much of a snapshot is wanted.
+/// How much of a snapshot is restored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
     Everything,
-    /// Some tables, with what they need.
+    /// Some tables and the objects that they need.
     Chosen,
 }
 
-/// Where rows are restored to. Call order: `begin`; then per table `table`, `row`…, or all rows through
-/// `batches` if the target has them; then `finish`.
+/// Something that rows are restored to. Call `begin`, then `table` and `row` for each table, then `finish`.
+/// If the target has `batches`, all rows go through them instead of `table` and `row`.
 pub trait Target: Send {
-    /// The restore that this target was told to go on with, if there is one.
+    /// The unfinished restore in the target, if this target was told to resume and there is one.
     fn unfinished_restore(&mut self) -> Result<Option<UnfinishedRestore>, SourceError> {
         Ok(None)
     }
-    /// Makes the target from the engine's schema document. Refuses one that is not empty.
+    /// Creates the target from the engine's schema document. Refuses a target that is not empty.
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError>;
-    /// The other way for rows, if this target takes them in any order and several at once.
+    /// The batch interface, if this target accepts rows in any order and in parallel.
     fn batches(&mut self) -> Option<&mut dyn BatchTarget> {
         None
     }
-    /// Rows of the table with this position in `tables` follow, in ascending order of hidden rowid or key.
+    /// Starts the table at this position in `tables`. Its rows follow in ascending order of hidden rowid or key.
     fn table(&mut self, table: usize) -> Result<(), SourceError>;
-    /// One row, cells in the order of the table's columns. Streams have been put back.
+    /// Writes one row, with its cells in the order of the table's columns and its streams already resolved.
     fn row(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError>;
-    /// Builds what comes after the rows, makes everything durable and publishes it. Returns what was refused, of which
-    /// the restore did without.
+    /// Builds everything that comes after the rows, makes it durable and publishes it. Returns what was refused and is
+    /// therefore missing from the target.
     fn finish(&mut self) -> Result<Vec<Finding>, SourceError>;
 }
 
-/// Part of a batch as a target remembers it.
+/// Identifies a part of a batch in the target's record of what is loaded.
 pub type Mark = [u8; 16];
 
-/// A target whose rows come in batches, through several loaders at once. Call order: `loaders`, `stages`; then for each
-/// stage all batches of its tables and `loaded`.
+/// A target that receives rows in batches, through several loaders in parallel. Call `loaders` and `stages`. Then, for
+/// each stage, load all batches of its tables and call `loaded`.
 pub trait BatchTarget {
-    /// All tables, as positions in `tables`, by stages: rows of one are all in before those of the next come.
+    /// All tables, as positions in `tables`, grouped into stages. All rows of a stage are loaded before the next stage.
     fn stages(&self) -> Vec<Vec<usize>>;
-    /// Whether an unfinished restore that this one goes on with brought this part of a batch in.
+    /// Whether this part of a batch was already loaded by the unfinished restore that is being resumed.
     fn has(&self, table: usize, mark: &Mark) -> bool;
-    /// The loaders: each is used by a thread of its own.
+    /// The loaders. Each is used by its own thread.
     fn loaders(&mut self) -> Result<Vec<Box<dyn Loader>>, SourceError>;
-    /// All rows of these tables are in, whatever loader took them.
+    /// Reports that all rows of these tables are loaded, by whichever loader.
     fn loaded(&mut self, tables: &[usize]) -> Result<(), SourceError>;
 }
 
-/// Takes batches.
+/// Loads batches.
 pub trait Loader: Send {
-    /// Takes a batch, whole and with its marks or not at all, but for rows that are refused and named. Gives the number
-    /// of rows that are in.
+    /// Loads a batch and its marks atomically, except for refused rows, which are recorded. Returns the number of rows
+    /// loaded.
     fn load(&mut self, batch: &dyn Batch) -> Result<u64, SourceError>;
 }
 
 /// Rows of one table that belong together.
 pub trait Batch {
-    /// Position of the table.
+    /// Position of the table in `tables`.
     fn table(&self) -> usize;
-    /// The parts that it is made of.
+    /// The marks of the parts that make up the batch.
     fn marks(&self) -> &[Mark];
-    /// Gives each row, in the same order each time: cells in the order of the table's columns.
+    /// Passes each row to `each`, in the same order every time, with cells in the order of the table's columns.
     fn rows(&self, each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), SourceError>) -> Result<(), SourceError>;
 }

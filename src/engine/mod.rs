@@ -1,4 +1,4 @@
-//! Live systems. They know rows, not repositories.
+//! Live systems: what is backed up and what is restored to. Engines deal with rows, not with repositories.
 
 pub mod contract;
 pub mod files;

@@ -1,11 +1,11 @@
-//! How a message names a row: by its key, shortened. It shows no other value.
+//! How a message identifies a row: by its key, shortened. No other value is shown.
 
 use crate::format::cell::Cell;
 
-/// Characters of a key's text that are shown.
+/// Number of characters of a text key that are shown.
 const KEY_CHARS_MAX: usize = 60;
 
-/// The row with these values in the columns of its key.
+/// Names the row with these values in its key columns.
 pub(crate) fn row_name<'a>(key: impl Iterator<Item = (&'a str, Option<&'a Cell<'a>>)>) -> String {
     let values: Vec<String> = key.map(|(name, cell)| format!("{name} = {}", shown_value(cell))).collect();
     match values.is_empty() {
@@ -24,7 +24,7 @@ fn shown_value(cell: Option<&Cell<'_>>) -> String {
     }
 }
 
-/// A UUID in hexadecimal digits, with its dashes.
+/// A UUID as hexadecimal digits with dashes.
 pub(crate) fn uuid_text(bytes: &[u8; 16]) -> String {
     let hex = data_encoding::HEXLOWER.encode(bytes);
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
@@ -36,7 +36,7 @@ mod tests {
     use crate::format::cell::Cell;
 
     #[test]
-    fn a_key_is_shown_and_shortened() {
+    fn a_row_is_named_by_its_shortened_key() {
         let long = "ä".repeat(100);
         let cells = [Cell::Integer(-7), Cell::Text(&long), Cell::Uuid([0x12; 16]), Cell::Bool(true), Cell::Null];
         let named = row_name(["a", "b", "c", "d", "e", "f"].into_iter().zip(cells.iter().map(Some).chain([None])));

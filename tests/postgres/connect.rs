@@ -1,4 +1,4 @@
-//! The ways to a server, and what is said when there is none.
+//! Connecting to a server in all supported ways, and the messages when that fails.
 
 use std::fs::{Permissions, set_permissions, write};
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use crate::support::postgres::cluster::{Cluster, Network, Settings, has_tls, pro
 
 const SECRET: &str = "s3cret:pass\\word";
 
-/// Signs in and asks who it is; an error is the whole message.
+/// Connects and returns the current user and database. An error is the whole message.
 fn sign_in(url: &str, variables: &[(&str, &str)]) -> Result<String, String> {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let signed_in = Address::parse(url, &HostEnvironment::new(variables)).and_then(|address| {
@@ -32,7 +32,7 @@ fn sign_in(url: &str, variables: &[(&str, &str)]) -> Result<String, String> {
     })
 }
 
-/// A server that asks over TCP for a SCRAM password, with a role `app` that has one.
+/// A server that asks for a SCRAM password over TCP, with a role `app` that has one.
 fn scram(conf: &[&str], hba: &str) -> Option<Cluster> {
     let settings = Settings {
         conf: conf.iter().map(|line| (*line).to_owned()).collect(),
@@ -47,7 +47,7 @@ fn scram(conf: &[&str], hba: &str) -> Option<Cluster> {
     Some(cluster)
 }
 
-fn says(result: Result<String, String>, parts: &[&str]) {
+fn assert_error_contains(result: Result<String, String>, parts: &[&str]) {
     let message = result.expect_err("refused");
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in {message:?}");
@@ -55,14 +55,14 @@ fn says(result: Result<String, String>, parts: &[&str]) {
 }
 
 #[test]
-fn a_server_starts_for_a_test() {
+fn a_test_can_start_a_server() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.create_database("odd \"name\"", "ENCODING 'LATIN1' TEMPLATE template0");
     let rows = cluster.sql("odd \"name\"", "SELECT current_setting('server_encoding'), NULL; SELECT 2");
     assert_eq!(rows, [vec![Some("LATIN1".to_owned()), None], vec![Some("2".to_owned())]]);
 }
 
-/// Run a second time by itself, it is the test that is killed.
+/// Starts itself a second time, as the test that is killed.
 #[test]
 fn a_killed_test_leaves_no_server() {
     const HOLD: &str = "SIDEKEEP_TEST_HOLD_A_SERVER";
@@ -91,7 +91,7 @@ fn a_killed_test_leaves_no_server() {
 }
 
 #[test]
-fn a_socket_and_several_hosts() {
+fn a_socket_several_hosts_and_environment_variables_work() {
     let Some(cluster) = Cluster::start() else { return };
     assert_eq!(sign_in(&cluster.dsn("template1"), &[]).as_deref(), Ok("postgres/template1"));
     let dir = cluster.socket_dir().display();
@@ -103,7 +103,7 @@ fn a_socket_and_several_hosts() {
 }
 
 #[test]
-fn scram_passwords_come_from_everywhere() {
+fn a_scram_password_comes_from_url_environment_passfile_or_service() {
     let Some(cluster) = scram(&[], "host all all 127.0.0.1/32 scram-sha-256") else { return };
     let dir = TempDir::new().expect("a directory");
     let port = cluster.port();
@@ -116,7 +116,7 @@ fn scram_passwords_come_from_everywhere() {
     let by_file = [("PGPASSFILE", passfile.to_str().expect("a path"))];
     assert_eq!(sign_in(&url, &by_file).as_deref(), Ok("app/postgres"));
     set_permissions(&passfile, Permissions::from_mode(0o644)).expect("a mode");
-    says(sign_in(&url, &by_file), &["others may read it; chmod 600", "PGPASSWORD"]);
+    assert_error_contains(sign_in(&url, &by_file), &["others may read it; chmod 600", "PGPASSWORD"]);
 
     let service = format!("[night]\nhost=127.0.0.1\nport={port}\ndbname=template1\nuser=app\npassword={SECRET}\n");
     let service = private(&dir, "services", &service);
@@ -127,34 +127,40 @@ fn scram_passwords_come_from_everywhere() {
     assert_eq!(sign_in("postgres://?service=night", &home).as_deref(), Ok("app/template1"));
 
     let place = format!("the database postgres on 127.0.0.1:{port} as app");
-    says(sign_in(&url, &[("PGPASSWORD", "wrong")]), &[&place, "password authentication failed", "PGPASS"]);
-    says(sign_in(&url, &[]), &[&place, "password missing", "PGPASSWORD"]);
+    assert_error_contains(
+        sign_in(&url, &[("PGPASSWORD", "wrong")]),
+        &[&place, "password authentication failed", "PGPASS"],
+    );
+    assert_error_contains(sign_in(&url, &[]), &[&place, "password missing", "PGPASSWORD"]);
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn a_missing_server_database_or_role_is_named() {
     let Some(cluster) = Cluster::start() else { return };
     let dir = cluster.socket_dir().display().to_string();
     let nowhere = "postgres://app:s3cret%3apass%5Cword@127.0.0.1:1/db";
-    says(sign_in(nowhere, &[]), &["db on 127.0.0.1:1 as app", "refused", "see whether the server runs"]);
+    assert_error_contains(
+        sign_in(nowhere, &[]),
+        &["db on 127.0.0.1:1 as app", "refused", "see whether the server runs"],
+    );
     let socket = format!("postgres:///db?user=app&host={dir}&port=5");
-    says(sign_in(&socket, &[]), &[&dir, "see whether the server runs"]);
-    says(sign_in(&cluster.dsn("missing"), &[]), &["\"missing\" does not exist", "psql -l"]);
+    assert_error_contains(sign_in(&socket, &[]), &[&dir, "see whether the server runs"]);
+    assert_error_contains(sign_in(&cluster.dsn("missing"), &[]), &["\"missing\" does not exist", "psql -l"]);
     let role = cluster.dsn("postgres").replace("postgres@", "nobody@");
-    says(sign_in(&role, &[]), &["role \"nobody\" does not exist", "may log in"]);
+    assert_error_contains(sign_in(&role, &[]), &["role \"nobody\" does not exist", "may log in"]);
 }
 
 #[test]
-fn a_silent_server_is_given_up() {
+fn a_server_that_does_not_answer_times_out() {
     let Some(cluster) = Cluster::start() else { return };
     let listener = cluster.runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let url = format!("postgres://app@127.0.0.1:{port}/db?connect_timeout=1");
-    says(sign_in(&url, &[]), &["no answer within 1 s"]);
+    assert_error_contains(sign_in(&url, &[]), &["no answer within 1 s"]);
 }
 
 #[test]
-fn tls_holds_what_its_mode_promises() {
+fn each_sslmode_checks_what_it_promises() {
     let Some(certificates) = Certificates::make() else { return };
     let hba = "hostssl all all 127.0.0.1/32 scram-sha-256\nhostnossl all all 127.0.0.1/32 reject";
     let Some(mut cluster) = scram(&[], hba) else { return };
@@ -162,7 +168,10 @@ fn tls_holds_what_its_mode_promises() {
     let at = |host: &str, more: &str| format!("postgres://app@{host}:{port}/postgres?{more}");
     let password = [("PGPASSWORD", SECRET)];
     let home = [("PGPASSWORD", SECRET), ("HOME", certificates.dir.path().to_str().expect("a path"))];
-    says(sign_in(&at("127.0.0.1", "sslmode=require"), &password), &["does not support TLS", "sslmode"]);
+    assert_error_contains(
+        sign_in(&at("127.0.0.1", "sslmode=require"), &password),
+        &["does not support TLS", "sslmode"],
+    );
 
     certificates.install(&mut cluster);
     let root = format!("sslrootcert={}", certificates.path("ca.crt"));
@@ -170,22 +179,28 @@ fn tls_holds_what_its_mode_promises() {
     let yes = Ok("app/postgres");
     assert_eq!(sign_in(&at("127.0.0.1", "sslmode=prefer"), &password).as_deref(), yes);
     assert_eq!(sign_in(&at("127.0.0.1", "sslmode=require"), &password).as_deref(), yes);
-    says(sign_in(&at("127.0.0.1", "sslmode=disable"), &password), &["pg_hba.conf"]);
+    assert_error_contains(sign_in(&at("127.0.0.1", "sslmode=disable"), &password), &["pg_hba.conf"]);
     let full = |host: &str, root: &str| at(host, &format!("sslmode=verify-full&{root}"));
     assert_eq!(sign_in(&full("localhost", &root), &password).as_deref(), yes);
-    // The name is that of `host`; `hostaddr` only says where it is.
+    // The certificate must be for `host`. `hostaddr` is only where to connect.
     let named = full("db.example", &format!("{root}&hostaddr=127.0.0.1"));
-    says(sign_in(&named, &password), &["db.example", "certificate", "which names"]);
-    says(sign_in(&full("127.0.0.1", &root), &password), &["not valid for", "sslrootcert"]);
+    assert_error_contains(sign_in(&named, &password), &["db.example", "certificate", "which names"]);
+    assert_error_contains(sign_in(&full("127.0.0.1", &root), &password), &["not valid for", "sslrootcert"]);
     let chain = |root: &str| at("127.0.0.1", &format!("sslmode=verify-ca&{root}"));
     assert_eq!(sign_in(&chain(&root), &password).as_deref(), yes);
-    says(sign_in(&chain(&other), &password), &["UnknownIssuer"]);
-    says(sign_in(&at("127.0.0.1", &format!("sslmode=require&{other}")), &password), &["UnknownIssuer"]);
-    says(sign_in(&full("localhost", "sslrootcert=system"), &password), &["UnknownIssuer"]);
-    says(sign_in(&full("localhost", "sslrootcert=/no/file"), &password), &["/no/file"]);
-    says(sign_in(&at("h", "sslmode=verify-full"), &password), &["name its authority with sslrootcert"]);
+    assert_error_contains(sign_in(&chain(&other), &password), &["UnknownIssuer"]);
+    assert_error_contains(
+        sign_in(&at("127.0.0.1", &format!("sslmode=require&{other}")), &password),
+        &["UnknownIssuer"],
+    );
+    assert_error_contains(sign_in(&full("localhost", "sslrootcert=system"), &password), &["UnknownIssuer"]);
+    assert_error_contains(sign_in(&full("localhost", "sslrootcert=/no/file"), &password), &["/no/file"]);
+    assert_error_contains(
+        sign_in(&at("h", "sslmode=verify-full"), &password),
+        &["name its authority with sslrootcert"],
+    );
 
-    // The usual files below the home directory.
+    // The default files below the home directory.
     let files = certificates.dir.path().join(".postgresql");
     std::fs::create_dir(&files).expect("a directory");
     std::fs::copy(certificates.path("ca.crt"), files.join("root.crt")).expect("a copy");
@@ -193,16 +208,16 @@ fn tls_holds_what_its_mode_promises() {
 }
 
 #[test]
-fn a_certificate_of_our_own_lets_us_in() {
+fn a_client_certificate_authenticates() {
     let Some(certificates) = Certificates::make() else { return };
     let Some(mut cluster) = scram(&[], "hostssl all app 127.0.0.1/32 cert") else { return };
     certificates.install(&mut cluster);
     let (certificate, key) = (certificates.path("app.crt"), certificates.path("app.key"));
     let url = format!("postgres://app@localhost:{}/postgres?sslmode=require&sslcert={certificate}", cluster.port());
     assert_eq!(sign_in(&format!("{url}&sslkey={key}"), &[]).as_deref(), Ok("app/postgres"));
-    says(sign_in(&url, &[]), &["sslcert needs sslkey"]);
+    assert_error_contains(sign_in(&url, &[]), &["sslcert needs sslkey"]);
     set_permissions(&key, Permissions::from_mode(0o644)).expect("a mode");
-    says(sign_in(&format!("{url}&sslkey={key}"), &[]), &["chmod 600"]);
+    assert_error_contains(sign_in(&format!("{url}&sslkey={key}"), &[]), &["chmod 600"]);
 }
 
 fn private(dir: &TempDir, name: &str, text: &str) -> PathBuf {
@@ -212,9 +227,9 @@ fn private(dir: &TempDir, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// As who has no authority makes them: the first as the page says, the second as recipes have it.
+/// Certificates of servers without an authority: one made as `docs/postgresql.md` says, one made as in common recipes.
 #[test]
-fn a_certificate_that_signed_itself() {
+fn a_self_signed_certificate_works_unless_it_is_a_ca() {
     let Some(certificates) = Certificates::make() else { return };
     let hba = "hostssl all all 127.0.0.1/32 scram-sha-256";
     let Some(mut cluster) = scram(&[], hba) else { return };
@@ -226,24 +241,27 @@ fn a_certificate_that_signed_itself() {
     let password = [("PGPASSWORD", SECRET)];
     certificates.install_as(&mut cluster, "alone");
     assert_eq!(sign_in(&own, &password).as_deref(), Ok("app/postgres"));
-    says(sign_in(&other, &password), &["UnknownIssuer", "that certificate itself if it signed itself"]);
+    assert_error_contains(
+        sign_in(&other, &password),
+        &["UnknownIssuer", "that certificate itself if it signed itself"],
+    );
     certificates.install_as(&mut cluster, "recipe");
-    says(sign_in(&bare, &password), &["CaUsedAsEndEntity", "docs/postgresql.md", "sslmode=require"]);
+    assert_error_contains(sign_in(&bare, &password), &["CaUsedAsEndEntity", "docs/postgresql.md", "sslmode=require"]);
 }
 
-/// An authority, a server of it named localhost, a client of it named app, and a stranger's authority.
+/// An authority with a server certificate (localhost) and a client certificate (app), and an unrelated authority.
 struct Certificates {
     dir: TempDir,
 }
 
 impl Certificates {
-    /// `None` after saying that the test is skipped.
+    /// Returns `None` if the test must be skipped, after printing why.
     fn make() -> Option<Self> {
         if !has_tls() {
             return None;
         }
         if Command::new("openssl").arg("version").output().is_err() {
-            eprintln!("skipped: there is no openssl to make certificates with");
+            eprintln!("skipped: openssl, which creates the certificates, is not installed");
             return None;
         }
         let this = Self { dir: TempDir::new().expect("a directory") };
@@ -279,12 +297,12 @@ impl Certificates {
         self.dir.path().join(name).display().to_string()
     }
 
-    /// Lets the server offer TLS.
+    /// Makes the server offer TLS.
     fn install(&self, cluster: &mut Cluster) {
         self.install_as(cluster, "localhost");
     }
 
-    /// The same with the certificate of this name.
+    /// Like [`Self::install`], with the certificate of this name.
     fn install_as(&self, cluster: &mut Cluster, name: &str) {
         let read = |name: &str| std::fs::read_to_string(self.dir.path().join(name)).expect("a file");
         let file = |path: &Path| path.display().to_string();

@@ -1,4 +1,4 @@
-//! One image for several sessions: what it shows, whom it refuses, what it says of locks.
+//! One image for several sessions: what it shows, which servers it refuses, how it reports locks.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn tables(names: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_database_without_an_encoding_gives_bytes() {
+fn a_database_without_an_encoding_is_read_as_bytes() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.create_database("ascii", "ENCODING 'SQL_ASCII' TEMPLATE template0");
     cluster.create_database("latin", "ENCODING 'LATIN1' TEMPLATE template0");
@@ -41,7 +41,7 @@ fn a_database_without_an_encoding_gives_bytes() {
 }
 
 #[test]
-fn locked_tables_stay_and_others_are_named() {
+fn table_locks_are_held_and_a_table_that_cannot_be_locked_is_named() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql("postgres", "CREATE SCHEMA \"S s\"; CREATE TABLE \"S s\".\"T\" (); CREATE TABLE u ()");
     let mut image = open(&cluster, "postgres").expect("an image");
@@ -62,11 +62,15 @@ fn locked_tables_stay_and_others_are_named() {
     assert!(held.contains("public.u by process") && !held.contains("\"S s\""), "{held}");
     let worker = image.worker().expect("a worker");
     assert_eq!(image.try_lock(&worker, "public.u").expect("asked"), TableLock::Contended);
-    assert_eq!(image.try_lock(&worker, "\"S s\".\"T\"").expect("asked"), TableLock::Acquired, "the worker can go on");
+    assert_eq!(
+        image.try_lock(&worker, "\"S s\".\"T\"").expect("asked"),
+        TableLock::Acquired,
+        "the worker is still usable"
+    );
 }
 
 #[test]
-fn too_few_locks_are_said_to_be_so() {
+fn too_few_locks_are_reported() {
     let conf = vec!["max_locks_per_transaction = 10".to_owned(), "max_connections = 5".to_owned()];
     let Some(cluster) = Cluster::start_with(&Settings { conf, ..Settings::default() }) else { return };
     for schema in 0..12 {
@@ -87,7 +91,7 @@ fn a_transaction_pooler_is_refused() {
     let program = std::env::var("SIDEKEEP_TEST_PGBOUNCER").unwrap_or_else(|_| "/usr/sbin/pgbouncer".to_owned());
     if Command::new(&program).arg("--version").output().is_err() {
         assert!(std::env::var_os("SIDEKEEP_TEST_ALL").is_none(), "no pgbouncer: eval \"$(scripts/test-deps)\"");
-        eprintln!("skipped: there is no pgbouncer");
+        eprintln!("skipped: pgbouncer is not installed");
         return;
     }
     let Some(cluster) = Cluster::start() else { return };
@@ -118,7 +122,7 @@ fn a_transaction_pooler_is_refused() {
 }
 
 #[test]
-fn a_standby_must_let_us_finish() {
+fn a_standby_that_would_cancel_the_backup_is_refused() {
     let Some(cluster) = Cluster::start() else { return };
     let hasty = cluster.standby(&["max_standby_streaming_delay = 5s"]);
     let refused = open(&hasty, "postgres").map(|_| ()).expect_err("refused");

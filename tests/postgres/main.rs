@@ -1,5 +1,5 @@
-//! PostgreSQL through the library, as far as it does not depend on the server's version: run with one version
-//! (`support/postgres/cluster.rs`). What does is in `postgres_versions`.
+//! PostgreSQL through the library. These tests do not depend on the server's version and run with only one
+//! (`support/postgres/cluster.rs`). Tests that depend on it are in `postgres_versions`.
 
 mod backup;
 mod connect;

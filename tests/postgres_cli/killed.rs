@@ -1,4 +1,4 @@
-//! The program is killed in the middle of a restore, at once and without a word, and another run goes on.
+//! The program is killed with SIGKILL in the middle of a restore, and another run resumes it.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::support::postgres::compare::assert_same;
 use crate::support::postgres::service::Live;
 use crate::wire::Wire;
 
-/// Many statements before the rows, rows, and an index that takes its time.
+/// Many statements before the rows, rows, and an index that is slow to build.
 const MORE: &str = "
     DO $$ BEGIN FOR n IN 1..60 LOOP
         EXECUTE format('CREATE TABLE wide_%s (a int PRIMARY KEY); COMMENT ON TABLE wide_%s IS %L', n, n, repeat('word ', 200));
@@ -20,8 +20,9 @@ const MORE: &str = "
     CREATE MATERIALIZED VIEW newest AS SELECT max(id) FROM blobs;
     CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
     CREATE EVENT TRIGGER noted ON ddl_command_end EXECUTE FUNCTION noted()";
-/// Bytes of a session that end among the statements before the rows, and among the rows.
+/// Number of bytes that a session sends until it is among the statements before the rows.
 const STATEMENTS: u64 = 40_000;
+/// Number of bytes that a session sends until it is among the rows.
 pub const ROWS: u64 = 12_000_000;
 
 pub fn live() -> Option<Live> {
@@ -41,7 +42,7 @@ fn begin(live: &Live, args: &[&str]) -> Child {
 }
 
 fn kill(mut child: Child) {
-    assert!(child.try_wait().expect("a status").is_none(), "it came to its end");
+    assert!(child.try_wait().expect("a status").is_none(), "the restore finished before it was killed");
     child.kill().expect("killed");
     child.wait().expect("dead");
 }
@@ -54,7 +55,7 @@ pub fn until(what: impl Fn() -> bool) {
     }
 }
 
-/// Whether a session of this database is at a statement with these words.
+/// Returns a check for whether a session of this database is executing a statement with these words.
 pub fn is_at(database: &str, words: &str) -> impl Fn(&Live) -> bool + use<> {
     let sql = format!(
         "SELECT 1 FROM pg_stat_activity WHERE datname = '{database}' AND state = 'active' AND query LIKE '%{words}%'
@@ -63,7 +64,7 @@ pub fn is_at(database: &str, words: &str) -> impl Fn(&Live) -> bool + use<> {
     move |live: &Live| !live.cluster.sql("postgres", &sql).is_empty()
 }
 
-/// How many steps of this part, and batches, are marked.
+/// Returns the number of marked steps of this part, and the number of marked batches.
 fn marked(live: &Live, database: &str, part: &str) -> (u64, u64) {
     let sql = format!(
         "SELECT (SELECT count(*) FROM sidekeep_restore.done WHERE part = '{part}'), count(*) FROM sidekeep_restore.batches"
@@ -73,13 +74,13 @@ fn marked(live: &Live, database: &str, part: &str) -> (u64, u64) {
     (number(0), number(1))
 }
 
-pub fn goes_on(live: &Live, database: &str) {
+pub fn assert_resumes(live: &Live, database: &str) {
     live.sandbox.ok(&restore(&live.cluster.dsn(database), &["--resume"]));
     assert_same((&live.cluster, "sync"), (&live.cluster, database));
 }
 
 #[test]
-fn before_and_among_the_rows() {
+fn a_restore_killed_before_or_during_the_rows_resumes() {
     let Some(live) = live() else { return };
     for (database, bytes) in [("early", STATEMENTS), ("late", ROWS)] {
         live.cluster.create_database(database, "TEMPLATE template0");
@@ -91,15 +92,15 @@ fn before_and_among_the_rows() {
         wire.cut();
         match (database, marked(&live, database, "pre-data"), marked(&live, database, "post-data").0) {
             ("early", (1.., 0), 0) | ("late", (1.., 1..), 0) => {}
-            other => panic!("another moment: {other:?}"),
+            other => panic!("killed at an unexpected moment: {other:?}"),
         }
-        goes_on(&live, database);
+        assert_resumes(&live, database);
     }
 }
 
-/// The server is in the middle of an index when nobody waits for it any more; and those who go on are killed as well.
+/// The server still builds an index when the restore is killed. The run that resumes it is killed as well.
 #[test]
-fn among_the_indexes_and_again() {
+fn a_restore_killed_during_indexes_and_during_resume_resumes() {
     let Some(live) = live() else { return };
     live.cluster.create_database("back", "TEMPLATE template0");
     let to = live.cluster.dsn("back");
@@ -109,11 +110,11 @@ fn among_the_indexes_and_again() {
     kill(child);
     let (_, batches) = marked(&live, "back", "post-data");
     assert!(batches > 0);
-    // Who goes on waits for the index that the server goes on with, and is killed waiting.
+    // The resumed run waits for the index that the server is still building, and is killed while it waits.
     let waits = is_at("back", "pg_advisory_lock");
     let child = begin(&live, &restore(&to, &["--resume"]));
     until(|| waits(&live));
     kill(child);
-    goes_on(&live, "back");
+    assert_resumes(&live, "back");
     assert!(live.sandbox.fails(7, &restore(&to, &["--resume"])).contains("it is whole"));
 }

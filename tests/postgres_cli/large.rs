@@ -1,4 +1,4 @@
-//! Large objects: what they hold goes through a repository page by page, and holes stay holes.
+//! Large objects are backed up and restored page by page, and holes stay holes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::postgres::service::Live;
 use crate::support::sandbox::gaps_of;
 
-/// One with two holes, one whose end is a hole of its own making, an empty one, and one of several pages.
+/// An object with two holes, one without holes, an empty one, and a longer one whose OID exceeds 31 bits.
 const OBJECTS: &str = "
     SELECT lo_from_bytea(5001, 'begin');
     SELECT lo_put(5001, 100000, 'middle'); SELECT lo_put(5001, 5000000, 'end');
@@ -35,7 +35,7 @@ fn stored(live: &Live) -> Vec<Vec<Option<String>>> {
 }
 
 #[test]
-fn pages_come_back_as_they_were() {
+fn large_object_pages_are_restored_exactly() {
     let Some(live) = Live::new() else { return };
     live.sql(OBJECTS);
     let first = live.sandbox.json(&["backup"]);
@@ -61,7 +61,7 @@ fn pages_come_back_as_they_were() {
     assert!(text.contains("pg_catalog.pg_largeobject") && text.contains("feed"), "{text}");
     assert!(live.sandbox.ok(&["show", "latest"]).contains("pg_catalog.pg_largeobject"));
 
-    // They may go, and come again.
+    // All large objects may disappear and new ones appear.
     live.sql("SELECT lo_unlink(oid) FROM pg_largeobject_metadata");
     live.sandbox.ok(&["backup"]);
     live.sql("SELECT lo_from_bytea(5001, 'again')");
@@ -69,10 +69,11 @@ fn pages_come_back_as_they_were() {
     assert_eq!(restored(&live, "three"), stored(&live));
 }
 
-/// What a server sends column by column it takes back in no way: the row is named and left out, all others are there.
+/// A server can send such a row column by column but accepts it in no form. The row is reported and skipped, and all
+/// others are restored.
 #[test]
 #[ignore = "needs several gigabytes of memory and of disk"]
-fn a_row_that_no_server_takes_is_named() {
+fn a_row_too_large_for_a_server_is_reported() {
     let Some(live) = Live::new() else { return };
     live.sql(
         "CREATE TABLE t (n int PRIMARY KEY, a bytea, b bytea, c text); ALTER TABLE t ALTER a SET STORAGE EXTERNAL;
@@ -87,7 +88,7 @@ fn a_row_that_no_server_takes_is_named() {
     assert_eq!((ran.code, ran.err.as_str()), (3, ""), "{}", ran.out);
     assert!(ran.out.contains("missing: 2 rows of public.t\n"), "{}", ran.out);
     for n in [20, 50] {
-        let named = format!("refused: public.t: the row with n = {n} was refused: a row of more than the gigabyte");
+        let named = format!("refused: public.t: the row with n = {n} was refused: the row is larger than 1 GiB");
         assert!(ran.out.contains(&named), "{}", ran.out);
     }
     let rows = "SELECT n, length(a), md5(a), b, c FROM t WHERE n NOT IN (20, 50) ORDER BY n";

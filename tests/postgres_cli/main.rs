@@ -1,12 +1,12 @@
-//! The program against real PostgreSQL servers, as its users meet it.
+//! The command line program with real PostgreSQL servers.
 
-mod alone;
+mod backup_runs;
 mod killed;
 mod large;
 mod middle;
-mod nights;
 mod restore;
 mod secrets;
+mod standalone;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminated;

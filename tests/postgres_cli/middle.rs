@@ -1,4 +1,4 @@
-//! What happens to a server, a connection, a table or the program in the middle of a backup.
+//! Events in the middle of a backup: a killed server, a cut connection, an altered table, an interrupt.
 
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::support::postgres::service::Live;
 use crate::support::sandbox::{gaps_of, interrupt};
 use crate::wire::Wire;
 
-/// More than comes in a session before the rows, and less than these.
+/// Number of received bytes after which a session is among the rows.
 const BEFORE_ROWS: u64 = 2_000_000;
 const MANY: &str = "CREATE TABLE blobs (id int PRIMARY KEY, data bytea);
     INSERT INTO blobs SELECT n, decode(repeat(md5(n::text), 1000), 'hex') FROM generate_series(1, 1000) AS n";
@@ -21,7 +21,7 @@ pub fn live(conf: &[&str]) -> Option<Live> {
     Some(live)
 }
 
-/// A wire on which the next backup comes to a stop among the rows.
+/// A wire on which the next backup stops among the rows.
 pub fn wire(live: &Live) -> Wire {
     let wire = Wire::to(live.cluster.port(), BEFORE_ROWS);
     live.configure(&format!("postgres://postgres@127.0.0.1:{}/sync", wire.port()), "");
@@ -45,12 +45,12 @@ pub fn end(child: Child) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-/// Sessions of ours that are still there.
+/// Sessions of the program that still exist.
 fn sessions(cluster: &Cluster) -> Vec<Vec<Option<String>>> {
     cluster.sql("postgres", "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'sidekeep'")
 }
 
-pub fn gone_soon(cluster: &Cluster) {
+pub fn assert_sessions_end(cluster: &Cluster) {
     let begun = Instant::now();
     while !sessions(cluster).is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", sessions(cluster));
@@ -58,16 +58,16 @@ pub fn gone_soon(cluster: &Cluster) {
     }
 }
 
-/// The snapshots of before are whole, and the next night is taken.
-pub fn all_is_well(live: &Live, snapshots: u64) {
+/// Checks that earlier snapshots are intact and that the next backup succeeds.
+pub fn assert_healthy(live: &Live, snapshots: u64) {
     live.configure(&live.cluster.dsn("sync"), "");
     live.sandbox.ok(&["verify", "--level", "deep", "--key-file", "keys/admin.key"]);
     assert_eq!(live.sandbox.json(&["backup"])["number"], snapshots + 1);
 }
 
-/// Of several servers the tools go to the one that the sessions went to.
+/// Of several hosts, the dump tools use the one that the sessions are connected to.
 #[test]
-fn a_server_that_is_down_before_one_that_is_up() {
+fn an_unreachable_first_host_is_skipped() {
     let Some(live) = live(&[]) else { return };
     live.configure(&format!("postgres://postgres@127.0.0.1:1,127.0.0.1:{}/sync", live.cluster.port()), "");
     let report = live.sandbox.json(&["backup", "--workers", "2"]);
@@ -75,24 +75,24 @@ fn a_server_that_is_down_before_one_that_is_up() {
 }
 
 #[test]
-fn a_server_that_is_killed() {
+fn a_backup_fails_cleanly_if_the_server_is_killed() {
     let Some(mut live) = live(&[]) else { return };
     live.sandbox.ok(&["backup"]);
     let wire = wire(&live);
     let child = begin(&live, &wire);
     live.cluster.stop();
-    wire.go_on();
+    wire.open();
     let (code, out, err) = end(child);
     assert!((code == 7 || code == 1) && out.is_empty(), "{code} {err}");
     assert!(err.starts_with("error: "), "{err}");
     let error = live.sandbox.fails(7, &["backup"]);
     assert!(error.contains("see whether the server runs"), "{error}");
     live.cluster.start_server();
-    all_is_well(&live, 1);
+    assert_healthy(&live, 1);
 }
 
 #[test]
-fn a_connection_that_is_cut() {
+fn a_backup_fails_cleanly_if_its_connections_are_cut() {
     let Some(live) = live(&[]) else { return };
     live.sandbox.ok(&["backup"]);
     let wire = wire(&live);
@@ -100,12 +100,12 @@ fn a_connection_that_is_cut() {
     wire.cut();
     let (code, out, err) = end(child);
     assert!((code == 7 || code == 1) && out.is_empty(), "{code} {err}");
-    gone_soon(&live.cluster);
-    all_is_well(&live, 1);
+    assert_sessions_end(&live.cluster);
+    assert_healthy(&live, 1);
 }
 
 #[test]
-fn an_interrupt_among_the_rows() {
+fn an_interrupt_during_the_rows_ends_the_backup() {
     let Some(live) = live(&[]) else { return };
     live.sandbox.ok(&["backup"]);
     let wire = wire(&live);
@@ -117,12 +117,12 @@ fn an_interrupt_among_the_rows() {
     assert_eq!((code, out.as_str()), (130, ""), "{err}");
     assert!(err.contains("interrupted") && begun.elapsed() < Duration::from_secs(5), "{err}");
     wire.cut();
-    gone_soon(&live.cluster);
-    all_is_well(&live, 1);
+    assert_sessions_end(&live.cluster);
+    assert_healthy(&live, 1);
 }
 
 #[test]
-fn an_interrupt_while_the_tools_work() {
+fn an_interrupt_during_the_dump_tools_ends_the_backup() {
     let Some(live) = live(&[]) else { return };
     use std::os::unix::fs::PermissionsExt;
     let bin = live.cluster.client_bin();
@@ -143,45 +143,45 @@ fn an_interrupt_while_the_tools_work() {
     interrupt(&child);
     let (code, _, err) = end(child);
     assert_eq!(code, 130, "{err}");
-    gone_soon(&live.cluster);
+    assert_sessions_end(&live.cluster);
 }
 
 #[test]
-fn who_alters_a_table_waits_and_a_short_while_is_no_harm() {
+fn a_session_that_alters_a_table_waits_and_the_backup_succeeds() {
     let Some(live) = live(&[]) else { return };
     let wire = wire(&live);
-    // A second session would give way at once to who waits for its next table.
+    // With a second worker, the backup would yield at once to the session that waits for its next table.
     let child = begin_with(&live, &wire, &["backup", "--workers", "1"]);
     std::thread::scope(|scope| {
         let other = scope.spawn(|| live.sql("ALTER TABLE settings ADD COLUMN more text; DROP TABLE labels"));
         std::thread::sleep(Duration::from_secs(2));
-        wire.go_on();
+        wire.open();
         let (code, out, err) = end(child);
         assert_eq!(code, 0, "{out}{err}");
         assert!(out.contains("the database's snapshot was open for"), "{out}");
         other.join().expect("altered")
     });
     assert!(live.sandbox.ok(&["show", "latest"]).contains("public.labels"));
-    all_is_well(&live, 1);
+    assert_healthy(&live, 1);
     assert!(!live.sandbox.ok(&["show", "latest"]).contains("public.labels"));
 }
 
 #[test]
-fn who_alters_a_table_waits_no_longer_than_half_a_minute() {
+fn a_session_that_alters_a_table_waits_at_most_half_a_minute() {
     let Some(live) = live(&[]) else { return };
     live.sandbox.ok(&["backup"]);
     let wire = wire(&live);
     let child = begin(&live, &wire);
     live.sql("SET statement_timeout = '50s'; ALTER TABLE settings ADD COLUMN more text DEFAULT 'their data'");
-    wire.go_on();
+    wire.open();
     let (code, _, err) = end(child);
     assert_eq!(code, 7, "{err}");
     assert!(err.contains("with ALTER TABLE") && err.contains("for public.settings behind us"), "{err}");
     assert!(!err.contains("ADD COLUMN") && !err.contains("their data"), "{err}");
-    all_is_well(&live, 1);
+    assert_healthy(&live, 1);
 }
 
-/// A backup whose `pg_dump` waits until there is a file `on`.
+/// Starts a backup whose `pg_dump` waits until the file `on` exists.
 fn begin_before_the_tools(live: &Live) -> Child {
     use std::os::unix::fs::PermissionsExt;
     let bin = live.cluster.client_bin();
@@ -208,9 +208,9 @@ fn until(what: &dyn Fn() -> bool) {
     }
 }
 
-/// `pg_dump` locks the tables again, and would wait behind him for ever.
+/// `pg_dump` locks the tables again. It would wait forever behind the session, which waits for the backup's lock.
 #[test]
-fn who_waits_to_alter_a_table_before_the_tools_have_it_is_let_in() {
+fn a_session_that_waits_to_alter_a_table_goes_before_pg_dump() {
     let Some(live) = live(&[]) else { return };
     let child = begin_before_the_tools(&live);
     std::thread::scope(|scope| {
@@ -230,7 +230,7 @@ fn who_waits_to_alter_a_table_before_the_tools_have_it_is_let_in() {
 }
 
 #[test]
-fn tools_that_never_get_a_lock_are_given_up() {
+fn a_backup_fails_if_pg_dump_never_gets_a_lock() {
     let Some(live) = live(&[]) else { return };
     use std::os::unix::fs::PermissionsExt;
     let script = format!(
@@ -255,9 +255,9 @@ const MOODS: &str = "CREATE TYPE mood AS ENUM ('sad', 'fine'); CREATE TYPE pair 
     CREATE TABLE pairs (at timestamp, p pair); INSERT INTO people VALUES (1, '{sad,fine}'); INSERT INTO pairs VALUES
     (now(), '(1,sad)')";
 
-/// No lock keeps a type: rows have the new label, the schema the old one.
+/// Types cannot be locked, so rows may have a new label while the schema has the old one.
 #[test]
-fn a_type_that_is_altered_while_rows_are_read() {
+fn a_type_altered_while_rows_are_read_is_reported() {
     let Some(live) = live(&[]) else { return };
     live.sql(MOODS);
     for (change, gaps) in [
@@ -267,14 +267,14 @@ fn a_type_that_is_altered_while_rows_are_read() {
             "ALTER TYPE mood RENAME VALUE 'blue' TO 'x'; ALTER TYPE mood RENAME VALUE 'x' TO 'blue'",
             vec!["type public.mood"],
         ),
-        // These change no value from before.
+        // These do not change existing values.
         ("ALTER TYPE mood ADD VALUE 'better'", vec![]),
         ("ALTER TYPE pair RENAME TO two; ALTER TYPE other RENAME VALUE 'x' TO 'y'", vec![]),
     ] {
         let wire = wire(&live);
         let child = begin_with(&live, &wire, &["backup", "--json"]);
         live.sql(change);
-        wire.go_on();
+        wire.open();
         let (code, out, err) = end(child);
         assert_eq!(code, if gaps.is_empty() { 0 } else { 3 }, "{change}: {out}{err}");
         let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
@@ -292,19 +292,19 @@ fn a_type_that_is_altered_while_rows_are_read() {
             assert!(shown.out.contains(gaps[0]), "{}", shown.out);
         }
     }
-    // Values of a domain over it are asked for by its name.
+    // Values of a domain over the type are selected with the type's name.
     let wire = wire(&live);
     let child = begin(&live, &wire);
     live.sql("ALTER TYPE mood RENAME TO feeling");
-    wire.go_on();
+    wire.open();
     let (code, _, err) = end(child);
     assert_eq!(code, 7, "{err}");
     assert!(err.contains("type public.mood was altered") && err.contains("when nobody alters"), "{err}");
-    all_is_well(&live, 5);
+    assert_healthy(&live, 5);
 }
 
 #[test]
-fn a_type_that_is_altered_before_the_tools_see_it() {
+fn a_type_altered_before_pg_dump_runs_restores_correctly() {
     let Some(live) = live(&[]) else { return };
     live.sql(MOODS);
     let child = begin_before_the_tools(&live);
@@ -319,9 +319,9 @@ fn a_type_that_is_altered_before_the_tools_see_it() {
     assert_eq!(rows, [[Some("{blue,fine}".to_owned())], [Some("1".to_owned())]]);
 }
 
-/// What is rewritten between the image and its locks looks empty in the image.
+/// A table that is rewritten between the start of the image and its locks would look empty in the image.
 #[test]
-fn tables_that_are_altered_while_a_backup_begins() {
+fn tables_altered_while_a_backup_starts_are_backed_up_completely() {
     let Some(live) = live(&[]) else { return };
     live.sql("CREATE TABLE swapped AS SELECT n FROM generate_series(1, 10) AS n");
     for (change, rows) in [
@@ -336,7 +336,7 @@ fn tables_that_are_altered_while_a_backup_begins() {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
         let begun = Instant::now();
         while live.sql("SELECT 1 FROM pg_locks WHERE NOT granted").is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it waits for the table");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the backup does not wait for the table");
             std::thread::sleep(Duration::from_millis(10));
         }
         client.execute("committing", "COMMIT").expect("committed");
@@ -350,7 +350,7 @@ fn tables_that_are_altered_while_a_backup_begins() {
 }
 
 #[test]
-fn too_few_locks() {
+fn too_few_locks_are_reported() {
     let Some(live) = live(&["max_locks_per_transaction = 10", "max_connections = 10"]) else { return };
     let many: String = (0..40).map(|n| format!("CREATE TABLE many_{n} (a int);")).collect();
     (0..25).for_each(|round| drop(live.sql(&many.replace("many_", &format!("many_{round}_")))));

@@ -1,13 +1,13 @@
-//! Back into an empty database by the program: the options, an interrupt, and going on.
+//! Restores into an empty database with the program: options, an interrupt, and resuming.
 
 use std::process::Stdio;
 
-use crate::middle::{end, gone_soon, live};
+use crate::middle::{assert_sessions_end, end, live};
 use crate::support::postgres::service::{Live, ROWS};
 use crate::support::sandbox::{interrupt, of_kind};
 use crate::wire::Wire;
 
-/// Rows and their content, the same for the same rows in whatever order.
+/// Row counts and content hashes of tables, independent of the order of rows.
 const SUMS: &str = "SELECT count(*), sum(hashtextextended(t::text, 0)) FROM contacts t
     UNION ALL SELECT count(*), sum(hashtextextended(t::text, 0)) FROM labels t
     UNION ALL SELECT count(*), sum(hashtextextended(t::text, 0)) FROM events t
@@ -18,7 +18,7 @@ fn admin<'a>(args: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_database_comes_back_into_an_empty_one() {
+fn a_database_is_restored_into_an_empty_one() {
     let Some(live) = Live::new() else { return };
     live.sql("CREATE ROLE app; ALTER TABLE contacts OWNER TO app; GRANT SELECT ON events TO app");
     live.sandbox.ok(&["backup"]);
@@ -42,7 +42,7 @@ fn a_database_comes_back_into_an_empty_one() {
 }
 
 #[test]
-fn options_of_servers_are_for_servers() {
+fn postgres_options_are_refused_for_other_targets() {
     let Some(live) = Live::new() else { return };
     live.sandbox.ok(&["backup"]);
     for option in [&["--resume"][..], &["--no-owner"], &["--no-globals"], &["--first", "a"], &["--workers", "2"]] {
@@ -52,11 +52,11 @@ fn options_of_servers_are_for_servers() {
 }
 
 #[test]
-fn an_interrupted_restore_goes_on() {
+fn an_interrupted_restore_resumes() {
     let Some(live) = live(&[]) else { return };
     live.sandbox.ok(&["backup"]);
     live.cluster.create_database("back", "TEMPLATE template0");
-    // The server stops hearing of rows.
+    // The server stops receiving rows.
     let wire = Wire::from(live.cluster.port(), 3_000_000);
     let to = format!("postgres://postgres@127.0.0.1:{}/back", wire.port());
     let mut command = live.sandbox.command(&admin(&["--to", &to]));
@@ -68,12 +68,12 @@ fn an_interrupted_restore_goes_on() {
     let (code, out, err) = end(child);
     assert_eq!((code, out.as_str()), (130, ""), "{err}");
     assert!(err.contains("--resume"), "{err}");
-    gone_soon(&live.cluster);
+    assert_sessions_end(&live.cluster);
 
     let back = live.cluster.dsn("back");
     let error = live.sandbox.fails(7, &admin(&["--to", &back]));
     assert!(error.contains("unfinished restore") && error.contains("--resume"), "{error}");
-    // A night goes by: `latest` is another by then, and what was begun goes on with its own.
+    // After another backup `latest` is a newer snapshot, but the restore resumes with its own.
     let sums = live.sql(SUMS);
     live.sql("DELETE FROM events; INSERT INTO sync_log (user_id, change) VALUES (1, 'later')");
     let later = live.sandbox.json(&["backup"])["snapshot"].as_str().expect("an id").to_owned();
@@ -90,17 +90,17 @@ fn an_interrupted_restore_goes_on() {
     assert_eq!(live.cluster.sql("back", blobs), live.sql(blobs));
 }
 
-/// Who may not write there is told so before anything is, and who to be.
+/// The user learns before anything is written that the target is not writable, and what to do.
 #[test]
-fn a_target_that_may_not_be_written() {
+fn a_target_that_is_not_writable_is_refused() {
     let Some(live) = Live::new() else { return };
     live.sandbox.ok(&["backup"]);
     live.cluster.create_database("back", "TEMPLATE template0");
     live.sql("CREATE ROLE plain LOGIN");
     let standby = live.cluster.standby(&[]);
     for (to, said) in [
-        (live.dsn_as("plain").replace("/sync", "/back"), "sign in as a superuser, or as the database's owner"),
-        (standby.dsn("back"), "restore to a primary"),
+        (live.dsn_as("plain").replace("/sync", "/back"), "connect as a superuser or as the database's owner"),
+        (standby.dsn("back"), "restore to a primary server"),
     ] {
         let err = live.sandbox.fails(7, &["restore", "latest", "--key-file", "keys/admin.key", "--to", &to]);
         assert!(err.contains("cannot open the database back on ") && err.contains(said), "{err}");

@@ -1,13 +1,13 @@
-//! Passwords are in nothing that is printed or stored, and come from where PostgreSQL's own tools take them.
+//! Passwords are never printed or stored. They are read from the same places as by PostgreSQL's own tools.
 
 use crate::support::postgres::cluster::{Network, Settings};
 use crate::support::postgres::service::Live;
 use crate::support::sandbox::{Ran, Sandbox};
 
-/// In an address, with what must be escaped there.
+/// The password in a URL, with special characters escaped.
 const ESCAPED: &str = "hunter2%40%2F%3Ax";
 const PASSWORD: &str = "hunter2@/:x";
-/// What must be nowhere.
+/// The part of the password that must not appear anywhere.
 const PART: &str = "hunter2";
 
 fn with_passwords() -> Option<Live> {
@@ -44,7 +44,7 @@ fn no_password_is_printed_or_stored() {
         let code = if args[0] == "status" { 0 } else { sandbox.run(args).code };
         check(&sandbox.run(args), code);
     }
-    // Wrong in many ways.
+    // Addresses that are wrong in different ways.
     let wrong = url.replace("hunter2", "hunter2wrong");
     let nobody = url.replace("127.0.0.1", "127.0.0.1:1,127.0.0.1").replace(&format!(":{port}/"), ":2/");
     for (url, code) in [
@@ -122,9 +122,13 @@ fn passwords_come_from_the_environment_and_from_files() {
     );
     live.sandbox.set("PGPASSFILE", "/nowhere");
     live.sandbox.set("PGSERVICEFILE", services);
-    assert_eq!(live.sandbox.json(&["backup", "service=night"])["number"], 3, "the configured source, named otherwise");
+    assert_eq!(
+        live.sandbox.json(&["backup", "service=night"])["number"],
+        3,
+        "the configured source under another name"
+    );
     live.configure("postgres://keeper@db.example/other", "");
-    assert_eq!(live.sandbox.json(&["backup", "service=night"])["number"], 1, "a source of its own");
+    assert_eq!(live.sandbox.json(&["backup", "service=night"])["number"], 1, "a separate source");
     let url = format!("postgres://postgres@127.0.0.1:{port}/sync");
     assert_eq!(live.sandbox.json(&["snapshots", "--source", &url])["sources"].as_array().map(Vec::len), Some(1));
     live.configure("service=night", "");
@@ -135,7 +139,7 @@ fn passwords_come_from_the_environment_and_from_files() {
     live.sandbox.ok(&["backup"]);
 }
 
-/// No server is needed for that.
+/// This test needs no server.
 #[test]
 fn each_of_several_hosts_is_named_with_its_reason() {
     let sandbox = Sandbox::with_repository();

@@ -1,5 +1,5 @@
-//! A way to a server that stops passing bytes on when told, until it may go on or is cut: what happens then happens in
-//! the middle of a backup.
+//! A proxy to a server that stops after a given number of bytes, until it is opened or cut. A test uses it to act at a
+//! known moment in the middle of a backup or restore.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ const LIMITED: u8 = 0;
 const OPEN: u8 = 1;
 const CUT: u8 = 2;
 
-/// The way, until the process ends.
+/// The proxy. It runs until the process ends.
 pub struct Wire {
     port: u16,
     shared: Arc<Shared>,
@@ -23,21 +23,21 @@ pub struct Wire {
 #[derive(Default)]
 struct Shared {
     state: AtomicU8,
-    /// Bytes that may pass in each connection, in the direction that is counted.
+    /// Number of bytes that may pass in each connection, in the counted direction.
     limit: AtomicU64,
     counted: AtomicU8,
-    /// Connections that wait for more.
+    /// Number of connections that have reached the limit and wait.
     starved: AtomicU64,
     streams: Mutex<Vec<TcpStream>>,
 }
 
 impl Wire {
-    /// To a server on this port; `bytes` from it may pass in each connection.
+    /// A proxy to the server on this port that passes `bytes` from the server in each connection.
     pub fn to(server: u16, bytes: u64) -> Self {
         Self::limited(server, bytes, FROM_SERVER)
     }
 
-    /// The same for `bytes` that go to it.
+    /// A proxy to the server on this port that passes `bytes` to the server in each connection.
     pub fn from(server: u16, bytes: u64) -> Self {
         Self::limited(server, bytes, TO_SERVER)
     }
@@ -62,17 +62,17 @@ impl Wire {
         self.port
     }
 
-    /// Waits until all that may pass in a connection has passed and more is there.
+    /// Waits until a connection has reached the limit and has more bytes to pass.
     pub fn wait(&self) {
         let begun = Instant::now();
         while self.shared.starved.load(Ordering::SeqCst) == 0 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "so much never came");
+            assert!(begun.elapsed() < Duration::from_secs(60), "no connection reached the limit");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Lets everything pass.
-    pub fn go_on(&self) {
+    /// Lets everything pass from now on.
+    pub fn open(&self) {
         self.shared.state.store(OPEN, Ordering::SeqCst);
     }
 

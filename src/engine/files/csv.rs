@@ -1,5 +1,5 @@
-//! CSV (RFC 4180): a line of names, then a record per row (`docs/export.md`). What a field alone cannot
-//! tell, such as NULL from the empty text or the text 5 from the number, is marked with a backslash.
+//! CSV (RFC 4180): a header line, then a record per row (`docs/export.md`). A backslash marks values that would
+//! otherwise be ambiguous: NULL versus the empty text, or the text 5 versus the number 5.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::engine::files::json::push_string;
 use crate::engine::files::value_text::{Detail, ValueText};
 use crate::format::cell::Cell;
 
-/// A directory of `.csv` files that is being restored.
+/// A target that writes a directory of `.csv` files.
 pub struct CsvTarget {
     directory: TableDirectory,
     columns: usize,
@@ -21,7 +21,7 @@ pub struct CsvTarget {
 }
 
 impl CsvTarget {
-    /// A target at `path`, where there must be nothing, or an empty directory.
+    /// Creates a target at `path`, which must not exist or must be an empty directory.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
         let directory = TableDirectory::create(path, env, "csv")?;
         Ok(Self { directory, columns: 0, field: Vec::new(), line: Vec::new() })
@@ -40,7 +40,7 @@ fn header(table: &TargetTable) -> Vec<u8> {
     line
 }
 
-/// Whether `text` reads as a number of JSON's grammar.
+/// Whether `text` is a number in JSON's grammar.
 fn is_number(text: &str) -> bool {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     match unsigned.split_once(['e', 'E']) {
@@ -80,7 +80,7 @@ fn push_field(field: &mut Vec<u8>, value: &ValueText<'_>) {
 }
 
 fn push_text(field: &mut Vec<u8>, text: &str) {
-    // Many readers of CSV stop at such a byte.
+    // Many CSV readers stop at a zero byte.
     if text.contains('\0') {
         field.extend_from_slice(b"\\json:");
         push_string(field, text);
@@ -98,10 +98,10 @@ fn push_marked(field: &mut Vec<u8>, kind: &str, text: &str, detail: Option<&Deta
         Some(Detail::West(seconds)) => write!(field, "\\{kind}:{seconds}:{text}"),
         None => write!(field, "\\{kind}:{text}"),
     }
-    .expect("a vector takes every write");
+    .expect("writing to a vector cannot fail");
 }
 
-/// Appends a field, in quotes where it needs them; the empty text always, so that no line is empty.
+/// Appends a field, in quotes if it needs them. The empty text always does, so that no line is empty.
 fn push_quoted(line: &mut Vec<u8>, field: &[u8]) {
     if !needs_quotes(field) {
         line.extend_from_slice(field);
@@ -131,7 +131,7 @@ fn needs_quotes(field: &[u8]) -> bool {
 impl CsvTarget {
     fn write_line(&mut self, cells: &[Cell<'_>]) -> Result<(), &'static str> {
         if cells.len() != self.columns {
-            return Err("it has another number of cells than its table has columns");
+            return Err("its number of cells differs from the table's number of columns");
         }
         self.line.clear();
         for cell in cells {
@@ -180,7 +180,7 @@ mod tests {
     use super::is_number;
 
     #[test]
-    fn numbers_of_the_grammar_and_nothing_else() {
+    fn only_numbers_in_json_grammar_are_numbers() {
         for number in ["0", "-0", "12", "-1.50", "1e5", "0.1E-7", "99999999999999999999"] {
             assert!(is_number(number), "{number}");
         }

@@ -1,5 +1,5 @@
-//! A directory that is being restored: a file per table, the schema document, and a list that says which is which.
-//! It is `<path>.partial-<random>` until it is complete and durable; nothing that exists is overwritten.
+//! A directory as a restore target: a file per table, the schema document, and a list of the tables and their files.
+//! It is named `<path>.partial-<random>` until it is complete and durable. Existing files are never overwritten.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, Permissions};
@@ -14,14 +14,14 @@ use crate::base::env::{SharedEnv, random};
 use crate::base::finding::{Finding, FindingKind};
 use crate::engine::contract::{Engine, RestoreContent, SourceError, TargetTable};
 
-/// Bytes gathered before they are written.
+/// Size of the write buffer of a table's file.
 const BUFFER_BYTES: usize = 1 << 20;
-/// Longest file name that is made of a table's name.
+/// Longest file name (without extension) that is derived from a table's name.
 const FILE_NAME_BYTES_MAX: usize = 200;
-/// Refused rows that are named one by one, per table.
+/// Refused rows that are reported one by one, per table.
 const ROWS_NAMED_MAX: u64 = 20;
 
-/// The directory, written table after table.
+/// The directory, written one table after the other.
 pub(super) struct TableDirectory {
     path: PathBuf,
     partial: PathBuf,
@@ -34,11 +34,11 @@ pub(super) struct TableDirectory {
     state: PartialDirectory,
 }
 
-/// How far the partial directory is.
+/// State of the partial directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PartialDirectory {
     Unfinished,
-    /// Everything is in it, whether or not it got its name.
+    /// Everything is written, whether or not the directory was renamed yet. It is not removed on drop.
     Complete,
 }
 
@@ -74,10 +74,10 @@ struct OpenFile {
 }
 
 impl TableDirectory {
-    /// A directory at `path`, where there must be nothing, or an empty directory.
+    /// Prepares a directory at `path`, which must not exist or must be an empty directory.
     pub(super) fn create(path: &Path, env: &SharedEnv, extension: &'static str) -> Result<Self, SourceError> {
         check_free(path)?;
-        // With or without a slash at its end a path names the same directory.
+        // Removes a trailing slash: the partial path is formed by appending to the name.
         let path: PathBuf = path.components().collect();
         Ok(Self {
             partial: partial_path(&path, env),
@@ -92,7 +92,7 @@ impl TableDirectory {
         })
     }
 
-    /// Makes the directory and every file, each with what `header` returns for its table.
+    /// Creates the directory and a file per table, which starts with what `header` returns for the table.
     pub(super) fn begin(
         &mut self,
         content: &RestoreContent<'_>,
@@ -123,7 +123,7 @@ impl TableDirectory {
         write_new(&path, content).map_err(|error| failed("write", &path, &error))
     }
 
-    /// Lines of this table follow.
+    /// Starts a table. Its lines follow.
     pub(super) fn table(&mut self, table: usize) -> Result<(), SourceError> {
         self.end_table()?;
         let Some(listed) = self.tables.get(table) else {
@@ -135,7 +135,7 @@ impl TableDirectory {
         Ok(())
     }
 
-    /// One line, with its end.
+    /// Writes one line, which includes its line end.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<(), SourceError> {
         let open = self.current.as_mut().ok_or_else(no_table)?;
         let listed = &mut self.tables[open.table];
@@ -143,7 +143,7 @@ impl TableDirectory {
         open.file.write_all(line).map_err(|error| failed("write", &self.partial.join(&listed.file), &error))
     }
 
-    /// A row that cannot be written as a line.
+    /// Records a row that cannot be written as a line.
     pub(super) fn refuse_row(&mut self, why: &str) -> Result<(), SourceError> {
         let open = self.current.as_ref().ok_or_else(no_table)?;
         let listed = &mut self.tables[open.table];
@@ -167,7 +167,7 @@ impl TableDirectory {
         open.file.flush().and_then(|()| open.file.get_ref().sync_all()).map_err(|error| failed("write", &path, &error))
     }
 
-    /// Writes the list, makes everything durable, and gives the directory its name.
+    /// Writes the list, makes everything durable, and renames the directory to its final path.
     pub(super) fn finish(&mut self) -> Result<Vec<Finding>, SourceError> {
         self.end_table()?;
         self.count_unnamed_rows();
@@ -177,7 +177,7 @@ impl TableDirectory {
         Ok(std::mem::take(&mut self.refused))
     }
 
-    /// Says how many rows of each table were refused without being named.
+    /// Adds a finding per table for the refused rows that were not reported one by one.
     fn count_unnamed_rows(&mut self) {
         for table in self.tables.iter().filter(|table| table.rows_refused > ROWS_NAMED_MAX) {
             let more = table.rows_refused - ROWS_NAMED_MAX;
@@ -187,19 +187,19 @@ impl TableDirectory {
 
     fn write_list(&self) -> Result<(), SourceError> {
         let list = TableList { sidekeep: "export", format: 1, engine: self.engine, tables: &self.tables };
-        let mut bytes = serde_json::to_vec_pretty(&list).expect("a list has only strings and numbers");
+        let mut bytes = serde_json::to_vec_pretty(&list).expect("a list contains only strings and numbers");
         bytes.push(b'\n');
         self.write_file("tables.json", &bytes)
     }
 
     fn publish_error(&self, error: &io::Error) -> SourceError {
-        let reason = format!("{error}; the complete directory is {}", self.partial.display());
+        let reason = format!("{error}; the complete output is in {}", self.partial.display());
         SourceError::Failed { doing: format!("publish {}", self.path.display()), reason }
     }
 
     fn publish(&self) -> io::Result<()> {
         File::open(&self.partial)?.sync_all()?;
-        // Replaces an empty directory, and nothing else.
+        // Replaces only an empty directory.
         std::fs::rename(&self.partial, &self.path)?;
         std::fs::set_permissions(&self.path, Permissions::from_mode(self.mode))?;
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -219,14 +219,14 @@ impl TableFile {
     }
 }
 
-/// A name beside `path` that nothing else has.
+/// A path next to `path` with a random suffix, so that it is unused.
 fn partial_path(path: &Path, env: &SharedEnv) -> PathBuf {
     let mut partial = path.as_os_str().to_owned();
     partial.push(format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref()))));
     partial.into()
 }
 
-/// Fails if there is anything at `path` but an empty directory.
+/// Fails if `path` exists and is not an empty directory.
 fn check_free(path: &Path) -> Result<(), SourceError> {
     match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
@@ -239,7 +239,7 @@ fn check_free(path: &Path) -> Result<(), SourceError> {
     }
 }
 
-/// Makes a directory that nobody else may read. Returns the permissions that a new directory gets here.
+/// Creates a directory that only its owner can read. Returns the permissions that a new directory gets by default.
 fn create_private(path: &Path) -> io::Result<u32> {
     std::fs::create_dir(path)?;
     let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
@@ -263,7 +263,7 @@ fn not_empty(path: &Path) -> SourceError {
 }
 
 impl Drop for TableDirectory {
-    /// An unfinished directory is of no use to anybody; one that cannot be removed has a telling name.
+    /// Removes an unfinished directory. If that fails, its name still shows that it is partial.
     fn drop(&mut self) {
         if self.state == PartialDirectory::Unfinished {
             let _ = std::fs::remove_dir_all(&self.partial);
@@ -280,22 +280,21 @@ fn failed(doing: &str, path: &Path, error: &io::Error) -> SourceError {
 }
 
 fn no_table() -> SourceError {
-    SourceError::Failed { doing: "restore a row".to_owned(), reason: "no table has been begun".to_owned() }
+    SourceError::Failed { doing: "restore a row".to_owned(), reason: "no table was started".to_owned() }
 }
 
-/// The table's name, escaped; a number where that is too long, or the same as another's but for the case of its
-/// letters.
+/// The table's escaped name, or a number if the name is empty, too long, or differs from another table's only in case.
 fn file_name(table: &str, at: usize, extension: &str, taken: &mut HashSet<String>) -> String {
     let name = escaped(table);
     let is_usable = !name.is_empty() && name.len() <= FILE_NAME_BYTES_MAX;
     if is_usable && taken.insert(name.to_lowercase()) {
         return format!("{name}.{extension}");
     }
-    // No name of a table gives an unescaped equals sign.
+    // An escaped table name never contains an equals sign.
     format!("table={at}.{extension}")
 }
 
-/// Letters, digits, `_`, `-` and inner dots stay; other bytes are `%` and two hex digits.
+/// Keeps ASCII letters, digits, `_`, `-` and dots except a leading one. Escapes other bytes as `%` and two hex digits.
 fn escaped(table: &str) -> String {
     let mut name = String::new();
     for byte in table.bytes() {
@@ -317,7 +316,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_table_has_a_file_of_its_own() {
+    fn table_names_map_to_distinct_file_names() {
         let mut taken = HashSet::new();
         let mut name = |table: &str, at| file_name(table, at, "csv", &mut taken);
         assert_eq!(name("public.users", 0), "public.users.csv");

@@ -10,16 +10,16 @@ use crate::engine::files::directory::TableDirectory;
 use crate::engine::files::value_text::{Detail, ValueText};
 use crate::format::cell::Cell;
 
-/// A directory of `.jsonl` files that is being restored.
+/// A target that writes a directory of `.jsonl` files.
 pub struct JsonLinesTarget {
     directory: TableDirectory,
-    /// Each column's name as a JSON string with its colon.
+    /// Each column's name as a JSON string, followed by a colon.
     members: Vec<Vec<u8>>,
     line: Vec<u8>,
 }
 
 impl JsonLinesTarget {
-    /// A target at `path`, where there must be nothing, or an empty directory.
+    /// Creates a target at `path`, which must not exist or must be an empty directory.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
         let directory = TableDirectory::create(path, env, "jsonl")?;
         Ok(Self { directory, members: Vec::new(), line: Vec::new() })
@@ -28,10 +28,10 @@ impl JsonLinesTarget {
 
 /// Appends `text` as a JSON string.
 pub(super) fn push_string(line: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(line, text).expect("a string fits in memory");
+    serde_json::to_writer(line, text).expect("writing a string to a vector cannot fail");
 }
 
-/// Appends the value of a member.
+/// Appends the value of a member as JSON.
 fn push_value(line: &mut Vec<u8>, value: &ValueText<'_>) {
     match value {
         ValueText::Null | ValueText::Absent => line.extend_from_slice(b"null"),
@@ -52,11 +52,11 @@ fn push_marked(line: &mut Vec<u8>, kind: &str, text: &str, detail: Option<&Detai
         Some(Detail::West(seconds)) => write!(line, ",\"west\":{seconds}"),
         None => Ok(()),
     }
-    .expect("a vector takes every write");
+    .expect("writing to a vector cannot fail");
     line.push(b'}');
 }
 
-/// The start of a member: its name as a JSON string, and the colon.
+/// The start of a member: its name as a JSON string, then a colon.
 fn member_start(name: &str) -> Vec<u8> {
     let mut start = Vec::new();
     push_string(&mut start, name);
@@ -64,10 +64,10 @@ fn member_start(name: &str) -> Vec<u8> {
     start
 }
 
-/// One row as a line.
+/// Writes one row as a line.
 fn write_line(line: &mut Vec<u8>, members: &[Vec<u8>], cells: &[Cell<'_>]) -> Result<(), &'static str> {
     if cells.len() != members.len() {
-        return Err("it has another number of cells than its table has columns");
+        return Err("its number of cells differs from the table's number of columns");
     }
     line.clear();
     line.push(b'{');
@@ -78,7 +78,7 @@ fn write_line(line: &mut Vec<u8>, members: &[Vec<u8>], cells: &[Cell<'_>]) -> Re
     Ok(())
 }
 
-/// A member for the value, unless it is absent.
+/// Appends a member, unless the value is absent.
 fn push_member(line: &mut Vec<u8>, start: &[u8], value: &ValueText<'_>) {
     if matches!(value, ValueText::Absent) {
         return;

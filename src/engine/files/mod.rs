@@ -1,4 +1,4 @@
-//! Plain files as a target: a directory with one file per table.
+//! Targets that write plain files: a directory with one file per table.
 
 mod csv;
 mod directory;

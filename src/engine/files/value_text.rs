@@ -1,5 +1,5 @@
-//! Values as text, also those that neither CSV nor JSON has: the same in both (`docs/export.md`). From the text
-//! the cell can be made again, bit for bit.
+//! Values as text, the same in CSV and JSON lines, including values that neither format has (`docs/export.md`).
+//! The text is exact: the cell can be reconstructed from it bit for bit.
 
 use data_encoding::BASE64;
 
@@ -11,10 +11,10 @@ pub(super) enum ValueText<'a> {
     Null,
     Absent,
     Bool(bool),
-    /// A number of JSON's grammar, without fraction or exponent for integers and with one for reals.
+    /// A number in JSON's grammar. Integers have no fraction or exponent; reals have one of them.
     Number(String),
     Text(&'a str),
-    /// A kind, the value's text, and what else must be known.
+    /// A kind, the value's text, and a detail if the text is not enough.
     Marked {
         kind: &'static str,
         text: String,
@@ -22,20 +22,20 @@ pub(super) enum ValueText<'a> {
     },
 }
 
-/// What a marked value needs besides its text.
+/// What a marked value needs in addition to its text.
 pub(super) enum Detail {
-    /// Of text.
+    /// Name of the text's encoding.
     Encoding(&'static str),
     /// Seconds west of UTC.
     West(i32),
 }
 
-/// Largest scale or exponent of a number that is written out in digits.
+/// Largest exponent of a number that is written out in digits.
 const NUMERIC_ZEROS_MAX: i32 = 200_000;
 const DAY_US: i64 = 86_400_000_000;
 
 impl<'a> ValueText<'a> {
-    /// The text of a cell; an error if the cell stands for bytes that are elsewhere.
+    /// The text of a cell. Fails for a stream, whose bytes are not in the cell.
     pub(super) fn of(cell: &Cell<'a>) -> Result<Self, &'static str> {
         Ok(match *cell {
             Cell::Null => Self::Null,
@@ -57,13 +57,12 @@ impl<'a> ValueText<'a> {
             }
             Cell::Uuid(bytes) => marked("uuid", uuid_text(&bytes)),
             Cell::Output(bytes) => output_text(bytes),
-            Cell::Stream(..) => return Err("a value was not put back into its row"),
+            Cell::Stream(..) => return Err("one of its values is still a reference to a stream"),
         })
     }
 }
 
-/// The text of a cell without its kind, for a person; `None` for null, and for a cell that stands for
-/// bytes that are elsewhere.
+/// The text of a cell without its kind, for people to read. `None` for null or absent values and for streams.
 #[must_use]
 pub fn plain_text(cell: &Cell<'_>) -> Option<String> {
     match ValueText::of(cell).ok()? {
@@ -119,8 +118,8 @@ fn encoding_name(encoding: Encoding) -> &'static str {
     }
 }
 
-/// As PostgreSQL writes it; numbers of monstrous size, or with more digits than their scale shows, as
-/// `digits e exponent scale`.
+/// The number as PostgreSQL writes it. Numbers with a huge exponent, or with more digits than their scale shows, are
+/// written as `<digits>e<exponent> <scale>`.
 fn numeric_text(numeric: &Numeric<'_>) -> String {
     match *numeric {
         Numeric::NaN => "NaN".to_owned(),
@@ -140,7 +139,7 @@ fn finite_text(digits: &str, exponent: i32, scale: u16) -> String {
     decimal(digits, exponent, scale)
 }
 
-/// `digits` times ten to the power of `exponent`, with `scale` digits behind the point.
+/// `digits` times ten to the power of `exponent`, with `scale` digits after the decimal point.
 fn decimal(digits: &str, exponent: i32, scale: u16) -> String {
     let zeros = if digits.is_empty() { 0 } else { zeros_behind(exponent, scale) };
     let scale = usize::from(scale);
@@ -171,7 +170,7 @@ fn finite_timestamp_text(value: i64) -> String {
     }
 }
 
-/// The day so many days after 2000-01-01, if it is in the years 1 to 9999.
+/// The date that is `days` days after 2000-01-01, if it is in the years 1 to 9999.
 fn day_text(days: i64) -> Option<String> {
     let span = jiff::Span::new().try_days(days).ok()?;
     let day = jiff::civil::date(2000, 1, 1).checked_add(span).ok()?;
@@ -204,7 +203,7 @@ mod tests {
         match ValueText::of(&cell).expect("a value") {
             ValueText::Marked { kind, text, .. } => format!("{kind}:{text}"),
             ValueText::Number(number) => number,
-            _ => panic!("no text"),
+            _ => panic!("the cell has no number or marked text"),
         }
     }
 
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers() {
+    fn numbers_are_written_exactly() {
         assert_eq!(of(Cell::Real(5.0)), "5.0");
         assert_eq!(of(Cell::Real(-0.0)), "-0.0");
         assert_eq!(of(Cell::Real(1e300)), "1e300");
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn times() {
+    fn dates_and_times_are_written_exactly() {
         assert_eq!(of(Cell::Timestamp(0)), "timestamp:2000-01-01T00:00:00.000000");
         assert_eq!(of(Cell::Timestamp(-1)), "timestamp:1999-12-31T23:59:59.999999");
         assert_eq!(of(Cell::Timestamp(i64::MIN)), "timestamp:-infinity");

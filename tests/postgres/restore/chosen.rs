@@ -1,4 +1,4 @@
-//! Some tables with what they need, and tables that come first.
+//! Restores of chosen tables, and tables that are restored first.
 
 use sidekeep::base::finding::Finding;
 use sidekeep::engine::contract::{BatchTarget, Loader, Mark, RestoreContent, SourceError, Target};
@@ -7,7 +7,7 @@ use sidekeep::engine::postgres::restore::TargetOptions;
 use crate::support::postgres::stage::{DATABASE, Stage, refused};
 
 #[test]
-fn chosen_tables_come_with_what_they_need() {
+fn chosen_tables_are_restored_with_what_they_need() {
     let Some(stage) = Stage::nasty() else { return };
     stage.cluster.create_database("some", "TEMPLATE template0");
     let tables = ["app.contacts", "app.events", "app.derived", "app.no_key"];
@@ -52,7 +52,7 @@ fn chosen_tables_come_with_what_they_need() {
     }
 }
 
-/// Looks at the database when tables that come first are in.
+/// Looks at the database after each stage of tables is loaded.
 struct Watching<'a> {
     inner: sidekeep::engine::postgres::restore::PostgresTarget,
     seen: Vec<String>,
@@ -95,7 +95,7 @@ impl BatchTarget for Watching<'_> {
 }
 
 #[test]
-fn tables_that_come_first_can_be_used_before_the_others_have_rows() {
+fn first_tables_are_usable_before_the_others_have_rows() {
     let Some(stage) = Stage::nasty() else { return };
     stage.cluster.create_database("copy", "TEMPLATE template0");
     let first = vec!["app.contacts".to_owned(), "app.events".to_owned()];
@@ -126,7 +126,7 @@ fn tables_that_come_first_can_be_used_before_the_others_have_rows() {
         ),
         &[],
     ) else {
-        panic!("no such table")
+        panic!("a missing table must be refused")
     };
     assert!(error.to_string().contains("app.none"), "{error}");
 }

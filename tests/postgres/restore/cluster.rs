@@ -1,5 +1,5 @@
-//! What a database shares with others of its cluster: roles that others make at the same time, tablespaces that cannot be
-//! had.
+//! What a database shares with other databases of its cluster: roles that others create at the same time, and
+//! tablespaces that cannot be used.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const MANY_ROLES: &str = "DO $$ BEGIN FOR n IN 1..60 LOOP
     GRANT SET ON PARAMETER log_statement TO person_7";
 
 #[test]
-fn several_restores_make_the_same_roles_at_once() {
+fn parallel_restores_can_create_the_same_roles() {
     let Some(stage) = Stage::of("CREATE TABLE t (a int)") else { return };
     if stage.cluster.version() < 15 {
         return;
@@ -49,30 +49,30 @@ fn several_restores_make_the_same_roles_at_once() {
 }
 
 #[test]
-fn a_role_that_somebody_makes_meanwhile_is_his() {
+fn a_role_that_another_session_creates_meanwhile_is_not_changed() {
     let made = "CREATE ROLE ann PASSWORD 'x'; CREATE TABLE t (a int); ALTER TABLE t OWNER TO ann";
     let Some(stage) = Stage::of(made) else { return };
     let Some(other) = Cluster::start() else { return };
     other.create_database("copy", "TEMPLATE template0");
     let somebody = other.client("postgres");
-    somebody.execute("making a role", "BEGIN; CREATE ROLE ann").expect("a role");
+    somebody.execute("creating a role", "BEGIN; CREATE ROLE ann").expect("a role");
     let mut target = stage.target(&other, "copy", TargetOptions::default());
     std::thread::scope(|scope| {
         let restoring = scope.spawn(|| stage.restore(&mut target, &[]));
         let begun = Instant::now();
         while other.sql("postgres", "SELECT 1 FROM pg_locks WHERE NOT granted").is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it waits for the role");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the restore does not wait for the role");
             std::thread::sleep(Duration::from_millis(10));
         }
-        somebody.execute("making a role", "COMMIT").expect("a role");
+        somebody.execute("creating a role", "COMMIT").expect("a role");
         assert_eq!(refused(&restoring.join().expect("no panic").expect("a restore")), [""; 0]);
     });
-    assert!(target.notes().iter().any(|note| note.ends_with("stay as they are: ann")), "{:?}", target.notes());
+    assert!(target.notes().iter().any(|note| note.ends_with("left unchanged: ann")), "{:?}", target.notes());
     let password = other.sql("postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'ann'");
     assert_eq!(password, [[None]]);
 }
 
-/// All rows, and so many tables and indexes in a tablespace of their own.
+/// Checks that all rows exist, and that this many tables and indexes are in a tablespace other than the default.
 fn assert_there(cluster: &Cluster, database: &str, in_space: &str) {
     let rows = "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM parts), (SELECT count(*) FROM pg_indexes),
         (SELECT count(*) FROM pg_class WHERE reltablespace <> 0 AND relnamespace = 'public'::regnamespace)";
@@ -81,7 +81,7 @@ fn assert_there(cluster: &Cluster, database: &str, in_space: &str) {
 }
 
 #[test]
-fn rows_do_not_depend_on_tablespaces() {
+fn rows_are_restored_even_if_tablespaces_are_unusable() {
     let Some(cluster) = Cluster::start() else { return };
     let make = format!("CREATE TABLESPACE \"Fast\" LOCATION '{}'", cluster.tablespace_dir().display());
     cluster.sql("postgres", &make);
@@ -101,14 +101,14 @@ fn rows_do_not_depend_on_tablespaces() {
     assert_eq!(refused(&stage.restored("without", without)), [""; 0]);
     assert_there(&stage.cluster, "without", "0");
 
-    let not_had = "tablespace Fast: it is not here or may not be used: 4 objects are in the database's own instead";
+    let unusable = "tablespace Fast: it does not exist here or this role may not use it: 4 objects are in the database's default tablespace instead";
     stage.cluster.create_database("plain", "TEMPLATE template0 OWNER plain");
     stage.cluster.sql("plain", "ALTER SCHEMA public OWNER TO plain");
     let dsn = stage.cluster.dsn("plain").replace("postgres://postgres@", "postgres://plain@");
     let address = Address::parse(&dsn, &HostEnvironment::new([])).expect("an address");
     let options = TargetOptions { owners: Owners::LeaveOut, ..TargetOptions::default() };
     let report = stage.restore(&mut PostgresTarget::new(address, options), &[]).expect("a restore");
-    assert!(refused(&report).contains(&not_had.to_owned()), "{:#?}", refused(&report));
+    assert!(refused(&report).contains(&unusable.to_owned()), "{:#?}", refused(&report));
     assert_there(&stage.cluster, "plain", "0");
 
     let Some(other) = Cluster::start() else { return };
@@ -116,12 +116,12 @@ fn rows_do_not_depend_on_tablespaces() {
     let mut target = stage.target(&other, "copy", TargetOptions::default());
     let lines = refused(&stage.restore(&mut target, &[]).expect("a restore"));
     assert!(lines.len() == 2 && lines[0].starts_with("CREATE TABLESPACE \"Fast\": "), "{lines:#?}");
-    assert_eq!(lines[1], not_had);
+    assert_eq!(lines[1], unusable);
     assert_there(&other, "copy", "0");
 }
 
 #[test]
-fn who_misses_roles_is_told_what_to_leave_out() {
+fn missing_roles_are_reported_with_the_options_to_skip_them() {
     let made = "CREATE ROLE ann; CREATE ROLE bob; CREATE TABLE t (a int); ALTER TABLE t OWNER TO ann; \
                 GRANT SELECT ON t TO bob";
     let Some(stage) = Stage::of(made) else { return };
@@ -134,7 +134,7 @@ fn who_misses_roles_is_told_what_to_leave_out() {
     };
     let (lines, notes) = restored("without", Globals::LeaveOut, Owners::Restore);
     assert!(!lines.is_empty() && lines.iter().all(|line| line.contains("does not exist")), "{lines:?}");
-    let hint = "roles that are not here own things or may use them: ann, bob; --no-owner --no-globals leaves out";
+    let hint = "these roles own objects or have privileges but do not exist here: ann, bob; to skip the statements";
     assert!(notes.iter().any(|note| note.starts_with(hint)), "{notes:?}");
     for (name, globals, owners) in
         [("nobody", Globals::LeaveOut, Owners::LeaveOut), ("with", Globals::Restore, Owners::Restore)]

@@ -1,4 +1,4 @@
-//! The work of a restore that meets rows of other kinds than usual: counted, so that it grows with them and no faster.
+//! The work of a restore with unusual rows is counted: it must grow linearly with their number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::support::postgres::stage::{Stage, refused};
 
 const ROWS: u64 = 6000;
 
-/// A target that counts the rows that its loaders ask for.
+/// A target that counts the rows that its loaders request.
 struct Counted {
     inner: PostgresTarget,
     asked: Arc<AtomicU64>,
@@ -92,7 +92,7 @@ impl Batch for CountedBatch<'_> {
     }
 }
 
-/// Rows that loaders ask for, restored rows, and what is refused.
+/// Returns the number of rows requested by loaders, the number of restored rows, and what was refused.
 fn counted(stage: &Stage) -> (u64, u64, Vec<String>) {
     stage.cluster.create_database("copy", "TEMPLATE template0");
     let asked = Arc::new(AtomicU64::new(0));
@@ -103,7 +103,7 @@ fn counted(stage: &Stage) -> (u64, u64, Vec<String>) {
 }
 
 #[test]
-fn rows_that_are_refused_are_decoded_twice_however_many_they_are() {
+fn a_batch_with_refused_rows_is_decoded_at_most_twice() {
     let Some(stage) = Stage::of(&format!(
         "CREATE FUNCTION public.most() RETURNS int LANGUAGE sql AS 'SELECT 1000000';
         CREATE TABLE numbers (n int PRIMARY KEY, CHECK (n < public.most() AND n % 3 <> public.most() / 1000));
@@ -113,16 +113,16 @@ fn rows_that_are_refused_are_decoded_twice_however_many_they_are() {
         return;
     };
     let (asked, restored, lines) = counted(&stage);
-    // Below 2000, and not those that leave 2.
+    // The numbers below 2000 whose remainder modulo 3 is not 2.
     assert_eq!(restored, 1333, "{lines:#?}");
     assert_eq!(lines.len(), 21, "{lines:#?}");
     assert!(lines.contains(&format!("public.numbers: {} more rows were refused", ROWS - 1333 - 20)), "{lines:#?}");
-    assert!(asked <= 2 * ROWS, "{asked} rows asked for");
+    assert!(asked <= 2 * ROWS, "{asked} rows requested");
 }
 
 #[test]
-fn rows_that_no_copy_carries_are_decoded_twice_however_many_they_are() {
-    // Before 16 a "char" that is no ASCII has no text that a server reads.
+fn a_batch_with_rows_that_copy_cannot_carry_is_decoded_at_most_twice() {
+    // Servers before version 16 cannot read a "char" that is not ASCII from text.
     let Some(stage) = Stage::of(&format!(
         "CREATE TABLE odd (n int PRIMARY KEY, v tsvector, c \"char\");
         INSERT INTO odd SELECT n, 'a', 'é' FROM generate_series(1, {ROWS}) n"
@@ -131,7 +131,7 @@ fn rows_that_no_copy_carries_are_decoded_twice_however_many_they_are() {
     };
     let (asked, restored, lines) = counted(&stage);
     assert_eq!((restored, lines), (ROWS, Vec::new()));
-    assert!(asked <= 2 * ROWS, "{asked} rows asked for");
+    assert!(asked <= 2 * ROWS, "{asked} rows requested");
     let sum = "SELECT sum(n), count(*), min(ascii(c::text)) FROM odd";
     assert_eq!(stage.cluster.sql("copy", sum), stage.cluster.sql("service", sum));
 }

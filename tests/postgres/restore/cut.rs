@@ -1,5 +1,5 @@
-//! A way to a server that breaks: a socket of its own in front of the server's, which passes so many messages of all
-//! clients together and then cuts every connection, at once and for good.
+//! A proxy to a server that breaks: a socket in front of the server's socket. It passes a given number of messages from
+//! all clients together. Then it cuts every connection and accepts no more.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::postgres::cluster::Cluster;
 
-pub struct Breaking {
+pub struct BreakingProxy {
     dir: TempDir,
     port: u16,
     state: Arc<State>,
@@ -48,8 +48,8 @@ impl State {
     }
 }
 
-impl Breaking {
-    /// A way that ends after `messages` reads from clients.
+impl BreakingProxy {
+    /// A proxy that breaks after `messages` reads from clients.
     pub fn after(cluster: &Cluster, messages: i64) -> Self {
         let dir = TempDir::new().expect("a directory");
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -86,7 +86,7 @@ impl Breaking {
         Address::parse(&url, &HostEnvironment::new([])).expect("an address")
     }
 
-    /// Messages that could still pass.
+    /// Number of messages that can still pass.
     pub fn left(&self) -> i64 {
         self.state.left.load(Ordering::SeqCst)
     }

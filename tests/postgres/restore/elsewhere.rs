@@ -1,4 +1,4 @@
-//! A PostgreSQL snapshot in places that are no PostgreSQL: SQLite, CSV, JSON lines.
+//! Restores of a PostgreSQL snapshot to other targets: SQLite, CSV, JSON lines.
 
 use rusqlite::Connection;
 use sidekeep::engine::files::{CsvTarget, JsonLinesTarget};
@@ -19,7 +19,7 @@ const OTHER: &str = "
 ";
 
 #[test]
-fn an_sqlite_database_has_the_rows_and_keys() {
+fn a_postgres_snapshot_restores_to_sqlite_with_rows_and_keys() {
     let Some(stage) = Stage::of(OTHER) else { return };
     let path = stage.world.path("out.sqlite");
     let mut target = SqliteTarget::create(&path, &stage.world.env).expect("a target");
@@ -47,13 +47,13 @@ fn an_sqlite_database_has_the_rows_and_keys() {
 }
 
 #[test]
-fn every_row_of_a_nasty_database_goes_elsewhere() {
+fn every_row_of_a_nasty_database_restores_to_other_targets() {
     let Some(stage) = Stage::nasty() else { return };
     let path = stage.world.path("out.sqlite");
     let report = stage.restore(&mut SqliteTarget::create(&path, &stage.world.env).expect("a target"), &[]);
     let report = report.expect("a restore");
     let lines = refused(&report);
-    // SQLite has no table without columns.
+    // SQLite has no tables without columns.
     assert!(lines.iter().all(|line| line.starts_with("no_columns: ")), "{lines:#?}");
     let conn = Connection::open(&path).expect("opens");
     let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).expect(sql).to_string();

@@ -1,4 +1,4 @@
-//! Rows of tables that belong to an extension: what its users keep in them comes back, what it brings itself it brings.
+//! Tables that belong to an extension: rows that users added are restored, and the extension creates its own rows.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -14,10 +14,10 @@ const SCRIPT: &str = "CREATE TABLE sk_settings (name text PRIMARY KEY, value tex
     SELECT pg_extension_config_dump('sk_settings', 'WHERE name <> ''own''');
     SELECT pg_extension_config_dump('sk_numbers', '');";
 
-/// With version 18 alone: older servers look for extensions only among their own files, which no test may add to. How an
-/// extension names its rows, and how `pg_dump` and we read them, is the same in all versions.
+/// Runs only with version 18: older servers look for extensions only among their own files, which a test must not
+/// change. How an extension names its rows, and how `pg_dump` and Sidekeep read them, is the same in all versions.
 #[test]
-fn rows_that_users_keep_in_an_extension_come_back() {
+fn user_rows_in_extension_tables_are_restored() {
     let Some(bin) = std::env::var_os("SIDEKEEP_TEST_PG_18_BIN") else {
         assert!(std::env::var_os("SIDEKEEP_TEST_ALL").is_none(), "no PostgreSQL 18: scripts/test-deps");
         eprintln!("skipped: no PostgreSQL 18 (SIDEKEEP_TEST_PG_18_BIN)");

@@ -1,4 +1,4 @@
-//! A session that is lost in the last transaction, after the server was told to commit it.
+//! Loss of the session in the last transaction of a restore, after the COMMIT was sent.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -18,21 +18,21 @@ use crate::support::postgres::cluster::Cluster;
 use crate::support::postgres::compare::assert_same;
 use crate::support::postgres::stage::{DATABASE, Stage, refused};
 
-/// What becomes of sessions that are opened after the loss.
+/// Whether sessions can be opened after the loss.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum After {
     Open,
     Closed,
 }
 
-/// A way to a server on which the answer to the last COMMIT never comes.
-struct Way {
+/// A proxy to a server that drops the answer to the last COMMIT.
+struct DroppingProxy {
     dir: TempDir,
     port: u16,
     was_cut: Arc<AtomicBool>,
 }
 
-impl Way {
+impl DroppingProxy {
     fn to(cluster: &Cluster, after: After) -> Self {
         let dir = TempDir::new().expect("a directory");
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -96,24 +96,24 @@ fn from_server(mut from: UnixStream, mut to: UnixStream, asked: &AtomicBool, was
 }
 
 #[test]
-fn it_is_found_out_whether_the_last_step_was_done() {
+fn a_lost_answer_to_the_last_commit_is_resolved() {
     let Some(stage) = Stage::nasty() else { return };
     stage.cluster.create_database("copy", "TEMPLATE template0");
-    let way = Way::to(&stage.cluster, After::Open);
-    let report = stage.restore(&mut way.target("copy"), &[]).expect("a restore");
-    assert!(way.was_cut.load(Ordering::SeqCst));
+    let proxy = DroppingProxy::to(&stage.cluster, After::Open);
+    let report = stage.restore(&mut proxy.target("copy"), &[]).expect("a restore");
+    assert!(proxy.was_cut.load(Ordering::SeqCst));
     assert_eq!(refused(&report), [""; 0]);
     assert_same((&stage.cluster, DATABASE), (&stage.cluster, "copy"));
 }
 
 #[test]
-fn who_goes_on_with_what_is_whole_is_told_so() {
+fn resuming_a_complete_restore_reports_nothing_to_resume() {
     let Some(stage) = Stage::nasty() else { return };
     stage.cluster.create_database("copy", "TEMPLATE template0");
-    let way = Way::to(&stage.cluster, After::Closed);
-    match stage.restore(&mut way.target("copy"), &[]) {
+    let proxy = DroppingProxy::to(&stage.cluster, After::Closed);
+    match stage.restore(&mut proxy.target("copy"), &[]) {
         Err(OpError::Source(SourceError::Lost { reason, .. })) => {
-            assert!(reason.contains("--resume says whether it was done"), "{reason}");
+            assert!(reason.contains("run again with --resume to find out whether it was done"), "{reason}");
         }
         other => panic!("{other:?}"),
     }

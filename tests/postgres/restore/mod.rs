@@ -1,4 +1,4 @@
-//! A PostgreSQL database back from a repository: into an empty database, after a kill, in part, into SQLite.
+//! Restores of a PostgreSQL snapshot: into an empty database, after a kill, in part, and to other targets.
 
 mod chosen;
 mod cluster;

@@ -1,4 +1,5 @@
-//! What a server refuses is named and left out, and the rest is restored; what must not be touched is refused.
+//! What a server refuses is reported and skipped, and the rest is restored. Databases that must not be touched are
+//! refused.
 
 use sidekeep::base::finding::FindingKind;
 use sidekeep::engine::contract::SourceError;
@@ -6,7 +7,7 @@ use sidekeep::engine::postgres::restore::{Globals, Owners, PostgresTarget, Resum
 use sidekeep::ops::error::OpError;
 use sidekeep::ops::select::Selector;
 
-use crate::restore::cut::Breaking;
+use crate::restore::cut::BreakingProxy;
 use crate::support::postgres::cluster::Cluster;
 use crate::support::postgres::stage::{Stage, refused};
 
@@ -37,11 +38,11 @@ const TROUBLE: &str = "
 ";
 
 #[test]
-fn what_is_refused_is_named_and_the_rest_is_there() {
+fn refused_objects_and_rows_are_reported_and_the_rest_is_restored() {
     let Some(stage) = Stage::of(TROUBLE) else { return };
     let report = stage.restored("copy", TargetOptions::default());
     let lines = refused(&report);
-    // 1000 rows and more: 20 by their keys, the others counted.
+    // 1000 rows are refused: 20 are named by their keys, the others are only counted.
     let rows: Vec<&String> =
         lines.iter().filter(|line| line.starts_with("public.numbers: the row with n = ")).collect();
     assert_eq!(rows.len(), 20, "{lines:#?}");
@@ -51,7 +52,7 @@ fn what_is_refused_is_named_and_the_rest_is_there() {
         "public.texts: the row with id = 00000000-0000-0000-0000-000000000002 was refused: new row for relation \"texts\" violates check constraint \"texts_secret_check\"",
         "index public.by_fold: could not create unique index \"by_fold\"; Key (public.folded(id))=(5) is duplicated.",
         "index public.by_look: relation \"parents\" does not exist",
-        "fk constraint public.children of_parent, which is there but not proved: insert or update on table \"children\" violates foreign key constraint \"of_parent\"; Key (parent)=(7) is not present in table \"parents\".",
+        "fk constraint public.children of_parent, which was added but not validated: insert or update on table \"children\" violates foreign key constraint \"of_parent\"; Key (parent)=(7) is not present in table \"parents\".",
     ];
     for line in expected {
         assert!(lines.iter().any(|found| found == line), "{line} in {lines:#?}");
@@ -71,7 +72,7 @@ fn what_is_refused_is_named_and_the_rest_is_there() {
 }
 
 #[test]
-fn only_an_empty_database_is_restored_to() {
+fn a_database_that_is_not_empty_is_refused() {
     let Some(stage) = Stage::of("CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 9)") else { return };
     for (at, sql) in [
         "CREATE TABLE x ()",
@@ -106,7 +107,7 @@ fn only_an_empty_database_is_restored_to() {
 }
 
 #[test]
-fn a_half_done_restore_is_gone_on_with_by_its_own_snapshot_alone() {
+fn an_unfinished_restore_resumes_only_with_its_own_snapshot_and_tables() {
     let Some(stage) = Stage::of("CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)")
     else {
         return;
@@ -114,15 +115,15 @@ fn a_half_done_restore_is_gone_on_with_by_its_own_snapshot_alone() {
     stage.cluster.create_database("copy", "TEMPLATE template0");
     let with = |resume| TargetOptions { resume, ..TargetOptions::default() };
     let through = |database: &str, messages| {
-        let way = Breaking::after(&stage.cluster, messages);
-        let mut target = PostgresTarget::new(way.address(database), with(Resume::Refuse));
+        let proxy = BreakingProxy::after(&stage.cluster, messages);
+        let mut target = PostgresTarget::new(proxy.address(database), with(Resume::Refuse));
         let result = stage.restore(&mut target, &[]);
-        (messages - way.left(), result)
+        (messages - proxy.left(), result)
     };
     stage.cluster.create_database("whole", "TEMPLATE template0");
     let (all, whole) = through("whole", 1 << 40);
     assert!(whole.is_ok(), "{whole:?}");
-    // In the middle of something, or while a session is opened.
+    // The cut may come in a statement or while a session is being opened.
     let (_, first) = through("copy", all * 2 / 3);
     let is_cut = matches!(first, Err(OpError::Source(SourceError::Lost { .. } | SourceError::Unreachable { .. })));
     assert!(is_cut, "{first:?}");
@@ -138,7 +139,7 @@ fn a_half_done_restore_is_gone_on_with_by_its_own_snapshot_alone() {
         let mut target = stage.target(&stage.cluster, "copy", with(Resume::GoOn));
         stage.restore_of(Selector::parse(name), &mut target, &[])
     };
-    // An id means what it says.
+    // An id names exactly one snapshot, so it must not resume a restore of another one.
     let other = named(&later.to_string());
     assert!(matches!(other, Err(OpError::Source(SourceError::Unfinished { .. }))), "{other:?}");
     let id = stage.cluster.sql("copy", "SELECT content::json->>'snapshot' FROM sidekeep_restore.head");
@@ -162,14 +163,14 @@ fn a_half_done_restore_is_gone_on_with_by_its_own_snapshot_alone() {
 }
 
 #[test]
-fn a_managed_service_gets_no_owners_and_no_roles() {
+fn owners_and_roles_can_be_skipped() {
     let Some(stage) = Stage::nasty() else { return };
     let Some(other) = Cluster::start() else { return };
     other.create_database("copy", "TEMPLATE template0");
     let options = TargetOptions { owners: Owners::LeaveOut, globals: Globals::LeaveOut, ..TargetOptions::default() };
     let report = stage.restore(&mut stage.target(&other, "copy", options), &[]).expect("a restore");
     let lines = refused(&report);
-    // A policy and a user mapping are for roles that are not here.
+    // A policy and a user mapping name roles that do not exist here.
     assert!(lines.iter().all(|line| line.contains("role \"ps_app\" does not exist")), "{lines:#?}");
     assert_eq!(lines.len(), 2, "{lines:#?}");
     let count = |cluster: &Cluster, database: &str| cluster.sql(database, "SELECT count(*) FROM app.contacts");
@@ -178,7 +179,7 @@ fn a_managed_service_gets_no_owners_and_no_roles() {
 }
 
 #[test]
-fn a_server_that_is_killed_is_lost_and_then_gone_on_with() {
+fn a_restore_resumes_after_the_server_was_killed() {
     let Some(mut stage) = Stage::of(
         "CREATE TABLE t (a int PRIMARY KEY, b text);
          INSERT INTO t SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 60000) AS n;

@@ -23,8 +23,8 @@ fn what_a_database_is_and_stays_is_named() {
     let libc = "TEMPLATE template0 ENCODING 'UTF8'";
     let cases = [
         (icu.to_owned(), None),
-        (icu.replace("de-AT", "en-US"), Some("its locale is en-US, in the snapshot de-AT")),
-        (libc.to_owned(), Some("its locale provider is libc, in the snapshot ICU (de-AT)")),
+        (icu.replace("de-AT", "en-US"), Some("its locale is en-US, but de-AT in the snapshot")),
+        (libc.to_owned(), Some("its locale provider is libc, but ICU (de-AT) in the snapshot")),
     ];
     for (at, (options, finding)) in cases.into_iter().enumerate() {
         let name = format!("copy{at}");
@@ -33,7 +33,7 @@ fn what_a_database_is_and_stays_is_named() {
         let lines = refused(&stage.restore(&mut target, &[]).expect("a restore"));
         let expected: Vec<String> = finding.iter().map(|finding| format!("database {name}: {finding}")).collect();
         assert_eq!(lines, expected);
-        let note = format!("the tablespace of database {name} is pg_default, in the snapshot fast");
+        let note = format!("the tablespace of database {name} is pg_default, but fast in the snapshot");
         assert!(target.notes().contains(&note), "{:?}", target.notes());
     }
 }

@@ -136,7 +136,7 @@ fn databases_of_other_encodings() {
             stage.cluster.create_database("other", "TEMPLATE template0 ENCODING 'UTF8'");
             let report = stage.restore(&mut stage.target(&stage.cluster, "other", TargetOptions::default()), &[]);
             let lines = refused(&report.expect("a restore"));
-            assert_eq!(lines, ["database other: its encoding is UTF8, in the snapshot LATIN1"]);
+            assert_eq!(lines, ["database other: its encoding is UTF8, but LATIN1 in the snapshot"]);
             let texts = "SELECT a, length(a) FROM t ORDER BY length(a)";
             assert_eq!(stage.cluster.sql("other", texts), stage.cluster.sql("service", texts));
         }

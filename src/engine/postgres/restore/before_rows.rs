@@ -1,4 +1,4 @@
-//! What must be there before the rows: roles, everything of the schema that rows need, and the positions of sequences.
+//! What must exist before rows are loaded: roles, all schema objects that rows need, and the positions of sequences.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::tablespaces;
 use crate::engine::postgres::schema::document::SchemaDocument;
 
-/// The steps before the rows, in the order of its methods.
+/// The steps before the rows. The methods are called in the order in which they are defined.
 pub(super) struct BeforeRows<'a> {
     pub(super) session: &'a TargetSession,
     pub(super) document: &'a SchemaDocument,
     pub(super) script: &'a mut Script,
     pub(super) done: &'a DoneParts,
     pub(super) options: &'a TargetOptions,
-    /// What is worth saying of the finished database.
+    /// Notes about the restored database for the user.
     pub(super) notes: &'a mut Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl BeforeRows<'_> {
             return Ok(());
         }
         let mut known = globals::restore_globals(self.session, self.done, &self.script.globals, roles_before)?;
-        // Nearly every server has this one.
+        // Nearly every server has this role, so a note about it would be noise.
         known.remove("postgres");
         self.note_known_roles(known);
         Ok(())
@@ -46,11 +46,11 @@ impl BeforeRows<'_> {
     fn note_known_roles(&mut self, known: BTreeSet<String>) {
         if !known.is_empty() {
             let known = Vec::from_iter(known).join(", ");
-            self.notes.push(format!("roles that were there stay as they are: {known}"));
+            self.notes.push(format!("existing roles were left unchanged: {known}"));
         }
     }
 
-    /// Records how the database, its tablespaces and its roles differ from those of the snapshot.
+    /// Records how the database, its tablespaces and its roles differ from the snapshot.
     pub(super) fn record_differences(&mut self) -> Result<(), SourceError> {
         let differences = database_differences(self.document, self.session)?;
         let database = format!("database {}", self.session.server.database);

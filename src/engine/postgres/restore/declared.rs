@@ -1,4 +1,4 @@
-//! The columns of tables as a schema document declares them, for targets that have other types.
+//! The column types that a schema document declares, simplified for targets with a different type system.
 
 use std::collections::HashMap;
 
@@ -6,33 +6,33 @@ use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::{DocumentError, SchemaDocument, SchemaStatement};
 use crate::engine::postgres::schema::lex::TokenKind;
 
-/// What a column's type comes down to elsewhere.
+/// The general kind of a column's declared type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Declared {
     Bool,
     Integer,
     Real,
     Bytes,
-    /// A text, or a type whose values have one elsewhere.
+    /// Text, or a type whose values other targets store as text.
     Text,
-    /// Such as a domain: only its values tell.
+    /// Any other type, such as a domain: its kind is known only from its values.
     Other,
 }
 
-/// First words of types whose values have a text.
+/// First words of the types whose values other targets store as text.
 const TEXTS: [&str; 11] =
     ["text", "character", "json", "jsonb", "date", "time", "timestamp", "interval", "uuid", "numeric", "inet"];
 
-/// Declared types by the name of their column.
+/// Declared types by column name.
 type DeclaredColumns = HashMap<String, Declared>;
 
-/// The types of all tables' columns, by the names that a snapshot has for tables.
+/// The declared types of the columns of all tables. Keys are table names as in the snapshot.
 pub fn declared_types(schema: &[u8]) -> Result<HashMap<String, HashMap<String, Declared>>, DocumentError> {
     let document = SchemaDocument::from_bytes(schema)?;
     Ok(document.pre_data.iter().filter_map(declared_table).collect())
 }
 
-/// The name and the columns of the table that a statement makes.
+/// The name and the columns of the table that a statement creates.
 fn declared_table(statement: &SchemaStatement) -> Option<(String, DeclaredColumns)> {
     if statement.class != "TABLE" {
         return None;
@@ -58,7 +58,7 @@ fn declared_columns(words: &StatementWords<'_>) -> DeclaredColumns {
     columns
 }
 
-/// Where the elements of the first list in parentheses begin.
+/// Positions of the first word of each element in the first parenthesized list.
 fn column_positions(words: &StatementWords<'_>) -> Vec<usize> {
     let mut positions = Vec::new();
     let mut depth = 0_usize;
@@ -83,7 +83,7 @@ fn column_positions(words: &StatementWords<'_>) -> Vec<usize> {
     positions
 }
 
-/// The type whose first word stands at this place.
+/// The type whose first word is at this position.
 fn declared_type(words: &StatementWords<'_>, at: usize) -> Declared {
     if is_array(words, at) {
         return Declared::Text;
@@ -100,7 +100,7 @@ fn declared_type(words: &StatementWords<'_>, at: usize) -> Declared {
     }
 }
 
-/// Whether an opening bracket follows.
+/// Whether an opening bracket follows the word at this position.
 fn is_array(words: &StatementWords<'_>, at: usize) -> bool {
     words.token(at + 1) == Some(TokenKind::Sign(b'['))
 }
@@ -111,7 +111,7 @@ mod tests {
     use crate::engine::postgres::restore::statement_words::StatementWords;
 
     #[test]
-    fn columns_of_a_definition() {
+    fn column_types_are_read_from_a_table_definition() {
         let sql = "CREATE TABLE a.b (\n id bigint DEFAULT f(1, 'x') NOT NULL,\n \"a,b\" integer[],\n d double precision,\n \
                    n numeric(10,2),\n y bytea,\n CONSTRAINT c CHECK ((id > 0)), t timestamp with time zone\n) PARTITION BY RANGE (id);";
         let columns = declared_columns(&StatementWords::of(sql.as_bytes()));

@@ -1,5 +1,5 @@
-//! How the database, its server and its roles differ from those that the snapshot is of, in what no statement of ours
-//! changes. It changes nothing itself.
+//! How the target database, its server and its roles differ from the snapshot in ways that the restore does not change.
+//! Nothing here changes anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,33 +11,33 @@ use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::Extension;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument};
 
-/// Roles that a message names.
+/// Number of roles that a message lists.
 const ROLES_NAMED_MAX: usize = 5;
-/// The tablespace of a database that is in no other.
+/// The tablespace of a database whose CREATE DATABASE names none.
 const DEFAULT_TABLESPACE: &str = "pg_default";
 
-/// How a database differs.
+/// How the target database differs from the snapshot's.
 #[derive(Default)]
 pub(super) struct Differences {
-    /// Values, or their order, may come to differ.
+    /// Differences that may change values or their order.
     pub(super) findings: Vec<String>,
-    /// Nothing that is in it differs.
+    /// Differences that do not affect the database's content.
     pub(super) notes: Vec<String>,
 }
 
-/// Properties of a database that stay as they are.
+/// Properties of a database that a restore does not change.
 struct DatabaseProperties {
     encoding: String,
     collate: String,
     ctype: String,
-    /// `c`, `i` or `b`
+    /// `c` (libc), `i` (ICU) or `b` (builtin).
     provider: String,
     locale: Option<String>,
     rules: Option<String>,
     tablespace: String,
 }
 
-/// How the database differs from the one that the snapshot is of.
+/// Compares the target database with the one in the snapshot.
 pub(super) fn database_differences(
     document: &SchemaDocument,
     session: &TargetSession,
@@ -56,7 +56,7 @@ pub(super) fn database_differences(
 impl Differences {
     fn compare(&mut self, what: &str, here: &str, snapshot: &str) {
         if here != snapshot {
-            self.findings.push(format!("its {what} is {here}, in the snapshot {snapshot}"));
+            self.findings.push(format!("its {what} is {here}, but {snapshot} in the snapshot"));
         }
     }
 
@@ -81,7 +81,7 @@ impl Differences {
 
     fn compare_rules(&mut self, database: &DatabaseProperties, create: &[u8]) {
         if !has_icu_rules(create, database.rules.as_deref()) {
-            self.findings.push("its ICU rules are not those of the snapshot".to_owned());
+            self.findings.push("its ICU rules differ from the snapshot's".to_owned());
         }
     }
 
@@ -90,12 +90,12 @@ impl Differences {
         let snapshot = StatementWords::of(create).option("TABLESPACE");
         let snapshot = snapshot.unwrap_or_else(|| DEFAULT_TABLESPACE.to_owned());
         if snapshot != *here {
-            self.notes.push(format!("the tablespace of database {name} is {here}, in the snapshot {snapshot}"));
+            self.notes.push(format!("the tablespace of database {name} is {here}, but {snapshot} in the snapshot"));
         }
     }
 }
 
-/// The CREATE DATABASE of the snapshot; empty if there is none.
+/// The CREATE DATABASE statement of the snapshot. Empty if there is none.
 fn create_database(document: &SchemaDocument) -> Vec<u8> {
     let mut statements = document.database.iter().map(|statement| statement.sql.bytes());
     let found = statements.find(|sql| StatementWords::of(sql).starts_with(&["CREATE", "DATABASE"]));
@@ -104,13 +104,13 @@ fn create_database(document: &SchemaDocument) -> Vec<u8> {
 
 impl DatabaseProperties {
     fn ask(session: &TargetSession) -> Result<Option<Self>, SourceError> {
-        // Columns that some versions do not have are reached through JSON.
+        // Columns that some versions lack are read through JSON, where they are NULL.
         let sql = "SELECT pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype,
                 coalesce(to_jsonb(d)->>'datlocprovider', 'c'),
                 coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), to_jsonb(d)->>'daticurules',
                 (SELECT spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = dattablespace)
             FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
-        let found = session.rows("asking what the database is", sql, Self::read)?;
+        let found = session.rows("reading the properties of the database", sql, Self::read)?;
         Ok(found.into_iter().next())
     }
 
@@ -144,7 +144,7 @@ fn full_provider_name(provider: &str) -> &str {
     }
 }
 
-/// Versions write `en_US` and `en-US`.
+/// Some server versions write `en_US`, others `en-US`.
 fn is_same_locale(one: Option<&str>, other: Option<&str>) -> bool {
     one.map(plain_locale) == other.map(plain_locale)
 }
@@ -153,7 +153,7 @@ fn plain_locale(locale: &str) -> String {
     locale.replace('_', "-").to_ascii_lowercase()
 }
 
-/// Whether CREATE DATABASE has these rules of ICU.
+/// Whether a CREATE DATABASE statement has these ICU rules.
 fn has_icu_rules(create: &[u8], rules: Option<&str>) -> bool {
     let create = String::from_utf8_lossy(create);
     match rules {
@@ -162,7 +162,7 @@ fn has_icu_rules(create: &[u8], rules: Option<&str>) -> bool {
     }
 }
 
-/// Extensions that have another version here.
+/// Notes about extensions whose version here differs from the snapshot's.
 pub(super) fn extension_differences(
     document: &SchemaDocument,
     session: &TargetSession,
@@ -172,7 +172,7 @@ pub(super) fn extension_differences(
     Ok(differences.collect())
 }
 
-/// Their versions by name.
+/// Versions of the installed extensions, by name.
 fn installed_extensions(session: &TargetSession) -> Result<BTreeMap<String, String>, SourceError> {
     let sql = "SELECT extname, extversion FROM pg_catalog.pg_extension";
     let here = session.rows("listing extensions", sql, |fields| Ok((fields.text()?, fields.text()?)))?;
@@ -183,10 +183,11 @@ fn extension_difference(extension: &Extension, here: &BTreeMap<String, String>) 
     let name = &extension.name;
     let snapshot = &extension.version;
     let version = here.get(name).filter(|version| *version != snapshot)?;
-    Some(format!("extension {name} has version {version} here, in the snapshot {snapshot}"))
+    Some(format!("extension {name} has version {version} here, but {snapshot} in the snapshot"))
 }
 
-/// What to do about owners and grantees who are not among `roles`: each of their objects is refused something.
+/// Tells the user what to do about owners and grantees that are not among `roles`. Without them, statements about their
+/// objects are refused.
 pub(super) fn absent_roles_note(script: &mut Script, roles: &[String]) -> Option<String> {
     let absent = absent_roles(script, roles);
     if absent.is_empty() {
@@ -195,13 +196,13 @@ pub(super) fn absent_roles_note(script: &mut Script, roles: &[String]) -> Option
     let more = if absent.len() > ROLES_NAMED_MAX { ", …" } else { "" };
     let named: Vec<&str> = absent.iter().take(ROLES_NAMED_MAX).map(String::as_str).collect();
     Some(format!(
-        "roles that are not here own things or may use them: {}{more}; --no-owner --no-globals leaves out what is \
-         refused for want of them",
+        "these roles own objects or have privileges but do not exist here: {}{more}; to skip the statements that are \
+         refused without them, use --no-owner --no-globals",
         named.join(", ")
     ))
 }
 
-/// Owners and grantees who are not among `roles`.
+/// Owners and grantees that are not among `roles`.
 fn absent_roles(script: &mut Script, roles: &[String]) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for item in script.lists_of_database().into_iter().flatten() {
@@ -221,7 +222,7 @@ mod tests {
     use super::{has_icu_rules, is_same_locale};
 
     #[test]
-    fn locales_and_rules_are_compared_as_they_are_meant() {
+    fn locales_and_icu_rules_are_compared_by_meaning() {
         assert!(is_same_locale(Some("en_US"), Some("en-US")) && is_same_locale(None, None));
         assert!(!is_same_locale(Some("en"), Some("de")) && !is_same_locale(None, Some("de")));
         let made = b"CREATE DATABASE a WITH ICU_RULES = '&a < ''b''';";

@@ -1,15 +1,15 @@
-//! Whether a database is empty: nothing is in it but what the system and extensions put there.
+//! Whether a database is empty, that is, contains only what the system and extensions created.
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::query::RowFields;
 use crate::engine::postgres::restore::session::TargetSession;
 
-/// Objects that are named in a message.
+/// Number of objects that a message lists.
 const NAMED_MAX: usize = 3;
 
-/// The first objects of a database that is not empty.
+/// The first objects that make a database not empty. Returns none if it is empty.
 pub(super) fn existing_objects(session: &TargetSession) -> Result<Vec<String>, SourceError> {
-    // Kinds with a schema of their own are seen through it, unless that is `public`.
+    // Kinds of objects that are not listed here are in a schema, which is listed unless it is `public`.
     let sql = format!(
         "WITH own AS (
             SELECT 'pg_class'::regclass AS catalog, oid, format('%I.%I', relnamespace::regnamespace, relname) AS name
@@ -34,7 +34,7 @@ pub(super) fn existing_objects(session: &TargetSession) -> Result<Vec<String>, S
         ORDER BY own.catalog, own.oid LIMIT {}",
         NAMED_MAX + 1
     );
-    let mut found = session.rows("looking whether the database is empty", &sql, RowFields::text)?;
+    let mut found = session.rows("checking that the database is empty", &sql, RowFields::text)?;
     if found.len() > NAMED_MAX {
         found[NAMED_MAX] = "…".to_owned();
     }

@@ -1,6 +1,6 @@
-//! What an error of the server means for a restore: that one thing is left out and named, or that nothing goes on.
+//! What a server error means for a restore: one object or row is skipped and reported, or the restore fails.
 //!
-//! A reason names objects and, at most, the key of a row: never other values.
+//! A reason names objects and at most the key of a row, never other values.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
@@ -9,28 +9,27 @@ use crate::engine::contract::SourceError;
 use crate::engine::postgres::connect::error::{PostgresError, server_message};
 use crate::engine::postgres::connect::query::QueryError;
 
-/// What an error of the server means.
+/// What a server error means for the restore.
 #[derive(Debug)]
 pub(super) enum ServerFault {
-    /// This one thing is refused.
+    /// The server refused only this object or row.
     Refused { state: String, reason: String },
-    /// The server's deadlock, a lock that was not free, or somebody who did the same in the cluster at the same time: the
-    /// same again may succeed.
+    /// A deadlock, a lock that was not available, or a concurrent change of the same catalog row. A retry may succeed.
     Retry,
-    /// Nothing goes on.
+    /// The restore cannot continue.
     Fatal(SourceError),
 }
 
-/// Classifies an error that a server gave while `doing` something. `server` names it.
+/// Classifies an error that the server reported while `doing` something. `server` is its name in messages.
 pub(super) fn classify(error: &Error, server: &str, doing: &str) -> ServerFault {
     let Some(db) = error.as_db_error() else {
         return ServerFault::Fatal(lost(server, server_message(error)));
     };
     let state = db.code().code();
     match &state[..2] {
-        // Connections, and shutdowns.
+        // Connection errors and shutdowns.
         "08" | "57" => ServerFault::Fatal(lost(server, server_message(error))),
-        // No room or no memory, or the server's own trouble: it would meet everything that follows.
+        // Out of resources, or a system error: every later statement would fail as well.
         "53" | "58" => ServerFault::Fatal(failed(doing, format!("{}{}", server_message(error), advice(state)))),
         _ if is_lock_conflict(state) || is_race(db) => ServerFault::Retry,
         _ => ServerFault::Refused { state: state.to_owned(), reason: message_without_values(db) },
@@ -49,8 +48,8 @@ fn is_lock_conflict(state: &str) -> bool {
     matches!(state, "40P01" | "40001" | "55P03")
 }
 
-/// Whether somebody else changed the same thing in a catalog, such as a role, before we were done. Of internal
-/// errors there are no translations.
+/// Whether another session changed the same catalog row (for example a role) at the same time. Servers do not translate
+/// internal errors, so the message can be compared.
 fn is_race(db: &DbError) -> bool {
     match db.code().code() {
         "23505" => db.schema() == Some("pg_catalog"),
@@ -61,15 +60,15 @@ fn is_race(db: &DbError) -> bool {
 
 fn advice(state: &str) -> &'static str {
     match state {
-        "53100" => "; make room on the server, then go on by --resume",
-        "53200" => "; give the server more memory, or raise max_locks_per_transaction there, then go on by --resume",
-        _ => "; go on by --resume when that is mended",
+        "53100" => "; free disk space on the server, then resume with --resume",
+        "53200" => "; give the server more memory or raise its max_locks_per_transaction, then resume with --resume",
+        _ => "; fix this on the server, then resume with --resume",
     }
 }
 
-/// The message, without the values that some have at their end, and which key it is about.
+/// The message without the value that some messages end with, plus the key that it is about.
 fn message_without_values(db: &DbError) -> String {
-    // Class 22 is about data: `invalid input syntax for type integer: "x"`.
+    // Class 22 messages may quote a value: `invalid input syntax for type integer: "x"`.
     let has_value = db.code().code().starts_with("22");
     let message = if has_value { before_value(db.message()) } else { db.message() };
     match key_detail(db) {
@@ -86,7 +85,7 @@ fn before_value(message: &str) -> &str {
     message.split_once(": \"").map_or(message, |(before, _)| before)
 }
 
-/// An error of our own bookkeeping: nothing goes on.
+/// An error in one of our own statements. The restore cannot continue.
 pub(super) fn fatal(error: &Error, server: &str, doing: &str) -> SourceError {
     match classify(error, server, doing) {
         ServerFault::Fatal(error) => error,
@@ -99,8 +98,8 @@ fn server_error(error: &Error, doing: &str) -> SourceError {
     SourceError::Server { doing: doing.to_owned(), reason: server_message(error), state }
 }
 
-/// The same of an error that has been worded.
-pub(super) fn worded_fatal(error: PostgresError, server: &str) -> SourceError {
+/// Like [`fatal`], for an error that was already converted.
+pub(super) fn converted_fatal(error: PostgresError, server: &str) -> SourceError {
     match &error {
         PostgresError::Failed { state: None, reason, .. } => lost(server, reason.clone()),
         PostgresError::Failed { state: Some(state), reason, .. } if state.starts_with("57") => {
@@ -110,12 +109,12 @@ pub(super) fn worded_fatal(error: PostgresError, server: &str) -> SourceError {
     }
 }
 
-/// The same of an answer to our own question that makes no sense, or none.
-pub(super) fn answer_fatal(error: QueryError, server: &str) -> SourceError {
+/// Like [`fatal`], for one of our own queries that failed or returned an unexpected answer.
+pub(super) fn query_fatal(error: QueryError, server: &str) -> SourceError {
     match error {
-        QueryError::Query(error) => worded_fatal(error, server),
+        QueryError::Query(error) => converted_fatal(error, server),
         other => SourceError::from(PostgresError::Failed {
-            doing: "asking the server".to_owned(),
+            doing: "querying the server".to_owned(),
             reason: other.to_string(),
             state: Some(String::new()),
         }),

@@ -1,8 +1,9 @@
-//! What is built once rows are in: keys and indexes by several sessions, foreign keys, everything else in the order of
-//! the dump, and at the very end event triggers, in the transaction that drops the ledger.
+//! What is built after the rows are loaded: keys and indexes in several sessions, then foreign keys, then everything
+//! else in the order of the dump. Event triggers come last, in the transaction that drops the ledger.
 //!
-//! A foreign key is added without validation, which is quick but takes both tables; then all are validated at the same
-//! time, which lets others use their parents. Where a server cannot do that, it is added as the dump says.
+//! A foreign key is first added without validation, which is quick but locks both tables. Then all foreign keys are
+//! validated in parallel, which does not block other users of the parent tables. Where a server cannot do that, the
+//! foreign key is added as the dump says.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Mutex;
@@ -23,19 +24,19 @@ use crate::engine::postgres::restore::target_tables::{
     AnalyzedRelation, ExistingRelations, existing_relations, relations_to_analyze,
 };
 
-/// Sessions, and what is done already.
+/// The sessions that build, and what is already done.
 pub(super) struct Finisher<'a> {
-    /// The leader's first.
+    /// The leader's session comes first.
     pub(super) sessions: Vec<&'a TargetSession>,
     pub(super) done: &'a DoneParts,
-    /// Items that this run has done before the end.
+    /// Items that this run has already built.
     pub(super) built: HashSet<(RestorePart, u32)>,
 }
 
-/// How the last transaction went, and all that was refused.
+/// The result of the last transaction, and everything that was refused.
 pub(super) enum RestoreEnd {
     Done(Vec<Finding>),
-    /// The session was lost before the server said whether it was committed.
+    /// The session was lost before the server reported whether it committed.
     Unanswered {
         refused: Vec<Finding>,
         error: SourceError,
@@ -51,7 +52,8 @@ impl Finisher<'_> {
         self.done.has(item.part, item.number) || self.built.contains(&(item.part, item.number))
     }
 
-    /// Makes keys and indexes of these tables (None: of all). Gives those for which something was missing.
+    /// Builds the keys and indexes of these tables (`None`: of all tables). Returns the items that were skipped because
+    /// something they need does not exist yet.
     pub(super) fn build_keys<'i>(
         &mut self,
         items: &'i [ScriptItem],
@@ -70,13 +72,13 @@ impl Finisher<'_> {
         Ok(missing)
     }
 
-    /// Items of these tables that are not done.
+    /// Items of these tables that are not done yet.
     fn missing_items<'i>(&self, items: &'i [ScriptItem], tables: Option<&BTreeSet<String>>) -> Vec<&'i ScriptItem> {
         let of_tables = items.iter().filter(|item| is_of_tables(item, tables));
         of_tables.filter(|item| !self.is_done(item)).collect()
     }
 
-    /// The numbers of those for which something was missing.
+    /// Returns the numbers of the items that were skipped because something they need does not exist yet.
     fn build_in_parallel(&self, items: &[&ScriptItem]) -> Result<HashSet<u32>, SourceError> {
         let relations = existing_relations(self.leader())?;
         let tasks = items.iter().map(|item| key_task(item, &relations)).collect();
@@ -90,7 +92,7 @@ impl Finisher<'_> {
         Ok(into_inner(skipped))
     }
 
-    /// Runs these one after the other.
+    /// Runs items one after the other.
     pub(super) fn run_in_order<'i>(
         &mut self,
         items: impl IntoIterator<Item = &'i ScriptItem>,
@@ -115,20 +117,20 @@ impl Finisher<'_> {
                 None => run_items(self.leader(), self.done, std::slice::from_ref(item))?,
             }
         }
-        // One that could not be added is missing, and was recorded.
+        // A foreign key that could not be added does not exist. That is already recorded.
         run_in_parallel(&self.sessions, validations, &|session, item| {
             run_item(session, item, RefusalPolicy::SkipIfMissing).map(drop)
         })
     }
 
-    /// Whether it is there and is to be validated.
+    /// Adds a foreign key without validation. Returns whether it exists and still has to be validated.
     fn add_unvalidated(&self, item: &ScriptItem) -> Result<bool, SourceError> {
         let is_added = self.done.has(item.part, item.number)
             || run_item(self.leader(), &unvalidated(item), RefusalPolicy::Record)? == ItemOutcome::Done;
         Ok(is_added && !self.done.has(RestorePart::Validation, item.number))
     }
 
-    /// Gathers statistics of these tables (None: of all that have rows of their own).
+    /// Gathers statistics of these tables (`None`: of all tables and materialized views).
     pub(super) fn analyze(&self, tables: Option<&BTreeSet<String>>) -> Result<(), SourceError> {
         let mut tasks = Vec::new();
         for relation in relations_to_analyze(self.leader())? {
@@ -139,10 +141,11 @@ impl Finisher<'_> {
         run_in_parallel(&self.sessions, tasks, &|session, sql: &String| analyze_relation(session, sql))
     }
 
-    /// Event triggers and the end of the ledger, in one transaction: event triggers would see it go.
+    /// Drops the ledger and creates event triggers, in one transaction. The drop comes first, so that no event trigger
+    /// fires on it.
     pub(super) fn end(&self, event_triggers: &[ScriptItem]) -> Result<RestoreEnd, SourceError> {
         let leader = self.leader();
-        let doing = "ending the restore";
+        let doing = "finishing the restore";
         let mut refused = ledger::load_refused(leader)?;
         leader.execute(doing, &format!("BEGIN; SET LOCAL synchronous_commit = on; {}", ledger::DROP))?;
         for item in event_triggers {
@@ -187,7 +190,7 @@ fn makes_index(step: &ScriptStep) -> bool {
     words.starts_with(&["CREATE", "INDEX"]) || words.starts_with(&["CREATE", "UNIQUE", "INDEX"])
 }
 
-/// The same foreign key without validation.
+/// The same foreign key, added without validation.
 fn unvalidated(item: &ScriptItem) -> ScriptItem {
     let mut item = item.clone();
     item.statements[0].sql = unvalidated_sql(&item.statements[0].sql);
@@ -199,7 +202,7 @@ fn unvalidated_sql(sql: &[u8]) -> Vec<u8> {
     format!("{} NOT VALID;", sql.trim_end_matches(';')).into_bytes()
 }
 
-/// What validates a foreign key that was added without; None where that cannot be done in two steps.
+/// The task that validates a foreign key after it was added. `None` if this foreign key must be added in one step.
 fn validation_task(item: &ScriptItem, relations: &ExistingRelations) -> Option<Task<ScriptItem>> {
     let words = item.first_words()?;
     let table = words.subject()?;
@@ -221,7 +224,7 @@ fn validation_item(item: &ScriptItem, sql: String) -> ScriptItem {
     let purpose = item.statements[0].purpose;
     ScriptItem {
         part: RestorePart::Validation,
-        object: format!("{}, which is there but not proved", item.object),
+        object: format!("{}, which was added but not validated", item.object),
         settings: Vec::new(),
         statements: vec![ScriptStep { purpose, sql: sql.into_bytes() }],
         ..item.clone()
@@ -235,7 +238,7 @@ fn analyze_task(relation: &AnalyzedRelation) -> Task<String> {
 
 fn analyze_relation(session: &TargetSession, sql: &str) -> Result<(), SourceError> {
     match session.client.attempt(sql) {
-        // Statistics are made again by whoever uses the table; that is nothing to lose a restore for.
+        // Missing statistics are not worth failing a restore: they can be gathered again at any time.
         Err(error) if error.as_db_error().is_some() => Ok(()),
         other => other.map_err(|error| session.fatal(&error, "gathering statistics")),
     }

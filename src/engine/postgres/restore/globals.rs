@@ -1,5 +1,5 @@
-//! Roles, their settings and memberships, and tablespaces. A role that was there before stays exactly as it is, with
-//! its memberships and password: the cluster may serve others.
+//! Roles, their settings and memberships, and tablespaces. A role that existed before is not changed, and neither are
+//! its memberships and password, because other databases of the cluster may use it.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ use crate::engine::postgres::restore::script::ScriptItem;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::statement_words::StatementWords;
 
-/// The first version whose memberships say whether rights are inherited.
+/// The first version in which a membership says whether privileges are inherited.
 const MEMBERSHIP_OPTIONS_SINCE: u32 = 16;
 
-/// Restores globals; gives the roles of the snapshot that were there before, or that somebody else made meanwhile: another
-/// restore, which sees to the rest of them.
+/// Restores globals. Returns the snapshot's roles that existed before, or that another session created meanwhile. If
+/// that was another restore, it also restores everything else about them.
 pub(super) fn restore_globals(
     session: &TargetSession,
     done: &DoneParts,
@@ -35,7 +35,7 @@ pub(super) fn restore_globals(
         if done.has(item.part, item.number) {
             continue;
         }
-        // Left unmarked, it is found to be there by a run that goes on as well.
+        // The item is not marked as done, so a resumed run also finds that the role exists.
         if restore_global(session, item)? == ItemOutcome::Skipped {
             known.extend(role);
         }
@@ -56,10 +56,10 @@ fn restore_global(session: &TargetSession, item: &ScriptItem) -> Result<ItemOutc
     run_item(session, item, policy)
 }
 
-/// The role that a statement makes or changes.
+/// The role that a statement creates or changes.
 fn role_of(words: &StatementWords<'_>) -> Option<String> {
     if words.is(0, "GRANT") {
-        // GRANT parameters on anything else are not about a membership.
+        // The member of a membership, or the grantee of a privilege on a parameter.
         return words.roles().into_iter().next();
     }
     let verbs = ["CREATE", "ALTER", "COMMENT", "SECURITY"];
@@ -73,7 +73,7 @@ fn defined_role(words: &StatementWords<'_>) -> Option<String> {
     words.name(keyword + 1)
 }
 
-/// Versions differ in what a GRANT may say of a membership, and the role that granted it may not be here.
+/// Server versions differ in the options of a membership GRANT, and the grantor may not exist here.
 fn grant_membership(
     session: &TargetSession,
     item: &ScriptItem,
@@ -90,7 +90,7 @@ fn grant_membership(
     run_item(session, &with_sql(item, &forms[last]), RefusalPolicy::Record)
 }
 
-/// The statements that are tried one after the other, at least one.
+/// The statements to try one after the other, at least one.
 fn membership_forms(item: &ScriptItem, words: &StatementWords<'_>, version: u32) -> Vec<String> {
     let whole = String::from_utf8_lossy(&item.statements[0].sql).into_owned();
     if version < MEMBERSHIP_OPTIONS_SINCE && whole.contains(" INHERIT ") {
@@ -108,13 +108,13 @@ fn with_sql(item: &ScriptItem, sql: &str) -> ScriptItem {
     item
 }
 
-/// The same without options, if they say what an older server does anyway.
+/// The GRANT without options, if they only state the behavior of an older server.
 fn plain_membership(whole: &str, words: &StatementWords<'_>) -> Option<String> {
     let is_plain = !whole.contains(" INHERIT FALSE") && !whole.contains(" SET FALSE");
     words.membership().filter(|_| is_plain)
 }
 
-/// Runs a statement that no transaction takes, and that a run before may have run.
+/// Runs a statement that cannot run in a transaction. An earlier run may already have executed it.
 fn run_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Result<ItemOutcome, SourceError> {
     let refused = refusal_outside_transaction(session, item)?;
     let record = refused.as_ref().map(|reason| ledger::refused_object_sql(&item.object, reason)).unwrap_or_default();
@@ -122,7 +122,7 @@ fn run_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Result
     Ok(if refused.is_some() { ItemOutcome::Refused } else { ItemOutcome::Done })
 }
 
-/// Runs the statement; gives why it was refused, if it was.
+/// Runs the statement. Returns why it was refused, if it was.
 fn refusal_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Result<Option<String>, SourceError> {
     let sql = statement_text(&item.statements[0].sql);
     let doing = item.doing();
@@ -137,7 +137,7 @@ fn refusal_outside_transaction(session: &TargetSession, item: &ScriptItem) -> Re
             }
             ServerFault::Refused { state, .. } if state == DUPLICATE_OBJECT => Ok(None),
             ServerFault::Refused { reason, .. } => Ok(Some(reason)),
-            // Such as a directory that is not there.
+            // For example a directory that does not exist.
             ServerFault::Fatal(_) | ServerFault::Retry => {
                 Ok(Some(error.as_db_error().map_or("it failed", |db| db.message()).to_owned()))
             }

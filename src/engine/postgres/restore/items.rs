@@ -1,5 +1,5 @@
-//! Runs items, each in a transaction with its mark. Of an item that fails, each statement is tried by itself; what the
-//! server refuses is recorded, and the restore goes on.
+//! Runs items, each in a transaction together with its mark. If an item fails, its statements are tried one by one.
+//! Statements that the server refuses are recorded, and the restore continues.
 
 use crate::engine::contract::SourceError;
 use crate::engine::postgres::restore::fault::ServerFault;
@@ -8,33 +8,34 @@ use crate::engine::postgres::restore::script::ScriptItem;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::statement_words::StatementWords;
 
-/// How often something is tried again that met a deadlock.
+/// Number of retries after a deadlock or another lock conflict.
 pub(super) const RETRIES_MAX: u32 = 10;
 
-/// How an item went.
+/// The result of running an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ItemOutcome {
     Done,
     /// At least one statement was refused.
     Refused,
-    /// It left no trace and no mark, as the [`RefusalPolicy`] asks for.
+    /// The item was rolled back and not marked as done, as its [`RefusalPolicy`] demands.
     Skipped,
 }
 
-/// What is done about a statement that is refused.
+/// What to do if a statement is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RefusalPolicy {
+    /// Record it as a finding.
     Record,
-    /// It is of no interest by itself.
+    /// Do not record it: nobody needs the object by itself.
     Ignore,
-    /// If something is missing that may come later, the item is skipped. Else it is recorded.
+    /// Skip the item if something that it needs does not exist, because that may be created later. Otherwise record it.
     SkipIfMissing,
-    /// If what it makes is there, the item is skipped. Else it is recorded.
+    /// Skip the item if the object that it creates exists. Otherwise record it.
     SkipIfPresent,
 }
 
 impl RefusalPolicy {
-    /// Whether an item that is refused with this state is skipped.
+    /// Whether an item that is refused with this SQLSTATE is skipped.
     fn skips(self, state: &str) -> bool {
         match self {
             Self::Record | Self::Ignore => false,
@@ -44,15 +45,15 @@ impl RefusalPolicy {
     }
 }
 
-/// SQLSTATE of what is to be made and is there.
+/// SQLSTATE of creating an object that exists already.
 pub(super) const DUPLICATE_OBJECT: &str = "42710";
 
-/// Something that the statement names is not there.
+/// Whether this SQLSTATE means that something named by the statement does not exist.
 fn is_missing(state: &str) -> bool {
     matches!(state, "42P01" | "42704" | "42883" | "42703" | "3F000" | "42830")
 }
 
-/// Runs items one after the other, but for those that are done.
+/// Runs the items that are not done yet, one after the other.
 pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[ScriptItem]) -> Result<(), SourceError> {
     for item in items {
         if !done.has(item.part, item.number) {
@@ -62,7 +63,7 @@ pub(super) fn run_items(session: &TargetSession, done: &DoneParts, items: &[Scri
     Ok(())
 }
 
-/// Runs an item.
+/// Runs an item as a whole or, if that is refused, statement by statement.
 pub(super) fn run_item(
     session: &TargetSession,
     item: &ScriptItem,
@@ -74,7 +75,8 @@ pub(super) fn run_item(
     }
 }
 
-/// None: it left no trace, and each statement is to be tried by itself.
+/// Runs all statements of an item in one transaction. `None` means that it was rolled back and that its statements have
+/// to be tried one by one.
 fn run_as_a_whole(
     session: &TargetSession,
     item: &ScriptItem,
@@ -103,7 +105,8 @@ fn transaction_sql(item: &ScriptItem) -> String {
     format!("BEGIN; {settings} {statements} {} COMMIT", item.mark())
 }
 
-/// The statement as text: bytes that are none are what the server makes of them in a database without an encoding.
+/// The statement as text. A statement that is not valid UTF-8 comes from a database without an encoding (SQL_ASCII) and
+/// is decoded by the server.
 pub(super) fn statement_text(sql: &[u8]) -> String {
     match std::str::from_utf8(sql) {
         Ok(text) => text.to_owned(),
@@ -114,12 +117,12 @@ pub(super) fn statement_text(sql: &[u8]) -> String {
     }
 }
 
-/// An item whose statements are tried one by one, in one transaction.
+/// Runs an item's statements one by one, in one transaction.
 struct SeparateRun<'a> {
     session: &'a TargetSession,
     item: &'a ScriptItem,
     doing: String,
-    /// The SQL that records what was refused.
+    /// The SQL that records the refused statements.
     refused: String,
 }
 
@@ -150,13 +153,13 @@ impl<'a> SeparateRun<'a> {
                 continue;
             }
             let is_run = self.try_statement(&statement_text(&step.sql))?;
-            // Whoever cannot become the one who granted grants nothing in his own name.
+            // If the session cannot become the grantor, it must not grant in its own name.
             is_skipping = !is_run && words.starts_with(&["SET", "SESSION", "AUTHORIZATION"]);
         }
         Ok(())
     }
 
-    /// Whether it was not refused.
+    /// Returns whether the statement ran, that is, was not refused.
     fn try_statement(&mut self, sql: &str) -> Result<bool, SourceError> {
         let refused = try_statement(self.session, &self.doing, sql)?;
         if let Some(reason) = &refused {
@@ -171,9 +174,9 @@ impl<'a> SeparateRun<'a> {
     }
 }
 
-/// Runs a statement inside a transaction; gives why it was refused, if it was, and then it left no trace.
+/// Runs a statement inside a transaction. If it was refused, rolls it back and returns the reason.
 pub(super) fn try_statement(session: &TargetSession, doing: &str, sql: &str) -> Result<Option<String>, SourceError> {
-    // By itself: a statement that cannot even be read would take the savepoint with it.
+    // Sent separately: a syntax error in the statement would otherwise discard the savepoint too.
     session.execute(doing, "SAVEPOINT sidekeep")?;
     let Err(error) = session.client.attempt(&format!("{sql} RELEASE SAVEPOINT sidekeep")) else { return Ok(None) };
     let reason = refusal_reason(session.classify(&error, doing))?;
@@ -185,6 +188,6 @@ fn refusal_reason(fault: ServerFault) -> Result<String, SourceError> {
     match fault {
         ServerFault::Fatal(error) => Err(error),
         ServerFault::Refused { reason, .. } => Ok(reason),
-        ServerFault::Retry => Ok("others held locks on it".to_owned()),
+        ServerFault::Retry => Ok("other sessions hold locks on it".to_owned()),
     }
 }

@@ -1,7 +1,7 @@
-//! Large objects: made empty before their pages come, given to their owners after that.
+//! Large objects. They are created empty, then their pages are loaded, then their owners and privileges are set.
 //!
-//! Pages are written where they were, so that holes stay holes. Each transaction makes a few hundred objects, because
-//! each of them takes a lock.
+//! Pages are written at their original offsets, so that holes stay holes. A transaction creates only a few hundred
+//! objects, because each of them takes a lock.
 
 use tokio_postgres::types::ToSql;
 
@@ -16,13 +16,13 @@ use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::document::{GrantOption, Label, LargeObject, Privilege, Purpose};
 use crate::format::cell::Cell;
 
-/// Objects in one transaction.
+/// Number of objects in one transaction.
 const OBJECTS_PER_ITEM: usize = 200;
-/// Pages that are written by one statement.
+/// Number of pages that one statement writes.
 const PAGES_MAX: usize = 1000;
 const PAGE_BYTES: i64 = 2048;
 
-/// Makes all objects, empty.
+/// Creates all objects, empty.
 pub(super) fn create_empty(
     session: &TargetSession,
     done: &DoneParts,
@@ -35,7 +35,7 @@ fn create_sql(object: &LargeObject) -> Vec<String> {
     vec![format!("SELECT pg_catalog.lo_create({});", object.oid)]
 }
 
-/// Which roles get what they had.
+/// Decides which owners and grantees are restored.
 pub(super) struct WantedRoles {
     pub(super) owners: Owners,
     /// All roles of the server.
@@ -123,7 +123,7 @@ fn blob_item(part: RestorePart, number: u32, objects: &[LargeObject], statements
     ScriptItem { part, number, class, object: name_of(objects), settings: Vec::new(), statements }
 }
 
-/// Runs the statements that `sql` gives for each object.
+/// Runs the statements that `sql` returns for each object.
 fn run_for_all(
     session: &TargetSession,
     done: &DoneParts,
@@ -145,7 +145,7 @@ fn step(sql: String) -> ScriptStep {
     ScriptStep { purpose: Purpose::Object, sql: sql.into_bytes() }
 }
 
-/// What messages call some objects, at least one.
+/// Names these objects in a message. There must be at least one.
 fn name_of(objects: &[LargeObject]) -> String {
     let first = objects[0].oid;
     let last = objects[objects.len() - 1].oid;
@@ -155,7 +155,7 @@ fn name_of(objects: &[LargeObject]) -> String {
     format!("large objects {first} to {last}")
 }
 
-/// Pages that are to be written together.
+/// Pages to write with one statement.
 #[derive(Default)]
 pub(super) struct PageBuffer {
     objects: Vec<u32>,
@@ -165,12 +165,12 @@ pub(super) struct PageBuffer {
 }
 
 impl PageBuffer {
-    /// A row of the table: object, number of the page, its bytes.
+    /// Adds a row of the large object table: the object's OID, the page number and the page's bytes.
     pub(super) fn add(&mut self, cells: &[Cell<'_>]) -> Result<(), String> {
         let [Cell::Integer(object), Cell::Integer(page), Cell::Bytes(data)] = *cells else {
-            return Err("it is no page of a large object".to_owned());
+            return Err("it is not a page of a large object".to_owned());
         };
-        let object = u32::try_from(object).map_err(|_| "its object has no number".to_owned())?;
+        let object = u32::try_from(object).map_err(|_| "the OID of its large object is out of range".to_owned())?;
         self.objects.push(object);
         self.offsets.push(page.saturating_mul(PAGE_BYTES));
         self.data.push(data.to_vec());
@@ -181,7 +181,7 @@ impl PageBuffer {
         self.objects.len() >= PAGES_MAX
     }
 
-    /// Writes all pages that were added.
+    /// Writes all added pages and empties the buffer.
     pub(super) fn write(&mut self, client: &Client) -> Result<(), tokio_postgres::Error> {
         if self.objects.is_empty() {
             return Ok(());
@@ -200,7 +200,7 @@ impl PageBuffer {
         self.data.clear();
     }
 
-    /// Pages that were written.
+    /// Number of pages written so far.
     pub(super) fn written(&self) -> u64 {
         self.written
     }

@@ -1,7 +1,8 @@
-//! The ledger of a restore, in a schema of its own in the target: which snapshot, what is done, what was refused. Each
-//! mark commits together with what it stands for, so that a restore that was killed anywhere goes on from there.
+//! The ledger of a restore, in its own schema in the target database. It records which snapshot is restored, what is
+//! done, and what was refused. Each mark commits together with the step that it marks, so a restore that was killed at
+//! any point can be resumed from there.
 //!
-//! It goes with the last transaction of the restore.
+//! The last transaction of the restore drops the ledger.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,7 +13,7 @@ use crate::engine::contract::{Mark, SourceError};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
-use crate::engine::postgres::restore::fault::worded_fatal;
+use crate::engine::postgres::restore::fault::converted_fatal;
 use crate::engine::postgres::restore::session::TargetSession;
 
 const FORMAT: u32 = 1;
@@ -27,18 +28,18 @@ const CREATE: &str = "CREATE SCHEMA sidekeep_restore;
 pub(super) const DROP: &str = "DROP TABLE sidekeep_restore.head, sidekeep_restore.done, sidekeep_restore.batches, \
     sidekeep_restore.refused; DROP SCHEMA sidekeep_restore;";
 
-/// What the ledger says of the restore as a whole.
+/// Facts about the restore as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct RestoreHead {
     pub(super) format: u32,
     pub(super) snapshot: String,
-    /// Those that were chosen, if not all.
+    /// The chosen tables. `None` if everything is restored.
     pub(super) tables: Option<Vec<String>>,
-    /// Roles that were there before anything was restored.
+    /// Roles that existed before anything was restored.
     pub(super) roles: Vec<String>,
 }
 
-/// Which part of a restore a mark is of; its number is that of a statement in the schema document.
+/// The part of a restore that a mark belongs to. The mark's number is the number of the step within that part.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum RestorePart {
     Globals,
@@ -46,7 +47,7 @@ pub(super) enum RestorePart {
     Sequences,
     LargeObjects,
     PostData,
-    /// Foreign keys validated.
+    /// Validation of foreign keys.
     Validation,
     LargeObjectRights,
     Database,
@@ -82,11 +83,11 @@ impl RestorePart {
     }
 }
 
-/// What is done, as of the beginning of this run.
+/// The steps and batches that were done when this run started.
 #[derive(Debug, Default)]
 pub(super) struct DoneParts {
     steps: HashSet<(RestorePart, u32)>,
-    /// By the name of the table.
+    /// Marks of loaded parts of batches, by table name.
     batches: HashMap<String, HashSet<Mark>>,
 }
 
@@ -105,7 +106,7 @@ pub(super) fn mark_sql(part: RestorePart, number: u32) -> String {
     format!("INSERT INTO sidekeep_restore.done VALUES ('{}', {number});", part.name())
 }
 
-/// The SQL that records why an object, or something of it, was refused.
+/// The SQL that records why an object, or a part of it, was refused.
 pub(super) fn refused_object_sql(object: &str, reason: &str) -> String {
     refused_sql(object, &literal(reason), 0)
 }
@@ -115,7 +116,7 @@ pub(super) fn refused_row_sql(table: &str, reason: &str) -> String {
     refused_sql(table, &literal(reason), 1)
 }
 
-/// The SQL that records refused rows of a table that are not named.
+/// The SQL that records a number of refused rows of a table without naming them.
 pub(super) fn unnamed_rows_sql(table: &str, count: u64) -> String {
     refused_sql(table, "NULL", count)
 }
@@ -124,26 +125,26 @@ fn refused_sql(object: &str, reason: &str, count: u64) -> String {
     format!("INSERT INTO sidekeep_restore.refused VALUES ({}, {reason}, {count});", literal(object))
 }
 
-/// Whatever the session takes a backslash for.
+/// Quotes a text, whatever the session's `standard_conforming_strings` is.
 fn literal(text: &str) -> String {
     let text = text.replace('\0', "").replace('\\', "\\\\").replace('\'', "''");
     format!("E'{text}'")
 }
 
-/// The SQL that marks parts of a batch: parameters are the table's name and the marks' bytes.
+/// The SQL that marks the parts of a batch as loaded. Parameters: the table's name and the concatenated marks.
 pub(super) const MARK_BATCH: &str = "INSERT INTO sidekeep_restore.batches VALUES ($1, $2)";
 
-/// Records why an object, or something of it, was refused.
+/// Records why an object, or a part of it, was refused.
 pub(super) fn record_refused(session: &TargetSession, object: &str, reason: &str) -> Result<(), SourceError> {
-    session.execute("keeping what was refused", &refused_object_sql(object, reason))
+    session.execute("recording what was refused", &refused_object_sql(object, reason))
 }
 
-/// What an unfinished restore left, if there is one.
+/// The head of the ledger that an unfinished restore left, if there is one.
 pub(super) fn find(client: &Client, server: &str) -> Result<Option<RestoreHead>, SourceError> {
     match read_head(client) {
         Ok(Some(content)) => parse_head(&content).map(Some),
         Ok(None) => Ok(None),
-        Err(error) => Err(worded_fatal(error, server)),
+        Err(error) => Err(converted_fatal(error, server)),
     }
 }
 
@@ -161,7 +162,7 @@ fn parse_head(content: &str) -> Result<RestoreHead, SourceError> {
     let head: RestoreHead = serde_json::from_str(content).map_err(|error| unreadable(error.to_string()))?;
     match head.format {
         FORMAT => Ok(head),
-        other => Err(unreadable(format!("its ledger has format {other}, which another release understands"))),
+        other => Err(unreadable(format!("its ledger has format {other}, which this release does not support"))),
     }
 }
 
@@ -169,13 +170,13 @@ fn unreadable(reason: String) -> SourceError {
     SourceError::Failed { doing: FINDING.to_owned(), reason }
 }
 
-/// Begins a ledger.
+/// Creates the ledger.
 pub(super) fn create(
     session: &TargetSession,
     snapshot: &str,
     tables: Option<Vec<String>>,
 ) -> Result<RestoreHead, SourceError> {
-    let doing = "beginning the ledger of the restore";
+    let doing = "creating the ledger of the restore";
     let roles = session.rows(doing, "SELECT rolname FROM pg_catalog.pg_roles", RowFields::text)?;
     let head = RestoreHead { format: FORMAT, snapshot: snapshot.to_owned(), tables, roles };
     session.client.execute(doing, &create_sql(&head)).map_err(|error| not_begun(error, &session.server.name))?;
@@ -187,19 +188,19 @@ fn create_sql(head: &RestoreHead) -> String {
     format!("BEGIN; {CREATE} INSERT INTO sidekeep_restore.head VALUES ('{content}'); COMMIT")
 }
 
-/// The first statement that writes shows what the role may do there, and whether anybody may.
+/// Creating the ledger is the first write, so it shows whether the role may write and whether the database is writable.
 fn not_begun(error: PostgresError, server: &str) -> SourceError {
     let advice = match error.state() {
-        Some("42501") => "sign in as a superuser, or as the database's owner",
-        Some("25006") => "restore to a primary, and to a database that may be written to",
-        _ => return worded_fatal(error, server),
+        Some("42501") => "connect as a superuser or as the database's owner",
+        Some("25006") => "restore to a primary server and to a database that accepts writes",
+        _ => return converted_fatal(error, server),
     };
     SourceError::Unreachable { what: server.to_owned(), reason: format!("{error}; {advice}") }
 }
 
 const READING: &str = "reading the ledger of the restore";
 
-/// What is done.
+/// Loads the marks of everything that is done.
 pub(super) fn load_done(session: &TargetSession) -> Result<DoneParts, SourceError> {
     let steps = load_steps(session)?;
     let batches = load_batches(session)?;
@@ -218,7 +219,7 @@ fn load_steps(session: &TargetSession) -> Result<HashSet<(RestorePart, u32)>, So
 fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>>, SourceError> {
     let found = session.client.query(READING, "SELECT name, marks FROM sidekeep_restore.batches", &[]);
     let mut batches: HashMap<String, HashSet<Mark>> = HashMap::new();
-    for row in found.map_err(|error| worded_fatal(error, &session.server.name))? {
+    for row in found.map_err(|error| converted_fatal(error, &session.server.name))? {
         let marks: &[u8] = row.get(1);
         let known = batches.entry(row.get(0)).or_default();
         known.extend(marks.as_chunks::<{ size_of::<Mark>() }>().0);
@@ -226,7 +227,7 @@ fn load_batches(session: &TargetSession) -> Result<HashMap<String, HashSet<Mark>
     Ok(batches)
 }
 
-/// Everything that was refused, in the order in which it was.
+/// Everything that was refused, in the order in which it was recorded.
 pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Finding>, SourceError> {
     let sql = "SELECT object, reason, count FROM sidekeep_restore.refused ORDER BY ctid";
     let mut list = RefusedList::default();
@@ -236,12 +237,12 @@ pub(super) fn load_refused(session: &TargetSession) -> Result<Vec<Finding>, Sour
     Ok(list.finish())
 }
 
-/// A row of the ledger.
+/// A row of the ledger's table of refused things.
 struct RefusedRecord {
     object: String,
-    /// None of rows that are not named.
+    /// `None` for rows that are only counted.
     reason: Option<String>,
-    /// Rows.
+    /// Number of rows. 0 for an object.
     count: u64,
 }
 
@@ -251,7 +252,7 @@ impl RefusedRecord {
     }
 }
 
-/// What was refused, as far as the ledger tells.
+/// The kind of finding, derived from the object's name and the number of rows.
 fn kind_of(object: &str, rows: u64) -> FindingKind {
     match rows {
         0 if is_constraint(object) => FindingKind::RefusedConstraint,
@@ -263,7 +264,7 @@ fn kind_of(object: &str, rows: u64) -> FindingKind {
 #[derive(Default)]
 struct RefusedList {
     named: Vec<Finding>,
-    /// Rows by table.
+    /// Numbers of rows that are only counted, by table.
     unnamed: BTreeMap<String, u64>,
 }
 
@@ -274,7 +275,7 @@ impl RefusedList {
             *self.unnamed.entry(object).or_default() += count;
             return;
         };
-        // What each run that goes on finds again, such as a table that is missing.
+        // Every resumed run finds some things again, such as a missing table.
         let is_repeated = count == 0 && self.named.iter().any(|known| known.object == object && known.detail == reason);
         if !is_repeated {
             self.named.push(Finding::new(kind_of(&object, count), object, reason));
@@ -290,7 +291,7 @@ impl RefusedList {
     }
 }
 
-/// Whether an object that was named like this is a constraint.
+/// Whether an object with this name is a constraint.
 fn is_constraint(object: &str) -> bool {
     let mut classes = ["constraint ", "check constraint ", "fk constraint "].into_iter();
     classes.any(|class| object.starts_with(class))

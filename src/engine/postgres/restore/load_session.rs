@@ -1,4 +1,4 @@
-//! A session that loads rows: how one or more of them go in, and what became of them.
+//! A session that loads rows: how rows are sent, and what the result means.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,13 +19,13 @@ use crate::engine::postgres::value::encode::{EncodeTarget, RowForm, push_line};
 use crate::engine::postgres::value::parameter::Parameter;
 use crate::format::cell::Cell;
 
-/// Refused rows that are named one by one, per table.
+/// Refused rows that are reported one by one, per table.
 const ROWS_NAMED_MAX: u64 = 20;
 
-/// What the loaders of a restore have in common.
+/// State shared by the loaders of a restore.
 pub(super) struct LoadContext {
     pub(super) tables: Vec<LoadPlan>,
-    /// Rows that were refused so far, by table.
+    /// Number of rows refused so far, by table.
     refused: Mutex<HashMap<usize, u64>>,
 }
 
@@ -34,7 +34,7 @@ impl LoadContext {
         Self { tables, refused: Mutex::default() }
     }
 
-    /// Counts one more refused row; tells whether it is named.
+    /// Counts one more refused row. Returns whether to report it by its key.
     pub(super) fn count_refused(&self, table: usize) -> RowNaming {
         let mut refused = lock(&self.refused);
         let count = refused.entry(table).or_default();
@@ -43,32 +43,32 @@ impl LoadContext {
     }
 }
 
-/// Whether a refused row is named.
+/// Whether a refused row is reported by its key or only counted.
 #[derive(PartialEq, Eq)]
 pub(super) enum RowNaming {
     Named,
     Counted,
 }
 
-/// What came of an attempt to load some rows.
+/// The result of an attempt to load rows.
 pub(super) enum LoadOutcome {
-    /// So many are in.
+    /// The number of rows loaded.
     Loaded(u64),
     Refused {
         reason: String,
     },
-    /// Others hold locks: the whole transaction is to be tried again.
+    /// Other sessions hold locks: retry the whole transaction.
     Retry,
 }
 
-/// Why rows did not go in.
+/// Why rows were not loaded.
 pub(super) enum LoadFailure {
     Server(tokio_postgres::Error),
-    /// A value that no server takes.
+    /// A value that no server accepts.
     Value(String),
-    /// Others hold locks: the whole transaction is to be tried again.
+    /// Other sessions hold locks: retry the whole transaction.
     Retry,
-    /// Nothing goes on.
+    /// The restore cannot continue.
     Fatal(SourceError),
 }
 
@@ -100,12 +100,12 @@ impl LoadSession {
         self.session.server.encode
     }
 
-    /// Runs SQL around the rows, which no server refuses.
+    /// Runs our own SQL around the rows. An error ends the restore.
     pub(super) fn execute(&self, sql: &str, plan: &LoadPlan) -> Result<(), SourceError> {
         self.session.execute(&doing(plan), sql)
     }
 
-    /// Ends the transaction of a batch.
+    /// Marks a batch as loaded and commits its transaction.
     pub(super) fn commit(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<(), SourceError> {
         let marks = batch.marks().concat();
         let committed = self.mark_and_commit(&plan.name, &marks);
@@ -118,7 +118,7 @@ impl LoadSession {
         self.session.client.attempt("COMMIT")
     }
 
-    /// What became of rows; an error if nothing goes on.
+    /// Classifies the result of loading rows. Returns an error if the restore cannot continue.
     pub(super) fn outcome(
         &self,
         result: Result<u64, LoadFailure>,
@@ -147,7 +147,7 @@ impl LoadSession {
         Ok(client.copy_in(&statement)?)
     }
 
-    /// Copies rows that are encoded.
+    /// Copies encoded rows.
     pub(super) fn copy_encoded(&mut self, rows: Bytes, copy: &CopyPlan) -> Result<u64, LoadFailure> {
         let mut sink = self.begin_copy(copy)?;
         let header = Bytes::from_static(copy.format.header());
@@ -160,7 +160,7 @@ impl LoadSession {
         Ok(sink.finish()?)
     }
 
-    /// Inserts a row as parameters.
+    /// Inserts a row with its values as parameters.
     pub(super) fn insert(&mut self, cells: &[Cell<'_>], copy: &CopyPlan) -> Result<u64, LoadFailure> {
         let statement = self.prepared.get(&self.session.client, &copy.insert_sql)?;
         let place = self.encode_target();
@@ -184,7 +184,7 @@ fn doing(plan: &LoadPlan) -> String {
     format!("loading {}", plan.name)
 }
 
-/// Appends a row as a COPY takes it.
+/// Appends a row in the format of the COPY.
 pub(super) fn encode_row(
     out: &mut Vec<u8>,
     cells: &[Cell<'_>],
@@ -205,7 +205,7 @@ fn fit_of_line(form: RowForm) -> BinaryFit {
     }
 }
 
-/// Passes on the rows of a batch, until one fails.
+/// Passes the rows of a batch to `each` until one fails.
 pub(super) fn for_each_row(
     batch: &dyn Batch,
     each: &mut dyn FnMut(&[Cell<'_>]) -> Result<(), LoadFailure>,

@@ -1,5 +1,5 @@
-//! Loads batches: a transaction for each, with a COPY of its rows and the mark that they are in. If the server refuses
-//! it, [`load_accepted_rows`] leaves out the rows that are to blame.
+//! Loads batches. Each batch is one transaction with a COPY of its rows and the marks that record it. If the server
+//! refuses the COPY, [`load_accepted_rows`] loads the batch without the rows that caused the refusal.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::engine::postgres::value::encode::BinaryFit;
 use crate::engine::postgres::value::encode::EncodeTarget;
 use crate::format::cell::Cell;
 
-/// Bytes that are sent in one go.
+/// Bytes of rows that are sent together.
 const CHUNK_BYTES: usize = 256 << 10;
-/// How often a batch that met a deadlock is tried.
+/// Number of attempts to load a batch that meets deadlocks or lock conflicts.
 const TRIES_MAX: u32 = 10;
 
 /// Loads batches in one session.
@@ -33,7 +33,7 @@ impl PostgresLoader {
         Self { load: LoadSession::new(session, context) }
     }
 
-    /// The transaction of a batch: how many rows are in. None: it is to be tried again.
+    /// Runs the transaction of a batch. Returns the number of rows loaded, or `None` if it must be retried.
     fn transaction(&mut self, batch: &dyn Batch, plan: &LoadPlan) -> Result<Option<u64>, SourceError> {
         let mut outcome = self.load_all(batch, plan)?;
         if let LoadOutcome::Refused { .. } = outcome {
@@ -64,7 +64,7 @@ impl PostgresLoader {
         self.load.outcome(loaded, plan)
     }
 
-    /// Copies all rows; those that no COPY takes are inserted after that.
+    /// Copies all rows, then inserts the rows that COPY cannot carry.
     fn copy(&mut self, batch: &dyn Batch, copy: &CopyPlan) -> Result<u64, LoadFailure> {
         let target = self.load.encode_target();
         let mut stream = CopyStream::new(self.load.begin_copy(copy)?, copy, target);
@@ -98,9 +98,9 @@ struct CopyStream<'a> {
     copy: &'a CopyPlan,
     target: EncodeTarget,
     chunk: Vec<u8>,
-    /// Of the next row.
+    /// Number of the next row.
     number: u64,
-    /// Numbers of rows that no COPY takes.
+    /// Numbers of the rows that COPY cannot carry.
     left_over: Vec<u64>,
 }
 
@@ -128,7 +128,7 @@ impl<'a> CopyStream<'a> {
         Ok(())
     }
 
-    /// How many rows were copied, and the numbers of those that were not.
+    /// Returns how many rows were copied, and the numbers of the rows that were not.
     fn finish(mut self) -> Result<(u64, Vec<u64>), LoadFailure> {
         self.chunk.extend_from_slice(self.copy.format.trailer());
         self.sink.send(Bytes::from(self.chunk))?;
@@ -161,7 +161,7 @@ impl Loader for PostgresLoader {
         let context = Arc::clone(&self.load.context);
         let plan = &context.tables[batch.table()];
         if matches!(plan.method, LoadMethod::Refused(_)) {
-            // It has been recorded as a whole.
+            // The whole table was already recorded as refused.
             return Ok(0);
         }
         for _ in 0..TRIES_MAX {
@@ -169,7 +169,7 @@ impl Loader for PostgresLoader {
                 return Ok(rows);
             }
         }
-        let reason = "others hold locks on it all the time".to_owned();
+        let reason = "other sessions hold locks on it; every attempt failed".to_owned();
         Err(SourceError::Failed { doing: format!("loading {}", plan.name), reason })
     }
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL as a place to restore to.
+//! PostgreSQL as a restore target.
 
 mod before_rows;
 mod declared;

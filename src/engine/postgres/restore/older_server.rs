@@ -1,21 +1,22 @@
-//! Statements of a newer version as an older server takes them, where the difference does no harm. All others are
-//! refused by the server itself, and named.
+//! Rewrites statements from a newer version for an older server where the difference is harmless. All other statements
+//! are left as they are: the server refuses them, and they are reported.
 
 use std::ops::Range;
 
 use crate::engine::postgres::schema::lex::{TokenKind, Tokens};
 
-/// The first version that computes generated columns when they are read.
+/// The first version with virtual generated columns, which are computed when they are read.
 const VIRTUAL_SINCE: u32 = 18;
 /// The first version with parallel subscriptions.
 const PARALLEL_SINCE: u32 = 16;
-/// The first version whose subscriptions may work as somebody else than their owner.
+/// The first version whose subscriptions can run as a role other than their owner.
 const OTHER_USERS_SINCE: u32 = 16;
-/// The first versions that name the multirange of a range, and stream transactions before they end.
+/// The first version in which a range type names its multirange type.
 const MULTIRANGE_SINCE: u32 = 14;
+/// The first version whose subscriptions can stream transactions in progress.
 const STREAMING_SINCE: u32 = 14;
 
-/// The statement for a server of this major version.
+/// Rewrites a statement for a server of this major version.
 pub(super) fn for_version(class: &str, sql: Vec<u8>, version: u32) -> Vec<u8> {
     match class {
         "TABLE" if version < VIRTUAL_SINCE => with_stored(sql),
@@ -25,7 +26,7 @@ pub(super) fn for_version(class: &str, sql: Vec<u8>, version: u32) -> Vec<u8> {
     }
 }
 
-/// What an option of a subscription becomes on servers before a version.
+/// What replaces an option of a subscription on servers older than version `since`.
 struct OptionChange {
     since: u32,
     words: &'static str,
@@ -39,7 +40,7 @@ const SUBSCRIPTION_CHANGES: [OptionChange; 4] = [
     OptionChange { since: STREAMING_SINCE, words: ", streaming = on", replacement: "" },
 ];
 
-/// The options of a subscription; a newer `pg_dump` also says what an older server does anyway.
+/// Rewrites the options of a subscription. A newer `pg_dump` also writes out what an older server does by default.
 fn as_subscription(sql: Vec<u8>, version: u32) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(&sql) else { return sql };
     let (head, options) = text.split_at(text.rfind(" WITH (").unwrap_or(text.len()));
@@ -52,7 +53,7 @@ fn as_subscription(sql: Vec<u8>, version: u32) -> Vec<u8> {
     format!("{head}{options}").into_bytes()
 }
 
-/// A range without the name of its multirange, which nothing on an older server uses.
+/// Removes the name of a range's multirange type, which nothing on an older server uses.
 fn without_multirange(mut sql: Vec<u8>) -> Vec<u8> {
     if let Some(option) = StatementTokens::new(&sql).multirange_option() {
         sql.drain(option);
@@ -60,7 +61,7 @@ fn without_multirange(mut sql: Vec<u8>) -> Vec<u8> {
     sql
 }
 
-/// Generated columns that are kept, in place of those that are computed when they are read: the same values.
+/// Turns virtual generated columns into stored ones, which have the same values.
 fn with_stored(mut sql: Vec<u8>) -> Vec<u8> {
     let ends = StatementTokens::new(&sql).ends_of_virtual_columns();
     for end in ends.into_iter().rev() {
@@ -69,7 +70,7 @@ fn with_stored(mut sql: Vec<u8>) -> Vec<u8> {
     sql
 }
 
-/// The tokens of a statement with where they begin.
+/// The tokens of a statement, with the offsets where they begin.
 struct StatementTokens<'a>(Vec<(usize, TokenKind, &'a [u8])>);
 
 impl<'a> StatementTokens<'a> {
@@ -81,7 +82,7 @@ impl<'a> StatementTokens<'a> {
         self.0.get(at).is_some_and(|(_, _, bytes)| *bytes == text.as_bytes())
     }
 
-    /// Where the option that names the multirange is in the statement, with the comma before it.
+    /// The byte range of the option that names the multirange type, with the comma before it.
     fn multirange_option(&self) -> Option<Range<usize>> {
         let all = 0..self.0.len();
         let comma = all
@@ -91,7 +92,7 @@ impl<'a> StatementTokens<'a> {
         Some(self.0[comma].0..self.0[end].0)
     }
 
-    /// Where the expressions end of generated columns that are not stored.
+    /// The ends of the expressions of virtual generated columns.
     fn ends_of_virtual_columns(&self) -> Vec<usize> {
         let mut ends = Vec::new();
         for at in 0..self.0.len() {
@@ -103,7 +104,7 @@ impl<'a> StatementTokens<'a> {
         ends
     }
 
-    /// The token that closes the expression of a generated column whose clause begins here.
+    /// The token that closes the expression of a generated column, if its clause begins at this token.
     fn end_of_generated_column(&self, at: usize) -> Option<usize> {
         let clause = ["GENERATED", "ALWAYS", "AS", "("];
         let begins = clause.iter().enumerate().all(|(offset, word)| self.is(at + offset, word));
@@ -135,7 +136,7 @@ mod tests {
     use super::for_version;
 
     #[test]
-    fn what_an_older_server_does_not_know() {
+    fn statements_are_rewritten_for_an_older_server() {
         let sql = "CREATE TABLE a.b (\n n integer GENERATED ALWAYS AS ((f(a) + ')'::text)),\n s int GENERATED ALWAYS AS (1) STORED,\n \
                    i int GENERATED ALWAYS AS IDENTITY\n);";
         let expected = sql.replacen("')'::text)),", "')'::text)) STORED,", 1);

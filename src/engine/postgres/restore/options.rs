@@ -1,4 +1,4 @@
-//! What a person may want of a restore to PostgreSQL.
+//! Options of a restore to PostgreSQL.
 
 /// How a database is restored.
 #[derive(Clone, Debug)]
@@ -6,9 +6,9 @@ pub struct TargetOptions {
     pub owners: Owners,
     pub globals: Globals,
     pub resume: Resume,
-    /// Sessions that work at the same time.
+    /// Number of sessions that work in parallel.
     pub workers: usize,
-    /// Tables that are restored first, in this order, and have their keys and indexes before the others have rows.
+    /// Tables to restore first, in this order. Their keys and indexes are built before the other tables get rows.
     pub first: Vec<String>,
 }
 
@@ -19,11 +19,11 @@ impl Default for TargetOptions {
     }
 }
 
-/// Whether objects get the owners that they had.
+/// Whether objects get their original owners.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owners {
     Restore,
-    /// All belong to the role that restores, and what names a role that is not there is left out.
+    /// The restoring role owns all objects. Statements that name a role that does not exist are skipped.
     LeaveOut,
 }
 
@@ -34,11 +34,11 @@ pub enum Globals {
     LeaveOut,
 }
 
-/// What is done about a restore that did not come to its end.
+/// What to do if the target contains an unfinished restore.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resume {
-    /// It is in the way.
+    /// Fail.
     Refuse,
-    /// It goes on.
+    /// Resume it.
     GoOn,
 }

@@ -1,9 +1,9 @@
-//! Loads a batch of which the server refused something: finds the rows that are to blame, records them, and leaves them
-//! out.
+//! Loads a batch after the server refused it as a whole: finds the rows that caused the refusal, records them, and
+//! loads all others.
 //!
-//! Each row is decoded and encoded once, however many are refused. Rows are collected as a COPY takes them, and copied in
-//! runs: a run that is refused is halved until one row stands alone, a run that went in is followed by a longer one.
-//! There is a savepoint before each.
+//! Each row is decoded and encoded only once, however many are refused. Encoded rows are collected and copied in runs.
+//! A refused run is halved until it is a single row. After a run is accepted, the next one is twice as long. There is
+//! a savepoint before each run.
 
 use bytes::Bytes;
 
@@ -16,10 +16,10 @@ use crate::engine::postgres::restore::table_plan::{CopyPlan, LoadMethod, LoadPla
 use crate::engine::postgres::value::encode::BinaryFit;
 use crate::format::cell::Cell;
 
-/// Bytes of rows that are collected, but for the last row.
+/// Rows are copied once this many bytes are collected. The last row may exceed it.
 const COLLECTED_BYTES: usize = 4 << 20;
 
-/// Loads all rows that are not refused; gives their number.
+/// Loads all rows that the server accepts. Returns their number.
 pub(super) fn load_accepted_rows(
     load: &mut LoadSession,
     batch: &dyn Batch,
@@ -36,25 +36,25 @@ struct SelectiveLoad<'a> {
     plan: &'a LoadPlan,
     table: usize,
     collected: EncodedRows,
-    /// Rows that are in.
+    /// Number of rows loaded.
     loaded: u64,
-    /// The SQL that records which rows were refused.
+    /// The SQL that records the refused rows.
     refused: String,
-    /// Refused rows that are not named.
+    /// Number of refused rows that are only counted.
     unnamed: u64,
 }
 
-/// Rows as a COPY takes them.
+/// Rows in the format of the COPY.
 #[derive(Default)]
 struct EncodedRows {
     bytes: Vec<u8>,
-    /// Where each row ends.
+    /// The end of each row in `bytes`.
     ends: Vec<usize>,
     keys: Vec<String>,
 }
 
 impl EncodedRows {
-    /// The row that was encoded last is complete.
+    /// Completes the row that was encoded last.
     fn end_row(&mut self, key: String) {
         self.ends.push(self.bytes.len());
         self.keys.push(key);
@@ -95,7 +95,7 @@ impl<'a> SelectiveLoad<'a> {
         Ok(())
     }
 
-    /// Copies the rows that are collected.
+    /// Copies the collected rows.
     fn copy_collected(&mut self, copy: &CopyPlan) -> Result<(), LoadFailure> {
         let mut rows = std::mem::take(&mut self.collected);
         let bytes = Bytes::from(std::mem::take(&mut rows.bytes));
@@ -132,7 +132,7 @@ impl<'a> SelectiveLoad<'a> {
         Ok(())
     }
 
-    /// Why what `load` does was refused, if it was, and then it left no trace.
+    /// Runs `load`. If it was refused, rolls it back and returns the reason.
     fn attempt(
         &mut self,
         load: impl FnOnce(&mut LoadSession) -> Result<u64, LoadFailure>,
@@ -145,7 +145,7 @@ impl<'a> SelectiveLoad<'a> {
         }
     }
 
-    /// Keeps what was loaded since the savepoint.
+    /// Keeps what was loaded since the savepoint and sets the next savepoint.
     fn keep(&mut self, rows: u64) -> Result<(), LoadFailure> {
         self.loaded += rows;
         Ok(self.load.execute("RELEASE SAVEPOINT sidekeep; SAVEPOINT sidekeep", self.plan)?)

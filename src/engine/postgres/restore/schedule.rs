@@ -1,5 +1,5 @@
-//! Runs tasks in several sessions at once, the largest first. No two run at the same time that use a resource which one
-//! of them must have to itself.
+//! Runs tasks in several sessions in parallel, the largest first. Two tasks that share a resource run in parallel only
+//! if neither needs exclusive use of it.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -7,13 +7,13 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use crate::base::pipeline::{Alarm, into_inner, join_all, lock, spawn, wait};
 use crate::engine::contract::SourceError;
 
-/// Something to be done.
+/// A unit of work.
 #[derive(Debug)]
 pub(super) struct Task<T> {
     pub(super) work: T,
-    /// How large it is, compared with the others.
+    /// Its size relative to other tasks.
     pub(super) weight: u64,
-    /// What it works on, such as a table, by name.
+    /// The names of what it uses, such as a table.
     pub(super) resources: Vec<(String, ResourceUse)>,
 }
 
@@ -24,10 +24,10 @@ pub(super) enum ResourceUse {
     Exclusive,
 }
 
-/// How a resource is in use.
+/// The current use of a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Usage {
-    /// By so many tasks.
+    /// Shared by this many tasks. 0 means that it is free.
     Shared(usize),
     Exclusive,
 }
@@ -57,16 +57,16 @@ impl Usage {
 }
 
 struct ScheduleState<'t, T> {
-    /// The largest last.
+    /// Sorted by weight, the largest last.
     waiting: Vec<&'t Task<T>>,
     in_use: HashMap<&'t str, Usage>,
     failed: Option<SourceError>,
-    /// A thread panicked: its task never ends.
+    /// A thread panicked, so its task will never end.
     is_broken: bool,
 }
 
 impl<'t, T> ScheduleState<'t, T> {
-    /// `tasks` are sorted by their weight.
+    /// `tasks` must be sorted by weight, ascending.
     fn new(tasks: &'t [Task<T>]) -> Self {
         Self { waiting: tasks.iter().collect(), in_use: HashMap::new(), failed: None, is_broken: false }
     }
@@ -83,7 +83,7 @@ impl<'t, T> ScheduleState<'t, T> {
         task.resources.iter().all(|(name, wanted)| self.usage(name).allows(*wanted))
     }
 
-    /// The largest task that can run now.
+    /// Takes the largest task that can run now.
     fn take(&mut self) -> Option<&'t Task<T>> {
         let at = self.waiting.iter().rposition(|task| self.can_run(task))?;
         let task = self.waiting.remove(at);
@@ -102,7 +102,7 @@ impl<'t, T> ScheduleState<'t, T> {
     }
 }
 
-/// The tasks that the threads share.
+/// The tasks, shared by all threads.
 struct TaskSchedule<'t, T> {
     state: Mutex<ScheduleState<'t, T>>,
     changed: Condvar,
@@ -117,7 +117,7 @@ impl<'t, T> TaskSchedule<'t, T> {
         lock(&self.state)
     }
 
-    /// Waits for a task that can run; None once there are none left.
+    /// Waits for a task that can run. Returns `None` once no tasks are left.
     fn next(&self) -> Option<&'t Task<T>> {
         let mut state = self.lock();
         while state.has_work() {
@@ -138,13 +138,13 @@ impl<'t, T> TaskSchedule<'t, T> {
         self.changed.notify_all();
     }
 
-    /// Lets all threads end.
+    /// Makes all threads stop.
     fn stop(&self) {
         self.lock().is_broken = true;
         self.changed.notify_all();
     }
 
-    /// Runs tasks until there are none left.
+    /// Runs tasks until none are left.
     fn run(&self, work: &dyn Fn(&T) -> Result<(), SourceError>) {
         let alarm = Alarm::new(|| self.stop());
         while let Some(task) = self.next() {
@@ -155,7 +155,8 @@ impl<'t, T> TaskSchedule<'t, T> {
     }
 }
 
-/// Runs all tasks, with a thread for each session; the first error or panic ends it, once the running tasks are done.
+/// Runs all tasks, with one thread per session. After the first error or panic no new tasks start, and the call returns
+/// once the running tasks end.
 pub(super) fn run_in_parallel<S: Sync, T: Sync>(
     sessions: &[S],
     mut tasks: Vec<Task<T>>,
@@ -179,7 +180,7 @@ mod tests {
     use super::{ResourceUse, ScheduleState, Task, run_in_parallel};
 
     #[test]
-    fn a_task_has_its_exclusive_resources_to_itself() {
+    fn tasks_that_need_an_exclusive_resource_do_not_overlap() {
         let task = |work: u32, weight, resources: &[(&str, ResourceUse)]| Task {
             work,
             weight,
@@ -194,7 +195,7 @@ mod tests {
         tasks.sort_by_key(|task| task.weight);
         let mut state = ScheduleState::new(&tasks);
         let first = state.take().expect("the largest");
-        let second = state.take().expect("another table's");
+        let second = state.take().expect("a task of another table");
         assert_eq!((first.work, second.work), (1, 3));
         assert!(state.take().is_none());
         state.release(first);
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_others_and_continues_in_the_caller() {
+    fn a_panic_stops_the_other_threads_and_resumes_in_the_caller() {
         let task = |work: u32| Task {
             work,
             weight: u64::from(work),

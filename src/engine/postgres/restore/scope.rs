@@ -1,5 +1,5 @@
-//! What is left out of a script: owners, where nobody wants them; and where only some tables are wanted, all that
-//! these do not need.
+//! Reduces a script: removes owners if they are not wanted and, if only some tables are restored, everything that these
+//! tables do not need.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::engine::postgres::restore::script::{Script, ScriptItem, ScriptStep};
 use crate::engine::postgres::restore::statement_words::{AttachedPartition, StatementWords};
 use crate::engine::postgres::schema::document::Purpose;
 
-/// Classes that are made whatever tables are wanted: types, functions and the like cannot be told from those that the
+/// Classes that are created whichever tables are restored, because it is not known which types, functions and so on the
 /// tables need.
 const SUPPORT: [&str; 24] = [
     "ACCESS METHOD",
@@ -36,16 +36,16 @@ const SUPPORT: [&str; 24] = [
     "ACL",
 ];
 
-/// Classes that are left out where only some tables are wanted.
+/// Classes that are skipped if only some tables are restored.
 const LEFT_OUT: [&str; 6] =
     ["VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING"];
 
-/// Whether an item is made for the sake of others, so that nobody misses it by itself.
+/// Whether an item only supports other items, so that nobody misses it by itself.
 pub(super) fn is_support(item: &ScriptItem) -> bool {
     SUPPORT.contains(&item.class.as_str()) && item.subject().is_none()
 }
 
-/// Leaves owners out, and statements that name a role which is not among `roles`.
+/// Removes owners, and statements that name a role that is not among `roles`.
 pub(super) fn leave_out_owners(script: &mut Script, roles: &[String]) {
     for items in script.lists_of_database() {
         items.retain(|item| item.class != "SECURITY LABEL");
@@ -66,7 +66,7 @@ fn is_wanted_without_owners(step: &ScriptStep, roles: &[String]) -> bool {
     }
 }
 
-/// Whether all roles that it names are among these.
+/// Whether all roles that the statement names are among `roles`.
 fn names_only(words: &StatementWords<'_>, roles: &[String]) -> bool {
     words.roles().iter().all(|role| roles.contains(role))
 }
@@ -79,19 +79,19 @@ fn is_about_roles(words: &StatementWords<'_>) -> bool {
     words.starts_with(&["ALTER", "ROLE"]) || words.starts_with(&["GRANT"]) || words.starts_with(&["REVOKE"])
 }
 
-/// A foreign key that is left out, because its parent is.
+/// A foreign key that is skipped because its parent table is not restored.
 pub(super) struct OrphanedKey {
     pub(super) object: String,
     pub(super) parent: String,
 }
 
-/// Keeps what these tables need. Gives their foreign keys to others.
+/// Keeps only what these tables need. Returns their foreign keys to tables that are not restored.
 pub(super) fn keep_tables(script: &mut Script, tables: &[String]) -> Vec<OrphanedKey> {
     let wanted = WantedObjects::of(script, tables);
     let indexes = wanted.indexes(&script.keys);
     script.pre_data.retain(|item| wanted.has_definition(item));
     script.keys.retain(|item| wanted.has(item));
-    // An index of a partition is attached if it was made.
+    // An index of a partition is attached if it was created.
     script.attached.retain(|item| item.subject().is_some_and(|index| indexes.contains(&index)));
     script.others.retain(|item| !item.class.starts_with("PUBLICATION") && wanted.has(item));
     script.references.retain(|item| wanted.has(item));
@@ -116,7 +116,7 @@ fn take_orphaned_keys(references: &mut Vec<ScriptItem>, wanted: &WantedObjects) 
     orphaned
 }
 
-/// Where only some tables are wanted: these, and what they need.
+/// If only some tables are restored: these tables and what they need.
 struct WantedObjects {
     tables: BTreeSet<String>,
     sequences: BTreeSet<String>,
@@ -147,7 +147,7 @@ impl WantedObjects {
         !LEFT_OUT.contains(&item.class.as_str()) && self.has(item)
     }
 
-    /// The indexes that these items make, by themselves or for a constraint.
+    /// The indexes that these items create, directly or for a constraint.
     fn indexes(&self, keys: &[ScriptItem]) -> BTreeSet<String> {
         keys.iter().filter(|item| self.has(item)).filter_map(ScriptItem::index_made).collect()
     }
@@ -157,7 +157,7 @@ fn attached_partition(item: &ScriptItem) -> Option<AttachedPartition> {
     item.statements.iter().find_map(|step| step.words().attached_partition())
 }
 
-/// A table and those that it inherits from.
+/// A table and the tables that it inherits from.
 struct Inheritance {
     table: String,
     parents: Vec<String>,
@@ -174,7 +174,7 @@ impl Inheritance {
     }
 }
 
-/// The tables with their partitions, and the tables that these inherit from.
+/// The tables with their partitions and the tables that they inherit from.
 fn with_relatives(script: &Script, tables: &[String]) -> BTreeSet<String> {
     let attached: Vec<AttachedPartition> = script.pre_data.iter().filter_map(attached_partition).collect();
     let inheritance: Vec<Inheritance> = script.pre_data.iter().filter_map(Inheritance::of).collect();
@@ -205,7 +205,7 @@ fn add_inherited(wanted: &mut BTreeSet<String>, inheritance: &[Inheritance]) {
     }
 }
 
-/// Sequences that the tables own, and those that their statements name.
+/// Sequences that the tables own or that their statements name.
 fn wanted_sequences(script: &Script, tables: &BTreeSet<String>) -> BTreeSet<String> {
     let all = all_sequences(script);
     let mut wanted = BTreeSet::new();
@@ -228,7 +228,7 @@ fn all_sequences(script: &Script) -> BTreeSet<String> {
     sequences.filter_map(ScriptItem::subject).collect()
 }
 
-/// A default names its sequence in a text: 'app.counter'::regclass.
+/// Finds sequences in defaults, which name them in a literal: `'app.counter'::regclass`.
 fn named_sequences(sql: &[u8], all: &BTreeSet<String>) -> Vec<String> {
     let text = String::from_utf8_lossy(sql);
     all.iter().filter(|sequence| text.contains(&in_quotes(sequence))).cloned().collect()

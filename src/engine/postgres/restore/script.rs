@@ -1,8 +1,9 @@
-//! The statements of a schema document, sorted into what a restore does one after the other. Statements about one
-//! object that follow each other are one item.
+//! The statements of a schema document, sorted into the steps of a restore. Consecutive statements about one object are
+//! one item.
 //!
-//! Pre-data goes first; after the rows keys and indexes, then foreign keys, then the rest in the order of the dump;
-//! grants after that, because materialized views are filled by their owners; event triggers last of all.
+//! Pre-data comes first. After the rows come keys and indexes, then foreign keys, then the rest in the order of the
+//! dump. Then come privileges, and after them materialized views, which are refreshed with their owners' privileges.
+//! Event triggers come last.
 
 use crate::engine::postgres::restore::ledger::{self, RestorePart};
 use crate::engine::postgres::restore::older_server::for_version;
@@ -11,25 +12,25 @@ use crate::engine::postgres::restore::statement_words::StatementWords;
 use crate::engine::postgres::schema::document::{Purpose, SchemaDocument, SchemaStatement};
 use crate::engine::postgres::schema::table::qualified;
 
-/// Settings of a dump that its statements depend on; all others are the session's own.
+/// Settings of a dump that its statements depend on. The session has its own values for all others.
 const SETTINGS: [&str; 3] = ["default_tablespace", "default_table_access_method", "standard_conforming_strings"];
 
-/// Statements about one object.
+/// Consecutive statements about one object.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptItem {
     pub(super) part: RestorePart,
-    /// Of the first statement in its section of the document.
+    /// Number of the first statement in its section of the document.
     pub(super) number: u32,
-    /// As `pg_dump` has it.
+    /// The class of the object, as in `pg_dump`.
     pub(super) class: String,
-    /// For a person.
+    /// The name of the object in messages.
     pub(super) object: String,
-    /// What the session must be set to first.
+    /// Statements that set the session's settings first.
     pub(super) settings: Vec<String>,
     pub(super) statements: Vec<ScriptStep>,
 }
 
-/// A statement.
+/// One statement of an item.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptStep {
     pub(super) purpose: Purpose,
@@ -37,17 +38,17 @@ pub(super) struct ScriptStep {
 }
 
 impl ScriptItem {
-    /// What a message says that is done.
+    /// What is being done, for error messages.
     pub(super) fn doing(&self) -> String {
-        format!("making {}", self.object)
+        format!("creating {}", self.object)
     }
 
-    /// The SQL that marks it as done.
+    /// The SQL that marks the item as done.
     pub(super) fn mark(&self) -> String {
         ledger::mark_sql(self.part, self.number)
     }
 
-    /// The index that it makes, by itself or for a constraint.
+    /// The index that the item creates, directly or for a constraint.
     pub(super) fn index_made(&self) -> Option<String> {
         self.first_words()?.index_made()
     }
@@ -56,12 +57,12 @@ impl ScriptItem {
         self.statements.first().map(ScriptStep::words)
     }
 
-    /// The table that the first statement is about.
+    /// The table that the item is about, from the first statement that has one.
     pub(super) fn subject(&self) -> Option<String> {
         self.statements.iter().find_map(|step| step.words().subject())
     }
 
-    /// It only says who may do what.
+    /// Whether the item only grants and revokes privileges.
     pub(super) fn is_privilege(&self) -> bool {
         self.statements.iter().all(|step| step.purpose == Purpose::Privilege)
     }
@@ -77,27 +78,29 @@ impl ScriptStep {
     }
 }
 
-/// Everything, by when it is done.
+/// All items, grouped by when they run.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     pub(super) globals: Vec<ScriptItem>,
     pub(super) pre_data: Vec<ScriptItem>,
-    /// Indexes and constraints that are made by them.
+    /// Indexes, and constraints other than foreign keys.
     pub(super) keys: Vec<ScriptItem>,
-    /// Indexes of partitions, made parts of those of their root.
+    /// Attaches indexes of partitions to the indexes of the partitioned table.
     pub(super) attached: Vec<ScriptItem>,
+    /// Foreign keys.
     pub(super) references: Vec<ScriptItem>,
-    /// In the order of the dump.
+    /// Everything else in post-data, in the order of the dump.
     pub(super) others: Vec<ScriptItem>,
     pub(super) privileges: Vec<ScriptItem>,
-    /// Materialized views are filled.
+    /// Refreshes of materialized views.
     pub(super) refreshed: Vec<ScriptItem>,
     pub(super) event_triggers: Vec<ScriptItem>,
     pub(super) database: Vec<ScriptItem>,
 }
 
 impl Script {
-    /// The statements of a document as this server takes them, those about the database itself with its name.
+    /// The statements of a document, rewritten for this server's version. Statements about the database itself get the
+    /// target's name.
     pub(super) fn of(document: &SchemaDocument, server: &TargetServer) -> Self {
         let version = server.encode.version;
         let as_is = |statement: &SchemaStatement| for_version(&statement.class, statement.sql.bytes(), version);
@@ -115,7 +118,7 @@ impl Script {
         script
     }
 
-    /// All items that are about this database.
+    /// All lists of items that are about this database.
     pub(super) fn lists_of_database(&mut self) -> [&mut Vec<ScriptItem>; 9] {
         [
             &mut self.pre_data,
@@ -148,7 +151,7 @@ impl Script {
     }
 }
 
-/// Everything about the database itself but its CREATE: it is there.
+/// Everything about the database itself except its CREATE, because it exists already.
 fn database_items(document: &SchemaDocument, database: &str) -> Vec<ScriptItem> {
     let mut items = items(RestorePart::Database, &document.database, &|statement| statement.in_database(database));
     for item in &mut items {
@@ -173,7 +176,7 @@ fn items(
     grouping.items
 }
 
-/// Groups statements about one object that follow each other.
+/// Groups consecutive statements about one object.
 struct Grouping<'a> {
     part: RestorePart,
     settings: SessionSettings,
@@ -208,7 +211,7 @@ impl<'a> Grouping<'a> {
         });
     }
 
-    /// Statements about roles have nothing above them that says whose they are.
+    /// Global statements are never grouped: in the dump they have no header that says which object they belong to.
     fn belongs_to_last(&self, statement: &SchemaStatement) -> bool {
         self.part != RestorePart::Globals && self.last.is_some_and(|last| is_same_object(last, statement))
     }
@@ -218,7 +221,7 @@ fn is_same_object(one: &SchemaStatement, other: &SchemaStatement) -> bool {
     one.class == other.class && one.schema == other.schema && one.name == other.name
 }
 
-/// The settings that are in force, with their statements.
+/// The settings in effect, with the statements that set them.
 #[derive(Default)]
 struct SessionSettings(Vec<(&'static str, String)>);
 
@@ -235,7 +238,7 @@ impl SessionSettings {
     }
 }
 
-/// The setting that a statement sets, if it is one that others depend on.
+/// The setting that a statement sets, if other statements depend on it.
 fn setting_of(sql: &[u8]) -> Option<&'static str> {
     let words = StatementWords::of(sql);
     if !words.is(0, "SET") {
@@ -252,14 +255,14 @@ fn object_name(statement: &SchemaStatement, part: RestorePart) -> String {
     }
     let class = statement.class.to_lowercase();
     let Some(schema) = &statement.schema else { return format!("{class} {name}") };
-    // A name that has more than a name in it, such as `TABLE users` or `users users_pkey`.
+    // A name that is more than an identifier, such as `TABLE users` or `users users_pkey`.
     if name.contains([' ', '(']) {
         return format!("{class} {}.{name}", schema.lossy());
     }
     format!("{class} {}", qualified(&schema.lossy(), &name))
 }
 
-/// A comment or a label, with what it is about further on than the third word.
+/// The name of a comment or security label on a role or tablespace.
 fn remark_name(statement: &SchemaStatement) -> Option<String> {
     let class = match statement.class.as_str() {
         "COMMENT ON" => "COMMENT",

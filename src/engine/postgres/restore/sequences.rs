@@ -1,4 +1,4 @@
-//! Where sequences go on from.
+//! The positions of sequences.
 
 use std::collections::BTreeSet;
 
@@ -9,18 +9,18 @@ use crate::engine::postgres::restore::ledger::{self, DoneParts, RestorePart};
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::document::{Position, Sequence};
 
-/// Sequences that are set by one statement.
+/// Number of sequences that are set together.
 const BATCH: usize = 200;
 const DOING: &str = "setting sequences";
 
-/// What is done about a sequence that is not there.
+/// What to do about a sequence that does not exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum MissingSequences {
     Record,
     Ignore,
 }
 
-/// Sets them, once: whoever uses a table that is in already may have drawn from its sequence.
+/// Sets sequences, only once per restore: users of a table that is already loaded may have advanced its sequence.
 pub(super) fn set_sequences(
     session: &TargetSession,
     done: &DoneParts,
@@ -46,7 +46,7 @@ pub(super) fn set_sequences(
     session.execute(DOING, &format!("{refused} {mark} COMMIT"))
 }
 
-/// Schema and name of each.
+/// Schema and name of each existing sequence.
 struct ExistingSequences(BTreeSet<(String, String)>);
 
 impl ExistingSequences {
@@ -63,7 +63,7 @@ fn existing_sequences(session: &TargetSession) -> Result<ExistingSequences, Sour
     Ok(ExistingSequences(existing.into_iter().collect()))
 }
 
-/// Sets some at once, or each by itself if one is refused. Gives the SQL that records what was refused.
+/// Sets some sequences together, or one by one if one is refused. Returns the SQL that records what was refused.
 fn set_batch(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, SourceError> {
     let together: String = sequences.iter().map(|sequence| setval(sequence)).collect();
     match try_statement(session, DOING, &together)? {
@@ -72,7 +72,7 @@ fn set_batch(session: &TargetSession, sequences: &[&Sequence]) -> Result<String,
     }
 }
 
-/// Returns the statements that record those which were refused.
+/// Sets sequences one by one. Returns the SQL that records what was refused.
 fn set_each(session: &TargetSession, sequences: &[&Sequence]) -> Result<String, SourceError> {
     let mut refused = String::new();
     for sequence in sequences {
@@ -95,7 +95,7 @@ fn setval(sequence: &Sequence) -> String {
     format!("SELECT pg_catalog.setval(E'{name}', {arguments});")
 }
 
-/// The value, and whether it was given out.
+/// The value, and whether it was already returned by `nextval`.
 fn position_arguments(position: &Position) -> String {
     match position {
         Position::Last(value) => format!("{value}, true"),

@@ -1,4 +1,5 @@
-//! Sessions of a restore: set up as `pg_restore` sets up its own, whatever the database and the role have as defaults.
+//! Sessions of a restore. They have the settings that `pg_restore` uses, whatever the defaults of the database and the
+//! role are.
 
 use tokio_postgres::Error;
 
@@ -10,11 +11,11 @@ use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::connect::session::{SessionEncoding, VALUE_SETTINGS};
 use crate::engine::postgres::connect::session::{major_version, number, pid, pooled};
-use crate::engine::postgres::restore::fault::{ServerFault, answer_fatal, classify, fatal, worded_fatal};
+use crate::engine::postgres::restore::fault::{ServerFault, classify, converted_fatal, fatal, query_fatal};
 use crate::engine::postgres::value::encode::EncodeTarget;
 
-/// Besides those that values depend on. A server sets those that it knows. Nothing is waited for on disk until the end:
-/// what a crash takes, it takes together with the note that it was done.
+/// Settings in addition to those that values depend on. Settings that a server does not know are skipped. Commits do
+/// not wait for the disk until the end: if a crash loses a step, it loses the step's mark as well.
 const SETTINGS: &[(&str, &str)] = &[
     ("array_nulls", "on"),
     ("check_function_bodies", "off"),
@@ -37,11 +38,12 @@ const SETTINGS: &[(&str, &str)] = &[
     ("transform_null_equals", "off"),
     ("vacuum_cost_delay", "0"),
 ];
-/// What building an index may take, in kB.
+/// Least memory for building an index, in kB.
 const MAINTENANCE_MEMORY_KB: u32 = 256 << 10;
 
-/// The leader of a restore holds both, each of its workers the second: the server may go on with a statement for a while
-/// after the process that sent it is gone, and must have ended it before another restore begins.
+/// Advisory locks. The leader of a restore holds the first. Each worker holds the second in shared mode, and a new
+/// leader waits for it: the server may still run a statement of a killed restore, and that must end before another
+/// restore starts.
 const LEADER_LOCK: i64 = 0x7369_6465_6b65_6570;
 const WORKER_LOCK: i64 = LEADER_LOCK + 1;
 const LOCK_WAIT_MAX: &str = "60s";
@@ -49,15 +51,15 @@ const LOCK_WAIT_MAX: &str = "60s";
 /// What a session is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SessionUse {
-    /// There is one at a time.
+    /// Leads the restore. There is only one at a time.
     Leader,
     Worker,
 }
 
-/// What is known of the server that is restored to.
+/// Facts about the server that is restored to.
 #[derive(Clone, Debug)]
 pub(super) struct TargetServer {
-    /// Its address as messages show it.
+    /// Its address, as shown in messages.
     pub(super) name: String,
     pub(super) encode: EncodeTarget,
     pub(super) database: String,
@@ -65,7 +67,7 @@ pub(super) struct TargetServer {
 
 impl TargetServer {
     fn ask(client: &Client, address: &Address) -> Result<Self, PostgresError> {
-        let doing = "asking what the server is";
+        let doing = "reading the properties of the server";
         let version = number(client, doing, "SHOW server_version_num")?;
         let server_encoding = client.value(doing, "SHOW server_encoding")?;
         let encode =
@@ -75,19 +77,19 @@ impl TargetServer {
     }
 }
 
-/// A session of a restore. Its methods return only errors that end the restore, unless they say otherwise.
+/// A session of a restore. Unless documented otherwise, its methods return only errors that end the restore.
 pub(super) struct TargetSession {
     pub(super) client: Client,
     pub(super) server: TargetServer,
 }
 
 impl TargetSession {
-    /// Opens a session; waits for sessions of another restore that was killed.
+    /// Opens a session. Waits until the sessions of a restore that was killed are gone.
     pub(super) fn open(address: &Address, session_use: SessionUse) -> Result<Self, SourceError> {
         let client = connect(address)?;
         let name = address.to_string();
-        let server = TargetServer::ask(&client, address).map_err(|error| worded_fatal(error, &name))?;
-        set_up(&client, server.encode.encoding).map_err(|error| worded_fatal(error, &name))?;
+        let server = TargetServer::ask(&client, address).map_err(|error| converted_fatal(error, &name))?;
+        set_up(&client, server.encode.encoding).map_err(|error| converted_fatal(error, &name))?;
         if session_use == SessionUse::Leader {
             refuse_pooler(&client, address)?;
         }
@@ -95,19 +97,19 @@ impl TargetSession {
         Ok(Self { client, server })
     }
 
-    /// Runs SQL of our own.
+    /// Runs our own SQL.
     pub(super) fn execute(&self, doing: &str, sql: &str) -> Result<(), SourceError> {
         self.client.attempt(sql).map_err(|error| self.fatal(&error, doing))
     }
 
-    /// Runs a query of our own and reads each of its rows.
+    /// Runs our own query and reads each row of its result.
     pub(super) fn rows<T>(
         &self,
         doing: &'static str,
         sql: &str,
         read: impl Fn(&mut RowFields) -> Result<T, QueryError>,
     ) -> Result<Vec<T>, SourceError> {
-        rows(&self.client, doing, sql, read).map_err(|error| answer_fatal(error, &self.server.name))
+        rows(&self.client, doing, sql, read).map_err(|error| query_fatal(error, &self.server.name))
     }
 
     /// The names of all roles.
@@ -116,31 +118,31 @@ impl TargetSession {
     }
 
     pub(super) fn rollback(&self) -> Result<(), SourceError> {
-        self.execute("going back", "ROLLBACK")
+        self.execute("rolling back", "ROLLBACK")
     }
 
-    /// What an error means that the server gave while `doing` something.
+    /// Classifies an error that the server reported while `doing` something.
     pub(super) fn classify(&self, error: &Error, doing: &str) -> ServerFault {
         classify(error, &self.server.name, doing)
     }
 
-    /// An error of our own bookkeeping.
+    /// Converts an error in one of our own statements.
     pub(super) fn fatal(&self, error: &Error, doing: &str) -> SourceError {
         fatal(error, &self.server.name, doing)
     }
 }
 
-/// Behind a pooler, settings and locks of a session would be those of others.
+/// Refuses a pooler: it would let other clients share a session's settings and locks.
 fn refuse_pooler(leader: &Client, address: &Address) -> Result<(), SourceError> {
     let second = connect(address)?;
-    let pooler = pooler(leader, &second).map_err(|error| worded_fatal(error, &address.to_string()))?;
+    let pooler = pooler(leader, &second).map_err(|error| converted_fatal(error, &address.to_string()))?;
     match pooler {
         Some(reason) => Err(SourceError::Unreachable { what: address.to_string(), reason }),
         None => Ok(()),
     }
 }
 
-/// How a pooler shows in the server processes of two connections, if it does.
+/// Detects a pooler by the server processes of two connections. Returns the reason if there is one.
 fn pooler(first: &Client, second: &Client) -> Result<Option<String>, PostgresError> {
     let own = pid(first)?;
     Ok(pooled(own, pid(second)?, pid(first)?))
@@ -162,11 +164,12 @@ fn locks_sql(session_use: SessionUse) -> String {
     }
 }
 
-const IN_USE: &str = "another restore works in it, or what the server was told by one that was killed is not done yet";
+const IN_USE: &str =
+    "another restore is running, or the server is still executing a statement of a restore that was killed";
 
 fn not_free(error: PostgresError, server: &str) -> SourceError {
     if error.state() != Some("55P03") {
-        return worded_fatal(error, server);
+        return converted_fatal(error, server);
     }
     SourceError::Unreachable { what: server.to_owned(), reason: IN_USE.to_owned() }
 }
@@ -175,7 +178,7 @@ fn set_up(client: &Client, encoding: SessionEncoding) -> Result<(), PostgresErro
     let own = [("client_encoding", encoding.name())];
     let settings = VALUE_SETTINGS.iter().chain(SETTINGS).chain(&own);
     let (names, values): (Vec<&str>, Vec<&str>) = settings.copied().unzip();
-    // Some a role may not set; superusers alone need them.
+    // Settings that only a superuser may set are also needed only by superusers.
     let sql = "SELECT pg_catalog.set_config(s.name, w.value, false) FROM unnest($1::text[], $2::text[]) AS w(name, value) \
                JOIN pg_catalog.pg_settings AS s ON lower(s.name) = lower(w.name) \
                WHERE s.context = 'user' OR pg_catalog.current_setting('is_superuser') = 'on'";

@@ -1,5 +1,5 @@
-//! What a statement of a dump is about, as far as its words tell: the table, roles that it names. Dumps qualify every
-//! name, so that this needs no catalog.
+//! Finds out from a dump statement's tokens what it is about: the table, the roles that it names. Dumps qualify every
+//! name, so no catalog is needed.
 
 use std::ops::Range;
 
@@ -16,10 +16,10 @@ pub(super) struct AttachedPartition {
     pub(super) partition: String,
 }
 
-/// Objects that can be the subject of a statement.
+/// Kinds of objects from which the subject of a statement is found.
 const SUBJECT_KINDS: [&str; 8] = ["TABLE", "VIEW", "SEQUENCE", "INDEX", "TRIGGER", "RULE", "POLICY", "STATISTICS"];
 
-/// The words of a statement.
+/// The tokens of a statement.
 pub(super) struct StatementWords<'a>(Vec<Word<'a>>);
 
 impl<'a> StatementWords<'a> {
@@ -51,7 +51,7 @@ impl<'a> StatementWords<'a> {
         words.iter().any(|word| self.is(at, word))
     }
 
-    /// Where this word stands first from `from` on, outside parentheses.
+    /// The first position of this word at or after `from`, outside parentheses.
     fn find(&self, from: usize, word: &str) -> Option<usize> {
         let mut depth = 0_usize;
         for at in from..self.0.len() {
@@ -67,7 +67,7 @@ impl<'a> StatementWords<'a> {
         None
     }
 
-    /// The first place in `range` where one of these words stands.
+    /// The first position in `range` of one of these words.
     fn find_any(&self, mut range: Range<usize>, words: &[&str]) -> Option<usize> {
         range.find(|&at| self.is_any(at, words))
     }
@@ -77,7 +77,7 @@ impl<'a> StatementWords<'a> {
         Some(String::from_utf8_lossy(bytes).into_owned())
     }
 
-    /// The name at this place, without quotes.
+    /// The name at this position, without quotes.
     pub(super) fn name(&self, at: usize) -> Option<String> {
         let text = self.text(at)?;
         match self.token(at)? {
@@ -87,14 +87,14 @@ impl<'a> StatementWords<'a> {
         }
     }
 
-    /// The qualified name at this place, as tables are named in a snapshot.
+    /// The qualified name at this position, in the form of table names in a snapshot.
     pub(super) fn qualified(&self, at: usize) -> Option<String> {
         let schema = self.name(at)?;
         self.is_sign(at + 1, b'.').then_some(())?;
         Some(qualified(&schema, &self.name(at + 2)?))
     }
 
-    /// Where a name stands after a keyword, which ONLY may follow.
+    /// The position of the name after a keyword. ONLY may be between them.
     fn name_after(&self, keyword: usize) -> usize {
         if self.is(keyword + 1, "ONLY") { keyword + 2 } else { keyword + 1 }
     }
@@ -103,12 +103,12 @@ impl<'a> StatementWords<'a> {
         self.qualified(self.name_after(keyword))
     }
 
-    /// After the first such word from `from` on.
+    /// The qualified name after the first occurrence of this word at or after `from`.
     fn qualified_after_word(&self, from: usize, word: &str) -> Option<String> {
         self.qualified_after(self.find(from, word)?)
     }
 
-    /// The table (or view, sequence, index) that the statement makes, changes or is attached to.
+    /// The table (or view, sequence, index) that the statement creates, changes or belongs to.
     pub(super) fn subject(&self) -> Option<String> {
         let (_, verb) = self.0.first()?;
         match *verb {
@@ -148,7 +148,7 @@ impl<'a> StatementWords<'a> {
         self.qualified_after(if has_two_words { on + 2 } else { on + 1 })
     }
 
-    /// The tables that a foreign key of this statement refers to.
+    /// The table that this statement's foreign key refers to.
     pub(super) fn referenced_table(&self) -> Option<String> {
         self.qualified_after_word(1, "REFERENCES")
     }
@@ -162,7 +162,7 @@ impl<'a> StatementWords<'a> {
         self.name(at + 1)
     }
 
-    /// The index that CREATE INDEX makes, or ALTER TABLE ... ADD CONSTRAINT: it has its table's schema.
+    /// The index that CREATE INDEX or ALTER TABLE ... ADD CONSTRAINT creates. It is in its table's schema.
     pub(super) fn index_made(&self) -> Option<String> {
         let (before_table, name) = match self.constraint() {
             Some(name) => ("TABLE", name),
@@ -172,18 +172,18 @@ impl<'a> StatementWords<'a> {
         Some(qualified(&schema, &name))
     }
 
-    /// Whether a constraint is not to be validated.
+    /// Whether a constraint is NOT VALID, that is, must not be validated.
     pub(super) fn is_not_valid(&self) -> bool {
         let end = self.0.len();
         end > 3 && self.is(end - 3, "NOT") && self.is(end - 2, "VALID")
     }
 
-    /// Whether a constraint holds for nobody (18).
+    /// Whether a constraint is NOT ENFORCED (since PostgreSQL 18).
     pub(super) fn is_not_enforced(&self) -> bool {
         self.find(1, "ENFORCED").is_some_and(|at| self.is(at - 1, "NOT"))
     }
 
-    /// The table of an ALTER TABLE as the statement itself writes it, without ONLY.
+    /// The table of an ALTER TABLE, quoted for SQL, without ONLY.
     pub(super) fn subject_for_sql(&self) -> Option<String> {
         let at = self.name_after(self.find(1, "TABLE")?);
         let schema = quote_identifier(&self.name(at)?);
@@ -210,7 +210,7 @@ impl<'a> StatementWords<'a> {
         self.qualified(at + 2)
     }
 
-    /// `GRANT a TO b` alone, with the right to pass it on.
+    /// `GRANT a TO b` without other options, but with the admin option if the statement has it.
     pub(super) fn membership(&self) -> Option<String> {
         let to = self.find(1, "TO")?;
         let option = if self.has_admin_option(to) { " WITH ADMIN OPTION" } else { "" };
@@ -221,7 +221,7 @@ impl<'a> StatementWords<'a> {
         self.find(from, "ADMIN").is_some_and(|at| self.is_any(at + 1, &["OPTION", "TRUE"]))
     }
 
-    /// The name that an option such as `TABLESPACE = name` has as its value.
+    /// The name that is the value of an option such as `TABLESPACE = name`.
     pub(super) fn option(&self, option: &str) -> Option<String> {
         let at = self.find(1, option)?;
         if !self.is_sign(at + 1, b'=') {
@@ -230,7 +230,7 @@ impl<'a> StatementWords<'a> {
         self.name(at + 2)
     }
 
-    /// Roles that a GRANT, a REVOKE, a change of owners, of default privileges or of a role in the database names.
+    /// Roles named by a GRANT, a REVOKE, or a change of an owner, of default privileges or of a role's settings.
     pub(super) fn roles(&self) -> Vec<String> {
         let mut roles = Vec::new();
         if self.starts_with(&["ALTER", "DEFAULT", "PRIVILEGES", "FOR", "ROLE"]) {
@@ -246,7 +246,7 @@ impl<'a> StatementWords<'a> {
         roles
     }
 
-    /// Names from this place on, with commas between.
+    /// Appends the comma-separated names that start at this position.
     fn push_names(&self, names: &mut Vec<String>, mut at: usize) {
         while let Some(name) = self.name(at) {
             names.push(name);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_statements_are_about() {
+    fn the_subject_of_a_statement_is_found() {
         for (sql, table) in [
             ("CREATE TABLE app.users (\n    a text DEFAULT 'CREATE TABLE x.y'\n);", "app.users"),
             ("CREATE UNLOGGED TABLE app.\"ON x.y\" ();", "app.\"ON x.y\""),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_statements() {
+    fn names_and_clauses_of_a_statement_are_found() {
         let words = |sql: &'static str| StatementWords::of(sql.as_bytes());
         let key = words("ALTER TABLE ONLY a.b ADD CONSTRAINT \"f k\" FOREIGN KEY (x) REFERENCES c.d(y) NOT VALID;");
         assert_eq!((key.referenced_table().as_deref(), key.constraint().as_deref()), (Some("c.d"), Some("f k")));

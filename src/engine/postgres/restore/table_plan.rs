@@ -1,4 +1,4 @@
-//! How the rows of each table are loaded: which columns there are and of which types, as the target has them.
+//! How the rows of each table are loaded, given the columns and types that the table has in the target.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::engine::contract::{SourceError, TargetTable};
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::connect::query::{QueryError, RowFields};
-use crate::engine::postgres::restore::fault::worded_fatal;
+use crate::engine::postgres::restore::fault::converted_fatal;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::schema::table::{LARGE_OBJECTS, qualified};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes, WireFormat};
@@ -17,21 +17,21 @@ use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::engine::row_name::row_name;
 use crate::format::cell::Cell;
 
-/// A table as its rows are loaded.
+/// How the rows of a table are loaded.
 #[derive(Clone, Debug)]
 pub(super) struct LoadPlan {
     pub(super) name: String,
-    /// Position and name of the key's columns.
+    /// Positions and names of the key's columns.
     key: Vec<(usize, String)>,
     pub(super) method: LoadMethod,
 }
 
-/// How rows are loaded.
+/// The way in which rows are loaded.
 #[derive(Clone, Debug)]
 pub(super) enum LoadMethod {
     Copy(CopyPlan),
     LargeObjects,
-    /// Not at all, and why.
+    /// The rows cannot be loaded, for this reason.
     Refused(String),
 }
 
@@ -40,22 +40,22 @@ pub(super) enum LoadMethod {
 pub(super) struct CopyPlan {
     pub(super) kinds: Vec<ValueKind>,
     pub(super) format: CopyFormat,
-    /// `COPY … FROM STDIN`
+    /// The `COPY … FROM STDIN` statement.
     pub(super) copy_sql: String,
-    /// The same for one row as parameters.
+    /// The INSERT statement for one row, with its values as parameters.
     pub(super) insert_sql: String,
 }
 
 /// The format of a COPY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum CopyFormat {
-    /// Bytes as they are: every column has a type whose binary form is known.
+    /// Binary format, if the binary form of every column's type is known.
     Binary,
     Text,
 }
 
 impl CopyFormat {
-    /// Before the first row.
+    /// The bytes before the first row.
     pub(super) const fn header(self) -> &'static [u8] {
         match self {
             Self::Binary => BINARY_HEADER,
@@ -63,7 +63,7 @@ impl CopyFormat {
         }
     }
 
-    /// After the last row.
+    /// The bytes after the last row.
     pub(super) const fn trailer(self) -> &'static [u8] {
         match self {
             Self::Binary => BINARY_TRAILER,
@@ -86,23 +86,23 @@ impl LoadPlan {
         Self { name: table.name.clone(), key, method }
     }
 
-    /// The key of a row as a message shows it.
+    /// Names a row by its key, for messages.
     pub(super) fn key_of(&self, cells: &[Cell<'_>]) -> String {
         row_name(self.key.iter().map(|(at, name)| (name.as_str(), cells.get(*at))))
     }
 }
 
-/// A table as it is in the target.
+/// A table that exists in the target.
 struct ExistingTable {
     /// Quoted for SQL.
     sql_name: String,
-    /// OIDs of the types by the name of their column.
+    /// OIDs of the columns' types, by column name.
     columns: HashMap<String, u32>,
 }
 
-/// Makes the plans of all tables.
+/// Creates the plans of all tables, in the same order.
 pub(super) fn load_plans(session: &TargetSession, tables: &[TargetTable]) -> Result<Vec<LoadPlan>, SourceError> {
-    let types = PgTypes::load(&session.client).map_err(|error| worded_fatal(error, &session.server.name))?;
+    let types = PgTypes::load(&session.client).map_err(|error| converted_fatal(error, &session.server.name))?;
     let existing = existing_tables(session)?;
     let mut plans = Vec::with_capacity(tables.len());
     for table in tables {
@@ -151,7 +151,7 @@ fn copy_plan(table: &TargetTable, sql_name: &str, types: &[&ColumnType]) -> Copy
     }
 }
 
-/// A list of no columns is no SQL.
+/// A parenthesized list of column names. Empty without columns, because SQL does not allow an empty list.
 fn column_list(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
@@ -167,7 +167,7 @@ fn has_binary_form(of: &ColumnType) -> bool {
     of.wire_format(FormatPreference::Binary) == WireFormat::Binary
 }
 
-/// A parameter for each column.
+/// The VALUES clause, with a parameter for each column.
 fn insert_values(count: usize) -> String {
     if count == 0 {
         return "DEFAULT VALUES".to_owned();
@@ -176,7 +176,7 @@ fn insert_values(count: usize) -> String {
     format!("VALUES ({})", parameters.join(", "))
 }
 
-/// By name.
+/// The tables of the target by name.
 fn existing_tables(session: &TargetSession) -> Result<HashMap<String, ExistingTable>, SourceError> {
     let sql = "SELECT nspname, relname, attname, atttypid
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
@@ -190,7 +190,7 @@ fn existing_tables(session: &TargetSession) -> Result<HashMap<String, ExistingTa
     Ok(tables)
 }
 
-/// A column of a table in the target; without a name of a table that has none.
+/// A column of a table in the target. A table without columns has one entry without a column name and type.
 struct Attribute {
     schema: String,
     table: String,

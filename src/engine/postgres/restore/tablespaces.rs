@@ -1,5 +1,5 @@
-//! Tablespaces that tables and indexes were in. What cannot be in its own goes to the database's, so that no row is lost
-//! for want of a disk.
+//! Tablespaces of tables and indexes. Objects whose tablespace cannot be used are created in the database's default
+//! tablespace, so that no row is lost because a disk is missing.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::engine::postgres::restore::statement_words::StatementWords;
 
 const SET_DEFAULT: &str = "SET default_tablespace = '';";
 
-/// A tablespace that cannot be used, and how many objects were in it.
+/// A tablespace that cannot be used, and the number of objects that were in it.
 pub(super) struct UnusableTablespace {
     name: String,
     objects: usize,
@@ -28,11 +28,13 @@ impl UnusableTablespace {
             1 => "1 object is".to_owned(),
             count => format!("{count} objects are"),
         };
-        format!("it is not here or may not be used: {objects} in the database's own instead")
+        format!(
+            "it does not exist here or this role may not use it: {objects} in the database's default tablespace instead"
+        )
     }
 }
 
-/// Leaves out tablespaces that are not wanted or cannot be used. Gives the latter.
+/// Replaces tablespaces that are not wanted or cannot be used by the default. Returns those that cannot be used.
 pub(super) fn leave_out_unusable(
     session: &TargetSession,
     script: &mut Script,
@@ -48,14 +50,14 @@ pub(super) fn leave_out_unusable(
 }
 
 fn usable_tablespaces(session: &TargetSession) -> Result<HashSet<String>, SourceError> {
-    // The database's own may be used by whoever may make anything in it.
+    // The database's default tablespace needs no privilege of its own.
     let sql = "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')
         OR oid = (SELECT dattablespace FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())";
     let usable = session.rows("listing tablespaces", sql, RowFields::text)?;
     Ok(usable.into_iter().collect())
 }
 
-/// Leaves out all others; gives how many objects were in each.
+/// Replaces all other tablespaces by the default. Returns how many objects were in each.
 fn keep_tablespaces(script: &mut Script, usable: &HashSet<String>) -> BTreeMap<String, usize> {
     let mut left_out = BTreeMap::new();
     for item in script.lists_of_database().into_iter().flatten() {

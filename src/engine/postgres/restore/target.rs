@@ -1,7 +1,7 @@
-//! An empty database, restored to: what must be there before the rows, loaders for them, and what comes after.
+//! An empty database as a restore target: creates what rows need, provides loaders for rows, and builds the rest.
 //!
-//! Every step is marked in a ledger in the target, in the transaction that does it. So whatever happens to this process,
-//! to the connection or to the server, another run can go on; nothing is done twice and nothing is skipped.
+//! Every step is marked in a ledger in the target, in the transaction that does the step. So whatever happens to this
+//! process, to the connection or to the server, another run can resume, and no step is done twice or skipped.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -31,11 +31,11 @@ use crate::engine::postgres::schema::table::LARGE_OBJECTS;
 use crate::format::catalog::position_meant;
 use crate::format::cell::Cell;
 
-/// How often a server that went away at the very end is asked whether the restore ended.
+/// Number of attempts to ask whether the last transaction committed, if the connection was lost in it.
 const END_ASKED_MAX: u32 = 5;
 const END_PAUSE: Duration = Duration::from_secs(1);
 
-/// A database in the making.
+/// A database that is being restored.
 pub struct PostgresTarget {
     address: Address,
     options: TargetOptions,
@@ -43,7 +43,7 @@ pub struct PostgresTarget {
     open: Option<OpenTarget>,
 }
 
-/// What is known once it has begun.
+/// The state of a restore that has started.
 struct OpenTarget {
     leader: TargetSession,
     document: SchemaDocument,
@@ -55,20 +55,20 @@ struct OpenTarget {
 }
 
 impl PostgresTarget {
-    /// Connects to nothing yet.
+    /// Creates a target without connecting.
     #[must_use]
     pub fn new(address: Address, options: TargetOptions) -> Self {
         Self { address, options, notes: Vec::new(), open: None }
     }
 
-    /// What is worth saying of the finished database and is no failure, such as roles that were there already.
+    /// Notes about the restored database that are not failures, such as roles that existed before.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
     fn opened(&mut self) -> Result<&mut OpenTarget, SourceError> {
-        let error = self.failed("it has not begun");
+        let error = self.failed("the restore has not started");
         self.open.as_mut().ok_or(error)
     }
 
@@ -76,22 +76,22 @@ impl PostgresTarget {
         SourceError::Failed { doing: format!("restore to {}", self.address), reason: reason.into() }
     }
 
-    /// Completes the names of the tables that come first.
+    /// Replaces the names of the tables to restore first by their full names.
     fn resolve_first_tables(&mut self, tables: &[TargetTable]) -> Result<(), SourceError> {
         for at in 0..self.options.first.len() {
             let name = &self.options.first[at];
             let names = tables.iter().map(|table| table.name.as_str());
             let Some(position) = position_meant(names, name) else {
-                return Err(
-                    self.failed(format!("no table {name} is restored that could come first, or several end so"))
-                );
+                return Err(self.failed(format!(
+                    "cannot restore table {name} first: no restored table has this name, or several match it"
+                )));
             };
             self.options.first[at].clone_from(&tables[position].name);
         }
         Ok(())
     }
 
-    /// The ledger to write to: a new one, or that of the restore to go on with.
+    /// The head of the ledger to write to: the ledger of the restore to resume, or a new one.
     fn open_ledger(&self, leader: &TargetSession, content: &RestoreContent<'_>) -> Result<RestoreHead, SourceError> {
         let tables = match content.scope {
             Scope::Everything => None,
@@ -106,7 +106,7 @@ impl PostgresTarget {
         }
     }
 
-    /// Refuses a restore that was begun before and is not the one to go on with.
+    /// Refuses an unfinished restore that is not the one to resume.
     fn check_unfinished(
         &self,
         head: RestoreHead,
@@ -139,7 +139,7 @@ impl PostgresTarget {
         SourceError::NotEmpty { what: format!("{what} has {has}; it") }
     }
 
-    /// Finds out whether the last transaction was committed, of which no answer came because of `lost`.
+    /// Finds out whether the last transaction committed, after its answer was lost because of `lost`.
     fn confirm_end(&self, lost: SourceError) -> Result<(), SourceError> {
         for asked in 1.. {
             match self.ask_for_ledger() {
@@ -152,18 +152,18 @@ impl PostgresTarget {
         Err(lost)
     }
 
-    /// Asks in a session of its own, as the leader's is lost.
+    /// Looks for the ledger in a new session, because the leader's is lost.
     fn ask_for_ledger(&self) -> Result<Option<RestoreHead>, SourceError> {
         let session = TargetSession::open(&self.address, SessionUse::Leader)?;
         ledger::find(&session.client, &session.server.name)
     }
 
-    /// As many sessions besides the first.
+    /// Opens `count` worker sessions.
     fn open_workers(&self, count: usize) -> Result<Vec<TargetSession>, SourceError> {
         (0..count).map(|_| TargetSession::open(&self.address, SessionUse::Worker)).collect()
     }
 
-    /// Does `work` with all sessions.
+    /// Runs `work` with the leader's and all worker sessions.
     fn with_finisher<T>(
         &mut self,
         work: impl FnOnce(&mut Finisher<'_>, &OpenTarget) -> Result<T, SourceError>,
@@ -184,11 +184,12 @@ impl PostgresTarget {
     }
 }
 
-/// Nobody knows whether the last step was done.
+/// Adds to the error that it is unknown whether the last step was done.
 fn unclear(lost: SourceError) -> SourceError {
     match lost {
         SourceError::Lost { what, reason } => {
-            let reason = format!("{reason}; this was the last step, and --resume says whether it was done");
+            let reason =
+                format!("{reason}; this was the last step, run again with --resume to find out whether it was done");
             SourceError::Lost { what, reason }
         }
         other => other,
@@ -216,7 +217,7 @@ impl OpenTarget {
         })
     }
 
-    /// Leaves out of the script what is not wanted; gives foreign keys that are left out because their parents are.
+    /// Removes from the script what is not wanted. Returns the foreign keys whose parent tables are not restored.
     fn reduce_script(&mut self, owners: Owners) -> Result<Vec<OrphanedKey>, SourceError> {
         let orphaned = match self.scope {
             Scope::Everything => Vec::new(),
@@ -240,7 +241,7 @@ impl OpenTarget {
         (0..self.tables.len()).filter(|at| !tables.contains(at)).collect()
     }
 
-    /// Everything after the rows, in this order.
+    /// Runs everything after the rows, in order.
     fn finish(&self, finisher: &mut Finisher<'_>, owners: Owners) -> Result<RestoreEnd, SourceError> {
         let script = &self.script;
         let missing = finisher.build_keys(&script.keys, None)?;
@@ -264,7 +265,7 @@ impl OpenTarget {
         large_objects::restore_rights(&self.leader, &self.done, &self.document.large_objects, &roles)
     }
 
-    /// What is built of these tables before others have rows.
+    /// Builds what these tables need to be usable before other tables get rows.
     fn finish_tables(&self, finisher: &mut Finisher<'_>, tables: &[String]) -> Result<(), SourceError> {
         let wanted = self.with_partitions(tables)?;
         finisher.build_keys(&self.script.keys, Some(&wanted))?;
@@ -290,7 +291,7 @@ impl OpenTarget {
 }
 
 impl PostgresTarget {
-    /// Makes everything that the rows need.
+    /// Creates everything that rows need.
     fn restore_before_rows(&mut self, open: &mut OpenTarget, head: &RestoreHead) -> Result<(), SourceError> {
         let orphaned = open.reduce_script(self.options.owners)?;
         let has_large_objects = open.has_large_objects();
@@ -318,7 +319,7 @@ impl PostgresTarget {
 impl Target for PostgresTarget {
     fn begin(&mut self, content: &RestoreContent<'_>) -> Result<(), SourceError> {
         if content.engine != Engine::Postgres {
-            return Err(self.failed("the snapshot is not of a PostgreSQL database"));
+            return Err(self.failed("the snapshot is not a snapshot of a PostgreSQL database"));
         }
         self.resolve_first_tables(content.tables)?;
         let document = SchemaDocument::from_bytes(content.schema).map_err(|error| self.failed(error.to_string()))?;
@@ -334,7 +335,7 @@ impl Target for PostgresTarget {
         if self.options.resume == Resume::Refuse {
             return Ok(None);
         }
-        // This only informs: what is done is read once the leader's session holds its lock.
+        // For information only. The ledger is read again once the leader's session holds its lock.
         let what = self.address.to_string();
         let head = ledger::find(&connect(&self.address)?, &what)?;
         Ok(head.map(|head| UnfinishedRestore { what, snapshot: head.snapshot }))
@@ -345,7 +346,7 @@ impl Target for PostgresTarget {
     }
 
     fn table(&mut self, _: usize) -> Result<(), SourceError> {
-        Err(self.failed("its rows go through loaders"))
+        Err(self.failed("its rows must go through loaders"))
     }
 
     fn row(&mut self, _: &[Cell<'_>]) -> Result<(), SourceError> {
@@ -367,8 +368,8 @@ impl Target for PostgresTarget {
 }
 
 fn other_tables(what: &str) -> SourceError {
-    let reason = "it was begun with other tables; name the same".to_owned();
-    SourceError::Failed { doing: format!("go on with the restore in {what}"), reason }
+    let reason = "it was started with other tables; name the same tables".to_owned();
+    SourceError::Failed { doing: format!("resume the restore in {what}"), reason }
 }
 
 fn new_loader(session: TargetSession, context: &Arc<LoadContext>) -> Box<dyn Loader> {
@@ -403,7 +404,7 @@ impl BatchTarget for PostgresTarget {
             return Ok(());
         }
         let names: Vec<String> = tables.iter().map(|&at| open.tables[at].name.clone()).collect();
-        // What comes last is built with everything else.
+        // Tables of the last stage are built with everything else.
         if !names.iter().any(|name| self.is_first(name)) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The tables of the target, with their sizes as of now.
+//! The tables of the target, with their current sizes.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::engine::postgres::schema::table::qualified;
 pub(super) struct ExistingRelation {
     pub(super) is_partitioned: bool,
     pub(super) bytes: u64,
-    /// Itself, and all partitions below it.
+    /// The relation itself and all partitions below it.
     pub(super) family: Vec<String>,
 }
 
-/// By name.
+/// Relations by name.
 pub(super) type ExistingRelations = BTreeMap<String, ExistingRelation>;
 
-/// Asks for all tables and materialized views.
+/// Lists all tables and materialized views.
 pub(super) fn existing_relations(session: &TargetSession) -> Result<ExistingRelations, SourceError> {
     let sql = "SELECT c.oid, nspname, relname, relkind = 'p', pg_catalog.pg_table_size(c.oid), inhparent
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
@@ -29,13 +29,13 @@ pub(super) fn existing_relations(session: &TargetSession) -> Result<ExistingRela
     let listed = session.rows("listing the tables of the target", sql, ListedRelation::read)?;
     let mut relations = ExistingRelations::new();
     for relation in &listed {
-        relations.insert(relation.name.clone(), relation.alone());
+        relations.insert(relation.name.clone(), relation.without_partitions());
     }
     add_partitions(&mut relations, &listed);
     Ok(relations)
 }
 
-/// Adds each partition to the families of all tables above it.
+/// Adds each partition to the families of its parent and all ancestors.
 fn add_partitions(relations: &mut ExistingRelations, listed: &[ListedRelation]) {
     let by_oid: BTreeMap<u32, &ListedRelation> = listed.iter().map(|relation| (relation.oid, relation)).collect();
     for partition in listed {
@@ -54,7 +54,7 @@ struct ListedRelation {
     name: String,
     is_partitioned: bool,
     bytes: u64,
-    /// Of a partition.
+    /// OID of the parent, if this is a partition.
     parent: Option<u32>,
 }
 
@@ -69,12 +69,12 @@ impl ListedRelation {
         })
     }
 
-    fn alone(&self) -> ExistingRelation {
+    fn without_partitions(&self) -> ExistingRelation {
         ExistingRelation { is_partitioned: self.is_partitioned, bytes: self.bytes, family: vec![self.name.clone()] }
     }
 }
 
-/// A relation whose statistics are gathered.
+/// A relation to gather statistics of.
 pub(super) struct AnalyzedRelation {
     pub(super) name: String,
     /// Quoted for SQL.
@@ -94,7 +94,7 @@ impl AnalyzedRelation {
     }
 }
 
-/// All relations but partitions, which their root includes.
+/// All relations except partitions: analyzing a partitioned table includes them.
 pub(super) fn relations_to_analyze(session: &TargetSession) -> Result<Vec<AnalyzedRelation>, SourceError> {
     let sql = "SELECT nspname, relname, pg_catalog.pg_table_size(c.oid) FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace

@@ -1,20 +1,20 @@
-//! Dates, times and intervals: the texts of PostgreSQL's output functions (ISO, UTC, style `postgres`) to
-//! and from the numbers of canonical cells. The calendar is the proleptic Gregorian one, with years BC.
+//! Dates, times and intervals: converts the texts of PostgreSQL's output functions (ISO, UTC, style `postgres`) to and
+//! from the numbers of canonical cells. The calendar is the proleptic Gregorian calendar, with years BC.
 
 use std::io::Write;
 
-/// Microseconds.
+/// Durations in microseconds.
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-/// From 0000-03-01 to 2000-01-01.
+/// Days from 0000-03-01 to 2000-01-01.
 const DAYS_TO_2000: i64 = 730_425;
 const DAYS_OF_400_YEARS: i64 = 146_097;
 const INFINITY: &str = "infinity";
 const MINUS_INFINITY: &str = "-infinity";
 
-/// A day of the calendar; the year 0 is 1 BC.
+/// A day of the calendar. The year 0 is 1 BC.
 struct CivilDate {
     year: i64,
     month: i64,
@@ -24,7 +24,7 @@ struct CivilDate {
 impl CivilDate {
     /// Days since 2000-01-01.
     fn days(&self) -> i64 {
-        // Years begin in March here, so that leap days come last.
+        // Years start in March here, so that the leap day is the last day of a year.
         let year = if self.month <= 2 { self.year - 1 } else { self.year };
         let era = year.div_euclid(400);
         let of_era = year.rem_euclid(400);
@@ -32,7 +32,7 @@ impl CivilDate {
         era * DAYS_OF_400_YEARS + of_era * 365 + of_era / 4 - of_era / 100 + of_year - DAYS_TO_2000
     }
 
-    /// So many days after 2000-01-01.
+    /// The date that is `days` days after 2000-01-01.
     fn of_days(days: i64) -> Self {
         let days = days + DAYS_TO_2000;
         let era = days.div_euclid(DAYS_OF_400_YEARS);
@@ -46,10 +46,10 @@ impl CivilDate {
     }
 }
 
-/// Appends formatted text; a vector takes every write.
+/// Appends formatted text to a vector.
 macro_rules! put {
     ($out:expr, $($format:tt)*) => {
-        write!($out, $($format)*).expect("a vector takes every write")
+        write!($out, $($format)*).expect("writing to a vector cannot fail")
     };
 }
 
@@ -67,7 +67,7 @@ enum Era {
 }
 
 impl Era {
-    /// The year as this era counts it, from one in which 0 is 1 BC; and the other way round.
+    /// Converts a year in which 0 is 1 BC to this era's count. The inverse is the same function.
     fn year(self, year: i64) -> i64 {
         match self {
             Self::Common => year,
@@ -100,7 +100,7 @@ fn push_finite_date(out: &mut Vec<u8>, days: i32) {
     push_era(out, era);
 }
 
-/// Whether a timestamp is shown with the zone, which is UTC.
+/// Whether a timestamp is shown with its zone, which is always UTC.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Zone {
     Shown,
@@ -147,20 +147,20 @@ fn push_clock(out: &mut Vec<u8>, seconds: u64) {
     put!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
 }
 
-/// Appends a time with its zone.
+/// Appends a time of day with its zone.
 pub(crate) fn push_time_zoned(out: &mut Vec<u8>, value: i64, west: i32) {
     push_time(out, value);
     out.push(if west > 0 { b'-' } else { b'+' });
     push_clock(out, west.unsigned_abs().into());
 }
 
-/// Appends an interval. Each part has its own sign, so that no reader carries one over.
+/// Appends an interval. Each part has its own sign, so that no reader applies one part's sign to the next.
 pub(crate) fn push_interval(out: &mut Vec<u8>, months: i32, days: i32, microseconds: i64) {
     put!(out, "{months} mons {days} days ");
     push_time(out, microseconds);
 }
 
-/// Reads a number of digits alone.
+/// Reads a number that consists only of digits.
 fn number(text: &str) -> Option<i64> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -180,7 +180,7 @@ fn three_numbers(text: &str, separator: char) -> Option<[i64; 3]> {
 /// Reads `year-month-day`.
 fn day(text: &str, era: Era) -> Option<i64> {
     let [year, month, day] = three_numbers(text, '-')?;
-    // More years than any type has, few enough for what follows.
+    // The limit is above the range of every type, and low enough for the arithmetic below.
     if !(1..=10_000_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
@@ -205,7 +205,7 @@ fn finite_date(text: &str) -> Option<i32> {
     i32::try_from(day(text, era)?).ok()
 }
 
-/// Reads a timestamp, whose zone must be UTC if it is there.
+/// Reads a timestamp. If it has a zone, the zone must be UTC.
 pub(crate) fn timestamp(text: &str) -> Option<i64> {
     match text {
         INFINITY => Some(i64::MAX),
@@ -236,7 +236,7 @@ fn signed_time(sign: i64, unsigned: &str) -> Option<i64> {
     if minutes > 59 || seconds > 60 {
         return None;
     }
-    // The largest negative time has no positive counterpart.
+    // The sign is applied early, because the smallest i64 has no positive counterpart.
     let hours = hours.checked_mul(sign * HOUR)?;
     hours.checked_add(sign * (minutes * MINUTE + seconds * SECOND + fraction))
 }
@@ -248,7 +248,7 @@ fn fraction_microseconds(digits: &str) -> Option<i64> {
     number(&format!("{digits:0<6}"))
 }
 
-/// Reads a time and its zone: microseconds and seconds west of UTC.
+/// Reads a time of day with its zone. Returns microseconds, and seconds west of UTC.
 pub(crate) fn time_zoned(text: &str) -> Option<(i64, i32)> {
     let (clock, zone) = text.split_at(text.rfind(['+', '-'])?);
     let seconds = zone_seconds(&zone[1..])?;
@@ -265,7 +265,7 @@ fn zone_seconds(text: &str) -> Option<i32> {
     i32::try_from(seconds).ok()
 }
 
-/// Reads an interval: months, days, microseconds.
+/// Reads an interval. Returns months, days and microseconds.
 pub(crate) fn interval(text: &str) -> Option<(i32, i32, i64)> {
     match text {
         INFINITY => Some((i32::MAX, i32::MAX, i64::MAX)),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn days_of_known_dates() {
+    fn known_dates_are_written_and_read() {
         for (shown, days) in [
             ("2000-01-01", 0),
             ("1999-12-31", -1),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_at_the_ends() {
+    fn timestamps_at_the_limits_are_written_and_read() {
         for (shown, value) in [
             ("2000-01-01 00:00:00+00", 0),
             ("1999-12-31 23:59:59.999999+00", -1),
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_intervals_as_the_server_writes_them() {
+    fn times_and_intervals_from_a_server_are_read() {
         assert_eq!(time("24:00:00"), Some(86_400_000_000));
         assert_eq!(time("00:00:00.5"), Some(500_000));
         assert_eq!(time_zoned("23:59:60.1+15:59:59"), Some((86_400_100_000, -57_599)));
@@ -375,12 +375,12 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn days_and_dates_are_inverse(days in -800_000_000i64..2_200_000_000) {
+        fn conversions_of_days_and_dates_are_inverse(days in -800_000_000i64..2_200_000_000) {
             prop_assert_eq!(CivilDate::of_days(days).days(), days);
         }
 
         #[test]
-        fn what_is_written_is_read(days: i32, value: i64, of_day in 0i64..=86_400_000_000, west in -57_599i32..57_600, months: i32) {
+        fn written_dates_and_times_are_read_back(days: i32, value: i64, of_day in 0i64..=86_400_000_000, west in -57_599i32..57_600, months: i32) {
             prop_assume!(days > -730_000_000);
             prop_assert_eq!(date(&text(|out| push_date(out, days))), Some(days));
             let moment = value.clamp(-211_813_488_000_000_000, 9_223_371_331_199_999_999);

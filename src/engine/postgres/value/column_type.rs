@@ -1,8 +1,9 @@
-//! How the values of a column cross the wire, and what they are as cells (`docs/format.md` section 4).
+//! The form in which a column's values are transferred, and the kind of cell that they become (`docs/format.md`
+//! section 4).
 //!
-//! A type of the allow-list has a binary form that no version of the server changed; all others cross as
-//! the text of their output function. A cast to text is not that function: it takes the padding from char(n)
-//! and writes bool as a word. Domains follow their base type.
+//! A type on the allow-list has a binary form that is the same in all server versions. All other types are transferred
+//! as the text of their output function. A cast to text is not equivalent: it removes the padding of char(n) and writes
+//! bool as a word. A domain is treated like its base type.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::key::Fold;
 
-/// The form in which a value crosses.
+/// The form in which a value is transferred.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WireFormat {
     /// The type's own binary form.
@@ -24,27 +25,27 @@ pub enum WireFormat {
     Output,
 }
 
-/// Whether values take their binary form where it is known.
+/// Whether values are transferred in binary form if their type has a known one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FormatPreference {
-    /// Binary for the allow-list.
+    /// Binary for types on the allow-list, text for all others.
     #[default]
     Binary,
-    /// Output functions for everything. Values of bytea beyond half a gigabyte cannot be read.
+    /// Text for all types. Values of bytea larger than half a gigabyte cannot be read.
     Text,
 }
 
-/// How the database compares two values of a column that are not the same bytes.
+/// How the database compares two values of a column whose bytes differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Equality {
-    /// As this fold does.
+    /// As this fold compares them.
     Folded(Fold),
-    /// As only the server can say: citext, nondeterministic collations, intervals, types of others.
+    /// Only the server can compare them: citext, nondeterministic collations, intervals, types of extensions.
     Server,
 }
 
 impl Equality {
-    /// The nearest fold.
+    /// The fold that is closest to this equality.
     #[must_use]
     pub fn fold(self) -> Fold {
         match self {
@@ -54,21 +55,21 @@ impl Equality {
     }
 }
 
-/// Whether a column's collation compares bytes in the end.
+/// Whether a column's collation treats different bytes as different values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Collation {
     Deterministic,
     Nondeterministic,
 }
 
-/// A type as columns use it, behind all its domains.
+/// The type of a column, with domains resolved to their base type.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ColumnType {
-    /// What its values are.
+    /// The kind of the type's values.
     pub kind: ValueKind,
-    /// Of the base type, qualified and quoted.
+    /// Name of the base type, qualified and quoted.
     name: String,
-    /// Its output function, qualified and quoted.
+    /// Name of the output function, qualified and quoted.
     output: String,
     binary: bool,
     domain: bool,
@@ -84,7 +85,7 @@ enum TypeComparison {
 }
 
 impl ColumnType {
-    /// How values cross.
+    /// The form in which values are transferred.
     #[must_use]
     pub fn wire_format(&self, mode: FormatPreference) -> WireFormat {
         match mode {
@@ -93,18 +94,18 @@ impl ColumnType {
         }
     }
 
-    /// What to select to read the column with this (plain) name.
+    /// The expression to select to read the column with this name, which must be unquoted.
     #[must_use]
     pub fn select(&self, column: &str, mode: FormatPreference) -> String {
         self.select_of(&quote_identifier(column), mode)
     }
 
-    /// The same for any expression of the type.
+    /// Like [`Self::select`], for any SQL expression of the type.
     #[must_use]
     pub(crate) fn select_of(&self, expression: &str, mode: FormatPreference) -> String {
         match self.wire_format(mode) {
             WireFormat::Binary => expression.to_owned(),
-            // Polymorphic output functions do not all see through domains.
+            // Not all polymorphic output functions accept domains.
             WireFormat::Output if self.domain => {
                 format!("pg_catalog.textin({}({expression}::{}))", self.output, self.name)
             }
@@ -112,7 +113,7 @@ impl ColumnType {
         }
     }
 
-    /// How the database compares values of a column of this type and that collation.
+    /// How the database compares values of a column of this type with this collation.
     #[must_use]
     pub fn equality(&self, collation: Collation) -> Equality {
         match (self.comparison, collation) {
@@ -123,7 +124,8 @@ impl ColumnType {
         }
     }
 
-    /// How the database compares keys in a column of this type and that collation with values that refer to them.
+    /// How the database compares keys in a column of this type and collation with values of type `child` that refer to
+    /// them.
     #[must_use]
     pub(crate) fn key_equality(&self, collation: Collation, child: &Self) -> Equality {
         match self.equality(collation) {
@@ -132,10 +134,10 @@ impl ColumnType {
         }
     }
 
-    /// Whether values that the server calls equal across these types are equal keys (`docs/format.md` section 4).
+    /// Whether values of these two types that the server considers equal are equal keys (`docs/format.md` section 4).
     fn writes_alike(&self, child: &Self) -> bool {
         match (self.kind, child.kind) {
-            // The server takes the padding off before it compares.
+            // The server removes the padding before it compares.
             (ValueKind::Text, ValueKind::Text) => {
                 self.comparison == TypeComparison::Padded || child.comparison != TypeComparison::Padded
             }
@@ -172,7 +174,7 @@ fn is_citext(row: &Row) -> bool {
     name == "citext" && extension == Some("citext")
 }
 
-/// The schema at this position of the row and the name after it, quoted.
+/// The qualified and quoted name from the schema at this position of the row and the name after it.
 fn qualified_name(row: &Row, at: usize) -> String {
     format!("{}.{}", quote_identifier(row.get(at)), quote_identifier(row.get(at + 1)))
 }
@@ -192,10 +194,11 @@ impl TypeComparison {
 const BPCHAR: u32 = 1042;
 const INTERVAL: u32 = 1186;
 const JSONB: u32 = 3802;
-/// Types of the server whose equal values have one output: macaddr8, macaddr, inet, cidr, bit, varbit.
+/// Built-in types not on the allow-list whose equal values have the same output: macaddr8, macaddr, inet, cidr, bit,
+/// varbit.
 const DISTINCT: [u32; 6] = [774, 829, 869, 650, 1560, 1562];
 
-/// The kind of a built-in type with a stable binary form. The numbers are fixed for all versions.
+/// The allow-list: the kinds of built-in types with a stable binary form. The OIDs are the same in all server versions.
 fn allowed(oid: u32) -> Option<ValueKind> {
     Some(match oid {
         16 => ValueKind::Bool,
@@ -225,8 +228,8 @@ fn allowed(oid: u32) -> Option<ValueKind> {
     })
 }
 
-/// All types that columns of the database have, each behind its domains; not those whose names cannot be read. `"char"`
-/// is cast because the client cannot read it as text.
+/// All types of the database's columns, with domains resolved, except types whose names are not readable. `"char"` is
+/// cast because the client cannot read it as text.
 const TYPES_SQL: &str = "\
 WITH RECURSIVE behind(oid, base) AS (
     SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
@@ -247,19 +250,19 @@ fn names_are_readable() -> String {
     ["tn.nspname", "t.typname", "pn.nspname", "p.proname"].map(is_readable).join(" AND ")
 }
 
-/// The types of a database by their OIDs, as `pg_attribute.atttypid` names them.
+/// The types of a database's columns, by OID (`pg_attribute.atttypid`).
 #[derive(Clone, Debug, Default)]
 pub struct PgTypes(HashMap<u32, ColumnType>);
 
 impl PgTypes {
-    /// Reads them.
+    /// Reads the types of the database that the client is connected to.
     pub fn load(client: &Client) -> Result<Self, PostgresError> {
         let sql = format!("{TYPES_SQL} AND {}", names_are_readable());
         let rows = client.query("reading the types of the database", &sql, &[])?;
         Ok(Self(rows.iter().map(ColumnType::from_row).collect()))
     }
 
-    /// The type with this OID, if a column had it when the types were read.
+    /// The type with this OID, if a column of the database had it when the types were loaded.
     #[must_use]
     pub fn get(&self, oid: u32) -> Option<&ColumnType> {
         self.0.get(&oid)
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_no_stable_form_goes_through_its_output_function() {
+    fn only_types_without_a_stable_binary_form_use_output_functions() {
         let int = column(ValueKind::Int4, true, true, TypeComparison::Bytes);
         assert_eq!(int.select("a\"b", FormatPreference::Binary), "\"a\"\"b\"");
         assert_eq!(
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_the_server_alone_compares_are_told_apart() {
+    fn text_types_that_only_the_server_can_compare_are_detected() {
         let text = column(ValueKind::Text, true, false, TypeComparison::Bytes);
         let padded = column(ValueKind::Text, true, false, TypeComparison::Padded);
         let own = column(ValueKind::Text, false, false, TypeComparison::Own);
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_different_types_are_equal_by_their_bytes_or_not() {
+    fn keys_across_types_compare_by_bytes_only_if_equal_values_are_equal_keys() {
         let numeric = column(ValueKind::Numeric, true, false, TypeComparison::Bytes);
         let real = column(ValueKind::Real, true, false, TypeComparison::Bytes);
         let date = column(ValueKind::Date, true, false, TypeComparison::Bytes);

@@ -1,18 +1,18 @@
-//! Cells that a row has beside those of its columns.
+//! Extra cells of a row, after the cells of its columns.
 
 use crate::format::cell::Cell;
 
-/// Cells after those of a table's columns: how parents write some of them.
+/// Cells after the cells of a table's columns: the values of some foreign key columns as the parent rows store them.
 #[derive(Clone, Default)]
 pub(crate) struct Companions {
-    /// Columns of the table.
+    /// Number of columns of the table.
     pub(crate) after: usize,
-    /// Positions of the cells that they are companions of.
+    /// Positions of the columns whose values in the parent the companions contain.
     pub(crate) of: Vec<usize>,
 }
 
 impl Companions {
-    /// Lets what has no parent, or was not asked for, be the row's own.
+    /// Fills in the row's own value for companions that are NULL (there is no parent) or were not selected.
     pub(crate) fn complete(&self, cells: &mut Vec<Cell<'_>>) {
         for (at, &own) in (self.after..).zip(&self.of) {
             match cells.get(at) {

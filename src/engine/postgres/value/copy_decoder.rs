@@ -1,8 +1,8 @@
-//! The decoder of a `COPY ... TO STDOUT (FORMAT binary)` of one table: its messages into tuples of fields, and those
-//! into rows of canonical cells, without a copy per cell.
+//! Decodes a `COPY ... TO STDOUT (FORMAT binary)` of one table: splits its messages into tuples of fields, and decodes
+//! these into rows of canonical cells, without a copy per cell.
 //!
-//! Messages may be cut anywhere. A tuple that lies in one message is handed on from there. Of one that spans messages
-//! every byte is copied once, into room that was made for the whole value.
+//! Messages may end anywhere. A tuple within one message is decoded in place. If a tuple spans messages, each of its
+//! bytes is copied once, into a buffer that is allocated for the whole value.
 
 use thiserror::Error;
 
@@ -18,50 +18,50 @@ use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::Cell;
 
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
-/// Signature, flags, and the length of what follows.
+/// Size of the signature, the flags and the length of the header extension.
 const HEADER_BYTES: usize = 19;
 const EXTENSION_BYTES_MAX: usize = 1 << 16;
-/// Flags that a reader must know: the upper half. None is in use.
+/// Flags that a reader must not ignore: the upper half. None of them is supported.
 const CRITICAL_FLAGS: u32 = 0xffff_0000;
 const COUNT_BYTES: usize = 2;
 const LENGTH_BYTES: usize = 4;
-/// Stands in place of the number of fields.
+/// Marks the end of the data, in place of a number of fields.
 const TRAILER: i16 = -1;
-/// Stands in place of the length of a field.
+/// Marks NULL, in place of the length of a field.
 const NULL_LENGTH: i32 = -1;
-/// More than any value has.
+/// Longest accepted field. No value is longer.
 const FIELD_BYTES_MAX: usize = 1 << 30;
-/// Room that is kept from one tuple that spans messages to the next.
+/// Size of the carry buffer that is kept for the next tuple that spans messages.
 const CARRY_BYTES_KEPT: usize = 1 << 20;
 
 /// Why a table's rows could not be read.
 #[derive(Debug, Error)]
 pub enum RowsError {
-    /// The stream is not what a server sends.
+    /// The stream is not a valid binary COPY.
     #[error("cannot read the copy of table {table}")]
     Copy { table: String, source: CopyError },
-    /// A value is none of its column's type.
+    /// A value is invalid for its column's type.
     #[error("cannot read table {table}, row {row}, column {column}")]
     Value { table: String, row: u64, column: String, source: FieldError },
-    /// Whoever receives the rows failed.
+    /// The receiver of the rows failed.
     #[error("rows of table {table} could not be passed on")]
     Sink { table: String, source: SinkError },
 }
 
-/// Why a stream is no binary COPY of this table.
+/// Why a stream is not a binary COPY of this table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum CopyError {
-    #[error("the data does not begin as a binary copy does")]
+    #[error("the data does not begin with the header of a binary copy")]
     Header,
-    #[error("the copy has flags or an extension that are not known ({flags:#010x})")]
+    #[error("the copy has unknown flags or an unknown header extension (flags {flags:#010x})")]
     Unsupported { flags: u32 },
     #[error("row {row} has {found} fields instead of {expected}")]
     Columns { row: u64, found: i16, expected: usize },
     #[error("row {row} has a field of {len} bytes")]
     FieldLength { row: u64, len: i32 },
-    #[error("the copy goes on after its end")]
+    #[error("the copy has data after its end")]
     AfterEnd,
-    #[error("the copy ends in the middle, after {rows} rows")]
+    #[error("the copy is truncated after {rows} rows")]
     Truncated { rows: u64 },
 }
 
@@ -73,7 +73,7 @@ pub struct RowReader {
 }
 
 impl RowReader {
-    /// A reader of a copy of these columns (name and type), selected as [`ColumnType::select`] says.
+    /// A reader for a copy of these columns (name and type), which must be selected with [`ColumnType::select`].
     #[must_use]
     pub fn new(
         table: &str,
@@ -88,27 +88,27 @@ impl RowReader {
         }
     }
 
-    /// The same with these companions at the end of each row.
+    /// Adds these companions at the end of each row.
     #[must_use]
     pub(crate) fn with_companions(mut self, companions: Companions) -> Self {
         self.decoder.companions = (!companions.of.is_empty()).then_some(companions);
         self
     }
 
-    /// Takes the next message of the copy; rows that end in it go to `sink`.
+    /// Decodes the next message of the copy. Rows that end in it are passed to `sink`.
     pub fn push(&mut self, message: &[u8], sink: &mut dyn RowSink) -> Result<(), RowsError> {
         let decoder = &mut self.decoder;
         let pushed = self.copy.push(message, &mut |fields| decoder.row(fields, sink));
         pushed.map_err(|failure| self.error(failure))
     }
 
-    /// Rows that were passed on so far.
+    /// Number of rows passed on so far.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.copy.rows
     }
 
-    /// Ends the copy: the number of rows.
+    /// Ends the copy. Returns the number of rows, or an error if the copy is truncated.
     pub fn finish(self) -> Result<u64, RowsError> {
         self.copy.finish().map_err(|error| self.error(RowFailure::Copy(error)))
     }
@@ -126,10 +126,10 @@ impl RowReader {
     }
 }
 
-/// Why one row could not be passed on; the table is not known yet.
+/// Why one row could not be passed on, without the name of the table.
 enum RowFailure {
     Copy(CopyError),
-    /// `column` is its position.
+    /// `column` is the position of the column.
     Value {
         column: usize,
         source: FieldError,
@@ -196,7 +196,7 @@ impl RowDecoder {
         }
     }
 
-    /// Decodes one row and passes it on.
+    /// Decodes one row and passes it to `sink`.
     fn row(&mut self, fields: TupleFields<'_>, sink: &mut dyn RowSink) -> Result<(), RowFailure> {
         self.prepare(fields)?;
         let mut cells = emptied(std::mem::take(&mut self.spare));
@@ -209,7 +209,7 @@ impl RowDecoder {
         passed
     }
 
-    /// Fills the scratch for the whole row, from which its cells borrow afterwards.
+    /// Fills the scratch buffer for the whole row. Its cells borrow from the buffer afterwards.
     fn prepare(&mut self, fields: TupleFields<'_>) -> Result<(), RowFailure> {
         self.scratch.clear();
         for (at, (column, field)) in self.columns.iter().zip(fields.iter()).enumerate() {
@@ -233,24 +233,24 @@ impl RowDecoder {
     }
 }
 
-/// The same allocation for cells that borrow from something else.
+/// Empties the vector and reuses its allocation for cells with a different lifetime.
 fn emptied<'b>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'b>> {
     cells.clear();
     cells.into_iter().map(|_| unreachable!("the vector is empty")).collect()
 }
 
-/// Takes a stream apart; knows no types.
+/// Splits a stream into tuples and fields, without knowing types.
 struct CopyReader {
     part: CopyPart,
-    /// Fields of each tuple.
+    /// Number of fields in each tuple.
     columns: usize,
     rows: u64,
-    /// The beginning of a part whose end has not come yet.
+    /// The beginning of a part whose end was not received yet.
     carry: Vec<u8>,
     scan: TupleScan,
 }
 
-/// What the next bytes are.
+/// The part of the stream that the next bytes belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum CopyPart {
     Header,
@@ -258,11 +258,11 @@ enum CopyPart {
     End,
 }
 
-/// How much of a part is there.
+/// Whether a part was received completely.
 enum PartFound {
-    /// All: it takes so many bytes.
+    /// The part is complete and has this many bytes.
     Whole(usize),
-    /// Not all: nothing more can be said with less than so many bytes.
+    /// The part is incomplete. At least this many bytes are needed to continue the scan.
     Needs(usize),
 }
 
@@ -272,7 +272,7 @@ impl CopyReader {
         Self { part: CopyPart::Header, columns, rows: 0, carry: Vec::new(), scan }
     }
 
-    /// Takes the next message; tuples that end in it go to `sink`, whose failures end the reading.
+    /// Scans the next message. Tuples that end in it are passed to `sink`, whose errors are returned.
     fn push<E: From<CopyError>>(
         &mut self,
         message: &[u8],
@@ -288,7 +288,8 @@ impl CopyReader {
         Ok(())
     }
 
-    /// Adds to the carried part what it needs next, and completes it if it is whole. Gives the rest of the message.
+    /// Adds the bytes that the carried part needs next, and processes the part if it is complete. Returns the rest of
+    /// the message.
     fn extend_carry<'m, E: From<CopyError>>(
         &mut self,
         message: &'m [u8],
@@ -310,13 +311,14 @@ impl CopyReader {
 
     fn missing_bytes(&mut self, carry: &[u8]) -> Result<usize, CopyError> {
         let PartFound::Needs(bytes) = self.scan_part(carry)? else {
-            // Never more than the part was put there.
-            unreachable!("a whole part is not kept");
+            // `extend_carry` adds no more bytes than the part needs, and removes it once it is complete.
+            unreachable!("a complete part is not carried");
         };
         Ok(bytes.saturating_sub(carry.len()))
     }
 
-    /// Takes the part at the beginning of the message: completes it, or carries it until its end comes. Gives the rest.
+    /// Processes the part at the start of the message if it is complete, otherwise carries it until its end arrives.
+    /// Returns the rest of the message.
     fn take_part<'m, E: From<CopyError>>(
         &mut self,
         message: &'m [u8],
@@ -336,7 +338,7 @@ impl CopyReader {
         }
     }
 
-    /// Ends the stream; fails if its trailer has not come.
+    /// Ends the stream. Fails if the trailer was not received.
     fn finish(&self) -> Result<u64, CopyError> {
         if self.part != CopyPart::End {
             return Err(CopyError::Truncated { rows: self.rows });
@@ -344,7 +346,7 @@ impl CopyReader {
         Ok(self.rows)
     }
 
-    /// Scans the beginning of a part, further than last time.
+    /// Scans the current part, continuing where the last scan stopped.
     fn scan_part(&mut self, bytes: &[u8]) -> Result<PartFound, CopyError> {
         match self.part {
             CopyPart::Header => header(bytes),
@@ -353,7 +355,7 @@ impl CopyReader {
         }
     }
 
-    /// A part is whole.
+    /// Processes a complete part.
     fn complete<E: From<CopyError>>(
         &mut self,
         bytes: &[u8],
@@ -373,7 +375,7 @@ impl CopyReader {
     }
 }
 
-/// Checks as much of the signature as is there.
+/// Checks as much of the signature as was received.
 fn check_signature(bytes: &[u8]) -> Result<(), CopyError> {
     let known = bytes.len().min(SIGNATURE.len());
     if bytes[..known] == SIGNATURE[..known] { Ok(()) } else { Err(CopyError::Header) }
@@ -401,15 +403,15 @@ fn number_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// How far the current tuple has been scanned; positions are from its beginning.
+/// How far the current tuple was scanned. Positions are relative to its start.
 struct TupleScan {
     at: usize,
-    /// Of the fields that were found.
+    /// Spans of the fields found so far.
     spans: Vec<Option<FieldSpan>>,
 }
 
 impl TupleScan {
-    /// The count was that of the trailer, which has no fields.
+    /// Whether the complete part is the trailer. It has no fields, so the scan did not advance.
     fn is_trailer(&self) -> bool {
         self.at == 0
     }
@@ -432,7 +434,7 @@ impl TupleScan {
         self.fields(bytes, columns, row)
     }
 
-    /// Finds the fields that are left.
+    /// Finds the remaining fields.
     fn fields(&mut self, bytes: &[u8], columns: usize, row: u64) -> Result<PartFound, CopyError> {
         while self.spans.len() < columns {
             if let Some(needed) = self.field(bytes, row)? {
@@ -442,7 +444,7 @@ impl TupleScan {
         Ok(PartFound::Whole(self.at))
     }
 
-    /// Finds the next field; if it is not there yet, says how many bytes of the tuple it needs.
+    /// Finds the next field. If it was not received completely, returns how many bytes of the tuple are needed.
     fn field(&mut self, bytes: &[u8], row: u64) -> Result<Option<usize>, CopyError> {
         let start = self.at + LENGTH_BYTES;
         let Some(length) = bytes.get(self.at..start).and_then(<[u8]>::first_chunk) else { return Ok(Some(start)) };
@@ -471,7 +473,7 @@ fn check_columns(found: i16, expected: usize, row: u64) -> Result<(), CopyError>
     }
 }
 
-/// `None`: the field is NULL.
+/// The length of a field, or `None` if it is NULL.
 fn field_length(len: i32, row: u64) -> Result<Option<usize>, CopyError> {
     match usize::try_from(len) {
         Ok(bytes) if bytes <= FIELD_BYTES_MAX => Ok(Some(bytes)),
@@ -534,7 +536,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn any_cut_gives_the_same_rows((columns, rows) in table(), cuts in prop::collection::vec(0.0f64..1.0, 0..8)) {
+        fn message_boundaries_do_not_change_the_rows((columns, rows) in table(), cuts in prop::collection::vec(0.0f64..1.0, 0..8)) {
             let bytes = stream(&rows);
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * bytes.len() as f64) as usize).collect();
             cuts.extend([0, bytes.len()]);
@@ -546,14 +548,14 @@ mod tests {
         }
 
         #[test]
-        fn a_stream_that_ends_early_is_an_error((columns, rows) in table(), cut in 0.0f64..1.0) {
+        fn a_truncated_stream_is_an_error((columns, rows) in table(), cut in 0.0f64..1.0) {
             let bytes = stream(&rows);
             let cut = (cut * bytes.len() as f64) as usize;
             prop_assert!(read(columns, &[&bytes[..cut]]).is_err());
         }
 
         #[test]
-        fn no_bytes_panic(columns in 0usize..4, bytes: Vec<u8>, cut in 0usize..20) {
+        fn arbitrary_bytes_do_not_panic(columns in 0usize..4, bytes: Vec<u8>, cut in 0usize..20) {
             let bytes = [header(), bytes].concat();
             let (a, b) = bytes.split_at(cut);
             let _ = read(columns, &[a, b]);
@@ -561,8 +563,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_copy_is_refused() {
-        let read_one = |columns, bytes: &[u8]| read(columns, &[bytes]).expect_err("no copy");
+    fn a_stream_that_is_not_a_copy_is_refused() {
+        let read_one = |columns, bytes: &[u8]| read(columns, &[bytes]).expect_err("not a copy");
         assert_eq!(read_one(1, b"PGCOPY\n\xff\r\n\r"), CopyError::Header);
         let flagged = [b"PGCOPY\n\xff\r\n\0".as_slice(), &[0, 1, 0, 0, 0, 0, 0, 0]].concat();
         assert_eq!(read_one(1, &flagged), CopyError::Unsupported { flags: 1 << 16 });
@@ -575,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn room_for_a_large_value_is_made_once_and_let_go() {
+    fn the_buffer_for_a_large_value_is_allocated_once_and_freed() {
         let rows = [vec![Some(vec![7; 5 << 20])], vec![Some(vec![8; 3])]];
         let bytes = stream(&rows);
         let mut reader = CopyReader::new(1);

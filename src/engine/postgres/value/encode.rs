@@ -1,9 +1,10 @@
-//! Canonical cells back into a server: the inverse of reading.
+//! Encodes canonical cells for a server: the inverse of reading.
 //!
-//! Rows go as tuples of COPY in binary format where all columns have types of the allow-list, else as lines of COPY in text
-//! format, which every version reads alike. A few values have no text: bytes of which the hexadecimal text would be too
-//! long for a line, a "char" that is no text before version 16, a NaN with bits of its own, the longest intervals. A row
-//! that holds one goes as the parameters of an INSERT (`parameter.rs`). The session has the settings of `connect::session`.
+//! Rows are sent as tuples of a binary COPY if the types of all columns are on the allow-list, and otherwise as lines
+//! of a text COPY, which every version reads in the same way. A few values have no usable text: bytes whose hexadecimal
+//! text is too long for a line, a "char" that is not text before version 16, a NaN with unusual bits, and the longest
+//! intervals. A row with such a value is sent as the parameters of an INSERT (`parameter.rs`). The session has the
+//! settings of `connect::session`.
 
 use std::borrow::Cow;
 
@@ -15,29 +16,29 @@ use crate::engine::postgres::value::numeric::{self, NumericFit};
 use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::{Cell, Encoding, Numeric};
 
-/// Why a cell is no value of a PostgreSQL column.
+/// Why a cell or row cannot be stored in PostgreSQL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum EncodeError {
     #[error("a text with a zero byte")]
     ZeroByte,
-    #[error("a text in an encoding that the database does not have")]
+    #[error("a text in an encoding that the database does not support")]
     Encoding,
-    #[error("a number that is larger than any server holds")]
+    #[error("a number that is too large for any server")]
     TooLarge,
     #[error("a value of a dropped column")]
     Absent,
-    #[error("a value that was not put back into its row")]
+    #[error("a value that is still a reference to a stream")]
     Stream,
-    #[error("a row of more than the gigabyte that a server takes at once")]
+    #[error("the row is larger than 1 GiB, the most that a server accepts in one message")]
     RowTooLong,
 }
 
-/// Where rows are restored to.
+/// The server and session that rows are encoded for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EncodeTarget {
     /// Major version of the server.
     pub version: u32,
-    /// Of the session.
+    /// Encoding of the session.
     pub encoding: SessionEncoding,
 }
 
@@ -47,33 +48,33 @@ pub struct EncodeTarget {
 pub enum RowForm {
     /// As a line of a COPY.
     Copy,
-    /// As parameters of an INSERT: nothing was written.
+    /// As parameters of an INSERT. Nothing was written to the output.
     Parameters,
 }
 
-/// The longest line that goes to a COPY: a server fails at 2^30 bytes, conversion may double them.
+/// The longest line for a COPY. A server fails at 2^30 bytes, and its encoding conversion may enlarge the line.
 const LINE_BYTES_MAX: usize = 1 << 28;
-/// The longest message that a server takes, and what it has in it beside the values of a row.
+/// The longest message that a server accepts, and the overhead of a row and of each value in it.
 const MESSAGE_BYTES_MAX: usize = (1 << 30) - 2;
 const MESSAGE_BYTES_OF_ROW: usize = 32;
 const MESSAGE_BYTES_OF_VALUE: usize = 6;
 const TEXT_NULL: &[u8] = b"\\N";
-/// The only NaN that a text stands for.
+/// Bits of the only NaN that has a text.
 const NAN: u64 = 0x7ff8_0000_0000_0000;
 const NAN32: u32 = 0x7fc0_0000;
-/// The first version that reads a "char" above ASCII from text.
+/// The first version that reads a "char" above ASCII from its text.
 const CHAR_TEXT_SINCE: u32 = 16;
 /// The first version with infinite intervals.
 const INTERVAL_INFINITY_SINCE: u32 = 17;
-/// The first version that reads all intervals; earlier ones end at 2^31 hours.
+/// The first version that reads all intervals from text. Earlier versions fail from 2^31 hours on.
 const LONG_INTERVAL_TEXT_SINCE: u32 = 15;
 const SHORT_INTERVAL_US: u64 = (1 << 31) * 3_600_000_000;
 
-/// Signature, flags, no extension.
+/// Signature, flags, and an empty header extension.
 pub(crate) const BINARY_HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// After the last tuple.
+/// The end of the data, after the last tuple.
 pub(crate) const BINARY_TRAILER: &[u8; 2] = &[0xff, 0xff];
-/// Longest tuple: a server reads a field of at most 2^30 bytes.
+/// Longest tuple. A server reads a field of at most 2^30 bytes.
 const TUPLE_BYTES_MAX: usize = 1 << 29;
 const BINARY_NULL: [u8; 4] = (-1_i32).to_be_bytes();
 const LENGTH_BYTES: usize = 4;
@@ -84,12 +85,11 @@ const JSONB_VERSION: u8 = 1;
 #[must_use]
 pub(crate) enum BinaryFit {
     Fits,
-    /// A cell is of another kind than its column. Nothing was written.
+    /// A cell does not fit its column, or the tuple is too long. Nothing was written to the output.
     Odd,
 }
 
-/// Appends a row as a line of COPY in text format, unless it must go another way. `kinds` are those of the cells'
-/// columns.
+/// Appends a row as a line of a text COPY, unless it must be sent as parameters. `kinds` are the kinds of the columns.
 pub fn push_line(
     out: &mut Vec<u8>,
     cells: &[Cell<'_>],
@@ -129,12 +129,12 @@ fn has_text(cell: &Cell<'_>, kind: ValueKind, target: EncodeTarget) -> bool {
     !is_too_long(cell) && !is_binary_only(cell, kind, target)
 }
 
-/// Bytes take two digits each, and a text grows by its escapes.
+/// Whether the value may be too long for a line: a byte takes two digits, and an escaped character two bytes.
 fn is_too_long(cell: &Cell<'_>) -> bool {
     cell.stream_candidate().is_some_and(|(_, bytes)| bytes.len() > LINE_BYTES_MAX / 2)
 }
 
-/// Whether the row could go as parameters at worst; a server ends the session over one that is too long.
+/// Checks that the row can at least be sent as parameters. A server ends the session if a message is too long.
 fn fits_message(cells: &[Cell<'_>]) -> Result<(), EncodeError> {
     if message_bytes(cells) > MESSAGE_BYTES_MAX { Err(EncodeError::RowTooLong) } else { Ok(()) }
 }
@@ -156,13 +156,13 @@ fn push_text_field(
         Cell::Bytes(bytes) => push_hex(out, bytes),
         _ => match text_of(cell, target.encoding)? {
             Some(text) => push_escaped(out, &text),
-            None => push_words(out, cell, kind, target)?,
+            None => push_scalar_text(out, cell, kind, target)?,
         },
     }
     Ok(())
 }
 
-/// A backslash before what ends a field or a line, and before itself.
+/// Escapes backslashes and the characters that end a field or a line.
 fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\t' | b'\n' | b'\r')) {
@@ -174,7 +174,7 @@ fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-/// What the input function of bytea reads, with its backslash escaped.
+/// Appends what the input function of bytea reads, with its backslash escaped.
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\\\\x");
     let start = out.len();
@@ -191,7 +191,7 @@ fn escape_letter(byte: u8) -> u8 {
     }
 }
 
-/// The text of a cell that is one, as the session takes it.
+/// The text of a cell in the session's encoding. `None` if the cell is not a text.
 pub(crate) fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<Option<Cow<'a, [u8]>>, EncodeError> {
     let text = unchecked_text(cell, encoding)?;
     if text.as_ref().is_some_and(|text| text.contains(&0)) {
@@ -200,7 +200,7 @@ pub(crate) fn text_of<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<
     Ok(text)
 }
 
-/// May have zero bytes.
+/// Like [`text_of`], but may contain zero bytes.
 fn unchecked_text<'a>(cell: &Cell<'a>, encoding: SessionEncoding) -> Result<Option<Cow<'a, [u8]>>, EncodeError> {
     Ok(Some(match *cell {
         Cell::Text(text) => Cow::Borrowed(text.as_bytes()),
@@ -218,9 +218,9 @@ fn latin1_text(bytes: &[u8], encoding: SessionEncoding) -> Cow<'_, [u8]> {
     }
 }
 
-/// What the input function of the column's type reads, of cells that are neither text nor bytes. None of
-/// these words needs an escape.
-pub(crate) fn push_words(
+/// Appends what the input function of the column's type reads, for cells that are neither text nor bytes. The output
+/// never needs escapes.
+pub(crate) fn push_scalar_text(
     out: &mut Vec<u8>,
     cell: &Cell<'_>,
     kind: ValueKind,
@@ -230,14 +230,14 @@ pub(crate) fn push_words(
         Cell::Bool(value) => out.push(if value { b't' } else { b'f' }),
         Cell::Integer(value) if kind == ValueKind::Money => push_money(out, value),
         Cell::Integer(value) => push_str(out, &value.to_string()),
-        Cell::Real(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
-        Cell::Real32(value) => push_str(out, &real_words(value.is_nan(), value.is_infinite(), &value)),
+        Cell::Real(value) => push_str(out, &real_text(value.is_nan(), value.is_infinite(), &value)),
+        Cell::Real32(value) => push_str(out, &real_text(value.is_nan(), value.is_infinite(), &value)),
         Cell::Numeric(number) => return push_numeric(out, &number),
         Cell::Uuid(bytes) => push_str(out, &data_encoding::HEXLOWER.encode(&bytes)),
         Cell::Interval { months, days, microseconds } => push_interval(out, months, days, microseconds, target),
         Cell::Absent => return Err(EncodeError::Absent),
         Cell::Stream(..) => return Err(EncodeError::Stream),
-        _ => push_time_words(out, cell, zone_of(kind)),
+        _ => push_time_text(out, cell, zone_of(kind)),
     }
     Ok(())
 }
@@ -249,14 +249,14 @@ fn push_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> Result<(), EncodeErr
     }
 }
 
-/// Dates and times.
-fn push_time_words(out: &mut Vec<u8>, cell: &Cell<'_>, zone: Zone) {
+/// Appends a date or a time.
+fn push_time_text(out: &mut Vec<u8>, cell: &Cell<'_>, zone: Zone) {
     match *cell {
         Cell::Timestamp(value) => calendar::push_timestamp(out, value, zone),
         Cell::Date(value) => calendar::push_date(out, value),
         Cell::Time(value) => calendar::push_time(out, value),
         Cell::TimeZoned(value, west) => calendar::push_time_zoned(out, value, west),
-        _ => unreachable!("texts, bytes and nulls have their own ways"),
+        _ => unreachable!("other cells are handled by the callers"),
     }
 }
 
@@ -283,8 +283,8 @@ fn push_str(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// The shortest digits that are read back as the same bits.
-fn real_words(nan: bool, infinite: bool, value: &dyn std::fmt::Debug) -> String {
+/// The shortest decimal digits that are read back as the same bits.
+fn real_text(nan: bool, infinite: bool, value: &dyn std::fmt::Debug) -> String {
     match (nan, infinite) {
         (true, _) => "NaN".to_owned(),
         (_, true) => format!("{value:?}").replace("inf", "Infinity"),
@@ -292,7 +292,7 @@ fn real_words(nan: bool, infinite: bool, value: &dyn std::fmt::Debug) -> String 
     }
 }
 
-/// Whether no text stands for this value.
+/// Whether this value has no text that this server reads correctly.
 pub(crate) fn is_binary_only(cell: &Cell<'_>, kind: ValueKind, target: EncodeTarget) -> bool {
     match *cell {
         Cell::Real(value) => value.is_nan() && value.to_bits() != NAN,
@@ -308,7 +308,7 @@ fn is_binary_only_interval(cell: &Cell<'_>, version: u32) -> bool {
         Cell::Interval { months: i32::MIN, days: i32::MIN, microseconds: i64::MIN } => {
             version < INTERVAL_INFINITY_SINCE
         }
-        // The server reads the digits first and the sign afterwards.
+        // The server reads the digits before it applies the sign, and the smallest i64 has no positive counterpart.
         Cell::Interval { microseconds: i64::MIN, .. } => true,
         Cell::Interval { microseconds, .. } => {
             version < LONG_INTERVAL_TEXT_SINCE && microseconds.unsigned_abs() >= SHORT_INTERVAL_US
@@ -317,8 +317,8 @@ fn is_binary_only_interval(cell: &Cell<'_>, version: u32) -> bool {
     }
 }
 
-/// Appends a row as a tuple of COPY in binary format. `kinds` are those of the cells' columns, all of which have types of
-/// the allow-list.
+/// Appends a row as a tuple of a binary COPY. `kinds` are the kinds of the columns, whose types must be on the
+/// allow-list.
 pub(crate) fn push_tuple(
     out: &mut Vec<u8>,
     cells: &[Cell<'_>],
@@ -348,7 +348,7 @@ fn push_binary_field(
         out.extend_from_slice(&BINARY_NULL);
         return Ok(BinaryFit::Fits);
     }
-    // The length is known afterwards.
+    // A placeholder: the length is known only after the value is written.
     let at = out.len();
     out.extend_from_slice(&[0; LENGTH_BYTES]);
     match push_binary_value(out, cell, kind, target)? {
@@ -357,7 +357,7 @@ fn push_binary_field(
     }
 }
 
-/// Writes how long the value is that follows the length at `at`.
+/// Fills in the length at `at` of the value after it.
 fn set_length(out: &mut [u8], at: usize) -> BinaryFit {
     let start = at + LENGTH_BYTES;
     let Ok(len) = i32::try_from(out.len() - start) else { return BinaryFit::Odd };
@@ -386,7 +386,7 @@ fn push_binary_value(
     }
 }
 
-/// Values that go as their bytes.
+/// Appends values whose binary form is just their bytes.
 fn push_binary_bytes(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> BinaryFit {
     match (kind, *cell) {
         (ValueKind::Bool, Cell::Bool(value)) => out.push(u8::from(value)),
@@ -399,7 +399,7 @@ fn push_binary_bytes(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> Bin
     BinaryFit::Fits
 }
 
-/// Dates, times and intervals.
+/// Appends a date, a time or an interval.
 fn push_binary_time(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> BinaryFit {
     match (kind, *cell) {
         (ValueKind::Date, Cell::Date(value)) => out.extend_from_slice(&value.to_be_bytes()),
@@ -441,7 +441,7 @@ fn push_binary_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> BinaryFit {
     }
 }
 
-/// A "char" as servers write it: nothing, a byte, or a backslash and three octal digits.
+/// The byte of a "char". Servers write it as an empty text, one byte, or a backslash and three octal digits.
 fn char_byte(text: &str) -> Option<u8> {
     match *text.as_bytes() {
         [] => Some(0),
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_as_the_server_reads_them() {
+    fn cells_are_written_in_the_form_that_a_server_reads() {
         let is = |cells: &[Cell<'_>], kind, expected: &str| assert_eq!(line(cells, kind, NEW).as_deref(), Ok(expected));
         is(&[], ValueKind::Text, "\n");
         is(&[Cell::Null, Cell::Text(""), Cell::Text("\\N")], ValueKind::Text, "\\N\t\t\\\\N\n");
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_version_cannot_read_from_text_goes_as_parameters() {
+    fn values_that_a_version_cannot_read_from_text_are_sent_as_parameters() {
         let shortest = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN };
         let long = Cell::Interval { months: 0, days: 0, microseconds: i64::MIN + 1 };
         let infinite = Cell::Interval { months: i32::MAX, days: i32::MAX, microseconds: i64::MAX };
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_leaves_no_trace() {
+    fn a_row_with_an_invalid_value_writes_nothing() {
         let too_large = Numeric::Finite { negative: false, scale: 0, exponent: i32::MAX, digits: b"1" };
         for (cell, error) in [
             (Cell::Text("a\0"), EncodeError::ZeroByte),
@@ -544,7 +544,7 @@ mod tests {
     const TARGET: EncodeTarget = EncodeTarget { version: 15, encoding: SessionEncoding::Utf8 };
 
     #[test]
-    fn what_does_not_fit_its_column_is_odd_and_leaves_no_trace() {
+    fn a_tuple_with_a_value_that_does_not_fit_its_column_writes_nothing() {
         for (cell, kind) in [
             (Cell::Integer(40_000), ValueKind::Int2),
             (Cell::Integer(-1), ValueKind::Unsigned32),

@@ -1,9 +1,9 @@
-//! One field of a COPY into a canonical cell (`docs/format.md` section 4), from its type's binary form or from the text
-//! of its output function. Both give the same cell, but such a text knows one NaN only.
+//! Decodes one field of a COPY into a canonical cell (`docs/format.md` section 4), from its type's binary form or from
+//! the text of its output function. Both give the same cell, except that the text cannot distinguish NaNs.
 //!
-//! Cells borrow from the field. What is not in it as such, the digits of a number, lies in a [`RowScratch`] that
-//! is filled for a whole row before its cells are made. Nothing here panics on any bytes. The session has the settings
-//! of `connect::session`.
+//! Cells borrow from the field. Data that the field does not contain literally, such as the digits of a number, is in a
+//! [`RowScratch`], which is filled for a whole row before its cells are created. Nothing here panics, whatever the
+//! bytes are. The session has the settings of `connect::session`.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::engine::postgres::value::numeric::{self, Unpacked};
 use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::{Cell, Encoding};
 
-/// Parts of one row's cells that are not in the row as the server sent it.
+/// Decoded data of one row that its cells borrow but that the server's message does not contain literally.
 #[derive(Default, Debug)]
 pub(crate) struct RowScratch {
     bytes: Vec<u8>,
@@ -39,13 +39,13 @@ impl RowScratch {
         match byte {
             0 => {}
             1..0x80 => self.bytes.push(byte),
-            // As servers write it since 16. Before, they write the byte, which is no text.
+            // As servers write it since version 16. Older servers write the raw byte, which is not valid text.
             _ => self.bytes.extend_from_slice(&octal_escape(byte)),
         }
         self.pieces.push(RowPiece::Bytes(start..self.bytes.len()));
     }
 
-    /// Keeps the bytes of a bytea; `None` if the field is not hexadecimal.
+    /// Keeps the bytes of a bytea. Returns `None` if the field is not hexadecimal.
     fn push_hex(&mut self, field: &[u8]) -> Option<()> {
         let start = self.bytes.len();
         unhex(field.strip_prefix(b"\\x"), &mut self.bytes)?;
@@ -59,7 +59,7 @@ fn octal_escape(byte: u8) -> [u8; 4] {
     [b'\\', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]
 }
 
-/// The pieces of a row in order.
+/// Hands out the pieces of a row in order.
 pub(crate) struct PreparedRow<'a> {
     bytes: &'a [u8],
     pieces: std::slice::Iter<'a, RowPiece>,
@@ -85,17 +85,17 @@ impl<'a> PreparedRow<'a> {
     }
 }
 
-/// The cell of a text. Bytes that are no UTF-8 say what they may be.
+/// The cell of a text. Bytes that are not UTF-8 are marked with their possible encoding.
 pub(crate) fn text(encoding: SessionEncoding, bytes: &[u8]) -> Cell<'_> {
     match (std::str::from_utf8(bytes), encoding) {
         (Ok(text), _) => Cell::Text(text),
-        // A server lets such bytes out of a damaged table, or of one that an old version filled.
+        // A server sends such bytes if a table is damaged or was filled by an old version.
         (Err(_), SessionEncoding::Utf8) => Cell::Encoded(Encoding::Utf8Invalid, bytes),
         (Err(_), SessionEncoding::SqlAscii) => Cell::Encoded(Encoding::SqlAscii, bytes),
     }
 }
 
-/// Puts what the cell of a binary field will need into `scratch`: of one piece for each field of such a kind.
+/// Puts the data that the cell of a binary field needs into `scratch`: one piece per field, for the kinds that need it.
 pub(crate) fn prepare_binary(kind: ValueKind, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
     match kind {
         ValueKind::Numeric => {
@@ -172,12 +172,12 @@ fn fixed<const N: usize>(kind: ValueKind, field: &[u8]) -> Result<[u8; N], Field
     field.try_into().map_err(|_| FieldError::Length { kind, len: field.len() })
 }
 
-/// Up to eight bytes as a number; of fewer the sign is lost, and comes back with the width.
+/// Up to eight bytes as a number. With fewer bytes the sign is lost until the result is cast to the original width.
 fn big_endian(bytes: &[u8]) -> i64 {
     bytes.iter().fold(0, |value, byte| value << 8 | i64::from(*byte))
 }
 
-/// Puts what the cell of a text field will need into `scratch`: of one piece for each field of such a kind.
+/// Puts the data that the cell of a text field needs into `scratch`: one piece per field, for the kinds that need it.
 pub(crate) fn prepare_text(kind: ValueKind, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
     match kind {
         ValueKind::Numeric => {
@@ -191,7 +191,7 @@ pub(crate) fn prepare_text(kind: ValueKind, field: &[u8], scratch: &mut RowScrat
     Ok(())
 }
 
-/// The byte of a "char": nothing, a byte, or a backslash and three octal digits.
+/// The byte of a "char", which is written as an empty text, one byte, or a backslash and three octal digits.
 fn text_char(field: &[u8]) -> Result<u8, FieldError> {
     match *field {
         [] => Ok(0),
@@ -259,7 +259,7 @@ fn invalid(kind: ValueKind, what: &'static str) -> FieldError {
 }
 
 fn unlike_output(kind: ValueKind) -> FieldError {
-    invalid(kind, "not as its output function writes it")
+    invalid(kind, "not in the form that its output function writes")
 }
 
 fn ascii(kind: ValueKind, field: &[u8]) -> Result<&str, FieldError> {
@@ -267,14 +267,14 @@ fn ascii(kind: ValueKind, field: &[u8]) -> Result<&str, FieldError> {
 }
 
 fn number<T: std::str::FromStr>(kind: ValueKind, field: &[u8]) -> Result<T, FieldError> {
-    ascii(kind, field)?.parse().map_err(|_| invalid(kind, "no number, or out of range"))
+    ascii(kind, field)?.parse().map_err(|_| invalid(kind, "not a number, or out of range"))
 }
 
 fn parsed<T>(kind: ValueKind, field: &[u8], parse: impl Fn(&str) -> Option<T>) -> Result<T, FieldError> {
     parse(ascii(kind, field)?).ok_or(unlike_output(kind))
 }
 
-/// Minor units of what the C locale shows as `-$1,234.56`.
+/// Reads money as the C locale shows it (`-$1,234.56`). Returns minor units (cents).
 fn money(text: &str) -> Option<i64> {
     match text.strip_prefix('-') {
         Some(unsigned) => signed_money(-1, unsigned),
@@ -288,7 +288,7 @@ fn signed_money(sign: i64, text: &str) -> Option<i64> {
         return None;
     }
     let mut digits = whole.bytes().chain(cents.bytes()).filter(|byte| *byte != b',');
-    // The largest negative sum has no positive counterpart.
+    // The sign is applied to each digit, because the smallest i64 has no positive counterpart.
     digits.try_fold(0i64, |sum, digit| sum.checked_mul(10)?.checked_add(sign * decimal_digit(digit)?))
 }
 
@@ -303,7 +303,7 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     bytes.try_into().ok()
 }
 
-/// Appends what hexadecimal digits stand for.
+/// Appends the bytes that the hexadecimal digits encode.
 fn unhex(digits: Option<&[u8]>, out: &mut Vec<u8>) -> Option<()> {
     let digits = digits?;
     let start = out.len();
@@ -370,7 +370,7 @@ mod binary_tests {
     }
 
     #[test]
-    fn texts_of_each_encoding() {
+    fn texts_are_decoded_in_the_encoding_of_the_session() {
         is(ValueKind::Text, "é".as_bytes(), Cell::Text("é"));
         is(ValueKind::Text, b"\xe9", Cell::Encoded(Encoding::Utf8Invalid, b"\xe9"));
         let raw = decoded(ValueKind::Text, SessionEncoding::SqlAscii, b"\xe9");
@@ -395,14 +395,14 @@ mod binary_tests {
             }
         }
         let error = decoded(ValueKind::Jsonb, SessionEncoding::Utf8, &[2]).expect_err("another version");
-        assert_eq!(error.to_string(), "no jsonb: unknown version");
+        assert_eq!(error.to_string(), "not a valid jsonb: unknown version");
     }
 
     proptest! {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn no_field_panics(field: Vec<u8>, at in 0..KINDS.len()) {
+        fn arbitrary_fields_do_not_panic(field: Vec<u8>, at in 0..KINDS.len()) {
             let _ = decoded(KINDS[at], SessionEncoding::Utf8, &field);
         }
     }
@@ -428,7 +428,7 @@ mod text_tests {
     }
 
     #[test]
-    fn words_of_output_functions() {
+    fn texts_of_output_functions_are_decoded() {
         is(ValueKind::Bool, "t", Cell::Bool(true));
         is(ValueKind::Money, "-$92,233,720,368,547,758.08", Cell::Integer(i64::MIN));
         is(ValueKind::Money, "$0.05", Cell::Integer(5));
@@ -449,7 +449,7 @@ mod text_tests {
     }
 
     #[test]
-    fn what_no_output_function_writes_is_refused() {
+    fn texts_that_no_output_function_writes_are_refused() {
         for (kind, text) in [
             (ValueKind::Bool, "true"),
             (ValueKind::Int2, "32768"),
@@ -469,7 +469,7 @@ mod text_tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn no_text_panics(text in "[-+0-9:.$,\\\\xa-f ]{0,20}") {
+        fn arbitrary_texts_do_not_panic(text in "[-+0-9:.$,\\\\xa-f ]{0,20}") {
             for kind in [ValueKind::Money, ValueKind::Bytes, ValueKind::Uuid, ValueKind::Char, ValueKind::Numeric, ValueKind::TimeZoned, ValueKind::Real] {
                 let _ = decoded(kind, text.as_bytes());
             }

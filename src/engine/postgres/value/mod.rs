@@ -1,4 +1,4 @@
-//! Values on the wire, as binary or text, to and from canonical cells.
+//! Converts values in PostgreSQL's binary or text form to and from canonical cells.
 
 pub mod calendar;
 pub mod column_type;

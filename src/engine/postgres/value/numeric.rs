@@ -1,19 +1,19 @@
-//! Decimal numbers: PostgreSQL's binary form and its text to and from the canonical cell, whose digits
-//! neither begin nor end with a zero.
+//! Decimal numbers: converts PostgreSQL's binary form and its text to and from the canonical cell, whose digits have no
+//! leading or trailing zeros.
 
 use std::ops::Range;
 
 use crate::engine::postgres::value::value_kind::{FieldError, ValueKind};
 use crate::format::cell::Numeric;
 
-/// Digits before the point, and after it, of the largest numbers that a server can hold.
+/// Most digits before and after the decimal point that a server can store.
 const WHOLE_DIGITS_MAX: i64 = 131_072;
 const SCALE_MAX: u16 = 16_383;
-/// Decimal digits in one of the server's.
+/// Decimal digits in one base-10000 digit of the server.
 const GROUP: i64 = 4;
 const HEADER_BYTES: usize = 8;
 
-/// A number whose digits lie in a buffer.
+/// A number whose digits are in a separate buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unpacked {
     Finite { negative: bool, scale: u16, exponent: i32, digits: Range<usize> },
@@ -67,7 +67,7 @@ impl BinaryHeader {
         }
     }
 
-    /// Of the last digit of the last group.
+    /// The decimal exponent of the last digit of the last group.
     fn exponent(&self) -> i64 {
         let groups_after_first = i64::from(self.groups) - 1;
         (i64::from(self.weight) - groups_after_first) * GROUP
@@ -84,7 +84,7 @@ fn number_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// Reads the binary form; digits are appended to `buffer`.
+/// Reads the binary form. Appends the digits to `buffer`.
 pub(crate) fn from_binary(field: &[u8], buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
     let wrong_length = FieldError::Length { kind: ValueKind::Numeric, len: field.len() };
     let (header, groups) = field.split_at_checked(HEADER_BYTES).ok_or(wrong_length)?;
@@ -124,7 +124,7 @@ fn push_group_digits(group: u16, buffer: &mut Vec<u8>) -> Result<(), FieldError>
     Ok(())
 }
 
-/// Reads what the output function writes; digits are appended to `buffer`.
+/// Reads the text of the output function. Appends the digits to `buffer`.
 pub(crate) fn from_text(text: &str, buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
     match text {
         "NaN" => Ok(Unpacked::NaN),
@@ -144,7 +144,7 @@ fn from_finite_text(text: &str, buffer: &mut Vec<u8>) -> Result<Unpacked, FieldE
 fn from_decimal_text(negative: bool, unsigned: &str, buffer: &mut Vec<u8>) -> Result<Unpacked, FieldError> {
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
     if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
-        return Err(invalid("no decimal number"));
+        return Err(invalid("not a decimal number"));
     }
     let scale = scale_of(fraction)?;
     let start = buffer.len();
@@ -161,18 +161,18 @@ fn is_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Takes the zeros from both ends of what lies in `buffer` from `start`; `exponent` is of the last digit.
+/// Drops the zeros at both ends of the digits in `buffer` from `start` on. `exponent` belongs to the last digit.
 fn strip_zeros(negative: bool, scale: u16, exponent: i64, start: usize, buffer: &[u8]) -> Unpacked {
     let digits = &buffer[start..];
     let Some(significant) = significant_digits(digits) else {
         return Unpacked::Finite { negative: false, scale, exponent: 0, digits: start..start };
     };
     let exponent = exponent + (digits.len() - significant.end) as i64;
-    let exponent = i32::try_from(exponent).expect("a number of a few hundred thousand digits");
+    let exponent = i32::try_from(exponent).expect("a number has at most a few hundred thousand digits");
     Unpacked::Finite { negative, scale, exponent, digits: start + significant.start..start + significant.end }
 }
 
-/// From the first digit that is not zero to the last; `None` if all are zero.
+/// The range from the first to the last digit that is not zero. `None` if all are zero.
 fn significant_digits(digits: &[u8]) -> Option<Range<usize>> {
     let is_significant = |digit: &u8| *digit != b'0';
     let first = digits.iter().position(is_significant)?;
@@ -180,7 +180,7 @@ fn significant_digits(digits: &[u8]) -> Option<Range<usize>> {
     Some(first..last + 1)
 }
 
-/// Whether a server can hold a number, in the form that was asked for.
+/// Whether a number can be written for a server in the requested form.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NumericFit {
     Fits,
@@ -191,13 +191,13 @@ pub(crate) enum NumericFit {
 struct Decimal<'a> {
     negative: bool,
     scale: u16,
-    /// Of the last digit; 0 if there are no digits.
+    /// Exponent of the last digit. 0 if there are no digits.
     exponent: i64,
     digits: &'a [u8],
 }
 
 impl<'a> Decimal<'a> {
-    /// `None`: the number is not finite.
+    /// Returns `None` if the number is not finite.
     fn of(numeric: &Numeric<'a>) -> Option<Self> {
         let Numeric::Finite { negative, scale, exponent, digits } = *numeric else { return None };
         let negative = negative && !digits.is_empty();
@@ -205,12 +205,12 @@ impl<'a> Decimal<'a> {
         Some(Self { negative, scale, exponent, digits })
     }
 
-    /// Digits before the point, if the first stands there; else negative or 0.
+    /// Number of digits before the decimal point if the first digit is there, otherwise 0 or negative.
     fn whole_digits(&self) -> i64 {
         self.digits.len() as i64 + self.exponent
     }
 
-    /// Digits after the point.
+    /// Number of digits after the decimal point.
     fn decimals(&self) -> i64 {
         i64::from(self.scale).max(-self.exponent)
     }
@@ -219,12 +219,12 @@ impl<'a> Decimal<'a> {
         self.decimals() <= i64::from(SCALE_MAX) && self.whole_digits() <= WHOLE_DIGITS_MAX
     }
 
-    /// A text may show more decimals than the scale says; the binary form may not.
+    /// A text may have more decimals than the scale, the binary form must not.
     fn fits_binary(&self) -> bool {
         self.fits_text() && self.decimals() == i64::from(self.scale)
     }
 
-    /// The digits before the point and those after it.
+    /// The digits before and after the decimal point.
     fn split_at_point(&self) -> (&'a [u8], &'a [u8]) {
         let before = usize::try_from(self.whole_digits()).unwrap_or(0);
         self.digits.split_at(before.min(self.digits.len()))
@@ -251,7 +251,7 @@ impl<'a> Decimal<'a> {
         }
     }
 
-    /// Between the point and the first digit.
+    /// Number of zeros between the decimal point and the first digit.
     fn leading_zeros(&self) -> i64 {
         if self.digits.is_empty() { 0 } else { (-self.whole_digits()).max(0) }
     }
@@ -269,7 +269,7 @@ fn push_zeros(out: &mut Vec<u8>, count: i64) {
     out.resize(out.len() + usize::try_from(count).unwrap_or(0), b'0');
 }
 
-/// Appends the text that the server reads as this number, scale and all, if a server can hold it.
+/// Appends the text that a server reads as this number with this scale, if a server can store it.
 #[must_use]
 pub(crate) fn push_text(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFit {
     match Decimal::of(numeric) {
@@ -289,7 +289,7 @@ fn special_text(numeric: &Numeric<'_>) -> &'static str {
     }
 }
 
-/// Appends the binary form, if it can show all digits of the number.
+/// Appends the binary form, if it can represent all digits of the number.
 #[must_use]
 pub(crate) fn push_binary(out: &mut Vec<u8>, numeric: &Numeric<'_>) -> NumericFit {
     let Some(decimal) = Decimal::of(numeric) else {
@@ -312,18 +312,18 @@ fn special_sign(numeric: &Numeric<'_>) -> u16 {
     }
 }
 
-/// The digits of a number in groups of four, counted from the point, as the server keeps them.
+/// The digits of a number in groups of four, counted from the decimal point, as the server stores them.
 struct DigitGroups<'a> {
     digits: &'a [u8],
     count: i16,
-    /// Of the first group.
+    /// Weight of the first group.
     weight: i16,
-    /// Zeros that fill up the first group.
+    /// Number of zeros that fill up the first group.
     leading_zeros: i64,
 }
 
 impl<'a> DigitGroups<'a> {
-    /// `None`: there are more than a server holds.
+    /// Returns `None` if there are more digits than a server can store.
     fn of(decimal: &Decimal<'a>) -> Option<Self> {
         let trailing_zeros = decimal.exponent.rem_euclid(GROUP);
         let leading_zeros = (-decimal.whole_digits()).rem_euclid(GROUP);
@@ -351,7 +351,7 @@ impl<'a> DigitGroups<'a> {
         (first..first + GROUP).fold(0, |value, at| value * 10 + self.digit(at))
     }
 
-    /// Zero before the first digit and after the last.
+    /// The digit at this position. Positions before the first and after the last digit are 0.
     fn digit(&self, at: i64) -> u16 {
         let Ok(at) = usize::try_from(at) else { return 0 };
         self.digits.get(at).map_or(0, |digit| u16::from(digit - b'0'))
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binary_form_is_the_text() {
+    fn the_binary_form_and_the_text_give_the_same_number() {
         for (header, groups, text) in [
             ([0, 0, 0, 0], &[][..], "0"),
             ([0, 0, 0, 3], &[], "0.000"),
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_refused() {
+    fn invalid_numbers_are_refused() {
         for field in [
             vec![],
             vec![0; 7],
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_holds_is_not_written_out() {
+    fn numbers_that_no_server_can_store_are_refused() {
         let number = |scale, exponent| Numeric::Finite { negative: false, scale, exponent, digits: b"12" };
         for number in [number(0, i32::MAX), number(0, i32::MIN), number(16_384, 0), number(0, 131_071)] {
             assert_eq!(push_text(&mut Vec::new(), &number), NumericFit::TooLarge);
@@ -433,7 +433,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn text_is_read_back_as_written(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?") {
+        fn a_number_from_text_is_written_as_the_same_text(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?") {
             let mut digits = Vec::new();
             let number = from_text(&text, &mut digits).expect("a number");
             let is_zero = !text.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
@@ -442,7 +442,7 @@ mod tests {
         }
 
         #[test]
-        fn numbers_are_read_back(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?|-?[1-9]0{0,40}|-?0\\.0{0,30}[1-9]") {
+        fn the_binary_form_is_read_back(text in "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,30})?|-?[1-9]0{0,40}|-?0\\.0{0,30}[1-9]") {
             let mut digits = Vec::new();
             let mut bytes = Vec::new();
             let mut again = Vec::new();
@@ -453,7 +453,7 @@ mod tests {
         }
 
         #[test]
-        fn no_field_panics(field: Vec<u8>) {
+        fn arbitrary_fields_do_not_panic(field: Vec<u8>) {
             let mut digits = Vec::new();
             if let Ok(number) = from_binary(&field, &mut digits) {
                 let _ = push_text(&mut Vec::new(), &number.get(&digits));

@@ -1,15 +1,15 @@
-//! Cells as the parameters of an INSERT, for rows that hold a value without a text.
+//! Sends cells as the parameters of an INSERT, for rows with a value that has no text.
 
 use bytes::BytesMut;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use crate::engine::postgres::value::encode::{
-    EncodeError, EncodeTarget, interval_bytes, is_binary_only, push_words, text_of,
+    EncodeError, EncodeTarget, interval_bytes, is_binary_only, push_scalar_text, text_of,
 };
 use crate::engine::postgres::value::value_kind::ValueKind;
 use crate::format::cell::Cell;
 
-/// A cell as a parameter of an INSERT whose type is the column's.
+/// A cell as a parameter of an INSERT. The parameter has the column's type.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
     pub cell: Cell<'a>,
@@ -18,7 +18,7 @@ pub struct Parameter<'a> {
 }
 
 impl Parameter<'_> {
-    /// The value's bytes: in its type's binary form where [`Parameter::is_binary`].
+    /// Appends the value, in its type's binary form if [`Parameter::is_binary`] and otherwise as text.
     fn push(&self, out: &mut BytesMut) -> Result<IsNull, EncodeError> {
         match self.cell {
             Cell::Null => return Ok(IsNull::Yes),
@@ -35,7 +35,7 @@ impl Parameter<'_> {
             return Ok(());
         }
         let mut words = Vec::new();
-        push_words(&mut words, &self.cell, self.kind, self.target)?;
+        push_scalar_text(&mut words, &self.cell, self.kind, self.target)?;
         out.extend_from_slice(&words);
         Ok(())
     }
@@ -52,12 +52,12 @@ impl Parameter<'_> {
                 out.extend_from_slice(&interval_bytes(months, days, microseconds));
             }
             Cell::Text(text) => out.extend_from_slice(&[octal_byte(text)]),
-            _ => unreachable!("these alone have no text"),
+            _ => unreachable!("all other cells have a text"),
         }
     }
 }
 
-/// The byte of a backslash and three octal digits; of a first digit above 3 the server knows nothing either.
+/// The byte that a backslash and three octal digits encode. A first digit above 3 overflows, as it does in the server.
 fn octal_byte(text: &str) -> u8 {
     text.bytes().skip(1).fold(0u8, |byte, digit| byte << 3 | (digit & 7))
 }
@@ -93,7 +93,7 @@ mod tests {
     use crate::format::cell::Cell;
 
     #[test]
-    fn a_char_that_a_version_cannot_read_from_text_goes_as_a_byte() {
+    fn a_char_that_a_version_cannot_read_from_text_is_sent_as_a_byte() {
         let target = EncodeTarget { version: 13, encoding: SessionEncoding::Utf8 };
         let mut out = BytesMut::new();
         let high = Parameter { cell: Cell::Text("\\376"), kind: ValueKind::Char, target };

@@ -1,4 +1,4 @@
-//! The fields of one tuple of a copy, where they lie.
+//! The fields of one tuple of a copy, as spans of the tuple's bytes.
 
 /// The fields of a tuple.
 #[derive(Clone, Copy)]
@@ -7,7 +7,7 @@ pub(super) struct TupleFields<'a> {
     pub(super) spans: &'a [Option<FieldSpan>],
 }
 
-/// Where a field is in its tuple.
+/// The position of a field in its tuple.
 #[derive(Clone, Copy)]
 pub(super) struct FieldSpan {
     pub(super) start: usize,
@@ -21,7 +21,7 @@ impl FieldSpan {
 }
 
 impl<'a> TupleFields<'a> {
-    /// Each in order; `None` is NULL.
+    /// The fields in order. `None` is NULL.
     pub(super) fn iter(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
         let tuple = self.tuple;
         self.spans.iter().map(move |span| span.map(|span| span.bytes_of(tuple)))

@@ -1,25 +1,25 @@
-//! The kinds of values, and why bytes of the server are not a value of a kind.
+//! The kinds of values, and the errors for bytes from a server that are not a valid value of their kind.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// What a value is. Several types are one kind of cell, but not of one form on the wire.
+/// The kind of a value. Several kinds become the same kind of cell but have different forms on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ValueKind {
     Bool,
     Int2,
     Int4,
     Int8,
-    /// oid and xid.
+    /// `oid` and `xid`.
     Unsigned32,
     Money,
     Real32,
     Real,
     Numeric,
-    /// text, varchar, bpchar, name, citext and labels of enums.
+    /// `text`, `varchar`, `bpchar`, `name`, `citext` and enum labels.
     Text,
-    /// "char": one byte.
+    /// `"char"`: one byte.
     Char,
     Bytes,
     Uuid,
@@ -31,12 +31,12 @@ pub enum ValueKind {
     Interval,
     Json,
     Jsonb,
-    /// Any other: what its output function says.
+    /// Any other type: the text of its output function.
     Output,
 }
 
 impl ValueKind {
-    /// Whether both are exact numbers, or both are not exact.
+    /// Whether both are exact numbers, or both are floating-point numbers.
     pub(crate) fn is_number_like(self, other: Self) -> bool {
         self.is_exact_number() && other.is_exact_number() || self.is_real() && other.is_real()
     }
@@ -79,13 +79,13 @@ impl fmt::Display for ValueKind {
     }
 }
 
-/// Why bytes of the server are no value.
+/// Why bytes from a server are not a valid value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum FieldError {
-    /// The value has another size.
-    #[error("{len} bytes are no {kind}")]
+    /// The value has the wrong size.
+    #[error("{len} bytes are not a valid {kind}")]
     Length { kind: ValueKind, len: usize },
-    /// The value is out of its type's range, or of a form that is not known.
-    #[error("no {kind}: {what}")]
+    /// The value is out of its type's range, or its form is unknown.
+    #[error("not a valid {kind}: {what}")]
     Invalid { kind: ValueKind, what: &'static str },
 }

@@ -1,4 +1,4 @@
-//! Nights of a live server: what is stored, and what is said of it.
+//! Consecutive backup runs of a live server: what they store and what commands report about them.
 
 use std::process::Stdio;
 
@@ -7,7 +7,7 @@ use crate::support::postgres::service::{Live, ROWS};
 use crate::support::sandbox::gaps_of;
 
 #[test]
-fn a_night_costs_what_changed() {
+fn a_backup_stores_only_what_changed() {
     let Some(live) = Live::new() else { return };
     let sandbox = &live.sandbox;
     let first = sandbox.json(&["backup", "main", "--tag", "first"]);
@@ -46,9 +46,9 @@ fn a_night_costs_what_changed() {
     assert_eq!((&users[0]["rows"]["removed"], &users[1]["rows"]["changed"]), (&211.into(), &40.into()), "{diff}");
 }
 
-/// Several foreign keys up, by partition roots, and a log.
+/// The tables have chains of several foreign keys, a partitioned table, and a log.
 #[test]
-fn owners_are_found_through_any_number_of_keys() {
+fn owners_are_found_through_chains_of_foreign_keys() {
     let Some(live) = Live::new() else { return };
     let report = live.sandbox.json(&["owners"]);
     assert_eq!(report["owner_table"], "public.users", "{report}");
@@ -76,21 +76,21 @@ fn owners_are_found_through_any_number_of_keys() {
         let found = backup["tables"].as_array().and_then(|tables| tables.iter().find(|table| table["name"] == name));
         found.map(|table| table["orphans"].clone())
     };
-    assert_eq!(orphans("public.labels"), Some(0.into()), "each finds its contact's user");
+    assert_eq!(orphans("public.labels"), Some(0.into()), "every label has an owner through its contact");
     live.configure(&live.cluster.dsn("sync"), "owner_table = 'public.contacts'");
     let ran = live.sandbox.run(&["owners"]);
     assert!(ran.code == 3 && ran.out.contains("drift"), "{}{}", ran.out, ran.err);
 }
 
-/// Two servers, one store: each is a source of its own, and they do not wait for each other.
+/// Two servers in one store are separate sources and do not wait for each other.
 #[test]
-fn two_servers_are_backed_up_into_one_store_at_once() {
+fn two_servers_are_backed_up_into_one_store_in_parallel() {
     let (Some(one), Some(two)) = (Live::new(), Cluster::start()) else { return };
     two.create_database("photos", "");
     two.sql("photos", "CREATE TABLE users (id int PRIMARY KEY); INSERT INTO users SELECT generate_series(1, 700)");
     one.configure(&one.cluster.dsn("sync"), &format!("[source.photos]\nurl = '{}'", two.dsn("photos")));
     assert!(one.sandbox.fails(2, &["backup"]).contains("main, photos"));
-    // The first of each adds a source; then they run side by side, three nights.
+    // The first run of each adds a source. Then both run in parallel, three times.
     one.sandbox.ok(&["backup", "main"]);
     one.sandbox.ok(&["backup", "photos"]);
     for _ in 0..3 {
@@ -120,7 +120,7 @@ fn two_servers_are_backed_up_into_one_store_at_once() {
     one.sandbox.ok(&["status"]);
 }
 
-/// Texts that the server takes for equal are different rows, and each comes back as it was.
+/// Texts that the server considers equal keep their exact bytes and are different rows in a diff.
 #[test]
 fn keys_that_only_the_server_can_compare_keep_their_bytes() {
     let Some(live) = Live::new() else { return };

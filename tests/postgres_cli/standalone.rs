@@ -1,4 +1,4 @@
-//! A restore needs nothing but the program, a key and the store: no tools of PostgreSQL, no settings, no server that was.
+//! A restore needs only the program, a key and the store: no PostgreSQL tools, no configuration, no original server.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ const ROLES: &str = "SELECT rolname, rolpassword, rolcanlogin, setconfig FROM pg
 const LARGE: &str = "SELECT loid, pageno, data FROM pg_largeobject ORDER BY 1, 2";
 
 #[test]
-fn the_program_a_key_and_the_store_are_enough() {
+fn a_restore_needs_only_the_program_a_key_and_the_store() {
     let Some(live) = Live::new() else { return };
     live.sql(MORE);
     live.sandbox.ok(&["backup"]);
@@ -35,7 +35,7 @@ fn the_program_a_key_and_the_store_are_enough() {
         std::fs::write(to, bytes).expect("writes");
     }
     std::fs::create_dir(path("nothing")).expect("a directory");
-    // The old server and all that the old host knew.
+    // Removes the old server and everything on the old host.
     drop(live);
 
     let Some(other) = Cluster::start_with(&Settings { identity: Identity::Own, ..Settings::default() }) else { return };
