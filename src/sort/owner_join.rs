@@ -1,7 +1,7 @@
 //! Finds the owners of a child table's rows. While the parents' map is in memory, the answer is immediate. Otherwise
 //! this is a Grace join: rows wait on disk in the partitions of the map and are answered partition by partition. A
 //! partition whose parents exceed the budget is split again. Children are streamed, so a parent with most of the
-//! children is no problem. The caller does not look up rows with a NULL in the join key.
+//! children costs nothing extra. The caller does not look up rows with a NULL in the join key.
 
 use crate::sort::owner_map::{Digest, MapEntries, MapInsert, MemoryMap, OwnerMap, PlacementPrefix, finish_all};
 use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillError};

@@ -19,7 +19,7 @@ use crate::base::env::{SharedEnv, random};
 /// Where to spill records, and how much memory to use before that.
 #[derive(Clone)]
 pub struct SpillOptions {
-    /// A directory on a disk; files in it have no name and vanish with the process.
+    /// A directory on disk. Files in it have no name and disappear with the process.
     pub dir: PathBuf,
     /// Bytes of memory that one sorter, map or join may use.
     pub memory_bytes: usize,

@@ -56,10 +56,10 @@ impl QueueFile {
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum QueueEnd {
-    /// More may come.
+    /// More records may be pushed.
     #[default]
     Open,
-    /// Nothing more comes.
+    /// No more records will be pushed.
     Closed,
     /// The reader was dropped.
     Abandoned,
@@ -76,7 +76,7 @@ pub enum QueuePush {
 /// Reads records from a [`SpillQueue`].
 pub struct SpillQueueReader<'q> {
     queue: &'q SpillQueue,
-    /// The file that records come from, if they come from disk.
+    /// The file that is being read, if records currently come from disk.
     file: Option<ExtentReader>,
     /// The last record read from memory.
     record: OwnedRecord,

@@ -28,9 +28,9 @@ pub fn cancel_common(old: &mut Vec<Skeleton>, new: &mut Vec<Skeleton>) -> u64 {
 
 /// Children that both sides have.
 struct CommonChildren {
-    /// Those that no child of the old side was found for.
+    /// Children of the new side that no child of the old side has matched yet.
     in_new: ChildCounts,
-    /// Those that were found on the old side.
+    /// Children that the old side has matched.
     in_both: ChildCounts,
     leaves: u64,
 }

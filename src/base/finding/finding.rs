@@ -21,7 +21,7 @@ pub struct Finding {
     pub source: Option<SourceId>,
     /// Snapshots known to be affected.
     pub snapshots: BTreeSet<Digest>,
-    /// Tables that are known to be affected.
+    /// Tables known to be affected.
     pub tables: BTreeSet<String>,
     /// How many times it was found.
     pub count: u64,
