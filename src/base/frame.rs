@@ -9,11 +9,11 @@ use crate::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 /// The session key that opens a frame, and so the roles that can open it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Tier {
-    /// The structure key: every role.
+    /// The structure key, which every role has.
     Structure,
-    /// The source's id key: operators and admins.
+    /// The source's id key, which operators and admins have.
     Catalog,
-    /// The restore key: admins.
+    /// The restore key, which admins have.
     Data,
 }
 

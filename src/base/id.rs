@@ -89,7 +89,7 @@ id_type!(
     RepositoryId, 16, "a repository id"
 );
 id_type!(
-    /// A source (one database, one bucket): 16 random bytes; also the deduplication domain.
+    /// A source (one database, one bucket): 16 random bytes. Also the deduplication domain.
     SourceId, 16, "a source id"
 );
 id_type!(

@@ -11,15 +11,15 @@ use crate::base::id::SourceId;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Adds snapshots; opens no row.
+    /// Adds snapshots. Cannot open rows.
     Operator,
-    /// Forgets, prunes, repacks; opens no row.
+    /// Forgets, prunes and repacks. Cannot open rows.
     Maintainer,
-    /// Opens rows, enrols keys.
+    /// Opens rows and enrols keys.
     Admin,
-    /// Checks; opens no row.
+    /// Verifies. Cannot open rows.
     Auditor,
-    /// An admin's powers, kept offline.
+    /// Has an admin's powers and is kept offline.
     Recovery,
 }
 

@@ -7,7 +7,7 @@ use crate::remote::{assert_restores, copy, count};
 use crate::support::stores::proxy::Trouble;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_is_resolved_by_reading_back_remotely() {
+async fn commands_resolve_a_lost_answer_by_reading_back() {
     let Some(troubled) = Troubled::start().await else { return };
     // Even if all answers of a race are lost, there is still one winner.
     troubled.proxy.trouble("PUT", FOR_EVER, Trouble::CutAfter);
