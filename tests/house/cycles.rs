@@ -21,7 +21,7 @@ fn files_do_not_import_each_other_in_a_cycle() {
 /// The import cycles, which are the strongly connected components of the graph of imports.
 pub fn cycles<'a>(files: &'a [File], modules: &Modules<'a>) -> Vec<Cycle<'a>> {
     let graph: Graph<'a> =
-        files.iter().filter(|file| !file.is_door()).map(|file| (file.path.as_str(), modules.uses(file))).collect();
+        files.iter().filter(|file| !file.is_mod_file()).map(|file| (file.path.as_str(), modules.uses(file))).collect();
     let mut search = Search { graph: &graph, order: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
     for file in graph.keys() {
         if !search.order.contains_key(file) {

@@ -32,10 +32,10 @@ fn files_have_meaningful_names_and_are_declared() {
         }
     }
     for file in rust_files("src").iter().chain(&rust_files("tests")) {
-        if let Some((door, name)) = door(file) {
-            let declared = fs::read_to_string(root().join(&door)).is_ok_and(|text| text.contains(&name));
+        if let Some((parent_file, name)) = parent_file(file) {
+            let declared = fs::read_to_string(root().join(&parent_file)).is_ok_and(|text| text.contains(&name));
             if !declared {
-                found.add(file, 0, &format!("{door} has no `{name}`: this file is not compiled"));
+                found.add(file, 0, &format!("{parent_file} has no `{name}`: this file is not compiled"));
             }
         }
     }
@@ -71,21 +71,21 @@ fn functions_are_short() {
 }
 
 /// The file that must declare this file as a module, and the declaration.
-fn door(file: &File) -> Option<(String, String)> {
+fn parent_file(file: &File) -> Option<(String, String)> {
     let (folder, name) = file.path.rsplit_once('/')?;
     let (folder, name) = match name.strip_suffix(".rs")? {
         "lib" | "main" => return None,
         "mod" => folder.rsplit_once('/')?,
         name => (folder, name),
     };
-    let door = match folder {
+    let parent_file = match folder {
         "src" => "src/lib.rs".to_owned(),
         // Cargo finds these itself, and each `main.rs` declares `support`.
         "tests" => return None,
         _ => ["mod.rs", "main.rs"]
-            .map(|door| format!("{folder}/{door}"))
+            .map(|parent_file| format!("{folder}/{parent_file}"))
             .into_iter()
-            .find(|door| root().join(door).exists())?,
+            .find(|parent_file| root().join(parent_file).exists())?,
     };
-    Some((door, format!("mod {name};")))
+    Some((parent_file, format!("mod {name};")))
 }
