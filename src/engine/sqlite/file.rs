@@ -15,7 +15,7 @@ const PAGE_BYTES_MIN: u32 = 512;
 const WAL_VERSION: u8 = 2;
 
 /// The name of a file that SQLite keeps next to the database.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn append_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
@@ -54,13 +54,13 @@ fn read_start(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn has_log(path: &Path) -> bool {
-    beside(path, "-journal").exists() || beside(path, "-wal").exists()
+    append_suffix(path, "-journal").exists() || append_suffix(path, "-wal").exists()
 }
 
 /// Whether a database in WAL mode lacks the files that its users keep next to it. False if this is unknown: opening
 /// the file then gives a better error.
 pub(super) fn is_unused_wal(path: &Path) -> bool {
-    is_wal(path) && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
+    is_wal(path) && !(append_suffix(path, "-wal").exists() && append_suffix(path, "-shm").exists())
 }
 
 fn is_wal(path: &Path) -> bool {

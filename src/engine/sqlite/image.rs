@@ -24,7 +24,7 @@ use crate::base::env::Env;
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
 use crate::engine::contract::SourceError;
-use crate::engine::sqlite::file::{beside, is_unused_wal, unreachable};
+use crate::engine::sqlite::file::{append_suffix, is_unused_wal, unreachable};
 use crate::engine::sqlite::sql::{code, primary_code, reason};
 use crate::engine::sqlite::truncation::Truncation;
 
@@ -271,7 +271,7 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>
 fn copy_all(path: &Path, copy: &Path, stats: &FileStats, spill: &Path) -> Result<FileCopy, SourceError> {
     let existing = SUFFIXES.iter().zip(stats).filter(|(_, stat)| stat.is_some());
     for (suffix, _) in existing {
-        if copy_file(&beside(path, suffix), &beside(copy, suffix), spill)? == FileCopy::Vanished {
+        if copy_file(&append_suffix(path, suffix), &append_suffix(copy, suffix), spill)? == FileCopy::Vanished {
             return Ok(FileCopy::Vanished);
         }
     }
@@ -340,7 +340,7 @@ type FileStats = [Option<FileStat>; 3];
 fn stat_all(path: &Path) -> Result<FileStats, SourceError> {
     let mut stats = [None, None, None];
     for (stat, suffix) in stats.iter_mut().zip(SUFFIXES) {
-        *stat = stat_file(&beside(path, suffix)).map_err(|error| unreachable(path, error.to_string()))?;
+        *stat = stat_file(&append_suffix(path, suffix)).map_err(|error| unreachable(path, error.to_string()))?;
     }
     Ok(stats)
 }

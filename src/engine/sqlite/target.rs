@@ -18,7 +18,7 @@ use crate::engine::contract::{Engine, RestoreContent, SourceError, Target, Targe
 use crate::engine::row_name::row_name;
 use crate::engine::sqlite::affinity::{self, Affinity, Alters};
 use crate::engine::sqlite::builder::{BuiltDatabase, DatabaseBuilder, not_begun, stops_everything};
-use crate::engine::sqlite::file::{beside, unreachable};
+use crate::engine::sqlite::file::{append_suffix, unreachable};
 use crate::engine::sqlite::from_postgres::{self, ReplacedValue};
 use crate::engine::sqlite::insert::{InsertError, SEQUENCE_COPY, insert_row, insert_sql, is_sequence};
 use crate::engine::sqlite::schema::{JournalMode, SqliteSchema};
@@ -119,7 +119,7 @@ impl SqliteTarget {
         check_free(&path)?;
         let suffix = format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref())));
         Ok(Self {
-            partial: beside(&path, &suffix),
+            partial: append_suffix(&path, &suffix),
             path,
             mode: 0o600,
             builder: None,
@@ -324,7 +324,7 @@ fn parent_dir(path: &Path) -> &Path {
 fn check_free(path: &Path) -> Result<(), SourceError> {
     check_no_content(path)?;
     // SQLite would take an existing journal for the new database's.
-    let logs = ["-wal", "-journal"].map(|suffix| beside(path, suffix));
+    let logs = ["-wal", "-journal"].map(|suffix| append_suffix(path, suffix));
     match logs.iter().find(|log| log.exists()) {
         Some(log) => Err(not_empty(log)),
         None => Ok(()),
@@ -469,7 +469,7 @@ impl Drop for SqliteTarget {
             return;
         }
         for suffix in ["", "-wal"] {
-            let _ = std::fs::remove_file(beside(&self.partial, suffix));
+            let _ = std::fs::remove_file(append_suffix(&self.partial, suffix));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::base::finding::FindingKind;
-use crate::engine::sqlite::file::{FileHeader, beside, u32_at};
+use crate::engine::sqlite::file::{FileHeader, append_suffix, u32_at};
 use crate::engine::sqlite::sql::strings;
 
 const WAL_HEADER_BYTES: usize = 32;
@@ -32,7 +32,7 @@ impl Truncation {
         let Some(header) = FileHeader::read(path)? else { return Ok(None) };
         let in_file = pages_in_file(path, header.page_size)?;
         let in_log = match header.is_wal {
-            true => pages_in_log(&beside(path, "-wal"), header.page_size)?,
+            true => pages_in_log(&append_suffix(path, "-wal"), header.page_size)?,
             false => BTreeSet::new(),
         };
         // The database has more pages than the header of the file counts only if the log has some.

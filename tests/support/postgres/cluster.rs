@@ -185,7 +185,7 @@ impl Cluster {
 
     /// The directory of the client programs: the server's, or one with newer programs that support this server.
     pub fn client_bin(&self) -> PathBuf {
-        beside(&self.bin, "pg_dump")
+        program_dir(&self.bin, "pg_dump")
     }
 
     /// The major version.
@@ -348,7 +348,7 @@ fn server_user() -> Option<User> {
 }
 
 /// The directory of this program: the server's, or the one with newer client programs.
-fn beside(bin: &Path, program: &str) -> PathBuf {
+fn program_dir(bin: &Path, program: &str) -> PathBuf {
     match std::env::var_os("SIDEKEEP_TEST_PG_CLIENT_BIN") {
         Some(newer) if !bin.join(program).exists() => newer.into(),
         _ => bin.to_owned(),
@@ -356,7 +356,7 @@ fn beside(bin: &Path, program: &str) -> PathBuf {
 }
 
 fn command(bin: &Path, user: Option<User>, program: &str) -> Command {
-    prepared(beside(bin, program).join(program), user)
+    prepared(program_dir(bin, program).join(program), user)
 }
 
 fn prepared(program: impl AsRef<OsStr>, user: Option<User>) -> Command {
