@@ -1,8 +1,8 @@
-//! Sidekeep: disaster-recovery snapshots of a sync service's database, deduplicated and encrypted
-//! in object storage, restorable without the live cluster.
+//! Sidekeep: disaster-recovery snapshots of a sync service's database, deduplicated and encrypted in object storage,
+//! restorable without the live cluster.
 //!
-//! Six floors; imports go down only (`tests/house` holds that): `cli` -> `ops` -> `repo`,
-//! `engine` -> `store`, `tree`, `sort` -> `crypto`, `format` -> `base`.
+//! The code has six layers, and imports only go down (`tests/house` checks this): `cli` -> `ops` -> `repo`, `engine`
+//! -> `store`, `tree`, `sort` -> `crypto`, `format` -> `base`.
 
 pub mod base;
 pub mod cli;

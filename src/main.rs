@@ -1,4 +1,4 @@
-//! The `sidekeep` program: everything is in the library.
+//! The `sidekeep` program. All code is in the library.
 
 fn main() -> std::process::ExitCode {
     sidekeep::cli::main()

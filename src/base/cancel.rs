@@ -1,4 +1,4 @@
-//! A wish to stop, set by a signal and looked at wherever stopping is clean.
+//! A request to stop. A signal sets it, and work checks it wherever it can stop cleanly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Asks everybody to stop.
+    /// Requests a stop.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    /// Whether somebody asked.
+    /// Whether a stop was requested.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The same for whoever knows flags only.
+    /// The flag itself, for libraries that only take an atomic flag.
     #[must_use]
     pub fn flag(&self) -> &AtomicBool {
         &self.0

@@ -1,15 +1,15 @@
-//! An error with its causes, for whoever reads one line of it.
+//! An error and its causes, as one line of text.
 
 use std::error::Error;
 use std::iter::successors;
 
-/// The error, then what caused it, down to the first cause.
+/// The error, then its cause, and so on down to the first cause.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| error.source())
 }
 
-/// The words of an error and of its causes. What an error already ends with is not said again: transparent ones say
-/// what their cause says, and some libraries' repeat it.
+/// The message of an error, followed by the messages of its causes. Skips a cause whose message the text already ends
+/// with: transparent errors show their cause's message, and some libraries repeat it.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     causes(error).skip(1).fold(error.to_string(), |text, cause| {

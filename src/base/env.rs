@@ -1,12 +1,12 @@
-//! Clock and entropy, the two things of the outside world that everything else must be given, so
-//! that any run can be replayed. `clippy.toml` bans the other ways to either.
+//! Clock and entropy: the two inputs from the outside world that all other code must be given, so that any run can be
+//! replayed. `clippy.toml` bans other ways to get them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::base::time::Moment;
 
-/// Where time and random bytes come from.
+/// Source of time and random bytes.
 pub trait Env: Send + Sync {
     /// The host's clock.
     fn now(&self) -> Moment;
@@ -37,12 +37,12 @@ impl Env for System {
 
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the kernel's entropy")]
     fn fill(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("the kernel gives random bytes");
+        getrandom::fill(bytes).expect("the kernel provides random bytes");
     }
 }
 
-/// A clock that moves one millisecond at each look and bytes that follow from a seed: for tests
-/// and golden vectors, never for keys that protect anything.
+/// A clock that advances one millisecond per reading, and bytes derived from a seed. For tests and golden vectors,
+/// never for keys that protect anything.
 #[derive(Debug)]
 pub struct Seeded {
     seed: u64,

@@ -1,19 +1,19 @@
-//! What sealed bytes are called on every floor: the types of frames and sections with their tiers,
-//! the frame_counter of a frame in its session's key schedule, and the wrap of a session's data key
-//! (`docs/format.md` section 3). Names only: sealing is `crypto`, layout is `format`.
+//! Names for sealed bytes, shared by all layers: the types of frames and sections with their tiers, the counter of a
+//! frame in its session's key schedule, and the wrap of a session's data key (`docs/format.md` section 3). Sealing is
+//! in `crypto`, layout in `format`.
 
 use std::fmt;
 
 use crate::base::id::{Epoch, RepositoryId, SessionId, SourceId};
 
-/// Which session key opens a frame, hence who can.
+/// The session key that opens a frame, and so the roles that can open it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Tier {
-    /// The structure key: every role.
+    /// The structure key, which every role has.
     Structure,
-    /// The source's id key: operators and admins.
+    /// The source's id key, which operators and admins have.
     Catalog,
-    /// The restore key: admins.
+    /// The restore key, which admins have.
     Data,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for Tier {
     }
 }
 
-/// The type byte of a frame or section. It is authenticated, so one never passes for another.
+/// The type byte of a frame or section. It is authenticated, so one type cannot pass for another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum FrameType {
@@ -43,9 +43,9 @@ pub enum FrameType {
     List = 5,
     /// The table at the front of a pack.
     FrontTable = 16,
-    /// The same table at its rear.
+    /// The same table at the end of the pack.
     RearTable = 17,
-    /// Section of a manifest: what a snapshot holds, without names.
+    /// Section of a manifest: what a snapshot contains, without names.
     Summary = 32,
     /// Section of a manifest: identity, columns, pinned parameters.
     Catalog = 33,
@@ -53,14 +53,14 @@ pub enum FrameType {
     Roots = 34,
     /// Section of a manifest: key ranges of the roots.
     RootRanges = 35,
-    /// Section of a manifest: what only a restore needs.
+    /// Section of a manifest: data that only a restore needs.
     Secrets = 36,
     /// Body of an index fragment.
     Index = 48,
 }
 
 impl FrameType {
-    /// Every type of this version.
+    /// Every type of this format version.
     pub const ALL: [Self; 13] = [
         Self::Leaf,
         Self::Node,
@@ -77,7 +77,7 @@ impl FrameType {
         Self::Index,
     ];
 
-    /// The type with this byte; `None` is a type that this version does not support.
+    /// The type with this byte, or `None` if this version does not support it.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|frame| frame.byte() == byte)
@@ -89,7 +89,7 @@ impl FrameType {
         self as u8
     }
 
-    /// Whose key seals it.
+    /// The tier whose key seals it.
     #[must_use]
     pub const fn tier(self) -> Tier {
         match self {
@@ -106,7 +106,7 @@ impl FrameType {
     }
 }
 
-/// Where sealed frames belong; every byte of it is authenticated.
+/// Where sealed frames belong. Every byte of it is authenticated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FrameContext {
     /// The repository.
@@ -117,16 +117,17 @@ pub struct FrameContext {
     pub epoch: Epoch,
 }
 
-/// Thread and counter under which a frame was sealed: with the session and the tier they fix key and nonce.
+/// Thread and counter with which a frame was sealed. Together with the session and the tier they determine key and
+/// nonce.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FrameCounter {
     /// Number of the packer thread within its session.
     pub thread: u8,
-    /// Frames that this thread had sealed in this tier before.
+    /// Frames that this thread had sealed in this tier before this one.
     pub counter: u32,
 }
 
-/// The data key of a session, sealed to the epoch. Public: it travels in pack headers, manifests and announcements.
+/// The data key of a session, sealed to the epoch. Public: pack headers, manifests and announcements contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionWrap(Box<[u8; Self::LEN]>);
 
@@ -134,13 +135,13 @@ impl SessionWrap {
     /// Session id (16), encapsulated key (1120), sealed key (48).
     pub const LEN: usize = 1184;
 
-    /// The wrap with exactly these bytes.
+    /// A wrap from its bytes.
     #[must_use]
     pub fn new(bytes: [u8; Self::LEN]) -> Self {
         Self(Box::new(bytes))
     }
 
-    /// The wrap in `bytes`; `None` if there are too few or too many.
+    /// A wrap from `bytes`, or `None` if the length differs from [`Self::LEN`].
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self::new)
@@ -152,7 +153,7 @@ impl SessionWrap {
         &self.0
     }
 
-    /// Whose key it is.
+    /// The session whose key it is.
     #[must_use]
     pub fn session(&self) -> SessionId {
         let head = self.0.first_chunk::<{ SessionId::LEN }>().expect("a wrap is longer than a session id");
@@ -171,7 +172,7 @@ mod tests {
     use super::FrameType;
 
     #[test]
-    fn bytes_name_types_one_to_one() {
+    fn every_type_has_one_byte() {
         let known = (0..=255).filter_map(FrameType::from_byte).collect::<Vec<_>>();
         assert_eq!(known, FrameType::ALL);
     }

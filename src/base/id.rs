@@ -1,4 +1,4 @@
-//! Every identifier of the format, each a type of its own so that mixing two does not compile.
+//! All identifiers of the format. Each has its own type, so mixing two of them does not compile.
 //!
 //! All print and parse as lower-case hex (`docs/format.md` section 1).
 
@@ -7,7 +7,7 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use thiserror::Error;
 
-/// A string that is not the hex form of the id that was expected.
+/// A string that is not the hex form of the expected id.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{text:?} is not {what}: expected {hex_digits} lower-case hex digits")]
 pub struct ParseIdError {
@@ -26,13 +26,13 @@ macro_rules! id_type {
             /// Length in bytes.
             pub const LEN: usize = $bytes;
 
-            /// The id with exactly these bytes.
+            /// An id from its bytes.
             #[must_use]
             pub const fn new(bytes: [u8; $bytes]) -> Self {
                 Self(bytes)
             }
 
-            /// The id in the first bytes of `bytes`; `None` if there are too few or too many.
+            /// An id from `bytes`, or `None` if the length differs from [`Self::LEN`].
             #[must_use]
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
@@ -89,15 +89,15 @@ id_type!(
     RepositoryId, 16, "a repository id"
 );
 id_type!(
-    /// A source (one database, one bucket): 16 random bytes; also the deduplication domain.
+    /// A source (one database, one bucket): 16 random bytes. Also the deduplication domain.
     SourceId, 16, "a source id"
 );
 id_type!(
-    /// One writing run: 16 random bytes, public.
+    /// A session, which is one writing run: 16 random bytes, public.
     SessionId, 16, "a session id"
 );
 id_type!(
-    /// An enrolled key: 16 bytes of SHA-256 over its public halves.
+    /// An enrolled key: the first 16 bytes of the SHA-256 of its public halves.
     KeyId, 16, "a key id"
 );
 id_type!(
@@ -105,7 +105,7 @@ id_type!(
     ChunkId, 20, "a chunk id"
 );
 id_type!(
-    /// SHA-256 of the stored bytes of an object.
+    /// SHA-256 of an object's stored bytes.
     Digest, 32, "a SHA-256 digest"
 );
 
@@ -118,12 +118,12 @@ impl Digest {
     }
 }
 
-/// SHA-256 of bytes that come in parts.
+/// SHA-256 of bytes that arrive in parts.
 #[derive(Clone, Debug, Default)]
 pub struct Hashing(sha2::Sha256);
 
 impl Hashing {
-    /// Takes the next part.
+    /// Adds the next part.
     pub fn update(&mut self, part: &[u8]) {
         use sha2::Digest as _;
         self.0.update(part);
@@ -138,11 +138,11 @@ impl Hashing {
 }
 
 impl KeyId {
-    /// The id that follows from the public halves of a key: signing (32 bytes) and sealing (1216).
+    /// The id of a key with these public halves: signing (32 bytes) and sealing (1216 bytes).
     #[must_use]
     pub fn of(signing: &[u8; 32], sealing: &[u8; 1216]) -> Self {
         let digest = Digest::of(&[b"sidekeep/1 key id".as_slice(), signing, sealing].concat());
-        Self(*digest.0.first_chunk().expect("32 bytes hold 16"))
+        Self(*digest.0.first_chunk().expect("32 bytes contain 16"))
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
     use super::{ChunkId, Digest, SourceId};
 
     #[test]
-    fn hex_round_trips_and_refuses_other_forms() {
+    fn ids_round_trip_as_hex_and_other_forms_are_refused() {
         let id = SourceId::new([0xab; 16]);
         assert_eq!(id.to_string().parse::<SourceId>(), Ok(id));
         assert!(id.to_string().to_uppercase().parse::<SourceId>().is_err());

@@ -1,39 +1,39 @@
-//! Every maximum of the format and the program, in one place (`docs/format.md` section 15), with
-//! the relations between them asserted at compile time.
+//! All maximums of the format and the program (`docs/format.md` section 15), with the relations between them asserted
+//! at compile time.
 
 /// A value of at least this many bytes becomes a stream.
 pub const STREAM_BYTES_MIN: usize = 32 << 10;
-/// The same in a row whose other cells still exceed [`ROW_INLINE_BYTES_MAX`].
+/// The same limit, for a row whose other cells still exceed [`ROW_INLINE_BYTES_MAX`].
 pub const STREAM_BYTES_MIN_IN_WIDE_ROW: usize = 512;
-/// Bytes of cells that a row may hold itself before more of them become streams.
+/// Bytes of cells that a row may contain before more of them become streams.
 pub const ROW_INLINE_BYTES_MAX: usize = 1 << 20;
-/// Content of a leaf of more than one row.
+/// Content of a leaf with more than one row.
 pub const LEAF_BYTES_MAX: usize = 256 << 10;
 /// Rows per leaf until a table has [`PIN_ROWS_MIN`] rows.
 pub const ROWS_PER_LEAF_DEFAULT: u32 = 64;
-/// Most rows per leaf that is ever pinned.
+/// Maximum rows per leaf that is ever pinned.
 pub const ROWS_PER_LEAF_MAX: u32 = 1024;
-/// Row bytes that a pinned leaf aims at.
+/// Row bytes per leaf that pinning aims for.
 pub const LEAF_BYTES_TARGET: u64 = 8 << 10;
 /// Rows that a table needs before its rows per leaf are pinned.
 pub const PIN_ROWS_MIN: u64 = 1000;
-/// Fewest children of a node that is not the last of its level.
+/// Fewest children of a node, except the last node of a level.
 pub const FAN_OUT_MIN: usize = 256;
-/// Children at which a node's cuts become likely.
+/// Number of children from which a cut becomes likely.
 pub const FAN_OUT_TARGET: usize = 512;
 /// Most children of a node.
 pub const FAN_OUT_MAX: usize = 1024;
-/// Longest key or owner that enters a tree as it is.
+/// Longest key or owner that a tree contains unshortened.
 pub const KEY_BYTES_MAX: usize = 256;
-/// Bytes of a longer key that are kept before its hash.
+/// Bytes of a longer key that are kept in front of its hash.
 pub const KEY_PREFIX_BYTES: usize = 200;
-/// Smallest piece of a stream, except its last.
+/// Smallest piece of a stream, except the last piece.
 pub const PIECE_BYTES_MIN: usize = 16 << 10;
-/// Size around which pieces are cut.
+/// Target size of pieces.
 pub const PIECE_BYTES_TARGET: usize = 64 << 10;
 /// Largest piece of a stream.
 pub const PIECE_BYTES_MAX: usize = 256 << 10;
-/// A pack is closed once it holds this many bytes of frames.
+/// A pack is closed once it contains this many bytes of frames.
 pub const PACK_BYTES_TARGET: usize = 16 << 20;
 /// Most frames of a pack.
 pub const PACK_FRAMES_MAX: usize = 65_535;
@@ -51,16 +51,16 @@ pub const MANIFEST_BYTES_MAX: usize = 256 << 20;
 pub const INDEX_BYTES_MAX: usize = 256 << 20;
 /// Largest signed statement (ledger or roster entry, session announcement).
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
-/// Most packs that one ledger entry adds: named twice, in its predicate and as subjects, they take some
-/// 420 bytes each.
+/// Most packs that one ledger entry adds. Each takes some 420 bytes: it is named twice, in the predicate and as a
+/// subject.
 pub const ENTRY_PACKS_MAX: usize = 32_000;
 /// Session wraps of a full page.
 pub const WRAPS_PER_PAGE: usize = 64;
-/// Numbers that columns of a table can have, from 0.
+/// Numbers available for the columns of a table, from 0.
 pub const COLUMN_NUMBERS_MAX: u32 = 65_536;
-/// Numbers that tables of a source can have, from 1.
+/// Numbers available for the tables of a source, from 1.
 pub const TABLE_NUMBERS_MAX: u32 = 1 << 31;
-/// Tables that one snapshot may number anew.
+/// Tables that may get a new number in one snapshot.
 pub const TABLES_PER_SNAPSHOT_MAX: u32 = 1 << 20;
 
 const _: () = assert!(PIECE_BYTES_MAX <= FRAME_CONTENT_BYTES_MAX && PIECE_BYTES_MIN < PIECE_BYTES_TARGET);

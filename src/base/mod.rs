@@ -1,4 +1,4 @@
-//! Ground floor: ids, limits, clock and entropy, progress. Knows nothing of what is above.
+//! Bottom layer: ids, limits, clock and entropy, progress. Depends on no other layer.
 
 pub mod cancel;
 pub mod chain;

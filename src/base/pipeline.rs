@@ -1,4 +1,4 @@
-//! What the threads of a pipeline have in common: names, locks, and how they end together.
+//! Shared by the threads of all pipelines: names, locks, and how they stop together.
 //!
 //! A stage that ends early must stop the others, or they wait for it forever ([`Alarm`], [`stop_on_failure`]). The
 //! others then fail as a consequence. The error to show is the cause ([`first_cause`]).
@@ -6,43 +6,43 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-/// As [`Scope::spawn`], with a name, so that the cost of each thread can be seen from outside (`scripts/bench`). Linux
-/// shows 15 bytes of the name. Panics as [`Scope::spawn`] does when the system has no thread left.
+/// Like [`Scope::spawn`], with a name, so that external tools can measure each thread (`scripts/bench`). Linux shows
+/// 15 bytes of the name. Panics like [`Scope::spawn`] if the system cannot create a thread.
 pub fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> ScopedJoinHandle<'scope, T> {
-    Builder::new().name(name.to_owned()).spawn_scoped(scope, work).expect("the system has threads")
+    Builder::new().name(name.to_owned()).spawn_scoped(scope, work).expect("the system can create a thread")
 }
 
-/// Waits for the result of a thread. A panic of the thread continues here.
+/// Waits for the result of a thread. Resumes the thread's panic, if any.
 pub fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Waits for all threads, then gives their results. A panic of one continues here once all have ended.
+/// Waits for all threads, then returns their results. Resumes a thread's panic only after all threads have ended.
 pub fn join_all<'scope, T>(handles: impl IntoIterator<Item = ScopedJoinHandle<'scope, T>>) -> Vec<T> {
     let ended: Vec<_> = handles.into_iter().map(ScopedJoinHandle::join).collect();
     ended.into_iter().map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
 }
 
-/// Locks, whether or not another thread panicked while it held the lock: [`join`] reports that panic.
+/// Locks the mutex even if another thread panicked while it held the lock: [`join`] reports that panic.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As [`Condvar::wait`], under the rule of [`lock`].
+/// Like [`Condvar::wait`], but ignores poisoning as [`lock`] does.
 pub fn wait<'g, T>(condvar: &Condvar, guard: MutexGuard<'g, T>) -> MutexGuard<'g, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As [`Mutex::into_inner`], under the rule of [`lock`].
+/// Like [`Mutex::into_inner`], but ignores poisoning as [`lock`] does.
 pub fn into_inner<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Calls `stop` when it is dropped, by a panic too, unless it was disarmed.
+/// Calls `stop` when dropped, also by a panic, unless it was disarmed.
 pub struct Alarm<F: Fn()> {
     stop: F,
     is_armed: bool,
@@ -54,7 +54,7 @@ impl<F: Fn()> Alarm<F> {
         Self { stop, is_armed: true }
     }
 
-    /// Ends the alarm without a call of `stop`.
+    /// Drops the alarm without calling `stop`.
     pub fn disarm(mut self) {
         self.is_armed = false;
     }
@@ -68,7 +68,7 @@ impl<F: Fn()> Drop for Alarm<F> {
     }
 }
 
-/// Runs a stage. Calls `stop`, which is to stop the other stages, if this one fails or panics.
+/// Runs a stage. If it fails or panics, calls `stop`, which must stop the other stages.
 pub fn stop_on_failure<T, E>(stop: impl Fn(), stage: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let alarm = Alarm::new(stop);
     let done = stage()?;
@@ -76,13 +76,13 @@ pub fn stop_on_failure<T, E>(stop: impl Fn(), stage: impl FnOnce() -> Result<T, 
     Ok(done)
 }
 
-/// An error that a stage ends with.
+/// An error with which a stage ends.
 pub trait StageError {
-    /// Whether the stage ended because of what happened in another one.
+    /// Whether the stage ended because another stage failed.
     fn is_consequence(&self) -> bool;
 }
 
-/// The first error that is the consequence of no other; if there is none, the first.
+/// The first error that is not a consequence of another one. If all are consequences, the first error.
 fn first_cause<E: StageError>(errors: impl IntoIterator<Item = E>) -> Option<E> {
     let mut first = None;
     for error in errors {
@@ -143,7 +143,7 @@ mod tests {
         let is_stopped = AtomicBool::new(false);
         let stop = || is_stopped.store(true, Ordering::SeqCst);
         assert_eq!(stop_on_failure(stop, || Ok::<_, Failure>(1)), Ok(1));
-        assert!(!is_stopped.load(Ordering::SeqCst), "a stage that is done stops nothing");
+        assert!(!is_stopped.load(Ordering::SeqCst), "a stage that succeeds stops nothing");
         assert_eq!(stop_on_failure(stop, || Err::<(), _>(Failure::Own(1))), Err(Failure::Own(1)));
         assert!(is_stopped.swap(false, Ordering::SeqCst));
         let stage = || -> Result<(), Failure> { panic!("no more") };
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_cause_goes_before_its_consequences() {
+    fn a_cause_is_reported_before_its_consequences() {
         let errors = [Failure::OfAnother(1), Failure::Own(2), Failure::OfAnother(3), Failure::Own(4)];
         assert_eq!(first_cause(errors), Some(Failure::Own(2)));
         assert_eq!(first_cause([Failure::OfAnother(1), Failure::OfAnother(2)]), Some(Failure::OfAnother(1)));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_locks_usable_and_continues_where_it_is_waited_for() {
+    fn a_panic_leaves_locks_usable_and_resumes_in_join() {
         let count = Arc::new(Mutex::new(1));
         let joined = std::panic::catch_unwind(|| {
             std::thread::scope(|scope| {
@@ -186,6 +186,6 @@ mod tests {
         *lock(&count) += 1;
         let seen = std::thread::scope(|scope| join(spawn(scope, "looks", || *lock(&count))));
         assert_eq!(seen, 2);
-        assert_eq!(into_inner(Arc::into_inner(count).expect("the last")), 2);
+        assert_eq!(into_inner(Arc::into_inner(count).expect("the last reference")), 2);
     }
 }

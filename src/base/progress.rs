@@ -1,9 +1,9 @@
-//! What a long operation tells whoever watches: phases and counters. The library counts and names;
-//! the command line draws; tests collect.
+//! Progress of a long operation: phases and counters. The library reports them, the command line draws them, and tests
+//! collect them.
 
 use std::sync::Arc;
 
-/// What a count is a count of; the unit is in the name.
+/// What a count counts. The name contains the unit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum CountUnit {
     /// Rows read from or written to a database.
@@ -16,30 +16,30 @@ pub enum CountUnit {
     Objects,
 }
 
-/// What becomes of the image of a live database.
+/// Whether the image of a live database is still held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ImageState {
-    /// Held open from now on: the database can clean nothing up that it shows.
+    /// Held open from now on: the database cannot clean up old versions of rows that the image still shows.
     Held,
     LetGo,
 }
 
-/// A watcher of one operation. All methods may be called from any thread.
+/// Watches one operation. All methods may be called from any thread.
 pub trait Progress: Send + Sync {
-    /// A phase begins ("reading contacts"); `total` counts of `unit` are expected when known.
+    /// A phase begins ("reading contacts"). `total` is the expected count of `unit`, if known.
     fn phase(&self, name: &str, unit: CountUnit, total: Option<u64>);
-    /// `by` more.
+    /// Adds `by` to a counter.
     fn add(&self, count: CountUnit, by: u64);
-    /// Something worth a line to a person, now.
+    /// Reports a line of text for a person, at once.
     fn note(&self, text: &str);
-    /// An image is held open, or not any more.
+    /// An image is now held, or was released.
     fn image(&self, _image: ImageState) {}
 }
 
 /// Shared by the threads of one operation.
 pub type SharedProgress = Arc<dyn Progress>;
 
-/// Watches nothing.
+/// Ignores all progress.
 #[derive(Debug, Default)]
 pub struct Silent;
 

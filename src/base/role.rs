@@ -1,5 +1,4 @@
-//! The roles of keys, as key files and the roster name them. What a role can do is a type of
-//! `crypto::role`; this is only the word.
+//! The roles of keys, as named in key files and the roster. The types in `crypto::role` define what a role can do.
 
 use std::fmt;
 
@@ -12,19 +11,19 @@ use crate::base::id::SourceId;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Adds snapshots; opens no row.
+    /// Adds snapshots. Cannot open rows.
     Operator,
-    /// Forgets, prunes, repacks; opens no row.
+    /// Forgets, prunes and repacks. Cannot open rows.
     Maintainer,
-    /// Opens rows, enrols keys.
+    /// Opens rows and enrols keys.
     Admin,
-    /// Checks; opens no row.
+    /// Verifies. Cannot open rows.
     Auditor,
-    /// An admin's powers, kept offline.
+    /// Has an admin's powers and is kept offline.
     Recovery,
 }
 
-/// A word that is no role.
+/// A word that does not name a role.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{0:?} is not a role")]
 pub struct ParseRoleError(String);
@@ -45,7 +44,7 @@ impl Role {
         }
     }
 
-    /// Whether it has an admin's powers.
+    /// Whether the role has an admin's powers.
     #[must_use]
     pub const fn is_admin(self) -> bool {
         matches!(self, Self::Admin | Self::Recovery)
@@ -69,14 +68,14 @@ impl std::str::FromStr for Role {
 /// The sources that an operator may write: `"all"`, or a list of ids.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SourceScope {
-    /// Every source, also future ones; such an operator may add sources.
+    /// Every source, including future ones. Such an operator may add sources.
     All,
-    /// Only these.
+    /// Only these sources.
     Named(Vec<SourceId>),
 }
 
 impl SourceScope {
-    /// Whether `source` is within.
+    /// Whether `source` is in scope.
     #[must_use]
     pub fn contains(&self, source: SourceId) -> bool {
         match self {
@@ -118,7 +117,7 @@ mod tests {
     use crate::base::id::SourceId;
 
     #[test]
-    fn stored_words_are_the_serde_words() {
+    fn stored_words_equal_the_serde_names() {
         for role in Role::ALL {
             assert_eq!(serde_json::to_string(&role).expect("serializes"), format!("\"{role}\""));
             assert_eq!(role.as_str().parse(), Ok(role));

@@ -1,5 +1,5 @@
-//! Moments as stored: microseconds since the Unix epoch, printed as RFC 3339 in UTC with six
-//! decimals. Local time and words like "yesterday" are the command line's business.
+//! Moments as stored: microseconds since the Unix epoch, printed as RFC 3339 in UTC with six decimals. The command
+//! line handles local time and words like "yesterday".
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ mod tests {
     use super::Moment;
 
     #[test]
-    fn six_decimals_in_utc() {
+    fn moments_print_in_utc_with_six_decimals() {
         let moment: Moment = "2026-11-22T04:00:00.5+01:00".parse().expect("a time");
         assert_eq!(moment.to_string(), "2026-11-22T03:00:00.500000Z");
         assert_eq!(moment.to_string().parse(), Ok(moment));

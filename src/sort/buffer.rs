@@ -1,6 +1,6 @@
-//! Records in memory, sorted in place: bytes lie in chunks of fixed size, and what is sorted are
-//! entries of 24 bytes that hold the first bytes in which keys differ. Order is key, then payload;
-//! records that agree in both are the same, so the order is total and depends on nothing else.
+//! Records in memory, sorted in place. Their bytes are in chunks of fixed size. Only entries of 24 bytes are sorted,
+//! which contain the first bytes in which keys can differ. The order is by key, then payload. Records equal in both
+//! are identical, so the order is total and deterministic.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 const CHUNK_BYTES_MIN: usize = 1 << 10;
 const ENTRY_BYTES: usize = size_of::<BufferEntry>();
 
-/// The bytes with which all keys added so far begin: no comparison needs to look at them.
+/// The bytes that all keys added so far start with. No comparison needs to look at them.
 #[derive(Clone, Default)]
 pub(super) struct SharedPrefix {
     /// `None` before the first key.
@@ -42,7 +42,7 @@ fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The 16 bytes of `key` from `skip` on, as a number; missing bytes are zero.
+/// The 16 bytes of `key` from `skip` on, as a number. Missing bytes are zero.
 pub(super) fn key_head(key: &[u8], skip: usize) -> u128 {
     let rest = key.get(skip..).unwrap_or_default();
     if let Some(head) = rest.first_chunk() {
@@ -53,10 +53,10 @@ pub(super) fn key_head(key: &[u8], skip: usize) -> u128 {
     u128::from_be_bytes(head)
 }
 
-/// Where a record lies, and the [`key_head`] of its key.
+/// The position of a record, and the [`key_head`] of its key.
 #[derive(Clone, Copy)]
 struct BufferEntry {
-    /// Two u64 and not one u128, which would be aligned to 32 bytes.
+    /// Two u64 instead of one u128, which would increase the size to 32 bytes.
     head: [u64; 2],
     chunk: u32,
     offset: u32,
@@ -72,22 +72,22 @@ impl BufferEntry {
     }
 }
 
-/// Records up to a limit in bytes.
+/// Records, up to a limit in bytes.
 pub(super) struct Buffer {
     limit_bytes: usize,
     chunk_bytes: usize,
-    /// Chunks in use, then emptied ones.
+    /// Chunks in use, then empty ones to be reused.
     chunks: Vec<Vec<u8>>,
     chunks_used: usize,
     chunks_allocated_bytes: usize,
     entries: Vec<BufferEntry>,
 }
 
-/// Whether a buffer took a record.
+/// Whether a buffer accepted a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BufferPush {
     Stored,
-    /// The record would exceed the limit; it was not stored.
+    /// The record would exceed the limit and was not stored.
     Full,
 }
 
@@ -112,7 +112,7 @@ impl Buffer {
         self.chunks[..self.chunks_used].iter().map(Vec::len).sum()
     }
 
-    /// Copies a record. An empty buffer takes a record of any size.
+    /// Copies a record. An empty buffer accepts a record of any size.
     pub(super) fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<BufferPush, SpillError> {
         let header = record_header(key, payload)?;
         let record_bytes = RECORD_HEADER_BYTES + key.len() + payload.len();
@@ -123,7 +123,7 @@ impl Buffer {
         Ok(BufferPush::Stored)
     }
 
-    /// Appends a record, given in parts, to the last chunk in use, which has room for it.
+    /// Appends a record, given in parts, to the last chunk in use, which must have room for it.
     fn append(&mut self, record: [&[u8]; 3]) {
         let index = self.chunks_used - 1;
         let chunk = &mut self.chunks[index];
@@ -134,7 +134,7 @@ impl Buffer {
         self.entries.push(BufferEntry { head: [0; 2], chunk: index as u32, offset });
     }
 
-    /// Makes room for one more entry; false if that would exceed the limit.
+    /// Makes room for one more entry. Returns false if that would exceed the limit.
     fn reserve_entry(&mut self) -> bool {
         if self.entries.len() < self.entries.capacity() {
             return true;
@@ -147,7 +147,7 @@ impl Buffer {
         true
     }
 
-    /// Makes the last chunk in use one with room for a record; false if that would exceed the limit.
+    /// Makes sure that the last chunk in use has room for a record. Returns false if that would exceed the limit.
     fn reserve_bytes(&mut self, record_bytes: usize) -> bool {
         if self.chunk_room() >= record_bytes {
             return true;
@@ -160,7 +160,7 @@ impl Buffer {
         true
     }
 
-    /// Bytes that the last chunk in use has room for.
+    /// Free bytes of the last chunk in use.
     fn chunk_room(&self) -> usize {
         match self.chunks_used {
             0 => 0,
@@ -168,7 +168,7 @@ impl Buffer {
         }
     }
 
-    /// Adds a chunk behind those in use; false if that would exceed the limit.
+    /// Adds a chunk after those in use. Returns false if that would exceed the limit.
     fn allocate_chunk(&mut self, chunk_bytes: usize) -> bool {
         if !self.may_grow(chunk_bytes) {
             return false;
@@ -178,7 +178,7 @@ impl Buffer {
         true
     }
 
-    /// Whether `more` bytes may be allocated. Frees emptied chunks if that helps.
+    /// Whether `more` bytes may be allocated. Frees empty chunks if that helps.
     fn may_grow(&mut self, more: usize) -> bool {
         while self.exceeds_limit(more) && self.chunks.len() > self.chunks_used {
             let freed = self.chunks.pop().map_or(0, |chunk| chunk.capacity());
@@ -192,7 +192,7 @@ impl Buffer {
         self.chunks_allocated_bytes + entries_bytes + more > self.limit_bytes
     }
 
-    /// Brings the records into order. `skip` bytes at the front of all keys are alike.
+    /// Sorts the records. The first `skip` bytes of all keys are equal.
     pub(super) fn sort(&mut self, skip: usize) {
         let mut entries = std::mem::take(&mut self.entries);
         for entry in &mut entries {
@@ -210,7 +210,7 @@ impl Buffer {
         }
     }
 
-    /// Key and payload of the record in place `index`.
+    /// Key and payload of record number `index`.
     pub(super) fn record(&self, index: usize) -> Record<'_> {
         self.record_at(&self.entries[index])
     }
@@ -222,7 +222,7 @@ impl Buffer {
         bytes[..key_bytes + payload_bytes].split_at(key_bytes)
     }
 
-    /// Removes the records and keeps chunks of the usual size.
+    /// Removes the records. Keeps chunks of the usual size.
     pub(super) fn clear(&mut self) {
         self.entries = Vec::new();
         self.chunks.retain_mut(|chunk| {
@@ -258,7 +258,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn heads_never_contradict_the_order(a: Vec<u8>, b: Vec<u8>) {
+        fn key_heads_agree_with_the_order_of_keys(a: Vec<u8>, b: Vec<u8>) {
             let head_a = key_head(&a, 0);
             let head_b = key_head(&b, 0);
             prop_assert!(head_a == head_b || head_a.cmp(&head_b) == a.cmp(&b));

@@ -1,5 +1,5 @@
-//! More rows than fit in memory: sorted and joined with their owners in bounded memory and sealed spill
-//! files. Knows records of bytes, not what they mean.
+//! Sorts more rows than fit in memory and joins them with their owners, in bounded memory and encrypted spill files.
+//! Records are plain bytes here, without meaning.
 
 mod buffer;
 mod owner_join;

@@ -1,17 +1,17 @@
-//! Finds the owners of a child table's rows: at once while the parents' map is in memory, else by a
-//! Grace join, in which rows wait on disk in the partitions of the map and are answered partition by
-//! partition. A partition whose parents exceed the budget is split again; children are streamed, so
-//! one parent with most of the children costs nothing. Rows with a NULL in the join key are not asked about.
+//! Finds the owners of a child table's rows. While the parents' map is in memory, the answer is immediate. Otherwise
+//! this is a Grace join: rows wait on disk in the partitions of the map and are answered partition by partition. A
+//! partition whose parents exceed the budget is split again. Children are streamed, so a parent with most of the
+//! children costs nothing extra. The caller does not look up rows with a NULL in the join key.
 
 use crate::sort::owner_map::{Digest, MapEntries, MapInsert, MemoryMap, OwnerMap, PlacementPrefix, finish_all};
 use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, SpillError};
 
-/// One child table against one map. The budget is the map's: it is used by the map or by the join, never by both.
+/// Joins one child table with one map. The map and the join share one budget: only one of them uses it at a time.
 pub struct OwnerJoin<'m> {
     map: &'m OwnerMap,
-    /// Children, one writer per partition; none while the map is in memory.
+    /// Children, one writer per partition. Empty while the map is in memory.
     partitions: Vec<ExtentWriter>,
-    /// Siblings mostly lie side by side.
+    /// The last result, because siblings are mostly adjacent.
     last_lookup: Option<LastLookup<'m>>,
 }
 
@@ -21,16 +21,16 @@ struct LastLookup<'m> {
     found: Option<PlacementPrefix<'m>>,
 }
 
-/// What a join finds at once.
+/// The immediate result of a join.
 pub enum Lookup<'m> {
-    /// `None` without such a row.
+    /// `None` if there is no such parent row.
     Found(Option<PlacementPrefix<'m>>),
     /// The map is on disk: see [`OwnerJoin::push`].
     Deferred,
 }
 
 impl<'m> OwnerJoin<'m> {
-    /// Makes a spill file if the map is not in memory.
+    /// Creates a spill file if the map is not in memory.
     pub fn new(map: &'m OwnerMap) -> Result<Self, SpillError> {
         let partitions = match map.entries {
             MapEntries::Memory(_) => Vec::new(),
@@ -56,8 +56,8 @@ impl<'m> OwnerJoin<'m> {
         Lookup::Found(found)
     }
 
-    /// Gives `payload` and the placement prefix of the row that `join_key` refers to, or `None` without such
-    /// a row, to `emit`: now or in [`OwnerJoin::finish`], in no particular order.
+    /// Passes `payload` to `emit`, with the placement prefix of the row that `join_key` refers to, or `None` if there
+    /// is no such row: now or in [`OwnerJoin::finish`], in no particular order.
     pub fn push<E, F>(&mut self, join_key: &[u8], payload: &[u8], emit: &mut F) -> Result<(), E>
     where
         E: From<SpillError>,
@@ -75,7 +75,7 @@ impl<'m> OwnerJoin<'m> {
         self.partitions[partition].write(digest.as_bytes(), payload)
     }
 
-    /// Emits the rows that were deferred.
+    /// Emits the deferred rows.
     pub fn finish<E, F>(self, emit: &mut F) -> Result<(), E>
     where
         E: From<SpillError>,
@@ -90,7 +90,7 @@ impl<'m> OwnerJoin<'m> {
     }
 }
 
-/// A partition of both sides, split `level` times after the first.
+/// The same partition of both sides, after `level` further splits.
 struct PartitionPair {
     parents: Extent,
     children: Extent,
@@ -137,7 +137,7 @@ where
     Ok(())
 }
 
-/// The parents of a partition; `None` if they do not fit.
+/// The parents of a partition, or `None` if they do not fit in memory.
 fn load_parents(map: &OwnerMap, pair: &PartitionPair) -> Result<Option<MemoryMap>, SpillError> {
     let limit_bytes = if map.shares.can_split(pair.level + 1) { map.shares.table_bytes } else { usize::MAX };
     let mut table = MemoryMap::new(limit_bytes);
@@ -151,7 +151,7 @@ fn load_parents(map: &OwnerMap, pair: &PartitionPair) -> Result<Option<MemoryMap
     Ok(Some(table))
 }
 
-/// Divides the records of an extent among partitions.
+/// Distributes the records of an extent over partitions.
 fn split(map: &OwnerMap, extent: Extent, level: u32) -> Result<Vec<Extent>, SpillError> {
     let mut writers = map.shares.writers(&map.options)?;
     let mut records = ExtentReader::new(extent);
@@ -190,7 +190,7 @@ mod tests {
             writers[at % 2].push(join_key, PlacementPrefix { class: *class, owner }).expect("pushed");
         }
         writers.iter_mut().for_each(|writer| writer.flush().expect("flushed"));
-        builder.into_inner().expect("nobody panicked").finish().expect("finished")
+        builder.into_inner().expect("no thread panicked").finish().expect("finished")
     }
 
     fn join(map: &OwnerMap, children: &[Vec<u8>]) -> Vec<Answer> {
@@ -232,7 +232,7 @@ mod tests {
         #![proptest_config(crate::base::property::with_cases(60))]
 
         #[test]
-        fn equals_a_hash_map(
+        fn a_join_equals_a_lookup_in_a_hash_map(
             parents in prop::collection::vec((0u32..400, 0u8..3, 0u32..30), 0..600),
             children in prop::collection::vec(0u32..500, 0..600),
             memory_bytes in prop_oneof![0usize..40_000, Just(1 << 22)],
@@ -242,7 +242,7 @@ mod tests {
             let children: Vec<_> = children.into_iter().map(number).collect();
             let map = map(&parents, memory_bytes);
             prop_assert!(join(&map, &children) == expected(&parents, &children));
-            prop_assert!(join(&map, &children) == expected(&parents, &children), "a map serves more than one child table");
+            prop_assert!(join(&map, &children) == expected(&parents, &children), "a map can be joined with several child tables");
         }
     }
 
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn one_parent_with_most_children_and_many_twins() {
+    fn skewed_children_and_duplicate_parents_are_joined() {
         let parents: Vec<Parent> = (0..5000).map(|n| (number(n % 1000 / 999 * n), Class::Owned, number(n))).collect();
         let children: Vec<_> = (0..20_000u32).map(|n| number(if n % 10 == 0 { n } else { 0 })).collect();
         let map = map(&parents, 4 << 10);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_fits_answers_at_once() {
+    fn a_map_in_memory_answers_immediately() {
         let map = map(&[(vec![1], Class::Owned, vec![9]), (vec![1], Class::None, vec![])], 1 << 20);
         let mut join = OwnerJoin::new(&map).expect("made");
         let mut seen = 0;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_nothing_out() {
+    fn an_empty_map_finds_no_owner() {
         assert!(join(&map(&[], 0), &[]).is_empty());
         assert_eq!(join(&map(&[], 1 << 20), &[vec![1]]), [(None, 0usize.to_be_bytes().to_vec())]);
     }

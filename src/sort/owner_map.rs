@@ -1,7 +1,7 @@
-//! Maps the join keys of parent rows to owners. Kept in memory while it fits the budget, as 128-bit keyed
-//! hashes of join keys and numbers of owners; beyond that it lies on disk, in partitions by hash.
-//! Of parents with the same join key the one with the least class and owner counts, so that a map does not depend on
-//! the order in which rows are read. Looked up through [`crate::sort::OwnerJoin`].
+//! Maps the join keys of parent rows to owners. A map within the budget stays in memory, as 128-bit keyed hashes of
+//! join keys and numbers of owners. A larger map is on disk, in partitions by hash. If several parents have the same
+//! join key, the one with the smallest class and owner counts, so that a map does not depend on the order in which
+//! rows are read. [`crate::sort::OwnerJoin`] does the lookups.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -15,7 +15,7 @@ use crate::sort::spill::{
     Extent, ExtentWriter, SpillError, SpillFile, SpillOptions, block_bytes, record_header, record_lengths,
 };
 
-/// Class and owner of a row: what its placement key begins with.
+/// Class and owner of a row: the beginning of its placement key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PlacementPrefix<'a> {
     pub class: Class,
@@ -23,7 +23,7 @@ pub struct PlacementPrefix<'a> {
 }
 
 impl<'a> PlacementPrefix<'a> {
-    /// From its bytes: class, then owner.
+    /// Parses the bytes: class, then owner.
     fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
         let (&class, owner) = bytes.split_first()?;
         Some(Self { class: Class::from_byte(class).ok()?, owner })
@@ -35,7 +35,7 @@ impl<'a> PlacementPrefix<'a> {
     }
 }
 
-/// Stands for a join key. Two keys of one run never agree in it: it has 124 bits that are keyed at random.
+/// Represents a join key. Two keys of one run do not collide: the digest has 124 bits that are keyed at random.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Digest([u8; 16]);
 
@@ -63,7 +63,7 @@ impl Hash for Digest {
     }
 }
 
-/// A digest needs no further hashing.
+/// A hasher for digests, which need no further hashing.
 #[derive(Default)]
 struct LowHalf(u64);
 
@@ -81,15 +81,15 @@ impl Hasher for LowHalf {
     }
 }
 
-/// Numbers of owners.
+/// Numbers of owners, by digest.
 type OwnerNumbers = HashMap<Digest, u32, BuildHasherDefault<LowHalf>>;
 
-/// The bits of a key's last byte that are those of its digest, so that neighbours among keys are neighbours in a
-/// table: rows in the order of their parents then find the entry in the processor's cache. Few enough that keys in
-/// steps do not crowd.
+/// The bits of a key's last byte that the digest keeps, so that neighbouring keys are neighbours in the hash table.
+/// Rows in the order of their parents then find the entry in the CPU cache. So few bits that keys with a regular
+/// spacing do not cluster.
 const NEIGHBOUR_BITS: u8 = 15;
 
-/// Makes digests: two SipHashes begun with throw-away keys, at a quarter of the cost of BLAKE3 on keys this short.
+/// Computes digests: two SipHashes with random one-time keys, at a quarter of the cost of BLAKE3 for keys this short.
 pub(super) struct Digester {
     low: DefaultHasher,
     high: DefaultHasher,
@@ -104,7 +104,7 @@ impl Digester {
         let near = u64::from(bytes.last().map_or(0, |last| last & NEIGHBOUR_BITS));
         let low = hash_without_neighbour_bits(&self.low, bytes);
         let high = hash_without_neighbour_bits(&self.high, bytes);
-        // The table compares the uppermost bits first.
+        // The hash table compares the topmost bits first.
         let low = (low & !u64::from(NEIGHBOUR_BITS) | near) ^ near << (u64::BITS - 4);
         Digest((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
     }
@@ -125,27 +125,27 @@ fn hash_without_neighbour_bits(keyed: &DefaultHasher, bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Whether a map took an entry.
+/// Whether a map accepted an entry.
 #[derive(PartialEq, Eq)]
 pub(super) enum MapInsert {
     Stored,
-    /// The entry would exceed the limit; it was not stored.
+    /// The entry would exceed the limit and was not stored.
     Full,
 }
 
-/// The part of a map that is in memory.
+/// A map in memory.
 pub(super) struct MemoryMap {
     limit_bytes: usize,
     /// By digest of the join key.
     by_join_key: OwnerNumbers,
     /// By digest of the placement prefix.
     by_prefix: OwnerNumbers,
-    /// Placement prefix of each owner number, back to back, and where each ends.
+    /// Placement prefixes in the order of owner numbers, concatenated. `prefix_ends` has the end of each.
     prefixes: Vec<u8>,
     prefix_ends: Vec<usize>,
 }
 
-/// However small the budget is, this many entries are taken, so that partitions need not be split for ever.
+/// A map accepts this many entries whatever the budget, so that splitting of partitions terminates.
 const ENTRIES_ALWAYS: usize = 16;
 
 impl MemoryMap {
@@ -174,7 +174,7 @@ impl MemoryMap {
 
     pub(super) fn get(&self, join_key: Digest) -> Option<PlacementPrefix<'_>> {
         let &number = self.by_join_key.get(&join_key)?;
-        Some(PlacementPrefix::from_bytes(self.prefix(number)).expect("a map holds valid prefixes"))
+        Some(PlacementPrefix::from_bytes(self.prefix(number)).expect("a map contains valid prefixes"))
     }
 
     fn prefix(&self, number: u32) -> &[u8] {
@@ -186,7 +186,7 @@ impl MemoryMap {
         &self.prefixes[start..self.prefix_ends[number]]
     }
 
-    /// The number of an owner; a new one if the map does not have the owner yet.
+    /// The number of an owner. Assigns a new number if the map does not have the owner yet.
     fn owner_number(&mut self, digester: &Digester, prefix: &[u8]) -> u32 {
         let next = self.prefix_ends.len() as u32;
         if next > 0 && self.prefix(next - 1) == prefix {
@@ -207,7 +207,7 @@ impl MemoryMap {
         self.prefix_ends.push(self.prefixes.len());
     }
 
-    /// Most bytes that are allocated at any moment of one more insertion.
+    /// Most bytes allocated at any moment during one more insertion.
     fn bytes_after(&self, prefix_bytes: usize) -> usize {
         numbers_bytes_after(&self.by_join_key)
             + numbers_bytes_after(&self.by_prefix)
@@ -216,15 +216,15 @@ impl MemoryMap {
     }
 }
 
-/// A hash table has buckets in a power of two, at most 7 of 8 in use, each with one byte of control; it holds the old
-/// ones while it grows.
+/// A hash table has a power of two of buckets, at most 7 of 8 in use, each with one control byte. While it grows, it
+/// keeps the old buckets too.
 fn numbers_bytes_after(numbers: &OwnerNumbers) -> usize {
     let buckets = (numbers.capacity() * 8).div_ceil(7).next_power_of_two();
     let bytes = buckets * (size_of::<(Digest, u32)>() + 1);
     if numbers.len() < numbers.capacity() { bytes } else { bytes * 3 }
 }
 
-/// How much a list grows at once: by quarters, where doubling would take more than the budget allows.
+/// How much a list grows at once: by a quarter, because doubling could exceed the budget.
 fn growth<T>(list: &[T], more: usize) -> usize {
     (list.len() / 4).max(64).max(more)
 }
@@ -241,10 +241,10 @@ fn list_bytes_after<T>(list: &Vec<T>, more: usize) -> usize {
     entries * size_of::<T>()
 }
 
-/// How a budget is divided: three quarters for a [`MemoryMap`], the rest for what partitions are written through.
+/// Divides a budget: three quarters for a [`MemoryMap`], the rest for the writers of partitions.
 pub(super) struct BudgetShares {
     pub(super) table_bytes: usize,
-    /// Bits of the digest that choose a partition.
+    /// Bits of the digest that select a partition.
     bits: u32,
 }
 
@@ -260,19 +260,19 @@ impl BudgetShares {
         Ok((0..1 << self.bits).map(|_| ExtentWriter::new(file.clone())).collect())
     }
 
-    /// Partition of a digest when everything was split `level` times before.
+    /// The partition of a digest after `level` splits.
     pub(super) fn partition(&self, digest: Digest, level: u32) -> usize {
         let rest = digest.high().checked_shr(level * self.bits).unwrap_or(0);
         (rest & ((1 << self.bits) - 1)) as usize
     }
 
-    /// Whether [`BudgetShares::partition`] still tells digests apart at `level`.
+    /// Whether [`BudgetShares::partition`] can still distinguish digests at `level`.
     pub(super) fn can_split(&self, level: u32) -> bool {
         level * self.bits < u64::BITS
     }
 }
 
-/// Finishes all.
+/// Finishes all writers.
 pub(super) fn finish_all(writers: Vec<ExtentWriter>) -> Result<Vec<Extent>, SpillError> {
     writers.into_iter().map(ExtentWriter::finish).collect()
 }
@@ -282,7 +282,7 @@ enum UnfinishedEntries {
     Partitions(Vec<ExtentWriter>),
 }
 
-/// Collects the parents' rows.
+/// Collects the parent rows.
 pub struct OwnerMapBuilder {
     options: SpillOptions,
     shares: BudgetShares,
@@ -303,8 +303,8 @@ impl OwnerMapBuilder {
         }
     }
 
-    /// Rows whose foreign key is `join_key` belong to the owner in `prefix` (class and owner), unless another parent
-    /// has a lesser one.
+    /// Assigns rows whose foreign key is `join_key` to the owner in `prefix` (class and owner), unless another parent
+    /// has a smaller one.
     fn push(&mut self, join_key: &[u8], prefix: &[u8]) -> Result<(), SpillError> {
         let digest = self.digester.digest(join_key);
         if let UnfinishedEntries::Memory(map) = &mut self.entries {
@@ -320,7 +320,7 @@ impl OwnerMapBuilder {
         }
     }
 
-    /// The map is complete.
+    /// Completes the map.
     pub fn finish(self) -> Result<OwnerMap, SpillError> {
         let entries = match self.entries {
             UnfinishedEntries::Memory(map) => MapEntries::Memory(map),
@@ -330,7 +330,7 @@ impl OwnerMapBuilder {
     }
 }
 
-/// Writes a map that has become too large to partitions.
+/// Writes a map that has become too large to partitions on disk.
 fn spill_map(map: &MemoryMap, shares: &BudgetShares, options: &SpillOptions) -> Result<Vec<ExtentWriter>, SpillError> {
     let mut writers = shares.writers(options)?;
     for (&digest, &number) in &map.by_join_key {
@@ -348,13 +348,13 @@ fn write_entry(
     writers[shares.partition(digest, 0)].write(digest.as_bytes(), prefix)
 }
 
-/// Bytes of entries that an [`OwnerMapWriter`] gathers.
+/// Bytes of entries that an [`OwnerMapWriter`] buffers.
 const WRITER_BUFFER_BYTES: usize = 16 << 10;
 
-/// Writes to a map that several threads build. It gathers entries, so that few of them need the lock.
+/// Writes to a map that several threads build. Buffers entries, so that it rarely needs the lock.
 pub struct OwnerMapWriter<'b> {
     builder: &'b Mutex<OwnerMapBuilder>,
-    /// Records of join key and placement prefix. Their headers count the owner without its class.
+    /// Records of join key and placement prefix. The length of the owner in their headers excludes the class.
     buffer: Vec<u8>,
 }
 
@@ -365,7 +365,7 @@ impl<'b> OwnerMapWriter<'b> {
         Self { builder, buffer: Vec::new() }
     }
 
-    /// Rows whose foreign key is `join_key` belong to the owner in `prefix`, unless another parent has a lesser one.
+    /// Assigns rows whose foreign key is `join_key` to the owner in `prefix`, unless another parent has a smaller one.
     pub fn push(&mut self, join_key: &[u8], prefix: PlacementPrefix<'_>) -> Result<(), SpillError> {
         let header = record_header(join_key, prefix.owner)?;
         self.buffer.extend_from_slice(&header);
@@ -374,7 +374,7 @@ impl<'b> OwnerMapWriter<'b> {
         if self.buffer.len() >= WRITER_BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Passes the buffer on; must be called at the end.
+    /// Passes the buffered entries to the builder. Must be called at the end.
     pub fn flush(&mut self) -> Result<(), SpillError> {
         let mut builder = lock(self.builder);
         let mut rest = self.buffer.as_slice();
@@ -390,7 +390,7 @@ impl<'b> OwnerMapWriter<'b> {
     }
 }
 
-/// Owners by the join keys of one parent table; any number of [`crate::sort::OwnerJoin`]s may use it.
+/// Owners by the join keys of one parent table. Several [`crate::sort::OwnerJoin`]s may use it.
 pub struct OwnerMap {
     pub(super) options: SpillOptions,
     pub(super) shares: BudgetShares,
@@ -398,7 +398,7 @@ pub struct OwnerMap {
     pub(super) entries: MapEntries,
 }
 
-/// Where a map's entries are.
+/// The entries of a map.
 pub(super) enum MapEntries {
     Memory(MemoryMap),
     /// Records of digest and placement prefix.
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_are_kept_once() {
+    fn each_owner_is_stored_once() {
         let digester = Digester::new(&Seeded::new(1));
         let mut map = MemoryMap::new(1 << 20);
         for n in 0u64..1000 {

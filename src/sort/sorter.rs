@@ -1,6 +1,6 @@
-//! External sort: records are collected in one half of the budget while the other half, sorted, goes
-//! to disk on a thread of its own. What fits into one half never touches the disk. Merging takes at
-//! most the budget too; too many runs are merged in several passes.
+//! External sort. One half of the budget collects records while the other half is sorted and written to disk by
+//! another thread. Records that fit into one half never touch the disk. Merging stays within the budget too: too many
+//! runs are merged in several passes.
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -12,10 +12,10 @@ use crate::sort::spill::{
     Extent, ExtentReader, ExtentWriter, Record, SpillError, SpillFile, SpillOptions, block_bytes, reader_bytes,
 };
 
-/// Bytes of records that stay in memory when everything else is spilled.
+/// Bytes of records that may stay in memory in [`Sorter::into_spilled_runs`].
 const UNSPILLED_BYTES_MAX: usize = 64 << 10;
 
-/// Sorted records that wait to be merged.
+/// Sorted records, ready to be merged.
 #[derive(Default)]
 pub struct SortedRuns {
     runs: Vec<Extent>,
@@ -31,13 +31,13 @@ impl SortedRuns {
         self.shared_prefix.add_prefix(&other.shared_prefix);
     }
 
-    /// Begins to read them, in ascending order of key, then payload.
+    /// Starts to read the records, in ascending order of key, then payload.
     pub fn merge(self) -> Result<Merge, SpillError> {
         Merge::new(self.runs, self.buffers, self.shared_prefix.len())
     }
 }
 
-/// Takes records in any order; [`Sorter::finish`] returns them in order.
+/// Accepts records in any order. [`Sorter::finish`] returns them in order.
 pub struct Sorter {
     options: SpillOptions,
     buffer: Buffer,
@@ -51,7 +51,7 @@ pub struct Sorter {
 /// A run that a thread wrote to disk.
 struct SpilledRun {
     run: Extent,
-    /// Empty; to be filled again.
+    /// Empty, to be filled again.
     buffer: Buffer,
 }
 
@@ -75,7 +75,7 @@ impl Sorter {
         if self.buffer.push(key, payload)? == BufferPush::Full {
             self.spill()?;
             let pushed = self.buffer.push(key, payload)?;
-            debug_assert_eq!(pushed, BufferPush::Stored, "an empty buffer takes any record");
+            debug_assert_eq!(pushed, BufferPush::Stored, "an empty buffer accepts any record");
         }
         self.shared_prefix.add_key(key);
         self.record_bytes_max = self.record_bytes_max.max(key.len() + payload.len());
@@ -87,7 +87,7 @@ impl Sorter {
         self.into_runs()?.merge()
     }
 
-    /// All records, to be merged soon: the last of them stay in memory.
+    /// All records, to be merged soon: the last ones stay in memory.
     pub fn into_runs(mut self) -> Result<SortedRuns, SpillError> {
         drop(self.await_spill()?);
         self.reduce_runs()?;
@@ -105,7 +105,7 @@ impl Sorter {
         self.into_runs()
     }
 
-    /// Hands the full buffer to a thread that writes it to disk. The buffer of the thread before comes next.
+    /// Hands the full buffer to a thread that writes it to disk. Continues with the buffer of the previous spill.
     fn spill(&mut self) -> Result<(), SpillError> {
         let empty = self.empty_buffer()?;
         let file = self.spill_file()?;
@@ -130,7 +130,7 @@ impl Sorter {
         Ok(file)
     }
 
-    /// Waits for the run that is being written; returns its buffer, empty.
+    /// Waits for the run that is being written. Returns its buffer, empty.
     fn await_spill(&mut self) -> Result<Option<Buffer>, SpillError> {
         let Some(spilling) = self.spilling.take() else { return Ok(None) };
         let spilled = spilling.join().unwrap_or_else(|panic| resume_unwind(panic))?;
@@ -138,7 +138,8 @@ impl Sorter {
         Ok(Some(spilled.buffer))
     }
 
-    /// Merges runs until the rest can be merged in half the budget. Oldest first, so that all grow alike.
+    /// Merges runs until the rest can be merged in half the budget. Starts with the oldest, so that all runs grow
+    /// alike.
     fn reduce_runs(&mut self) -> Result<(), SpillError> {
         let runs_max = self.runs_max();
         while self.runs.len() > runs_max {
@@ -179,15 +180,15 @@ fn write_run(mut buffer: Buffer, file: Arc<SpillFile>, skip: usize) -> Result<Sp
     Ok(SpilledRun { run: writer.finish()?, buffer })
 }
 
-/// A sorted run and the record that its reader is at.
+/// A sorted run with a current record.
 struct SortedRun {
     records: RunRecords,
-    /// The current record's [`key_head`]; `None` after the last record.
+    /// The current record's [`key_head`], or `None` after the last record.
     head: Option<u128>,
 }
 
 enum RunRecords {
-    /// The current record is the one before `next`.
+    /// The current record is number `next - 1`.
     Memory {
         buffer: Buffer,
         next: usize,
@@ -204,7 +205,7 @@ impl SortedRun {
         Self { records: RunRecords::Spilled(ExtentReader::new(extent)), head: None }
     }
 
-    /// Goes to the next record, at first to the first.
+    /// Moves to the next record. The first call moves to the first record.
     fn advance(&mut self, skip: usize) -> Result<(), SpillError> {
         let has_record = match &mut self.records {
             RunRecords::Memory { buffer, next } => {
@@ -225,26 +226,26 @@ impl SortedRun {
     }
 }
 
-/// All records of a sorter, in ascending order of key, then payload. Merges sorted runs by a tournament of
-/// losers: one comparison per level and record, whatever the number of runs.
+/// All records of a sorter, in ascending order of key, then payload. Merges sorted runs with a loser tree: one
+/// comparison per level and record, whatever the number of runs.
 pub struct Merge {
     runs: Vec<SortedRun>,
-    /// At 0: the run with the least record. From 1 on: the loser of each match. The children of match n are at 2n and
-    /// 2n+1; the runs follow the matches.
+    /// Index 0: the run with the smallest record. From 1 on: the loser of each match. The children of match n are at
+    /// 2n and 2n+1. The runs come after the matches.
     tournament: Vec<usize>,
     skip: usize,
     state: MergeState,
 }
 
 enum MergeState {
-    /// Each run is at its first record, and the least was not returned yet.
+    /// Each run is at its first record, and the smallest record was not returned yet.
     Fresh,
-    /// The least record was returned.
+    /// The smallest record was returned.
     Returned,
 }
 
 impl Merge {
-    /// Each of `buffers` is sorted; `skip` bytes at the front of all keys are alike.
+    /// Each of `buffers` is sorted. The first `skip` bytes of all keys are equal.
     fn new(extents: Vec<Extent>, buffers: Vec<Buffer>, skip: usize) -> Result<Self, SpillError> {
         let mut runs = Vec::with_capacity(extents.len() + buffers.len());
         runs.extend(extents.into_iter().map(SortedRun::spilled));
@@ -286,7 +287,7 @@ impl Merge {
         }
     }
 
-    /// Plays the matches of one run, whose record has changed.
+    /// Replays the matches of one run, whose record has changed.
     fn replay(&mut self, run: usize) {
         let mut winner = run;
         let mut place = (run + self.runs.len()) / 2;
@@ -331,7 +332,7 @@ mod tests {
         while let Some((key, payload)) = merge.next().expect("next") {
             sorted.push((key.to_vec(), payload.to_vec()));
         }
-        assert!(merge.next().expect("the end stays the end").is_none());
+        assert!(merge.next().expect("still at the end").is_none());
         sorted
     }
 
@@ -348,7 +349,7 @@ mod tests {
         #![proptest_config(crate::base::property::with_cases(100))]
 
         #[test]
-        fn equals_a_sort_in_memory(records in records(), memory_bytes in prop_oneof![0usize..20_000, Just(1 << 24)]) {
+        fn the_result_equals_a_sort_in_memory(records in records(), memory_bytes in prop_oneof![0usize..20_000, Just(1 << 24)]) {
             let mut expected = records.clone();
             expected.sort();
             prop_assert!(sort(&records, memory_bytes) == expected);
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spilled_comes_back_and_takes_no_memory() {
+    fn spilled_runs_are_complete_and_take_little_memory() {
         for count in [0u32, 3, 5000] {
             let mut sorter = Sorter::new(options(1 << 24));
             for n in (0..count).rev() {
@@ -373,10 +374,10 @@ mod tests {
     }
 
     #[test]
-    fn what_several_sorters_have_comes_in_one_order() {
+    fn runs_of_several_sorters_are_merged_in_order() {
         let mut all = super::SortedRuns::default();
         let mut expected = Vec::new();
-        // Prefixes of their keys that agree within one sorter and not among them.
+        // Keys share a prefix within a sorter, but not across sorters.
         for (part, keys) in [("abc", 0..500u32), ("abd", 200..900), ("", 0..0), ("b", 5..6)] {
             let mut sorter = Sorter::new(options(8000));
             for n in keys {
@@ -395,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn many_passes() {
+    fn many_runs_are_merged_in_several_passes() {
         let records: Records =
             (0..20_000u32).map(|n| (n.wrapping_mul(0x9e37_79b1).to_be_bytes().to_vec(), vec![n as u8])).collect();
         let mut expected = records.clone();
@@ -404,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_larger_than_the_budget() {
+    fn records_larger_than_the_budget_are_sorted() {
         let records =
             vec![(vec![2], vec![1; 100_000]), (vec![1], vec![2; 300_000]), (vec![3], vec![]), (vec![], vec![])];
         let mut expected = records.clone();

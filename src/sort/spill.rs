@@ -1,7 +1,7 @@
-//! Spill files: records on disk while there is no room for them in memory. A file has no
-//! name and mode 0600, is sealed under a random key that exists in this process only, and vanishes
-//! with its last reader. Its blocks are AES-256-GCM with the block's number as nonce, each
-//! written once. This is no stored format: only the process that wrote a spill file reads it.
+//! Spill files: records on disk while they do not fit in memory. A file has no name and mode 0600, is encrypted with a
+//! random key that exists only in this process, and disappears with its last reader. Each block is AES-256-GCM with
+//! the block number as nonce, and is written once. This is not a storage format: only the process that wrote a spill
+//! file reads it.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -16,14 +16,14 @@ use zeroize::Zeroize;
 
 use crate::base::env::{SharedEnv, random};
 
-/// Where to spill records, and how much memory may be used before.
+/// Where to spill records, and how much memory to use before that.
 #[derive(Clone)]
 pub struct SpillOptions {
-    /// A directory on a disk; files in it have no name and vanish with the process.
+    /// A directory on disk. Files in it have no name and disappear with the process.
     pub dir: PathBuf,
-    /// Bytes of memory that one sorter, map or join may take.
+    /// Bytes of memory that one sorter, map or join may use.
     pub memory_bytes: usize,
-    /// Source of the throw-away keys.
+    /// Source of the one-time keys.
     pub env: SharedEnv,
 }
 
@@ -36,10 +36,10 @@ pub enum SpillError {
         #[source]
         source: io::Error,
     },
-    /// The disk is full or the quota used up: another directory helps.
+    /// The disk is full or the quota is used up. Another directory may have space.
     #[error("no space is left for temporary files in {}", dir.display())]
     Full { dir: PathBuf },
-    /// Found before anything was written: another directory helps.
+    /// Detected before anything was written. Another directory may have space.
     #[error("temporary files need about {needed_bytes} bytes, but {} has {free_bytes} bytes free", dir.display())]
     TooSmall { dir: PathBuf, needed_bytes: u64, free_bytes: u64 },
     #[error("cannot write to a temporary file in {}", dir.display())]
@@ -54,7 +54,7 @@ pub enum SpillError {
         #[source]
         source: io::Error,
     },
-    /// The bytes are not those that were written.
+    /// The bytes differ from what was written.
     #[error("a temporary file in {} has changed on the disk", dir.display())]
     Damaged { dir: PathBuf },
     #[error("cannot start a thread that writes temporary files")]
@@ -62,11 +62,11 @@ pub enum SpillError {
         #[source]
         source: io::Error,
     },
-    #[error("a record of {bytes} bytes is too long to be sorted")]
+    #[error("a record of {bytes} bytes is too long to sort")]
     TooLong { bytes: usize },
 }
 
-/// Fails if `dir` has fewer than `needed_bytes` free, as far as that can be told.
+/// Fails if `dir` has fewer than `needed_bytes` free, as reported by the file system.
 pub fn check_space(dir: &Path, needed_bytes: u64) -> Result<(), SpillError> {
     let free_bytes =
         free_bytes(dir).map_err(|error| SpillError::Create { dir: dir.to_owned(), source: error.into() })?;
@@ -81,24 +81,24 @@ fn free_bytes(dir: &Path) -> rustix::io::Result<u64> {
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// Bytes of records in a full block, at most.
+/// Most bytes of records in a full block.
 const BLOCK_BYTES_MAX: usize = 64 << 10;
-/// The same, at least, however small the budget.
+/// Fewest bytes of records in a full block, however small the budget.
 const BLOCK_BYTES_MIN: usize = 1 << 10;
-/// The number of the next block of the same extent, behind the records.
+/// The number of the extent's next block, stored after the records.
 const LINK_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
-/// What a block takes beyond its records.
+/// Bytes of a block in addition to its records.
 const BLOCK_OVERHEAD_BYTES: usize = LINK_BYTES + TAG_BYTES;
-/// Two lengths.
+/// Two lengths of 4 bytes.
 pub(super) const RECORD_HEADER_BYTES: usize = 8;
 
-/// Bytes of a block that fits a memory budget many times.
+/// Block size at which many blocks fit into a memory budget.
 pub(super) fn block_bytes(memory_bytes: usize) -> usize {
     (memory_bytes / 64).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX)
 }
 
-/// One unlinked file of sealed blocks, written by any number of [`ExtentWriter`]s.
+/// One unlinked file of encrypted blocks, written by any number of [`ExtentWriter`]s.
 pub(super) struct SpillFile {
     file: File,
     dir: PathBuf,
@@ -120,7 +120,7 @@ impl SpillFile {
         }))
     }
 
-    /// A block number that nobody else has: position and nonce.
+    /// Reserves a unique block number, which is both position and nonce.
     fn reserve(&self) -> u64 {
         self.blocks_reserved.fetch_add(1, Ordering::Relaxed)
     }
@@ -129,7 +129,7 @@ impl SpillFile {
         block * (self.block_bytes + BLOCK_OVERHEAD_BYTES) as u64
     }
 
-    /// Seals `bytes` in place and writes them as `block`.
+    /// Encrypts `bytes` in place and writes them as `block`.
     fn write(&self, block: u64, bytes: &mut Vec<u8>) -> Result<(), SpillError> {
         self.key
             .seal_in_place_append_tag(nonce(block), Aad::empty(), bytes)
@@ -147,7 +147,7 @@ impl SpillFile {
         }
     }
 
-    /// Appends the `len` bytes of `block` to `bytes`; returns the number of the next block.
+    /// Appends the `len` bytes of `block` to `bytes`. Returns the number of the next block.
     fn read(&self, block: u64, bytes: &mut Vec<u8>, len: usize) -> Result<u64, SpillError> {
         let start = bytes.len();
         let end = start + len;
@@ -158,7 +158,7 @@ impl SpillFile {
         link.ok_or_else(|| self.damaged())
     }
 
-    /// Reads `block`, as it is on disk, and opens it in place.
+    /// Reads `block` from disk and decrypts it in place.
     fn read_sealed(&self, block: u64, bytes: &mut [u8]) -> Result<(), SpillError> {
         self.file
             .read_exact_at(bytes, self.position(block))
@@ -174,14 +174,14 @@ impl SpillFile {
     }
 }
 
-/// `tempfile` leaves the mode to the umask.
+/// Sets the mode, because `tempfile` leaves it to the umask.
 fn create_unnamed(dir: &Path) -> io::Result<File> {
     let file = tempfile::tempfile_in(dir)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
-/// A key that exists in this process only.
+/// A key that exists only in this process.
 fn random_key(options: &SpillOptions) -> LessSafeKey {
     let mut secret: [u8; 32] = random(&*options.env);
     let key = UnboundKey::new(&AES_256_GCM, &secret).expect("32 bytes are an AES-256 key");
@@ -195,7 +195,7 @@ fn nonce(block: u64) -> Nonce {
     Nonce::assume_unique_for_key(bytes)
 }
 
-/// Spilled records, to be read in the order in which they were written.
+/// Spilled records, read in the order of writing.
 #[derive(Clone)]
 pub(super) struct Extent {
     file: Arc<SpillFile>,
@@ -268,7 +268,7 @@ impl ExtentWriter {
 /// Key and payload.
 pub type Record<'a> = (&'a [u8], &'a [u8]);
 
-/// Lengths of key and payload, as they stand before a record.
+/// The header of a record: the lengths of key and payload.
 pub(super) fn record_header(key: &[u8], payload: &[u8]) -> Result<[u8; RECORD_HEADER_BYTES], SpillError> {
     let too_long = |_| SpillError::TooLong { bytes: key.len().saturating_add(payload.len()) };
     let key_bytes = u32::try_from(key.len()).map_err(too_long)?;
@@ -277,23 +277,23 @@ pub(super) fn record_header(key: &[u8], payload: &[u8]) -> Result<[u8; RECORD_HE
     Ok(both.to_le_bytes())
 }
 
-/// The lengths in a header.
+/// The lengths of key and payload in a header.
 pub(super) fn record_lengths(header: [u8; RECORD_HEADER_BYTES]) -> (usize, usize) {
     let both = u64::from_le_bytes(header);
     ((both & u64::from(u32::MAX)) as usize, (both >> 32) as usize)
 }
 
-/// Most bytes that an [`ExtentReader`] of such blocks and records takes.
+/// Most bytes that an [`ExtentReader`] of such blocks and records uses.
 pub(super) fn reader_bytes(block_bytes: usize, record_bytes_max: usize) -> usize {
     block_bytes + BLOCK_OVERHEAD_BYTES + RECORD_HEADER_BYTES + record_bytes_max
 }
 
-/// Reads an extent record by record, holding one block and the record that it ends in.
+/// Reads an extent record by record. Keeps one block and the record that extends beyond it in memory.
 pub(super) struct ExtentReader {
     extent: Extent,
     block: u64,
     buffer: Vec<u8>,
-    /// Where the current record begins, and where the next one does.
+    /// Start of the current record in `buffer`. `end` is the start of the next one.
     start: usize,
     end: usize,
     key_bytes: usize,
@@ -305,7 +305,7 @@ impl ExtentReader {
         Self { extent, block, buffer: Vec::new(), start: 0, end: 0, key_bytes: 0 }
     }
 
-    /// Goes to the next record, at first to the first; false at the end.
+    /// Moves to the next record. The first call moves to the first record. Returns false at the end.
     pub(super) fn advance(&mut self) -> Result<bool, SpillError> {
         self.start = self.end;
         self.fill(RECORD_HEADER_BYTES)?;
@@ -319,7 +319,7 @@ impl ExtentReader {
         Ok(true)
     }
 
-    /// Reads the current record whole, and finds its end.
+    /// Reads the whole current record and sets its end.
     fn load_record(&mut self, record_bytes: usize) -> Result<(), SpillError> {
         self.fill(record_bytes)?;
         self.end = self.start + record_bytes;
@@ -334,7 +334,7 @@ impl ExtentReader {
         self.buffer[self.start + RECORD_HEADER_BYTES..self.end].split_at(self.key_bytes)
     }
 
-    /// Reads on until `want` bytes from `start` are there, or the extent has no more.
+    /// Reads until the buffer has `want` bytes from `start` on, or the extent ends.
     fn fill(&mut self, want: usize) -> Result<(), SpillError> {
         if self.buffer.len() - self.start >= want || self.extent.bytes == 0 {
             return Ok(());
@@ -349,7 +349,7 @@ impl ExtentReader {
         Ok(())
     }
 
-    /// Allocates exactly what the blocks take that have the next `missing` bytes.
+    /// Allocates exactly the bytes of the blocks that contain the next `missing` bytes.
     fn reserve_blocks(&mut self, missing: usize) {
         let block_bytes = self.extent.file.block_bytes;
         let blocks = missing.div_ceil(block_bytes);
@@ -395,7 +395,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn interleaved_extents_come_back_in_order() {
+    fn interleaved_extents_are_read_in_order() {
         let file = SpillFile::create(&options(0)).expect("a file");
         let mut writers = [ExtentWriter::new(file.clone()), ExtentWriter::new(file.clone()), ExtentWriter::new(file)];
         let mut expected = [Vec::new(), Vec::new(), Vec::new()];
@@ -410,7 +410,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_readable_reaches_the_disk_and_nobody_else_may_read_it() {
+    fn spill_files_are_encrypted_private_and_authenticated() {
         let file = SpillFile::create(&options(0)).expect("a file");
         let mut writer = ExtentWriter::new(file.clone());
         for _ in 0..1000 {
@@ -429,7 +429,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_disk_too_small_is_named_before_it_is_full() {
+    fn too_little_disk_space_is_reported_before_spilling() {
         let dir = std::env::temp_dir();
         assert!(check_space(&dir, 1).is_ok());
         let error = check_space(&dir, u64::MAX).expect_err("no disk is that large");
@@ -437,7 +437,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_from_other_failures() {
+    fn a_full_disk_has_its_own_error() {
         if !std::path::Path::new("/dev/full").exists() {
             return;
         }
@@ -450,7 +450,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_named() {
+    fn a_missing_directory_is_named_in_the_error() {
         let mut options = options(0);
         options.dir = "/does/not/exist".into();
         let error = SpillFile::create(&options).err().expect("refused");

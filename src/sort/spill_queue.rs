@@ -1,5 +1,5 @@
-//! A queue whose writers never wait for its reader: records that do not fit into memory are spilled to disk until
-//! they are taken out. Records come out in the order in which they went in.
+//! A queue whose writers never wait for its reader: records that do not fit in memory are spilled to disk until they
+//! are read. First in, first out.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -7,10 +7,10 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use crate::base::pipeline::{lock, wait};
 use crate::sort::spill::{Extent, ExtentReader, ExtentWriter, Record, SpillError, SpillFile, SpillOptions};
 
-/// Bytes of records in one spill file; its space on the disk is free again when all of it was taken out.
+/// Bytes of records in one spill file. Its disk space is freed once all of it has been read.
 const FILE_BYTES: u64 = 256 << 20;
 
-/// Takes records from some threads and gives them to another.
+/// Passes records from some threads to another.
 pub struct SpillQueue {
     options: SpillOptions,
     state: Mutex<QueueState>,
@@ -23,7 +23,7 @@ struct QueueState {
     /// Older than everything on disk.
     memory: VecDeque<OwnedRecord>,
     memory_bytes: usize,
-    /// Complete files, oldest first; older than the one that is being written.
+    /// Complete files, oldest first. All are older than the one being written.
     files: VecDeque<Extent>,
     writing: Option<QueueFile>,
     end: QueueEnd,
@@ -56,33 +56,33 @@ impl QueueFile {
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum QueueEnd {
-    /// More may come.
+    /// More records may be pushed.
     #[default]
     Open,
-    /// Nothing more comes.
+    /// No more records will be pushed.
     Closed,
-    /// The reader is gone.
+    /// The reader was dropped.
     Abandoned,
 }
 
-/// What became of a record.
+/// The outcome of a push.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QueuePush {
     Queued,
-    /// The reader is gone: nobody will take the record out.
+    /// The reader was dropped, so nothing will read the record.
     Abandoned,
 }
 
-/// Takes records out of a [`SpillQueue`].
+/// Reads records from a [`SpillQueue`].
 pub struct SpillQueueReader<'q> {
     queue: &'q SpillQueue,
-    /// The file that records come from, if they come from disk.
+    /// The file that is being read, if records currently come from disk.
     file: Option<ExtentReader>,
-    /// The last record that came from memory.
+    /// The last record read from memory.
     record: OwnedRecord,
 }
 
-/// Where the next record is.
+/// The source of the next record.
 enum NextRecord {
     Memory(OwnedRecord),
     File(Extent),
@@ -90,7 +90,7 @@ enum NextRecord {
 }
 
 impl SpillQueue {
-    /// Empty. `options.memory_bytes` is what may wait in memory.
+    /// An empty queue. At most `options.memory_bytes` bytes of records wait in memory.
     #[must_use]
     pub fn new(options: SpillOptions) -> Self {
         Self { options, state: Mutex::default(), changed: Condvar::new() }
@@ -100,7 +100,7 @@ impl SpillQueue {
         lock(&self.state)
     }
 
-    /// Copies a record. Waits for the disk at most.
+    /// Copies a record. Waits for the disk at most, never for the reader.
     pub fn push(&self, key: &[u8], payload: &[u8]) -> Result<QueuePush, SpillError> {
         let mut state = self.lock();
         if state.end == QueueEnd::Abandoned {
@@ -116,7 +116,7 @@ impl SpillQueue {
         Ok(QueuePush::Queued)
     }
 
-    /// Nothing more comes: the reader ends when it has taken everything.
+    /// Declares that no more records will be pushed. The reader ends after the last record.
     pub fn close(&self) {
         let mut state = self.lock();
         if state.end == QueueEnd::Open {
@@ -126,12 +126,12 @@ impl SpillQueue {
         self.changed.notify_all();
     }
 
-    /// The only reader; when it is dropped, nothing more is queued.
+    /// The only reader. Once it is dropped, nothing more is queued.
     pub fn reader(&self) -> SpillQueueReader<'_> {
         SpillQueueReader { queue: self, file: None, record: OwnedRecord::default() }
     }
 
-    /// Waits until there is a record, or none will ever come.
+    /// Waits until there is a record or the queue has ended.
     fn next(&self) -> Result<NextRecord, SpillError> {
         let mut state = self.lock();
         loop {
@@ -150,7 +150,8 @@ impl SpillQueue {
 }
 
 impl QueueState {
-    /// Whether a record may go to memory: nothing is on disk, and the limit allows it. An empty queue takes any.
+    /// Whether a record may be kept in memory: nothing is on disk, and the limit allows it. An empty queue accepts any
+    /// record.
     fn has_memory_for(&self, bytes: usize, limit_bytes: usize) -> bool {
         let has_files = self.writing.is_some() || !self.files.is_empty();
         !has_files && (self.memory_bytes + bytes <= limit_bytes || self.memory.is_empty())
@@ -191,7 +192,7 @@ impl QueueState {
 }
 
 impl SpillQueueReader<'_> {
-    /// The next record; waits until one comes. `None` when none ever will.
+    /// The next record. Waits until there is one. `None` once the queue has ended.
     #[expect(clippy::should_implement_trait, reason = "lends its buffers, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, SpillError> {
         loop {
@@ -209,7 +210,7 @@ impl SpillQueueReader<'_> {
         }
     }
 
-    /// Goes to the next record of the open file; false if there is none.
+    /// Moves to the next record of the open file. Returns false if there is none.
     fn advance_file(&mut self) -> Result<bool, SpillError> {
         let Some(file) = &mut self.file else { return Ok(false) };
         if file.advance()? {
@@ -233,10 +234,10 @@ mod tests {
     use crate::sort::spill::tests::options;
 
     #[test]
-    fn everything_comes_out_in_order_and_the_writer_never_waits() {
+    fn records_are_read_in_order_and_the_writer_never_waits() {
         for memory_bytes in [0, 5_000, 1 << 24] {
             let spill_queue = SpillQueue::new(options(memory_bytes));
-            // Nobody reads yet.
+            // No reader yet.
             for n in 0..3000u32 {
                 assert_eq!(spill_queue.push(&n.to_be_bytes(), &[n as u8; 70]).expect("pushed"), QueuePush::Queued);
             }
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_for_a_reader_that_went_away() {
+    fn nothing_is_kept_after_the_reader_is_dropped() {
         let spill_queue = SpillQueue::new(options(100));
         spill_queue.push(b"a", &[0; 500]).expect("pushed");
         drop(spill_queue.reader());

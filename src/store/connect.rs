@@ -1,5 +1,5 @@
-//! From a location to a client of its store. Credentials come from the environment as each cloud's
-//! own tools read it; settings given by the caller go before. Opening asks a cloud nothing.
+//! Makes a client of the store at a location. Credentials come from the environment, in the form that each cloud's own
+//! tools read. Settings given by the caller override the environment. Opening sends no request to a cloud.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,13 +19,13 @@ use super::http::Connector;
 use super::location::Cloud;
 use super::retry::RetryPolicy;
 
-/// How a store is opened.
+/// How to open a store.
 #[derive(Default)]
 pub struct OpenOptions {
-    /// How long it is waited for.
+    /// How long to wait for the store.
     pub retry_policy: RetryPolicy,
     /// Settings of the cloud, named as in the environment (`aws_endpoint`, `azure_storage_account_name`,
-    /// `google_base_url`, `allow_http`, ...), which go before the environment. A directory has none.
+    /// `google_base_url`, `allow_http`, ...). They override the environment. A directory has none.
     pub settings: Vec<(String, String)>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Debug for OpenOptions {
     }
 }
 
-/// A client of the bucket, seeing only what lies below `prefix`.
+/// A client of the bucket that sees only the objects below `prefix`.
 pub(crate) fn bucket(
     cloud: Cloud,
     bucket: &str,
@@ -80,7 +80,7 @@ fn azure(container: &str, options: &OpenOptions, connector: Connector) -> Result
     Ok(Arc::new(builder.with_container_name(container).build().map_err(refused_setting)?))
 }
 
-/// `client` seeing only what lies below `prefix`.
+/// Restricts `client` to the objects below `prefix`.
 fn below(client: Arc<dyn ObjectStore>, prefix: &str) -> Result<Arc<dyn ObjectStore>, StoreError> {
     if prefix.is_empty() {
         return Ok(client);
@@ -94,7 +94,7 @@ fn setting<K: FromStr>(key: &str) -> Result<K, StoreError> {
 }
 
 fn unknown_setting(key: &str) -> StoreError {
-    StoreError::Setting { key: key.to_owned(), reason: "this kind of store does not know it".to_owned() }
+    StoreError::Setting { key: key.to_owned(), reason: "this kind of store has no such setting".to_owned() }
 }
 
 fn refused_setting(error: object_store::Error) -> StoreError {
@@ -110,10 +110,10 @@ mod tests {
     use crate::store::location::Cloud;
 
     #[test]
-    fn an_unknown_setting_is_named_and_no_value_is_printed() {
+    fn an_unknown_setting_is_named_and_its_value_is_not_printed() {
         let settings = vec![("aws_secret_acces_key".to_owned(), "hunter2".to_owned())];
         let options = OpenOptions { settings, ..OpenOptions::default() };
-        let error = bucket(Cloud::S3, "b", "", &options, &Arc::default()).expect_err("a setting with a slip");
+        let error = bucket(Cloud::S3, "b", "", &options, &Arc::default()).expect_err("a misspelled setting");
         assert!(matches!(&error, StoreError::Setting { key, .. } if key == "aws_secret_acces_key"));
         assert!(!format!("{error} {error:?} {options:?}").contains("hunter2"));
     }

@@ -1,33 +1,33 @@
-//! What a store was asked to do, in numbers, so that a test can assert the cost of a verb and a
-//! report can state it. Counting never fails and never waits.
+//! Counts the requests to a store, so that a test can assert the cost of a command and a report can state it. Counting
+//! never fails and never blocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Requests and bytes since the store was opened. Every try counts.
+/// Requests and bytes since the store was opened. Every attempt counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
-    /// Objects offered to the store.
+    /// Attempts to create an object.
     pub creates: u64,
     /// Objects and ranges of objects read.
     pub gets: u64,
-    /// Objects whose size was asked for.
+    /// Requests for the size of an object.
     pub heads: u64,
-    /// Listings begun (a listing of many pages is one).
+    /// Listings started. A listing of many pages counts once.
     pub lists: u64,
     /// Objects deleted.
     pub deletes: u64,
-    /// HTTP requests that all of these took, with retries, pages and requests for credentials.
+    /// HTTP requests made for all of these, including retries, pages and requests for credentials.
     pub http_requests: u64,
-    /// Files of a directory that were made durable.
+    /// Files of a directory that were synced to disk.
     pub files_synced: u64,
-    /// Bytes of objects offered to the store.
+    /// Bytes of objects sent to the store.
     pub bytes_sent: u64,
     /// Bytes of objects read.
     pub bytes_received: u64,
 }
 
 impl Counters {
-    /// What was added after `earlier` was taken.
+    /// The difference to `earlier`.
     #[must_use]
     pub const fn since(&self, earlier: &Self) -> Self {
         Self {
@@ -79,7 +79,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Counts an object offered to the store.
+    /// Counts an attempt to create an object.
     pub(crate) fn count_create(&self, bytes: usize) {
         self.creates.add(1);
         self.bytes_sent.add(bytes as u64);

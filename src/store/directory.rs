@@ -1,10 +1,10 @@
-//! Durability on a file system. Objects are written without waiting for the disk, which begins with
-//! large ones at once; one barrier before a commit forces all of them, and every directory entry
-//! that leads to them, down. Of what is on the disk the operating system need keep nothing in memory:
-//! nobody reads it soon, and the database beside us needs the room.
+//! Durability on a file system. Objects are written without waiting for the disk, except that the sync of a large
+//! object starts at once. One barrier before a commit syncs all of them, and every directory entry on their paths.
+//! After a sync the kernel may drop the pages from its cache: nothing reads them soon, and the database on the same
+//! host needs the memory.
 //!
-//! Invariant: after `sync` returned success, everything noted before it began is durable. Once a
-//! sync has failed, none succeeds: the kernel reports a lost write once, so trying again would lie.
+//! Invariant: after `sync` returned success, everything recorded before the call is durable. Once a sync has failed,
+//! all later ones fail: the kernel reports a lost write only once, so a retry would falsely succeed.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -17,21 +17,21 @@ use object_store::local::LocalFileSystem;
 
 use crate::base::pipeline::lock;
 
-/// Objects that may wait for a barrier; more than these are forced down at once, so that neither
-/// memory nor the barrier's time grows without bound.
+/// Objects that may wait for a barrier. Beyond this number they are synced at once, so that neither memory nor the
+/// time of the barrier grows without bound.
 pub(crate) const PENDING_MAX: usize = 1024;
-/// Files that are forced down at the same time.
+/// Files that are synced concurrently.
 const SYNCS_AT_ONCE: usize = 8;
-/// Objects of so many bytes are forced down as soon as they are written: a disk that begins only at
-/// the barrier keeps everybody waiting there.
+/// Objects of at least this size are synced as soon as they are written: if the disk started only at the barrier,
+/// everything would wait there.
 const EARLY_BYTES: usize = 1 << 20;
 
-/// The directory under a store.
+/// The directory of a store.
 #[derive(Debug)]
 pub(crate) struct StoreDirectory {
     root: PathBuf,
     pending: Arc<Mutex<PendingSync>>,
-    /// Written by a barrier, which must wait for what others have taken up, and read by each early sync.
+    /// A barrier holds it for writing and so waits for early syncs in progress. Each early sync holds it for reading.
     syncing: Arc<tokio::sync::RwLock<()>>,
 }
 
@@ -39,12 +39,12 @@ pub(crate) struct StoreDirectory {
 struct PendingSync {
     /// Names of objects, in the order of writing.
     names: Vec<Box<str>>,
-    /// The failure of an earlier sync.
+    /// The error of an earlier sync.
     failed: Option<String>,
 }
 
 impl StoreDirectory {
-    /// The existing directory `root`, and a client of it.
+    /// Opens the existing directory `root` and a client for it.
     pub(crate) fn open(root: &Path) -> io::Result<(Self, LocalFileSystem)> {
         let root = root.canonicalize()?;
         check_root(&root)?;
@@ -52,7 +52,7 @@ impl StoreDirectory {
         Ok((Self { root, pending: Arc::default(), syncing: Arc::default() }, files))
     }
 
-    /// Makes `root` and the directories above it, durably.
+    /// Creates `root` and its parent directories, durably.
     pub(crate) fn create(root: &Path) -> io::Result<()> {
         let root = std::path::absolute(root)?;
         std::fs::create_dir_all(&root)?;
@@ -64,7 +64,7 @@ impl StoreDirectory {
         Ok(())
     }
 
-    /// Notes that the object `name` of so many bytes was written. Returns how many objects wait for a sync.
+    /// Records that the object `name` with `bytes` bytes was written. Returns how many objects wait for a sync.
     pub(crate) fn wrote(&self, name: &str, bytes: usize) -> usize {
         if bytes >= EARLY_BYTES {
             self.sync_early(name);
@@ -74,7 +74,7 @@ impl StoreDirectory {
         pending.names.len()
     }
 
-    /// Begins to force a file down, unless a barrier does so now.
+    /// Starts to sync a file, unless a barrier is running.
     fn sync_early(&self, name: &str) {
         let Ok(reading) = Arc::clone(&self.syncing).try_read_owned() else {
             return;
@@ -87,7 +87,7 @@ impl StoreDirectory {
         });
     }
 
-    /// Forces everything noted so far to the disk. Returns the number of files.
+    /// Syncs everything recorded so far to disk. Returns the number of files.
     pub(crate) async fn sync(&self) -> io::Result<u64> {
         let _alone = self.syncing.write().await;
         let names = self.pending_names()?;
@@ -96,7 +96,8 @@ impl StoreDirectory {
         synced.map(|()| names.len() as u64)
     }
 
-    /// The objects to force down, unless a sync has failed. Copied, not taken: the sync may be given up half way.
+    /// The objects to sync, unless a sync has failed. Copied instead of taken, because the sync may be cancelled
+    /// halfway.
     fn pending_names(&self) -> io::Result<Vec<Box<str>>> {
         let pending = lock(&self.pending);
         match &pending.failed {
@@ -120,7 +121,7 @@ impl StoreDirectory {
 }
 
 impl PendingSync {
-    /// Notes what came of syncing the first `synced_names`.
+    /// Records the result of syncing the first `synced_names`.
     fn note(&mut self, synced: &io::Result<()>, synced_names: usize) {
         match synced {
             Ok(()) => drop(self.names.drain(..synced_names)),
@@ -129,7 +130,7 @@ impl PendingSync {
     }
 }
 
-/// A store lies in a directory whose path is UTF-8.
+/// The root must be a directory with a UTF-8 path.
 fn check_root(root: &Path) -> io::Result<()> {
     if !root.is_dir() {
         return Err(ErrorKind::NotADirectory.into());
@@ -140,7 +141,7 @@ fn check_root(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What syncs a file or a directory.
+/// Syncs a file or a directory.
 type SyncCall = fn(&Path) -> io::Result<()>;
 
 async fn each(paths: Vec<PathBuf>, sync: SyncCall) -> io::Result<()> {
@@ -160,28 +161,28 @@ fn with_path(error: &io::Error, path: &Path) -> io::Error {
 fn sync_file(path: &Path) -> io::Result<()> {
     match File::open(path) {
         Ok(file) => sync_and_forget(&file),
-        // Deleted since.
+        // Deleted in the meantime.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Forces a file down, and lets the system forget its pages.
+/// Syncs a file and lets the kernel drop its pages from the cache.
 fn sync_and_forget(file: &File) -> io::Result<()> {
     file.sync_all()?;
-    // Advice: not every file system takes it.
+    // Only advice: some file systems do not support it.
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     Ok(())
 }
 
 fn sync_or_note(path: &Path, pending: &Mutex<PendingSync>) {
     if let Err(error) = sync_file(path) {
-        // The barrier would not hear of it again.
+        // The kernel reports a lost write once, so the barrier would not see this error.
         lock(pending).failed = Some(format!("{}: {error}", path.display()));
     }
 }
 
-/// Whether the directory could be synced. One that we may not read was not made by us.
+/// Returns whether the directory could be synced. We did not create a directory that we may not read.
 fn sync_if_readable(directory: &Path) -> io::Result<bool> {
     match sync_directory(directory) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(false),
@@ -191,7 +192,7 @@ fn sync_if_readable(directory: &Path) -> io::Result<bool> {
 
 fn sync_directory(path: &Path) -> io::Result<()> {
     match File::open(path).and_then(|directory| directory.sync_all()) {
-        // Some network file systems have no such call for directories, and need none.
+        // Some network file systems do not support this call for directories and do not need it.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         done => done,
     }
@@ -202,7 +203,7 @@ mod tests {
     use super::{EARLY_BYTES, StoreDirectory};
 
     #[tokio::test]
-    async fn a_sync_takes_what_was_noted_and_a_failed_one_is_never_forgotten() {
+    async fn a_sync_covers_recorded_objects_and_all_syncs_after_a_failed_one_fail() {
         let root = tempfile::tempdir().expect("a directory");
         let (directory, _) = StoreDirectory::open(root.path()).expect("opens");
         std::fs::create_dir_all(root.path().join("a/b")).expect("makes");
@@ -210,9 +211,9 @@ mod tests {
         directory.wrote("a/b/c", EARLY_BYTES);
         directory.wrote("a/b/deleted-since", EARLY_BYTES);
         assert_eq!(directory.sync().await.expect("syncs"), 2);
-        assert_eq!(directory.sync().await.expect("nothing left"), 0);
+        assert_eq!(directory.sync().await.expect("nothing left to sync"), 0);
 
-        // A directory that cannot be forced down may lose the names in it.
+        // A directory that cannot be synced may lose the names in it.
         let (other, _) = StoreDirectory::open(root.path()).expect("opens");
         other.wrote("gone/since", 1);
         assert!(other.sync().await.expect_err("no directory").to_string().contains("gone"));
@@ -221,7 +222,7 @@ mod tests {
             let (directory, _) = StoreDirectory::open(root.path()).expect("opens");
             directory.wrote("a/b/c/not-below-a-file", bytes);
             assert!(directory.sync().await.is_err());
-            assert!(directory.sync().await.expect_err("for ever").to_string().contains("earlier"));
+            assert!(directory.sync().await.expect_err("fails forever").to_string().contains("earlier"));
         }
     }
 
@@ -231,6 +232,6 @@ mod tests {
         let (directory, _) = StoreDirectory::open(root.path()).expect("opens");
         std::fs::write(root.path().join("file"), b"c").expect("writes");
         directory.sync_early("file/below");
-        assert!(directory.sync().await.expect_err("heard of").to_string().contains("earlier"));
+        assert!(directory.sync().await.expect_err("reported by the barrier").to_string().contains("earlier"));
     }
 }

@@ -1,17 +1,16 @@
-//! What can go wrong with a store, sorted by what a person does next. An error here holds texts only,
-//! never a library's error: those may print signed addresses or an error page that echoes a session
-//! token.
+//! Errors of a store, sorted by what a person does next. They contain only text, never a library's error: those may
+//! print signed addresses, or an error page that echoes a session token.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// What was being done to an object when it failed.
+/// The operation on an object that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Doing {
     /// Storing a new object.
     Creating,
-    /// Reading an object or a part of it.
+    /// Reading an object or part of it.
     Reading,
     /// Asking for an object's size.
     Sizing,
@@ -19,7 +18,7 @@ pub enum Doing {
     Listing,
     /// Deleting an object.
     Deleting,
-    /// Forcing what was written to the disk.
+    /// Syncing written objects to disk.
     Syncing,
     /// Opening the store.
     Opening,
@@ -45,22 +44,22 @@ impl fmt::Display for Doing {
     }
 }
 
-/// A failure of the store; `name` is the object, relative to the repository.
+/// A failure of the store. `name` is the object, relative to the repository.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum StoreError {
-    /// There is no such object.
+    /// The object does not exist.
     #[error("{name} does not exist")]
     NotFound {
         /// The object.
         name: String,
     },
-    /// An object of that name exists and its content is another.
+    /// An object of this name exists with other content.
     #[error("creating {name}: it exists with other content")]
     Exists {
         /// The object.
         name: String,
     },
-    /// The bucket, container or directory is not there.
+    /// The bucket, container or directory does not exist.
     #[error("no repository at {place}: {reason}")]
     NoPlace {
         /// The location.
@@ -68,14 +67,14 @@ pub enum StoreError {
         /// What is missing.
         reason: String,
     },
-    /// The credentials or the file's permissions do not allow it.
+    /// The credentials or the file permissions do not allow it.
     #[error("{doing} {name} was refused: {reason}")]
     Refused {
         /// What was attempted.
         doing: Doing,
         /// The object.
         name: String,
-        /// The store's words.
+        /// The store's message.
         reason: String,
     },
     /// The store could not be reached or did not answer.
@@ -95,27 +94,27 @@ pub enum StoreError {
         doing: Doing,
         /// The object.
         name: String,
-        /// The store's words.
+        /// The store's message.
         reason: String,
     },
-    /// Every try to create the object ended without a clear answer, and it is not there yet.
-    #[error("creating {name}: no clear answer (tries: {attempts}), so it may be there or still appear: {reason}")]
+    /// No attempt to create the object got a clear answer, and the object is not there yet.
+    #[error("creating {name}: no clear answer (attempts: {attempts}), so it may exist or still appear: {reason}")]
     Uncertain {
         /// The object.
         name: String,
-        /// How often it was tried.
+        /// How many times it was attempted.
         attempts: u32,
         /// The last failure.
         reason: String,
     },
-    /// The store has no room.
+    /// The store has no space left.
     #[error("{doing} {name}: the store is full: {reason}")]
     Full {
         /// What was attempted.
         doing: Doing,
         /// The object.
         name: String,
-        /// The store's words.
+        /// The store's message.
         reason: String,
     },
     /// The file system is mounted read-only.
@@ -125,49 +124,49 @@ pub enum StoreError {
         doing: Doing,
         /// The object.
         name: String,
-        /// The store's words.
+        /// The store's message.
         reason: String,
     },
-    /// The object ends before the range that was asked for.
-    #[error("reading {name}: {got_bytes} bytes came where {wanted_bytes} were asked for")]
+    /// The object ends before the end of the requested range.
+    #[error("reading {name}: received {got_bytes} of {wanted_bytes} bytes")]
     Short {
         /// The object.
         name: String,
-        /// Bytes asked for or announced.
+        /// Bytes requested or announced.
         wanted_bytes: u64,
-        /// Bytes that came.
+        /// Bytes received.
         got_bytes: u64,
     },
-    /// The object is larger than what is read at once.
-    #[error("reading {name}: its {size_bytes} bytes are more than the {limit_bytes} that such an object may have")]
+    /// The object is larger than a whole read allows.
+    #[error("reading {name}: it has {size_bytes} bytes, more than the {limit_bytes} allowed for such an object")]
     TooLarge {
         /// The object.
         name: String,
         /// Its size.
         size_bytes: u64,
-        /// What was allowed.
+        /// The maximum.
         limit_bytes: u64,
     },
-    /// The store cannot do this at all.
-    #[error("{doing} {name}: the store cannot do this: {reason}")]
+    /// The store does not support this operation.
+    #[error("{doing} {name}: the store does not support this: {reason}")]
     Unsupported {
         /// What was attempted.
         doing: Doing,
         /// The object.
         name: String,
-        /// The library's words.
+        /// The library's message.
         reason: String,
     },
     /// A name that no object of a repository can have.
-    #[error("{name:?} is not a name that an object can have")]
+    #[error("{name:?} is not a valid object name")]
     Name {
         /// The name, escaped.
         name: String,
     },
-    /// A setting of the store that does not exist or does not fit.
+    /// A setting that this kind of store does not have, or that has an invalid value.
     #[error("setting {key:?} of the store: {reason}")]
     Setting {
-        /// The setting's name; its value may be a secret.
+        /// The setting's name. Its value may be a secret.
         key: String,
         /// What is wrong with it.
         reason: String,
@@ -179,7 +178,7 @@ pub enum StoreError {
         doing: Doing,
         /// The object.
         name: String,
-        /// The library's words.
+        /// The library's message.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The sorting of the libraries' errors into kinds of failure, and their words without what may be a secret.
+//! Sorts the libraries' errors into kinds of failure, and formats them without possible secrets.
 
 use std::error::Error as StdError;
 use std::io::ErrorKind;
@@ -9,18 +9,18 @@ use super::error::{Doing, StoreError};
 use super::rejection::{NoCredentials, Rejected};
 use crate::base::chain::causes;
 
-/// What stores say when the bucket or container itself is not there.
+/// Codes and messages of stores whose bucket or container does not exist.
 const NO_PLACE_CODES: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
 
-/// The kinds of failure that this layer tells apart.
+/// The kinds of failure that this layer distinguishes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FailureKind {
     Missing,
     NoPlace,
-    /// A precondition failed or writers collided: for a create, look at what is there.
+    /// A precondition failed or writers collided. After a create, read back what is stored.
     Exists,
     Refused,
-    /// No answer, or one that does not say whether the request was carried out.
+    /// No answer, or one that does not show whether the request was carried out.
     Unclear,
     Throttled,
     Full,
@@ -30,7 +30,7 @@ pub(crate) enum FailureKind {
     Other,
 }
 
-/// A library's error, sorted and put into words that are safe to print.
+/// A library's error: its kind, and a text that is safe to print.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct StoreFailure {
     pub(crate) kind: FailureKind,
@@ -50,7 +50,7 @@ impl StoreFailure {
         Self { kind: kind_of_io(error).unwrap_or(FailureKind::Other), reason: error.to_string() }
     }
 
-    /// The error for a person; `place` is the location of the repository.
+    /// The error for a person. `place` is the location of the repository.
     pub(crate) fn into_error(self, doing: Doing, name: &str, place: &str) -> StoreError {
         let name = name.to_owned();
         let reason = self.reason;
@@ -84,7 +84,7 @@ fn kind_of(error: &object_store::Error) -> FailureKind {
     }
 }
 
-/// The kind that the words of a store tell, where its status does not.
+/// The kind according to the store's message, if the status alone does not show it.
 fn refine(kind: FailureKind, reason: &str) -> FailureKind {
     let names_no_place = NO_PLACE_CODES.iter().any(|code| reason.contains(code));
     match kind {
@@ -139,7 +139,7 @@ fn kind_of_io(error: &std::io::Error) -> Option<FailureKind> {
     }
 }
 
-/// The words of an error and its causes, each once, without the parts of addresses that may sign.
+/// The messages of an error and its causes, each once, without queries of addresses, which may contain signatures.
 fn describe(error: &object_store::Error) -> String {
     let causes: Vec<Cause<'_>> = causes(error).collect();
     let mut words = String::new();
@@ -149,7 +149,7 @@ fn describe(error: &object_store::Error) -> String {
     words
 }
 
-/// Appends what a cause says, unless it was said.
+/// Appends the message of a cause, unless the text already contains it.
 fn add_words(words: &mut String, text: &str) {
     if words.contains(text) {
         return;
@@ -162,7 +162,7 @@ fn add_words(words: &mut String, text: &str) {
 
 type Cause<'a> = &'a (dyn StdError + 'static);
 
-/// The position of the first of `causes` that tells a person something.
+/// The position of the first of `causes` that is informative for a person.
 fn first_telling(error: &object_store::Error, causes: &[Cause<'_>]) -> usize {
     if is_told_by_status(error) {
         return causes.len() - 1;
@@ -170,20 +170,20 @@ fn first_telling(error: &object_store::Error, causes: &[Cause<'_>]) -> usize {
     first_own(causes).unwrap_or(usize::from(causes.len() > 1))
 }
 
-/// Whether the innermost cause of `error` is the status and what the store said to it.
+/// Whether the innermost cause of `error` is the status with the store's message.
 fn is_told_by_status(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     let is_refusal = matches!(error, E::PermissionDenied { .. } | E::Unauthenticated { .. });
     is_refusal || matches!(error, E::NotFound { .. }) || is_of_state(error)
 }
 
-/// Whether the store refuses because of what is there.
+/// Whether the store refused because of the stored state.
 fn is_of_state(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     matches!(error, E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. })
 }
 
-/// The position of the cause that our HTTP client made, or that of the library's client.
+/// The position of the cause made by our HTTP client or, failing that, by the library's client.
 fn first_own(causes: &[Cause<'_>]) -> Option<usize> {
     let first = |is_it: fn(&Cause<'_>) -> bool| causes.iter().position(is_it);
     first(is_ours).or_else(|| first(is_of_http)).or_else(|| first(is_unknown_status))
@@ -197,12 +197,12 @@ fn is_of_http(cause: &Cause<'_>) -> bool {
     cause.is::<HttpError>()
 }
 
-/// A status for which the library has no kind of error.
+/// A status for which the library has no error variant.
 fn is_unknown_status(cause: &Cause<'_>) -> bool {
     cause.to_string().starts_with("Server returned")
 }
 
-/// Cuts the query off every address in `text`.
+/// Removes the query from every address in `text`.
 fn without_queries(text: &str) -> String {
     let words: Vec<&str> = text.split(' ').map(without_query).collect();
     words.join(" ")
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_sorted_by_what_to_do_next() {
+    fn file_errors_are_sorted_by_what_to_do_next() {
         for (raw, kind) in [
             (28, FailureKind::Full),
             (122, FailureKind::Full),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_lose_their_queries() {
+    fn queries_are_removed_from_addresses() {
         assert_eq!(
             without_queries("PUT https://x.blob.example/c/o?sv=1&sig=hunter2 failed - why?"),
             "PUT https://x.blob.example/c/o failed - why?"
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_name_the_object_and_the_attempt() {
+    fn messages_name_the_object_and_the_operation() {
         let failure = StoreFailure::of(&generic(std::io::Error::from_raw_os_error(28)));
         let error = failure.into_error(Doing::Creating, "a/b", "here");
         assert_eq!(error.to_string(), "creating a/b: the store is full: No space left on device (os error 28)");

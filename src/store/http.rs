@@ -1,9 +1,9 @@
-//! The HTTP client below the cloud stores. `object_store` limits a request and its body together to
-//! 30 seconds, which a pack on a slow link exceeds; here an upload has a deadline that grows with
-//! its body, and everything else may take as long as bytes keep coming.
+//! The HTTP client of the cloud stores. `object_store` limits a request together with its body to 30 seconds, which is
+//! too short for a pack on a slow link. Here an upload has a deadline that grows with its body, and everything else
+//! may take as long as bytes keep arriving.
 //!
-//! Error pages are cut down to their code and message, because some echo tokens or strings to sign;
-//! a status that `object_store` gives no type is handed on as [`Rejected`]. Each request is an [`Attempt`] in the log.
+//! Error pages are reduced to their code and message, because some echo tokens or strings to sign. A status for which
+//! `object_store` has no error variant becomes a [`Rejected`]. Each request is an [`Attempt`] in the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,22 +22,22 @@ use super::rejection::{NoCredentials, Rejected};
 use super::request_log::Attempt;
 use super::retry::RetryPolicy;
 
-/// Most of an error page that is read.
+/// Maximum bytes read of an error page.
 const ERROR_PAGE_BYTES_MAX: usize = 64 << 10;
-/// Most of its message that is kept.
+/// Maximum characters kept of its message.
 const MESSAGE_CHARS_MAX: usize = 300;
 
-/// Where clouds give a machine its credentials, if nobody else does.
+/// Hosts from which a cloud's machines get credentials if none are configured.
 const METADATA_HOSTS: [&str; 2] = ["169.254.169.254", "metadata.google.internal"];
 
-/// No answer in the time that a request of this size is given.
+/// No answer within the time allowed for a request of this size.
 #[derive(Debug, Error)]
 #[error("no answer within {} seconds", limit.as_secs())]
 struct Stalled {
     limit: Duration,
 }
 
-/// Makes clients with our time limits out of whatever options the environment set.
+/// Makes clients with our time limits, whatever options the environment sets.
 #[derive(Debug)]
 pub(crate) struct Connector {
     pub(crate) retry_policy: RetryPolicy,
@@ -47,7 +47,7 @@ pub(crate) struct Connector {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let unlimited = options.clone().with_timeout_disabled();
-        // Such a limit counts from the first byte of the request on, so it cannot serve uploads.
+        // A read timeout starts with the first byte of the request, so it would cut off uploads.
         let limited = unlimited.clone().with_read_timeout(self.retry_policy.idle);
         let connector = ReqwestConnector::default();
         Ok(HttpClient::new(StoreHttpClient {
@@ -81,7 +81,7 @@ impl HttpService for StoreHttpClient {
 impl StoreHttpClient {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         if is_for_credentials(&request) {
-            // What a refusal means there, `object_store` knows.
+            // `object_store` knows what a refusal means there.
             return self.reads.execute(request).await.map_err(without_machine);
         }
         self.sort(self.execute(request).await?).await
@@ -94,7 +94,7 @@ impl StoreHttpClient {
         }
     }
 
-    /// Sends a request with a body, and receives the whole answer unless that is an error.
+    /// Sends a request with a body and receives the whole answer, unless it is an error.
     async fn upload(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let response = self.uploads.execute(request).await?;
         if response.status().as_u16() >= 400 {
@@ -103,7 +103,7 @@ impl StoreHttpClient {
         in_memory(response).await
     }
 
-    /// Lets success and the statuses that `object_store` sorts itself pass; types all others.
+    /// Passes on success and the statuses that `object_store` handles itself. Gives all others a type.
     async fn sort(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         let status = response.status().as_u16();
         if status < 400 {
@@ -117,7 +117,7 @@ impl StoreHttpClient {
         Err(rejection(Rejected { status, text }))
     }
 
-    /// What the store says of an error. A page that cannot be read tells nothing; the status does.
+    /// The message of the store's error page. A page that cannot be read gives no text, but there is still the status.
     async fn error_text(&self, body: HttpResponseBody) -> String {
         let page = within(self.retry_policy.idle, error_page(body)).await.unwrap_or_default();
         code_and_message(&String::from_utf8_lossy(&page))
@@ -161,27 +161,27 @@ async fn error_page(body: HttpResponseBody) -> Result<Vec<u8>, HttpError> {
     Ok(page)
 }
 
-/// The same after all of its body has come.
+/// Receives the whole body.
 async fn in_memory(response: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
     let body = HttpResponseBody::from(body.bytes().await?);
     Ok(HttpResponse::from_parts(parts, body))
 }
 
-/// Appends as much of `piece` as an error page may have.
+/// Appends `piece`, up to the maximum size of an error page.
 fn add_while_room(page: &mut Vec<u8>, piece: &[u8]) {
     let room = ERROR_PAGE_BYTES_MAX - page.len();
     page.extend_from_slice(&piece[..piece.len().min(room)]);
 }
 
-/// `Code: Message` of an error page in the XML of the stores or the JSON of the token services.
+/// `Code: Message` from an error page: XML from the stores, JSON from the token services.
 fn code_and_message(page: &str) -> String {
     let json = serde_json::from_str(page).unwrap_or_default();
     let words: Vec<&str> = code(page, &json).into_iter().chain(message(page, &json)).collect();
     start_of(&words.join(": "))
 }
 
-/// As much as an error shows of `text`, in one line.
+/// The part of `text` that an error shows, on one line.
 fn start_of(text: &str) -> String {
     text.chars().map(without_control).take(MESSAGE_CHARS_MAX).collect()
 }
@@ -194,7 +194,7 @@ fn message<'p>(page: &'p str, json: &'p serde_json::Value) -> Option<&'p str> {
     element(page, "Message").or_else(|| first_text(json, ["error_description", "message"]))
 }
 
-/// The first of `names` that is a text in a JSON object.
+/// The first of `names` that is a string member of a JSON object.
 fn first_text<'a>(json: &'a serde_json::Value, names: [&str; 2]) -> Option<&'a str> {
     names.iter().find_map(|name| json.get(name)?.as_str())
 }
@@ -217,7 +217,7 @@ mod tests {
     use crate::store::failure::{FailureKind, StoreFailure};
 
     #[test]
-    fn a_machine_without_credentials_is_refused_at_once() {
+    fn a_machine_without_credentials_is_refused_without_retries() {
         let timeout = std::io::Error::from(std::io::ErrorKind::TimedOut);
         let error = without_machine(HttpError::new(HttpErrorKind::Timeout, timeout));
         assert_eq!(error.kind(), HttpErrorKind::Unknown);

@@ -1,6 +1,6 @@
-//! Where a repository lies, as people write it: `s3://bucket/prefix`, `gs://bucket/prefix`,
-//! `az://container/prefix`, `file:///directory` or a plain path. A location holds no secret, so it
-//! may be printed anywhere; text that could carry one (user info, a query) is refused unseen.
+//! Locations of repositories: `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, `file:///directory`
+//! or a plain path. A location contains no secret, so it may be printed anywhere. Text that could contain one (user
+//! info, a query) is refused and not repeated.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use thiserror::Error;
 /// A kind of cloud store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cloud {
-    /// Amazon S3 and what speaks its protocol.
+    /// Amazon S3 and compatible stores.
     S3,
     /// Google Cloud Storage.
     Gcs,
@@ -25,43 +25,43 @@ pub(crate) enum StorePlace {
     Bucket { cloud: Cloud, bucket: String, prefix: String },
 }
 
-/// Where a repository lies.
+/// The location of a repository.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Location(pub(crate) StorePlace);
 
-/// A text that is no location. It does not repeat the text, which may hold a secret.
+/// A text that is not a location. The error does not repeat the text, which may contain a secret.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum LocationError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("the location of the repository is empty")]
     Empty,
-    /// A scheme that no store here speaks.
+    /// A scheme that no supported store uses.
     #[error("{scheme:?} is not a kind of store: expected s3://, gs://, az://, file:// or a path")]
     Scheme {
         /// The part before `://`.
         scheme: String,
     },
-    /// The bucket or container cannot be one.
-    #[error("the bucket in a {scheme}:// location must be of letters, digits, '.', '-' and '_' only")]
+    /// Not a possible name of a bucket or container.
+    #[error("the bucket in a {scheme}:// location must consist of letters, digits, '.', '-' and '_'")]
     Bucket {
         /// The location's scheme.
         scheme: &'static str,
     },
-    /// The part after the bucket cannot begin the names of objects.
+    /// The part after the bucket is not a possible prefix of object names.
     #[error(
-        "the prefix in a {scheme}:// location must be parts of letters, digits, '.', '-' and '_' between single '/'"
+        "the prefix in a {scheme}:// location must consist of letters, digits, '.', '-' and '_', separated by single '/'"
     )]
     Prefix {
         /// The location's scheme.
         scheme: &'static str,
     },
-    /// A `file:` URL that names no absolute path of this machine.
-    #[error("a file:// location must be an absolute path of this machine, as in file:///srv/backup")]
+    /// A `file:` URL that is not an absolute path on this machine.
+    #[error("a file:// location must be an absolute path on this machine, for example file:///srv/backup")]
     File,
 }
 
 impl Location {
-    /// Reads what a person wrote.
+    /// Parses a location.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         if text.is_empty() {
             return Err(LocationError::Empty);
@@ -72,7 +72,7 @@ impl Location {
         }
     }
 
-    /// The directory, if it is one.
+    /// The directory, if the location is one.
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
         match &self.0 {
@@ -86,7 +86,7 @@ fn is_scheme(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// The location `text`, which is `scheme` and `rest`.
+/// Parses the location `text`, which is `scheme`, `://` and `rest`.
 fn url(text: &str, scheme: &str, rest: &str) -> Result<Location, LocationError> {
     match scheme {
         "s3" => bucket(Cloud::S3, rest),
@@ -102,7 +102,7 @@ fn directory(text: &str) -> Result<Location, LocationError> {
     Ok(Location(StorePlace::Directory(path)))
 }
 
-/// The path that a `file:` URL names and nothing else.
+/// The path of a `file:` URL, or `None` if the URL has other parts.
 fn url_path(text: &str) -> Option<PathBuf> {
     let url = url::Url::parse(text).ok()?;
     if url.query().is_some() || url.fragment().is_some() {
@@ -120,7 +120,7 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Location, LocationError> {
     Ok(Location(StorePlace::Bucket { cloud, bucket: bucket.to_owned(), prefix }))
 }
 
-/// The prefix without a slash at its end.
+/// The prefix without a trailing slash.
 fn bucket_prefix(cloud: Cloud, text: &str) -> Result<&str, LocationError> {
     let prefix = text.strip_suffix('/').unwrap_or(text);
     if !prefix.is_empty() && !prefix.split('/').all(is_part) {
@@ -129,7 +129,7 @@ fn bucket_prefix(cloud: Cloud, text: &str) -> Result<&str, LocationError> {
     Ok(prefix)
 }
 
-/// Whether every store takes `part` between two slashes and gives it back unchanged.
+/// Whether every store accepts `part` between two slashes and returns it unchanged.
 pub(crate) fn is_part(part: &str) -> bool {
     !matches!(part, "" | "." | "..") && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }
@@ -169,7 +169,7 @@ mod tests {
     use super::{Location, LocationError};
 
     #[test]
-    fn what_people_write_is_printed_back() {
+    fn locations_round_trip_in_their_shortest_form() {
         for (written, printed) in [
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_hold_a_secret_is_refused_and_not_repeated() {
+    fn text_that_may_contain_a_secret_is_refused_and_not_repeated() {
         for written in [
             "s3://key:hunter2@bucket/prefix",
             "az://container/prefix?sig=hunter2",

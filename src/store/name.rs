@@ -1,13 +1,13 @@
-//! Names of objects, relative to the repository: parts of ASCII letters, digits, `.`, `-` and `_`
-//! between single slashes. Every store and file system takes these and gives them back unchanged.
-//! What the names mean is not known here.
+//! Names of objects, relative to the repository: parts of ASCII letters, digits, `.`, `-` and `_` between single
+//! slashes. Every store and file system accepts these and returns them unchanged. This layer does not know what the
+//! names mean.
 
 use object_store::path::Path;
 
 use super::error::StoreError;
 use super::location::is_part;
 
-/// Longest name; with a prefix it must fit the 1,024 bytes that stores allow.
+/// Longest name. With a prefix it must fit into the 1,024 bytes that stores allow.
 const NAME_BYTES_MAX: usize = 512;
 
 /// The path of the object `name`.
@@ -26,7 +26,7 @@ fn no_name(text: &str) -> StoreError {
     StoreError::Name { name: text.escape_default().take(NAME_BYTES_MAX).collect() }
 }
 
-/// The path of what lies below `prefix`; the empty prefix is the whole repository.
+/// The path of the prefix `prefix`. The empty prefix is the whole repository.
 pub(crate) fn prefix_path(prefix: &str) -> Result<Path, StoreError> {
     if prefix.is_empty() { Ok(Path::ROOT) } else { object_path(prefix) }
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::{object_path, prefix_path};
 
     #[test]
-    fn names_are_plain() {
+    fn only_plain_names_are_valid() {
         for name in ["sidekeep.json", "roster/0000000001", "a/b/c_d-e.f"] {
             assert_eq!(object_path(name).expect(name).as_ref(), name);
         }

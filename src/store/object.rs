@@ -1,10 +1,9 @@
-//! The store: objects that are created once, read whole or in parts, listed and deleted.
+//! The store: objects that are created once, read whole or in part, listed and deleted.
 //!
-//! Nothing is overwritten: there is no other way to write than create-if-absent. A create whose
-//! answer is unclear (time-out, lost connection, failing server, colliding writers) is resolved by
-//! reading back: equal bytes are success, since who wrote them does not matter. An answer that is
-//! shorter than what was asked for is an error: of the object if that is shorter, else of the
-//! transfer. What objects mean is not known here.
+//! Nothing is overwritten: create-if-absent is the only way to write. If the answer to a create is unclear (timeout,
+//! lost connection, failing server, colliding writers), the object is read back. Equal bytes mean success, since it
+//! does not matter who wrote them. An answer shorter than requested is an error: of the object if the object is
+//! shorter, otherwise of the transfer. This layer does not know what objects mean.
 
 use std::fmt;
 use std::ops::Range;
@@ -30,10 +29,10 @@ use super::retry::RetryPolicy;
 use super::store_client::{StoreClient, no_directory};
 use crate::base::time::Moment;
 
-/// Requests in flight for one call of [`Store::get_ranges`].
+/// Concurrent requests of one call of [`Store::get_ranges`].
 const RANGES_AT_ONCE: usize = 8;
 
-/// A store, shared by clones.
+/// A store. Clones share it.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -45,42 +44,41 @@ struct Inner {
     tally: Arc<Tally>,
 }
 
-/// How an object came to be there.
+/// How an object was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Created {
-    /// The store took it from us.
+    /// The store accepted our object.
     New,
-    /// It was there with equal bytes: written by somebody else, or by a try of ours whose answer
-    /// was lost.
+    /// It existed with equal bytes, written by another writer or by an earlier attempt whose answer was lost.
     Same,
 }
 
 /// An object in a listing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListedObject {
-    /// Its name, relative to the repository. It may be one that we would never give.
+    /// Its name, relative to the repository. Not necessarily one that we would write.
     pub name: String,
     /// Its size.
     pub size_bytes: u64,
-    /// The store's time of its last change.
+    /// The time of its last change, according to the store.
     pub modified: Moment,
 }
 
-/// What reading back found.
+/// The result of reading back.
 enum ReadBack {
     Equal,
     Other,
-    /// Nothing, or it could not be found out.
+    /// There is no object, or the read failed too.
     Nothing,
 }
 
 impl Store {
-    /// Opens the store at `location`. Only a directory is looked at; a cloud is not asked anything.
+    /// Opens the store at `location`. Checks that a directory exists, but sends no request to a cloud.
     pub fn open(location: &Location) -> Result<Self, StoreError> {
         Self::open_with(location, &OpenOptions::default())
     }
 
-    /// The same with other settings than those of the environment.
+    /// Like [`Self::open`], with settings that override the environment.
     pub fn open_with(location: &Location, options: &OpenOptions) -> Result<Self, StoreError> {
         let place = location.to_string();
         tracing::info!(place, "store");
@@ -94,7 +92,7 @@ impl Store {
         Self(Arc::new(Inner { objects, place, directory, retry_policy, tally }))
     }
 
-    /// Makes the directory at `location`, if it is one and not there, and opens the store.
+    /// Creates the directory at `location`, if the location is a missing directory, and opens the store.
     pub fn create_at(location: &Location, options: &OpenOptions) -> Result<Self, StoreError> {
         if let Some(path) = location.directory() {
             StoreDirectory::create(path).map_err(|error| no_directory(&error, path))?;
@@ -102,8 +100,8 @@ impl Store {
         Self::open_with(location, options)
     }
 
-    /// A store over any other client: memory, or one that fails on purpose. It does not wait
-    /// between tries, and its barrier does nothing.
+    /// A store over any other client: memory, or one that fails on purpose. It does not pause between attempts, and
+    /// its barrier does nothing.
     #[must_use]
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         let place = objects.to_string();
@@ -111,26 +109,26 @@ impl Store {
         Self::over(StoreClient { objects, directory: None }, place, retry_policy, Arc::default())
     }
 
-    /// Where the store lies, for people; without secrets.
+    /// The location of the store, for people. Contains no secret.
     #[must_use]
     pub fn place(&self) -> &str {
         &self.0.place
     }
 
-    /// Whether a request costs next to nothing, so that a large object is better read in parts than
-    /// held whole.
+    /// Whether a request costs next to nothing. If so, reading a large object in parts is better than keeping it in
+    /// memory.
     #[must_use]
     pub fn has_free_requests(&self) -> bool {
         self.0.directory.is_some()
     }
 
-    /// What all clones of this store have asked for so far.
+    /// Requests of all clones of this store so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.tally.counters()
     }
 
-    /// Creates the object `name`; [`StoreError::Exists`] if there is one with other content.
+    /// Creates the object `name`. Fails with [`StoreError::Exists`] if it exists with other content.
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
         let path = object_path(name)?;
         logged(Doing::Creating, name, self.create_at_path(name, &path, bytes)).await
@@ -152,7 +150,7 @@ impl Store {
         }
     }
 
-    /// Waits before the next attempt to create an object, or fails if there is to be none.
+    /// Waits before the next attempt to create an object, or fails if there is no further attempt.
     async fn wait_to_create_again(&self, failure: StoreFailure, name: &str, attempt: u32) -> Result<(), StoreError> {
         if !self.may_create_again(&failure, attempt) {
             return Err(self.not_created(failure, name, attempt));
@@ -175,7 +173,7 @@ impl Store {
         put.map(drop).map_err(|error| StoreFailure::of(&error))
     }
 
-    /// What is there after an attempt to create that failed in a way that leaves this open.
+    /// Reads back after an attempt to create whose failure does not show whether the object exists.
     async fn look_for(
         &self,
         name: &str,
@@ -194,11 +192,11 @@ impl Store {
     }
 
     fn may_create_again(&self, failure: &StoreFailure, attempt: u32) -> bool {
-        // The other kind is an answer that makes no sense, as of a store that has done nothing.
+        // `Other` is an answer that makes no sense, such as from a store that did nothing.
         failure.kind != FailureKind::Other && attempt < self.0.retry_policy.create_attempts_max
     }
 
-    /// The error when the object is not there and no other attempt is made.
+    /// The error if the object does not exist and no further attempt is made.
     fn not_created(&self, failure: StoreFailure, name: &str, attempts: u32) -> StoreError {
         if matches!(failure.kind, FailureKind::Other | FailureKind::Throttled) {
             return self.error(failure, Doing::Creating, name);
@@ -206,15 +204,15 @@ impl Store {
         uncertain(name, attempts, failure.reason)
     }
 
-    /// Creates the object and makes it, and all that was written before, durable.
+    /// Creates the object and makes it durable, along with everything written before.
     pub async fn create_durable(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
         let created = self.create(name, bytes).await?;
         self.barrier().await?;
         Ok(created)
     }
 
-    /// Makes everything that this store has created so far durable. A cloud does so with each
-    /// object; on a directory this waits for the disk.
+    /// Makes everything that this store has created so far durable. A cloud does this for each object. In a directory,
+    /// this waits for the disk.
     pub async fn barrier(&self) -> Result<(), StoreError> {
         let Some(directory) = &self.0.directory else {
             return Ok(());
@@ -228,7 +226,7 @@ impl Store {
         self.error(StoreFailure::of_io(error), Doing::Syncing, "written objects")
     }
 
-    /// The object `name`, which may have at most `bytes_max`.
+    /// Reads the object `name`, which may have at most `bytes_max` bytes.
     pub async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
         let path = object_path(name)?;
         logged(Doing::Reading, name, self.get_at_path(name, &path, bytes_max)).await
@@ -241,7 +239,7 @@ impl Store {
         self.collect(name, size_bytes, result).await
     }
 
-    /// Exactly the bytes `range` of the object `name`.
+    /// Reads exactly the bytes `range` of the object `name`.
     pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let path = object_path(name)?;
         if range.is_empty() {
@@ -252,7 +250,7 @@ impl Store {
 
     async fn get_range_at_path(&self, name: &str, path: &ObjectPath, range: Range<u64>) -> Result<Bytes, StoreError> {
         let result = match self.ask(name, path, only(&range)).await {
-            // A range that begins beyond the end has an error of its own in every store.
+            // Every store reports a range that begins beyond the end of the object with its own error.
             Err(error @ StoreError::Other { .. }) => return Err(self.range_error(error, name, &range).await?),
             answer => answer?,
         };
@@ -262,13 +260,13 @@ impl Store {
         self.collect(name, range.end - range.start, result).await
     }
 
-    /// That the object ends before the end of `range`, if that is so, else `error`.
+    /// [`StoreError::Short`] if the object ends before the end of `range`, else `error`.
     async fn range_error(&self, error: StoreError, name: &str, range: &Range<u64>) -> Result<StoreError, StoreError> {
         let size_bytes = self.size(name).await?;
         Ok(if size_bytes >= range.end { error } else { short(name, range, size_bytes) })
     }
 
-    /// Exactly the bytes of each of `wanted`, in that order. Neighbours share a request.
+    /// Reads exactly the bytes of each of `wanted`, in that order. Neighbours share a request.
     pub async fn get_ranges(&self, name: &str, wanted: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
         object_path(name)?;
         let runs = ranges::runs(wanted, ranges::GAP_BYTES_MAX);
@@ -276,7 +274,7 @@ impl Store {
         Ok(wanted.iter().map(|range| ranges::cut(range, &runs, &read)).collect())
     }
 
-    /// Reads each of `runs` in a request of its own, some at once.
+    /// Reads each of `runs` with its own request, several concurrently.
     async fn get_runs(&self, name: &str, runs: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
         let requests = runs.iter().map(|run| self.get_range(name, run.clone()));
         futures_util::stream::iter(requests).buffered(RANGES_AT_ONCE).try_collect().await
@@ -294,8 +292,8 @@ impl Store {
         found.map(|meta| meta.size).map_err(|error| self.failed(&error, Doing::Sizing, name))
     }
 
-    /// All objects whose names begin with `prefix` and a slash (all there are, if it is empty), in
-    /// no order. One page is held in memory at a time.
+    /// All objects whose names begin with `prefix` and a slash, in no particular order. An empty prefix lists
+    /// everything. Keeps one page in memory at a time.
     #[must_use]
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<ListedObject, StoreError>> {
         match prefix_path(prefix) {
@@ -317,15 +315,14 @@ impl Store {
         answer.map(ListedObject::from).map_err(|error| self.failed(&error, Doing::Listing, below))
     }
 
-    /// The same in memory, sorted by name.
+    /// Like [`Self::list`], as a vector sorted by name.
     pub async fn list_sorted(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         let mut listed: Vec<ListedObject> = self.list(prefix).try_collect().await?;
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }
 
-    /// The prefixes one part longer than `prefix`, sorted. A directory also names those that hold
-    /// nothing.
+    /// The prefixes one part longer than `prefix`, sorted. A directory also lists empty ones.
     pub async fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let path = prefix_path(prefix)?;
         logged(Doing::Listing, prefix, self.list_prefixes_at_path(prefix, &path)).await
@@ -338,7 +335,7 @@ impl Store {
         Ok(sorted_texts(&listed.common_prefixes))
     }
 
-    /// Deletes the object `name`. That it is not there is success.
+    /// Deletes the object `name`. Succeeds if it does not exist.
     pub async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = object_path(name)?;
         logged(Doing::Deleting, name, self.delete_at_path(name, &path)).await
@@ -353,7 +350,7 @@ impl Store {
         }
     }
 
-    /// The error for a person, of an error of the library.
+    /// Converts an error of the library.
     fn failed(&self, error: &object_store::Error, doing: Doing, name: &str) -> StoreError {
         self.error(StoreFailure::of(error), doing, name)
     }
@@ -362,7 +359,7 @@ impl Store {
         failure.into_error(doing, name, &self.0.place)
     }
 
-    /// Notes an object that is there now.
+    /// Records that an object now exists.
     async fn created(&self, name: &str, bytes: usize, how: Created) -> Result<Created, StoreError> {
         if let Some(directory) = &self.0.directory
             && directory.wrote(name, bytes) >= PENDING_MAX
@@ -377,7 +374,7 @@ impl Store {
             Ok(stored) if stored == bytes => Ok(ReadBack::Equal),
             Ok(_) | Err(StoreError::TooLarge { .. }) => Ok(ReadBack::Other),
             Err(StoreError::NotFound { .. }) => Ok(ReadBack::Nothing),
-            // As unclear as the create was: try again.
+            // As unclear as the create itself: retry.
             Err(StoreError::Unreachable { .. } | StoreError::Throttled { .. }) => Ok(ReadBack::Nothing),
             Err(error) => Err(error),
         }
@@ -389,7 +386,7 @@ impl Store {
         answer.map_err(|error| self.failed(&error, Doing::Reading, name))
     }
 
-    /// The `wanted_bytes` that `result` announces.
+    /// Receives the `wanted_bytes` that `result` announces.
     async fn collect(&self, name: &str, wanted_bytes: u64, result: GetResult) -> Result<Bytes, StoreError> {
         let bytes = self.receive(name, wanted_bytes, result).await?;
         let got_bytes = bytes.len() as u64;
@@ -399,7 +396,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// All that comes. The client limits silence; this limits a trickle.
+    /// Receives the whole body. The client's timeout limits silence, this one limits a slow trickle.
     async fn receive(&self, name: &str, wanted_bytes: u64, result: GetResult) -> Result<Bytes, StoreError> {
         let limit = self.0.retry_policy.transfer(wanted_bytes);
         match tokio::time::timeout(limit, result.bytes()).await {
@@ -409,12 +406,12 @@ impl Store {
     }
 }
 
-/// Whether an attempt to create that failed so leaves open what is there.
+/// Whether the object may exist although the attempt to create it failed with `kind`.
 fn may_be_there(kind: FailureKind) -> bool {
     matches!(kind, FailureKind::Exists | FailureKind::Unclear | FailureKind::Throttled | FailureKind::Other)
 }
 
-/// The error when it is not known whether the object was created.
+/// The error if it is unknown whether the object was created.
 fn uncertain(name: &str, attempts: u32, reason: String) -> StoreError {
     StoreError::Uncertain { name: name.to_owned(), attempts, reason }
 }
@@ -426,7 +423,7 @@ fn check_size(name: &str, size_bytes: u64, limit_bytes: u64) -> Result<(), Store
     Ok(())
 }
 
-/// Asks for the bytes `range`.
+/// Options that request the bytes `range`.
 fn only(range: &Range<u64>) -> GetOptions {
     GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() }
 }
@@ -437,7 +434,7 @@ fn sorted_texts(paths: &[ObjectPath]) -> Vec<String> {
     texts
 }
 
-/// An answer that is too short says nothing of the object: its length was announced, so the transfer broke off.
+/// A short answer says nothing about the object: its length was announced, so the transfer broke off.
 fn check_received(name: &str, got_bytes: u64, wanted_bytes: u64) -> Result<(), StoreError> {
     if got_bytes != wanted_bytes {
         return Err(broken_off(name, format!("the answer ended after {got_bytes} of {wanted_bytes} bytes")));
@@ -447,10 +444,10 @@ fn check_received(name: &str, got_bytes: u64, wanted_bytes: u64) -> Result<(), S
 
 fn too_slow(name: &str, wanted_bytes: u64, limit: Duration) -> StoreError {
     let seconds = limit.as_secs();
-    broken_off(name, format!("{wanted_bytes} bytes did not come within {seconds} seconds"))
+    broken_off(name, format!("{wanted_bytes} bytes did not arrive within {seconds} seconds"))
 }
 
-/// The error of a transfer that did not come to its end.
+/// The error of a transfer that broke off.
 fn broken_off(name: &str, reason: String) -> StoreError {
     StoreError::Unreachable { doing: Doing::Reading, name: name.to_owned(), reason }
 }
@@ -475,7 +472,7 @@ impl From<ObjectMeta> for ListedObject {
 }
 
 impl fmt::Debug for Store {
-    /// Where it lies; the client below holds credentials.
+    /// Shows only the location, because the client contains credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Store").field(&self.0.place).finish()
     }

@@ -1,6 +1,6 @@
-//! Whether a store keeps the one promise that all else rests on: of many who create one object at
-//! once, exactly one wins. Some stores ignore the condition and let the last writer win; on such a
-//! store two backups would overwrite each other's ledger entries, so it is refused.
+//! Checks the one promise of a store on which everything else depends: if many writers create one object concurrently,
+//! exactly one wins. Some stores ignore the condition and let the last writer win. On such a store two backups would
+//! overwrite each other's ledger entries, so it is refused.
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -11,22 +11,22 @@ use crate::base::env::{Env, random};
 
 /// Writers that race for the name.
 const WRITERS: usize = 16;
-/// Bytes that each writes; enough that the requests overlap.
+/// Bytes that each writer sends, enough for the requests to overlap.
 const BODY_BYTES: usize = 4096;
 
 /// What the race showed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Conditional {
-    /// Exactly one writer won, its bytes stand, and later ones are told so.
+    /// Exactly one writer won, the object has its bytes, and later writers are refused.
     Works,
-    /// The condition was ignored: the store must not hold a repository.
+    /// The condition was ignored: the store must not be used for a repository.
     Ignored {
         /// What was seen.
         seen: String,
     },
-    /// The store, or its setting, has no such condition.
+    /// The store, or its setting, does not support the condition.
     Unsupported {
-        /// The library's words.
+        /// The library's message.
         reason: String,
     },
 }
@@ -36,11 +36,11 @@ pub enum Conditional {
 pub struct Probe {
     /// What the race showed.
     pub conditional: Conditional,
-    /// Why the probed object is still there, if it is. Rights to delete are not needed.
+    /// Why the probed object could not be deleted, if it is still there. Permission to delete is not required.
     pub left: Option<StoreError>,
 }
 
-/// Races for a random name below `probe/`, and deletes it.
+/// Races for a random name below `probe/`, then deletes it.
 pub async fn probe(store: &Store, env: &dyn Env) -> Result<Probe, StoreError> {
     let name = format!("probe/{}", HEXLOWER.encode(&random::<16>(env)));
     let bodies: Vec<Bytes> = (0..WRITERS).map(|_| random_body(env)).collect();
@@ -49,7 +49,7 @@ pub async fn probe(store: &Store, env: &dyn Env) -> Result<Probe, StoreError> {
     Ok(Probe { conditional, left })
 }
 
-/// Deletes what was probed, if there can be any. Returns why that failed.
+/// Deletes the probed object, if there can be one. Returns why that failed.
 async fn clean_up(store: &Store, name: &str, conditional: &Conditional) -> Option<StoreError> {
     match conditional {
         Conditional::Unsupported { .. } => None,
@@ -78,7 +78,7 @@ async fn judge(store: &Store, name: &str, bodies: &[Bytes], winners: &[usize]) -
     }
 }
 
-/// The writers whose object the store says it took.
+/// The writers whose object the store claims to have accepted.
 fn winners(answers: Vec<Result<Created, StoreError>>) -> Result<Vec<usize>, StoreError> {
     let mut winners = Vec::new();
     for (writer, answer) in answers.into_iter().enumerate() {
@@ -97,15 +97,15 @@ fn has_won(answer: Result<Created, StoreError>) -> Result<bool, StoreError> {
     }
 }
 
-/// Whether the winner's bytes stand, and whether a later writer is told so.
+/// Checks that the object has the winner's bytes and that a later writer is refused.
 async fn check_winner(store: &Store, name: &str, bodies: &[Bytes], winner: usize) -> Result<Conditional, StoreError> {
     if store.get(name, BODY_BYTES as u64).await? != bodies[winner] {
-        return Ok(ignored("another writer's bytes stand than the winner's"));
+        return Ok(ignored("the object does not have the winner's bytes"));
     }
     overwrite(store, name, &bodies[(winner + 1) % WRITERS]).await
 }
 
-/// Tries to write over the object, which must be refused.
+/// Tries to overwrite the object, which must be refused.
 async fn overwrite(store: &Store, name: &str, body: &Bytes) -> Result<Conditional, StoreError> {
     match store.create(name, body.clone()).await {
         Err(StoreError::Exists { .. }) => Ok(Conditional::Works),

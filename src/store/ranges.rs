@@ -1,16 +1,15 @@
-//! Which requests serve many ranges of one object: neighbours within a small gap share one. The
-//! gap is about what a request costs in time on a fast link; `object_store`'s own 1 MiB would read
-//! most of a pack for one user's frames. Pure: no I/O.
+//! Plans the requests for many ranges of one object: neighbours with a small gap between them share one. The gap is
+//! roughly what a request costs in time on a fast link. With `object_store`'s own gap of 1 MiB, reading one user's
+//! frames would read most of a pack. Pure: no I/O.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Unwanted bytes that are read rather than paid for with another request.
+/// Unwanted bytes that are cheaper to read than another request.
 pub(crate) const GAP_BYTES_MAX: u64 = 32 << 10;
 
-/// The runs to read for `wanted`: in order, apart by more than `gap`, and covering every range of
-/// `wanted` that is not empty.
+/// The runs to read for `wanted`: in order, more than `gap` apart, and covering every non-empty range.
 pub(crate) fn runs(wanted: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
     let mut runs = Vec::new();
     for range in sorted(wanted) {
@@ -26,7 +25,7 @@ fn sorted(wanted: &[Range<u64>]) -> Vec<Range<u64>> {
     sorted
 }
 
-/// Adds `range` to the last of `runs`, or after it if it is further away than `gap`.
+/// Extends the last of `runs` by `range`, or appends `range` if it is further away than `gap`.
 fn add(runs: &mut Vec<Range<u64>>, range: Range<u64>, gap: u64) {
     match runs.last_mut() {
         Some(run) if range.start <= run.end.saturating_add(gap) => run.end = run.end.max(range.end),
@@ -34,7 +33,7 @@ fn add(runs: &mut Vec<Range<u64>>, range: Range<u64>, gap: u64) {
     }
 }
 
-/// The bytes of `range` out of the runs that [`runs`] planned and what was read for each.
+/// The bytes of `range`, from the runs that [`runs`] planned and the bytes read for each.
 pub(crate) fn cut(range: &Range<u64>, runs: &[Range<u64>], read: &[Bytes]) -> Bytes {
     if range.is_empty() {
         return Bytes::new();
@@ -43,18 +42,18 @@ pub(crate) fn cut(range: &Range<u64>, runs: &[Range<u64>], read: &[Bytes]) -> By
     read[at].slice(within(range, &runs[at]))
 }
 
-/// The position of the run that covers `range`.
+/// The position of the run that contains `range`.
 fn run_of(range: &Range<u64>, runs: &[Range<u64>]) -> usize {
     runs.partition_point(|run| run.start <= range.start) - 1
 }
 
-/// `range` counted from the start of `run`.
+/// `range` relative to the start of `run`.
 fn within(range: &Range<u64>, run: &Range<u64>) -> Range<usize> {
     offset(range.start, run)..offset(range.end, run)
 }
 
 fn offset(position: u64, run: &Range<u64>) -> usize {
-    usize::try_from(position - run.start).expect("a run is in memory")
+    usize::try_from(position - run.start).expect("a run fits in memory")
 }
 
 #[cfg(test)]
@@ -77,7 +76,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn every_range_is_cut_out_whole(
+        fn every_range_gets_exactly_its_bytes(
             wanted in proptest::collection::vec((0u64..2000, 0u64..200), 0..30),
             gap in 0u64..100,
         ) {

@@ -1,4 +1,4 @@
-//! Answers that mean failure, with types of their own: the client library has none for them.
+//! Types for answers that mean failure, because the client library has none for them.
 
 use std::error::Error as StdError;
 
@@ -16,21 +16,21 @@ pub(crate) struct Rejected {
 }
 
 impl Rejected {
-    /// The refusal that caused `error`, if one did.
+    /// The rejection among the causes of `error`, if any.
     pub(crate) fn among_causes<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         causes(error).find_map(|cause| cause.downcast_ref())
     }
 
-    /// Whether the same request may well succeed later.
+    /// Whether the same request may succeed later.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self.status, 408 | 429 | 500..=599) || self.text.starts_with("RequestTimeout")
     }
 }
 
-/// Neither the environment nor the machine has credentials. Without a type of its own this would
-/// look like a store that does not answer, and be tried for minutes.
+/// Neither the environment nor the machine provides credentials. Without its own type this would look like a store
+/// that does not answer, and would be retried for minutes.
 #[derive(Debug, Error)]
-#[error("no credentials are set, and this machine has none of a cloud's: {reason}")]
+#[error("no credentials are set, and no cloud provides any to this machine: {reason}")]
 pub(crate) struct NoCredentials {
     pub(crate) reason: String,
 }

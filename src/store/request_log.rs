@@ -1,5 +1,5 @@
-//! What the log says of requests to the store: each call of the store with its object, size, duration and outcome, and
-//! each HTTP request below it that failed or was tried again. Names, numbers and statuses only: no address, no header.
+//! Logs requests to the store: each call with its object, size, duration and outcome, and each HTTP request of a call
+//! that failed or was retried. Contains only names, numbers and statuses: no address, no header.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,11 +17,11 @@ use super::rejection::Rejected;
 use crate::base::pipeline::lock;
 
 tokio::task_local! {
-    /// The HTTP requests of the call that is under way.
+    /// The HTTP requests of the current call.
     static ATTEMPTS: Arc<Attempts>;
 }
 
-/// Runs `work`, one call of the store, and logs how it ended.
+/// Runs `work`, one call of the store, and logs its outcome.
 pub(super) async fn logged<T>(
     doing: Doing,
     name: &str,
@@ -34,7 +34,7 @@ pub(super) async fn logged<T>(
     result
 }
 
-/// The same listing of what lies below `prefix`; how it ended is logged.
+/// Wraps a listing of the objects below `prefix` so that its outcome is logged.
 pub(super) fn log_listing<T: 'static>(
     prefix: &str,
     objects: BoxStream<'static, Result<T, StoreError>>,
@@ -76,17 +76,17 @@ impl RequestLog {
     }
 }
 
-/// What is there or not is an answer, and decides nothing by itself.
+/// Whether the object exists is an answer, not a failure.
 fn is_answer(error: &StoreError) -> bool {
     matches!(error, StoreError::NotFound { .. } | StoreError::Exists { .. })
 }
 
-/// Notes how many bytes of an object the call that is under way sends or has received.
+/// Records how many bytes of an object the current call sends or has received.
 pub(super) fn record_bytes(bytes: u64) {
     Span::current().record("bytes", bytes);
 }
 
-/// Logs that the call under way waits and then makes another attempt.
+/// Logs that the current call waits and then makes another attempt.
 pub(super) fn log_retry(failed_attempt: u32, wait: Duration, reason: &str) {
     tracing::warn!(failed_attempt, wait_ms = millis(wait), reason, "trying again");
 }
@@ -122,7 +122,7 @@ impl<T> LoggedListing<T> {
     }
 }
 
-/// Attempts at one HTTP request: the client library makes another one after each failure that may pass.
+/// Attempts at one HTTP request. The client library makes another one after each failure that may be temporary.
 #[derive(Default)]
 struct Attempts(Mutex<AttemptCount>);
 
@@ -139,7 +139,7 @@ struct AttemptFailure {
 }
 
 impl AttemptFailure {
-    /// Logs, in the span of the next attempt, why there is one.
+    /// Logs the reason for the next attempt, in that attempt's span.
     fn log_retry(self, next_attempt: &Span) {
         let waited_ms = millis(self.at.elapsed());
         next_attempt.in_scope(|| tracing::warn!(waited_ms, reason = self.reason, "trying again"));
@@ -152,11 +152,11 @@ impl Attempts {
     }
 }
 
-/// An HTTP request.
+/// One attempt at an HTTP request.
 pub(super) struct Attempt {
     span: Span,
     started: Instant,
-    /// Of the call that it belongs to; a request outside of any is logged alone.
+    /// The attempts of the call that it belongs to. A request outside any call has its own.
     attempts: Arc<Attempts>,
 }
 
@@ -193,7 +193,7 @@ impl Attempt {
     }
 }
 
-/// Why there was no answer that helps. Errors of the client may print addresses, so only their kind is told.
+/// Why there was no usable answer. Errors of the client may print addresses, so only their kind is logged.
 fn reason(error: &HttpError) -> String {
     match Rejected::among_causes(error) {
         Some(rejected) => rejected.to_string(),

@@ -1,36 +1,37 @@
-//! How long a store is waited for. The same for every kind of store; says nothing of which errors may pass.
+//! How long to wait for a store. The same for every kind of store. Other code decides which errors may be temporary.
 
 use std::time::Duration;
 
 use object_store::{BackoffConfig, RetryConfig};
 
-/// How long a store is waited for.
+/// How long to wait for a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetryPolicy {
-    /// Longest silence of the store before a try is given up.
+    /// Longest silence of the store before an attempt is abandoned.
     pub idle: Duration,
-    /// Slowest link that a transfer must pass; its deadline is `idle` and its bytes at this rate.
+    /// Slowest link that must still work. The deadline of a transfer is `idle` plus the time for its bytes at this
+    /// rate.
     pub bytes_per_second_min: u64,
-    /// Tries of a request after the first, if the store fails in a way that may pass.
+    /// Retries of a request, if the store's failure may be temporary.
     pub retries_max: u32,
-    /// Longest time after which a failing request is tried once more.
+    /// No retry starts later than this after the first attempt.
     pub retry_time_max: Duration,
-    /// Pause before the first retry; each later one is twice as long, up to [`PAUSE_MAX`].
+    /// Pause before the first retry. Doubles with each retry, up to [`PAUSE_MAX`].
     pub pause: Duration,
-    /// Tries of a create whose answer was unclear and whose object is not there.
+    /// Attempts at a create whose answer is unclear and whose object does not exist.
     pub create_attempts_max: u32,
 }
 
-/// Longest pause between two tries.
+/// Longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// Most retries, however long somebody wants to wait: about two days.
+/// Most retries, whatever the requested waiting time: about two days.
 const RETRIES_MAX: u32 = 10_000;
-/// Shortest silence that counts as one: a store that is well may think for a while.
+/// Shortest silence that ends an attempt: a healthy store may need a moment to answer.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 
 impl Default for RetryPolicy {
-    /// 32 KiB/s lets three packs of 32 MiB share a link of 1 Mbit/s; a link that is dead ends sooner,
-    /// when the kernel has waited 30 seconds for an acknowledgement.
+    /// 32 KiB/s lets three packs of 32 MiB share a link of 1 Mbit/s. A dead link ends sooner, when the kernel has
+    /// waited 30 seconds for an acknowledgement.
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(60),
@@ -44,17 +45,17 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long the transfer of `bytes` may take.
+    /// Deadline for the transfer of `bytes`.
     pub(crate) fn transfer(&self, bytes: u64) -> Duration {
         self.idle + Duration::from_secs(bytes / self.bytes_per_second_min.max(1))
     }
 
-    /// The pause before attempt `attempt` (from 1, the first retry).
+    /// The pause before retry number `attempt`, from 1.
     pub(crate) fn pause_before(&self, attempt: u32) -> Duration {
         self.pause.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(PAUSE_MAX)
     }
 
-    /// Gives up after about `time` what keeps failing or stays silent, sooner or later than by default.
+    /// A policy that gives up after about `time` of failures or silence.
     #[must_use]
     pub fn for_time(time: Duration) -> Self {
         let default = Self::default();
@@ -68,7 +69,7 @@ impl RetryPolicy {
         }
     }
 
-    /// How often one can try again in `time`.
+    /// The number of retries that fit into `time`.
     fn retries_within(&self, time: Duration) -> u32 {
         let mut waited = Duration::ZERO;
         for retry in 1..=RETRIES_MAX {
@@ -80,7 +81,7 @@ impl RetryPolicy {
         RETRIES_MAX
     }
 
-    /// The same in the client's words.
+    /// This policy in the client library's type.
     pub(super) fn retry_config(&self) -> RetryConfig {
         RetryConfig {
             backoff: BackoffConfig { init_backoff: self.pause, max_backoff: PAUSE_MAX, base: 2.0 },
@@ -97,7 +98,7 @@ mod tests {
     use super::RetryPolicy;
 
     #[test]
-    fn a_pack_passes_a_slow_link_and_a_stalled_one_ends() {
+    fn a_pack_has_time_on_a_slow_link_and_a_stalled_transfer_ends() {
         let retry_policy = RetryPolicy::default();
         let at_one_mbit = (32 << 20) / 125_000;
         assert!(retry_policy.transfer(32 << 20).as_secs() > 3 * at_one_mbit);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_to_wait_becomes_tries_that_fit_it() {
+    fn a_waiting_time_limits_the_retries() {
         let at_once = RetryPolicy::for_time(Duration::ZERO);
         assert_eq!((at_once.retries_max, at_once.create_attempts_max), (0, 1));
         let second = RetryPolicy::for_time(Duration::from_secs(1));

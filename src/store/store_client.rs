@@ -1,4 +1,4 @@
-//! The client that speaks to a store of either kind.
+//! Opens a client for a store of either kind: a directory or a bucket.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::error::{Doing, StoreError};
 use super::failure::StoreFailure;
 use super::location::{Location, StorePlace};
 
-/// What speaks to the store.
+/// A client of a store.
 pub(super) struct StoreClient {
     pub(super) objects: Arc<dyn ObjectStore>,
-    /// If the store is one.
+    /// The directory, if the store is one.
     pub(super) directory: Option<StoreDirectory>,
 }
 
@@ -35,7 +35,7 @@ impl StoreClient {
     }
 }
 
-/// The error of a directory that cannot be opened.
+/// The error for a directory that cannot be opened.
 pub(super) fn no_directory(error: &std::io::Error, path: &Path) -> StoreError {
     let place = path.display().to_string();
     if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) {

@@ -1,6 +1,6 @@
-//! Builds a tree from sorted rows: cuts rows into leaves, and builds the nodes over them level by level
-//! (`docs/format.md` sections 6 and 7). The cuts follow from the rows and the pinned rows per leaf alone,
-//! never from what was stored before.
+//! Builds a tree from sorted rows: cuts the rows into leaves, and builds the nodes above them level by level
+//! (`docs/format.md` sections 6 and 7). The cuts depend only on the rows and the pinned rows per leaf, never on what
+//! was stored before.
 
 use crate::base::frame::FrameType;
 use crate::base::id::ChunkId;
@@ -13,18 +13,18 @@ use crate::format::leaf::{GroupStart, LeafBuilder, write_row};
 use crate::format::node::{Child, Ranges, Skeleton, separator};
 use crate::format::wire::{Take, WireError};
 
-/// Values that a boundary hash may have.
+/// Number of possible boundary hashes.
 const HASHES: u128 = 1 << 64;
 
-/// A sorted row as it travels through the external sort: placement key, and a payload that orders
-/// equal keys by the bytes of the row.
+/// A sorted row as it passes through the external sort: the key is the placement key, and the payload orders equal
+/// keys by the bytes of the row.
 #[derive(Debug, Default)]
 pub struct RowPayload;
 
 const TAIL_LEN: usize = 3;
 const PAYLOAD: &str = "spilled row";
 
-/// Whether some cell of a row is a stream.
+/// Whether any cell of a row is a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Streams {
     None,
@@ -40,7 +40,7 @@ impl RowPayload {
     }
 }
 
-/// What a payload holds.
+/// The parts of a payload.
 struct PayloadParts<'a> {
     cell_count: usize,
     cells: &'a [u8],
@@ -68,7 +68,7 @@ impl<'a> PayloadParts<'a> {
     }
 }
 
-/// Appends the key and payload's cells of a reference row: the table and key that another owner is named in.
+/// Appends the payload of a reference row, whose cells are the table and key of a row that names another owner.
 pub fn write_reference(out: &mut Vec<u8>, table: u32, key: &[u8], owner_len: u16) {
     let mut cells = Vec::with_capacity(key.len() + 12);
     Cell::Integer(i64::from(table)).write(&mut cells);
@@ -84,11 +84,11 @@ pub struct LeafCut {
     pub last_key: Vec<u8>,
     /// Rows, with multiplicity.
     pub rows: u64,
-    /// Rows as they are stored.
+    /// Rows without multiplicity, as stored.
     pub distinct_rows: u64,
-    /// Owners whose first row is here.
+    /// Owners whose first row is in this leaf.
     pub owners: u64,
-    /// Streams that rows refer to, in their order.
+    /// Streams that the rows refer to, in the order of the rows.
     pub streams: Vec<StreamRef>,
 }
 
@@ -98,7 +98,7 @@ pub struct RowCounts {
     pub owned: u64,
     pub none: u64,
     pub orphan: u64,
-    /// Rows that share their key with another.
+    /// Rows that share their key with another row.
     pub duplicates: u64,
 }
 
@@ -125,14 +125,14 @@ pub struct LeafCutter<H> {
     streams: Vec<StreamRef>,
     pending: PendingRow,
     counts: RowCounts,
-    /// Class and owner of the last row, over leaves.
+    /// Class and owner of the last row, across leaves.
     last_owner: Option<Vec<u8>>,
-    /// Rows so far that have `last_key`, over leaves.
+    /// Rows so far with the key `last_key`, across leaves.
     equal_keys: u64,
     encoded: Vec<u8>,
 }
 
-/// A row that is held back until it is known how often it occurs.
+/// A row that waits until its multiplicity is known.
 #[derive(Debug, Default)]
 struct PendingRow {
     key: Vec<u8>,
@@ -174,12 +174,12 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
         }
     }
 
-    /// The next row in ascending order of (key, payload). Returns a leaf when one is full.
+    /// Adds the next row, in ascending order of (key, payload). Returns a leaf when one is full.
     pub fn push(&mut self, key: &[u8], payload: &[u8]) -> Result<Option<LeafCut>, WireError> {
         self.push_times(key, payload, 1)
     }
 
-    /// As [`LeafCutter::push`], for a row that is known to come so many times.
+    /// Like [`LeafCutter::push`], for a row that occurs `times` times.
     pub fn push_times(&mut self, key: &[u8], payload: &[u8], times: u64) -> Result<Option<LeafCut>, WireError> {
         if self.pending.is_same(key, payload) {
             self.pending.multiplicity = self.pending.multiplicity.saturating_add(times);
@@ -190,7 +190,7 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
         Ok(cut)
     }
 
-    /// The leaves that are left (at most two) and the counts of all rows.
+    /// The remaining leaves (at most two) and the counts of all rows.
     pub fn finish(mut self) -> Result<(Vec<LeafCut>, RowCounts), WireError> {
         let mut cuts = Vec::new();
         cuts.extend(self.place_pending()?);
@@ -201,14 +201,14 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
         Ok((cuts, self.counts))
     }
 
-    /// Adds the pending row to the leaf. Returns the leaf before it if that ends here.
+    /// Adds the pending row to the leaf. Returns the previous leaf if it ends here.
     fn place_pending(&mut self) -> Result<Option<LeafCut>, WireError> {
         if self.pending.multiplicity == 0 {
             return Ok(None);
         }
         let pending = std::mem::take(&mut self.pending);
         let cut = self.place(&pending)?;
-        // Keeps its allocations.
+        // Keep the allocations.
         self.pending = pending;
         Ok(cut)
     }
@@ -295,7 +295,8 @@ impl<H: Fn(u8, &[u8]) -> u64> LeafCutter<H> {
     }
 }
 
-/// Whether a leaf of `rows` distinct rows ends before a row with another key, `hash` being that of the last key.
+/// Whether a leaf of `rows` distinct rows ends before a row with another key. `hash` is the boundary hash of the last
+/// key.
 #[must_use]
 pub fn is_leaf_boundary(rows: u64, rows_per_leaf: u64, hash: impl FnOnce() -> u64) -> bool {
     let target = rows_per_leaf.max(1);
@@ -305,8 +306,8 @@ pub fn is_leaf_boundary(rows: u64, rows_per_leaf: u64, hash: impl FnOnce() -> u6
     target == 1 || u128::from(hash()) < leaf_threshold(rows, target)
 }
 
-/// Hashes below it end a leaf. From the target on a cut is likely but never certain: else leaves of few rows would be
-/// cut by counting, and one inserted row would move the cuts of many.
+/// Hashes below this threshold end a leaf. From the target on a cut is likely but never certain. Otherwise leaves of
+/// few rows would be cut by counting, and one inserted row would move many cuts.
 fn leaf_threshold(rows: u64, target: u64) -> u128 {
     let divisor = if rows < target { 4 * target } else { (target / 4).max(2) };
     HASHES / u128::from(divisor)
@@ -322,7 +323,7 @@ fn collect_streams(cells: &[u8], count: usize, streams: &mut Vec<StreamRef>) -> 
     Ok(())
 }
 
-/// Rows per leaf for a table of this many rows and bytes of rows, or `None` while it is too small to tell.
+/// Rows per leaf for a table with this many rows and bytes of rows, or `None` while the table is too small to decide.
 #[must_use]
 pub fn rows_per_leaf(rows: u64, row_bytes: u64) -> Option<u32> {
     if rows < PIN_ROWS_MIN {
@@ -332,15 +333,15 @@ pub fn rows_per_leaf(rows: u64, row_bytes: u64) -> Option<u32> {
     Some(u32::try_from(LEAF_BYTES_TARGET / mean).unwrap_or(ROWS_PER_LEAF_MAX).clamp(1, ROWS_PER_LEAF_MAX))
 }
 
-/// The keyed hashes that a tree is built with.
+/// The keyed hashes for building a tree.
 pub trait TreeKeys {
     /// Boundary hash of (level, placement key).
     fn boundary(&self, level: u8, key: &[u8]) -> u64;
-    /// Chunk id of content of a type.
+    /// Chunk id of content of type `kind`.
     fn chunk_id(&self, kind: FrameType, content: &[u8]) -> ChunkId;
 }
 
-/// A node, complete but for the locations of its children.
+/// A node, complete except for the locations of its children.
 #[derive(Debug)]
 pub struct BuiltNode {
     pub id: ChunkId,
@@ -350,7 +351,7 @@ pub struct BuiltNode {
     pub ranges: Vec<u8>,
 }
 
-/// Children of the node of one level that is not complete yet.
+/// Children of the incomplete node of one level.
 #[derive(Debug, Default)]
 struct OpenNode {
     children: Vec<Child>,
@@ -372,11 +373,11 @@ impl OpenNode {
     }
 }
 
-/// Receives leaves in order; gives nodes as they are complete.
+/// Receives leaves in order and returns nodes as they are completed.
 #[derive(Debug)]
 pub struct TreeBuilder<K> {
     keys: K,
-    /// From the leaves' parents up.
+    /// From the leaves' parents upwards.
     levels: Vec<OpenNode>,
     built: Vec<BuiltNode>,
 }
@@ -387,17 +388,17 @@ impl<K: TreeKeys> TreeBuilder<K> {
         Self { keys, levels: vec![OpenNode::default()], built: Vec::new() }
     }
 
-    /// The next leaf, with its first and last placement key.
+    /// Adds the next leaf, with its first and last placement key.
     pub fn push(&mut self, leaf: Child, first_key: &[u8], last_key: &[u8]) {
         self.push_at(0, leaf, first_key, last_key);
     }
 
-    /// Nodes that became complete since the last call.
+    /// Nodes completed since the last call.
     pub fn take_built(&mut self) -> Vec<BuiltNode> {
         std::mem::take(&mut self.built)
     }
 
-    /// Completes the tree: the nodes that were still open, and the root.
+    /// Completes the tree: returns the nodes that were still open, and the root.
     pub fn finish(mut self) -> (Vec<BuiltNode>, BuiltNode) {
         let mut index = 0;
         // Completing a node may add a level.
@@ -427,7 +428,7 @@ impl<K: TreeKeys> TreeBuilder<K> {
         is_node_boundary(node.children.len(), || self.keys.boundary(index as u8 + 1, &node.last_key))
     }
 
-    /// Makes the open node of a level a child of the level above.
+    /// Turns the open node of a level into a child of the level above.
     fn complete_node(&mut self, index: usize) {
         let OpenNode { children, separators, first_key, last_key } = std::mem::take(&mut self.levels[index]);
         let node = self.build(index, children, separators);
@@ -444,7 +445,7 @@ impl<K: TreeKeys> TreeBuilder<K> {
     }
 }
 
-/// What a node's parent says of it.
+/// The entry for a node in its parent.
 fn child_of(node: &BuiltNode) -> Child {
     let mut child = Child {
         id: node.id,
@@ -465,7 +466,8 @@ fn child_of(node: &BuiltNode) -> Child {
     child
 }
 
-/// Whether a node ends after its n-th child, `hash` being that of the child's last key on the node's level.
+/// Whether a node ends after `children` children. `hash` is the boundary hash of the last child's last key on the
+/// node's level.
 #[must_use]
 pub fn is_node_boundary(children: usize, hash: impl FnOnce() -> u64) -> bool {
     if children < FAN_OUT_MIN {
@@ -474,7 +476,7 @@ pub fn is_node_boundary(children: usize, hash: impl FnOnce() -> u64) -> bool {
     children >= FAN_OUT_MAX || u128::from(hash()) < node_threshold(children)
 }
 
-/// Hashes below it end a node.
+/// Hashes below this threshold end a node.
 fn node_threshold(children: usize) -> u128 {
     let target = FAN_OUT_TARGET as u128;
     if children < FAN_OUT_TARGET { HASHES / (4 * target) } else { HASHES * 4 / target }

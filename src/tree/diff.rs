@@ -1,7 +1,6 @@
-//! Two trees of one table in step: what is equal on both sides is dropped, first whole subtrees by
-//! their ids, then rows. An equal id means equal rows, wherever it stands, and a tree is a multiset of
-//! rows, so a subtree may be dropped from both sides whatever its alignment. Pure: who reads the nodes
-//! and leaves that are left is not known here.
+//! Compares two trees of one table. Drops what is equal on both sides: first whole subtrees by id, then rows. Equal
+//! ids mean equal rows, wherever they are, and a tree is a multiset of rows, so a subtree may be dropped from both
+//! sides whatever its alignment. Pure: the caller reads the remaining nodes and leaves.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -9,11 +8,11 @@ use std::collections::HashMap;
 use crate::base::id::ChunkId;
 use crate::format::node::{Child, Skeleton};
 
-/// How often each child occurs.
+/// How many times each child occurs.
 type ChildCounts = HashMap<ChunkId, u32>;
 
-/// Drops children that both sides have, and nodes that have no child left. Returns how many leaves
-/// were dropped on either side.
+/// Drops children that both sides have, and nodes without remaining children. Returns how many leaves were dropped on
+/// each side.
 pub fn cancel_common(old: &mut Vec<Skeleton>, new: &mut Vec<Skeleton>) -> u64 {
     let mut common = CommonChildren { in_new: count_children(new), in_both: ChildCounts::new(), leaves: 0 };
     for node in old.iter_mut() {
@@ -29,15 +28,15 @@ pub fn cancel_common(old: &mut Vec<Skeleton>, new: &mut Vec<Skeleton>) -> u64 {
 
 /// Children that both sides have.
 struct CommonChildren {
-    /// Those that no child of the old side was found for.
+    /// Children of the new side that no child of the old side has matched yet.
     in_new: ChildCounts,
-    /// Those that were found on the old side.
+    /// Children that the old side has matched.
     in_both: ChildCounts,
     leaves: u64,
 }
 
 impl CommonChildren {
-    /// Whether a child of the old side is on the new side, too.
+    /// Whether the new side has this child of the old side too.
     fn take_old(&mut self, child: &Child) -> bool {
         let is_common = take_one(&mut self.in_new, child.id);
         if is_common {
@@ -56,7 +55,7 @@ fn count_children(nodes: &[Skeleton]) -> ChildCounts {
     counts
 }
 
-/// Counts one child less; false if there is none.
+/// Decrements the count of a child. Returns false if there is none.
 fn take_one(counts: &mut ChildCounts, child: ChunkId) -> bool {
     match counts.get_mut(&child) {
         Some(left) if *left > 0 => {
@@ -67,16 +66,16 @@ fn take_one(counts: &mut ChildCounts, child: ChunkId) -> bool {
     }
 }
 
-/// A row out of a tree, in a form in which rows of both sides can be compared.
+/// A row of a tree, in a form in which rows of both sides can be compared.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TreeRow {
     /// Placement key: class, owner, key.
     pub place: Vec<u8>,
-    /// Bytes of the owner within it.
+    /// Bytes of the owner within `place`.
     pub owner_len: usize,
     /// Canonical bytes of the cells.
     pub cells: Vec<u8>,
-    /// How often the row is there.
+    /// How many times the row occurs.
     pub multiplicity: u64,
 }
 
@@ -99,14 +98,14 @@ impl TreeRow {
         &self.place[1 + self.owner_len..]
     }
 
-    /// Counts the row so many times less; whether it is not there any more.
+    /// Subtracts `times` from the multiplicity. Returns whether no row is left.
     fn take_times(&mut self, times: u64) -> bool {
         self.multiplicity -= times;
         self.multiplicity == 0
     }
 }
 
-/// Rows with one key that are not the same on both sides.
+/// Rows with one key that differ between the two sides.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Difference {
     pub old: Vec<TreeRow>,
@@ -114,14 +113,14 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Whether nothing differs.
+    /// Whether there is no difference.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.old.is_empty() && self.new.is_empty()
     }
 
-    /// Takes out what is equal on both sides by `same`, as often as it is there on both, and gives it to
-    /// `each` with how often. Both sides must be sorted by `same`.
+    /// Removes rows that are equal by `same`, as many times as both sides have them, and passes each pair to `each`
+    /// with that count. Both sides must be sorted by `same`.
     pub fn cancel(
         &mut self,
         same: impl Fn(&TreeRow, &TreeRow) -> Ordering,
@@ -149,7 +148,7 @@ impl Difference {
         self.new.retain(|row| row.multiplicity > 0);
     }
 
-    /// Takes out rows that are the same on both sides.
+    /// Removes rows that are equal on both sides.
     pub fn cancel_equal(&mut self) {
         if self.old.is_empty() || self.new.is_empty() {
             return;
@@ -164,8 +163,7 @@ fn by_cells(a: &TreeRow, b: &TreeRow) -> Ordering {
     (&a.cells, &a.place).cmp(&(&b.cells, &b.place))
 }
 
-/// Reads two sequences of rows in ascending order of their placement keys; `each` gets every key whose
-/// rows differ.
+/// Reads two sequences of rows in ascending order of placement keys. Calls `each` for every key whose rows differ.
 pub fn diff_rows<E>(
     old: impl FnMut() -> Result<Option<TreeRow>, E>,
     new: impl FnMut() -> Result<Option<TreeRow>, E>,
@@ -185,7 +183,7 @@ pub fn diff_rows<E>(
     Ok(())
 }
 
-/// Which side has the lesser key, or the only one; `None` at the end of both.
+/// Which side has the smaller key, or is the only one left. `None` at the end of both.
 fn compare_keys(old: Option<&TreeRow>, new: Option<&TreeRow>) -> Option<Ordering> {
     match (old, new) {
         (None, None) => None,
@@ -210,7 +208,7 @@ impl<E, N: FnMut() -> Result<Option<TreeRow>, E>> RowCursor<N> {
         if is_wanted { self.take_key() } else { Ok(Vec::new()) }
     }
 
-    /// The current row and all that follow with its key.
+    /// The current row and all following rows with its key.
     fn take_key(&mut self) -> Result<Vec<TreeRow>, E> {
         let mut rows: Vec<TreeRow> = Vec::with_capacity(1);
         while let Some(row) = self.current.take() {
@@ -239,7 +237,7 @@ mod tests {
     use crate::format::node::{Child, Skeleton};
     use crate::tree::builder::{LeafCutter, RowPayload, Streams, TreeBuilder, TreeKeys};
 
-    /// (owner, key) -> value -> how often.
+    /// (owner, key) -> value -> count.
     type Rows = BTreeMap<((u8, u8), u8), u64>;
 
     #[derive(Clone, Copy)]
@@ -267,7 +265,7 @@ mod tests {
         vec![4, value & 0x7f]
     }
 
-    /// A tree of one node over its leaves, and the contents of the leaves.
+    /// A tree with one node over its leaves, and the contents of the leaves.
     fn tree(rows: &Rows) -> (Skeleton, BTreeMap<ChunkId, Vec<u8>>) {
         let mut cutter = LeafCutter::new(|level, key: &[u8]| Plain.boundary(level, key), 4);
         let mut cuts = Vec::new();
@@ -308,7 +306,7 @@ mod tests {
             let mut leaf = LeafRows::new(&contents[&child.id]).expect("a leaf");
             let mut stored = Vec::new();
             while let Some(row) = leaf.next_row(&mut stored).expect("a row") {
-                // The fixture's keys are one byte; which one is told by position only, so look it up.
+                // Keys of this fixture are one byte and are not in the leaf, but follow from the value.
                 rows.push((row.owner[0], row.bytes.to_vec(), row.multiplicity));
             }
         }
@@ -323,7 +321,7 @@ mod tests {
         }
     }
 
-    /// Rows whose key is the upper half of their value, so that it can be found again in the cells.
+    /// Rows whose key is the upper half of their value, so that the cells contain the key.
     fn arbitrary_rows() -> impl Strategy<Value = Rows> {
         prop::collection::btree_map(
             (0u8..6, 0u8..128).prop_map(|(owner, value)| ((owner, value / 16), value)),
@@ -353,7 +351,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn the_difference_of_trees_is_that_of_their_rows((old, new) in edited()) {
+        fn trees_differ_exactly_in_the_rows_that_differ((old, new) in edited()) {
             let (old_root, old_leaves) = tree(&old);
             let (new_root, new_leaves) = tree(&new);
             let mut a = vec![old_root];
@@ -383,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_subtrees_go_whatever_their_alignment() {
+    fn equal_subtrees_are_dropped_whatever_their_alignment() {
         let child = |n: u8, leaves| Child {
             id: ChunkId::new([n; 20]),
             rows: 1,

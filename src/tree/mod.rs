@@ -1,4 +1,4 @@
-//! Trees of rows: leaves and nodes, pieces of streams, differences of two trees. Pure: no I/O.
+//! Trees of rows: leaves and nodes, pieces of streams, differences between two trees. Pure: no I/O.
 
 pub mod builder;
 pub mod diff;

@@ -1,7 +1,6 @@
-//! Cuts streams into pieces (`docs/format.md` section 7): fastcdc proposes candidates, a keyed hash
-//! of the bytes before a candidate accepts or rejects it, so that lengths of pieces tell nothing to
-//! those without the key but that contents are equal. A cut depends on nothing that lies more than
-//! [`PIECE_BYTES_MAX`] behind the start of its piece.
+//! Cuts streams into pieces (`docs/format.md` section 7). FastCDC proposes candidates, and a keyed hash of the bytes
+//! before a candidate accepts or rejects it. Without the key, the lengths of pieces therefore reveal only whether
+//! contents are equal. A cut does not depend on anything more than [`PIECE_BYTES_MAX`] after the start of its piece.
 
 use fastcdc::v2020::{FastCDC, Normalization};
 
@@ -10,7 +9,7 @@ use crate::base::limit::{PIECE_BYTES_MAX, PIECE_BYTES_MIN, PIECE_BYTES_TARGET};
 const CANDIDATE_BYTES_MIN: usize = 2 << 10;
 const CANDIDATE_BYTES_TARGET: usize = 8 << 10;
 const CANDIDATE_BYTES_MAX: usize = 64 << 10;
-/// Bytes before a candidate that the keyed hash is over.
+/// Bytes before a candidate that the keyed hash covers.
 const WINDOW_BYTES: usize = 64;
 /// One candidate in 32 is accepted below [`PIECE_BYTES_TARGET`], one in 2 from there on.
 const ACCEPT_BELOW_TARGET: u64 = 1 << (64 - 5);
@@ -18,7 +17,7 @@ const ACCEPT_FROM_TARGET: u64 = 1 << (64 - 1);
 
 const _: () = assert!(CANDIDATE_BYTES_MAX <= PIECE_BYTES_MAX && CANDIDATE_BYTES_MAX <= PIECE_BYTES_TARGET);
 
-/// The pieces of one stream, in order; together they are the stream. An empty stream is one empty piece.
+/// The pieces of one stream, in order. Concatenated, they are the stream. An empty stream has one empty piece.
 pub struct StreamChunker<'a, H> {
     bytes: &'a [u8],
     candidates: FastCDC<'a>,
@@ -30,7 +29,7 @@ pub struct StreamChunker<'a, H> {
     state: ChunkerState,
 }
 
-/// An empty stream has one piece too.
+/// Needed because an empty stream has one piece too.
 #[derive(PartialEq, Eq)]
 enum ChunkerState {
     /// No piece was returned yet.
@@ -63,7 +62,7 @@ impl<'a, H: Fn(&[u8]) -> u64> StreamChunker<'a, H> {
         (self.boundary_hash)(window) < threshold
     }
 
-    /// Where the piece that begins at the last cut ends.
+    /// The end of the piece that begins at the last cut.
     fn find_cut(&mut self) -> usize {
         let forced = self.bytes.len().min(self.cut + PIECE_BYTES_MAX);
         loop {
@@ -118,14 +117,14 @@ mod tests {
         pieces(bytes).iter().map(|piece| piece.len()).collect()
     }
 
-    /// Bytes without pattern, the same on every machine.
+    /// Bytes without a pattern, the same on every machine.
     fn noise(seed: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
         bytes
     }
 
-    /// Lines like those of a dump.
+    /// Lines like in a dump.
     fn text(seed: u64, len: usize) -> Vec<u8> {
         let words = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"];
         let mut out = Vec::with_capacity(len + 80);
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn edges() {
+    fn empty_short_and_uniform_streams_are_cut() {
         assert_eq!(lengths(b""), [0]);
         assert_eq!(lengths(b"x"), [1]);
         let noise = noise(2, 16 << 10);
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_decides() {
+    fn cuts_depend_on_the_key() {
         let bytes = noise(3, 1 << 20);
         let other: Vec<usize> =
             StreamChunker::new(&bytes, |window| boundary_hash(window).rotate_left(32)).map(<[u8]>::len).collect();
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_what_the_format_document_says() {
+    fn piece_sizes_match_the_format_document() {
         let lengths = lengths(&noise(4, 64 << 20));
         let mean = lengths.iter().sum::<usize>() as f64 / lengths.len() as f64;
         let variance = lengths.iter().map(|&len| (len as f64 - mean).powi(2)).sum::<f64>() / lengths.len() as f64;
@@ -198,7 +197,7 @@ mod tests {
         }
 
         #[test]
-        fn cuts_do_not_depend_on_what_is_far_behind(len in 0usize..4 << 20) {
+        fn cuts_do_not_depend_on_distant_later_bytes(len in 0usize..4 << 20) {
             let mut start = 0;
             for (short, long) in pieces(&NOISE[..len]).into_iter().zip(pieces(&NOISE)) {
                 if start + PIECE_BYTES_MAX >= len {
@@ -210,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn pieces_are_the_stream(start in 0usize..1 << 20, len in 0usize..2 << 20) {
+        fn concatenated_pieces_are_the_stream(start in 0usize..1 << 20, len in 0usize..2 << 20) {
             let bytes = &NOISE[start..start + len];
             let pieces = pieces(bytes);
             prop_assert!(pieces.concat() == bytes);

@@ -1,4 +1,4 @@
-//! `scripts/check` writes `target/checked` if, and only if, what it checked is the committed tree.
+//! `scripts/check` writes `target/checked` if, and only if, it checked the committed tree.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::source::root;
 
-/// A repository with `scripts/check`, and programs that do nothing in place of those that it runs.
+/// A repository with `scripts/check`, and stubs for the programs that it runs.
 struct Checkout {
     dir: TempDir,
 }
@@ -52,7 +52,7 @@ impl Checkout {
         self.git(&["commit", "--quiet", "--allow-empty", "--message", "a commit"]);
     }
 
-    /// Runs `scripts/check`, in which `scripts/test` does this, and gives the tree that it calls checked.
+    /// Runs `scripts/check` with `test` as its `scripts/test`, and returns the tree that it reports as checked.
     fn checked(&self, test: &str, args: &[&str]) -> Option<String> {
         let path = format!("{}:{}", self.path("stubs").display(), std::env::var("PATH").expect("a path"));
         let mut check = prepared(self.path("scripts/check"), self.dir.path());
@@ -63,7 +63,7 @@ impl Checkout {
     }
 }
 
-/// A command without what git or a user has set.
+/// A command without the git settings of the environment and the user.
 fn prepared(program: impl AsRef<std::ffi::OsStr>, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir);
@@ -78,21 +78,21 @@ fn prepared(program: impl AsRef<std::ffi::OsStr>, dir: &Path) -> Command {
 }
 
 #[test]
-fn a_tree_that_passes_is_named() {
+fn a_tree_that_passes_is_reported() {
     let checkout = Checkout::new();
     let tree = checkout.git(&["rev-parse", "HEAD^{tree}"]);
     assert_eq!(checkout.checked("true", &[]), Some(format!("{tree}\n")));
 }
 
 #[test]
-fn no_tree_is_named_otherwise() {
+fn no_tree_is_reported_after_a_failure_or_a_change() {
     let changed = Checkout::new();
     fs::write(changed.path("scripts/licences"), "#!/bin/sh\n\n").expect("writes");
-    assert_eq!(changed.checked("true", &[]), None, "there are changes");
+    assert_eq!(changed.checked("true", &[]), None, "there are uncommitted changes");
     for (test, args, what) in [
         ("false", &[][..], "a test failed"),
-        ("true", &["-E", "all()"], "some tests ran alone"),
-        ("touch new", &[], "a file came up meanwhile"),
+        ("true", &["-E", "all()"], "only some tests ran"),
+        ("touch new", &[], "a file was created meanwhile"),
         ("git commit --quiet --allow-empty --message another", &[], "HEAD has moved"),
     ] {
         assert_eq!(Checkout::new().checked(test, args), None, "{what}");

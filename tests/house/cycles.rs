@@ -1,4 +1,4 @@
-//! Files that import each other in a circle.
+//! Finds import cycles between files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use crate::modules::{Modules, Uses};
 use crate::source::{File, program_files, root};
 
 #[test]
-fn no_files_import_each_other() {
+fn files_do_not_import_each_other_in_a_cycle() {
     let files = program_files(root());
     let mut found = Findings::default();
     for cycle in cycles(&files, &Modules::new(&files)) {
@@ -18,10 +18,10 @@ fn no_files_import_each_other() {
     found.none();
 }
 
-/// Each cycle as the paths of its files: the strongly connected parts of the graph of imports.
+/// The import cycles, which are the strongly connected components of the graph of imports.
 pub fn cycles<'a>(files: &'a [File], modules: &Modules<'a>) -> Vec<Cycle<'a>> {
     let graph: Graph<'a> =
-        files.iter().filter(|file| !file.is_door()).map(|file| (file.path.as_str(), modules.uses(file))).collect();
+        files.iter().filter(|file| !file.is_mod_file()).map(|file| (file.path.as_str(), modules.uses(file))).collect();
     let mut search = Search { graph: &graph, order: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
     for file in graph.keys() {
         if !search.order.contains_key(file) {
@@ -36,7 +36,7 @@ type Graph<'a> = BTreeMap<&'a str, Uses<'a>>;
 
 pub struct Cycle<'a> {
     pub files: Vec<&'a str>,
-    /// Who uses what of whom, a line each.
+    /// Which file uses what from which file, one line each.
     pub ties: String,
 }
 
@@ -47,24 +47,24 @@ impl<'a> Cycle<'a> {
         for file in &files {
             for (used, names) in graph[file].iter().filter(|(used, _)| files.contains(used)) {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                writeln!(ties, "  {file} uses {used}: {}", names.join(", ")).expect("a string takes every line");
+                writeln!(ties, "  {file} uses {used}: {}", names.join(", ")).expect("writing to a string cannot fail");
             }
         }
         Self { files, ties }
     }
 }
 
-/// Tarjan's search.
+/// Tarjan's algorithm for strongly connected components.
 struct Search<'g, 'a> {
     graph: &'g Graph<'a>,
-    /// The number of each file that was visited, and the lowest that it reaches; none when its part is complete.
+    /// The number of each visited file, or `None` once its component is complete.
     order: BTreeMap<&'a str, Option<usize>>,
     stack: Vec<&'a str>,
     found: Vec<Vec<&'a str>>,
 }
 
 impl<'a> Search<'_, 'a> {
-    /// The lowest number that is reached from here.
+    /// Returns the lowest number that is reachable from `file`.
     fn visit(&mut self, file: &'a str) -> usize {
         let number = self.order.len();
         let depth = self.stack.len();

@@ -1,4 +1,4 @@
-//! What every file has: a name, a first line that says what it is, a place in the tree, and a limited length.
+//! Rules for every file: a meaningful name, a first line that describes it, a `mod` declaration, and a maximum length.
 
 use std::fs;
 
@@ -8,34 +8,34 @@ use crate::source::{File, root, rust_files};
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
-/// Names that say nothing about what is inside.
+/// Names that say nothing about the content.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "misc", "helper", "helpers", "common", "prelude", "shared", "types"];
 
 #[test]
-fn files_say_what_they_are() {
+fn files_begin_with_a_description() {
     let mut found = Findings::default();
     for file in rust_files("src").iter().chain(&rust_files("tests")) {
         if !file.text.starts_with("//! ") {
-            found.add(file, 0, "opens without `//!`");
+            found.add(file, 0, "does not begin with `//!`");
         }
     }
     found.none();
 }
 
 #[test]
-fn files_have_names_and_are_used() {
+fn files_have_meaningful_names_and_are_declared() {
     let mut found = Findings::default();
     for file in &rust_files("src") {
         let path = file.path.trim_end_matches(".rs").trim_end_matches("/mod");
         if path.rsplit('/').next().is_some_and(|name| EMPTY_NAMES.contains(&name)) {
-            found.add(file, 0, "a name that says nothing");
+            found.add(file, 0, "a name that says nothing about the content");
         }
     }
     for file in rust_files("src").iter().chain(&rust_files("tests")) {
-        if let Some((door, name)) = door(file) {
-            let declared = fs::read_to_string(root().join(&door)).is_ok_and(|text| text.contains(&name));
+        if let Some((parent_file, name)) = parent_file(file) {
+            let declared = fs::read_to_string(root().join(&parent_file)).is_ok_and(|text| text.contains(&name));
             if !declared {
-                found.add(file, 0, &format!("{door} has no `{name}`: nothing compiles this file"));
+                found.add(file, 0, &format!("{parent_file} has no `{name}`: this file is not compiled"));
             }
         }
     }
@@ -70,22 +70,22 @@ fn functions_are_short() {
     found.none();
 }
 
-/// The file that must declare this one, and how.
-fn door(file: &File) -> Option<(String, String)> {
+/// The file that must declare this file as a module, and the declaration.
+fn parent_file(file: &File) -> Option<(String, String)> {
     let (folder, name) = file.path.rsplit_once('/')?;
     let (folder, name) = match name.strip_suffix(".rs")? {
         "lib" | "main" => return None,
         "mod" => folder.rsplit_once('/')?,
         name => (folder, name),
     };
-    let door = match folder {
+    let parent_file = match folder {
         "src" => "src/lib.rs".to_owned(),
-        // Cargo finds these itself, and each `main.rs` names `support`.
+        // Cargo finds these itself, and each `main.rs` declares `support`.
         "tests" => return None,
         _ => ["mod.rs", "main.rs"]
-            .map(|door| format!("{folder}/{door}"))
+            .map(|parent_file| format!("{folder}/{parent_file}"))
             .into_iter()
-            .find(|door| root().join(door).exists())?,
+            .find(|parent_file| root().join(parent_file).exists())?,
     };
-    Some((door, format!("mod {name};")))
+    Some((parent_file, format!("mod {name};")))
 }

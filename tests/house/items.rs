@@ -1,13 +1,13 @@
-//! Items of a file as its tokens show them: functions with their parameters, types, and what is public.
+//! Items of a file, found in its tokens: functions with their parameters, types, and public items.
 
 use std::ops::Range;
 
 use crate::lex::{Token, TokenKind};
 
-/// A function with a body. Ranges are of tokens.
+/// A function with a body. Ranges are ranges of tokens.
 pub struct Function<'a> {
     pub name: &'a str,
-    /// From `fn` to the brace that closes the body.
+    /// From `fn` to the closing brace of the body.
     pub whole: Range<usize>,
     pub parameters: Vec<Range<usize>>,
 }
@@ -22,7 +22,7 @@ pub struct Public<'a> {
 const TYPE_KEYWORDS: &[&str] = &["struct", "enum", "trait", "union"];
 const ITEM_KEYWORDS: &[&str] = &["fn", "struct", "enum", "trait", "union", "type", "const", "static"];
 
-/// The token that closes what the token `open` opens: a bracket of any kind.
+/// The position of the token that closes the bracket at `open`, whatever its kind.
 pub fn closing(tokens: &[Token<'_>], open: usize) -> usize {
     let mut depth = 0;
     for (i, token) in tokens.iter().enumerate().skip(open) {
@@ -38,7 +38,7 @@ pub fn closing(tokens: &[Token<'_>], open: usize) -> usize {
     tokens.len()
 }
 
-/// Every function that has a body, those inside of others too.
+/// Every function with a body, including nested ones.
 pub fn functions<'a>(tokens: &[Token<'a>]) -> Vec<Function<'a>> {
     let starts = (0..tokens.len().saturating_sub(1)).filter(|at| is_item(tokens, *at, "fn"));
     starts.filter_map(|at| function(tokens, at)).collect()
@@ -52,7 +52,7 @@ fn function<'a>(tokens: &[Token<'a>], at: usize) -> Option<Function<'a>> {
     Some(Function { name: tokens[at + 1].text, whole: at..body.end, parameters })
 }
 
-/// The body of the function that begins at `at`, with its braces; none if it has none.
+/// The body of the function that begins at `at`, with its braces, or `None` for a declaration.
 fn body(tokens: &[Token<'_>], at: usize) -> Option<Range<usize>> {
     let mut i = at;
     while i < tokens.len() {
@@ -67,7 +67,7 @@ fn body(tokens: &[Token<'_>], at: usize) -> Option<Range<usize>> {
     None
 }
 
-/// How many tokens `<...>` takes at the beginning, if it is there.
+/// The number of tokens in a leading `<...>`, or 0.
 fn generics_len(tokens: &[Token<'_>]) -> usize {
     let mut depth = 0;
     for (i, token) in tokens.iter().enumerate() {
@@ -84,7 +84,7 @@ fn generics_len(tokens: &[Token<'_>]) -> usize {
     0
 }
 
-/// The parts of a list in parentheses that opens at `open`.
+/// The parts of the list in parentheses that opens at `open`.
 pub fn list(tokens: &[Token<'_>], open: usize) -> Vec<Range<usize>> {
     if tokens.get(open).is_none_or(|token| token.text != "(") {
         return Vec::new();
@@ -113,12 +113,12 @@ pub fn list(tokens: &[Token<'_>], open: usize) -> Vec<Range<usize>> {
     parts
 }
 
-/// Whether an item of this keyword begins at `at`: `fn name`, but not the type `fn(u8)`.
+/// Whether an item with this keyword begins at `at`: `fn name`, but not the type `fn(u8)`.
 fn is_item(tokens: &[Token<'_>], at: usize, keyword: &str) -> bool {
     tokens[at].kind == TokenKind::Word && tokens[at].text == keyword && tokens[at + 1].kind == TokenKind::Word
 }
 
-/// Names of structs, enums, traits and unions, and the tokens of these names.
+/// The name tokens of structs, enums, traits and unions.
 pub fn types<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     let is_type = |at: &usize| {
         let is_keyword = TYPE_KEYWORDS.iter().any(|keyword| is_item(tokens, *at, keyword));
@@ -127,7 +127,7 @@ pub fn types<'a>(tokens: &[Token<'a>]) -> Vec<Token<'a>> {
     (0..tokens.len().saturating_sub(1)).filter(is_type).map(|at| tokens[at + 1]).collect()
 }
 
-/// Items and methods with `pub`, `pub(crate)` and the like; modules, imports and fields are none.
+/// Items and methods with `pub`, `pub(crate)` and so on, but not modules, imports and fields.
 pub fn public_items<'a>(tokens: &[Token<'a>]) -> Vec<Public<'a>> {
     let mut items = Vec::new();
     for (i, _) in tokens.iter().enumerate().filter(|(_, token)| token.text == "pub") {
@@ -152,8 +152,8 @@ fn is_modifier(tokens: &[Token<'_>], at: usize, token: &Token<'_>) -> bool {
     ["async", "unsafe"].contains(&token.text) || token.text == "const" && before_fn
 }
 
-/// The tokens with which a file tells others what its public items are made of: signatures of functions, the whole of
-/// types, traits and constants, and the types that traits are implemented with.
+/// The tokens that show others what the public items of a file consist of: signatures of functions, complete types,
+/// traits and constants, and associated types.
 pub fn public_faces(tokens: &[Token<'_>]) -> Vec<Range<usize>> {
     let face = |item: Public<'_>| {
         let whole = item_range(tokens, item.at);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_have_parameters_and_a_length() {
+    fn functions_are_found_with_parameters_and_length() {
         let file =
             file("fn a<F: Fn(u8) -> u8>(f: F, (b, c): (u8, Vec<(u8, u8)>)) -> [u8; 3] { f() }\nfn none(); x: fn(u8)");
         let tokens = file.tokens();

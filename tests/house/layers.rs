@@ -1,10 +1,10 @@
-//! Who may import whom, and what doors hold.
+//! Which folder may import which, and what `mod.rs` files may contain.
 
 use crate::findings::Findings;
 use crate::source::rust_files;
 
-/// The floors from the ground up. Imports go down; folders of one floor do not know each other.
-const FLOORS: &[&[&str]] =
+/// The layers from the bottom up. Imports go down, and folders of one layer do not import each other.
+const LAYERS: &[&[&str]] =
     &[&["base"], &["crypto", "format"], &["store", "tree", "sort"], &["repo", "engine"], &["ops"], &["cli"]];
 
 #[test]
@@ -26,7 +26,7 @@ fn imports_go_down() {
         }
         if file.path.ends_with("/mod.rs") && file.path.matches('/').count() == 2 {
             for (at, _) in file.code.match_indices("super::") {
-                found.add(&file, at, "super:: here is the whole crate");
+                found.add(&file, at, "super:: is the crate root here: write the path from crate::");
             }
         }
     }
@@ -34,12 +34,12 @@ fn imports_go_down() {
 }
 
 #[test]
-fn the_program_is_a_door_to_the_cli() {
+fn main_uses_only_the_cli() {
     let mut found = Findings::default();
     for file in rust_files("src").iter().filter(|file| file.path == "src/main.rs") {
         for (at, _) in file.code.match_indices("sidekeep::") {
             if !file.code[at..].starts_with("sidekeep::cli") {
-                found.add(file, at, "main.rs may use the cli alone");
+                found.add(file, at, "main.rs may only use the cli");
             }
         }
     }
@@ -47,14 +47,14 @@ fn the_program_is_a_door_to_the_cli() {
 }
 
 #[test]
-fn import_lists_are_honest() {
+fn imports_name_what_they_use() {
     let mut found = Findings::default();
     for file in rust_files("src") {
         for (at, _) in file.code.match_indices("::*") {
             let line = file.line_text(at);
             let in_test = file.is_test(at) && (line.contains("super::*") || line.contains("proptest::prelude::*"));
             if line.contains("use ") && !in_test {
-                found.add(&file, at, "imports everything");
+                found.add(&file, at, "a glob import: name what is used");
             }
         }
     }
@@ -62,7 +62,7 @@ fn import_lists_are_honest() {
 }
 
 #[test]
-fn doors_hold_no_code() {
+fn mod_files_contain_no_code() {
     let mut found = Findings::default();
     for file in rust_files("src").iter().filter(|file| file.path.ends_with("mod.rs") || file.path == "src/lib.rs") {
         let mut at = 0;
@@ -74,7 +74,7 @@ fn doors_hold_no_code() {
             let is_mod = item.starts_with("mod ") && item.ends_with(';');
             let is_reexport = words.starts_with("pub") && item.starts_with("use ");
             if !words.is_empty() && !is_mod && !is_reexport {
-                found.add(file, start, "only `mod` and `pub use` belong here; move code to a file beside it");
+                found.add(file, start, "only `mod` and `pub use` belong here: move code to another file of the folder");
                 break;
             }
         }
@@ -83,11 +83,11 @@ fn doors_hold_no_code() {
 }
 
 fn may_import(folder: &str, name: &str) -> bool {
-    let floor = |folder: &str| FLOORS.iter().position(|floor| floor.contains(&folder));
-    folder == name || matches!((floor(folder), floor(name)), (Some(own), Some(other)) if other < own)
+    let layer = |folder: &str| LAYERS.iter().position(|layer| layer.contains(&folder));
+    folder == name || matches!((layer(folder), layer(name)), (Some(own), Some(other)) if other < own)
 }
 
-/// First names of the paths in what follows `crate::`.
+/// First segments of the paths after `crate::`.
 fn first_segments(rest: &str) -> Vec<String> {
     let name = |path: &str| path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     if !rest.starts_with('{') {
@@ -101,14 +101,14 @@ fn first_segments(rest: &str) -> Vec<String> {
             '}' if depth == 1 => break,
             '}' => depth -= 1,
             ',' if depth == 1 => paths.push(String::new()),
-            _ if depth == 1 => paths.last_mut().expect("it begins with one").push(c),
+            _ if depth == 1 => paths.last_mut().expect("it starts with one path").push(c),
             _ => {}
         }
     }
     paths.iter().map(|path| name(path)).filter(|name| !name.is_empty()).collect()
 }
 
-/// A statement behind its attributes.
+/// A statement without its leading attributes.
 fn without_attributes(statement: &str) -> &str {
     let mut rest = statement.trim();
     while rest.starts_with("#[") || rest.starts_with("#!") {
@@ -118,7 +118,7 @@ fn without_attributes(statement: &str) -> &str {
 }
 
 #[test]
-fn floors_and_paths_are_read() {
+fn layers_and_paths_are_parsed() {
     assert_eq!(first_segments("{base::id, format::{a, b},\n  tree}"), ["base", "format", "tree"]);
     assert_eq!(first_segments("base::id::Id;"), ["base"]);
     assert!(may_import("repo", "sort") && may_import("repo", "repo"));

@@ -1,4 +1,4 @@
-//! Rust source text cut into tokens: enough to count them and to find items, without a parser.
+//! Splits Rust source text into tokens: enough to count them and to find items, without a parser.
 
 use std::ops::Range;
 
@@ -20,11 +20,11 @@ pub enum TokenKind {
 pub struct Token<'a> {
     pub kind: TokenKind,
     pub text: &'a str,
-    /// Where it begins, in bytes.
+    /// Byte offset of its start.
     pub at: usize,
 }
 
-/// All tokens of a text; together they are the text.
+/// All tokens of a text. Concatenated, they are the text.
 pub fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut at = 0;
@@ -36,7 +36,7 @@ pub fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// The text with comments and the insides of literals blanked, byte for byte as long.
+/// The text with comments and the contents of literals replaced by spaces. The length in bytes stays the same.
 pub fn blank(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for token in tokens(text) {
@@ -48,7 +48,7 @@ pub fn blank(text: &str) -> String {
     out
 }
 
-/// The part of a token that is no code.
+/// The part of a token that is not code.
 fn blanked(token: Token<'_>) -> Range<usize> {
     let len = token.text.len();
     match token.kind {
@@ -63,7 +63,7 @@ fn blanked(token: Token<'_>) -> Range<usize> {
     }
 }
 
-/// Kind and length of the token that a text begins with.
+/// Kind and length of the first token of a text.
 fn first(rest: &str) -> (TokenKind, usize) {
     let c = rest.chars().next().unwrap_or_default();
     if let Some(len) = raw_string_len(rest) {
@@ -91,7 +91,7 @@ fn is_word_char(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// How many bytes at the beginning are of one kind.
+/// The length in bytes of the leading characters that match.
 fn run_len(rest: &str, is_part: impl Fn(char) -> bool) -> usize {
     rest.find(|c| !is_part(c)).unwrap_or(rest.len())
 }
@@ -116,7 +116,7 @@ fn raw_string_len(rest: &str) -> Option<usize> {
     Some(rest[open..].find(&end).map_or(rest.len(), |inside| open + inside + end.len()))
 }
 
-/// Length of a literal in quotes with escapes.
+/// Length of a quoted literal with escapes.
 fn quoted_len(rest: &str) -> Option<usize> {
     let prefix = run_len(rest, |c| c == 'b' || c == 'c');
     let quoted = &rest[prefix..];
@@ -136,7 +136,7 @@ fn quoted_len(rest: &str) -> Option<usize> {
     Some(rest.len())
 }
 
-/// Whether a character literal begins here, not a lifetime.
+/// Whether a character literal begins here, rather than a lifetime.
 fn is_char(rest: &str) -> bool {
     let mut chars = rest.chars();
     match (chars.next(), chars.next(), chars.next()) {
@@ -146,7 +146,7 @@ fn is_char(rest: &str) -> bool {
     }
 }
 
-/// Length of a block comment; they nest.
+/// Length of a block comment. Block comments nest.
 fn comment_len(rest: &str) -> usize {
     let mut depth = 0;
     for (i, pair) in rest.as_bytes().windows(2).enumerate() {
@@ -161,7 +161,7 @@ fn comment_len(rest: &str) -> usize {
 }
 
 #[test]
-fn code_is_told_from_comments_and_literals() {
+fn comments_and_literals_are_blanked() {
     let code = blank("let a = \"fn {\"; // fn {\nlet b = '{'; /* { /* } */ */ let c: &'static str = r#\"}\"#;");
     assert_eq!(code, "let a = \"    \";        \nlet b = ' ';                 let c: &'static str = r#\" \"#;");
 }

@@ -1,7 +1,8 @@
-//! The rules of the house, read from its files: who may import whom, how long things may be, what is in no file. A rule
-//! that is not checked here or by clippy is a wish. And what `scripts/measure` prints of a tree.
+//! The house rules, checked on the source files: which module may import which, how long things may be, what must not
+//! occur. A rule that neither this test nor clippy checks is only a wish. Also prints the figures of
+//! `scripts/measure`.
 //!
-//! It reads tokens, not syntax: that is enough for code that rustfmt has laid out, and it needs no parser.
+//! It reads tokens, not syntax. That is enough for code formatted by rustfmt, and needs no parser.
 
 mod check_script;
 mod cycles;

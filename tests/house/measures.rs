@@ -1,4 +1,5 @@
-//! What `scripts/measure` prints of a tree: its size, its cycles, and how long its functions are.
+//! The figures that `scripts/measure` prints for a tree: its size, its import cycles, and the lengths of its
+//! functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,8 +18,8 @@ struct Measured {
     name: String,
 }
 
-/// Not a test: prints the measures of the tree that `SIDEKEEP_MEASURE_DIR` names, or writes them to the file that
-/// `SIDEKEEP_MEASURE_TO` names.
+/// Not a test: prints the figures of the tree in `SIDEKEEP_MEASURE_DIR`, or writes them to the file in
+/// `SIDEKEEP_MEASURE_TO`.
 #[test]
 #[ignore = "prints measures"]
 fn measures() {
@@ -33,7 +34,7 @@ fn measures() {
 fn measured(tree: &Path) -> String {
     let files = program_files(tree);
     let mut text = String::new();
-    let mut line = |words: String| writeln!(text, "{words}").expect("a string takes every line");
+    let mut line = |words: String| writeln!(text, "{words}").expect("writing to a string cannot fail");
     line(format!("files: {}", files.len()));
     line(format!("lines: {}", files.iter().map(|file| file.starts.len()).sum::<usize>()));
     line(format!("lines without tests: {}", files.iter().map(program_lines).sum::<usize>()));
@@ -82,7 +83,7 @@ fn measured_functions(file: &File) -> Vec<Measured> {
         .collect()
 }
 
-/// Lengths by module, each sorted as the functions are.
+/// Lengths by module, each list in the order of `functions`.
 fn by_module(functions: &[Measured]) -> BTreeMap<&str, Vec<usize>> {
     let mut modules: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for function in functions {
@@ -104,7 +105,7 @@ fn spread(sorted: &[usize]) -> String {
     format!("median {median}, mean {mean:.1}, 90th percentile {p90}")
 }
 
-/// Names of types that are defined twice or more, and in which files.
+/// Names of types with more than one definition, and the files of the definitions.
 pub fn repeated_types(files: &[File]) -> BTreeMap<String, Vec<&str>> {
     let mut defined: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for file in files {
@@ -117,7 +118,7 @@ pub fn repeated_types(files: &[File]) -> BTreeMap<String, Vec<&str>> {
 }
 
 #[test]
-fn a_spread_is_of_sorted_numbers() {
+fn a_spread_has_median_mean_and_percentile() {
     assert_eq!(spread(&[1, 2, 3, 4]), "median 2.5, mean 2.5, 90th percentile 4");
     assert_eq!(spread(&[1, 2, 9]), "median 2, mean 4.0, 90th percentile 9");
 }

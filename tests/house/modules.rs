@@ -1,28 +1,28 @@
-//! Which file uses what of which other file: `use` declarations and paths, resolved through what `mod.rs` files say
-//! others may use.
+//! Which file uses what from which other file: `use` declarations and paths, resolved through the re-exports of
+//! `mod.rs` files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lex::{Token, TokenKind};
 use crate::source::File;
 
-/// A path from the crate's root.
+/// A path from the root of the crate.
 type Path = Vec<String>;
 
-/// A name that a `use` declaration brings into a file.
+/// A name that a `use` declaration imports into a file.
 struct Import {
     path: Path,
     name: String,
     is_public: bool,
 }
 
-/// The modules of the crate, each by its path.
+/// The modules of the crate by path.
 pub struct Modules<'a> {
     files: BTreeMap<Path, &'a File>,
     imports: BTreeMap<Path, Vec<Import>>,
 }
 
-/// What a file uses: names, by the file that defines them.
+/// The names that a file uses, by the file that defines them.
 pub type Uses<'a> = BTreeMap<&'a str, BTreeSet<String>>;
 
 impl<'a> Modules<'a> {
@@ -51,7 +51,7 @@ impl<'a> Modules<'a> {
         imports
     }
 
-    /// A path as written in a module, from the root of the crate; none if it leads to another crate.
+    /// Turns a path written in a module into a path from the root of the crate. `None` for a path into another crate.
     fn absolute(&self, module: &Path, written: &[String]) -> Option<Path> {
         let (first, rest) = written.split_first()?;
         let base = match first.as_str() {
@@ -69,7 +69,7 @@ impl<'a> Modules<'a> {
         Some([&base[..], rest].concat())
     }
 
-    /// The file that a path leads to and the item in it; no item if it is the module itself.
+    /// The file that a path leads to, and the item in it. No item if the path is the module itself.
     fn resolve(&self, path: &[String], steps_left: usize) -> Option<(&'a File, Option<String>)> {
         let known = (0..=path.len()).rev().find(|len| self.files.contains_key(&path[..*len]))?;
         let (module, rest) = path.split_at(known);
@@ -83,7 +83,7 @@ impl<'a> Modules<'a> {
         }
     }
 
-    /// What a file uses of other files that are no doors.
+    /// What a file uses from other files, except `mod.rs` files.
     pub fn uses(&self, file: &File) -> Uses<'a> {
         let module = module_path(file);
         let tokens = file.program();
@@ -94,7 +94,7 @@ impl<'a> Modules<'a> {
         for path in paths {
             if let Some((used, item)) = self.resolve(&path, 10)
                 && used.path != file.path
-                && !used.is_door()
+                && !used.is_mod_file()
             {
                 uses.entry(used.path.as_str()).or_default().insert(item.unwrap_or_else(|| "the module".to_owned()));
             }
@@ -102,7 +102,7 @@ impl<'a> Modules<'a> {
         uses
     }
 
-    /// A path outside of `use`: it may begin with an imported name.
+    /// Resolves a path outside `use`, which may begin with an imported name.
     fn path_in(&self, module: &Path, imports: &[Import], written: &[String]) -> Option<Path> {
         let (first, rest) = written.split_first()?;
         match imports.iter().find(|import| import.name == *first) {
@@ -112,7 +112,7 @@ impl<'a> Modules<'a> {
     }
 }
 
-/// The path of the module that a file is.
+/// The path of a file's module.
 fn module_path(file: &File) -> Path {
     let path = file.path.trim_start_matches("src/").trim_end_matches(".rs");
     let mut parts: Path = path.split('/').map(str::to_owned).collect();
@@ -122,17 +122,17 @@ fn module_path(file: &File) -> Path {
     parts
 }
 
-/// Where `use` declarations begin; `impl Trait + use<'a>` is none.
+/// The positions of `use` declarations. `impl Trait + use<'a>` is not one.
 fn use_declarations(tokens: &[Token<'_>]) -> Vec<usize> {
     let is_use = |at: &usize| tokens[*at].text == "use" && tokens.get(at + 1).is_some_and(|next| next.text != "<");
     (0..tokens.len()).filter(is_use).collect()
 }
 
-/// Reads the tree of a `use` declaration.
+/// Parses the tree of a `use` declaration.
 struct UseParser<'t, 'a> {
     tokens: &'t [Token<'a>],
     at: usize,
-    /// Each path, and the name that it gets.
+    /// Each path, and the name under which it is imported.
     leaves: Vec<(Path, String)>,
 }
 
@@ -141,7 +141,7 @@ impl UseParser<'_, '_> {
         self.tokens.get(self.at).map_or(";", |token| token.text)
     }
 
-    /// Reads one tree below a prefix, to the `,`, `}` or `;` behind it.
+    /// Parses one tree with a prefix, up to the following `,`, `}` or `;`.
     fn tree(&mut self, prefix: &mut Path) {
         let depth = prefix.len();
         loop {
@@ -189,7 +189,7 @@ impl UseParser<'_, '_> {
     }
 }
 
-/// Paths of two segments or more outside of `use` declarations.
+/// Paths of two or more segments outside `use` declarations.
 fn written_paths(tokens: &[Token<'_>]) -> Vec<Path> {
     let mut paths = Vec::new();
     let mut at = 0;
@@ -251,12 +251,12 @@ mod tests {
     ];
 
     #[test]
-    fn uses_are_found_through_doors() {
+    fn uses_are_found_through_reexports() {
         assert_eq!(used_by(TREE, "src/d.rs"), ["src/a/b.rs: B", "src/a/c.rs: C run"]);
     }
 
     #[test]
-    fn siblings_are_found_and_tests_are_not() {
+    fn uses_of_siblings_count_and_uses_in_tests_do_not() {
         assert_eq!(used_by(TREE, "src/a/b.rs"), ["src/a/c.rs: C run the module"]);
         assert_eq!(used_by(TREE, "src/a/c.rs"), [""; 0]);
     }

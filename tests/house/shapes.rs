@@ -10,7 +10,7 @@ fn a_let_has_one_value() {
     let mut found = Findings::default();
     for file in program_files(root()) {
         for at in paired_lets(&file.program()) {
-            found.add(&file, at, "`let (a, b) = (x, y)`: write two `let`");
+            found.add(&file, at, "`let (a, b) = (x, y)`: write two `let` statements");
         }
     }
     found.none();
@@ -27,13 +27,13 @@ fn no_parameter_is_a_tuple() {
     found.none();
 }
 
-/// Where `let (a, b) = (x, y)` is written.
+/// The positions of `let (a, b) = (x, y)`.
 fn paired_lets(tokens: &[Token<'_>]) -> Vec<usize> {
     let is_let = |at: &usize| tokens[*at].text == "let" && is_paired(tokens, at + 1);
     (0..tokens.len()).filter(is_let).map(|at| tokens[at].at).collect()
 }
 
-/// Whether a tuple, then perhaps its type, then another tuple and the statement's end follow.
+/// Whether a tuple follows, then perhaps its type, then another tuple and the end of the statement.
 fn is_paired(tokens: &[Token<'_>], pattern: usize) -> bool {
     if list(tokens, pattern).len() < 2 {
         return false;
@@ -47,7 +47,7 @@ fn is_paired(tokens: &[Token<'_>], pattern: usize) -> bool {
     is_assigned && list(tokens, at + 1).len() > 1 && ends
 }
 
-/// Where functions have a parameter that is a tuple, by its pattern or by its type.
+/// The positions of parameters that are tuples, by pattern or by type.
 fn tuple_parameters(tokens: &[Token<'_>]) -> Vec<usize> {
     let parameters = functions(tokens).into_iter().flat_map(|function| function.parameters);
     parameters
@@ -61,17 +61,17 @@ fn is_tuple(parameter: &[Token<'_>]) -> bool {
     begins_with_tuple(parameter) || begins_with_tuple(&parameter[colon..])
 }
 
-/// `(a, b)`, also behind a reference.
+/// `(a, b)`, possibly after a reference.
 fn begins_with_tuple(tokens: &[Token<'_>]) -> bool {
     let is_prefix = |token: &&Token<'_>| token.text == "&" || token.text == "mut" || token.text.starts_with('\'');
     let open = tokens.iter().take_while(is_prefix).count();
     let parts = list(tokens, open).len();
-    // `&(dyn A + B)` is none.
+    // `&(dyn A + B)` is not a tuple.
     parts > 1 || parts == 1 && tokens[closing(tokens, open) - 1].text == ","
 }
 
 #[test]
-fn pairs_and_tuples_are_told_from_calls() {
+fn calls_and_groups_are_not_tuples() {
     let of = |text: &str| {
         let file = File::new("src/a.rs".to_owned(), text.to_owned());
         let tokens = file.tokens();

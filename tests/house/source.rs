@@ -1,4 +1,4 @@
-//! Files of a tree: their text, their code without comments and literals, and where their tests are.
+//! Files of a tree: their text, their code without comments and literals, and the ranges of their tests.
 
 use std::fs;
 use std::ops::Range;
@@ -8,12 +8,12 @@ use crate::lex::{Token, TokenKind, blank, tokens};
 
 /// A file of the tree.
 pub struct File {
-    /// From the tree's root.
+    /// Relative to the root of the tree.
     pub path: String,
     pub text: String,
-    /// The text with comments and the insides of literals blanked; empty for what is not Rust.
+    /// The text with comments and the contents of literals blanked. Empty for other files than Rust.
     pub code: String,
-    /// Where each line starts.
+    /// The start of each line, in bytes.
     pub starts: Vec<usize>,
     tests: Vec<Range<usize>>,
 }
@@ -32,8 +32,8 @@ impl File {
         self.path.split('/').nth(1).unwrap_or_default().to_owned()
     }
 
-    /// Whether it only declares modules and says what others may use of them.
-    pub fn is_door(&self) -> bool {
+    /// Whether the file only declares modules and re-exports items.
+    pub fn is_mod_file(&self) -> bool {
         self.path.ends_with("/mod.rs") || self.path == "src/lib.rs"
     }
 
@@ -49,25 +49,25 @@ impl File {
         self.tests.iter().any(|test| test.contains(&at))
     }
 
-    /// All tokens of code, tests included.
+    /// All tokens of code, including tests.
     pub fn tokens(&self) -> Vec<Token<'_>> {
         let is_code = |token: &Token<'_>| !matches!(token.kind, TokenKind::Space | TokenKind::Comment);
         tokens(&self.text).into_iter().filter(is_code).collect()
     }
 
-    /// The tokens of code outside of tests.
+    /// The tokens of code outside tests.
     pub fn program(&self) -> Vec<Token<'_>> {
         self.tokens().into_iter().filter(|token| !self.is_test(token.at)).collect()
     }
 
-    /// Modules that are declared for tests alone.
+    /// Modules that are declared only for tests.
     fn test_modules(&self) -> Vec<&str> {
         let declared = |test: &Range<usize>| self.code[test.clone()].rsplit_once("mod ")?.1.strip_suffix(';');
         self.tests.iter().filter_map(declared).collect()
     }
 }
 
-/// End of the item that begins at `at`: its `;`, or the brace that closes it.
+/// The end of the item that begins at `at`: after its `;` or its closing brace.
 fn item_end(code: &str, at: usize) -> usize {
     match code[at..].find(['{', ';']).map(|i| at + i) {
         Some(open) if code[open..].starts_with('{') => closing(code, open),
@@ -76,7 +76,7 @@ fn item_end(code: &str, at: usize) -> usize {
     }
 }
 
-/// Where the block that opens at `open` ends.
+/// The end of the block that opens at `open`.
 fn closing(code: &str, open: usize) -> usize {
     let mut depth = 0;
     for (i, c) in code[open..].char_indices() {
@@ -102,7 +102,7 @@ pub fn rust_files(folder: &str) -> Vec<File> {
     rust_files_of(root(), folder)
 }
 
-/// The same of another tree.
+/// The Rust files of another tree.
 pub fn rust_files_of(root: &Path, folder: &str) -> Vec<File> {
     let below = format!("{folder}/");
     let mut files: Vec<File> = text_files(root)
@@ -115,11 +115,11 @@ pub fn rust_files_of(root: &Path, folder: &str) -> Vec<File> {
     files
 }
 
-/// The files of the program: `src`, without modules that are for tests alone.
+/// The files of the program: `src`, without modules that are only for tests.
 pub fn program_files(root: &Path) -> Vec<File> {
     let files = rust_files_of(root, "src");
     let mut tests = Vec::new();
-    for file in files.iter().filter(|file| file.is_door()) {
+    for file in files.iter().filter(|file| file.is_mod_file()) {
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
         for module in file.test_modules() {
             tests.push(format!("{folder}/{module}.rs"));
@@ -129,7 +129,7 @@ pub fn program_files(root: &Path) -> Vec<File> {
     files.into_iter().filter(|file| !tests.iter().any(|test| file.path.starts_with(test))).collect()
 }
 
-/// Every text of a tree by its path, without what git or a build made.
+/// All text files of a tree with their paths, except the files of git and of builds.
 pub fn text_files(root: &Path) -> Vec<(String, String)> {
     const NOT_OURS: &[&str] = &[".git", "node_modules", "__pycache__"];
     let mut texts = Vec::new();
@@ -154,11 +154,11 @@ pub fn text_files(root: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn tests_are_told_from_the_program() {
+fn tests_are_not_part_of_the_program() {
     let file =
         File::new("src/a.rs".into(), "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() {}\n}\nfn c() {}\n".into());
     let lines: Vec<bool> = file.starts.iter().map(|at| file.is_test(*at)).collect();
     assert_eq!(lines, [false, true, true, true, true, false]);
-    let door = File::new("src/a/mod.rs".into(), "mod b;\n#[cfg(test)]\nmod c;\n".into());
-    assert_eq!(door.test_modules(), ["c"]);
+    let mod_file = File::new("src/a/mod.rs".into(), "mod b;\n#[cfg(test)]\nmod c;\n".into());
+    assert_eq!(mod_file.test_modules(), ["c"]);
 }

@@ -1,15 +1,15 @@
-//! What is in no file: output outside of `cli`, unfinished work, paths of one machine.
+//! Text that must not occur in any file: output outside `cli`, unfinished work, paths of one machine.
 
 use crate::findings::Findings;
 use crate::source::{File, root, rust_files, text_files};
 
 #[test]
-fn only_the_cli_speaks_and_asks() {
-    const SPEAKING: &[&str] = &["print!(", "println!(", "eprint!(", "eprintln!(", "io::stdout(", "io::stderr("];
-    const ASKING: &[&str] = &["process::exit(", "std::env", "env::var", "env::args", "env::temp_dir", "io::stdin("];
+fn only_the_cli_does_terminal_io_and_reads_the_environment() {
+    const OUTPUT: &[&str] = &["print!(", "println!(", "eprint!(", "eprintln!(", "io::stdout(", "io::stderr("];
+    const INPUT: &[&str] = &["process::exit(", "std::env", "env::var", "env::args", "env::temp_dir", "io::stdin("];
     let mut found = Findings::default();
     for file in rust_files("src").iter().filter(|file| file.folder() != "cli" && file.folder() != "main.rs") {
-        for word in SPEAKING.iter().chain(ASKING) {
+        for word in OUTPUT.iter().chain(INPUT) {
             for (at, _) in file.code.match_indices(word) {
                 let is_word = !file.code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
                 if is_word && !file.is_test(at) {
@@ -22,7 +22,7 @@ fn only_the_cli_speaks_and_asks() {
 }
 
 #[test]
-fn nothing_is_left_for_later() {
+fn no_work_is_unfinished() {
     let mut found = Findings::default();
     for file in rust_files("src") {
         for word in [".unwrap()", "todo!(", "unimplemented!(", "dbg!("] {
@@ -40,8 +40,8 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
-fn the_tree_knows_no_machine() {
-    // Written in two parts, or this file would be its own finding.
+fn no_file_depends_on_one_machine() {
+    // Each is split in two, so that this file does not violate its own rule.
     let paths = [concat!("/wo", "rk/"), concat!("/fa", "rm/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
     let registries =
         [concat!("index-", "url"), concat!("extra-", "index"), concat!("replace-", "with"), concat!("_auth", "Token")];
@@ -73,12 +73,12 @@ fn the_tree_knows_no_machine() {
 }
 
 #[test]
-fn failed_cases_are_kept_below_tests() {
+fn property_tests_save_failed_cases_below_tests() {
     let mut found = Findings::default();
     for file in rust_files("src") {
         for (at, word) in file.code.match_indices("proptest! {") {
             if !file.code[at + word.len()..].trim_start().starts_with("#![proptest_config(crate::base::property::") {
-                found.add(&file, at, "begin with `#![proptest_config(crate::base::property::config())]`");
+                found.add(&file, at, "must begin with `#![proptest_config(crate::base::property::config())]`");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Carries a database from a source to a target: without a repository, where rows are copied and arrive sorted by
-//! rowid or key, or through one.
+//! Carries a database from a source to a target: directly, with copied rows sorted by rowid or key, or through a
+//! repository.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ pub fn env() -> SharedEnv {
     Arc::new(Seeded::new(1))
 }
 
-/// Names of temporary files have to differ between tests.
+/// Names of temporary files must differ between tests.
 pub fn real_env() -> SharedEnv {
     Arc::new(System)
 }
 
-/// Rows of a table, copied.
+/// Copied rows of a table.
 #[derive(Default)]
 pub struct Rows(pub Vec<Vec<OwnedCell>>);
 
@@ -88,12 +88,12 @@ fn compare(order: &[usize], a: &[OwnedCell], b: &[OwnedCell]) -> Ordering {
     Ordering::Equal
 }
 
-/// All of a snapshot, for a target.
+/// A complete snapshot as the content for a target.
 pub fn all_of<'a>(schema: &'a [u8], tables: &'a [TargetTable]) -> RestoreContent<'a> {
     RestoreContent { engine: Engine::Sqlite, snapshot: "a snapshot", schema, tables, scope: Scope::Everything }
 }
 
-/// Its tables as a target is told of them.
+/// The tables of a snapshot as a target receives them.
 pub fn target_tables(snapshot: &Snapshot) -> Vec<TargetTable> {
     snapshot
         .description
@@ -111,7 +111,7 @@ pub fn target_tables(snapshot: &Snapshot) -> Vec<TargetTable> {
         .collect()
 }
 
-/// What came of a restore.
+/// The result of a restore.
 pub struct Restored {
     pub path: PathBuf,
     pub refused: Vec<Finding>,
@@ -132,10 +132,10 @@ pub fn restore(snapshot: &Snapshot, path: &Path) -> Restored {
     Restored { path: path.to_owned(), refused, notes: target.notes().to_vec() }
 }
 
-/// One repository for all databases of a test: whatever was there before must not matter.
+/// One repository for all databases of a test binary: its earlier content must not matter.
 static WORLD: LazyLock<World> = LazyLock::new(|| World::in_memory().0);
 
-/// Backs a database up and restores it to `copy`.
+/// Backs up a database and restores it to `copy`.
 pub fn through_a_repository(path: &Path, copy: &Path) -> (BackupReport, RestoreReport) {
     let report = WORLD.backup(path);
     (report, WORLD.restore(copy))

@@ -1,4 +1,4 @@
-//! Round trips that must lose nothing: no gap, nothing refused, the same database.
+//! Round trips that must be exact: no gap, nothing refused, the same database.
 
 use crate::support::world::findings::FindingsByKind;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::bridge::{restore, snapshot, through_a_repository};
 use crate::support::sqlite::assert_same_database;
 
-/// A database in a directory of its own.
+/// A database in its own directory.
 struct Made {
     dir: TempDir,
     path: PathBuf,
@@ -25,7 +25,7 @@ fn make(sql: &str) -> Made {
 }
 
 impl Made {
-    fn comes_back(self) {
+    fn assert_round_trips(self) {
         self.conn.close().expect("close");
         let copy = self.dir.path().join("copy.db");
         let snapshot = snapshot(&self.path);
@@ -33,11 +33,7 @@ impl Made {
         let restored = restore(&snapshot, &copy);
         assert_eq!(restored.refused, []);
         assert_same_database(&self.path, &copy);
-        assert_eq!(
-            std::fs::read_dir(self.dir.path()).expect("the directory").count(),
-            2,
-            "nothing is left beside the databases"
-        );
+        assert_eq!(std::fs::read_dir(self.dir.path()).expect("the directory").count(), 2, "no other files are left");
         let again = crate::bridge::snapshot(&copy);
         assert_eq!(again.description.schema, snapshot.description.schema);
         let stored = self.dir.path().join("stored.db");
@@ -60,22 +56,22 @@ const VALUES: &str = "
       (36, 9e999 - 9e999), (37, CAST(x'0000' AS TEXT)), (38, CAST(x'3100ff00' AS TEXT));";
 
 #[test]
-fn values_of_every_class_in_columns_of_every_affinity_and_encoding() {
+fn values_of_every_class_affinity_and_encoding_are_exact() {
     for encoding in ["UTF-8", "UTF-16le", "UTF-16be"] {
         for affinity in ["", "INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC", "FLOAT NOT NULL DEFAULT 3 COLLATE NOCASE"] {
             let values = VALUES.replace("(0, NULL), ", "").replace("(36, 9e999 - 9e999), ", "");
             make(&format!(
                 "PRAGMA encoding='{encoding}'; CREATE TABLE t(id INTEGER PRIMARY KEY, v {affinity}); {values}"
             ))
-            .comes_back();
+            .assert_round_trips();
         }
         make(&format!("PRAGMA encoding='{encoding}'; CREATE TABLE t(id INTEGER PRIMARY KEY, v); {VALUES}"))
-            .comes_back();
+            .assert_round_trips();
     }
 }
 
 #[test]
-fn rowids_are_identity() {
+fn rowids_are_kept() {
     make("CREATE TABLE t(a); INSERT INTO t(rowid, a) VALUES(-9223372036854775808, 1), (5, 2), (9223372036854775807, 3);
           CREATE TABLE text_key(k TEXT PRIMARY KEY, v); INSERT INTO text_key(rowid, k) VALUES(7, 'b'), (9, 'a');
           CREATE TABLE named(rowid TEXT, a); INSERT INTO named(_rowid_, rowid) VALUES(17, 'not the number');
@@ -84,11 +80,11 @@ fn rowids_are_identity() {
           CREATE TABLE not_alias(id INT PRIMARY KEY); INSERT INTO not_alias(rowid, id) VALUES(30, 1);
           CREATE TABLE alias(a, oid INTEGER, PRIMARY KEY(oid)); INSERT INTO alias VALUES(1, 100), (2, -100);
           CREATE TABLE empty(a)")
-    .comes_back();
+    .assert_round_trips();
 }
 
 #[test]
-fn tables_of_every_kind() {
+fn tables_of_every_kind_are_exact() {
     make("CREATE TABLE w(a TEXT, b INTEGER, c, PRIMARY KEY(b DESC, a)) WITHOUT ROWID;
           INSERT INTO w VALUES('x', 1, NULL), ('y', 1, x'00'), ('x', 2, 3.5);
           CREATE TABLE s(i INTEGER PRIMARY KEY, t TEXT, r REAL, b BLOB, n INT, y ANY) STRICT;
@@ -101,7 +97,7 @@ fn tables_of_every_kind() {
           CREATE TABLE late(a); INSERT INTO late VALUES(1); ALTER TABLE late ADD COLUMN b TEXT DEFAULT 'was not';
           ALTER TABLE late ADD COLUMN c REAL DEFAULT -5; INSERT INTO late VALUES(2, NULL, 3); ALTER TABLE late RENAME COLUMN a TO z;
           CREATE TABLE dropped(a, b, c); INSERT INTO dropped VALUES(1, 2, 3); ALTER TABLE dropped DROP COLUMN b")
-    .comes_back();
+    .assert_round_trips();
 }
 
 #[test]
@@ -112,11 +108,11 @@ fn generated_columns_are_computed_again() {
           CREATE TABLE chain(a, b AS (abs(a)), c AS (b + 1) STORED, d AS (b) UNIQUE, e AS (d || c), f AS (e), CHECK(b > 0)); INSERT INTO chain(a) VALUES(-3), (5);
           CREATE TABLE strict(a INT, b INT AS (a + 1) NOT NULL, c TEXT AS (a) VIRTUAL) STRICT; INSERT INTO strict VALUES(1), (2);
           CREATE INDEX gi ON g(v, s); CREATE INDEX ge ON g(v + 1) WHERE s NOT NULL")
-    .comes_back();
+    .assert_round_trips();
 }
 
 #[test]
-fn full_text_of_every_kind() {
+fn full_text_tables_of_every_kind_are_exact() {
     let made = make("CREATE VIRTUAL TABLE plain USING fts5(a, b, tokenize = 'porter unicode61', prefix = '2 3');
           INSERT INTO plain VALUES('running far', 'x'), ('a runner''s run', 'y'); DELETE FROM plain WHERE rowid = 1;
           INSERT INTO plain(rowid, a) VALUES(1000, 'Äpfel run');
@@ -154,7 +150,8 @@ fn full_text_of_every_kind() {
     let conn = Connection::open(&copy).expect("open the copy");
     assert_eq!(answers(&conn), before);
     for table in ["plain", "outside", "by_rowid", "contentless", "deletable"] {
-        conn.execute_batch(&format!("INSERT INTO {table}({table}) VALUES('integrity-check')")).expect("a sound index");
+        conn.execute_batch(&format!("INSERT INTO {table}({table}) VALUES('integrity-check')"))
+            .expect("an intact index");
     }
     conn.execute_batch("INSERT INTO plain VALUES('written later', ''); INSERT INTO doc VALUES(30, 'outside again')")
         .expect("the copy can be written");
@@ -165,18 +162,18 @@ fn full_text_of_every_kind() {
 }
 
 #[test]
-fn r_trees() {
+fn r_trees_are_exact() {
     make(
         "CREATE VIRTUAL TABLE r USING rtree(id, x0, x1, y0, y1, +note);
           WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
           INSERT INTO r SELECT i * 3, i, i + 1.5, -i, i, 'note ' || i FROM n; DELETE FROM r WHERE id % 5 = 0;
           CREATE VIRTUAL TABLE ri USING rtree_i32(id, a, b); INSERT INTO ri VALUES(1, -5, 5)",
     )
-    .comes_back();
+    .assert_round_trips();
 }
 
 #[test]
-fn triggers_and_views_and_the_order_in_which_they_fire() {
+fn triggers_views_and_their_order_are_exact() {
     let made = make(
         "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT, b); CREATE TABLE log(line);
           CREATE TRIGGER zz AFTER INSERT ON t BEGIN INSERT INTO log VALUES('zz'); END;
@@ -187,36 +184,37 @@ fn triggers_and_views_and_the_order_in_which_they_fire() {
           DROP TRIGGER aa; INSERT INTO t(b) VALUES(1); DELETE FROM t;
           CREATE TRIGGER aa AFTER INSERT ON t BEGIN INSERT INTO log VALUES('aa'); END; INSERT INTO v VALUES(5)",
     );
-    made.comes_back();
+    made.assert_round_trips();
 }
 
 #[test]
-fn counters_and_statistics() {
+fn counters_and_statistics_are_exact() {
     make("CREATE TABLE a(i INTEGER PRIMARY KEY AUTOINCREMENT, x); INSERT INTO a(x) VALUES(1), (2), (3); DELETE FROM a WHERE i > 1;
           CREATE TABLE b(i INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO b VALUES(1000); UPDATE sqlite_sequence SET seq = 5 WHERE name = 'b';
           CREATE TABLE c(i INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO c VALUES(3); DELETE FROM sqlite_sequence WHERE name = 'c';
           INSERT INTO sqlite_sequence VALUES('no such table', 'odd'), ('a', 77);
-          CREATE INDEX ax ON a(x); ANALYZE").comes_back();
+          CREATE INDEX ax ON a(x); ANALYZE").assert_round_trips();
     make("CREATE TABLE gone(i INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO gone VALUES(3); DROP TABLE gone; CREATE TABLE t(a)")
-        .comes_back();
+        .assert_round_trips();
 }
 
 #[test]
-fn settings() {
-    make("PRAGMA page_size=512; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA user_version=-7; PRAGMA application_id=2147483647; CREATE TABLE t(a)").comes_back();
-    make("PRAGMA page_size=65536; PRAGMA auto_vacuum=FULL; PRAGMA encoding='UTF-16be'; CREATE TABLE \"ä\"(\"ö\" DEFAULT 'ü'); INSERT INTO \"ä\" DEFAULT VALUES").comes_back();
-    make("PRAGMA journal_mode=WAL; PRAGMA user_version=3; CREATE TABLE t(a); INSERT INTO t VALUES(1)").comes_back();
+fn settings_are_exact() {
+    make("PRAGMA page_size=512; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA user_version=-7; PRAGMA application_id=2147483647; CREATE TABLE t(a)").assert_round_trips();
+    make("PRAGMA page_size=65536; PRAGMA auto_vacuum=FULL; PRAGMA encoding='UTF-16be'; CREATE TABLE \"ä\"(\"ö\" DEFAULT 'ü'); INSERT INTO \"ä\" DEFAULT VALUES").assert_round_trips();
+    make("PRAGMA journal_mode=WAL; PRAGMA user_version=3; CREATE TABLE t(a); INSERT INTO t VALUES(1)")
+        .assert_round_trips();
 }
 
 #[test]
-fn empty_databases() {
-    make("").comes_back();
-    make("PRAGMA user_version=1").comes_back();
-    make("PRAGMA encoding='UTF-16le'; CREATE TABLE t(a); DROP TABLE t").comes_back();
+fn empty_databases_are_exact() {
+    make("").assert_round_trips();
+    make("PRAGMA user_version=1").assert_round_trips();
+    make("PRAGMA encoding='UTF-16le'; CREATE TABLE t(a); DROP TABLE t").assert_round_trips();
 }
 
 #[test]
-fn odd_names() {
+fn odd_names_are_exact() {
     let names =
         ["a\"b", "'", "", " ", "select", "ünïcode \u{1F600}", "a.b", "a;--", "[x]", "`", "%", "rowid", "a\nb", "main"];
     for encoding in ["UTF-8", "UTF-16le"] {
@@ -236,12 +234,12 @@ fn odd_names() {
                 quoted(&format!("{name} v")),
             ));
         }
-        make(&sql).comes_back();
+        make(&sql).assert_round_trips();
     }
 }
 
 #[test]
-fn names_that_mean_something_elsewhere() {
+fn names_with_a_meaning_elsewhere_are_exact() {
     make("CREATE TABLE \"--to\"(\"--help\", \"-v\", \"--\" PRIMARY KEY) WITHOUT ROWID; INSERT INTO \"--to\" VALUES(1, 2, 3);
           CREATE TABLE sqlitesequence(name, seq); INSERT INTO sqlitesequence VALUES('a', 1);
           CREATE TABLE sidekeep_sequence(name INTEGER PRIMARY KEY AUTOINCREMENT, seq); INSERT INTO sidekeep_sequence VALUES(7, 1);
@@ -249,28 +247,28 @@ fn names_that_mean_something_elsewhere() {
           CREATE TABLE first(a); CREATE TABLE \"temp.t\"(main, temp); INSERT INTO \"temp.t\" VALUES(1, NULL);
           CREATE TABLE hides(rowid, _rowid_ INTEGER PRIMARY KEY, oid); INSERT INTO hides VALUES('a', 5, 'b');
           CREATE TABLE \"CREATE TABLE\"(\"AUTOINCREMENT\" TEXT DEFAULT 'AUTOINCREMENT', \"COLLATE\" DEFAULT ')'); INSERT INTO \"CREATE TABLE\" DEFAULT VALUES")
-    .comes_back();
+    .assert_round_trips();
 }
 
 #[test]
-fn keys_that_go_down_and_any_kind_of_value_in_them() {
+fn descending_keys_with_values_of_any_kind_are_exact() {
     make("CREATE TABLE down(a ANY, b ANY, c ANY, PRIMARY KEY(b DESC, a DESC)) STRICT, WITHOUT ROWID;
           INSERT INTO down VALUES(1, '5', x'35'), ('1', '5', 5), (x'31', 5, '5'), (1.5, x'35', 5.5), ('', x'', NULL);
           CREATE TABLE folded(a TEXT COLLATE NOCASE, b TEXT COLLATE RTRIM, c, PRIMARY KEY(b DESC, a)) WITHOUT ROWID;
           INSERT INTO folded VALUES('Ä', 'x ', 1), ('ä', 'x', 2), ('A', 'y', 3), ('b', 'y', 4);
           CREATE TABLE nulls(a TEXT PRIMARY KEY, b INTEGER, UNIQUE(b)); INSERT INTO nulls VALUES(NULL, NULL), (NULL, NULL), (NULL, 1), ('', 2)")
-    .comes_back();
+    .assert_round_trips();
 }
 
 #[test]
-fn a_view_and_a_trigger_on_what_is_missing_come_back() {
+fn views_and_triggers_on_missing_objects_are_exact() {
     make("CREATE TABLE t(a); INSERT INTO t VALUES(1); CREATE VIEW v AS SELECT * FROM nowhere; CREATE VIEW w AS SELECT * FROM v JOIN t;
           CREATE TRIGGER x AFTER INSERT ON t BEGIN INSERT INTO nowhere SELECT * FROM w; END; CREATE VIEW u AS SELECT no_function(a) FROM t")
-    .comes_back();
+    .assert_round_trips();
 }
 
 #[test]
-fn two_thousand_columns() {
+fn two_thousand_columns_are_exact() {
     for encoding in ["UTF-8", "UTF-16be"] {
         let columns: Vec<String> = (0..2000).map(|at| format!("c{at}")).collect();
         let values: Vec<String> =
@@ -279,17 +277,17 @@ fn two_thousand_columns() {
             "PRAGMA encoding='{encoding}'; CREATE TABLE wide({}); INSERT INTO wide(rowid, c0) VALUES(5, 1); INSERT INTO wide VALUES({});",
             columns.join(", "), values.join(", ")
         ))
-        .comes_back();
+        .assert_round_trips();
     }
 }
 
 #[test]
-fn values_of_fifty_megabytes() {
-    make("CREATE TABLE big(id INTEGER PRIMARY KEY, v); INSERT INTO big VALUES(1, randomblob(50000000)), (2, hex(zeroblob(25000000)))").comes_back();
+fn values_of_fifty_megabytes_are_exact() {
+    make("CREATE TABLE big(id INTEGER PRIMARY KEY, v); INSERT INTO big VALUES(1, randomblob(50000000)), (2, hex(zeroblob(25000000)))").assert_round_trips();
 }
 
 #[test]
-fn broken_rules_stay_broken() {
+fn rows_that_violate_constraints_are_kept() {
     let made = make("PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON;
           CREATE TABLE parent(id INTEGER PRIMARY KEY); CREATE TABLE child(p REFERENCES parent, n INTEGER CHECK(n > 0), s TEXT CHECK(length(s) > 100));
           INSERT INTO child VALUES(99, -5, 'short'), (NULL, 1, NULL)");
@@ -298,13 +296,13 @@ fn broken_rules_stay_broken() {
     assert_eq!(restored.refused, []);
     assert!(restored.notes.iter().any(|note| note.starts_with("1 rows refer")), "{:?}", restored.notes);
     std::fs::remove_file(&copy).expect("remove");
-    made.comes_back();
+    made.assert_round_trips();
 }
 
 #[test]
-fn indexes_of_every_kind() {
+fn indexes_of_every_kind_are_exact() {
     make("CREATE TABLE t(a TEXT COLLATE NOCASE, b TEXT COLLATE RTRIM, c, d, PRIMARY KEY(a, b), UNIQUE(c, d));
           INSERT INTO t VALUES('A', 'x ', 1, 2), ('b', 'y', 2, 1), ('C', 'z', NULL, NULL), ('d', 'z', NULL, NULL);
           CREATE INDEX i1 ON t(a DESC, b COLLATE BINARY); CREATE UNIQUE INDEX i2 ON t(c) WHERE d > 0;
-          CREATE INDEX i3 ON t(lower(a), c + d); CREATE INDEX i4 ON t(\"not a column\"); CREATE INDEX covering ON t(a, b, c, d)").comes_back();
+          CREATE INDEX i3 ON t(lower(a), c + d); CREATE INDEX i4 ON t(\"not a column\"); CREATE INDEX covering ON t(a, b, c, d)").assert_round_trips();
 }

@@ -1,4 +1,4 @@
-//! What is exported as CSV or JSON lines can be read back exactly, by a reader written from `docs/export.md`.
+//! CSV and JSON Lines exports can be read back exactly, by a reader written from `docs/export.md`.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::bridge::{Rows, Snapshot, all_of, real_env, snapshot, target_tables};
 
-/// A member of a list, as `tables.json` has it.
+/// The list in `tables.json`.
 #[derive(serde::Deserialize)]
 struct List {
     tables: Vec<Listed>,
@@ -30,7 +30,7 @@ struct ListedColumn {
     name: String,
 }
 
-/// Reads values of one line of JSON.
+/// Parses the values of one line of JSON.
 struct Json<'a>(&'a str);
 
 impl<'a> Json<'a> {
@@ -110,7 +110,7 @@ fn marked(kind: &str, detail: &str, words: &str) -> OwnedCell {
     }
 }
 
-/// RFC 4180, nothing more.
+/// Parses RFC 4180, and nothing more.
 fn csv_records(text: &str) -> Vec<Vec<String>> {
     let (mut records, mut record, mut field, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
     let mut characters = text.chars().peekable();
@@ -187,7 +187,7 @@ fn export(snapshot: &Snapshot, target: &mut dyn Target) {
 }
 
 #[test]
-fn odd_values_can_be_read_back() {
+fn exported_values_can_be_read_back_exactly() {
     for encoding in ["UTF-8", "UTF-16le", "UTF-16be"] {
         let dir = TempDir::new().expect("a directory");
         let path = dir.path().join("source.db");
@@ -224,12 +224,12 @@ fn odd_values_can_be_read_back() {
             }
             assert_eq!(std::fs::read(out.join("schema.json")).expect("the schema"), found.description.schema);
         }
-        assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 3, "nothing partial is left");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 3, "no partial directory is left");
     }
 }
 
 #[test]
-fn a_directory_with_something_in_it_is_refused_and_an_unfinished_one_removed() {
+fn a_non_empty_directory_is_refused_and_an_unfinished_one_is_removed() {
     let dir = TempDir::new().expect("a directory");
     let env = real_env();
     let path = dir.path().join("out");
@@ -248,7 +248,7 @@ fn a_directory_with_something_in_it_is_refused_and_an_unfinished_one_removed() {
     target.begin(&all_of(b"{}", &[TargetTable { name: "t".to_owned(), columns, key: Vec::new() }])).expect("begin");
     target.table(0).expect("a table");
     for _ in 0..25 {
-        target.row(&[]).expect("go on");
+        target.row(&[]).expect("a refused row");
     }
     target.row(&[Cell::Bool(true)]).expect("a row");
     assert_eq!(target.finish().expect("finish").len(), 21);

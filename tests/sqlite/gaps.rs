@@ -1,4 +1,4 @@
-//! What cannot be exact is named, and everything else still comes.
+//! Everything that cannot be exact is reported, and the rest is still captured or restored.
 
 use crate::support::world::findings::FindingsByKind;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ pub fn make(sql: &str) -> Made {
 }
 
 impl Made {
-    /// The directory lives as long as the first part.
-    pub fn there_and_back(self) -> (TempDir, Snapshot, Restored, PathBuf) {
+    /// The directory is deleted when the first part is dropped.
+    pub fn round_trip(self) -> (TempDir, Snapshot, Restored, PathBuf) {
         self.conn.close().expect("close");
         let snapshot = snapshot(&self.path);
         let restored = restore(&snapshot, &self.dir.path().join("copy.db"));
@@ -51,15 +51,15 @@ pub fn refused(restored: &Restored) -> Vec<&str> {
 }
 
 #[test]
-fn unknown_modules() {
+fn unknown_modules_are_reported() {
     let made = make(
         "CREATE TABLE t(a); INSERT INTO t VALUES(1); CREATE TABLE far_node(a, b); INSERT INTO far_node VALUES(1, 2);
          PRAGMA writable_schema=ON;
          INSERT INTO sqlite_schema VALUES('table', 'elsewhere', 'elsewhere', 0, 'CREATE VIRTUAL TABLE elsewhere USING some_module(x)');
          INSERT INTO sqlite_schema VALUES('table', 'far', 'far', 0, 'CREATE VIRTUAL TABLE far USING other_module(x)')",
     );
-    let (_dir, snapshot, restored, path) = made.there_and_back();
-    assert_eq!(names(&snapshot), ["elsewhere"], "far keeps its rows in far_node");
+    let (_dir, snapshot, restored, path) = made.round_trip();
+    assert_eq!(names(&snapshot), ["elsewhere"], "the module of far keeps its rows in far_node");
     assert!(snapshot.gaps[0].detail.contains("some_module"));
     assert_eq!(snapshot.gaps[0].kind, FindingKind::UnknownModule { module: "some_module".to_owned() });
     assert_eq!(refused(&restored), [""; 0]);
@@ -67,7 +67,7 @@ fn unknown_modules() {
 }
 
 #[test]
-fn collations_of_the_application() {
+fn objects_with_unknown_collations_are_reported() {
     let made = make(
         "CREATE TABLE harmless(a TEXT COLLATE shouting); INSERT INTO harmless VALUES('b'), ('A');
          CREATE TABLE unique_one(a TEXT COLLATE shouting UNIQUE, b); INSERT INTO unique_one VALUES('b', 1), ('A', 2);
@@ -75,7 +75,7 @@ fn collations_of_the_application() {
          CREATE INDEX ordered ON harmless(a); CREATE INDEX bytes ON harmless(a COLLATE BINARY);
          CREATE INDEX partial ON unique_one(b) WHERE a > 'a'; CREATE INDEX fine ON unique_one(b)",
     );
-    let (_dir, snapshot, restored, path) = made.there_and_back();
+    let (_dir, snapshot, restored, path) = made.round_trip();
     let expected = ["unique_one", "keyed", "ordered", "partial"];
     assert_eq!(names(&snapshot), expected, "{:?}", snapshot.gaps);
     assert_eq!(refused(&restored), expected, "{:?}", restored.refused);
@@ -93,7 +93,7 @@ fn collations_of_the_application() {
 }
 
 #[test]
-fn functions_of_the_application() {
+fn objects_with_unknown_functions_are_reported() {
     let made = make(
         "CREATE TABLE checked(a CHECK(app_twice(a) > 0)); INSERT INTO checked VALUES(1), (2);
          CREATE TABLE virtual_one(a, b AS (app_twice(a))); INSERT INTO virtual_one VALUES(1);
@@ -104,7 +104,7 @@ fn functions_of_the_application() {
          CREATE VIEW seen AS SELECT app_twice(a) FROM checked;
          CREATE TRIGGER fires AFTER INSERT ON checked BEGIN SELECT app_twice(1); END",
     );
-    let (_dir, snapshot, restored, _path) = made.there_and_back();
+    let (_dir, snapshot, restored, _path) = made.round_trip();
     let expected = ["indexed_one", "stored_one", "computed", "of_virtual"];
     assert_eq!(names(&snapshot), expected, "{:?}", snapshot.gaps);
     assert_eq!(refused(&restored), expected, "{:?}", restored.refused);
@@ -124,20 +124,20 @@ fn functions_of_the_application() {
 }
 
 #[test]
-fn hidden_row_numbers() {
+fn hidden_rowids_are_reported() {
     let made = make(
         "CREATE TABLE t(rowid, _rowid_, oid); INSERT INTO t VALUES(1, 2, 3), (4, 5, 6); DELETE FROM t WHERE rowid = 1",
     );
-    let (_dir, snapshot, restored, _path) = made.there_and_back();
+    let (_dir, snapshot, restored, _path) = made.round_trip();
     assert_eq!(names(&snapshot), ["t"]);
-    assert!(snapshot.gaps[0].detail.contains("row numbers"));
+    assert!(snapshot.gaps[0].detail.contains("rowids"));
     assert_eq!(snapshot.gaps[0].kind, FindingKind::RowidsNotKept);
     assert_eq!(snapshot.table("t").0.len(), 1);
     assert_eq!(refused(&restored), [""; 0]);
 }
 
 #[test]
-fn a_damaged_page_costs_only_its_table() {
+fn a_damaged_page_affects_only_its_table() {
     let made = make(
         "CREATE TABLE whole(a); INSERT INTO whole VALUES(1);
          CREATE TABLE broken(a INTEGER PRIMARY KEY, b);
@@ -162,7 +162,7 @@ fn a_damaged_page_costs_only_its_table() {
 }
 
 #[test]
-fn a_malformed_schema_is_read_as_far_as_it_goes() {
+fn the_readable_part_of_a_malformed_schema_is_used() {
     let made = make(
         "CREATE TABLE t(a); INSERT INTO t VALUES(1); CREATE TABLE lost(a); CREATE VIEW v AS SELECT 1; PRAGMA writable_schema=ON;
          UPDATE sqlite_schema SET sql = 'CREATE TABLE lost(a' WHERE name = 'lost';
@@ -175,17 +175,17 @@ fn a_malformed_schema_is_read_as_far_as_it_goes() {
     let restored = restore(&found, &made.dir.path().join("copy.db"));
     assert_eq!(refused(&restored), ["lost", "v"], "{:?}", restored.refused);
     let copy = Connection::open(&restored.path).expect("open the copy");
-    let rows: i64 = copy.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("a sound schema");
+    let rows: i64 = copy.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("an intact schema");
     assert_eq!(rows, 1);
 }
 
 #[test]
-fn statements_that_are_not_text() {
+fn definitions_that_are_not_valid_text_are_kept() {
     let made = make(
         "CREATE TABLE t(a DEFAULT 'x'); INSERT INTO t VALUES(1); PRAGMA writable_schema=ON;
          UPDATE sqlite_schema SET sql = CAST(x'435245415445205441424c452074286120' || CAST('DEFAULT ''' AS BLOB) || x'e4' || CAST(''')' AS BLOB) AS TEXT)",
     );
-    let (_dir, snapshot, restored, path) = made.there_and_back();
+    let (_dir, snapshot, restored, path) = made.round_trip();
     assert_eq!((names(&snapshot), refused(&restored)), (vec![], vec![]));
     assert_same_database(&path, &restored.path);
     let copy = Connection::open(&restored.path).expect("open the copy");
@@ -201,7 +201,7 @@ fn table(name: &str, columns: &[&str]) -> TargetTable {
 }
 
 #[test]
-fn rows_that_are_refused_are_named_and_the_rest_is_kept() {
+fn refused_rows_are_reported_and_the_rest_is_kept() {
     let made = make(
         "CREATE TABLE t(a UNIQUE ON CONFLICT REPLACE, b NOT NULL); CREATE TABLE u(a); CREATE UNIQUE INDEX ui ON u(a); CREATE TABLE s(i INT) STRICT",
     );
@@ -258,7 +258,7 @@ fn rows_that_are_refused_are_named_and_the_rest_is_kept() {
 }
 
 #[test]
-fn a_target_overwrites_nothing_and_appears_at_the_end() {
+fn a_target_overwrites_nothing_and_appears_when_complete() {
     let made = make("CREATE TABLE t(a)");
     made.conn.close().expect("close");
     let snapshot = snapshot(&made.path);
@@ -269,7 +269,7 @@ fn a_target_overwrites_nothing_and_appears_at_the_end() {
 
     let empty = made.dir.path().join("empty.db");
     std::fs::write(&empty, "").expect("an empty file");
-    std::fs::write(made.dir.path().join("empty.db-journal"), "").expect("somebody's journal");
+    std::fs::write(made.dir.path().join("empty.db-journal"), "").expect("another database's journal");
     assert!(matches!(refusal(&empty), Some(SourceError::NotEmpty { .. })));
     std::fs::remove_file(made.dir.path().join("empty.db-journal")).expect("remove");
 
@@ -290,24 +290,24 @@ fn a_target_overwrites_nothing_and_appears_at_the_end() {
     let taken = made.dir.path().join("taken.db");
     let mut target = SqliteTarget::create(&taken, &real_env()).expect("create");
     target.begin(&all_of(&snapshot.description.schema, &[])).expect("begin");
-    std::fs::write(&taken, "somebody else's").expect("write");
-    let lost_race = target.finish().expect_err("somebody was faster").to_string();
+    std::fs::write(&taken, "someone else's").expect("write");
+    let lost_race = target.finish().expect_err("another file was created first").to_string();
     drop(target);
     let kept = lost_race.split("the complete database is ").nth(1).expect("its place");
     assert_same_database(&made.path, std::path::Path::new(kept));
-    assert_eq!(std::fs::read(&taken).expect("the file"), b"somebody else's");
+    assert_eq!(std::fs::read(&taken).expect("the file"), b"someone else's");
 }
 
 #[test]
-fn values_that_the_declared_type_would_change_are_named() {
+fn values_that_the_declared_type_changes_are_reported() {
     let made = make(
         "CREATE TABLE t(a, b); INSERT INTO t VALUES('5', 'five'), (5, 'x'), (1.5, NULL), (2.0, NULL);
          PRAGMA writable_schema=ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE t(a INTEGER, b)' WHERE name = 't'",
     );
-    let (_dir, snapshot, restored, _path) = made.there_and_back();
+    let (_dir, snapshot, restored, _path) = made.round_trip();
     assert_eq!(names(&snapshot), [""; 0]);
     let rows: Vec<&str> =
-        restored.refused.iter().map(|refused| refused.detail.split(" is in").next().unwrap()).collect();
+        restored.refused.iter().map(|refused| refused.detail.split(" was inserted").next().unwrap()).collect();
     assert_eq!(rows, ["the row with rowid 1", "the row with rowid 4"], "{:?}", restored.refused);
     assert!(
         restored.refused.iter().all(|row| row.kind == FindingKind::AlteredRows { rows: 1 }),
@@ -317,7 +317,7 @@ fn values_that_the_declared_type_would_change_are_named() {
 }
 
 #[test]
-fn a_computed_column_that_cannot_be_computed_costs_no_row() {
+fn a_computed_column_that_fails_loses_no_row() {
     let made = make(
         "CREATE TABLE t(a, early AS (a + 1), b); INSERT INTO t VALUES(1, 2), ('not json', 3);
          ALTER TABLE t ADD COLUMN today AS (date('now')); ALTER TABLE t ADD COLUMN word AS (today || a); ALTER TABLE t ADD COLUMN x AS (json_extract(a, '$.x'));
@@ -329,8 +329,8 @@ fn a_computed_column_that_cannot_be_computed_costs_no_row() {
     made.conn
         .execute_batch("PRAGMA writable_schema=ON; UPDATE sqlite_schema SET sql = 'CREATE TABLE chance(a, b AS (random()))' WHERE name = 'chance'")
         .expect("damage");
-    let (_dir, snapshot, restored, _path) = made.there_and_back();
-    // What SQLite itself refuses to have is said twice over; its neighbour is whole.
+    let (_dir, snapshot, restored, _path) = made.round_trip();
+    // An object that SQLite itself refuses is reported twice. The table next to it is complete.
     assert!(names(&snapshot).iter().all(|name| ["chance", "sqlite_schema"].contains(name)), "{:?}", snapshot.gaps);
     assert!(refused(&restored).iter().all(|name| *name == "chance"), "{:?}", restored.refused);
     assert_eq!(snapshot.table("t").0.len(), 2);
@@ -347,19 +347,19 @@ fn a_computed_column_that_cannot_be_computed_costs_no_row() {
 }
 
 #[test]
-fn an_index_on_an_expression_with_a_collation_of_the_application() {
+fn an_index_expression_with_an_unknown_collation_is_reported() {
     let made = make(
         "CREATE TABLE t(a TEXT, b); INSERT INTO t VALUES('b', 1), ('A', 2);
          CREATE INDEX computed ON t((a || b) COLLATE shouting); CREATE UNIQUE INDEX part ON t(b) WHERE a COLLATE shouting > 'a'; CREATE INDEX fine ON t(b)",
     );
-    let (_dir, snapshot, restored, _path) = made.there_and_back();
+    let (_dir, snapshot, restored, _path) = made.round_trip();
     assert_eq!(names(&snapshot), ["computed", "part"], "{:?}", snapshot.gaps);
     assert_eq!(refused(&restored), ["computed", "part"], "{:?}", restored.refused);
     assert_eq!(snapshot.table("t").0.len(), 2);
 }
 
 #[test]
-fn damaged_schemas_cost_what_they_hide_and_no_more() {
+fn damaged_schemas_lose_only_what_they_hide() {
     let tables = "CREATE TABLE a(x UNIQUE, y); INSERT INTO a VALUES(1, 2); CREATE TABLE b(x, y); INSERT INTO b VALUES(3, 4);
         CREATE TABLE n(i INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO n VALUES(9); CREATE INDEX i ON b(x); PRAGMA writable_schema=ON;";
     let cases: [(&str, &[&str]); 9] = [
@@ -376,13 +376,13 @@ fn damaged_schemas_cost_what_they_hide_and_no_more() {
             "INSERT INTO sqlite_schema VALUES('bogus', 'odd', 'odd', 0, 'nonsense'), (NULL, NULL, NULL, NULL, NULL)",
             &["odd"],
         ),
-        // Nothing of the rows is lost with these.
+        // These lose no rows.
         ("DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_a_1'", &[]),
         ("DELETE FROM sqlite_schema WHERE name = 'sqlite_sequence'", &[]),
     ];
     for (damage, named) in cases {
         let made = make(&format!("{tables}{damage}"));
-        let (dir, snapshot, restored, path) = made.there_and_back();
+        let (dir, snapshot, restored, path) = made.round_trip();
         let of_tables: Vec<&str> =
             names(&snapshot).into_iter().filter(|name| !["sqlite_schema", "i"].contains(name)).collect();
         assert!(of_tables.iter().all(|name| named.contains(name)), "{damage}: {:?}", snapshot.gaps);
@@ -393,7 +393,7 @@ fn damaged_schemas_cost_what_they_hide_and_no_more() {
                 .query_row("SELECT (SELECT sum(x + y) FROM a), (SELECT i FROM n)", [], |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })
-                .expect("rows of whole tables");
+                .expect("rows of the intact tables");
             assert_eq!(read, (3, 9), "{damage}");
             let check: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
             assert_eq!(check, "ok", "{damage}");

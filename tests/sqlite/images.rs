@@ -1,4 +1,4 @@
-//! One consistent image, whatever others do to the file, and no trace of having read it.
+//! One consistent image, whatever other processes do to the file, and no traces of reading it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn reason_of(result: Result<SqliteSource, SourceError>) -> String {
     described.expect_err("it cannot be read").to_string()
 }
 
-/// Names, sizes and content of everything in a directory.
+/// Names and content of all files in a directory.
 fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(dir).expect("the directory");
     entries
@@ -29,7 +29,7 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn what_is_no_database_is_said() {
+fn files_that_are_not_databases_are_refused_with_a_reason() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("x.db");
     assert!(reason_of(SqliteSource::open(&path, std::env::temp_dir(), env())).contains("there is no such file"));
@@ -51,7 +51,7 @@ fn what_is_no_database_is_said() {
 }
 
 #[test]
-fn a_locked_file_is_said_to_be_locked() {
+fn a_locked_file_is_reported_as_locked() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("x.db");
     let mut holder = Holder::start(&path, "lock");
@@ -62,7 +62,7 @@ fn a_locked_file_is_said_to_be_locked() {
 }
 
 #[test]
-fn a_log_that_was_never_checkpointed_is_seen() {
+fn a_log_that_was_never_checkpointed_is_read() {
     let dir = TempDir::new().expect("a directory");
     let live = dir.path().join("live.db");
     let conn = Connection::open(&live).expect("a database");
@@ -75,7 +75,7 @@ fn a_log_that_was_never_checkpointed_is_seen() {
     let in_use = snapshot(&live);
     assert_eq!(in_use.table("t").0.len(), 2);
 
-    // The same files, as a crash leaves them: nobody has them open, and the index of the log is gone.
+    // The same files after a crash: no process has them open, and the log index is missing.
     let crashed_dir = TempDir::new().expect("a directory");
     let crashed = crashed_dir.path().join("crashed.db");
     std::fs::copy(&live, &crashed).expect("copy");
@@ -94,7 +94,7 @@ fn a_log_that_was_never_checkpointed_is_seen() {
 }
 
 #[test]
-fn a_closed_database_in_wal_mode_stays_alone() {
+fn reading_a_closed_wal_database_creates_no_files() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("x.db");
     let conn = Connection::open(&path).expect("a database");
@@ -136,7 +136,7 @@ fn a_hot_journal_is_rolled_back_in_a_copy() {
 }
 
 #[test]
-fn a_read_only_directory_is_no_obstacle() {
+fn databases_in_a_read_only_directory_are_readable() {
     use std::os::unix::fs::PermissionsExt;
     let outer = TempDir::new().expect("a directory");
     let dir = outer.path().join("sealed");
@@ -158,7 +158,7 @@ fn a_read_only_directory_is_no_obstacle() {
 }
 
 #[test]
-fn a_restore_that_is_killed_leaves_only_its_partial_file() {
+fn a_killed_restore_leaves_only_its_partial_file() {
     use std::os::unix::fs::PermissionsExt;
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("x.db");
@@ -173,7 +173,7 @@ fn a_restore_that_is_killed_leaves_only_its_partial_file() {
     assert!(!dir.path().join("copy.db").exists());
 }
 
-/// Another process that does something to a database until it is told to stop.
+/// Another process that works on a database until it is told to stop.
 struct Holder(Child);
 
 impl Holder {
@@ -207,7 +207,7 @@ impl Drop for Holder {
     }
 }
 
-/// Not a test: what [`Holder`] runs.
+/// Not a test: the process that [`Holder`] starts.
 #[test]
 fn another_process() {
     let (Some(path), Ok(task)) = (std::env::var_os("SIDEKEEP_TEST_DB"), std::env::var("SIDEKEEP_TEST_TASK")) else {
@@ -260,7 +260,7 @@ fn sum(found: &Snapshot) -> i64 {
 }
 
 #[test]
-fn money_in_motion_is_never_lost_or_made() {
+fn every_image_is_consistent_while_others_write() {
     for mode in ["WAL", "DELETE", "TRUNCATE"] {
         let dir = TempDir::new().expect("a directory");
         let path = dir.path().join("x.db");
@@ -292,23 +292,23 @@ fn money_in_motion_is_never_lost_or_made() {
             entries.push(usize::try_from(rows).expect("a count"));
         }
         writer.stop();
-        assert!(entries.is_sorted() && entries[0] < entries[9], "{mode}: the writer went on: {entries:?}");
+        assert!(entries.is_sorted() && entries[0] < entries[9], "{mode}: the writer was not blocked: {entries:?}");
     }
 }
 
 #[test]
-fn an_image_does_not_move() {
+fn an_image_does_not_change() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("x.db");
     let conn = Connection::open(&path).expect("a database");
     conn.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(a); INSERT INTO t VALUES(1)").expect("statements");
     let mut source = SqliteSource::open(&path, std::env::temp_dir(), env()).expect("open");
     source.describe().expect("describe");
-    conn.execute_batch("INSERT INTO t VALUES(2); DROP TABLE t; CREATE TABLE t(b, c)").expect("writers go on");
+    conn.execute_batch("INSERT INTO t VALUES(2); DROP TABLE t; CREATE TABLE t(b, c)").expect("writers are not blocked");
     let mut rows = crate::bridge::Rows::default();
     source.read(0, &mut rows).expect("read");
     assert_eq!(rows.0.len(), 1);
     source.release().expect("release");
-    assert!(source.read(0, &mut rows).is_err(), "no image, no rows");
-    assert_eq!(snapshot_of(&mut source).rows[0].0.len(), 0, "a new image is a new image");
+    assert!(source.read(0, &mut rows).is_err(), "there are no rows without an image");
+    assert_eq!(snapshot_of(&mut source).rows[0].0.len(), 0, "a new image has the new state");
 }

@@ -1,4 +1,4 @@
-//! SQLite files come back exactly: every odd value, table and setting that SQLite allows.
+//! SQLite files are restored exactly: every odd value, table and setting that SQLite allows.
 
 mod bridge;
 mod exact;

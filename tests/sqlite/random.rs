@@ -1,4 +1,4 @@
-//! Random schemas and rows come back exactly, or what SQLite itself refuses was never there.
+//! Random schemas and rows are restored exactly. Rows that SQLite itself refuses are never inserted.
 
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -46,7 +46,7 @@ fn datum() -> impl Strategy<Value = Datum> {
         "[ 0-9.eE+-]{0,8}".prop_map(|text| Datum::Plain(text.into())),
         prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Datum::Plain(bytes.into())),
         prop::collection::vec(any::<u8>(), 0..12).prop_map(Datum::Text),
-        // So long that SQLite hides how it begins, in UTF-16.
+        // Long enough that SQLite hides the beginning in UTF-16.
         (any::<u16>(), any::<u16>(), 1990_u16..2100).prop_map(|(begin, seed, len)| {
             let begin = [[0xfe, 0xff], [0xff, 0xfe], begin.to_le_bytes()][usize::from(begin % 3)];
             let rest = (1..len).flat_map(|n| n.wrapping_mul(seed).to_be_bytes());
@@ -148,7 +148,7 @@ impl AnyTable {
                 };
                 statement.raw_bind_parameter(at + 1, value).expect("bind");
             }
-            // Not every row fits every table.
+            // Not every row is valid in every table.
             let _ = statement.raw_execute();
         }
         for (at, extra) in self.extra.iter().enumerate() {
@@ -161,7 +161,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn databases_come_back(
+    fn random_databases_are_restored_exactly(
         tables in prop::collection::vec(table(), 1..4),
         encoding in prop::sample::select(&["UTF-8", "UTF-16le", "UTF-16be"][..]),
         mode in prop::sample::select(&["WAL", "DELETE"][..]),

@@ -1,4 +1,4 @@
-//! What a source says of its tables.
+//! How a source describes its tables.
 
 use rusqlite::Connection;
 use sidekeep::engine::contract::{Fold, ForeignKey, Source, Strength, Table};
@@ -17,7 +17,7 @@ fn tables(sql: &str) -> Vec<Table> {
     let mut source = SqliteSource::open(&path, std::env::temp_dir(), env()).expect("open");
     let first = source.describe().expect("describe");
     let second = source.describe().expect("describe again");
-    assert_eq!(first.schema, second.schema, "an unchanged schema is the same bytes");
+    assert_eq!(first.schema, second.schema, "an unchanged schema gives the same bytes");
     assert_eq!(first.identity, second.identity);
     assert!(first.source_clock < second.source_clock);
     assert_eq!(first.gaps, []);
@@ -29,7 +29,7 @@ fn names(table: &Table) -> Vec<&str> {
 }
 
 #[test]
-fn keys_and_hidden_rowids() {
+fn tables_without_a_named_rowid_get_a_hidden_column() {
     let found = tables(
         "CREATE TABLE plain(a, b); CREATE TABLE alias(a, id INTEGER PRIMARY KEY); CREATE TABLE word(k TEXT PRIMARY KEY, v);
          CREATE TABLE two(a, b, c, PRIMARY KEY(c, a)) WITHOUT ROWID; CREATE TABLE named(rowid, g AS (rowid), z)",
@@ -53,7 +53,7 @@ fn keys_and_hidden_rowids() {
 }
 
 #[test]
-fn foreign_keys_lead_to_what_is_in_the_snapshot() {
+fn only_foreign_keys_within_the_snapshot_are_described() {
     let found = tables(
         "CREATE TABLE Parent(a, b, PRIMARY KEY(b, a)); CREATE TABLE number(id INTEGER PRIMARY KEY, word UNIQUE);
          CREATE TABLE child(x, y REFERENCES NUMBER, z REFERENCES number(WORD), w REFERENCES nowhere, v INTEGER REFERENCES child(x),
@@ -78,7 +78,7 @@ fn foreign_keys_lead_to_what_is_in_the_snapshot() {
 }
 
 #[test]
-fn defaults_and_collations() {
+fn defaults_and_collations_are_described() {
     let found = tables(
         "CREATE TABLE t(a INTEGER DEFAULT '5', b TEXT DEFAULT 5, c DEFAULT -1.5, d DEFAULT x'00ff', e DEFAULT word, f REAL DEFAULT (2),
            g DEFAULT CURRENT_TIMESTAMP, h DEFAULT (random()), i DEFAULT NULL, j DEFAULT TRUE, k, l DEFAULT 'it''s');

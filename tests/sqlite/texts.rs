@@ -1,4 +1,4 @@
-//! Long texts of UTF-16 databases, of which SQLite hides how they begin.
+//! Long texts of UTF-16 databases, whose beginning SQLite hides.
 
 use rusqlite::Connection;
 use sidekeep::format::cell::Cell;
@@ -6,7 +6,7 @@ use sidekeep::format::cell::Cell;
 use crate::gaps::{make, names, refused};
 use crate::support::sqlite::assert_same_database;
 
-/// The stored bytes of a text, past everything that interprets it.
+/// The stored bytes of a text, without any interpretation by SQLite.
 fn raw_text(conn: &Connection, table: &str, rowid: i64) -> Vec<u8> {
     use std::io::Read;
     let mut blob = conn.blob_open("main", table, "v", rowid, true).expect("a value");
@@ -16,7 +16,7 @@ fn raw_text(conn: &Connection, table: &str, rowid: i64) -> Vec<u8> {
 }
 
 #[test]
-fn sqlite_hides_how_long_texts_of_utf16_begin() {
+fn sqlite_hides_the_beginning_of_long_utf16_texts() {
     for (encoding, mark) in [("UTF-16le", [0xff, 0xfe]), ("UTF-16be", [0xfe, 0xff])] {
         let made = make(&format!(
             "PRAGMA encoding='{encoding}'; CREATE TABLE t(id INTEGER PRIMARY KEY, v);
@@ -26,10 +26,10 @@ fn sqlite_hides_how_long_texts_of_utf16_begin() {
             let sql = format!("SELECT octet_length({what}), CAST({what} AS BLOB) FROM t");
             made.conn.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("a text")
         };
-        assert_eq!(raw_text(&made.conn, "t", 1)[..2], mark, "the file has it");
-        // Should a later SQLite keep it, this begins to fail and what puts it back can go.
+        assert_eq!(raw_text(&made.conn, "t", 1)[..2], mark, "the file has the mark");
+        // If a later SQLite keeps the mark, this fails, and the code that puts it back can be removed.
         let (stored, read) = of_sql("v");
-        assert_eq!((stored, read.len()), (18_002, 18_000), "SQLite does not");
+        assert_eq!((stored, read.len()), (18_002, 18_000), "SQLite removes the mark");
         assert_ne!(read[..2], mark);
         let api: String = made.conn.query_row("SELECT v FROM t", [], |row| row.get(0)).expect("a text");
         assert!(api.starts_with('0'));
@@ -39,7 +39,7 @@ fn sqlite_hides_how_long_texts_of_utf16_begin() {
         made.conn.execute("INSERT INTO w SELECT 1, char(0xfeff) || v FROM t", []).expect("a row");
         let keyed: Vec<u8> =
             made.conn.query_row("SELECT CAST(v AS BLOB) FROM w", [], |row| row.get(0)).expect("a text");
-        assert_eq!((keyed.len(), &keyed[..2]), (18_002, &mark[..]), "but for tables without rowids");
+        assert_eq!((keyed.len(), &keyed[..2]), (18_002, &mark[..]), "except in tables without rowids");
     }
 }
 
@@ -65,12 +65,12 @@ fn hidden_beginnings_of_long_texts_are_put_back() {
         ];
         for (at, begin) in (0_i64..).zip(begins) {
             sql += &text(at * 10, begin, long);
-            // Short, and just as long as a cell that stays whole.
+            // Short texts, and texts around the longest one that SQLite keeps whole.
             sql += &text(at * 10 + 1, begin, "'short'");
             for (n, len) in (2_i64..).zip([1997, 1998, 1999, 2000, 2001]) {
                 sql += &text(at * 10 + n, begin, &format!("substr({long}, 1, {len})"));
             }
-            // Invalid all the same.
+            // Invalid text too.
             sql += &text(at * 10 + 8, begin, &format!("CAST({long} AS BLOB) || x'd8d8'"));
         }
         let made = make(&sql);
@@ -86,7 +86,7 @@ fn hidden_beginnings_of_long_texts_are_put_back() {
                 statement.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("rows");
             ids.into_iter().map(|id| (id, raw_text(&conn, "t", id))).collect::<Vec<_>>()
         };
-        let (_dir, snapshot, restored, path) = made.there_and_back();
+        let (_dir, snapshot, restored, path) = made.round_trip();
         assert_eq!((names(&snapshot), refused(&restored)), (vec![], vec![]), "{encoding} {affinity}");
         assert_same_database(&path, &restored.path);
         let (before, after) = (plain(&path), plain(&restored.path));
@@ -98,7 +98,7 @@ fn hidden_beginnings_of_long_texts_are_put_back() {
 }
 
 #[test]
-fn a_beginning_that_nothing_tells_is_a_gap_of_its_table() {
+fn an_unknown_beginning_is_a_gap_of_its_table() {
     let same = "replace(hex(zeroblob(2500)), '0', char(0x101))";
     let made = make(&format!(
         "PRAGMA encoding='UTF-16le'; CREATE TABLE t(v); CREATE TABLE fine(v); CREATE TABLE keyed(v, k PRIMARY KEY) WITHOUT ROWID;
@@ -106,9 +106,9 @@ fn a_beginning_that_nothing_tells_is_a_gap_of_its_table() {
          INSERT INTO fine VALUES({same}), (char(0xfeff) || {same} || 'x'), (char(0xfffe) || {same} || 'x'), (char(0xfeff) || 'x');
          INSERT INTO keyed VALUES(char(0xfffe) || {same}, 1)"
     ));
-    let (_dir, snapshot, restored, _path) = made.there_and_back();
+    let (_dir, snapshot, restored, _path) = made.round_trip();
     assert_eq!(names(&snapshot), ["t"], "{:?}", snapshot.gaps);
-    assert!(snapshot.gaps[0].detail.starts_with("of 2 long texts SQLite does not tell"), "{:?}", snapshot.gaps);
+    assert!(snapshot.gaps[0].detail.starts_with("SQLite does not reveal whether 2 long texts"), "{:?}", snapshot.gaps);
     assert_eq!(refused(&restored), [""; 0]);
     let begins: Vec<char> = snapshot.table("t").0.iter().map(|row| first(&row[0].get())).collect();
     assert_eq!(begins, ['\u{feff}', '\u{101}', '\u{feff}', 'x']);
@@ -117,9 +117,9 @@ fn a_beginning_that_nothing_tells_is_a_gap_of_its_table() {
     assert_eq!(first(&snapshot.table("keyed").0[0][0].get()), '\u{fffe}');
 }
 
-/// For columns of reals the length of a text is read with the text.
+/// In REAL columns SQLite reads the text even for its length.
 #[test]
-fn long_texts_in_columns_of_reals_are_a_gap_of_their_table() {
+fn long_texts_in_real_columns_are_a_gap_of_their_table() {
     let text = |len: usize| format!("substr(replace(hex(zeroblob(2500)), '0', 'x'), 1, {len})");
     let (short, edge, long) = (text(1999), text(2000), text(5000));
     for (encoding, gaps) in [("UTF-16be", &["t", "edge"][..]), ("UTF-8", &[])] {
@@ -129,9 +129,13 @@ fn long_texts_in_columns_of_reals_are_a_gap_of_their_table() {
              CREATE TABLE fine(v REAL, w, x ANY); INSERT INTO fine VALUES({short}, {long}, {long});
              CREATE TABLE keyed(v REAL PRIMARY KEY, w REAL) WITHOUT ROWID; INSERT INTO keyed VALUES(char(0xfeff) || {long}, char(0xfffe) || {long})"
         ));
-        let (_dir, snapshot, restored, _path) = made.there_and_back();
+        let (_dir, snapshot, restored, _path) = made.round_trip();
         assert_eq!((&names(&snapshot)[..], refused(&restored)), (gaps, vec![]), "{:?}", snapshot.gaps);
-        assert!(gaps.is_empty() || snapshot.gaps[0].detail.starts_with("of 2 long texts"), "{:?}", snapshot.gaps);
+        assert!(
+            gaps.is_empty() || snapshot.gaps[0].detail.starts_with("SQLite does not reveal whether 2 long texts"),
+            "{:?}",
+            snapshot.gaps
+        );
         let keyed = &snapshot.table("keyed").0[0];
         assert_eq!((first(&keyed[0].get()), first(&keyed[1].get())), ('\u{feff}', '\u{fffe}'));
     }

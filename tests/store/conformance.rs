@@ -1,5 +1,5 @@
-//! One suite for every kind of store, what only a directory does, and stores and networks that
-//! fail. The real servers are described in `support/stores/server.rs`.
+//! One suite for every kind of store, tests of directories, and tests of stores and networks that fail.
+//! `support/stores/server.rs` describes the real servers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ fn open_with(location: &str, settings: Vec<(String, String)>, retry_policy: Retr
     Store::open_with(&location, &OpenOptions { retry_policy, settings }).expect("opens")
 }
 
-/// Waits for little, so that tests end.
+/// Waits only briefly, so that tests end soon.
 fn impatient() -> RetryPolicy {
     RetryPolicy {
         idle: Duration::from_millis(500),
@@ -53,7 +53,7 @@ async fn ready(store: &Store) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("{} does not become ready", store.place());
+    panic!("{} did not become ready", store.place());
 }
 
 // The suite.
@@ -142,7 +142,7 @@ async fn deletes(store: &Store) {
     store.create("gone/a", bytes(10, 6)).await.expect("creates");
     store.delete("gone/a").await.expect("deletes");
     assert_eq!(store.get("gone/a", 10).await, Err(StoreError::NotFound { name: "gone/a".to_owned() }));
-    store.delete("gone/a").await.expect("it is gone already");
+    store.delete("gone/a").await.expect("a missing object is not an error");
     assert_eq!(store.create("gone/a", bytes(10, 7)).await, Ok(Created::New));
     store.barrier().await.expect("durable");
 }
@@ -165,7 +165,7 @@ async fn a_directory_conforms() {
     let location = Location::parse(root.path().join("a b/repo").to_str().expect("UTF-8")).expect("a location");
     let store = Store::create_at(&location, &OpenOptions::default()).expect("makes");
     conforms(&store).await;
-    let again = Store::create_at(&location, &OpenOptions::default()).expect("it may be there");
+    let again = Store::create_at(&location, &OpenOptions::default()).expect("an existing directory is not an error");
     assert_eq!(again.size("once/a").await, Ok(1000));
 }
 
@@ -211,8 +211,8 @@ async fn azurite_conforms() {
     conforms(&open("az://bucket", server.settings.clone())).await;
 }
 
-/// Any store that SIDEKEEP_TEST_STORE names, with its credentials from their usual places: before you trust your own
-/// with backups. It must be empty, and what the test made is deleted again.
+/// Tests any store named by SIDEKEEP_TEST_STORE, with its credentials in their usual places, so that you can check
+/// your own store before you trust it with backups. It must be empty, and the test deletes its objects again.
 #[tokio::test]
 async fn a_store_of_your_own_conforms() {
     let Ok(url) = std::env::var("SIDEKEEP_TEST_STORE") else { return };
@@ -235,7 +235,7 @@ async fn a_store_prints_no_secret() {
 // Directories.
 
 #[tokio::test]
-async fn a_missing_directory_is_no_repository() {
+async fn a_missing_directory_is_refused() {
     let root = tempfile::tempdir().expect("a directory");
     let missing = root.path().join("missing");
     let error =
@@ -249,7 +249,7 @@ async fn a_missing_directory_is_no_repository() {
 }
 
 #[tokio::test]
-async fn a_barrier_forces_down_each_object_once() {
+async fn a_barrier_syncs_each_object_once() {
     let root = tempfile::tempdir().expect("a directory");
     let store = open(root.path().to_str().expect("UTF-8"), vec![]);
     for n in 0..10 {
@@ -260,13 +260,13 @@ async fn a_barrier_forces_down_each_object_once() {
     assert_eq!(store.counters().files_synced, 10);
     store.barrier().await.expect("durable");
     assert_eq!(store.counters().files_synced, 10);
-    // Somebody else wrote it, perhaps without a barrier: it must be durable for us as well.
+    // Another writer created it, perhaps without a barrier. It must be durable for us as well.
     assert_eq!(store.create_durable("a/b0/c", bytes(10, 0)).await, Ok(Created::Same));
     assert_eq!(store.counters().files_synced, 11);
 }
 
 #[tokio::test]
-async fn what_a_crash_leaves_behind_is_no_object() {
+async fn leftovers_of_a_crash_are_not_objects() {
     let root = tempfile::tempdir().expect("a directory");
     let store = open(root.path().to_str().expect("UTF-8"), vec![]);
     store.create("a/b", bytes(10, 1)).await.expect("creates");
@@ -282,7 +282,7 @@ async fn what_a_crash_leaves_behind_is_no_object() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_directory_that_may_not_be_written_says_so() {
+async fn a_directory_without_write_permission_is_reported() {
     use std::os::unix::fs::PermissionsExt;
     let root = tempfile::tempdir().expect("a directory");
     let store = open(root.path().to_str().expect("UTF-8"), vec![]);
@@ -293,7 +293,7 @@ async fn a_directory_that_may_not_be_written_says_so() {
     let deleted = store.delete("a").await;
     std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).expect("sets");
     if answer.is_ok() {
-        eprintln!("skipped: permissions do not bind the superuser");
+        eprintln!("skipped: permissions do not apply to the superuser");
         return;
     }
     assert!(matches!(answer, Err(StoreError::Refused { doing: Doing::Creating, .. })), "{answer:?}");
@@ -301,7 +301,7 @@ async fn a_directory_that_may_not_be_written_says_so() {
     assert!(matches!(deleted, Err(StoreError::Refused { doing: Doing::Deleting, .. })), "{deleted:?}");
 }
 
-// Stores that fail, by decorator.
+// Stores that fail, simulated by a decorator.
 
 fn faulty(verbs: &'static [Verb], times: u64, fault: Fault) -> (Store, Arc<Faulty>) {
     let faulty = Faulty::new(Arc::new(InMemory::new()), Plan { verbs, prefix: "a/", first: 1, times, fault });
@@ -323,7 +323,7 @@ async fn a_lost_answer_is_resolved_by_reading_back() {
     assert!(matches!(error, StoreError::Uncertain { attempts: 4, .. }), "{error}");
     assert_eq!(faulty.calls(), 4);
 
-    // Nothing at all can be reached: as uncertain.
+    // Nothing can be reached at all, which is just as uncertain.
     let (store, _) = self::faulty(ALL, u64::MAX, Fault::Lost(Effect::NotApplied));
     let error = store.create("a/x", bytes(100, 1)).await.expect_err("not reached");
     assert!(matches!(error, StoreError::Uncertain { .. }), "{error}");
@@ -332,7 +332,7 @@ async fn a_lost_answer_is_resolved_by_reading_back() {
 }
 
 #[tokio::test]
-async fn clear_failures_are_not_tried_again() {
+async fn clear_failures_are_not_retried() {
     for (fault, words) in [(Fault::Refused, "was refused"), (Fault::Full, "is full")] {
         let (store, faulty) = faulty(&[Verb::Put], u64::MAX, fault);
         let error = store.create("a/x", bytes(100, 1)).await.expect_err("fails");
@@ -346,7 +346,7 @@ async fn clear_failures_are_not_tried_again() {
 async fn a_short_answer_is_an_error() {
     let (store, _) = faulty(&[Verb::Get], u64::MAX, Fault::Short);
     store.create("a/x", bytes(100, 1)).await.expect("creates");
-    // Of the transfer, not of the object, which nobody may take for damaged.
+    // An error of the transfer, not of the object, which must not be reported as damaged.
     let broke_off = |answer: Result<Bytes, StoreError>, wanted: u64| match answer {
         Err(StoreError::Unreachable { reason, .. }) => {
             assert!(reason.contains(&format!("{} of {wanted} bytes", wanted - 1)), "{reason}");
@@ -359,7 +359,7 @@ async fn a_short_answer_is_an_error() {
 }
 
 #[tokio::test]
-async fn after_a_crash_nothing_changes_any_more() {
+async fn after_a_crash_nothing_changes() {
     for effect in [Effect::NotApplied, Effect::Applied] {
         let below = Arc::new(InMemory::new());
         let crashing = Faulty::new(Arc::<InMemory>::clone(&below), Plan::crash(2, effect));
@@ -374,7 +374,7 @@ async fn after_a_crash_nothing_changes_any_more() {
 }
 
 #[tokio::test]
-async fn calls_are_recorded_and_damage_is_done() {
+async fn the_recorder_records_calls_and_damage_is_applied() {
     let below: Arc<InMemory> = Arc::default();
     let recorder = Recorder::new(Arc::<InMemory>::clone(&below));
     let store = Store::from_object_store(Arc::<Recorder>::clone(&recorder));
@@ -407,7 +407,7 @@ async fn troubled() -> (crate::support::stores::wire::Server, Proxy, Store) {
 }
 
 #[tokio::test]
-async fn a_cut_connection_does_not_lose_or_double_an_object() {
+async fn a_cut_connection_does_not_lose_or_duplicate_an_object() {
     let (_server, proxy, store) = troubled().await;
     proxy.trouble("PUT", 1, Trouble::CutAfter);
     assert_eq!(store.create("a/after", bytes(1000, 1)).await, Ok(Created::Same));
@@ -424,7 +424,7 @@ async fn a_cut_connection_does_not_lose_or_double_an_object() {
 }
 
 #[tokio::test]
-async fn passing_failures_are_tried_again_and_lasting_ones_named() {
+async fn temporary_failures_are_retried_and_lasting_ones_reported() {
     let (_server, proxy, store) = troubled().await;
     for status in [500, 503, 429, 408, 409] {
         let name = format!("passing/{status}");
@@ -450,7 +450,7 @@ async fn passing_failures_are_tried_again_and_lasting_ones_named() {
 }
 
 #[tokio::test]
-async fn refusals_say_who_refused_what_and_no_more() {
+async fn refusals_name_operation_object_and_code_only() {
     let (_server, proxy, store) = troubled().await;
     store.create("a/x", bytes(10, 1)).await.expect("creates");
     for status in [401, 403] {
@@ -482,10 +482,10 @@ async fn refusals_say_who_refused_what_and_no_more() {
 }
 
 #[tokio::test]
-async fn slow_is_not_stalled() {
+async fn slow_transfers_succeed_and_stalled_ones_fail() {
     let (_server, proxy, store) = troubled().await;
     let object = bytes(256 << 10, 1);
-    // Longer than the silence that is borne, but in proportion to the upload.
+    // Longer than the allowed silence, but within the deadline of the upload.
     proxy.trouble("PUT", 1, Trouble::Late(Duration::from_millis(1200)));
     assert_eq!(store.create("a/x", object.clone()).await, Ok(Created::New));
     let pause = Duration::from_millis(100);
@@ -507,7 +507,7 @@ async fn slow_is_not_stalled() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_early_is_read_again_or_an_error() {
+async fn a_body_that_ends_early_is_retried_or_an_error() {
     let (_server, proxy, store) = troubled().await;
     let object = bytes(100_000, 1);
     store.create("a/x", object.clone()).await.expect("creates");
@@ -521,7 +521,7 @@ async fn a_body_that_ends_early_is_read_again_or_an_error() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_unreachable() {
+async fn a_server_that_is_not_listening_is_unreachable() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let store = open_with("gs://bucket", gcs::settings(&format!("http://{port}")), impatient());
     let error = store.get("a/x", 10).await.expect_err("nobody");
@@ -529,7 +529,7 @@ async fn nobody_listening_is_unreachable() {
 }
 
 #[tokio::test]
-async fn s3_behind_a_failing_network() {
+async fn s3_survives_a_failing_network() {
     let Some(server) = server::seaweedfs().await else { return };
     let proxy = Proxy::start(server.address).await;
     ready(&open("s3://bucket", server.settings.clone())).await;
@@ -551,10 +551,10 @@ async fn s3_behind_a_failing_network() {
     assert!(!format!("{error:?}").contains("hunter2") && !format!("{error:?}").contains("test-key"), "{error:?}");
 }
 
-// Stores that break the promise.
+// Stores that break the promise of conditional creates.
 
 #[tokio::test]
-async fn a_store_that_ignores_the_condition_is_found_out() {
+async fn a_store_that_ignores_the_condition_is_detected() {
     let server = gcs::start().await;
     let upstream = server.address;
     let ignoring = crate::support::stores::wire::Server::start(move |mut request| {

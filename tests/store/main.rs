@@ -1,4 +1,4 @@
-//! Stores: one suite for every kind of them, and the built binary against stores over HTTP.
+//! Stores: one suite for every kind of store, and the built binary against stores over HTTP.
 
 mod conformance;
 mod remote;

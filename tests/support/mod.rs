@@ -1,4 +1,5 @@
-//! What test binaries share: repositories, stores that fail, servers, and comparisons. Each `main.rs` names it.
+//! Code shared by the test binaries: repositories, stores that fail, servers, and comparisons. Each `main.rs` declares
+//! it.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
 

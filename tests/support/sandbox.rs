@@ -1,11 +1,10 @@
-//! The built binary in a directory of its own, with an environment that holds nothing of the machine's, and with no
-//! terminal.
+//! Runs the built binary in its own directory, with a clean environment and without a terminal.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Two users with contacts, one of which is nobody's.
+/// Two users with contacts. One contact has no owner.
 pub const SERVICE: &str = "
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
     CREATE TABLE contacts (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id) ON DELETE CASCADE, name TEXT);
@@ -21,7 +20,7 @@ pub struct Sandbox {
     variables: Vec<(String, String)>,
 }
 
-/// What a run left.
+/// The result of a run.
 pub struct Ran {
     pub code: i32,
     pub out: String,
@@ -33,14 +32,14 @@ impl Sandbox {
         Self { dir: tempfile::tempdir().expect("a directory"), variables: Vec::new() }
     }
 
-    /// One with a repository, its keys in `keys/` and its `sidekeep.toml`, made by `init`.
+    /// A sandbox with a repository, its keys in `keys/` and its `sidekeep.toml`, created by `init`.
     pub fn with_repository() -> Self {
         let sandbox = Self::new();
         sandbox.ok(&["init", "repo"]);
         sandbox
     }
 
-    /// The same for the small service in `sync.db`.
+    /// Like [`Self::with_repository`], with the small service in `sync.db` as its source.
     pub fn with_service() -> Self {
         let sandbox = Self::new();
         sandbox.sql("sync.db", SERVICE);
@@ -73,7 +72,7 @@ impl Sandbox {
         self.command_of(Path::new(env!("CARGO_BIN_EXE_sidekeep")), args)
     }
 
-    /// The same with a copy of the program, or with one that runs it.
+    /// Like [`Self::command`], with a copy of the program or with a program that runs it.
     pub fn command_of(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env_clear();
@@ -86,7 +85,7 @@ impl Sandbox {
         Self::ran(&mut self.command(args))
     }
 
-    /// What `command` leaves.
+    /// Runs `command` and returns its result.
     pub fn ran(command: &mut Command) -> Ran {
         let Output { status, stdout, stderr } = command.output().expect("the program runs");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
@@ -95,14 +94,14 @@ impl Sandbox {
         ran
     }
 
-    /// Runs what must succeed without a word on standard error.
+    /// Runs a command that must succeed and print nothing to standard error.
     pub fn ok(&self, args: &[&str]) -> String {
         let ran = self.run(args);
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
         ran.out
     }
 
-    /// The same with `--json`.
+    /// Like [`Self::ok`] with `--json`, and parses the output.
     pub fn json(&self, args: &[&str]) -> serde_json::Value {
         let out = self.ok(&[args, &["--json"]].concat());
         let document: serde_json::Value = serde_json::from_str(&out).expect("one JSON document");
@@ -110,7 +109,7 @@ impl Sandbox {
         document
     }
 
-    /// Runs what must fail with `code` and without a result; returns standard error.
+    /// Runs a command that must fail with `code` and without output. Returns standard error.
     pub fn fails(&self, code: i32, args: &[&str]) -> String {
         let ran = self.run(args);
         assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{args:?}: {}", ran.err);
@@ -130,7 +129,7 @@ pub fn wait_until_listening(child: &Child) {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    panic!("the process does not listen to signals");
+    panic!("the process does not handle SIGINT");
 }
 
 pub fn interrupt(child: &Child) {
@@ -138,13 +137,13 @@ pub fn interrupt(child: &Child) {
     assert!(sent.expect("kill runs").success());
 }
 
-/// What a backup did not capture, in its JSON: what else it tells is information or worse.
+/// The gaps in the JSON of a backup, which are its warnings.
 pub fn gaps_of(report: &serde_json::Value) -> Vec<serde_json::Value> {
     let findings = report["findings"].as_array().expect("findings");
     findings.iter().filter(|found| found["severity"] == "warning").cloned().collect()
 }
 
-/// The findings of a kind in a command's JSON.
+/// The findings of a kind in the JSON of a command.
 pub fn of_kind(report: &serde_json::Value, kind: &str) -> Vec<serde_json::Value> {
     let findings = report["findings"].as_array().expect("findings");
     findings.iter().filter(|found| found["kind"] == kind).cloned().collect()

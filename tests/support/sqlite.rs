@@ -1,6 +1,5 @@
-//! Whether two SQLite files hold the same database: settings, schema in its order, and every value of
-//! every row by storage class and bytes, rowids and generated columns included. Knows nothing of the
-//! code that it judges.
+//! Compares two SQLite files: settings, schema in its order, and every value of every row by storage class and bytes,
+//! including rowids and generated columns. Independent of the code under test.
 
 use std::path::Path;
 
@@ -17,7 +16,7 @@ pub fn assert_same_database(a: &Path, b: &Path) {
     assert_same(&a, &b);
 }
 
-/// The same for open databases.
+/// Like [`assert_same_database`], for open databases.
 pub fn assert_same(a: &Connection, b: &Connection) {
     assert_eq!(settings(a), settings(b), "settings");
     let (schema_a, schema_b) = (schema(a), schema(b));
@@ -36,7 +35,7 @@ fn settings(conn: &Connection) -> Vec<String> {
     names.iter().map(get).collect()
 }
 
-/// type, name, tbl_name in hex of their bytes but for the name, and sql, in order.
+/// Type, name, table name, and the definition as hex of its bytes, in order.
 fn schema(conn: &Connection) -> Vec<[String; 4]> {
     let sql =
         "SELECT type, name, tbl_name, coalesce(hex(CAST(sql AS BLOB)), 'NULL') FROM main.sqlite_schema ORDER BY rowid";
@@ -50,7 +49,7 @@ fn is_stored_table(conn: &Connection, line: &[String; 4]) -> bool {
         return false;
     }
     let sql = "SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 AND rootpage > 0";
-    conn.query_row(sql, [&line[1]], |row| row.get::<_, i64>(0)).expect("look at sqlite_schema") == 1
+    conn.query_row(sql, [&line[1]], |row| row.get::<_, i64>(0)).expect("read sqlite_schema") == 1
 }
 
 fn quoted(name: &str) -> String {
@@ -73,7 +72,7 @@ pub fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
         let mut items = vec![rowid.to_owned()];
         for column in run {
             let column = quoted(column);
-            // SQLite hides the beginning of some texts of UTF-16, but not their length.
+            // SQLite hides the beginning of some UTF-16 texts, but not their length.
             items.push(format!("typeof({column}) || octet_length({column})"));
             items.push(format!("CASE typeof({column}) WHEN 'text' THEN CAST({column} AS BLOB) ELSE {column} END"));
         }
@@ -98,7 +97,7 @@ pub fn assert_same_rows(a: &Connection, b: &Connection, table: &str) {
     }
 }
 
-/// Reals by their bits.
+/// Represents a real by its bits.
 fn bits(value: Value) -> Value {
     match value {
         Value::Real(real) => Value::Text(format!("real {:016x}", real.to_bits())),

@@ -1,4 +1,5 @@
-//! A repository in memory whose objects are read, harmed and put back, as somebody with the store's credentials could.
+//! A repository in memory whose objects tests can read, damage and restore, like an attacker with the store's
+//! credentials.
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use sidekeep::store::Store;
 use crate::support::stores::damage;
 use crate::support::world::World;
 
-/// A world, and what its store holds.
+/// A world and the memory of its store.
 pub struct StoredWorld {
     world: World,
     memory: Arc<InMemory>,
@@ -45,12 +46,12 @@ impl StoredWorld {
         self.runtime.block_on(damage::delete(&*self.memory, name));
     }
 
-    /// Everything that is stored.
+    /// All stored objects.
     pub fn image(&self) -> Vec<(String, Bytes)> {
         self.names().into_iter().map(|name| (name.clone(), self.read(&name))).collect()
     }
 
-    /// Puts the store back into an earlier state.
+    /// Resets the store to an earlier state.
     pub fn reset(&mut self, image: &[(String, Bytes)]) {
         self.memory = Arc::new(InMemory::new());
         self.world.through(Store::from_object_store(Arc::<InMemory>::clone(&self.memory)));

@@ -1,4 +1,4 @@
-//! Collects findings: what is found again about the same object is counted, not repeated.
+//! Collects findings. Repeated findings of one kind about one object become one finding with a count.
 
 use std::collections::HashMap;
 use std::mem::Discriminant;
@@ -7,21 +7,21 @@ use crate::base::finding::finding::{Affected, Finding};
 use crate::base::finding::kind::{FindingKind, Severity};
 use crate::base::id::Digest;
 
-/// Findings of one kind that are only information, each with its object; those after them are counted together.
+/// Informational findings of one kind that keep their own object. Later ones are counted together.
 const INFORMATION_MAX: usize = 100;
 
-/// Collects findings. What is found many times about one object is one finding with a count.
+/// Collects findings. Repeated findings of one kind about one object become one finding with a count.
 #[derive(Debug, Default)]
 pub struct Findings {
     list: Vec<Finding>,
     positions: HashMap<(Discriminant<FindingKind>, String), usize>,
     information: HashMap<Discriminant<FindingKind>, usize>,
-    /// Every finding as it was met, so that a walk can tell what it met.
+    /// The position of each finding in `list`, once per occurrence, so that a walk can tell which findings it met.
     met: Vec<usize>,
 }
 
 impl Findings {
-    /// Adds a finding; gives its position.
+    /// Adds a finding and returns its position.
     pub fn add(&mut self, mut finding: Finding) -> usize {
         if finding.severity == Severity::Information {
             self.limit_information(&mut finding);
@@ -36,7 +36,7 @@ impl Findings {
         at
     }
 
-    /// Gives information after very many of its kind a common object.
+    /// Gives informational findings beyond the maximum of their kind one common object.
     fn limit_information(&mut self, finding: &mut Finding) {
         let kind = std::mem::discriminant(&finding.kind);
         if self.positions.contains_key(&(kind, finding.object.clone())) {
@@ -49,19 +49,19 @@ impl Findings {
         }
     }
 
-    /// A known finding was met again on the way to something else that it affects.
+    /// Records that a known finding was met again on the way to something else that it affects.
     pub fn met_again(&mut self, at: usize, affected: Affected<'_>) {
         self.met.push(at);
         self.list[at].affect(affected);
     }
 
-    /// How many findings were met so far; with [`Findings::met_since`].
+    /// How many findings were met so far. Pass it to [`Findings::met_since`].
     #[must_use]
     pub fn mark(&self) -> usize {
         self.met.len()
     }
 
-    /// The findings met since a mark, each once.
+    /// The positions of the findings met since a mark, each once.
     #[must_use]
     pub fn met_since(&self, mark: usize) -> Vec<usize> {
         let mut met = self.met[mark..].to_vec();
@@ -70,13 +70,13 @@ impl Findings {
         met
     }
 
-    /// Whether damage was found that affects this snapshot.
+    /// Whether a finding of damage affects this snapshot.
     #[must_use]
     pub fn has_damage_of(&self, snapshot: &Digest) -> bool {
         self.list.iter().any(|found| found.severity == Severity::Damage && found.snapshots.contains(snapshot))
     }
 
-    /// All findings, the worst first.
+    /// All findings, worst first.
     #[must_use]
     pub fn finish(mut self) -> Vec<Finding> {
         self.list.sort_by(|a, b| {
@@ -94,9 +94,9 @@ mod tests {
     use crate::base::id::Digest;
 
     #[test]
-    fn one_finding_for_one_kind_and_object() {
+    fn findings_of_one_kind_and_object_are_merged() {
         let mut findings = Findings::default();
-        findings.add(Finding::new(FindingKind::Orphan, "b", "nobody names it"));
+        findings.add(Finding::new(FindingKind::Orphan, "b", "nothing refers to it"));
         let mark = findings.mark();
         let affected = Affected { snapshot: Some(Digest::new([1; 32])), table: Some("t") };
         let first = findings.add(Finding::new(FindingKind::LostChunk, "a", "leaf 1").affecting(affected));

@@ -1,4 +1,4 @@
-//! One finding: a kind, the object that it is about, and what it affects.
+//! One finding: its kind, the object that it is about, and what it affects.
 
 use std::collections::BTreeSet;
 
@@ -13,18 +13,19 @@ pub struct Finding {
     pub severity: Severity,
     #[serde(flatten)]
     pub kind: FindingKind,
-    /// What it is about: an object of the store or what a reader would look for, a table, a source, a setting.
+    /// What the finding is about: an object of the store, or something that a reader would look for, such as a table,
+    /// a source or a setting.
     pub object: String,
-    /// The source that it belongs to.
+    /// The source that the object belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceId>,
-    /// Snapshots that are known to be affected.
+    /// Snapshots known to be affected.
     pub snapshots: BTreeSet<Digest>,
-    /// Tables that are known to be affected.
+    /// Tables known to be affected.
     pub tables: BTreeSet<String>,
-    /// How often it was found.
+    /// How many times it was found.
     pub count: u64,
-    /// What was seen, the first time.
+    /// What was seen the first time.
     pub detail: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,34 +49,34 @@ impl Finding {
         }
     }
 
-    /// Something that is worth telling and has no consequences.
+    /// A note: worth knowing, without consequences.
     #[must_use]
     pub fn note(object: impl ToString, detail: impl ToString) -> Self {
         Self::new(FindingKind::Note, object, detail)
     }
 
-    /// The same of a source.
+    /// Sets the source.
     #[must_use]
     pub fn of_source(mut self, source: SourceId) -> Self {
         self.source = Some(source);
         self
     }
 
-    /// The same with another severity than its kind's.
+    /// Overrides the severity of its kind.
     #[must_use]
     pub fn with_severity(mut self, severity: Severity) -> Self {
         self.severity = severity;
         self
     }
 
-    /// The same with a remedy of its own.
+    /// Overrides the remedy of its kind.
     #[must_use]
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// The same with something that it affects.
+    /// Adds something that the finding affects.
     #[must_use]
     pub fn affecting(mut self, affected: Affected<'_>) -> Self {
         self.affect(affected);
@@ -97,7 +98,7 @@ impl Finding {
         self.tables.extend(other.tables);
     }
 
-    /// Whether somebody has to do something: it decides about the exit code.
+    /// Whether somebody has to act on it. Determines the exit code.
     #[must_use]
     pub fn matters(&self) -> bool {
         self.severity != Severity::Information
@@ -112,7 +113,7 @@ pub struct Affected<'a> {
 }
 
 impl Affected<'_> {
-    /// A snapshot, if one is known.
+    /// Affects a snapshot, if one is known.
     #[must_use]
     pub fn snapshot(snapshot: Option<Digest>) -> Self {
         Self { snapshot, table: None }

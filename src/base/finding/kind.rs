@@ -1,4 +1,4 @@
-//! What can be found, how bad it is, and what to do about it.
+//! The kinds of findings, their severities and their remedies.
 
 use serde::Serialize;
 
@@ -6,11 +6,11 @@ use serde::Serialize;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Something stored is gone or altered, and somebody may miss it.
+    /// Something stored is missing or altered, and its loss may matter.
     Damage,
     /// Something that a backup or a restore needs does not work.
     Failure,
-    /// Not as it must be, yet nothing stored is lost by it.
+    /// Not as it should be, but no stored data is lost.
     Warning,
     /// Worth knowing.
     Information,
@@ -21,103 +21,104 @@ pub enum Severity {
 #[serde(tag = "kind", content = "facts", rename_all = "kebab-case")]
 pub enum FindingKind {
     // Objects of the store.
-    /// An object that must be there is not.
+    /// An object that must exist does not.
     Missing,
-    /// An object has another size than the ledger says.
+    /// The size of an object differs from the size in the ledger.
     WrongSize { expected_bytes: u64, found_bytes: u64 },
-    /// An object's bytes are not those that its name or a signed statement says.
+    /// The content of an object differs from what its name or a signed statement promises.
     WrongContent,
-    /// A signed entry is not what was signed, or not what its successor saw.
+    /// A signed entry differs from what was signed, or from what its successor recorded.
     Altered,
-    /// An entry that never counted and was passed over.
+    /// An entry that was never valid and was skipped.
     Void,
-    /// An entry of a chain is missing, so that `ignored` entries from number `first` on do not count.
+    /// An entry of a chain is missing, so `ignored` entries from number `first` on do not count.
     Hole { first: u64, ignored: u64 },
     /// Signed state went back in time.
     RolledBack,
     /// Objects of a source that the roster does not name.
     UnknownSource,
-    /// An object or chunk that does not open or decode.
+    /// An object or chunk that cannot be decrypted or decoded.
     Unreadable,
-    /// A chunk that a snapshot needs lies in no pack of the inventory.
+    /// A chunk that a snapshot needs is in no pack of the inventory.
     LostChunk,
-    /// Counts, order, boundaries or ids that do not follow from the content.
+    /// Counts, order, boundaries or ids that do not match the content.
     Contradiction,
-    /// A location hint that leads elsewhere; readers ask the index.
+    /// A location hint that points to the wrong place. Readers use the index instead.
     StaleHint,
-    /// A fragment of the index that is damaged or says something else than the packs; it is a cache.
+    /// An index fragment that is damaged or disagrees with the packs. The index is a cache.
     StaleIndex,
-    /// An object that nothing refers to, as interrupted runs leave behind.
+    /// An object that nothing refers to, such as one left behind by an interrupted run.
     Orphan,
-    /// A name that is none of the format's.
+    /// A name that the format does not define.
     Foreign,
-    /// An object of a later version.
+    /// An object written by a later version.
     Unsupported,
     /// Something that this key cannot check.
     NotChecked,
 
     // Snapshots and their sources.
-    /// The newest clean snapshot is older than it may be.
+    /// The newest clean snapshot is older than the maximum age.
     Stale { age_s: u64, max_age_s: u64 },
     /// A source has no clean snapshot.
     NoSnapshot,
-    /// Snapshots that may hold a ruined state of the source, and that nobody has accepted.
+    /// Snapshots that may contain a ruined state of the source and that nobody has accepted.
     Suspect { snapshots: u64 },
-    /// Rows that would be placed under other users if that were decided today.
+    /// Rows that would be assigned to other users if placement were decided today.
     PlacementDrift,
     /// A question about the placement of rows that only a person can answer.
     Undecided,
-    /// The keys were rotated between the snapshots that are compared.
+    /// The keys were rotated between the two compared snapshots.
     KeysRotated,
 
-    // What a snapshot does not have of its source, or not exactly.
-    /// As the manifest tells it, which keeps only words.
+    // What a snapshot lacks of its source, or does not have exactly.
+    /// A gap read back from a manifest, which stores gaps only as text.
     NotCaptured,
-    /// The role may not read a table.
+    /// The role has no privilege to read a table.
     NoPrivilege,
-    /// Row security would hide rows from the role.
+    /// Row-level security would hide rows from the role.
     RowSecurity,
     /// The rows of a table are on another server.
     ForeignTable { server: String },
-    /// A standby does not have what an unlogged table or sequence holds.
+    /// An unlogged table or sequence, whose contents a standby does not have.
     UnloggedOnStandby,
-    /// Rows that are taken for a part of an extension, which makes its tables anew.
+    /// Rows considered part of an extension, which creates its tables itself.
     ExtensionRows { extension: String },
     /// A name that is not valid text.
     UnreadableName,
-    /// The role may not read where a sequence stands.
+    /// The role may not read the current value of a sequence.
     UnreadableSequence,
-    /// The role may not read what large objects hold.
+    /// The role may not read the contents of large objects.
     UnreadableLargeObjects { objects: u64 },
     /// The role may not read roles and tablespaces, or the passwords of roles.
     UnreadableRoles,
-    /// A definition that is hidden from the role, that no dump has, or that the database itself cannot read.
+    /// A definition that the role cannot see, that dumps never contain, or that the database itself cannot read.
     UnreadableDefinition,
-    /// The tool that dumps the schema warned of something.
+    /// The tool that dumps the schema printed a warning.
     DumpWarning,
-    /// A type was altered while rows of these tables were read.
+    /// A type was altered while rows of these tables were being read.
     AlteredType { tables: Vec<String> },
-    /// A row is missing, because its value in this column is longer than the server sends.
+    /// A row is missing because its value in this column is longer than the server sends.
     ValueTooLong { column: String },
-    /// How parents write their keys could not be asked: rows that write them otherwise are not found by their owner.
+    /// Could not find out how parent tables write their keys. Rows that write a key differently are not matched with
+    /// their owner.
     ParentsNotAsked,
-    /// A virtual table whose module is not known here and may keep rows elsewhere.
+    /// A virtual table whose module Sidekeep does not know. The module may keep rows elsewhere.
     UnknownModule { module: String },
-    /// The numbers of rows that no column has.
+    /// Rowids that no column contains.
     RowidsNotKept,
-    /// Texts of which the database does not tell how they begin.
+    /// Texts whose first characters the database does not reveal.
     AmbiguousTexts { texts: u64 },
-    /// A table that can be read only in part, because the file is damaged.
+    /// A table that is only partly readable because the file is damaged.
     DamagedTable { rows_read: u64 },
-    /// A table that has pages behind the end of the file, which the database takes for zeros.
+    /// A table with pages beyond the end of the file, which the database treats as zeros.
     TruncatedTable,
-    /// A file that ends too early.
+    /// A file that is shorter than its header says.
     TruncatedFile { missing_pages: u64, pages: u64 },
-    /// Part of the schema that is captured, but that a restore could not make as it is.
+    /// Part of the schema that is captured but that a restore cannot recreate as it is.
     NotRestorable,
 
     // What a restore wrote.
-    /// Data of the snapshot that cannot be read, left out of what is restored; `rows` as far as they are known.
+    /// Unreadable data of the snapshot, omitted from the restore. `rows` counts the rows known to be missing.
     LeftOut { rows: u64 },
     /// A statement or an object that the target refused.
     Refused,
@@ -125,54 +126,54 @@ pub enum FindingKind {
     RefusedConstraint,
     /// Rows that the target refused.
     RefusedRows { rows: u64 },
-    /// Rows that the target took, with a value that is not the snapshot's.
+    /// Rows that the target accepted with a value that differs from the snapshot's.
     AlteredRows { rows: u64 },
-    /// Functions of the application that are not known where the restore ran: what they compute is not there yet.
+    /// Functions of the application that are unknown where the restore ran. Values computed by them are still missing.
     UnknownFunctions { functions: Vec<String> },
-    /// Collations of the application that are not known where the restore ran: what they order is to be ordered again.
+    /// Collations of the application that are unknown where the restore ran. What they sort must be sorted again.
     UnknownCollations { collations: Vec<String> },
-    /// A table of the target has another number of rows than the snapshot.
+    /// A table of the target has a different number of rows than the snapshot.
     RowCount { expected: u64, restored: u64 },
 
     // What backups and restores need.
     /// The configuration cannot be used.
     Configuration,
-    /// The store does not do, or does not allow, what a backup or a restore asks of it.
+    /// The store cannot do, or does not allow, what a backup or a restore needs.
     StoreUnfit,
-    /// The key cannot be used for what it is here for.
+    /// The key cannot be used for this purpose.
     KeyUnfit,
     /// A live database cannot be backed up, or not reliably.
     SourceUnfit,
     /// The connection to a server is not encrypted.
     Unencrypted,
-    /// A server of a version that is not supported, or not yet.
+    /// A server version that is not supported, or not yet.
     ServerVersion { major: i32 },
-    /// A program that a backup runs is not there, or does not suit the server.
+    /// A program that a backup runs is missing or does not match the server's version.
     NoTool,
     /// The role may not ask which server this is.
     ServerUnknown,
     /// A server may run out of locks during a backup.
     FewLocks { needed: i64, free: i64 },
-    /// This host lacks something, such as room for temporary files.
+    /// This host lacks something, such as space for temporary files.
     HostUnfit,
-    /// Another clock differs from this host's; positive: it is ahead.
+    /// Another clock differs from this host's. Positive means that the other clock is ahead.
     ClockSkew { seconds: i64 },
 
-    /// Worth telling, and without consequences.
+    /// Worth knowing, without consequences.
     Note,
 }
 
-const RESTORE_OBJECT: &str = "put the object of this name back from a second copy of the store; without one, the next \
-                              backup stores again what is still in the source and missing here";
+const RESTORE_OBJECT: &str = "put the object of this name back from a second copy of the store; without a copy, the next \
+                              backup stores again whatever is missing here and still in the source";
 const RESTORE_ENTRY: &str =
     "put the entry of this name back from a second copy of the store, and find out who can write to it";
 const FIND_NEWER_COPY: &str = "an older copy of the store was put back or entries were deleted: find out which, and put \
                                the newer ones back from a second copy";
-const RESTORE_OTHER_SNAPSHOT: &str = "whoever wrote it had a faulty program or a stolen key: restore from another \
+const RESTORE_OTHER_SNAPSHOT: &str = "its writer had a faulty program or a stolen key: restore from another \
                                       snapshot, and take a new backup";
 
 impl FindingKind {
-    /// How bad it is, unless whoever finds it knows better.
+    /// How bad it is by default. Code that finds it may override this.
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
@@ -241,7 +242,7 @@ impl FindingKind {
         }
     }
 
-    /// Whether a snapshot does not have something of its source, or not exactly.
+    /// Whether it means that a snapshot lacks something of its source, or does not have it exactly.
     #[must_use]
     pub fn is_gap(&self) -> bool {
         matches!(
@@ -271,7 +272,7 @@ impl FindingKind {
         )
     }
 
-    /// Whether a target does not have something of the snapshot, or not exactly, because it refused it.
+    /// Whether it means that the target refused part of the snapshot, or altered it.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(
@@ -285,7 +286,7 @@ impl FindingKind {
         )
     }
 
-    /// What to do about it, in one sentence, where that is the same whatever the object is.
+    /// What to do about it, in one sentence, if that does not depend on the object.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         Some(match self {
@@ -301,10 +302,10 @@ impl FindingKind {
             Self::UnknownSource => "put the roster entry that added the source back from a second copy of the store",
             Self::Contradiction => RESTORE_OTHER_SNAPSHOT,
             Self::StaleHint | Self::StaleIndex => "nothing to do: nothing is lost, but reading takes longer",
-            Self::Orphan => "nothing to do: nobody needs it, and the next backup adopts what it can",
-            Self::Foreign => "it is never touched; remove it by hand if it is not yours",
+            Self::Orphan => "nothing to do: nothing refers to it, and the next backup reuses what it can",
+            Self::Foreign => "sidekeep never touches it; delete it by hand if it is not yours",
             Self::Unsupported => "use a newer version of sidekeep",
-            Self::NotChecked => "check it with a key that may",
+            Self::NotChecked => "check it with a key that can",
             _ => return None,
         })
     }

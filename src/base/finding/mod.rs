@@ -1,5 +1,5 @@
-//! Findings: what a command found that somebody should know, as data. One type for all commands: a kind that programs
-//! can tell, with the facts that belong to it, and for people the object, a sentence and what to do about it.
+//! Findings: what a command found that somebody should know, as data. All commands share one type: a kind and its
+//! facts for programs, and an object, a sentence and a remedy for people.
 
 mod collector;
 mod finding;

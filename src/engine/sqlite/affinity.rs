@@ -1,6 +1,5 @@
-//! What a column's declared type does to values that are stored in it. A value that was stored under the
-//! type it meets again never changes; one whose column was given another type since, by an edit of
-//! `sqlite_schema`, does, and that must not happen in silence.
+//! How the declared type of a column changes values stored in it. A value stored under the same type never changes. If
+//! the type was changed later by editing `sqlite_schema`, a restore may change values, and must report it.
 
 use std::collections::HashMap;
 
@@ -9,7 +8,7 @@ use rusqlite::Connection;
 use crate::engine::sqlite::sql::{TextEncoding, number, query_all};
 use crate::format::cell::{Cell, Encoding};
 
-/// SQLite's documentation, "Type Affinity".
+/// Column affinity, as in "Type Affinity" of SQLite's documentation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Affinity {
     Blob,
@@ -20,7 +19,7 @@ pub(super) enum Affinity {
 }
 
 impl Affinity {
-    /// The rules of "Determination Of Column Affinity".
+    /// The rules of "Determination Of Column Affinity" in the same document.
     pub(super) fn of_declared(declared: &str) -> Self {
         let declared = declared.to_ascii_uppercase();
         if contains_any(&declared, &["INT"]) {
@@ -36,7 +35,7 @@ impl Affinity {
         }
     }
 
-    /// A declared type that has this affinity.
+    /// A declared type with this affinity.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Blob => "BLOB",
@@ -47,7 +46,7 @@ impl Affinity {
         }
     }
 
-    /// Whether a value becomes one of another type, or another value, when it is stored in a database of this encoding.
+    /// Whether storing a value in a column of a database with this encoding changes its type or value.
     pub(super) fn alters(self, cell: &Cell<'_>, encoding: TextEncoding) -> Alters {
         if self.changes(cell, encoding) { Alters::Yes } else { Alters::No }
     }
@@ -67,17 +66,17 @@ fn contains_any(text: &str, parts: &[&str]) -> bool {
     parts.iter().any(|part| text.contains(part))
 }
 
-/// Whether SQLite takes a value for a text that is a number.
+/// Whether SQLite considers a value to be text that is a number.
 fn is_numeric_text(cell: &Cell<'_>, encoding: TextEncoding) -> bool {
     match cell {
         Cell::Text(text) => looks_numeric(text) && (encoding == TextEncoding::Utf8 || is_latin1(text)),
-        // Invalid UTF-16 has a surrogate somewhere.
+        // Invalid UTF-16 contains a surrogate, so it is not a number.
         Cell::Encoded(Encoding::Utf8Invalid, bytes) => looks_numeric(&String::from_utf8_lossy(bytes)),
         _ => false,
     }
 }
 
-/// UTF-16 with another letter anywhere, even behind a NUL, is no number to SQLite.
+/// To SQLite, UTF-16 text with any other character is not a number, even if the character comes after a NUL.
 fn is_latin1(text: &str) -> bool {
     text.chars().all(|c| u32::from(c) < 0x100)
 }
@@ -89,7 +88,7 @@ pub(super) enum Alters {
     No,
 }
 
-/// The affinities of the named columns of a table; `Blob` for those that it does not have.
+/// The affinities of the named columns of a table, `Blob` for columns that it does not have.
 pub(super) fn of_columns(conn: &Connection, table: &str, names: &[&str]) -> rusqlite::Result<Vec<Affinity>> {
     let strict = "SELECT count(*) FROM pragma_table_list(?1) WHERE schema = 'main' AND strict";
     let is_strict = number(conn, strict, [table])? > 0;
@@ -114,13 +113,13 @@ fn declared_types(conn: &Connection, table: &str) -> rusqlite::Result<HashMap<St
 
 /// Whether SQLite would store a real as an integer.
 fn is_integer(value: f64) -> bool {
-    // Both bounds are exact; at and beyond them SQLite keeps the real.
+    // Both bounds are exact. At and beyond them SQLite keeps the real.
     let bound = 9_223_372_036_854_775_808.0;
     value.trunc() == value && -bound < value && value < bound
 }
 
-/// Whether a text is a decimal number, but for blanks around it. SQLite looks no further than the first NUL;
-/// its older versions did, so that such text is found in columns of numbers.
+/// Whether a text is a decimal number, apart from surrounding blanks. SQLite reads only up to the first NUL. Older
+/// versions read on, so numeric columns may contain such text.
 fn looks_numeric(text: &str) -> bool {
     let text = text.split('\0').next().unwrap_or_default();
     let number = without_sign(text.trim_matches(is_blank));
@@ -162,7 +161,7 @@ mod tests {
     use crate::engine::sqlite::sql::{TextEncoding, cell_of};
     use crate::format::cell::{Cell, Encoding, OwnedCell};
 
-    /// What SQLite makes of a value in a column.
+    /// The value that SQLite stores in a column.
     fn stored(conn: &Connection, affinity: Affinity, cell: &Cell<'_>) -> OwnedCell {
         let value = match *cell {
             Cell::Integer(value) => ValueRef::Integer(value),
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn edges() {
+    fn unusual_texts_and_reals_are_altered_as_by_sqlite() {
         let texts = [
             "",
             " ",
@@ -249,7 +248,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn agrees_with_sqlite(text in "[ \t0-9.eE+-]{0,9}", bits in any::<u64>(), quarter in -100_i32..100) {
+        fn arbitrary_values_are_altered_as_by_sqlite(text in "[ \t0-9.eE+-]{0,9}", bits in any::<u64>(), quarter in -100_i32..100) {
             let conn = columns("UTF-8");
             agrees(&conn, &Cell::Text(&text));
             let real = f64::from_bits(bits);

@@ -1,9 +1,9 @@
-//! Builds a database from a schema document in three steps, rows between the first and the second:
-//! tables; indexes; everything that has no pages of its own.
+//! Builds a database from a schema document in three steps, with the rows between the first and the second: tables,
+//! then indexes, then everything without pages.
 //!
-//! Views, triggers and virtual tables enter `sqlite_schema` as rows and are never executed: a trigger
-//! cannot fire, and the tables that a virtual table keeps its data in are loaded as data. What is refused
-//! is named, and the rest goes on; the same building without rows tells a backup what a restore will lack.
+//! Views, triggers and virtual tables are written to `sqlite_schema` as rows and are never executed: a trigger cannot
+//! fire, and the shadow tables of a virtual table are loaded as data. Refused objects are reported and the rest is
+//! built. A backup builds the same schema without rows to find out what a restore will lack.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -19,7 +19,7 @@ use crate::engine::sqlite::sql::{
     SqlContext, failed, failed_sql, number, primary_code, query_all, quoted, reason, strings,
 };
 
-/// Functions and collations of the application that one definition may need.
+/// Most functions and collations of the application that one definition may need.
 const UNKNOWN_NAMES_MAX: usize = 1000;
 
 /// A database under construction, in one transaction.
@@ -29,15 +29,15 @@ pub(super) struct DatabaseBuilder {
     refused: Vec<Finding>,
     /// Tables that exist, in lower case.
     tables: HashSet<String>,
-    /// Functions that tables need and only the application has.
+    /// Functions that tables need and that only the application has.
     functions: BTreeSet<String>,
     /// Collations that only the application has, in lower case.
     collations: BTreeSet<String>,
-    /// Tables without columns that their definition has.
+    /// Tables from which columns of their definition were dropped.
     shortened: Vec<Object>,
 }
 
-/// A database whose schema is complete.
+/// A database with a complete schema.
 pub(super) struct BuiltDatabase {
     pub(super) conn: Connection,
     pub(super) document: SqliteSchema,
@@ -45,9 +45,9 @@ pub(super) struct BuiltDatabase {
 }
 
 impl DatabaseBuilder {
-    /// Begins in the empty database `conn`.
+    /// Starts in the empty database `conn`.
     pub(super) fn new(conn: Connection, document: SqliteSchema) -> Result<Self, SourceError> {
-        conn.execute_batch(&settings(&document)).doing("begin a database")?;
+        conn.execute_batch(&settings(&document)).doing("set up the database")?;
         Ok(Self {
             conn,
             document,
@@ -83,25 +83,28 @@ impl DatabaseBuilder {
         self.document.objects.iter().filter(|object| is_wanted(object)).cloned().collect()
     }
 
-    /// Makes every table that has pages, empty, with the indexes that its definition implies.
+    /// Creates every table that has pages, empty, with the indexes that its definition implies.
     pub(super) fn create_tables(&mut self) -> Result<(), SourceError> {
         let objects = self.stored_tables();
         if objects.is_empty() {
-            // Only a first table makes the file remember its encoding.
-            self.conn.execute_batch("CREATE TABLE first(a); DROP TABLE first").doing("begin a database")?;
+            // The file stores its encoding only when a first table is created.
+            self.conn.execute_batch("CREATE TABLE first(a); DROP TABLE first").doing("set up the database")?;
         }
         for object in objects {
             self.try_create_table(&object)?;
         }
-        // Rows that are inserted compute stored columns.
-        self.functions.iter().try_for_each(|name| self.provide_function(name)).doing("begin")?;
-        self.shorten_tables().doing("look at computed columns")
+        // Inserting rows computes stored columns.
+        self.functions
+            .iter()
+            .try_for_each(|name| self.provide_function(name))
+            .doing("register placeholder functions")?;
+        self.shorten_tables().doing("drop computed columns")
     }
 
-    /// In the order in which they can be made.
+    /// In the order in which they can be created.
     fn stored_tables(&self) -> Vec<Object> {
         let mut objects = self.objects(Object::is_stored_table);
-        // Otherwise the first AUTOINCREMENT table would make it.
+        // Otherwise the first AUTOINCREMENT table would create it.
         objects.sort_by_key(|object| object.name.text() != Some("sqlite_sequence"));
         objects
     }
@@ -123,11 +126,10 @@ impl DatabaseBuilder {
         Ok(())
     }
 
-    /// Takes computed columns that are not stored out of the tables, where nothing depends on them: SQLite would
-    /// compute them for each row that is inserted, and refuse rows for which that fails. Rows from before such a
-    /// column was added never had to be computed.
+    /// Drops virtual computed columns from the tables, if nothing depends on them: SQLite would compute them for each
+    /// inserted row, and refuse rows for which that fails. Rows older than such a column never had to be computed.
     fn shorten_tables(&mut self) -> rusqlite::Result<()> {
-        // With a writable schema SQLite drops a column that others depend on, too.
+        // With a writable schema SQLite would also drop columns that others depend on.
         self.conn.execute_batch("PRAGMA writable_schema=OFF")?;
         for object in self.objects(Object::is_stored_table) {
             if self.drop_computed_columns(&object.name.lossy())? > 0 {
@@ -137,9 +139,9 @@ impl DatabaseBuilder {
         self.conn.execute_batch("PRAGMA writable_schema=ON")
     }
 
-    /// Returns how many columns could be dropped.
+    /// Returns how many columns were dropped.
     fn drop_computed_columns(&self, table: &str) -> rusqlite::Result<usize> {
-        // Backwards, because one may depend on those before it.
+        // In reverse order, because a column may depend on earlier ones.
         let sql = "SELECT name FROM pragma_table_xinfo(?1, 'main') WHERE hidden = 2 ORDER BY cid DESC";
         let mut dropped = 0;
         for column in strings(&self.conn, sql, [table])? {
@@ -153,12 +155,12 @@ impl DatabaseBuilder {
         self.conn.execute_batch(&sql)
     }
 
-    /// Gives the shortened tables their definitions back.
+    /// Restores the definitions of the shortened tables.
     fn restore_definitions(&mut self) -> rusqlite::Result<()> {
         for object in std::mem::take(&mut self.shortened) {
             self.restore_definition(&object)?;
         }
-        // Forgets what was read of the schema.
+        // Makes SQLite read the schema again.
         self.conn.execute_batch("PRAGMA writable_schema=RESET; PRAGMA writable_schema=ON")
     }
 
@@ -171,8 +173,8 @@ impl DatabaseBuilder {
 
     fn create_table(&mut self, object: &Object) -> rusqlite::Result<()> {
         let mut functions = BTreeSet::new();
-        let created = self.create_with_stand_ins(object, &mut functions);
-        // The next table is to name its own unknown functions.
+        let created = self.create_with_placeholders(object, &mut functions);
+        // Unknown functions of the next table are reported for that table.
         functions.iter().try_for_each(|name| self.conn.remove_function(name.as_str(), -1))?;
         created?;
         self.report_unknown(&object.name.lossy(), &functions)?;
@@ -180,9 +182,9 @@ impl DatabaseBuilder {
         Ok(())
     }
 
-    /// Creates an object, with stand-ins for functions and collations that only the application has. Adds those
+    /// Creates an object, with placeholders for functions and collations that only the application has. Adds the
     /// functions to `functions`.
-    fn create_with_stand_ins(&mut self, object: &Object, functions: &mut BTreeSet<String>) -> rusqlite::Result<()> {
+    fn create_with_placeholders(&mut self, object: &Object, functions: &mut BTreeSet<String>) -> rusqlite::Result<()> {
         for _ in 0..UNKNOWN_NAMES_MAX {
             let Err(error) = self.execute_create(object) else { return Ok(()) };
             if !self.provide(&reason(&error), functions)? {
@@ -194,15 +196,15 @@ impl DatabaseBuilder {
 
     fn execute_create(&self, object: &Object) -> rusqlite::Result<()> {
         let sql = definition(object);
-        // The only statements that belong here.
+        // A definition must be a CREATE statement.
         if !sql.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("create")) {
-            return Err(sql_error("its definition is no CREATE statement"));
+            return Err(sql_error("its definition is not a CREATE statement"));
         }
         self.conn.prepare(&sql)?.raw_execute().map(drop)
     }
 
-    /// Makes a stand-in for a function or collation that only the application has; false if
-    /// `message` is about something else.
+    /// Registers a placeholder for a function or collation that only the application has. Returns false if `message`
+    /// is about something else.
     fn provide(&mut self, message: &str, functions: &mut BTreeSet<String>) -> rusqlite::Result<bool> {
         if let Some(name) = message.strip_prefix("no such collation sequence: ") {
             return self.provide_collation(name);
@@ -212,7 +214,7 @@ impl DatabaseBuilder {
         Ok(functions.insert(name.to_owned()))
     }
 
-    /// False if it was there already.
+    /// Returns false if it was registered already.
     fn provide_collation(&mut self, name: &str) -> rusqlite::Result<bool> {
         self.conn.create_collation(name, |a, b| a.cmp(b))?;
         Ok(self.collations.insert(name.to_lowercase()))
@@ -223,7 +225,7 @@ impl DatabaseBuilder {
         self.conn.create_scalar_function(name, -1, flags, |_| Ok(Value::Null))
     }
 
-    /// Says what unknown functions and collations do to a new table.
+    /// Reports how unknown functions and collations affect a new table.
     fn report_unknown(&mut self, table: &str, functions: &BTreeSet<String>) -> rusqlite::Result<()> {
         if !functions.is_empty() && has_stored_computed_columns(&self.conn, table)? {
             let kind = FindingKind::UnknownFunctions { functions: functions.iter().cloned().collect() };
@@ -244,7 +246,7 @@ impl DatabaseBuilder {
         self.unknown_collations(sql, table)
     }
 
-    /// Unknown collations among those that `sql` selects for `name`.
+    /// The unknown collations among the ones that `sql` selects for `name`.
     fn unknown_collations(&self, sql: &str, name: &str) -> rusqlite::Result<Vec<String>> {
         if self.collations.is_empty() {
             return Ok(Vec::new());
@@ -253,7 +255,7 @@ impl DatabaseBuilder {
         Ok(used.into_iter().flatten().filter(|name| self.collations.contains(name)).collect())
     }
 
-    /// Makes the indexes that have a definition of their own.
+    /// Creates the indexes that have their own definition.
     pub(super) fn create_indexes(&mut self) -> Result<(), SourceError> {
         self.restore_definitions().doing("complete the tables")?;
         self.remove_functions()?;
@@ -263,11 +265,11 @@ impl DatabaseBuilder {
         Ok(())
     }
 
-    /// Removes the stand-ins for functions.
+    /// Removes the placeholder functions.
     fn remove_functions(&mut self) -> Result<(), SourceError> {
         for name in std::mem::take(&mut self.functions) {
             let removed = self.conn.remove_function(name.as_str(), -1);
-            removed.doing(format!("forget the function {name}"))?;
+            removed.doing(format!("remove the placeholder function {name}"))?;
         }
         Ok(())
     }
@@ -307,7 +309,7 @@ impl DatabaseBuilder {
         Ok(unknown)
     }
 
-    /// Those that the expressions of an index may use.
+    /// Unknown collations that the expressions of an index may use.
     fn unknown_expression_collations(&self, index: &str, table: &str) -> rusqlite::Result<Vec<String>> {
         match has_expressions(&self.conn, index, table)? {
             true => self.unknown_column_collations(table),
@@ -330,8 +332,7 @@ impl DatabaseBuilder {
         Ok(collation.map(|name| name.to_string_lossy().to_lowercase()))
     }
 
-    /// Writes the rest of `sqlite_schema`, puts it in the document's order and text, sets what the header
-    /// holds, and commits.
+    /// Writes the rest of `sqlite_schema`, gives it the document's order and text, sets header fields, and commits.
     pub(super) fn finish_schema(&mut self) -> Result<(), SourceError> {
         self.insert_pageless_objects().doing("write views and triggers")?;
         self.arrange_objects().doing("write the schema")?;
@@ -362,7 +363,7 @@ impl DatabaseBuilder {
 
     /// Gives the rows of `sqlite_schema` the document's order and exact text.
     fn arrange_objects(&mut self) -> rusqlite::Result<()> {
-        // Out of the way of the numbers to come.
+        // Frees the rowids to be assigned.
         self.conn.execute("UPDATE main.sqlite_schema SET rowid = -rowid", [])?;
         let mut rowids = schema_rowids(&self.conn)?;
         for (new_rowid, object) in (1_i64..).zip(&self.document.objects) {
@@ -373,7 +374,7 @@ impl DatabaseBuilder {
         self.arrange_implied(rowids.into_values().collect())
     }
 
-    /// What definitions imply and a damaged schema did not list: an index must stand behind its table.
+    /// Arranges objects that definitions imply but a damaged schema did not list. An index must come after its table.
     fn arrange_implied(&self, mut rowids: Vec<i64>) -> rusqlite::Result<()> {
         rowids.sort_unstable_by_key(|rowid| rowid.unsigned_abs());
         let first = self.document.objects.len() as i64 + 1;
@@ -416,7 +417,7 @@ fn definition(object: &Object) -> String {
     object.sql.as_ref().map(SqliteText::lossy).unwrap_or_default()
 }
 
-/// Why an object is refused; an error if nothing more can be written.
+/// Why an object is refused. Returns an error if nothing more can be written.
 fn refusal(name: &str, error: &rusqlite::Error) -> Result<String, SourceError> {
     match stops_everything(error) {
         true => Err(failed_sql(format!("create {name}"), error)),
@@ -428,7 +429,7 @@ fn refusal(name: &str, error: &rusqlite::Error) -> Result<String, SourceError> {
 fn trigger_refusal(object: &Object, tables: &HashSet<String>) -> Option<String> {
     let table = object.table.lossy();
     if !object.is("trigger") {
-        Some(format!("{} is no kind of object", object.kind.lossy()))
+        Some(format!("{} is not a known kind of object", object.kind.lossy()))
     } else if !tables.contains(&table.to_lowercase()) {
         Some(format!("the table {table} of the trigger is missing"))
     } else {
@@ -438,14 +439,14 @@ fn trigger_refusal(object: &Object, tables: &HashSet<String>) -> Option<String> 
 
 fn unknown_functions(names: &BTreeSet<String>) -> String {
     format!(
-        "generated columns that are stored or indexed may need functions that are unknown here ({}): they are NULL until the application updates their rows",
+        "stored or indexed generated columns may need functions that are unknown here ({}): they are NULL until the application updates their rows",
         Vec::from_iter(names.iter().map(String::as_str)).join(", ")
     )
 }
 
 fn unknown_key_order(collations: &[String]) -> String {
     format!(
-        "its keys are ordered by collations that are unknown here ({}): rows are complete, but run REINDEX in the application before use",
+        "its keys are sorted by collations that are unknown here ({}): rows are complete, but run REINDEX in the application before use",
         collations.join(", ")
     )
 }
@@ -461,7 +462,7 @@ fn has_stored_computed_columns(conn: &Connection, table: &str) -> rusqlite::Resu
     Ok(number(conn, sql, [table])? > 0)
 }
 
-/// Whether an index has computed keys or a condition.
+/// Whether an index has an expression as a key, or a condition.
 fn has_expressions(conn: &Connection, index: &str, table: &str) -> rusqlite::Result<bool> {
     let computed = "SELECT count(*) FROM pragma_index_xinfo(?1, 'main') WHERE cid = -2";
     let partial = "SELECT count(*) FROM pragma_index_list(?2, 'main') WHERE name = ?1 AND partial";
@@ -474,7 +475,7 @@ fn schema_rowids(conn: &Connection) -> rusqlite::Result<HashMap<(String, String)
     query_all(conn, sql, [], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))
 }
 
-/// Whether an error is about the database that is written to, and not about what is written.
+/// Whether an error concerns the database being written, rather than the object or row.
 pub(super) fn stops_everything(error: &rusqlite::Error) -> bool {
     !matches!(
         primary_code(error),
@@ -482,7 +483,7 @@ pub(super) fn stops_everything(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// The error of a call that comes before the database has been begun.
+/// The error of a call before the database was set up.
 pub(super) fn not_begun(doing: &str) -> SourceError {
-    failed(doing, "no database has been begun")
+    failed(doing, "the database is not set up yet")
 }

@@ -1,4 +1,4 @@
-//! What rows that are older than a column hold in it.
+//! The values of a column in rows that are older than the column.
 
 use rusqlite::Connection;
 
@@ -6,7 +6,7 @@ use crate::engine::sqlite::affinity::Affinity;
 use crate::engine::sqlite::sql::cell_of;
 use crate::format::cell::{Cell, OwnedCell};
 
-/// Evaluates column defaults: a scratch database in which each is added to a table with a row.
+/// Evaluates column defaults in a scratch database, by adding each to a table with one row.
 pub(super) struct ColumnDefaults(Connection);
 
 impl ColumnDefaults {
@@ -14,7 +14,7 @@ impl ColumnDefaults {
         Connection::open_in_memory().map(Self)
     }
 
-    /// What rows older than the column hold in it; null unless the default is a constant.
+    /// The value of the column in rows that are older than it. NULL unless the default is a constant.
     pub(super) fn value(&self, declared: &str, default: Option<&str>) -> OwnedCell {
         let null = OwnedCell::new(&Cell::Null);
         let Some(default) = default else { return null };
@@ -26,7 +26,7 @@ impl ColumnDefaults {
 
     fn evaluate(&self, affinity: &str, clause: &str) -> rusqlite::Result<OwnedCell> {
         self.0.execute_batch("DROP TABLE IF EXISTS t; CREATE TABLE t(a); INSERT INTO t VALUES(1)")?;
-        // Not as a batch: whatever the clause says, it stays one statement.
+        // Not as a batch: whatever the clause contains, it stays one statement.
         self.0.execute(&format!("ALTER TABLE t ADD COLUMN c {affinity} {clause}"), [])?;
         self.0.query_row("SELECT c FROM t", [], |row| Ok(OwnedCell::new(&cell_of(row.get_ref(0)?))))
     }

@@ -1,17 +1,17 @@
-//! Texts of `sqlite_schema` as parameters, also those that are not valid.
+//! Parameters for texts of `sqlite_schema`, including invalid ones.
 
 use rusqlite::types::Value;
 
 use crate::engine::sqlite::schema::SqliteText;
 
-/// A value, and the expression that makes the exact text of it.
+/// A parameter value, and the expression that turns it into the exact text.
 pub(super) struct ExactText {
     pub(super) value: Value,
     pub(super) expression: String,
 }
 
 impl ExactText {
-    /// `parameter` is the number of the value in its statement.
+    /// `parameter` is the number of the parameter in its statement.
     pub(super) fn new(text: Option<&SqliteText>, parameter: usize) -> Self {
         match text {
             None => Self::as_it_is(Value::Null, parameter),

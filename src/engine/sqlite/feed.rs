@@ -1,59 +1,59 @@
-//! Whether a table looks like a feed: rows are appended under growing numbers, and old ones expire. Said
-//! only where its name and its form agree, because rows of a feed are not laid out by user.
+//! Recognizes tables that look like a feed: rows are appended with increasing numbers, and old ones expire. Only a
+//! hint if both name and form match, because rows of a feed are not placed by user.
 
 use crate::engine::contract::Column;
 
 /// Words in the names of tables that are usually feeds.
 const NAMES: [&str; 11] =
     ["log", "logs", "changelog", "feed", "audit", "history", "outbox", "queue", "changes", "journal", "oplog"];
-/// Columns that say what happened.
+/// Columns for what happened.
 const ACTIONS: [&str; 6] = ["op", "operation", "action", "change_type", "event_type", "kind"];
-/// Columns that say when it happened.
+/// Columns for when it happened.
 const TIMES: [&str; 6] = ["changed_at", "logged_at", "occurred_at", "recorded_at", "happened_at", "ts"];
 
 /// How rows get their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RowidSource {
-    /// Never used again (AUTOINCREMENT).
+    /// Numbers are never reused (AUTOINCREMENT).
     Growing,
-    /// The number of a deleted row may be used again.
+    /// The number of a deleted row may be reused.
     Any,
 }
 
 impl RowidSource {
-    /// As the definition of a table says.
+    /// Determined from the definition of the table.
     pub(super) fn of_definition(sql: &str) -> Self {
         let mut words = sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         if words.any(|word| word.eq_ignore_ascii_case("AUTOINCREMENT")) { Self::Growing } else { Self::Any }
     }
 }
 
-/// Why a table whose rows are numbered, and that nothing refers to, looks like a feed.
+/// Why a table with numbered rows that nothing refers to looks like a feed.
 pub(super) fn hint(table: &str, columns: &[Column], ids: RowidSource) -> Option<String> {
     let name = feed_name(table);
     let action = find_column(columns, &ACTIONS);
     let time = find_column(columns, &TIMES);
     let why = match (name, ids, action, time) {
-        (Some(name), RowidSource::Growing, ..) => format!("its name says {name:?}, its numbers only grow"),
+        (Some(name), RowidSource::Growing, ..) => format!("its name contains {name:?}, its row numbers only grow"),
         (Some(name), RowidSource::Any, Some(action), Some(time)) => {
-            format!("its name says {name:?}, it has columns {action} and {time}")
+            format!("its name contains {name:?}, it has columns {action} and {time}")
         }
         (None, RowidSource::Growing, Some(action), Some(time)) => {
-            format!("its numbers only grow, it has columns {action} and {time}")
+            format!("its row numbers only grow, it has columns {action} and {time}")
         }
         _ => return None,
     };
     Some(format!("{why}, and no foreign key refers to it"))
 }
 
-/// The word in a table's name that says that it is a feed.
+/// The word in a table's name that suggests a feed.
 fn feed_name(table: &str) -> Option<&'static str> {
     let lower = table.to_ascii_lowercase();
     let mut words = lower.split('_');
     words.find_map(|word| NAMES.into_iter().find(|name| *name == word))
 }
 
-/// The first of these names that is a column's.
+/// The first of these names that a column has.
 fn find_column(columns: &[Column], names: &[&'static str]) -> Option<&'static str> {
     let has = |name: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
     names.iter().copied().find(|name| has(name))
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_looks_like_a_feed_in_name_and_form_is_one() {
+    fn a_feed_needs_a_matching_name_and_form() {
         let growing = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, x)";
         let plain = "CREATE TABLE t (id INTEGER PRIMARY KEY, autoincremented)";
         assert!(is_feed("sync_log", &["id", "x"], growing));

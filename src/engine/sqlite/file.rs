@@ -1,4 +1,4 @@
-//! A database file as bytes: its header, and the files that SQLite keeps beside it.
+//! A database file as bytes: its header, and the files that SQLite keeps next to it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::contract::SourceError;
 
-/// What every database file begins with.
+/// The first bytes of every database file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
 const PAGE_BYTES_MIN: u32 = 512;
-/// The file format of WAL mode, for reading or writing.
+/// The file format number of WAL mode, for reading or writing.
 const WAL_VERSION: u8 = 2;
 
-/// The name of a file that SQLite keeps beside the database.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The name of a file that SQLite keeps next to the database.
+pub(super) fn append_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
@@ -25,11 +25,11 @@ pub(super) fn unreachable(path: &Path, reason: impl Into<String>) -> SourceError
     SourceError::Unreachable { what: path.display().to_string(), reason: reason.into() }
 }
 
-/// Fails if a file is surely not a database.
+/// Fails if a file is certainly not a database.
 pub(super) fn check_is_database(path: &Path) -> Result<(), SourceError> {
     check_is_file(path)?;
     let start = read_start(path).map_err(|error| unreachable(path, error.to_string()))?;
-    // A file without bytes is an empty database. After a crash the first page may be in the journal.
+    // An empty file is an empty database. After a crash the first page may only be in the journal.
     if start.is_empty() || start == MAGIC || has_log(path) {
         return Ok(());
     }
@@ -54,13 +54,13 @@ fn read_start(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn has_log(path: &Path) -> bool {
-    beside(path, "-journal").exists() || beside(path, "-wal").exists()
+    append_suffix(path, "-journal").exists() || append_suffix(path, "-wal").exists()
 }
 
-/// Whether a database in WAL mode lacks the files that its users keep beside it. Where that cannot be
-/// told, opening says more.
+/// Whether a database in WAL mode lacks the files that its users keep next to it. False if this is unknown: opening
+/// the file then gives a better error.
 pub(super) fn is_unused_wal(path: &Path) -> bool {
-    is_wal(path) && !(beside(path, "-wal").exists() && beside(path, "-shm").exists())
+    is_wal(path) && !(append_suffix(path, "-wal").exists() && append_suffix(path, "-shm").exists())
 }
 
 fn is_wal(path: &Path) -> bool {
@@ -69,10 +69,10 @@ fn is_wal(path: &Path) -> bool {
     read.is_ok() && start[18..20].contains(&WAL_VERSION)
 }
 
-/// What the header of a database file says.
+/// Fields of a database file's header.
 pub(super) struct FileHeader {
     pub(super) page_size: u32,
-    /// `None` if the file was last written by a program that does not count them.
+    /// `None` if the program that last wrote the file did not maintain the count.
     pub(super) pages: Option<u32>,
     pub(super) is_wal: bool,
 }
@@ -97,7 +97,7 @@ impl FileHeader {
     }
 }
 
-/// `None` if it is none that a database can have.
+/// `None` if it is not a valid page size.
 fn page_size(header: &[u8; HEADER_BYTES]) -> Option<u32> {
     let page_size = match u16::from_be_bytes([header[16], header[17]]) {
         1 => 65_536,
@@ -112,7 +112,7 @@ fn page_count(header: &[u8; HEADER_BYTES]) -> Option<u32> {
     (is_counted && pages > 0).then_some(pages)
 }
 
-/// The big-endian number at a position.
+/// The big-endian number at offset `at`.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

@@ -1,5 +1,5 @@
-//! A PostgreSQL snapshot as an SQLite database: the rows of its tables with their keys. Types become affinities, and
-//! values of types that SQLite lacks ISO texts. Views, indexes, constraints and functions stay behind.
+//! A PostgreSQL snapshot as an SQLite database: the rows of its tables with their keys. Types become affinities.
+//! Values of types that SQLite lacks become ISO text. Views, indexes, constraints and functions are not converted.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::format::cell::Cell;
 /// Declared types of a table's columns, by name.
 type ColumnTypes = HashMap<String, Declared>;
 
-/// The tables as SQLite has them, and the document that makes them.
+/// The tables under their SQLite names, and the document that creates them.
 pub(super) fn tables(schema: &[u8], tables: &[TargetTable]) -> Result<(Vec<TargetTable>, SqliteSchema), SourceError> {
     let types = declared_types(schema).map_err(|error| failed("read the schema of the snapshot", error.to_string()))?;
     let renamed = rename_tables(tables);
@@ -25,7 +25,7 @@ pub(super) fn tables(schema: &[u8], tables: &[TargetTable]) -> Result<(Vec<Targe
     Ok((renamed, document))
 }
 
-/// The tables under the names that they and their columns have in SQLite.
+/// The tables with their names and column names in SQLite.
 fn rename_tables(tables: &[TargetTable]) -> Vec<TargetTable> {
     let bare_names = count_bare_names(tables);
     let renamed = tables.iter().map(|table| {
@@ -40,7 +40,7 @@ fn declared_columns(table: &TargetTable, types: Option<&ColumnTypes>) -> Vec<Opt
     table.columns.iter().map(|column| declared(&column.name)).collect()
 }
 
-/// How many tables have each name without its schema, in lower case.
+/// Counts the tables with the same unqualified name, in lower case.
 fn count_bare_names(tables: &[TargetTable]) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for table in tables {
@@ -49,7 +49,7 @@ fn count_bare_names(tables: &[TargetTable]) -> HashMap<String, usize> {
     counts
 }
 
-/// The name without its schema, unless another table would have it too.
+/// The unqualified name, unless another table has the same one.
 fn table_name(name: &str, bare_names: &HashMap<String, usize>) -> String {
     let bare = bare_name(name);
     let lower = bare.to_lowercase();
@@ -66,7 +66,7 @@ fn bare_name(name: &str) -> String {
     }
 }
 
-/// The position behind the last dot that is not in quotes.
+/// The position after the last dot that is not in quotes.
 fn bare_name_start(name: &str) -> usize {
     let mut is_quoted = false;
     let mut start = 0;
@@ -80,7 +80,7 @@ fn bare_name_start(name: &str) -> usize {
     start
 }
 
-/// The same table; columns whose names differ in the case of letters only get a number.
+/// Adds numbers to column names that differ only in letter case.
 fn with_distinct_columns(table: &TargetTable) -> TargetTable {
     let mut table = table.clone();
     let mut taken = HashSet::new();
@@ -121,12 +121,12 @@ fn sqlite_type(declared: Option<Declared>) -> &'static str {
         Some(Declared::Real) => "REAL",
         Some(Declared::Bytes) => "BLOB",
         Some(Declared::Text) => "TEXT",
-        // Such as a column that the table inherits: values stay as they are.
+        // For example a column that the table inherits. Values stay as they are.
         Some(Declared::Other) | None => "BLOB",
     }
 }
 
-/// A value that SQLite has, in place of one that it lacks; `None`: it has this one.
+/// Replaces a value that SQLite does not support. `None` if it supports the value.
 pub(super) fn replacement(cell: &Cell<'_>) -> Option<ReplacedValue> {
     match *cell {
         Cell::Null | Cell::Absent | Cell::Integer(_) | Cell::Text(_) | Cell::Bytes(_) | Cell::Stream(..) => None,
@@ -145,7 +145,7 @@ pub(super) fn replacement(cell: &Cell<'_>) -> Option<ReplacedValue> {
     }
 }
 
-/// As a real SQLite takes it for NULL.
+/// As text, because SQLite turns a NaN real into NULL.
 fn not_a_number() -> ReplacedValue {
     ReplacedValue::Text("NaN".to_owned())
 }
@@ -169,20 +169,20 @@ fn zone_text(west: i32) -> String {
     format!("{sign}{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// The part of an ISO 8601 interval that is less than a day.
+/// The part of an ISO 8601 interval below one day.
 fn interval_time(microseconds: i64) -> String {
     let sign = if microseconds < 0 { "-" } else { "" };
     let rest = microseconds.unsigned_abs();
     format!("T{sign}{}.{:06}S", rest / 1_000_000, rest % 1_000_000)
 }
 
-/// The cells of a row, with their replacements.
+/// The cells of a row, with replacements.
 pub(super) fn replace_cells<'a>(cells: &[Cell<'a>], replaced: &'a [Option<ReplacedValue>]) -> Vec<Cell<'a>> {
     let pairs = replaced.iter().zip(cells);
     pairs.map(|(value, cell)| value.as_ref().map_or(*cell, ReplacedValue::cell)).collect()
 }
 
-/// A value in the place of another.
+/// A value that replaces another.
 pub(super) enum ReplacedValue {
     Integer(i64),
     Real(f64),
@@ -207,14 +207,14 @@ mod tests {
     use crate::format::cell::Cell;
 
     #[test]
-    fn names_lose_their_schema() {
+    fn the_schema_is_removed_from_names() {
         for (name, expected) in [("public.users", "users"), ("\"a.b\".\"C\"\"d.e\"", "C\"d.e"), ("plain", "plain")] {
             assert_eq!(bare_name(name), expected);
         }
     }
 
     #[test]
-    fn what_sqlite_lacks_is_text() {
+    fn values_that_sqlite_lacks_become_text() {
         let text = |cell: &Cell<'_>| match replacement(cell).expect("another").cell() {
             Cell::Text(text) => text.to_owned(),
             other => panic!("{other:?}"),

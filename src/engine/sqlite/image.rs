@@ -1,14 +1,14 @@
 //! One consistent image of a database file that others may be writing to.
 //!
-//! Nothing beside or in the file is ever written, not even to roll back a transaction that a crash left
-//! behind: a log or index of the log that we made would be ours, and might keep the application out.
-//! - WAL mode, in use: a read transaction; its first read fixes the image and no writer waits. The log
-//!   cannot be reset past the reader, so it grows while the image is held.
-//! - Any other mode: a read transaction would keep writers out until it ends, so the pages are copied in
-//!   one step (writers wait for that long) into a file that has no name any more, and read from there.
-//! - WAL mode that nobody uses now, a hot journal to be rolled back, or a directory that is read-only: file,
-//!   log and journal are copied, and the copy is recovered. It counts only if none of them changed
-//!   meanwhile by identity, size or time.
+//! Nothing is ever written to the file or its directory, not even to roll back a transaction after a crash: a log or
+//! log index created by us would belong to our user and might keep the application from opening the database.
+//! - WAL mode, in use: a read transaction. Its first read fixes the image and no writer waits. The log cannot be reset
+//!   past the reader, so it grows while the image is held.
+//! - Any other mode: a read transaction would block writers until it ends. Instead the pages are copied in one step
+//!   (writers wait that long) into an unlinked file, and read from there.
+//! - WAL mode without a current user, a hot journal to be rolled back, or a read-only directory: file, log and journal
+//!   are copied, and the copy is recovered. The copy is valid only if identity, size and time of all of them did not
+//!   change meanwhile.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions};
@@ -24,48 +24,48 @@ use crate::base::env::Env;
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::time::Moment;
 use crate::engine::contract::SourceError;
-use crate::engine::sqlite::file::{beside, is_unused_wal, unreachable};
+use crate::engine::sqlite::file::{append_suffix, is_unused_wal, unreachable};
 use crate::engine::sqlite::sql::{code, primary_code, reason};
 use crate::engine::sqlite::truncation::Truncation;
 
 /// Attempts to get a lock that another process holds, before giving up.
 const BUSY_ATTEMPTS_MAX: i32 = 2500;
-/// Between two attempts. A writer that never rests leaves only short gaps; SQLite's own waiting misses them.
+/// Pause between two attempts. A writer that never rests leaves only short gaps, which SQLite's own waiting misses.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
-/// More than the resolution of the times that a file system keeps.
+/// Longer than the resolution of file system timestamps.
 const FILE_CLOCK_TICK: Duration = Duration::from_millis(20);
 /// Copies of a file that others keep writing to, before giving up.
 const COPY_ATTEMPTS_MAX: u32 = 5;
 
-/// What SQLite says of a file as a whole.
+/// SQLite's message about a damaged file as a whole.
 const MALFORMED_IMAGE: &str = "database disk image is malformed";
 
 /// An open read transaction on one image.
 pub(super) struct SqliteImage {
     pub(super) content: ImageContent,
-    /// Nothing committed before this moment is missing.
+    /// Everything committed before this moment is in the image.
     pub(super) as_of: Moment,
 }
 
-/// An image, but for its moment.
+/// An image without its moment.
 pub(super) struct ImageContent {
     pub(super) conn: Connection,
-    /// What is wrong with the file as a whole.
+    /// Problems with the file as a whole.
     pub(super) gaps: Vec<Finding>,
-    /// Tables that have pages which are not in the file.
+    /// Tables with pages that are missing from the file.
     pub(super) truncated: BTreeSet<String>,
 }
 
-/// A connection whose transaction has begun.
+/// A connection with an open transaction.
 struct ReadTransaction {
     conn: Connection,
-    /// What is wrong with the schema.
+    /// Problems with the schema.
     gaps: Vec<Finding>,
 }
 
 /// Why an image could not be opened in place.
 enum InPlaceError {
-    /// It takes a write: recovery, or files in a directory that is read-only.
+    /// Opening would have to write: to recover, or to create files in a read-only directory.
     NeedsCopy(String),
     Other(SourceError),
 }
@@ -77,7 +77,7 @@ impl From<SourceError> for InPlaceError {
 }
 
 impl SqliteImage {
-    /// Opens an image of the database at `path`; what must be copied goes to `spill`.
+    /// Opens an image of the database at `path`. Copies go to the directory `spill`.
     pub(super) fn open(path: &Path, spill: &Path, env: &dyn Env) -> Result<Self, SourceError> {
         let mut why = String::new();
         for _ in 0..COPY_ATTEMPTS_MAX {
@@ -91,10 +91,10 @@ impl SqliteImage {
                 return Ok(image);
             }
         }
-        Err(unreachable(path, format!("it must be copied to be read ({why}), but it changed during each copy")))
+        Err(unreachable(path, format!("it can only be read from a copy ({why}), but it changed during each copy")))
     }
 
-    /// `None` if the file changed while it was copied.
+    /// `None` if the file changed while it was being copied.
     fn open_copy(path: &Path, spill: &Path, env: &dyn Env) -> Result<Option<Self>, SourceError> {
         let as_of = env.now();
         let content = open_recovered_copy(path, spill)?;
@@ -114,7 +114,7 @@ fn open_in_place(path: &Path, spill: &Path) -> Result<ImageContent, InPlaceError
     }
 }
 
-/// The journal mode, as far as it decides how a database can be read.
+/// The journal mode, as far as it determines how to read the database.
 enum JournalKind {
     Wal,
     Other,
@@ -132,7 +132,7 @@ fn journal_kind(conn: &Connection) -> rusqlite::Result<JournalKind> {
     Ok(if mode == "wal" { JournalKind::Wal } else { JournalKind::Other })
 }
 
-/// Fixes the image. A schema that SQLite finds malformed in places is read as far as it goes.
+/// Fixes the image. If SQLite finds parts of the schema malformed, reads as much of it as possible.
 fn begin(mut conn: Connection) -> rusqlite::Result<ReadTransaction> {
     configure(&mut conn)?;
     conn.execute_batch("BEGIN")?;
@@ -146,25 +146,25 @@ fn begin(mut conn: Connection) -> rusqlite::Result<ReadTransaction> {
 
 fn configure(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.busy_handler(Some(wait_for_lock))?;
-    // Some scans ask for a collation of the application; none compares anything with it.
+    // Some scans need a collation of the application, but none of them compares with it.
     conn.collation_needed(|conn, name| conn.create_collation(name, |a, b| a.cmp(b)))?;
     conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF")
 }
 
-/// Reads the schema as far as it goes.
+/// Reads as much of the schema as possible.
 fn read_malformed_schema(conn: &Connection, error: &rusqlite::Error) -> rusqlite::Result<Finding> {
     conn.execute_batch("PRAGMA writable_schema=ON")?;
     read_schema(conn)?;
     Ok(Finding::new(FindingKind::UnreadableDefinition, "sqlite_schema", reason(error)))
 }
 
-/// Reads all of the schema: what cannot be read of it, nobody would miss.
+/// Reads the whole schema. Otherwise unreadable parts would go unnoticed.
 fn read_schema(conn: &Connection) -> rusqlite::Result<()> {
     let all = "SELECT max(length(CAST(type || name || tbl_name || sql AS BLOB))) FROM main.sqlite_schema";
     conn.query_row(all, [], |row| row.get::<_, Option<i64>>(0)).map(drop)
 }
 
-/// Waits for a lock; false to wait no longer.
+/// Waits for a lock. Returns false to give up.
 fn wait_for_lock(attempts: i32) -> bool {
     std::thread::sleep(BUSY_PAUSE);
     attempts < BUSY_ATTEMPTS_MAX
@@ -175,7 +175,8 @@ fn takes_a_write(error: &rusqlite::Error) -> bool {
     matches!(primary_code(error), ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN)
 }
 
-/// Adds what is missing at the end of `file`, of which `transaction` is an image; `path` is the database's own.
+/// Adds the pages missing at the end of `file`, whose image `transaction` has open. `path` is the path of the
+/// database.
 fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Result<ImageContent, SourceError> {
     let ReadTransaction { conn, gaps } = transaction;
     let found = Truncation::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))?;
@@ -184,11 +185,11 @@ fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Re
     Ok(ImageContent { conn, gaps: with_truncation_gap(gaps, &truncation), truncated })
 }
 
-/// Fails if it cannot be known what tables there are.
+/// Fails if missing pages make it unknown which tables exist.
 fn truncated_tables(path: &Path, conn: &Connection, truncation: &Truncation) -> Result<BTreeSet<String>, SourceError> {
     let truncated = truncation.tables(conn).map_err(|error| open_error(path, &error))?;
     if truncated.contains("sqlite_schema") {
-        return Err(unreachable(path, format!("{truncation}, among them some that say what tables there are")));
+        return Err(unreachable(path, format!("{truncation}, including pages with the list of tables")));
     }
     Ok(truncated)
 }
@@ -214,7 +215,7 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageContent, SourceError> {
     let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| copy_failed(spill, error))?;
     let copied = copy_to(file, from).map_err(|error| copy_error(path, spill, &error))?;
-    // The file itself tells, while it is still locked: the copy is filled up.
+    // Checks the original, which is still locked: the copy is padded to its full size.
     with_truncation(path, path, copied)
 }
 
@@ -229,7 +230,7 @@ fn copy_error(path: &Path, spill: &Path, error: &rusqlite::Error) -> SourceError
 fn copy_to(file: tempfile::NamedTempFile, from: &Connection) -> rusqlite::Result<ReadTransaction> {
     let mut to = open_writable(file.path())?;
     to.execute_batch("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")?;
-    // From here on a crash leaves nothing behind: the connection alone holds the file.
+    // From here on a crash leaves nothing behind: only the connection holds the file.
     file.close().map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     copy_in_one_step(from, &mut to)?;
     begin(to)
@@ -251,17 +252,17 @@ fn copy_failed(spill: &Path, reason: impl ToString) -> SourceError {
     SourceError::Copy { dir: spill.display().to_string(), reason: reason.to_string() }
 }
 
-/// Copies file, log and journal and lets SQLite recover the copy. `None` if one of them changed meanwhile.
+/// Copies file, log and journal and lets SQLite recover the copy. `None` if any of them changed meanwhile.
 fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>, SourceError> {
     let dir = tempfile::TempDir::new_in(spill).map_err(|error| copy_failed(spill, error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path)?;
-    // Whatever is written from here on is written in a later tick of the clock of files.
+    // Later writes then get a later file timestamp.
     std::thread::sleep(FILE_CLOCK_TICK);
     if copy_all(path, &copy, &before, spill)? == FileCopy::Vanished || stat_all(path)? != before {
         return Ok(None);
     }
-    // The directory goes at the end; the connection keeps what it has open.
+    // The directory is deleted at the end. The connection keeps its open files.
     let recovered = recover(&copy).map_err(|error| open_error(path, &error))?;
     with_truncation(path, &copy, recovered).map(Some)
 }
@@ -270,7 +271,7 @@ fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>
 fn copy_all(path: &Path, copy: &Path, stats: &FileStats, spill: &Path) -> Result<FileCopy, SourceError> {
     let existing = SUFFIXES.iter().zip(stats).filter(|(_, stat)| stat.is_some());
     for (suffix, _) in existing {
-        if copy_file(&beside(path, suffix), &beside(copy, suffix), spill)? == FileCopy::Vanished {
+        if copy_file(&append_suffix(path, suffix), &append_suffix(copy, suffix), spill)? == FileCopy::Vanished {
             return Ok(FileCopy::Vanished);
         }
     }
@@ -285,7 +286,7 @@ fn recover(copy: &Path) -> rusqlite::Result<ReadTransaction> {
 
 const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
 
-/// What became of a file that was to be copied.
+/// The outcome of copying a file.
 #[derive(PartialEq, Eq)]
 enum FileCopy {
     Copied,
@@ -297,7 +298,7 @@ fn copy_file(from: &Path, to: &Path, spill: &Path) -> Result<FileCopy, SourceErr
         Ok(()) => Ok(FileCopy::Copied),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileCopy::Vanished),
         Err(error) if is_full(&error) => Err(copy_failed(spill, error)),
-        Err(error) => Err(unreachable(from, format!("it must be copied to be read: {error}"))),
+        Err(error) => Err(unreachable(from, format!("it can only be read from a copy: {error}"))),
     }
 }
 
@@ -313,7 +314,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// What changes when a file is written or replaced.
+/// Properties of a file that change when it is written or replaced.
 #[derive(PartialEq, Eq)]
 struct FileStat {
     inode: u64,
@@ -333,13 +334,13 @@ impl FileStat {
     }
 }
 
-/// The database file, its log and its journal, as far as they exist.
+/// The database file, its log and its journal, if they exist.
 type FileStats = [Option<FileStat>; 3];
 
 fn stat_all(path: &Path) -> Result<FileStats, SourceError> {
     let mut stats = [None, None, None];
     for (stat, suffix) in stats.iter_mut().zip(SUFFIXES) {
-        *stat = stat_file(&beside(path, suffix)).map_err(|error| unreachable(path, error.to_string()))?;
+        *stat = stat_file(&append_suffix(path, suffix)).map_err(|error| unreachable(path, error.to_string()))?;
     }
     Ok(stats)
 }

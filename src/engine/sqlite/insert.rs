@@ -1,4 +1,4 @@
-//! Inserts rows into a table of a new database: cells bound as they are, and errors told apart.
+//! Inserts rows into a table of a new database: binds cells unchanged and classifies errors.
 
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -8,12 +8,12 @@ use crate::engine::sqlite::builder::DatabaseBuilder;
 use crate::engine::sqlite::sql::{TextEncoding, quoted, reason};
 use crate::format::cell::{Cell, Encoding};
 
-/// Stands in for `sqlite_sequence`, which loading rows changes.
+/// Loaded in place of `sqlite_sequence`, which SQLite changes while rows are loaded.
 pub(super) const SEQUENCE_COPY: &str = "sidekeep_sequence";
 
 /// Why a row was not inserted.
 pub(super) enum InsertError {
-    /// SQLite cannot hold a value.
+    /// SQLite cannot store a value.
     Value(&'static str),
     Sql(rusqlite::Error),
 }
@@ -37,16 +37,16 @@ pub(super) fn is_sequence(table: &TargetTable) -> bool {
     table.name == "sqlite_sequence"
 }
 
-/// The statement that inserts a row; the columns of `as_bytes` are bound as bytes of text.
+/// The statement that inserts a row. The columns of `as_bytes` are bound as bytes of text.
 pub(super) fn insert_sql(table: &TargetTable, as_bytes: &[usize]) -> String {
     let into = loaded_name(table);
     let names: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
     let values: Vec<String> = (0..names.len()).map(|at| parameter(at, as_bytes.contains(&at))).collect();
-    // ABORT overrules whatever a constraint of the table says is to be done to rows that break it.
+    // ABORT overrides the conflict clauses of the table's constraints.
     format!("INSERT OR ABORT INTO {into}({}) VALUES({})", names.join(", "), values.join(", "))
 }
 
-/// Where the rows of a table are loaded.
+/// The table into which rows are loaded.
 fn loaded_name(table: &TargetTable) -> String {
     match is_sequence(table) {
         true => format!("temp.{SEQUENCE_COPY}"),
@@ -61,7 +61,7 @@ fn parameter(at: usize, is_bytes: bool) -> String {
     }
 }
 
-/// Inserts one row. `plain_sql` is the statement for rows of which no cell is bound as bytes of text.
+/// Inserts one row. `plain_sql` is the statement for rows without cells bound as bytes of text.
 pub(super) fn insert_row(
     builder: &DatabaseBuilder,
     plain_sql: &str,
@@ -84,10 +84,10 @@ fn execute(builder: &DatabaseBuilder, sql: &str, values: &[BoundValue<'_>]) -> r
     statement.raw_execute().map(drop)
 }
 
-/// How the cells of a row are bound.
+/// The bound values of a row.
 struct BoundRow<'a> {
     values: Vec<BoundValue<'a>>,
-    /// Positions of those that are bound as bytes of text.
+    /// Positions of cells that are bound as bytes of text.
     as_bytes: Vec<usize>,
 }
 
@@ -108,7 +108,7 @@ impl<'a> BoundRow<'a> {
     }
 }
 
-/// How a cell is bound.
+/// A bound value.
 enum BoundValue<'a> {
     Borrowed(ValueRef<'a>),
     /// Bytes of a text in the database's encoding.
@@ -132,19 +132,19 @@ fn bind<'a>(cell: &Cell<'a>, encoding: TextEncoding) -> Result<BoundValue<'a>, &
     }
 }
 
-/// SQLite's value for a cell that is no text.
+/// SQLite's value for a cell that is not text.
 fn value_of<'a>(cell: &Cell<'a>) -> Result<ValueRef<'a>, &'static str> {
     match *cell {
         Cell::Null | Cell::Absent => Ok(ValueRef::Null),
         Cell::Integer(value) => Ok(ValueRef::Integer(value)),
         Cell::Real(value) => Ok(ValueRef::Real(value)),
         Cell::Bytes(bytes) => Ok(ValueRef::Blob(bytes)),
-        _ => Err("it has a value of a kind that SQLite does not have"),
+        _ => Err("it has a value of a type that SQLite does not have"),
     }
 }
 
 fn bind_text(text: &str, encoding: TextEncoding) -> BoundValue<'_> {
-    // On its way to UTF-16 SQLite replaces these two.
+    // SQLite replaces these two when it converts text to UTF-16.
     if encoding != TextEncoding::Utf8 && text.contains(['\u{fffe}', '\u{ffff}']) {
         return BoundValue::TextBytes(encoding.encode(text));
     }
@@ -157,11 +157,11 @@ fn bind_invalid_text(
     encoding: TextEncoding,
 ) -> Result<BoundValue<'_>, &'static str> {
     if in_encoding != encoding.invalid() {
-        return Err("it has text in an encoding that is not the database's");
+        return Err("it has text in another encoding than the database");
     }
     match encoding {
         TextEncoding::Utf8 => Ok(BoundValue::Borrowed(ValueRef::Text(bytes))),
         _ if bytes.len().is_multiple_of(2) => Ok(BoundValue::TextBytes(bytes.to_vec())),
-        _ => Err("SQLite takes no UTF-16 text of an odd number of bytes"),
+        _ => Err("SQLite does not accept UTF-16 text with an odd number of bytes"),
     }
 }

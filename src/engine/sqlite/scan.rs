@@ -1,14 +1,14 @@
-//! Reading every row of a table, in the order in which it lies in the file, without a copy per cell.
+//! Reads every row of a table in storage order, without a copy per cell.
 //!
-//! More columns than one statement may return are read by several statements that step together: within
+//! A table with more columns than one statement may return is read by several statements that step together. Within
 //! one image they see the same rows in the same order.
 //!
-//! Where a text of a UTF-16 database lies on overflow pages and takes more than 4,000 bytes, SQLite takes a
-//! leading U+FEFF, or U+FFFE, for a byte order mark: every statement and function that reads the column of a
-//! table with rowids gets the text without it. The file still has it, which shows in two things: `octet_length`
-//! tells the length from the head of the row, and after U+FFFE the rest counts as text of the other byte
-//! order, which a cast puts right. So what was taken away is put back here. It cannot be where both fail: in
-//! columns of reals, whose texts are read even for their length, and in a text that is the same in both orders.
+//! SQLite has a special case for UTF-16 databases. If a text on overflow pages has more than 4,000 bytes and starts
+//! with U+FEFF or U+FFFE, SQLite treats that as a byte order mark: every statement and function that reads the column
+//! from a table with rowids gets the text without it. The file still contains it, and two things show this.
+//! `octet_length` takes the length from the row header, and after U+FFFE the rest counts as text in the other byte
+//! order, which a cast corrects. This module puts the mark back. It cannot do so where both fail: in REAL columns,
+//! whose texts are read even for their length, and for texts that are equal in both byte orders.
 
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
@@ -20,7 +20,7 @@ use crate::engine::sqlite::affinity::{self, Affinity};
 use crate::engine::sqlite::sql::{Decoded, TextEncoding, cell_of, failed_sql, is_damage, number, quoted, reason};
 use crate::format::cell::Cell;
 
-/// SQLite's default.
+/// SQLite's default limit.
 const RESULT_COLUMNS_MAX: usize = 2000;
 
 /// How to read one table.
@@ -28,7 +28,7 @@ pub(super) struct Scan {
     table: String,
     encoding: TextEncoding,
     columns: usize,
-    /// Each returns some of the columns; together all of them, in order.
+    /// Each returns some of the columns. Together they return all columns in order.
     selects: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ impl Scan {
         Ok(Self { table: table.to_owned(), encoding, columns: columns.len(), selects })
     }
 
-    /// Fails if SQLite does not understand the statements.
+    /// Fails if SQLite rejects one of the statements.
     pub(super) fn check(&self, conn: &Connection) -> rusqlite::Result<()> {
         self.prepare(conn).map(drop)
     }
@@ -54,7 +54,7 @@ impl Scan {
         self.selects.iter().map(|sql| conn.prepare(sql)).collect()
     }
 
-    /// Passes every row on. Where the file is damaged the rows before the damage are passed on and the gap is named.
+    /// Passes every row to `sink`. If the file is damaged, passes the rows before the damage and returns the gap.
     pub(super) fn run(&self, conn: &Connection, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
         let mut statements = self.prepare(conn).map_err(|error| self.error(&error))?;
         let mut progress = ScanProgress::new(self.columns);
@@ -64,7 +64,7 @@ impl Scan {
         Ok(gaps)
     }
 
-    /// Passes on all rows, or those before the damage that it returns.
+    /// Passes all rows to `sink`, or the rows before the damage, which it returns.
     fn pass_rows(
         &self,
         statements: &mut [Statement<'_>],
@@ -112,10 +112,10 @@ impl Scan {
         failed_sql(format!("read table {}", self.table), error)
     }
 
-    /// Texts whose beginning cannot be known.
+    /// Texts whose first character is unknown.
     fn ambiguity_gap(&self, texts: &Utf16Texts) -> Option<Finding> {
         let reason = format!(
-            "of {} long texts SQLite does not tell whether they begin with U+FEFF, U+FFFE or neither: all else of them is in the snapshot",
+            "SQLite does not reveal whether {} long texts start with U+FEFF, U+FFFE or neither: the rest of each text is in the snapshot",
             texts.ambiguous
         );
         let kind = FindingKind::AmbiguousTexts { texts: texts.ambiguous };
@@ -127,15 +127,15 @@ impl Scan {
         Finding::new(FindingKind::DamagedTable { rows_read }, &self.table, reason)
     }
 
-    /// Whether a gap is of a file that could not be read to the end of the table.
+    /// Whether a gap means that damage kept the table from being read to the end.
     pub(super) fn is_damage(gap: &Finding) -> bool {
         matches!(gap.kind, FindingKind::DamagedTable { .. })
     }
 }
 
-/// A scan that is going on.
+/// A scan in progress.
 struct ScanProgress {
-    /// Of the last row: its allocation serves the next.
+    /// The cells of the last row, kept for their allocation.
     spare: Vec<Cell<'static>>,
     texts: Utf16Texts,
     rows_read: u64,
@@ -147,13 +147,13 @@ impl ScanProgress {
     }
 }
 
-/// The next row of each result; `None` at the end.
+/// The next row of each result, or `None` at the end.
 fn step_all<'r, 's>(results: &'r mut [Rows<'s>]) -> rusqlite::Result<Option<Vec<&'r Row<'s>>>> {
     results.iter_mut().map(Rows::next).collect()
 }
 
 fn columns_per_select(conn: &Connection, encoding: TextEncoding) -> usize {
-    // Of UTF-16 each column makes two items, and its name stands in a statement nine times.
+    // With UTF-16 each column becomes two items, and its name occurs nine times in a statement.
     let width = if encoding == TextEncoding::Utf8 { 1 } else { 8 };
     (result_columns_max(conn) / width).max(1)
 }
@@ -165,11 +165,11 @@ fn result_columns_max(conn: &Connection) -> usize {
 }
 
 fn select(items: &[String], table: &str) -> String {
-    // An index that covers the columns would be read instead of the table.
+    // Otherwise SQLite could read an index that covers the columns instead of the table.
     format!("SELECT {} FROM main.{} NOT INDEXED", items.join(", "), quoted(table))
 }
 
-/// What selects each column.
+/// The SELECT items of each column.
 fn select_items(
     conn: &Connection,
     encoding: TextEncoding,
@@ -194,7 +194,7 @@ fn has_rowids(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
     Ok(number(conn, sql, [table])? == 0)
 }
 
-/// Selects a column of a UTF-16 database: its text as bytes, and what became of its byte order mark.
+/// Selects a column of a UTF-16 database: its text as bytes, and what happened to its byte order mark.
 fn utf16_item(name: &str, mark: &str) -> String {
     format!(
         "CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END, \
@@ -202,7 +202,7 @@ fn utf16_item(name: &str, mark: &str) -> String {
     )
 }
 
-/// How it is found out what became of the byte order mark.
+/// The SQL that finds out what happened to the byte order mark.
 fn mark_of(name: &str, affinity: Affinity, has_rowids: bool) -> String {
     match affinity {
         Affinity::Real if has_rowids => mark_by_length(name),
@@ -210,7 +210,7 @@ fn mark_of(name: &str, affinity: Affinity, has_rowids: bool) -> String {
     }
 }
 
-/// Compares the length in the head of the row with that of the text.
+/// Compares the length in the row header with the length of the text.
 fn mark_by_octet_length(name: &str) -> String {
     format!(
         "WHEN octet_length({name}) - {MARK_BYTES} <> octet_length(CAST({name} AS BLOB)) THEN {MARK_KEPT} \
@@ -225,20 +225,20 @@ fn mark_by_length(name: &str) -> String {
     format!("WHEN {length} + {MARK_BYTES} <= {TEXT_BYTES_KEPT} THEN {MARK_KEPT} ELSE {MARK_UNKNOWN}")
 }
 
-/// Texts up to this size stay as they are.
+/// SQLite leaves texts up to this size unchanged.
 const TEXT_BYTES_KEPT: usize = 4000;
 const MARK_BYTES: usize = 2;
 
-/// The text is whole.
+/// The text is complete.
 const MARK_KEPT: i64 = 0;
-/// It began with U+FEFF, or with U+FFFE and is the same in both byte orders.
+/// SQLite removed U+FEFF, or U+FFFE from a text that is equal in both byte orders.
 const MARK_TAKEN: i64 = 1;
-/// It began with U+FFFE.
+/// SQLite removed U+FFFE.
 const SWAPPED_MARK_TAKEN: i64 = 2;
-/// It may have begun with either.
+/// SQLite may have removed either mark.
 const MARK_UNKNOWN: i64 = 3;
 
-/// The same allocation for cells that borrow from something else.
+/// Reuses the allocation for cells with another lifetime.
 fn emptied<'b>(mut cells: Vec<Cell<'_>>) -> Vec<Cell<'b>> {
     cells.clear();
     cells.into_iter().map(|_| -> Cell<'b> { unreachable!("the vector is empty") }).collect()
@@ -253,28 +253,28 @@ fn read_cells_utf8<'r>(rows: &[&'r Row<'_>], cells: &mut Vec<Cell<'r>>) -> rusql
     Ok(())
 }
 
-/// Texts of one row of a UTF-16 database, decoded.
+/// Decoded texts of one row of a UTF-16 database.
 #[derive(Default)]
 struct Utf16Texts {
     decoded: String,
     /// Bytes of invalid texts whose byte order mark was put back.
     invalid: Vec<u8>,
-    /// Per column.
+    /// One per column.
     locations: Vec<ValueLocation>,
-    /// Texts so far, in all rows, that may have begun with another character.
+    /// Texts so far, in all rows, whose first character is uncertain.
     ambiguous: u64,
 }
 
-/// Where the value of a column is.
+/// The location of a column's value.
 #[derive(Clone, Copy)]
 enum ValueLocation {
-    /// From here to there in `decoded`.
+    /// Start and end in `decoded`.
     Decoded(usize, usize),
-    /// From here to there in `invalid`.
+    /// Start and end in `invalid`.
     Invalid(usize, usize),
-    /// In the row: text that is invalid.
+    /// In the row, as invalid text.
     InvalidInRow,
-    /// In the row: no text.
+    /// In the row, and not text.
     InRow,
 }
 
@@ -322,7 +322,7 @@ impl Utf16Texts {
         Ok(())
     }
 
-    /// Decodes a text, and puts its byte order mark back.
+    /// Decodes a text and puts its byte order mark back.
     fn decode(&mut self, encoding: TextEncoding, bytes: &[u8], mark: i64) -> ValueLocation {
         self.ambiguous += u64::from(is_ambiguous(bytes, mark));
         let mark = taken_mark(mark);
@@ -361,12 +361,12 @@ impl Utf16Texts {
     }
 }
 
-/// Columns of a row of a UTF-16 database; the one behind each tells of its byte order mark.
+/// The value columns of a row of a UTF-16 database. Each is followed by the column for its byte order mark.
 fn value_columns(row: &Row<'_>) -> impl Iterator<Item = usize> {
     (0..row.as_ref().column_count()).step_by(2)
 }
 
-/// What SQLite took from the beginning of a text.
+/// The characters that SQLite removed from the start of a text.
 fn taken_mark(mark: i64) -> &'static str {
     match mark {
         MARK_TAKEN => "\u{feff}",
@@ -375,7 +375,7 @@ fn taken_mark(mark: i64) -> &'static str {
     }
 }
 
-/// Whether the text may have begun with another character than the one that is put back.
+/// Whether the text may have started with a different character than the one put back.
 fn is_ambiguous(bytes: &[u8], mark: i64) -> bool {
     mark == MARK_UNKNOWN || mark == MARK_TAKEN && is_same_in_both_orders(bytes)
 }

@@ -1,6 +1,6 @@
-//! The schema document of an SQLite database: its settings and every row of `sqlite_schema`, in
-//! order, as JSON. An unchanged schema gives the same bytes; rows of tables, also those of
-//! `sqlite_sequence` and `sqlite_stat1`, are not in it.
+//! The schema document of an SQLite database: its settings and every row of `sqlite_schema`, in order, as JSON. An
+//! unchanged schema gives the same bytes. It contains no rows of tables, not even of `sqlite_sequence` and
+//! `sqlite_stat1`.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
@@ -14,21 +14,21 @@ use crate::engine::sqlite::sql::{Decoded, SqlContext, TextEncoding, failed, prag
 pub(super) struct SqliteSchema {
     pub(super) encoding: TextEncoding,
     pub(super) page_size: u32,
-    /// 0 none, 1 full, 2 incremental.
+    /// 0: none, 1: full, 2: incremental.
     pub(super) auto_vacuum: u32,
     pub(super) journal_mode: JournalMode,
     pub(super) user_version: i32,
     pub(super) application_id: i32,
-    /// In the order of `sqlite_schema`, which decides the order in which triggers fire.
+    /// In the order of `sqlite_schema`, which determines the order in which triggers fire.
     pub(super) objects: Vec<Object>,
 }
 
-/// The part of the journal mode that the file itself remembers.
+/// The part of the journal mode that the file itself stores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum JournalMode {
     Wal,
-    /// Any kind of rollback journal; each connection chooses its own.
+    /// Any rollback journal. Each connection chooses which kind.
     Rollback,
 }
 
@@ -47,23 +47,23 @@ pub(super) struct Object {
     pub(super) kind: SqliteText,
     pub(super) name: SqliteText,
     pub(super) table: SqliteText,
-    /// None for indexes that a table's own definition implies.
+    /// `None` for indexes that a table's own definition implies.
     pub(super) sql: Option<SqliteText>,
 }
 
-/// Text of the schema, exactly.
+/// The exact text of a schema field.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum SqliteText {
     Text(String),
-    /// Bytes in the database's encoding that are not valid in it.
+    /// Bytes that are not valid in the database's encoding.
     Raw {
         base64: String,
     },
 }
 
 impl SqliteText {
-    /// The text, with what is invalid replaced.
+    /// The text, with invalid parts replaced.
     pub(super) fn lossy(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -71,7 +71,7 @@ impl SqliteText {
         }
     }
 
-    /// The text, if it is one.
+    /// The text, if it is valid.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -79,7 +79,7 @@ impl SqliteText {
         }
     }
 
-    /// The bytes of what is not text.
+    /// The bytes, if they are not valid text.
     pub(super) fn raw(&self) -> Option<Vec<u8>> {
         match self {
             Self::Text(_) => None,
@@ -89,7 +89,7 @@ impl SqliteText {
 }
 
 impl Object {
-    /// From type, name, table and definition, each as bytes.
+    /// Reads type, name, table and definition, each as bytes.
     fn read(row: &Row<'_>, encoding: TextEncoding) -> rusqlite::Result<Self> {
         Ok(Self {
             kind: text_or_empty(row.get_ref(0)?, encoding),
@@ -103,7 +103,7 @@ impl Object {
         self.kind.text() == Some(kind)
     }
 
-    /// A table with rows of its own in the file.
+    /// Whether it is a table with its own rows in the file.
     pub(super) fn is_stored_table(&self) -> bool {
         self.is("table") && !self.is_virtual()
     }
@@ -113,10 +113,10 @@ impl Object {
     }
 }
 
-/// A schema document for tables of which nothing but the names of their columns is known.
+/// A schema document for tables of which only the column names are known.
 #[must_use]
 pub fn stand_in_schema(tables: &[TargetTable]) -> Vec<u8> {
-    // Tables of SQLite's own cannot be made by a statement.
+    // SQLite's own tables cannot be created by a statement.
     let own = tables.iter().filter(|table| !table.name.starts_with("sqlite_"));
     let definitions = own.map(|table| TableDefinition { name: table.name.clone(), sql: untyped_definition(table) });
     SqliteSchema::of_tables(definitions).to_bytes()
@@ -146,7 +146,7 @@ impl From<TableDefinition> for Object {
 }
 
 impl SqliteSchema {
-    /// A document of tables alone, with the settings of a new database.
+    /// A document that has only tables, with the settings of a new database.
     pub(super) fn of_tables(tables: impl Iterator<Item = TableDefinition>) -> Self {
         Self {
             encoding: TextEncoding::Utf8,
@@ -180,9 +180,9 @@ impl SqliteSchema {
         bytes
     }
 
-    /// From the stored form.
+    /// Parses the stored form.
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, SourceError> {
-        serde_json::from_slice(bytes).map_err(|error| failed("understand the schema document", error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| failed("parse the schema document", error.to_string()))
     }
 }
 
@@ -205,7 +205,7 @@ fn text_of(value: ValueRef<'_>, encoding: TextEncoding) -> Option<SqliteText> {
     })
 }
 
-/// The module of a `CREATE VIRTUAL TABLE` statement; none if it is another statement.
+/// The module of a `CREATE VIRTUAL TABLE` statement, or `None` for any other statement.
 pub(super) fn virtual_module(sql: &str) -> Option<String> {
     let mut tokens = SqliteTokens { rest: sql };
     for keyword in ["CREATE", "VIRTUAL", "TABLE"] {
@@ -216,7 +216,7 @@ pub(super) fn virtual_module(sql: &str) -> Option<String> {
     tokens.next()
 }
 
-/// Words and quoted names of a statement, without their quotes and without comments.
+/// Words and quoted names of a statement, without quotes and comments.
 struct SqliteTokens<'a> {
     rest: &'a str,
 }
@@ -226,9 +226,9 @@ impl SqliteTokens<'_> {
         loop {
             self.rest = self.rest.trim_start();
             if let Some(comment) = self.rest.strip_prefix("--") {
-                self.rest = behind(comment, "\n");
+                self.rest = after(comment, "\n");
             } else if let Some(comment) = self.rest.strip_prefix("/*") {
-                self.rest = behind(comment, "*/");
+                self.rest = after(comment, "*/");
             } else {
                 return;
             }
@@ -265,7 +265,7 @@ impl SqliteTokens<'_> {
         name.to_owned()
     }
 
-    /// Takes a name in quotes, in which two quotes stand for one.
+    /// Takes a quoted name, in which a doubled quote means one quote.
     fn take_quoted(&mut self, quote: char) -> String {
         let mut name = String::new();
         self.rest = &self.rest[1..];
@@ -282,8 +282,8 @@ impl SqliteTokens<'_> {
     }
 }
 
-/// What comes after the first `end`.
-fn behind<'a>(text: &'a str, end: &str) -> &'a str {
+/// The text after the first `end`.
+fn after<'a>(text: &'a str, end: &str) -> &'a str {
     text.split_once(end).map_or("", |(_, rest)| rest)
 }
 

@@ -1,4 +1,4 @@
-//! An SQLite file as a source: one image, its tables, its schema document, and what is missing.
+//! An SQLite file as a source: one image, its tables, its schema document, and its gaps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -19,7 +19,7 @@ use crate::engine::sqlite::schema::SqliteSchema;
 use crate::engine::sqlite::sql::{SqlContext, failed, failed_sql};
 use crate::engine::sqlite::tables::SqliteTables;
 
-/// A database file, opened to be read and never written.
+/// A database file, opened for reading only.
 pub struct SqliteSource {
     path: PathBuf,
     spill: PathBuf,
@@ -29,9 +29,9 @@ pub struct SqliteSource {
 
 struct OpenImage {
     conn: Connection,
-    /// Names of the tables that `scans` are of.
+    /// Names of the tables in `scans`.
     names: Vec<String>,
-    /// Tables that have pages which are not in the file.
+    /// Tables with pages that are missing from the file.
     truncated: BTreeSet<String>,
     scans: Vec<Scan>,
 }
@@ -42,17 +42,16 @@ impl OpenImage {
         Self { conn: content.conn, names, truncated: content.truncated, scans }
     }
 
-    /// What SQLite took for zeros.
+    /// The gap of a table whose missing pages SQLite read as zeros.
     fn truncation_gap(&self, table: usize) -> Option<Finding> {
         let name = &self.names[table];
-        let reason = "pages of it are missing in the file: values may end in zeros, or be NULL";
+        let reason = "some of its pages are missing in the file: values may end in zeros, or be NULL";
         self.truncated.contains(name).then(|| Finding::new(FindingKind::TruncatedTable, name, reason))
     }
 }
 
 impl SqliteSource {
-    /// Finds the file at `path`; it must exist and look like a database. Copies that have to be made
-    /// go to `spill`.
+    /// Finds the file at `path`, which must exist and look like a database. Copies go to the directory `spill`.
     pub fn open(path: &Path, spill: PathBuf, env: SharedEnv) -> Result<Self, SourceError> {
         let path = absolute_path(path)?;
         check_is_database(&path)?;
@@ -89,7 +88,7 @@ impl SqliteSource {
     }
 }
 
-/// The absolute path, which also keeps SQLite from taking a name for a URI.
+/// The absolute path. This also prevents SQLite from interpreting a name as a URI.
 fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
     path.canonicalize().map_err(|error| match error.kind() {
         ErrorKind::NotFound => unreachable(path, "there is no such file"),
@@ -97,7 +96,7 @@ fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
     })
 }
 
-/// Builds this schema without rows: what a target could not make of it.
+/// Builds this schema without rows to find out what a target could not recreate.
 fn find_unrestorable(document: &SqliteSchema) -> Result<Vec<Finding>, SourceError> {
     let conn = Connection::open_in_memory().doing("open a scratch database")?;
     let mut builder = DatabaseBuilder::new(conn, document.clone())?;
@@ -136,7 +135,7 @@ impl Source for SqliteSource {
     }
 }
 
-/// A connection is one thread's.
+/// There is one reader, because only one thread can use a connection.
 struct OneReader<'s>(&'s mut SqliteSource);
 
 impl Reader for OneReader<'_> {
@@ -150,7 +149,7 @@ impl SqliteSource {
         let image = self.image.as_ref().ok_or_else(|| self.unreadable(table, "no image is open"))?;
         let scan = image.scans.get(table).ok_or_else(|| self.unreadable(table, "there is no such table"))?;
         let mut gaps = scan.run(&image.conn, sink)?;
-        // Where SQLite noticed that pages are missing, the gap says more.
+        // If SQLite noticed missing pages itself, its gap has more detail.
         if !gaps.iter().any(Scan::is_damage) {
             gaps.extend(image.truncation_gap(table));
         }

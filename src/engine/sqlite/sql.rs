@@ -1,8 +1,8 @@
-//! SQL that all of this module uses: names in quotes, what an error means, values as cells, and text
-//! as the exact bytes that a database holds, in whichever of its three encodings.
+//! SQL helpers for this module: quoted names, the meaning of errors, values as cells, and text as the exact bytes in
+//! the database, in any of its three encodings.
 //!
-//! SQLite checks no text: a "text" may be any bytes, and what SQLite itself makes of them in another
-//! encoding is not to be trusted. So text of a UTF-16 database is always read as bytes and decoded here.
+//! SQLite does not validate text: a "text" may contain any bytes, and SQLite's own conversions of invalid text cannot
+//! be trusted. Text of a UTF-16 database is therefore always read as bytes and decoded here.
 
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Connection, Params, Row, ffi};
@@ -30,11 +30,11 @@ impl TextEncoding {
             "UTF-8" => Ok(Self::Utf8),
             "UTF-16le" => Ok(Self::Utf16Le),
             "UTF-16be" => Ok(Self::Utf16Be),
-            other => Err(failed("read the text encoding", format!("{other} is unknown"))),
+            other => Err(failed("read the text encoding", format!("the encoding {other} is unknown"))),
         }
     }
 
-    /// The name that `PRAGMA encoding` takes.
+    /// The name for `PRAGMA encoding`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Utf8 => "UTF-8",
@@ -52,7 +52,7 @@ impl TextEncoding {
         }
     }
 
-    /// Appends the text that `bytes` are; leaves `out` as it was if they are none.
+    /// Decodes `bytes` and appends the text to `out`. Leaves `out` unchanged if `bytes` are invalid.
     pub(super) fn decode(self, bytes: &[u8], out: &mut String) -> Decoded {
         match self {
             Self::Utf8 => decode_utf8(bytes, out),
@@ -71,7 +71,7 @@ impl TextEncoding {
     }
 }
 
-/// Whether bytes were text.
+/// Whether bytes were valid text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Decoded {
     Valid,
@@ -101,7 +101,7 @@ fn decode_utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16, out: &mut String) -> Dec
     decoded
 }
 
-/// Leaves what is before an invalid unit in `out`.
+/// If a unit is invalid, leaves the text before it in `out`.
 fn push_utf16(units: impl Iterator<Item = u16>, out: &mut String) -> Decoded {
     for decoded in char::decode_utf16(units) {
         let Ok(character) = decoded else { return Decoded::Invalid };
@@ -128,12 +128,12 @@ fn text_cell(bytes: &[u8]) -> Cell<'_> {
     }
 }
 
-/// `name` as an SQL identifier.
+/// `name` as a quoted SQL identifier.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// The value of a pragma that answers with one.
+/// The value of a pragma that returns one.
 pub(super) fn pragma<T: FromSql>(conn: &Connection, name: &str) -> Result<T, SourceError> {
     conn.query_row(&format!("PRAGMA main.{name}"), [], |row| row.get(0)).doing(format!("read the setting {name}"))
 }
@@ -148,7 +148,7 @@ pub(super) fn strings(conn: &Connection, sql: &str, params: impl Params) -> rusq
     query_all(conn, sql, params, |row| row.get(0))
 }
 
-/// What `read` makes of each row that a statement returns.
+/// The results of `read` for each row that a statement returns.
 pub(super) fn query_all<T, C: FromIterator<T>>(
     conn: &Connection,
     sql: &str,
@@ -158,7 +158,7 @@ pub(super) fn query_all<T, C: FromIterator<T>>(
     conn.prepare(sql)?.query_map(params, read)?.collect()
 }
 
-/// Adds to SQLite's error what was being done.
+/// Adds what was being done to SQLite's error.
 pub(super) trait SqlContext<T> {
     fn doing(self, what: impl Into<String>) -> Result<T, SourceError>;
 }
@@ -177,7 +177,7 @@ pub(super) fn failed_sql(doing: impl Into<String>, error: &rusqlite::Error) -> S
     failed(doing, reason(error))
 }
 
-/// SQLite's own words, without the statement that they are about.
+/// SQLite's message, without the statement.
 pub(super) fn reason(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
@@ -193,14 +193,14 @@ pub(super) fn code(error: &rusqlite::Error) -> i32 {
     }
 }
 
-/// SQLite's result code without its extension.
+/// SQLite's primary result code.
 pub(super) fn primary_code(error: &rusqlite::Error) -> i32 {
     code(error) & 0xff
 }
 
-/// Whether the file itself is damaged, as opposed to the machine that it is on.
+/// Whether the file itself is damaged, rather than the machine.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    // A short read is one behind the end of a file that was cut off.
+    // A short read means a read beyond the end of a truncated file.
     matches!(primary_code(error), ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB)
         || code(error) == ffi::SQLITE_IOERR_SHORT_READ
 }
@@ -210,7 +210,7 @@ mod tests {
     use super::{Decoded, TextEncoding, quoted};
 
     #[test]
-    fn utf16_is_decoded_exactly_or_not_at_all() {
+    fn text_is_decoded_exactly_or_refused() {
         for encoding in [TextEncoding::Utf8, TextEncoding::Utf16Le, TextEncoding::Utf16Be] {
             for text in ["", "a\0b", "\u{1F600}\u{FFFE}\u{FEFF}", "ä"] {
                 let mut out = String::from("before");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_quoted() {
+    fn quotes_in_names_are_doubled() {
         assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
         assert_eq!(quoted(""), "\"\"");
     }

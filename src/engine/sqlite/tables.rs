@@ -1,8 +1,7 @@
-//! What the tables of an image look like: columns as they are delivered, keys, foreign keys, and how
-//! to scan them.
+//! The tables of an image: columns as they are delivered, keys, foreign keys, and how to scan them.
 //!
-//! Generated columns are not delivered: they are computed again. The rowid of a table that has no name
-//! of its own for it is a hidden column, delivered last, because other tables and applications refer to it.
+//! Generated columns are not delivered, because a restore computes them again. If no column of a table names its
+//! rowid, the rowid is a hidden column, delivered last, because other tables and applications may refer to it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +21,7 @@ use crate::format::cell::{Cell, OwnedCell};
 const HIDDEN_POSITION: u32 = u32::MAX;
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
 
-/// Tables and how to read them, at the same positions, and what cannot be read.
+/// Tables and their scans, at the same positions, and the gaps.
 #[derive(Default)]
 pub(super) struct SqliteTables {
     pub(super) tables: Vec<Table>,
@@ -31,7 +30,7 @@ pub(super) struct SqliteTables {
 }
 
 impl SqliteTables {
-    /// Reads what every table of the document looks like.
+    /// Describes every table of the document.
     pub(super) fn read(conn: &Connection, document: &SqliteSchema) -> Result<Self, SourceError> {
         let mut found = Self::default();
         found.read_tables(conn, document)?;
@@ -101,7 +100,7 @@ impl SqliteTables {
         Ok(())
     }
 
-    /// Tables that grow at their end and that nothing refers to.
+    /// Adds hints for tables that grow at the end and that nothing refers to.
     fn mark_feeds(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
         let parents = self.parents();
         for table in self.tables.iter_mut().filter(|table| !parents.contains(&table.name)) {
@@ -116,7 +115,7 @@ impl SqliteTables {
         keys.map(|key| key.parent.clone()).collect()
     }
 
-    /// Names virtual tables whose rows are nowhere in the file, or nowhere that is known.
+    /// Reports virtual tables whose rows are not in the file, or not in a known place.
     fn check_modules(&mut self, conn: &Connection, document: &SqliteSchema) -> Result<(), SourceError> {
         let known = strings(conn, "SELECT lower(name) FROM pragma_module_list", []).doing("list the modules")?;
         for object in document.objects.iter().filter(|object| object.is("table")) {
@@ -135,7 +134,7 @@ impl SqliteTables {
         (!is_known).then_some(module)
     }
 
-    /// Whether tables are named after a virtual table.
+    /// Whether there are tables named after a virtual table.
     fn has_shadow_tables(&self, name: &str) -> bool {
         let prefix = format!("{name}_").to_lowercase();
         self.tables.iter().any(|table| table.name.to_lowercase().starts_with(&prefix))
@@ -158,7 +157,7 @@ fn module_of(object: &Object) -> Option<String> {
 
 fn unknown_module(module: &str) -> String {
     format!(
-        "module {module} is not known here and keeps nothing in tables named after it: the definition is in the snapshot, rows that it keeps elsewhere are not"
+        "module {module} is unknown here and has no tables named after this one: the definition is in the snapshot, rows that the module keeps elsewhere are not"
     )
 }
 
@@ -175,31 +174,31 @@ fn definition(document: &SqliteSchema, table: &str) -> Option<String> {
     object.sql.as_ref().map(|sql| sql.lossy())
 }
 
-/// Whether a table's rows are numbered.
+/// Whether a table's rows have rowids.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rowids {
     Numbered,
     None,
 }
 
-/// Reads one table after the other; holds what is read once for all of them.
+/// Reads tables one by one. Keeps what is read once for all of them.
 struct TableReader<'c> {
     conn: &'c Connection,
-    /// Every table that SQLite could make sense of.
+    /// Every table whose definition SQLite could parse.
     listed: HashMap<String, Rowids>,
     defaults: ColumnDefaults,
     row_counts: HashMap<String, u64>,
     oids: HashMap<String, u64>,
 }
 
-/// A table, and what of it cannot be read.
+/// A table and its gap, if any.
 struct TableWithGap {
     table: Table,
     gap: Option<Finding>,
 }
 
 impl TableWithGap {
-    /// Adds the rowid as a hidden column, which is the key of a table without one.
+    /// Adds the rowid as a hidden column. It becomes the key of a table without one.
     fn add_rowid(&mut self, infos: &[ColumnInfo]) {
         let Some(name) = free_rowid_name(infos) else {
             self.gap = Some(hidden_numbers_gap(&self.table.name));
@@ -235,7 +234,7 @@ impl<'c> TableReader<'c> {
         Ok(found)
     }
 
-    /// The count of ANALYZE, else what the numbers of the rows tell.
+    /// The count of ANALYZE, or else an estimate from the rowids.
     fn rows_estimate(&self, table: &Table) -> Option<u64> {
         let counted = self.row_counts.get(&table.name).copied();
         counted.or_else(|| rows_at_most(self.conn, table))
@@ -282,7 +281,7 @@ fn list_tables(conn: &Connection) -> rusqlite::Result<HashMap<String, Rowids>> {
     })
 }
 
-/// Where the definition and the first page of each table are, as one number. A renamed table keeps both.
+/// The rowid of each table's schema row and the table's first page, as one number. Renaming a table keeps both.
 fn oids(conn: &Connection) -> rusqlite::Result<HashMap<String, u64>> {
     let sql = "SELECT name, rowid, rootpage FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0";
     let oids: Vec<Option<(String, u64)>> = query_all(conn, sql, [], read_oid)?;
@@ -300,13 +299,13 @@ fn oid_of(rowid: i64, root_page: u32) -> Option<u64> {
     Some(u64::from(rowid) << 32 | u64::from(root_page))
 }
 
-/// A line of `table_xinfo`.
+/// A row of `pragma_table_xinfo`.
 struct ColumnInfo {
     position: u32,
     name: String,
     declared: String,
     default: Option<String>,
-    /// From 1; 0: not in the primary key.
+    /// From 1. 0 means that the column is not in the primary key.
     key_position: u32,
     is_generated: bool,
 }
@@ -329,7 +328,7 @@ fn column_infos(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ColumnIn
     query_all(conn, sql, [table], ColumnInfo::read)
 }
 
-/// Text of a definition that nothing depends on.
+/// Text of a definition on which nothing depends.
 fn lossy_text(value: ValueRef<'_>) -> Option<String> {
     match value {
         ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
@@ -337,7 +336,7 @@ fn lossy_text(value: ValueRef<'_>) -> Option<String> {
     }
 }
 
-/// Positions of the primary key's columns among those that are delivered.
+/// Positions of the primary key's columns among the delivered columns.
 fn key_positions(infos: &[ColumnInfo]) -> Vec<usize> {
     let stored = infos.iter().filter(|info| !info.is_generated);
     let mut key: Vec<(u32, usize)> = stored.map(|info| info.key_position).zip(0..).collect();
@@ -346,7 +345,7 @@ fn key_positions(infos: &[ColumnInfo]) -> Vec<usize> {
     key.into_iter().map(|(_, column)| column).collect()
 }
 
-/// A name for the rowid that no column has.
+/// A name for the rowid that no column uses.
 fn free_rowid_name(infos: &[ColumnInfo]) -> Option<&'static str> {
     let is_taken = |alias: &str| infos.iter().any(|info| info.name.eq_ignore_ascii_case(alias));
     ROWID_NAMES.into_iter().find(|alias| !is_taken(alias))
@@ -363,7 +362,7 @@ fn hidden_rowid(alias: &str) -> Column {
 }
 
 fn hidden_numbers_gap(table: &str) -> Finding {
-    let reason = "columns named rowid, _rowid_ and oid hide the row numbers: rows are complete, their numbers are not in the snapshot";
+    let reason = "columns named rowid, _rowid_ and oid hide the rowids: rows are complete, but their rowids are not in the snapshot";
     Finding::new(FindingKind::RowidsNotKept, table, reason)
 }
 
@@ -371,8 +370,8 @@ fn has_named_rowid(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
     is_rowid_named(conn, table, &column_infos(conn, table)?)
 }
 
-/// Whether a column of the definition is the rowid: the only one of the key, exactly `INTEGER`, and
-/// not backed by an index (as `INTEGER PRIMARY KEY DESC` is).
+/// Whether a column of the definition is the rowid: the only column of the key, declared exactly `INTEGER`, and not
+/// backed by an index (as `INTEGER PRIMARY KEY DESC` is).
 fn is_rowid_named(conn: &Connection, table: &str, infos: &[ColumnInfo]) -> rusqlite::Result<bool> {
     match only_key_column(infos) {
         Some(only) if only.declared.eq_ignore_ascii_case("INTEGER") => Ok(!has_key_index(conn, table)?),
@@ -380,7 +379,7 @@ fn is_rowid_named(conn: &Connection, table: &str, infos: &[ColumnInfo]) -> rusql
     }
 }
 
-/// The column of a key that has one.
+/// The column of a primary key with exactly one column.
 fn only_key_column(infos: &[ColumnInfo]) -> Option<&ColumnInfo> {
     let mut key = infos.iter().filter(|info| info.key_position > 0);
     let first = key.next()?;
@@ -456,7 +455,7 @@ fn strength_of(on_delete: &str) -> Strength {
     }
 }
 
-/// The parent's columns that a key refers to: those that it names, or the parent's own key.
+/// The parent's columns that a key refers to: the ones it names, or the parent's own key.
 fn parent_columns(parent: &Table, lines: &[KeyLine]) -> Option<Vec<usize>> {
     let named: Option<Vec<&str>> = lines.iter().map(|line| line.to.as_deref()).collect();
     match named {
@@ -465,12 +464,12 @@ fn parent_columns(parent: &Table, lines: &[KeyLine]) -> Option<Vec<usize>> {
     }
 }
 
-/// Positions of columns; `None` if the table lacks one.
+/// Positions of columns, or `None` if the table lacks one.
 fn positions<'n>(table: &Table, names: impl Iterator<Item = &'n str>) -> Option<Vec<usize>> {
     names.map(|name| table.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))).collect()
 }
 
-/// Row counts that ANALYZE left behind. They are only a hint, and may be absent or nonsense.
+/// Row counts from ANALYZE. They are only a hint, and may be missing or wrong.
 fn row_counts(conn: &Connection) -> HashMap<String, u64> {
     read_statistics(conn).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! A new SQLite file, restored to. Everything is written to `<path>.partial-<random>` beside it, which
-//! gets its name only when it is complete and durable; a restore that is killed leaves only that file.
+//! Restores to a new SQLite file. Everything is written to `<path>.partial-<random>` in the same directory, which is
+//! renamed only when it is complete and durable. A killed restore leaves only that file.
 //!
-//! Rows that SQLite refuses are named and left out. Foreign keys and CHECKs are not enforced and triggers
-//! do not exist while rows are loaded: what the source held is restored, also where it breaks its own rules.
+//! Rows that SQLite refuses are reported and skipped. While rows are loaded, foreign keys and CHECKs are not enforced
+//! and triggers do not exist: the source's data is restored even where it violates the source's own rules.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -18,14 +18,14 @@ use crate::engine::contract::{Engine, RestoreContent, SourceError, Target, Targe
 use crate::engine::row_name::row_name;
 use crate::engine::sqlite::affinity::{self, Affinity, Alters};
 use crate::engine::sqlite::builder::{BuiltDatabase, DatabaseBuilder, not_begun, stops_everything};
-use crate::engine::sqlite::file::{beside, unreachable};
+use crate::engine::sqlite::file::{append_suffix, unreachable};
 use crate::engine::sqlite::from_postgres::{self, ReplacedValue};
 use crate::engine::sqlite::insert::{InsertError, SEQUENCE_COPY, insert_row, insert_sql, is_sequence};
 use crate::engine::sqlite::schema::{JournalMode, SqliteSchema};
 use crate::engine::sqlite::sql::{SqlContext, TextEncoding, failed, failed_sql, number, reason, strings};
 use crate::format::cell::Cell;
 
-/// Refused rows that are named one by one, per table.
+/// Refused rows that are reported individually, per table.
 const ROWS_NAMED_MAX: u64 = 20;
 const STATEMENTS_CACHED: usize = 64;
 
@@ -33,22 +33,22 @@ const STATEMENTS_CACHED: usize = 64;
 pub struct SqliteTarget {
     path: PathBuf,
     partial: PathBuf,
-    /// Permissions that a new file gets here.
+    /// Permissions of a new file in this directory.
     mode: u32,
     builder: Option<DatabaseBuilder>,
     tables: Vec<TargetTable>,
     current: Option<TableLoad>,
     notes: Vec<String>,
-    /// The engine that the values come from.
+    /// The engine of the snapshot.
     engine: Engine,
     state: PartialFile,
 }
 
-/// How far the partial file is.
+/// Progress of the partial file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PartialFile {
     Unfinished,
-    /// Everything is in it, whether or not it got its name.
+    /// It has all content, whether or not it was renamed.
     Complete,
 }
 
@@ -56,7 +56,7 @@ enum PartialFile {
 struct TableLoad {
     table: usize,
     rows_refused: u64,
-    /// Inserts with every value as it is; `None` if the table does not exist.
+    /// The statement that inserts every value as it is, or `None` if the table does not exist.
     insert_sql: Option<String>,
     affinities: Vec<Affinity>,
 }
@@ -68,7 +68,8 @@ impl TableLoad {
             table,
             rows_refused: 0,
             insert_sql: builder.has_table(&wanted.name).then(|| insert_sql(wanted, &[])),
-            affinities: affinities(&builder.conn, wanted).doing(format!("look at table {}", wanted.name))?,
+            affinities: affinities(&builder.conn, wanted)
+                .doing(format!("read the columns of table {}", wanted.name))?,
         })
     }
 
@@ -89,19 +90,19 @@ impl TableLoad {
         }
     }
 
-    /// Whether some value of a row takes on the declared type of its column.
+    /// Whether the declared type of a column changes any value of a row.
     fn alters_any(&self, cells: &[Cell<'_>], encoding: TextEncoding) -> bool {
         let mut pairs = self.affinities.iter().zip(cells);
         pairs.any(|(affinity, cell)| affinity.alters(cell, encoding) == Alters::Yes)
     }
 }
 
-/// What became of a row.
+/// The outcome of inserting a row.
 enum InsertedRow {
     AsItIs,
-    /// It is in, with a value that took on the declared type of its column.
+    /// Inserted, but the declared type of a column changed a value.
     Altered,
-    /// Why it is not in.
+    /// Not inserted, with the reason.
     Refused(String),
 }
 
@@ -112,13 +113,13 @@ impl InsertedRow {
 }
 
 impl SqliteTarget {
-    /// A target at `path`, where there must be nothing, or an empty file.
+    /// A target at `path`. There must be no file, or an empty one.
     pub fn create(path: &Path, env: &SharedEnv) -> Result<Self, SourceError> {
         let path = absolute_path(path)?;
         check_free(&path)?;
         let suffix = format!(".partial-{}", HEXLOWER.encode(&random::<8>(env.as_ref())));
         Ok(Self {
-            partial: beside(&path, &suffix),
+            partial: append_suffix(&path, &suffix),
             path,
             mode: 0o600,
             builder: None,
@@ -130,8 +131,7 @@ impl SqliteTarget {
         })
     }
 
-    /// Remarks on the finished database that are no failures, such as foreign keys that its
-    /// source broke already.
+    /// Remarks on the finished database that are not failures, such as foreign keys that the source already violated.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -147,7 +147,7 @@ impl SqliteTarget {
         self.builder.as_mut().ok_or_else(|| not_begun("restore a database"))
     }
 
-    /// Says how many rows of the table that just ended were refused without being named.
+    /// Reports how many rows of the table that just ended were refused without being named.
     fn end_table(&mut self) -> Result<(), SourceError> {
         match self.current.take() {
             Some(load) if load.rows_refused > ROWS_NAMED_MAX => self.count_unnamed_rows(&load),
@@ -167,7 +167,7 @@ impl SqliteTarget {
         self.report_row(FindingKind::RefusedRows { rows: 1 }, cells, &format!("was refused: {why}"))
     }
 
-    /// Reports what became of a row, unless too many rows of its table are reported already.
+    /// Reports the outcome of a row, unless too many rows of its table were reported already.
     fn report_row(&mut self, kind: FindingKind, cells: &[Cell<'_>], what: &str) -> Result<(), SourceError> {
         let load = self.current.as_mut().expect("a row arrives only while a table is loading");
         load.rows_refused += 1;
@@ -186,7 +186,7 @@ impl SqliteTarget {
         Ok(())
     }
 
-    /// Inserts one row of values that SQLite has.
+    /// Inserts a row of values that SQLite supports.
     fn insert(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
         match self.try_insert(cells)? {
             InsertedRow::AsItIs => Ok(()),
@@ -196,7 +196,7 @@ impl SqliteTarget {
     }
 
     fn report_altered(&mut self, cells: &[Cell<'_>]) -> Result<(), SourceError> {
-        let what = "is in, but a value took on the declared type of its column";
+        let what = "was inserted, but the declared type of a column changed a value";
         self.report_row(FindingKind::AlteredRows { rows: 1 }, cells, what)
     }
 
@@ -205,12 +205,12 @@ impl SqliteTarget {
         let builder = self.builder.as_ref().ok_or_else(|| not_begun("restore a row"))?;
         let table = &self.tables[load.table];
         if cells.len() != table.columns.len() {
-            return Ok(InsertedRow::refused("it has another number of cells than its table has columns"));
+            return Ok(InsertedRow::refused("its number of cells differs from the number of columns of its table"));
         }
         load.insert(builder, table, cells)
     }
 
-    /// Builds everything but the rows.
+    /// Builds everything that comes before the rows.
     fn start_database(&self, document: SqliteSchema, tables: &[TargetTable]) -> Result<DatabaseBuilder, SourceError> {
         let conn = open_writable(&self.partial)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
@@ -234,7 +234,7 @@ impl SqliteTarget {
         self.builder()?.conn.execute_batch(&sql).doing("restore sqlite_sequence")
     }
 
-    /// Builds what comes after the rows and closes the file.
+    /// Builds everything that comes after the rows.
     fn finish_database(&mut self) -> Result<BuiltDatabase, SourceError> {
         self.finish_sequence()?;
         let mut builder = self.builder.take().ok_or_else(|| not_begun("finish a database"))?;
@@ -243,7 +243,7 @@ impl SqliteTarget {
         Ok(builder.into_built())
     }
 
-    /// Opens the closed file as anybody would, and removes what keeps SQLite from understanding it.
+    /// Opens the closed file with a fresh connection, and removes objects that keep SQLite from reading the schema.
     fn open_finished(&self, document: &SqliteSchema, refused: &mut Vec<Finding>) -> Result<Connection, SourceError> {
         for _ in 0..=document.objects.len() {
             let conn = open_writable(&self.partial)?;
@@ -253,20 +253,19 @@ impl SqliteTarget {
             };
             refused.push(leave_out(&conn, name, &error)?);
         }
-        Err(failed("open the restored database", "its schema stays malformed"))
+        Err(failed("open the restored database", "its schema is still malformed"))
     }
 
     fn set_notes(&mut self, conn: &Connection) {
         if self.engine == Engine::Postgres {
-            let note =
-                "rows and keys of PostgreSQL's tables; its views, indexes, other constraints and functions stay behind";
+            let note = "contains rows and keys of the PostgreSQL tables, but not their views, indexes, other constraints and functions";
             self.notes.push(note.to_owned());
         }
         self.notes.extend(foreign_key_note(conn));
         self.notes.extend(integrity_notes(conn));
     }
 
-    /// Gives the complete file its name.
+    /// Gives the complete file its final name.
     fn publish(&self) -> io::Result<()> {
         let file = File::open(&self.partial)?;
         file.set_permissions(Permissions::from_mode(self.mode))?;
@@ -280,7 +279,7 @@ impl SqliteTarget {
         File::open(parent)?.sync_all()
     }
 
-    /// A link never replaces what somebody else put there meanwhile; an empty file may be replaced.
+    /// A hard link never replaces a file that somebody else has created meanwhile. An empty file may be replaced.
     fn rename(&self) -> io::Result<()> {
         match std::fs::hard_link(&self.partial, &self.path) {
             Ok(()) => std::fs::remove_file(&self.partial),
@@ -297,20 +296,20 @@ impl SqliteTarget {
 
 fn create_sequence_copy(conn: &Connection) -> Result<(), SourceError> {
     let sql = format!("CREATE TEMP TABLE {SEQUENCE_COPY}(name, seq)");
-    conn.execute_batch(&sql).doing("begin a database")
+    conn.execute_batch(&sql).doing("set up the database")
 }
 
-/// Also true if there is no such file.
+/// Also true if the file does not exist.
 fn is_empty_file(path: &Path) -> bool {
     path.metadata().map_or(0, |metadata| metadata.len()) == 0
 }
 
-/// The absolute path, which also keeps SQLite from taking a name for a URI.
+/// The absolute path. This also prevents SQLite from interpreting a name as a URI.
 fn absolute_path(path: &Path) -> Result<PathBuf, SourceError> {
     let parent = parent_dir(path).canonicalize().map_err(|error| unreachable(path, error.to_string()))?;
     match path.file_name() {
         Some(name) => Ok(parent.join(name)),
-        None => Err(failed(format!("create {}", path.display()), "it names no file")),
+        None => Err(failed(format!("create {}", path.display()), "the path does not end in a file name")),
     }
 }
 
@@ -321,11 +320,11 @@ fn parent_dir(path: &Path) -> &Path {
     }
 }
 
-/// Fails if there is anything at `path` but an empty file.
+/// Fails if there is anything at `path` except an empty file.
 fn check_free(path: &Path) -> Result<(), SourceError> {
     check_no_content(path)?;
-    // Somebody else's journal would be taken for the new database's.
-    let logs = ["-wal", "-journal"].map(|suffix| beside(path, suffix));
+    // SQLite would take an existing journal for the new database's.
+    let logs = ["-wal", "-journal"].map(|suffix| append_suffix(path, suffix));
     match logs.iter().find(|log| log.exists()) {
         Some(log) => Err(not_empty(log)),
         None => Ok(()),
@@ -367,14 +366,14 @@ fn name_of_row(table: &TargetTable, cells: &[Cell<'_>]) -> String {
     }
 }
 
-/// The object that SQLite's message is about, if it was not left out already.
+/// The object that SQLite's message is about, unless it was removed already.
 fn malformed_object(document: &SqliteSchema, refused: &[Finding], message: &str) -> Option<String> {
     let mut names = document.objects.iter().map(|object| object.name.lossy());
     names.find(|name| message.contains(&format!("({name})")) && !refused.iter().any(|other| other.object == *name))
 }
 
 fn leave_out(conn: &Connection, object: String, error: &rusqlite::Error) -> Result<Finding, SourceError> {
-    remove_object(conn, &object).doing(format!("leave out {object}"))?;
+    remove_object(conn, &object).doing(format!("remove {object}"))?;
     Ok(Finding::new(FindingKind::Refused, object, reason(error)))
 }
 
@@ -388,7 +387,7 @@ fn foreign_key_note(conn: &Connection) -> Option<String> {
     match number(conn, "SELECT count(*) FROM pragma_foreign_key_check", []) {
         Ok(0) => None,
         Ok(count) => Some(format!(
-            "{count} rows refer to rows that do not exist, as in the source unless something was left out here"
+            "{count} rows refer to rows that do not exist: the source has the same rows, unless this restore skipped some"
         )),
         Err(error) => Some(format!("foreign keys were not checked: {}", reason(&error))),
     }
@@ -401,7 +400,7 @@ fn integrity_notes(conn: &Connection) -> Vec<String> {
     }
 }
 
-/// The tables as SQLite has them, and the document that makes them.
+/// The tables under their SQLite names, and the document that creates them.
 fn sqlite_content(content: &RestoreContent<'_>) -> Result<(Vec<TargetTable>, SqliteSchema), SourceError> {
     match content.engine {
         Engine::Sqlite => Ok((content.tables.to_vec(), SqliteSchema::from_bytes(content.schema)?)),
@@ -461,7 +460,7 @@ impl Target for SqliteTarget {
 }
 
 impl Drop for SqliteTarget {
-    /// An unfinished file is of no use to anybody; one that cannot be removed has a telling name.
+    /// Removes an unfinished file, which is useless. If removal fails, its name shows what it is.
     fn drop(&mut self) {
         if let Some(builder) = self.builder.take() {
             drop(builder);
@@ -470,7 +469,7 @@ impl Drop for SqliteTarget {
             return;
         }
         for suffix in ["", "-wal"] {
-            let _ = std::fs::remove_file(beside(&self.partial, suffix));
+            let _ = std::fs::remove_file(append_suffix(&self.partial, suffix));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A database file that was truncated. SQLite refuses pages behind the end of a file, but not always: of a page
-//! that is there in part, and in WAL mode of every page, it takes the missing bytes for zeros. In a page that
-//! continues a long value nothing else shows it. So the end of the file is compared with what it should be.
+//! Detects truncated database files. SQLite refuses pages beyond the end of a file, but not always. It reads the
+//! missing bytes as zeros if a page is partly there, and in WAL mode for every page. Nothing else reveals this in a
+//! page that continues a long value. Therefore the size of the file is compared with the expected size.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,37 +10,38 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::base::finding::FindingKind;
-use crate::engine::sqlite::file::{FileHeader, beside, u32_at};
+use crate::engine::sqlite::file::{FileHeader, append_suffix, u32_at};
 use crate::engine::sqlite::sql::strings;
 
 const WAL_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 
-/// What is missing of a file.
+/// The missing part of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Truncation {
-    /// Pages that the database has.
+    /// Pages of the database.
     pages: u32,
-    /// Pages that are not whole, in the file or in its log.
+    /// Pages that are incomplete in both the file and its log.
     missing: BTreeSet<u32>,
 }
 
 impl Truncation {
-    /// Compares the file at `path`, of which `conn` has an image open, with its size; `None` if it is whole.
+    /// Compares the size of the file at `path`, of which `conn` has an image open, with its page count. `None` if it
+    /// is complete.
     pub(super) fn find(path: &Path, conn: &Connection) -> io::Result<Option<Self>> {
         let Some(header) = FileHeader::read(path)? else { return Ok(None) };
         let in_file = pages_in_file(path, header.page_size)?;
         let in_log = match header.is_wal {
-            true => pages_in_log(&beside(path, "-wal"), header.page_size)?,
+            true => pages_in_log(&append_suffix(path, "-wal"), header.page_size)?,
             false => BTreeSet::new(),
         };
-        // Only in a log may more pages be than the header of the file counts.
+        // The database has more pages than the header of the file counts only if the log has some.
         let pages = header.pages.filter(|_| in_log.is_empty()).unwrap_or_else(|| count_pages(conn));
         let truncation = Self { pages, missing: missing_pages(in_file, &in_log, pages) };
         Ok((!truncation.missing.is_empty()).then_some(truncation))
     }
 
-    /// Tables that have missing pages, as far as other pages lead to them; all of them if that cannot be told.
+    /// Tables with missing pages, as far as other pages lead to them. If that cannot be determined, all tables.
     pub(super) fn tables(&self, conn: &Connection) -> rusqlite::Result<BTreeSet<String>> {
         let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0";
         let tables = BTreeSet::from_iter(strings(conn, sql, [])?);
@@ -70,7 +71,7 @@ impl Truncation {
 
 impl std::fmt::Display for Truncation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "it is cut off: {} of {} pages are missing", self.missing.len(), self.pages)
+        write!(f, "it is truncated: {} of {} pages are missing", self.missing.len(), self.pages)
     }
 }
 
@@ -79,19 +80,19 @@ fn count_pages(conn: &Connection) -> u32 {
     conn.query_row("PRAGMA main.page_count", [], |row| row.get(0)).unwrap_or(0)
 }
 
-/// Pages that are neither whole in the file nor in the log.
+/// Pages that are complete neither in the file nor in the log.
 fn missing_pages(in_file: u32, in_log: &BTreeSet<u32>, pages: u32) -> BTreeSet<u32> {
     let behind_end = in_file.saturating_add(1)..=pages;
     behind_end.filter(|page| !in_log.contains(page)).collect()
 }
 
-/// Whole pages.
+/// Number of complete pages.
 fn pages_in_file(path: &Path, page_size: u32) -> io::Result<u32> {
     let pages = path.metadata()?.len() / u64::from(page_size);
     Ok(u32::try_from(pages).unwrap_or(u32::MAX))
 }
 
-/// Pages that the log has since it was last begun. Frames without a commit may be among them.
+/// Pages in the log since its last reset, possibly including frames without a commit.
 fn pages_in_log(path: &Path, page_size: u32) -> io::Result<BTreeSet<u32>> {
     match File::open(path) {
         Ok(mut log) => read_log(&mut log, page_size),
@@ -111,7 +112,7 @@ fn read_log(log: &mut File, page_size: u32) -> io::Result<BTreeSet<u32>> {
 fn read_frames(log: &mut File, page_size: u32, salts: &[u8]) -> io::Result<BTreeSet<u32>> {
     let mut pages = BTreeSet::new();
     let mut frame = [0; FRAME_HEADER_BYTES];
-    // Frames with other salts are left from before.
+    // Frames with other salts are older than the last reset.
     while is_filled(log, &mut frame)? && frame[8..16] == *salts {
         pages.insert(u32_at(&frame, 0));
         log.seek(SeekFrom::Current(i64::from(page_size)))?;

@@ -25,7 +25,7 @@ fn a_postgres_snapshot_restores_to_sqlite_with_rows_and_keys() {
     let mut target = SqliteTarget::create(&path, &stage.world.env).expect("a target");
     let report = stage.restore(&mut target, &[]).expect("a restore");
     assert_eq!(refused(&report), [""; 0]);
-    assert!(target.notes()[0].contains("stay behind"), "{:?}", target.notes());
+    assert!(target.notes()[0].contains("but not their views"), "{:?}", target.notes());
     let conn = Connection::open(&path).expect("opens");
     let text = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, String>(0)).expect(sql);
     let users = "\"public.users\"";

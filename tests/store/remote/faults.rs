@@ -1,5 +1,6 @@
-//! Faults that last, at each kind of request that a command makes: a documented exit code, words that name the object
-//! and say what to do, no credential; nothing is left half done, and earlier snapshots stay whole.
+//! Lasting faults at each kind of request that a command makes. Expects a documented exit code, and a message that
+//! names the object and says what to do, without credentials. Nothing is left half done, and earlier snapshots stay
+//! intact.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::support::stores::proxy::{Proxy, Trouble};
 use crate::support::stores::server::{self, Running};
 use crate::support::stores::wire::Response;
 
-/// A kind of request: method, a part of its path or query, and how a message names it.
+/// A kind of request: method, part of its path or query, and how a message describes it.
 type Point = (&'static str, &'static str, &'static str);
 
 pub const FOR_EVER: u64 = u64::MAX;
@@ -18,7 +19,7 @@ const DESCRIPTOR: Point = ("GET", "/sidekeep.json", "reading sidekeep.json");
 const LIST: Point = ("GET", "list-type=2", "listing roster");
 const LEDGER: Point = ("GET", "/ledger/", "/ledger/0000000001");
 
-/// SeaweedFS, a proxy before it, and who works with it through that.
+/// SeaweedFS, a proxy in front of it, and a sandbox that works with it through the proxy.
 pub struct Troubled {
     server: Running,
     pub proxy: Proxy,
@@ -26,14 +27,14 @@ pub struct Troubled {
 }
 
 impl Troubled {
-    /// Without a repository, but with a database `sync.db`.
+    /// Starts without a repository, but with a database `sync.db`.
     pub async fn start() -> Option<Self> {
         let server = server::seaweedfs().await?;
         let proxy = Proxy::start(server.address).await;
         let mut sandbox = Sandbox::new();
         let settings = server.settings_at(&proxy.url());
         Bucket { url: "s3://bucket", settings, family: "aws" }.configure(&mut sandbox);
-        // A fault that lasts is not worth a second try.
+        // A lasting fault is not worth a retry.
         sandbox.set("SIDEKEEP_RETRY_TIME", "0s");
         sandbox.sql("sync.db", SERVICE);
         let troubled = Self { server, proxy, sandbox };
@@ -41,7 +42,7 @@ impl Troubled {
         Some(troubled)
     }
 
-    /// The same with a repository at `s3://bucket/repo`.
+    /// Starts with a repository at `s3://bucket/repo`.
     pub async fn with_repository() -> Option<Self> {
         let troubled = Self::start().await?;
         troubled.sandbox.ok(&["init", "s3://bucket/repo", "--source", "sqlite:sync.db"]);
@@ -53,12 +54,12 @@ impl Troubled {
         Bucket { url: "s3://bucket", settings: self.server.settings.clone(), family: "aws" }
     }
 
-    /// How many entries the ledgers of the repository have.
+    /// The number of ledger entries in the repository.
     pub async fn entries(&self) -> usize {
         count(&self.bucket().names("repo").await, "ledger")
     }
 
-    /// Runs a command, and ends all trouble.
+    /// Runs a command, then ends all trouble.
     pub fn run(&self, args: &[&str]) -> Ran {
         let ran = self.sandbox.run(args);
         self.proxy.calm();
@@ -68,13 +69,13 @@ impl Troubled {
         ran
     }
 
-    /// Runs what must fail as `case` says.
+    /// Runs a command that must fail as `case` says.
     fn fails(&self, point: Point, case: &Case, args: &[&str]) {
         self.proxy.trouble_at(point.0, point.1, FOR_EVER, case.trouble.clone());
         let ran = self.run(args);
         let what = format!("{} at {point:?}: {} {}", case.name, ran.code, ran.err);
         assert_eq!((ran.code, ran.out.as_str()), (case.code, ""), "{what}");
-        // A bucket that is gone is named instead of an object.
+        // A missing bucket is named instead of an object.
         let object = if case.code == 4 { "s3://bucket" } else { point.2 };
         assert!(case.words.iter().chain([&object]).all(|word| ran.err.contains(word)), "{what}");
         assert!(ran.err.starts_with("error: ") && ran.err.contains("\nhint: "), "{what}");
@@ -89,7 +90,7 @@ impl Troubled {
     }
 }
 
-/// A trouble and what a command says that meets it.
+/// A trouble, and what a command that meets it reports.
 #[derive(Clone)]
 struct Case {
     name: &'static str,
@@ -102,7 +103,7 @@ pub fn answer(status: u16, code: &str) -> Trouble {
     Trouble::Answer(Response::error(status, code))
 }
 
-/// What may happen to any request.
+/// Faults of any request.
 fn refusals() -> Vec<Case> {
     let case = |name, trouble, code, words| Case { name, trouble, code, words };
     vec![
@@ -117,7 +118,7 @@ fn refusals() -> Vec<Case> {
     ]
 }
 
-/// What may happen to an answer that is read.
+/// Faults of an answer that is read.
 fn bad_answers() -> Vec<Case> {
     let slow = Trouble::Slow { piece_bytes: 64, pause: Duration::from_millis(700) };
     let case = |name, trouble, words| Case { name, trouble, code: 7, words };
@@ -131,7 +132,7 @@ fn bad_answers() -> Vec<Case> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_init_that_fails_leaves_no_key_and_no_repository() {
     let Some(troubled) = Troubled::start().await else { return };
-    // Error pages have no place in answers to HEAD.
+    // Answers to HEAD have no error page.
     troubled.fails(("HEAD", "", "the size of sidekeep.json"), &refusals()[7], &["init", "s3://bucket/repo"]);
     for point in [
         ("PUT", "/probe/", "creating probe/"),
@@ -181,7 +182,7 @@ async fn a_backup_that_fails_commits_nothing() {
     }
     assert_eq!(troubled.entries().await, 1);
     assert_restores(&troubled.sandbox, "latest", &whole);
-    // What the failed ones uploaded is put to use.
+    // Objects uploaded by failed backups are reused.
     let report = troubled.sandbox.json(&["backup"]);
     assert_eq!(report["number"], 2);
     assert!(report["adopted"].as_u64() > Some(0), "{report}");
@@ -208,7 +209,7 @@ async fn a_restore_that_fails_leaves_nothing_behind() {
             assert_eq!(troubled.files(), before, "{} at {point:?}", case.name);
         }
     }
-    // A pack that is gone costs its rows alone: `tests/damage/matrix.rs` has that.
+    // If a pack is missing, only its rows are lost: `tests/damage/matrix.rs` tests that.
     for point in &objects[..3] {
         let gone = Case { name: "gone", trouble: answer(404, "NoSuchKey"), code: 1, words: &["missing", "verify"] };
         troubled.fails(*point, &gone, &restore);
@@ -217,9 +218,9 @@ async fn a_restore_that_fails_leaves_nothing_behind() {
     assert_restores(&troubled.sandbox, "latest", &troubled.sandbox.path("sync.db"));
 }
 
-/// Whatever stands between the program and the store may answer in the store's place.
+/// A captive portal or a proxy may answer in place of the store.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_something_else_is_no_repository_and_no_success() {
+async fn a_page_from_another_server_is_neither_a_repository_nor_a_success() {
     let Some(troubled) = Troubled::with_repository().await else { return };
     let page = || Trouble::Answer(Response::new(200, "<html>Welcome to our guest network</html>"));
     let wrong = |code, words| Case { name: "page", trouble: page(), code, words };

@@ -1,4 +1,4 @@
-//! What the log says of a store that fails: each retry with its reason and its wait, and the cause in the end.
+//! The log of a store that fails: each retry with its reason and wait, and the cause of the final failure.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::remote::faults::{FOR_EVER, Troubled, answer};
 const LOG: [&str; 5] = ["--log-file", "log.jsonl", "--log-format", "json", "-vv"];
 
 impl Troubled {
-    /// The events of the log, without secrets in them, and an empty log.
+    /// Takes the events of the log, checks that they contain no secrets, and deletes the log.
     fn take_log(&self) -> Vec<Value> {
         let path = self.sandbox.path("log.jsonl");
         let text = std::fs::read_to_string(&path).expect("a log");
@@ -24,7 +24,7 @@ fn retries(events: &[Value]) -> Vec<&Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retries_and_the_cause_of_a_failure_are_in_the_log() {
+async fn retries_and_the_cause_of_a_failure_are_logged() {
     let Some(mut troubled) = Troubled::with_repository().await else { return };
     troubled.sandbox.set("SIDEKEEP_RETRY_TIME", "2 seconds");
     // A store that recovers.
@@ -39,7 +39,7 @@ async fn retries_and_the_cause_of_a_failure_are_in_the_log() {
         assert_eq!(retry["spans"][0]["object"], "sidekeep.json");
         assert_eq!(retry["spans"][1]["number"], at as u64 + 2);
     }
-    // One that does not.
+    // A store that does not recover.
     troubled.proxy.trouble_at("PUT", "/ledger/", FOR_EVER, answer(500, "InternalError"));
     let ran = troubled.run(&[&["backup"][..], &LOG].concat());
     assert_eq!(ran.code, 7, "{}", ran.err);

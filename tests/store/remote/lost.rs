@@ -1,4 +1,4 @@
-//! Answers that are lost: what was done counts, nothing is done twice, and where it cannot be known this is said.
+//! Lost answers: completed requests count, nothing is done twice, and an unknown outcome is reported as unknown.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::remote::{assert_restores, copy, count};
 use crate::support::stores::proxy::Trouble;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_is_found_out_by_reading_back() {
+async fn commands_resolve_a_lost_answer_by_reading_back() {
     let Some(troubled) = Troubled::start().await else { return };
-    // Of a race in which all answers are lost, one is still the winner.
+    // Even if all answers of a race are lost, there is still one winner.
     troubled.proxy.trouble("PUT", FOR_EVER, Trouble::CutAfter);
     let ran = troubled.run(&["init", "s3://bucket/repo", "--source", "sqlite:sync.db"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
@@ -21,7 +21,7 @@ async fn a_lost_answer_is_found_out_by_reading_back() {
         assert_eq!((ran.code, &report["number"], &report["races_lost"]), (0, &number.into(), &0.into()));
         assert_eq!(troubled.entries().await, number);
     }
-    // A source is added once.
+    // A source is added only once.
     troubled.sandbox.sql("other.db", crate::support::sandbox::SERVICE);
     troubled.proxy.trouble_at("PUT", "/roster/", FOR_EVER, Trouble::CutAfter);
     assert_eq!(troubled.run(&["backup", "sqlite:other.db"]).code, 0);
@@ -34,7 +34,7 @@ async fn a_lost_answer_is_found_out_by_reading_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_may_or_may_not_stand_is_said_to_be_unknown() {
+async fn an_uncertain_commit_is_reported_as_unknown() {
     let Some(troubled) = Troubled::with_repository().await else { return };
     let mut number = 0;
     for (put, is_applied) in
@@ -46,7 +46,7 @@ async fn a_commit_that_may_or_may_not_stand_is_said_to_be_unknown() {
             troubled.sandbox.sql("sync.db", "UPDATE users SET name = hex(randomblob(9)) WHERE id = 2");
             let whole = copy(&troubled.sandbox, "sync.db", "whole.db");
             troubled.proxy.trouble_at("PUT", entry, FOR_EVER, put.clone());
-            // Whether the entry is there is asked before it is made, and after.
+            // The entry is read once before it is created, and again afterwards.
             troubled.proxy.trouble_at("GET", entry, 1, Trouble::Late(Duration::ZERO));
             troubled.proxy.trouble_at("GET", entry, FOR_EVER, read_back);
             let ran = troubled.run(&["backup"]);
@@ -66,7 +66,7 @@ async fn a_commit_that_may_or_may_not_stand_is_said_to_be_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_within_the_retry_time_is_not_noticed() {
+async fn faults_within_the_retry_time_are_not_reported() {
     let Some(troubled) = Troubled::with_repository().await else { return };
     let patient = |args: &[&str]| {
         let ran = troubled.run(&[args, &["--retry-time", "20 seconds"]].concat());

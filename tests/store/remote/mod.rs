@@ -1,5 +1,6 @@
-//! The built binary against stores over HTTP: SeaweedFS and Azurite where they are installed (`support/stores/server.rs`),
-//! Google Cloud Storage as far as `support/stores/gcs.rs` goes, and SeaweedFS behind a proxy that fails.
+//! The built binary against stores over HTTP: SeaweedFS and Azurite where they are installed
+//! (`support/stores/server.rs`), Google Cloud Storage as far as `support/stores/gcs.rs` simulates it, and SeaweedFS
+//! behind a proxy that fails.
 
 mod faults;
 mod log;
@@ -15,16 +16,16 @@ use sidekeep::store::{Location, OpenOptions, Store};
 
 /// A bucket on a server.
 struct Bucket {
-    /// With which the bucket's location begins, up to the prefix.
+    /// The beginning of the bucket's location, up to the prefix.
     url: &'static str,
-    /// Settings as the library takes them.
+    /// Settings in the library's form.
     settings: Vec<(String, String)>,
-    /// What the names of their environment variables begin with.
+    /// The prefix of the environment variables for these settings.
     family: &'static str,
 }
 
 impl Bucket {
-    /// Names its settings in the environment of `sandbox`, and has it give up soon.
+    /// Sets the settings in the environment of `sandbox`, with a short retry time.
     fn configure(&self, sandbox: &mut Sandbox) {
         for (key, value) in &self.settings {
             let name = if key == "allow_http" { format!("{}_{key}", self.family) } else { key.clone() };
@@ -48,7 +49,7 @@ impl Bucket {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("{} does not become ready", self.url);
+        panic!("{} did not become ready", self.url);
     }
 
     /// Names of all objects below `prefix`, sorted.
@@ -58,18 +59,18 @@ impl Bucket {
     }
 }
 
-/// Names in `after` and not in `before`.
+/// Names in `after` that are not in `before`.
 fn added<'a>(before: &[String], after: &'a [String]) -> Vec<&'a str> {
     assert!(before.iter().all(|name| after.contains(name)), "nothing is ever deleted");
     after.iter().filter(|name| !before.contains(name)).map(String::as_str).collect()
 }
 
-/// How many of `names` are of this kind: `ledger`, `packs`, ...
+/// The number of `names` of this kind: `ledger`, `packs`, ...
 fn count(names: &[impl AsRef<str>], kind: &str) -> usize {
     names.iter().filter(|name| name.as_ref().split('/').any(|part| part == kind)).count()
 }
 
-/// Restores `snapshot` and compares it with the copy of a database.
+/// Restores `snapshot` and compares it with a copy of the database.
 fn assert_restores(sandbox: &Sandbox, snapshot: &str, copy: &Path) {
     let to = format!("{snapshot}.sqlite");
     sandbox.ok(&["restore", snapshot, "--to", &to, "--key-file", "keys/admin.key"]);
@@ -77,7 +78,7 @@ fn assert_restores(sandbox: &Sandbox, snapshot: &str, copy: &Path) {
     std::fs::remove_file(sandbox.path(&to)).expect("removes");
 }
 
-/// A copy of the database `from`, which nobody writes to.
+/// A copy of the database `from`, which must not be in use.
 fn copy(sandbox: &Sandbox, from: &str, to: &str) -> std::path::PathBuf {
     std::fs::copy(sandbox.path(from), sandbox.path(to)).expect("copies");
     sandbox.path(to)

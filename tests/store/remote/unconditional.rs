@@ -1,11 +1,11 @@
-//! A store that lets the last of two writers win: no repository is made there, and a doctor finds one out.
+//! A store that lets the last of two writers win: `init` refuses it, and `doctor` detects it.
 
 use crate::remote::Bucket;
 use crate::support::sandbox::Sandbox;
 use crate::support::stores::gcs;
 use crate::support::stores::wire::{Reply, Server, forward};
 
-/// Passes requests on without the condition that makes a create one.
+/// Forwards requests without the condition that makes a create conditional.
 async fn ignoring(upstream: std::net::SocketAddr) -> Server {
     Server::start(move |mut request| {
         Box::pin(async move {
@@ -18,7 +18,7 @@ async fn ignoring(upstream: std::net::SocketAddr) -> Server {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_without_conditional_creates_is_refused_and_found_out() {
+async fn a_store_without_conditional_creates_is_refused_by_init_and_doctor() {
     let server = gcs::start().await;
     let careless = ignoring(server.address).await;
     let bucket = |url: &str| Bucket { url: "gs://bucket", settings: gcs::settings(url), family: "google" };
@@ -37,7 +37,7 @@ async fn a_store_without_conditional_creates_is_refused_and_found_out() {
     assert!(!sandbox.path("sidekeep.toml").exists());
     assert!(bucket(&server.url()).names("repo").await.is_empty());
 
-    // One that was made while the store was better.
+    // A repository that was created while the store was still correct.
     let mut sandbox = at(&server.url());
     sandbox.ok(&["init", "gs://bucket/repo"]);
     bucket(&careless.url()).configure(&mut sandbox);

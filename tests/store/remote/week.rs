@@ -1,4 +1,4 @@
-//! A service's backups in each kind of store: first, unchanged, changed; two at once; interrupted.
+//! The backups of a service in each kind of store: first, unchanged, changed, two at once, interrupted.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::support::sandbox::{SERVICE, Sandbox, interrupt};
 use crate::support::stores::proxy::{Proxy, Trouble};
 use crate::support::stores::{gcs, server};
 
-/// A thousand rows and some values that become streams.
+/// A thousand rows, and some values that become streams.
 const MORE: &str = "
     WITH RECURSIVE n (at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n LIMIT 1000)
         INSERT INTO contacts SELECT 100 + at, 1 + at % 2, 'contact ' || at FROM n;
@@ -46,15 +46,19 @@ async fn keeps_a_database(bucket: &Bucket) {
     assert_restores(&sandbox, "latest", &sandbox.path("sync.db"));
     assert_restores(&sandbox, "churned", &sandbox.path("sync.db"));
     assert_restores(&sandbox, "latest~1", &first);
-    assert_eq!(bucket.names("week").await.len(), bucket.names("week/main").await.len(), "all below the prefix");
+    assert_eq!(
+        bucket.names("week").await.len(),
+        bucket.names("week/main").await.len(),
+        "all objects are below the prefix"
+    );
 
     two_at_once(&sandbox, bucket).await;
     let missing = sandbox.fails(4, &["backup", "--repo", &format!("{}/week/other", bucket.url)]);
     assert!(missing.contains("week/other") && missing.contains("init"), "{missing}");
 }
 
-/// Two sources never stand in each other's way; of two backups of one source at least one commits, and no entry is
-/// made by one that says that it failed.
+/// Backups of two sources never disturb each other. Of two backups of one source at least one commits, and one that
+/// reports a failure adds no entry.
 async fn two_at_once(sandbox: &Sandbox, bucket: &Bucket) {
     sandbox.sql("other.db", SERVICE);
     let start = |args: &[&str]| {
@@ -102,7 +106,7 @@ async fn google_keeps_a_database() {
     keeps_a_database(&Bucket { url: "gs://bucket", settings: gcs::settings(&server.url()), family: "google" }).await;
 }
 
-/// Five packs of random bytes, more than what may wait on its way to the store.
+/// Five packs of random bytes, more than what may wait for upload.
 const LARGE: &str = "
     CREATE TABLE photos (id INTEGER PRIMARY KEY, photo BLOB);
     WITH RECURSIVE n (at) AS (SELECT 1 UNION ALL SELECT at + 1 FROM n LIMIT 400)
@@ -110,7 +114,7 @@ const LARGE: &str = "
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_interrupted_backup_uploaded_is_reused() {
+async fn uploads_of_an_interrupted_backup_are_reused() {
     let server = gcs::start().await;
     let proxy = Proxy::start(server.address).await;
     let bucket = Bucket { url: "gs://bucket", settings: gcs::settings(&proxy.url()), family: "google" };
@@ -118,7 +122,7 @@ async fn what_an_interrupted_backup_uploaded_is_reused() {
     bucket.configure(&mut sandbox);
     sandbox.sql("sync.db", LARGE);
     sandbox.ok(&["init", "gs://bucket/large", "--source", "sqlite:sync.db"]);
-    // Two packs are on their way at a time; the rest cannot be read before one has arrived.
+    // Two packs are uploaded at a time. The rest cannot be read before one of them has arrived.
     proxy.trouble_at("PUT", "%2Fpacks%2F", 100, Trouble::Late(Duration::from_secs(1)));
     let mut command = sandbox.command(&["backup"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
@@ -138,14 +142,14 @@ async fn what_an_interrupted_backup_uploaded_is_reused() {
     proxy.calm();
     let report = sandbox.json(&["backup"]);
     assert_eq!((&report["number"], report["adopted"].as_u64()), (&1.into(), Some(uploaded.len() as u64)));
-    // Padding, and no pack twice.
+    // Padding is included, and no pack is stored twice.
     let stored = report["new_bytes"].as_u64().expect("a number") + uploaded.iter().sum::<u64>();
     assert!((80_000_000..84_000_000).contains(&stored), "nothing is stored twice: {uploaded:?} {report}");
     assert_restores(&sandbox, "latest", &sandbox.path("sync.db"));
 }
 
-/// Index fragments are read once by each machine, and what a night costs is what the night did, whatever lies there of
-/// the nights before. Copies that were altered or lost do no harm.
+/// Each machine reads an index fragment once, so the cost of a backup run depends on its changes and not on the number
+/// of earlier runs. Altered or lost copies do no harm.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_reads_an_index_fragment_once() {
     let server = gcs::start().await;
@@ -163,10 +167,10 @@ async fn a_machine_reads_an_index_fragment_once() {
         seen = requests.len();
         count
     };
-    for night in 1..=6 {
-        sandbox.sql("sync.db", &format!("INSERT INTO users VALUES (100 + {night}, 'one more')"));
-        assert_eq!(sandbox.json(&["backup"])["number"], night);
-        assert_eq!(read(), usize::from(night > 1), "night {night}");
+    for run in 1..=6 {
+        sandbox.sql("sync.db", &format!("INSERT INTO users VALUES (100 + {run}, 'one more')"));
+        assert_eq!(sandbox.json(&["backup"])["number"], run);
+        assert_eq!(read(), usize::from(run > 1), "run {run}");
     }
     let copies: Vec<_> = files(&sandbox.path(".cache/sidekeep"));
     assert_eq!(copies.len(), 5, "{copies:?}");

@@ -1,12 +1,14 @@
-//! Real PostgreSQL servers: each in a directory of its own, reached over a unix socket there, stopped with the value that
-//! stands for it. Without PostgreSQL a test is skipped, aloud, unless `SIDEKEEP_TEST_ALL=1` makes that a failure.
+//! Real PostgreSQL servers. Each has its own directory with a unix socket, and stops when its value is dropped.
+//! Without PostgreSQL a test prints that it is skipped, unless `SIDEKEEP_TEST_ALL=1` makes that a failure.
 //!
 //! The server does not run as root: a test run by root runs it as `postgres`. `initdb` runs once per machine, user and
-//! version; each cluster is a copy of that template, so that they all have the same system identifier unless asked.
-//! A shell stands between: it ends the server, and removes its files, when the test's process dies without having done so.
+//! version. Each cluster is a copy of that template, so all have the same system identifier unless a test asks for its
+//! own. A shell supervises each server: it stops the server and removes its files if the test process dies without
+//! doing so.
 //!
-//! `SIDEKEEP_TEST_PG_BIN` says which server: `scripts/test` runs the tests of the binary `postgres_versions` once for each
-//! version, so that no test names one, and all others with the first. Nothing here may be called from an async task.
+//! `SIDEKEEP_TEST_PG_BIN` selects the server. `scripts/test` runs the tests of the binary `postgres_versions` once for
+//! each version, so that no test names a version, and all other tests with the first version. Nothing here may be
+//! called from an async task.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -29,8 +31,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// The role that owns every cluster.
 pub const SUPERUSER: &str = "postgres";
 const START_TIME_MAX: Duration = Duration::from_secs(60);
-/// Runs a server until it ends, or until a line or the end of its input comes, which is a pipe that the test alone holds.
-/// A line means that the test stops it; the end without one, that nobody is left to remove the files either.
+/// Runs a server until it ends, or until its input has a line or ends. The input is a pipe that only the test holds. A
+/// line means that the test stops the server. If the input ends without a line, the test process is gone, so the shell
+/// also removes the files.
 const SUPERVISOR: &str = r#"
     exec 3<&0
     "$0" -D "$1/data" </dev/null 3<&- &
@@ -43,18 +46,18 @@ const SUPERVISOR: &str = r#"
     if [ $? = 1 ]; then rm -rf "$1"; fi
 "#;
 
-/// How a cluster differs from the plainest one.
+/// How a cluster differs from the default one.
 #[derive(Clone, Default)]
 pub struct Settings {
     /// Lines of postgresql.conf.
     pub conf: Vec<String>,
-    /// Lines of pg_hba.conf, looked at before those that trust the socket.
+    /// Lines of pg_hba.conf, which take precedence over the lines that trust the socket.
     pub hba: Vec<String>,
     pub network: Network,
     pub identity: Identity,
-    /// The directory of the server's programs; `None`: the one that tests use anyway.
+    /// The directory of the server's programs, or `None` for the tests' default.
     pub bin: Option<PathBuf>,
-    /// Where its directory is made; `None`: where temporary files are.
+    /// Where its directory is created, or `None` for the directory of temporary files.
     pub place: Option<PathBuf>,
 }
 
@@ -70,14 +73,14 @@ pub enum Network {
 /// Which system identifier a cluster has.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Identity {
-    /// The template's: quick.
+    /// The template's, which is quick.
     #[default]
     Shared,
-    /// One of its own, by an `initdb` of its own.
+    /// Its own, from its own `initdb`.
     Own,
 }
 
-/// A running server; dropping it stops it and removes its files.
+/// A running server. Dropping it stops the server and removes its files.
 pub struct Cluster {
     child: Option<Child>,
     bin: PathBuf,
@@ -87,7 +90,7 @@ pub struct Cluster {
     dir: TempDir,
 }
 
-/// Whom programs of the server run as when we are root.
+/// The user that runs the server's programs if the tests run as root.
 #[derive(Clone, Copy)]
 struct User {
     uid: u32,
@@ -95,12 +98,12 @@ struct User {
 }
 
 impl Cluster {
-    /// The plainest server, or `None` after saying that the test is skipped.
+    /// The default server, or `None` after printing that the test is skipped.
     pub fn start() -> Option<Self> {
         Self::start_with(&Settings::default())
     }
 
-    /// A server with settings of its own, or `None` after saying that the test is skipped.
+    /// A server with these settings, or `None` after printing that the test is skipped.
     pub fn start_with(settings: &Settings) -> Option<Self> {
         let bin = settings.bin.clone().or_else(programs)?;
         let user = server_user();
@@ -118,7 +121,7 @@ impl Cluster {
         Some(Self::begin(bin, user, dir, settings))
     }
 
-    /// A hot standby of this server with lines of postgresql.conf of its own.
+    /// A hot standby of this server with its own lines of postgresql.conf.
     pub fn standby(&self, conf: &[&str]) -> Self {
         let dir = directory(None, self.user);
         let data = dir.path().join("data");
@@ -150,13 +153,13 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the server (again, after [`Cluster::stop`]) and waits until it answers.
+    /// Starts the server, possibly after [`Cluster::stop`], and waits until it answers.
     pub fn start_server(&mut self) {
-        assert!(self.child.is_none(), "it runs");
+        assert!(self.child.is_none(), "it is already running");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log");
         let mut command = prepared("/bin/sh", self.user);
         command.args(["-c", SUPERVISOR]).arg(self.bin.join("postgres")).arg(self.dir.path());
-        // In a group of its own: what ends the test's group must leave the shell to its work.
+        // In its own process group: a signal to the test's group must not stop the shell from cleaning up.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().expect("a shell starts"));
         let begun = Instant::now();
@@ -171,18 +174,18 @@ impl Cluster {
         }
     }
 
-    /// Stops the server at once, as an immediate shutdown does: no checkpoint, connections cut.
+    /// Stops the server like an immediate shutdown: no checkpoint, connections are cut.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended of its own accord.
+            // The server may have ended by itself.
             child.stdin.take().map(|mut shell| shell.write_all(b"stop\n"));
             child.wait().ok();
         }
     }
 
-    /// Where the programs of a client are: beside the server, or where newer ones are that know it.
+    /// The directory of the client programs: the server's, or one with newer programs that support this server.
     pub fn client_bin(&self) -> PathBuf {
-        beside(&self.bin, "pg_dump")
+        program_dir(&self.bin, "pg_dump")
     }
 
     /// The major version.
@@ -196,7 +199,7 @@ impl Cluster {
         command(&self.bin, self.user, program)
     }
 
-    /// Where the unix socket is.
+    /// The directory of the unix socket.
     pub fn socket_dir(&self) -> &Path {
         self.dir.path()
     }
@@ -205,7 +208,7 @@ impl Cluster {
         self.dir.path().join("data")
     }
 
-    /// A new directory for a tablespace, of the server's user.
+    /// A new directory for a tablespace, owned by the server's user.
     pub fn tablespace_dir(&self) -> PathBuf {
         let dir = self.dir.path().join("space");
         fs::create_dir(&dir).expect("a directory");
@@ -217,7 +220,7 @@ impl Cluster {
         self.port
     }
 
-    /// What the server wrote to its log.
+    /// The content of the server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
@@ -226,7 +229,7 @@ impl Cluster {
         self.dir.path().join("log")
     }
 
-    /// Writes a file beside the data, as the server's user only may read it.
+    /// Writes a file next to the data that only the server's user may read.
     pub fn write_private(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         fs::write(&path, text).expect("a file");
@@ -260,7 +263,7 @@ impl Cluster {
         Client::connect(&self.config(database), "the test's server").expect("a session")
     }
 
-    /// Runs statements in a session of their own; gives the rows of all of them, as text.
+    /// Runs statements in their own session. Returns the rows of all of them, as text.
     pub fn sql(&self, database: &str, text: &str) -> Vec<Vec<Option<String>>> {
         match self.client(database).texts("running a test's statements", text) {
             Ok(rows) => rows,
@@ -268,13 +271,13 @@ impl Cluster {
         }
     }
 
-    /// Makes a database; `options` follow its name, such as `ENCODING 'LATIN1' TEMPLATE template0`.
+    /// Creates a database. `options` follow its name, such as `ENCODING 'LATIN1' TEMPLATE template0`.
     pub fn create_database(&self, name: &str, options: &str) {
         let name = name.replace('"', "\"\"");
         self.sql(SUPERUSER, &format!("CREATE DATABASE \"{name}\" {options}"));
     }
 
-    /// The runtime that drives sessions; it ends with the cluster.
+    /// The runtime that drives sessions. It ends with the cluster.
     pub fn runtime(&self) -> Handle {
         self.runtime.as_ref().expect("kept until the end").handle().clone()
     }
@@ -283,21 +286,21 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
-        // Does not wait: a test that fails may hold a session.
+        // Does not wait, because a failed test may still hold a session.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// As a part of a URL.
+/// Escaped as part of a URL.
 fn escaped(text: &str) -> String {
     text.bytes()
         .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
 }
 
-/// The directory of the server's programs, or `None` after saying that the test is skipped.
+/// The directory of the server's programs, or `None` after printing that the test is skipped.
 pub fn programs() -> Option<PathBuf> {
     let found = std::env::var_os("SIDEKEEP_TEST_PG_BIN").map(PathBuf::from).or_else(newest);
     if found.is_none() {
@@ -308,11 +311,11 @@ pub fn programs() -> Option<PathBuf> {
     found
 }
 
-/// Whether the server was built with TLS; says that the test is skipped if not.
+/// Whether the server was built with TLS. If not, prints that the test is skipped.
 pub fn has_tls() -> bool {
     let Some(bin) = programs() else { return false };
     let built = Command::new(bin.join("pg_config")).arg("--configure").output();
-    // A server without pg_config is one of a distribution, which has TLS.
+    // A server without pg_config comes from a distribution, which builds with TLS.
     let built = built.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let has =
         built.is_ok_and(|words| words.is_empty() || words.contains("--with-openssl") || words.contains("--with-ssl"));
@@ -332,7 +335,7 @@ fn newest() -> Option<PathBuf> {
     versions.max().map(|(_, bin)| bin)
 }
 
-/// `None`: whoever we are. Root may not run a server.
+/// `None` means the current user. Root must not run a server.
 fn server_user() -> Option<User> {
     if fs::metadata("/proc/self").expect("a process").uid() != 0 {
         return None;
@@ -344,8 +347,8 @@ fn server_user() -> Option<User> {
     Some(User { uid, gid })
 }
 
-/// The directory of this program: the server's, or that of newer ones.
-fn beside(bin: &Path, program: &str) -> PathBuf {
+/// The directory of this program: the server's, or the one with newer client programs.
+fn program_dir(bin: &Path, program: &str) -> PathBuf {
     match std::env::var_os("SIDEKEEP_TEST_PG_CLIENT_BIN") {
         Some(newer) if !bin.join(program).exists() => newer.into(),
         _ => bin.to_owned(),
@@ -353,7 +356,7 @@ fn beside(bin: &Path, program: &str) -> PathBuf {
 }
 
 fn command(bin: &Path, user: Option<User>, program: &str) -> Command {
-    prepared(beside(bin, program).join(program), user)
+    prepared(program_dir(bin, program).join(program), user)
 }
 
 fn prepared(program: impl AsRef<OsStr>, user: Option<User>) -> Command {
@@ -361,7 +364,7 @@ fn prepared(program: impl AsRef<OsStr>, user: Option<User>) -> Command {
     if let Some(User { uid, gid }) = user {
         command.uid(uid).gid(gid);
     }
-    // The server's messages are read; what the caller's session is set to must not reach it.
+    // Tests read the server's messages, so the locale and settings of the caller's session must not affect it.
     command.env("LC_ALL", "C").current_dir("/");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(name);
@@ -375,7 +378,7 @@ fn give(path: &Path, user: Option<User>) {
     }
 }
 
-/// A directory of the server's user.
+/// A directory owned by the server's user.
 fn directory(place: Option<PathBuf>, user: Option<User>) -> TempDir {
     let place = place.unwrap_or_else(std::env::temp_dir);
     let dir = tempfile::Builder::new().prefix("sidekeep-pg-").tempdir_in(place).expect("a directory");
@@ -383,7 +386,7 @@ fn directory(place: Option<PathBuf>, user: Option<User>) -> TempDir {
     dir
 }
 
-/// The cluster that others are copies of: made by whoever comes first.
+/// The template cluster. The first test that needs it creates it.
 fn template(bin: &Path, user: Option<User>) -> PathBuf {
     let version = Command::new(bin.join("postgres")).arg("--version").output().expect("a version");
     let version = String::from_utf8_lossy(&version.stdout).into_owned();

@@ -1,11 +1,11 @@
-//! Whether two databases are the same: schema as `pg_dump` has it, every row of every table, sequences, settings.
-//! Knows nothing of the code that it judges.
+//! Compares two databases: schema as dumped by `pg_dump`, every row of every table, sequences, settings. Independent
+//! of the code under test.
 
 use std::collections::BTreeMap;
 
 use crate::support::postgres::cluster::Cluster;
 
-/// A database as it can be compared.
+/// The comparable content of a database.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Image {
     pub schema: String,
@@ -17,7 +17,7 @@ pub fn assert_same((a, of_a): (&Cluster, &str), (b, of_b): (&Cluster, &str)) {
     assert_alike(&image(a, of_a), &image(b, of_b));
 }
 
-/// The same of what was looked at before.
+/// Like [`assert_same`], for images taken earlier.
 pub fn assert_alike(a: &Image, b: &Image) {
     for (one, other) in a.schema.lines().zip(b.schema.lines()) {
         assert_eq!(one, other);
@@ -33,7 +33,7 @@ pub fn image(cluster: &Cluster, database: &str) -> Image {
     Image { schema: schema(cluster, database), facts: facts(cluster, database) }
 }
 
-/// With owners, grants, comments and settings of the database; its name is `db`.
+/// The schema with owners, grants, comments and settings of the database. The database's name is replaced by `db`.
 pub fn schema(cluster: &Cluster, database: &str) -> String {
     let mut dump = cluster.command("pg_dump");
     dump.args(["-h", cluster.socket_dir().to_str().expect("text"), "-p", &cluster.port().to_string()]);
@@ -45,7 +45,7 @@ pub fn schema(cluster: &Cluster, database: &str) -> String {
     let quoted = format!("\"{}\"", database.replace('"', "\"\""));
     let bare = |line: &str| line.replace(&quoted, "db").replace(&format!("DATABASE {database} "), "DATABASE db ");
     let lines = text.lines().filter(wanted).map(bare);
-    // In the order of the roles' numbers.
+    // pg_dump lists them in the order of the roles' oids, which may differ.
     let (mut settings, others): (Vec<String>, Vec<String>) = lines.partition(|line| line.starts_with("ALTER ROLE "));
     settings.sort();
     others.iter().chain(&settings).map(|line| format!("{line}\n")).collect()

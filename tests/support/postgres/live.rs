@@ -1,4 +1,4 @@
-//! A server, a repository, and snapshots of the one in the other.
+//! A server, a repository, and snapshots of the server in the repository.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Taken {
 }
 
 pub struct TakenTable {
-    /// As SQL knows it.
+    /// The name as in SQL.
     pub name: String,
     pub columns: Vec<String>,
     pub rows: Vec<Vec<OwnedCell>>,
@@ -42,7 +42,7 @@ impl Live {
         Self::start_with(&[])
     }
 
-    /// With lines of postgresql.conf.
+    /// Adds lines to postgresql.conf.
     pub fn start_with(conf: &[&str]) -> Option<Self> {
         let conf = conf.iter().map(|line| (*line).to_owned()).collect();
         Some(Self::of(Cluster::start_with(&Settings { conf, ..Settings::default() })?))
@@ -52,7 +52,7 @@ impl Live {
         Self { cluster, world: World::in_memory().0 }
     }
 
-    /// A repository of its own for another database of the same server.
+    /// Starts a new repository for another database of the same server.
     pub fn forget(&mut self) {
         self.world = World::in_memory().0;
     }
@@ -68,14 +68,14 @@ impl Live {
         self.try_backup_as(database, SUPERUSER).expect("a snapshot")
     }
 
-    /// A snapshot with no gaps, as it comes out of the repository.
+    /// Takes a snapshot without gaps, and reads it back from the repository.
     pub fn taken(&self, database: &str) -> Taken {
         let report = self.backup(database);
         assert_eq!(report.gaps(), []);
         self.restored()
     }
 
-    /// The latest snapshot.
+    /// Reads back the latest snapshot.
     pub fn restored(&self) -> Taken {
         let unlocked = self.world.unlock(Role::Admin);
         let options = RestoreOptions {
@@ -93,7 +93,7 @@ impl Live {
     }
 }
 
-/// The reason of the gap of this name.
+/// The reason of the gap with this object.
 pub fn reason_of<'a>(gaps: &'a [GapSummary], object: &str) -> &'a str {
     let found = gaps.iter().find(|gap| gap.object == object);
     found.map(|gap| gap.reason.as_str()).unwrap_or_else(|| panic!("no gap named {object}: {gaps:?}"))
@@ -106,12 +106,12 @@ impl Taken {
 }
 
 impl TakenTable {
-    /// A column of numbers.
+    /// The values of a column of integers.
     pub fn integers(&self, column: &str) -> Vec<i64> {
         let at = self.columns.iter().position(|name| name == column).expect("a column");
         let value = |row: &Vec<OwnedCell>| match row[at].get() {
             Cell::Integer(value) => value,
-            other => panic!("{other:?} is no number"),
+            other => panic!("{other:?} is not an integer"),
         };
         self.rows.iter().map(value).collect()
     }

@@ -1,13 +1,13 @@
-//! A database full of objects, as far as a version knows them.
+//! A database with every kind of object that a version supports.
 
-/// Where they are made.
+/// The database in which they are created.
 pub const DATABASE: &str = "nasty; db";
-/// Whom they belong to.
+/// The roles that own them.
 pub const ROLES: &str =
     "CREATE ROLE ps_app LOGIN PASSWORD 'x'; CREATE ROLE ps_reader LOGIN; CREATE ROLE \"ps \"\"odd\"\" role\";
     CREATE ROLE ps_group; GRANT ps_group TO ps_app WITH ADMIN OPTION; ALTER ROLE ps_app SET lock_timeout = '3s'";
 
-/// What an older server does not know, since when others do, and what that server has instead.
+/// Syntax that older servers lack: the first version that has it, the syntax, and its replacement for older servers.
 const NEWER: &[(u32, &str, &str)] = &[
     (15, "UNIQUE NULLS NOT DISTINCT (z)", "UNIQUE (z)"),
     (15, "ON DELETE SET NULL (x)", "ON DELETE SET NULL"),
@@ -22,7 +22,7 @@ const NEWER: &[(u32, &str, &str)] = &[
     (14, "BEGIN ATOMIC INSERT INTO app.log_lines VALUES (';'); SELECT 1; END;", "AS 'SELECT 1';"),
 ];
 
-/// The statements that make it, with nothing that servers before `version` do not know.
+/// The statements that create all objects, without syntax that servers older than `version` lack.
 pub fn objects(version: u32) -> String {
     let all = include_str!("objects.sql").replace("@database@", "\"nasty; db\"");
     NEWER.iter().fold(all, |objects, (since, words, instead)| {

@@ -1,5 +1,5 @@
--- As many kinds of objects as one database can hold. Roles ps_app, ps_reader and ps "odd" role exist;
--- @database@ stands for the database's quoted name.
+-- As many kinds of objects as one database can contain. The roles ps_app, ps_reader and ps "odd" role must exist.
+-- @database@ is replaced by the database's quoted name.
 ALTER DATABASE @database@ OWNER TO ps_app;
 COMMENT ON DATABASE @database@ IS 'a comment; with -- Name: x; Type: TABLE; Schema: -; Owner: y';
 ALTER DATABASE @database@ SET search_path TO app, public;

@@ -1,5 +1,5 @@
-//! A database built from a snapshot, and compared with the one that was taken: the server and its own tools say what is
-//! in both, none of our code that reads.
+//! Builds a database from a snapshot and compares it with the original. Only the server and its own tools read both,
+//! not the code under test.
 
 use bytes::Bytes;
 use futures_util::SinkExt;
@@ -15,7 +15,8 @@ use tokio_postgres::types::ToSql;
 use crate::support::postgres::cluster::{Cluster, SUPERUSER};
 use crate::support::postgres::live::{Taken, TakenTable};
 
-/// Every table, and its columns by name: an heir's are in another order when columns were added to its parent.
+/// Every table with its columns by name: the columns of a child table are in another order if columns were added to
+/// its parent.
 const ROWS: &str = "SELECT format('%I.%I', nspname, relname), CASE relkind WHEN 'r' THEN 'ONLY ' ELSE '' END,
         (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attname) FROM pg_attribute
             WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
@@ -24,7 +25,7 @@ const ROWS: &str = "SELECT format('%I.%I', nspname, relname), CASE relkind WHEN 
         AND nspname NOT LIKE 'pg\\_%' AND NOT EXISTS (SELECT FROM pg_depend
             WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e') ORDER BY format('%I.%I', nspname, relname) COLLATE \"C\"";
 
-/// Takes nothing but the snapshot, and fails unless the new database is the old one.
+/// Builds a new database only from the snapshot, and fails unless it equals the original.
 pub fn assert_comes_back(cluster: &Cluster, taken: &Taken, database: &str) {
     let copy = format!("{database} back");
     build(cluster, taken, &copy);
@@ -34,7 +35,7 @@ pub fn assert_comes_back(cluster: &Cluster, taken: &Taken, database: &str) {
     for ((name, after), (_, before)) in after.iter().zip(&before) {
         assert_eq!(after.len(), before.len(), "{name}");
         for (after, before) in after.iter().zip(before) {
-            assert!(after == before, "{name}: {} became {}", readable(before), readable(after));
+            assert!(after == before, "{name}: expected {}, found {}", readable(before), readable(after));
         }
     }
     let (before, after) = (schema(cluster, database), schema(cluster, &copy));
@@ -50,7 +51,7 @@ fn readable(hex: &str) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(1000)]).into_owned()
 }
 
-/// What the server says of every table.
+/// The rows of every table, as the server sends them.
 fn contents(cluster: &Cluster, database: &str) -> Vec<(String, Vec<String>)> {
     let client = cluster.client(database);
     let encoding = client.value("comparing", "SHOW server_encoding").expect("a name");
@@ -67,7 +68,7 @@ fn contents(cluster: &Cluster, database: &str) -> Vec<(String, Vec<String>)> {
     texts(ROWS).into_iter().map(table).collect()
 }
 
-/// What `pg_dump` says of everything but rows, line by line.
+/// Everything except rows, from `pg_dump`, line by line.
 fn schema(cluster: &Cluster, database: &str) -> Vec<String> {
     let mut dump = cluster.command("pg_dump");
     dump.arg("-h").arg(cluster.socket_dir()).args(["-p", &cluster.port().to_string(), "-U", SUPERUSER]);
@@ -77,7 +78,7 @@ fn schema(cluster: &Cluster, database: &str) -> Vec<String> {
     text.lines().filter(|line| !line.contains("restrict ")).map(ToOwned::to_owned).collect()
 }
 
-/// Makes a database of this name from nothing but a snapshot.
+/// Creates a database with this name only from a snapshot.
 pub fn build(cluster: &Cluster, taken: &Taken, database: &str) {
     let server = &taken.document.server;
     let options = format!(
@@ -100,7 +101,7 @@ pub fn build(cluster: &Cluster, taken: &Taken, database: &str) {
     taken.document.post_data.iter().for_each(|statement| run(statement.sql.bytes()));
 }
 
-/// Writes rows by the code that a restore uses.
+/// Writes rows with the code that a restore uses.
 struct Loader<'a> {
     cluster: &'a Cluster,
     raw: tokio_postgres::Client,
@@ -116,7 +117,7 @@ impl<'a> Loader<'a> {
         runtime.spawn(connection);
         let types = PgTypes::load(&cluster.client(database)).expect("types");
         runtime.block_on(raw.batch_execute(&session_sql(encoding))).expect("settings");
-        // Like a restore, it leaves foreign keys and triggers for later: they are not there yet.
+        // Foreign keys and triggers are created after the rows, as in a restore.
         Self { cluster, raw, types, place: EncodeTarget { version: cluster.version(), encoding } }
     }
 

@@ -1,4 +1,4 @@
--- Rows for the objects of ../postgres_schema/objects.sql, where tables take them.
+-- Rows for the tables of objects.sql, if they accept any.
 SET search_path = app, public;
 ALTER TABLE no_key DISABLE TRIGGER never;
 INSERT INTO no_key SELECT 1, 'twice' FROM generate_series(1, 3);

@@ -1,9 +1,9 @@
-//! A small sync service on a server of its own, and the program beside it.
+//! A small sync service on its own server, with a sandbox for the program.
 
 use crate::support::postgres::cluster::{Cluster, Settings};
 use crate::support::sandbox::Sandbox;
 
-/// Users with contacts, fields of contacts, a partitioned table, and a log that only grows.
+/// Users with contacts, fields of contacts, a partitioned table, and an append-only log.
 pub const SCHEMA: &str = "
     CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL UNIQUE);
     CREATE TABLE contacts (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id bigint NOT NULL REFERENCES users
@@ -33,17 +33,17 @@ pub const SCHEMA: &str = "
     ANALYZE;
 ";
 
-/// Rows of all its tables.
+/// The number of rows of all its tables.
 pub const ROWS: u64 = 50 + 2000 + 4000 + 2000 + 2500 + 2000 + 1;
 
-/// A server with the service in a database `sync`, and a directory with a repository that knows it as `main`.
+/// A server with the service in a database `sync`, and a directory with a repository in which it is the source `main`.
 pub struct Live {
     pub cluster: Cluster,
     pub sandbox: Sandbox,
 }
 
 impl Live {
-    /// `None` after saying that the test is skipped.
+    /// `None` after printing that the test is skipped.
     pub fn new() -> Option<Self> {
         Self::with(&Settings::default())
     }
@@ -59,7 +59,7 @@ impl Live {
         Some(live)
     }
 
-    /// Lets `main` be this database; `more` are lines for the end of the configuration.
+    /// Configures `main` as this database. `more` are lines for the end of the configuration.
     pub fn configure(&self, url: &str, more: &str) {
         let bin = self.cluster.client_bin();
         let bin = bin.display();
@@ -69,7 +69,7 @@ impl Live {
         self.sandbox.write("sidekeep.toml", &text);
     }
 
-    /// The same database as another role.
+    /// The URL of the same database as another role.
     pub fn dsn_as(&self, role: &str) -> String {
         self.cluster.dsn("sync").replace("postgres://postgres@", &format!("postgres://{role}@"))
     }

@@ -1,4 +1,4 @@
-//! A server with a database, backed up, and targets on the same or another server.
+//! A server with a backed-up database, and targets on the same or another server.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Stage {
         Some(Self::nasty_on(cluster, version))
     }
 
-    /// The same on this server, without what those before `version` do not know.
+    /// Like [`Self::nasty`] on this server, without syntax that servers older than `version` lack.
     pub fn nasty_on(cluster: Cluster, version: u32) -> Self {
         cluster.sql("postgres", ROLES);
         cluster.create_database(DATABASE, "TEMPLATE template0");
@@ -46,12 +46,12 @@ impl Stage {
         Self::over(cluster, DATABASE)
     }
 
-    /// A database that `sql` makes, and one snapshot of it.
+    /// A database created by `sql`, and one snapshot of it.
     pub fn of(sql: &str) -> Option<Self> {
         Self::encoded("UTF8", sql)
     }
 
-    /// The same in a database of this encoding.
+    /// Like [`Self::of`], in a database with this encoding.
     pub fn encoded(encoding: &str, sql: &str) -> Option<Self> {
         let cluster = Cluster::start()?;
         cluster.create_database("service", &format!("TEMPLATE template0 ENCODING '{encoding}'"));
@@ -105,14 +105,14 @@ impl Stage {
         restore::run(&unlocked, target, &options)
     }
 
-    /// A new database on the same server with the newest snapshot in it.
+    /// Restores the newest snapshot to a new database on the same server.
     pub fn restored(&self, database: &str, options: TargetOptions) -> RestoreReport {
         self.cluster.create_database(database, "TEMPLATE template0");
         self.restore(&mut self.target(&self.cluster, database, options), &[]).expect("a restore")
     }
 }
 
-/// What was refused, a line each.
+/// What was refused, one line each.
 pub fn refused(report: &RestoreReport) -> Vec<String> {
     report.refused().iter().map(|refused| format!("{}: {}", refused.object, refused.detail)).collect()
 }

@@ -1,6 +1,6 @@
-//! A store that fails once, for ever, or crashes at a chosen call. A crash is seen from outside as
-//! a store that was changed up to some call and never again: [`Fault::Crash`] freezes it, and the
-//! test then opens what lies below.
+//! A store that fails at chosen calls, temporarily or permanently, or crashes. From outside, a crash looks like a
+//! store that was changed up to some call and never again: [`Fault::Crash`] freezes it, and the test then opens the
+//! store below it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use object_store::{
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-/// What a store is asked to do.
+/// The operations of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
     Put,
@@ -31,7 +31,7 @@ pub const MUTATING: &[Verb] = &[Verb::Put, Verb::Delete];
 /// All calls.
 pub const ALL: &[Verb] = &[Verb::Put, Verb::Get, Verb::Head, Verb::List, Verb::Delete];
 
-/// Whether the store had done what it was asked when it failed.
+/// Whether a failed call took effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {
     NotApplied,
@@ -47,14 +47,14 @@ pub enum Fault {
     Crash(Effect),
     /// The store does not allow it.
     Refused,
-    /// The store has no room.
+    /// The store is full.
     Full,
-    /// One byte of an object that is read is missing at its end.
+    /// An object that is read lacks its last byte.
     Short,
 }
 
-/// Which calls fail: of those with one of `verbs` and a name that begins with `prefix`, number
-/// `first` (from 1) and the `times - 1` after it.
+/// Which calls fail: among the calls with one of `verbs` and a name that begins with `prefix`, number `first` (from 1)
+/// and the following `times - 1`.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub verbs: &'static [Verb],
@@ -70,7 +70,7 @@ impl Plan {
         Self { verbs: MUTATING, prefix: "", first: number, times: 1, fault: Fault::Crash(effect) }
     }
 
-    /// Nothing ever fails; counts the mutating calls.
+    /// Nothing ever fails. Counts the mutating calls.
     pub fn never() -> Self {
         Self::crash(u64::MAX, Effect::NotApplied)
     }
@@ -97,12 +97,12 @@ impl Faulty {
         Arc::new(Self { inner, plan: Arc::new(plan), calls: Arc::default(), frozen: Arc::default() })
     }
 
-    /// How many calls were made of the kind that the plan names.
+    /// The number of calls of the kind in the plan.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// Whether it has crashed.
+    /// Whether the store has crashed.
     pub fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::SeqCst)
     }
@@ -180,7 +180,7 @@ impl ObjectStore for Faulty {
     }
 
     async fn put_multipart_opts(&self, path: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        panic!("no upload has parts: {path}");
+        panic!("multipart uploads are not used: {path}");
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
@@ -226,6 +226,6 @@ impl ObjectStore for Faulty {
     }
 
     async fn copy_opts(&self, from: &Path, _: &Path, _: CopyOptions) -> Result<()> {
-        panic!("nothing is ever copied: {from}");
+        panic!("copies are not used: {from}");
     }
 }

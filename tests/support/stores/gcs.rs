@@ -1,5 +1,5 @@
-//! As much of Google Cloud Storage's XML API as `object_store` speaks: create with
-//! `x-goog-if-generation-match: 0`, ranges, HEAD, listing in pages, DELETE. No emulator does this.
+//! The part of Google Cloud Storage's XML API that `object_store` uses: create with `x-goog-if-generation-match: 0`,
+//! ranges, HEAD, paged listing, DELETE. No emulator supports this.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -8,11 +8,11 @@ use bytes::Bytes;
 
 use super::wire::{Request, Response, Server};
 
-/// Objects of a listing's page: few, so that small tests have many pages.
+/// Objects per page of a listing. Few, so that small tests have many pages.
 const PAGE_OBJECTS: usize = 5;
 const MODIFIED: &str = "Mon, 23 Nov 2026 03:00:00 GMT";
 
-/// Made up.
+/// Not a real token.
 const TOKEN: &str = "a-token-for-tests";
 
 type Objects = BTreeMap<String, Bytes>;
@@ -21,14 +21,14 @@ type Objects = BTreeMap<String, Bytes>;
 pub async fn start() -> Server {
     let objects: Arc<Mutex<Objects>> = Arc::default();
     Server::start(move |request| {
-        let response = answer(&mut objects.lock().expect("unpoisoned"), &request);
+        let response = answer(&mut objects.lock().expect("not poisoned"), &request);
         Box::pin(async move { response.into() })
     })
     .await
 }
 
-/// The settings with which the store is opened. A token must be given: `google_skip_signature` holds
-/// for reads only, and a PUT would ask the metadata service of the machine that the tests run on.
+/// The settings for opening the store. A token is required: `google_skip_signature` applies only to reads, and a PUT
+/// would ask the metadata service of the test machine.
 pub fn settings(url: &str) -> Vec<(String, String)> {
     let settings = [("google_base_url", url), ("google_bearer_token", TOKEN), ("allow_http", "true")];
     settings.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec()
@@ -36,7 +36,7 @@ pub fn settings(url: &str) -> Vec<(String, String)> {
 
 fn answer(objects: &mut Objects, request: &Request) -> Response {
     let url = url::Url::parse(&format!("http://host{}", request.target)).expect("a target");
-    // The client escapes all but letters and digits.
+    // The client escapes everything except letters and digits.
     let path = format!("path={}", url.path().trim_start_matches('/'));
     let (_, path) = url::form_urlencoded::parse(path.as_bytes()).next().expect("a pair");
     let (bucket, name) = path.split_once('/').unwrap_or((&path, ""));
@@ -83,7 +83,7 @@ fn get(object: &Bytes, request: &Request) -> Response {
     Response { headers, ..Response::new(206, object.slice(first..=last)) }
 }
 
-/// `token` is the last name of the page before.
+/// `token` is the last name of the previous page.
 fn list(objects: &Objects, query: &BTreeMap<String, String>) -> Response {
     let get = |key: &str| query.get(key).map_or("", String::as_str);
     let (prefix, token) = (get("prefix"), get("continuation-token"));

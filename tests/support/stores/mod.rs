@@ -1,4 +1,4 @@
-//! Stores that fail, record and get damaged, and servers to run against.
+//! Stores that fail, record and get damaged, and servers to test against.
 
 pub mod damage;
 pub mod faulty;

@@ -1,5 +1,5 @@
-//! A proxy before a real store that fails as networks and stores do. Each fault of the script is
-//! used up by the first request that it fits; what no fault fits is passed on.
+//! A proxy in front of a real store that fails as networks and stores do. Each fault of the script is used up by the
+//! requests that it matches. Other requests are forwarded.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,23 +11,23 @@ use super::wire::{Reply, Request, Response, Server, forward};
 /// What happens to a request.
 #[derive(Clone, Debug)]
 pub enum Trouble {
-    /// The store answers this, and has done nothing.
+    /// The proxy sends this answer. The store does not see the request.
     Answer(Response),
-    /// The connection is cut, and the store has not seen the request.
+    /// The connection is cut before the store sees the request.
     CutBefore,
-    /// The store does as asked, then the connection is cut.
+    /// The store processes the request, then the connection is cut.
     CutAfter,
-    /// The store does as asked and its answer ends before its last `missing_bytes`.
+    /// The store processes the request, and the answer lacks its last `missing_bytes`.
     Short { missing_bytes: usize },
-    /// The answer comes in pieces with pauses.
+    /// The answer arrives in pieces, with pauses.
     Slow { piece_bytes: usize, pause: Duration },
-    /// The whole answer comes late.
+    /// The whole answer arrives late.
     Late(Duration),
-    /// No answer, ever; the store has not seen the request.
+    /// There is never an answer, and the store does not see the request.
     Stall,
 }
 
-/// A trouble and the requests that it hits: by method (`PUT`, `GET`, ...) and a part of path or query.
+/// A trouble and the requests that it affects: by method (`PUT`, `GET`, ...) and a part of path or query.
 #[derive(Clone, Debug)]
 struct Step {
     method: &'static str,
@@ -36,7 +36,7 @@ struct Step {
     trouble: Trouble,
 }
 
-/// The proxy, until it is dropped.
+/// A proxy that runs until it is dropped.
 pub struct Proxy {
     server: Server,
     script: Arc<Mutex<VecDeque<Step>>>,
@@ -49,8 +49,8 @@ impl Proxy {
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
         let (steps, seen) = (Arc::clone(&script), Arc::clone(&requests));
         let server = Server::start(move |request| {
-            seen.lock().expect("unpoisoned").push(format!("{} {}", request.method, request.target));
-            let trouble = next(&mut steps.lock().expect("unpoisoned"), &request);
+            seen.lock().expect("not poisoned").push(format!("{} {}", request.method, request.target));
+            let trouble = next(&mut steps.lock().expect("not poisoned"), &request);
             Box::pin(answer(upstream, request, trouble))
         });
         Self { server: server.await, script, requests }
@@ -60,25 +60,25 @@ impl Proxy {
         self.server.url()
     }
 
-    /// The next `times` requests of `method` meet `trouble`.
+    /// Affects the next `times` requests with `method`.
     pub fn trouble(&self, method: &'static str, times: u64, trouble: Trouble) {
         self.trouble_at(method, "", times, trouble);
     }
 
-    /// The same for requests with `part` in their path or query.
+    /// Affects only requests with `part` in their path or query.
     pub fn trouble_at(&self, method: &'static str, part: &'static str, times: u64, trouble: Trouble) {
-        self.script.lock().expect("unpoisoned").push_back(Step { method, part, left: times, trouble });
+        self.script.lock().expect("not poisoned").push_back(Step { method, part, left: times, trouble });
     }
 
-    /// Ends all trouble, and forgets the requests seen.
+    /// Ends all trouble and forgets the recorded requests.
     pub fn calm(&self) {
-        self.script.lock().expect("unpoisoned").clear();
-        self.requests.lock().expect("unpoisoned").clear();
+        self.script.lock().expect("not poisoned").clear();
+        self.requests.lock().expect("not poisoned").clear();
     }
 
-    /// `METHOD target` of every request since the last calm.
+    /// `METHOD target` of every request since the last call of [`Self::calm`].
     pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().expect("unpoisoned").clone()
+        self.requests.lock().expect("not poisoned").clone()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A store that writes down every call, so that a test can assert order and cost.
+//! A store that records every call, so that a test can assert order and cost.
 
 use std::fmt;
 use std::ops::Range;
@@ -19,11 +19,11 @@ use super::faulty::Verb;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Call {
     pub verb: Verb,
-    /// The object's name, or the prefix listed.
+    /// The object's name, or the listed prefix.
     pub name: String,
-    /// Bytes put.
+    /// Bytes written.
     pub bytes: u64,
-    /// The part asked for, if not all.
+    /// The requested range, if not the whole object.
     pub range: Option<Range<u64>>,
 }
 
@@ -41,7 +41,7 @@ impl Recorder {
 
     /// All calls so far, in order.
     pub fn calls(&self) -> Vec<Call> {
-        self.calls.lock().expect("no test panics while it writes").clone()
+        self.calls.lock().expect("no test panics while it records a call").clone()
     }
 
     /// The names of all calls of one kind, in order.
@@ -49,14 +49,14 @@ impl Recorder {
         self.calls().into_iter().filter(|call| call.verb == verb).map(|call| call.name).collect()
     }
 
-    /// Forgets what was recorded.
+    /// Discards the recorded calls.
     pub fn clear(&self) {
-        self.calls.lock().expect("no test panics while it writes").clear();
+        self.calls.lock().expect("no test panics while it records a call").clear();
     }
 
     fn note(&self, verb: Verb, name: &str, bytes: u64, range: Option<Range<u64>>) {
         let call = Call { verb, name: name.to_owned(), bytes, range };
-        self.calls.lock().expect("no test panics while it writes").push(call);
+        self.calls.lock().expect("no test panics while it records a call").push(call);
     }
 }
 
@@ -74,7 +74,7 @@ impl ObjectStore for Recorder {
     }
 
     async fn put_multipart_opts(&self, path: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        panic!("no upload has parts: {path}");
+        panic!("multipart uploads are not used: {path}");
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
@@ -108,6 +108,6 @@ impl ObjectStore for Recorder {
     }
 
     async fn copy_opts(&self, from: &Path, _: &Path, _: CopyOptions) -> Result<()> {
-        panic!("nothing is ever copied: {from}");
+        panic!("copies are not used: {from}");
     }
 }

@@ -1,7 +1,6 @@
-//! Real servers: SeaweedFS for S3 and Azurite for Azure, each in a directory and on ports of its
-//! own, stopped with the value that stands for it. Their programs are named by the environment
-//! (`scripts/test-deps` prints the lines); without them a test is skipped, aloud, unless
-//! `SIDEKEEP_TEST_ALL=1` makes that a failure.
+//! Real servers: SeaweedFS for S3 and Azurite for Azure. Each has its own directory and ports, and stops when its
+//! value is dropped. The environment names their programs (`scripts/test-deps` prints the lines). Without a program a
+//! test prints that it is skipped, unless `SIDEKEEP_TEST_ALL=1` makes that a failure.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -15,20 +14,20 @@ use tempfile::TempDir;
 
 use super::wire::{Request, forward};
 
-/// A running server; dropping it stops the process that it started.
+/// A running server. Dropping it stops the process.
 pub struct Running {
     pub address: SocketAddr,
-    /// The settings with which a store is opened that reaches the server directly.
+    /// The settings for opening a store that reaches the server directly.
     pub settings: Vec<(String, String)>,
     child: Child,
-    /// Files outside its directory that the server makes wherever it is told to run.
+    /// Files that the server creates outside its directory.
     litter: Vec<PathBuf>,
     _data: TempDir,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if the process has ended by itself.
+        // Both fail only if the process has already ended.
         self.child.kill().ok();
         self.child.wait().ok();
         for path in &self.litter {
@@ -46,7 +45,7 @@ impl Running {
     }
 }
 
-/// The program named by `variable`, or `None` after saying that the test is skipped.
+/// The program named by `variable`, or `None` after printing that the test is skipped.
 pub fn program(variable: &str) -> Option<String> {
     if let Ok(path) = std::env::var(variable) {
         return Some(path);
@@ -57,10 +56,10 @@ pub fn program(variable: &str) -> Option<String> {
     None
 }
 
-/// A port that is free together with the one 10,000 above, where SeaweedFS puts its own protocol.
+/// A port that is free together with the one 10,000 above it, which SeaweedFS uses for gRPC.
 fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ports that the kernel hands out, and apart from other test processes.
+    // Below the kernel's ephemeral ports, and different for other test processes.
     let start = (std::process::id() % 500) as u16 * 20;
     for _ in 0..1000 {
         let port = 11_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
@@ -112,7 +111,7 @@ pub async fn seaweedfs() -> Option<Running> {
 }
 
 const AZURE_ACCOUNT: &str = "devstoreaccount1";
-/// Azurite's published key of its one account.
+/// The published key of Azurite's only account.
 const AZURE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// Azurite with an empty container named `bucket`.
@@ -141,9 +140,9 @@ pub async fn azurite() -> Option<Running> {
     Some(running)
 }
 
-/// Creates the container, which `object_store` cannot, with a request signed by hand.
+/// Creates the container with a request signed by hand, because `object_store` cannot create one.
 async fn make_container(address: SocketAddr) {
-    let now = jiff::Timestamp::from_microsecond(System.now().0).expect("a time of today");
+    let now = jiff::Timestamp::from_microsecond(System.now().0).expect("a valid time");
     let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let headers = format!("x-ms-date:{date}\nx-ms-version:2021-08-06\n");
     let resource = format!("/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/bucket\nrestype:container");
@@ -167,10 +166,10 @@ async fn make_container(address: SocketAddr) {
         }
     }
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 201"), "Azurite makes the container: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 201"), "Azurite did not create the container: {answer}");
 }
 
-/// RFC 2104.
+/// HMAC-SHA-256 (RFC 2104).
 fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut block = [0u8; 64];
     if key.len() > block.len() {

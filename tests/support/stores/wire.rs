@@ -1,5 +1,4 @@
-//! HTTP/1.1 in the raw, as little as tests need: one request per connection, and answers that keep
-//! to their headers only when they are told to.
+//! Minimal HTTP/1.1 for tests: one request per connection, and answers that may contradict their headers.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,13 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A request, and its bytes as they came.
+/// A request, parsed and with its original head.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
     /// Path and query, undecoded.
     pub target: String,
-    /// Names in lower case.
+    /// Names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
     /// Request line and headers, without the empty line.
@@ -37,7 +36,7 @@ pub struct Response {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: Bytes,
-    /// The length to announce, if it is not the body's.
+    /// The announced length, if it differs from the body's.
     pub content_length: Option<usize>,
 }
 
@@ -46,7 +45,7 @@ impl Response {
         Self { status, body: body.into(), ..Self::default() }
     }
 
-    /// An error page as S3 and GCS write it.
+    /// An error page in the format of S3 and GCS.
     pub fn error(status: u16, code: &str) -> Self {
         let page = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>");
         Self::new(status, page)
@@ -63,15 +62,15 @@ impl Response {
     }
 }
 
-/// What is done with a request.
+/// The reaction to a request.
 pub enum Reply {
-    /// The answer, as its bytes.
+    /// The bytes of the answer.
     Raw(Vec<u8>),
-    /// The answer's bytes in pieces, with a pause before each.
+    /// The bytes of the answer in pieces, with a pause before each.
     Slow { bytes: Vec<u8>, piece_bytes: usize, pause: Duration },
-    /// The connection is closed without an answer.
+    /// Closes the connection without an answer.
     Cut,
-    /// Nothing, for ever.
+    /// Never answers.
     Stall,
 }
 
@@ -83,7 +82,7 @@ impl From<Response> for Reply {
 
 pub type Answering = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
-/// A server on a free port of this machine, until it is dropped.
+/// A server on a free port of this machine that runs until it is dropped.
 pub struct Server {
     pub address: SocketAddr,
     task: JoinHandle<()>,
@@ -97,7 +96,7 @@ impl Server {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let answer = Arc::clone(&answer);
-                // A client that hangs up is not this server's concern.
+                // Ignore clients that hang up.
                 tokio::spawn(async move { serve(stream, &*answer).await.ok() });
             }
         });
@@ -161,7 +160,7 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<Request>
     Ok(Some(Request { method, target, headers, body, head }))
 }
 
-/// Sends `request` on to `upstream`, and reads the answer's bytes to their end.
+/// Forwards `request` to `upstream` and reads the whole answer.
 pub async fn forward(upstream: SocketAddr, request: &Request) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(upstream).await?;
     let kept = request.head.split("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));

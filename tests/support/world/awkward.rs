@@ -1,5 +1,5 @@
-//! A service's database with what is awkward in one: orphans, equal rows without a key, keys that are streams, a
-//! circle of foreign keys, an empty table.
+//! A service's database with awkward data: orphans, identical rows without a key, keys that are streams, a cycle of
+//! foreign keys, an empty table.
 
 use rusqlite::Connection;
 
@@ -19,7 +19,7 @@ CREATE TABLE pages (title TEXT PRIMARY KEY, body TEXT);
 CREATE INDEX contacts_user ON contacts (user_id);
 ";
 
-/// A database with owners, rows without, orphans, duplicates, streams and keys that are streams.
+/// Fills a database with owners, rows without owners, orphans, duplicates, streams and keys that are streams.
 pub fn fill(db: &Connection, users: i64) {
     db.execute_batch(SCHEMA).expect("a schema");
     db.execute_batch("PRAGMA foreign_keys = OFF; BEGIN").expect("begins");
@@ -53,7 +53,7 @@ pub fn fill(db: &Connection, users: i64) {
     .expect("commits");
 }
 
-/// What a day changes.
+/// The changes of one day.
 pub fn day(db: &Connection, n: i64) {
     db.execute("UPDATE contacts SET note = ?2 WHERE user_id = 13 + ?1", (n, format!("note {n}"))).expect("a note");
     db.execute("UPDATE photos SET full = ?1 WHERE id = 'p30'", [noise(n as u64 + 5_000_000, 70_000)]).expect("a photo");

@@ -1,10 +1,10 @@
-//! Databases for tests: a small service with users, what they own, and photos.
+//! Databases for tests: a small service with users, their data, and photos.
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
-/// Three levels of ownership, a table without rowids, one without owners, one with large values.
+/// Three levels of ownership, a table without rowids, one without owners, and one with large values.
 pub const SERVICE: &str = "
     CREATE TABLE users (id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, note TEXT);
     CREATE TABLE contacts (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id) ON DELETE CASCADE, name VARCHAR(10), born INT);
@@ -14,26 +14,27 @@ pub const SERVICE: &str = "
     CREATE INDEX contacts_user ON contacts (user_id);
 ";
 
-/// A database whose writes need not survive the machine.
+/// Opens a database whose writes need not survive a crash of the machine.
 pub fn open(path: &Path) -> Connection {
     let db = Connection::open(path).expect("a database");
     db.execute_batch("PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF").expect("settings");
     db
 }
 
-/// Bytes that follow from `seed` and do not compress.
+/// Incompressible bytes derived from `seed`.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-/// A number that follows from `seed`, below `limit`.
+/// A number below `limit`, derived from `seed`.
 pub fn draw(seed: i64, limit: i64) -> i64 {
     i64::from_le_bytes(*noise(seed as u64, 8).first_chunk().expect("8 bytes")).rem_euclid(limit)
 }
 
-/// A database of the service with `users`, about four contacts and twelve fields each, and a photo for every tenth.
+/// A database of the service with `users` users, about four contacts each, three fields per contact, and a photo for
+/// every tenth user.
 pub fn create_service(path: &Path, users: i64) -> Connection {
     let db = open(path);
     db.execute_batch(SERVICE).expect("a schema");
@@ -62,13 +63,13 @@ pub fn create_service(path: &Path, users: i64) -> Connection {
     db
 }
 
-/// A photo of `user` with `bytes` and a small one.
+/// Adds a photo of `user` with `bytes` bytes, and its thumbnail.
 pub fn add_photo(db: &Connection, user: i64, bytes: usize) {
     let (thumb, full) = (noise(user as u64, 900), noise(user as u64 + (1 << 32), bytes));
     db.execute("INSERT INTO photos (user_id, thumb, full) VALUES (?1, ?2, ?3)", (user, thumb, full)).expect("a photo");
 }
 
-/// The database at `from`, as it is now, in another file.
+/// Copies the current database file.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).expect("a copy");
 }

@@ -1,4 +1,4 @@
-//! The findings of a report by what they are about.
+//! The findings of a report, by kind.
 
 use sidekeep::base::finding::{Finding, FindingKind, Severity};
 use sidekeep::format::manifest::GapSummary;
@@ -10,18 +10,18 @@ use sidekeep::ops::restore::RestoreReport;
 pub trait FindingsByKind {
     fn all(&self) -> &[Finding];
 
-    /// What was not captured.
+    /// The gaps.
     fn gaps(&self) -> Vec<GapSummary> {
         let gaps = self.all().iter().filter(|found| found.kind.is_gap());
         gaps.map(|found| GapSummary { object: found.object.clone(), reason: found.detail.clone() }).collect()
     }
 
-    /// What the target refused.
+    /// The refusals of the target.
     fn refused(&self) -> Vec<&Finding> {
         self.all().iter().filter(|found| found.kind.is_refusal()).collect()
     }
 
-    /// What could not be read.
+    /// Data that could not be read.
     fn damaged(&self) -> Vec<String> {
         let words = |found: &Finding| match found.kind {
             FindingKind::LeftOut { rows: 0 } => Some(format!("{}: {}", found.object, found.detail)),
@@ -31,7 +31,7 @@ pub trait FindingsByKind {
         self.all().iter().filter_map(words).collect()
     }
 
-    /// What is only information.
+    /// Findings that are only information.
     fn notes(&self) -> Vec<String> {
         let notes = self.all().iter().filter(|found| found.severity == Severity::Information);
         let words = |found: &Finding| match found.kind {
@@ -41,12 +41,12 @@ pub trait FindingsByKind {
         notes.map(words).collect()
     }
 
-    /// How rows would be placed differently today.
+    /// Rows that would be placed differently today.
     fn drift(&self) -> Vec<&Finding> {
         self.all().iter().filter(|found| found.kind == FindingKind::PlacementDrift).collect()
     }
 
-    /// What somebody has to decide.
+    /// Questions that somebody has to decide.
     fn decisions(&self) -> Vec<&Finding> {
         self.all().iter().filter(|found| found.kind == FindingKind::Undecided).collect()
     }

@@ -1,4 +1,4 @@
-//! What tests look at in a repository: roots of trees, the catalog, packs and what lies in them.
+//! Parts of a repository that tests inspect: roots of trees, the catalog, packs and their chunks.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct Look {
     pub roots: Roots,
 }
 
-/// Opens the snapshot `id`, or the newest.
+/// Opens the snapshot `id`, or the newest one.
 pub fn snapshot(world: &World, source: &str, id: Option<Digest>) -> Look {
     with_reader(world, source, id, |reader| {
         let manifest = reader.manifest();
@@ -41,7 +41,7 @@ pub fn snapshot(world: &World, source: &str, id: Option<Digest>) -> Look {
     })
 }
 
-/// Runs `look` with the admin's reader of the snapshot `id`, or of the newest.
+/// Runs `look` with the admin's reader of the snapshot `id`, or of the newest one.
 pub fn with_reader<R>(
     world: &World,
     source: &str,
@@ -67,14 +67,14 @@ pub fn leaves(world: &World, source: &str, table: &str) -> Vec<ChunkId> {
     })
 }
 
-/// All packs of a source that the store has, with their sizes.
+/// All stored packs of a source, with their sizes.
 pub fn packs(world: &World, source: &str) -> BTreeMap<Digest, u64> {
     let listed = world.objects().list(&format!("{}/packs", world.source(source))).expect("lists");
     let digest = |name: &str| Name::parse(name).and_then(|name| name.digest()).expect("a pack");
     listed.into_iter().map(|listed| (digest(&listed.name), listed.size_bytes)).collect()
 }
 
-/// Ids of the chunks in a pack, by an auditor's key.
+/// Ids of the chunks in a pack, read with an auditor's key.
 pub fn chunks(world: &World, source: &str, pack: Digest, size: u64) -> Vec<ChunkId> {
     let unlocked = world.unlock(Role::Auditor);
     table(&unlocked, &world.ledger(source), pack, size).entries.iter().map(|entry| entry.id).collect()
@@ -86,7 +86,7 @@ fn table(unlocked: &Unlocked, ledger: &Ledger, pack: Digest, size: u64) -> PackT
     PackTable::read(unlocked.repository().objects(), &keys, pack, size).expect("a table")
 }
 
-/// Fails unless the chain is whole and everything in the inventory exists in its size.
+/// Fails unless the chain is complete and everything in the inventory exists with its size.
 pub fn assert_sound(world: &World, source: &str) {
     let ledger = world.ledger(source);
     assert!(ledger.voids.is_empty() && ledger.ignored.is_empty(), "{:?} {:?}", ledger.voids, ledger.ignored);
@@ -96,6 +96,6 @@ pub fn assert_sound(world: &World, source: &str) {
     }
     for (manifest, size) in ledger.manifests() {
         let found = world.objects().size(&Name::Manifest(ledger.source, manifest));
-        assert_eq!(found.expect("the manifest is there"), size);
+        assert_eq!(found.expect("the manifest exists"), size);
     }
 }

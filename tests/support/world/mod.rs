@@ -1,4 +1,4 @@
-//! A repository with all its keys, driven through the library: in a directory, in memory, or over any store.
+//! A repository with all its keys, used through the library: in a directory, in memory, or over any store.
 pub mod awkward;
 pub mod data;
 pub mod findings;
@@ -41,7 +41,7 @@ use sidekeep::store::{Location, OpenOptions, Store};
 
 use crate::support::sqlite;
 
-/// A repository, its keys and a place for files.
+/// A repository, its keys, and a directory for files.
 pub struct World {
     pub dir: Arc<tempfile::TempDir>,
     pub runtime: Arc<tokio::runtime::Runtime>,
@@ -64,7 +64,7 @@ impl World {
         Self::drawn(dir, store, 7)
     }
 
-    /// A repository in `store` whose keys and ids follow from `seed`.
+    /// A repository in `store` whose keys and ids are derived from `seed`.
     fn drawn(dir: tempfile::TempDir, store: Store, seed: u64) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
@@ -91,15 +91,15 @@ impl World {
         Self::in_memory_of(7)
     }
 
-    /// The same with keys and ids that follow from `seed`.
+    /// Like [`Self::in_memory`], with keys and ids derived from `seed`.
     pub fn in_memory_of(seed: u64) -> (Self, Arc<InMemory>) {
         let memory = Arc::new(InMemory::new());
         let store = Store::from_object_store(Arc::<InMemory>::clone(&memory));
         (Self::drawn(tempfile::tempdir().expect("a directory"), store, seed), memory)
     }
 
-    /// The same keys, clock and files over another store: a copy of the repository, or the same one through a store
-    /// that fails or records.
+    /// The same keys, clock and files over another store: a copy of the repository, or the same repository through a
+    /// store that fails or records.
     pub fn beside(&self, objects: Arc<dyn ObjectStore>) -> Self {
         Self {
             dir: Arc::clone(&self.dir),
@@ -116,7 +116,7 @@ impl World {
         Self { dir, runtime, env, keys: self.keys.clone(), store: self.store.clone() }
     }
 
-    /// The same repository through another store, one that fails or records.
+    /// Switches to another store of the same repository, such as one that fails or records.
     pub fn through(&mut self, store: Store) {
         self.store = store;
     }
@@ -171,7 +171,7 @@ impl World {
         self.try_backup_as(self.key(Role::Operator), SOURCE, database)
     }
 
-    /// A snapshot by a certain operator of a certain source.
+    /// Takes a snapshot of this source with this operator's key.
     pub fn try_backup_as(&self, key: Identity, source: &str, database: &Path) -> Result<BackupReport, OpError> {
         let mut unlocked = self.try_repository()?.unlock(key)?;
         let options = self.backup_options(unlocked.find_source(Some(source))?);
@@ -187,7 +187,7 @@ impl World {
         self.try_restore_as(self.key(Role::Admin), SOURCE, snapshot, to)
     }
 
-    /// A restore with a certain key from a certain source.
+    /// Restores from this source with this key.
     pub fn try_restore_as(
         &self,
         key: Identity,
@@ -208,7 +208,7 @@ impl World {
         restore::run(&unlocked, &mut target, &options)
     }
 
-    /// Verifies with the key of `role`; without one for the levels that need none.
+    /// Verifies with the key of `role`, or without a key at levels that need none.
     pub fn verify(&self, role: Option<Role>, level: VerifyLevel) -> Result<VerifyReport, OpError> {
         self.verify_again(role, level, None)
     }
@@ -234,24 +234,24 @@ impl World {
         }
     }
 
-    /// Restores a snapshot without a fault and fails unless it is the database at `original`.
+    /// Restores a snapshot without faults and fails unless it equals the database at `original`.
     pub fn assert_restores(&self, source: &str, snapshot: Digest, original: &Path) {
         let to = self.path(&format!("restored-{snapshot}"));
         let selector = Selector::Name(snapshot.to_string());
         let report = self.try_restore_as(self.key(Role::Admin), source, selector, &to).expect("a restore");
         assert!(report.refused().is_empty() && report.damaged().is_empty(), "{report:?}");
         sqlite::assert_same_database(original, &to);
-        std::fs::remove_file(to).expect("was restored");
+        std::fs::remove_file(to).expect("it was restored");
     }
 
-    /// The source of this name.
+    /// The source with this name.
     pub fn source(&self, name: &str) -> SourceId {
-        // Any key reads names; not every test leaves every key its rights.
+        // Any key can read names, but some tests leave some keys without access.
         let unlocked = Role::ALL.into_iter().find_map(|role| self.repository().unlock(self.key(role)).ok());
-        unlocked.expect("some key unlocks").find_source(Some(name)).expect("a source")
+        unlocked.expect("some key can unlock").find_source(Some(name)).expect("a source")
     }
 
-    /// The ledger of the source of this name.
+    /// The ledger of the source with this name.
     pub fn ledger(&self, name: &str) -> Ledger {
         Ledger::load(&self.repository(), self.source(name)).expect("folds")
     }
@@ -260,18 +260,18 @@ impl World {
         add_source(&mut self.unlock(Role::Operator), name).expect("a source")
     }
 
-    /// Signs and appends an entry to the ledger of `source`.
+    /// Signs an entry and appends it to the ledger of `source`.
     pub fn append(&self, role: Role, source: &str, body: EntryBody) -> Numbered {
         let unlocked = self.unlock(role);
         let sign = |message: &[u8]| unlocked.identity().sign(message);
         let signer = Signer { key: unlocked.key(), role, sign: &sign };
         match append(unlocked.repository(), &signer, &self.ledger(source), body).expect("appends") {
             Appended::Done(numbered) => numbered,
-            Appended::Lost => panic!("nobody else writes"),
+            Appended::Lost => panic!("there are no other writers"),
         }
     }
 
-    /// Appends to the roster as `role`, whatever the roster will think of it.
+    /// Appends to the roster as `role`, whether or not the roster will accept the statements.
     pub fn state(&self, role: Role, statements: Vec<RosterStatement>) {
         let number = self.repository().roster().head().number + 1;
         let bytes = self.roster_entry(&self.key(role), statements);
@@ -292,7 +292,7 @@ impl World {
         encode(&entry, by.key_id(), |message| by.sign(message)).expect("encodes")
     }
 
-    /// Enrols one more key; the text of its file.
+    /// Enrols another key and returns the text of its file.
     pub fn enrol(&self, role: Role, sources: Option<SourceScope>) -> String {
         let scope = sources.clone().unwrap_or(SourceScope::All);
         self.enrol_with(role, sources, |keys, public| {
@@ -300,7 +300,7 @@ impl World {
         })
     }
 
-    /// Enrols one more key with whatever `grant` makes for it.
+    /// Enrols another key with the grant that `grant` makes for it.
     pub fn enrol_with(
         &self,
         role: Role,
@@ -328,10 +328,10 @@ impl World {
     }
 }
 
-/// The source that every world begins with.
+/// The source that every world starts with.
 pub const SOURCE: &str = "sync";
 
-/// `short`, or many times as much if somebody has the time.
+/// `short`, or ten times as much for long test runs.
 pub fn times(short: u64) -> u64 {
     if std::env::var_os("SIDEKEEP_TEST_LONG").is_some() { short * 10 } else { short }
 }
