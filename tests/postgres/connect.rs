@@ -136,9 +136,9 @@ fn what_is_not_there_is_named() {
     let Some(cluster) = Cluster::start() else { return };
     let dir = cluster.socket_dir().display().to_string();
     let nowhere = "postgres://app:s3cret%3apass%5Cword@127.0.0.1:1/db";
-    says(sign_in(nowhere, &[]), &["db on 127.0.0.1:1 as app", "refused", "see whether the server runs"]);
+    says(sign_in(nowhere, &[]), &["db on 127.0.0.1:1 as app", "refused", "check that the server runs"]);
     let socket = format!("postgres:///db?user=app&host={dir}&port=5");
-    says(sign_in(&socket, &[]), &[&dir, "see whether the server runs"]);
+    says(sign_in(&socket, &[]), &[&dir, "check that the server runs"]);
     says(sign_in(&cluster.dsn("missing"), &[]), &["\"missing\" does not exist", "psql -l"]);
     let role = cluster.dsn("postgres").replace("postgres@", "nobody@");
     says(sign_in(&role, &[]), &["role \"nobody\" does not exist", "may log in"]);
@@ -175,7 +175,7 @@ fn tls_holds_what_its_mode_promises() {
     assert_eq!(sign_in(&full("localhost", &root), &password).as_deref(), yes);
     // The name is that of `host`; `hostaddr` only says where it is.
     let named = full("db.example", &format!("{root}&hostaddr=127.0.0.1"));
-    says(sign_in(&named, &password), &["db.example", "certificate", "which names"]);
+    says(sign_in(&named, &password), &["db.example", "certificate", "the names"]);
     says(sign_in(&full("127.0.0.1", &root), &password), &["not valid for", "sslrootcert"]);
     let chain = |root: &str| at("127.0.0.1", &format!("sslmode=verify-ca&{root}"));
     assert_eq!(sign_in(&chain(&root), &password).as_deref(), yes);
@@ -183,7 +183,7 @@ fn tls_holds_what_its_mode_promises() {
     says(sign_in(&at("127.0.0.1", &format!("sslmode=require&{other}")), &password), &["UnknownIssuer"]);
     says(sign_in(&full("localhost", "sslrootcert=system"), &password), &["UnknownIssuer"]);
     says(sign_in(&full("localhost", "sslrootcert=/no/file"), &password), &["/no/file"]);
-    says(sign_in(&at("h", "sslmode=verify-full"), &password), &["name its authority with sslrootcert"]);
+    says(sign_in(&at("h", "sslmode=verify-full"), &password), &["set sslrootcert to a file with its authority"]);
 
     // The usual files below the home directory.
     let files = certificates.dir.path().join(".postgresql");
@@ -200,7 +200,7 @@ fn a_certificate_of_our_own_lets_us_in() {
     let (certificate, key) = (certificates.path("app.crt"), certificates.path("app.key"));
     let url = format!("postgres://app@localhost:{}/postgres?sslmode=require&sslcert={certificate}", cluster.port());
     assert_eq!(sign_in(&format!("{url}&sslkey={key}"), &[]).as_deref(), Ok("app/postgres"));
-    says(sign_in(&url, &[]), &["sslcert needs sslkey"]);
+    says(sign_in(&url, &[]), &["sslcert also needs sslkey"]);
     set_permissions(&key, Permissions::from_mode(0o644)).expect("a mode");
     says(sign_in(&format!("{url}&sslkey={key}"), &[]), &["chmod 600"]);
 }
@@ -226,7 +226,7 @@ fn a_certificate_that_signed_itself() {
     let password = [("PGPASSWORD", SECRET)];
     certificates.install_as(&mut cluster, "alone");
     assert_eq!(sign_in(&own, &password).as_deref(), Ok("app/postgres"));
-    says(sign_in(&other, &password), &["UnknownIssuer", "that certificate itself if it signed itself"]);
+    says(sign_in(&other, &password), &["UnknownIssuer", "that certificate if it is self-signed"]);
     certificates.install_as(&mut cluster, "recipe");
     says(sign_in(&bare, &password), &["CaUsedAsEndEntity", "docs/postgresql.md", "sslmode=require"]);
 }
