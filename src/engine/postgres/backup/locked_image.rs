@@ -2,8 +2,8 @@
 //!
 //! Tables are locked after the image has begun. A table that is truncated, rewritten or replaced in between would look
 //! empty in the image although it was not. If that happens, the image and its locks are released and opened again. The
-//! same happens if a session that wants to alter a table gets its lock request in before the
-//! tools that read the schema can lock the table.
+//! same happens if a session that wants to alter a table gets its lock request in before the tools that read the schema
+//! can lock the table.
 
 use std::sync::Arc;
 use std::time::Duration;

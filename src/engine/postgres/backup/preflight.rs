@@ -147,7 +147,7 @@ fn server_version(what: String, major: i32) -> ServerCheck {
 
 fn standby(client: &Client, address: &Address) -> Result<ServerCheck, QueryError> {
     match role(client, address) {
-        Ok(ServerRole::Primary) => Ok(ServerCheck::well("standby", "not a standby: this is a primary")),
+        Ok(ServerRole::Primary) => Ok(ServerCheck::well("standby", "this is a primary")),
         Ok(ServerRole::Standby) => {
             Ok(ServerCheck::well("standby", "this is a standby, and it does not cancel a backup's queries"))
         }

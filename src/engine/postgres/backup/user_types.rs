@@ -146,7 +146,7 @@ impl UserType {
     fn gap(&self) -> Finding {
         let reason = format!(
             "it was altered while rows were read: rows of {} may have values in its new form, which the schema of \
-             this snapshot does not define and a restore may refuse; the next backup will have matching rows and schema",
+             this snapshot does not define and a restore may refuse; in the next backup, rows and schema will match",
             abbreviated(&self.tables)
         );
         let kind = FindingKind::AlteredType { tables: self.tables.clone() };

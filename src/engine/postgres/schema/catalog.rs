@@ -126,12 +126,14 @@ fn obstacle_reason(relation: &PgRelation) -> Option<String> {
         }
         ReadObstacle::NoRight => {
             let name = sql_name(relation);
-            format!("the role may not read it: neither its rows nor its definition are captured; to capture them, GRANT SELECT ON {name}")
+            format!(
+                "the role may not read it: neither its rows nor its definition are captured; GRANT SELECT ON {name}"
+            )
         }
         // A partitioned table has no rows of its own.
         _ if relation.kind == RelationKind::Partitioned => return None,
         ReadObstacle::RowSecurity => {
-            "row security would hide rows from the role: no rows are captured; to capture them, ALTER ROLE ... BYPASSRLS".to_owned()
+            "row security would hide rows from the role: no rows are captured; ALTER ROLE ... BYPASSRLS".to_owned()
         }
         ReadObstacle::Unlogged => "an unlogged table has no rows on a standby".to_owned(),
         ReadObstacle::Foreign { server } => format!("its rows are on server {server}"),
@@ -446,7 +448,8 @@ fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {
 
 fn large_objects_gap(objects: u64) -> Finding {
     let reason = format!(
-        "the role may not read the contents of {objects} large objects: GRANT SELECT ON {LARGE_OBJECTS}, or GRANT pg_read_all_data"
+        "the role may not read the contents of {objects} large objects: GRANT SELECT ON {LARGE_OBJECTS}, or \
+         GRANT pg_read_all_data"
     );
     Finding::new(FindingKind::UnreadableLargeObjects { objects }, "large objects", reason)
 }

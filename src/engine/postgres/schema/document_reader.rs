@@ -282,9 +282,7 @@ impl ListedSequence {
 
     fn missing_right(&self) -> String {
         let name = self.sql_name();
-        format!(
-            "the role may not read this sequence: its position is not captured; to capture it, GRANT SELECT ON SEQUENCE {name}"
-        )
+        format!("the role may not read this sequence: its position is not captured; GRANT SELECT ON SEQUENCE {name}")
     }
 
     /// The gap, if its position cannot be read.
