@@ -179,7 +179,7 @@ impl PgImage {
 
     /// Locks tables against being altered or dropped, in the leader's session. Before that, the leader must not have
     /// read anything that can be altered. `tables` are qualified and quoted names. Waits up to `wait_limit` for each
-    /// batch of [`LOCK_BATCH`] tables.
+    /// batch of `LOCK_BATCH` tables.
     pub fn lock_tables(&self, tables: &[String], wait_limit: Duration) -> Result<(), PostgresError> {
         self.set_lock_timeout(timeout_of(wait_limit))?;
         for batch in tables.chunks(LOCK_BATCH) {

@@ -286,7 +286,7 @@ mod tests {
             comparison: comparison(["", "::ext.citext"], "OPERATOR(ext.=)", " COLLATE pg_catalog.\"default\""),
             equality: Equality::Server,
         };
-        let key = ParentLookup { parent: Parent::Alone("ONLY \"s\".\"p\"".to_owned()), pairs: vec![id, name] };
+        let key = ParentLookup { parent: Parent::Unpartitioned("ONLY \"s\".\"p\"".to_owned()), pairs: vec![id, name] };
         let values: Vec<ParentValue<'_>> = key.values().collect();
         assert_eq!((key.server_compared(), values.len(), values[0].child_position()), (vec![1], 1, 3));
         let theirs = "pg_catalog.textin(\"ext\".\"citextout\"(parent.\"name\"))";

@@ -127,7 +127,7 @@ impl Session<'_> {
         let _turn = self.open.leader_turn(&client);
         let copier = self.copier(&client, &table.name);
         let mut scan = PartScan::new(copier, table, part);
-        while scan.read_on(sink)? == ScanState::Interrupted {}
+        while scan.read_more(sink)? == ScanState::Interrupted {}
         Ok(scan.gaps)
     }
 
@@ -252,7 +252,7 @@ impl<'a> PartScan<'a> {
     }
 
     /// Reads rows until the part ends, or until a row must be read in another way.
-    fn read_on(&mut self, sink: &mut dyn RowSink) -> Result<ScanState, SourceError> {
+    fn read_more(&mut self, sink: &mut dyn RowSink) -> Result<ScanState, SourceError> {
         self.copier.client.execute("starting to read", "SAVEPOINT reading")?;
         match self.read_rows(sink) {
             Ok(()) => {

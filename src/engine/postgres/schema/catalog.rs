@@ -306,7 +306,7 @@ impl CatalogFacts {
     fn readable_parent(&self, relation: &PgRelation) -> Option<Parent> {
         match relation.kind {
             RelationKind::Ordinary if self.is_unrestricted(relation) => {
-                Some(Parent::Alone(format!("ONLY {}", sql_name(relation))))
+                Some(Parent::Unpartitioned(format!("ONLY {}", sql_name(relation))))
             }
             RelationKind::Partitioned if self.is_whole_tree_unrestricted(relation) => {
                 Some(Parent::Partitioned(sql_name(relation)))

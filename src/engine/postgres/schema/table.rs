@@ -52,7 +52,7 @@ pub struct PgReference {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Parent {
     /// Begins with ONLY.
-    Alone(String),
+    Unpartitioned(String),
     /// The backup locks only its partitions, not the table itself.
     Partitioned(String),
 }
@@ -61,7 +61,7 @@ impl Parent {
     /// The SQL after FROM or LOCK TABLE.
     pub(crate) fn sql(&self) -> &str {
         match self {
-            Self::Alone(sql) | Self::Partitioned(sql) => sql,
+            Self::Unpartitioned(sql) | Self::Partitioned(sql) => sql,
         }
     }
 }
