@@ -141,10 +141,10 @@ fn a_missing_server_database_or_role_is_named() {
     let nowhere = "postgres://app:s3cret%3apass%5Cword@127.0.0.1:1/db";
     assert_error_contains(
         sign_in(nowhere, &[]),
-        &["db on 127.0.0.1:1 as app", "refused", "see whether the server runs"],
+        &["db on 127.0.0.1:1 as app", "refused", "check that the server runs"],
     );
     let socket = format!("postgres:///db?user=app&host={dir}&port=5");
-    assert_error_contains(sign_in(&socket, &[]), &[&dir, "see whether the server runs"]);
+    assert_error_contains(sign_in(&socket, &[]), &[&dir, "check that the server runs"]);
     assert_error_contains(sign_in(&cluster.dsn("missing"), &[]), &["\"missing\" does not exist", "psql -l"]);
     let role = cluster.dsn("postgres").replace("postgres@", "nobody@");
     assert_error_contains(sign_in(&role, &[]), &["role \"nobody\" does not exist", "may log in"]);
@@ -184,7 +184,7 @@ fn each_sslmode_checks_what_it_promises() {
     assert_eq!(sign_in(&full("localhost", &root), &password).as_deref(), yes);
     // The certificate must be for `host`. `hostaddr` is only where to connect.
     let named = full("db.example", &format!("{root}&hostaddr=127.0.0.1"));
-    assert_error_contains(sign_in(&named, &password), &["db.example", "certificate", "which names"]);
+    assert_error_contains(sign_in(&named, &password), &["db.example", "certificate", "the names"]);
     assert_error_contains(sign_in(&full("127.0.0.1", &root), &password), &["not valid for", "sslrootcert"]);
     let chain = |root: &str| at("127.0.0.1", &format!("sslmode=verify-ca&{root}"));
     assert_eq!(sign_in(&chain(&root), &password).as_deref(), yes);
@@ -197,7 +197,7 @@ fn each_sslmode_checks_what_it_promises() {
     assert_error_contains(sign_in(&full("localhost", "sslrootcert=/no/file"), &password), &["/no/file"]);
     assert_error_contains(
         sign_in(&at("h", "sslmode=verify-full"), &password),
-        &["name its authority with sslrootcert"],
+        &["set sslrootcert to a file with its authority"],
     );
 
     // The default files below the home directory.
@@ -215,7 +215,7 @@ fn a_client_certificate_authenticates() {
     let (certificate, key) = (certificates.path("app.crt"), certificates.path("app.key"));
     let url = format!("postgres://app@localhost:{}/postgres?sslmode=require&sslcert={certificate}", cluster.port());
     assert_eq!(sign_in(&format!("{url}&sslkey={key}"), &[]).as_deref(), Ok("app/postgres"));
-    assert_error_contains(sign_in(&url, &[]), &["sslcert needs sslkey"]);
+    assert_error_contains(sign_in(&url, &[]), &["sslcert also needs sslkey"]);
     set_permissions(&key, Permissions::from_mode(0o644)).expect("a mode");
     assert_error_contains(sign_in(&format!("{url}&sslkey={key}"), &[]), &["chmod 600"]);
 }
@@ -241,10 +241,7 @@ fn a_self_signed_certificate_works_unless_it_is_a_ca() {
     let password = [("PGPASSWORD", SECRET)];
     certificates.install_as(&mut cluster, "alone");
     assert_eq!(sign_in(&own, &password).as_deref(), Ok("app/postgres"));
-    assert_error_contains(
-        sign_in(&other, &password),
-        &["UnknownIssuer", "that certificate itself if it signed itself"],
-    );
+    assert_error_contains(sign_in(&other, &password), &["UnknownIssuer", "that certificate if it is self-signed"]);
     certificates.install_as(&mut cluster, "recipe");
     assert_error_contains(sign_in(&bare, &password), &["CaUsedAsEndEntity", "docs/postgresql.md", "sslmode=require"]);
 }

@@ -118,7 +118,7 @@ fn a_transaction_pooler_is_refused() {
     pooler.kill().expect("stopped");
     pooler.wait().expect("stopped");
     let refused = refused.expect_err("refused");
-    assert!(refused.contains("is a pooler") && refused.contains("connect to the server itself"), "{refused}");
+    assert!(refused.contains("through a pooler") && refused.contains("connect directly to the server"), "{refused}");
 }
 
 #[test]

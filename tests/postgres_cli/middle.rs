@@ -86,7 +86,7 @@ fn a_backup_fails_cleanly_if_the_server_is_killed() {
     assert!((code == 7 || code == 1) && out.is_empty(), "{code} {err}");
     assert!(err.starts_with("error: "), "{err}");
     let error = live.sandbox.fails(7, &["backup"]);
-    assert!(error.contains("see whether the server runs"), "{error}");
+    assert!(error.contains("check that the server runs"), "{error}");
     live.cluster.start_server();
     assert_healthy(&live, 1);
 }
@@ -176,7 +176,7 @@ fn a_session_that_alters_a_table_waits_at_most_half_a_minute() {
     wire.open();
     let (code, _, err) = end(child);
     assert_eq!(code, 7, "{err}");
-    assert!(err.contains("with ALTER TABLE") && err.contains("for public.settings behind us"), "{err}");
+    assert!(err.contains("running ALTER TABLE") && err.contains("for public.settings behind our locks"), "{err}");
     assert!(!err.contains("ADD COLUMN") && !err.contains("their data"), "{err}");
     assert_healthy(&live, 1);
 }
@@ -284,8 +284,8 @@ fn a_type_altered_while_rows_are_read_is_reported() {
             assert_eq!(gap["kind"], "altered-type");
             let reason = gap["detail"].as_str().expect("a reason");
             let tables = match gaps[0] {
-                "type public.pair" => "those of public.pairs may",
-                _ => "those of public.domains, public.pairs, public.people, public.spans may",
+                "type public.pair" => "rows of public.pairs may",
+                _ => "rows of public.domains, public.pairs, public.people, public.spans may",
             };
             assert!(reason.contains(tables) && reason.contains("while rows were read"), "{reason}");
             let shown = live.sandbox.run(&["show", "latest"]);

@@ -154,7 +154,7 @@ fn each_of_several_hosts_is_named_with_its_reason() {
         "the database sync on 127.0.0.1:1,localhost:2 as keeper: on 127.0.0.1:1: ",
         "; on localhost:2: ",
         "Connection refused",
-        "see whether the server runs and listens there",
+        "check that the server runs and listens there",
     ] {
         assert!(err.contains(part), "{part} in {err}");
     }

@@ -1,9 +1,9 @@
-//! What `sidekeep doctor` says of a server.
+//! What `sidekeep doctor` reports about a server.
 
 use crate::support::postgres::service::Live;
 
 #[test]
-fn a_server_that_is_fit_is_described() {
+fn a_suitable_server_is_described() {
     let Some(live) = Live::new() else { return };
     let new = live.sandbox.ok(&["doctor"]);
     assert!(new.contains("it has no snapshot yet\n") && new.contains("first backup"), "{new}");

@@ -1,4 +1,4 @@
-//! One image for several sessions: what it shows, how its sessions are set, and what a plain role lacks.
+//! One image for several sessions: what they see, their settings, and what an unprivileged role cannot determine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn all_sessions_see_the_same_moment() {
 }
 
 #[test]
-fn sessions_are_set_whatever_the_role_is_set_to() {
+fn session_settings_override_the_role_settings() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql(
         "postgres",
@@ -80,7 +80,7 @@ fn sessions_are_set_whatever_the_role_is_set_to() {
 }
 
 #[test]
-fn a_plain_role_may_lack_the_identity() {
+fn missing_privileges_for_the_identity_are_noted() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql("postgres", "CREATE ROLE plain LOGIN; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC");
     let dsn = cluster.dsn("postgres").replace("postgres@", "plain@");

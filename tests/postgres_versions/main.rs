@@ -1,5 +1,6 @@
-//! What depends on the version of the PostgreSQL server: catalogs, the dump, forms of values, round trips of whole
-//! databases, settings and rights. `scripts/test` runs these tests with several versions, and all others with one.
+//! Everything that depends on the version of the PostgreSQL server: catalogs, dumps, formats of values, round trips of
+//! whole databases, settings and privileges. `scripts/test` runs these tests with several versions, and all other tests
+//! with one.
 
 mod backup;
 mod doctor;

@@ -1,5 +1,5 @@
-//! The documented role is enough, and what a lesser one may not see is named. The statements are those of the page, so
-//! that page and program cannot drift apart.
+//! The documented role is sufficient, and whatever a lesser role may not see is named. The statements are taken from
+//! the documentation, so the two cannot diverge.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::support::sandbox::{gaps_of, of_kind};
 
 const PAGE: &str = include_str!("../../docs/postgresql.md");
 
-/// More than tables: what needs rights of its own.
+/// Objects that need privileges of their own.
 const MORE: &str = "
     CREATE SCHEMA other; CREATE TABLE other.things (id serial PRIMARY KEY, note text);
     INSERT INTO other.things (note) VALUES ('a'), ('b');
@@ -18,14 +18,14 @@ const MORE: &str = "
     INSERT INTO closed VALUES (1), (2);
 ";
 
-/// The statements after the mark of this name.
+/// The statements after the marker of this name.
 fn statements(name: &str) -> String {
     let mark = format!("<!-- role {name} -->\n```sql\n");
-    let (_, rest) = PAGE.split_once(&mark).expect("a mark");
+    let (_, rest) = PAGE.split_once(&mark).expect("a marker");
     rest.split_once("```").expect("its end").0.to_owned()
 }
 
-/// What is missing in tonight's snapshot: exit code, objects and reasons.
+/// Gaps of a new snapshot: exit code, objects and reasons.
 fn gaps(live: &Live) -> (i32, Vec<(String, String)>) {
     let ran = live.sandbox.run(&["backup", "--json"]);
     assert!(ran.code == 0 || ran.code == 3, "{}", ran.err);
@@ -44,7 +44,7 @@ fn live() -> Option<Live> {
 }
 
 #[test]
-fn the_documented_role_reads_everything() {
+fn the_documented_role_can_read_everything() {
     let Some(live) = live() else { return };
     if live.cluster.version() < 14 {
         return;
@@ -63,7 +63,7 @@ fn the_documented_role_reads_everything() {
 }
 
 #[test]
-fn the_documented_grants_of_version_13_are_enough() {
+fn the_documented_grants_for_version_13_are_sufficient() {
     let Some(live) = live() else { return };
     let grants = statements("in 13");
     live.sql(&grants);
@@ -73,14 +73,14 @@ fn the_documented_grants_of_version_13_are_enough() {
     assert_eq!(
         (code, names),
         (3, vec!["other.things", "\"other\".\"things_id_seq\""]),
-        "the schema that was left out: {missing:?}"
+        "the schema without grants: {missing:?}"
     );
     let rest: String =
         grants.lines().filter(|line| line.contains("public")).map(|line| line.replace("public", "other")).collect();
     live.sql(&rest);
     assert_eq!(gaps(&live), (0, vec![]));
     live.sql("CREATE TABLE later (id serial PRIMARY KEY); CREATE TABLE other.later (a int)");
-    assert_eq!(gaps(&live), (0, vec![]), "defaults reach what is made later");
+    assert_eq!(gaps(&live), (0, vec![]), "default privileges cover later objects");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_role_without_rights_leaves_named_gaps() {
     }
     assert!(reason("public.far_away").contains("server far"));
     let sequence = reason("\"public\".\"users_id_seq\"");
-    assert!(sequence.contains("GRANT SELECT ON SEQUENCE \"public\".\"users_id_seq\" helps"), "{sequence}");
+    assert!(sequence.contains("GRANT SELECT ON SEQUENCE \"public\".\"users_id_seq\""), "{sequence}");
     assert!(reason("subscription idle").contains("superuser"));
     assert!(reason("user mapping of person on far").contains("options"));
     assert!(reason("large objects").contains("GRANT SELECT ON pg_catalog.pg_largeobject"));

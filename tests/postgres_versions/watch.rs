@@ -1,4 +1,4 @@
-//! Whoever waits behind a backup waits no longer than was said.
+//! Nobody waits for a backup's locks longer than the limit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::image::{address, open};
 use crate::support::postgres::cluster::Cluster;
 
 #[test]
-fn an_alter_behind_the_image_ends_it() {
+fn an_alter_that_waits_too_long_ends_the_image() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql("postgres", "CREATE TABLE contacts (n int); INSERT INTO contacts VALUES (1)");
     let mut image = open(&cluster, "postgres").expect("an image");
@@ -27,22 +27,22 @@ fn an_alter_behind_the_image_ends_it() {
             client.execute("altering", "ALTER TABLE contacts ADD COLUMN more int").expect("altered");
             begun.elapsed()
         });
-        // Works on until its session ends.
+        // Runs until its session is terminated.
         let error = worker.execute("reading", "SELECT pg_sleep(60) FROM public.contacts").expect_err("ended");
         let error = watch.explain(error);
         let message = error.to_string();
-        for part in ["the database postgres on", "with ALTER TABLE begun 20", "waited 2 s", "public.contacts"] {
+        for part in ["the database postgres on", "running ALTER TABLE since 20", "waited 2 s", "public.contacts"] {
             assert!(message.contains(part), "{part:?} is not in {message:?}");
         }
         assert!(matches!(SourceError::from(error), SourceError::Yielded { .. }));
         other.join().expect("no panic")
     });
     assert!(waited >= wait_limit && waited < Duration::from_secs(20), "{waited:?}");
-    assert!(image.release().is_err(), "its sessions are gone");
+    assert!(image.release().is_err(), "its sessions were terminated");
 }
 
 #[test]
-fn who_waits_behind_others_or_briefly_is_none_of_ours() {
+fn short_waits_and_waits_for_others_do_not_end_the_image() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql("postgres", "CREATE TABLE a (); CREATE TABLE b ()");
     let image = open(&cluster, "postgres").expect("an image");
@@ -54,7 +54,7 @@ fn who_waits_behind_others_or_briefly_is_none_of_ours() {
     holder.execute("locking", "BEGIN; LOCK TABLE b").expect("locked");
     let wait = |table: &str, milliseconds: u32| {
         let waiting = format!("SET lock_timeout = {milliseconds}; LOCK TABLE {table}");
-        cluster.client("postgres").execute("waiting", &format!("BEGIN; {waiting}")).expect_err("waited in vain");
+        cluster.client("postgres").execute("waiting", &format!("BEGIN; {waiting}")).expect_err("a timeout");
     };
     wait("b", 4500);
     wait("a", 1200);
@@ -62,12 +62,12 @@ fn who_waits_behind_others_or_briefly_is_none_of_ours() {
     assert!(watch.verdict().is_none(), "{:?}", watch.verdict());
     let begun = Instant::now();
     drop(watch);
-    assert!(begun.elapsed() < Duration::from_millis(500), "a watch ends at once");
+    assert!(begun.elapsed() < Duration::from_millis(500), "a watch stops immediately");
     image.release().expect("released");
 }
 
 #[test]
-fn a_watch_that_lost_its_session_takes_another() {
+fn a_watch_that_lost_its_session_reconnects() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.sql("postgres", "CREATE TABLE contacts (n int)");
     let image = open(&cluster, "postgres").expect("an image");
@@ -77,7 +77,7 @@ fn a_watch_that_lost_its_session_takes_another() {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'WITH waiting%'";
     let begun = Instant::now();
     while cluster.sql("postgres", end).is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it looks on");
+        assert!(begun.elapsed() < Duration::from_secs(20), "the watch did not query the locks");
         std::thread::sleep(Duration::from_millis(20));
     }
     let alter = "SET statement_timeout = '15s'; ALTER TABLE contacts ADD COLUMN more int";

@@ -1,4 +1,4 @@
-//! PostgreSQL: a live server into rows and a schema document, and both into an empty database.
+//! PostgreSQL: reads a live server into rows and a schema document, and writes both into an empty database.
 
 pub mod backup;
 pub mod connect;

@@ -1,11 +1,11 @@
-//! Tables at the ends of what a server holds.
+//! Tables of extreme shapes, and tables on a standby.
 
 use crate::support::postgres::live::Live;
 use crate::support::postgres::restored::assert_comes_back;
 use crate::support::world::findings::FindingsByKind;
 
 #[test]
-fn shapes_of_tables() {
+fn tables_of_every_shape_are_restored() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("shapes", "TEMPLATE template0");
     let columns =
@@ -49,7 +49,7 @@ fn shapes_of_tables() {
 }
 
 #[test]
-fn rows_from_a_standby() {
+fn a_standby_can_be_backed_up() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("app", "");
     live.cluster.sql(

@@ -1,5 +1,5 @@
-//! What happens on a server while it is read, or stands in the way: an error with its reason, or a gap with its name,
-//! and never a snapshot that lacks something unsaid.
+//! Disturbances on a server while it is read. The result must be an error with its reason, or a gap with the object's
+//! name, but never a snapshot that silently lacks something.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::support::postgres::live::{Live, reason_of};
 use crate::support::postgres::restored::assert_comes_back;
 use crate::support::world::findings::FindingsByKind;
 
-/// A database with some tables.
+/// Creates a database with some tables.
 fn make(live: &Live, database: &str) {
     live.cluster.create_database(database, "TEMPLATE template0");
     live.cluster.sql(
@@ -24,7 +24,7 @@ fn make(live: &Live, database: &str) {
     );
 }
 
-/// What becomes of a snapshot of a new database that begins, and then finds a table altered by this before it can lock it.
+/// Backs up a new database, and runs `alter` on a table after the image began but before the backup can lock the table.
 fn altered(live: &mut Live, database: &str, alter: &str) -> Result<(), String> {
     live.forget();
     make(live, database);
@@ -37,7 +37,7 @@ fn altered(live: &mut Live, database: &str, alter: &str) -> Result<(), String> {
         let begun = Instant::now();
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         while live.cluster.sql(database, waits)[0][0].as_deref() == Some("0") {
-            assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the backup does not wait for the lock");
             std::thread::sleep(Duration::from_millis(20));
         }
         other.execute("altering", &format!("{alter}; COMMIT")).expect("altered");
@@ -53,7 +53,7 @@ fn says<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
 }
 
 #[test]
-fn tables_that_change_as_a_snapshot_begins_are_in_it_as_they_became() {
+fn a_table_altered_while_the_backup_starts_is_captured_as_altered() {
     let Some(mut live) = Live::start() else { return };
     for (at, alter) in [
         "TRUNCATE users",
@@ -77,7 +77,7 @@ fn tables_that_change_as_a_snapshot_begins_are_in_it_as_they_became() {
 }
 
 #[test]
-fn what_is_added_as_a_snapshot_begins_is_not_in_it() {
+fn a_change_of_rows_after_the_image_began_is_not_captured() {
     let Some(mut live) = Live::start() else { return };
     for (at, alter) in
         ["INSERT INTO users VALUES (1000, 'late', 1)", "DELETE FROM users", "CREATE TABLE late AS SELECT * FROM users"]
@@ -92,7 +92,7 @@ fn what_is_added_as_a_snapshot_begins_is_not_in_it() {
     }
 }
 
-/// Does something after the first row.
+/// Runs something after the first row, and counts rows.
 struct Midway<'a>(Option<Box<dyn FnOnce() + 'a>>, u64);
 
 impl RowSink for Midway<'_> {
@@ -106,7 +106,7 @@ impl RowSink for Midway<'_> {
 }
 
 #[test]
-fn a_session_that_is_ended_and_a_server_that_is_gone() {
+fn a_terminated_session_and_a_stopped_server_are_errors() {
     let Some(mut live) = Live::start() else { return };
     live.cluster.create_database("app", "");
     live.cluster.sql("app", "CREATE TABLE t AS SELECT repeat(md5(n::text), 100) FROM generate_series(1, 30000) AS n");
@@ -117,7 +117,7 @@ fn a_session_that_is_ended_and_a_server_that_is_gone() {
         source.describe().expect("an image");
         let act: Box<dyn FnOnce()> = Box::new(|| drop(live.cluster.sql("app", end)));
         let mut midway = Midway(Some(act), 0);
-        let error = source.read(0, &mut midway).expect_err("its session was ended");
+        let error = source.read(0, &mut midway).expect_err("its session was terminated");
         let message = chain(&error);
         let known = ["terminating connection", "connection closed"].iter().any(|words| message.contains(words));
         assert!(known && message.contains("public.t"), "{message}");
@@ -135,7 +135,7 @@ fn a_session_that_is_ended_and_a_server_that_is_gone() {
 }
 
 #[test]
-fn a_role_without_rights() {
+fn what_the_role_may_not_read_is_a_gap() {
     let Some(live) = Live::start() else { return };
     make(&live, "app");
     live.cluster.sql(
@@ -165,7 +165,7 @@ fn a_role_without_rights() {
 }
 
 #[test]
-fn too_few_locks() {
+fn too_few_locks_are_an_error() {
     let Some(live) = Live::start_with(&["max_locks_per_transaction = 10", "max_connections = 8"]) else { return };
     live.cluster.create_database("app", "");
     for schema in 0..20 {
@@ -176,18 +176,18 @@ fn too_few_locks() {
     says(live.try_backup_as("app", SUPERUSER), &["max_locks_per_transaction"]);
 }
 
-/// A small file system; unmounted in the end.
+/// A small file system that is unmounted when dropped.
 struct Disk(PathBuf);
 
 impl Disk {
-    /// `None` after saying why not.
+    /// None if it cannot be mounted, after printing why.
     fn mount(at: &Path) -> Option<Self> {
         std::fs::create_dir_all(at).expect("a directory");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m,mode=0777", "tmpfs"]).arg(at).output();
         if mounted.as_ref().is_ok_and(|output| output.status.success()) {
             return Some(Self(at.to_owned()));
         }
-        eprintln!("skipped: a small file system can be mounted by root alone");
+        eprintln!("skipped: only root can mount a small file system");
         None
     }
 
@@ -204,7 +204,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn a_full_disk_on_the_server() {
+fn a_full_disk_on_the_server_never_loses_rows() {
     let room = tempfile::TempDir::new().expect("a directory");
     let Some(disk) = Disk::mount(&room.path().join("disk")) else { return };
     let settings = Settings { place: Some(disk.0.clone()), ..Settings::default() };
@@ -214,18 +214,18 @@ fn a_full_disk_on_the_server() {
     let mut source = live.cluster.source("app", SUPERUSER);
     let users = source.describe().expect("an image").tables.iter().position(|table| table.name == "public.users");
     disk.fill();
-    // Reading takes no room.
+    // Reading needs no disk space.
     let mut rows = Midway(None, 0);
     source.read(users.expect("a table"), &mut rows).expect("reads");
     assert_eq!(rows.1, 50);
-    source.release().expect("lets go");
+    source.release().expect("released");
     drop(source);
-    // To begin an image does; either there is some, or it is said that there is none.
+    // Starting an image needs some. It either succeeds or fails with the reason.
     match live.try_backup_as("app", SUPERUSER) {
         Ok(_) => assert_eq!(live.restored().table("public.users").rows.len(), 50),
         Err(message) => assert!(message.contains("No space left on device"), "{message}"),
     }
-    std::fs::remove_file(disk.0.join("filler")).expect("room again");
+    std::fs::remove_file(disk.0.join("filler")).expect("space again");
     assert_eq!(live.taken("app").table("public.users").rows.len(), 50);
     drop(live);
 }

@@ -1,5 +1,5 @@
-//! Whole PostgreSQL databases through a repository and back into a database built from what came out: everything that
-//! the server says of the one it says of the other. And what stands in the way of that is named.
+//! Backs up whole PostgreSQL databases, restores them and compares: the server must report the same about both.
+//! Whatever cannot be captured must be named.
 
 mod extremes;
 mod hostile;

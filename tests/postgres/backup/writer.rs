@@ -1,4 +1,4 @@
-//! A service that goes on while it is backed up. Whatever moment a snapshot is of, what the service keeps true is true in it.
+//! A service that keeps writing while it is backed up. Its invariants must hold in every snapshot.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,20 +12,21 @@ const AMOUNT: i64 = 1000;
 const SNAPSHOTS: usize = 4;
 const WRITERS: u64 = 4;
 
-/// Money moves between accounts, and what moved is written down on both sides; a pair is on the left and on the right.
+/// Money moves between accounts, and each move is recorded on both sides. Each pair is inserted into both `lefts` and
+/// `rights`.
 const SERVICE: &str = "
     CREATE TABLE accounts (id int PRIMARY KEY, amount bigint NOT NULL, padding text) WITH (fillfactor = 50);
     INSERT INTO accounts SELECT n, 1000, repeat('x', 500) FROM generate_series(1, 200) AS n;
     CREATE TABLE moves (id bigserial PRIMARY KEY, account int NOT NULL REFERENCES accounts, amount bigint NOT NULL);
     CREATE TABLE lefts (pair uuid PRIMARY KEY DEFAULT gen_random_uuid(), n bigserial, padding text);
     CREATE TABLE rights (pair uuid PRIMARY KEY REFERENCES lefts, n bigint NOT NULL);
-    -- Tables of some size between them, so that reading takes a while.
+    -- Large tables in between, so that reading takes a while.
     CREATE TABLE mail (id bigserial, body text); CREATE TABLE odds (id bigserial, body text);
     INSERT INTO mail (body) SELECT repeat(md5(n::text), 30) FROM generate_series(1, 20000) AS n;
     INSERT INTO odds (body) SELECT repeat(md5(n::text), 30) FROM generate_series(1, 20000) AS n;
 ";
 
-/// One session's work: `seed` says which accounts.
+/// The work of one session. `seed` determines which accounts it uses.
 fn write(live: &Live, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
     let client = live.cluster.client("service");
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -35,7 +36,7 @@ fn write(live: &Live, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
     };
     while !stop.load(Ordering::Relaxed) {
         let (first, distance, sum) = (draw(ACCOUNTS - 1), draw(ACCOUNTS), draw(50) - 25);
-        // In order, or two of them wait for each other.
+        // In ascending order, otherwise two sessions could deadlock.
         let (from, to) = (1 + first, (2 + first + distance).min(ACCOUNTS));
         let sql = format!(
             "BEGIN; UPDATE accounts SET amount = amount - {sum} WHERE id = {from};
@@ -47,7 +48,7 @@ fn write(live: &Live, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
         );
         client.execute("working", &sql).expect("works");
         done.fetch_add(1, Ordering::Relaxed);
-        // Enough is written all the same, and reading has a chance on a busy machine.
+        // Still enough is written, and reading gets a chance on a busy machine.
         std::thread::sleep(Duration::from_millis(3));
     }
 }
@@ -55,7 +56,7 @@ fn write(live: &Live, seed: u64, stop: &AtomicBool, done: &AtomicU64) {
 fn assert_true(taken: &Taken) {
     let (accounts, moves) = (taken.table("public.accounts"), taken.table("public.moves"));
     let amounts = accounts.integers("amount");
-    assert_eq!(amounts.iter().sum::<i64>(), ACCOUNTS * AMOUNT, "money came or went");
+    assert_eq!(amounts.iter().sum::<i64>(), ACCOUNTS * AMOUNT, "money appeared or vanished");
     let mut moved: BTreeMap<i64, i64> = BTreeMap::new();
     for (account, amount) in moves.integers("account").into_iter().zip(moves.integers("amount")) {
         *moved.entry(account).or_default() += amount;
@@ -72,7 +73,7 @@ fn assert_true(taken: &Taken) {
 }
 
 #[test]
-fn what_a_service_keeps_true_is_true_in_every_snapshot() {
+fn invariants_of_a_busy_service_hold_in_every_snapshot() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("service", "");
     live.cluster.sql("service", SERVICE);
@@ -83,14 +84,14 @@ fn what_a_service_keeps_true_is_true_in_every_snapshot() {
             let (live, stop, done) = (&live, &stop, &done);
             scope.spawn(move || write(live, seed, stop, done));
         }
-        // A snapshot that fails must not leave the others at work for ever.
+        // A failed snapshot must not leave the writers running forever.
         let snapshots = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _ in 0..SNAPSHOTS {
                 let before = done.load(Ordering::Relaxed);
                 let taken = live.taken("service");
                 assert_true(&taken);
                 seen.push(taken.table("public.lefts").rows.len());
-                assert!(done.load(Ordering::Relaxed) > before, "nobody worked meanwhile");
+                assert!(done.load(Ordering::Relaxed) > before, "nothing was written meanwhile");
             }
         }));
         stop.store(true, Ordering::Relaxed);
@@ -100,7 +101,7 @@ fn what_a_service_keeps_true_is_true_in_every_snapshot() {
     });
     assert!(seen.is_sorted() && seen.first() < seen.last(), "{seen:?}");
 
-    // Sequences are read after the rows: what they give out next is in no row.
+    // Sequences are read after the rows, so no row contains a value that a sequence returns next.
     let taken = live.restored();
     build(&live.cluster, &taken, "service back");
     for sequence in &taken.document.sequences {
@@ -111,6 +112,6 @@ fn what_a_service_keeps_true_is_true_in_every_snapshot() {
             _ => continue,
         };
         let largest = taken.table(table).integers(column).into_iter().max().unwrap_or(0);
-        assert!(last >= largest, "{} stands at {last}, and {largest} is taken", sequence.name);
+        assert!(last >= largest, "the position of {} is {last}, but {largest} is in use", sequence.name);
     }
 }

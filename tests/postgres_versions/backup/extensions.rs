@@ -1,4 +1,5 @@
-//! Tables that belong to an extension or to another server: rows of users come back, and what is left out is named.
+//! Tables that belong to an extension or are on another server: the user's rows are restored, and what is left out is
+//! named.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,7 @@ use crate::support::postgres::live::{Live, reason_of};
 use crate::support::postgres::restored::assert_comes_back;
 use crate::support::world::findings::FindingsByKind;
 
-/// A database with some tables.
+/// Creates a database with some tables.
 fn make(live: &Live, database: &str) {
     live.cluster.create_database(database, "TEMPLATE template0");
     live.cluster.sql(
@@ -18,7 +19,7 @@ fn make(live: &Live, database: &str) {
 }
 
 #[test]
-fn foreign_tables_and_tables_of_extensions() {
+fn a_foreign_table_is_a_gap() {
     let Some(live) = Live::start() else { return };
     make(&live, "app");
     live.cluster.sql(
@@ -32,12 +33,12 @@ fn foreign_tables_and_tables_of_extensions() {
     assert_comes_back(&live.cluster, &live.restored(), "app");
 }
 
-/// A server finds extensions of ours since 18.
+/// Servers find extensions in a custom directory since version 18.
 #[test]
-fn an_extension_with_rows_of_the_user() {
+fn rows_of_the_user_in_extension_tables_are_restored() {
     let Some(live) = Live::start() else { return };
     if live.cluster.version() < 18 {
-        eprintln!("skipped: only PostgreSQL 18 looks for extensions where it is told to");
+        eprintln!("skipped: only PostgreSQL 18 and later look for extensions in a custom directory");
         return;
     }
     let dir = live.cluster.socket_dir().join("share/extension");

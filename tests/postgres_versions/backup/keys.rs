@@ -1,4 +1,5 @@
-//! Rows whose keys only the server can compare with their parents' find their user, and stay as they are written.
+//! Rows whose keys only the server can compare with their parents' keys are assigned to their owner, and stay as
+//! written.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -20,7 +21,7 @@ use crate::support::postgres::restored::assert_comes_back;
 use crate::support::world::SOURCE;
 use crate::support::world::findings::FindingsByKind;
 
-/// Users, and tables that refer to them in many ways. What `folded` calls equal differs in case alone, as in citext.
+/// Users, and tables that reference them in many ways. Keys that are equal in citext or `folded` differ only in case.
 const KEYS: &str = "
     CREATE SCHEMA \"e x\"; CREATE EXTENSION citext SCHEMA \"e x\"; CREATE SCHEMA s; SET search_path = s, \"e x\";
     CREATE DOMAIN mail AS citext CHECK (VALUE <> '');
@@ -65,7 +66,7 @@ const KEYS: &str = "
     CREATE TABLE padded (word char(5) REFERENCES spans (word)); INSERT INTO padded VALUES ('a'), ('bb');
 ";
 
-/// The same with a collation; a server from 18 on wants one collation on both sides.
+/// The same with a collation. From version 18 on, both sides must have the same collation.
 const FOLDED: &str = "
     SET search_path = s, \"e x\";
     CREATE COLLATION \"e x\".folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -77,7 +78,7 @@ const FOLDED: &str = "
     INSERT INTO posts SELECT NULL, upper('Other ' || n) FROM generate_series(1, 40) AS n;
 ";
 
-/// Rows under users, under nobody, under users that are not there; and how many users.
+/// Rows with an owner, rows with none, orphans, and the number of owners.
 pub type Counts = (u64, u64, u64, u64);
 
 #[derive(Default)]
@@ -100,7 +101,7 @@ impl Live {
         backup::run(&mut unlocked, &mut source, &options).expect("a snapshot")
     }
 
-    /// Of the latest snapshot, by table.
+    /// Counts of the latest snapshot, by table.
     pub fn counts(&self) -> BTreeMap<String, Counts> {
         let unlocked = self.world.unlock(Role::Admin);
         let source = unlocked.find_source(Some(SOURCE)).expect("a source");
@@ -111,7 +112,7 @@ impl Live {
 }
 
 #[test]
-fn rows_find_their_user_however_they_write_him() {
+fn rows_are_assigned_to_their_owner_however_they_write_the_key() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("keys", "");
     live.cluster.sql("keys", KEYS);
@@ -135,14 +136,14 @@ fn rows_find_their_user_however_they_write_him() {
     assert_eq!(of("rooms"), (4, 0, 0, 4));
     assert_eq!(of("said"), (5, 0, 0, 4));
     assert_eq!(of("heard"), (2, 0, 0, 1));
-    assert_eq!(of("kin"), (2, 0, 0, 1), "not under the heir's");
+    assert_eq!(of("kin"), (2, 0, 0, 1), "not to the owner in the inheriting table");
     assert_eq!(of("spent"), (3, 0, 0, 2));
     assert_eq!((of("dated"), of("padded")), ((2, 0, 0, 2), (2, 0, 0, 2)));
     if icu {
         assert_eq!((of("nicks"), of("posts")), ((40, 0, 0, 40), (80, 0, 0, 40)));
     }
     assert_comes_back(&live.cluster, &taken, "keys");
-    // A key that is gone is followed by bytes, as all are that somebody pinned without one.
+    // Without the foreign key, rows are joined by bytes, as with every pinned reference that has no foreign key.
     live.cluster.sql("keys", "ALTER TABLE s.notes DROP CONSTRAINT notes_owner_fkey");
     live.backup("keys");
     assert_eq!(live.counts()["s.notes"], (50, 1, 100, 50));
@@ -152,7 +153,7 @@ fn rows_find_their_user_however_they_write_him() {
 }
 
 #[test]
-fn a_companion_is_what_the_parent_writes() {
+fn a_parent_value_is_what_the_parent_row_contains() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("keys", "");
     live.cluster.sql("keys", KEYS);
@@ -163,7 +164,7 @@ fn a_companion_is_what_the_parent_writes() {
         let keys = &description.tables[at(name)].foreign_keys;
         keys.iter().map(|key| key.server_compared.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(server_compared("s.parent"), [vec![0]], "a number needs no server");
+    assert_eq!(server_compared("s.parent"), [vec![0]], "a number is compared by bytes");
     assert_eq!((server_compared("s.tagged"), server_compared("s.dated")), (vec![vec![]], vec![vec![0]]));
     let parent = at("s.parent");
     let mut before = Kept::default();
@@ -171,7 +172,7 @@ fn a_companion_is_what_the_parent_writes() {
     source.request_parent_values(parent, 0);
     let mut after = Kept::default();
     source.read(parent, &mut after).expect("rows");
-    source.release().expect("let go");
+    source.release().expect("released");
     let text = |cell: &OwnedCell| match cell.get() {
         Cell::Text(text) => Some(text.to_owned()),
         Cell::Null => None,
@@ -185,7 +186,7 @@ fn a_companion_is_what_the_parent_writes() {
 }
 
 #[test]
-fn several_sessions_and_slices_place_what_one_does() {
+fn several_sessions_assign_the_same_owners_as_one() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("keys", "");
     live.cluster.sql("keys", KEYS);
@@ -202,7 +203,7 @@ fn several_sessions_and_slices_place_what_one_does() {
 }
 
 #[test]
-fn who_has_no_such_keys_is_asked_nothing_more() {
+fn a_database_without_such_keys_gets_no_extra_queries() {
     let Some(live) = Live::start_with(&["log_statement = 'all'"]) else { return };
     live.cluster.create_database("plain", "");
     live.cluster.sql(
@@ -217,7 +218,7 @@ fn who_has_no_such_keys_is_asked_nothing_more() {
 }
 
 #[test]
-fn a_parent_that_may_not_be_asked_keeps_no_row_from_being_read() {
+fn an_unreadable_parent_does_not_prevent_reading_rows() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("rights", "");
     live.cluster.sql(
@@ -239,15 +240,15 @@ fn a_parent_that_may_not_be_asked_keeps_no_row_from_being_read() {
     };
     assert_eq!(of_tables(&report), ["public.groups"], "{:?}", report.gaps());
     assert_eq!(live.counts()["public.notes"], (1, 0, 0, 1));
-    // The comparison itself: as in a database where bytes decide.
+    // If the role may not execute the comparison itself, keys are compared by bytes.
     live.cluster.sql("rights", "GRANT SELECT ON groups TO reader; REVOKE EXECUTE ON FUNCTION citext_eq FROM PUBLIC");
     let report = live.try_backup_as("rights", "reader").expect("a snapshot");
     assert_eq!((of_tables(&report), live.counts()["public.notes"]), (Vec::new(), (0, 0, 1, 0)));
 }
 
-/// An index that let a user in twice, as one does whose collation changed, adds no row and takes none away.
+/// An index that let a user in twice, as after a change of its collation, neither adds nor removes rows.
 #[test]
-fn a_parent_that_is_there_twice() {
+fn a_duplicate_parent_neither_adds_nor_removes_rows() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("twice", "");
     live.cluster.sql(
@@ -264,14 +265,14 @@ fn a_parent_that_is_there_twice() {
     source.request_parent_values(notes, 0);
     let mut rows = Kept::default();
     source.read(notes, &mut rows).expect("rows");
-    source.release().expect("let go");
+    source.release().expect("released");
     let companions: Vec<String> = rows.0.iter().map(|row| format!("{:?}", row[2].get())).collect();
     assert_eq!(companions, ["Text(\"ANN\")", "Text(\"Ann\")", "Text(\"ANN\")"]);
 }
 
-/// Nothing that somebody else wrote is run to find a parent.
+/// Looking up parents must not run user-defined code.
 #[test]
-fn no_code_of_users_is_run() {
+fn no_user_defined_code_is_run() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("trap", "");
     live.cluster.sql(
@@ -286,7 +287,7 @@ fn no_code_of_users_is_run() {
     assert_eq!((report.gaps(), live.counts()["public.notes"]), (Vec::new(), (0, 0, 1, 0)));
 }
 
-/// A page of the parent's index that is damaged costs the users of some rows, and none of the rows.
+/// A damaged page in the parent's index costs the owners of some rows, but no rows.
 #[test]
 fn a_damaged_index_of_a_parent_costs_no_rows() {
     let Some(mut live) = Live::start_with(&["enable_seqscan = off", "autovacuum = off"]) else { return };
@@ -298,7 +299,7 @@ fn a_damaged_index_of_a_parent_costs_no_rows() {
         CREATE TABLE notes (owner citext REFERENCES users, n int, PRIMARY KEY (owner, n));
         INSERT INTO notes SELECT 'USER ' || n, n FROM generate_series(120000, 100000, -1) AS n",
     );
-    // Nothing keeps the server from reading all of such a table by its index, in another order, but that we ask for ours.
+    // The server would read such a table in index order, unless our query asks for physical order.
     live.cluster.sql("damaged", "VACUUM ANALYZE");
     live.cluster.sql("damaged", "CHECKPOINT");
     let path = live.cluster.sql("damaged", "SELECT pg_relation_filepath('users_pkey')")[0][0].clone().expect("a path");
@@ -315,7 +316,7 @@ fn a_damaged_index_of_a_parent_costs_no_rows() {
     let report = live.backup_by("damaged", 1);
     let gaps = report.gaps();
     let reason = reason_of(&gaps, "public.notes");
-    assert!(gaps.len() == 1 && reason.contains("could not be asked"), "{gaps:?}");
+    assert!(gaps.len() == 1 && reason.contains("could not be looked up"), "{gaps:?}");
     let (owned, none, orphan, _) = live.counts()["public.notes"];
     assert!(owned > 1000 && orphan > 1000 && none == 0, "{owned} {orphan}");
     let mut numbers = live.restored().table("public.notes").integers("n");
@@ -324,7 +325,7 @@ fn a_damaged_index_of_a_parent_costs_no_rows() {
 }
 
 #[test]
-fn who_queues_up_for_a_parent_keeps_nobody_from_reading() {
+fn a_session_queued_for_a_parent_does_not_prevent_reading() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("keys", "");
     live.cluster.sql("keys", KEYS);
@@ -336,7 +337,7 @@ fn who_queues_up_for_a_parent_keeps_nobody_from_reading() {
     let (notes, said) = (at("s.notes"), at("s.said"));
     source.request_parent_values(notes, 0);
     source.request_parent_values(said, 0);
-    // A root that somebody keeps locked, as one does who drops a partition and waits for us.
+    // A session that drops a partition and waits for us holds the root's lock like this.
     let holder = live.cluster.client("keys");
     holder.execute("holding", "BEGIN; LOCK TABLE ONLY s.rooms IN ACCESS EXCLUSIVE MODE").expect("locked");
     let other = live.cluster.client("keys");
@@ -345,20 +346,20 @@ fn who_queues_up_for_a_parent_keeps_nobody_from_reading() {
         let begun = Instant::now();
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         while live.cluster.sql("keys", waits)[0][0].as_deref() == Some("0") {
-            assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the ALTER does not wait");
             std::thread::sleep(Duration::from_millis(20));
         }
         let mut readers = source.readers().expect("sessions");
         let mut rows = Kept::default();
         assert_eq!(readers[1].read(notes, 0, &mut rows).expect("read"), []);
         assert_eq!((rows.0.len(), rows.0[0].len()), (151, 3));
-        assert!(rows.0.iter().any(|row| row[0] != row[2]), "companions");
+        assert!(rows.0.iter().any(|row| row[0] != row[2]), "parent values");
         let mut rows = Kept::default();
         let gaps = readers[1].read(said, 0, &mut rows).expect("read");
         assert!(gaps.len() == 1 && gaps[0].detail.contains("keeps \"s\".\"rooms\" locked"), "{gaps:?}");
         assert!(rows.0.len() == 5 && rows.0.iter().all(|row| row.len() == 3 && row[0] == row[2]));
         drop(readers);
-        source.release().expect("let go");
-        altering.join().expect("no panic").expect("altered at last");
+        source.release().expect("released");
+        altering.join().expect("no panic").expect("altered in the end");
     });
 }

@@ -1,17 +1,17 @@
-//! Values and rows as large as a server sends. They need some gigabytes of memory and of disk, and are run by
-//! `scripts/test --all`.
+//! Values and rows as large as a server can send. These tests need several gigabytes of memory and disk space, and run
+//! with `scripts/test --all`.
 
 use sidekeep::format::cell::Cell;
 
 use crate::support::postgres::live::Live;
 use crate::support::postgres::restored::build;
 
-/// A server appends some bytes to a value that it sends, and fails beyond 2^30 - 1.
+/// A server adds a few bytes to a value that it sends, and fails above 2^30 - 1 bytes.
 const LARGEST: usize = (1 << 30) - 100;
 
 #[test]
-#[ignore = "needs several gigabytes of memory and of disk"]
-fn a_value_of_a_gigabyte_and_a_row_of_several() {
+#[ignore = "needs several gigabytes of memory and disk space"]
+fn a_value_of_1_gb_and_a_longer_row_are_restored() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("large", "TEMPLATE template0");
     live.cluster.sql(
@@ -37,10 +37,11 @@ fn a_value_of_a_gigabyte_and_a_row_of_several() {
     assert_eq!(live.cluster.sql("large", sums), live.cluster.sql("large back", sums));
 }
 
-/// No client can read such a row whole, nor can `pg_dump`: it is read column by column. Nor does a server take one.
+/// No client, not even `pg_dump`, can read such a row in one message, so it is read column by column. A server does not
+/// accept one in one message either, so the row is not restored to a server here.
 #[test]
-#[ignore = "needs several gigabytes of memory and of disk"]
-fn a_row_of_more_than_a_gigabyte() {
+#[ignore = "needs several gigabytes of memory and disk space"]
+fn a_row_of_more_than_1_gb_is_captured() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("large", "TEMPLATE template0");
     live.cluster.sql(

@@ -1,5 +1,4 @@
-//! Whole PostgreSQL databases through a repository and back into a database built from what came out: everything that
-//! the server says of the one it says of the other.
+//! Backs up whole PostgreSQL databases, restores them and compares: the server must report the same about both.
 
 mod extensions;
 mod keys;

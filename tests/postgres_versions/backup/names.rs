@@ -1,4 +1,5 @@
-//! Names and encodings: every byte of a name that a server takes is in the snapshot, or the gap is named.
+//! Names and encodings: a snapshot contains every byte of every name that a server accepts, or has a gap for the
+//! object.
 
 use crate::support::world::findings::FindingsByKind;
 use sidekeep::format::cell::Cell;
@@ -7,11 +8,11 @@ use crate::support::postgres::cluster::SUPERUSER;
 use crate::support::postgres::live::{Live, reason_of};
 use crate::support::postgres::restored::assert_comes_back;
 
-/// 63 bytes, the most that a server keeps.
+/// Padded to 63 bytes, the longest name that a server keeps.
 const LONGEST: &str = "ключ-длиной-63 байта 🦀 \"q";
 
 #[test]
-fn quoted_and_unicode_names() {
+fn quoted_and_unicode_names_are_restored() {
     let Some(live) = Live::start() else { return };
     let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let padded = |at: usize| format!("{LONGEST}{}", "x".repeat(63 - LONGEST.len() - 1)) + &at.to_string();
@@ -50,7 +51,7 @@ fn quoted_and_unicode_names() {
 }
 
 #[test]
-fn a_latin1_database_with_latin1_names() {
+fn a_latin1_database_with_latin1_names_is_restored() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("latin", "ENCODING 'LATIN1' TEMPLATE template0");
     live.cluster.sql(
@@ -66,9 +67,9 @@ fn a_latin1_database_with_latin1_names() {
     assert_comes_back(&live.cluster, &taken, "latin");
 }
 
-/// Bytes that are no UTF-8, in a database that does not say what they are.
+/// Bytes that are not UTF-8, in a database without an encoding.
 #[test]
-fn a_database_without_an_encoding() {
+fn a_database_without_an_encoding_is_restored() {
     let Some(mut live) = Live::start() else { return };
     live.cluster.create_database("ascii", "ENCODING 'SQL_ASCII' TEMPLATE template0");
     live.cluster.sql(
@@ -80,7 +81,7 @@ fn a_database_without_an_encoding() {
     assert_eq!(taken.tables[0].rows.len(), 255);
     assert_comes_back(&live.cluster, &taken, "ascii");
 
-    // In names too. What our client cannot even ask for is a gap, and all the rest is in the snapshot.
+    // The same in names. Objects whose names our client cannot handle are gaps, and everything else is captured.
     live.forget();
     let execute = |live: &Live, sql: &str| {
         live.cluster.sql("ascii", &format!("DO $x$ BEGIN EXECUTE convert_from('{sql}'::bytea, 'SQL_ASCII'); END $x$"))
@@ -109,7 +110,7 @@ fn a_database_without_an_encoding() {
 }
 
 #[test]
-fn collations_of_icu_and_those_that_call_unequal_texts_equal() {
+fn icu_and_nondeterministic_collations_are_restored() {
     let Some(live) = Live::start() else { return };
     live.cluster.create_database("collations", "TEMPLATE template0");
     live.cluster.sql(

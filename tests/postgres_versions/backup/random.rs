@@ -1,4 +1,4 @@
-//! Random tables with random rows: what comes back is what was there, by the server's own word.
+//! Random tables with random rows are restored, and the server reports the same about both.
 
 use std::fmt::Write;
 
@@ -78,7 +78,7 @@ const SETUP: &str = "
     CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE DOMAIN short AS varchar(3) DEFAULT 'd';
     CREATE DOMAIN moods AS mood[]";
 
-/// Names that a quoting too few would stumble over; a server cuts them at 63 bytes.
+/// Names that reveal missing quoting. The server truncates them to 63 bytes.
 const NAMES: &[&str] = &[
     "plain",
     "Upper",
@@ -97,7 +97,7 @@ struct Column {
     of: usize,
     array: bool,
     not_null: bool,
-    /// Added when half of the rows are there, with a default.
+    /// Added after half of the rows, with a default.
     late: bool,
 }
 
@@ -118,7 +118,7 @@ enum Shape {
     Dropped,
 }
 
-/// Rows from before and after the late columns.
+/// Rows that are inserted before or after the late columns are added.
 #[derive(Clone, Copy, PartialEq)]
 enum Half {
     First,
@@ -134,7 +134,7 @@ struct Table {
     refers: bool,
     generated: bool,
     rows: u16,
-    /// Decides which values and NULLs there are.
+    /// Determines the values and the NULLs.
     seed: u32,
     twice: bool,
 }
@@ -171,7 +171,7 @@ impl Column {
         if self.array { format!("{ty}[]") } else { ty.to_owned() }
     }
 
-    /// One of the values, or NULL, as `draw` has it.
+    /// One of the values or NULL, depending on `draw`.
     fn value(&self, draw: u32) -> String {
         let (ty, values) = TYPES[self.of];
         let one = |draw: u32| format!("({})::{ty}", values[draw as usize % values.len()]);
@@ -295,7 +295,7 @@ impl Table {
 }
 
 #[test]
-fn random_databases_come_back() {
+fn random_databases_are_restored() {
     let Some(mut live) = Live::start() else { return };
     let cases = u32::try_from(times(8)).expect("few");
     let mut runner =
@@ -313,7 +313,7 @@ fn random_databases_come_back() {
         let mut parent = None;
         for (number, table) in tables.iter().enumerate() {
             sql.push_str(&table.sql(number, parent.as_deref()));
-            // Partitions of a partitioned table have no key that others could refer to but by all its columns.
+            // Only a key that consists of just `id` can be referenced by a single column.
             if matches!(table.key, Key::Primary | Key::UniqueIndex) {
                 parent = Some(name(table.name, number));
             }

@@ -1,5 +1,5 @@
-//! From one major version to another, both ways: between the server of the other tests and each one that
-//! `SIDEKEEP_TEST_PG_BINS` names after it, so that runs with all servers cover each pair once.
+//! Restores from one major version to another, in both directions: between this test's server and each server after it
+//! in `SIDEKEEP_TEST_PG_BINS`. A run with all servers so covers each pair once.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::support::postgres::cluster::{Cluster, Settings, programs};
 use crate::support::postgres::compare::image;
 use crate::support::postgres::stage::{DATABASE, Stage, refused};
 
-/// Where the programs of the servers after this test's own are.
+/// The program directories of the servers after this test's own.
 fn others() -> Vec<PathBuf> {
     let Some(own) = programs() else { return Vec::new() };
     let all = std::env::var_os("SIDEKEEP_TEST_PG_BINS").unwrap_or_default();
@@ -29,7 +29,7 @@ fn moved(from: &Settings, to: &Settings) {
     let stage = Stage::nasty_on(cluster, version);
     target.create_database(DATABASE, "TEMPLATE template0");
     let report = stage.restore(&mut stage.target(&target, DATABASE, TargetOptions::default()), &[]).expect("a restore");
-    // Extensions that the other server was built without take what depends on them along.
+    // If an extension is missing on the other server, everything that depends on it is left out.
     assert_eq!(refused(&report), [""; 0]);
     assert_eq!(image(&stage.cluster, DATABASE).facts, image(&target, DATABASE).facts);
     let roles = "SELECT roleid::regrole, member::regrole, admin_option FROM pg_auth_members WHERE roleid >= 16384 ORDER BY 1, 2";
@@ -45,14 +45,14 @@ fn moved(from: &Settings, to: &Settings) {
 }
 
 #[test]
-fn to_another_version() {
+fn a_database_is_restored_to_another_version() {
     for bin in others() {
         moved(&Settings::default(), &Settings { bin: Some(bin), ..Settings::default() });
     }
 }
 
 #[test]
-fn from_another_version() {
+fn a_database_is_restored_from_another_version() {
     for bin in others() {
         moved(&Settings { bin: Some(bin), ..Settings::default() }, &Settings::default());
     }

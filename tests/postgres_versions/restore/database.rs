@@ -1,4 +1,4 @@
-//! What a database is itself: a locale that is another is named.
+//! Properties of the target database that a restore cannot change, such as its locale, are named.
 
 use sidekeep::engine::postgres::restore::TargetOptions;
 
@@ -6,7 +6,7 @@ use crate::support::postgres::cluster::Cluster;
 use crate::support::postgres::stage::{Stage, refused};
 
 #[test]
-fn what_a_database_is_and_stays_is_named() {
+fn a_different_locale_or_tablespace_is_named() {
     let Some(cluster) = Cluster::start() else { return };
     if cluster.version() < 15 {
         return;

@@ -1,4 +1,4 @@
-//! Security labels, of a provider that takes whatever it is told.
+//! Security labels of a provider that accepts every label.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::support::postgres::cluster::{Cluster, Settings};
 use crate::support::postgres::compare::assert_same;
 use crate::support::postgres::stage::{Stage, refused};
 
-/// What a module begins with is of its version, which is given to the compiler: since 15 with words, since 18 otherwise.
+/// The header of a module depends on the server's version, which is passed to the compiler. It changed in 15 and 18.
 const PROVIDER: &str = r#"
     struct magic {
         int len, version, args, keys, name, by_value;
@@ -33,8 +33,8 @@ const PROVIDER: &str = r#"
     void _PG_init(void) { register_label_provider("dummy", take); }
 "#;
 
-/// On everything that can have one, but for languages and tablespaces: `pg_dump` passes over plpgsql's, an extension's
-/// member, and a tablespace is the cluster's.
+/// Labels on every kind of object that can have one, except languages and tablespaces: `pg_dump` leaves out the label
+/// of plpgsql because it is a member of an extension, and a tablespace belongs to the cluster.
 const LABELLED: &str = r"
     CREATE ROLE ann; CREATE TABLE t (a int); CREATE VIEW v AS SELECT 1 AS a; CREATE MATERIALIZED VIEW m AS SELECT 1;
     CREATE SEQUENCE s; CREATE SCHEMA o; CREATE TYPE o.ty AS (a int); CREATE DOMAIN d AS int;
@@ -57,7 +57,7 @@ const LABELLED: &str = r"
     SECURITY LABEL FOR dummy ON LARGE OBJECT 7001 IS E'back\slash''s'";
 
 #[test]
-fn labels_come_back_unless_owners_are_left_out() {
+fn labels_are_restored_unless_owners_are_left_out() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
     let (source, module) = (dir.path().join("label.c"), dir.path().join("label.so"));
@@ -84,7 +84,7 @@ fn labels_come_back_unless_owners_are_left_out() {
     stage.cluster.sql("postgres", &of_ann("changed"));
     assert_eq!(refused(&stage.restored("copy", TargetOptions::default())), [""; 0]);
     let role = "SELECT label FROM pg_seclabels WHERE objtype = 'role'";
-    assert_eq!(stage.cluster.sql("copy", role), [[Some("changed".to_owned())]], "a role that is there stays as it is");
+    assert_eq!(stage.cluster.sql("copy", role), [[Some("changed".to_owned())]], "an existing role stays unchanged");
     assert_eq!(labels(&stage.cluster, "copy"), labels(&stage.cluster, "service"));
     assert_same((&stage.cluster, "service"), (&stage.cluster, "copy"));
 
@@ -93,7 +93,7 @@ fn labels_come_back_unless_owners_are_left_out() {
         let options = TargetOptions { owners, ..TargetOptions::default() };
         refused(&stage.restore(&mut stage.target(&plain, name, options), &[]).expect("a restore"))
     };
-    // A server without the provider names each.
+    // On a server without the provider, each label is named.
     let lines = restored("without", Owners::Restore);
     let objects = [
         "SECURITY LABEL ROLE ann",

@@ -1,4 +1,4 @@
-//! A PostgreSQL database back from a repository, on the same server and between two versions.
+//! Restores a PostgreSQL database from a repository, on the same server and between two versions.
 
 mod between;
 mod database;

@@ -1,4 +1,4 @@
-//! Values by each of the ways into a table, and large objects with holes.
+//! Values are written in each of the formats, and large objects have holes.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ const VALUES: &str = "
 ";
 
 #[test]
-fn values_come_back_bit_by_bit() {
+fn values_are_restored_bit_by_bit() {
     let Some(stage) = Stage::of(VALUES) else { return };
     let report = stage.restored("copy", TargetOptions { workers: 3, ..TargetOptions::default() });
     assert_eq!(refused(&report), [""; 0]);
@@ -72,7 +72,7 @@ const LARGE: &str = "
     COMMENT ON LARGE OBJECT 1002 IS 'with a ''hole''\\';
 ";
 
-/// Pages as a snapshot has them.
+/// Pages of large objects, as a snapshot contains them.
 struct Pages(Vec<(i64, i64, Vec<u8>)>);
 
 impl Batch for Pages {
@@ -94,7 +94,7 @@ fn large_objects_keep_their_holes() {
     let Some(stage) = Stage::of(LARGE) else { return };
     let mut source = stage.cluster.source("service", SUPERUSER);
     let schema = source.describe().expect("a description").schema;
-    source.release().expect("lets go");
+    source.release().expect("released");
     let stored = "SELECT loid, pageno, data FROM pg_largeobject ORDER BY 1, 2";
     let number = |value: &Option<String>| value.as_ref().expect("a number").parse::<i64>().expect("a number");
     let bytes = |value: &Option<String>| {
@@ -123,7 +123,7 @@ fn large_objects_keep_their_holes() {
 }
 
 #[test]
-fn databases_of_other_encodings() {
+fn databases_with_other_encodings_are_restored() {
     let sql = "CREATE TABLE t (a text DEFAULT E'\\351', b \"char\"); COMMENT ON TABLE t IS E'caf\\351; x';
         INSERT INTO t VALUES (E'caf\\351\\t', 'x'), (DEFAULT, NULL), (repeat(E'\\351', 40000), 'y')";
     for encoding in ["SQL_ASCII", "LATIN1"] {

@@ -1,4 +1,4 @@
-//! Everything of a snapshot, and every row of it.
+//! Everything in a snapshot is restored, including every row.
 
 use crate::support::world::findings::FindingsByKind;
 use sidekeep::engine::postgres::restore::TargetOptions;
@@ -8,7 +8,7 @@ use crate::support::postgres::compare::assert_same;
 use crate::support::postgres::stage::{DATABASE, Stage, refused};
 
 #[test]
-fn a_nasty_database_comes_back_whole() {
+fn a_database_with_every_kind_of_object_is_restored() {
     let Some(stage) = Stage::nasty() else { return };
     let report = stage.restored("copy", TargetOptions::default());
     assert_eq!(refused(&report), [""; 0]);
@@ -23,7 +23,7 @@ fn a_nasty_database_comes_back_whole() {
 }
 
 #[test]
-fn roles_come_back_on_another_server() {
+fn roles_are_restored_on_another_server() {
     let Some(stage) = Stage::nasty() else { return };
     let Some(other) = Cluster::start() else { return };
     other.create_database(DATABASE, "TEMPLATE template0");

@@ -1,4 +1,4 @@
-//! The document: enough to build the database again, the same bytes for the same schema.
+//! The schema document: sufficient to build the database again, and the same bytes for the same schema.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use sidekeep::engine::postgres::schema::dump::DumpEncoding;
 use crate::schema::stage::{DATABASE, build, full, take, take_as};
 
 #[test]
-fn a_database_built_from_it_has_the_same_document() {
+fn a_database_built_from_its_document_has_the_same_document() {
     let Some(cluster) = full() else { return };
     let taken = take(&cluster, DATABASE);
     assert_eq!(taken.gaps, []);
@@ -33,7 +33,7 @@ fn a_database_built_from_it_has_the_same_document() {
     assert_eq!(copy.post_data, document.post_data);
     assert_eq!((&copy.globals, &copy.settings), (&document.globals, &document.settings));
     assert_eq!((&copy.extensions, &copy.collations), (&document.extensions, &document.collations));
-    // The real tools agree.
+    // PostgreSQL's own pg_dump gives the same result.
     let text = |database: &str| {
         let mut dump = cluster.command("pg_dump");
         dump.args(["-h", cluster.socket_dir().to_str().expect("text"), "-p", &cluster.port().to_string()]);
@@ -46,7 +46,7 @@ fn a_database_built_from_it_has_the_same_document() {
 }
 
 #[test]
-fn names_and_purposes() {
+fn statements_have_the_right_names_and_purposes() {
     let Some(cluster) = full() else { return };
     let document = take(&cluster, DATABASE).document;
     let all: Vec<_> = document.pre_data.iter().chain(&document.post_data).collect();
@@ -67,7 +67,7 @@ fn names_and_purposes() {
         assert_eq!(grants, statement.purpose == Purpose::Privilege, "{sql}");
     }
     let granted = all.iter().any(|statement| text(&statement.sql) == "SET SESSION AUTHORIZATION ps_reader;");
-    assert!(granted, "somebody else's grant");
+    assert!(granted, "a grant by another role");
     assert!(document.database.iter().all(|statement| text(&statement.sql).contains("\"nasty; db\"")));
     assert_eq!(document.database.len(), 10);
     let roles: Vec<String> = document.globals.iter().map(|statement| text(&statement.sql)).collect();
@@ -77,7 +77,7 @@ fn names_and_purposes() {
 }
 
 #[test]
-fn facts_beside_the_statements() {
+fn facts_that_statements_lack_are_captured() {
     let Some(cluster) = full() else { return };
     let document = take(&cluster, DATABASE).document;
     assert_eq!(document.server.version / 10_000, cluster.version());
@@ -118,7 +118,7 @@ fn an_unchanged_schema_has_the_same_bytes() {
 }
 
 #[test]
-fn the_schema_is_of_the_snapshot() {
+fn the_schema_is_as_of_the_snapshot() {
     let Some(cluster) = full() else { return };
     let client = cluster.client(DATABASE);
     client.execute("begin", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").expect("begin");
@@ -143,7 +143,7 @@ fn the_schema_is_of_the_snapshot() {
 }
 
 #[test]
-fn sequences_stand_where_they_stood() {
+fn the_positions_of_sequences_are_read() {
     let Some(cluster) = full() else { return };
     cluster.sql(DATABASE, "SELECT setval('app.untouched', 42, false)");
     let (sequences, gaps) = document_reader::read_sequences(&cluster.client(DATABASE)).expect("sequences");
@@ -155,7 +155,7 @@ fn sequences_stand_where_they_stood() {
 }
 
 #[test]
-fn other_encodings_and_strings() {
+fn other_encodings_and_escaped_strings_are_captured() {
     let Some(cluster) = full() else { return };
     let sql = "CREATE TABLE t (a text DEFAULT 'it\\'s; \\\\'); COMMENT ON TABLE t IS 'café; \\\\'';'";
     for (name, options, encoding) in [
@@ -175,7 +175,7 @@ fn other_encodings_and_strings() {
         assert_eq!(
             document.pre_data.iter().filter(|statement| statement.class == "TABLE").count(),
             2,
-            "made, and owned"
+            "CREATE and OWNER TO"
         );
         if encoding == DumpEncoding::Utf8 {
             cluster.create_database("latin copy", options);

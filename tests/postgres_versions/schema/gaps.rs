@@ -7,9 +7,9 @@ use sidekeep::engine::postgres::schema::dump::DumpEncoding;
 use crate::schema::stage::{DATABASE, full, reason_of, session, take_as};
 
 #[test]
-fn a_role_without_rights() {
+fn what_the_role_may_not_read_is_a_gap() {
     let Some(cluster) = full() else { return };
-    // The tool takes names for patterns; this one would match `users` as well.
+    // pg_dump takes names for patterns. As a pattern, this name would also match `users`.
     cluster.sql(DATABASE, "CREATE TABLE app.\"*|od?d$ \"\"q\"\" .(\" (a int); CREATE SEQUENCE app.\"*.?\"");
     let taken = take_as(&cluster, DATABASE, "ps_reader", DumpEncoding::Utf8);
     let (all, gaps) = (&taken.catalog.gaps, &taken.gaps);
@@ -33,7 +33,7 @@ fn a_role_without_rights() {
 }
 
 #[test]
-fn row_security() {
+fn tables_with_row_security_are_gaps() {
     let Some(cluster) = full() else { return };
     let read_all = if cluster.version() < 14 {
         "GRANT SELECT ON ALL TABLES IN SCHEMA app, \"Ünï; code -- Name: x\" TO ps_reader; \
@@ -50,7 +50,7 @@ fn row_security() {
         let short = name.trim_start_matches("app.");
         assert!(
             taken.document.pre_data.iter().any(|statement| statement.name.lossy() == short),
-            "its definition is kept"
+            "its definition is captured"
         );
     }
     assert!(taken.catalog.unreadable.is_empty());
@@ -59,15 +59,15 @@ fn row_security() {
 }
 
 #[test]
-fn tables_in_schemas_of_the_system() {
+fn tables_in_system_schemas_are_gaps() {
     let Some(cluster) = full() else { return };
     cluster.sql(DATABASE, "CREATE TABLE information_schema.mine (a int)");
     let catalog = catalog::read_catalog(&cluster.client(DATABASE)).expect("a catalog");
-    assert!(reason_of(&catalog.gaps, "information_schema.mine").contains("in no dump"));
+    assert!(reason_of(&catalog.gaps, "information_schema.mine").contains("system schemas"));
 }
 
 #[test]
-fn unlogged_tables_of_a_standby() {
+fn unlogged_tables_on_a_standby_are_gaps() {
     let Some(cluster) = full() else { return };
     let standby = cluster.standby(&[]);
     let catalog = catalog::read_catalog(&standby.client(DATABASE)).expect("a catalog");
@@ -76,7 +76,7 @@ fn unlogged_tables_of_a_standby() {
 }
 
 #[test]
-fn partitions_that_are_elsewhere_or_closed() {
+fn foreign_and_unreadable_partitions_are_gaps() {
     let Some(cluster) = full() else { return };
     cluster.sql(
         DATABASE,

@@ -1,5 +1,5 @@
-//! The schema of a real PostgreSQL server: its document suffices to build the same database again, and what the
-//! catalogs say becomes tables and named gaps.
+//! The schema of a real PostgreSQL server: its document is sufficient to build the same database again, and the
+//! catalogs yield the right tables and gaps.
 
 mod document;
 mod gaps;

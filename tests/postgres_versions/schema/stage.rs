@@ -1,4 +1,4 @@
-//! A server with a database full of objects, and its schema as the program reads it.
+//! A server with a database full of objects, and its schema as Sidekeep reads it.
 
 use std::sync::atomic::AtomicBool;
 
@@ -32,14 +32,14 @@ pub fn session(cluster: &Cluster, database: &str, role: &str) -> Client {
 pub fn tools(cluster: &Cluster) -> DumpTools {
     let configured = Some(cluster.client_bin());
     DumpTools::find(&ToolSearch { configured, ..ToolSearch::default() }, cluster.version())
-        .expect("a pg_dump that knows the server")
+        .expect("a pg_dump that supports the server")
 }
 
-/// What one backup as `role` would keep.
+/// What a backup as `role` would capture.
 pub struct Taken {
     pub document: SchemaDocument,
     pub catalog: PgCatalog,
-    /// Of the schema alone.
+    /// Only the gaps of the schema.
     pub gaps: Vec<Finding>,
 }
 
@@ -73,7 +73,7 @@ pub fn build(cluster: &Cluster, document: &SchemaDocument, database: &str) {
     let run = |sql: Vec<u8>| {
         let mut sql = String::from_utf8(sql).expect("text");
         if cluster.version() < 16 {
-            // What a newer pg_dump says of a subscription an older server does not understand.
+            // An older server does not know all options of a subscription that a newer pg_dump writes.
             sql = sql.replace(", streaming = off, run_as_owner = true", "");
         }
         if let Err(error) = client.execute("running a statement", &sql) {
@@ -86,7 +86,7 @@ pub fn build(cluster: &Cluster, document: &SchemaDocument, database: &str) {
     rest.for_each(|statement| run(statement.sql.bytes()));
 }
 
-/// Objects that are named, and the reason of one of them.
+/// The reason of the gap for this object. Panics if there is no such gap.
 pub fn reason_of<'a>(gaps: &'a [Finding], object: &str) -> &'a str {
     let found = gaps.iter().find(|gap| gap.object == object);
     found.map(|gap| gap.detail.as_str()).unwrap_or_else(|| panic!("no gap named {object}: {gaps:?}"))

@@ -1,4 +1,4 @@
-//! What the catalogs say of every kind of table.
+//! How every kind of table appears in the catalog.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn parts(table: &PgTable) -> Vec<&str> {
 }
 
 #[test]
-fn which_tables_there_are() {
+fn every_kind_of_table_is_listed() {
     let Some(cluster) = full() else { return };
     let catalog = read(&cluster);
     let expected = [
@@ -68,7 +68,7 @@ fn which_tables_there_are() {
 }
 
 #[test]
-fn columns_and_what_old_rows_have_in_them() {
+fn columns_have_the_values_that_older_rows_lack() {
     let Some(cluster) = full() else { return };
     let catalog = read(&cluster);
     let contacts = table(&catalog, "app.contacts");
@@ -82,14 +82,14 @@ fn columns_and_what_old_rows_have_in_them() {
         ("since_then", 9),
         ("years", 10),
     ];
-    assert_eq!(columns(contacts), expected, "without what is dropped or generated");
+    assert_eq!(columns(contacts), expected, "without dropped and generated columns");
     let missing: Vec<Option<&str>> = contacts.columns.iter().map(|column| column.missing.as_deref()).collect();
     assert_eq!(missing[6..], [Some("a \"quoted\", {thing}"), Some("{1,2}")]);
     assert_eq!(missing[..6], [None; 6]);
     assert_eq!((contacts.columns[0].type_oid, contacts.columns[0].type_name.as_str()), (20, "bigint"));
     assert_eq!(table(&catalog, "app.users").columns[9].type_name, "bit varying(9)");
     assert_eq!(columns(table(&catalog, "app.no_columns")), []);
-    // A comma separates nothing in the output of box.
+    // In box output, a comma does not separate elements.
     cluster.sql(
         DATABASE,
         "INSERT INTO app.log_lines VALUES ('x'); ALTER TABLE app.log_lines ADD b box DEFAULT '(1,1),(0,0)'",
@@ -98,7 +98,7 @@ fn columns_and_what_old_rows_have_in_them() {
 }
 
 #[test]
-fn keys() {
+fn the_best_key_is_chosen() {
     let Some(cluster) = full() else { return };
     let catalog = read(&cluster);
     let key = |name: &str| key(table(&catalog, name));
@@ -112,7 +112,7 @@ fn keys() {
 }
 
 #[test]
-fn foreign_keys() {
+fn foreign_keys_have_their_parents_and_strength() {
     let Some(cluster) = full() else { return };
     let catalog = read(&cluster);
     let contacts = &table(&catalog, "app.contacts").table.foreign_keys;
@@ -139,7 +139,7 @@ fn foreign_keys() {
             to(&[2, 0], "app.composite", &["a", "b"], Strength::Owning),
         ]
     );
-    // A partition's rows are its root's.
+    // A partition's rows belong to its root.
     cluster.sql(
         DATABASE,
         "CREATE TABLE app.guests (event int, at date, FOREIGN KEY (event, at) REFERENCES app.events_old);
@@ -153,7 +153,7 @@ fn foreign_keys() {
 }
 
 #[test]
-fn parts_of_tables() {
+fn tables_have_the_right_parts() {
     let Some(cluster) = full() else { return };
     let catalog = read(&cluster);
     let events = table(&catalog, "app.events");
@@ -166,9 +166,9 @@ fn parts_of_tables() {
         (parts(table(&catalog, "app.nobody")), table(&catalog, "app.nobody").table.rows_estimate),
         (vec![], Some(0))
     );
-    assert_eq!(parts(table(&catalog, "app.base")), ["app.base"], "what inherits from it is a table of its own");
+    assert_eq!(parts(table(&catalog, "app.base")), ["app.base"], "a table that inherits from it is separate");
     assert_eq!(table(&catalog, "app.users").parts[0].access_method, "heap");
-    assert_eq!(events.table.rows_estimate, None, "nothing was ever counted");
+    assert_eq!(events.table.rows_estimate, None, "never analyzed");
     cluster.sql(DATABASE, "ANALYZE");
     let catalog = read(&cluster);
     let estimate = |name: &str| table(&catalog, name).table.rows_estimate;
@@ -176,7 +176,7 @@ fn parts_of_tables() {
 }
 
 #[test]
-fn leaves_of_a_root_that_is_not_captured_are_tables_of_their_own() {
+fn leaves_of_an_uncaptured_root_are_separate_tables() {
     let Some(cluster) = full() else { return };
     cluster.sql(
         DATABASE,
@@ -202,7 +202,7 @@ fn leaves_of_a_root_that_is_not_captured_are_tables_of_their_own() {
 }
 
 #[test]
-fn feeds_are_recognised_and_others_are_not() {
+fn only_feeds_are_recognized_as_feeds() {
     let Some(cluster) = full() else { return };
     cluster.sql(
         DATABASE,
@@ -228,10 +228,10 @@ fn feeds_are_recognised_and_others_are_not() {
     cluster.sql(DATABASE, "UPDATE app.edited SET x = 2");
     cluster.sql(DATABASE, "VACUUM ANALYZE app.edited");
     cluster.sql(DATABASE, "ANALYZE");
-    // Before 15 what was counted takes a while to be known.
+    // Before version 15, statistics are reported with a delay.
     let (begun, counted) = (Instant::now(), "SELECT pg_stat_get_tuples_updated('app.edited'::regclass) >= 2000");
     while cluster.sql(DATABASE, counted)[0][0].as_deref() != Some("t") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "nothing was counted");
+        assert!(begun.elapsed() < Duration::from_secs(20), "no statistics were reported");
         std::thread::sleep(Duration::from_millis(50));
     }
     let catalog = read(&cluster);
@@ -246,7 +246,7 @@ fn feeds_are_recognised_and_others_are_not() {
 }
 
 #[test]
-fn tables_of_extensions() {
+fn tables_of_extensions_are_captured_only_with_the_users_rows() {
     let Some(cluster) = full() else { return };
     cluster.sql(DATABASE, "SET search_path = app; CREATE TABLE settings (a int); CREATE TABLE words (b text); CREATE TABLE own (c int);
         INSERT INTO own VALUES (1); CREATE TABLE empty_own (c int);

@@ -1,4 +1,5 @@
-//! A live PostgreSQL database through a repository: what comes out is what was in it, and a night costs what changed.
+//! Backs up a live PostgreSQL database and reads it back: rows stay the same, and a later backup stores only what
+//! changed.
 
 mod sessions;
 
@@ -91,7 +92,7 @@ impl Live {
         collected
     }
 
-    /// The rows of every table, read from the server itself.
+    /// The rows of every table, read directly from the server.
     fn live(&self, mode: FormatPreference) -> BTreeMap<String, Rows> {
         let mut source = self.source(mode);
         let description = source.describe().expect("an image");
@@ -101,7 +102,7 @@ impl Live {
             assert_eq!(source.read(at, &mut rows).expect("reads"), []);
             tables.insert(table.name.clone(), rows);
         }
-        source.release().expect("lets go");
+        source.release().expect("released");
         tables
     }
 }
@@ -158,7 +159,7 @@ impl Target for Collected {
 }
 
 #[test]
-fn a_live_database_comes_back_and_the_next_night_is_cheap() {
+fn a_live_database_is_restored_and_the_next_backup_stores_only_changes() {
     let Some(live) = Live::new() else { return };
     let first = live.backup();
     assert_eq!(first.gaps(), []);
@@ -172,12 +173,12 @@ fn a_live_database_comes_back_and_the_next_night_is_cheap() {
     assert_eq!(restored.tables, before);
     let document = SchemaDocument::from_bytes(&restored.schema).expect("a document");
     assert!(document.sequences.iter().any(|sequence| sequence.name == "users_id_seq"));
-    assert_eq!(live.live(FormatPreference::Text), before, "both ways give the same cells");
+    assert_eq!(live.live(FormatPreference::Text), before, "both formats give the same cells");
 
     let unchanged = live.backup();
     assert_eq!((unchanged.packs, unchanged.new_bytes, unchanged.rows), (0, 0, first.rows));
 
-    // Reading does not depend on how rows lie in the table, and a day's changes cost little.
+    // The physical order of rows does not matter, and a day's changes cost little.
     live.cluster.sql(
         "sync",
         "

@@ -1,4 +1,5 @@
-//! Several sessions at one image: every row once, the same trees as by one, and nobody waits for ever.
+//! Several sessions read one image: each row is read once, the trees are the same as with one session, and nobody waits
+//! forever.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use sidekeep::engine::postgres::value::column_type::FormatPreference;
 
 use crate::source::{Live, Rows};
 
-/// A table of more than two slices, in pages that hold a row each.
+/// A table of more than two parts, with one row per page.
 const LARGE: &str = "CREATE TABLE large (id int PRIMARY KEY, user_id bigint REFERENCES users, pad text);
     ALTER TABLE large ALTER pad SET STORAGE PLAIN;
     INSERT INTO large SELECT n, 1 + n % 300, rpad(n::text, 5000) FROM generate_series(1, 6500) AS n;
@@ -28,7 +29,7 @@ impl Live {
 }
 
 #[test]
-fn sessions_and_slices_are_not_to_be_seen_in_the_store() {
+fn sessions_and_parts_do_not_change_what_is_stored() {
     let Some(live) = Live::new() else { return };
     live.cluster.sql("sync", LARGE);
     let first = live.backup_from(&mut live.read_by(1, Gentle::No));
@@ -51,7 +52,7 @@ fn sessions_and_slices_are_not_to_be_seen_in_the_store() {
 }
 
 #[test]
-fn who_queues_up_for_a_table_does_not_end_what_the_leader_can_still_read() {
+fn the_leader_reads_a_table_that_another_session_is_queued_for() {
     let Some(live) = Live::new() else { return };
     let mut source = live.read_by(2, Gentle::No);
     let description = source.describe().expect("an image");
@@ -62,17 +63,17 @@ fn who_queues_up_for_a_table_does_not_end_what_the_leader_can_still_read() {
         let begun = Instant::now();
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         while live.cluster.sql("sync", waits)[0][0].as_deref() == Some("0") {
-            assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the ALTER does not wait");
             std::thread::sleep(Duration::from_millis(20));
         }
         let mut rows = Rows::default();
         let mut readers = source.readers().expect("sessions");
         assert_eq!(readers.len(), 2);
-        // The second has no lock, and gets none any more.
+        // The second reader has no lock, and can no longer get one.
         readers[1].read(users, 0, &mut rows).expect("read");
         assert_eq!(rows.0.values().sum::<usize>(), 300);
         drop(readers);
-        source.release().expect("let go");
-        altering.join().expect("no panic").expect("altered at last");
+        source.release().expect("released");
+        altering.join().expect("no panic").expect("altered in the end");
     });
 }

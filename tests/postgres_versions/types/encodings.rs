@@ -1,4 +1,5 @@
-//! Databases that are not UTF-8: the same bytes come back, and another encoding takes what it can.
+//! Databases that are not UTF-8: their bytes are restored unchanged, and a database with another encoding accepts what
+//! it can represent.
 
 use sidekeep::engine::postgres::value::column_type::FormatPreference;
 use sidekeep::format::cell::{Cell, Encoding, OwnedCell};
@@ -6,7 +7,7 @@ use sidekeep::format::cell::{Cell, Encoding, OwnedCell};
 use crate::support::postgres::cluster::Cluster;
 use crate::types::session::{Rows, Session};
 
-/// All bytes but zero, as single characters and in one text; and what wraps texts.
+/// All bytes but zero, as single characters and in one text, also inside of other types.
 const ALL_BYTES: &str = "
     CREATE TYPE public.pair AS (a text, b text);
     CREATE TABLE public.t (n int, v text, f char(3), a text[], p public.pair, j json);
@@ -18,7 +19,7 @@ const ALL_BYTES: &str = "
 fn there_and_back(session: &Session) -> Rows {
     let cells = session.read("public.t", FormatPreference::Binary).expect("cells");
     assert_eq!(cells.len(), 256);
-    assert!(cells == session.read("public.t", FormatPreference::Text).expect("cells"), "the transports differ");
+    assert!(cells == session.read("public.t", FormatPreference::Text).expect("cells"), "the formats differ");
     session.write("public.c", &cells).expect("written");
     let sent = |table: &str| session.copy(&format!("SELECT * FROM {table} ORDER BY n")).expect("a copy");
     assert!(sent("public.t") == sent("public.c"), "the restored table differs");
@@ -60,7 +61,7 @@ fn a_latin1_database_is_read_as_utf8_and_restored_anywhere() {
 }
 
 #[test]
-fn what_a_database_cannot_hold_is_an_error() {
+fn a_text_that_the_database_cannot_store_is_an_error() {
     let Some(cluster) = Cluster::start() else { return };
     let session = Session::open(&cluster, "postgres");
     session.sql("CREATE TABLE public.t (n int, v text)");

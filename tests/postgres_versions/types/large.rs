@@ -1,5 +1,4 @@
-//! Values as large as a server takes. They need some gigabytes of memory and are run by
-//! `scripts/test --all`.
+//! Values as large as a server accepts. These tests need several gigabytes of memory and run with `scripts/test --all`.
 
 use sidekeep::engine::postgres::value::column_type::FormatPreference;
 
@@ -8,7 +7,7 @@ use crate::types::session::{Session, Ways};
 
 #[test]
 #[ignore = "needs several gigabytes of memory and of disk"]
-fn values_near_a_gigabyte() {
+fn values_close_to_1_gb_are_restored() {
     let Some(cluster) = Cluster::start() else { return };
     let session = Session::open(&cluster, "postgres");
     session.sql(

@@ -1,5 +1,5 @@
-//! Values of every type through real PostgreSQL servers: both transports give the same canonical cells, and
-//! what is made from these cells is the same table. The servers are described in `support/postgres/cluster.rs`.
+//! Values of every type through real PostgreSQL servers. Text and binary format give the same canonical cells, and
+//! writing these cells gives the same table. See `support/postgres/cluster.rs` for the servers.
 
 mod encodings;
 mod large;

@@ -1,4 +1,4 @@
-//! Which cell a value is, for ever: `docs/format.md` section 4.
+//! The cell of each value, which must never change: `docs/format.md` section 4.
 
 use sidekeep::engine::contract::Fold;
 use sidekeep::engine::postgres::value::column_type::{Collation, Equality, FormatPreference};
@@ -13,7 +13,7 @@ fn finite(negative: bool, scale: u16, exponent: i32, digits: &[u8]) -> Cell<'_> 
 }
 
 #[test]
-fn cells_are_pinned() {
+fn cells_of_values_never_change() {
     let Some(cluster) = Cluster::start() else { return };
     let session = Session::open(&cluster, "postgres");
     session.sql("CREATE TYPE public.mood AS ENUM ('sad')");
@@ -64,7 +64,7 @@ fn cells_are_pinned() {
 }
 
 #[test]
-fn texts_that_are_equal_without_equal_bytes_are_told_apart() {
+fn types_whose_equal_values_differ_in_bytes_are_recognized() {
     let Some(cluster) = Cluster::start() else { return };
     let session = Session::open(&cluster, "postgres");
     let citext = session.try_sql("CREATE EXTENSION citext SCHEMA public").is_ok();

@@ -1,4 +1,4 @@
-//! Random values into a real server and out of it again: no cell changes.
+//! Random values are written to a real server and read back: no cell changes.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -54,7 +54,7 @@ fn row() -> impl Strategy<Value = Vec<OwnedCell>> {
 }
 
 #[test]
-fn random_values_come_back() {
+fn random_values_are_restored() {
     let Some(cluster) = Cluster::start() else { return };
     let session = Session::open(&cluster, "postgres");
     session.sql(
@@ -89,7 +89,7 @@ fn random_values_come_back() {
 }
 
 #[test]
-fn numbers_at_the_ends_come_back_from_every_version() {
+fn extreme_numbers_are_restored_on_every_version() {
     let Some(cluster) = Cluster::start() else { return };
     let session = Session::open(&cluster, "postgres");
     session.sql("CREATE TABLE public.t (n int, a interval, b int8, c money)");
@@ -111,7 +111,7 @@ fn numbers_at_the_ends_come_back_from_every_version() {
     session.write("public.t", &rows).expect("written");
     assert_eq!(session.read("public.t", FormatPreference::Binary).as_ref(), Ok(&rows));
     let by_text = session.read("public.t", FormatPreference::Text);
-    // Before 15 a server can hold such intervals, and not write them.
+    // Before version 15 a server can store such intervals but not write them as text.
     match by_text {
         Err(error) if session.version < 15 => assert!(error.contains("interval out of range"), "{error}"),
         by_text => assert_eq!(by_text.as_ref(), Ok(&rows)),

@@ -1,4 +1,4 @@
-//! A session of a test: reads tables as cells and writes cells into tables, by the code under test alone.
+//! A test session that reads tables as cells and writes cells into tables, using only the code under test.
 
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
@@ -37,7 +37,7 @@ impl RowSink for Kept {
     }
 }
 
-/// How rows went into a table.
+/// How rows were written to a table.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub struct Ways {
     pub copied: usize,
@@ -72,12 +72,12 @@ impl Session {
         self.client.texts("a test's query", sql).expect(sql)
     }
 
-    /// What a copy of this query sends, but for its cuts.
+    /// The data that a COPY of this query sends, without its message boundaries.
     pub fn copy(&self, query: &str) -> Result<Vec<u8>, String> {
         let sql = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
         self.runtime.block_on(async {
             let stream = self.raw.copy_out(&sql).await.map_err(|error| format!("{error:?}"))?;
-            // After an error the stream gives errors for ever.
+            // After an error the stream would return errors forever.
             let parts: Result<Vec<Bytes>, _> = Box::pin(stream).try_collect().await;
             Ok(parts.map_err(|error| format!("{error:?}"))?.concat())
         })
@@ -100,7 +100,7 @@ impl Session {
         let mut kept = Kept::default();
         for message in self.client.copy_out("read", &sql).map_err(|error| error.to_string())? {
             let message = message.map_err(|error| error.to_string())?;
-            // Cut as no server does.
+            // Split where no server would split.
             let (a, b) = message.split_at(message.len() / 3);
             for part in [a, b] {
                 reader

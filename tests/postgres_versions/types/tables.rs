@@ -1,4 +1,4 @@
-//! Extreme and ordinary values of every type: equal cells by both transports, equal tables after a restore.
+//! Extreme and ordinary values of every type: equal cells in both formats, equal tables after a restore.
 
 use sidekeep::engine::postgres::value::column_type::FormatPreference;
 use sidekeep::format::cell::Cell;
@@ -6,7 +6,7 @@ use sidekeep::format::cell::Cell;
 use crate::support::postgres::cluster::Cluster;
 use crate::types::session::{Session, Ways};
 
-/// What must be there first; and the first version that has it.
+/// Statements that must run first, and the first version that supports them.
 const SETUP: [(u32, &str); 9] = [
     (13, "CREATE TYPE public.mood AS ENUM ('', 'sad \"x\"', '{,}', 'NULL', 'back\\slash', 'ünï')"),
     (13, "CREATE TYPE public.pair AS (a int, \"B b\" text, c numeric(10,2)[])"),
@@ -19,7 +19,7 @@ const SETUP: [(u32, &str); 9] = [
     (13, "CREATE TYPE public.hidden_name AS ENUM ('a', 'b')"),
 ];
 
-/// Types with values, each as the server reads it; and the first version that does.
+/// Types and values as the server reads them, and the first version that does.
 const TABLES: &[(u32, &str, &[&str])] = &[
     (13, "bool", &["true", "false"]),
     (13, "int2", &["-32768", "32767", "0", "-1"]),
@@ -298,7 +298,7 @@ fn session(cluster: &Cluster) -> Session {
     session
 }
 
-/// What is wrong with this type; the table is `t`.
+/// Describes what is wrong with this type, using the table `t`.
 fn faults(session: &Session, ty: &str, values: &[&str]) -> Result<(), String> {
     session.try_sql(&format!("DROP TABLE IF EXISTS public.t, public.c; CREATE TABLE public.t (n serial, v {ty})"))?;
     for value in values {
@@ -320,7 +320,7 @@ fn faults(session: &Session, ty: &str, values: &[&str]) -> Result<(), String> {
     if restored != cells {
         return Err("the cells of the restored table differ".to_owned());
     }
-    // As bytes: before 16 the text of a "char" need not be UTF-8.
+    // As bytes: before version 16 the text of a "char" may not be UTF-8.
     let shown = |table: &str| session.texts(&format!("SELECT textsend(t::text) FROM {table} t ORDER BY n"));
     if shown("public.t") != shown("public.c") {
         return Err(format!("{:?} became {:?}", shown("public.t"), shown("public.c")));
@@ -334,7 +334,7 @@ fn faults(session: &Session, ty: &str, values: &[&str]) -> Result<(), String> {
 }
 
 #[test]
-fn every_type_by_both_transports_and_back() {
+fn every_type_is_restored_from_both_formats() {
     let Some(cluster) = Cluster::start() else { return };
     let session = session(&cluster);
     let mut found = Vec::new();
@@ -344,7 +344,7 @@ fn every_type_by_both_transports_and_back() {
         }
         if let Err(fault) = faults(&session, ty, values) {
             let fault: String = fault.chars().take(400).collect();
-            // Of a server without libxml, or without these extensions.
+            // The server lacks libxml or one of the extensions.
             if !fault.contains("unsupported XML feature") && !fault.contains("does not exist") {
                 found.push(format!("{ty}: {fault}"));
             } else {
@@ -356,7 +356,7 @@ fn every_type_by_both_transports_and_back() {
 }
 
 #[test]
-fn values_that_no_text_stands_for_go_as_parameters() {
+fn values_without_a_text_form_are_sent_as_parameters() {
     let Some(cluster) = Cluster::start() else { return };
     let session = session(&cluster);
     session.sql(
@@ -382,7 +382,7 @@ fn values_that_no_text_stands_for_go_as_parameters() {
 }
 
 #[test]
-fn tables_without_columns_and_with_many() {
+fn tables_without_columns_and_with_many_columns_are_restored() {
     let Some(cluster) = Cluster::start() else { return };
     let session = session(&cluster);
     session.sql("CREATE TABLE public.none (); INSERT INTO public.none DEFAULT VALUES");

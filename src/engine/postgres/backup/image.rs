@@ -1,7 +1,7 @@
-//! One consistent image of a database for several sessions: a leader holds it open and the tables locked, workers
-//! join it. What is read in any of them is as of the same moment.
+//! One consistent image of a database, shared by several sessions: a leader keeps it open and holds the table locks,
+//! and workers join it. All of them see the database as of the same moment.
 //!
-//! Let it go as soon as everything is read: as long as it is open, the server can clean nothing up and nobody can
+//! Release the image as soon as everything is read. While it is open, the server cannot remove dead rows and nobody can
 //! alter the tables.
 
 use std::collections::BTreeMap;
@@ -19,15 +19,16 @@ use crate::engine::postgres::connect::login::{connect, connect_with_endpoint};
 use crate::engine::postgres::connect::session::{encoding, number, pid, pooled, prepare};
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-/// Tables in one LOCK statement.
+/// Tables per LOCK statement.
 const LOCK_BATCH: usize = 500;
 
-/// What a server says when a lock is not to be had in time.
+/// SQLSTATE lock_not_available: a lock could not be acquired in time.
 pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
-/// What a server says when it has no memory left, such as for locks.
+/// SQLSTATE out_of_memory: among other things, the lock table is full.
 const OUT_OF_MEMORY: &str = "53200";
 
-/// The file and the columns of each table: as the image has them, or as they are now if asked outside of it.
+/// The file and a digest of the columns of each table: as the image sees them, or as of now if asked outside of the
+/// image.
 const TABLE_LAYOUTS: &str = "SELECT name, c.relfilenode, \
      (SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(\
          pg_catalog.format('%s %s %s', attnum, atttypid, attname), ',' ORDER BY attnum), 0) \
@@ -35,51 +36,51 @@ const TABLE_LAYOUTS: &str = "SELECT name, c.relfilenode, \
      FROM unnest($1::text[]) WITH ORDINALITY AS t (name, place) \
      LEFT JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass(name)::oid ORDER BY place";
 
-/// What is known of the server as of the image.
+/// Facts about the server as of the image.
 #[derive(Clone, Debug)]
 pub struct ImageFacts {
-    /// The moment of the image by the server's clock.
+    /// When the image began, by the server's clock.
     pub clock: Moment,
-    /// What tells this database from another behind the same name.
+    /// Distinguishes this database from another one behind the same name.
     pub identity: BTreeMap<String, String>,
-    /// What could not be learned about it, and why.
+    /// What could not be determined about the identity, and why.
     pub notes: Vec<String>,
-    /// Such as 150018.
+    /// As in `server_version_num`, such as 150018.
     pub version: i32,
     pub server_encoding: String,
-    /// `UTF8`, or `SQL_ASCII`: texts are then bytes.
+    /// `UTF8`, or `SQL_ASCII` if texts are plain bytes.
     pub client_encoding: String,
     pub role: ServerRole,
 }
 
-/// What the server is in its cluster.
+/// The server's role in its cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServerRole {
     Primary,
-    /// Unlogged tables are empty here.
+    /// Unlogged tables are empty on a standby.
     Standby,
 }
 
-/// The image; dropping it lets it go as well, unless workers are still held elsewhere.
+/// An open image. Dropping it ends it too, unless the caller still holds workers.
 pub struct PgImage {
     leader: Arc<Client>,
     workers: Vec<Arc<Client>>,
     sessions: Sessions,
     snapshot: String,
     facts: ImageFacts,
-    /// With the endpoint of the leader alone.
+    /// With only the endpoint that the leader is connected to.
     address: Arc<Address>,
 }
 
-/// What came of an attempt to lock a table for a worker.
+/// The result of trying to lock a table for a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TableLock {
     Acquired,
-    /// Somebody queues up behind the leader's lock: only the leader may read that table.
+    /// Another session is queued behind the leader's lock. Only the leader may read the table.
     Contended,
 }
 
-/// The server's processes of an image's sessions, for the watchdog.
+/// The server process ids of an image's sessions, for the watchdog.
 #[derive(Clone, Default)]
 pub struct Sessions(Arc<Mutex<Vec<i32>>>);
 
@@ -88,7 +89,7 @@ impl Sessions {
         lock(&self.0).push(pid);
     }
 
-    /// As of now.
+    /// The process ids so far.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         lock(&self.0).clone()
@@ -96,10 +97,10 @@ impl Sessions {
 }
 
 impl PgImage {
-    /// Connects and fixes the image. Refuses poolers, and standbys that would cancel the reading.
+    /// Connects and begins the image. Refuses poolers, and standbys that would cancel long reads.
     pub fn open(address: Arc<Address>) -> Result<Self, PostgresError> {
         let (leader, endpoint) = connect_with_endpoint(&address)?;
-        // Further sessions and the tools must connect to the same endpoint.
+        // Other sessions and the tools must connect to the same endpoint.
         let address = Arc::new(address.with_endpoint(endpoint));
         let own = direct_pid(&leader, &address)?;
         let client_encoding = encoding(&leader)?;
@@ -114,41 +115,41 @@ impl PgImage {
         Ok(Self { leader: Arc::new(leader), workers: Vec::new(), sessions, snapshot, facts, address })
     }
 
-    /// What is known of the server.
+    /// Facts about the server.
     #[must_use]
     pub fn facts(&self) -> &ImageFacts {
         &self.facts
     }
 
-    /// The name under which others join, such as pg_dump.
+    /// The exported snapshot's name, with which others (such as pg_dump) join the image.
     #[must_use]
     pub fn snapshot(&self) -> &str {
         &self.snapshot
     }
 
-    /// The first session of the image; the one that holds the locks.
+    /// The image's first session, which holds the locks.
     #[must_use]
     pub fn leader(&self) -> &Arc<Client> {
         &self.leader
     }
 
-    /// Where its sessions are.
+    /// The address that the image's sessions connect to.
     #[must_use]
     pub fn address(&self) -> &Arc<Address> {
         &self.address
     }
 
-    /// The sessions' processes; more of them come with each worker.
+    /// The process ids of the sessions. Each new worker adds its own.
     #[must_use]
     pub fn sessions(&self) -> Sessions {
         self.sessions.clone()
     }
 
-    /// One more session that sees the image.
+    /// Opens one more session that sees the image.
     pub fn worker(&mut self) -> Result<Arc<Client>, PostgresError> {
         let worker = connect(&self.address)?;
         prepare(&worker, &self.facts.client_encoding)?;
-        // Any query in the transaction would fix an image of its own.
+        // Asked before joining: the first query in a transaction would take a snapshot of its own.
         let own = pid(&worker)?;
         self.join(&worker)?;
         self.sessions.add(own);
@@ -166,8 +167,8 @@ impl PgImage {
 
     fn not_joined(&self, error: &PostgresError) -> PostgresError {
         let reason = format!(
-            "a second session cannot join the image ({error}); every connection must reach the same server, without a \
-             pooler or a balancer between"
+            "a second session cannot join the image ({error}); every connection must reach the same server directly, \
+             without a pooler or load balancer"
         );
         self.unsuitable(reason)
     }
@@ -176,8 +177,9 @@ impl PgImage {
         PostgresError::Unsuitable { place: self.address.to_string(), reason }
     }
 
-    /// Locks tables against being altered or dropped, in the leader, which must have asked for nothing else that
-    /// could be altered before. `tables` are qualified and quoted names. Waits up to `wait_limit` for each few hundred.
+    /// Locks tables against being altered or dropped, in the leader's session. Before that, the leader must not have
+    /// read anything that can be altered. `tables` are qualified and quoted names. Waits up to `wait_limit` for each
+    /// batch of `LOCK_BATCH` tables.
     pub fn lock_tables(&self, tables: &[String], wait_limit: Duration) -> Result<(), PostgresError> {
         self.set_lock_timeout(timeout_of(wait_limit))?;
         for batch in tables.chunks(LOCK_BATCH) {
@@ -187,14 +189,15 @@ impl PgImage {
         self.set_lock_timeout(0)
     }
 
-    /// In milliseconds; 0 for no limit.
+    /// In milliseconds. 0 means no limit.
     fn set_lock_timeout(&self, timeout: u128) -> Result<(), PostgresError> {
         let sql = format!("SET LOCAL lock_timeout = {timeout}");
-        self.leader.execute("setting how long to wait for locks", &sql)
+        self.leader.execute("setting lock_timeout", &sql)
     }
 
-    /// One of these tables, if any, that was altered after the image began: the image shows no rows of what was
-    /// truncated, rewritten or replaced since, and other columns than can be asked for. Ask once they are locked.
+    /// One of these tables that was altered after the image began, if any. The image shows no rows of tables that were
+    /// truncated, rewritten or replaced since, and may show columns that can no longer be selected. Call this once the
+    /// tables are locked.
     pub(super) fn first_altered(&self, tables: &[String]) -> Result<Option<String>, PostgresError> {
         let of_image = layouts(&self.leader, tables)?;
         let of_now = layouts(&connect(&self.address)?, tables)?;
@@ -202,8 +205,8 @@ impl PgImage {
         Ok(altered.map(|(then, _)| then.table))
     }
 
-    /// Locks a table in a session, before it reads there; with all partitions unless it has ONLY before it. Does not
-    /// wait: a worker would queue up behind a session that waits for the leader's lock, and wait for ever.
+    /// Locks a table in a session before it reads there, with all partitions unless `table` begins with ONLY. Does not
+    /// wait: a worker would queue up behind a session that waits for the leader's lock, and never get it.
     pub fn try_lock(&self, session: &Client, table: &str) -> Result<TableLock, PostgresError> {
         let doing = format!("locking {table}");
         let lock =
@@ -211,19 +214,19 @@ impl PgImage {
         match session.execute(&doing, &lock) {
             Ok(()) => Ok(TableLock::Acquired),
             Err(error) if error.state() == Some(LOCK_NOT_AVAILABLE) => {
-                go_on_without_lock(session)?;
+                continue_without_lock(session)?;
                 Ok(TableLock::Contended)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Ends all of the image's transactions and sessions.
+    /// Ends all of the image's transactions.
     pub fn release(self) -> Result<(), PostgresError> {
         let mut released = Ok(());
         let sessions = self.workers.iter().chain([&self.leader]);
         for session in sessions {
-            // All are ended; the first error is returned.
+            // Every session is ended, even after an error. The first error is returned.
             let ended = session.execute("ending the image", "ROLLBACK");
             released = released.and(ended);
         }
@@ -235,28 +238,28 @@ impl PgImage {
             Some(LOCK_NOT_AVAILABLE) => self.unsuitable(self.tables_are_locked(batch)),
             Some(OUT_OF_MEMORY) => self.unsuitable(format!(
                 "the server has no room for the locks of {count} tables; raise max_locks_per_transaction there and \
-                 restart it (needed is at least {count} divided by max_connections)"
+                 restart it (it must be at least {count} divided by max_connections)"
             )),
             _ => error,
         }
     }
 
-    /// Which of these tables are locked, and by which processes.
+    /// Says which of these tables are locked, and by which processes.
     fn tables_are_locked(&self, tables: &[String]) -> String {
         let mut holders = self.lock_holders(tables).unwrap_or_default();
         if holders.is_empty() {
-            holders.push("a table by somebody".to_owned());
+            holders.push("a table by another session".to_owned());
         }
-        format!("tables are locked: {}; try again when that is done", holders.join(", "))
+        format!("tables are locked: {}; retry when the lock is released", holders.join(", "))
     }
 
     fn lock_holders(&self, tables: &[String]) -> Result<Vec<String>, PostgresError> {
-        self.leader.execute("going back", "ROLLBACK TO SAVEPOINT lock_tables")?;
-        self.leader.query_as("asking who holds locks", LOCK_HOLDERS, &[&tables], lock_holder)
+        self.leader.execute("rolling back to a savepoint", "ROLLBACK TO SAVEPOINT lock_tables")?;
+        self.leader.query_as("listing who holds locks", LOCK_HOLDERS, &[&tables], lock_holder)
     }
 }
 
-/// The sessions that have these tables to themselves.
+/// The sessions that hold exclusive locks on these tables.
 const LOCK_HOLDERS: &str = "SELECT l.pid, l.relation::pg_catalog.regclass::text FROM pg_catalog.pg_locks AS l \
      WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND l.locktype = 'relation' \
      AND l.relation = ANY (SELECT pg_catalog.to_regclass(t)::oid FROM unnest($1::text[]) AS t)";
@@ -270,14 +273,14 @@ fn lock_holder(row: &Row) -> String {
     }
 }
 
-/// In milliseconds, as the setting can have it; not 0, which sets no limit.
+/// In milliseconds, within the setting's range. Never 0, which would mean no limit.
 fn timeout_of(wait_limit: Duration) -> u128 {
     wait_limit.as_millis().clamp(1, i32::MAX as u128)
 }
 
-fn go_on_without_lock(session: &Client) -> Result<(), PostgresError> {
+fn continue_without_lock(session: &Client) -> Result<(), PostgresError> {
     let undo = "ROLLBACK TO SAVEPOINT try_lock; RELEASE SAVEPOINT try_lock";
-    session.execute("going on without a lock", undo)
+    session.execute("continuing without a lock", undo)
 }
 
 fn lock_statement(tables: &[String]) -> String {
@@ -285,7 +288,7 @@ fn lock_statement(tables: &[String]) -> String {
     format!("SAVEPOINT lock_tables; LOCK TABLE {} IN ACCESS SHARE MODE", list.join(", "))
 }
 
-/// The file and a digest of the columns of a table; None of one that is not there.
+/// The file and a digest of the columns of a table. None if the table does not exist.
 #[derive(PartialEq, Eq)]
 struct TableLayout {
     table: String,
@@ -300,7 +303,7 @@ impl TableLayout {
 }
 
 fn layouts(client: &Client, tables: &[String]) -> Result<Vec<TableLayout>, PostgresError> {
-    client.query_as("asking whether tables were altered", TABLE_LAYOUTS, &[&tables], TableLayout::of)
+    client.query_as("checking whether tables were altered", TABLE_LAYOUTS, &[&tables], TableLayout::of)
 }
 
 /// The leader's server process. Refuses poolers.
@@ -312,14 +315,15 @@ fn direct_pid(leader: &Client, address: &Address) -> Result<i32, PostgresError> 
     }
 }
 
-/// How a pooler shows in the server processes of two connections, if it does. `own` is that of the first.
+/// Why the connection seems to go through a pooler, judged by the server processes of two connections. `own` is the
+/// process of `first`.
 pub(super) fn find_pooler(first: &Client, own: i32, address: &Address) -> Result<Option<String>, PostgresError> {
     let second = connect(address)?;
     Ok(pooled(own, pid(&second)?, pid(first)?))
 }
 
 impl ImageFacts {
-    /// Asks inside the image's transaction.
+    /// Must be called inside the image's transaction.
     fn ask(
         leader: &Client,
         identity: ServerIdentity,
@@ -352,8 +356,8 @@ fn clock(leader: &Client) -> Result<Moment, PostgresError> {
     })
 }
 
-/// Primary, or a standby that lets us read to the end: one that never cancels, or keeps what we read from being cleaned
-/// up on its primary.
+/// Primary, or a standby that lets a long read finish: it never cancels queries, or it keeps the primary from removing
+/// the rows that we read.
 pub(super) fn role(leader: &Client, address: &Address) -> Result<ServerRole, PostgresError> {
     let is_standby = "SELECT pg_catalog.pg_is_in_recovery()::text";
     if leader.value("asking for the server's role", is_standby)? == "false" {
@@ -365,8 +369,8 @@ pub(super) fn role(leader: &Client, address: &Address) -> Result<ServerRole, Pos
         return Ok(ServerRole::Standby);
     }
     let reason = format!(
-        "this standby cancels what reads for longer than max_standby_streaming_delay = {delay}; set \
-         hot_standby_feedback = on or max_standby_streaming_delay = -1 there, or read the primary"
+        "this standby cancels queries that run longer than max_standby_streaming_delay = {delay}; set \
+         hot_standby_feedback = on or max_standby_streaming_delay = -1 there, or back up the primary"
     );
     Err(PostgresError::Unsuitable { place: address.to_string(), reason })
 }
@@ -375,17 +379,17 @@ fn standby_setting(leader: &Client, name: &str) -> Result<String, PostgresError>
     leader.value("asking for the standby's settings", &format!("SHOW {name}"))
 }
 
-/// What tells a server and its database from others.
+/// What distinguishes a server and its database from others.
 struct ServerIdentity {
     facts: BTreeMap<String, String>,
-    /// What could not be learned, and why.
+    /// What could not be determined, and why.
     notes: Vec<String>,
 }
 
 impl ServerIdentity {
     const DOING: &str = "asking for the server's identity";
 
-    /// Asks outside the image's transaction, which an error would end.
+    /// Must be called outside of the image's transaction, which an error would abort.
     fn ask(leader: &Client) -> Result<Self, PostgresError> {
         let mut identity = Self { facts: BTreeMap::new(), notes: Vec::new() };
         let database_oid = "SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()";
@@ -403,7 +407,7 @@ impl ServerIdentity {
         Ok(())
     }
 
-    /// A column of a function that not every role may call.
+    /// Adds a column of a function that not every role may call.
     fn add_controlled(
         &mut self,
         leader: &Client,
@@ -415,7 +419,7 @@ impl ServerIdentity {
         if leader.value(Self::DOING, &may)? == "true" {
             return self.add(leader, name, &format!("SELECT {column}::text FROM pg_catalog.{function}()"));
         }
-        self.notes.push(format!("the role may not call {function}(), so that the server's {name} is not known"));
+        self.notes.push(format!("the role may not call {function}(), so the server's {name} is not known"));
         Ok(())
     }
 }

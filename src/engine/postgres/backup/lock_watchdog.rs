@@ -1,7 +1,8 @@
-//! Looks after those who wait behind an image's locks: when somebody has waited for too long, the image's sessions are
-//! ended. Who waits behind us has everybody else waiting behind him; no backup is worth that.
+//! Protects sessions that wait for an image's locks: when one has waited too long, the image's sessions are terminated.
+//! Everybody else queues up behind the session that waits for us, and no backup is worth that.
 //!
-//! Sessions are ended, not queries cancelled: an idle transaction has no query to cancel, but holds its locks.
+//! Sessions are terminated instead of queries cancelled, because an idle transaction has no query to cancel but holds
+//! its locks.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -20,8 +21,8 @@ use crate::engine::postgres::connect::login::connect;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Those who wait for a lock and are kept from it by one of `$1`. The blocking processes are asked for only where
-/// somebody waits: it costs the server's lock table a moment's standstill.
+/// Sessions that wait for a lock and are blocked by one of `$1`. `pg_blocking_pids` is called only for sessions that
+/// wait, because it briefly locks the whole lock table.
 const WAITING: &str = "WITH waiting AS MATERIALIZED (SELECT DISTINCT pid, relation FROM pg_catalog.pg_locks \
      WHERE NOT granted AND pid <> ALL ($1)) \
      SELECT w.pid, w.relation::pg_catalog.regclass::text, pg_catalog.left(a.query, 1000), \
@@ -31,8 +32,8 @@ const WAITING: &str = "WITH waiting AS MATERIALIZED (SELECT DISTINCT pid, relati
 
 const END_SESSIONS: &str = "SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest($1::int4[]) AS pid";
 
-/// Commands that need a lock which ours keeps from them, then those that queue up behind these. Nothing else of others' statements is shown: it may
-/// hold data.
+/// Commands that our locks block, then commands that can queue up behind those. Nothing else of another session's
+/// statement is shown, because it may contain data.
 const COMMANDS: &[&str] = &[
     "ALTER TABLE",
     "ALTER INDEX",
@@ -66,7 +67,7 @@ const COMMANDS: &[&str] = &[
     "DELETE",
 ];
 
-/// A session of its own that looks every second; ends when dropped.
+/// A session that checks once per second. Stops when dropped.
 pub struct LockWatchdog {
     client: Arc<Client>,
     verdict: Arc<EndReason>,
@@ -75,7 +76,7 @@ pub struct LockWatchdog {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Why the sessions were ended, once they are.
+/// Why the sessions were terminated, once they are.
 #[derive(Default)]
 struct EndReason(Mutex<Option<String>>);
 
@@ -90,7 +91,7 @@ impl EndReason {
 }
 
 impl LockWatchdog {
-    /// Begins to watch over `sessions`, those that join later too.
+    /// Starts to watch `sessions`, including sessions that join later.
     pub fn begin(address: &Arc<Address>, sessions: Sessions, wait_limit: Duration) -> Result<Self, PostgresError> {
         let client = Arc::new(session(address)?);
         let verdict = Arc::new(EndReason::default());
@@ -107,19 +108,20 @@ impl LockWatchdog {
         Ok(Self { client, verdict, place: address.to_string(), stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Its session, which sees what is now, not the image.
+    /// The watchdog's own session, which is not part of the image and sees the database as of now.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Why the sessions were ended, if they were. A watchdog that lost its own session has ended nothing.
+    /// Why the sessions were terminated, or None if they were not. A watchdog that lost its own session has terminated
+    /// nothing.
     #[must_use]
     pub fn verdict(&self) -> Option<PostgresError> {
         let reason = self.verdict.get()?;
         Some(PostgresError::Yielded { place: self.place.clone(), reason })
     }
 
-    /// What an error in one of the sessions comes from: that we ended them, if so.
+    /// The cause of an error in one of the image's sessions: the verdict if there is one, else the error itself.
     #[must_use]
     pub fn explain(&self, error: PostgresError) -> PostgresError {
         self.verdict().unwrap_or(error)
@@ -130,7 +132,7 @@ impl Drop for LockWatchdog {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It does not panic; if it did, the reading is no worse for it.
+            // The thread does not panic. If it did, the read would not be affected.
             thread.join().ok();
         }
     }
@@ -139,33 +141,33 @@ impl Drop for LockWatchdog {
 fn start(mut watch: Watch, stopped: Receiver<()>) -> Result<JoinHandle<()>, PostgresError> {
     let thread = std::thread::Builder::new().name("lock-watch".to_owned());
     thread.spawn(move || watch.run(&stopped)).map_err(|error| PostgresError::Failed {
-        doing: "starting to look after those who wait".to_owned(),
+        doing: "starting the lock watchdog".to_owned(),
         reason: error.to_string(),
         state: None,
     })
 }
 
-/// The session of a watchdog.
+/// Opens the watchdog's session.
 fn session(address: &Address) -> Result<Client, PostgresError> {
     let client = connect(address)?;
-    // So that messages name tables with their schemas.
-    client.execute("preparing the watch", "SET search_path = ''; SET statement_timeout = 0")?;
+    // So that messages show table names with their schemas.
+    client.execute("preparing the lock watchdog's session", "SET search_path = ''; SET statement_timeout = 0")?;
     Ok(client)
 }
 
-/// What the thread of a watchdog works with.
+/// The state of the watchdog's thread.
 struct Watch {
     client: Arc<Client>,
     address: Arc<Address>,
     sessions: Sessions,
     wait_limit: Duration,
     verdict: Arc<EndReason>,
-    /// By process.
+    /// Keyed by process id.
     waiting_since: HashMap<i32, Instant>,
 }
 
 impl Watch {
-    /// Looks until the watchdog is dropped, or has ended the sessions.
+    /// Checks until the watchdog is dropped or has terminated the sessions.
     fn run(&mut self, stopped: &Receiver<()>) {
         let mut ended = false;
         while !ended && stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
@@ -173,7 +175,7 @@ impl Watch {
         }
     }
 
-    /// Whether the sessions are ended now.
+    /// Whether the sessions were terminated.
     fn look(&mut self) -> bool {
         let pids = self.sessions.pids();
         let Ok(waiting) = waiters(&self.client, &pids) else {
@@ -184,7 +186,7 @@ impl Watch {
         waiter.is_some_and(|waiter| self.end_sessions(&pids, waiter))
     }
 
-    /// Somebody may have ended this session alone; a server that is gone ends the reading by itself.
+    /// Only this session may be gone. If the whole server is gone, the read fails on its own.
     fn connect_again(&mut self) {
         if let Ok(client) = session(&self.address) {
             self.client = Arc::new(client);
@@ -201,13 +203,13 @@ impl Watch {
     }
 
     fn end_sessions(&self, pids: &[i32], waiter: &Waiter) -> bool {
-        // Set first, so that whoever loses his session finds the reason.
+        // Set first, so that a reader that loses its session finds the reason.
         self.verdict.set(waiter.reason(self.wait_limit));
-        self.client.query("ending the image's sessions", END_SESSIONS, &[&pids]).is_ok()
+        self.client.query("terminating the image's sessions", END_SESSIONS, &[&pids]).is_ok()
     }
 }
 
-/// A process that waits behind the image, and for what.
+/// A process that waits for one of the image's locks.
 struct Waiter {
     pid: i32,
     table: Option<String>,
@@ -222,27 +224,27 @@ impl Waiter {
 
     fn reason(&self, wait_limit: Duration) -> String {
         let table = self.table.as_deref().unwrap_or("a lock");
-        format!("{} waited {} s for {table} behind us", self.description(), wait_limit.as_secs())
+        format!("{} waited {} s for {table} behind our locks", self.description(), wait_limit.as_secs())
     }
 
     fn description(&self) -> String {
         let mut description = format!("process {}", self.pid);
         if let Some(command) = self.query.as_deref().and_then(command) {
-            description.push_str(&format!(" with {command}"));
+            description.push_str(&format!(" running {command}"));
         }
         if let Some(since) = &self.since {
-            description.push_str(&format!(" begun {since}"));
+            description.push_str(&format!(" since {since}"));
         }
         description
     }
 }
 
 fn waiters(client: &Client, pids: &[i32]) -> Result<Vec<Waiter>, PostgresError> {
-    client.query_as("looking for those who wait", WAITING, &[&pids], Waiter::of)
+    client.query_as("listing sessions that wait for our locks", WAITING, &[&pids], Waiter::of)
 }
 
-/// The likeliest to wait of these statements, in our own words. A semicolon in a literal cuts a statement too early, at
-/// the worst into another command of the list.
+/// The first of [`COMMANDS`] that one of these statements begins with, as listed there. A semicolon inside a literal
+/// splits a statement too early, which at worst shows another command of the list.
 fn command(query: &str) -> Option<&'static str> {
     COMMANDS.iter().copied().find(|command| query.split(';').any(|statement| is_command(statement, command)))
 }
@@ -266,7 +268,7 @@ mod tests {
     use super::command;
 
     #[test]
-    fn commands_are_shown_and_nothing_that_is_in_them() {
+    fn a_command_is_shown_without_its_contents() {
         for (query, expected) in [
             ("ALTER TABLE users ADD COLUMN a text DEFAULT 'secret'", Some("ALTER TABLE")),
             ("SET statement_timeout = '5s'; alter\n  table users ADD COLUMN a int", Some("ALTER TABLE")),

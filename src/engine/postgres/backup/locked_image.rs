@@ -1,8 +1,9 @@
-//! An image with every table locked that will be read, and none of them altered since the image began.
+//! An image in which every table to be read is locked, and none was altered since the image began.
 //!
-//! Locks come after the image. What is truncated, rewritten or replaced between the two looks empty in the image, though
-//! it was not: then image and locks are released, and another attempt begins. So it does when somebody who wants to alter
-//! a table stands between our locks and those of the tools that read the schema.
+//! Tables are locked after the image has begun. A table that is truncated, rewritten or replaced in between would look
+//! empty in the image although it was not. If that happens, the image and its locks are released and opened again. The
+//! same happens if a session that wants to alter a table gets its lock request in before the tools that read the schema
+//! can lock the table.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +19,16 @@ use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::query::QueryError;
 use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 
-/// How long to wait for locks of tables.
+/// How long to wait for each batch of table locks.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How long others may wait behind our locks.
+/// How long others may wait for our locks.
 const OTHERS_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Images that are begun before the backup gives up.
+/// Attempts to open an image before the backup gives up.
 const ATTEMPTS_MAX: usize = 5;
-/// What a server says of a table that is not there.
+/// SQLSTATE undefined_table.
 const UNDEFINED_TABLE: &str = "42P01";
 
-/// Why there is no image.
+/// Why an image could not be opened.
 #[derive(Debug, Error)]
 enum LockedImageError {
     #[error(transparent)]
@@ -47,17 +48,17 @@ impl From<LockedImageError> for SourceError {
     }
 }
 
-/// A table that somebody keeps locked shows already when the catalog is read: its size is asked for under a lock.
+/// A locked table shows up as early as when the catalog is read, because reading its size needs a lock.
 fn catalog_error(address: &Address, error: QueryError) -> LockedImageError {
     let is_locked = matches!(&error, QueryError::Query(query) if query.state() == Some(LOCK_NOT_AVAILABLE));
     if !is_locked {
         return error.into();
     }
-    let reason = "somebody keeps a table locked (pg_locks shows who and which); try again when that is done";
+    let reason = "another session holds a lock on a table (pg_locks shows which); retry when the lock is released";
     PostgresError::Unsuitable { place: address.to_string(), reason: reason.to_owned() }.into()
 }
 
-/// An image with its catalog, and the watchdog that looks after those who wait behind it.
+/// An image with its catalog, and the watchdog that protects sessions waiting for its locks.
 pub(super) struct LockedImage {
     pub(super) image: PgImage,
     pub(super) watchdog: LockWatchdog,
@@ -65,27 +66,28 @@ pub(super) struct LockedImage {
     pub(super) types: UserTypes,
 }
 
-/// What one attempt came to.
+/// The outcome of one attempt.
 pub(super) enum ImageAttempt<T> {
     Done(T),
-    /// Somebody altered something meanwhile, or wants to: what, as the beginning of a sentence.
+    /// Somebody altered something meanwhile, or is waiting to. Says what, as the beginning of a sentence.
     Disturbed(String),
 }
 
-/// Begins an image and reads by `read` what must be of it before its rows are; makes another attempt if it was disturbed.
+/// Opens an image, and calls `read` for everything that must be read before the rows. Tries again if the image was
+/// disturbed.
 pub(super) fn open_locked_image<T>(
     address: &Arc<Address>,
     read: &mut dyn FnMut(&LockedImage) -> Result<ImageAttempt<T>, SourceError>,
 ) -> Result<(LockedImage, T), SourceError> {
     let mut disturbance = String::new();
     for _ in 0..ATTEMPTS_MAX {
-        // The locks of the attempt before are released by now: whoever waited for them comes first.
+        // The previous attempt's locks are released by now, so sessions that waited for them go first.
         match attempt(address, read)? {
             ImageAttempt::Done(opened) => return Ok(opened),
             ImageAttempt::Disturbed(how) => disturbance = how,
         }
     }
-    let reason = format!("{disturbance} while the backup began, and so it was {ATTEMPTS_MAX} times");
+    let reason = format!("{disturbance} while the backup was starting; this happened {ATTEMPTS_MAX} times in a row");
     Err(SourceError::Yielded { what: address.to_string(), reason })
 }
 
@@ -117,7 +119,7 @@ impl LockedImage {
     }
 }
 
-/// Locks all tables; gives what was altered before they were, if anything was.
+/// Locks all tables. Returns what was altered before they were locked, if anything.
 fn lock_all(image: &PgImage, catalog: &PgCatalog) -> Result<Option<String>, PostgresError> {
     let parts = catalog.tables.iter().flat_map(|table| &table.parts);
     let names: Vec<String> = parts.map(|part| part.sql_name.clone()).collect();

@@ -1,4 +1,4 @@
-//! Reading one consistent image of a live database.
+//! Reads one consistent image of a live database.
 
 pub mod image;
 pub mod lock_watchdog;

@@ -1,6 +1,6 @@
 //! Lists of names in messages.
 
-/// Names that a list shows.
+/// Names shown before the rest is only counted.
 const SHOWN_MAX: usize = 8;
 
 /// The first names, and how many more there are.

@@ -1,7 +1,7 @@
-//! Parent values: what the server adds to a child's row, so that the row is joined by its parent's own bytes where only
-//! the server can tell that a value and its parent's are equal.
+//! Parent values: columns that the server adds to a child's row where only the server can tell whether a child's value
+//! equals its parent's. The row is then joined by the bytes of the parent's own value.
 //!
-//! Each is a scalar subquery: whatever state the parent and its index are in, it neither adds a row nor takes one away.
+//! Each is a scalar subquery, so it neither adds nor removes rows, whatever state the parent and its index are in.
 
 use std::collections::HashMap;
 
@@ -14,14 +14,14 @@ use crate::engine::postgres::schema::table::PgReference;
 use crate::engine::postgres::schema::table::{Parent, PgColumn, PgTable};
 use crate::engine::postgres::value::column_type::{ColumnType, Equality, FormatPreference, PgTypes};
 
-/// A foreign key whose parents the server is asked for.
+/// A foreign key whose parent values the server looks up.
 #[derive(Clone, Debug)]
 pub(super) struct ParentLookup {
     pub(super) parent: Parent,
     pairs: Vec<ColumnPair>,
 }
 
-/// A column of a foreign key with its parent's.
+/// A column of a foreign key and the parent's column that it references.
 #[derive(Clone, Debug)]
 struct ColumnPair {
     child: KeyColumn,
@@ -32,13 +32,13 @@ struct ColumnPair {
 
 #[derive(Clone, Debug)]
 struct KeyColumn {
-    /// Of the child's column, in its table; of the parent's, in the key.
+    /// Position in the table for the child's column, in the key for the parent's.
     position: usize,
     name: String,
     kind: ColumnType,
 }
 
-/// A parent's value, as one more cell of a child's row.
+/// A parent's value, selected as one more cell of a child's row.
 pub(super) struct ParentValue<'a> {
     lookup: &'a ParentLookup,
     pair: &'a ColumnPair,
@@ -47,7 +47,7 @@ pub(super) struct ParentValue<'a> {
 /// Lookups by the position of their foreign key in its table.
 pub(super) type ParentLookups = HashMap<usize, ParentLookup>;
 
-/// A foreign key that needs a lookup, before it is known how the server compares its columns.
+/// A foreign key that needs a lookup, before we know how the server compares its columns.
 struct Candidate {
     table: usize,
     foreign_key: usize,
@@ -62,7 +62,8 @@ struct CandidateColumn {
     equality: Equality,
 }
 
-/// Finds the foreign keys that only the server can follow, and marks them in their tables. By the position of the table.
+/// Finds the foreign keys that only the server can follow, and marks them in their tables. Keyed by the table's
+/// position.
 pub(super) fn find_parent_lookups(
     client: &Client,
     tables: &mut [PgTable],
@@ -96,7 +97,7 @@ fn candidates_of(at: usize, table: &PgTable, types: &PgTypes) -> Vec<Candidate> 
     keys.filter_map(|foreign_key| candidate(at, table, foreign_key, types)).collect()
 }
 
-/// None if the bytes of the columns tell which are equal, or if the parent cannot be asked, or is the table itself.
+/// None if the columns can be compared by bytes, if the parent cannot be queried, or if the parent is the table itself.
 fn candidate(at: usize, table: &PgTable, foreign_key: usize, types: &PgTypes) -> Option<Candidate> {
     let reference = &table.references[foreign_key];
     let parent = reference.parent.clone()?;
@@ -108,14 +109,14 @@ fn candidate(at: usize, table: &PgTable, foreign_key: usize, types: &PgTypes) ->
     is_server_compared.then_some(Candidate { table: at, foreign_key, oid: reference.oid, parent, columns })
 }
 
-/// The columns of a foreign key with their parents; None if the type of one is not known.
+/// The columns of a foreign key with their parents. None if the type of one is unknown.
 fn candidate_columns(table: &PgTable, foreign_key: usize, types: &PgTypes) -> Option<Vec<CandidateColumn>> {
     let key = &table.table.foreign_keys[foreign_key];
     let reference = &table.references[foreign_key];
     (0..key.columns.len()).map(|place| candidate_column(table, key, reference, place, types)).collect()
 }
 
-/// `place` is the column's in the key.
+/// `place` is the column's position in the key.
 fn candidate_column(
     table: &PgTable,
     key: &ForeignKey,
@@ -131,7 +132,7 @@ fn candidate_column(
     Some(CandidateColumn { child, parent, equality })
 }
 
-/// How the server compares the columns of each foreign key, by its OID.
+/// How the server compares the columns of each foreign key, by the key's OID.
 fn comparisons_by_key(
     client: &Client,
     candidates: &[Candidate],
@@ -145,7 +146,7 @@ fn comparisons_by_key(
 }
 
 impl Candidate {
-    /// None if the server did not say how it compares each of the columns.
+    /// None unless the server told how it compares every column.
     fn into_lookup(self, comparisons: Vec<KeyComparison>) -> Option<ParentLookup> {
         if comparisons.len() != self.columns.len() {
             return None;
@@ -163,7 +164,7 @@ impl CandidateColumn {
 }
 
 impl ParentLookup {
-    /// Positions in the key of the columns that only the server can compare.
+    /// Positions within the key of the columns that only the server can compare.
     fn server_compared(&self) -> Vec<usize> {
         let pairs = self.pairs.iter().enumerate();
         pairs.filter(|(_, pair)| pair.is_server_compared()).map(|(position, _)| position).collect()
@@ -173,18 +174,19 @@ impl ParentLookup {
         self.pairs.iter().filter(|pair| pair.is_server_compared())
     }
 
-    /// The cells that it adds.
+    /// The cells that the lookup adds.
     pub(super) fn values(&self) -> impl Iterator<Item = ParentValue<'_>> {
         self.server_compared_pairs().map(|pair| ParentValue { lookup: self, pair })
     }
 
-    /// Whether a row of `child` and one of `parent` belong together.
+    /// Whether a row of `child` and a row of `parent` belong together.
     fn join_condition(&self, child: &str) -> String {
         let conditions: Vec<String> = self.pairs.iter().map(|pair| pair.condition(child)).collect();
         conditions.join(" AND ")
     }
 
-    /// Of several parents, which only a damaged index leaves there, the one that is written alike, else always the same.
+    /// Only a damaged index allows several parents. Prefers one with the same text as the child's value, then orders by
+    /// text so that the choice is always the same.
     fn parent_order(&self, child: &str) -> String {
         let mut differences = Vec::new();
         let mut order = Vec::new();
@@ -211,7 +213,7 @@ impl ColumnPair {
         format!("parent.{}", quote_identifier(&self.parent.name))
     }
 
-    /// As the server compares the two.
+    /// Compares the two as the server does for the foreign key.
     fn condition(&self, child: &str) -> String {
         let KeyComparison { parent_cast, operator, child_cast, collate } = &self.comparison;
         let parent = self.parent_sql();
@@ -221,13 +223,13 @@ impl ColumnPair {
 }
 
 impl KeyColumn {
-    /// None if its type is not known.
+    /// None if its type is unknown.
     fn new(position: usize, name: &str, column: &PgColumn, types: &PgTypes) -> Option<Self> {
         let kind = types.get(column.type_oid)?.clone();
         Some(Self { position, name: name.to_owned(), kind })
     }
 
-    /// The text of its value, compared by bytes.
+    /// The value's text, for comparison by bytes.
     fn text_of(&self, sql: &str) -> String {
         format!("{} COLLATE pg_catalog.\"C\"", self.kind.select_of(sql, FormatPreference::Text))
     }
@@ -239,12 +241,12 @@ impl ParentValue<'_> {
         self.pair.child.position
     }
 
-    /// Its name in messages, and its type: the parent's.
+    /// The name for messages, and the parent's type.
     pub(super) fn column(&self) -> (String, ColumnType) {
-        (format!("{} as its parent has it", self.pair.child.name), self.pair.parent.kind.clone())
+        (format!("parent value of {}", self.pair.child.name), self.pair.parent.kind.clone())
     }
 
-    /// The expression to select, in a statement that reads `child` (quote_identifier, with its schema) by this name.
+    /// The expression to select, for a statement that reads from `child` under this name (quoted and schema-qualified).
     pub(super) fn select(&self, child: &str, mode: FormatPreference) -> String {
         let value = self.pair.parent.kind.select_of(&self.pair.parent_sql(), mode);
         let parent = self.lookup.parent.sql();
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parent_is_asked_as_its_triggers_ask_it() {
+    fn a_parent_is_compared_as_the_foreign_key_compares_it() {
         let id = ColumnPair {
             child: column(0, "id", ColumnType::integer()),
             parent: column(0, "n", ColumnType::integer()),
@@ -284,7 +286,7 @@ mod tests {
             comparison: comparison(["", "::ext.citext"], "OPERATOR(ext.=)", " COLLATE pg_catalog.\"default\""),
             equality: Equality::Server,
         };
-        let key = ParentLookup { parent: Parent::Alone("ONLY \"s\".\"p\"".to_owned()), pairs: vec![id, name] };
+        let key = ParentLookup { parent: Parent::Unpartitioned("ONLY \"s\".\"p\"".to_owned()), pairs: vec![id, name] };
         let values: Vec<ParentValue<'_>> = key.values().collect();
         assert_eq!((key.server_compared(), values.len(), values[0].child_position()), (vec![1], 1, 3));
         let theirs = "pg_catalog.textin(\"ext\".\"citextout\"(parent.\"name\"))";

@@ -1,4 +1,4 @@
-//! Checks what a backup needs of a server, before a backup does. It takes no image and no locks.
+//! Checks whether a server meets the needs of a backup, without taking an image or locks.
 
 use crate::base::finding::{Finding, FindingKind, Severity};
 use crate::engine::postgres::backup::image::{ServerRole, find_pooler, role};
@@ -12,16 +12,16 @@ use crate::engine::postgres::connect::session::{encoding, major_version, number,
 use crate::engine::postgres::schema::catalog::{self, PgCatalog};
 use crate::engine::postgres::schema::dump::{DumpTools, ToolSearch};
 
-/// Versions that are tested.
+/// Major versions that are tested.
 const MAJORS: std::ops::RangeInclusive<i32> = 13..=18;
-/// Locks of other sessions that come and go.
+/// Room for locks of other sessions, which come and go.
 const SPARE_LOCKS: i64 = 200;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerCheck {
     pub about: &'static str,
-    /// What was seen if all is well. A finding that is a failure means that no backup can be taken.
+    /// What was seen if all is well. A finding of severity failure means that no backup can be taken.
     pub outcome: Result<String, Finding>,
 }
 
@@ -30,7 +30,7 @@ impl ServerCheck {
         Self { about, outcome: Ok(detail.into()) }
     }
 
-    /// A backup is taken, but something will be missing or may go wrong.
+    /// A backup can be taken, but something will be missing or may go wrong.
     fn doubtful(about: &'static str, kind: FindingKind, detail: impl ToString, remedy: &str) -> Self {
         Self::found(about, Finding::new(kind, about, detail).with_severity(Severity::Warning).with_remedy(remedy))
     }
@@ -44,14 +44,14 @@ impl ServerCheck {
         Self { about, outcome: Err(finding) }
     }
 
-    /// Whether no backup can be taken.
+    /// Whether this check rules out a backup.
     #[must_use]
     pub fn is_unfit(&self) -> bool {
         self.outcome.as_ref().is_err_and(|finding| finding.severity == Severity::Failure)
     }
 }
 
-/// Checks everything; fails only if nothing can be learned at all.
+/// Runs all checks. Fails only if the server cannot be queried.
 pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<ServerCheck>, QueryError> {
     let client = connect(address)?;
     if let Some(reason) = find_pooler(&client, pid(&client)?, address)? {
@@ -66,7 +66,6 @@ pub fn preflight(address: &Address, search: &ToolSearch) -> Result<Vec<ServerChe
         standby(&client, address)?,
         tools(search, version),
     ];
-    // Within one transaction, which an answer that makes no sense would end.
     let catalog = catalog::read_catalog(&client)?;
     checks.push(rights(&client, &catalog)?);
     checks.push(identity(&client)?);
@@ -78,7 +77,7 @@ fn pooler(reason: String) -> ServerCheck {
     ServerCheck::unfit("connection", FindingKind::SourceUnfit, reason, "name the server itself in the source's url")
 }
 
-/// The first row of an answer; an empty one where there is none.
+/// The first row of an answer, or the default value without one.
 fn first_row<T: Default>(
     client: &Client,
     doing: &'static str,
@@ -96,19 +95,19 @@ fn connection(client: &Client, address: &Address) -> Result<ServerCheck, QueryEr
             "connection",
             FindingKind::Unencrypted,
             format!("{address}, without encryption"),
-            "let the server have a certificate, and add sslmode=verify-full to the source's url",
+            "install a certificate on the server, and add sslmode=verify-full to the source's url",
         ),
         "" => ServerCheck::well("connection", address.to_string()),
-        tls => ServerCheck::well("connection", format!("{address}, by {tls}")),
+        tls => ServerCheck::well("connection", format!("{address}, over {tls}")),
     })
 }
 
 /// How a session is connected.
 #[derive(Default)]
 struct ConnectionFacts {
-    /// The version of TLS; empty without.
+    /// The TLS version. Empty without TLS.
     tls: String,
-    /// The server's address; empty of a socket.
+    /// The server's IP address. Empty for a socket.
     host: String,
 }
 
@@ -124,7 +123,7 @@ impl ConnectionFacts {
     }
 }
 
-/// Whether a server's address is that of a socket or of the same machine.
+/// Whether the server's address is a socket or on the same machine.
 fn is_local(host: &str) -> bool {
     host.is_empty() || host.starts_with("127.") || host == "::1"
 }
@@ -140,20 +139,20 @@ fn server_version(what: String, major: i32) -> ServerCheck {
         return ServerCheck::unfit("server", kind, what, &format!("upgrade it to {} or newer", MAJORS.start()));
     }
     if major > *MAJORS.end() {
-        let what = format!("{what}, which is newer than what was tried");
-        return ServerCheck::doubtful("server", kind, what, "restore a snapshot of it as a trial");
+        let what = format!("{what}, which is newer than the tested versions");
+        return ServerCheck::doubtful("server", kind, what, "restore one of its snapshots as a test");
     }
     ServerCheck::well("server", what)
 }
 
 fn standby(client: &Client, address: &Address) -> Result<ServerCheck, QueryError> {
     match role(client, address) {
-        Ok(ServerRole::Primary) => Ok(ServerCheck::well("standby", "none: this is a primary")),
+        Ok(ServerRole::Primary) => Ok(ServerCheck::well("standby", "this is a primary")),
         Ok(ServerRole::Standby) => {
-            Ok(ServerCheck::well("standby", "this is one, and it lets a backup read to the end"))
+            Ok(ServerCheck::well("standby", "this is a standby, and it does not cancel a backup's queries"))
         }
         Err(PostgresError::Unsuitable { reason, .. }) => {
-            let remedy = "change the settings of the standby, or read the primary";
+            let remedy = "change the settings of the standby, or back up the primary";
             Ok(ServerCheck::unfit("standby", FindingKind::SourceUnfit, reason, remedy))
         }
         Err(error) => Err(error.into()),
@@ -167,7 +166,7 @@ fn tools(search: &ToolSearch, version: i32) -> ServerCheck {
             "pg_dump",
             FindingKind::NoTool,
             error,
-            "install it here, or say where it is with pg_bin in sidekeep.toml",
+            "install it on this machine, or set pg_bin in sidekeep.toml to its directory",
         ),
     }
 }
@@ -191,7 +190,7 @@ fn missing_rights(role: &str, unreadable: &[String]) -> ServerCheck {
         "rights",
         FindingKind::NoPrivilege,
         format!("{role} may not read {count} tables and sequences: {}", abbreviated(unreadable)),
-        "grant the role what docs/postgresql.md says",
+        "grant the role the rights listed in docs/postgresql.md",
     )
 }
 
@@ -205,7 +204,7 @@ struct RoleFacts {
 impl RoleFacts {
     fn ask(client: &Client) -> Result<Self, QueryError> {
         let sql = "SELECT current_user, rolsuper FROM pg_roles WHERE rolname = current_user";
-        first_row(client, "asking for rights", sql, Self::read)
+        first_row(client, "asking for the role's privileges", sql, Self::read)
     }
 
     fn read(fields: &mut RowFields) -> Result<Self, QueryError> {
@@ -213,11 +212,11 @@ impl RoleFacts {
     }
 }
 
-/// Whether another server behind the same name would be noticed.
+/// Checks whether another server behind the same name would be noticed.
 fn identity(client: &Client) -> Result<ServerCheck, QueryError> {
     let sql = "SELECT f FROM (VALUES ('pg_control_system()'), ('pg_control_checkpoint()')) AS v (f)
         WHERE NOT has_function_privilege('pg_catalog.' || f, 'EXECUTE')";
-    let refused = rows(client, "asking for rights", sql, RowFields::text)?;
+    let refused = rows(client, "asking for the role's privileges", sql, RowFields::text)?;
     if refused.is_empty() {
         return Ok(ServerCheck::well("identity", "another server behind the same name would be noticed"));
     }
@@ -245,7 +244,7 @@ fn locks(client: &Client, catalog: &PgCatalog) -> Result<ServerCheck, QueryError
     Ok(ServerCheck::doubtful("locks", FindingKind::FewLocks { needed, free }, what, remedy))
 }
 
-/// The locks of a server.
+/// The size and use of a server's lock table.
 #[derive(Default)]
 struct LockRoom {
     room: i64,
@@ -257,7 +256,7 @@ impl LockRoom {
         let sql = "SELECT current_setting('max_locks_per_transaction')::bigint
                 * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint),
             (SELECT count(*) FROM pg_locks WHERE NOT fastpath)";
-        first_row(client, "asking for room for locks", sql, Self::read)
+        first_row(client, "asking for the size of the lock table", sql, Self::read)
     }
 
     fn read(fields: &mut RowFields) -> Result<Self, QueryError> {

@@ -1,5 +1,5 @@
-//! How hard a server may be read: sessions at once, whether its other work comes first, bytes per second; and the rate
-//! limiter of the sessions that read.
+//! How much load a backup may put on a server: concurrent sessions, priority of the server's other work, and bytes per
+//! second, with the rate limiter that the reading sessions share.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Mutex;
@@ -7,28 +7,28 @@ use std::time::{Duration, Instant};
 
 use crate::base::pipeline::lock;
 
-/// What may be read at once after a pause.
+/// How much may be read at once after a pause.
 const BURST: Duration = Duration::from_millis(250);
 
-/// How hard a server may be read for one snapshot.
+/// How much load a backup may put on a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReadOptions {
-    /// Sessions that read at the same time, at most.
+    /// Maximum number of sessions that read concurrently.
     pub sessions: NonZeroUsize,
     pub gentle: Gentle,
     pub max_rate: ReadRate,
 }
 
-/// Whether the server's own work comes first.
+/// Whether the server's own work has priority.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Gentle {
-    /// One session reads, each table from its beginning to its end, so that what others need stays in memory.
+    /// One session reads each table from start to end, so that pages that others need stay in the server's cache.
     Yes,
     #[default]
     No,
 }
 
-/// How much may be read in a second, all sessions together.
+/// How much may be read per second, by all sessions together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ReadRate {
     #[default]
@@ -42,15 +42,15 @@ impl Default for ReadOptions {
     }
 }
 
-/// Keeps several sessions together to a number of bytes per second.
+/// Limits several sessions together to a number of bytes per second.
 pub(crate) struct RateLimiter {
     bytes_per_second: NonZeroU64,
-    /// When the bytes that were read so far are paid off.
+    /// When the bytes read so far will be paid off.
     paid_at: Mutex<Instant>,
 }
 
 impl RateLimiter {
-    /// Nothing was read yet. None if any number may be read.
+    /// None if the rate is unlimited.
     pub(crate) fn new(rate: ReadRate) -> Option<Self> {
         match rate {
             ReadRate::Unlimited => None,
@@ -60,7 +60,7 @@ impl RateLimiter {
         }
     }
 
-    /// Counts `bytes` that were read; waits until more may be read.
+    /// Counts `bytes` that were read, and waits until more may be read.
     pub(crate) fn spend(&self, bytes: usize) {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second.get() as f64);
         let wait = self.charge(cost);
@@ -69,7 +69,7 @@ impl RateLimiter {
         }
     }
 
-    /// Adds a cost; gives the time until everything is paid off.
+    /// Adds a cost. Returns the time until everything is paid off.
     fn charge(&self, cost: Duration) -> Duration {
         let now = Instant::now();
         let mut paid_at = lock(&self.paid_at);
@@ -95,7 +95,7 @@ mod tests {
                 scope.spawn(|| (0..300).for_each(|_| limiter.spend(1000)));
             }
         });
-        // 600 kB, of which a quarter of a second's worth comes at once.
+        // 600 kB take 600 ms, of which the burst saves a quarter of a second.
         assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
     }
 }

@@ -1,9 +1,9 @@
-//! A table as the sessions of an image read it: its columns, the values of parents beside them, and the parts that are
-//! read one at a time: its relations, and of large ones ranges of pages.
+//! A table as the sessions of an image read it: its columns, its parent values, and the parts that are read separately
+//! (its relations, and page ranges of large relations).
 //!
-//! Within one image a row stays where it is, so ranges of `ctid` neither miss a row nor have one twice. Servers before
-//! 14 would scan the whole table for each range (PostgreSQL 14 release notes, TID range scans), and what is not a heap
-//! need not have pages in an order.
+//! Within one image a row keeps its `ctid`, so ranges of `ctid` together contain every row exactly once. Servers before
+//! 14 would scan the whole table for each range (PostgreSQL 14 release notes, TID range scans). Access methods other
+//! than heap need not have ordered pages.
 
 use std::sync::OnceLock;
 
@@ -16,32 +16,33 @@ use crate::engine::postgres::schema::table::{Parent, PgTable, TablePart};
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
 use crate::engine::postgres::value::companions::Companions;
 
-/// The first server that reads ranges of pages.
+/// The first version with TID range scans.
 const RANGES_SINCE: i32 = 140_000;
-/// Pages of a part: 16 MB. Values that lie outside of their rows come on top.
+/// Pages of a part: 16 MB, not counting TOAST values.
 const PART_PAGES: u64 = 2048;
-/// The most that one SELECT can give.
+/// PostgreSQL's limit on the columns of a SELECT.
 const SELECTED_MAX: usize = 1664;
 
-/// What one session reads in one go.
+/// What one session reads at a time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct ScanPart {
-    /// Quoted for SQL.
+    /// Qualified and quoted for SQL.
     pub(super) sql_name: String,
-    /// As SQL after WHERE.
+    /// SQL condition for the WHERE clause.
     pub(super) range: Option<String>,
     pub(super) order: RowOrder,
 }
 
-/// In which order a server gives rows of a SELECT without ORDER BY.
+/// The order in which a server returns the rows of a SELECT without ORDER BY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RowOrder {
-    /// As they lie: the scan joins no other one, and no parallel worker takes part.
+    /// In physical order: synchronized scans and parallel workers are off.
     ByCtid,
     Unknown,
 }
 
-/// The parts of a table with these relations on a server of this version. Together they are every row once.
+/// Splits a table with these relations into parts for a server of this version. Together they contain every row exactly
+/// once.
 pub(super) fn scan_parts(relations: &[TablePart], version: i32, options: &ReadOptions) -> Vec<ScanPart> {
     let has_ranges = options.gentle == Gentle::No && options.sessions.get() > 1 && version >= RANGES_SINCE;
     let mut parts = Vec::new();
@@ -73,7 +74,7 @@ fn push_ranges(parts: &mut Vec<ScanPart>, relation: &TablePart) {
 fn range_condition(at: u64, count: u64) -> String {
     let next = at + 1;
     let range = format!("ctid >= '({},0)'::pg_catalog.tid", at * PART_PAGES);
-    // The last range has no end: the table may have more pages by now.
+    // The last range is open: the table may have grown since.
     if next == count {
         return range;
     }
@@ -86,22 +87,22 @@ impl ScanPart {
     }
 }
 
-/// A table, ready to be read.
+/// A table that is ready to be read.
 pub(super) struct ReadableTable {
     pub(super) name: String,
-    /// Names and types, in the order of delivery.
+    /// Names and types, in the order in which cells are delivered.
     columns: Vec<(String, ColumnType)>,
-    /// A column whose type is not known: an error only if somebody wants the rows.
+    /// A column of unknown type. An error only if the rows are read.
     pub(super) untyped_column: Option<String>,
     pub(super) condition: Option<String>,
     pub(super) parts: Vec<ScanPart>,
-    /// By their place among the table's foreign keys: those that the server can look up.
+    /// Foreign keys that the server can look up, by their position in the table.
     lookups: ParentLookups,
-    /// Those whose parents' values were requested.
+    /// Positions of the foreign keys whose parent values were requested.
     requested: Vec<usize>,
     /// Why parents are not looked up, if they are not.
     pub(super) lookup_obstacle: Option<String>,
-    /// Set once the gap is reported that parents could not be looked up.
+    /// Set once the gap about missing parent values is reported.
     is_gap_reported: OnceLock<()>,
 }
 
@@ -115,18 +116,18 @@ fn typed_columns(table: &PgTable, types: &PgTypes) -> Vec<(String, ColumnType)> 
     columns
 }
 
-/// The first column whose type is not known.
+/// The first column of unknown type.
 fn untyped_column(table: &PgTable, types: &PgTypes) -> Option<String> {
     let mut columns = table.table.columns.iter().zip(&table.columns);
     let (column, _) = columns.find(|(_, stored)| types.get(stored.type_oid).is_none())?;
     Some(column.name.clone())
 }
 
-/// Whether a SELECT looks parents up.
+/// Whether a SELECT looks up parents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ParentMode {
     LookUp,
-    /// The row's own value stands in place of each parent value.
+    /// Each parent value is replaced by the row's own value.
     Skip,
 }
 
@@ -161,7 +162,7 @@ impl ReadableTable {
         }
     }
 
-    /// From now on its rows have parent values for this foreign key.
+    /// Requests that rows have parent values for this foreign key.
     pub(super) fn request_parent_values(&mut self, foreign_key: usize) {
         if self.lookups.contains_key(&foreign_key) {
             self.requested.push(foreign_key);
@@ -177,13 +178,13 @@ impl ReadableTable {
         Ok(())
     }
 
-    /// Why one of them cannot be read, if so.
+    /// Why one of the parents cannot be read, if so.
     fn lock_requested_parents(&self, image: &PgImage) -> Result<Option<String>, PostgresError> {
         let mut obstacle = None;
         for lookup in self.requested_lookups() {
             let Parent::Partitioned(parent) = &lookup.parent else { continue };
             if image.try_lock(image.leader(), parent)? == TableLock::Contended {
-                obstacle = Some(format!("somebody keeps {parent} locked"));
+                obstacle = Some(format!("another session keeps {parent} locked"));
             }
         }
         Ok(obstacle)
@@ -201,7 +202,7 @@ impl ReadableTable {
         self.parent_values().next().is_some()
     }
 
-    /// The tables that are to be locked while a part is read.
+    /// The tables that must be locked while a part is read.
     pub(super) fn tables_to_lock(&self, part: &ScanPart) -> Vec<String> {
         let mut tables = vec![format!("ONLY {}", part.sql_name)];
         if self.lookup_obstacle.is_none() {
@@ -210,7 +211,7 @@ impl ReadableTable {
         tables
     }
 
-    /// Everything that is selected.
+    /// All columns of the SELECT.
     pub(super) fn selected(&self, part: &ScanPart, parents: ParentMode, mode: FormatPreference) -> Vec<SelectedColumn> {
         let mut selected: Vec<SelectedColumn> =
             self.columns.iter().map(|(name, kind)| SelectedColumn::own(name, kind, mode)).collect();
@@ -226,17 +227,17 @@ impl ReadableTable {
         Companions { after: self.columns.len(), of: positions }
     }
 
-    /// That parents could not be looked up; None if it is reported already.
+    /// The gap that parents could not be looked up. None if it is already reported.
     pub(super) fn lookup_gap(&self, reason: &str) -> Option<Finding> {
         self.is_gap_reported.set(()).ok()?;
         let reason = format!(
-            "the parents of its rows could not be asked how they write their keys ({reason}): rows that write them \
-             otherwise are captured, but not found by their user"
+            "the parent values of its rows could not be looked up ({reason}): rows that write their parent's key \
+             differently are captured, but not assigned to their owner"
         );
         Some(Finding::new(FindingKind::ParentsNotAsked, &self.name, reason))
     }
 
-    /// A SELECT of rows that meet this condition, and those of table and part.
+    /// A SELECT of the rows that meet this condition and the conditions of the table and the part.
     pub(super) fn select(&self, part: &ScanPart, what: &str, condition: Option<&str>) -> String {
         let conditions = [self.condition.as_deref(), part.range.as_deref(), condition];
         let conditions: Vec<&str> = conditions.into_iter().flatten().collect();
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_touch_and_the_last_has_no_end() {
+    fn ranges_are_contiguous_and_the_last_is_open() {
         let found = scan_parts(&[part(PART_PAGES * 3 + 5, "heap")], 150_000, &options(2, Gentle::No));
         let ranges: Vec<String> = found.into_iter().filter_map(|part| part.range).collect();
         let expected = [
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn one_part_where_ranges_help_nobody() {
+    fn a_relation_that_gains_nothing_from_ranges_is_one_part() {
         let large = || [part(PART_PAGES * 100, "heap")];
         for (parts, version, options) in [
             (large(), 130_000, options(4, Gentle::No)),

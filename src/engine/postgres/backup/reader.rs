@@ -1,8 +1,8 @@
-//! Reads the tables of an open image, each session its parts, as canonical cells.
+//! Reads the tables of an open image as canonical cells. Each session reads its own parts.
 //!
-//! A server sends a row in one message of at most a gigabyte. A row that is longer is read column by column; it is found
-//! by how many came before it, where rows come as they lie. A parent that cannot be asked (its index is damaged, say) costs
-//! parent values, never rows.
+//! A server sends a row in one message of at most 1 GB. A longer row is read column by column. It is found by the
+//! number of rows before it, which works only where rows come in physical order. If a parent cannot be looked up
+//! (because its index is damaged, for example), only parent values are missing, never rows.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,14 +23,14 @@ use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference};
 use crate::engine::postgres::value::copy_decoder::{RowReader, RowsError};
 use crate::format::cell::{Cell, OwnedCell};
 
-/// What a server says of a row, or of a value, that is too long to be sent.
+/// SQLSTATE program_limit_exceeded: a row or a value is too long to be sent.
 const TOO_LONG: &str = "54000";
 const UNDO: &str = "ROLLBACK TO SAVEPOINT reading; RELEASE SAVEPOINT reading";
 
-/// What an error names before the table is known.
+/// Names the operation in errors before the table is known.
 const READING: &str = "read a table";
 
-/// An image that is open, with all of its tables.
+/// An open image with all of its tables.
 pub(super) struct ReadableImage {
     pub(super) image: PgImage,
     pub(super) watchdog: LockWatchdog,
@@ -38,21 +38,21 @@ pub(super) struct ReadableImage {
     pub(super) tables: Vec<ReadableTable>,
     pub(super) encoding: SessionEncoding,
     pub(super) limiter: Option<RateLimiter>,
-    /// Held by the reader that uses the leader's session: other readers than its own use it at times.
+    /// Held by the reader that uses the leader's session, because other readers sometimes use it too.
     pub(super) leader_turn: Mutex<()>,
 }
 
 impl ReadableImage {
-    /// What an error in reading comes from.
+    /// Replaces an error of a read by its cause, if that is known.
     fn explain(&self, error: SourceError) -> SourceError {
-        // A session that the watchdog ended shows as a lost connection.
+        // A session that the watchdog terminated looks like a lost connection.
         if let Some(verdict) = self.watchdog.verdict() {
             return verdict.into();
         }
         if !matches!(error, SourceError::Failed { .. } | SourceError::Server { .. }) {
             return error;
         }
-        // Some types are asked for by the names that they had.
+        // The server looks up some types by name, which fails if they were renamed since the image began.
         match self.altered_type() {
             Some(name) => {
                 let reason = format!("type {name} was altered meanwhile ({error})");
@@ -76,7 +76,7 @@ impl ReadableImage {
         altered.ok().and_then(|mut names| names.pop())
     }
 
-    /// Savepoints of two readers in one session would end each other.
+    /// Two readers in one session would end each other's savepoints.
     fn leader_turn(&self, client: &Arc<Client>) -> Option<MutexGuard<'_, ()>> {
         if !Arc::ptr_eq(client, self.image.leader()) {
             return None;
@@ -95,14 +95,14 @@ pub(super) struct Session<'s> {
 
 /// Which tables a session has locked.
 pub(super) enum SessionLocks {
-    /// All of them: it is the leader.
+    /// All of them, because the session is the leader.
     All,
     Own(HashSet<String>),
 }
 
 impl Session<'_> {
-    /// The session that reads these tables: this one, unless somebody queues up for one of them. Then it is the leader,
-    /// which holds their locks already and which the watchdog looks after.
+    /// The session that reads these tables: this one, or the leader if another session is queued for a lock on one of
+    /// them. The leader already holds these locks, and the watchdog looks after sessions that wait for it.
     fn lock_tables(&mut self, tables: Vec<String>) -> Result<Arc<Client>, SourceError> {
         let SessionLocks::Own(locked) = &mut self.locks else { return Ok(Arc::clone(&self.client)) };
         for table in tables {
@@ -127,7 +127,7 @@ impl Session<'_> {
         let _turn = self.open.leader_turn(&client);
         let copier = self.copier(&client, &table.name);
         let mut scan = PartScan::new(copier, table, part);
-        while scan.read_on(sink)? == ScanState::Interrupted {}
+        while scan.read_more(sink)? == ScanState::Interrupted {}
         Ok(scan.gaps)
     }
 
@@ -141,7 +141,7 @@ impl Reader for Session<'_> {
     fn read(&mut self, table: usize, part: usize, sink: &mut dyn RowSink) -> Result<Vec<Finding>, SourceError> {
         let open = self.open;
         let table = open.table(table)?;
-        // A partitioned table without partitions is read all the same, and has no rows.
+        // A partitioned table without partitions has no rows.
         if table.parts.is_empty() {
             return Ok(Vec::new());
         }
@@ -150,14 +150,14 @@ impl Reader for Session<'_> {
     }
 }
 
-/// Why rows do not go on.
+/// Why reading rows stopped.
 enum ReadFailure {
-    /// After so many rows comes one that the server cannot send.
+    /// The server cannot send the row that follows the first `rows` rows.
     TooLong {
         rows: u64,
         error: PostgresError,
     },
-    /// After so many rows the server reports something else.
+    /// The server reported another error after `rows` rows.
     Refused {
         rows: u64,
         error: PostgresError,
@@ -175,7 +175,7 @@ impl ReadFailure {
 
     fn of_statement(rows: u64, error: PostgresError) -> Self {
         match error.state() {
-            // Neither a session's end nor a cancellation.
+            // Not when the session ended or the query was cancelled.
             Some(state) if !state.starts_with("08") && !state.starts_with("57") => Self::Refused { rows, error },
             _ => Self::Other(error.into()),
         }
@@ -206,7 +206,7 @@ struct PartScan<'a> {
     table: &'a ReadableTable,
     part: &'a ScanPart,
     parents: ParentMode,
-    /// The condition of the rows that are not read yet, if it is not that of the part alone.
+    /// The condition of the rows that are still to be read, unless all rows of the part are.
     rest: Option<String>,
     gaps: Vec<Finding>,
 }
@@ -228,16 +228,16 @@ impl<'a> PartScan<'a> {
         scan
     }
 
-    /// The condition of all rows, where it makes them come as they lie.
+    /// A condition that selects all rows and makes them come in physical order, where that is needed.
     fn whole(&self) -> Option<String> {
-        // Narrow rows might come from an index, in its order; long ones are in none.
+        // Without it, narrow rows might come from an index, in index order. Wide rows never come from one.
         if self.is_ordered() && self.table.has_parent_values() {
             return Some("ctid >= '(0,0)'::pg_catalog.tid".to_owned());
         }
         None
     }
 
-    /// Whether rows come as they lie.
+    /// Whether rows come in physical order.
     fn is_ordered(&self) -> bool {
         self.part.order == RowOrder::ByCtid && self.table.condition.is_none()
     }
@@ -251,17 +251,17 @@ impl<'a> PartScan<'a> {
         self.gaps.extend(self.table.lookup_gap(reason));
     }
 
-    /// Reads rows until the part ends, or a row must be read in another way.
-    fn read_on(&mut self, sink: &mut dyn RowSink) -> Result<ScanState, SourceError> {
-        self.copier.client.execute("beginning to read", "SAVEPOINT reading")?;
+    /// Reads rows until the part ends, or until a row must be read in another way.
+    fn read_more(&mut self, sink: &mut dyn RowSink) -> Result<ScanState, SourceError> {
+        self.copier.client.execute("starting to read", "SAVEPOINT reading")?;
         match self.read_rows(sink) {
             Ok(()) => {
-                self.copier.client.execute("ending to read", "RELEASE SAVEPOINT reading")?;
+                self.copier.client.execute("finishing a read", "RELEASE SAVEPOINT reading")?;
                 return Ok(ScanState::Finished);
             }
             Err(ReadFailure::TooLong { rows, .. }) if self.is_ordered() => self.step_over_long_row(rows, sink)?,
             Err(ReadFailure::Refused { rows, error }) if self.can_skip_parents(rows) => {
-                self.go_on_without_parents(rows, &error)?;
+                self.continue_without_parents(rows, &error)?;
             }
             Err(failure) => return Err(failure.into()),
         }
@@ -284,12 +284,12 @@ impl<'a> PartScan<'a> {
         self.table.selected(self.part, self.parents, self.copier.mode)
     }
 
-    /// Whether it is known which rows are left after so many.
+    /// Whether we know which rows remain after the first `rows`.
     fn can_skip_parents(&self, rows: u64) -> bool {
         self.looks_up_parents() && (self.is_ordered() || rows == 0)
     }
 
-    fn go_on_without_parents(&mut self, rows: u64, error: &PostgresError) -> Result<(), SourceError> {
+    fn continue_without_parents(&mut self, rows: u64, error: &PostgresError) -> Result<(), SourceError> {
         self.undo()?;
         if let Some(last) = rows.checked_sub(1) {
             self.rest_after(&self.ctid(last)?);
@@ -298,13 +298,13 @@ impl<'a> PartScan<'a> {
         Ok(())
     }
 
-    /// Reads the row by itself that has so many before it.
+    /// Reads the long row after the first `rows` separately, and continues after it.
     fn step_over_long_row(&mut self, rows: u64, sink: &mut dyn RowSink) -> Result<(), SourceError> {
         self.undo()?;
         let ctid = self.ctid(rows)?;
         let parents = self.parents;
         self.read_long_row(&format!("ctid = '{ctid}'::pg_catalog.tid"), sink)?;
-        // The rows that follow may have parents that can be looked up.
+        // The parents of the rows that follow may be readable.
         self.parents = parents;
         self.rest_after(&ctid);
         Ok(())
@@ -315,19 +315,19 @@ impl<'a> PartScan<'a> {
     }
 
     fn undo(&self) -> Result<(), PostgresError> {
-        self.copier.client.execute("going back", UNDO)
+        self.copier.client.execute("rolling back to a savepoint", UNDO)
     }
 
-    /// Where the row is that has so many before it, of those that are not read yet.
+    /// The `ctid` of the row after the first `before` of the remaining rows.
     fn ctid(&self, before: u64) -> Result<String, PostgresError> {
         let mut sql = self.table.select(self.part, "ctid", self.rest.as_deref());
         sql.push_str(&format!(" ORDER BY ctid OFFSET {before} LIMIT 1"));
         self.copier.client.value("looking for a row", &sql)
     }
 
-    /// Reads the one row that meets this condition, a column at a time.
+    /// Reads the one row that meets this condition, column by column.
     fn read_long_row(&mut self, condition: &str, sink: &mut dyn RowSink) -> Result<(), SourceError> {
-        self.copier.client.execute("beginning to read a row", "SAVEPOINT reading")?;
+        self.copier.client.execute("starting to read a row", "SAVEPOINT reading")?;
         let mut cells = Vec::new();
         for SelectedColumn { column, sql } in self.selected() {
             let select = self.table.select(self.part, &sql, Some(condition));
@@ -346,12 +346,12 @@ impl<'a> PartScan<'a> {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        self.copier.client.execute("ending to read a row", "RELEASE SAVEPOINT reading")?;
+        self.copier.client.execute("finishing a row", "RELEASE SAVEPOINT reading")?;
         self.pass_on(&cells, sink)
     }
 
     fn long_cell_gap(&self, column: &str, error: &PostgresError) -> Finding {
-        let reason = format!("one row is not captured: column {column} of it, {error}");
+        let reason = format!("one row is not captured: its column {column} cannot be read: {error}");
         Finding::new(FindingKind::ValueTooLong { column: column.to_owned() }, &self.table.name, reason)
     }
 
@@ -366,7 +366,7 @@ impl<'a> PartScan<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Copier<'a> {
     pub(super) client: &'a Client,
-    /// As messages name it.
+    /// The table's name in messages.
     pub(super) table: &'a str,
     pub(super) mode: FormatPreference,
     pub(super) encoding: SessionEncoding,
@@ -378,7 +378,7 @@ impl Copier<'_> {
         RowReader::new(self.table, columns, self.mode, self.encoding)
     }
 
-    /// Passes on the rows of a SELECT.
+    /// Passes the rows of a SELECT to the sink.
     fn copy(&self, select: &str, mut reader: RowReader, sink: &mut dyn RowSink) -> Result<(), ReadFailure> {
         let doing = format!("reading {}", self.table);
         let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
@@ -394,18 +394,18 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// The cell of a SELECT of one row with one column.
+    /// The cell of a SELECT that returns one row with one column.
     fn copy_cell(&self, select: &str, name: &str, kind: &ColumnType) -> Result<OwnedCell, ReadFailure> {
         let mut first = FirstCell(None);
         let reader = self.row_reader(&[(name.to_owned(), kind.clone())]);
         self.copy(select, reader, &mut first)?;
         first.0.ok_or_else(|| {
-            let reason = format!("column {name} is not there");
+            let reason = format!("the server returned no value for column {name}");
             ReadFailure::Other(failed(format!("read {}", self.table), reason))
         })
     }
 
-    /// The value that the type's output function writes as `text`.
+    /// The cell of the value that the type's output function writes as `text`.
     pub(super) fn value(&self, kind: &ColumnType, type_name: &str, text: &str) -> Result<OwnedCell, SourceError> {
         let literal = text.replace('\'', "''");
         let value = kind.select("value", self.mode);
@@ -428,5 +428,5 @@ pub(super) fn failed(doing: impl Into<String>, reason: impl ToString) -> SourceE
 }
 
 fn unknown_type(table: &str, column: &str) -> SourceError {
-    failed(format!("read {table}"), format!("the type of column {column} is not known"))
+    failed(format!("read {table}"), format!("the type of column {column} is unknown"))
 }

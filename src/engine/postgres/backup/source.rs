@@ -1,5 +1,4 @@
-//! A PostgreSQL database as a source: one image, its catalog and schema, and the rows of its tables as canonical
-//! cells.
+//! A PostgreSQL database as a source: one image, its catalog and schema, and the rows of its tables as canonical cells.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -30,21 +29,21 @@ use crate::engine::postgres::value::column_type::{FormatPreference, PgTypes};
 /// A database, opened for one snapshot.
 pub struct PostgresSource {
     address: Arc<Address>,
-    /// Where `pg_dump` may be.
+    /// Where to look for `pg_dump`.
     search: ToolSearch,
     mode: FormatPreference,
     options: ReadOptions,
     open: Option<ReadableImage>,
 }
 
-/// A schema as it was written down, and what is missing in it.
+/// A serialized schema, and what is missing from it.
 struct Schema {
     document: Vec<u8>,
     gaps: Vec<Finding>,
 }
 
 impl PostgresSource {
-    /// Connects to nothing yet.
+    /// Does not connect yet.
     #[must_use]
     pub fn new(address: Address, search: ToolSearch) -> Self {
         Self {
@@ -56,19 +55,19 @@ impl PostgresSource {
         }
     }
 
-    /// The same with another way for values to cross.
+    /// Sets the preferred format in which values are transferred.
     #[must_use]
     pub fn with_mode(self, mode: FormatPreference) -> Self {
         Self { mode, ..self }
     }
 
-    /// The same, read as hard as this allows.
+    /// Sets how much load the backup may put on the server.
     #[must_use]
     pub fn with_options(self, options: ReadOptions) -> Self {
         Self { options, ..self }
     }
 
-    /// How hard it may be read.
+    /// How much load the backup may put on the server.
     #[must_use]
     pub fn options(&self) -> ReadOptions {
         self.options
@@ -80,7 +79,7 @@ impl PostgresSource {
             ImageAttempt::Done(gathered) => gathered,
             ImageAttempt::Disturbed(how) => return Ok(ImageAttempt::Disturbed(how)),
         };
-        // The tools ask for some names as they are now.
+        // The tools look up some names as of now, not as of the image.
         let LockedImage { image, watchdog, types, .. } = locked;
         if let Some(name) = types.altered(image, watchdog, Aspect::Definition)?.first() {
             return Ok(ImageAttempt::Disturbed(format!("type {name} was altered")));
@@ -92,7 +91,7 @@ impl PostgresSource {
         Ok(ImageAttempt::Done(Schema { document: document.to_bytes(), gaps }))
     }
 
-    /// What the server's tools and catalogs tell of the schema.
+    /// Collects the schema from the server's tools and catalogs.
     fn gather(&self, locked: &LockedImage) -> Result<ImageAttempt<(SchemaDocument, Vec<Finding>)>, SourceError> {
         let LockedImage { image, watchdog, catalog, .. } = locked;
         let facts = image.facts();
@@ -115,15 +114,15 @@ impl PostgresSource {
         DumpTools::find(&self.search, major_version(version)).map_err(|error| failed(READING_SCHEMA, error))
     }
 
-    /// An image with its schema.
+    /// Opens an image and reads its schema.
     fn open_image(&self) -> Result<(LockedImage, Schema), SourceError> {
         open_locked_image(&self.address, &mut |locked| {
-            // A session that the watchdog ended shows as a lost connection.
+            // A session that the watchdog terminated looks like a lost connection.
             self.read_schema(locked).map_err(|error| locked.watchdog.verdict().map_or(error, Into::into))
         })
     }
 
-    /// Completes columns with what their types tell.
+    /// Fills in what depends on the types of columns.
     fn complete_columns(&self, image: &PgImage, tables: &mut [PgTable], types: &PgTypes) -> Result<(), SourceError> {
         let copier = Copier {
             client: image.leader(),
@@ -140,7 +139,7 @@ impl PostgresSource {
         Ok(())
     }
 
-    /// The tables as they are read. Marks foreign keys that only the server can follow.
+    /// The tables, ready to be read. Marks foreign keys that only the server can follow.
     fn readable_tables(
         &self,
         image: &PgImage,
@@ -173,7 +172,7 @@ fn complete_column(
     Ok(())
 }
 
-/// What an error in reading the schema names.
+/// Names the operation in errors of reading the schema.
 const READING_SCHEMA: &str = "read the schema";
 
 fn schema_failed(error: &(dyn std::error::Error + 'static)) -> SourceError {
@@ -235,7 +234,7 @@ impl Source for PostgresSource {
 
     fn release(&mut self) -> Result<Vec<Finding>, SourceError> {
         let Some(ReadableImage { image, watchdog, types, .. }) = self.open.take() else { return Ok(Vec::new()) };
-        // Before others are let in, who may alter types next.
+        // Checked before the locks are released, because the sessions that waited for them may alter types next.
         let gaps = types.gaps(&image, &watchdog);
         drop(watchdog);
         image.release()?;
@@ -243,7 +242,7 @@ impl Source for PostgresSource {
     }
 }
 
-/// The leader's session, and workers beside it.
+/// The leader's session and the workers.
 fn open_sessions(image: &mut PgImage, options: &ReadOptions) -> Result<Vec<(Arc<Client>, SessionLocks)>, SourceError> {
     let count = session_count(options);
     let mut sessions = vec![(Arc::clone(image.leader()), SessionLocks::All)];
@@ -270,10 +269,10 @@ fn description(
     })
 }
 
-/// What kept the schema from being read, if another attempt may go better.
+/// What disturbed reading the schema, if another attempt may succeed.
 fn disturbance(error: &SchemaError, watchdog: &LockWatchdog) -> Result<String, SourceError> {
     match error.not_locked() {
-        Some(how) if watchdog.verdict().is_none() => Ok(format!("somebody wanted to alter a table ({how})")),
+        Some(how) if watchdog.verdict().is_none() => Ok(format!("another session wanted to alter a table ({how})")),
         _ => Err(schema_failed(error)),
     }
 }
@@ -285,7 +284,7 @@ fn session_count(options: &ReadOptions) -> usize {
     }
 }
 
-/// Bytes of these tables with the values that lie outside of their rows; none if the server does not say.
+/// Bytes of these tables, including TOAST. None if the server does not tell.
 fn table_bytes(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, SourceError> {
     let parts = tables.iter().flat_map(|table| &table.parts);
     let oids: Vec<String> = parts.map(|part| part.oid.to_string()).collect();
@@ -293,5 +292,5 @@ fn table_bytes(client: &Client, tables: &[PgTable]) -> Result<Option<u64>, Sourc
         "SELECT coalesce(sum(pg_catalog.pg_table_size(t)), 0) FROM unnest('{{{}}}'::regclass[]) AS t",
         oids.join(",")
     );
-    Ok(client.value("asking how large the tables are", &sql)?.parse().ok())
+    Ok(client.value("asking for the size of the tables", &sql)?.parse().ok())
 }

@@ -1,7 +1,7 @@
-//! The types of users' own making that columns have, and whether one was altered since the image began.
+//! User-defined types of columns, and whether one was altered since the image began.
 //!
-//! No lock of ours keeps a type. A server writes values by its types as they are now, while schema and catalog are the
-//! image's: a label that was renamed in between is in the rows, and the schema does not know it.
+//! Our table locks do not protect types. A server writes values by its types as of now, while schema and catalog are as
+//! of the image. A label that was renamed in between appears in the rows, but not in the schema.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,8 +17,8 @@ use crate::engine::postgres::connect::identifier::readable_text;
 use crate::engine::postgres::connect::login::connect;
 use crate::engine::postgres::schema::table::{PgTable, qualified};
 
-/// Types that columns of these tables have, and those that are in these; who has each. A multirange knows its range
-/// since version 14.
+/// User-defined types that columns of these tables have, directly or nested, and the tables that use each. Multiranges
+/// exist since version 14.
 const USED_TYPES: &str = "WITH RECURSIVE used (root, type) AS (
         SELECT DISTINCT atttypid, atttypid FROM pg_catalog.pg_attribute
             WHERE attrelid = ANY ($1::oid[]) AND attnum > 0 AND NOT attisdropped
@@ -34,9 +34,9 @@ const USED_TYPES: &str = "WITH RECURSIVE used (root, type) AS (
     SELECT type, pg_catalog.array_agg(DISTINCT attrelid) FROM used JOIN pg_catalog.pg_attribute ON atttypid = root
     WHERE type >= 16384 AND attrelid = ANY ($1::oid[]) AND attnum > 0 AND NOT attisdropped GROUP BY type ORDER BY type";
 
-/// The facts of these types, one in each row: the type, whether it bears on how values are written, and a digest.
-/// A label has its transaction with it, which tells one that was renamed there and back. A label that is added does no
-/// harm to values from before; an attribute does, since each value shows all of them.
+/// Facts about these types, one per row: the type, whether the fact affects how values are written, and a digest. A
+/// label's digest includes its transaction id, which reveals a label that was renamed and renamed back. Adding a label
+/// does not affect earlier values. Adding an attribute does, because each value shows all attributes.
 const TYPE_FACTS: &str = "SELECT t.oid, false, pg_catalog.hashtextextended(pg_catalog.format('%s %s', nspname, typname), 0)
         FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = typnamespace WHERE t.oid = ANY ($1::oid[])
     UNION ALL SELECT oid, true, pg_catalog.hashtextextended(
@@ -49,24 +49,24 @@ const TYPE_FACTS: &str = "SELECT t.oid, false, pg_catalog.hashtextextended(pg_ca
         FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_attribute ON attrelid = typrelid, (VALUES (true), (false)) AS v (of_values)
         WHERE t.oid = ANY ($1::oid[]) AND attnum > 0 GROUP BY t.oid, of_values";
 
-/// Which alterations of a type count.
+/// Which alterations of a type matter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Aspect {
-    /// Of how its values are written.
+    /// Alterations that affect how values are written.
     Values,
-    /// Of its name and those of its parts, too.
+    /// Alterations of its name and its parts' names, too.
     Definition,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct TypeFact {
     type_oid: u32,
-    /// Else of names alone.
+    /// False if the fact concerns only names.
     is_of_values: bool,
     digest: i64,
 }
 
-/// The types, as the image has them.
+/// The user-defined types as of the image.
 pub(super) struct UserTypes {
     used: Vec<UserType>,
     facts: Vec<TypeFact>,
@@ -75,12 +75,12 @@ pub(super) struct UserTypes {
 struct UserType {
     oid: u32,
     name: String,
-    /// Those that have columns of it.
+    /// Tables that have columns of this type.
     tables: Vec<String>,
 }
 
 impl UserTypes {
-    /// The types of these tables' columns; `leader` sees the image.
+    /// The types of these tables' columns. `leader` must see the image.
     pub(super) fn load(leader: &Client, tables: &[PgTable]) -> Result<Self, PostgresError> {
         let tables = tables_by_oid(tables);
         let relations: Vec<u32> = tables.keys().copied().collect();
@@ -92,7 +92,7 @@ impl UserTypes {
         Ok(Self { used, facts })
     }
 
-    /// Names of those that were altered since the image began.
+    /// Names of the types that were altered since the image began.
     pub(super) fn altered(
         &self,
         image: &PgImage,
@@ -103,7 +103,7 @@ impl UserTypes {
         Ok(altered.into_iter().map(|altered| altered.name.clone()).collect())
     }
 
-    /// What rows that were read until now may have in them that the schema does not know.
+    /// One gap per type whose values may differ from the schema in rows read so far.
     pub(super) fn gaps(&self, image: &PgImage, watchdog: &LockWatchdog) -> Result<Vec<Finding>, PostgresError> {
         let altered = self.altered_types(image, watchdog, Aspect::Values)?;
         Ok(altered.into_iter().map(UserType::gap).collect())
@@ -124,7 +124,7 @@ impl UserTypes {
         Ok(self.used.iter().filter(|used| altered.contains(&used.oid)).collect())
     }
 
-    /// Facts as they are outside of the image.
+    /// Facts as of now, outside of the image.
     fn facts_now(&self, image: &PgImage, watchdog: &LockWatchdog) -> Result<HashSet<TypeFact>, PostgresError> {
         let oids: Vec<u32> = self.used.iter().map(|used| used.oid).collect();
         let facts = match type_facts(watchdog.client(), &oids) {
@@ -145,8 +145,8 @@ impl UserType {
 
     fn gap(&self) -> Finding {
         let reason = format!(
-            "it was altered while rows were read: those of {} may have values in its new form, which the schema of this \
-             snapshot does not know and a restore may refuse; the next backup has both alike",
+            "it was altered while rows were read: rows of {} may have values in its new form, which the schema of \
+             this snapshot does not define and a restore may refuse; in the next backup, rows and schema will match",
             abbreviated(&self.tables)
         );
         let kind = FindingKind::AlteredType { tables: self.tables.clone() };
@@ -194,5 +194,5 @@ fn type_names(client: &Client, oids: &[u32]) -> Result<HashMap<u32, String>, Pos
 }
 
 fn type_facts(client: &Client, oids: &[u32]) -> Result<Vec<TypeFact>, PostgresError> {
-    client.query_as("asking how types are", TYPE_FACTS, &[&oids], TypeFact::of)
+    client.query_as("reading the definitions of types", TYPE_FACTS, &[&oids], TypeFact::of)
 }

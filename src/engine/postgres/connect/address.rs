@@ -1,7 +1,7 @@
-//! What a user may write to name a database, with what the environment, service files and password files add.
+//! A database address as a user writes it, completed by the environment, service files and password files.
 //!
-//! The URL comes first, then the service, then the environment, then defaults: as libpq has it. Nothing here shows a
-//! password, neither `Display` nor an error. ConnectionParameters that would have to be obeyed but are not known are refused.
+//! The URL takes precedence, then the service, then the environment, then defaults, as in libpq. Neither `Display` nor
+//! errors show a password. Unknown connection parameters are refused, unless they have no effect here.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::engine::postgres::connect::tls::{TlsOptions, tls_options};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// ConnectionParameters of libpq that have an environment variable.
+/// libpq's connection parameters that have an environment variable.
 const VARIABLES: &[(&str, &str)] = &[
     ("host", "PGHOST"),
     ("hostaddr", "PGHOSTADDR"),
@@ -40,7 +40,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("channel_binding", "PGCHANNELBINDING"),
     ("target_session_attrs", "PGTARGETSESSIONATTRS"),
 ];
-/// ConnectionParameters that go to the driver as they are.
+/// Connection parameters that are passed to the driver unchanged.
 const DRIVER_PARAMETERS: &[&str] = &[
     "application_name",
     "channel_binding",
@@ -53,11 +53,11 @@ const DRIVER_PARAMETERS: &[&str] = &[
     "target_session_attrs",
     "tcp_user_timeout",
 ];
-/// ConnectionParameters that change nothing here: we have no GSSAPI, and the session's encoding is ours to choose.
+/// Connection parameters that have no effect here: we do not use GSSAPI, and we choose the session's encoding.
 const IGNORED: &[&str] =
     &["client_encoding", "fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "krbsrvname", "sslsni"];
 
-/// A database and the way to it.
+/// A database and how to reach it.
 #[derive(Clone)]
 pub struct Address {
     pub(crate) endpoints: Vec<Endpoint>,
@@ -67,14 +67,14 @@ pub struct Address {
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) tls: TlsOptions,
     pub(crate) connect_timeout: Duration,
-    /// Names and values that the driver understands.
+    /// Names and values for the driver.
     pub(crate) driver_parameters: Vec<(String, String)>,
-    /// What sessions that are opened there obey.
+    /// Stops the sessions that are opened at this address.
     pub(crate) cancel: Cancel,
 }
 
 impl Address {
-    /// Reads `postgres://...`, `postgresql://...` or `service=name` and everything that completes it.
+    /// Parses `postgres://...`, `postgresql://...` or `service=name`, and adds the other sources of parameters.
     pub fn parse(text: &str, environment: &HostEnvironment) -> Result<Self, PostgresError> {
         let mut parameters = url_parameters(text).map_err(refused)?;
         add_service(&mut parameters, environment)?;
@@ -82,13 +82,13 @@ impl Address {
         from_parameters(parameters, environment).map_err(refused)
     }
 
-    /// The same; sessions there stop waiting once `cancel` is set.
+    /// The same address. Its sessions stop waiting once `cancel` is set.
     #[must_use]
     pub fn with_cancel(self, cancel: Cancel) -> Self {
         Self { cancel, ..self }
     }
 
-    /// The same by one endpoint alone: where a session is, whatever else has to reach that server goes.
+    /// The same address with only this endpoint, so that everything connects to the server that a session is at.
     #[must_use]
     pub(crate) fn with_endpoint(&self, endpoint: &Endpoint) -> Self {
         Self { endpoints: vec![endpoint.clone()], ..self.clone() }
@@ -110,7 +110,7 @@ impl Address {
         &self.database
     }
 
-    /// How messages name the database at one of the address's endpoints.
+    /// The name in messages of the database at one of its endpoints.
     pub(crate) fn name_at(&self, endpoint: &Endpoint) -> String {
         format!("the database {} on {endpoint} as {}", self.database, self.user)
     }
@@ -133,7 +133,7 @@ fn refused(reason: String) -> PostgresError {
     PostgresError::Address { what: "the address of the PostgreSQL database".to_owned(), reason }
 }
 
-/// Adds what the service says that the URL or the environment names.
+/// Adds the parameters of the service that the URL or the environment names.
 fn add_service(parameters: &mut ConnectionParameters, environment: &HostEnvironment) -> Result<(), PostgresError> {
     let Some(service) = service_name(parameters, environment) else { return Ok(()) };
     for (key, value) in service_file::parameters(&service, &environment.service_files())? {
@@ -173,7 +173,7 @@ fn from_parameters(mut parameters: ConnectionParameters, environment: &HostEnvir
 
 fn user(parameters: &mut ConnectionParameters, environment: &HostEnvironment) -> Result<String, String> {
     let user = parameters.take_text("user").or_else(|| login_name(environment));
-    user.ok_or_else(|| "it names no role; write postgres://role@host/database or set PGUSER".to_owned())
+    user.ok_or_else(|| "it has no role; write postgres://role@host/database or set PGUSER".to_owned())
 }
 
 fn login_name(environment: &HostEnvironment) -> Option<String> {
@@ -197,16 +197,16 @@ fn timeout_of(seconds: &str) -> Result<Duration, String> {
     match seconds.parse::<u32>() {
         Ok(0) => Ok(CONNECT_TIMEOUT),
         Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
-        Err(_) => Err("connect_timeout is no number of seconds".to_owned()),
+        Err(_) => Err("connect_timeout is not a number of seconds".to_owned()),
     }
 }
 
-/// libpq and the driver do not agree about one name.
+/// libpq and the driver use different names for one parameter.
 fn driver_name(key: String) -> String {
     if key == "keepalives_count" { "keepalives_retries".to_owned() } else { key }
 }
 
-/// What is left goes to the driver, or changes nothing.
+/// Passes the remaining parameters on to the driver, except ones without effect.
 fn driver_parameters(rest: ConnectionParameters) -> Result<Vec<(String, String)>, String> {
     let mut passed_on = Vec::new();
     for (key, value) in rest.into_values() {
@@ -214,7 +214,7 @@ fn driver_parameters(rest: ConnectionParameters) -> Result<Vec<(String, String)>
         if DRIVER_PARAMETERS.contains(&key.as_str()) {
             passed_on.push((key, value.to_string()));
         } else if !IGNORED.contains(&key.as_str()) {
-            return Err(format!("the parameter {key:?} is not known"));
+            return Err(format!("the parameter {key:?} is not supported"));
         }
     }
     Ok(passed_on)
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_a_url_is_read() {
+    fn every_part_of_a_url_is_parsed() {
         let text =
             "postgresql://m%65:p%40ss:w@one:1,[::2]:3,%2Frun%2Fpg/d%2Fb?connect_timeout=7&application_name=a%3Db";
         let address = parse(text, &[]).expect("an address");
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_fills_gaps() {
+    fn the_environment_supplies_missing_parameters() {
         let variables =
             [("PGHOST", "h1,h2"), ("PGPORT", "7"), ("PGUSER", "env"), ("PGPASSWORD", "secret"), ("USER", "os")];
         let address = parse("postgres://", &variables).expect("an address");
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_comes_before_the_environment() {
+    fn a_service_takes_precedence_over_the_environment() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("services");
         std::fs::write(&file, "[mine]\nhost=sh\nuser=su\npassword=sp\nsslmode=disable\n").expect("a file");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_url_leads_to_the_same_database() {
+    fn the_url_without_login_names_the_same_database() {
         for (text, plain) in [
             ("postgres://m:p@one:1,[::2]/d%2Fb?sslmode=require", "postgres://one:1,[::2]:5432/d%2Fb"),
             ("postgresql://m@%2Frun%2Fp g:7/d", "postgres://%2Frun%2Fp%20g:7/d"),
@@ -284,17 +284,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_shows_no_password() {
+    fn errors_show_no_password() {
         let wrong = [
             ("postgres://u:hunter2%zz@h/d", "password has a % that"),
-            ("postgres://u:hunter2@h:0/d", "\"0\" is no port"),
+            ("postgres://u:hunter2@h:0/d", "\"0\" is not a port"),
             ("postgres://u:hunter2@h:1,i:2,j/d?port=1,2", "3 hosts, but 2 ports"),
             ("postgres://u:hunter2@h/d?sslmode=mostly", "sslmode"),
-            ("postgres://u:hunter2@h/d?sslcrl=x", "the parameter \"sslcrl\" is not known"),
+            ("postgres://u:hunter2@h/d?sslcrl=x", "the parameter \"sslcrl\" is not supported"),
             ("postgres://u:hunter2@h/d?connect_timeout=soon", "connect_timeout"),
-            ("postgres://u:hunter2@[::1/d", "has no ]"),
+            ("postgres://u:hunter2@[::1/d", "has no closing ]"),
             ("mysql://u:hunter2@h/d", "must begin with postgres://"),
-            ("postgres://h/d", "names no role"),
+            ("postgres://h/d", "has no role"),
         ];
         for (text, reason) in wrong {
             let error = parse(text, &[]).expect_err(text);

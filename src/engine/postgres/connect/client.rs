@@ -1,8 +1,8 @@
-//! A connection as plain threads use it: each call blocks until the server has answered, or somebody wishes to stop;
-//! then the server is asked to stop too.
+//! A blocking connection: each call waits until the server has answered or the operation is cancelled. In the latter
+//! case the server is asked to cancel, too.
 //!
-//! Each session drives its connection itself, in the thread that waits for it: a thread between would have to be woken
-//! for every few kilobytes, which costs more than decoding them. Never call from an async task.
+//! Each session drives its connection in the thread that waits for it. A separate I/O thread would have to be woken for
+//! every few kilobytes, which costs more than decoding them. Never call this from an async task.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -23,17 +23,17 @@ use crate::base::cancel::Cancel;
 use crate::engine::postgres::connect::error::{PostgresError, server_message};
 use crate::engine::postgres::connect::statement_log::logged;
 
-/// How often a wait looks whether it is to stop.
+/// How often a wait checks whether it was cancelled.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
-/// How long we try to tell a server that we stop.
+/// How long we try to send a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a server may take to hear that a session ends.
+/// How long to wait for a session to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A session of a server.
+/// A session with a server.
 pub struct Client {
     inner: Option<tokio_postgres::Client>,
-    /// Of this session alone.
+    /// Used by this session only.
     runtime: Runtime,
     connection: JoinHandle<()>,
     cancel: Cancel,
@@ -41,14 +41,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects without TLS. `place` names the server in messages, without a password.
+    /// Connects without TLS. `place` names the server in messages and must not contain a password.
     pub fn connect(config: &Config, place: &str) -> Result<Self, PostgresError> {
         let opening = OpenedConnection::open(config, NoTls);
         let opened = Self::open(opening, Cancel::default(), None);
         opened.map_err(|failure| PostgresError::Connect { place: place.to_owned(), reason: failure.reason() })
     }
 
-    /// A session, opened by `opening` in a runtime of its own.
+    /// Runs `opening` in a new runtime, which the session keeps.
     pub(crate) fn open<E>(
         opening: impl Future<Output = Result<OpenedConnection, E>>,
         cancel: Cancel,
@@ -61,7 +61,7 @@ impl Client {
     }
 
     fn inner(&self) -> &tokio_postgres::Client {
-        self.inner.as_ref().expect("only a client that is dropped has none")
+        self.inner.as_ref().expect("set until the client is dropped")
     }
 
     fn wait<T>(&self, doing: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, PostgresError> {
@@ -74,18 +74,18 @@ impl Client {
     fn stop(&self, doing: &str, stopped: Stopped) -> PostgresError {
         if stopped == Stopped::Within {
             let token = self.inner().cancel_token();
-            // Whether it hears us or not, it notices that the session is gone.
+            // The result does not matter: the server also notices when the session is gone.
             self.runtime.block_on(cancel_query(&token, self.tls.as_ref()));
         }
         PostgresError::stopped(doing)
     }
 
-    /// The rows that a statement gives; `doing` says in messages what it is for.
+    /// The rows that a statement returns. `doing` describes its purpose in messages.
     pub fn query(&self, doing: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PostgresError> {
         logged(sql, || self.wait(doing, self.inner().query(sql, params)))
     }
 
-    /// The same, with each row read by `read`.
+    /// Like [`Client::query`], with each row converted by `read`.
     pub(crate) fn query_as<T>(
         &self,
         doing: &str,
@@ -97,12 +97,12 @@ impl Client {
         Ok(rows.iter().map(read).collect())
     }
 
-    /// Runs statements that give nothing.
+    /// Runs statements whose results are ignored.
     pub fn execute(&self, doing: &str, sql: &str) -> Result<(), PostgresError> {
         logged(sql, || self.wait(doing, self.inner().batch_execute(sql)))
     }
 
-    /// The rows of all of `sql`'s statements, each value as the server writes it.
+    /// The rows of all statements in `sql`, each value in the server's text format.
     pub fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, PostgresError> {
         let answers = logged(sql, || self.wait(doing, self.inner().simple_query(sql)))?;
         let mut rows = Vec::new();
@@ -114,20 +114,19 @@ impl Client {
         Ok(rows)
     }
 
-    /// The one value that a statement gives, as text.
+    /// The single value that a statement returns, as text.
     pub fn value(&self, doing: &str, sql: &str) -> Result<String, PostgresError> {
         let first = self.texts(doing, sql)?.into_iter().next().and_then(|row| row.into_iter().next());
         first.flatten().ok_or_else(|| no_value(doing))
     }
 
-    /// The data of a COPY ... TO STDOUT, a message at a time.
+    /// Starts a COPY ... TO STDOUT, whose data is returned message by message.
     pub fn copy_out(&self, doing: &str, sql: &str) -> Result<CopyOut<'_>, PostgresError> {
         let stream = Box::pin(logged(sql, || self.wait(doing, self.inner().copy_out(sql)))?);
         Ok(CopyOut { stream: Some(stream), client: self, doing: doing.to_owned() })
     }
 
-    /// Waits to the end. When somebody wishes to stop, the server is asked to end what takes longer than a moment; its
-    /// error says so.
+    /// Waits until `work` is done. On cancellation, asks the server to cancel and waits for the server's error.
     fn finish_or_cancel<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         self.runtime.block_on(async {
             let mut work = pin!(work);
@@ -145,17 +144,17 @@ impl Client {
         })
     }
 
-    /// [`Client::execute`] with the driver's own error, for those to whom it tells more than a message.
+    /// Like [`Client::execute`], but returns the driver's error for callers that inspect it.
     pub(crate) fn attempt(&self, sql: &str) -> Result<(), Error> {
         logged(sql, || self.finish_or_cancel(self.inner().batch_execute(sql)))
     }
 
-    /// Runs a statement with parameters; gives the number of rows that it touched.
+    /// Runs a statement with parameters. Returns the number of affected rows.
     pub(crate) fn attempt_with(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
         self.finish_or_cancel(self.inner().execute(sql, params))
     }
 
-    /// Runs a prepared statement; gives the number of rows that it touched.
+    /// Runs a prepared statement. Returns the number of affected rows.
     pub(crate) fn attempt_statement(
         &self,
         statement: &Statement,
@@ -164,22 +163,22 @@ impl Client {
         self.finish_or_cancel(self.inner().execute(statement, params))
     }
 
-    /// Lets the server read a statement once for many uses.
+    /// Prepares a statement that is used many times.
     pub(crate) fn prepare(&self, sql: &str) -> Result<Statement, Error> {
         logged(sql, || self.finish_or_cancel(self.inner().prepare(sql)))
     }
 
-    /// Begins a prepared COPY ... FROM STDIN; dropping it before its end undoes it.
+    /// Starts a prepared COPY ... FROM STDIN. Dropping it before it is finished cancels it.
     pub(crate) fn copy_in(&self, statement: &Statement) -> Result<CopyIn<'_>, Error> {
         let sink = self.finish_or_cancel(self.inner().copy_in(statement))?;
         Ok(CopyIn { sink: Box::pin(sink), client: self })
     }
 }
 
-/// What opens a session.
+/// The parts of an open session.
 pub(crate) struct OpenedConnection {
     pub(crate) inner: tokio_postgres::Client,
-    /// Drives it; its errors are those of the request under way.
+    /// The task that drives the session. Its errors are reported by the request in progress.
     pub(crate) connection: JoinHandle<()>,
 }
 
@@ -194,11 +193,11 @@ impl OpenedConnection {
     }
 }
 
-/// Why there is no session.
+/// Why a session could not be opened.
 pub(crate) enum OpenFailure<E> {
-    /// The system refuses what a session needs here.
+    /// The operating system refused to create the runtime.
     Runtime(std::io::Error),
-    /// Somebody wished to stop.
+    /// The operation was cancelled.
     Stopped,
     Opening(E),
 }
@@ -214,7 +213,7 @@ impl OpenFailure<Error> {
 }
 
 impl Drop for Client {
-    /// Tells the server, which would complain of a lost connection else.
+    /// Closes the session properly. Otherwise the server would log a lost connection.
     fn drop(&mut self) {
         drop(self.inner.take());
         let connection = &mut self.connection;
@@ -229,20 +228,20 @@ pub(crate) struct CopyIn<'a> {
 }
 
 impl CopyIn<'_> {
-    /// Sends data, cut anywhere. An error of the server shows at the end.
+    /// Sends data, which may be split anywhere. The server's errors may only appear in [`CopyIn::finish`].
     pub(crate) fn send(&mut self, data: Bytes) -> Result<(), Error> {
         self.client.finish_or_cancel(self.sink.send(data))
     }
 
-    /// Ends the data; gives the number of rows.
+    /// Finishes the COPY. Returns the number of rows.
     pub(crate) fn finish(mut self) -> Result<u64, Error> {
         self.client.finish_or_cancel(self.sink.as_mut().finish())
     }
 }
 
-/// Messages of a COPY.
+/// The messages of a COPY ... TO STDOUT.
 pub struct CopyOut<'a> {
-    /// None after an error, which the stream would repeat for ever.
+    /// None after an error, which the stream would otherwise repeat forever.
     stream: Option<std::pin::Pin<Box<CopyOutStream>>>,
     client: &'a Client,
     doing: String,
@@ -263,7 +262,7 @@ impl Iterator for CopyOut<'_> {
 impl CopyOut<'_> {
     fn next_message(&mut self) -> Option<Result<Bytes, PostgresError>> {
         let stream = self.stream.as_mut()?;
-        // Many messages come at once.
+        // Messages often arrive together, so one may be ready.
         let next = match stream.next().now_or_never() {
             Some(message) => Ok(message),
             None => self.client.runtime.block_on(unless_cancelled(&self.client.cancel, stream.next())),
@@ -282,30 +281,30 @@ fn new_runtime() -> std::io::Result<Runtime> {
 }
 
 fn no_value(doing: &str) -> PostgresError {
-    let reason = "the server gave no value".to_owned();
+    let reason = "the server returned no value".to_owned();
     PostgresError::Failed { doing: doing.to_owned(), reason, state: None }
 }
 
-/// Says what the server means when it has no room for a whole row in one message.
+/// Explains the server's error for a row that is too long for one message.
 fn row_too_long(error: PostgresError) -> PostgresError {
     match error {
         PostgresError::Failed { doing, reason, state } if state.as_deref() == Some("54000") => {
-            let reason = format!("a row is longer than the gigabyte that a server can send at once ({reason})");
+            let reason = format!("a row is longer than 1 GB, the most that a server can send at once ({reason})");
             PostgresError::Failed { doing, reason, state }
         }
         other => other,
     }
 }
 
-/// When somebody's wish to stop was noticed.
+/// When a cancellation was noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stopped {
-    /// Nothing had been asked of the server.
+    /// Before anything was sent to the server.
     Before,
     Within,
 }
 
-/// What comes of `work`, unless somebody wishes to stop before it is done.
+/// The result of `work`, unless the operation is cancelled first.
 async fn unless_cancelled<T>(cancel: &Cancel, work: impl Future<Output = T>) -> Result<T, Stopped> {
     let mut work = pin!(work);
     let mut stopped = Stopped::Before;
@@ -318,7 +317,7 @@ async fn unless_cancelled<T>(cancel: &Cancel, work: impl Future<Output = T>) -> 
     Err(stopped)
 }
 
-/// Asks the server to end what a session does. Whether that fails or takes too long does not matter.
+/// Asks the server to cancel what a session does. It does not matter whether this fails or times out.
 async fn cancel_query(token: &CancelToken, tls: Option<&MakeRustlsConnect>) {
     let asked = async {
         match tls {
@@ -329,7 +328,7 @@ async fn cancel_query(token: &CancelToken, tls: Option<&MakeRustlsConnect>) {
     tokio::time::timeout(CANCEL_TIMEOUT, asked).await.ok();
 }
 
-/// In a session of SQL_ASCII, what comes need not be UTF-8.
+/// Fails if a value is not UTF-8, which is possible in a SQL_ASCII session.
 fn row_texts(row: &SimpleQueryRow) -> Result<Vec<Option<String>>, Error> {
     (0..row.len()).map(|at| Ok(row.try_get(at)?.map(ToOwned::to_owned))).collect()
 }

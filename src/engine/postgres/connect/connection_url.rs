@@ -1,10 +1,10 @@
-//! URLs that name a PostgreSQL database, as libpq reads them.
+//! Connection URLs of PostgreSQL databases, parsed as libpq does.
 
 use zeroize::Zeroizing;
 
 use crate::engine::postgres::connect::parameters::ConnectionParameters;
 
-/// What a URL says, by libpq's names of it.
+/// The parameters of a URL, by libpq's names.
 pub(crate) fn url_parameters(text: &str) -> Result<ConnectionParameters, String> {
     if let Some(name) = text.strip_prefix("service=") {
         return Ok(service_parameters(name));
@@ -14,7 +14,7 @@ pub(crate) fn url_parameters(text: &str) -> Result<ConnectionParameters, String>
     parameters_of(rest)
 }
 
-/// From what follows the scheme.
+/// `rest` is what follows the scheme.
 fn parameters_of(rest: &str) -> Result<ConnectionParameters, String> {
     let (location, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut parameters = ConnectionParameters::default();
@@ -29,7 +29,7 @@ fn service_parameters(name: &str) -> ConnectionParameters {
     parameters
 }
 
-/// Reads `user:password@hosts/database`.
+/// Parses `user:password@hosts/database`.
 fn add_location(parameters: &mut ConnectionParameters, location: &str) -> Result<(), String> {
     let (authority, database) = location.split_once('/').unwrap_or((location, ""));
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -49,12 +49,12 @@ fn add_written(parameters: &mut ConnectionParameters, key: &str, value: &str) ->
     Ok(())
 }
 
-/// A list of nothing but commas says nothing, such as that of the ports of two hosts.
+/// A list of only commas is empty, such as the ports of two hosts without ports.
 fn without_lone_commas(list: &str) -> &str {
     if list.trim_matches(',').is_empty() { "" } else { list }
 }
 
-/// Hosts and their ports, each a list with commas.
+/// Hosts and their ports, as comma-separated lists.
 struct HostList {
     hosts: String,
     ports: String,
@@ -74,11 +74,10 @@ impl HostList {
     }
 }
 
-/// Reads `key=value&key=value`.
-/// The colon between them may be left at the port.
+/// Splits a host from its port. The port may still begin with the colon.
 fn host_and_port(part: &str) -> Result<(&str, &str), &'static str> {
     match part.strip_prefix('[') {
-        Some(part) => part.split_once(']').ok_or("a host begins with [ and has no ]"),
+        Some(part) => part.split_once(']').ok_or("a host begins with [ and has no closing ]"),
         None => Ok(part.split_at(part.find(':').unwrap_or(part.len()))),
     }
 }
@@ -100,7 +99,7 @@ fn add_pair(parameters: &mut ConnectionParameters, pair: &str) -> Result<(), Str
     Ok(())
 }
 
-/// An address as it was written, but for its passwords.
+/// The address as it was written, without passwords.
 #[must_use]
 pub fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
@@ -128,7 +127,7 @@ fn is_password(pair: &str) -> bool {
     percent_decode("a parameter", key).is_ok_and(|key| key.to_ascii_lowercase().contains("password"))
 }
 
-/// Writes what is neither plain nor one of `kept` as `%41`.
+/// Writes characters that are neither unreserved nor in `kept` as `%41`.
 pub(crate) fn percent_encode(text: &str, kept: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -147,7 +146,7 @@ fn push_percent_encoded(out: &mut String, c: char) {
     }
 }
 
-/// Undoes `%41`; never repeats the text in an error, for it may be a password.
+/// Decodes `%41`. Errors never repeat the text, because it may be a password.
 fn percent_decode(what: &str, text: &str) -> Result<Zeroizing<String>, String> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text.as_bytes();
@@ -158,9 +157,9 @@ fn percent_decode(what: &str, text: &str) -> Result<Zeroizing<String>, String> {
             continue;
         }
         match hexadecimal_byte(after) {
-            Some(0) => return Err(format!("{what} has a zero byte")),
+            Some(0) => return Err(format!("{what} contains a zero byte")),
             Some(byte) => bytes.push(byte),
-            None => return Err(format!("{what} has a % that no two hexadecimal digits follow")),
+            None => return Err(format!("{what} has a % that is not followed by two hexadecimal digits")),
         }
         rest = &after[2..];
     }
@@ -168,7 +167,7 @@ fn percent_decode(what: &str, text: &str) -> Result<Zeroizing<String>, String> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// The byte that the first two characters stand for.
+/// The byte that the first two characters encode.
 fn hexadecimal_byte(text: &[u8]) -> Option<u8> {
     let digits = std::str::from_utf8(text.get(..2)?).ok()?;
     u8::from_str_radix(digits, 16).ok()
@@ -179,7 +178,7 @@ mod tests {
     use super::without_password;
 
     #[test]
-    fn passwords_are_left_out() {
+    fn passwords_are_removed() {
         for (text, left) in [
             ("postgres://me:p@one:1,two:2/d?sslmode=require", "postgres://me@one:1,two:2/d?sslmode=require"),
             ("postgresql://me:p:q@@h", "postgresql://me@h"),

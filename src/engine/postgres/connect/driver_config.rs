@@ -1,4 +1,4 @@
-//! What the driver needs to open a session at one endpoint of an address.
+//! The driver's configuration for a session at one endpoint of an address.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::engine::postgres::connect::endpoint::{Endpoint, Host};
 use crate::engine::postgres::connect::error::server_message;
 use crate::engine::postgres::connect::password_file::{self, Login};
 
-/// A peer that is gone is noticed within two minutes, whatever firewalls there are.
+/// A peer that is gone is noticed within two minutes, even if a firewall drops the connection silently.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 6;
 
-/// The password of an endpoint, if there is one.
+/// The password for an endpoint, if there is one.
 #[derive(Default)]
 pub(crate) struct EndpointPassword {
     pub(crate) password: Option<Zeroizing<String>>,
-    /// Why the password file gave none if it should have.
+    /// Why the password file could not be used, if so.
     pub(crate) note: Option<String>,
 }
 
 impl EndpointPassword {
-    /// That of the address, else that of its password file.
+    /// The address's password, else the one from its password file.
     pub(crate) fn of(address: &Address, endpoint: &Endpoint) -> Self {
         match (&address.password, &address.password_file) {
             (Some(password), _) => Self { password: Some(password.clone()), note: None },
@@ -66,7 +66,7 @@ fn parameters_text(parameters: &[(String, String)]) -> String {
     text
 }
 
-/// A keyword and its value as connection strings have them.
+/// A keyword and its value, as written in connection strings.
 pub(crate) fn keyword_pair(key: &str, value: &str) -> String {
     format!("{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }

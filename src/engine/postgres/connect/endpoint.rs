@@ -1,4 +1,4 @@
-//! Where a server may be: the hosts of an address, each with its port.
+//! Endpoints: the hosts of an address, each with its port.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::postgres::connect::parameters::ConnectionParameters;
 
-/// Debian's, then the one that servers are built with.
+/// Debian's default, then PostgreSQL's own.
 const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 const PORT: u16 = 5432;
 
@@ -17,17 +17,17 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
 }
 
-/// How it is reached.
+/// How the server is reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Host {
     /// A directory with the server's socket.
     Socket(PathBuf),
-    /// A name, which its certificate must have, and the number to go to, if that is not looked up.
+    /// A name that the server's certificate must have, and the IP address to connect to if the name is not resolved.
     Network { name: String, number: Option<IpAddr> },
 }
 
 impl Endpoint {
-    /// The name that a password file has for it.
+    /// The host name that a password file uses for this endpoint.
     pub(crate) fn password_file_host(&self) -> String {
         match &self.host {
             Host::Socket(dir) if is_default_socket(dir) => "localhost".to_owned(),
@@ -52,7 +52,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The endpoints that libpq's `host`, `hostaddr` and `port` name, each a list with commas.
+/// The endpoints given by libpq's `host`, `hostaddr` and `port`, which are comma-separated lists.
 pub(crate) fn endpoints(parameters: &mut ConnectionParameters) -> Result<Vec<Endpoint>, String> {
     let host = parameters.take_text("host");
     let hostaddr = parameters.take_text("hostaddr");
@@ -80,7 +80,7 @@ fn list_of(text: Option<&str>) -> Vec<&str> {
     text.map(|list| list.split(',').collect()).unwrap_or_default()
 }
 
-/// `None`: there is none at this position, or an empty one.
+/// None if there is no item at this position, or an empty one.
 fn item<'a>(list: &[&'a str], at: usize) -> Option<&'a str> {
     list.get(at).copied().filter(|item| !item.is_empty())
 }
@@ -96,10 +96,10 @@ fn host_of(name: Option<&str>, number: Option<&str>, port: u16) -> Result<Host, 
 }
 
 fn ip_address(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| format!("hostaddr {text:?} is no address"))
+    text.parse().map_err(|_| format!("hostaddr {text:?} is not an IP address"))
 }
 
-/// Where libpq goes when nobody named a host.
+/// libpq's default if no host is given.
 fn default_host(port: u16) -> Host {
     for dir in SOCKET_DIRS {
         let socket = Path::new(dir).join(format!(".s.PGSQL.{port}"));
@@ -110,7 +110,7 @@ fn default_host(port: u16) -> Host {
     Host::Network { name: "localhost".to_owned(), number: None }
 }
 
-/// A port for each of so many hosts; one alone is that of all.
+/// One port per host. A single port applies to all hosts.
 fn ports(list: &str, count: usize) -> Result<Vec<u16>, String> {
     let ports: Vec<u16> = list.split(',').map(port_number).collect::<Result<_, _>>()?;
     match ports.as_slice() {
@@ -123,7 +123,7 @@ fn ports(list: &str, count: usize) -> Result<Vec<u16>, String> {
 fn port_number(text: &str) -> Result<u16, String> {
     match text.parse() {
         _ if text.is_empty() => Ok(PORT),
-        Ok(0) | Err(_) => Err(format!("{text:?} is no port")),
+        Ok(0) | Err(_) => Err(format!("{text:?} is not a port")),
         Ok(port) => Ok(port),
     }
 }

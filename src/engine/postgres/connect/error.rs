@@ -1,4 +1,4 @@
-//! Why a PostgreSQL server could not be read or written, without secrets.
+//! Why a PostgreSQL server could not be read or written. Errors contain no secrets.
 
 use std::error::Error as _;
 
@@ -7,20 +7,20 @@ use tokio_postgres::error::DbError;
 
 use crate::engine::contract::SourceError;
 
-/// A failure of a PostgreSQL server or of the way to it.
+/// A failure of a PostgreSQL server or of the connection to it.
 #[derive(Debug, Error)]
 pub enum PostgresError {
-    /// What the user wrote, or a file that it leads to, names no server.
+    /// The address, or a file that it refers to, does not describe a server.
     #[error("cannot use {what}: {reason}")]
     Address { what: String, reason: String },
     /// The server cannot be reached or refuses us (exit 7).
     #[error("cannot connect to {place}: {reason}")]
     Connect { place: String, reason: String },
-    /// The server answers, but gives no image that could be trusted to the end (exit 7).
+    /// The server answers, but cannot provide an image that stays consistent until it is read (exit 7).
     #[error("cannot read {place}: {reason}")]
     Unsuitable { place: String, reason: String },
-    /// Somebody waited behind our locks for too long, and we let them go first (exit 7).
-    #[error("left off reading {place}: {reason}")]
+    /// Another session waited too long for our locks, so we released them (exit 7).
+    #[error("stopped reading {place}: {reason}")]
     Yielded { place: String, reason: String },
     /// The server answered with an error while `doing` something.
     #[error("{doing}: {reason}")]
@@ -28,19 +28,19 @@ pub enum PostgresError {
 }
 
 impl PostgresError {
-    /// What the server said while `doing` something: its message, detail and hint, and the SQLSTATE.
+    /// The server's error while `doing` something: message, detail and hint, and the SQLSTATE.
     #[must_use]
     pub fn failed(doing: impl Into<String>, error: &tokio_postgres::Error) -> Self {
         Self::Failed { doing: doing.into(), reason: server_message(error), state: state_of(error) }
     }
 
-    /// Somebody wished to stop while we were `doing` something.
+    /// The operation was cancelled while we were `doing` something.
     #[must_use]
     pub fn stopped(doing: impl Into<String>) -> Self {
         Self::Failed { doing: doing.into(), reason: "stopped".to_owned(), state: None }
     }
 
-    /// The SQLSTATE of what the server said.
+    /// The SQLSTATE that the server reported.
     #[must_use]
     pub fn state(&self) -> Option<&str> {
         match self {
@@ -50,20 +50,20 @@ impl PostgresError {
     }
 }
 
-/// SQLSTATE of a connection that is gone.
+/// SQLSTATE connection_failure.
 const CONNECTION_FAILURE: &str = "08006";
 
 fn is_disconnect(error: &tokio_postgres::Error) -> bool {
     error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
-/// Whether a SQLSTATE says that the session is over, or that somebody else ended what it did: a connection's end, a
-/// server that stops, a statement that was cancelled, by a person or by a standby that had to go on.
+/// Whether a SQLSTATE means that the session is over or the statement was cancelled: the connection was lost, the
+/// server shuts down, or a person or a standby that had to catch up cancelled the statement.
 fn is_loss(state: &str) -> bool {
     state.starts_with("08") || matches!(state, "57P01" | "57P02" | "57P03" | "57P05" | "57014" | "40001")
 }
 
-/// The server's own words, or those of whatever was on the way.
+/// The server's message, or the driver's if the server sent none.
 pub(crate) fn server_message(error: &tokio_postgres::Error) -> String {
     if let Some(db_error) = error.as_db_error() {
         return db_error_message(db_error);

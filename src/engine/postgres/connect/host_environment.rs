@@ -1,17 +1,17 @@
-//! The environment variables that libpq reads, as they were when the program started.
+//! The environment variables that libpq reads, as of when the program started.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// The environment variables of the program that concern PostgreSQL.
+/// The environment variables that concern PostgreSQL.
 pub struct HostEnvironment {
     variables: BTreeMap<String, Zeroizing<String>>,
 }
 
 impl HostEnvironment {
-    /// From all variables of the environment.
+    /// Keeps what concerns PostgreSQL of all the environment's variables.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut kept = BTreeMap::new();
         for (name, value) in variables {
@@ -31,7 +31,7 @@ impl HostEnvironment {
         self.get("HOME").map(Path::new)
     }
 
-    /// The service file of the user, then that of the system.
+    /// The user's service file, then the system's.
     pub(crate) fn service_files(&self) -> Vec<PathBuf> {
         let system = self.get("PGSYSCONFDIR").unwrap_or("/etc/postgresql-common");
         let mut files: Vec<PathBuf> = self.user_service_file().into_iter().collect();

@@ -1,17 +1,18 @@
-//! Identifiers in SQL: how they are quoted, and how to ask for names that may not be UTF-8 (those of a database of
-//! SQL_ASCII, which are whatever bytes came in).
+//! Identifiers in SQL: how they are quoted, and how to query names that may not be UTF-8. In a SQL_ASCII database,
+//! names are arbitrary bytes.
 //!
-//! Our own client knows only names that are UTF-8. Of others it is told as much as can be shown, and that they are such.
+//! Our client can only handle names that are UTF-8. For others, queries return the readable part, and that the name is
+//! not readable.
 
-/// What UTF-8 is, byte by byte, as a server without an encoding compares: for a string with escapes.
+/// Matches UTF-8 byte by byte, for a server whose database has no encoding. Goes into an E'' string.
 const UTF8: &str = r"^([\\x01-\\x7f]|[\\xc2-\\xdf][\\x80-\\xbf]|\\xe0[\\xa0-\\xbf][\\x80-\\xbf]|[\\xe1-\\xec\\xee\\xef][\\x80-\\xbf]{2}|\\xed[\\x80-\\x9f][\\x80-\\xbf]|\\xf0[\\x90-\\xbf][\\x80-\\xbf]{2}|[\\xf1-\\xf3][\\x80-\\xbf]{3}|\\xf4[\\x80-\\x8f][\\x80-\\xbf]{2})*$";
 
-/// Whether the text of this expression can be read.
+/// An SQL expression for whether this expression's text is readable.
 pub(crate) fn is_readable(expression: &str) -> String {
     format!("(pg_catalog.getdatabaseencoding() <> 'SQL_ASCII' OR ({expression})::text ~ E'{UTF8}')")
 }
 
-/// The text of this expression, without what cannot be read of it.
+/// An SQL expression for the text of this expression, with `?` in place of unreadable bytes.
 pub(crate) fn readable_text(expression: &str) -> String {
     let readable = is_readable(expression);
     format!(
@@ -20,7 +21,7 @@ pub(crate) fn readable_text(expression: &str) -> String {
     )
 }
 
-/// An identifier in quotes.
+/// Quotes an identifier.
 #[must_use]
 pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

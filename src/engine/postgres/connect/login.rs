@@ -1,7 +1,7 @@
-//! From an address to a session: each of its endpoints in turn, until one lets us in.
+//! Opens a session from an address: tries each of its endpoints until one accepts us.
 //!
-//! A server that refuses us ends the search, as in libpq: the next would refuse us too, and its message would hide
-//! the first. Errors name the server and what to do, and have no password in them.
+//! If a server refuses us, no further endpoint is tried, as in libpq: the next would refuse us too, and its message
+//! would hide the first. Errors name the server and what to do, and contain no password.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::engine::postgres::connect::endpoint::{Endpoint, Host};
 use crate::engine::postgres::connect::error::{PostgresError, server_message};
 use crate::engine::postgres::connect::tls::{TlsMode, connector};
 
-/// Opens a session. Never call from an async task.
+/// Opens a session. Never call this from an async task.
 pub fn connect(address: &Address) -> Result<Client, PostgresError> {
     connect_with_endpoint(address).map(|(client, _)| client)
 }
 
-/// Opens a session, and says which of the address's endpoints it is at.
+/// Opens a session, and returns the endpoint that it is connected to.
 pub(crate) fn connect_with_endpoint(address: &Address) -> Result<(Client, &Endpoint), PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
     let tls = connector(&address.tls).map_err(unusable)?;
@@ -44,11 +44,11 @@ pub(crate) fn connect_with_endpoint(address: &Address) -> Result<(Client, &Endpo
     Err(no_session(address, &refusals))
 }
 
-/// Each endpoint that was tried, with what it had to say: it may not be the last that was to answer.
+/// Reports each endpoint that was tried: the last one need not be the one that should have answered.
 fn no_session(address: &Address, refusals: &[(&Endpoint, String)]) -> PostgresError {
     let place = address.to_string();
     match refusals {
-        [] => PostgresError::Connect { place, reason: "it names no host".to_owned() },
+        [] => PostgresError::Connect { place, reason: "it has no host".to_owned() },
         [(endpoint, reason)] => PostgresError::Connect { place: address.name_at(endpoint), reason: reason.clone() },
         several => PostgresError::Connect { place, reason: all_reasons(several) },
     }
@@ -59,7 +59,7 @@ fn all_reasons(refusals: &[(&Endpoint, String)]) -> String {
     reasons.join("; ")
 }
 
-/// Why one endpoint gave no session, and whether another may.
+/// Why an endpoint refused a session, and whether to try another.
 struct EndpointRefusal {
     reason: String,
     next: NextEndpoint,
@@ -92,7 +92,7 @@ fn connect_to(
     log_in_as_allowed(address, &mut config, tls).map_err(|failure| refusal(&failure, address, note))
 }
 
-/// With TLS, and where it is only preferred without it as well.
+/// Logs in with TLS, and again without it if TLS is only preferred.
 fn log_in_as_allowed(
     address: &Address,
     config: &mut Config,
@@ -114,7 +114,7 @@ fn ssl_mode(mode: TlsMode, tls: Option<&MakeRustlsConnect>) -> SslMode {
     }
 }
 
-/// Neither of us insists on TLS: a server that cannot, or wants it not, is asked again without.
+/// TLS is not required here. A server that does not support it, or refuses us with it, is tried again without.
 fn may_succeed_without_tls(opened: &Result<Client, LoginFailure>) -> bool {
     let Err(LoginFailure::Driver(error)) = opened else { return false };
     let is_no_entry = error.code().is_some_and(|code| code.code() == "28000");
@@ -124,9 +124,9 @@ fn may_succeed_without_tls(opened: &Result<Client, LoginFailure>) -> bool {
 enum LoginFailure {
     Driver(tokio_postgres::Error),
     Slow,
-    /// Somebody wished to stop.
+    /// The operation was cancelled.
     Stopped,
-    /// This machine has no room for a session.
+    /// The operating system refused what a session needs.
     Here(std::io::Error),
 }
 
@@ -167,14 +167,14 @@ fn refusal(failure: &LoginFailure, address: &Address, note: Option<String>) -> E
     match failure {
         LoginFailure::Driver(error) => driver_refusal(error, note),
         LoginFailure::Slow => no_answer(address.connect_timeout),
-        LoginFailure::Here(error) => EndpointRefusal::last(format!("this machine has no room for a session: {error}")),
+        LoginFailure::Here(error) => EndpointRefusal::last(format!("this machine cannot open a session: {error}")),
         LoginFailure::Stopped => EndpointRefusal::last("stopped".to_owned()),
     }
 }
 
 fn no_answer(time_limit: Duration) -> EndpointRefusal {
     let seconds = time_limit.as_secs();
-    let advice = "see whether a firewall is between, or set connect_timeout";
+    let advice = "check for a firewall in between, or raise connect_timeout";
     EndpointRefusal { reason: format!("no answer within {seconds} s; {advice}"), next: NextEndpoint::Endpoint }
 }
 
@@ -187,14 +187,14 @@ fn driver_refusal(error: &tokio_postgres::Error, note: Option<String>) -> Endpoi
     EndpointRefusal { reason: format!("{}{note}; {}", server_message(error), advice.text), next: advice.next }
 }
 
-/// What the user may do, and whether another endpoint may let us in meanwhile.
+/// What the user can do, and whether another endpoint may accept us.
 struct LoginAdvice {
     next: NextEndpoint,
     text: &'static str,
 }
 
 impl LoginAdvice {
-    const PASSWORD: Self = Self::last("give the role's password by PGPASSWORD, a password file or a service file");
+    const PASSWORD: Self = Self::last("give the role's password in PGPASSWORD, a password file or a service file");
     const SERVER_LOG: Self = Self::last("see the server's log");
 
     const fn last(text: &'static str) -> Self {
@@ -209,18 +209,20 @@ impl LoginAdvice {
 fn advice_for_state(sqlstate: &str) -> LoginAdvice {
     match sqlstate {
         "28P01" => LoginAdvice::PASSWORD,
-        "28000" => LoginAdvice::last("see whether the role exists, may log in, and pg_hba.conf lets it in from here"),
+        "28000" => LoginAdvice::last(
+            "check that the role exists and may log in, and that pg_hba.conf admits it from this machine",
+        ),
         "3D000" => LoginAdvice::last("name a database that exists; psql -l lists them"),
         "42501" => LoginAdvice::last("grant the role CONNECT on the database"),
         "53300" => {
             LoginAdvice::last("raise max_connections or the limit of the role or database, or use fewer --workers")
         }
-        "57P03" => LoginAdvice::continuing("the server starts or stops; try again soon"),
+        "57P03" => LoginAdvice::continuing("the server is starting up or shutting down; retry soon"),
         _ => LoginAdvice::SERVER_LOG,
     }
 }
 
-/// Errors that are ours, the network's, or the driver's.
+/// Errors of our own, the network or the driver.
 fn advice_without_state(error: &tokio_postgres::Error) -> LoginAdvice {
     let message = server_message(error);
     let cause = std::error::Error::source(error);
@@ -229,21 +231,21 @@ fn advice_without_state(error: &tokio_postgres::Error) -> LoginAdvice {
     } else if error.to_string().contains("TLS") {
         LoginAdvice::last(certificate_advice(&message))
     } else if cause.is_some_and(|cause| cause.is::<std::io::Error>()) {
-        LoginAdvice::continuing("see whether the server runs and listens there")
+        LoginAdvice::continuing("check that the server runs and listens there")
     } else {
         LoginAdvice::SERVER_LOG
     }
 }
 
-/// What helps against what TLS says of a certificate.
+/// What to do about a TLS error that concerns a certificate.
 fn certificate_advice(message: &str) -> &'static str {
     if message.contains("CaUsedAsEndEntity") {
-        "the server's certificate is an authority's, which signed itself: give the server one that is none \
-         (docs/postgresql.md says how), or take sslmode=require without sslrootcert, which trusts anybody"
+        "the server uses a self-signed certificate authority as its certificate: install a server certificate that is \
+         not an authority (see docs/postgresql.md), or use sslmode=require without sslrootcert, which trusts any server"
     } else if message.contains("UnknownIssuer") {
-        "let sslrootcert name a file with the authority that signed the server's certificate, or with that certificate \
-         itself if it signed itself"
+        "set sslrootcert to a file with the authority that signed the server's certificate, or with that certificate \
+         if it is self-signed"
     } else {
-        "see sslmode and sslrootcert, and which names the server's certificate has"
+        "check sslmode, sslrootcert and the names in the server's certificate"
     }
 }

@@ -1,4 +1,4 @@
-//! Addresses, sessions and statements: how a PostgreSQL server is reached.
+//! Addresses, sessions and statements: how to reach a PostgreSQL server.
 
 pub mod address;
 pub mod client;

@@ -1,5 +1,5 @@
-//! Passwords from a file as libpq reads it: `host:port:database:user:password` a line, `*` for anything, `\` before
-//! a colon that is meant. A file that others may read is not used.
+//! Reads libpq's password file: each line is `host:port:database:user:password`, `*` matches anything, and `\` escapes
+//! a colon or backslash. A file that others may read is not used.
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-/// What a password is needed for.
+/// The login that a password is needed for.
 pub(crate) struct Login<'a> {
     pub(crate) host: &'a str,
     pub(crate) port: u16,
@@ -16,7 +16,7 @@ pub(crate) struct Login<'a> {
     pub(crate) user: &'a str,
 }
 
-/// The first password that fits; `None` as well if there is no file. An error says why the file is not used.
+/// The first matching password. `None` if none matches or there is no file. An error says why the file is not used.
 pub(crate) fn find_password(path: &Path, login: &Login<'_>) -> Result<Option<Zeroizing<String>>, String> {
     let text = match read_private(path) {
         Ok(text) => text,
@@ -26,7 +26,7 @@ pub(crate) fn find_password(path: &Path, login: &Login<'_>) -> Result<Option<Zer
     Ok(text.lines().find_map(|line| password_in(line, login)))
 }
 
-/// Reads a file that nobody else may read.
+/// Reads a file that only its owner may access.
 fn read_private(path: &Path) -> std::io::Result<Zeroizing<String>> {
     let mut file = File::open(path)?;
     check_private(&file.metadata()?)?;
@@ -37,7 +37,7 @@ fn read_private(path: &Path) -> std::io::Result<Zeroizing<String>> {
 
 fn check_private(metadata: &Metadata) -> std::io::Result<()> {
     if !metadata.is_file() {
-        return Err(std::io::Error::other("it is no plain file"));
+        return Err(std::io::Error::other("it is not a regular file"));
     }
     if metadata.mode() & 0o077 != 0 {
         return Err(std::io::Error::other("others may read it; chmod 600"));
@@ -45,7 +45,7 @@ fn check_private(metadata: &Metadata) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The password of a line, if the line is for this login.
+/// The password of a line, if the line matches this login.
 fn password_in(line: &str, login: &Login<'_>) -> Option<Zeroizing<String>> {
     if line.starts_with('#') {
         return None;
@@ -54,11 +54,11 @@ fn password_in(line: &str, login: &Login<'_>) -> Option<Zeroizing<String>> {
     for expected in [login.host, &login.port.to_string(), login.database, login.user] {
         rest = after_matching_field(rest, expected)?;
     }
-    // libpq takes the password to the end of the line, colons or not, once its own are undone.
+    // As in libpq, an unescaped colon ends the password.
     Some(PasswordField::first_of(rest).text)
 }
 
-/// What follows the first field, if that is the expected one or stands for any.
+/// The rest of the line if its first field matches `expected` or is `*`.
 fn after_matching_field<'a>(line: &'a str, expected: &str) -> Option<&'a str> {
     let field = PasswordField::first_of(line);
     let is_missing = line.len() == field.rest.len();
@@ -66,7 +66,7 @@ fn after_matching_field<'a>(line: &'a str, expected: &str) -> Option<&'a str> {
     (!is_missing && matches).then_some(field.rest)
 }
 
-/// A field with its escapes undone, and what follows its colon.
+/// An unescaped field, and what follows its colon.
 struct PasswordField<'a> {
     text: Zeroizing<String>,
     rest: &'a str,
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_must_fit() {
+    fn all_fields_must_match() {
         assert_eq!(password(r"db.example:5433:a\:b:me:se\\cr\:et").as_deref(), Some(r"se\cr:et"));
         assert_eq!(password("*:*:*:*:x").as_deref(), Some("x"));
         assert_eq!(password("*:*:*:me:").as_deref(), Some(""));
@@ -114,12 +114,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("pgpass");
         let wanted = Login { host: "h", port: 1, database: "d", user: "u" };
-        assert!(find_password(&path, &wanted).expect("no file is no error").is_none());
+        assert!(find_password(&path, &wanted).expect("a missing file is not an error").is_none());
         write(&path, "x:1:d:u:wrong\nh:1:d:u:right\n*:*:*:*:later\n").expect("a file");
         set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
         assert!(find_password(&path, &wanted).expect_err("refused").contains("chmod 600"));
         set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
         assert_eq!(find_password(&path, &wanted).expect("read").expect("found").as_str(), "right");
-        assert!(find_password(dir.path(), &wanted).expect_err("refused").contains("no plain file"));
+        assert!(find_password(dir.path(), &wanted).expect_err("refused").contains("not a regular file"));
     }
 }

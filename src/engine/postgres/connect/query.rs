@@ -1,4 +1,4 @@
-//! Rows of catalog queries as typed fields, each read in the order in which the query names it.
+//! Rows of catalog queries as typed fields, read in the order in which the query selects them.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 
-/// A query that failed, or an answer that makes no sense.
+/// A query failed, or returned an unexpected value.
 #[derive(Debug, Error)]
 pub enum QueryError {
     #[error(transparent)]
@@ -17,7 +17,7 @@ pub enum QueryError {
     Unexpected { doing: &'static str, found: String },
 }
 
-/// The values of one row.
+/// The values of one row, each read once.
 pub(crate) struct RowFields {
     doing: &'static str,
     values: std::vec::IntoIter<Option<String>>,
@@ -56,7 +56,7 @@ impl RowFields {
         self.optional_with(|text| text.parse())
     }
 
-    /// A boolean.
+    /// A boolean in the server's text format.
     pub(crate) fn boolean(&mut self) -> Result<bool, QueryError> {
         match self.text()?.as_str() {
             "t" => Ok(true),

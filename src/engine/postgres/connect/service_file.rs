@@ -1,5 +1,5 @@
-//! Service files as libpq reads them: `[name]`, then `parameter=value` a line. The user's file comes before the
-//! system's; in either the first section of that name counts.
+//! Reads libpq's service files: `[name]`, then lines of `parameter=value`. The user's file takes precedence over the
+//! system's. In each, the first section of that name is used.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::engine::postgres::connect::error::PostgresError;
 
-/// Names and values; a value may be a password.
+/// Names and values. A value may be a password.
 pub(crate) type ServiceParameters = Vec<(String, Zeroizing<String>)>;
 
 /// The parameters of a service.
@@ -24,11 +24,11 @@ pub(crate) fn parameters(name: &str, files: &[PathBuf]) -> Result<ServiceParamet
 
 fn no_such_service(name: &str, files: &[PathBuf]) -> PostgresError {
     let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-    let reason = format!("it is in none of {}", files.join(", "));
+    let reason = format!("it was not found in {}", files.join(", "));
     PostgresError::Address { what: format!("the service {name}"), reason }
 }
 
-/// `None`: there is no such file.
+/// None if the file does not exist.
 fn read(path: &Path) -> Result<Option<Zeroizing<String>>, PostgresError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(Zeroizing::new(text))),
@@ -41,7 +41,7 @@ fn unusable(path: &Path, reason: String) -> PostgresError {
     PostgresError::Address { what: format!("the service file {}", path.display()), reason }
 }
 
-/// `None`: there is no such section. Values are never part of an error.
+/// None if there is no such section. Errors never contain values.
 fn section(text: &str, name: &str) -> Result<Option<ServiceParameters>, String> {
     let mut found: Option<ServiceParameters> = None;
     for (at, line) in text.lines().enumerate() {
@@ -60,9 +60,9 @@ fn section(text: &str, name: &str) -> Result<Option<ServiceParameters>, String> 
 }
 
 fn parameter(line: &str, number: usize) -> Result<(String, Zeroizing<String>), String> {
-    let (key, value) = line.split_once('=').ok_or_else(|| format!("line {number} is no parameter=value"))?;
+    let (key, value) = line.split_once('=').ok_or_else(|| format!("line {number} is not parameter=value"))?;
     if key == "service" {
-        return Err(format!("line {number} names a service within a service"));
+        return Err(format!("line {number} refers to another service, which a service must not do"));
     }
     Ok((key.to_owned(), Zeroizing::new(value.to_owned())))
 }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_ends_at_the_next() {
+    fn a_section_ends_where_the_next_begins() {
         let text = "# mine\n[one]\nhost=a\n  port=1  \n\n[two]\npassword=x=y\n#no\n[two]\nhost=b\n";
         let own = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(pairs(text, "one"), Some(vec![own("host", "a"), own("port", "1")]));
@@ -86,10 +86,10 @@ mod tests {
     }
 
     #[test]
-    fn errors_show_no_value() {
-        assert_eq!(section("[a]\nhunter2\n", "a").expect_err("refused"), "line 2 is no parameter=value");
+    fn errors_show_no_values() {
+        assert_eq!(section("[a]\nhunter2\n", "a").expect_err("refused"), "line 2 is not parameter=value");
         assert!(section("[a]\nservice=b\n", "a").is_err());
         let missing = parameters("a", &["/nowhere/a".into(), "/nowhere/b".into()]).expect_err("none");
-        assert_eq!(missing.to_string(), "cannot use the service a: it is in none of /nowhere/a, /nowhere/b");
+        assert_eq!(missing.to_string(), "cannot use the service a: it was not found in /nowhere/a, /nowhere/b");
     }
 }

@@ -1,5 +1,5 @@
-//! What the log says of statements: the command word, how long it took, and the SQLSTATE if it failed. Never the
-//! statement itself, which may hold values.
+//! What the log contains about statements: the command word, the duration, and the SQLSTATE of a failure. Never the
+//! statement itself, because it may contain values.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use tokio_postgres::Error;
 
 use crate::engine::postgres::connect::error::PostgresError;
 
-/// Longest word that is taken for a command.
+/// The command word is cut to this length.
 const COMMAND_CHARS_MAX: usize = 16;
 
 /// An error of a statement.
 pub(super) trait LoggableError {
-    /// The SQLSTATE that the server gave.
+    /// The SQLSTATE, if the server sent one.
     fn sqlstate(&self) -> Option<&str>;
 }
 
@@ -28,7 +28,7 @@ impl LoggableError for PostgresError {
     }
 }
 
-/// Runs a statement, and logs how it ended.
+/// Runs a statement and logs its outcome.
 pub(super) fn logged<T, E: LoggableError>(sql: &str, run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let started = Instant::now();
     let result = run();

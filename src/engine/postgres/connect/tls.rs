@@ -1,7 +1,7 @@
-//! TLS as libpq's `sslmode` asks for it, by rustls with a provider of its own: what others set for the process does
-//! not reach here.
+//! TLS according to libpq's `sslmode`, with rustls and a crypto provider of our own, so that the process-wide default
+//! has no effect here.
 //!
-//! A certificate must carry its name as a subject alternative name; a common name alone is not looked at.
+//! A certificate must contain its name as a subject alternative name. The common name is ignored.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -20,12 +20,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::engine::postgres::connect::host_environment::HostEnvironment;
 use crate::engine::postgres::connect::parameters::ConnectionParameters;
 
-/// What is asked of the connection.
+/// What the connection requires.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TlsOptions {
     pub(crate) mode: TlsMode,
     root: TlsRoot,
-    /// For servers that ask for one.
+    /// Sent to servers that ask for a client certificate.
     own: Option<ClientCertificate>,
 }
 
@@ -39,13 +39,13 @@ struct ClientCertificate {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TlsMode {
     Disable,
-    /// If the server offers it; whoever stands between can prevent that.
+    /// If the server offers it. An attacker on the network path can prevent that.
     Prefer,
-    /// Always, with anybody.
+    /// Always, with any server.
     Require,
-    /// With a server that a trusted authority signed for.
+    /// With a server whose certificate is signed by a trusted authority.
     VerifyCa,
-    /// With the very server that was named.
+    /// Also requires that the certificate matches the host name.
     VerifyFull,
 }
 
@@ -56,7 +56,7 @@ enum TlsRoot {
     File(PathBuf),
 }
 
-/// Reads the parameters of TLS.
+/// Reads the TLS parameters.
 pub(crate) fn tls_options(
     parameters: &mut ConnectionParameters,
     environment: &HostEnvironment,
@@ -64,13 +64,13 @@ pub(crate) fn tls_options(
     let root = tls_root(parameters, environment);
     let mode = tls_mode(parameters.take_text("sslmode").as_deref(), &root)?;
     if root == TlsRoot::None && matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
-        return Err("to verify the server, name its authority with sslrootcert, a file or system".to_owned());
+        return Err("to verify the server, set sslrootcert to a file with its authority or to system".to_owned());
     }
     let own = ClientCertificate::read(parameters, environment)?;
     Ok(TlsOptions { mode, root, own })
 }
 
-/// A file in the directory where libpq looks for it, if it is there.
+/// The file at libpq's default location, if it exists.
 fn default_file(environment: &HostEnvironment, name: &str) -> Option<PathBuf> {
     let path = environment.home()?.join(".postgresql").join(name);
     path.exists().then_some(path)
@@ -99,14 +99,14 @@ fn mode_named(name: &str, root: &TlsRoot) -> Result<TlsMode, String> {
     match name {
         "disable" => Ok(TlsMode::Disable),
         "allow" | "prefer" => Ok(TlsMode::Prefer),
-        // As libpq: who has named an authority wants it to be asked.
+        // As in libpq: if a root certificate is given, it is checked.
         "require" if matches!(root, TlsRoot::File(_)) => Ok(TlsMode::VerifyCa),
         "require" => Ok(TlsMode::Require),
         "verify-ca" => Ok(TlsMode::VerifyCa),
         "verify-full" => Ok(TlsMode::VerifyFull),
         _ => {
             let known = "disable, allow, prefer, require, verify-ca or verify-full";
-            Err(format!("sslmode {name:?} is none of {known}"))
+            Err(format!("sslmode {name:?} is unknown; use {known}"))
         }
     }
 }
@@ -121,14 +121,14 @@ impl ClientCertificate {
         let key = file("sslkey", "postgresql.key");
         match (certificate, key) {
             (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
-            (Some(_), None) => Err("sslcert needs sslkey as well".to_owned()),
+            (Some(_), None) => Err("sslcert also needs sslkey".to_owned()),
             (None, _) => Ok(None),
         }
     }
 }
 
 impl TlsMode {
-    /// The same in libpq's words.
+    /// libpq's keyword for the mode.
     fn keyword(self) -> &'static str {
         match self {
             Self::Disable => "disable",
@@ -141,7 +141,7 @@ impl TlsMode {
 }
 
 impl TlsOptions {
-    /// The same as keywords of libpq and their values.
+    /// libpq's keywords and their values.
     pub(crate) fn keywords(&self) -> Vec<(&'static str, String)> {
         let mut keywords = vec![("sslmode", self.mode.keyword().to_owned())];
         if let Some(root) = self.root.keyword() {
@@ -155,7 +155,7 @@ impl TlsOptions {
     }
 }
 
-/// Makes TLS sessions; `None` if there are to be none.
+/// A TLS connector. `None` if TLS is disabled.
 pub(crate) fn connector(options: &TlsOptions) -> Result<Option<MakeRustlsConnect>, String> {
     if options.mode == TlsMode::Disable {
         return Ok(None);
@@ -169,7 +169,7 @@ pub(crate) fn connector(options: &TlsOptions) -> Result<Option<MakeRustlsConnect
         None => builder.with_no_client_auth(),
         Some(own) => own.add_to(builder)?,
     };
-    // Servers from 17 on insist on it where TLS begins without being asked for.
+    // Servers from version 17 on require ALPN for direct TLS connections.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(Some(MakeRustlsConnect::new(config)))
 }
@@ -199,7 +199,7 @@ impl ClientCertificate {
 }
 
 impl TlsRoot {
-    /// The same in libpq's words.
+    /// libpq's value of sslrootcert.
     fn keyword(&self) -> Option<String> {
         match self {
             Self::None => None,
@@ -221,7 +221,7 @@ fn roots(root: &TlsRoot) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(authorities(root)?);
     if added == 0 {
-        return Err(format!("{} has no certificate of an authority", root.name()));
+        return Err(format!("{} contains no usable certificate of an authority", root.name()));
     }
     Ok(roots)
 }
@@ -249,13 +249,13 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| unreadable(error.to_string()))
 }
 
-/// Root's may be read by a group, as libpq has it.
+/// Files owned by root may be readable by a group, as in libpq.
 fn others_may_read(metadata: &Metadata) -> bool {
     let others = if metadata.uid() == 0 { 0o027 } else { 0o077 };
     metadata.mode() & others != 0
 }
 
-/// Asks less than rustls does: who signed, or nothing, but never for which name.
+/// Verifies less than rustls does by default: only the authority, or nothing, but never the host name.
 #[derive(Debug)]
 struct LooseVerifier {
     roots: Option<RootCertStore>,

@@ -1,4 +1,4 @@
-//! How PostgreSQL's own tools reach the server of an address: keywords and values of libpq, and a password.
+//! How PostgreSQL's own tools connect to the server of an address: libpq keywords and values, and a password.
 
 use tokio_postgres::config::{Config, Host};
 use zeroize::Zeroizing;
@@ -7,15 +7,15 @@ use crate::engine::postgres::connect::address::Address;
 use crate::engine::postgres::connect::driver_config::{EndpointPassword, config, keyword_pair};
 use crate::engine::postgres::connect::error::PostgresError;
 
-/// How the tools reach the server.
+/// How the tools connect to the server.
 pub struct ToolConnection {
-    /// libpq's keywords with their values; no secrets.
+    /// libpq's keywords and values, without secrets.
     keywords: Vec<(String, String)>,
     pub(crate) password: Option<Zeroizing<String>>,
 }
 
 impl ToolConnection {
-    /// The one that a configuration of our own client means.
+    /// Uses the same hosts, role, database and password as the driver's configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let hosts: Vec<String> = config.get_hosts().iter().map(host_text).collect();
@@ -33,14 +33,14 @@ impl ToolConnection {
         if value.is_empty() { self } else { self.with(keyword, value) }
     }
 
-    /// With one more of libpq's keywords, such as `sslmode` or `sslrootcert`.
+    /// Adds a libpq keyword, such as `sslmode` or `sslrootcert`.
     #[must_use]
     pub fn with(mut self, keyword: &str, value: &str) -> Self {
         self.keywords.push((keyword.to_owned(), value.to_owned()));
         self
     }
 
-    /// The database alone, in a form that cannot be mistaken whatever its name is.
+    /// Only the database, as a connection string, so that no database name can be misread.
     pub(crate) fn database(&self) -> Option<String> {
         let (_, name) = self.keywords.iter().find(|(key, _)| key == "dbname")?;
         Some(keyword_pair("dbname", name))
@@ -60,10 +60,10 @@ fn host_text(host: &Host) -> String {
     }
 }
 
-/// How PostgreSQL's own tools reach the database; `address` has the one endpoint that our session is at.
+/// How PostgreSQL's own tools connect to the database. `address` must have only the endpoint that our session uses.
 pub fn tool_connection(address: &Address) -> Result<ToolConnection, PostgresError> {
     let unusable = |reason| PostgresError::Connect { place: address.to_string(), reason };
-    let endpoint = address.endpoints.first().ok_or_else(|| unusable("it names no host".to_owned()))?;
+    let endpoint = address.endpoints.first().ok_or_else(|| unusable("it has no host".to_owned()))?;
     let mut config = config(address, endpoint).map_err(unusable)?;
     if let Some(password) = EndpointPassword::of(address, endpoint).password {
         config.password(password.as_bytes());

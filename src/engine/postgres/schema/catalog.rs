@@ -1,7 +1,7 @@
-//! The tables of a database as a backup sees them: a partitioned table is one table, what an extension makes
-//! again is none, and what cannot be captured is a gap with a name and a reason.
+//! The tables of a database as a backup sees them. A partitioned table is one table, tables that an extension creates
+//! are left out, and whatever cannot be captured becomes a gap with a name and a reason.
 //!
-//! It reads no rows. Values that rows from before a column have in it are kept as text for whoever decodes them.
+//! Reads no rows. Default values for rows older than a column are kept as text and decoded elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -22,25 +22,25 @@ use crate::engine::postgres::value::column_type::Collation;
 use crate::format::cell::{Cell, OwnedCell};
 use crate::format::key::Fold;
 
-/// How long somebody may keep us from looking at a table that he alters.
+/// How long to wait for a table that another session is altering.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '30s'";
 
-/// What can be read, and what cannot.
+/// The tables to read, and what cannot be captured.
 #[derive(Clone, Debug)]
 pub struct PgCatalog {
-    /// Ordered by schema and name; last what large objects hold, if there are any.
+    /// Ordered by schema and name. If there are large objects, the table with their pages comes last.
     pub tables: Vec<PgTable>,
     pub gaps: Vec<Finding>,
-    /// Tables that `pg_dump` must leave out because the role may not lock them, quoted for SQL.
+    /// Tables that `pg_dump` must skip because the role may not lock them, quoted for SQL.
     pub unreadable: Vec<String>,
-    /// Sequences that `pg_dump` must not look into, quoted for SQL. Reading them is what makes gaps of them.
+    /// Sequences that `pg_dump` must not read, quoted for SQL. They become gaps when sequences are read.
     pub unreadable_sequences: Vec<String>,
 }
 
-/// Reads the catalogs as the session's snapshot has them.
+/// Reads the catalogs as of the session's snapshot.
 pub fn read_catalog(client: &Client) -> Result<PgCatalog, QueryError> {
-    // Sizes are asked for under a lock; the setting ends with the transaction, or when tables are locked.
-    client.execute("setting how long to wait for locks", LOCK_TIMEOUT)?;
+    // Reading a table's size takes a lock. The setting holds until the transaction ends or tables are locked.
+    client.execute("setting lock_timeout", LOCK_TIMEOUT)?;
     let mut catalog = PgCatalog::of_facts(&CatalogFacts::read(client)?);
     for (object, reason) in hidden(client)? {
         catalog.gaps.push(Finding::new(FindingKind::UnreadableDefinition, object, reason));
@@ -73,14 +73,14 @@ impl PgCatalog {
     }
 }
 
-/// What the system catalogs say, as it was read.
+/// The contents of the system catalogs, as they were read.
 struct CatalogFacts {
     relations: Vec<PgRelation>,
-    /// By relation.
+    /// By relation OID.
     attributes: BTreeMap<u32, Vec<PgAttribute>>,
     uniques: Vec<UniqueIndex>,
     references: Vec<Reference>,
-    /// Name of the key by relation.
+    /// Name of the key column, by relation OID.
     feeds: BTreeMap<u32, String>,
 }
 
@@ -96,12 +96,12 @@ fn sql_name_of(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_identifier(schema), quote_identifier(name))
 }
 
-/// Why rows of a relation are not captured, if they should be.
+/// Why rows of a relation are not captured, if they are not.
 fn gap_of(relation: &PgRelation) -> Option<Finding> {
     let (kind, reason) = match &relation.extension {
         Some(ExtensionMembership::Member { .. }) if relation.pages == 0 => return None,
         Some(ExtensionMembership::Member { extension }) => {
-            let reason = format!("its rows are taken for a part of extension {extension}, which makes the table anew");
+            let reason = format!("its rows are not captured because extension {extension} creates the table");
             (FindingKind::ExtensionRows { extension: extension.clone() }, reason)
         }
         _ => (obstacle_kind(relation.obstacle.as_ref()?), obstacle_reason(relation)?),
@@ -122,16 +122,18 @@ fn obstacle_kind(obstacle: &ReadObstacle) -> FindingKind {
 fn obstacle_reason(relation: &PgRelation) -> Option<String> {
     let reason = match relation.obstacle.as_ref()? {
         ReadObstacle::Unnamed => {
-            "its name, or that of a column or type in it, is not UTF-8: its rows are not captured".to_owned()
+            "the name of the table, a column or a column's type is not UTF-8: its rows are not captured".to_owned()
         }
         ReadObstacle::NoRight => {
             let name = sql_name(relation);
-            format!("the role may not read it: neither rows nor definition are captured; GRANT SELECT ON {name} helps")
+            format!(
+                "the role may not read it: neither its rows nor its definition are captured; GRANT SELECT ON {name}"
+            )
         }
-        // It has no rows of its own.
+        // A partitioned table has no rows of its own.
         _ if relation.kind == RelationKind::Partitioned => return None,
         ReadObstacle::RowSecurity => {
-            "row security would hide rows from the role: none are captured; ALTER ROLE ... BYPASSRLS helps".to_owned()
+            "row security would hide rows from the role: no rows are captured; ALTER ROLE ... BYPASSRLS".to_owned()
         }
         ReadObstacle::Unlogged => "an unlogged table has no rows on a standby".to_owned(),
         ReadObstacle::Foreign { server } => format!("its rows are on server {server}"),
@@ -159,19 +161,20 @@ impl CatalogFacts {
         self.relations.iter().find(|relation| relation.oid == oid)
     }
 
-    /// Whether its rows are captured, those of a partitioned table through its leaves.
+    /// Whether its rows are captured. A partitioned table's rows are captured through its leaves.
     fn is_read(&self, relation: &PgRelation) -> bool {
         let is_member = matches!(relation.extension, Some(ExtensionMembership::Member { .. }));
         !is_member && may_be_read(relation)
     }
 
-    /// Whether its rows are those of a partitioned table that is captured. Leaves of others are tables of their own.
+    /// Whether the relation is a partition of a partitioned table that is captured. Leaves of other roots are tables of
+    /// their own.
     fn is_of_root(&self, relation: &PgRelation) -> bool {
         let Some(root) = relation.root.and_then(|root| self.relation(root)) else { return false };
         relation.kind == RelationKind::Partitioned || self.is_read(root)
     }
 
-    /// `None`: its rows are not captured, or are those of another table.
+    /// None if its rows are not captured, or belong to another table.
     fn table(&self, relation: &PgRelation) -> Option<PgTable> {
         let is_own = self.is_read(relation) && !self.is_of_root(relation);
         is_own.then(|| self.own_table(relation))
@@ -218,10 +221,10 @@ impl CatalogFacts {
 
     fn feed_hint(&self, relation: u32) -> Option<String> {
         let key = self.feeds.get(&relation)?;
-        Some(format!("rows are appended in the order of {key} and the oldest are gone"))
+        Some(format!("rows are appended in the order of {key} and the oldest are deleted"))
     }
 
-    /// Those that can be read.
+    /// The leaves that can be read.
     fn leaves(&self, root: u32) -> impl Iterator<Item = &PgRelation> {
         let leaves = self.relations.iter().filter(move |relation| relation.root == Some(root));
         leaves.filter(|leaf| leaf.kind == RelationKind::Ordinary && leaf.obstacle.is_none())
@@ -242,7 +245,7 @@ impl CatalogFacts {
         }
     }
 
-    /// Of a partitioned table only the leaves that were there when the column was added know it.
+    /// In a partitioned table, only leaves that are older than the column know the value.
     fn missing_of_parts(&self, attribute: &PgAttribute, parts: &[&PgRelation]) -> Option<String> {
         parts.iter().find_map(|part| self.missing_of(part.oid, &attribute.name))
     }
@@ -252,11 +255,11 @@ impl CatalogFacts {
         own.missing.clone()
     }
 
-    /// The primary key, else the unique index with the fewest columns, none of which may be NULL.
+    /// The primary key, else the NOT NULL unique index with the fewest columns.
     fn key(&self, relation: u32, attributes: &[&PgAttribute]) -> Vec<usize> {
         let own = self.uniques.iter().filter(|unique| unique.relation == relation);
         let usable = own.filter_map(|unique| Some((unique.rank, key_columns(unique, attributes)?)));
-        // The first of equals: they are ordered by name.
+        // `min_by_key` returns the first of equals, and the indexes are ordered by name.
         let best = usable.min_by_key(|(rank, columns)| (*rank == IndexRank::Unique, columns.len()));
         best.map(|(_, columns)| columns).unwrap_or_default()
     }
@@ -266,7 +269,7 @@ impl CatalogFacts {
         own.filter_map(|reference| self.foreign_key(reference, attributes)).unzip()
     }
 
-    /// `None`: a column of it is not read, or its parent is not known.
+    /// None if one of its columns is not read or its parent is unknown.
     fn foreign_key(&self, reference: &Reference, attributes: &[&PgAttribute]) -> Option<(ForeignKey, PgReference)> {
         let parent = self.relation(reference.parent)?;
         let parent_columns = self.parent_columns(reference)?;
@@ -280,7 +283,7 @@ impl CatalogFacts {
         Some((foreign_key, self.pg_reference(reference.oid, parent, &parent_columns)))
     }
 
-    /// A leaf's rows are its root's.
+    /// Rows of a leaf belong to its root.
     fn root_of<'a>(&'a self, relation: &'a PgRelation) -> &'a PgRelation {
         relation.root.and_then(|root| self.relation(root)).unwrap_or(relation)
     }
@@ -299,11 +302,11 @@ impl CatalogFacts {
         reference.parent_columns.iter().map(find).collect()
     }
 
-    /// A table that can be asked for rows without a look at who may see which, or at what nobody locked.
+    /// A parent whose rows can all be read. Neither row security nor an unlocked or unread relation may be involved.
     fn readable_parent(&self, relation: &PgRelation) -> Option<Parent> {
         match relation.kind {
             RelationKind::Ordinary if self.is_unrestricted(relation) => {
-                Some(Parent::Alone(format!("ONLY {}", sql_name(relation))))
+                Some(Parent::Unpartitioned(format!("ONLY {}", sql_name(relation))))
             }
             RelationKind::Partitioned if self.is_whole_tree_unrestricted(relation) => {
                 Some(Parent::Partitioned(sql_name(relation)))
@@ -326,7 +329,8 @@ impl CatalogFacts {
 fn may_be_read(relation: &PgRelation) -> bool {
     match relation.kind {
         RelationKind::Ordinary => relation.obstacle.is_none(),
-        // What hides rows of a root does not hide its leaves'; without the right to it, it is in no dump.
+        // Row security or UNLOGGED on a root does not affect its leaves. Without the privilege to read the root, its
+        // definition is not in the dump.
         RelationKind::Partitioned => !matches!(relation.obstacle, Some(ReadObstacle::NoRight | ReadObstacle::Unnamed)),
         RelationKind::Foreign => false,
     }
@@ -340,20 +344,20 @@ fn by_relation(attributes: Vec<PgAttribute>) -> BTreeMap<u32, Vec<PgAttribute>> 
     by_relation
 }
 
-/// `None`: one of them may be NULL, or is not read.
+/// None if one of the columns may be NULL or is not read.
 fn key_columns(unique: &UniqueIndex, attributes: &[&PgAttribute]) -> Option<Vec<usize>> {
     let columns = positions(&unique.columns, attributes)?;
     let is_filled = columns.iter().all(|&at| attributes[at].nulls == Nulls::Forbidden);
     is_filled.then_some(columns)
 }
 
-/// What rows must meet to be the user's own, if not all are.
+/// The condition that rows must meet to belong to the user, if not all rows do.
 fn row_condition(extension: &ExtensionMembership) -> Option<String> {
     let ExtensionMembership::Configuration { condition } = extension else { return None };
     Some(condition_of(condition)).filter(|text| !text.is_empty())
 }
 
-/// Extensions write the condition with its WHERE.
+/// Extensions store the condition with its WHERE keyword.
 fn condition_of(stored: &str) -> String {
     let stored = stored.trim();
     match stored.get(..5) {
@@ -362,7 +366,7 @@ fn condition_of(stored: &str) -> String {
     }
 }
 
-/// With `SET NULL (column)` the row stays as well, and with one column NULL it refers to nobody.
+/// `SET NULL (column)` also keeps the row, and a key with one NULL column refers to nothing.
 fn strength(on_delete: &str) -> Strength {
     match on_delete {
         "n" | "d" => Strength::Weak,
@@ -370,7 +374,7 @@ fn strength(on_delete: &str) -> Strength {
     }
 }
 
-/// None if one of them is not read.
+/// None if one of the columns is not read.
 fn positions(numbers: &[u32], attributes: &[&PgAttribute]) -> Option<Vec<usize>> {
     numbers.iter().map(|number| attributes.iter().position(|attribute| attribute.number == *number)).collect()
 }
@@ -379,7 +383,7 @@ fn contract_column(attribute: &PgAttribute) -> Column {
     plain_column(&attribute.name, attribute.number)
 }
 
-/// A column whose missing value and fold are decided later.
+/// A column whose missing value and fold are set later.
 fn plain_column(name: &str, position: u32) -> Column {
     Column { name: name.to_owned(), position, missing: OwnedCell::new(&Cell::Null), hidden: false, fold: Fold::Exact }
 }
@@ -402,11 +406,11 @@ fn part(relation: &PgRelation) -> TablePart {
     }
 }
 
-/// A column of the table of large objects' pages.
+/// A column of the table with the pages of large objects.
 struct LargeObjectColumn {
     name: &'static str,
     type_name: &'static str,
-    /// The same on every server.
+    /// Built-in types have the same OID on every server.
     type_oid: u32,
 }
 
@@ -416,8 +420,8 @@ const LARGE_OBJECT_COLUMNS: [LargeObjectColumn; 3] = [
     LargeObjectColumn { name: "data", type_name: "bytea", type_oid: 17 },
 ];
 
-/// What large objects hold, as a table of the snapshot: a row for each page that is stored, so that holes stay holes.
-/// Owner, grants and comment are in the schema document.
+/// The contents of large objects, as a table of the snapshot. It has one row per stored page, so holes stay holes.
+/// Owners, grants and comments are in the schema document.
 fn large_objects_table(pages: &LargeObjectPages) -> PgTable {
     PgTable {
         table: large_objects_contract_table(pages),
@@ -438,13 +442,14 @@ fn large_objects_contract_table(pages: &LargeObjectPages) -> Table {
         key: vec![0, 1],
         foreign_keys: Vec::new(),
         rows_estimate: pages.rows_estimate,
-        feed_hint: Some("large objects have no owners; their pages stay in order".to_owned()),
+        feed_hint: Some("large objects belong to no owner; their pages stay in order".to_owned()),
     }
 }
 
 fn large_objects_gap(objects: u64) -> Finding {
     let reason = format!(
-        "the role may not read what {objects} of them hold: GRANT SELECT ON {LARGE_OBJECTS}, or pg_read_all_data"
+        "the role may not read the contents of {objects} large objects: GRANT SELECT ON {LARGE_OBJECTS}, or \
+         GRANT pg_read_all_data"
     );
     Finding::new(FindingKind::UnreadableLargeObjects { objects }, "large objects", reason)
 }
@@ -474,7 +479,7 @@ mod tests {
     use super::condition_of;
 
     #[test]
-    fn conditions_of_extensions() {
+    fn the_where_of_an_extension_condition_is_removed() {
         assert_eq!(condition_of("WHERE a > 1"), "a > 1");
         assert_eq!(condition_of(" where\n NOT standard_entry"), "NOT standard_entry");
         assert_eq!((condition_of(""), condition_of("é > 1")), (String::new(), "é > 1".to_owned()));

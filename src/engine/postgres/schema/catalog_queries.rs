@@ -1,33 +1,33 @@
-//! What the system catalogs say of tables, a query per kind of fact, as they have it; `catalog.rs` makes tables of it.
+//! Queries of the system catalogs, one per kind of fact. `catalog.rs` builds tables from the results.
 
 use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::identifier::{is_readable, readable_text};
 use crate::engine::postgres::connect::query::{QueryError, RowFields, rows};
 use crate::engine::postgres::value::column_type::Collation;
 
-/// Tables that are somebody's own, or an extension's.
+/// Excludes system, TOAST and temporary tables.
 const OF_USERS: &str = "nspname NOT IN ('pg_catalog', 'information_schema') AND nspname NOT LIKE 'pg\\_toast%'
     AND nspname NOT LIKE 'pg\\_temp\\_%' AND relpersistence <> 't'";
 
-/// A row of `pg_class` with what decides whether it is read.
+/// A row of `pg_class`, with what determines whether its rows are read.
 #[derive(Debug)]
 pub(crate) struct PgRelation {
     pub(crate) oid: u32,
     pub(crate) schema: String,
     pub(crate) name: String,
     pub(crate) kind: RelationKind,
-    /// The uppermost table, if this is a partition.
+    /// The topmost partitioned table, if this is a partition.
     pub(crate) root: Option<u32>,
     pub(crate) rows_estimate: Option<u64>,
-    /// As it is now; the catalog's own count may be old.
+    /// The current number of pages. `pg_class.relpages` may be outdated.
     pub(crate) pages: u64,
-    /// None for those without storage.
+    /// None for relations without storage.
     pub(crate) access_method: Option<String>,
     pub(crate) obstacle: Option<ReadObstacle>,
     pub(crate) extension: Option<ExtensionMembership>,
 }
 
-/// What may hold rows.
+/// Relations that may have rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RelationKind {
     Ordinary,
@@ -35,16 +35,16 @@ pub(crate) enum RelationKind {
     Foreign,
 }
 
-/// What keeps us from the rows of a table.
+/// Why the rows of a table cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ReadObstacle {
     NoRight,
     RowSecurity,
-    /// Unlogged, and this is a standby.
+    /// An unlogged table on a standby.
     Unlogged,
-    /// Its name, or one in it, is no UTF-8.
+    /// Its name, or a name in its definition, is not UTF-8.
     Unnamed,
-    /// They are elsewhere.
+    /// The rows are on another server.
     Foreign {
         server: String,
     },
@@ -53,9 +53,9 @@ pub(crate) enum ReadObstacle {
 /// How a table belongs to an extension.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ExtensionMembership {
-    /// The extension makes it again, rows and all.
+    /// The extension creates it, including its rows.
     Member { extension: String },
-    /// Rows that meet the condition (empty: all) are the user's.
+    /// Rows that meet the condition belong to the user. Empty means all rows.
     Configuration { condition: String },
 }
 
@@ -88,7 +88,7 @@ fn relations_sql() -> String {
     )
 }
 
-/// The fields are read in the order of the query, which is that of the struct.
+/// Fields must be read in the order of the query, which is also the order of the struct.
 fn relation(fields: &mut RowFields) -> Result<PgRelation, QueryError> {
     let oid = fields.parsed()?;
     let schema = fields.text()?;
@@ -155,7 +155,7 @@ pub(crate) struct PgAttribute {
     pub(crate) modifier: i32,
     pub(crate) origin: ColumnOrigin,
     pub(crate) nulls: Nulls,
-    /// What rows from before it have in it, as its type's output function writes it.
+    /// The value of this column in rows that are older than the column, as the type's output function writes it.
     pub(crate) missing: Option<String>,
     pub(crate) collation: Collation,
 }
@@ -164,7 +164,7 @@ pub(crate) struct PgAttribute {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ColumnOrigin {
     Stored,
-    /// Computed from the others, whether it is kept or not.
+    /// Computed from other columns, whether stored or virtual.
     Generated,
 }
 
@@ -175,7 +175,7 @@ pub(crate) enum Nulls {
     Forbidden,
 }
 
-/// Columns that still exist, in order.
+/// Columns that are not dropped, in order.
 pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, QueryError> {
     rows(client, "listing columns", &attributes_sql(), attribute)
 }
@@ -183,7 +183,7 @@ pub(crate) fn attributes(client: &Client) -> Result<Vec<PgAttribute>, QueryError
 fn attributes_sql() -> String {
     let name = readable_text("attname");
     let type_name = readable_text("format_type(atttypid, atttypmod)");
-    // Without it rows are as large as they look, no more.
+    // If the value is unreadable it is left out, and rows are read as they are stored.
     let readable = is_readable("array_to_string(attmissingval, '')");
     format!(
         "SELECT attrelid, attnum, {name}, atttypid, {type_name}, atttypmod, attgenerated <> '',
@@ -209,23 +209,23 @@ fn attribute(fields: &mut RowFields) -> Result<PgAttribute, QueryError> {
     })
 }
 
-/// A unique index that no expression and no condition narrows.
+/// A unique index on plain columns, without expressions or a predicate.
 #[derive(Debug)]
 pub(crate) struct UniqueIndex {
     pub(crate) relation: u32,
     pub(crate) rank: IndexRank,
-    /// attnums, those that are merely included left out.
+    /// Attribute numbers, without INCLUDE columns.
     pub(crate) columns: Vec<u32>,
 }
 
-/// How an index stands among those that could serve as key.
+/// The preference of an index as a table's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum IndexRank {
     Primary,
     Unique,
 }
 
-/// Indexes that could serve as keys, by name.
+/// Indexes that can serve as keys, by name.
 pub(crate) fn uniques(client: &Client) -> Result<Vec<UniqueIndex>, QueryError> {
     let sql = "SELECT indrelid, indisprimary, (SELECT json_agg(attnum ORDER BY place)
             FROM unnest(indkey::int2[]) WITH ORDINALITY AS k (attnum, place) WHERE place <= indnkeyatts)
@@ -242,7 +242,7 @@ fn unique_index(fields: &mut RowFields) -> Result<UniqueIndex, QueryError> {
     Ok(UniqueIndex { relation, rank, columns: fields.json()?.unwrap_or_default() })
 }
 
-/// A foreign key, not those that a partition has of its root.
+/// A foreign key that was not inherited from a partitioned table.
 #[derive(Debug)]
 pub(crate) struct Reference {
     pub(crate) oid: u32,
@@ -254,7 +254,7 @@ pub(crate) struct Reference {
     pub(crate) on_delete: String,
 }
 
-/// Foreign keys by name, proved or not; not those over periods, which compare by overlap.
+/// Foreign keys by name, validated or not. Excludes temporal keys (PERIOD), which compare by overlap.
 pub(crate) fn references(client: &Client) -> Result<Vec<Reference>, QueryError> {
     let sql =
         "SELECT oid, conrelid, confrelid, array_to_json(conkey), array_to_json(confkey), confdeltype FROM pg_constraint c
@@ -277,20 +277,21 @@ fn reference(fields: &mut RowFields) -> Result<Reference, QueryError> {
 /// How a foreign key compares one of its columns with the parent's, as SQL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct KeyComparison {
-    /// After the parent's column: `::schema.type`, or nothing.
+    /// Follows the parent's column: `::schema.type`, or empty.
     pub(crate) parent_cast: String,
     /// `OPERATOR(schema.=)`
     pub(crate) operator: String,
-    /// After the child's column.
+    /// Follows the child's column.
     pub(crate) child_cast: String,
-    /// The parent's: ` COLLATE schema.name`, or nothing.
+    /// The parent's collation: ` COLLATE schema.name`, or empty.
     pub(crate) collate: String,
 }
 
-/// The comparisons of these foreign keys as their triggers make them, by constraint, in the order of the key. One that
-/// the role may not make is left out, and so is one by a cast of somebody else than the server: it would run his code.
+/// How the triggers of these foreign keys compare columns, by constraint OID, in the order of the key. Comparisons that
+/// the role may not make are left out, and so are those through a user-defined cast, which would run the code of
+/// another user.
 pub(crate) fn comparisons(client: &Client, keys: &[u32]) -> Result<Vec<(u32, KeyComparison)>, QueryError> {
-    rows(client, "asking how foreign keys compare", &comparisons_sql(keys), |fields| {
+    rows(client, "reading how foreign keys compare", &comparisons_sql(keys), |fields| {
         let oid = fields.parsed()?;
         let comparison = KeyComparison {
             parent_cast: fields.text()?,
@@ -338,11 +339,11 @@ fn comparison_is_readable() -> String {
     names.map(|name| format!("coalesce({}, true)", is_readable(name))).join(" AND ")
 }
 
-/// One side of a comparison, as the query names it.
+/// One side of a comparison, with the aliases that the query uses.
 struct Operand {
     /// The column's type.
     column: &'static str,
-    /// The type that the operator takes, its row of `pg_type`, and that of its schema.
+    /// The operator's input type, the alias of its `pg_type` row, and the alias of its schema's row.
     operator: &'static str,
     type_row: &'static str,
     schema_row: &'static str,
@@ -360,7 +361,7 @@ impl Operand {
         )
     }
 
-    /// Whether the cast is none, or one of the server's own.
+    /// An SQL expression for whether there is no cast or only a built-in one.
     fn is_safe_sql(&self) -> String {
         let Self { column, operator, type_row, schema_row } = self;
         format!(
@@ -372,10 +373,11 @@ impl Operand {
     }
 }
 
-/// Tables that look as if rows were appended and the oldest deleted, with the name of their key: it is a bigint
-/// drawn from a sequence of its own, in physical order, begins well after the sequence did, and nothing refers to it.
+/// Tables that look as if rows are appended and the oldest deleted, with the name of their key. The key is a bigint
+/// from a sequence of its own, follows the physical order, and starts well above the sequence's start. No foreign key
+/// references the table.
 pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, QueryError> {
-    // Materialized: bounds of other columns than these are no numbers.
+    // MATERIALIZED, because the bounds of other columns cannot be cast to numbers.
     let sql = "WITH likely AS MATERIALIZED (
             SELECT c.oid, s.attname, seqstart, histogram_bounds::text AS bounds
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_index ON indrelid = c.oid AND indisprimary
@@ -393,32 +395,32 @@ pub(crate) fn feeds(client: &Client) -> Result<Vec<(u32, String)>, QueryError> {
     rows(client, "looking for feeds", sql, |fields| Ok((fields.parsed()?, fields.text()?)))
 }
 
-/// What is hidden from a role that is no superuser: an object and why, in words.
+/// Objects that are hidden from the role, and why. Superusers see all but tables in system schemas.
 pub(crate) fn hidden(client: &Client) -> Result<Vec<(String, String)>, QueryError> {
     let sql = "WITH me AS (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
         SELECT 'subscription ' || quote_ident(subname), 'only a superuser can read it' FROM pg_subscription, me
             WHERE NOT rolsuper AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL SELECT 'user mapping of ' || quote_ident(usename) || ' on ' || quote_ident(srvname),
             'its options are hidden from the role' FROM pg_user_mappings, me WHERE NOT rolsuper AND umoptions IS NULL
-        UNION ALL SELECT format('%I.%I', nspname, relname), 'a table in a schema of the system is in no dump'
+        UNION ALL SELECT format('%I.%I', nspname, relname), 'pg_dump leaves out tables in system schemas'
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
             WHERE relkind IN ('r', 'p') AND c.oid >= 16384 AND nspname IN ('pg_catalog', 'information_schema')
                 AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
         ORDER BY 1, 2";
-    rows(client, "looking for what is hidden", sql, |fields| Ok((fields.text()?, fields.text()?)))
+    rows(client, "looking for hidden objects", sql, |fields| Ok((fields.text()?, fields.text()?)))
 }
 
-/// The pages of large objects.
+/// The table with the pages of large objects.
 #[derive(Debug)]
 pub(crate) struct LargeObjectPages {
     pub(crate) oid: u32,
-    /// Large objects.
+    /// Number of large objects.
     pub(crate) objects: u64,
     pub(crate) rows_estimate: Option<u64>,
-    /// Of the table that they are in.
+    /// Pages of the table itself.
     pub(crate) pages: u64,
     pub(crate) access_method: String,
-    /// `None`: none.
+    /// None if they can be read.
     pub(crate) obstacle: Option<ReadObstacle>,
 }
 

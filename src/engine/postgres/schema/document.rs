@@ -1,7 +1,8 @@
-//! The schema document of a PostgreSQL database (JSON): everything but rows, as statements that any client can
-//! run one by one, so that a restore needs none of PostgreSQL's tools. An unchanged schema gives the same bytes.
+//! The schema document of a PostgreSQL database (JSON): everything but rows, as statements that any client can run one
+//! by one, so a restore needs none of PostgreSQL's tools. An unchanged schema gives the same bytes.
 //!
-//! It decides nothing about a restore: what belongs to owners and privileges is marked, and may then be left out.
+//! The document does not decide how to restore. Statements about owners and privileges are marked, and a restore may
+//! leave them out.
 
 use std::ops::Range;
 
@@ -14,12 +15,12 @@ use crate::engine::postgres::schema::statement_splitter::{DumpEntry, DumpPiece, 
 
 const VERSION: u32 = 1;
 
-/// A document that cannot be understood.
+/// A document that cannot be read.
 #[derive(Debug, Error)]
 pub enum DocumentError {
     #[error("the schema document of PostgreSQL is damaged")]
     Damaged(#[source] serde_json::Error),
-    #[error("the schema document of PostgreSQL has version {version}, which a newer release understands")]
+    #[error("the schema document of PostgreSQL has version {version}, which needs a newer release of Sidekeep")]
     Newer { version: u32 },
 }
 
@@ -32,60 +33,62 @@ pub struct SchemaDocument {
     pub dumped_by: u32,
     /// Roles, memberships and tablespaces of the cluster.
     pub globals: Vec<SchemaStatement>,
-    /// What makes, owns, comments and sets the database itself; see [`SchemaStatement::in_database`].
+    /// Statements about the database itself: creation, owner, comments and settings. See
+    /// [`SchemaStatement::in_database`].
     pub database: Vec<SchemaStatement>,
-    /// What must be there before the rows, in order.
+    /// Statements to run before rows are restored, in order.
     pub pre_data: Vec<SchemaStatement>,
-    /// What is made after them, in order.
+    /// Statements to run after rows are restored, in order.
     pub post_data: Vec<SchemaStatement>,
-    /// Settings of the database and of roles in it: what `database` sets, in parts.
+    /// Settings of the database and of roles in it. The same as in `database`, but split into parts.
     pub settings: Vec<Setting>,
     pub extensions: Vec<Extension>,
-    /// Versions of the collations in use, when they were last declared good.
+    /// Versions of the collations in use, as recorded when they were created or last refreshed.
     pub collations: Vec<CollationVersion>,
     pub sequences: Vec<Sequence>,
     pub large_objects: Vec<LargeObject>,
 }
 
-/// What the server and the database were.
+/// Facts about the server and the database.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerFacts {
-    /// As in `server_version_num`: 150018.
+    /// As in `server_version_num`, such as 150018.
     pub version: u32,
     pub database: String,
     pub owner: String,
     pub encoding: String,
     pub collate: String,
     pub ctype: String,
-    /// `c`, `i` or `b`; None before 15.
+    /// `c`, `i` or `b`. None before version 15.
     pub locale_provider: Option<String>,
     pub locale: Option<String>,
     pub collation_version: Option<String>,
 }
 
-/// One statement with its semicolon.
+/// One statement, including its semicolon.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SchemaStatement {
     pub purpose: Purpose,
-    /// `TABLE`, `FK CONSTRAINT`, `ACL`, … as `pg_dump` has it; of a global its first two words; of a setting empty.
+    /// `pg_dump`'s type, such as `TABLE`, `FK CONSTRAINT` or `ACL`. For globals the first two words, for settings
+    /// empty.
     pub class: String,
     pub schema: Option<DumpText>,
-    /// The object, as `pg_dump` names it.
+    /// The object's name as `pg_dump` writes it.
     pub name: DumpText,
     pub sql: DumpText,
 }
 
-/// What a statement is for.
+/// The purpose of a statement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
-    /// Makes something, or is about it.
+    /// Creates or describes an object.
     Object,
-    /// Says who owns something.
+    /// Sets the owner of an object.
     Owner,
-    /// Grants and revokes.
+    /// Grants or revokes privileges.
     Privilege,
-    /// Sets the session for what follows.
+    /// Sets up the session for the statements that follow.
     Session,
 }
 
@@ -94,7 +97,7 @@ pub enum Purpose {
 #[serde(untagged)]
 pub enum DumpText {
     Text(String),
-    /// Bytes of a database without an encoding that are not UTF-8.
+    /// Bytes that are not UTF-8, from a database without an encoding.
     Raw {
         base64: String,
     },
@@ -104,11 +107,11 @@ pub enum DumpText {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Setting {
     pub role: Option<String>,
-    /// `name=value`
+    /// As `name=value`.
     pub entries: Vec<String>,
 }
 
-/// An extension with the version that `CREATE EXTENSION` in a dump does not name.
+/// An extension with its version, which `CREATE EXTENSION` in a dump leaves out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Extension {
     pub name: String,
@@ -116,7 +119,7 @@ pub struct Extension {
     pub version: String,
 }
 
-/// A collation and the version of the library's order that indexes were built with.
+/// A collation with the version of the library that indexes were built with.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CollationVersion {
     pub schema: String,
@@ -125,7 +128,7 @@ pub struct CollationVersion {
     pub version: String,
 }
 
-/// Where a sequence stands.
+/// The position of a sequence.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sequence {
     pub schema: String,
@@ -133,22 +136,22 @@ pub struct Sequence {
     pub position: Position,
 }
 
-/// The value of a sequence.
+/// The next or last value of a sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Position {
-    /// It was handed out last.
+    /// The value that was returned last.
     Last(i64),
-    /// It comes next.
+    /// The value that is returned next.
     Next(i64),
 }
 
-/// A large object without its bytes.
+/// A large object without its contents.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LargeObject {
     pub oid: u32,
     pub owner: String,
-    /// None: what its owner has by default.
+    /// None if the owner has the default privileges and nobody else has any.
     pub grants: Option<Vec<Privilege>>,
     pub comment: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -162,17 +165,17 @@ pub struct Label {
     pub label: String,
 }
 
-/// A privilege that a role has.
+/// A privilege of a role.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Privilege {
     pub grantor: String,
-    /// None: everybody.
+    /// None means PUBLIC.
     pub grantee: Option<String>,
     pub privilege: String,
     pub option: GrantOption,
 }
 
-/// Whether a privilege may be passed on.
+/// Whether the grantee may grant the privilege to others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GrantOption {
@@ -181,13 +184,13 @@ pub enum GrantOption {
 }
 
 impl SchemaDocument {
-    /// The stored form.
+    /// Serializes the document.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and numbers only")
     }
 
-    /// Reads the stored form.
+    /// Reads a serialized document.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DocumentError> {
         let DocumentHead { version } = from_json(bytes)?;
         if version > VERSION {
@@ -196,14 +199,14 @@ impl SchemaDocument {
         from_json(bytes)
     }
 
-    /// The version that is written.
+    /// The version of the documents that this release writes.
     #[must_use]
     pub(crate) fn version() -> u32 {
         VERSION
     }
 }
 
-/// What every version of the document has.
+/// The part that all versions of the document have in common.
 #[derive(Deserialize)]
 struct DocumentHead {
     version: u32,
@@ -214,7 +217,7 @@ fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DocumentError
 }
 
 impl DumpText {
-    /// Text where it is.
+    /// Text if the bytes are UTF-8, else raw.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
@@ -223,7 +226,7 @@ impl DumpText {
         }
     }
 
-    /// The bytes, as they were; of damaged ones none.
+    /// The original bytes. Empty if the base64 is damaged.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         match self {
@@ -232,7 +235,7 @@ impl DumpText {
         }
     }
 
-    /// The text, with what is invalid replaced.
+    /// The text, with invalid bytes replaced.
     #[must_use]
     pub fn lossy(&self) -> String {
         match self {
@@ -256,8 +259,8 @@ impl SchemaStatement {
         statements
     }
 
-    /// It says how long the session that restores may take. That is its own affair; and a newer `pg_dump` sets what an
-    /// older server has never heard of.
+    /// Whether it sets a timeout. The restoring session chooses its own timeouts, and a newer `pg_dump` sets some that
+    /// an older server does not know.
     fn is_timeout(&self) -> bool {
         let sql = self.sql.bytes();
         self.purpose == Purpose::Session
@@ -268,7 +271,7 @@ impl SchemaStatement {
         let words = words_of(sql);
         let purpose = Purpose::of(entry, &words);
         let subject = match entry {
-            // It stands between objects and belongs to neither.
+            // A session setting appears between objects and belongs to none.
             _ if purpose == Purpose::Session => Subject::none(),
             Some(entry) => Subject::of_entry(entry),
             None => Subject::of_words(&words),
@@ -277,7 +280,7 @@ impl SchemaStatement {
         Self { purpose, class, schema, name, sql: DumpText::of(sql) }
     }
 
-    /// It is about the database itself, and names it.
+    /// Whether the statement concerns the database itself, and so contains its name.
     pub(crate) fn is_about_database(&self) -> bool {
         match self.class.as_str() {
             "DATABASE" | "DATABASE PROPERTIES" => true,
@@ -288,7 +291,7 @@ impl SchemaStatement {
         }
     }
 
-    /// The statement for a database of another name: `name` takes the place of the one after `DATABASE`.
+    /// The statement for a database of another name. Replaces the name after `DATABASE` with `name`.
     #[must_use]
     pub fn in_database(&self, name: &str) -> Vec<u8> {
         let mut sql = self.sql.bytes();
@@ -299,7 +302,7 @@ impl SchemaStatement {
     }
 }
 
-/// Where a statement names the database that it is about.
+/// The position of the database's name in a statement about a database.
 fn database_name(sql: &[u8]) -> Option<Range<usize>> {
     let tokens: Vec<(usize, TokenKind, &[u8])> = Tokens::new(sql).collect();
     for window in tokens.windows(3) {
@@ -311,12 +314,12 @@ fn database_name(sql: &[u8]) -> Option<Range<usize>> {
     None
 }
 
-/// A role may be called `database`, and is not preceded by these.
+/// A role may be called `database`, but does not follow these words.
 fn is_database_keyword(before: &[u8], word: &[u8]) -> bool {
     word == b"DATABASE" && matches!(before, b"ALTER" | b"CREATE" | b"ON" | b"IN")
 }
 
-/// What a statement is about.
+/// The object of a statement.
 struct Subject {
     class: String,
     schema: Option<DumpText>,
@@ -336,7 +339,7 @@ impl Subject {
         }
     }
 
-    /// By the first words of a statement without an entry.
+    /// From the first words of a statement without an entry.
     fn of_words(words: &[&[u8]]) -> Self {
         let word = |at: usize| words.get(at).copied().unwrap_or_default();
         let class = format!("{} {}", String::from_utf8_lossy(word(0)), String::from_utf8_lossy(word(1)));
@@ -351,7 +354,7 @@ fn words_of(sql: &[u8]) -> Vec<&[u8]> {
 impl Purpose {
     fn of(entry: Option<&DumpEntry>, words: &[&[u8]]) -> Self {
         match words {
-            // Grants of others than the owner are made in their name.
+            // Grants by roles other than the owner are made under their session authorization.
             [b"SET" | b"RESET", b"SESSION", b"AUTHORIZATION", ..] => Self::Privilege,
             [b"SET", ..] | [b"SELECT", b"pg_catalog", b".", b"set_config", ..] => Self::Session,
             [b"ALTER", .., b"OWNER", b"TO", _, b";"] => Self::Owner,
@@ -382,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_statements_are_for() {
+    fn statements_are_classified_by_purpose() {
         let purpose = |class: &str, sql: &str| only(class, "n", sql).purpose;
         assert_eq!(purpose("TABLE", "CREATE TABLE a.b (owner text DEFAULT 'OWNER TO x');"), Purpose::Object);
         assert_eq!(purpose("TABLE", "ALTER TABLE a.\"b\nc\" OWNER TO \"o ; \";"), Purpose::Owner);
@@ -402,14 +405,14 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_those_of_whoever_restores() {
+    fn timeouts_are_left_out() {
         let text = "SET transaction_timeout = 0;\nSET row_security = off;\nCREATE TABLE set_timeout ();";
         let kept: Vec<String> = statements(text).iter().map(|statement| statement.sql.lossy()).collect();
         assert_eq!(kept, ["SET row_security = off;", "CREATE TABLE set_timeout ();"]);
     }
 
     #[test]
-    fn another_name_for_the_database() {
+    fn statements_can_name_another_database() {
         let renamed = |class: &str, sql: &str| String::from_utf8(only(class, "n", sql).in_database("n\"w")).unwrap();
         let cases = [
             ("CREATE DATABASE @ WITH TEMPLATE = template0;", "DATABASE"),
@@ -429,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text() {
+    fn bytes_that_are_not_utf8_are_kept() {
         let words = DumpText::of(b"a\xff");
         assert_eq!((words.bytes(), words.lossy()), (b"a\xff".to_vec(), "a\u{fffd}".to_owned()));
         let json = serde_json::to_string(&[words.clone(), DumpText::of("é".as_bytes())]).unwrap();
@@ -438,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn later_versions_are_refused() {
+    fn newer_versions_and_damaged_documents_are_refused() {
         let error = SchemaDocument::from_bytes(br#"{"version": 2, "new": 1}"#).unwrap_err();
         assert!(matches!(error, DocumentError::Newer { version: 2 }));
         assert!(matches!(SchemaDocument::from_bytes(b"{}"), Err(DocumentError::Damaged(_))));

@@ -1,6 +1,6 @@
-//! Gathers the schema document: PostgreSQL's own tools for statements, own queries for what they leave out.
+//! Reads the schema document: statements from PostgreSQL's own tools, and queries for what the tools leave out.
 //!
-//! Every query sees the snapshot of the session that it is given; roles and sequences have none.
+//! Every query sees the session's snapshot, except that roles and sequences are as of now.
 
 use thiserror::Error;
 
@@ -18,7 +18,7 @@ use crate::engine::postgres::schema::dump::{
 };
 use crate::engine::postgres::schema::statement_splitter::{SplitError, split};
 
-/// How many sequences are read at once.
+/// How many sequences one query reads.
 const SEQUENCES_PER_QUERY: usize = 200;
 
 /// Why a schema could not be read.
@@ -33,11 +33,11 @@ pub enum SchemaError {
 }
 
 impl SchemaError {
-    /// What the tools say, if they could not lock a table as they do: behind somebody who waits for us.
+    /// The tool's message if it could not lock a table in time because another session is waiting for our locks.
     pub(crate) fn not_locked(&self) -> Option<String> {
         match self {
-            // What the tool says itself is in English; what it repeats of the server may not be. Until 14 its own words
-            // began in lower case.
+            // This part of the message is always in English, unlike what the tool quotes from the server. Up to version
+            // 14 it begins in lower case.
             Self::Dump(DumpError::Failed { reason, .. }) if reason.contains("uery was: LOCK TABLE") => {
                 Some(reason.clone())
             }
@@ -46,7 +46,7 @@ impl SchemaError {
     }
 }
 
-/// Reads everything but rows and where sequences stand ([`read_sequences`] reads that after the rows).
+/// Reads everything but rows and the positions of sequences, which [`read_sequences`] reads after the rows.
 pub fn read_document(
     client: &Client,
     tools: &DumpTools,
@@ -74,14 +74,14 @@ pub fn read_document(
     Ok((document, gaps))
 }
 
-/// What `pg_dump` wrote.
+/// The output of `pg_dump`.
 struct DumpSections {
     pre_data: DumpOutput,
     post_data: DumpOutput,
 }
 
 impl DumpSections {
-    /// The server's locks are held meanwhile: both at once.
+    /// Runs both at once, because locks are held meanwhile.
     fn run(tools: &DumpTools, request: &DumpRequest<'_>) -> Result<Self, DumpError> {
         let (pre_data, post_data) = std::thread::scope(|scope| {
             let post_data = spawn(scope, "pg_dump", || tools.section(request, DumpSection::PostData));
@@ -93,7 +93,7 @@ impl DumpSections {
     fn warning_gaps(&self, object: &str) -> Vec<Finding> {
         let mut gaps = Vec::new();
         for gap in [&self.pre_data, &self.post_data].into_iter().flat_map(|dumped| warning_gaps(object, dumped)) {
-            // Both sections warn of the same.
+            // Both sections give the same warnings.
             if !gaps.contains(&gap) {
                 gaps.push(gap);
             }
@@ -107,7 +107,7 @@ fn statements(tool: &'static str, dumped: &DumpOutput) -> Result<Vec<SchemaState
     Ok(SchemaStatement::all_of(&pieces))
 }
 
-/// What a tool warned of, one gap per warning with the lines that explain it.
+/// Warnings of a tool: one gap per warning, with the lines that explain it.
 fn warning_gaps(object: &str, dumped: &DumpOutput) -> Vec<Finding> {
     let mut gaps: Vec<Finding> = Vec::new();
     for line in &dumped.warnings {
@@ -144,23 +144,23 @@ fn globals(
 }
 
 fn passwords_gap(passwords: RolePasswords) -> Option<Finding> {
-    let reason = "only a superuser and who may read pg_authid can read them: they must be set anew after a restore";
+    let reason = "only a superuser or a role that may read pg_authid can read them: set them again after a restore";
     (passwords == RolePasswords::LeftOut).then(|| Finding::new(FindingKind::UnreadableRoles, "role passwords", reason))
 }
 
 fn readable_passwords(client: &Client) -> Result<RolePasswords, QueryError> {
     let sql = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
-    let may_read = rows(client, "asking for rights", sql, |fields| fields.boolean())?;
+    let may_read = rows(client, "asking for the role's privileges", sql, |fields| fields.boolean())?;
     Ok(if may_read == [true] { RolePasswords::Included } else { RolePasswords::LeftOut })
 }
 
 fn server(client: &Client) -> Result<ServerFacts, QueryError> {
-    // Columns that some versions do not have are reached through JSON.
+    // Columns that exist only in some versions are read through JSON.
     let sql = "SELECT current_setting('server_version_num'), datname, pg_get_userbyid(datdba),
             pg_encoding_to_char(encoding), datcollate, datctype, to_jsonb(d)->>'datlocprovider',
             coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), to_jsonb(d)->>'datcollversion'
         FROM pg_database d WHERE datname = current_database()";
-    let doing = "reading what the database is";
+    let doing = "reading the properties of the database";
     let found = rows(client, doing, sql, server_facts)?;
     found.into_iter().next().ok_or_else(|| QueryError::Unexpected { doing, found: "no row".to_owned() })
 }
@@ -241,8 +241,8 @@ fn large_object(fields: &mut RowFields) -> Result<LargeObject, QueryError> {
     })
 }
 
-/// Where sequences stand. They move outside every transaction: read them after the rows, or rows may hold values
-/// that a restored sequence gives out again.
+/// The positions of sequences. Sequences are not transactional, so read them after the rows. Otherwise rows may contain
+/// values that a restored sequence would return again.
 pub fn read_sequences(client: &Client) -> Result<(Vec<Sequence>, Vec<Finding>), QueryError> {
     let mut readable = Vec::new();
     let mut gaps = Vec::new();
@@ -263,15 +263,15 @@ fn read_positions(client: &Client, listed: &[ListedSequence]) -> Result<Vec<Sequ
     Ok(sequences)
 }
 
-/// A sequence of the catalog.
+/// A sequence in the catalog.
 struct ListedSequence {
     schema: String,
     name: String,
-    /// The role may read it.
+    /// Whether the role may read it.
     is_allowed: bool,
-    /// It is unlogged, and this is a standby.
+    /// An unlogged sequence on a standby.
     is_absent: bool,
-    /// Its name is UTF-8.
+    /// Whether its name is UTF-8.
     is_named: bool,
 }
 
@@ -282,21 +282,21 @@ impl ListedSequence {
 
     fn missing_right(&self) -> String {
         let name = self.sql_name();
-        format!("the role may not read where this sequence stands; GRANT SELECT ON SEQUENCE {name} helps")
+        format!("the role may not read this sequence: its position is not captured; GRANT SELECT ON SEQUENCE {name}")
     }
 
-    /// Why its position cannot be read.
+    /// The gap, if its position cannot be read.
     fn gap(&self) -> Option<Finding> {
         let name = self.sql_name();
         if !self.is_allowed {
             return Some(Finding::new(FindingKind::UnreadableSequence, name, self.missing_right()));
         }
         if self.is_absent {
-            let detail = "a standby does not know where an unlogged sequence stands";
+            let detail = "an unlogged sequence has no position on a standby";
             return Some(Finding::new(FindingKind::UnloggedOnStandby, name, detail));
         }
         if !self.is_named {
-            let detail = "its name is not UTF-8: where it stands is not captured";
+            let detail = "its name is not UTF-8: its position is not captured";
             return Some(Finding::new(FindingKind::UnreadableName, name, detail));
         }
         None

@@ -1,6 +1,6 @@
-//! Runs `pg_dump` and `pg_dumpall` of a version that knows the server, inside our snapshot, for everything but rows.
+//! Runs `pg_dump` and `pg_dumpall` of a version that supports the server, in our snapshot, for everything but rows.
 //!
-//! A password never stands on a command line nor in a message, and no child outlives the call that began it.
+//! A password never appears on a command line or in a message, and no child process outlives the call that started it.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,15 @@ use thiserror::Error;
 
 use crate::engine::postgres::connect::tool_connection::ToolConnection;
 
-/// How long the tools wait for a lock: behind an ALTER that waits for our own locks they would wait for ever, and
-/// everybody else behind him. The server notices only then that a tool that waited was killed.
+/// How long the tools wait for a lock. Behind an ALTER that waits for our own locks they would wait forever, and block
+/// everybody after them. When a waiting tool is killed, the server notices only after this time.
 const LOCK_WAIT_TIMEOUT: &str = "--lock-wait-timeout=3000";
 const POLL_PAUSE: Duration = Duration::from_millis(10);
-/// Lines of a tool's errors that go into a message.
+/// Lines of a tool's error output that are shown in a message.
 const ERROR_LINES_MAX: usize = 12;
 
-/// What our own environment says of another server, or of how sessions begin, must not reach this one.
+/// Removed from the tools' environment (with the prefix PG), because they may name another server or change the
+/// session.
 const LIBPQ_VARIABLES: &[&str] = &[
     "HOST",
     "HOSTADDR",
@@ -64,31 +65,31 @@ const LIBPQ_VARIABLES: &[&str] = &[
 #[derive(Debug, Error)]
 pub enum DumpError {
     #[error(
-        "no pg_dump of version {server_major} or newer is here ({found}): install postgresql-client-{server_major}, \
-         or let pg_bin name its directory"
+        "no pg_dump of version {server_major} or newer was found ({found}): install \
+         postgresql-client-{server_major}, or set pg_bin to its directory"
     )]
     NoTool { server_major: u32, found: String },
     #[error("cannot run {tool}")]
     Run { tool: String, source: std::io::Error },
     #[error("{tool} failed: {reason}")]
     Failed { tool: String, reason: String },
-    #[error("{tool} was stopped")]
+    #[error("{tool} was cancelled")]
     Cancelled { tool: String },
 }
 
 /// Where to look for the tools.
 #[derive(Clone, Debug, Default)]
 pub struct ToolSearch {
-    /// A program or its directory; with it nothing else is looked at.
+    /// A program or its directory. If set, nothing else is searched.
     pub configured: Option<PathBuf>,
-    /// Directories of packages, where each version has one of its own with `bin` in it.
+    /// Directories of packages, which contain a directory per version with `bin` in it.
     pub installed: Vec<PathBuf>,
     /// Directories of programs.
     pub path: Vec<PathBuf>,
 }
 
 impl ToolSearch {
-    /// The places where systems keep them; `path` has the directories of the search path for programs.
+    /// The usual package directories. `path` contains the directories of the PATH variable.
     #[must_use]
     pub fn on_this_host(configured: Option<PathBuf>, path: Vec<PathBuf>) -> Self {
         Self { configured, installed: vec!["/usr/lib/postgresql".into(), "/usr/local/lib/postgresql".into()], path }
@@ -109,7 +110,7 @@ impl ToolSearch {
         programs.filter(|pg_dump| pg_dump.is_file()).collect()
     }
 
-    /// The `bin` of each version, in order.
+    /// The `bin` directory of each version, sorted.
     fn installed_dirs(&self) -> Vec<PathBuf> {
         let mut dirs = Vec::new();
         for versions in self.installed.iter().filter_map(|dir| std::fs::read_dir(dir).ok()) {
@@ -119,7 +120,7 @@ impl ToolSearch {
         dirs
     }
 
-    /// What a message says of the tools that were found, none of which knows the server.
+    /// Describes the tools that were found when none of them supports the server.
     fn describe(&self, found: &[DumpTools]) -> String {
         match &self.configured {
             Some(path) if found.is_empty() => format!("none in {}", path.display()),
@@ -129,19 +130,19 @@ impl ToolSearch {
     }
 }
 
-/// `pg_dump` and, beside it, `pg_dumpall`.
+/// `pg_dump`, and `pg_dumpall` in the same directory.
 #[derive(Clone, Debug)]
 pub struct DumpTools {
     pg_dump: PathBuf,
     major: u32,
 }
 
-/// A part of a schema.
+/// A section of a dump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DumpSection {
-    /// What must be there before the rows.
+    /// What must exist before the rows.
     PreData,
-    /// What is made after them.
+    /// What is created after the rows.
     PostData,
 }
 
@@ -154,11 +155,11 @@ impl DumpSection {
     }
 }
 
-/// The encoding that a dump is wanted in.
+/// The encoding of a dump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DumpEncoding {
     Utf8,
-    /// Bytes as the server keeps them, which it cannot convert.
+    /// The bytes as stored, because the server cannot convert them.
     SqlAscii,
 }
 
@@ -171,7 +172,7 @@ impl DumpEncoding {
     }
 }
 
-/// Whether the digests of passwords may be read.
+/// Whether password hashes are included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RolePasswords {
     Included,
@@ -179,37 +180,37 @@ pub enum RolePasswords {
     LeftOut,
 }
 
-/// What is to be dumped.
+/// What to dump, and how.
 #[derive(Clone, Copy)]
 pub struct DumpRequest<'a> {
     pub connection: &'a ToolConnection,
-    /// An exported snapshot.
+    /// The name of an exported snapshot.
     pub snapshot: Option<&'a str>,
     pub encoding: DumpEncoding,
-    /// Tables to leave out, quoted for SQL: those that the role may not read would stop the tool.
+    /// Tables to leave out, quoted for SQL. A table that the role may not read would make the tool fail.
     pub excluded_tables: &'a [String],
-    /// Sequences not to look into, quoted for SQL: the tool reads where they stand though nobody asks.
+    /// Sequences not to read, quoted for SQL. The tool always reads the positions of sequences otherwise.
     pub excluded_sequences: &'a [String],
-    /// Set by whoever wants the tool stopped.
+    /// Set to stop the tool.
     pub cancelled: &'a AtomicBool,
 }
 
-/// What a tool wrote.
+/// The output of a tool.
 #[derive(Debug)]
 pub struct DumpOutput {
     pub text: Vec<u8>,
-    /// What it said beside that, a line each.
+    /// Lines of the standard error output.
     pub warnings: Vec<String>,
 }
 
 impl DumpTools {
-    /// The oldest that knows the server: the nearest to it, and the same when newer ones are installed.
+    /// The oldest version that supports the server, so that the choice stays the same when newer ones are installed.
     pub fn find(search: &ToolSearch, server_major: u32) -> Result<Self, DumpError> {
         let mut found: Vec<Self> = Vec::new();
         for pg_dump in search.candidates() {
             let Some(major) = version_of(&pg_dump) else { continue };
             let tool = Self { pg_dump, major };
-            // None is nearer, and each costs a process.
+            // An exact match cannot be beaten, and each version check costs a process.
             if major == server_major {
                 return Ok(tool);
             }
@@ -224,7 +225,7 @@ impl DumpTools {
         format!("{} is {}", self.pg_dump.display(), self.major)
     }
 
-    /// Where `pg_dump` is.
+    /// The path of `pg_dump`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.pg_dump
@@ -236,7 +237,7 @@ impl DumpTools {
         self.major
     }
 
-    /// One section of the schema. Only the first says what the database itself is.
+    /// Dumps one section of the schema. Only the first contains the statements about the database itself.
     pub fn section(&self, request: &DumpRequest<'_>, section: DumpSection) -> Result<DumpOutput, DumpError> {
         let mut command = command(&self.pg_dump, request.connection);
         command.args(["--format=plain", "-B", LOCK_WAIT_TIMEOUT]);
@@ -248,7 +249,7 @@ impl DumpTools {
         run(command, "pg_dump", request.connection, request.cancelled)
     }
 
-    /// Roles, memberships and tablespaces of the whole cluster, which no snapshot holds still.
+    /// Dumps roles, memberships and tablespaces of the whole cluster. They are not part of any snapshot.
     pub fn globals(
         &self,
         connection: &ToolConnection,
@@ -257,7 +258,7 @@ impl DumpTools {
     ) -> Result<DumpOutput, DumpError> {
         let mut command = command(&self.pg_dump.with_file_name("pg_dumpall"), connection);
         command.args(["--globals-only", "--encoding=UTF8", LOCK_WAIT_TIMEOUT]);
-        // Else it goes to another database, where the role may have other rights or none.
+        // Without it, the tool would connect to another database, where the role may have different privileges or none.
         command.args(connection.database().map(|database| format!("--database={database}")));
         if passwords == RolePasswords::LeftOut {
             command.arg("--no-role-passwords");
@@ -276,7 +277,7 @@ fn version_of(tool: &Path) -> Option<u32> {
     parse_version(std::str::from_utf8(&output.stdout).ok()?)
 }
 
-/// `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, `… 18beta1`
+/// `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, `pg_dump (PostgreSQL) 18beta1`
 fn parse_version(text: &str) -> Option<u32> {
     let number = text.strip_prefix("pg_dump (PostgreSQL) ")?;
     let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
@@ -321,7 +322,7 @@ fn first_lines(lines: &[String]) -> String {
     lines[..lines.len().min(ERROR_LINES_MAX)].join("; ")
 }
 
-/// Runs a command to its end. `None`: it was stopped.
+/// Runs a command until it ends. None if it was cancelled.
 fn wait_for_output(mut command: Command, cancelled: &AtomicBool) -> std::io::Result<Option<Output>> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = ToolProcess(command.spawn()?);
@@ -331,7 +332,7 @@ fn wait_for_output(mut command: Command, cancelled: &AtomicBool) -> std::io::Res
         let stdout = scope.spawn(|| drain(&mut stdout));
         let stderr = scope.spawn(|| drain(&mut stderr));
         let status = process.wait(cancelled);
-        // Without the child both ends are closed.
+        // Both pipes are closed once the child has ended.
         (status, stdout.join().expect("reading a pipe"), stderr.join().expect("reading a pipe"))
     });
     let Some(status) = status? else { return Ok(None) };
@@ -346,7 +347,7 @@ fn drain(pipe: &mut Option<impl Read>) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a tool wrote on its standard error, without the password.
+/// The lines that a tool wrote to standard error, without the password.
 fn message_lines(stderr: &[u8], connection: &ToolConnection) -> Vec<String> {
     let text = without_password(String::from_utf8_lossy(stderr).into_owned(), connection);
     let lines = text.lines().map(without_tool_name).filter(|line| !line.is_empty());
@@ -364,11 +365,11 @@ fn without_tool_name(line: &str) -> &str {
     line.trim_start_matches("pg_dump: ").trim_start_matches("pg_dumpall: ").trim()
 }
 
-/// A child that does not outlive this value.
+/// A child process that does not outlive this value.
 struct ToolProcess(Child);
 
 impl ToolProcess {
-    /// `None`: it was stopped.
+    /// None if it was cancelled.
     fn wait(&mut self, cancelled: &AtomicBool) -> std::io::Result<Option<ExitStatus>> {
         loop {
             if let Some(status) = self.0.try_wait()? {
@@ -390,7 +391,7 @@ impl ToolProcess {
 
 impl Drop for ToolProcess {
     fn drop(&mut self) {
-        // Both fail only if it has ended and been waited for.
+        // Both fail only if the child has already ended and been waited for.
         self.0.kill().ok();
         self.0.wait().ok();
     }
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_version_is_taken() {
+    fn the_nearest_supporting_version_is_used() {
         let dir = TempDir::new().unwrap();
         let installed = dir.path().join("lib");
         let path = dir.path().join("path");
@@ -449,21 +450,21 @@ mod tests {
             path: vec![path.clone(), path.join("late")],
         };
         assert_eq!(DumpTools::find(&search, 15).unwrap().path(), installed.join("15/bin/pg_dump"));
-        assert!(!asked.exists(), "the version of the server was found already");
+        assert!(!asked.exists(), "an exact version was already found");
         let majors = [12, 14, 15, 17].map(|server| DumpTools::find(&search, server).unwrap().major());
         assert_eq!(majors, [13, 15, 15, 18]);
         let error = DumpTools::find(&search, 19).unwrap_err().to_string();
         assert!(error.contains("install postgresql-client-19") && error.contains("16/bin/pg_dump is 16"), "{error}");
         let configured = ToolSearch { configured: Some(installed.join("13/bin")), ..search };
         assert_eq!(DumpTools::find(&configured, 13).unwrap().major(), 13);
-        assert!(DumpTools::find(&configured, 14).is_err(), "the configured one alone counts");
+        assert!(DumpTools::find(&configured, 14).is_err(), "only the configured tool is used");
         let none = ToolSearch { configured: Some(dir.path().join("nothing")), ..ToolSearch::default() };
         assert!(DumpTools::find(&none, 14).unwrap_err().to_string().contains("none in "));
         assert!(DumpTools::find(&ToolSearch::default(), 14).unwrap_err().to_string().contains("none found"));
     }
 
     #[test]
-    fn secrets_are_in_no_argument_and_no_message() {
+    fn arguments_and_messages_contain_no_password() {
         let dir = TempDir::new().unwrap();
         let pg_dump = tool(dir.path(), "pg_dump", "printf '%s\\n' \"$* $PGPASSWORD\" >&2; echo text");
         let tools = DumpTools { pg_dump, major: 15 };
@@ -478,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_why_and_a_stop_stops() {
+    fn a_tool_reports_its_failure_and_can_be_cancelled() {
         let dir = TempDir::new().unwrap();
         let connection = connection();
         let cancelled = AtomicBool::new(false);
@@ -491,6 +492,6 @@ mod tests {
         tool(dir.path(), "pg_dump", "exec sleep 1000");
         cancelled.store(true, Ordering::Relaxed);
         let error = tools.section(&request(&connection, &cancelled), DumpSection::PostData).unwrap_err();
-        assert_eq!(error.to_string(), "pg_dump was stopped");
+        assert_eq!(error.to_string(), "pg_dump was cancelled");
     }
 }

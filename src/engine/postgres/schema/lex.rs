@@ -1,26 +1,26 @@
-//! Tokens of PostgreSQL's SQL, as far as one must know them to find where a statement ends: what is
-//! quoted, what is a comment, what is a word. Every byte belongs to one token, so nothing is lost.
+//! Tokens of PostgreSQL's SQL, as far as needed to find where a statement ends: quoted text, comments, words. Every
+//! byte belongs to exactly one token, so nothing is lost.
 //!
-//! It works on bytes of any encoding whose other bytes are never ASCII (UTF-8, ISO 8859, unknown), and accepts everything:
-//! what is not closed goes to the end.
+//! Works on bytes in any encoding whose non-ASCII characters contain no ASCII bytes (UTF-8, ISO 8859, unknown). Accepts
+//! all input: an unclosed quote or comment extends to the end.
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TokenKind {
     Space,
-    /// To the end of its line, without the line break; or `/* … */`, nested.
+    /// `--` up to the line break, or `/* ... */`, which may be nested.
     Comment,
-    /// A keyword or an identifier without quotes.
+    /// A keyword or an unquoted identifier.
     Word,
-    /// `"…"`
+    /// `"..."`
     QuotedName,
-    /// `'…'` of any kind, or `$tag$ … $tag$`.
+    /// Any form of `'...'`, or `$tag$ ... $tag$`.
     Text,
-    /// Any other byte.
+    /// Any other byte. Also a run of digits, by its first digit.
     Sign(u8),
 }
 
-/// How a backslash in a plain `'…'` is read.
+/// How a backslash in a plain `'...'` is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Backslashes {
     /// `standard_conforming_strings = on`
@@ -28,7 +28,7 @@ pub(crate) enum Backslashes {
     Escape,
 }
 
-/// The token at the start of `text`, which is not empty, and its length.
+/// The token at the start of `text`, which must not be empty, and its length in bytes.
 pub(crate) fn token(text: &[u8], backslashes: Backslashes) -> (TokenKind, usize) {
     if let Some(found) = space_or_comment(text) {
         return found;
@@ -41,7 +41,7 @@ pub(crate) fn token(text: &[u8], backslashes: Backslashes) -> (TokenKind, usize)
 
 fn word_or_sign(text: &[u8]) -> (TokenKind, usize) {
     match text[0] {
-        // A number takes the letters after it along, or `1e'…'` would look like a string of escapes.
+        // Only the digits. Letters after them begin the next token.
         digit if digit.is_ascii_digit() => (TokenKind::Sign(digit), run(text, |byte| byte.is_ascii_digit())),
         first if is_word_start(first) => (TokenKind::Word, run(text, is_word_part)),
         sign => (TokenKind::Sign(sign), 1),
@@ -61,7 +61,7 @@ fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
-/// Strings and names in quotes, with the letter before them that says how backslashes are read.
+/// Strings and quoted names, including the prefix that determines how backslashes are read.
 fn quoted_token(text: &[u8], backslashes: Backslashes) -> Option<(TokenKind, usize)> {
     match text {
         [b'\'', ..] => Some((TokenKind::Text, quoted(text, 0, backslashes))),
@@ -107,7 +107,7 @@ fn nested_comment(text: &[u8]) -> usize {
     at
 }
 
-/// Length of what opens with the quote at `start`. A doubled quote is two strings side by side, which ends at the same place.
+/// Length of the text that opens with the quote at `start`, prefix included. A doubled quote does not close it.
 fn quoted(text: &[u8], start: usize, backslashes: Backslashes) -> usize {
     let quote = text[start];
     let mut at = start + 1;
@@ -122,7 +122,7 @@ fn quoted(text: &[u8], start: usize, backslashes: Backslashes) -> usize {
     text.len()
 }
 
-/// Length of `$tag$ … $tag$`, unless this is no such thing (`$1`).
+/// Length of `$tag$ ... $tag$`. None if it is something else, such as `$1`.
 fn dollar_quoted(text: &[u8]) -> Option<usize> {
     let tag = dollar_tag(text)?;
     let mut at = tag.len();
@@ -136,7 +136,7 @@ fn dollar_quoted(text: &[u8]) -> Option<usize> {
     Some(text.len())
 }
 
-/// `$tag$` at the beginning.
+/// The opening `$tag$`.
 fn dollar_tag(text: &[u8]) -> Option<&[u8]> {
     let tag_len = run(&text[1..], |byte| byte != b'$' && is_word_part(byte));
     let starts_well = tag_len == 0 || is_word_start(text[1]);
@@ -144,7 +144,7 @@ fn dollar_tag(text: &[u8]) -> Option<&[u8]> {
     (starts_well && is_closed).then(|| &text[..tag_len + 2])
 }
 
-/// The words and signs of a statement, without space and comments.
+/// The tokens of a statement, without space and comments.
 pub(crate) struct Tokens<'a> {
     text: &'a [u8],
     at: usize,
@@ -157,7 +157,7 @@ impl<'a> Tokens<'a> {
 }
 
 impl<'a> Iterator for Tokens<'a> {
-    /// Where it starts, what it is, its bytes.
+    /// The offset, the kind and the bytes.
     type Item = (usize, TokenKind, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_of_every_kind() {
+    fn every_kind_of_quote_is_recognized() {
         assert_eq!(kinds("a$b$ c"), [(TokenKind::Word, "a$b$"), (TokenKind::Word, "c")]);
         assert_eq!(
             kinds("$1;$$;$$;"),

@@ -1,4 +1,4 @@
-//! What a database consists of beside its rows: the system catalogs, the dump tools, the schema document.
+//! Everything in a database except its rows: the system catalogs, the dump tools, the schema document.
 
 pub mod catalog;
 pub mod catalog_queries;

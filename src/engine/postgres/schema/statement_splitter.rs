@@ -1,48 +1,48 @@
-//! Splits the plain text of `pg_dump` and `pg_dumpall` into statements, each with what the comment above it
-//! (`-- Name: …; Type: …; Schema: …; Owner: …`) says that it belongs to. It ends statements where psql would.
+//! Splits the plain text of `pg_dump` and `pg_dumpall` into statements, each with the entry from the comment above it
+//! (`-- Name: ...; Type: ...; Schema: ...; Owner: ...`). Ends statements where psql would.
 //!
-//! Joining the pieces gives the text back. Rows (COPY from standard input) are refused, not read.
+//! The concatenated pieces equal the text. Rows (COPY from standard input) are refused.
 
 use thiserror::Error;
 
 use crate::engine::postgres::schema::lex::{Backslashes, TokenKind, Tokens, token};
 
-/// Text that is no dump of a schema.
+/// The text is not a dump of a schema.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum SplitError {
-    /// The text ends within a statement, at this byte.
-    #[error("the dump ends within the statement that begins at byte {at}")]
+    /// The text ends inside the statement that begins at this byte offset.
+    #[error("the dump ends inside the statement that begins at byte {at}")]
     Open { at: usize },
-    /// Rows would follow.
-    #[error("the dump holds rows, at byte {at}")]
+    /// A COPY statement with rows, at this byte offset.
+    #[error("the dump contains rows at byte {at}")]
     Rows { at: usize },
 }
 
-/// A part of a dump.
+/// A piece of a dump.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DumpPiece<'a> {
     pub(crate) kind: PieceKind,
     pub(crate) text: &'a [u8],
 }
 
-/// What a part of a dump is.
+/// The kind of a piece.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum PieceKind {
     /// Space and comments.
     Between,
-    /// A line for psql (`\restrict`, `\connect`).
+    /// A psql meta-command (`\restrict`, `\connect`).
     Meta,
-    /// Up to its semicolon.
+    /// A statement, including its semicolon.
     Statement(Option<DumpEntry>),
 }
 
-/// What the comment above a statement says.
+/// The entry in the comment above a statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DumpEntry {
     pub(crate) name: Vec<u8>,
-    /// `TABLE`, `FK CONSTRAINT`, `ACL`, …
+    /// `TABLE`, `FK CONSTRAINT`, `ACL` and so on.
     pub(crate) class: String,
-    /// None for what is in no schema.
+    /// None for objects that belong to no schema.
     pub(crate) schema: Option<Vec<u8>>,
 }
 
@@ -60,7 +60,7 @@ struct Splitter<'a> {
     text: &'a [u8],
     at: usize,
     backslashes: Backslashes,
-    /// The last one seen: it holds until the next.
+    /// The last entry seen. It applies to all statements until the next one.
     entry: Option<DumpEntry>,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Splitter<'a> {
         self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
     }
 
-    /// Takes the next token along.
+    /// Consumes the next token.
     fn next_token(&mut self) -> (TokenKind, &'a [u8]) {
         let rest = &self.text[self.at..];
         let (kind, len) = token(rest, self.backslashes);
@@ -109,14 +109,14 @@ impl<'a> Splitter<'a> {
         self.read_headings(&self.text[start..self.at]);
     }
 
-    /// The length of what comes next, if it is space or a comment.
+    /// The length of the next token, if it is space or a comment.
     fn space_or_comment(&self) -> Option<usize> {
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
         let (kind, len) = token(rest, self.backslashes);
         matches!(kind, TokenKind::Space | TokenKind::Comment).then_some(len)
     }
 
-    /// A heading is an empty comment, one line, an empty comment.
+    /// A heading consists of an empty comment, one comment line and another empty comment.
     fn read_headings(&mut self, comments: &[u8]) {
         let lines: Vec<&[u8]> = comments.split(|&byte| byte == b'\n').collect();
         for window in lines.windows(3) {
@@ -150,7 +150,7 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    /// Later strings are read as the statement sets it.
+    /// SET standard_conforming_strings determines how later strings are read.
     fn apply_setting(&mut self, statement: &[u8]) {
         let words: Vec<&[u8]> = Tokens::new(statement).take(4).map(|(_, _, bytes)| bytes).collect();
         if let [b"SET", b"standard_conforming_strings", b"=", value] = words[..] {
@@ -162,21 +162,21 @@ impl<'a> Splitter<'a> {
     }
 }
 
-/// How deep inside parentheses and the body of an SQL-standard function we are.
+/// How deeply the current token is nested in parentheses and in an SQL-standard function body.
 #[derive(Default)]
 struct BodyDepth {
     parentheses: usize,
-    /// `BEGIN ATOMIC` and each `CASE` in it.
+    /// Open `BEGIN ATOMIC` blocks and `CASE` expressions.
     blocks: usize,
-    /// So far, without space and comments.
+    /// Tokens so far, without space and comments.
     tokens: usize,
-    /// The statement begins with CREATE.
+    /// Whether the statement begins with CREATE.
     creates: bool,
-    /// OR REPLACE has been seen.
+    /// Whether OR REPLACE has been seen.
     replaces: bool,
-    /// It creates a function or procedure.
+    /// Whether the statement creates a function or procedure.
     routine: bool,
-    /// The token before is BEGIN, outside parentheses and not a part of a name.
+    /// Whether the previous token is BEGIN, outside of parentheses and not part of a name.
     after_begin: bool,
     after_dot: bool,
 }
@@ -186,7 +186,7 @@ impl BodyDepth {
         self.parentheses == 0 && self.blocks == 0
     }
 
-    /// Counts in the next token of the statement.
+    /// Updates the depth with the statement's next token.
     fn track(&mut self, kind: TokenKind, bytes: &[u8]) {
         self.tokens += 1;
         if kind == TokenKind::Word {
@@ -202,7 +202,7 @@ impl BodyDepth {
         }
     }
 
-    /// CREATE [OR REPLACE] FUNCTION; elsewhere these words may be names.
+    /// Detects CREATE [OR REPLACE] FUNCTION or PROCEDURE. Elsewhere these words may be names.
     fn track_beginning(&mut self, word: &[u8]) {
         self.creates |= self.tokens == 1 && word.eq_ignore_ascii_case(b"create");
         self.replaces |= self.creates && self.tokens == 3 && word.eq_ignore_ascii_case(b"replace");
@@ -212,7 +212,7 @@ impl BodyDepth {
 
     fn track_block(&mut self, word: &[u8], after_begin: bool) {
         if self.blocks == 0 {
-            // A parameter may be called `begin`, and stands in parentheses.
+            // Inside parentheses it is the name of a parameter.
             self.after_begin = self.parentheses == 0 && word.eq_ignore_ascii_case(b"begin");
             self.blocks += usize::from(after_begin && word.eq_ignore_ascii_case(b"atomic"));
         } else if word.eq_ignore_ascii_case(b"case") {
@@ -237,8 +237,8 @@ const TYPE: &[u8] = b"; Type: ";
 const SCHEMA: &[u8] = b"; Schema: ";
 const OWNER: &[u8] = b"; Owner: ";
 
-/// Reads `Name: …; Type: …; Schema: …; Owner: …`. Names hold no line breaks, but may hold any of these
-/// words: the last place where a whole pattern begins counts, since the name comes first.
+/// Parses `Name: ...; Type: ...; Schema: ...; Owner: ...`. Names contain no line breaks, but may contain any of these
+/// labels. The name comes first, so the last position where the whole pattern matches is used.
 fn parse_entry(heading: &[u8]) -> Option<DumpEntry> {
     let rest = heading.strip_prefix(b"Name: ")?;
     let starts = (0..rest.len()).rev().filter(|&at| rest[at..].starts_with(TYPE));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_with_their_entries() {
+    fn statements_have_the_entry_above_them() {
         let text = "--\n-- PostgreSQL database dump\n--\n\n\\restrict a'b\n\nSET x = 1;\n\n--\n-- Name: users; Type: TABLE; Schema: public; Owner: app\n--\n\n\
                     CREATE TABLE public.users (\n    a text DEFAULT ';--'\n);\n\n\nALTER TABLE public.users OWNER TO app;\n\n--\n-- Name: public; Type: SCHEMA; Schema: -; Owner: \n--\n\nCREATE SCHEMA public;\n\n\\unrestrict a'b\n\n";
         assert_eq!(statements(text).len(), 4);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_like_entries() {
+    fn names_may_look_like_entries() {
         let line = |text: &str| entries(&format!("--\n-- {text}\n--\n\nSELECT 1;\n")).pop();
         let nasty = "-- Name: x; Type: TABLE; Schema: y; Owner: z";
         assert_eq!(
@@ -323,26 +323,26 @@ mod tests {
         assert_eq!(long.len(), 63);
         assert_eq!(line(&format!("Name: {long}; Type: TABLE; Schema: -; Owner: -")), Some(entry(long, "TABLE", None)));
         assert_eq!(line("Roles"), None);
-        // Only a comment between statements is one.
+        // A heading inside a string is not an entry.
         let text = "COMMENT ON TABLE x IS '\n--\n-- Name: a; Type: TABLE; Schema: b; Owner: c\n--\n;';\nSELECT 1;\n";
         assert_eq!((statements(text).len(), entries(text)), (2, vec![]));
     }
 
     #[test]
-    fn strings_and_dollars() {
+    fn quoted_semicolons_do_not_end_a_statement() {
         let text = "SELECT $$;$$; COMMENT ON x IS $c$ $$; $_ -- '\n;$c$;SELECT \";\"; SELECT E'\\';', '\\', $1;/* ; /* ; */ */ SELECT a$b$;SELECT 2;";
         assert_eq!(statements(text).len(), 6);
     }
 
     #[test]
-    fn strings_that_do_not_conform() {
+    fn the_setting_for_backslashes_is_followed() {
         let escaped = r"SELECT '\';'; SELECT '\\';";
         assert_eq!(statements(&format!("SET standard_conforming_strings = off;\n{escaped}\n")).len(), 3);
         assert!(split(format!("SET standard_conforming_strings = on;\n{escaped}\n").as_bytes()).is_err());
     }
 
     #[test]
-    fn bodies_without_quotes() {
+    fn semicolons_in_unquoted_bodies_do_not_end_a_statement() {
         let body = "CREATE FUNCTION f(begin integer, x \"end\") RETURNS app.begin\n    LANGUAGE sql\n    BEGIN ATOMIC\n SELECT 1;\n SELECT CASE WHEN (1 > 0) THEN CASE x WHEN 1 THEN 2 END ELSE 3 END AS \"end\";\nEND;";
         assert_eq!(statements(&format!("{body}\nSELECT 1;\n")), [body, "SELECT 1;"]);
         let procedure = "CREATE OR REPLACE PROCEDURE p(INOUT a integer)\n BEGIN ATOMIC\nEND;";
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schema() {
+    fn incomplete_statements_and_rows_are_refused() {
         assert_eq!(split(b"SELECT 1;\nSELECT 'x"), Err(SplitError::Open { at: 10 }));
         assert_eq!(split(b"COPY a.b (c) FROM stdin;\n1\n\\.\n"), Err(SplitError::Rows { at: 0 }));
         assert_eq!(split(b"CREATE FUNCTION f() BEGIN ATOMIC SELECT 1;"), Err(SplitError::Open { at: 0 }));
@@ -391,7 +391,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_come_back_or_are_refused(text in proptest::collection::vec(prop_oneof![proptest::sample::select(&b"'\"$-/*\\;aE \n\xc3()"[..]), any::<u8>()], 0..80)) {
+        fn any_bytes_are_reproduced_or_refused(text in proptest::collection::vec(prop_oneof![proptest::sample::select(&b"'\"$-/*\\;aE \n\xc3()"[..]), any::<u8>()], 0..80)) {
             if let Ok(pieces) = split(&text) {
                 prop_assert_eq!(pieces.iter().flat_map(|piece| piece.text).copied().collect::<Vec<_>>(), text);
             }

@@ -1,67 +1,67 @@
-//! A table of a database, and how a backup reaches its rows and those of the tables that its foreign keys name.
+//! A table, and how a backup reads its rows and the tables that its foreign keys reference.
 
 use crate::engine::contract::Table;
 use crate::engine::postgres::connect::identifier::quote_identifier;
 use crate::engine::postgres::value::column_type::Collation;
 
-/// The name of the table of large objects' pages in a snapshot, and in the server.
+/// The name of the table with the pages of large objects, both in a snapshot and on the server.
 pub const LARGE_OBJECTS: &str = "pg_catalog.pg_largeobject";
 
-/// A table and how its rows are reached.
+/// A table and how to read its rows.
 #[derive(Clone, Debug)]
 pub struct PgTable {
-    /// Every `missing` is NULL until [`PgColumn::missing`] has been decoded.
+    /// Every `missing` is NULL until [`PgColumn::missing`] is decoded.
     pub table: Table,
     /// In the order of `table.columns`.
     pub columns: Vec<PgColumn>,
     /// In the order of `table.foreign_keys`.
     pub references: Vec<PgReference>,
-    /// Where the rows are: the table itself, or the leaves of a partitioned one.
+    /// The relations with the rows: the table itself, or the leaves of a partitioned table.
     pub parts: Vec<TablePart>,
-    /// What a row must meet to be the user's own (tables of extensions), as SQL after WHERE.
+    /// SQL condition for WHERE that selects the user's own rows. Only for tables of extensions.
     pub condition: Option<String>,
-    /// The table as a restore inserts into it, quoted for SQL.
+    /// Qualified and quoted for SQL, as used by a restore.
     pub sql_name: String,
 }
 
-/// A relation with storage; read it with ONLY.
+/// A relation with storage. Read it with ONLY.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TablePart {
     pub oid: u32,
-    /// Name by the rules of [`Table::name`].
+    /// In the form of [`Table::name`].
     pub name: String,
-    /// Quoted for SQL.
+    /// Qualified and quoted for SQL.
     pub sql_name: String,
-    /// `heap`, or what has no ctid ranges.
+    /// `heap`, or another method, for which ranges of `ctid` are not used.
     pub access_method: String,
     pub pages: u64,
 }
 
-/// How the parent of a foreign key can be asked.
+/// How to query the parent of a foreign key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PgReference {
-    /// Of the constraint.
+    /// OID of the constraint.
     pub oid: u32,
-    /// None unless every row of it is read.
+    /// None unless all of its rows are read.
     pub parent: Option<Parent>,
-    /// Of the parent, in the order of the key.
+    /// The parent's columns, in the order of the key.
     pub columns: Vec<PgColumn>,
 }
 
-/// A table that a foreign key names, as SQL after FROM, quoted.
+/// The table that a foreign key references, quoted, as SQL after FROM.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Parent {
-    /// With ONLY before it.
-    Alone(String),
-    /// No lock is held of it, but of its partitions.
+    /// Begins with ONLY.
+    Unpartitioned(String),
+    /// The backup locks only its partitions, not the table itself.
     Partitioned(String),
 }
 
 impl Parent {
-    /// What to select from, and what to lock.
+    /// The SQL after FROM or LOCK TABLE.
     pub(crate) fn sql(&self) -> &str {
         match self {
-            Self::Alone(sql) | Self::Partitioned(sql) => sql,
+            Self::Unpartitioned(sql) | Self::Partitioned(sql) => sql,
         }
     }
 }
@@ -70,15 +70,15 @@ impl Parent {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PgColumn {
     pub type_oid: u32,
-    /// As `format_type` has it, with its modifier.
+    /// As `format_type` writes it, with its modifier.
     pub type_name: String,
     pub modifier: i32,
-    /// What rows from before the column have in it, as the type's output function writes it.
+    /// The value of this column in rows that are older than the column, as the type's output function writes it.
     pub missing: Option<String>,
     pub collation: Collation,
 }
 
-/// Name of a table in a snapshot: `schema.table`, each part in quotes only if it could be mistaken otherwise.
+/// The name of a table in a snapshot: `schema.table`. A part is quoted only if it would be ambiguous otherwise.
 #[must_use]
 pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quoted_if_needed(schema), quoted_if_needed(name))
@@ -100,7 +100,7 @@ mod tests {
     use super::qualified;
 
     #[test]
-    fn names_are_quoted_where_needed() {
+    fn names_are_quoted_only_where_needed() {
         assert_eq!(qualified("public", "users"), "public.users");
         assert_eq!(qualified("public", "Users"), "public.\"Users\"");
         assert_eq!(qualified("a.b", "c\"d"), "\"a.b\".\"c\"\"d\"");
@@ -112,7 +112,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn names_are_one_to_one(a in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"], b in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"]) {
+        fn distinct_names_stay_distinct(a in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"], b in ["[a.\"B$ é1]{1,4}", "[a.\"B$ é1]{1,4}"]) {
             prop_assert_eq!(a == b, qualified(&a[0], &a[1]) == qualified(&b[0], &b[1]));
         }
     }
