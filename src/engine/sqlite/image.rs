@@ -37,9 +37,6 @@ const FILE_CLOCK_TICK: Duration = Duration::from_millis(20);
 /// Copies of a file that others keep writing to, before giving up.
 const COPY_ATTEMPTS_MAX: u32 = 5;
 
-/// What SQLite says of a file as a whole.
-const MALFORMED_IMAGE: &str = "database disk image is malformed";
-
 /// An open read transaction on one image.
 pub(super) struct SqliteImage {
     pub(super) content: ImageContent,
@@ -59,8 +56,22 @@ pub(super) struct ImageContent {
 /// A connection whose transaction has begun.
 struct ReadTransaction {
     conn: Connection,
-    /// What is wrong with the schema.
-    gaps: Vec<Finding>,
+    fault: Option<ImageFault>,
+}
+
+/// What SQLite finds malformed when it opens a file that it can read nevertheless.
+enum ImageFault {
+    /// It refuses the file before it has read anything of the schema: pages are missing.
+    File(rusqlite::Error),
+    /// A definition in the schema.
+    Schema(rusqlite::Error),
+}
+
+impl ImageFault {
+    fn into_gap(self) -> Finding {
+        let (Self::File(error) | Self::Schema(error)) = self;
+        Finding::new(FindingKind::UnreadableDefinition, "sqlite_schema", reason(&error))
+    }
 }
 
 /// Why an image could not be opened in place.
@@ -136,12 +147,29 @@ fn journal_kind(conn: &Connection) -> rusqlite::Result<JournalKind> {
 fn begin(mut conn: Connection) -> rusqlite::Result<ReadTransaction> {
     configure(&mut conn)?;
     conn.execute_batch("BEGIN")?;
-    let gaps = match read_schema(&conn) {
-        Ok(()) => Vec::new(),
-        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => vec![read_malformed_schema(&conn, &error)?],
-        Err(error) => return Err(error),
-    };
-    Ok(ReadTransaction { conn, gaps })
+    let fault = find_fault(&conn)?;
+    if fault.is_some() {
+        conn.execute_batch("PRAGMA writable_schema=ON")?;
+        read_schema(&conn)?;
+    }
+    Ok(ReadTransaction { conn, fault })
+}
+
+/// Reads the file's header, then its schema.
+fn find_fault(conn: &Connection) -> rusqlite::Result<Option<ImageFault>> {
+    if let Some(error) = malformed(read_header(conn))? {
+        return Ok(Some(ImageFault::File(error)));
+    }
+    Ok(malformed(read_schema(conn))?.map(ImageFault::Schema))
+}
+
+/// The error that says that something is malformed; other errors are returned as such.
+fn malformed(read: rusqlite::Result<()>) -> rusqlite::Result<Option<rusqlite::Error>> {
+    match read {
+        Ok(()) => Ok(None),
+        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => Ok(Some(error)),
+        Err(error) => Err(error),
+    }
 }
 
 fn configure(conn: &mut Connection) -> rusqlite::Result<()> {
@@ -151,11 +179,9 @@ fn configure(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF")
 }
 
-/// Reads the schema as far as it goes.
-fn read_malformed_schema(conn: &Connection, error: &rusqlite::Error) -> rusqlite::Result<Finding> {
-    conn.execute_batch("PRAGMA writable_schema=ON")?;
-    read_schema(conn)?;
-    Ok(Finding::new(FindingKind::UnreadableDefinition, "sqlite_schema", reason(error)))
+/// Begins to read. SQLite compares the size of the file with its header, and parses no schema yet.
+fn read_header(conn: &Connection) -> rusqlite::Result<()> {
+    conn.query_row("PRAGMA main.schema_version", [], |row| row.get::<_, i64>(0)).map(drop)
 }
 
 /// Reads all of the schema: what cannot be read of it, nobody would miss.
@@ -177,11 +203,14 @@ fn takes_a_write(error: &rusqlite::Error) -> bool {
 
 /// Adds what is missing at the end of `file`, of which `transaction` is an image; `path` is the database's own.
 fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Result<ImageContent, SourceError> {
-    let ReadTransaction { conn, gaps } = transaction;
+    let ReadTransaction { conn, fault } = transaction;
     let found = Truncation::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))?;
-    let Some(truncation) = found else { return Ok(ImageContent { conn, gaps, truncated: BTreeSet::new() }) };
+    let Some(truncation) = found else {
+        let gaps = fault.map(ImageFault::into_gap).into_iter().collect();
+        return Ok(ImageContent { conn, gaps, truncated: BTreeSet::new() });
+    };
     let truncated = truncated_tables(path, &conn, &truncation)?;
-    Ok(ImageContent { conn, gaps: with_truncation_gap(gaps, &truncation), truncated })
+    Ok(ImageContent { conn, gaps: truncation_gaps(fault, &truncation), truncated })
 }
 
 /// Fails if it cannot be known what tables there are.
@@ -193,11 +222,11 @@ fn truncated_tables(path: &Path, conn: &Connection, truncation: &Truncation) -> 
     Ok(truncated)
 }
 
-/// Replaces SQLite's general message.
-fn with_truncation_gap(mut gaps: Vec<Finding>, truncation: &Truncation) -> Vec<Finding> {
-    gaps.retain(|gap| !gap.detail.contains(MALFORMED_IMAGE));
-    gaps.push(Finding::new(truncation.kind(), "the file", truncation));
-    gaps
+/// The truncation explains why SQLite refused the file, but not what is wrong with a definition.
+fn truncation_gaps(fault: Option<ImageFault>, truncation: &Truncation) -> Vec<Finding> {
+    let definition = fault.filter(|fault| matches!(fault, ImageFault::Schema(_))).map(ImageFault::into_gap);
+    let cut = Finding::new(truncation.kind(), "the file", truncation);
+    definition.into_iter().chain([cut]).collect()
 }
 
 fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
