@@ -34,6 +34,13 @@ pub enum SourceError {
     /// The private copy that reading needs could not be made, for example for lack of space. Another directory helps.
     #[error("cannot make a private copy in {dir}: {reason}")]
     Copy { dir: String, reason: String },
+    /// The same, because the directory takes no file at all.
+    #[error("cannot make a private copy in {dir}")]
+    CopyPlace {
+        dir: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// The target is not empty, or it exists already (exit 7).
     #[error("{what} is not empty")]
     NotEmpty { what: String },

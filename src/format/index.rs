@@ -3,10 +3,9 @@
 
 use crate::base::frame::{FrameContext, FrameCounter};
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
-use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::node::{FrameLocation, PackRef, read_session};
-use crate::format::pack::PackContent;
+use crate::format::pack::{FrameSeal, PackContent, SealColumns, write_seals};
 use crate::format::wire::{Take, WireError};
 
 /// Bytes of the signature at the end.
@@ -130,20 +129,13 @@ impl Fragment {
         self.write_words(out, |location| location.pack);
         self.write_words(out, |location| location.offset);
         self.write_words(out, |location| location.stored);
-        self.write_bytes(out, |location| location.codec as u8);
-        self.write_bytes(out, |location| location.session);
-        self.write_bytes(out, |location| location.frame_counter.thread);
-        self.write_words(out, |location| location.frame_counter.counter);
+        write_seals(out, self.entries.iter().map(|(_, location)| seal_of(location)));
     }
 
     fn write_words(&self, out: &mut Vec<u8>, word: impl Fn(&FrameLocation) -> u32) {
         for (_, location) in &self.entries {
             out.extend_from_slice(&word(location).to_le_bytes());
         }
-    }
-
-    fn write_bytes(&self, out: &mut Vec<u8>, byte: impl Fn(&FrameLocation) -> u8) {
-        out.extend(self.entries.iter().map(|(_, location)| byte(location)));
     }
 
     /// Reads the plaintext.
@@ -177,10 +169,7 @@ struct EntryColumns<'a> {
     packs: &'a [[u8; 4]],
     offsets: &'a [[u8; 4]],
     stored: &'a [[u8; 4]],
-    codecs: &'a [u8],
-    sessions: &'a [u8],
-    threads: &'a [u8],
-    counters: &'a [[u8; 4]],
+    seals: SealColumns<'a>,
 }
 
 impl<'a> EntryColumns<'a> {
@@ -190,27 +179,25 @@ impl<'a> EntryColumns<'a> {
             packs: take.arrays(count, "locations")?,
             offsets: take.arrays(count, "locations")?,
             stored: take.arrays(count, "locations")?,
-            codecs: take.raw(count, "codecs")?,
-            sessions: take.raw(count, "sessions")?,
-            threads: take.raw(count, "threads")?,
-            counters: take.arrays(count, "counters")?,
+            seals: SealColumns::read(take, count)?,
         })
     }
 
     fn location(&self, at: usize) -> Result<FrameLocation, WireError> {
+        let seal = self.seals.seal(at)?;
         Ok(FrameLocation {
             pack: u32::from_le_bytes(self.packs[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
             stored: u32::from_le_bytes(self.stored[at]),
-            codec: Codec::from_byte(self.codecs[at])?,
-            session: self.sessions[at],
-            frame_counter: self.frame_counter(at),
+            codec: seal.codec,
+            session: seal.session,
+            frame_counter: seal.frame_counter,
         })
     }
+}
 
-    fn frame_counter(&self, at: usize) -> FrameCounter {
-        FrameCounter { thread: self.threads[at], counter: u32::from_le_bytes(self.counters[at]) }
-    }
+fn seal_of(location: &FrameLocation) -> FrameSeal {
+    FrameSeal { codec: location.codec, session: location.session, frame_counter: location.frame_counter }
 }
 
 fn write_pack(out: &mut Vec<u8>, pack: &FragmentPack) {

@@ -132,24 +132,22 @@ pub struct FrameEntry {
     pub content: u32,
 }
 
+impl FrameEntry {
+    fn seal(&self) -> FrameSeal {
+        FrameSeal { codec: self.codec, session: self.session, frame_counter: self.frame_counter }
+    }
+}
+
 /// The table's plaintext before zstd.
 #[must_use]
 pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.len() * 40);
     out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-    write_seals(&mut out, entries);
+    write_bytes(&mut out, entries, |entry| entry.kind as u8);
+    write_seals(&mut out, entries.iter().map(FrameEntry::seal));
     entries.iter().for_each(|entry| out.extend_from_slice(entry.id.as_bytes()));
     write_extents(&mut out, entries);
     out
-}
-
-/// The columns that say what each frame is and how it is sealed.
-fn write_seals(out: &mut Vec<u8>, entries: &[FrameEntry]) {
-    write_bytes(out, entries, |entry| entry.kind as u8);
-    write_bytes(out, entries, |entry| entry.codec as u8);
-    write_bytes(out, entries, |entry| entry.session);
-    write_bytes(out, entries, |entry| entry.frame_counter.thread);
-    write_words(out, entries, |entry| entry.frame_counter.counter);
 }
 
 /// The columns that say where each frame lies and how long it is.
@@ -189,10 +187,7 @@ fn read_frame_count(take: &mut Take<'_>) -> Result<usize, WireError> {
 /// The entries of a table as they are stored: each member of all entries in a row.
 struct TableColumns<'a> {
     kinds: &'a [u8],
-    codecs: &'a [u8],
-    sessions: &'a [u8],
-    threads: &'a [u8],
-    counters: &'a [[u8; 4]],
+    seals: SealColumns<'a>,
     ids: &'a [[u8; ChunkId::LEN]],
     offsets: &'a [[u8; 4]],
     stored: &'a [[u8; 4]],
@@ -203,10 +198,7 @@ impl<'a> TableColumns<'a> {
     fn read(take: &mut Take<'a>, count: usize) -> Result<Self, WireError> {
         Ok(Self {
             kinds: take.raw(count, "frame types")?,
-            codecs: take.raw(count, "codecs")?,
-            sessions: take.raw(count, "sessions")?,
-            threads: take.raw(count, "threads")?,
-            counters: take.arrays(count, "counters")?,
+            seals: SealColumns::read(take, count)?,
             ids: take.arrays(count, "chunk ids")?,
             offsets: take.arrays(count, "offsets")?,
             stored: take.arrays(count, "stored lengths")?,
@@ -215,11 +207,13 @@ impl<'a> TableColumns<'a> {
     }
 
     fn entry(&self, at: usize) -> Result<FrameEntry, WireError> {
+        let kind = self.kind(at)?;
+        let seal = self.seals.seal(at)?;
         Ok(FrameEntry {
-            kind: self.kind(at)?,
-            codec: Codec::from_byte(self.codecs[at])?,
-            session: self.sessions[at],
-            frame_counter: self.frame_counter(at),
+            kind,
+            codec: seal.codec,
+            session: seal.session,
+            frame_counter: seal.frame_counter,
             id: ChunkId::new(self.ids[at]),
             offset: u32::from_le_bytes(self.offsets[at]),
             stored: u32::from_le_bytes(self.stored[at]),
@@ -231,9 +225,48 @@ impl<'a> TableColumns<'a> {
         let kind = self.kinds[at];
         FrameType::from_byte(kind).ok_or(WireError::unsupported("frame type", kind))
     }
+}
 
-    fn frame_counter(&self, at: usize) -> FrameCounter {
-        FrameCounter { thread: self.threads[at], counter: u32::from_le_bytes(self.counters[at]) }
+/// How a frame is coded and sealed. Tables of packs and fragments of the index store it in the same columns.
+#[derive(Clone, Copy)]
+pub(super) struct FrameSeal {
+    pub(super) codec: Codec,
+    /// Index into the pack's sessions.
+    pub(super) session: u8,
+    pub(super) frame_counter: FrameCounter,
+}
+
+/// Appends the columns that [`SealColumns`] reads.
+pub(super) fn write_seals(out: &mut Vec<u8>, seals: impl Iterator<Item = FrameSeal> + Clone) {
+    out.extend(seals.clone().map(|seal| seal.codec as u8));
+    out.extend(seals.clone().map(|seal| seal.session));
+    out.extend(seals.clone().map(|seal| seal.frame_counter.thread));
+    out.extend(seals.flat_map(|seal| seal.frame_counter.counter.to_le_bytes()));
+}
+
+/// Seals as they are stored: each member of all of them in a row.
+pub(super) struct SealColumns<'a> {
+    codecs: &'a [u8],
+    sessions: &'a [u8],
+    threads: &'a [u8],
+    counters: &'a [[u8; 4]],
+}
+
+impl<'a> SealColumns<'a> {
+    pub(super) fn read(take: &mut Take<'a>, count: usize) -> Result<Self, WireError> {
+        Ok(Self {
+            codecs: take.raw(count, "codecs")?,
+            sessions: take.raw(count, "sessions")?,
+            threads: take.raw(count, "threads")?,
+            counters: take.arrays(count, "counters")?,
+        })
+    }
+
+    pub(super) fn seal(&self, at: usize) -> Result<FrameSeal, WireError> {
+        let codec = Codec::from_byte(self.codecs[at])?;
+        let counter = u32::from_le_bytes(self.counters[at]);
+        let frame_counter = FrameCounter { thread: self.threads[at], counter };
+        Ok(FrameSeal { codec, session: self.sessions[at], frame_counter })
     }
 }
 

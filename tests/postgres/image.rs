@@ -1,33 +1,12 @@
 //! One image for several sessions: what it shows, which servers it refuses, how it reports locks.
 
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sidekeep::engine::postgres::backup::image::{PgImage, ServerRole, TableLock};
-use sidekeep::engine::postgres::connect::address::Address;
-use sidekeep::engine::postgres::connect::client::Client;
-use sidekeep::engine::postgres::connect::host_environment::HostEnvironment;
 
 use crate::support::postgres::cluster::{Cluster, Settings};
-
-const PATIENCE: Duration = Duration::from_secs(5);
-
-pub(crate) fn address(dsn: &str) -> Arc<Address> {
-    Arc::new(Address::parse(dsn, &HostEnvironment::new([])).expect("an address"))
-}
-
-pub(crate) fn open(cluster: &Cluster, database: &str) -> Result<PgImage, String> {
-    PgImage::open(address(&cluster.dsn(database))).map_err(|error| error.to_string())
-}
-
-fn value(client: &Client, sql: &str) -> String {
-    client.value("asking", sql).expect("a value")
-}
-
-fn tables(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
+use crate::support::postgres::image::{PATIENCE, address, open, tables, value};
 
 #[test]
 fn a_database_without_an_encoding_is_read_as_bytes() {

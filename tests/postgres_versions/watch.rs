@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use sidekeep::engine::contract::SourceError;
 use sidekeep::engine::postgres::backup::lock_watchdog::LockWatchdog;
 
-use crate::image::{address, open};
 use crate::support::postgres::cluster::Cluster;
+use crate::support::postgres::image::{address, open};
 
 #[test]
 fn an_alter_that_waits_too_long_ends_the_image() {

@@ -176,6 +176,9 @@ impl FindingKind {
     /// How bad it is by default. Code that finds it may override this.
     #[must_use]
     pub fn severity(&self) -> Severity {
+        if self.is_gap() || self.is_refusal() {
+            return Severity::Warning;
+        }
         match self {
             Self::Missing
             | Self::WrongSize { .. }
@@ -194,51 +197,8 @@ impl FindingKind {
             | Self::SourceUnfit
             | Self::NoTool
             | Self::HostUnfit => Severity::Failure,
-            Self::Void
-            | Self::StaleHint
-            | Self::StaleIndex
-            | Self::Unsupported
-            | Self::NotChecked
-            | Self::Stale { .. }
-            | Self::NoSnapshot
-            | Self::Suspect { .. }
-            | Self::PlacementDrift
-            | Self::Undecided
-            | Self::NotCaptured
-            | Self::NoPrivilege
-            | Self::RowSecurity
-            | Self::ForeignTable { .. }
-            | Self::UnloggedOnStandby
-            | Self::ExtensionRows { .. }
-            | Self::UnreadableName
-            | Self::UnreadableSequence
-            | Self::UnreadableLargeObjects { .. }
-            | Self::UnreadableRoles
-            | Self::UnreadableDefinition
-            | Self::DumpWarning
-            | Self::AlteredType { .. }
-            | Self::ValueTooLong { .. }
-            | Self::ParentsNotAsked
-            | Self::UnknownModule { .. }
-            | Self::RowidsNotKept
-            | Self::AmbiguousTexts { .. }
-            | Self::DamagedTable { .. }
-            | Self::TruncatedTable
-            | Self::TruncatedFile { .. }
-            | Self::NotRestorable
-            | Self::Refused
-            | Self::RefusedConstraint
-            | Self::RefusedRows { .. }
-            | Self::AlteredRows { .. }
-            | Self::UnknownFunctions { .. }
-            | Self::UnknownCollations { .. }
-            | Self::RowCount { .. }
-            | Self::Unencrypted
-            | Self::ServerVersion { .. }
-            | Self::ServerUnknown
-            | Self::FewLocks { .. }
-            | Self::ClockSkew { .. } => Severity::Warning,
             Self::Orphan | Self::Foreign | Self::KeysRotated | Self::Note => Severity::Information,
+            _ => Severity::Warning,
         }
     }
 

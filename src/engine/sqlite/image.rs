@@ -37,9 +37,6 @@ const FILE_CLOCK_TICK: Duration = Duration::from_millis(20);
 /// Copies of a file that others keep writing to, before giving up.
 const COPY_ATTEMPTS_MAX: u32 = 5;
 
-/// SQLite's message about a damaged file as a whole.
-const MALFORMED_IMAGE: &str = "database disk image is malformed";
-
 /// An open read transaction on one image.
 pub(super) struct SqliteImage {
     pub(super) content: ImageContent,
@@ -59,8 +56,22 @@ pub(super) struct ImageContent {
 /// A connection with an open transaction.
 struct ReadTransaction {
     conn: Connection,
-    /// Problems with the schema.
-    gaps: Vec<Finding>,
+    fault: Option<ImageFault>,
+}
+
+/// What SQLite reports as malformed although it can read the file.
+enum ImageFault {
+    /// Pages are missing: SQLite refuses the file before it reads the schema.
+    File(rusqlite::Error),
+    /// A definition in the schema.
+    Schema(rusqlite::Error),
+}
+
+impl ImageFault {
+    fn into_gap(self) -> Finding {
+        let (Self::File(error) | Self::Schema(error)) = self;
+        Finding::new(FindingKind::UnreadableDefinition, "sqlite_schema", reason(&error))
+    }
 }
 
 /// Why an image could not be opened in place.
@@ -136,12 +147,29 @@ fn journal_kind(conn: &Connection) -> rusqlite::Result<JournalKind> {
 fn begin(mut conn: Connection) -> rusqlite::Result<ReadTransaction> {
     configure(&mut conn)?;
     conn.execute_batch("BEGIN")?;
-    let gaps = match read_schema(&conn) {
-        Ok(()) => Vec::new(),
-        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => vec![read_malformed_schema(&conn, &error)?],
-        Err(error) => return Err(error),
-    };
-    Ok(ReadTransaction { conn, gaps })
+    let fault = find_fault(&conn)?;
+    if fault.is_some() {
+        conn.execute_batch("PRAGMA writable_schema=ON")?;
+        read_schema(&conn)?;
+    }
+    Ok(ReadTransaction { conn, fault })
+}
+
+/// Reads the file's header, then its schema.
+fn find_fault(conn: &Connection) -> rusqlite::Result<Option<ImageFault>> {
+    if let Some(error) = malformed(read_header(conn))? {
+        return Ok(Some(ImageFault::File(error)));
+    }
+    Ok(malformed(read_schema(conn))?.map(ImageFault::Schema))
+}
+
+/// The error that says that something is malformed; other errors are returned as such.
+fn malformed(read: rusqlite::Result<()>) -> rusqlite::Result<Option<rusqlite::Error>> {
+    match read {
+        Ok(()) => Ok(None),
+        Err(error) if primary_code(&error) == ffi::SQLITE_CORRUPT => Ok(Some(error)),
+        Err(error) => Err(error),
+    }
 }
 
 fn configure(conn: &mut Connection) -> rusqlite::Result<()> {
@@ -151,11 +179,9 @@ fn configure(conn: &mut Connection) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA query_only=ON; PRAGMA trusted_schema=OFF")
 }
 
-/// Reads as much of the schema as possible.
-fn read_malformed_schema(conn: &Connection, error: &rusqlite::Error) -> rusqlite::Result<Finding> {
-    conn.execute_batch("PRAGMA writable_schema=ON")?;
-    read_schema(conn)?;
-    Ok(Finding::new(FindingKind::UnreadableDefinition, "sqlite_schema", reason(error)))
+/// Starts to read. SQLite compares the size of the file with its header but does not parse the schema yet.
+fn read_header(conn: &Connection) -> rusqlite::Result<()> {
+    conn.query_row("PRAGMA main.schema_version", [], |row| row.get::<_, i64>(0)).map(drop)
 }
 
 /// Reads the whole schema. Otherwise unreadable parts would go unnoticed.
@@ -178,11 +204,14 @@ fn takes_a_write(error: &rusqlite::Error) -> bool {
 /// Adds the pages missing at the end of `file`, whose image `transaction` has open. `path` is the path of the
 /// database.
 fn with_truncation(path: &Path, file: &Path, transaction: ReadTransaction) -> Result<ImageContent, SourceError> {
-    let ReadTransaction { conn, gaps } = transaction;
+    let ReadTransaction { conn, fault } = transaction;
     let found = Truncation::find(file, &conn).map_err(|error| unreachable(path, error.to_string()))?;
-    let Some(truncation) = found else { return Ok(ImageContent { conn, gaps, truncated: BTreeSet::new() }) };
+    let Some(truncation) = found else {
+        let gaps = fault.map(ImageFault::into_gap).into_iter().collect();
+        return Ok(ImageContent { conn, gaps, truncated: BTreeSet::new() });
+    };
     let truncated = truncated_tables(path, &conn, &truncation)?;
-    Ok(ImageContent { conn, gaps: with_truncation_gap(gaps, &truncation), truncated })
+    Ok(ImageContent { conn, gaps: truncation_gaps(fault, &truncation), truncated })
 }
 
 /// Fails if missing pages make it unknown which tables exist.
@@ -194,11 +223,11 @@ fn truncated_tables(path: &Path, conn: &Connection, truncation: &Truncation) -> 
     Ok(truncated)
 }
 
-/// Replaces SQLite's general message.
-fn with_truncation_gap(mut gaps: Vec<Finding>, truncation: &Truncation) -> Vec<Finding> {
-    gaps.retain(|gap| !gap.detail.contains(MALFORMED_IMAGE));
-    gaps.push(Finding::new(truncation.kind(), "the file", truncation));
-    gaps
+/// The truncation explains why SQLite refused the file, but not what is wrong with a definition.
+fn truncation_gaps(fault: Option<ImageFault>, truncation: &Truncation) -> Vec<Finding> {
+    let definition = fault.filter(|fault| matches!(fault, ImageFault::Schema(_))).map(ImageFault::into_gap);
+    let cut = Finding::new(truncation.kind(), "the file", truncation);
+    definition.into_iter().chain([cut]).collect()
 }
 
 fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
@@ -213,7 +242,7 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 
 /// Copies all pages in one step, under one read lock, into a file without a name.
 fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageContent, SourceError> {
-    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| copy_failed(spill, error))?;
+    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| no_copy_place(spill, error))?;
     let copied = copy_to(file, from).map_err(|error| copy_error(path, spill, &error))?;
     // Checks the original, which is still locked: the copy is padded to its full size.
     with_truncation(path, path, copied)
@@ -252,9 +281,13 @@ fn copy_failed(spill: &Path, reason: impl ToString) -> SourceError {
     SourceError::Copy { dir: spill.display().to_string(), reason: reason.to_string() }
 }
 
+fn no_copy_place(spill: &Path, source: io::Error) -> SourceError {
+    SourceError::CopyPlace { dir: spill.display().to_string(), source }
+}
+
 /// Copies file, log and journal and lets SQLite recover the copy. `None` if any of them changed meanwhile.
 fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>, SourceError> {
-    let dir = tempfile::TempDir::new_in(spill).map_err(|error| copy_failed(spill, error))?;
+    let dir = tempfile::TempDir::new_in(spill).map_err(|error| no_copy_place(spill, error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path)?;
     // Later writes then get a later file timestamp.

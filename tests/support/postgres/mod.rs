@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod compare;
+pub mod image;
 pub mod live;
 pub mod objects;
 pub mod restored;
