@@ -13,7 +13,7 @@ use super::context::CommandContext;
 use super::error::CliError;
 use super::exit::{Exit, Outcome};
 use super::ui::{Ui, write_err};
-use super::{command, logging};
+use super::{command, help, logging};
 
 /// Threads that wait for the store; the work itself has threads of its own.
 const RUNTIME_THREADS: usize = 2;
@@ -43,7 +43,7 @@ struct CommandLineShape {
 }
 
 fn parse_arguments() -> Result<Arguments, clap::Error> {
-    let mut command = Cli::command();
+    let mut command = help::command_line();
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
     let shape = CommandLineShape::of(&command, &matches);
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
@@ -146,7 +146,7 @@ fn dispatch(command: Command, context: &CommandContext) -> Result<Outcome, CliEr
         Command::Doctor(args) => command::doctor::run(&args, context),
         Command::Demo(args) => command::demo::run(&args, context),
         Command::Completions(args) => command::completions::run(&args, Cli::command(), context),
-        Command::Man(args) => command::man::run(&args, Cli::command(), context),
+        Command::Man(args) => command::man::run(&args, help::with_global_options_once(), context),
     }
 }
 

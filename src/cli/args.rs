@@ -13,14 +13,13 @@ Exit codes:
     1  failed
     2  wrong usage
     3  done, with findings
-    4  no repository there
-    5  wrong or insufficient key
-    6  somebody else's work stands in the way
-    7  store, source or target unreachable or refusing
+    4  no repository at this location
+    5  wrong key, or a key without the right
+    6  blocked by another process
+    7  store, source or target unreachable, or it refused
   130  interrupted";
 
-/// Disaster-recovery snapshots of a sync service's database: deduplicated, encrypted, verifiable, and restorable
-/// without the live cluster.
+/// Back up a sync service's database as deduplicated, encrypted snapshots, and restore it without the live cluster.
 #[derive(Parser)]
 #[command(name = "sidekeep", version, after_help = EXIT_CODES, max_term_width = 100)]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]

@@ -13,6 +13,7 @@ mod error_verdict;
 mod exit;
 mod findings;
 mod global;
+mod help;
 mod keys;
 mod logging;
 mod new_keys;

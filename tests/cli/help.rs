@@ -2,12 +2,25 @@
 
 use crate::Sandbox;
 
-/// Every command, as `sidekeep --help` lists them.
+/// Every command, in the order in which `sidekeep --help` lists them.
 pub fn commands() -> Vec<String> {
     let help = Sandbox::new().ok(&["--help"]);
-    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
+    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("Options:\n").next()).expect("a list");
     let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn common_commands_come_first_and_global_options_are_in_one_place() {
+    let sandbox = Sandbox::new();
+    assert_eq!(commands()[..5], ["backup", "snapshots", "restore", "verify", "status"]);
+    let root = sandbox.ok(&["--help"]);
+    assert!(root.contains("--json") && root.contains("SIDEKEEP_REPO"), "{root}");
+    assert!(root.lines().all(|line| line.chars().count() <= 100), "{root}");
+    for command in commands() {
+        let help = sandbox.ok(&[&command, "--help"]);
+        assert!(!help.contains("SIDEKEEP_REPO") && help.contains("`sidekeep --help`"), "{help}");
+    }
 }
 
 #[test]
@@ -18,7 +31,6 @@ fn every_command_explains_itself_with_an_example() {
     for command in &commands {
         let help = sandbox.ok(&[command, "--help"]);
         assert!(help.contains(&format!("    sidekeep {command}")), "no example in:\n{help}");
-        assert!(help.contains("--json") && help.contains("SIDEKEEP_REPO"), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
     assert!(sandbox.ok(&["--version"]).starts_with("sidekeep 0."));

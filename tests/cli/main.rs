@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod diff;
 mod doctor;
+mod examples;
 mod help;
 mod init;
 mod keys;
