@@ -15,7 +15,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("/mnt/", "mnt/"),
     ("/etc/", ""),
     ("/var/lib/sidekeep/", ""),
-    ("\"yesterday 03:00\"", "$(date -u +%Y-%m-%dT%H:%M:%SZ)"),
+    ("\"yesterday 03:00\"", "$(date -u +%Y-%m-%dT%H:%M:%S.%6NZ)"),
     ("latest~7", "latest~1"),
     ("--user 4711", "--user 2"),
     ("9f2c...", "$FINGERPRINT"),
