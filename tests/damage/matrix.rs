@@ -1,6 +1,6 @@
-//! The damage matrix: every way to harm every kind of object, and what each verb makes of it. Damage
-//! is found by the weakest level that can see it and named; what does not need the damaged object
-//! comes back equal, what does comes back but for what is listed; a new backup heals what it can.
+//! The damage matrix: every kind of harm to every kind of object, and how each command reacts. Damage is found and
+//! named by the weakest level that can detect it. Data that does not depend on the damaged object restores in full,
+//! other data restores except for the rows listed. A new backup repairs what it can.
 
 use std::path::{Path, PathBuf};
 
@@ -24,14 +24,14 @@ use sidekeep::repo::ledger::Ledger;
 
 const NIGHTS: usize = 3;
 
-/// Nights of one source, the database of each, and what each added to the store.
+/// Snapshots of one source, the database for each, and the objects that each added to the store.
 struct Nights {
     world: StoredWorld,
     image: Vec<(String, Bytes)>,
     databases: Vec<PathBuf>,
     snapshots: Vec<Digest>,
     added: Vec<Vec<String>>,
-    /// What the live database is like after the last night.
+    /// The database as it is after the last snapshot, for the next backup.
     tomorrow: PathBuf,
 }
 
@@ -62,7 +62,7 @@ impl Nights {
         Self { world, image, databases, snapshots, added, tomorrow }
     }
 
-    /// The object of this kind that a night added.
+    /// The object of this kind that a backup run added.
     fn object(&self, kind: &Kind) -> String {
         let added = |night: usize, part: &str, content: Option<u8>| {
             let is = |name: &&String| {
@@ -101,7 +101,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// Another of the kind.
+    /// Another object of the same kind.
     fn other(self) -> Option<Self> {
         let next = |night: usize| (night + 1) % NIGHTS;
         Some(match self {
@@ -140,7 +140,7 @@ const HARMS: [Harm; 8] =
     [Harm::Truncate, Harm::Extend, Harm::Flip, Harm::Delete, Harm::Swap, Harm::Rename, Harm::Replace, Harm::Beside];
 
 impl Harm {
-    /// The object is still there under its name, with its size.
+    /// Whether the object still exists under its name with the same size.
     fn keeps_size(self) -> bool {
         matches!(self, Self::Flip | Self::Replace)
     }
@@ -150,7 +150,7 @@ impl Harm {
     }
 }
 
-/// The byte whose bit is turned over: in the middle, of a pack in a frame.
+/// The byte in which a bit is flipped: in the middle or, for a pack of nodes, in a frame.
 fn middle(kind: Kind, bytes: &[u8]) -> usize {
     match kind {
         Kind::Nodes(_) => {
@@ -196,30 +196,30 @@ fn harm(nights: &Nights, kind: Kind, harm: Harm) -> String {
     name
 }
 
-/// What became of a snapshot.
+/// The result of restoring a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Back {
     Equal,
-    /// All but what is listed.
+    /// Restored except for what is listed.
     Listed,
-    /// The ledger does not have it.
+    /// The ledger does not have the snapshot.
     Absent,
-    /// An error that names the object.
+    /// Failed with an error that names the object.
     Error,
 }
 
 struct Cell {
     name: String,
-    /// Quick, read, structure, deep.
+    /// In the order quick, read, structure, deep.
     levels: Vec<Result<VerifyReport, OpError>>,
-    /// By night.
+    /// By backup run.
     backs: Vec<Back>,
     backup: Result<(), OpError>,
     after: Back,
 }
 
 impl Cell {
-    /// Levels that found this with at least this severity, as their first letters.
+    /// The first letters of the levels that found this with at least this severity.
     fn seen(&self, severity: Severity, object: &str) -> String {
         let sees = |level: &Result<VerifyReport, OpError>| match level {
             Ok(report) => report.findings.iter().any(|found| found.severity <= severity && found.object == object),
@@ -242,7 +242,7 @@ fn restore(nights: &Nights, role: Role, snapshot: Selector, expected: &Path) -> 
     Ok(Back::Listed)
 }
 
-/// Everything that is not there is listed.
+/// Checks that all rows that were not restored are listed.
 fn assert_accounted(report: &RestoreReport) {
     for table in &report.tables {
         let of = format!(" rows of {}:", table.name);
@@ -255,7 +255,7 @@ fn assert_accounted(report: &RestoreReport) {
     }
 }
 
-/// Harms the object and tries everything.
+/// Harms the object and tries every command.
 fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
     let image = nights.image.clone();
     nights.world.reset(&image);
@@ -311,7 +311,7 @@ fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
     cell
 }
 
-/// A file that is none of ours changes nothing and is named.
+/// A foreign file changes nothing and is reported.
 fn assert_beside(nights: &mut Nights, kind: Kind) {
     let cell = try_everything(nights, kind, Harm::Beside);
     assert_eq!(cell.backs, [Back::Equal; NIGHTS]);
@@ -324,7 +324,7 @@ fn assert_beside(nights: &mut Nights, kind: Kind) {
 }
 
 #[test]
-fn descriptor_and_first_roster_entry() {
+fn damage_to_the_descriptor_or_first_roster_entry_is_fatal_and_named() {
     let mut nights = Nights::new();
     for kind in [Kind::Descriptor, Kind::Roster(1)] {
         for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
@@ -344,7 +344,7 @@ fn descriptor_and_first_roster_entry() {
 }
 
 #[test]
-fn newest_roster_entry() {
+fn damage_to_the_newest_roster_entry_is_named() {
     let mut nights = Nights::new();
     for how in HARMS.into_iter().filter(|how| !matches!(how, Harm::Beside | Harm::Swap)) {
         let kind = Kind::Roster(2);
@@ -363,13 +363,13 @@ fn cell_source(nights: &Nights) -> String {
 }
 
 #[test]
-fn grants() {
+fn damage_to_a_grant_is_named_and_other_keys_still_restore() {
     let mut nights = Nights::new();
     for how in HARMS.into_iter().filter(|how| !matches!(how, Harm::Beside)) {
         let cell = try_everything(&mut nights, Kind::Grant(Role::Admin), how);
         assert_eq!(cell.seen(Severity::Damage, &cell.name), "QRSD", "{how:?}");
         assert_eq!(cell.backs, [Back::Error; NIGHTS]);
-        // The recovery key has a grant of its own.
+        // The recovery key has its own grant.
         let back =
             restore(&nights, Role::Recovery, Selector::Name(nights.snapshots[2].to_string()), &nights.databases[2]);
         assert_eq!(back.expect("restores"), Back::Equal);
@@ -387,7 +387,7 @@ fn grants() {
 }
 
 #[test]
-fn ledger_entries() {
+fn damage_to_a_ledger_entry_hides_only_the_entries_that_depend_on_it() {
     use Back::{Absent, Equal};
     let mut nights = Nights::new();
     for night in 0..NIGHTS {
@@ -396,7 +396,7 @@ fn ledger_entries() {
             let cell = try_everything(&mut nights, kind, how);
             let expected = match (night, how.removes(), how) {
                 (0, true, _) | (0 | 2, _, Harm::Swap) => [Absent, Absent, Absent],
-                // The entry after the one that follows counts again: it names bytes that are still there.
+                // The entry after the next one counts again, because its predecessor's bytes still exist.
                 (0, ..) => [Absent, Absent, Equal],
                 (1, ..) => [Equal, Absent, Absent],
                 _ => [Equal, Equal, Absent],
@@ -406,7 +406,7 @@ fn ledger_entries() {
             let is_end = night == NIGHTS - 1;
             let seen = cell.seen(Severity::Damage, &cell.name);
             match how {
-                // Nothing says that there was one more, but for who saw it.
+                // Only a process that saw the last entry can tell that it existed.
                 Harm::Delete if is_end => assert_eq!(seen, ""),
                 _ => assert_eq!(seen, "QRSD", "{how:?} {night}"),
             }
@@ -416,7 +416,7 @@ fn ledger_entries() {
 }
 
 #[test]
-fn manifests() {
+fn damage_to_a_manifest_affects_only_its_snapshot() {
     let mut nights = Nights::new();
     for night in [0, NIGHTS - 1] {
         for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
@@ -465,11 +465,11 @@ fn packs(kind: fn(usize) -> Kind) {
             }
             let seen = cell.seen(Severity::Damage, &cell.name);
             let size = |name: &str| nights.world.read(name).len();
-            // Two packs may happen to have one size.
+            // Two packs may happen to have the same size.
             let same_size = |other: Kind| size(&cell.name) == size(&nights.object(&other));
             let keeps_size = how.keeps_size() || how == Harm::Swap && kind.other().is_some_and(same_size);
             match how {
-                // The byte lies in a frame of a tier that an auditor does not open, or of one that it does.
+                // The byte is in a frame. An auditor can open frames of nodes, but no frames of leaves and streams.
                 Harm::Flip => assert_eq!(seen, if matches!(kind, Kind::Nodes(_)) { "RSD" } else { "RD" }, "{night}"),
                 _ if keeps_size => assert_eq!(seen, "RSD", "{how:?} {night}"),
                 _ => assert_eq!(seen, "QRSD", "{how:?} {night}"),
@@ -493,10 +493,10 @@ fn packs(kind: fn(usize) -> Kind) {
                     report.sources[0].snapshots.iter().find(|snapshot| snapshot.snapshot == id).expect("checked").intact
                 };
                 for at in 0..first {
-                    assert!(intact(at), "{how:?} {night}: {at} is not hurt");
+                    assert!(intact(at), "{how:?} {night}: {at} must be intact");
                 }
                 if level == 3 {
-                    assert!(!intact(night), "{how:?} {night} is hurt");
+                    assert!(!intact(night), "{how:?} {night} must be damaged");
                 }
             }
         }
@@ -505,22 +505,22 @@ fn packs(kind: fn(usize) -> Kind) {
 }
 
 #[test]
-fn packs_of_leaves() {
+fn damage_to_a_pack_of_leaves_costs_only_its_rows() {
     packs(Kind::Leaves);
 }
 
 #[test]
-fn packs_of_nodes() {
+fn damage_to_a_pack_of_nodes_costs_only_its_rows() {
     packs(Kind::Nodes);
 }
 
 #[test]
-fn packs_of_streams() {
+fn damage_to_a_pack_of_streams_costs_only_its_values() {
     packs(Kind::Streams);
 }
 
 #[test]
-fn what_is_only_economy() {
+fn damage_to_caches_and_announcements_costs_nothing() {
     let mut nights = Nights::new();
     for kind in [Kind::Index(0), Kind::Index(2), Kind::Session(2)] {
         for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
@@ -542,7 +542,7 @@ fn what_is_only_economy() {
 }
 
 #[test]
-fn who_was_here_before_sees_what_is_gone() {
+fn a_verifier_with_known_heads_detects_removed_entries() {
     let mut nights = Nights::new();
     let heads = nights.world.verify(None, VerifyLevel::Quick).expect("quick").heads.expect("heads");
     let text = serde_json::to_string(&heads).expect("serializes");
@@ -567,7 +567,7 @@ fn who_was_here_before_sees_what_is_gone() {
     assert!(report.has_damage());
 }
 
-/// A database whose one large table makes a tree of two levels of nodes.
+/// A database with one large table, whose tree has two levels of nodes.
 fn tall(world: &StoredWorld, name: &str) -> PathBuf {
     let path = world.path(name);
     let db = Connection::open(&path).expect("a database");
@@ -581,7 +581,7 @@ fn tall(world: &StoredWorld, name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_lost_node_costs_its_rows_alone() {
+fn a_lost_node_costs_only_its_rows() {
     let world = StoredWorld::new();
     let live = tall(&world, "live.sqlite");
     world.try_backup(&live).expect("a snapshot");
@@ -605,7 +605,7 @@ fn a_lost_node_costs_its_rows_alone() {
 }
 
 #[test]
-fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
+fn frames_before_the_end_of_a_truncated_pack_are_restored() {
     let world = StoredWorld::new();
     let live = tall(&world, "live.sqlite");
     world.try_backup(&live).expect("a snapshot");
@@ -622,7 +622,7 @@ fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
         "{again:?}"
     );
     std::fs::remove_file(&back).expect("removes");
-    // Both snapshots are whole again: the older one finds its chunks in the new pack.
+    // Both snapshots are complete again: the older one finds its chunks in the new pack.
     for at in 0..2 {
         let restored = world.try_restore(Selector::Latest(at), &back).expect("restores");
         assert!(restored.damaged().is_empty(), "{:?}", restored.damaged());
@@ -631,7 +631,7 @@ fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
     }
 }
 
-/// A small database after another night; its rows tell which.
+/// Backs up a small database with one more row, which identifies the run.
 fn small_night(world: &StoredWorld, db: &Connection, n: usize) {
     db.execute("INSERT INTO t VALUES (?1, ?2)", (n as i64, noise(n as u64, 50))).expect("a row");
     world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
@@ -644,7 +644,7 @@ fn small(world: &StoredWorld) -> Connection {
 }
 
 #[test]
-fn a_gap_that_is_filled_brings_nothing_old_back() {
+fn filling_a_gap_does_not_bring_back_ignored_entries() {
     let world = StoredWorld::new();
     let db = small(&world);
     (0..6).for_each(|n| small_night(&world, &db, n));
@@ -673,7 +673,7 @@ fn a_gap_that_is_filled_brings_nothing_old_back() {
 }
 
 #[test]
-fn garbage_at_the_next_number_stops_nobody() {
+fn garbage_at_the_next_number_blocks_nothing() {
     let world = StoredWorld::new();
     let db = small(&world);
     small_night(&world, &db, 0);
@@ -696,7 +696,7 @@ fn garbage_at_the_next_number_stops_nobody() {
 }
 
 #[test]
-fn a_page_of_wraps_is_no_loss() {
+fn damage_to_a_page_of_wraps_loses_nothing() {
     let mut world = StoredWorld::new();
     let db = small(&world);
     (0..66).for_each(|n| small_night(&world, &db, n));
@@ -743,7 +743,7 @@ fn a_page_of_wraps_is_no_loss() {
 }
 
 #[test]
-fn a_bit_anywhere_is_found_and_never_restored() {
+fn a_flipped_bit_anywhere_is_found_and_never_restored() {
     let mut nights = Nights::new();
     let image = nights.image.clone();
     let (mut flips, mut harmless) = (0, 0);
@@ -764,12 +764,12 @@ fn a_bit_anywhere_is_found_and_never_restored() {
             let nights_hit = if name.contains("/packs/") { vec![0, NIGHTS - 1] } else { vec![NIGHTS - 1] };
             for night in nights_hit {
                 let by_id = Selector::Name(nights.snapshots[night].to_string());
-                // Panics if what comes back is another database and nothing is listed.
+                // Panics if the restored database differs and nothing is listed.
                 harmless += usize::from(restore(&nights, Role::Admin, by_id, &nights.databases[night]).is_ok());
             }
             nights.world.overwrite(name, bytes.clone());
         }
     }
-    println!("{flips} flips, {harmless} restores went on");
+    println!("{flips} flips, {harmless} restores succeeded");
     nights.world.reset(&image);
 }

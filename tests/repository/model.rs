@@ -1,5 +1,5 @@
-//! Random days in the life of a database and its repository, against the simplest model of a backup there is: a copy
-//! of the file. Whatever happened, every snapshot comes back as the copy made with it.
+//! Random operations on a database and its repository, checked against the simplest model of a backup: a copy of the
+//! file. Whatever happened, every snapshot must restore to the copy made with it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::world::{SOURCE, World, open_key, times};
 
 const STEPS: i64 = 60;
 
-/// A repository, the database, and copies of it.
+/// A repository, its database, and a copy of the database for each snapshot.
 struct Life {
     seed: i64,
     draws: i64,
@@ -84,7 +84,7 @@ impl Life {
         columns[at as usize].clone()
     }
 
-    /// Statements that may be refused, as a migration of the application's may be.
+    /// Runs a statement. It may fail, as a migration of an application may.
     fn run(&mut self, sql: &str) {
         let outcome = self.db.execute_batch(sql);
         self.log.push(format!("{sql}: {outcome:?}"));
@@ -168,7 +168,7 @@ impl Life {
         }
     }
 
-    /// Either operator, whoever is on duty.
+    /// The key of one of the two operators, at random.
     fn key(&mut self) -> sidekeep::crypto::role::Identity {
         if self.draw(2) == 0 { open_key(&self.second) } else { self.world.key(Role::Operator) }
     }
@@ -187,7 +187,7 @@ impl Life {
         self.keep(report.snapshot.expect("committed"));
     }
 
-    /// A backup through a store that fails at some call.
+    /// Runs a backup through a store that fails as planned.
     fn backup_through(&mut self, plan: Plan) {
         let key = self.key();
         let what = format!("{plan:?}");
@@ -196,7 +196,7 @@ impl Life {
         let snapshots: Vec<Digest> = self.world.ledger(SOURCE).snapshots.iter().map(|record| record.id).collect();
         self.log.push(format!("backup through {what}: {:?}", outcome.as_ref().map(|report| report.number)));
         assert!(snapshots.len() <= self.nights.len() + 1);
-        assert!(outcome.is_err() || snapshots.len() == self.nights.len() + 1, "success is a commit");
+        assert!(outcome.is_err() || snapshots.len() == self.nights.len() + 1, "a backup succeeds only if it commits");
         if let Some(id) = snapshots.get(self.nights.len()) {
             self.keep(*id);
         }
@@ -216,7 +216,7 @@ impl Life {
         self.backup_through(Plan::crash(call, effect));
     }
 
-    /// Entries of others between the snapshots.
+    /// Appends entries of other keys between the snapshots.
     fn maintain(&mut self) {
         let Some((snapshot, _)) = self.nights.last() else { return };
         let (snapshot, tag) = (*snapshot, self.name("tag"));
@@ -226,7 +226,7 @@ impl Life {
                 SOURCE,
                 EntryBody::Tag(Tag { snapshot, tag, change: TagChange::Put }),
             ),
-            // Of something that nobody has.
+            // Prunes a pack that does not exist.
             _ => {
                 let packs = vec![Digest::of(&noise(self.draws as u64, 8))];
                 let prune = Prune { packs, manifests: Vec::new(), wraps: Vec::new() };
@@ -247,7 +247,7 @@ impl Life {
 }
 
 #[test]
-fn every_snapshot_comes_back_whatever_happened() {
+fn every_snapshot_restores_after_random_operations() {
     for seed in 0..times(6) as i64 {
         let mut life = Life::new(seed);
         for _ in 0..STEPS {

@@ -1,5 +1,5 @@
-//! What a run that died had announced is put to use by the next one of the same key, and by that alone, unless somebody
-//! removed it (rule L6).
+//! Packs that a crashed run had announced are adopted by the next run of the same key and by no other, unless they were
+//! removed (rule L6).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::support::stores::faulty::{Effect, Faulty, Plan};
 use crate::support::world::look::assert_sound;
 use crate::support::world::{SOURCE, World, open_key};
 
-/// A run of the operator that died before its manifest: the repository, and what it had announced.
+/// A run of the operator that crashed before its manifest. Returns the repository and the announced packs.
 fn died(night: &Night) -> (World, Arc<InMemory>, Vec<Digest>) {
     let counting = Faulty::new(night.fork(), Plan::never());
     night.world.beside(counting.clone()).backup(&night.after);
@@ -28,7 +28,7 @@ fn died(night: &Night) -> (World, Arc<InMemory>, Vec<Digest>) {
     (left, memory, packs)
 }
 
-/// The announcement of the run that died.
+/// The name of the announcement of the crashed run.
 fn announcement(left: &World, night: &Night) -> String {
     let listed = |world: &World| world.objects().list(&format!("{}/sessions", world.source(SOURCE))).expect("lists");
     let before: Vec<String> = listed(&night.world).into_iter().map(|listed| listed.name).collect();
@@ -51,18 +51,18 @@ fn the_same_key_adopts_what_it_announced() {
 }
 
 #[test]
-fn what_was_removed_is_not_adopted_and_stands_in_nobodys_way() {
+fn pruned_packs_are_not_adopted_and_block_nothing() {
     let night = Night::small();
     let (left, _, packs) = died(&night);
     let prune = Prune { packs: packs.clone(), manifests: Vec::new(), wraps: Vec::new() };
     left.append(Role::Maintainer, SOURCE, EntryBody::Prune(prune));
-    // It is deleted whenever the maintainer comes to it; until then it is there and does not count.
+    // The maintainer deletes them later. Until then they exist but do not count.
     assert_eq!(adopts(&left, &night), 0);
     assert!(packs.iter().all(|pack| !left.ledger(SOURCE).has_pack(pack)));
 }
 
 #[test]
-fn another_keys_announcement_is_no_reason_to_adopt() {
+fn packs_announced_by_another_key_are_not_adopted() {
     let night = Night::small();
     let second = night.world.beside(night.memory.clone()).enrol(Role::Operator, Some(SourceScope::All));
     let (left, _, packs) = died(&night);
@@ -73,7 +73,7 @@ fn another_keys_announcement_is_no_reason_to_adopt() {
 }
 
 #[test]
-fn an_announcement_that_is_altered_or_elsewhere_is_none() {
+fn an_altered_or_moved_announcement_is_ignored() {
     let night = Night::small();
     for elsewhere in [false, true] {
         let (left, memory, _) = died(&night);
@@ -82,7 +82,7 @@ fn an_announcement_that_is_altered_or_elsewhere_is_none() {
         let runtime = &left.runtime;
         runtime.block_on(damage::delete(&*memory, &name));
         let (name, bytes) = if elsewhere {
-            // As the second of its session.
+            // Under the name of the second announcement of its session.
             (name.replace("0000000001", "0000000002"), bytes.to_vec())
         } else {
             let mut envelope: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
@@ -96,7 +96,7 @@ fn an_announcement_that_is_altered_or_elsewhere_is_none() {
 }
 
 #[test]
-fn a_pack_that_is_gone_or_cut_off_is_not_adopted() {
+fn a_missing_or_truncated_pack_is_not_adopted() {
     let night = Night::small();
     for cut in [false, true] {
         let (left, memory, packs) = died(&night);

@@ -1,4 +1,4 @@
-//! The process dies at the k-th call that changes the store, for every k.
+//! The process crashes at the k-th call that changes the store, for every k.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::support::world::data::{noise, open};
 use crate::support::world::look::packs;
 
 #[test]
-fn at_every_call_of_a_backup() {
+fn a_crash_at_any_call_of_a_backup_leaves_only_complete_snapshots() {
     let night = Night::small();
     let healthy = Faulty::new(night.fork(), Plan::never());
     let whole = night.world.beside(healthy.clone()).backup(&night.after);
@@ -41,12 +41,12 @@ fn at_every_call_of_a_backup() {
             assert!(next.new_bytes <= whole.new_bytes + 4096, "{} and {} bytes", next.new_bytes, whole.new_bytes);
         }
     }
-    assert!(adopted > 0, "some runs died after they had announced packs");
+    assert!(adopted > 0, "some runs crashed after they had announced packs");
 }
 
 #[test]
-fn again_and_again_until_one_night_is_through() {
-    // Each run dies one call later than the one before; what all of them announced is put to use.
+fn a_backup_that_crashes_repeatedly_finally_commits() {
+    // Each run crashes one call later than the previous one. All announced packs are adopted.
     let night = Night::small();
     let memory = night.fork();
     let left = night.world.beside(memory.clone());
@@ -58,19 +58,19 @@ fn again_and_again_until_one_night_is_through() {
         if night.assert_nothing_half(&left) {
             break;
         }
-        assert!(call < 40, "it never gets through");
+        assert!(call < 40, "no run ever commits");
     }
     let inventory: u64 = left.ledger(SOURCE).inventory().map(|pack| pack.size).sum();
     let all: u64 = packs(&left, SOURCE).values().sum();
-    // A pack that nobody announced before its run died is uploaded again: at most one or two of each run that died
-    // before its first announcement.
+    // A pack that was not announced before its run crashed is uploaded again: at most one or two packs for each run
+    // that crashed before its first announcement.
     assert!(all < 3 * inventory, "{all} bytes of packs, {inventory} of them needed");
     night.assert_next_run(&left);
 }
 
 #[test]
-fn a_stop_in_the_middle_of_many_packs_uploads_none_twice() {
-    // Photos of more than one pack, so that the first is announced while the others are written.
+fn a_crash_among_many_packs_uploads_no_announced_pack_twice() {
+    // Photos that fill more than one pack, so that the first pack is announced while the others are written.
     let night = Night::new(5, "UPDATE users SET note = 'x'");
     let db = open(&night.after);
     for photo in 0..8 {
@@ -89,11 +89,11 @@ fn a_stop_in_the_middle_of_many_packs_uploads_none_twice() {
     let next = night.assert_next_run(&left);
     let needed = whole.new_bytes.saturating_sub(there);
     assert!(there > 0 && next.adopted > 0, "{next:?}");
-    // Packs of streams are padded, by less than a sixteenth.
+    // Packs of streams are padded by less than a sixteenth.
     assert!(next.new_bytes < needed + needed / 16 + (64 << 10), "{} bytes, {there} were there", next.new_bytes);
 }
 
-/// A clock of a run over a slow line: seconds pass between looks.
+/// The clock of a run over a slow line: four seconds pass whenever it is read.
 struct Slow(Seeded);
 
 impl Env for Slow {
@@ -108,7 +108,7 @@ impl Env for Slow {
 }
 
 #[test]
-fn over_a_slow_line_a_kill_costs_the_packs_that_are_on_their_way() {
+fn over_a_slow_line_a_crash_loses_only_packs_in_flight() {
     let night = Night::new(5, "UPDATE users SET note = 'x'");
     let db = open(&night.after);
     for photo in 0..18 {
@@ -119,7 +119,7 @@ fn over_a_slow_line_a_kill_costs_the_packs_that_are_on_their_way() {
     slow.advance_us(86_400_000_000);
     let memory = night.fork();
     let before = (packs(&night.world, SOURCE).len(), announced(&night.world).len());
-    // Packs and announcements in turns; the last of all calls before the index fragment.
+    // Packs and announcements alternate. Call 11 is the last one before the index fragment.
     let faulty = Faulty::new(memory.clone(), Plan::crash(11, Effect::NotApplied));
     let world = night.world.beside(faulty).with_env(Arc::new(Slow(slow)));
     world.try_backup(&night.after).expect_err("dies");

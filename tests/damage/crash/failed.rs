@@ -1,5 +1,5 @@
-//! The store fails once, at every call, in every way: the run goes on or ends with an error that says why, and never
-//! commits what does not come back.
+//! The store fails once, at every call, in every way. The run either continues or ends with an error that gives the
+//! reason, and never commits a snapshot that cannot be restored.
 
 use sidekeep::base::chain::chain;
 
@@ -15,7 +15,7 @@ fn plan(first: u64, times: u64, fault: Fault) -> Plan {
 }
 
 #[test]
-fn once_at_every_call_of_a_backup() {
+fn a_backup_survives_a_failed_call_or_reports_it() {
     let night = Night::small();
     let healthy = Faulty::new(night.fork(), plan(u64::MAX, 1, Fault::Full));
     night.world.beside(healthy.clone()).backup(&night.after);
@@ -43,11 +43,11 @@ fn once_at_every_call_of_a_backup() {
             }
         }
     }
-    assert!(survived > 0, "a lost answer to a create is looked for");
+    assert!(survived > 0, "the result of a create is looked up if its answer is lost");
 }
 
 #[test]
-fn for_ever_from_some_call_on() {
+fn a_backup_fails_cleanly_if_the_store_fails_for_good() {
     let night = Night::small();
     for call in [1, 3, 5, 8, 12, 16, 20, 24] {
         for fault in [Fault::Refused, Fault::Full, Fault::Short] {
@@ -63,7 +63,7 @@ fn for_ever_from_some_call_on() {
 }
 
 #[test]
-fn a_restore_through_a_failing_store_is_whole_or_says_what_is_not() {
+fn a_restore_through_a_failing_store_is_complete_or_fails() {
     let night = Night::small();
     let healthy = Faulty::new(night.fork(), plan(u64::MAX, 1, Fault::Full));
     let to = night.world.path("back");
@@ -80,7 +80,7 @@ fn a_restore_through_a_failing_store_is_whole_or_says_what_is_not() {
                     std::fs::remove_file(&to).expect("was restored");
                 }
                 Ok(report) => panic!("call {call}, {fault:?}: nothing is damaged: {report:?}"),
-                Err(_) => assert!(!to.exists(), "call {call}, {fault:?}: half a database is none"),
+                Err(_) => assert!(!to.exists(), "call {call}, {fault:?}: a partial database"),
             }
         }
     }

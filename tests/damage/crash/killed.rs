@@ -1,4 +1,4 @@
-//! The program itself is ended from outside: by SIGKILL at any moment, by Ctrl-C.
+//! The program itself is stopped from outside: by SIGKILL at any time, and by Ctrl-C.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::support::world::data::{copy, create_service, draw, noise, open};
 use crate::support::world::look::assert_sound;
 use crate::support::world::{SOURCE, World, times};
 
-/// A repository in a directory, a database, and what a host needs to back it up.
+/// A repository in a directory, a database, and everything that a host needs to back it up.
 struct Host {
     world: World,
     live: PathBuf,
@@ -41,7 +41,7 @@ impl Host {
         command.spawn().expect("the program runs")
     }
 
-    /// A run that nothing disturbs: its report.
+    /// Runs an undisturbed backup and returns its report.
     fn good_backup(&self) -> serde_json::Value {
         let Output { status, stdout, stderr } = self.backup().wait_with_output().expect("ends");
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
@@ -54,7 +54,7 @@ impl Host {
 }
 
 #[test]
-fn killed_at_any_moment_it_leaves_what_was_there() {
+fn a_backup_killed_at_any_time_leaves_earlier_snapshots_intact() {
     let host = Host::new(60);
     let began = Instant::now();
     host.good_backup();
@@ -94,7 +94,7 @@ fn killed_at_any_moment_it_leaves_what_was_there() {
         }
         assert_eq!(now, nights.iter().map(|night| night.0).collect::<Vec<_>>());
     }
-    println!("{died} runs died, {lived} were through; one takes {usual:?}");
+    println!("{died} runs were killed, {lived} completed; one takes {usual:?}");
     assert!(died > 0, "none was killed in time");
     for (id, kept) in &nights[1..] {
         host.world.assert_restores(SOURCE, *id, kept);
@@ -104,7 +104,7 @@ fn killed_at_any_moment_it_leaves_what_was_there() {
 }
 
 #[test]
-fn stopped_by_ctrl_c_it_ends_with_130_and_the_next_run_goes_on_from_there() {
+fn a_backup_stopped_by_ctrl_c_exits_with_130_and_the_next_run_resumes() {
     let host = Host::new(5);
     let db = open(&host.live);
     for photo in 0..10_i64 {

@@ -18,7 +18,7 @@ fn night(n: u8) -> EntryBody {
     EntryBody::Snapshot(snapshot(n))
 }
 
-/// Changes the signed payload of a statement before it is signed: what a later version might write.
+/// Changes the payload of a statement before signing it, to what a later version might write.
 fn later(fixture: &Fixture, by: &sidekeep::crypto::role::Identity, old: &str, new: &str) -> Vec<u8> {
     let bytes = fixture.entry(night(9), by, |_| {});
     let mut envelope: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
@@ -40,7 +40,7 @@ const LATER: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn garbage_takes_a_number_and_nothing_else() {
+fn a_garbage_entry_uses_up_its_number_and_is_otherwise_ignored() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     fixture.appended(night(1), &operator);
@@ -54,7 +54,7 @@ fn garbage_takes_a_number_and_nothing_else() {
 }
 
 #[test]
-fn a_long_object_is_told_from_others_by_its_start() {
+fn the_digest_of_an_oversized_object_covers_only_its_start() {
     let fixture = Fixture::new();
     fixture.put_entry(1, vec![b' '; STATEMENT_BYTES_MAX + 1]);
     let exact = fixture.ledger().digests[0];
@@ -65,7 +65,7 @@ fn a_long_object_is_told_from_others_by_its_start() {
 }
 
 #[test]
-fn an_entry_in_another_place_is_void() {
+fn an_entry_in_the_wrong_place_is_void() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     let first = fixture.appended(night(1), &operator);
@@ -95,7 +95,7 @@ fn an_entry_copied_from_another_source_or_repository_is_void() {
 }
 
 #[test]
-fn swapped_entries_are_void_and_so_is_what_followed_them() {
+fn swapped_entries_and_their_successors_are_void() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     for n in 1..=4 {
@@ -111,7 +111,7 @@ fn swapped_entries_are_void_and_so_is_what_followed_them() {
 }
 
 #[test]
-fn only_entitled_keys_count() {
+fn an_entry_counts_only_if_an_entitled_key_signed_it() {
     let mut fixture = Fixture::new();
     let why = |fixture: &Fixture, body, by: &_| fixture.why_void(fixture.entry(body, by, |_| {}));
     assert_eq!(
@@ -142,14 +142,14 @@ fn only_entitled_keys_count() {
     let stolen = fixture.entry(night(2), &here, |_| {});
     let id = |identity: &sidekeep::crypto::role::Identity| identity.key_id().to_string();
     forged = String::from_utf8(forged).expect("UTF-8").replace(&id(&fixture.key(Role::Operator)), &id(&here)).into();
-    assert_eq!(fixture.why_void(forged).as_deref(), Some("its signature does not hold"));
+    assert_eq!(fixture.why_void(forged).as_deref(), Some("its signature is not valid"));
     assert!(fixture.why_void(stolen).is_some(), "its place was taken");
     fixture.source = fixture.add_source("photos");
     assert!(fixture.why_void(fixture.entry(night(1), &here, |_| {})).is_some());
 }
 
 #[test]
-fn a_key_revoked_in_the_chain_is_void_from_there() {
+fn entries_of_a_key_are_void_after_the_chain_revokes_it() {
     let fixture = Fixture::new();
     let operator = fixture.enrol(Role::Operator, Some(SourceScope::All));
     fixture.appended(night(1), &operator);
@@ -160,12 +160,12 @@ fn a_key_revoked_in_the_chain_is_void_from_there() {
     assert!(matches!(fixture.append(night(2), &operator), Err(RepoError::NotEnrolled { .. })));
     assert_eq!(fixture.ledger().digests.len(), 2, "nothing void was written");
     assert!(fixture.why_void(fixture.entry(night(2), &operator, |_| {})).is_some());
-    assert_eq!(fixture.ledger().live().count(), 1, "what it committed before stays");
+    assert_eq!(fixture.ledger().live().count(), 1, "earlier commits stay valid");
     fixture.appended(night(3), another.identity());
 }
 
 #[test]
-fn a_key_revoked_in_the_roster_is_void_from_the_position_that_saw_it() {
+fn entries_of_a_key_are_void_once_they_saw_its_revocation_in_the_roster() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let before = fixture.repository().roster().head();
@@ -174,9 +174,9 @@ fn a_key_revoked_in_the_roster_is_void_from_the_position_that_saw_it() {
         fixture.entry(night(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
     };
     assert_eq!(fixture.why_void(entry(1, None)).as_deref(), Some("its signer was not entitled to it at this position"));
-    assert_eq!(fixture.why_void(entry(2, Some(before))), None, "by position, not by time");
+    assert_eq!(fixture.why_void(entry(2, Some(before))), None, "the position in the roster counts, not the time");
     fixture.appended(night(3), &fixture.key(Role::Operator));
-    let older = Some("its signer had seen an older roster than the entry before");
+    let older = Some("its signer had seen an older roster than the previous entry");
     assert_eq!(fixture.why_void(entry(4, Some(before))).as_deref(), older);
     assert!(!fixture.ledger().trusts(&thief.key_id()));
     let Err(error) = fixture.repository().unlock(thief).map(|_| ()) else { panic!("it opens") };
@@ -194,7 +194,7 @@ fn numbers_beyond_a_gap_are_ignored_and_reported() {
     fixture.put_entry(0, b"a number that hides the first".to_vec());
     let ledger = fixture.ledger();
     assert_eq!((ledger.live().count(), ledger.ignored.clone()), (1, vec![3, 4, 12_345_678_901]));
-    // The gap is filled: what was planted at its other side is then void, and blocks nobody.
+    // Once the gap is filled, the entries planted after it are void and block nothing.
     fixture.appended(night(2), &operator);
     let ledger = fixture.ledger();
     assert_eq!((ledger.live().count(), ledger.voids.len(), ledger.ignored.len()), (2, 2, 1));
@@ -202,7 +202,7 @@ fn numbers_beyond_a_gap_are_ignored_and_reported() {
 }
 
 #[test]
-fn a_listing_that_is_behind_hides_no_entry() {
+fn an_outdated_listing_hides_no_entry() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     for n in 1..=4 {
@@ -218,20 +218,20 @@ fn a_listing_that_is_behind_hides_no_entry() {
 }
 
 #[test]
-fn a_store_that_answers_for_every_number_is_not_read_for_ever() {
+fn reading_a_store_that_answers_for_every_number_ends() {
     let fixture = Fixture::new();
     fixture.appended(night(1), &fixture.key(Role::Operator));
     let numbers = 2..=1002;
     let names: Vec<Name> = numbers.clone().map(|n| Name::Ledger(fixture.source, n)).collect();
-    numbers.for_each(|n| fixture.put_entry(n, b"no entry".to_vec()));
+    numbers.for_each(|n| fixture.put_entry(n, b"not an entry".to_vec()));
     assert_eq!(fixture.ledger().voids.len(), 1001);
     let endless = fixture.over(Behind::hiding(fixture.memory.clone(), &names)).expect("opens");
-    let error = Ledger::load(&endless, fixture.source).expect_err("it would not end");
+    let error = Ledger::load(&endless, fixture.source).expect_err("the chain is endless");
     assert!(error.to_string().contains("ledger/0000001002") && error.to_string().contains("lists none"), "{error}");
 }
 
 #[test]
-fn a_tag_is_put_once_and_removed() {
+fn a_tag_is_added_once_and_can_be_removed() {
     let fixture = Fixture::new();
     let maintainer = fixture.key(Role::Maintainer);
     let snapshot = fixture.appended(night(1), &fixture.key(Role::Operator)).sha256;
@@ -246,7 +246,7 @@ fn a_tag_is_put_once_and_removed() {
 }
 
 #[test]
-fn later_versions_stop_a_reader_only_if_an_entitled_key_signed_them_in_their_place() {
+fn a_later_version_stops_readers_only_if_entitled_and_in_place() {
     for (old, new) in LATER {
         let fixture = Fixture::new();
         let operator = fixture.key(Role::Operator);
@@ -264,14 +264,14 @@ fn later_versions_stop_a_reader_only_if_an_entitled_key_signed_them_in_their_pla
 }
 
 #[test]
-fn a_reader_reads_the_roster_again_when_an_entry_saw_a_newer_one() {
+fn the_roster_is_reloaded_if_an_entry_saw_a_newer_one() {
     let fixture = Fixture::new();
     let stale = fixture.repository();
     let operator = fixture.enrol(Role::Operator, Some(SourceScope::All));
     fixture.appended(night(1), &operator);
     let ledger = Ledger::load(&stale, fixture.source).expect("folds");
     assert_eq!((ledger.live().count(), ledger.voids.len()), (1, 0));
-    // What is appended with that ledger must not seem to have seen the old roster.
+    // An entry appended with that ledger must not claim to have seen only the old roster.
     let maintainer = fixture.key(Role::Maintainer);
     assert!(matches!(append_to(&stale, &ledger, prune(&[1]), &maintainer), Ok(Appended::Done(_))));
     assert!(fixture.ledger().voids.is_empty() && fixture.ledger().was_removed(&digest(1)));
@@ -280,7 +280,7 @@ fn a_reader_reads_the_roster_again_when_an_entry_saw_a_newer_one() {
 }
 
 #[test]
-fn a_roster_rolled_back_under_the_ledger_is_noticed() {
+fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
@@ -294,7 +294,7 @@ fn a_roster_rolled_back_under_the_ledger_is_noticed() {
     };
     delete();
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
-    // Another admin's entry in its place does not help.
+    // Another admin's entry in its place does not hide the rollback.
     fixture
         .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
@@ -303,7 +303,7 @@ fn a_roster_rolled_back_under_the_ledger_is_noticed() {
 }
 
 #[test]
-fn an_entry_that_saw_what_never_was_stops_readers_no_longer_than_its_key() {
+fn an_entry_that_saw_a_nonexistent_roster_stops_readers_until_its_key_is_revoked() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let never = |number| Numbered { number, sha256: digest(1) };
@@ -326,7 +326,7 @@ fn an_entry_that_saw_what_never_was_stops_readers_no_longer_than_its_key() {
 }
 
 #[test]
-fn what_takes_the_place_of_packs_is_of_their_epoch() {
+fn packs_added_by_a_repack_or_erase_keep_the_epoch() {
     let fixture = Fixture::new();
     let (operator, maintainer) = (fixture.key(Role::Operator), fixture.key(Role::Maintainer));
     fixture.appended(night(1), &operator);
