@@ -89,9 +89,9 @@ pub fn position_meant<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: 
     exactly.or_else(|| only_position(names, |name| is_without_schema(wanted, name)))
 }
 
-/// Position of the only name that satisfies `is_so`. `None` if several do.
-fn only_position<'n>(names: impl Iterator<Item = &'n str>, is_so: impl Fn(&str) -> bool) -> Option<usize> {
-    let mut matching = names.enumerate().filter(|(_, name)| is_so(name));
+/// Position of the only name that satisfies `matches`. `None` if several do.
+fn only_position<'n>(names: impl Iterator<Item = &'n str>, matches: impl Fn(&str) -> bool) -> Option<usize> {
+    let mut matching = names.enumerate().filter(|(_, name)| matches(name));
     let (only, _) = matching.next()?;
     matching.next().is_none().then_some(only)
 }

@@ -79,7 +79,7 @@ impl Payload<'_> {
     }
 
     /// Why this version cannot judge a predicate of this `format`. `None` if it can.
-    pub(super) fn later_than_ours(&self, format: u32) -> Option<String> {
+    pub(super) fn unsupported_reason(&self, format: u32) -> Option<String> {
         self.later_type.clone().or_else(|| (format != FORMAT).then(|| format!("format {format}")))
     }
 }

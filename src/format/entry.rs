@@ -323,7 +323,7 @@ impl Predicate for Entry {
 impl EntryHead {
     /// Reads the part that depends on the kind, if this version knows the kind.
     fn read_body(&self, payload: &Payload<'_>) -> Result<EntryBody, StatementError> {
-        match payload.later_than_ours(self.format).or_else(|| unknown_kind(&self.kind)) {
+        match payload.unsupported_reason(self.format).or_else(|| unknown_kind(&self.kind)) {
             Some(what) => Ok(EntryBody::Unsupported(what)),
             None => Ok(payload.predicate::<StoredBody>()?.body),
         }

@@ -572,7 +572,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn separators_lie_between_their_children(mut keys in proptest::collection::vec(proptest::collection::vec(0u8..3, 0..6), 2..12)) {
+        fn separators_divide_neighbouring_children(mut keys in proptest::collection::vec(proptest::collection::vec(0u8..3, 0..6), 2..12)) {
             keys.sort();
             let separators: Vec<_> = keys.windows(2).map(|pair| separator(&pair[0], &pair[1])).collect();
             for (pair, between) in keys.windows(2).zip(&separators) {

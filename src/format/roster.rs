@@ -249,7 +249,7 @@ fn decode_statements(payload: &Payload<'_>, format: u32) -> Result<Vec<RosterSta
 
 /// Why this version cannot judge the statements. `None` if it can.
 fn unsupported(payload: &Payload<'_>, format: u32) -> Result<Option<String>, StatementError> {
-    match payload.later_than_ours(format) {
+    match payload.unsupported_reason(format) {
         Some(what) => Ok(Some(what)),
         None => Ok(unknown_statement(&payload.predicate()?)),
     }

@@ -81,7 +81,7 @@ impl Predicate for Announcement {
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
         let head: AnnouncementHead = payload.predicate()?;
-        if let Some(what) = payload.later_than_ours(head.format) {
+        if let Some(what) = payload.unsupported_reason(head.format) {
             return Err(StatementError::Unsupported { what });
         }
         Self::try_from(payload.predicate::<StoredAnnouncement>()?)

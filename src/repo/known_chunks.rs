@@ -62,7 +62,7 @@ pub fn load(
     let repository = unlocked.repository();
     let trusted = trusted_packs(ledger, epoch);
     let wanted = existing(repository, keys, &trusted)?;
-    let mut known = index(repository, keys, &Signers::of(ledger), &wanted, LaterPack::Stops)?;
+    let mut known = index(repository, keys, &Signers::of(ledger), &wanted, UnsupportedPack::Fail)?;
     known.notes.extend(note_of_missing(trusted.len() - wanted.len()));
     Adoption { unlocked, ledger, keys, seen: HashSet::new(), known: &mut known }.adopt_all()?;
     Ok(known)
@@ -113,16 +113,16 @@ pub fn index_of_readable(
     wanted: &[WantedPack],
 ) -> Result<KnownChunks, RepoError> {
     let wanted = existing(repository, keys, wanted)?;
-    index(repository, keys, signers, &wanted, LaterPack::LeftOut)
+    index(repository, keys, signers, &wanted, UnsupportedPack::Skip)
 }
 
 /// How to handle a pack of a later version.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum LaterPack {
+enum UnsupportedPack {
     /// Fail: a writer that does not understand the repository must not write to it.
-    Stops,
+    Fail,
     /// Skip the pack: a reader works around it.
-    LeftOut,
+    Skip,
 }
 
 /// An index of exactly these packs, from fragments and, if those do not cover them, from the packs' own tables. A pack
@@ -132,7 +132,7 @@ fn index(
     keys: &StructureKeys,
     signers: &Signers,
     wanted: &[WantedPack],
-    later: LaterPack,
+    unsupported: UnsupportedPack,
 ) -> Result<KnownChunks, RepoError> {
     let objects = repository.objects();
     let mut notes = Vec::new();
@@ -141,15 +141,15 @@ fn index(
         builder.add_fragment(fragment);
     }
     for rank in builder.missing() {
-        notes.extend(builder.add_missing(objects, rank, later)?);
+        notes.extend(builder.add_missing(objects, rank, unsupported)?);
     }
     Ok(KnownChunks { index: builder.finish(), notes, ..KnownChunks::default() })
 }
 
 /// The note about a pack that cannot be read. Returns errors that do not justify skipping the pack.
-fn left_out(error: RepoError, later: LaterPack) -> Result<Finding, RepoError> {
+fn note_or_error(error: RepoError, unsupported: UnsupportedPack) -> Result<Finding, RepoError> {
     match error {
-        RepoError::Unsupported { .. } if later == LaterPack::Stops => Err(error),
+        RepoError::Unsupported { .. } if unsupported == UnsupportedPack::Fail => Err(error),
         RepoError::Store(_) => Err(error),
         error => Ok(note_of_store(format!("skipped: {error}"))),
     }
@@ -173,18 +173,28 @@ impl<'a> IndexBuilder<'a> {
     }
 
     /// Adds a pack from its own table. If the table cannot be read, skips the pack and returns a note.
-    fn add_missing(&mut self, objects: &Objects, rank: usize, later: LaterPack) -> Result<Option<Finding>, RepoError> {
+    fn add_missing(
+        &mut self,
+        objects: &Objects,
+        rank: usize,
+        unsupported: UnsupportedPack,
+    ) -> Result<Option<Finding>, RepoError> {
         let pack = self.wanted[rank];
         match PackTable::read(objects, self.keys, pack.digest, pack.size) {
             Ok(table) => self.add_table(rank, &table),
-            Err(error) => return self.leave_out_or_fail(error, rank, later).map(Some),
+            Err(error) => return self.skip_or_fail(error, rank, unsupported).map(Some),
         }
         Ok(None)
     }
 
-    fn leave_out_or_fail(&mut self, error: RepoError, rank: usize, later: LaterPack) -> Result<Finding, RepoError> {
-        let note = left_out(error, later)?;
-        self.leave_out(rank);
+    fn skip_or_fail(
+        &mut self,
+        error: RepoError,
+        rank: usize,
+        unsupported: UnsupportedPack,
+    ) -> Result<Finding, RepoError> {
+        let note = note_or_error(error, unsupported)?;
+        self.skip(rank);
         Ok(note)
     }
 
@@ -216,7 +226,7 @@ impl<'a> IndexBuilder<'a> {
     }
 
     /// Adds an empty pack, so that other packs keep their ordinals. No entry refers to it.
-    fn leave_out(&mut self, rank: usize) {
+    fn skip(&mut self, rank: usize) {
         let pack = PackRef { digest: self.wanted[rank].digest, sessions: Vec::new() };
         let epoch = self.keys.context().epoch;
         self.packs[rank] = Some(IndexedPack { pack, size: 0, content: PackContent::Leaves, epoch });

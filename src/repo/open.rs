@@ -303,12 +303,12 @@ impl Unlocked {
 
     fn source_of_name(&self, name: &str) -> Result<SourceId, RepoError> {
         let mut sources = self.repository.roster.sources.keys().copied();
-        let found = sources.find(|id| self.is_called(*id, name));
+        let found = sources.find(|id| self.has_name_or_id(*id, name));
         found.ok_or_else(|| RepoError::NoSource { name: name.to_owned() })
     }
 
     /// Whether `name` is the name or the id of a source.
-    fn is_called(&self, source: SourceId, name: &str) -> bool {
+    fn has_name_or_id(&self, source: SourceId, name: &str) -> bool {
         self.source_name(source).as_deref() == Some(name) || source.to_string() == name
     }
 

@@ -104,7 +104,7 @@ impl Roster {
         let at = Numbered { number, sha256: link.digest() };
         self.digests.push(at.sha256);
         match self.apply_link(at, previous, link) {
-            Err(error) if is_passed_over(number, &error) => {
+            Err(error) if is_void(number, &error) => {
                 self.voids.push((number, void_reason(error)));
                 Ok(())
             }
@@ -329,7 +329,7 @@ fn check_supported(number: u64, statement: &RosterStatement) -> Result<(), RepoE
 }
 
 /// Whether an entry with this error is void, so that the fold continues after it.
-fn is_passed_over(number: u64, error: &RepoError) -> bool {
+fn is_void(number: u64, error: &RepoError) -> bool {
     number > 1 && !matches!(error, RepoError::Unsupported { .. })
 }
 

@@ -49,7 +49,7 @@ const SCHEMA: &str = r#"
     INSERT INTO gone (a) VALUES (1), (2), (-9223372036854775808);
     INSERT INTO "we,ird ""t" VALUES (' x', char(10), 1), ('', '"', 2), ('\N', '1e5', NULL), ('é', '-0.5', 3.25);
 "#;
-const NIGHT: &str = "
+const CHANGES: &str = "
     UPDATE contacts SET name = 'changed' WHERE id % 97 = 0;
     DELETE FROM notes WHERE id % 501 = 3;
     DELETE FROM photos WHERE id % 400 = 9;
@@ -307,9 +307,9 @@ fn with_history(reader: &Reader) {
     let config = fs::read_to_string(sandbox.path("sidekeep.toml")).expect("reads");
     let second = format!("[source.second]\nurl = \"sqlite:{}\"\n", sandbox.path("second.db").display());
     sandbox.write("sidekeep.toml", &format!("{config}\n{second}[source.second.layout]\nlog = \"key\"\n"));
-    for (night, changes) in ["", NIGHT, "DELETE FROM contacts WHERE id BETWEEN 500 AND 900"].iter().enumerate() {
+    for (run, changes) in ["", CHANGES, "DELETE FROM contacts WHERE id BETWEEN 500 AND 900"].iter().enumerate() {
         sandbox.sql("sync.db", &format!("{WEAK} {changes}"));
-        fs::copy(sandbox.path("sync.db"), sandbox.path(&format!("night{night}.db"))).expect("copies");
+        fs::copy(sandbox.path("sync.db"), sandbox.path(&format!("run{run}.db"))).expect("copies");
         assert_eq!(sandbox.run(&["backup", "main"]).code, 0);
     }
     sandbox.ok(&["backup", "second"]);
@@ -321,8 +321,8 @@ fn a_second_reader_reads_every_value() {
     with_history(&reader);
     let shown: Vec<_> = reader.ok(ADMIN).lines().map(str::to_owned).collect();
     assert_eq!(shown.len(), 4, "{shown:?}");
-    for (back, night) in [("latest~2", "night0.db"), ("latest~1", "night1.db"), ("latest", "night2.db")] {
-        reader.compare("main", back, night);
+    for (back, database) in [("latest~2", "run0.db"), ("latest~1", "run1.db"), ("latest", "run2.db")] {
+        reader.compare("main", back, database);
     }
     reader.compare("second", "latest", "second.db");
 }
@@ -469,8 +469,8 @@ fn the_script_folds_chains_like_the_program() {
     let world = World::new();
     let live = world.path("live");
     let database = crate::support::world::data::create_service(&live, 10);
-    for night in 0..3 {
-        database.execute("UPDATE settings SET value = ?1", [night]).expect("updates");
+    for run in 0..3 {
+        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
         world.backup(&live);
     }
     std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");

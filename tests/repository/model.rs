@@ -27,7 +27,7 @@ struct Life {
     second: String,
     live: PathBuf,
     db: Connection,
-    nights: Vec<(Digest, PathBuf)>,
+    snapshots: Vec<(Digest, PathBuf)>,
     names: i64,
     log: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Life {
         let live = world.path("live");
         let db = open(&live);
         db.execute_batch("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)").expect("a table");
-        Self { seed, draws: 0, world, memory, second, live, db, nights: Vec::new(), names: 0, log: Vec::new() }
+        Self { seed, draws: 0, world, memory, second, live, db, snapshots: Vec::new(), names: 0, log: Vec::new() }
     }
 
     /// A number below `limit`.
@@ -174,9 +174,9 @@ impl Life {
     }
 
     fn keep(&mut self, id: Digest) {
-        let path = self.world.path(&format!("kept {}", self.nights.len()));
+        let path = self.world.path(&format!("kept {}", self.snapshots.len()));
         copy(&self.live, &path);
-        self.nights.push((id, path));
+        self.snapshots.push((id, path));
     }
 
     fn backup(&mut self) {
@@ -195,9 +195,12 @@ impl Life {
         let outcome = self.world.beside(faulty).try_backup_as(key, SOURCE, &self.live);
         let snapshots: Vec<Digest> = self.world.ledger(SOURCE).snapshots.iter().map(|record| record.id).collect();
         self.log.push(format!("backup through {what}: {:?}", outcome.as_ref().map(|report| report.number)));
-        assert!(snapshots.len() <= self.nights.len() + 1);
-        assert!(outcome.is_err() || snapshots.len() == self.nights.len() + 1, "a backup succeeds only if it commits");
-        if let Some(id) = snapshots.get(self.nights.len()) {
+        assert!(snapshots.len() <= self.snapshots.len() + 1);
+        assert!(
+            outcome.is_err() || snapshots.len() == self.snapshots.len() + 1,
+            "a backup succeeds only if it commits"
+        );
+        if let Some(id) = snapshots.get(self.snapshots.len()) {
             self.keep(*id);
         }
     }
@@ -218,7 +221,7 @@ impl Life {
 
     /// Appends entries of other keys between the snapshots.
     fn maintain(&mut self) {
-        let Some((snapshot, _)) = self.nights.last() else { return };
+        let Some((snapshot, _)) = self.snapshots.last() else { return };
         let (snapshot, tag) = (*snapshot, self.name("tag"));
         match self.draw(2) {
             0 => self.world.append(
@@ -236,12 +239,12 @@ impl Life {
     }
 
     fn restore_any(&mut self) {
-        if self.nights.is_empty() {
+        if self.snapshots.is_empty() {
             return;
         }
-        let at = self.draw(self.nights.len() as i64) as usize;
-        let (id, path) = &self.nights[at];
-        self.log.push(format!("restore night {at}"));
+        let at = self.draw(self.snapshots.len() as i64) as usize;
+        let (id, path) = &self.snapshots[at];
+        self.log.push(format!("restore snapshot {at}"));
         self.world.assert_restores(SOURCE, *id, path);
     }
 }
@@ -256,8 +259,8 @@ fn every_snapshot_restores_after_random_operations() {
         life.backup();
         assert_sound(&life.world, SOURCE);
         let last: Vec<Digest> = life.world.ledger(SOURCE).snapshots.iter().map(|record| record.id).collect();
-        assert_eq!(last, life.nights.iter().map(|night| night.0).collect::<Vec<_>>());
-        for (id, path) in &life.nights {
+        assert_eq!(last, life.snapshots.iter().map(|snapshot| snapshot.0).collect::<Vec<_>>());
+        for (id, path) in &life.snapshots {
             life.world.assert_restores(SOURCE, *id, path);
         }
     }

@@ -40,10 +40,10 @@ impl SnapshotReader<'_> {
     ) -> Result<(), E> {
         let runs = self.runs(wants);
         let reads: Vec<Read> = runs.iter().map(|run| run.read.clone()).collect();
-        let mut fetch = Fetch { reader: self, wants, each, alone: Vec::new(), by_index: without_hint(wants) };
+        let mut fetch = Fetch { reader: self, wants, each, unbatched: Vec::new(), by_index: without_hint(wants) };
         let objects = self.unlocked.repository().objects();
         objects.get_many::<E>(&reads, |at, bytes| fetch.take_run(&runs[at], bytes))?;
-        fetch.fetch_alone()?;
+        fetch.fetch_unbatched()?;
         fetch.fetch_by_index()
     }
 
@@ -282,7 +282,7 @@ struct Fetch<'a, F> {
     wants: &'a [Want],
     each: F,
     /// Wants whose range was cut off. Each is read with its own request.
-    alone: Vec<usize>,
+    unbatched: Vec<usize>,
     /// Wants that have no hint or a stale one.
     by_index: Vec<usize>,
 }
@@ -297,7 +297,7 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
             }
             // The pack is truncated somewhere. Frames before that point can be read individually.
             Err(StoreError::Short { .. }) => {
-                self.alone.extend(&run.wants);
+                self.unbatched.extend(&run.wants);
                 Ok(())
             }
             Err(error) => self.fail_run(run, error),
@@ -333,8 +333,8 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
         Ok(())
     }
 
-    fn fetch_alone(&mut self) -> Result<(), E> {
-        for at in std::mem::take(&mut self.alone) {
+    fn fetch_unbatched(&mut self) -> Result<(), E> {
+        for at in std::mem::take(&mut self.unbatched) {
             let opened = self.reader.fetch_by_hint(&self.wants[at]);
             self.take_opened(at, opened)?;
         }

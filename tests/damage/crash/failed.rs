@@ -3,7 +3,7 @@
 
 use sidekeep::base::chain::chain;
 
-use crate::crash::night::Night;
+use crate::crash::scenario::Scenario;
 use crate::support::stores::faulty::{ALL, Effect, Fault, Faulty, Plan};
 use crate::support::world::findings::FindingsByKind;
 
@@ -16,17 +16,17 @@ fn plan(first: u64, times: u64, fault: Fault) -> Plan {
 
 #[test]
 fn a_backup_survives_a_failed_call_or_reports_it() {
-    let night = Night::small();
-    let healthy = Faulty::new(night.fork(), plan(u64::MAX, 1, Fault::Full));
-    night.world.beside(healthy.clone()).backup(&night.after);
+    let scenario = Scenario::small();
+    let healthy = Faulty::new(scenario.fork(), plan(u64::MAX, 1, Fault::Full));
+    scenario.world.beside(healthy.clone()).backup(&scenario.after);
     let mut survived = 0;
     for call in 1..=healthy.calls() {
         for fault in FAULTS {
-            let memory = night.fork();
+            let memory = scenario.fork();
             let faulty = Faulty::new(memory.clone(), plan(call, 1, fault));
-            let result = night.world.beside(faulty).try_backup(&night.after);
-            let left = night.world.beside(memory);
-            let committed = night.assert_nothing_half(&left);
+            let result = scenario.world.beside(faulty).try_backup(&scenario.after);
+            let left = scenario.world.beside(memory);
+            let committed = scenario.assert_nothing_half(&left);
             match result {
                 Ok(report) => {
                     survived += 1;
@@ -48,35 +48,35 @@ fn a_backup_survives_a_failed_call_or_reports_it() {
 
 #[test]
 fn a_backup_fails_cleanly_if_the_store_fails_for_good() {
-    let night = Night::small();
+    let scenario = Scenario::small();
     for call in [1, 3, 5, 8, 12, 16, 20, 24] {
         for fault in [Fault::Refused, Fault::Full, Fault::Short] {
-            let memory = night.fork();
+            let memory = scenario.fork();
             let faulty = Faulty::new(memory.clone(), plan(call, u64::MAX, fault));
-            let result = night.world.beside(faulty).try_backup(&night.after);
-            let left = night.world.beside(memory);
-            let committed = night.assert_nothing_half(&left);
+            let result = scenario.world.beside(faulty).try_backup(&scenario.after);
+            let left = scenario.world.beside(memory);
+            let committed = scenario.assert_nothing_half(&left);
             assert_eq!(result.is_ok(), committed, "call {call}, {fault:?}: {result:?}");
-            night.assert_next_run(&left);
+            scenario.assert_next_run(&left);
         }
     }
 }
 
 #[test]
 fn a_restore_through_a_failing_store_is_complete_or_fails() {
-    let night = Night::small();
-    let healthy = Faulty::new(night.fork(), plan(u64::MAX, 1, Fault::Full));
-    let to = night.world.path("back");
-    night.world.beside(healthy.clone()).restore(&to);
+    let scenario = Scenario::small();
+    let healthy = Faulty::new(scenario.fork(), plan(u64::MAX, 1, Fault::Full));
+    let to = scenario.world.path("back");
+    scenario.world.beside(healthy.clone()).restore(&to);
     std::fs::remove_file(&to).expect("was restored");
     for call in 1..=healthy.calls() {
         for fault in [Fault::Lost(Effect::NotApplied), Fault::Refused, Fault::Short] {
-            let faulty = Faulty::new(night.fork(), plan(call, 1, fault));
-            let to = night.world.path("back");
+            let faulty = Faulty::new(scenario.fork(), plan(call, 1, fault));
+            let to = scenario.world.path("back");
             let selector = sidekeep::ops::select::Selector::Latest(0);
-            match night.world.beside(faulty).try_restore(selector, &to) {
+            match scenario.world.beside(faulty).try_restore(selector, &to) {
                 Ok(report) if report.damaged().is_empty() && report.refused().is_empty() => {
-                    crate::support::sqlite::assert_same_database(&night.before, &to);
+                    crate::support::sqlite::assert_same_database(&scenario.before, &to);
                     std::fs::remove_file(&to).expect("was restored");
                 }
                 Ok(report) => panic!("call {call}, {fault:?}: nothing is damaged: {report:?}"),

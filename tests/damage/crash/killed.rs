@@ -59,7 +59,7 @@ fn a_backup_killed_at_any_time_leaves_earlier_snapshots_intact() {
     let began = Instant::now();
     host.good_backup();
     let mut usual = began.elapsed();
-    let mut nights: Vec<(Digest, PathBuf)> = Vec::new();
+    let mut snapshots: Vec<(Digest, PathBuf)> = Vec::new();
     let (mut died, mut lived) = (0, 0);
     for round in 0..times(20) as i64 {
         let kept = host.world.path(&format!("kept {round}"));
@@ -69,8 +69,8 @@ fn a_backup_killed_at_any_time_leaves_earlier_snapshots_intact() {
         db.execute("INSERT INTO photos VALUES (?1, 1, NULL, ?2)", photo).expect("a photo");
         drop(db);
         copy(&host.live, &kept);
-        if nights.is_empty() {
-            nights.push((host.snapshots()[0], PathBuf::new()));
+        if snapshots.is_empty() {
+            snapshots.push((host.snapshots()[0], PathBuf::new()));
         }
 
         let mut run = host.backup();
@@ -80,23 +80,23 @@ fn a_backup_killed_at_any_time_leaves_earlier_snapshots_intact() {
         assert_ne!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
         assert_sound(&host.world, SOURCE);
         let now = host.snapshots();
-        assert!(now.len() <= nights.len() + 1, "{now:?}");
-        died += u32::from(now.len() == nights.len());
-        lived += u32::from(now.len() > nights.len());
-        if now.len() == nights.len() && round % 3 == 2 {
+        assert!(now.len() <= snapshots.len() + 1, "{now:?}");
+        died += u32::from(now.len() == snapshots.len());
+        lived += u32::from(now.len() > snapshots.len());
+        if now.len() == snapshots.len() && round % 3 == 2 {
             let began = Instant::now();
             host.good_backup();
             usual = began.elapsed();
         }
         let now = host.snapshots();
-        if now.len() > nights.len() {
-            nights.push((now[nights.len()], kept));
+        if now.len() > snapshots.len() {
+            snapshots.push((now[snapshots.len()], kept));
         }
-        assert_eq!(now, nights.iter().map(|night| night.0).collect::<Vec<_>>());
+        assert_eq!(now, snapshots.iter().map(|snapshot| snapshot.0).collect::<Vec<_>>());
     }
     println!("{died} runs were killed, {lived} completed; one takes {usual:?}");
     assert!(died > 0, "none was killed in time");
-    for (id, kept) in &nights[1..] {
+    for (id, kept) in &snapshots[1..] {
         host.world.assert_restores(SOURCE, *id, kept);
     }
     let last = host.good_backup();

@@ -6,6 +6,6 @@ mod died;
 mod failed;
 mod init;
 mod killed;
-mod night;
+mod scenario;
 mod torn;
 mod writers;

@@ -25,7 +25,7 @@ use sidekeep::repo::io::Objects;
 use sidekeep::repo::open::Repository;
 use sidekeep::store::{Location, OpenOptions, Store};
 
-use crate::crash::night::Night;
+use crate::crash::scenario::Scenario;
 use crate::support::world::data::{create_service, noise, open};
 use crate::support::world::look::packs;
 use crate::support::world::{SOURCE, World};
@@ -166,32 +166,32 @@ fn assert_whole(left: &World) {
 
 #[test]
 fn a_power_failure_at_any_create_of_a_backup_leaves_earlier_snapshots_intact() {
-    let night = Night::small();
-    let healthy = Torn::new(night.fork(), usize::MAX, Tear::Gone);
-    night.world.beside(healthy.clone()).backup(&night.after);
+    let scenario = Scenario::small();
+    let healthy = Torn::new(scenario.fork(), usize::MAX, Tear::Gone);
+    scenario.world.beside(healthy.clone()).backup(&scenario.after);
     let creates = healthy.creates();
     assert!(creates >= 6, "packs, an announcement, an index fragment, a manifest, an entry: {creates}");
     for number in 1..=creates {
         for tear in TEARS {
             let what = format!("create {number} of {creates}, {tear:?}");
-            let memory = night.fork();
-            let died = night.world.beside(Torn::new(memory.clone(), number, tear)).try_backup(&night.after);
+            let memory = scenario.fork();
+            let died = scenario.world.beside(Torn::new(memory.clone(), number, tear)).try_backup(&scenario.after);
             died.map(|report| report.number).expect_err(&what);
 
-            let left = night.world.beside(memory);
+            let left = scenario.world.beside(memory);
             let ledger = left.ledger(SOURCE);
-            assert_eq!(ledger.snapshots.iter().map(|record| record.id).collect::<Vec<_>>(), [night.first], "{what}");
-            left.assert_restores(SOURCE, night.first, &night.before);
+            assert_eq!(ledger.snapshots.iter().map(|record| record.id).collect::<Vec<_>>(), [scenario.first], "{what}");
+            left.assert_restores(SOURCE, scenario.first, &scenario.before);
 
-            let next = left.backup(&night.after);
+            let next = left.backup(&scenario.after);
             // A torn entry uses up its number and has no other effect.
             let torn_entry = number == creates && tear != Tear::Gone;
             assert_eq!(next.number, Some(if torn_entry { 3 } else { 2 }), "{what}");
             assert_eq!(left.ledger(SOURCE).voids.len(), usize::from(torn_entry), "{what}");
             assert_whole(&left);
-            left.assert_restores(SOURCE, next.snapshot.expect("committed"), &night.after);
-            left.assert_restores(SOURCE, night.first, &night.before);
-            assert_eq!(left.backup(&night.after).new_bytes, 0, "{what}: everything is stored now");
+            left.assert_restores(SOURCE, next.snapshot.expect("committed"), &scenario.after);
+            left.assert_restores(SOURCE, scenario.first, &scenario.before);
+            assert_eq!(left.backup(&scenario.after).new_bytes, 0, "{what}: everything is stored now");
         }
     }
 }

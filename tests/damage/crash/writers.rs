@@ -21,7 +21,7 @@ use sidekeep::ops::backup::BackupReport;
 use sidekeep::ops::error::OpError;
 use sidekeep::repo::error::RepoError;
 
-use crate::crash::night::Night;
+use crate::crash::scenario::Scenario;
 use crate::support::world::data::{copy, open};
 use crate::support::world::look::{assert_sound, packs};
 use crate::support::world::{SOURCE, World, open_key};
@@ -97,11 +97,11 @@ type Ran = std::result::Result<BackupReport, OpError>;
 
 /// Runs a backup of `database` that is about to commit while `meanwhile` happens. Returns its result and the
 /// repository.
-fn held(night: &Night, key: Option<&str>, database: &FilePath, meanwhile: impl FnOnce(&World)) -> (Ran, World) {
-    let memory = night.fork();
-    let healthy = night.world.beside(memory.clone());
+fn held(scenario: &Scenario, key: Option<&str>, database: &FilePath, meanwhile: impl FnOnce(&World)) -> (Ran, World) {
+    let memory = scenario.fork();
+    let healthy = scenario.world.beside(memory.clone());
     let (store, holder) = Held::new(memory);
-    let slow = night.world.beside(store);
+    let slow = scenario.world.beside(store);
     let ran = std::thread::scope(|scope| {
         let run = scope.spawn(|| match key {
             Some(key) => slow.try_backup_as(open_key(key), SOURCE, database),
@@ -130,31 +130,31 @@ fn overtaken(ran: Ran) -> String {
 }
 
 /// A copy of the database with other changes.
-fn other_day(night: &Night) -> PathBuf {
-    let path = night.world.path("other");
-    copy(&night.after, &path);
+fn other_day(scenario: &Scenario) -> PathBuf {
+    let path = scenario.world.path("other");
+    copy(&scenario.after, &path);
     open(&path).execute_batch("UPDATE contacts SET born = 1; DELETE FROM photos WHERE id = 1002").expect("a day");
     path
 }
 
 #[test]
 fn the_run_with_the_older_image_is_overtaken() {
-    let night = Night::small();
-    let other = other_day(&night);
-    let (ran, left) = held(&night, None, &night.after, |world| drop(world.backup(&other)));
+    let scenario = Scenario::small();
+    let other = other_day(&scenario);
+    let (ran, left) = held(&scenario, None, &scenario.after, |world| drop(world.backup(&other)));
     assert!(overtaken(ran).contains("as of"));
     assert_eq!(left.ledger(SOURCE).snapshots.len(), 2);
     left.assert_restores(SOURCE, left.ledger(SOURCE).newest().expect("the other's").id, &other);
     assert_sound(&left, SOURCE);
-    night.assert_next_run(&left);
+    scenario.assert_next_run(&left);
 }
 
 #[test]
 fn the_run_with_the_newer_image_takes_the_next_number() {
-    let night = Night::small();
-    let other = other_day(&night);
+    let scenario = Scenario::small();
+    let other = other_day(&scenario);
     // The held run's image is from tomorrow, the other one's from today.
-    let late = Night { world: night.world.with_env(tomorrow()), ..night };
+    let late = Scenario { world: scenario.world.with_env(tomorrow()), ..scenario };
     let today: Arc<Seeded> = Arc::new(Seeded::new(5));
     today.advance_us(3_600_000_000);
     let mut first = None;
@@ -171,8 +171,8 @@ fn the_run_with_the_newer_image_takes_the_next_number() {
 
 #[test]
 fn a_run_that_shares_pruned_data_does_not_commit() {
-    let night = Night::small();
-    let (ran, left) = held(&night, None, &night.after, |world| {
+    let scenario = Scenario::small();
+    let (ran, left) = held(&scenario, None, &scenario.after, |world| {
         // Only the packs of the first snapshot, because the store already has some of the held run.
         let packs = world.ledger(SOURCE).inventory().map(|pack| pack.digest).collect();
         world.append(
@@ -183,42 +183,42 @@ fn a_run_that_shares_pruned_data_does_not_commit() {
     });
     assert!(overtaken(ran).contains("shares with earlier ones was pruned"));
     assert_eq!(left.ledger(SOURCE).snapshots.len(), 1);
-    let report = left.backup(&night.after);
-    left.assert_restores(SOURCE, report.snapshot.expect("committed"), &night.after);
+    let report = left.backup(&scenario.after);
+    left.assert_restores(SOURCE, report.snapshot.expect("committed"), &scenario.after);
 }
 
 #[test]
 fn a_run_that_shares_data_of_a_revoked_key_does_not_commit() {
-    let night = Night::small();
-    let second = night.world.enrol(Role::Operator, Some(SourceScope::All));
-    let thief = night.world.key(Role::Operator).key_id();
+    let scenario = Scenario::small();
+    let second = scenario.world.enrol(Role::Operator, Some(SourceScope::All));
+    let thief = scenario.world.key(Role::Operator).key_id();
     let revoke = |world: &World| {
         world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
     };
-    let (ran, left) = held(&night, Some(&second), &night.after, revoke);
+    let (ran, left) = held(&scenario, Some(&second), &scenario.after, revoke);
     assert!(overtaken(ran).contains("revoked"));
-    let report = left.try_backup_as(open_key(&second), SOURCE, &night.after).expect("a snapshot");
-    left.assert_restores(SOURCE, report.snapshot.expect("committed"), &night.after);
+    let report = left.try_backup_as(open_key(&second), SOURCE, &scenario.after).expect("a snapshot");
+    left.assert_restores(SOURCE, report.snapshot.expect("committed"), &scenario.after);
     // The same if the run's own key is revoked.
-    let (ran, left) = held(&night, None, &night.after, revoke);
+    let (ran, left) = held(&scenario, None, &scenario.after, revoke);
     assert!(matches!(ran, Err(OpError::Repo(RepoError::NotEnrolled { .. }))), "{ran:?}");
     assert_eq!(left.ledger(SOURCE).snapshots.len(), 1);
 }
 
 #[test]
 fn an_image_that_is_not_newer_is_refused_before_anything_is_written() {
-    let night = Night::small();
-    let newest = night.world.ledger(SOURCE).newest().expect("the first").snapshot.source_clock;
+    let scenario = Scenario::small();
+    let newest = scenario.world.ledger(SOURCE).newest().expect("the first").snapshot.source_clock;
     let env = Seeded::new(9);
     assert!(env.now() < newest);
-    let yesterday = night.world.beside(night.fork()).with_env(Arc::new(env));
+    let yesterday = scenario.world.beside(scenario.fork()).with_env(Arc::new(env));
     let before = packs(&yesterday, SOURCE);
-    overtaken(yesterday.try_backup(&night.after));
+    overtaken(yesterday.try_backup(&scenario.after));
     assert_eq!(packs(&yesterday, SOURCE), before);
     assert_eq!(yesterday.ledger(SOURCE).snapshots.len(), 1);
     // An image of the same time is not newer either.
-    let same = night.world.beside(night.fork()).with_env(Arc::new(Still(newest, Seeded::new(10))));
-    overtaken(same.try_backup(&night.after));
+    let same = scenario.world.beside(scenario.fork()).with_env(Arc::new(Still(newest, Seeded::new(10))));
+    overtaken(same.try_backup(&scenario.after));
 }
 
 /// A clock that does not advance.
@@ -236,13 +236,13 @@ impl Env for Still {
 
 #[test]
 fn concurrent_runs_each_commit_or_are_overtaken() {
-    let night = Night::small();
-    let memory = night.fork();
-    let second = night.world.beside(memory.clone()).enrol(Role::Operator, Some(SourceScope::All));
+    let scenario = Scenario::small();
+    let memory = scenario.fork();
+    let second = scenario.world.beside(memory.clone()).enrol(Role::Operator, Some(SourceScope::All));
     let days: Vec<PathBuf> = (0..4)
         .map(|day| {
-            let path = night.world.path(&format!("day {day}"));
-            copy(&night.after, &path);
+            let path = scenario.world.path(&format!("day {day}"));
+            copy(&scenario.after, &path);
             open(&path)
                 .execute_batch(&format!("UPDATE contacts SET name = '{day}' WHERE id % 4 = {day}"))
                 .expect("a day");
@@ -251,14 +251,14 @@ fn concurrent_runs_each_commit_or_are_overtaken() {
         .collect();
     let rans: Vec<Ran> = std::thread::scope(|scope| {
         let run = |(at, path): (usize, &PathBuf)| {
-            let (world, path) = (night.world.beside(memory.clone()), path.clone());
+            let (world, path) = (scenario.world.beside(memory.clone()), path.clone());
             let key = if at % 2 == 0 { open_key(&second) } else { world.key(Role::Operator) };
             scope.spawn(move || world.try_backup_as(key, SOURCE, &path))
         };
         let runs: Vec<_> = days.iter().enumerate().map(run).collect();
         runs.into_iter().map(|run| run.join().expect("no panic")).collect()
     });
-    let left = night.world.beside(memory);
+    let left = scenario.world.beside(memory);
     assert_sound(&left, SOURCE);
     let mut committed = 0;
     for (ran, path) in rans.into_iter().zip(&days) {
@@ -272,5 +272,5 @@ fn concurrent_runs_each_commit_or_are_overtaken() {
     }
     assert!(committed >= 1);
     assert_eq!(left.ledger(SOURCE).snapshots.len(), 1 + committed);
-    night.assert_next_run(&left);
+    scenario.assert_next_run(&left);
 }

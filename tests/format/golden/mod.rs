@@ -2,7 +2,7 @@
 //! (`docs/format.md` section 14). `SIDEKEEP_BLESS=repository` writes the repository of the current format again, which
 //! is allowed only for a format that has not been released. Their keys open nothing else.
 
-mod goes_on;
+mod next_backup;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

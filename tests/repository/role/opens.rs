@@ -80,7 +80,7 @@ fn full_world() -> World {
     }
     db.execute_batch("COMMIT").expect("commits");
     world.backup(&path);
-    db.execute_batch("UPDATE users SET note = 'next night'").expect("a day");
+    db.execute_batch("UPDATE users SET note = 'next run'").expect("a day");
     world.backup(&path);
     world
 }

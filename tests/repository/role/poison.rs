@@ -178,8 +178,8 @@ fn only_index_fragments_of_trusted_operators_are_used() {
         plant(&world, &identity, None, &new);
     }
     let report = world.backup(&path);
-    let left_out = |note: &&String| note.starts_with("index fragment skipped");
-    assert_eq!(report.notes().iter().filter(left_out).count(), 7, "{:#?}", report.notes());
+    let is_skipped = |note: &&String| note.starts_with("index fragment skipped");
+    assert_eq!(report.notes().iter().filter(is_skipped).count(), 7, "{:#?}", report.notes());
     world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
 
     let found = audit(&world);

@@ -13,7 +13,7 @@ use crate::support::world::look::{assert_sound, chunks, packs};
 use crate::support::world::{SOURCE, World};
 
 /// A repository with a first snapshot, and a database that has changed since.
-pub struct Night {
+pub struct Scenario {
     pub world: World,
     pub memory: Arc<InMemory>,
     /// The database as of the first snapshot.
@@ -23,7 +23,7 @@ pub struct Night {
     pub first: Digest,
 }
 
-impl Night {
+impl Scenario {
     pub fn new(users: i64, change: &str) -> Self {
         let (world, memory) = World::in_memory();
         let (before, after) = (world.path("before"), world.path("after"));
