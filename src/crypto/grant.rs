@@ -1,4 +1,4 @@
-//! What a grant holds of an epoch, as the JSON that is sealed to its key (`docs/format.md` section 3).
+//! The JSON body of a grant: the epoch's keys that one role may hold, sealed to its key (`docs/format.md` section 3).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::base::id::SourceId;
 use crate::crypto::secret::{Secret, SecretBytes};
 
-/// A secret in base64.
+/// A secret, base64 in JSON.
 pub(super) struct Base64Secret(pub(super) Secret);
 
 impl Serialize for Base64Secret {
@@ -22,7 +22,7 @@ impl Serialize for Base64Secret {
 
 impl<'de> Deserialize<'de> for Base64Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Borrowed, because the body has no escapes: no copy of the text stays behind.
+        // Borrowed, so that no copy of the text is left in memory. This works because the body has no escapes.
         let text = <&str>::deserialize(deserializer)?;
         let bytes = BASE64.decode(text.as_bytes()).map(Zeroizing::new);
         let secret = bytes.ok().and_then(|bytes| Secret::from_slice(&bytes));
@@ -30,7 +30,7 @@ impl<'de> Deserialize<'de> for Base64Secret {
     }
 }
 
-/// What is granted.
+/// The keys granted to a role. An absent key is one that the role must not have.
 #[derive(Serialize, Deserialize)]
 pub(super) struct GrantBody {
     pub(super) structure_key: Base64Secret,
@@ -44,14 +44,14 @@ pub(super) struct GrantBody {
 
 impl GrantBody {
     pub(super) fn encode(&self) -> SecretBytes {
-        // Room for all of it at once: a buffer that grows leaves copies behind.
+        // Reserve everything at once: a buffer that grows leaves copies behind.
         let sources = self.source_keys.as_ref().map_or(0, BTreeMap::len);
         let mut out = Zeroizing::new(Vec::with_capacity(512 + 128 * sources));
         serde_json::to_writer(&mut *out, self).expect("a grant is plain JSON");
         out
     }
 
-    /// `None` if the bytes are not a grant. Why not is not said: a parser's message may quote a secret.
+    /// `None` if the bytes are not a grant. The reason is dropped because a parser's message may quote a secret.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }

@@ -1,8 +1,8 @@
-//! Sealing to a public key: HPKE (RFC 9180) base mode with the X-Wing hybrid KEM, HKDF-SHA-256 and
-//! AES-256-GCM, single shot, as `docs/format.md` section 3 fixes it.
+//! Sealing to a public key: single-shot HPKE (RFC 9180) in base mode with the X-Wing hybrid KEM, HKDF-SHA-256 and
+//! AES-256-GCM, as specified in `docs/format.md` section 3.
 //!
-//! Base mode authenticates no sender: whatever is opened here is trusted only because something
-//! signed names its digest, or because a keyed id is recomputed afterwards.
+//! Base mode does not authenticate the sender. Opened bytes are trusted only because a signed object names their
+//! digest, or because a keyed id is recomputed afterwards.
 
 use std::convert::Infallible;
 
@@ -22,18 +22,18 @@ use crate::crypto::secret::{Secret, SecretBytes};
 /// Bytes of an encapsulated key.
 const ENCAPSULATED_BYTES: usize = 1120;
 
-/// A public key that cannot be sealed to, or sealed bytes that this key does not open.
+/// A public key that cannot be sealed to, or sealed bytes that this key cannot open.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum HpkeError {
-    /// Bytes that are not an X-Wing public key.
+    /// The bytes are not an X-Wing public key.
     #[error("is not a usable X-Wing public key")]
     PublicKey,
-    /// Sealed to another key or for another place, or altered.
-    #[error("does not open with this key")]
+    /// Sealed to another key or in another context, or altered.
+    #[error("cannot be opened with this key")]
     Sealed,
 }
 
-/// The public half: whoever has it can seal.
+/// The public half of a key. Anyone who has it can seal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealingKey(Box<<XWing as Kem>::PublicKey>);
 
@@ -41,13 +41,13 @@ impl SealingKey {
     /// Length in bytes.
     pub const LEN: usize = 1216;
 
-    /// The key with these bytes.
+    /// Reads a key from its stored bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HpkeError> {
         let key = <XWing as Kem>::PublicKey::from_bytes(bytes).map_err(|_| HpkeError::PublicKey)?;
         Ok(Self(Box::new(key)))
     }
 
-    /// The bytes as stored.
+    /// Returns the bytes as stored.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         self.0.to_bytes().into()
@@ -75,18 +75,18 @@ impl std::fmt::Debug for SealingKey {
     }
 }
 
-/// The secret half, a 32-byte seed.
+/// The secret half of a key, a 32-byte seed.
 pub struct OpeningKey(Box<<XWing as Kem>::PrivateKey>);
 
 impl OpeningKey {
-    /// The key that follows from a seed (the X-Wing decapsulation key is its seed).
+    /// Derives the key from a seed (the X-Wing decapsulation key is its seed).
     #[must_use]
     pub fn from_seed(seed: &Secret) -> Self {
         let key = <XWing as Kem>::PrivateKey::from_bytes(seed.expose()).expect("an X-Wing secret key is any 32 bytes");
         Self(Box::new(key))
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub fn sealing(&self) -> SealingKey {
         SealingKey(Box::new(XWing::sk_to_pk(&self.0)))
@@ -108,7 +108,7 @@ impl OpeningKey {
     }
 }
 
-/// Seals the data key of `session` to the epoch's restore key.
+/// Seals the data key of `session` to the restore key of an epoch.
 pub(super) fn wrap_session(
     env: &dyn Env,
     restore: &SealingKey,
@@ -121,7 +121,7 @@ pub(super) fn wrap_session(
     Ok(SessionWrap::from_slice(&bytes).expect("16 + 1120 + 48 bytes are a wrap"))
 }
 
-/// The data key inside `wrap`.
+/// Opens `wrap` and returns the data key.
 pub(super) fn unwrap_session(
     restore: &OpeningKey,
     context: &FrameContext,
@@ -133,23 +133,23 @@ pub(super) fn unwrap_session(
     Secret::from_slice(&key).ok_or(HpkeError::Sealed)
 }
 
-/// Which grant it is; every byte of it is authenticated.
+/// Identifies a grant. Every byte of it is authenticated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct GrantId {
     /// The repository.
     pub repository: RepositoryId,
     /// The epoch whose keys are granted.
     pub epoch: Epoch,
-    /// To whom.
+    /// The key that the grant is sealed to.
     pub key: KeyId,
 }
 
-/// Encapsulated key and sealed body of a grant.
+/// Seals the body of a grant. Returns the encapsulated key followed by the sealed body.
 pub(super) fn seal_grant(env: &dyn Env, to: &SealingKey, grant: &GrantId, body: &[u8]) -> Result<Vec<u8>, HpkeError> {
     to.seal(env, &grant_info(grant), body)
 }
 
-/// The body of a grant.
+/// Opens the body of a grant.
 pub(super) fn open_grant(key: &OpeningKey, grant: &GrantId, sealed: &[u8]) -> Result<SecretBytes, HpkeError> {
     key.open(&grant_info(grant), sealed)
 }
@@ -170,7 +170,7 @@ fn grant_info(grant: &GrantId) -> Vec<u8> {
         .concat()
 }
 
-/// Hands the entropy of an [`Env`] to a crate that asks for a generator.
+/// Adapts the entropy of an [`Env`] to crates that need a random number generator.
 struct EnvRng<'a>(&'a dyn Env);
 
 impl TryRng for EnvRng<'_> {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_opens_only_in_its_place() {
+    fn a_session_wrap_opens_only_in_its_own_context() {
         let env = Seeded::new(1);
         let restore = OpeningKey::from_seed(&Secret::random(&env));
         let key = Secret::random(&env);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_round_trip_and_other_lengths_are_refused() {
+    fn keys_round_trip_and_wrong_lengths_are_refused() {
         let key = OpeningKey::from_seed(&Secret::from_slice(&[7; 32]).expect("32 bytes"));
         assert_eq!(key.seed().expose(), &[7; 32]);
         let public = key.sealing();

@@ -1,7 +1,7 @@
-//! Keyed ids and boundaries (`docs/format.md` sections 3 and 4), all BLAKE3 keyed.
+//! Keyed ids and boundary hashes (`docs/format.md` sections 3 and 4), all keyed BLAKE3.
 //!
-//! [`StructureKeys`] is what every role has of a source; [`SourceIdKeys`] is what those have who may
-//! compare rows without reading them (operators, admins). Neither opens a row.
+//! Every role has the [`StructureKeys`] of a source. [`SourceIdKeys`] are for roles that compare rows without reading
+//! them (operators) and for admins. Neither opens a row.
 
 use crate::base::env::{Env, random};
 use crate::base::frame::{FrameContext, FrameType, Tier};
@@ -18,7 +18,7 @@ pub struct StructureKeys {
 }
 
 impl StructureKeys {
-    /// From the structure key of the epoch.
+    /// Derives the keys from the structure key of the epoch.
     pub(super) fn derive(root: &Secret, context: FrameContext) -> Self {
         let derived = |info: &str| root.derive(context.source.as_bytes(), &[info.as_bytes()]);
         Self {
@@ -29,19 +29,19 @@ impl StructureKeys {
         }
     }
 
-    /// Where these keys hold.
+    /// The repository, source and epoch of these keys.
     #[must_use]
     pub fn context(&self) -> FrameContext {
         self.context
     }
 
-    /// The id of a chunk of the structure tier; `None` for every other tier.
+    /// The id of a chunk of the structure tier. `None` for any other tier.
     #[must_use]
     pub fn chunk_id(&self, frame: FrameType, content: &[u8]) -> Option<ChunkId> {
         (frame.tier() == Tier::Structure).then(|| chunk_id(&self.chunk_id, frame, content))
     }
 
-    /// Opens frames of the structure tier of a session.
+    /// An opener for frames of the structure tier of a session.
     #[must_use]
     pub fn opener(&self, session: SessionId) -> Opener {
         Opener::new(self.context, Tier::Structure, self.session(session))
@@ -51,7 +51,7 @@ impl StructureKeys {
         self.root.derive(session.as_bytes(), &[b"sidekeep/1 structure session"])
     }
 
-    /// Seals the name of the source, for the roster.
+    /// Seals the name of the source for the roster.
     #[must_use]
     pub fn seal_label(&self, env: &dyn Env, name: &str) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = random(env);
@@ -60,7 +60,7 @@ impl StructureKeys {
         [nonce.as_slice(), &sealed].concat()
     }
 
-    /// The name of the source.
+    /// Opens the sealed name of the source.
     pub fn open_label(&self, sealed: &[u8]) -> Result<String, SealError> {
         let unauthentic = SealError::Label { source_id: self.context.source };
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(unauthentic)?;
@@ -86,7 +86,7 @@ pub struct SourceIdKeys {
 }
 
 impl SourceIdKeys {
-    /// From the source id key.
+    /// Derives the keys from the source id key.
     pub(super) fn derive(key: &Secret, structure: &StructureKeys) -> Self {
         let derived = |info: &str| key.derive(b"", &[info.as_bytes()]);
         Self {
@@ -100,38 +100,38 @@ impl SourceIdKeys {
         }
     }
 
-    /// Where these keys hold.
+    /// The repository, source and epoch of these keys.
     #[must_use]
     pub fn context(&self) -> FrameContext {
         self.context
     }
 
-    /// The id of a chunk, whatever its tier.
+    /// The id of a chunk of any tier.
     #[must_use]
     pub fn chunk_id(&self, frame: FrameType, content: &[u8]) -> ChunkId {
         let key = if frame.tier() == Tier::Structure { &self.structure_chunk_id } else { &self.chunk_id };
         chunk_id(key, frame, content)
     }
 
-    /// What decides whether a leaf (level 0) or a node ends after this placement key.
+    /// Decides whether a leaf (level 0) or a node ends after this placement key.
     #[must_use]
     pub fn boundary_hash(&self, level: u8, placement_key: &[u8]) -> u64 {
         first_u64(&keyed(&self.boundary, &[level], placement_key))
     }
 
-    /// What decides whether a piece of a stream ends after this window.
+    /// Decides whether a piece of a stream ends after this window.
     #[must_use]
     pub fn stream_boundary_hash(&self, window: &[u8]) -> u64 {
         first_u64(&keyed(&self.stream_boundary, &[], window))
     }
 
-    /// Hash of the cells of a row, or of a key that is too long.
+    /// Hash of the cells of a row, or of a key that is too long to store.
     #[must_use]
     pub fn row_hash(&self, bytes: &[u8]) -> [u8; 32] {
         keyed(&self.row_hash, &[], bytes)
     }
 
-    /// Opens frames of the catalog tier of a session.
+    /// An opener for frames of the catalog tier of a session.
     #[must_use]
     pub fn opener(&self, session: SessionId) -> Opener {
         Opener::new(self.context, Tier::Catalog, self.session(session))
@@ -142,7 +142,7 @@ impl SourceIdKeys {
     }
 }
 
-/// `I` of a source, from the id root of the epoch.
+/// Derives the id key `I` of a source from the id root of the epoch.
 pub(super) fn source_id_key(id_root: &Secret, source: SourceId) -> Secret {
     id_root.derive(source.as_bytes(), &[b"sidekeep/1 source ids"])
 }
@@ -156,7 +156,7 @@ fn first_u64(hash: &[u8; 32]) -> u64 {
     u64::from_le_bytes(*hash.first_chunk().expect("32 bytes hold 8"))
 }
 
-/// Longest input that is put together on the stack: one chunk of BLAKE3, hashed in one call.
+/// Longest input that is concatenated on the stack: one BLAKE3 chunk, hashed in one call.
 const SHORT_BYTES: usize = 1024;
 
 fn keyed(key: &Secret, prefix: &[u8], content: &[u8]) -> [u8; 32] {
@@ -166,7 +166,7 @@ fn keyed(key: &Secret, prefix: &[u8], content: &[u8]) -> [u8; 32] {
     if prefix.len() + content.len() <= SHORT_BYTES {
         return keyed_short(key, prefix, content);
     }
-    // In one piece, or the prefix would keep every chunk of BLAKE3 from being hashed beside others.
+    // Concatenated, because a separate prefix would shift the BLAKE3 chunks and prevent hashing them in parallel.
     blake3::keyed_hash(key.expose(), &[prefix, content].concat()).into()
 }
 
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_open_in_their_source_alone() {
+    fn a_label_opens_only_in_its_own_source() {
         let (structure, _) = keys(1);
         let (other, _) = keys(2);
         let sealed = structure.seal_label(&Seeded::new(1), "contacts");
@@ -227,7 +227,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn long_and_short_inputs_hash_alike(content in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        fn short_and_long_inputs_use_the_same_hash(content in proptest::collection::vec(any::<u8>(), 0..3000)) {
             let key = Secret::from_slice(&[5; 32]).expect("32 bytes");
             let whole = [&[7], content.as_slice()].concat();
             prop_assert_eq!(keyed(&key, &[7], &content), keyed(&key, &[], &whole));

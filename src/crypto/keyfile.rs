@@ -1,9 +1,9 @@
-//! Key files (`docs/format.md` section 3): text that a person can read, copy and print, holding the
-//! two seeds of an [`Identity`], plain or sealed under a passphrase.
+//! Key files (`docs/format.md` section 3): readable, copyable, printable text with the two seeds of an [`Identity`],
+//! either plain or sealed under a passphrase.
 //!
-//! Nothing of a file is believed before it is checked: the cost of the passphrase is bounded before
-//! it is paid, the header is authenticated by the seal, and the key id must follow from the seeds.
-//! Where files lie and where passphrases come from is the business of the command line.
+//! Nothing in a file is trusted before it is checked. The cost of the key derivation is bounded before it is paid, the
+//! seal authenticates the header, and the key id must follow from the seeds. The command line decides where files are
+//! stored and where passphrases come from.
 
 use std::fmt::Write as _;
 
@@ -21,9 +21,9 @@ use crate::crypto::secret::{Secret, SecretBytes};
 
 const MAGIC: &str = "sidekeep key ";
 const VERSION: &str = "1";
-/// Longest key file that is looked at.
+/// Longest key file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 10;
-/// Longest label.
+/// Longest label, in bytes.
 const LABEL_BYTES_MAX: usize = 256;
 const SALT_BYTES: usize = 16;
 const SEEDS_BYTES: usize = 2 * Secret::LEN;
@@ -31,54 +31,54 @@ const SEEDS_BYTES: usize = 2 * Secret::LEN;
 /// A key file that cannot be written, read or opened.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum KeyFileError {
-    /// The first line is another.
+    /// The file does not start like a key file.
     #[error("it is not a Sidekeep key file")]
     Foreign,
     /// Written by a later version.
     #[error("it has key file version {version}, which this version does not support")]
     Unsupported { version: String },
-    /// A line that is missing, repeated, out of order or not what it should be.
+    /// A line is missing, repeated, out of order or malformed.
     #[error("it is damaged: {what}")]
     Damaged { what: &'static str },
-    /// Whoever wrote the file asks for more work than any honest file does, or for less than protects.
-    #[error("it asks for a key derivation out of bounds: {cost}")]
+    /// The file demands more work than any genuine file does, or less than protects the key.
+    #[error("its key derivation cost is outside the allowed range: {cost}")]
     Cost { cost: KdfCost },
-    /// This machine has not the memory that the file asks for.
-    #[error("it asks for a key derivation that this machine has not the memory for: {cost}")]
+    /// The key derivation needs more memory than this machine has.
+    #[error("its key derivation needs more memory than this machine has: {cost}")]
     Memory { cost: KdfCost },
-    /// Protected, and no passphrase was given.
+    /// The file is protected and no passphrase was given.
     #[error("it is protected by a passphrase, and none was given")]
     NeedsPassphrase,
-    /// The two cannot be told apart.
+    /// The seal does not verify. The two causes cannot be distinguished.
     #[error("wrong passphrase, or the file was altered")]
     Passphrase,
-    /// The seeds are another key's.
-    #[error("it does not hold the key that it names")]
+    /// The seeds belong to another key.
+    #[error("its secret does not match its key id")]
     Mismatch,
-    /// A label that does not fit one line of the file.
-    #[error("a label is one line of at most 256 bytes without control characters")]
+    /// The label does not fit on one line of the file.
+    #[error("a label must be one line of at most 256 bytes without control characters")]
     Label,
     /// An empty passphrase protects nothing.
     #[error("a passphrase must not be empty")]
     EmptyPassphrase,
 }
 
-/// What a key file says of itself.
+/// The header of a key file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyFileHeader {
-    /// What the key is for; the roster decides.
+    /// What the key is for. Informative: the roster decides.
     pub role: Role,
-    /// The repository that it was made for.
+    /// The repository that the key was made for.
     pub repository: RepositoryId,
-    /// Its id.
+    /// The id of the key.
     pub key: KeyId,
-    /// For people.
+    /// A name for people.
     pub label: String,
-    /// Digest of roster entry 1: what the holder of the key pins.
+    /// Digest of roster entry 1, which the holder of the key pins.
     pub fingerprint: Digest,
 }
 
-/// Work that one guess at a passphrase takes (Argon2id, RFC 9106).
+/// The cost of one guess at a passphrase (Argon2id, RFC 9106).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KdfCost {
     memory_kib: u32,
@@ -93,12 +93,13 @@ impl std::fmt::Display for KdfCost {
 }
 
 impl KdfCost {
-    /// The least that is accepted; for tests.
+    /// The lowest cost that is accepted. For tests.
     pub const LEAST: Self = Self { memory_kib: 8 << 10, passes: 1, lanes: 1 };
 
-    /// Keys that open rows are guarded with 256 MiB, and are used by a person at a machine that has it. The others
-    /// live on small hosts and in containers, which 256 MiB would end; they take the 64 MiB of RFC 9106's second
-    /// recommendation. One lane, because nothing here computes lanes in parallel, and a guesser would.
+    /// Keys that open rows use 256 MiB, because people use them on machines that have it. Other keys live on small
+    /// hosts and in containers, where 256 MiB would be too much, so they use the 64 MiB of RFC 9106's second
+    /// recommended option. One lane, because this code computes lanes one after another, while an attacker would
+    /// compute them in parallel.
     #[must_use]
     pub const fn for_role(role: Role) -> Self {
         let memory_kib = if role.is_admin() { 256 << 10 } else { 64 << 10 };
@@ -126,7 +127,7 @@ impl KdfCost {
 /// How a new key file is protected.
 #[derive(Clone, Copy)]
 pub enum Protection<'a> {
-    /// By the permissions of the file alone.
+    /// Only by the permissions of the file.
     None,
     /// By a passphrase.
     Passphrase { passphrase: &'a [u8], cost: KdfCost },
@@ -144,7 +145,7 @@ struct SealedBody {
     aad: String,
 }
 
-/// A key file that was read but not yet opened.
+/// A key file that has been read but not opened.
 pub struct KeyFile {
     header: KeyFileHeader,
     body: KeyFileBody,
@@ -166,7 +167,7 @@ impl KeyFile {
             label: check_label(label)?.to_owned(),
             fingerprint,
         };
-        // Room for all of it at once: a buffer that grows leaves copies behind.
+        // Reserve everything at once: a buffer that grows leaves copies behind.
         let mut text = Zeroizing::new(String::with_capacity(1024));
         header.write(&mut text);
         let seeds = seeds_of(identity);
@@ -183,7 +184,7 @@ impl KeyFile {
         Ok(text)
     }
 
-    /// Reads the text of a key file; opens nothing yet.
+    /// Reads the text of a key file without opening it.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         if text.len() > FILE_BYTES_MAX {
             return Err(KeyFileError::Foreign);
@@ -193,18 +194,18 @@ impl KeyFile {
         let header = KeyFileHeader::read(&mut lines)?;
         let body = KeyFileBody::read(&mut lines)?;
         if lines.rest.any(|line| !line.trim().is_empty()) {
-            return Err(KeyFileError::Damaged { what: "lines follow its end" });
+            return Err(KeyFileError::Damaged { what: "there are lines after its end" });
         }
         Ok(Self { header, body })
     }
 
-    /// What the file says of itself. Believed only once it is open.
+    /// The header of the file. Do not trust it before the file has been opened.
     #[must_use]
     pub fn header(&self) -> &KeyFileHeader {
         &self.header
     }
 
-    /// What has to be asked for before it can be opened.
+    /// What is needed to open the file.
     #[must_use]
     pub fn protection(&self) -> KeyFileProtection {
         match self.body {
@@ -213,7 +214,7 @@ impl KeyFile {
         }
     }
 
-    /// The identity inside. A passphrase that is not needed is not used.
+    /// Opens the identity. A passphrase that is not needed is ignored.
     pub fn open(&self, passphrase: Option<&[u8]>) -> Result<Identity, KeyFileError> {
         let identity = match &self.body {
             KeyFileBody::Plain { seeds } => self.identity(seeds)?,
@@ -237,7 +238,7 @@ impl KeyFile {
 impl KeyFileHeader {
     fn write(&self, text: &mut String) {
         let Self { role, repository, key, label, fingerprint } = self;
-        // No line ends in a blank, or it would not be the line that is authenticated.
+        // No line ends in a space, because the line that is authenticated has its trailing spaces removed.
         let space = if label.is_empty() { "" } else { " " };
         write!(
             text,
@@ -280,7 +281,7 @@ impl SealedBody {
         Ok(Self { cost, salt, sealed, aad })
     }
 
-    /// The seeds.
+    /// Opens the seeds.
     fn open(&self, passphrase: &[u8]) -> Result<SecretBytes, KeyFileError> {
         let (nonce, sealed) = self.sealed.split_first_chunk().ok_or(KeyFileError::Damaged { what: "sealed" })?;
         let mut seeds = Zeroizing::new(sealed.to_vec());
@@ -299,7 +300,7 @@ fn seeds_of(identity: &Identity) -> SecretBytes {
     seeds
 }
 
-/// Appends the seeds, sealed. All of `text` is authenticated.
+/// Appends the sealed seeds. All of `text` is authenticated.
 fn append_sealed(env: &dyn Env, text: &mut String, key: &Secret, seeds: &[u8]) {
     let nonce: [u8; NONCE_BYTES] = random(env);
     let mut sealed = seeds.to_vec();
@@ -307,15 +308,15 @@ fn append_sealed(env: &dyn Env, text: &mut String, key: &Secret, seeds: &[u8]) {
     append_base64(text, "sealed: ", &[nonce.as_slice(), &sealed].concat());
 }
 
-/// What opening a key file takes.
+/// What is needed to open a key file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyFileProtection {
     None,
     Passphrase,
 }
 
-/// The lines of a file, and those read so far as they are authenticated: each without blanks at its
-/// end, ended by one line feed, so that a file survives a mail program.
+/// The lines of a file, and the lines read so far in the form that is authenticated: trailing spaces removed and ended
+/// by one line feed, so that a file survives being mailed.
 struct Lines<'a> {
     rest: std::str::Lines<'a>,
     read: String,
@@ -324,7 +325,7 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     fn next(&mut self, what: &'static str) -> Result<&'a str, KeyFileError> {
         let line = self.rest.next().ok_or(KeyFileError::Damaged { what })?.trim_end();
-        // Only the seal looks at what was read, and a plain file's secret is not for a second buffer.
+        // Only the seal needs the lines read, and a plain file's secret must not be copied to a second buffer.
         if !line.starts_with("secret: ") {
             self.read.push_str(line);
             self.read.push('\n');
@@ -442,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn passphrases_are_asked_for_and_checked() {
+    fn a_missing_wrong_or_empty_passphrase_is_refused() {
         assert_eq!(open(&sealed(), None).err(), Some(KeyFileError::NeedsPassphrase));
         assert_eq!(open(&sealed(), Some(b"correct horses")).err(), Some(KeyFileError::Passphrase));
         let empty = Protection::Passphrase { passphrase: b"", cost: KdfCost::LEAST };
@@ -470,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_file_names_the_key_that_it_holds() {
+    fn a_plain_file_whose_key_id_does_not_match_is_refused() {
         let text = written(Protection::None);
         let other = Identity::generate(&Seeded::new(9), Role::Admin, RepositoryId::new([1; 16])).key_id();
         let altered = text.replace(&identity().key_id().to_string(), &other.to_string());
@@ -478,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_told_apart() {
+    fn foreign_unsupported_and_damaged_files_are_distinguished() {
         let parse = |text: &str| KeyFile::parse(text).err();
         assert_eq!(parse(""), Some(KeyFileError::Foreign));
         assert_eq!(parse("-----BEGIN"), Some(KeyFileError::Foreign));
@@ -494,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_costs_are_refused_before_they_are_paid() {
+    fn costs_out_of_range_are_refused_before_derivation() {
         let text = sealed();
         for absurd in ["m=4194305 t=1 p=1", "m=8191 t=1 p=1", "m=8192 t=65 p=1", "m=8192 t=1 p=0", "m=8192 t=1 p=65"] {
             let asked = text.replace("m=8192 t=1 p=1", absurd);
@@ -513,12 +514,12 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn no_text_panics(text in "sidekeep key 1\nrole: admin\n(.|\n){0,200}") {
+        fn parsing_arbitrary_text_does_not_panic(text in "sidekeep key 1\nrole: admin\n(.|\n){0,200}") {
             let _ = KeyFile::parse(&text);
         }
 
         #[test]
-        fn no_altered_secret_opens(at in 0usize..88, by in 1u8..64) {
+        fn an_altered_secret_does_not_open(at in 0usize..88, by in 1u8..64) {
             let text = written(Protection::None);
             let start = text.find("secret: ").expect("a plain file") + 8;
             let mut bytes = text.into_bytes();

@@ -1,6 +1,6 @@
-//! Roles are types. An [`Identity`] is a key file's secret halves; opening its grant of an epoch
-//! gives the keys of its role, and what a type here has no method for, its holder cannot do:
-//! only [`AdminKeys`] opens rows.
+//! Roles are types. An [`Identity`] holds the secret halves from a key file. Opening its grant of an epoch gives the
+//! keys of its role. If a type here has no method for something, its holder cannot do it: only [`AdminKeys`] opens
+//! rows.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use crate::crypto::seal::Opener;
 use crate::crypto::secret::Secret;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
 
-/// A grant or a role that does not give what was asked of it.
+/// A grant that cannot be used, or a role that lacks the requested key.
 #[derive(Debug, Error)]
 pub enum RoleError {
-    /// The grant is not this key's, or was altered.
+    /// The grant is for another key, or was altered.
     #[error("cannot open the grant of epoch {epoch} with key {key}")]
     Grant { epoch: Epoch, key: KeyId, source: HpkeError },
-    /// What was sealed is not a grant.
+    /// The sealed content is not a grant.
     #[error("the grant of epoch {epoch} for key {key} cannot be read")]
     Body { epoch: Epoch, key: KeyId },
     /// The grant holds less than the role needs, or more than it may have.
@@ -32,7 +32,7 @@ pub enum RoleError {
     /// The operator is enrolled for other sources.
     #[error("this key is not enrolled for source {source_id}")]
     NotEnrolled { source_id: SourceId },
-    /// A session wrap that the restore key does not open.
+    /// The restore key does not open a session wrap.
     #[error("cannot open the data key of session {session} in epoch {epoch}")]
     Session { session: SessionId, epoch: Epoch, source: HpkeError },
 }
@@ -40,14 +40,14 @@ pub enum RoleError {
 /// The public halves of a key, as the roster enrols them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublicKeys {
-    /// Verifies its signatures.
+    /// Verifies the key's signatures.
     pub signing: VerifyingKey,
     /// Grants are sealed to it.
     pub sealing: SealingKey,
 }
 
 impl PublicKeys {
-    /// The id that follows from both.
+    /// The key id, derived from both halves.
     #[must_use]
     pub fn id(&self) -> KeyId {
         KeyId::of(self.signing.as_bytes(), &self.sealing.to_bytes())
@@ -64,7 +64,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Draws a new key.
+    /// Generates a new key.
     #[must_use]
     pub fn generate(env: &dyn Env, role: Role, repository: RepositoryId) -> Self {
         Self::from_seeds(role, repository, &Secret::random(env), &Secret::random(env))
@@ -81,25 +81,25 @@ impl Identity {
         (self.signing.seed(), self.opening.seed())
     }
 
-    /// What the key file says that it is for; the roster decides.
+    /// The role in the key file. Informative: the roster decides.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// The repository that it was made for.
+    /// The repository that the key was made for.
     #[must_use]
     pub fn repository(&self) -> RepositoryId {
         self.repository
     }
 
-    /// Its id.
+    /// The id of the key.
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.key
     }
 
-    /// The halves to enrol.
+    /// The public halves, to be enrolled.
     #[must_use]
     pub fn public(&self) -> PublicKeys {
         PublicKeys { signing: self.signing.verifying(), sealing: self.opening.sealing() }
@@ -111,8 +111,8 @@ impl Identity {
         self.signing.sign(message)
     }
 
-    /// Opens this key's grant of `epoch`. A grant that holds less than the role needs or more than it
-    /// may have is refused, so that blindness does not depend on the author of the grant.
+    /// Opens this key's grant of `epoch`. A grant that holds less than the role needs or more than it may have is
+    /// refused, so that a role stays blind even if the author of the grant made a mistake.
     pub fn open_grant(&self, epoch: Epoch, sealed: &[u8]) -> Result<RoleKeys, RoleError> {
         let repository = self.repository;
         let key = self.key;
@@ -126,7 +126,7 @@ impl Identity {
     }
 }
 
-/// The keys of a role; `None` unless the grant holds exactly what the role needs.
+/// The keys of a role. `None` unless the grant holds exactly what the role needs.
 fn role_keys(
     role: Role,
     structure: StructureAccess,
@@ -152,7 +152,7 @@ fn role_keys(
     }
 }
 
-/// The structure tier of one epoch, all sources: what every role has.
+/// Access to the structure tier of all sources in one epoch. Every role has it.
 pub struct StructureAccess {
     repository: RepositoryId,
     epoch: Epoch,
@@ -166,14 +166,14 @@ impl StructureAccess {
         self.epoch
     }
 
-    /// The keys of one source.
+    /// The structure keys of one source.
     #[must_use]
     pub fn source(&self, source: SourceId) -> StructureKeys {
         StructureKeys::derive(&self.key, FrameContext { repository: self.repository, source, epoch: self.epoch })
     }
 }
 
-/// The id keys of one epoch, for the sources that the key is enrolled for.
+/// Access to the id keys of one epoch, for the sources that the key is enrolled for.
 pub struct IdAccess(IdKeys);
 
 enum IdKeys {
@@ -182,7 +182,7 @@ enum IdKeys {
 }
 
 impl IdAccess {
-    /// The keys of the source that `structure` is of.
+    /// The id keys of the source that `structure` belongs to.
     pub fn source(&self, structure: &StructureKeys) -> Result<SourceIdKeys, RoleError> {
         let source_id = structure.context().source;
         match &self.0 {
@@ -194,7 +194,7 @@ impl IdAccess {
         }
     }
 
-    /// The sources for which there is a key.
+    /// The sources that it has keys for.
     #[must_use]
     pub fn scope(&self) -> SourceScope {
         match &self.0 {
@@ -204,13 +204,13 @@ impl IdAccess {
     }
 }
 
-/// Adds snapshots: computes ids, seals, reads the catalog; opens no row, not even its own of yesterday.
+/// Adds snapshots: computes ids, seals, and reads the catalog. Opens no row, not even those it wrote itself.
 pub struct OperatorKeys {
     structure: StructureAccess,
     ids: IdAccess,
 }
 
-/// Forgets, prunes, repacks.
+/// Forgets, prunes and repacks.
 pub struct MaintainerKeys {
     structure: StructureAccess,
 }
@@ -220,7 +220,7 @@ pub struct AuditorKeys {
     structure: StructureAccess,
 }
 
-/// Opens rows and enrols keys; the recovery key has the same powers.
+/// Opens rows and enrols keys. The recovery key has the same powers.
 pub struct AdminKeys {
     structure: StructureAccess,
     ids: IdAccess,
@@ -228,7 +228,7 @@ pub struct AdminKeys {
     restore_secret: Secret,
 }
 
-/// Keys of whatever role a grant was for.
+/// The keys from a grant, for any role.
 pub enum RoleKeys {
     Operator(OperatorKeys),
     Maintainer(MaintainerKeys),
@@ -243,7 +243,7 @@ impl OperatorKeys {
         &self.structure
     }
 
-    /// Ids and the catalog tier.
+    /// Access to ids and the catalog tier.
     #[must_use]
     pub fn ids(&self) -> &IdAccess {
         &self.ids
@@ -278,7 +278,7 @@ impl RoleKeys {
         }
     }
 
-    /// Ids and the catalog tier, where the role has them.
+    /// Access to ids and the catalog tier, if the role has it.
     #[must_use]
     pub fn ids(&self) -> Option<&IdAccess> {
         match self {
@@ -288,7 +288,7 @@ impl RoleKeys {
         }
     }
 
-    /// The keys that open rows, where the role has them.
+    /// The keys that open rows, if the role has them.
     #[must_use]
     pub fn admin(&self) -> Option<&AdminKeys> {
         match self {
@@ -299,7 +299,7 @@ impl RoleKeys {
 }
 
 impl AdminKeys {
-    /// Draws the keys of a new epoch.
+    /// Generates the keys of a new epoch.
     #[must_use]
     pub fn create_epoch(env: &dyn Env, repository: RepositoryId, epoch: Epoch) -> Self {
         let id_root = Secret::random(env);
@@ -317,7 +317,7 @@ impl AdminKeys {
         &self.structure
     }
 
-    /// Ids and the catalog tier.
+    /// Access to ids and the catalog tier.
     #[must_use]
     pub fn ids(&self) -> &IdAccess {
         &self.ids
@@ -329,7 +329,7 @@ impl AdminKeys {
         OpeningKey::from_seed(&self.restore_secret).sealing()
     }
 
-    /// Opens rows of one session.
+    /// An opener for rows of one session.
     pub fn opener(&self, source: SourceId, wrap: &SessionWrap) -> Result<Opener, RoleError> {
         let epoch = self.structure.epoch;
         let context = FrameContext { repository: self.structure.repository, source, epoch };
@@ -338,7 +338,7 @@ impl AdminKeys {
         Ok(Opener::new(context, Tier::Data, key))
     }
 
-    /// Seals to `to` what `role` may hold of this epoch; `scope` counts for operators alone.
+    /// Seals the keys that `role` may hold of this epoch to `to`. `scope` applies only to operators.
     pub fn grant(&self, env: &dyn Env, to: &PublicKeys, role: Role, scope: &SourceScope) -> Result<Vec<u8>, RoleError> {
         let epoch = self.structure.epoch;
         let key = to.id();
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn each_role_gets_what_it_may_hold() {
+    fn each_role_gets_only_the_keys_it_may_hold() {
         let admin = AdminKeys::create_epoch(&Seeded::new(1), REPOSITORY, Epoch(1));
         let structure = admin.structure().source(OURS);
         let node = structure.chunk_id(FrameType::Node, b"x");
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_fits_one_key_role_and_epoch() {
+    fn a_grant_opens_only_for_its_key_role_and_epoch() {
         let env = Seeded::new(1);
         let admin = AdminKeys::create_epoch(&env, REPOSITORY, Epoch(1));
         let auditor = Identity::generate(&env, Role::Auditor, REPOSITORY);

@@ -1,9 +1,9 @@
-//! Sealing and opening of frames (`docs/format.md` section 3): AES-256-GCM (NIST SP 800-38D) in place, under a key
-//! per session, tier and thread, with nonces by counter.
+//! Sealing and opening of frames (`docs/format.md` section 3): in-place AES-256-GCM (NIST SP 800-38D) with one key per
+//! session, tier and thread, and counters as nonces.
 //!
 //! No (key, nonce) pair is ever used twice: each call of `SessionKeys::sealer` takes the next thread number, and a
-//! sealer's counters only rise. Who may open what is decided by who can get an [`Opener`]: structure from
-//! `StructureKeys`, catalog from `SourceIdKeys`, data from `AdminKeys` alone.
+//! sealer's counters only increase. What a role can open depends on the [`Opener`]s that it can get: structure from
+//! `StructureKeys`, catalog from `SourceIdKeys`, data only from `AdminKeys`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,14 +17,14 @@ use crate::crypto::secret::Secret;
 
 /// Bytes that sealing adds.
 pub(super) const TAG_BYTES: usize = 16;
-/// Bytes of a nonce.
+/// Length of a nonce in bytes.
 pub(super) const NONCE_BYTES: usize = 12;
 
-/// Bytes that were not sealed with this key, nonce and associated data.
+/// The bytes were not sealed with this key, nonce and associated data.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unauthentic;
 
-/// A key with its schedule.
+/// A key with its key schedule.
 pub(super) struct Cipher(Aes256Gcm);
 
 impl Cipher {
@@ -41,7 +41,7 @@ impl Cipher {
         buffer.extend_from_slice(&tag);
     }
 
-    /// Opens `buffer` in place and cuts the tag off. After a failure its content means nothing.
+    /// Opens `buffer` in place and removes the tag. After a failure the content of `buffer` is meaningless.
     pub(super) fn open(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], buffer: &mut Vec<u8>) -> Result<(), Unauthentic> {
         let len = buffer.len().checked_sub(TAG_BYTES).ok_or(Unauthentic)?;
         let (content, tag) = buffer.split_at_mut(len);
@@ -55,23 +55,23 @@ impl Cipher {
 /// A frame that cannot be sealed or opened.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum SealError {
-    /// All thread numbers of the session are taken.
-    #[error("a session has no more than 256 threads")]
+    /// All thread numbers of the session are in use.
+    #[error("a session cannot have more than 256 threads")]
     Threads,
-    /// All counters of a thread are taken; go on with another sealer.
+    /// All counters of a thread are used up. Continue with another sealer.
     #[error("thread {thread} has sealed 2^32 frames of the {tier} tier")]
     Exhausted { thread: u8, tier: Tier },
     /// The session was opened for another purpose.
     #[error("session {session} has no key of the {tier} tier")]
     NoKey { session: SessionId, tier: Tier },
-    /// A frame of another tier than the opener's.
+    /// The frame's tier is not the opener's.
     #[error("a frame of type {frame:?} does not belong to the {tier} tier")]
     WrongTier { frame: FrameType, tier: Tier },
-    /// Sealed elsewhere, as something else, or altered.
-    #[error("{frame:?} frame {id} does not open: altered, or of another place")]
+    /// Sealed in another context, as another frame, or altered.
+    #[error("{frame:?} frame {id} cannot be opened: it was altered or belongs elsewhere")]
     Unauthentic { frame: FrameType, id: ChunkId },
-    /// The sealed name of a source in the roster.
-    #[error("the sealed label of source {source_id} does not open")]
+    /// The sealed name of a source in the roster does not open.
+    #[error("the sealed label of source {source_id} cannot be opened")]
     Label { source_id: SourceId },
 }
 
@@ -85,7 +85,7 @@ impl TierSealer {
         Self { cipher: thread_cipher(key, thread), next: 0 }
     }
 
-    /// Takes the next counter; `None` if there is none left.
+    /// Takes the next counter. `None` if all are used up.
     fn take_counter(&mut self) -> Option<u32> {
         let counter = u32::try_from(self.next).ok()?;
         self.next += 1;
@@ -98,7 +98,7 @@ pub(super) struct TierKeys<'k> {
     pub(super) structure: &'k Secret,
     /// `None` if the session seals no frames of this tier.
     pub(super) catalog: Option<&'k Secret>,
-    /// As `catalog`.
+    /// `None` if the session seals no frames of this tier.
     pub(super) data: Option<&'k Secret>,
 }
 
@@ -159,8 +159,8 @@ impl Opener {
         Self { context, tier, key, ciphers: RwLock::default() }
     }
 
-    /// Opens `buffer` in place and cuts the tag off. After a failure its content means nothing.
-    /// The caller recomputes the keyed id of what it gets.
+    /// Opens `buffer` in place and removes the tag. After a failure the content of `buffer` is meaningless. The caller
+    /// must recompute the keyed id of the content.
     pub fn open(
         &self,
         frame: FrameType,
@@ -226,7 +226,7 @@ mod tests {
 
     /// Test case 16 of "The Galois/Counter Mode of Operation" (McGrew, Viega), as used by NIST.
     #[test]
-    fn published_vector() {
+    fn sealing_matches_the_published_vector() {
         let key = Secret::from_slice(&hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308"));
         let cipher = Cipher::new(&key.expect("32 bytes"));
         let nonce: [u8; 12] = hex("cafebabefacedbaddecaf888").try_into().expect("12 bytes");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_run_out_instead_of_starting_again() {
+    fn counters_run_out_instead_of_wrapping_around() {
         let key = Secret::from_slice(&[1; 32]).expect("32 bytes");
         let context =
             FrameContext { repository: RepositoryId::new([1; 16]), source: SourceId::new([2; 16]), epoch: Epoch(1) };

@@ -1,7 +1,7 @@
-//! 32 secret bytes and how one secret follows from another (`docs/format.md` section 3).
+//! 32 secret bytes and the derivation of one secret from another (`docs/format.md` section 3).
 //!
-//! A [`Secret`] wipes itself, prints nothing and is copied only by name. It does not say what it
-//! is the secret of: the types that hold one do.
+//! A [`Secret`] is wiped on drop, is never printed, and is copied only explicitly. The type that holds one defines its
+//! purpose.
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -9,7 +9,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::base::env::Env;
 
-/// 32 bytes that nobody else may see.
+/// 32 bytes that must stay secret.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; Self::LEN]);
 
@@ -17,7 +17,7 @@ impl Secret {
     /// Length in bytes.
     pub const LEN: usize = 32;
 
-    /// Draws a new secret.
+    /// Generates a new secret.
     #[must_use]
     pub fn random(env: &dyn Env) -> Self {
         let mut secret = Self([0; Self::LEN]);
@@ -25,7 +25,7 @@ impl Secret {
         secret
     }
 
-    /// The secret with exactly these bytes; `None` if there are too few or too many.
+    /// Copies exactly these bytes. `None` if there are too few or too many.
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         let mut secret = Self([0; Self::LEN]);
@@ -36,19 +36,19 @@ impl Secret {
         Some(secret)
     }
 
-    /// The bytes themselves, for a primitive that needs them.
+    /// Exposes the bytes to a primitive that needs them.
     #[must_use]
     pub fn expose(&self) -> &[u8; Self::LEN] {
         &self.0
     }
 
-    /// A second copy, where two owners must outlive each other.
+    /// A second copy, for two owners with independent lifetimes.
     #[must_use]
     pub fn duplicate(&self) -> Self {
         Self(self.0)
     }
 
-    /// HKDF-SHA-256 (RFC 5869) of this secret; `info` is the concatenation of its parts.
+    /// HKDF-SHA-256 (RFC 5869) of this secret. `info` is the concatenation of its parts.
     #[must_use]
     pub fn derive(&self, salt: &[u8], info: &[&[u8]]) -> Self {
         let mut out = Self([0; Self::LEN]);
@@ -59,7 +59,7 @@ impl Secret {
     }
 }
 
-/// Secret text or bytes of any length that wipe themselves.
+/// Secret text or bytes of any length, wiped on drop.
 pub type SecretBytes = Zeroizing<Vec<u8>>;
 
 #[cfg(test)]
@@ -68,8 +68,8 @@ mod tests {
 
     use super::Secret;
 
-    /// RFC 5869 appendix A takes input keys of other lengths; this one is computed from RFC 2104 and FIPS 180-4
-    /// by two other implementations (Python's `hmac`, OpenSSL).
+    /// The vectors of RFC 5869 appendix A use input keys of other lengths. The expected values here were computed with
+    /// two other implementations (Python's `hmac` and OpenSSL).
     #[test]
     fn derivation_is_hkdf_sha256() {
         let secret = Secret::from_slice(&[0x0b; 32]).expect("32 bytes");
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lengths_are_refused() {
+    fn wrong_lengths_are_refused() {
         assert!(Secret::from_slice(&[0; 31]).is_none());
         assert!(Secret::from_slice(&[0; 33]).is_none());
     }

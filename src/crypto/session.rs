@@ -1,5 +1,5 @@
-//! The keys of one writing run (`docs/format.md` section 3). A session's keys are drawn by each process for itself and
-//! cannot be copied, so no other process seals with them.
+//! The keys of one writing run (`docs/format.md` section 3). Each process generates the keys of its own session and
+//! cannot copy them, so no other process seals with them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,15 +11,15 @@ use crate::crypto::ids::{SourceIdKeys, StructureKeys};
 use crate::crypto::seal::{SealError, Sealer, TierKeys};
 use crate::crypto::secret::Secret;
 
-/// What a session seals: fixed when it begins.
+/// What a session can seal, fixed when it begins.
 enum Powers {
-    /// Everything: a backup, an erase.
+    /// Everything: a backup or an erase.
     Full { data: Secret, catalog: Secret },
-    /// Tables and indexes alone: a repack, a compaction.
+    /// Only tables and indexes: a repack or a compaction.
     StructureOnly,
 }
 
-/// The keys of one writing run. Lives and dies with its process.
+/// The keys of one writing run. They are never stored outside its process, except for the data key in the session wrap.
 pub struct SessionKeys {
     context: FrameContext,
     session: SessionId,
@@ -29,15 +29,19 @@ pub struct SessionKeys {
 }
 
 impl SessionKeys {
-    /// Begins a session that writes snapshots. The wrap goes into every pack; nobody but the holder
-    /// of the restore key opens it.
+    /// Begins a session that writes snapshots. The wrap goes into every pack. Only the holder of the restore key can
+    /// open it.
     pub fn create(
         env: &dyn Env,
         restore: &SealingKey,
         structure: &StructureKeys,
         ids: &SourceIdKeys,
     ) -> Result<(Self, SessionWrap), HpkeError> {
-        assert_eq!(structure.context(), ids.context(), "both halves of a session's keys are of one source and epoch");
+        assert_eq!(
+            structure.context(),
+            ids.context(),
+            "structure and id keys of a session must have the same source and epoch"
+        );
         let context = ids.context();
         let session = SessionId::new(random(env));
         let data = Secret::random(env);
@@ -46,7 +50,7 @@ impl SessionKeys {
         Ok((Self::new(structure, session, powers), wrap))
     }
 
-    /// Begins a session that writes tables and indexes alone, for which the structure key suffices.
+    /// Begins a session that writes only tables and indexes. The structure key is enough for that.
     #[must_use]
     pub fn create_structure_only(env: &dyn Env, structure: &StructureKeys) -> Self {
         Self::new(structure, SessionId::new(random(env)), Powers::StructureOnly)
@@ -68,7 +72,7 @@ impl SessionKeys {
         self.session
     }
 
-    /// Where its frames belong.
+    /// The repository, source and epoch of its frames.
     #[must_use]
     pub fn context(&self) -> FrameContext {
         self.context
@@ -114,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tier_opens_with_its_own_key_and_place_only() {
+    fn each_tier_opens_only_with_its_own_key_and_location() {
         let admin = admin();
         let (keys, wrap) = session(&admin, 2);
         let structure = admin.structure().source(SOURCE);
@@ -148,14 +152,14 @@ mod tests {
             for other in FrameType::ALL.into_iter().filter(|other| *other != frame && other.tier() == frame.tier()) {
                 assert!(
                     opener.open(other, &ID, frame_counter, &mut sealed.clone()).is_err(),
-                    "{frame:?} passed for {other:?}"
+                    "{frame:?} opened as {other:?}"
                 );
             }
         }
     }
 
     #[test]
-    fn other_sources_epochs_and_sessions_do_not_open() {
+    fn frames_do_not_open_in_another_source_epoch_or_session() {
         let admin = admin();
         let (keys, wrap) = session(&admin, 2);
         let mut sealed = vec![1, 2, 3];
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_run_out_instead_of_starting_again() {
+    fn threads_run_out_instead_of_wrapping_around() {
         let (keys, _) = session(&admin(), 2);
         for _ in 0..256 {
             keys.sealer().expect("a thread");

@@ -1,15 +1,15 @@
-//! Ed25519 signatures (RFC 8032) of hosts and people. Verification is strict: neither keys of
-//! small order nor other encodings of a signature pass, so one statement has one signature.
+//! Ed25519 signatures (RFC 8032) of hosts and people. Verification is strict: keys of small order and alternative
+//! encodings of a signature are refused, so a statement has exactly one signature per key.
 
 use ed25519_dalek::Signer;
 use thiserror::Error;
 
 use crate::crypto::secret::Secret;
 
-/// A signature or a public key that does not hold.
+/// A signature or a public key that is not valid.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum SignError {
-    /// Bytes that are not a public key, or a weak one.
+    /// The bytes are not a public key, or the key is weak.
     #[error("is not a usable Ed25519 public key")]
     PublicKey,
     /// The message was not signed by this key.
@@ -17,11 +17,11 @@ pub enum SignError {
     Signature,
 }
 
-/// The secret half.
+/// The secret half of a key.
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
 impl SigningKey {
-    /// The key that follows from a seed.
+    /// Derives the key from a seed.
     #[must_use]
     pub fn from_seed(seed: &Secret) -> Self {
         Self(ed25519_dalek::SigningKey::from_bytes(seed.expose()))
@@ -33,7 +33,7 @@ impl SigningKey {
         self.0.sign(message).to_bytes()
     }
 
-    /// The public half.
+    /// Returns the public half.
     #[must_use]
     pub fn verifying(&self) -> VerifyingKey {
         VerifyingKey(self.0.verifying_key())
@@ -44,7 +44,7 @@ impl SigningKey {
     }
 }
 
-/// The public half.
+/// The public half of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VerifyingKey(ed25519_dalek::VerifyingKey);
 
@@ -52,19 +52,19 @@ impl VerifyingKey {
     /// Length in bytes.
     pub const LEN: usize = 32;
 
-    /// The key with these bytes.
+    /// Reads a key from its bytes.
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Result<Self, SignError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| SignError::PublicKey)?;
         if key.is_weak() { Err(SignError::PublicKey) } else { Ok(Self(key)) }
     }
 
-    /// The bytes as stored.
+    /// Returns the bytes as stored.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
         self.0.as_bytes()
     }
 
-    /// Fails unless `signature` is this key's over `message`.
+    /// Fails unless `signature` is this key's signature over `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignError> {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         self.0.verify_strict(message, &signature).map_err(|_| SignError::Signature)
@@ -80,7 +80,7 @@ mod tests {
 
     /// RFC 8032 section 7.1, test 2.
     #[test]
-    fn published_vector() {
+    fn signatures_match_the_published_vector() {
         let hex = |text: &str| HEXLOWER.decode(text.as_bytes()).expect("hex");
         let seed = hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
         let key = SigningKey::from_seed(&Secret::from_slice(&seed).expect("32 bytes"));

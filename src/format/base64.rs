@@ -1,4 +1,4 @@
-//! Bytes as base64 text in JSON (`docs/format.md` section 1): for `#[serde(with)]`.
+//! Bytes as base64 text in JSON (`docs/format.md` section 1), for `#[serde(with)]`.
 
 use data_encoding::BASE64;
 use serde::de::Error;
@@ -16,5 +16,5 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>, T: TryFrom<Vec<u8>>>(deseri
 }
 
 fn wrong_len<E: serde::de::Error>(len: usize) -> E {
-    E::custom(format!("{len} bytes are too few or too many"))
+    E::custom(format!("{len} bytes is the wrong length"))
 }

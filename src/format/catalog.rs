@@ -1,5 +1,5 @@
-//! The catalog section of a manifest (`docs/format.md` section 9): what the operator must know at
-//! the next backup so that the same rows become the same bytes. Numbers are assigned once and never reused.
+//! The catalog section of a manifest (`docs/format.md` section 9): what the next backup run needs to turn the same rows
+//! into the same bytes. Numbers are assigned once and never reused.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::format::cell::OwnedCell;
 use crate::format::manifest::Layout;
 
-/// What is pinned of a source.
+/// The pinned parameters of a source.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Catalog {
     /// `sqlite` or `postgres`.
     pub engine: String,
-    /// Facts that tell this source from another behind the same name.
+    /// Facts that distinguish this source from another one with the same name.
     pub identity: BTreeMap<String, String>,
     /// Keyed hash of the schema document, hex.
     pub schema_digest: String,
-    /// Number of the table that owners are rows of.
+    /// Number of the table whose rows are the owners.
     pub owner_table: Option<u32>,
     pub next_table: u32,
     pub tables: Vec<TableEntry>,
@@ -29,15 +29,15 @@ pub struct TableEntry {
     pub number: u32,
     pub name: String,
     pub oid: Option<u64>,
-    /// Live columns, ascending by number.
+    /// Live columns, in ascending order of number.
     pub columns: Vec<ColumnEntry>,
     pub next_column: u32,
     /// Column numbers of the key.
     pub key: Vec<u32>,
     pub layout: Layout,
-    /// Ways to the owner; the first without a null places a row. Empty: rows have no owner.
+    /// Paths to the owner. The first path without a null places a row. If empty, rows have no owner.
     pub paths: Vec<OwnerPath>,
-    /// Pinned once the table had enough rows.
+    /// Pinned once the table has enough rows.
     pub rows_per_leaf: Option<u32>,
 }
 
@@ -46,16 +46,16 @@ pub struct TableEntry {
 pub struct ColumnEntry {
     pub number: u32,
     pub name: String,
-    /// Place in the source's order of columns.
+    /// Position in the source's column order.
     pub position: u32,
     #[serde(default, skip_serializing_if = "Visibility::is_declared")]
     pub visibility: Visibility,
-    /// What rows hold that were written before the column existed; trailing cells equal to it are left out.
+    /// The value that rows written before the column existed have. Trailing cells equal to it are left out.
     #[serde(with = "cell_as_base64")]
     pub missing: OwnedCell,
 }
 
-/// Whether a column stands in the table's definition.
+/// Whether a column is part of the table's definition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
@@ -71,26 +71,27 @@ impl Visibility {
     }
 }
 
-/// A foreign key whose parent row has the owner.
+/// A foreign key to a parent row that has the owner.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OwnerPath {
-    /// Column numbers here.
+    /// Column numbers in this table.
     pub columns: Vec<u32>,
     /// Table number of the parent.
     pub parent: u32,
-    /// Column numbers there.
+    /// Column numbers in the parent table.
     pub parent_columns: Vec<u32>,
 }
 
-/// Which of these names of tables a person means: that one, or the only one that ends so behind a dot.
+/// Position of the table that a user means by `wanted`: an exact match or, failing that, the only name that equals
+/// `wanted` without its schema.
 pub fn position_meant<'n>(names: impl Iterator<Item = &'n str> + Clone, wanted: &str) -> Option<usize> {
     let exactly = names.clone().position(|name| name == wanted);
     exactly.or_else(|| only_position(names, |name| is_without_schema(wanted, name)))
 }
 
-/// The position of the only name that is so.
-fn only_position<'n>(names: impl Iterator<Item = &'n str>, is_so: impl Fn(&str) -> bool) -> Option<usize> {
-    let mut matching = names.enumerate().filter(|(_, name)| is_so(name));
+/// Position of the only name that satisfies `matches`. `None` if several do.
+fn only_position<'n>(names: impl Iterator<Item = &'n str>, matches: impl Fn(&str) -> bool) -> Option<usize> {
+    let mut matching = names.enumerate().filter(|(_, name)| matches(name));
     let (only, _) = matching.next()?;
     matching.next().is_none().then_some(only)
 }
@@ -107,13 +108,14 @@ impl Catalog {
         self.tables.iter().find(|table| table.number == number)
     }
 
-    /// The table with this name.
+    /// The table with exactly this name.
     #[must_use]
     pub fn table_named(&self, name: &str) -> Option<&TableEntry> {
         self.tables.iter().find(|table| table.name == name)
     }
 
-    /// The table that a person means by this: its name, or the end of the name of one table alone, without the schema.
+    /// The table that a user means by `name`: an exact match or, failing that, the only table with this name in any
+    /// schema.
     #[must_use]
     pub fn table_meant(&self, name: &str) -> Option<&TableEntry> {
         let names = self.tables.iter().map(|table| table.name.as_str());
@@ -121,7 +123,7 @@ impl Catalog {
         Some(&self.tables[position])
     }
 
-    /// The same with tables numbered from `first` on; columns keep their numbers.
+    /// The same catalog with tables numbered from `first`. Columns keep their numbers.
     #[must_use]
     pub fn renumbered(mut self, first: u32) -> Self {
         let numbers = self.numbers_from(first);
@@ -133,7 +135,7 @@ impl Catalog {
         self
     }
 
-    /// The numbers from `first` on that replace those of the tables.
+    /// Maps each table number to its replacement, starting at `first`.
     fn numbers_from(&self, first: u32) -> BTreeMap<u32, u32> {
         self.tables.iter().map(|table| table.number).zip(first..).collect()
     }
@@ -142,7 +144,7 @@ impl Catalog {
 impl TableEntry {
     fn renumber(&mut self, numbers: &BTreeMap<u32, u32>) {
         self.number = numbers[&self.number];
-        // A path to a table that is not there leads nowhere.
+        // Drop paths whose parent table is not in the catalog.
         self.paths.retain(|path| numbers.contains_key(&path.parent));
         for path in &mut self.paths {
             path.parent = numbers[&path.parent];
@@ -178,7 +180,7 @@ mod tests {
     use super::position_meant;
 
     #[test]
-    fn names_are_understood_without_their_schema_where_one_table_has_them() {
+    fn an_unqualified_name_matches_only_if_one_table_has_it() {
         let names = ["public.users", "app.photos", "old.photos", "users.log", "\"App Data\".\"Mixed\""];
         let meant = |wanted| position_meant(names.into_iter(), wanted);
         assert_eq!((meant("users"), meant("public.users"), meant("old.photos")), (Some(0), Some(0), Some(2)));

@@ -1,16 +1,16 @@
-//! Cells and rows (`docs/format.md` section 4): one value by kind, not by the database's type, so
+//! Cells and rows (`docs/format.md` section 4). A cell is stored by the kind of its value, not by its database type, so
 //! that adding, renaming or widening a column changes no stored byte.
 //!
-//! Writing is canonical: equal values have equal bytes. Reading accepts nothing else.
+//! The encoding is canonical: equal values have equal bytes, and readers accept nothing else.
 
 use crate::base::id::ChunkId;
 use crate::format::wire::{Put, Take, WireError};
 
-/// Encoding of a text that is not valid UTF-8.
+/// Encoding of text that is not valid UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Encoding {
-    /// Meant as UTF-8, with invalid sequences.
+    /// Labelled UTF-8, but with invalid sequences.
     Utf8Invalid = 1,
     /// UTF-16, little-endian, with lone surrogates or an odd length.
     Utf16Le = 2,
@@ -18,7 +18,7 @@ pub enum Encoding {
     Utf16Be = 3,
     /// ISO 8859-1.
     Latin1 = 4,
-    /// Bytes of unknown encoding (PostgreSQL's `SQL_ASCII`).
+    /// Unknown encoding (PostgreSQL's `SQL_ASCII`).
     SqlAscii = 5,
 }
 
@@ -35,7 +35,7 @@ impl Encoding {
     }
 }
 
-/// What the bytes of a stream are a value of.
+/// The kind of value that the bytes of a stream represent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamKind {
     /// Text, valid UTF-8.
@@ -44,22 +44,22 @@ pub enum StreamKind {
     Bytes,
     /// Text in another encoding.
     Encoded(Encoding),
-    /// Text of an output function.
+    /// Text from a type's output function.
     Output,
 }
 
-/// Names the content of a stream: one piece, or a list of pieces.
+/// Refers to the content of a stream: one piece, or a list of pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StreamRef {
-    /// What `id` names.
+    /// Whether `id` is the id of a piece or of a list.
     pub form: StreamForm,
-    /// The piece, or the list.
+    /// Id of the piece or list.
     pub id: ChunkId,
     /// Length of the whole stream in bytes.
     pub len: u64,
 }
 
-/// What the id of a [`StreamRef`] names.
+/// Whether the id of a [`StreamRef`] is the id of a piece or of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum StreamForm {
@@ -80,7 +80,7 @@ impl StreamForm {
     }
 }
 
-/// One value. Borrowed, so that a scan allocates nothing per cell.
+/// One value. Borrows its bytes, so that a scan allocates nothing per cell.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell<'a> {
     Null,
@@ -93,13 +93,13 @@ pub enum Cell<'a> {
     Bytes(&'a [u8]),
     Encoded(Encoding, &'a [u8]),
     Numeric(Numeric<'a>),
-    /// Microseconds since 2000-01-01; the ends of the range are the infinities.
+    /// Microseconds since 2000-01-01. `i64::MIN` and `i64::MAX` are the infinities.
     Timestamp(i64),
-    /// Days since 2000-01-01; the ends of the range of an i32 are the infinities.
+    /// Days since 2000-01-01. `i32::MIN` and `i32::MAX` are the infinities.
     Date(i32),
     /// Microseconds since midnight.
     Time(i64),
-    /// Microseconds since midnight and seconds west of UTC.
+    /// Microseconds since midnight, then seconds west of UTC.
     TimeZoned(i64, i32),
     Interval {
         months: i32,
@@ -111,7 +111,7 @@ pub enum Cell<'a> {
     Stream(StreamKind, StreamRef),
 }
 
-/// A decimal number as PostgreSQL keeps it: digits times ten to `exponent`, shown with `scale` decimals.
+/// A decimal number as PostgreSQL stores it: `digits` times ten to `exponent`, displayed with `scale` decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numeric<'a> {
     Finite { negative: bool, scale: u16, exponent: i32, digits: &'a [u8] },
@@ -120,7 +120,7 @@ pub enum Numeric<'a> {
     NegativeInfinity,
 }
 
-/// Equality of stored bytes: reals by bits, so NaN equals the same NaN and 0.0 differs from -0.0.
+/// Equality of stored bytes. Reals compare by bits, so a NaN equals the same NaN, and 0.0 differs from -0.0.
 impl PartialEq for Cell<'_> {
     fn eq(&self, other: &Self) -> bool {
         OwnedCell::new(self) == OwnedCell::new(other)
@@ -200,7 +200,7 @@ impl<'a> Cell<'a> {
         })
     }
 
-    /// Length of the value's bytes if it is of a kind that may become a stream.
+    /// The bytes of a value of a kind that may be stored as a stream. `None` for other kinds.
     #[must_use]
     pub fn stream_candidate(&self) -> Option<(StreamKind, &'a [u8])> {
         match *self {
@@ -212,7 +212,7 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// The cell whose bytes a stream of this kind holds.
+    /// The cell for the bytes of a stream of this kind.
     pub fn from_stream(kind: StreamKind, bytes: &'a [u8]) -> Result<Self, WireError> {
         Ok(match kind {
             StreamKind::Text => Self::Text(valid_text(bytes, "text of a stream")?),
@@ -238,7 +238,7 @@ fn tagged_bytes(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
     out.put_bytes(bytes);
 }
 
-/// Digits are decimal, and the first is not 0.
+/// Digits must be decimal, and the first must not be 0.
 fn check_digits(digits: &[u8]) -> Result<(), WireError> {
     if !digits.iter().all(u8::is_ascii_digit) || digits.first() == Some(&b'0') {
         return Err(WireError::Invalid { what: "digits of a numeric" });
@@ -366,7 +366,7 @@ impl<'a> Numeric<'a> {
     }
 }
 
-/// A value that owns its bytes: column defaults in the catalog, reference rows in tests.
+/// A value that owns its bytes, for column defaults in the catalog and reference rows in tests.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct OwnedCell(Vec<u8>);
 
@@ -379,7 +379,7 @@ impl OwnedCell {
         Self(bytes)
     }
 
-    /// From canonical bytes; fails if they are anything but one cell.
+    /// Reads canonical bytes. Fails unless they are exactly one cell.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(bytes);
         Cell::read(&mut take)?;
@@ -387,7 +387,7 @@ impl OwnedCell {
         Ok(Self(bytes.to_vec()))
     }
 
-    /// Canonical bytes.
+    /// The canonical bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

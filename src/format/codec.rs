@@ -1,5 +1,5 @@
-//! How the content of a frame becomes its payload (`docs/format.md` section 5): as it is, zstd, or
-//! split into a zstd part and raw spans for cells that do not compress. Ids never depend on it.
+//! How the content of a frame becomes its payload (`docs/format.md` section 5): unchanged, zstd, or split into a zstd
+//! part and raw spans for incompressible cells. Ids never depend on the codec.
 
 use thiserror::Error;
 
@@ -30,24 +30,24 @@ impl Codec {
 /// A payload that cannot be turned into content.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CodecError {
-    /// The frame of a split payload is damaged.
+    /// The structure of a split payload is damaged.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// zstd refuses the bytes.
-    #[error("does not decompress")]
+    /// zstd rejects the bytes.
+    #[error("cannot be decompressed")]
     Zstd,
-    /// zstd could not compress; only lack of memory does that.
+    /// zstd could not compress, which happens only if memory runs out.
     #[error("cannot compress")]
     Compress,
 }
 
-/// Compression level of everything: 3 takes a ninth more time for sealing and 0.2 % off the stored bytes of the sync
-/// database that `scripts/bench` makes; 1 takes 0.3 % more and saves 3 % of the time.
+/// Compression level of everything. Measured on the sync database that `scripts/bench` makes: level 3 spends a ninth
+/// more time on sealing and saves 0.2 % of the stored bytes. Level 1 stores 0.3 % more and saves 3 % of the time.
 const LEVEL: i32 = 2;
-/// Cells shorter than this stay in the compressed part.
+/// Shortest cell, in bytes, that is kept out of the compressed part.
 pub const SPAN_BYTES_MIN: usize = 512;
 
-/// Reuses zstd's working memory between frames.
+/// Compresses frames, and reuses zstd's working memory between them.
 pub struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
     rest: Vec<u8>,
@@ -60,13 +60,13 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// Fails only without memory.
+    /// Fails only if memory runs out.
     pub fn new() -> Result<Self, CodecError> {
         let zstd = zstd::bulk::Compressor::new(LEVEL).map_err(|_| CodecError::Compress)?;
         Ok(Self { zstd, rest: Vec::new() })
     }
 
-    /// The payload of `content`, with `spans` (offset, length; ascending, apart) kept out of zstd.
+    /// The payload of `content`, with `spans` (offset, length) kept out of zstd. Spans must be ascending and disjoint.
     pub fn encode(&mut self, content: &[u8], spans: &[(usize, usize)]) -> Result<(Codec, Vec<u8>), CodecError> {
         if spans.is_empty() {
             return self.encode_whole(content);
@@ -89,8 +89,7 @@ impl Encoder {
     }
 }
 
-/// Appends how many spans there are, and for each the gap before it and its length.
-/// What is stored of `content`: compressed if that is smaller, else as it is.
+/// The compressed form if it is smaller than `content`, otherwise `content` itself.
 fn smaller(packed: Vec<u8>, content: &[u8]) -> (Codec, Vec<u8>) {
     if packed.len() < content.len() {
         return (Codec::Zstd, packed);
@@ -98,7 +97,7 @@ fn smaller(packed: Vec<u8>, content: &[u8]) -> (Codec, Vec<u8>) {
     (Codec::Stored, content.to_vec())
 }
 
-/// The compressed part, then the spans as they are.
+/// The compressed part, then the raw spans.
 fn split_payload(packed: &[u8], content: &[u8], spans: &[(usize, usize)]) -> Vec<u8> {
     let raw: usize = spans.iter().map(|(_, len)| len).sum();
     let mut payload = Vec::with_capacity(packed.len() + raw + 5 + 16);
@@ -109,6 +108,7 @@ fn split_payload(packed: &[u8], content: &[u8], spans: &[(usize, usize)]) -> Vec
     payload
 }
 
+/// Appends the number of spans and, for each, the gap before it and its length.
 fn write_spans(out: &mut Vec<u8>, spans: &[(usize, usize)]) {
     out.put_uv(spans.len() as u64);
     let mut end = 0;
@@ -119,7 +119,7 @@ fn write_spans(out: &mut Vec<u8>, spans: &[(usize, usize)]) {
     }
 }
 
-/// Appends what lies between the spans.
+/// Appends the bytes between the spans.
 fn write_gaps(out: &mut Vec<u8>, content: &[u8], spans: &[(usize, usize)]) {
     let mut end = 0;
     for &(offset, len) in spans {
@@ -144,12 +144,12 @@ fn decode_split(payload: &[u8]) -> Result<Vec<u8>, CodecError> {
     join(&rest, take.rest())
 }
 
-/// Decompresses a zstd frame that states its content size, within [`FRAME_CONTENT_BYTES_MAX`].
+/// Decompresses a zstd frame that states its content size. The size may be at most [`FRAME_CONTENT_BYTES_MAX`].
 pub fn decompress(packed: &[u8]) -> Result<Vec<u8>, CodecError> {
     content_size(packed).and_then(|size| unpack(packed, size)).ok_or(CodecError::Zstd)
 }
 
-/// What is in `packed`, if it has this size.
+/// Decompresses `packed`. `None` unless the result has this size.
 fn unpack(packed: &[u8], size: usize) -> Option<Vec<u8>> {
     let content = zstd::bulk::decompress(packed, size).ok()?;
     (content.len() == size).then_some(content)
@@ -161,7 +161,7 @@ fn content_size(packed: &[u8]) -> Option<usize> {
     (size <= FRAME_CONTENT_BYTES_MAX).then_some(size)
 }
 
-/// One zstd frame of `content`.
+/// Compresses `content` into one zstd frame.
 pub fn compress(content: &[u8]) -> Result<Vec<u8>, CodecError> {
     zstd::bulk::compress(content, LEVEL).map_err(|_| CodecError::Compress)
 }
@@ -172,7 +172,7 @@ fn join(rest: &[u8], raw: &[u8]) -> Result<Vec<u8>, CodecError> {
     Ok(content)
 }
 
-/// Appends the gaps, with the spans between them.
+/// Appends the gaps with the spans between them.
 fn append_joined(content: &mut Vec<u8>, rest: &[u8], raw: &mut Take<'_>) -> Result<(), WireError> {
     let mut gaps = Take::new(rest);
     for (gap, len) in read_spans(&mut gaps)? {
@@ -183,17 +183,17 @@ fn append_joined(content: &mut Vec<u8>, rest: &[u8], raw: &mut Take<'_>) -> Resu
     Ok(())
 }
 
-/// The gap before each span, and the span's length.
+/// Reads the gap before each span and the length of the span.
 fn read_spans(take: &mut Take<'_>) -> Result<Vec<(usize, usize)>, WireError> {
     take.list(2, "spans", |take| Ok((take.uv_as("gap")?, take.uv_as("span")?)))
 }
 
-/// Whether bytes are likely not to shrink: judged by how even their byte counts are, over a sample.
-/// Cheap, and wrong only at the cost of some bytes.
+/// Whether bytes probably do not compress, judged by how evenly byte values are distributed in a sample. Cheap, and a
+/// wrong answer costs only a few bytes.
 #[must_use]
 pub fn looks_incompressible(bytes: &[u8]) -> bool {
-    // The sum of squares of 512 evenly drawn bytes is about 512 + 512 * 511 / 256 = 1534, with a
-    // deviation of about 45; text has ten times that, and base64 four times.
+    // The sum of squares of 512 evenly distributed bytes is about 512 + 512 * 511 / 256 = 1534, with a deviation of
+    // about 45. Text has ten times as much, and base64 four times.
     bytes.len() >= SPAN_BYTES_MIN && sum_of_squares(&sampled_counts(bytes)) < 2000
 }
 
@@ -201,7 +201,7 @@ fn sum_of_squares(counts: &[u16; 256]) -> u32 {
     counts.iter().map(|&n| u32::from(n) * u32::from(n)).sum()
 }
 
-/// How often each byte occurs in a sample of 512 bytes.
+/// Counts each byte value in a sample of 512 bytes.
 fn sampled_counts(bytes: &[u8]) -> [u16; 256] {
     const SAMPLE: usize = 512;
     let step = (bytes.len() / SAMPLE).max(1);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_told_from_text() {
+    fn noise_looks_incompressible_and_text_does_not() {
         assert!(looks_incompressible(&noise(4000)));
         assert!(!looks_incompressible(&"the same words again and again ".repeat(100).into_bytes()));
         assert!(!looks_incompressible(data_encoding::BASE64.encode(&noise(4000)).as_bytes()));
@@ -252,7 +252,7 @@ mod tests {
         }
 
         #[test]
-        fn no_payload_panics(payload: Vec<u8>) {
+        fn decoding_an_arbitrary_payload_does_not_panic(payload: Vec<u8>) {
             for codec in [Codec::Stored, Codec::Zstd, Codec::Split] {
                 let _ = decode(codec, payload.clone());
             }

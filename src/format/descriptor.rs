@@ -1,5 +1,5 @@
-//! `sidekeep.json` (`docs/format.md` section 11): what tells a repository from any other directory.
-//! Immutable, unsigned; roster entry 1 names its digest.
+//! `sidekeep.json` (`docs/format.md` section 11), which distinguishes a repository from any other directory. It is
+//! immutable and unsigned. Roster entry 1 names its digest.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,25 +8,25 @@ use crate::base::id::RepositoryId;
 use crate::base::time::Moment;
 use crate::format::dsse::FORMAT;
 
-/// A descriptor that is none, or a later version's.
+/// The bytes are not a descriptor, or one of a later version.
 #[derive(Debug, Error)]
 pub enum DescriptorError {
-    /// Some other JSON or no JSON at all.
+    /// Some other JSON, or not JSON at all.
     #[error("sidekeep.json does not describe a Sidekeep repository")]
     Foreign,
     /// Written by a later version.
     #[error("sidekeep.json has format {format}, which this version does not support")]
     Unsupported { format: u64 },
-    /// Members are missing or not what they should be.
+    /// Members are missing or invalid.
     #[error("sidekeep.json cannot be read")]
     Damaged { source: serde_json::Error },
 }
 
-/// What `sidekeep.json` says.
+/// The content of `sidekeep.json`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Descriptor {
     pub repository: RepositoryId,
-    /// The clock of whoever ran `init`.
+    /// The clock of the host that ran `init`.
     pub created: Moment,
 }
 
@@ -41,7 +41,7 @@ struct StoredDescriptor {
 const WORD: &str = "repository";
 
 impl Descriptor {
-    /// The bytes to store.
+    /// Encodes the bytes to store.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Self { repository, created } = *self;
@@ -58,7 +58,7 @@ impl Descriptor {
     }
 }
 
-/// What is read of every descriptor, also of a later version's.
+/// The part that is read from descriptors of every version, including later ones.
 #[derive(Deserialize)]
 struct DescriptorHead {
     sidekeep: String,
@@ -85,7 +85,7 @@ mod tests {
     use crate::base::time::Moment;
 
     #[test]
-    fn others_and_later_ones_are_told_apart() {
+    fn foreign_later_and_damaged_descriptors_are_distinguished() {
         let ours = Descriptor { repository: RepositoryId::new([1; 16]), created: Moment(0) };
         let text = String::from_utf8(ours.encode()).expect("JSON is UTF-8");
         assert_eq!(Descriptor::decode(text.as_bytes()).expect("decodes"), ours);

@@ -1,8 +1,8 @@
-//! Signed statements: a DSSE envelope around an in-toto statement v1, so that other people's tools
-//! can check them (`docs/format.md` section 10).
+//! Signed statements: a DSSE envelope around an in-toto statement v1, so that third-party tools can verify them
+//! (`docs/format.md` section 10).
 //!
-//! This file packs and unpacks; who may sign what, and whether a signature holds, is decided above,
-//! over [`Envelope::pae`]. What is decoded here is not yet believed.
+//! This module only encodes and decodes. Callers decide who may sign what and verify the signature over
+//! [`Envelope::pae`]. Until then, decoded content is not trusted.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,13 +15,13 @@ use crate::format::json;
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
-/// Bytes that are no statement, or one that this version cannot judge.
+/// Bytes that are not a statement, or one that this version cannot judge.
 #[derive(Debug, Error)]
 pub enum StatementError {
-    /// Longer than any statement may be.
+    /// Longer than a statement may be.
     #[error("is a statement of {bytes} bytes, more than the {STATEMENT_BYTES_MAX} allowed")]
     TooLarge { bytes: usize },
-    /// Not the JSON that it should be.
+    /// The JSON is malformed or does not have the expected members.
     #[error("has an unreadable {what}")]
     Json { what: &'static str, source: serde_json::Error },
     /// A value that the format does not allow.
@@ -41,23 +41,22 @@ pub struct StatementSubject {
     pub sha256: Digest,
 }
 
-/// What a statement says. Three kinds of objects are statements: ledger entries, roster entries and
-/// session announcements.
+/// The content of a statement. Ledger entries, roster entries and session announcements are statements.
 pub trait Predicate: Serialize + Sized {
-    /// Its in-toto type without the version.
+    /// The in-toto predicate type without its version.
     const FAMILY: &'static str;
     /// What is being read, for messages.
     const WHAT: &'static str;
 
-    /// The objects that it adds or, if it adds none, what it follows: tools refuse an empty list.
-    /// They are told to other people's tools; the predicate alone counts.
+    /// The objects that the statement adds or, if it adds none, its predecessor, because tools refuse an empty list.
+    /// Subjects exist for third-party tools. Sidekeep itself uses only the predicate.
     fn subjects(&self) -> Vec<StatementSubject>;
 
-    /// From a payload whose types have been checked.
+    /// Decodes a payload whose types have been checked.
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError>;
 }
 
-/// The version of every predicate type, and the `format` in every predicate.
+/// The version in every predicate type, and the `format` in every predicate.
 pub(super) const FORMAT: u32 = 1;
 
 /// The signed bytes of a statement while they are being decoded.
@@ -69,7 +68,7 @@ pub struct Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// Reads the predicate, or as much of it as `T` has members.
+    /// Reads the predicate. Members that `T` does not have are ignored.
     pub(super) fn predicate<T: DeserializeOwned>(&self) -> Result<T, StatementError> {
         #[derive(Deserialize)]
         struct PredicateMember<T> {
@@ -79,13 +78,13 @@ impl Payload<'_> {
         Ok(member.predicate)
     }
 
-    /// Why this version cannot judge a predicate of this `format`, if it cannot.
-    pub(super) fn later_than_ours(&self, format: u32) -> Option<String> {
+    /// Why this version cannot judge a predicate of this `format`. `None` if it can.
+    pub(super) fn unsupported_reason(&self, format: u32) -> Option<String> {
         self.later_type.clone().or_else(|| (format != FORMAT).then(|| format!("format {format}")))
     }
 }
 
-/// A statement with its one signature, not yet verified.
+/// A statement with its signature, not yet verified.
 #[derive(Debug)]
 pub struct Envelope {
     payload: Vec<u8>,
@@ -116,7 +115,7 @@ impl StoredEnvelope {
 }
 
 impl Envelope {
-    /// Reads stored bytes.
+    /// Decodes stored bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, StatementError> {
         check_len(bytes.len())?;
         check_members(bytes, "envelope")?;
@@ -128,7 +127,7 @@ impl Envelope {
         Ok(Self { payload: stored.payload, key: signature.keyid, signature: signature.sig })
     }
 
-    /// The key that says it signed. A hint: the signature decides.
+    /// The id of the key that claims to have signed. This is only a hint: the signature decides.
     #[must_use]
     pub fn key(&self) -> KeyId {
         self.key
@@ -146,7 +145,7 @@ impl Envelope {
         pae(PAYLOAD_TYPE, &self.payload)
     }
 
-    /// What is stated.
+    /// Decodes the predicate.
     pub fn predicate<P: Predicate>(&self) -> Result<P, StatementError> {
         check_members(&self.payload, P::WHAT)?;
         let types: StatementTypes = from_json(&self.payload, P::WHAT)?;
@@ -168,7 +167,7 @@ struct StatementTypes {
 }
 
 impl StatementTypes {
-    /// The type of the predicate, if it is one of a later version.
+    /// The predicate type, if it is one of a later version.
     fn later_type<P: Predicate>(&self) -> Result<Option<String>, StatementError> {
         if self._type != STATEMENT_TYPE {
             return Err(StatementError::Invalid { what: "statement type" });
@@ -178,7 +177,7 @@ impl StatementTypes {
     }
 }
 
-/// The version in a predicate type, as decimals in their shortest form.
+/// The version in a predicate type. It must be decimal without leading zeros.
 fn predicate_version<P: Predicate>(predicate_type: &str) -> Result<u32, StatementError> {
     const INVALID: StatementError = StatementError::Invalid { what: "predicate type" };
     let versioned = predicate_type.strip_prefix(P::FAMILY).ok_or(INVALID)?;
@@ -187,7 +186,7 @@ fn predicate_version<P: Predicate>(predicate_type: &str) -> Result<u32, Statemen
     if version.to_string() == text { Ok(version) } else { Err(INVALID) }
 }
 
-/// States `predicate` as the bytes to store; `sign` is given the bytes to sign with `key`.
+/// Encodes `predicate` as a signed statement. `sign` is given the bytes to sign with `key`.
 pub fn encode<P: Predicate>(
     predicate: &P,
     key: KeyId,
@@ -233,7 +232,7 @@ fn payload<P: Predicate>(predicate: &P) -> Result<Vec<u8>, StatementError> {
     to_json(&StoredStatement { _type: STATEMENT_TYPE, subject, predicate_type, predicate }, P::WHAT)
 }
 
-/// What the statement is about, which is one object at least.
+/// The subjects of the statement, of which there must be at least one.
 fn stored_subjects<P: Predicate>(predicate: &P) -> Result<Vec<StoredSubject>, StatementError> {
     let subjects = predicate.subjects();
     if subjects.is_empty() {
@@ -242,7 +241,7 @@ fn stored_subjects<P: Predicate>(predicate: &P) -> Result<Vec<StoredSubject>, St
     Ok(subjects.into_iter().map(StoredSubject::from).collect())
 }
 
-/// Pre-authentication encoding of the DSSE protocol, version 1.
+/// Pre-authentication encoding (PAE) of the DSSE protocol, version 1.
 fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len());
     [head.as_bytes(), payload].concat()
@@ -271,9 +270,9 @@ mod tests {
     use super::{Envelope, StatementError, check_len, pae};
     use crate::base::limit::STATEMENT_BYTES_MAX;
 
-    /// The example of the DSSE protocol, version 1.0.
+    /// The example in the specification of the DSSE protocol, version 1.0.
     #[test]
-    fn published_vector() {
+    fn pae_matches_the_published_vector() {
         let expected = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world";
         assert_eq!(pae("http://example.com/HelloWorld", b"hello world"), expected);
     }
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn one_signature_and_one_payload_type() {
+    fn an_envelope_has_one_signature_and_the_known_payload_type() {
         let ours = super::PAYLOAD_TYPE;
         assert!(Envelope::decode(envelope("{}", ours, 1).as_bytes()).is_ok());
         for (payload_type, signatures) in [(ours, 0), (ours, 2), ("application/json", 1)] {

@@ -1,7 +1,7 @@
-//! Ledger entries (`docs/format.md` section 10): what is signed about a source, one kind per struct.
+//! Ledger entries (`docs/format.md` section 10): signed statements about a source, one struct per kind.
 //!
-//! The members of [`ChainPlace`] keep name and meaning in every format, so that an entry which stands in
-//! a wrong place is void even for a reader that does not understand the rest of it.
+//! The members of [`ChainPlace`] keep their names and meanings in every format. So a reader can void an entry in the
+//! wrong place even if it does not understand the rest of the entry.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,25 +11,25 @@ use crate::base::time::Moment;
 use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementSubject};
 use crate::format::name::Name;
 
-/// One entry of the ledger of a source.
+/// One entry of a source's ledger.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// Where it stands.
+    /// Its place in the chain.
     pub place: ChainPlace,
-    /// The signer's clock, for people.
+    /// The signer's clock. Informative.
     pub written: Moment,
     /// What it says.
     pub body: EntryBody,
 }
 
-/// Where an entry stands, and what its signer had seen.
+/// The place of an entry in the chain, and the roster that its signer had seen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ChainPlace {
     pub repository: RepositoryId,
     pub source: SourceId,
     /// From 1, without gaps.
     pub number: u64,
-    /// Digest of the stored bytes of the entry before; of the source's roster entry in entry 1.
+    /// Digest of the stored bytes of the previous entry. In entry 1, of the roster entry that added the source.
     pub previous: Digest,
     /// The newest roster entry that the signer had seen.
     pub roster: Numbered,
@@ -49,7 +49,7 @@ pub struct ObjectRef {
     pub size: u64,
 }
 
-/// What an entry says.
+/// What an entry states.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum EntryBody {
@@ -64,7 +64,7 @@ pub enum EntryBody {
     Revoke(Revoke),
     Checkpoint(Checkpoint),
     Add(Add),
-    /// Of a later version. If an entitled key signed it in its place, nobody of this version can judge the source.
+    /// An entry of a later version. If an entitled key signed it in its place, this version cannot judge the source.
     #[serde(skip)]
     Unsupported(String),
 }
@@ -72,10 +72,10 @@ pub enum EntryBody {
 const KINDS: [&str; 11] =
     ["snapshot", "forget", "prune", "repack", "accept", "hold", "tag", "erase", "revoke", "checkpoint", "add"];
 
-/// A snapshot exists; this is its commit.
+/// A snapshot exists. This entry is its commit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The moment of the image by the source's clock.
+    /// When the image was taken, by the source's clock.
     pub source_clock: Moment,
     pub manifest: ObjectRef,
     pub session: SessionId,
@@ -109,22 +109,22 @@ impl Snapshot {
     }
 }
 
-/// Whether the image looked like what it should be.
+/// Whether the image looks plausible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     Clean,
-    /// It looks gutted: freezes retention until somebody decides.
+    /// The source looks as if most of its rows were lost. Retention is frozen until a person decides.
     Suspect,
 }
 
-/// Snapshots are dropped.
+/// Drops snapshots.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Forget {
     pub snapshots: Vec<Digest>,
     pub reason: String,
 }
 
-/// What is named is absent from here on, whether it was in the inventory or not.
+/// Removes packs and manifests. The named objects are absent from here on, whether or not they were in the inventory.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Prune {
     pub packs: Vec<Digest>,
@@ -132,12 +132,12 @@ pub struct Prune {
     pub wraps: Vec<Digest>,
 }
 
-/// Frames moved from packs into others.
+/// Moves frames from packs into new packs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Repack {
-    /// Of all these packs.
+    /// The epoch of all these packs.
     pub epoch: Epoch,
-    /// Removed.
+    /// Packs that are removed.
     pub packs: Vec<Digest>,
     pub added: Vec<RepackedPack>,
 }
@@ -147,28 +147,28 @@ pub struct Repack {
 pub struct RepackedPack {
     pub sha256: Digest,
     pub size: u64,
-    /// Who added the frames first: deduplication trusts that key, not the one that moved them.
+    /// The key that first added the frames. Deduplication trusts that key, not the one that moved them.
     pub signer: KeyId,
 }
 
-/// A suspect snapshot is taken for clean.
+/// Declares a suspect snapshot clean.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Accept {
     pub snapshot: Digest,
     pub reason: String,
 }
 
-/// A snapshot is not to be forgotten. The last hold of a snapshot counts.
+/// Protects a snapshot from being forgotten. Only the latest hold of a snapshot counts.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hold {
     pub snapshot: Digest,
-    /// For ever, if missing; a moment that has passed releases it.
+    /// `None` holds the snapshot forever. A time in the past releases it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Moment>,
     pub reason: String,
 }
 
-/// A word for a snapshot, or no longer one.
+/// Adds a tag to a snapshot or removes one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Tag {
     pub snapshot: Digest,
@@ -177,7 +177,7 @@ pub struct Tag {
     pub change: TagChange,
 }
 
-/// What happens to a tag.
+/// Whether a tag is added or removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TagChange {
     #[default]
@@ -191,31 +191,31 @@ impl TagChange {
     }
 }
 
-/// Something was removed from snapshots.
+/// Removes something from snapshots.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Erase {
-    /// Of all these manifests and packs.
+    /// The epoch of all these manifests and packs.
     pub epoch: Epoch,
     pub manifests: Vec<ReplacedManifest>,
-    /// Added.
+    /// Packs that are added.
     pub packs: Vec<ObjectRef>,
     pub reason: String,
 }
 
-/// A manifest takes another's place.
+/// Replaces one manifest by another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReplacedManifest {
     pub old: Digest,
     pub new: ObjectRef,
 }
 
-/// From here on entries of this key are void and its packs are not deduplicated against.
+/// From here on, entries of this key are void and its packs are not used for deduplication.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Revoke {
     pub key: KeyId,
 }
 
-/// Packs of a snapshot to come, of which there are too many for one entry.
+/// Adds packs of a snapshot that is still to be committed, because one entry cannot name all of them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Add {
     pub session: SessionId,
@@ -226,14 +226,14 @@ pub struct Add {
     pub adopted: Vec<ObjectRef>,
 }
 
-/// The fold up to here is in an object.
+/// The fold up to this entry is stored in an object.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Checkpoint {
     pub fold: Digest,
 }
 
 impl EntryBody {
-    /// The stored word.
+    /// The kind as stored.
     #[must_use]
     pub fn kind(&self) -> &str {
         match self {
@@ -284,7 +284,7 @@ impl Serialize for Entry {
     }
 }
 
-/// What is read of every entry, also of a later version's.
+/// The part that is read from entries of every version, including later ones.
 #[derive(Deserialize)]
 struct EntryHead {
     format: u32,
@@ -321,16 +321,16 @@ impl Predicate for Entry {
 }
 
 impl EntryHead {
-    /// Reads the part that differs by kind, if this version knows it.
+    /// Reads the part that depends on the kind, if this version knows the kind.
     fn read_body(&self, payload: &Payload<'_>) -> Result<EntryBody, StatementError> {
-        match payload.later_than_ours(self.format).or_else(|| unknown_kind(&self.kind)) {
+        match payload.unsupported_reason(self.format).or_else(|| unknown_kind(&self.kind)) {
             Some(what) => Ok(EntryBody::Unsupported(what)),
             None => Ok(payload.predicate::<StoredBody>()?.body),
         }
     }
 }
 
-/// The part of a stored entry that differs by kind.
+/// The part of a stored entry that depends on its kind.
 #[derive(Deserialize)]
 struct StoredBody {
     #[serde(flatten)]
@@ -342,7 +342,7 @@ fn unknown_kind(kind: &str) -> Option<String> {
 }
 
 impl ChainPlace {
-    /// The object that the entry follows.
+    /// The previous object in the chain.
     fn predecessor(&self) -> StatementSubject {
         let name = match self.number {
             0 | 1 => "roster".to_owned(),
@@ -430,8 +430,8 @@ impl<'de> Deserialize<'de> for TagChange {
     }
 }
 
-/// A member that is written as null and whose value is not looked at: a later version that gives it
-/// one a reader may not ignore announces that by a feature.
+/// A member that is written as null and whose value is ignored. If a later version gives it a value that a reader must
+/// not ignore, it announces that by a feature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct ReservedMember;
 
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn other_statements_are_not_entries() {
+    fn other_statements_are_refused_as_entries() {
         for payload in [
             "",
             "{}",

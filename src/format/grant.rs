@@ -1,5 +1,5 @@
-//! Key grants (`docs/format.md` section 3): the part of an epoch's keys that a role may hold, sealed
-//! to one key. This is the envelope; what is inside is the business of `crypto`.
+//! Key grants (`docs/format.md` section 3): the part of an epoch's keys that a role may hold, sealed to one key. This
+//! is only the envelope. `crypto` defines the sealed body.
 
 use crate::base::id::{Epoch, KeyId, RepositoryId};
 use crate::format::header::{self, ObjectKind};
@@ -10,14 +10,14 @@ use crate::format::wire::{Take, WireError};
 pub struct Grant {
     pub repository: RepositoryId,
     pub epoch: Epoch,
-    /// Whose it is.
+    /// The key that the grant is for.
     pub key: KeyId,
     /// Encapsulated key and sealed body.
     pub sealed: Vec<u8>,
 }
 
 impl Grant {
-    /// The bytes to store.
+    /// Encodes the bytes to store.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -29,7 +29,7 @@ impl Grant {
         out
     }
 
-    /// Reads stored bytes.
+    /// Decodes stored bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(bytes);
         header::read(&mut take, ObjectKind::Grant)?;

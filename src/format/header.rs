@@ -1,10 +1,10 @@
-//! The twelve bytes at the front of every binary object (`docs/format.md` section 1).
+//! The first twelve bytes of every binary object (`docs/format.md` section 1).
 
 use crate::base::frame::FrameContext;
 use crate::base::id::{Epoch, RepositoryId, SourceId};
 use crate::format::wire::{Take, WireError};
 
-/// Kind of a binary object.
+/// The kind of a binary object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum ObjectKind {
@@ -24,14 +24,14 @@ pub fn write(out: &mut Vec<u8>, kind: ObjectKind) {
     out.extend_from_slice(&[kind as u8, VERSION, 0, 0]);
 }
 
-/// Appends where the frames of an object belong.
+/// Appends the repository, source and epoch of an object's frames.
 pub fn write_context(out: &mut Vec<u8>, context: &FrameContext) {
     out.extend_from_slice(context.repository.as_bytes());
     out.extend_from_slice(context.source.as_bytes());
     out.extend_from_slice(&context.epoch.0.to_le_bytes());
 }
 
-/// Reads where the frames of an object belong.
+/// Reads the repository, source and epoch of an object's frames.
 pub fn read_context(take: &mut Take<'_>) -> Result<FrameContext, WireError> {
     let repository = RepositoryId::new(take.array("repository id")?);
     let source = SourceId::new(take.array("source id")?);
@@ -39,7 +39,7 @@ pub fn read_context(take: &mut Take<'_>) -> Result<FrameContext, WireError> {
     Ok(FrameContext { repository, source, epoch })
 }
 
-/// Reads a header and demands this kind.
+/// Reads a header. Fails unless it is of this kind.
 pub fn read(take: &mut Take<'_>, kind: ObjectKind) -> Result<(), WireError> {
     read_magic(take)?;
     let [found, version, reserved @ ..] = take.array::<4>("header")?;

@@ -1,5 +1,5 @@
-//! Index fragments: which chunk lies where, a cache of pack tables (`docs/format.md` section 8).
-//! Whether a signature is that of somebody who may be believed is not decided here.
+//! Index fragments: a cache of pack tables that maps chunks to locations (`docs/format.md` section 8). The caller
+//! decides whether to trust the signer.
 
 use crate::base::frame::{FrameContext, FrameCounter};
 use crate::base::id::{ChunkId, Digest, Epoch, KeyId, RepositoryId, SessionId, SourceId};
@@ -8,7 +8,7 @@ use crate::format::node::{FrameLocation, PackRef, read_session};
 use crate::format::pack::{FrameSeal, PackContent, SealColumns, write_seals};
 use crate::format::wire::{Take, WireError};
 
-/// Bytes of the signature at the end.
+/// Length in bytes of the signature at the end.
 const SIGNATURE_LEN: usize = 64;
 
 /// The object without its signature: clear header and sealed body.
@@ -18,22 +18,22 @@ pub struct SealedFragment {
     pub source: SourceId,
     pub epoch: Epoch,
     pub session: SessionId,
-    /// Number of the fragment within that session.
+    /// Number of the fragment within its session.
     pub sequence: u32,
-    /// Whose signature stands at the end.
+    /// The key whose signature is at the end.
     pub signer: KeyId,
     pub frame_counter: FrameCounter,
     pub sealed: Vec<u8>,
 }
 
 impl SealedFragment {
-    /// Where its body belongs.
+    /// The repository, source and epoch of its body.
     #[must_use]
     pub fn context(&self) -> FrameContext {
         FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
     }
 
-    /// The stored bytes; `sign` makes the Ed25519 signature (RFC 8032) over all that stands before it.
+    /// The stored bytes. `sign` makes the Ed25519 signature (RFC 8032) over all bytes before it.
     #[must_use]
     pub fn to_bytes(&self, sign: impl FnOnce(&[u8]) -> [u8; SIGNATURE_LEN]) -> Vec<u8> {
         let mut out = Vec::with_capacity(176 + self.sealed.len());
@@ -54,7 +54,7 @@ impl SealedFragment {
         out.extend_from_slice(&self.sealed);
     }
 
-    /// Reads stored bytes, and what is to be verified against the signer's public key.
+    /// Decodes stored bytes. Also returns what must be verified with the signer's public key.
     pub fn read(bytes: &[u8]) -> Result<(Self, Signed<'_>), WireError> {
         const TRUNCATED: WireError = WireError::Truncated { what: "fragment signature" };
         let mut take = Take::new(bytes);
@@ -78,14 +78,14 @@ impl SealedFragment {
     }
 }
 
-/// The signature at the end of an object, and the bytes before it that it is over.
+/// The signature at the end of an object, and the bytes that it covers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signed<'a> {
     pub message: &'a [u8],
     pub signature: &'a [u8; SIGNATURE_LEN],
 }
 
-/// A pack that a fragment's entries lie in.
+/// A pack that contains entries of a fragment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FragmentPack {
     pub pack: PackRef,
@@ -98,12 +98,12 @@ pub struct FragmentPack {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fragment {
     pub packs: Vec<FragmentPack>,
-    /// Ascending by id; locations count in `packs`.
+    /// Ascending by id. The `pack` of a location is an index into `packs`.
     pub entries: Vec<(ChunkId, FrameLocation)>,
 }
 
 impl Fragment {
-    /// The plaintext before zstd.
+    /// The plaintext, before zstd.
     #[must_use]
     pub fn content(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.packs.len() * 64 + self.entries.len() * 40);
@@ -138,7 +138,7 @@ impl Fragment {
         }
     }
 
-    /// Reads the plaintext.
+    /// Decodes the plaintext.
     pub fn read(content: &[u8]) -> Result<Self, WireError> {
         let mut take = Take::new(content);
         let packs = read_packs(&mut take)?;
@@ -152,7 +152,7 @@ impl Fragment {
         Ok(fragment)
     }
 
-    /// Adds an entry, which may not go before the last one and must lie in one of the packs.
+    /// Adds an entry. It must not sort before the previous one, and must be in one of the packs.
     fn add(&mut self, id: ChunkId, location: FrameLocation) -> Result<(), WireError> {
         let in_order = self.entries.last().is_none_or(|last| last.0 <= id);
         if location.pack as usize >= self.packs.len() || !in_order {
@@ -163,7 +163,7 @@ impl Fragment {
     }
 }
 
-/// The entries of a fragment as they are stored: each member of all entries in a row.
+/// The entries of a fragment as stored: one column per field.
 struct EntryColumns<'a> {
     ids: &'a [[u8; ChunkId::LEN]],
     packs: &'a [[u8; 4]],
@@ -278,7 +278,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn no_content_panics(content: Vec<u8>) {
+        fn reading_arbitrary_content_does_not_panic(content: Vec<u8>) {
             let _ = Fragment::read(&content);
             let _ = SealedFragment::read(&content);
         }

@@ -1,17 +1,17 @@
-//! What signed JSON must be beyond RFC 8259: no object names a member twice, at any depth. Readers that
-//! take the first and readers that take the last would otherwise not agree on what was signed.
+//! A restriction of signed JSON beyond RFC 8259: no object may repeat a member name, at any depth. Otherwise readers
+//! that take the first and readers that take the last would not agree on what was signed.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Fails unless `bytes` are one JSON document without a member that stands twice in its object.
+/// Fails unless `bytes` are one JSON document in which no object repeats a member.
 pub(super) fn check(bytes: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<UniqueMembers>(bytes).map(drop)
 }
 
-/// Any value, looked through.
+/// Any JSON value. Deserializing it checks all objects inside.
 struct UniqueMembers;
 
 impl<'de> Deserialize<'de> for UniqueMembers {
@@ -61,15 +61,15 @@ impl<'de> Visitor<'de> for UniqueMembers {
         while let Some(name) = members.next_key::<String>()? {
             members.next_value::<Self>()?;
             if let Some(twice) = names.replace(name) {
-                return Err(stands_twice(&twice));
+                return Err(repeated_member(&twice));
             }
         }
         Ok(self)
     }
 }
 
-fn stands_twice<E: serde::de::Error>(member: &str) -> E {
-    E::custom(format_args!("member {member:?} stands twice"))
+fn repeated_member<E: serde::de::Error>(member: &str) -> E {
+    E::custom(format_args!("member {member:?} is repeated"))
 }
 
 #[cfg(test)]
@@ -77,13 +77,13 @@ mod tests {
     use super::check;
 
     #[test]
-    fn a_member_stands_once_in_its_object() {
+    fn a_repeated_member_is_refused() {
         for sound in ["{}", "[1, -2, 3.5, true, null, \"a\"]", r#"{"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]}"#] {
             assert!(check(sound.as_bytes()).is_ok(), "{sound}");
         }
         let twice = [r#"{"a": 1, "a": 1}"#, r#"[{"b": {"a": 1, "a": 2}}]"#, r#"{"x": 1, "\u0078": 2}"#];
         for twice in twice {
-            assert!(check(twice.as_bytes()).is_err_and(|error| error.to_string().contains("twice")), "{twice}");
+            assert!(check(twice.as_bytes()).is_err_and(|error| error.to_string().contains("repeated")), "{twice}");
         }
         for broken in ["", "{", "{} {}", "nul"] {
             assert!(check(broken.as_bytes()).is_err(), "{broken}");

@@ -1,20 +1,20 @@
-//! Keys (`docs/format.md` section 4): the equality-normalised form of key columns. Components keep
-//! the order of values of one kind under bytewise comparison and tell where they end, so that keys
-//! can be joined and compared as they are. The exact value stays in the cell; nothing is read back from a key.
+//! Keys (`docs/format.md` section 4): the equality-normalised form of key columns. Encoded components sort bytewise
+//! like the values of one kind and are self-delimiting, so keys can be concatenated and compared as bytes. The exact
+//! value stays in the cell: nothing is decoded from a key.
 
 use crate::base::limit::{KEY_BYTES_MAX, KEY_PREFIX_BYTES};
 use crate::format::cell::{Cell, Encoding, Numeric};
 use crate::format::wire::WireError;
 
-/// Equality of a text column that is coarser than its bytes.
+/// How a text column compares text for equality.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fold {
-    /// Bytes.
+    /// By its bytes.
     Exact,
-    /// ASCII letters regardless of case (SQLite NOCASE).
+    /// Ignoring the case of ASCII letters (SQLite NOCASE).
     AsciiCase,
-    /// Trailing spaces ignored (SQLite RTRIM).
+    /// Ignoring trailing spaces (SQLite RTRIM).
     TrailingSpace,
 }
 
@@ -35,7 +35,7 @@ const KIND_TIME: u8 = 13;
 
 const NAN_BITS: u64 = 0x7ff8_0000_0000_0000;
 const SIGN_BIT: u64 = 1 << 63;
-/// Two to the 63rd: the first real above every i64.
+/// Two to the power of 63, the first real above every i64.
 const I64_END: f64 = 9_223_372_036_854_775_808.0;
 
 /// Appends the component of `cell`.
@@ -60,8 +60,8 @@ pub fn push_component(out: &mut Vec<u8>, cell: &Cell<'_>) {
     }
 }
 
-/// Appends the component of `cell` as the database compares it with those that refer to it: for
-/// joins only, never for what is stored.
+/// Appends the component of `cell` under the database's equality for `fold`, for joins with rows that refer to it.
+/// Never stored.
 pub fn push_folded(out: &mut Vec<u8>, cell: &Cell<'_>, fold: Fold) {
     let Some(text) = foldable_text(cell) else {
         return push_component(out, cell);
@@ -73,7 +73,7 @@ pub fn push_folded(out: &mut Vec<u8>, cell: &Cell<'_>, fold: Fold) {
     }
 }
 
-/// Text of which a byte of ASCII is that character.
+/// Text in an encoding in which an ASCII byte always is that ASCII character.
 fn foldable_text<'a>(cell: &Cell<'a>) -> Option<&'a [u8]> {
     match *cell {
         Cell::Text(text) => Some(text.as_bytes()),
@@ -116,13 +116,13 @@ fn push_real(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(&ordered_bits(value).to_be_bytes());
 }
 
-/// Bits that sort as the numbers do; NaN comes last.
+/// Bits that sort like the numbers. NaN sorts last.
 fn ordered_bits(value: f64) -> u64 {
     let bits = if value.is_nan() { NAN_BITS } else { value.to_bits() };
     if bits & SIGN_BIT == 0 { bits | SIGN_BIT } else { !bits }
 }
 
-/// Equal numbers have one form: neither the display scale nor zeros at the end count.
+/// Equal numbers have the same form: display scale and trailing zeros are dropped.
 fn push_numeric(out: &mut Vec<u8>, numeric: &Numeric<'_>) {
     let Numeric::Finite { negative, exponent, digits, .. } = *numeric else {
         return push_other(out, &Cell::Numeric(*numeric));
@@ -140,7 +140,7 @@ fn push_decimal(out: &mut Vec<u8>, negative: bool, digits: &[u8], exponent: i64)
     push_other(out, &Cell::Numeric(Numeric::Finite { negative, scale: 0, exponent, digits }));
 }
 
-/// `digits` times ten to `exponent`, if that is an i64. `digits` does not end in a zero.
+/// `digits` times ten to the power of `exponent`, if that is an i64. `digits` must not end in a zero.
 fn integer_of(negative: bool, digits: &[u8], exponent: i64) -> Option<i64> {
     if digits.is_empty() {
         return Some(0);
@@ -149,7 +149,7 @@ fn integer_of(negative: bool, digits: &[u8], exponent: i64) -> Option<i64> {
     i64::try_from(if negative { -value } else { value }).ok()
 }
 
-/// `digits` and so many zeros, if those are at most the 19 digits of an i64.
+/// `digits` followed by this many zeros, if that is at most 19 digits, as an i64 has.
 fn magnitude(digits: &[u8], zeros: u32) -> Option<i128> {
     if digits.len() + zeros as usize > 19 {
         return None;
@@ -176,7 +176,7 @@ fn push_other(out: &mut Vec<u8>, cell: &Cell<'_>) {
     push_escaped(out, canonical[0], &canonical[1..]);
 }
 
-/// A zero byte becomes `00 ff`, the end `00 01`: what ends first sorts first.
+/// Escapes a zero byte as `00 ff` and ends with `00 01`, so that a prefix sorts first.
 fn push_escaped(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     let mut rest = bytes;
@@ -189,8 +189,8 @@ fn push_escaped(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.extend_from_slice(&[0, 1]);
 }
 
-/// Length of the first component of `key`; `None` if it does not begin with a whole one. A key that
-/// was cut by [`limit_key`] cannot be read by components.
+/// Length of the first component of `key`. `None` if it does not begin with a complete one. A key that was shortened by
+/// [`limit_key`] cannot be split into components.
 #[must_use]
 pub fn component_len(key: &[u8]) -> Option<usize> {
     let len = match *key.first()? {
@@ -218,7 +218,7 @@ fn escaped_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Replaces a key of more than [`KEY_BYTES_MAX`] bytes by its first bytes and a hash of the whole.
+/// Replaces a key of more than [`KEY_BYTES_MAX`] bytes by its first bytes and a hash of the whole key.
 pub fn limit_key(key: &mut Vec<u8>, row_hash: impl FnOnce(&[u8]) -> [u8; 32]) {
     if key.len() > KEY_BYTES_MAX {
         let hash = row_hash(key);
@@ -227,15 +227,15 @@ pub fn limit_key(key: &mut Vec<u8>, row_hash: impl FnOnce(&[u8]) -> [u8; 32]) {
     }
 }
 
-/// Whether a row has an owner; first byte of every placement key.
+/// Whether a row has an owner. First byte of every placement key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Class {
-    /// The owner is the key of the owner's row.
+    /// The owner part is the key of the owner's row.
     Owned = 0x10,
-    /// No path leads to an owner; the owner is empty.
+    /// No path leads to an owner. The owner part is empty.
     None = 0x20,
-    /// The owner is the value that leads nowhere.
+    /// The owner does not exist. The owner part is the dangling value.
     Orphan = 0x30,
 }
 
@@ -268,7 +268,7 @@ impl<'a> PlacementKey<'a> {
         out.extend_from_slice(self.key);
     }
 
-    /// Takes `bytes` apart, of which the owner takes `owner_bytes` (they do not say so themselves).
+    /// Splits `bytes`. The caller passes the length of the owner, because a placement key does not store it.
     pub fn split(bytes: &'a [u8], owner_bytes: usize) -> Result<Self, WireError> {
         const TRUNCATED: WireError = WireError::Truncated { what: "placement key" };
         let (&class, rest) = bytes.split_first().ok_or(TRUNCATED)?;
@@ -337,7 +337,7 @@ mod tests {
         }
 
         #[test]
-        fn components_end_where_they_say(bytes in tricky_bytes(), n: i64, real: f64, rest: Vec<u8>) {
+        fn component_len_finds_the_end_of_a_component(bytes in tricky_bytes(), n: i64, real: f64, rest: Vec<u8>) {
             for cell in [Cell::Bytes(&bytes), Cell::Output(&bytes), Cell::Integer(n), Cell::Real(real), Cell::Date(7)] {
                 let component = key(&cell);
                 let joined = [&component[..], &rest].concat();
@@ -346,12 +346,12 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics(bytes: Vec<u8>) {
+        fn component_len_of_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let _ = component_len(&bytes);
         }
 
         #[test]
-        fn whole_numbers_of_every_kind_are_one_key(n: i64, zeros in 0usize..5) {
+        fn equal_integers_of_all_numeric_kinds_have_the_same_key(n: i64, zeros in 0usize..5) {
             let whole = (n >> 11) as f64;
             prop_assert_eq!(key(&Cell::Real(whole)), key(&Cell::Integer(n >> 11)));
             let digits = format!("{}{}", n.unsigned_abs(), "0".repeat(zeros));
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_of_the_integers() {
+    fn numbers_are_keyed_as_integers_only_if_they_fit_an_i64() {
         assert_eq!(key(&Cell::Real(-0.0)), key(&Cell::Integer(0)));
         assert_eq!(key(&Cell::Real32(3.0)), key(&Cell::Integer(3)));
         assert_eq!(key(&Cell::Real32(0.5)), key(&Cell::Real(0.5)));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn reals_in_order_with_one_nan() {
+    fn reals_keep_their_order_and_nans_are_equal() {
         let order = [f64::NEG_INFINITY, -1e300, -1.5, -f64::MIN_POSITIVE, 1e-300, 0.5, 1e300, f64::INFINITY, f64::NAN];
         assert!(order.map(|real| key(&Cell::Real(real))).is_sorted());
         assert_eq!(key(&Cell::Real(f64::from_bits(0xfff8_0000_0000_0001))), key(&Cell::Real(f64::NAN)));
@@ -383,14 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn equal_numerics_are_one_key() {
+    fn equal_numerics_have_the_same_key() {
         assert_eq!(numeric(false, -2, b"150"), numeric(false, -1, b"15"));
         assert_ne!(numeric(false, -1, b"15"), numeric(true, -1, b"15"));
         assert_eq!(numeric(false, 0, b"100000000000000000000"), numeric(false, 20, b"1"));
     }
 
     #[test]
-    fn kinds_are_told_apart() {
+    fn different_kinds_have_different_keys() {
         let stream = StreamRef { form: StreamForm::Piece, id: ChunkId::new([0; 20]), len: 1 << 20 };
         let cells = [
             Cell::Null,
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn folds_apply_to_text_alone() {
+    fn folds_apply_only_to_text() {
         let lower = folded(&Cell::Text("straße x"), Fold::Exact);
         assert_eq!(folded(&Cell::Text("StRaße X"), Fold::AsciiCase), lower);
         assert_eq!(folded(&Cell::Text("straße x  "), Fold::TrailingSpace), lower);
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn placement_keys_come_apart_again() {
+    fn placement_keys_round_trip() {
         let parts = PlacementKey { class: Class::Orphan, owner: b"owner", key: b"key" };
         let mut bytes = Vec::new();
         parts.write(&mut bytes);

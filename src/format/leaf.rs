@@ -1,24 +1,24 @@
 //! Leaves: a run of consecutive rows of one table (`docs/format.md` section 6).
 //!
-//! Content is a pure function of the rows: no table, column or schema name, no count of columns.
+//! The content depends only on the rows. It contains no table, column or schema name and no column count.
 
 use crate::format::cell::Cell;
 use crate::format::wire::{Put, Take, WireError};
 
 const VERSION: u8 = 1;
 
-/// Rows of one class and owner that follow each other in a leaf.
+/// Consecutive rows of one class and owner in a leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Group<'a> {
     /// Class byte of the placement (`format::key`).
     pub class: u8,
-    /// Owner, as it stands in placement keys.
+    /// The owner, as in placement keys.
     pub owner: &'a [u8],
     /// Distinct rows.
     pub rows: u64,
 }
 
-/// Gathers the rows of one leaf.
+/// Collects the rows of one leaf.
 #[derive(Debug, Default)]
 pub struct LeafBuilder {
     groups: Vec<u8>,
@@ -37,13 +37,13 @@ impl LeafBuilder {
         self.row_count
     }
 
-    /// Bytes of rows so far; the content is a little longer.
+    /// Bytes of rows so far. The finished content is a little longer.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
         self.rows.len()
     }
 
-    /// Appends a row, already encoded by [`write_row`]. Returns whether it begins a new group.
+    /// Appends a row encoded by [`write_row`]. Returns whether it starts a new group.
     pub fn push(&mut self, class: u8, owner: &[u8], row: &[u8]) -> GroupStart {
         let start = self.begin_row(class, owner);
         self.group_rows += 1;
@@ -52,7 +52,7 @@ impl LeafBuilder {
         start
     }
 
-    /// Begins another group, unless the row belongs to the one that is open.
+    /// Starts a new group unless the row belongs to the open one.
     fn begin_row(&mut self, class: u8, owner: &[u8]) -> GroupStart {
         if self.group_rows > 0 && self.group_class == class && self.group_owner == owner {
             return GroupStart::Same;
@@ -78,7 +78,7 @@ impl LeafBuilder {
         }
     }
 
-    /// The content, and a builder that is empty again.
+    /// Returns the content and resets the builder.
     pub fn finish(&mut self) -> Vec<u8> {
         self.close_group();
         let content = self.content();
@@ -106,8 +106,8 @@ pub enum GroupStart {
     Same,
 }
 
-/// Encodes a row: header, then its cells. `cells` are the canonical bytes of `cell_count` cells,
-/// trailing defaults already left out.
+/// Encodes a row: its header, then its cells. `cells` are the canonical bytes of `cell_count` cells, without trailing
+/// defaults.
 pub fn write_row(out: &mut Vec<u8>, cell_count: usize, multiplicity: u64, cells: &[u8]) {
     let more = u64::from(multiplicity > 1);
     out.put_uv((cell_count as u64) << 1 | more);
@@ -124,11 +124,11 @@ pub struct LeafRow<'a> {
     pub owner: &'a [u8],
     /// How often the row is in the table.
     pub multiplicity: u64,
-    /// Canonical bytes of the stored cells; those of higher column numbers have their column's default.
+    /// Canonical bytes of the stored cells. The remaining columns have their default.
     pub bytes: &'a [u8],
 }
 
-/// Reads a leaf row by row, checking everything that the content alone can show.
+/// Reads a leaf row by row, and checks everything that can be checked from the content alone.
 #[derive(Debug)]
 pub struct LeafRows<'a> {
     groups: Take<'a>,
@@ -150,7 +150,7 @@ impl<'a> LeafRows<'a> {
         Ok(Self { groups, groups_left, current: None, rows: take })
     }
 
-    /// The next row, or `None` at the end. `cells` is cleared and filled with the stored cells.
+    /// The next row. `None` at the end. `cells` is cleared and filled with the stored cells.
     pub fn next_row(&mut self, cells: &mut Vec<Cell<'a>>) -> Result<Option<LeafRow<'a>>, WireError> {
         cells.clear();
         let Some(group) = self.group_of_next_row()? else { return Ok(None) };
@@ -159,7 +159,7 @@ impl<'a> LeafRows<'a> {
         Ok(Some(LeafRow { class: group.class, owner: group.owner, multiplicity, bytes }))
     }
 
-    /// Reads the cells of a row, and returns their bytes.
+    /// Reads the cells of a row and returns their bytes.
     fn read_cells(&mut self, count: usize, cells: &mut Vec<Cell<'a>>) -> Result<&'a [u8], WireError> {
         let mut before = self.rows.clone();
         for _ in 0..count {
@@ -169,7 +169,7 @@ impl<'a> LeafRows<'a> {
         before.raw(len, "row")
     }
 
-    /// Counts one row of the current group, or of the first after it that has rows left; `None` at the end.
+    /// Counts one row of the current group or, if that has none left, of the next group that does. `None` at the end.
     fn group_of_next_row(&mut self) -> Result<Option<Group<'a>>, WireError> {
         loop {
             match &mut self.current {
@@ -208,7 +208,7 @@ impl<'a> LeafRows<'a> {
     }
 }
 
-/// What stands before the cells of a row.
+/// The header of a row.
 struct RowHead {
     multiplicity: u64,
     cell_count: usize,
@@ -221,7 +221,7 @@ fn read_group<'a>(take: &mut Take<'a>) -> Result<Group<'a>, WireError> {
     Ok(Group { class, owner, rows })
 }
 
-/// No group is empty.
+/// A group must not be empty.
 fn read_group_rows(take: &mut Take<'_>) -> Result<u64, WireError> {
     const ROWS: &str = "rows of a group";
     match take.uv(ROWS)? {
@@ -274,7 +274,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn no_content_panics(content: Vec<u8>) {
+        fn reading_arbitrary_content_does_not_panic(content: Vec<u8>) {
             if let Ok(mut rows) = LeafRows::new(&content) {
                 while let Ok(Some(_)) = rows.next_row(&mut Vec::new()) {}
             }

@@ -1,4 +1,4 @@
-//! Manifests: what a snapshot consists of (`docs/format.md` section 9), and pages of session wraps.
+//! Manifests, which describe what a snapshot consists of (`docs/format.md` section 9), and pages of session wraps.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +21,11 @@ pub struct SealedManifest {
     pub source: SourceId,
     pub epoch: Epoch,
     pub session: SessionId,
-    /// Number of the manifest within its session: 0 unless a race was lost.
+    /// Number of the manifest within its session: 0 unless another writer took the ledger number first.
     pub ordinal: u32,
     /// Full pages of wraps.
     pub pages: Vec<Digest>,
-    /// Wraps that fill no page yet.
+    /// Wraps that do not fill a page yet.
     pub wraps: Vec<SessionWrap>,
     pub sections: Vec<SealedSection>,
 }
@@ -42,13 +42,13 @@ pub struct SealedSection {
 }
 
 impl SealedManifest {
-    /// What stands for a chunk id in the AAD of the sections.
+    /// The id used in the AAD of the sections, which have no chunk id.
     #[must_use]
     pub fn section_id(&self) -> ChunkId {
         ordinal_id(self.session, self.ordinal)
     }
 
-    /// Where its sections belong.
+    /// The repository, source and epoch of its sections.
     #[must_use]
     pub fn context(&self) -> FrameContext {
         FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
@@ -91,7 +91,7 @@ fn read_page(take: &mut Take<'_>) -> Result<Digest, WireError> {
     Ok(Digest::new(take.array("page digest")?))
 }
 
-/// The wraps that fill no page.
+/// Reads the wraps that do not fill a page.
 fn read_last_wraps(take: &mut Take<'_>) -> Result<Vec<SessionWrap>, WireError> {
     let count = take.count(1, "wraps")?;
     if count >= WRAPS_PER_PAGE {
@@ -157,13 +157,13 @@ impl WrapPage {
     }
 }
 
-/// What a tree of the roots section holds.
+/// The content of a tree in the roots section.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum TreeKind {
     /// The rows of a table.
     Rows = 0,
-    /// Other owners of rows whose paths disagree.
+    /// Additional owners of rows whose paths lead to different owners.
     References = 1,
 }
 
@@ -177,7 +177,7 @@ impl TreeKind {
     }
 }
 
-/// A root of the roots section: table, kind and skeleton content.
+/// A root in the roots section: table, kind and skeleton content.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TreeRoot {
     pub table: u32,
@@ -218,7 +218,7 @@ pub fn write_root_ranges(roots: &[TreeRoot]) -> Vec<u8> {
     out
 }
 
-/// Reads the roots section; ranges stay empty.
+/// Reads the roots section. Ranges are left empty.
 pub fn read_roots(content: &[u8]) -> Result<Vec<TreeRoot>, WireError> {
     Take::whole(content, |take| take.list(6, "roots", TreeRoot::read))
 }
@@ -229,28 +229,28 @@ pub fn read_root_ranges(content: &[u8]) -> Result<Vec<Vec<u8>>, WireError> {
     Take::whole(content, |take| take.list(1, "root ranges", read_ranges))
 }
 
-/// How the rows of a table are laid out.
+/// How the rows of a table are ordered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// By owner, then key.
     Owner,
-    /// By key alone (feeds).
+    /// Only by key (feeds).
     Key,
 }
 
-/// The summary section: what every role may know.
+/// The summary section, which every role may read.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// `sqlite` or `postgres`.
     pub engine: String,
-    /// The moment of the image.
+    /// When the image was taken.
     pub source_clock: Moment,
-    /// When the backup began, by its host's clock.
+    /// When the backup began, by the host's clock.
     pub started: Moment,
     pub tables: Vec<TableSummary>,
     pub gaps: Vec<GapSummary>,
-    /// Streams that rows refer to, and their bytes.
+    /// Number of streams that rows refer to, and their bytes.
     pub streams: u64,
     pub stream_bytes: u64,
     /// Reserved: head of the journal.
@@ -265,20 +265,20 @@ pub struct TableSummary {
     pub number: u32,
     pub name: String,
     pub layout: Layout,
-    /// Rows, identical ones counted each.
+    /// Rows, with duplicates counted.
     pub rows: u64,
-    /// Rows placed under an owner, without one, under one that does not exist.
+    /// Rows with an owner, without one, and with one that does not exist.
     pub owned: u64,
     pub none: u64,
     pub orphan: u64,
-    /// Rows that share their key with another.
+    /// Rows that share their key with another row.
     pub duplicates: u64,
     /// Bytes of leaf content.
     pub bytes: u64,
     /// Distinct owners.
     pub owners: u64,
     pub leaves: u64,
-    /// Leaves that were not in the store before.
+    /// Leaves that the store did not have before.
     pub leaves_new: u64,
 }
 
@@ -295,12 +295,12 @@ impl From<&GapSummary> for Finding {
     }
 }
 
-/// The secrets section: what the admin alone may know.
+/// The secrets section, which only admins may read.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Secrets {
     /// The engine's schema document.
     pub schema: StoredStream,
-    /// Where its piece or list lies: a hint.
+    /// Location of its piece or list. A hint.
     pub schema_at: Option<StoredLocation>,
 }
 
@@ -317,7 +317,7 @@ pub struct StoredLocation {
 }
 
 impl StoredLocation {
-    /// The hint to a frame of the session that wrote the pack.
+    /// A hint for a frame. `None` if `location` does not match the pack's sessions.
     #[must_use]
     pub fn new(pack: &PackRef, location: &FrameLocation) -> Option<Self> {
         let session = *pack.sessions.get(usize::from(location.session))?;
@@ -338,7 +338,7 @@ impl StoredLocation {
         Ok((pack, self.location()?))
     }
 
-    /// Where the frame lies in a table that has the pack alone.
+    /// The location, for a pack table that contains only this pack.
     fn location(&self) -> Result<FrameLocation, WireError> {
         Ok(FrameLocation {
             pack: 0,
@@ -423,7 +423,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>) {
+        fn reading_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let _ = SealedManifest::read(&bytes);
             let _ = WrapPage::read(&bytes);
             let _ = read_roots(&bytes);

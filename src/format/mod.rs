@@ -1,4 +1,4 @@
-//! Stored objects, one per file, bytes <-> structs (`docs/format.md`). Pure: no I/O, no keys.
+//! Stored objects, one per file, converted between bytes and structs (`docs/format.md`). Pure: no I/O, no keys.
 
 mod base64;
 pub mod catalog;

@@ -1,10 +1,10 @@
-//! Names of objects in the store, formatted and parsed as one pair (`docs/format.md` section 2).
+//! Names of objects in the store. Formatting and parsing are inverse (`docs/format.md` section 2).
 
 use std::fmt;
 
 use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 
-/// An object of a repository, by its place in the store.
+/// An object of a repository, identified by its location in the store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Name {
     Descriptor,
@@ -37,7 +37,7 @@ impl fmt::Display for Name {
 }
 
 impl Name {
-    /// The object with this name; `None` for a name that fits no line of the format.
+    /// Parses a name. `None` if the format has no such name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('/').collect();
@@ -67,7 +67,7 @@ impl Name {
         }
     }
 
-    /// The digest that the stored bytes must have, if the name says so.
+    /// The digest that the stored bytes must have, if the name contains one.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match self {
@@ -84,7 +84,7 @@ fn parse_epoch(text: &str) -> Option<Epoch> {
     u32::try_from(epoch).ok().map(Epoch)
 }
 
-/// Numbers start at 1: a planted number 0 must not be taken for the start of a chain.
+/// Numbers start at 1. A planted number 0 must not be taken for the start of a chain.
 fn number(text: &str, digits_min: usize) -> Option<u64> {
     let number = text.parse().ok()?;
     (is_decimal(text, digits_min) && number > 0).then_some(number)
@@ -100,7 +100,7 @@ mod tests {
     use crate::base::id::{Digest, Epoch, KeyId, SessionId, SourceId};
 
     #[test]
-    fn names_round_trip_and_others_are_foreign() {
+    fn names_round_trip_and_foreign_names_are_refused() {
         let source = SourceId::new([1; 16]);
         let digest = Digest::new([0xab; 32]);
         let names = [

@@ -1,6 +1,6 @@
 //! Inner nodes of a table tree: skeleton and ranges (`docs/format.md` section 7).
 //!
-//! The id of a skeleton covers `hashed` alone; locations are hints that may go stale.
+//! The id of a skeleton covers only `hashed`. Locations are hints that may go stale.
 
 use std::cmp::Ordering;
 
@@ -13,19 +13,19 @@ use crate::format::wire::{Put, Take, WireError};
 
 const VERSION: u8 = 1;
 
-/// A pack that hints point into, and the sessions whose frames it holds.
+/// A pack that hints point into, with the sessions whose frames it contains.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PackRef {
     pub digest: Digest,
     pub sessions: Vec<SessionId>,
 }
 
-/// Where a frame lies in a pack and how it is sealed.
+/// The location of a frame in a pack, and how it is sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameLocation {
-    /// Index into the pack table that stands beside the location.
+    /// Index into the pack table that accompanies the location.
     pub pack: u32,
-    /// From the first byte of the pack.
+    /// Offset from the first byte of the pack.
     pub offset: u32,
     /// Stored length in bytes.
     pub stored: u32,
@@ -35,7 +35,7 @@ pub struct FrameLocation {
     pub frame_counter: FrameCounter,
 }
 
-/// A stream that some row below a child refers to.
+/// A stream that a row below a child refers to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StreamHint {
     pub stream: StreamRef,
@@ -46,31 +46,31 @@ pub struct StreamHint {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Child {
     pub id: ChunkId,
-    /// Rows below, with multiplicity.
+    /// Rows below it, with multiplicity.
     pub rows: u64,
-    /// Bytes of leaf content below.
+    /// Bytes of leaf content below it.
     pub bytes: u64,
-    /// Owners whose first row lies below.
+    /// Owners whose first row is below it.
     pub owners: u64,
-    /// Leaves below (1 for a leaf).
+    /// Leaves below it (1 for a leaf).
     pub leaves: u64,
-    /// Streams of the rows of a leaf; empty above level 1.
+    /// Streams of the rows of a leaf. Empty above level 1.
     pub streams: Vec<StreamHint>,
-    /// The leaf's frame, or the skeleton's.
+    /// Location of the leaf's frame, or of the skeleton's.
     pub location: Option<FrameLocation>,
-    /// The ranges' frame, for a node.
+    /// Location of the ranges' frame. Only for a node.
     pub ranges_location: Option<FrameLocation>,
 }
 
 /// The structure-tier half of a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Skeleton {
-    /// 1 over leaves.
+    /// 1 if the children are leaves.
     pub level: u8,
     /// Chunk id of the ranges' content.
     pub ranges: ChunkId,
     pub children: Vec<Child>,
-    /// What the locations' `pack` counts in.
+    /// The packs that the `pack` of a location indexes.
     pub packs: Vec<PackRef>,
 }
 
@@ -80,7 +80,7 @@ impl Child {
         Self { id, rows: 0, bytes: 0, owners: 0, leaves: 0, streams: Vec::new(), location: None, ranges_location: None }
     }
 
-    /// Reads the id of a child alone.
+    /// Reads only the id of a child.
     fn read_id(take: &mut Take<'_>) -> Result<Self, WireError> {
         Ok(Self::new(ChunkId::new(take.array("child id")?)))
     }
@@ -226,7 +226,7 @@ fn read_child_count(take: &mut Take<'_>, level: u8) -> Result<usize, WireError> 
     Ok(count)
 }
 
-/// Children with their counts, and above leaves with their streams.
+/// Reads children with their counts and, at level 1, their streams.
 fn read_children(take: &mut Take<'_>, count: usize, level: u8) -> Result<Vec<Child>, WireError> {
     let mut children = take.items(count, Child::read_id)?;
     read_child_counts(take, &mut children)?;
@@ -262,7 +262,7 @@ fn read_stream_refs(take: &mut Take<'_>, children: &mut [Child]) -> Result<(), W
     Ok(())
 }
 
-/// The pieces of a stream of more than one.
+/// The pieces of a stream that has more than one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PieceList {
     pub pieces: Vec<StreamPiece>,
@@ -368,7 +368,7 @@ fn write_location(out: &mut Vec<u8>, location: Option<&FrameLocation>, packs: us
     }
 }
 
-/// Reads a location; a pack number equal to `packs` stands for none.
+/// Reads a location. A pack number equal to `packs` means no location.
 fn read_location(take: &mut Take<'_>, packs: usize) -> Result<Option<FrameLocation>, WireError> {
     let pack: u32 = take.uv_as("pack of a location")?;
     match (pack as usize).cmp(&packs) {
@@ -387,7 +387,7 @@ impl FrameLocation {
         out.put_uv(u64::from(self.frame_counter.counter));
     }
 
-    /// Reads what follows the number of the pack.
+    /// Reads what follows the pack number.
     fn read(take: &mut Take<'_>, pack: u32) -> Result<Self, WireError> {
         Ok(Self {
             pack,
@@ -406,10 +406,10 @@ fn read_frame_counter(take: &mut Take<'_>) -> Result<FrameCounter, WireError> {
     Ok(FrameCounter { thread, counter })
 }
 
-/// Separators between the children of a node, each the least upper bound of what lies left of it.
+/// Separators between the children of a node, computed by [`separator`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ranges {
-    /// One fewer than children.
+    /// One fewer than there are children.
     pub separators: Vec<Vec<u8>>,
 }
 
@@ -437,7 +437,7 @@ impl Ranges {
     }
 }
 
-/// Writes how many bytes a separator shares with the one before it, and the others.
+/// Writes the number of bytes that a separator shares with the previous one, then the rest of it.
 fn write_separator(out: &mut Vec<u8>, before: &[u8], separator: &[u8]) {
     let shared = shared_len(before, separator);
     out.put_uv(shared as u64);
@@ -459,7 +459,7 @@ fn read_separator(take: &mut Take<'_>, before: &[u8]) -> Result<Vec<u8>, WireErr
     Ok(separator)
 }
 
-/// The bytes that a separator shares with the one before it.
+/// Reads the bytes that a separator shares with the previous one.
 fn read_shared<'b>(take: &mut Take<'_>, before: &'b [u8]) -> Result<&'b [u8], WireError> {
     let len: usize = take.uv_as("shared bytes of a separator")?;
     before.get(..len).ok_or(WireError::Invalid { what: "separator" })
@@ -470,15 +470,15 @@ fn shared_len(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The id under which the ranges of a node are sealed and found: the complement of the node's, so
-/// that every role can tell it and every node has ranges of its own beside it.
+/// The id under which the ranges of a node are sealed and found: the bitwise complement of the node's id. So every role
+/// can compute it, and every node has ranges of its own.
 #[must_use]
 pub fn ranges_id(node: &ChunkId) -> ChunkId {
     ChunkId::new(node.as_bytes().map(|byte| !byte))
 }
 
-/// The separator between two children: the shortest prefix of `first` that is greater than `last`,
-/// or all of `first` when they are equal.
+/// The separator between two children: the shortest prefix of `first` that is greater than `last`, or `first` itself if
+/// the two are equal.
 #[must_use]
 pub fn separator(last: &[u8], first: &[u8]) -> Vec<u8> {
     let shared = shared_len(last, first);
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_node_takes_at_most_48_bytes_a_child() {
+    fn a_full_node_takes_at_most_48_bytes_per_child() {
         let mut node = sample(1);
         let mut child = node.children[0].clone();
         child.location = Some(FrameLocation {
@@ -572,7 +572,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn separators_separate(mut keys in proptest::collection::vec(proptest::collection::vec(0u8..3, 0..6), 2..12)) {
+        fn separators_divide_neighbouring_children(mut keys in proptest::collection::vec(proptest::collection::vec(0u8..3, 0..6), 2..12)) {
             keys.sort();
             let separators: Vec<_> = keys.windows(2).map(|pair| separator(&pair[0], &pair[1])).collect();
             for (pair, between) in keys.windows(2).zip(&separators) {
@@ -583,7 +583,7 @@ mod tests {
         }
 
         #[test]
-        fn no_content_panics(content: Vec<u8>) {
+        fn reading_arbitrary_content_does_not_panic(content: Vec<u8>) {
             let _ = Skeleton::read(&content);
             let _ = Ranges::read(&content);
             let _ = PieceList::read(&content);

@@ -1,4 +1,4 @@
-//! Packs: one object of many frames, with its table of contents at both ends (`docs/format.md` section 5).
+//! Packs: objects of many frames, with a table of contents at each end (`docs/format.md` section 5).
 
 use crate::base::frame::{FrameContext, FrameCounter, FrameType, SessionWrap};
 use crate::base::id::{ChunkId, Epoch, RepositoryId, SessionId, SourceId};
@@ -7,10 +7,10 @@ use crate::format::codec::Codec;
 use crate::format::header::{self, ObjectKind};
 use crate::format::wire::{Take, WireError};
 
-/// Length of a table's `u32 length, u8 thread, u32 counter`.
+/// Length of a table's head: `u32 length, u8 thread, u32 counter`.
 pub const TABLE_HEAD_LEN: usize = 9;
 
-/// What a pack holds.
+/// The content of a pack.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum PackContent {
@@ -21,7 +21,7 @@ pub enum PackContent {
 }
 
 impl PackContent {
-    /// The content with this byte.
+    /// Reads the content byte.
     pub fn from_byte(byte: u8) -> Result<Self, WireError> {
         Ok(match byte {
             1 => Self::Leaves,
@@ -39,17 +39,17 @@ pub struct PackHeader {
     pub repository: RepositoryId,
     pub source: SourceId,
     pub epoch: Epoch,
-    /// Who wrote the pack.
+    /// The session that wrote the pack.
     pub session: SessionId,
-    /// Number of the pack within that session.
+    /// Number of the pack within its session.
     pub sequence: u32,
     pub content: PackContent,
-    /// Sessions whose frames the pack holds.
+    /// Sessions whose frames the pack contains.
     pub wraps: Vec<SessionWrap>,
 }
 
 impl PackHeader {
-    /// Where its frames belong.
+    /// The repository, source and epoch of its frames.
     #[must_use]
     pub fn context(&self) -> FrameContext {
         FrameContext { repository: self.repository, source: self.source, epoch: self.epoch }
@@ -68,7 +68,7 @@ impl PackHeader {
         }
     }
 
-    /// Reads a header from the front of a pack.
+    /// Reads the header at the start of a pack.
     pub fn read(take: &mut Take<'_>) -> Result<Self, WireError> {
         header::read(take, ObjectKind::Pack)?;
         let FrameContext { repository, source, epoch } = header::read_context(take)?;
@@ -79,20 +79,20 @@ impl PackHeader {
         Ok(Self { repository, source, epoch, session, sequence, content, wraps })
     }
 
-    /// Sessions in the order in which entries count them.
+    /// The sessions, in the order in which entries number them.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionId> {
         self.wraps.iter().map(SessionWrap::session).collect()
     }
 
-    /// What stands for a chunk id in the AAD of the tables.
+    /// The id used in the AAD of the tables, which have no chunk id.
     #[must_use]
     pub fn table_id(&self) -> ChunkId {
         ordinal_id(self.session, self.sequence)
     }
 }
 
-/// Reads the wraps of a pack, of which there is one at least.
+/// Reads the wraps of a pack, of which there must be at least one.
 fn read_pack_wraps(take: &mut Take<'_>) -> Result<Vec<SessionWrap>, WireError> {
     let count = usize::from(take.u8("wraps")?);
     if !(1..=PACK_WRAPS_MAX).contains(&count) {
@@ -106,7 +106,7 @@ pub fn read_wraps(take: &mut Take<'_>, count: usize) -> Result<Vec<SessionWrap>,
     take.items(count, |take| Ok(SessionWrap::new(take.array("session wrap")?)))
 }
 
-/// `session id || ordinal`, which stands for a chunk id where a section has none.
+/// `session id || ordinal`, used as the id of a section that has no chunk id.
 #[must_use]
 pub fn ordinal_id(session: SessionId, ordinal: u32) -> ChunkId {
     let mut bytes = [0; ChunkId::LEN];
@@ -115,7 +115,7 @@ pub fn ordinal_id(session: SessionId, ordinal: u32) -> ChunkId {
     ChunkId::new(bytes)
 }
 
-/// One frame as the tables describe it.
+/// One frame, as described in the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FrameEntry {
     pub kind: FrameType,
@@ -124,9 +124,9 @@ pub struct FrameEntry {
     pub session: u8,
     pub frame_counter: FrameCounter,
     pub id: ChunkId,
-    /// From the start of the first frame.
+    /// Offset from the start of the first frame.
     pub offset: u32,
-    /// Stored length in bytes, tag included.
+    /// Stored length in bytes, including the tag.
     pub stored: u32,
     /// Length of the content in bytes.
     pub content: u32,
@@ -138,7 +138,7 @@ impl FrameEntry {
     }
 }
 
-/// The table's plaintext before zstd.
+/// The table's plaintext, before zstd.
 #[must_use]
 pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + entries.len() * 40);
@@ -150,7 +150,7 @@ pub fn write_table(entries: &[FrameEntry]) -> Vec<u8> {
     out
 }
 
-/// The columns that say where each frame lies and how long it is.
+/// Writes the columns with the offset and length of each frame.
 fn write_extents(out: &mut Vec<u8>, entries: &[FrameEntry]) {
     write_words(out, entries, |entry| entry.offset);
     write_words(out, entries, |entry| entry.stored);
@@ -167,7 +167,7 @@ fn write_words(out: &mut Vec<u8>, entries: &[FrameEntry], word: impl Fn(&FrameEn
     }
 }
 
-/// Reads a table's plaintext.
+/// Decodes a table's plaintext.
 pub fn read_table(content: &[u8]) -> Result<Vec<FrameEntry>, WireError> {
     let columns = Take::whole(content, |take| {
         let count = read_frame_count(take)?;
@@ -184,7 +184,7 @@ fn read_frame_count(take: &mut Take<'_>) -> Result<usize, WireError> {
     Ok(count)
 }
 
-/// The entries of a table as they are stored: each member of all entries in a row.
+/// The entries of a table as stored: one column per field.
 struct TableColumns<'a> {
     kinds: &'a [u8],
     seals: SealColumns<'a>,
@@ -279,7 +279,7 @@ fn last(bytes: &[u8], len: usize) -> Option<&[u8]> {
     Some(&bytes[start..])
 }
 
-/// A sealed table as it lies in a pack.
+/// A sealed table as stored in a pack.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SealedTable {
     pub frame_counter: FrameCounter,
@@ -295,13 +295,13 @@ impl SealedTable {
         head
     }
 
-    /// Appends the table in its place before the frames.
+    /// Appends the table in the form used before the frames.
     pub fn write_front(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head());
         out.extend_from_slice(&self.sealed);
     }
 
-    /// Appends the table in its place at the end.
+    /// Appends the table in the form used at the end.
     pub fn write_rear(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.sealed);
         out.extend_from_slice(&self.head());
@@ -316,7 +316,7 @@ impl SealedTable {
         Ok(Self { frame_counter: FrameCounter { thread, counter }, sealed })
     }
 
-    /// Reads the table that ends `tail`, the last bytes of a pack.
+    /// Reads the table at the end of `tail`, the last bytes of a pack.
     pub fn read_rear(tail: &[u8]) -> Result<Self, WireError> {
         let (front, head) = tail.split_last_chunk::<TABLE_HEAD_LEN>().ok_or(NO_REAR_TABLE)?;
         let mut head = Take::new(head);
@@ -328,9 +328,8 @@ impl SealedTable {
     }
 }
 
-/// Length to which a pack of streams is padded: PADME (Nikitin et al., "Reducing Metadata Leakage
-/// from Encrypted Files and Communication with PURBs", 2019): at most 12 % more, and only
-/// O(log log n) bits of the length are told.
+/// Length to which a pack of streams is padded: PADME (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files
+/// and Communication with PURBs", 2019). It adds at most 12 % and reveals only O(log log n) bits of the length.
 #[must_use]
 pub fn padme(len: usize) -> usize {
     if len < 2 {
@@ -401,7 +400,7 @@ mod tests {
         #![proptest_config(crate::base::property::config())]
 
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>) {
+        fn reading_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let _ = PackHeader::read(&mut Take::new(&bytes));
             let _ = read_table(&bytes);
             let _ = SealedTable::read_rear(&bytes);

@@ -16,15 +16,15 @@ pub struct RosterEntry {
     pub repository: RepositoryId,
     /// From 1, without gaps.
     pub number: u64,
-    /// Digest of the stored bytes of the entry before; of `sidekeep.json` in entry 1.
+    /// Digest of the stored bytes of the previous entry. In entry 1, of `sidekeep.json`.
     pub previous: Digest,
-    /// The signer's clock, for people.
+    /// The signer's clock. Informative.
     pub written: Moment,
-    /// In order.
+    /// Applied in order.
     pub statements: Vec<RosterStatement>,
 }
 
-/// What an entry changes.
+/// One change that an entry makes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "statement", rename_all = "lowercase")]
 pub enum RosterStatement {
@@ -35,14 +35,14 @@ pub enum RosterStatement {
     Close(CloseEpoch),
     Source(AddSource),
     Feature(Feature),
-    /// Of a later version. If an entitled key signed it in its place, nobody of this version can judge the roster.
+    /// A statement of a later version. If an entitled key signed it in its place, this version cannot judge the roster.
     #[serde(skip)]
     Unsupported(String),
 }
 
 const STATEMENTS: [&str; 7] = ["enrol", "revoke", "epoch", "grant", "close", "source", "feature"];
 
-/// A key is enrolled.
+/// Enrols a key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Enrol {
     pub key: KeyId,
@@ -52,29 +52,29 @@ pub struct Enrol {
     #[serde(with = "super::base64")]
     pub sealing: [u8; 1216],
     pub label: String,
-    /// Of operators alone.
+    /// Only for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<SourceScope>,
 }
 
-/// A key is enrolled no longer.
+/// Revokes a key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RevokeKey {
     pub key: KeyId,
 }
 
-/// An epoch is opened.
+/// Opens an epoch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OpenEpoch {
     pub epoch: Epoch,
     /// The public restore key.
     #[serde(with = "super::base64")]
     pub sealing: [u8; 1216],
-    /// Digests of the grants, by whom they are for.
+    /// Digests of the grants, by the key that each is for.
     pub grants: BTreeMap<KeyId, Digest>,
 }
 
-/// A key is granted an epoch that was opened before.
+/// Grants a key an epoch that was opened before.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AddGrant {
     pub epoch: Epoch,
@@ -82,32 +82,32 @@ pub struct AddGrant {
     pub sha256: Digest,
 }
 
-/// Nothing more is deduplicated against this epoch.
+/// Closes an epoch: nothing more is deduplicated against it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CloseEpoch {
     pub epoch: Epoch,
     pub reason: String,
 }
 
-/// A source is added.
+/// Adds a source.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AddSource {
     pub source: SourceId,
-    /// Whose structure key sealed the label.
+    /// The epoch whose structure key sealed the label.
     pub epoch: Epoch,
-    /// Its name, sealed.
+    /// Its sealed name.
     #[serde(with = "super::base64")]
     pub label: Vec<u8>,
 }
 
-/// Readers that do not know it must not go on.
+/// Names a feature. Readers that do not know it must stop.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Feature {
     pub name: String,
 }
 
 impl RosterStatement {
-    /// Whether a key of this role, enrolled for these sources, is entitled to it.
+    /// Whether a key of this role, enrolled for these sources, is entitled to sign it.
     #[must_use]
     pub fn may_be_signed_by(&self, role: Role, scope: Option<&SourceScope>) -> bool {
         match self {
@@ -182,7 +182,7 @@ impl Serialize for RosterEntry {
     }
 }
 
-/// What is read of every entry, also of a later version's.
+/// The part that is read from entries of every version, including later ones.
 #[derive(Deserialize)]
 struct RosterHead {
     format: u32,
@@ -216,7 +216,7 @@ impl Predicate for RosterEntry {
 }
 
 impl RosterEntry {
-    /// The object that the entry follows.
+    /// The previous object in the chain.
     fn predecessor(&self) -> StatementSubject {
         let name = if self.number > 1 { Name::Roster(self.number - 1) } else { Name::Descriptor };
         StatementSubject { name: name.to_string(), sha256: self.previous }
@@ -247,9 +247,9 @@ fn decode_statements(payload: &Payload<'_>, format: u32) -> Result<Vec<RosterSta
     Ok(statements)
 }
 
-/// Why this version cannot judge the statements, if it cannot.
+/// Why this version cannot judge the statements. `None` if it can.
 fn unsupported(payload: &Payload<'_>, format: u32) -> Result<Option<String>, StatementError> {
-    match payload.later_than_ours(format) {
+    match payload.unsupported_reason(format) {
         Some(what) => Ok(Some(what)),
         None => Ok(unknown_statement(&payload.predicate()?)),
     }

@@ -1,5 +1,5 @@
-//! Session announcements (`docs/format.md` section 12): the packs that a run has written so far, so
-//! that the next run of the same key can adopt them. Economy only: nothing is safe because of them.
+//! Session announcements (`docs/format.md` section 12): the packs that a run has written so far, so that the next run
+//! of the same key can adopt them. This only saves work. Nothing depends on them for safety.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -10,7 +10,7 @@ use crate::format::dsse::{FORMAT, Payload, Predicate, StatementError, StatementS
 use crate::format::entry::ObjectRef;
 use crate::format::name::Name;
 
-/// What a session has written since its announcement before.
+/// The packs that a session has written since its previous announcement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Announcement {
     pub repository: RepositoryId,
@@ -21,14 +21,14 @@ pub struct Announcement {
     pub epoch: Epoch,
     /// The signer's clock.
     pub written: Moment,
-    /// The data key of the session, sealed; in number 1 alone.
+    /// The sealed data key of the session. Only in announcement 1.
     pub wrap: Option<SessionWrap>,
     /// At least one.
     pub packs: Vec<ObjectRef>,
 }
 
 impl Announcement {
-    /// The object that it is stored as.
+    /// The name of the object in which it is stored.
     #[must_use]
     pub fn name(&self) -> Name {
         Name::Session(self.source, self.session, self.number)
@@ -81,21 +81,21 @@ impl Predicate for Announcement {
 
     fn decode(payload: &Payload<'_>) -> Result<Self, StatementError> {
         let head: AnnouncementHead = payload.predicate()?;
-        if let Some(what) = payload.later_than_ours(head.format) {
+        if let Some(what) = payload.unsupported_reason(head.format) {
             return Err(StatementError::Unsupported { what });
         }
         Self::try_from(payload.predicate::<StoredAnnouncement>()?)
     }
 }
 
-/// What is read of every announcement, also of a later version's.
+/// The part that is read from announcements of every version, including later ones.
 #[derive(Deserialize)]
 struct AnnouncementHead {
     format: u32,
 }
 
 impl StoredAnnouncement {
-    /// The first announcement of a session has its wrap, the others have none.
+    /// Only the first announcement of a session has its wrap.
     fn may_have(&self, wrap: Option<&SessionWrap>) -> bool {
         match wrap {
             Some(wrap) => self.number == 1 && wrap.session() == self.session,

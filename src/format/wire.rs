@@ -1,9 +1,9 @@
-//! The primitives of `docs/format.md` section 1: fixed-width little-endian integers, shortest-form
-//! LEB128 and length-prefixed bytes. Readers never panic and never allocate more than they were given.
+//! The primitives of `docs/format.md` section 1: fixed-width little-endian integers, shortest-form LEB128 and
+//! length-prefixed bytes. Readers never panic, and never allocate more than the size of their input.
 
 use thiserror::Error;
 
-/// Bytes that are not what the format says; `what` names the field that was being read.
+/// Bytes that do not follow the format. `what` names the field that was being read.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum WireError {
     /// The input ends inside `what`.
@@ -12,19 +12,19 @@ pub enum WireError {
     /// `what` has a value that the format does not allow.
     #[error("has an invalid {what}")]
     Invalid { what: &'static str },
-    /// Bytes follow where the object should have ended.
+    /// More bytes follow the end of the object.
     #[error("has {bytes} bytes too many")]
     Trailing { bytes: usize },
-    /// Not an object of this program at all.
+    /// The bytes are not a Sidekeep object at all.
     #[error("is not a Sidekeep object")]
     Foreign,
-    /// A version, kind or type that this program does not know.
+    /// A version, kind or type that this version does not know.
     #[error("has {what} {value}, which this version does not support")]
     Unsupported { what: &'static str, value: u64 },
 }
 
 impl WireError {
-    /// A byte `what` that this program does not know.
+    /// The error for an unknown byte `what`.
     #[must_use]
     pub fn unsupported(what: &'static str, byte: u8) -> Self {
         Self::Unsupported { what, value: u64::from(byte) }
@@ -69,7 +69,7 @@ impl Put for Vec<u8> {
     }
 }
 
-/// Items that [`Take::items`] makes room for before it has read any.
+/// Capacity that [`Take::items`] reserves at most before it has read any item.
 const ITEMS_AT_ONCE: usize = 1024;
 
 /// Reads primitives from the front of a slice.
@@ -85,7 +85,7 @@ impl<'a> Take<'a> {
         Self { rest: bytes }
     }
 
-    /// What `read` makes of `bytes`, which must read them all.
+    /// Runs `read`, which must consume all of `bytes`, and returns its result.
     pub fn whole<T>(bytes: &'a [u8], read: impl FnOnce(&mut Self) -> Result<T, WireError>) -> Result<T, WireError> {
         let mut take = Self::new(bytes);
         let value = read(&mut take)?;
@@ -93,7 +93,7 @@ impl<'a> Take<'a> {
         Ok(value)
     }
 
-    /// Bytes not read yet.
+    /// Number of bytes not read yet.
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.rest.len()
@@ -112,7 +112,7 @@ impl<'a> Take<'a> {
         bytes.try_into().map_err(|_| WireError::Truncated { what })
     }
 
-    /// `count` arrays of `N` bytes that follow each other.
+    /// `count` consecutive arrays of `N` bytes.
     pub fn arrays<const N: usize>(&mut self, count: usize, what: &'static str) -> Result<&'a [[u8; N]], WireError> {
         let bytes = self.raw(count.saturating_mul(N), what)?;
         Ok(bytes.as_chunks::<N>().0)
@@ -133,7 +133,7 @@ impl<'a> Take<'a> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// Unsigned LEB128; a form longer than needed is invalid.
+    /// Unsigned LEB128. A form longer than needed is invalid.
     pub fn uv(&mut self, what: &'static str) -> Result<u64, WireError> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
@@ -158,21 +158,21 @@ impl<'a> Take<'a> {
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
 
-    /// A `uv` that counts things of at least `unit_bytes` bytes each, all of which must follow: so
-    /// a hostile count never makes a reader allocate more than the input could hold.
+    /// A `uv` that counts things of at least `unit_bytes` bytes each, all of which must follow. So a hostile count
+    /// never makes a reader allocate more than the input could contain.
     pub fn count(&mut self, unit_bytes: usize, what: &'static str) -> Result<usize, WireError> {
         let count = self.len(what)?;
         let most = self.rest.len() / unit_bytes.max(1);
         if count <= most { Ok(count) } else { Err(WireError::Truncated { what }) }
     }
 
-    /// A `uv` that fits into memory.
+    /// A `uv` that fits `usize`.
     fn len(&mut self, what: &'static str) -> Result<usize, WireError> {
         let len = self.uv(what)?;
         usize::try_from(len).map_err(|_| WireError::Truncated { what })
     }
 
-    /// A count as of [`Self::count`], then so many items.
+    /// A count as in [`Self::count`], then that many items.
     pub fn list<T>(
         &mut self,
         unit_bytes: usize,
@@ -183,7 +183,7 @@ impl<'a> Take<'a> {
         self.items(count, read)
     }
 
-    /// A version, which must be `known`.
+    /// A version byte, which must be `known`.
     pub fn version(&mut self, known: u8, what: &'static str) -> Result<(), WireError> {
         match self.u8(what)? {
             version if version == known => Ok(()),
@@ -191,7 +191,7 @@ impl<'a> Take<'a> {
         }
     }
 
-    /// `count` items that follow each other. Memory grows with what is read, not with `count`.
+    /// `count` consecutive items. Memory grows with the bytes read, not with `count`.
     pub fn items<T>(
         &mut self,
         count: usize,
@@ -215,12 +215,12 @@ impl<'a> Take<'a> {
         self.raw(len, what)
     }
 
-    /// Everything that is left.
+    /// All remaining bytes.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
 
-    /// Fails unless everything was read.
+    /// Fails unless everything has been read.
     pub fn finish(self) -> Result<(), WireError> {
         if self.rest.is_empty() { Ok(()) } else { Err(WireError::Trailing { bytes: self.rest.len() }) }
     }
@@ -232,7 +232,7 @@ mod tests {
 
     use super::{Put, Take, WireError};
 
-    /// Bytes that [`Put::put_uv`] takes for `value`.
+    /// Number of bytes that [`Put::put_uv`] writes for `value`.
     fn uv_len(value: u64) -> usize {
         (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
     }
@@ -253,7 +253,7 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics(bytes: Vec<u8>) {
+        fn reading_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let mut take = Take::new(&bytes);
             while take.uv("n").is_ok() {}
             let _ = Take::new(&bytes).bytes("b");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_forms_are_refused() {
+    fn longer_integer_forms_are_refused() {
         let invalid = Err(WireError::Invalid { what: "n" });
         assert_eq!(Take::new(&[0x80, 0x00]).uv("n"), invalid);
         assert_eq!(Take::new(&[0xff; 10]).uv("n"), invalid);

@@ -1,4 +1,4 @@
-//! Appending an entry to the ledger of a source.
+//! Appends an entry to the ledger of a source.
 
 use bytes::Bytes;
 
@@ -13,16 +13,16 @@ use crate::repo::ledger::Ledger;
 use crate::repo::open::Repository;
 use crate::store::{Created, StoreError};
 
-/// What became of an attempt to append.
+/// The result of an attempt to append.
 #[derive(Debug)]
 pub enum Appended {
-    /// The entry stands at this number; its digest is the snapshot's id, if it is one.
+    /// The entry is stored at this number. For a snapshot, its digest is the snapshot's id.
     Done(Numbered),
-    /// Another entry stands there: fold again and validate everything again.
+    /// Another entry has the number. Fold again, and validate everything again.
     Lost,
 }
 
-/// Signs `body` at the place after `ledger`'s head and tries to create it there, durably.
+/// Signs `body` for the place after `ledger`'s head, and tries to create it there durably.
 pub fn append(
     repository: &Repository,
     signer: &Signer<'_>,
@@ -37,7 +37,7 @@ pub fn append(
     create_entry(repository, ledger.source, appended, bytes)
 }
 
-/// Fails if an entry would be void: its signer would believe that it had committed.
+/// Fails if the entry would be void, because its signer would believe that it had committed.
 fn check_counts(signer: &Signer<'_>, ledger: &Ledger, bytes: &Bytes) -> Result<(), RepoError> {
     if ledger.would_count(&Link::Whole(bytes.clone()))? {
         return Ok(());
@@ -55,7 +55,7 @@ fn create_entry(
     outcome(created, entry)
 }
 
-/// What the store's answer means for the entry.
+/// Interprets the store's answer.
 fn outcome(created: Result<Created, StoreError>, entry: Numbered) -> Result<Appended, RepoError> {
     match created {
         Ok(Created::New | Created::Same) => Ok(Appended::Done(entry)),
@@ -65,7 +65,7 @@ fn outcome(created: Result<Created, StoreError>, entry: Numbered) -> Result<Appe
     }
 }
 
-/// Who signs an entry.
+/// The key that signs an entry.
 pub struct Signer<'a> {
     pub key: KeyId,
     pub role: Role,
@@ -81,7 +81,7 @@ impl Signer<'_> {
         Err(RepoError::WrongRole { doing: "this entry", needed, key: self.key, role: self.role })
     }
 
-    /// The bytes of an entry, signed.
+    /// Encodes and signs an entry.
     fn encode(&self, entry: &Entry) -> Result<Bytes, RepoError> {
         let encoded = encode(entry, self.key, self.sign);
         let bytes = encoded.map_err(|source| RepoError::Statement { what: "a ledger entry", source })?;

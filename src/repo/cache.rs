@@ -1,8 +1,9 @@
-//! Copies of index fragments on this machine, so that what a backup reads does not grow with the backups before it.
+//! Local copies of index fragments, so that the amount that a backup reads does not grow with the number of backups
+//! before it.
 //!
-//! A copy counts if its digest is the one that its name says, so it may be lost, old or altered without harm: it is
-//! read from the store again. It is as sealed as the original. Chains are never taken from here: what stands in the
-//! ledger is asked of the store each time. Nothing that goes wrong with the cache is an error.
+//! A copy is used only if it has the digest in its name. So a lost, outdated or altered copy does no harm: the fragment
+//! is read from the store again. Copies are as sealed as the originals. Chains are never cached: the ledger is read
+//! from the store each time. A failure of the cache is never an error.
 
 use std::collections::HashSet;
 use std::fs::{self, DirEntry};
@@ -21,20 +22,20 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Copies in `dir`, which need not exist.
+    /// Uses `dir`, which need not exist yet.
     #[must_use]
     pub fn at(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// The object, if there is a copy of it.
+    /// The object, if there is a valid copy of it.
     #[must_use]
     pub fn get(&self, name: &Name) -> Option<Bytes> {
         let bytes = fs::read(self.dir.join(name.to_string())).ok()?;
         (name.digest() == Some(Digest::of(&bytes))).then(|| bytes.into())
     }
 
-    /// Keeps a copy of what was read.
+    /// Keeps a copy of an object that was read.
     pub fn keep(&self, name: &Name, bytes: &[u8]) {
         if name.digest() == Some(Digest::of(bytes)) {
             let _ = write(&self.dir.join(name.to_string()), bytes);
@@ -58,7 +59,7 @@ fn files_in(folder: &Path) -> Vec<DirEntry> {
     fs::read_dir(folder).map(|files| files.flatten().collect()).unwrap_or_default()
 }
 
-/// Whole or not at all: another run may read at the same time.
+/// Written atomically, because another run may read at the same time.
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
@@ -75,7 +76,7 @@ mod tests {
     use crate::format::name::Name;
 
     #[test]
-    fn only_what_its_name_says_comes_back() {
+    fn a_copy_is_returned_only_if_it_matches_its_name() {
         let dir = tempfile::tempdir().expect("a directory");
         let cache = Cache::at(dir.path().join("not/there/yet"));
         let source = SourceId::new([1; 16]);

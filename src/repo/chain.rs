@@ -1,7 +1,7 @@
-//! Reading a numbered chain, the roster or a ledger, from its first object to its head.
+//! Reads a numbered chain, the roster or a ledger, from its first object to its head.
 //!
-//! A listing may be behind, and anybody may put an object at the next number: neither may hide what
-//! stands in the chain. What the objects say is judged by whoever folds them.
+//! A listing may be out of date, and anyone may put an object at the next number. Neither may hide an entry of the
+//! chain. The caller that folds the objects judges their content.
 
 use bytes::Bytes;
 
@@ -12,16 +12,16 @@ use crate::repo::error::RepoError;
 use crate::repo::io::{Objects, Read};
 use crate::store::StoreError;
 
-/// The bytes that stand at a number.
+/// The object at a number.
 pub(super) enum Link {
     Whole(Bytes),
-    /// Longer than any statement may be.
+    /// Longer than a statement may be.
     TooLong(Digest),
 }
 
 impl Link {
-    /// The digest that the successor names. An object that is too long is not read beyond that, so that
-    /// one of terabytes stops nobody.
+    /// The digest that the successor names. An object that is too long is read only to that limit, so that a planted
+    /// object of terabytes cannot block readers.
     pub(super) fn digest(&self) -> Digest {
         match self {
             Self::Whole(bytes) => Digest::of(bytes),
@@ -30,11 +30,11 @@ impl Link {
     }
 }
 
-/// Objects that may stand in a chain beyond those that a listing tells of: more, and the store answers
-/// for numbers that it does not have.
+/// Most objects that are accepted beyond those listed. If there are more, the store answers for objects that it does
+/// not have.
 const UNLISTED_MAX: u64 = 1000;
 
-/// Gives every object of the chain, in order, and returns the numbers beyond the first gap.
+/// Passes each object of the chain to `each`, in order. Returns the numbers beyond the first gap.
 pub(super) fn read(
     objects: &Objects,
     prefix: &str,
@@ -48,7 +48,7 @@ pub(super) fn read(
     Ok(listed.into_iter().filter(|number| *number > head).collect())
 }
 
-/// How many of these numbers, ascending, follow each other from 1.
+/// Length of the run 1, 2, 3... at the start of these ascending numbers.
 fn chained_len(numbers: &[u64]) -> u64 {
     let mut len = 0;
     for number in numbers {
@@ -60,7 +60,7 @@ fn chained_len(numbers: &[u64]) -> u64 {
     len
 }
 
-/// Gives the objects 1 to `last`, several read at once.
+/// Passes objects 1 to `last` to `each`. Several are read at the same time.
 fn read_listed(
     objects: &Objects,
     last: u64,
@@ -78,7 +78,7 @@ fn read_of(name: Name) -> Read {
     Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
 }
 
-/// Gives the objects after number `last`, one by one, and returns the number of the last that there is.
+/// Passes the objects after number `last` to `each`, one by one. Returns the number of the last object that exists.
 fn read_unlisted(
     objects: &Objects,
     last: u64,
@@ -98,7 +98,7 @@ fn read_unlisted(
 }
 
 fn answers_for_all(name: &Name) -> RepoError {
-    let reason = format!("the store answers for it and for {UNLISTED_MAX} before it, and lists none of them");
+    let reason = format!("the store returns it and {UNLISTED_MAX} objects before it, but lists none of them");
     RepoError::damaged(name, reason)
 }
 

@@ -1,8 +1,8 @@
-//! The commit of a snapshot (`docs/format.md` sections 2 and 10): manifest, barrier, ledger entry; before
-//! that one entries that add packs, if the snapshot has more of them than an entry can name.
+//! Commits a snapshot (`docs/format.md` sections 2 and 10): manifest, barrier, ledger entry. If the snapshot has more
+//! packs than one entry can name, entries that add packs come first.
 //!
-//! Losing the race for a number means that something happened since the preconditions were checked, so
-//! all of them are checked again (I6); the entry is never just renumbered.
+//! Losing the race for a number means that something changed after the preconditions were checked. So all of them are
+//! checked again (I6). The entry is never just renumbered.
 
 use std::collections::HashSet;
 
@@ -16,13 +16,13 @@ use crate::repo::error::RepoError;
 use crate::repo::ledger::Ledger;
 use crate::repo::open::Unlocked;
 
-/// Attempts to get a number before giving way; each lost one saw somebody else succeed.
+/// Attempts to get a number before giving up. In each failed attempt another writer succeeded.
 const ATTEMPTS_MAX: usize = 16;
 
-/// What a snapshot needs to find unchanged when it commits.
+/// What must still hold when a snapshot commits.
 #[derive(Debug, Default)]
 pub struct Preconditions {
-    /// Packs of the inventory.
+    /// Packs of the inventory that the snapshot shares.
     pub packs: HashSet<Digest>,
     /// Packs of interrupted sessions.
     pub adopted: Vec<ObjectRef>,
@@ -31,19 +31,19 @@ pub struct Preconditions {
 }
 
 impl Preconditions {
-    /// Packs that the snapshot adds to the inventory.
+    /// Number of packs that the snapshot adds to the inventory.
     fn new_packs(&self) -> usize {
         self.added.len() + self.adopted.len()
     }
 
-    /// The last of the packs to be added, as many as one entry names.
+    /// The last packs to be added, as many as one entry can name.
     fn surplus(&self) -> Surplus {
         let adopted = last_of(&self.adopted, ENTRY_PACKS_MAX);
         let added = last_of(&self.added, ENTRY_PACKS_MAX - adopted.len());
         Surplus { added: added.to_vec(), adopted: adopted.to_vec() }
     }
 
-    /// The surplus was added to the inventory.
+    /// Moves the surplus to the inventory after an entry has added it.
     fn move_to_inventory(&mut self, surplus: &Surplus) {
         self.added.truncate(self.added.len() - surplus.added.len());
         self.adopted.truncate(self.adopted.len() - surplus.adopted.len());
@@ -51,18 +51,18 @@ impl Preconditions {
     }
 }
 
-/// The last packs, at most so many.
+/// The last `count` packs, or all if there are fewer.
 fn last_of(packs: &[ObjectRef], count: usize) -> &[ObjectRef] {
     &packs[packs.len().saturating_sub(count)..]
 }
 
-/// Packs that an entry before the snapshot's adds.
+/// Packs that are added by an entry before the snapshot's.
 struct Surplus {
     added: Vec<ObjectRef>,
     adopted: Vec<ObjectRef>,
 }
 
-/// A snapshot, written but for its commit.
+/// A snapshot that is written but not committed.
 #[derive(Debug)]
 pub struct SnapshotCandidate {
     pub snapshot: Snapshot,
@@ -73,13 +73,13 @@ pub struct SnapshotCandidate {
 /// A committed snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Committed {
-    /// Number and digest of the ledger entry; the digest is the snapshot's id.
+    /// Number and digest of the ledger entry. The digest is the snapshot's id.
     pub entry: Numbered,
-    /// How often another writer came first.
+    /// How often another writer took the number first.
     pub races_lost: usize,
 }
 
-/// Stores the manifest and commits.
+/// Stores the manifest and commits the snapshot.
 pub fn commit(
     unlocked: &mut Unlocked,
     ledger: &mut Ledger,
@@ -88,7 +88,7 @@ pub fn commit(
     let SnapshotCandidate { snapshot, manifest, preconditions } = candidate;
     let mut attempt = CommitAttempt { unlocked, ledger, snapshot, preconditions, races_lost: 0 };
     attempt.store_manifest(manifest)?;
-    // Uploading may have taken hours, and keys are rotated and revoked in the roster alone.
+    // The upload may have taken hours, and keys are rotated and revoked only in the roster.
     attempt.reload_roster()?;
     attempt.add_all_surplus()?;
     let entry = attempt.add_snapshot()?;
@@ -126,7 +126,7 @@ impl CommitAttempt<'_> {
         Ok(())
     }
 
-    /// Adds packs ahead of the snapshot until one entry can name the rest.
+    /// Adds packs in separate entries until one entry can name the rest.
     fn add_all_surplus(&mut self) -> Result<(), RepoError> {
         while self.preconditions.new_packs() > ENTRY_PACKS_MAX {
             self.add_surplus()?;
@@ -134,7 +134,7 @@ impl CommitAttempt<'_> {
         Ok(())
     }
 
-    /// Adds packs ahead of the snapshot, in an entry of their own.
+    /// Adds packs in a separate entry before the snapshot's.
     fn add_surplus(&mut self) -> Result<(), RepoError> {
         let surplus = self.preconditions.surplus();
         let add = self.surplus_entry(&surplus);
@@ -159,7 +159,7 @@ impl CommitAttempt<'_> {
         self.append(&EntryBody::Snapshot(self.snapshot.clone()))
     }
 
-    /// Creates an entry at the chain's next number, if the preconditions hold there.
+    /// Creates an entry at the chain's next number if the preconditions hold there.
     fn append(&mut self, body: &EntryBody) -> Result<Numbered, RepoError> {
         for _ in 0..ATTEMPTS_MAX {
             self.validate()?;
@@ -169,10 +169,10 @@ impl CommitAttempt<'_> {
                 Appended::Lost => self.catch_up()?,
             }
         }
-        Err(overtaken("too many others write to this source at the same time"))
+        Err(overtaken("too many writers are writing to this source at the same time"))
     }
 
-    /// Somebody else was first: reads the chains again.
+    /// Reads the chains again after another writer took the number.
     fn catch_up(&mut self) -> Result<(), RepoError> {
         self.races_lost += 1;
         self.unlocked.repository_mut().reload()?;
@@ -210,11 +210,11 @@ impl CommitAttempt<'_> {
     fn check_shared_packs(&self) -> Result<(), RepoError> {
         let packs = &self.preconditions.packs;
         if packs.iter().any(|digest| !self.ledger.has_pack(digest)) {
-            return Err(overtaken("data that this snapshot shares with earlier ones was pruned meanwhile"));
+            return Err(overtaken("data that this snapshot shares with earlier ones was pruned in the meantime"));
         }
         let trusted = self.trusted_packs();
         if packs.iter().any(|digest| !trusted.contains(digest)) {
-            return Err(overtaken("a key whose data this snapshot shares was revoked meanwhile"));
+            return Err(overtaken("a key whose data this snapshot shares was revoked in the meantime"));
         }
         Ok(())
     }
@@ -232,7 +232,7 @@ impl CommitAttempt<'_> {
         Ok(())
     }
 
-    /// What this session wrote or adopted.
+    /// Objects that this session wrote or adopted.
     fn own_objects(&self) -> impl Iterator<Item = &ObjectRef> {
         let packs = self.preconditions.adopted.iter().chain(&self.preconditions.added);
         packs.chain([&self.snapshot.manifest])
@@ -243,17 +243,17 @@ fn overtaken(reason: &str) -> RepoError {
     RepoError::Overtaken { reason: reason.to_owned() }
 }
 
-/// Fails unless an image of this moment would be newer than the newest snapshot (rule L4).
+/// Fails unless an image taken at `clock` would be newer than the newest snapshot (rule L4).
 pub fn check_clock(ledger: &Ledger, clock: Moment) -> Result<(), RepoError> {
     match ledger.newest_image() {
         Some(newest) if newest >= clock => Err(RepoError::Overtaken {
-            reason: format!("the ledger has a snapshot as of {newest}, and this image is as of {clock}"),
+            reason: format!("the newest snapshot in the ledger is as of {newest}, but this image is as of {clock}"),
         }),
         _ => Ok(()),
     }
 }
 
-/// A snapshot entry whose objects are filled in by [`commit`].
+/// A snapshot entry without its objects, which [`commit`] fills in.
 #[must_use]
 pub fn draft_entry(clock: Moment, session: SessionId, epoch: Epoch, tags: Vec<String>) -> Snapshot {
     let nothing = ObjectRef { sha256: Digest::new([0; 32]), size: 0 };

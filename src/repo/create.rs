@@ -1,5 +1,5 @@
-//! Making a repository: keys drawn, first epoch opened, all of it enrolled in roster entry 1, and
-//! proof that what is sealed can be opened. The keys are returned; where they are kept is not known here.
+//! Creates a repository: generates keys, opens the first epoch, and enrols all of it in roster entry 1. Also proves
+//! that what is sealed can be opened. The keys are returned, and the caller stores them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::repo::io::Objects;
 use crate::repo::open::{Repository, Unlocked};
 use crate::store::{Conditional, StoreError, probe};
 
-/// Roles that a new repository has a key for, in the order in which they are made.
+/// Roles that a new repository has a key for, in the order of creation.
 pub const FIRST_ROLES: [Role; 5] = [Role::Operator, Role::Maintainer, Role::Admin, Role::Auditor, Role::Recovery];
 
 /// A new repository.
@@ -29,7 +29,8 @@ pub struct Made {
     pub identities: Vec<Identity>,
 }
 
-/// Races a conditional create and fails unless the store lets exactly one win.
+/// Races two conditional creates, and fails unless the store lets exactly one succeed. Returns a note if a probe object
+/// could not be deleted.
 pub fn check_store(objects: &Objects, env: &SharedEnv) -> Result<Option<String>, RepoError> {
     let place = place_of(objects);
     let probe = objects.runtime().block_on(probe(objects.store(), &**env))?;
@@ -44,7 +45,7 @@ fn note_of_left_probe(error: StoreError) -> String {
     format!("a probe object could not be deleted: {error}")
 }
 
-/// Makes a repository in an empty place.
+/// Creates a repository at a location that has none.
 pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, RepoError> {
     check_empty(&objects)?;
     check_store(&objects, &env)?;
@@ -57,7 +58,7 @@ pub fn create(objects: Objects, env: SharedEnv, label: &str) -> Result<Made, Rep
     let entry = RosterEntry { repository, number: 1, previous, written: env.now(), statements };
     create_first_entry(&objects, &entry, &identities)?;
     objects.barrier()?;
-    // Last, so that a repository exists only whole.
+    // The descriptor comes last, so that a repository never exists in part.
     create_descriptor(&objects, descriptor)?;
     Ok(Made { repository: Repository::open(objects, env)?, identities })
 }
@@ -76,13 +77,13 @@ fn first_statements(identities: &[Identity], label: &str, epoch: OpenEpoch) -> V
     statements
 }
 
-/// Fails if there is a repository, or what an unfinished `init` left.
+/// Fails if there is a repository, or what an unfinished `init` left behind.
 fn check_empty(objects: &Objects) -> Result<(), RepoError> {
     let place = place_of(objects);
     if exists(objects, &Name::Descriptor)? {
         return Err(RepoError::Exists { place });
     }
-    // Checked before keys are drawn, so that further attempts do not add grants each time.
+    // Checked before keys are generated, so that repeated attempts do not leave more and more grants.
     if exists(objects, &Name::Roster(1))? {
         return Err(RepoError::Unfinished { place });
     }
@@ -97,7 +98,7 @@ fn exists(objects: &Objects, name: &Name) -> Result<bool, RepoError> {
     }
 }
 
-/// Draws the keys of epoch 1 and stores a grant for each identity.
+/// Generates the keys of epoch 1 and stores a grant for each identity.
 fn create_first_epoch(
     objects: &Objects,
     env: &dyn Env,
@@ -137,7 +138,7 @@ fn create_first_entry(objects: &Objects, entry: &RosterEntry, identities: &[Iden
 }
 
 fn first_admin(identities: &[Identity]) -> &Identity {
-    identities.iter().find(|identity| identity.role() == Role::Admin).expect("an admin is a first role")
+    identities.iter().find(|identity| identity.role() == Role::Admin).expect("FIRST_ROLES contains an admin")
 }
 
 fn place_of(objects: &Objects) -> String {
@@ -170,7 +171,7 @@ fn enrol(identity: &Identity, label: &str) -> Enrol {
     }
 }
 
-/// Adds a source to the roster and returns its id. If a source of this name is there already, returns its id.
+/// Adds a source to the roster and returns its id. If a source with this name exists, returns the existing id.
 pub fn add_source(unlocked: &mut Unlocked, name: &str) -> Result<SourceId, RepoError> {
     loop {
         if let Some(source) = source_named(unlocked, name) {
@@ -190,7 +191,8 @@ fn source_named(unlocked: &Unlocked, name: &str) -> Option<SourceId> {
     sources.find(|source| unlocked.source_name(*source).as_deref() == Some(name))
 }
 
-/// Tries to append an entry that adds a source, then reads the roster again. None if another entry came first.
+/// Tries to append an entry that adds a source, then reads the roster again. `None` if another entry was appended
+/// first.
 fn append_source(unlocked: &mut Unlocked, name: &str) -> Result<Option<SourceId>, RepoError> {
     let source = SourceId::new(random(unlocked.repository().env()));
     let entry = source_entry(unlocked, source, name)?;
@@ -233,8 +235,8 @@ fn next_entry(repository: &Repository, statement: RosterStatement) -> RosterEntr
     }
 }
 
-/// Sources that the store has objects of and no entry of the roster adds: an entry was lost, or somebody put
-/// them there.
+/// Sources that have objects in the store although no roster entry adds them: either an entry was lost or someone
+/// planted them.
 pub fn unknown_sources(repository: &Repository) -> Result<Vec<SourceId>, RepoError> {
     let known = &repository.roster().sources;
     let folders = repository.objects().list_prefixes("")?;
@@ -247,17 +249,17 @@ fn entitled_to_add(unlocked: &Unlocked) -> bool {
     state.is_some_and(|state| state.role.is_admin() || state.scope == Some(SourceScope::All))
 }
 
-/// Seals a session to the epoch as an operator would and opens it with `admin`: proof that a backup
-/// made with these keys can be restored with them.
+/// Seals a session to the epoch as an operator would, and opens it with `admin`. This proves that a backup made with
+/// these keys can be restored with them.
 pub fn prove_openable(operator: &Unlocked, admin: &Unlocked, epoch: Epoch) -> Result<(), RepoError> {
     let source = SourceId::new(random(operator.repository().env()));
     let wrap = seal_session(operator, source, epoch)?;
-    let opened = admin.admin(epoch, "opening what was sealed")?.opener(source, &wrap);
+    let opened = admin.admin(epoch, "opening a sealed session")?.opener(source, &wrap);
     opened.map_err(|source| RepoError::Grant { key: admin.key(), source })?;
     Ok(())
 }
 
-/// A new session of the operator, sealed to the restore key of the epoch.
+/// Seals a new session of the operator to the restore key of the epoch.
 fn seal_session(operator: &Unlocked, source: SourceId, epoch: Epoch) -> Result<SessionWrap, RepoError> {
     let repository = operator.repository();
     let keys = operator.source_keys(source, epoch, "sealing")?;

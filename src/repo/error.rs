@@ -1,4 +1,4 @@
-//! What can be wrong with a repository, by what a person does next. Each names the object.
+//! Errors of a repository, grouped by what a user does next. Each message names the object.
 
 use thiserror::Error;
 
@@ -20,71 +20,71 @@ pub enum RepoError {
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
-    /// There is no repository here (exit 4).
+    /// There is no repository at this location (exit 4).
     #[error("there is no repository at {place}")]
     NoRepository { place: String },
-    /// There is one already.
-    #[error("there is a repository at {place} already")]
+    /// The location already has a repository.
+    #[error("there is already a repository at {place}")]
     Exists { place: String },
-    /// An `init` died before the last object, and nothing can use what it left; or it is about to write it.
-    #[error("an init that is running or did not finish left objects at {place}")]
+    /// An `init` stopped before it wrote the last object, and nothing can use what it left. Or it is still running.
+    #[error("there are objects at {place} from an init that is still running or did not finish")]
     Unfinished { place: String },
-    /// The store cannot be trusted with a commit.
-    #[error("the store at {place} does not keep its promise to create an object only once: {reason}")]
+    /// The store is not safe to commit to.
+    #[error("the store at {place} does not guarantee that an object is created only once: {reason}")]
     Unconditional { place: String, reason: String },
-    /// An object that must be there is not.
+    /// A required object does not exist.
     #[error("{object} is missing")]
     Missing { object: String },
-    /// An object is not what it must be.
+    /// An object does not have its required content.
     #[error("{object} is damaged: {reason}")]
     Damaged { object: String, reason: String },
     /// An object of a later version.
     #[error("{object} {what}, which this version does not support")]
     Unsupported { object: String, what: String },
-    /// An object that is none of ours.
+    /// The object is not one of Sidekeep's.
     #[error("{object} is not a Sidekeep object")]
     Foreign { object: String },
-    /// Signed state that goes back in time.
-    #[error("{object}: {reason}; an older copy of the store may have been put back")]
+    /// The signed state is older than what was already seen.
+    #[error("{object}: {reason}. An older copy of the store may have been restored")]
     RolledBack { object: String, reason: String },
-    /// The repository is not the one that was meant.
+    /// The repository is not the expected one.
     #[error("the fingerprint of this repository is {found}, not {wanted}")]
     Fingerprint { wanted: Digest, found: Digest },
-    /// The key is of another repository (exit 5).
+    /// The key belongs to another repository (exit 5).
     #[error("key {key} belongs to another repository")]
     OtherRepository { key: KeyId },
-    /// The key is not in the roster, or no longer (exit 5).
+    /// The key is not in the roster, or was revoked (exit 5).
     #[error("key {key} is {state} in this repository")]
     NotEnrolled { key: KeyId, state: &'static str },
     /// The key may not do this (exit 5).
-    #[error("{doing} needs the key of {needed}; {key} is an {role} key", doing = .doing)]
+    #[error("{doing} needs the key of {needed}, but {key} is an {role} key", doing = .doing)]
     WrongRole { doing: &'static str, needed: &'static str, key: KeyId, role: Role },
     /// No key was given for something that needs one (exit 5).
-    #[error("{doing} needs the key of {needed}; none was given")]
+    #[error("{doing} needs the key of {needed}, but no key was given")]
     NoKey { doing: &'static str, needed: &'static str },
-    /// The grant does not open or fit (exit 5).
-    #[error("key {key} does not open its grant")]
+    /// The grant cannot be opened or does not fit the role (exit 5).
+    #[error("cannot open the grant of key {key}")]
     Grant { key: KeyId, source: RoleError },
-    /// No source of this name.
+    /// There is no source with this name.
     #[error("there is no source named {name:?} in this repository")]
     NoSource { name: String },
-    /// Several sources, and none was named.
-    #[error("the repository has {count} sources; name one")]
+    /// There are several sources, and none was named.
+    #[error("the repository has {count} sources. Name one of them")]
     WhichSource { count: usize },
-    /// There is none: nothing was ever backed up, or what the roster said of it is gone.
+    /// There is no source: nothing was ever backed up, or the roster entry that added it was lost.
     #[error("the repository has no sources")]
     NoSources,
-    /// The answer to the commit was lost, and asking did not help.
-    #[error("it is not known whether this was committed")]
+    /// The answer to the commit was lost, and asking again did not help.
+    #[error("cannot determine whether this was committed")]
     Unclear { source: StoreError },
-    /// The number was taken and the preconditions no longer hold (exit 6).
+    /// Another writer took the number, and the preconditions no longer hold (exit 6).
     #[error("another writer came first: {reason}")]
     Overtaken { reason: String },
-    /// A source that a later version wrote to.
+    /// A later version wrote to the ledger of this source.
     #[error("the ledger of source {source_id} has {what}, which this version does not support")]
     LaterLedger { source_id: SourceId, what: String },
-    /// Something could not be signed or stated.
-    #[error("cannot state {what}")]
+    /// A statement could not be encoded or signed.
+    #[error("cannot sign {what}")]
     Statement { what: &'static str, source: StatementError },
     /// Writing chunks failed.
     #[error(transparent)]
@@ -95,13 +95,13 @@ pub enum RepoError {
 }
 
 impl RepoError {
-    /// An object that must be there and is not.
+    /// A required object does not exist.
     #[must_use]
     pub fn missing(object: impl ToString) -> Self {
         Self::Missing { object: object.to_string() }
     }
 
-    /// An object that is not what it must be.
+    /// An object does not have its required content.
     #[must_use]
     pub fn damaged(object: impl ToString, reason: impl Into<String>) -> Self {
         Self::Damaged { object: object.to_string(), reason: reason.into() }
@@ -127,7 +127,7 @@ impl RepoError {
         }
     }
 
-    /// A sealed part that does not open.
+    /// A sealed part cannot be opened.
     #[must_use]
     pub fn sealed(object: impl ToString, error: &SealError) -> Self {
         Self::damaged(object, error.to_string())
@@ -143,13 +143,13 @@ impl RepoError {
         }
     }
 
-    /// The error for an object that was read because something refers to it.
+    /// The error for an object that was read because another object refers to it.
     #[must_use]
     pub fn referenced(error: StoreError) -> Self {
         match error {
             StoreError::NotFound { name } => Self::missing(name),
             StoreError::Short { name, wanted_bytes, got_bytes } => {
-                Self::damaged(name, format!("it is truncated: {got_bytes} bytes where {wanted_bytes} must be"))
+                Self::damaged(name, format!("it is truncated: it has {got_bytes} bytes instead of {wanted_bytes}"))
             }
             StoreError::TooLarge { name, size_bytes, .. } => {
                 Self::damaged(name, format!("it is too long: {size_bytes} bytes"))
@@ -159,7 +159,7 @@ impl RepoError {
     }
 }
 
-/// Names the object in what goes wrong when it is decoded or opened.
+/// Adds the object's name to errors from decoding or opening it.
 pub trait InObject<T> {
     /// The same result, with an error that names `object`.
     fn in_object(self, object: impl ToString) -> Result<T, RepoError>;
@@ -183,28 +183,28 @@ impl<T> InObject<T> for Result<T, SealError> {
     }
 }
 
-/// Why writing stopped.
+/// A failure while writing chunks.
 #[derive(Debug, Error)]
 pub enum WriteError {
-    /// The store did not take an object.
+    /// An object could not be stored.
     #[error("cannot store a snapshot's data")]
     Store(#[from] StoreError),
     /// The session's keys are used up.
     #[error("cannot seal a snapshot's data")]
     Seal(#[from] SealError),
-    /// zstd has no memory.
+    /// zstd ran out of memory.
     #[error("cannot compress a snapshot's data")]
     Codec(#[from] CodecError),
-    /// An announcement could not be stated.
-    #[error("cannot announce the session")]
+    /// An announcement could not be signed.
+    #[error("cannot sign the session announcement")]
     Statement { source: StatementError },
     /// Streams could not be written to the spill queue.
     #[error(transparent)]
     Spill(#[from] SpillError),
-    /// Somebody asked to stop.
+    /// The user asked to stop.
     #[error("interrupted")]
     Cancelled,
-    /// Another stage failed; its error is the one to show.
+    /// Another stage failed. Its error is the one to report.
     #[error("writing stopped")]
     Stopped,
 }

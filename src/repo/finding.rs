@@ -1,13 +1,13 @@
-//! Errors of the repository as findings: what is wrong with an object does not end a check of all of them.
+//! Turns repository errors into findings, so that a damaged object does not end a check of all objects.
 
 use crate::base::finding::{Finding, FindingKind};
 use crate::base::id::SourceId;
 use crate::format::name::Name;
 use crate::repo::error::RepoError;
 
-const VERIFY: &str = "`sidekeep verify` says whether it was altered and what to put back";
+const VERIFY: &str = "run `sidekeep verify` to find out whether it was altered and what to restore";
 
-/// The finding that an error is; `Err` gives back one that is about the store itself.
+/// Converts an error to a finding. Returns it as `Err` if it is about the store itself.
 pub fn finding_of(source: Option<SourceId>, error: RepoError) -> Result<Finding, RepoError> {
     let detail = error.to_string();
     let Some(kind) = kind_of(&error) else { return Err(error) };
@@ -16,7 +16,7 @@ pub fn finding_of(source: Option<SourceId>, error: RepoError) -> Result<Finding,
     Ok(finding)
 }
 
-/// What an error says about an object; `None` for one that is about the store itself.
+/// The kind of finding for an error about an object. `None` if it is about the store itself.
 #[must_use]
 pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
     Some(match error {
@@ -32,7 +32,7 @@ pub fn kind_of(error: &RepoError) -> Option<FindingKind> {
     })
 }
 
-/// Something about the store that changes nothing of what is done.
+/// A note about the store that does not change what is done.
 #[must_use]
 pub fn note_of_store(detail: impl ToString) -> Finding {
     Finding::note("the store", detail)
@@ -44,16 +44,16 @@ pub fn void_entry(name: Name, reason: &str) -> Finding {
     Finding::new(FindingKind::Void, name, format!("it does not count: {reason}")).with_remedy(VERIFY)
 }
 
-/// An entry that is missing, so that those with the numbers `ignored` do not count.
+/// A missing entry of a chain, because of which the entries with the numbers `ignored` do not count.
 #[must_use]
 pub fn chain_hole(missing: Name, ignored: &[u64]) -> Option<Finding> {
     let first = *ignored.first()?;
     let count = ignored.len() as u64;
-    let detail = format!("it is missing, so {count} entries from number {first} on do not count");
+    let detail = format!("it is missing, so {count} entries, starting with number {first}, do not count");
     Some(Finding::new(FindingKind::Hole { first, ignored: count }, missing, detail).with_remedy(VERIFY))
 }
 
-/// The object that an error is about.
+/// The name of the object that an error is about.
 fn object_of(source: Option<SourceId>, error: RepoError) -> String {
     match error {
         RepoError::Missing { object }
@@ -78,7 +78,7 @@ mod tests {
     use crate::store::StoreError;
 
     #[test]
-    fn a_store_that_does_not_answer_is_no_finding() {
+    fn a_store_error_is_not_a_finding() {
         let error = RepoError::Store(StoreError::NoPlace { place: "x".to_owned(), reason: "y".to_owned() });
         assert!(finding_of(None, error).is_err());
         let damaged = RepoError::Damaged { object: "x".to_owned(), reason: "y".to_owned() };

@@ -1,6 +1,6 @@
-//! Index fragments in the store: written by whoever stored the packs, believed if signed by somebody
-//! whose packs would be believed (`docs/format.md` section 8). A cache: what is missing, damaged or not
-//! believed costs the reading of packs' own tables, and nothing else.
+//! Index fragments in the store. The session that stored the packs writes them. They are used only if signed by a key
+//! whose packs would be trusted (`docs/format.md` section 8). They are a cache: if a fragment is missing, damaged or
+//! not trusted, only the packs' own tables have to be read.
 
 use std::collections::BTreeMap;
 
@@ -29,13 +29,13 @@ use crate::repo::ledger::Ledger;
 use crate::repo::roster::EnrolledKey;
 use crate::store::StoreError;
 
-/// Whose fragments are believed: those of operators of the source whom its ledger trusts. A lie in one is
-/// worth what a pack full of garbage is worth, and ends in the same way, with the key's revocation.
+/// The keys whose fragments are trusted: operators of the source that its ledger trusts. A false fragment has the same
+/// effect as a pack full of garbage, and the remedy is the same: revoke the key.
 #[derive(Clone, Debug)]
 pub struct Signers(BTreeMap<KeyId, Option<VerifyingKey>>);
 
 impl Signers {
-    /// As of the head of this ledger.
+    /// The signers as of the head of this ledger.
     #[must_use]
     pub fn of(ledger: &Ledger) -> Self {
         let mut signers = BTreeMap::new();
@@ -52,7 +52,7 @@ fn is_operator_of(key: &EnrolledKey, source: SourceId) -> bool {
     key.role == Role::Operator && key.scope.as_ref().is_some_and(|scope| scope.contains(source))
 }
 
-/// Packs that were written, and where in them what lies.
+/// Packs that were written, and the locations of their chunks.
 #[derive(Debug, Default)]
 pub struct FragmentDraft {
     packs: Vec<FragmentPack>,
@@ -61,7 +61,7 @@ pub struct FragmentDraft {
 }
 
 impl FragmentDraft {
-    /// Adds a pack and the locations in it, whatever their `pack`.
+    /// Adds a pack and the locations in it. Their `pack` is replaced.
     pub fn add(&mut self, pack: IndexedPack, locations: impl Iterator<Item = (ChunkId, FrameLocation)>) {
         let ordinal = self.packs.len() as u32;
         self.packs.push(FragmentPack { pack: pack.pack, size: pack.size, content: pack.content });
@@ -70,13 +70,13 @@ impl FragmentDraft {
         }
     }
 
-    /// Entries so far.
+    /// Number of entries so far.
     #[must_use]
     pub fn entries(&self) -> usize {
         self.entries.len()
     }
 
-    /// The fragment of what was added since the last one, sealed and signed; `None` if there is none.
+    /// Takes what was added since the last fragment, as a sealed and signed fragment. `None` if nothing was added.
     pub fn take(
         &mut self,
         session: &SessionKeys,
@@ -113,7 +113,7 @@ impl FragmentDraft {
     }
 }
 
-/// All fragments that open. Why others do not goes into `notes`.
+/// Reads all fragments that can be opened. Adds a note to `notes` for each of the others.
 pub fn read_all(
     objects: &Objects,
     keys: &StructureKeys,
@@ -149,7 +149,7 @@ struct FragmentReader<'a> {
 }
 
 impl FragmentReader<'_> {
-    /// Reads the fragments that the cache has; returns the names of the others.
+    /// Reads the fragments that the cache has. Returns the names of the others.
     fn read_cached(&mut self, names: &[Name]) -> Result<Vec<Name>, RepoError> {
         let mut missing = Vec::new();
         for &name in names {
@@ -174,7 +174,7 @@ impl FragmentReader<'_> {
         })
     }
 
-    /// Keeps a copy of what was read from the store.
+    /// Keeps a copy of a fragment that was read from the store.
     fn keep(&self, name: &Name, bytes: &Result<Bytes, StoreError>) {
         let Some(cache) = self.objects.cache() else { return };
         if let Ok(bytes) = bytes {
@@ -186,7 +186,7 @@ impl FragmentReader<'_> {
         match self.open(name, bytes) {
             Ok(fragment) => self.fragments.extend(fragment),
             Err(RepoError::Store(error)) if !matches!(error, StoreError::NotFound { .. }) => return Err(error.into()),
-            Err(error) => self.notes.push(note_of_store(format!("index fragment left out: {error}"))),
+            Err(error) => self.notes.push(note_of_store(format!("index fragment skipped: {error}"))),
         }
         Ok(())
     }
@@ -200,14 +200,14 @@ fn whole_fragment(name: Name) -> Read {
     Read { name, range: None, bytes_max: INDEX_BYTES_MAX as u64 }
 }
 
-/// The fragment, or `None` if it is of another epoch or of an operator who was revoked since.
+/// Opens a fragment. `None` if it belongs to another epoch or its operator has been revoked.
 pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -> Result<Option<Fragment>, RepoError> {
     let (fragment, signed) = SealedFragment::read(bytes).in_object(name)?;
     if fragment.epoch != keys.context().epoch {
         return Ok(None);
     }
     if name.digest() != Some(Digest::of(bytes)) {
-        return Err(RepoError::damaged(name, "its content is not what its name says"));
+        return Err(RepoError::damaged(name, "its content does not match the digest in its name"));
     }
     let Some(signer) = trusted_signer(name, fragment.signer, signers)? else { return Ok(None) };
     if signer.verify(signed.message, signed.signature).is_err() {
@@ -217,17 +217,17 @@ pub fn open(name: Name, bytes: &[u8], keys: &StructureKeys, signers: &Signers) -
 }
 
 fn not_signed(name: Name, signer: KeyId) -> RepoError {
-    RepoError::damaged(name, format!("it was not signed by key {signer}, which it names"))
+    RepoError::damaged(name, format!("it was not signed by key {signer}, which it names as its signer"))
 }
 
-/// The key with which a signer signs; `None` of one who was revoked.
+/// The public key of a signer. `None` if it has been revoked.
 fn trusted_signer(name: Name, id: KeyId, signers: &Signers) -> Result<Option<&VerifyingKey>, RepoError> {
     let signer = signers.0.get(&id).ok_or_else(|| RepoError::damaged(name, unknown_signer(id)))?;
     Ok(signer.as_ref())
 }
 
 fn unknown_signer(key: KeyId) -> String {
-    format!("key {key}, which it names, is no operator of this source")
+    format!("key {key}, which it names as its signer, is not an operator of this source")
 }
 
 fn open_body(name: Name, fragment: SealedFragment, keys: &StructureKeys) -> Result<Fragment, RepoError> {

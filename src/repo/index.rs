@@ -1,7 +1,7 @@
-//! The index in memory: chunk id -> location, 32 bytes an entry (`docs/format.md` section 8).
+//! The index in memory: chunk id to location, 32 bytes per entry (`docs/format.md` section 8).
 //!
-//! Sorted runs, merged geometrically as a session adds to them, and a small map in front. Ids are
-//! kept to 128 bits: they are keyed, so nobody without the key can make two that agree.
+//! Sorted runs, merged geometrically as a session adds to them, with a small map in front. Ids are truncated to 128
+//! bits. They are keyed, so nobody without the key can construct a collision.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -14,11 +14,11 @@ use crate::format::node::{FrameLocation, PackRef};
 use crate::format::pack::PackContent;
 
 const RECENT_MAX: usize = 16 << 10;
-/// Probes by interpolation at most, and slots among which it is not worth while.
+/// Limit on interpolation probes, and number of slots below which interpolation does not pay off.
 const INTERPOLATIONS: usize = 8;
 const NEAR: usize = 8;
 
-/// A pack that chunks lie in.
+/// A pack that contains chunks.
 #[derive(Clone, Debug)]
 pub struct IndexedPack {
     pub pack: PackRef,
@@ -69,7 +69,7 @@ fn short(id: &ChunkId) -> [u8; 16] {
     *id.as_bytes().first_chunk().expect("20 bytes hold 16")
 }
 
-/// Ids are keyed hashes: their first bytes are as good as any hash of them.
+/// Ids are keyed hashes, so their first bytes are already a good hash.
 #[derive(Default)]
 pub(super) struct FirstBytes(u64);
 
@@ -79,7 +79,7 @@ impl Hasher for FirstBytes {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // A length comes along with an id; it says nothing.
+        // A slice is hashed with its length, which carries no information here.
         if let Some(first) = bytes.first_chunk() {
             self.0 = u64::from_le_bytes(*first);
         }
@@ -88,13 +88,13 @@ impl Hasher for FirstBytes {
     fn write_usize(&mut self, _length: usize) {}
 }
 
-/// The slot of an id in a sorted run, by interpolation: ids are as good as drawn at random, so that a few probes suffice
-/// where a binary search would take a dozen, each at another page of memory.
+/// Finds the slot of an id in a sorted run by interpolation. Ids are uniformly distributed, so a few probes suffice,
+/// while a binary search would take a dozen and touch another page of memory with each.
 fn find<'r>(run: &'r [IndexSlot], id: &[u8; 16]) -> Option<&'r IndexSlot> {
     let mut range = run;
     let mut low = 0;
     let mut high = u64::MAX;
-    // Ids that are not random must not make it slow.
+    // Bounded, so that ids that are not uniformly distributed do not make it slow.
     for _ in 0..INTERPOLATIONS {
         if range.len() <= NEAR {
             break;
@@ -121,7 +121,7 @@ fn head(id: &[u8; 16]) -> u64 {
     u64::from_be_bytes(*id.first_chunk().expect("16 bytes hold 8"))
 }
 
-/// Where `head` should lie among `len` random values from `low` to `high`.
+/// Expected position of `head` among `len` uniformly distributed values from `low` to `high`.
 fn estimate(head: u64, low: u64, high: u64, len: usize) -> usize {
     let above_low = u128::from(head.saturating_sub(low));
     let values = u128::from(high - low) + 1;
@@ -129,7 +129,7 @@ fn estimate(head: u64, low: u64, high: u64, len: usize) -> usize {
     (at as usize).min(len - 1)
 }
 
-/// Where chunks lie; locations count in [`Index::packs`].
+/// Maps chunks to locations. Their `pack` indexes [`Index::packs`].
 #[derive(Default)]
 pub struct Index {
     packs: Vec<IndexedPack>,
@@ -144,7 +144,7 @@ impl std::fmt::Debug for Index {
 }
 
 impl Index {
-    /// Adds a pack and returns its ordinal. At most 2^24 packs (256 TiB of full ones).
+    /// Adds a pack and returns its ordinal. There can be at most 2^24 packs (256 TiB if all are full).
     pub fn add_pack(&mut self, pack: IndexedPack) -> u32 {
         assert!(self.packs.len() < 1 << 24, "an index counts packs in 24 bits");
         self.packs.push(pack);
@@ -157,7 +157,7 @@ impl Index {
         &self.packs
     }
 
-    /// Adds many entries at once; of equal ids the one in the pack of lowest ordinal wins.
+    /// Adds many entries at once. Of entries with equal ids, the one in the pack with the lowest ordinal wins.
     pub fn load(&mut self, entries: impl Iterator<Item = (ChunkId, FrameLocation)>) {
         let mut run: Vec<IndexSlot> = entries.map(|(id, location)| IndexSlot::new(&id, &location)).collect();
         run.sort_unstable_by_key(|entry| (entry.id, entry.pack));
@@ -166,7 +166,7 @@ impl Index {
         self.push_run(run);
     }
 
-    /// Adds an entry, replacing none.
+    /// Adds an entry unless its id is already known.
     pub fn insert(&mut self, id: &ChunkId, location: &FrameLocation) {
         self.recent.entry(short(id)).or_insert_with(|| IndexSlot::new(id, location));
         if self.recent.len() >= RECENT_MAX {
@@ -174,7 +174,7 @@ impl Index {
         }
     }
 
-    /// Makes a run of the entries in the small map.
+    /// Turns the entries of the small map into a run.
     fn empty_recent(&mut self) {
         let mut run: Vec<IndexSlot> = self.recent.drain().map(|entry| entry.1).collect();
         run.sort_unstable_by_key(|entry| entry.id);
@@ -188,7 +188,7 @@ impl Index {
         }
     }
 
-    /// Whether the newest run is more than half as long as the one before.
+    /// Whether the newest run is more than half as long as the previous one.
     fn are_last_runs_alike(&self) -> bool {
         matches!(self.runs.as_slice(), [.., older, newer] if newer.len() * 2 > older.len())
     }
@@ -199,7 +199,7 @@ impl Index {
         self.runs.push(merge(&older, &newer));
     }
 
-    /// Where a chunk lies.
+    /// The location of a chunk.
     #[must_use]
     pub fn get(&self, id: &ChunkId) -> Option<FrameLocation> {
         let id = short(id);
@@ -209,20 +209,20 @@ impl Index {
         self.runs.iter().find_map(|run| find(run, &id)).map(IndexSlot::location)
     }
 
-    /// Chunks known.
+    /// Number of chunks known.
     #[must_use]
     pub fn len(&self) -> usize {
         self.recent.len() + self.runs.iter().map(Vec::len).sum::<usize>()
     }
 
-    /// Whether nothing is known.
+    /// Whether no chunk is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Both runs in one; of equal ids the older slot stays.
+/// Merges both runs. Of slots with equal ids, the older one wins.
 fn merge(older: &[IndexSlot], newer: &[IndexSlot]) -> Vec<IndexSlot> {
     let mut merged = Vec::with_capacity(older.len() + newer.len());
     let mut newer = newer.iter().peekable();
@@ -263,13 +263,13 @@ mod tests {
         }
     }
 
-    /// Bytes that the entries take.
+    /// Memory of the entries in bytes.
     fn entry_bytes(index: &Index) -> usize {
         index.runs.iter().map(|run| run.capacity() * size_of::<IndexSlot>()).sum()
     }
 
     #[test]
-    fn ids_that_are_not_random_are_found_too() {
+    fn ids_that_are_not_uniformly_distributed_are_found() {
         let mut index = Index::default();
         let odd =
             |n: u32| ChunkId::new(std::array::from_fn(|at| if at < 12 { 7 } else { (n >> (8 * (at % 4))) as u8 }));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_come_back_exactly_and_the_first_stays() {
+    fn get_returns_the_first_location_inserted_for_an_id() {
         let mut index = Index::default();
         index.load((0..50_000).map(|n| (id(n), location(n))));
         (50_000..120_000).for_each(|n| index.insert(&id(n), &location(n)));

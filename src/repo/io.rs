@@ -1,6 +1,6 @@
-//! The bridge from plain threads to the asynchronous store: everything above is plain code.
+//! The bridge from plain threads to the asynchronous store. All code above it is synchronous.
 //!
-//! Each call blocks its thread until the store has answered. Never call from an async task.
+//! Each call blocks its thread until the store has answered. Never call it from an async task.
 
 use std::sync::Arc;
 
@@ -13,14 +13,15 @@ use crate::format::name::Name;
 use crate::repo::cache::Cache;
 use crate::store::{Created, ListedObject, Store, StoreError};
 
-/// Requests under way at once when many objects are read.
+/// Concurrent requests when many objects are read.
 const READS_AT_ONCE: usize = 8;
 
-/// Parts in which a large object is read: where each costs a request, and where it does not.
+/// Part sizes for reading a large object: for stores where each request costs something, and for those where it does
+/// not.
 const PART_BYTES: usize = 16 << 20;
 const PART_BYTES_FREE: usize = 1 << 20;
 
-/// A store and the runtime that its requests run on.
+/// A store, and the runtime that its requests run on.
 #[derive(Clone, Debug)]
 pub struct Objects {
     store: Store,
@@ -28,30 +29,30 @@ pub struct Objects {
     cache: Option<Arc<Cache>>,
 }
 
-/// A range of an object, to be read with others.
+/// An object, or a range of it, to be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Read {
     pub name: Name,
-    /// First byte and length; `None` reads all of it.
+    /// First byte and length. `None` reads the whole object.
     pub range: Option<(u64, u64)>,
-    /// Most bytes that are accepted of a whole object.
+    /// Most bytes that are accepted when reading a whole object.
     pub bytes_max: u64,
 }
 
 impl Objects {
-    /// Objects of `store`, requested on `runtime`.
+    /// Uses `store`, with requests running on `runtime`.
     #[must_use]
     pub fn new(store: Store, runtime: Handle) -> Self {
         Self { store, runtime, cache: None }
     }
 
-    /// The same with copies of index fragments kept in `cache`.
+    /// Keeps copies of index fragments in `cache`.
     #[must_use]
     pub fn with_cache(self, cache: Cache) -> Self {
         Self { cache: Some(Arc::new(cache)), ..self }
     }
 
-    /// Where copies of index fragments are kept.
+    /// The cache of index fragments, if there is one.
     #[must_use]
     pub fn cache(&self) -> Option<&Cache> {
         self.cache.as_deref()
@@ -69,17 +70,17 @@ impl Objects {
         &self.runtime
     }
 
-    /// A whole object of at most `bytes_max`.
+    /// Reads a whole object of at most `bytes_max` bytes.
     pub fn get(&self, name: &Name, bytes_max: usize) -> Result<Bytes, StoreError> {
         self.runtime.block_on(self.store.get(&name.to_string(), bytes_max as u64))
     }
 
-    /// Bytes of an object.
+    /// Reads a range of an object.
     pub fn get_range(&self, name: &Name, offset: u64, len: u64) -> Result<Bytes, StoreError> {
         self.runtime.block_on(self.store.get_range(&name.to_string(), offset..offset + len))
     }
 
-    /// The digest of an object of any size, read in parts.
+    /// The digest of an object of any size, which is read in parts.
     pub fn digest(&self, name: &Name, size: u64) -> Result<Digest, StoreError> {
         let mut hashing = Hashing::default();
         let part_bytes = if self.store.has_free_requests() { PART_BYTES_FREE } else { PART_BYTES };
@@ -98,7 +99,7 @@ impl Objects {
         }
     }
 
-    /// Many reads, several at once; `each` gets them in order.
+    /// Performs many reads, several of them concurrently. `each` gets the results in order.
     pub fn get_many<E>(
         &self,
         reads: &[Read],
@@ -119,7 +120,7 @@ impl Objects {
         self.runtime.block_on(self.store.create(&name.to_string(), bytes))
     }
 
-    /// Creates an object and makes it and everything before it durable.
+    /// Creates an object, and makes it and everything written before it durable.
     pub fn create_durable(&self, name: &Name, bytes: Bytes) -> Result<Created, StoreError> {
         self.runtime.block_on(self.store.create_durable(&name.to_string(), bytes))
     }
@@ -134,17 +135,17 @@ impl Objects {
         self.runtime.block_on(self.store.size(&name.to_string()))
     }
 
-    /// All objects below a prefix, sorted by name.
+    /// Lists all objects below a prefix, sorted by name.
     pub fn list(&self, prefix: &str) -> Result<Vec<ListedObject>, StoreError> {
         self.runtime.block_on(self.store.list_sorted(prefix))
     }
 
-    /// Names one part longer than `prefix` with objects below them, sorted.
+    /// Lists the names directly below `prefix` that have objects below them, sorted.
     pub fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         self.runtime.block_on(self.store.list_prefixes(prefix))
     }
 
-    /// All objects below a prefix, one page in memory at a time.
+    /// Passes all objects below a prefix to `each`, with one page in memory at a time.
     pub fn list_each<E: From<StoreError>>(
         &self,
         prefix: &str,

@@ -1,5 +1,5 @@
-//! What a writer may deduplicate against (invariant I5): packs of the inventory, of the open epoch,
-//! of keys that are still trusted; and packs of its own interrupted sessions, which it adopts.
+//! The chunks that a writer may deduplicate against (invariant I5): packs of the inventory that belong to the open
+//! epoch and to keys that are still trusted, and packs of the writer's own interrupted sessions, which it adopts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -25,20 +25,20 @@ use crate::repo::open::{Repository, Unlocked};
 use crate::repo::pack_table::PackTable;
 use crate::store::ListedObject;
 
-/// Chunks that a writer may count on, from index fragments and the tables of packs that no fragment has. A fragment
-/// that is found damaged costs the reading of those tables and nothing else.
+/// Chunks that a writer may rely on, from index fragments and from the tables of packs that no fragment covers. If a
+/// fragment is damaged, only those tables have to be read.
 #[derive(Debug, Default)]
 pub struct KnownChunks {
     pub index: Index,
     /// Packs of the index that the inventory does not have, by digest.
     pub adopted: HashMap<Digest, ObjectRef>,
-    /// Data keys of the sessions that were adopted.
+    /// Data keys of the adopted sessions.
     pub wraps: BTreeMap<SessionId, SessionWrap>,
-    /// What a person should know, such as damaged fragments.
+    /// Notes for the user, for example about damaged fragments.
     pub notes: Vec<Finding>,
 }
 
-/// A pack that an index should have.
+/// A pack that an index should cover.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WantedPack {
     pub digest: Digest,
@@ -52,7 +52,7 @@ impl From<&InventoryPack> for WantedPack {
     }
 }
 
-/// Loads what may be deduplicated against in `epoch`.
+/// Loads the chunks that may be deduplicated against in `epoch`.
 pub fn load(
     unlocked: &Unlocked,
     ledger: &Ledger,
@@ -62,7 +62,7 @@ pub fn load(
     let repository = unlocked.repository();
     let trusted = trusted_packs(ledger, epoch);
     let wanted = existing(repository, keys, &trusted)?;
-    let mut known = index(repository, keys, &Signers::of(ledger), &wanted, LaterPack::Stops)?;
+    let mut known = index(repository, keys, &Signers::of(ledger), &wanted, UnsupportedPack::Fail)?;
     known.notes.extend(note_of_missing(trusted.len() - wanted.len()));
     Adoption { unlocked, ledger, keys, seen: HashSet::new(), known: &mut known }.adopt_all()?;
     Ok(known)
@@ -74,12 +74,12 @@ fn trusted_packs(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
 }
 
 fn note_of_missing(packs: usize) -> Option<Finding> {
-    let detail = format!("{packs} packs are missing or have another size; what they held is stored again");
+    let detail = format!("{packs} packs are missing or have another size. Their content is stored again");
     (packs > 0).then(|| note_of_store(detail))
 }
 
-/// Those packs that the store still has in their full size: a request per thousand packs, so that a
-/// backup never shares data with a pack that is gone, but stores it again.
+/// The packs that the store still has in full size. This takes one request per thousand packs, and ensures that a
+/// backup never shares data with a missing pack but stores the data again.
 fn existing(repository: &Repository, keys: &StructureKeys, packs: &[WantedPack]) -> Result<Vec<WantedPack>, RepoError> {
     if packs.is_empty() {
         return Ok(Vec::new());
@@ -88,7 +88,7 @@ fn existing(repository: &Repository, keys: &StructureKeys, packs: &[WantedPack])
     Ok(packs.iter().filter(|pack| sizes.get(&pack.digest) == Some(&pack.size)).copied().collect())
 }
 
-/// The sizes of all packs of a source, as the store lists them.
+/// The sizes of all packs of a source, as listed by the store.
 fn stored_sizes(repository: &Repository, source: SourceId) -> Result<HashMap<Digest, u64>, RepoError> {
     let mut sizes = HashMap::new();
     repository.objects().list_each(&format!("{source}/packs"), |listed| {
@@ -105,7 +105,7 @@ fn digest_and_size(listed: &ListedObject) -> Option<(Digest, u64)> {
     }
 }
 
-/// The index of those of `wanted` that can be read, for a reader that works around damage.
+/// The index of the packs of `wanted` that can be read, for a reader that works around damage.
 pub fn index_of_readable(
     repository: &Repository,
     keys: &StructureKeys,
@@ -113,26 +113,26 @@ pub fn index_of_readable(
     wanted: &[WantedPack],
 ) -> Result<KnownChunks, RepoError> {
     let wanted = existing(repository, keys, wanted)?;
-    index(repository, keys, signers, &wanted, LaterPack::LeftOut)
+    index(repository, keys, signers, &wanted, UnsupportedPack::Skip)
 }
 
-/// What a pack of a later version means.
+/// How to handle a pack of a later version.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum LaterPack {
-    /// A writer that does not understand the repository must not write to it.
-    Stops,
-    /// A reader works around it.
-    LeftOut,
+enum UnsupportedPack {
+    /// Fail: a writer that does not understand the repository must not write to it.
+    Fail,
+    /// Skip the pack: a reader works around it.
+    Skip,
 }
 
-/// An index of exactly these packs, from fragments and, where those do not suffice, from the packs'
-/// own tables. A pack that cannot be read is left out: a writer stores again what it held.
+/// An index of exactly these packs, from fragments and, if those do not cover them, from the packs' own tables. A pack
+/// that cannot be read is skipped, so a writer stores its content again.
 fn index(
     repository: &Repository,
     keys: &StructureKeys,
     signers: &Signers,
     wanted: &[WantedPack],
-    later: LaterPack,
+    unsupported: UnsupportedPack,
 ) -> Result<KnownChunks, RepoError> {
     let objects = repository.objects();
     let mut notes = Vec::new();
@@ -141,17 +141,17 @@ fn index(
         builder.add_fragment(fragment);
     }
     for rank in builder.missing() {
-        notes.extend(builder.add_missing(objects, rank, later)?);
+        notes.extend(builder.add_missing(objects, rank, unsupported)?);
     }
     Ok(KnownChunks { index: builder.finish(), notes, ..KnownChunks::default() })
 }
 
-/// The note on a pack that cannot be read; an error that is no reason to leave the pack out is returned.
-fn left_out(error: RepoError, later: LaterPack) -> Result<Finding, RepoError> {
+/// The note about a pack that cannot be read. Returns errors that do not justify skipping the pack.
+fn note_or_error(error: RepoError, unsupported: UnsupportedPack) -> Result<Finding, RepoError> {
     match error {
-        RepoError::Unsupported { .. } if later == LaterPack::Stops => Err(error),
+        RepoError::Unsupported { .. } if unsupported == UnsupportedPack::Fail => Err(error),
         RepoError::Store(_) => Err(error),
-        error => Ok(note_of_store(format!("left out: {error}"))),
+        error => Ok(note_of_store(format!("skipped: {error}"))),
     }
 }
 
@@ -159,7 +159,7 @@ fn left_out(error: RepoError, later: LaterPack) -> Result<Finding, RepoError> {
 struct IndexBuilder<'a> {
     keys: &'a StructureKeys,
     wanted: &'a [WantedPack],
-    /// Positions in `wanted`.
+    /// Positions in `wanted`, by digest.
     ranks: HashMap<Digest, usize>,
     /// In the order of `wanted`.
     packs: Vec<Option<IndexedPack>>,
@@ -172,23 +172,33 @@ impl<'a> IndexBuilder<'a> {
         Self { keys, wanted, ranks, packs: vec![None; wanted.len()], entries: Vec::new() }
     }
 
-    /// Adds a pack from its own table. If that cannot be read, leaves it out and returns a note.
-    fn add_missing(&mut self, objects: &Objects, rank: usize, later: LaterPack) -> Result<Option<Finding>, RepoError> {
+    /// Adds a pack from its own table. If the table cannot be read, skips the pack and returns a note.
+    fn add_missing(
+        &mut self,
+        objects: &Objects,
+        rank: usize,
+        unsupported: UnsupportedPack,
+    ) -> Result<Option<Finding>, RepoError> {
         let pack = self.wanted[rank];
         match PackTable::read(objects, self.keys, pack.digest, pack.size) {
             Ok(table) => self.add_table(rank, &table),
-            Err(error) => return self.leave_out_or_fail(error, rank, later).map(Some),
+            Err(error) => return self.skip_or_fail(error, rank, unsupported).map(Some),
         }
         Ok(None)
     }
 
-    fn leave_out_or_fail(&mut self, error: RepoError, rank: usize, later: LaterPack) -> Result<Finding, RepoError> {
-        let note = left_out(error, later)?;
-        self.leave_out(rank);
+    fn skip_or_fail(
+        &mut self,
+        error: RepoError,
+        rank: usize,
+        unsupported: UnsupportedPack,
+    ) -> Result<Finding, RepoError> {
+        let note = note_or_error(error, unsupported)?;
+        self.skip(rank);
         Ok(note)
     }
 
-    /// Adds the packs of a fragment that are wanted, and their entries.
+    /// Adds the wanted packs of a fragment, and their entries.
     fn add_fragment(&mut self, fragment: Fragment) {
         let ranks = self.ranks_of(&fragment.packs);
         for (pack, rank) in fragment.packs.into_iter().zip(&ranks) {
@@ -203,7 +213,7 @@ impl<'a> IndexBuilder<'a> {
         }
     }
 
-    /// The positions of a fragment's packs among those that are wanted.
+    /// The positions of a fragment's packs in `wanted`.
     fn ranks_of(&self, packs: &[FragmentPack]) -> Vec<Option<usize>> {
         packs.iter().map(|pack| self.ranks.get(&pack.pack.digest).copied()).collect()
     }
@@ -215,8 +225,8 @@ impl<'a> IndexBuilder<'a> {
         self.packs[rank] = Some(table.indexed());
     }
 
-    /// Keeps the ordinals of the other packs; no entry points at this one.
-    fn leave_out(&mut self, rank: usize) {
+    /// Adds an empty pack, so that other packs keep their ordinals. No entry refers to it.
+    fn skip(&mut self, rank: usize) {
         let pack = PackRef { digest: self.wanted[rank].digest, sessions: Vec::new() };
         let epoch = self.keys.context().epoch;
         self.packs[rank] = Some(IndexedPack { pack, size: 0, content: PackContent::Leaves, epoch });
@@ -231,7 +241,7 @@ impl<'a> IndexBuilder<'a> {
         self.entries.push((id, FrameLocation { pack: rank as u32, ..location }));
     }
 
-    /// Packs that no fragment has.
+    /// Positions of the packs that no fragment covers.
     fn missing(&self) -> Vec<usize> {
         (0..self.packs.len()).filter(|rank| self.packs[*rank].is_none()).collect()
     }
@@ -274,7 +284,7 @@ impl Adoption<'_> {
         }
     }
 
-    /// The announcements of sessions without a snapshot.
+    /// The announcements of sessions that have no snapshot.
     fn announcements(&self) -> Result<Vec<Name>, RepoError> {
         let prefix = format!("{}/sessions", self.keys.context().source);
         let listed = self.unlocked.repository().objects().list(&prefix)?;
@@ -307,13 +317,13 @@ impl Adoption<'_> {
         !self.ledger.has_pack(pack) && !self.ledger.was_removed(pack)
     }
 
-    /// A pack that cannot be read is simply not adopted.
+    /// A pack that cannot be read is not adopted.
     fn adopt_pack(&mut self, pack: ObjectRef) {
         let objects = self.unlocked.repository().objects();
         match PackTable::read(objects, self.keys, pack.sha256, pack.size) {
             Ok(table) => self.add_table(pack, table),
             Err(error) => {
-                let note = note_of_store(format!("pack of an interrupted run left out: {error}"));
+                let note = note_of_store(format!("pack of an interrupted run skipped: {error}"));
                 self.known.notes.push(note);
             }
         }
@@ -336,7 +346,7 @@ fn whole_announcement(name: Name) -> Read {
     Read { name, range: None, bytes_max: STATEMENT_BYTES_MAX as u64 }
 }
 
-/// The announcement, if this very key signed it for the object of this name.
+/// The announcement, if this very key signed it for the object with this name.
 fn own_announcement(unlocked: &Unlocked, name: Name, bytes: &[u8]) -> Option<Announcement> {
     let envelope = Envelope::decode(bytes).ok()?;
     let announcement: Announcement = envelope.predicate().ok()?;

@@ -1,5 +1,5 @@
-//! Manifests, sealed and opened. What opens depends on the role: the summary and roots for all, the
-//! catalog for operators and admins, root ranges and secrets for admins.
+//! Seals and opens manifests. What can be opened depends on the role: every role opens the summary and the roots,
+//! operators and admins the catalog, and admins the root ranges and secrets.
 
 use std::collections::BTreeMap;
 
@@ -24,21 +24,21 @@ use crate::repo::error::{InObject, RepoError};
 use crate::repo::io::Objects;
 use crate::repo::open::Unlocked;
 
-/// What a manifest will say.
+/// The content of a manifest to be written.
 #[derive(Debug)]
 pub struct ManifestDraft {
     pub summary: Summary,
     pub catalog: Catalog,
     pub roots: Vec<TreeRoot>,
     pub secrets: Secrets,
-    /// Full pages of wraps, then the wraps that fill none.
+    /// Full pages of wraps, then the wraps that do not fill a page.
     pub pages: Vec<Digest>,
     pub wraps: Vec<SessionWrap>,
 }
 
 const SEALED_OBJECT: &str = "a manifest";
 
-/// The bytes of a manifest.
+/// Seals a manifest and returns its bytes.
 pub fn seal(draft: &ManifestDraft, keys: &SessionKeys, ordinal: u32) -> Result<Vec<u8>, RepoError> {
     let mut manifest = draft.unsealed(keys, ordinal);
     let mut sections = SectionSealer::new(keys, manifest.section_id())?;
@@ -105,7 +105,7 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("sections are plain JSON")
 }
 
-/// A manifest, opened as far as the key goes.
+/// A manifest, opened as far as the key allows.
 #[derive(Debug)]
 pub struct OpenManifest {
     pub context: FrameContext,
@@ -114,23 +114,23 @@ pub struct OpenManifest {
     pub wraps: Vec<SessionWrap>,
     pub summary: Summary,
     pub catalog: Option<Catalog>,
-    /// With ranges if the key opens them.
+    /// With ranges if the key can open them.
     pub roots: Vec<TreeRoot>,
     pub secrets: Option<Secrets>,
     /// Size of the object in bytes.
     pub size: u64,
 }
 
-/// How far a manifest is to be opened.
+/// How much of a manifest to open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Depth {
-    /// What the role at hand opens.
+    /// Everything that the role can open.
     Role,
-    /// Not the data tier, even if the key could.
+    /// Not the data tier, even if the key could open it.
     Catalog,
 }
 
-/// Fetches a manifest, compares it with the ledger's digest and opens it.
+/// Fetches a manifest, checks it against the ledger's digest, and opens it.
 pub fn open(
     unlocked: &Unlocked,
     context: FrameContext,
@@ -160,7 +160,7 @@ fn fetch(unlocked: &Unlocked, name: &Name) -> Result<Bytes, RepoError> {
 
 fn read_sealed(name: Name, bytes: &[u8], context: &FrameContext) -> Result<SealedManifest, RepoError> {
     if name.digest() != Some(Digest::of(bytes)) {
-        return Err(RepoError::damaged(name, "its content is not what the ledger names"));
+        return Err(RepoError::damaged(name, "its content does not match the digest in the ledger"));
     }
     let manifest = SealedManifest::read(bytes).in_object(name)?;
     if manifest.context() != *context {
@@ -179,7 +179,7 @@ struct SectionReader<'a> {
 }
 
 impl SectionReader<'_> {
-    /// The content of a section; `None` if the manifest has no such section.
+    /// The content of a section. `None` if the manifest has no such section.
     fn content(&mut self, kind: FrameType) -> Result<Option<Vec<u8>>, RepoError> {
         let manifest = self.manifest;
         let section = manifest.sections.iter().find(|section| section.kind == kind);
@@ -217,7 +217,7 @@ impl SectionReader<'_> {
         Ok(keys.ids.opener(self.manifest.session))
     }
 
-    /// The opener of the manifest's own session.
+    /// The opener for the manifest's own session.
     fn data_opener(&mut self) -> Result<&Opener, RepoError> {
         if self.data.is_none() {
             self.data = Some(self.create_data_opener()?);
@@ -244,7 +244,7 @@ impl SectionReader<'_> {
         self.json(FrameType::Summary)?.ok_or_else(|| self.damaged("it has no summary"))
     }
 
-    /// The catalog, for roles that have its keys.
+    /// The catalog, if the role has keys for it.
     fn catalog(&mut self, keys: &RoleKeys) -> Result<Option<Catalog>, RepoError> {
         match keys.ids() {
             Some(_) => self.json(FrameType::Catalog),
@@ -252,7 +252,7 @@ impl SectionReader<'_> {
         }
     }
 
-    /// Roots without ranges.
+    /// The roots, without ranges.
     fn roots(&mut self) -> Result<Vec<TreeRoot>, RepoError> {
         let roots = self.content(FrameType::Roots)?.ok_or_else(|| self.damaged("it has no roots"))?;
         read_roots(&roots).map_err(|error| self.undecodable(&error))
@@ -290,7 +290,7 @@ pub fn read_page(objects: &Objects, context: FrameContext, digest: Digest) -> Re
     let bytes = objects.get(&name, 1 << 20).map_err(RepoError::referenced)?;
     let page = WrapPage::read(&bytes).in_object(name)?;
     if Digest::of(&bytes) != digest || !is_page_of(&page, &context) {
-        return Err(RepoError::damaged(name, "its content is not what its name says"));
+        return Err(RepoError::damaged(name, "its content does not match the digest in its name"));
     }
     Ok(page.wraps)
 }
@@ -299,8 +299,8 @@ fn is_page_of(page: &WrapPage, context: &FrameContext) -> bool {
     page.repository == context.repository && page.source == context.source
 }
 
-/// The wraps that a new manifest carries: the parent snapshot's of sessions that are still needed, those of
-/// adopted sessions, and its own, last.
+/// The wraps for a new manifest: wraps of the parent snapshot whose sessions are still needed, wraps of adopted
+/// sessions, and finally its own.
 #[must_use]
 pub fn carry_wraps(
     parent: &[SessionWrap],

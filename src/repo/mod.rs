@@ -1,4 +1,4 @@
-//! A repository: what its objects mean together.
+//! A repository: the combined meaning of its objects.
 
 pub mod append;
 pub mod cache;

@@ -1,4 +1,4 @@
-//! A repository, opened: descriptor and roster read and checked; with an identity also its keys.
+//! Opens a repository: reads and checks the descriptor and the roster. With an identity, also opens its keys.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::store::StoreError;
 const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
 const GRANT_BYTES_MAX: usize = 1 << 20;
 
-/// A repository that can be looked at with public keys alone.
+/// A repository that is readable with public keys only.
 #[derive(Clone)]
 pub struct Repository {
     objects: Objects,
@@ -43,13 +43,13 @@ impl Repository {
         Ok(Self { objects, env, descriptor, descriptor_digest, roster })
     }
 
-    /// The same with the roster read again.
+    /// Reads the roster again.
     pub fn reload(&mut self) -> Result<(), RepoError> {
         self.roster = self.newest_roster()?;
         Ok(())
     }
 
-    /// The roster as it is now.
+    /// Reads the current roster.
     pub(super) fn newest_roster(&self) -> Result<Arc<Roster>, RepoError> {
         Roster::load(&self.objects, self.descriptor.repository, self.descriptor_digest).map(Arc::new)
     }
@@ -60,13 +60,13 @@ impl Repository {
         if found == *wanted { Ok(()) } else { Err(RepoError::Fingerprint { wanted: *wanted, found }) }
     }
 
-    /// Its id.
+    /// The repository id.
     #[must_use]
     pub fn id(&self) -> RepositoryId {
         self.descriptor.repository
     }
 
-    /// What `sidekeep.json` says.
+    /// The content of `sidekeep.json`.
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
@@ -84,7 +84,7 @@ impl Repository {
         &*self.env
     }
 
-    /// The same, to share.
+    /// Clock and entropy, as a shared handle.
     #[must_use]
     pub fn shared_env(&self) -> SharedEnv {
         SharedEnv::clone(&self.env)
@@ -96,7 +96,7 @@ impl Repository {
         &self.roster
     }
 
-    /// The same, to share.
+    /// The roster, as a shared handle.
     #[must_use]
     pub fn shared_roster(&self) -> Arc<Roster> {
         Arc::clone(&self.roster)
@@ -130,7 +130,7 @@ impl Repository {
         }
     }
 
-    /// Why the roster does not let a key in; `None` if it does.
+    /// Why the roster does not admit a key. `None` if it does.
     fn obstacle(&self, identity: &Identity) -> Option<&'static str> {
         match self.roster.keys.get(&identity.key_id()) {
             None => Some("not enrolled"),
@@ -145,11 +145,11 @@ impl Repository {
         let name = Name::Grant(epoch, key);
         let grant = self.read_grant(name, digest)?;
         if !self.is_grant_of(&grant, epoch, key) {
-            return Err(RepoError::damaged(name, "it belongs elsewhere"));
+            return Err(RepoError::damaged(name, "it belongs to another repository, epoch or key"));
         }
         let keys = identity.open_grant(epoch, &grant.sealed).map_err(|source| RepoError::Grant { key, source })?;
         if !self.is_restore_key_of(epoch, &keys) {
-            // Backups would be sealed to a key that nobody has.
+            // Otherwise backups would be sealed to a key that nobody has.
             return Err(RepoError::damaged(name, "its restore key is not the one that the roster names"));
         }
         Ok(keys)
@@ -162,12 +162,12 @@ impl Repository {
     fn read_grant(&self, name: Name, digest: &Digest) -> Result<Grant, RepoError> {
         let bytes = self.objects.get(&name, GRANT_BYTES_MAX).map_err(RepoError::referenced)?;
         if Digest::of(&bytes) != *digest {
-            return Err(RepoError::damaged(name, "it is not the grant that the roster names"));
+            return Err(RepoError::damaged(name, "it does not match the grant's digest in the roster"));
         }
         Grant::decode(&bytes).in_object(name)
     }
 
-    /// Whether the restore key, if the role has it, is the one that the roster names for the epoch.
+    /// Whether the restore key, if the role has it, is the one in the roster for this epoch.
     fn is_restore_key_of(&self, epoch: Epoch, keys: &RoleKeys) -> bool {
         let Some(admin) = keys.admin() else { return true };
         let state = self.roster.epochs.get(&epoch);
@@ -181,7 +181,7 @@ fn read_descriptor(objects: &Objects) -> Result<Bytes, RepoError> {
 
 fn no_descriptor(objects: &Objects, error: StoreError) -> RepoError {
     match error {
-        // A second entry was written once the repository was whole.
+        // Entry 2 is written only after the repository is complete, so its descriptor must have existed.
         StoreError::NotFound { name } if objects.size(&Name::Roster(2)).is_ok() => RepoError::missing(name),
         StoreError::NotFound { .. } => RepoError::NoRepository { place: objects.store().place().to_owned() },
         other => RepoError::referenced(other),
@@ -206,7 +206,7 @@ pub struct Unlocked {
     epochs: BTreeMap<Epoch, RoleKeys>,
 }
 
-/// The keys of one source in one epoch that a role with id keys has.
+/// The keys of one source in one epoch, for roles with id keys.
 pub struct SourceKeys {
     pub structure: StructureKeys,
     pub ids: SourceIdKeys,
@@ -219,12 +219,12 @@ impl Unlocked {
         &self.repository
     }
 
-    /// The same, to reload.
+    /// The repository, to reload it.
     pub fn repository_mut(&mut self) -> &mut Repository {
         &mut self.repository
     }
 
-    /// Whose keys these are.
+    /// The identity that these keys belong to.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -242,7 +242,7 @@ impl Unlocked {
         self.identity.role()
     }
 
-    /// The error for a verb that this role has no key for.
+    /// The error for an operation that this role has no key for.
     #[must_use]
     pub fn wrong_role(&self, doing: &'static str, needed: &'static str) -> RepoError {
         RepoError::WrongRole { doing, needed, key: self.key(), role: self.role() }
@@ -258,7 +258,7 @@ impl Unlocked {
         Ok(self.epoch(epoch)?.structure().source(source))
     }
 
-    /// Id keys of a source in an epoch.
+    /// Structure and id keys of a source in an epoch.
     pub fn source_keys(&self, source: SourceId, epoch: Epoch, doing: &'static str) -> Result<SourceKeys, RepoError> {
         let keys = self.epoch(epoch)?;
         let structure = keys.structure().source(source);
@@ -272,20 +272,20 @@ impl Unlocked {
         self.epoch(epoch)?.admin().ok_or_else(|| self.wrong_role(doing, "an admin"))
     }
 
-    /// The name of a source, as far as this key can read it.
+    /// The name of a source, if this key can read it.
     #[must_use]
     pub fn source_name(&self, source: SourceId) -> Option<String> {
         let state = self.repository.roster.sources.get(&source)?;
         self.structure(source, state.epoch).ok()?.open_label(&state.label).ok()
     }
 
-    /// Opens frames of the data tier of one session.
+    /// An opener for frames of the data tier of one session.
     pub fn data_opener(&self, context: &FrameContext, wrap: &SessionWrap) -> Result<Opener, RepoError> {
         let admin = self.admin(context.epoch, "opening rows")?;
         admin.opener(context.source, wrap).map_err(|source| RepoError::Grant { key: self.key(), source })
     }
 
-    /// The source of this name; without a name the only one.
+    /// The source with this name. Without a name, the only source.
     pub fn find_source(&self, name: Option<&str>) -> Result<SourceId, RepoError> {
         let found = match name {
             Some(name) => self.source_of_name(name),
@@ -294,7 +294,7 @@ impl Unlocked {
         found.map_err(|error| self.lost_source(name).unwrap_or(error))
     }
 
-    /// What an entry said that is void or missing is lost, and it may have been this source.
+    /// If a roster entry is void or missing, its statements are lost, and one of them may have added this source.
     fn lost_source(&self, name: Option<&str>) -> Option<RepoError> {
         let roster = &self.repository.roster;
         let may_be_lost = name.is_some() || roster.sources.is_empty();
@@ -303,12 +303,12 @@ impl Unlocked {
 
     fn source_of_name(&self, name: &str) -> Result<SourceId, RepoError> {
         let mut sources = self.repository.roster.sources.keys().copied();
-        let found = sources.find(|id| self.is_called(*id, name));
+        let found = sources.find(|id| self.has_name_or_id(*id, name));
         found.ok_or_else(|| RepoError::NoSource { name: name.to_owned() })
     }
 
-    /// Whether this is the name of a source, or its id.
-    fn is_called(&self, source: SourceId, name: &str) -> bool {
+    /// Whether `name` is the name or the id of a source.
+    fn has_name_or_id(&self, source: SourceId, name: &str) -> bool {
         self.source_name(source).as_deref() == Some(name) || source.to_string() == name
     }
 

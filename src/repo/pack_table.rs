@@ -1,4 +1,4 @@
-//! Reading a pack's table of contents from the store: from its front or, if that is damaged, its rear.
+//! Reads a pack's table of contents from the store: the front one or, if that is damaged, the rear one.
 
 use bytes::Bytes;
 
@@ -16,22 +16,22 @@ use crate::repo::index::IndexedPack;
 use crate::repo::io::Objects;
 use crate::repo::packer::location;
 
-/// Read first of a pack: header, a wrap and the table of a pack of ordinary size.
+/// Length of the first read of a pack. Enough for the header, one wrap and the table of a typical pack.
 pub const FRONT_BYTES: u64 = 96 << 10;
 
-/// A pack and what lies in it.
+/// A pack and its contents.
 #[derive(Debug)]
 pub struct PackTable {
     pub header: PackHeader,
     pub entries: Vec<FrameEntry>,
-    /// Where the first frame begins.
+    /// Offset of the first frame.
     pub frames_start: u32,
     pub size: u64,
     pub digest: Digest,
 }
 
 impl PackTable {
-    /// Reads the table of the pack with this digest and size. Range reads; frames are not looked at.
+    /// Reads the table of the pack with this digest and size, by range reads. Frames are not read.
     pub fn read(objects: &Objects, keys: &StructureKeys, digest: Digest, size: u64) -> Result<Self, RepoError> {
         let name = Name::Pack(keys.context().source, digest);
         let mut len = size.min(FRONT_BYTES);
@@ -46,12 +46,12 @@ impl PackTable {
         }
     }
 
-    /// The table at the front of a pack whose first bytes these are.
+    /// Opens the table at the front of a pack that starts with these bytes.
     pub fn from_bytes(bytes: &[u8], keys: &StructureKeys, digest: Digest) -> Result<Self, RepoError> {
         Self::open_front(bytes, keys, digest, bytes.len() as u64)
     }
 
-    /// Length of a pack's front (header and table), if `start` tells it.
+    /// Length of a pack's front (header and table), if `start` is long enough to contain it.
     pub fn front_len(start: &[u8], keys: &StructureKeys, digest: Digest) -> Result<u64, RepoError> {
         let mut take = Take::new(start);
         let name = Name::Pack(keys.context().source, digest);
@@ -61,13 +61,13 @@ impl PackTable {
         Ok((header_len + TABLE_HEAD_LEN) as u64 + u64::from(table_len))
     }
 
-    /// The table of a pack of `size` bytes from its front.
+    /// Opens the front table of a pack of `size` bytes.
     pub fn open_front(front: &[u8], keys: &StructureKeys, digest: Digest, size: u64) -> Result<Self, RepoError> {
         let name = Name::Pack(keys.context().source, digest);
         Self::from_front(front, keys, digest, size).map_err(|error| error.into_repo(name))
     }
 
-    /// The frames that the rear table tells of; `tail` is the end of the pack.
+    /// The frames listed in the rear table. `tail` is the end of the pack.
     pub fn open_rear(&self, tail: &[u8], keys: &StructureKeys) -> Result<Vec<FrameEntry>, RepoError> {
         let name = Name::Pack(keys.context().source, self.digest);
         let table = SealedTable::read_rear(tail).in_object(name)?;
@@ -97,12 +97,12 @@ impl PackTable {
         let header_len = front.len() - take.remaining();
         let table = SealedTable::read_rear(&tail).in_object(name)?;
         let entries = open(&table, FrameType::RearTable, &header, keys).map_err(|_| no_table(name))?;
-        // Both tables have the same length, so the rear one tells where frames begin.
+        // Both tables have the same length, so the rear one determines where frames begin.
         let frames_start = (header_len + len_with_head(&table)) as u32;
         Ok(Self { header, entries, frames_start, size, digest })
     }
 
-    /// Length of the rear table with its head, which is that of the front one.
+    /// Length of the rear table with its head. It equals the length of the front table.
     #[must_use]
     pub fn rear_len(&self) -> u64 {
         let mut header = Vec::new();
@@ -110,7 +110,7 @@ impl PackTable {
         u64::from(self.frames_start).saturating_sub(header.len() as u64)
     }
 
-    /// The pack for an index.
+    /// The pack as an index entry.
     #[must_use]
     pub fn indexed(&self) -> IndexedPack {
         IndexedPack {
@@ -121,7 +121,7 @@ impl PackTable {
         }
     }
 
-    /// Where each frame lies; `pack` is 0.
+    /// The location of each frame, with `pack` 0.
     pub fn locations(&self) -> impl Iterator<Item = (ChunkId, FrameLocation)> + '_ {
         self.entries.iter().map(|entry| (entry.id, location(entry, self.frames_start)))
     }
@@ -136,10 +136,10 @@ fn no_header(name: Name) -> RepoError {
 }
 
 fn no_table(name: Name) -> RepoError {
-    RepoError::damaged(name, "neither of its tables opens")
+    RepoError::damaged(name, "neither of its tables can be opened")
 }
 
-/// The end of a pack, in which the rear table lies.
+/// Reads the end of a pack, which contains the rear table.
 fn read_tail(objects: &Objects, name: &Name, size: u64) -> Result<Bytes, RepoError> {
     let start = size.saturating_sub(FRONT_BYTES.max(size / 4));
     objects.get_range(name, start, size - start).map_err(RepoError::referenced)

@@ -1,5 +1,5 @@
-//! One open pack: sealed frames are appended, then it is closed into the bytes of an object
-//! (`docs/format.md` section 5). Locations are known when it is closed, not before.
+//! One open pack: sealed frames are appended, then it is closed and becomes the bytes of an object (`docs/format.md`
+//! section 5). Locations are known only once it is closed.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::format::codec::{self, Codec};
 use crate::format::node::FrameLocation;
 use crate::format::pack::{FrameEntry, PackContent, PackHeader, SealedTable, TABLE_HEAD_LEN, padme, write_table};
 
-/// A frame that is sealed and has no location yet.
+/// A sealed frame that has no location yet.
 #[derive(Debug)]
 pub struct SealedFrame {
     pub kind: FrameType,
@@ -25,7 +25,7 @@ pub struct SealedFrame {
 }
 
 impl SealedFrame {
-    /// The entry in the table of contents; `offset` counts from the first frame.
+    /// The entry in the table of contents. `offset` counts from the first frame.
     fn entry(&self, offset: usize) -> FrameEntry {
         FrameEntry {
             kind: self.kind,
@@ -40,35 +40,35 @@ impl SealedFrame {
     }
 }
 
-/// Room kept before the first frame for the header and the front table, so that a pack is closed without a copy of
-/// its frames. A table that needs more, one of a thousand small frames, costs that copy.
+/// Space reserved before the first frame for the header and the front table, so that closing a pack does not copy its
+/// frames. A larger table, for example for a thousand small frames, does cause a copy.
 const HEAD_ROOM: usize = 64 << 10;
 
-/// Frames that will be one object.
+/// Frames that will become one object.
 #[derive(Debug)]
 pub struct OpenPack {
     content: PackContent,
-    /// [`HEAD_ROOM`] bytes, then the frames; nothing while there are none.
+    /// [`HEAD_ROOM`] bytes, then the frames. Empty while there are no frames.
     bytes: Vec<u8>,
     entries: Vec<FrameEntry>,
 }
 
-/// A pack, complete.
+/// A complete pack.
 #[derive(Debug)]
 pub struct ClosedPack {
     pub digest: Digest,
     pub bytes: Bytes,
     pub content: PackContent,
-    /// Where each frame lies; `pack` is 0.
+    /// The location of each frame, with `pack` 0.
     pub locations: Vec<(ChunkId, FrameLocation)>,
 }
 
-/// What closing a pack needs to know of its session.
+/// The parameters of a session that are needed to close a pack.
 pub struct PackSeal<'a> {
     pub context: FrameContext,
     pub session: SessionId,
     pub wrap: &'a SessionWrap,
-    /// Number of this pack within the session.
+    /// Number of this pack within its session.
     pub sequence: u32,
     pub env: &'a dyn Env,
 }
@@ -99,20 +99,21 @@ impl OpenPack {
         self.bytes.extend_from_slice(&frame.sealed);
     }
 
-    /// Bytes of the frames so far.
+    /// Bytes of frames so far.
     fn frame_bytes(&self) -> usize {
         self.bytes.len() - HEAD_ROOM
     }
 
     fn make_room(&mut self) {
         if self.bytes.is_empty() {
-            // Grown by doubling, a full pack would take twice its size. Pages not touched take nothing.
+            // Reserved at once, because growth by doubling would take twice the size of a full pack. Untouched pages
+            // take no memory.
             self.bytes.reserve_exact(HEAD_ROOM + PACK_BYTES_TARGET + (1 << 20));
             self.bytes.resize(HEAD_ROOM, 0);
         }
     }
 
-    /// The object. Packs of streams are shuffled and padded first.
+    /// Closes the pack and returns the object. Packs of streams are shuffled and padded first.
     pub fn close(mut self, seal: &PackSeal<'_>, sealer: &mut Sealer) -> Result<ClosedPack, SealError> {
         if self.content == PackContent::Streams {
             self.shuffle(seal.env);
@@ -131,7 +132,7 @@ impl OpenPack {
         self.entries.iter().map(|entry| (entry.id, location(entry, frames_start))).collect()
     }
 
-    /// Writes what precedes the frames; returns where the pack begins.
+    /// Writes what precedes the frames. Returns the offset at which the pack begins.
     fn put_head(&mut self, head: &[u8]) -> usize {
         self.make_room();
         match HEAD_ROOM.checked_sub(head.len()) {
@@ -146,7 +147,7 @@ impl OpenPack {
         }
     }
 
-    /// Pads a pack of streams that begins at `start` so that its length tells little.
+    /// Pads a pack of streams that begins at `start`, so that its length reveals little.
     fn pad(&mut self, start: usize, rear: &SealedTable) {
         if self.content == PackContent::Streams {
             let rear_len = rear.sealed.len() + TABLE_HEAD_LEN;
@@ -155,7 +156,7 @@ impl OpenPack {
         }
     }
 
-    /// Puts the frames in random order, so that the lengths of neighbours do not spell out a photo.
+    /// Shuffles the frames, so that the lengths of neighbours do not identify a known file.
     fn shuffle(&mut self, env: &dyn Env) {
         let mut shuffled = Self::new(self.content);
         shuffled.make_room();
@@ -176,7 +177,7 @@ impl OpenPack {
     }
 }
 
-/// The numbers below `len` in random order (Fisher and Yates).
+/// The numbers below `len` in random order (Fisher-Yates shuffle).
 fn random_order(len: usize, env: &dyn Env) -> Vec<usize> {
     let mut random = vec![0; len * 8];
     env.fill(&mut random);
@@ -188,7 +189,7 @@ fn random_order(len: usize, env: &dyn Env) -> Vec<usize> {
     order
 }
 
-/// The table of contents, as it stands before and behind the frames.
+/// The tables of contents before and after the frames.
 struct SealedTables {
     header: PackHeader,
     front: SealedTable,
@@ -203,7 +204,7 @@ impl SealedTables {
         Ok(Self { header, front, rear })
     }
 
-    /// What precedes the frames.
+    /// The bytes that precede the frames.
     fn head(&self) -> Vec<u8> {
         let mut head = Vec::new();
         self.header.write(&mut head);

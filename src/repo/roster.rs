@@ -1,5 +1,5 @@
-//! The fold of the roster (`docs/format.md` section 11): which keys, epochs and sources there are,
-//! and as of which entry. Everything is checked against the signatures; nothing is written.
+//! The fold of the roster (`docs/format.md` section 11): the keys, epochs and sources, and the entries that added them.
+//! Everything is checked against the signatures. Nothing is written.
 
 use std::collections::BTreeMap;
 
@@ -26,11 +26,11 @@ pub struct EnrolledKey {
     pub label: String,
     pub signing: VerifyingKey,
     pub sealing: [u8; 1216],
-    /// What an operator may write to.
+    /// The sources that an operator may write to.
     pub scope: Option<SourceScope>,
-    /// Entry that enrolled it.
+    /// The entry that enrolled it.
     pub enrolled: u64,
-    /// Entry that revoked it.
+    /// The entry that revoked it.
     pub revoked: Option<u64>,
 }
 
@@ -52,7 +52,7 @@ pub struct EpochState {
 /// A source.
 #[derive(Clone, Debug)]
 pub struct SourceState {
-    /// The epoch under whose structure key the label is sealed.
+    /// The epoch whose structure key sealed the label.
     pub epoch: Epoch,
     pub label: Vec<u8>,
     /// The entry that added it.
@@ -63,12 +63,12 @@ pub struct SourceState {
 #[derive(Clone, Debug)]
 pub struct Roster {
     pub repository: RepositoryId,
-    /// Digests of all entries, void ones too, from number 1.
+    /// Digests of all entries, including void ones, from number 1.
     pub digests: Vec<Digest>,
     pub keys: BTreeMap<KeyId, EnrolledKey>,
     pub epochs: BTreeMap<Epoch, EpochState>,
     pub sources: BTreeMap<SourceId, SourceState>,
-    /// Void entries with the reason.
+    /// Void entries, with the reason.
     pub voids: Vec<(u64, String)>,
     /// Numbers beyond a gap.
     pub ignored: Vec<u64>,
@@ -98,13 +98,13 @@ impl Roster {
         }
     }
 
-    /// Folds what stands at the next number. An entry that is void is passed over, except the first.
+    /// Folds the object at the next number. A void entry is skipped, except entry 1, which must be valid.
     fn fold(&mut self, number: u64, descriptor: Digest, link: &Link) -> Result<(), RepoError> {
         let previous = self.digests.last().copied().unwrap_or(descriptor);
         let at = Numbered { number, sha256: link.digest() };
         self.digests.push(at.sha256);
         match self.apply_link(at, previous, link) {
-            Err(error) if is_passed_over(number, &error) => {
+            Err(error) if is_void(number, &error) => {
                 self.voids.push((number, void_reason(error)));
                 Ok(())
             }
@@ -119,7 +119,7 @@ impl Roster {
         }
     }
 
-    /// Entries that do not count: what they said of keys and sources is lost.
+    /// Findings about entries that do not count. Their statements about keys and sources are lost.
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
         let voids = self.voids.iter();
@@ -132,13 +132,13 @@ impl Roster {
         chain_hole(missing, &self.ignored)
     }
 
-    /// The digest of an entry, from number 1.
+    /// The digest of an entry, counting from number 1.
     pub(super) fn digest_of(&self, number: u64) -> Option<Digest> {
         let position = usize::try_from(number).ok()?.checked_sub(1)?;
         self.digests.get(position).copied()
     }
 
-    /// SHA-256 of entry 1: what auditors pin.
+    /// SHA-256 of entry 1, which auditors pin.
     #[must_use]
     pub fn fingerprint(&self) -> Digest {
         self.digests[0]
@@ -151,7 +151,7 @@ impl Roster {
         Numbered { number: number as u64, sha256: self.digests[number - 1] }
     }
 
-    /// The key as of roster entry `position`, if it was enrolled and not revoked there.
+    /// The key, if it was enrolled and not revoked as of roster entry `position`.
     #[must_use]
     pub fn key_at(&self, key: KeyId, position: u64) -> Option<&EnrolledKey> {
         self.keys.get(&key).filter(|state| state.is_enrolled_at(position))
@@ -184,17 +184,17 @@ impl Roster {
         let entry = &decoded.entry;
         let signer = self.signer(number, entry, decoded.envelope.key())?;
         if !decoded.is_signed_by(&signer) {
-            return Err(damaged(number, "its signature does not hold"));
+            return Err(damaged(number, "its signature is not valid"));
         }
         self.check_place(number, previous, entry)?;
         if !signer.may_sign(entry) {
-            return Err(damaged(number, "its signer may not say this"));
+            return Err(damaged(number, "its signer is not entitled to its statements"));
         }
-        // Only now: only keys that are entitled may stop readers of this version.
+        // Checked last, because only entitled keys may stop readers of this version.
         entry.statements.iter().try_for_each(|statement| check_supported(number, statement))
     }
 
-    /// The signer of an entry: an enrolled key, or the admin that the first entry itself enrols.
+    /// The signer of an entry: an enrolled key or, for entry 1, an admin that the entry itself enrols.
     fn signer(&self, number: u64, entry: &RosterEntry, key: KeyId) -> Result<EntrySigner, RepoError> {
         if number == 1
             && let Some(signing) = first_admin(entry, key)
@@ -207,12 +207,12 @@ impl Roster {
 
     fn check_place(&self, number: u64, previous: Digest, entry: &RosterEntry) -> Result<(), RepoError> {
         if number == 1 && !self.is_of_descriptor(previous, entry) {
-            // The first entry is whole, so it is the descriptor that was altered.
-            let reason = format!("it is not the one that {} names", Name::Roster(1));
+            // The signature of entry 1 is valid, so it is the descriptor that was altered.
+            let reason = format!("it does not match the digest in {}", Name::Roster(1));
             return Err(RepoError::damaged(Name::Descriptor, reason));
         }
         if entry.repository != self.repository || entry.number != number {
-            return Err(damaged(number, "it belongs elsewhere"));
+            return Err(damaged(number, "it belongs to another repository or number"));
         }
         if entry.previous != previous {
             return Err(damaged(number, "it names another predecessor"));
@@ -220,12 +220,12 @@ impl Roster {
         Ok(())
     }
 
-    /// Whether the first entry names the descriptor that was read.
+    /// Whether entry 1 names the descriptor that was read.
     fn is_of_descriptor(&self, descriptor: Digest, entry: &RosterEntry) -> bool {
         entry.repository == self.repository && entry.previous == descriptor
     }
 
-    /// Applies one statement. The first of two that contradict each other stands.
+    /// Applies one statement. If two statements contradict each other, the first one wins.
     fn apply_statement(&mut self, at: Numbered, statement: RosterStatement) {
         match statement {
             RosterStatement::Enrol(enrol) => self.enrol(at, enrol),
@@ -280,7 +280,7 @@ impl Roster {
     }
 }
 
-/// What the check of an entry needs to know of its signer.
+/// The properties of a signer that are needed to check an entry.
 struct EntrySigner {
     signing: VerifyingKey,
     role: Role,
@@ -300,7 +300,7 @@ impl EntrySigner {
     }
 }
 
-/// An entry that is not checked yet.
+/// An entry that has not been checked yet.
 struct DecodedStatements {
     envelope: Envelope,
     entry: RosterEntry,
@@ -328,8 +328,8 @@ fn check_supported(number: u64, statement: &RosterStatement) -> Result<(), RepoE
     Err(RepoError::Unsupported { object: Name::Roster(number).to_string(), what })
 }
 
-/// Whether an entry with this error is void, and the roster goes on behind it.
-fn is_passed_over(number: u64, error: &RepoError) -> bool {
+/// Whether an entry with this error is void, so that the fold continues after it.
+fn is_void(number: u64, error: &RepoError) -> bool {
     number > 1 && !matches!(error, RepoError::Unsupported { .. })
 }
 
@@ -340,7 +340,7 @@ fn void_reason(error: RepoError) -> String {
     }
 }
 
-/// The key that signs the first entry: an admin that the entry itself enrols.
+/// The key that signs entry 1: an admin that the entry itself enrols.
 fn first_admin(entry: &RosterEntry, signer: KeyId) -> Option<VerifyingKey> {
     entry.statements.iter().find_map(|statement| match statement {
         RosterStatement::Enrol(enrol) if enrol.key == signer && enrol.role.is_admin() => {

@@ -1,4 +1,4 @@
-//! What is harmed, and what dies: the damage matrix, and crashes at every call of the store.
+//! Damage and crashes: the damage matrix, and crashes at every call of the store.
 
 mod crash;
 mod matrix;

@@ -1,6 +1,6 @@
-//! The damage matrix: every way to harm every kind of object, and what each verb makes of it. Damage
-//! is found by the weakest level that can see it and named; what does not need the damaged object
-//! comes back equal, what does comes back but for what is listed; a new backup heals what it can.
+//! The damage matrix: every kind of harm to every kind of object, and how each command reacts. Damage is found and
+//! named by the weakest level that can detect it. Data that does not depend on the damaged object restores in full,
+//! other data restores except for the rows listed. A new backup repairs what it can.
 
 use std::path::{Path, PathBuf};
 
@@ -22,20 +22,20 @@ use sidekeep::ops::select::Selector;
 use sidekeep::ops::verify::{self, VerifyLevel, VerifyReport};
 use sidekeep::repo::ledger::Ledger;
 
-const NIGHTS: usize = 3;
+const RUNS: usize = 3;
 
-/// Nights of one source, the database of each, and what each added to the store.
-struct Nights {
+/// Snapshots of one source, the database for each, and the objects that each added to the store.
+struct History {
     world: StoredWorld,
     image: Vec<(String, Bytes)>,
     databases: Vec<PathBuf>,
     snapshots: Vec<Digest>,
     added: Vec<Vec<String>>,
-    /// What the live database is like after the last night.
+    /// The database as it is after the last snapshot, for the next backup.
     tomorrow: PathBuf,
 }
 
-impl Nights {
+impl History {
     fn new() -> Self {
         let world = StoredWorld::new();
         let live = world.path("live.sqlite");
@@ -48,40 +48,40 @@ impl Nights {
             std::fs::copy(&live, &to).expect("a copy");
             to
         };
-        for n in 0..NIGHTS {
+        for n in 0..RUNS {
             day(&db, n as i64);
             let before = world.names();
             snapshots.push(world.try_backup(&live).expect("a snapshot").snapshot.expect("committed"));
-            databases.push(copy(&format!("night{n}.sqlite")));
+            databases.push(copy(&format!("run{n}.sqlite")));
             added.push(world.names().into_iter().filter(|name| !before.contains(name)).collect());
         }
-        day(&db, NIGHTS as i64);
+        day(&db, RUNS as i64);
         let tomorrow = copy("tomorrow.sqlite");
         drop(db);
         let image = world.image();
         Self { world, image, databases, snapshots, added, tomorrow }
     }
 
-    /// The object of this kind that a night added.
+    /// The object of this kind that a backup run added.
     fn object(&self, kind: &Kind) -> String {
-        let added = |night: usize, part: &str, content: Option<u8>| {
+        let added = |run: usize, part: &str, content: Option<u8>| {
             let is = |name: &&String| {
                 let bytes = || &self.image.iter().find(|(stored, _)| stored == *name).expect("it was stored").1;
                 name.contains(part) && content.is_none_or(|content| bytes()[68] == content)
             };
-            self.added[night].iter().find(is).expect("a night adds one").clone()
+            self.added[run].iter().find(is).expect("a run adds one").clone()
         };
         match *kind {
             Kind::Descriptor => "sidekeep.json".to_owned(),
             Kind::Roster(n) => format!("roster/{n:010}"),
             Kind::Grant(role) => format!("keys/000001/{}", self.world.key(role).key_id()),
-            Kind::Ledger(night) => added(night, "/ledger/", None),
-            Kind::Manifest(night) => added(night, "/manifests/", None),
-            Kind::Leaves(night) => added(night, "/packs/", Some(1)),
-            Kind::Nodes(night) => added(night, "/packs/", Some(2)),
-            Kind::Streams(night) => added(night, "/packs/", Some(3)),
-            Kind::Index(night) => added(night, "/index/", None),
-            Kind::Session(night) => added(night, "/sessions/", None),
+            Kind::Ledger(run) => added(run, "/ledger/", None),
+            Kind::Manifest(run) => added(run, "/manifests/", None),
+            Kind::Leaves(run) => added(run, "/packs/", Some(1)),
+            Kind::Nodes(run) => added(run, "/packs/", Some(2)),
+            Kind::Streams(run) => added(run, "/packs/", Some(3)),
+            Kind::Index(run) => added(run, "/index/", None),
+            Kind::Session(run) => added(run, "/sessions/", None),
         }
     }
 }
@@ -101,21 +101,21 @@ enum Kind {
 }
 
 impl Kind {
-    /// Another of the kind.
+    /// Another object of the same kind.
     fn other(self) -> Option<Self> {
-        let next = |night: usize| (night + 1) % NIGHTS;
+        let next = |run: usize| (run + 1) % RUNS;
         Some(match self {
             Self::Descriptor => return None,
             Self::Roster(n) => Self::Roster(3 - n),
             Self::Grant(Role::Admin) => Self::Grant(Role::Operator),
             Self::Grant(_) => Self::Grant(Role::Admin),
-            Self::Ledger(night) => Self::Ledger(next(night)),
-            Self::Manifest(night) => Self::Manifest(next(night)),
-            Self::Leaves(night) => Self::Leaves(next(night)),
-            Self::Nodes(night) => Self::Nodes(next(night)),
-            Self::Streams(night) => Self::Streams(next(night)),
-            Self::Index(night) => Self::Index(next(night)),
-            Self::Session(night) => Self::Session(next(night)),
+            Self::Ledger(run) => Self::Ledger(next(run)),
+            Self::Manifest(run) => Self::Manifest(next(run)),
+            Self::Leaves(run) => Self::Leaves(next(run)),
+            Self::Nodes(run) => Self::Nodes(next(run)),
+            Self::Streams(run) => Self::Streams(next(run)),
+            Self::Index(run) => Self::Index(next(run)),
+            Self::Session(run) => Self::Session(next(run)),
         })
     }
 
@@ -140,7 +140,7 @@ const HARMS: [Harm; 8] =
     [Harm::Truncate, Harm::Extend, Harm::Flip, Harm::Delete, Harm::Swap, Harm::Rename, Harm::Replace, Harm::Beside];
 
 impl Harm {
-    /// The object is still there under its name, with its size.
+    /// Whether the object still exists under its name with the same size.
     fn keeps_size(self) -> bool {
         matches!(self, Self::Flip | Self::Replace)
     }
@@ -150,7 +150,7 @@ impl Harm {
     }
 }
 
-/// The byte whose bit is turned over: in the middle, of a pack in a frame.
+/// The byte in which a bit is flipped: in the middle or, for a pack of nodes, in a frame.
 fn middle(kind: Kind, bytes: &[u8]) -> usize {
     match kind {
         Kind::Nodes(_) => {
@@ -167,9 +167,9 @@ fn renamed(name: &str) -> String {
     format!("{head}{}", if last == "9" { "8" } else { "9" })
 }
 
-fn harm(nights: &Nights, kind: Kind, harm: Harm) -> String {
-    let world = &nights.world;
-    let name = nights.object(&kind);
+fn harm(history: &History, kind: Kind, harm: Harm) -> String {
+    let world = &history.world;
+    let name = history.object(&kind);
     let bytes = world.read(&name);
     match harm {
         Harm::Truncate => world.overwrite(&name, bytes.slice(..bytes.len() - 7)),
@@ -181,7 +181,7 @@ fn harm(nights: &Nights, kind: Kind, harm: Harm) -> String {
         }
         Harm::Delete => world.delete(&name),
         Harm::Swap => {
-            let other = nights.object(&kind.other().expect("there is another"));
+            let other = history.object(&kind.other().expect("there is another"));
             let theirs = world.read(&other);
             world.overwrite(&name, theirs);
             world.overwrite(&other, bytes);
@@ -196,30 +196,30 @@ fn harm(nights: &Nights, kind: Kind, harm: Harm) -> String {
     name
 }
 
-/// What became of a snapshot.
+/// The result of restoring a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Back {
     Equal,
-    /// All but what is listed.
+    /// Restored except for what is listed.
     Listed,
-    /// The ledger does not have it.
+    /// The ledger does not have the snapshot.
     Absent,
-    /// An error that names the object.
+    /// Failed with an error that names the object.
     Error,
 }
 
 struct Cell {
     name: String,
-    /// Quick, read, structure, deep.
+    /// In the order quick, read, structure, deep.
     levels: Vec<Result<VerifyReport, OpError>>,
-    /// By night.
+    /// By backup run.
     backs: Vec<Back>,
     backup: Result<(), OpError>,
     after: Back,
 }
 
 impl Cell {
-    /// Levels that found this with at least this severity, as their first letters.
+    /// The first letters of the levels that found this with at least this severity.
     fn seen(&self, severity: Severity, object: &str) -> String {
         let sees = |level: &Result<VerifyReport, OpError>| match level {
             Ok(report) => report.findings.iter().any(|found| found.severity <= severity && found.object == object),
@@ -229,10 +229,10 @@ impl Cell {
     }
 }
 
-fn restore(nights: &Nights, role: Role, snapshot: Selector, expected: &Path) -> Result<Back, OpError> {
-    let to = nights.world.path("back.sqlite");
+fn restore(history: &History, role: Role, snapshot: Selector, expected: &Path) -> Result<Back, OpError> {
+    let to = history.world.path("back.sqlite");
     let _ = std::fs::remove_file(&to);
-    let report = nights.world.try_restore_as(nights.world.key(role), SOURCE, snapshot, &to)?;
+    let report = history.world.try_restore_as(history.world.key(role), SOURCE, snapshot, &to)?;
     if report.damaged().is_empty() {
         assert!(report.refused().is_empty(), "{:?}", report.refused());
         assert_same_database(expected, &to);
@@ -242,7 +242,7 @@ fn restore(nights: &Nights, role: Role, snapshot: Selector, expected: &Path) -> 
     Ok(Back::Listed)
 }
 
-/// Everything that is not there is listed.
+/// Checks that all rows that were not restored are listed.
 fn assert_accounted(report: &RestoreReport) {
     for table in &report.tables {
         let of = format!(" rows of {}:", table.name);
@@ -255,24 +255,24 @@ fn assert_accounted(report: &RestoreReport) {
     }
 }
 
-/// Harms the object and tries everything.
-fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
-    let image = nights.image.clone();
-    nights.world.reset(&image);
-    let name = harm(nights, kind, how);
-    let world = &nights.world;
+/// Harms the object and tries every command.
+fn try_everything(history: &mut History, kind: Kind, how: Harm) -> Cell {
+    let image = history.image.clone();
+    history.world.reset(&image);
+    let name = harm(history, kind, how);
+    let world = &history.world;
     let levels = vec![
         world.verify(None, VerifyLevel::Quick),
         world.verify(None, VerifyLevel::Read),
         world.verify(Some(Role::Auditor), VerifyLevel::Structure),
         world.verify(Some(Role::Admin), VerifyLevel::Deep),
     ];
-    let back = |role, selector, expected: &Path| match restore(nights, role, selector, expected) {
+    let back = |role, selector, expected: &Path| match restore(history, role, selector, expected) {
         Ok(back) => back,
         Err(OpError::NotFound(_)) => Back::Absent,
         Err(error) => {
             let hidden = kind == Kind::Roster(2) && how == Harm::Delete;
-            let other = kind.other().filter(|_| how == Harm::Swap).map(|other| nights.object(&other));
+            let other = kind.other().filter(|_| how == Harm::Swap).map(|other| history.object(&other));
             let names = |name: &String| error.to_string().contains(name.as_str());
             assert!(
                 hidden || names(&name) || other.is_some_and(|other| names(&other)),
@@ -281,16 +281,16 @@ fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
             Back::Error
         }
     };
-    let by_id = |night: usize| Selector::Name(nights.snapshots[night].to_string());
-    let backs = (0..NIGHTS).map(|night| back(Role::Admin, by_id(night), &nights.databases[night])).collect();
+    let by_id = |run: usize| Selector::Name(history.snapshots[run].to_string());
+    let backs = (0..RUNS).map(|run| back(Role::Admin, by_id(run), &history.databases[run])).collect();
     let listed = world.try_repository().and_then(|repository| {
         let source = repository.roster().sources.keys().next().copied();
         source.map(|source| Ledger::load(&repository, source).map(|ledger| ledger.live().count())).transpose()
     });
     assert!(listed.is_ok() || matches!(kind, Kind::Descriptor | Kind::Roster(_)), "{kind:?} {how:?}: {listed:?}");
-    let backup = world.try_backup(&nights.tomorrow).map(|report| assert!(report.snapshot.is_some()));
+    let backup = world.try_backup(&history.tomorrow).map(|report| assert!(report.snapshot.is_some()));
     let after = match &backup {
-        Ok(()) => back(Role::Admin, Selector::Latest(0), &nights.tomorrow),
+        Ok(()) => back(Role::Admin, Selector::Latest(0), &history.tomorrow),
         Err(_) => Back::Absent,
     };
     let cell = Cell { name, levels, backs, backup, after };
@@ -311,172 +311,172 @@ fn try_everything(nights: &mut Nights, kind: Kind, how: Harm) -> Cell {
     cell
 }
 
-/// A file that is none of ours changes nothing and is named.
-fn assert_beside(nights: &mut Nights, kind: Kind) {
-    let cell = try_everything(nights, kind, Harm::Beside);
-    assert_eq!(cell.backs, [Back::Equal; NIGHTS]);
+/// A foreign file changes nothing and is reported.
+fn assert_beside(history: &mut History, kind: Kind) {
+    let cell = try_everything(history, kind, Harm::Beside);
+    assert_eq!(cell.backs, [Back::Equal; RUNS]);
     assert!(cell.backup.is_ok() && cell.after == Back::Equal);
     let foreign = format!("{}.bak", cell.name);
     assert_eq!(cell.seen(Severity::Information, &foreign), "QRSD");
     assert_eq!(cell.seen(Severity::Warning, &foreign), "");
-    let all = nights.world.verify(None, VerifyLevel::Quick).expect("quick").findings;
+    let all = history.world.verify(None, VerifyLevel::Quick).expect("quick").findings;
     assert!(all.iter().all(|found| found.object == foreign && found.kind == FindingKind::Foreign), "{all:?}");
 }
 
 #[test]
-fn descriptor_and_first_roster_entry() {
-    let mut nights = Nights::new();
+fn damage_to_the_descriptor_or_first_roster_entry_is_fatal_and_named() {
+    let mut history = History::new();
     for kind in [Kind::Descriptor, Kind::Roster(1)] {
         for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
             if how == Harm::Swap && kind.other().is_none() {
                 continue;
             }
-            let cell = try_everything(&mut nights, kind, how);
+            let cell = try_everything(&mut history, kind, how);
             assert_eq!(cell.seen(Severity::Damage, &cell.name), "QRSD", "{kind:?} {how:?}");
-            assert_eq!(cell.backs, [Back::Error; NIGHTS], "{kind:?} {how:?}");
+            assert_eq!(cell.backs, [Back::Error; RUNS], "{kind:?} {how:?}");
             assert!(cell.backup.expect_err("fails").to_string().contains(&cell.name));
-            let error = nights.world.try_repository().err().expect("does not open");
+            let error = history.world.try_repository().err().expect("does not open");
             let report = verify::unopened(error, VerifyLevel::Quick).expect("it is damage");
             assert!(report.has_damage() && report.findings[0].object == cell.name, "{report:?}");
         }
-        assert_beside(&mut nights, kind);
+        assert_beside(&mut history, kind);
     }
 }
 
 #[test]
-fn newest_roster_entry() {
-    let mut nights = Nights::new();
+fn damage_to_the_newest_roster_entry_is_named() {
+    let mut history = History::new();
     for how in HARMS.into_iter().filter(|how| !matches!(how, Harm::Beside | Harm::Swap)) {
         let kind = Kind::Roster(2);
-        let cell = try_everything(&mut nights, kind, how);
-        let unknown = format!("{}/", cell_source(&nights));
+        let cell = try_everything(&mut history, kind, how);
+        let unknown = format!("{}/", cell_source(&history));
         assert_eq!(cell.seen(Severity::Damage, &unknown), "QRSD", "{how:?}");
         let named = cell.seen(Severity::Damage, &cell.name);
         assert_eq!(named, if how == Harm::Delete { "" } else { "QRSD" }, "{how:?}");
-        assert_eq!(cell.backs, [Back::Error; NIGHTS]);
+        assert_eq!(cell.backs, [Back::Error; RUNS]);
         assert!(cell.backup.is_err());
     }
 }
 
-fn cell_source(nights: &Nights) -> String {
-    nights.object(&Kind::Ledger(0)).split('/').next().expect("a part").to_owned()
+fn cell_source(history: &History) -> String {
+    history.object(&Kind::Ledger(0)).split('/').next().expect("a part").to_owned()
 }
 
 #[test]
-fn grants() {
-    let mut nights = Nights::new();
+fn damage_to_a_grant_is_named_and_other_keys_still_restore() {
+    let mut history = History::new();
     for how in HARMS.into_iter().filter(|how| !matches!(how, Harm::Beside)) {
-        let cell = try_everything(&mut nights, Kind::Grant(Role::Admin), how);
+        let cell = try_everything(&mut history, Kind::Grant(Role::Admin), how);
         assert_eq!(cell.seen(Severity::Damage, &cell.name), "QRSD", "{how:?}");
-        assert_eq!(cell.backs, [Back::Error; NIGHTS]);
-        // The recovery key has a grant of its own.
+        assert_eq!(cell.backs, [Back::Error; RUNS]);
+        // The recovery key has its own grant.
         let back =
-            restore(&nights, Role::Recovery, Selector::Name(nights.snapshots[2].to_string()), &nights.databases[2]);
+            restore(&history, Role::Recovery, Selector::Name(history.snapshots[2].to_string()), &history.databases[2]);
         assert_eq!(back.expect("restores"), Back::Equal);
         assert_eq!(cell.backup.is_ok(), how != Harm::Swap);
 
         if how == Harm::Swap {
             continue;
         }
-        let cell = try_everything(&mut nights, Kind::Grant(Role::Operator), how);
+        let cell = try_everything(&mut history, Kind::Grant(Role::Operator), how);
         assert_eq!(cell.seen(Severity::Damage, &cell.name), "QRSD", "{how:?}");
-        assert_eq!(cell.backs, [Back::Equal; NIGHTS]);
+        assert_eq!(cell.backs, [Back::Equal; RUNS]);
         assert!(cell.backup.expect_err("no keys").to_string().contains(&cell.name));
     }
-    assert_beside(&mut nights, Kind::Grant(Role::Admin));
+    assert_beside(&mut history, Kind::Grant(Role::Admin));
 }
 
 #[test]
-fn ledger_entries() {
+fn damage_to_a_ledger_entry_hides_only_the_entries_that_depend_on_it() {
     use Back::{Absent, Equal};
-    let mut nights = Nights::new();
-    for night in 0..NIGHTS {
+    let mut history = History::new();
+    for run in 0..RUNS {
         for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
-            let kind = Kind::Ledger(night);
-            let cell = try_everything(&mut nights, kind, how);
-            let expected = match (night, how.removes(), how) {
+            let kind = Kind::Ledger(run);
+            let cell = try_everything(&mut history, kind, how);
+            let expected = match (run, how.removes(), how) {
                 (0, true, _) | (0 | 2, _, Harm::Swap) => [Absent, Absent, Absent],
-                // The entry after the one that follows counts again: it names bytes that are still there.
+                // The entry after the next one counts again, because its predecessor's bytes still exist.
                 (0, ..) => [Absent, Absent, Equal],
                 (1, ..) => [Equal, Absent, Absent],
                 _ => [Equal, Equal, Absent],
             };
-            assert_eq!(cell.backs, expected, "{how:?} {night}");
-            assert!(cell.backup.is_ok() && cell.after == Equal, "{how:?} {night}");
-            let is_end = night == NIGHTS - 1;
+            assert_eq!(cell.backs, expected, "{how:?} {run}");
+            assert!(cell.backup.is_ok() && cell.after == Equal, "{how:?} {run}");
+            let is_end = run == RUNS - 1;
             let seen = cell.seen(Severity::Damage, &cell.name);
             match how {
-                // Nothing says that there was one more, but for who saw it.
+                // Only a process that saw the last entry can tell that it existed.
                 Harm::Delete if is_end => assert_eq!(seen, ""),
-                _ => assert_eq!(seen, "QRSD", "{how:?} {night}"),
+                _ => assert_eq!(seen, "QRSD", "{how:?} {run}"),
             }
         }
     }
-    assert_beside(&mut nights, Kind::Ledger(1));
+    assert_beside(&mut history, Kind::Ledger(1));
 }
 
 #[test]
-fn manifests() {
-    let mut nights = Nights::new();
-    for night in [0, NIGHTS - 1] {
+fn damage_to_a_manifest_affects_only_its_snapshot() {
+    let mut history = History::new();
+    for run in [0, RUNS - 1] {
         for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
-            let kind = Kind::Manifest(night);
-            let cell = try_everything(&mut nights, kind, how);
-            let other = (night + 1) % NIGHTS;
+            let kind = Kind::Manifest(run);
+            let cell = try_everything(&mut history, kind, how);
+            let other = (run + 1) % RUNS;
             for (at, back) in cell.backs.iter().enumerate() {
-                let hit = at == night;
+                let hit = at == run;
                 if how == Harm::Swap && at == other {
                     continue;
                 }
-                assert_eq!(*back, if hit { Back::Error } else { Back::Equal }, "{how:?} {night}");
+                assert_eq!(*back, if hit { Back::Error } else { Back::Equal }, "{how:?} {run}");
             }
             let seen = cell.seen(Severity::Damage, &cell.name);
-            assert_eq!(seen, if how.keeps_size() { "RSD" } else { "QRSD" }, "{how:?} {night}");
+            assert_eq!(seen, if how.keeps_size() { "RSD" } else { "QRSD" }, "{how:?} {run}");
             assert!(cell.backup.is_ok() && cell.after == Back::Equal);
             let hurt = |report: &VerifyReport| {
                 let found = report
                     .findings
                     .iter()
                     .find(|found| found.object == cell.name && found.severity == Severity::Damage);
-                found.expect("seen").snapshots.contains(&nights.snapshots[night])
+                found.expect("seen").snapshots.contains(&history.snapshots[run])
             };
             assert!(hurt(cell.levels[1].as_ref().expect("read")));
             assert!(hurt(cell.levels[2].as_ref().expect("structure")));
         }
     }
-    assert_beside(&mut nights, Kind::Manifest(1));
+    assert_beside(&mut history, Kind::Manifest(1));
 }
 
 fn packs(kind: fn(usize) -> Kind) {
-    let mut nights = Nights::new();
-    for night in [0, NIGHTS - 1] {
+    let mut history = History::new();
+    for run in [0, RUNS - 1] {
         for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
-            let kind = kind(night);
+            let kind = kind(run);
             assert!(kind.is_pack());
-            let cell = try_everything(&mut nights, kind, how);
-            let first = if how == Harm::Swap { night.min((night + 1) % NIGHTS) } else { night };
+            let cell = try_everything(&mut history, kind, how);
+            let first = if how == Harm::Swap { run.min((run + 1) % RUNS) } else { run };
             for (at, back) in cell.backs.iter().enumerate() {
                 match how {
-                    _ if at < first => assert_eq!(*back, Back::Equal, "{how:?} {night} {at}"),
-                    Harm::Truncate | Harm::Extend => assert_eq!(*back, Back::Equal, "{how:?} {night} {at}"),
-                    _ if at == night => assert_eq!(*back, Back::Listed, "{how:?} {night} {at}"),
-                    _ => assert!(matches!(back, Back::Equal | Back::Listed), "{how:?} {night} {at}"),
+                    _ if at < first => assert_eq!(*back, Back::Equal, "{how:?} {run} {at}"),
+                    Harm::Truncate | Harm::Extend => assert_eq!(*back, Back::Equal, "{how:?} {run} {at}"),
+                    _ if at == run => assert_eq!(*back, Back::Listed, "{how:?} {run} {at}"),
+                    _ => assert!(matches!(back, Back::Equal | Back::Listed), "{how:?} {run} {at}"),
                 }
             }
             let seen = cell.seen(Severity::Damage, &cell.name);
-            let size = |name: &str| nights.world.read(name).len();
-            // Two packs may happen to have one size.
-            let same_size = |other: Kind| size(&cell.name) == size(&nights.object(&other));
+            let size = |name: &str| history.world.read(name).len();
+            // Two packs may happen to have the same size.
+            let same_size = |other: Kind| size(&cell.name) == size(&history.object(&other));
             let keeps_size = how.keeps_size() || how == Harm::Swap && kind.other().is_some_and(same_size);
             match how {
-                // The byte lies in a frame of a tier that an auditor does not open, or of one that it does.
-                Harm::Flip => assert_eq!(seen, if matches!(kind, Kind::Nodes(_)) { "RSD" } else { "RD" }, "{night}"),
-                _ if keeps_size => assert_eq!(seen, "RSD", "{how:?} {night}"),
-                _ => assert_eq!(seen, "QRSD", "{how:?} {night}"),
+                // The byte is in a frame. An auditor can open frames of nodes, but no frames of leaves and streams.
+                Harm::Flip => assert_eq!(seen, if matches!(kind, Kind::Nodes(_)) { "RSD" } else { "RD" }, "{run}"),
+                _ if keeps_size => assert_eq!(seen, "RSD", "{how:?} {run}"),
+                _ => assert_eq!(seen, "QRSD", "{how:?} {run}"),
             }
             assert!(cell.backup.is_ok(), "{how:?}: {:?}", cell.backup);
             if !keeps_size {
-                assert_eq!(cell.after, Back::Equal, "{how:?} {night}");
+                assert_eq!(cell.after, Back::Equal, "{how:?} {run}");
             }
             for level in [2, 3] {
                 let report = cell.levels[level].as_ref().expect("checks");
@@ -486,46 +486,46 @@ fn packs(kind: fn(usize) -> Kind) {
                     .filter(|found| found.kind == FindingKind::LostChunk && found.object == cell.name)
                 {
                     assert!(!found.tables.is_empty(), "{found:?}");
-                    assert!(found.snapshots.contains(&nights.snapshots[night]), "{found:?}");
+                    assert!(found.snapshots.contains(&history.snapshots[run]), "{found:?}");
                 }
                 let intact = |at: usize| {
-                    let id = nights.snapshots[at];
+                    let id = history.snapshots[at];
                     report.sources[0].snapshots.iter().find(|snapshot| snapshot.snapshot == id).expect("checked").intact
                 };
                 for at in 0..first {
-                    assert!(intact(at), "{how:?} {night}: {at} is not hurt");
+                    assert!(intact(at), "{how:?} {run}: {at} must be intact");
                 }
                 if level == 3 {
-                    assert!(!intact(night), "{how:?} {night} is hurt");
+                    assert!(!intact(run), "{how:?} {run} must be damaged");
                 }
             }
         }
-        assert_beside(&mut nights, kind(night));
+        assert_beside(&mut history, kind(run));
     }
 }
 
 #[test]
-fn packs_of_leaves() {
+fn damage_to_a_pack_of_leaves_costs_only_its_rows() {
     packs(Kind::Leaves);
 }
 
 #[test]
-fn packs_of_nodes() {
+fn damage_to_a_pack_of_nodes_costs_only_its_rows() {
     packs(Kind::Nodes);
 }
 
 #[test]
-fn packs_of_streams() {
+fn damage_to_a_pack_of_streams_costs_only_its_values() {
     packs(Kind::Streams);
 }
 
 #[test]
-fn what_is_only_economy() {
-    let mut nights = Nights::new();
+fn damage_to_caches_and_announcements_costs_nothing() {
+    let mut history = History::new();
     for kind in [Kind::Index(0), Kind::Index(2), Kind::Session(2)] {
         for how in HARMS.into_iter().filter(|how| *how != Harm::Beside) {
-            let cell = try_everything(&mut nights, kind, how);
-            assert_eq!(cell.backs, [Back::Equal; NIGHTS], "{kind:?} {how:?}");
+            let cell = try_everything(&mut history, kind, how);
+            assert_eq!(cell.backs, [Back::Equal; RUNS], "{kind:?} {how:?}");
             assert!(cell.backup.is_ok() && cell.after == Back::Equal, "{kind:?} {how:?}");
             assert_eq!(cell.seen(Severity::Damage, &cell.name), "");
             let renamed = renamed(&cell.name);
@@ -537,37 +537,37 @@ fn what_is_only_economy() {
                 _ => assert_eq!(seen, "R", "{how:?}"),
             }
         }
-        assert_beside(&mut nights, kind);
+        assert_beside(&mut history, kind);
     }
 }
 
 #[test]
-fn who_was_here_before_sees_what_is_gone() {
-    let mut nights = Nights::new();
-    let heads = nights.world.verify(None, VerifyLevel::Quick).expect("quick").heads.expect("heads");
+fn a_verifier_with_known_heads_detects_removed_entries() {
+    let mut history = History::new();
+    let heads = history.world.verify(None, VerifyLevel::Quick).expect("quick").heads.expect("heads");
     let text = serde_json::to_string(&heads).expect("serializes");
     let visit = Some(serde_json::from_str(&text).expect("parses"));
-    for kind in [Kind::Ledger(NIGHTS - 1), Kind::Roster(2)] {
-        let image = nights.image.clone();
-        nights.world.reset(&image);
-        let name = harm(&nights, kind, Harm::Delete);
-        let report = nights.world.verify_again(None, VerifyLevel::Quick, visit.clone()).expect("quick");
+    for kind in [Kind::Ledger(RUNS - 1), Kind::Roster(2)] {
+        let image = history.image.clone();
+        history.world.reset(&image);
+        let name = harm(&history, kind, Harm::Delete);
+        let report = history.world.verify_again(None, VerifyLevel::Quick, visit.clone()).expect("quick");
         let gone =
             |found: &&sidekeep::base::finding::Finding| found.object == name && found.kind == FindingKind::RolledBack;
         assert!(report.findings.iter().any(|found| gone(&found)), "{:?}", report.findings);
     }
-    let image = nights.image.clone();
-    nights.world.reset(&image);
-    nights.world.try_backup(&nights.tomorrow).expect("one more");
-    let report = nights.world.verify_again(None, VerifyLevel::Quick, visit).expect("quick");
+    let image = history.image.clone();
+    history.world.reset(&image);
+    history.world.try_backup(&history.tomorrow).expect("one more");
+    let report = history.world.verify_again(None, VerifyLevel::Quick, visit).expect("quick");
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let mut other = heads;
     other.roster = Numbered { number: 1, sha256: Digest::new([7; 32]) };
-    let report = nights.world.verify_again(None, VerifyLevel::Quick, Some(other)).expect("quick");
+    let report = history.world.verify_again(None, VerifyLevel::Quick, Some(other)).expect("quick");
     assert!(report.has_damage());
 }
 
-/// A database whose one large table makes a tree of two levels of nodes.
+/// A database with one large table, whose tree has two levels of nodes.
 fn tall(world: &StoredWorld, name: &str) -> PathBuf {
     let path = world.path(name);
     let db = Connection::open(&path).expect("a database");
@@ -581,7 +581,7 @@ fn tall(world: &StoredWorld, name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_lost_node_costs_its_rows_alone() {
+fn a_lost_node_costs_only_its_rows() {
     let world = StoredWorld::new();
     let live = tall(&world, "live.sqlite");
     world.try_backup(&live).expect("a snapshot");
@@ -605,7 +605,7 @@ fn a_lost_node_costs_its_rows_alone() {
 }
 
 #[test]
-fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
+fn frames_before_the_end_of_a_truncated_pack_are_restored() {
     let world = StoredWorld::new();
     let live = tall(&world, "live.sqlite");
     world.try_backup(&live).expect("a snapshot");
@@ -622,7 +622,7 @@ fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
         "{again:?}"
     );
     std::fs::remove_file(&back).expect("removes");
-    // Both snapshots are whole again: the older one finds its chunks in the new pack.
+    // Both snapshots are complete again: the older one finds its chunks in the new pack.
     for at in 0..2 {
         let restored = world.try_restore(Selector::Latest(at), &back).expect("restores");
         assert!(restored.damaged().is_empty(), "{:?}", restored.damaged());
@@ -631,8 +631,8 @@ fn what_lies_before_the_end_of_a_cut_pack_comes_back() {
     }
 }
 
-/// A small database after another night; its rows tell which.
-fn small_night(world: &StoredWorld, db: &Connection, n: usize) {
+/// Backs up a small database with one more row, which identifies the run.
+fn small_backup(world: &StoredWorld, db: &Connection, n: usize) {
     db.execute("INSERT INTO t VALUES (?1, ?2)", (n as i64, noise(n as u64, 50))).expect("a row");
     world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
 }
@@ -644,23 +644,19 @@ fn small(world: &StoredWorld) -> Connection {
 }
 
 #[test]
-fn a_gap_that_is_filled_brings_nothing_old_back() {
+fn filling_a_gap_does_not_bring_back_ignored_entries() {
     let world = StoredWorld::new();
     let db = small(&world);
-    (0..6).for_each(|n| small_night(&world, &db, n));
+    (0..6).for_each(|n| small_backup(&world, &db, n));
     let ledger: Vec<String> = world.names().into_iter().filter(|name| name.contains("/ledger/")).collect();
     world.delete(&ledger[2]);
     let report = world.verify(None, VerifyLevel::Quick).expect("quick");
     let gap = report.findings.iter().find(|found| matches!(found.kind, FindingKind::Hole { .. })).expect("a gap");
     assert_eq!(gap.object, ledger[2]);
     db.execute("INSERT INTO t VALUES (100, NULL)", []).expect("a row");
-    let night = world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
-    assert!(
-        night.notes().iter().any(|note| note.contains(&ledger[2]) && note.contains("missing")),
-        "{:?}",
-        night.notes()
-    );
-    assert_eq!(night.number, Some(3));
+    let run = world.try_backup(&world.path("live.sqlite")).expect("a snapshot");
+    assert!(run.notes().iter().any(|note| note.contains(&ledger[2]) && note.contains("missing")), "{:?}", run.notes());
+    assert_eq!(run.number, Some(3));
     for n in [101, 102] {
         let back = world.path("back.sqlite");
         let restored = world.try_restore(Selector::Latest(0), &back).expect("restores");
@@ -673,10 +669,10 @@ fn a_gap_that_is_filled_brings_nothing_old_back() {
 }
 
 #[test]
-fn garbage_at_the_next_number_stops_nobody() {
+fn garbage_at_the_next_number_blocks_nothing() {
     let world = StoredWorld::new();
     let db = small(&world);
-    small_night(&world, &db, 0);
+    small_backup(&world, &db, 0);
     let first = world.names().into_iter().find(|name| name.contains("/ledger/")).expect("an entry");
     world.overwrite(&first.replace("0001", "0002"), noise(1, 500).into());
     world.overwrite(&first.replace("0001", "0003"), vec![b' '; (16 << 20) + 1].into());
@@ -687,7 +683,7 @@ fn garbage_at_the_next_number_stops_nobody() {
         "{:?}",
         report.findings
     );
-    small_night(&world, &db, 1);
+    small_backup(&world, &db, 1);
     let report = world.verify(None, VerifyLevel::Read).expect("read");
     let void: Vec<_> = report.findings.iter().map(|found| (found.kind.clone(), found.severity)).collect();
     let expected = [(FindingKind::Void, Severity::Warning), (FindingKind::Void, Severity::Warning)];
@@ -696,10 +692,10 @@ fn garbage_at_the_next_number_stops_nobody() {
 }
 
 #[test]
-fn a_page_of_wraps_is_no_loss() {
+fn damage_to_a_page_of_wraps_loses_nothing() {
     let mut world = StoredWorld::new();
     let db = small(&world);
-    (0..66).for_each(|n| small_night(&world, &db, n));
+    (0..66).for_each(|n| small_backup(&world, &db, n));
     let pages: Vec<String> = world.names().into_iter().filter(|name| name.contains("/wraps/")).collect();
     let [page] = pages.as_slice() else { panic!("{pages:?}") };
     for (role, level) in [(None, VerifyLevel::Read), (Some(Role::Admin), VerifyLevel::Deep)] {
@@ -743,9 +739,9 @@ fn a_page_of_wraps_is_no_loss() {
 }
 
 #[test]
-fn a_bit_anywhere_is_found_and_never_restored() {
-    let mut nights = Nights::new();
-    let image = nights.image.clone();
+fn a_flipped_bit_anywhere_is_found_and_never_restored() {
+    let mut history = History::new();
+    let image = history.image.clone();
     let (mut flips, mut harmless) = (0, 0);
     for (name, bytes) in &image {
         let step = (bytes.len() / 5).max(1);
@@ -753,23 +749,23 @@ fn a_bit_anywhere_is_found_and_never_restored() {
             flips += 1;
             let mut flipped = bytes.to_vec();
             flipped[at] ^= 1 << (flips % 8);
-            nights.world.overwrite(name, flipped.into());
-            let found = match nights.world.verify(None, VerifyLevel::Read) {
+            history.world.overwrite(name, flipped.into());
+            let found = match history.world.verify(None, VerifyLevel::Read) {
                 Ok(report) => report.findings.iter().any(|found| {
                     found.severity <= Severity::Warning && (found.object == *name || name.starts_with(&found.object))
                 }),
                 Err(_) => true,
             };
             assert!(found, "{name} at {at} is not found");
-            let nights_hit = if name.contains("/packs/") { vec![0, NIGHTS - 1] } else { vec![NIGHTS - 1] };
-            for night in nights_hit {
-                let by_id = Selector::Name(nights.snapshots[night].to_string());
-                // Panics if what comes back is another database and nothing is listed.
-                harmless += usize::from(restore(&nights, Role::Admin, by_id, &nights.databases[night]).is_ok());
+            let runs_hit = if name.contains("/packs/") { vec![0, RUNS - 1] } else { vec![RUNS - 1] };
+            for run in runs_hit {
+                let by_id = Selector::Name(history.snapshots[run].to_string());
+                // Panics if the restored database differs and nothing is listed.
+                harmless += usize::from(restore(&history, Role::Admin, by_id, &history.databases[run]).is_ok());
             }
-            nights.world.overwrite(name, bytes.clone());
+            history.world.overwrite(name, bytes.clone());
         }
     }
-    println!("{flips} flips, {harmless} restores went on");
-    nights.world.reset(&image);
+    println!("{flips} flips, {harmless} restores succeeded");
+    history.world.reset(&image);
 }

@@ -1,4 +1,4 @@
-//! Where leaves and nodes are cut (`docs/format.md` sections 6 and 7), for rows made here.
+//! The cuts between leaves and nodes (`docs/format.md` sections 6 and 7) for generated rows.
 
 use std::fmt::Write as _;
 
@@ -50,12 +50,12 @@ fn leaves(rows: i64, rows_per_leaf: u32) -> Vec<LeafCut> {
 }
 
 #[test]
-fn leaves_and_nodes_are_cut_where_they_always_were() {
+fn cuts_of_leaves_and_nodes_have_not_changed() {
     let mut text = String::new();
     for rows_per_leaf in [1, 2, 3, 64] {
         let rows: Vec<u64> = leaves(2000, rows_per_leaf).iter().map(|cut| cut.distinct_rows).collect();
         assert_eq!(rows.iter().sum::<u64>(), 2000);
-        writeln!(text, "leaves of {rows_per_leaf}: {rows:?}").expect("a string takes what is written");
+        writeln!(text, "leaves of {rows_per_leaf}: {rows:?}").expect("writes");
     }
     let mut builder = TreeBuilder::new(Keys);
     for cut in leaves(6000, 2) {
@@ -70,7 +70,7 @@ fn leaves_and_nodes_are_cut_where_they_always_were() {
         let children = node.skeleton.children.len();
         let owners: u64 = node.skeleton.children.iter().map(|child| child.owners).sum();
         writeln!(text, "node {}: level {} children {children} owners {owners}", node.id, node.skeleton.level)
-            .expect("a string takes what is written");
+            .expect("writes");
     }
     assert_eq!(root.skeleton.children.iter().map(|child| child.rows).sum::<u64>(), 6000);
     golden("cuts.txt", text.as_bytes());

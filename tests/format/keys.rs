@@ -40,13 +40,13 @@ fn opener(admin: &AdminKeys, tier: Tier, wrap: &SessionWrap) -> Opener {
     }
 }
 
-/// Lines of `name: hex`, for readers in other languages as well.
+/// Lines of `name: hex`, which readers in other languages can also use.
 #[derive(Default)]
 struct Lines(String);
 
 impl Lines {
     fn add(&mut self, name: &str, bytes: &[u8]) {
-        writeln!(self.0, "{name}: {}", HEXLOWER.encode(bytes)).expect("a string takes what is written");
+        writeln!(self.0, "{name}: {}", HEXLOWER.encode(bytes)).expect("writes");
     }
 }
 
@@ -56,12 +56,12 @@ fn line(text: &str, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn ids_and_boundaries() {
+fn ids_and_boundaries_match_the_vectors() {
     let admin = admin();
     let structure = admin.structure().source(SOURCE);
     let ids = admin.ids().source(&structure).expect("an admin has every id key");
     let mut lines = Lines::default();
-    // The order in which an epoch draws its secrets.
+    // The order in which an epoch generates its secrets.
     let env = Seeded::new(1);
     lines.add("id root", &random::<32>(&env));
     lines.add("structure key", &random::<32>(&env));
@@ -83,7 +83,7 @@ fn ids_and_boundaries() {
 }
 
 #[test]
-fn frames_and_wraps() {
+fn frames_and_wraps_match_the_vectors() {
     let admin = admin();
     let (keys, wrap) = session(&admin);
     let mut lines = Lines::default();
@@ -125,7 +125,7 @@ fn grant(role: Role) -> Grant {
 }
 
 #[test]
-fn grants() {
+fn grants_match_the_vectors() {
     let leaf = |keys: &RoleKeys| {
         let structure = keys.structure().source(SOURCE);
         keys.ids().map(|ids| ids.source(&structure).expect("an id key").chunk_id(FrameType::Leaf, b"x"))
@@ -142,7 +142,7 @@ fn grants() {
 }
 
 #[test]
-fn other_objects_are_no_grants() {
+fn other_objects_are_refused_as_grants() {
     let bytes = grant(Role::Auditor).encode();
     assert_eq!(Grant::decode(b"{}"), Err(WireError::Foreign));
     let mut later = bytes.clone();
@@ -152,7 +152,7 @@ fn other_objects_are_no_grants() {
 }
 
 #[test]
-fn key_files() {
+fn key_files_match_the_vectors() {
     let sealed = Protection::Passphrase { passphrase: "Fünf Wörter".as_bytes(), cost: KdfCost::LEAST };
     let fingerprint = Digest::of(b"roster entry 1");
     let admin = identity(Role::Admin);
@@ -170,7 +170,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn nothing_altered_opens(at: prop::sample::Index, by in 1u8..=255) {
+    fn altered_wraps_frames_and_grants_do_not_open(at: prop::sample::Index, by in 1u8..=255) {
         let alter = |bytes: &[u8]| {
             let mut altered = bytes.to_vec();
             altered[at.index(bytes.len())] ^= by;
@@ -198,7 +198,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_random_panics(bytes: Vec<u8>, draw: u64) {
+    fn random_bytes_do_not_panic(bytes: Vec<u8>, draw: u64) {
         let _ = Grant::decode(&bytes);
         let _ = identity(Role::Operator).open_grant(EPOCH, &bytes);
         let mut long = vec![0; SessionWrap::LEN];

@@ -1,6 +1,6 @@
-//! The stored format: golden vectors, which are bytes that every later version must go on reading and that this one
-//! still writes, golden repositories, and the second reader. `SIDEKEEP_BLESS=vectors cargo test --test format` writes
-//! all vectors again.
+//! The stored format: golden vectors (bytes that this version must still write and every later version must read),
+//! golden repositories, and the second reader. `SIDEKEEP_BLESS=vectors cargo test --test format` writes all vectors
+//! again.
 
 mod cuts;
 mod golden;

@@ -111,12 +111,12 @@ struct Lines(String);
 
 impl Lines {
     fn add(&mut self, name: &str, bytes: &[u8]) {
-        writeln!(self.0, "{name}: {}", HEXLOWER.encode(bytes)).expect("a string takes what is written");
+        writeln!(self.0, "{name}: {}", HEXLOWER.encode(bytes)).expect("writes");
     }
 }
 
 #[test]
-fn objects_are_the_bytes_that_they_always_were() {
+fn encoded_objects_match_the_vectors() {
     let mut lines = Lines(String::new());
     for (n, cell) in cells().iter().enumerate() {
         let (mut bytes, mut key) = (Vec::new(), Vec::new());
@@ -164,7 +164,7 @@ fn objects_are_the_bytes_that_they_always_were() {
 }
 
 #[test]
-fn stored_objects_read_as_they_were_written() {
+fn stored_objects_round_trip() {
     let bytes = golden("manifest.bin", &manifest().to_bytes());
     assert_eq!(SealedManifest::read(&bytes), Ok(manifest()));
     let (repository, source) = (manifest().repository, manifest().source);

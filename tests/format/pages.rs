@@ -1,5 +1,5 @@
-//! Pages of wraps (`docs/format.md` section 9). They are long and say little, so what is committed is their header and
-//! their digest.
+//! Pages of wraps (`docs/format.md` section 9). They are long and repetitive, so only their header and digest are
+//! committed.
 
 use data_encoding::HEXLOWER;
 use sidekeep::base::frame::SessionWrap;
@@ -15,7 +15,7 @@ fn page() -> WrapPage {
 }
 
 #[test]
-fn pages_are_the_bytes_that_they_always_were() {
+fn pages_match_the_vector() {
     let bytes = page().to_bytes();
     assert_eq!(bytes.len(), 12 + 16 + 16 + 64 * SessionWrap::LEN);
     let text = format!("{}\n{}\n", HEXLOWER.encode(&bytes[..60]), Digest::of(&bytes));
@@ -24,7 +24,7 @@ fn pages_are_the_bytes_that_they_always_were() {
 }
 
 #[test]
-fn other_pages_are_refused() {
+fn malformed_pages_are_refused() {
     let bytes = page().to_bytes();
     let read = |change: fn(&mut Vec<u8>)| {
         let mut bytes = bytes.clone();

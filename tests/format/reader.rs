@@ -1,8 +1,8 @@
-//! `scripts/read_repo.py`, the second reader of the format: what the program stores is what it prints, value by
-//! value, against the program's own export and against SQLite; and what is altered, it finds. The script judges
-//! ids, order, separators, cuts and counts as well, so a test that passes says that of both.
+//! `scripts/read_repo.py`, the second reader of the format. What the program stores, the script must print, value by
+//! value, compared with the program's own export and with SQLite. It must also find alterations. The script checks ids,
+//! order, separators, cuts and counts itself, so a passing test confirms those for both.
 //!
-//! Runs with the Python that `SIDEKEEP_TEST_PYTHON` names (`support/stores/server.rs` says when it is skipped).
+//! Runs with the Python that `SIDEKEEP_TEST_PYTHON` names (`support/stores/server.rs` documents when it is skipped).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ const SCHEMA: &str = r#"
     INSERT INTO gone (a) VALUES (1), (2), (-9223372036854775808);
     INSERT INTO "we,ird ""t" VALUES (' x', char(10), 1), ('', '"', 2), ('\N', '1e5', NULL), ('é', '-0.5', 3.25);
 "#;
-const NIGHT: &str = "
+const CHANGES: &str = "
     UPDATE contacts SET name = 'changed' WHERE id % 97 = 0;
     DELETE FROM notes WHERE id % 501 = 3;
     DELETE FROM photos WHERE id % 400 = 9;
@@ -68,20 +68,20 @@ const SECOND: &str = "
     INSERT INTO log SELECT value, printf('%0300d', value * value) FROM numbers;
 ";
 
-/// The script, and what it is to read.
+/// The script and its input.
 struct Reader {
     sandbox: Sandbox,
     python: PathBuf,
 }
 
 impl Reader {
-    /// One over an empty directory, or none if there is no Python.
+    /// A reader over an empty directory. `None` if there is no Python.
     fn new() -> Option<Self> {
         let python = program("SIDEKEEP_TEST_PYTHON")?.into();
         Some(Self { sandbox: Sandbox::new(), python })
     }
 
-    /// One over a small repository of two nights.
+    /// A reader over a small repository with two snapshots.
     fn of_a_small_service() -> Option<Self> {
         let reader = Self { sandbox: Sandbox::with_service(), ..Self::new()? };
         reader.sandbox.ok(&["backup"]);
@@ -104,7 +104,7 @@ impl Reader {
         ran.out
     }
 
-    /// Holds every table of a snapshot against the program's export and the database that it was made of.
+    /// Compares every table of a snapshot with the program's export and with the original database.
     fn compare(&self, source: &str, snapshot: &str, database: &str) {
         let export = format!("{source}-{snapshot}");
         let restore = ["restore", snapshot, "--source", source, "--to", &export, "--format", "csv"];
@@ -135,7 +135,7 @@ impl Reader {
         snapshots[snapshots.len() - 1 - back]["id"].as_str().expect("an id").to_owned()
     }
 
-    /// The objects whose names contain `part`, from the oldest of a chain to its newest.
+    /// The objects whose names contain `part`, sorted by name, so oldest first within a chain.
     fn objects(&self, part: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.sandbox.path("repo")];
@@ -155,7 +155,7 @@ impl Reader {
     }
 }
 
-/// The records of a CSV text, its heading first.
+/// The records of a CSV text, heading first.
 fn records(text: &str) -> Vec<Vec<String>> {
     let (mut records, mut record, mut field) = (Vec::new(), Vec::new(), String::new());
     let mut inside = false;
@@ -172,11 +172,11 @@ fn records(text: &str) -> Vec<Vec<String>> {
             other => field.push(other),
         }
     }
-    assert!(record.is_empty() && field.is_empty() && !inside, "a line without an end");
+    assert!(record.is_empty() && field.is_empty() && !inside, "the last line is not terminated");
     records
 }
 
-/// The same of a table, by what `docs/export.md` says of values.
+/// The records of a table, formatted as `docs/export.md` specifies.
 fn rows(database: &Path, table: &str, heading: &[String]) -> Vec<Vec<String>> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let names: Vec<_> = heading.iter().map(|name| quoted(name)).collect();
@@ -184,7 +184,7 @@ fn rows(database: &Path, table: &str, heading: &[String]) -> Vec<Vec<String>> {
     let encoding: String = conn.query_row("PRAGMA encoding", [], |row| row.get(0)).expect("an encoding");
     let mut columns = Vec::new();
     for name in &names {
-        // A text that is not valid comes as its bytes, which reading it as UTF-8 would not give.
+        // Text that is not valid UTF-8 is exported as its bytes, so read it as a BLOB.
         columns.push(name.clone());
         columns.push(format!("CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) END"));
     }
@@ -232,7 +232,7 @@ fn text_field(raw: &[u8], encoding: &str) -> String {
     }
 }
 
-/// In any order: the script prints rows as their tree has them.
+/// Compares without order, because the script prints rows in tree order.
 fn assert_same(one: &[Vec<String>], other: &[Vec<String>], table: &str) {
     let sorted = |records: &[Vec<String>]| {
         let mut sorted = records.to_vec();
@@ -250,14 +250,14 @@ fn shown(record: &[String]) -> String {
     format!("{record:?}").chars().take(500).collect()
 }
 
-/// Bytes that follow from `seed` and do not compress.
+/// Incompressible bytes that depend only on `seed`.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-/// Values of all storage classes that something might do wrong with.
+/// Values of all storage classes that are easy to get wrong.
 fn odd_values() -> Vec<Value> {
     let mut values = vec![Value::Null];
     values.extend([0, 1, -1, 1 << 53, i64::MAX, i64::MIN].map(Value::Integer));
@@ -282,7 +282,7 @@ fn fill(path: &Path) {
             conn.execute("INSERT OR IGNORE INTO twokeys VALUES (?1, ?2, NULL)", (value, 1.5)).expect("inserts");
         }
     }
-    // A NaN can only be stored past SQLite's own functions; what it makes of one is NULL.
+    // A NaN can only be stored by bypassing SQLite's own functions, which turn it into NULL.
     conn.execute("INSERT INTO odd VALUES (?1, CAST(x'80ff61' AS TEXT))", [f64::NAN]).expect("inserts");
     for number in 0..6_000_i64 {
         let row = (number, number % 200 + 1, noise(number as u64 + 1, 1_500 + number as usize % 999));
@@ -294,12 +294,12 @@ fn fill(path: &Path) {
     conn.execute_batch("COMMIT").expect("commits");
 }
 
-/// A repository with two sources: of the first three nights, of the second one.
+/// A repository with two sources: three snapshots of the first, and one of the second.
 fn with_history(reader: &Reader) {
     let sandbox = &reader.sandbox;
     let numbers = "CREATE TEMP TABLE numbers AS WITH RECURSIVE n (value) AS
         (SELECT 0 UNION ALL SELECT value + 1 FROM n WHERE value < 6000) SELECT value FROM n;";
-    // The encoding of a database is that of its first table.
+    // The encoding of a database is fixed when its first table is created.
     sandbox.sql("second.db", &SECOND.replace("INSERT INTO log", &format!("{numbers} INSERT INTO log")));
     sandbox.sql("sync.db", &format!("{WEAK} {numbers} {SCHEMA}"));
     fill(&sandbox.path("sync.db"));
@@ -307,9 +307,9 @@ fn with_history(reader: &Reader) {
     let config = fs::read_to_string(sandbox.path("sidekeep.toml")).expect("reads");
     let second = format!("[source.second]\nurl = \"sqlite:{}\"\n", sandbox.path("second.db").display());
     sandbox.write("sidekeep.toml", &format!("{config}\n{second}[source.second.layout]\nlog = \"key\"\n"));
-    for (night, changes) in ["", NIGHT, "DELETE FROM contacts WHERE id BETWEEN 500 AND 900"].iter().enumerate() {
+    for (run, changes) in ["", CHANGES, "DELETE FROM contacts WHERE id BETWEEN 500 AND 900"].iter().enumerate() {
         sandbox.sql("sync.db", &format!("{WEAK} {changes}"));
-        fs::copy(sandbox.path("sync.db"), sandbox.path(&format!("night{night}.db"))).expect("copies");
+        fs::copy(sandbox.path("sync.db"), sandbox.path(&format!("run{run}.db"))).expect("copies");
         assert_eq!(sandbox.run(&["backup", "main"]).code, 0);
     }
     sandbox.ok(&["backup", "second"]);
@@ -321,14 +321,14 @@ fn a_second_reader_reads_every_value() {
     with_history(&reader);
     let shown: Vec<_> = reader.ok(ADMIN).lines().map(str::to_owned).collect();
     assert_eq!(shown.len(), 4, "{shown:?}");
-    for (back, night) in [("latest~2", "night0.db"), ("latest~1", "night1.db"), ("latest", "night2.db")] {
-        reader.compare("main", back, night);
+    for (back, database) in [("latest~2", "run0.db"), ("latest~1", "run1.db"), ("latest", "run2.db")] {
+        reader.compare("main", back, database);
     }
     reader.compare("second", "latest", "second.db");
 }
 
 #[test]
-fn each_key_shows_what_it_may() {
+fn the_script_shows_each_role_only_what_it_may_read() {
     let Some(reader) = Reader::of_a_small_service() else { return };
     let sandbox = &reader.sandbox;
     let id = reader.id("main", "latest");
@@ -361,7 +361,7 @@ fn each_key_shows_what_it_may() {
 }
 
 #[test]
-fn a_key_under_a_passphrase_is_opened() {
+fn a_key_file_with_a_passphrase_is_opened() {
     let Some(reader) = Reader::new() else { return };
     reader.sandbox.ok(&["init", "repo", "--passphrase-command", "echo correct horse"]);
     reader.sandbox.write("right", "correct horse\n");
@@ -373,9 +373,9 @@ fn a_key_under_a_passphrase_is_opened() {
 }
 
 #[test]
-fn a_flipped_bit_is_found_wherever_it_is() {
+fn a_flipped_bit_is_found_in_every_object() {
     let Some(reader) = Reader::of_a_small_service() else { return };
-    // Another first entry of the roster is another fingerprint; a void one is no repository to go on with.
+    // A changed first roster entry changes the fingerprint. A void one leaves no usable repository.
     let parts: [(&str, &[i32]); 6] = [
         ("/ledger/", &[3]),
         ("/packs/", &[3]),
@@ -401,7 +401,7 @@ fn a_flipped_bit_is_found_wherever_it_is() {
 }
 
 #[test]
-fn what_is_missing_is_found() {
+fn missing_objects_are_found() {
     let Some(reader) = Reader::of_a_small_service() else { return };
     for (part, code) in [("/ledger/0000000001", 3), ("/packs/", 3), ("/manifests/", 3), ("/roster/0000000002", 3)] {
         let object = reader.objects(part).remove(0);
@@ -412,7 +412,7 @@ fn what_is_missing_is_found() {
     }
 }
 
-/// Puts an entry into the chain without asking whether it may stand there.
+/// Puts an entry into the chain without checking that it may be there.
 fn force(world: &World, key: &Identity, body: EntryBody) {
     let ledger = world.ledger(SOURCE);
     let place = ledger.next_place().expect("a place");
@@ -422,7 +422,7 @@ fn force(world: &World, key: &Identity, body: EntryBody) {
     world.objects().create(&name, bytes.into()).expect("an entry");
 }
 
-/// Entries that would change something, some of which name what is not there.
+/// Entries that would change something. Some of them name objects that do not exist.
 fn entries(world: &World) -> Vec<EntryBody> {
     let ledger = world.ledger(SOURCE);
     let records: Vec<_> = ledger.live().collect();
@@ -464,13 +464,13 @@ fn entries(world: &World) -> Vec<EntryBody> {
 }
 
 #[test]
-fn the_chains_fold_as_the_program_folds_them() {
+fn the_script_folds_chains_like_the_program() {
     let Some(reader) = Reader::new() else { return };
     let world = World::new();
     let live = world.path("live");
     let database = crate::support::world::data::create_service(&live, 10);
-    for night in 0..3 {
-        database.execute("UPDATE settings SET value = ?1", [night]).expect("updates");
+    for run in 0..3 {
+        database.execute("UPDATE settings SET value = ?1", [run]).expect("updates");
         world.backup(&live);
     }
     std::os::unix::fs::symlink(world.path("store"), reader.sandbox.path("repo")).expect("links");
@@ -488,7 +488,7 @@ fn the_chains_fold_as_the_program_folds_them() {
         world.objects().create(&Name::Ledger(ledger.source, number), b"litter".as_slice().into()).expect("creates");
         assert_folds_alike(&reader, &world);
     }
-    // One key is revoked in this chain, another by the roster.
+    // One key is revoked in this chain, another in the roster.
     let operator = world.key(Role::Operator);
     force(&world, &world.key(Role::Admin), EntryBody::Revoke(Revoke { key: operator.key_id() }));
     world.state(Role::Auditor, vec![RosterStatement::Revoke(RevokeKey { key: operator.key_id() })]);

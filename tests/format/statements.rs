@@ -37,7 +37,7 @@ fn object(n: u8) -> ObjectRef {
     ObjectRef { sha256: digest(n), size: 1 << 24 }
 }
 
-/// Signs, stores, reads, verifies.
+/// Signs, stores, reads and verifies `predicate`.
 fn round_trip<P: Predicate + PartialEq + std::fmt::Debug>(name: &str, predicate: &P) -> Vec<u8> {
     let signer = signer();
     let written = dsse::encode(predicate, signer.key_id(), |pae| signer.sign(pae)).expect("encodes");
@@ -100,7 +100,7 @@ fn bodies() -> Vec<EntryBody> {
 }
 
 #[test]
-fn ledger_entries() {
+fn ledger_entries_match_the_vectors() {
     for (at, body) in bodies().into_iter().enumerate() {
         let entry = entry(body);
         round_trip(&format!("ledger-{at:02}-{}.json", entry.body.kind()), &entry);
@@ -108,7 +108,7 @@ fn ledger_entries() {
 }
 
 #[test]
-fn roster_entries() {
+fn roster_entries_match_the_vectors() {
     let public = signer().public();
     let (signing, sealing) = (*public.signing.as_bytes(), public.sealing.to_bytes());
     let key = public.id();
@@ -159,7 +159,7 @@ fn read_back<P: Predicate>(predicate: &P) -> Result<P, StatementError> {
 }
 
 #[test]
-fn session_announcements() {
+fn session_announcements_match_the_vectors() {
     let admin = AdminKeys::create_epoch(&Seeded::new(1), REPOSITORY, Epoch(1));
     let structure = admin.structure().source(SOURCE);
     let ids = admin.ids().source(&structure).expect("an id key");
@@ -189,13 +189,13 @@ fn session_announcements() {
 }
 
 #[test]
-fn the_descriptor() {
+fn the_descriptor_matches_the_vector() {
     let descriptor = Descriptor { repository: REPOSITORY, created: NOW };
     let committed = golden("sidekeep.json", &descriptor.encode());
     assert_eq!(Descriptor::decode(&committed).expect("decodes"), descriptor);
 }
 
-/// The payload of a stored statement, changed, in an envelope again.
+/// A stored statement with a changed payload.
 fn edited(stored: &[u8], old: &str, new: &str) -> Vec<u8> {
     let mut envelope: serde_json::Value = serde_json::from_slice(stored).expect("JSON");
     let payload = BASE64.decode(envelope["payload"].as_str().expect("text").as_bytes()).expect("base64");
@@ -215,7 +215,7 @@ fn edited_entry(body: EntryBody, old: &str, new: &str) -> Result<Entry, Statemen
 }
 
 #[test]
-fn later_entries_are_unsupported_in_their_place_and_void_elsewhere() {
+fn entries_and_statements_of_a_later_version_are_unsupported() {
     let forget = || bodies().swap_remove(1);
     for (old, new, what) in [
         ("\"kind\":\"forget\",\"snapshots\"", "\"kind\":\"dream\",\"nights\"", "entry kind \"dream\""),
@@ -241,7 +241,7 @@ fn later_entries_are_unsupported_in_their_place_and_void_elsewhere() {
 }
 
 #[test]
-fn members_may_be_added_but_neither_missing_nor_twice() {
+fn unknown_members_are_ignored_and_missing_or_repeated_ones_refused() {
     let added = edited_entry(snapshot(), "\"suspect\":true", "\"suspect\":true,\"mood\":{\"a\":[1]}");
     assert_eq!(added.expect("reads"), entry(snapshot()));
     let journal = edited_entry(snapshot(), "\"journal\":null", "\"journal\":{\"head\":1}");
@@ -265,7 +265,7 @@ fn members_may_be_added_but_neither_missing_nor_twice() {
 }
 
 #[test]
-fn who_may_sign_what() {
+fn each_role_may_sign_only_its_kinds_of_statements() {
     let all = SourceScope::All;
     for body in bodies() {
         let entitled: Vec<Role> = Role::ALL.into_iter().filter(|role| body.may_be_signed_by(*role)).collect();
@@ -286,7 +286,7 @@ fn who_may_sign_what() {
 
 proptest! {
     #[test]
-    fn nothing_altered_verifies(at: prop::sample::Index, by in 1u8..=255) {
+    fn altered_statements_do_not_verify(at: prop::sample::Index, by in 1u8..=255) {
         let signer = signer();
         let mut bytes = dsse::encode(&entry(snapshot()), signer.key_id(), |pae| signer.sign(pae)).expect("encodes");
         let at = at.index(bytes.len());
@@ -299,7 +299,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_random_panics(bytes: Vec<u8>, text in "\\PC{0,80}", at: prop::sample::Index, body in 0usize..11) {
+    fn random_bytes_do_not_panic(bytes: Vec<u8>, text in "\\PC{0,80}", at: prop::sample::Index, body in 0usize..11) {
         let _ = Envelope::decode(&bytes).map(|_| ());
         let _ = Descriptor::decode(&bytes);
         let payload = stored(bodies().swap_remove(body));

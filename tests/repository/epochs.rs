@@ -1,6 +1,7 @@
-//! Keys are rotated: a new epoch is opened and the old one closed. What is stored stays readable to who could read it,
-//! nothing new is shared with it, and whoever was left out is told. There is no verb for it yet; what is stated here is
-//! what one would state (`docs/format.md` sections 3 and 11).
+//! Key rotation: a new epoch is opened and the old one is closed. Stored data stays readable for the keys that could
+//! read it, nothing new is shared with it, and a key that is not granted the new epoch gets an error. There is no
+//! command for it yet, so these tests write the roster statements that such a command would write (`docs/format.md`
+//! sections 3 and 11).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ use crate::support::world::{SOURCE, World};
 
 const NEW: Epoch = Epoch(2);
 
-/// Opens a new epoch to `roles` and closes the old one, if `close` says why.
+/// Opens a new epoch for `roles`. If `close` gives a reason, also closes the old one.
 fn rotate(world: &World, roles: &[Role], close: Option<&str>) {
     let repository = world.repository().id();
     let keys = AdminKeys::create_epoch(&*world.env, repository, NEW);
@@ -53,7 +54,7 @@ fn rotate(world: &World, roles: &[Role], close: Option<&str>) {
     world.state(Role::Admin, statements);
 }
 
-/// A world with a night in the first epoch, and its database.
+/// A world with one snapshot in the first epoch, and its database.
 fn begun() -> (World, Arc<InMemory>, PathBuf) {
     let (world, memory) = World::in_memory();
     let live = world.path("live");
@@ -78,7 +79,7 @@ fn assert_verifies(world: &World) {
             cancel: Cancel::default(),
         };
         let report = verify::run(RepositoryAccess::WithKey(&world.unlock(role)), &options).expect("verifies");
-        // Orphans are no fault.
+        // Orphans are not damage.
         assert!(
             report.findings.iter().all(|found| found.severity == Severity::Information),
             "{level:?}: {:?}",
@@ -105,7 +106,7 @@ fn diff_of(world: &World, old: usize, new: usize) -> DiffReport {
 }
 
 #[test]
-fn a_new_epoch_shares_nothing_with_the_old_one_and_both_come_back() {
+fn a_new_epoch_shares_nothing_with_the_old_one_and_both_restore() {
     for close in [Some("stolen"), None] {
         let (world, _, live) = begun();
         let first = world.ledger(SOURCE).newest().expect("a snapshot").id;
@@ -114,7 +115,7 @@ fn a_new_epoch_shares_nothing_with_the_old_one_and_both_come_back() {
 
         let second = world.backup(&live);
         assert!(second.new_bytes * 10 > old * 9, "{} of {old} bytes: a full upload", second.new_bytes);
-        assert!(second.notes().is_empty(), "packs of the old epoch are not even looked at: {:?}", second.notes());
+        assert!(second.notes().is_empty(), "packs of the old epoch are not read: {:?}", second.notes());
         assert_eq!(world.backup(&live).new_bytes, 0, "within the epoch everything is shared");
         let kept = world.path("kept");
         copy(&live, &kept);
@@ -128,7 +129,7 @@ fn a_new_epoch_shares_nothing_with_the_old_one_and_both_come_back() {
         assert_sound(&world, SOURCE);
         assert_verifies(&world);
 
-        // Ids of the two epochs say nothing of each other; rows do.
+        // Ids of different epochs cannot be compared, but rows can.
         let same = diff_of(&world, 3, 2);
         assert!(same.is_empty() && same.notes().iter().any(|note| note.contains("rotated")), "{same:?}");
         let (across, within) = (diff_of(&world, 3, 0), diff_of(&world, 1, 0));
@@ -137,7 +138,7 @@ fn a_new_epoch_shares_nothing_with_the_old_one_and_both_come_back() {
 }
 
 #[test]
-fn who_is_left_out_opens_and_writes_what_it_could_and_no_more() {
+fn a_key_without_a_grant_of_the_new_epoch_keeps_only_its_old_access() {
     let (world, _, live) = begun();
     let first = world.ledger(SOURCE).newest().expect("a snapshot").id;
     let without = |left_out: Role| Role::ALL.into_iter().filter(|role| *role != left_out).collect::<Vec<_>>();
@@ -148,7 +149,7 @@ fn who_is_left_out_opens_and_writes_what_it_could_and_no_more() {
     let refused = restore(Role::Admin, Selector::Latest(0), &to).expect_err("no grant");
     assert!(matches!(refused, OpError::Repo(RepoError::NotEnrolled { .. })), "{refused:?}");
     assert!(!to.exists());
-    restore(Role::Admin, Selector::Name(first.to_string()), &to).expect("what it could read it can read");
+    restore(Role::Admin, Selector::Name(first.to_string()), &to).expect("can still read the old epoch");
     std::fs::remove_file(&to).expect("was restored");
     restore(Role::Recovery, Selector::Latest(0), &to).expect("has both");
 
@@ -161,7 +162,7 @@ fn who_is_left_out_opens_and_writes_what_it_could_and_no_more() {
 }
 
 #[test]
-fn what_a_run_of_the_old_epoch_announced_is_not_adopted() {
+fn packs_announced_in_a_closed_epoch_are_not_adopted() {
     let (world, memory, live) = begun();
     open(&live).execute_batch("UPDATE contacts SET name = 'x'").expect("a day");
     let counting = Faulty::new(Arc::new(memory.fork()), Plan::never());

@@ -1,5 +1,5 @@
-//! What stands in a store, and who may put it there: the ledger and the roster, keys and roles, epochs, and random days
-//! in the life of a repository.
+//! The objects in a store and the keys that may write them: ledger and roster, keys and roles, epochs, and random
+//! operations on a repository.
 
 mod epochs;
 mod ledger;

@@ -1,5 +1,5 @@
-//! Random days in the life of a database and its repository, against the simplest model of a backup there is: a copy
-//! of the file. Whatever happened, every snapshot comes back as the copy made with it.
+//! Random operations on a database and its repository, checked against the simplest model of a backup: a copy of the
+//! file. Whatever happened, every snapshot must restore to the copy made with it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::world::{SOURCE, World, open_key, times};
 
 const STEPS: i64 = 60;
 
-/// A repository, the database, and copies of it.
+/// A repository, its database, and a copy of the database for each snapshot.
 struct Life {
     seed: i64,
     draws: i64,
@@ -27,7 +27,7 @@ struct Life {
     second: String,
     live: PathBuf,
     db: Connection,
-    nights: Vec<(Digest, PathBuf)>,
+    snapshots: Vec<(Digest, PathBuf)>,
     names: i64,
     log: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Life {
         let live = world.path("live");
         let db = open(&live);
         db.execute_batch("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)").expect("a table");
-        Self { seed, draws: 0, world, memory, second, live, db, nights: Vec::new(), names: 0, log: Vec::new() }
+        Self { seed, draws: 0, world, memory, second, live, db, snapshots: Vec::new(), names: 0, log: Vec::new() }
     }
 
     /// A number below `limit`.
@@ -84,7 +84,7 @@ impl Life {
         columns[at as usize].clone()
     }
 
-    /// Statements that may be refused, as a migration of the application's may be.
+    /// Runs a statement. It may fail, as a migration of an application may.
     fn run(&mut self, sql: &str) {
         let outcome = self.db.execute_batch(sql);
         self.log.push(format!("{sql}: {outcome:?}"));
@@ -168,15 +168,15 @@ impl Life {
         }
     }
 
-    /// Either operator, whoever is on duty.
+    /// The key of one of the two operators, at random.
     fn key(&mut self) -> sidekeep::crypto::role::Identity {
         if self.draw(2) == 0 { open_key(&self.second) } else { self.world.key(Role::Operator) }
     }
 
     fn keep(&mut self, id: Digest) {
-        let path = self.world.path(&format!("kept {}", self.nights.len()));
+        let path = self.world.path(&format!("kept {}", self.snapshots.len()));
         copy(&self.live, &path);
-        self.nights.push((id, path));
+        self.snapshots.push((id, path));
     }
 
     fn backup(&mut self) {
@@ -187,7 +187,7 @@ impl Life {
         self.keep(report.snapshot.expect("committed"));
     }
 
-    /// A backup through a store that fails at some call.
+    /// Runs a backup through a store that fails as planned.
     fn backup_through(&mut self, plan: Plan) {
         let key = self.key();
         let what = format!("{plan:?}");
@@ -195,9 +195,12 @@ impl Life {
         let outcome = self.world.beside(faulty).try_backup_as(key, SOURCE, &self.live);
         let snapshots: Vec<Digest> = self.world.ledger(SOURCE).snapshots.iter().map(|record| record.id).collect();
         self.log.push(format!("backup through {what}: {:?}", outcome.as_ref().map(|report| report.number)));
-        assert!(snapshots.len() <= self.nights.len() + 1);
-        assert!(outcome.is_err() || snapshots.len() == self.nights.len() + 1, "success is a commit");
-        if let Some(id) = snapshots.get(self.nights.len()) {
+        assert!(snapshots.len() <= self.snapshots.len() + 1);
+        assert!(
+            outcome.is_err() || snapshots.len() == self.snapshots.len() + 1,
+            "a backup succeeds only if it commits"
+        );
+        if let Some(id) = snapshots.get(self.snapshots.len()) {
             self.keep(*id);
         }
     }
@@ -216,9 +219,9 @@ impl Life {
         self.backup_through(Plan::crash(call, effect));
     }
 
-    /// Entries of others between the snapshots.
+    /// Appends entries of other keys between the snapshots.
     fn maintain(&mut self) {
-        let Some((snapshot, _)) = self.nights.last() else { return };
+        let Some((snapshot, _)) = self.snapshots.last() else { return };
         let (snapshot, tag) = (*snapshot, self.name("tag"));
         match self.draw(2) {
             0 => self.world.append(
@@ -226,7 +229,7 @@ impl Life {
                 SOURCE,
                 EntryBody::Tag(Tag { snapshot, tag, change: TagChange::Put }),
             ),
-            // Of something that nobody has.
+            // Prunes a pack that does not exist.
             _ => {
                 let packs = vec![Digest::of(&noise(self.draws as u64, 8))];
                 let prune = Prune { packs, manifests: Vec::new(), wraps: Vec::new() };
@@ -236,18 +239,18 @@ impl Life {
     }
 
     fn restore_any(&mut self) {
-        if self.nights.is_empty() {
+        if self.snapshots.is_empty() {
             return;
         }
-        let at = self.draw(self.nights.len() as i64) as usize;
-        let (id, path) = &self.nights[at];
-        self.log.push(format!("restore night {at}"));
+        let at = self.draw(self.snapshots.len() as i64) as usize;
+        let (id, path) = &self.snapshots[at];
+        self.log.push(format!("restore snapshot {at}"));
         self.world.assert_restores(SOURCE, *id, path);
     }
 }
 
 #[test]
-fn every_snapshot_comes_back_whatever_happened() {
+fn every_snapshot_restores_after_random_operations() {
     for seed in 0..times(6) as i64 {
         let mut life = Life::new(seed);
         for _ in 0..STEPS {
@@ -256,8 +259,8 @@ fn every_snapshot_comes_back_whatever_happened() {
         life.backup();
         assert_sound(&life.world, SOURCE);
         let last: Vec<Digest> = life.world.ledger(SOURCE).snapshots.iter().map(|record| record.id).collect();
-        assert_eq!(last, life.nights.iter().map(|night| night.0).collect::<Vec<_>>());
-        for (id, path) in &life.nights {
+        assert_eq!(last, life.snapshots.iter().map(|snapshot| snapshot.0).collect::<Vec<_>>());
+        for (id, path) in &life.snapshots {
             life.world.assert_restores(SOURCE, *id, path);
         }
     }

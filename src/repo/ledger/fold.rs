@@ -1,8 +1,8 @@
 //! The fold of a source's ledger (`docs/format.md` section 10): its snapshots and its inventory.
 //!
-//! An entry either counts whole or is void; which of the two follows from the bytes of the chain and
-//! the roster alone, so every reader folds alike, provided that its roster is no older than what the
-//! entries saw: else it is read again. `tests/repository/protocol` enumerates why committing by number is safe.
+//! An entry either counts as a whole or is void. This depends only on the bytes of the chain and the roster, so all
+//! readers get the same fold, provided that their roster is at least as new as the roster that the entries saw. An
+//! older one is read again. `tests/repository/protocol` enumerates why committing by number is safe.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::repo::roster::Roster;
 pub struct Ledger {
     pub source: SourceId,
     roster: Arc<Roster>,
-    /// Digests of all entries, void ones too, from number 1.
+    /// Digests of all entries, including void ones, from number 1.
     pub digests: Vec<Digest>,
     /// In chain order.
     pub snapshots: Vec<SnapshotRecord>,
@@ -36,11 +36,11 @@ pub struct Ledger {
     manifests: BTreeMap<Digest, u64>,
     removed: HashSet<Digest>,
     sessions: HashSet<SessionId>,
-    /// Of sessions without a snapshot so far.
+    /// Packs of sessions that have no snapshot so far.
     ahead: HashMap<(KeyId, SessionId), PacksAhead>,
     revoked: HashSet<KeyId>,
     roster_seen: u64,
-    /// Void entries with the reason.
+    /// Void entries, with the reason.
     pub voids: Vec<(Numbered, String)>,
     /// Numbers beyond a gap.
     pub ignored: Vec<u64>,
@@ -59,7 +59,7 @@ impl Ledger {
     fn fold(&mut self, repository: &Repository, link: &Link) -> Result<(), RepoError> {
         let decoded = self.decode(link)?;
         if decoded.as_ref().is_ok_and(|decoded| self.is_behind(decoded)) {
-            // Read after the entry, it has all that an honest signer had seen.
+            // A roster read after the entry contains everything that an honest signer had seen.
             self.roster = repository.newest_roster()?;
         }
         self.apply(link.digest(), decoded)
@@ -70,21 +70,21 @@ impl Ledger {
         decoded.roster_seen() > self.roster.head().number
     }
 
-    /// What does not count since the last entry that does, so that newer snapshots may be missing.
+    /// Findings about entries after the last one that counts. Newer snapshots may be missing because of them.
     #[must_use]
     pub fn warnings_at_head(&self) -> Vec<Finding> {
         let voids = self.voids_at_head().iter().rev();
         voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
     }
 
-    /// Everything that does not count, in chain order: what a snapshot that is not found may have been.
+    /// Findings about all entries that do not count, in chain order. A snapshot that is not found may be one of them.
     #[must_use]
     pub fn warnings(&self) -> Vec<Finding> {
         let voids = self.voids.iter();
         voids.map(|(at, reason)| self.void_finding(at, reason)).chain(self.hole_finding()).collect()
     }
 
-    /// The void entries behind which no entry counts.
+    /// The void entries after which no entry counts.
     fn voids_at_head(&self) -> &[(Numbered, String)] {
         let mut first = self.voids.len();
         let mut number = self.digests.len() as u64;
@@ -124,7 +124,7 @@ impl Ledger {
         }
     }
 
-    /// The roster that it was folded with: no older than what any entry saw.
+    /// The roster that the ledger was folded with. No older than the roster that any entry saw.
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.roster
@@ -141,8 +141,8 @@ impl Ledger {
         self.live().next_back()
     }
 
-    /// The newest moment that a snapshot is of. One that was forgotten does not count: it may have been a
-    /// thief's, of a moment far ahead.
+    /// The newest time at which the image of a live snapshot was taken. Forgotten snapshots do not count, because one
+    /// may be a thief's, dated far in the future.
     #[must_use]
     pub fn newest_image(&self) -> Option<Moment> {
         self.live().map(|record| record.snapshot.source_clock).max()
@@ -153,7 +153,7 @@ impl Ledger {
         self.inventory.iter()
     }
 
-    /// Manifests that exist: digest and size in bytes.
+    /// Manifests that exist, with digest and size in bytes.
     pub fn manifests(&self) -> impl Iterator<Item = (Digest, u64)> {
         self.manifests.iter().map(|(digest, size)| (*digest, *size))
     }
@@ -164,13 +164,13 @@ impl Ledger {
         self.inventory.contains(digest)
     }
 
-    /// Whether a prune or repack ever named this object.
+    /// Whether a prune or repack ever removed this object.
     #[must_use]
     pub fn was_removed(&self, digest: &Digest) -> bool {
         self.removed.contains(digest)
     }
 
-    /// Whether this session committed.
+    /// Whether this session has committed.
     #[must_use]
     pub fn has_session(&self, session: &SessionId) -> bool {
         self.sessions.contains(session)
@@ -182,7 +182,7 @@ impl Ledger {
         !self.revoked.contains(key) && self.roster.keys.get(key).is_some_and(|state| state.revoked.is_none())
     }
 
-    /// Where the next entry stands.
+    /// The place of the next entry.
     pub fn next_place(&self) -> Result<ChainPlace, RepoError> {
         Ok(ChainPlace {
             repository: self.roster.repository,
@@ -197,19 +197,19 @@ impl Ledger {
         self.digests.len() as u64 + 1
     }
 
-    /// What the next entry names as the one before it.
+    /// The digest that the next entry names as its predecessor.
     fn previous(&self) -> Result<Digest, RepoError> {
         self.digests.last().map_or_else(|| self.source_entry(), |last| Ok(*last))
     }
 
-    /// The roster entry that added the source.
+    /// The digest of the roster entry that added the source.
     fn source_entry(&self) -> Result<Digest, RepoError> {
         let source = self.roster.sources.get(&self.source);
         let source = source.ok_or_else(|| RepoError::missing(format!("source {} in the roster", self.source)))?;
         Ok(source.added.sha256)
     }
 
-    /// Decodes what stands at the next number; an `Err` inside says why it is void.
+    /// Decodes the object at the next number. An inner `Err` is the reason why it is void.
     fn decode(&self, link: &Link) -> Result<Result<DecodedEntry, String>, RepoError> {
         let Link::Whole(bytes) = link else { return Ok(Err("it is too long".to_owned())) };
         match DecodedEntry::decode(bytes) {
@@ -221,7 +221,7 @@ impl Ledger {
 
     fn is_at_next_place(&self, decoded: &DecodedEntry) -> Result<bool, RepoError> {
         let place = &decoded.entry.place;
-        // Not the roster: a signer may have seen another one.
+        // Except for the roster, because a signer may have seen another one.
         let expected = ChainPlace { roster: place.roster, ..self.next_place()? };
         Ok(*place == expected)
     }
@@ -232,7 +232,7 @@ impl Ledger {
         Ok(decoded.is_ok_and(|decoded| matches!(self.judge(&decoded), Ok(Ok(())))))
     }
 
-    /// Folds what stands at the next number.
+    /// Folds the object at the next number.
     fn apply(&mut self, sha256: Digest, decoded: Result<DecodedEntry, String>) -> Result<(), RepoError> {
         let at = Numbered { number: self.next_number(), sha256 };
         match self.judge_decoded(decoded)? {
@@ -364,7 +364,7 @@ impl Ledger {
     }
 }
 
-/// A roster that has this source, if any has.
+/// A roster that has this source, if there is one.
 fn roster_with(repository: &Repository, source: SourceId) -> Result<Arc<Roster>, RepoError> {
     let roster = repository.shared_roster();
     if roster.sources.contains_key(&source) { Ok(roster) } else { repository.newest_roster() }

@@ -1,4 +1,4 @@
-//! The packs that a ledger counts, in the order in which its entries added them.
+//! The packs of the inventory, in the order in which ledger entries added them.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub struct InventoryPack {
     /// Size of the object in bytes.
     pub size: u64,
     pub epoch: Epoch,
-    /// Who sealed its frames.
+    /// The key that sealed its frames.
     pub signer: KeyId,
     /// The entry that added it.
     pub entry: u64,
@@ -34,7 +34,7 @@ impl Inventory {
         self.positions.contains_key(digest)
     }
 
-    /// Adds a pack unless it is there already.
+    /// Adds a pack unless it is already there.
     pub(super) fn add(&mut self, pack: InventoryPack) {
         if self.contains(&pack.digest) {
             return;

@@ -1,4 +1,4 @@
-//! Whether an entry that stands in its place counts (rules L2 to L4).
+//! Decides whether an entry in its place counts (rules L2 to L4).
 
 use std::collections::HashSet;
 
@@ -10,10 +10,10 @@ use crate::format::name::Name;
 use crate::repo::error::RepoError;
 use crate::repo::roster::{EnrolledKey, Roster};
 
-/// Whether an entry counts; `Err` says why it is void.
+/// Whether an entry counts. `Err` is the reason why it is void.
 pub(super) type Judgement = Result<(), &'static str>;
 
-/// An entry that stands in its place, not yet judged.
+/// An entry in its place, not yet judged.
 pub(super) struct DecodedEntry {
     pub(super) entry: Box<Entry>,
     pub(super) envelope: Envelope,
@@ -36,20 +36,20 @@ impl DecodedEntry {
     }
 }
 
-/// What the entries before the one to be judged have told.
+/// The state, as of the entries before it, by which an entry is judged.
 pub(super) struct Judge<'a> {
     pub(super) source: SourceId,
     pub(super) roster: &'a Roster,
-    /// Keys that the ledger itself revokes.
+    /// Keys that were revoked in the ledger itself.
     pub(super) revoked: &'a HashSet<KeyId>,
-    /// The newest roster entry that any of them had seen.
+    /// The newest roster entry that any of those entries had seen.
     pub(super) roster_seen: u64,
     pub(super) newest_image: &'a dyn Fn() -> Option<Moment>,
 }
 
 impl Judge<'_> {
-    /// Keys that are not entitled must not be able to do more than leave a void entry: errors, which stop all
-    /// readers, come last.
+    /// A key that is not entitled must not be able to do more than leave a void entry. So errors, which stop all
+    /// readers, are raised last.
     pub(super) fn judge(&self, decoded: &DecodedEntry) -> Result<Judgement, RepoError> {
         if let Err(reason) = self.judge_signer(decoded) {
             return Ok(Err(reason));
@@ -64,13 +64,13 @@ impl Judge<'_> {
         let signer = decoded.envelope.key();
         let state = self.roster.keys.get(&signer).ok_or("its signer was never enrolled")?;
         if !decoded.is_signed_by(state) {
-            return Err("its signature does not hold");
+            return Err("its signature is not valid");
         }
         if !self.is_entitled(signer, state, decoded) {
             return Err("its signer was not entitled to it at this position");
         }
         if decoded.roster_seen() < self.roster_seen {
-            return Err("its signer had seen an older roster than the entry before");
+            return Err("its signer had seen an older roster than the previous entry");
         }
         Ok(())
     }
@@ -90,9 +90,9 @@ impl Judge<'_> {
         if self.roster.digest_of(seen.number) == Some(seen.sha256) {
             return Ok(Ok(()));
         }
-        // A thief may name a roster that never was; revoking the key must void the entry.
+        // A thief may name a roster that never existed. Revoking the key must void the entry.
         if self.was_revoked(decoded.envelope.key()) {
-            return Ok(Err("it names a roster that never was, and its signer was revoked"));
+            return Ok(Err("it names a roster that never existed, and its signer was revoked"));
         }
         Err(self.saw_another_roster(decoded))
     }
@@ -104,17 +104,17 @@ impl Judge<'_> {
     fn saw_another_roster(&self, decoded: &DecodedEntry) -> RepoError {
         let object = Name::Ledger(self.source, decoded.entry.place.number).to_string();
         let seen = decoded.roster_seen();
-        let reason = format!("it saw roster entry {seen} with another content than the store has");
+        let reason = format!("it names roster entry {seen} with other content than the one in the store");
         RepoError::RolledBack { object, reason }
     }
 
     fn judge_body(&self, body: &EntryBody) -> Result<Judgement, RepoError> {
         match body {
             EntryBody::Unsupported(what) => Err(RepoError::LaterLedger { source_id: self.source, what: what.clone() }),
-            // Written before entries that were lost and whose numbers others took since: no writer
-            // commits such an image.
+            // Written before entries that were then lost and whose numbers others have taken. No writer would commit
+            // such an image.
             EntryBody::Snapshot(snapshot) if !self.is_newer_image(snapshot.source_clock) => {
-                Ok(Err("its image is not newer than that of a snapshot before it"))
+                Ok(Err("its image is not newer than the image of an earlier snapshot"))
             }
             _ => Ok(Ok(())),
         }

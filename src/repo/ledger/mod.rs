@@ -1,4 +1,4 @@
-//! The ledger of a source: its entries, judged one by one, and what those that count come to.
+//! The ledger of a source: judging its entries one by one, and folding the entries that count.
 
 mod fold;
 mod inventory;

@@ -1,10 +1,10 @@
-//! What the ledger tells of a snapshot.
+//! A snapshot's state in the ledger.
 
 use crate::base::id::{Digest, KeyId};
 use crate::base::time::Moment;
 use crate::format::entry::{ObjectRef, ReplacedManifest, Snapshot, Tag, TagChange, Verdict};
 
-/// A snapshot as the ledger tells it.
+/// A snapshot as recorded in the ledger.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SnapshotRecord {
     /// SHA-256 of the entry: the snapshot's id.
@@ -14,14 +14,14 @@ pub struct SnapshotRecord {
     /// The signer's clock.
     pub written: Moment,
     pub snapshot: Snapshot,
-    /// What the same session added in entries before this one.
+    /// Packs that the same session added in entries before this one.
     pub ahead: PacksAhead,
     pub tags: Vec<String>,
     pub accepted: bool,
     pub forgotten: bool,
 }
 
-/// How many packs, and their bytes.
+/// Number of packs, and their bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PacksAhead {
     pub packs: usize,
@@ -43,14 +43,14 @@ impl SnapshotRecord {
         }
     }
 
-    /// Another manifest stands in the place of the snapshot's own.
+    /// Another manifest replaces the snapshot's own.
     pub(super) fn replace_manifest(&mut self, replaced: &ReplacedManifest) {
         if self.snapshot.manifest.sha256 == replaced.old {
             self.snapshot.manifest = replaced.new;
         }
     }
 
-    /// Whether it may stand for the latest state of its source.
+    /// Whether it may be used as the latest state of its source.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.snapshot.verdict == Verdict::Clean || self.accepted

@@ -1,5 +1,5 @@
-//! Reading chunks: by their hints in long ranges, and by the index where a hint leads nowhere. Every
-//! frame is opened under the id that its parent names, and the id is computed again.
+//! Reads chunks: by their hints, in long ranges, and by the index where a hint is stale. Every frame is opened under
+//! the id that its parent names, and the id is recomputed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,14 +25,14 @@ use crate::repo::pack_table::PackTable;
 use crate::repo::reader::snapshot::{SnapshotReader, Want};
 use crate::store::StoreError;
 
-/// Frames that are at most this far apart are read in one go.
+/// Frames that are at most this many bytes apart are read with one request.
 const GAP_BYTES_MAX: u64 = 64 << 10;
 const UNKNOWN_SESSION: WireError = WireError::Invalid { what: "session of a hint" };
-/// Longest range that is read in one go.
+/// Longest range that is read with one request.
 const RUN_BYTES_MAX: u64 = 2 << 20;
 
 impl SnapshotReader<'_> {
-    /// Reads chunks, several at once, in the order in which they lie in their packs.
+    /// Reads chunks in the order of their locations, with several requests at the same time.
     pub fn fetch<E: From<RepoError>>(
         &self,
         wants: &[Want],
@@ -40,10 +40,10 @@ impl SnapshotReader<'_> {
     ) -> Result<(), E> {
         let runs = self.runs(wants);
         let reads: Vec<Read> = runs.iter().map(|run| run.read.clone()).collect();
-        let mut fetch = Fetch { reader: self, wants, each, alone: Vec::new(), by_index: without_hint(wants) };
+        let mut fetch = Fetch { reader: self, wants, each, unbatched: Vec::new(), by_index: without_hint(wants) };
         let objects = self.unlocked.repository().objects();
         objects.get_many::<E>(&reads, |at, bytes| fetch.take_run(&runs[at], bytes))?;
-        fetch.fetch_alone()?;
+        fetch.fetch_unbatched()?;
         fetch.fetch_by_index()
     }
 
@@ -57,7 +57,7 @@ impl SnapshotReader<'_> {
         found.ok_or_else(|| missing(&want))
     }
 
-    /// Groups wants that have a hint into ranges that are read in one go.
+    /// Groups the wants that have a hint into ranges that are read with one request.
     fn runs(&self, wants: &[Want]) -> Vec<FetchRun> {
         let mut runs: Vec<FetchRun> = Vec::new();
         for (at, location) in in_pack_order(wants) {
@@ -81,14 +81,14 @@ impl SnapshotReader<'_> {
         Name::Pack(self.context.source, self.pack(ordinal).digest)
     }
 
-    /// Opens a frame in the bytes of a pack from `run_offset` on.
+    /// Opens a frame in bytes of a pack that start at `run_offset`.
     fn open_in_run(&self, want: &Want, run_offset: u64, bytes: &[u8]) -> Result<Vec<u8>, RepoError> {
         let location = want.location.as_ref().ok_or_else(|| missing(want))?;
         let sealed = frame_in_run(location, run_offset, bytes).ok_or_else(|| missing(want))?;
         self.open_frame(want, &self.pack(location.pack), location, sealed.to_vec())
     }
 
-    /// Opens a frame under the id that it must have, and computes the id again.
+    /// Opens a frame under its expected id, and recomputes the id.
     fn open_frame(
         &self,
         want: &Want,
@@ -123,20 +123,20 @@ impl SnapshotReader<'_> {
         WantInPack { want, pack: Name::Pack(self.context.source, pack.digest) }
     }
 
-    /// Whether content has the id under which it was wanted, as far as this role can compute it.
+    /// Whether the content has the wanted id, as far as this role can compute it.
     fn is_id_of(&self, want: &Want, content: &[u8]) -> Result<bool, WireError> {
         let computed = self.compute_id(want, content)?;
         Ok(computed.is_none_or(|computed| computed == want.id))
     }
 
-    /// The id of content, if this role can compute it.
+    /// The id of the content, if this role can compute it.
     fn compute_id(&self, want: &Want, content: &[u8]) -> Result<Option<ChunkId>, WireError> {
         match want.kind {
             FrameType::Node | FrameType::List => {
                 let hashed = Skeleton::hashed_of(content)?;
                 Ok(self.structure.chunk_id(want.kind, hashed))
             }
-            // Their content is compared with the digest in their node, where both are at hand.
+            // Their content is checked against the digest in their node, where both are available.
             FrameType::Ranges => Ok(None),
             kind => Ok(self.ids.as_ref().map(|ids| ids.chunk_id(kind, content))),
         }
@@ -168,13 +168,13 @@ impl SnapshotReader<'_> {
     }
 
     fn data_opener(&self, session: SessionId, pack: &PackRef) -> Result<Opener, RepoError> {
-        // Without the key of an admin the wrap is of no use.
+        // Fail early: without an admin key the wrap cannot be opened.
         self.unlocked.admin(self.context.epoch, "opening rows")?;
         let wrap = self.wrap(session, pack)?;
         self.unlocked.data_opener(&self.context, &wrap)
     }
 
-    /// The wrap of a session: from the manifest, its pages, or the header of a pack that it wrote.
+    /// The wrap of a session: from the manifest, from its pages, or from the header of a pack that it wrote.
     fn wrap(&self, session: SessionId, pack: &PackRef) -> Result<SessionWrap, RepoError> {
         let mut wraps = lock(&self.wraps);
         if !wraps.contains_key(&session) {
@@ -186,7 +186,7 @@ impl SnapshotReader<'_> {
         wraps.get(&session).cloned().ok_or_else(|| missing_key(session))
     }
 
-    /// A page that is gone is no loss while the pack's own header has the wrap.
+    /// A missing page is not an error, because the pack's own header may have the wrap.
     fn wraps_of_pages(&self) -> Vec<SessionWrap> {
         let objects = self.unlocked.repository().objects();
         let pages = self.manifest.pages.iter().filter_map(|page| read_page(objects, self.context, *page).ok());
@@ -252,7 +252,7 @@ impl SnapshotReader<'_> {
     }
 }
 
-/// The bytes of a frame among those of its pack from `run_offset` on.
+/// The bytes of a frame within bytes of its pack that start at `run_offset`.
 fn frame_in_run<'b>(location: &FrameLocation, run_offset: u64, bytes: &'b [u8]) -> Option<&'b [u8]> {
     let start = usize::try_from(u64::from(location.offset) - run_offset).unwrap_or(usize::MAX);
     bytes.get(start..start.saturating_add(location.stored as usize))
@@ -266,7 +266,7 @@ fn without_hint(wants: &[Want]) -> Vec<usize> {
     (0..wants.len()).filter(|at| wants[*at].location.is_none()).collect()
 }
 
-/// The wants that have a hint, by pack and offset.
+/// The wants that have a hint, sorted by pack and offset.
 fn in_pack_order(wants: &[Want]) -> Vec<(usize, FrameLocation)> {
     let mut located = Vec::new();
     for (at, want) in wants.iter().enumerate() {
@@ -281,9 +281,9 @@ struct Fetch<'a, F> {
     reader: &'a SnapshotReader<'a>,
     wants: &'a [Want],
     each: F,
-    /// Wants whose range was cut off; each is read by itself.
-    alone: Vec<usize>,
-    /// Wants whose hint leads nowhere, or that have none.
+    /// Wants whose range was cut off. Each is read with its own request.
+    unbatched: Vec<usize>,
+    /// Wants that have no hint or a stale one.
     by_index: Vec<usize>,
 }
 
@@ -295,9 +295,9 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
                 self.by_index.extend(&run.wants);
                 Ok(())
             }
-            // The pack is cut off somewhere; what lies before that can be read by itself.
+            // The pack is truncated somewhere. Frames before that point can be read individually.
             Err(StoreError::Short { .. }) => {
-                self.alone.extend(&run.wants);
+                self.unbatched.extend(&run.wants);
                 Ok(())
             }
             Err(error) => self.fail_run(run, error),
@@ -312,7 +312,7 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
         Ok(())
     }
 
-    /// Passes content on; what did not open is read by the index later.
+    /// Passes content on. A chunk that could not be opened is read by the index later.
     fn take_opened(&mut self, at: usize, opened: Result<Vec<u8>, RepoError>) -> Result<(), E> {
         match opened {
             Ok(content) => (self.each)(at, Ok(content)),
@@ -333,8 +333,8 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
         Ok(())
     }
 
-    fn fetch_alone(&mut self) -> Result<(), E> {
-        for at in std::mem::take(&mut self.alone) {
+    fn fetch_unbatched(&mut self) -> Result<(), E> {
+        for at in std::mem::take(&mut self.unbatched) {
             let opened = self.reader.fetch_by_hint(&self.wants[at]);
             self.take_opened(at, opened)?;
         }
@@ -350,7 +350,7 @@ impl<E: From<RepoError>, F: FnMut(usize, Result<Vec<u8>, RepoError>) -> Result<(
     }
 }
 
-/// Frames of one pack that are read in one go.
+/// Frames of one pack that are read with one request.
 struct FetchRun {
     read: Read,
     pack: u32,
@@ -403,7 +403,7 @@ fn kind_name(kind: FrameType) -> &'static str {
     }
 }
 
-/// A wanted chunk and the pack that it should lie in.
+/// A wanted chunk and the pack that should contain it.
 struct WantInPack<'w> {
     want: &'w Want,
     pack: Name,

@@ -1,4 +1,4 @@
-//! Reading a snapshot: manifest, nodes, leaves, streams.
+//! Reads a snapshot: manifest, nodes, leaves, streams.
 
 mod fetch;
 mod snapshot;

@@ -28,7 +28,7 @@ const ROOT: &str = "a root of the manifest";
 pub struct Want {
     pub kind: FrameType,
     pub id: ChunkId,
-    /// Where it should be; `pack` is an ordinal of the reader's packs.
+    /// Its expected location. `pack` is an ordinal of the reader's packs.
     pub location: Option<FrameLocation>,
 }
 
@@ -43,7 +43,7 @@ pub struct LeafRef {
     pub streams: Box<[StreamPlace]>,
 }
 
-/// A stream and where its piece or list should be.
+/// A stream, and the expected location of its piece or list.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamPlace {
     pub stream: StreamRef,
@@ -63,7 +63,7 @@ pub struct SnapshotReader<'a> {
     pub(super) manifest: OpenManifest,
     pub(super) structure: StructureKeys,
     pub(super) ids: Option<SourceIdKeys>,
-    /// Packs of the epoch, those of trusted keys first.
+    /// Packs of the epoch. Packs of trusted keys come first.
     pub(super) inventory: Vec<WantedPack>,
     pub(super) signers: Signers,
     pub(super) packs: Mutex<Packs>,
@@ -105,7 +105,7 @@ fn renumber_packs(child: &mut Child, ordinals: &[u32]) {
     }
 }
 
-/// What a key sealed that was revoked since comes last: of two chunks of one id, its own may be garbage.
+/// Packs of keys that were revoked come last: of two chunks with the same id, the revoked key's may be garbage.
 fn packs_of_epoch(ledger: &Ledger, epoch: Epoch) -> Vec<WantedPack> {
     let packs = ledger.inventory().filter(|pack| pack.epoch == epoch);
     let (trusted, untrusted): (Vec<&InventoryPack>, Vec<_>) = packs.partition(|pack| ledger.trusts(&pack.signer));
@@ -116,14 +116,14 @@ fn wraps_by_session(wraps: &[SessionWrap]) -> BTreeMap<SessionId, SessionWrap> {
     wraps.iter().map(|wrap| (wrap.session(), wrap.clone())).collect()
 }
 
-/// The id keys, for roles that have them.
+/// The id keys, if the role has them.
 fn id_keys(unlocked: &Unlocked, epoch: Epoch, structure: &StructureKeys) -> Result<Option<SourceIdKeys>, RepoError> {
     let ids = unlocked.epoch(epoch)?.ids().map(|ids| ids.source(structure));
     ids.transpose().map_err(|source| RepoError::Grant { key: unlocked.key(), source })
 }
 
 impl<'a> SnapshotReader<'a> {
-    /// Opens a snapshot as far as the role goes.
+    /// Opens a snapshot as far as the role allows.
     pub fn open(unlocked: &'a Unlocked, ledger: &Ledger, record: &SnapshotRecord) -> Result<Self, RepoError> {
         let source = ledger.source;
         let epoch = record.snapshot.epoch;
@@ -154,13 +154,13 @@ impl<'a> SnapshotReader<'a> {
         &self.manifest
     }
 
-    /// Hints that led nowhere so far.
+    /// Number of stale hints found so far.
     #[must_use]
     pub fn stale_hints(&self) -> u64 {
         self.stale_hints.load(Ordering::Relaxed)
     }
 
-    /// The keyed row hash, for roles that have it.
+    /// The id keys of the source, if the role has them.
     #[must_use]
     pub fn ids(&self) -> Option<&SourceIdKeys> {
         self.ids.as_ref()
@@ -172,7 +172,7 @@ impl<'a> SnapshotReader<'a> {
         root.map(|root| self.open_root(root)).transpose()
     }
 
-    /// A root of the manifest. The locations in it refer to the reader's packs.
+    /// Opens a root of the manifest. The locations in it refer to the reader's packs.
     pub fn open_root(&self, root: &TreeRoot) -> Result<Skeleton, RepoError> {
         let skeleton = Skeleton::read(&root.skeleton).in_object(ROOT)?;
         Ok(self.intern(skeleton))
@@ -190,7 +190,7 @@ impl<'a> SnapshotReader<'a> {
         self.context.source
     }
 
-    /// Makes a skeleton's locations refer to the reader's packs instead of its own.
+    /// Makes a skeleton's locations refer to the reader's packs instead of its own pack table.
     pub(super) fn intern(&self, mut skeleton: Skeleton) -> Skeleton {
         let ordinals = self.intern_packs(&std::mem::take(&mut skeleton.packs));
         for child in &mut skeleton.children {
@@ -199,7 +199,7 @@ impl<'a> SnapshotReader<'a> {
         skeleton
     }
 
-    /// The ordinals of these packs among the reader's.
+    /// The ordinals of these packs among the reader's packs.
     pub(super) fn intern_packs(&self, packs: &[PackRef]) -> Vec<u32> {
         let mut known = lock(&self.packs);
         packs.iter().map(|pack| known.intern(pack)).collect()

@@ -1,4 +1,4 @@
-//! Walking what a snapshot refers to: nodes down to leaves, streams to their pieces.
+//! Walks the content of a snapshot: nodes down to leaves, and streams down to pieces.
 
 use crate::base::frame::FrameType;
 use crate::format::cell::{StreamForm, StreamRef};
@@ -7,7 +7,7 @@ use crate::format::node::{Child, FrameLocation, PieceList, Skeleton, StreamPiece
 use crate::repo::error::{InObject, RepoError};
 use crate::repo::reader::snapshot::{LeafRef, SnapshotReader, StreamPlace, Want, renumber_pack};
 
-/// Nodes that are open at the same time when a tree is walked.
+/// Nodes that are open at the same time while a tree is walked.
 const NODES_PER_BATCH: usize = 24;
 
 /// Names the secrets in errors.
@@ -23,8 +23,8 @@ impl SnapshotReader<'_> {
         Ok(nodes.into_iter().flat_map(leaf_refs).collect())
     }
 
-    /// The leaves of a tree, in order, some thousands at a time: what is in memory does not grow with
-    /// the table. Nodes that cannot be read are left out and named.
+    /// Passes on the leaves of a tree, in order, a few thousand at a time, so that memory does not grow with the table.
+    /// Nodes that cannot be read are skipped and reported.
     pub fn leaf_batches<E: From<RepoError>>(
         &self,
         root: &Skeleton,
@@ -40,7 +40,7 @@ impl SnapshotReader<'_> {
         Ok(())
     }
 
-    /// The leaves below nodes whose parent is of this level.
+    /// The leaves below nodes whose parent is at this level.
     fn batches_of<E: From<RepoError>>(
         &self,
         expanded: ExpandedNodes,
@@ -73,7 +73,7 @@ impl SnapshotReader<'_> {
         }
     }
 
-    /// The nodes of children, in order, and those that cannot be read.
+    /// Reads the nodes of children, in order. Also returns the ones that cannot be read.
     fn expand_children<'c>(
         &self,
         children: impl IntoIterator<Item = &'c Child>,
@@ -85,16 +85,16 @@ impl SnapshotReader<'_> {
         Ok(expansion.finish())
     }
 
-    /// Reads the content of a node that must be of this level.
+    /// Decodes the content of a node, which must be at this level.
     pub fn open_node(&self, want: &Want, content: &[u8], level: u8) -> Result<Skeleton, RepoError> {
         let skeleton = Skeleton::read(content).in_object(want)?;
         if skeleton.level != level {
-            return Err(RepoError::damaged(want, format!("it is of level {}, not {level}", skeleton.level)));
+            return Err(RepoError::damaged(want, format!("it is at level {}, not {level}", skeleton.level)));
         }
         Ok(self.intern(skeleton))
     }
 
-    /// The bytes of a stream.
+    /// Reads the bytes of a stream.
     pub fn stream(&self, place: &StreamPlace) -> Result<Vec<u8>, RepoError> {
         let StreamPlace { stream, location } = *place;
         let bytes = match stream.form {
@@ -116,7 +116,7 @@ impl SnapshotReader<'_> {
         Ok(pieces.concat())
     }
 
-    /// The engine's schema document.
+    /// Reads the engine's schema document.
     pub fn schema(&self) -> Result<Vec<u8>, RepoError> {
         let secrets = self.manifest.secrets.as_ref();
         let secrets = secrets.ok_or_else(|| self.unlocked.wrong_role("reading a schema", "an admin"))?;
@@ -135,7 +135,7 @@ impl SnapshotReader<'_> {
         Ok(self.pieces_and_lengths(place)?.into_iter().map(|(want, _)| want).collect())
     }
 
-    /// The same with the length of each in bytes.
+    /// The pieces with the length of each in bytes.
     pub fn pieces_and_lengths(&self, place: &StreamPlace) -> Result<Vec<(Want, u64)>, RepoError> {
         let list = self.piece_list(place)?;
         let ordinals = self.intern_packs(&list.packs);
@@ -192,7 +192,7 @@ impl<'a, 'c> NodeExpansion<'a, 'c> {
 /// Nodes one level below others, in order.
 struct ExpandedNodes {
     nodes: Vec<Skeleton>,
-    /// Those that cannot be read.
+    /// Nodes that cannot be read.
     lost: Vec<LostNode>,
 }
 
@@ -205,7 +205,7 @@ fn wrong_length(stream: &StreamRef, bytes: usize) -> RepoError {
     RepoError::damaged(format!("stream {}", stream.id), reason)
 }
 
-/// Leaves that follow each other, but for what lies below the nodes that are lost.
+/// Consecutive leaves, except those below lost nodes.
 #[derive(Debug)]
 pub struct LeafBatch {
     pub leaves: Vec<LeafRef>,

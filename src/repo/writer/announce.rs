@@ -1,7 +1,8 @@
-//! Tells later runs which packs this session has stored, so that an interrupted one is not in vain
-//! (`docs/format.md` section 12). Written with the first pack, then with the pack that is stored a few seconds or a
-//! few packs later, and when a run ends early. So a run that is killed uploads again what took it some seconds: few
-//! packs over a slow line, where each is dear, and some more over a fast one; and announcing costs no line much.
+//! Announces the packs that this session has stored, so that a later run can adopt them if this one is interrupted
+//! (`docs/format.md` section 12). An announcement is written with the first pack, then with the next pack that is
+//! stored after a few seconds or a few packs, and when a run ends early. So a killed run has to upload only a few
+//! seconds' work again: few packs over a slow line, where each is expensive, and more over a fast one. The cost of
+//! announcing is low on any line.
 
 use std::sync::Mutex;
 
@@ -15,9 +16,9 @@ use crate::repo::error::WriteError;
 use crate::repo::open::Unlocked;
 use crate::repo::writer::setup::StoredPack;
 
-/// Packs that wait for an announcement at most.
+/// Most packs that wait for an announcement.
 const PACKS_PER_ANNOUNCEMENT: usize = 8;
-/// Time after an announcement in which packs wait for the next, in microseconds of any clock.
+/// Minimum time between announcements in microseconds, unless enough packs are waiting.
 const PAUSE_US: u64 = 3_000_000;
 
 /// Writes session announcements.
@@ -39,20 +40,20 @@ struct AnnouncerState {
 
 impl AnnouncerState {
     fn is_due(&self, now: Moment) -> bool {
-        // A clock that was set back must not keep packs waiting.
+        // The absolute difference, so that a clock that was set back does not keep packs waiting.
         let paused = self.announced.is_none_or(|then| now.0.abs_diff(then.0) >= PAUSE_US);
         paused || self.waiting.len() >= PACKS_PER_ANNOUNCEMENT
     }
 }
 
 impl<'a> Announcer<'a> {
-    /// Nothing is announced yet.
+    /// An announcer that has not announced anything yet.
     #[must_use]
     pub fn new(unlocked: &'a Unlocked, context: FrameContext, session: SessionId, wrap: &'a SessionWrap) -> Self {
         Self { unlocked, context, session, wrap, state: Mutex::default() }
     }
 
-    /// A pack is in the store.
+    /// Records that a pack is in the store, and announces if it is time to.
     pub fn uploaded(&self, pack: StoredPack) -> Result<(), WriteError> {
         let mut state = lock(&self.state);
         state.waiting.push(pack);
@@ -62,7 +63,7 @@ impl<'a> Announcer<'a> {
         Ok(())
     }
 
-    /// Announces what is not announced yet: for a run that ends without a commit.
+    /// Announces the packs that are still waiting. For a run that ends without a commit.
     pub fn flush(&self) -> Result<(), WriteError> {
         let mut state = lock(&self.state);
         if state.waiting.is_empty() { Ok(()) } else { self.announce(&mut state) }
@@ -72,7 +73,7 @@ impl<'a> Announcer<'a> {
         let announcement = self.announcement(state);
         let bytes = self.sign(&announcement)?;
         let objects = self.unlocked.repository().objects();
-        // An announced pack is believed by the run that adopts it, so it must not be lost by a power cut.
+        // A run that adopts an announced pack relies on it, so a power failure must not lose the pack.
         objects.barrier()?;
         objects.create(&announcement.name(), bytes.into())?;
         state.number = announcement.number;
@@ -87,7 +88,7 @@ impl<'a> Announcer<'a> {
         encoded.map_err(|source| WriteError::Statement { source })
     }
 
-    /// The next announcement, of the packs that wait for one.
+    /// The next announcement, with the waiting packs.
     fn announcement(&self, state: &AnnouncerState) -> Announcement {
         let number = state.number + 1;
         Announcement {
@@ -110,7 +111,7 @@ mod tests {
     use crate::base::time::Moment;
     use crate::repo::writer::setup::StoredPack;
 
-    /// Announcements of packs that are stored at these moments.
+    /// The times of announcements when packs are stored at these times.
     fn announced_at(moments: impl Iterator<Item = i64>) -> Vec<i64> {
         let mut state = AnnouncerState::default();
         let mut announced = Vec::new();
@@ -126,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_pack_at_once_then_by_time_or_number() {
+    fn the_first_pack_is_announced_at_once_and_later_ones_by_time_or_number() {
         let pause = i64::try_from(PAUSE_US).expect("short");
         let slow: Vec<i64> = (0..5).map(|n| n * pause).collect();
         assert_eq!(announced_at(slow.iter().copied()), slow);
         let step = PACKS_PER_ANNOUNCEMENT;
         assert_eq!(announced_at(0..100), (0..100).step_by(step).collect::<Vec<_>>());
         assert_eq!(announced_at([0, 1, pause - 1, pause, pause + 1].into_iter()), [0, pause]);
-        // A clock that was set back.
+        // The clock was set back.
         assert_eq!(announced_at([pause * 9, pause, pause + 1].into_iter()), [pause * 9, pause]);
     }
 }

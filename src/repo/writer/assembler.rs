@@ -1,8 +1,8 @@
-//! The assembler: one thread that puts leaves back into order, fills packs, and builds nodes.
+//! The assembler: one thread that restores the order of leaves, fills packs, and builds nodes.
 //!
-//! A node names the packs of its children, and a pack has a name only once it is closed. So a node
-//! waits until all its children lie in closed packs, and goes into a pack that holds nodes only,
-//! which also keeps nodes together for roles that read nothing else.
+//! A node names the packs of its children, and a pack has a name only once it is closed. So a node waits until all its
+//! children are in closed packs. It then goes into a pack of nodes, which also keeps nodes together for roles that read
+//! nothing else.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
@@ -26,12 +26,12 @@ use crate::repo::writer::setup::{BuiltTree, StoredPack, UsedPacks, WriterSetup, 
 use crate::repo::writer::worker::{FrameSealer, SealResult, SealedLeaf, send};
 use crate::tree::builder::{BuiltNode, TreeBuilder, TreeKeys};
 
-/// Entries after which an index fragment is written, so that memory does not grow with the session.
+/// Number of entries after which an index fragment is written, so that memory does not grow with the session.
 const FRAGMENT_ENTRIES: usize = 128 << 10;
-/// Nodes that may wait for a pack of streams to fill before it is closed as it is.
+/// Number of pending chunks that wait for an open pack. Beyond it, packs are closed before they are full.
 const PENDING_MAX: usize = 256;
 
-/// An object on its way to the store.
+/// An object to be uploaded.
 pub(super) enum Upload {
     Pack(Digest, Bytes),
     Index(Digest, Bytes),
@@ -54,13 +54,13 @@ pub(super) fn run(
     assembler.finish()
 }
 
-/// What has to be taken in order.
+/// A part that must be taken in order.
 enum TreePart {
     Leaves { tree: u32, leaves: Vec<SealedLeaf> },
     End { tree: u32 },
 }
 
-/// Parts by their number, until all before them have come.
+/// Parts by number, kept until all parts before them have arrived.
 #[derive(Default)]
 struct InOrder {
     waiting: BTreeMap<u64, TreePart>,
@@ -107,7 +107,7 @@ impl PendingChunk {
 }
 
 impl SealedLeaf {
-    /// The leaf as its node has it, without locations.
+    /// The leaf as a child of its node, without locations.
     fn child(&self) -> Child {
         Child {
             id: self.id,
@@ -139,7 +139,7 @@ impl<'a> OpenTree<'a> {
         Self { builder: TreeBuilder::new(AssemblerKeys(ids)), leaves: 0, leaves_new: 0, bytes: 0, owners: 0 }
     }
 
-    /// Adds a leaf and returns the nodes that are complete with it.
+    /// Adds a leaf. Returns the nodes that it completes.
     fn push(&mut self, leaf: &SealedLeaf) -> Vec<BuiltNode> {
         self.count(leaf);
         self.builder.push(leaf.child(), &leaf.cut.first_key, &leaf.cut.last_key);
@@ -168,7 +168,7 @@ impl<'a> OpenTree<'a> {
     }
 }
 
-/// A tree without more leaves.
+/// A tree that gets no more leaves.
 struct FinishedTree {
     /// Without the content of the root, which waits for locations.
     built: BuiltTree,
@@ -182,9 +182,9 @@ struct Assembler<'a> {
     used: &'a UsedPacks,
     uploads: SyncSender<Upload>,
     frame_sealer: FrameSealer,
-    /// What this session wrote and closed.
+    /// The packs that this session wrote and closed.
     closed: Index,
-    /// Chunks in packs that are still open, and of pending nodes and lists.
+    /// Chunks in packs that are still open, and pending nodes and lists.
     open: HashSet<ChunkId, BuildHasherDefault<FirstBytes>>,
     leaves: OpenPack,
     nodes: OpenPack,
@@ -218,7 +218,7 @@ impl<'a> Assembler<'a> {
         })
     }
 
-    /// Takes a result; what has to come in order goes into `ordered`.
+    /// Takes a result. Results that must be in order go into `ordered`.
     fn take(&mut self, result: SealResult, ordered: &mut InOrder) -> Result<(), WriteError> {
         match result {
             SealResult::Piece(frame) => self.append(PackContent::Streams, &frame)?,
@@ -268,7 +268,7 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// Keeps a chunk until all that it refers to has a location, unless it is there already.
+    /// Keeps a chunk until everything that it refers to has a location, unless it already exists.
     fn add_pending(&mut self, chunk: PendingChunk) {
         let id = chunk.id();
         if !self.has_location(&id) && self.open.insert(id) {
@@ -276,12 +276,12 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// Whether a chunk lies in a closed pack, of this session or of those that the store had.
+    /// Whether a chunk is in a closed pack of this session or in the store.
     fn has_location(&self, id: &ChunkId) -> bool {
         self.closed.get(id).is_some() || self.setup.known.get(id).is_some()
     }
 
-    /// Appends a frame to the open pack of its kind, unless its chunk is there already.
+    /// Appends a frame to the open pack of its kind, unless its chunk already exists.
     fn append(&mut self, content: PackContent, frame: &SealedFrame) -> Result<(), WriteError> {
         if self.is_written(&frame.id) {
             return Ok(());
@@ -290,12 +290,12 @@ impl<'a> Assembler<'a> {
         if self.open_pack(content).is_full() { self.close_and_resolve(content) } else { Ok(()) }
     }
 
-    /// Whether a chunk lies in a pack, be it open or closed.
+    /// Whether a chunk is in a pack, open or closed.
     fn is_written(&self, id: &ChunkId) -> bool {
         self.open.contains(id) || self.has_location(id)
     }
 
-    /// Closes a pack and writes what waited for it.
+    /// Closes a pack and writes the chunks that waited for it.
     fn close_and_resolve(&mut self, content: PackContent) -> Result<(), WriteError> {
         self.close(content)?;
         self.resolve()
@@ -315,7 +315,7 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// Closes the open pack of a kind, indexes it and passes it on to be uploaded.
+    /// Closes the open pack of a kind, indexes it, and sends it to be uploaded.
     fn close(&mut self, content: PackContent) -> Result<(), WriteError> {
         let pack = std::mem::replace(self.open_pack(content), OpenPack::new(content));
         if pack.is_empty() {
@@ -341,7 +341,7 @@ impl<'a> Assembler<'a> {
         Ok(pack.close(&seal, &mut self.frame_sealer.sealer)?)
     }
 
-    /// Notes where the chunks of a closed pack lie.
+    /// Records the locations of the chunks in a closed pack.
     fn index_pack(&mut self, closed: ClosedPack) {
         let indexed = self.indexed(&closed);
         let ordinal = self.closed.add_pack(indexed.clone());
@@ -374,8 +374,8 @@ impl<'a> Assembler<'a> {
         }
     }
 
-    /// Writes every pending chunk whose children all have a location. In the order in which they came, so that
-    /// children come before their parents.
+    /// Writes every pending chunk whose children all have a location. In order of arrival, so that children come before
+    /// their parents.
     fn resolve(&mut self) -> Result<(), WriteError> {
         let mut waiting = VecDeque::new();
         while let Some(mut chunk) = self.pending.pop_front() {
@@ -414,7 +414,7 @@ impl<'a> Assembler<'a> {
         self.write_structure(&[frame])
     }
 
-    /// Appends frames side by side to the pack of nodes.
+    /// Appends frames next to each other to the pack of nodes.
     fn write_structure(&mut self, frames: &[SealedFrame]) -> Result<(), WriteError> {
         if self.nodes.is_full() {
             self.close(PackContent::Nodes)?;
@@ -447,7 +447,7 @@ impl<'a> Assembler<'a> {
         Ok(Written { trees, packs: self.packs, frame_bytes: self.frame_bytes, index: self.closed })
     }
 
-    /// Each round writes one more level of nodes.
+    /// Each iteration writes one more level of nodes.
     fn write_all_pending(&mut self) -> Result<(), WriteError> {
         while !self.pending.is_empty() {
             if self.nodes.is_empty() {
@@ -458,7 +458,7 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    /// The content of a root whose children all lie in closed packs.
+    /// The content of a root whose children are all in closed packs.
     fn located_content(&self, mut root: BuiltNode) -> Result<Vec<u8>, WriteError> {
         let locator = Locator::new(self.setup.known, &self.closed);
         match locator.locate_node(&mut root.skeleton) {

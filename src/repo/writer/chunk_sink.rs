@@ -1,4 +1,4 @@
-//! Where content enters the writer: leaves in tree order from one thread, streams from any thread.
+//! The entry point of the writer: it takes leaves in tree order from one thread, and streams from any thread.
 //!
 //! Reading a database must not wait until its streams are sealed and stored. So the pieces and lists of streams go
 //! through a spill queue on disk.
@@ -20,7 +20,7 @@ use crate::sort::{QueuePush, SpillQueue, SpillQueueReader};
 use crate::tree::builder::LeafCut;
 use crate::tree::stream::StreamChunker;
 
-/// Bytes of leaves that go to a worker together: handing over a leaf alone costs as much as sealing it.
+/// Bytes of leaves that are handed to a worker together. Handing over a single leaf would cost as much as sealing it.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// Takes content and passes it on to the workers.
@@ -31,7 +31,7 @@ pub struct ChunkSink<'a> {
     results: SyncSender<SealResult>,
     spill_queue: &'a SpillQueue,
     next_seq: AtomicU64,
-    /// Leaves of the current tree that no worker has yet.
+    /// Leaves of the current tree that have not been handed to a worker.
     batch: Mutex<Vec<LeafCut>>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> ChunkSink<'a> {
         Self { setup, used, jobs, results, spill_queue, next_seq: AtomicU64::new(0), batch: Mutex::default() }
     }
 
-    /// The next leaf of a tree. Trees come one after the other, from one thread.
+    /// Takes the next leaf of a tree. Trees must come one after another, from one thread.
     pub fn leaf(&self, tree: u32, cut: LeafCut) -> Result<(), WriteError> {
         let mut batch = lock(&self.batch);
         batch.push(cut);
@@ -65,13 +65,13 @@ impl<'a> ChunkSink<'a> {
         self.next_seq.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// The tree has no more leaves. A tree without any is an empty one.
+    /// Ends a tree. A tree without leaves is empty.
     pub fn end_tree(&self, tree: u32) -> Result<(), WriteError> {
         self.send_batch(tree, &mut lock(&self.batch))?;
         send(&self.results, SealResult::TreeEnd { seq: self.take_seq(), tree })
     }
 
-    /// A stream, cut into pieces that are stored if they are new. Does not wait until they are stored.
+    /// Cuts a stream into pieces, and stores the new ones. Does not wait until they are stored.
     pub fn stream(&self, bytes: &[u8]) -> Result<StreamRef, WriteError> {
         let pieces = self.cut_stream(bytes)?;
         let (form, id) = match pieces.as_slice() {
@@ -100,7 +100,7 @@ impl<'a> ChunkSink<'a> {
         Ok(id)
     }
 
-    /// Queues a list, behind its pieces, unless the store has it.
+    /// Queues a list after its pieces, unless the store has it.
     fn push_list(&self, pieces: Vec<StreamPiece>) -> Result<ChunkId, WriteError> {
         let list = PieceList { pieces, packs: Vec::new() };
         let id = self.setup.ids.chunk_id(FrameType::List, &list.hashed());
@@ -123,7 +123,7 @@ fn content_bytes(cuts: &[LeafCut]) -> usize {
     cuts.iter().map(|cut| cut.content.len()).sum()
 }
 
-/// Passes queued pieces to the workers and queued lists to the assembler, until no more come.
+/// Passes queued pieces to the workers and queued lists to the assembler until the queue ends.
 pub(super) fn forward_streams(
     mut queue: SpillQueueReader<'_>,
     jobs: &SyncSender<SealJob>,
@@ -140,7 +140,7 @@ pub(super) fn forward_streams(
     Ok(())
 }
 
-/// The key of what is queued.
+/// The key of a queued record.
 struct QueuedKey {
     kind: u8,
     id: ChunkId,

@@ -1,4 +1,4 @@
-//! Where the children of a node and the pieces of a list lie, once all of them are in closed packs.
+//! Finds the locations of a node's children and of a list's pieces, once all of them are in closed packs.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ pub(super) enum Located {
     NotYet,
 }
 
-/// Finds the locations that one node or list names, and collects their packs.
+/// Finds the locations for one node or list, and collects their packs.
 pub(super) struct Locator<'a> {
-    /// What the store had.
+    /// Chunks that the store had before this session.
     known: &'a Index,
-    /// What this session wrote and closed.
+    /// Packs that this session wrote and closed.
     closed: &'a Index,
     packs: Vec<PackRef>,
-    /// Ordinals in `packs` by the index that has the pack and its ordinal there.
+    /// Ordinals in `packs`, by an index and the pack's ordinal in that index.
     ordinals: HashMap<(IndexOrigin, u32), u32>,
 }
 
@@ -64,7 +64,7 @@ impl<'a> Locator<'a> {
         Some(())
     }
 
-    /// Chunks are stored in order: while the last has no location, it is of no use to look for all.
+    /// Chunks are stored in order. If the last one has no location, searching for all of them would be wasted work.
     fn is_last_missing(&self, last: Option<&ChunkId>) -> bool {
         last.is_some_and(|id| self.closed.get(id).is_none() && self.known.get(id).is_none())
     }

@@ -1,4 +1,4 @@
-//! Writing chunks: plain content in, packs in the store and tree roots out.
+//! Writes chunks: plain content in, packs in the store and tree roots out.
 
 mod announce;
 mod assembler;

@@ -1,8 +1,8 @@
-//! Writing chunks: plain content in, packs in the store and tree roots out.
+//! Writes chunks: plain content in, packs in the store and tree roots out.
 //!
-//! The caller passes leaves in tree order and streams in any order to a [`ChunkSink`]; passing a stream never waits
-//! for the store. Workers compute ids, skip what the store has, compress and seal. One assembler fills packs and
-//! builds nodes. Uploaders store packs. Nothing here commits: until a ledger entry names them, packs are orphans.
+//! The caller passes leaves in tree order and streams in any order to a [`ChunkSink`]. Passing a stream never waits for
+//! the store. Workers compute ids, skip chunks that the store has, compress and seal. One assembler fills packs and
+//! builds nodes. Uploaders store packs. Nothing here commits: packs are orphans until a ledger entry names them.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -23,12 +23,12 @@ use crate::sort::{SpillOptions, SpillQueue};
 
 /// Jobs and results that may wait between stages.
 const QUEUE: usize = 16;
-/// Bytes of streams that wait in memory before they go to the disk.
+/// Bytes of streams that wait in memory before they are spilled to disk.
 const PIECES_BYTES: usize = 4 << 20;
-/// Packs uploaded at once.
+/// Concurrent uploads of packs.
 const UPLOADS: usize = 2;
 
-/// Runs `feed` with a [`ChunkSink`] and stores everything that the sink is given.
+/// Runs `feed` with a [`ChunkSink`], and stores everything that the sink is given.
 pub fn write<R: Send, E: Send + From<WriteError>>(
     setup: &WriterSetup<'_>,
     announcer: &Announcer<'_>,
@@ -46,7 +46,7 @@ pub fn write<R: Send, E: Send + From<WriteError>>(
     })
 }
 
-/// What the stages of a writing run share.
+/// State that the stages of a writing run share.
 struct Pipeline<'a> {
     setup: &'a WriterSetup<'a>,
     announcer: &'a Announcer<'a>,
@@ -54,7 +54,7 @@ struct Pipeline<'a> {
     spill_queue: &'a SpillQueue,
 }
 
-/// A queue that several threads take from.
+/// A queue with several receiving threads.
 type SharedReceiver<T> = Arc<Mutex<Receiver<T>>>;
 type StageHandle<'scope, T> = ScopedJoinHandle<'scope, Result<T, WriteError>>;
 
@@ -65,7 +65,7 @@ struct Stages<'scope> {
 }
 
 impl Pipeline<'_> {
-    /// Starts all stages. They alone own the ends of the queues, so that each sees when another ends.
+    /// Starts all stages. Only the stages own the ends of the queues, so that each notices when another ends.
     fn start<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>) -> (ChunkSink<'env>, Stages<'scope>) {
         let (jobs, job_queue) = sync_channel(QUEUE);
         let (results, result_queue) = sync_channel(QUEUE);
@@ -156,7 +156,7 @@ impl Pipeline<'_> {
 }
 
 impl Stages<'_> {
-    /// Waits for all stages. Of several errors the one that caused the others is returned.
+    /// Waits for all stages. Of several errors, returns the one that caused the others.
     fn finish<R, E: From<WriteError>>(self, fed: Result<R, E>) -> Result<(R, Written), E> {
         let assembled = join(self.assembler);
         let others = all_or_first_cause(join_all(self.others));

@@ -1,4 +1,4 @@
-//! What a writing run is given, and what it gives back: the types that its stages share.
+//! Input and output of a writing run: the types that its stages share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,38 +17,38 @@ use crate::repo::index::Index;
 use crate::repo::io::Objects;
 use crate::sort::SpillOptions;
 
-/// What a writing run works with.
+/// The parameters of a writing run.
 pub struct WriterSetup<'a> {
     pub objects: &'a Objects,
     pub env: SharedEnv,
     pub progress: SharedProgress,
     pub cancel: Cancel,
-    /// Who signs index fragments.
+    /// Signs index fragments.
     pub identity: &'a Identity,
     pub ids: &'a SourceIdKeys,
     pub session: &'a SessionKeys,
     pub wrap: &'a SessionWrap,
     /// Chunks that the store has.
     pub known: &'a Index,
-    /// Threads that compress and seal.
+    /// Number of threads that compress and seal.
     pub workers: usize,
-    /// Where streams wait for the workers.
+    /// Where streams are spilled while they wait for the workers.
     pub spill: SpillOptions,
     pub mode: WriteMode,
 }
 
 impl WriterSetup<'_> {
-    /// Fails if somebody asked to stop.
+    /// Fails if the user asked to stop.
     pub(super) fn check_cancelled(&self) -> Result<(), WriteError> {
         if self.cancel.is_cancelled() { Err(WriteError::Cancelled) } else { Ok(()) }
     }
 }
 
-/// Whether anything reaches the store.
+/// Whether anything is written to the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WriteMode {
     Store,
-    /// Everything is done but the storing: for dry runs.
+    /// Everything is done except storing. For dry runs.
     Count,
 }
 
@@ -61,19 +61,19 @@ pub struct StoredPack {
 }
 
 impl StoredPack {
-    /// The object that it is.
+    /// The object as the ledger names it.
     #[must_use]
     pub fn object(&self) -> ObjectRef {
         ObjectRef { sha256: self.digest, size: self.size }
     }
 }
 
-/// What became of one tree.
+/// The result of building one tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BuiltTree {
-    /// As the caller numbered it.
+    /// The caller's number for the tree.
     pub tree: u32,
-    /// Root of the manifest, its table number and kind not yet set.
+    /// Root for the manifest. Its table number and kind are not set yet.
     pub root: TreeRoot,
     pub leaves: u64,
     /// Leaves that the store did not have.
@@ -83,24 +83,24 @@ pub struct BuiltTree {
     pub owners: u64,
 }
 
-/// What a writing run left behind.
+/// The result of a writing run.
 #[derive(Debug)]
 pub struct Written {
     pub trees: Vec<BuiltTree>,
     /// Packs written, in order.
     pub packs: Vec<StoredPack>,
-    /// Bytes of frames that were new.
+    /// Bytes of new frames.
     pub frame_bytes: u64,
-    /// Where everything lies that this run wrote.
+    /// The locations of everything that this run wrote.
     pub index: Index,
 }
 
-/// Which packs of the known chunks a snapshot needs.
+/// The packs of known chunks that a snapshot needs.
 #[derive(Debug)]
 pub struct UsedPacks(Vec<AtomicBool>);
 
 impl UsedPacks {
-    /// None of `packs` yet.
+    /// No pack is marked yet.
     #[must_use]
     pub fn new(packs: usize) -> Self {
         Self((0..packs).map(|_| AtomicBool::new(false)).collect())
@@ -120,7 +120,7 @@ impl UsedPacks {
         location.is_some()
     }
 
-    /// Ordinals marked.
+    /// Marked ordinals, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0u32..).zip(&self.0).filter(|(_, used)| used.load(Ordering::Relaxed)).map(|(ordinal, _)| ordinal)
     }

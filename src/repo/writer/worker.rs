@@ -1,5 +1,5 @@
-//! A worker: computes the id of content, and compresses and seals it if the store does not have it. Also the jobs
-//! and results that pass between the stages of the writer.
+//! A worker computes the id of content, and compresses and seals it if the store does not have it. Also defines the
+//! jobs and results that pass between the stages of the writer.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -18,9 +18,9 @@ use crate::repo::packer::SealedFrame;
 use crate::repo::writer::setup::{UsedPacks, WriterSetup};
 use crate::tree::builder::LeafCut;
 
-/// Work for a worker.
+/// A job for a worker.
 pub(super) enum SealJob {
-    /// Consecutive leaves of a tree. `seq` numbers the batches of leaves and the ends of trees.
+    /// Consecutive leaves of a tree. `seq` numbers batches of leaves and ends of trees.
     Leaves { seq: u64, tree: u32, cuts: Vec<LeafCut> },
     /// A piece of a stream that the store does not have.
     Piece { id: ChunkId, bytes: Vec<u8> },
@@ -39,7 +39,7 @@ pub(super) enum SealResult {
         id: ChunkId,
         list: PieceList,
     },
-    /// No more leaves of this tree.
+    /// The end of a tree.
     TreeEnd {
         seq: u64,
         tree: u32,
@@ -49,19 +49,19 @@ pub(super) enum SealResult {
 /// A leaf with its id.
 pub(super) struct SealedLeaf {
     pub(super) id: ChunkId,
-    /// Without its content.
+    /// Its content has been taken out.
     pub(super) cut: LeafCut,
     pub(super) bytes: u64,
     /// `None` if the store has it.
     pub(super) frame: Option<SealedFrame>,
 }
 
-/// Puts an item into a queue; fails if the stage that takes from it has ended.
+/// Puts an item into a queue. Fails if the receiving stage has ended.
 pub(super) fn send<T>(queue: &SyncSender<T>, item: T) -> Result<(), WriteError> {
     queue.send(item).map_err(|_| WriteError::Stopped)
 }
 
-/// The next item of a queue that several threads take from; `None` if no more come.
+/// The next item of a queue with several receiving threads. `None` if the queue has ended.
 pub(super) fn receive<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     lock(queue).recv().ok()
 }
@@ -139,7 +139,7 @@ impl FrameSealer {
         Ok(Self { sealer: session.sealer()?, encoder: Encoder::new()? })
     }
 
-    /// A frame of `content`, with `spans` (offset, length) kept out of the compression.
+    /// Compresses and seals `content`, with `spans` (offset, length) kept out of the compression.
     pub(super) fn seal(
         &mut self,
         kind: FrameType,
@@ -154,8 +154,8 @@ impl FrameSealer {
     }
 }
 
-/// The cells of a leaf that do not compress, by offset and length. Only looked for where rows are long enough to
-/// hold any.
+/// The incompressible cells of a leaf, by offset and length. They are searched only if rows are long enough to contain
+/// any.
 fn incompressible_spans(content: &[u8], rows: u64) -> Vec<(usize, usize)> {
     let mut spans = Vec::new();
     if !may_hold_spans(content, rows) {

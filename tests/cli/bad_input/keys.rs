@@ -172,7 +172,7 @@ fn key_files_that_were_altered_are_found_out() {
             arrange: |sandbox| with_line(sandbox, "key", &"0".repeat(32)),
             args: BACKUP,
             code: 5,
-            words: &["keys/operator.key", "does not hold the key that it names", "--key-file"],
+            words: &["keys/operator.key", "its secret does not match its key id", "--key-file"],
         },
         Case {
             name: "altered fingerprint",
@@ -186,7 +186,7 @@ fn key_files_that_were_altered_are_found_out() {
             arrange: |sandbox| with_line(sandbox, "secret", &format!("{}==", "A".repeat(86))),
             args: BACKUP,
             code: 5,
-            words: &["keys/operator.key", "does not hold the key that it names", "--key-file"],
+            words: &["keys/operator.key", "its secret does not match its key id", "--key-file"],
         },
         Case {
             name: "of a later version",

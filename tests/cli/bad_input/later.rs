@@ -77,7 +77,7 @@ fn grants_that_do_not_fit_are_named() {
             |sandbox| enrol(sandbox, Role::Operator, |_| {}),
             NEW_BACKUP,
             1,
-            &["keys/000001/", "it belongs elsewhere", "sidekeep verify"],
+            &["keys/000001/", "it belongs to another repository, epoch or key", "sidekeep verify"],
         ),
     ]);
 }

@@ -179,14 +179,14 @@ fn places_with_something_else_are_told_apart() {
             },
             args: &["init", "repo", "--keys-dir", "more"],
             code: 6,
-            words: &["did not finish left objects at repo", "choose another place"],
+            words: &["there are objects at repo from an init", "choose another place"],
         },
         Case {
             name: "a place that is taken",
             arrange: |sandbox| std::fs::create_dir(sandbox.path("more")).expect("makes"),
             args: &["init", "repo", "--keys-dir", "more"],
             code: 6,
-            words: &["there is a repository at repo already", "nothing was changed"],
+            words: &["there is already a repository at repo", "nothing was changed"],
         },
     ]);
 }

@@ -1,9 +1,9 @@
-//! The store fails once, at every call, in every way: the run goes on or ends with an error that says why, and never
-//! commits what does not come back.
+//! The store fails once, at every call, in every way. The run either continues or ends with an error that gives the
+//! reason, and never commits a snapshot that cannot be restored.
 
 use sidekeep::base::chain::chain;
 
-use crate::crash::night::Night;
+use crate::crash::scenario::Scenario;
 use crate::support::stores::faulty::{ALL, Effect, Fault, Faulty, Plan};
 use crate::support::world::findings::FindingsByKind;
 
@@ -15,18 +15,18 @@ fn plan(first: u64, times: u64, fault: Fault) -> Plan {
 }
 
 #[test]
-fn once_at_every_call_of_a_backup() {
-    let night = Night::small();
-    let healthy = Faulty::new(night.fork(), plan(u64::MAX, 1, Fault::Full));
-    night.world.beside(healthy.clone()).backup(&night.after);
+fn a_backup_survives_a_failed_call_or_reports_it() {
+    let scenario = Scenario::small();
+    let healthy = Faulty::new(scenario.fork(), plan(u64::MAX, 1, Fault::Full));
+    scenario.world.beside(healthy.clone()).backup(&scenario.after);
     let mut survived = 0;
     for call in 1..=healthy.calls() {
         for fault in FAULTS {
-            let memory = night.fork();
+            let memory = scenario.fork();
             let faulty = Faulty::new(memory.clone(), plan(call, 1, fault));
-            let result = night.world.beside(faulty).try_backup(&night.after);
-            let left = night.world.beside(memory);
-            let committed = night.assert_nothing_half(&left);
+            let result = scenario.world.beside(faulty).try_backup(&scenario.after);
+            let left = scenario.world.beside(memory);
+            let committed = scenario.assert_nothing_half(&left);
             match result {
                 Ok(report) => {
                     survived += 1;
@@ -43,44 +43,44 @@ fn once_at_every_call_of_a_backup() {
             }
         }
     }
-    assert!(survived > 0, "a lost answer to a create is looked for");
+    assert!(survived > 0, "the result of a create is looked up if its answer is lost");
 }
 
 #[test]
-fn for_ever_from_some_call_on() {
-    let night = Night::small();
+fn a_backup_fails_cleanly_if_the_store_fails_for_good() {
+    let scenario = Scenario::small();
     for call in [1, 3, 5, 8, 12, 16, 20, 24] {
         for fault in [Fault::Refused, Fault::Full, Fault::Short] {
-            let memory = night.fork();
+            let memory = scenario.fork();
             let faulty = Faulty::new(memory.clone(), plan(call, u64::MAX, fault));
-            let result = night.world.beside(faulty).try_backup(&night.after);
-            let left = night.world.beside(memory);
-            let committed = night.assert_nothing_half(&left);
+            let result = scenario.world.beside(faulty).try_backup(&scenario.after);
+            let left = scenario.world.beside(memory);
+            let committed = scenario.assert_nothing_half(&left);
             assert_eq!(result.is_ok(), committed, "call {call}, {fault:?}: {result:?}");
-            night.assert_next_run(&left);
+            scenario.assert_next_run(&left);
         }
     }
 }
 
 #[test]
-fn a_restore_through_a_failing_store_is_whole_or_says_what_is_not() {
-    let night = Night::small();
-    let healthy = Faulty::new(night.fork(), plan(u64::MAX, 1, Fault::Full));
-    let to = night.world.path("back");
-    night.world.beside(healthy.clone()).restore(&to);
+fn a_restore_through_a_failing_store_is_complete_or_fails() {
+    let scenario = Scenario::small();
+    let healthy = Faulty::new(scenario.fork(), plan(u64::MAX, 1, Fault::Full));
+    let to = scenario.world.path("back");
+    scenario.world.beside(healthy.clone()).restore(&to);
     std::fs::remove_file(&to).expect("was restored");
     for call in 1..=healthy.calls() {
         for fault in [Fault::Lost(Effect::NotApplied), Fault::Refused, Fault::Short] {
-            let faulty = Faulty::new(night.fork(), plan(call, 1, fault));
-            let to = night.world.path("back");
+            let faulty = Faulty::new(scenario.fork(), plan(call, 1, fault));
+            let to = scenario.world.path("back");
             let selector = sidekeep::ops::select::Selector::Latest(0);
-            match night.world.beside(faulty).try_restore(selector, &to) {
+            match scenario.world.beside(faulty).try_restore(selector, &to) {
                 Ok(report) if report.damaged().is_empty() && report.refused().is_empty() => {
-                    crate::support::sqlite::assert_same_database(&night.before, &to);
+                    crate::support::sqlite::assert_same_database(&scenario.before, &to);
                     std::fs::remove_file(&to).expect("was restored");
                 }
                 Ok(report) => panic!("call {call}, {fault:?}: nothing is damaged: {report:?}"),
-                Err(_) => assert!(!to.exists(), "call {call}, {fault:?}: half a database is none"),
+                Err(_) => assert!(!to.exists(), "call {call}, {fault:?}: a partial database"),
             }
         }
     }

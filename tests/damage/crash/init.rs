@@ -1,4 +1,4 @@
-//! A repository exists only whole.
+//! A repository is created completely or not at all.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn objects(store: Arc<dyn object_store::ObjectStore>, runtime: &tokio::runtime::
 }
 
 #[test]
-fn an_init_that_dies_leaves_a_whole_repository_or_none() {
+fn a_crashed_init_leaves_a_complete_repository_or_none() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let env: SharedEnv = Arc::new(Seeded::new(3));
     let init = |store: Arc<dyn object_store::ObjectStore>| {
@@ -37,7 +37,7 @@ fn an_init_that_dies_leaves_a_whole_repository_or_none() {
                     whole += 1;
                     assert_eq!(repository.roster().keys.len(), 5);
                     assert!(repository.roster().open_epoch().is_some() && repository.roster().voids.is_empty());
-                    let again = init(memory).expect_err("there is one");
+                    let again = init(memory).expect_err("a repository exists");
                     assert!(matches!(again, OpError::Repo(RepoError::Exists { .. })), "{again:?}");
                 }
                 Err(RepoError::NoRepository { .. }) => {
@@ -47,7 +47,7 @@ fn an_init_that_dies_leaves_a_whole_repository_or_none() {
                             let made = Repository::open(objects(memory, &runtime), env.clone()).expect("opens");
                             assert_eq!(made.roster().fingerprint(), fingerprint);
                         }
-                        // The dead one's roster may be a living one's, so it is left alone.
+                        // The crashed init's roster may belong to one that is still running, so it is left in place.
                         Err(error) => {
                             remains += 1;
                             assert!(matches!(error, OpError::Repo(RepoError::Unfinished { .. })), "{error:?}");
@@ -58,12 +58,12 @@ fn an_init_that_dies_leaves_a_whole_repository_or_none() {
             }
         }
     }
-    assert_eq!((whole, none > 10), (1, true), "the descriptor's call alone makes it");
-    assert_eq!(remains, 2, "its roster was there, its descriptor was not");
+    assert_eq!((whole, none > 10), (1, true), "only the descriptor's call creates the repository");
+    assert_eq!(remains, 2, "its roster was stored, its descriptor was not");
 }
 
 #[test]
-fn of_two_that_make_one_at_the_same_place_one_wins() {
+fn exactly_one_of_two_concurrent_inits_succeeds() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     for seed in 0..8 {
         let memory = Arc::new(InMemory::new());

@@ -1,4 +1,4 @@
-//! The program itself is ended from outside: by SIGKILL at any moment, by Ctrl-C.
+//! The program itself is stopped from outside: by SIGKILL at any time, and by Ctrl-C.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::support::world::data::{copy, create_service, draw, noise, open};
 use crate::support::world::look::assert_sound;
 use crate::support::world::{SOURCE, World, times};
 
-/// A repository in a directory, a database, and what a host needs to back it up.
+/// A repository in a directory, a database, and everything that a host needs to back it up.
 struct Host {
     world: World,
     live: PathBuf,
@@ -41,7 +41,7 @@ impl Host {
         command.spawn().expect("the program runs")
     }
 
-    /// A run that nothing disturbs: its report.
+    /// Runs an undisturbed backup and returns its report.
     fn good_backup(&self) -> serde_json::Value {
         let Output { status, stdout, stderr } = self.backup().wait_with_output().expect("ends");
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
@@ -54,12 +54,12 @@ impl Host {
 }
 
 #[test]
-fn killed_at_any_moment_it_leaves_what_was_there() {
+fn a_backup_killed_at_any_time_leaves_earlier_snapshots_intact() {
     let host = Host::new(60);
     let began = Instant::now();
     host.good_backup();
     let mut usual = began.elapsed();
-    let mut nights: Vec<(Digest, PathBuf)> = Vec::new();
+    let mut snapshots: Vec<(Digest, PathBuf)> = Vec::new();
     let (mut died, mut lived) = (0, 0);
     for round in 0..times(20) as i64 {
         let kept = host.world.path(&format!("kept {round}"));
@@ -69,8 +69,8 @@ fn killed_at_any_moment_it_leaves_what_was_there() {
         db.execute("INSERT INTO photos VALUES (?1, 1, NULL, ?2)", photo).expect("a photo");
         drop(db);
         copy(&host.live, &kept);
-        if nights.is_empty() {
-            nights.push((host.snapshots()[0], PathBuf::new()));
+        if snapshots.is_empty() {
+            snapshots.push((host.snapshots()[0], PathBuf::new()));
         }
 
         let mut run = host.backup();
@@ -80,23 +80,23 @@ fn killed_at_any_moment_it_leaves_what_was_there() {
         assert_ne!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
         assert_sound(&host.world, SOURCE);
         let now = host.snapshots();
-        assert!(now.len() <= nights.len() + 1, "{now:?}");
-        died += u32::from(now.len() == nights.len());
-        lived += u32::from(now.len() > nights.len());
-        if now.len() == nights.len() && round % 3 == 2 {
+        assert!(now.len() <= snapshots.len() + 1, "{now:?}");
+        died += u32::from(now.len() == snapshots.len());
+        lived += u32::from(now.len() > snapshots.len());
+        if now.len() == snapshots.len() && round % 3 == 2 {
             let began = Instant::now();
             host.good_backup();
             usual = began.elapsed();
         }
         let now = host.snapshots();
-        if now.len() > nights.len() {
-            nights.push((now[nights.len()], kept));
+        if now.len() > snapshots.len() {
+            snapshots.push((now[snapshots.len()], kept));
         }
-        assert_eq!(now, nights.iter().map(|night| night.0).collect::<Vec<_>>());
+        assert_eq!(now, snapshots.iter().map(|snapshot| snapshot.0).collect::<Vec<_>>());
     }
-    println!("{died} runs died, {lived} were through; one takes {usual:?}");
+    println!("{died} runs were killed, {lived} completed; one takes {usual:?}");
     assert!(died > 0, "none was killed in time");
-    for (id, kept) in &nights[1..] {
+    for (id, kept) in &snapshots[1..] {
         host.world.assert_restores(SOURCE, *id, kept);
     }
     let last = host.good_backup();
@@ -104,7 +104,7 @@ fn killed_at_any_moment_it_leaves_what_was_there() {
 }
 
 #[test]
-fn stopped_by_ctrl_c_it_ends_with_130_and_the_next_run_goes_on_from_there() {
+fn a_backup_stopped_by_ctrl_c_exits_with_130_and_the_next_run_resumes() {
     let host = Host::new(5);
     let db = open(&host.live);
     for photo in 0..10_i64 {

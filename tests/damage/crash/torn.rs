@@ -1,6 +1,6 @@
-//! The power fails on a store in a directory. What was written since the last barrier may be there under its name
-//! with nothing, a part or zeros in it, or not at all. Where barriers stand is what the first tests hold; what a
-//! reader and the next run make of the rest is what the others do.
+//! The power fails on a store in a directory. Objects written since the last barrier may then be empty, partial, full
+//! of zeros, or missing. The last tests check where barriers are needed. The others check that readers and the next run
+//! handle the remains.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,12 +25,12 @@ use sidekeep::repo::io::Objects;
 use sidekeep::repo::open::Repository;
 use sidekeep::store::{Location, OpenOptions, Store};
 
-use crate::crash::night::Night;
+use crate::crash::scenario::Scenario;
 use crate::support::world::data::{create_service, noise, open};
 use crate::support::world::look::packs;
 use crate::support::world::{SOURCE, World};
 
-/// What a file system may leave of a file that was never forced down.
+/// What a file system may leave of a file that was never synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Tear {
     Empty,
@@ -66,7 +66,7 @@ struct Torn {
 #[derive(Debug, Default)]
 struct State {
     creates: usize,
-    /// Written since the last barrier.
+    /// Objects written since the last barrier.
     pending: Vec<(Path, Bytes)>,
     failed: bool,
 }
@@ -84,13 +84,13 @@ impl Torn {
         if self.state.lock().expect("unpoisoned").failed { Err(power()) } else { Ok(()) }
     }
 
-    /// Notes the create of `path`; returns what is to be torn if the power fails now.
+    /// Records the create of `path`. Returns the objects to be torn if the power fails now.
     fn note(&self, path: &Path, whole: &Bytes) -> Vec<(Path, Bytes)> {
         let mut state = self.state.lock().expect("unpoisoned");
         state.creates += 1;
         let name = path.as_ref();
         if name.contains("/sessions/") || name.contains("/ledger/") || name == "sidekeep.json" {
-            // A barrier was before it.
+            // There was a barrier before it.
             state.pending.clear();
         }
         state.pending.push((path.clone(), whole.clone()));
@@ -116,7 +116,7 @@ impl fmt::Display for Torn {
 impl ObjectStore for Torn {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.check()?;
-        assert_eq!(options.mode, PutMode::Create, "nothing is overwritten");
+        assert_eq!(options.mode, PutMode::Create, "objects must not be overwritten");
         let whole = Bytes::from(payload.clone());
         let done = self.inner.put_opts(path, payload, options).await?;
         let torn = self.note(path, &whole);
@@ -130,7 +130,7 @@ impl ObjectStore for Torn {
     }
 
     async fn put_multipart_opts(&self, path: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        panic!("no upload has parts: {path}");
+        panic!("multipart upload: {path}");
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
@@ -151,11 +151,11 @@ impl ObjectStore for Torn {
     }
 
     async fn copy_opts(&self, from: &Path, _: &Path, _: CopyOptions) -> Result<()> {
-        panic!("nothing is ever copied: {from}");
+        panic!("copy: {from}");
     }
 }
 
-/// Everything of the inventory is there, byte for byte.
+/// Checks that every pack of the inventory is stored, byte for byte.
 fn assert_whole(left: &World) {
     for (pack, size) in left.ledger(SOURCE).inventory().map(|pack| (pack.digest, pack.size)) {
         let name = sidekeep::format::name::Name::Pack(left.source(SOURCE), pack);
@@ -165,39 +165,39 @@ fn assert_whole(left: &World) {
 }
 
 #[test]
-fn a_power_cut_at_any_create_of_a_backup_leaves_what_was_there() {
-    let night = Night::small();
-    let healthy = Torn::new(night.fork(), usize::MAX, Tear::Gone);
-    night.world.beside(healthy.clone()).backup(&night.after);
+fn a_power_failure_at_any_create_of_a_backup_leaves_earlier_snapshots_intact() {
+    let scenario = Scenario::small();
+    let healthy = Torn::new(scenario.fork(), usize::MAX, Tear::Gone);
+    scenario.world.beside(healthy.clone()).backup(&scenario.after);
     let creates = healthy.creates();
     assert!(creates >= 6, "packs, an announcement, an index fragment, a manifest, an entry: {creates}");
     for number in 1..=creates {
         for tear in TEARS {
             let what = format!("create {number} of {creates}, {tear:?}");
-            let memory = night.fork();
-            let died = night.world.beside(Torn::new(memory.clone(), number, tear)).try_backup(&night.after);
+            let memory = scenario.fork();
+            let died = scenario.world.beside(Torn::new(memory.clone(), number, tear)).try_backup(&scenario.after);
             died.map(|report| report.number).expect_err(&what);
 
-            let left = night.world.beside(memory);
+            let left = scenario.world.beside(memory);
             let ledger = left.ledger(SOURCE);
-            assert_eq!(ledger.snapshots.iter().map(|record| record.id).collect::<Vec<_>>(), [night.first], "{what}");
-            left.assert_restores(SOURCE, night.first, &night.before);
+            assert_eq!(ledger.snapshots.iter().map(|record| record.id).collect::<Vec<_>>(), [scenario.first], "{what}");
+            left.assert_restores(SOURCE, scenario.first, &scenario.before);
 
-            let next = left.backup(&night.after);
-            // A torn entry took a number and nothing else.
+            let next = left.backup(&scenario.after);
+            // A torn entry uses up its number and has no other effect.
             let torn_entry = number == creates && tear != Tear::Gone;
             assert_eq!(next.number, Some(if torn_entry { 3 } else { 2 }), "{what}");
             assert_eq!(left.ledger(SOURCE).voids.len(), usize::from(torn_entry), "{what}");
             assert_whole(&left);
-            left.assert_restores(SOURCE, next.snapshot.expect("committed"), &night.after);
-            left.assert_restores(SOURCE, night.first, &night.before);
-            assert_eq!(left.backup(&night.after).new_bytes, 0, "{what}: all is there now");
+            left.assert_restores(SOURCE, next.snapshot.expect("committed"), &scenario.after);
+            left.assert_restores(SOURCE, scenario.first, &scenario.before);
+            assert_eq!(left.backup(&scenario.after).new_bytes, 0, "{what}: everything is stored now");
         }
     }
 }
 
 #[test]
-fn a_power_cut_at_any_create_of_an_init_leaves_no_half_repository() {
+fn a_power_failure_at_any_create_of_an_init_leaves_no_partial_repository() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let objects = |store| Objects::new(Store::from_object_store(store), runtime.handle().clone());
     let init =
@@ -213,12 +213,12 @@ fn a_power_cut_at_any_create_of_an_init_leaves_no_half_repository() {
             };
             let is_said = match &error {
                 RepoError::NoRepository { .. } => true,
-                // Its name is there, and is told to be nothing of ours.
+                // The descriptor exists but is torn, so it is reported as foreign.
                 RepoError::Foreign { object } => object == "sidekeep.json" && number == healthy.creates(),
                 _ => false,
             };
             assert!(is_said, "create {number}, {tear:?}: {error:?}");
-            // Another init makes one or says what stands in its way; it never builds on what is torn.
+            // Another init either succeeds or reports what is in its way. It never builds on torn objects.
             match init(memory.clone(), 6) {
                 Ok(()) => drop(Repository::open(objects(memory), Arc::new(Seeded::new(5))).expect("opens")),
                 Err(OpError::Repo(RepoError::Exists { .. } | RepoError::Unfinished { .. })) => {}
@@ -228,12 +228,12 @@ fn a_power_cut_at_any_create_of_an_init_leaves_no_half_repository() {
     }
 }
 
-/// Objects of the repository in a directory.
+/// The names of all objects in the repository.
 fn objects_of(world: &World) -> BTreeSet<String> {
     world.objects().list("").expect("lists").into_iter().map(|listed| listed.name).collect()
 }
 
-/// A world in a directory with one snapshot, its source's directory, and the database as it is the day after.
+/// A world in a directory with one snapshot, the database with changes since, and the source's directory.
 fn in_a_directory() -> (World, PathBuf, PathBuf) {
     let world = World::new();
     let live = world.path("live.db");
@@ -246,10 +246,10 @@ fn in_a_directory() -> (World, PathBuf, PathBuf) {
 }
 
 #[test]
-fn what_an_entry_counts_on_is_on_the_disk_before_the_entry_and_the_entry_before_success() {
+fn objects_are_synced_before_the_entry_and_the_entry_before_success() {
     let (world, live, source) = in_a_directory();
     let (there, before) = (objects_of(&world), world.store().counters());
-    // No file can take the name of the next entry.
+    // A directory takes the name of the next entry, so that the entry cannot be created.
     std::fs::create_dir(source.join("ledger/0000000002")).expect("makes");
     let error = world.try_backup(&live).expect_err("it cannot commit");
     assert!(matches!(error, OpError::Repo(RepoError::Unclear { .. } | RepoError::Store(_))), "{error:?}");
@@ -266,25 +266,25 @@ fn what_an_entry_counts_on_is_on_the_disk_before_the_entry_and_the_entry_before_
 }
 
 #[test]
-fn the_roster_is_on_the_disk_before_the_descriptor() {
+fn the_roster_is_synced_before_the_descriptor() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let dir = tempfile::tempdir().expect("a directory");
     let location: Location = dir.path().to_str().expect("UTF-8").parse().expect("a location");
     let store = Store::create_at(&location, &OpenOptions::default()).expect("a store");
-    // No file can take the name of the descriptor.
+    // A directory takes the name of the descriptor, so that the descriptor cannot be created.
     std::fs::create_dir(dir.path().join("sidekeep.json")).expect("makes");
     let objects = Objects::new(store.clone(), runtime.handle().clone());
     let made = Init::create(objects, Arc::new(Seeded::new(3)), "test").map(drop);
-    made.expect_err("it cannot be finished");
+    made.expect_err("the descriptor cannot be created");
     let written = runtime.block_on(store.list_sorted("")).expect("lists").len() as u64;
     assert_eq!(written, 6, "five grants and the roster");
     assert!(store.counters().files_synced >= written, "{:?}", store.counters());
 }
 
 #[test]
-fn what_is_announced_is_on_the_disk_before_the_announcement() {
+fn packs_are_synced_before_they_are_announced() {
     let (world, live, source) = in_a_directory();
-    // No session can be announced below a file.
+    // A file replaces the folder of announcements, so that no announcement can be created.
     std::fs::remove_dir_all(source.join("sessions")).expect("removes");
     std::fs::write(source.join("sessions"), "").expect("writes");
     let (there, before) = (packs(&world, SOURCE), world.store().counters());

@@ -1,8 +1,8 @@
-//! Repositories of every released format, committed as they were written: the program of today reads each of them
-//! (`docs/format.md` section 14). `SIDEKEEP_BLESS=repository` writes the one of the current format again, which only a format
-//! that is not released yet may need. Their keys are theirs alone and open nothing else.
+//! Repositories of every released format, committed as written: today's program must read each of them
+//! (`docs/format.md` section 14). `SIDEKEEP_BLESS=repository` writes the repository of the current format again, which
+//! is allowed only for a format that has not been released. Their keys open nothing else.
 
-mod goes_on;
+mod next_backup;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -22,8 +22,8 @@ fn golden(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
 }
 
-/// Three nights of the service, the first forgotten; values of one and of many pieces, a tree of more than one level,
-/// and a second source. Returns what the last night's database held.
+/// Writes three snapshots of the service of which the first is forgotten, values of one piece and of many, a tree of
+/// more than one level, and a second source. Returns the fingerprint of the restored snapshots.
 fn write(to: &Path) -> String {
     let world = World::new();
     let path = world.path("live");
@@ -76,7 +76,8 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// Every table of a database: its name, its rows, and a digest of all cells in order, each as SQLite quotes it.
+/// For every table of a database: its name, its number of rows, and a digest of all cells in order, as SQLite quotes
+/// them.
 fn fingerprint(database: &Path) -> String {
     let db = Connection::open(database).expect("opens");
     let mut names = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").expect("prepares");
@@ -88,7 +89,7 @@ fn fingerprint(database: &Path) -> String {
         let columns: Vec<&str> = columns.column_names().collect();
         let quoted: Vec<String> = columns.iter().map(|column| format!("quote({column})")).collect();
         let columns = columns.join(", ");
-        // As bytes: not every text is UTF-8.
+        // As bytes, because some text is not valid UTF-8.
         let row = format!("CAST({} AS BLOB)", quoted.join(" || ',' || "));
         let mut rows = db.prepare(&format!("SELECT {row} FROM {name} ORDER BY {columns}")).expect("prepares");
         let rows: Vec<Vec<u8>> =
@@ -99,7 +100,7 @@ fn fingerprint(database: &Path) -> String {
     text
 }
 
-/// A key of a golden repository, private as a key file should be: a checkout makes everything readable.
+/// A key of a golden repository with the permissions of a key file, because a checkout makes all files readable.
 fn key(sandbox: &Sandbox, repository: &Path, role: &str) -> String {
     let text = std::fs::read_to_string(repository.join(format!("keys/{role}.key"))).expect("a key");
     let path = sandbox.write(&format!("{role}.key"), &text);
@@ -107,7 +108,7 @@ fn key(sandbox: &Sandbox, repository: &Path, role: &str) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-/// What every snapshot of a golden repository gives back.
+/// The fingerprints of all restored snapshots of a golden repository.
 fn restored(sandbox: &Sandbox, repository: &Path) -> String {
     let (store, key) = (repository.join("store"), key(sandbox, repository, "admin"));
     let reach = ["--repo", store.to_str().expect("UTF-8"), "--key-file", &key];

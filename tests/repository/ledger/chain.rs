@@ -14,13 +14,13 @@ use sidekeep::repo::ledger::Ledger;
 
 use crate::ledger::fixture::{Behind, Fixture, append_to, digest, object, prune, snapshot};
 
-fn night(n: u8) -> EntryBody {
+fn backup(n: u8) -> EntryBody {
     EntryBody::Snapshot(snapshot(n))
 }
 
-/// Changes the signed payload of a statement before it is signed: what a later version might write.
+/// Changes the payload of a statement before signing it, to what a later version might write.
 fn later(fixture: &Fixture, by: &sidekeep::crypto::role::Identity, old: &str, new: &str) -> Vec<u8> {
-    let bytes = fixture.entry(night(9), by, |_| {});
+    let bytes = fixture.entry(backup(9), by, |_| {});
     let mut envelope: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
     let payload = data_encoding::BASE64.decode(envelope["payload"].as_str().expect("text").as_bytes()).expect("base64");
     let payload = String::from_utf8(payload).expect("UTF-8");
@@ -40,21 +40,21 @@ const LATER: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn garbage_takes_a_number_and_nothing_else() {
+fn a_garbage_entry_uses_up_its_number_and_is_otherwise_ignored() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
-    fixture.appended(night(1), &operator);
+    fixture.appended(backup(1), &operator);
     assert!(fixture.why_void(b"garbage".to_vec()).is_some());
     assert!(fixture.why_void(vec![]).is_some());
     assert_eq!(fixture.why_void(vec![b' '; STATEMENT_BYTES_MAX + 7]).as_deref(), Some("it is too long"));
-    let at = fixture.appended(night(2), &operator);
+    let at = fixture.appended(backup(2), &operator);
     let ledger = fixture.ledger();
     assert_eq!((at.number, ledger.live().count(), ledger.voids.len()), (5, 2, 3));
     assert_eq!(ledger.inventory().count(), 2);
 }
 
 #[test]
-fn a_long_object_is_told_from_others_by_its_start() {
+fn the_digest_of_an_oversized_object_covers_only_its_start() {
     let fixture = Fixture::new();
     fixture.put_entry(1, vec![b' '; STATEMENT_BYTES_MAX + 1]);
     let exact = fixture.ledger().digests[0];
@@ -65,20 +65,20 @@ fn a_long_object_is_told_from_others_by_its_start() {
 }
 
 #[test]
-fn an_entry_in_another_place_is_void() {
+fn an_entry_in_the_wrong_place_is_void() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
-    let first = fixture.appended(night(1), &operator);
+    let first = fixture.appended(backup(1), &operator);
     let elsewhere = Some("it names another place or predecessor");
     let wrong = |bytes: Vec<u8>| assert_eq!(fixture.why_void(bytes).as_deref(), elsewhere);
-    wrong(fixture.entry(night(2), &operator, |place| place.previous = digest(1)));
-    wrong(fixture.entry(night(2), &operator, |place| place.previous = first.sha256));
-    wrong(fixture.entry(night(2), &operator, |place| place.number += 1));
-    wrong(fixture.entry(night(2), &operator, |place| place.number = 1));
-    wrong(fixture.entry(night(2), &operator, |place| place.source = SourceId::new([9; 16])));
-    wrong(fixture.entry(night(2), &operator, |place| place.repository = RepositoryId::new([9; 16])));
+    wrong(fixture.entry(backup(2), &operator, |place| place.previous = digest(1)));
+    wrong(fixture.entry(backup(2), &operator, |place| place.previous = first.sha256));
+    wrong(fixture.entry(backup(2), &operator, |place| place.number += 1));
+    wrong(fixture.entry(backup(2), &operator, |place| place.number = 1));
+    wrong(fixture.entry(backup(2), &operator, |place| place.source = SourceId::new([9; 16])));
+    wrong(fixture.entry(backup(2), &operator, |place| place.repository = RepositoryId::new([9; 16])));
     wrong(fixture.get(&Name::Ledger(fixture.source, 1)).to_vec());
-    fixture.appended(night(2), &operator);
+    fixture.appended(backup(2), &operator);
     assert_eq!(fixture.ledger().live().count(), 2);
 }
 
@@ -88,18 +88,18 @@ fn an_entry_copied_from_another_source_or_repository_is_void() {
     let operator = fixture.key(Role::Operator);
     let second = fixture.add_source("photos");
     let place = Ledger::load(&fixture.repository(), second).expect("folds").next_place().expect("a place");
-    let entry = Entry { place, written: sidekeep::base::time::Moment(0), body: night(1) };
+    let entry = Entry { place, written: sidekeep::base::time::Moment(0), body: backup(1) };
     assert!(fixture.why_void(fixture.sign(&entry, &operator)).is_some());
-    other.appended(night(1), &other.key(Role::Operator));
+    other.appended(backup(1), &other.key(Role::Operator));
     assert!(fixture.why_void(other.get(&Name::Ledger(other.source, 1)).to_vec()).is_some());
 }
 
 #[test]
-fn swapped_entries_are_void_and_so_is_what_followed_them() {
+fn swapped_entries_and_their_successors_are_void() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     for n in 1..=4 {
-        fixture.appended(night(n), &operator);
+        fixture.appended(backup(n), &operator);
     }
     let name = |n| Name::Ledger(fixture.source, n);
     let (two, three) = (fixture.get(&name(2)), fixture.get(&name(3)));
@@ -111,20 +111,20 @@ fn swapped_entries_are_void_and_so_is_what_followed_them() {
 }
 
 #[test]
-fn only_entitled_keys_count() {
+fn an_entry_counts_only_if_an_entitled_key_signed_it() {
     let mut fixture = Fixture::new();
     let why = |fixture: &Fixture, body, by: &_| fixture.why_void(fixture.entry(body, by, |_| {}));
     assert_eq!(
-        why(&fixture, night(1), &fixture.stranger(Role::Operator)).as_deref(),
+        why(&fixture, backup(1), &fixture.stranger(Role::Operator)).as_deref(),
         Some("its signer was never enrolled")
     );
     let forget = || EntryBody::Forget(Forget { snapshots: vec![], reason: String::new() });
     let revoke = || EntryBody::Revoke(Revoke { key: fixture.key(Role::Auditor).key_id() });
     let not_entitled = Some("its signer was not entitled to it at this position");
     for (role, body) in [
-        (Role::Maintainer, night(1)),
-        (Role::Admin, night(1)),
-        (Role::Auditor, night(1)),
+        (Role::Maintainer, backup(1)),
+        (Role::Admin, backup(1)),
+        (Role::Auditor, backup(1)),
         (Role::Operator, prune(&[1])),
         (Role::Operator, forget()),
         (Role::Admin, prune(&[1])),
@@ -134,49 +134,49 @@ fn only_entitled_keys_count() {
         assert_eq!(why(&fixture, body, &fixture.key(role)).as_deref(), not_entitled, "{role}");
     }
     let elsewhere = fixture.enrol(Role::Operator, Some(SourceScope::Named(vec![SourceId::new([9; 16])])));
-    assert_eq!(why(&fixture, night(1), &elsewhere).as_deref(), not_entitled);
-    assert!(matches!(fixture.append(night(1), &elsewhere), Err(RepoError::NotEnrolled { .. })));
+    assert_eq!(why(&fixture, backup(1), &elsewhere).as_deref(), not_entitled);
+    assert!(matches!(fixture.append(backup(1), &elsewhere), Err(RepoError::NotEnrolled { .. })));
     let here = fixture.enrol(Role::Operator, Some(SourceScope::Named(vec![fixture.source])));
-    assert_eq!(why(&fixture, night(1), &here), None);
-    let mut forged = fixture.entry(night(2), &fixture.key(Role::Operator), |_| {});
-    let stolen = fixture.entry(night(2), &here, |_| {});
+    assert_eq!(why(&fixture, backup(1), &here), None);
+    let mut forged = fixture.entry(backup(2), &fixture.key(Role::Operator), |_| {});
+    let stolen = fixture.entry(backup(2), &here, |_| {});
     let id = |identity: &sidekeep::crypto::role::Identity| identity.key_id().to_string();
     forged = String::from_utf8(forged).expect("UTF-8").replace(&id(&fixture.key(Role::Operator)), &id(&here)).into();
-    assert_eq!(fixture.why_void(forged).as_deref(), Some("its signature does not hold"));
+    assert_eq!(fixture.why_void(forged).as_deref(), Some("its signature is not valid"));
     assert!(fixture.why_void(stolen).is_some(), "its place was taken");
     fixture.source = fixture.add_source("photos");
-    assert!(fixture.why_void(fixture.entry(night(1), &here, |_| {})).is_some());
+    assert!(fixture.why_void(fixture.entry(backup(1), &here, |_| {})).is_some());
 }
 
 #[test]
-fn a_key_revoked_in_the_chain_is_void_from_there() {
+fn entries_of_a_key_are_void_after_the_chain_revokes_it() {
     let fixture = Fixture::new();
     let operator = fixture.enrol(Role::Operator, Some(SourceScope::All));
-    fixture.appended(night(1), &operator);
+    fixture.appended(backup(1), &operator);
     assert!(fixture.ledger().trusts(&operator.key_id()));
     let another = fixture.unlock(Role::Operator);
     fixture.appended(EntryBody::Revoke(Revoke { key: operator.key_id() }), &fixture.key(Role::Recovery));
     assert!(!fixture.ledger().trusts(&operator.key_id()));
-    assert!(matches!(fixture.append(night(2), &operator), Err(RepoError::NotEnrolled { .. })));
+    assert!(matches!(fixture.append(backup(2), &operator), Err(RepoError::NotEnrolled { .. })));
     assert_eq!(fixture.ledger().digests.len(), 2, "nothing void was written");
-    assert!(fixture.why_void(fixture.entry(night(2), &operator, |_| {})).is_some());
-    assert_eq!(fixture.ledger().live().count(), 1, "what it committed before stays");
-    fixture.appended(night(3), another.identity());
+    assert!(fixture.why_void(fixture.entry(backup(2), &operator, |_| {})).is_some());
+    assert_eq!(fixture.ledger().live().count(), 1, "earlier commits stay valid");
+    fixture.appended(backup(3), another.identity());
 }
 
 #[test]
-fn a_key_revoked_in_the_roster_is_void_from_the_position_that_saw_it() {
+fn entries_of_a_key_are_void_once_they_saw_its_revocation_in_the_roster() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let before = fixture.repository().roster().head();
     fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     let entry = |n, seen: Option<Numbered>| {
-        fixture.entry(night(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
+        fixture.entry(backup(n), &thief, |place| place.roster = seen.unwrap_or(place.roster))
     };
     assert_eq!(fixture.why_void(entry(1, None)).as_deref(), Some("its signer was not entitled to it at this position"));
-    assert_eq!(fixture.why_void(entry(2, Some(before))), None, "by position, not by time");
-    fixture.appended(night(3), &fixture.key(Role::Operator));
-    let older = Some("its signer had seen an older roster than the entry before");
+    assert_eq!(fixture.why_void(entry(2, Some(before))), None, "the position in the roster counts, not the time");
+    fixture.appended(backup(3), &fixture.key(Role::Operator));
+    let older = Some("its signer had seen an older roster than the previous entry");
     assert_eq!(fixture.why_void(entry(4, Some(before))).as_deref(), older);
     assert!(!fixture.ledger().trusts(&thief.key_id()));
     let Err(error) = fixture.repository().unlock(thief).map(|_| ()) else { panic!("it opens") };
@@ -187,26 +187,26 @@ fn a_key_revoked_in_the_roster_is_void_from_the_position_that_saw_it() {
 fn numbers_beyond_a_gap_are_ignored_and_reported() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
-    fixture.appended(night(1), &operator);
+    fixture.appended(backup(1), &operator);
     for beyond in [3, 4, 12_345_678_901] {
-        fixture.put_entry(beyond, fixture.entry(night(2), &operator, |place| place.number = beyond));
+        fixture.put_entry(beyond, fixture.entry(backup(2), &operator, |place| place.number = beyond));
     }
     fixture.put_entry(0, b"a number that hides the first".to_vec());
     let ledger = fixture.ledger();
     assert_eq!((ledger.live().count(), ledger.ignored.clone()), (1, vec![3, 4, 12_345_678_901]));
-    // The gap is filled: what was planted at its other side is then void, and blocks nobody.
-    fixture.appended(night(2), &operator);
+    // Once the gap is filled, the entries planted after it are void and block nothing.
+    fixture.appended(backup(2), &operator);
     let ledger = fixture.ledger();
     assert_eq!((ledger.live().count(), ledger.voids.len(), ledger.ignored.len()), (2, 2, 1));
-    assert_eq!(fixture.appended(night(3), &operator).number, 5);
+    assert_eq!(fixture.appended(backup(3), &operator).number, 5);
 }
 
 #[test]
-fn a_listing_that_is_behind_hides_no_entry() {
+fn an_outdated_listing_hides_no_entry() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     for n in 1..=4 {
-        fixture.appended(night(n), &operator);
+        fixture.appended(backup(n), &operator);
     }
     for hidden in [&[4][..], &[3, 4], &[2], &[1, 2, 3, 4]] {
         let mut names: Vec<Name> = hidden.iter().map(|n| Name::Ledger(fixture.source, *n)).collect();
@@ -218,23 +218,23 @@ fn a_listing_that_is_behind_hides_no_entry() {
 }
 
 #[test]
-fn a_store_that_answers_for_every_number_is_not_read_for_ever() {
+fn reading_a_store_that_answers_for_every_number_ends() {
     let fixture = Fixture::new();
-    fixture.appended(night(1), &fixture.key(Role::Operator));
+    fixture.appended(backup(1), &fixture.key(Role::Operator));
     let numbers = 2..=1002;
     let names: Vec<Name> = numbers.clone().map(|n| Name::Ledger(fixture.source, n)).collect();
-    numbers.for_each(|n| fixture.put_entry(n, b"no entry".to_vec()));
+    numbers.for_each(|n| fixture.put_entry(n, b"not an entry".to_vec()));
     assert_eq!(fixture.ledger().voids.len(), 1001);
     let endless = fixture.over(Behind::hiding(fixture.memory.clone(), &names)).expect("opens");
-    let error = Ledger::load(&endless, fixture.source).expect_err("it would not end");
+    let error = Ledger::load(&endless, fixture.source).expect_err("the chain is endless");
     assert!(error.to_string().contains("ledger/0000001002") && error.to_string().contains("lists none"), "{error}");
 }
 
 #[test]
-fn a_tag_is_put_once_and_removed() {
+fn a_tag_is_added_once_and_can_be_removed() {
     let fixture = Fixture::new();
     let maintainer = fixture.key(Role::Maintainer);
-    let snapshot = fixture.appended(night(1), &fixture.key(Role::Operator)).sha256;
+    let snapshot = fixture.appended(backup(1), &fixture.key(Role::Operator)).sha256;
     let tag = |tag: &str, change| EntryBody::Tag(Tag { snapshot, tag: tag.to_owned(), change });
     for body in [tag("a", TagChange::Put), tag("b", TagChange::Put), tag("a", TagChange::Put)] {
         fixture.appended(body, &maintainer);
@@ -246,16 +246,16 @@ fn a_tag_is_put_once_and_removed() {
 }
 
 #[test]
-fn later_versions_stop_a_reader_only_if_an_entitled_key_signed_them_in_their_place() {
+fn a_later_version_stops_readers_only_if_entitled_and_in_place() {
     for (old, new) in LATER {
         let fixture = Fixture::new();
         let operator = fixture.key(Role::Operator);
-        fixture.appended(night(1), &operator);
+        fixture.appended(backup(1), &operator);
         for by in [fixture.key(Role::Auditor), fixture.stranger(Role::Operator)] {
             assert!(fixture.why_void(later(&fixture, &by, old, new)).is_some(), "{new}");
         }
         let misplaced = later(&fixture, &operator, old, new);
-        fixture.appended(night(2), &operator);
+        fixture.appended(backup(2), &operator);
         assert!(fixture.why_void(misplaced).is_some(), "{new}");
         let number = fixture.ledger().digests.len() as u64 + 1;
         fixture.put_entry(number, later(&fixture, &operator, old, new));
@@ -264,14 +264,14 @@ fn later_versions_stop_a_reader_only_if_an_entitled_key_signed_them_in_their_pla
 }
 
 #[test]
-fn a_reader_reads_the_roster_again_when_an_entry_saw_a_newer_one() {
+fn the_roster_is_reloaded_if_an_entry_saw_a_newer_one() {
     let fixture = Fixture::new();
     let stale = fixture.repository();
     let operator = fixture.enrol(Role::Operator, Some(SourceScope::All));
-    fixture.appended(night(1), &operator);
+    fixture.appended(backup(1), &operator);
     let ledger = Ledger::load(&stale, fixture.source).expect("folds");
     assert_eq!((ledger.live().count(), ledger.voids.len()), (1, 0));
-    // What is appended with that ledger must not seem to have seen the old roster.
+    // An entry appended with that ledger must not claim to have seen only the old roster.
     let maintainer = fixture.key(Role::Maintainer);
     assert!(matches!(append_to(&stale, &ledger, prune(&[1]), &maintainer), Ok(Appended::Done(_))));
     assert!(fixture.ledger().voids.is_empty() && fixture.ledger().was_removed(&digest(1)));
@@ -280,21 +280,21 @@ fn a_reader_reads_the_roster_again_when_an_entry_saw_a_newer_one() {
 }
 
 #[test]
-fn a_roster_rolled_back_under_the_ledger_is_noticed() {
+fn a_roster_older_than_the_ledger_is_reported_as_rolled_back() {
     let fixture = Fixture::new();
     let operator = fixture.key(Role::Operator);
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let head = fixture.repository().roster().head().number;
     fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     let revoking = fixture.get(&Name::Roster(head + 1));
-    fixture.appended(night(1), &operator);
+    fixture.appended(backup(1), &operator);
     let delete = || {
         let name = Name::Roster(head + 1).to_string();
         fixture.runtime.block_on(crate::support::stores::damage::delete(&*fixture.memory, &name));
     };
     delete();
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
-    // Another admin's entry in its place does not help.
+    // Another admin's entry in its place does not hide the rollback.
     fixture
         .state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Auditor).key_id() })]);
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
@@ -303,13 +303,13 @@ fn a_roster_rolled_back_under_the_ledger_is_noticed() {
 }
 
 #[test]
-fn an_entry_that_saw_what_never_was_stops_readers_no_longer_than_its_key() {
+fn an_entry_that_saw_a_nonexistent_roster_stops_readers_until_its_key_is_revoked() {
     let fixture = Fixture::new();
     let thief = fixture.enrol(Role::Operator, Some(SourceScope::All));
     let never = |number| Numbered { number, sha256: digest(1) };
     let head = fixture.repository().roster().head().number;
     for seen in [0, head, head + 1, u64::MAX] {
-        let claim = |by: &_| fixture.entry(night(1), by, |place| place.roster = never(seen));
+        let claim = |by: &_| fixture.entry(backup(1), by, |place| place.roster = never(seen));
         for by in [fixture.key(Role::Auditor), fixture.stranger(Role::Operator)] {
             assert!(fixture.why_void(claim(&by)).is_some(), "{seen}");
         }
@@ -318,18 +318,18 @@ fn an_entry_that_saw_what_never_was_stops_readers_no_longer_than_its_key() {
         }
     }
     let number = fixture.ledger().digests.len() as u64 + 1;
-    fixture.put_entry(number, fixture.entry(night(1), &thief, |place| place.roster = never(head)));
+    fixture.put_entry(number, fixture.entry(backup(1), &thief, |place| place.roster = never(head)));
     assert!(matches!(fixture.try_ledger(), Err(RepoError::RolledBack { .. })));
     fixture.state(Role::Admin, vec![RosterStatement::Revoke(RevokeKey { key: thief.key_id() })]);
     assert!(fixture.ledger().voids.iter().any(|(at, _)| at.number == number));
-    fixture.appended(night(1), &fixture.key(Role::Operator));
+    fixture.appended(backup(1), &fixture.key(Role::Operator));
 }
 
 #[test]
-fn what_takes_the_place_of_packs_is_of_their_epoch() {
+fn packs_added_by_a_repack_or_erase_keep_the_epoch() {
     let fixture = Fixture::new();
     let (operator, maintainer) = (fixture.key(Role::Operator), fixture.key(Role::Maintainer));
-    fixture.appended(night(1), &operator);
+    fixture.appended(backup(1), &operator);
     let sealing = fixture.repository().roster().epochs[&Epoch(1)].sealing;
     let opened = OpenEpoch { epoch: Epoch(2), sealing, grants: [].into() };
     fixture.state(Role::Admin, vec![RosterStatement::Epoch(opened)]);

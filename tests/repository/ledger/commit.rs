@@ -1,4 +1,4 @@
-//! Races for a number, lost answers, and what a writer validates again (I6, I8, L4, L6).
+//! Races for a number, lost answers, and the preconditions that a writer validates again (I6, I8, L4, L6).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::ledger::fixture::{Fixture, append_to, digest, object, prune, snapshot
 use crate::support::stores::faulty::{Effect, Fault, Faulty, Plan, Verb};
 
 #[test]
-fn who_comes_second_is_told() {
+fn the_second_writer_of_a_number_learns_that_it_lost() {
     let fixture = Fixture::new();
     let (repository, ledger) = (fixture.repository(), fixture.ledger());
     let operator = fixture.key(Role::Operator);
@@ -33,7 +33,7 @@ fn who_comes_second_is_told() {
     assert!(matches!(append_to(&repository, &ledger, EntryBody::Snapshot(snapshot(3)), &operator), Ok(Appended::Lost)));
 }
 
-/// Appends through a store that loses answers as planned, and tells what the ledger then has.
+/// Appends through a store that loses answers as planned. Returns the result and the number of live snapshots.
 fn append_losing(
     first: u64,
     times: u64,
@@ -50,7 +50,7 @@ fn append_losing(
 }
 
 #[test]
-fn a_lost_answer_is_found_out() {
+fn the_result_of_an_append_is_found_out_if_the_answer_is_lost() {
     let put: &[Verb] = &[Verb::Put];
     let both: &[Verb] = &[Verb::Put, Verb::Get];
     for effect in [Effect::Applied, Effect::NotApplied] {
@@ -58,14 +58,15 @@ fn a_lost_answer_is_found_out() {
         assert!(matches!(answer, Ok(Appended::Done(_))), "{effect:?} {answer:?}");
         assert_eq!(live, 1);
     }
-    // The first look is lost too: the second try is told that the object exists, and it is its own.
+    // The answer to the first check is also lost. The second attempt finds that the object exists and that it is its
+    // own.
     let (answer, live) = append_losing(1, 2, both, Effect::Applied);
     assert!(matches!(answer, Ok(Appended::Done(_))), "{answer:?}");
     assert_eq!(live, 1);
 }
 
 #[test]
-fn no_answer_at_all_is_neither_done_nor_lost() {
+fn an_append_without_any_answer_has_an_unclear_result() {
     let both: &[Verb] = &[Verb::Put, Verb::Get];
     for (effect, expected) in [(Effect::Applied, 1), (Effect::NotApplied, 0)] {
         let (answer, live) = append_losing(1, u64::MAX, both, effect);
@@ -75,7 +76,7 @@ fn no_answer_at_all_is_neither_done_nor_lost() {
 }
 
 #[test]
-fn an_answer_lost_to_somebody_else_is_lost() {
+fn an_append_whose_number_another_writer_took_is_lost() {
     let fixture = Fixture::new();
     let ledger = fixture.ledger();
     let operator = fixture.key(Role::Operator);
@@ -95,7 +96,7 @@ fn candidate() -> SnapshotCandidate {
     SnapshotCandidate { snapshot: snapshot(9), manifest: MANIFEST.to_vec(), preconditions }
 }
 
-/// What becomes of the candidate if somebody does `meanwhile` after it folded the ledger.
+/// The result of committing the candidate if `meanwhile` happens after it folded the ledger.
 fn overtaken_by(meanwhile: impl FnOnce(&Fixture)) -> Result<Committed, RepoError> {
     let fixture = Fixture::new();
     fixture.appended(EntryBody::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
@@ -117,7 +118,7 @@ fn maintains(body: EntryBody) -> impl FnOnce(&Fixture) {
 }
 
 #[test]
-fn what_stands_is_committed_after_any_lost_race() {
+fn a_snapshot_that_is_still_valid_commits_after_a_lost_race() {
     let lost = |meanwhile: &dyn Fn(&Fixture)| overtaken_by(meanwhile).expect("commits").races_lost;
     assert_eq!(lost(&|_| {}), 0);
     assert_eq!(lost(&|fixture| fixture.put_entry(2, b"garbage".to_vec())), 1);
@@ -132,7 +133,7 @@ fn what_stands_is_committed_after_any_lost_race() {
 }
 
 #[test]
-fn what_a_prune_named_is_not_committed() {
+fn a_snapshot_with_a_pruned_object_is_not_committed() {
     for pack in [101, 50, 60] {
         let error = overtaken_by(maintains(prune(&[pack]))).expect_err("it was pruned");
         assert!(matches!(error, RepoError::Overtaken { .. }), "{pack}: {error}");
@@ -150,7 +151,7 @@ fn an_older_image_is_not_committed() {
         };
         assert!(matches!(overtaken_by(newer), Err(RepoError::Overtaken { .. })), "{n}");
     }
-    // A moment far ahead blocks nobody for ever: it can be forgotten.
+    // A snapshot dated far in the future does not block later ones, because it can be forgotten.
     let forgotten = |fixture: &Fixture| {
         let mut ahead = snapshot(10);
         ahead.source_clock = Moment(200_000_000_000_000_000);
@@ -162,7 +163,7 @@ fn an_older_image_is_not_committed() {
 }
 
 #[test]
-fn what_a_revoked_key_wrote_is_not_shared_and_it_commits_nothing() {
+fn data_of_a_revoked_key_is_not_shared_and_the_key_cannot_commit() {
     let own = |fixture: &Fixture| {
         let key = fixture.key(Role::Operator).key_id();
         fixture.appended(EntryBody::Revoke(Revoke { key }), &fixture.key(Role::Admin));
@@ -179,9 +180,9 @@ fn what_a_revoked_key_wrote_is_not_shared_and_it_commits_nothing() {
     assert!(matches!(overtaken_by(closed), Err(RepoError::Overtaken { .. })));
 }
 
-/// An upload takes hours, and the roster tells nobody; without a race for the number it must be asked.
+/// An upload takes hours, so the roster must be read again before the commit, even without a race for the number.
 #[test]
-fn what_the_roster_said_meanwhile_is_heard() {
+fn a_commit_respects_roster_changes_made_during_the_upload() {
     let closed = |fixture: &Fixture| {
         let reason = "stolen".to_owned();
         fixture.state(
@@ -197,7 +198,7 @@ fn what_the_roster_said_meanwhile_is_heard() {
     assert!(matches!(overtaken_by(revoked), Err(RepoError::NotEnrolled { .. })));
 }
 
-/// A snapshot with more packs than one entry names.
+/// A snapshot with more packs than one entry can name.
 fn large() -> SnapshotCandidate {
     let pack = |n: usize| ObjectRef { sha256: Digest::of(&n.to_be_bytes()), size: 1 };
     let (adopted, added) = ((0..100).map(pack).collect(), (100..2 * ENTRY_PACKS_MAX + 200).map(pack).collect());
@@ -223,7 +224,7 @@ fn packs_that_one_entry_cannot_name_are_added_before_the_snapshot() {
 }
 
 #[test]
-fn what_was_added_ahead_and_pruned_meanwhile_is_not_committed() {
+fn packs_that_were_added_ahead_and_then_pruned_are_not_committed() {
     let fixture = Arc::new(Fixture::new());
     fixture.appended(EntryBody::Snapshot(snapshot(1)), &fixture.key(Role::Operator));
     let (mut ledger, mut unlocked) = (fixture.ledger(), fixture.unlock(Role::Operator));
@@ -235,7 +236,7 @@ fn what_was_added_ahead_and_pruned_meanwhile_is_not_committed() {
 }
 
 #[test]
-fn of_many_writers_at_once_each_commits_once_or_gives_way() {
+fn concurrent_writers_each_commit_once_or_are_overtaken() {
     let fixture = Arc::new(Fixture::new());
     let run = |n: u8| {
         let fixture = Arc::clone(&fixture);

@@ -1,4 +1,4 @@
-//! A repository in memory, its keys, and a hand that writes any statement with any of them.
+//! A repository in memory with its keys, and helpers that sign any statement with any of them.
 
 use std::fmt;
 use std::ops::Deref;
@@ -30,7 +30,7 @@ use sidekeep::repo::open::Repository;
 use crate::support::stores::damage;
 use crate::support::world::{SOURCE, World};
 
-/// A repository with one source and nothing in its ledger.
+/// A repository with one source and an empty ledger.
 pub struct Fixture {
     world: World,
     pub memory: Arc<InMemory>,
@@ -52,7 +52,7 @@ impl Fixture {
         Self { world, memory, source }
     }
 
-    /// A new key, enrolled by the admin.
+    /// Generates a new key and enrols it as the admin.
     pub fn enrol(&self, role: Role, sources: Option<SourceScope>) -> Identity {
         let identity = Identity::generate(&*self.env, role, self.repository().id());
         let (public, key) = (identity.public(), identity.key_id());
@@ -62,12 +62,12 @@ impl Fixture {
         identity
     }
 
-    /// A key that nobody enrolled.
+    /// A key that is not enrolled.
     pub fn stranger(&self, role: Role) -> Identity {
         Identity::generate(&*self.env, role, self.repository().id())
     }
 
-    /// The repository as it is seen through another store.
+    /// The repository, opened through another store.
     pub fn over(&self, store: Arc<dyn ObjectStore>) -> Result<Repository, RepoError> {
         self.beside(store).try_repository()
     }
@@ -80,12 +80,12 @@ impl Fixture {
         Ledger::load(&self.repository(), self.source)
     }
 
-    /// Puts whatever it is there, as somebody with the store's credentials would.
+    /// Overwrites an object, as anyone with the store's credentials can.
     pub fn put(&self, name: &Name, bytes: impl Into<Bytes>) {
         self.runtime.block_on(damage::overwrite(&*self.memory, &name.to_string(), bytes.into()));
     }
 
-    /// The same at a number of the ledger.
+    /// Overwrites the entry at a number of the ledger.
     pub fn put_entry(&self, number: u64, bytes: impl Into<Bytes>) {
         self.put(&Name::Ledger(self.source, number), bytes);
     }
@@ -99,7 +99,7 @@ impl Fixture {
         self.ledger().next_place().expect("a place")
     }
 
-    /// Signed bytes of an entry after the head, its place changed by `change`.
+    /// Signed bytes of an entry after the head, with its place changed by `change`.
     pub fn entry(&self, body: EntryBody, by: &Identity, change: impl FnOnce(&mut ChainPlace)) -> Vec<u8> {
         let mut place = self.place();
         change(&mut place);
@@ -110,7 +110,7 @@ impl Fixture {
         dsse::encode(entry, by.key_id(), |message| by.sign(message)).expect("encodes")
     }
 
-    /// Appends as the program does.
+    /// Appends an entry as the program does.
     pub fn append(&self, body: EntryBody, by: &Identity) -> Result<Appended, RepoError> {
         append_to(&self.repository(), &self.ledger(), body, by)
     }
@@ -122,12 +122,12 @@ impl Fixture {
         }
     }
 
-    /// Puts signed bytes at the next number and says why they are void, if they are.
+    /// Stores signed bytes at the next number. Returns why they are void, or `None` if they count.
     pub fn why_void(&self, bytes: Vec<u8>) -> Option<String> {
         let number = self.ledger().digests.len() as u64 + 1;
         self.put_entry(number, bytes);
         let ledger = self.ledger();
-        assert_eq!(ledger.digests.len() as u64, number, "it takes its number, void or not");
+        assert_eq!(ledger.digests.len() as u64, number, "an entry uses up its number even if it is void");
         ledger.voids.iter().find(|(at, _)| at.number == number).map(|(_, reason)| reason.clone())
     }
 }
@@ -150,7 +150,7 @@ pub fn object(n: u8) -> ObjectRef {
     ObjectRef { sha256: digest(n), size: u64::from(n) }
 }
 
-/// A snapshot as of a moment, with one pack; `n` tells it from others.
+/// A snapshot as of second `n`, with one pack. Distinct for each `n`.
 pub fn snapshot(n: u8) -> Snapshot {
     let mut snapshot = Snapshot::new(Moment(i64::from(n) * 1_000_000), object(n), SessionId::new([n; 16]), Epoch(1));
     snapshot.packs = vec![object(100 + n)];
@@ -162,7 +162,7 @@ pub fn prune(packs: &[u8]) -> EntryBody {
     EntryBody::Prune(Prune { packs, manifests: vec![], wraps: vec![] })
 }
 
-/// A store whose listing is behind: it does not have what is hidden, though it can be read.
+/// A store with an outdated listing: hidden objects can be read but are not listed.
 #[derive(Debug)]
 pub struct Behind {
     inner: Arc<InMemory>,
@@ -189,7 +189,7 @@ impl ObjectStore for Behind {
     }
 
     async fn put_multipart_opts(&self, path: &Path, _: PutMultipartOptions) -> StoreResult<Box<dyn MultipartUpload>> {
-        panic!("no upload has parts: {path}");
+        panic!("multipart upload: {path}");
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> StoreResult<GetResult> {
@@ -214,6 +214,6 @@ impl ObjectStore for Behind {
     }
 
     async fn copy_opts(&self, from: &Path, _: &Path, _: CopyOptions) -> StoreResult<()> {
-        panic!("nothing is ever copied: {from}");
+        panic!("copy: {from}");
     }
 }

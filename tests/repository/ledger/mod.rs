@@ -1,5 +1,5 @@
-//! The ledger and the roster against what may stand in a store: races, garbage, thieves, old copies.
-//! What `tests/repository/protocol` enumerates in a model is tried here on the code.
+//! The ledger and the roster in the face of races, garbage, thieves and old copies of the store.
+//! `tests/repository/protocol` enumerates the protocol in a model, and these tests try the same on the code.
 
 mod chain;
 mod commit;

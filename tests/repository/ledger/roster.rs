@@ -1,4 +1,4 @@
-//! The fold of the roster: the same rules, and who may stop whom.
+//! The fold of the roster: the same rules as for a ledger, and which entries may stop readers.
 
 use sidekeep::base::limit::STATEMENT_BYTES_MAX;
 use sidekeep::base::role::{Role, SourceScope};
@@ -14,7 +14,7 @@ fn put_next(fixture: &Fixture, bytes: Vec<u8>) {
 }
 
 #[test]
-fn what_does_not_count_blocks_nobody() {
+fn void_roster_entries_do_not_block_readers() {
     let fixture = Fixture::new();
     let feature = || RosterStatement::Feature(Feature { name: "journal".to_owned() });
     let revoke = || RosterStatement::Revoke(RevokeKey { key: fixture.key(Role::Admin).key_id() });
@@ -46,7 +46,7 @@ fn what_does_not_count_blocks_nobody() {
 }
 
 #[test]
-fn a_revoked_admin_states_nothing_more() {
+fn entries_of_a_revoked_admin_are_void() {
     let fixture = Fixture::new();
     let admin = fixture.key(Role::Admin);
     fixture.state(Role::Recovery, vec![RosterStatement::Revoke(RevokeKey { key: admin.key_id() })]);

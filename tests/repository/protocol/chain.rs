@@ -1,18 +1,18 @@
 //! Objects, entries and the fold of the model: what a process can know.
 
-/// Objects of the source, one bit each.
+/// A set of objects of the source, one bit each.
 pub(super) type Objects = u16;
 
-/// Sessions, the one that committed entry 1 before the model begins among them.
+/// Number of sessions, including the one that committed entry 1 before the model begins.
 pub(super) const SESSIONS: usize = 4;
 pub(super) const ENTRIES_MAX: usize = 7;
 
-/// What an object holds.
+/// The content of an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Content {
-    /// A chunk that the first snapshot has too.
+    /// A chunk that the first snapshot also has.
     Old,
-    /// A chunk that is new since.
+    /// A chunk that is new since the first snapshot.
     New,
     Manifest,
 }
@@ -21,10 +21,10 @@ pub(super) const fn object(session: usize, content: Content) -> Objects {
     1 << (session * 3 + content as usize)
 }
 
-/// A pack that claims to hold the new chunk, put there by somebody without a key.
+/// A pack that claims to contain the new chunk, planted by someone without a key.
 pub(super) const PLANTED: Objects = 1 << (SESSIONS * 3);
 
-/// All packs of `content`, whoever wrote them.
+/// All packs with `content`, of any session.
 pub(super) fn packs(content: Content) -> Objects {
     let all = (0..SESSIONS).fold(0, |all, session| all | object(session, content));
     if content == Content::New { all | PLANTED } else { all }
@@ -43,12 +43,12 @@ pub(super) enum Entry {
     Snapshot {
         session: u8,
         clock: u8,
-        /// In the inventory already.
+        /// Already in the inventory.
         shared: Objects,
-        /// Own and adopted ones.
+        /// Own and adopted packs.
         added: Objects,
     },
-    /// Own and adopted packs of a snapshot to come.
+    /// Own and adopted packs of a snapshot that is yet to be committed.
     Add {
         session: u8,
         added: Objects,
@@ -60,7 +60,7 @@ pub(super) enum Entry {
         by: u8,
         named: Objects,
     },
-    /// Garbage, of somebody without a key.
+    /// Garbage, planted by someone without a key.
     Void,
 }
 
@@ -71,19 +71,19 @@ pub(super) struct Chain {
     pub(super) entries: [Entry; ENTRIES_MAX],
 }
 
-/// What a chain says, as `repo::ledger::Ledger` folds it.
+/// The fold of a chain, as `repo::ledger::Ledger` computes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Fold {
     pub(super) inventory: Objects,
-    /// All that was ever named by a prune.
+    /// All objects that a prune has ever named.
     pub(super) removed: Objects,
-    /// Needed by snapshots that are not forgotten.
+    /// Objects needed by snapshots that are not forgotten.
     pub(super) needed: Objects,
     /// Entries that are such snapshots, one bit each.
     pub(super) live: u8,
-    /// Clock of the newest of them.
+    /// Clock of the newest such snapshot.
     pub(super) newest: u8,
-    /// Sessions that committed, one bit each.
+    /// Sessions that have committed, one bit each.
     pub(super) committed: u8,
 }
 
@@ -128,7 +128,7 @@ impl Chain {
         fold
     }
 
-    /// Session, clock and needs of these entries.
+    /// Session, clock and needs of the entries in `live`.
     pub(super) fn live(&self, live: u8) -> impl Iterator<Item = (u8, u8, Objects)> {
         self.entries.iter().enumerate().filter(move |(at, _)| live & (1 << at) != 0).filter_map(|(_, entry)| {
             match *entry {

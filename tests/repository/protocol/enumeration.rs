@@ -1,4 +1,4 @@
-//! Visits every state that a world can be in, and tests that none of them is bad.
+//! Visits every state that a world can reach, and tests that none of them violates a property.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,30 +7,30 @@ use super::process::{Action, Bug, Reader, State, WriterPhase};
 use super::property::Violation;
 use super::world::{Ahead, First, World};
 
-/// What an enumeration found.
+/// The result of an enumeration.
 #[derive(Debug, Default)]
 struct Found {
     states: usize,
     steps: usize,
-    /// The shortest way to each kind of bad state.
+    /// The shortest path to each kind of violation.
     bad: BTreeMap<Violation, Vec<Action>>,
     seen: Seen,
 }
 
-/// Steps worth taking: an enumeration that takes none of a kind proves little.
+/// Counts of interesting steps. An enumeration that never takes them proves little.
 #[derive(Debug, Default)]
 struct Seen {
     commits: usize,
     commits_adopting: usize,
     added_ahead: usize,
     commits_after_garbage: usize,
-    /// Lost a number, and all counted on still stood.
+    /// A writer lost a number, but all its preconditions still held.
     validated_again: usize,
     overtaken_by_prune: usize,
     overtaken_by_newer: usize,
     /// Objects of a writer that had not given up were deleted.
     deleted_under_writer: usize,
-    /// Told to a reader.
+    /// A reader was told that an object was pruned.
     pruned_under_reader: usize,
 }
 
@@ -65,7 +65,7 @@ impl Seen {
     }
 }
 
-/// Visits every state, nearest first; with `wanted`, only until one of that kind is found.
+/// Visits every state, nearest first. With `wanted`, stops once a violation of that kind is found.
 fn enumerate(world: &World, wanted: Option<Violation>) -> Found {
     let start = world.start();
     let mut found = Found::default();
@@ -131,38 +131,38 @@ fn caught(world: &World, bug: Bug, violation: Violation) {
 }
 
 #[test]
-fn two_writers_of_one_key_and_a_pruner() {
+fn two_writers_of_one_key_and_a_pruner_violate_nothing() {
     let found = sound("two writers of one key", &WORLD);
     let seen = found.seen;
     assert!(seen.commits_adopting > 0 && seen.validated_again > 0 && seen.overtaken_by_newer > 0);
 }
 
 #[test]
-fn two_writers_of_two_keys_and_a_pruner() {
+fn two_writers_of_two_keys_and_a_pruner_violate_nothing() {
     let found = sound("two writers of two keys", &World { keys: &[0, 1], planted: PLANTED, ..WORLD });
     assert!(found.seen.commits_adopting == 0 && found.seen.validated_again > 0);
 }
 
 #[test]
-fn garbage_blocks_nobody() {
+fn garbage_entries_violate_nothing() {
     let found = sound("garbage", &World { garbage: 1, ..WORLD });
     assert!(found.seen.commits_after_garbage > 0);
 }
 
 #[test]
-fn uploads_are_carried_out_late() {
+fn late_uploads_violate_nothing() {
     sound("late uploads", &World { reappears: 1, ..WORLD });
 }
 
 #[test]
-fn a_reader_and_a_pruner_that_is_begun_again() {
+fn a_reader_and_a_restarted_pruner_violate_nothing() {
     let world = World { keys: &[0], pruners: 2, reader: Reader::Idle, ..WORLD };
     let found = sound("a reader", &world);
     assert!(found.seen.pruned_under_reader > 0);
 }
 
 #[test]
-fn packs_are_added_ahead() {
+fn packs_added_ahead_violate_nothing() {
     let ahead = World { ahead: Ahead::Sometimes, ..WORLD };
     let one = sound("one run, two pruners", &World { keys: &[0], pruners: 2, ..ahead });
     assert!(one.seen.added_ahead > 0);
@@ -171,14 +171,14 @@ fn packs_are_added_ahead() {
 }
 
 #[test]
-fn a_new_source() {
+fn a_new_source_violates_nothing() {
     let world = World { keys: &[0, 1], first: First::Nothing, forgets: 0, ..WORLD };
     sound("a new source", &world);
 }
 
 #[test]
-#[ignore = "minutes; part of the long run"]
-fn larger_worlds() {
+#[ignore = "takes minutes, part of the long run"]
+fn larger_worlds_violate_nothing() {
     sound("two pruners", &World { pruners: 2, ..WORLD });
     let ahead = World { ahead: Ahead::Sometimes, entries: 6, ..WORLD };
     sound("adding ahead, two pruners", &World { pruners: 2, ..ahead });

@@ -1,8 +1,8 @@
-//! The processes of the model, the mistakes that can be planted in them, and the state of them all.
+//! The processes of the model, the bugs that can be planted in them, and their combined state.
 
 use super::chain::{Chain, Objects, SESSIONS};
 
-/// Runs that write.
+/// Number of runs that write.
 pub(super) const RUNS: usize = SESSIONS - 1;
 pub(super) const PRUNERS: usize = 2;
 
@@ -16,13 +16,13 @@ pub(super) enum WriterPhase {
     /// Has asked the store to create the entry after `head` that adds its packs ahead of its snapshot.
     Adding,
     LostAdding,
-    /// Has asked the store to create its snapshot after `head`.
+    /// Has asked the store to create its snapshot entry after `head`.
     Committing,
     Lost,
     Done,
     /// Exit code 6.
     Overtaken,
-    /// Only of a writer with [`Bug::DeletesUnanswered`].
+    /// Only for a writer with [`Bug::DeletesUnanswered`].
     CleanedUp,
 }
 
@@ -34,12 +34,12 @@ pub(super) struct Writer {
     pub(super) shared: Objects,
     pub(super) adopted: Objects,
     pub(super) own: Objects,
-    /// Of `own`, not yet uploaded.
+    /// The objects of `own` that are not uploaded yet.
     pub(super) waiting: Objects,
 }
 
 impl Writer {
-    /// What it knew is forgotten, so that states which differ in that alone are one.
+    /// Drops what the writer knew, so that states which differ only in that are the same.
     pub(super) fn ended(&self, phase: WriterPhase) -> Self {
         Self { phase, clock: self.clock, ..Self::default() }
     }
@@ -71,9 +71,9 @@ pub(super) enum Reader {
         head: u8,
         left: Objects,
     },
-    /// All read, or told that what was read was pruned.
+    /// Has read everything, or was told that an object was pruned.
     Done,
-    /// An object is missing and the ledger does not say why.
+    /// An object is missing and the ledger does not explain why.
     Misled,
 }
 
@@ -117,29 +117,29 @@ pub(super) enum Action {
     Reappears,
 }
 
-/// A mistake that the protocol forbids.
+/// A bug that the protocol rules out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Bug {
     None,
     /// A writer that lost a number takes the next one without validating.
     WriterRenumbers,
-    /// A writer that added packs ahead takes the next number without validating that they still stand.
+    /// A writer that added packs ahead takes the next number without validating them again.
     TrustsWhatItAdded,
     /// A pruner that lost a number takes the next one with the same plan.
     PrunerRenumbers,
-    /// A pruner deletes before its entry stands.
+    /// A pruner deletes before its entry exists.
     DeletesBeforeEntry,
     /// A writer adopts packs that no announcement of its own key lists.
     AdoptsUnlisted,
     /// A writer adopts packs that a prune named.
     AdoptsRemoved,
-    /// A writer counts on orphan packs without adopting them.
+    /// A writer relies on orphan packs without adopting them.
     CountsOnOrphans,
     /// A writer does not compare clocks.
     CommitsOlder,
-    /// A writer takes a commit without an answer for failed and removes what it wrote.
+    /// A writer treats a commit without an answer as failed, and deletes what it wrote.
     DeletesUnanswered,
-    /// A writer that lost a number does not ask whether its manifest was named.
+    /// A writer that lost a number does not check whether its manifest was named by a prune.
     ForgetsItsManifest,
     /// A fold ends at the first entry that does not count.
     StopsAtGarbage,

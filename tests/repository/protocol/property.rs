@@ -1,15 +1,15 @@
-//! What must hold in every state.
+//! The properties that must hold in every state.
 
 use super::chain::{Entry, SESSIONS, each};
 use super::process::{Reader, State, Writer, WriterPhase};
 use super::world::World;
 
-/// What must never be.
+/// Ways in which a state violates the properties.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Violation {
-    /// A snapshot needs an object that is gone.
+    /// A snapshot needs an object that was deleted.
     SnapshotLost,
-    /// The inventory names an object that is gone.
+    /// The inventory names an object that was deleted.
     InventoryGone,
     /// A snapshot needs a pack that the inventory does not have.
     OutsideInventory,
@@ -17,14 +17,14 @@ pub(super) enum Violation {
     /// A snapshot added a pack that its key did not write.
     Poisoned,
     ReaderMisled,
-    /// A writer was told that it committed, and the ledger does not have it.
+    /// A writer was told that it committed, but the ledger does not have its snapshot.
     PhantomCommit,
-    /// A writer that runs alone does not get to commit.
+    /// A writer that runs without competition cannot commit.
     Blocked,
 }
 
 impl World {
-    /// What is wrong with a state.
+    /// The violations in a state.
     pub(super) fn violations(&self, state: &State) -> Vec<Violation> {
         let fold = state.chain.fold(state.chain.len);
         let mut found = Vec::new();
@@ -55,12 +55,12 @@ impl World {
         found
     }
 
-    /// Whether the next run commits, if it runs alone from here. True if there is none left to run.
+    /// Whether the next run commits if no other process takes a step. True if there is no run left.
     fn can_commit(&self, state: &State) -> bool {
         let idle = (0..self.keys.len()).find(|run| state.writers[*run].phase == WriterPhase::Idle);
         let Some(run) = idle.filter(|_| state.chain.len < self.entries) else { return true };
         let mut alone = *state;
-        // Image, fold, decide, three uploads, twice apply, answer and validate, and more for what may go wrong.
+        // Image, fold, decide, three uploads, and apply, answer and validate twice, with room for retries.
         for _ in 0..32 {
             let mut next = Vec::new();
             self.writer_steps(&alone, run, &mut next);

@@ -1,4 +1,4 @@
-//! Every step that can be taken from a state.
+//! All steps that can be taken from a state.
 
 use super::chain::{Chain, Content, ENTRIES_MAX, Entry, Fold, Objects, each, first, object, packs};
 use super::process::{Action, Bug, PRUNERS, Pruner, RUNS, Reader, State, Writer, WriterPhase};
@@ -6,7 +6,7 @@ use super::process::{Action, Bug, PRUNERS, Pruner, RUNS, Reader, State, Writer, 
 /// The processes of one enumeration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct World {
-    /// Key of each run; session 0 is of key 0.
+    /// The key of each run. Session 0 belongs to key 0.
     pub(super) keys: &'static [u8],
     pub(super) pruners: usize,
     pub(super) first: First,
@@ -14,7 +14,7 @@ pub(super) struct World {
     pub(super) forgets: u8,
     pub(super) garbage: u8,
     pub(super) reappears: u8,
-    /// Whether somebody without a key put a pack there.
+    /// Packs planted by someone without a key.
     pub(super) planted: Objects,
     /// Whether runs may add packs ahead of their snapshots.
     pub(super) ahead: Ahead,
@@ -22,7 +22,7 @@ pub(super) struct World {
     pub(super) bug: Bug,
 }
 
-/// Whether a snapshot is there when the model begins.
+/// Whether a snapshot exists when the model begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum First {
     Snapshot,
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// Every step that is possible.
+    /// All possible steps.
     pub(super) fn steps(&self, state: &State) -> Vec<(Action, State)> {
         let mut next = Vec::new();
         for run in 0..self.keys.len() {
@@ -111,7 +111,7 @@ impl World {
         };
         let unchanged = |_: &mut State| {};
         match writer.phase {
-            // Runs begin in order: any other order is this one with other names.
+            // Runs begin in order, because any other order is the same except for their names.
             WriterPhase::Idle if run == 0 || state.writers[run - 1].phase != WriterPhase::Idle => {
                 let image = Writer { phase: WriterPhase::Imaged, clock: run as u8 + 2, ..*writer };
                 step(Action::Images(run), image, &unchanged);
@@ -166,7 +166,7 @@ impl World {
         let (mine, action, won, lost) = if writer.phase == WriterPhase::Adding {
             let added = ahead(writer);
             let own = writer.own & !added;
-            // The ledger is folded again, and all that the snapshot counts on validated.
+            // The ledger is folded again, and everything that the snapshot relies on is validated.
             let phase = WriterPhase::Lost;
             let won = Writer { phase, head: 0, shared: shared | added, adopted: 0, own, ..*writer };
             (Entry::Add { session, added }, Action::AddsAhead(run), won, WriterPhase::LostAdding)
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// Whether all that `writer` counts on stands, as `commit::validate` asks.
+    /// Whether everything that `writer` relies on is still valid, as `commit::validate` checks.
     fn validates(&self, writer: &Writer, fold: &Fold) -> bool {
         let manifests = if self.bug == Bug::ForgetsItsManifest { packs(Content::Manifest) } else { 0 };
         let newer = fold.newest < writer.clock || self.bug == Bug::CommitsOlder;
@@ -209,7 +209,7 @@ impl World {
         newer && writer.shared & !fold.inventory == 0 && own & fold.removed == 0
     }
 
-    /// The ways to have every chunk of the image, as `known_chunks::load` offers them.
+    /// All ways to obtain every chunk of the image, as `known_chunks::load` offers them.
     fn decisions(&self, state: &State, run: usize) -> Vec<Writer> {
         let writer = state.writers[run];
         let fold = state.chain.fold(writer.head);
@@ -226,7 +226,7 @@ impl World {
                     if shared != 0 {
                         return vec![Writer { shared: draft.shared | shared, ..draft }];
                     }
-                    // Announcements may be listed late: what could be adopted may be uploaded again.
+                    // A listing may lag behind, so a pack that could be adopted may be uploaded again.
                     let upload = Writer { own: draft.own | object(run + 1, content), ..draft };
                     let adopt = each(adoptable).map(|pack| Writer { adopted: draft.adopted | pack, ..draft });
                     let mut ways: Vec<Writer> = adopt.chain([upload]).collect();
@@ -271,10 +271,10 @@ impl World {
             }
             Pruner::Folded { head } => {
                 let fold = state.chain.fold(head);
-                // What the inventory does not have, nobody may need (L1): that is not looked up.
+                // A snapshot cannot need what the inventory does not have (L1), so this is not checked.
                 let (dead, orphans) = (fold.inventory & !fold.needed, state.stored & !fold.inventory);
                 let plan = (dead | orphans) & !fold.removed;
-                // What an interrupted prune named and left is deleted without another entry.
+                // What an interrupted prune named and did not delete is deleted without another entry.
                 let left = state.stored & fold.removed;
                 let pruner = match (plan, left) {
                     (0, 0) => Pruner::Done,

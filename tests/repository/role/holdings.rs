@@ -1,5 +1,5 @@
-//! What a thief of a key file holds: everything that its grant gives, and everything that can be derived from that, in
-//! whatever way. Written from `docs/format.md` alone; of the program it uses the layout of objects, no cryptography.
+//! Everything that a thief of a key file has: all that its grant contains, and all that can be derived from it in any
+//! way. Written only from `docs/format.md`. It uses the program's layout of objects, but none of its cryptography.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ use crate::support::world::World;
 
 const ENCAPSULATED: usize = 1120;
 
-/// The members of a grant.
+/// The members of a grant, and the secrets in each.
 #[derive(Default, Clone, PartialEq, Eq, Debug)]
 pub struct Holdings {
     pub members: BTreeMap<String, Vec<Vec<u8>>>,
 }
 
-/// Opens what is sealed to the sealing half of a key.
+/// Opens bytes that are sealed to the sealing half of a key.
 fn open_sealed(seed: &[u8], info: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
     let key = <XWing as Kem>::PrivateKey::from_bytes(seed).ok()?;
     let (enc, sealed) = bytes.split_at_checked(ENCAPSULATED)?;
@@ -41,18 +41,18 @@ fn hkdf(key: &[u8], salt: &[u8], info: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The sealing half of a key file without a passphrase.
+/// The seed of the sealing half in a key file without a passphrase.
 pub fn sealing_seed(file: &str) -> Vec<u8> {
     let secret = file.lines().find_map(|line| line.strip_prefix("secret: ")).expect("a secret");
     BASE64.decode(secret.as_bytes()).expect("base64")[32..].to_vec()
 }
 
-/// The id in a key file.
+/// The key id in a key file.
 pub fn key_id(file: &str) -> KeyId {
     file.lines().find_map(|line| line.strip_prefix("key: ")).expect("an id").parse().expect("an id")
 }
 
-/// The grant of `key`, if the key in `file` opens it.
+/// The members of the grant of `key`, if the key in `file` can open it.
 pub fn open_grant(world: &World, file: &str, key: KeyId) -> Option<Holdings> {
     let epoch = Epoch(1);
     let bytes = world.objects().get(&Name::Grant(epoch, key), 1 << 20).expect("a grant");
@@ -74,8 +74,8 @@ impl Holdings {
         self.members.get(name).into_iter().flatten().collect()
     }
 
-    /// Every key that may have sealed a frame of this session, as far as this holder can tell: each secret in each
-    /// derivation of the format, and as it is.
+    /// Every key that may have sealed a frame of this session, as far as this holder can derive it: each secret in each
+    /// derivation of the format, and the secret itself.
     pub fn session_keys(&self, context: &FrameContext, session: SessionId, wraps: &[SessionWrap]) -> Vec<Vec<u8>> {
         let source = context.source.as_bytes();
         let id_root = self.all("id_root");

@@ -1,4 +1,4 @@
-//! Lies that are well made: what would be believed but for the id, which is computed again at every opening.
+//! Well-formed false content, which would be accepted if ids were not recomputed whenever a chunk is opened.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ fn content(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
     with_reader(world, SOURCE, None, |reader| reader.fetch_one(Want { kind, id, location: None }).expect("a chunk"))
 }
 
-/// What could be said in the place of a true chunk and would be believed, but for its id: rows of others, a value with
-/// its pieces in another order, a subtree with nothing in it.
+/// Content that would be accepted instead of the true chunk if its id were not checked: rows of other owners, a value
+/// with its pieces in another order, an empty subtree.
 fn lie(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
     let truth = content(world, kind, id);
     match kind {
@@ -48,15 +48,15 @@ fn lie(world: &World, kind: FrameType, id: ChunkId) -> Vec<u8> {
     }
 }
 
-/// A well-formed lie under a true id is found like garbage, whatever kind of frame it is: by the restore that opens it,
-/// and by a deep verification, which names the pack.
+/// Well-formed false content under a true id is detected like garbage, for every type of frame: by the restore that
+/// opens it, and by a deep verification, which names the pack.
 #[test]
-fn a_lie_of_any_kind_is_found_by_its_id() {
+fn false_content_under_a_true_id_is_detected_for_every_frame_type() {
     let (base, memory) = World::in_memory();
     let path = base.path("live");
     let db = create_service(&path, 5);
     base.backup(&path);
-    // More leaves than a node holds, and a value of many pieces.
+    // More leaves than fit in a node, and a value of many pieces.
     db.execute_batch("CREATE TABLE tall (id INTEGER PRIMARY KEY, body BLOB); BEGIN").expect("a table");
     for id in 0..1100_i64 {
         db.execute("INSERT INTO tall VALUES (?1, ?2)", (id, noise(id as u64, 6000))).expect("a row");
@@ -76,7 +76,7 @@ fn a_lie_of_any_kind_is_found_by_its_id() {
         let thief = world.ledger(SOURCE).newest().expect("the thief's").snapshot.packs[0].sha256;
         world.backup(&path);
         if kind != FrameType::Ranges {
-            // Whoever restores everything opens no ranges.
+            // A full restore does not open ranges.
             assert!(!restored_whole(&world, &world.path("restored")), "{kind:?}");
         }
         let options = VerifyOptions {
@@ -89,7 +89,7 @@ fn a_lie_of_any_kind_is_found_by_its_id() {
         };
         let report = verify::run(RepositoryAccess::WithKey(&world.unlock(Role::Admin)), &options).expect("verifies");
         let named = report.findings.iter().any(|found| found.object.contains(&thief.to_string()));
-        // Ranges are missed beside their node, whose pack is then named.
+        // False ranges are found through their node, so the node's pack is named instead.
         assert!(report.has_damage() && (named || kind == FrameType::Ranges), "{kind:?}: {:?}", report.findings);
     }
 }

@@ -1,5 +1,5 @@
-//! What each key can do, and that it can do no more (`docs/roles.md`, `docs/format.md` sections 3 and 10): every key is
-//! tried on every kind of stored thing, and made to sign every kind of statement.
+//! What each key can do, and that it can do nothing else (`docs/roles.md`, `docs/format.md` sections 3 and 10): every
+//! key is tried on every type of stored object, and signs every kind of statement.
 
 mod holdings;
 mod lies;

@@ -1,4 +1,4 @@
-//! Which key opens what.
+//! Which key opens which objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,10 @@ use crate::support::world::data::{add_photo, create_service, noise};
 use crate::support::world::look::packs;
 use crate::support::world::{SOURCE, World};
 
-/// Frames of one kind in one pack that are tried: they differ in nothing that matters.
+/// Number of frames of one type that are tried per pack. They do not differ in anything that matters.
 const TRIED: usize = 4;
 
-/// What a role's grant has, and which types of frames it opens: sections 3 and 9 of the format.
+/// The members of a role's grant, and the types of frames that it opens (sections 3 and 9 of the format).
 struct Expectation {
     role: Role,
     grant: &'static [&'static str],
@@ -59,7 +59,7 @@ const EXPECTED: [Expectation; 5] = [
     },
 ];
 
-/// A sealed thing as it lies in the store.
+/// A sealed frame as stored.
 struct Sealed {
     kind: FrameType,
     id: ChunkId,
@@ -68,7 +68,7 @@ struct Sealed {
     bytes: Vec<u8>,
 }
 
-/// A world with every kind of frame: a tree of more than one node, values of one and of many pieces.
+/// A world with every type of frame: a tree with more than one node, and values of one piece and of many.
 fn full_world() -> World {
     let (world, _) = World::in_memory();
     let path = world.path("live");
@@ -80,7 +80,7 @@ fn full_world() -> World {
     }
     db.execute_batch("COMMIT").expect("commits");
     world.backup(&path);
-    db.execute_batch("UPDATE users SET note = 'next night'").expect("a day");
+    db.execute_batch("UPDATE users SET note = 'next run'").expect("a day");
     world.backup(&path);
     world
 }
@@ -89,8 +89,8 @@ fn context(world: &World, source: &str) -> FrameContext {
     FrameContext { repository: world.repository().id(), source: world.source(source), epoch: Epoch(1) }
 }
 
-/// Everything that is sealed in a source, and the wraps that lie open beside it. Where frames lie in a pack is read with
-/// a structure key, which all have.
+/// Everything that is sealed in a source, and the wraps, which are stored in the clear. The locations of frames are
+/// read with a structure key, which every role has.
 fn everything(world: &World, source: &str) -> (Vec<Sealed>, Vec<SessionWrap>) {
     let (mut found, mut wraps) = (Vec::new(), Vec::new());
     let id = world.source(source);
@@ -158,7 +158,7 @@ fn pack_frames(world: &World, source: &str, bytes: &[u8], pack: Digest, found: &
     header.wraps
 }
 
-/// The types of which this holder opens all, and those of which it opens none; no type is in between.
+/// The types of frames that this holder opens. It must open either all or none of each type.
 fn opened(holdings: &Holdings, context: &FrameContext, found: &[Sealed], wraps: &[SessionWrap]) -> BTreeSet<FrameType> {
     let mut keys: BTreeMap<SessionId, Vec<Vec<u8>>> = BTreeMap::new();
     let mut types: BTreeMap<FrameType, (usize, usize)> = BTreeMap::new();
@@ -170,7 +170,7 @@ fn opened(holdings: &Holdings, context: &FrameContext, found: &[Sealed], wraps: 
         let (yes, all) = types.entry(sealed.kind).or_default();
         (*yes, *all) = (*yes + usize::from(opens), *all + 1);
     }
-    assert_eq!(types.len(), FrameType::ALL.len(), "every kind of frame is there: {:?}", types.keys());
+    assert_eq!(types.len(), FrameType::ALL.len(), "every type of frame occurs: {:?}", types.keys());
     for (kind, (yes, all)) in &types {
         assert!(*yes == 0 || yes == all, "{kind:?}: {yes} of {all}");
     }
@@ -178,7 +178,7 @@ fn opened(holdings: &Holdings, context: &FrameContext, found: &[Sealed], wraps: 
 }
 
 #[test]
-fn each_key_opens_what_its_role_may_and_nothing_else() {
+fn each_key_opens_only_the_frames_of_its_role() {
     let world = full_world();
     let context = context(&world, SOURCE);
     let (found, wraps) = everything(&world, SOURCE);
@@ -222,7 +222,7 @@ fn keys_of_another_repository_open_nothing() {
 }
 
 #[test]
-fn names_of_tables_are_for_all_roles_and_values_for_admins() {
+fn all_roles_read_table_names_and_only_admins_read_values() {
     let (world, _) = World::in_memory();
     let path = world.path("live");
     let db = create_service(&path, 20);
@@ -231,13 +231,13 @@ fn names_of_tables_are_for_all_roles_and_values_for_admins() {
     )
     .expect("a table");
     world.backup(&path);
-    // What lies in the store is told by no byte of it.
+    // No stored byte may reveal any of these words.
     for listed in world.objects().list("").expect("lists") {
         let Some(name) = Name::parse(&listed.name) else { panic!("{} is foreign", listed.name) };
         let bytes = world.objects().get(&name, 1 << 26).expect("reads");
         for word in ["secret_plans", "hidden_word", "rosebud", "contacts", SOURCE, "/live", "example.org"] {
             let shown = bytes.windows(word.len()).any(|window| window == word.as_bytes());
-            assert!(!shown, "{word:?} stands in {name}");
+            assert!(!shown, "{word:?} is visible in {name}");
         }
     }
     for role in Role::ALL {
@@ -248,7 +248,7 @@ fn names_of_tables_are_for_all_roles_and_values_for_admins() {
     }
 }
 
-/// What a manifest says to a role, as far as the program opens it.
+/// The summary and catalog of a manifest, as far as the program opens them for a role.
 fn summary(world: &World, role: Role) -> String {
     let unlocked = world.unlock(role);
     let ledger = world.ledger(SOURCE);

@@ -1,5 +1,5 @@
-//! What a stolen operator key can do to others' snapshots, and that revoking it ends that: it seals garbage under the
-//! ids of true chunks, and honest backups refer to it.
+//! What a thief with an operator key can do to the snapshots of others, and that revoking the key ends it. The thief
+//! seals garbage under the ids of true chunks, and honest backups refer to it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::support::world::findings::FindingsByKind;
 use crate::support::world::look::packs;
 use crate::support::world::{SOURCE, World, open_key};
 
-/// The ids of all chunks of some types in the packs that a source has.
+/// The ids of all chunks of these types in the packs of the source.
 pub fn ids(world: &World, kinds: &[FrameType]) -> Vec<ChunkId> {
     let auditor = world.unlock(Role::Auditor);
     let keys = auditor.structure(world.source(SOURCE), Epoch(1)).expect("a structure key");
@@ -39,7 +39,7 @@ pub fn ids(world: &World, kinds: &[FrameType]) -> Vec<ChunkId> {
     entries.filter(|entry| kinds.contains(&entry.kind)).map(|entry| entry.id).collect()
 }
 
-/// Stores other contents under these ids and commits them as the operator, on the back of the newest snapshot's manifest.
+/// Stores other content under these ids and commits it as the operator, reusing the newest snapshot's manifest.
 pub fn poison(world: &World, kind: FrameType, contents: &[(ChunkId, Vec<u8>)]) {
     let thief = world.unlock(Role::Operator);
     let source = world.source(SOURCE);
@@ -73,7 +73,7 @@ pub fn restored_whole(world: &World, to: &Path) -> bool {
 }
 
 #[test]
-fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_revoked() {
+fn poison_is_detected_when_opened_and_is_not_shared_once_its_key_is_revoked() {
     for kind in [FrameType::Leaf, FrameType::Piece] {
         let (world, memory) = World::in_memory();
         let honest = world.enrol(Role::Operator, Some(SourceScope::All));
@@ -84,7 +84,7 @@ fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_rev
         let db = create_service(&path, 20);
         backup(&world, &path);
         let old = ids(&world, &[kind]);
-        // Tomorrow's chunks, as whoever has the database and an operator's key computes them.
+        // The chunks of the next backup, as anyone with the database and an operator's key can compute them.
         add_photo(&db, 9, 700_000);
         db.execute_batch("UPDATE contacts SET name = 'tomorrow'").expect("a day");
         let tomorrow = world.beside(Arc::new(memory.fork()));
@@ -96,22 +96,22 @@ fn poison_is_found_when_it_is_opened_and_shared_with_no_more_once_its_key_is_rev
         poison(&world, kind, &garbage);
         let tainted = backup(&world, &path);
         let to = world.path("restored");
-        assert!(!restored_whole(&world, &to), "{kind:?}: it is found as soon as it is opened");
+        assert!(!restored_whole(&world, &to), "{kind:?}: it is detected as soon as it is opened");
 
         let thief = world.key(Role::Operator).key_id();
         world.append(Role::Admin, SOURCE, EntryBody::Revoke(Revoke { key: thief }));
         let clean = backup(&world, &path);
         world.assert_restores(SOURCE, clean, &path);
-        // What is stored anew under true ids heals the snapshot that referred to garbage.
+        // Storing the true chunks again repairs the snapshot that referred to garbage.
         world.assert_restores(SOURCE, tainted, &path);
-        // And a night after, whose nodes and lists still point at the garbage.
+        // So does a later snapshot, whose nodes and lists still point at the garbage.
         open(&path).execute_batch("INSERT INTO settings VALUES ('later', 1)").expect("a day");
         let later = backup(&world, &path);
         world.assert_restores(SOURCE, later, &path);
     }
 }
 
-/// Plants a fragment which tells that these ids lie in the newest pack, signed by `identity`.
+/// Plants a fragment, signed by `identity`, which claims that these ids are in the newest pack.
 fn plant(world: &World, identity: &Identity, as_if: Option<KeyId>, ids: &[ChunkId]) {
     let source = world.source(SOURCE);
     let keys = world.unlock(Role::Operator).source_keys(source, Epoch(1), "a crime").expect("an operator");
@@ -132,7 +132,7 @@ fn plant(world: &World, identity: &Identity, as_if: Option<KeyId>, ids: &[ChunkI
     world.objects().create(&Name::Index(source, Digest::of(&bytes)), bytes.into()).expect("a fragment");
 }
 
-/// What an auditor finds.
+/// The findings of an auditor.
 fn audit(world: &World) -> Vec<Finding> {
     let options = VerifyOptions {
         level: VerifyLevel::Structure,
@@ -146,7 +146,7 @@ fn audit(world: &World) -> Vec<Finding> {
     verify::run(RepositoryAccess::WithKey(&auditor), &options).expect("verifies").findings
 }
 
-/// A night, the chunks that the next will store, and the database as it is then.
+/// A world with one snapshot, the database as of the next backup, and the chunks that the next backup will store.
 fn before_tomorrow() -> (World, PathBuf, Vec<ChunkId>) {
     let (world, memory) = World::in_memory();
     let path = world.path("live");
@@ -162,7 +162,7 @@ fn before_tomorrow() -> (World, PathBuf, Vec<ChunkId>) {
 }
 
 #[test]
-fn index_fragments_are_believed_of_trusted_operators_alone() {
+fn only_index_fragments_of_trusted_operators_are_used() {
     let (world, path, new) = before_tomorrow();
     let other = world.add_source("other");
     let elsewhere = open_key(&world.enrol(Role::Operator, Some(SourceScope::Named(vec![other]))));
@@ -178,8 +178,8 @@ fn index_fragments_are_believed_of_trusted_operators_alone() {
         plant(&world, &identity, None, &new);
     }
     let report = world.backup(&path);
-    let left_out = |note: &&String| note.starts_with("index fragment left out");
-    assert_eq!(report.notes().iter().filter(left_out).count(), 7, "{:#?}", report.notes());
+    let is_skipped = |note: &&String| note.starts_with("index fragment skipped");
+    assert_eq!(report.notes().iter().filter(is_skipped).count(), 7, "{:#?}", report.notes());
     world.assert_restores(SOURCE, report.snapshot.expect("committed"), &path);
 
     let found = audit(&world);
@@ -187,7 +187,7 @@ fn index_fragments_are_believed_of_trusted_operators_alone() {
 }
 
 #[test]
-fn an_operators_lie_in_an_index_fragment_ends_with_its_key() {
+fn a_false_index_fragment_is_ignored_once_its_key_is_revoked() {
     let (world, path, new) = before_tomorrow();
     let honest = world.enrol(Role::Operator, Some(SourceScope::All));
     let backup = || world.try_backup_as(open_key(&honest), SOURCE, &path).expect("a snapshot").snapshot.expect("one");

@@ -1,4 +1,4 @@
-//! Wrong keys are refused with an error that says so, before anything is opened or written.
+//! Wrong keys are refused with a clear error before anything is opened or written.
 
 use std::sync::Arc;
 
@@ -34,13 +34,14 @@ fn unlocked(world: &World, file: &str) -> Result<(), RepoError> {
 }
 
 #[test]
-fn a_restore_takes_an_admins_key_and_looks_at_nothing_with_another() {
+fn a_restore_with_a_key_that_is_not_an_admins_reads_no_data() {
     let (world, memory) = begun();
     for role in BLIND {
         let recorder = Recorder::new(memory.clone());
         let to = world.path(&format!("restored by {role}"));
         let through = world.beside(recorder.clone());
-        let refused = through.try_restore_as(world.key(role), SOURCE, Selector::Latest(0), &to).expect_err("no admin");
+        let refused =
+            through.try_restore_as(world.key(role), SOURCE, Selector::Latest(0), &to).expect_err("not an admin");
         assert!(
             matches!(refused, OpError::Repo(RepoError::WrongRole { role: found, .. }) if found == role),
             "{refused:?}"
@@ -57,12 +58,12 @@ fn a_restore_takes_an_admins_key_and_looks_at_nothing_with_another() {
 }
 
 #[test]
-fn a_backup_takes_an_operators_key_and_writes_nothing_with_another() {
+fn a_backup_with_a_key_that_is_not_an_operators_writes_nothing() {
     let (world, memory) = begun();
     for role in [Role::Maintainer, Role::Admin, Role::Auditor, Role::Recovery] {
         let recorder = Recorder::new(memory.clone());
         let through = world.beside(recorder.clone());
-        let refused = through.try_backup_as(world.key(role), SOURCE, &world.path("live")).expect_err("no operator");
+        let refused = through.try_backup_as(world.key(role), SOURCE, &world.path("live")).expect_err("not an operator");
         assert!(
             matches!(refused, OpError::Repo(RepoError::WrongRole { role: found, .. }) if found == role),
             "{refused:?}"
@@ -72,23 +73,23 @@ fn a_backup_takes_an_operators_key_and_writes_nothing_with_another() {
 }
 
 #[test]
-fn keys_of_other_repositories_and_of_nobody_unlock_nothing() {
+fn foreign_and_unenrolled_keys_unlock_nothing() {
     let (world, _) = begun();
     let (other, _) = World::in_memory_of(8);
     let (ours, theirs) = (world.repository().id().to_string(), other.repository().id().to_string());
     for (role, file) in &other.keys {
         assert!(matches!(unlocked(&world, file), Err(RepoError::OtherRepository { .. })), "{role}");
-        // With our repository's name in it the key is still none of ours.
+        // Even with this repository's id in its file, the key is not enrolled here.
         let renamed = file.replace(&theirs, &ours);
         assert!(matches!(unlocked(&world, &renamed), Err(RepoError::NotEnrolled { .. })), "{role}");
     }
-    // Nor does the other repository pass for ours.
+    // The other repository does not pass the fingerprint check either.
     let found = world.repository().check_fingerprint(&other.repository().roster().fingerprint());
     assert!(matches!(found, Err(RepoError::Fingerprint { .. })));
 }
 
 #[test]
-fn a_key_file_that_says_another_role_unlocks_nothing() {
+fn a_key_file_with_another_role_unlocks_nothing() {
     let (world, _) = begun();
     for (role, file) in &world.keys {
         for other in Role::ALL.into_iter().filter(|other| other != role) {
@@ -97,7 +98,7 @@ fn a_key_file_that_says_another_role_unlocks_nothing() {
             let refused = unlocked(&world, &changed);
             assert!(matches!(refused, Err(RepoError::NotEnrolled { .. })), "{role} as {other}: {refused:?}");
         }
-        // Under a passphrase the lines are sealed with the key.
+        // Under a passphrase, the seal also authenticates the header lines.
         let protection = Protection::Passphrase { passphrase: b"open", cost: KdfCost::LEAST };
         let fingerprint = world.repository().roster().fingerprint();
         let sealed = KeyFile::write(&*world.env, &world.key(*role), "test", fingerprint, protection).expect("writes");
@@ -107,20 +108,20 @@ fn a_key_file_that_says_another_role_unlocks_nothing() {
         let refused = KeyFile::parse(&changed).expect("a key file").open(Some(b"open")).map(drop);
         assert_eq!(refused, Err(KeyFileError::Passphrase), "{role}");
     }
-    // Another key's name over these seeds.
+    // These seeds with another key's id.
     let (operator, admin) = (&world.keys[0].1, world.key(Role::Admin).key_id().to_string());
     let changed = operator.replace(&world.key(Role::Operator).key_id().to_string(), &admin);
     assert_eq!(KeyFile::parse(&changed).expect("a key file").open(None).map(drop), Err(KeyFileError::Mismatch));
 }
 
 #[test]
-fn a_grant_of_another_key_or_of_more_than_the_role_needs_is_refused() {
+fn a_grant_of_another_key_or_with_other_powers_than_the_role_is_refused() {
     let (world, _) = begun();
     let of_admin =
         world.objects().get(&Name::Grant(Epoch(1), world.key(Role::Admin).key_id()), 1 << 20).expect("a grant");
     let scope = |role| (role == Role::Operator).then_some(SourceScope::All);
     for role in BLIND {
-        // Planted where the roster names another.
+        // Planted, while the roster names another grant.
         let file = world.enrol(role, scope(role));
         unlocked(&world, &file).expect("its own grant");
         let name = Name::Grant(Epoch(1), open_key(&file).key_id());
@@ -130,12 +131,12 @@ fn a_grant_of_another_key_or_of_more_than_the_role_needs_is_refused() {
         let refused = unlocked(&world, &file);
         assert!(matches!(refused, Err(RepoError::Damaged { .. })), "{role}: {refused:?}");
 
-        // Named by the roster, but another key's.
+        // Named by the roster, but another key's grant.
         let file = world.enrol_with(role, scope(role), |_, _| of_admin.to_vec());
         let refused = unlocked(&world, &file);
         assert!(matches!(refused, Err(RepoError::Damaged { .. })), "{role}: {refused:?}");
 
-        // Under this key's name, but sealed to another.
+        // Named for this key, but sealed to another.
         let sealed = Grant::decode(&of_admin).expect("a grant").sealed;
         let file = world.enrol_with(role, scope(role), |_, public| world.grant(public.id(), sealed));
         let refused = unlocked(&world, &file);
@@ -144,7 +145,7 @@ fn a_grant_of_another_key_or_of_more_than_the_role_needs_is_refused() {
             "{role}: {refused:?}"
         );
 
-        // Sealed to this key, and too much or too little for its role.
+        // Sealed to this key, but with too much or too little for its role.
         for other in Role::ALL.into_iter().filter(|other| !same_powers(*other, role)) {
             let file = world.enrol_with(role, scope(role), |keys, public| {
                 let sealed = keys.grant(&*world.env, public, other, &SourceScope::All).expect("seals");
@@ -157,9 +158,9 @@ fn a_grant_of_another_key_or_of_more_than_the_role_needs_is_refused() {
     }
 }
 
-/// Whoever can write to the store can seal a grant to a public key, with keys of his own choice in it.
+/// Anyone who can write to the store can seal a grant with keys of their own choice to a public key.
 #[test]
-fn a_grant_that_the_roster_does_not_name_is_refused_however_well_it_is_made() {
+fn a_well_formed_grant_that_the_roster_does_not_name_is_refused() {
     let (world, _) = begun();
     let foreign = AdminKeys::create_epoch(&*world.env, world.repository().id(), Epoch(1));
     for (role, file) in &world.keys {
@@ -171,15 +172,15 @@ fn a_grant_that_the_roster_does_not_name_is_refused_however_well_it_is_made() {
         world.objects().create(&name, planted.into()).expect("a grant");
         let refused = unlocked(&world, file);
         let is_named =
-            matches!(&refused, Err(RepoError::Damaged { reason, .. }) if reason.contains("the roster names"));
+            matches!(&refused, Err(RepoError::Damaged { reason, .. }) if reason.contains("digest in the roster"));
         assert!(is_named, "{role}: {refused:?}");
     }
 }
 
-/// What is backed up is sealed to the restore key that the roster names: an admin who is granted another would find out
-/// on the day of the restore.
+/// Backups are sealed to the restore key that the roster names. An admin whose grant has another restore key would
+/// notice only at the first restore.
 #[test]
-fn a_grant_of_another_restore_key_is_refused() {
+fn a_grant_with_another_restore_key_is_refused() {
     let (world, _) = begun();
     let other = AdminKeys::create_epoch(&*world.env, world.repository().id(), Epoch(1));
     for role in [Role::Admin, Role::Recovery] {
@@ -199,7 +200,7 @@ fn same_powers(a: Role, b: Role) -> bool {
 }
 
 #[test]
-fn a_revoked_key_unlocks_nothing_and_the_others_do() {
+fn only_a_revoked_key_stops_unlocking() {
     let (base, memory) = begun();
     for role in Role::ALL {
         let world = base.beside(Arc::new(memory.fork()));
@@ -209,7 +210,7 @@ fn a_revoked_key_unlocks_nothing_and_the_others_do() {
             let unlocked = world.repository().unlock(world.key(other)).map(drop);
             assert_eq!(unlocked.is_ok(), other != role, "{other} after {role} was revoked: {unlocked:?}");
         }
-        // What it said before stands.
+        // Its earlier statements still count.
         assert_eq!(world.ledger(SOURCE).snapshots.len(), 1);
         assert!(!packs(&world, SOURCE).is_empty());
     }

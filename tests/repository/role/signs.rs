@@ -1,4 +1,4 @@
-//! Which key signs what: everything is signed by every key and put into its place, and then read.
+//! Which key may sign what: every statement is signed by every key, put into its place, and read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn begun() -> (World, Arc<InMemory>) {
     (world, memory)
 }
 
-/// Every kind of entry, and who may sign it (section 10 of the format).
+/// Every kind of entry, and the roles that may sign it (section 10 of the format).
 fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
     let ledger = world.ledger(SOURCE);
     let snapshot = ledger.newest().expect("a snapshot").id;
@@ -65,7 +65,7 @@ fn entries(world: &World) -> Vec<(EntryBody, &'static [Role])> {
     ]
 }
 
-/// Puts an entry into the chain without asking whether it may stand there.
+/// Puts an entry into the chain without checking that it may be there.
 fn force(world: &World, source: &str, key: &Identity, body: EntryBody) {
     let ledger = world.ledger(source);
     let place = ledger.next_place().expect("a place");
@@ -83,26 +83,26 @@ fn ledger_entries_count_if_the_role_is_entitled_and_are_void_otherwise() {
             let world = world.beside(Arc::new(memory.fork()));
             let key = world.key(role);
             let may = signers.contains(&role);
-            // The program does not sign what would be void.
+            // The program refuses to sign an entry that would be void.
             let sign = |message: &[u8]| key.sign(message);
             let signer = Signer { key: key.key_id(), role, sign: &sign };
             if !may {
                 let refused = append(&world.repository(), &signer, &world.ledger(SOURCE), body.clone());
                 assert!(matches!(refused, Err(RepoError::WrongRole { .. })), "{role}: {}: {refused:?}", body.kind());
             }
-            // A thief does.
+            // A thief signs it anyway.
             let before = world.ledger(SOURCE);
             force(&world, SOURCE, &key, body.clone());
             let after = world.ledger(SOURCE);
             assert_eq!(after.voids.is_empty(), may, "{role}: {}: {:?}", body.kind(), after.voids);
-            assert_eq!(after.digests.len(), 2, "void or not, it has its number");
+            assert_eq!(after.digests.len(), 2, "an entry uses up its number even if it is void");
             if !may {
                 assert_eq!(after.snapshots, before.snapshots, "{role}: {}", body.kind());
                 let packs = |ledger: &sidekeep::repo::ledger::Ledger| ledger.inventory().copied().collect::<Vec<_>>();
                 assert_eq!(packs(&after), packs(&before), "{role}: {}", body.kind());
                 assert!(!after.was_removed(&Digest::new([7; 32])));
             }
-            // Whatever stands there, the next snapshot does too.
+            // Whatever the entry was, the next snapshot commits.
             if !matches!(body, EntryBody::Snapshot(_)) {
                 world.backup(&world.path("live"));
             }
@@ -111,17 +111,17 @@ fn ledger_entries_count_if_the_role_is_entitled_and_are_void_otherwise() {
 }
 
 #[test]
-fn a_signature_is_the_keys_own_and_a_stranger_has_no_say() {
+fn entries_by_strangers_or_with_another_keys_signature_are_void() {
     let (world, memory) = begun();
     let (stranger, _) = World::in_memory_of(8);
     for (body, signers) in entries(&world) {
-        // A key that was never enrolled here, whatever it was made for.
+        // A key that was never enrolled here, in any role.
         for role in Role::ALL {
             let world = world.beside(Arc::new(memory.fork()));
             force(&world, SOURCE, &stranger.key(role), body.clone());
             assert_eq!(world.ledger(SOURCE).voids.len(), 1, "{role}: {}", body.kind());
         }
-        // An enrolled key's name over another key's signature.
+        // An enrolled key's id over another key's signature.
         let world = world.beside(Arc::new(memory.fork()));
         let (entitled, thief) = (world.key(signers[0]), world.key(Role::Auditor));
         let ledger = world.ledger(SOURCE);
@@ -135,7 +135,7 @@ fn a_signature_is_the_keys_own_and_a_stranger_has_no_say() {
 }
 
 #[test]
-fn an_operator_of_one_source_signs_nothing_that_counts_in_another() {
+fn an_operator_of_one_source_cannot_sign_for_another() {
     let (world, _) = begun();
     let other = world.add_source("other");
     let file = world.enrol(Role::Operator, Some(SourceScope::Named(vec![other])));
@@ -165,7 +165,7 @@ fn statements(world: &World) -> Vec<(&'static str, RosterStatement)> {
 }
 
 #[test]
-fn the_roster_is_the_admins_but_for_sources() {
+fn only_admins_change_the_roster_except_that_operators_add_sources() {
     let (world, memory) = begun();
     let scoped = world.enrol(Role::Operator, Some(SourceScope::Named(vec![world.source(SOURCE)])));
     let memory = Arc::new(memory.fork());
@@ -186,7 +186,7 @@ fn the_roster_is_the_admins_but_for_sources() {
                 assert_eq!(before.sources.len(), after.sources.len(), "{role}: {what}");
                 assert_eq!(before.epochs.len(), after.epochs.len(), "{role}: {what}");
             }
-            // A right and a wrong statement in one entry are a wrong entry.
+            // One statement that is not allowed voids the whole entry.
             if role == Role::Operator && what != "source" {
                 let (_, source) = statements(&world).pop().expect("the last");
                 world.state(role, vec![source, statement.clone()]);

@@ -51,7 +51,7 @@ async fn an_uncertain_commit_is_reported_as_unknown() {
             troubled.proxy.trouble_at("GET", entry, FOR_EVER, read_back);
             let ran = troubled.run(&["backup"]);
             assert_eq!((ran.code, ran.out.as_str()), (7, ""), "{}", ran.err);
-            for words in ["not known whether", &entry[1..], "sidekeep snapshots"] {
+            for words in ["cannot determine whether", &entry[1..], "sidekeep snapshots"] {
                 assert!(ran.err.contains(words), "{}", ran.err);
             }
             number += usize::from(is_applied);

@@ -1,5 +1,5 @@
-//! Today's writer goes on from a golden repository: it computes the ids that were computed then, so a night in which
-//! nothing changed stores nothing, and one in which something did comes back.
+//! Today's writer continues a golden repository. It computes the same ids as the original writer: a backup of the
+//! unchanged database stores nothing, and a backup of a changed one restores.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,7 +9,7 @@ use crate::support::sqlite::assert_same_database;
 use crate::support::world::SOURCE;
 
 #[test]
-fn the_night_after_stores_nothing_twice() {
+fn the_next_backup_of_a_golden_repository_stores_nothing_twice() {
     let sandbox = Sandbox::new();
     copy_tree(&golden("v1"), sandbox.dir.path());
     for key in sandbox.path("keys").read_dir().expect("reads") {

@@ -1,4 +1,4 @@
-//! A repository after a good night, and the night that goes wrong.
+//! A repository with one snapshot, and the changed database for the backup run that fails.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use crate::support::world::data::{copy, create_service};
 use crate::support::world::look::{assert_sound, chunks, packs};
 use crate::support::world::{SOURCE, World};
 
-/// A first snapshot is there; the database has changed since.
-pub struct Night {
+/// A repository with a first snapshot, and a database that has changed since.
+pub struct Scenario {
     pub world: World,
     pub memory: Arc<InMemory>,
     /// The database as of the first snapshot.
     pub before: PathBuf,
-    /// As it is now.
+    /// The database as it is now.
     pub after: PathBuf,
     pub first: Digest,
 }
 
-impl Night {
+impl Scenario {
     pub fn new(users: i64, change: &str) -> Self {
         let (world, memory) = World::in_memory();
         let (before, after) = (world.path("before"), world.path("after"));
@@ -35,7 +35,7 @@ impl Night {
         Self { world, memory, before, after, first }
     }
 
-    /// A small one: every kind of frame is new.
+    /// A small database with changes that create every type of frame.
     pub fn small() -> Self {
         Self::new(
             40,
@@ -45,12 +45,12 @@ impl Night {
         )
     }
 
-    /// A copy of the repository as it is before the night.
+    /// A copy of the repository as of the first snapshot.
     pub fn fork(&self) -> Arc<InMemory> {
         Arc::new(self.memory.fork())
     }
 
-    /// Looks at what a run that ended badly left: the first snapshot, whole, and no other unless that is whole too.
+    /// Checks what a failed run left: the first snapshot is intact, and if there is a second one, it is complete.
     /// Returns whether the run committed.
     pub fn assert_nothing_half(&self, left: &World) -> bool {
         assert_sound(left, SOURCE);
@@ -64,7 +64,8 @@ impl Night {
         snapshots.len() == 2
     }
 
-    /// The run after one that ended badly: commits, restores, uploads no chunk that the dead one announced.
+    /// Runs the next backup after a failed run: it commits, restores, and uploads no chunk that the failed run
+    /// announced.
     pub fn assert_next_run(&self, left: &World) -> BackupReport {
         let announced = announced(left);
         let old: BTreeSet<Digest> = packs(left, SOURCE).into_keys().collect();
@@ -85,7 +86,7 @@ fn chunks_of(world: &World, pack: Digest) -> Vec<ChunkId> {
     chunks(world, SOURCE, pack, packs(world, SOURCE)[&pack])
 }
 
-/// Packs that session announcements name and that are in the store.
+/// Packs that session announcements name. All of them must be stored.
 pub fn announced(world: &World) -> BTreeSet<Digest> {
     use sidekeep::format::dsse::Envelope;
     use sidekeep::format::name::Name;
@@ -100,6 +101,6 @@ pub fn announced(world: &World) -> BTreeSet<Digest> {
         found.extend(announcement.packs.iter().map(|pack| pack.sha256));
     }
     let stored = packs(world, SOURCE);
-    assert!(found.iter().all(|pack| stored.contains_key(pack)), "only what is there is announced");
+    assert!(found.iter().all(|pack| stored.contains_key(pack)), "only stored packs are announced");
     found
 }
