@@ -41,6 +41,13 @@ pub(crate) enum CliError {
         #[source]
         source: std::io::Error,
     },
+    /// A file or directory that an option or the configuration names cannot be used.
+    #[error("cannot {doing}")]
+    Setting {
+        doing: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("this is a bug in sidekeep; nothing was committed by the part that failed")]
     Bug,
     /// Somebody asked to stop, and this is what came of it.
@@ -90,6 +97,12 @@ impl CliError {
     pub(crate) fn cannot(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         |source| Self::Io { doing, source }
+    }
+
+    /// The same for a file or directory that an option or the configuration names.
+    pub(crate) fn unusable(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        |source| Self::Setting { doing, source }
     }
 
     /// The code of this error.
@@ -157,6 +170,7 @@ impl CliError {
     fn error_verdict(&self) -> ErrorVerdict {
         match self {
             Self::Usage { hint, .. } => ErrorVerdict::new(Exit::Usage, hint),
+            Self::Setting { .. } => ErrorVerdict::new(Exit::Usage, ""),
             Self::Bug => ErrorVerdict::new(Exit::Failed, error_verdict::BUG),
             Self::Interrupted { hint, .. } => ErrorVerdict::new(Exit::Interrupted, hint),
             Self::Output { .. } => ErrorVerdict::new(Exit::Failed, OUTPUT_HINT),

@@ -2,6 +2,7 @@
 //! searched from the outermost inwards, and the first that is known decides.
 
 use std::error::Error;
+use std::io;
 
 use super::address::AddressError;
 use super::config::ConfigError;
@@ -235,6 +236,7 @@ fn of_source(error: &SourceError) -> Option<ErrorVerdict> {
             "take the backup when nobody alters the tables; what was uploaded is reused",
         )),
         SourceError::Copy { .. } => Some(ErrorVerdict::new(Exit::Failed, ROOM)),
+        SourceError::CopyPlace { source, .. } => Some(of_temporary_file(source)),
         SourceError::NotEmpty { .. } => Some(ErrorVerdict::new(
             Exit::Unreachable,
             "restore to a place where there is nothing yet; nothing is ever overwritten",
@@ -275,11 +277,21 @@ fn of_postgres(error: &PostgresError) -> ErrorVerdict {
     }
 }
 
+/// A temporary file that could not be created.
+fn of_temporary_file(error: &io::Error) -> ErrorVerdict {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    match error.kind() {
+        NotFound | NotADirectory | PermissionDenied | ReadOnlyFilesystem => {
+            ErrorVerdict::new(Exit::Usage, "name another directory with --spill-dir, or spill_dir in sidekeep.toml")
+        }
+        _ => ErrorVerdict::new(Exit::Failed, ROOM),
+    }
+}
+
 fn of_spilling(error: &SpillError) -> ErrorVerdict {
     match error {
-        SpillError::Create { .. } | SpillError::Full { .. } | SpillError::TooSmall { .. } => {
-            ErrorVerdict::new(Exit::Failed, ROOM)
-        }
+        SpillError::Create { source, .. } => of_temporary_file(source),
+        SpillError::Full { .. } | SpillError::TooSmall { .. } => ErrorVerdict::new(Exit::Failed, ROOM),
         SpillError::Write { .. } | SpillError::Read { .. } | SpillError::Damaged { .. } => ErrorVerdict::new(
             Exit::Failed,
             "see whether that disk is well, or name a directory on another with --spill-dir",

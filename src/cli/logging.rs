@@ -91,7 +91,7 @@ fn install_writer(options: &LogOptions, targets: Targets) -> Result<(), CliError
 /// Opens the log file. It names users' tables, so others do not read it.
 fn open(path: &Path) -> Result<File, CliError> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    opened.map_err(CliError::cannot(format!("open the log file {}", path.display())))
+    opened.map_err(CliError::unusable(format!("open the log file {}", path.display())))
 }
 
 fn install<W>(targets: Targets, format: LogFormat, writer: W)

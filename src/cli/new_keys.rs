@@ -35,7 +35,7 @@ impl ReservedKeyFiles {
     }
 
     fn in_directory(dir: &Path) -> Result<Self, CliError> {
-        let failed = |source| CliError::Io { doing: format!("make the directory {}", dir.display()), source };
+        let failed = |source| CliError::Setting { doing: format!("make the directory {}", dir.display()), source };
         let dir = std::path::absolute(dir).map_err(failed)?;
         let is_dir_new = !dir.exists();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
@@ -90,7 +90,7 @@ impl Drop for ReservedKeyFiles {
 
 fn not_created(path: &Path, error: io::Error) -> CliError {
     if error.kind() != io::ErrorKind::AlreadyExists {
-        return CliError::cannot(format!("create {}", path.display()))(error);
+        return CliError::unusable(format!("create {}", path.display()))(error);
     }
     CliError::usage(
         format!("{} is there already, and no key is ever overwritten", path.display()),

@@ -34,6 +34,13 @@ pub enum SourceError {
     /// There is no space for a copy that must be made before anything can be read: another directory helps.
     #[error("cannot make a private copy in {dir}: {reason}")]
     Copy { dir: String, reason: String },
+    /// The same, where no file can be created at all.
+    #[error("cannot make a private copy in {dir}")]
+    CopyPlace {
+        dir: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// The target is not empty, or exists (exit 7).
     #[error("{what} is not empty")]
     NotEmpty { what: String },

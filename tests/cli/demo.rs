@@ -12,7 +12,7 @@ fn the_week_ends_well_and_leaves_what_was_asked_for() {
     assert!(text.contains("Everything is back."), "{text}");
     assert!(text.contains("rows in 11 tables came back, every value as it was"), "{text}");
     assert!(sandbox.path("play/restored.sqlite").exists());
-    assert!(sandbox.fails(1, &["demo", "--dir", "play"]).contains("exists"));
+    assert!(sandbox.fails(2, &["demo", "--dir", "play"]).contains("exists"));
     // The commands that it names can be typed there, the next night's among them.
     let mut backup = sandbox.command(&["backup"]);
     let ran = Sandbox::ran(backup.env_remove("SIDEKEEP_REPO").current_dir(sandbox.path("play")));

@@ -53,6 +53,18 @@ fn nothing_is_ever_overwritten() {
 }
 
 #[test]
+fn a_directory_for_keys_that_cannot_be_made_is_an_unusable_setting() {
+    let sandbox = Sandbox::new();
+    sandbox.write("file", "");
+    for (dir, reason) in [("file", "File exists"), ("file/keys", "Not a directory")] {
+        let err = sandbox.fails(2, &["init", "repo", "--keys-dir", dir]);
+        assert!(err.starts_with(&format!("error: cannot make the directory {dir}: {reason}")), "{err}");
+        assert!(!err.contains("hint"), "{err}");
+    }
+    assert!(!sandbox.path("repo").exists());
+}
+
+#[test]
 fn a_passphrase_seals_the_keys_that_open_rows() {
     let sandbox = Sandbox::new();
     sandbox.ok(&["init", "repo", "--passphrase-command", "echo open sesame"]);

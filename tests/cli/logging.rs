@@ -79,3 +79,16 @@ fn a_filter_for_other_programs_is_refused() {
         "{err}"
     );
 }
+
+#[test]
+fn a_log_file_that_cannot_be_opened_is_an_unusable_setting() {
+    let sandbox = Sandbox::with_service();
+    let unusable =
+        [("gone/log", "No such file or directory"), (".", "Is a directory"), ("sync.db/log", "Not a directory")];
+    for (file, reason) in unusable {
+        let err = sandbox.fails(2, &["backup", "--log-file", file]);
+        assert!(err.starts_with(&format!("error: cannot open the log file {file}: {reason}")), "{err}");
+        assert!(!err.contains("hint"), "{err}");
+    }
+    assert!(sandbox.ok(&["snapshots"]).contains("no snapshots"), "nothing is done without a log");
+}

@@ -21,5 +21,5 @@ fn every_command_has_a_page() {
 fn a_directory_that_cannot_be_written_is_named() {
     let sandbox = Sandbox::new();
     sandbox.write("file", "");
-    assert!(sandbox.fails(1, &["man", "--dir", "file/pages"]).contains("file/pages"));
+    assert!(sandbox.fails(2, &["man", "--dir", "file/pages"]).contains("file/pages"));
 }

@@ -100,5 +100,5 @@ fn what_was_seen_is_remembered_and_missed() {
     assert!(ran.code == 3 && ran.out.contains("DAMAGE"), "{}", ran.out);
     assert_eq!(std::fs::read(sandbox.path("seen.json")).expect("reads"), seen, "what was seen stays");
     sandbox.write("nonsense.json", "{");
-    assert!(sandbox.fails(1, &["verify", "--state", "nonsense.json"]).contains("nonsense.json"));
+    assert!(sandbox.fails(2, &["verify", "--state", "nonsense.json"]).contains("nonsense.json"));
 }

@@ -52,21 +52,20 @@ pub(crate) fn run(args: &DemoArgs, context: &CommandContext) -> Result<Outcome, 
 }
 
 fn temporary_dir() -> Result<tempfile::TempDir, CliError> {
-    tempfile::Builder::new().prefix("sidekeep-demo-").tempdir().map_err(no_directory)
+    tempfile::Builder::new()
+        .prefix("sidekeep-demo-")
+        .tempdir()
+        .map_err(CliError::cannot("make a directory for the demo"))
 }
 
 impl DemoArgs {
     /// Makes the directory that is named, if one is.
     fn create_dir(&self) -> Result<Option<&Path>, CliError> {
         if let Some(dir) = &self.dir {
-            std::fs::create_dir(dir).map_err(no_directory)?;
+            std::fs::create_dir(dir).map_err(CliError::unusable(format!("make the directory {}", dir.display())))?;
         }
         Ok(self.dir.as_deref())
     }
-}
-
-fn no_directory(source: std::io::Error) -> CliError {
-    CliError::Io { doing: "make a directory for the demo".to_owned(), source }
 }
 
 impl<'a> DemoDocument<'a> {

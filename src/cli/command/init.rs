@@ -77,7 +77,7 @@ impl NewConfig {
         match create_file(&file, text) {
             Ok(()) => Ok(Self { file, state: NewConfigState::Written }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self { file, state: NewConfigState::Kept }),
-            Err(error) => Err(CliError::cannot(format!("write {}", file.display()))(error)),
+            Err(error) => Err(CliError::unusable(format!("write {}", file.display()))(error)),
         }
     }
 }

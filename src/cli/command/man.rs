@@ -49,7 +49,7 @@ pub(crate) fn run(args: &ManArgs, mut root: clap::Command, context: &CommandCont
 
 fn write_all(root: &clap::Command, dir: &Path, context: &CommandContext) -> Result<(), CliError> {
     let pages = ManPages { pages: commands(root).into_iter().map(page).collect() };
-    pages.write(dir).map_err(CliError::cannot(format!("write manual pages to {}", dir.display())))?;
+    pages.write(dir).map_err(CliError::unusable(format!("write manual pages to {}", dir.display())))?;
     context.ui.result("man", &pages, |pages| wrote_line(pages, dir))
 }
 

@@ -169,7 +169,7 @@ fn read_state(path: &Path) -> Result<Option<Heads>, CliError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     };
-    read.map_err(|source| CliError::Io { doing: format!("read {}", path.display()), source })
+    read.map_err(CliError::unusable(format!("read {}", path.display())))
 }
 
 fn parse_state(bytes: &[u8]) -> std::io::Result<Heads> {
@@ -182,11 +182,12 @@ fn directory_of(path: &Path) -> &Path {
 
 /// Replaces the file at once, so that an interrupted check leaves the older one.
 fn write_state(path: &Path, heads: &Heads) -> Result<(), CliError> {
-    let failed = |source| CliError::Io { doing: format!("write {}", path.display()), source };
-    let mut file = tempfile::NamedTempFile::new_in(directory_of(path)).map_err(failed)?;
+    let doing = format!("write {}", path.display());
+    let created = tempfile::NamedTempFile::new_in(directory_of(path));
+    let mut file = created.map_err(CliError::unusable(&doing))?;
     let text = serde_json::to_vec_pretty(heads).expect("heads are JSON");
-    file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
+    file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(CliError::cannot(&doing))?;
+    file.persist(path).map_err(|error| CliError::unusable(&doing)(error.error))?;
     Ok(())
 }
 

@@ -241,7 +241,7 @@ fn open_error(path: &Path, error: &rusqlite::Error) -> SourceError {
 
 /// Copies all pages in one step, under one read lock, into a file without a name.
 fn copy_pages(path: &Path, from: &Connection, spill: &Path) -> Result<ImageContent, SourceError> {
-    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| copy_failed(spill, error))?;
+    let file = tempfile::NamedTempFile::new_in(spill).map_err(|error| no_copy_place(spill, error))?;
     let copied = copy_to(file, from).map_err(|error| copy_error(path, spill, &error))?;
     // The file itself tells, while it is still locked: the copy is filled up.
     with_truncation(path, path, copied)
@@ -280,9 +280,13 @@ fn copy_failed(spill: &Path, reason: impl ToString) -> SourceError {
     SourceError::Copy { dir: spill.display().to_string(), reason: reason.to_string() }
 }
 
+fn no_copy_place(spill: &Path, source: io::Error) -> SourceError {
+    SourceError::CopyPlace { dir: spill.display().to_string(), source }
+}
+
 /// Copies file, log and journal and lets SQLite recover the copy. `None` if one of them changed meanwhile.
 fn open_recovered_copy(path: &Path, spill: &Path) -> Result<Option<ImageContent>, SourceError> {
-    let dir = tempfile::TempDir::new_in(spill).map_err(|error| copy_failed(spill, error))?;
+    let dir = tempfile::TempDir::new_in(spill).map_err(|error| no_copy_place(spill, error))?;
     let copy = dir.path().join("copy");
     let before = stat_all(path)?;
     // Whatever is written from here on is written in a later tick of the clock of files.

@@ -240,7 +240,7 @@ fn what_permissions_forbid_is_named() {
             case(
                 "a spill directory to be read only",
                 SPILL_INTO,
-                1,
+                2,
                 &["a private copy in target: Permission denied", "--spill-dir"],
             ),
         ),

@@ -78,7 +78,7 @@ fn a_directory_for_copies_that_is_full_is_said_to_be() {
         let full = case(mode, 1, &["cannot make a private copy in spill", "with more room with --spill-dir"]);
         fails(&sandbox, &full, &mut limited(&sandbox, MEBIBYTE, &args));
         assert_eq!(files(&sandbox.path("spill")).len(), 0);
-        let missing = case(mode, 1, &["cannot make a private copy in gone", "No such file", "--spill-dir"]);
+        let missing = case(mode, 2, &["cannot make a private copy in gone", "No such file", "--spill-dir"]);
         fails(&sandbox, &missing, &mut sandbox.command(&["backup", "--spill-dir", "gone"]));
         sandbox.sql("sync.db", "PRAGMA journal_mode = delete;");
         assert_usable(&sandbox);
