@@ -8,7 +8,7 @@ use sidekeep::engine::postgres::connect::identifier::quote_identifier;
 use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
 use sidekeep::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
 use sidekeep::engine::postgres::value::copy_decoder::RowReader;
-use sidekeep::engine::postgres::value::encode::{EncodeTarget, RowForm, push_line};
+use sidekeep::engine::postgres::value::encode::{CopyFit, EncodeTarget, push_line};
 use sidekeep::engine::postgres::value::parameter::Parameter;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, OwnedCell};
@@ -124,8 +124,8 @@ impl Session {
         for row in rows {
             let cells: Vec<Cell<'_>> = row.iter().map(OwnedCell::get).collect();
             match push_line(&mut lines, &cells, &kinds, self.place()).map_err(|error| error.to_string())? {
-                RowForm::Copy => ways.copied += 1,
-                RowForm::Parameters => {
+                CopyFit::Fits => ways.copied += 1,
+                CopyFit::Unfit => {
                     self.insert(table, &names, &cells, &kinds)?;
                     ways.inserted += 1;
                 }

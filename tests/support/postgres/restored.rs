@@ -6,7 +6,7 @@ use futures_util::SinkExt;
 use sidekeep::engine::postgres::connect::identifier::quote_identifier;
 use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
 use sidekeep::engine::postgres::value::column_type::PgTypes;
-use sidekeep::engine::postgres::value::encode::{EncodeTarget, RowForm, push_line};
+use sidekeep::engine::postgres::value::encode::{CopyFit, EncodeTarget, push_line};
 use sidekeep::engine::postgres::value::parameter::Parameter;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
 use sidekeep::format::cell::{Cell, OwnedCell};
@@ -135,8 +135,8 @@ impl<'a> Loader<'a> {
         for row in &table.rows {
             let cells: Vec<Cell<'_>> = row.iter().map(OwnedCell::get).collect();
             match push_line(&mut lines, &cells, &kinds, self.place).expect("values of this server") {
-                RowForm::Copy => {}
-                RowForm::Parameters => self.insert(&table.name, &list, &cells, &kinds),
+                CopyFit::Fits => {}
+                CopyFit::Unfit => self.insert(&table.name, &list, &cells, &kinds),
             }
         }
         let copied = runtime.block_on(async {

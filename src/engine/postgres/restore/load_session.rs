@@ -14,8 +14,7 @@ use crate::engine::postgres::restore::large_objects::PageBuffer;
 use crate::engine::postgres::restore::ledger;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::table_plan::{CopyFormat, CopyPlan, LoadPlan, PreparedStatements};
-use crate::engine::postgres::value::encode::{BinaryFit, push_tuple};
-use crate::engine::postgres::value::encode::{EncodeTarget, RowForm, push_line};
+use crate::engine::postgres::value::encode::{CopyFit, EncodeTarget, push_line, push_tuple};
 use crate::engine::postgres::value::parameter::Parameter;
 use crate::format::cell::Cell;
 
@@ -190,19 +189,12 @@ pub(super) fn encode_row(
     cells: &[Cell<'_>],
     copy: &CopyPlan,
     target: EncodeTarget,
-) -> Result<BinaryFit, LoadFailure> {
+) -> Result<CopyFit, LoadFailure> {
     let fit = match copy.format {
         CopyFormat::Binary => push_tuple(out, cells, &copy.kinds, target),
-        CopyFormat::Text => push_line(out, cells, &copy.kinds, target).map(fit_of_line),
+        CopyFormat::Text => push_line(out, cells, &copy.kinds, target),
     };
     fit.map_err(|error| LoadFailure::Value(error.to_string()))
-}
-
-fn fit_of_line(form: RowForm) -> BinaryFit {
-    match form {
-        RowForm::Copy => BinaryFit::Fits,
-        RowForm::Parameters => BinaryFit::Odd,
-    }
 }
 
 /// Passes on the rows of a batch, until one fails.

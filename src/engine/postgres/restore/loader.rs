@@ -14,7 +14,7 @@ use crate::engine::postgres::restore::load_session::{
 use crate::engine::postgres::restore::refused_rows::load_accepted_rows;
 use crate::engine::postgres::restore::session::TargetSession;
 use crate::engine::postgres::restore::table_plan::{CopyPlan, LoadMethod, LoadPlan};
-use crate::engine::postgres::value::encode::BinaryFit;
+use crate::engine::postgres::value::encode::CopyFit;
 use crate::engine::postgres::value::encode::EncodeTarget;
 use crate::format::cell::Cell;
 
@@ -112,7 +112,7 @@ impl<'a> CopyStream<'a> {
     }
 
     fn push(&mut self, cells: &[Cell<'_>]) -> Result<(), LoadFailure> {
-        if encode_row(&mut self.chunk, cells, self.copy, self.target)? == BinaryFit::Odd {
+        if encode_row(&mut self.chunk, cells, self.copy, self.target)? == CopyFit::Unfit {
             self.left_over.push(self.number);
         }
         self.number += 1;

@@ -13,7 +13,7 @@ use crate::engine::postgres::restore::load_session::{
     LoadFailure, LoadOutcome, LoadSession, RowNaming, encode_row, for_each_row,
 };
 use crate::engine::postgres::restore::table_plan::{CopyPlan, LoadMethod, LoadPlan};
-use crate::engine::postgres::value::encode::BinaryFit;
+use crate::engine::postgres::value::encode::CopyFit;
 use crate::format::cell::Cell;
 
 /// Bytes of rows that are collected, but for the last row.
@@ -84,8 +84,8 @@ impl<'a> SelectiveLoad<'a> {
 
     fn collect(&mut self, cells: &[Cell<'_>], copy: &CopyPlan) -> Result<(), LoadFailure> {
         match encode_row(&mut self.collected.bytes, cells, copy, self.load.encode_target()) {
-            Ok(BinaryFit::Fits) => self.collected.end_row(self.plan.key_of(cells)),
-            Ok(BinaryFit::Odd) => self.load_one(cells, |load| load.insert(cells, copy))?,
+            Ok(CopyFit::Fits) => self.collected.end_row(self.plan.key_of(cells)),
+            Ok(CopyFit::Unfit) => self.load_one(cells, |load| load.insert(cells, copy))?,
             Err(LoadFailure::Value(reason)) => self.refuse(&self.plan.key_of(cells), &reason),
             Err(other) => return Err(other),
         }

@@ -41,14 +41,13 @@ pub struct EncodeTarget {
     pub encoding: SessionEncoding,
 }
 
-/// How a row can be restored.
+/// Whether a row, or a value of one, can go by COPY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum RowForm {
-    /// As a line of a COPY.
-    Copy,
-    /// As parameters of an INSERT: nothing was written.
-    Parameters,
+pub enum CopyFit {
+    Fits,
+    /// It goes as parameters of an INSERT: nothing of its row was written.
+    Unfit,
 }
 
 /// The longest line that goes to a COPY: a server fails at 2^30 bytes, conversion may double them.
@@ -79,15 +78,6 @@ const BINARY_NULL: [u8; 4] = (-1_i32).to_be_bytes();
 const LENGTH_BYTES: usize = 4;
 const JSONB_VERSION: u8 = 1;
 
-/// Whether a row can go as a tuple of COPY in binary format.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub(crate) enum BinaryFit {
-    Fits,
-    /// A cell is of another kind than its column. Nothing was written.
-    Odd,
-}
-
 /// Appends a row as a line of COPY in text format, unless it must go another way. `kinds` are those of the cells'
 /// columns.
 pub fn push_line(
@@ -95,13 +85,13 @@ pub fn push_line(
     cells: &[Cell<'_>],
     kinds: &[ValueKind],
     target: EncodeTarget,
-) -> Result<RowForm, EncodeError> {
+) -> Result<CopyFit, EncodeError> {
     fits_message(cells)?;
     let start = out.len();
     let pushed = push_text_fields(out, cells, kinds, target);
     match pushed {
-        Ok(RowForm::Copy) => out.push(b'\n'),
-        Ok(RowForm::Parameters) | Err(_) => out.truncate(start),
+        Ok(CopyFit::Fits) => out.push(b'\n'),
+        Ok(CopyFit::Unfit) | Err(_) => out.truncate(start),
     }
     pushed
 }
@@ -111,18 +101,18 @@ fn push_text_fields(
     cells: &[Cell<'_>],
     kinds: &[ValueKind],
     target: EncodeTarget,
-) -> Result<RowForm, EncodeError> {
+) -> Result<CopyFit, EncodeError> {
     let start = out.len();
     for (at, (cell, kind)) in cells.iter().zip(kinds).enumerate() {
         if at > 0 {
             out.push(b'\t');
         }
         if !has_text(cell, *kind, target) || out.len() - start > LINE_BYTES_MAX {
-            return Ok(RowForm::Parameters);
+            return Ok(CopyFit::Unfit);
         }
         push_text_field(out, cell, *kind, target)?;
     }
-    Ok(RowForm::Copy)
+    Ok(CopyFit::Fits)
 }
 
 fn has_text(cell: &Cell<'_>, kind: ValueKind, target: EncodeTarget) -> bool {
@@ -324,18 +314,18 @@ pub(crate) fn push_tuple(
     cells: &[Cell<'_>],
     kinds: &[ValueKind],
     target: EncodeTarget,
-) -> Result<BinaryFit, EncodeError> {
+) -> Result<CopyFit, EncodeError> {
     fits_message(cells)?;
     let start = out.len();
     out.extend_from_slice(&(cells.len() as i16).to_be_bytes());
     for (cell, kind) in cells.iter().zip(kinds) {
         let fit = push_binary_field(out, cell, *kind, target);
-        if !matches!(fit, Ok(BinaryFit::Fits)) || out.len() - start > TUPLE_BYTES_MAX {
+        if !matches!(fit, Ok(CopyFit::Fits)) || out.len() - start > TUPLE_BYTES_MAX {
             out.truncate(start);
-            return fit.map(|_| BinaryFit::Odd);
+            return fit.map(|_| CopyFit::Unfit);
         }
     }
-    Ok(BinaryFit::Fits)
+    Ok(CopyFit::Fits)
 }
 
 fn push_binary_field(
@@ -343,26 +333,26 @@ fn push_binary_field(
     cell: &Cell<'_>,
     kind: ValueKind,
     target: EncodeTarget,
-) -> Result<BinaryFit, EncodeError> {
+) -> Result<CopyFit, EncodeError> {
     if matches!(cell, Cell::Null) {
         out.extend_from_slice(&BINARY_NULL);
-        return Ok(BinaryFit::Fits);
+        return Ok(CopyFit::Fits);
     }
     // The length is known afterwards.
     let at = out.len();
     out.extend_from_slice(&[0; LENGTH_BYTES]);
     match push_binary_value(out, cell, kind, target)? {
-        BinaryFit::Fits => Ok(set_length(out, at)),
-        BinaryFit::Odd => Ok(BinaryFit::Odd),
+        CopyFit::Fits => Ok(set_length(out, at)),
+        CopyFit::Unfit => Ok(CopyFit::Unfit),
     }
 }
 
 /// Writes how long the value is that follows the length at `at`.
-fn set_length(out: &mut [u8], at: usize) -> BinaryFit {
+fn set_length(out: &mut [u8], at: usize) -> CopyFit {
     let start = at + LENGTH_BYTES;
-    let Ok(len) = i32::try_from(out.len() - start) else { return BinaryFit::Odd };
+    let Ok(len) = i32::try_from(out.len() - start) else { return CopyFit::Unfit };
     out[at..start].copy_from_slice(&len.to_be_bytes());
-    BinaryFit::Fits
+    CopyFit::Fits
 }
 
 fn push_binary_value(
@@ -370,7 +360,7 @@ fn push_binary_value(
     cell: &Cell<'_>,
     kind: ValueKind,
     target: EncodeTarget,
-) -> Result<BinaryFit, EncodeError> {
+) -> Result<CopyFit, EncodeError> {
     match (kind, *cell) {
         (ValueKind::Text, Cell::Text(_) | Cell::Encoded(..)) | (ValueKind::Json, Cell::Output(_)) => {
             push_binary_text(out, cell, target)
@@ -387,7 +377,7 @@ fn push_binary_value(
 }
 
 /// Values that go as their bytes.
-fn push_binary_bytes(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> BinaryFit {
+fn push_binary_bytes(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> CopyFit {
     match (kind, *cell) {
         (ValueKind::Bool, Cell::Bool(value)) => out.push(u8::from(value)),
         (ValueKind::Real, Cell::Real(value)) => out.extend_from_slice(&value.to_be_bytes()),
@@ -396,11 +386,11 @@ fn push_binary_bytes(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> Bin
         (ValueKind::Uuid, Cell::Uuid(bytes)) => out.extend_from_slice(&bytes),
         _ => return push_binary_time(out, cell, kind),
     }
-    BinaryFit::Fits
+    CopyFit::Fits
 }
 
 /// Dates, times and intervals.
-fn push_binary_time(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> BinaryFit {
+fn push_binary_time(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> CopyFit {
     match (kind, *cell) {
         (ValueKind::Date, Cell::Date(value)) => out.extend_from_slice(&value.to_be_bytes()),
         (ValueKind::Time, Cell::Time(value)) => out.extend_from_slice(&value.to_be_bytes()),
@@ -414,9 +404,9 @@ fn push_binary_time(out: &mut Vec<u8>, cell: &Cell<'_>, kind: ValueKind) -> Bina
         (ValueKind::Interval, Cell::Interval { months, days, microseconds }) => {
             out.extend_from_slice(&interval_bytes(months, days, microseconds));
         }
-        _ => return BinaryFit::Odd,
+        _ => return CopyFit::Unfit,
     }
-    BinaryFit::Fits
+    CopyFit::Fits
 }
 
 /// The binary form of an interval.
@@ -428,16 +418,16 @@ pub(crate) fn interval_bytes(months: i32, days: i32, microseconds: i64) -> [u8; 
     bytes
 }
 
-fn push_binary_text(out: &mut Vec<u8>, cell: &Cell<'_>, target: EncodeTarget) -> Result<BinaryFit, EncodeError> {
-    let Some(text) = text_of(cell, target.encoding)? else { return Ok(BinaryFit::Odd) };
+fn push_binary_text(out: &mut Vec<u8>, cell: &Cell<'_>, target: EncodeTarget) -> Result<CopyFit, EncodeError> {
+    let Some(text) = text_of(cell, target.encoding)? else { return Ok(CopyFit::Unfit) };
     out.extend_from_slice(&text);
-    Ok(BinaryFit::Fits)
+    Ok(CopyFit::Fits)
 }
 
-fn push_binary_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> BinaryFit {
+fn push_binary_numeric(out: &mut Vec<u8>, number: &Numeric<'_>) -> CopyFit {
     match numeric::push_binary(out, number) {
-        NumericFit::Fits => BinaryFit::Fits,
-        NumericFit::TooLarge => BinaryFit::Odd,
+        NumericFit::Fits => CopyFit::Fits,
+        NumericFit::TooLarge => CopyFit::Unfit,
     }
 }
 
@@ -451,25 +441,25 @@ fn char_byte(text: &str) -> Option<u8> {
     }
 }
 
-fn push_integer(out: &mut Vec<u8>, value: i64, kind: ValueKind) -> BinaryFit {
+fn push_integer(out: &mut Vec<u8>, value: i64, kind: ValueKind) -> CopyFit {
     match kind {
         ValueKind::Int2 => push_bytes(out, i16::try_from(value).map(i16::to_be_bytes)),
         ValueKind::Int4 => push_bytes(out, i32::try_from(value).map(i32::to_be_bytes)),
         ValueKind::Unsigned32 => push_bytes(out, u32::try_from(value).map(u32::to_be_bytes)),
         ValueKind::Int8 | ValueKind::Money => push_bytes(out, Ok::<_, ()>(value.to_be_bytes())),
-        _ => BinaryFit::Odd,
+        _ => CopyFit::Unfit,
     }
 }
 
-fn push_bytes<const N: usize, E>(out: &mut Vec<u8>, bytes: Result<[u8; N], E>) -> BinaryFit {
-    let Ok(bytes) = bytes else { return BinaryFit::Odd };
+fn push_bytes<const N: usize, E>(out: &mut Vec<u8>, bytes: Result<[u8; N], E>) -> CopyFit {
+    let Ok(bytes) = bytes else { return CopyFit::Unfit };
     out.extend_from_slice(&bytes);
-    BinaryFit::Fits
+    CopyFit::Fits
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BinaryFit, EncodeError, EncodeTarget, RowForm, push_line, push_tuple};
+    use super::{CopyFit, EncodeError, EncodeTarget, push_line, push_tuple};
     use crate::engine::postgres::connect::session::SessionEncoding;
     use crate::engine::postgres::value::value_kind::ValueKind;
     use crate::format::cell::{Cell, Encoding, Numeric};
@@ -480,7 +470,7 @@ mod tests {
     fn line(cells: &[Cell<'_>], kind: ValueKind, target: EncodeTarget) -> Result<String, EncodeError> {
         let mut out = Vec::new();
         let way = push_line(&mut out, cells, &vec![kind; cells.len()], target)?;
-        assert_eq!(way == RowForm::Parameters, out.is_empty());
+        assert_eq!(way == CopyFit::Unfit, out.is_empty());
         Ok(String::from_utf8(out).expect("text"))
     }
 
@@ -555,7 +545,7 @@ mod tests {
             let mut out = b"before".to_vec();
             assert_eq!(
                 push_tuple(&mut out, &[Cell::Null, cell], &[ValueKind::Int4, kind], TARGET),
-                Ok(BinaryFit::Odd),
+                Ok(CopyFit::Unfit),
                 "{cell:?}"
             );
             assert_eq!(out, b"before");
@@ -563,7 +553,7 @@ mod tests {
         let mut out = Vec::new();
         let row = [Cell::Null, Cell::Integer(-2), Cell::Output(b"{}"), Cell::Text("\\376")];
         let kinds = [ValueKind::Bool, ValueKind::Int2, ValueKind::Jsonb, ValueKind::Char];
-        assert_eq!(push_tuple(&mut out, &row, &kinds, TARGET), Ok(BinaryFit::Fits));
+        assert_eq!(push_tuple(&mut out, &row, &kinds, TARGET), Ok(CopyFit::Fits));
         assert_eq!(out, b"\0\x04\xff\xff\xff\xff\0\0\0\x02\xff\xfe\0\0\0\x03\x01{}\0\0\0\x01\xfe");
         assert!(push_tuple(&mut out, &[Cell::Text("a\0")], &[ValueKind::Text], TARGET).is_err());
     }
