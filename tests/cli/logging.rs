@@ -90,5 +90,5 @@ fn a_log_file_that_cannot_be_opened_is_an_unusable_setting() {
         assert!(err.starts_with(&format!("error: cannot open the log file {file}: {reason}")), "{err}");
         assert!(!err.contains("hint"), "{err}");
     }
-    assert_eq!(sandbox.json(&["snapshots"])["snapshots"], serde_json::json!([]), "nothing was done without a log");
+    assert!(sandbox.ok(&["snapshots"]).contains("no snapshots"), "nothing is done without a log");
 }
