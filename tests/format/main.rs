@@ -3,6 +3,7 @@
 //! all vectors again.
 
 mod cuts;
+mod fuzz;
 mod golden;
 mod keys;
 mod objects;
