@@ -3,6 +3,7 @@
 //! again.
 
 mod cuts;
+mod fuzz;
 mod golden;
 mod keys;
 mod objects;

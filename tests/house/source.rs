@@ -138,7 +138,7 @@ pub fn text_files(root: &Path) -> Vec<(String, String)> {
         for entry in fs::read_dir(&folder).expect("a folder of the tree can be listed") {
             let path = entry.expect("a folder of the tree can be listed").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let is_build = name == "target" && folder == root;
+            let is_build = name == "target" && (folder == root || folder.ends_with("tests/fuzz"));
             if is_build || NOT_OURS.contains(&name.as_str()) || path.is_symlink() {
                 continue;
             }

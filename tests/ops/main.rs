@@ -3,6 +3,7 @@
 mod demo;
 mod diff;
 mod laws;
+mod library;
 mod owners;
 mod snapshot;
 mod status;

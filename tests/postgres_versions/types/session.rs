@@ -7,7 +7,7 @@ use sidekeep::engine::postgres::connect::client::Client;
 use sidekeep::engine::postgres::connect::identifier::quote_identifier;
 use sidekeep::engine::postgres::connect::session::{SessionEncoding, session_sql};
 use sidekeep::engine::postgres::value::column_type::{ColumnType, FormatPreference, PgTypes};
-use sidekeep::engine::postgres::value::copy_decoder::RowReader;
+use sidekeep::engine::postgres::value::copy_decoder::{CopyColumn, RowReader};
 use sidekeep::engine::postgres::value::encode::{CopyFit, EncodeTarget, push_line};
 use sidekeep::engine::postgres::value::parameter::Parameter;
 use sidekeep::engine::postgres::value::value_kind::ValueKind;
@@ -96,7 +96,8 @@ impl Session {
         let items: Vec<String> = columns.iter().map(|(name, of)| of.select(name, mode)).collect();
         let order = if columns[0].0 == "n" { "ORDER BY t.n" } else { "" };
         let sql = format!("COPY (SELECT {} FROM {table} AS t {order}) TO STDOUT (FORMAT binary)", items.join(", "));
-        let mut reader = RowReader::new(table, &columns, mode, self.encoding);
+        let columns = columns.iter().map(|(name, of)| CopyColumn::new(name, of, mode)).collect();
+        let mut reader = RowReader::new(table, columns, self.encoding);
         let mut kept = Kept::default();
         for message in self.client.copy_out("read", &sql).map_err(|error| error.to_string())? {
             let message = message.map_err(|error| error.to_string())?;

@@ -20,7 +20,7 @@ use crate::engine::postgres::connect::client::Client;
 use crate::engine::postgres::connect::error::PostgresError;
 use crate::engine::postgres::connect::session::SessionEncoding;
 use crate::engine::postgres::value::column_type::{ColumnType, FormatPreference};
-use crate::engine::postgres::value::copy_decoder::{RowReader, RowsError};
+use crate::engine::postgres::value::copy_decoder::{CopyColumn, RowReader, RowsError};
 use crate::format::cell::{Cell, OwnedCell};
 
 /// SQLSTATE program_limit_exceeded: a row or a value is too long to be sent.
@@ -375,7 +375,8 @@ pub(super) struct Copier<'a> {
 
 impl Copier<'_> {
     fn row_reader(&self, columns: &[(String, ColumnType)]) -> RowReader {
-        RowReader::new(self.table, columns, self.mode, self.encoding)
+        let columns = columns.iter().map(|(name, of)| CopyColumn::new(name, of, self.mode)).collect();
+        RowReader::new(self.table, columns, self.encoding)
     }
 
     /// Passes the rows of a SELECT to the sink.

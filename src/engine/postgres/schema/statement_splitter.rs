@@ -20,14 +20,14 @@ pub enum SplitError {
 
 /// A piece of a dump.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct DumpPiece<'a> {
-    pub(crate) kind: PieceKind,
-    pub(crate) text: &'a [u8],
+pub struct DumpPiece<'a> {
+    pub kind: PieceKind,
+    pub text: &'a [u8],
 }
 
 /// The kind of a piece.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum PieceKind {
+pub enum PieceKind {
     /// Space and comments.
     Between,
     /// A psql meta-command (`\restrict`, `\connect`).
@@ -38,16 +38,16 @@ pub(crate) enum PieceKind {
 
 /// The entry in the comment above a statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct DumpEntry {
-    pub(crate) name: Vec<u8>,
+pub struct DumpEntry {
+    pub name: Vec<u8>,
     /// `TABLE`, `FK CONSTRAINT`, `ACL` and so on.
-    pub(crate) class: String,
+    pub class: String,
     /// None for objects that belong to no schema.
-    pub(crate) schema: Option<Vec<u8>>,
+    pub schema: Option<Vec<u8>>,
 }
 
 /// Splits a dump.
-pub(crate) fn split(text: &[u8]) -> Result<Vec<DumpPiece<'_>>, SplitError> {
+pub fn split(text: &[u8]) -> Result<Vec<DumpPiece<'_>>, SplitError> {
     let mut splitter = Splitter { text, at: 0, backslashes: Backslashes::Literal, entry: None };
     let mut pieces = Vec::new();
     while splitter.at < text.len() {

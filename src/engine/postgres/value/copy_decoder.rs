@@ -73,18 +73,13 @@ pub struct RowReader {
 }
 
 impl RowReader {
-    /// A reader for a copy of these columns (name and type), which must be selected with [`ColumnType::select`].
+    /// A reader for a copy of these columns.
     #[must_use]
-    pub fn new(
-        table: &str,
-        columns: &[(String, ColumnType)],
-        preference: FormatPreference,
-        encoding: SessionEncoding,
-    ) -> Self {
+    pub fn new(table: &str, columns: Vec<CopyColumn>, encoding: SessionEncoding) -> Self {
         Self {
             table: table.to_owned(),
             copy: CopyReader::new(columns.len()),
-            decoder: RowDecoder::new(columns, preference, encoding),
+            decoder: RowDecoder::new(columns, encoding),
         }
     }
 
@@ -146,20 +141,30 @@ impl From<CopyError> for RowFailure {
 /// Decodes the fields of tuples into cells.
 struct RowDecoder {
     encoding: SessionEncoding,
-    columns: Vec<ColumnDecoder>,
+    columns: Vec<CopyColumn>,
     companions: Option<Companions>,
     scratch: RowScratch,
     /// The allocation for the cells of the next row.
     spare: Vec<Cell<'static>>,
 }
 
-struct ColumnDecoder {
-    name: String,
-    kind: ValueKind,
-    format: WireFormat,
+/// A column of a copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyColumn {
+    /// As errors name it.
+    pub name: String,
+    pub kind: ValueKind,
+    pub format: WireFormat,
 }
 
-impl ColumnDecoder {
+impl CopyColumn {
+    /// A column of this type, which must be selected with [`ColumnType::select`].
+    #[must_use]
+    pub fn new(name: &str, column_type: &ColumnType, preference: FormatPreference) -> Self {
+        let format = column_type.wire_format(preference);
+        Self { name: name.to_owned(), kind: column_type.kind, format }
+    }
+
     fn prepare(&self, field: &[u8], scratch: &mut RowScratch) -> Result<(), FieldError> {
         match self.format {
             WireFormat::Binary => prepare_binary(self.kind, field, scratch),
@@ -181,19 +186,9 @@ impl ColumnDecoder {
 }
 
 impl RowDecoder {
-    fn new(columns: &[(String, ColumnType)], preference: FormatPreference, encoding: SessionEncoding) -> Self {
-        let column = |(name, column_type): &(String, ColumnType)| ColumnDecoder {
-            name: name.clone(),
-            kind: column_type.kind,
-            format: column_type.wire_format(preference),
-        };
-        Self {
-            encoding,
-            columns: columns.iter().map(column).collect(),
-            companions: None,
-            scratch: RowScratch::default(),
-            spare: Vec::with_capacity(columns.len()),
-        }
+    fn new(columns: Vec<CopyColumn>, encoding: SessionEncoding) -> Self {
+        let spare = Vec::with_capacity(columns.len());
+        Self { encoding, columns, companions: None, scratch: RowScratch::default(), spare }
     }
 
     /// Decodes one row and passes it to `sink`.
