@@ -13,6 +13,7 @@ mod layers;
 mod lex;
 mod measures;
 mod modules;
+mod prose;
 mod shapes;
 mod source;
 mod visibility;
