@@ -16,7 +16,7 @@ fn a_small_demo_loses_and_restores_everything() {
     let options = DemoOptions {
         dir: dir.path().join("demo"),
         users: 25,
-        nights: 3,
+        runs: 3,
         workers: 2,
         runtime: runtime.handle().clone(),
         env: Arc::new(System),

@@ -35,7 +35,7 @@ const SOURCE_NAME: &str = "main";
 pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result<DemoReport, OpError> {
     let started = options.env.now();
     let dir = empty_dir(&options.dir)?;
-    let clock = Arc::new(Clock::new(SharedEnv::clone(&options.env), options.nights + 1));
+    let clock = Arc::new(Clock::new(SharedEnv::clone(&options.env), options.runs + 1));
     let env: SharedEnv = clock.clone();
     let database = dir.join("service.sqlite");
     let mut service = Service::create(&database, options.users, env.clone())?;
@@ -47,7 +47,7 @@ pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result
         &format!("a repository in {}, keys in {}", demo.place.display(), demo.keys.dir().display()),
     );
 
-    let nights = demo.nights(&mut service, &clock, tell)?;
+    let nights = demo.nightly_runs(&mut service, &clock, tell)?;
     let last = nights.last().ok_or_else(|| OpError::NotFound("a demo needs one night at least".to_owned()))?.clone();
     let copy = dir.join("kept-aside.sqlite");
     service.copy_to(&copy)?;
@@ -124,24 +124,24 @@ impl<'a> Demo<'a> {
         Ok(self.open()?.unlock(self.keys.read(role)?)?)
     }
 
-    fn nights(
+    fn nightly_runs(
         &self,
         service: &mut Service,
         clock: &Clock,
         tell: &mut dyn FnMut(Chapter, &str),
     ) -> Result<Vec<NightlyRun>, OpError> {
-        let mut nights = Vec::new();
-        for night in 0..self.options.nights {
+        let mut runs = Vec::new();
+        for run in 0..self.options.runs {
             clock.sleep();
-            let day = if night == 0 { None } else { Some(service.live_a_day()?) };
-            let night = self.night(service, day)?;
-            tell(Chapter::Nights, &night_words(&night));
-            nights.push(night);
+            let day = if run == 0 { None } else { Some(service.live_a_day()?) };
+            let run = self.nightly_run(service, day)?;
+            tell(Chapter::Nights, &run_words(&run));
+            runs.push(run);
         }
-        Ok(nights)
+        Ok(runs)
     }
 
-    fn night(&self, service: &Service, day: Option<Day>) -> Result<NightlyRun, OpError> {
+    fn nightly_run(&self, service: &Service, day: Option<Day>) -> Result<NightlyRun, OpError> {
         let started = self.options.env.now();
         let report = self.backup(service.path())?;
         let database_bytes = service.size_bytes()?;
@@ -223,24 +223,24 @@ impl<'a> Demo<'a> {
     }
 
     /// What the operator's key is told when it is used to restore.
-    fn operator_restores(&self, night: &NightlyRun) -> Result<String, OpError> {
-        match self.restore_to(&self.dir.join("never.sqlite"), night, Role::Operator) {
+    fn operator_restores(&self, run: &NightlyRun) -> Result<String, OpError> {
+        match self.restore_to(&self.dir.join("never.sqlite"), run, Role::Operator) {
             Err(error @ OpError::Repo(RepoError::WrongRole { .. })) => Ok(error.to_string()),
             Err(error) => Err(error),
             Ok(_) => Err(unusable(&self.dir, "the operator's key restored a snapshot")),
         }
     }
 
-    fn restore_to(&self, to: &Path, night: &NightlyRun, role: Role) -> Result<RestoreReport, OpError> {
+    fn restore_to(&self, to: &Path, run: &NightlyRun, role: Role) -> Result<RestoreReport, OpError> {
         let unlocked = self.unlock(role)?;
         let mut target = SqliteTarget::create(to, &self.env)?;
-        restore::run(&unlocked, &mut target, &self.restore_options(night))
+        restore::run(&unlocked, &mut target, &self.restore_options(run))
     }
 
-    fn restore_options(&self, night: &NightlyRun) -> RestoreOptions {
+    fn restore_options(&self, run: &NightlyRun) -> RestoreOptions {
         RestoreOptions {
             source: self.source,
-            snapshot: Selector::Name(night.snapshot.to_string()),
+            snapshot: Selector::Name(run.snapshot.to_string()),
             tables: Vec::new(),
             spill_dir: self.dir.clone(),
             progress: self.options.progress.clone(),
@@ -248,22 +248,17 @@ impl<'a> Demo<'a> {
         }
     }
 
-    fn restore(
-        &self,
-        night: &NightlyRun,
-        copy: &Path,
-        tell: &mut dyn FnMut(Chapter, &str),
-    ) -> Result<Restored, OpError> {
+    fn restore(&self, run: &NightlyRun, copy: &Path, tell: &mut dyn FnMut(Chapter, &str)) -> Result<Restored, OpError> {
         let to = self.dir.join("restored.sqlite");
         let started = self.options.env.now();
-        let report = self.restore_to(&to, night, Role::Admin)?;
+        let report = self.restore_to(&to, run, Role::Admin)?;
         let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
         let mut comparison = compare(copy, &to)?;
         for finding in report.findings.iter().filter(|finding| is_loss(finding)) {
             comparison.differences.push(format!("{}: {}", finding.object, finding.detail));
         }
         tell(Chapter::Restore, &restored_words(report.rows, elapsed_ms, &to));
-        Ok(Restored { to, snapshot: report.snapshot, number: night.number, rows: report.rows, elapsed_ms, comparison })
+        Ok(Restored { to, snapshot: report.snapshot, number: run.number, rows: report.rows, elapsed_ms, comparison })
     }
 }
 
@@ -272,13 +267,13 @@ fn restored_words(rows: u64, elapsed_ms: u64, to: &Path) -> String {
     format!("the admin's key restored {rows} rows in {seconds:.1} s to {}", to.display())
 }
 
-fn night_words(night: &NightlyRun) -> String {
-    let added = format!("{} stored, {:.1} % of the database", megabytes(night.added_bytes), night.added_share * 100.0);
-    match (night.rows_changed, night.users_active) {
+fn run_words(run: &NightlyRun) -> String {
+    let added = format!("{} stored, {:.1} % of the database", megabytes(run.added_bytes), run.added_share * 100.0);
+    match (run.rows_changed, run.users_active) {
         (Some(rows), Some(users)) => {
-            format!("night {}: {rows} rows of {users} users changed; {added}", night.number)
+            format!("night {}: {rows} rows of {users} users changed; {added}", run.number)
         }
-        _ => format!("night {}: the first, {} rows; {added}", night.number, night.rows),
+        _ => format!("night {}: the first, {} rows; {added}", run.number, run.rows),
     }
 }
 
