@@ -8,7 +8,7 @@ use crate::format::cell::{Cell, Numeric};
 use crate::format::key::component_len;
 use crate::format::wire::Take;
 
-/// Most characters that are shown of one value.
+/// The most characters that are shown of one value.
 const CHARS_MAX: usize = 200;
 
 /// A key or owner: its components, separated by commas. A key that was cut because it was too long shows what is left

@@ -1,5 +1,5 @@
-//! Lists snapshots, as far as the caller can read them: the ledger is readable by everybody, the contents of a snapshot
-//! only with a key. Reads one manifest per snapshot if asked to, and nothing else.
+//! Lists snapshots, as far as the caller can read them: everybody can read the ledger, but reading what a snapshot
+//! contains needs a key. Reads one manifest per snapshot if asked to, and nothing else.
 
 use crate::base::finding::{Affected, Finding, FindingKind};
 use crate::base::frame::FrameContext;

@@ -1,5 +1,4 @@
-//! The diff of two snapshots shows exactly the rows in which the database differed, and costs no more than what
-//! differs.
+//! The diff of two snapshots shows exactly the rows in which the database differed, and reads only what differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

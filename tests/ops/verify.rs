@@ -1,5 +1,4 @@
-//! An intact repository passes every level of verify, for every role that may run it, and each level reads no more than
-//! it needs.
+//! An intact repository passes every level of verify, for every role that may run it. Shared data is opened only once.
 
 use crate::support::stored_world::StoredWorld;
 use crate::support::world::awkward::{day, fill};

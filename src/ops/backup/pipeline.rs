@@ -364,7 +364,7 @@ fn new_joins(maps: &[Arc<OwnerMap>]) -> Result<Vec<OwnerJoin<'_>>, OpError> {
     Ok(joins)
 }
 
-/// A sorted tree that is to be cut.
+/// A sorted tree that will be cut.
 struct CutJob {
     tree: u32,
     rows: SortedRuns,

@@ -10,7 +10,7 @@ use crate::ops::doctor::check::{Checks, Problem};
 use crate::ops::doctor::options::LiveSource;
 use crate::sort::{SpillError, check_space};
 
-/// Most gaps that one line shows.
+/// The most gaps that one line shows.
 const GAPS_SHOWN: usize = 5;
 
 const UNOPENED: &str = "check its address and whether this host may read it";

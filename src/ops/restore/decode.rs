@@ -17,7 +17,7 @@ use crate::ops::restore::open_restore::OpenRestore;
 use crate::ops::restore::row_shape::RowShape;
 use crate::ops::restore::streams::{self, StreamContents, StreamLocations, put_back, referred};
 
-/// Most rows that wait for their streams, and most bytes of these streams.
+/// The most rows that wait for their streams, and the most bytes of these streams.
 const WAITING_ROWS: usize = 256;
 const WAITING_BYTES: u64 = 8 << 20;
 

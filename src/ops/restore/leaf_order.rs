@@ -26,7 +26,7 @@ const LARGE_ROW_BYTES: u64 = 4 << 10;
 pub struct LeafOrder(Merge);
 
 impl LeafOrder {
-    /// Orders the leaves of these tables, except those that `skip` skips.
+    /// Orders the leaves of these tables, except the ones for which `skip` returns `Yes`.
     pub fn of_tables(
         restore: &OpenRestore<'_>,
         tables: &[usize],

@@ -22,9 +22,9 @@ use crate::sort::{Merge, Sorter, SpillError};
 
 /// Memory of the sorter that brings rows into the target's order.
 const SORTER_BYTES: usize = 32 << 20;
-/// Most leaves that are read but not sorted yet.
+/// The most leaves that are read but not sorted yet.
 const QUEUE: usize = 64;
-/// Most sorted rows that are passed to the target together, and most bytes of these.
+/// The most sorted rows that are passed to the target together, and the most bytes of these.
 const BATCH_ROWS: u64 = 1024;
 const BATCH_BYTES: usize = 1 << 20;
 

@@ -44,7 +44,7 @@ pub type StreamContents = HashMap<ChunkId, Vec<u8>>;
 /// Where the piece or list of each stream is expected.
 pub type StreamLocations = HashMap<ChunkId, Option<FrameLocation>>;
 
-/// Reads streams. Those that cannot be read are added to `damage`.
+/// Reads streams. If one cannot be read, that is added to `damage`.
 pub fn fetch(
     reader: &SnapshotReader<'_>,
     mut wanted: Vec<StreamRef>,

@@ -11,7 +11,7 @@ use crate::support::world::data::{add_photo, copy, create_service, draw, noise, 
 use crate::support::world::look::{leaves, packs};
 use crate::support::world::{SOURCE, World, times};
 
-/// Most bytes of packs that a backup may add if only the schema changed: one stream, and the tables of a pack.
+/// The most bytes of packs that a backup may add if only the schema changed: one stream, and the tables of a pack.
 const SCHEMA_BYTES_MAX: u64 = 8 << 10;
 /// The same if a few leaves changed.
 const LEAF_BYTES_MAX: u64 = 16 << 10;
