@@ -217,7 +217,7 @@ impl BackupRun<'_> {
         }
     }
 
-    /// Where rows and streams are spilled to disk. Each user sets its own memory limit.
+    /// Where rows and streams are spilled to disk. Each sorter sets its own memory limit.
     fn spill_options(&self) -> SpillOptions {
         let env = self.unlocked.repository().shared_env();
         SpillOptions { dir: self.options.spill_dir.clone(), memory_bytes: 0, env }
