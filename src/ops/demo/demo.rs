@@ -36,11 +36,11 @@ const SOURCE_NAME: &str = "main";
 pub fn run(options: &DemoOptions, tell: &mut dyn FnMut(Chapter, &str)) -> Result<DemoReport, OpError> {
     let started = options.env.now();
     let dir = empty_dir(&options.dir)?;
-    let clock = Arc::new(Clock::new(SharedEnv::clone(&options.env), options.nights + 1));
+    let clock = Arc::new(Clock::new(SharedEnv::clone(&options.env), options.runs + 1));
     let mut service = create_service(options, &dir, clock.clone(), tell)?;
     let database = service.path().to_owned();
     let demo = create_repository(options, &dir, clock.clone(), tell)?;
-    let nights = demo.nights(&mut service, &clock, tell)?;
+    let nights = demo.nightly_runs(&mut service, &clock, tell)?;
     let last = last_night(&nights)?.clone();
     let kept = KeptCopy::of(&service, dir.join("kept-aside.sqlite"))?;
     service.lose_everything()?;
@@ -171,24 +171,24 @@ impl<'a> Demo<'a> {
         Ok(self.open()?.unlock(self.keys.read(role)?)?)
     }
 
-    fn nights(
+    fn nightly_runs(
         &self,
         service: &mut Service,
         clock: &Clock,
         tell: &mut dyn FnMut(Chapter, &str),
     ) -> Result<Vec<NightlyRun>, OpError> {
-        let mut nights = Vec::new();
-        for number in 0..self.options.nights {
+        let mut runs = Vec::new();
+        for number in 0..self.options.runs {
             clock.sleep();
             let day = day_before(number, service)?;
-            let night = self.night(service, day)?;
-            tell(Chapter::Nights, &night_words(&night));
-            nights.push(night);
+            let run = self.take_nightly_run(service, day)?;
+            tell(Chapter::Nights, &run_words(&run));
+            runs.push(run);
         }
-        Ok(nights)
+        Ok(runs)
     }
 
-    fn night(&self, service: &Service, day: Option<Day>) -> Result<NightlyRun, OpError> {
+    fn take_nightly_run(&self, service: &Service, day: Option<Day>) -> Result<NightlyRun, OpError> {
         let started = self.options.env.now();
         let report = self.backup(service.path())?;
         let elapsed_ms = elapsed_ms(&*self.options.env, started.0);
@@ -347,7 +347,7 @@ fn day_before(night: u32, service: &mut Service) -> Result<Option<Day>, OpError>
     Ok(Some(service.live_a_day()?))
 }
 
-fn night_words(night: &NightlyRun) -> String {
+fn run_words(night: &NightlyRun) -> String {
     let added = format!("{} stored, {:.1} % of the database", megabytes(night.added_bytes), night.added_share * 100.0);
     match (night.rows_changed, night.users_active) {
         (Some(rows), Some(users)) => {
